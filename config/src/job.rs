@@ -1,0 +1,328 @@
+//! The job, as a value: what SPEC §1 can say, shaped and checked.
+//!
+//! All maps are ordered by id, so that everything derived from a job is the same on every run. Predicates are
+//! kept as text with their place: `usher-queries` reads them, and its problems point into the same file.
+
+use crate::{Decimal, Path, Place};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A whole job file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// The job's name.
+    pub name: String,
+    /// The folder that relative paths are relative to: the job file's. Not part of a plan file.
+    #[serde(skip)]
+    pub folder: PathBuf,
+    /// Streams of messages, by id.
+    pub sources: BTreeMap<String, Source>,
+    /// Tables of the warehouse, by id.
+    pub models: BTreeMap<String, Model>,
+    /// Typed views on the messages, by id.
+    pub events: BTreeMap<String, Event>,
+    /// Audiences, by id.
+    pub audiences: BTreeMap<String, Audience>,
+    /// Where changes go, by id.
+    pub syncs: BTreeMap<String, Sync>,
+    /// Where bad messages go; none: counted and sampled in the log.
+    pub dead_letters: Option<FileTarget>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Where messages come from, and how to read them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// Where it stands in the file.
+    pub place: Place,
+    /// The transport.
+    pub from: SourceFrom,
+    /// The wire format.
+    pub format: Format,
+}
+
+/// A transport of messages.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SourceFrom {
+    /// Files of lines: a file, a folder or a glob; each file is a partition.
+    File {
+        /// As written, relative to the job's folder.
+        path: String,
+        /// Go on reading what is appended, as `tail -F`.
+        follow: bool,
+    },
+}
+
+/// A wire format of events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Format {
+    /// Segment's JSON.
+    Segment,
+    /// RudderStack's JSON.
+    Rudderstack,
+    /// Hightouch Events' JSON.
+    Hightouch,
+    /// Any JSON, with the paths given.
+    Json(JsonPaths),
+}
+
+/// Where in a JSON message its parts are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JsonPaths {
+    /// The kind of message; none: messages have no type.
+    pub kind: Option<Path>,
+    /// The event's name.
+    pub name: Option<Path>,
+    /// The key of the parent model.
+    pub key: Option<Path>,
+    /// The event's time.
+    pub time: Option<Path>,
+    /// The message id.
+    pub id: Option<Path>,
+    /// The object that holds the properties; none: the message itself.
+    pub properties: Option<Path>,
+}
+
+/// A table of the warehouse.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    /// Where it stands in the file.
+    pub place: Place,
+    /// What it is, in the author's words.
+    pub description: Option<String>,
+    /// Where its Parquet files are: path, folder, glob or url, as written. None: known from events only.
+    pub parquet: Option<String>,
+    /// The column of the key.
+    pub key: String,
+    /// How often it is pulled.
+    pub refresh: Refresh,
+    /// The declared columns; the others have the file's type.
+    pub columns: BTreeMap<String, ColumnType>,
+    /// The model whose rows these rows belong to.
+    pub belongs_to: Option<BelongsTo>,
+    /// Who can be a member of its audiences.
+    pub members: Members,
+}
+
+/// How often a snapshot is pulled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refresh {
+    /// Every so many ms.
+    Every(u64),
+    /// When asked.
+    Manual,
+}
+
+/// A parent by foreign key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BelongsTo {
+    /// The parent model's id.
+    pub model: String,
+    /// The column that holds the parent's key.
+    pub foreign_key: String,
+}
+
+/// Who can be a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Members {
+    /// Keys of the snapshot only.
+    Known,
+    /// Any key of which something is known.
+    Any,
+}
+
+/// The type of a column or property.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum ColumnType {
+    String,
+    Integer,
+    Number,
+    Boolean,
+    Timestamp,
+    Date,
+    ListString,
+    ListInteger,
+    ListNumber,
+}
+
+/// A named, typed view on one kind of message of a source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Where it stands in the file.
+    pub place: Place,
+    /// What people see as its name.
+    pub label: Option<String>,
+    /// What it is, in the author's words.
+    pub description: Option<String>,
+    /// The source's id.
+    pub source: String,
+    /// The message's type; none: any.
+    pub kind: Option<String>,
+    /// The message's name; none: any.
+    pub name: Option<String>,
+    /// The parent model's id.
+    pub model: String,
+    /// Where the key is; none: the format's user id.
+    pub foreign_key: Option<Path>,
+    /// Where the time is; none: the format's event time.
+    pub timestamp: Option<Path>,
+    /// The columns, by name (alias).
+    pub properties: BTreeMap<String, Property>,
+}
+
+/// A column of an event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Property {
+    /// Where in the message it is. `properties.` is resolved against the format by the reader.
+    pub path: Path,
+    /// Its type.
+    pub column_type: ColumnType,
+}
+
+/// Who belongs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Audience {
+    /// Where it stands in the file.
+    pub place: Place,
+    /// What people see as its name; the id where none is given.
+    pub name: String,
+    /// What it is, in the author's words.
+    pub description: Option<String>,
+    /// The parent model's id.
+    pub model: String,
+    /// The condition.
+    pub condition: Condition,
+}
+
+/// Text with its place: a predicate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Text {
+    /// The text.
+    pub value: String,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// A condition with its place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Condition {
+    /// Where it stands.
+    pub place: Place,
+    /// What it says.
+    pub kind: ConditionKind,
+}
+
+/// SPEC §3's grammar.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ConditionKind {
+    /// All hold; of none: true.
+    All(Vec<Condition>),
+    /// Any holds; of none: false.
+    Any(Vec<Condition>),
+    /// It does not hold.
+    Not(Box<Condition>),
+    /// The key is in that audience.
+    Audience(String),
+    /// A predicate on the key's row.
+    Property(Text),
+    /// The count of the matching events in the window, compared.
+    Performed {
+        /// The event's id.
+        event: String,
+        /// Which of them; none: all.
+        filter: Option<Text>,
+        /// Always `Count` in this version.
+        aggregate: Aggregate,
+        /// Against what.
+        comparison: Comparison,
+        /// The window, ms.
+        within: u64,
+    },
+    /// An aggregate over the rows that belong to the key, compared.
+    Related {
+        /// The model's id.
+        model: String,
+        /// Which rows; none: all.
+        filter: Option<Text>,
+        /// Of what.
+        aggregate: Aggregate,
+        /// Against what.
+        comparison: Comparison,
+    },
+}
+
+/// What is computed of the rows or events.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Aggregate {
+    Count,
+    Sum(String),
+    Avg(String),
+    Min(String),
+    Max(String),
+    Distinct(String),
+}
+
+/// A comparison with a threshold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Comparison {
+    AtLeast(Decimal),
+    AtMost(Decimal),
+    MoreThan(Decimal),
+    LessThan(Decimal),
+    Exactly(Decimal),
+    /// Both ends included.
+    Between(Decimal, Decimal),
+}
+
+/// Where changes of which audiences go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sync {
+    /// Where it stands in the file.
+    pub place: Place,
+    /// What it is, in the author's words.
+    pub description: Option<String>,
+    /// The audiences' ids, sorted; all of the job's where the file names none.
+    pub audiences: Vec<String>,
+    /// Entries are sent.
+    pub send_entry: bool,
+    /// Exits are sent.
+    pub send_exit: bool,
+    /// Where to.
+    pub to: SyncTo,
+}
+
+/// A destination of changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SyncTo {
+    /// Appends lines to a file.
+    File(FileTarget),
+    /// Prints lines.
+    Stdout,
+}
+
+/// A file that is appended to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FileTarget {
+    /// As written, relative to the job's folder.
+    pub path: String,
+}
+
+/// Bounds, all with defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// How far ahead of the clock an event may be, ms (5m).
+    pub future_skew: u64,
+    /// The longest message, bytes (1MiB).
+    pub message_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { future_skew: 5 * 60 * 1000, message_bytes: 1 << 20 }
+    }
+}
