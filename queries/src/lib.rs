@@ -3,8 +3,11 @@
 //! Pure: a job becomes a [`plan::Plan`]; predicates are evaluated on one event or on a batch of rows; the oracle
 //! says from scratch who belongs. Nothing here opens a file, reads a clock or keeps state.
 
+pub mod aggregate;
+pub mod compile;
 pub mod plan;
 pub mod predicate;
 pub mod value;
 
+pub use compile::{Schemas, compile, needs_schema};
 pub use value::Value;
