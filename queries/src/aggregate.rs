@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn a_sum_may_grow_beyond_what_one_value_may_be() {
         let huge = Value::Number(1e28);
-        let mut sum = summary(&Aggregate::Sum(column()), &[huge.clone()]);
+        let mut sum = summary(&Aggregate::Sum(column()), std::slice::from_ref(&huge));
         sum.add(
             Contribution::of(&Aggregate::Sum(column()), &huge),
             u64::MAX - 1,

@@ -5,7 +5,10 @@
 
 pub mod aggregate;
 pub mod compile;
+pub mod explain;
+pub mod oracle;
 pub mod plan;
+pub mod plan_file;
 pub mod predicate;
 pub mod value;
 
