@@ -3,7 +3,9 @@
 //! Pure: a job becomes a [`plan::Plan`]; predicates are evaluated on one event or on a batch of rows; the oracle
 //! says from scratch who belongs. Nothing here opens a file, reads a clock or keeps state.
 
+pub mod aggregate;
 pub mod coerce;
+pub mod compile;
 pub mod plan;
 pub mod predicate;
 pub mod time;

@@ -1,0 +1,99 @@
+//! Plans as files: what `usher compile` writes and `usher run` takes in place of a job.
+//!
+//! A plan file is the magic, the format's version (u32, little endian), the SHA-256 of the body, and the body: the
+//! [`Plan`] in bincode 1.3's default encoding. It is the same for the same plan, byte by byte, and the hash finds any
+//! damage. A newer format is refused by its version, before anything of it is read.
+//!
+//! Whoever changes a type that is reachable from [`Plan`] changes the body: raise [`VERSION`] and keep a fixture.
+
+use crate::plan::Plan;
+use sha2::Digest as _;
+use std::fmt;
+
+/// The first bytes of every plan file.
+const MAGIC: &[u8; 8] = b"usherpln";
+/// The format that this version writes and reads.
+pub const VERSION: u32 = 1;
+/// The bytes before the body: magic, version, hash.
+const HEADER: usize = 8 + 4 + 32;
+
+/// Why bytes are no plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlanFileError {
+    /// It doesn't start as a plan file.
+    NotAPlan,
+    /// It was written in another format.
+    Version {
+        /// The format's version in the file.
+        found: u32,
+    },
+    /// The body is not what was written.
+    Damaged {
+        /// What shows it.
+        reason: String,
+    },
+}
+
+impl fmt::Display for PlanFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PlanFileError::NotAPlan => write!(
+                f,
+                "not a plan file\n  hint: `usher compile JOB -o PLAN` writes one"
+            ),
+            PlanFileError::Version { found } => write!(
+                f,
+                "the plan file has format `{found}`, this version reads `{VERSION}`\n  hint: compile the job again"
+            ),
+            PlanFileError::Damaged { reason } => {
+                write!(
+                    f,
+                    "the plan file is damaged: {reason}\n  hint: compile the job again"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for PlanFileError {}
+
+/// Whether `bytes` start as a plan file, damaged or not: what tells a plan from a job.
+pub fn is_plan(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC)
+}
+
+/// The bytes of a plan file.
+pub fn encode(plan: &Plan) -> Vec<u8> {
+    let body = bincode::serialize(plan).expect("a plan is plain data");
+    let mut bytes = Vec::with_capacity(HEADER + body.len());
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&sha2::Sha256::digest(&body));
+    bytes.extend_from_slice(&body);
+    bytes
+}
+
+/// The plan in the bytes of a plan file. The job's folder is left empty: it is the plan file's, which the caller knows.
+pub fn decode(bytes: &[u8]) -> Result<Plan, PlanFileError> {
+    if !is_plan(bytes) {
+        return Err(PlanFileError::NotAPlan);
+    }
+    let damaged = |reason: &str| PlanFileError::Damaged {
+        reason: reason.to_string(),
+    };
+    let version = bytes
+        .get(8..12)
+        .ok_or_else(|| damaged("it ends within its header"))?;
+    let found = u32::from_le_bytes(version.try_into().expect("four bytes"));
+    if found != VERSION {
+        return Err(PlanFileError::Version { found });
+    }
+    let hash = bytes
+        .get(12..HEADER)
+        .ok_or_else(|| damaged("it ends within its header"))?;
+    let body = &bytes[HEADER..];
+    if sha2::Sha256::digest(body)[..] != *hash {
+        return Err(damaged("its hash does not fit its content"));
+    }
+    bincode::deserialize(body).map_err(|error| damaged(&error.to_string()))
+}
