@@ -156,6 +156,11 @@ impl Keeper {
         self.done
     }
 
+    /// Whether it has announced who belongs.
+    pub(crate) fn is_started(&self) -> bool {
+        self.started
+    }
+
     /// How many keys something is known of.
     pub(crate) fn len(&self) -> usize {
         self.keys.iter().map(Keys::len).sum()

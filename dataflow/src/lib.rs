@@ -14,6 +14,7 @@ mod rows;
 mod run;
 mod time;
 
+pub use edge::rows::wanted;
 pub use job::{Clock, Failure, FailureKind, Opened, Status, Turns};
 pub use keeper::Span;
 pub use run::run;

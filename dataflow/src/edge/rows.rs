@@ -46,7 +46,7 @@ pub(crate) struct RowReader {
 }
 
 /// The columns to project of a model's Parquet.
-pub(crate) fn wanted(plan: &Plan, model: usize) -> Option<Wanted> {
+pub fn wanted(plan: &Plan, model: usize) -> Option<Wanted> {
     let snapshot = plan.models[model].snapshot.as_ref()?;
     Some(Wanted {
         key: snapshot.key.clone(),

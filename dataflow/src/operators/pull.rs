@@ -7,6 +7,7 @@
 use crate::edge::rows::RowReader;
 use crate::rows::Rows;
 use crate::time::Time;
+use arrow_array::Array;
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 use std::sync::Arc;
