@@ -4,6 +4,8 @@
 //! says from scratch who belongs. Nothing here opens a file, reads a clock or keeps state.
 
 pub mod aggregate;
+#[cfg(test)]
+mod by_hand;
 pub mod compile;
 pub mod explain;
 pub mod oracle;
