@@ -12,6 +12,7 @@ pub mod oracle;
 pub mod plan;
 pub mod plan_file;
 pub mod predicate;
+pub mod sample;
 pub mod value;
 
 pub use compile::{Schemas, compile, needs_schema};
