@@ -10,6 +10,14 @@
 //!
 //! A model is read where an audience is about its keys or a condition about its rows; others are not pulled.
 
+pub(crate) mod canonical;
+mod expr;
+
+use self::canonical::{
+    aggregate_name, aggregate_text, column_of, comparison_text, count_comparison, count_range,
+    event_text, fingerprint, path_text, quoted, type_name, typed,
+};
+use self::expr::{Tree, expr, known_and, meaning};
 use crate::plan::{
     AudiencePlan, EventColumn, EventPlan, Expr, Fact, FactKind, Filter, ModelPlan, Plan,
     SnapshotPlan,
@@ -19,8 +27,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use usher_config::{
-    Aggregate, Audience, ColumnType, Comparison, Condition, ConditionKind, Decimal, Event, Job,
-    Members, Path, Place, Problem, Problems, Step, Text,
+    Aggregate, Audience, ColumnType, Comparison, Condition, ConditionKind, Event, Job, Members,
+    Place, Problem, Problems, Text,
 };
 
 /// What the files of models say of their columns: by model id, each column's name and its type; none: a type that no
@@ -118,15 +126,6 @@ pub fn compile(job: &Job, file: &str, schemas: &Schemas) -> Result<Plan, Problem
             problems,
         }),
     }
-}
-
-/// A condition as its parts are typed: facts are still their canonical text, audiences their id.
-enum Tree {
-    All(Vec<Tree>),
-    Any(Vec<Tree>),
-    Not(Box<Tree>),
-    Fact(String),
-    Audience(String),
 }
 
 /// A fact before everything has its index.
@@ -793,107 +792,6 @@ fn fact(kind: FactKind, text: String) -> Fact {
     }
 }
 
-/// The first 16 bytes of the SHA-256 of a canonical text.
-fn fingerprint(text: &str) -> [u8; 16] {
-    use sha2::Digest as _;
-    let digest = sha2::Sha256::digest(text.as_bytes());
-    digest[..16]
-        .try_into()
-        .expect("a SHA-256 is longer than 16 bytes")
-}
-
-/// The canonical expression of a tree.
-fn expr(tree: &Tree, fact: &dyn Fn(&str) -> u32, audience: &dyn Fn(&str) -> u32) -> Expr {
-    match tree {
-        Tree::All(children) => all(children.iter().map(|child| expr(child, fact, audience))),
-        Tree::Any(children) => any(children.iter().map(|child| expr(child, fact, audience))),
-        Tree::Not(child) => not(expr(child, fact, audience)),
-        Tree::Fact(text) => Expr::Fact(fact(text)),
-        Tree::Audience(id) => Expr::Audience(audience(id)),
-    }
-}
-
-/// The canonical conjunction: flat, sorted, without repeats; false if a part is, without what is true.
-fn all(children: impl Iterator<Item = Expr>) -> Expr {
-    let mut parts = BTreeSet::new();
-    for child in children {
-        match child {
-            Expr::All(inner) => parts.extend(inner),
-            Expr::Any(inner) if inner.is_empty() => return Expr::Any(inner),
-            child => {
-                parts.insert(child);
-            }
-        }
-    }
-    if parts.len() == 1 {
-        parts.pop_first().expect("one part")
-    } else {
-        Expr::All(parts.into_iter().collect())
-    }
-}
-
-/// The canonical disjunction: flat, sorted, without repeats; true if a part is, without what is false.
-fn any(children: impl Iterator<Item = Expr>) -> Expr {
-    let mut parts = BTreeSet::new();
-    for child in children {
-        match child {
-            Expr::Any(inner) => parts.extend(inner),
-            Expr::All(inner) if inner.is_empty() => return Expr::All(inner),
-            child => {
-                parts.insert(child);
-            }
-        }
-    }
-    if parts.len() == 1 {
-        parts.pop_first().expect("one part")
-    } else {
-        Expr::Any(parts.into_iter().collect())
-    }
-}
-
-/// The canonical negation: none of a negation or a constant.
-fn not(child: Expr) -> Expr {
-    match child {
-        Expr::Not(inner) => *inner,
-        Expr::All(inner) if inner.is_empty() => Expr::Any(inner),
-        Expr::Any(inner) if inner.is_empty() => Expr::All(inner),
-        child => Expr::Not(Box::new(child)),
-    }
-}
-
-/// `expr` for keys of the snapshot: the outermost is always `All([Fact(0), ..])`, even where `expr` is constant.
-fn known_and(expr: Expr) -> Expr {
-    let rest = match expr {
-        Expr::All(parts) => parts,
-        expr => vec![expr],
-    };
-    Expr::All([Expr::Fact(0)].into_iter().chain(rest).collect())
-}
-
-/// The canonical text of an expression over fingerprints: sorted by those, so that no index or id shows.
-fn meaning(expr: &Expr, facts: &[Fact], audience: &dyn Fn(u32) -> [u8; 16]) -> String {
-    let list = |children: &[Expr]| {
-        let mut texts: Vec<String> = children
-            .iter()
-            .map(|child| meaning(child, facts, audience))
-            .collect();
-        texts.sort();
-        texts.join(" ")
-    };
-    match expr {
-        Expr::All(children) => format!("all({})", list(children)),
-        Expr::Any(children) => format!("any({})", list(children)),
-        Expr::Not(child) => format!("not({})", meaning(child, facts, audience)),
-        Expr::Fact(ix) => format!("fact:{}", hex(&facts[*ix as usize].fingerprint)),
-        Expr::Audience(ix) => format!("audience:{}", hex(&audience(*ix))),
-    }
-}
-
-/// Bytes as lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// The audiences of `members: any` models that would hold for a key of which nothing is known.
 fn members_of_nothing(plan: &Plan) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -919,147 +817,6 @@ fn members_of_nothing(plan: &Plan) -> Vec<Problem> {
     problems
 }
 
-/// The counts that compare so, as the least and the greatest; a comparison that no count fulfils is 1 to 0.
-fn count_range(comparison: &Comparison) -> (u64, Option<u64>) {
-    const ONE: i128 = 1_000_000_000;
-    /// No key has more rows or events than this: a greater threshold is no bound above and unreachable below.
-    const GREATEST: i128 = i64::MAX as i128;
-    let floor = |n: &Decimal| n.raw().div_euclid(ONE);
-    let ceiling = |n: &Decimal| -((-n.raw()).div_euclid(ONE));
-    let (least, most) = match comparison {
-        Comparison::AtLeast(n) => (ceiling(n), None),
-        Comparison::MoreThan(n) => (floor(n) + 1, None),
-        Comparison::AtMost(n) => (0, Some(floor(n))),
-        Comparison::LessThan(n) => (0, Some(ceiling(n) - 1)),
-        Comparison::Exactly(n) => (ceiling(n), Some(floor(n))),
-        Comparison::Between(a, b) => (ceiling(a), Some(floor(b))),
-    };
-    let (least, most) = (least.max(0), most.filter(|most| *most < GREATEST));
-    if least > GREATEST || most.is_some_and(|most| most < least) {
-        return (1, Some(0));
-    }
-    (least as u64, most.map(|most| most as u64))
-}
-
-/// [`count_range`] as a comparison.
-fn count_comparison(comparison: &Comparison) -> Comparison {
-    let decimal = |n: u64| Decimal::from_i64(n as i64);
-    match count_range(comparison) {
-        (least, None) => Comparison::AtLeast(decimal(least)),
-        (least, Some(most)) => Comparison::Between(decimal(least), decimal(most)),
-    }
-}
-
-/// The column that an aggregate takes.
-pub(crate) fn column_of(aggregate: &Aggregate) -> Option<&str> {
-    match aggregate {
-        Aggregate::Count => None,
-        Aggregate::Sum(column)
-        | Aggregate::Avg(column)
-        | Aggregate::Min(column)
-        | Aggregate::Max(column)
-        | Aggregate::Distinct(column) => Some(column),
-    }
-}
-
-/// An aggregate's name in the job file.
-pub(crate) fn aggregate_name(aggregate: &Aggregate) -> &'static str {
-    match aggregate {
-        Aggregate::Count => "count",
-        Aggregate::Sum(_) => "sum",
-        Aggregate::Avg(_) => "avg",
-        Aggregate::Min(_) => "min",
-        Aggregate::Max(_) => "max",
-        Aggregate::Distinct(_) => "distinct",
-    }
-}
-
-/// The canonical text of an aggregate with its column's type.
-fn aggregate_text(aggregate: &Aggregate, column_type: Option<ColumnType>) -> String {
-    match column_of(aggregate).zip(column_type) {
-        Some((column, column_type)) => {
-            format!(
-                "{}({}:{})",
-                aggregate_name(aggregate),
-                quoted(column),
-                type_name(column_type)
-            )
-        }
-        None => aggregate_name(aggregate).to_string(),
-    }
-}
-
-/// The canonical text of a comparison: thresholds in units of 10^-9.
-fn comparison_text(comparison: &Comparison) -> String {
-    match comparison {
-        Comparison::AtLeast(n) => format!("at_least={}", n.raw()),
-        Comparison::AtMost(n) => format!("at_most={}", n.raw()),
-        Comparison::MoreThan(n) => format!("more_than={}", n.raw()),
-        Comparison::LessThan(n) => format!("less_than={}", n.raw()),
-        Comparison::Exactly(n) => format!("exactly={}", n.raw()),
-        Comparison::Between(a, b) => format!("between={}..{}", a.raw(), b.raw()),
-    }
-}
-
-/// The canonical text of what an event is, whatever its id.
-fn event_text(event: &Event) -> String {
-    let text = |text: &Option<String>| text.as_deref().map_or("-".to_string(), quoted);
-    let path = |path: &Option<Path>| path.as_ref().map_or("-".to_string(), path_text);
-    format!(
-        "source={} type={} name={} model={} key={} time={}",
-        quoted(&event.source),
-        text(&event.kind),
-        text(&event.name),
-        quoted(&event.model),
-        path(&event.foreign_key),
-        path(&event.timestamp),
-    )
-}
-
-/// The canonical text of a path.
-fn path_text(path: &Path) -> String {
-    let steps = path.0.iter().map(|step| match step {
-        Step::Key(key) => format!(".{}", quoted(key)),
-        Step::Index(index) => format!("[{index}]"),
-        Step::All => "[*]".to_string(),
-    });
-    steps.collect()
-}
-
-/// The canonical text of a predicate with its columns' types.
-fn typed(predicate: &Predicate) -> String {
-    let columns: Vec<String> = predicate
-        .columns
-        .iter()
-        .map(|(name, column_type)| format!("{}:{}", quoted(name), type_name(*column_type)))
-        .collect();
-    format!(
-        "columns=[{}] where={}",
-        columns.join(","),
-        quoted(&predicate.text)
-    )
-}
-
-/// A string in quotes, as JSON: unlike `Debug`'s, the same with every compiler.
-fn quoted(text: &str) -> String {
-    serde_json::to_string(text).expect("a string is always JSON")
-}
-
-/// A type's name in the job file.
-pub(crate) fn type_name(column_type: ColumnType) -> &'static str {
-    match column_type {
-        ColumnType::String => "string",
-        ColumnType::Integer => "integer",
-        ColumnType::Number => "number",
-        ColumnType::Boolean => "boolean",
-        ColumnType::Timestamp => "timestamp",
-        ColumnType::Date => "date",
-        ColumnType::ListString => "list<string>",
-        ColumnType::ListInteger => "list<integer>",
-        ColumnType::ListNumber => "list<number>",
-    }
-}
-
 /// The name among `known` that `name` was probably meant to be.
 pub(crate) fn closest<'n>(name: &str, known: impl Iterator<Item = &'n String>) -> Option<&'n str> {
     let near = known.map(|other| (strsim::damerau_levenshtein(name, other), other.as_str()));
@@ -1067,3 +824,6 @@ pub(crate) fn closest<'n>(name: &str, known: impl Iterator<Item = &'n String>) -
         .min()
         .map(|(_, other)| other)
 }
+
+#[cfg(test)]
+mod tests;

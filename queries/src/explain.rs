@@ -4,7 +4,8 @@
 //! state it holds; then the events with what is read of their messages. The text depends on the plan alone: the same
 //! job gives the same bytes. A fact is named by the first 8 digits of its fingerprint.
 
-use crate::compile::{aggregate_name, closest, column_of, hex, type_name};
+use crate::compile::canonical::{aggregate_name, column_of, hex, type_name};
+use crate::compile::closest;
 use crate::plan::{AudiencePlan, EventPlan, Expr, Fact, FactKind, ModelPlan, Plan};
 use crate::predicate::Predicate;
 use std::collections::BTreeSet;

@@ -4,9 +4,14 @@
 //! says from scratch who belongs. Nothing here opens a file, reads a clock or keeps state.
 
 pub mod aggregate;
+#[cfg(test)]
+mod by_hand;
 pub mod coerce;
 pub mod compile;
+pub mod explain;
+pub mod oracle;
 pub mod plan;
+pub mod plan_file;
 pub mod predicate;
 pub mod time;
 pub mod value;

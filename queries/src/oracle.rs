@@ -630,3 +630,6 @@ fn billionths(value: &Value<'_>) -> Option<I256> {
     }
     (raw <= 10i128.pow(37)).then(|| I256::from(sign * raw))
 }
+
+#[cfg(test)]
+mod tests;
