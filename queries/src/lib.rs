@@ -13,7 +13,9 @@ pub mod oracle;
 pub mod plan;
 pub mod plan_file;
 pub mod predicate;
+pub mod sample;
 pub mod time;
 pub mod value;
 
+pub use compile::{Schemas, compile, needs_schema};
 pub use value::Value;
