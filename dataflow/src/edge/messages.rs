@@ -263,7 +263,7 @@ impl Messages {
     #[allow(clippy::too_many_arguments)]
     fn bury(&self, record: &Record<'_>, at: &Arrived<'_>, reason: Reason, detail: &str, raw: &[u8], length: u64, out: &mut Output<'_>) {
         out.counts.bury(reason);
-        out.dead_letters.write(DeadLetter { partition: at.id, position: record.position, reason, detail, raw, length });
+        out.dead_letters.write(&DeadLetter { partition: at.id, position: record.position, reason, detail, raw, length });
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn deliver<'scope>(changes: StreamVec<'scope, Time, Changes>, gather:
         let mut due = pending.take_before(frontier);
         if !due.is_empty() && !status.aborted() {
             due.sort();
+            let due = Arc::new(due);
             let mut sinks = sinks.lock().expect("a worker panicked, which ends the process");
             if let Some(error) = sinks.iter_mut().find_map(|sink| sink.write(&due).err()) {
                 status.fail(failure(error));
