@@ -49,11 +49,7 @@ impl Decoder {
     /// Walks `message` once and refills `fields`, which is reused over the messages of a batch.
     ///
     /// After an error `fields` holds nothing of use. A blank message is malformed: the caller skips those.
-    pub fn decode<'a>(
-        &self,
-        message: &'a [u8],
-        fields: &mut Fields<'a>,
-    ) -> Result<(), Malformed> {
+    pub fn decode<'a>(&self, message: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Malformed> {
         fields.clear(&self.layout);
         match self.layout.wire {
             Wire::Json => json::walk(&self.layout, message, fields),
@@ -160,7 +156,11 @@ impl<'a> Fields<'a> {
     }
 
     fn clear(&mut self, layout: &Arc<Layout>) {
-        if !self.layout.as_ref().is_some_and(|mine| Arc::ptr_eq(mine, layout)) {
+        if !self
+            .layout
+            .as_ref()
+            .is_some_and(|mine| Arc::ptr_eq(mine, layout))
+        {
             self.layout = Some(Arc::clone(layout));
             self.found.clear();
             self.found.resize(layout.slots, Found::Nothing);

@@ -31,7 +31,9 @@ pub(super) fn walk<'a>(
     for each in &layout.stars {
         if let Found::Compound(array) = &walk.fields.found[each.node as usize] {
             match star::collect(array, &each.rest) {
-                Ok(found) => walk.fields.found[each.slot as usize] = Found::Compound(Cow::Owned(found)),
+                Ok(found) => {
+                    walk.fields.found[each.slot as usize] = Found::Compound(Cow::Owned(found))
+                }
                 Err(broken) => walk.fields.broken.push((each.slot, broken)),
             }
         }
@@ -40,14 +42,21 @@ pub(super) fn walk<'a>(
         return Ok(());
     }
     let traits = walk.fields.is_about_traits();
-    let broken = walk.fields.broken.iter().find(|(slot, _)| layout.needs(*slot, traits));
+    let broken = walk
+        .fields
+        .broken
+        .iter()
+        .find(|(slot, _)| layout.needs(*slot, traits));
     broken.map_or(Ok(()), |(_, malformed)| Err(*malformed))
 }
 
 fn utf8(message: &[u8]) -> Result<&str, Malformed> {
     simdutf8::basic::from_utf8(message).map_err(|_| {
         let at = std::str::from_utf8(message).map_or_else(|error| error.valid_up_to(), str::len);
-        Malformed { what: What::NotUtf8, at }
+        Malformed {
+            what: What::NotUtf8,
+            at,
+        }
     })
 }
 
@@ -140,7 +149,9 @@ impl<'a> Walk<'a, '_> {
                 return self.scan.fail(What::Expected("a name"), at);
             }
             let Some(stop) = string_stop::<false>(self.scan.bytes, at + 1) else {
-                return self.scan.fail(What::Expected("`\"`"), self.scan.bytes.len());
+                return self
+                    .scan
+                    .fail(What::Expected("`\"`"), self.scan.bytes.len());
             };
             let (end, child) = if self.scan.bytes[stop] == b'"' {
                 (stop + 1, node.member(self.scan.bytes, at + 1, stop))
@@ -148,7 +159,10 @@ impl<'a> Walk<'a, '_> {
                 let end = self.scan.skip_string(at)?;
                 // A name whose escapes stand for nothing is nobody's name.
                 let name = serde_json::from_str::<String>(&self.scan.text[at..end]).ok();
-                (end, name.and_then(|name| node.member(name.as_bytes(), 0, name.len())))
+                (
+                    end,
+                    name.and_then(|name| node.member(name.as_bytes(), 0, name.len())),
+                )
             };
             at = self.scan.colon(end)?;
             at = match child {
@@ -248,7 +262,9 @@ impl<'a> Walk<'a, '_> {
         for below in slot..end {
             self.fields.met[below as usize / 64] &= !(1 << (below % 64));
         }
-        self.fields.broken.retain(|(each, _)| !(slot..end).contains(each));
+        self.fields
+            .broken
+            .retain(|(each, _)| !(slot..end).contains(each));
     }
 }
 
@@ -264,7 +280,10 @@ impl<'a> Scan<'a> {
         Scan {
             text,
             bytes: text.as_bytes(),
-            error: Malformed { what: What::NotOneObject, at: 0 },
+            error: Malformed {
+                what: What::NotOneObject,
+                at: 0,
+            },
         }
     }
 
@@ -283,7 +302,11 @@ impl<'a> Scan<'a> {
     /// The first byte from `at` on that is not white space.
     #[inline(always)]
     pub(super) fn blank(&self, at: usize) -> usize {
-        if self.byte(at) > b' ' { at } else { self.blanks(at) }
+        if self.byte(at) > b' ' {
+            at
+        } else {
+            self.blanks(at)
+        }
     }
 
     #[inline(never)]
@@ -356,7 +379,11 @@ impl<'a> Scan<'a> {
                     } else {
                         level += 1;
                         open = open << 1 | u128::from(bracket == b'{');
-                        at = if bracket == b'{' { self.name::<STRICT>(first)? } else { first };
+                        at = if bracket == b'{' {
+                            self.name::<STRICT>(first)?
+                        } else {
+                            first
+                        };
                         continue;
                     }
                 }

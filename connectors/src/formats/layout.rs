@@ -186,7 +186,10 @@ impl Layout {
             star.slot = layout.slots as Slot;
             layout.slots += 1;
         }
-        let at: Vec<_> = own.iter().map(|path| path.as_ref().map(|path| layout.slot_of(path))).collect();
+        let at: Vec<_> = own
+            .iter()
+            .map(|path| path.as_ref().map(|path| layout.slot_of(path)))
+            .collect();
         (layout.kind, layout.key, layout.id) = (at[0], at[2], at[3]);
         let all = |slots: &[Option<Slot>]| slots.iter().copied().collect::<Option<Vec<_>>>();
         (layout.name, layout.time) = match all(&at).as_deref() {
@@ -247,8 +250,11 @@ impl Layout {
         let below = |len: usize| members.partition_point(|member| member.name.len() < len) as u32;
         let mut starts: Vec<_> = (0..=LONG).map(below).collect();
         starts.push(members.len() as u32);
-        let elements: Vec<_> =
-            draft.elements.iter().map(|(index, child)| (*index, self.flatten(child))).collect();
+        let elements: Vec<_> = draft
+            .elements
+            .iter()
+            .map(|(index, child)| (*index, self.flatten(child)))
+            .collect();
         let end = self.nodes.len() as Slot;
         let node = &mut self.nodes[slot];
         (node.members, node.starts, node.elements, node.end) = (members, starts, elements, end);
@@ -262,11 +268,16 @@ impl Layout {
             let node = &self.nodes[at as usize];
             at = match step {
                 Step::Key(name) => node.member(name.as_bytes(), 0, name.len()),
-                Step::Index(index) => {
-                    node.elements.iter().find(|(each, _)| each == index).map(|(_, node)| *node)
-                }
+                Step::Index(index) => node
+                    .elements
+                    .iter()
+                    .find(|(each, _)| each == index)
+                    .map(|(_, node)| *node),
                 Step::All => {
-                    let star = self.stars.iter().find(|star| star.node == at && star.rest == path[i..]);
+                    let star = self
+                        .stars
+                        .iter()
+                        .find(|star| star.node == at && star.rest == path[i..]);
                     return star.expect("the path with `[*]` was added").slot;
                 }
             }
@@ -304,9 +315,14 @@ impl Draft {
             None if self.need != Need::Always => self.need = need,
             None => {}
             Some((Step::Key(name), rest)) => {
-                self.members.entry(name.clone()).or_default().add(rest, need);
+                self.members
+                    .entry(name.clone())
+                    .or_default()
+                    .add(rest, need);
             }
-            Some((Step::Index(index), rest)) => self.elements.entry(*index).or_default().add(rest, need),
+            Some((Step::Index(index), rest)) => {
+                self.elements.entry(*index).or_default().add(rest, need)
+            }
             Some((Step::All, _)) => match self.stars.iter_mut().find(|(rest, _)| rest == path) {
                 Some((_, known)) if *known != Need::Always => *known = need,
                 Some(_) => {}

@@ -35,7 +35,11 @@ pub(super) fn string_stop<const CONTROL: bool>(bytes: &[u8], from: usize) -> Opt
 pub(super) fn head(bytes: &[u8], from: usize, len: usize) -> u64 {
     if let Some(eight) = bytes.get(from..from + 8) {
         let word = u64::from_le_bytes(eight.try_into().expect("eight bytes"));
-        if len >= 8 { word } else { word & ((1 << (len * 8)) - 1) }
+        if len >= 8 {
+            word
+        } else {
+            word & ((1 << (len * 8)) - 1)
+        }
     } else {
         let mut eight = [0; 8];
         let len = len.min(8);

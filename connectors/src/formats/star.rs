@@ -40,7 +40,8 @@ fn follow(text: &str, path: &[Step], found: &mut String) -> Result<(), Malformed
             }
         }
         Step::Key(key) => {
-            let named = |name: &str| serde_json::from_str::<String>(name).is_ok_and(|name| name == *key);
+            let named =
+                |name: &str| serde_json::from_str::<String>(name).is_ok_and(|name| name == *key);
             // The last of a repeated key counts.
             if let Some(member) = elements(text, b'{')?.iter().rfind(|(name, _)| named(name)) {
                 follow(member.1, rest, found)?;
