@@ -5,24 +5,13 @@
 use serde::{Deserialize, Serialize};
 
 /// An exact decimal with 9 fractional digits.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Decimal(i128);
 
 impl Decimal {
-    /// The whole number `n`.
-    pub fn from_i64(n: i64) -> Decimal {
-        Decimal(i128::from(n) * 1_000_000_000)
-    }
-
     /// The shortest decimal form of `x`, rounded half-even to 9 digits; none beyond ±10^28.
     pub fn from_f64(x: f64) -> Option<Decimal> {
-        if !x.is_finite() {
-            None
-        } else {
-            Decimal::parse(&format!("{x}"))
-        }
+        if !x.is_finite() { None } else { Decimal::parse(&format!("{x}")) }
     }
 
     /// Reads plain digits with an optional sign and fraction, rounded half-even to 9 digits.
@@ -50,5 +39,11 @@ impl Decimal {
     /// The number of 10^-9.
     pub fn raw(self) -> i128 {
         self.0
+    }
+}
+
+impl From<i64> for Decimal {
+    fn from(n: i64) -> Decimal {
+        Decimal(i128::from(n) * 1_000_000_000)
     }
 }

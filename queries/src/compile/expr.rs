@@ -14,11 +14,7 @@ pub(super) enum Tree {
 }
 
 /// The canonical expression of a tree.
-pub(super) fn expr(
-    tree: &Tree,
-    fact: &dyn Fn(&str) -> u32,
-    audience: &dyn Fn(&str) -> u32,
-) -> Expr {
+pub(super) fn expr(tree: &Tree, fact: &dyn Fn(&str) -> u32, audience: &dyn Fn(&str) -> u32) -> Expr {
     match tree {
         Tree::All(children) => all(children.iter().map(|child| expr(child, fact, audience))),
         Tree::Any(children) => any(children.iter().map(|child| expr(child, fact, audience))),
@@ -40,11 +36,7 @@ fn all(children: impl Iterator<Item = Expr>) -> Expr {
             }
         }
     }
-    if parts.len() == 1 {
-        parts.pop_first().expect("one part")
-    } else {
-        Expr::All(parts.into_iter().collect())
-    }
+    if parts.len() == 1 { parts.pop_first().expect("one part") } else { Expr::All(parts.into_iter().collect()) }
 }
 
 /// The canonical disjunction: flat, sorted, without repeats; true if a part is, without what is false.
@@ -59,11 +51,7 @@ fn any(children: impl Iterator<Item = Expr>) -> Expr {
             }
         }
     }
-    if parts.len() == 1 {
-        parts.pop_first().expect("one part")
-    } else {
-        Expr::Any(parts.into_iter().collect())
-    }
+    if parts.len() == 1 { parts.pop_first().expect("one part") } else { Expr::Any(parts.into_iter().collect()) }
 }
 
 /// The canonical negation: none of a negation or a constant.
@@ -88,10 +76,7 @@ pub(super) fn known_and(expr: Expr) -> Expr {
 /// The canonical text of an expression over fingerprints: sorted by those, so that no index or id shows.
 pub(super) fn meaning(expr: &Expr, facts: &[Fact], audience: &dyn Fn(u32) -> [u8; 16]) -> String {
     let list = |children: &[Expr]| {
-        let mut texts: Vec<String> = children
-            .iter()
-            .map(|child| meaning(child, facts, audience))
-            .collect();
+        let mut texts: Vec<String> = children.iter().map(|child| meaning(child, facts, audience)).collect();
         texts.sort();
         texts.join(" ")
     };
