@@ -10,7 +10,7 @@ use crate::plan::{AudiencePlan, EventPlan, Expr, Fact, FactKind, ModelPlan, Plan
 use crate::predicate::Predicate;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
-use usher_config::{Aggregate, Comparison, Decimal, Members, Path, Step};
+use usher_config::{Aggregate, Comparison, Members, Path, duration};
 
 /// The audience that was asked for is not in the job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,7 +160,7 @@ impl Explained<'_> {
             FactKind::Performed { event, filter, within, least, most } => {
                 let event = &self.plan.events[*event as usize];
                 let filter = filtered(event.filters[*filter as usize].predicate.as_ref());
-                format!("performed {}{filter}, {} within {}", event.id, count(*least, *most), duration(*within))
+                format!("performed {}{filter}, {} within {}", event.id, count(*least, *most), duration::format(*within))
             }
             FactKind::Related { model, filter, aggregate, comparison, .. } => {
                 let model = &self.plan.models[*model as usize].id;
@@ -180,12 +180,12 @@ impl Explained<'_> {
         let kind = event.kind.as_deref().unwrap_or("any");
         let name = event.name.as_ref().map_or("any".to_string(), |name| format!("\"{name}\""));
         writeln!(self.out, "  messages of {}: type {kind}, name {name}", event.source)?;
-        let key = event.foreign_key.as_ref().map_or("the format's user id".to_string(), path);
+        let key = event.foreign_key.as_ref().map_or("the format's user id".to_string(), Path::to_string);
         writeln!(self.out, "  key of {}: {key}", plan.models[event.model as usize].id)?;
-        let time = event.timestamp.as_ref().map_or("the format's event time".to_string(), path);
+        let time = event.timestamp.as_ref().map_or("the format's event time".to_string(), Path::to_string);
         writeln!(self.out, "  time: {time}")?;
         for column in &event.columns {
-            writeln!(self.out, "  reads {} as {} {}", path(&column.path), column.name, type_name(column.column_type))?;
+            writeln!(self.out, "  reads {} as {} {}", column.path, column.name, type_name(column.column_type))?;
         }
         for filter in &event.filters {
             let says = filter.predicate.as_ref().map_or("all of them".to_string(), |p| format!("where {}", p.text));
@@ -294,53 +294,13 @@ fn count(least: u64, most: Option<u64>) -> String {
 /// A comparison.
 fn compared(comparison: &Comparison) -> String {
     match comparison {
-        Comparison::AtLeast(n) => format!("at least {}", decimal(n)),
-        Comparison::AtMost(n) => format!("at most {}", decimal(n)),
-        Comparison::MoreThan(n) => format!("more than {}", decimal(n)),
-        Comparison::LessThan(n) => format!("less than {}", decimal(n)),
-        Comparison::Exactly(n) => format!("exactly {}", decimal(n)),
+        Comparison::AtLeast(n) => format!("at least {n}"),
+        Comparison::AtMost(n) => format!("at most {n}"),
+        Comparison::MoreThan(n) => format!("more than {n}"),
+        Comparison::LessThan(n) => format!("less than {n}"),
+        Comparison::Exactly(n) => format!("exactly {n}"),
         Comparison::Between(least, most) => {
-            format!("between {} and {}", decimal(least), decimal(most))
+            format!("between {least} and {most}")
         }
     }
-}
-
-/// A decimal without the zeros that say nothing.
-fn decimal(n: &Decimal) -> String {
-    let (sign, raw) = if n.raw() < 0 { ("-", n.raw().unsigned_abs()) } else { ("", n.raw().unsigned_abs()) };
-    let (whole, fraction) = (raw / 1_000_000_000, raw % 1_000_000_000);
-    let text = format!("{sign}{whole}.{fraction:09}");
-    text.trim_end_matches('0').trim_end_matches('.').to_string()
-}
-
-/// A duration as the job file writes it.
-fn duration(ms: u64) -> String {
-    let mut rest = ms;
-    let mut text = String::new();
-    for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
-        if rest >= size {
-            text.push_str(&format!("{}{unit}", rest / size));
-            rest %= size;
-        }
-    }
-    if text.is_empty() { "0ms".to_string() } else { text }
-}
-
-/// A path as the job file writes it.
-fn path(path: &Path) -> String {
-    let mut text = String::new();
-    for step in &path.0 {
-        match step {
-            Step::Index(index) => text.push_str(&format!("[{index}]")),
-            Step::All => text.push_str("[*]"),
-            Step::Key(key) => {
-                if !text.is_empty() {
-                    text.push('.');
-                }
-                let plain = key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '$'));
-                text.push_str(&if plain { key.clone() } else { format!("\"{key}\"") });
-            }
-        }
-    }
-    text
 }
