@@ -1,4 +1,7 @@
-//! Expressions in canonical form: flat, sorted, without repeats and constants.
+//! Expressions in canonical form: flat, sorted, without repeats and without constants that decide nothing.
+//!
+//! A constant that decides all, such as the false part of a conjunction, stays beside conditions: these can't change
+//! who belongs any more, but where something else does at the same ms, they may give the reason.
 
 use super::canonical::hex;
 use crate::plan::{Expr, Fact};
@@ -24,13 +27,12 @@ pub(super) fn expr(tree: &Tree, fact: &dyn Fn(&str) -> u32, audience: &dyn Fn(&s
     }
 }
 
-/// The canonical conjunction: flat, sorted, without repeats; false if a part is, without what is true.
+/// The canonical conjunction: flat, sorted, without repeats and without what is true.
 fn all(children: impl Iterator<Item = Expr>) -> Expr {
     let mut parts = BTreeSet::new();
     for child in children {
         match child {
             Expr::All(inner) => parts.extend(inner),
-            Expr::Any(inner) if inner.is_empty() => return Expr::Any(inner),
             child => {
                 parts.insert(child);
             }
@@ -39,13 +41,12 @@ fn all(children: impl Iterator<Item = Expr>) -> Expr {
     if parts.len() == 1 { parts.pop_first().expect("one part") } else { Expr::All(parts.into_iter().collect()) }
 }
 
-/// The canonical disjunction: flat, sorted, without repeats; true if a part is, without what is false.
+/// The canonical disjunction: flat, sorted, without repeats and without what is false.
 fn any(children: impl Iterator<Item = Expr>) -> Expr {
     let mut parts = BTreeSet::new();
     for child in children {
         match child {
             Expr::Any(inner) => parts.extend(inner),
-            Expr::All(inner) if inner.is_empty() => return Expr::All(inner),
             child => {
                 parts.insert(child);
             }

@@ -104,9 +104,17 @@ fn expressions_are_flat_sorted_and_without_repeats_or_constants() {
         expr_of(any([priced(2), any([priced(1), any([])]), priced(1)])),
         Expr::All(vec![Expr::Any(vec![x.clone(), y])])
     );
-    assert_eq!(expr_of(any([priced(1)])), Expr::All(vec![x]));
-    assert_eq!(expr_of(any([priced(1), not(any([]))])), Expr::All(vec![]), "always");
-    assert_eq!(expr_of(all([priced(1), any([])])), Expr::All(vec![Expr::Any(vec![])]), "never");
+    assert_eq!(expr_of(any([priced(1)])), Expr::All(vec![x.clone()]));
+    let [always, never] = [Expr::All(vec![]), Expr::Any(vec![])];
+    assert_eq!(expr_of(any([not(any([])), all([])])), always);
+    assert_eq!(expr_of(all([any([]), not(all([]))])), Expr::All(vec![never.clone()]));
+    let beside = "conditions beside a constant still give reasons";
+    assert_eq!(
+        expr_of(all([any([priced(1), not(any([]))])])),
+        Expr::All(vec![Expr::Any(vec![always, x.clone()])]),
+        "{beside}"
+    );
+    assert_eq!(expr_of(all([priced(1), any([])])), Expr::All(vec![never, x]), "{beside}");
     assert_eq!(expr_of(all([])), Expr::All(vec![]));
 }
 
