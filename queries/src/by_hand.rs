@@ -45,7 +45,11 @@ pub fn job(audiences: &[(&str, &str, Condition)]) -> Job {
         &[("ltv", ColumnType::Number), ("plan", ColumnType::String), ("trial_ends", ColumnType::Timestamp)],
     );
     let belongs_to = Some(BelongsTo { model: "users".to_string(), foreign_key: "customer_id".to_string() });
-    let orders = model("order_id", Members::Known, &[("amount", ColumnType::Number), ("status", ColumnType::String)]);
+    let orders = model(
+        "order_id",
+        Members::Known,
+        &[("amount", ColumnType::Number), ("due", ColumnType::Timestamp), ("status", ColumnType::String)],
+    );
     Job {
         name: "shop".to_string(),
         folder: Default::default(),

@@ -304,3 +304,56 @@ fn compared(comparison: &Comparison) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::by_hand::*;
+    use crate::{Schemas, compile};
+    use usher_config::Job;
+
+    fn shop() -> Job {
+        let viewed = |n| performed_where("priced", "path = '/pricing'", at_least(n), 4 * HOUR);
+        let sum = Comparison::MoreThan(usher_config::Decimal::parse("99.5").expect("a decimal"));
+        let mut job = job(&[
+            (
+                "keen",
+                "users",
+                all([viewed(3), property("ltv > 300"), not(performed("ordered", at_least(1), 5 * MINUTE))]),
+            ),
+            (
+                "rich",
+                "users",
+                any([
+                    property("ltv > 300"),
+                    related(Some("status = 'paid'"), Aggregate::Sum("amount".into()), sum),
+                    related(Some("due < now()"), Aggregate::Count, at_least(1)),
+                ]),
+            ),
+            ("seen", "visitors", performed("visited", between(1, 2), 90 * SECOND)),
+            ("target", "users", any([all([audience("keen"), property("trial_ends > now()")]), all([])])),
+        ]);
+        job.audiences.get_mut("keen").expect("an audience").name = "Keen on prices".to_string();
+        job
+    }
+
+    #[test]
+    fn the_whole_plan() {
+        let plan = compile(&shop(), "job.yaml", &Schemas::new()).expect("a sound job");
+        insta::assert_snapshot!(explain(&plan, None).expect("the whole plan"));
+    }
+
+    #[test]
+    fn one_audience_with_what_it_mentions() {
+        let plan = compile(&shop(), "job.yaml", &Schemas::new()).expect("a sound job");
+        insta::assert_snapshot!(explain(&plan, Some("target")).expect("an audience of the job"));
+    }
+
+    #[test]
+    fn an_unknown_audience_is_told_what_was_meant() {
+        let plan = compile(&shop(), "job.yaml", &Schemas::new()).expect("a sound job");
+        let error = explain(&plan, Some("tarqet")).expect_err("no such audience");
+        assert_eq!(error.to_string(), "unknown audience `tarqet`\n  hint: did you mean `target`?");
+        assert_eq!(explain(&plan, Some("xyzzy")).expect_err("no such audience").closest, None);
+    }
+}

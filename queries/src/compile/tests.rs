@@ -273,3 +273,61 @@ fn columns_that_are_not_declared_have_their_files_type() {
     assert_eq!(needs_schema(&bare), BTreeSet::new());
     assert_eq!(typed(&bare, &schema(&[("total", None)])), Ok(ColumnType::Number), "what is declared wins");
 }
+
+#[test]
+fn equal_predicates_are_one_filter_however_they_are_written() {
+    let plan = plan(&[
+        ("a", "users", performed_where("priced", "path = '/pricing'", at_least(1), HOUR)),
+        ("b", "users", performed_where("priced", "( path='/pricing' )", at_least(1), HOUR)),
+        ("c", "users", performed_where("priced", "path = '/pricing'", at_least(2), HOUR)),
+        ("d", "users", priced(1)),
+        ("e", "users", property("ltv>300 AND plan = 'pro'")),
+        ("f", "users", property("ltv > 300 and plan = 'pro'")),
+    ]);
+    let event = plan.events.iter().find(|event| event.id == "priced").expect("an event");
+    let columns: Vec<String> = event.columns.iter().map(|column| column.path.to_string()).collect();
+    assert_eq!(columns, ["properties.path"]);
+    let filters: Vec<(bool, usize)> =
+        event.filters.iter().map(|filter| (filter.predicate.is_some(), filter.facts.len())).collect();
+    assert_eq!(filters, [(false, 1), (true, 2)]);
+    for (position, fact) in event.facts.iter().enumerate() {
+        let FactKind::Performed { filter, .. } = model(&plan, "users").facts[*fact as usize].kind else {
+            panic!("an event decides performed facts only")
+        };
+        assert!(event.filters[filter as usize].facts.contains(&(position as u32)), "both ways agree");
+    }
+    assert_eq!(model(&plan, "users").facts.len(), 5);
+    let users = model(&plan, "users").snapshot.as_ref().expect("users are read");
+    let columns: Vec<&str> = users.columns.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(columns, ["ltv", "plan"]);
+}
+
+#[test]
+fn predicates_are_checked_against_the_columns_there_are() {
+    let text = problems(&[("a", "users", property("ltx > 300")), ("b", "users", property("ltv = 'x'"))]);
+    assert!(text.contains("`ltx`") && text.contains("`ltv`"), "{text}");
+    let text = problems(&[("a", "users", performed_where("priced", "pat = '/'", at_least(1), HOUR))]);
+    assert!(text.contains("`pat`") && text.contains("`path`"), "{text}");
+    let text = problems(&[("a", "users", performed_where("priced", "path > now()", at_least(1), HOUR))]);
+    assert!(text.contains("within"), "{text}");
+}
+
+#[test]
+fn a_predicate_on_an_undeclared_column_needs_the_schema_of_its_model() {
+    let mut job = job(&[
+        ("a", "users", any([property("ltv > 300"), property("lower(email) like '%@example.com'")])),
+        ("b", "users", related(Some("amount > 1"), Aggregate::Count, at_least(1))),
+    ]);
+    assert_eq!(needs_schema(&job), BTreeSet::from(["users".to_string()]));
+    let email = ("email".to_string(), Some(ColumnType::String));
+    let schemas = Schemas::from([("users".to_string(), vec![email.clone()])]);
+    compile(&job, "job.yaml", &schemas).expect("its type is known");
+    let binary = Schemas::from([("users".to_string(), vec![("email".to_string(), None)])]);
+    let text = compile(&job, "job.yaml", &binary).expect_err("no type").to_string();
+    assert!(text.contains("column `email` of model `users` has a type that no condition can read"), "{text}");
+    let close = Schemas::from([("users".to_string(), vec![("e_mail".to_string(), email.1)])]);
+    let text = compile(&job, "job.yaml", &close).expect_err("no such column").to_string();
+    assert!(text.contains("did you mean `e_mail`"), "{text}");
+    job.models.get_mut("users").expect("a model").parquet = None;
+    assert_eq!(needs_schema(&job), BTreeSet::new(), "there is no file to have a schema");
+}

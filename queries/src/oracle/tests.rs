@@ -211,6 +211,51 @@ fn partitions_keep_their_own_clocks() {
 }
 
 #[test]
+fn three_views_of_the_pricing_page_and_a_high_lifetime_value() {
+    let views = performed_where("priced", "path = '/pricing'", at_least(3), 4 * HOUR);
+    let plan = plan_of(&[("high_intent", "users", all([views, property("ltv > 300")]))]);
+    let mut messages = Vec::new();
+    for (ix, key) in ["u", "v", "u", "v", "u", "v", "u"].into_iter().enumerate() {
+        messages.push((ix as i64 * MINUTE, "priced", key, ["a", "b", "c", "d", "e", "f", "g"][ix]));
+    }
+    let mut views = partition(&plan, &messages);
+    for (ix, message) in views.messages.iter_mut().enumerate() {
+        let path = if ix == 2 { "/about" } else { "/pricing" };
+        message.occurrences[0].values = vec![Value::String(path.into())];
+    }
+    let history = history(vec![views], &[("u", 300.5), ("v", 300.0)]);
+    assert_eq!(
+        lines(&changes(&plan, &history, until(5 * HOUR))),
+        [format!("{} +high_intent u event", 6 * MINUTE), format!("{} -high_intent u expiry", 4 * HOUR)],
+        "the view of another page does not count, nor does v's value"
+    );
+}
+
+#[test]
+fn a_now_predicate_turns_by_itself_to_the_ms() {
+    let orders = |predicate| related(Some(predicate), Aggregate::Count, at_least(1));
+    let plan = plan_of(&[
+        ("overdue", "users", orders("due < now() - interval '1 second'")),
+        ("trial", "users", property("trial_ends > now()")),
+    ]);
+    let mut history = history(vec![partition(&plan, &[(100, "-", "", "")])], &[("u", 0.0), ("v", 0.0)]);
+    let time = |at| Value::Timestamp(at);
+    history.rows.get_mut("users").expect("users")[0].values.insert("trial_ends".to_string(), time(5_000));
+    history.rows.insert(
+        "orders".to_string(),
+        vec![Row {
+            key: "o".to_string(),
+            values: BTreeMap::from([("due".to_string(), time(2_000))]),
+            foreign_key: Some("v".to_string()),
+        }],
+    );
+    assert_eq!(
+        lines(&changes(&plan, &history, until(HOUR))),
+        ["100 +trial u snapshot", "3001 +overdue v expiry", "5000 -trial u expiry"]
+    );
+}
+
+#[test]
 fn related_rows_are_added_up_by_foreign_key() {
     let sum = |n| related(None, Aggregate::Sum("amount".into()), Comparison::AtLeast(Decimal::from(n)));
     let audiences = [
