@@ -6,6 +6,7 @@
 pub mod aggregate;
 #[cfg(test)]
 mod by_hand;
+pub mod coerce;
 pub mod compile;
 pub mod explain;
 pub mod oracle;
@@ -13,6 +14,7 @@ pub mod plan;
 pub mod plan_file;
 pub mod predicate;
 pub mod sample;
+pub mod time;
 pub mod value;
 
 pub use compile::{Schemas, compile, needs_schema};
