@@ -1,8 +1,11 @@
 //! Exact decimals: what sums and thresholds are made of.
 //!
-//! A [`Decimal`] is an integer number of 10^-9, between -10^28 and 10^28.
+//! A [`Decimal`] is an integer number of 10^-9, between -10^28 and 10^28. Text is read exactly and rounded half to even at
+//! the ninth fractional digit, once; a double is read by its shortest decimal form. What lies beyond the range is
+//! refused, never wrapped or saturated.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// An exact decimal with 9 fractional digits.
 #[derive(
@@ -10,45 +13,287 @@ use serde::{Deserialize, Serialize};
 )]
 pub struct Decimal(i128);
 
+/// Fractional digits.
+const DIGITS: i64 = 9;
+/// Units in 1.
+const ONE: i128 = 1_000_000_000;
+/// Units in 10^28, the largest magnitude.
+const GREATEST: i128 = 10i128.pow(37);
+
 impl Decimal {
-    /// The whole number `n`.
-    pub fn from_i64(n: i64) -> Decimal {
-        Decimal(i128::from(n) * 1_000_000_000)
-    }
-
-    /// The shortest decimal form of `x`, rounded half-even to 9 digits; none beyond ±10^28.
-    pub fn from_f64(x: f64) -> Option<Decimal> {
-        if !x.is_finite() {
-            None
-        } else {
-            Decimal::parse(&format!("{x}"))
-        }
-    }
-
-    /// Reads plain digits with an optional sign and fraction, rounded half-even to 9 digits.
+    /// Reads a number as JSON or YAML write it, exponents included.
+    ///
+    /// None for what is no decimal number, and beyond ±10^28.
     pub fn parse(text: &str) -> Option<Decimal> {
-        let (negative, digits) = match text.strip_prefix('-') {
-            Some(rest) => (true, rest),
-            None => (false, text),
+        let (negative, unsigned) = match text.as_bytes().first()? {
+            b'-' => (true, &text[1..]),
+            b'+' => (false, &text[1..]),
+            _ => (false, text),
         };
-        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        let mut raw = whole.parse::<i128>().ok()?.checked_mul(1_000_000_000)?;
-        let kept = format!("{:0<9}", &fraction[..fraction.len().min(9)]);
-        raw = raw.checked_add(kept.parse().ok()?)?;
-        let rest = fraction.get(9..).unwrap_or("").trim_end_matches('0');
-        if rest > "5" || (rest == "5" && raw % 2 == 1) {
-            raw += 1;
+        let (mantissa, exponent) = match unsigned.find(['e', 'E']) {
+            Some(at) => (&unsigned[..at], parse_exponent(&unsigned[at + 1..])?),
+            None => (unsigned, 0),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.len() + fraction.len() == 0 || !all_digits(whole) || !all_digits(fraction) {
+            return None;
         }
-        Decimal::from_raw(if negative { -raw } else { raw })
+        let digits: Vec<u8> = whole
+            .bytes()
+            .chain(fraction.bytes())
+            .skip_while(|digit| *digit == b'0')
+            .collect();
+        let shift = exponent
+            .saturating_sub(fraction.len() as i64)
+            .saturating_add(DIGITS);
+        let units = scale(&digits, shift)?;
+        Decimal::from_raw(if negative { -units } else { units })
     }
 
-    /// `raw` × 10^-9; none beyond ±10^28.
-    pub fn from_raw(raw: i128) -> Option<Decimal> {
-        (raw.unsigned_abs() <= 10u128.pow(37)).then_some(Decimal(raw))
+    /// The decimal form of a double: the shortest that reads back as the same double.
+    ///
+    /// None for NaN, infinities and beyond ±10^28.
+    pub fn from_f64(value: f64) -> Option<Decimal> {
+        if value.fract() == 0.0 && value.abs() < (1u64 << 53) as f64 {
+            return Some(Decimal::from(value as i64));
+        }
+        Decimal::parse(&format!("{value:e}"))
     }
 
     /// The number of 10^-9.
     pub fn raw(self) -> i128 {
         self.0
+    }
+
+    /// A number of 10^-9; none beyond ±10^28.
+    pub fn from_raw(raw: i128) -> Option<Decimal> {
+        (-GREATEST..=GREATEST)
+            .contains(&raw)
+            .then_some(Decimal(raw))
+    }
+
+    /// Whether it has no fractional part.
+    pub fn is_whole(self) -> bool {
+        self.0 % ONE == 0
+    }
+
+    /// The integer it is; none where it has a fraction or does not fit.
+    pub fn to_i64(self) -> Option<i64> {
+        if self.is_whole() {
+            i64::try_from(self.0 / ONE).ok()
+        } else {
+            None
+        }
+    }
+}
+
+/// An exponent's value; what does not fit is as far as an `i64` goes, which no mantissa of this world brings back.
+fn parse_exponent(text: &str) -> Option<i64> {
+    let (negative, digits) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let value = digits.parse::<i64>().unwrap_or(i64::MAX);
+    Some(if negative { -value } else { value })
+}
+
+/// `digits` × 10^`shift`, rounded half to even; none from 10^38 on. `digits` has no leading zero.
+fn scale(digits: &[u8], shift: i64) -> Option<i128> {
+    if digits.is_empty() {
+        return Some(0);
+    }
+    let length = shift.checked_add(digits.len() as i64)?;
+    if length > 38 {
+        return None;
+    }
+    if length < 0 {
+        return Some(0);
+    }
+    let kept = &digits[..digits.len().min(length as usize)];
+    let dropped = &digits[kept.len()..];
+    let mut units = kept
+        .iter()
+        .fold(0i128, |units, digit| units * 10 + i128::from(digit - b'0'));
+    if shift > 0 {
+        units *= 10i128.pow(shift as u32);
+    }
+    let up = match dropped.split_first() {
+        Some((b'5', rest)) if rest.iter().all(|digit| *digit == b'0') => units % 2 == 1,
+        Some((first, _)) => *first >= b'5',
+        None => false,
+    };
+    Some(units + i128::from(up))
+}
+
+impl From<i64> for Decimal {
+    fn from(value: i64) -> Decimal {
+        Decimal(i128::from(value) * ONE)
+    }
+}
+
+impl fmt::Display for Decimal {
+    /// The shortest form: `300`, `1.5`, `-0.000000001`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = self.0.unsigned_abs();
+        let (whole, fraction) = (units / ONE as u128, units % ONE as u128);
+        let sign = if self.0 < 0 { "-" } else { "" };
+        if fraction == 0 {
+            return write!(f, "{sign}{whole}");
+        }
+        let fraction = format!("{fraction:09}");
+        write!(f, "{sign}{whole}.{}", fraction.trim_end_matches('0'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> Option<String> {
+        Decimal::parse(text).map(|decimal| decimal.to_string())
+    }
+
+    #[test]
+    fn numbers_are_read_exactly_and_written_shortest() {
+        for (text, expected) in [
+            ("300", "300"),
+            ("1.50", "1.5"),
+            ("1.1", "1.1"),
+            ("-0.0", "0"),
+            ("+7", "7"),
+            (".5", "0.5"),
+            ("5.", "5"),
+            ("007", "7"),
+            ("1e3", "1000"),
+            ("1.25E-2", "0.0125"),
+            (
+                "12345678901234567890.123456789",
+                "12345678901234567890.123456789",
+            ),
+            (
+                "10000000000000000000000000000",
+                "10000000000000000000000000000",
+            ),
+            ("-1e28", "-10000000000000000000000000000"),
+            ("0e999999999999999999999", "0"),
+            ("1e-999999999999999999999", "0"),
+        ] {
+            assert_eq!(shown(text).as_deref(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn rounding_is_half_to_even_at_the_ninth_digit() {
+        for (text, expected) in [
+            ("0.0000000005", "0"),
+            ("0.0000000015", "0.000000002"),
+            ("0.0000000025", "0.000000002"),
+            ("0.00000000250000000000000001", "0.000000003"),
+            ("-0.0000000015", "-0.000000002"),
+            ("5e-10", "0"),
+            ("6e-10", "0.000000001"),
+            ("9.9e-11", "0"),
+            ("0.9999999999", "1"),
+        ] {
+            assert_eq!(shown(text).as_deref(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_or_too_large_is_refused() {
+        for text in [
+            "",
+            "-",
+            ".",
+            "e5",
+            "1e",
+            "1e+",
+            "1.2.3",
+            "0x10",
+            "1_000",
+            "NaN",
+            "inf",
+            "1 ",
+            "٣",
+            "1e29",
+            "1e99999999999999999999",
+        ] {
+            assert_eq!(Decimal::parse(text), None, "{text}");
+        }
+        assert_eq!(
+            shown("10000000000000000000000000000.0000000001").as_deref(),
+            Some("10000000000000000000000000000")
+        );
+        assert_eq!(
+            Decimal::parse("10000000000000000000000000000.000000001"),
+            None
+        );
+    }
+
+    #[test]
+    fn a_double_counts_as_its_shortest_decimal_form() {
+        for (value, expected) in [
+            (0.1, "0.1"),
+            (1.1, "1.1"),
+            (-2.5, "-2.5"),
+            (1e22, "10000000000000000000000"),
+            (1e-10, "0"),
+        ] {
+            assert_eq!(
+                Decimal::from_f64(value).expect("in range").to_string(),
+                expected
+            );
+        }
+        assert_eq!(
+            Decimal::from_f64(0.1 + 0.2).expect("in range").to_string(),
+            "0.3",
+            "0.30000000000000004 at 9 digits"
+        );
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.1e28, -1e300] {
+            assert_eq!(Decimal::from_f64(value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn integers_of_64_bits_all_fit() {
+        for value in [i64::MIN, -1, 0, 1, i64::MAX] {
+            assert_eq!(Decimal::from(value).to_string(), value.to_string());
+            assert_eq!(Decimal::from(value).to_i64(), Some(value));
+        }
+        assert_eq!(Decimal::parse("1.5").and_then(Decimal::to_i64), None);
+        assert_eq!(Decimal::parse("1e20").and_then(Decimal::to_i64), None);
+    }
+
+    #[test]
+    fn what_is_written_reads_back_as_the_same_decimal() {
+        let seed = 7;
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..20_000 {
+            let raw = random.i128(-GREATEST..=GREATEST) / 10i128.pow(random.u32(0..37));
+            let decimal = Decimal::from_raw(raw).expect("in range");
+            assert_eq!(
+                Decimal::parse(&decimal.to_string()),
+                Some(decimal),
+                "seed {seed}, raw {raw}"
+            );
+            let exponent = random.i64(-12..12);
+            let shifted = format!("{raw}e{}", exponent - 9);
+            let exact = if exponent >= 0 {
+                raw.checked_mul(10i128.pow(exponent as u32))
+                    .and_then(Decimal::from_raw)
+            } else {
+                // The slow version: quotient and remainder, compared doubled.
+                let divisor = 10i128.pow(-exponent as u32);
+                let (quotient, remainder) = (raw.abs() / divisor, raw.abs() % divisor);
+                let up = remainder * 2 > divisor || (remainder * 2 == divisor && quotient % 2 == 1);
+                Decimal::from_raw((quotient + i128::from(up)) * raw.signum())
+            };
+            assert_eq!(Decimal::parse(&shifted), exact, "seed {seed}, {shifted}");
+        }
     }
 }

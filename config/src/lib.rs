@@ -8,6 +8,7 @@ pub mod duration;
 pub mod job;
 pub mod path;
 pub mod problem;
+pub mod size;
 
 pub use decimal::Decimal;
 pub use job::*;

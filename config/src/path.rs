@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::fmt;
 
 /// A dotted path: `a."total billed"[0].b`, `[*]` for all of a list, `headers.NAME` for a Kafka header.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -32,4 +33,193 @@ pub enum Found<'a> {
     Text(Cow<'a, str>),
     /// An object or array, as JSON text.
     Compound(Cow<'a, str>),
+}
+
+impl Path {
+    /// Reads a path: names divided by points, `"…"` around odd ones, `[0]` and `[*]` behind them.
+    ///
+    /// Inside quotes `\"` is a quote and `\\` a backslash. The error says what is wrong, as a sentence's end:
+    /// "`a..b` has an empty step".
+    pub fn parse(text: &str) -> Result<Path, String> {
+        let mut steps = Vec::new();
+        let mut rest = text;
+        loop {
+            let (name, tail) = parse_name(text, rest)?;
+            steps.push(Step::Key(name));
+            rest = tail;
+            while let Some(inside) = rest.strip_prefix('[') {
+                let (index, tail) = inside
+                    .split_once(']')
+                    .ok_or_else(|| format!("`{text}` has a `[` without its `]`"))?;
+                steps.push(match index {
+                    "*" => Step::All,
+                    _ if index.bytes().all(|byte| byte.is_ascii_digit()) => {
+                        Step::Index(index.parse().map_err(|_| {
+                            format!("`{text}` has the index `{index}`, which is no number")
+                        })?)
+                    }
+                    _ => {
+                        return Err(format!(
+                            "`{text}` has the index `{index}`, which is no number"
+                        ));
+                    }
+                });
+                rest = tail;
+            }
+            match rest.strip_prefix('.') {
+                Some(tail) => rest = tail,
+                None if rest.is_empty() => return Ok(Path(steps)),
+                None => return Err(format!("`{text}` goes on after a step with `{rest}`")),
+            }
+        }
+    }
+}
+
+/// The name at the start of `rest`, and what follows it; `text` is the whole path.
+fn parse_name<'a>(text: &str, rest: &'a str) -> Result<(String, &'a str), String> {
+    if let Some(quoted) = rest.strip_prefix('"') {
+        let mut name = String::new();
+        let mut characters = quoted.char_indices();
+        while let Some((at, character)) = characters.next() {
+            match character {
+                '"' => return Ok((name, &quoted[at + 1..])),
+                '\\' => match characters.next() {
+                    Some((_, escaped @ ('"' | '\\'))) => name.push(escaped),
+                    _ => {
+                        return Err(format!(
+                            "`{text}` has a `\\` before something else than `\"` and `\\`"
+                        ));
+                    }
+                },
+                _ => name.push(character),
+            }
+        }
+        return Err(format!("`{text}` has a quote that is not closed"));
+    }
+    let end = rest.find(['.', '[']).unwrap_or(rest.len());
+    let (name, tail) = rest.split_at(end);
+    if name.is_empty() {
+        return Err(format!("`{text}` has an empty step"));
+    }
+    if !is_plain(name) {
+        return Err(format!(
+            "`{text}` has the step `{name}`, which needs quotes"
+        ));
+    }
+    Ok((name.to_owned(), tail))
+}
+
+/// Whether a name stands in a path without quotes.
+fn is_plain(name: &str) -> bool {
+    let odd =
+        |c: char| matches!(c, '.' | '[' | ']' | '"' | '\\') || c.is_whitespace() || c.is_control();
+    !name.is_empty() && !name.contains(odd)
+}
+
+/// A name as a path writes it: in quotes where it is odd.
+pub(crate) fn write_name(name: &str) -> Cow<'_, str> {
+    if is_plain(name) {
+        return Cow::Borrowed(name);
+    }
+    Cow::Owned(format!(
+        "\"{}\"",
+        name.replace('\\', "\\\\").replace('"', "\\\"")
+    ))
+}
+
+impl fmt::Display for Path {
+    /// As [`Path::parse`] reads it, with quotes only where they are needed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Key(name) => {
+                    write!(f, "{}{}", if at == 0 { "" } else { "." }, write_name(name))?
+                }
+                Step::Index(index) => write!(f, "[{index}]")?,
+                Step::All => f.write_str("[*]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_names_indexes_and_stars() {
+        let key = |name: &str| Step::Key(name.to_owned());
+        assert_eq!(
+            Path::parse(r#"a."total billed"[0].b[*][2]"#),
+            Ok(Path(vec![
+                key("a"),
+                key("total billed"),
+                Step::Index(0),
+                key("b"),
+                Step::All,
+                Step::Index(2)
+            ]))
+        );
+        assert_eq!(Path::parse("userId"), Ok(Path(vec![key("userId")])));
+        assert_eq!(
+            Path::parse("headers.x-user"),
+            Ok(Path(vec![key("headers"), key("x-user")]))
+        );
+        assert_eq!(
+            Path::parse(r#""a\"b\\c.d""#),
+            Ok(Path(vec![key(r#"a"b\c.d"#)]))
+        );
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_the_reason() {
+        for (text, reason) in [
+            ("", "`` has an empty step"),
+            ("a..b", "`a..b` has an empty step"),
+            ("a.", "`a.` has an empty step"),
+            ("[0]", "`[0]` has an empty step"),
+            ("a b", "`a b` has the step `a b`, which needs quotes"),
+            ("a[0", "`a[0` has a `[` without its `]`"),
+            ("a[]", "`a[]` has the index ``, which is no number"),
+            ("a[-1]", "`a[-1]` has the index `-1`, which is no number"),
+            (
+                "a[99999999999999999999]",
+                "`a[99999999999999999999]` has the index `99999999999999999999`, which is no number",
+            ),
+            ("a[0]b", "`a[0]b` goes on after a step with `b`"),
+            ("\"a\"b", "`\"a\"b` goes on after a step with `b`"),
+            ("\"a", "`\"a` has a quote that is not closed"),
+            (
+                "\"a\\n\"",
+                "`\"a\\n\"` has a `\\` before something else than `\"` and `\\`",
+            ),
+        ] {
+            assert_eq!(Path::parse(text), Err(reason.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back_as_the_same_path() {
+        let seed = 11;
+        let mut random = fastrand::Rng::with_seed(seed);
+        let letters: Vec<char> = "ab.[]\"\\ 0*é".chars().collect();
+        for _ in 0..5_000 {
+            let steps = (0..random.usize(1..5)).map(|at| match random.u8(0..4) {
+                0 if at > 0 => Step::Index(random.usize(..)),
+                1 if at > 0 => Step::All,
+                _ => Step::Key(
+                    (0..random.usize(0..5))
+                        .map(|_| letters[random.usize(..letters.len())])
+                        .collect(),
+                ),
+            });
+            let path = Path(steps.collect());
+            assert_eq!(
+                Path::parse(&path.to_string()),
+                Ok(path.clone()),
+                "seed {seed}, {path}"
+            );
+        }
+    }
 }

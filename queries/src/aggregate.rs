@@ -42,13 +42,11 @@ impl Contribution {
             Aggregate::Distinct(_) => Contribution::Value(hash(value)),
             Aggregate::Sum(_) | Aggregate::Avg(_) | Aggregate::Min(_) | Aggregate::Max(_) => {
                 let number = match value {
-                    Value::Integer(n) => Some(Decimal::from_i64(*n)),
+                    Value::Integer(n) => Some(Decimal::from(*n)),
                     Value::Number(x) => Decimal::from_f64(*x),
                     other => panic!("`{other:?}` is no number, which compile should have found"),
                 };
-                number.map_or(Contribution::OutOfRange, |number| {
-                    Contribution::Number(number.raw())
-                })
+                number.map_or(Contribution::OutOfRange, |number| Contribution::Number(number.raw()))
             }
         }
     }
@@ -90,10 +88,7 @@ impl Summary {
         Summary(match aggregate {
             Aggregate::Count => Kept::Count(0),
             Aggregate::Sum(_) => Kept::Sum(I256::ZERO),
-            Aggregate::Avg(_) => Kept::Avg {
-                sum: I256::ZERO,
-                count: 0,
-            },
+            Aggregate::Avg(_) => Kept::Avg { sum: I256::ZERO, count: 0 },
             Aggregate::Min(_) => Kept::Min(None),
             Aggregate::Max(_) => Kept::Max(None),
             Aggregate::Distinct(_) => Kept::Distinct(BTreeSet::new()),
@@ -110,19 +105,13 @@ impl Summary {
         match (&mut self.0, contribution) {
             (Kept::Count(count), Contribution::Row) => *count += copies,
             // 2^124 × 2^64 stays far below 2^255, so neither the product nor any sum of them can overflow.
-            (Kept::Sum(sum), Contribution::Number(raw)) => {
-                *sum += I256::from(raw) * I256::from(copies)
-            }
+            (Kept::Sum(sum), Contribution::Number(raw)) => *sum += I256::from(raw) * I256::from(copies),
             (Kept::Avg { sum, count }, Contribution::Number(raw)) => {
                 *sum += I256::from(raw) * I256::from(copies);
                 *count += copies;
             }
-            (Kept::Min(least), Contribution::Number(raw)) => {
-                *least = Some(least.map_or(raw, |least| least.min(raw)))
-            }
-            (Kept::Max(most), Contribution::Number(raw)) => {
-                *most = Some(most.map_or(raw, |most| most.max(raw)))
-            }
+            (Kept::Min(least), Contribution::Number(raw)) => *least = Some(least.map_or(raw, |least| least.min(raw))),
+            (Kept::Max(most), Contribution::Number(raw)) => *most = Some(most.map_or(raw, |most| most.max(raw))),
             (Kept::Distinct(seen), Contribution::Value(hash)) => {
                 seen.insert(hash);
             }
@@ -178,20 +167,12 @@ mod tests {
 
     #[test]
     fn of_nothing_count_sum_and_distinct_are_0_and_the_others_are_null() {
-        let zero = Comparison::Exactly(Decimal::from_i64(0));
+        let zero = Comparison::Exactly(Decimal::from(0));
         let any = Comparison::AtLeast(decimal("-1000000000000"));
-        for aggregate in [
-            Aggregate::Count,
-            Aggregate::Sum(column()),
-            Aggregate::Distinct(column()),
-        ] {
+        for aggregate in [Aggregate::Count, Aggregate::Sum(column()), Aggregate::Distinct(column())] {
             assert!(Summary::new(&aggregate).holds(&zero), "{aggregate:?}");
         }
-        for aggregate in [
-            Aggregate::Avg(column()),
-            Aggregate::Min(column()),
-            Aggregate::Max(column()),
-        ] {
+        for aggregate in [Aggregate::Avg(column()), Aggregate::Min(column()), Aggregate::Max(column())] {
             assert!(!Summary::new(&aggregate).holds(&any), "{aggregate:?}");
         }
     }
@@ -199,7 +180,7 @@ mod tests {
     #[test]
     fn nulls_count_as_rows_and_as_nothing_else() {
         let values = [Value::Null, Value::Integer(4), Value::Null];
-        let exactly = |n| Comparison::Exactly(Decimal::from_i64(n));
+        let exactly = |n| Comparison::Exactly(Decimal::from(n));
         assert!(summary(&Aggregate::Count, &values).holds(&exactly(3)));
         assert!(summary(&Aggregate::Sum(column()), &values).holds(&exactly(4)));
         assert!(summary(&Aggregate::Avg(column()), &values).holds(&exactly(4)));
@@ -210,10 +191,7 @@ mod tests {
     #[test]
     fn tenths_sum_to_exactly_one() {
         let tenths = vec![Value::Number(0.1); 10];
-        assert!(
-            summary(&Aggregate::Sum(column()), &tenths)
-                .holds(&Comparison::Exactly(Decimal::from_i64(1)))
-        );
+        assert!(summary(&Aggregate::Sum(column()), &tenths).holds(&Comparison::Exactly(Decimal::from(1))));
     }
 
     #[test]
@@ -228,17 +206,12 @@ mod tests {
     fn a_sum_may_grow_beyond_what_one_value_may_be() {
         let huge = Value::Number(1e28);
         let mut sum = summary(&Aggregate::Sum(column()), std::slice::from_ref(&huge));
-        sum.add(
-            Contribution::of(&Aggregate::Sum(column()), &huge),
-            u64::MAX - 1,
-        );
-        assert!(sum.holds(&Comparison::MoreThan(decimal(
-            "10000000000000000000000000000"
-        ))));
+        sum.add(Contribution::of(&Aggregate::Sum(column()), &huge), u64::MAX - 1);
+        assert!(sum.holds(&Comparison::MoreThan(decimal("10000000000000000000000000000"))));
         for _ in 0..3 {
             sum.add(Contribution::Number(-(10i128.pow(37))), u64::MAX / 3);
         }
-        assert!(sum.holds(&Comparison::Exactly(Decimal::from_i64(0))));
+        assert!(sum.holds(&Comparison::Exactly(Decimal::from(0))));
     }
 
     #[test]
@@ -247,7 +220,7 @@ mod tests {
         assert_eq!(beyond, Contribution::OutOfRange);
         let mut max = summary(&Aggregate::Max(column()), &[Value::Integer(3)]);
         max.add(beyond, 1);
-        assert!(max.holds(&Comparison::Exactly(Decimal::from_i64(3))));
+        assert!(max.holds(&Comparison::Exactly(Decimal::from(3))));
     }
 
     #[test]
@@ -255,22 +228,19 @@ mod tests {
         let aggregate = Aggregate::Distinct(column());
         let mut zeros = summary(&aggregate, &[Value::Number(0.0), Value::Number(-0.0)]);
         zeros.add(Contribution::of(&aggregate, &Value::Number(0.0)), 7);
-        assert!(zeros.holds(&Comparison::Exactly(Decimal::from_i64(1))));
+        assert!(zeros.holds(&Comparison::Exactly(Decimal::from(1))));
         let words = ["a", "b", "a"].map(|word| Value::String(Cow::Borrowed(word)));
-        assert!(summary(&aggregate, &words).holds(&Comparison::Exactly(Decimal::from_i64(2))));
+        assert!(summary(&aggregate, &words).holds(&Comparison::Exactly(Decimal::from(2))));
     }
 
     #[test]
     fn thresholds_include_their_ends_where_they_say_so() {
         let two = summary(&Aggregate::Count, &[Value::Null, Value::Null]);
-        let n = Decimal::from_i64;
+        let n = Decimal::from;
         assert!(two.holds(&Comparison::AtLeast(n(2))) && !two.holds(&Comparison::AtLeast(n(3))));
         assert!(two.holds(&Comparison::AtMost(n(2))) && !two.holds(&Comparison::AtMost(n(1))));
         assert!(two.holds(&Comparison::MoreThan(n(1))) && !two.holds(&Comparison::MoreThan(n(2))));
         assert!(two.holds(&Comparison::LessThan(n(3))) && !two.holds(&Comparison::LessThan(n(2))));
-        assert!(
-            two.holds(&Comparison::Between(n(1), n(2)))
-                && !two.holds(&Comparison::Between(n(3), n(9)))
-        );
+        assert!(two.holds(&Comparison::Between(n(1), n(2))) && !two.holds(&Comparison::Between(n(3), n(9))));
     }
 }

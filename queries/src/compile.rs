@@ -14,21 +14,18 @@ pub(crate) mod canonical;
 mod expr;
 
 use self::canonical::{
-    aggregate_name, aggregate_text, column_of, comparison_text, count_comparison, count_range,
-    event_text, fingerprint, path_text, quoted, type_name, typed,
+    aggregate_name, aggregate_text, column_of, comparison_text, count_comparison, count_range, event_text, fingerprint,
+    path_text, quoted, type_name, typed,
 };
 use self::expr::{Tree, expr, known_and, meaning};
-use crate::plan::{
-    AudiencePlan, EventColumn, EventPlan, Expr, Fact, FactKind, Filter, ModelPlan, Plan,
-    SnapshotPlan,
-};
+use crate::plan::{AudiencePlan, EventColumn, EventPlan, Expr, Fact, FactKind, Filter, ModelPlan, Plan, SnapshotPlan};
 use crate::predicate::{Now, Predicate};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use usher_config::{
-    Aggregate, Audience, ColumnType, Comparison, Condition, ConditionKind, Event, Job, Members,
-    Place, Problem, Problems, Text,
+    Aggregate, Audience, ColumnType, Comparison, Condition, ConditionKind, Event, Job, Members, Place, Problem,
+    Problems, Text,
 };
 
 /// What the files of models say of their columns: by model id, each column's name and its type; none: a type that no
@@ -54,18 +51,11 @@ pub fn needs_schema(job: &Job) -> BTreeSet<String> {
 fn columns_read(condition: &Condition, model: &str, read: &mut BTreeSet<(String, String)>) {
     match &condition.kind {
         ConditionKind::All(children) | ConditionKind::Any(children) => {
-            children
-                .iter()
-                .for_each(|child| columns_read(child, model, read));
+            children.iter().for_each(|child| columns_read(child, model, read));
         }
         ConditionKind::Not(child) => columns_read(child, model, read),
         ConditionKind::Property(text) => names_in(text, model, read),
-        ConditionKind::Related {
-            model,
-            filter,
-            aggregate,
-            ..
-        } => {
+        ConditionKind::Related { model, filter, aggregate, .. } => {
             filter.iter().for_each(|text| names_in(text, model, read));
             read.extend(column_of(aggregate).map(|column| (model.clone(), column.to_string())));
         }
@@ -77,9 +67,7 @@ fn columns_read(condition: &Condition, model: &str, read: &mut BTreeSet<(String,
 fn names_in(text: &Text, model: &str, read: &mut BTreeSet<(String, String)>) {
     let asked = RefCell::new(BTreeSet::new());
     let ask = |name: &str| {
-        asked
-            .borrow_mut()
-            .insert((model.to_string(), name.to_string()));
+        asked.borrow_mut().insert((model.to_string(), name.to_string()));
         None
     };
     let _ = Predicate::parse(text, &ask, &[], Now::Allowed);
@@ -90,12 +78,7 @@ fn names_in(text: &Text, model: &str, read: &mut BTreeSet<(String, String)>) {
 ///
 /// A column's declared type wins over its file's. Problems are sorted by place.
 pub fn compile(job: &Job, file: &str, schemas: &Schemas) -> Result<Plan, Problems> {
-    let mut drafts = Drafts {
-        job,
-        schemas,
-        facts: BTreeMap::new(),
-        problems: Vec::new(),
-    };
+    let mut drafts = Drafts { job, schemas, facts: BTreeMap::new(), problems: Vec::new() };
     let mut trees = BTreeMap::new();
     for (id, audience) in &job.audiences {
         if job.models.contains_key(&audience.model) {
@@ -115,16 +98,11 @@ pub fn compile(job: &Job, file: &str, schemas: &Schemas) -> Result<Plan, Problem
     let mut problems = drafts.problems;
     problems.sort_by(|a, b| {
         let place = |p: &Problem| (p.place.line, p.place.column, p.place.path.clone());
-        place(a)
-            .cmp(&place(b))
-            .then_with(|| a.message.cmp(&b.message))
+        place(a).cmp(&place(b)).then_with(|| a.message.cmp(&b.message))
     });
     match plan {
         Some(plan) if problems.is_empty() => Ok(plan),
-        _ => Err(Problems {
-            file: file.to_string(),
-            problems,
-        }),
+        _ => Err(Problems { file: file.to_string(), problems }),
     }
 }
 
@@ -163,12 +141,8 @@ impl<'a> Drafts<'a> {
     fn tree(&mut self, condition: &'a Condition, audience: &'a Audience) -> Tree {
         let hole = Tree::Any(Vec::new());
         match &condition.kind {
-            ConditionKind::All(children) => {
-                Tree::All(children.iter().map(|c| self.tree(c, audience)).collect())
-            }
-            ConditionKind::Any(children) => {
-                Tree::Any(children.iter().map(|c| self.tree(c, audience)).collect())
-            }
+            ConditionKind::All(children) => Tree::All(children.iter().map(|c| self.tree(c, audience)).collect()),
+            ConditionKind::Any(children) => Tree::Any(children.iter().map(|c| self.tree(c, audience)).collect()),
             ConditionKind::Not(child) => Tree::Not(Box::new(self.tree(child, audience))),
             ConditionKind::Audience(id) => match self.job.audiences.get(id) {
                 Some(mentioned) if mentioned.model == audience.model => Tree::Audience(id.clone()),
@@ -189,23 +163,12 @@ impl<'a> Drafts<'a> {
                 let Some(predicate) = self.model_predicate(&audience.model, text) else {
                     return hole;
                 };
-                let text = format!(
-                    "property v1 model={} {}",
-                    quoted(&audience.model),
-                    typed(&predicate)
-                );
+                let text = format!("property v1 model={} {}", quoted(&audience.model), typed(&predicate));
                 self.fact(audience, text, Draft::Property(predicate))
             }
-            ConditionKind::Performed {
-                event,
-                filter,
-                aggregate,
-                comparison,
-                within,
-            } => {
+            ConditionKind::Performed { event, filter, aggregate, comparison, within } => {
                 if *aggregate != Aggregate::Count {
-                    let message =
-                        "aggregates of `performed` other than the count are not in this version";
+                    let message = "aggregates of `performed` other than the count are not in this version";
                     self.problems.push(Problem::new(&condition.place, message));
                 }
                 let Some((id, event)) = self.job.events.get_key_value(event) else {
@@ -220,11 +183,7 @@ impl<'a> Drafts<'a> {
                     self.problems.push(Problem::new(&condition.place, message));
                     return hole;
                 }
-                let Ok(filter) = filter
-                    .as_ref()
-                    .map(|text| self.event_predicate(event, text))
-                    .transpose()
-                else {
+                let Ok(filter) = filter.as_ref().map(|text| self.event_predicate(event, text)).transpose() else {
                     return hole;
                 };
                 let (least, most) = count_range(comparison);
@@ -237,30 +196,14 @@ impl<'a> Drafts<'a> {
                 if let Some(filter) = &filter {
                     write!(text, " paths=[").expect("writing to a string");
                     for (name, _) in &filter.columns {
-                        write!(text, "{}", path_text(&event.properties[name].path))
-                            .expect("writing to a string");
+                        write!(text, "{}", path_text(&event.properties[name].path)).expect("writing to a string");
                         text.push(',');
                     }
                     write!(text, "] {}", typed(filter)).expect("writing to a string");
                 }
-                self.fact(
-                    audience,
-                    text,
-                    Draft::Performed {
-                        event: id,
-                        filter,
-                        within: *within,
-                        least,
-                        most,
-                    },
-                )
+                self.fact(audience, text, Draft::Performed { event: id, filter, within: *within, least, most })
             }
-            ConditionKind::Related {
-                model,
-                filter,
-                aggregate,
-                comparison,
-            } => {
+            ConditionKind::Related { model, filter, aggregate, comparison } => {
                 let Some((id, related)) = self.job.models.get_key_value(model) else {
                     self.unknown("model", model, self.job.models.keys(), &condition.place);
                     return hole;
@@ -268,21 +211,13 @@ impl<'a> Drafts<'a> {
                 let foreign_key = match &related.belongs_to {
                     Some(parent) if parent.model == audience.model => &parent.foreign_key,
                     _ => {
-                        let message =
-                            format!("model `{id}` does not belong to `{}`", audience.model);
-                        let hint = format!(
-                            "give `{id}` `belongs_to: {{model: {}, foreign_key: ...}}`",
-                            audience.model
-                        );
-                        self.problems
-                            .push(Problem::new(&condition.place, message).hint(hint));
+                        let message = format!("model `{id}` does not belong to `{}`", audience.model);
+                        let hint = format!("give `{id}` `belongs_to: {{model: {}, foreign_key: ...}}`", audience.model);
+                        self.problems.push(Problem::new(&condition.place, message).hint(hint));
                         return hole;
                     }
                 };
-                let filter = filter
-                    .as_ref()
-                    .map(|text| self.model_predicate(id, text).ok_or(()))
-                    .transpose();
+                let filter = filter.as_ref().map(|text| self.model_predicate(id, text).ok_or(())).transpose();
                 let column_type = self.aggregate_type(id, aggregate, &condition.place);
                 let (Ok(filter), Ok(column_type)) = (filter, column_type) else {
                     return hole;
@@ -303,17 +238,7 @@ impl<'a> Drafts<'a> {
                 if let Some(filter) = &filter {
                     write!(text, " {}", typed(filter)).expect("writing to a string");
                 }
-                self.fact(
-                    audience,
-                    text,
-                    Draft::Related {
-                        model: id,
-                        filter,
-                        aggregate,
-                        column_type,
-                        comparison,
-                    },
-                )
+                self.fact(audience, text, Draft::Related { model: id, filter, aggregate, column_type, comparison })
             }
         }
     }
@@ -322,9 +247,7 @@ impl<'a> Drafts<'a> {
     fn fact(&mut self, audience: &'a Audience, text: String, draft: Draft<'a>) -> Tree {
         let facts = self.facts.entry(&audience.model).or_default();
         match (facts.get_mut(&text), draft) {
-            (Some(Draft::Performed { event: kept, .. }), Draft::Performed { event, .. }) => {
-                *kept = event.min(*kept)
-            }
+            (Some(Draft::Performed { event: kept, .. }), Draft::Performed { event, .. }) => *kept = event.min(*kept),
             (Some(_), _) => {}
             (None, draft) => {
                 facts.insert(text.clone(), draft);
@@ -361,14 +284,8 @@ impl<'a> Drafts<'a> {
     /// Types a predicate on the properties of `event`.
     fn event_predicate(&mut self, event: &Event, text: &Text) -> Result<Predicate, ()> {
         let names: Vec<String> = event.properties.keys().cloned().collect();
-        let column = |name: &str| {
-            event
-                .properties
-                .get(name)
-                .map(|property| property.column_type)
-        };
-        Predicate::parse(text, &column, &names, Now::Refused)
-            .map_err(|problems| self.problems.extend(problems))
+        let column = |name: &str| event.properties.get(name).map(|property| property.column_type);
+        Predicate::parse(text, &column, &names, Now::Refused).map_err(|problems| self.problems.extend(problems))
     }
 
     /// The type of a model's column, as declared, else as in its file; none: no such column; none inside: a type that
@@ -381,9 +298,7 @@ impl<'a> Drafts<'a> {
         if let Some((_, column_type)) = columns.iter().find(|(column, _)| column == name) {
             return Some(*column_type);
         }
-        let mut alike = columns
-            .iter()
-            .filter(|(column, _)| column.to_lowercase() == name.to_lowercase());
+        let mut alike = columns.iter().filter(|(column, _)| column.to_lowercase() == name.to_lowercase());
         match (alike.next(), alike.next()) {
             (Some((_, column_type)), None) => Some(*column_type),
             _ => None,
@@ -393,26 +308,12 @@ impl<'a> Drafts<'a> {
     /// The names of a model's columns, sorted.
     fn column_names(&self, model: &str) -> Vec<String> {
         let declared = self.job.models[model].columns.keys().cloned();
-        let in_file = self
-            .schemas
-            .get(model)
-            .into_iter()
-            .flatten()
-            .map(|(name, _)| name.clone());
-        declared
-            .chain(in_file)
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect()
+        let in_file = self.schemas.get(model).into_iter().flatten().map(|(name, _)| name.clone());
+        declared.chain(in_file).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The type of the column that `aggregate` takes, checked; none for the count.
-    fn aggregate_type(
-        &mut self,
-        model: &str,
-        aggregate: &Aggregate,
-        place: &Place,
-    ) -> Result<Option<ColumnType>, ()> {
+    fn aggregate_type(&mut self, model: &str, aggregate: &Aggregate, place: &Place) -> Result<Option<ColumnType>, ()> {
         let Some(name) = column_of(aggregate) else {
             return Ok(None);
         };
@@ -425,17 +326,12 @@ impl<'a> Drafts<'a> {
             Some(None) => unreadable_column(model, name),
             Some(Some(column_type)) => {
                 let numeric = matches!(column_type, ColumnType::Integer | ColumnType::Number);
-                let list = matches!(
-                    column_type,
-                    ColumnType::ListString | ColumnType::ListInteger | ColumnType::ListNumber
-                );
+                let list =
+                    matches!(column_type, ColumnType::ListString | ColumnType::ListInteger | ColumnType::ListNumber);
                 match aggregate {
                     Aggregate::Distinct(_) if !list => return Ok(Some(column_type)),
                     Aggregate::Distinct(_) => {
-                        format!(
-                            "`distinct` takes no lists, and column `{name}` is {}",
-                            type_name(column_type)
-                        )
+                        format!("`distinct` takes no lists, and column `{name}` is {}", type_name(column_type))
                     }
                     _ if numeric => return Ok(Some(column_type)),
                     _ => format!(
@@ -451,13 +347,7 @@ impl<'a> Drafts<'a> {
     }
 
     /// Reports a name that nothing has.
-    fn unknown<'n>(
-        &mut self,
-        what: &str,
-        name: &str,
-        known: impl Iterator<Item = &'n String>,
-        place: &Place,
-    ) {
+    fn unknown<'n>(&mut self, what: &str, name: &str, known: impl Iterator<Item = &'n String>, place: &Place) {
         let problem = Problem::new(place, format!("unknown {what} `{name}`"));
         self.problems.push(match closest(name, known) {
             Some(close) => problem.hint(format!("did you mean `{close}`?")),
@@ -480,11 +370,7 @@ impl<'a> Drafts<'a> {
             .collect();
         let mut order: Vec<&str> = Vec::new();
         let mut waiting: BTreeSet<&str> = mentions.keys().copied().collect();
-        while let Some(next) = waiting
-            .iter()
-            .copied()
-            .find(|id| mentions[id].is_disjoint(&waiting))
-        {
+        while let Some(next) = waiting.iter().copied().find(|id| mentions[id].is_disjoint(&waiting)) {
             waiting.remove(next);
             order.push(next);
         }
@@ -499,8 +385,7 @@ impl<'a> Drafts<'a> {
             }
             if reached.contains(id) {
                 let message = format!("audience `{id}` depends on itself");
-                self.problems
-                    .push(Problem::new(&job.audiences[id].place, message));
+                self.problems.push(Problem::new(&job.audiences[id].place, message));
             }
         }
         order
@@ -516,17 +401,13 @@ fn unreadable_column(model: &str, name: &str) -> String {
 fn audiences_in<'a>(condition: &'a Condition, mentioned: &mut BTreeSet<&'a str>) {
     match &condition.kind {
         ConditionKind::All(children) | ConditionKind::Any(children) => {
-            children
-                .iter()
-                .for_each(|child| audiences_in(child, mentioned));
+            children.iter().for_each(|child| audiences_in(child, mentioned));
         }
         ConditionKind::Not(child) => audiences_in(child, mentioned),
         ConditionKind::Audience(id) => {
             mentioned.insert(id);
         }
-        ConditionKind::Property(_)
-        | ConditionKind::Performed { .. }
-        | ConditionKind::Related { .. } => {}
+        ConditionKind::Property(_) | ConditionKind::Performed { .. } | ConditionKind::Related { .. } => {}
     }
 }
 
@@ -537,17 +418,9 @@ fn build(
     trees: &BTreeMap<&str, Tree>,
     order: &[&str],
 ) -> Plan {
-    let model_ix = |id: &str| {
-        job.models
-            .keys()
-            .position(|model| model == id)
-            .expect("a model of the job") as u32
-    };
-    let mut events: Vec<EventPlan> = job
-        .events
-        .iter()
-        .map(|(id, event)| event_plan(id, event, drafts, model_ix(&event.model)))
-        .collect();
+    let model_ix = |id: &str| job.models.keys().position(|model| model == id).expect("a model of the job") as u32;
+    let mut events: Vec<EventPlan> =
+        job.events.iter().map(|(id, event)| event_plan(id, event, drafts, model_ix(&event.model))).collect();
     let mut models = Vec::new();
     let mut fingerprints: BTreeMap<&str, [u8; 16]> = BTreeMap::new();
     for (id, model) in &job.models {
@@ -558,36 +431,17 @@ fn build(
         for (text, draft) in found {
             let kind = match draft {
                 Draft::Property(predicate) => FactKind::Property(predicate.clone()),
-                Draft::Related {
-                    model,
-                    filter,
-                    aggregate,
-                    column_type,
-                    comparison,
-                } => FactKind::Related {
+                Draft::Related { model, filter, aggregate, column_type, comparison } => FactKind::Related {
                     model: model_ix(model),
                     filter: filter.clone(),
                     aggregate: (*aggregate).clone(),
                     column_type: *column_type,
                     comparison: *comparison,
                 },
-                Draft::Performed {
-                    event,
-                    filter,
-                    within,
-                    least,
-                    most,
-                } => {
-                    let event = job
-                        .events
-                        .keys()
-                        .position(|id| id == event)
-                        .expect("an event of the job");
+                Draft::Performed { event, filter, within, least, most } => {
+                    let event = job.events.keys().position(|id| id == event).expect("an event of the job");
                     let plan = &mut events[event];
-                    let filter = plan
-                        .filters
-                        .iter()
-                        .position(|known| known.predicate == *filter);
+                    let filter = plan.filters.iter().position(|known| known.predicate == *filter);
                     let filter = filter.expect("the filter was collected from this draft");
                     plan.filters[filter].facts.push(plan.facts.len() as u32);
                     plan.facts.push(facts.len() as u32);
@@ -602,33 +456,14 @@ fn build(
             };
             facts.push(fact(kind, text.clone()));
         }
-        let ids: Vec<&str> = job
-            .audiences
-            .iter()
-            .filter(|(_, audience)| audience.model == *id)
-            .map(|(id, _)| id.as_str())
-            .collect();
-        let audience_ix = |id: &str| {
-            ids.iter()
-                .position(|other| *other == id)
-                .expect("an audience of this model")
-        };
-        let fact_ix = |text: &str| {
-            facts
-                .iter()
-                .position(|fact| fact.text == text)
-                .expect("a fact of this model")
-        };
-        let mine: Vec<&str> = order
-            .iter()
-            .copied()
-            .filter(|id| ids.contains(id))
-            .collect();
+        let ids: Vec<&str> =
+            job.audiences.iter().filter(|(_, audience)| audience.model == *id).map(|(id, _)| id.as_str()).collect();
+        let audience_ix = |id: &str| ids.iter().position(|other| *other == id).expect("an audience of this model");
+        let fact_ix = |text: &str| facts.iter().position(|fact| fact.text == text).expect("a fact of this model");
+        let mine: Vec<&str> = order.iter().copied().filter(|id| ids.contains(id)).collect();
         let mut exprs: BTreeMap<&str, Expr> = BTreeMap::new();
         for audience in &mine {
-            let expr = expr(&trees[audience], &|text| fact_ix(text) as u32, &|id| {
-                audience_ix(id) as u32
-            });
+            let expr = expr(&trees[audience], &|text| fact_ix(text) as u32, &|id| audience_ix(id) as u32);
             let text = format!(
                 "audience v1 model={} members={} {}",
                 quoted(id),
@@ -662,48 +497,23 @@ fn build(
             snapshot: snapshot(id, job, drafts, &model_ix),
         });
     }
-    Plan {
-        job: job.clone(),
-        models,
-        events,
-    }
+    Plan { job: job.clone(), models, events }
 }
 
 /// What is read of an event's messages, before its facts have their indexes.
-fn event_plan(
-    id: &str,
-    event: &Event,
-    drafts: &BTreeMap<&str, BTreeMap<String, Draft<'_>>>,
-    model: u32,
-) -> EventPlan {
+fn event_plan(id: &str, event: &Event, drafts: &BTreeMap<&str, BTreeMap<String, Draft<'_>>>, model: u32) -> EventPlan {
     let mut filters: BTreeMap<Option<String>, Option<Predicate>> = BTreeMap::new();
-    for draft in drafts
-        .get(event.model.as_str())
-        .into_iter()
-        .flat_map(BTreeMap::values)
-    {
+    for draft in drafts.get(event.model.as_str()).into_iter().flat_map(BTreeMap::values) {
         if let Draft::Performed { event, filter, .. } = draft
             && *event == id
         {
-            filters.insert(
-                filter.as_ref().map(|predicate| predicate.text.clone()),
-                filter.clone(),
-            );
+            filters.insert(filter.as_ref().map(|predicate| predicate.text.clone()), filter.clone());
         }
     }
-    let names: BTreeSet<&String> = filters
-        .values()
-        .flatten()
-        .flat_map(|p| &p.columns)
-        .map(|(name, _)| name)
-        .collect();
+    let names: BTreeSet<&String> = filters.values().flatten().flat_map(|p| &p.columns).map(|(name, _)| name).collect();
     let columns = names.into_iter().map(|name| {
         let property = &event.properties[name];
-        EventColumn {
-            name: name.clone(),
-            path: property.path.clone(),
-            column_type: property.column_type,
-        }
+        EventColumn { name: name.clone(), path: property.path.clone(), column_type: property.column_type }
     });
     EventPlan {
         id: id.to_string(),
@@ -714,13 +524,7 @@ fn event_plan(
         foreign_key: event.foreign_key.clone(),
         timestamp: event.timestamp.clone(),
         columns: columns.collect(),
-        filters: filters
-            .into_values()
-            .map(|predicate| Filter {
-                predicate,
-                facts: Vec::new(),
-            })
-            .collect(),
+        filters: filters.into_values().map(|predicate| Filter { predicate, facts: Vec::new() }).collect(),
         facts: Vec::new(),
     }
 }
@@ -739,22 +543,10 @@ fn snapshot(
     for (parent, facts) in drafts {
         for draft in facts.values() {
             match draft {
-                Draft::Property(predicate) if *parent == id => {
-                    columns.extend(predicate.columns.iter().cloned())
-                }
-                Draft::Related {
-                    model,
-                    filter,
-                    aggregate,
-                    column_type,
-                    ..
-                } if *model == id => {
+                Draft::Property(predicate) if *parent == id => columns.extend(predicate.columns.iter().cloned()),
+                Draft::Related { model, filter, aggregate, column_type, .. } if *model == id => {
                     is_related = true;
-                    columns.extend(
-                        filter
-                            .iter()
-                            .flat_map(|predicate| predicate.columns.iter().cloned()),
-                    );
+                    columns.extend(filter.iter().flat_map(|predicate| predicate.columns.iter().cloned()));
                     columns.extend(column_of(aggregate).map(str::to_string).zip(*column_type));
                 }
                 _ => {}
@@ -775,42 +567,22 @@ fn snapshot(
 fn fact(kind: FactKind, text: String) -> Fact {
     let default = match &kind {
         FactKind::Known | FactKind::Property(_) => false,
-        FactKind::Performed { least, most, .. } => {
-            *least == 0 && most.is_none_or(|most| *least <= most)
-        }
-        FactKind::Related {
-            aggregate,
-            comparison,
-            ..
-        } => crate::aggregate::Summary::new(aggregate).holds(comparison),
+        FactKind::Performed { least, most, .. } => *least == 0 && most.is_none_or(|most| *least <= most),
+        FactKind::Related { aggregate, comparison, .. } => crate::aggregate::Summary::new(aggregate).holds(comparison),
     };
-    Fact {
-        kind,
-        fingerprint: fingerprint(&text),
-        text,
-        default,
-    }
+    Fact { kind, fingerprint: fingerprint(&text), text, default }
 }
 
 /// The audiences of `members: any` models that would hold for a key of which nothing is known.
 fn members_of_nothing(plan: &Plan) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for model in plan
-        .models
-        .iter()
-        .filter(|model| model.members == Members::Any)
-    {
+    for model in plan.models.iter().filter(|model| model.members == Members::Any) {
         for (audience, holds) in model.audiences.iter().zip(model.evaluate_unknown()) {
             if holds {
-                let message = format!(
-                    "audience `{}` would hold for a key of which nothing is known",
-                    audience.id
-                );
+                let message = format!("audience `{}` would hold for a key of which nothing is known", audience.id);
                 let hint = "add a condition that only something known can fulfil, such as a `performed`, or give the \
                             model `parquet` and `members: known`";
-                problems.push(
-                    Problem::new(&plan.job.audiences[&audience.id].place, message).hint(hint),
-                );
+                problems.push(Problem::new(&plan.job.audiences[&audience.id].place, message).hint(hint));
             }
         }
     }
@@ -820,9 +592,7 @@ fn members_of_nothing(plan: &Plan) -> Vec<Problem> {
 /// The name among `known` that `name` was probably meant to be.
 pub(crate) fn closest<'n>(name: &str, known: impl Iterator<Item = &'n String>) -> Option<&'n str> {
     let near = known.map(|other| (strsim::damerau_levenshtein(name, other), other.as_str()));
-    near.filter(|(distance, other)| *distance <= 1 + other.chars().count() / 4)
-        .min()
-        .map(|(_, other)| other)
+    near.filter(|(distance, other)| *distance <= 1 + other.chars().count() / 4).min().map(|(_, other)| other)
 }
 
 #[cfg(test)]

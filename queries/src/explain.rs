@@ -10,7 +10,7 @@ use crate::plan::{AudiencePlan, EventPlan, Expr, Fact, FactKind, ModelPlan, Plan
 use crate::predicate::Predicate;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
-use usher_config::{Aggregate, Comparison, Decimal, Members, Path, Step};
+use usher_config::{Aggregate, Comparison, Members, Path, duration};
 
 /// The audience that was asked for is not in the job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,16 +40,10 @@ pub fn explain(plan: &Plan, audience: Option<&str>) -> Result<String, UnknownAud
         Some(id) if plan.job.audiences.contains_key(id) => Some(id),
         Some(id) => {
             let closest = closest(id, plan.job.audiences.keys()).map(str::to_string);
-            return Err(UnknownAudience {
-                id: id.to_string(),
-                closest,
-            });
+            return Err(UnknownAudience { id: id.to_string(), closest });
         }
     };
-    let mut text = Explained {
-        plan,
-        out: String::new(),
-    };
+    let mut text = Explained { plan, out: String::new() };
     text.job(asked).expect("writing to a string");
     Ok(text.out)
 }
@@ -96,21 +90,14 @@ impl Explained<'_> {
         writeln!(self.out, "\nmodel {}: members are {members}", model.id)?;
         match &model.snapshot {
             None if self.plan.job.models[&model.id].parquet.is_some() => {
-                writeln!(
-                    self.out,
-                    "  not read: no audience is about its keys and no condition about its rows"
-                )?;
+                writeln!(self.out, "  not read: no audience is about its keys and no condition about its rows")?;
             }
             None => writeln!(self.out, "  no snapshot: known from events only")?,
             Some(snapshot) => {
                 writeln!(self.out, "  reads {}", snapshot.parquet)?;
                 writeln!(self.out, "    key {}", snapshot.key)?;
                 if let Some((parent, foreign_key)) = &snapshot.parent {
-                    writeln!(
-                        self.out,
-                        "    foreign key {foreign_key} of {}",
-                        self.plan.models[*parent as usize].id
-                    )?;
+                    writeln!(self.out, "    foreign key {foreign_key} of {}", self.plan.models[*parent as usize].id)?;
                 }
                 for (name, column_type) in &snapshot.columns {
                     writeln!(self.out, "    column {name} {}", type_name(*column_type))?;
@@ -130,12 +117,7 @@ impl Explained<'_> {
         for ix in &scope.facts {
             let fact = &model.facts[*ix];
             writeln!(self.out, "\n  fact {}", self.fact(model, fact))?;
-            let users: Vec<&str> = model
-                .audiences
-                .iter()
-                .filter(|a| mentions(a, *ix))
-                .map(|a| a.id.as_str())
-                .collect();
+            let users: Vec<&str> = model.audiences.iter().filter(|a| mentions(a, *ix)).map(|a| a.id.as_str()).collect();
             writeln!(self.out, "    in {}", users.join(", "))?;
             writeln!(self.out, "    holds {}", state(fact))?;
         }
@@ -149,15 +131,11 @@ impl Explained<'_> {
             Expr::Any(parts) if parts.is_empty() => writeln!(self.out, "false"),
             Expr::All(parts) => {
                 writeln!(self.out, "all")?;
-                parts
-                    .iter()
-                    .try_for_each(|part| self.tree(model, part, depth + 1))
+                parts.iter().try_for_each(|part| self.tree(model, part, depth + 1))
             }
             Expr::Any(parts) => {
                 writeln!(self.out, "any")?;
-                parts
-                    .iter()
-                    .try_for_each(|part| self.tree(model, part, depth + 1))
+                parts.iter().try_for_each(|part| self.tree(model, part, depth + 1))
             }
             Expr::Not(part) => {
                 writeln!(self.out, "not")?;
@@ -175,45 +153,22 @@ impl Explained<'_> {
 
     /// A fact's short fingerprint and what it says, with the names of the job.
     fn fact(&self, model: &ModelPlan, fact: &Fact) -> String {
-        let filtered = |filter: Option<&Predicate>| {
-            filter.map_or(String::new(), |p| format!(" where {}", p.text))
-        };
+        let filtered = |filter: Option<&Predicate>| filter.map_or(String::new(), |p| format!(" where {}", p.text));
         let says = match &fact.kind {
             FactKind::Known => format!("known in the snapshot of {}", model.id),
             FactKind::Property(predicate) => format!("property {}", predicate.text),
-            FactKind::Performed {
-                event,
-                filter,
-                within,
-                least,
-                most,
-            } => {
+            FactKind::Performed { event, filter, within, least, most } => {
                 let event = &self.plan.events[*event as usize];
                 let filter = filtered(event.filters[*filter as usize].predicate.as_ref());
-                format!(
-                    "performed {}{filter}, {} within {}",
-                    event.id,
-                    count(*least, *most),
-                    duration(*within)
-                )
+                format!("performed {}{filter}, {} within {}", event.id, count(*least, *most), duration::format(*within))
             }
-            FactKind::Related {
-                model,
-                filter,
-                aggregate,
-                comparison,
-                ..
-            } => {
+            FactKind::Related { model, filter, aggregate, comparison, .. } => {
                 let model = &self.plan.models[*model as usize].id;
                 let what = match column_of(aggregate) {
                     None => String::new(),
                     Some(column) => format!("{} of {column} ", aggregate_name(aggregate)),
                 };
-                format!(
-                    "related {model}{}, {what}{}",
-                    filtered(filter.as_ref()),
-                    compared(comparison)
-                )
+                format!("related {model}{}, {what}{}", filtered(filter.as_ref()), compared(comparison))
             }
         };
         format!("{} {says}", short(&fact.fingerprint))
@@ -223,50 +178,20 @@ impl Explained<'_> {
         let plan = self.plan;
         writeln!(self.out, "\nevent {}", event.id)?;
         let kind = event.kind.as_deref().unwrap_or("any");
-        let name = event
-            .name
-            .as_ref()
-            .map_or("any".to_string(), |name| format!("\"{name}\""));
-        writeln!(
-            self.out,
-            "  messages of {}: type {kind}, name {name}",
-            event.source
-        )?;
-        let key = event
-            .foreign_key
-            .as_ref()
-            .map_or("the format's user id".to_string(), path);
-        writeln!(
-            self.out,
-            "  key of {}: {key}",
-            plan.models[event.model as usize].id
-        )?;
-        let time = event
-            .timestamp
-            .as_ref()
-            .map_or("the format's event time".to_string(), path);
+        let name = event.name.as_ref().map_or("any".to_string(), |name| format!("\"{name}\""));
+        writeln!(self.out, "  messages of {}: type {kind}, name {name}", event.source)?;
+        let key = event.foreign_key.as_ref().map_or("the format's user id".to_string(), Path::to_string);
+        writeln!(self.out, "  key of {}: {key}", plan.models[event.model as usize].id)?;
+        let time = event.timestamp.as_ref().map_or("the format's event time".to_string(), Path::to_string);
         writeln!(self.out, "  time: {time}")?;
         for column in &event.columns {
-            writeln!(
-                self.out,
-                "  reads {} as {} {}",
-                path(&column.path),
-                column.name,
-                type_name(column.column_type)
-            )?;
+            writeln!(self.out, "  reads {} as {} {}", column.path, column.name, type_name(column.column_type))?;
         }
         for filter in &event.filters {
-            let says = filter
-                .predicate
-                .as_ref()
-                .map_or("all of them".to_string(), |p| format!("where {}", p.text));
-            let facts = filter
-                .facts
-                .iter()
-                .map(|position| event.facts[*position as usize] as usize);
-            let facts: Vec<String> = facts
-                .map(|ix| short(&plan.models[event.model as usize].facts[ix].fingerprint))
-                .collect();
+            let says = filter.predicate.as_ref().map_or("all of them".to_string(), |p| format!("where {}", p.text));
+            let facts = filter.facts.iter().map(|position| event.facts[*position as usize] as usize);
+            let facts: Vec<String> =
+                facts.map(|ix| short(&plan.models[event.model as usize].facts[ix].fingerprint)).collect();
             writeln!(self.out, "  decides {}: {says}", facts.join(", "))?;
         }
         if event.filters.is_empty() {
@@ -287,9 +212,7 @@ impl Scope {
         let mut audiences = BTreeSet::new();
         let mut facts = BTreeSet::new();
         let wanted = |audience: &AudiencePlan| asked.is_none_or(|asked| audience.id == asked);
-        let mut next: Vec<usize> = (0..model.audiences.len())
-            .filter(|ix| wanted(&model.audiences[*ix]))
-            .collect();
+        let mut next: Vec<usize> = (0..model.audiences.len()).filter(|ix| wanted(&model.audiences[*ix])).collect();
         while let Some(ix) = next.pop() {
             if audiences.insert(ix) {
                 leaves(&model.audiences[ix].expr, &mut |leaf| match leaf {
@@ -323,27 +246,19 @@ fn leaves(expr: &Expr, each: &mut dyn FnMut(Leaf)) {
 /// Whether an audience's own condition mentions a fact.
 fn mentions(audience: &AudiencePlan, fact: usize) -> bool {
     let mut found = false;
-    leaves(&audience.expr, &mut |leaf| {
-        found |= matches!(leaf, Leaf::Fact(ix) if ix == fact)
-    });
+    leaves(&audience.expr, &mut |leaf| found |= matches!(leaf, Leaf::Fact(ix) if ix == fact));
     found
 }
 
 /// What is kept per key for a fact.
 fn state(fact: &Fact) -> String {
     let moments = |filter: Option<&Predicate>| {
-        if filter.is_some_and(Predicate::mentions_now) {
-            ", and the moments at which now() turns it"
-        } else {
-            ""
-        }
+        if filter.is_some_and(Predicate::mentions_now) { ", and the moments at which now() turns it" } else { "" }
     };
     match &fact.kind {
         FactKind::Known => "1 bit per key".to_string(),
         FactKind::Property(predicate) => format!("1 bit per key{}", moments(Some(predicate))),
-        FactKind::Related {
-            filter, aggregate, ..
-        } => {
+        FactKind::Related { filter, aggregate, .. } => {
             let each = match aggregate {
                 Aggregate::Count => "one count",
                 Aggregate::Distinct(_) => "one hash of each related row's value",
@@ -351,18 +266,12 @@ fn state(fact: &Fact) -> String {
             };
             format!("1 bit and {each} per key{}", moments(filter.as_ref()))
         }
-        FactKind::Performed {
-            least,
-            most: Some(most),
-            ..
-        } if most < least => "nothing: no count does".to_string(),
-        FactKind::Performed { .. } => {
-            match fact.kind.newest().expect("performed counts the newest") {
-                0 => "nothing: any count does".to_string(),
-                1 => "the newest timestamp per key, one timer".to_string(),
-                newest => format!("the newest {newest} timestamps per key, one timer"),
-            }
-        }
+        FactKind::Performed { least, most: Some(most), .. } if most < least => "nothing: no count does".to_string(),
+        FactKind::Performed { .. } => match fact.kind.newest().expect("performed counts the newest") {
+            0 => "nothing: any count does".to_string(),
+            1 => "the newest timestamp per key, one timer".to_string(),
+            newest => format!("the newest {newest} timestamps per key, one timer"),
+        },
     }
 }
 
@@ -385,73 +294,66 @@ fn count(least: u64, most: Option<u64>) -> String {
 /// A comparison.
 fn compared(comparison: &Comparison) -> String {
     match comparison {
-        Comparison::AtLeast(n) => format!("at least {}", decimal(n)),
-        Comparison::AtMost(n) => format!("at most {}", decimal(n)),
-        Comparison::MoreThan(n) => format!("more than {}", decimal(n)),
-        Comparison::LessThan(n) => format!("less than {}", decimal(n)),
-        Comparison::Exactly(n) => format!("exactly {}", decimal(n)),
+        Comparison::AtLeast(n) => format!("at least {n}"),
+        Comparison::AtMost(n) => format!("at most {n}"),
+        Comparison::MoreThan(n) => format!("more than {n}"),
+        Comparison::LessThan(n) => format!("less than {n}"),
+        Comparison::Exactly(n) => format!("exactly {n}"),
         Comparison::Between(least, most) => {
-            format!("between {} and {}", decimal(least), decimal(most))
+            format!("between {least} and {most}")
         }
     }
 }
 
-/// A decimal without the zeros that say nothing.
-fn decimal(n: &Decimal) -> String {
-    let (sign, raw) = if n.raw() < 0 {
-        ("-", n.raw().unsigned_abs())
-    } else {
-        ("", n.raw().unsigned_abs())
-    };
-    let (whole, fraction) = (raw / 1_000_000_000, raw % 1_000_000_000);
-    let text = format!("{sign}{whole}.{fraction:09}");
-    text.trim_end_matches('0').trim_end_matches('.').to_string()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::by_hand::*;
+    use crate::{Schemas, compile};
+    use usher_config::Job;
 
-/// A duration as the job file writes it.
-fn duration(ms: u64) -> String {
-    let mut rest = ms;
-    let mut text = String::new();
-    for (unit, size) in [
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-        ("ms", 1),
-    ] {
-        if rest >= size {
-            text.push_str(&format!("{}{unit}", rest / size));
-            rest %= size;
-        }
+    fn shop() -> Job {
+        let viewed = |n| performed_where("priced", "path = '/pricing'", at_least(n), 4 * HOUR);
+        let sum = Comparison::MoreThan(usher_config::Decimal::parse("99.5").expect("a decimal"));
+        let mut job = job(&[
+            (
+                "keen",
+                "users",
+                all([viewed(3), property("ltv > 300"), not(performed("ordered", at_least(1), 5 * MINUTE))]),
+            ),
+            (
+                "rich",
+                "users",
+                any([
+                    property("ltv > 300"),
+                    related(Some("status = 'paid'"), Aggregate::Sum("amount".into()), sum),
+                    related(Some("due < now()"), Aggregate::Count, at_least(1)),
+                ]),
+            ),
+            ("seen", "visitors", performed("visited", between(1, 2), 90 * SECOND)),
+            ("target", "users", any([all([audience("keen"), property("trial_ends > now()")]), all([])])),
+        ]);
+        job.audiences.get_mut("keen").expect("an audience").name = "Keen on prices".to_string();
+        job
     }
-    if text.is_empty() {
-        "0ms".to_string()
-    } else {
-        text
-    }
-}
 
-/// A path as the job file writes it.
-fn path(path: &Path) -> String {
-    let mut text = String::new();
-    for step in &path.0 {
-        match step {
-            Step::Index(index) => text.push_str(&format!("[{index}]")),
-            Step::All => text.push_str("[*]"),
-            Step::Key(key) => {
-                if !text.is_empty() {
-                    text.push('.');
-                }
-                let plain = key
-                    .chars()
-                    .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '$'));
-                text.push_str(&if plain {
-                    key.clone()
-                } else {
-                    format!("\"{key}\"")
-                });
-            }
-        }
+    #[test]
+    fn the_whole_plan() {
+        let plan = compile(&shop(), "job.yaml", &Schemas::new()).expect("a sound job");
+        insta::assert_snapshot!(explain(&plan, None).expect("the whole plan"));
     }
-    text
+
+    #[test]
+    fn one_audience_with_what_it_mentions() {
+        let plan = compile(&shop(), "job.yaml", &Schemas::new()).expect("a sound job");
+        insta::assert_snapshot!(explain(&plan, Some("target")).expect("an audience of the job"));
+    }
+
+    #[test]
+    fn an_unknown_audience_is_told_what_was_meant() {
+        let plan = compile(&shop(), "job.yaml", &Schemas::new()).expect("a sound job");
+        let error = explain(&plan, Some("tarqet")).expect_err("no such audience");
+        assert_eq!(error.to_string(), "unknown audience `tarqet`\n  hint: did you mean `target`?");
+        assert_eq!(explain(&plan, Some("xyzzy")).expect_err("no such audience").closest, None);
+    }
 }

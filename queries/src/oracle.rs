@@ -118,18 +118,8 @@ pub fn changes(plan: &Plan, history: &History, flags: Flags) -> Vec<Change> {
         for (ix, audience) in truths.model.audiences.iter().enumerate() {
             let ix = ix as AudienceIx;
             let mut change = |at, entry, causes: BTreeSet<Reason>, otherwise| {
-                let reason = causes
-                    .first()
-                    .copied()
-                    .or(otherwise)
-                    .expect("a change has a cause");
-                changes.push(Change {
-                    at,
-                    audience: audience.id.clone(),
-                    key: key.1.to_string(),
-                    entry,
-                    reason,
-                });
+                let reason = causes.first().copied().or(otherwise).expect("a change has a cause");
+                changes.push(Change { at, audience: audience.id.clone(), key: key.1.to_string(), entry, reason });
             };
             if truths.member(ix, When::At(start)) {
                 // What differs from a key of which nothing is known made it enter.
@@ -194,16 +184,8 @@ fn dated<'a>(plan: &Plan, history: &'a History, now: i64) -> Vec<Vec<(i64, i64, 
 /// The first and last ms of the clock; none: there is no time, or it would end before it starts.
 fn clock(plan: &Plan, history: &History, flags: Flags) -> Option<(i64, i64)> {
     let dated = dated(plan, history, flags.now);
-    let first = dated
-        .iter()
-        .filter_map(|partition| partition.first())
-        .map(|(at, ..)| *at)
-        .min()?;
-    let greatest = dated
-        .iter()
-        .filter_map(|partition| partition.last())
-        .map(|(at, ..)| *at)
-        .max()?;
+    let first = dated.iter().filter_map(|partition| partition.first()).map(|(at, ..)| *at).min()?;
+    let greatest = dated.iter().filter_map(|partition| partition.last()).map(|(at, ..)| *at).max()?;
     let start = flags.from.unwrap_or(first);
     let end = flags.until.unwrap_or(greatest.max(start));
     (start <= end).then_some((start, end))
@@ -216,12 +198,7 @@ fn applications<'a>(plan: &Plan, history: &'a History, now: i64) -> Vec<Applicat
         for (at, timestamp, message) in messages {
             for occurrence in &message.occurrences {
                 let arrival = (rank, message.position);
-                applications.push(Application {
-                    at,
-                    arrival,
-                    timestamp,
-                    occurrence,
-                });
+                applications.push(Application { at, arrival, timestamp, occurrence });
             }
         }
     }
@@ -230,27 +207,13 @@ fn applications<'a>(plan: &Plan, history: &'a History, now: i64) -> Vec<Applicat
 }
 
 /// All keys of models with audiences of which anything is known, as (model's index, key).
-fn keys<'a>(
-    plan: &Plan,
-    history: &'a History,
-    applications: &[Application<'a>],
-) -> BTreeSet<(usize, &'a str)> {
+fn keys<'a>(plan: &Plan, history: &'a History, applications: &[Application<'a>]) -> BTreeSet<(usize, &'a str)> {
     let mut keys = BTreeSet::new();
     for (ix, model) in plan.models.iter().enumerate() {
-        keys.extend(
-            history
-                .rows
-                .get(&model.id)
-                .into_iter()
-                .flatten()
-                .map(|row| (ix, row.key.as_str())),
-        );
+        keys.extend(history.rows.get(&model.id).into_iter().flatten().map(|row| (ix, row.key.as_str())));
     }
     for Application { occurrence, .. } in applications {
-        keys.insert((
-            plan.events[occurrence.event as usize].model as usize,
-            occurrence.key.as_str(),
-        ));
+        keys.insert((plan.events[occurrence.event as usize].model as usize, occurrence.key.as_str()));
     }
     keys.retain(|(model, _)| !plan.models[*model].audiences.is_empty());
     keys
@@ -266,10 +229,7 @@ struct Timeline {
 
 impl Timeline {
     fn constant(truth: bool) -> Timeline {
-        Timeline {
-            initially: truth,
-            flips: BTreeMap::new(),
-        }
+        Timeline { initially: truth, flips: BTreeMap::new() }
     }
 
     fn at(&self, time: i64) -> bool {
@@ -278,9 +238,7 @@ impl Timeline {
 
     /// What `truth` says at each of `moments` and before them; what flips there flips because a moment passed.
     fn of_moments(moments: &BTreeSet<i64>, truth: impl Fn(i64) -> bool) -> Timeline {
-        let mut timeline = Timeline::constant(truth(
-            moments.first().map_or(0, |first| first.saturating_sub(1)),
-        ));
+        let mut timeline = Timeline::constant(truth(moments.first().map_or(0, |first| first.saturating_sub(1))));
         for moment in moments {
             if truth(*moment) != timeline.at(*moment) {
                 timeline.flips.insert(*moment, Reason::Expiry);
@@ -307,77 +265,40 @@ struct Truths<'a> {
 }
 
 impl<'a> Truths<'a> {
-    fn new(
-        plan: &'a Plan,
-        history: &History,
-        applications: &[Application<'_>],
-        key: (usize, &str),
-    ) -> Truths<'a> {
+    fn new(plan: &'a Plan, history: &History, applications: &[Application<'_>], key: (usize, &str)) -> Truths<'a> {
         let model = &plan.models[key.0];
-        let row = history
-            .rows
-            .get(&model.id)
-            .into_iter()
-            .flatten()
-            .find(|row| row.key == key.1);
+        let row = history.rows.get(&model.id).into_iter().flatten().find(|row| row.key == key.1);
         let timeline = |fact: &Fact| match &fact.kind {
             FactKind::Known => Timeline::constant(row.is_some()),
             FactKind::Property(predicate) => match row {
                 Some(row) => property(predicate, row),
                 None => Timeline::constant(false),
             },
-            FactKind::Related {
-                model,
-                filter,
-                aggregate,
-                comparison,
-                ..
-            } => {
-                let rows = history
-                    .rows
-                    .get(&plan.models[*model as usize].id)
-                    .into_iter()
-                    .flatten();
-                let mine: Vec<&Row> = rows
-                    .filter(|row| row.foreign_key.as_deref() == Some(key.1))
-                    .collect();
+            FactKind::Related { model, filter, aggregate, comparison, .. } => {
+                let rows = history.rows.get(&plan.models[*model as usize].id).into_iter().flatten();
+                let mine: Vec<&Row> = rows.filter(|row| row.foreign_key.as_deref() == Some(key.1)).collect();
                 related(filter.as_ref(), aggregate, comparison, &mine)
             }
-            FactKind::Performed {
-                event,
-                filter,
-                within,
-                least,
-                most,
-            } => {
+            FactKind::Performed { event, filter, within, least, most } => {
                 let plan = &plan.events[*event as usize];
                 let filter = plan.filters[*filter as usize].predicate.as_ref();
                 let evaluator = filter.map(|filter| (filter, Evaluator::new(filter)));
-                let matching = applications
-                    .iter()
-                    .filter(|Application { occurrence, .. }| {
-                        occurrence.event == *event
-                            && occurrence.key == key.1
-                            && evaluator.as_ref().is_none_or(|(filter, evaluator)| {
-                                evaluator
-                                    .holds(&event_row(plan, filter, occurrence), occurrence_now())
-                            })
-                    });
+                let matching = applications.iter().filter(|Application { occurrence, .. }| {
+                    occurrence.event == *event
+                        && occurrence.key == key.1
+                        && evaluator.as_ref().is_none_or(|(filter, evaluator)| {
+                            evaluator.holds(&event_row(plan, filter, occurrence), occurrence_now())
+                        })
+                });
                 performed(&matching.collect::<Vec<_>>(), *within as i64, *least, *most)
             }
         };
-        Truths {
-            model,
-            timelines: model.facts.iter().map(timeline).collect(),
-        }
+        Truths { model, timelines: model.facts.iter().map(timeline).collect() }
     }
 
     /// All times at which a condition flips.
     fn flips(&self) -> BTreeSet<i64> {
-        self.timelines
-            .iter()
-            .flat_map(|timeline| timeline.flips.keys().copied())
-            .collect()
+        self.timelines.iter().flat_map(|timeline| timeline.flips.keys().copied()).collect()
     }
 
     fn fact(&self, ix: u32, when: When) -> bool {
@@ -414,10 +335,7 @@ impl<'a> Truths<'a> {
                     causes.extend(self.causes(*ix, before, after));
                 }
                 Expr::Fact(ix) if self.fact(*ix, before) != self.fact(*ix, after) => {
-                    let performed = matches!(
-                        self.model.facts[*ix as usize].kind,
-                        FactKind::Performed { .. }
-                    );
+                    let performed = matches!(self.model.facts[*ix as usize].kind, FactKind::Performed { .. });
                     causes.insert(match (before, after) {
                         (When::At(_), When::At(time)) => self.timelines[*ix as usize].flips[&time],
                         _ if performed => Reason::Event,
@@ -439,11 +357,7 @@ fn occurrence_now() -> i64 {
 /// The values that `filter` reads, from those of the event's columns.
 fn event_row(plan: &EventPlan, filter: &Predicate, occurrence: &Occurrence) -> Vec<Value<'static>> {
     let value = |name: &String| {
-        let column = plan
-            .columns
-            .iter()
-            .position(|column| column.name == *name)
-            .expect("a filter's column is read");
+        let column = plan.columns.iter().position(|column| column.name == *name).expect("a filter's column is read");
         occurrence.values[column].clone()
     };
     filter.columns.iter().map(|(name, _)| value(name)).collect()
@@ -452,29 +366,18 @@ fn event_row(plan: &EventPlan, filter: &Predicate, occurrence: &Occurrence) -> V
 /// The values that `predicate` reads, from a row.
 fn model_row(predicate: &Predicate, row: &Row) -> Vec<Value<'static>> {
     let value = |name: &String| row.values.get(name).cloned().unwrap_or(Value::Null);
-    predicate
-        .columns
-        .iter()
-        .map(|(name, _)| value(name))
-        .collect()
+    predicate.columns.iter().map(|(name, _)| value(name)).collect()
 }
 
 /// A predicate on the key's row.
 fn property(predicate: &Predicate, row: &Row) -> Timeline {
     let evaluator = Evaluator::new(predicate);
     let row = model_row(predicate, row);
-    Timeline::of_moments(&evaluator.moments(&row).into_iter().collect(), |now| {
-        evaluator.holds(&row, now)
-    })
+    Timeline::of_moments(&evaluator.moments(&row).into_iter().collect(), |now| evaluator.holds(&row, now))
 }
 
 /// An aggregate over the key's related rows.
-fn related(
-    filter: Option<&Predicate>,
-    aggregate: &Aggregate,
-    comparison: &Comparison,
-    rows: &[&Row],
-) -> Timeline {
+fn related(filter: Option<&Predicate>, aggregate: &Aggregate, comparison: &Comparison, rows: &[&Row]) -> Timeline {
     let evaluator = filter.map(|filter| (filter, Evaluator::new(filter)));
     let moments = rows.iter().flat_map(|row| match &evaluator {
         Some((filter, evaluator)) => evaluator.moments(&model_row(filter, row)),
@@ -482,25 +385,14 @@ fn related(
     });
     Timeline::of_moments(&moments.collect(), |now| {
         let passes = |row: &&&Row| {
-            evaluator
-                .as_ref()
-                .is_none_or(|(filter, evaluator)| evaluator.holds(&model_row(filter, row), now))
+            evaluator.as_ref().is_none_or(|(filter, evaluator)| evaluator.holds(&model_row(filter, row), now))
         };
-        compare(
-            aggregate,
-            comparison,
-            &rows.iter().filter(passes).copied().collect::<Vec<_>>(),
-        )
+        compare(aggregate, comparison, &rows.iter().filter(passes).copied().collect::<Vec<_>>())
     })
 }
 
 /// The count of events in the window, compared: SPEC §2.2 and §2.4, one ms after the other.
-fn performed(
-    applications: &[&Application<'_>],
-    within: i64,
-    least: u64,
-    most: Option<u64>,
-) -> Timeline {
+fn performed(applications: &[&Application<'_>], within: i64, least: u64, most: Option<u64>) -> Timeline {
     struct Held<'a> {
         id: &'a str,
         timestamp: i64,
@@ -517,11 +409,7 @@ fn performed(
     let mut next = applications.iter().peekable();
     loop {
         let expiry = held.iter().map(|event| event.timestamp + within).min();
-        let Some(now) = expiry
-            .into_iter()
-            .chain(next.peek().map(|application| application.at))
-            .min()
-        else {
+        let Some(now) = expiry.into_iter().chain(next.peek().map(|application| application.at)).min() else {
             return timeline;
         };
         let before = truth(&held);
@@ -530,20 +418,11 @@ fn performed(
         held.retain(|event| now < event.timestamp + within);
         last = if truth(&held) == last { last } else { !last };
         while let Some(application) = next.next_if(|application| application.at == now) {
-            let Application {
-                arrival,
-                timestamp,
-                occurrence,
-                ..
-            } = **application;
+            let Application { arrival, timestamp, occurrence, .. } = **application;
             if let Some(same) = held.iter_mut().find(|event| event.id == occurrence.id) {
                 same.arrival = same.arrival.min(arrival);
             } else if now < timestamp + within {
-                held.push(Held {
-                    id: &occurrence.id,
-                    timestamp,
-                    arrival,
-                });
+                held.push(Held { id: &occurrence.id, timestamp, arrival });
                 if held.len() as u64 > newest {
                     held.sort_by_key(|event| (event.timestamp, event.arrival));
                     held.remove(0);
@@ -564,13 +443,10 @@ fn performed(
 fn compare(aggregate: &Aggregate, comparison: &Comparison, rows: &[&Row]) -> bool {
     let one = I256::from(1_000_000_000i64);
     let present = |column: &String| -> Vec<Value<'static>> {
-        let values = rows
-            .iter()
-            .filter_map(|row| row.values.get(column).cloned());
+        let values = rows.iter().filter_map(|row| row.values.get(column).cloned());
         values.filter(|value| *value != Value::Null).collect()
     };
-    let numbers =
-        |column: &String| -> Vec<I256> { present(column).iter().filter_map(billionths).collect() };
+    let numbers = |column: &String| -> Vec<I256> { present(column).iter().filter_map(billionths).collect() };
     // The aggregate is `total / n`; `n` is 1 but for the average.
     let mut n = I256::ONE;
     let total = match aggregate {
@@ -613,17 +489,13 @@ fn billionths(value: &Value<'_>) -> Option<I256> {
         Value::Number(x) => x.to_string(),
         other => panic!("`{other:?}` is no number, which compile should have found"),
     };
-    let (sign, digits) = text
-        .strip_prefix('-')
-        .map_or((1i128, text.as_str()), |digits| (-1, digits));
+    let (sign, digits) = text.strip_prefix('-').map_or((1i128, text.as_str()), |digits| (-1, digits));
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     if whole.len() > 29 {
         return None;
     }
     let (kept, dropped) = fraction.split_at(fraction.len().min(9));
-    let mut raw: i128 = format!("{whole}{kept:0<9}")
-        .parse()
-        .expect("at most 38 digits fit");
+    let mut raw: i128 = format!("{whole}{kept:0<9}").parse().expect("at most 38 digits fit");
     let half = dropped.starts_with('5') && dropped[1..].chars().all(|digit| digit == '0');
     if (half && raw % 2 == 1) || (!half && dropped >= "5") {
         raw += 1;

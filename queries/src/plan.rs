@@ -48,9 +48,7 @@ impl ModelPlan {
     pub fn evaluate(&self, fact: impl Fn(FactIx) -> bool) -> Vec<bool> {
         let mut holds = vec![false; self.audiences.len()];
         for ix in &self.order {
-            holds[*ix as usize] = self.audiences[*ix as usize]
-                .expr
-                .holds(&fact, &|other| holds[other as usize]);
+            holds[*ix as usize] = self.audiences[*ix as usize].expr.holds(&fact, &|other| holds[other as usize]);
         }
         holds
     }
@@ -135,11 +133,7 @@ pub enum Expr {
 
 impl Expr {
     /// Whether it holds where `fact` and `audience` say what does.
-    pub fn holds(
-        &self,
-        fact: &dyn Fn(FactIx) -> bool,
-        audience: &dyn Fn(AudienceIx) -> bool,
-    ) -> bool {
+    pub fn holds(&self, fact: &dyn Fn(FactIx) -> bool, audience: &dyn Fn(AudienceIx) -> bool) -> bool {
         match self {
             Expr::All(parts) => parts.iter().all(|part| part.holds(fact, audience)),
             Expr::Any(parts) => parts.iter().any(|part| part.holds(fact, audience)),

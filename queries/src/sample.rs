@@ -101,10 +101,7 @@ impl SampleMessage {
 impl EventFile {
     /// The file's content.
     pub fn text(&self) -> String {
-        self.messages
-            .iter()
-            .map(|message| message.line() + "\n")
-            .collect()
+        self.messages.iter().map(|message| message.line() + "\n").collect()
     }
 }
 
@@ -112,34 +109,19 @@ impl EventFile {
 /// their types: what a sample's job says of it.
 pub fn parquet_of(
     model: &str,
-) -> (
-    &'static str,
-    &'static str,
-    Option<&'static str>,
-    &'static [(&'static str, &'static str)],
-) {
+) -> (&'static str, &'static str, Option<&'static str>, &'static [(&'static str, &'static str)]) {
     match model {
         "users" => (
             "users.parquet",
             "user_id",
             None,
-            &[
-                ("active", "boolean"),
-                ("ltv", "number"),
-                ("plan", "string"),
-                ("trial_ends", "timestamp"),
-            ],
+            &[("active", "boolean"), ("ltv", "number"), ("plan", "string"), ("trial_ends", "timestamp")],
         ),
         "orders" => (
             "orders.parquet",
             "order_id",
             Some("customer_id"),
-            &[
-                ("amount", "number"),
-                ("due", "timestamp"),
-                ("items", "integer"),
-                ("status", "string"),
-            ],
+            &[("amount", "number"), ("due", "timestamp"), ("items", "integer"), ("status", "string")],
         ),
         other => panic!("samples have no snapshot of `{other}`"),
     }
@@ -148,40 +130,22 @@ pub fn parquet_of(
 impl Sample {
     /// Makes the sample of `seed`.
     pub fn new(seed: u64) -> Sample {
-        Maker {
-            random: fastrand::Rng::with_seed(seed),
-            windows: Vec::new(),
-        }
-        .sample(seed)
+        Maker { random: fastrand::Rng::with_seed(seed), windows: Vec::new() }.sample(seed)
     }
 
     /// What happened, in the oracle's terms; `plan` is this sample's job, compiled.
     pub fn history(&self, plan: &Plan) -> History {
         let partition = |(rank, file): (usize, &EventFile)| {
             let message = |(position, message): (usize, &SampleMessage)| {
-                let id = message
-                    .id
-                    .clone()
-                    .unwrap_or_else(|| format!("at {rank}:{position}"));
+                let id = message.id.clone().unwrap_or_else(|| format!("at {rank}:{position}"));
                 let matching = plan.events.iter().enumerate().filter(|(_, event)| {
                     event.source == file.source
-                        && event
-                            .kind
-                            .as_deref()
-                            .is_none_or(|kind| kind == message.kind)
-                        && event
-                            .name
-                            .as_deref()
-                            .is_none_or(|name| Some(name) == message.name)
+                        && event.kind.as_deref().is_none_or(|kind| kind == message.kind)
+                        && event.name.as_deref().is_none_or(|name| Some(name) == message.name)
                 });
                 let occurrence = |(event, plan): (usize, &EventPlan)| {
                     let (key, id) = (message.key()?, id.clone());
-                    Some(Occurrence {
-                        event: event as u32,
-                        key,
-                        id,
-                        values: values(plan, message),
-                    })
+                    Some(Occurrence { event: event as u32, key, id, values: values(plan, message) })
                 };
                 Message {
                     position: position as u64,
@@ -190,15 +154,9 @@ impl Sample {
                 }
             };
             let messages = file.messages.iter().enumerate().map(message).collect();
-            Partition {
-                source: file.source.clone(),
-                messages,
-            }
+            Partition { source: file.source.clone(), messages }
         };
-        History {
-            partitions: self.files.iter().enumerate().map(partition).collect(),
-            rows: self.rows.clone(),
-        }
+        History { partitions: self.files.iter().enumerate().map(partition).collect(), rows: self.rows.clone() }
     }
 }
 
@@ -221,13 +179,7 @@ fn values(plan: &EventPlan, message: &SampleMessage) -> Vec<Value<'static>> {
 }
 
 /// An event of the job: id, source, type, name, model.
-type EventLine = (
-    &'static str,
-    &'static str,
-    &'static str,
-    Option<&'static str>,
-    &'static str,
-);
+type EventLine = (&'static str, &'static str, &'static str, Option<&'static str>, &'static str);
 
 struct Maker {
     random: fastrand::Rng,
@@ -241,23 +193,11 @@ impl Maker {
         let job = self.job(&events);
         let now = EPOCH + SPAN;
         let files = self.files(&events, now);
-        let rows = BTreeMap::from([
-            ("users".to_string(), self.users()),
-            ("orders".to_string(), self.orders()),
-        ]);
+        let rows = BTreeMap::from([("users".to_string(), self.users()), ("orders".to_string(), self.orders())]);
         let near = |random: &mut fastrand::Rng| EPOCH + random.i64(-5_000..SPAN + 70_000);
         let from = (self.random.u8(0..4) == 0).then(|| near(&mut self.random));
-        let until = self
-            .random
-            .bool()
-            .then(|| near(&mut self.random).max(from.unwrap_or(i64::MIN)));
-        Sample {
-            seed,
-            job,
-            files,
-            rows,
-            flags: Flags { from, until, now },
-        }
+        let until = self.random.bool().then(|| near(&mut self.random).max(from.unwrap_or(i64::MIN)));
+        Sample { seed, job, files, rows, flags: Flags { from, until, now } }
     }
 
     fn one<T: Copy>(&mut self, of: &[T]) -> T {
@@ -292,32 +232,17 @@ impl Maker {
         let mut job = String::from("job: sample\n\nsources:\n");
         for source in ["app", "web"] {
             if events.iter().any(|event| event.1 == source) {
-                writeln!(
-                    job,
-                    "  {source}: {{file: {{path: events/{source}/}}, format: segment}}"
-                )
-                .expect("a string");
+                writeln!(job, "  {source}: {{file: {{path: events/{source}/}}, format: segment}}").expect("a string");
             }
         }
         job.push_str("\nmodels:\n");
         for model in ["users", "orders"] {
             let (path, key, foreign_key, columns) = parquet_of(model);
-            let columns: Vec<String> = columns
-                .iter()
-                .map(|(name, kind)| format!("{name}: {kind}"))
-                .collect();
-            write!(
-                job,
-                "  {model}: {{parquet: {path}, key: {key}, columns: {{{}}}",
-                columns.join(", ")
-            )
-            .expect("a string");
-            if let Some(foreign_key) = foreign_key {
-                write!(
-                    job,
-                    ", belongs_to: {{model: users, foreign_key: {foreign_key}}}"
-                )
+            let columns: Vec<String> = columns.iter().map(|(name, kind)| format!("{name}: {kind}")).collect();
+            write!(job, "  {model}: {{parquet: {path}, key: {key}, columns: {{{}}}", columns.join(", "))
                 .expect("a string");
+            if let Some(foreign_key) = foreign_key {
+                write!(job, ", belongs_to: {{model: users, foreign_key: {foreign_key}}}").expect("a string");
             } else if self.once_in(3) {
                 job.push_str(", members: any");
             }
@@ -343,11 +268,8 @@ impl Maker {
             let id = format!("{}{ix}", self.one(&["a", "m", "z"]));
             let visitors = events.iter().any(|event| event.4 == "visitors") && self.once_in(3);
             let model = if visitors { "visitors" } else { "users" };
-            let others: Vec<String> = audiences
-                .iter()
-                .filter(|(_, of)| *of == model)
-                .map(|(id, _)| id.clone())
-                .collect();
+            let others: Vec<String> =
+                audiences.iter().filter(|(_, of)| *of == model).map(|(id, _)| id.clone()).collect();
             let condition = self.condition(model, events, &others, 2);
             // No key of which nothing is known may be a member where anyone may be; an event is something.
             let condition = json!({"all": [self.something(model, events), condition]});
@@ -370,18 +292,8 @@ impl Maker {
             _ => {
                 let mut performed = self.performed(model, events);
                 let count = self.random.u8(1..=3);
-                for comparison in [
-                    "at_least",
-                    "at_most",
-                    "more_than",
-                    "less_than",
-                    "exactly",
-                    "between",
-                ] {
-                    performed
-                        .as_object_mut()
-                        .expect("an object")
-                        .remove(comparison);
+                for comparison in ["at_least", "at_most", "more_than", "less_than", "exactly", "between"] {
+                    performed.as_object_mut().expect("an object").remove(comparison);
                 }
                 performed["at_least"] = json!(count);
                 performed
@@ -389,13 +301,7 @@ impl Maker {
         }
     }
 
-    fn condition(
-        &mut self,
-        model: &str,
-        events: &[EventLine],
-        others: &[String],
-        depth: u8,
-    ) -> Json {
+    fn condition(&mut self, model: &str, events: &[EventLine], others: &[String], depth: u8) -> Json {
         let leaves = if depth == 0 { 5 } else { 9 };
         match self.random.u8(0..leaves) {
             0 | 1 => self.performed(model, events),
@@ -407,14 +313,8 @@ impl Maker {
             5 => json!({"not": self.condition(model, events, others, depth - 1)}),
             6 | 7 => {
                 let parts = self.random.usize(0..=3);
-                let parts: Vec<Json> = (0..parts)
-                    .map(|_| self.condition(model, events, others, depth - 1))
-                    .collect();
-                if self.random.bool() {
-                    json!({"all": parts})
-                } else {
-                    json!({"any": parts})
-                }
+                let parts: Vec<Json> = (0..parts).map(|_| self.condition(model, events, others, depth - 1)).collect();
+                if self.random.bool() { json!({"all": parts}) } else { json!({"any": parts}) }
             }
             _ => self.performed(model, events),
         }
@@ -434,15 +334,10 @@ impl Maker {
     }
 
     fn performed(&mut self, model: &str, events: &[EventLine]) -> Json {
-        let mine: Vec<&str> = events
-            .iter()
-            .filter(|event| event.4 == model)
-            .map(|event| event.0)
-            .collect();
+        let mine: Vec<&str> = events.iter().filter(|event| event.4 == model).map(|event| event.0).collect();
         let within = self.one(&WINDOWS);
         self.windows.push(within);
-        let mut performed =
-            json!({"performed": self.one(&mine), "within": format!("{}s", within / 1_000)});
+        let mut performed = json!({"performed": self.one(&mine), "within": format!("{}s", within / 1_000)});
         if self.random.bool() {
             let filters = [
                 "n > 2",
@@ -478,12 +373,7 @@ impl Maker {
     fn related(&mut self) -> Json {
         let mut related = json!({"related": "orders"});
         if self.random.bool() {
-            let filters = [
-                "status = 'paid'",
-                "amount > 1",
-                "due > now()",
-                "due < now() + interval '10 seconds'",
-            ];
+            let filters = ["status = 'paid'", "amount > 1", "due > now()", "due < now() + interval '10 seconds'"];
             related["where"] = json!(self.one(&filters));
         }
         match self.random.u8(0..8) {
@@ -500,8 +390,7 @@ impl Maker {
 
     fn key(&mut self) -> String {
         // `7` may stand in a message as a number; `u5` to `u7` are in no snapshot.
-        self.one(&["u0", "u1", "u2", "u3", "7", "u5", "u6", "u7"])
-            .to_string()
+        self.one(&["u0", "u1", "u2", "u3", "7", "u5", "u6", "u7"]).to_string()
     }
 
     fn users(&mut self) -> Vec<Row> {
@@ -515,15 +404,8 @@ impl Maker {
             let plan = self.one(&["free", "pro"]);
             values.insert("plan".to_string(), self.or_null(Value::String(plan.into())));
             let trial_ends = EPOCH + self.random.i64(-10_000..SPAN);
-            values.insert(
-                "trial_ends".to_string(),
-                self.or_null(Value::Timestamp(trial_ends)),
-            );
-            rows.push(Row {
-                key: key.to_string(),
-                values,
-                foreign_key: None,
-            });
+            values.insert("trial_ends".to_string(), self.or_null(Value::Timestamp(trial_ends)));
+            rows.push(Row { key: key.to_string(), values, foreign_key: None });
         }
         rows
     }
@@ -537,22 +419,11 @@ impl Maker {
             let items = self.random.i64(0..4);
             values.insert("items".to_string(), self.or_null(Value::Integer(items)));
             let status = self.one(&["paid", "open", "sent"]);
-            values.insert(
-                "status".to_string(),
-                self.or_null(Value::String(status.into())),
-            );
+            values.insert("status".to_string(), self.or_null(Value::String(status.into())));
             let due = EPOCH + self.random.i64(-10_000..SPAN);
             values.insert("due".to_string(), self.or_null(Value::Timestamp(due)));
-            let foreign_key = if self.once_in(8) {
-                None
-            } else {
-                Some(self.key())
-            };
-            rows.push(Row {
-                key: format!("o{ix}"),
-                values,
-                foreign_key,
-            });
+            let foreign_key = if self.once_in(8) { None } else { Some(self.key()) };
+            rows.push(Row { key: format!("o{ix}"), values, foreign_key });
         }
         rows
     }
@@ -567,24 +438,13 @@ impl Maker {
             if events.iter().any(|event| event.1 == source) {
                 for ix in 0..self.random.usize(1..=3) {
                     let path = format!("events/{source}/{ix}.jsonl");
-                    files.push(EventFile {
-                        source: source.to_string(),
-                        path,
-                        messages: Vec::new(),
-                    });
+                    files.push(EventFile { source: source.to_string(), path, messages: Vec::new() });
                 }
             }
         }
         // Each partition's own clock: where it is and how far a message moves it.
-        let mut clocks: Vec<(i64, i64)> = files
-            .iter()
-            .map(|_| {
-                (
-                    EPOCH + self.random.i64(0..20_000),
-                    self.random.i64(1..8_000),
-                )
-            })
-            .collect();
+        let mut clocks: Vec<(i64, i64)> =
+            files.iter().map(|_| (EPOCH + self.random.i64(0..20_000), self.random.i64(1..8_000))).collect();
         for number in 0..self.random.usize(20..=200) {
             let ix = self.random.usize(0..files.len());
             if clocks[ix].0 > EPOCH + SPAN {
@@ -592,9 +452,7 @@ impl Maker {
             }
             let told: Vec<(usize, usize)> = (0..files.len())
                 .filter(|other| files[*other].source == files[ix].source)
-                .flat_map(|other| {
-                    (0..files[other].messages.len()).map(move |message| (other, message))
-                })
+                .flat_map(|other| (0..files[other].messages.len()).map(move |message| (other, message)))
                 .collect();
             let earlier = (!told.is_empty()).then(|| {
                 let (file, message) = told[self.random.usize(0..told.len())];
@@ -619,17 +477,8 @@ impl Maker {
         files
     }
 
-    fn timestamp(
-        &mut self,
-        (clock, step): &mut (i64, i64),
-        earlier: Option<&SampleMessage>,
-        now: i64,
-    ) -> i64 {
-        let window = if self.windows.is_empty() {
-            WINDOWS[0]
-        } else {
-            self.one(&self.windows.clone())
-        };
+    fn timestamp(&mut self, (clock, step): &mut (i64, i64), earlier: Option<&SampleMessage>, now: i64) -> i64 {
+        let window = if self.windows.is_empty() { WINDOWS[0] } else { self.one(&self.windows.clone()) };
         match (self.random.u8(0..24), earlier) {
             (0..=3, _) => *clock,
             (4..=6, _) => *clock - self.random.i64(0..70_000),
@@ -679,13 +528,6 @@ impl Maker {
             }
         }
         let id = (!self.once_in(12)).then(|| format!("m{number}"));
-        SampleMessage {
-            kind,
-            name,
-            user,
-            id,
-            timestamp,
-            properties,
-        }
+        SampleMessage { kind, name, user, id, timestamp, properties }
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn count_range(comparison: &Comparison) -> (u64, Option<u64>) {
 
 /// [`count_range`] as a comparison.
 pub(super) fn count_comparison(comparison: &Comparison) -> Comparison {
-    let decimal = |n: u64| Decimal::from_i64(n as i64);
+    let decimal = |n: u64| Decimal::from(n as i64);
     match count_range(comparison) {
         (least, None) => Comparison::AtLeast(decimal(least)),
         (least, Some(most)) => Comparison::Between(decimal(least), decimal(most)),
@@ -64,12 +64,7 @@ pub(crate) fn aggregate_name(aggregate: &Aggregate) -> &'static str {
 pub(super) fn aggregate_text(aggregate: &Aggregate, column_type: Option<ColumnType>) -> String {
     match column_of(aggregate).zip(column_type) {
         Some((column, column_type)) => {
-            format!(
-                "{}({}:{})",
-                aggregate_name(aggregate),
-                quoted(column),
-                type_name(column_type)
-            )
+            format!("{}({}:{})", aggregate_name(aggregate), quoted(column), type_name(column_type))
         }
         None => aggregate_name(aggregate).to_string(),
     }
@@ -119,11 +114,7 @@ pub(super) fn typed(predicate: &Predicate) -> String {
         .iter()
         .map(|(name, column_type)| format!("{}:{}", quoted(name), type_name(*column_type)))
         .collect();
-    format!(
-        "columns=[{}] where={}",
-        columns.join(","),
-        quoted(&predicate.text)
-    )
+    format!("columns=[{}] where={}", columns.join(","), quoted(&predicate.text))
 }
 
 /// A string in quotes, as JSON: unlike `Debug`'s, the same with every compiler.
@@ -150,9 +141,7 @@ pub(crate) fn type_name(column_type: ColumnType) -> &'static str {
 pub(super) fn fingerprint(text: &str) -> [u8; 16] {
     use sha2::Digest as _;
     let digest = sha2::Sha256::digest(text.as_bytes());
-    digest[..16]
-        .try_into()
-        .expect("a SHA-256 is longer than 16 bytes")
+    digest[..16].try_into().expect("a SHA-256 is longer than 16 bytes")
 }
 
 /// Bytes as lower-case hexadecimal.

@@ -1,4 +1,7 @@
-//! Expressions in canonical form: flat, sorted, without repeats and constants.
+//! Expressions in canonical form: flat, sorted, without repeats and without constants that decide nothing.
+//!
+//! A constant that decides all, such as the false part of a conjunction, stays beside conditions: these can't change
+//! who belongs any more, but where something else does at the same ms, they may give the reason.
 
 use super::canonical::hex;
 use crate::plan::{Expr, Fact};
@@ -14,11 +17,7 @@ pub(super) enum Tree {
 }
 
 /// The canonical expression of a tree.
-pub(super) fn expr(
-    tree: &Tree,
-    fact: &dyn Fn(&str) -> u32,
-    audience: &dyn Fn(&str) -> u32,
-) -> Expr {
+pub(super) fn expr(tree: &Tree, fact: &dyn Fn(&str) -> u32, audience: &dyn Fn(&str) -> u32) -> Expr {
     match tree {
         Tree::All(children) => all(children.iter().map(|child| expr(child, fact, audience))),
         Tree::Any(children) => any(children.iter().map(|child| expr(child, fact, audience))),
@@ -28,42 +27,32 @@ pub(super) fn expr(
     }
 }
 
-/// The canonical conjunction: flat, sorted, without repeats; false if a part is, without what is true.
+/// The canonical conjunction: flat, sorted, without repeats and without what is true.
 fn all(children: impl Iterator<Item = Expr>) -> Expr {
     let mut parts = BTreeSet::new();
     for child in children {
         match child {
             Expr::All(inner) => parts.extend(inner),
-            Expr::Any(inner) if inner.is_empty() => return Expr::Any(inner),
             child => {
                 parts.insert(child);
             }
         }
     }
-    if parts.len() == 1 {
-        parts.pop_first().expect("one part")
-    } else {
-        Expr::All(parts.into_iter().collect())
-    }
+    if parts.len() == 1 { parts.pop_first().expect("one part") } else { Expr::All(parts.into_iter().collect()) }
 }
 
-/// The canonical disjunction: flat, sorted, without repeats; true if a part is, without what is false.
+/// The canonical disjunction: flat, sorted, without repeats and without what is false.
 fn any(children: impl Iterator<Item = Expr>) -> Expr {
     let mut parts = BTreeSet::new();
     for child in children {
         match child {
             Expr::Any(inner) => parts.extend(inner),
-            Expr::All(inner) if inner.is_empty() => return Expr::All(inner),
             child => {
                 parts.insert(child);
             }
         }
     }
-    if parts.len() == 1 {
-        parts.pop_first().expect("one part")
-    } else {
-        Expr::Any(parts.into_iter().collect())
-    }
+    if parts.len() == 1 { parts.pop_first().expect("one part") } else { Expr::Any(parts.into_iter().collect()) }
 }
 
 /// The canonical negation: none of a negation or a constant.
@@ -88,10 +77,7 @@ pub(super) fn known_and(expr: Expr) -> Expr {
 /// The canonical text of an expression over fingerprints: sorted by those, so that no index or id shows.
 pub(super) fn meaning(expr: &Expr, facts: &[Fact], audience: &dyn Fn(u32) -> [u8; 16]) -> String {
     let list = |children: &[Expr]| {
-        let mut texts: Vec<String> = children
-            .iter()
-            .map(|child| meaning(child, facts, audience))
-            .collect();
+        let mut texts: Vec<String> = children.iter().map(|child| meaning(child, facts, audience)).collect();
         texts.sort();
         texts.join(" ")
     };
