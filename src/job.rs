@@ -1,17 +1,16 @@
 //! From a path on the command line to a plan, and from a plan to a job with everything opened.
 
 use crate::exit::Exit;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use usher_config::{ColumnType, Job, Problems, SourceFrom};
+use usher_config::{Job, SourceFrom};
 use usher_connectors::dead_letters::DeadLetters;
 use usher_connectors::file::{Files, open_files};
 use usher_connectors::sink::Catalog;
 use usher_connectors::snapshot::{FoundType, Warehouse};
 use usher_dataflow::{Span, Time};
 use usher_queries::plan::Plan;
-use usher_queries::{compile, plan_file};
+use usher_queries::{Schemas, needs_schema, plan_file};
 
 /// The machine's clock.
 pub struct WallClock;
@@ -59,27 +58,34 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
     Ok(Loaded { plan, folder })
 }
 
+/// The object stores' settings, by their lower-case names, from the environment.
+fn store_options() -> Vec<(String, String)> {
+    let of_a_store = |name: &String| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix));
+    let vars = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    vars.filter(|(name, _)| of_a_store(name)).map(|(name, value)| (name.to_lowercase(), value)).collect()
+}
+
 /// Compiles a job, with the schemas it needs.
 pub fn plan(job: &Job, file: &str) -> Result<Plan, Exit> {
-    let mut schemas = BTreeMap::new();
-    for model in compile::needs_schema(job) {
+    let mut schemas = Schemas::new();
+    for model in needs_schema(job) {
         let parquet = job.models[&model].parquet.as_ref().expect("only a model with Parquet has a schema");
-        let schema = Warehouse::open(parquet, &job.folder)
+        let schema = Warehouse::open(parquet, &job.folder, &store_options())
             .and_then(|warehouse| warehouse.schema())
             .map_err(|error| {
                 let hint = error.hint();
                 Exit::not_opened(format_args!("the schema of model `{model}` can't be read: {error}")).hint(hint)
             })?;
-        schemas.insert(model, schema);
+        let columns = schema.names().into_iter().map(|name| {
+            let known = match schema.column(name) {
+                Some(FoundType::Known(column_type)) => Some(column_type),
+                Some(FoundType::Unsupported(_)) | None => None,
+            };
+            (name.to_owned(), known)
+        });
+        schemas.insert(model, columns.collect());
     }
-    let column = |model: &str, name: &str| -> Option<ColumnType> {
-        match schemas.get(model)?.column(name)? {
-            FoundType::Known(column_type) => Some(column_type),
-            FoundType::Unsupported(_) => None,
-        }
-    };
-    let problems: Result<Plan, Problems> = compile::compile(job, file, &column);
-    Ok(problems?)
+    Ok(usher_queries::compile(job, file, &schemas)?)
 }
 
 /// Opens the files of every source.
@@ -96,7 +102,8 @@ pub fn open_sources(loaded: &Loaded, bounded: bool) -> Result<Vec<(String, Files
 
 /// Names the Parquet of every model that the plan pulls.
 pub fn open_warehouses(loaded: &Loaded) -> Result<Vec<Option<Warehouse>>, Exit> {
-    let open = |parquet: &str| Warehouse::open(parquet, &loaded.folder);
+    let options = store_options();
+    let open = |parquet: &str| Warehouse::open(parquet, &loaded.folder, &options);
     let models = loaded.plan.models.iter();
     Ok(models.map(|model| model.snapshot.as_ref().map(|snapshot| open(&snapshot.parquet)).transpose()).collect::<Result<_, _>>()?)
 }

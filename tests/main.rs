@@ -1,0 +1,5 @@
+//! The whole program, from the outside: one binary of tests.
+
+mod oracle;
+mod support;
+mod tidy;
