@@ -5,7 +5,7 @@
 
 use crate::node::{self, Entry, Kind, Node};
 use crate::shape::{self, Key, Record, Rule, Shape};
-use crate::suggest::{nearest, or_list};
+use crate::suggest::{and_list, nearest, or_list};
 use crate::{Decimal, Path, Place, Problem, duration, size};
 
 /// A value of the shape it should have.
@@ -541,7 +541,7 @@ impl Checker<'_> {
                 let hint = "put them into a list under `all` or `any`";
                 let message = format!(
                     "a {what} is of one kind, and this one has {}",
-                    crate::suggest::and_list(&kinds)
+                    and_list(&kinds)
                 );
                 self.say_with_hint(node.place(path), message, Some(hint.to_owned()))
             }
@@ -573,7 +573,10 @@ impl Checker<'_> {
                     lacking = true;
                     self.unavailable(unavailable.called, place);
                 }
-                None => self.unknown_key(record, entry, place),
+                // A key that is only misspelt is not missing.
+                None => fields
+                    .written
+                    .extend(self.unknown_key(record, entry, place).map(str::to_owned)),
             }
         }
         for key in record.keys {
@@ -589,19 +592,35 @@ impl Checker<'_> {
         Some(Value::Record(fields))
     }
 
-    fn unknown_key(&mut self, record: &'static Record, entry: &Entry, place: Place) {
+    /// Reports a key that the record does not have; the key of its own that was meant, if that can be told.
+    fn unknown_key(
+        &mut self,
+        record: &'static Record,
+        entry: &Entry,
+        place: Place,
+    ) -> Option<&'static str> {
         let known = || record.keys.iter().map(|key| key.name);
+        if let Shape::OneOf { records, .. } = &shape::CONDITION
+            && records.iter().any(|other| std::ptr::eq(*other, record))
+            && records.iter().any(|other| other.key(&entry.key).is_some())
+        {
+            let message = format!("`{}` does not go with `{}`", entry.key, record.keys[0].name);
+            self.say(place, message);
+            return None;
+        }
         let all =
             known().chain(shape::unavailable(record.what).map(|unavailable| unavailable.name));
-        let hint = match nearest(&entry.key, all) {
+        let meant = nearest(&entry.key, all);
+        let hint = match meant {
             Some(key) => Some(format!("did you mean `{key}`?")),
             None if record.keys.is_empty() => None,
             None => Some(format!(
                 "the keys here are {}",
-                crate::suggest::and_list(&known().collect::<Vec<_>>())
+                and_list(&known().collect::<Vec<_>>())
             )),
         };
         self.say_with_hint(place, format!("unknown key `{}`", entry.key), hint);
+        known().find(|key| Some(*key) == meant)
     }
 
     /// Reports a key that is missing, or fills in its default.
@@ -635,20 +654,15 @@ impl Checker<'_> {
                     );
                 }
                 many => {
-                    let message = format!(
-                        "only one of {} may stand here",
-                        crate::suggest::and_list(many)
-                    );
+                    let message = format!("only one of {} may stand here", and_list(many));
                     self.say(node.place(path), message);
                 }
             },
             Rule::AtMostOne(what, keys) => {
                 let there = there(keys);
                 if there.len() > 1 {
-                    let message = format!(
-                        "only one {what} may stand here, not {}",
-                        crate::suggest::and_list(&there)
-                    );
+                    let message =
+                        format!("only one {what} may stand here, not {}", and_list(&there));
                     self.say(node.place(path), message);
                 }
             }

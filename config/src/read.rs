@@ -14,6 +14,8 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The keys of aggregates.
+const AGGREGATES: [&str; 5] = ["sum", "avg", "min", "max", "distinct"];
 /// The largest threshold of a count: what a key may have to remember is bounded by it.
 const COUNT_MAX: i64 = 1_000_000_000;
 
@@ -376,7 +378,8 @@ impl<'a> Reader<'a> {
         {
             let message =
                 format!("the model `{id}` has no `parquet`, so its keys have no properties");
-            self.say(&predicate.place, message);
+            let hint = "give the model `parquet`, or test what the key did with `performed`";
+            self.say_with_hint(&predicate.place, message, hint);
         }
         Some(predicate)
     }
@@ -392,7 +395,9 @@ impl<'a> Reader<'a> {
                 format!("the event `{event}` is of the model `{other}`, the audience of `{model}`");
             self.say(place, message);
         }
-        let comparison = self.comparison(fields, true);
+        // An aggregate is refused in this version, and what it is compared with need not be a count.
+        let counts = !AGGREGATES.iter().any(|key| fields.has(key));
+        let comparison = self.comparison(fields, counts);
         Some(ConditionKind::Performed {
             event: event?.to_owned(),
             filter: text(fields, "where"),
@@ -408,10 +413,7 @@ impl<'a> Reader<'a> {
             let item = fields.get("related").expect("it was just read");
             self.belongs(model, parent, &item.place);
         }
-        let aggregate = match ["sum", "avg", "min", "max", "distinct"]
-            .into_iter()
-            .find(|key| fields.has(key))
-        {
+        let aggregate = match AGGREGATES.into_iter().find(|key| fields.has(key)) {
             None => Aggregate::Count,
             Some(key) => {
                 let item = fields.get(key)?;

@@ -162,3 +162,196 @@ fn plain(node: &node::Node) -> Value {
         other => panic!("no default is written as {other:?}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::{Kind, Node};
+
+    fn value(node: &Node) -> Value {
+        match &node.kind {
+            Kind::Null => Value::Null,
+            Kind::Number(text) => text
+                .parse::<serde_json::Number>()
+                .map_or(text.as_str().into(), Value::Number),
+            Kind::List(list) => list.iter().map(value).collect(),
+            Kind::Mapping(entries) => {
+                let members = entries
+                    .iter()
+                    .map(|entry| (entry.key.clone(), value(&entry.value)));
+                members.collect::<Map<_, _>>().into()
+            }
+            _ => plain(node),
+        }
+    }
+
+    /// A validator of the words that the schema uses, patterns aside; a word that it does not know is a panic.
+    fn fits(schema: &Value, root: &Value, value: &Value) -> bool {
+        let words = schema.as_object().expect("a schema is an object");
+        let one = |schema: &Value| fits(schema, root, value);
+        let all = |list: &Value| list.as_array().expect("a list").clone();
+        words.iter().all(|(word, says)| match word.as_str() {
+            "$schema" | "title" | "description" | "default" | "examples" | "$defs" | "pattern" => {
+                true
+            }
+            "$ref" => {
+                assert_eq!(says, "#/$defs/condition");
+                one(&root["$defs"]["condition"])
+            }
+            "type" => {
+                let is = |name: &Value| match name.as_str().expect("a type's name") {
+                    "object" => value.is_object(),
+                    "array" => value.is_array(),
+                    "string" => value.is_string(),
+                    "number" => value.is_number(),
+                    "integer" => value.is_i64() || value.is_u64(),
+                    "boolean" => value.is_boolean(),
+                    "null" => value.is_null(),
+                    other => panic!("unknown type {other}"),
+                };
+                says.as_array()
+                    .map_or_else(|| is(says), |names| names.iter().any(is))
+            }
+            "enum" => all(says).contains(value),
+            "minLength" => value.as_str().is_none_or(|text| !text.is_empty()),
+            "minimum" => value
+                .as_f64()
+                .is_none_or(|number| number >= says.as_f64().expect("a number")),
+            "items" => value
+                .as_array()
+                .is_none_or(|list| list.iter().all(|element| fits(says, root, element))),
+            "minItems" => value
+                .as_array()
+                .is_none_or(|list| list.len() as u64 >= says.as_u64().expect("a number")),
+            "maxItems" => value
+                .as_array()
+                .is_none_or(|list| list.len() as u64 <= says.as_u64().expect("a number")),
+            "uniqueItems" => value
+                .as_array()
+                .is_none_or(|list| (1..list.len()).all(|at| !list[..at].contains(&list[at]))),
+            "properties" => value.as_object().is_none_or(|object| {
+                object.iter().all(|(key, value)| {
+                    says.get(key).is_none_or(|schema| fits(schema, root, value))
+                })
+            }),
+            "additionalProperties" => value.as_object().is_none_or(|object| {
+                let declared = words.get("properties");
+                let more = object
+                    .iter()
+                    .filter(|(key, _)| declared.is_none_or(|declared| declared.get(key).is_none()));
+                more.into_iter()
+                    .all(|(_, value)| says.is_object() && fits(says, root, value))
+            }),
+            "propertyNames" => value.as_object().is_none_or(|object| {
+                object
+                    .keys()
+                    .all(|key| fits(says, root, &key.as_str().into()))
+            }),
+            "required" => value.as_object().is_none_or(|object| {
+                all(says)
+                    .iter()
+                    .all(|key| object.contains_key(key.as_str().expect("a key")))
+            }),
+            "dependentRequired" => value.as_object().is_none_or(|object| {
+                let mut says = says.as_object().expect("an object").iter();
+                says.all(|(key, others)| {
+                    !object.contains_key(key)
+                        || all(others)
+                            .iter()
+                            .all(|other| object.contains_key(other.as_str().expect("a key")))
+                })
+            }),
+            "allOf" => all(says).iter().all(one),
+            "anyOf" => all(says).iter().any(one),
+            "oneOf" => all(says).iter().filter(|schema| one(schema)).count() == 1,
+            "not" => !one(says),
+            other => panic!("the validator does not know `{other}`"),
+        })
+    }
+
+    fn accepts(text: &str) -> bool {
+        let node = node::parse(text, &mut Vec::new()).expect("readable");
+        let schema = schema();
+        fits(&schema, &schema, &value(&node))
+    }
+
+    #[test]
+    fn the_schema_accepts_the_examples() {
+        for text in [
+            include_str!("../examples/minimal.yaml"),
+            include_str!("../examples/shop.yaml"),
+            include_str!("../examples/nested.yaml"),
+            include_str!("../examples/telemetry.json"),
+        ] {
+            assert!(accepts(text), "{text}");
+        }
+    }
+
+    /// Changes to a job that its shape forbids: the schema and the reader must agree on each.
+    #[test]
+    fn the_schema_and_the_reader_refuse_the_same_mistakes() {
+        let job = include_str!("../examples/nested.yaml");
+        for (from, to) in [
+            ("job: nested", "jobb: nested"),
+            ("format: rudderstack", "format: snowplow_tsv"),
+            ("format: rudderstack", "format: {json: {typ: a}}"),
+            ("file: {path: \"events/*.jsonl.zst\"}, ", ""),
+            (
+                "parquet: accounts.parquet, key: id,",
+                "parquet: accounts.parquet,",
+            ),
+            ("refresh: manual", "refresh: 5"),
+            ("members: any", "members: all"),
+            ("tags: list<string>", "tags: list<date>"),
+            ("tags: list<string>", "tags: {type: string, live: {}}"),
+            ("source: web, ", ""),
+            ("name: App Opened", "name: 5"),
+            ("sum: total,", "sum: total, avg: total,"),
+            ("more_than: 1000.5", "more_than: 1000.5, at_least: 5"),
+            ("more_than: 1000.5", "more_than: \"many\""),
+            ("within: 30d", "wthin: 30d"),
+            (", within: 30d", ""),
+            ("performed: app_opened", "performed: app_opened, sum: x"),
+            (
+                "{property: \"list_contains(tags, 'vip')\"}",
+                "{property: a, audience: buyers}",
+            ),
+            ("{property: \"list_contains(tags, 'vip')\"}", "{}"),
+            ("between: [2, 5]", "between: [2]"),
+            ("send: [entry]", "send: [entry, entry]"),
+            ("send: [entry]", "send: []"),
+            ("send: [entry]", "delivery: exactly_once"),
+            (
+                "to: {file: {path: out/marketing.jsonl}}",
+                "to: {file: {path: out/marketing.jsonl}, stdout: {}}",
+            ),
+            ("to: {file: {path: out/marketing.jsonl}}", "to: {kafka: {}}"),
+        ] {
+            let broken = job.replacen(from, to, 1);
+            assert_ne!(broken, job, "{from} is in the example");
+            assert!(!accepts(&broken), "the schema takes {to}");
+            let read = crate::parse(&broken, "job.yaml", std::path::Path::new("."), &|_| None);
+            assert!(read.is_err(), "the reader takes {to}");
+        }
+    }
+
+    #[test]
+    fn the_schema_explains_every_key_and_gives_defaults() {
+        let schema = schema();
+        assert_eq!(
+            schema["$schema"],
+            "https://json-schema.org/draft/2020-12/schema"
+        );
+        assert_eq!(schema["required"], json!(["job"]));
+        let sync = &schema["properties"]["syncs"]["additionalProperties"]["properties"];
+        assert_eq!(sync["send"]["default"], json!(["entry", "exit"]));
+        assert_eq!(sync["send"]["items"]["enum"], json!(["entry", "exit"]));
+        assert_eq!(sync["to"]["description"], "Where to.");
+        let model = &schema["properties"]["models"]["additionalProperties"]["properties"];
+        assert_eq!(model["refresh"]["default"], "24h");
+        assert!(
+            !schema.to_string().contains("kafka"),
+            "what is not available is not in the schema"
+        );
+    }
+}

@@ -752,3 +752,99 @@ pub(crate) fn unavailable(inside: &str) -> impl Iterator<Item = &'static Unavail
         .iter()
         .filter(move |unavailable| unavailable.inside == inside)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All records and the names of all choices, each once.
+    fn walk(
+        shape: &'static Shape,
+        records: &mut Vec<&'static Record>,
+        choices: &mut Vec<(&'static str, &'static [&'static str])>,
+    ) {
+        match shape {
+            Shape::Choice { what, words } => choices.push((what, words)),
+            Shape::List { of, .. } | Shape::Entries { of, .. } => walk(of, records, choices),
+            Shape::Record(record) => walk_record(record, records, choices),
+            Shape::OneOf {
+                what,
+                records: kinds,
+            } => {
+                choices.push((what, &[]));
+                kinds
+                    .iter()
+                    .for_each(|kind| walk_record(kind, records, choices));
+            }
+            Shape::Short { scalar, long } => {
+                walk(scalar, records, choices);
+                walk_record(long, records, choices);
+            }
+            _ => {}
+        }
+    }
+
+    fn walk_record(
+        record: &'static Record,
+        records: &mut Vec<&'static Record>,
+        choices: &mut Vec<(&'static str, &'static [&'static str])>,
+    ) {
+        if !records.iter().any(|seen| std::ptr::eq(*seen, record)) {
+            records.push(record);
+            record
+                .keys
+                .iter()
+                .for_each(|key| walk(key.shape, records, choices));
+        }
+    }
+
+    #[test]
+    fn what_is_unavailable_belongs_somewhere_and_is_not_there() {
+        let (mut records, mut choices) = (Vec::new(), Vec::new());
+        walk_record(&JOB, &mut records, &mut choices);
+        for Unavailable { inside, name, .. } in UNAVAILABLE {
+            let homes: Vec<_> = records
+                .iter()
+                .filter(|record| record.what == *inside)
+                .collect();
+            let words: Vec<_> = choices.iter().filter(|(what, _)| what == inside).collect();
+            assert!(
+                homes.len() + words.len() > 0,
+                "there is no `{inside}` for `{name}`"
+            );
+            assert!(
+                homes.iter().all(|record| record.key(name).is_none()),
+                "`{name}` is there"
+            );
+            assert!(
+                words.iter().all(|(_, words)| !words.contains(name)),
+                "`{name}` is there"
+            );
+        }
+    }
+
+    #[test]
+    fn every_rule_is_about_keys_that_are_there_and_every_key_is_explained() {
+        let (mut records, mut choices) = (Vec::new(), Vec::new());
+        walk_record(&JOB, &mut records, &mut choices);
+        assert!(records.len() > 20);
+        for record in records {
+            for rule in record.rules {
+                let keys = match rule {
+                    Rule::ExactlyOne(keys) | Rule::AtMostOne(_, keys) => keys.to_vec(),
+                    Rule::Needs(key, other) => vec![*key, *other],
+                };
+                assert!(
+                    keys.iter().all(|key| record.key(key).is_some()),
+                    "{}: {keys:?}",
+                    record.what
+                );
+            }
+            assert!(
+                record.keys.iter().all(|key| key.doc.ends_with(['.', '`'])),
+                "{}",
+                record.what
+            );
+        }
+    }
+}
