@@ -1,1 +1,24 @@
-fn main() {}
+//! usher: an open realtime audience engine.
+//!
+//! Thin: what was typed becomes a call into the libraries, and what they return becomes output and an exit code. Only
+//! this package knows the command line, the terminal, signals and the wall clock.
+
+mod args;
+mod commands;
+mod exit;
+mod job;
+mod running;
+mod terminal;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    exit::end_process_on_panic();
+    let args = args::Args::parse();
+    terminal::log_to_stderr();
+    match commands::run(args.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => exit.report(),
+    }
+}

@@ -1,1 +1,21 @@
-//! How membership is kept.
+//! How membership is kept: the one crate that names timely and differential dataflow.
+//!
+//! [`run`] takes a job with everything opened and runs it on worker threads. Messages and rows become hits and facts at
+//! the edge, cross to the worker that owns their key, and become changes of membership there.
+
+mod edge;
+mod hits;
+mod job;
+mod keeper;
+mod keys;
+mod operators;
+mod pulls;
+mod rows;
+mod run;
+mod time;
+
+pub use edge::rows::wanted;
+pub use job::{Clock, Failure, FailureKind, Opened, Status, Turns};
+pub use keeper::Span;
+pub use run::run;
+pub use time::Time;

@@ -3,8 +3,19 @@
 //! Pure: a job becomes a [`plan::Plan`]; predicates are evaluated on one event or on a batch of rows; the oracle
 //! says from scratch who belongs. Nothing here opens a file, reads a clock or keeps state.
 
+pub mod aggregate;
+#[cfg(test)]
+mod by_hand;
+pub mod coerce;
+pub mod compile;
+pub mod explain;
+pub mod oracle;
 pub mod plan;
+pub mod plan_file;
 pub mod predicate;
+pub mod sample;
+pub mod time;
 pub mod value;
 
+pub use compile::{Schemas, compile, needs_schema};
 pub use value::Value;

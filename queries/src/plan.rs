@@ -18,9 +18,10 @@ pub type AudienceIx = u32;
 pub struct Plan {
     /// The job as it was read; secrets are still their `${VAR}`.
     pub job: Job,
-    /// Parent models (those with audiences or events) and models that belong to them, by id.
+    /// All models of the job, by id; those that nothing needs have no facts, no audiences and no snapshot.
     pub models: Vec<ModelPlan>,
-    /// All events of the job, by id, those without conditions too: they decide what matches.
+    /// All events of the job, by id, those without conditions too: they decide what matches. Of events with the same
+    /// definition, the first has the facts that their conditions share.
     pub events: Vec<EventPlan>,
 }
 
@@ -37,8 +38,25 @@ pub struct ModelPlan {
     pub audiences: Vec<AudiencePlan>,
     /// The audiences' indexes so that each comes after those it mentions.
     pub order: Vec<AudienceIx>,
-    /// How its Parquet is read; none: it has none.
+    /// How its Parquet is read; none: it has none, or no audience is about its keys and no condition about its rows,
+    /// and then it is not pulled.
     pub snapshot: Option<SnapshotPlan>,
+}
+
+impl ModelPlan {
+    /// Whether each audience holds, by index, for a key of which `fact` says what is true.
+    pub fn evaluate(&self, fact: impl Fn(FactIx) -> bool) -> Vec<bool> {
+        let mut holds = vec![false; self.audiences.len()];
+        for ix in &self.order {
+            holds[*ix as usize] = self.audiences[*ix as usize].expr.holds(&fact, &|other| holds[other as usize]);
+        }
+        holds
+    }
+
+    /// Whether each audience holds, by index, for a key of which nothing is known.
+    pub fn evaluate_unknown(&self) -> Vec<bool> {
+        self.evaluate(|ix| self.facts[ix as usize].default)
+    }
 }
 
 /// A condition on a key that is true or false at any time.
@@ -69,7 +87,7 @@ pub enum FactKind {
         within: u64,
         /// The least count that holds.
         least: u64,
-        /// The greatest count that holds; none: no bound.
+        /// The greatest count that holds; none: no bound. Below `least` where no count holds.
         most: Option<u64>,
     },
     /// A predicate on the key's row; without a row, false.
@@ -111,6 +129,19 @@ pub enum Expr {
     Not(Box<Expr>),
     Fact(FactIx),
     Audience(AudienceIx),
+}
+
+impl Expr {
+    /// Whether it holds where `fact` and `audience` say what does.
+    pub fn holds(&self, fact: &dyn Fn(FactIx) -> bool, audience: &dyn Fn(AudienceIx) -> bool) -> bool {
+        match self {
+            Expr::All(parts) => parts.iter().all(|part| part.holds(fact, audience)),
+            Expr::Any(parts) => parts.iter().any(|part| part.holds(fact, audience)),
+            Expr::Not(part) => !part.holds(fact, audience),
+            Expr::Fact(ix) => fact(*ix),
+            Expr::Audience(ix) => audience(*ix),
+        }
+    }
 }
 
 /// What is read of a kind of message, and what it decides.
@@ -158,6 +189,19 @@ pub struct Filter {
     pub facts: Vec<u32>,
 }
 
+impl FactKind {
+    /// How many events per key decide a [`FactKind::Performed`]: the newest so many; none for other kinds.
+    ///
+    /// One more than the greatest count that holds shows that there are too many; without such a bound the least
+    /// count shows that there are enough.
+    pub fn newest(&self) -> Option<u64> {
+        match self {
+            FactKind::Performed { least, most, .. } => Some(most.map_or(*least, |most| most + 1)),
+            FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } => None,
+        }
+    }
+}
+
 /// How a model's Parquet is read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotPlan {
@@ -167,6 +211,7 @@ pub struct SnapshotPlan {
     pub key: String,
     /// The columns that some condition reads, with the type they are read as, sorted by name.
     pub columns: Vec<(String, ColumnType)>,
-    /// For a model that belongs to another: the parent's index in [`Plan::models`] and the column with its key.
+    /// For a model whose rows some condition is about: the index in [`Plan::models`] of the model that they belong to,
+    /// and the column with its key.
     pub parent: Option<(u32, String)>,
 }

@@ -1,7 +1,35 @@
 //! Predicates: SQL expressions over named, typed columns, in three-valued logic.
 //!
-//! [`Predicate`] is the typed, canonical, serialisable form; [`Evaluator`] runs it, on one row or on a batch.
+//! [`Predicate`] is the typed, canonical, serialisable form; [`Evaluator`] runs it, on one row or on a batch, with the
+//! same answers.
+//!
+//! What SPEC leaves open is decided so:
+//!
+//! * Unquoted names match columns exactly, as quoted ones do; keywords and functions match in any case. Words that
+//!   begin or continue an expression (`not`, `in`, `null`, …) are columns only in quotes.
+//! * Booleans compare, false before true. Lists compare with nothing; `list_contains` and `is null` take them. A null
+//!   element is never contained.
+//! * An integer literal beyond 64 bits is a problem, a number literal beyond all doubles is null. One number among
+//!   `in`'s items makes the whole comparison one of doubles.
+//! * A quoted literal against a date or timestamp may be either, and compares to the ms. `date '..'` is a date only.
+//! * Patterns of `like` may be expressions. A pattern that ends with its escape character is a problem, or null where
+//!   only a row shows it. `ilike` compares code points by their lower case.
+//! * `now()` may stand in `between`, which is two comparisons; more than one interval may follow it. Intervals stand
+//!   nowhere else, have whole numbers and no sign, and may have several units (`1 day 12 hours`, `90m`).
+//! * At most 50 levels deep and 2,000 operators long.
 
+mod batch;
+mod like;
+mod matches;
+mod node;
+mod scalar;
+mod syntax;
+mod text;
+mod typing;
+
+use self::node::{Compare, Node};
+use self::scalar::{Scalar, is_true, value};
+use self::typing::Typer;
 use crate::Value;
 use arrow_array::{ArrayRef, BooleanArray};
 use serde::{Deserialize, Serialize};
@@ -14,6 +42,8 @@ pub struct Predicate {
     pub text: String,
     /// The columns it reads, in the order in which [`Evaluator`] wants their values; sorted by name.
     pub columns: Vec<(String, ColumnType)>,
+    /// What it means; columns by their index in `columns`.
+    root: Node,
 }
 
 /// Whether `now()` may stand in a predicate.
@@ -31,44 +61,171 @@ impl Predicate {
     /// All problems are reported, each at the text's place, with the column in the text in the message.
     /// `known` lists the names there are, for "did you mean".
     pub fn parse(
-        _text: &Text,
-        _column: &dyn Fn(&str) -> Option<ColumnType>,
-        _known: &[String],
-        _now: Now,
+        text: &Text,
+        column: &dyn Fn(&str) -> Option<ColumnType>,
+        known: &[String],
+        now: Now,
     ) -> Result<Predicate, Vec<Problem>> {
-        unimplemented!()
+        let problem = |fault: syntax::Fault| Problem {
+            place: text.place.clone(),
+            message: fault.sentence(),
+            hint: fault.hint,
+        };
+        let expr = syntax::parse(&text.value).map_err(|fault| vec![problem(fault)])?;
+        let mut typer = Typer::new(column, known, now);
+        let root = typer.condition(&expr, "a predicate");
+        let Typer {
+            mut faults,
+            columns,
+            ..
+        } = typer;
+        faults.sort_by_key(|fault| fault.location);
+        let mut problems = faults.into_iter().map(problem).collect::<Vec<_>>();
+        problems.dedup();
+        match root {
+            Some(root) if problems.is_empty() => Ok(Predicate::new(root, columns)),
+            _ => Err(problems),
+        }
+    }
+
+    /// Sorts the columns and brings the tree into its canonical form.
+    fn new(mut root: Node, met: Vec<(String, ColumnType)>) -> Predicate {
+        let mut columns = met.clone();
+        columns.sort();
+        let place = |index: u32| {
+            let at = columns
+                .binary_search(&met[index as usize])
+                .expect("the same columns, sorted");
+            u32::try_from(at).expect("an index came from a u32")
+        };
+        renumber(&mut root, &place);
+        text::canonical(&mut root, &columns);
+        Predicate {
+            text: text::text(&root, &columns),
+            columns,
+            root,
+        }
     }
 
     /// Whether its truth depends on the clock.
     pub fn mentions_now(&self) -> bool {
-        unimplemented!()
+        self.root.any(&|node| matches!(node, Node::Clock(..)))
+    }
+}
+
+fn renumber(node: &mut Node, place: &dyn Fn(u32) -> u32) {
+    if let Node::Column(index) = node {
+        *index = place(*index);
+    }
+    for operand in node.operands_mut() {
+        renumber(operand, place);
     }
 }
 
 /// A predicate ready to run.
-pub struct Evaluator {}
+#[derive(Clone, Debug)]
+pub struct Evaluator {
+    root: Node,
+    columns: Vec<(String, ColumnType)>,
+}
 
 impl Evaluator {
-    /// Prepares a predicate: regular expressions compiled, columns resolved to indexes.
-    pub fn new(_predicate: &Predicate) -> Evaluator {
-        unimplemented!()
+    /// Prepares a predicate: what is cheap to ask is asked first.
+    pub fn new(predicate: &Predicate) -> Evaluator {
+        let mut root = predicate.root.clone();
+        cheap_first(&mut root);
+        Evaluator {
+            root,
+            columns: predicate.columns.clone(),
+        }
     }
 
     /// Whether it holds (is true, not null) for a row at `now`; `row[i]` is the value of `columns[i]`.
-    pub fn holds(&self, _row: &[Value<'_>], _now: i64) -> bool {
-        unimplemented!()
+    ///
+    /// Panics if a value does not have its column's type.
+    pub fn holds(&self, row: &[Value<'_>], now: i64) -> bool {
+        is_true(&self.root, row, now)
     }
 
     /// [`Evaluator::holds`] for each row of a batch. `columns[i]` is `columns[i]`'s array in the canonical Arrow type:
     /// string Utf8, integer Int64, number Float64, boolean Boolean, timestamp and date Timestamp(ms, no zone),
     /// lists List of those. The result has no nulls.
-    pub fn holds_batch(&self, _columns: &[ArrayRef], _rows: usize, _now: i64) -> BooleanArray {
-        unimplemented!()
+    ///
+    /// Panics if an array has another type or another length.
+    pub fn holds_batch(&self, columns: &[ArrayRef], rows: usize, now: i64) -> BooleanArray {
+        batch::holds(&self.root, &self.columns, columns, rows, now)
     }
 
-    /// The clock values at which the truth may change for this row, sorted, each once: between two of them it is
+    /// The clock values at which the truth changes for this row, sorted, each once: between two of them it is
     /// constant, and the value at a moment is the value from that moment on. Empty without `now()`.
-    pub fn moments(&self, _row: &[Value<'_>]) -> Vec<i64> {
-        unimplemented!()
+    pub fn moments(&self, row: &[Value<'_>]) -> Vec<i64> {
+        let mut candidates = Vec::new();
+        moments(&self.root, row, &mut candidates);
+        candidates.sort_unstable();
+        candidates.dedup();
+        let mut truth = self.holds(row, i64::MIN);
+        candidates.retain(|moment| {
+            let before = std::mem::replace(&mut truth, self.holds(row, *moment));
+            before != truth
+        });
+        candidates
     }
+}
+
+/// Collects the clock values at which a comparison with the clock changes. Those beyond 64 bits never come.
+///
+/// `time CMP now() + offset` meets its sides when the clock is at `time - offset`: a strict comparison and its
+/// opposite change there or a ms later, equality at both.
+fn moments<'r>(node: &'r Node, row: &'r [Value<'r>], found: &mut Vec<i64>) {
+    if let Node::Clock(compare, operand, offset) = node
+        && let Scalar::Time(time) = value(operand, row, 0)
+    {
+        let (meet, after) = match compare {
+            Compare::Greater | Compare::LessEqual => (true, false),
+            Compare::GreaterEqual | Compare::Less => (false, true),
+            Compare::Equal | Compare::Unequal => (true, true),
+        };
+        let met = i128::from(time) - i128::from(*offset);
+        found.extend(
+            meet.then_some(met)
+                .and_then(|moment| i64::try_from(moment).ok()),
+        );
+        found.extend(
+            after
+                .then_some(met + 1)
+                .and_then(|moment| i64::try_from(moment).ok()),
+        );
+    }
+    for operand in node.operands() {
+        moments(operand, row, found);
+    }
+}
+
+/// Sorts what `and` and `or` join by what it costs, so that the dear is often not asked at all.
+fn cheap_first(node: &mut Node) {
+    for operand in node.operands_mut() {
+        cheap_first(operand);
+    }
+    if let Node::All(nodes) | Node::Any(nodes) = node {
+        nodes.sort_by_cached_key(cost);
+    }
+}
+
+/// A rough cost, in comparisons.
+fn cost(node: &Node) -> u32 {
+    let own = match node {
+        Node::Matches(..) | Node::LikeEach { .. } => 50,
+        Node::Like(_, like) if like.written.insensitive => 20,
+        Node::Concat(..) | Node::Lower(_) | Node::Upper(_) => 20,
+        Node::Like(..)
+        | Node::Contains(..)
+        | Node::Length(_)
+        | Node::ListContains(..)
+        | Node::In(..) => 5,
+        _ => 1,
+    };
+    node.operands()
+        .into_iter()
+        .map(cost)
+        .fold(own, u32::saturating_add)
 }

@@ -1,6 +1,10 @@
 //! A typed value of a column or property.
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type, TimestampMillisecondType};
+use arrow_array::{Array, ArrayRef};
 use std::borrow::Cow;
+use usher_config::ColumnType;
 
 /// A value of one of the job's column types, borrowed from its message or row where it can be.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,4 +25,55 @@ pub enum Value<'a> {
     Date(i64),
     /// `list<T>`; elements are null or of the element type.
     List(Vec<Value<'a>>),
+}
+
+impl<'a> Value<'a> {
+    /// Reads one row of a column in its canonical Arrow type (see [`Evaluator::holds_batch`]).
+    ///
+    /// Panics if the array has another type.
+    ///
+    /// [`Evaluator::holds_batch`]: crate::predicate::Evaluator::holds_batch
+    pub fn at(array: &'a ArrayRef, column_type: ColumnType, row: usize) -> Value<'a> {
+        if array.is_null(row) {
+            return Value::Null;
+        }
+        match column_type {
+            ColumnType::Boolean => Value::Boolean(array.as_boolean().value(row)),
+            ColumnType::Integer => Value::Integer(array.as_primitive::<Int64Type>().value(row)),
+            ColumnType::Number => match array.as_primitive::<Float64Type>().value(row) {
+                number if number.is_finite() => Value::Number(number),
+                _ => Value::Null,
+            },
+            ColumnType::String => Value::String(Cow::Borrowed(array.as_string::<i32>().value(row))),
+            ColumnType::Timestamp => {
+                Value::Timestamp(array.as_primitive::<TimestampMillisecondType>().value(row))
+            }
+            ColumnType::Date => {
+                Value::Date(array.as_primitive::<TimestampMillisecondType>().value(row))
+            }
+            ColumnType::ListString | ColumnType::ListInteger | ColumnType::ListNumber => {
+                let list = array.as_list::<i32>();
+                let element = element_type(column_type).expect("a list has elements");
+                let (from, to) = (
+                    list.value_offsets()[row] as usize,
+                    list.value_offsets()[row + 1] as usize,
+                );
+                Value::List(
+                    (from..to)
+                        .map(|index| Value::at(list.values(), element, index))
+                        .collect(),
+                )
+            }
+        }
+    }
+}
+
+/// The type of a list's elements; none: it is no list.
+pub fn element_type(column_type: ColumnType) -> Option<ColumnType> {
+    match column_type {
+        ColumnType::ListString => Some(ColumnType::String),
+        ColumnType::ListInteger => Some(ColumnType::Integer),
+        ColumnType::ListNumber => Some(ColumnType::Number),
+        _ => None,
+    }
 }

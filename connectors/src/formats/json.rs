@@ -1,0 +1,494 @@
+//! One walk over a JSON message.
+//!
+//! Where wanted paths lead, names are looked up in the layout's tree; all else is skipped by [`Walk::skip`],
+//! which checks structure: brackets that pair, strings that end, names, colons, commas, and a word (letters,
+//! digits, `+ - . _`) where a value must be. A needed value is checked to JSON's letter.
+
+use std::borrow::Cow;
+
+use usher_config::Found;
+
+use super::layout::{Layout, Slot};
+use super::malformed::{Malformed, What};
+use super::scan::string_stop;
+use super::{DEPTH_MAX, Fields, star};
+
+/// Reads one message into `fields`, which is cleared and sized for `layout`.
+pub(super) fn walk<'a>(
+    layout: &Layout,
+    message: &'a [u8],
+    fields: &mut Fields<'a>,
+) -> Result<(), Malformed> {
+    let text = utf8(message)?;
+    let mut walk = Walk {
+        scan: Scan::new(text),
+        layout,
+        fields,
+    };
+    if walk.message().is_none() {
+        return Err(walk.scan.error);
+    }
+    for each in &layout.stars {
+        if let Found::Compound(array) = &walk.fields.found[each.node as usize] {
+            match star::collect(array, &each.rest) {
+                Ok(found) => {
+                    walk.fields.found[each.slot as usize] = Found::Compound(Cow::Owned(found))
+                }
+                Err(broken) => walk.fields.broken.push((each.slot, broken)),
+            }
+        }
+    }
+    if walk.fields.broken.is_empty() {
+        return Ok(());
+    }
+    let traits = walk.fields.is_about_traits();
+    let broken = walk
+        .fields
+        .broken
+        .iter()
+        .find(|(slot, _)| layout.needs(*slot, traits));
+    broken.map_or(Ok(()), |(_, malformed)| Err(*malformed))
+}
+
+fn utf8(message: &[u8]) -> Result<&str, Malformed> {
+    simdutf8::basic::from_utf8(message).map_err(|_| {
+        let at = std::str::from_utf8(message).map_or_else(|error| error.valid_up_to(), str::len);
+        Malformed {
+            what: What::NotUtf8,
+            at,
+        }
+    })
+}
+
+struct Walk<'a, 'w> {
+    scan: Scan<'a>,
+    layout: &'w Layout,
+    fields: &'w mut Fields<'a>,
+}
+
+impl<'a> Walk<'a, '_> {
+    fn message(&mut self) -> Option<()> {
+        let start = self.scan.blank(0);
+        if self.scan.byte(start) != b'{' {
+            return self.scan.fail(What::NotOneObject, start);
+        }
+        let end = self.value(0, start, 0)?;
+        let rest = self.scan.blank(end);
+        if rest != self.scan.bytes.len() {
+            return self.scan.fail(What::NotOneObject, rest);
+        }
+        Some(())
+    }
+
+    /// The value at `at`, `depth` levels deep, where wanted paths lead. All of these answer where it ends.
+    #[inline]
+    fn value(&mut self, slot: Slot, at: usize, depth: usize) -> Option<usize> {
+        let layout = self.layout;
+        let node = &layout.nodes[slot as usize];
+        let (word, bit) = (slot as usize / 64, 1 << (slot % 64));
+        if self.fields.met[word] & bit != 0 {
+            self.forget(slot, node.end);
+        }
+        self.fields.met[word] |= bit;
+        let wanted = node.need != super::layout::Need::Through;
+        let end = match self.scan.byte(at) {
+            b'"' => {
+                if wanted {
+                    return self.string(slot, at);
+                }
+                self.scan.skip_string(at)?
+            }
+            b'{' => {
+                let end = if node.has_members() {
+                    self.object(slot, at, depth)?
+                } else {
+                    self.scan.skip::<false>(at, depth)?
+                };
+                if wanted {
+                    self.compound(slot, at, end);
+                }
+                end
+            }
+            b'[' => {
+                let end = if node.elements.is_empty() {
+                    self.scan.skip::<false>(at, depth)?
+                } else {
+                    self.array(slot, at, depth)?
+                };
+                if wanted {
+                    self.compound(slot, at, end);
+                } else if node.star {
+                    self.fields.found[slot as usize] =
+                        Found::Compound(Cow::Borrowed(&self.scan.text[at..end]));
+                }
+                end
+            }
+            _ => {
+                let end = self.scan.skip_word(at)?;
+                if wanted {
+                    self.word(slot, at, end);
+                }
+                end
+            }
+        };
+        Some(end)
+    }
+
+    fn object(&mut self, slot: Slot, at: usize, depth: usize) -> Option<usize> {
+        if depth == DEPTH_MAX {
+            return self.scan.fail(What::TooDeep, at);
+        }
+        let layout = self.layout;
+        let node = &layout.nodes[slot as usize];
+        let mut at = self.scan.blank(at + 1);
+        if self.scan.byte(at) == b'}' {
+            return Some(at + 1);
+        }
+        loop {
+            if self.scan.byte(at) != b'"' {
+                return self.scan.fail(What::Expected("a name"), at);
+            }
+            let Some(stop) = string_stop::<false>(self.scan.bytes, at + 1) else {
+                return self
+                    .scan
+                    .fail(What::Expected("`\"`"), self.scan.bytes.len());
+            };
+            let (end, child) = if self.scan.bytes[stop] == b'"' {
+                (stop + 1, node.member(self.scan.bytes, at + 1, stop))
+            } else {
+                let end = self.scan.skip_string(at)?;
+                // A name whose escapes stand for nothing is nobody's name.
+                let name = serde_json::from_str::<String>(&self.scan.text[at..end]).ok();
+                (
+                    end,
+                    name.and_then(|name| node.member(name.as_bytes(), 0, name.len())),
+                )
+            };
+            at = self.scan.colon(end)?;
+            at = match child {
+                None => self.scan.skip::<false>(at, depth + 1)?,
+                Some(child) => self.value(child, at, depth + 1)?,
+            };
+            at = self.scan.blank(at);
+            match self.scan.byte(at) {
+                b',' => at = self.scan.blank(at + 1),
+                b'}' => return Some(at + 1),
+                _ => return self.scan.fail(What::Expected("`,` or `}`"), at),
+            }
+        }
+    }
+
+    fn array(&mut self, slot: Slot, at: usize, depth: usize) -> Option<usize> {
+        if depth == DEPTH_MAX {
+            return self.scan.fail(What::TooDeep, at);
+        }
+        let layout = self.layout;
+        let node = &layout.nodes[slot as usize];
+        let mut at = self.scan.blank(at + 1);
+        if self.scan.byte(at) == b']' {
+            return Some(at + 1);
+        }
+        for index in 0.. {
+            let wanted = node.elements.iter().find(|(each, _)| *each == index);
+            at = match wanted {
+                None => self.scan.skip::<false>(at, depth + 1)?,
+                Some((_, child)) => self.value(*child, at, depth + 1)?,
+            };
+            at = self.scan.blank(at);
+            match self.scan.byte(at) {
+                b',' => at = self.scan.blank(at + 1),
+                b']' => return Some(at + 1),
+                _ => break,
+            }
+        }
+        self.scan.fail(What::Expected("`,` or `]`"), at)
+    }
+
+    /// A needed string.
+    #[inline]
+    fn string(&mut self, slot: Slot, at: usize) -> Option<usize> {
+        if let Some(stop) = string_stop::<true>(self.scan.bytes, at + 1)
+            && self.scan.bytes[stop] == b'"'
+        {
+            self.fields.found[slot as usize] =
+                Found::Text(Cow::Borrowed(&self.scan.text[at + 1..stop]));
+            return Some(stop + 1);
+        }
+        self.escaped(slot, at)
+    }
+
+    #[cold]
+    fn escaped(&mut self, slot: Slot, at: usize) -> Option<usize> {
+        let end = self.scan.skip_string(at)?;
+        match serde_json::from_str(&self.scan.text[at..end]) {
+            Ok(text) => self.fields.found[slot as usize] = Found::Text(Cow::Owned(text)),
+            Err(_) => self.broken(slot, What::BrokenString, at),
+        }
+        Some(end)
+    }
+
+    /// A needed number, `true`, `false` or `null`.
+    #[inline]
+    fn word(&mut self, slot: Slot, at: usize, end: usize) {
+        let word = &self.scan.text[at..end];
+        self.fields.found[slot as usize] = match word {
+            "true" => Found::Boolean(true),
+            "false" => Found::Boolean(false),
+            "null" => Found::Nothing,
+            _ if is_number(word.as_bytes()) => Found::Number(word),
+            _ => return self.broken(slot, What::BrokenNumber, at),
+        };
+    }
+
+    /// A needed object or array, known to be well structured.
+    fn compound(&mut self, slot: Slot, at: usize, end: usize) {
+        let text = &self.scan.text[at..end];
+        let mut strict = Scan::new(text);
+        match strict.skip::<true>(0, 0) {
+            Some(_) => self.fields.found[slot as usize] = Found::Compound(Cow::Borrowed(text)),
+            None => self.broken(slot, strict.error.what, at + strict.error.at),
+        }
+    }
+
+    #[cold]
+    fn broken(&mut self, slot: Slot, what: What, at: usize) {
+        self.fields.broken.push((slot, Malformed { what, at }));
+    }
+
+    /// A key repeats: what its former value gave does not count.
+    #[cold]
+    fn forget(&mut self, slot: Slot, end: Slot) {
+        self.fields.found[slot as usize..end as usize].fill(Found::Nothing);
+        for below in slot..end {
+            self.fields.met[below as usize / 64] &= !(1 << (below % 64));
+        }
+        self.fields
+            .broken
+            .retain(|(each, _)| !(slot..end).contains(each));
+    }
+}
+
+/// The message's text, and what first went wrong with it.
+pub(super) struct Scan<'a> {
+    pub(super) text: &'a str,
+    pub(super) bytes: &'a [u8],
+    pub(super) error: Malformed,
+}
+
+impl<'a> Scan<'a> {
+    pub(super) fn new(text: &'a str) -> Scan<'a> {
+        Scan {
+            text,
+            bytes: text.as_bytes(),
+            error: Malformed {
+                what: What::NotOneObject,
+                at: 0,
+            },
+        }
+    }
+
+    #[cold]
+    fn fail<T>(&mut self, what: What, at: usize) -> Option<T> {
+        self.error = Malformed { what, at };
+        None
+    }
+
+    /// The byte there; behind the end 0, which JSON has nowhere outside a string.
+    #[inline(always)]
+    pub(super) fn byte(&self, at: usize) -> u8 {
+        self.bytes.get(at).copied().unwrap_or(0)
+    }
+
+    /// The first byte from `at` on that is not white space.
+    #[inline(always)]
+    pub(super) fn blank(&self, at: usize) -> usize {
+        if self.byte(at) > b' ' {
+            at
+        } else {
+            self.blanks(at)
+        }
+    }
+
+    #[inline(never)]
+    fn blanks(&self, mut at: usize) -> usize {
+        while matches!(self.byte(at), b' ' | b'\n' | b'\r' | b'\t') {
+            at += 1;
+        }
+        at
+    }
+
+    /// Where the value behind the colon starts.
+    #[inline(always)]
+    pub(super) fn colon(&mut self, at: usize) -> Option<usize> {
+        let at = self.blank(at);
+        if self.byte(at) != b':' {
+            return self.fail(What::Expected("`:`"), at);
+        }
+        Some(self.blank(at + 1))
+    }
+
+    /// The end of the string that starts at `at`, whatever its escapes.
+    #[inline(always)]
+    pub(super) fn skip_string(&mut self, at: usize) -> Option<usize> {
+        let mut from = at + 1;
+        loop {
+            match string_stop::<false>(self.bytes, from) {
+                Some(stop) if self.bytes[stop] == b'"' => return Some(stop + 1),
+                Some(backslash) => from = backslash + 2,
+                None => return self.fail(What::Expected("`\"`"), self.bytes.len()),
+            }
+        }
+    }
+
+    /// The end of the word that starts at `at`.
+    #[inline(always)]
+    fn skip_word(&mut self, at: usize) -> Option<usize> {
+        let mut end = at;
+        while WORD[self.byte(end) as usize] {
+            end += 1;
+        }
+        if end == at {
+            return self.fail(What::Expected("a value"), at);
+        }
+        Some(end)
+    }
+
+    /// The end of the value at `at`, which is `depth` levels deep. `STRICT`: it is also JSON to the letter.
+    pub(super) fn skip<const STRICT: bool>(&mut self, at: usize, depth: usize) -> Option<usize> {
+        let mut at = at;
+        // The objects and arrays that are open here, a bit each, the innermost lowest: 1 is an object.
+        let mut open = 0u128;
+        let mut level = depth;
+        loop {
+            match self.byte(at) {
+                b'"' => {
+                    let end = self.skip_string(at)?;
+                    if STRICT {
+                        self.check_string(at, end)?;
+                    }
+                    at = end;
+                }
+                bracket @ (b'{' | b'[') => {
+                    if level == DEPTH_MAX {
+                        return self.fail(What::TooDeep, at);
+                    }
+                    let first = self.blank(at + 1);
+                    // `{` and `}`, `[` and `]` are two apart.
+                    if self.byte(first) == bracket + 2 {
+                        at = first + 1;
+                    } else {
+                        level += 1;
+                        open = open << 1 | u128::from(bracket == b'{');
+                        at = if bracket == b'{' {
+                            self.name::<STRICT>(first)?
+                        } else {
+                            first
+                        };
+                        continue;
+                    }
+                }
+                _ => {
+                    let end = self.skip_word(at)?;
+                    if STRICT {
+                        self.check_word(at, end)?;
+                    }
+                    at = end;
+                }
+            }
+            // Behind a value.
+            loop {
+                if level == depth {
+                    return Some(at);
+                }
+                at = self.blank(at);
+                let object = open & 1 == 1;
+                match self.byte(at) {
+                    b',' => {
+                        at = self.blank(at + 1);
+                        if object {
+                            at = self.name::<STRICT>(at)?;
+                        }
+                        break;
+                    }
+                    b'}' if object => {}
+                    b']' if !object => {}
+                    _ if object => return self.fail(What::Expected("`,` or `}`"), at),
+                    _ => return self.fail(What::Expected("`,` or `]`"), at),
+                }
+                at += 1;
+                level -= 1;
+                open >>= 1;
+            }
+        }
+    }
+
+    /// A name and its colon: where the value starts.
+    #[inline(always)]
+    fn name<const STRICT: bool>(&mut self, at: usize) -> Option<usize> {
+        if self.byte(at) != b'"' {
+            return self.fail(What::Expected("a name"), at);
+        }
+        let end = self.skip_string(at)?;
+        if STRICT {
+            self.check_string(at, end)?;
+        }
+        self.colon(end)
+    }
+
+    fn check_string(&mut self, at: usize, end: usize) -> Option<()> {
+        if string_stop::<true>(self.bytes, at + 1) == Some(end - 1) {
+            return Some(());
+        }
+        match serde_json::from_str::<String>(&self.text[at..end]) {
+            Ok(_) => Some(()),
+            Err(_) => self.fail(What::BrokenString, at),
+        }
+    }
+
+    fn check_word(&mut self, at: usize, end: usize) -> Option<()> {
+        match &self.text[at..end] {
+            "true" | "false" | "null" => Some(()),
+            word if is_number(word.as_bytes()) => Some(()),
+            _ => self.fail(What::BrokenNumber, at),
+        }
+    }
+}
+
+/// JSON's grammar of numbers.
+fn is_number(text: &[u8]) -> bool {
+    let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let text = text.strip_prefix(b"-").unwrap_or(text);
+    let whole = digits(text);
+    if whole == 0 || whole > 1 && text[0] == b'0' {
+        return false;
+    }
+    let mut text = &text[whole..];
+    if let [b'.', fraction @ ..] = text {
+        let length = digits(fraction);
+        if length == 0 {
+            return false;
+        }
+        text = &fraction[length..];
+    }
+    if let [b'e' | b'E', exponent @ ..] = text {
+        let exponent = match exponent {
+            [b'+' | b'-', digits @ ..] => digits,
+            digits => digits,
+        };
+        let length = digits(exponent);
+        return length > 0 && length == exponent.len();
+    }
+    text.is_empty()
+}
+
+/// What a number, `true`, `false` or `null` is written with, and what is taken for one where it is not needed.
+const WORD: [bool; 256] = {
+    let mut word = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let char = byte as u8;
+        word[byte] = char.is_ascii_alphanumeric() || matches!(char, b'+' | b'-' | b'.' | b'_');
+        byte += 1;
+    }
+    word
+};

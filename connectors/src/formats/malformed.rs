@@ -1,0 +1,45 @@
+//! Why a message is not read: what is wrong, and at which byte.
+
+use std::fmt;
+
+/// A message that can't be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// What is wrong.
+    pub what: What,
+    /// The byte of the message where it shows, from 0.
+    pub at: usize,
+}
+
+/// What can be wrong with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The bytes are not UTF-8.
+    NotUtf8,
+    /// It starts as something else than an object, or something follows the object.
+    NotOneObject,
+    /// Something else was expected there, named as it is shown.
+    Expected(&'static str),
+    /// It nests deeper than [`DEPTH_MAX`](super::DEPTH_MAX).
+    TooDeep,
+    /// A needed string has an escape that stands for nothing, or a raw control character.
+    BrokenString,
+    /// A needed value is no number, `true`, `false` or `null`.
+    BrokenNumber,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.at;
+        match self.what {
+            What::NotUtf8 => write!(f, "not UTF-8 at byte {at}"),
+            What::NotOneObject => write!(f, "not one JSON object at byte {at}"),
+            What::Expected(what) => write!(f, "not JSON: expected {what} at byte {at}"),
+            What::TooDeep => write!(f, "deeper than {} levels at byte {at}", super::DEPTH_MAX),
+            What::BrokenString => write!(f, "broken string at byte {at}"),
+            What::BrokenNumber => write!(f, "broken number or literal at byte {at}"),
+        }
+    }
+}
+
+impl std::error::Error for Malformed {}

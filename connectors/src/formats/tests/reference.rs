@@ -1,0 +1,292 @@
+//! The reader again, the obvious way: parse everything into a tree, look paths up one by one, check what was found.
+
+use std::borrow::Cow;
+
+use usher_config::{Format, Found, Path, Step};
+
+/// What the reader must answer.
+#[derive(Debug, PartialEq)]
+pub struct Answers<'a> {
+    pub kind: Found<'a>,
+    pub name: Found<'a>,
+    pub key: Found<'a>,
+    pub id: Found<'a>,
+    /// What the time is made of, by the rule's order.
+    pub times: Vec<Found<'a>>,
+    pub paths: Vec<Found<'a>>,
+}
+
+/// None: malformed.
+pub fn decode<'a>(format: &Format, paths: &[Path], message: &'a [u8]) -> Option<Answers<'a>> {
+    let text = std::str::from_utf8(message).ok()?;
+    let mut parser = Parser {
+        chars: text.char_indices().collect(),
+        at: 0,
+        text,
+    };
+    parser.blank();
+    let tree = parser.value(1)?;
+    parser.blank();
+    if parser.at < parser.chars.len() || !matches!(tree.shape, Shape::Object(_)) {
+        return None;
+    }
+    let key = |name: &str| Path(vec![Step::Key(name.to_owned())]);
+    let one = |path: &Path| found(&tree, &path.0);
+    let all;
+    let (kind, name, id, user, times);
+    match format {
+        Format::Json(json) => {
+            let given = |path: &Option<Path>| path.as_ref().map_or(Some(Found::Nothing), one);
+            (kind, name) = (given(&json.kind)?, given(&json.name)?);
+            (user, id) = (given(&json.key)?, given(&json.id)?);
+            times = vec![given(&json.time)?];
+            let object = json.properties.clone().unwrap_or(Path(Vec::new()));
+            all = paths
+                .iter()
+                .map(|path| match path.0.split_first() {
+                    Some((Step::Key(first), rest)) if first == "properties" => {
+                        found(&tree, &[&object.0, rest].concat())
+                    }
+                    _ => one(path),
+                })
+                .collect::<Option<Vec<_>>>()?;
+        }
+        _ => {
+            kind = one(&key("type"))?;
+            let (event, page) = (one(&key("event"))?, one(&key("name"))?);
+            let is = |names: &[&str]| names.iter().any(|name| kind == Found::Text((*name).into()));
+            name = if is(&["page", "screen"]) { page } else { event };
+            user = one(&key("userId"))?;
+            id = one(&key("messageId"))?;
+            times = ["timestamp", "receivedAt", "sentAt", "originalTimestamp"]
+                .iter()
+                .map(|name| one(&key(name)))
+                .collect::<Option<Vec<_>>>()?;
+            all = paths
+                .iter()
+                .map(|path| {
+                    let value = one(path)?;
+                    let mut traits = path.clone();
+                    if is(&["identify", "group"]) && path.0.first() == key("properties").0.first() {
+                        traits.0[0] = Step::Key("traits".to_owned());
+                        let under_traits = one(&traits)?;
+                        return Some(if value == Found::Nothing {
+                            under_traits
+                        } else {
+                            value
+                        });
+                    }
+                    Some(value)
+                })
+                .collect::<Option<Vec<_>>>()?;
+        }
+    }
+    Some(Answers {
+        kind,
+        name,
+        key: user,
+        id,
+        times,
+        paths: all,
+    })
+}
+
+struct Tree<'a> {
+    text: &'a str,
+    shape: Shape<'a>,
+}
+
+enum Shape<'a> {
+    Object(Vec<(&'a str, Tree<'a>)>),
+    Array(Vec<Tree<'a>>),
+    Text,
+    Word,
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    chars: Vec<(usize, char)>,
+    at: usize,
+}
+
+impl<'a> Parser<'a> {
+    fn peek(&self) -> Option<char> {
+        self.chars.get(self.at).map(|(_, char)| *char)
+    }
+
+    fn byte(&self) -> usize {
+        self.chars
+            .get(self.at)
+            .map_or(self.text.len(), |(byte, _)| *byte)
+    }
+
+    fn blank(&mut self) {
+        while self.peek().is_some_and(|char| " \t\r\n".contains(char)) {
+            self.at += 1;
+        }
+    }
+
+    fn eat(&mut self, char: char) -> Option<()> {
+        self.blank();
+        (self.peek()? == char).then(|| self.at += 1)
+    }
+
+    fn string(&mut self) -> Option<&'a str> {
+        let start = self.byte();
+        self.eat('"')?;
+        loop {
+            match self.peek()? {
+                '"' => break,
+                '\\' => self.at += 2,
+                _ => self.at += 1,
+            }
+        }
+        self.at += 1;
+        Some(&self.text[start..self.byte()])
+    }
+
+    fn value(&mut self, level: usize) -> Option<Tree<'a>> {
+        self.blank();
+        let start = self.byte();
+        let shape = match self.peek()? {
+            '"' => {
+                self.string()?;
+                Shape::Text
+            }
+            '{' if level <= 128 => {
+                self.at += 1;
+                let mut members = Vec::new();
+                if self.eat('}').is_none() {
+                    loop {
+                        self.blank();
+                        let name = self.string()?;
+                        self.eat(':')?;
+                        members.push((name, self.value(level + 1)?));
+                        if self.eat('}').is_some() {
+                            break;
+                        }
+                        self.eat(',')?;
+                    }
+                }
+                Shape::Object(members)
+            }
+            '[' if level <= 128 => {
+                self.at += 1;
+                let mut elements = Vec::new();
+                if self.eat(']').is_none() {
+                    loop {
+                        elements.push(self.value(level + 1)?);
+                        if self.eat(']').is_some() {
+                            break;
+                        }
+                        self.eat(',')?;
+                    }
+                }
+                Shape::Array(elements)
+            }
+            _ => {
+                let word = |char: char| char.is_ascii_alphanumeric() || "+-._".contains(char);
+                while self.peek().is_some_and(word) {
+                    self.at += 1;
+                }
+                if self.byte() == start {
+                    return None;
+                }
+                Shape::Word
+            }
+        };
+        Some(Tree {
+            text: &self.text[start..self.byte()],
+            shape,
+        })
+    }
+}
+
+/// None: broken.
+fn found<'a>(tree: &Tree<'a>, path: &[Step]) -> Option<Found<'a>> {
+    if path.contains(&Step::All) {
+        let before = path.iter().take_while(|step| **step != Step::All).count();
+        return Some(match at(tree, &path[..before]) {
+            Some(Tree {
+                shape: Shape::Array(_),
+                ..
+            }) => {
+                let mut all = Vec::new();
+                each(tree, path, &mut all)?;
+                Found::Compound(format!("[{}]", all.join(",")).into())
+            }
+            _ => Found::Nothing,
+        });
+    }
+    at(tree, path).map_or(Some(Found::Nothing), value)
+}
+
+fn at<'t, 'a>(tree: &'t Tree<'a>, path: &[Step]) -> Option<&'t Tree<'a>> {
+    let Some((step, rest)) = path.split_first() else {
+        return Some(tree);
+    };
+    let next = match (step, &tree.shape) {
+        (Step::Key(key), Shape::Object(members)) => {
+            let named =
+                |raw: &str| serde_json::from_str::<String>(&raw.replace(|c: char| c < ' ', "?"));
+            &members
+                .iter()
+                .rev()
+                .find(|(raw, _)| named(raw).is_ok_and(|name| name == *key))?
+                .1
+        }
+        (Step::Index(index), Shape::Array(elements)) => elements.get(*index)?,
+        _ => return None,
+    };
+    at(next, rest)
+}
+
+fn each(tree: &Tree<'_>, path: &[Step], all: &mut Vec<String>) -> Option<()> {
+    let before = path.iter().take_while(|step| **step != Step::All).count();
+    match (at(tree, &path[..before]), path.get(before)) {
+        (None, _) => {}
+        (Some(end), None) => {
+            if value(end)? != Found::Nothing {
+                all.push(end.text.to_owned());
+            }
+        }
+        (Some(list), Some(_)) => {
+            if let Shape::Array(elements) = &list.shape {
+                for element in elements {
+                    each(element, &path[before + 1..], all)?;
+                }
+            }
+        }
+    }
+    Some(())
+}
+
+fn value<'a>(tree: &Tree<'a>) -> Option<Found<'a>> {
+    match &tree.shape {
+        Shape::Text => serde_json::from_str::<String>(tree.text)
+            .ok()
+            .map(|text| Found::Text(Cow::Owned(text))),
+        Shape::Word => match tree.text {
+            "true" => Some(Found::Boolean(true)),
+            "false" => Some(Found::Boolean(false)),
+            "null" => Some(Found::Nothing),
+            // A raw value is checked to the letter and not read, so that it may be of any size.
+            text => serde_json::from_str::<&serde_json::value::RawValue>(text)
+                .is_ok()
+                .then_some(Found::Number(text)),
+        },
+        Shape::Object(members) => {
+            for (name, member) in members {
+                serde_json::from_str::<String>(name).ok()?;
+                value(member)?;
+            }
+            Some(Found::Compound(Cow::Owned(tree.text.to_owned())))
+        }
+        Shape::Array(elements) => {
+            for element in elements {
+                value(element)?;
+            }
+            Some(Found::Compound(Cow::Owned(tree.text.to_owned())))
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! From messages to hits.
+//!
+//! Computes for each message of one source which events of the job it is, whose, when, and which of their conditions'
+//! filters it passes. Promises: every message is counted once, as matched, skipped or a dead letter; bad input is told
+//! with its reason and stops nothing. Holds the clock of each partition under replay.
+//!
+//! Of a message that is two events the best outcome counts: matched, else dead, else without a key.
+
+use crate::hits::{Hits, hash_id, hash_key, hash_position, owner};
+use crate::time::Time;
+use std::collections::HashMap;
+use usher_config::{Found, Limits, Path};
+use usher_connectors::dead_letters::{Counts, DeadLetter, DeadLetters, Reason};
+use usher_connectors::formats::{Decoder, Fields, TimeError, time_of};
+use usher_connectors::source::{Body, PartitionId, Record};
+use usher_queries::Value;
+use usher_queries::coerce::coerce;
+use usher_queries::plan::Plan;
+use usher_queries::predicate::Evaluator;
+
+/// The longest key, bytes (SPEC §3).
+const KEY_BYTES: usize = 1_024;
+
+struct EventMatch {
+    /// Index in `Plan::events`.
+    event: u16,
+    kind: Option<String>,
+    model: u32,
+    /// Where its key and time are among the decoder's paths; none: the format's.
+    key: Option<usize>,
+    time: Option<usize>,
+    columns: Vec<(usize, usher_config::ColumnType)>,
+    filters: Vec<FilterMatch>,
+}
+
+struct FilterMatch {
+    predicate: Option<(Evaluator, Vec<usize>)>,
+    /// The facts that count what passes, as bits.
+    facts: Vec<u64>,
+}
+
+/// What is asked of the messages of one source.
+pub(crate) struct Messages {
+    decoder: Decoder,
+    /// By id.
+    events: Vec<EventMatch>,
+    by_name: HashMap<String, Vec<usize>>,
+    of_any_name: Vec<usize>,
+    future_skew: Time,
+}
+
+/// Where a message stands, and the clock it comes to.
+pub(crate) struct Arrived<'a> {
+    pub(crate) id: &'a PartitionId,
+    pub(crate) partition: u32,
+    /// Beyond this plus the skew a time is of the future.
+    pub(crate) now: Time,
+    /// The partition's clock under replay, or the job's.
+    pub(crate) clock: Clock<'a>,
+}
+
+/// What moves time on.
+pub(crate) enum Clock<'a> {
+    /// The greatest timestamp of the partition so far, moved by its messages. None: there was none.
+    Partition(&'a mut PartitionClock),
+    /// The job's.
+    Job(Time),
+}
+
+/// The timestamps of a partition.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PartitionClock {
+    pub(crate) first: Option<Time>,
+    pub(crate) greatest: Option<Time>,
+}
+
+/// What became of a message as one event.
+enum Outcome {
+    Hit(Time),
+    NoKey,
+    Dead(Reason, &'static str),
+}
+
+/// Where what is found goes.
+pub(crate) struct Output<'a> {
+    /// Per worker.
+    pub(crate) hits: &'a mut [Hits],
+    pub(crate) counts: &'a mut Counts,
+    pub(crate) dead_letters: &'a DeadLetters,
+}
+
+impl Messages {
+    pub(crate) fn new(plan: &Plan, source: &str) -> Messages {
+        let mut paths: Vec<Path> = Vec::new();
+        let mut path = |path: &Path| match paths.iter().position(|p| p == path) {
+            Some(at) => at,
+            None => {
+                paths.push(path.clone());
+                paths.len() - 1
+            }
+        };
+        let mut events = Vec::new();
+        let (mut by_name, mut of_any_name): (HashMap<String, Vec<usize>>, _) = (HashMap::new(), Vec::new());
+        for (number, event) in plan.events.iter().enumerate().filter(|(_, event)| event.source == source) {
+            match &event.name {
+                Some(name) => by_name.entry(name.clone()).or_default().push(events.len()),
+                None => of_any_name.push(events.len()),
+            }
+            let filters = event.filters.iter().map(|filter| {
+                let mut facts = vec![0u64; event.facts.len().div_ceil(64)];
+                filter.facts.iter().for_each(|fact| facts[*fact as usize / 64] |= 1 << (fact % 64));
+                let predicate = filter.predicate.as_ref().map(|predicate| {
+                    let at = |name: &str| event.columns.iter().position(|column| column.name == name);
+                    let columns = predicate.columns.iter().map(|(name, _)| at(name).expect("an event reads what its filters need"));
+                    (Evaluator::new(predicate), columns.collect())
+                });
+                FilterMatch { predicate, facts }
+            });
+            events.push(EventMatch {
+                event: u16::try_from(number).expect("more than 65,536 events in one job"),
+                kind: event.kind.clone(),
+                model: event.model,
+                key: event.foreign_key.as_ref().map(&mut path),
+                time: event.timestamp.as_ref().map(&mut path),
+                columns: event.columns.iter().map(|column| (path(&column.path), column.column_type)).collect(),
+                filters: filters.collect(),
+            });
+        }
+        let Limits { future_skew, .. } = plan.job.limits;
+        let decoder = Decoder::new(&plan.job.sources[source].format, &paths);
+        Messages { decoder, events, by_name, of_any_name, future_skew }
+    }
+
+    /// Reads one record.
+    pub(crate) fn read<'a>(&self, record: Record<'a>, at: &mut Arrived<'_>, fields: &mut Fields<'a>, out: &mut Output<'_>) {
+        out.counts.read += 1;
+        let message = match record.body {
+            Body::Bytes(bytes) => bytes,
+            Body::Blank => {
+                out.counts.blank += 1;
+                return;
+            }
+            Body::TooLarge { head, length } => {
+                return self.bury(&record, at, Reason::TooLarge, "", head, length, out);
+            }
+        };
+        if let Err(malformed) = self.decoder.decode(message, fields) {
+            return self.bury(&record, at, Reason::Malformed, &malformed.to_string(), message, message.len() as u64, out);
+        }
+        let matching = self.matching(fields);
+        if matching.is_empty() {
+            if let Ok(time) = fields.time(record.timestamp)
+                && !self.of_the_future(time, at)
+            {
+                at.clock.passes(time);
+            }
+            out.counts.unmatched += 1;
+            return;
+        }
+        let outcomes: Vec<Outcome> = matching.iter().map(|event| self.outcome(&self.events[*event], fields, &record, at)).collect();
+        let mut dead = None;
+        let mut matched = false;
+        for (event, outcome) in matching.iter().zip(outcomes) {
+            match outcome {
+                Outcome::Hit(timestamp) => {
+                    matched = true;
+                    self.hit(&self.events[*event], timestamp, fields, &record, at, out);
+                }
+                Outcome::NoKey => {}
+                Outcome::Dead(reason, detail) => dead = dead.or(Some((reason, detail))),
+            }
+        }
+        match dead {
+            _ if matched => out.counts.matched += 1,
+            Some((reason, detail)) => self.bury(&record, at, reason, detail, message, message.len() as u64, out),
+            None => out.counts.no_key += 1,
+        }
+    }
+
+    /// The events that a message is, in order of their ids.
+    fn matching(&self, fields: &Fields<'_>) -> Vec<usize> {
+        let text = |found: &Found<'_>| match found {
+            Found::Text(text) => Some(text.to_string()),
+            _ => None,
+        };
+        let kind = text(fields.kind());
+        let named = text(fields.name()).and_then(|name| self.by_name.get(&name));
+        let of_kind = |event: &&usize| {
+            let wanted = &self.events[**event].kind;
+            wanted.is_none() || *wanted == kind
+        };
+        let mut events: Vec<usize> = named.into_iter().flatten().chain(&self.of_any_name).filter(of_kind).copied().collect();
+        events.sort_unstable();
+        events
+    }
+
+    /// What the message is as one event. Its time moves the clock whatever else is wrong with it.
+    fn outcome(&self, event: &EventMatch, fields: &Fields<'_>, record: &Record<'_>, at: &mut Arrived<'_>) -> Outcome {
+        let time = match event.time {
+            Some(path) => time_of(fields.get(path)),
+            None => fields.time(record.timestamp),
+        };
+        let of_the_future = time.as_ref().is_ok_and(|time| self.of_the_future(*time, at));
+        if let Ok(time) = time
+            && !of_the_future
+        {
+            at.clock.passes(time);
+        }
+        match key(event.key.map_or(fields.key(), |path| fields.get(path))) {
+            Ok(Some(_)) => {}
+            Ok(None) => return Outcome::NoKey,
+            Err(detail) => return Outcome::Dead(Reason::BadKey, detail),
+        }
+        match time {
+            Ok(_) if of_the_future => Outcome::Dead(Reason::FutureTimestamp, ""),
+            Ok(time) => Outcome::Hit(time),
+            Err(TimeError::Missing) => Outcome::Dead(Reason::NoTimestamp, ""),
+            Err(TimeError::Unreadable) => Outcome::Dead(Reason::BadTimestamp, ""),
+        }
+    }
+
+    fn of_the_future(&self, time: Time, at: &Arrived<'_>) -> bool {
+        time > at.now.saturating_add(self.future_skew)
+    }
+
+    /// Sends the event to its key's worker, where some filter lets it through.
+    fn hit(&self, event: &EventMatch, timestamp: Time, fields: &Fields<'_>, record: &Record<'_>, at: &Arrived<'_>, out: &mut Output<'_>) {
+        let mut values = Vec::with_capacity(event.columns.len());
+        for (path, column_type) in &event.columns {
+            let coerced = coerce(fields.get(*path), *column_type);
+            out.counts.mismatches += u64::from(coerced.mismatch);
+            values.push(coerced.value);
+        }
+        let mut facts: Vec<u64> = Vec::new();
+        let mut row: Vec<Value<'_>> = Vec::new();
+        for filter in &event.filters {
+            let passes = filter.predicate.as_ref().is_none_or(|(evaluator, columns)| {
+                row.clear();
+                row.extend(columns.iter().map(|column| values[*column].clone()));
+                evaluator.holds(&row, 0)
+            });
+            if passes {
+                facts.resize(filter.facts.len(), 0);
+                facts.iter_mut().zip(&filter.facts).for_each(|(all, these)| *all |= these);
+            }
+        }
+        if facts.is_empty() {
+            return;
+        }
+        let id = match fields.id() {
+            Found::Text(id) if !id.is_empty() => hash_id(id),
+            Found::Number(id) => hash_id(id),
+            _ => hash_position(at.partition, record.position),
+        };
+        let Ok(Some(key)) = key(event.key.map_or(fields.key(), |path| fields.get(path))) else {
+            panic!("an event without a key was taken for a hit");
+        };
+        let hash = hash_key(event.model, key);
+        let worker = owner(hash, out.hits.len() as u32) as usize;
+        out.hits[worker].push(at.clock.takes_effect(timestamp), timestamp, record.position, id, (hash, key), event.event, &facts);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn bury(&self, record: &Record<'_>, at: &Arrived<'_>, reason: Reason, detail: &str, raw: &[u8], length: u64, out: &mut Output<'_>) {
+        out.counts.bury(reason);
+        out.dead_letters.write(&DeadLetter { partition: at.id, position: record.position, reason, detail, raw, length });
+    }
+}
+
+impl Clock<'_> {
+    fn passes(&mut self, time: Time) {
+        if let Clock::Partition(clock) = self {
+            clock.first = clock.first.or(Some(time));
+            clock.greatest = clock.greatest.max(Some(time));
+        }
+    }
+
+    /// When an event that comes now takes effect.
+    fn takes_effect(&self, timestamp: Time) -> Time {
+        match self {
+            Clock::Partition(clock) => clock.greatest.expect("the event's own time has passed"),
+            Clock::Job(clock) => timestamp.max(*clock),
+        }
+    }
+}
+
+/// A key as SPEC §3 reads it: none for anonymous traffic, an error for what can't be one.
+fn key<'a>(found: &'a Found<'_>) -> Result<Option<&'a str>, &'static str> {
+    match found {
+        Found::Nothing => Ok(None),
+        Found::Text(key) if key.is_empty() => Ok(None),
+        Found::Text(key) if key.len() > KEY_BYTES => Err("the key is longer than 1,024 bytes"),
+        Found::Text(key) => Ok(Some(key)),
+        Found::Number("-0") => Ok(Some("0")),
+        Found::Number(key) if key.len() > KEY_BYTES => Err("the key is longer than 1,024 bytes"),
+        Found::Number(key) if key.bytes().all(|b| b.is_ascii_digit() || b == b'-') => Ok(Some(key)),
+        Found::Number(_) => Err("the key is a number but no integer"),
+        Found::Boolean(_) => Err("the key is a boolean"),
+        Found::Compound(_) => Err("the key is an object or a list"),
+    }
+}

@@ -1,0 +1,229 @@
+//! From the rows of a pull to what conditions ask of them.
+//!
+//! Computes, batch by batch and column at a time: for rows of a parent model the truth of its property facts, for rows
+//! that belong to another model what each adds to the related facts of their parent. Where a predicate speaks of
+//! `now()` the row's truth is worked out over all time instead. Holds nothing between batches.
+
+use crate::hits::{hash_key, owner};
+use crate::keys::audiences::words_for;
+use crate::rows::{Role, Rows, Timeline};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type, TimestampMillisecondType};
+use arrow_array::{Array, ArrayRef, BooleanArray};
+use std::borrow::Cow;
+use usher_config::{Aggregate, ColumnType};
+use usher_connectors::snapshot::{self, Wanted};
+use usher_queries::Value;
+use usher_queries::aggregate::Contribution;
+use usher_queries::plan::{FactKind, Plan};
+use usher_queries::predicate::{Evaluator, Predicate};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// A predicate with where its columns are in a batch.
+struct Filter {
+    evaluator: Evaluator,
+    columns: Vec<usize>,
+    types: Vec<ColumnType>,
+    clocked: bool,
+}
+
+struct RelatedFact {
+    fact: u32,
+    filter: Option<Filter>,
+    aggregate: Aggregate,
+    column: Option<(usize, ColumnType)>,
+}
+
+/// Reads the rows of one model for all that the job asks of them.
+pub(crate) struct RowReader {
+    pulled: u32,
+    pull: u64,
+    peers: u32,
+    /// Property facts, where the model has keys of its own.
+    own: Option<Vec<(u32, Filter)>>,
+    /// The parent model and its related facts on this one.
+    related: Option<(u32, Vec<RelatedFact>)>,
+}
+
+/// The columns to project of a model's Parquet.
+pub fn wanted(plan: &Plan, model: usize) -> Option<Wanted> {
+    let snapshot = plan.models[model].snapshot.as_ref()?;
+    Some(Wanted {
+        key: snapshot.key.clone(),
+        foreign_key: snapshot.parent.as_ref().map(|(_, column)| column.clone()),
+        columns: snapshot.columns.clone(),
+    })
+}
+
+impl RowReader {
+    pub(crate) fn new(plan: &Plan, model: usize, pull: u64, peers: u32) -> RowReader {
+        let snapshot = plan.models[model].snapshot.as_ref().expect("only a model with Parquet is pulled");
+        let column = |name: &str| {
+            let at = snapshot.columns.iter().position(|(column, _)| column == name);
+            at.expect("the plan projects what its conditions read")
+        };
+        let filter = |predicate: &Predicate| Filter {
+            evaluator: Evaluator::new(predicate),
+            columns: predicate.columns.iter().map(|(name, _)| column(name)).collect(),
+            types: predicate.columns.iter().map(|(_, column_type)| *column_type).collect(),
+            clocked: predicate.mentions_now(),
+        };
+        let facts = |of: usize| plan.models[of].facts.iter().enumerate().map(|(i, fact)| (i as u32, &fact.kind));
+        // Fact 0 alone is asked of every model; it matters where there is an audience.
+        let own = (!plan.models[model].audiences.is_empty()).then(|| {
+            let properties = facts(model).filter_map(|(fact, kind)| match kind {
+                FactKind::Property(predicate) => Some((fact, filter(predicate))),
+                _ => None,
+            });
+            properties.collect()
+        });
+        let related = snapshot.parent.as_ref().map(|(parent, _)| {
+            let related = facts(*parent as usize).filter_map(|(fact, kind)| match kind {
+                FactKind::Related { model: of, filter: rows, aggregate, column_type, .. } if *of as usize == model => {
+                    let name = match aggregate {
+                        Aggregate::Count => None,
+                        Aggregate::Sum(c) | Aggregate::Avg(c) | Aggregate::Min(c) | Aggregate::Max(c) | Aggregate::Distinct(c) => Some(c),
+                    };
+                    let column = name.map(|name| (column(name), column_type.expect("an aggregate's column has a type")));
+                    Some(RelatedFact { fact, filter: rows.as_ref().map(filter), aggregate: aggregate.clone(), column })
+                }
+                _ => None,
+            });
+            (*parent, related.collect())
+        });
+        RowReader { pulled: model as u32, pull, peers, own, related }
+    }
+
+    /// Splits a batch by worker and role.
+    pub(crate) fn read(&self, batch: &snapshot::Rows) -> Vec<Rows> {
+        let mut out = Vec::new();
+        if let Some(properties) = &self.own {
+            let mut parts = self.parts(self.pulled, Role::Own);
+            self.read_own(batch, properties, &mut parts);
+            out.append(&mut parts);
+        }
+        if let Some((parent, facts)) = &self.related {
+            let mut parts = self.parts(*parent, Role::Related);
+            if self.own.is_none() {
+                for row in 0..batch.keys.len() {
+                    let key = batch.keys.value(row);
+                    let fingerprint = xxh3_128(key.as_bytes());
+                    parts[owner(fingerprint as u64, self.peers) as usize].push_seen(fingerprint, key);
+                }
+            }
+            self.read_related(batch, *parent, facts, &mut parts);
+            out.append(&mut parts);
+        }
+        out.retain(|rows| !rows.is_empty());
+        out
+    }
+
+    fn parts(&self, model: u32, role: Role) -> Vec<Rows> {
+        (0..self.peers).map(|worker| Rows::new(worker, self.pulled, self.pull, model, role)).collect()
+    }
+
+    fn read_own(&self, batch: &snapshot::Rows, properties: &[(u32, Filter)], parts: &mut [Rows]) {
+        let rows = batch.keys.len();
+        let truths: Vec<Option<BooleanArray>> = properties.iter().map(|(_, f)| f.holds(&batch.columns, rows)).collect();
+        let stride = words_for(properties.len());
+        for row in 0..rows {
+            let key = batch.keys.value(row);
+            let hash = hash_key(self.pulled, key);
+            let part = &mut parts[owner(hash, self.peers) as usize];
+            let number = part.push(hash, key);
+            let start = part.truths.len();
+            part.truths.resize(start + stride, 0);
+            for (i, (fact, filter)) in properties.iter().enumerate() {
+                match &truths[i] {
+                    Some(truth) => part.truths[start + i / 64] |= u64::from(truth.value(row)) << (i % 64),
+                    None => part.timelines.push((number, *fact, filter.timeline(&batch.columns, row))),
+                }
+            }
+        }
+    }
+
+    fn read_related(&self, batch: &snapshot::Rows, parent: u32, facts: &[RelatedFact], parts: &mut [Rows]) {
+        let keys = batch.foreign_keys.as_ref().expect("rows that belong to another model have its key");
+        let truths: Vec<Option<BooleanArray>> = facts
+            .iter()
+            .map(|fact| fact.filter.as_ref().and_then(|filter| filter.holds(&batch.columns, keys.len())))
+            .collect();
+        for row in 0..keys.len() {
+            // A row that belongs to nobody counts for nobody.
+            if keys.is_null(row) || keys.value(row).is_empty() {
+                continue;
+            }
+            let (hash, key) = (hash_key(parent, keys.value(row)), keys.value(row));
+            let part = &mut parts[owner(hash, self.peers) as usize];
+            let number = part.push(hash, key);
+            for (i, fact) in facts.iter().enumerate() {
+                let clocked = fact.filter.as_ref().filter(|filter| filter.clocked);
+                if clocked.is_none() && truths[i].as_ref().is_some_and(|truth| !truth.value(row)) {
+                    continue;
+                }
+                let value = fact.column.map_or(Value::Null, |(at, column_type)| value(&batch.columns[at], row, column_type));
+                let contribution = Contribution::of(&fact.aggregate, &value);
+                match clocked {
+                    Some(filter) => {
+                        let timeline = filter.timeline(&batch.columns, row);
+                        if timeline.first || !timeline.turns.is_empty() {
+                            part.timed.push((number, fact.fact, contribution, timeline));
+                        }
+                    }
+                    None => part.contributions.push((number, fact.fact, contribution)),
+                }
+            }
+        }
+    }
+}
+
+impl Filter {
+    /// The truth for each row, where it does not depend on the clock.
+    fn holds(&self, columns: &[ArrayRef], rows: usize) -> Option<BooleanArray> {
+        if self.clocked {
+            return None;
+        }
+        let columns: Vec<ArrayRef> = self.columns.iter().map(|at| ArrayRef::clone(&columns[*at])).collect();
+        Some(self.evaluator.holds_batch(&columns, rows, 0))
+    }
+
+    /// The truth of one row over all time.
+    fn timeline(&self, columns: &[ArrayRef], row: usize) -> Timeline {
+        let values = self.columns.iter().zip(&self.types).map(|(at, column_type)| value(&columns[*at], row, *column_type));
+        let values: Vec<Value<'_>> = values.collect();
+        let moments = self.evaluator.moments(&values);
+        let first = self.evaluator.holds(&values, moments.first().map_or(0, |moment| moment.saturating_sub(1)));
+        let mut truth = first;
+        let mut turns = Vec::new();
+        for moment in moments {
+            if self.evaluator.holds(&values, moment) != truth {
+                truth = !truth;
+                turns.push(moment);
+            }
+        }
+        Timeline { first, turns }
+    }
+}
+
+/// The value in a column of a canonical Arrow type.
+fn value(column: &ArrayRef, row: usize, column_type: ColumnType) -> Value<'_> {
+    if column.is_null(row) {
+        return Value::Null;
+    }
+    let element = |inner: ColumnType| {
+        let list = column.as_list::<i32>();
+        let (start, end) = (list.value_offsets()[row] as usize, list.value_offsets()[row + 1] as usize);
+        Value::List((start..end).map(|i| value(list.values(), i, inner)).collect())
+    };
+    match column_type {
+        ColumnType::String => Value::String(Cow::Borrowed(column.as_string::<i32>().value(row))),
+        ColumnType::Integer => Value::Integer(column.as_primitive::<Int64Type>().value(row)),
+        ColumnType::Number => Value::Number(column.as_primitive::<Float64Type>().value(row)),
+        ColumnType::Boolean => Value::Boolean(column.as_boolean().value(row)),
+        ColumnType::Timestamp => Value::Timestamp(column.as_primitive::<TimestampMillisecondType>().value(row)),
+        ColumnType::Date => Value::Date(column.as_primitive::<TimestampMillisecondType>().value(row)),
+        ColumnType::ListString => element(ColumnType::String),
+        ColumnType::ListInteger => element(ColumnType::Integer),
+        ColumnType::ListNumber => element(ColumnType::Number),
+    }
+}

@@ -1,0 +1,193 @@
+//! What the workers of a job share, and what comes of it.
+
+use crate::keeper::Span;
+use crate::time::Time;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use usher_connectors::dead_letters::{Counts, DeadLetters};
+use usher_connectors::file::Files;
+use usher_connectors::sink::Sink;
+use usher_connectors::snapshot::Warehouse;
+use usher_queries::plan::Plan;
+
+/// Where workers ask for the time.
+pub trait Clock: Send + Sync {
+    /// Ms since the epoch.
+    fn now(&self) -> Time;
+}
+
+/// A job with everything opened, ready to run.
+pub struct Opened {
+    /// What it means.
+    pub plan: Plan,
+    /// From where to where.
+    pub span: Span,
+    /// The time: of the clock under [`Span::Live`]; beyond which a message is of the future under [`Span::Replay`].
+    pub clock: Arc<dyn Clock>,
+    /// Its sources' files, by source id.
+    pub sources: Vec<(String, Files)>,
+    /// The Parquet of each model of the plan that has some, by index.
+    pub warehouses: Vec<Option<Warehouse>>,
+    /// Where changes go. With [`Span::Replay`] they come in order of (time, audience, key).
+    pub sinks: Vec<Box<dyn Sink>>,
+    /// Where bad messages go.
+    pub dead_letters: Arc<DeadLetters>,
+    /// Worker threads, at least 1.
+    pub workers: usize,
+}
+
+/// Why a job that ran could not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What part of the world failed.
+    pub kind: FailureKind,
+    /// What happened, to what.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+/// The parts of the world that can end a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// A source could not be read on.
+    Source,
+    /// The first pull of a model failed.
+    FirstPull,
+    /// A sink could not be written.
+    Sink,
+    /// Whoever read the changes has gone away.
+    SinkClosed,
+}
+
+/// How often each audience was entered and left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Turns {
+    pub entries: u64,
+    pub exits: u64,
+}
+
+/// What a job has done so far; readable from any thread while it runs.
+pub struct Status {
+    counts: Mutex<Vec<Counts>>,
+    repeats: Vec<AtomicU64>,
+    keys: Vec<AtomicU64>,
+    turns: Mutex<Vec<Vec<Turns>>>,
+    bytes: Mutex<Vec<(u64, u64)>>,
+    clock: AtomicU64,
+    live: AtomicU64,
+    pub(crate) stop: AtomicBool,
+    pub(crate) abort: AtomicBool,
+    failure: Mutex<Option<Failure>>,
+}
+
+impl Status {
+    /// For a job of so many workers and audiences.
+    pub fn new(workers: usize, audiences: usize) -> Arc<Status> {
+        Arc::new(Status {
+            counts: Mutex::new(vec![Counts::default(); workers]),
+            repeats: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            keys: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            turns: Mutex::new(vec![vec![Turns::default(); audiences]; workers]),
+            bytes: Mutex::new(vec![(0, 0); workers]),
+            clock: AtomicU64::new(0),
+            live: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            abort: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        })
+    }
+
+    /// Asks the job to stop: what was read is worked off, then it ends.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// What was read, and what became of it.
+    pub fn counts(&self) -> Counts {
+        let mut all = Counts::default();
+        locked(&self.counts).iter().for_each(|counts| all.add(counts));
+        all.repeats = self.repeats.iter().map(|n| n.load(Ordering::Relaxed)).sum();
+        all
+    }
+
+    /// Keys of which something is known.
+    pub fn keys(&self) -> u64 {
+        self.keys.iter().map(|n| n.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Entries and exits per audience, in order of the audiences' ids.
+    pub fn turns(&self) -> Vec<Turns> {
+        let turns = locked(&self.turns);
+        let mut all = turns[0].clone();
+        for worker in &turns[1..] {
+            for (all, one) in all.iter_mut().zip(worker) {
+                all.entries += one.entries;
+                all.exits += one.exits;
+            }
+        }
+        all
+    }
+
+    /// Bytes read of the sources, and how many stood there at the start.
+    pub fn bytes(&self) -> (u64, u64) {
+        locked(&self.bytes).iter().fold((0, 0), |(read, of), (r, o)| (read + r, of + o))
+    }
+
+    /// How far the changes have been told, ms since the epoch.
+    pub fn clock(&self) -> Time {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    /// Whether every worker has announced who belongs: what is told from now on is news.
+    pub fn live(&self) -> bool {
+        self.live.load(Ordering::Relaxed) == self.keys.len() as u64
+    }
+
+    /// Ends the job at once. The first failure is kept.
+    pub(crate) fn fail(&self, failure: Failure) {
+        locked(&self.failure).get_or_insert(failure);
+        self.abort.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn take_failure(&self) -> Option<Failure> {
+        locked(&self.failure).take()
+    }
+
+    /// Ends the job where it stands: what has been told is flushed, nothing more is read.
+    pub fn abort(&self) {
+        self.abort.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn aborted(&self) -> bool {
+        self.abort.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn publish_reading(&self, worker: usize, counts: &Counts, bytes: (u64, u64)) {
+        locked(&self.counts)[worker] = counts.clone();
+        locked(&self.bytes)[worker] = bytes;
+    }
+
+    pub(crate) fn publish_keeping(&self, worker: usize, repeats: u64, keys: usize, turns: &[Turns]) {
+        self.repeats[worker].store(repeats, Ordering::Relaxed);
+        self.keys[worker].store(keys as u64, Ordering::Relaxed);
+        locked(&self.turns)[worker].copy_from_slice(turns);
+    }
+
+    pub(crate) fn publish_clock(&self, clock: Time) {
+        self.clock.fetch_max(clock, Ordering::Relaxed);
+    }
+
+    pub(crate) fn publish_live(&self) {
+        self.live.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().expect("a worker panicked, which ends the process")
+}

@@ -1,0 +1,444 @@
+//! The keeper: one worker's share of the membership, and how far time has come there.
+//!
+//! Computes the changes of all keys that this worker owns, stretch by stretch of time. Promises: a change carries its
+//! own time; all changes of a stretch are told before the next begins; the same hits and rows give the same changes
+//! however they were batched. Holds hits that have not taken effect, pulls that are staged, and [`Keys`] per model.
+//! Works within a budget: [`Keeper::work`] returns after about `fuel` units and goes on where it was.
+//!
+//! A stretch goes through these steps, each of which may take several activations:
+//! 1. hits that take effect in it are applied, by (time, arrival);
+//! 2. timers due in it fire;
+//! 3. keys that a pull concerns are switched, at its last ms;
+//! 4. flips are ordered and settled into changes;
+//! 5. at the job's start only: every key is announced.
+//!
+//! Until the start nothing is decided or told: what came before is history.
+
+use crate::hits::{Hit, Hits};
+use crate::keys::snapshot::Staged;
+use crate::keys::windows::Arrival;
+use crate::keys::{Cause, Changed, Keys};
+use crate::rows::Rows;
+use crate::time::{Slot, Time};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, VecDeque};
+use usher_queries::plan::Plan;
+
+/// What decides where a job's clock starts and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// From when all sources have been read to where they stood, until told to stop.
+    Live,
+    /// Over what the sources hold.
+    Replay {
+        /// Where the clock starts; none: at the least first timestamp.
+        from: Option<Time>,
+        /// Where it ends, inclusive; none: at the greatest timestamp.
+        until: Option<Time>,
+    },
+}
+
+/// What a worker's sources tell all keepers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Milestone {
+    /// Replay: the least first timestamp of its partitions. Live: its clock when it had read what stood there.
+    Opened(Option<Time>),
+    /// The greatest timestamp, or the clock at which it was stopped.
+    Ended(Option<Time>),
+}
+
+/// A change of membership, as the keeper tells it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told<'a> {
+    pub(crate) model: usize,
+    pub(crate) changed: Changed<'a>,
+    /// It holds at the start: nothing was told of it before.
+    pub(crate) first: bool,
+}
+
+/// How [`Keeper::work`] left things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Worked {
+    /// Nothing to do until something comes in or time passes.
+    Idle,
+    /// Out of fuel.
+    More,
+    /// The clock has reached its end.
+    Finished,
+}
+
+/// Hits waiting for their time, and how many have not been applied.
+struct Batch {
+    hits: Hits,
+    next: usize,
+    left: usize,
+}
+
+/// A hit whose time has come.
+#[derive(Clone, Copy)]
+struct Ready {
+    at: Time,
+    arrival: Arrival,
+    batch: u32,
+    index: u32,
+}
+
+enum Step {
+    Hits,
+    Fire,
+    Switch,
+    Order,
+    Settle,
+    Announce { model: usize, slot: Slot },
+}
+
+/// Keys of models, by role, that a pull says something of.
+pub(crate) struct Pull {
+    pub(crate) parts: Vec<(u32, Staged)>,
+}
+
+struct Switching {
+    pull: Pull,
+    part: usize,
+    slot: Slot,
+}
+
+pub(crate) struct Keeper {
+    span: Span,
+    peers: usize,
+    keys: Vec<Keys>,
+    /// Per event: its model and the facts that its hits name.
+    events: Vec<(usize, Vec<u32>)>,
+    batches: Vec<Option<Batch>>,
+    vacant: Vec<u32>,
+    ready: VecDeque<Ready>,
+    opened: Vec<Option<Time>>,
+    ended: Vec<Option<Time>>,
+    /// Models whose first pull has not come.
+    missing: usize,
+    staging: BTreeSet<u32>,
+    whole: VecDeque<Pull>,
+    switching: Option<Switching>,
+    start: Option<Time>,
+    started: bool,
+    /// All before it is told.
+    done: Time,
+    stretch: Option<(Time, Step)>,
+    pub(crate) repeats: u64,
+}
+
+impl Keeper {
+    pub(crate) fn new(plan: &Plan, span: Span, peers: usize) -> Keeper {
+        Keeper {
+            span,
+            peers,
+            keys: plan.models.iter().map(Keys::new).collect(),
+            events: plan.events.iter().map(|event| (event.model as usize, event.facts.clone())).collect(),
+            batches: Vec::new(),
+            vacant: Vec::new(),
+            ready: VecDeque::new(),
+            opened: Vec::new(),
+            ended: Vec::new(),
+            missing: plan.models.iter().filter(|model| model.snapshot.is_some()).count(),
+            staging: BTreeSet::new(),
+            whole: VecDeque::new(),
+            switching: None,
+            start: None,
+            started: false,
+            done: 0,
+            stretch: None,
+            repeats: 0,
+        }
+    }
+
+    /// All before it has been told.
+    pub(crate) fn done(&self) -> Time {
+        self.done
+    }
+
+    /// Whether it has announced who belongs.
+    pub(crate) fn is_started(&self) -> bool {
+        self.started
+    }
+
+    /// How many keys something is known of.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.iter().map(Keys::len).sum()
+    }
+
+    /// Takes in hits.
+    pub(crate) fn receive(&mut self, mut hits: Hits) {
+        // Only events of the future come out of order.
+        if !hits.hits.is_sorted_by_key(|hit| hit.at) {
+            hits.hits.sort_by_key(|hit| hit.at);
+        }
+        let left = hits.hits.len();
+        let batch = Some(Batch { hits, next: 0, left });
+        match self.vacant.pop() {
+            Some(at) => self.batches[at as usize] = batch,
+            None => self.batches.push(batch),
+        }
+    }
+
+    pub(crate) fn milestone(&mut self, milestone: Milestone) {
+        match milestone {
+            Milestone::Opened(at) => self.opened.push(at),
+            Milestone::Ended(at) => self.ended.push(at),
+        }
+        if self.start.is_none() {
+            // No timestamp at all: no change, whatever the flags say.
+            let all_opened = self.opened.len() == self.peers;
+            self.start = match self.span {
+                Span::Live if all_opened => self.opened.iter().flatten().max().map(|clock| self.done.max(clock + 1)),
+                Span::Replay { from: Some(from), .. } if self.opened.iter().any(Option::is_some) => Some(from),
+                Span::Replay { from: None, .. } if all_opened => self.opened.iter().flatten().min().copied(),
+                _ => None,
+            };
+        }
+    }
+
+    /// Stages a batch of a pull; tells a key that came twice in it.
+    pub(crate) fn stage(&mut self, staged: &mut Staged, rows: &mut Rows) -> Option<String> {
+        self.staging.insert(rows.pulled);
+        self.keys[rows.model as usize].stage(staged, rows)
+    }
+
+    /// A pull is whole: its keys are switched as time goes on.
+    pub(crate) fn take(&mut self, pulled: u32, pull: Pull, first: bool) {
+        self.staging.remove(&pulled);
+        self.whole.push_back(pull);
+        if first {
+            self.missing -= 1;
+        }
+    }
+
+    /// A pull failed: what it said is dropped.
+    pub(crate) fn give_up(&mut self, pulled: u32, pull: &Pull) {
+        self.staging.remove(&pulled);
+        for (model, staged) in &pull.parts {
+            self.keys[*model as usize].give_up(staged);
+        }
+    }
+
+    /// Works on all that is complete. `frontier`: hits that take effect before it are all here; none: all are.
+    pub(crate) fn work(&mut self, frontier: Option<Time>, mut fuel: usize, tell: &mut dyn FnMut(Told<'_>)) -> Worked {
+        let end = match self.end(frontier) {
+            Ok(end) => end,
+            Err(worked) => return worked,
+        };
+        loop {
+            if self.stretch.is_none() {
+                match self.next_stretch(end, fuel) {
+                    Some(until) => self.stretch = Some((until, Step::Hits)),
+                    None if frontier.is_none() && self.done >= end => return Worked::Finished,
+                    None => return Worked::Idle,
+                }
+            }
+            fuel = self.step(fuel, tell);
+            if fuel == 0 {
+                return Worked::More;
+            }
+        }
+    }
+
+    /// The end, exclusive, of what can be worked on.
+    fn end(&self, frontier: Option<Time>) -> Result<Time, Worked> {
+        let last = match (self.span, self.start) {
+            (Span::Replay { until: Some(until), .. }, Some(start)) if until < start => return Err(Worked::Finished),
+            (Span::Replay { until: Some(until), .. }, _) => Some(until),
+            // With `from` beyond the end, what holds then is told all the same.
+            _ if self.ended.len() == self.peers => self.ended.iter().flatten().max().copied().max(self.start),
+            _ => None,
+        };
+        match (frontier, last) {
+            (Some(frontier), Some(last)) => Ok(frontier.min(last + 1)),
+            (Some(frontier), None) => Ok(frontier),
+            (None, _) if self.ended.len() < self.peers => Err(Worked::Idle),
+            (None, _) if self.start.is_none() => Err(Worked::Finished),
+            (None, Some(last)) => Ok(last + 1),
+            (None, None) => Err(Worked::Finished),
+        }
+    }
+
+    /// Decides up to where, exclusive, the next stretch goes: no further than the start, and with a limited number of hits.
+    fn next_stretch(&mut self, end: Time, fuel: usize) -> Option<Time> {
+        let end = match self.start {
+            _ if self.started => end,
+            None if matches!(self.span, Span::Replay { .. }) => return None,
+            None => end,
+            Some(start) if self.done < start => end.min(start),
+            Some(_) if self.missing > 0 => return None,
+            Some(start) => end.min(start + 1),
+        };
+        if self.done >= end {
+            return None;
+        }
+        self.gather(end);
+        let Some(beyond) = self.ready.get(fuel) else {
+            return Some(end);
+        };
+        let first = self.ready[0].at;
+        Some(if beyond.at > first { beyond.at } else { first + 1 })
+    }
+
+    /// Moves the hits that take effect before `end` to `ready`, in order.
+    fn gather(&mut self, end: Time) {
+        let already = self.ready.len();
+        let mut batches = 0;
+        for (number, batch) in self.batches.iter_mut().enumerate() {
+            let Some(batch) = batch else { continue };
+            let waiting = &batch.hits.hits[batch.next..];
+            let due = waiting.partition_point(|hit| hit.at < end);
+            for (i, hit) in waiting[..due].iter().enumerate() {
+                let arrival = Arrival::new(batch.hits.partition, hit.position);
+                self.ready.push_back(Ready { at: hit.at, arrival, batch: number as u32, index: (batch.next + i) as u32 });
+            }
+            batch.next += due;
+            batches += usize::from(due > 0);
+        }
+        if batches > 1 {
+            // What was ready before takes effect before all that is new.
+            self.ready.make_contiguous()[already..].sort_by_key(|ready| (ready.at, ready.arrival));
+        }
+    }
+
+    /// Does one step of the stretch; tells the fuel left.
+    fn step(&mut self, fuel: usize, tell: &mut dyn FnMut(Told<'_>)) -> usize {
+        let (until, step) = self.stretch.as_mut().expect("a step is done within a stretch");
+        let until = *until;
+        let mut left = fuel;
+        match step {
+            Step::Hits => {
+                while left > 0 && self.ready.front().is_some_and(|ready| ready.at < until) {
+                    let ready = self.ready.pop_front().expect("it was just seen");
+                    self.apply(ready);
+                    left -= 1;
+                }
+                if left > 0 {
+                    self.go_on(Step::Fire);
+                }
+            }
+            Step::Fire => {
+                for keys in &mut self.keys {
+                    while left > 0 && keys.fire(until - 1) {
+                        left -= 1;
+                    }
+                }
+                if left > 0 {
+                    self.go_on(Step::Switch);
+                }
+            }
+            Step::Switch => {
+                left = self.switch(until - 1, left);
+                if left > 0 || self.started {
+                    self.go_on(Step::Order);
+                } else {
+                    // Before the start a pull is taken whole, and its flips, of every key, need not wait: nobody is told.
+                    for keys in &mut self.keys {
+                        keys.order_flips();
+                        keys.settle(usize::MAX, None);
+                    }
+                }
+            }
+            Step::Order => {
+                self.keys.iter_mut().for_each(Keys::order_flips);
+                self.go_on(Step::Settle);
+            }
+            Step::Settle => {
+                for (model, keys) in self.keys.iter_mut().enumerate() {
+                    let mut told = |changed: Changed<'_>| tell(Told { model, changed, first: false });
+                    let told: Option<&mut dyn FnMut(Changed<'_>)> = if self.started { Some(&mut told) } else { None };
+                    if keys.settle(left, told) {
+                        return 0;
+                    }
+                }
+                left -= 1;
+                if !self.started && self.start.is_some_and(|start| start < until) {
+                    self.go_on(Step::Announce { model: 0, slot: 0 });
+                } else {
+                    self.finish_stretch(until);
+                }
+            }
+            Step::Announce { model, slot } => {
+                while let Some(keys) = self.keys.get_mut(*model) {
+                    while left > 0 && (*slot as usize) < keys.slots() {
+                        let at = *model;
+                        keys.announce(*slot, until - 1, &mut |changed| tell(Told { model: at, changed, first: true }));
+                        *slot += 1;
+                        left -= 1;
+                    }
+                    if left == 0 {
+                        return 0;
+                    }
+                    (*model, *slot) = (*model + 1, 0);
+                }
+                self.started = true;
+                self.finish_stretch(until);
+            }
+        }
+        left
+    }
+
+    fn go_on(&mut self, next: Step) {
+        self.stretch.as_mut().expect("a step is done within a stretch").1 = next;
+    }
+
+    fn finish_stretch(&mut self, until: Time) {
+        // A staged or switching pull refers to slots of keys that nothing else is known of.
+        if self.staging.is_empty() && self.whole.is_empty() && self.switching.is_none() {
+            self.keys.iter_mut().for_each(Keys::forget_idle);
+        }
+        self.done = until;
+        self.stretch = None;
+    }
+
+    fn apply(&mut self, ready: Ready) {
+        let slot = &mut self.batches[ready.batch as usize];
+        let batch = slot.as_mut().expect("a batch stays until its last hit is applied");
+        let hit: Hit = batch.hits.hits[ready.index as usize];
+        let (model, facts) = &self.events[usize::from(hit.event)];
+        self.repeats += u64::from(self.keys[*model].hit(&hit, batch.hits.key(&hit), ready.arrival, facts));
+        batch.left -= 1;
+        if batch.left == 0 {
+            *slot = None;
+            self.vacant.push(ready.batch);
+        }
+    }
+
+    /// Switches keys of whole pulls at `time`; tells the fuel left.
+    fn switch(&mut self, time: Time, mut fuel: usize) -> usize {
+        loop {
+            if self.switching.is_none() {
+                // In history nobody is told, and the first pulls are in force from the start on.
+                let due = self.started || self.start.is_some_and(|start| time >= start);
+                let Some(pull) = self.whole.pop_front_if(|_| due) else { return fuel };
+                self.switching = Some(Switching { pull, part: 0, slot: 0 });
+            }
+            let Some(switching) = &mut self.switching else { return fuel };
+            while let Some((model, staged)) = switching.pull.parts.get_mut(switching.part) {
+                let keys = &mut self.keys[*model as usize];
+                while (switching.slot as usize) < keys.slots() {
+                    if fuel == 0 {
+                        return 0;
+                    }
+                    keys.switch(staged, switching.slot, time);
+                    switching.slot += 1;
+                    fuel -= 1;
+                }
+                (switching.part, switching.slot) = (switching.part + 1, 0);
+            }
+            self.switching = None;
+        }
+    }
+}
+
+/// The cause as sinks tell it.
+pub(crate) fn reason(span: Span, told: &Told<'_>) -> usher_connectors::sink::Reason {
+    use usher_connectors::sink::Reason;
+    match (span, told.first, told.changed.turn.cause) {
+        (Span::Live, true, _) => Reason::Definition,
+        (_, _, Cause::Event) => Reason::Event,
+        (_, _, Cause::Expiry) => Reason::Expiry,
+        (_, _, Cause::Snapshot) => Reason::Snapshot,
+    }
+}

@@ -1,0 +1,381 @@
+//! All that a worker knows of one model's keys: the heart of the engine, without a dataflow around it.
+//!
+//! Computes membership from events, snapshots and the passing of time. Every change of a fact is a [`Flip`] with its
+//! own time; flips are collected until a stretch of time is complete, then [`Keys::settle`] turns them into entries and
+//! exits, key by key and ms by ms: only what differs between two times is a change.
+//!
+//! Holds per key: its text, a bit per fact and per audience, the events that still matter ([`windows`]), and the
+//! moments of `now()` conditions. A key of which nothing is known any more is forgotten. Refuses: deciding when time
+//! passes; that is the keeper's.
+
+pub(crate) mod audiences;
+pub(crate) mod slots;
+pub(crate) mod snapshot;
+pub(crate) mod timers;
+pub(crate) mod windows;
+
+use crate::hits::Hit;
+use crate::rows::{Role, Rows, Timeline};
+use crate::time::{Slot, Time};
+use audiences::{Audiences, Turn};
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+use slots::Slots;
+use snapshot::Staged;
+use timers::{Timer, Timers};
+use usher_config::Comparison;
+use usher_queries::aggregate::{Contribution, Summary};
+use usher_queries::plan::{FactKind, ModelPlan};
+use windows::{Arrival, Held, Out, Rule, Windows};
+
+/// Why a fact flipped, the one that is told first first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Cause {
+    Event,
+    Expiry,
+    Snapshot,
+}
+
+/// A set of causes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Causes(u8);
+
+impl Causes {
+    fn add(&mut self, cause: Cause) {
+        self.0 |= 1 << cause as u8;
+    }
+
+    fn join(&mut self, other: Causes) {
+        self.0 |= other.0;
+    }
+
+    fn first(self) -> Cause {
+        [Cause::Event, Cause::Expiry, Cause::Snapshot]
+            .into_iter()
+            .find(|cause| self.0 >> *cause as u8 & 1 == 1)
+            .expect("a membership changed without a cause")
+    }
+}
+
+/// A fact of a key became true or false.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Flip {
+    pub(crate) time: Time,
+    pub(crate) slot: Slot,
+    pub(crate) fact: u32,
+    pub(crate) truth: bool,
+    pub(crate) cause: Cause,
+}
+
+/// Truth over time of a fact that speaks of `now()`, with its armed timer.
+struct Clocked {
+    truth: ClockedTruth,
+    armed: Option<Time>,
+}
+
+enum ClockedTruth {
+    /// A predicate on the key's row.
+    Row(Timeline),
+    /// Rows that come into and go out of an aggregate.
+    Aggregate(Vec<(Contribution, Timeline)>),
+}
+
+/// What a fact is decided by.
+enum FactState {
+    Known,
+    Window(Rule),
+    Property { clocked: bool },
+    Related { empty: Summary, comparison: Comparison, clocked: bool },
+}
+
+/// An entry or exit, as [`Keys::settle`] tells it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Changed<'a> {
+    pub(crate) time: Time,
+    pub(crate) slot: Slot,
+    pub(crate) key: &'a str,
+    pub(crate) turn: Turn,
+}
+
+/// The keys of one model that this worker owns.
+pub(crate) struct Keys {
+    facts: Vec<FactState>,
+    audiences: Audiences,
+    slots: Slots,
+    windows: Vec<Windows>,
+    /// `fact_words` a slot.
+    truths: Vec<u64>,
+    /// `member_words` a slot.
+    members: Vec<u64>,
+    clocked: HashMap<(Slot, u32), Clocked>,
+    timers: Timers,
+    flips: Vec<Flip>,
+    settled: usize,
+    /// Slots of which perhaps nothing is known any more.
+    idle: Vec<Slot>,
+    // Scratch of `settle`.
+    last: Vec<(u32, bool, Cause)>,
+    flipped: Vec<(u32, Cause)>,
+}
+
+impl Keys {
+    pub(crate) fn new(model: &ModelPlan) -> Keys {
+        let facts = model
+            .facts
+            .iter()
+            .map(|fact| match &fact.kind {
+                FactKind::Known => FactState::Known,
+                FactKind::Performed { within, least, most, .. } => FactState::Window(Rule::new(*within, *least, *most)),
+                FactKind::Property(predicate) => FactState::Property { clocked: predicate.mentions_now() },
+                FactKind::Related { filter, aggregate, comparison, .. } => FactState::Related {
+                    empty: Summary::new(aggregate),
+                    comparison: *comparison,
+                    clocked: filter.as_ref().is_some_and(|f| f.mentions_now()),
+                },
+            })
+            .collect();
+        Keys {
+            facts,
+            audiences: Audiences::new(model),
+            slots: Slots::default(),
+            windows: Vec::new(),
+            truths: Vec::new(),
+            members: Vec::new(),
+            clocked: HashMap::new(),
+            timers: Timers::default(),
+            flips: Vec::new(),
+            settled: 0,
+            idle: Vec::new(),
+            last: Vec::new(),
+            flipped: Vec::new(),
+        }
+    }
+
+    /// The slot of a key, with room for all that is kept of it.
+    pub(crate) fn intern(&mut self, hash: u64, key: &str) -> Slot {
+        let slot = self.slots.intern(hash, key);
+        if slot as usize == self.windows.len() {
+            self.windows.push(Windows::default());
+            self.truths.extend_from_slice(&self.audiences.default_facts);
+            self.members.resize(self.members.len() + self.audiences.member_words(), 0);
+        }
+        slot
+    }
+
+    /// How many slots there are to go over.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// How many keys something is known of.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.in_use()
+    }
+
+    /// Applies a hit; `facts` are its event's. Tells whether it repeats an event that is held.
+    pub(crate) fn hit(&mut self, hit: &Hit, key: &str, arrival: Arrival, facts: &[u32]) -> bool {
+        let slot = self.intern(hit.key_hash, key);
+        let windows = &mut self.windows[slot as usize];
+        let mut out = Out { slot, flips: &mut self.flips, timers: &mut self.timers };
+        let event = Held { timestamp: hit.timestamp, arrival, id: hit.id };
+        let mut repeat = false;
+        let mut rest = hit.facts;
+        while rest != 0 {
+            let fact = facts[usize::from(hit.block) * 64 + rest.trailing_zeros() as usize];
+            rest &= rest - 1;
+            let FactState::Window(rule) = &self.facts[fact as usize] else {
+                panic!("a hit counts for fact {fact}, which has no window");
+            };
+            repeat |= windows.apply(rule, fact, hit.at, event, &mut out);
+        }
+        if windows.is_empty() {
+            self.idle.push(slot);
+        }
+        repeat
+    }
+
+    /// Fires the next timer due by `through`; false: there is none.
+    pub(crate) fn fire(&mut self, through: Time) -> bool {
+        let Some(Timer { time, slot, fact }) = self.timers.pop(through) else {
+            return false;
+        };
+        if let FactState::Window(rule) = &self.facts[fact as usize] {
+            let windows = &mut self.windows[slot as usize];
+            windows.fire(rule, fact, time, &mut Out { slot, flips: &mut self.flips, timers: &mut self.timers });
+            if windows.is_empty() {
+                self.idle.push(slot);
+            }
+        } else if self.clocked.get(&(slot, fact)).is_some_and(|c| c.armed == Some(time)) {
+            self.look(slot, fact, time, Cause::Expiry);
+        }
+        true
+    }
+
+    /// Stages a batch of a pull. Tells a key that came twice.
+    pub(crate) fn stage(&mut self, staged: &mut Staged, rows: &mut Rows) -> Option<String> {
+        let slots: Vec<Slot> = (0..rows.len())
+            .map(|row| {
+                let (hash, key) = rows.key(row);
+                self.intern(hash, key)
+            })
+            .collect();
+        staged.add(rows, &slots).map(|row| rows.key(row).1.to_owned())
+    }
+
+    /// Switches one key to what a pull says of it, at `time`.
+    pub(crate) fn switch(&mut self, staged: &mut Staged, slot: Slot, time: Time) {
+        let known = staged.has(slot);
+        if staged.role == Role::Own {
+            self.turn(time, slot, 0, known);
+        }
+        for i in 0..staged.facts.len() {
+            let fact = staged.facts[i];
+            let clocked = match &self.facts[fact as usize] {
+                FactState::Property { clocked: false } => {
+                    let truth = known && staged.truth(slot, i);
+                    self.turn(time, slot, fact, truth);
+                    continue;
+                }
+                FactState::Related { comparison, clocked: false, .. } => {
+                    let truth = staged.summary(slot, i).holds(comparison);
+                    self.turn(time, slot, fact, truth);
+                    continue;
+                }
+                FactState::Property { .. } => staged.timelines.remove(&(slot, fact)).map(ClockedTruth::Row),
+                FactState::Related { .. } => staged.timed.remove(&(slot, fact)).map(ClockedTruth::Aggregate),
+                FactState::Known | FactState::Window(_) => panic!("fact {fact} is decided by no pull"),
+            };
+            match clocked {
+                Some(truth) => {
+                    self.clocked.insert((slot, fact), Clocked { truth, armed: None });
+                    self.look(slot, fact, time, Cause::Snapshot);
+                }
+                None => {
+                    if self.clocked.remove(&(slot, fact)).is_some() {
+                        let truth = audiences::get(&self.audiences.default_facts, fact);
+                        self.flips.push(Flip { time, slot, fact, truth, cause: Cause::Snapshot });
+                    }
+                }
+            }
+        }
+        if !known {
+            self.idle.push(slot);
+        }
+    }
+
+    /// Says that a staged pull is given up: keys that only it knew are forgotten.
+    pub(crate) fn give_up(&mut self, staged: &Staged) {
+        self.idle.extend(staged.slots());
+    }
+
+    /// The truth now of a fact that speaks of `now()`, and a timer for its next turn.
+    fn look(&mut self, slot: Slot, fact: u32, time: Time, cause: Cause) {
+        let clocked = self.clocked.get_mut(&(slot, fact)).expect("a fact that is looked at has a timeline");
+        let (truth, next) = match (&clocked.truth, &self.facts[fact as usize]) {
+            (ClockedTruth::Row(timeline), _) => (timeline.at(time), timeline.next(time)),
+            (ClockedTruth::Aggregate(rows), FactState::Related { empty, comparison, .. }) => {
+                let mut summary = empty.clone();
+                rows.iter().filter(|(_, when)| when.at(time)).for_each(|(what, _)| summary.add(*what, 1));
+                (summary.holds(comparison), rows.iter().filter_map(|(_, when)| when.next(time)).min())
+            }
+            (ClockedTruth::Aggregate(_), _) => panic!("fact {fact} is no aggregate"),
+        };
+        clocked.armed = next;
+        if let Some(time) = next {
+            self.timers.push(Timer { time, slot, fact });
+        }
+        self.flips.push(Flip { time, slot, fact, truth, cause });
+    }
+
+    /// Flips a fact that only pulls decide, if it is not so already: no other flip of it can be pending.
+    fn turn(&mut self, time: Time, slot: Slot, fact: u32, truth: bool) {
+        let start = slot as usize * self.audiences.default_facts.len();
+        if audiences::get(&self.truths[start..], fact) != truth {
+            self.flips.push(Flip { time, slot, fact, truth, cause: Cause::Snapshot });
+        }
+    }
+
+    /// Puts the flips so far in order. All of a stretch of time must be there.
+    pub(crate) fn order_flips(&mut self) {
+        // Stable: of two flips of a fact in the same ms the later one counts.
+        self.flips.sort_by_key(|flip| (flip.time, flip.slot));
+        self.settled = 0;
+    }
+
+    /// Turns up to about `fuel` ordered flips into changes; tells whether any are left.
+    ///
+    /// `tell` is none before the job's start: facts are kept, nothing is decided.
+    pub(crate) fn settle(&mut self, fuel: usize, mut tell: Option<&mut dyn FnMut(Changed<'_>)>) -> bool {
+        let until = self.flips.len().min(self.settled + fuel);
+        let (fact_words, member_words) = (self.audiences.default_facts.len(), self.audiences.member_words());
+        while self.settled < until {
+            let Flip { time, slot, .. } = self.flips[self.settled];
+            self.last.clear();
+            while let Some(flip) = self.flips.get(self.settled).filter(|f| f.time == time && f.slot == slot) {
+                match self.last.iter_mut().find(|(fact, ..)| *fact == flip.fact) {
+                    Some(last) => *last = (flip.fact, flip.truth, flip.cause),
+                    None => self.last.push((flip.fact, flip.truth, flip.cause)),
+                }
+                self.settled += 1;
+            }
+            let truths = &mut self.truths[slot as usize * fact_words..][..fact_words];
+            self.flipped.clear();
+            for (fact, truth, cause) in &self.last {
+                if audiences::get(truths, *fact) != *truth {
+                    audiences::set(truths, *fact, *truth);
+                    self.flipped.push((*fact, *cause));
+                }
+            }
+            if let Some(tell) = &mut tell
+                && !self.flipped.is_empty()
+            {
+                let members = &mut self.members[slot as usize * member_words..][..member_words];
+                let key = self.slots.key(slot);
+                self.audiences.decide(truths, &self.flipped, members, &mut |turn| tell(Changed { time, slot, key, turn }));
+            }
+        }
+        if self.settled < self.flips.len() {
+            return true;
+        }
+        self.flips.clear();
+        self.settled = 0;
+        false
+    }
+
+    /// Decides all audiences of one key at the job's start and tells those it is in.
+    pub(crate) fn announce(&mut self, slot: Slot, time: Time, tell: &mut dyn FnMut(Changed<'_>)) {
+        let (fact_words, member_words) = (self.audiences.default_facts.len(), self.audiences.member_words());
+        let truths = &self.truths[slot as usize * fact_words..][..fact_words];
+        let members = &mut self.members[slot as usize * member_words..][..member_words];
+        if truths == self.audiences.default_facts {
+            return;
+        }
+        let key = self.slots.key(slot);
+        self.audiences.decide_all(truths, members, &mut |turn| tell(Changed { time, slot, key, turn }));
+    }
+
+    /// Forgets the keys of which nothing is known any more. No flips may be pending, and no pull staged.
+    pub(crate) fn forget_idle(&mut self) {
+        if self.idle.is_empty() {
+            return;
+        }
+        let (fact_words, member_words) = (self.audiences.default_facts.len(), self.audiences.member_words());
+        let clocked = self.facts.iter().enumerate().filter(|(_, f)| {
+            matches!(f, FactState::Property { clocked: true } | FactState::Related { clocked: true, .. })
+        });
+        let clocked: Vec<u32> = clocked.map(|(fact, _)| fact as u32).collect();
+        self.idle.sort_unstable();
+        self.idle.dedup();
+        for slot in std::mem::take(&mut self.idle) {
+            let i = slot as usize;
+            let nothing_known = self.windows[i].is_empty()
+                && self.truths[i * fact_words..][..fact_words] == self.audiences.default_facts
+                && !clocked.iter().any(|fact| self.clocked.contains_key(&(slot, *fact)));
+            if nothing_known {
+                let members = &self.members[i * member_words..][..member_words];
+                assert!(members.iter().all(|word| *word == 0), "a key of which nothing is known is a member");
+                self.slots.forget(slot);
+            }
+        }
+    }
+}

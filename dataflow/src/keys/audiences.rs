@@ -1,0 +1,270 @@
+//! From facts to audiences.
+//!
+//! Computes: the audiences a key is in, from the truth of its facts, and only those again that mention a fact that
+//! flipped (an inverted index), each after the audiences that it mentions. Holds: a bit per (key, fact) and per
+//! (key, audience). Refuses: nothing; any fact may flip at any time.
+//!
+//! An audience that is a conjunction of facts and their negations, as most are, is compared by masks of 64 facts at a
+//! time; others are walked.
+
+use super::{Cause, Causes};
+use usher_queries::plan::{Expr, FactKind, ModelPlan};
+
+/// A set of small numbers, 64 a word.
+pub(crate) type Words = Vec<u64>;
+
+pub(crate) fn words_for(bits: usize) -> usize {
+    bits.div_ceil(64)
+}
+
+pub(crate) fn get(words: &[u64], bit: u32) -> bool {
+    words[bit as usize / 64] >> (bit % 64) & 1 == 1
+}
+
+pub(crate) fn set(words: &mut [u64], bit: u32, value: bool) {
+    let mask = 1 << (bit % 64);
+    if value {
+        words[bit as usize / 64] |= mask;
+    } else {
+        words[bit as usize / 64] &= !mask;
+    }
+}
+
+/// How an audience is decided.
+enum Test {
+    /// All facts under `mask` have the value in `want`, word by word.
+    Conjunction(Vec<(u32, u64, u64)>),
+    Tree(Expr),
+}
+
+struct Audience {
+    test: Test,
+    /// The facts that its conditions are.
+    facts: Words,
+    /// The ranks of the audiences that its conditions are.
+    mentions: Vec<u32>,
+    /// The ranks of the audiences that mention it.
+    mentioned_by: Vec<u32>,
+}
+
+/// All audiences of a model, ready to be decided. Ranks are positions in `ModelPlan::order`.
+pub(crate) struct Audiences {
+    by_rank: Vec<Audience>,
+    /// Index of the audience at a rank.
+    order: Vec<u32>,
+    /// Per fact, the ranks of the audiences that mention it.
+    by_fact: Vec<Words>,
+    /// Truth of each fact for a key of which nothing is known. No audience holds for such a key.
+    pub(crate) default_facts: Words,
+    performed: Words,
+    rank_words: usize,
+    // Scratch of `decide`.
+    dirty: Words,
+    causes: Vec<Causes>,
+}
+
+/// A change of membership of one key at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    pub(crate) audience: u32,
+    pub(crate) entered: bool,
+    pub(crate) cause: Cause,
+}
+
+impl Audiences {
+    pub(crate) fn new(model: &ModelPlan) -> Audiences {
+        let rank_of: Vec<u32> = {
+            let mut ranks = vec![0; model.audiences.len()];
+            for (rank, index) in model.order.iter().enumerate() {
+                ranks[*index as usize] = rank as u32;
+            }
+            ranks
+        };
+        let facts = model.facts.len();
+        let rank_words = words_for(model.audiences.len());
+        let mut by_fact = vec![vec![0; rank_words]; facts];
+        let mut by_rank: Vec<Audience> = Vec::new();
+        for (rank, index) in model.order.iter().enumerate() {
+            let expr = &model.audiences[*index as usize].expr;
+            let (mut own, mut mentions) = (vec![0; words_for(facts)], Vec::new());
+            leaves(expr, &mut own, &mut mentions);
+            for fact in ones(&own) {
+                set(&mut by_fact[fact as usize], rank as u32, true);
+            }
+            let mentions: Vec<u32> = mentions.into_iter().map(|a| rank_of[a as usize]).collect();
+            for earlier in &mentions {
+                assert!((*earlier as usize) < rank, "an audience is ordered before one that it mentions");
+                by_rank[*earlier as usize].mentioned_by.push(rank as u32);
+            }
+            let test = conjunction(expr).map_or_else(|| Test::Tree(expr.clone()), Test::Conjunction);
+            by_rank.push(Audience { test, facts: own, mentions, mentioned_by: Vec::new() });
+        }
+        let mut default_facts = vec![0; words_for(facts)];
+        let mut performed = vec![0; words_for(facts)];
+        for (i, fact) in model.facts.iter().enumerate() {
+            set(&mut default_facts, i as u32, fact.default);
+            set(&mut performed, i as u32, matches!(fact.kind, FactKind::Performed { .. }));
+        }
+        let audiences = Audiences {
+            causes: vec![Causes::default(); by_rank.len()],
+            dirty: vec![0; rank_words],
+            by_rank,
+            order: model.order.clone(),
+            by_fact,
+            default_facts,
+            performed,
+            rank_words,
+        };
+        let nobody = vec![0; rank_words];
+        for (rank, index) in audiences.order.iter().enumerate() {
+            let holds = audiences.holds(rank, &audiences.default_facts, &nobody);
+            assert!(!holds, "audience {} holds for a key of which nothing is known", model.audiences[*index as usize].id);
+        }
+        audiences
+    }
+
+    /// How many words of 64 bits a key's memberships take.
+    pub(crate) fn member_words(&self) -> usize {
+        self.rank_words
+    }
+
+    /// Decides again what flipped facts touch. `facts` is the truth now, `flipped` what is no longer as it was and why,
+    /// `members` the memberships before, and after.
+    pub(crate) fn decide(&mut self, facts: &[u64], flipped: &[(u32, Cause)], members: &mut [u64], turn: &mut impl FnMut(Turn)) {
+        self.dirty.fill(0);
+        for (fact, _) in flipped {
+            for (dirty, touched) in self.dirty.iter_mut().zip(&self.by_fact[*fact as usize]) {
+                *dirty |= touched;
+            }
+        }
+        let mut changed = false;
+        for word in 0..self.rank_words {
+            // An audience only makes later ones dirty, in this word or those that follow.
+            while self.dirty[word] != 0 {
+                let rank = word * 64 + self.dirty[word].trailing_zeros() as usize;
+                self.dirty[word] &= self.dirty[word] - 1;
+                let index = self.order[rank];
+                let holds = self.holds(rank, facts, members);
+                if holds == get(members, index) {
+                    continue;
+                }
+                set(members, index, holds);
+                changed = true;
+                let audience = &self.by_rank[rank];
+                let mut causes = Causes::default();
+                for (fact, cause) in flipped {
+                    if get(&audience.facts, *fact) {
+                        causes.add(*cause);
+                    }
+                }
+                for earlier in &audience.mentions {
+                    causes.join(self.causes[*earlier as usize]);
+                }
+                for later in &audience.mentioned_by {
+                    set(&mut self.dirty, *later, true);
+                }
+                self.causes[rank] = causes;
+                turn(Turn { audience: index, entered: holds, cause: causes.first() });
+            }
+        }
+        if changed {
+            self.causes.fill(Causes::default());
+        }
+    }
+
+    /// Decides all audiences of a key from nothing, and tells those that hold. The cause is an event where some
+    /// performed condition is not as it is for an unknown key, else the snapshot.
+    pub(crate) fn decide_all(&self, facts: &[u64], members: &mut [u64], turn: &mut impl FnMut(Turn)) {
+        members.fill(0);
+        let mut by_event = vec![0; self.rank_words];
+        for (rank, index) in self.order.iter().enumerate() {
+            let holds = self.holds(rank, facts, members);
+            set(members, *index, holds);
+            let audience = &self.by_rank[rank];
+            let own = audience
+                .facts
+                .iter()
+                .enumerate()
+                .any(|(w, own)| own & self.performed[w] & (facts[w] ^ self.default_facts[w]) != 0);
+            let nested = audience.mentions.iter().any(|earlier| {
+                get(members, self.order[*earlier as usize]) && get(&by_event, *earlier)
+            });
+            set(&mut by_event, rank as u32, own || nested);
+            if holds {
+                let cause = if own || nested { Cause::Event } else { Cause::Snapshot };
+                turn(Turn { audience: *index, entered: true, cause });
+            }
+        }
+    }
+
+    fn holds(&self, rank: usize, facts: &[u64], members: &[u64]) -> bool {
+        match &self.by_rank[rank].test {
+            Test::Conjunction(masks) => masks.iter().all(|(word, mask, want)| facts[*word as usize] & mask == *want),
+            Test::Tree(expr) => walk(expr, facts, members),
+        }
+    }
+}
+
+fn walk(expr: &Expr, facts: &[u64], members: &[u64]) -> bool {
+    match expr {
+        Expr::All(of) => of.iter().all(|e| walk(e, facts, members)),
+        Expr::Any(of) => of.iter().any(|e| walk(e, facts, members)),
+        Expr::Not(of) => !walk(of, facts, members),
+        Expr::Fact(fact) => get(facts, *fact),
+        Expr::Audience(audience) => get(members, *audience),
+    }
+}
+
+fn leaves(expr: &Expr, facts: &mut Words, audiences: &mut Vec<u32>) {
+    match expr {
+        Expr::All(of) | Expr::Any(of) => of.iter().for_each(|e| leaves(e, facts, audiences)),
+        Expr::Not(of) => leaves(of, facts, audiences),
+        Expr::Fact(fact) => set(facts, *fact, true),
+        Expr::Audience(audience) => audiences.push(*audience),
+    }
+}
+
+/// The masks of a conjunction of facts and negated facts that does not contradict itself.
+fn conjunction(expr: &Expr) -> Option<Vec<(u32, u64, u64)>> {
+    let mut masks: Vec<(u32, u64, u64)> = Vec::new();
+    let mut literal = |fact: u32, value: bool| {
+        let (word, bit) = (fact / 64, 1 << (fact % 64));
+        let mask = match masks.iter_mut().find(|(w, ..)| *w == word) {
+            Some(mask) => mask,
+            None => masks.push_mut((word, 0, 0)),
+        };
+        if mask.1 & bit != 0 && (mask.2 & bit != 0) != value {
+            return None;
+        }
+        mask.1 |= bit;
+        mask.2 |= if value { bit } else { 0 };
+        Some(())
+    };
+    let of = match expr {
+        Expr::All(of) => of.as_slice(),
+        other => std::slice::from_ref(other),
+    };
+    for e in of {
+        match e {
+            Expr::Fact(fact) => literal(*fact, true)?,
+            Expr::Not(e) => match **e {
+                Expr::Fact(fact) => literal(fact, false)?,
+                _ => return None,
+            },
+            _ => return None,
+        }
+    }
+    Some(masks)
+}
+
+/// The numbers in a set, ascending.
+pub(crate) fn ones(words: &[u64]) -> impl Iterator<Item = u32> + '_ {
+    words.iter().enumerate().flat_map(|(w, word)| {
+        let mut rest = *word;
+        std::iter::from_fn(move || {
+            let bit = (rest != 0).then(|| rest.trailing_zeros())?;
+            rest &= rest - 1;
+            Some(w as u32 * 64 + bit)
+        })
+    })
+}

@@ -1,0 +1,15 @@
+//! The operators: thin shells around what the other modules compute.
+//!
+//! ```text
+//!  Read ──hits──────────────► Keep ──changes──► Deliver
+//!    └────milestones────────►  ▲
+//!  Pull ──rows──► Stage ──verdicts──┘
+//! ```
+//! Hits, milestones, rows and verdicts are exchanged; changes go to one worker under replay and stay where they are
+//! otherwise. Their number does not depend on the job's.
+
+pub(crate) mod deliver;
+pub(crate) mod keep;
+pub(crate) mod pull;
+pub(crate) mod read;
+pub(crate) mod stage;

@@ -1,0 +1,137 @@
+//! Keep: a worker's keys and who of them is in which audience.
+//!
+//! Promises: the output's frontier is where [`Keeper`] has told everything before. Works within [`FUEL`] per activation.
+//! Holds one capability, at the least time that is not done. Refuses: rows and verdicts holding time back; they have
+//! none, so their inputs are not connected to the output.
+
+use crate::hits::Hits;
+use crate::job::{Status, Turns};
+use crate::keeper::{Keeper, Milestone, Span, Told, Worked, reason};
+use crate::operators::stage::{Staging, Verdict};
+use crate::time::{FUEL, Time};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::progress::Antichain;
+use usher_connectors::sink::{ChangeKind, Changes};
+
+/// How a pull ended, told by worker 0.
+#[derive(Clone, Debug)]
+pub(crate) struct PullEnded {
+    pub(crate) model: usize,
+    pub(crate) outcome: Result<(u64, u64), (String, Option<String>)>,
+}
+
+pub(crate) struct KeepSetup {
+    pub(crate) worker: usize,
+    pub(crate) peers: usize,
+    pub(crate) span: Span,
+    /// Per model and audience of it, the audience's index among all of the job.
+    pub(crate) catalog: Vec<Vec<u32>>,
+    pub(crate) keeper: Rc<RefCell<Keeper>>,
+    pub(crate) staging: Staging,
+    pub(crate) status: Arc<Status>,
+    /// Worker 0 tells how pulls ended.
+    pub(crate) pulls: Option<Sender<PullEnded>>,
+}
+
+/// Builds the operator.
+pub(crate) fn keep<'scope>(
+    hits: StreamVec<'scope, Time, Hits>,
+    milestones: StreamVec<'scope, Time, (u32, Milestone)>,
+    verdicts: StreamVec<'scope, Time, Verdict>,
+    setup: KeepSetup,
+) -> StreamVec<'scope, Time, Changes> {
+    let scope = hits.scope();
+    let mut builder = OperatorBuilder::new("Keep".to_owned(), scope);
+    let activator = scope.activator_for(Rc::clone(&builder.operator_info().address));
+    let mut hits = builder.new_input(hits, Exchange::new(|hits: &Hits| u64::from(hits.worker)));
+    let mut milestones =
+        builder.new_input_connection(milestones, Exchange::new(|(worker, _): &(u32, Milestone)| u64::from(*worker)), []);
+    let mut verdicts = builder.new_input_connection(verdicts, Exchange::new(|verdict: &Verdict| u64::from(verdict.worker)), []);
+    let (output, stream) = builder.new_output_connection::<Vec<Changes>, _>([(0, Antichain::from_elem(0))]);
+    let mut output = OutputBuilder::<Time, CapacityContainerBuilder<Vec<Changes>>>::from(output);
+    builder.build_reschedule(move |mut capabilities| {
+        let mut cap = capabilities.pop();
+        let KeepSetup { worker, peers, span, catalog, keeper, staging, status, pulls } = setup;
+        let mut turns = vec![Turns::default(); catalog.iter().flatten().count()];
+        let mut verdicts_so_far: BTreeMap<(u32, u64), Vec<Verdict>> = BTreeMap::new();
+        let mut pulled = vec![false; catalog.len()];
+        let mut live = false;
+        move |frontiers| {
+            let mut keeper = keeper.borrow_mut();
+            hits.for_each_stamp(|_, data| data.flat_map(|data| data.drain(..)).for_each(|hits| keeper.receive(hits)));
+            milestones.for_each_stamp(|_, data| {
+                data.flat_map(|data| data.drain(..)).for_each(|(_, milestone)| keeper.milestone(milestone));
+            });
+            verdicts.for_each_stamp(|_, data| {
+                for verdict in data.flat_map(|data| data.drain(..)) {
+                    let id = (verdict.pulled, verdict.pull);
+                    let so_far = verdicts_so_far.entry(id).or_default();
+                    so_far.push(verdict);
+                    if so_far.len() < peers {
+                        continue;
+                    }
+                    let all = verdicts_so_far.remove(&id).expect("it was just there");
+                    let pull = staging.borrow_mut().remove(&id).expect("a worker has its part when it gives a verdict");
+                    let failed = all.iter().filter_map(|verdict| verdict.outcome.as_ref().err()).min();
+                    let outcome = match failed {
+                        None => {
+                            keeper.take(id.0, pull, !std::mem::replace(&mut pulled[id.0 as usize], true));
+                            all[0].outcome.clone()
+                        }
+                        Some(failed) => {
+                            keeper.give_up(id.0, &pull);
+                            Err(failed.clone())
+                        }
+                    };
+                    if let Some(pulls) = &pulls {
+                        // Nobody listens any more once the job is ending.
+                        let _ = pulls.send(PullEnded { model: id.0 as usize, outcome });
+                    }
+                }
+            });
+            let Some(hold) = &mut cap else { return false };
+            let frontier = frontiers[0].frontier().first().copied();
+            let mut changes = Changes::default();
+            let worked = keeper.work(frontier, FUEL, &mut |told: Told<'_>| {
+                let changed = &told.changed;
+                let audience = catalog[told.model][changed.turn.audience as usize];
+                let turns = &mut turns[audience as usize];
+                let kind = if changed.turn.entered {
+                    turns.entries += 1;
+                    ChangeKind::Entry
+                } else {
+                    turns.exits += 1;
+                    ChangeKind::Exit
+                };
+                changes.push(changed.time, audience, kind, reason(span, &told), changed.key);
+            });
+            if !changes.is_empty() {
+                output.activate().session(&*hold).give(changes);
+            }
+            if keeper.is_started() && !live {
+                live = true;
+                status.publish_live();
+            }
+            status.publish_keeping(worker, keeper.repeats, keeper.len(), &turns);
+            match worked {
+                Worked::Finished => cap = None,
+                Worked::More => {
+                    hold.downgrade(&keeper.done());
+                    activator.activate();
+                }
+                Worked::Idle => hold.downgrade(&keeper.done()),
+            }
+            false
+        }
+    });
+    stream
+}

@@ -1,0 +1,147 @@
+//! Pull: a worker's share of a model's Parquet becomes rows for the keys' owners.
+//!
+//! Promises: reading and evaluating happen on threads of their own, a bounded number of batches ahead; this operator
+//! only passes on what is there. Every pull ends with one [`Pulled::End`] to each worker, whatever happened, which says
+//! how many batches that worker must have. Holds a capability at time 0 as long as the job runs: rows have no time.
+
+use crate::edge::rows::RowReader;
+use crate::rows::Rows;
+use crate::time::Time;
+use arrow_array::Array;
+use serde::{Deserialize, Serialize};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Scope, StreamVec};
+use timely::scheduling::SyncActivator;
+use usher_connectors::snapshot;
+use usher_queries::plan::Plan;
+
+/// Batches passed on in one activation: of 8,192 rows each, some ms of staging for their owners.
+const BATCHES: usize = 1;
+
+/// What travels to the owners of a pull's keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Pulled {
+    Rows(Rows),
+    End(End),
+}
+
+/// A worker has read its share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct End {
+    pub(crate) worker: u32,
+    pub(crate) pulled: u32,
+    pub(crate) pull: u64,
+    /// How many batches went to `worker`.
+    pub(crate) batches: u64,
+    /// Rows read and rows without a usable key, or why reading failed, with a hint.
+    pub(crate) outcome: Result<(u64, u64), (String, Option<String>)>,
+}
+
+impl Pulled {
+    fn worker(&self) -> u32 {
+        match self {
+            Pulled::Rows(rows) => rows.worker,
+            Pulled::End(end) => end.worker,
+        }
+    }
+}
+
+/// The number of the worker that a message of [`pull`] is for.
+pub(crate) fn route(pulled: &Pulled) -> u64 {
+    u64::from(pulled.worker())
+}
+
+/// An order to read a share of a pull.
+pub(crate) struct Share {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) model: usize,
+    pub(crate) pull: u64,
+    pub(crate) opened: Arc<snapshot::Pull>,
+    pub(crate) worker: usize,
+    pub(crate) peers: usize,
+    pub(crate) out: SyncSender<Pulled>,
+    pub(crate) wake: SyncActivator,
+}
+
+impl Share {
+    /// Reads it, on the calling thread. Ends early when nobody listens any more.
+    pub(crate) fn read(self) {
+        let reader = RowReader::new(&self.plan, self.model, self.pull, self.peers as u32);
+        let mut batches = vec![0; self.peers];
+        let mut outcome = Ok((0, 0));
+        'pieces: for piece in (self.worker..self.opened.pieces()).step_by(self.peers) {
+            let read = match self.opened.read(piece) {
+                Ok(read) => read,
+                Err(error) => {
+                    outcome = Err((error.to_string(), error.hint()));
+                    break;
+                }
+            };
+            for batch in read {
+                let batch = match batch {
+                    Ok(batch) => batch,
+                    Err(error) => {
+                        outcome = Err((error.to_string(), error.hint()));
+                        break 'pieces;
+                    }
+                };
+                if let Ok((rows, skipped)) = &mut outcome {
+                    *rows += batch.keys.len() as u64;
+                    *skipped += batch.skipped;
+                }
+                for rows in reader.read(&batch) {
+                    batches[rows.worker as usize] += 1;
+                    if !self.send(Pulled::Rows(rows)) {
+                        return;
+                    }
+                }
+            }
+        }
+        for (worker, batches) in batches.into_iter().enumerate() {
+            let end = End { worker: worker as u32, pulled: self.model as u32, pull: self.pull, batches, outcome: outcome.clone() };
+            if !self.send(Pulled::End(end)) {
+                return;
+            }
+        }
+    }
+
+    fn send(&self, pulled: Pulled) -> bool {
+        self.out.send(pulled).is_ok() && self.wake.activate().is_ok()
+    }
+}
+
+/// Builds the operator; tells how it is woken. It ends when all senders to `inbox` are gone.
+pub(crate) fn pull<'scope>(scope: Scope<'scope, Time>, inbox: Receiver<Pulled>) -> (StreamVec<'scope, Time, Pulled>, SyncActivator) {
+    let mut builder = OperatorBuilder::new("Pull".to_owned(), scope);
+    let address = builder.operator_info().address;
+    let activator = scope.activator_for(Rc::clone(&address));
+    let wake = scope.worker().sync_activator_for(address.to_vec());
+    let (output, stream) = builder.new_output::<Vec<Pulled>>();
+    let mut output = OutputBuilder::<Time, CapacityContainerBuilder<Vec<Pulled>>>::from(output);
+    builder.build_reschedule(move |mut capabilities| {
+        let mut cap = capabilities.pop();
+        move |_frontiers| {
+            let Some(hold) = &cap else { return false };
+            for _ in 0..BATCHES {
+                match inbox.try_recv() {
+                    Ok(pulled) => {
+                        output.activate().session(hold).give(pulled);
+                        activator.activate();
+                    }
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => {
+                        cap = None;
+                        break;
+                    }
+                }
+            }
+            false
+        }
+    });
+    (stream, wake)
+}

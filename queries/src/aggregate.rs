@@ -1,0 +1,246 @@
+//! Exact aggregates over the rows that belong to a key.
+//!
+//! A row is reduced to a [`Contribution`] where it is read, a few bytes that can be shipped; a [`Summary`] adds
+//! contributions up where the key lives and is held against a threshold. Order never matters and nothing is rounded
+//! on the way: sums are 256-bit integers of 10^-9, an average is compared as the sum against n × threshold, and
+//! distinct values are told apart by a 128-bit hash of their canonical bytes.
+//!
+//! It refuses to aggregate what has no order or sum: [`crate::compile`] never lets a column of another type through.
+
+use crate::Value;
+use ethnum::I256;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use usher_config::{Aggregate, Comparison, Decimal};
+
+/// The number of raw units in one: a [`Decimal`] is an integer number of 10^-9.
+const ONE: i128 = 1_000_000_000;
+
+/// What one row adds to an aggregate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Contribution {
+    /// The row itself: what `count` counts.
+    Row,
+    /// A number, in units of 10^-9: what `sum avg min max` take.
+    Number(i128),
+    /// The hash of a value: what `distinct` tells apart.
+    Value(u128),
+    /// A null, which every aggregate of a column skips.
+    Null,
+    /// A number beyond ±10^28: skipped as a null, and counted as a mismatch by the reader.
+    OutOfRange,
+}
+
+impl Contribution {
+    /// What a row with `value` in the aggregate's column adds; `count` looks at no value.
+    ///
+    /// A value that the aggregate can't take (a string to sum) panics: `compile` has checked the column's type.
+    pub fn of(aggregate: &Aggregate, value: &Value<'_>) -> Contribution {
+        match aggregate {
+            Aggregate::Count => Contribution::Row,
+            _ if *value == Value::Null => Contribution::Null,
+            Aggregate::Distinct(_) => Contribution::Value(hash(value)),
+            Aggregate::Sum(_) | Aggregate::Avg(_) | Aggregate::Min(_) | Aggregate::Max(_) => {
+                let number = match value {
+                    Value::Integer(n) => Some(Decimal::from(*n)),
+                    Value::Number(x) => Decimal::from_f64(*x),
+                    other => panic!("`{other:?}` is no number, which compile should have found"),
+                };
+                number.map_or(Contribution::OutOfRange, |number| Contribution::Number(number.raw()))
+            }
+        }
+    }
+}
+
+/// The 128-bit hash of a value's canonical bytes: equal values have equal bytes, whatever zero's sign.
+fn hash(value: &Value<'_>) -> u128 {
+    use xxhash_rust::xxh3::xxh3_128;
+    match value {
+        Value::String(s) => xxh3_128(s.as_bytes()),
+        Value::Boolean(b) => xxh3_128(&[u8::from(*b)]),
+        Value::Integer(n) => xxh3_128(&n.to_le_bytes()),
+        Value::Number(x) => xxh3_128(&(x + 0.0).to_bits().to_le_bytes()),
+        Value::Timestamp(ms) | Value::Date(ms) => xxh3_128(&ms.to_le_bytes()),
+        Value::Null | Value::List(_) => {
+            panic!("`{value:?}` is no scalar, which compile should have found")
+        }
+    }
+}
+
+/// The aggregate of the contributions added so far.
+#[derive(Clone, Debug)]
+pub struct Summary(Kept);
+
+/// What each aggregate needs to keep.
+#[derive(Clone, Debug)]
+enum Kept {
+    Count(u64),
+    Sum(I256),
+    Avg { sum: I256, count: u64 },
+    Min(Option<i128>),
+    Max(Option<i128>),
+    Distinct(BTreeSet<u128>),
+}
+
+impl Summary {
+    /// The aggregate of nothing.
+    pub fn new(aggregate: &Aggregate) -> Summary {
+        Summary(match aggregate {
+            Aggregate::Count => Kept::Count(0),
+            Aggregate::Sum(_) => Kept::Sum(I256::ZERO),
+            Aggregate::Avg(_) => Kept::Avg { sum: I256::ZERO, count: 0 },
+            Aggregate::Min(_) => Kept::Min(None),
+            Aggregate::Max(_) => Kept::Max(None),
+            Aggregate::Distinct(_) => Kept::Distinct(BTreeSet::new()),
+        })
+    }
+
+    /// Adds the same contribution `copies` times.
+    ///
+    /// A contribution made for another aggregate panics.
+    pub fn add(&mut self, contribution: Contribution, copies: u64) {
+        if copies == 0 || matches!(contribution, Contribution::Null | Contribution::OutOfRange) {
+            return;
+        }
+        match (&mut self.0, contribution) {
+            (Kept::Count(count), Contribution::Row) => *count += copies,
+            // 2^124 × 2^64 stays far below 2^255, so neither the product nor any sum of them can overflow.
+            (Kept::Sum(sum), Contribution::Number(raw)) => *sum += I256::from(raw) * I256::from(copies),
+            (Kept::Avg { sum, count }, Contribution::Number(raw)) => {
+                *sum += I256::from(raw) * I256::from(copies);
+                *count += copies;
+            }
+            (Kept::Min(least), Contribution::Number(raw)) => *least = Some(least.map_or(raw, |least| least.min(raw))),
+            (Kept::Max(most), Contribution::Number(raw)) => *most = Some(most.map_or(raw, |most| most.max(raw))),
+            (Kept::Distinct(seen), Contribution::Value(hash)) => {
+                seen.insert(hash);
+            }
+            (kept, contribution) => {
+                panic!("`{contribution:?}` was made for another aggregate than `{kept:?}`")
+            }
+        }
+    }
+
+    /// Whether the aggregate compares so; `avg`, `min` and `max` of nothing are null and never do.
+    pub fn holds(&self, comparison: &Comparison) -> bool {
+        // The aggregate is `total / n`, and `n × threshold` is compared with `total`: exact for averages too.
+        let (total, n) = match &self.0 {
+            Kept::Count(count) => (I256::from(*count) * I256::from(ONE), 1),
+            Kept::Sum(sum) => (*sum, 1),
+            Kept::Avg { count: 0, .. } | Kept::Min(None) | Kept::Max(None) => return false,
+            Kept::Avg { sum, count } => (*sum, *count),
+            Kept::Min(Some(raw)) | Kept::Max(Some(raw)) => (I256::from(*raw), 1),
+            Kept::Distinct(seen) => (I256::from(seen.len() as u64) * I256::from(ONE), 1),
+        };
+        let times = |threshold: &Decimal| I256::from(threshold.raw()) * I256::from(n);
+        match comparison {
+            Comparison::AtLeast(threshold) => total >= times(threshold),
+            Comparison::AtMost(threshold) => total <= times(threshold),
+            Comparison::MoreThan(threshold) => total > times(threshold),
+            Comparison::LessThan(threshold) => total < times(threshold),
+            Comparison::Exactly(threshold) => total == times(threshold),
+            Comparison::Between(least, most) => times(least) <= total && total <= times(most),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::borrow::Cow;
+
+    fn column() -> String {
+        "c".to_string()
+    }
+
+    fn summary(aggregate: &Aggregate, values: &[Value<'_>]) -> Summary {
+        let mut summary = Summary::new(aggregate);
+        for value in values {
+            summary.add(Contribution::of(aggregate, value), 1);
+        }
+        summary
+    }
+
+    fn decimal(text: &str) -> Decimal {
+        Decimal::parse(text).expect("a decimal")
+    }
+
+    #[test]
+    fn of_nothing_count_sum_and_distinct_are_0_and_the_others_are_null() {
+        let zero = Comparison::Exactly(Decimal::from(0));
+        let any = Comparison::AtLeast(decimal("-1000000000000"));
+        for aggregate in [Aggregate::Count, Aggregate::Sum(column()), Aggregate::Distinct(column())] {
+            assert!(Summary::new(&aggregate).holds(&zero), "{aggregate:?}");
+        }
+        for aggregate in [Aggregate::Avg(column()), Aggregate::Min(column()), Aggregate::Max(column())] {
+            assert!(!Summary::new(&aggregate).holds(&any), "{aggregate:?}");
+        }
+    }
+
+    #[test]
+    fn nulls_count_as_rows_and_as_nothing_else() {
+        let values = [Value::Null, Value::Integer(4), Value::Null];
+        let exactly = |n| Comparison::Exactly(Decimal::from(n));
+        assert!(summary(&Aggregate::Count, &values).holds(&exactly(3)));
+        assert!(summary(&Aggregate::Sum(column()), &values).holds(&exactly(4)));
+        assert!(summary(&Aggregate::Avg(column()), &values).holds(&exactly(4)));
+        assert!(summary(&Aggregate::Min(column()), &values).holds(&exactly(4)));
+        assert!(summary(&Aggregate::Distinct(column()), &values).holds(&exactly(1)));
+    }
+
+    #[test]
+    fn tenths_sum_to_exactly_one() {
+        let tenths = vec![Value::Number(0.1); 10];
+        assert!(summary(&Aggregate::Sum(column()), &tenths).holds(&Comparison::Exactly(Decimal::from(1))));
+    }
+
+    #[test]
+    fn an_average_is_compared_without_dividing() {
+        let values = [Value::Integer(1), Value::Integer(1), Value::Integer(2)];
+        let average = summary(&Aggregate::Avg(column()), &values);
+        assert!(average.holds(&Comparison::MoreThan(decimal("1.333333333"))));
+        assert!(average.holds(&Comparison::LessThan(decimal("1.333333334"))));
+    }
+
+    #[test]
+    fn a_sum_may_grow_beyond_what_one_value_may_be() {
+        let huge = Value::Number(1e28);
+        let mut sum = summary(&Aggregate::Sum(column()), std::slice::from_ref(&huge));
+        sum.add(Contribution::of(&Aggregate::Sum(column()), &huge), u64::MAX - 1);
+        assert!(sum.holds(&Comparison::MoreThan(decimal("10000000000000000000000000000"))));
+        for _ in 0..3 {
+            sum.add(Contribution::Number(-(10i128.pow(37))), u64::MAX / 3);
+        }
+        assert!(sum.holds(&Comparison::Exactly(Decimal::from(0))));
+    }
+
+    #[test]
+    fn a_number_beyond_the_range_is_a_mismatch_and_adds_nothing() {
+        let beyond = Contribution::of(&Aggregate::Max(column()), &Value::Number(1.1e28));
+        assert_eq!(beyond, Contribution::OutOfRange);
+        let mut max = summary(&Aggregate::Max(column()), &[Value::Integer(3)]);
+        max.add(beyond, 1);
+        assert!(max.holds(&Comparison::Exactly(Decimal::from(3))));
+    }
+
+    #[test]
+    fn distinct_takes_the_two_zeros_for_one_and_copies_too() {
+        let aggregate = Aggregate::Distinct(column());
+        let mut zeros = summary(&aggregate, &[Value::Number(0.0), Value::Number(-0.0)]);
+        zeros.add(Contribution::of(&aggregate, &Value::Number(0.0)), 7);
+        assert!(zeros.holds(&Comparison::Exactly(Decimal::from(1))));
+        let words = ["a", "b", "a"].map(|word| Value::String(Cow::Borrowed(word)));
+        assert!(summary(&aggregate, &words).holds(&Comparison::Exactly(Decimal::from(2))));
+    }
+
+    #[test]
+    fn thresholds_include_their_ends_where_they_say_so() {
+        let two = summary(&Aggregate::Count, &[Value::Null, Value::Null]);
+        let n = Decimal::from;
+        assert!(two.holds(&Comparison::AtLeast(n(2))) && !two.holds(&Comparison::AtLeast(n(3))));
+        assert!(two.holds(&Comparison::AtMost(n(2))) && !two.holds(&Comparison::AtMost(n(1))));
+        assert!(two.holds(&Comparison::MoreThan(n(1))) && !two.holds(&Comparison::MoreThan(n(2))));
+        assert!(two.holds(&Comparison::LessThan(n(3))) && !two.holds(&Comparison::LessThan(n(2))));
+        assert!(two.holds(&Comparison::Between(n(1), n(2))) && !two.holds(&Comparison::Between(n(3), n(9))));
+    }
+}

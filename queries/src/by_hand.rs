@@ -1,0 +1,217 @@
+//! Jobs and histories written by hand, for the tests of this crate.
+
+use crate::Value;
+use crate::oracle::{Change, History, Message, Occurrence, Partition, Reason, Row};
+use crate::plan::Plan;
+use std::collections::BTreeMap;
+use usher_config::{
+    Aggregate, Audience, BelongsTo, ColumnType, Comparison, Condition, ConditionKind, Decimal, Event, Format, Job,
+    Limits, Members, Model, Path, Place, Property, Refresh, Source, SourceFrom, Step, Text,
+};
+
+/// Ms of a second, a minute and an hour.
+pub const SECOND: i64 = 1_000;
+pub const MINUTE: i64 = 60 * SECOND;
+pub const HOUR: i64 = 60 * MINUTE;
+
+/// A shop: users (known) with orders, visitors (anyone), and events of both. Audiences stand on lines 10, 20, ...
+pub fn job(audiences: &[(&str, &str, Condition)]) -> Job {
+    let place = Place::default();
+    let model = |key: &str, members, columns: &[(&str, ColumnType)]| Model {
+        place: place.clone(),
+        description: None,
+        parquet: (members == Members::Known).then(|| format!("{key}.parquet")),
+        key: key.to_string(),
+        refresh: Refresh::Every(24 * HOUR as u64),
+        columns: columns.iter().map(|(name, column_type)| (name.to_string(), *column_type)).collect(),
+        belongs_to: None,
+        members,
+    };
+    let event = |kind: &str, name: Option<&str>, model: &str, properties: &[(&str, ColumnType)]| Event {
+        place: place.clone(),
+        label: None,
+        description: None,
+        source: "web".to_string(),
+        kind: Some(kind.to_string()),
+        name: name.map(str::to_string),
+        model: model.to_string(),
+        foreign_key: None,
+        timestamp: None,
+        properties: properties.iter().map(|(name, column_type)| property_at(name, *column_type)).collect(),
+    };
+    let users = model(
+        "user_id",
+        Members::Known,
+        &[("ltv", ColumnType::Number), ("plan", ColumnType::String), ("trial_ends", ColumnType::Timestamp)],
+    );
+    let belongs_to = Some(BelongsTo { model: "users".to_string(), foreign_key: "customer_id".to_string() });
+    let orders = model(
+        "order_id",
+        Members::Known,
+        &[("amount", ColumnType::Number), ("due", ColumnType::Timestamp), ("status", ColumnType::String)],
+    );
+    Job {
+        name: "shop".to_string(),
+        folder: Default::default(),
+        sources: BTreeMap::from([(
+            "web".to_string(),
+            Source {
+                place: place.clone(),
+                from: SourceFrom::File { path: "events.jsonl".to_string(), follow: false },
+                format: Format::Segment,
+            },
+        )]),
+        models: BTreeMap::from([
+            ("users".to_string(), users),
+            ("orders".to_string(), Model { belongs_to, ..orders }),
+            ("visitors".to_string(), model("visitor_id", Members::Any, &[])),
+        ]),
+        events: BTreeMap::from([
+            (
+                "ordered".to_string(),
+                event("track", Some("Order Completed"), "users", &[("revenue", ColumnType::Number)]),
+            ),
+            ("priced".to_string(), event("page", None, "users", &[("path", ColumnType::String)])),
+            ("visited".to_string(), event("page", None, "visitors", &[])),
+        ]),
+        audiences: audiences
+            .iter()
+            .enumerate()
+            .map(|(ix, (id, model, condition))| {
+                let line = 10 * (ix as u32 + 1);
+                let audience = Audience {
+                    place: Place { path: format!("audiences.{id}"), line, column: 3 },
+                    name: id.to_string(),
+                    description: None,
+                    model: model.to_string(),
+                    condition: condition.clone(),
+                };
+                (id.to_string(), audience)
+            })
+            .collect(),
+        syncs: BTreeMap::new(),
+        dead_letters: None,
+        limits: Limits::default(),
+    }
+}
+
+/// A property by its name in `properties`.
+pub fn property_at(name: &str, column_type: ColumnType) -> (String, Property) {
+    let path = Path(vec![Step::Key("properties".to_string()), Step::Key(name.to_string())]);
+    (name.to_string(), Property { path, column_type })
+}
+
+fn condition(kind: ConditionKind) -> Condition {
+    Condition { place: Place::default(), kind }
+}
+
+fn text(value: &str) -> Text {
+    Text { value: value.to_string(), place: Place::default() }
+}
+
+pub fn all<const N: usize>(children: [Condition; N]) -> Condition {
+    condition(ConditionKind::All(children.into()))
+}
+
+pub fn any<const N: usize>(children: [Condition; N]) -> Condition {
+    condition(ConditionKind::Any(children.into()))
+}
+
+pub fn not(child: Condition) -> Condition {
+    condition(ConditionKind::Not(Box::new(child)))
+}
+
+pub fn audience(id: &str) -> Condition {
+    condition(ConditionKind::Audience(id.to_string()))
+}
+
+pub fn property(predicate: &str) -> Condition {
+    condition(ConditionKind::Property(text(predicate)))
+}
+
+pub fn performed(event: &str, comparison: Comparison, within: i64) -> Condition {
+    condition(ConditionKind::Performed {
+        event: event.to_string(),
+        filter: None,
+        aggregate: Aggregate::Count,
+        comparison,
+        within: within as u64,
+    })
+}
+
+pub fn performed_where(event: &str, predicate: &str, comparison: Comparison, within: i64) -> Condition {
+    let ConditionKind::Performed { event, aggregate, comparison, within, .. } =
+        performed(event, comparison, within).kind
+    else {
+        unreachable!("`performed` makes no other kind")
+    };
+    condition(ConditionKind::Performed { event, filter: Some(text(predicate)), aggregate, comparison, within })
+}
+
+pub fn related(predicate: Option<&str>, aggregate: Aggregate, comparison: Comparison) -> Condition {
+    condition(ConditionKind::Related {
+        model: "orders".to_string(),
+        filter: predicate.map(text),
+        aggregate,
+        comparison,
+    })
+}
+
+pub fn at_least(n: i64) -> Comparison {
+    Comparison::AtLeast(Decimal::from(n))
+}
+
+pub fn at_most(n: i64) -> Comparison {
+    Comparison::AtMost(Decimal::from(n))
+}
+
+pub fn exactly(n: i64) -> Comparison {
+    Comparison::Exactly(Decimal::from(n))
+}
+
+pub fn between(least: i64, most: i64) -> Comparison {
+    Comparison::Between(Decimal::from(least), Decimal::from(most))
+}
+
+/// A partition of `web` of (timestamp, event, key, id) without values; the event `-` is none of the job's.
+pub fn partition(plan: &Plan, messages: &[(i64, &str, &str, &str)]) -> Partition {
+    let message = |(position, (timestamp, event, key, id)): (usize, &(i64, &str, &str, &str))| {
+        let event = plan.events.iter().position(|known| known.id == *event);
+        let occurrence = event.map(|event| Occurrence {
+            event: event as u32,
+            key: key.to_string(),
+            id: id.to_string(),
+            values: vec![Value::Null; plan.events[event].columns.len()],
+        });
+        Message {
+            position: position as u64,
+            timestamp: Some(*timestamp),
+            occurrences: occurrence.into_iter().collect(),
+        }
+    };
+    Partition { source: "web".to_string(), messages: messages.iter().enumerate().map(message).collect() }
+}
+
+/// A history of these partitions, and users with these keys and values of `ltv`.
+pub fn history(partitions: Vec<Partition>, users: &[(&str, f64)]) -> History {
+    let row = |(key, ltv): &(&str, f64)| Row {
+        key: key.to_string(),
+        values: BTreeMap::from([("ltv".to_string(), Value::Number(*ltv))]),
+        foreign_key: None,
+    };
+    History { partitions, rows: BTreeMap::from([("users".to_string(), users.iter().map(row).collect())]) }
+}
+
+/// Changes as lines: `AT +AUDIENCE KEY REASON`.
+pub fn lines(changes: &[Change]) -> Vec<String> {
+    let line = |Change { at, audience, key, entry, reason }: &Change| {
+        let sign = if *entry { '+' } else { '-' };
+        let reason = match reason {
+            Reason::Event => "event",
+            Reason::Expiry => "expiry",
+            Reason::Snapshot => "snapshot",
+        };
+        format!("{at} {sign}{audience} {key} {reason}")
+    };
+    changes.iter().map(line).collect()
+}

@@ -1,0 +1,333 @@
+//! What compiling promises: identity, order, canonical forms, and problems.
+
+use super::canonical::count_range;
+use super::{Schemas, compile, needs_schema};
+use crate::by_hand::*;
+use crate::plan::{Expr, FactKind, ModelPlan, Plan};
+use std::collections::BTreeSet;
+use usher_config::{Aggregate, ColumnType, Comparison, Condition, Decimal, Job, Place};
+
+fn plan(audiences: &[(&str, &str, Condition)]) -> Plan {
+    compile(&job(audiences), "job.yaml", &Schemas::new()).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn problems(audiences: &[(&str, &str, Condition)]) -> String {
+    compile(&job(audiences), "job.yaml", &Schemas::new()).expect_err("something is wrong").to_string()
+}
+
+fn model<'p>(plan: &'p Plan, id: &str) -> &'p ModelPlan {
+    plan.models.iter().find(|model| model.id == id).expect("a model of the job")
+}
+
+/// The expression of the only audience, `known` put aside.
+fn expr_of(condition: Condition) -> Expr {
+    let plan = plan(&[("a", "users", condition)]);
+    let Expr::All(parts) = &model(&plan, "users").audiences[0].expr else { panic!("known is not outermost") };
+    assert_eq!(parts[0], Expr::Fact(0));
+    Expr::All(parts[1..].to_vec())
+}
+
+fn priced(n: i64) -> Condition {
+    performed("priced", at_least(n), HOUR)
+}
+
+#[test]
+fn equal_conditions_of_different_audiences_are_one_fact() {
+    let more_than = Comparison::MoreThan(Decimal::from(2));
+    let plan = plan(&[
+        ("a", "users", priced(3)),
+        ("b", "users", not(performed("priced", more_than, HOUR))),
+        ("c", "users", any([priced(3), priced(4)])),
+    ]);
+    let users = model(&plan, "users");
+    assert_eq!(users.facts.len(), 3, "known, at least 3, at least 4");
+    assert_eq!(users.facts[0].kind, FactKind::Known);
+    let priced = plan.events.iter().find(|event| event.id == "priced").expect("an event");
+    assert_eq!(priced.filters.len(), 1);
+    assert_eq!((&priced.facts, &priced.filters[0].facts), (&vec![1, 2], &vec![0, 1]));
+}
+
+#[test]
+fn neither_ids_of_audiences_nor_their_order_move_a_fact() {
+    let conditions =
+        || [priced(1), performed("ordered", exactly(0), MINUTE), related(None, Aggregate::Count, at_least(2))];
+    let [a, b, c] = conditions();
+    let one = plan(&[("a", "users", a), ("b", "users", b), ("c", "users", c)]);
+    let [a, b, c] = conditions();
+    let other = plan(&[("z", "users", a), ("y", "users", b), ("x", "users", c)]);
+    assert_eq!(model(&one, "users").facts, model(&other, "users").facts);
+    assert_eq!(one.events, other.events);
+    let fingerprints = |plan: &Plan| {
+        let users = model(plan, "users");
+        users.audiences.iter().map(|audience| audience.fingerprint).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(fingerprints(&one), fingerprints(&other), "an audience's identity is its meaning, not its id");
+}
+
+#[test]
+fn every_comparison_of_a_count_becomes_a_range() {
+    let decimal = |text: &str| Decimal::parse(text).expect("a decimal");
+    let never = (1, Some(0));
+    for (comparison, expected) in [
+        (at_least(3), (3, None)),
+        (at_least(0), (0, None)),
+        (at_least(-1), (0, None)),
+        (Comparison::AtLeast(decimal("2.5")), (3, None)),
+        (Comparison::MoreThan(decimal("2")), (3, None)),
+        (Comparison::MoreThan(decimal("2.5")), (3, None)),
+        (Comparison::MoreThan(decimal("-2.5")), (0, None)),
+        (at_most(2), (0, Some(2))),
+        (at_most(0), (0, Some(0))),
+        (at_most(-1), never),
+        (Comparison::LessThan(decimal("3")), (0, Some(2))),
+        (Comparison::LessThan(decimal("2.5")), (0, Some(2))),
+        (Comparison::LessThan(decimal("0")), never),
+        (exactly(2), (2, Some(2))),
+        (Comparison::Exactly(decimal("2.5")), never),
+        (between(1, 4), (1, Some(4))),
+        (between(4, 1), never),
+        (Comparison::Between(decimal("0.5"), decimal("1.5")), (1, Some(1))),
+        (Comparison::AtLeast(decimal("10000000000000000000000000000")), never),
+        (Comparison::AtMost(decimal("10000000000000000000000000000")), (0, None)),
+    ] {
+        assert_eq!(count_range(&comparison), expected, "{comparison:?}");
+    }
+}
+
+#[test]
+fn expressions_are_flat_sorted_and_without_repeats_or_constants() {
+    let [x, y] = [Expr::Fact(1), Expr::Fact(2)];
+    let both = Expr::All(vec![x.clone(), y.clone()]);
+    assert_eq!(expr_of(all([priced(2), all([priced(1), all([priced(2)])]), all([])])), both);
+    assert_eq!(expr_of(not(not(all([priced(1), priced(2)])))), both);
+    assert_eq!(
+        expr_of(any([priced(2), any([priced(1), any([])]), priced(1)])),
+        Expr::All(vec![Expr::Any(vec![x.clone(), y])])
+    );
+    assert_eq!(expr_of(any([priced(1)])), Expr::All(vec![x.clone()]));
+    let [always, never] = [Expr::All(vec![]), Expr::Any(vec![])];
+    assert_eq!(expr_of(any([not(any([])), all([])])), always);
+    assert_eq!(expr_of(all([any([]), not(all([]))])), Expr::All(vec![never.clone()]));
+    let beside = "conditions beside a constant still give reasons";
+    assert_eq!(
+        expr_of(all([any([priced(1), not(any([]))])])),
+        Expr::All(vec![Expr::Any(vec![always, x.clone()])]),
+        "{beside}"
+    );
+    assert_eq!(expr_of(all([priced(1), any([])])), Expr::All(vec![never, x]), "{beside}");
+    assert_eq!(expr_of(all([])), Expr::All(vec![]));
+}
+
+#[test]
+fn the_default_is_the_truth_for_a_key_of_which_nothing_is_known() {
+    for (condition, default) in [
+        (priced(1), false),
+        (priced(0), true),
+        (performed("priced", at_most(0), HOUR), true),
+        (performed("priced", Comparison::LessThan(Decimal::from(0)), HOUR), false),
+        (related(None, Aggregate::Count, at_most(3)), true),
+        (related(None, Aggregate::Sum("amount".into()), exactly(0)), true),
+        (related(None, Aggregate::Sum("amount".into()), at_least(1)), false),
+        (related(None, Aggregate::Avg("amount".into()), at_most(3)), false),
+        (related(None, Aggregate::Distinct("status".into()), at_most(0)), true),
+    ] {
+        let plan = plan(&[("a", "users", condition.clone())]);
+        assert_eq!(model(&plan, "users").facts[1].default, default, "{condition:?}");
+    }
+}
+
+#[test]
+fn an_audiences_fingerprint_covers_what_it_mentions() {
+    let with_base = |condition| {
+        let plan = plan(&[("base", "users", condition), ("top", "users", not(audience("base")))]);
+        model(&plan, "users").audiences[1].fingerprint
+    };
+    assert_eq!(with_base(priced(1)), with_base(all([priced(1), priced(1)])));
+    assert_ne!(with_base(priced(1)), with_base(priced(2)));
+}
+
+#[test]
+fn audiences_come_after_those_they_mention() {
+    let plan = plan(&[("a", "users", audience("c")), ("b", "users", priced(1)), ("c", "users", not(audience("b")))]);
+    assert_eq!(model(&plan, "users").order, [1, 2, 0]);
+}
+
+#[test]
+fn two_events_of_one_definition_share_their_facts_whatever_they_are_called() {
+    let mut twice = job(&[("a", "users", priced(1)), ("b", "users", performed("also_priced", at_least(1), HOUR))]);
+    let mut also = twice.events["priced"].clone();
+    also.label = Some("Looked at the price".to_string());
+    also.properties.extend([property_at("more", ColumnType::Integer)]);
+    twice.events.insert("also_priced".to_string(), also);
+    let plan = compile(&twice, "job.yaml", &Schemas::new()).expect("a sound job");
+    let users = model(&plan, "users");
+    assert_eq!(users.facts.len(), 2);
+    assert_eq!(users.audiences[0].fingerprint, users.audiences[1].fingerprint);
+    let facts: Vec<(&str, usize)> = plan.events.iter().map(|event| (event.id.as_str(), event.facts.len())).collect();
+    assert_eq!(facts, [("also_priced", 1), ("ordered", 0), ("priced", 0), ("visited", 0)]);
+
+    twice.events.get_mut("also_priced").expect("an event").kind = None;
+    let plan = compile(&twice, "job.yaml", &Schemas::new()).expect("a sound job");
+    assert_eq!(model(&plan, "users").facts.len(), 3, "another definition is another event");
+}
+
+#[test]
+fn only_models_that_something_needs_are_read() {
+    let read = |audiences: &[(&str, &str, Condition)]| {
+        let plan = plan(audiences);
+        plan.models.iter().filter(|m| m.snapshot.is_some()).map(|m| m.id.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(read(&[]), [""; 0]);
+    assert_eq!(read(&[("a", "users", priced(1))]), ["users"]);
+    assert_eq!(read(&[("a", "visitors", performed("visited", at_least(1), HOUR))]), [""; 0]);
+    let sum = [("a", "users", related(None, Aggregate::Sum("amount".into()), at_least(1)))];
+    assert_eq!(read(&sum), ["orders", "users"]);
+    let plan = plan(&sum);
+    let orders = model(&plan, "orders").snapshot.as_ref().expect("orders are read");
+    assert_eq!(orders.columns, [("amount".to_string(), ColumnType::Number)]);
+    assert_eq!(orders.parent, Some((1, "customer_id".to_string())));
+    assert_eq!(model(&plan, "users").snapshot.as_ref().expect("users are read").parent, None);
+}
+
+#[test]
+fn an_audience_of_anyone_that_needs_nothing_known_is_a_problem() {
+    let visited = |comparison| performed("visited", comparison, HOUR);
+    plan(&[("seen", "visitors", visited(at_least(1)))]);
+    assert_eq!(
+        problems(&[
+            ("seen", "visitors", visited(at_least(1))),
+            ("unseen", "visitors", not(audience("seen"))),
+            ("idle", "visitors", visited(at_most(3))),
+        ]),
+        "job.yaml:20:3: audiences.unseen: audience `unseen` would hold for a key of which nothing is known\n  \
+         hint: add a condition that only something known can fulfil, such as a `performed`, or give the model `parquet` \
+         and `members: known`\n\
+         job.yaml:30:3: audiences.idle: audience `idle` would hold for a key of which nothing is known\n  \
+         hint: add a condition that only something known can fulfil, such as a `performed`, or give the model `parquet` \
+         and `members: known`\n"
+    );
+}
+
+#[test]
+fn audiences_that_depend_on_themselves_are_problems_and_those_that_wait_for_them_are_not() {
+    assert_eq!(
+        problems(&[
+            ("c", "users", audience("a")),
+            ("a", "users", not(audience("b"))),
+            ("b", "users", any([audience("a"), priced(1)])),
+        ]),
+        "job.yaml:20:3: audiences.a: audience `a` depends on itself\n\
+         job.yaml:30:3: audiences.b: audience `b` depends on itself\n"
+    );
+}
+
+#[test]
+fn all_that_is_wrong_is_reported_at_once_in_the_files_order() {
+    let at = |line, mut condition: Condition| {
+        condition.place = Place { path: format!("line{line}"), line, column: 1 };
+        condition
+    };
+    assert_eq!(
+        problems(&[
+            ("z", "users", at(9, performed("prised", at_least(1), HOUR))),
+            ("y", "users", at(8, audience("zz"))),
+            ("x", "users", at(7, performed("visited", at_least(1), HOUR))),
+            ("w", "users", at(6, related(None, Aggregate::Sum("status".into()), at_least(1)))),
+            ("v", "users", at(5, related(None, Aggregate::Max("amonut".into()), at_least(1)))),
+            ("u", "visitors", at(4, related(None, Aggregate::Count, at_least(1)))),
+            ("t", "visitors", at(3, audience("w"))),
+            ("s", "user", at(2, audience("w"))),
+        ]),
+        "job.yaml:3:1: line3: audience `w` is about model `users`, this one about `visitors`\n\
+         job.yaml:4:1: line4: model `orders` does not belong to `visitors`\n  \
+         hint: give `orders` `belongs_to: {model: visitors, foreign_key: ...}`\n\
+         job.yaml:5:1: line5: unknown column `amonut`\n  hint: did you mean `amount`?\n\
+         job.yaml:6:1: line6: `sum` takes integers and numbers, and column `status` is string\n\
+         job.yaml:7:1: line7: event `visited` is about model `visitors`, this audience about `users`\n\
+         job.yaml:8:1: line8: unknown audience `zz`\n  hint: did you mean `z`?\n\
+         job.yaml:9:1: line9: unknown event `prised`\n  hint: did you mean `priced`?\n\
+         job.yaml:80:3: audiences.s: unknown model `user`\n  hint: did you mean `users`?\n"
+    );
+}
+
+#[test]
+fn columns_that_are_not_declared_have_their_files_type() {
+    let mut bare = job(&[("a", "users", related(None, Aggregate::Sum("total".into()), at_least(1)))]);
+    assert_eq!(needs_schema(&bare), BTreeSet::from(["orders".to_string()]));
+    let schema = |columns: &[(&str, Option<ColumnType>)]| {
+        let columns = columns.iter().map(|(name, column_type)| (name.to_string(), *column_type)).collect();
+        Schemas::from([("orders".to_string(), columns)])
+    };
+    let typed = |job: &Job, schemas: &Schemas| -> Result<ColumnType, String> {
+        let plan = compile(job, "job.yaml", schemas).map_err(|problems| problems.to_string())?;
+        Ok(model(&plan, "orders").snapshot.as_ref().expect("orders are read").columns[0].1)
+    };
+    assert_eq!(typed(&bare, &schema(&[("total", Some(ColumnType::Integer))])), Ok(ColumnType::Integer));
+    assert_eq!(typed(&bare, &schema(&[("Total", Some(ColumnType::Integer))])), Ok(ColumnType::Integer));
+    let twice = schema(&[("Total", Some(ColumnType::Integer)), ("TOTAL", Some(ColumnType::Integer))]);
+    assert!(typed(&bare, &twice).expect_err("not unique").contains("unknown column `total`"));
+    let error = typed(&bare, &schema(&[("total", None)])).expect_err("no type");
+    assert!(error.contains("column `total` of model `orders` has a type that no condition can read"), "{error}");
+    let orders = bare.models.get_mut("orders").expect("a model");
+    orders.columns.insert("total".to_string(), ColumnType::Number);
+    assert_eq!(needs_schema(&bare), BTreeSet::new());
+    assert_eq!(typed(&bare, &schema(&[("total", None)])), Ok(ColumnType::Number), "what is declared wins");
+}
+
+#[test]
+fn equal_predicates_are_one_filter_however_they_are_written() {
+    let plan = plan(&[
+        ("a", "users", performed_where("priced", "path = '/pricing'", at_least(1), HOUR)),
+        ("b", "users", performed_where("priced", "( path='/pricing' )", at_least(1), HOUR)),
+        ("c", "users", performed_where("priced", "path = '/pricing'", at_least(2), HOUR)),
+        ("d", "users", priced(1)),
+        ("e", "users", property("ltv>300 AND plan = 'pro'")),
+        ("f", "users", property("ltv > 300 and plan = 'pro'")),
+    ]);
+    let event = plan.events.iter().find(|event| event.id == "priced").expect("an event");
+    let columns: Vec<String> = event.columns.iter().map(|column| column.path.to_string()).collect();
+    assert_eq!(columns, ["properties.path"]);
+    let filters: Vec<(bool, usize)> =
+        event.filters.iter().map(|filter| (filter.predicate.is_some(), filter.facts.len())).collect();
+    assert_eq!(filters, [(false, 1), (true, 2)]);
+    for (position, fact) in event.facts.iter().enumerate() {
+        let FactKind::Performed { filter, .. } = model(&plan, "users").facts[*fact as usize].kind else {
+            panic!("an event decides performed facts only")
+        };
+        assert!(event.filters[filter as usize].facts.contains(&(position as u32)), "both ways agree");
+    }
+    assert_eq!(model(&plan, "users").facts.len(), 5);
+    let users = model(&plan, "users").snapshot.as_ref().expect("users are read");
+    let columns: Vec<&str> = users.columns.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(columns, ["ltv", "plan"]);
+}
+
+#[test]
+fn predicates_are_checked_against_the_columns_there_are() {
+    let text = problems(&[("a", "users", property("ltx > 300")), ("b", "users", property("ltv = 'x'"))]);
+    assert!(text.contains("`ltx`") && text.contains("`ltv`"), "{text}");
+    let text = problems(&[("a", "users", performed_where("priced", "pat = '/'", at_least(1), HOUR))]);
+    assert!(text.contains("`pat`") && text.contains("`path`"), "{text}");
+    let text = problems(&[("a", "users", performed_where("priced", "path > now()", at_least(1), HOUR))]);
+    assert!(text.contains("within"), "{text}");
+}
+
+#[test]
+fn a_predicate_on_an_undeclared_column_needs_the_schema_of_its_model() {
+    let mut job = job(&[
+        ("a", "users", any([property("ltv > 300"), property("lower(email) like '%@example.com'")])),
+        ("b", "users", related(Some("amount > 1"), Aggregate::Count, at_least(1))),
+    ]);
+    assert_eq!(needs_schema(&job), BTreeSet::from(["users".to_string()]));
+    let email = ("email".to_string(), Some(ColumnType::String));
+    let schemas = Schemas::from([("users".to_string(), vec![email.clone()])]);
+    compile(&job, "job.yaml", &schemas).expect("its type is known");
+    let binary = Schemas::from([("users".to_string(), vec![("email".to_string(), None)])]);
+    let text = compile(&job, "job.yaml", &binary).expect_err("no type").to_string();
+    assert!(text.contains("column `email` of model `users` has a type that no condition can read"), "{text}");
+    let close = Schemas::from([("users".to_string(), vec![("e_mail".to_string(), email.1)])]);
+    let text = compile(&job, "job.yaml", &close).expect_err("no such column").to_string();
+    assert!(text.contains("did you mean `e_mail`"), "{text}");
+    job.models.get_mut("users").expect("a model").parquet = None;
+    assert_eq!(needs_schema(&job), BTreeSet::new(), "there is no file to have a schema");
+}

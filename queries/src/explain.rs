@@ -1,0 +1,359 @@
+//! The plan as text that people read and tests compare.
+//!
+//! Per model: what is read of its rows, each audience's tree of conditions, and each fact with who shares it and what
+//! state it holds; then the events with what is read of their messages. The text depends on the plan alone: the same
+//! job gives the same bytes. A fact is named by the first 8 digits of its fingerprint.
+
+use crate::compile::canonical::{aggregate_name, column_of, hex, type_name};
+use crate::compile::closest;
+use crate::plan::{AudiencePlan, EventPlan, Expr, Fact, FactKind, ModelPlan, Plan};
+use crate::predicate::Predicate;
+use std::collections::BTreeSet;
+use std::fmt::{self, Write as _};
+use usher_config::{Aggregate, Comparison, Members, Path, duration};
+
+/// The audience that was asked for is not in the job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownAudience {
+    /// What was asked for.
+    pub id: String,
+    /// What was probably meant.
+    pub closest: Option<String>,
+}
+
+impl fmt::Display for UnknownAudience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unknown audience `{}`", self.id)?;
+        match &self.closest {
+            Some(closest) => write!(f, "\n  hint: did you mean `{closest}`?"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for UnknownAudience {}
+
+/// Explains the whole plan, or of it what `audience` needs: those that it mentions, their facts, models and events.
+pub fn explain(plan: &Plan, audience: Option<&str>) -> Result<String, UnknownAudience> {
+    let asked = match audience {
+        None => None,
+        Some(id) if plan.job.audiences.contains_key(id) => Some(id),
+        Some(id) => {
+            let closest = closest(id, plan.job.audiences.keys()).map(str::to_string);
+            return Err(UnknownAudience { id: id.to_string(), closest });
+        }
+    };
+    let mut text = Explained { plan, out: String::new() };
+    text.job(asked).expect("writing to a string");
+    Ok(text.out)
+}
+
+struct Explained<'a> {
+    plan: &'a Plan,
+    out: String,
+}
+
+impl Explained<'_> {
+    fn job(&mut self, asked: Option<&str>) -> fmt::Result {
+        writeln!(self.out, "job {}", self.plan.job.name)?;
+        let mut models = BTreeSet::new();
+        let mut events = BTreeSet::new();
+        for (ix, model) in self.plan.models.iter().enumerate() {
+            let Scope { audiences, facts } = Scope::of(model, asked);
+            if asked.is_none() || !audiences.is_empty() {
+                models.insert(ix);
+            }
+            for fact in facts {
+                match &model.facts[fact].kind {
+                    FactKind::Related { model, .. } => models.extend([*model as usize]),
+                    FactKind::Performed { event, .. } => events.extend([*event as usize]),
+                    FactKind::Known | FactKind::Property(_) => {}
+                }
+            }
+        }
+        for ix in models {
+            self.model(&self.plan.models[ix], asked)?;
+        }
+        for (ix, event) in self.plan.events.iter().enumerate() {
+            if asked.is_none() || events.contains(&ix) {
+                self.event(event)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn model(&mut self, model: &ModelPlan, asked: Option<&str>) -> fmt::Result {
+        let members = match model.members {
+            Members::Known => "keys of the snapshot",
+            Members::Any => "any known key",
+        };
+        writeln!(self.out, "\nmodel {}: members are {members}", model.id)?;
+        match &model.snapshot {
+            None if self.plan.job.models[&model.id].parquet.is_some() => {
+                writeln!(self.out, "  not read: no audience is about its keys and no condition about its rows")?;
+            }
+            None => writeln!(self.out, "  no snapshot: known from events only")?,
+            Some(snapshot) => {
+                writeln!(self.out, "  reads {}", snapshot.parquet)?;
+                writeln!(self.out, "    key {}", snapshot.key)?;
+                if let Some((parent, foreign_key)) = &snapshot.parent {
+                    writeln!(self.out, "    foreign key {foreign_key} of {}", self.plan.models[*parent as usize].id)?;
+                }
+                for (name, column_type) in &snapshot.columns {
+                    writeln!(self.out, "    column {name} {}", type_name(*column_type))?;
+                }
+            }
+        }
+        let scope = Scope::of(model, asked);
+        for ix in &scope.audiences {
+            let audience = &model.audiences[*ix];
+            write!(self.out, "\n  audience {}", audience.id)?;
+            if audience.name != audience.id {
+                write!(self.out, " \"{}\"", audience.name)?;
+            }
+            writeln!(self.out, " {}", short(&audience.fingerprint))?;
+            self.tree(model, &audience.expr, 2)?;
+        }
+        for ix in &scope.facts {
+            let fact = &model.facts[*ix];
+            writeln!(self.out, "\n  fact {}", self.fact(model, fact))?;
+            let users: Vec<&str> = model.audiences.iter().filter(|a| mentions(a, *ix)).map(|a| a.id.as_str()).collect();
+            writeln!(self.out, "    in {}", users.join(", "))?;
+            writeln!(self.out, "    holds {}", state(fact))?;
+        }
+        Ok(())
+    }
+
+    fn tree(&mut self, model: &ModelPlan, expr: &Expr, depth: usize) -> fmt::Result {
+        write!(self.out, "{:indent$}", "", indent = 2 * depth)?;
+        match expr {
+            Expr::All(parts) if parts.is_empty() => writeln!(self.out, "true"),
+            Expr::Any(parts) if parts.is_empty() => writeln!(self.out, "false"),
+            Expr::All(parts) => {
+                writeln!(self.out, "all")?;
+                parts.iter().try_for_each(|part| self.tree(model, part, depth + 1))
+            }
+            Expr::Any(parts) => {
+                writeln!(self.out, "any")?;
+                parts.iter().try_for_each(|part| self.tree(model, part, depth + 1))
+            }
+            Expr::Not(part) => {
+                writeln!(self.out, "not")?;
+                self.tree(model, part, depth + 1)
+            }
+            Expr::Fact(ix) => {
+                let fact = self.fact(model, &model.facts[*ix as usize]);
+                writeln!(self.out, "{fact}")
+            }
+            Expr::Audience(ix) => {
+                writeln!(self.out, "audience {}", model.audiences[*ix as usize].id)
+            }
+        }
+    }
+
+    /// A fact's short fingerprint and what it says, with the names of the job.
+    fn fact(&self, model: &ModelPlan, fact: &Fact) -> String {
+        let filtered = |filter: Option<&Predicate>| filter.map_or(String::new(), |p| format!(" where {}", p.text));
+        let says = match &fact.kind {
+            FactKind::Known => format!("known in the snapshot of {}", model.id),
+            FactKind::Property(predicate) => format!("property {}", predicate.text),
+            FactKind::Performed { event, filter, within, least, most } => {
+                let event = &self.plan.events[*event as usize];
+                let filter = filtered(event.filters[*filter as usize].predicate.as_ref());
+                format!("performed {}{filter}, {} within {}", event.id, count(*least, *most), duration::format(*within))
+            }
+            FactKind::Related { model, filter, aggregate, comparison, .. } => {
+                let model = &self.plan.models[*model as usize].id;
+                let what = match column_of(aggregate) {
+                    None => String::new(),
+                    Some(column) => format!("{} of {column} ", aggregate_name(aggregate)),
+                };
+                format!("related {model}{}, {what}{}", filtered(filter.as_ref()), compared(comparison))
+            }
+        };
+        format!("{} {says}", short(&fact.fingerprint))
+    }
+
+    fn event(&mut self, event: &EventPlan) -> fmt::Result {
+        let plan = self.plan;
+        writeln!(self.out, "\nevent {}", event.id)?;
+        let kind = event.kind.as_deref().unwrap_or("any");
+        let name = event.name.as_ref().map_or("any".to_string(), |name| format!("\"{name}\""));
+        writeln!(self.out, "  messages of {}: type {kind}, name {name}", event.source)?;
+        let key = event.foreign_key.as_ref().map_or("the format's user id".to_string(), Path::to_string);
+        writeln!(self.out, "  key of {}: {key}", plan.models[event.model as usize].id)?;
+        let time = event.timestamp.as_ref().map_or("the format's event time".to_string(), Path::to_string);
+        writeln!(self.out, "  time: {time}")?;
+        for column in &event.columns {
+            writeln!(self.out, "  reads {} as {} {}", column.path, column.name, type_name(column.column_type))?;
+        }
+        for filter in &event.filters {
+            let says = filter.predicate.as_ref().map_or("all of them".to_string(), |p| format!("where {}", p.text));
+            let facts = filter.facts.iter().map(|position| event.facts[*position as usize] as usize);
+            let facts: Vec<String> =
+                facts.map(|ix| short(&plan.models[event.model as usize].facts[ix].fingerprint)).collect();
+            writeln!(self.out, "  decides {}: {says}", facts.join(", "))?;
+        }
+        if event.filters.is_empty() {
+            writeln!(self.out, "  decides nothing")?;
+        }
+        Ok(())
+    }
+}
+
+/// What of a model is explained: the indexes of audiences and facts.
+struct Scope {
+    audiences: BTreeSet<usize>,
+    facts: BTreeSet<usize>,
+}
+
+impl Scope {
+    fn of(model: &ModelPlan, asked: Option<&str>) -> Scope {
+        let mut audiences = BTreeSet::new();
+        let mut facts = BTreeSet::new();
+        let wanted = |audience: &AudiencePlan| asked.is_none_or(|asked| audience.id == asked);
+        let mut next: Vec<usize> = (0..model.audiences.len()).filter(|ix| wanted(&model.audiences[*ix])).collect();
+        while let Some(ix) = next.pop() {
+            if audiences.insert(ix) {
+                leaves(&model.audiences[ix].expr, &mut |leaf| match leaf {
+                    Leaf::Fact(fact) => {
+                        facts.insert(fact);
+                    }
+                    Leaf::Audience(audience) => next.push(audience),
+                });
+            }
+        }
+        Scope { audiences, facts }
+    }
+}
+
+/// The end of a branch of an expression, by index.
+enum Leaf {
+    Fact(usize),
+    Audience(usize),
+}
+
+/// Calls `each` with the leaves of `expr`.
+fn leaves(expr: &Expr, each: &mut dyn FnMut(Leaf)) {
+    match expr {
+        Expr::All(parts) | Expr::Any(parts) => parts.iter().for_each(|part| leaves(part, each)),
+        Expr::Not(part) => leaves(part, each),
+        Expr::Fact(ix) => each(Leaf::Fact(*ix as usize)),
+        Expr::Audience(ix) => each(Leaf::Audience(*ix as usize)),
+    }
+}
+
+/// Whether an audience's own condition mentions a fact.
+fn mentions(audience: &AudiencePlan, fact: usize) -> bool {
+    let mut found = false;
+    leaves(&audience.expr, &mut |leaf| found |= matches!(leaf, Leaf::Fact(ix) if ix == fact));
+    found
+}
+
+/// What is kept per key for a fact.
+fn state(fact: &Fact) -> String {
+    let moments = |filter: Option<&Predicate>| {
+        if filter.is_some_and(Predicate::mentions_now) { ", and the moments at which now() turns it" } else { "" }
+    };
+    match &fact.kind {
+        FactKind::Known => "1 bit per key".to_string(),
+        FactKind::Property(predicate) => format!("1 bit per key{}", moments(Some(predicate))),
+        FactKind::Related { filter, aggregate, .. } => {
+            let each = match aggregate {
+                Aggregate::Count => "one count",
+                Aggregate::Distinct(_) => "one hash of each related row's value",
+                _ => "one number of each related row",
+            };
+            format!("1 bit and {each} per key{}", moments(filter.as_ref()))
+        }
+        FactKind::Performed { least, most: Some(most), .. } if most < least => "nothing: no count does".to_string(),
+        FactKind::Performed { .. } => match fact.kind.newest().expect("performed counts the newest") {
+            0 => "nothing: any count does".to_string(),
+            1 => "the newest timestamp per key, one timer".to_string(),
+            newest => format!("the newest {newest} timestamps per key, one timer"),
+        },
+    }
+}
+
+/// The first 8 digits of a fingerprint.
+fn short(fingerprint: &[u8; 16]) -> String {
+    hex(&fingerprint[..4])
+}
+
+/// A range of counts.
+fn count(least: u64, most: Option<u64>) -> String {
+    match most {
+        None => format!("at least {least}"),
+        Some(most) if most < least => "never".to_string(),
+        Some(most) if most == least => format!("exactly {least}"),
+        Some(most) if least == 0 => format!("at most {most}"),
+        Some(most) => format!("between {least} and {most}"),
+    }
+}
+
+/// A comparison.
+fn compared(comparison: &Comparison) -> String {
+    match comparison {
+        Comparison::AtLeast(n) => format!("at least {n}"),
+        Comparison::AtMost(n) => format!("at most {n}"),
+        Comparison::MoreThan(n) => format!("more than {n}"),
+        Comparison::LessThan(n) => format!("less than {n}"),
+        Comparison::Exactly(n) => format!("exactly {n}"),
+        Comparison::Between(least, most) => {
+            format!("between {least} and {most}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::by_hand::*;
+    use crate::{Schemas, compile};
+    use usher_config::Job;
+
+    fn shop() -> Job {
+        let viewed = |n| performed_where("priced", "path = '/pricing'", at_least(n), 4 * HOUR);
+        let sum = Comparison::MoreThan(usher_config::Decimal::parse("99.5").expect("a decimal"));
+        let mut job = job(&[
+            (
+                "keen",
+                "users",
+                all([viewed(3), property("ltv > 300"), not(performed("ordered", at_least(1), 5 * MINUTE))]),
+            ),
+            (
+                "rich",
+                "users",
+                any([
+                    property("ltv > 300"),
+                    related(Some("status = 'paid'"), Aggregate::Sum("amount".into()), sum),
+                    related(Some("due < now()"), Aggregate::Count, at_least(1)),
+                ]),
+            ),
+            ("seen", "visitors", performed("visited", between(1, 2), 90 * SECOND)),
+            ("target", "users", any([all([audience("keen"), property("trial_ends > now()")]), all([])])),
+        ]);
+        job.audiences.get_mut("keen").expect("an audience").name = "Keen on prices".to_string();
+        job
+    }
+
+    #[test]
+    fn the_whole_plan() {
+        let plan = compile(&shop(), "job.yaml", &Schemas::new()).expect("a sound job");
+        insta::assert_snapshot!(explain(&plan, None).expect("the whole plan"));
+    }
+
+    #[test]
+    fn one_audience_with_what_it_mentions() {
+        let plan = compile(&shop(), "job.yaml", &Schemas::new()).expect("a sound job");
+        insta::assert_snapshot!(explain(&plan, Some("target")).expect("an audience of the job"));
+    }
+
+    #[test]
+    fn an_unknown_audience_is_told_what_was_meant() {
+        let plan = compile(&shop(), "job.yaml", &Schemas::new()).expect("a sound job");
+        let error = explain(&plan, Some("tarqet")).expect_err("no such audience");
+        assert_eq!(error.to_string(), "unknown audience `tarqet`\n  hint: did you mean `target`?");
+        assert_eq!(explain(&plan, Some("xyzzy")).expect_err("no such audience").closest, None);
+    }
+}

@@ -1,0 +1,507 @@
+//! The definition of correct: which changes a history must give, worked out the slow, obvious way.
+//!
+//! For each key, each condition is worked out from nothing but the key's own events and rows as a [`Timeline`]: its
+//! truth, when it flips and by what. Memberships are then compared at each time at which anything flips. It promises
+//! the exact bytes' worth: every change with its time and reason, in the order in which a replay prints them.
+//!
+//! It shares no code with the engine or with [`crate::aggregate`] beyond the plan, [`Evaluator::holds`] and
+//! [`Evaluator::moments`], and it keeps everything in memory: hundreds of messages, not millions.
+
+use crate::Value;
+use crate::plan::{AudienceIx, EventPlan, Expr, Fact, FactKind, ModelPlan, Plan};
+use crate::predicate::{Evaluator, Predicate};
+use ethnum::I256;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use usher_config::{Aggregate, Comparison};
+
+/// All that happened: messages as they were read, and the snapshot's rows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// The partitions of all sources, in the order of arrival's rank: by source id, then partition.
+    pub partitions: Vec<Partition>,
+    /// The rows of the models, by model id.
+    pub rows: BTreeMap<String, Vec<Row>>,
+}
+
+/// A partition of a source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Partition {
+    /// The source's id.
+    pub source: String,
+    /// Its messages, in order of position.
+    pub messages: Vec<Message>,
+}
+
+/// One message, whether it matches an event or not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// Its position in its partition.
+    pub position: u64,
+    /// Its date, ms; none: it has no valid one, moves no clock and is no event.
+    pub timestamp: Option<i64>,
+    /// The events that it is.
+    pub occurrences: Vec<Occurrence>,
+}
+
+/// One event that a message is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Occurrence {
+    /// Index in [`Plan::events`].
+    pub event: u32,
+    /// The key.
+    pub key: String,
+    /// The message id, or what stands for it: unique within the source.
+    pub id: String,
+    /// The values of [`EventPlan::columns`].
+    pub values: Vec<Value<'static>>,
+}
+
+/// A row of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Its key.
+    pub key: String,
+    /// Its values by column; a column that is missing is null.
+    pub values: BTreeMap<String, Value<'static>>,
+    /// The key of the row that it belongs to.
+    pub foreign_key: Option<String>,
+}
+
+/// What `replay` was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flags {
+    /// Where the clock starts, ms; none: at the least first timestamp.
+    pub from: Option<i64>,
+    /// The last ms; none: the greatest timestamp.
+    pub until: Option<i64>,
+    /// What is taken for the present, ms: messages dated beyond it plus the skew are dropped.
+    pub now: i64,
+}
+
+/// Why a membership changed: of several causes, the first in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// An event took effect.
+    Event,
+    /// A window or a `now()` moment passed.
+    Expiry,
+    /// The snapshot made it so.
+    Snapshot,
+}
+
+/// An entry or an exit; ordered as a replay prints them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Change {
+    /// When, ms.
+    pub at: i64,
+    /// The audience's id.
+    pub audience: String,
+    /// The member's key.
+    pub key: String,
+    /// Entry, else exit.
+    pub entry: bool,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// All changes of a replay of `history`, sorted by time, audience and key.
+pub fn changes(plan: &Plan, history: &History, flags: Flags) -> Vec<Change> {
+    let Some((start, end)) = clock(plan, history, flags) else {
+        return Vec::new();
+    };
+    let applications = applications(plan, history, flags.now);
+    let mut changes = Vec::new();
+    for key in keys(plan, history, &applications) {
+        let truths = Truths::new(plan, history, &applications, key);
+        let flips = truths.flips();
+        for (ix, audience) in truths.model.audiences.iter().enumerate() {
+            let ix = ix as AudienceIx;
+            let mut change = |at, entry, causes: BTreeSet<Reason>, otherwise| {
+                let reason = causes.first().copied().or(otherwise).expect("a change has a cause");
+                changes.push(Change { at, audience: audience.id.clone(), key: key.1.to_string(), entry, reason });
+            };
+            if truths.member(ix, When::At(start)) {
+                // What differs from a key of which nothing is known made it enter.
+                let causes = truths.causes(ix, When::Unknown, When::At(start));
+                change(start, true, causes, Some(Reason::Snapshot));
+            }
+            for at in flips.range((Bound::Excluded(start), Bound::Included(end))) {
+                let (before, after) = (When::At(at - 1), When::At(*at));
+                let entry = truths.member(ix, after);
+                if entry != truths.member(ix, before) {
+                    change(*at, entry, truths.causes(ix, before, after), None);
+                }
+            }
+        }
+    }
+    changes.sort();
+    changes
+}
+
+/// The (audience, key) that hold at `time`, when `now` is taken for the present.
+pub fn members(plan: &Plan, history: &History, now: i64, time: i64) -> BTreeSet<(String, String)> {
+    let applications = applications(plan, history, now);
+    let mut members = BTreeSet::new();
+    for key in keys(plan, history, &applications) {
+        let truths = Truths::new(plan, history, &applications, key);
+        for (ix, audience) in truths.model.audiences.iter().enumerate() {
+            if truths.member(ix as AudienceIx, When::At(time)) {
+                members.insert((audience.id.clone(), key.1.to_string()));
+            }
+        }
+    }
+    members
+}
+
+/// An occurrence as it takes effect.
+struct Application<'a> {
+    /// When: the greatest timestamp so far in its partition.
+    at: i64,
+    /// Its partition's rank and its position there.
+    arrival: (usize, u64),
+    timestamp: i64,
+    occurrence: &'a Occurrence,
+}
+
+/// The dated messages of each partition with the time at which each takes effect; those of the future are dropped.
+fn dated<'a>(plan: &Plan, history: &'a History, now: i64) -> Vec<Vec<(i64, i64, &'a Message)>> {
+    let latest = now.saturating_add_unsigned(plan.job.limits.future_skew);
+    let effective = |partition: &'a Partition| {
+        let mut clock = i64::MIN;
+        let mut dated = Vec::new();
+        for message in &partition.messages {
+            if let Some(timestamp) = message.timestamp.filter(|timestamp| *timestamp <= latest) {
+                clock = clock.max(timestamp);
+                dated.push((clock, timestamp, message));
+            }
+        }
+        dated
+    };
+    history.partitions.iter().map(effective).collect()
+}
+
+/// The first and last ms of the clock; none: there is no time, or it would end before it starts.
+fn clock(plan: &Plan, history: &History, flags: Flags) -> Option<(i64, i64)> {
+    let dated = dated(plan, history, flags.now);
+    let first = dated.iter().filter_map(|partition| partition.first()).map(|(at, ..)| *at).min()?;
+    let greatest = dated.iter().filter_map(|partition| partition.last()).map(|(at, ..)| *at).max()?;
+    let start = flags.from.unwrap_or(first);
+    let end = flags.until.unwrap_or(greatest.max(start));
+    (start <= end).then_some((start, end))
+}
+
+/// All occurrences in the order in which they take effect.
+fn applications<'a>(plan: &Plan, history: &'a History, now: i64) -> Vec<Application<'a>> {
+    let mut applications = Vec::new();
+    for (rank, messages) in dated(plan, history, now).into_iter().enumerate() {
+        for (at, timestamp, message) in messages {
+            for occurrence in &message.occurrences {
+                let arrival = (rank, message.position);
+                applications.push(Application { at, arrival, timestamp, occurrence });
+            }
+        }
+    }
+    applications.sort_by_key(|application| (application.at, application.arrival));
+    applications
+}
+
+/// All keys of models with audiences of which anything is known, as (model's index, key).
+fn keys<'a>(plan: &Plan, history: &'a History, applications: &[Application<'a>]) -> BTreeSet<(usize, &'a str)> {
+    let mut keys = BTreeSet::new();
+    for (ix, model) in plan.models.iter().enumerate() {
+        keys.extend(history.rows.get(&model.id).into_iter().flatten().map(|row| (ix, row.key.as_str())));
+    }
+    for Application { occurrence, .. } in applications {
+        keys.insert((plan.events[occurrence.event as usize].model as usize, occurrence.key.as_str()));
+    }
+    keys.retain(|(model, _)| !plan.models[*model].audiences.is_empty());
+    keys
+}
+
+/// The truth of a condition over all time.
+struct Timeline {
+    /// Before the first flip.
+    initially: bool,
+    /// When it changes and by what; it alternates.
+    flips: BTreeMap<i64, Reason>,
+}
+
+impl Timeline {
+    fn constant(truth: bool) -> Timeline {
+        Timeline { initially: truth, flips: BTreeMap::new() }
+    }
+
+    fn at(&self, time: i64) -> bool {
+        self.initially ^ (self.flips.range(..=time).count() % 2 == 1)
+    }
+
+    /// What `truth` says at each of `moments` and before them; what flips there flips because a moment passed.
+    fn of_moments(moments: &BTreeSet<i64>, truth: impl Fn(i64) -> bool) -> Timeline {
+        let mut timeline = Timeline::constant(truth(moments.first().map_or(0, |first| first.saturating_sub(1))));
+        for moment in moments {
+            if truth(*moment) != timeline.at(*moment) {
+                timeline.flips.insert(*moment, Reason::Expiry);
+            }
+        }
+        timeline
+    }
+}
+
+/// A point at which memberships are compared.
+#[derive(Clone, Copy)]
+enum When {
+    /// When nothing is known of the key.
+    Unknown,
+    /// A time.
+    At(i64),
+}
+
+/// All conditions of a model for one key.
+struct Truths<'a> {
+    model: &'a ModelPlan,
+    /// By fact.
+    timelines: Vec<Timeline>,
+}
+
+impl<'a> Truths<'a> {
+    fn new(plan: &'a Plan, history: &History, applications: &[Application<'_>], key: (usize, &str)) -> Truths<'a> {
+        let model = &plan.models[key.0];
+        let row = history.rows.get(&model.id).into_iter().flatten().find(|row| row.key == key.1);
+        let timeline = |fact: &Fact| match &fact.kind {
+            FactKind::Known => Timeline::constant(row.is_some()),
+            FactKind::Property(predicate) => match row {
+                Some(row) => property(predicate, row),
+                None => Timeline::constant(false),
+            },
+            FactKind::Related { model, filter, aggregate, comparison, .. } => {
+                let rows = history.rows.get(&plan.models[*model as usize].id).into_iter().flatten();
+                let mine: Vec<&Row> = rows.filter(|row| row.foreign_key.as_deref() == Some(key.1)).collect();
+                related(filter.as_ref(), aggregate, comparison, &mine)
+            }
+            FactKind::Performed { event, filter, within, least, most } => {
+                let plan = &plan.events[*event as usize];
+                let filter = plan.filters[*filter as usize].predicate.as_ref();
+                let evaluator = filter.map(|filter| (filter, Evaluator::new(filter)));
+                let matching = applications.iter().filter(|Application { occurrence, .. }| {
+                    occurrence.event == *event
+                        && occurrence.key == key.1
+                        && evaluator.as_ref().is_none_or(|(filter, evaluator)| {
+                            evaluator.holds(&event_row(plan, filter, occurrence), occurrence_now())
+                        })
+                });
+                performed(&matching.collect::<Vec<_>>(), *within as i64, *least, *most)
+            }
+        };
+        Truths { model, timelines: model.facts.iter().map(timeline).collect() }
+    }
+
+    /// All times at which a condition flips.
+    fn flips(&self) -> BTreeSet<i64> {
+        self.timelines.iter().flat_map(|timeline| timeline.flips.keys().copied()).collect()
+    }
+
+    fn fact(&self, ix: u32, when: When) -> bool {
+        match when {
+            When::Unknown => self.model.facts[ix as usize].default,
+            When::At(time) => self.timelines[ix as usize].at(time),
+        }
+    }
+
+    fn member(&self, audience: AudienceIx, when: When) -> bool {
+        self.holds(&self.model.audiences[audience as usize].expr, when)
+    }
+
+    fn holds(&self, expr: &Expr, when: When) -> bool {
+        match expr {
+            Expr::All(parts) => parts.iter().all(|part| self.holds(part, when)),
+            Expr::Any(parts) => parts.iter().any(|part| self.holds(part, when)),
+            Expr::Not(part) => !self.holds(part, when),
+            Expr::Fact(ix) => self.fact(*ix, when),
+            Expr::Audience(ix) => self.member(*ix, when),
+        }
+    }
+
+    /// What changed a condition of `audience` between two points. A mentioned audience is a condition too: where it
+    /// changed, what changed it did.
+    fn causes(&self, audience: AudienceIx, before: When, after: When) -> BTreeSet<Reason> {
+        let mut causes = BTreeSet::new();
+        let mut next = vec![&self.model.audiences[audience as usize].expr];
+        while let Some(expr) = next.pop() {
+            match expr {
+                Expr::All(parts) | Expr::Any(parts) => next.extend(parts),
+                Expr::Not(part) => next.push(part),
+                Expr::Audience(ix) if self.member(*ix, before) != self.member(*ix, after) => {
+                    causes.extend(self.causes(*ix, before, after));
+                }
+                Expr::Fact(ix) if self.fact(*ix, before) != self.fact(*ix, after) => {
+                    let performed = matches!(self.model.facts[*ix as usize].kind, FactKind::Performed { .. });
+                    causes.insert(match (before, after) {
+                        (When::At(_), When::At(time)) => self.timelines[*ix as usize].flips[&time],
+                        _ if performed => Reason::Event,
+                        _ => Reason::Snapshot,
+                    });
+                }
+                Expr::Audience(_) | Expr::Fact(_) => {}
+            }
+        }
+        causes
+    }
+}
+
+/// Filters of events never read the clock: `now()` is refused in them.
+fn occurrence_now() -> i64 {
+    0
+}
+
+/// The values that `filter` reads, from those of the event's columns.
+fn event_row(plan: &EventPlan, filter: &Predicate, occurrence: &Occurrence) -> Vec<Value<'static>> {
+    let value = |name: &String| {
+        let column = plan.columns.iter().position(|column| column.name == *name).expect("a filter's column is read");
+        occurrence.values[column].clone()
+    };
+    filter.columns.iter().map(|(name, _)| value(name)).collect()
+}
+
+/// The values that `predicate` reads, from a row.
+fn model_row(predicate: &Predicate, row: &Row) -> Vec<Value<'static>> {
+    let value = |name: &String| row.values.get(name).cloned().unwrap_or(Value::Null);
+    predicate.columns.iter().map(|(name, _)| value(name)).collect()
+}
+
+/// A predicate on the key's row.
+fn property(predicate: &Predicate, row: &Row) -> Timeline {
+    let evaluator = Evaluator::new(predicate);
+    let row = model_row(predicate, row);
+    Timeline::of_moments(&evaluator.moments(&row).into_iter().collect(), |now| evaluator.holds(&row, now))
+}
+
+/// An aggregate over the key's related rows.
+fn related(filter: Option<&Predicate>, aggregate: &Aggregate, comparison: &Comparison, rows: &[&Row]) -> Timeline {
+    let evaluator = filter.map(|filter| (filter, Evaluator::new(filter)));
+    let moments = rows.iter().flat_map(|row| match &evaluator {
+        Some((filter, evaluator)) => evaluator.moments(&model_row(filter, row)),
+        None => Vec::new(),
+    });
+    Timeline::of_moments(&moments.collect(), |now| {
+        let passes = |row: &&&Row| {
+            evaluator.as_ref().is_none_or(|(filter, evaluator)| evaluator.holds(&model_row(filter, row), now))
+        };
+        compare(aggregate, comparison, &rows.iter().filter(passes).copied().collect::<Vec<_>>())
+    })
+}
+
+/// The count of events in the window, compared: SPEC §2.2 and §2.4, one ms after the other.
+fn performed(applications: &[&Application<'_>], within: i64, least: u64, most: Option<u64>) -> Timeline {
+    struct Held<'a> {
+        id: &'a str,
+        timestamp: i64,
+        arrival: (usize, u64),
+    }
+    // One more than the most shows that there are too many; without a most, the least shows that there are enough.
+    let newest = most.map_or(least, |most| most + 1);
+    let truth = |held: &[Held]| {
+        let count = held.len() as u64;
+        least <= count && most.is_none_or(|most| count <= most)
+    };
+    let mut held: Vec<Held> = Vec::new();
+    let mut timeline = Timeline::constant(truth(&held));
+    let mut next = applications.iter().peekable();
+    loop {
+        let expiry = held.iter().map(|event| event.timestamp + within).min();
+        let Some(now) = expiry.into_iter().chain(next.peek().map(|application| application.at)).min() else {
+            return timeline;
+        };
+        let before = truth(&held);
+        let mut last = before;
+        let mut by = Reason::Expiry;
+        held.retain(|event| now < event.timestamp + within);
+        last = if truth(&held) == last { last } else { !last };
+        while let Some(application) = next.next_if(|application| application.at == now) {
+            let Application { arrival, timestamp, occurrence, .. } = **application;
+            if let Some(same) = held.iter_mut().find(|event| event.id == occurrence.id) {
+                same.arrival = same.arrival.min(arrival);
+            } else if now < timestamp + within {
+                held.push(Held { id: &occurrence.id, timestamp, arrival });
+                if held.len() as u64 > newest {
+                    held.sort_by_key(|event| (event.timestamp, event.arrival));
+                    held.remove(0);
+                }
+            }
+            if truth(&held) != last {
+                last = !last;
+                by = Reason::Event;
+            }
+        }
+        if last != before {
+            timeline.flips.insert(now, by);
+        }
+    }
+}
+
+/// Whether the aggregate of `rows` compares so.
+fn compare(aggregate: &Aggregate, comparison: &Comparison, rows: &[&Row]) -> bool {
+    let one = I256::from(1_000_000_000i64);
+    let present = |column: &String| -> Vec<Value<'static>> {
+        let values = rows.iter().filter_map(|row| row.values.get(column).cloned());
+        values.filter(|value| *value != Value::Null).collect()
+    };
+    let numbers = |column: &String| -> Vec<I256> { present(column).iter().filter_map(billionths).collect() };
+    // The aggregate is `total / n`; `n` is 1 but for the average.
+    let mut n = I256::ONE;
+    let total = match aggregate {
+        Aggregate::Count => Some(I256::from(rows.len() as u64) * one),
+        Aggregate::Sum(column) => Some(numbers(column).into_iter().sum()),
+        Aggregate::Avg(column) => {
+            let numbers = numbers(column);
+            n = I256::from(numbers.len() as u64);
+            (!numbers.is_empty()).then(|| numbers.into_iter().sum())
+        }
+        Aggregate::Min(column) => numbers(column).into_iter().min(),
+        Aggregate::Max(column) => numbers(column).into_iter().max(),
+        Aggregate::Distinct(column) => {
+            let mut different: Vec<Value<'static>> = Vec::new();
+            for value in present(column) {
+                if !different.contains(&value) {
+                    different.push(value);
+                }
+            }
+            Some(I256::from(different.len() as u64) * one)
+        }
+    };
+    let Some(total) = total else { return false };
+    let times = |threshold: &usher_config::Decimal| I256::from(threshold.raw()) * n;
+    match comparison {
+        Comparison::AtLeast(threshold) => total >= times(threshold),
+        Comparison::AtMost(threshold) => total <= times(threshold),
+        Comparison::MoreThan(threshold) => total > times(threshold),
+        Comparison::LessThan(threshold) => total < times(threshold),
+        Comparison::Exactly(threshold) => total == times(threshold),
+        Comparison::Between(least, most) => times(least) <= total && total <= times(most),
+    }
+}
+
+/// A number in units of 10^-9, digit by digit from its shortest decimal form, half-even; none beyond ±10^28.
+fn billionths(value: &Value<'_>) -> Option<I256> {
+    let text = match value {
+        Value::Integer(n) => n.to_string(),
+        // Rust prints the shortest digits that read back as the same double, and never an exponent.
+        Value::Number(x) => x.to_string(),
+        other => panic!("`{other:?}` is no number, which compile should have found"),
+    };
+    let (sign, digits) = text.strip_prefix('-').map_or((1i128, text.as_str()), |digits| (-1, digits));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if whole.len() > 29 {
+        return None;
+    }
+    let (kept, dropped) = fraction.split_at(fraction.len().min(9));
+    let mut raw: i128 = format!("{whole}{kept:0<9}").parse().expect("at most 38 digits fit");
+    let half = dropped.starts_with('5') && dropped[1..].chars().all(|digit| digit == '0');
+    if (half && raw % 2 == 1) || (!half && dropped >= "5") {
+        raw += 1;
+    }
+    (raw <= 10i128.pow(37)).then(|| I256::from(sign * raw))
+}
+
+#[cfg(test)]
+mod tests;

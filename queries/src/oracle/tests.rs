@@ -1,0 +1,357 @@
+//! What SPEC says in prose, as histories with their changes; and the oracle against a cruder one.
+
+use super::{Flags, Message, Partition, Row, changes, clock, dated, members};
+use crate::by_hand::*;
+use crate::plan::Plan;
+use crate::{Schemas, Value, compile};
+use std::collections::BTreeMap;
+use usher_config::{Aggregate, Comparison, Condition, Decimal};
+
+const FLAGS: Flags = Flags { from: None, until: None, now: i64::MAX };
+
+fn plan_of(audiences: &[(&str, &str, Condition)]) -> Plan {
+    compile(&job(audiences), "job.yaml", &Schemas::new()).expect("a sound job")
+}
+
+/// The changes of one partition of `web` over users u (ltv 500) and v (ltv 10).
+fn replay(audiences: &[(&str, &str, Condition)], messages: &[(i64, &str, &str, &str)], flags: Flags) -> Vec<String> {
+    let plan = plan_of(audiences);
+    let history = history(vec![partition(&plan, messages)], &[("u", 500.0), ("v", 10.0)]);
+    lines(&changes(&plan, &history, flags))
+}
+
+fn until(until: i64) -> Flags {
+    Flags { until: Some(until), ..FLAGS }
+}
+
+#[test]
+fn the_third_event_enters_and_the_exit_is_at_the_oldest_plus_the_window() {
+    let keen = [("keen", "users", performed("priced", at_least(3), 4 * HOUR))];
+    let views = [(0, "priced", "u", "a"), (HOUR, "priced", "u", "b"), (2 * HOUR, "priced", "u", "c")];
+    let expected = [format!("{} +keen u event", 2 * HOUR), format!("{} -keen u expiry", 4 * HOUR)];
+    assert_eq!(replay(&keen, &views, until(10 * HOUR)), expected);
+    assert_eq!(replay(&keen, &views, until(4 * HOUR)), expected, "`until` is inclusive");
+    assert_eq!(replay(&keen, &views, until(4 * HOUR - 1)), expected[..1]);
+    assert_eq!(replay(&keen, &views, FLAGS), expected[..1], "the clock stops at the greatest timestamp");
+}
+
+#[test]
+fn an_order_suppresses_until_its_window_ends() {
+    let audiences = [(
+        "browsing",
+        "users",
+        all([performed("priced", at_least(1), HOUR), not(performed("ordered", at_least(1), 5 * MINUTE))]),
+    )];
+    let messages = [(0, "priced", "u", "a"), (MINUTE, "ordered", "u", "b")];
+    let expected = [
+        "0 +browsing u event".to_string(),
+        format!("{MINUTE} -browsing u event"),
+        format!("{} +browsing u expiry", 6 * MINUTE),
+        format!("{HOUR} -browsing u expiry"),
+    ];
+    assert_eq!(replay(&audiences, &messages, until(2 * HOUR)), expected);
+}
+
+#[test]
+fn leaving_and_entering_at_the_same_ms_is_no_change() {
+    let keen = [("keen", "users", performed("priced", at_least(1), MINUTE))];
+    let messages = [(0, "priced", "u", "a"), (MINUTE, "priced", "u", "b")];
+    assert_eq!(
+        replay(&keen, &messages, until(HOUR)),
+        ["0 +keen u event".to_string(), format!("{} -keen u expiry", 2 * MINUTE)]
+    );
+    let late = [(0, "priced", "u", "a"), (MINUTE + 1, "priced", "u", "b")];
+    assert_eq!(
+        replay(&keen, &late, until(MINUTE + 1)),
+        ["0 +keen u event".to_string(), format!("{MINUTE} -keen u expiry"), format!("{} +keen u event", MINUTE + 1)]
+    );
+}
+
+#[test]
+fn what_the_snapshot_and_an_empty_history_make_true_enters_when_the_clock_starts() {
+    let audiences = [
+        ("everyone", "users", all([])),
+        ("idle", "users", performed("priced", at_most(0), MINUTE)),
+        ("nobody", "users", any([])),
+    ];
+    let messages = [(100, "-", "", ""), (200, "priced", "u", "a")];
+    let expected = [
+        "100 +everyone u snapshot",
+        "100 +everyone v snapshot",
+        "100 +idle u snapshot",
+        "100 +idle v snapshot",
+        "200 -idle u event",
+    ];
+    assert_eq!(replay(&audiences, &messages, FLAGS), expected);
+}
+
+#[test]
+fn input_without_any_timestamp_gives_no_change() {
+    let everyone = [("everyone", "users", all([]))];
+    assert_eq!(replay(&everyone, &[], until(HOUR)), [""; 0]);
+    let future = Flags { now: 0, ..FLAGS };
+    assert_eq!(
+        replay(&everyone, &[(5 * MINUTE + 1, "priced", "u", "a")], future),
+        [""; 0],
+        "dropped, it moves no clock"
+    );
+    assert_eq!(replay(&everyone, &[(5 * MINUTE, "priced", "u", "a")], future).len(), 2);
+}
+
+#[test]
+fn from_makes_what_came_before_history() {
+    let keen = [("keen", "users", performed("priced", at_least(2), HOUR))];
+    let messages = [
+        (0, "priced", "u", "a"),
+        (MINUTE, "priced", "u", "b"),
+        (2 * MINUTE, "priced", "v", "c"),
+        (9 * MINUTE, "priced", "v", "d"),
+    ];
+    let flags = Flags { from: Some(5 * MINUTE), until: Some(HOUR), now: i64::MAX };
+    assert_eq!(
+        replay(&keen, &messages, flags),
+        [
+            format!("{} +keen u event", 5 * MINUTE),
+            format!("{} +keen v event", 9 * MINUTE),
+            format!("{HOUR} -keen u expiry")
+        ]
+    );
+    let after = Flags { from: Some(30 * MINUTE), ..FLAGS };
+    assert_eq!(replay(&keen, &messages, after).len(), 2, "beyond the end of input, what holds enters at `from`");
+}
+
+#[test]
+fn a_late_event_takes_effect_at_its_partitions_clock_and_counts_for_what_is_left() {
+    let keen = [("keen", "users", performed("priced", at_least(1), MINUTE))];
+    let messages = [(90 * SECOND, "-", "", ""), (40 * SECOND, "priced", "u", "a"), (30 * SECOND, "priced", "v", "b")];
+    assert_eq!(
+        replay(&keen, &messages, until(HOUR)),
+        [format!("{} +keen u event", 90 * SECOND), format!("{} -keen u expiry", 100 * SECOND)],
+        "v's window had ended when it took effect"
+    );
+}
+
+#[test]
+fn a_repeat_changes_nothing_while_the_event_is_held_whatever_its_timestamp() {
+    let twice = [("twice", "users", performed("priced", at_least(2), MINUTE))];
+    let held = [(0, "priced", "u", "a"), (30 * SECOND, "priced", "u", "a"), (59_999, "priced", "u", "b")];
+    assert_eq!(
+        replay(&twice, &held, until(HOUR)),
+        ["59999 +twice u event".to_string(), "60000 -twice u expiry".into()]
+    );
+    let released = [(0, "priced", "u", "a"), (60 * SECOND, "priced", "u", "a"), (61 * SECOND, "priced", "u", "b")];
+    assert_eq!(
+        replay(&twice, &released, until(HOUR)),
+        ["61000 +twice u event".to_string(), "120000 -twice u expiry".into()],
+        "its window ended at 60 s, so the same id counts anew then"
+    );
+}
+
+#[test]
+fn an_event_that_newer_ones_made_irrelevant_is_forgotten() {
+    // One event decides `at_least: 1`: b releases a, and a's repeat with a newer timestamp then releases b.
+    let once = [("once", "users", performed("priced", at_least(1), MINUTE))];
+    let messages = [(0, "priced", "u", "a"), (SECOND, "priced", "u", "b"), (2 * SECOND, "priced", "u", "a")];
+    assert_eq!(replay(&once, &messages, until(HOUR)), ["0 +once u event".to_string(), "62000 -once u expiry".into()]);
+}
+
+#[test]
+fn a_range_is_left_at_both_ends_and_the_last_flip_gives_the_reason() {
+    let some = [("some", "users", performed("priced", between(1, 2), MINUTE))];
+    let messages = [
+        (0, "priced", "u", "a"),
+        (1, "priced", "u", "b"),
+        (2, "priced", "u", "c"),
+        // At 60,002 the last of the first three has gone, and three others come: in range on the way, out of it after.
+        (60_001, "-", "", ""),
+        (60_002, "priced", "u", "d"),
+        (60_002, "priced", "u", "e"),
+        (60_002, "priced", "u", "f"),
+    ];
+    let expected = ["0 +some u event", "2 -some u event", "60000 +some u expiry", "60002 -some u event"];
+    assert_eq!(replay(&some, &messages, FLAGS), expected);
+}
+
+#[test]
+fn an_audience_that_is_mentioned_lends_its_causes() {
+    let audiences =
+        [("base", "users", performed("priced", at_least(1), MINUTE)), ("rest", "users", not(audience("base")))];
+    let messages = [(0, "-", "", ""), (SECOND, "priced", "u", "a")];
+    assert_eq!(
+        replay(&audiences, &messages, until(HOUR)),
+        [
+            "0 +rest u snapshot",
+            "0 +rest v snapshot",
+            "1000 +base u event",
+            "1000 -rest u event",
+            "61000 -base u expiry",
+            "61000 +rest u expiry"
+        ]
+    );
+}
+
+#[test]
+fn keys_outside_the_snapshot_are_members_only_where_anyone_may_be() {
+    let audiences = [
+        ("buyers", "users", performed("ordered", at_least(1), MINUTE)),
+        ("guests", "visitors", performed("visited", at_least(1), MINUTE)),
+    ];
+    let messages = [(0, "ordered", "stranger", "a"), (1, "visited", "stranger", "b")];
+    assert_eq!(replay(&audiences, &messages, FLAGS), ["1 +guests stranger event"]);
+}
+
+#[test]
+fn partitions_keep_their_own_clocks() {
+    let keen = [("keen", "users", performed("priced", at_least(2), MINUTE))];
+    let plan = plan_of(&keen);
+    let fast = partition(&plan, &[(0, "priced", "u", "a"), (100 * SECOND, "-", "", "")]);
+    let slow = partition(&plan, &[(10 * SECOND, "-", "", ""), (5 * SECOND, "priced", "u", "b")]);
+    let history = history(vec![fast, slow], &[("u", 1.0)]);
+    assert_eq!(lines(&changes(&plan, &history, FLAGS)), ["10000 +keen u event", "60000 -keen u expiry"]);
+}
+
+#[test]
+fn three_views_of_the_pricing_page_and_a_high_lifetime_value() {
+    let views = performed_where("priced", "path = '/pricing'", at_least(3), 4 * HOUR);
+    let plan = plan_of(&[("high_intent", "users", all([views, property("ltv > 300")]))]);
+    let mut messages = Vec::new();
+    for (ix, key) in ["u", "v", "u", "v", "u", "v", "u"].into_iter().enumerate() {
+        messages.push((ix as i64 * MINUTE, "priced", key, ["a", "b", "c", "d", "e", "f", "g"][ix]));
+    }
+    let mut views = partition(&plan, &messages);
+    for (ix, message) in views.messages.iter_mut().enumerate() {
+        let path = if ix == 2 { "/about" } else { "/pricing" };
+        message.occurrences[0].values = vec![Value::String(path.into())];
+    }
+    let history = history(vec![views], &[("u", 300.5), ("v", 300.0)]);
+    assert_eq!(
+        lines(&changes(&plan, &history, until(5 * HOUR))),
+        [format!("{} +high_intent u event", 6 * MINUTE), format!("{} -high_intent u expiry", 4 * HOUR)],
+        "the view of another page does not count, nor does v's value"
+    );
+}
+
+#[test]
+fn a_now_predicate_turns_by_itself_to_the_ms() {
+    let orders = |predicate| related(Some(predicate), Aggregate::Count, at_least(1));
+    let plan = plan_of(&[
+        ("overdue", "users", orders("due < now() - interval '1 second'")),
+        ("trial", "users", property("trial_ends > now()")),
+    ]);
+    let mut history = history(vec![partition(&plan, &[(100, "-", "", "")])], &[("u", 0.0), ("v", 0.0)]);
+    let time = |at| Value::Timestamp(at);
+    history.rows.get_mut("users").expect("users")[0].values.insert("trial_ends".to_string(), time(5_000));
+    history.rows.insert(
+        "orders".to_string(),
+        vec![Row {
+            key: "o".to_string(),
+            values: BTreeMap::from([("due".to_string(), time(2_000))]),
+            foreign_key: Some("v".to_string()),
+        }],
+    );
+    assert_eq!(
+        lines(&changes(&plan, &history, until(HOUR))),
+        ["100 +trial u snapshot", "3001 +overdue v expiry", "5000 -trial u expiry"]
+    );
+}
+
+#[test]
+fn related_rows_are_added_up_by_foreign_key() {
+    let sum = |n| related(None, Aggregate::Sum("amount".into()), Comparison::AtLeast(Decimal::from(n)));
+    let audiences = [
+        ("one", "users", sum(1)),
+        ("two", "users", sum(2)),
+        (
+            "average",
+            "users",
+            related(
+                None,
+                Aggregate::Avg("amount".into()),
+                Comparison::Exactly(Decimal::parse("0.1").expect("a decimal")),
+            ),
+        ),
+        ("none", "users", related(None, Aggregate::Count, exactly(0))),
+    ];
+    let plan = plan_of(&audiences);
+    let mut history = history(vec![partition(&plan, &[(0, "-", "", "")])], &[("u", 0.0), ("v", 0.0)]);
+    let order = |n: usize| Row {
+        key: n.to_string(),
+        values: BTreeMap::from([("amount".to_string(), Value::Number(0.1))]),
+        foreign_key: Some("u".to_string()),
+    };
+    history.rows.insert("orders".to_string(), (0..10).map(order).collect());
+    assert_eq!(
+        lines(&changes(&plan, &history, FLAGS)),
+        ["0 +average u snapshot", "0 +none v snapshot", "0 +one u snapshot"]
+    );
+}
+
+#[test]
+fn billionths_round_half_even_from_the_shortest_decimal_form() {
+    let billionths = |x: f64| super::billionths(&Value::Number(x)).map(|raw| raw.as_i128());
+    assert_eq!(billionths(0.1), Some(100_000_000));
+    assert_eq!(billionths(-1.5), Some(-1_500_000_000));
+    assert_eq!(billionths(0.000_000_000_5), Some(0));
+    assert_eq!(billionths(0.000_000_001_5), Some(2));
+    assert_eq!(billionths(0.000_000_002_5), Some(2));
+    assert_eq!(billionths(0.000_000_002_500_1), Some(3));
+    assert_eq!(billionths(1e28), Some(10i128.pow(37)));
+    assert_eq!(billionths(1.000_000_1e28), None);
+    assert_eq!(billionths(1e300), None);
+    assert_eq!(
+        super::billionths(&Value::Integer(i64::MIN)).map(|raw| raw.as_i128()),
+        Some(-(1i128 << 63) * 1_000_000_000)
+    );
+}
+
+/// Without repeats, what is held and released makes no difference: counting all events in the window is enough.
+#[test]
+fn without_repeats_it_agrees_with_counting_at_each_ms() {
+    let seed = 0x0dd_ba11;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut flips = 0;
+    for round in 0..300 {
+        let within = random.i64(1..12);
+        let (least, most) = (random.i64(0..4), random.i64(0..4));
+        let comparison = if random.bool() { at_least(least) } else { between(least, most) };
+        let plan = plan_of(&[("a", "users", performed("priced", comparison, within))]);
+        let mut id = 0;
+        let partitions: Vec<Partition> = (0..random.usize(1..4))
+            .map(|_| {
+                let messages: Vec<(i64, String)> = (0..random.usize(0..12))
+                    .map(|_| {
+                        id += 1;
+                        (random.i64(0..30), id.to_string())
+                    })
+                    .collect();
+                let messages: Vec<_> = messages.iter().map(|(at, id)| (*at, "priced", "u", id.as_str())).collect();
+                partition(&plan, &messages)
+            })
+            .collect();
+        let history = history(partitions, &[("u", 0.0)]);
+        let mut was = None;
+        let mut expected = Vec::new();
+        let dated = dated(&plan, &history, i64::MAX);
+        let Some((start, end)) = clock(&plan, &history, until(50)) else {
+            continue;
+        };
+        for now in start..=end {
+            let in_window = |(at, timestamp, _): &&(i64, i64, &Message)| *at <= now && now < timestamp + within;
+            let count = dated.iter().flatten().filter(in_window).count() as i64;
+            let is = match comparison {
+                Comparison::Between(..) => least <= count && count <= most,
+                _ => least <= count,
+            };
+            if is != was.unwrap_or(false) {
+                expected.push((now, is));
+            }
+            was = Some(is);
+            assert_eq!(members(&plan, &history, i64::MAX, now).len() == 1, is, "seed {seed}, round {round}, at {now}");
+        }
+        flips += expected.len();
+        let found: Vec<(i64, bool)> =
+            changes(&plan, &history, until(50)).iter().map(|change| (change.at, change.entry)).collect();
+        assert_eq!(found, expected, "seed {seed}, round {round}");
+    }
+    assert!(flips > 300, "the histories reach what they test: {flips} flips");
+}

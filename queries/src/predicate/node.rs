@@ -1,0 +1,214 @@
+//! The typed expression tree: what a predicate means.
+//!
+//! Every node has operands of the types that it needs: mixed integers and numbers have an explicit
+//! [`Node::ToNumber`], a quoted literal against a time is a time already. So evaluation checks no types.
+
+use super::like::Like;
+use super::matches::Matches;
+use serde::{Deserialize, Serialize};
+
+/// An expression.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Node {
+    /// A column, by its index in the predicate's columns.
+    Column(u32),
+    Literal(Literal),
+    /// An integer as a number.
+    ToNumber(Box<Node>),
+    Negate(Box<Node>),
+    /// Both integers or both numbers; [`Arithmetic::Divide`] always numbers.
+    Arithmetic(Arithmetic, Box<Node>, Box<Node>),
+    Concat(Box<Node>, Box<Node>),
+    /// Two of one type.
+    Compare(Compare, Box<Node>, Box<Node>),
+    /// A time compared with the clock plus so many ms.
+    Clock(Compare, Box<Node>, i64),
+    /// `is distinct from`: never null.
+    Distinct(Box<Node>, Box<Node>),
+    /// Operand, low, high.
+    Between(Box<Node>, Box<Node>, Box<Node>),
+    In(Box<Node>, Items),
+    /// With a literal pattern.
+    Like(Box<Node>, Like),
+    /// With a pattern that each row has its own of.
+    LikeEach {
+        operand: Box<Node>,
+        pattern: Box<Node>,
+        escape: Option<char>,
+        insensitive: bool,
+    },
+    Matches(Box<Node>, Matches),
+    /// List, element.
+    ListContains(Box<Node>, Box<Node>),
+    IsNull(Box<Node>),
+    Not(Box<Node>),
+    All(Vec<Node>),
+    Any(Vec<Node>),
+    Coalesce(Vec<Node>),
+    Abs(Box<Node>),
+    Lower(Box<Node>),
+    Upper(Box<Node>),
+    Trim(Box<Node>),
+    Length(Box<Node>),
+    StartsWith(Box<Node>, Box<Node>),
+    EndsWith(Box<Node>, Box<Node>),
+    Contains(Box<Node>, Box<Node>),
+}
+
+/// A value in the text. Numbers are finite.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Literal {
+    Null,
+    Boolean(bool),
+    Integer(i64),
+    Number(f64),
+    Text(String),
+    /// A date or timestamp, ms since the epoch.
+    Time(i64),
+}
+
+/// The literals of `in (..)` without null, sorted, each once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Items {
+    pub(crate) values: ItemValues,
+    /// Whether there is a null among them.
+    pub(crate) null: bool,
+}
+
+/// The items of [`Items`], of one type.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum ItemValues {
+    Boolean(Vec<bool>),
+    Integer(Vec<i64>),
+    Number(Vec<f64>),
+    Text(Vec<String>),
+    Time(Vec<i64>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Arithmetic {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Remainder,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Compare {
+    Equal,
+    Unequal,
+    Less,
+    LessEqual,
+    Greater,
+    GreaterEqual,
+}
+
+impl Compare {
+    /// The same comparison with its sides exchanged.
+    pub(crate) fn flipped(self) -> Compare {
+        match self {
+            Compare::Equal | Compare::Unequal => self,
+            Compare::Less => Compare::Greater,
+            Compare::LessEqual => Compare::GreaterEqual,
+            Compare::Greater => Compare::Less,
+            Compare::GreaterEqual => Compare::LessEqual,
+        }
+    }
+
+    /// Whether it holds between two values.
+    #[inline]
+    pub(crate) fn holds<T: PartialOrd + ?Sized>(self, left: &T, right: &T) -> bool {
+        match self {
+            Compare::Equal => left == right,
+            Compare::Unequal => left != right,
+            Compare::Less => left < right,
+            Compare::LessEqual => left <= right,
+            Compare::Greater => left > right,
+            Compare::GreaterEqual => left >= right,
+        }
+    }
+}
+
+impl Node {
+    /// The direct operands, in order.
+    pub(crate) fn operands(&self) -> Vec<&Node> {
+        match self {
+            Node::Column(_) | Node::Literal(_) => vec![],
+            Node::ToNumber(a)
+            | Node::Negate(a)
+            | Node::Clock(_, a, _)
+            | Node::In(a, _)
+            | Node::Like(a, _)
+            | Node::Matches(a, _)
+            | Node::IsNull(a)
+            | Node::Not(a)
+            | Node::Abs(a)
+            | Node::Lower(a)
+            | Node::Upper(a)
+            | Node::Trim(a)
+            | Node::Length(a) => vec![a],
+            Node::Arithmetic(_, a, b)
+            | Node::Concat(a, b)
+            | Node::Compare(_, a, b)
+            | Node::Distinct(a, b)
+            | Node::LikeEach {
+                operand: a,
+                pattern: b,
+                ..
+            }
+            | Node::ListContains(a, b)
+            | Node::StartsWith(a, b)
+            | Node::EndsWith(a, b)
+            | Node::Contains(a, b) => vec![a, b],
+            Node::Between(a, b, c) => vec![a, b, c],
+            Node::All(nodes) | Node::Any(nodes) | Node::Coalesce(nodes) => nodes.iter().collect(),
+        }
+    }
+
+    /// The direct operands, in order, to change.
+    pub(crate) fn operands_mut(&mut self) -> Vec<&mut Node> {
+        match self {
+            Node::Column(_) | Node::Literal(_) => vec![],
+            Node::ToNumber(a)
+            | Node::Negate(a)
+            | Node::Clock(_, a, _)
+            | Node::In(a, _)
+            | Node::Like(a, _)
+            | Node::Matches(a, _)
+            | Node::IsNull(a)
+            | Node::Not(a)
+            | Node::Abs(a)
+            | Node::Lower(a)
+            | Node::Upper(a)
+            | Node::Trim(a)
+            | Node::Length(a) => vec![a],
+            Node::Arithmetic(_, a, b)
+            | Node::Concat(a, b)
+            | Node::Compare(_, a, b)
+            | Node::Distinct(a, b)
+            | Node::LikeEach {
+                operand: a,
+                pattern: b,
+                ..
+            }
+            | Node::ListContains(a, b)
+            | Node::StartsWith(a, b)
+            | Node::EndsWith(a, b)
+            | Node::Contains(a, b) => vec![a, b],
+            Node::Between(a, b, c) => vec![a, b, c],
+            Node::All(nodes) | Node::Any(nodes) | Node::Coalesce(nodes) => {
+                nodes.iter_mut().collect()
+            }
+        }
+    }
+
+    /// Whether `is_it` says so of this node or any below it.
+    pub(crate) fn any(&self, is_it: &dyn Fn(&Node) -> bool) -> bool {
+        is_it(self)
+            || self
+                .operands()
+                .into_iter()
+                .any(|operand| operand.any(is_it))
+    }
+}

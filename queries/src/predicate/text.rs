@@ -1,0 +1,427 @@
+//! The canonical form: expressions that differ in spelling only become one tree and one text.
+//!
+//! Spelling is: spaces, the case of keywords and functions, parentheses that change nothing, `!=` for `<>`, the
+//! nesting, order and repetition of what `and` or `or` joins, the order and repetition of `in`'s items, on which side
+//! of a comparison something stands, a double `not`, `300.0` for `300` where both are the same number, the spelling of
+//! times and intervals. Parsing a canonical text gives the same text.
+
+use super::node::{Arithmetic, Compare, ItemValues, Items, Literal, Node};
+use crate::time::DAY;
+use usher_config::ColumnType;
+
+/// Words that are columns only in quotes: those that begin or continue an expression.
+pub(crate) const RESERVED: [&str; 23] = [
+    "all", "and", "any", "between", "case", "distinct", "escape", "exists", "false", "ilike", "in",
+    "is", "like", "not", "null", "or", "select", "some", "table", "true", "unnest", "values",
+    "with",
+];
+
+/// Brings a tree into its canonical form.
+pub(crate) fn canonical(node: &mut Node, columns: &[(String, ColumnType)]) {
+    for operand in node.operands_mut() {
+        canonical(operand, columns);
+    }
+    match node {
+        Node::Compare(compare, left, right) => {
+            if place(right, columns) < place(left, columns) {
+                std::mem::swap(left, right);
+                *compare = compare.flipped();
+            }
+        }
+        Node::Distinct(left, right) => {
+            if place(right, columns) < place(left, columns) {
+                std::mem::swap(left, right);
+            }
+        }
+        Node::Not(operand) => {
+            if let Node::Not(twice) = &mut **operand {
+                *node = std::mem::replace(twice, Node::Literal(Literal::Null));
+            }
+        }
+        Node::All(nodes) => {
+            let flat = nodes.drain(..).flat_map(|node| {
+                if let Node::All(nodes) = node {
+                    nodes
+                } else {
+                    vec![node]
+                }
+            });
+            *node = joined(flat.collect(), columns, Node::All);
+        }
+        Node::Any(nodes) => {
+            let flat = nodes.drain(..).flat_map(|node| {
+                if let Node::Any(nodes) = node {
+                    nodes
+                } else {
+                    vec![node]
+                }
+            });
+            *node = joined(flat.collect(), columns, Node::Any);
+        }
+        _ => {}
+    }
+}
+
+/// The canonical text of a canonical tree.
+pub(crate) fn text(node: &Node, columns: &[(String, ColumnType)]) -> String {
+    let mut writer = Writer {
+        columns,
+        out: String::new(),
+    };
+    writer.node(node, 0, false);
+    writer.out
+}
+
+/// Where an operand goes: literals to the right, else by text.
+fn place(node: &Node, columns: &[(String, ColumnType)]) -> (bool, String) {
+    (matches!(node, Node::Literal(_)), text(node, columns))
+}
+
+fn joined(nodes: Vec<Node>, columns: &[(String, ColumnType)], join: fn(Vec<Node>) -> Node) -> Node {
+    let mut nodes = nodes
+        .into_iter()
+        .map(|node| (text(&node, columns), node))
+        .collect::<Vec<_>>();
+    nodes.sort_by(|(left, _), (right, _)| left.cmp(right));
+    nodes.dedup_by(|(left, _), (right, _)| left == right);
+    let mut nodes = nodes.into_iter().map(|(_, node)| node).collect::<Vec<_>>();
+    if nodes.len() == 1 {
+        nodes.remove(0)
+    } else {
+        join(nodes)
+    }
+}
+
+/// How tightly an expression binds, in the parser's numbers.
+fn binding(node: &Node) -> u8 {
+    match node {
+        Node::Any(_) => 5,
+        Node::All(_) => 10,
+        Node::Not(operand) => match &**operand {
+            Node::In(..)
+            | Node::Between(..)
+            | Node::Like(..)
+            | Node::LikeEach { .. }
+            | Node::IsNull(_)
+            | Node::Distinct(..) => binding(operand),
+            _ => 15,
+        },
+        Node::Distinct(..) | Node::IsNull(_) => 17,
+        Node::Like(..) | Node::LikeEach { .. } => 19,
+        Node::Compare(..) | Node::Clock(..) | Node::Between(..) | Node::In(..) => 20,
+        Node::Arithmetic(Arithmetic::Add | Arithmetic::Subtract, ..) => 30,
+        Node::Arithmetic(..) | Node::Concat(..) => 40,
+        Node::ToNumber(operand) => binding(operand),
+        Node::Negate(_) => 45,
+        _ => 100,
+    }
+}
+
+/// Whether one of these makes the others numbers, so that an integral literal needs no point.
+fn numbers(operands: &[&Node]) -> bool {
+    operands
+        .iter()
+        .any(|operand| !matches!(operand, Node::Literal(_) | Node::ToNumber(_)))
+}
+
+struct Writer<'c> {
+    columns: &'c [(String, ColumnType)],
+    out: String,
+}
+
+impl Writer<'_> {
+    /// Writes an expression where only what binds at least as tightly as `tight` may stand. `loose`: an integral
+    /// number needs no point.
+    fn node(&mut self, node: &Node, tight: u8, loose: bool) {
+        if binding(node) < tight {
+            self.out.push('(');
+            self.node(node, 0, loose);
+            self.out.push(')');
+            return;
+        }
+        match node {
+            Node::Column(column) => self
+                .out
+                .push_str(&quoted(&self.columns[*column as usize].0)),
+            Node::Literal(literal) => self.literal(literal, loose),
+            Node::ToNumber(operand) => self.node(operand, tight, false),
+            Node::Negate(operand) => {
+                self.out.push('-');
+                let from = self.out.len();
+                self.node(operand, 45, false);
+                if self.out[from..].starts_with('-') {
+                    // `--` would begin a comment.
+                    self.out.insert(from, ' ');
+                }
+            }
+            Node::Arithmetic(arithmetic, left, right) => {
+                let (symbol, tight) = match arithmetic {
+                    Arithmetic::Add => ("+", 30),
+                    Arithmetic::Subtract => ("-", 30),
+                    Arithmetic::Multiply => ("*", 40),
+                    Arithmetic::Divide => ("/", 40),
+                    Arithmetic::Remainder => ("%", 40),
+                };
+                let loose = *arithmetic == Arithmetic::Divide || numbers(&[left, right]);
+                self.infix(left, symbol, right, tight, loose);
+            }
+            Node::Concat(left, right) => self.infix(left, "||", right, 40, false),
+            Node::Compare(compare, left, right) => {
+                self.infix(left, symbol(*compare), right, 20, numbers(&[left, right]));
+            }
+            Node::Clock(compare, operand, offset) => {
+                self.node(operand, 20, false);
+                self.out.push_str(&format!(" {} now()", symbol(*compare)));
+                if *offset != 0 {
+                    let sign = if *offset < 0 { '-' } else { '+' };
+                    self.out.push_str(&format!(
+                        " {sign} interval '{}'",
+                        interval(offset.unsigned_abs())
+                    ));
+                }
+            }
+            Node::Distinct(left, right) => {
+                self.infix(left, "is distinct from", right, 17, numbers(&[left, right]))
+            }
+            Node::IsNull(operand) => {
+                self.node(operand, 17, false);
+                self.out.push_str(" is null");
+            }
+            Node::Between(operand, low, high) => self.between(operand, "between", low, high),
+            Node::In(operand, items) => self.among(operand, "in", items),
+            Node::Like(operand, like) => {
+                let written = &like.written;
+                let pattern = Node::Literal(Literal::Text(written.pattern.clone()));
+                self.like(operand, "", &pattern, written.escape, written.insensitive);
+            }
+            Node::LikeEach {
+                operand,
+                pattern,
+                escape,
+                insensitive,
+            } => {
+                self.like(operand, "", pattern, *escape, *insensitive);
+            }
+            Node::Not(operand) => self.not(operand),
+            Node::All(nodes) => self.join(nodes, " and ", 11),
+            Node::Any(nodes) => self.join(nodes, " or ", 6),
+            Node::Coalesce(nodes) => self.call("coalesce", &nodes.iter().collect::<Vec<_>>()),
+            Node::Matches(operand, matches) => {
+                self.out.push_str("regexp_matches(");
+                self.node(operand, 0, false);
+                self.out.push_str(", ");
+                self.quote(matches.as_str());
+                self.out.push(')');
+            }
+            Node::ListContains(list, element) => {
+                self.out.push_str("list_contains(");
+                self.node(list, 0, false);
+                self.out.push_str(", ");
+                self.node(element, 0, self.is_of_numbers(list));
+                self.out.push(')');
+            }
+            Node::Abs(operand) => self.call("abs", &[operand]),
+            Node::Lower(operand) => self.call("lower", &[operand]),
+            Node::Upper(operand) => self.call("upper", &[operand]),
+            Node::Trim(operand) => self.call("trim", &[operand]),
+            Node::Length(operand) => self.call("length", &[operand]),
+            Node::StartsWith(whole, part) => self.call("starts_with", &[whole, part]),
+            Node::EndsWith(whole, part) => self.call("ends_with", &[whole, part]),
+            Node::Contains(whole, part) => self.call("contains", &[whole, part]),
+        }
+    }
+
+    fn not(&mut self, operand: &Node) {
+        match operand {
+            Node::IsNull(operand) => {
+                self.node(operand, 17, false);
+                self.out.push_str(" is not null");
+            }
+            Node::Distinct(left, right) => {
+                self.infix(
+                    left,
+                    "is not distinct from",
+                    right,
+                    17,
+                    numbers(&[left, right]),
+                );
+            }
+            Node::Between(operand, low, high) => self.between(operand, "not between", low, high),
+            Node::In(operand, items) => self.among(operand, "not in", items),
+            Node::Like(operand, like) => {
+                let written = &like.written;
+                let pattern = Node::Literal(Literal::Text(written.pattern.clone()));
+                self.like(
+                    operand,
+                    "not ",
+                    &pattern,
+                    written.escape,
+                    written.insensitive,
+                );
+            }
+            Node::LikeEach {
+                operand,
+                pattern,
+                escape,
+                insensitive,
+            } => {
+                self.like(operand, "not ", pattern, *escape, *insensitive);
+            }
+            _ => {
+                self.out.push_str("not ");
+                self.node(operand, 16, false);
+            }
+        }
+    }
+
+    fn infix(&mut self, left: &Node, symbol: &str, right: &Node, tight: u8, loose: bool) {
+        self.node(left, tight, loose);
+        self.out.push_str(&format!(" {symbol} "));
+        self.node(right, tight + 1, loose);
+    }
+
+    fn between(&mut self, operand: &Node, word: &str, low: &Node, high: &Node) {
+        let loose = numbers(&[operand, low, high]);
+        self.infix(operand, word, low, 20, loose);
+        self.out.push_str(" and ");
+        self.node(high, 21, loose);
+    }
+
+    fn like(
+        &mut self,
+        operand: &Node,
+        not: &str,
+        pattern: &Node,
+        escape: Option<char>,
+        insensitive: bool,
+    ) {
+        let word = if insensitive { "ilike" } else { "like" };
+        self.infix(operand, &format!("{not}{word}"), pattern, 19, false);
+        if let Some(escape) = escape {
+            self.out.push_str(" escape ");
+            self.quote(escape.encode_utf8(&mut [0; 4]));
+        }
+    }
+
+    fn among(&mut self, operand: &Node, word: &str, items: &Items) {
+        self.node(operand, 20, false);
+        self.out.push_str(&format!(" {word} ("));
+        let loose = numbers(&[operand]);
+        let mut literals = match &items.values {
+            ItemValues::Boolean(values) => values.iter().copied().map(Literal::Boolean).collect(),
+            ItemValues::Integer(values) => values.iter().copied().map(Literal::Integer).collect(),
+            ItemValues::Number(values) => values.iter().copied().map(Literal::Number).collect(),
+            ItemValues::Text(values) => values.iter().cloned().map(Literal::Text).collect(),
+            ItemValues::Time(values) => values
+                .iter()
+                .copied()
+                .map(Literal::Time)
+                .collect::<Vec<_>>(),
+        };
+        literals.extend(items.null.then_some(Literal::Null));
+        for (index, literal) in literals.iter().enumerate() {
+            self.out.push_str(if index == 0 { "" } else { ", " });
+            self.literal(literal, loose);
+        }
+        self.out.push(')');
+    }
+
+    fn join(&mut self, nodes: &[Node], word: &str, tight: u8) {
+        for (index, node) in nodes.iter().enumerate() {
+            self.out.push_str(if index == 0 { "" } else { word });
+            self.node(node, tight, false);
+        }
+    }
+
+    fn call(&mut self, name: &str, arguments: &[&Node]) {
+        self.out.push_str(name);
+        self.out.push('(');
+        let loose = numbers(arguments);
+        for (index, argument) in arguments.iter().enumerate() {
+            self.out.push_str(if index == 0 { "" } else { ", " });
+            self.node(argument, 0, loose);
+        }
+        self.out.push(')');
+    }
+
+    fn is_of_numbers(&self, list: &Node) -> bool {
+        matches!(list, Node::Column(column) if self.columns[*column as usize].1 == ColumnType::ListNumber)
+    }
+
+    fn literal(&mut self, literal: &Literal, loose: bool) {
+        /// Below 2^53 an integral double and the integer are the same number.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        match literal {
+            Literal::Null => self.out.push_str("null"),
+            Literal::Boolean(boolean) => self.out.push_str(&boolean.to_string()),
+            Literal::Integer(integer) => self.out.push_str(&integer.to_string()),
+            Literal::Number(number) if loose && number.fract() == 0.0 && number.abs() < EXACT => {
+                self.out.push_str(&(*number as i64).to_string());
+            }
+            Literal::Number(number) => self.out.push_str(&format!("{number:?}")),
+            Literal::Text(text) => self.quote(text),
+            Literal::Time(time) => self.out.push_str(&written_time(*time)),
+        }
+    }
+
+    fn quote(&mut self, text: &str) {
+        self.out.push('\'');
+        self.out.push_str(&text.replace('\'', "''"));
+        self.out.push('\'');
+    }
+}
+
+/// A column's name as it is written in a predicate.
+pub(crate) fn quoted(name: &str) -> String {
+    let plain = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name
+            .chars()
+            .all(|char| char.is_ascii_alphanumeric() || char == '_')
+        && !RESERVED.contains(&name.to_ascii_lowercase().as_str());
+    if plain {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
+}
+
+/// A comparison's symbol.
+pub(crate) fn symbol(compare: Compare) -> &'static str {
+    match compare {
+        Compare::Equal => "=",
+        Compare::Unequal => "<>",
+        Compare::Less => "<",
+        Compare::LessEqual => "<=",
+        Compare::Greater => ">",
+        Compare::GreaterEqual => ">=",
+    }
+}
+
+/// A time as a literal: a date where it is a midnight.
+fn written_time(time: i64) -> String {
+    let written = jiff::Timestamp::from_millisecond(time)
+        .expect("literals are of four-digit years")
+        .to_string();
+    if time % DAY == 0 {
+        format!("date '{}'", &written[..10])
+    } else {
+        format!("timestamp '{written}'")
+    }
+}
+
+/// An interval in the largest unit up to days in which it is whole.
+fn interval(ms: u64) -> String {
+    let units = [
+        (DAY as u64, "day"),
+        (3_600_000, "hour"),
+        (60_000, "minute"),
+        (1000, "second"),
+        (1, "millisecond"),
+    ];
+    let (size, unit) = units
+        .into_iter()
+        .find(|(size, _)| ms.is_multiple_of(*size))
+        .expect("all are whole ms");
+    let count = ms / size;
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}

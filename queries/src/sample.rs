@@ -1,0 +1,533 @@
+//! Small random jobs with histories, from a seed: what the engine and the oracle are compared on.
+//!
+//! A [`Sample`] is a job file's text, the lines of its event files and the rows of its models, all made from one
+//! number, so that a failure is reproduced by printing it. It seeks out what is hard: partitions that run apart,
+//! late messages, bursts in one ms, timestamps exactly at the end of a window and one ms before it, repeats in other
+//! partitions and with other timestamps, messages of the future, nulls, anonymous traffic, equal events under two
+//! names, audiences of audiences, and `now()` moments. [`Sample::history`] says what the oracle is to make of it.
+//!
+//! It touches no file: writing lines and Parquet is its caller's.
+
+use crate::Value;
+use crate::oracle::{Flags, History, Message, Occurrence, Partition, Row};
+use crate::plan::{EventPlan, Plan};
+use serde_json::{Value as Json, json};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use usher_config::Step;
+
+/// 2023-11-14 22:13:20 UTC, ms: where all histories start.
+const EPOCH: i64 = 1_700_000_000_000;
+/// How long the input of a job is, ms: longer than the longest window.
+const SPAN: i64 = 100_000;
+/// `limits.future_skew` of all jobs, ms.
+const SKEW: i64 = 10_000;
+/// The windows of all conditions, ms; few, so that ends of windows coincide.
+const WINDOWS: [i64; 6] = [1_000, 2_000, 5_000, 10_000, 30_000, 60_000];
+
+/// A job with its input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// What it was made from.
+    pub seed: u64,
+    /// The job file's text, YAML. Its paths are relative to wherever it is written.
+    pub job: String,
+    /// The files of events, in the order of arrival's rank.
+    pub files: Vec<EventFile>,
+    /// The rows of the models, by model id, to be written as [`parquet_of`] says.
+    pub rows: BTreeMap<String, Vec<Row>>,
+    /// The flags of the replay.
+    pub flags: Flags,
+}
+
+/// A file of events: one partition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventFile {
+    /// The source's id.
+    pub source: String,
+    /// Its path, relative to the job's folder.
+    pub path: String,
+    /// Its lines.
+    pub messages: Vec<SampleMessage>,
+}
+
+/// A message in Segment's format.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SampleMessage {
+    /// `type`.
+    pub kind: &'static str,
+    /// `event`.
+    pub name: Option<&'static str>,
+    /// `userId`: a string, an integer or null.
+    pub user: Json,
+    /// `messageId`.
+    pub id: Option<String>,
+    /// `timestamp`, ms.
+    pub timestamp: i64,
+    /// `properties`.
+    pub properties: BTreeMap<&'static str, Json>,
+}
+
+impl SampleMessage {
+    /// The message as one line of JSON, without its newline.
+    pub fn line(&self) -> String {
+        let time = jiff::Timestamp::from_millisecond(self.timestamp).expect("a time near EPOCH");
+        let mut message = json!({
+            "type": self.kind,
+            "userId": self.user,
+            "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+            "properties": self.properties,
+        });
+        if let Some(name) = self.name {
+            message["event"] = json!(name);
+        }
+        if let Some(id) = &self.id {
+            message["messageId"] = json!(id);
+        }
+        message.to_string()
+    }
+
+    /// The key, as SPEC reads it; none: anonymous traffic.
+    fn key(&self) -> Option<String> {
+        match &self.user {
+            Json::String(key) if !key.is_empty() => Some(key.clone()),
+            Json::Number(key) => Some(key.to_string()),
+            _ => None,
+        }
+    }
+}
+
+impl EventFile {
+    /// The file's content.
+    pub fn text(&self) -> String {
+        self.messages.iter().map(|message| message.line() + "\n").collect()
+    }
+}
+
+/// The path of a model's Parquet file, the column of its key, that of its foreign key, and its other columns with
+/// their types: what a sample's job says of it.
+pub fn parquet_of(
+    model: &str,
+) -> (&'static str, &'static str, Option<&'static str>, &'static [(&'static str, &'static str)]) {
+    match model {
+        "users" => (
+            "users.parquet",
+            "user_id",
+            None,
+            &[("active", "boolean"), ("ltv", "number"), ("plan", "string"), ("trial_ends", "timestamp")],
+        ),
+        "orders" => (
+            "orders.parquet",
+            "order_id",
+            Some("customer_id"),
+            &[("amount", "number"), ("due", "timestamp"), ("items", "integer"), ("status", "string")],
+        ),
+        other => panic!("samples have no snapshot of `{other}`"),
+    }
+}
+
+impl Sample {
+    /// Makes the sample of `seed`.
+    pub fn new(seed: u64) -> Sample {
+        Maker { random: fastrand::Rng::with_seed(seed), windows: Vec::new() }.sample(seed)
+    }
+
+    /// What happened, in the oracle's terms; `plan` is this sample's job, compiled.
+    pub fn history(&self, plan: &Plan) -> History {
+        let partition = |(rank, file): (usize, &EventFile)| {
+            let message = |(position, message): (usize, &SampleMessage)| {
+                let id = message.id.clone().unwrap_or_else(|| format!("at {rank}:{position}"));
+                let matching = plan.events.iter().enumerate().filter(|(_, event)| {
+                    event.source == file.source
+                        && event.kind.as_deref().is_none_or(|kind| kind == message.kind)
+                        && event.name.as_deref().is_none_or(|name| Some(name) == message.name)
+                });
+                let occurrence = |(event, plan): (usize, &EventPlan)| {
+                    let (key, id) = (message.key()?, id.clone());
+                    Some(Occurrence { event: event as u32, key, id, values: values(plan, message) })
+                };
+                Message {
+                    position: position as u64,
+                    timestamp: Some(message.timestamp),
+                    occurrences: matching.filter_map(occurrence).collect(),
+                }
+            };
+            let messages = file.messages.iter().enumerate().map(message).collect();
+            Partition { source: file.source.clone(), messages }
+        };
+        History { partitions: self.files.iter().enumerate().map(partition).collect(), rows: self.rows.clone() }
+    }
+}
+
+/// The values of an event's columns; samples only have properties of the declared type, or null.
+fn values(plan: &EventPlan, message: &SampleMessage) -> Vec<Value<'static>> {
+    let value = |column: &crate::plan::EventColumn| match column.path.0.last() {
+        Some(Step::Key(name)) => match message.properties.get(name.as_str()) {
+            None | Some(Json::Null) => Value::Null,
+            Some(Json::Bool(b)) => Value::Boolean(*b),
+            Some(Json::String(s)) => Value::String(Cow::Owned(s.clone())),
+            Some(Json::Number(n)) => match (column.column_type, n.as_i64()) {
+                (usher_config::ColumnType::Integer, Some(n)) => Value::Integer(n),
+                _ => Value::Number(n.as_f64().expect("samples have plain numbers")),
+            },
+            Some(other) => panic!("samples have no properties such as `{other}`"),
+        },
+        _ => panic!("samples read properties by name"),
+    };
+    plan.columns.iter().map(value).collect()
+}
+
+/// An event of the job: id, source, type, name, model.
+type EventLine = (&'static str, &'static str, &'static str, Option<&'static str>, &'static str);
+
+struct Maker {
+    random: fastrand::Rng,
+    /// The windows that the job uses.
+    windows: Vec<i64>,
+}
+
+impl Maker {
+    fn sample(mut self, seed: u64) -> Sample {
+        let events = self.events();
+        let job = self.job(&events);
+        let now = EPOCH + SPAN;
+        let files = self.files(&events, now);
+        let rows = BTreeMap::from([("users".to_string(), self.users()), ("orders".to_string(), self.orders())]);
+        let near = |random: &mut fastrand::Rng| EPOCH + random.i64(-5_000..SPAN + 70_000);
+        let from = (self.random.u8(0..4) == 0).then(|| near(&mut self.random));
+        let until = self.random.bool().then(|| near(&mut self.random).max(from.unwrap_or(i64::MIN)));
+        Sample { seed, job, files, rows, flags: Flags { from, until, now } }
+    }
+
+    fn one<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.random.usize(0..of.len())]
+    }
+
+    /// True once in `n`.
+    fn once_in(&mut self, n: u8) -> bool {
+        self.random.u8(0..n) == 0
+    }
+
+    fn events(&mut self) -> Vec<EventLine> {
+        let mut events = vec![
+            ("added", "web", "track", Some("Added"), "users"),
+            ("bought", "web", "track", Some("Bought"), "users"),
+        ];
+        if self.random.bool() {
+            events.push(("viewed", self.one(&["app", "web"]), "page", None, "users"));
+        }
+        if self.random.bool() {
+            // The same as `added`, under another name: their equal conditions must be one.
+            events.push(if self.random.bool() {
+                ("put", "web", "track", Some("Added"), "users")
+            } else {
+                ("visited", "app", "page", None, "visitors")
+            });
+        }
+        events
+    }
+
+    fn job(&mut self, events: &[EventLine]) -> String {
+        let mut job = String::from("job: sample\n\nsources:\n");
+        for source in ["app", "web"] {
+            if events.iter().any(|event| event.1 == source) {
+                writeln!(job, "  {source}: {{file: {{path: events/{source}/}}, format: segment}}").expect("a string");
+            }
+        }
+        job.push_str("\nmodels:\n");
+        for model in ["users", "orders"] {
+            let (path, key, foreign_key, columns) = parquet_of(model);
+            let columns: Vec<String> = columns.iter().map(|(name, kind)| format!("{name}: {kind}")).collect();
+            write!(job, "  {model}: {{parquet: {path}, key: {key}, columns: {{{}}}", columns.join(", "))
+                .expect("a string");
+            if let Some(foreign_key) = foreign_key {
+                write!(job, ", belongs_to: {{model: users, foreign_key: {foreign_key}}}").expect("a string");
+            } else if self.once_in(3) {
+                job.push_str(", members: any");
+            }
+            job.push_str("}\n");
+        }
+        if events.iter().any(|event| event.4 == "visitors") {
+            job.push_str("  visitors: {key: visitor_id}\n");
+        }
+        job.push_str("\nevents:\n");
+        for (id, source, kind, name, model) in events {
+            let name = name.map_or(String::new(), |name| format!(", name: {name}"));
+            writeln!(
+                job,
+                "  {id}: {{source: {source}, type: {kind}{name}, model: {model}, \
+                 properties: {{n: integer, s: string, b: boolean, x: number}}}}"
+            )
+            .expect("a string");
+        }
+        job.push_str("\naudiences:\n");
+        let mut audiences: Vec<(String, &str)> = Vec::new();
+        for ix in 0..self.random.usize(1..=6) {
+            // Ids out of order, so that a mentioned audience comes before and after by id.
+            let id = format!("{}{ix}", self.one(&["a", "m", "z"]));
+            let visitors = events.iter().any(|event| event.4 == "visitors") && self.once_in(3);
+            let model = if visitors { "visitors" } else { "users" };
+            let others: Vec<String> =
+                audiences.iter().filter(|(_, of)| *of == model).map(|(id, _)| id.clone()).collect();
+            let condition = self.condition(model, events, &others, 2);
+            // No key of which nothing is known may be a member where anyone may be; an event is something.
+            let condition = json!({"all": [self.something(model, events), condition]});
+            writeln!(job, "  {id}: {{model: {model}, where: {condition}}}").expect("a string");
+            audiences.push((id, model));
+        }
+        write!(job, "\nlimits: {{future_skew: {}s}}\n", SKEW / 1_000).expect("a string");
+        job
+    }
+
+    /// A condition that does not hold for a key of which nothing is known.
+    fn something(&mut self, model: &str, events: &[EventLine]) -> Json {
+        match self.random.u8(0..4) {
+            0 if model == "users" => {
+                json!({"property": self.one(&["plan is not null", "trial_ends > now()"])})
+            }
+            1 if model == "users" => {
+                json!({"property": self.one(&["active", "ltv >= 0", "plan = 'pro'"])})
+            }
+            _ => {
+                let mut performed = self.performed(model, events);
+                let count = self.random.u8(1..=3);
+                for comparison in ["at_least", "at_most", "more_than", "less_than", "exactly", "between"] {
+                    performed.as_object_mut().expect("an object").remove(comparison);
+                }
+                performed["at_least"] = json!(count);
+                performed
+            }
+        }
+    }
+
+    fn condition(&mut self, model: &str, events: &[EventLine], others: &[String], depth: u8) -> Json {
+        let leaves = if depth == 0 { 5 } else { 9 };
+        match self.random.u8(0..leaves) {
+            0 | 1 => self.performed(model, events),
+            2 if model == "users" => json!({"property": self.property()}),
+            3 if model == "users" => self.related(),
+            4 if !others.is_empty() => {
+                json!({"audience": others[self.random.usize(0..others.len())]})
+            }
+            5 => json!({"not": self.condition(model, events, others, depth - 1)}),
+            6 | 7 => {
+                let parts = self.random.usize(0..=3);
+                let parts: Vec<Json> = (0..parts).map(|_| self.condition(model, events, others, depth - 1)).collect();
+                if self.random.bool() { json!({"all": parts}) } else { json!({"any": parts}) }
+            }
+            _ => self.performed(model, events),
+        }
+    }
+
+    fn comparison(&mut self, condition: &mut Json, greatest: i64) {
+        let n = self.random.i64(0..=greatest);
+        match self.random.u8(0..8) {
+            0 | 1 => {}
+            2 => condition["at_most"] = json!(n),
+            3 => condition["more_than"] = json!(n),
+            4 => condition["less_than"] = json!(n),
+            5 => condition["exactly"] = json!(n),
+            6 => condition["between"] = json!([n, n + self.random.i64(0..=greatest)]),
+            _ => condition["at_least"] = json!(n),
+        }
+    }
+
+    fn performed(&mut self, model: &str, events: &[EventLine]) -> Json {
+        let mine: Vec<&str> = events.iter().filter(|event| event.4 == model).map(|event| event.0).collect();
+        let within = self.one(&WINDOWS);
+        self.windows.push(within);
+        let mut performed = json!({"performed": self.one(&mine), "within": format!("{}s", within / 1_000)});
+        if self.random.bool() {
+            let filters = [
+                "n > 2",
+                "s = 'a'",
+                "s in ('a', 'b')",
+                "n is null",
+                "b",
+                "not b",
+                "x >= 1.5",
+                "n > 1 and s <> 'b'",
+                "s like 'a%' or x = 0.1",
+                "coalesce(n, 3) + 1 > 3",
+            ];
+            performed["where"] = json!(self.one(&filters));
+        }
+        self.comparison(&mut performed, 3);
+        performed
+    }
+
+    fn property(&mut self) -> &'static str {
+        self.one(&[
+            "ltv > 50",
+            "plan = 'pro'",
+            "plan is null",
+            "active",
+            "not active and ltv < 100",
+            "trial_ends > now()",
+            "trial_ends <= now() - interval '5 seconds'",
+            "trial_ends < now() and plan = 'free'",
+        ])
+    }
+
+    fn related(&mut self) -> Json {
+        let mut related = json!({"related": "orders"});
+        if self.random.bool() {
+            let filters = ["status = 'paid'", "amount > 1", "due > now()", "due < now() + interval '10 seconds'"];
+            related["where"] = json!(self.one(&filters));
+        }
+        match self.random.u8(0..8) {
+            0 | 1 => related["sum"] = json!("amount"),
+            2 => related["avg"] = json!("amount"),
+            3 => related["min"] = json!("amount"),
+            4 => related["max"] = json!("items"),
+            5 => related["distinct"] = json!("status"),
+            _ => {}
+        }
+        self.comparison(&mut related, 3);
+        related
+    }
+
+    fn key(&mut self) -> String {
+        // `7` may stand in a message as a number; `u5` to `u7` are in no snapshot.
+        self.one(&["u0", "u1", "u2", "u3", "7", "u5", "u6", "u7"]).to_string()
+    }
+
+    fn users(&mut self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for key in ["u0", "u1", "u2", "u3", "7"] {
+            let mut values = BTreeMap::new();
+            let ltv = self.one(&[0.0, 49.5, 50.0, 50.000000001, 99.0, 300.0]);
+            values.insert("ltv".to_string(), self.or_null(Value::Number(ltv)));
+            let active = self.random.bool();
+            values.insert("active".to_string(), self.or_null(Value::Boolean(active)));
+            let plan = self.one(&["free", "pro"]);
+            values.insert("plan".to_string(), self.or_null(Value::String(plan.into())));
+            let trial_ends = EPOCH + self.random.i64(-10_000..SPAN);
+            values.insert("trial_ends".to_string(), self.or_null(Value::Timestamp(trial_ends)));
+            rows.push(Row { key: key.to_string(), values, foreign_key: None });
+        }
+        rows
+    }
+
+    fn orders(&mut self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for ix in 0..self.random.usize(0..12) {
+            let mut values = BTreeMap::new();
+            let amount = self.one(&[0.1, 0.2, 0.7, 1.0, 1.5, 2.0, -1.0]);
+            values.insert("amount".to_string(), self.or_null(Value::Number(amount)));
+            let items = self.random.i64(0..4);
+            values.insert("items".to_string(), self.or_null(Value::Integer(items)));
+            let status = self.one(&["paid", "open", "sent"]);
+            values.insert("status".to_string(), self.or_null(Value::String(status.into())));
+            let due = EPOCH + self.random.i64(-10_000..SPAN);
+            values.insert("due".to_string(), self.or_null(Value::Timestamp(due)));
+            let foreign_key = if self.once_in(8) { None } else { Some(self.key()) };
+            rows.push(Row { key: format!("o{ix}"), values, foreign_key });
+        }
+        rows
+    }
+
+    fn or_null(&mut self, value: Value<'static>) -> Value<'static> {
+        if self.once_in(6) { Value::Null } else { value }
+    }
+
+    fn files(&mut self, events: &[EventLine], now: i64) -> Vec<EventFile> {
+        let mut files: Vec<EventFile> = Vec::new();
+        for source in ["app", "web"] {
+            if events.iter().any(|event| event.1 == source) {
+                for ix in 0..self.random.usize(1..=3) {
+                    let path = format!("events/{source}/{ix}.jsonl");
+                    files.push(EventFile { source: source.to_string(), path, messages: Vec::new() });
+                }
+            }
+        }
+        // Each partition's own clock: where it is and how far a message moves it.
+        let mut clocks: Vec<(i64, i64)> =
+            files.iter().map(|_| (EPOCH + self.random.i64(0..20_000), self.random.i64(1..8_000))).collect();
+        for number in 0..self.random.usize(20..=200) {
+            let ix = self.random.usize(0..files.len());
+            if clocks[ix].0 > EPOCH + SPAN {
+                continue;
+            }
+            let told: Vec<(usize, usize)> = (0..files.len())
+                .filter(|other| files[*other].source == files[ix].source)
+                .flat_map(|other| (0..files[other].messages.len()).map(move |message| (other, message)))
+                .collect();
+            let earlier = (!told.is_empty()).then(|| {
+                let (file, message) = told[self.random.usize(0..told.len())];
+                files[file].messages[message].clone()
+            });
+            let timestamp = self.timestamp(&mut clocks[ix], earlier.as_ref(), now);
+            let message = match earlier {
+                // A repeat: often with its own timestamp, now and then of another key, which is another event.
+                Some(mut repeat) if self.once_in(6) => {
+                    if self.random.bool() {
+                        repeat.timestamp = timestamp;
+                    }
+                    if self.once_in(6) {
+                        repeat.user = json!(self.key());
+                    }
+                    repeat
+                }
+                _ => self.message(number, timestamp),
+            };
+            files[ix].messages.push(message);
+        }
+        files
+    }
+
+    fn timestamp(&mut self, (clock, step): &mut (i64, i64), earlier: Option<&SampleMessage>, now: i64) -> i64 {
+        let window = if self.windows.is_empty() { WINDOWS[0] } else { self.one(&self.windows.clone()) };
+        match (self.random.u8(0..24), earlier) {
+            (0..=3, _) => *clock,
+            (4..=6, _) => *clock - self.random.i64(0..70_000),
+            (7 | 8, Some(earlier)) => earlier.timestamp + window,
+            (9 | 10, Some(earlier)) => earlier.timestamp + window - 1,
+            (11, _) => *clock - window,
+            (12, _) => *clock - window + 1,
+            (13, _) if self.once_in(4) => now + SKEW + 1,
+            (14, _) if self.once_in(16) => now + SKEW,
+            _ => {
+                *clock += self.random.i64(0..=*step);
+                *clock
+            }
+        }
+    }
+
+    fn message(&mut self, number: usize, timestamp: i64) -> SampleMessage {
+        let (kind, name) = self.one(&[
+            ("track", Some("Added")),
+            ("track", Some("Added")),
+            ("track", Some("Bought")),
+            ("page", None),
+            ("track", Some("Else")),
+        ]);
+        let key = self.key();
+        let user = match self.random.u8(0..20) {
+            0 => Json::Null,
+            1 => json!(""),
+            _ if key == "7" && self.random.bool() => json!(7),
+            _ => json!(key),
+        };
+        let mut properties = BTreeMap::new();
+        for (name, values) in [
+            ("n", [json!(1), json!(2), json!(3)]),
+            ("s", [json!("a"), json!("ab"), json!("b")]),
+            ("b", [json!(true), json!(false), json!(true)]),
+            ("x", [json!(0.1), json!(1.5), json!(2)]),
+        ] {
+            match self.random.usize(0..5) {
+                0 => {}
+                1 => {
+                    properties.insert(name, Json::Null);
+                }
+                value => {
+                    properties.insert(name, values[value - 2].clone());
+                }
+            }
+        }
+        let id = (!self.once_in(12)).then(|| format!("m{number}"));
+        SampleMessage { kind, name, user, id, timestamp, properties }
+    }
+}

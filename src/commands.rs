@@ -1,0 +1,39 @@
+//! One file per command; here is which is which.
+
+mod check;
+mod compile;
+mod demo;
+mod explain;
+mod replay;
+mod run;
+
+use crate::args::Command;
+use crate::exit::Exit;
+use std::io::Write;
+
+/// Does what was typed.
+pub fn run(command: Command) -> Result<(), Exit> {
+    match command {
+        Command::Demo { duration, workers } => demo::demo(duration, usize::from(workers)),
+        Command::Check { job, connect } => check::check(&job, connect),
+        Command::Compile { job, output } => compile::compile(&job, &output),
+        Command::Explain { job, audience } => explain::explain(&job, audience.as_deref()),
+        Command::Run { job, workers } => run::run(&job, usize::from(workers)),
+        Command::Replay { job, from, until, now, workers, out } => {
+            replay::replay(&job, replay::Flags { from, until, now, workers: usize::from(workers), out })
+        }
+        Command::Schema => {
+            let schema = serde_json::to_string_pretty(&usher_config::schema()).expect("a schema is JSON");
+            print(&format!("{schema}\n"))
+        }
+    }
+}
+
+/// Writes data to stdout. Whoever reads it may leave early.
+fn print(text: &str) -> Result<(), Exit> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Exit::failed(format_args!("stdout can't be written: {error}"))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,51 @@
+//! `usher check`: is the job right, and, asked to look, is the world there?
+
+use crate::exit::Exit;
+use crate::job::{Loaded, load, open_sources, open_warehouses};
+use crate::terminal::say;
+use std::path::Path;
+use usher_config::SyncTo;
+use usher_dataflow::wanted;
+
+/// Validates a job; with `connect` also opens what it names.
+pub fn check(path: &Path, connect: bool) -> Result<(), Exit> {
+    let loaded = load(path)?;
+    if connect {
+        open_all(&loaded)?;
+    }
+    let audiences: usize = loaded.plan.models.iter().map(|model| model.audiences.len()).sum();
+    let facts: usize = loaded.plan.models.iter().map(|model| model.facts.len() - 1).sum();
+    let opened = if connect { ", everything opens" } else { "" };
+    say(format_args!("`{}` is right: {audiences} audiences over {facts} conditions{opened}", path.display()));
+    Ok(())
+}
+
+fn open_all(loaded: &Loaded) -> Result<(), Exit> {
+    open_sources(loaded, true)?;
+    for (model, warehouse) in open_warehouses(loaded)?.into_iter().enumerate() {
+        if let (Some(warehouse), Some(wanted)) = (warehouse, wanted(&loaded.plan, model)) {
+            warehouse.pull(&wanted).map_err(|error| {
+                let hint = error.hint();
+                Exit::not_opened(format_args!("model `{}`: {error}", loaded.plan.models[model].id)).hint(hint)
+            })?;
+        }
+    }
+    let job = &loaded.plan.job;
+    let syncs = job.syncs.values().filter_map(|sync| match &sync.to {
+        SyncTo::File(target) => Some(target),
+        SyncTo::Stdout => None,
+    });
+    for target in syncs.chain(&job.dead_letters) {
+        let path = loaded.folder.join(&target.path);
+        let existed = path.exists();
+        std::fs::OpenOptions::new().append(true).create(true).open(&path).map_err(|error| {
+            Exit::not_opened(format_args!("`{}` can't be written: {error}", path.display()))
+                .hint("give a path in a folder that exists and may be written".to_owned())
+        })?;
+        if !existed {
+            // Looking leaves nothing behind; if it can't be removed, an empty file does no harm.
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,23 @@
+//! `usher compile`: a job file becomes one file that runs without it.
+
+use crate::exit::Exit;
+use crate::job::load;
+use crate::terminal::say;
+use std::path::Path;
+use usher_queries::plan_file;
+
+/// Compiles `path` to `output`, replacing it whole or not at all.
+pub fn compile(path: &Path, output: &Path) -> Result<(), Exit> {
+    let loaded = load(path)?;
+    let bytes = plan_file::encode(&loaded.plan);
+    let not_written = |error: std::io::Error| {
+        Exit::not_opened(format_args!("the plan `{}` can't be written: {error}", output.display()))
+            .hint("give a path in a folder that exists and may be written".to_owned())
+    };
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = tempfile::NamedTempFile::new_in(folder).map_err(not_written)?;
+    std::fs::write(file.path(), &bytes).map_err(not_written)?;
+    file.persist(output).map_err(|error| not_written(error.error))?;
+    say(format_args!("wrote `{}`, {} bytes; paths in it are relative to its folder", output.display(), bytes.len()));
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! `usher demo`: a small shop that lives for as long as one looks.
+//!
+//! Writes a warehouse of two tables and a job file to a temporary folder, has visitors act into a file that the job
+//! follows, and runs the job as `usher run` would. Some of what the visitors send is broken, late or sent twice.
+
+mod shop;
+
+use crate::exit::Exit;
+use crate::job::{self, Loaded, WallClock};
+use crate::running::{self, Ending};
+use crate::terminal::say;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use usher_connectors::sink::{Filter, LineSink};
+use usher_dataflow::{Opened, Span, Status};
+
+/// Runs the demo for so many ms, or until a signal.
+pub fn demo(duration: Option<u64>, workers: usize) -> Result<(), Exit> {
+    let folder = tempfile::Builder::new().prefix("usher-demo-").tempdir().map_err(not_written)?;
+    shop::write(folder.path()).map_err(not_written)?;
+    say(format_args!("the shop is in {}, until the demo ends: job.yaml, warehouse/, events.jsonl", folder.path().display()));
+    let file = folder.path().join("job.yaml");
+    let job = usher_config::parse(shop::JOB, &file.display().to_string(), folder.path(), &|_| None)?;
+    let loaded = Loaded { plan: job::plan(&job, "job.yaml")?, folder: folder.path().to_owned() };
+    let catalog = Arc::new(job::catalog(&loaded.plan));
+    let all = Filter::all(&catalog);
+    let opened = Opened {
+        span: Span::Live,
+        clock: Arc::new(WallClock),
+        sources: job::open_sources(&loaded, false)?,
+        warehouses: job::open_warehouses(&loaded)?,
+        sinks: vec![Box::new(LineSink::stdout(Arc::clone(&catalog), all))],
+        dead_letters: job::open_dead_letters(&loaded)?,
+        workers,
+        plan: loaded.plan,
+    };
+    let closing = Arc::new(AtomicBool::new(false));
+    let visitors = {
+        let (events, closing) = (folder.path().join("events.jsonl"), Arc::clone(&closing));
+        std::thread::Builder::new().name("visitors".to_owned()).spawn(move || shop::visit(&events, &closing))
+    };
+    let visitors = visitors.expect("the system can start a thread");
+    let mut seconds = 0;
+    let result = running::run_watched(opened, Ending::WhenStopped, &mut |status, since| {
+        if since.as_secs() > seconds {
+            seconds = since.as_secs();
+            say(totals(status, since));
+        }
+        if duration.is_some_and(|ms| since >= Duration::from_millis(ms)) {
+            status.stop();
+        }
+    });
+    closing.store(true, Ordering::Relaxed);
+    visitors.join().expect("a panic ends the process before it is joined").map_err(not_written)?;
+    result
+}
+
+fn totals(status: &Status, since: Duration) -> String {
+    let turns = status.turns();
+    let (entries, exits) = turns.iter().fold((0, 0), |(entries, exits), t| (entries + t.entries, exits + t.exits));
+    format!("{:>3} s: {}; {entries} entries - {exits} exits = {} members", since.as_secs(), status.counts(), entries - exits)
+}
+
+fn not_written(error: std::io::Error) -> Exit {
+    Exit::not_opened(format_args!("the demo's folder can't be written: {error}"))
+        .hint("TMPDIR names the folder for temporary files; it needs a few MB".to_owned())
+}

@@ -1,0 +1,108 @@
+//! The demo's shop: its warehouse, its job, and what its visitors do.
+
+use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray};
+use fastrand::Rng;
+use parquet::arrow::ArrowWriter;
+use serde_json::json;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// The shop's job: five audiences with windows short enough to see people leave.
+pub const JOB: &str = include_str!("job.yaml");
+
+/// How many people the shop knows.
+const USERS: usize = 200;
+/// How often a visitor does something.
+const PACE: Duration = Duration::from_millis(10);
+
+/// Writes the warehouse, the job file and an empty file of events.
+pub fn write(folder: &Path) -> io::Result<()> {
+    let mut rng = Rng::with_seed(1);
+    std::fs::create_dir(folder.join("warehouse"))?;
+    std::fs::write(folder.join("job.yaml"), JOB)?;
+    File::create(folder.join("events.jsonl"))?;
+    let ids: Vec<String> = (0..USERS).map(user).collect();
+    let plans: Vec<&str> = (0..USERS).map(|_| rng.choice(["free", "pro", "enterprise"]).expect("there are plans")).collect();
+    let spent: Vec<f64> = (0..USERS).map(|_| f64::from(rng.u32(0..100_000)) / 100.0).collect();
+    let users = RecordBatch::try_from_iter([
+        ("user_id", Arc::new(StringArray::from(ids.clone())) as ArrayRef),
+        ("plan", Arc::new(StringArray::from(plans)) as ArrayRef),
+        ("ltv", Arc::new(Float64Array::from(spent)) as ArrayRef),
+    ]);
+    write_parquet(&folder.join("warehouse/users.parquet"), users.expect("the columns are of one length"))?;
+    let orders: Vec<String> = (0..USERS * 2).map(|order| format!("o-{order}")).collect();
+    let customers: Vec<&str> = orders.iter().map(|_| ids[rng.usize(0..USERS)].as_str()).collect();
+    let amounts: Vec<f64> = orders.iter().map(|_| f64::from(rng.u32(500..60_000)) / 100.0).collect();
+    let orders = RecordBatch::try_from_iter([
+        ("order_id", Arc::new(StringArray::from(orders.clone())) as ArrayRef),
+        ("customer_id", Arc::new(StringArray::from(customers)) as ArrayRef),
+        ("amount", Arc::new(Float64Array::from(amounts)) as ArrayRef),
+    ]);
+    write_parquet(&folder.join("warehouse/orders.parquet"), orders.expect("the columns are of one length"))
+}
+
+fn write_parquet(path: &Path, batch: RecordBatch) -> io::Result<()> {
+    let mut writer = ArrowWriter::try_new(File::create(path)?, batch.schema(), None)?;
+    writer.write(&batch)?;
+    writer.close()?;
+    Ok(())
+}
+
+fn user(number: usize) -> String {
+    format!("u-{number}")
+}
+
+/// Appends what visitors do until `closing`: mostly good messages, some broken, some late, some twice.
+pub fn visit(events: &Path, closing: &AtomicBool) -> io::Result<()> {
+    let mut rng = Rng::with_seed(2);
+    let mut file = OpenOptions::new().append(true).open(events)?;
+    let mut number = 0u64;
+    while !closing.load(Ordering::Relaxed) {
+        number += 1;
+        let line = message(&mut rng, number);
+        let line = match rng.u32(0..100) {
+            // A proxy cut it off.
+            0 => line[..line.len() / 2].to_owned(),
+            // A client could not know whether it had got through.
+            1..=4 => format!("{line}\n{line}"),
+            _ => line,
+        };
+        writeln!(file, "{line}")?;
+        std::thread::sleep(PACE);
+    }
+    Ok(())
+}
+
+/// A Segment message. Few visitors do most of it.
+fn message(rng: &mut Rng, number: u64) -> String {
+    let visitor = (rng.f64().powi(2) * USERS as f64) as usize;
+    let late = match rng.u32(0..20) {
+        // A phone that was in a tunnel.
+        0 => Duration::from_millis(rng.u64(500..4_000)),
+        _ => Duration::ZERO,
+    };
+    let time = jiff::Timestamp::now() - late;
+    let mut message = json!({
+        "messageId": format!("m-{number}"),
+        "timestamp": format!("{time:.3}"),
+        "userId": user(visitor),
+        "context": {"library": {"name": "usher-demo"}},
+    });
+    let more = match rng.u32(0..100) {
+        0..40 => json!({"type": "page", "name": "Pricing", "properties": {"path": "/pricing"}}),
+        40..75 => json!({"type": "page", "name": "Home", "properties": {"path": "/"}}),
+        75..90 => json!({"type": "track", "event": "Product Added", "properties": {"price": rng.u32(5..200)}}),
+        90..97 => json!({"type": "track", "event": "Order Completed", "properties": {"revenue": rng.u32(5..500)}}),
+        // Somebody who has not logged in, and a clock that has stopped.
+        97..99 => json!({"type": "page", "name": "Home", "userId": null}),
+        _ => json!({"type": "page", "name": "Home", "timestamp": "yesterday"}),
+    };
+    if let (Some(message), serde_json::Value::Object(more)) = (message.as_object_mut(), more) {
+        message.extend(more);
+    }
+    message.to_string()
+}

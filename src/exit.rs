@@ -1,0 +1,112 @@
+//! Every way to end badly: the one file that knows all errors, and turns them into a message, a hint and an exit code.
+
+use crate::terminal::{alarm, say};
+use std::fmt::Display;
+use std::process::ExitCode;
+use usher_config::Problems;
+use usher_connectors::sink::SinkError;
+use usher_connectors::snapshot::SnapshotError;
+use usher_connectors::source::SourceError;
+use usher_dataflow::{Failure, FailureKind};
+
+/// Failed while running.
+const FAILED: u8 = 1;
+/// The job or the command line is wrong.
+const WRONG: u8 = 2;
+/// Could not open.
+const CLOSED: u8 = 3;
+
+/// An end that is not a success.
+#[derive(Debug)]
+pub struct Exit {
+    code: u8,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Exit {
+    fn new(code: u8, message: impl Display) -> Exit {
+        Exit { code, message: message.to_string(), hint: None }
+    }
+
+    /// The job or the command line is wrong.
+    pub fn wrong(message: impl Display) -> Exit {
+        Exit::new(WRONG, message)
+    }
+
+    /// Something could not be opened.
+    pub fn not_opened(message: impl Display) -> Exit {
+        Exit::new(CLOSED, message)
+    }
+
+    /// Something failed on the way.
+    pub fn failed(message: impl Display) -> Exit {
+        Exit::new(FAILED, message)
+    }
+
+    /// Says what to do.
+    pub fn hint(mut self, hint: impl Into<Option<String>>) -> Exit {
+        self.hint = hint.into();
+        self
+    }
+
+    /// Tells the user, and the shell.
+    pub fn report(self) -> ExitCode {
+        if !self.message.is_empty() {
+            say(format_args!("{} {}", alarm("error:"), self.message.trim_end()));
+        }
+        if let Some(hint) = self.hint {
+            say(format_args!("hint: {hint}"));
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<Problems> for Exit {
+    fn from(problems: Problems) -> Exit {
+        let count = problems.problems.len();
+        let noun = if count == 1 { "problem" } else { "problems" };
+        Exit::wrong(format_args!("{count} {noun} in `{}`\n{problems}", problems.file))
+    }
+}
+
+impl From<SnapshotError> for Exit {
+    fn from(error: SnapshotError) -> Exit {
+        let hint = error.hint();
+        Exit::not_opened(error).hint(hint)
+    }
+}
+
+impl From<SourceError> for Exit {
+    fn from(error: SourceError) -> Exit {
+        let hint = error.hint.clone();
+        Exit::not_opened(error).hint(hint)
+    }
+}
+
+impl From<SinkError> for Exit {
+    fn from(error: SinkError) -> Exit {
+        let hint = error.hint();
+        Exit::not_opened(error).hint(hint)
+    }
+}
+
+impl From<Failure> for Exit {
+    fn from(failure: Failure) -> Exit {
+        let code = match failure.kind {
+            FailureKind::FirstPull => CLOSED,
+            FailureKind::Source | FailureKind::Sink | FailureKind::SinkClosed => FAILED,
+        };
+        Exit::new(code, failure.message).hint(failure.hint)
+    }
+}
+
+/// A panic of any thread ends the process: a worker that is gone would leave the others waiting for ever.
+pub fn end_process_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        say("hint: this is a bug in usher, not in your job; the lines above say where");
+        std::process::exit(i32::from(FAILED));
+    }));
+}

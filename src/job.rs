@@ -1,0 +1,124 @@
+//! From a path on the command line to a plan, and from a plan to a job with everything opened.
+
+use crate::exit::Exit;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use usher_config::{ColumnType, Job, Problems, SourceFrom};
+use usher_connectors::dead_letters::DeadLetters;
+use usher_connectors::file::{Files, open_files};
+use usher_connectors::sink::Catalog;
+use usher_connectors::snapshot::{FoundType, Warehouse};
+use usher_dataflow::{Span, Time};
+use usher_queries::plan::Plan;
+use usher_queries::{compile, plan_file};
+
+/// The machine's clock.
+pub struct WallClock;
+
+impl usher_dataflow::Clock for WallClock {
+    fn now(&self) -> Time {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |since| since.as_millis() as Time)
+    }
+}
+
+/// A time that stands.
+pub struct FixedClock(pub Time);
+
+impl usher_dataflow::Clock for FixedClock {
+    fn now(&self) -> Time {
+        self.0
+    }
+}
+
+/// A plan, and the folder that its paths are relative to.
+pub struct Loaded {
+    pub plan: Plan,
+    pub folder: PathBuf,
+}
+
+/// Reads a job file or a plan. Of the world it looks only at the schemas of models that need it.
+pub fn load(path: &Path) -> Result<Loaded, Exit> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        Exit::wrong(format_args!("the job `{}` can't be read: {error}", path.display()))
+            .hint("give the path of a job file or of a plan made by `usher compile`".to_owned())
+    })?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+    if plan_file::is_plan(&bytes) {
+        let mut plan = plan_file::decode(&bytes).map_err(|error| Exit::wrong(format_args!("`{}`: {error}", path.display())))?;
+        plan.job.folder.clone_from(&folder);
+        return Ok(Loaded { plan, folder });
+    }
+    let file = path.display().to_string();
+    let text = String::from_utf8(bytes).map_err(|error| {
+        Exit::wrong(format_args!("`{file}` is no text: byte {} is not UTF-8", error.utf8_error().valid_up_to()))
+    })?;
+    let job = usher_config::parse(&text, &file, &folder, &|name| std::env::var(name).ok())?;
+    let plan = plan(&job, &file)?;
+    Ok(Loaded { plan, folder })
+}
+
+/// Compiles a job, with the schemas it needs.
+pub fn plan(job: &Job, file: &str) -> Result<Plan, Exit> {
+    let mut schemas = BTreeMap::new();
+    for model in compile::needs_schema(job) {
+        let parquet = job.models[&model].parquet.as_ref().expect("only a model with Parquet has a schema");
+        let schema = Warehouse::open(parquet, &job.folder)
+            .and_then(|warehouse| warehouse.schema())
+            .map_err(|error| {
+                let hint = error.hint();
+                Exit::not_opened(format_args!("the schema of model `{model}` can't be read: {error}")).hint(hint)
+            })?;
+        schemas.insert(model, schema);
+    }
+    let column = |model: &str, name: &str| -> Option<ColumnType> {
+        match schemas.get(model)?.column(name)? {
+            FoundType::Known(column_type) => Some(column_type),
+            FoundType::Unsupported(_) => None,
+        }
+    };
+    let problems: Result<Plan, Problems> = compile::compile(job, file, &column);
+    Ok(problems?)
+}
+
+/// Opens the files of every source.
+pub fn open_sources(loaded: &Loaded, bounded: bool) -> Result<Vec<(String, Files)>, Exit> {
+    let job = &loaded.plan.job;
+    let mut sources = Vec::new();
+    for (id, source) in &job.sources {
+        let SourceFrom::File { path, follow } = &source.from;
+        let files = open_files(id, path, &loaded.folder, *follow && !bounded, job.limits.message_bytes)?;
+        sources.push((id.clone(), files));
+    }
+    Ok(sources)
+}
+
+/// Names the Parquet of every model that the plan pulls.
+pub fn open_warehouses(loaded: &Loaded) -> Result<Vec<Option<Warehouse>>, Exit> {
+    let open = |parquet: &str| Warehouse::open(parquet, &loaded.folder);
+    let models = loaded.plan.models.iter();
+    Ok(models.map(|model| model.snapshot.as_ref().map(|snapshot| open(&snapshot.parquet)).transpose()).collect::<Result<_, _>>()?)
+}
+
+/// Opens where bad messages go.
+pub fn open_dead_letters(loaded: &Loaded) -> Result<Arc<DeadLetters>, Exit> {
+    let opened = DeadLetters::open(loaded.plan.job.dead_letters.as_ref(), &loaded.folder);
+    opened.map(Arc::new).map_err(Exit::from)
+}
+
+/// What messages say of each audience, by id.
+pub fn catalog(plan: &Plan) -> Catalog {
+    let audiences = plan.models.iter().flat_map(|model| model.audiences.iter().map(|a| (a.id.clone(), a.name.clone(), model.id.clone())));
+    Catalog::new(&plan.job.name, audiences.collect())
+}
+
+/// The span of a replay.
+pub fn replay_span(from: Option<Time>, until: Option<Time>) -> Result<Span, Exit> {
+    match (from, until) {
+        (Some(from), Some(until)) if from > until => {
+            Err(Exit::wrong("--from is later than --until").hint("nothing lies between them: swap the two".to_owned()))
+        }
+        _ => Ok(Span::Replay { from, until }),
+    }
+}
