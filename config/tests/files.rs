@@ -9,12 +9,7 @@ fn files(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.expect("a readable folder").path())
-        .filter(|path| {
-            endings.iter().any(|ending| {
-                path.extension()
-                    .is_some_and(|extension| extension == *ending)
-            })
-        })
+        .filter(|path| endings.iter().any(|ending| path.extension().is_some_and(|extension| extension == *ending)))
         .collect();
     files.sort();
     files
@@ -22,10 +17,7 @@ fn files(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
 
 fn parse(path: &Path) -> Result<Job, Problems> {
     let text = std::fs::read_to_string(path).expect("a readable file");
-    let name = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .expect("a name in UTF-8");
+    let name = path.file_name().and_then(|name| name.to_str()).expect("a name in UTF-8");
     usher_config::parse(&text, name, Path::new("/jobs"), &|_| None)
 }
 
@@ -35,20 +27,11 @@ fn every_example_is_a_job() {
     assert!(examples.len() >= 4);
     for path in examples {
         let job = parse(&path).unwrap_or_else(|problems| panic!("{problems}"));
-        assert_eq!(
-            Some(job.name.as_str()),
-            path.file_stem().and_then(|stem| stem.to_str())
-        );
+        assert_eq!(Some(job.name.as_str()), path.file_stem().and_then(|stem| stem.to_str()));
         // Plan files carry the job; only its folder stays behind.
         let bytes = bincode::serialize(&job).expect("a job is serialisable");
         let back: Job = bincode::deserialize(&bytes).expect("what was written is readable");
-        assert_eq!(
-            Job {
-                folder: "/jobs".into(),
-                ..back
-            },
-            job
-        );
+        assert_eq!(Job { folder: "/jobs".into(), ..back }, job);
     }
 }
 
@@ -58,9 +41,7 @@ fn every_broken_file_says_what_is_wrong_and_where() {
     let broken = files("testdata/broken", &["yaml", "json"]);
     assert!(broken.len() >= 5);
     for path in broken {
-        let problems = parse(&path)
-            .err()
-            .unwrap_or_else(|| panic!("{} is not refused", path.display()));
+        let problems = parse(&path).err().unwrap_or_else(|| panic!("{} is not refused", path.display()));
         let expected = path.with_extension("txt");
         if std::env::var_os("UPDATE").is_some() {
             std::fs::write(&expected, problems.to_string()).expect("a writable folder");

@@ -4,17 +4,12 @@ use std::path::Path as FilePath;
 use usher_config::*;
 
 fn parse(text: &str) -> Result<Job, Problems> {
-    usher_config::parse(
-        text,
-        "job.yaml",
-        FilePath::new("/jobs"),
-        &|name| match name {
-            "COUNT" => Some("3".to_owned()),
-            "FOLLOW" => Some("true".to_owned()),
-            "PAGE" => Some("404".to_owned()),
-            _ => None,
-        },
-    )
+    usher_config::parse(text, "job.yaml", FilePath::new("/jobs"), &|name| match name {
+        "COUNT" => Some("3".to_owned()),
+        "FOLLOW" => Some("true".to_owned()),
+        "PAGE" => Some("404".to_owned()),
+        _ => None,
+    })
 }
 
 fn job(text: &str) -> Job {
@@ -22,18 +17,12 @@ fn job(text: &str) -> Job {
 }
 
 fn example(name: &str) -> Job {
-    let path = FilePath::new(env!("CARGO_MANIFEST_DIR"))
-        .join("examples")
-        .join(name);
+    let path = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
     job(&std::fs::read_to_string(path).expect("a readable example"))
 }
 
 fn place(path: &str, line: u32, column: u32) -> Place {
-    Place {
-        path: path.to_owned(),
-        line,
-        column,
-    }
+    Place { path: path.to_owned(), line, column }
 }
 
 fn decimal(text: &str) -> Decimal {
@@ -51,9 +40,7 @@ events: {viewed: {source: web, model: users}}
 
 /// The condition of an audience of users.
 fn condition(text: &str) -> ConditionKind {
-    let job = job(&format!(
-        "{BASE}audiences: {{a: {{model: users, where: {text}}}}}"
-    ));
+    let job = job(&format!("{BASE}audiences: {{a: {{model: users, where: {text}}}}}"));
     job.audiences["a"].condition.kind.clone()
 }
 
@@ -63,45 +50,18 @@ fn the_shop_is_read_as_written() {
     assert_eq!(job.name, "shop");
     assert_eq!(job.folder, FilePath::new("/jobs"));
     let web = &job.sources["web"];
-    assert_eq!(
-        web.from,
-        SourceFrom::File {
-            path: "events.jsonl".to_owned(),
-            follow: true
-        }
-    );
-    assert_eq!(
-        (&web.format, &web.place),
-        (&Format::Segment, &place("sources.web", 5, 3))
-    );
+    assert_eq!(web.from, SourceFrom::File { path: "events.jsonl".to_owned(), follow: true });
+    assert_eq!((&web.format, &web.place), (&Format::Segment, &place("sources.web", 5, 3)));
     let users = &job.models["users"];
     assert_eq!(users.parquet.as_deref(), Some("warehouse/users/"));
-    assert_eq!(
-        (users.refresh, users.members),
-        (Refresh::Every(86_400_000), Members::Known)
-    );
+    assert_eq!((users.refresh, users.members), (Refresh::Every(86_400_000), Members::Known));
     assert_eq!(users.columns["plan"], ColumnType::String);
-    assert_eq!(
-        job.models["orders"]
-            .belongs_to
-            .as_ref()
-            .map(|parent| parent.model.as_str()),
-        Some("users")
-    );
+    assert_eq!(job.models["orders"].belongs_to.as_ref().map(|parent| parent.model.as_str()), Some("users"));
     let viewed = &job.events["pricing_viewed"];
-    assert_eq!(
-        (viewed.kind.as_deref(), viewed.name.as_deref()),
-        (Some("page"), None)
-    );
+    assert_eq!((viewed.kind.as_deref(), viewed.name.as_deref()), (Some("page"), None));
     assert_eq!(viewed.foreign_key, Path::parse("userId").ok());
-    assert_eq!(
-        viewed.properties["path"].path.to_string(),
-        "properties.path"
-    );
-    assert_eq!(
-        viewed.properties["channel"].path.to_string(),
-        "context.channel"
-    );
+    assert_eq!(viewed.properties["path"].path.to_string(), "properties.path");
+    assert_eq!(viewed.properties["channel"].path.to_string(), "context.channel");
     let audience = &job.audiences["high_intent"];
     assert_eq!(audience.name, "High-intent pricing visitors");
     let all = "audiences.high_intent.where.all";
@@ -147,12 +107,7 @@ fn the_shop_is_read_as_written() {
         (["high_intent".to_owned()].as_slice(), true, true)
     );
     assert_eq!(job.syncs["log"].to, SyncTo::Stdout);
-    assert_eq!(
-        job.dead_letters,
-        Some(FileTarget {
-            path: "dead-letters.jsonl".to_owned()
-        })
-    );
+    assert_eq!(job.dead_letters, Some(FileTarget { path: "dead-letters.jsonl".to_owned() }));
 }
 
 #[test]
@@ -186,28 +141,17 @@ limits:
 #[test]
 fn a_job_needs_only_a_name_and_no_syncs() {
     assert!(job("job: j").audiences.is_empty());
-    assert!(
-        job("job: j\nsources:\nmodels:\nevents:\naudiences:\nsyncs:\n")
-            .models
-            .is_empty()
-    );
+    assert!(job("job: j\nsources:\nmodels:\nevents:\naudiences:\nsyncs:\n").models.is_empty());
 }
 
 #[test]
 fn a_model_without_parquet_takes_any_member() {
-    let members =
-        |model: &str| job(&format!("job: j\nmodels: {{users: {model}}}")).models["users"].members;
+    let members = |model: &str| job(&format!("job: j\nmodels: {{users: {model}}}")).models["users"].members;
     assert_eq!(members("{}"), Members::Any);
     assert_eq!(members("{key: id, members: any}"), Members::Any);
     assert_eq!(members("{parquet: u/, key: id}"), Members::Known);
-    assert_eq!(
-        members("{parquet: u/, key: id, members: any}"),
-        Members::Any
-    );
-    assert_eq!(
-        members("{parquet: u/, key: id, members: known}"),
-        Members::Known
-    );
+    assert_eq!(members("{parquet: u/, key: id, members: any}"), Members::Any);
+    assert_eq!(members("{parquet: u/, key: id, members: known}"), Members::Known);
 }
 
 #[test]
@@ -215,30 +159,17 @@ fn thresholds_are_exact() {
     for (text, expected) in [
         ("at_least: 1.1", Comparison::AtLeast(decimal("1.1"))),
         ("at_most: 1e3", Comparison::AtMost(decimal("1000"))),
-        (
-            "more_than: 0.30000000000000004",
-            Comparison::MoreThan(decimal("0.3")),
-        ),
+        ("more_than: 0.30000000000000004", Comparison::MoreThan(decimal("0.3"))),
         (
             "less_than: -12345678901234567890.123456789",
             Comparison::LessThan(decimal("-12345678901234567890.123456789")),
         ),
         ("exactly: 0", Comparison::Exactly(decimal("0"))),
-        (
-            "between: [-1.5, 2]",
-            Comparison::Between(decimal("-1.5"), decimal("2")),
-        ),
+        ("between: [-1.5, 2]", Comparison::Between(decimal("-1.5"), decimal("2"))),
     ] {
         match condition(&format!("{{related: orders, sum: total, {text}}}")) {
-            ConditionKind::Related {
-                comparison,
-                aggregate,
-                ..
-            } => {
-                assert_eq!(
-                    (comparison, aggregate),
-                    (expected, Aggregate::Sum("total".to_owned()))
-                );
+            ConditionKind::Related { comparison, aggregate, .. } => {
+                assert_eq!((comparison, aggregate), (expected, Aggregate::Sum("total".to_owned())));
             }
             other => panic!("{other:?}"),
         }
@@ -259,36 +190,22 @@ fn windows_last_from_a_second_to_90_days() {
 
 #[test]
 fn a_variable_can_stand_for_a_number_or_boolean_but_never_for_structure() {
-    let text = format!("{BASE}
+    let text = format!(
+        "{BASE}
 audiences: {{a: {{model: users, where: {{performed: viewed, at_least: \"${{COUNT}}\", within: \"${{WINDOW:-4h}}\"}}}}}}
-").replace("path: e.jsonl", "path: \"${PAGE}\", follow: \"${FOLLOW}\"");
+"
+    )
+    .replace("path: e.jsonl", "path: \"${PAGE}\", follow: \"${FOLLOW}\"");
     let job = job(&text);
-    assert_eq!(
-        job.sources["web"].from,
-        SourceFrom::File {
-            path: "404".to_owned(),
-            follow: true
-        }
-    );
-    let ConditionKind::Performed {
-        comparison, within, ..
-    } = job.audiences["a"].condition.kind
-    else {
+    assert_eq!(job.sources["web"].from, SourceFrom::File { path: "404".to_owned(), follow: true });
+    let ConditionKind::Performed { comparison, within, .. } = job.audiences["a"].condition.kind else {
         panic!("performed")
     };
-    assert_eq!(
-        (comparison, within),
-        (Comparison::AtLeast(decimal("3")), 4 * 3_600_000)
-    );
-    let injected = usher_config::parse(
-        "job: j\nmodels: \"${X}\"",
-        "job.yaml",
-        FilePath::new("."),
-        &|_| Some("{a: {}}".to_owned()),
-    );
-    let message = injected.expect_err("a string is no mapping").problems[0]
-        .message
-        .clone();
+    assert_eq!((comparison, within), (Comparison::AtLeast(decimal("3")), 4 * 3_600_000));
+    let injected = usher_config::parse("job: j\nmodels: \"${X}\"", "job.yaml", FilePath::new("."), &|_| {
+        Some("{a: {}}".to_owned())
+    });
+    let message = injected.expect_err("a string is no mapping").problems[0].message.clone();
     assert_eq!(message, "must be a mapping, not the string `{a: {}}`");
 }
 
@@ -301,9 +218,7 @@ fn an_odd_property_name_is_one_step_of_its_path() {
     assert_eq!(path("first reading"), "data.readings[0].\"raw value\"");
     assert_eq!(path("codes"), "data.errors[*].code");
     assert_eq!(properties["codes"].column_type, ColumnType::ListInteger);
-    let Format::Json(paths) = &job.sources["devices"].format else {
-        panic!("json")
-    };
+    let Format::Json(paths) = &job.sources["devices"].format else { panic!("json") };
     assert_eq!(paths.key, Path::parse("device.id").ok());
 }
 
@@ -313,26 +228,16 @@ fn json_and_yaml_of_the_same_content_are_the_same_job_but_for_places() {
     let yaml = "job: j\nmodels:\n  users:\n    parquet: u/\n    key: id\n    columns:\n      a: list<number>\n";
     let (mut a, mut b) = (job(json), job(yaml));
     for job in [&mut a, &mut b] {
-        job.models
-            .values_mut()
-            .for_each(|model| model.place = Place::default());
+        job.models.values_mut().for_each(|model| model.place = Place::default());
     }
     assert_eq!(a, b);
 }
 
 #[test]
 fn every_type_is_read_and_written_back() {
-    for name in [
-        "string",
-        "integer",
-        "number",
-        "boolean",
-        "timestamp",
-        "date",
-        "list<string>",
-        "list<integer>",
-        "list<number>",
-    ] {
+    for name in
+        ["string", "integer", "number", "boolean", "timestamp", "date", "list<string>", "list<integer>", "list<number>"]
+    {
         assert_eq!(ColumnType::parse(name).expect("a type").to_string(), name);
     }
     assert_eq!(ColumnType::parse("list<boolean>"), None);
@@ -343,10 +248,7 @@ fn a_long_chain_of_audiences_is_no_circle_and_a_long_circle_is_one() {
     let chain = |last: &str| {
         let mut text = BASE.to_owned() + "audiences:\n";
         for at in 0..20_000 {
-            text += &format!(
-                "  a{at}: {{model: users, where: {{audience: a{}}}}}\n",
-                at + 1
-            );
+            text += &format!("  a{at}: {{model: users, where: {{audience: a{}}}}}\n", at + 1);
         }
         text + &format!(
             "  a20000: {{model: users, where: {{audience: {last}}}}}\n  z: {{model: users, where: {{all: []}}}}\n"
@@ -355,11 +257,7 @@ fn a_long_chain_of_audiences_is_no_circle_and_a_long_circle_is_one() {
     assert_eq!(job(&chain("z")).audiences.len(), 20_002);
     let problems = parse(&chain("a7")).expect_err("a circle");
     assert_eq!(problems.problems.len(), 1);
-    assert!(
-        problems.problems[0]
-            .message
-            .starts_with("audiences depend on each other in a circle: `a10` -> `a11`")
-    );
+    assert!(problems.problems[0].message.starts_with("audiences depend on each other in a circle: `a10` -> `a11`"));
 }
 
 #[test]
@@ -374,10 +272,7 @@ fn nesting_up_to_the_bound_is_read_and_beyond_it_refused() {
     assert_eq!(job(&nested(120)).audiences.len(), 1);
     for levels in [150, 100_000] {
         let problems = parse(&nested(levels)).expect_err("too deep");
-        assert_eq!(
-            problems.problems[0].message,
-            "lists and mappings are nested deeper than 128 levels"
-        );
+        assert_eq!(problems.problems[0].message, "lists and mappings are nested deeper than 128 levels");
     }
 }
 
@@ -385,17 +280,12 @@ fn nesting_up_to_the_bound_is_read_and_beyond_it_refused() {
 #[test]
 fn a_damaged_file_is_a_job_or_a_list_of_problems_and_never_a_panic() {
     let examples = ["minimal.yaml", "shop.yaml", "nested.yaml", "telemetry.json"].map(|name| {
-        let path = FilePath::new(env!("CARGO_MANIFEST_DIR"))
-            .join("examples")
-            .join(name);
-        std::fs::read_to_string(path)
-            .expect("a readable example")
-            .chars()
-            .collect::<Vec<char>>()
+        let path = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+        std::fs::read_to_string(path).expect("a readable example").chars().collect::<Vec<char>>()
     });
     let words = [
-        "kafka", "${", "}", "{", "[", "]", ": ", "\n", "- ", "'", "\"", "&a ", "*a", "null", "1e9",
-        "all", "not", "within", "é",
+        "kafka", "${", "}", "{", "[", "]", ": ", "\n", "- ", "'", "\"", "&a ", "*a", "null", "1e9", "all", "not",
+        "within", "é",
     ];
     let seed = 42;
     let mut random = fastrand::Rng::with_seed(seed);
@@ -421,23 +311,11 @@ fn a_damaged_file_is_a_job_or_a_list_of_problems_and_never_a_panic() {
             Ok(_) => jobs += 1,
             Err(problems) => {
                 refused += 1;
-                let inside = |problem: &Problem| {
-                    (1..=lines).contains(&problem.place.line) && problem.place.column >= 1
-                };
-                assert!(
-                    problems.problems.iter().all(inside),
-                    "seed {seed}, round {round}:\n{text}\n{problems}"
-                );
-                assert!(
-                    problems
-                        .problems
-                        .is_sorted_by_key(|problem| (problem.place.line, problem.place.column))
-                );
+                let inside = |problem: &Problem| (1..=lines).contains(&problem.place.line) && problem.place.column >= 1;
+                assert!(problems.problems.iter().all(inside), "seed {seed}, round {round}:\n{text}\n{problems}");
+                assert!(problems.problems.is_sorted_by_key(|problem| (problem.place.line, problem.place.column)));
             }
         }
     }
-    assert!(
-        jobs > 100 && refused > 1_000,
-        "{jobs} jobs, {refused} refused"
-    );
+    assert!(jobs > 100 && refused > 1_000, "{jobs} jobs, {refused} refused");
 }
