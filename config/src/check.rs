@@ -5,7 +5,7 @@
 
 use crate::node::{self, Entry, Kind, Node};
 use crate::shape::{self, Key, Record, Rule, Shape};
-use crate::suggest::{nearest, or_list};
+use crate::suggest::{and_list, nearest, or_list};
 use crate::{Decimal, Path, Place, Problem, duration, size};
 
 /// A value of the shape it should have.
@@ -69,15 +69,8 @@ impl Fields {
 
     /// The item under a key, if it is right.
     pub fn get(&self, key: &str) -> Option<&Item> {
-        assert!(
-            self.record.key(key).is_some(),
-            "a {} has no key `{key}`",
-            self.record.what
-        );
-        self.items
-            .iter()
-            .find(|(name, _)| *name == key)
-            .map(|(_, item)| item)
+        assert!(self.record.key(key).is_some(), "a {} has no key `{key}`", self.record.what);
+        self.items.iter().find(|(name, _)| *name == key).map(|(_, item)| item)
     }
 
     /// The name of its first key: which of the kinds of a [`Shape::OneOf`] it is.
@@ -168,12 +161,7 @@ impl Checker<'_> {
         None
     }
 
-    fn say_with_hint(
-        &mut self,
-        place: Place,
-        message: impl Into<String>,
-        hint: Option<String>,
-    ) -> Option<Value> {
+    fn say_with_hint(&mut self, place: Place, message: impl Into<String>, hint: Option<String>) -> Option<Value> {
         let problem = Problem::new(&place, message);
         self.problems.push(match hint {
             Some(hint) => problem.hint(hint),
@@ -184,10 +172,7 @@ impl Checker<'_> {
 
     fn item(&mut self, shape: &'static Shape, node: &Node, path: &str) -> Option<Item> {
         let value = self.value(shape, node, path)?;
-        Some(Item {
-            place: node.place(path),
-            value,
-        })
+        Some(Item { place: node.place(path), value })
     }
 
     fn value(&mut self, shape: &'static Shape, node: &Node, path: &str) -> Option<Value> {
@@ -226,24 +211,13 @@ impl Checker<'_> {
             Shape::Number => self.number(node, path),
             Shape::Boolean => match &node.kind {
                 Kind::Boolean(value) => Some(Value::Boolean(*value)),
-                Kind::Text {
-                    text,
-                    substituted: true,
-                } if matches!(node::resolve(text), Some(Kind::Boolean(_))) => {
+                Kind::Text { text, substituted: true } if matches!(node::resolve(text), Some(Kind::Boolean(_))) => {
                     Some(Value::Boolean(text.eq_ignore_ascii_case("true")))
                 }
-                _ => self.say(
-                    node.place(path),
-                    format!("must be `true` or `false`, not {}", describe(node)),
-                ),
+                _ => self.say(node.place(path), format!("must be `true` or `false`, not {}", describe(node))),
             },
             Shape::Choice { what, words } => self.choice(what, words, node, path),
-            Shape::List {
-                of,
-                least,
-                most,
-                unique,
-            } => self.list(of, *least, *most, *unique, node, path),
+            Shape::List { of, least, most, unique } => self.list(of, *least, *most, *unique, node, path),
             Shape::Record(record) => self.record(record, node, path),
             Shape::OneOf { what, records } => self.one_of(what, records, node, path),
             Shape::Entries { of, ids } => self.entries(of, *ids, node, path),
@@ -259,25 +233,14 @@ impl Checker<'_> {
             Kind::Text { text, .. } => return Some(text),
             Kind::Number(text) => {
                 let hint = format!("put it in quotes: `\"{text}\"`");
-                self.say_with_hint(
-                    node.place(path),
-                    format!("must be a string, not {}", describe(node)),
-                    Some(hint),
-                );
+                self.say_with_hint(node.place(path), format!("must be a string, not {}", describe(node)), Some(hint));
             }
             Kind::Boolean(value) => {
                 let hint = format!("put it in quotes: `\"{value}\"`");
-                self.say_with_hint(
-                    node.place(path),
-                    format!("must be a string, not {}", describe(node)),
-                    Some(hint),
-                );
+                self.say_with_hint(node.place(path), format!("must be a string, not {}", describe(node)), Some(hint));
             }
             _ => {
-                self.say(
-                    node.place(path),
-                    format!("must be a string, not {}", describe(node)),
-                );
+                self.say(node.place(path), format!("must be a string, not {}", describe(node)));
             }
         }
         None
@@ -285,19 +248,11 @@ impl Checker<'_> {
 
     fn id(&mut self, text: &str, place: Place) -> Option<()> {
         let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
-        if text.starts_with(letter)
-            && text
-                .chars()
-                .all(|c| letter(c) || c.is_ascii_digit() || c == '-')
-        {
+        if text.starts_with(letter) && text.chars().all(|c| letter(c) || c.is_ascii_digit() || c == '-') {
             return Some(());
         }
         let hint = "an id has letters, digits, `_` and `-`, and starts with a letter or `_`";
-        self.say_with_hint(
-            place,
-            format!("`{text}` is not an id"),
-            Some(hint.to_owned()),
-        );
+        self.say_with_hint(place, format!("`{text}` is not an id"), Some(hint.to_owned()));
         None
     }
 
@@ -310,14 +265,8 @@ impl Checker<'_> {
         };
         match parsed {
             Err(reason) => self.say_with_hint(node.place(path), reason, hint()),
-            Ok(ms) if ms < least => self.say(
-                node.place(path),
-                format!("must be at least {}", duration::format(least)),
-            ),
-            Ok(ms) if ms > most => self.say(
-                node.place(path),
-                format!("must be at most {}", duration::format(most)),
-            ),
+            Ok(ms) if ms < least => self.say(node.place(path), format!("must be at least {}", duration::format(least))),
+            Ok(ms) if ms > most => self.say(node.place(path), format!("must be at most {}", duration::format(most))),
             Ok(ms) => Some(Value::Milliseconds(ms)),
         }
     }
@@ -340,10 +289,7 @@ impl Checker<'_> {
     fn number(&mut self, node: &Node, path: &str) -> Option<Value> {
         let text = match &node.kind {
             Kind::Number(text) => text,
-            Kind::Text {
-                text,
-                substituted: true,
-            } if matches!(node::resolve(text), Some(Kind::Number(_))) => text,
+            Kind::Text { text, substituted: true } if matches!(node::resolve(text), Some(Kind::Number(_))) => text,
             Kind::Text { text, .. } if Decimal::parse(text).is_some() => {
                 let hint = format!("leave out the quotes: `{text}`");
                 return self.say_with_hint(
@@ -353,50 +299,29 @@ impl Checker<'_> {
                 );
             }
             _ => {
-                return self.say(
-                    node.place(path),
-                    format!("must be a number, not {}", describe(node)),
-                );
+                return self.say(node.place(path), format!("must be a number, not {}", describe(node)));
             }
         };
         match Decimal::parse(text) {
             Some(number) => Some(Value::Number(number)),
-            None => self.say(
-                node.place(path),
-                format!("`{text}` is not a decimal number from -1e28 to 1e28"),
-            ),
+            None => self.say(node.place(path), format!("`{text}` is not a decimal number from -1e28 to 1e28")),
         }
     }
 
-    fn choice(
-        &mut self,
-        what: &'static str,
-        words: &'static [&'static str],
-        node: &Node,
-        path: &str,
-    ) -> Option<Value> {
+    fn choice(&mut self, what: &'static str, words: &'static [&'static str], node: &Node, path: &str) -> Option<Value> {
         let text = self.text(node, path)?;
         if let Some(word) = words.iter().find(|word| **word == text) {
             return Some(Value::Choice(word));
         }
-        if let Some(unavailable) =
-            shape::unavailable(what).find(|unavailable| unavailable.name == text)
-        {
+        if let Some(unavailable) = shape::unavailable(what).find(|unavailable| unavailable.name == text) {
             return self.unavailable(unavailable.called, node.place(path));
         }
-        let all = words
-            .iter()
-            .copied()
-            .chain(shape::unavailable(what).map(|unavailable| unavailable.name));
+        let all = words.iter().copied().chain(shape::unavailable(what).map(|unavailable| unavailable.name));
         let hint = match nearest(text, all) {
             Some(word) => format!("did you mean `{word}`?"),
             None => format!("it is one of {}", or_list(words)),
         };
-        self.say_with_hint(
-            node.place(path),
-            format!("unknown {what} `{text}`"),
-            Some(hint),
-        )
+        self.say_with_hint(node.place(path), format!("unknown {what} `{text}`"), Some(hint))
     }
 
     fn unavailable(&mut self, called: &str, place: Place) -> Option<Value> {
@@ -413,10 +338,7 @@ impl Checker<'_> {
         path: &str,
     ) -> Option<Value> {
         let Kind::List(nodes) = &node.kind else {
-            return self.say(
-                node.place(path),
-                format!("must be a list, not {}", describe(node)),
-            );
+            return self.say(node.place(path), format!("must be a list, not {}", describe(node)));
         };
         if nodes.len() < least || nodes.len() > most {
             let message = match (least, most) {
@@ -431,10 +353,7 @@ impl Checker<'_> {
             let inner_path = node::element(path, index);
             match &inner.kind {
                 Kind::Text { text, .. } if unique && seen.contains(&text.as_str()) => {
-                    self.say(
-                        inner.place(&inner_path),
-                        format!("`{text}` is listed twice"),
-                    );
+                    self.say(inner.place(&inner_path), format!("`{text}` is listed twice"));
                     continue;
                 }
                 Kind::Text { text, .. } if unique => seen.push(text),
@@ -459,11 +378,7 @@ impl Checker<'_> {
                 self.say(entry.place(&inner_path), "a name must not be empty");
             }
             let item = self.item(of, &entry.value, &inner_path);
-            named.push(Named {
-                name: entry.key.clone(),
-                place: entry.place(&inner_path),
-                item,
-            });
+            named.push(Named { name: entry.key.clone(), place: entry.place(&inner_path), item });
         }
         Some(Value::Entries(named))
     }
@@ -475,10 +390,7 @@ impl Checker<'_> {
             Kind::Null => Some(&[]),
             Kind::Broken => None,
             _ => {
-                self.say(
-                    node.place(path),
-                    format!("must be a mapping, not {}", describe(node)),
-                );
+                self.say(node.place(path), format!("must be a mapping, not {}", describe(node)));
                 None
             }
         }
@@ -492,57 +404,31 @@ impl Checker<'_> {
         path: &str,
     ) -> Option<Value> {
         let entries = self.mapping(node, path)?;
-        let lacking = |entry: &Entry| {
-            shape::unavailable(what).find(|unavailable| unavailable.name == entry.key)
-        };
-        if let Some((entry, unavailable)) = entries
-            .iter()
-            .find_map(|entry| Some((entry, lacking(entry)?)))
-        {
-            return self.unavailable(
-                unavailable.called,
-                entry.place(&node::child(path, &entry.key)),
-            );
+        let lacking = |entry: &Entry| shape::unavailable(what).find(|unavailable| unavailable.name == entry.key);
+        if let Some((entry, unavailable)) = entries.iter().find_map(|entry| Some((entry, lacking(entry)?))) {
+            return self.unavailable(unavailable.called, entry.place(&node::child(path, &entry.key)));
         }
-        let is_there =
-            |record: &&&Record| entries.iter().any(|entry| entry.key == record.keys[0].name);
+        let is_there = |record: &&&Record| entries.iter().any(|entry| entry.key == record.keys[0].name);
         let there: Vec<_> = records.iter().filter(is_there).collect();
         match there.as_slice() {
             [record] => self.record(record, node, path),
             [] => {
                 let kinds: Vec<&str> = records.iter().map(|record| record.keys[0].name).collect();
-                let all = || {
-                    kinds
-                        .iter()
-                        .copied()
-                        .chain(shape::unavailable(what).map(|unavailable| unavailable.name))
-                };
+                let all = || kinds.iter().copied().chain(shape::unavailable(what).map(|unavailable| unavailable.name));
                 for entry in entries {
-                    let known = records
-                        .iter()
-                        .any(|record| record.key(&entry.key).is_some());
+                    let known = records.iter().any(|record| record.key(&entry.key).is_some());
                     if let (false, Some(kind)) = (known, nearest(&entry.key, all())) {
                         let place = entry.place(&node::child(path, &entry.key));
                         let hint = format!("did you mean `{kind}`?");
-                        return self.say_with_hint(
-                            place,
-                            format!("unknown key `{}`", entry.key),
-                            Some(hint),
-                        );
+                        return self.say_with_hint(place, format!("unknown key `{}`", entry.key), Some(hint));
                     }
                 }
-                self.say(
-                    node.place(path),
-                    format!("a {what} has one of {}", or_list(&kinds)),
-                )
+                self.say(node.place(path), format!("a {what} has one of {}", or_list(&kinds)))
             }
             _ => {
                 let kinds: Vec<&str> = there.iter().map(|record| record.keys[0].name).collect();
                 let hint = "put them into a list under `all` or `any`";
-                let message = format!(
-                    "a {what} is of one kind, and this one has {}",
-                    crate::suggest::and_list(&kinds)
-                );
+                let message = format!("a {what} is of one kind, and this one has {}", and_list(&kinds));
                 self.say_with_hint(node.place(path), message, Some(hint.to_owned()))
             }
         }
@@ -550,11 +436,7 @@ impl Checker<'_> {
 
     fn record(&mut self, record: &'static Record, node: &Node, path: &str) -> Option<Value> {
         let entries = self.mapping(node, path)?;
-        let mut fields = Fields {
-            record,
-            written: Vec::new(),
-            items: Vec::new(),
-        };
+        let mut fields = Fields { record, written: Vec::new(), items: Vec::new() };
         // What this version lacks may be what a rule asks for, so rules wait until it is gone.
         let mut lacking = false;
         for entry in entries {
@@ -567,13 +449,13 @@ impl Checker<'_> {
                 continue;
             }
             let place = entry.place(&inner_path);
-            match shape::unavailable(record.what).find(|unavailable| unavailable.name == entry.key)
-            {
+            match shape::unavailable(record.what).find(|unavailable| unavailable.name == entry.key) {
                 Some(unavailable) => {
                     lacking = true;
                     self.unavailable(unavailable.called, place);
                 }
-                None => self.unknown_key(record, entry, place),
+                // A key that is only misspelt is not missing.
+                None => fields.written.extend(self.unknown_key(record, entry, place).map(str::to_owned)),
             }
         }
         for key in record.keys {
@@ -589,19 +471,26 @@ impl Checker<'_> {
         Some(Value::Record(fields))
     }
 
-    fn unknown_key(&mut self, record: &'static Record, entry: &Entry, place: Place) {
+    /// Reports a key that the record does not have; the key of its own that was meant, if that can be told.
+    fn unknown_key(&mut self, record: &'static Record, entry: &Entry, place: Place) -> Option<&'static str> {
         let known = || record.keys.iter().map(|key| key.name);
-        let all =
-            known().chain(shape::unavailable(record.what).map(|unavailable| unavailable.name));
-        let hint = match nearest(&entry.key, all) {
+        if let Shape::OneOf { records, .. } = &shape::CONDITION
+            && records.iter().any(|other| std::ptr::eq(*other, record))
+            && records.iter().any(|other| other.key(&entry.key).is_some())
+        {
+            let message = format!("`{}` does not go with `{}`", entry.key, record.keys[0].name);
+            self.say(place, message);
+            return None;
+        }
+        let all = known().chain(shape::unavailable(record.what).map(|unavailable| unavailable.name));
+        let meant = nearest(&entry.key, all);
+        let hint = match meant {
             Some(key) => Some(format!("did you mean `{key}`?")),
             None if record.keys.is_empty() => None,
-            None => Some(format!(
-                "the keys here are {}",
-                crate::suggest::and_list(&known().collect::<Vec<_>>())
-            )),
+            None => Some(format!("the keys here are {}", and_list(&known().collect::<Vec<_>>()))),
         };
         self.say_with_hint(place, format!("unknown key `{}`", entry.key), hint);
+        known().find(|key| Some(*key) == meant)
     }
 
     /// Reports a key that is missing, or fills in its default.
@@ -611,17 +500,14 @@ impl Checker<'_> {
             self.say(place, missing);
         } else if let Some(default) = key.default {
             let node = node::parse(default, self.problems).expect("a default is YAML");
-            let value = self
-                .value(key.shape, &node, &place.path)
-                .expect("a default fits its shape");
+            let value = self.value(key.shape, &node, &place.path).expect("a default fits its shape");
             fields.items.push((key.name, Item { place, value }));
         }
     }
 
     fn rule(&mut self, rule: &Rule, fields: &Fields, node: &Node, path: &str) {
-        let there = |keys: &[&'static str]| -> Vec<&str> {
-            keys.iter().copied().filter(|key| fields.has(key)).collect()
-        };
+        let there =
+            |keys: &[&'static str]| -> Vec<&str> { keys.iter().copied().filter(|key| fields.has(key)).collect() };
         match rule {
             Rule::ExactlyOne(keys) => match there(keys).as_slice() {
                 [_] => {}
@@ -629,35 +515,23 @@ impl Checker<'_> {
                     self.say(node.place(path), format!("`{}` is missing", keys[0]));
                 }
                 [] => {
-                    self.say(
-                        node.place(path),
-                        format!("one of {} is missing", or_list(keys)),
-                    );
+                    self.say(node.place(path), format!("one of {} is missing", or_list(keys)));
                 }
                 many => {
-                    let message = format!(
-                        "only one of {} may stand here",
-                        crate::suggest::and_list(many)
-                    );
+                    let message = format!("only one of {} may stand here", and_list(many));
                     self.say(node.place(path), message);
                 }
             },
             Rule::AtMostOne(what, keys) => {
                 let there = there(keys);
                 if there.len() > 1 {
-                    let message = format!(
-                        "only one {what} may stand here, not {}",
-                        crate::suggest::and_list(&there)
-                    );
+                    let message = format!("only one {what} may stand here, not {}", and_list(&there));
                     self.say(node.place(path), message);
                 }
             }
             Rule::Needs(key, other) => {
                 if fields.has(key) && !fields.has(other) {
-                    self.say(
-                        node.place(path),
-                        format!("`{key}` needs `{other}`, which is missing"),
-                    );
+                    self.say(node.place(path), format!("`{key}` needs `{other}`, which is missing"));
                 }
             }
         }

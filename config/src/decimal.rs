@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// An exact decimal with 9 fractional digits.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Decimal(i128);
 
 /// Fractional digits.
@@ -39,14 +37,8 @@ impl Decimal {
         if whole.len() + fraction.len() == 0 || !all_digits(whole) || !all_digits(fraction) {
             return None;
         }
-        let digits: Vec<u8> = whole
-            .bytes()
-            .chain(fraction.bytes())
-            .skip_while(|digit| *digit == b'0')
-            .collect();
-        let shift = exponent
-            .saturating_sub(fraction.len() as i64)
-            .saturating_add(DIGITS);
+        let digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).skip_while(|digit| *digit == b'0').collect();
+        let shift = exponent.saturating_sub(fraction.len() as i64).saturating_add(DIGITS);
         let units = scale(&digits, shift)?;
         Decimal::from_raw(if negative { -units } else { units })
     }
@@ -68,9 +60,7 @@ impl Decimal {
 
     /// A number of 10^-9; none beyond ±10^28.
     pub fn from_raw(raw: i128) -> Option<Decimal> {
-        (-GREATEST..=GREATEST)
-            .contains(&raw)
-            .then_some(Decimal(raw))
+        (-GREATEST..=GREATEST).contains(&raw).then_some(Decimal(raw))
     }
 
     /// Whether it has no fractional part.
@@ -80,11 +70,7 @@ impl Decimal {
 
     /// The integer it is; none where it has a fraction or does not fit.
     pub fn to_i64(self) -> Option<i64> {
-        if self.is_whole() {
-            i64::try_from(self.0 / ONE).ok()
-        } else {
-            None
-        }
+        if self.is_whole() { i64::try_from(self.0 / ONE).ok() } else { None }
     }
 }
 
@@ -116,9 +102,7 @@ fn scale(digits: &[u8], shift: i64) -> Option<i128> {
     }
     let kept = &digits[..digits.len().min(length as usize)];
     let dropped = &digits[kept.len()..];
-    let mut units = kept
-        .iter()
-        .fold(0i128, |units, digit| units * 10 + i128::from(digit - b'0'));
+    let mut units = kept.iter().fold(0i128, |units, digit| units * 10 + i128::from(digit - b'0'));
     if shift > 0 {
         units *= 10i128.pow(shift as u32);
     }
@@ -171,14 +155,8 @@ mod tests {
             ("007", "7"),
             ("1e3", "1000"),
             ("1.25E-2", "0.0125"),
-            (
-                "12345678901234567890.123456789",
-                "12345678901234567890.123456789",
-            ),
-            (
-                "10000000000000000000000000000",
-                "10000000000000000000000000000",
-            ),
+            ("12345678901234567890.123456789", "12345678901234567890.123456789"),
+            ("10000000000000000000000000000", "10000000000000000000000000000"),
             ("-1e28", "-10000000000000000000000000000"),
             ("0e999999999999999999999", "0"),
             ("1e-999999999999999999999", "0"),
@@ -225,29 +203,16 @@ mod tests {
         ] {
             assert_eq!(Decimal::parse(text), None, "{text}");
         }
-        assert_eq!(
-            shown("10000000000000000000000000000.0000000001").as_deref(),
-            Some("10000000000000000000000000000")
-        );
-        assert_eq!(
-            Decimal::parse("10000000000000000000000000000.000000001"),
-            None
-        );
+        assert_eq!(shown("10000000000000000000000000000.0000000001").as_deref(), Some("10000000000000000000000000000"));
+        assert_eq!(Decimal::parse("10000000000000000000000000000.000000001"), None);
     }
 
     #[test]
     fn a_double_counts_as_its_shortest_decimal_form() {
-        for (value, expected) in [
-            (0.1, "0.1"),
-            (1.1, "1.1"),
-            (-2.5, "-2.5"),
-            (1e22, "10000000000000000000000"),
-            (1e-10, "0"),
-        ] {
-            assert_eq!(
-                Decimal::from_f64(value).expect("in range").to_string(),
-                expected
-            );
+        for (value, expected) in
+            [(0.1, "0.1"), (1.1, "1.1"), (-2.5, "-2.5"), (1e22, "10000000000000000000000"), (1e-10, "0")]
+        {
+            assert_eq!(Decimal::from_f64(value).expect("in range").to_string(), expected);
         }
         assert_eq!(
             Decimal::from_f64(0.1 + 0.2).expect("in range").to_string(),
@@ -276,16 +241,11 @@ mod tests {
         for _ in 0..20_000 {
             let raw = random.i128(-GREATEST..=GREATEST) / 10i128.pow(random.u32(0..37));
             let decimal = Decimal::from_raw(raw).expect("in range");
-            assert_eq!(
-                Decimal::parse(&decimal.to_string()),
-                Some(decimal),
-                "seed {seed}, raw {raw}"
-            );
+            assert_eq!(Decimal::parse(&decimal.to_string()), Some(decimal), "seed {seed}, raw {raw}");
             let exponent = random.i64(-12..12);
             let shifted = format!("{raw}e{}", exponent - 9);
             let exact = if exponent >= 0 {
-                raw.checked_mul(10i128.pow(exponent as u32))
-                    .and_then(Decimal::from_raw)
+                raw.checked_mul(10i128.pow(exponent as u32)).and_then(Decimal::from_raw)
             } else {
                 // The slow version: quotient and remainder, compared doubled.
                 let divisor = 10i128.pow(-exponent as u32);

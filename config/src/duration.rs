@@ -4,13 +4,7 @@
 //! adding one to any clock stays far within 64 bits.
 
 /// Units, largest first, with their ms.
-const UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 /// The longest duration, ms: 36,500 days.
 const LONGEST: u64 = 36_500 * 86_400_000;
 
@@ -30,19 +24,14 @@ pub fn parse(text: &str) -> Result<u64, String> {
             return Err(format!("`{text}` is not a duration"));
         }
         let (number, tail) = rest.split_at(digits);
-        let unit_length = tail
-            .bytes()
-            .take_while(|byte| !byte.is_ascii_digit())
-            .count();
+        let unit_length = tail.bytes().take_while(|byte| !byte.is_ascii_digit()).count();
         let (unit, tail) = tail.split_at(unit_length);
         if unit.is_empty() {
             return Err(format!("`{text}` has no unit"));
         }
         let Some((_, size)) = units.find(|(name, _)| *name == unit) else {
             return Err(match UNITS.iter().any(|(name, _)| *name == unit) {
-                true => format!(
-                    "`{text}` does not have its units in order, largest first and each once"
-                ),
+                true => format!("`{text}` does not have its units in order, largest first and each once"),
                 false => format!("`{text}` is not a duration"),
             });
         };
@@ -108,19 +97,10 @@ mod tests {
             ("-5m", "`-5m` is not a duration"),
             ("5w", "`5w` is not a duration"),
             ("5M", "`5M` is not a duration"),
-            (
-                "30m1h",
-                "`30m1h` does not have its units in order, largest first and each once",
-            ),
-            (
-                "1h1h",
-                "`1h1h` does not have its units in order, largest first and each once",
-            ),
+            ("30m1h", "`30m1h` does not have its units in order, largest first and each once"),
+            ("1h1h", "`1h1h` does not have its units in order, largest first and each once"),
             ("36501d", "`36501d` is longer than 36500d"),
-            (
-                "99999999999999999999s",
-                "`99999999999999999999s` is longer than 36500d",
-            ),
+            ("99999999999999999999s", "`99999999999999999999s` is longer than 36500d"),
         ] {
             assert_eq!(parse(text), Err(reason.to_owned()), "{text}");
         }

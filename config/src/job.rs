@@ -323,9 +323,6 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits {
-            future_skew: 5 * 60 * 1000,
-            message_bytes: 1 << 20,
-        }
+        Limits { future_skew: 5 * 60 * 1000, message_bytes: 1 << 20 }
     }
 }

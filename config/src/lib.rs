@@ -40,8 +40,7 @@ pub fn parse(
     let job = match node::parse(text, &mut problems) {
         Ok(mut root) => {
             variables::substitute(&mut root, "", variable, &mut problems);
-            check::job(&root, &mut problems)
-                .and_then(|fields| read::job(&fields, folder, &mut problems))
+            check::job(&root, &mut problems).and_then(|fields| read::job(&fields, folder, &mut problems))
         }
         // What was found before the text broke off may be an effect of that.
         Err(problem) => {
@@ -54,10 +53,7 @@ pub fn parse(
         _ => {
             assert!(!problems.is_empty(), "a job is refused for a reason");
             problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
-            Err(Problems {
-                file: file.to_owned(),
-                problems,
-            })
+            Err(Problems { file: file.to_owned(), problems })
         }
     }
 }

@@ -64,22 +64,14 @@ pub(crate) struct Entry {
 impl Node {
     /// Where it stands, given its path.
     pub fn place(&self, path: &str) -> Place {
-        Place {
-            path: path.to_owned(),
-            line: self.line,
-            column: self.column,
-        }
+        Place { path: path.to_owned(), line: self.line, column: self.column }
     }
 }
 
 impl Entry {
     /// Where the key stands, given its path.
     pub fn place(&self, path: &str) -> Place {
-        Place {
-            path: path.to_owned(),
-            line: self.line,
-            column: self.column,
-        }
+        Place { path: path.to_owned(), line: self.line, column: self.column }
     }
 }
 
@@ -96,15 +88,8 @@ pub(crate) fn element(path: &str, index: usize) -> String {
 
 /// Reads the one document of `text`. Repeated keys are pushed to `problems`; an error is the one that ends the reading.
 pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Result<Node, Problem> {
-    let options =
-        granit_parser::options! { flow_nesting_limit: DEPTH_MAX, block_nesting_limit: DEPTH_MAX };
-    let mut builder = Builder {
-        open: Vec::new(),
-        anchors: HashMap::new(),
-        nodes: 0,
-        root: None,
-        problems,
-    };
+    let options = granit_parser::options! { flow_nesting_limit: DEPTH_MAX, block_nesting_limit: DEPTH_MAX };
+    let mut builder = Builder { open: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None, problems };
     let mut documents = 0;
     for event in Parser::new_from_str_with_options(text, options) {
         let (event, span) = event.map_err(|error| syntax_problem(error, text))?;
@@ -113,9 +98,7 @@ pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Result<Node, Pro
             Event::DocumentStart(..) => {
                 documents += 1;
                 if documents > 1 {
-                    return Err(
-                        at.problem("a job file is one document, and here a second one starts")
-                    );
+                    return Err(at.problem("a job file is one document, and here a second one starts"));
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -135,11 +118,7 @@ pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Result<Node, Pro
             _ => {}
         }
     }
-    Ok(builder.root.unwrap_or(Node {
-        line: 1,
-        column: 1,
-        kind: Kind::Null,
-    }))
+    Ok(builder.root.unwrap_or(Node { line: 1, column: 1, kind: Kind::Null }))
 }
 
 /// A line and column, from 1.
@@ -152,18 +131,11 @@ struct Position {
 impl Position {
     fn of(marker: &Marker) -> Position {
         let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        Position {
-            line: narrow(marker.line()),
-            column: narrow(marker.col() + 1),
-        }
+        Position { line: narrow(marker.line()), column: narrow(marker.col() + 1) }
     }
 
     fn place(self) -> Place {
-        Place {
-            path: String::new(),
-            line: self.line,
-            column: self.column,
-        }
+        Place { path: String::new(), line: self.line, column: self.column }
     }
 
     fn problem(self, message: impl Into<String>) -> Problem {
@@ -178,9 +150,7 @@ fn syntax_problem(error: ScanError, text: &str) -> Problem {
     }
     let problem = at.problem(format!("this is not YAML: {}", error.info()));
     match text.lines().nth(at.line as usize - 1) {
-        Some(line) if line.contains("${") => {
-            problem.hint("inside of `{}` and `[]`, put quotes around `${...}`")
-        }
+        Some(line) if line.contains("${") => problem.hint("inside of `{}` and `[]`, put quotes around `${...}`"),
         _ => problem,
     }
 }
@@ -212,11 +182,7 @@ struct Builder<'a> {
 impl Builder<'_> {
     /// Takes a scalar: a key where one is due, else a value.
     fn node(&mut self, kind: Kind, at: Position, anchor: usize) -> Result<(), Problem> {
-        let node = Node {
-            line: at.line,
-            column: at.column,
-            kind,
-        };
+        let node = Node { line: at.line, column: at.column, kind };
         self.count(1, at)?;
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
@@ -232,32 +198,17 @@ impl Builder<'_> {
             return Err(at.problem(too_deep()));
         }
         self.count(1, at)?;
-        let node = Node {
-            line: at.line,
-            column: at.column,
-            kind,
-        };
-        self.open.push(Open {
-            node,
-            anchor,
-            key: None,
-            lines: HashMap::new(),
-        });
+        let node = Node { line: at.line, column: at.column, kind };
+        self.open.push(Open { node, anchor, key: None, lines: HashMap::new() });
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), Problem> {
-        let Open { node, anchor, .. } = self
-            .open
-            .pop()
-            .expect("the parser closes only what it opened");
+        let Open { node, anchor, .. } = self.open.pop().expect("the parser closes only what it opened");
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
-        let at = Position {
-            line: node.line,
-            column: node.column,
-        };
+        let at = Position { line: node.line, column: node.column };
         self.place(node, at)
     }
 
@@ -277,17 +228,13 @@ impl Builder<'_> {
     fn count(&mut self, nodes: usize, at: Position) -> Result<(), Problem> {
         self.nodes += nodes;
         if self.nodes > NODES_MAX {
-            return Err(at.problem(format!(
-                "the file has more than {NODES_MAX} values, aliases unfolded"
-            )));
+            return Err(at.problem(format!("the file has more than {NODES_MAX} values, aliases unfolded")));
         }
         Ok(())
     }
 
     fn is_key_due(&self) -> bool {
-        self.open
-            .last()
-            .is_some_and(|open| matches!(open.node.kind, Kind::Mapping(_)) && open.key.is_none())
+        self.open.last().is_some_and(|open| matches!(open.node.kind, Kind::Mapping(_)) && open.key.is_none())
     }
 
     /// Puts a whole node where it belongs.
@@ -305,24 +252,12 @@ impl Builder<'_> {
                 match open.lines.get(&key) {
                     None => {
                         open.lines.insert(key.clone(), key_at.line);
-                        entries.push(Entry {
-                            key,
-                            line: key_at.line,
-                            column: key_at.column,
-                            value: node,
-                        });
+                        entries.push(Entry { key, line: key_at.line, column: key_at.column, value: node });
                     }
                     Some(line) => {
-                        let message =
-                            format!("the key `{key}` is given twice, first on line {line}");
+                        let message = format!("the key `{key}` is given twice, first on line {line}");
                         let path = child(&self.path(), &key);
-                        self.problems.push(Problem::new(
-                            &Place {
-                                path,
-                                ..key_at.place()
-                            },
-                            message,
-                        ));
+                        self.problems.push(Problem::new(&Place { path, ..key_at.place() }, message));
                     }
                 }
             }
@@ -334,12 +269,10 @@ impl Builder<'_> {
     /// The path of the innermost open collection.
     fn path(&self) -> String {
         let outer = &self.open[..self.open.len().saturating_sub(1)];
-        outer.iter().fold(String::new(), |path, open| {
-            match (&open.node.kind, &open.key) {
-                (Kind::List(list), _) => element(&path, list.len()),
-                (_, Some((key, _))) => child(&path, key),
-                (_, None) => path,
-            }
+        outer.iter().fold(String::new(), |path, open| match (&open.node.kind, &open.key) {
+            (Kind::List(list), _) => element(&path, list.len()),
+            (_, Some((key, _))) => child(&path, key),
+            (_, None) => path,
         })
     }
 }
@@ -370,12 +303,7 @@ fn key_text(kind: Kind, at: Position) -> Result<String, Problem> {
 }
 
 /// A scalar's kind by YAML's core schema.
-fn scalar(
-    text: String,
-    style: ScalarStyle,
-    tag: Option<&Tag>,
-    at: Position,
-) -> Result<Kind, Problem> {
+fn scalar(text: String, style: ScalarStyle, tag: Option<&Tag>, at: Position) -> Result<Kind, Problem> {
     let plain = matches!(style, ScalarStyle::Plain);
     let string = match tag {
         None => !plain,
@@ -386,15 +314,9 @@ fn scalar(
         },
     };
     if string {
-        return Ok(Kind::Text {
-            text,
-            substituted: false,
-        });
+        return Ok(Kind::Text { text, substituted: false });
     }
-    Ok(resolve(&text).unwrap_or(Kind::Text {
-        text,
-        substituted: false,
-    }))
+    Ok(resolve(&text).unwrap_or(Kind::Text { text, substituted: false }))
 }
 
 /// What a plain scalar is if it is no string.
@@ -420,10 +342,7 @@ fn is_number(text: &str) -> bool {
         return !digits.is_empty() && digits.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     }
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (
-            mantissa,
-            Some(exponent.strip_prefix(['-', '+']).unwrap_or(exponent)),
-        ),
+        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['-', '+']).unwrap_or(exponent))),
         None => (unsigned, None),
     };
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -442,10 +361,7 @@ fn refuse_tag(tag: Option<&Tag>, core: &str, at: Position) -> Result<(), Problem
 }
 
 fn tag_problem(tag: &Tag, at: Position) -> Problem {
-    at.problem(format!(
-        "the tag `{}` has no meaning in a job file",
-        tag.original()
-    ))
+    at.problem(format!("the tag `{}` has no meaning in a job file", tag.original()))
 }
 
 #[cfg(test)]
@@ -454,8 +370,7 @@ mod tests {
 
     fn read(text: &str) -> Node {
         let mut problems = Vec::new();
-        let node =
-            parse(text, &mut problems).unwrap_or_else(|problem| panic!("{text}: {problem:?}"));
+        let node = parse(text, &mut problems).unwrap_or_else(|problem| panic!("{text}: {problem:?}"));
         assert_eq!(problems, [], "{text}");
         node
     }
@@ -483,12 +398,10 @@ mod tests {
 
     #[test]
     fn numbers_keep_their_text_and_quotes_make_strings() {
-        let node = read(
-            "[1.10, 1e3, -5, .5, 0x1F, .inf, '1', \"true\", yes, no, ~, true, 1h, 12:30, 1_000, '']",
-        );
+        let node = read("[1.10, 1e3, -5, .5, 0x1F, .inf, '1', \"true\", yes, no, ~, true, 1h, 12:30, 1_000, '']");
         let expected = serde_json::json!([
-            "#1.10", "#1e3", "#-5", "#.5", "#0x1F", "#.inf", "1", "true", "yes", "no", null, true,
-            "1h", "12:30", "1_000", ""
+            "#1.10", "#1e3", "#-5", "#.5", "#0x1F", "#.inf", "1", "true", "yes", "no", null, true, "1h", "12:30",
+            "1_000", ""
         ]);
         assert_eq!(plain(&node), expected);
     }
@@ -507,28 +420,16 @@ mod tests {
     #[test]
     fn every_key_and_value_has_its_line_and_column_in_characters() {
         let node = read("é:\n  - ключ: {x: 1}\n  - |\n    block\n");
-        let Kind::Mapping(entries) = &node.kind else {
-            panic!("a mapping")
-        };
-        let Kind::List(list) = &entries[0].value.kind else {
-            panic!("a list")
-        };
-        let Kind::Mapping(inner) = &list[0].kind else {
-            panic!("a mapping")
-        };
-        let Kind::Mapping(innermost) = &inner[0].value.kind else {
-            panic!("a mapping")
-        };
+        let Kind::Mapping(entries) = &node.kind else { panic!("a mapping") };
+        let Kind::List(list) = &entries[0].value.kind else { panic!("a list") };
+        let Kind::Mapping(inner) = &list[0].kind else { panic!("a mapping") };
+        let Kind::Mapping(innermost) = &inner[0].value.kind else { panic!("a mapping") };
         let position = |node: &Node| (node.line, node.column);
         assert_eq!(position(&list[0]), (2, 5));
         assert_eq!(position(&inner[0].value), (2, 11));
         assert_eq!((innermost[0].line, innermost[0].column), (2, 12));
         assert_eq!(position(&innermost[0].value), (2, 15));
-        assert_eq!(
-            position(&list[1]),
-            (4, 5),
-            "a block's place is that of its text"
-        );
+        assert_eq!(position(&list[1]), (4, 5), "a block's place is that of its text");
     }
 
     #[test]
@@ -537,52 +438,26 @@ mod tests {
             plain(&read("a: &x {b: 1}\nc: *x\n&k d: *k\n")),
             serde_json::json!({"a": {"b": "#1"}, "c": {"b": "#1"}, "d": "d"})
         );
-        assert_eq!(
-            refused("a: &x [*x]").message,
-            "this alias stands inside of what it names"
-        );
-        assert!(
-            refused("a: *nowhere")
-                .message
-                .starts_with("this is not YAML")
-        );
+        assert_eq!(refused("a: &x [*x]").message, "this alias stands inside of what it names");
+        assert!(refused("a: *nowhere").message.starts_with("this is not YAML"));
     }
 
     #[test]
     fn a_repeated_key_is_a_problem_with_its_path_and_the_first_counts() {
         let mut problems = Vec::new();
-        let node = parse(
-            "a:\n  - x\n  - {b: {c: 1, d: 2, c: 3}}\na: 4\n",
-            &mut problems,
-        )
-        .expect("readable");
-        assert_eq!(
-            plain(&node),
-            serde_json::json!({"a": ["x", {"b": {"c": "#1", "d": "#2"}}]})
-        );
-        let shown: Vec<_> = problems
-            .iter()
-            .map(|problem| (problem.place.path.as_str(), problem.place.line))
-            .collect();
+        let node = parse("a:\n  - x\n  - {b: {c: 1, d: 2, c: 3}}\na: 4\n", &mut problems).expect("readable");
+        assert_eq!(plain(&node), serde_json::json!({"a": ["x", {"b": {"c": "#1", "d": "#2"}}]}));
+        let shown: Vec<_> = problems.iter().map(|problem| (problem.place.path.as_str(), problem.place.line)).collect();
         assert_eq!(shown, [("a[1].b.c", 3), ("a", 4)]);
-        assert_eq!(
-            problems[0].message,
-            "the key `c` is given twice, first on line 3"
-        );
+        assert_eq!(problems[0].message, "the key `c` is given twice, first on line 3");
     }
 
     #[test]
     fn nesting_beyond_128_levels_is_a_problem_and_no_crash() {
-        let deep = |levels: usize, open: &str, close: &str| {
-            open.repeat(levels) + "1" + &close.repeat(levels)
-        };
+        let deep = |levels: usize, open: &str, close: &str| open.repeat(levels) + "1" + &close.repeat(levels);
         read(&deep(128, "[", "]"));
         read(&deep(128, "{\"a\":", "}"));
-        let block = |levels: usize| {
-            (0..levels)
-                .map(|level| format!("{}a:\n", " ".repeat(level)))
-                .collect::<String>()
-        };
+        let block = |levels: usize| (0..levels).map(|level| format!("{}a:\n", " ".repeat(level))).collect::<String>();
         read(&block(128));
         let texts = [
             deep(129, "[", "]"),
@@ -593,17 +468,10 @@ mod tests {
             deep(100_000, "- ", ""),
             block(129),
             block(5_000),
-            format!(
-                "a: &x {}\nb: {}",
-                deep(100, "[", "]"),
-                deep(100, "[", "]").replace('1', "*x")
-            ),
+            format!("a: &x {}\nb: {}", deep(100, "[", "]"), deep(100, "[", "]").replace('1', "*x")),
         ];
         for text in texts {
-            assert_eq!(
-                refused(&text).message,
-                "lists and mappings are nested deeper than 128 levels"
-            );
+            assert_eq!(refused(&text).message, "lists and mappings are nested deeper than 128 levels");
         }
     }
 
@@ -614,49 +482,24 @@ mod tests {
             let alias = format!("*a{}", level - 1);
             text += &format!("a{level}: &a{level} [{}]\n", vec![alias; 10].join(", "));
         }
-        assert_eq!(
-            refused(&text).message,
-            "the file has more than 1000000 values, aliases unfolded"
-        );
+        assert_eq!(refused(&text).message, "the file has more than 1000000 values, aliases unfolded");
     }
 
     #[test]
     fn what_a_job_file_cannot_be_is_refused_with_its_place() {
         for (text, line, column, message) in [
-            (
-                "a: 1\n---\nb: 2\n",
-                2,
-                1,
-                "a job file is one document, and here a second one starts",
-            ),
-            (
-                "a: !secret x",
-                1,
-                12,
-                "the tag `!secret` has no meaning in a job file",
-            ),
-            (
-                "[a]: 1",
-                1,
-                1,
-                "a key must be a string, not a list or mapping",
-            ),
+            ("a: 1\n---\nb: 2\n", 2, 1, "a job file is one document, and here a second one starts"),
+            ("a: !secret x", 1, 12, "the tag `!secret` has no meaning in a job file"),
+            ("[a]: 1", 1, 1, "a key must be a string, not a list or mapping"),
         ] {
             let problem = refused(text);
             assert_eq!(
-                (
-                    problem.place.line,
-                    problem.place.column,
-                    problem.message.as_str()
-                ),
+                (problem.place.line, problem.place.column, problem.message.as_str()),
                 (line, column, message),
                 "{text}"
             );
         }
         assert_eq!(read("").kind, Kind::Null);
-        assert_eq!(
-            plain(&read("\u{feff}a: !!str 1")),
-            serde_json::json!({"a": "1"})
-        );
+        assert_eq!(plain(&read("\u{feff}a: !!str 1")), serde_json::json!({"a": "1"}));
     }
 }

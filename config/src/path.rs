@@ -48,20 +48,15 @@ impl Path {
             steps.push(Step::Key(name));
             rest = tail;
             while let Some(inside) = rest.strip_prefix('[') {
-                let (index, tail) = inside
-                    .split_once(']')
-                    .ok_or_else(|| format!("`{text}` has a `[` without its `]`"))?;
+                let (index, tail) =
+                    inside.split_once(']').ok_or_else(|| format!("`{text}` has a `[` without its `]`"))?;
                 steps.push(match index {
                     "*" => Step::All,
-                    _ if index.bytes().all(|byte| byte.is_ascii_digit()) => {
-                        Step::Index(index.parse().map_err(|_| {
-                            format!("`{text}` has the index `{index}`, which is no number")
-                        })?)
-                    }
+                    _ if index.bytes().all(|byte| byte.is_ascii_digit()) => Step::Index(
+                        index.parse().map_err(|_| format!("`{text}` has the index `{index}`, which is no number"))?,
+                    ),
                     _ => {
-                        return Err(format!(
-                            "`{text}` has the index `{index}`, which is no number"
-                        ));
+                        return Err(format!("`{text}` has the index `{index}`, which is no number"));
                     }
                 });
                 rest = tail;
@@ -86,9 +81,7 @@ fn parse_name<'a>(text: &str, rest: &'a str) -> Result<(String, &'a str), String
                 '\\' => match characters.next() {
                     Some((_, escaped @ ('"' | '\\'))) => name.push(escaped),
                     _ => {
-                        return Err(format!(
-                            "`{text}` has a `\\` before something else than `\"` and `\\`"
-                        ));
+                        return Err(format!("`{text}` has a `\\` before something else than `\"` and `\\`"));
                     }
                 },
                 _ => name.push(character),
@@ -102,17 +95,14 @@ fn parse_name<'a>(text: &str, rest: &'a str) -> Result<(String, &'a str), String
         return Err(format!("`{text}` has an empty step"));
     }
     if !is_plain(name) {
-        return Err(format!(
-            "`{text}` has the step `{name}`, which needs quotes"
-        ));
+        return Err(format!("`{text}` has the step `{name}`, which needs quotes"));
     }
     Ok((name.to_owned(), tail))
 }
 
 /// Whether a name stands in a path without quotes.
 fn is_plain(name: &str) -> bool {
-    let odd =
-        |c: char| matches!(c, '.' | '[' | ']' | '"' | '\\') || c.is_whitespace() || c.is_control();
+    let odd = |c: char| matches!(c, '.' | '[' | ']' | '"' | '\\') || c.is_whitespace() || c.is_control();
     !name.is_empty() && !name.contains(odd)
 }
 
@@ -121,10 +111,7 @@ pub(crate) fn write_name(name: &str) -> Cow<'_, str> {
     if is_plain(name) {
         return Cow::Borrowed(name);
     }
-    Cow::Owned(format!(
-        "\"{}\"",
-        name.replace('\\', "\\\\").replace('"', "\\\"")
-    ))
+    Cow::Owned(format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")))
 }
 
 impl fmt::Display for Path {
@@ -132,9 +119,7 @@ impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, step) in self.0.iter().enumerate() {
             match step {
-                Step::Key(name) => {
-                    write!(f, "{}{}", if at == 0 { "" } else { "." }, write_name(name))?
-                }
+                Step::Key(name) => write!(f, "{}{}", if at == 0 { "" } else { "." }, write_name(name))?,
                 Step::Index(index) => write!(f, "[{index}]")?,
                 Step::All => f.write_str("[*]")?,
             }
@@ -152,24 +137,11 @@ mod tests {
         let key = |name: &str| Step::Key(name.to_owned());
         assert_eq!(
             Path::parse(r#"a."total billed"[0].b[*][2]"#),
-            Ok(Path(vec![
-                key("a"),
-                key("total billed"),
-                Step::Index(0),
-                key("b"),
-                Step::All,
-                Step::Index(2)
-            ]))
+            Ok(Path(vec![key("a"), key("total billed"), Step::Index(0), key("b"), Step::All, Step::Index(2)]))
         );
         assert_eq!(Path::parse("userId"), Ok(Path(vec![key("userId")])));
-        assert_eq!(
-            Path::parse("headers.x-user"),
-            Ok(Path(vec![key("headers"), key("x-user")]))
-        );
-        assert_eq!(
-            Path::parse(r#""a\"b\\c.d""#),
-            Ok(Path(vec![key(r#"a"b\c.d"#)]))
-        );
+        assert_eq!(Path::parse("headers.x-user"), Ok(Path(vec![key("headers"), key("x-user")])));
+        assert_eq!(Path::parse(r#""a\"b\\c.d""#), Ok(Path(vec![key(r#"a"b\c.d"#)])));
     }
 
     #[test]
@@ -190,10 +162,7 @@ mod tests {
             ("a[0]b", "`a[0]b` goes on after a step with `b`"),
             ("\"a\"b", "`\"a\"b` goes on after a step with `b`"),
             ("\"a", "`\"a` has a quote that is not closed"),
-            (
-                "\"a\\n\"",
-                "`\"a\\n\"` has a `\\` before something else than `\"` and `\\`",
-            ),
+            ("\"a\\n\"", "`\"a\\n\"` has a `\\` before something else than `\"` and `\\`"),
         ] {
             assert_eq!(Path::parse(text), Err(reason.to_owned()), "{text}");
         }
@@ -208,18 +177,10 @@ mod tests {
             let steps = (0..random.usize(1..5)).map(|at| match random.u8(0..4) {
                 0 if at > 0 => Step::Index(random.usize(..)),
                 1 if at > 0 => Step::All,
-                _ => Step::Key(
-                    (0..random.usize(0..5))
-                        .map(|_| letters[random.usize(..letters.len())])
-                        .collect(),
-                ),
+                _ => Step::Key((0..random.usize(0..5)).map(|_| letters[random.usize(..letters.len())]).collect()),
             });
             let path = Path(steps.collect());
-            assert_eq!(
-                Path::parse(&path.to_string()),
-                Ok(path.clone()),
-                "seed {seed}, {path}"
-            );
+            assert_eq!(Path::parse(&path.to_string()), Ok(path.clone()), "seed {seed}, {path}");
         }
     }
 }

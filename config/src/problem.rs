@@ -37,11 +37,7 @@ pub struct Problems {
 impl Problem {
     /// Says `message` of `place`.
     pub fn new(place: &Place, message: impl Into<String>) -> Problem {
-        Problem {
-            place: place.clone(),
-            message: message.into(),
-            hint: None,
-        }
+        Problem { place: place.clone(), message: message.into(), hint: None }
     }
 
     /// Adds what to do.
@@ -56,11 +52,7 @@ impl fmt::Display for Problems {
         for problem in &self.problems {
             let Place { path, line, column } = &problem.place;
             let colon = if path.is_empty() { "" } else { ": " };
-            writeln!(
-                f,
-                "{}:{line}:{column}: {path}{colon}{}",
-                self.file, problem.message
-            )?;
+            writeln!(f, "{}:{line}:{column}: {path}{colon}{}", self.file, problem.message)?;
             if let Some(hint) = &problem.hint {
                 writeln!(f, "  hint: {hint}")?;
             }

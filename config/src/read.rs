@@ -8,21 +8,19 @@ use crate::check::{Fields, Item, Named, Value};
 use crate::shape::{COLUMN_TYPES, Kind, Shape};
 use crate::suggest::{nearest, or_list};
 use crate::{
-    Aggregate, Audience, BelongsTo, ColumnType, Comparison, Condition, ConditionKind, Decimal,
-    Event, FileTarget, Format, Job, JsonPaths, Limits, Members, Model, Path, Place, Problem,
-    Property, Refresh, Source, SourceFrom, Step, Sync, SyncTo, Text,
+    Aggregate, Audience, BelongsTo, ColumnType, Comparison, Condition, ConditionKind, Decimal, Event, FileTarget,
+    Format, Job, JsonPaths, Limits, Members, Model, Path, Place, Problem, Property, Refresh, Source, SourceFrom, Step,
+    Sync, SyncTo, Text,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The keys of aggregates.
+const AGGREGATES: [&str; 5] = ["sum", "avg", "min", "max", "distinct"];
 /// The largest threshold of a count: what a key may have to remember is bounded by it.
 const COUNT_MAX: i64 = 1_000_000_000;
 
 /// Builds the job; none where a part of it is missing, which is then reported.
-pub(crate) fn job(
-    file: &Fields,
-    folder: &std::path::Path,
-    problems: &mut Vec<Problem>,
-) -> Option<Job> {
+pub(crate) fn job(file: &Fields, folder: &std::path::Path, problems: &mut Vec<Problem>) -> Option<Job> {
     let mut reader = Reader {
         sources: index(file, "sources"),
         models: index(file, "models"),
@@ -38,9 +36,7 @@ pub(crate) fn job(
     let audiences = reader.all(file, "audiences", Reader::audience);
     reader.audience_circles();
     let syncs = reader.all(file, "syncs", Reader::sync);
-    let dead_letters = file
-        .record("dead_letters")
-        .and_then(|fields| file_target(fields.record("file")?));
+    let dead_letters = file.record("dead_letters").and_then(|fields| file_target(fields.record("file")?));
     let limits = file.record("limits").and_then(limits).unwrap_or_default();
     Some(Job {
         name: file.text("job")?.to_owned(),
@@ -59,10 +55,7 @@ pub(crate) fn job(
 type Index<'a> = BTreeMap<&'a str, Option<&'a Fields>>;
 
 fn index<'a>(file: &'a Fields, key: &str) -> Index<'a> {
-    file.entries(key)
-        .iter()
-        .map(|named| (named.name.as_str(), fields(named)))
-        .collect()
+    file.entries(key).iter().map(|named| (named.name.as_str(), fields(named))).collect()
 }
 
 fn fields(named: &Named) -> Option<&Fields> {
@@ -99,12 +92,7 @@ impl<'a> Reader<'a> {
         self.problems.push(Problem::new(place, message));
     }
 
-    fn say_with_hint(
-        &mut self,
-        place: &Place,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) {
+    fn say_with_hint(&mut self, place: &Place, message: impl Into<String>, hint: impl Into<String>) {
         self.problems.push(Problem::new(place, message).hint(hint));
     }
 
@@ -142,9 +130,7 @@ impl<'a> Reader<'a> {
             Kind::Event => &self.events,
             Kind::Audience => &self.audiences,
         };
-        let Value::Text(id) = &item.value else {
-            panic!("a reference is a text in the shape, not {:?}", item.value)
-        };
+        let Value::Text(id) = &item.value else { panic!("a reference is a text in the shape, not {:?}", item.value) };
         if index.contains_key(id.as_str()) {
             return Some(id);
         }
@@ -157,15 +143,8 @@ impl<'a> Reader<'a> {
 
     fn source(&mut self, _id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Source> {
         let file = fields.record("file")?;
-        let from = SourceFrom::File {
-            path: file.text("path")?.to_owned(),
-            follow: file.boolean("follow")?,
-        };
-        Some(Source {
-            place: place.clone(),
-            from,
-            format: format(fields)?,
-        })
+        let from = SourceFrom::File { path: file.text("path")?.to_owned(), follow: file.boolean("follow")? };
+        Some(Source { place: place.clone(), from, format: format(fields)? })
     }
 
     fn model(&mut self, id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Model> {
@@ -176,9 +155,7 @@ impl<'a> Reader<'a> {
                 let hint = "give it `parquet`, or leave out `members`";
                 self.say_with_hint(
                     place,
-                    format!(
-                        "the model `{id}` has no `parquet`, so none of its keys would be known"
-                    ),
+                    format!("the model `{id}` has no `parquet`, so none of its keys would be known"),
                     hint,
                 );
                 return None;
@@ -192,10 +169,7 @@ impl<'a> Reader<'a> {
             None => None,
             Some(belongs_to) => {
                 let model = self.refer(belongs_to, "model");
-                Some(BelongsTo {
-                    model: model?.to_owned(),
-                    foreign_key: belongs_to.text("foreign_key")?.to_owned(),
-                })
+                Some(BelongsTo { model: model?.to_owned(), foreign_key: belongs_to.text("foreign_key")?.to_owned() })
             }
         };
         let columns = fields.entries("columns").iter().map(|named| {
@@ -225,10 +199,7 @@ impl<'a> Reader<'a> {
             Some((*id, vec![(belongs_to.text("model")?, place.clone())]))
         });
         for (circle, place) in circles(&edges.collect()) {
-            self.say(
-                &place,
-                format!("models belong to each other in a circle: {circle}"),
-            );
+            self.say(&place, format!("models belong to each other in a circle: {circle}"));
         }
     }
 
@@ -242,18 +213,9 @@ impl<'a> Reader<'a> {
             let item = named.item.as_ref()?;
             let path = match &item.value {
                 Value::Record(long) if long.has("path") => long.path("path")?.clone(),
-                _ => Path(vec![
-                    Step::Key("properties".to_owned()),
-                    Step::Key(named.name.clone()),
-                ]),
+                _ => Path(vec![Step::Key("properties".to_owned()), Step::Key(named.name.clone())]),
             };
-            Some((
-                named.name.clone(),
-                Property {
-                    path,
-                    column_type: column_type(item)?,
-                },
-            ))
+            Some((named.name.clone(), Property { path, column_type: column_type(item)? }))
         });
         let properties: Option<_> = properties.collect();
         Some(Event {
@@ -306,13 +268,7 @@ impl<'a> Reader<'a> {
     fn audience(&mut self, id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Audience> {
         let model = self.refer(fields, "model");
         let condition = match fields.get("where") {
-            Some(item) => self.condition(
-                item,
-                Scope {
-                    audience: id,
-                    model,
-                },
-            ),
+            Some(item) => self.condition(item, Scope { audience: id, model }),
             None => None,
         };
         Some(Audience {
@@ -338,32 +294,22 @@ impl<'a> Reader<'a> {
             "related" => self.related(fields, scope)?,
             other => panic!("`{other}` is a kind of condition in the shape that nothing reads"),
         };
-        Some(Condition {
-            place: item.place.clone(),
-            kind,
-        })
+        Some(Condition { place: item.place.clone(), kind })
     }
 
     fn conditions(&mut self, items: &'a [Item], scope: Scope<'a>) -> Option<Vec<Condition>> {
-        let conditions: Vec<_> = items
-            .iter()
-            .map(|item| self.condition(item, scope))
-            .collect();
+        let conditions: Vec<_> = items.iter().map(|item| self.condition(item, scope)).collect();
         conditions.into_iter().collect()
     }
 
     fn mention(&mut self, item: &'a Item, scope: Scope<'a>) -> Option<String> {
         let id = self.refer_item(Kind::Audience, item)?;
-        self.mentions
-            .entry(scope.audience)
-            .or_default()
-            .push((id, item.place.clone()));
+        self.mentions.entry(scope.audience).or_default().push((id, item.place.clone()));
         let other = self.audiences[id].and_then(|fields| fields.text("model"));
         if let (Some(model), Some(other)) = (scope.model, other)
             && model != other
         {
-            let message =
-                format!("the audience `{id}` is of the model `{other}`, this one of `{model}`");
+            let message = format!("the audience `{id}` is of the model `{other}`, this one of `{model}`");
             self.say(&item.place, message);
         }
         Some(id.to_owned())
@@ -374,9 +320,9 @@ impl<'a> Reader<'a> {
         if let Some((id, model)) = self.scope_model(scope)
             && !model.has("parquet")
         {
-            let message =
-                format!("the model `{id}` has no `parquet`, so its keys have no properties");
-            self.say(&predicate.place, message);
+            let message = format!("the model `{id}` has no `parquet`, so its keys have no properties");
+            let hint = "give the model `parquet`, or test what the key did with `performed`";
+            self.say_with_hint(&predicate.place, message, hint);
         }
         Some(predicate)
     }
@@ -388,11 +334,12 @@ impl<'a> Reader<'a> {
             && other != model
         {
             let place = &fields.get("performed").expect("it was just read").place;
-            let message =
-                format!("the event `{event}` is of the model `{other}`, the audience of `{model}`");
+            let message = format!("the event `{event}` is of the model `{other}`, the audience of `{model}`");
             self.say(place, message);
         }
-        let comparison = self.comparison(fields, true);
+        // An aggregate is refused in this version, and what it is compared with need not be a count.
+        let counts = !AGGREGATES.iter().any(|key| fields.has(key));
+        let comparison = self.comparison(fields, counts);
         Some(ConditionKind::Performed {
             event: event?.to_owned(),
             filter: text(fields, "where"),
@@ -408,24 +355,18 @@ impl<'a> Reader<'a> {
             let item = fields.get("related").expect("it was just read");
             self.belongs(model, parent, &item.place);
         }
-        let aggregate = match ["sum", "avg", "min", "max", "distinct"]
-            .into_iter()
-            .find(|key| fields.has(key))
-        {
+        let aggregate = match AGGREGATES.into_iter().find(|key| fields.has(key)) {
             None => Aggregate::Count,
             Some(key) => {
                 let item = fields.get(key)?;
                 let column = fields.text(key)?.to_owned();
-                let declared = model
-                    .and_then(|model| self.models[model])
-                    .and_then(|fields| declared(fields, &column));
+                let declared = model.and_then(|model| self.models[model]).and_then(|fields| declared(fields, &column));
                 if let Some(declared) = declared
                     && key != "distinct"
                     && !matches!(declared, ColumnType::Integer | ColumnType::Number)
                 {
-                    let message = format!(
-                        "`{key}` takes an integer or number, and `{column}` is declared as `{declared}`"
-                    );
+                    let message =
+                        format!("`{key}` takes an integer or number, and `{column}` is declared as `{declared}`");
                     self.say(&item.place, message);
                 }
                 match key {
@@ -449,8 +390,7 @@ impl<'a> Reader<'a> {
 
     /// Reports a related model that does not belong to the audience's.
     fn belongs(&mut self, model: &'a str, parent: &'a str, place: &Place) {
-        let parent_of =
-            |fields: &Option<&'a Fields>| (*fields)?.record("belongs_to")?.text("model");
+        let parent_of = |fields: &Option<&'a Fields>| (*fields)?.record("belongs_to")?.text("model");
         let Some(fields) = self.models[model] else {
             return;
         };
@@ -459,38 +399,22 @@ impl<'a> Reader<'a> {
         if broken || parent_of(&Some(fields)) == Some(parent) {
             return;
         }
-        let belonging: Vec<&str> = self
-            .models
-            .iter()
-            .filter(|(_, fields)| parent_of(fields) == Some(parent))
-            .map(|(id, _)| *id)
-            .collect();
-        let message =
-            format!("the model `{model}` does not belong to `{parent}`, the audience's model");
+        let belonging: Vec<&str> =
+            self.models.iter().filter(|(_, fields)| parent_of(fields) == Some(parent)).map(|(id, _)| *id).collect();
+        let message = format!("the model `{model}` does not belong to `{parent}`, the audience's model");
         match belonging.as_slice() {
             [] => self.say_with_hint(
                 place,
                 message,
                 format!("give it `belongs_to: {{model: {parent}, foreign_key: COLUMN}}`"),
             ),
-            _ => self.say_with_hint(
-                place,
-                message,
-                format!("to `{parent}` belongs {}", or_list(&belonging)),
-            ),
+            _ => self.say_with_hint(place, message, format!("to `{parent}` belongs {}", or_list(&belonging))),
         }
     }
 
     /// The comparison of a `performed` or `related`; of counts, only with what a count can be.
     fn comparison(&mut self, fields: &'a Fields, counts: bool) -> Option<Comparison> {
-        let keys = [
-            "at_least",
-            "at_most",
-            "more_than",
-            "less_than",
-            "exactly",
-            "between",
-        ];
+        let keys = ["at_least", "at_most", "more_than", "less_than", "exactly", "between"];
         let Some(key) = keys.into_iter().find(|key| fields.has(key)) else {
             return Some(Comparison::AtLeast(Decimal::from(1)));
         };
@@ -501,16 +425,10 @@ impl<'a> Reader<'a> {
         };
         let mut numbers = Vec::new();
         for item in items {
-            let Value::Number(number) = item.value else {
-                panic!("a threshold is a number, not {:?}", item.value)
-            };
-            if counts
-                && !(number.is_whole()
-                    && (Decimal::from(0)..=Decimal::from(COUNT_MAX)).contains(&number))
-            {
-                let message = format!(
-                    "a count is compared with a whole number from 0 to {COUNT_MAX}, not with `{number}`"
-                );
+            let Value::Number(number) = item.value else { panic!("a threshold is a number, not {:?}", item.value) };
+            if counts && !(number.is_whole() && (Decimal::from(0)..=Decimal::from(COUNT_MAX)).contains(&number)) {
+                let message =
+                    format!("a count is compared with a whole number from 0 to {COUNT_MAX}, not with `{number}`");
                 self.say(&item.place, message);
                 return None;
             }
@@ -525,11 +443,7 @@ impl<'a> Reader<'a> {
             ("between", [a, b]) if a <= b => Comparison::Between(*a, *b),
             ("between", [a, b]) => {
                 let hint = format!("write `[{b}, {a}]`");
-                self.say_with_hint(
-                    &item.place,
-                    format!("nothing lies between `{a}` and `{b}`"),
-                    hint,
-                );
+                self.say_with_hint(&item.place, format!("nothing lies between `{a}` and `{b}`"), hint);
                 return None;
             }
             (key, numbers) => panic!("`{key}` has {} thresholds in the shape", numbers.len()),
@@ -545,19 +459,13 @@ impl<'a> Reader<'a> {
     /// Reports audiences that depend on themselves, by whatever detour.
     fn audience_circles(&mut self) {
         for (circle, place) in circles(&std::mem::take(&mut self.mentions)) {
-            self.say(
-                &place,
-                format!("audiences depend on each other in a circle: {circle}"),
-            );
+            self.say(&place, format!("audiences depend on each other in a circle: {circle}"));
         }
     }
 
     fn sync(&mut self, _id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Sync> {
         let audiences: BTreeSet<&str> = match fields.list("audiences") {
-            Some(items) => items
-                .iter()
-                .filter_map(|item| self.refer_item(Kind::Audience, item))
-                .collect(),
+            Some(items) => items.iter().filter_map(|item| self.refer_item(Kind::Audience, item)).collect(),
             None => self.audiences.keys().copied().collect(),
         };
         let to = fields.record("to")?;
@@ -584,23 +492,15 @@ fn owned(fields: &Fields, key: &str) -> Option<String> {
 }
 
 fn text(fields: &Fields, key: &str) -> Option<Text> {
-    Some(Text {
-        value: fields.text(key)?.to_owned(),
-        place: fields.get(key)?.place.clone(),
-    })
+    Some(Text { value: fields.text(key)?.to_owned(), place: fields.get(key)?.place.clone() })
 }
 
 fn file_target(fields: &Fields) -> Option<FileTarget> {
-    Some(FileTarget {
-        path: owned(fields, "path")?,
-    })
+    Some(FileTarget { path: owned(fields, "path")? })
 }
 
 fn limits(fields: &Fields) -> Option<Limits> {
-    Some(Limits {
-        future_skew: fields.milliseconds("future_skew")?,
-        message_bytes: fields.bytes("message_bytes")?,
-    })
+    Some(Limits { future_skew: fields.milliseconds("future_skew")?, message_bytes: fields.bytes("message_bytes")? })
 }
 
 fn format(fields: &Fields) -> Option<Format> {
@@ -610,14 +510,7 @@ fn format(fields: &Fields) -> Option<Format> {
         Some("rudderstack") => Some(Format::Rudderstack),
         Some("hightouch") => Some(Format::Hightouch),
         Some("json") => {
-            let none = JsonPaths {
-                kind: None,
-                name: None,
-                key: None,
-                time: None,
-                id: None,
-                properties: None,
-            };
+            let none = JsonPaths { kind: None, name: None, key: None, time: None, id: None, properties: None };
             Some(Format::Json(none))
         }
         Some(other) => panic!("`{other}` is a format in the shape that nothing reads"),
@@ -646,10 +539,7 @@ fn column_type(item: &Item) -> Option<ColumnType> {
 }
 
 fn declared(model: &Fields, column: &str) -> Option<ColumnType> {
-    let named = model
-        .entries("columns")
-        .iter()
-        .find(|named| named.name == column)?;
+    let named = model.entries("columns").iter().find(|named| named.name == column)?;
     column_type(named.item.as_ref()?)
 }
 
@@ -669,22 +559,14 @@ impl ColumnType {
 
     /// Reads a type as the job file writes it: `list<string>`.
     pub fn parse(word: &str) -> Option<ColumnType> {
-        COLUMN_TYPES
-            .iter()
-            .position(|known| *known == word)
-            .map(|at| ColumnType::ALL[at])
+        COLUMN_TYPES.iter().position(|known| *known == word).map(|at| ColumnType::ALL[at])
     }
 }
 
 impl std::fmt::Display for ColumnType {
     /// As the job file writes it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(
-            COLUMN_TYPES[ColumnType::ALL
-                .iter()
-                .position(|known| known == self)
-                .expect("all are there")],
-        )
+        f.write_str(COLUMN_TYPES[ColumnType::ALL.iter().position(|known| known == self).expect("all are there")])
     }
 }
 
@@ -703,8 +585,7 @@ fn circles(edges: &Mentions) -> Vec<(String, Place)> {
             continue;
         }
         while let Some((id, followed)) = way.last_mut() {
-            let Some((target, _)) = edges.get(id).and_then(|mentions| mentions.get(*followed))
-            else {
+            let Some((target, _)) = edges.get(id).and_then(|mentions| mentions.get(*followed)) else {
                 on_way.remove(id);
                 way.pop();
                 continue;
@@ -723,17 +604,10 @@ fn circles(edges: &Mentions) -> Vec<(String, Place)> {
 
 /// The circle that closes where the end of `way` mentions `target`, which is on it.
 fn circle(edges: &Mentions, way: &[(&str, usize)], target: &str) -> (String, Place) {
-    let first = way
-        .iter()
-        .position(|(id, _)| *id == target)
-        .expect("the target is on the way");
+    let first = way.iter().position(|(id, _)| *id == target).expect("the target is on the way");
     let ids = &way[first..];
-    let least = (0..ids.len())
-        .min_by_key(|at| ids[*at].0)
-        .expect("a circle is not empty");
-    let mut names: Vec<String> = (0..ids.len())
-        .map(|at| format!("`{}`", ids[(least + at) % ids.len()].0))
-        .collect();
+    let least = (0..ids.len()).min_by_key(|at| ids[*at].0).expect("a circle is not empty");
+    let mut names: Vec<String> = (0..ids.len()).map(|at| format!("`{}`", ids[(least + at) % ids.len()].0)).collect();
     names.push(names[0].clone());
     let (id, followed) = ids[least];
     (names.join(" -> "), edges[id][followed - 1].1.clone())

@@ -10,20 +10,11 @@ use serde_json::{Map, Value, json};
 /// to [`crate::parse`].
 pub fn schema() -> Value {
     let mut schema = Map::new();
-    schema.insert(
-        "$schema".to_owned(),
-        "https://json-schema.org/draft/2020-12/schema".into(),
-    );
+    schema.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
     schema.insert("title".to_owned(), "usher job".into());
-    schema.insert(
-        "description".to_owned(),
-        "A job of usher, the realtime audience engine.".into(),
-    );
+    schema.insert("description".to_owned(), "A job of usher, the realtime audience engine.".into());
     schema.append(&mut record(&JOB));
-    schema.insert(
-        "$defs".to_owned(),
-        json!({ "condition": one_of(&CONDITION) }),
-    );
+    schema.insert("$defs".to_owned(), json!({ "condition": one_of(&CONDITION) }));
     schema.into()
 }
 
@@ -49,12 +40,7 @@ fn of(shape: &'static Shape) -> Value {
         Shape::Number => json!({"type": "number"}),
         Shape::Boolean => json!({"type": "boolean"}),
         Shape::Choice { words, .. } => json!({"type": "string", "enum": words}),
-        Shape::List {
-            of: element,
-            least,
-            most,
-            unique,
-        } => {
+        Shape::List { of: element, least, most, unique } => {
             let mut list = json!({"type": "array", "items": of(element)});
             if *least > 0 {
                 list["minItems"] = (*least).into();
@@ -71,11 +57,7 @@ fn of(shape: &'static Shape) -> Value {
         // The only one, and the only shape that contains itself.
         Shape::OneOf { .. } => json!({"$ref": "#/$defs/condition"}),
         Shape::Entries { of: value, ids } => {
-            let names = if *ids {
-                json!({"pattern": ID})
-            } else {
-                json!({"minLength": 1})
-            };
+            let names = if *ids { json!({"pattern": ID}) } else { json!({"minLength": 1}) };
             json!({"type": ["object", "null"], "propertyNames": names, "additionalProperties": of(value)})
         }
         Shape::Short { scalar, long } => json!({"anyOf": [of(scalar), record(long)]}),
@@ -86,38 +68,16 @@ const ID: &str = "^[A-Za-z_][A-Za-z0-9_-]*$";
 const DURATION: &str = "(?=[0-9])([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?";
 
 fn one_of(shape: &'static Shape) -> Value {
-    let Shape::OneOf { records, .. } = shape else {
-        panic!("the condition is one of several records")
-    };
+    let Shape::OneOf { records, .. } = shape else { panic!("the condition is one of several records") };
     json!({"oneOf": records.iter().map(|kind| Value::from(record(kind))).collect::<Vec<_>>()})
 }
 
 fn record(record: &'static Record) -> Map<String, Value> {
     let mut schema = Map::new();
-    let required: Vec<&str> = record
-        .keys
-        .iter()
-        .filter(|key| key.required)
-        .map(|key| key.name)
-        .collect();
-    let must_be_there = !required.is_empty()
-        || record
-            .rules
-            .iter()
-            .any(|rule| matches!(rule, Rule::ExactlyOne(_)));
-    schema.insert(
-        "type".to_owned(),
-        if must_be_there {
-            json!("object")
-        } else {
-            json!(["object", "null"])
-        },
-    );
-    let properties: Map<String, Value> = record
-        .keys
-        .iter()
-        .map(|key| (key.name.to_owned(), property(key)))
-        .collect();
+    let required: Vec<&str> = record.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
+    let must_be_there = !required.is_empty() || record.rules.iter().any(|rule| matches!(rule, Rule::ExactlyOne(_)));
+    schema.insert("type".to_owned(), if must_be_there { json!("object") } else { json!(["object", "null"]) });
+    let properties: Map<String, Value> = record.keys.iter().map(|key| (key.name.to_owned(), property(key))).collect();
     schema.insert("properties".to_owned(), properties.into());
     if !required.is_empty() {
         schema.insert("required".to_owned(), required.into());
@@ -141,9 +101,7 @@ fn property(key: &'static Key) -> Value {
 }
 
 fn rule(rule: &Rule) -> Value {
-    let there = |keys: &[&str]| -> Vec<Value> {
-        keys.iter().map(|key| json!({"required": [key]})).collect()
-    };
+    let there = |keys: &[&str]| -> Vec<Value> { keys.iter().map(|key| json!({"required": [key]})).collect() };
     match rule {
         Rule::ExactlyOne(keys) => json!({"oneOf": there(keys)}),
         Rule::AtMostOne(_, keys) => {
@@ -160,5 +118,157 @@ fn plain(node: &node::Node) -> Value {
         node::Kind::Text { text, .. } => text.as_str().into(),
         node::Kind::List(list) => list.iter().map(plain).collect(),
         other => panic!("no default is written as {other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::{Kind, Node};
+
+    fn value(node: &Node) -> Value {
+        match &node.kind {
+            Kind::Null => Value::Null,
+            Kind::Number(text) => text.parse::<serde_json::Number>().map_or(text.as_str().into(), Value::Number),
+            Kind::List(list) => list.iter().map(value).collect(),
+            Kind::Mapping(entries) => {
+                let members = entries.iter().map(|entry| (entry.key.clone(), value(&entry.value)));
+                members.collect::<Map<_, _>>().into()
+            }
+            _ => plain(node),
+        }
+    }
+
+    /// A validator of the words that the schema uses, patterns aside; a word that it does not know is a panic.
+    fn fits(schema: &Value, root: &Value, value: &Value) -> bool {
+        let words = schema.as_object().expect("a schema is an object");
+        let one = |schema: &Value| fits(schema, root, value);
+        let all = |list: &Value| list.as_array().expect("a list").clone();
+        words.iter().all(|(word, says)| match word.as_str() {
+            "$schema" | "title" | "description" | "default" | "examples" | "$defs" | "pattern" => true,
+            "$ref" => {
+                assert_eq!(says, "#/$defs/condition");
+                one(&root["$defs"]["condition"])
+            }
+            "type" => {
+                let is = |name: &Value| match name.as_str().expect("a type's name") {
+                    "object" => value.is_object(),
+                    "array" => value.is_array(),
+                    "string" => value.is_string(),
+                    "number" => value.is_number(),
+                    "integer" => value.is_i64() || value.is_u64(),
+                    "boolean" => value.is_boolean(),
+                    "null" => value.is_null(),
+                    other => panic!("unknown type {other}"),
+                };
+                says.as_array().map_or_else(|| is(says), |names| names.iter().any(is))
+            }
+            "enum" => all(says).contains(value),
+            "minLength" => value.as_str().is_none_or(|text| !text.is_empty()),
+            "minimum" => value.as_f64().is_none_or(|number| number >= says.as_f64().expect("a number")),
+            "items" => value.as_array().is_none_or(|list| list.iter().all(|element| fits(says, root, element))),
+            "minItems" => value.as_array().is_none_or(|list| list.len() as u64 >= says.as_u64().expect("a number")),
+            "maxItems" => value.as_array().is_none_or(|list| list.len() as u64 <= says.as_u64().expect("a number")),
+            "uniqueItems" => {
+                value.as_array().is_none_or(|list| (1..list.len()).all(|at| !list[..at].contains(&list[at])))
+            }
+            "properties" => value.as_object().is_none_or(|object| {
+                object.iter().all(|(key, value)| says.get(key).is_none_or(|schema| fits(schema, root, value)))
+            }),
+            "additionalProperties" => value.as_object().is_none_or(|object| {
+                let declared = words.get("properties");
+                let more = object.iter().filter(|(key, _)| declared.is_none_or(|declared| declared.get(key).is_none()));
+                more.into_iter().all(|(_, value)| says.is_object() && fits(says, root, value))
+            }),
+            "propertyNames" => {
+                value.as_object().is_none_or(|object| object.keys().all(|key| fits(says, root, &key.as_str().into())))
+            }
+            "required" => value
+                .as_object()
+                .is_none_or(|object| all(says).iter().all(|key| object.contains_key(key.as_str().expect("a key")))),
+            "dependentRequired" => value.as_object().is_none_or(|object| {
+                let mut says = says.as_object().expect("an object").iter();
+                says.all(|(key, others)| {
+                    !object.contains_key(key)
+                        || all(others).iter().all(|other| object.contains_key(other.as_str().expect("a key")))
+                })
+            }),
+            "allOf" => all(says).iter().all(one),
+            "anyOf" => all(says).iter().any(one),
+            "oneOf" => all(says).iter().filter(|schema| one(schema)).count() == 1,
+            "not" => !one(says),
+            other => panic!("the validator does not know `{other}`"),
+        })
+    }
+
+    fn accepts(text: &str) -> bool {
+        let node = node::parse(text, &mut Vec::new()).expect("readable");
+        let schema = schema();
+        fits(&schema, &schema, &value(&node))
+    }
+
+    #[test]
+    fn the_schema_accepts_the_examples() {
+        for text in [
+            include_str!("../examples/minimal.yaml"),
+            include_str!("../examples/shop.yaml"),
+            include_str!("../examples/nested.yaml"),
+            include_str!("../examples/telemetry.json"),
+        ] {
+            assert!(accepts(text), "{text}");
+        }
+    }
+
+    /// Changes to a job that its shape forbids: the schema and the reader must agree on each.
+    #[test]
+    fn the_schema_and_the_reader_refuse_the_same_mistakes() {
+        let job = include_str!("../examples/nested.yaml");
+        for (from, to) in [
+            ("job: nested", "jobb: nested"),
+            ("format: rudderstack", "format: snowplow_tsv"),
+            ("format: rudderstack", "format: {json: {typ: a}}"),
+            ("file: {path: \"events/*.jsonl.zst\"}, ", ""),
+            ("parquet: accounts.parquet, key: id,", "parquet: accounts.parquet,"),
+            ("refresh: manual", "refresh: 5"),
+            ("members: any", "members: all"),
+            ("tags: list<string>", "tags: list<date>"),
+            ("tags: list<string>", "tags: {type: string, live: {}}"),
+            ("source: web, ", ""),
+            ("name: App Opened", "name: 5"),
+            ("sum: total,", "sum: total, avg: total,"),
+            ("more_than: 1000.5", "more_than: 1000.5, at_least: 5"),
+            ("more_than: 1000.5", "more_than: \"many\""),
+            ("within: 30d", "wthin: 30d"),
+            (", within: 30d", ""),
+            ("performed: app_opened", "performed: app_opened, sum: x"),
+            ("{property: \"list_contains(tags, 'vip')\"}", "{property: a, audience: buyers}"),
+            ("{property: \"list_contains(tags, 'vip')\"}", "{}"),
+            ("between: [2, 5]", "between: [2]"),
+            ("send: [entry]", "send: [entry, entry]"),
+            ("send: [entry]", "send: []"),
+            ("send: [entry]", "delivery: exactly_once"),
+            ("to: {file: {path: out/marketing.jsonl}}", "to: {file: {path: out/marketing.jsonl}, stdout: {}}"),
+            ("to: {file: {path: out/marketing.jsonl}}", "to: {kafka: {}}"),
+        ] {
+            let broken = job.replacen(from, to, 1);
+            assert_ne!(broken, job, "{from} is in the example");
+            assert!(!accepts(&broken), "the schema takes {to}");
+            let read = crate::parse(&broken, "job.yaml", std::path::Path::new("."), &|_| None);
+            assert!(read.is_err(), "the reader takes {to}");
+        }
+    }
+
+    #[test]
+    fn the_schema_explains_every_key_and_gives_defaults() {
+        let schema = schema();
+        assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+        assert_eq!(schema["required"], json!(["job"]));
+        let sync = &schema["properties"]["syncs"]["additionalProperties"]["properties"];
+        assert_eq!(sync["send"]["default"], json!(["entry", "exit"]));
+        assert_eq!(sync["send"]["items"]["enum"], json!(["entry", "exit"]));
+        assert_eq!(sync["to"]["description"], "Where to.");
+        let model = &schema["properties"]["models"]["additionalProperties"]["properties"];
+        assert_eq!(model["refresh"]["default"], "24h");
+        assert!(!schema.to_string().contains("kafka"), "what is not available is not in the schema");
     }
 }

@@ -134,16 +134,8 @@ pub(crate) const UNAVAILABLE: &[Unavailable] = &[
     lacking("job", "cluster", "`cluster` is"),
     lacking("source", "kafka", "`kafka` sources are"),
     lacking("source", "start", "`start` of sources is"),
-    lacking(
-        "message format",
-        "snowplow_tsv",
-        "the format `snowplow_tsv` is",
-    ),
-    lacking(
-        "message format",
-        "snowplow_json",
-        "the format `snowplow_json` is",
-    ),
+    lacking("message format", "snowplow_tsv", "the format `snowplow_tsv` is"),
+    lacking("message format", "snowplow_json", "the format `snowplow_json` is"),
     lacking("column", "live", "`live` columns are"),
     lacking("performed", "sum", "`sum` in `performed` is"),
     lacking("performed", "avg", "`avg` in `performed` is"),
@@ -173,21 +165,9 @@ pub(crate) static JOB: Record = Record {
         required("job", &Shape::Id, "The job's name: an id."),
         optional("sources", &SOURCES, "Streams of messages, by id."),
         optional("models", &MODELS, "Tables of the warehouse, by id."),
-        optional(
-            "events",
-            &EVENTS,
-            "Named, typed views on the messages of a source, by id.",
-        ),
-        optional(
-            "audiences",
-            &AUDIENCES,
-            "Trees of conditions over one model, by id.",
-        ),
-        optional(
-            "syncs",
-            &SYNCS,
-            "Where changes of audiences are sent, by id.",
-        ),
+        optional("events", &EVENTS, "Named, typed views on the messages of a source, by id."),
+        optional("audiences", &AUDIENCES, "Trees of conditions over one model, by id."),
+        optional("syncs", &SYNCS, "Where changes of audiences are sent, by id."),
         optional(
             "dead_letters",
             &DEAD_LETTERS,
@@ -198,18 +178,11 @@ pub(crate) static JOB: Record = Record {
     rules: &[],
 };
 
-static SOURCES: Shape = Shape::Entries {
-    of: &Shape::Record(&SOURCE),
-    ids: true,
-};
+static SOURCES: Shape = Shape::Entries { of: &Shape::Record(&SOURCE), ids: true };
 static SOURCE: Record = Record {
     what: "source",
     keys: &[
-        optional(
-            "file",
-            &Shape::Record(&FILE_SOURCE),
-            "Files of lines; each file is a partition.",
-        ),
+        optional("file", &Shape::Record(&FILE_SOURCE), "Files of lines; each file is a partition."),
         required("format", &FORMAT, "The messages' wire format."),
     ],
     rules: &[Rule::ExactlyOne(&["file"])],
@@ -217,30 +190,19 @@ static SOURCE: Record = Record {
 static FILE_SOURCE: Record = Record {
     what: "file source",
     keys: &[
-        required(
-            "path",
-            &Shape::Text,
-            "A file, folder or glob, relative to the job file's folder; .gz and .zst too.",
-        ),
+        required("path", &Shape::Text, "A file, folder or glob, relative to the job file's folder; .gz and .zst too."),
         optional("follow", &Shape::Boolean, "Go on reading what is appended.").default("false"),
     ],
     rules: &[],
 };
 
 static FORMAT: Shape = Shape::Short {
-    scalar: &Shape::Choice {
-        what: "message format",
-        words: &["segment", "rudderstack", "hightouch", "json"],
-    },
+    scalar: &Shape::Choice { what: "message format", words: &["segment", "rudderstack", "hightouch", "json"] },
     long: &JSON_FORMAT,
 };
 static JSON_FORMAT: Record = Record {
     what: "message format",
-    keys: &[optional(
-        "json",
-        &Shape::Record(&JSON_PATHS),
-        "Any JSON: where its parts are.",
-    )],
+    keys: &[optional("json", &Shape::Record(&JSON_PATHS), "Any JSON: where its parts are.")],
     rules: &[Rule::ExactlyOne(&["json"])],
 };
 static JSON_PATHS: Record = Record {
@@ -248,26 +210,15 @@ static JSON_PATHS: Record = Record {
     keys: &[
         optional("type", &Shape::Path, "The path of the message's type."),
         optional("name", &Shape::Path, "The path of the event's name."),
-        optional(
-            "key",
-            &Shape::Path,
-            "The path of the key of the parent model.",
-        ),
+        optional("key", &Shape::Path, "The path of the key of the parent model."),
         optional("time", &Shape::Path, "The path of the event's time."),
         optional("id", &Shape::Path, "The path of the message id."),
-        optional(
-            "properties",
-            &Shape::Path,
-            "The path of the properties. Default: the message itself.",
-        ),
+        optional("properties", &Shape::Path, "The path of the properties. Default: the message itself."),
     ],
     rules: &[],
 };
 
-static MODELS: Shape = Shape::Entries {
-    of: &Shape::Record(&MODEL),
-    ids: true,
-};
+static MODELS: Shape = Shape::Entries { of: &Shape::Record(&MODEL), ids: true };
 static MODEL: Record = Record {
     what: "model",
     keys: &[
@@ -278,120 +229,52 @@ static MODEL: Record = Record {
             "Path, folder, glob or url (s3, gs, az, http, https) of its Parquet files. Without: keys are known from events only.",
         ),
         optional("key", &Shape::Text, "The column of the key."),
-        optional(
-            "refresh",
-            &Shape::Refresh,
-            "How often it is pulled: a duration of at least 1s, or `manual`.",
-        )
-        .default("24h"),
+        optional("refresh", &Shape::Refresh, "How often it is pulled: a duration of at least 1s, or `manual`.")
+            .default("24h"),
         optional(
             "columns",
-            &Shape::Entries {
-                of: &COLUMN,
-                ids: false,
-            },
+            &Shape::Entries { of: &COLUMN, ids: false },
             "Types of columns. What is not declared has the file's type.",
         ),
-        optional(
-            "belongs_to",
-            &Shape::Record(&BELONGS_TO),
-            "The model whose rows its rows belong to.",
-        ),
+        optional("belongs_to", &Shape::Record(&BELONGS_TO), "The model whose rows its rows belong to."),
         optional(
             "members",
-            &Shape::Choice {
-                what: "`members`",
-                words: &["known", "any"],
-            },
+            &Shape::Choice { what: "`members`", words: &["known", "any"] },
             "Who can be a member: keys of the snapshot only (default), or any key of which something is known (default without `parquet`).",
         ),
     ],
-    rules: &[
-        Rule::Needs("parquet", "key"),
-        Rule::Needs("refresh", "parquet"),
-        Rule::Needs("belongs_to", "parquet"),
-    ],
+    rules: &[Rule::Needs("parquet", "key"), Rule::Needs("refresh", "parquet"), Rule::Needs("belongs_to", "parquet")],
 };
-static COLUMN_TYPE: Shape = Shape::Choice {
-    what: "type",
-    words: COLUMN_TYPES,
-};
+static COLUMN_TYPE: Shape = Shape::Choice { what: "type", words: COLUMN_TYPES };
 /// The types, in the order of [`crate::ColumnType`].
-pub(crate) const COLUMN_TYPES: &[&str] = &[
-    "string",
-    "integer",
-    "number",
-    "boolean",
-    "timestamp",
-    "date",
-    "list<string>",
-    "list<integer>",
-    "list<number>",
-];
+pub(crate) const COLUMN_TYPES: &[&str] =
+    &["string", "integer", "number", "boolean", "timestamp", "date", "list<string>", "list<integer>", "list<number>"];
 static COLUMN: Shape = Shape::Short {
     scalar: &COLUMN_TYPE,
-    long: &Record {
-        what: "column",
-        keys: &[required("type", &COLUMN_TYPE, "The column's type.")],
-        rules: &[],
-    },
+    long: &Record { what: "column", keys: &[required("type", &COLUMN_TYPE, "The column's type.")], rules: &[] },
 };
 static BELONGS_TO: Record = Record {
     what: "`belongs_to`",
     keys: &[
-        required(
-            "model",
-            &Shape::Reference(Kind::Model),
-            "The parent model's id.",
-        ),
-        required(
-            "foreign_key",
-            &Shape::Text,
-            "The column that holds the parent's key.",
-        ),
+        required("model", &Shape::Reference(Kind::Model), "The parent model's id."),
+        required("foreign_key", &Shape::Text, "The column that holds the parent's key."),
     ],
     rules: &[],
 };
 
-static EVENTS: Shape = Shape::Entries {
-    of: &Shape::Record(&EVENT),
-    ids: true,
-};
+static EVENTS: Shape = Shape::Entries { of: &Shape::Record(&EVENT), ids: true };
 static EVENT: Record = Record {
     what: "event",
     keys: &[
         optional("label", &Shape::Text, "Its name, for people."),
         optional("description", &Shape::Text, "What it is, for people."),
-        required(
-            "source",
-            &Shape::Reference(Kind::Source),
-            "The source's id.",
-        ),
+        required("source", &Shape::Reference(Kind::Source), "The source's id."),
         optional("type", &Shape::Text, "The messages' type. Default: any."),
         optional("name", &Shape::Text, "The messages' name. Default: any."),
-        required(
-            "model",
-            &Shape::Reference(Kind::Model),
-            "The parent model's id.",
-        ),
-        optional(
-            "foreign_key",
-            &Shape::Path,
-            "The path of the parent model's key. Default: the format's user id.",
-        ),
-        optional(
-            "timestamp",
-            &Shape::Path,
-            "The path of the time. Default: the format's event time.",
-        ),
-        optional(
-            "properties",
-            &Shape::Entries {
-                of: &PROPERTY,
-                ids: false,
-            },
-            "Columns, by name.",
-        ),
+        required("model", &Shape::Reference(Kind::Model), "The parent model's id."),
+        optional("foreign_key", &Shape::Path, "The path of the parent model's key. Default: the format's user id."),
+        optional("timestamp", &Shape::Path, "The path of the time. Default: the format's event time."),
+        optional("properties", &Shape::Entries { of: &PROPERTY, ids: false }, "Columns, by name."),
     ],
     rules: &[],
 };
@@ -400,35 +283,20 @@ static PROPERTY: Shape = Shape::Short {
     long: &Record {
         what: "property",
         keys: &[
-            optional(
-                "path",
-                &Shape::Path,
-                "Where in the message it is. Default: `properties.` and its name.",
-            ),
+            optional("path", &Shape::Path, "Where in the message it is. Default: `properties.` and its name."),
             required("type", &COLUMN_TYPE, "Its type."),
         ],
         rules: &[],
     },
 };
 
-static AUDIENCES: Shape = Shape::Entries {
-    of: &Shape::Record(&AUDIENCE),
-    ids: true,
-};
+static AUDIENCES: Shape = Shape::Entries { of: &Shape::Record(&AUDIENCE), ids: true };
 static AUDIENCE: Record = Record {
     what: "audience",
     keys: &[
-        optional(
-            "name",
-            &Shape::Text,
-            "Its name, for people. Default: its id.",
-        ),
+        optional("name", &Shape::Text, "Its name, for people. Default: its id."),
         optional("description", &Shape::Text, "What it is, for people."),
-        required(
-            "model",
-            &Shape::Reference(Kind::Model),
-            "The parent model's id.",
-        ),
+        required("model", &Shape::Reference(Kind::Model), "The parent model's id."),
         required("where", &CONDITION, "Who belongs."),
     ],
     rules: &[],
@@ -437,57 +305,22 @@ static AUDIENCE: Record = Record {
 /// A condition, which holds conditions.
 pub(crate) static CONDITION: Shape = Shape::OneOf {
     what: "condition",
-    records: &[
-        &ALL,
-        &ANY,
-        &NOT,
-        &OTHER_AUDIENCE,
-        &PROPERTY_CONDITION,
-        &PERFORMED,
-        &RELATED,
-    ],
+    records: &[&ALL, &ANY, &NOT, &OTHER_AUDIENCE, &PROPERTY_CONDITION, &PERFORMED, &RELATED],
 };
-static CONDITIONS: Shape = Shape::List {
-    of: &CONDITION,
-    least: 0,
-    most: usize::MAX,
-    unique: false,
-};
-static ALL: Record = Record {
-    what: "all",
-    keys: &[required("all", &CONDITIONS, "All hold; of none: true.")],
-    rules: &[],
-};
-static ANY: Record = Record {
-    what: "any",
-    keys: &[required(
-        "any",
-        &CONDITIONS,
-        "At least one holds; of none: false.",
-    )],
-    rules: &[],
-};
-static NOT: Record = Record {
-    what: "not",
-    keys: &[required("not", &CONDITION, "It does not hold.")],
-    rules: &[],
-};
+static CONDITIONS: Shape = Shape::List { of: &CONDITION, least: 0, most: usize::MAX, unique: false };
+static ALL: Record =
+    Record { what: "all", keys: &[required("all", &CONDITIONS, "All hold; of none: true.")], rules: &[] };
+static ANY: Record =
+    Record { what: "any", keys: &[required("any", &CONDITIONS, "At least one holds; of none: false.")], rules: &[] };
+static NOT: Record = Record { what: "not", keys: &[required("not", &CONDITION, "It does not hold.")], rules: &[] };
 static OTHER_AUDIENCE: Record = Record {
     what: "audience condition",
-    keys: &[required(
-        "audience",
-        &Shape::Reference(Kind::Audience),
-        "The key is in that audience at the same time.",
-    )],
+    keys: &[required("audience", &Shape::Reference(Kind::Audience), "The key is in that audience at the same time.")],
     rules: &[],
 };
 static PROPERTY_CONDITION: Record = Record {
     what: "property condition",
-    keys: &[required(
-        "property",
-        &Shape::Predicate,
-        "A predicate on the key's row of the model. No row: false.",
-    )],
+    keys: &[required("property", &Shape::Predicate, "A predicate on the key's row of the model. No row: false.")],
     rules: &[],
 };
 static PERFORMED: Record = Record {
@@ -505,14 +338,7 @@ static PERFORMED: Record = Record {
         LESS_THAN,
         EXACTLY,
         BETWEEN,
-        required(
-            "within",
-            &Shape::Duration {
-                least: 1_000,
-                most: 90 * 86_400_000,
-            },
-            "The window, from 1s to 90d.",
-        ),
+        required("within", &Shape::Duration { least: 1_000, most: 90 * 86_400_000 }, "The window, from 1s to 90d."),
     ],
     rules: &[ONE_COMPARISON],
 };
@@ -525,27 +351,11 @@ static RELATED: Record = Record {
             "The id of a model that belongs to the audience's: an aggregate over the key's rows is compared.",
         ),
         optional("where", &Shape::Predicate, "Which rows. Default: all."),
-        optional(
-            "sum",
-            &Shape::Text,
-            "Compare the sum of this column. Default: the number of rows.",
-        ),
+        optional("sum", &Shape::Text, "Compare the sum of this column. Default: the number of rows."),
         optional("avg", &Shape::Text, "Compare the mean of this column."),
-        optional(
-            "min",
-            &Shape::Text,
-            "Compare the least value of this column.",
-        ),
-        optional(
-            "max",
-            &Shape::Text,
-            "Compare the greatest value of this column.",
-        ),
-        optional(
-            "distinct",
-            &Shape::Text,
-            "Compare the number of distinct values of this column.",
-        ),
+        optional("min", &Shape::Text, "Compare the least value of this column."),
+        optional("max", &Shape::Text, "Compare the greatest value of this column."),
+        optional("distinct", &Shape::Text, "Compare the number of distinct values of this column."),
         AT_LEAST,
         AT_MOST,
         MORE_THAN,
@@ -553,67 +363,35 @@ static RELATED: Record = Record {
         EXACTLY,
         BETWEEN,
     ],
-    rules: &[
-        Rule::AtMostOne("aggregate", &["sum", "avg", "min", "max", "distinct"]),
-        ONE_COMPARISON,
-    ],
+    rules: &[Rule::AtMostOne("aggregate", &["sum", "avg", "min", "max", "distinct"]), ONE_COMPARISON],
 };
-const AT_LEAST: Key = optional(
-    "at_least",
-    &Shape::Number,
-    "n or more. Without any comparison: 1 or more.",
-);
+const AT_LEAST: Key = optional("at_least", &Shape::Number, "n or more. Without any comparison: 1 or more.");
 const AT_MOST: Key = optional("at_most", &Shape::Number, "n or less.");
 const MORE_THAN: Key = optional("more_than", &Shape::Number, "More than n.");
 const LESS_THAN: Key = optional("less_than", &Shape::Number, "Less than n.");
 const EXACTLY: Key = optional("exactly", &Shape::Number, "Exactly n.");
 const BETWEEN: Key = optional(
     "between",
-    &Shape::List {
-        of: &Shape::Number,
-        least: 2,
-        most: 2,
-        unique: false,
-    },
+    &Shape::List { of: &Shape::Number, least: 2, most: 2, unique: false },
     "From the first to the second, both included.",
 );
-const ONE_COMPARISON: Rule = Rule::AtMostOne(
-    "comparison",
-    &[
-        "at_least",
-        "at_most",
-        "more_than",
-        "less_than",
-        "exactly",
-        "between",
-    ],
-);
+const ONE_COMPARISON: Rule =
+    Rule::AtMostOne("comparison", &["at_least", "at_most", "more_than", "less_than", "exactly", "between"]);
 
-static SYNCS: Shape = Shape::Entries {
-    of: &Shape::Record(&SYNC),
-    ids: true,
-};
+static SYNCS: Shape = Shape::Entries { of: &Shape::Record(&SYNC), ids: true };
 static SYNC: Record = Record {
     what: "sync",
     keys: &[
         optional("description", &Shape::Text, "What it is, for people."),
         optional(
             "audiences",
-            &Shape::List {
-                of: &Shape::Reference(Kind::Audience),
-                least: 1,
-                most: usize::MAX,
-                unique: true,
-            },
+            &Shape::List { of: &Shape::Reference(Kind::Audience), least: 1, most: usize::MAX, unique: true },
             "The audiences whose changes are sent. Default: all.",
         ),
         optional(
             "send",
             &Shape::List {
-                of: &Shape::Choice {
-                    what: "`send`",
-                    words: &["entry", "exit"],
-                },
+                of: &Shape::Choice { what: "`send`", words: &["entry", "exit"] },
                 least: 1,
                 most: usize::MAX,
                 unique: true,
@@ -621,15 +399,8 @@ static SYNC: Record = Record {
             "Which changes.",
         )
         .default("[entry, exit]"),
-        optional(
-            "format",
-            &Shape::Choice {
-                what: "sync format",
-                words: &["usher"],
-            },
-            "The messages' format.",
-        )
-        .default("usher"),
+        optional("format", &Shape::Choice { what: "sync format", words: &["usher"] }, "The messages' format.")
+            .default("usher"),
         required("to", &Shape::Record(&DESTINATION), "Where to."),
     ],
     rules: &[],
@@ -637,41 +408,21 @@ static SYNC: Record = Record {
 static DESTINATION: Record = Record {
     what: "destination",
     keys: &[
-        optional(
-            "file",
-            &Shape::Record(&FILE_TARGET),
-            "Appends lines to a file.",
-        ),
-        optional(
-            "stdout",
-            &Shape::Record(&STDOUT),
-            "Prints lines: `stdout: {}`.",
-        ),
+        optional("file", &Shape::Record(&FILE_TARGET), "Appends lines to a file."),
+        optional("stdout", &Shape::Record(&STDOUT), "Prints lines: `stdout: {}`."),
     ],
     rules: &[Rule::ExactlyOne(&["file", "stdout"])],
 };
-static STDOUT: Record = Record {
-    what: "stdout",
-    keys: &[],
-    rules: &[],
-};
+static STDOUT: Record = Record { what: "stdout", keys: &[], rules: &[] };
 static FILE_TARGET: Record = Record {
     what: "file",
-    keys: &[required(
-        "path",
-        &Shape::Text,
-        "The file, relative to the job file's folder.",
-    )],
+    keys: &[required("path", &Shape::Text, "The file, relative to the job file's folder.")],
     rules: &[],
 };
 
 static DEAD_LETTERS: Shape = Shape::Record(&Record {
     what: "dead letters",
-    keys: &[optional(
-        "file",
-        &Shape::Record(&FILE_TARGET),
-        "Appends lines to a file.",
-    )],
+    keys: &[optional("file", &Shape::Record(&FILE_TARGET), "Appends lines to a file.")],
     rules: &[Rule::ExactlyOne(&["file"])],
 });
 
@@ -680,10 +431,7 @@ static LIMITS: Shape = Shape::Record(&Record {
     keys: &[
         optional(
             "future_skew",
-            &Shape::Duration {
-                least: 0,
-                most: u64::MAX,
-            },
+            &Shape::Duration { least: 0, most: u64::MAX },
             "How far ahead of the clock an event may be.",
         )
         .default("5m"),
@@ -693,31 +441,15 @@ static LIMITS: Shape = Shape::Record(&Record {
 });
 
 const fn required(name: &'static str, shape: &'static Shape, doc: &'static str) -> Key {
-    Key {
-        name,
-        shape,
-        required: true,
-        default: None,
-        doc,
-    }
+    Key { name, shape, required: true, default: None, doc }
 }
 
 const fn optional(name: &'static str, shape: &'static Shape, doc: &'static str) -> Key {
-    Key {
-        name,
-        shape,
-        required: false,
-        default: None,
-        doc,
-    }
+    Key { name, shape, required: false, default: None, doc }
 }
 
 const fn lacking(inside: &'static str, name: &'static str, called: &'static str) -> Unavailable {
-    Unavailable {
-        inside,
-        name,
-        called,
-    }
+    Unavailable { inside, name, called }
 }
 
 impl Key {
@@ -748,7 +480,73 @@ impl Kind {
 
 /// The features this version lacks inside of a record or choice.
 pub(crate) fn unavailable(inside: &str) -> impl Iterator<Item = &'static Unavailable> {
-    UNAVAILABLE
-        .iter()
-        .filter(move |unavailable| unavailable.inside == inside)
+    UNAVAILABLE.iter().filter(move |unavailable| unavailable.inside == inside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All records and the names of all choices, each once.
+    fn walk(
+        shape: &'static Shape,
+        records: &mut Vec<&'static Record>,
+        choices: &mut Vec<(&'static str, &'static [&'static str])>,
+    ) {
+        match shape {
+            Shape::Choice { what, words } => choices.push((what, words)),
+            Shape::List { of, .. } | Shape::Entries { of, .. } => walk(of, records, choices),
+            Shape::Record(record) => walk_record(record, records, choices),
+            Shape::OneOf { what, records: kinds } => {
+                choices.push((what, &[]));
+                kinds.iter().for_each(|kind| walk_record(kind, records, choices));
+            }
+            Shape::Short { scalar, long } => {
+                walk(scalar, records, choices);
+                walk_record(long, records, choices);
+            }
+            _ => {}
+        }
+    }
+
+    fn walk_record(
+        record: &'static Record,
+        records: &mut Vec<&'static Record>,
+        choices: &mut Vec<(&'static str, &'static [&'static str])>,
+    ) {
+        if !records.iter().any(|seen| std::ptr::eq(*seen, record)) {
+            records.push(record);
+            record.keys.iter().for_each(|key| walk(key.shape, records, choices));
+        }
+    }
+
+    #[test]
+    fn what_is_unavailable_belongs_somewhere_and_is_not_there() {
+        let (mut records, mut choices) = (Vec::new(), Vec::new());
+        walk_record(&JOB, &mut records, &mut choices);
+        for Unavailable { inside, name, .. } in UNAVAILABLE {
+            let homes: Vec<_> = records.iter().filter(|record| record.what == *inside).collect();
+            let words: Vec<_> = choices.iter().filter(|(what, _)| what == inside).collect();
+            assert!(homes.len() + words.len() > 0, "there is no `{inside}` for `{name}`");
+            assert!(homes.iter().all(|record| record.key(name).is_none()), "`{name}` is there");
+            assert!(words.iter().all(|(_, words)| !words.contains(name)), "`{name}` is there");
+        }
+    }
+
+    #[test]
+    fn every_rule_is_about_keys_that_are_there_and_every_key_is_explained() {
+        let (mut records, mut choices) = (Vec::new(), Vec::new());
+        walk_record(&JOB, &mut records, &mut choices);
+        assert!(records.len() > 20);
+        for record in records {
+            for rule in record.rules {
+                let keys = match rule {
+                    Rule::ExactlyOne(keys) | Rule::AtMostOne(_, keys) => keys.to_vec(),
+                    Rule::Needs(key, other) => vec![*key, *other],
+                };
+                assert!(keys.iter().all(|key| record.key(key).is_some()), "{}: {keys:?}", record.what);
+            }
+            assert!(record.keys.iter().all(|key| key.doc.ends_with(['.', '`'])), "{}", record.what);
+        }
+    }
 }

@@ -23,10 +23,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
 
 /// Writes a number of bytes with the largest unit that divides it: `1MiB`, `1536`.
 pub fn format(bytes: u64) -> String {
-    match UNITS
-        .iter()
-        .find(|(_, size)| bytes != 0 && bytes.is_multiple_of(*size))
-    {
+    match UNITS.iter().find(|(_, size)| bytes != 0 && bytes.is_multiple_of(*size)) {
         Some((unit, size)) => format!("{}{unit}", bytes / size),
         None => bytes.to_string(),
     }

@@ -13,12 +13,7 @@ pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// Substitutes in all string leaves of `node`, which stands at `path`.
 ///
 /// A leaf that can't be substituted is reported and left as [`Kind::Broken`].
-pub(crate) fn substitute(
-    node: &mut Node,
-    path: &str,
-    variable: Lookup,
-    problems: &mut Vec<Problem>,
-) {
+pub(crate) fn substitute(node: &mut Node, path: &str, variable: Lookup, problems: &mut Vec<Problem>) {
     let place = node.place("");
     match &mut node.kind {
         Kind::List(list) => {
@@ -28,19 +23,11 @@ pub(crate) fn substitute(
         }
         Kind::Mapping(entries) => {
             for entry in entries {
-                substitute(
-                    &mut entry.value,
-                    &node::child(path, &entry.key),
-                    variable,
-                    problems,
-                );
+                substitute(&mut entry.value, &node::child(path, &entry.key), variable, problems);
             }
         }
         Kind::Text { text, substituted } if text.contains("${") => {
-            let place = Place {
-                path: path.to_owned(),
-                ..place
-            };
+            let place = Place { path: path.to_owned(), ..place };
             match expand(text, &place, variable) {
                 Ok(expanded) => (*text, *substituted) = (expanded, true),
                 Err(found) => {
@@ -68,8 +55,7 @@ fn expand(text: &str, place: &Place, variable: Lookup) -> Result<String, Vec<Pro
         expanded += before;
         let Some((reference, after)) = from[2..].split_once('}') else {
             problems.push(
-                Problem::new(place, format!("`{from}` has no closing `}}`"))
-                    .hint("write `$${` for a plain `${`"),
+                Problem::new(place, format!("`{from}` has no closing `}}`")).hint("write `$${` for a plain `${`"),
             );
             break;
         };
@@ -94,19 +80,13 @@ fn expand(text: &str, place: &Place, variable: Lookup) -> Result<String, Vec<Pro
         }
     }
     expanded += rest;
-    if problems.is_empty() {
-        Ok(expanded)
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(expanded) } else { Err(problems) }
 }
 
 fn is_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 #[cfg(test)]
@@ -120,12 +100,8 @@ mod tests {
             "TRICKY" => Some("${HOST}: }".to_owned()),
             _ => None,
         };
-        expand(text, &Place::default(), &variable).map_err(|problems| {
-            problems
-                .into_iter()
-                .map(|problem| problem.message)
-                .collect()
-        })
+        expand(text, &Place::default(), &variable)
+            .map_err(|problems| problems.into_iter().map(|problem| problem.message).collect())
     }
 
     #[test]
@@ -148,16 +124,12 @@ mod tests {
 
     #[test]
     fn all_that_is_wrong_with_one_text_is_said() {
-        let messages =
-            |list: &[&str]| Err(list.iter().map(|message| message.to_string()).collect());
+        let messages = |list: &[&str]| Err(list.iter().map(|message| message.to_string()).collect());
         assert_eq!(
             expanded("${A} ${HOST} ${B}"),
             messages(&["the variable `A` is not set", "the variable `B` is not set"])
         );
-        assert_eq!(
-            expanded("x ${HOST"),
-            messages(&["`${HOST` has no closing `}`"])
-        );
+        assert_eq!(expanded("x ${HOST"), messages(&["`${HOST` has no closing `}`"]));
         assert_eq!(
             expanded("${a b}${}${1A}"),
             messages(&[
@@ -175,21 +147,18 @@ mod tests {
         let mut node = node::parse(text, &mut problems).expect("readable");
         substitute(&mut node, "", &|_| Some("x: [y]".to_owned()), &mut problems);
         assert_eq!(problems, []);
-        let expected = node::parse(
-            "${K}: 'x: [y]'\nlist: ['x: [y]', 1, true, {a: 'x: [y]'}]\nplain: 'x: [y]'",
-            &mut problems,
-        )
-        .expect("readable");
+        let expected =
+            node::parse("${K}: 'x: [y]'\nlist: ['x: [y]', 1, true, {a: 'x: [y]'}]\nplain: 'x: [y]'", &mut problems)
+                .expect("readable");
         assert_eq!(texts(&node), texts(&expected));
     }
 
     fn texts(node: &Node) -> Vec<String> {
         match &node.kind {
             Kind::List(list) => list.iter().flat_map(texts).collect(),
-            Kind::Mapping(entries) => entries
-                .iter()
-                .flat_map(|entry| [vec![entry.key.clone()], texts(&entry.value)].concat())
-                .collect(),
+            Kind::Mapping(entries) => {
+                entries.iter().flat_map(|entry| [vec![entry.key.clone()], texts(&entry.value)].concat()).collect()
+            }
             Kind::Text { text, .. } => vec![text.clone()],
             other => vec![format!("{other:?}")],
         }
@@ -200,13 +169,6 @@ mod tests {
         let mut problems = Vec::new();
         let mut node = node::parse("a:\n  - b: x${NONE}", &mut problems).expect("readable");
         substitute(&mut node, "", &|_| None, &mut problems);
-        assert_eq!(
-            problems[0].place,
-            Place {
-                path: "a[0].b".to_owned(),
-                line: 2,
-                column: 8
-            }
-        );
+        assert_eq!(problems[0].place, Place { path: "a[0].b".to_owned(), line: 2, column: 8 });
     }
 }

@@ -1,0 +1,321 @@
+//! What a job file's text means.
+
+use std::path::Path as FilePath;
+use usher_config::*;
+
+fn parse(text: &str) -> Result<Job, Problems> {
+    usher_config::parse(text, "job.yaml", FilePath::new("/jobs"), &|name| match name {
+        "COUNT" => Some("3".to_owned()),
+        "FOLLOW" => Some("true".to_owned()),
+        "PAGE" => Some("404".to_owned()),
+        _ => None,
+    })
+}
+
+fn job(text: &str) -> Job {
+    parse(text).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn example(name: &str) -> Job {
+    let path = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+    job(&std::fs::read_to_string(path).expect("a readable example"))
+}
+
+fn place(path: &str, line: u32, column: u32) -> Place {
+    Place { path: path.to_owned(), line, column }
+}
+
+fn decimal(text: &str) -> Decimal {
+    Decimal::parse(text).expect("a number")
+}
+
+const BASE: &str = "
+job: j
+sources: {web: {file: {path: e.jsonl}, format: segment}}
+models:
+  users: {parquet: users/, key: id}
+  orders: {parquet: orders/, key: id, belongs_to: {model: users, foreign_key: user_id}}
+events: {viewed: {source: web, model: users}}
+";
+
+/// The condition of an audience of users.
+fn condition(text: &str) -> ConditionKind {
+    let job = job(&format!("{BASE}audiences: {{a: {{model: users, where: {text}}}}}"));
+    job.audiences["a"].condition.kind.clone()
+}
+
+#[test]
+fn the_shop_is_read_as_written() {
+    let job = example("shop.yaml");
+    assert_eq!(job.name, "shop");
+    assert_eq!(job.folder, FilePath::new("/jobs"));
+    let web = &job.sources["web"];
+    assert_eq!(web.from, SourceFrom::File { path: "events.jsonl".to_owned(), follow: true });
+    assert_eq!((&web.format, &web.place), (&Format::Segment, &place("sources.web", 5, 3)));
+    let users = &job.models["users"];
+    assert_eq!(users.parquet.as_deref(), Some("warehouse/users/"));
+    assert_eq!((users.refresh, users.members), (Refresh::Every(86_400_000), Members::Known));
+    assert_eq!(users.columns["plan"], ColumnType::String);
+    assert_eq!(job.models["orders"].belongs_to.as_ref().map(|parent| parent.model.as_str()), Some("users"));
+    let viewed = &job.events["pricing_viewed"];
+    assert_eq!((viewed.kind.as_deref(), viewed.name.as_deref()), (Some("page"), None));
+    assert_eq!(viewed.foreign_key, Path::parse("userId").ok());
+    assert_eq!(viewed.properties["path"].path.to_string(), "properties.path");
+    assert_eq!(viewed.properties["channel"].path.to_string(), "context.channel");
+    let audience = &job.audiences["high_intent"];
+    assert_eq!(audience.name, "High-intent pricing visitors");
+    let all = "audiences.high_intent.where.all";
+    let expected = ConditionKind::All(vec![
+        Condition {
+            place: place(&format!("{all}[0]"), 39, 11),
+            kind: ConditionKind::Performed {
+                event: "pricing_viewed".to_owned(),
+                filter: Some(Text {
+                    value: "path = '/pricing'".to_owned(),
+                    place: place(&format!("{all}[0].where"), 39, 46),
+                }),
+                aggregate: Aggregate::Count,
+                comparison: Comparison::AtLeast(decimal("3")),
+                within: 4 * 3_600_000,
+            },
+        },
+        Condition {
+            place: place(&format!("{all}[1]"), 40, 11),
+            kind: ConditionKind::Property(Text {
+                value: "ltv > 300".to_owned(),
+                place: place(&format!("{all}[1].property"), 40, 21),
+            }),
+        },
+        Condition {
+            place: place(&format!("{all}[2]"), 41, 11),
+            kind: ConditionKind::Not(Box::new(Condition {
+                place: place(&format!("{all}[2].not"), 41, 16),
+                kind: ConditionKind::Performed {
+                    event: "order_completed".to_owned(),
+                    filter: None,
+                    aggregate: Aggregate::Count,
+                    comparison: Comparison::AtLeast(decimal("1")),
+                    within: 300_000,
+                },
+            })),
+        },
+    ]);
+    assert_eq!(audience.condition.kind, expected);
+    let crm = &job.syncs["crm"];
+    assert_eq!(
+        (crm.audiences.as_slice(), crm.send_entry, crm.send_exit),
+        (["high_intent".to_owned()].as_slice(), true, true)
+    );
+    assert_eq!(job.syncs["log"].to, SyncTo::Stdout);
+    assert_eq!(job.dead_letters, Some(FileTarget { path: "dead-letters.jsonl".to_owned() }));
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let job = job(&format!(
+        "{BASE}
+audiences:
+  b: {{model: users, where: {{all: []}}}}
+  a: {{model: users, where: {{any: []}}}}
+syncs: {{s: {{to: {{stdout: }}}}}}
+dead_letters: {{file: {{path: x}}}}
+limits:
+"
+    ));
+    assert_eq!(job.limits, Limits::default());
+    assert_eq!(job.syncs["s"].audiences, ["a", "b"]);
+    assert!(job.syncs["s"].send_entry && job.syncs["s"].send_exit);
+    assert_eq!(job.audiences["a"].name, "a");
+    assert_eq!(job.models["users"].refresh, Refresh::Every(86_400_000));
+    assert_eq!(
+        condition("{related: orders}"),
+        ConditionKind::Related {
+            model: "orders".to_owned(),
+            filter: None,
+            aggregate: Aggregate::Count,
+            comparison: Comparison::AtLeast(decimal("1")),
+        }
+    );
+}
+
+#[test]
+fn a_job_needs_only_a_name_and_no_syncs() {
+    assert!(job("job: j").audiences.is_empty());
+    assert!(job("job: j\nsources:\nmodels:\nevents:\naudiences:\nsyncs:\n").models.is_empty());
+}
+
+#[test]
+fn a_model_without_parquet_takes_any_member() {
+    let members = |model: &str| job(&format!("job: j\nmodels: {{users: {model}}}")).models["users"].members;
+    assert_eq!(members("{}"), Members::Any);
+    assert_eq!(members("{key: id, members: any}"), Members::Any);
+    assert_eq!(members("{parquet: u/, key: id}"), Members::Known);
+    assert_eq!(members("{parquet: u/, key: id, members: any}"), Members::Any);
+    assert_eq!(members("{parquet: u/, key: id, members: known}"), Members::Known);
+}
+
+#[test]
+fn thresholds_are_exact() {
+    for (text, expected) in [
+        ("at_least: 1.1", Comparison::AtLeast(decimal("1.1"))),
+        ("at_most: 1e3", Comparison::AtMost(decimal("1000"))),
+        ("more_than: 0.30000000000000004", Comparison::MoreThan(decimal("0.3"))),
+        (
+            "less_than: -12345678901234567890.123456789",
+            Comparison::LessThan(decimal("-12345678901234567890.123456789")),
+        ),
+        ("exactly: 0", Comparison::Exactly(decimal("0"))),
+        ("between: [-1.5, 2]", Comparison::Between(decimal("-1.5"), decimal("2"))),
+    ] {
+        match condition(&format!("{{related: orders, sum: total, {text}}}")) {
+            ConditionKind::Related { comparison, aggregate, .. } => {
+                assert_eq!((comparison, aggregate), (expected, Aggregate::Sum("total".to_owned())));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn windows_last_from_a_second_to_90_days() {
+    let within = |text: &str| match condition(&format!("{{performed: viewed, within: {text}}}")) {
+        ConditionKind::Performed { within, .. } => within,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(within("1s"), 1_000);
+    assert_eq!(within("1000ms"), 1_000);
+    assert_eq!(within("1h30m"), 5_400_000);
+    assert_eq!(within("90d"), 90 * 86_400_000);
+}
+
+#[test]
+fn a_variable_can_stand_for_a_number_or_boolean_but_never_for_structure() {
+    let text = format!(
+        "{BASE}
+audiences: {{a: {{model: users, where: {{performed: viewed, at_least: \"${{COUNT}}\", within: \"${{WINDOW:-4h}}\"}}}}}}
+"
+    )
+    .replace("path: e.jsonl", "path: \"${PAGE}\", follow: \"${FOLLOW}\"");
+    let job = job(&text);
+    assert_eq!(job.sources["web"].from, SourceFrom::File { path: "404".to_owned(), follow: true });
+    let ConditionKind::Performed { comparison, within, .. } = job.audiences["a"].condition.kind else {
+        panic!("performed")
+    };
+    assert_eq!((comparison, within), (Comparison::AtLeast(decimal("3")), 4 * 3_600_000));
+    let injected = usher_config::parse("job: j\nmodels: \"${X}\"", "job.yaml", FilePath::new("."), &|_| {
+        Some("{a: {}}".to_owned())
+    });
+    let message = injected.expect_err("a string is no mapping").problems[0].message.clone();
+    assert_eq!(message, "must be a mapping, not the string `{a: {}}`");
+}
+
+#[test]
+fn an_odd_property_name_is_one_step_of_its_path() {
+    let job = example("telemetry.json");
+    let properties = &job.events["overheated"].properties;
+    let path = |name: &str| properties[name].path.to_string();
+    assert_eq!(path("total billed"), "properties.\"total billed\"");
+    assert_eq!(path("first reading"), "data.readings[0].\"raw value\"");
+    assert_eq!(path("codes"), "data.errors[*].code");
+    assert_eq!(properties["codes"].column_type, ColumnType::ListInteger);
+    let Format::Json(paths) = &job.sources["devices"].format else { panic!("json") };
+    assert_eq!(paths.key, Path::parse("device.id").ok());
+}
+
+#[test]
+fn json_and_yaml_of_the_same_content_are_the_same_job_but_for_places() {
+    let json = "{\"job\":\"j\",\"models\":{\"users\":{\"parquet\":\"u/\",\"key\":\"id\",\"columns\":{\"a\":\"list<number>\"}}}}";
+    let yaml = "job: j\nmodels:\n  users:\n    parquet: u/\n    key: id\n    columns:\n      a: list<number>\n";
+    let (mut a, mut b) = (job(json), job(yaml));
+    for job in [&mut a, &mut b] {
+        job.models.values_mut().for_each(|model| model.place = Place::default());
+    }
+    assert_eq!(a, b);
+}
+
+#[test]
+fn every_type_is_read_and_written_back() {
+    for name in
+        ["string", "integer", "number", "boolean", "timestamp", "date", "list<string>", "list<integer>", "list<number>"]
+    {
+        assert_eq!(ColumnType::parse(name).expect("a type").to_string(), name);
+    }
+    assert_eq!(ColumnType::parse("list<boolean>"), None);
+}
+
+#[test]
+fn a_long_chain_of_audiences_is_no_circle_and_a_long_circle_is_one() {
+    let chain = |last: &str| {
+        let mut text = BASE.to_owned() + "audiences:\n";
+        for at in 0..20_000 {
+            text += &format!("  a{at}: {{model: users, where: {{audience: a{}}}}}\n", at + 1);
+        }
+        text + &format!(
+            "  a20000: {{model: users, where: {{audience: {last}}}}}\n  z: {{model: users, where: {{all: []}}}}\n"
+        )
+    };
+    assert_eq!(job(&chain("z")).audiences.len(), 20_002);
+    let problems = parse(&chain("a7")).expect_err("a circle");
+    assert_eq!(problems.problems.len(), 1);
+    assert!(problems.problems[0].message.starts_with("audiences depend on each other in a circle: `a10` -> `a11`"));
+}
+
+#[test]
+fn nesting_up_to_the_bound_is_read_and_beyond_it_refused() {
+    let nested = |levels: usize| {
+        format!(
+            "{BASE}audiences: {{a: {{model: users, where: {}{{all: []}}{}}}}}",
+            "{not: ".repeat(levels),
+            "}".repeat(levels)
+        )
+    };
+    assert_eq!(job(&nested(120)).audiences.len(), 1);
+    for levels in [150, 100_000] {
+        let problems = parse(&nested(levels)).expect_err("too deep");
+        assert_eq!(problems.problems[0].message, "lists and mappings are nested deeper than 128 levels");
+    }
+}
+
+/// Cuts, doubles and swaps pieces of the examples: whatever comes out is a job or has problems with places in it.
+#[test]
+fn a_damaged_file_is_a_job_or_a_list_of_problems_and_never_a_panic() {
+    let examples = ["minimal.yaml", "shop.yaml", "nested.yaml", "telemetry.json"].map(|name| {
+        let path = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+        std::fs::read_to_string(path).expect("a readable example").chars().collect::<Vec<char>>()
+    });
+    let words = [
+        "kafka", "${", "}", "{", "[", "]", ": ", "\n", "- ", "'", "\"", "&a ", "*a", "null", "1e9", "all", "not",
+        "within", "é",
+    ];
+    let seed = 42;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (mut jobs, mut refused) = (0, 0);
+    for round in 0..4_000 {
+        let mut text = examples[random.usize(..examples.len())].clone();
+        for _ in 0..random.usize(1..4) {
+            let at = random.usize(..text.len());
+            let to = (at + random.usize(..20)).min(text.len());
+            match random.u8(..3) {
+                0 => drop(text.drain(at..to)),
+                1 => {
+                    let piece = text[at..to].to_vec();
+                    let target = random.usize(..text.len());
+                    text.splice(target..target, piece);
+                }
+                _ => drop(text.splice(at..at, words[random.usize(..words.len())].chars())),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        let lines = text.lines().count() as u32 + 1;
+        match parse(&text) {
+            Ok(_) => jobs += 1,
+            Err(problems) => {
+                refused += 1;
+                let inside = |problem: &Problem| (1..=lines).contains(&problem.place.line) && problem.place.column >= 1;
+                assert!(problems.problems.iter().all(inside), "seed {seed}, round {round}:\n{text}\n{problems}");
+                assert!(problems.problems.is_sorted_by_key(|problem| (problem.place.line, problem.place.column)));
+            }
+        }
+    }
+    assert!(jobs > 100 && refused > 1_000, "{jobs} jobs, {refused} refused");
+}
