@@ -3,7 +3,7 @@
 //! Nothing is allocated but what an expression itself makes (`||`, `lower` of an upper case text).
 
 use super::like::matches_once;
-use super::node::{Arithmetic, ItemValues, Items, Literal, Node};
+use super::node::{Arithmetic, Compare, ItemValues, Items, Literal, Node};
 use crate::Value;
 use std::borrow::Cow;
 
@@ -33,14 +33,8 @@ pub(crate) fn is_true<'r>(node: &'r Node, row: &'r [Value<'r>], now: i64) -> boo
 fn truth<'r>(node: &'r Node, row: &'r [Value<'r>], now: i64) -> Option<bool> {
     match node {
         Node::Compare(compare, left, right) => {
-            if let (Node::Column(column), Node::Literal(Literal::Text(right))) = (&**left, &**right)
-            {
-                // The commonest predicate of all, without the detour over a scalar.
-                return match &row[*column as usize] {
-                    Value::String(left) => Some(compare.holds::<str>(left, right)),
-                    Value::Null => None,
-                    other => unlike(other, right),
-                };
+            if let (Node::Column(column), Node::Literal(right)) = (&**left, &**right) {
+                return with_literal(*compare, &row[*column as usize], right);
             }
             match (value(left, row, now), value(right, row, now)) {
                 (Scalar::Null, _) | (_, Scalar::Null) => None,
@@ -144,6 +138,24 @@ fn truth<'r>(node: &'r Node, row: &'r [Value<'r>], now: i64) -> Option<bool> {
         | Node::Upper(_)
         | Node::Trim(_)
         | Node::Length(_) => unlike(node, "a condition"),
+    }
+}
+
+/// A column compared with a literal: the commonest condition of all, without the detour over scalars.
+#[inline]
+fn with_literal(compare: Compare, left: &Value<'_>, right: &Literal) -> Option<bool> {
+    match (left, right) {
+        (Value::Null, _) | (_, Literal::Null) => None,
+        (Value::String(left), Literal::Text(right)) => Some(compare.holds::<str>(left, right)),
+        (Value::Number(left), Literal::Number(right)) => {
+            Some(compare.holds(&finite(*left)?, right))
+        }
+        (Value::Integer(left), Literal::Integer(right)) => Some(compare.holds(left, right)),
+        (Value::Timestamp(left) | Value::Date(left), Literal::Time(right)) => {
+            Some(compare.holds(left, right))
+        }
+        (Value::Boolean(left), Literal::Boolean(right)) => Some(compare.holds(left, right)),
+        (left, right) => unlike(left, right),
     }
 }
 
