@@ -94,7 +94,7 @@ pub struct Model {
     pub description: Option<String>,
     /// Where its Parquet files are: path, folder, glob or url, as written. None: known from events only.
     pub parquet: Option<String>,
-    /// The column of the key.
+    /// The column of the key; empty where a model without Parquet names none.
     pub key: String,
     /// How often it is pulled.
     pub refresh: Refresh,

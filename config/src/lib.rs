@@ -3,14 +3,61 @@
 //! Pure: text in, [`Job`] or [`Problems`] out. Nothing here opens a file, reads the environment or knows
 //! a clock; callers hand in the text and a function that looks variables up.
 
+mod check;
 pub mod decimal;
 pub mod duration;
 pub mod job;
+mod node;
 pub mod path;
 pub mod problem;
+mod read;
+mod schema;
+mod shape;
 pub mod size;
+mod suggest;
+mod variables;
+
+use std::path::Path as FilePath;
 
 pub use decimal::Decimal;
 pub use job::*;
 pub use path::{Found, Path, Step};
 pub use problem::{Place, Problem, Problems};
+pub use schema::schema;
+pub use suggest::nearest;
+
+/// Reads a job file: YAML, of which JSON is a subset.
+///
+/// `file` is the file's name as the user gave it, for messages; `folder` is what relative paths are relative to;
+/// `variable` looks up what `${VAR}` stands for. The error has all problems of the file, in the file's order.
+pub fn parse(
+    text: &str,
+    file: &str,
+    folder: &FilePath,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Job, Problems> {
+    let mut problems = Vec::new();
+    let job = match node::parse(text, &mut problems) {
+        Ok(mut root) => {
+            variables::substitute(&mut root, "", variable, &mut problems);
+            check::job(&root, &mut problems)
+                .and_then(|fields| read::job(&fields, folder, &mut problems))
+        }
+        // What was found before the text broke off may be an effect of that.
+        Err(problem) => {
+            problems = vec![problem];
+            None
+        }
+    };
+    match job {
+        Some(job) if problems.is_empty() => Ok(job),
+        _ => {
+            assert!(!problems.is_empty(), "a job is refused for a reason");
+            problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
+            Err(Problems {
+                file: file.to_owned(),
+                problems,
+            })
+        }
+    }
+}

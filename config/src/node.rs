@@ -1,0 +1,662 @@
+//! The file as a tree of located nodes, before anything is known of its meaning.
+//!
+//! YAML 1.2 with its core schema, of which JSON is a subset. Numbers keep their text. Aliases are followed; merge keys
+//! (`<<`) are not part of YAML 1.2. Promises to end: nesting, the number of nodes and what aliases unfold to are bounded,
+//! and the tree is built without recursion. Broken YAML is one problem; a repeated key is one each, and the first counts.
+
+use crate::{Place, Problem};
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Tag};
+use std::collections::HashMap;
+
+/// The deepest nesting of lists and mappings: far beyond any job, far within any stack.
+const DEPTH_MAX: usize = 128;
+/// The most nodes, aliases unfolded: some 30,000 audiences.
+const NODES_MAX: usize = 1_000_000;
+
+/// A value with its position.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Node {
+    /// Line, from 1.
+    pub line: u32,
+    /// Column, from 1, in characters.
+    pub column: u32,
+    /// The value.
+    pub kind: Kind,
+}
+
+/// The kinds of values.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Kind {
+    /// Nothing, or `null`.
+    Null,
+    /// `true` or `false`.
+    Boolean(bool),
+    /// A number as written.
+    Number(String),
+    /// A string.
+    Text {
+        /// The text.
+        text: String,
+        /// Part of it came from a variable: where a number or boolean is wanted, the text is read as one.
+        substituted: bool,
+    },
+    /// A list.
+    List(Vec<Node>),
+    /// A mapping, in the order of the file, each key once.
+    Mapping(Vec<Entry>),
+    /// A value of which a problem is already reported.
+    Broken,
+}
+
+/// A key and its value.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Entry {
+    /// The key.
+    pub key: String,
+    /// The key's line, from 1.
+    pub line: u32,
+    /// The key's column, from 1.
+    pub column: u32,
+    /// The value.
+    pub value: Node,
+}
+
+impl Node {
+    /// Where it stands, given its path.
+    pub fn place(&self, path: &str) -> Place {
+        Place {
+            path: path.to_owned(),
+            line: self.line,
+            column: self.column,
+        }
+    }
+}
+
+impl Entry {
+    /// Where the key stands, given its path.
+    pub fn place(&self, path: &str) -> Place {
+        Place {
+            path: path.to_owned(),
+            line: self.line,
+            column: self.column,
+        }
+    }
+}
+
+/// The path of a mapping's value.
+pub(crate) fn child(path: &str, key: &str) -> String {
+    let dot = if path.is_empty() { "" } else { "." };
+    format!("{path}{dot}{}", crate::path::write_name(key))
+}
+
+/// The path of a list's element.
+pub(crate) fn element(path: &str, index: usize) -> String {
+    format!("{path}[{index}]")
+}
+
+/// Reads the one document of `text`. Repeated keys are pushed to `problems`; an error is the one that ends the reading.
+pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Result<Node, Problem> {
+    let options =
+        granit_parser::options! { flow_nesting_limit: DEPTH_MAX, block_nesting_limit: DEPTH_MAX };
+    let mut builder = Builder {
+        open: Vec::new(),
+        anchors: HashMap::new(),
+        nodes: 0,
+        root: None,
+        problems,
+    };
+    let mut documents = 0;
+    for event in Parser::new_from_str_with_options(text, options) {
+        let (event, span) = event.map_err(|error| syntax_problem(error, text))?;
+        let at = Position::of(&span.start);
+        match event {
+            Event::DocumentStart(..) => {
+                documents += 1;
+                if documents > 1 {
+                    return Err(
+                        at.problem("a job file is one document, and here a second one starts")
+                    );
+                }
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let kind = scalar(text.into_owned(), style, tag.as_deref(), at)?;
+                builder.node(kind, at, anchor)?;
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                refuse_tag(tag.as_deref(), "seq", at)?;
+                builder.start(Kind::List(Vec::new()), at, anchor)?;
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                refuse_tag(tag.as_deref(), "map", at)?;
+                builder.start(Kind::Mapping(Vec::new()), at, anchor)?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => builder.end()?,
+            Event::Alias(anchor) => builder.alias(anchor, at)?,
+            _ => {}
+        }
+    }
+    Ok(builder.root.unwrap_or(Node {
+        line: 1,
+        column: 1,
+        kind: Kind::Null,
+    }))
+}
+
+/// A line and column, from 1.
+#[derive(Clone, Copy)]
+struct Position {
+    line: u32,
+    column: u32,
+}
+
+impl Position {
+    fn of(marker: &Marker) -> Position {
+        let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Position {
+            line: narrow(marker.line()),
+            column: narrow(marker.col() + 1),
+        }
+    }
+
+    fn place(self) -> Place {
+        Place {
+            path: String::new(),
+            line: self.line,
+            column: self.column,
+        }
+    }
+
+    fn problem(self, message: impl Into<String>) -> Problem {
+        Problem::new(&self.place(), message)
+    }
+}
+
+fn syntax_problem(error: ScanError, text: &str) -> Problem {
+    let at = Position::of(error.marker());
+    if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
+        return at.problem(too_deep());
+    }
+    let problem = at.problem(format!("this is not YAML: {}", error.info()));
+    match text.lines().nth(at.line as usize - 1) {
+        Some(line) if line.contains("${") => {
+            problem.hint("inside of `{}` and `[]`, put quotes around `${...}`")
+        }
+        _ => problem,
+    }
+}
+
+fn too_deep() -> String {
+    format!("lists and mappings are nested deeper than {DEPTH_MAX} levels")
+}
+
+/// A collection that is not closed yet.
+struct Open {
+    node: Node,
+    anchor: usize,
+    /// The key whose value comes next.
+    key: Option<(String, Position)>,
+    /// The lines of the keys so far.
+    lines: HashMap<String, u32>,
+}
+
+/// The tree as far as it is read.
+struct Builder<'a> {
+    open: Vec<Open>,
+    /// Anchored nodes by the parser's number.
+    anchors: HashMap<usize, Node>,
+    nodes: usize,
+    root: Option<Node>,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Builder<'_> {
+    /// Takes a scalar: a key where one is due, else a value.
+    fn node(&mut self, kind: Kind, at: Position, anchor: usize) -> Result<(), Problem> {
+        let node = Node {
+            line: at.line,
+            column: at.column,
+            kind,
+        };
+        self.count(1, at)?;
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        self.place(node, at)
+    }
+
+    fn start(&mut self, kind: Kind, at: Position, anchor: usize) -> Result<(), Problem> {
+        if self.is_key_due() {
+            return Err(at.problem("a key must be a string, not a list or mapping"));
+        }
+        if self.open.len() == DEPTH_MAX {
+            return Err(at.problem(too_deep()));
+        }
+        self.count(1, at)?;
+        let node = Node {
+            line: at.line,
+            column: at.column,
+            kind,
+        };
+        self.open.push(Open {
+            node,
+            anchor,
+            key: None,
+            lines: HashMap::new(),
+        });
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), Problem> {
+        let Open { node, anchor, .. } = self
+            .open
+            .pop()
+            .expect("the parser closes only what it opened");
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        let at = Position {
+            line: node.line,
+            column: node.column,
+        };
+        self.place(node, at)
+    }
+
+    fn alias(&mut self, anchor: usize, at: Position) -> Result<(), Problem> {
+        let Some(node) = self.anchors.get(&anchor) else {
+            return Err(at.problem("this alias stands inside of what it names"));
+        };
+        let (nodes, depth) = measure(node);
+        if self.open.len() + depth > DEPTH_MAX {
+            return Err(at.problem(too_deep()));
+        }
+        let node = node.clone();
+        self.count(nodes, at)?;
+        self.place(node, at)
+    }
+
+    fn count(&mut self, nodes: usize, at: Position) -> Result<(), Problem> {
+        self.nodes += nodes;
+        if self.nodes > NODES_MAX {
+            return Err(at.problem(format!(
+                "the file has more than {NODES_MAX} values, aliases unfolded"
+            )));
+        }
+        Ok(())
+    }
+
+    fn is_key_due(&self) -> bool {
+        self.open
+            .last()
+            .is_some_and(|open| matches!(open.node.kind, Kind::Mapping(_)) && open.key.is_none())
+    }
+
+    /// Puts a whole node where it belongs.
+    fn place(&mut self, node: Node, at: Position) -> Result<(), Problem> {
+        let key_due = self.is_key_due();
+        let Some(open) = self.open.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        match &mut open.node.kind {
+            Kind::List(list) => list.push(node),
+            Kind::Mapping(_) if key_due => open.key = Some((key_text(node.kind, at)?, at)),
+            Kind::Mapping(entries) => {
+                let (key, key_at) = open.key.take().expect("a value follows its key");
+                match open.lines.get(&key) {
+                    None => {
+                        open.lines.insert(key.clone(), key_at.line);
+                        entries.push(Entry {
+                            key,
+                            line: key_at.line,
+                            column: key_at.column,
+                            value: node,
+                        });
+                    }
+                    Some(line) => {
+                        let message =
+                            format!("the key `{key}` is given twice, first on line {line}");
+                        let path = child(&self.path(), &key);
+                        self.problems.push(Problem::new(
+                            &Place {
+                                path,
+                                ..key_at.place()
+                            },
+                            message,
+                        ));
+                    }
+                }
+            }
+            _ => unreachable!("only lists and mappings are opened"),
+        }
+        Ok(())
+    }
+
+    /// The path of the innermost open collection.
+    fn path(&self) -> String {
+        let outer = &self.open[..self.open.len().saturating_sub(1)];
+        outer.iter().fold(String::new(), |path, open| {
+            match (&open.node.kind, &open.key) {
+                (Kind::List(list), _) => element(&path, list.len()),
+                (_, Some((key, _))) => child(&path, key),
+                (_, None) => path,
+            }
+        })
+    }
+}
+
+/// The number of nodes in a tree and its depth. The tree is no deeper than [`DEPTH_MAX`].
+fn measure(node: &Node) -> (usize, usize) {
+    let join = |(nodes, depth): (usize, usize), inner: &Node| {
+        let (more, inner_depth) = measure(inner);
+        (nodes + more, depth.max(1 + inner_depth))
+    };
+    match &node.kind {
+        Kind::List(list) => list.iter().fold((1, 1), join),
+        Kind::Mapping(entries) => entries.iter().map(|entry| &entry.value).fold((1, 1), join),
+        _ => (1, 0),
+    }
+}
+
+/// The text of a key; `404` and `true` are keys as any other.
+fn key_text(kind: Kind, at: Position) -> Result<String, Problem> {
+    match kind {
+        Kind::Text { text, .. } | Kind::Number(text) => Ok(text),
+        Kind::Boolean(value) => Ok(value.to_string()),
+        Kind::Null => Ok("null".to_owned()),
+        Kind::List(_) | Kind::Mapping(_) | Kind::Broken => {
+            Err(at.problem("a key must be a string, not a list or mapping"))
+        }
+    }
+}
+
+/// A scalar's kind by YAML's core schema.
+fn scalar(
+    text: String,
+    style: ScalarStyle,
+    tag: Option<&Tag>,
+    at: Position,
+) -> Result<Kind, Problem> {
+    let plain = matches!(style, ScalarStyle::Plain);
+    let string = match tag {
+        None => !plain,
+        Some(tag) => match tag.core_suffix() {
+            Some("str") => true,
+            Some("int" | "float" | "bool" | "null") => false,
+            _ => return Err(tag_problem(tag, at)),
+        },
+    };
+    if string {
+        return Ok(Kind::Text {
+            text,
+            substituted: false,
+        });
+    }
+    Ok(resolve(&text).unwrap_or(Kind::Text {
+        text,
+        substituted: false,
+    }))
+}
+
+/// What a plain scalar is if it is no string.
+pub(crate) fn resolve(text: &str) -> Option<Kind> {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => Some(Kind::Null),
+        "true" | "True" | "TRUE" => Some(Kind::Boolean(true)),
+        "false" | "False" | "FALSE" => Some(Kind::Boolean(false)),
+        _ => is_number(text).then(|| Kind::Number(text.to_owned())),
+    }
+}
+
+/// Whether the core schema takes a plain scalar for a number, the forms without a decimal value (`0x1F`, `.inf`) included.
+fn is_number(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN") {
+        return true;
+    }
+    if let Some(digits) = text.strip_prefix("0x") {
+        return !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    }
+    if let Some(digits) = text.strip_prefix("0o") {
+        return !digits.is_empty() && digits.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    }
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (
+            mantissa,
+            Some(exponent.strip_prefix(['-', '+']).unwrap_or(exponent)),
+        ),
+        None => (unsigned, None),
+    };
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    whole.len() + fraction.len() > 0
+        && digits(whole)
+        && digits(fraction)
+        && exponent.is_none_or(|exponent| !exponent.is_empty() && digits(exponent))
+}
+
+fn refuse_tag(tag: Option<&Tag>, core: &str, at: Position) -> Result<(), Problem> {
+    match tag {
+        Some(tag) if tag.core_suffix() != Some(core) => Err(tag_problem(tag, at)),
+        _ => Ok(()),
+    }
+}
+
+fn tag_problem(tag: &Tag, at: Position) -> Problem {
+    at.problem(format!(
+        "the tag `{}` has no meaning in a job file",
+        tag.original()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Node {
+        let mut problems = Vec::new();
+        let node =
+            parse(text, &mut problems).unwrap_or_else(|problem| panic!("{text}: {problem:?}"));
+        assert_eq!(problems, [], "{text}");
+        node
+    }
+
+    fn refused(text: &str) -> Problem {
+        parse(text, &mut Vec::new()).expect_err("not refused")
+    }
+
+    /// The tree as JSON, numbers as `#text`.
+    fn plain(node: &Node) -> serde_json::Value {
+        match &node.kind {
+            Kind::Null => serde_json::Value::Null,
+            Kind::Boolean(value) => (*value).into(),
+            Kind::Number(text) => format!("#{text}").into(),
+            Kind::Text { text, .. } => text.as_str().into(),
+            Kind::List(list) => list.iter().map(plain).collect(),
+            Kind::Mapping(entries) => entries
+                .iter()
+                .map(|entry| (entry.key.clone(), plain(&entry.value)))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
+            Kind::Broken => unreachable!("a parsed tree has no broken node"),
+        }
+    }
+
+    #[test]
+    fn numbers_keep_their_text_and_quotes_make_strings() {
+        let node = read(
+            "[1.10, 1e3, -5, .5, 0x1F, .inf, '1', \"true\", yes, no, ~, true, 1h, 12:30, 1_000, '']",
+        );
+        let expected = serde_json::json!([
+            "#1.10", "#1e3", "#-5", "#.5", "#0x1F", "#.inf", "1", "true", "yes", "no", null, true,
+            "1h", "12:30", "1_000", ""
+        ]);
+        assert_eq!(plain(&node), expected);
+    }
+
+    #[test]
+    fn json_is_read_as_it_is() {
+        let long = "k".repeat(900);
+        let text = format!(
+            "{{\"a\":1,\"b\":[true,null,{{}}],\n\t\"c\":\"x\\u00e9\\n\\/\\\"\", \"d\" : {{\"{long}\":\"//\"}},\"e\":\"\\ud83d\\ude00\"}}"
+        );
+        let expected: serde_json::Value =
+            serde_json::from_str(&text.replace("\"a\":1", "\"a\":\"#1\"")).expect("valid JSON");
+        assert_eq!(plain(&read(&text)), expected);
+    }
+
+    #[test]
+    fn every_key_and_value_has_its_line_and_column_in_characters() {
+        let node = read("é:\n  - ключ: {x: 1}\n  - |\n    block\n");
+        let Kind::Mapping(entries) = &node.kind else {
+            panic!("a mapping")
+        };
+        let Kind::List(list) = &entries[0].value.kind else {
+            panic!("a list")
+        };
+        let Kind::Mapping(inner) = &list[0].kind else {
+            panic!("a mapping")
+        };
+        let Kind::Mapping(innermost) = &inner[0].value.kind else {
+            panic!("a mapping")
+        };
+        let position = |node: &Node| (node.line, node.column);
+        assert_eq!(position(&list[0]), (2, 5));
+        assert_eq!(position(&inner[0].value), (2, 11));
+        assert_eq!((innermost[0].line, innermost[0].column), (2, 12));
+        assert_eq!(position(&innermost[0].value), (2, 15));
+        assert_eq!(
+            position(&list[1]),
+            (4, 5),
+            "a block's place is that of its text"
+        );
+    }
+
+    #[test]
+    fn an_alias_is_what_it_names() {
+        assert_eq!(
+            plain(&read("a: &x {b: 1}\nc: *x\n&k d: *k\n")),
+            serde_json::json!({"a": {"b": "#1"}, "c": {"b": "#1"}, "d": "d"})
+        );
+        assert_eq!(
+            refused("a: &x [*x]").message,
+            "this alias stands inside of what it names"
+        );
+        assert!(
+            refused("a: *nowhere")
+                .message
+                .starts_with("this is not YAML")
+        );
+    }
+
+    #[test]
+    fn a_repeated_key_is_a_problem_with_its_path_and_the_first_counts() {
+        let mut problems = Vec::new();
+        let node = parse(
+            "a:\n  - x\n  - {b: {c: 1, d: 2, c: 3}}\na: 4\n",
+            &mut problems,
+        )
+        .expect("readable");
+        assert_eq!(
+            plain(&node),
+            serde_json::json!({"a": ["x", {"b": {"c": "#1", "d": "#2"}}]})
+        );
+        let shown: Vec<_> = problems
+            .iter()
+            .map(|problem| (problem.place.path.as_str(), problem.place.line))
+            .collect();
+        assert_eq!(shown, [("a[1].b.c", 3), ("a", 4)]);
+        assert_eq!(
+            problems[0].message,
+            "the key `c` is given twice, first on line 3"
+        );
+    }
+
+    #[test]
+    fn nesting_beyond_128_levels_is_a_problem_and_no_crash() {
+        let deep = |levels: usize, open: &str, close: &str| {
+            open.repeat(levels) + "1" + &close.repeat(levels)
+        };
+        read(&deep(128, "[", "]"));
+        read(&deep(128, "{\"a\":", "}"));
+        let block = |levels: usize| {
+            (0..levels)
+                .map(|level| format!("{}a:\n", " ".repeat(level)))
+                .collect::<String>()
+        };
+        read(&block(128));
+        let texts = [
+            deep(129, "[", "]"),
+            deep(100_000, "[", "]"),
+            deep(100_000, "{\"a\":", "}"),
+            deep(100_000, "[", ""),
+            deep(50_000, "[{\"a\":", "}]"),
+            deep(100_000, "- ", ""),
+            block(129),
+            block(5_000),
+            format!(
+                "a: &x {}\nb: {}",
+                deep(100, "[", "]"),
+                deep(100, "[", "]").replace('1', "*x")
+            ),
+        ];
+        for text in texts {
+            assert_eq!(
+                refused(&text).message,
+                "lists and mappings are nested deeper than 128 levels"
+            );
+        }
+    }
+
+    #[test]
+    fn an_alias_bomb_is_a_problem_and_no_crash() {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..30 {
+            let alias = format!("*a{}", level - 1);
+            text += &format!("a{level}: &a{level} [{}]\n", vec![alias; 10].join(", "));
+        }
+        assert_eq!(
+            refused(&text).message,
+            "the file has more than 1000000 values, aliases unfolded"
+        );
+    }
+
+    #[test]
+    fn what_a_job_file_cannot_be_is_refused_with_its_place() {
+        for (text, line, column, message) in [
+            (
+                "a: 1\n---\nb: 2\n",
+                2,
+                1,
+                "a job file is one document, and here a second one starts",
+            ),
+            (
+                "a: !secret x",
+                1,
+                12,
+                "the tag `!secret` has no meaning in a job file",
+            ),
+            (
+                "[a]: 1",
+                1,
+                1,
+                "a key must be a string, not a list or mapping",
+            ),
+        ] {
+            let problem = refused(text);
+            assert_eq!(
+                (
+                    problem.place.line,
+                    problem.place.column,
+                    problem.message.as_str()
+                ),
+                (line, column, message),
+                "{text}"
+            );
+        }
+        assert_eq!(read("").kind, Kind::Null);
+        assert_eq!(
+            plain(&read("\u{feff}a: !!str 1")),
+            serde_json::json!({"a": "1"})
+        );
+    }
+}

@@ -1,0 +1,740 @@
+//! Typed items become the job: what one part says is held against the others.
+//!
+//! References lead somewhere, conditions fit the model they are about, nothing goes round in a circle. Each part is checked
+//! whole even where it can't be built, so that all problems come at once; what an earlier step has reported is not reported
+//! again. Predicates are not read here, nor is any file.
+
+use crate::check::{Fields, Item, Named, Value};
+use crate::shape::{COLUMN_TYPES, Kind, Shape};
+use crate::suggest::{nearest, or_list};
+use crate::{
+    Aggregate, Audience, BelongsTo, ColumnType, Comparison, Condition, ConditionKind, Decimal,
+    Event, FileTarget, Format, Job, JsonPaths, Limits, Members, Model, Path, Place, Problem,
+    Property, Refresh, Source, SourceFrom, Step, Sync, SyncTo, Text,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The largest threshold of a count: what a key may have to remember is bounded by it.
+const COUNT_MAX: i64 = 1_000_000_000;
+
+/// Builds the job; none where a part of it is missing, which is then reported.
+pub(crate) fn job(
+    file: &Fields,
+    folder: &std::path::Path,
+    problems: &mut Vec<Problem>,
+) -> Option<Job> {
+    let mut reader = Reader {
+        sources: index(file, "sources"),
+        models: index(file, "models"),
+        events: index(file, "events"),
+        audiences: index(file, "audiences"),
+        mentions: BTreeMap::new(),
+        problems,
+    };
+    let sources = reader.all(file, "sources", Reader::source);
+    let models = reader.all(file, "models", Reader::model);
+    reader.model_circles();
+    let events = reader.all(file, "events", Reader::event);
+    let audiences = reader.all(file, "audiences", Reader::audience);
+    reader.audience_circles();
+    let syncs = reader.all(file, "syncs", Reader::sync);
+    let dead_letters = file
+        .record("dead_letters")
+        .and_then(|fields| file_target(fields.record("file")?));
+    let limits = file.record("limits").and_then(limits).unwrap_or_default();
+    Some(Job {
+        name: file.text("job")?.to_owned(),
+        folder: folder.to_owned(),
+        sources: sources?,
+        models: models?,
+        events: events?,
+        audiences: audiences?,
+        syncs: syncs?,
+        dead_letters,
+        limits,
+    })
+}
+
+/// What one section declares, by id; none: it is wrong and reported.
+type Index<'a> = BTreeMap<&'a str, Option<&'a Fields>>;
+
+fn index<'a>(file: &'a Fields, key: &str) -> Index<'a> {
+    file.entries(key)
+        .iter()
+        .map(|named| (named.name.as_str(), fields(named)))
+        .collect()
+}
+
+fn fields(named: &Named) -> Option<&Fields> {
+    match &named.item.as_ref()?.value {
+        Value::Record(fields) => Some(fields),
+        other => panic!("an entry of a section is a record in the shape, not {other:?}"),
+    }
+}
+
+struct Reader<'a> {
+    sources: Index<'a>,
+    models: Index<'a>,
+    events: Index<'a>,
+    audiences: Index<'a>,
+    /// Which audience mentions which others, and where.
+    mentions: Mentions<'a>,
+    problems: &'a mut Vec<Problem>,
+}
+
+/// Edges between ids, each with its place.
+type Mentions<'a> = BTreeMap<&'a str, Vec<(&'a str, Place)>>;
+
+/// What a condition is about.
+#[derive(Clone, Copy)]
+struct Scope<'a> {
+    /// The audience's id.
+    audience: &'a str,
+    /// The parent model's id, if it exists.
+    model: Option<&'a str>,
+}
+
+impl<'a> Reader<'a> {
+    fn say(&mut self, place: &Place, message: impl Into<String>) {
+        self.problems.push(Problem::new(place, message));
+    }
+
+    fn say_with_hint(
+        &mut self,
+        place: &Place,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.problems.push(Problem::new(place, message).hint(hint));
+    }
+
+    /// Reads each entry of a section; none where one of them can't be built.
+    fn all<T>(
+        &mut self,
+        file: &'a Fields,
+        key: &str,
+        read: impl Fn(&mut Self, &'a str, &'a Place, &'a Fields) -> Option<T>,
+    ) -> Option<BTreeMap<String, T>> {
+        let mut whole = true;
+        let mut things = BTreeMap::new();
+        for named in file.entries(key) {
+            match fields(named).and_then(|fields| read(self, &named.name, &named.place, fields)) {
+                Some(thing) => drop(things.insert(named.name.clone(), thing)),
+                None => whole = false,
+            }
+        }
+        whole.then_some(things)
+    }
+
+    /// The id under `key`, if there is something of that id; else that is reported.
+    fn refer(&mut self, fields: &'a Fields, key: &str) -> Option<&'a str> {
+        let item = fields.get(key)?;
+        match fields.record.key(key).map(|key| key.shape) {
+            Some(Shape::Reference(kind)) => self.refer_item(*kind, item),
+            _ => panic!("`{key}` is no reference in the shape"),
+        }
+    }
+
+    fn refer_item(&mut self, kind: Kind, item: &'a Item) -> Option<&'a str> {
+        let index = match kind {
+            Kind::Source => &self.sources,
+            Kind::Model => &self.models,
+            Kind::Event => &self.events,
+            Kind::Audience => &self.audiences,
+        };
+        let Value::Text(id) = &item.value else {
+            panic!("a reference is a text in the shape, not {:?}", item.value)
+        };
+        if index.contains_key(id.as_str()) {
+            return Some(id);
+        }
+        let hint = nearest(id, index.keys().copied()).map(|near| format!("did you mean `{near}`?"));
+        let mut problem = Problem::new(&item.place, format!("unknown {} `{id}`", kind.noun()));
+        problem.hint = hint;
+        self.problems.push(problem);
+        None
+    }
+
+    fn source(&mut self, _id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Source> {
+        let file = fields.record("file")?;
+        let from = SourceFrom::File {
+            path: file.text("path")?.to_owned(),
+            follow: file.boolean("follow")?,
+        };
+        Some(Source {
+            place: place.clone(),
+            from,
+            format: format(fields)?,
+        })
+    }
+
+    fn model(&mut self, id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Model> {
+        let has_parquet = fields.has("parquet");
+        let members = match fields.choice("members") {
+            Some("known") if !has_parquet => {
+                let place = &fields.get("members").expect("it was just read").place;
+                let hint = "give it `parquet`, or leave out `members`";
+                self.say_with_hint(
+                    place,
+                    format!(
+                        "the model `{id}` has no `parquet`, so none of its keys would be known"
+                    ),
+                    hint,
+                );
+                return None;
+            }
+            Some("known") => Members::Known,
+            Some(_) => Members::Any,
+            None if has_parquet => Members::Known,
+            None => Members::Any,
+        };
+        let belongs_to = match fields.record("belongs_to") {
+            None => None,
+            Some(belongs_to) => {
+                let model = self.refer(belongs_to, "model");
+                Some(BelongsTo {
+                    model: model?.to_owned(),
+                    foreign_key: belongs_to.text("foreign_key")?.to_owned(),
+                })
+            }
+        };
+        let columns = fields.entries("columns").iter().map(|named| {
+            let column_type = column_type(named.item.as_ref()?)?;
+            Some((named.name.clone(), column_type))
+        });
+        Some(Model {
+            place: place.clone(),
+            description: owned(fields, "description"),
+            parquet: owned(fields, "parquet"),
+            key: owned(fields, "key").unwrap_or_default(),
+            refresh: match fields.milliseconds("refresh") {
+                Some(ms) => Refresh::Every(ms),
+                None => Refresh::Manual,
+            },
+            columns: columns.collect::<Option<_>>()?,
+            belongs_to,
+            members,
+        })
+    }
+
+    /// Reports models that belong to themselves, by whatever detour.
+    fn model_circles(&mut self) {
+        let edges = self.models.iter().filter_map(|(id, fields)| {
+            let belongs_to = (*fields)?.record("belongs_to")?;
+            let place = &belongs_to.get("model")?.place;
+            Some((*id, vec![(belongs_to.text("model")?, place.clone())]))
+        });
+        for (circle, place) in circles(&edges.collect()) {
+            self.say(
+                &place,
+                format!("models belong to each other in a circle: {circle}"),
+            );
+        }
+    }
+
+    fn event(&mut self, id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Event> {
+        let source = self.refer(fields, "source");
+        let model = self.refer(fields, "model");
+        if let Some(source) = source {
+            self.json_says_enough(id, place, fields, source);
+        }
+        let properties = fields.entries("properties").iter().map(|named| {
+            let item = named.item.as_ref()?;
+            let path = match &item.value {
+                Value::Record(long) if long.has("path") => long.path("path")?.clone(),
+                _ => Path(vec![
+                    Step::Key("properties".to_owned()),
+                    Step::Key(named.name.clone()),
+                ]),
+            };
+            Some((
+                named.name.clone(),
+                Property {
+                    path,
+                    column_type: column_type(item)?,
+                },
+            ))
+        });
+        let properties: Option<_> = properties.collect();
+        Some(Event {
+            place: place.clone(),
+            label: owned(fields, "label"),
+            description: owned(fields, "description"),
+            source: source?.to_owned(),
+            kind: owned(fields, "type"),
+            name: owned(fields, "name"),
+            model: model?.to_owned(),
+            foreign_key: fields.path("foreign_key").cloned(),
+            timestamp: fields.path("timestamp").cloned(),
+            properties: properties?,
+        })
+    }
+
+    /// Reports an event that its source's `json` format can't serve: it would never match, or never have a key.
+    fn json_says_enough(&mut self, id: &str, place: &Place, fields: &Fields, source: &str) {
+        let Some(Some(source_fields)) = self.sources.get(source) else {
+            return;
+        };
+        let Some(format) = source_fields.get("format") else {
+            return;
+        };
+        let gives = |key: &str| match &format.value {
+            Value::Choice(word) => *word != "json",
+            Value::Record(long) => long.record("json").is_none_or(|paths| paths.has(key)),
+            other => panic!("a format is a word or a record in the shape, not {other:?}"),
+        };
+        for key in ["type", "name"] {
+            if let Some(item) = fields.get(key).filter(|_| !gives(key)) {
+                let message = format!(
+                    "the format of the source `{source}` gives no `{key}`, so the event `{id}` would never match"
+                );
+                self.say_with_hint(
+                    &item.place,
+                    message,
+                    format!("say where it is: `format: {{json: {{{key}: PATH}}}}`"),
+                );
+            }
+        }
+        if !fields.has("foreign_key") && !gives("key") {
+            let message = format!(
+                "the event `{id}` has no `foreign_key`, and the format of the source `{source}` gives no `key`"
+            );
+            self.say(place, message);
+        }
+    }
+
+    fn audience(&mut self, id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Audience> {
+        let model = self.refer(fields, "model");
+        let condition = match fields.get("where") {
+            Some(item) => self.condition(
+                item,
+                Scope {
+                    audience: id,
+                    model,
+                },
+            ),
+            None => None,
+        };
+        Some(Audience {
+            place: place.clone(),
+            name: owned(fields, "name").unwrap_or_else(|| id.to_owned()),
+            description: owned(fields, "description"),
+            model: model?.to_owned(),
+            condition: condition?,
+        })
+    }
+
+    fn condition(&mut self, item: &'a Item, scope: Scope<'a>) -> Option<Condition> {
+        let Value::Record(fields) = &item.value else {
+            panic!("a condition is a record in the shape, not {:?}", item.value)
+        };
+        let kind = match fields.kind() {
+            "all" => ConditionKind::All(self.conditions(fields.list("all")?, scope)?),
+            "any" => ConditionKind::Any(self.conditions(fields.list("any")?, scope)?),
+            "not" => ConditionKind::Not(Box::new(self.condition(fields.get("not")?, scope)?)),
+            "audience" => ConditionKind::Audience(self.mention(fields.get("audience")?, scope)?),
+            "property" => ConditionKind::Property(self.property(fields, scope)?),
+            "performed" => self.performed(fields, scope)?,
+            "related" => self.related(fields, scope)?,
+            other => panic!("`{other}` is a kind of condition in the shape that nothing reads"),
+        };
+        Some(Condition {
+            place: item.place.clone(),
+            kind,
+        })
+    }
+
+    fn conditions(&mut self, items: &'a [Item], scope: Scope<'a>) -> Option<Vec<Condition>> {
+        let conditions: Vec<_> = items
+            .iter()
+            .map(|item| self.condition(item, scope))
+            .collect();
+        conditions.into_iter().collect()
+    }
+
+    fn mention(&mut self, item: &'a Item, scope: Scope<'a>) -> Option<String> {
+        let id = self.refer_item(Kind::Audience, item)?;
+        self.mentions
+            .entry(scope.audience)
+            .or_default()
+            .push((id, item.place.clone()));
+        let other = self.audiences[id].and_then(|fields| fields.text("model"));
+        if let (Some(model), Some(other)) = (scope.model, other)
+            && model != other
+        {
+            let message =
+                format!("the audience `{id}` is of the model `{other}`, this one of `{model}`");
+            self.say(&item.place, message);
+        }
+        Some(id.to_owned())
+    }
+
+    fn property(&mut self, fields: &'a Fields, scope: Scope<'a>) -> Option<Text> {
+        let predicate = text(fields, "property")?;
+        if let Some((id, model)) = self.scope_model(scope)
+            && !model.has("parquet")
+        {
+            let message =
+                format!("the model `{id}` has no `parquet`, so its keys have no properties");
+            self.say(&predicate.place, message);
+        }
+        Some(predicate)
+    }
+
+    fn performed(&mut self, fields: &'a Fields, scope: Scope<'a>) -> Option<ConditionKind> {
+        let event = self.refer(fields, "performed");
+        if let (Some(event), Some(model)) = (event, scope.model)
+            && let Some(other) = self.events[event].and_then(|fields| fields.text("model"))
+            && other != model
+        {
+            let place = &fields.get("performed").expect("it was just read").place;
+            let message =
+                format!("the event `{event}` is of the model `{other}`, the audience of `{model}`");
+            self.say(place, message);
+        }
+        let comparison = self.comparison(fields, true);
+        Some(ConditionKind::Performed {
+            event: event?.to_owned(),
+            filter: text(fields, "where"),
+            aggregate: Aggregate::Count,
+            comparison: comparison?,
+            within: fields.milliseconds("within")?,
+        })
+    }
+
+    fn related(&mut self, fields: &'a Fields, scope: Scope<'a>) -> Option<ConditionKind> {
+        let model = self.refer(fields, "related");
+        if let (Some(model), Some(parent)) = (model, scope.model) {
+            let item = fields.get("related").expect("it was just read");
+            self.belongs(model, parent, &item.place);
+        }
+        let aggregate = match ["sum", "avg", "min", "max", "distinct"]
+            .into_iter()
+            .find(|key| fields.has(key))
+        {
+            None => Aggregate::Count,
+            Some(key) => {
+                let item = fields.get(key)?;
+                let column = fields.text(key)?.to_owned();
+                let declared = model
+                    .and_then(|model| self.models[model])
+                    .and_then(|fields| declared(fields, &column));
+                if let Some(declared) = declared
+                    && key != "distinct"
+                    && !matches!(declared, ColumnType::Integer | ColumnType::Number)
+                {
+                    let message = format!(
+                        "`{key}` takes an integer or number, and `{column}` is declared as `{declared}`"
+                    );
+                    self.say(&item.place, message);
+                }
+                match key {
+                    "sum" => Aggregate::Sum(column),
+                    "avg" => Aggregate::Avg(column),
+                    "min" => Aggregate::Min(column),
+                    "max" => Aggregate::Max(column),
+                    _ => Aggregate::Distinct(column),
+                }
+            }
+        };
+        let counts = matches!(aggregate, Aggregate::Count | Aggregate::Distinct(_));
+        let comparison = self.comparison(fields, counts);
+        Some(ConditionKind::Related {
+            model: model?.to_owned(),
+            filter: text(fields, "where"),
+            aggregate,
+            comparison: comparison?,
+        })
+    }
+
+    /// Reports a related model that does not belong to the audience's.
+    fn belongs(&mut self, model: &'a str, parent: &'a str, place: &Place) {
+        let parent_of =
+            |fields: &Option<&'a Fields>| (*fields)?.record("belongs_to")?.text("model");
+        let Some(fields) = self.models[model] else {
+            return;
+        };
+        // A broken `belongs_to` is reported where it stands.
+        let broken = fields.has("belongs_to") && parent_of(&Some(fields)).is_none();
+        if broken || parent_of(&Some(fields)) == Some(parent) {
+            return;
+        }
+        let belonging: Vec<&str> = self
+            .models
+            .iter()
+            .filter(|(_, fields)| parent_of(fields) == Some(parent))
+            .map(|(id, _)| *id)
+            .collect();
+        let message =
+            format!("the model `{model}` does not belong to `{parent}`, the audience's model");
+        match belonging.as_slice() {
+            [] => self.say_with_hint(
+                place,
+                message,
+                format!("give it `belongs_to: {{model: {parent}, foreign_key: COLUMN}}`"),
+            ),
+            _ => self.say_with_hint(
+                place,
+                message,
+                format!("to `{parent}` belongs {}", or_list(&belonging)),
+            ),
+        }
+    }
+
+    /// The comparison of a `performed` or `related`; of counts, only with what a count can be.
+    fn comparison(&mut self, fields: &'a Fields, counts: bool) -> Option<Comparison> {
+        let keys = [
+            "at_least",
+            "at_most",
+            "more_than",
+            "less_than",
+            "exactly",
+            "between",
+        ];
+        let Some(key) = keys.into_iter().find(|key| fields.has(key)) else {
+            return Some(Comparison::AtLeast(Decimal::from(1)));
+        };
+        let item = fields.get(key)?;
+        let items = match &item.value {
+            Value::List(items) => items.as_slice(),
+            _ => std::slice::from_ref(item),
+        };
+        let mut numbers = Vec::new();
+        for item in items {
+            let Value::Number(number) = item.value else {
+                panic!("a threshold is a number, not {:?}", item.value)
+            };
+            if counts
+                && !(number.is_whole()
+                    && (Decimal::from(0)..=Decimal::from(COUNT_MAX)).contains(&number))
+            {
+                let message = format!(
+                    "a count is compared with a whole number from 0 to {COUNT_MAX}, not with `{number}`"
+                );
+                self.say(&item.place, message);
+                return None;
+            }
+            numbers.push(number);
+        }
+        Some(match (key, numbers.as_slice()) {
+            ("at_least", [n]) => Comparison::AtLeast(*n),
+            ("at_most", [n]) => Comparison::AtMost(*n),
+            ("more_than", [n]) => Comparison::MoreThan(*n),
+            ("less_than", [n]) => Comparison::LessThan(*n),
+            ("exactly", [n]) => Comparison::Exactly(*n),
+            ("between", [a, b]) if a <= b => Comparison::Between(*a, *b),
+            ("between", [a, b]) => {
+                let hint = format!("write `[{b}, {a}]`");
+                self.say_with_hint(
+                    &item.place,
+                    format!("nothing lies between `{a}` and `{b}`"),
+                    hint,
+                );
+                return None;
+            }
+            (key, numbers) => panic!("`{key}` has {} thresholds in the shape", numbers.len()),
+        })
+    }
+
+    /// The scope's model, where it exists and is readable.
+    fn scope_model(&self, scope: Scope<'a>) -> Option<(&'a str, &'a Fields)> {
+        let id = scope.model?;
+        Some((id, self.models[id]?))
+    }
+
+    /// Reports audiences that depend on themselves, by whatever detour.
+    fn audience_circles(&mut self) {
+        for (circle, place) in circles(&std::mem::take(&mut self.mentions)) {
+            self.say(
+                &place,
+                format!("audiences depend on each other in a circle: {circle}"),
+            );
+        }
+    }
+
+    fn sync(&mut self, _id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Sync> {
+        let audiences: BTreeSet<&str> = match fields.list("audiences") {
+            Some(items) => items
+                .iter()
+                .filter_map(|item| self.refer_item(Kind::Audience, item))
+                .collect(),
+            None => self.audiences.keys().copied().collect(),
+        };
+        let to = fields.record("to")?;
+        let sends = |word: &str| {
+            let mut words = fields.list("send").unwrap_or_default().iter();
+            words.any(|item| matches!(item.value, Value::Choice(choice) if choice == word))
+        };
+        Some(Sync {
+            place: place.clone(),
+            description: owned(fields, "description"),
+            audiences: audiences.into_iter().map(str::to_owned).collect(),
+            send_entry: sends("entry"),
+            send_exit: sends("exit"),
+            to: match to.has("stdout") {
+                true => SyncTo::Stdout,
+                false => SyncTo::File(file_target(to.record("file")?)?),
+            },
+        })
+    }
+}
+
+fn owned(fields: &Fields, key: &str) -> Option<String> {
+    fields.text(key).map(str::to_owned)
+}
+
+fn text(fields: &Fields, key: &str) -> Option<Text> {
+    Some(Text {
+        value: fields.text(key)?.to_owned(),
+        place: fields.get(key)?.place.clone(),
+    })
+}
+
+fn file_target(fields: &Fields) -> Option<FileTarget> {
+    Some(FileTarget {
+        path: owned(fields, "path")?,
+    })
+}
+
+fn limits(fields: &Fields) -> Option<Limits> {
+    Some(Limits {
+        future_skew: fields.milliseconds("future_skew")?,
+        message_bytes: fields.bytes("message_bytes")?,
+    })
+}
+
+fn format(fields: &Fields) -> Option<Format> {
+    let path = |paths: &Fields, key: &str| paths.path(key).cloned();
+    match fields.choice("format") {
+        Some("segment") => Some(Format::Segment),
+        Some("rudderstack") => Some(Format::Rudderstack),
+        Some("hightouch") => Some(Format::Hightouch),
+        Some("json") => {
+            let none = JsonPaths {
+                kind: None,
+                name: None,
+                key: None,
+                time: None,
+                id: None,
+                properties: None,
+            };
+            Some(Format::Json(none))
+        }
+        Some(other) => panic!("`{other}` is a format in the shape that nothing reads"),
+        None => {
+            let paths = fields.record("format")?.record("json")?;
+            Some(Format::Json(JsonPaths {
+                kind: path(paths, "type"),
+                name: path(paths, "name"),
+                key: path(paths, "key"),
+                time: path(paths, "time"),
+                id: path(paths, "id"),
+                properties: path(paths, "properties"),
+            }))
+        }
+    }
+}
+
+/// The type of a column or property, written short or long.
+fn column_type(item: &Item) -> Option<ColumnType> {
+    let word = match &item.value {
+        Value::Choice(word) => word,
+        Value::Record(long) => long.choice("type")?,
+        other => panic!("a type is a word or a record in the shape, not {other:?}"),
+    };
+    ColumnType::parse(word)
+}
+
+fn declared(model: &Fields, column: &str) -> Option<ColumnType> {
+    let named = model
+        .entries("columns")
+        .iter()
+        .find(|named| named.name == column)?;
+    column_type(named.item.as_ref()?)
+}
+
+impl ColumnType {
+    /// In the order of [`COLUMN_TYPES`].
+    const ALL: [ColumnType; 9] = [
+        ColumnType::String,
+        ColumnType::Integer,
+        ColumnType::Number,
+        ColumnType::Boolean,
+        ColumnType::Timestamp,
+        ColumnType::Date,
+        ColumnType::ListString,
+        ColumnType::ListInteger,
+        ColumnType::ListNumber,
+    ];
+
+    /// Reads a type as the job file writes it: `list<string>`.
+    pub fn parse(word: &str) -> Option<ColumnType> {
+        COLUMN_TYPES
+            .iter()
+            .position(|known| *known == word)
+            .map(|at| ColumnType::ALL[at])
+    }
+}
+
+impl std::fmt::Display for ColumnType {
+    /// As the job file writes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(
+            COLUMN_TYPES[ColumnType::ALL
+                .iter()
+                .position(|known| known == self)
+                .expect("all are there")],
+        )
+    }
+}
+
+/// The circles in a graph: as text, beginning with the least id on it, and the place of the mention that leaves that id.
+///
+/// A walk in depth that reports each mention that leads back to where it came from. No recursion: a chain may be as
+/// long as the file.
+fn circles(edges: &Mentions) -> Vec<(String, Place)> {
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
+    for start in edges.keys().copied() {
+        // The ids on the way, each with the number of its mentions that are followed.
+        let mut way = vec![(start, 0)];
+        let mut on_way = BTreeSet::from([start]);
+        if !seen.insert(start) {
+            continue;
+        }
+        while let Some((id, followed)) = way.last_mut() {
+            let Some((target, _)) = edges.get(id).and_then(|mentions| mentions.get(*followed))
+            else {
+                on_way.remove(id);
+                way.pop();
+                continue;
+            };
+            *followed += 1;
+            if on_way.contains(target) {
+                found.push(circle(edges, &way, target));
+            } else if seen.insert(target) {
+                on_way.insert(target);
+                way.push((target, 0));
+            }
+        }
+    }
+    found
+}
+
+/// The circle that closes where the end of `way` mentions `target`, which is on it.
+fn circle(edges: &Mentions, way: &[(&str, usize)], target: &str) -> (String, Place) {
+    let first = way
+        .iter()
+        .position(|(id, _)| *id == target)
+        .expect("the target is on the way");
+    let ids = &way[first..];
+    let least = (0..ids.len())
+        .min_by_key(|at| ids[*at].0)
+        .expect("a circle is not empty");
+    let mut names: Vec<String> = (0..ids.len())
+        .map(|at| format!("`{}`", ids[(least + at) % ids.len()].0))
+        .collect();
+    names.push(names[0].clone());
+    let (id, followed) = ids[least];
+    (names.join(" -> "), edges[id][followed - 1].1.clone())
+}

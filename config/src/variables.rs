@@ -1,0 +1,212 @@
+//! `${VAR}` and `${VAR:-default}` inside of string leaves.
+//!
+//! Works on the tree, so that no variable's content can change the file's structure: keys, numbers and everything that is
+//! no string stay as they are, and what a variable brings is not looked at again. The default stands in where the variable is
+//! not set or empty; it ends at the next `}`. `$${` is a plain `${`. A `$` before anything else is itself.
+
+use crate::node::{self, Kind, Node};
+use crate::{Place, Problem};
+
+/// Looks a variable up by name.
+pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Substitutes in all string leaves of `node`, which stands at `path`.
+///
+/// A leaf that can't be substituted is reported and left as [`Kind::Broken`].
+pub(crate) fn substitute(
+    node: &mut Node,
+    path: &str,
+    variable: Lookup,
+    problems: &mut Vec<Problem>,
+) {
+    let place = node.place("");
+    match &mut node.kind {
+        Kind::List(list) => {
+            for (index, inner) in list.iter_mut().enumerate() {
+                substitute(inner, &node::element(path, index), variable, problems);
+            }
+        }
+        Kind::Mapping(entries) => {
+            for entry in entries {
+                substitute(
+                    &mut entry.value,
+                    &node::child(path, &entry.key),
+                    variable,
+                    problems,
+                );
+            }
+        }
+        Kind::Text { text, substituted } if text.contains("${") => {
+            let place = Place {
+                path: path.to_owned(),
+                ..place
+            };
+            match expand(text, &place, variable) {
+                Ok(expanded) => (*text, *substituted) = (expanded, true),
+                Err(found) => {
+                    problems.extend(found);
+                    node.kind = Kind::Broken;
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn expand(text: &str, place: &Place, variable: Lookup) -> Result<String, Vec<Problem>> {
+    let mut expanded = String::new();
+    let mut problems = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        let (before, from) = rest.split_at(at);
+        if let Some(before) = before.strip_suffix('$') {
+            expanded += before;
+            expanded += "${";
+            rest = &from[2..];
+            continue;
+        }
+        expanded += before;
+        let Some((reference, after)) = from[2..].split_once('}') else {
+            problems.push(
+                Problem::new(place, format!("`{from}` has no closing `}}`"))
+                    .hint("write `$${` for a plain `${`"),
+            );
+            break;
+        };
+        rest = after;
+        let (name, default) = match reference.split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (reference, None),
+        };
+        if !is_name(name) {
+            let message = format!("`${{{reference}}}` is not `${{VAR}}` or `${{VAR:-default}}`");
+            problems.push(Problem::new(place, message).hint("write `$${` for a plain `${`"));
+            continue;
+        }
+        match (variable(name), default) {
+            (Some(value), None) => expanded += &value,
+            (Some(value), Some(_)) if !value.is_empty() => expanded += &value,
+            (_, Some(default)) => expanded += default,
+            (None, None) => problems.push(
+                Problem::new(place, format!("the variable `{name}` is not set"))
+                    .hint(format!("set it, or give a default: `${{{name}:-...}}`")),
+            ),
+        }
+    }
+    expanded += rest;
+    if problems.is_empty() {
+        Ok(expanded)
+    } else {
+        Err(problems)
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(text: &str) -> Result<String, Vec<String>> {
+        let variable = |name: &str| match name {
+            "HOST" => Some("db".to_owned()),
+            "EMPTY" => Some(String::new()),
+            "TRICKY" => Some("${HOST}: }".to_owned()),
+            _ => None,
+        };
+        expand(text, &Place::default(), &variable).map_err(|problems| {
+            problems
+                .into_iter()
+                .map(|problem| problem.message)
+                .collect()
+        })
+    }
+
+    #[test]
+    fn variables_and_defaults_are_substituted_once() {
+        for (text, expected) in [
+            ("${HOST}:9092", "db:9092"),
+            ("a${HOST}${HOST}b", "adbdbb"),
+            ("${NONE:-localhost:9092}", "localhost:9092"),
+            ("${HOST:-x}", "db"),
+            ("${EMPTY}", ""),
+            ("${EMPTY:-x}", "x"),
+            ("${NONE:-}", ""),
+            ("${NONE:-a:-b}", "a:-b"),
+            ("${TRICKY}", "${HOST}: }"),
+            ("$${HOST} costs $5 $HOST", "${HOST} costs $5 $HOST"),
+        ] {
+            assert_eq!(expanded(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_one_text_is_said() {
+        let messages =
+            |list: &[&str]| Err(list.iter().map(|message| message.to_string()).collect());
+        assert_eq!(
+            expanded("${A} ${HOST} ${B}"),
+            messages(&["the variable `A` is not set", "the variable `B` is not set"])
+        );
+        assert_eq!(
+            expanded("x ${HOST"),
+            messages(&["`${HOST` has no closing `}`"])
+        );
+        assert_eq!(
+            expanded("${a b}${}${1A}"),
+            messages(&[
+                "`${a b}` is not `${VAR}` or `${VAR:-default}`",
+                "`${}` is not `${VAR}` or `${VAR:-default}`",
+                "`${1A}` is not `${VAR}` or `${VAR:-default}`",
+            ])
+        );
+    }
+
+    #[test]
+    fn only_string_leaves_are_touched() {
+        let text = "${K}: '${V}'\nlist: [\"${V}\", 1, true, {a: '${V}'}]\nplain: ${V}";
+        let mut problems = Vec::new();
+        let mut node = node::parse(text, &mut problems).expect("readable");
+        substitute(&mut node, "", &|_| Some("x: [y]".to_owned()), &mut problems);
+        assert_eq!(problems, []);
+        let expected = node::parse(
+            "${K}: 'x: [y]'\nlist: ['x: [y]', 1, true, {a: 'x: [y]'}]\nplain: 'x: [y]'",
+            &mut problems,
+        )
+        .expect("readable");
+        assert_eq!(texts(&node), texts(&expected));
+    }
+
+    fn texts(node: &Node) -> Vec<String> {
+        match &node.kind {
+            Kind::List(list) => list.iter().flat_map(texts).collect(),
+            Kind::Mapping(entries) => entries
+                .iter()
+                .flat_map(|entry| [vec![entry.key.clone()], texts(&entry.value)].concat())
+                .collect(),
+            Kind::Text { text, .. } => vec![text.clone()],
+            other => vec![format!("{other:?}")],
+        }
+    }
+
+    #[test]
+    fn a_missing_variable_is_reported_at_its_leaf() {
+        let mut problems = Vec::new();
+        let mut node = node::parse("a:\n  - b: x${NONE}", &mut problems).expect("readable");
+        substitute(&mut node, "", &|_| None, &mut problems);
+        assert_eq!(
+            problems[0].place,
+            Place {
+                path: "a[0].b".to_owned(),
+                line: 2,
+                column: 8
+            }
+        );
+    }
+}
