@@ -535,19 +535,16 @@ impl<'b> Batch<'b> {
                     }
                 })
             }))),
-            Some(Vector::Text(_)) => Vector::Text(Texts::Owned(
-                rows.map(|row| {
-                    let at = |vector| {
-                        if let &Vector::Text(ref texts) = vector {
-                            texts.at(row)
-                        } else {
-                            None
-                        }
-                    };
-                    vectors.iter().find_map(at).map(str::to_owned)
-                })
-                .collect(),
-            )),
+            Some(Vector::Text(_)) => {
+                let first = |row| {
+                    let text = vectors.iter().find_map(|vector| match vector {
+                        Vector::Text(texts) => texts.at(row),
+                        _ => None,
+                    });
+                    text.map(str::to_owned)
+                };
+                Vector::Text(Texts::Owned(rows.map(first).collect()))
+            }
             Some(Vector::Integer(_)) => {
                 Vector::Integer(first_valid(&vectors, rows, 0, |vector| match vector {
                     Vector::Integer(values) => Some(values),

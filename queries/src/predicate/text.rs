@@ -10,9 +10,30 @@ use crate::time::DAY;
 use usher_config::ColumnType;
 
 /// Words that are columns only in quotes: those that begin or continue an expression.
-pub(crate) const RESERVED: [&str; 23] = [
-    "all", "and", "any", "between", "case", "distinct", "escape", "exists", "false", "ilike", "in",
-    "is", "like", "not", "null", "or", "select", "some", "table", "true", "unnest", "values",
+pub(crate) const RESERVED: [&str; 24] = [
+    "all",
+    "and",
+    "any",
+    "between",
+    "case",
+    "distinct",
+    "escape",
+    "exists",
+    "false",
+    "ilike",
+    "in",
+    "is",
+    "like",
+    "not",
+    "null",
+    "or",
+    "returning",
+    "select",
+    "some",
+    "table",
+    "true",
+    "unnest",
+    "values",
     "with",
 ];
 
@@ -22,16 +43,12 @@ pub(crate) fn canonical(node: &mut Node, columns: &[(String, ColumnType)]) {
         canonical(operand, columns);
     }
     match node {
-        Node::Compare(compare, left, right) => {
-            if place(right, columns) < place(left, columns) {
-                std::mem::swap(left, right);
-                *compare = compare.flipped();
-            }
+        Node::Compare(compare, left, right) if place(right, columns) < place(left, columns) => {
+            std::mem::swap(left, right);
+            *compare = compare.flipped();
         }
-        Node::Distinct(left, right) => {
-            if place(right, columns) < place(left, columns) {
-                std::mem::swap(left, right);
-            }
+        Node::Distinct(left, right) if place(right, columns) < place(left, columns) => {
+            std::mem::swap(left, right);
         }
         Node::Not(operand) => {
             if let Node::Not(twice) = &mut **operand {

@@ -232,10 +232,9 @@ impl<'a> Typer<'a> {
                 let within = self.within(operand, list)?;
                 boolean(if *negated { not(within) } else { within })
             }
-            Expr::In { target, .. } if !matches!(target, InTarget::List(_)) => self.fault(
-                at,
-                "`in` takes literals in parentheses, found something else",
-            ),
+            Expr::In { target, .. } if !matches!(target, InTarget::List(_)) => {
+                self.fault(at, "`in` takes literals in parentheses")
+            }
             Expr::Like {
                 negated,
                 any: false,
@@ -333,7 +332,7 @@ impl<'a> Typer<'a> {
             )
         };
         let (distance, near) = self.known.iter().map(distance).min()?;
-        (distance <= 1 + name.chars().count() / 4).then_some(near)
+        is_near(distance, name).then_some(near)
     }
 
     fn literal(&mut self, value: &Value, at: Location) -> Option<Typed> {
@@ -439,17 +438,23 @@ impl<'a> Typer<'a> {
                 format!("`{sign}` takes numbers, found {}", operand.kind),
             );
         }
-        let node = match operand.node {
-            node if !minus => node,
-            Node::Literal(Literal::Integer(integer)) => Node::Literal(
-                integer
-                    .checked_neg()
-                    .map_or(Literal::Null, Literal::Integer),
-            ),
-            Node::Literal(Literal::Number(number)) => Node::Literal(Literal::Number(-number)),
-            node => Node::Negate(Box::new(node)),
+        let (node, kind) = match (operand.node, operand.kind) {
+            typed if !minus => typed,
+            (Node::Literal(Literal::Integer(integer)), kind) => match integer.checked_neg() {
+                Some(integer) => (Node::Literal(Literal::Integer(integer)), kind),
+                None => (Node::Literal(Literal::Null), Kind::Null),
+            },
+            (Node::Literal(Literal::Number(number)), kind) => {
+                (Node::Literal(Literal::Number(-number)), kind)
+            }
+            (node @ Node::Literal(Literal::Null), kind) => (node, kind),
+            (node, kind) => (Node::Negate(Box::new(node)), kind),
         };
-        Some(Typed { node, ..operand })
+        Some(Typed {
+            node,
+            kind,
+            at: operand.at,
+        })
     }
 
     /// `and` and `or`: the parser nests them to the left, one in another; here they are one.
@@ -587,9 +592,7 @@ impl<'a> Typer<'a> {
             .collect::<Option<Vec<_>>>()?;
         let (nodes, kind) = self.unify(typed, what)?;
         Some((
-            <[Node; N]>::try_from(nodes)
-                .ok()
-                .expect("as many come out as went in"),
+            <[Node; N]>::try_from(nodes).expect("as many come out as went in"),
             kind,
         ))
     }
@@ -930,7 +933,9 @@ impl<'a> Typer<'a> {
                     .map(|known| (strsim::osa_distance(known, &name), *known))
                     .min();
                 let hint = match near {
-                    Some((distance, near)) if distance <= 2 => format!("did you mean `{near}`?"),
+                    Some((distance, near)) if is_near(distance, &name) => {
+                        format!("did you mean `{near}`?")
+                    }
                     _ => format!(
                         "there are {}",
                         NAMES
@@ -1131,6 +1136,12 @@ impl<'a> Typer<'a> {
     }
 }
 
+/// Whether so many changes leave a name recognisable.
+fn is_near(distance: usize, name: &str) -> bool {
+    let length = name.chars().count();
+    distance < length && distance <= 1 + length / 4
+}
+
 fn not(node: Node) -> Node {
     Node::Not(Box::new(node))
 }
@@ -1207,6 +1218,7 @@ fn to_number(typed: Typed) -> Node {
         (_, Node::Literal(Literal::Integer(integer))) => {
             Node::Literal(Literal::Number(integer as f64))
         }
+        (_, node @ Node::Literal(_)) => node,
         (Kind::Integer, node) => Node::ToNumber(Box::new(node)),
         (_, node) => node,
     }
