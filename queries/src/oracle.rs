@@ -1,6 +1,6 @@
 //! The definition of correct: which changes a history must give, worked out the slow, obvious way.
 //!
-//! For each key, each condition is worked out from nothing but the key's own events and rows as a [`Timeline`]: its
+//! For each key, each condition is worked out from nothing but the key's own events and rows as a timeline: its
 //! truth, when it flips and by what. Memberships are then compared at each time at which anything flips. It promises
 //! the exact bytes' worth: every change with its time and reason, in the order in which a replay prints them.
 //!
