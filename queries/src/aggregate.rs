@@ -5,7 +5,7 @@
 //! on the way: sums are 256-bit integers of 10^-9, an average is compared as the sum against n × threshold, and
 //! distinct values are told apart by a 128-bit hash of their canonical bytes.
 //!
-//! It refuses to aggregate what has no order or sum: [`crate::compile`] never lets a column of another type through.
+//! It refuses to aggregate what has no order or sum: [`crate::compile()`] never lets a column of another type through.
 
 use crate::Value;
 use ethnum::I256;

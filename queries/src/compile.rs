@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use usher_config::{
     Aggregate, Audience, ColumnType, Comparison, Condition, ConditionKind, Event, Job, Members, Place, Problem,
-    Problems, Text,
+    Problems, Text, nearest,
 };
 
 /// What the files of models say of their columns: by model id, each column's name and its type; none: a type that no
@@ -349,7 +349,7 @@ impl<'a> Drafts<'a> {
     /// Reports a name that nothing has.
     fn unknown<'n>(&mut self, what: &str, name: &str, known: impl Iterator<Item = &'n String>, place: &Place) {
         let problem = Problem::new(place, format!("unknown {what} `{name}`"));
-        self.problems.push(match closest(name, known) {
+        self.problems.push(match nearest(name, known.map(String::as_str)) {
             Some(close) => problem.hint(format!("did you mean `{close}`?")),
             None => problem,
         });
@@ -587,12 +587,6 @@ fn members_of_nothing(plan: &Plan) -> Vec<Problem> {
         }
     }
     problems
-}
-
-/// The name among `known` that `name` was probably meant to be.
-pub(crate) fn closest<'n>(name: &str, known: impl Iterator<Item = &'n String>) -> Option<&'n str> {
-    let near = known.map(|other| (strsim::damerau_levenshtein(name, other), other.as_str()));
-    near.filter(|(distance, other)| *distance <= 1 + other.chars().count() / 4).min().map(|(_, other)| other)
 }
 
 #[cfg(test)]

@@ -5,12 +5,11 @@
 //! job gives the same bytes. A fact is named by the first 8 digits of its fingerprint.
 
 use crate::compile::canonical::{aggregate_name, column_of, hex, type_name};
-use crate::compile::closest;
 use crate::plan::{AudiencePlan, EventPlan, Expr, Fact, FactKind, ModelPlan, Plan};
 use crate::predicate::Predicate;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
-use usher_config::{Aggregate, Comparison, Members, Path, duration};
+use usher_config::{Aggregate, Comparison, Members, Path, duration, nearest};
 
 /// The audience that was asked for is not in the job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +38,7 @@ pub fn explain(plan: &Plan, audience: Option<&str>) -> Result<String, UnknownAud
         None => None,
         Some(id) if plan.job.audiences.contains_key(id) => Some(id),
         Some(id) => {
-            let closest = closest(id, plan.job.audiences.keys()).map(str::to_string);
+            let closest = nearest(id, plan.job.audiences.keys().map(String::as_str)).map(str::to_string);
             return Err(UnknownAudience { id: id.to_string(), closest });
         }
     };

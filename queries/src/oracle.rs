@@ -1,8 +1,8 @@
 //! The definition of correct: which changes a history must give, worked out the slow, obvious way.
 //!
-//! For each key, each condition is worked out from nothing but the key's own events and rows as a [`Timeline`]: its
-//! truth, when it flips and by what. Memberships are then compared at each time at which anything flips. It promises
-//! the exact bytes' worth: every change with its time and reason, in the order in which a replay prints them.
+//! For each key, each condition is worked out from nothing but the key's own events and rows as a timeline: its
+//! truth, when it flips and by what. Memberships are then compared at each time at which anything flips. It gives
+//! every change with its time and reason, in the order in which a replay prints them.
 //!
 //! It shares no code with the engine or with [`crate::aggregate`] beyond the plan, [`Evaluator::holds`] and
 //! [`Evaluator::moments`], and it keeps everything in memory: hundreds of messages, not millions.

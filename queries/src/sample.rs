@@ -130,7 +130,12 @@ pub fn parquet_of(
 impl Sample {
     /// Makes the sample of `seed`.
     pub fn new(seed: u64) -> Sample {
-        Maker { random: fastrand::Rng::with_seed(seed), windows: Vec::new() }.sample(seed)
+        let mut random = fastrand::Rng::with_seed(seed);
+        // From the front or from the back, so that few keys are now known and now not.
+        let (few, many) = (random.usize(3..=8), random.bool());
+        let keys = if many { &KEYS[..few] } else { &KEYS[8 - few..] };
+        let anyone = random.u8(0..3) == 0;
+        Maker { random, windows: Vec::new(), keys, anyone }.sample(seed)
     }
 
     /// What happened, in the oracle's terms; `plan` is this sample's job, compiled.
@@ -185,7 +190,14 @@ struct Maker {
     random: fastrand::Rng,
     /// The windows that the job uses.
     windows: Vec<i64>,
+    /// The keys in play.
+    keys: &'static [&'static str],
+    /// Anyone may be a member of users' audiences.
+    anyone: bool,
 }
+
+/// `7` may stand in a message as a number; the last three are in no snapshot.
+const KEYS: [&str; 8] = ["u0", "7", "u1", "u2", "u3", "u5", "u6", "u7"];
 
 impl Maker {
     fn sample(mut self, seed: u64) -> Sample {
@@ -196,7 +208,12 @@ impl Maker {
         let rows = BTreeMap::from([("users".to_string(), self.users()), ("orders".to_string(), self.orders())]);
         let near = |random: &mut fastrand::Rng| EPOCH + random.i64(-5_000..SPAN + 70_000);
         let from = (self.random.u8(0..4) == 0).then(|| near(&mut self.random));
-        let until = self.random.bool().then(|| near(&mut self.random).max(from.unwrap_or(i64::MIN)));
+        let until = match self.random.u8(0..4) {
+            // Long enough that all windows end.
+            0 | 1 => Some(EPOCH + SPAN + 90_000),
+            2 => Some(near(&mut self.random).max(from.unwrap_or(i64::MIN))),
+            _ => None,
+        };
         Sample { seed, job, files, rows, flags: Flags { from, until, now } }
     }
 
@@ -243,7 +260,7 @@ impl Maker {
                 .expect("a string");
             if let Some(foreign_key) = foreign_key {
                 write!(job, ", belongs_to: {{model: users, foreign_key: {foreign_key}}}").expect("a string");
-            } else if self.once_in(3) {
+            } else if self.anyone {
                 job.push_str(", members: any");
             }
             job.push_str("}\n");
@@ -270,9 +287,11 @@ impl Maker {
             let model = if visitors { "visitors" } else { "users" };
             let others: Vec<String> =
                 audiences.iter().filter(|(_, of)| *of == model).map(|(id, _)| id.clone()).collect();
-            let condition = self.condition(model, events, &others, 2);
-            // No key of which nothing is known may be a member where anyone may be; an event is something.
-            let condition = json!({"all": [self.something(model, events), condition]});
+            let mut condition = self.condition(model, events, &others, 2);
+            if visitors || self.anyone {
+                // No key of which nothing is known may be a member where anyone may be; an event is something.
+                condition = json!({"all": [self.something(model, events), condition]});
+            }
             writeln!(job, "  {id}: {{model: {model}, where: {condition}}}").expect("a string");
             audiences.push((id, model));
         }
@@ -291,7 +310,7 @@ impl Maker {
             }
             _ => {
                 let mut performed = self.performed(model, events);
-                let count = self.random.u8(1..=3);
+                let count = self.random.u8(1..=2);
                 for comparison in ["at_least", "at_most", "more_than", "less_than", "exactly", "between"] {
                     performed.as_object_mut().expect("an object").remove(comparison);
                 }
@@ -389,13 +408,12 @@ impl Maker {
     }
 
     fn key(&mut self) -> String {
-        // `7` may stand in a message as a number; `u5` to `u7` are in no snapshot.
-        self.one(&["u0", "u1", "u2", "u3", "7", "u5", "u6", "u7"]).to_string()
+        self.one(self.keys).to_string()
     }
 
     fn users(&mut self) -> Vec<Row> {
         let mut rows = Vec::new();
-        for key in ["u0", "u1", "u2", "u3", "7"] {
+        for key in &KEYS[..5] {
             let mut values = BTreeMap::new();
             let ltv = self.one(&[0.0, 49.5, 50.0, 50.000000001, 99.0, 300.0]);
             values.insert("ltv".to_string(), self.or_null(Value::Number(ltv)));
@@ -444,7 +462,7 @@ impl Maker {
         }
         // Each partition's own clock: where it is and how far a message moves it.
         let mut clocks: Vec<(i64, i64)> =
-            files.iter().map(|_| (EPOCH + self.random.i64(0..20_000), self.random.i64(1..8_000))).collect();
+            files.iter().map(|_| (EPOCH + self.random.i64(0..20_000), self.random.i64(1..4_000))).collect();
         for number in 0..self.random.usize(20..=200) {
             let ix = self.random.usize(0..files.len());
             if clocks[ix].0 > EPOCH + SPAN {
@@ -458,10 +476,12 @@ impl Maker {
                 let (file, message) = told[self.random.usize(0..told.len())];
                 files[file].messages[message].clone()
             });
-            let timestamp = self.timestamp(&mut clocks[ix], earlier.as_ref(), now);
+            let times: Vec<i64> =
+                told.iter().map(|(file, message)| files[*file].messages[*message].timestamp).collect();
+            let timestamp = self.timestamp(&mut clocks[ix], &times, now);
             let message = match earlier {
                 // A repeat: often with its own timestamp, now and then of another key, which is another event.
-                Some(mut repeat) if self.once_in(6) => {
+                Some(mut repeat) if self.once_in(4) => {
                     if self.random.bool() {
                         repeat.timestamp = timestamp;
                     }
@@ -477,22 +497,27 @@ impl Maker {
         files
     }
 
-    fn timestamp(&mut self, (clock, step): &mut (i64, i64), earlier: Option<&SampleMessage>, now: i64) -> i64 {
+    /// The timestamp of the next message of a partition with this clock and step, after messages with these `times`.
+    fn timestamp(&mut self, (clock, step): &mut (i64, i64), times: &[i64], now: i64) -> i64 {
         let window = if self.windows.is_empty() { WINDOWS[0] } else { self.one(&self.windows.clone()) };
-        match (self.random.u8(0..24), earlier) {
-            (0..=3, _) => *clock,
-            (4..=6, _) => *clock - self.random.i64(0..70_000),
-            (7 | 8, Some(earlier)) => earlier.timestamp + window,
-            (9 | 10, Some(earlier)) => earlier.timestamp + window - 1,
-            (11, _) => *clock - window,
-            (12, _) => *clock - window + 1,
-            (13, _) if self.once_in(4) => now + SKEW + 1,
-            (14, _) if self.once_in(16) => now + SKEW,
-            _ => {
-                *clock += self.random.i64(0..=*step);
-                *clock
+        let timestamp = match self.random.u8(0..24) {
+            0..=3 => *clock,
+            4..=6 => *clock - self.random.i64(0..=window + 500),
+            7..=10 => {
+                // Exactly where a window ends, or the ms before; not far ahead, or all that follows would be late.
+                let before = self.random.i64(0..=1);
+                let ends = times.iter().map(|time| time + window - before);
+                let near: Vec<i64> = ends.filter(|end| (*clock - 30_000..*clock + 5_000).contains(end)).collect();
+                if near.is_empty() { *clock } else { self.one(&near) }
             }
-        }
+            11 => *clock - window,
+            12 => *clock - window + 1,
+            13 if self.once_in(4) => return now + SKEW + 1,
+            14 if self.once_in(20) => return now + SKEW,
+            _ => *clock + self.random.i64(0..=*step),
+        };
+        *clock = timestamp.max(*clock);
+        timestamp
     }
 
     fn message(&mut self, number: usize, timestamp: i64) -> SampleMessage {
@@ -531,3 +556,6 @@ impl Maker {
         SampleMessage { kind, name, user, id, timestamp, properties }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -230,13 +230,14 @@ fn all_that_is_wrong_is_reported_at_once_in_the_files_order() {
     assert_eq!(
         problems(&[
             ("z", "users", at(9, performed("prised", at_least(1), HOUR))),
-            ("y", "users", at(8, audience("zz"))),
+            ("y", "users", at(8, audience("targett"))),
             ("x", "users", at(7, performed("visited", at_least(1), HOUR))),
             ("w", "users", at(6, related(None, Aggregate::Sum("status".into()), at_least(1)))),
             ("v", "users", at(5, related(None, Aggregate::Max("amonut".into()), at_least(1)))),
             ("u", "visitors", at(4, related(None, Aggregate::Count, at_least(1)))),
             ("t", "visitors", at(3, audience("w"))),
             ("s", "user", at(2, audience("w"))),
+            ("target", "users", at(1, priced(1))),
         ]),
         "job.yaml:3:1: line3: audience `w` is about model `users`, this one about `visitors`\n\
          job.yaml:4:1: line4: model `orders` does not belong to `visitors`\n  \
@@ -244,7 +245,7 @@ fn all_that_is_wrong_is_reported_at_once_in_the_files_order() {
          job.yaml:5:1: line5: unknown column `amonut`\n  hint: did you mean `amount`?\n\
          job.yaml:6:1: line6: `sum` takes integers and numbers, and column `status` is string\n\
          job.yaml:7:1: line7: event `visited` is about model `visitors`, this audience about `users`\n\
-         job.yaml:8:1: line8: unknown audience `zz`\n  hint: did you mean `z`?\n\
+         job.yaml:8:1: line8: unknown audience `targett`\n  hint: did you mean `target`?\n\
          job.yaml:9:1: line9: unknown event `prised`\n  hint: did you mean `priced`?\n\
          job.yaml:80:3: audiences.s: unknown model `user`\n  hint: did you mean `users`?\n"
     );
