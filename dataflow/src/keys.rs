@@ -367,7 +367,8 @@ impl Keys {
         self.idle.dedup();
         for slot in std::mem::take(&mut self.idle) {
             let i = slot as usize;
-            let nothing_known = self.windows[i].is_empty()
+            let nothing_known = !self.slots.is_free(slot)
+                && self.windows[i].is_empty()
                 && self.truths[i * fact_words..][..fact_words] == self.audiences.default_facts
                 && !clocked.iter().any(|fact| self.clocked.contains_key(&(slot, *fact)));
             if nothing_known {

@@ -60,6 +60,11 @@ impl Slots {
         slot
     }
 
+    /// Whether a slot is nobody's. Keys are never empty.
+    pub(crate) fn is_free(&self, slot: Slot) -> bool {
+        self.heads[slot as usize].key.is_empty()
+    }
+
     /// Forgets a key; its slot may become another's.
     pub(crate) fn forget(&mut self, slot: Slot) {
         let hash = self.heads[slot as usize].hash;
