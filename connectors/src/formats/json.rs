@@ -216,7 +216,7 @@ impl<'a> Walk<'a, '_> {
         let end = self.scan.skip_string(at)?;
         if self.scan.has_no_escape(at, end) {
             let text = &self.scan.text[at + 1..end - 1];
-            self.fields.found[slot as usize] = Found::Text(Cow::Borrowed(text));
+            fill(self.place(slot), Found::Text(Cow::Borrowed(text)));
         } else {
             self.escaped(slot, at, end);
         }
@@ -226,7 +226,7 @@ impl<'a> Walk<'a, '_> {
     #[cold]
     fn escaped(&mut self, slot: Slot, at: usize, end: usize) {
         match serde_json::from_str(&self.scan.text[at..end]) {
-            Ok(text) => self.fields.found[slot as usize] = Found::Text(Cow::Owned(text)),
+            Ok(text) => fill(self.place(slot), Found::Text(Cow::Owned(text))),
             Err(_) => self.broken(slot, What::BrokenString, at),
         }
     }
@@ -234,14 +234,13 @@ impl<'a> Walk<'a, '_> {
     /// A needed number, `true`, `false` or `null`.
     #[inline]
     fn word(&mut self, slot: Slot, at: usize, end: usize) {
-        let word = &self.scan.text[at..end];
-        self.fields.found[slot as usize] = match word {
-            "true" => Found::Boolean(true),
-            "false" => Found::Boolean(false),
-            "null" => Found::Nothing,
-            _ if is_number(word.as_bytes()) => Found::Number(word),
-            _ => return self.broken(slot, What::BrokenNumber, at),
-        };
+        match &self.scan.text[at..end] {
+            "null" => {}
+            "true" => fill(self.place(slot), Found::Boolean(true)),
+            "false" => fill(self.place(slot), Found::Boolean(false)),
+            word if is_number(word.as_bytes()) => fill(self.place(slot), Found::Number(word)),
+            _ => self.broken(slot, What::BrokenNumber, at),
+        }
     }
 
     /// A needed object or array, known to be well structured.
@@ -249,10 +248,15 @@ impl<'a> Walk<'a, '_> {
         match self.scan.skip::<true>(at, 0) {
             Some(_) => {
                 let text = &self.scan.text[at..end];
-                self.fields.found[slot as usize] = Found::Compound(Cow::Borrowed(text));
+                fill(self.place(slot), Found::Compound(Cow::Borrowed(text)));
             }
             None => self.fields.broken.push((slot, self.scan.error)),
         }
+    }
+
+    #[inline(always)]
+    fn place(&mut self, slot: Slot) -> &mut Found<'a> {
+        &mut self.fields.found[slot as usize]
     }
 
     #[cold]
@@ -271,6 +275,15 @@ impl<'a> Walk<'a, '_> {
         self.fields.broken.retain(|(each, _)| stays(*each));
         self.fields.lists.retain(|(each, _)| stays(*each));
     }
+}
+
+/// Puts what is found in its place, which is empty.
+#[inline(always)]
+fn fill<'a>(place: &mut Found<'a>, found: Found<'a>) {
+    let before = std::mem::replace(place, found);
+    debug_assert_eq!(before, Found::Nothing, "cleared before, or by `forget`");
+    // Nothing is there to drop. If the compiler had to look, the new value would be built aside and copied.
+    std::mem::forget(before);
 }
 
 /// A message's text, and what last went wrong with it.

@@ -34,8 +34,9 @@ impl Marks {
     #[inline(always)]
     fn block(&mut self, block: &[u8; BLOCK], escaped: &mut bool) {
         let mut quotes = ones(&block.map(|byte| u8::from(byte == b'"')));
-        let special = block.map(|byte| u8::from(byte == b'\\' || byte < b' '));
-        if special.iter().fold(0, |any, one| any | one) != 0 || *escaped {
+        let special = |byte: &u8| *byte == b'\\' || *byte < b' ';
+        // Not `any`: it would stop at the first, and so look at one byte at a time.
+        if block.iter().fold(false, |any, byte| any | special(byte)) || *escaped {
             quotes &= self.unescaped(block, escaped);
         }
         self.quotes.push(quotes);
