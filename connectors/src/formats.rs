@@ -25,6 +25,7 @@ mod time;
 
 use layout::{Layout, NameRule, Slot, TimeRule, Wire};
 pub use malformed::{Malformed, What};
+use scan::Marks;
 pub use time::{TimeError, time_of};
 
 /// The deepest message, in levels of objects and arrays, its own object included.
@@ -67,6 +68,9 @@ pub struct Fields<'a> {
     met: Vec<u64>,
     /// Values that are needed and can't be read, by slot. A later value of the same key takes one back.
     broken: Vec<(Slot, Malformed)>,
+    /// Where the arrays start that paths with `[*]` lead into, by slot.
+    lists: Vec<(Slot, usize)>,
+    marks: Marks,
 }
 
 impl<'a> Fields<'a> {
@@ -166,9 +170,12 @@ impl<'a> Fields<'a> {
             self.found.resize(layout.slots, Found::Nothing);
             self.met.resize(layout.slots.div_ceil(64), 0);
         }
-        self.found.fill(Found::Nothing);
+        for found in &mut self.found {
+            *found = Found::Nothing;
+        }
         self.met.fill(0);
         self.broken.clear();
+        self.lists.clear();
     }
 }
 

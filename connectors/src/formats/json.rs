@@ -1,6 +1,6 @@
 //! One walk over a JSON message.
 //!
-//! Where wanted paths lead, names are looked up in the layout's tree; all else is skipped by [`Walk::skip`],
+//! Where wanted paths lead, names are looked up in the layout's tree; all else is skipped by [`Scan::skip`],
 //! which checks structure: brackets that pair, strings that end, names, colons, commas, and a word (letters,
 //! digits, `+ - . _`) where a value must be. A needed value is checked to JSON's letter.
 
@@ -10,7 +10,7 @@ use usher_config::Found;
 
 use super::layout::{Layout, Slot};
 use super::malformed::{Malformed, What};
-use super::scan::string_stop;
+use super::scan::{Marks, is_plain};
 use super::{DEPTH_MAX, Fields, star};
 
 /// Reads one message into `fields`, which is cleared and sized for `layout`.
@@ -20,30 +20,24 @@ pub(super) fn walk<'a>(
     fields: &mut Fields<'a>,
 ) -> Result<(), Malformed> {
     let text = utf8(message)?;
+    let mut marks = std::mem::take(&mut fields.marks);
+    marks.refill(message);
     let mut walk = Walk {
-        scan: Scan::new(text),
+        scan: Scan::new(text, &marks),
         layout,
         fields,
     };
-    if walk.message().is_none() {
-        return Err(walk.scan.error);
+    let walked = walk.message().and_then(|()| walk.stars());
+    let error = walk.scan.error;
+    fields.marks = marks;
+    if walked.is_none() {
+        return Err(error);
     }
-    for each in &layout.stars {
-        if let Found::Compound(array) = &walk.fields.found[each.node as usize] {
-            match star::collect(array, &each.rest) {
-                Ok(found) => {
-                    walk.fields.found[each.slot as usize] = Found::Compound(Cow::Owned(found))
-                }
-                Err(broken) => walk.fields.broken.push((each.slot, broken)),
-            }
-        }
-    }
-    if walk.fields.broken.is_empty() {
+    if fields.broken.is_empty() {
         return Ok(());
     }
-    let traits = walk.fields.is_about_traits();
-    let broken = walk
-        .fields
+    let traits = fields.is_about_traits();
+    let broken = fields
         .broken
         .iter()
         .find(|(slot, _)| layout.needs(*slot, traits));
@@ -61,7 +55,7 @@ fn utf8(message: &[u8]) -> Result<&str, Malformed> {
 }
 
 struct Walk<'a, 'w> {
-    scan: Scan<'a>,
+    scan: Scan<'a, 'w>,
     layout: &'w Layout,
     fields: &'w mut Fields<'a>,
 }
@@ -76,6 +70,26 @@ impl<'a> Walk<'a, '_> {
         let rest = self.scan.blank(end);
         if rest != self.scan.bytes.len() {
             return self.scan.fail(What::NotOneObject, rest);
+        }
+        Some(())
+    }
+
+    /// The paths with `[*]`, whose arrays the walk has passed.
+    fn stars(&mut self) -> Option<()> {
+        for each in &self.layout.stars {
+            if let Some((_, at)) = self
+                .fields
+                .lists
+                .iter()
+                .find(|(slot, _)| *slot == each.node)
+            {
+                match star::collect(&mut self.scan, *at, &each.rest) {
+                    Some(found) => {
+                        self.fields.found[each.slot as usize] = Found::Compound(Cow::Owned(found));
+                    }
+                    None => self.fields.broken.push((each.slot, self.scan.error)),
+                }
+            }
         }
         Some(())
     }
@@ -117,9 +131,9 @@ impl<'a> Walk<'a, '_> {
                 };
                 if wanted {
                     self.compound(slot, at, end);
-                } else if node.star {
-                    self.fields.found[slot as usize] =
-                        Found::Compound(Cow::Borrowed(&self.scan.text[at..end]));
+                }
+                if node.star {
+                    self.fields.lists.push((slot, at));
                 }
                 end
             }
@@ -148,21 +162,13 @@ impl<'a> Walk<'a, '_> {
             if self.scan.byte(at) != b'"' {
                 return self.scan.fail(What::Expected("a name"), at);
             }
-            let Some(stop) = string_stop::<false>(self.scan.bytes, at + 1) else {
-                return self
-                    .scan
-                    .fail(What::Expected("`\"`"), self.scan.bytes.len());
-            };
-            let (end, child) = if self.scan.bytes[stop] == b'"' {
-                (stop + 1, node.member(self.scan.bytes, at + 1, stop))
+            let end = self.scan.skip_string(at)?;
+            let child = if self.scan.has_no_escape(at, end) {
+                node.member(self.scan.bytes, at + 1, end - 1)
             } else {
-                let end = self.scan.skip_string(at)?;
                 // A name whose escapes stand for nothing is nobody's name.
                 let name = serde_json::from_str::<String>(&self.scan.text[at..end]).ok();
-                (
-                    end,
-                    name.and_then(|name| node.member(name.as_bytes(), 0, name.len())),
-                )
+                name.and_then(|name| node.member(name.as_bytes(), 0, name.len()))
             };
             at = self.scan.colon(end)?;
             at = match child {
@@ -207,47 +213,50 @@ impl<'a> Walk<'a, '_> {
     /// A needed string.
     #[inline]
     fn string(&mut self, slot: Slot, at: usize) -> Option<usize> {
-        if let Some(stop) = string_stop::<true>(self.scan.bytes, at + 1)
-            && self.scan.bytes[stop] == b'"'
-        {
-            self.fields.found[slot as usize] =
-                Found::Text(Cow::Borrowed(&self.scan.text[at + 1..stop]));
-            return Some(stop + 1);
+        let end = self.scan.skip_string(at)?;
+        if self.scan.has_no_escape(at, end) {
+            let text = &self.scan.text[at + 1..end - 1];
+            fill(self.place(slot), Found::Text(Cow::Borrowed(text)));
+        } else {
+            self.escaped(slot, at, end);
         }
-        self.escaped(slot, at)
+        Some(end)
     }
 
     #[cold]
-    fn escaped(&mut self, slot: Slot, at: usize) -> Option<usize> {
-        let end = self.scan.skip_string(at)?;
+    fn escaped(&mut self, slot: Slot, at: usize, end: usize) {
         match serde_json::from_str(&self.scan.text[at..end]) {
-            Ok(text) => self.fields.found[slot as usize] = Found::Text(Cow::Owned(text)),
+            Ok(text) => fill(self.place(slot), Found::Text(Cow::Owned(text))),
             Err(_) => self.broken(slot, What::BrokenString, at),
         }
-        Some(end)
     }
 
     /// A needed number, `true`, `false` or `null`.
     #[inline]
     fn word(&mut self, slot: Slot, at: usize, end: usize) {
-        let word = &self.scan.text[at..end];
-        self.fields.found[slot as usize] = match word {
-            "true" => Found::Boolean(true),
-            "false" => Found::Boolean(false),
-            "null" => Found::Nothing,
-            _ if is_number(word.as_bytes()) => Found::Number(word),
-            _ => return self.broken(slot, What::BrokenNumber, at),
-        };
+        match &self.scan.text[at..end] {
+            "null" => {}
+            "true" => fill(self.place(slot), Found::Boolean(true)),
+            "false" => fill(self.place(slot), Found::Boolean(false)),
+            word if is_number(word.as_bytes()) => fill(self.place(slot), Found::Number(word)),
+            _ => self.broken(slot, What::BrokenNumber, at),
+        }
     }
 
     /// A needed object or array, known to be well structured.
     fn compound(&mut self, slot: Slot, at: usize, end: usize) {
-        let text = &self.scan.text[at..end];
-        let mut strict = Scan::new(text);
-        match strict.skip::<true>(0, 0) {
-            Some(_) => self.fields.found[slot as usize] = Found::Compound(Cow::Borrowed(text)),
-            None => self.broken(slot, strict.error.what, at + strict.error.at),
+        match self.scan.skip::<true>(at, 0) {
+            Some(_) => {
+                let text = &self.scan.text[at..end];
+                fill(self.place(slot), Found::Compound(Cow::Borrowed(text)));
+            }
+            None => self.fields.broken.push((slot, self.scan.error)),
         }
+    }
+
+    #[inline(always)]
+    fn place(&mut self, slot: Slot) -> &mut Found<'a> {
+        &mut self.fields.found[slot as usize]
     }
 
     #[cold]
@@ -262,24 +271,35 @@ impl<'a> Walk<'a, '_> {
         for below in slot..end {
             self.fields.met[below as usize / 64] &= !(1 << (below % 64));
         }
-        self.fields
-            .broken
-            .retain(|(each, _)| !(slot..end).contains(each));
+        let stays = |each: Slot| !(slot..end).contains(&each);
+        self.fields.broken.retain(|(each, _)| stays(*each));
+        self.fields.lists.retain(|(each, _)| stays(*each));
     }
 }
 
-/// The message's text, and what first went wrong with it.
-pub(super) struct Scan<'a> {
-    pub(super) text: &'a str,
-    pub(super) bytes: &'a [u8],
-    pub(super) error: Malformed,
+/// Puts what is found in its place, which is empty.
+#[inline(always)]
+fn fill<'a>(place: &mut Found<'a>, found: Found<'a>) {
+    let before = std::mem::replace(place, found);
+    debug_assert_eq!(before, Found::Nothing, "cleared before, or by `forget`");
+    // Nothing is there to drop. If the compiler had to look, the new value would be built aside and copied.
+    std::mem::forget(before);
 }
 
-impl<'a> Scan<'a> {
-    pub(super) fn new(text: &'a str) -> Scan<'a> {
+/// A message's text, and what last went wrong with it.
+pub(super) struct Scan<'a, 'w> {
+    pub(super) text: &'a str,
+    bytes: &'a [u8],
+    marks: &'w Marks,
+    error: Malformed,
+}
+
+impl<'a, 'w> Scan<'a, 'w> {
+    fn new(text: &'a str, marks: &'w Marks) -> Scan<'a, 'w> {
         Scan {
             text,
             bytes: text.as_bytes(),
+            marks,
             error: Malformed {
                 what: What::NotOneObject,
                 at: 0,
@@ -330,14 +350,16 @@ impl<'a> Scan<'a> {
     /// The end of the string that starts at `at`, whatever its escapes.
     #[inline(always)]
     pub(super) fn skip_string(&mut self, at: usize) -> Option<usize> {
-        let mut from = at + 1;
-        loop {
-            match string_stop::<false>(self.bytes, from) {
-                Some(stop) if self.bytes[stop] == b'"' => return Some(stop + 1),
-                Some(backslash) => from = backslash + 2,
-                None => return self.fail(What::Expected("`\"`"), self.bytes.len()),
-            }
+        match self.marks.quote(at + 1) {
+            Some(quote) => Some(quote + 1),
+            None => self.fail(What::Expected("`\"`"), self.bytes.len()),
         }
+    }
+
+    /// The string from `at` to `end`, quotes included, stands for itself.
+    #[inline(always)]
+    fn has_no_escape(&self, at: usize, end: usize) -> bool {
+        self.marks.plain || is_plain(&self.bytes[at + 1..end - 1])
     }
 
     /// The end of the word that starts at `at`.
@@ -436,7 +458,7 @@ impl<'a> Scan<'a> {
     }
 
     fn check_string(&mut self, at: usize, end: usize) -> Option<()> {
-        if string_stop::<true>(self.bytes, at + 1) == Some(end - 1) {
+        if self.has_no_escape(at, end) {
             return Some(());
         }
         match serde_json::from_str::<String>(&self.text[at..end]) {

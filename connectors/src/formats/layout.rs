@@ -107,7 +107,7 @@ const LONG: usize = 40;
 
 impl Node {
     /// The node of the member whose name is `bytes[from..to]`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn member(&self, bytes: &[u8], from: usize, to: usize) -> Option<Slot> {
         let len = to - from;
         let bucket = len.min(LONG);

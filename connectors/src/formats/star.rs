@@ -6,72 +6,76 @@
 use usher_config::Step;
 
 use super::json::Scan;
-use super::malformed::Malformed;
 
-/// The elements at the end of `path`, as the text of a JSON array. `text` is a well structured value.
-pub(super) fn collect(text: &str, path: &[Step]) -> Result<String, Malformed> {
+/// The elements at the end of `path`, as the text of a JSON array. At `at` is a well structured value.
+///
+/// None, with the scan's error: one of them is broken.
+pub(super) fn collect(scan: &mut Scan<'_, '_>, at: usize, path: &[Step]) -> Option<String> {
     let mut found = String::from("[");
-    follow(text, path, &mut found)?;
+    follow(scan, at, path, &mut found)?;
     found.push(']');
-    Ok(found)
+    Some(found)
 }
 
-fn follow(text: &str, path: &[Step], found: &mut String) -> Result<(), Malformed> {
+fn follow(scan: &mut Scan<'_, '_>, at: usize, path: &[Step], found: &mut String) -> Option<()> {
     let Some((step, rest)) = path.split_first() else {
-        let mut scan = Scan::new(text);
-        scan.skip::<true>(0, 0).ok_or(scan.error)?;
+        let end = scan.skip::<true>(at, 0)?;
+        let text = &scan.text[at..end];
         if text != "null" {
             if found.len() > 1 {
                 found.push(',');
             }
             found.push_str(text);
         }
-        return Ok(());
+        return Some(());
     };
     match step {
         Step::All => {
-            for element in elements(text, b'[')? {
-                follow(element.1, rest, found)?;
+            for (_, at) in elements(scan, at, b'[')? {
+                follow(scan, at, rest, found)?;
             }
         }
         Step::Index(index) => {
-            if let Some(element) = elements(text, b'[')?.get(*index) {
-                follow(element.1, rest, found)?;
+            if let Some((_, at)) = elements(scan, at, b'[')?.get(*index) {
+                follow(scan, *at, rest, found)?;
             }
         }
         Step::Key(key) => {
             let named =
                 |name: &str| serde_json::from_str::<String>(name).is_ok_and(|name| name == *key);
             // The last of a repeated key counts.
-            if let Some(member) = elements(text, b'{')?.iter().rfind(|(name, _)| named(name)) {
-                follow(member.1, rest, found)?;
+            if let Some((_, at)) = elements(scan, at, b'{')?
+                .iter()
+                .rfind(|(name, _)| named(name))
+            {
+                follow(scan, *at, rest, found)?;
             }
         }
     }
-    Ok(())
+    Some(())
 }
 
-/// The elements of an array or the members of an object, with their names; none of another value.
-fn elements(text: &str, bracket: u8) -> Result<Vec<(&str, &str)>, Malformed> {
+/// Where the elements of an array or the members of an object are, with their names; none of another value.
+fn elements<'a>(scan: &mut Scan<'a, '_>, at: usize, bracket: u8) -> Option<Vec<(&'a str, usize)>> {
     let mut all = Vec::new();
-    let mut scan = Scan::new(text);
-    if scan.byte(0) != bracket {
-        return Ok(all);
+    if scan.byte(at) != bracket {
+        return Some(all);
     }
-    let mut at = scan.blank(1);
+    let mut at = scan.blank(at + 1);
+    // `{` and `}`, `[` and `]` are two apart.
     while scan.byte(at) != bracket + 2 {
         let mut name = "";
         if bracket == b'{' {
-            let end = scan.skip_string(at).ok_or(scan.error)?;
-            name = &text[at..end];
-            at = scan.colon(end).ok_or(scan.error)?;
+            let end = scan.skip_string(at)?;
+            name = &scan.text[at..end];
+            at = scan.colon(end)?;
         }
-        let end = scan.skip::<false>(at, 0).ok_or(scan.error)?;
-        all.push((name, &text[at..end]));
-        at = scan.blank(end);
+        all.push((name, at));
+        at = scan.skip::<false>(at, 0)?;
+        at = scan.blank(at);
         if scan.byte(at) == b',' {
             at = scan.blank(at + 1);
         }
     }
-    Ok(all)
+    Some(all)
 }

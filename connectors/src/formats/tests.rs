@@ -4,10 +4,20 @@ use std::borrow::Cow;
 
 use usher_config::{Format, Found, JsonPaths, Path, Step};
 
+use super::scan::Marks;
 use super::{DEPTH_MAX, Decoder, Fields, TimeError, What, time_of};
 
 mod fuzz;
 mod reference;
+
+#[expect(
+    clippy::print_stdout,
+    reason = "the test runner shows it where the test fails"
+)]
+fn seeded(seed: u64) -> fastrand::Rng {
+    println!("seed {seed}");
+    fastrand::Rng::with_seed(seed)
+}
 
 /// A path written with dots; `[0]` and `[*]` are steps of their own.
 fn path(text: &str) -> Path {
@@ -367,6 +377,13 @@ fn properties_that_are_no_object_hold_nothing() {
 }
 
 #[test]
+fn a_decoder_may_go_to_another_thread() {
+    let decoder = Decoder::new(&Format::Segment, &[]);
+    let read = move || decoder.decode(b"{}", &mut Fields::default());
+    assert_eq!(std::thread::spawn(read).join().expect("no panic"), Ok(()));
+}
+
+#[test]
 fn fields_hold_nothing_of_the_message_before() {
     let decoder = Decoder::new(&Format::Segment, &paths(&["properties.a"]));
     let mut fields = Fields::default();
@@ -718,10 +735,39 @@ fn times_are_rfc_3339_with_leniency_or_ms() {
 }
 
 #[test]
+fn quotes_are_found_as_one_by_one() {
+    let mut rng = seeded(fastrand::u64(..));
+    let mut marks = Marks::default();
+    for _ in 0..5_000 {
+        let few = rng.usize(1..30);
+        let any =
+            |rng: &mut fastrand::Rng| b"\\\\\"\"\n\xe9xxxxxxxxxxxxxxxxxxxxxxxx"[rng.usize(..few)];
+        let bytes: Vec<_> = (0..rng.usize(..300)).map(|_| any(&mut rng)).collect();
+        marks.refill(&bytes);
+        let mut escaped = false;
+        let is_quote = |byte: &u8| {
+            let quote = *byte == b'"' && !escaped;
+            escaped = *byte == b'\\' && !escaped;
+            quote
+        };
+        let quotes: Vec<_> = bytes.iter().map(is_quote).collect();
+        for from in 0..=bytes.len() {
+            let expected = (from..bytes.len()).find(|at| quotes[*at]);
+            assert_eq!(
+                marks.quote(from),
+                expected,
+                "from {from} in {}",
+                bytes.escape_ascii()
+            );
+        }
+        let special = bytes.iter().any(|byte| b"\\\n".contains(byte));
+        assert_eq!(marks.plain, !special, "{}", bytes.escape_ascii());
+    }
+}
+
+#[test]
 fn times_are_read_as_the_library_reads_them() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = seeded(fastrand::u64(..));
     for _ in 0..20_000 {
         let ms = rng.i64(0..253_402_000_000_000);
         let time = jiff::Timestamp::from_millisecond(ms).expect("a time before the year 10000");

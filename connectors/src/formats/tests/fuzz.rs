@@ -7,7 +7,7 @@ use serde_json::Value;
 use usher_config::{Format, Found, JsonPaths, Path, Step};
 
 use super::reference::{self, Answers};
-use super::{path, paths};
+use super::{path, paths, seeded};
 use crate::formats::{Decoder, Fields, time, time_of};
 
 #[test]
@@ -22,8 +22,7 @@ fn the_reader_agrees_with_the_obvious_reader_for_long() {
 }
 
 fn compare(seed: u64, rounds: usize) {
-    println!("seed {seed}");
-    let mut rng = Rng::with_seed(seed);
+    let mut rng = seeded(seed);
     let jobs: Vec<_> = jobs()
         .into_iter()
         .map(|(format, paths)| (Decoder::new(&format, &paths), format, paths))
@@ -439,6 +438,12 @@ fn string(rng: &mut Rng, text: &mut String) {
     }
     if rng.u32(..6) == 0 {
         *text += pick(rng, STRINGS);
+    }
+    if rng.u32(..20) == 0 {
+        // Longer than the blocks that quotes are looked for in.
+        for _ in 0..rng.usize(..200) {
+            *text += pick(rng, &["x", "y", "z", "\\\\", "\\\"", "é"]);
+        }
     }
     text.push('"');
 }
