@@ -1,5 +1,9 @@
 //! The whole program, from the outside: one binary of tests.
 
+mod bad_input;
+mod cli;
+mod golden;
+mod live;
 mod oracle;
 mod support;
 mod tidy;

@@ -1,0 +1,140 @@
+//! The command line: what each command prints, where, and how it exits.
+
+use crate::support::{numbers, run, strings, usher, write_parquet};
+use std::path::Path;
+use std::process::Stdio;
+
+const JOB: &str = "
+job: shop
+sources: {web: {file: {path: events.jsonl}, format: segment}}
+models: {users: {parquet: users.parquet, key: user_id}}
+events: {bought: {source: web, type: track, name: Bought, model: users}}
+audiences:
+  rich_buyers: {model: users, where: {all: [{performed: bought, within: 1h}, {property: ltv > 15}]}}
+syncs: {out: {to: {file: {path: changes.jsonl}}}}
+";
+
+fn shop(folder: &Path) {
+    std::fs::write(folder.join("job.yaml"), JOB).expect("the folder can be written");
+    write_parquet(&folder.join("users.parquet"), vec![("user_id", strings(&["a", "b"])), ("ltv", numbers(&[10.0, 20.0]))]);
+    let line = |user: &str, at: &str| format!(r#"{{"type":"track","event":"Bought","userId":"{user}","timestamp":"{at}"}}"#);
+    let lines = [line("a", "2026-11-23T10:00:00Z"), line("b", "2026-11-23T10:00:01Z")].join("\n");
+    std::fs::write(folder.join("events.jsonl"), lines).expect("the folder can be written");
+}
+
+#[test]
+fn check_says_that_a_job_is_right() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    for args in [vec!["check", "job.yaml"], vec!["check", "job.yaml", "--connect"]] {
+        let ran = run(folder.path(), &args);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""), "{}", ran.stderr);
+        assert!(ran.stderr.contains("`job.yaml` is right: 1 audiences over 2 conditions"), "{}", ran.stderr);
+    }
+    assert!(!folder.path().join("changes.jsonl").exists(), "looking leaves nothing behind");
+}
+
+#[test]
+fn check_tells_all_problems_with_their_places() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    let job = JOB.replace("ltv > 15", "ltx > 15").replace("within: 1h", "within: 100d");
+    std::fs::write(folder.path().join("job.yaml"), job).expect("the folder can be written");
+    let ran = run(folder.path(), &["check", "job.yaml"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""));
+    assert!(ran.stderr.contains("job.yaml:7:"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("audiences.rich_buyers.where.all[0].within"), "{}", ran.stderr);
+    let job = JOB.replace("ltv > 15", "ltx > 15");
+    std::fs::write(folder.path().join("job.yaml"), job).expect("the folder can be written");
+    let ran = run(folder.path(), &["check", "job.yaml"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("audiences.rich_buyers.where.all[1].property: "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("hint: did you mean `ltv`?"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_schema_that_cannot_be_read_is_exit_3() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    std::fs::remove_file(folder.path().join("users.parquet")).expect("it was written");
+    let ran = run(folder.path(), &["check", "job.yaml"]);
+    assert_eq!(ran.code, Some(3));
+    assert!(ran.stderr.contains("error: the schema of model `users` can't be read: no Parquet file at `./users.parquet`"), "{}", ran.stderr);
+    let declared = JOB.replace("key: user_id}", "key: user_id, columns: {ltv: number}}");
+    std::fs::write(folder.path().join("job.yaml"), declared).expect("the folder can be written");
+    assert_eq!(run(folder.path(), &["check", "job.yaml"]).code, Some(0), "what is declared need not be looked up");
+    assert_eq!(run(folder.path(), &["check", "job.yaml", "--connect"]).code, Some(3));
+}
+
+#[test]
+fn a_job_that_is_not_there_is_exit_2() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let ran = run(folder.path(), &["run", "jop.yaml"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.starts_with("error: the job `jop.yaml` can't be read: "), "{}", ran.stderr);
+    assert_eq!(run(folder.path(), &["runn"]).code, Some(2));
+    assert_eq!(run(folder.path(), &["replay", "job.yaml", "--from", "tomorrow"]).code, Some(2));
+}
+
+#[test]
+fn a_plan_runs_in_place_of_its_job() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    let from_job = run(folder.path(), &["replay", "job.yaml", "--now", "2026-11-24T00:00:00Z"]);
+    assert_eq!(from_job.stdout.lines().count(), 1, "{}", from_job.stdout);
+    assert_eq!(run(folder.path(), &["compile", "job.yaml", "-o", "shop.plan"]).code, Some(0));
+    std::fs::remove_file(folder.path().join("job.yaml")).expect("it was written");
+    let from_plan = run(folder.path(), &["replay", "shop.plan", "--now", "2026-11-24T00:00:00Z", "--out", "out.jsonl"]);
+    assert_eq!((from_plan.code, from_plan.stdout.as_str()), (Some(0), ""), "{}", from_plan.stderr);
+    assert_eq!(std::fs::read_to_string(folder.path().join("out.jsonl")).expect("it was written"), from_job.stdout);
+    assert_eq!(run(folder.path(), &["check", "shop.plan"]).code, Some(0));
+    let mut bytes = std::fs::read(folder.path().join("shop.plan")).expect("it was written");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(folder.path().join("shop.plan"), bytes).expect("the folder can be written");
+    let damaged = run(folder.path(), &["replay", "shop.plan"]);
+    assert_eq!(damaged.code, Some(2));
+    assert!(damaged.stderr.contains("error: `shop.plan`: "), "{}", damaged.stderr);
+}
+
+#[test]
+fn explain_shows_the_plan_on_stdout() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    let ran = run(folder.path(), &["explain", "job.yaml", "rich_buyers"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    assert!(ran.stdout.contains("rich_buyers") && ran.stdout.contains("ltv > 15"), "{}", ran.stdout);
+    let ran = run(folder.path(), &["explain", "job.yaml", "rich_buyer"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""));
+    assert!(ran.stderr.contains("rich_buyers"), "{}", ran.stderr);
+}
+
+#[test]
+fn the_schema_is_json() {
+    let ran = run(Path::new("."), &["schema"]);
+    let schema: serde_json::Value = serde_json::from_str(&ran.stdout).expect("a schema is JSON");
+    assert!(schema["properties"]["audiences"].is_object());
+}
+
+#[test]
+fn a_full_disk_is_exit_1_with_the_path() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    let ran = run(folder.path(), &["replay", "job.yaml", "--now", "2026-11-24T00:00:00Z", "--out", "/dev/full"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(ran.stderr.contains("error: `/dev/full` can't be written: "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("hint: make room on that disk"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_failure() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    let mut child = usher(folder.path(), &["replay", "job.yaml", "--now", "2026-11-24T00:00:00Z"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("the child is ours").code(), Some(0));
+}
