@@ -1,0 +1,206 @@
+//! What goes wrong with a warehouse, as values.
+//!
+//! A [`SnapshotError`] names the file or location, what happened, and what to do where there is something to say. It knows
+//! nothing of models; whoever reports it adds the model's name. Query strings and user names of urls never appear in one.
+
+use std::{fmt, io};
+
+use parquet::errors::ParquetError;
+
+/// Why a warehouse could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotError {
+    /// What kind of failure it is.
+    pub kind: SnapshotErrorKind,
+    /// The file, or the location as written.
+    pub at: String,
+    /// What happened: lower case, names in backticks.
+    pub what: String,
+    /// What to do, where there is something to say.
+    pub hint: Option<String>,
+}
+
+/// The kinds of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SnapshotErrorKind {
+    /// The location is not one that could ever be read: an unknown scheme, a store that is not configured.
+    Location,
+    /// No such file, or no file in the folder.
+    Missing,
+    /// The footer can't be read: truncated, or not Parquet.
+    NotParquet,
+    /// A wanted column is not in a file, or not unique in it.
+    MissingColumn,
+    /// A wanted column has a type that can't become the job's.
+    ChangedType,
+    /// A page of a file can't be decoded.
+    Unreadable,
+    /// The file was replaced between the listing and the reading.
+    Replaced,
+    /// The store or the disk did not answer, or with an error.
+    Network,
+    /// Access is denied.
+    Denied,
+}
+
+impl SnapshotError {
+    pub(super) fn new(kind: SnapshotErrorKind, at: &str, what: impl Into<String>) -> SnapshotError {
+        SnapshotError {
+            kind,
+            at: at.to_owned(),
+            what: what.into(),
+            hint: None,
+        }
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> SnapshotError {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says what a local file system said.
+    pub(super) fn of_io(at: &str, error: &io::Error) -> SnapshotError {
+        match error.kind() {
+            io::ErrorKind::NotFound => {
+                SnapshotError::new(SnapshotErrorKind::Missing, at, "no such file or folder")
+            }
+            io::ErrorKind::PermissionDenied => {
+                SnapshotError::new(SnapshotErrorKind::Denied, at, "access is denied").hint(
+                    "the user that runs the job needs read access to the file and its folders",
+                )
+            }
+            _ => SnapshotError::new(
+                SnapshotErrorKind::Network,
+                at,
+                format!("reading failed: {error}"),
+            ),
+        }
+    }
+
+    /// Says what an object store said, without the url, which may hold a signature.
+    pub(super) fn of_store(at: &str, error: &object_store::Error) -> SnapshotError {
+        use SnapshotErrorKind::*;
+        let answer = answer(error);
+        match error {
+            object_store::Error::NotFound { .. } => SnapshotError::new(Missing, at, "no such file"),
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+                SnapshotError::new(Denied, at, format!("access is denied: {answer}"))
+                    .hint("the store's credentials are taken from the environment: AWS_*, GOOGLE_* or AZURE_*")
+            }
+            object_store::Error::Precondition { .. } => SnapshotError::replaced(at),
+            object_store::Error::NotSupported { .. } => {
+                SnapshotError::new(Network, at, "the server ignores `Range` and sends whole files")
+                    .hint("Parquet is read in ranges; serve it from a server that answers them with 206")
+            }
+            _ => SnapshotError::new(Network, at, answer),
+        }
+    }
+
+    /// Says what the Parquet reader said of a page; what lies below it, disk or network, keeps its own words.
+    pub(super) fn of_page(at: &str, row_group: usize, error: &ParquetError) -> SnapshotError {
+        below(at, error).unwrap_or_else(|| {
+            let what = format!("row group {row_group} can't be decoded: {}", plain(error));
+            SnapshotError::new(SnapshotErrorKind::Unreadable, at, what)
+                .hint("the file is damaged; write it again")
+        })
+    }
+
+    /// Says what the Parquet reader said of a footer.
+    pub(super) fn of_footer(at: &str, error: &ParquetError) -> SnapshotError {
+        below(at, error).unwrap_or_else(|| {
+            let what = format!("the Parquet footer can't be read: {}", plain(error));
+            SnapshotError::new(SnapshotErrorKind::NotParquet, at, what)
+                .hint("the file is truncated, still being written, or in another format")
+        })
+    }
+
+    /// Says that a file is no longer the one that was listed.
+    pub(super) fn replaced(at: &str) -> SnapshotError {
+        SnapshotError::new(
+            SnapshotErrorKind::Replaced,
+            at,
+            "the file was replaced while it was read",
+        )
+        .hint("the next pull reads the new one")
+    }
+}
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: {}", self.at, self.what)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for SnapshotError {}
+
+/// The error of disk or store that the Parquet reader passed on, if it is one.
+fn below(at: &str, error: &ParquetError) -> Option<SnapshotError> {
+    let ParquetError::External(cause) = error else {
+        return None;
+    };
+    if let Some(cause) = cause.downcast_ref::<SnapshotError>() {
+        return Some(cause.clone());
+    }
+    cause
+        .downcast_ref::<io::Error>()
+        .filter(|cause| cause.kind() != io::ErrorKind::UnexpectedEof)
+        .map(|cause| SnapshotError::of_io(at, cause))
+}
+
+/// The reader's words without the name of their enum.
+fn plain(error: &ParquetError) -> String {
+    let text = error.to_string();
+    let text = text
+        .split_once(": ")
+        .filter(|(first, _)| ["Parquet error", "EOF", "NYI", "Arrow", "External"].contains(first))
+        .map_or(&*text, |(_, rest)| rest);
+    text.trim_end_matches('.').to_owned()
+}
+
+/// What the other side answered: the status and its reason, or why there was no answer.
+fn answer(error: &object_store::Error) -> String {
+    // The types of the request's errors can't be named from outside; their texts can, and hold no url.
+    const STATUS: &str = "Server returned non-2xx status code: ";
+    const REDIRECT: &str = "Received redirect without LOCATION";
+    let mut cause: &dyn std::error::Error = error;
+    loop {
+        let text = cause.to_string();
+        if let Some(answer) = text.strip_prefix(STATUS) {
+            return status_line(answer);
+        }
+        if text.starts_with(REDIRECT) {
+            return "the server redirects to nowhere; is the region the bucket's?".to_owned();
+        }
+        match cause.source() {
+            Some(source) => cause = source,
+            None => {
+                // Only some innermost texts end with the url, which may be signed.
+                let text = text.split(" for url").next().unwrap_or(&text);
+                return format!("no answer: {}", lower(text));
+            }
+        }
+    }
+}
+
+/// `503 Service Unavailable`, with the code of an S3 or Azure error document where there is one.
+fn status_line(answer: &str) -> String {
+    let (status, body) = answer.split_once(": ").unwrap_or((answer, ""));
+    let code = body
+        .split_once("<Code>")
+        .and_then(|(_, rest)| rest.split_once("</Code>"));
+    match code {
+        Some((code, _)) => format!("the server answered {status} ({code})"),
+        None => format!("the server answered {status}"),
+    }
+}
+
+fn lower(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| {
+        first.to_lowercase().chain(chars).collect()
+    })
+}

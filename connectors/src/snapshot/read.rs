@@ -1,0 +1,116 @@
+//! One piece of a pull, batch by batch.
+
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray};
+use arrow_schema::ArrowError;
+use arrow_select::filter::filter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+use parquet::errors::ParquetError;
+
+use arrow_array::cast::AsArray;
+use usher_config::ColumnType;
+
+use super::cast;
+use super::error::SnapshotError;
+
+/// Rows of a model, in the job's types.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// The keys: never null, never empty, at most 1,024 bytes. Integers by their decimal form.
+    pub keys: StringArray,
+    /// The parent's keys, if asked for: null where the file has null, an empty or a too long text.
+    pub foreign_keys: Option<StringArray>,
+    /// The columns, in the order of [`Wanted::columns`](super::Wanted::columns).
+    pub columns: Vec<ArrayRef>,
+    /// Rows of this batch that have no key and were left out.
+    pub skipped: u64,
+}
+
+/// Which columns of a batch are what.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    pub key: usize,
+    pub foreign_key: Option<usize>,
+    pub columns: Vec<(usize, ColumnType)>,
+}
+
+/// The rows of one piece; ends at the first error.
+pub struct PieceReader {
+    pub(super) file: Arc<str>,
+    pub(super) row_group: usize,
+    pub(super) layout: Layout,
+    /// None: over.
+    pub(super) batches: Option<ParquetRecordBatchReader>,
+}
+
+impl Iterator for PieceReader {
+    type Item = Result<Rows, SnapshotError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.batches.as_mut()?.next();
+        let rows = batch.map(|batch| batch.and_then(|batch| rows(&batch, &self.layout)));
+        let rows = rows.map(|rows| {
+            rows.map_err(|error| {
+                SnapshotError::of_page(&self.file, self.row_group, &of_arrow(error))
+            })
+        });
+        if !matches!(rows, Some(Ok(_))) {
+            self.batches = None;
+        }
+        rows
+    }
+}
+
+/// The Parquet reader's error inside Arrow's, where there is one.
+fn of_arrow(error: ArrowError) -> ParquetError {
+    match error {
+        ArrowError::ExternalError(cause) => match cause.downcast::<ParquetError>() {
+            Ok(cause) => *cause,
+            Err(cause) => ParquetError::External(cause),
+        },
+        ArrowError::ParquetError(text) => ParquetError::General(text),
+        other => ParquetError::ArrowError(other.to_string()),
+    }
+}
+
+fn rows(batch: &RecordBatch, layout: &Layout) -> Result<Rows, ArrowError> {
+    let keys = cast::keys(batch.column(layout.key))?;
+    let foreign_keys = layout
+        .foreign_key
+        .map(|at| cast::keys(batch.column(at)))
+        .transpose()?;
+    let columns = layout
+        .columns
+        .iter()
+        .map(|&(at, to)| cast::canonical(batch.column(at), to))
+        .collect::<Result<_, _>>()?;
+    let rows = Rows {
+        skipped: keys.null_count() as u64,
+        keys,
+        foreign_keys,
+        columns,
+    };
+    if rows.skipped == 0 {
+        Ok(rows)
+    } else {
+        with_keys(rows)
+    }
+}
+
+/// The rows that have a key.
+fn with_keys(rows: Rows) -> Result<Rows, ArrowError> {
+    let keep: BooleanArray = rows.keys.iter().map(|key| Some(key.is_some())).collect();
+    let texts =
+        |array: &StringArray| Ok::<_, ArrowError>(filter(array, &keep)?.as_string().clone());
+    Ok(Rows {
+        keys: texts(&rows.keys)?,
+        foreign_keys: rows.foreign_keys.as_ref().map(texts).transpose()?,
+        columns: rows
+            .columns
+            .iter()
+            .map(|column| filter(column, &keep))
+            .collect::<Result<_, _>>()?,
+        skipped: rows.skipped,
+    })
+}
