@@ -12,6 +12,8 @@ mod location;
 mod read;
 mod schema;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -36,7 +38,7 @@ pub use read::{PieceReader, Rows};
 pub use schema::{FoundType, Schema};
 
 use location::{Base, Location};
-use read::Layout;
+use read::{Layout, guarded};
 use store::Store;
 
 /// Rows of a batch: small enough for caches, large enough that the work per batch does not show.
@@ -309,11 +311,13 @@ impl Opened {
         reader: R,
         row_group: usize,
     ) -> Result<ParquetRecordBatchReader, ParquetError> {
-        ParquetRecordBatchReaderBuilder::new_with_metadata(reader, self.metadata.clone())
-            .with_row_groups(vec![row_group])
-            .with_projection(self.projection())
-            .with_batch_size(BATCH_ROWS)
-            .build()
+        guarded(|| {
+            ParquetRecordBatchReaderBuilder::new_with_metadata(reader, self.metadata.clone())
+                .with_row_groups(vec![row_group])
+                .with_projection(self.projection())
+                .with_batch_size(BATCH_ROWS)
+                .build()
+        })
     }
 }
 
@@ -355,7 +359,7 @@ fn footer(
             .parse_and_finish(reader)?;
         arrow_metadata(Arc::new(metadata))
     };
-    read().map_err(|error| SnapshotError::of_footer(&version.path, &error))
+    guarded(read).map_err(|error| SnapshotError::of_footer(&version.path, &error))
 }
 
 /// Finds out the Arrow types of a file's columns.

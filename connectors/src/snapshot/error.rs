@@ -82,16 +82,30 @@ impl SnapshotError {
         use SnapshotErrorKind::*;
         let answer = answer(error);
         match error {
+            // A listing says so with a plain error, a read with the one of a missing file.
+            _ if answer.ends_with("(NoSuchBucket)") => {
+                SnapshotError::new(Missing, at, "no such bucket")
+            }
             object_store::Error::NotFound { .. } => SnapshotError::new(Missing, at, "no such file"),
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                SnapshotError::new(Denied, at, format!("access is denied: {answer}"))
-                    .hint("the store's credentials are taken from the environment: AWS_*, GOOGLE_* or AZURE_*")
+            object_store::Error::PermissionDenied { .. }
+            | object_store::Error::Unauthenticated { .. } => {
+                let hint = match at.starts_with("http") {
+                    true => {
+                        "the url must be readable as it is, by its signature or `user:password@`"
+                    }
+                    false => {
+                        "the store's credentials are taken from the environment: AWS_*, GOOGLE_* or AZURE_*"
+                    }
+                };
+                SnapshotError::new(Denied, at, format!("access is denied: {answer}")).hint(hint)
             }
             object_store::Error::Precondition { .. } => SnapshotError::replaced(at),
-            object_store::Error::NotSupported { .. } => {
-                SnapshotError::new(Network, at, "the server ignores `Range` and sends whole files")
-                    .hint("Parquet is read in ranges; serve it from a server that answers them with 206")
-            }
+            object_store::Error::NotSupported { .. } => SnapshotError::new(
+                Network,
+                at,
+                "the server ignores `Range` and sends whole files",
+            )
+            .hint("Parquet is read in ranges; serve it from a server that answers them with 206"),
             _ => SnapshotError::new(Network, at, answer),
         }
     }

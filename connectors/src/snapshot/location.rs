@@ -3,6 +3,7 @@
 //! Pure: nothing here touches a disk or a network. A glob knows `*` and `?` inside a name and `**` for any number of folders; names
 //! with a leading `_` or `.` are only found by a pattern that starts with that character.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::error::{SnapshotError, SnapshotErrorKind};
@@ -21,16 +22,31 @@ pub(super) struct Location {
 }
 
 /// Where to start looking.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Base {
     /// A path of this machine.
     Local(PathBuf),
     /// A store, by its url without path, and the path inside it.
     Store {
         scheme: Scheme,
+        /// With the query and the credentials: for the client only.
         root: String,
         path: String,
     },
+}
+
+impl fmt::Debug for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Base::Local(path) => f.debug_tuple("Local").field(path).finish(),
+            Base::Store { scheme, path, .. } => {
+                let mut text = f.debug_struct("Store");
+                text.field("scheme", scheme)
+                    .field("path", path)
+                    .finish_non_exhaustive()
+            }
+        }
+    }
 }
 
 /// The stores.
@@ -277,4 +293,107 @@ fn matches_name(pattern: &str, name: &str) -> bool {
         }
     }
     pattern[p..].iter().all(|&c| c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::print_stdout)]
+    fn a_name_matches_as_the_obvious_recursion_says() {
+        fn obvious(pattern: &[u8], name: &[u8]) -> bool {
+            match (pattern, name) {
+                ([], []) => true,
+                ([b'*', rest @ ..], _) => {
+                    obvious(rest, name) || (!name.is_empty() && obvious(pattern, &name[1..]))
+                }
+                ([p, rest @ ..], [n, below @ ..]) => (*p == b'?' || p == n) && obvious(rest, below),
+                _ => false,
+            }
+        }
+        let seed = 2;
+        println!("seed {seed}");
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut hits = 0;
+        for _ in 0..20_000 {
+            let pattern: String = (0..rng.usize(0..7))
+                .map(|_| rng.choice(['a', 'b', '*', '?']).expect("a character"))
+                .collect();
+            let name: String = (0..rng.usize(0..7))
+                .map(|_| rng.choice(['a', 'b']).expect("a character"))
+                .collect();
+            let expected = obvious(pattern.as_bytes(), name.as_bytes());
+            assert_eq!(matches_name(&pattern, &name), expected, "{pattern} {name}");
+            hits += usize::from(expected);
+        }
+        assert!(hits > 1_000, "{hits}");
+    }
+
+    #[test]
+    #[allow(clippy::print_stdout)]
+    fn a_folder_is_entered_wherever_something_below_it_is_taken() {
+        let seed = 4;
+        println!("seed {seed}");
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let names = ["a", "b", "_a", "a.parquet", "b.parquet", ".b"];
+        let segments = ["a", "*", "**", "?", "_*", "*.parquet", "_a"];
+        let mut taken = 0;
+        for _ in 0..20_000 {
+            let pattern = (0..rng.usize(1..4))
+                .map(|_| segments[rng.usize(..segments.len())].to_owned())
+                .collect();
+            let shape = if rng.u8(..5) == 0 {
+                Shape::Folder
+            } else {
+                Shape::Glob(pattern)
+            };
+            let path: Vec<&str> = (0..rng.usize(1..5))
+                .map(|_| names[rng.usize(..names.len())])
+                .collect();
+            if shape.takes(&path) {
+                taken += 1;
+                for depth in 1..path.len() {
+                    assert!(shape.enters(&path[..depth]), "{shape:?} {path:?}");
+                }
+            }
+        }
+        assert!(taken > 500, "{taken}");
+    }
+
+    #[test]
+    fn a_location_is_taken_apart() {
+        let parse = |written: &str| {
+            let location = Location::parse(written, Path::new("/job")).expect(written);
+            let base = match location.base {
+                Base::Local(path) => path.display().to_string(),
+                Base::Store { root, path, .. } => format!("{root} {path}"),
+            };
+            let shape = match location.shape {
+                Shape::Exact => "exact".to_owned(),
+                Shape::Folder => "folder".to_owned(),
+                Shape::Glob(pattern) => pattern.join("/"),
+            };
+            format!("{base} | {shape} | {}", location.shown)
+        };
+        assert_eq!(
+            parse("w/u.parquet"),
+            "/job/w/u.parquet | exact | w/u.parquet"
+        );
+        assert_eq!(parse("w/u/"), "/job/w/u | folder | w/u");
+        assert_eq!(parse("/w/*.parquet"), "/w | *.parquet | /w");
+        assert_eq!(parse("/*.parquet"), "/ | *.parquet | ");
+        assert_eq!(parse("*/x/**/?.parquet"), "/job/ | */x/**/?.parquet | .");
+        assert_eq!(
+            parse("file:///w/u.parquet"),
+            "/w/u.parquet | exact | /w/u.parquet"
+        );
+        assert_eq!(parse("s3://b/w/dt=?/"), "s3://b/ w | dt=? | s3://b/w");
+        assert_eq!(parse("s3://b"), "s3://b/  | exact | s3://b");
+        assert_eq!(parse("gs://b/u/"), "gs://b/ u | folder | gs://b/u");
+        assert_eq!(
+            parse("https://me:pw@h:1/w/u.parquet?a=b&c"),
+            "https://me:pw@h:1/?a=b&c w/u.parquet | exact | https://h:1/w/u.parquet"
+        );
+    }
 }

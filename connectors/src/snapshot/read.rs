@@ -1,14 +1,15 @@
 //! One piece of a pull, batch by batch.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray};
 use arrow_schema::ArrowError;
 use arrow_select::filter::filter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::errors::ParquetError;
 
-use arrow_array::cast::AsArray;
 use usher_config::ColumnType;
 
 use super::cast;
@@ -48,18 +49,39 @@ impl Iterator for PieceReader {
     type Item = Result<Rows, SnapshotError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let batch = self.batches.as_mut()?.next();
-        let rows = batch.map(|batch| batch.and_then(|batch| rows(&batch, &self.layout)));
-        let rows = rows.map(|rows| {
-            rows.map_err(|error| {
-                SnapshotError::of_page(&self.file, self.row_group, &of_arrow(error))
-            })
+        let (batches, layout) = (self.batches.as_mut()?, &self.layout);
+        let rows = guarded(|| match batches.next() {
+            Some(batch) => batch
+                .and_then(|batch| rows(&batch, layout))
+                .map(Some)
+                .map_err(of_arrow),
+            None => Ok(None),
         });
+        let rows = rows
+            .map_err(|error| SnapshotError::of_page(&self.file, self.row_group, &error))
+            .transpose();
         if !matches!(rows, Some(Ok(_))) {
             self.batches = None;
         }
         rows
     }
+}
+
+/// Runs a step of the Parquet reader. It takes some damage of a file for a fault of its own and panics; a damaged file is
+/// data, so that is an error here like any other.
+pub(super) fn guarded<T>(
+    step: impl FnOnce() -> Result<T, ParquetError>,
+) -> Result<T, ParquetError> {
+    // Safe to unwind through: nothing that a failed step has touched is used again.
+    catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text
+            .or(payload.downcast_ref::<&str>().copied())
+            .unwrap_or("no reason given");
+        Err(ParquetError::General(format!(
+            "the decoder gave up: {text}"
+        )))
+    })
 }
 
 /// The Parquet reader's error inside Arrow's, where there is one.

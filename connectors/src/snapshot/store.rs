@@ -199,34 +199,55 @@ impl Store {
         location: &Location,
         shape: &Shape,
     ) -> Result<Vec<Found>, SnapshotError> {
-        let prefix = Some(&self.path).filter(|path| !path.as_ref().is_empty());
-        let mut listing = self.store.list(prefix);
+        let of_store =
+            |error: object_store::Error| SnapshotError::of_store(&location.written, &error);
         let mut found = Vec::new();
-        while let Some(meta) = listing.next().await {
-            let meta = meta.map_err(|error| {
-                let error = SnapshotError::of_store(&location.written, &error);
-                match self.scheme {
-                    Scheme::Http => SnapshotError {
-                        what: format!("listing failed: {}", error.what),
-                        ..error
-                    }
-                    .hint("only a server with WebDAV lists its files; give the url of one file"),
-                    _ => error,
-                }
-            })?;
-            let names: Vec<String> = meta
-                .location
-                .prefix_match(&self.path)
-                .into_iter()
-                .flatten()
-                .map(|part| part.as_ref().to_owned())
-                .collect();
+        let mut take = |meta: ObjectMeta| {
+            let names = self.names(&meta.location);
             let names: Vec<&str> = names.iter().map(|name| &**name).collect();
             if shape.takes(&names) {
                 found.push(self.found(format!("{}/{}", location.shown, names.join("/")), meta));
             }
+        };
+        if self.scheme != Scheme::Http {
+            let prefix = Some(&self.path).filter(|path| !path.as_ref().is_empty());
+            let mut listing = self.store.list(prefix);
+            while let Some(meta) = listing.next().await {
+                take(meta.map_err(of_store)?);
+            }
+            return Ok(found);
+        }
+        // Web servers list folder by folder; some refuse to list all at once.
+        let mut folders = vec![self.path.clone()];
+        while let Some(folder) = folders.pop() {
+            let listing = self
+                .store
+                .list_with_delimiter(Some(&folder))
+                .await
+                .map_err(|error| {
+                    let error = of_store(error);
+                    SnapshotError {
+                        what: format!("listing failed: {}", error.what),
+                        ..error
+                    }
+                    .hint("only a server with WebDAV lists its files; give the url of one file")
+                })?;
+            listing.objects.into_iter().for_each(&mut take);
+            folders.extend(listing.common_prefixes.into_iter().filter(|below| {
+                let names = self.names(below);
+                shape.enters(&names.iter().map(|name| &**name).collect::<Vec<_>>())
+            }));
         }
         Ok(found)
+    }
+
+    /// The names below the location's path.
+    fn names(&self, path: &Path) -> Vec<String> {
+        path.prefix_match(&self.path)
+            .into_iter()
+            .flatten()
+            .map(|part| part.as_ref().to_owned())
+            .collect()
     }
 
     fn found(self: &Arc<Store>, path: String, meta: ObjectMeta) -> Found {
