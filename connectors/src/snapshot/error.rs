@@ -7,6 +7,11 @@ use std::{fmt, io};
 
 use parquet::errors::ParquetError;
 
+const NO_CREDENTIALS: &str = "there are no credentials for the store";
+
+pub(super) const FROM_ENVIRONMENT: &str =
+    "the store's credentials are taken from the environment: AWS_*, GOOGLE_* or AZURE_*";
+
 /// Why a warehouse could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotError {
@@ -86,6 +91,9 @@ impl SnapshotError {
             _ if answer.ends_with("(NoSuchBucket)") => {
                 SnapshotError::new(Missing, at, "no such bucket")
             }
+            _ if answer == NO_CREDENTIALS => {
+                SnapshotError::new(Denied, at, answer).hint(FROM_ENVIRONMENT)
+            }
             object_store::Error::NotFound { .. } => SnapshotError::new(Missing, at, "no such file"),
             object_store::Error::PermissionDenied { .. }
             | object_store::Error::Unauthenticated { .. } => {
@@ -93,9 +101,7 @@ impl SnapshotError {
                     true => {
                         "the url must be readable as it is, by its signature or `user:password@`"
                     }
-                    false => {
-                        "the store's credentials are taken from the environment: AWS_*, GOOGLE_* or AZURE_*"
-                    }
+                    false => FROM_ENVIRONMENT,
                 };
                 SnapshotError::new(Denied, at, format!("access is denied: {answer}")).hint(hint)
             }
@@ -126,6 +132,16 @@ impl SnapshotError {
             SnapshotError::new(SnapshotErrorKind::NotParquet, at, what)
                 .hint("the file is truncated, still being written, or in another format")
         })
+    }
+
+    /// Says why a store can't be set up.
+    pub(super) fn of_client(at: &str, error: &dyn std::error::Error) -> SnapshotError {
+        // What is outside only repeats the store's name.
+        let inner = error
+            .source()
+            .map_or_else(|| error.to_string(), ToString::to_string);
+        let what = format!("the store can't be set up: {}", lower(&inner));
+        SnapshotError::new(SnapshotErrorKind::Location, at, what)
     }
 
     /// Says that a file is no longer the one that was listed.
@@ -180,9 +196,19 @@ fn answer(error: &object_store::Error) -> String {
     // The types of the request's errors can't be named from outside; their texts can, and hold no url.
     const STATUS: &str = "Server returned non-2xx status code: ";
     const REDIRECT: &str = "Received redirect without LOCATION";
+    // Without credentials in the environment a client asks the machine's cloud for some; most machines are in none.
+    const METADATA: [&str; 4] = [
+        "/latest/api/token",
+        "/latest/meta-data",
+        "/computeMetadata/",
+        "/metadata/identity",
+    ];
     let mut cause: &dyn std::error::Error = error;
     loop {
         let text = cause.to_string();
+        if METADATA.iter().any(|path| text.contains(path)) {
+            return NO_CREDENTIALS.to_owned();
+        }
         if let Some(answer) = text.strip_prefix(STATUS) {
             return status_line(answer);
         }

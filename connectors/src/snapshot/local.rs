@@ -46,11 +46,23 @@ pub(super) fn list(location: &Location, base: &Path) -> Result<Vec<Found>, Snaps
 ///
 /// It is missing, or no longer the one that was listed.
 pub(super) fn open(version_then: &FileVersion, path: &Path) -> Result<File, SnapshotError> {
-    let of_io = |error: std::io::Error| SnapshotError::of_io(&version_then.path, &error);
-    let file = File::open(path).map_err(of_io)?;
-    let now = file.metadata().map_err(of_io)?;
-    match version(&version_then.path, path.to_owned(), &now).version == *version_then {
-        true => Ok(file),
+    let file =
+        File::open(path).map_err(|error| SnapshotError::of_io(&version_then.path, &error))?;
+    check(version_then, &file)?;
+    Ok(file)
+}
+
+/// Checks that an open file is still the one that was listed: it may be written over while it is read.
+///
+/// # Errors
+///
+/// It is another.
+pub(super) fn check(version_then: &FileVersion, file: &File) -> Result<(), SnapshotError> {
+    let now = file
+        .metadata()
+        .map_err(|error| SnapshotError::of_io(&version_then.path, &error))?;
+    match version(&version_then.path, PathBuf::new(), &now).version == *version_then {
+        true => Ok(()),
         false => Err(SnapshotError::replaced(&version_then.path)),
     }
 }

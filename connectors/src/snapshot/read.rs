@@ -1,7 +1,7 @@
 //! One piece of a pull, batch by batch.
 
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray};
@@ -12,8 +12,8 @@ use parquet::errors::ParquetError;
 
 use usher_config::ColumnType;
 
-use super::cast;
 use super::error::SnapshotError;
+use super::{FileVersion, cast, local};
 
 /// Rows of a model, in the job's types.
 #[derive(Clone, Debug)]
@@ -36,13 +36,15 @@ pub(super) struct Layout {
     pub columns: Vec<(usize, ColumnType)>,
 }
 
-/// The rows of one piece; ends at the first error.
+/// The rows of one piece; ends at the first error. A local file that is written over meanwhile is an error at the end.
 pub struct PieceReader {
-    pub(super) file: Arc<str>,
+    pub(super) version: FileVersion,
     pub(super) row_group: usize,
     pub(super) layout: Layout,
     /// None: over.
     pub(super) batches: Option<ParquetRecordBatchReader>,
+    /// The file, where it may be written over while it is read.
+    pub(super) local: Option<File>,
 }
 
 impl Iterator for PieceReader {
@@ -58,12 +60,21 @@ impl Iterator for PieceReader {
             None => Ok(None),
         });
         let rows = rows
-            .map_err(|error| SnapshotError::of_page(&self.file, self.row_group, &error))
+            .map_err(|error| SnapshotError::of_page(&self.version.path, self.row_group, &error))
             .transpose();
-        if !matches!(rows, Some(Ok(_))) {
-            self.batches = None;
+        if let Some(Ok(_)) = rows {
+            return rows;
         }
-        rows
+        self.batches = None;
+        // A file that changed explains an error, and an end without one may be a mixture.
+        match self
+            .local
+            .take()
+            .map(|file| local::check(&self.version, &file))
+        {
+            Some(Err(replaced)) => Some(Err(replaced)),
+            _ => rows,
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 use tokio::runtime::Runtime;
 
-use super::error::{SnapshotError, SnapshotErrorKind};
+use super::error::{FROM_ENVIRONMENT, SnapshotError, SnapshotErrorKind};
 use super::location::{Location, Scheme, Shape};
 use super::{FileVersion, Found, Handle};
 
@@ -58,19 +58,19 @@ impl Store {
         root: &str,
         path: &str,
     ) -> Result<Store, SnapshotError> {
-        let refused = |error: &dyn fmt::Display| {
-            SnapshotError::new(
-                SnapshotErrorKind::Location,
-                &location.written,
-                format!("the store can't be set up: {error}"),
-            )
-        };
         let parsed = match scheme {
             Scheme::Http => Path::from_url_path(path),
             _ => Path::parse(path),
         };
-        let path = parsed.map_err(|error| refused(&error))?;
-        let store = client(scheme, root).map_err(|error| refused(&error))?;
+        let path = parsed.map_err(|error| SnapshotError::of_client(&location.written, &error))?;
+        let store = client(scheme, root).map_err(|error| {
+            let error = SnapshotError::of_client(&location.written, &error);
+            if scheme == Scheme::Http {
+                error
+            } else {
+                error.hint(FROM_ENVIRONMENT)
+            }
+        })?;
         Ok(Store {
             store,
             scheme,

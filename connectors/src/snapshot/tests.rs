@@ -444,6 +444,32 @@ fn a_file_replaced_after_the_pull_is_an_error_not_a_mixture() {
     assert_eq!(error.kind, SnapshotErrorKind::Replaced);
 }
 
+#[test]
+fn a_file_written_over_while_a_piece_is_read_is_an_error_at_its_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("u.parquet");
+    write_users(&path, &[("a", 1.0)]);
+    let pull = pull("u.parquet", folder.path(), &users()).expect("the first");
+    let mut piece = pull.read(0).expect("it is the same file");
+    assert_eq!(piece.next().expect("a batch").expect("rows").keys.len(), 1);
+    write_users(&path, &[("a", 1.0), ("b", 2.0)]);
+    let error = piece
+        .next()
+        .expect("an end is not enough")
+        .expect_err("it is another file");
+    assert_eq!(error.kind, SnapshotErrorKind::Replaced);
+    assert!(piece.next().is_none());
+}
+
+#[test]
+fn pulls_are_shared_and_pieces_sent_between_threads() {
+    fn shared<T: Send + Sync + 'static>() {}
+    fn sent<T: Send + 'static>() {}
+    shared::<Warehouse>();
+    shared::<Pull>();
+    sent::<PieceReader>();
+}
+
 /// `cargo test --release -p usher-connectors a_million -- --ignored --nocapture`
 #[test]
 #[ignore = "a measurement"]

@@ -25,7 +25,7 @@ fn no_damage_ends_the_program() {
         ));
         write(&path, &[("user_id", keys), ("ltv", values)], codec, 120);
         let whole = fs::read(&path).expect("the file is read");
-        for _ in 0..600 {
+        for _ in 0..300 {
             let mut damaged = whole.clone();
             for _ in 0..rng.usize(1..4) {
                 let at = rng.usize(..damaged.len());

@@ -231,3 +231,13 @@ fn a_damaged_page_names_its_row_group() {
         "{said}"
     );
 }
+
+#[test]
+fn access_denied_by_the_disk_says_who_needs_it() {
+    let error = SnapshotError::of_io("w/u.parquet", &std::io::ErrorKind::PermissionDenied.into());
+    let expected = "`w/u.parquet`: access is denied\n  hint: the user that runs the job needs read access to the file and its folders";
+    assert_eq!(
+        (error.kind, error.to_string()),
+        (SnapshotErrorKind::Denied, expected.to_owned())
+    );
+}

@@ -313,29 +313,13 @@ fn a_served_file_replaced_after_the_pull_is_an_error_not_a_mixture() {
     );
 }
 
-/// Runs the ignored test `name` of this program in the environment of an S3-compatible store, and nothing else of AWS.
-fn in_s3(name: &str) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/s3");
-    let up = Command::new(&script)
-        .arg("up")
-        .arg(folder.path().join("s3"))
-        .output()
-        .expect("the script runs");
-    if up.status.code() == Some(3) {
-        println!("skipped: {}", String::from_utf8_lossy(&up.stderr));
-        return;
-    }
-    assert!(
-        up.status.success(),
-        "{}",
-        String::from_utf8_lossy(&up.stderr)
-    );
-    let environment = String::from_utf8(up.stdout).expect("utf-8");
-    let set = environment
-        .lines()
-        .filter_map(|line| line.strip_prefix("export ")?.split_once('='));
-    let ours = std::env::vars().filter(|(name, _)| !name.starts_with("AWS_"));
+/// Runs the ignored test `name` of this program with these variables, and no others of a store.
+fn run_inside<'a>(name: &str, set: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    let ours = std::env::vars().filter(|(name, _)| {
+        !["AWS_", "GOOGLE_", "AZURE_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+    });
     let test = Command::new(std::env::current_exe().expect("this program"))
         .args([
             "--exact",
@@ -345,12 +329,8 @@ fn in_s3(name: &str) {
         .env_clear()
         .envs(ours)
         .envs(set)
-        .output();
-    let _ = Command::new(&script)
-        .arg("down")
-        .arg(folder.path().join("s3"))
-        .status();
-    let test = test.expect("this program runs");
+        .output()
+        .expect("this program runs");
     let said = String::from_utf8_lossy(&test.stdout);
     assert!(
         test.status.success() && said.contains("1 passed"),
@@ -359,14 +339,67 @@ fn in_s3(name: &str) {
     );
 }
 
+/// An S3-compatible store, in a folder of its own.
+struct Bucket {
+    script: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Bucket {
+    /// Starts one, if it is installed, and tells the variables that reach it.
+    fn start() -> Option<(Bucket, String)> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/s3");
+        let bucket = Bucket {
+            script,
+            folder: tempfile::tempdir().expect("a folder"),
+        };
+        let up = Command::new(&bucket.script)
+            .arg("up")
+            .arg(bucket.folder.path().join("s3"))
+            .output()
+            .expect("the script runs");
+        if up.status.code() == Some(3) {
+            println!("skipped: {}", String::from_utf8_lossy(&up.stderr));
+            return None;
+        }
+        assert!(
+            up.status.success(),
+            "{}",
+            String::from_utf8_lossy(&up.stderr)
+        );
+        Some((bucket, String::from_utf8(up.stdout).expect("utf-8")))
+    }
+}
+
+impl Drop for Bucket {
+    fn drop(&mut self) {
+        let _ = Command::new(&self.script)
+            .arg("down")
+            .arg(self.folder.path().join("s3"))
+            .status();
+    }
+}
+
 #[test]
 fn a_bucket_is_read_with_the_usual_environment() {
-    in_s3("inside_a_bucket");
+    let Some((_bucket, environment)) = Bucket::start() else {
+        return;
+    };
+    run_inside(
+        "inside_a_bucket",
+        environment
+            .lines()
+            .filter_map(|line| line.strip_prefix("export ")?.split_once('=')),
+    );
 }
 
 #[test]
 #[ignore = "run by `a_bucket_is_read_with_the_usual_environment`"]
 fn inside_a_bucket() {
+    if std::env::var_os("AWS_ENDPOINT").is_none() {
+        println!("skipped: only of use inside the test that runs it");
+        return;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -470,6 +503,46 @@ fn inside_a_bucket() {
     assert_eq!(
         error.to_string(),
         "`s3://warehouse/many.parquet`: access is denied: the server answered 403 Forbidden (SignatureDoesNotMatch)\n  hint: the store's credentials are taken from the environment: AWS_*, GOOGLE_* or AZURE_*"
+    );
+}
+
+#[test]
+fn a_store_without_credentials_says_where_they_come_from() {
+    let port = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port();
+    let nowhere = format!("http://127.0.0.1:{port}");
+    run_inside(
+        "inside_an_environment_without_credentials",
+        [
+            ("AWS_METADATA_ENDPOINT", &*nowhere),
+            ("AWS_ENDPOINT", &*nowhere),
+        ],
+    );
+}
+
+#[test]
+#[ignore = "run by `a_store_without_credentials_says_where_they_come_from`"]
+fn inside_an_environment_without_credentials() {
+    if std::env::var_os("AWS_ENDPOINT").is_none() {
+        println!("skipped: only of use inside the test that runs it");
+        return;
+    }
+    let said = |written: &str| {
+        Warehouse::open(written, Path::new("/"))
+            .and_then(|warehouse| warehouse.schema())
+            .expect_err("no credentials")
+            .to_string()
+    };
+    let hint = "\n  hint: the store's credentials are taken from the environment: AWS_*, GOOGLE_* or AZURE_*";
+    assert_eq!(
+        said("s3://b/u.parquet"),
+        format!("`s3://b/u.parquet`: there are no credentials for the store{hint}")
+    );
+    assert_eq!(
+        said("az://b/u/"),
+        format!("`az://b/u/`: the store can't be set up: account must be specified{hint}")
     );
 }
 
