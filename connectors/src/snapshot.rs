@@ -1,194 +1,490 @@
-//! Snapshots: the content of a model, read from Parquet.
+//! Reading a model's Parquet: a warehouse is listed, its footers are checked, its rows are read in pieces.
 //!
-//! [`Warehouse`] says where: a file, a folder (all `*.parquet` below it; names with a leading `_` or `.` are left out), a
-//! glob, or a url. [`Warehouse::pull`] lists the files and checks their footers against what is wanted; [`Pull::read`]
-//! reads one piece, a row group of a file, so that pieces can be shared out. Only the wanted columns are read, cast to one
-//! Arrow type per column type.
+//! Promises: only wanted columns are read; the same files in the same order give the same pieces everywhere, so that workers
+//! share them by index; a file that is replaced while it is read is an error, never a mixture. Refuses: files without the
+//! wanted columns, and columns whose type is another than the job's and can't become it. When to pull, and what to do with
+//! the rows, is decided by the caller. All calls block; none may be made from inside an async runtime.
 //!
-//! Refuses: finding a key that comes twice, and keeping anything; that is the caller's. Calls wait for the disk or the
-//! network.
+//! Local files, `http(s)://` and `s3://` are tested against real ones; `gs://` and `az://` share their path, but have been tried on
+//! no real store. Credentials come from the environment (`AWS_*`, `GOOGLE_*`, `AZURE_*`), never from a job.
 
-mod columns;
+mod cast;
 mod error;
+mod local;
 mod location;
+mod read;
+mod schema;
+mod store;
+#[cfg(test)]
+mod tests;
 
-pub use columns::{FoundType, Schema};
-pub use error::SnapshotError;
-
-use arrow_array::{ArrayRef, BooleanArray, StringArray};
-use arrow_select::filter::filter;
-use columns::{Cast, key_text};
-use location::{Location, Object, RowGroupBytes};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use std::fs::File;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use arrow_schema::{DataType, TimeUnit};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
+};
+use parquet::basic::Type as Physical;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{
+    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
+};
+use parquet::file::reader::ChunkReader;
 use usher_config::ColumnType;
 
-/// Rows of a batch: some 100 KB a column.
+pub use error::{SnapshotError, SnapshotErrorKind};
+pub use read::{PieceReader, Rows};
+pub use schema::{FoundType, Schema};
+
+use location::{Base, Location};
+use read::{Layout, guarded};
+use store::Store;
+
+/// Rows of a batch: small enough for caches, large enough that the work per batch does not show.
 const BATCH_ROWS: usize = 8_192;
-/// The longest key, bytes.
-const KEY_BYTES: usize = 1_024;
 
 /// Where a model's Parquet is.
+#[derive(Clone, Debug)]
 pub struct Warehouse {
     location: Location,
+    reach: Reach,
 }
 
-/// What a job reads of a model.
+/// How the files are reached.
+#[derive(Clone, Debug)]
+enum Reach {
+    Local(PathBuf),
+    Store(Arc<Store>),
+}
+
+/// What of a model is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// The column of the key.
     pub key: String,
-    /// The column with the key of the row that a row belongs to.
+    /// The column of the parent's key.
     pub foreign_key: Option<String>,
-    /// Other columns, with the types they are read as.
+    /// The columns, and the types that they are to have.
     pub columns: Vec<(String, ColumnType)>,
 }
 
-impl Warehouse {
-    /// Understands `parquet` as the job file has it; relative paths are relative to `folder`. Looks at nothing yet.
-    ///
-    /// `options` are the object stores' own settings by their lower-case names (`aws_access_key_id`, `aws_endpoint`).
-    ///
-    /// # Errors
-    /// It is no url that is known.
-    pub fn open(parquet: &str, folder: &Path, options: &[(String, String)]) -> Result<Warehouse, SnapshotError> {
-        Ok(Warehouse { location: Location::parse(parquet, folder, options)? })
-    }
-
-    /// The columns of the first file, from its footer.
-    ///
-    /// # Errors
-    /// Nothing is there, or it is no Parquet.
-    pub fn schema(&self) -> Result<Schema, SnapshotError> {
-        let object = self.location.list()?.swap_remove(0);
-        let metadata = self.location.footer(&object)?;
-        Ok(Schema::new(metadata.schema()))
-    }
-
-    /// Lists the files and checks that each has the wanted columns.
-    ///
-    /// # Errors
-    /// Nothing is there, a file is no Parquet, or lacks a column or has it with another type.
-    pub fn pull(&self, wanted: &Wanted) -> Result<Pull, SnapshotError> {
-        let mut files = Vec::new();
-        let mut pieces = Vec::new();
-        for object in self.location.list()? {
-            let metadata = self.location.footer(&object)?;
-            let schema = Schema::new(metadata.schema());
-            let find = |name: &str| schema.find(name).ok_or_else(|| SnapshotError::no_column(&object.name, name, &schema.names()));
-            let key = find(&wanted.key)?;
-            let foreign_key = wanted.foreign_key.as_deref().map(find).transpose()?;
-            for at in std::iter::once(key).chain(foreign_key) {
-                schema.check_key(&object.name, at)?;
-            }
-            let mut columns = Vec::new();
-            for (name, column_type) in &wanted.columns {
-                let at = find(name)?;
-                columns.push((at, schema.cast(&object.name, at, *column_type)?));
-            }
-            pieces.extend((0..metadata.metadata().num_row_groups()).map(|row_group| (files.len(), row_group)));
-            files.push(Opened { object, metadata, key, foreign_key, columns });
-        }
-        Ok(Pull { location: self.location.clone(), files, pieces })
-    }
+/// One version of one file. Equal versions have equal content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileVersion {
+    /// The location as written, with what was found below it.
+    pub path: String,
+    /// In bytes.
+    pub size: u64,
+    /// The store's tag of the content, if it gives one.
+    pub e_tag: Option<String>,
+    /// When it was written, in ms since the epoch, if that is known.
+    pub modified_ms: Option<i64>,
 }
 
-struct Opened {
-    object: Object,
-    metadata: ArrowReaderMetadata,
-    /// Indexes of the file's columns.
-    key: usize,
-    foreign_key: Option<usize>,
-    columns: Vec<(usize, Cast)>,
-}
-
-/// A pull that was opened.
+/// The files of a model at one time, checked and ready to be read.
+#[derive(Debug)]
 pub struct Pull {
-    location: Location,
-    files: Vec<Opened>,
-    /// (file, row group)
+    files: Vec<FileVersion>,
+    opened: Vec<Opened>,
     pieces: Vec<(usize, usize)>,
 }
 
-/// Rows of a pull. Those without a usable key are left out.
-pub struct Rows {
-    /// The keys: integers by their decimal form. No nulls.
-    pub keys: StringArray,
-    /// The keys of the rows that these belong to; null where there is none.
-    pub foreign_keys: Option<StringArray>,
-    /// The wanted columns, in order: `Utf8`, `Int64`, `Float64`, `Boolean`, `Timestamp(ms)` for timestamps and dates, `List`
-    /// of those.
-    pub columns: Vec<ArrayRef>,
-    /// How many rows had a null, empty or too long key.
-    pub skipped: u64,
+/// A file that was found.
+#[derive(Debug)]
+struct Found {
+    version: FileVersion,
+    handle: Handle,
+}
+
+/// How a file is opened again.
+#[derive(Clone, Debug)]
+enum Handle {
+    Local(PathBuf),
+    Store(Arc<Store>, object_store::path::Path),
+}
+
+/// A file whose footer was read.
+#[derive(Debug)]
+struct Opened {
+    handle: Handle,
+    metadata: ArrowReaderMetadata,
+    /// The positions in the file of the columns that are read, ascending.
+    roots: Vec<usize>,
+    layout: Layout,
+}
+
+impl Warehouse {
+    /// Resolves `parquet`, a path, folder, glob or url as written in a job; a relative path starts at `folder`. Touches neither
+    /// disk nor network; credentials of stores are taken from the environment.
+    ///
+    /// # Errors
+    ///
+    /// An unknown kind of url, or a store that is not configured.
+    pub fn open(parquet: &str, folder: &Path) -> Result<Warehouse, SnapshotError> {
+        let location = Location::parse(parquet, folder)?;
+        let reach = match &location.base {
+            Base::Local(path) => Reach::Local(path.clone()),
+            Base::Store { scheme, root, path } => {
+                Reach::Store(Arc::new(Store::open(&location, *scheme, root, path)?))
+            }
+        };
+        Ok(Warehouse { location, reach })
+    }
+
+    /// The columns and their types, from the footer of the first file by path.
+    ///
+    /// # Errors
+    ///
+    /// There is no file, or the first can't be read.
+    pub fn schema(&self) -> Result<Schema, SnapshotError> {
+        let mut found = self.list()?;
+        found.truncate(1);
+        let (found, metadata) = footers(found)?.remove(0);
+        Ok(Schema::of_arrow(&found.version.path, metadata.schema()))
+    }
+
+    /// Lists the files and reads their footers.
+    ///
+    /// # Errors
+    ///
+    /// There is no file; one can't be read; one lacks a wanted column or has it in a type that can't become the wanted one; the
+    /// column of a key is neither string nor integer.
+    pub fn pull(&self, wanted: &Wanted) -> Result<Pull, SnapshotError> {
+        let mut pull = Pull {
+            files: Vec::new(),
+            opened: Vec::new(),
+            pieces: Vec::new(),
+        };
+        for (found, metadata) in footers(self.list()?)? {
+            let (roots, layout) = lay_out(&found.version.path, &metadata, wanted)?;
+            let file = pull.files.len();
+            let opened = Opened {
+                handle: found.handle,
+                metadata,
+                roots,
+                layout,
+            };
+            for row_group in 0..opened.metadata.metadata().num_row_groups() {
+                opened.check(&found.version, row_group)?;
+                pull.pieces.push((file, row_group));
+            }
+            pull.files.push(found.version);
+            pull.opened.push(opened);
+        }
+        Ok(pull)
+    }
+
+    /// The files, by path; at least one.
+    fn list(&self) -> Result<Vec<Found>, SnapshotError> {
+        let mut found = match &self.reach {
+            Reach::Local(base) => local::list(&self.location, base)?,
+            Reach::Store(store) => store.list(&self.location)?,
+        };
+        if found.is_empty() {
+            let what = match self.location.shape {
+                location::Shape::Glob(_) => "no file matches",
+                _ => "no `*.parquet` file below this folder",
+            };
+            return Err(SnapshotError::new(
+                SnapshotErrorKind::Missing,
+                &self.location.written,
+                what,
+            )
+            .hint("names with a leading `_` or `.` are skipped"));
+        }
+        found.sort_by(|a, b| a.version.path.cmp(&b.version.path));
+        Ok(found)
+    }
 }
 
 impl Pull {
-    /// How many pieces there are.
+    /// The number of pieces, (file, row group), that can be read independently. Their order is the same everywhere.
     pub fn pieces(&self) -> usize {
         self.pieces.len()
     }
 
-    /// Reads a piece, batch by batch.
+    /// The files, by path.
+    pub fn files(&self) -> &[FileVersion] {
+        &self.files
+    }
+
+    /// The rows of all pieces by the footers, those without a key included.
+    pub fn rows(&self) -> u64 {
+        let rows = |opened: &Opened| {
+            u64::try_from(opened.metadata.metadata().file_metadata().num_rows()).unwrap_or(0)
+        };
+        self.opened.iter().map(rows).sum()
+    }
+
+    /// Reads one piece, 8,192 rows at a time. Of a store, the wanted columns of the row group are fetched first and held.
     ///
     /// # Errors
-    /// The file can't be read; from the iterator: its data is damaged.
-    pub fn read(&self, piece: usize) -> Result<impl Iterator<Item = Result<Rows, SnapshotError>> + use<'_>, SnapshotError> {
+    ///
+    /// The file is gone, was replaced, or its first pages can't be read; later ones are the iterator's.
+    ///
+    /// # Panics
+    ///
+    /// `piece` is not below [`Pull::pieces`].
+    pub fn read(&self, piece: usize) -> Result<PieceReader, SnapshotError> {
         let (file, row_group) = self.pieces[piece];
-        let file = &self.files[file];
-        let roots = file.columns.iter().map(|(at, _)| *at).chain([file.key]).chain(file.foreign_key);
-        let mut projected: Vec<usize> = roots.collect();
-        projected.sort_unstable();
-        projected.dedup();
-        let mask = ProjectionMask::roots(file.metadata.metadata().file_metadata().schema_descr(), projected.iter().copied());
-        let reader = match &file.object.path {
-            Some(path) => {
-                let opened = File::open(path).map_err(|error| SnapshotError::io(&file.object.name, &error))?;
-                build(ParquetRecordBatchReaderBuilder::new_with_metadata(opened, file.metadata.clone()), mask, row_group)
+        let (version, opened) = (&self.files[file], &self.opened[file]);
+        let of_page = |error| SnapshotError::of_page(&version.path, row_group, &error);
+        let (batches, local) = match &opened.handle {
+            Handle::Local(path) => {
+                let file = local::open(version, path)?;
+                let same = file
+                    .try_clone()
+                    .map_err(|error| SnapshotError::of_io(&version.path, &error))?;
+                (opened.batches(file, row_group), Some(same))
             }
-            None => {
-                let bytes: RowGroupBytes = self.location.row_group(&file.object, file.metadata.metadata(), row_group, &mask)?;
-                build(ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, file.metadata.clone()), mask, row_group)
-            }
+            Handle::Store(store, path) => (
+                opened.batches(
+                    store.fetch(version, path, opened.ranges(row_group))?,
+                    row_group,
+                ),
+                None,
+            ),
         };
-        let name = &file.object.name;
-        let reader = reader.map_err(|error| SnapshotError::damaged(name, &error))?;
-        let at = move |column: usize| projected.binary_search(&column).expect("what is wanted is projected");
-        Ok(reader.map(move |batch| {
-            let batch = batch.map_err(|error| SnapshotError::damaged(name, &error))?;
-            let damaged = |error| SnapshotError::damaged(name, &error);
-            let keys = key_text(batch.column(at(file.key))).map_err(damaged)?;
-            let usable: BooleanArray = keys.iter().map(|key| Some(key.is_some_and(|key| !key.is_empty() && key.len() <= KEY_BYTES))).collect();
-            let skipped = (usable.len() - usable.true_count()) as u64;
-            let pick = |array: ArrayRef| if skipped == 0 { Ok(array) } else { filter(&array, &usable) };
-            let text = |array: ArrayRef| arrow_array::cast::AsArray::as_string::<i32>(&array).clone();
-            let foreign_keys = file.foreign_key.map(|column| {
-                let keys: ArrayRef = Arc::new(key_text(batch.column(at(column)))?);
-                pick(keys).map(text)
-            });
-            let columns = file.columns.iter().map(|(column, cast)| pick(cast.apply(batch.column(at(*column)))?)).collect::<Result<_, _>>();
-            Ok(Rows {
-                foreign_keys: foreign_keys.transpose().map_err(damaged)?,
-                columns: columns.map_err(damaged)?,
-                keys: text(pick(Arc::new(keys)).map_err(damaged)?),
-                skipped,
-            })
-        }))
+        Ok(PieceReader {
+            version: version.clone(),
+            row_group,
+            layout: opened.layout.clone(),
+            batches: Some(batches.map_err(of_page)?),
+            local,
+        })
     }
 }
 
-fn build<T: parquet::file::reader::ChunkReader + 'static>(
-    builder: ParquetRecordBatchReaderBuilder<T>,
-    mask: ProjectionMask,
-    row_group: usize,
-) -> parquet::errors::Result<ParquetRecordBatchReader> {
-    builder.with_projection(mask).with_row_groups(vec![row_group]).with_batch_size(BATCH_ROWS).build()
+impl Opened {
+    fn projection(&self) -> ProjectionMask {
+        ProjectionMask::roots(self.metadata.parquet_schema(), self.roots.iter().copied())
+    }
+
+    /// The chunks of the wanted columns.
+    fn chunks(&self, row_group: usize) -> impl Iterator<Item = &ColumnChunkMetaData> {
+        let projection = self.projection();
+        let chunks = self
+            .metadata
+            .metadata()
+            .row_group(row_group)
+            .columns()
+            .iter()
+            .enumerate();
+        chunks
+            .filter(move |(leaf, _)| projection.leaf_included(*leaf))
+            .map(|(_, chunk)| chunk)
+    }
+
+    /// Checks that the wanted columns lie inside the file: the Parquet reader takes that for granted.
+    fn check(&self, version: &FileVersion, row_group: usize) -> Result<(), SnapshotError> {
+        let is_inside = |chunk: &ColumnChunkMetaData| {
+            let start = chunk
+                .dictionary_page_offset()
+                .unwrap_or(chunk.data_page_offset());
+            let (start, length) = (
+                u64::try_from(start).ok()?,
+                u64::try_from(chunk.compressed_size()).ok()?,
+            );
+            start.checked_add(length).filter(|&end| end <= version.size)
+        };
+        match self
+            .chunks(row_group)
+            .find(|chunk| is_inside(chunk).is_none())
+        {
+            None => Ok(()),
+            Some(chunk) => {
+                let what = format!(
+                    "the column `{}` of row group {row_group} lies beyond the end of the file",
+                    chunk.column_path()
+                );
+                Err(
+                    SnapshotError::new(SnapshotErrorKind::NotParquet, &version.path, what)
+                        .hint("the file is damaged; write it again"),
+                )
+            }
+        }
+    }
+
+    /// The bytes of the wanted columns.
+    fn ranges(&self, row_group: usize) -> Vec<Range<u64>> {
+        let range = |chunk: &ColumnChunkMetaData| {
+            let (start, length) = chunk.byte_range();
+            start..start + length
+        };
+        self.chunks(row_group).map(range).collect()
+    }
+
+    fn batches<R: ChunkReader + 'static>(
+        &self,
+        reader: R,
+        row_group: usize,
+    ) -> Result<ParquetRecordBatchReader, ParquetError> {
+        guarded(|| {
+            ParquetRecordBatchReaderBuilder::new_with_metadata(reader, self.metadata.clone())
+                .with_row_groups(vec![row_group])
+                .with_projection(self.projection())
+                .with_batch_size(BATCH_ROWS)
+                .build()
+        })
+    }
 }
 
-fn reader_options() -> ArrowReaderOptions {
-    // A writer's own idea of the Arrow types is not needed, and may name types that are not read here.
-    ArrowReaderOptions::new().with_skip_arrow_metadata(true)
+/// Reads the footers of files, in their order.
+fn footers(found: Vec<Found>) -> Result<Vec<(Found, ArrowReaderMetadata)>, SnapshotError> {
+    let metadata = match found.first().map(|found| &found.handle) {
+        Some(Handle::Store(store, _)) => {
+            let files = found.iter().filter_map(|found| match &found.handle {
+                Handle::Store(_, path) => Some((found.version.clone(), path.clone())),
+                Handle::Local(_) => None,
+            });
+            let tails = store.tails(&files.collect::<Vec<_>>())?;
+            tails
+                .iter()
+                .zip(&found)
+                .map(|(tail, found)| footer(&found.version, tail))
+                .collect::<Result<Vec<_>, _>>()?
+        }
+        _ => {
+            let local = |found: &Found| match &found.handle {
+                Handle::Local(path) => footer(&found.version, &local::open(&found.version, path)?),
+                Handle::Store(..) => {
+                    unreachable!("all files of a warehouse are reached in the same way")
+                }
+            };
+            found.iter().map(local).collect::<Result<Vec<_>, _>>()?
+        }
+    };
+    Ok(found.into_iter().zip(metadata).collect())
+}
+
+fn footer(
+    version: &FileVersion,
+    reader: &impl ChunkReader,
+) -> Result<ArrowReaderMetadata, SnapshotError> {
+    let read = || {
+        let metadata = ParquetMetaDataReader::new()
+            .with_page_index_policy(PageIndexPolicy::Skip)
+            .parse_and_finish(reader)?;
+        arrow_metadata(Arc::new(metadata))
+    };
+    guarded(read).map_err(|error| SnapshotError::of_footer(&version.path, &error))
+}
+
+/// Finds out the Arrow types of a file's columns.
+fn arrow_metadata(metadata: Arc<ParquetMetaData>) -> Result<ArrowReaderMetadata, ParquetError> {
+    let options = ArrowReaderOptions::new();
+    // What a writer says of Arrow may not fit its columns; then Parquet's own types decide.
+    let found =
+        ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.clone()).or_else(|_| {
+            ArrowReaderMetadata::try_new(
+                Arc::clone(&metadata),
+                options.clone().with_skip_arrow_metadata(true),
+            )
+        })?;
+    // The old 96-bit timestamps span more years than 64 bits of ns: read them as ms, or `9999-12-31` wraps around.
+    let columns = found.parquet_schema().root_schema().get_fields();
+    let is_int96 = |at: usize| {
+        columns[at].is_primitive() && columns[at].get_physical_type() == Physical::INT96
+    };
+    if !(0..columns.len()).any(is_int96) {
+        return Ok(found);
+    }
+    let fields = found
+        .schema()
+        .fields()
+        .iter()
+        .enumerate()
+        .map(|(at, field)| match is_int96(at) {
+            true => Arc::new(
+                field
+                    .as_ref()
+                    .clone()
+                    .with_data_type(DataType::Timestamp(TimeUnit::Millisecond, None)),
+            ),
+            false => Arc::clone(field),
+        });
+    let schema = arrow_schema::Schema::new_with_metadata(
+        fields.collect::<Vec<_>>(),
+        found.schema().metadata().clone(),
+    );
+    ArrowReaderMetadata::try_new(metadata, options.with_schema(Arc::new(schema)))
+}
+
+/// Finds the wanted columns in a file.
+fn lay_out(
+    file: &str,
+    metadata: &ArrowReaderMetadata,
+    wanted: &Wanted,
+) -> Result<(Vec<usize>, Layout), SnapshotError> {
+    let schema = Schema::of_arrow(file, metadata.schema());
+    let type_at = |at: usize| metadata.schema().field(at).data_type();
+    let changed = |name: &str, at: usize, wanted: &str| {
+        let found = match &schema.columns[at].1 {
+            FoundType::Known(found) => schema::name_of(*found).to_owned(),
+            FoundType::Unsupported(found) => found.clone(),
+        };
+        let what = format!("the column `{name}` has the type `{found}`; wanted is `{wanted}`");
+        SnapshotError::new(SnapshotErrorKind::ChangedType, file, what)
+    };
+    let key_at = |name: &String| {
+        let at = schema.position(name)?;
+        match cast::can_be_key(type_at(at)) {
+            true => Ok(at),
+            false => {
+                Err(changed(name, at, "string` or `integer").hint("keys are strings or integers"))
+            }
+        }
+    };
+    let column_at = |&(ref name, to): &(String, ColumnType)| {
+        let at = schema.position(name)?;
+        match cast::can_become(type_at(at), to) {
+            true => Ok((at, to)),
+            false => Err(changed(name, at, schema::name_of(to)).hint(
+                match &schema.columns[at].1 {
+                    FoundType::Known(found) => format!(
+                        "write the column as it was, or declare it as `{}` in the job",
+                        schema::name_of(*found)
+                    ),
+                    FoundType::Unsupported(_) => {
+                        "no type of a job can hold it; write the column in another type".to_owned()
+                    }
+                },
+            )),
+        }
+    };
+    let key = key_at(&wanted.key)?;
+    let foreign_key = wanted.foreign_key.as_ref().map(key_at).transpose()?;
+    let columns = wanted
+        .columns
+        .iter()
+        .map(column_at)
+        .collect::<Result<Vec<_>, _>>()?;
+
+    let mut roots: Vec<usize> = columns
+        .iter()
+        .map(|&(at, _)| at)
+        .chain(foreign_key)
+        .chain([key])
+        .collect();
+    roots.sort_unstable();
+    roots.dedup();
+    // A batch holds the read columns only.
+    let in_batch = |at: usize| {
+        roots
+            .binary_search(&at)
+            .expect("the columns of a layout are read")
+    };
+    let layout = Layout {
+        key: in_batch(key),
+        foreign_key: foreign_key.map(in_batch),
+        columns: columns
+            .into_iter()
+            .map(|(at, to)| (in_batch(at), to))
+            .collect(),
+    };
+    Ok((roots, layout))
 }

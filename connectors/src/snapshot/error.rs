@@ -1,53 +1,246 @@
-//! What can be wrong with a snapshot.
+//! What goes wrong with a warehouse, as values.
+//!
+//! A [`SnapshotError`] names the file or location, what happened, and what to do where there is something to say. It knows
+//! nothing of models; whoever reports it adds the model's name. Query strings and user names of urls never appear in one.
 
-use std::fmt;
+use std::{fmt, io};
 
-/// A snapshot that can't be read, with the file and what to do.
+use parquet::errors::ParquetError;
+
+const NO_CREDENTIALS: &str = "there are no credentials for the store";
+
+pub(super) const FROM_ENVIRONMENT: &str =
+    "the store's credentials are taken from the environment: AWS_*, GOOGLE_* or AZURE_*";
+
+/// Why a warehouse could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotError {
-    message: String,
-    hint: Option<String>,
+    /// What kind of failure it is.
+    pub kind: SnapshotErrorKind,
+    /// The file, or the location as written.
+    pub at: String,
+    /// What happened: lower case, names in backticks.
+    pub what: String,
+    /// What to do, where there is something to say.
+    pub hint: Option<String>,
+}
+
+/// The kinds of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SnapshotErrorKind {
+    /// The location is not one that could ever be read: an unknown scheme, a store that is not configured.
+    Location,
+    /// No such file, or no file in the folder.
+    Missing,
+    /// The footer can't be read: truncated, or not Parquet.
+    NotParquet,
+    /// A wanted column is not in a file, or not unique in it.
+    MissingColumn,
+    /// A wanted column has a type that can't become the job's.
+    ChangedType,
+    /// A page of a file can't be decoded.
+    Unreadable,
+    /// The file was replaced between the listing and the reading.
+    Replaced,
+    /// The store or the disk did not answer, or with an error.
+    Network,
+    /// Access is denied.
+    Denied,
 }
 
 impl SnapshotError {
-    pub(super) fn new(message: impl Into<String>, hint: impl Into<String>) -> SnapshotError {
-        SnapshotError { message: message.into(), hint: Some(hint.into()) }
+    pub(super) fn new(kind: SnapshotErrorKind, at: &str, what: impl Into<String>) -> SnapshotError {
+        SnapshotError {
+            kind,
+            at: at.to_owned(),
+            what: what.into(),
+            hint: None,
+        }
     }
 
-    pub(super) fn io(name: &str, error: &std::io::Error) -> SnapshotError {
-        let hint = match error.kind() {
-            std::io::ErrorKind::PermissionDenied => "the user that runs usher must be allowed to read it",
-            _ => "give the path of a Parquet file, a folder of them, or a glob; relative paths are relative to the job file's folder",
-        };
-        SnapshotError::new(format!("`{name}` can't be read: {error}"), hint)
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> SnapshotError {
+        self.hint = Some(hint.into());
+        self
     }
 
-    pub(super) fn not_parquet(name: &str, error: &dyn fmt::Display) -> SnapshotError {
-        let hint = "it may still be being written, or be cut off: write to a name with a leading `_` or `.` and rename it when it is whole";
-        SnapshotError::new(format!("`{name}` is no whole Parquet file: {error}"), hint)
+    /// Says what a local file system said.
+    pub(super) fn of_io(at: &str, error: &io::Error) -> SnapshotError {
+        match error.kind() {
+            io::ErrorKind::NotFound => {
+                SnapshotError::new(SnapshotErrorKind::Missing, at, "no such file or folder")
+            }
+            io::ErrorKind::PermissionDenied => {
+                SnapshotError::new(SnapshotErrorKind::Denied, at, "access is denied").hint(
+                    "the user that runs the job needs read access to the file and its folders",
+                )
+            }
+            _ => SnapshotError::new(
+                SnapshotErrorKind::Network,
+                at,
+                format!("reading failed: {error}"),
+            ),
+        }
     }
 
-    pub(super) fn damaged(name: &str, error: &dyn fmt::Display) -> SnapshotError {
-        SnapshotError::new(format!("`{name}` is damaged: {error}"), "its footer can be read but its data can't: write it again")
+    /// Says what an object store said, without the url, which may hold a signature.
+    pub(super) fn of_store(at: &str, error: &object_store::Error) -> SnapshotError {
+        use SnapshotErrorKind::*;
+        let answer = answer(error);
+        match error {
+            // A listing says so with a plain error, a read with the one of a missing file.
+            _ if answer.ends_with("(NoSuchBucket)") => {
+                SnapshotError::new(Missing, at, "no such bucket")
+            }
+            _ if answer == NO_CREDENTIALS => {
+                SnapshotError::new(Denied, at, answer).hint(FROM_ENVIRONMENT)
+            }
+            object_store::Error::NotFound { .. } => SnapshotError::new(Missing, at, "no such file"),
+            object_store::Error::PermissionDenied { .. }
+            | object_store::Error::Unauthenticated { .. } => {
+                let hint = match at.starts_with("http") {
+                    true => {
+                        "the url must be readable as it is, by its signature or `user:password@`"
+                    }
+                    false => FROM_ENVIRONMENT,
+                };
+                SnapshotError::new(Denied, at, format!("access is denied: {answer}")).hint(hint)
+            }
+            object_store::Error::Precondition { .. } => SnapshotError::replaced(at),
+            object_store::Error::NotSupported { .. } => SnapshotError::new(
+                Network,
+                at,
+                "the server ignores `Range` and sends whole files",
+            )
+            .hint("Parquet is read in ranges; serve it from a server that answers them with 206"),
+            _ => SnapshotError::new(Network, at, answer),
+        }
     }
 
-    pub(super) fn no_column(name: &str, column: &str, names: &[&str]) -> SnapshotError {
-        let near = names.iter().min_by_key(|name| strsim::osa_distance(name, column));
-        let near = near.filter(|name| strsim::osa_distance(name, column) <= 2);
-        let guess = near.map_or(String::new(), |name| format!("did you mean `{name}`? "));
-        SnapshotError::new(format!("`{name}` has no column `{column}`"), format!("{guess}its columns are {}", names.join(", ")))
+    /// Says what the Parquet reader said of a page; what lies below it, disk or network, keeps its own words.
+    pub(super) fn of_page(at: &str, row_group: usize, error: &ParquetError) -> SnapshotError {
+        below(at, error).unwrap_or_else(|| {
+            let what = format!("row group {row_group} can't be decoded: {}", plain(error));
+            SnapshotError::new(SnapshotErrorKind::Unreadable, at, what)
+                .hint("the file is damaged; write it again")
+        })
     }
 
-    /// What to do.
-    pub fn hint(&self) -> Option<String> {
-        self.hint.clone()
+    /// Says what the Parquet reader said of a footer.
+    pub(super) fn of_footer(at: &str, error: &ParquetError) -> SnapshotError {
+        below(at, error).unwrap_or_else(|| {
+            let what = format!("the Parquet footer can't be read: {}", plain(error));
+            SnapshotError::new(SnapshotErrorKind::NotParquet, at, what)
+                .hint("the file is truncated, still being written, or in another format")
+        })
+    }
+
+    /// Says why a store can't be set up.
+    pub(super) fn of_client(at: &str, error: &dyn std::error::Error) -> SnapshotError {
+        // What is outside only repeats the store's name.
+        let inner = error
+            .source()
+            .map_or_else(|| error.to_string(), ToString::to_string);
+        let what = format!("the store can't be set up: {}", lower(&inner));
+        SnapshotError::new(SnapshotErrorKind::Location, at, what)
+    }
+
+    /// Says that a file is no longer the one that was listed.
+    pub(super) fn replaced(at: &str) -> SnapshotError {
+        SnapshotError::new(
+            SnapshotErrorKind::Replaced,
+            at,
+            "the file was replaced while it was read",
+        )
+        .hint("the next pull reads the new one")
     }
 }
 
 impl fmt::Display for SnapshotError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        write!(f, "`{}`: {}", self.at, self.what)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
     }
 }
 
 impl std::error::Error for SnapshotError {}
+
+/// The error of disk or store that the Parquet reader passed on, if it is one.
+fn below(at: &str, error: &ParquetError) -> Option<SnapshotError> {
+    let ParquetError::External(cause) = error else {
+        return None;
+    };
+    if let Some(cause) = cause.downcast_ref::<SnapshotError>() {
+        return Some(cause.clone());
+    }
+    cause
+        .downcast_ref::<io::Error>()
+        .filter(|cause| cause.kind() != io::ErrorKind::UnexpectedEof)
+        .map(|cause| SnapshotError::of_io(at, cause))
+}
+
+/// The reader's words without the name of their enum.
+fn plain(error: &ParquetError) -> String {
+    let text = error.to_string();
+    let text = text
+        .split_once(": ")
+        .filter(|(first, _)| ["Parquet error", "EOF", "NYI", "Arrow", "External"].contains(first))
+        .map_or(&*text, |(_, rest)| rest);
+    text.trim_end_matches('.').to_owned()
+}
+
+/// What the other side answered: the status and its reason, or why there was no answer.
+fn answer(error: &object_store::Error) -> String {
+    // The types of the request's errors can't be named from outside; their texts can, and hold no url.
+    const STATUS: &str = "Server returned non-2xx status code: ";
+    const REDIRECT: &str = "Received redirect without LOCATION";
+    // Without credentials in the environment a client asks the machine's cloud for some; most machines are in none.
+    const METADATA: [&str; 4] = [
+        "/latest/api/token",
+        "/latest/meta-data",
+        "/computeMetadata/",
+        "/metadata/identity",
+    ];
+    let mut cause: &dyn std::error::Error = error;
+    loop {
+        let text = cause.to_string();
+        if METADATA.iter().any(|path| text.contains(path)) {
+            return NO_CREDENTIALS.to_owned();
+        }
+        if let Some(answer) = text.strip_prefix(STATUS) {
+            return status_line(answer);
+        }
+        if text.starts_with(REDIRECT) {
+            return "the server redirects to nowhere; is the region the bucket's?".to_owned();
+        }
+        match cause.source() {
+            Some(source) => cause = source,
+            None => {
+                // Only some innermost texts end with the url, which may be signed.
+                let text = text.split(" for url").next().unwrap_or(&text);
+                return format!("no answer: {}", lower(text));
+            }
+        }
+    }
+}
+
+/// `503 Service Unavailable`, with the code of an S3 or Azure error document where there is one.
+fn status_line(answer: &str) -> String {
+    let (status, body) = answer.split_once(": ").unwrap_or((answer, ""));
+    let code = body
+        .split_once("<Code>")
+        .and_then(|(_, rest)| rest.split_once("</Code>"));
+    match code {
+        Some((code, _)) => format!("the server answered {status} ({code})"),
+        None => format!("the server answered {status}"),
+    }
+}
+
+fn lower(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| {
+        first.to_lowercase().chain(chars).collect()
+    })
+}

@@ -1,281 +1,399 @@
-//! Where files are: on this machine, or in an object store.
+//! Where a model's Parquet is, as written: a path, a folder, a glob or a url.
 //!
-//! Local files are read where they are. Of a remote one the footer is fetched, then, row group by row group, the bytes of
-//! the wanted columns in one request: memory is bounded by those.
+//! Pure: nothing here touches a disk or a network. A glob knows `*` and `?` inside a name and `**` for any number of folders; names
+//! with a leading `_` or `.` are only found by a pattern that starts with that character.
 
-use super::{SnapshotError, reader_options};
-use bytes::Bytes;
-use futures::TryStreamExt;
-use object_store::aws::AmazonS3Builder;
-use object_store::http::HttpBuilder;
-use object_store::path::Path as ObjectPath;
-use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ArrowReaderMetadata;
-use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
-use parquet::file::reader::{ChunkReader, Length};
-use std::fs::File;
-use std::ops::Range;
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::runtime::Runtime;
-use url::Url;
 
-/// How much of a remote file's end is fetched at first: most footers fit.
-const FOOTER: u64 = 64 << 10;
-/// How long a store that does not answer is asked again before the pull fails.
-const RETRY: Duration = Duration::from_secs(20);
+use super::error::{SnapshotError, SnapshotErrorKind};
 
-#[derive(Clone)]
-pub(super) enum Location {
+/// A location, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Location {
+    /// The text in front of the names found, as people see it: without query and credentials, no `/` at its end.
+    pub shown: String,
+    /// The whole location, as people see it.
+    pub written: String,
+    /// Where to start.
+    pub base: Base,
+    /// What to look for below the base.
+    pub shape: Shape,
+}
+
+/// Where to start looking.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Base {
+    /// A path of this machine.
     Local(PathBuf),
-    Remote(Arc<Remote>),
+    /// A store, by its url without path, and the path inside it.
+    Store {
+        scheme: Scheme,
+        /// With the query and the credentials: for the client only.
+        root: String,
+        path: String,
+    },
 }
 
-pub(super) struct Remote {
-    url: String,
-    store: Box<dyn ObjectStore>,
-    /// What is in the store's own terms: a file, a folder or a glob.
-    path: String,
-    /// It can't be listed: the url is a file's.
-    single: bool,
-    runtime: Runtime,
+impl fmt::Debug for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Base::Local(path) => f.debug_tuple("Local").field(path).finish(),
+            Base::Store { scheme, path, .. } => {
+                let mut text = f.debug_struct("Store");
+                text.field("scheme", scheme)
+                    .field("path", path)
+                    .finish_non_exhaustive()
+            }
+        }
+    }
 }
 
-/// A file to read.
-#[derive(Clone, Debug)]
-pub(super) struct Object {
-    /// As messages name it.
-    pub(super) name: String,
-    /// Local files' paths.
-    pub(super) path: Option<PathBuf>,
-    remote: ObjectPath,
-    size: u64,
+/// The stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub(super) enum Scheme {
+    S3,
+    Gs,
+    Az,
+    Http,
+}
+
+/// What to look for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// The base itself: a file; or, if there is none, a folder.
+    Exact,
+    /// All `*.parquet` below.
+    Folder,
+    /// What matches, segment by segment.
+    Glob(Vec<String>),
 }
 
 impl Location {
-    pub(super) fn parse(parquet: &str, folder: &Path, options: &[(String, String)]) -> Result<Location, SnapshotError> {
-        let Some((scheme, rest)) = parquet.split_once("://") else {
-            return Ok(Location::Local(folder.join(parquet)));
+    /// Takes `written` apart; a relative path starts at `folder`.
+    ///
+    /// # Errors
+    ///
+    /// An empty location, a url of an unknown scheme, or one without a host.
+    pub fn parse(written: &str, folder: &Path) -> Result<Location, SnapshotError> {
+        let refuse = |what: &str, hint: &str| {
+            Err(SnapshotError::new(SnapshotErrorKind::Location, written, what).hint(hint))
         };
-        if scheme == "file" {
-            return Ok(Location::Local(PathBuf::from(rest)));
+        if written.is_empty() {
+            return refuse(
+                "the location is empty",
+                "a path, a folder, a glob, or a url",
+            );
         }
-        let failed = |error: &dyn std::fmt::Display| {
-            SnapshotError::new(
-                format!("`{parquet}` can't be opened: {error}"),
-                "stores are named by s3://bucket/path, gs://bucket/path, az://container/path or http(s)://host/file; their credentials come from the environment",
-            )
+        let Some((scheme, rest)) = written.split_once("://") else {
+            return Ok(Location::local(written, folder));
         };
-        // A glob's characters are none of a url's.
-        let base = Url::parse(&format!("{scheme}://{}", rest.split('/').next().unwrap_or_default())).map_err(|e| failed(&e))?;
-        let path = rest.split_once('/').map_or("", |(_, path)| path).to_owned();
-        let retry = RetryConfig { max_retries: 3, retry_timeout: RETRY, ..RetryConfig::default() };
-        let single = matches!(scheme, "http" | "https");
-        let store: Box<dyn ObjectStore> = match scheme {
-            "s3" | "s3a" => {
-                let mut builder = AmazonS3Builder::new().with_url(base.as_str()).with_retry(retry);
-                for (key, value) in options {
-                    if let Ok(key) = key.parse() {
-                        builder = builder.with_config(key, value);
-                    }
-                }
-                Box::new(builder.build().map_err(|e| failed(&e))?)
+        let scheme = match scheme {
+            "file" => {
+                return Ok(Location {
+                    written: written.into(),
+                    ..Location::local(rest, folder)
+                });
             }
-            "http" | "https" => {
-                let client = ClientOptions::new().with_allow_http(true);
-                let builder = HttpBuilder::new().with_url(base.as_str()).with_retry(retry).with_client_options(client);
-                Box::new(builder.build().map_err(|e| failed(&e))?)
+            "s3" => Scheme::S3,
+            "gs" => Scheme::Gs,
+            "az" => Scheme::Az,
+            "http" | "https" => Scheme::Http,
+            other => {
+                // Not the whole text: what an unknown url holds behind its scheme may be a secret.
+                return Err(SnapshotError::new(
+                    SnapshotErrorKind::Location,
+                    &format!("{other}://"),
+                    "an unknown kind of url",
+                )
+                .hint(
+                    "a path, a folder, a glob, or a url of `s3`, `gs`, `az`, `http` or `https`",
+                ));
             }
-            _ => object_store::parse_url_opts(&base, options.iter().cloned()).map_err(|e| failed(&e))?.0,
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("store").enable_all().build();
-        let runtime = runtime.map_err(|e| failed(&e))?;
-        Ok(Location::Remote(Arc::new(Remote { url: parquet.to_owned(), store, path, single, runtime })))
-    }
-
-    /// The files, sorted by name; at least one.
-    pub(super) fn list(&self) -> Result<Vec<Object>, SnapshotError> {
-        let (mut objects, named) = match self {
-            Location::Local(path) => (list_local(path)?, path.display().to_string()),
-            Location::Remote(remote) => (remote.list()?, remote.url.clone()),
+        // Only http has queries; in a key of a bucket `?` is a wildcard.
+        let (rest, query) = match scheme {
+            Scheme::Http => rest
+                .split_once('?')
+                .map_or((rest, ""), |(rest, query)| (rest, query)),
+            _ => (rest, ""),
         };
-        if objects.is_empty() {
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let visible_host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+        let prefix =
+            &written[..written.len() - written.split_once("://").map_or(0, |(_, rest)| rest.len())];
+        let shown = format!("{prefix}{visible_host}");
+        let whole = format!("{shown}/{path}");
+        if visible_host.is_empty() {
             return Err(SnapshotError::new(
-                format!("no Parquet file at `{named}`"),
-                "a path may be a file, a folder with *.parquet below it, or a glob; relative paths are relative to the job file's folder",
+                SnapshotErrorKind::Location,
+                &whole,
+                "the url names no bucket or host",
             ));
         }
-        objects.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(objects)
+        let query = if query.is_empty() {
+            String::new()
+        } else {
+            format!("?{query}")
+        };
+        let root = format!("{prefix}{host}/{query}");
+        let (literal, shape) = split(path);
+        let shown = if literal.is_empty() {
+            shown
+        } else {
+            format!("{shown}/{literal}")
+        };
+        Ok(Location {
+            shown,
+            written: whole,
+            base: Base::Store {
+                scheme,
+                root,
+                path: literal,
+            },
+            shape,
+        })
     }
 
-    pub(super) fn footer(&self, object: &Object) -> Result<ArrowReaderMetadata, SnapshotError> {
-        let not_parquet = |error: ParquetError| SnapshotError::not_parquet(&object.name, &error);
+    fn local(written: &str, folder: &Path) -> Location {
+        let (literal, shape) = split(written);
+        // `/*.parquet` has an empty literal part that is the root, not the job's folder.
+        let literal = if literal.is_empty() && written.starts_with('/') {
+            "/".to_owned()
+        } else {
+            literal
+        };
+        let base = Base::Local(folder.join(&literal));
+        let shown = if literal.is_empty() {
+            ".".to_owned()
+        } else {
+            literal
+        };
+        Location {
+            shown: shown.trim_end_matches('/').to_owned(),
+            written: written.into(),
+            base,
+            shape,
+        }
+    }
+}
+
+impl Shape {
+    /// Tells whether the file at `names` below the base is one of those looked for.
+    pub fn takes(&self, names: &[&str]) -> bool {
         match self {
-            Location::Local(path) => {
-                let path = object.path.as_ref().unwrap_or(path);
-                let file = File::open(path).map_err(|error| SnapshotError::io(&object.name, &error))?;
-                ArrowReaderMetadata::load(&file, reader_options()).map_err(not_parquet)
+            Shape::Exact => false,
+            Shape::Folder => is_parquet_below(names),
+            Shape::Glob(pattern) => {
+                (pattern.last().is_some_and(|last| last != "**") && matches(pattern, names))
+                    || (0..names.len())
+                        .any(|at| matches(pattern, &names[..at]) && is_parquet_below(&names[at..]))
             }
-            Location::Remote(remote) => {
-                let mut reader = ParquetMetaDataReader::new();
-                let mut want = FOOTER.min(object.size);
-                loop {
-                    let end = remote.range(object, object.size - want..object.size)?;
-                    match reader.try_parse_sized(&end, object.size) {
-                        Ok(()) => break,
-                        Err(ParquetError::NeedMoreData(more)) if want < object.size => want = (more as u64).clamp(want + 1, object.size),
-                        Err(error) => return Err(not_parquet(error)),
-                    }
+        }
+    }
+
+    /// Tells whether the folder at `names` below the base may hold what is looked for.
+    pub fn enters(&self, names: &[&str]) -> bool {
+        match self {
+            Shape::Exact => false,
+            Shape::Folder => names.iter().all(|name| is_visible(name)),
+            Shape::Glob(pattern) => {
+                leads(pattern, names)
+                    || (0..names.len()).any(|at| {
+                        matches(pattern, &names[..at])
+                            && names[at..].iter().all(|name| is_visible(name))
+                    })
+            }
+        }
+    }
+}
+
+/// Splits at the first segment with a wildcard: the literal part, and what to look for below it.
+fn split(path: &str) -> (String, Shape) {
+    let segments: Vec<&str> = path.split('/').collect();
+    match segments
+        .iter()
+        .position(|segment| segment.contains(['*', '?']))
+    {
+        Some(at) => {
+            let pattern = segments[at..]
+                .iter()
+                .filter(|segment| !segment.is_empty())
+                .map(|&segment| segment.to_owned())
+                .collect();
+            (segments[..at].join("/"), Shape::Glob(pattern))
+        }
+        None if path.ends_with('/') => (path.trim_end_matches('/').to_owned(), Shape::Folder),
+        None => (path.to_owned(), Shape::Exact),
+    }
+}
+
+fn is_visible(name: &str) -> bool {
+    !name.starts_with(['_', '.'])
+}
+
+fn is_parquet_below(names: &[&str]) -> bool {
+    names.iter().all(|name| is_visible(name))
+        && names.last().is_some_and(|name| name.ends_with(".parquet"))
+}
+
+/// Tells whether `pattern` matches all of `names`.
+fn matches(pattern: &[String], names: &[&str]) -> bool {
+    match (pattern.split_first(), names.split_first()) {
+        (None, None) => true,
+        (Some((first, rest)), _) if first == "**" => {
+            matches(rest, names)
+                || names
+                    .split_first()
+                    .is_some_and(|(name, names)| is_visible(name) && matches(pattern, names))
+        }
+        (Some((first, rest)), Some((name, names))) => {
+            matches_name(first, name) && matches(rest, names)
+        }
+        _ => false,
+    }
+}
+
+/// Tells whether `pattern` may match something below the folder `names`.
+fn leads(pattern: &[String], names: &[&str]) -> bool {
+    match (pattern.split_first(), names.split_first()) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some((first, rest)), Some((name, below))) if first == "**" => {
+            leads(rest, names) || (is_visible(name) && leads(pattern, below))
+        }
+        (Some((first, rest)), Some((name, below))) => {
+            matches_name(first, name) && leads(rest, below)
+        }
+    }
+}
+
+/// Tells whether `pattern`, with `*` and `?`, matches `name`; a hidden name only if the pattern spells its first character.
+fn matches_name(pattern: &str, name: &str) -> bool {
+    if !is_visible(name) && pattern.chars().next() != name.chars().next() {
+        return false;
+    }
+    let (pattern, name): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), name.chars().collect());
+    let (mut p, mut n) = (0, 0);
+    // Where the last `*` stands, and how far it reaches so far.
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        if p < pattern.len() && pattern[p] == '*' {
+            star = Some((p, n));
+            p += 1;
+        } else if p < pattern.len() && (pattern[p] == '?' || pattern[p] == name[n]) {
+            (p, n) = (p + 1, n + 1);
+        } else if let Some((at, reach)) = star {
+            star = Some((at, reach + 1));
+            (p, n) = (at + 1, reach + 1);
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|&c| c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::print_stdout)]
+    fn a_name_matches_as_the_obvious_recursion_says() {
+        fn obvious(pattern: &[u8], name: &[u8]) -> bool {
+            match (pattern, name) {
+                ([], []) => true,
+                ([b'*', rest @ ..], _) => {
+                    obvious(rest, name) || (!name.is_empty() && obvious(pattern, &name[1..]))
                 }
-                let metadata = reader.finish().map_err(not_parquet)?;
-                ArrowReaderMetadata::try_new(Arc::new(metadata), reader_options()).map_err(not_parquet)
+                ([p, rest @ ..], [n, below @ ..]) => (*p == b'?' || p == n) && obvious(rest, below),
+                _ => false,
             }
         }
+        let seed = 2;
+        println!("seed {seed}");
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut hits = 0;
+        for _ in 0..20_000 {
+            let pattern: String = (0..rng.usize(0..7))
+                .map(|_| rng.choice(['a', 'b', '*', '?']).expect("a character"))
+                .collect();
+            let name: String = (0..rng.usize(0..7))
+                .map(|_| rng.choice(['a', 'b']).expect("a character"))
+                .collect();
+            let expected = obvious(pattern.as_bytes(), name.as_bytes());
+            assert_eq!(matches_name(&pattern, &name), expected, "{pattern} {name}");
+            hits += usize::from(expected);
+        }
+        assert!(hits > 1_000, "{hits}");
     }
 
-    /// Fetches the wanted columns of a remote row group.
-    pub(super) fn row_group(
-        &self,
-        object: &Object,
-        metadata: &ParquetMetaData,
-        row_group: usize,
-        mask: &ProjectionMask,
-    ) -> Result<RowGroupBytes, SnapshotError> {
-        let Location::Remote(remote) = self else { panic!("a local row group is read from its file") };
-        let columns = metadata.row_group(row_group).columns().iter().enumerate().filter(|(leaf, _)| mask.leaf_included(*leaf));
-        let ranges: Vec<Range<u64>> = columns.map(|(_, column)| column.byte_range()).map(|(start, len)| start..start + len).collect();
-        let bytes = remote.runtime.block_on(remote.store.get_ranges(&object.remote, &ranges)).map_err(|e| remote.failed(&object.name, e))?;
-        let chunks = ranges.iter().map(|range| range.start).zip(bytes).collect();
-        Ok(RowGroupBytes { chunks, size: object.size })
-    }
-}
-
-fn list_local(path: &Path) -> Result<Vec<Object>, SnapshotError> {
-    let object = |path: PathBuf| Object { name: path.display().to_string(), path: Some(path), remote: ObjectPath::default(), size: 0 };
-    let mut found = Vec::new();
-    if path.is_dir() {
-        below(path, &mut found).map_err(|error| SnapshotError::io(&path.display().to_string(), &error))?;
-    } else if path.exists() {
-        found.push(path.to_owned());
-    } else if path.to_string_lossy().contains(['*', '?', '[']) {
-        let pattern = path.to_string_lossy();
-        let paths = glob::glob(&pattern).map_err(|error| SnapshotError::new(format!("`{pattern}` is no glob: {error}"), "globs know *, ? and **"))?;
-        for path in paths {
-            let path = path.map_err(|error| SnapshotError::io(&error.path().display().to_string(), error.error()))?;
-            if path.is_file() {
-                found.push(path);
+    #[test]
+    #[allow(clippy::print_stdout)]
+    fn a_folder_is_entered_wherever_something_below_it_is_taken() {
+        let seed = 4;
+        println!("seed {seed}");
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let names = ["a", "b", "_a", "a.parquet", "b.parquet", ".b"];
+        let segments = ["a", "*", "**", "?", "_*", "*.parquet", "_a"];
+        let mut taken = 0;
+        for _ in 0..20_000 {
+            let pattern = (0..rng.usize(1..4))
+                .map(|_| segments[rng.usize(..segments.len())].to_owned())
+                .collect();
+            let shape = if rng.u8(..5) == 0 {
+                Shape::Folder
+            } else {
+                Shape::Glob(pattern)
+            };
+            let path: Vec<&str> = (0..rng.usize(1..5))
+                .map(|_| names[rng.usize(..names.len())])
+                .collect();
+            if shape.takes(&path) {
+                taken += 1;
+                for depth in 1..path.len() {
+                    assert!(shape.enters(&path[..depth]), "{shape:?} {path:?}");
+                }
             }
         }
+        assert!(taken > 500, "{taken}");
     }
-    Ok(found.into_iter().map(object).collect())
-}
 
-fn below(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
-        if is_hidden(&name.to_string_lossy()) {
-            continue;
-        }
-        if path.is_dir() {
-            below(&path, found)?;
-        } else if path.extension().is_some_and(|extension| extension == "parquet") {
-            found.push(path);
-        }
-    }
-    Ok(())
-}
-
-/// Names that writers use for what is not, or not yet, data.
-fn is_hidden(name: &str) -> bool {
-    name.starts_with(['_', '.'])
-}
-
-impl Remote {
-    fn list(&self) -> Result<Vec<Object>, SnapshotError> {
-        let failed = |error| self.failed(&self.url, error);
-        let object = |meta: object_store::ObjectMeta| {
-            let root = &self.url[..self.url.len() - self.path.len()];
-            Object { name: format!("{root}{}", meta.location), path: None, remote: meta.location, size: meta.size }
+    #[test]
+    fn a_location_is_taken_apart() {
+        let parse = |written: &str| {
+            let location = Location::parse(written, Path::new("/job")).expect(written);
+            let base = match location.base {
+                Base::Local(path) => path.display().to_string(),
+                Base::Store { root, path, .. } => format!("{root} {path}"),
+            };
+            let shape = match location.shape {
+                Shape::Exact => "exact".to_owned(),
+                Shape::Folder => "folder".to_owned(),
+                Shape::Glob(pattern) => pattern.join("/"),
+            };
+            format!("{base} | {shape} | {}", location.shown)
         };
-        let wildcard = self.path.find(['*', '?']);
-        if wildcard.is_none() && (self.single || self.path.ends_with(".parquet")) {
-            let path = ObjectPath::parse(&self.path).map_err(|error| failed(error.into()))?;
-            let head = self.runtime.block_on(self.store.head(&path)).map_err(failed)?;
-            return Ok(vec![object(head)]);
-        }
-        if self.single {
-            return Err(SnapshotError::new(format!("`{}` has a glob in it", self.url), "over http a url names one file; object stores can list"));
-        }
-        let folder = &self.path[..self.path[..wildcard.unwrap_or(self.path.len())].rfind('/').map_or(0, |at| at + 1)];
-        let folder = if wildcard.is_some() { folder } else { &self.path };
-        let prefix = ObjectPath::parse(folder.trim_end_matches('/')).map_err(|error| failed(error.into()))?;
-        let pattern = wildcard.map(|_| glob::Pattern::new(&self.path)).transpose().map_err(|error| {
-            SnapshotError::new(format!("`{}` is no glob: {error}", self.url), "globs know *, ? and **")
-        })?;
-        let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
-        let all: Vec<object_store::ObjectMeta> = self.runtime.block_on(self.store.list(Some(&prefix)).try_collect()).map_err(failed)?;
-        let wanted = all.into_iter().filter(|meta| match &pattern {
-            Some(pattern) => pattern.matches_with(meta.location.as_ref(), options),
-            None => {
-                let below = meta.location.as_ref()[prefix.as_ref().len()..].split('/');
-                meta.location.as_ref().ends_with(".parquet") && !below.into_iter().any(is_hidden)
-            }
-        });
-        Ok(wanted.map(object).collect())
-    }
-
-    fn range(&self, object: &Object, range: Range<u64>) -> Result<Bytes, SnapshotError> {
-        self.runtime.block_on(self.store.get_range(&object.remote, range)).map_err(|error| self.failed(&object.name, error))
-    }
-
-    fn failed(&self, name: &str, error: object_store::Error) -> SnapshotError {
-        use object_store::Error as E;
-        let (what, hint) = match &error {
-            E::NotFound { .. } => ("does not exist".to_owned(), "check the bucket and the path"),
-            E::PermissionDenied { .. } | E::Unauthenticated { .. } => ("may not be read".to_owned(), "credentials come from the environment (AWS_ACCESS_KEY_ID, ..)"),
-            other => (format!("can't be read: {other}"), "is the store there? AWS_ENDPOINT names one that is not Amazon's"),
-        };
-        SnapshotError::new(format!("`{name}` {what}"), hint)
-    }
-}
-
-/// The fetched part of a remote file.
-pub(super) struct RowGroupBytes {
-    /// By start.
-    chunks: Vec<(u64, Bytes)>,
-    size: u64,
-}
-
-impl RowGroupBytes {
-    fn from(&self, start: u64) -> parquet::errors::Result<Bytes> {
-        let chunk = self.chunks.iter().find(|(at, bytes)| *at <= start && start < at + bytes.len() as u64);
-        let (at, bytes) = chunk.ok_or_else(|| ParquetError::General(format!("byte {start} belongs to no wanted column")))?;
-        Ok(bytes.slice((start - at) as usize..))
-    }
-}
-
-impl Length for RowGroupBytes {
-    fn len(&self) -> u64 {
-        self.size
-    }
-}
-
-impl ChunkReader for RowGroupBytes {
-    type T = bytes::buf::Reader<Bytes>;
-
-    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
-        Ok(bytes::Buf::reader(self.from(start)?))
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
-        let bytes = self.from(start)?;
-        if bytes.len() < length {
-            return Err(ParquetError::EOF(format!("{length} bytes from byte {start} are not all there")));
-        }
-        Ok(bytes.slice(..length))
+        assert_eq!(
+            parse("w/u.parquet"),
+            "/job/w/u.parquet | exact | w/u.parquet"
+        );
+        assert_eq!(parse("w/u/"), "/job/w/u | folder | w/u");
+        assert_eq!(parse("/w/*.parquet"), "/w | *.parquet | /w");
+        assert_eq!(parse("/*.parquet"), "/ | *.parquet | ");
+        assert_eq!(parse("*/x/**/?.parquet"), "/job/ | */x/**/?.parquet | .");
+        assert_eq!(
+            parse("file:///w/u.parquet"),
+            "/w/u.parquet | exact | /w/u.parquet"
+        );
+        assert_eq!(parse("s3://b/w/dt=?/"), "s3://b/ w | dt=? | s3://b/w");
+        assert_eq!(parse("s3://b"), "s3://b/  | exact | s3://b");
+        assert_eq!(parse("gs://b/u/"), "gs://b/ u | folder | gs://b/u");
+        assert_eq!(
+            parse("https://me:pw@h:1/w/u.parquet?a=b&c"),
+            "https://me:pw@h:1/?a=b&c w/u.parquet | exact | https://h:1/w/u.parquet"
+        );
     }
 }
