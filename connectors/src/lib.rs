@@ -1,1 +1,6 @@
 //! Bytes in, bytes out.
+
+pub mod dead_letters;
+pub mod file;
+pub mod sink;
+pub mod source;

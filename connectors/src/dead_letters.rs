@@ -1,0 +1,218 @@
+//! Where messages go that can't be used: to a file of JSON lines, or counted and sampled in the log.
+//!
+//! A line has `source`, `partition`, `position`, `reason`, `detail`, then `raw` (or `raw_base64` where the message is
+//! not UTF-8), cut at 64 KiB, and `length`, the message's full length in bytes. Lines of several workers come in no
+//! particular order. Which message is a dead letter is decided elsewhere; [`Counts`] keeps the books.
+
+mod counts;
+
+pub use counts::{Counts, Skip};
+
+use crate::sink::spool::{Item, Spool};
+use crate::sink::{SinkError, Written};
+use crate::source::{HEAD_BYTES, PartitionId};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::Mutex;
+use usher_config::FileTarget;
+
+/// Bytes of dead letters that may wait to be written: 8 MiB.
+const QUEUE_BYTES: usize = 8 << 20;
+/// Dead letters of a reason that the log shows before it shows only some of them.
+const SHOWN_FIRST: u64 = 10;
+/// After the first, one in so many is shown.
+const SHOWN_EVERY: u64 = 1000;
+/// How much of a message the log shows, in bytes.
+const SHOWN_BYTES: usize = 256;
+
+/// Why a message can't be used (SPEC §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Reason {
+    /// Its key is no string and no JSON integer, or too long.
+    BadKey,
+    /// Its time is before 1970 or can't be read.
+    BadTimestamp,
+    /// Its time is too far ahead of the clock.
+    FutureTimestamp,
+    /// It is not one JSON object (or row) in UTF-8, or a value that is needed is broken.
+    Malformed,
+    /// It has no time.
+    NoTimestamp,
+    /// It is longer than `limits.message_bytes`.
+    TooLarge,
+}
+
+impl Reason {
+    /// All, by name.
+    pub const ALL: [Reason; 6] = [
+        Reason::BadKey,
+        Reason::BadTimestamp,
+        Reason::FutureTimestamp,
+        Reason::Malformed,
+        Reason::NoTimestamp,
+        Reason::TooLarge,
+    ];
+
+    /// As dead letters have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::BadKey => "bad_key",
+            Reason::BadTimestamp => "bad_timestamp",
+            Reason::FutureTimestamp => "future_timestamp",
+            Reason::Malformed => "malformed",
+            Reason::NoTimestamp => "no_timestamp",
+            Reason::TooLarge => "too_large",
+        }
+    }
+}
+
+/// A message that can't be used.
+#[derive(Clone, Copy, Debug)]
+pub struct DeadLetter<'a> {
+    /// Where it was read.
+    pub partition: &'a PartitionId,
+    /// Where it starts there.
+    pub position: u64,
+    /// Why it can't be used.
+    pub reason: Reason,
+    /// The same, closer.
+    pub detail: &'a str,
+    /// The message, or as much as was kept of it.
+    pub raw: &'a [u8],
+    /// Its full length, bytes.
+    pub length: u64,
+}
+
+/// Takes the dead letters of all workers.
+pub struct DeadLetters(Target);
+
+enum Target {
+    File(Spool<Vec<u8>>),
+    /// How many of each reason came.
+    Log(Mutex<[u64; Reason::ALL.len()]>),
+}
+
+impl DeadLetters {
+    /// Appends to `target`, relative to `folder`, or shows samples in the log.
+    pub fn open(target: Option<&FileTarget>, folder: &Path) -> Result<DeadLetters, SinkError> {
+        Ok(DeadLetters(match target {
+            None => Target::Log(Mutex::default()),
+            Some(target) => {
+                let (to, file) = crate::sink::open_to_append(&folder.join(&target.path))?;
+                Target::File(Spool::start(&to, file))
+            }
+        }))
+    }
+
+    /// Takes one. Lines are visible as soon as the file's thread gets to them.
+    ///
+    /// Waits while more than 8 MiB wait to be written. An error may be that of an earlier one.
+    pub fn write(&self, letter: &DeadLetter<'_>) -> Result<(), SinkError> {
+        match &self.0 {
+            Target::File(spool) => spool.push(line(letter), QUEUE_BYTES),
+            Target::Log(counts) => {
+                let count = {
+                    let mut counts = counts.lock().expect("nobody panics with the lock");
+                    counts[letter.reason as usize] += 1;
+                    counts[letter.reason as usize]
+                };
+                if count <= SHOWN_FIRST || count % SHOWN_EVERY == 0 {
+                    show(letter, count);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until all are written. Nothing can be written afterwards.
+    pub fn finish(&self) -> Result<(), SinkError> {
+        match &self.0 {
+            Target::File(spool) => spool.finish(),
+            Target::Log(counts) => {
+                let counts = *counts.lock().expect("nobody panics with the lock");
+                for reason in Reason::ALL {
+                    let count = counts[reason as usize];
+                    if count > SHOWN_FIRST {
+                        tracing::warn!(reason = reason.name(), count, "dead letters in all");
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Item for Vec<u8> {
+    fn weight(&self) -> usize {
+        self.len()
+    }
+
+    fn format(&self, out: &mut Vec<u8>, _written: &mut Written) {
+        out.extend_from_slice(self);
+    }
+}
+
+/// Shows a sample in the log.
+fn show(letter: &DeadLetter<'_>, count: u64) {
+    let raw = String::from_utf8_lossy(&letter.raw[..letter.raw.len().min(SHOWN_BYTES)]);
+    tracing::warn!(
+        source = %letter.partition.source,
+        partition = %letter.partition.name,
+        position = letter.position,
+        reason = letter.reason.name(),
+        detail = letter.detail,
+        length = letter.length,
+        raw = ?raw,
+        count,
+        "a dead letter; name a file in `dead_letters` to keep them"
+    );
+}
+
+/// The dead letter as a line.
+fn line(letter: &DeadLetter<'_>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        source: &'a str,
+        partition: &'a str,
+        position: u64,
+        reason: &'a str,
+        detail: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        raw: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        raw_base64: Option<String>,
+        length: u64,
+    }
+    let text = text(letter.raw, letter.length);
+    let mut line = serde_json::to_vec(&Line {
+        source: &letter.partition.source,
+        partition: &letter.partition.name,
+        position: letter.position,
+        reason: letter.reason.name(),
+        detail: letter.detail,
+        raw: text,
+        raw_base64: match text {
+            Some(_) => None,
+            None => Some(STANDARD.encode(&letter.raw[..letter.raw.len().min(HEAD_BYTES)])),
+        },
+        length: letter.length,
+    })
+    .expect("strings and numbers have a JSON form");
+    line.push(b'\n');
+    line
+}
+
+/// The first 64 KiB of a message of `length` bytes as text, cut between characters; none where it is no UTF-8.
+fn text(raw: &[u8], length: u64) -> Option<&str> {
+    let cut = &raw[..raw.len().min(HEAD_BYTES)];
+    match simdutf8::compat::from_utf8(cut) {
+        Ok(text) => Some(text),
+        // The last character may be cut, not broken.
+        Err(error) if error.error_len().is_none() && (cut.len() as u64) < length => {
+            simdutf8::basic::from_utf8(&cut[..error.valid_up_to()]).ok()
+        }
+        Err(_) => None,
+    }
+}

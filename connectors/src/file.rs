@@ -1,0 +1,170 @@
+//! The file source: a file, a folder or a glob; each file is a partition of lines.
+//!
+//! * A **file** is read whatever its name. With `follow` it may come later: then it is waited for.
+//! * A **folder** means all files below it; names (of files and folders) with a leading `_` or `.` are skipped.
+//! * A **glob** has `*`, `?` or `[`, and no file of that very name exists. `*` and `?` don't match a `/`, nor a
+//!   leading `.`; `**` matches folders. Folders that match are skipped.
+//!
+//! Names ending in `.gz` or `.zst` are decompressed, all their members or frames; they are read once, also under
+//! `follow`. Partitions are sorted by path. A partition's name is its path relative to the job's folder where it lies
+//! below it, so that results don't depend on where a job is kept.
+//!
+//! Without `follow`, a path that matches nothing is an error. Files are opened when first polled and closed at their
+//! end; that they can be opened is tried at once.
+
+mod find;
+mod input;
+mod partition;
+
+use crate::source::{Partition, PartitionId, SourceError};
+use find::{Kind, kind_of, list};
+use partition::FilePartition;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// All buffers of a source together, about: 64 MiB. More files have smaller ones.
+const BUFFERS_BYTES: usize = 64 << 20;
+/// The smallest buffer: 16 KiB, some lines of a usual length.
+const BUFFER_BYTES_MIN: usize = 16 << 10;
+/// The largest buffer: 256 KiB, so that what was read is still in the second-level cache when it is parsed.
+const BUFFER_BYTES_MAX: usize = 256 << 10;
+
+/// Device and inode: what a file is, whatever it is called.
+type Identity = (u64, u64);
+
+/// Files that are or were followed, and whether a partition holds them open now.
+///
+/// A file that a rotation has renamed to another name of the same folder or glob is known by it, and not read twice.
+type Followed = Arc<Mutex<BTreeMap<Identity, bool>>>;
+
+/// The files of one source.
+pub struct Files {
+    source_id: String,
+    /// As the job file has it.
+    path: String,
+    folder: PathBuf,
+    follow: bool,
+    /// The longest message.
+    message_bytes: usize,
+    kind: Kind,
+    /// Names of all files ever seen.
+    known: BTreeSet<PathBuf>,
+    followed: Followed,
+    opened: Vec<FilePartition>,
+}
+
+/// Opens the files of a `file` source.
+///
+/// `path` is as the job file has it, relative to `folder`; messages longer than `message_bytes` come as too large.
+/// Fails where nothing matches (without `follow`), and where a file or folder can't be read.
+pub fn open_files(
+    source_id: &str,
+    path: &str,
+    folder: &Path,
+    follow: bool,
+    message_bytes: u64,
+) -> Result<Files, SourceError> {
+    let mut files = Files {
+        source_id: source_id.to_string(),
+        path: path.to_string(),
+        folder: folder.to_path_buf(),
+        follow,
+        message_bytes: usize::try_from(message_bytes).unwrap_or(usize::MAX),
+        kind: kind_of(&folder.join(path), path),
+        known: BTreeSet::new(),
+        followed: Followed::default(),
+        opened: Vec::new(),
+    };
+    files.opened = files.new_partitions()?;
+    if files.opened.is_empty() {
+        if !follow {
+            return Err(SourceError::NoFile {
+                id: files.source_id,
+                path: files.path,
+                folder: folder.display().to_string(),
+            });
+        }
+        tracing::warn!(source = %source_id, path, "no file matches yet; waiting for one");
+    }
+    Ok(files)
+}
+
+impl Files {
+    /// Hands out the partitions found at the open, sorted by path; none at a second call.
+    pub fn partitions(&mut self) -> Vec<Box<dyn Partition>> {
+        boxed(std::mem::take(&mut self.opened))
+    }
+
+    /// Looks for files that have come since: under `follow`, in a folder or a glob.
+    ///
+    /// They are sorted among themselves. A file that was renamed while it was followed is not new.
+    pub fn discover(&mut self) -> Result<Vec<Box<dyn Partition>>, SourceError> {
+        if !self.follow || self.kind == Kind::File {
+            return Ok(Vec::new());
+        }
+        Ok(boxed(self.new_partitions()?))
+    }
+
+    /// Partitions of the files that are not yet known.
+    fn new_partitions(&mut self) -> Result<Vec<FilePartition>, SourceError> {
+        let listed = list(
+            self.kind,
+            &self.source_id,
+            &self.path,
+            &self.folder,
+            self.follow,
+        )?;
+        let mut new = Vec::new();
+        let mut identities = BTreeSet::new();
+        for file in listed {
+            identities.extend(file.identity);
+            if !self.known.insert(file.path.clone()) {
+                continue;
+            }
+            let followed = self.followed.lock().expect("nobody panics with the lock");
+            if file
+                .identity
+                .is_some_and(|identity| followed.contains_key(&identity))
+            {
+                tracing::info!(path = %file.path.display(), "a file that was followed has a new name");
+                continue;
+            }
+            new.push(file);
+        }
+        // Inodes are used again: one that no file has and nobody reads is forgotten.
+        self.followed
+            .lock()
+            .expect("nobody panics with the lock")
+            .retain(|identity, held| *held || identities.contains(identity));
+        let buffer =
+            (BUFFERS_BYTES / self.known.len().max(1)).clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX);
+        let mut partitions: Vec<FilePartition> = new
+            .into_iter()
+            .map(|file| {
+                let name = file.path.strip_prefix(&self.folder).unwrap_or(&file.path);
+                let id = PartitionId {
+                    source: self.source_id.clone(),
+                    name: name.to_string_lossy().into_owned(),
+                };
+                FilePartition::new(
+                    id,
+                    file,
+                    self.follow,
+                    self.message_bytes,
+                    buffer,
+                    &self.followed,
+                )
+            })
+            .collect();
+        partitions.sort_by(|a, b| a.id().cmp(b.id()));
+        Ok(partitions)
+    }
+}
+
+fn boxed(partitions: Vec<FilePartition>) -> Vec<Box<dyn Partition>> {
+    partitions
+        .into_iter()
+        .map(|partition| Box::new(partition) as Box<dyn Partition>)
+        .collect()
+}

@@ -1,0 +1,221 @@
+//! The default message of a change (SPEC §5), one JSON object on one line.
+//!
+//! The fields and their order are fixed:
+//! `{"id","type","job","audience_id","audience_name","model","key","at","reason"}`.
+//!
+//! `id` is 32 hex digits: the first 16 bytes of the SHA-256 of
+//!
+//! ```text
+//! job, audience id, key   each as its length in bytes (4 bytes, little endian) and its UTF-8
+//! type                    1 byte: 0 entry, 1 exit
+//! at                      8 bytes, little endian: ms since the epoch
+//! ```
+//!
+//! so that the same change has the same id on any run. Lengths go first so that no two changes have one encoding.
+//! It never changes: destinations know changes by it.
+
+use super::{Change, ChangeKind};
+use sha2::{Digest, Sha256};
+
+/// What messages say of a job's audiences, in the order of their ids: [`Change::audience`] is an index here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Catalog {
+    job: String,
+    audiences: Vec<Entry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    id: String,
+    /// What messages have between type and key.
+    json: String,
+    /// What ids are computed from, before the key.
+    hashed: Vec<u8>,
+}
+
+impl Catalog {
+    /// A job's audiences, given as (id, name, model id) in any order.
+    pub fn new<'a>(
+        job: &str,
+        audiences: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>,
+    ) -> Catalog {
+        let mut audiences: Vec<Entry> = audiences
+            .into_iter()
+            .map(|(id, name, model)| {
+                let text = |text| serde_json::Value::from(text);
+                let mut hashed = Vec::new();
+                for part in [job, id] {
+                    hashed.extend((part.len() as u32).to_le_bytes());
+                    hashed.extend(part.as_bytes());
+                }
+                Entry {
+                    id: id.to_string(),
+                    json: format!(
+                        r#"","job":{},"audience_id":{},"audience_name":{},"model":{},"key":""#,
+                        text(job),
+                        text(id),
+                        text(name),
+                        text(model)
+                    ),
+                    hashed,
+                }
+            })
+            .collect();
+        audiences.sort_by(|a, b| a.id.cmp(&b.id));
+        Catalog {
+            job: job.to_string(),
+            audiences,
+        }
+    }
+
+    /// The audiences of `job`.
+    pub fn of(job: &usher_config::Job) -> Catalog {
+        let audiences = job.audiences.iter();
+        Catalog::new(
+            &job.name,
+            audiences.map(|(id, audience)| (&id[..], &audience.name[..], &audience.model[..])),
+        )
+    }
+
+    /// The job's name.
+    pub fn job(&self) -> &str {
+        &self.job
+    }
+
+    /// How many audiences.
+    pub fn len(&self) -> usize {
+        self.audiences.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.audiences.is_empty()
+    }
+
+    /// The id of the audience at `index`.
+    pub fn id(&self, index: u32) -> &str {
+        &self.audiences[index as usize].id
+    }
+
+    /// The index of the audience `id`.
+    pub fn index(&self, id: &str) -> Option<u32> {
+        let found = self
+            .audiences
+            .binary_search_by(|entry| entry.id[..].cmp(id));
+        found.ok().map(|index| index as u32)
+    }
+}
+
+/// Appends the message of `change` of `key`, with a newline.
+pub fn write_message(out: &mut Vec<u8>, catalog: &Catalog, change: &Change, key: &str) {
+    let audience = &catalog.audiences[change.audience as usize];
+    out.reserve(160 + audience.json.len() + key.len());
+    out.extend_from_slice(br#"{"id":""#);
+    write_id(out, audience, change, key);
+    out.extend_from_slice(br#"","type":""#);
+    out.extend_from_slice(change.kind.name().as_bytes());
+    out.extend_from_slice(audience.json.as_bytes());
+    write_escaped(out, key);
+    out.extend_from_slice(br#"","at":""#);
+    write_time(out, change.at);
+    out.extend_from_slice(br#"","reason":""#);
+    out.extend_from_slice(change.reason.name().as_bytes());
+    out.extend_from_slice(b"\"}\n");
+}
+
+fn write_id(out: &mut Vec<u8>, audience: &Entry, change: &Change, key: &str) {
+    // Put together first: the hash is fastest over one piece.
+    let mut hashed = [0; 256];
+    let mut length = 0;
+    let mut hash = Sha256::new();
+    let kind = match change.kind {
+        ChangeKind::Entry => [0],
+        ChangeKind::Exit => [1],
+    };
+    for part in [
+        &audience.hashed[..],
+        &(key.len() as u32).to_le_bytes(),
+        key.as_bytes(),
+        &kind,
+        &change.at.to_le_bytes(),
+    ] {
+        if let Some(room) = hashed.get_mut(length..length + part.len()) {
+            room.copy_from_slice(part);
+            length += part.len();
+        } else {
+            hash.update(&hashed[..length]);
+            hash.update(part);
+            length = 0;
+        }
+    }
+    hash.update(&hashed[..length]);
+    for byte in &hash.finalize()[..16] {
+        out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
+}
+
+/// A hex digit.
+fn digit(value: u8) -> u8 {
+    b"0123456789abcdef"[usize::from(value)]
+}
+
+/// The inside of a JSON string.
+fn write_escaped(out: &mut Vec<u8>, text: &str) {
+    if text.bytes().any(|b| b < b' ' || b == b'"' || b == b'\\') {
+        let quoted = serde_json::Value::from(text).to_string();
+        out.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
+    } else {
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds: `2026-11-23T10:00:00.123Z`.
+fn write_time(out: &mut Vec<u8>, at: u64) {
+    let (days, ms) = (at / 86_400_000, at % 86_400_000);
+    let (year, month, day) = civil(days);
+    if year > 9999 {
+        // Beyond RFC 3339; ISO 8601 has a sign there.
+        out.extend_from_slice(format!("+{year}").as_bytes());
+    } else {
+        write_digits::<4>(out, year);
+    }
+    for (before, value) in [
+        (b'-', month),
+        (b'-', day),
+        (b'T', ms / 3_600_000),
+        (b':', ms / 60_000 % 60),
+        (b':', ms / 1000 % 60),
+    ] {
+        out.push(before);
+        write_digits::<2>(out, value);
+    }
+    out.push(b'.');
+    write_digits::<3>(out, ms % 1000);
+    out.push(b'Z');
+}
+
+/// The last `N` decimal digits of `value`.
+fn write_digits<const N: usize>(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [b'0'; N];
+    for digit in digits.iter_mut().rev() {
+        *digit += (value % 10) as u8;
+        value /= 10;
+    }
+    out.extend_from_slice(&digits);
+}
+
+/// Year, month and day of the Gregorian calendar, `days` after 1970-01-01.
+///
+/// Howard Hinnant's `civil_from_days`: years start in March, so that the leap day is a year's last.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year, month, day)
+}
