@@ -216,3 +216,141 @@ fn text(raw: &[u8], length: u64) -> Option<&str> {
         Err(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::sync::Arc;
+
+    fn partition() -> PartitionId {
+        PartitionId {
+            source: "web".into(),
+            name: "in/a.jsonl".into(),
+        }
+    }
+
+    fn parsed(raw: &[u8], length: u64) -> serde_json::Value {
+        let line = line(&DeadLetter {
+            partition: &partition(),
+            position: 7,
+            reason: Reason::Malformed,
+            detail: "no JSON object",
+            raw,
+            length,
+        });
+        serde_json::from_slice(&line).unwrap()
+    }
+
+    #[test]
+    fn dead_letters_are_lines_of_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = FileTarget {
+            path: "dead.jsonl".to_string(),
+        };
+        let letters = DeadLetters::open(Some(&target), folder.path()).unwrap();
+        for (reason, raw) in [
+            (Reason::BadKey, &b"{\"a\": \"\xc3\xab\"}"[..]),
+            (Reason::Malformed, b"\xff\x00"),
+        ] {
+            let letter = DeadLetter {
+                partition: &partition(),
+                position: 12,
+                reason,
+                detail: "the key is `3.0`",
+                raw,
+                length: raw.len() as u64,
+            };
+            letters.write(&letter).unwrap();
+        }
+        letters.finish().unwrap();
+        let text = fs::read_to_string(folder.path().join("dead.jsonl")).unwrap();
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn raw_is_cut_between_characters_and_length_is_the_whole() {
+        let text = "a".repeat(HEAD_BYTES - 1) + "ëb";
+        let found = parsed(text.as_bytes(), text.len() as u64);
+        assert_eq!(found["raw"], text[..HEAD_BYTES - 1]);
+        assert_eq!(found["length"], text.len());
+        // The reader has cut it already, and kept the full length.
+        let found = parsed(&text.as_bytes()[..HEAD_BYTES], 40_000_000);
+        assert_eq!(found["raw"], text[..HEAD_BYTES - 1]);
+        assert_eq!(found["length"], 40_000_000);
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_base64() {
+        // A whole message that ends inside a character is broken, not cut.
+        let found = parsed(b"a\xc3", 2);
+        assert_eq!(found["raw_base64"], "YcM=");
+        assert_eq!(found.get("raw"), None);
+        let found = parsed(&[0xff; HEAD_BYTES + 10], 70_000);
+        let raw = STANDARD
+            .decode(found["raw_base64"].as_str().unwrap())
+            .unwrap();
+        assert_eq!(raw, [0xff; HEAD_BYTES]);
+    }
+
+    #[test]
+    fn workers_share_one_file_line_by_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = FileTarget {
+            path: "dead.jsonl".to_string(),
+        };
+        let letters = Arc::new(DeadLetters::open(Some(&target), folder.path()).unwrap());
+        let workers: Vec<_> = (0..4)
+            .map(|worker| {
+                let letters = letters.clone();
+                std::thread::spawn(move || {
+                    for position in 0..1000 {
+                        let letter = DeadLetter {
+                            partition: &partition(),
+                            position: worker * 1000 + position,
+                            reason: Reason::TooLarge,
+                            detail: "",
+                            raw: b"{}",
+                            length: 2,
+                        };
+                        letters.write(&letter).unwrap();
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        letters.finish().unwrap();
+        let text = fs::read_to_string(folder.path().join("dead.jsonl")).unwrap();
+        let mut positions: Vec<u64> = text
+            .lines()
+            .map(|line| {
+                serde_json::from_str::<serde_json::Value>(line).unwrap()["position"]
+                    .as_u64()
+                    .unwrap()
+            })
+            .collect();
+        positions.sort();
+        assert_eq!(positions, (0..4000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_file_that_is_full_is_an_error() {
+        let target = FileTarget {
+            path: "/dev/full".to_string(),
+        };
+        let letters = DeadLetters::open(Some(&target), Path::new(".")).unwrap();
+        let letter = DeadLetter {
+            partition: &partition(),
+            position: 0,
+            reason: Reason::NoTimestamp,
+            detail: "",
+            raw: b"{}",
+            length: 2,
+        };
+        // The first may still be taken; the end tells.
+        let _ = letters.write(&letter);
+        assert!(matches!(letters.finish(), Err(SinkError::Failed { .. })));
+    }
+}

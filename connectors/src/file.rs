@@ -168,3 +168,6 @@ fn boxed(partitions: Vec<FilePartition>) -> Vec<Box<dyn Partition>> {
         .map(|partition| Box::new(partition) as Box<dyn Partition>)
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

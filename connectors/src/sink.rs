@@ -309,3 +309,6 @@ impl fmt::Display for ChangeKind {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,3 +138,64 @@ fn grouped(number: u64) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts() -> Counts {
+        let mut counts = Counts {
+            read: 1000,
+            matched: 900,
+            repeats: 3,
+            mismatches: 2,
+            ..Counts::default()
+        };
+        for (skip, times) in [(Skip::Unmatched, 50), (Skip::NoKey, 29), (Skip::Blank, 1)] {
+            (0..times).for_each(|_| counts.skip(skip));
+        }
+        (0..20).for_each(|_| counts.dead(Reason::Malformed));
+        counts
+    }
+
+    #[test]
+    fn the_closing_line_says_what_became_of_all() {
+        assert_eq!(
+            counts().to_string(),
+            "read 1,000 = matched 900 + skipped 80 (blank 1, no_key 29, unmatched 50) + \
+             dead letters 20 (malformed 20); repeats 3; mismatches 2"
+        );
+        assert_eq!(
+            Counts::default().to_string(),
+            "read 0 = matched 0 + skipped 0 + dead letters 0; repeats 0; mismatches 0"
+        );
+    }
+
+    #[test]
+    fn counts_of_workers_add_up() {
+        let mut sum = counts();
+        sum += counts();
+        assert!(sum.balanced());
+        assert_eq!((sum.read, sum.skipped(Skip::NoKey)), (2000, 58));
+        assert_eq!(sum.dead_letters(Reason::Malformed), 40);
+        assert_eq!((sum.repeats, sum.mismatches), (6, 4));
+        sum.dead(Reason::BadKey);
+        assert!(!sum.balanced());
+    }
+
+    #[test]
+    fn digits_are_grouped_by_three() {
+        let texts = [0, 7, 999, 1000, 123_456, 1_234_567].map(grouped);
+        assert_eq!(texts, ["0", "7", "999", "1,000", "123,456", "1,234,567"]);
+    }
+
+    #[test]
+    fn reasons_are_counted_under_their_own_names() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+        for (index, skip) in Skip::ALL.into_iter().enumerate() {
+            assert_eq!(skip as usize, index);
+        }
+    }
+}

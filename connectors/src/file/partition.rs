@@ -114,6 +114,18 @@ impl FilePartition {
         }
     }
 
+    /// How much of the file's content is in memory.
+    #[cfg(test)]
+    pub fn held_bytes(&self) -> usize {
+        self.buffer.capacity()
+            + self
+                .long
+                .iter()
+                .chain(&self.long_done)
+                .map(|long| long.head.capacity())
+                .sum::<usize>()
+    }
+
     /// What comes next; loops until there is something to say.
     fn next_batch(&mut self, budget: usize) -> Result<Batch, SourceError> {
         loop {

@@ -219,3 +219,90 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     (year, month, day)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::{Changes, Reason};
+
+    fn catalog() -> Catalog {
+        Catalog::new(
+            "shop",
+            [
+                ("vip", "\"Very\" important", "accounts"),
+                ("high_intent", "High-intent pricing visitors", "users"),
+            ],
+        )
+    }
+
+    fn message(catalog: &Catalog, changes: &Changes) -> String {
+        let mut out = Vec::new();
+        for change in changes {
+            write_message(&mut out, catalog, change, changes.key(change));
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    /// `id` as its definition says it.
+    fn id(job: &str, audience: &str, key: &str, kind: u8, at: u64) -> String {
+        let mut encoded = Vec::new();
+        for part in [job, audience, key] {
+            encoded.extend((part.len() as u32).to_le_bytes());
+            encoded.extend(part.bytes());
+        }
+        encoded.push(kind);
+        encoded.extend(at.to_le_bytes());
+        let hash = Sha256::digest(encoded);
+        hash[..16].iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    #[test]
+    fn messages_and_their_ids_stay_as_they_are() {
+        let catalog = catalog();
+        let mut changes = Changes::new();
+        let at = 1_795_428_000_123;
+        changes.push(at, 0, ChangeKind::Entry, Reason::Event, "u-42");
+        changes.push(at, 0, ChangeKind::Exit, Reason::Expiry, "u-42");
+        changes.push(0, 1, ChangeKind::Exit, Reason::Recovery, "Zoë \"\\\n\u{1}/");
+        insta::assert_snapshot!(message(&catalog, &changes));
+    }
+
+    #[test]
+    fn any_message_is_what_its_definition_says() {
+        let catalog = catalog();
+        for seed in 0..2000 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let length = rng.usize(0..if seed % 10 == 0 { 1024 } else { 30 });
+            let key: String = (0..length).map(|_| rng.char('\0'..'\u{2000}')).collect();
+            let at = rng.u64(0..253_402_300_800_000);
+            let (kind, name) = *rng
+                .choice(&[(ChangeKind::Entry, "entry"), (ChangeKind::Exit, "exit")])
+                .unwrap();
+            let (audience, audience_id) = *rng.choice(&[(0, "high_intent"), (1, "vip")]).unwrap();
+            let mut changes = Changes::new();
+            changes.push(at, audience, kind, Reason::Trait, &key);
+            let text = message(&catalog, &changes);
+            let found: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(text.matches('\n').count(), 1, "seed {seed}");
+            assert_eq!(
+                found["id"],
+                id("shop", audience_id, &key, kind as u8, at),
+                "seed {seed}"
+            );
+            assert_eq!(found["key"], key, "seed {seed}");
+            assert_eq!(found["type"], name, "seed {seed}");
+            let time = jiff::Timestamp::from_millisecond(at as i64).unwrap();
+            assert_eq!(found["at"], format!("{time:.3}"), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_catalog_is_in_the_order_of_ids() {
+        let catalog = catalog();
+        assert_eq!((catalog.id(0), catalog.id(1)), ("high_intent", "vip"));
+        assert_eq!(
+            (catalog.index("vip"), catalog.index("nobody")),
+            (Some(1), None)
+        );
+    }
+}
