@@ -63,7 +63,8 @@ fn flags() -> Flags {
     let mut flags = Flags { events: 4_000_000, users: 1_000_000, runs: 3 };
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     while let Some(flag) = args.next() {
-        let value = args.next().and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("`{flag}` wants a number"));
+        let value =
+            args.next().and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("`{flag}` wants a number"));
         match flag.as_str() {
             "--events" => flags.events = value,
             "--users" => flags.users = value,
@@ -159,7 +160,15 @@ fn floor_serde(events: &Path) {
     each_line(events, |line| {
         let message: Message<'_> = serde_json::from_slice(line).expect("the messages are JSON");
         let properties = message.properties.as_ref().map(|p| (p.path, p.category, p.revenue));
-        black_box((message.kind, message.event, message.name, message.user_id, message.message_id, message.timestamp, properties));
+        black_box((
+            message.kind,
+            message.event,
+            message.name,
+            message.user_id,
+            message.message_id,
+            message.timestamp,
+            properties,
+        ));
     });
 }
 

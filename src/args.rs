@@ -5,7 +5,12 @@ use std::path::PathBuf;
 
 /// An open realtime audience engine: who is in which audience, right to the millisecond.
 #[derive(Debug, Parser)]
-#[command(name = "usher", version, max_term_width = 100, after_help = "Exit codes: 0 done or stopped by a signal; 1 failed while running; 2 the job or the command line is wrong; 3 could not be opened.\nData goes to stdout, everything else to stderr. USHER_LOG sets what is logged (default: info).")]
+#[command(
+    name = "usher",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done or stopped by a signal; 1 failed while running; 2 the job or the command line is wrong; 3 could not be opened.\nData goes to stdout, everything else to stderr. USHER_LOG sets what is logged (default: info)."
+)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,

@@ -33,7 +33,9 @@ pub fn run(command: Command) -> Result<(), Exit> {
 fn print(text: &str) -> Result<(), Exit> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Exit::failed(format_args!("stdout can't be written: {error}"))),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Exit::failed(format_args!("stdout can't be written: {error}")))
+        }
         _ => Ok(()),
     }
 }

@@ -72,22 +72,21 @@ impl From<Problems> for Exit {
 
 impl From<SnapshotError> for Exit {
     fn from(error: SnapshotError) -> Exit {
-        let hint = error.hint();
-        Exit::not_opened(error).hint(hint)
+        Exit::not_opened(error.message()).hint(error.hint)
     }
 }
 
 impl From<SourceError> for Exit {
     fn from(error: SourceError) -> Exit {
-        let hint = error.hint.clone();
-        Exit::not_opened(error).hint(hint)
+        let hint = error.hint();
+        Exit::not_opened(error).hint(hint.to_owned())
     }
 }
 
 impl From<SinkError> for Exit {
     fn from(error: SinkError) -> Exit {
         let hint = error.hint();
-        Exit::not_opened(error).hint(hint)
+        Exit::not_opened(error).hint(hint.to_owned())
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use usher_config::{Job, SourceFrom};
 use usher_connectors::dead_letters::DeadLetters;
 use usher_connectors::file::{Files, open_files};
-use usher_connectors::sink::Catalog;
 use usher_connectors::snapshot::{FoundType, Warehouse};
 use usher_dataflow::{Span, Time};
 use usher_queries::plan::Plan;
@@ -45,7 +44,8 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
     })?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
     if plan_file::is_plan(&bytes) {
-        let mut plan = plan_file::decode(&bytes).map_err(|error| Exit::wrong(format_args!("`{}`: {error}", path.display())))?;
+        let mut plan =
+            plan_file::decode(&bytes).map_err(|error| Exit::wrong(format_args!("`{}`: {error}", path.display())))?;
         plan.job.folder.clone_from(&folder);
         return Ok(Loaded { plan, folder });
     }
@@ -58,25 +58,17 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
     Ok(Loaded { plan, folder })
 }
 
-/// The object stores' settings, by their lower-case names, from the environment.
-fn store_options() -> Vec<(String, String)> {
-    let of_a_store = |name: &String| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix));
-    let vars = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    vars.filter(|(name, _)| of_a_store(name)).map(|(name, value)| (name.to_lowercase(), value)).collect()
-}
-
 /// Compiles a job, with the schemas it needs.
 pub fn plan(job: &Job, file: &str) -> Result<Plan, Exit> {
     let mut schemas = Schemas::new();
     for model in needs_schema(job) {
         let parquet = job.models[&model].parquet.as_ref().expect("only a model with Parquet has a schema");
-        let schema = Warehouse::open(parquet, &job.folder, &store_options())
-            .and_then(|warehouse| warehouse.schema())
-            .map_err(|error| {
-                let hint = error.hint();
-                Exit::not_opened(format_args!("the schema of model `{model}` can't be read: {error}")).hint(hint)
+        let schema =
+            Warehouse::open(parquet, &job.folder).and_then(|warehouse| warehouse.schema()).map_err(|error| {
+                Exit::not_opened(format_args!("the schema of model `{model}` can't be read: {}", error.message()))
+                    .hint(error.hint)
             })?;
-        let columns = schema.names().into_iter().map(|name| {
+        let columns = schema.names().map(|name| {
             let known = match schema.column(name) {
                 Some(FoundType::Known(column_type)) => Some(column_type),
                 Some(FoundType::Unsupported(_)) | None => None,
@@ -102,22 +94,17 @@ pub fn open_sources(loaded: &Loaded, bounded: bool) -> Result<Vec<(String, Files
 
 /// Names the Parquet of every model that the plan pulls.
 pub fn open_warehouses(loaded: &Loaded) -> Result<Vec<Option<Warehouse>>, Exit> {
-    let options = store_options();
-    let open = |parquet: &str| Warehouse::open(parquet, &loaded.folder, &options);
+    let open = |parquet: &str| Warehouse::open(parquet, &loaded.folder);
     let models = loaded.plan.models.iter();
-    Ok(models.map(|model| model.snapshot.as_ref().map(|snapshot| open(&snapshot.parquet)).transpose()).collect::<Result<_, _>>()?)
+    Ok(models
+        .map(|model| model.snapshot.as_ref().map(|snapshot| open(&snapshot.parquet)).transpose())
+        .collect::<Result<_, _>>()?)
 }
 
 /// Opens where bad messages go.
 pub fn open_dead_letters(loaded: &Loaded) -> Result<Arc<DeadLetters>, Exit> {
     let opened = DeadLetters::open(loaded.plan.job.dead_letters.as_ref(), &loaded.folder);
     opened.map(Arc::new).map_err(Exit::from)
-}
-
-/// What messages say of each audience, by id.
-pub fn catalog(plan: &Plan) -> Catalog {
-    let audiences = plan.models.iter().flat_map(|model| model.audiences.iter().map(|a| (a.id.clone(), a.name.clone(), model.id.clone())));
-    Catalog::new(&plan.job.name, audiences.collect())
 }
 
 /// The span of a replay.

@@ -59,17 +59,27 @@ pub fn run_watched(opened: Opened, ending: Ending, look: &mut dyn FnMut(&Status,
         if ending == Ending::WhenStopped && !live && status.live() {
             live = true;
             bar.finish_and_clear();
-            say(format_args!("live after {:.1} s: {} messages read, {} keys", since.elapsed().as_secs_f64(), status.counts().read, status.keys()));
+            say(format_args!(
+                "live after {:.1} s: {} messages read, {} keys",
+                since.elapsed().as_secs_f64(),
+                status.counts().read,
+                status.keys()
+            ));
         }
         look(&status, since.elapsed());
     }
     bar.finish_and_clear();
     let result = job.join().expect("a panic ends the process before it is joined");
-    let closed = dead_letters.close();
+    let closed = dead_letters.finish();
     let turns = status.turns();
-    let (entries, exits) = turns.iter().fold((0, 0), |(entries, exits), turns| (entries + turns.entries, exits + turns.exits));
+    let (entries, exits) =
+        turns.iter().fold((0, 0), |(entries, exits), turns| (entries + turns.entries, exits + turns.exits));
     say(status.counts());
-    say(format_args!("told {entries} entries and {exits} exits; {} keys; {:.1} s", status.keys(), since.elapsed().as_secs_f64()));
+    say(format_args!(
+        "told {entries} entries and {exits} exits; {} keys; {:.1} s",
+        status.keys(),
+        since.elapsed().as_secs_f64()
+    ));
     match result {
         // Whoever read our output has seen enough.
         Err(failure) if failure.kind == FailureKind::SinkClosed => Ok(()),

@@ -12,7 +12,12 @@ pub fn is_watched() -> bool {
 /// Sends the libraries' log lines to stderr.
 pub fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("USHER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_watched()).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(is_watched())
+        .with_target(false)
+        .init();
 }
 
 /// Prints a line on stderr. A closed stderr is nobody's loss.
@@ -29,6 +34,7 @@ pub fn alarm(text: &str) -> String {
 /// A bar for a long read; it draws nothing where nobody looks.
 pub fn progress(bytes: u64) -> ProgressBar {
     let target = if is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec} {msg}").expect("the template is right");
+    let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec} {msg}")
+        .expect("the template is right");
     ProgressBar::with_draw_target(Some(bytes), target).with_style(style)
 }

@@ -18,7 +18,10 @@ fn good(user: &str, second: u32) -> Vec<u8> {
 
 fn shop(folder: &Path) {
     std::fs::write(folder.join("job.yaml"), JOB).expect("the folder can be written");
-    write_parquet(&folder.join("users.parquet"), vec![("user_id", strings(&["a", "b"])), ("ltv", numbers(&[10.0, 20.0]))]);
+    write_parquet(
+        &folder.join("users.parquet"),
+        vec![("user_id", strings(&["a", "b"])), ("ltv", numbers(&[10.0, 20.0]))],
+    );
 }
 
 /// Replays one bad line between two good ones; tells the dead letter.
@@ -52,7 +55,10 @@ fn bought(more: &str) -> Vec<u8> {
 #[test]
 fn a_malformed_line_is_a_dead_letter() {
     let (_, letter) = between_good_ones(br#"{"type":"track","event":"#);
-    assert_eq!((letter["reason"].as_str(), letter["raw"].as_str()), (Some("malformed"), Some(r#"{"type":"track","event":"#)));
+    assert_eq!(
+        (letter["reason"].as_str(), letter["raw"].as_str()),
+        (Some("malformed"), Some(r#"{"type":"track","event":"#))
+    );
     assert!(letter["detail"].as_str().is_some_and(|detail| detail.contains("byte")), "{letter}");
 }
 
@@ -70,7 +76,11 @@ fn a_time_in_the_year_9999_ends_no_window() {
 
 #[test]
 fn a_key_of_a_wrong_type_is_a_dead_letter() {
-    dies_of(&bought(r#""userId":3.0,"timestamp":"2026-11-23T10:00:01Z""#), "bad_key", "the key is a number but no integer");
+    dies_of(
+        &bought(r#""userId":3.0,"timestamp":"2026-11-23T10:00:01Z""#),
+        "bad_key",
+        "the key is a number but no integer",
+    );
     dies_of(&bought(r#""userId":true,"timestamp":"2026-11-23T10:00:01Z""#), "bad_key", "the key is a boolean");
     let long = format!(r#""userId":"{}","timestamp":"2026-11-23T10:00:01Z""#, "x".repeat(1_025));
     dies_of(&bought(&long), "bad_key", "the key is longer than 1,024 bytes");
@@ -97,7 +107,10 @@ fn a_hundred_thousand_open_brackets_are_a_dead_letter() {
 #[test]
 fn what_is_not_utf_8_is_kept_in_base64() {
     let (_, letter) = between_good_ones(b"{\"type\":\"tr\xff\xfeck\"}");
-    assert_eq!((letter["reason"].as_str(), letter["raw_base64"].as_str()), (Some("malformed"), Some("eyJ0eXBlIjoidHL//mNrIn0=")));
+    assert_eq!(
+        (letter["reason"].as_str(), letter["raw_base64"].as_str()),
+        (Some("malformed"), Some("eyJ0eXBlIjoidHL//mNrIn0="))
+    );
 }
 
 #[test]
@@ -106,11 +119,16 @@ fn a_value_of_a_wrong_type_is_null_and_counted() {
     let job = JOB.replace("{performed: bought, within: 1h}", "{performed: bought, where: revenue > 1, within: 1h}");
     shop(folder.path());
     std::fs::write(folder.path().join("job.yaml"), job).expect("the folder can be written");
-    let line = r#"{"type":"track","event":"Bought","userId":"a","timestamp":1795428000000,"properties":{"revenue":[5]}}"#;
+    let line =
+        r#"{"type":"track","event":"Bought","userId":"a","timestamp":1795428000000,"properties":{"revenue":[5]}}"#;
     std::fs::write(folder.path().join("events.jsonl"), line).expect("the folder can be written");
     let ran = run(folder.path(), &["replay", "job.yaml", "--now", "2026-11-24T00:00:00Z"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""));
-    assert!(ran.stderr.contains("read 1 = matched 1 + skipped 0 + dead letters 0; repeats 0, mismatches 1"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("read 1 = matched 1 + skipped 0 + dead letters 0; repeats 0, mismatches 1"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]
@@ -127,10 +145,20 @@ fn an_empty_file_gives_nothing() {
 fn anonymous_blank_and_unknown_messages_are_skipped_and_counted() {
     let folder = tempfile::tempdir().expect("a folder for the test");
     shop(folder.path());
-    let lines = [&bought(r#""userId":null,"timestamp":"yesterday""#)[..], b"   ", br#"{"type":"page","timestamp":"bad"}"#, &good("a", 1)].join(&b'\n');
+    let lines = [
+        &bought(r#""userId":null,"timestamp":"yesterday""#)[..],
+        b"   ",
+        br#"{"type":"page","timestamp":"bad"}"#,
+        &good("a", 1),
+    ]
+    .join(&b'\n');
     std::fs::write(folder.path().join("events.jsonl"), lines).expect("the folder can be written");
     let ran = run(folder.path(), &["replay", "job.yaml", "--now", "2026-11-24T00:00:00Z"]);
-    assert!(ran.stderr.contains("read 4 = matched 1 + skipped 3 (blank 1, no_key 1, unmatched 1) + dead letters 0"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("read 4 = matched 1 + skipped 3 (blank 1, no_key 1, unmatched 1) + dead letters 0"),
+        "{}",
+        ran.stderr
+    );
 }
 
 /// A pull that fails at the start: exit 3, the reason and a hint.
@@ -161,7 +189,9 @@ fn a_truncated_parquet_file_is_named() {
 #[test]
 fn a_missing_column_is_named_with_what_there_is() {
     first_pull(
-        |folder| write_parquet(&folder.join("users.parquet"), vec![("user_id", strings(&["a"])), ("ltx", numbers(&[1.0]))]),
+        |folder| {
+            write_parquet(&folder.join("users.parquet"), vec![("user_id", strings(&["a"])), ("ltx", numbers(&[1.0]))])
+        },
         "`./users.parquet` has no column `ltv`",
         "did you mean `ltx`? its columns are user_id, ltx",
     );
@@ -170,7 +200,9 @@ fn a_missing_column_is_named_with_what_there_is() {
 #[test]
 fn a_changed_type_is_named_with_both() {
     first_pull(
-        |folder| write_parquet(&folder.join("users.parquet"), vec![("user_id", strings(&["a"])), ("ltv", strings(&["1"]))]),
+        |folder| {
+            write_parquet(&folder.join("users.parquet"), vec![("user_id", strings(&["a"])), ("ltv", strings(&["1"]))])
+        },
         "`./users.parquet`: the column `ltv` is of type string, not number",
         "if its type has changed for good",
     );
@@ -179,7 +211,12 @@ fn a_changed_type_is_named_with_both() {
 #[test]
 fn a_key_that_comes_twice_is_named() {
     first_pull(
-        |folder| write_parquet(&folder.join("users.parquet"), vec![("user_id", strings(&["a", "b", "a"])), ("ltv", numbers(&[1.0, 2.0, 3.0]))]),
+        |folder| {
+            write_parquet(
+                &folder.join("users.parquet"),
+                vec![("user_id", strings(&["a", "b", "a"])), ("ltv", numbers(&[1.0, 2.0, 3.0]))],
+            )
+        },
         "the key `a` comes twice",
         "a key names one row",
     );
@@ -187,5 +224,9 @@ fn a_key_that_comes_twice_is_named() {
 
 #[test]
 fn a_missing_parquet_file_is_named() {
-    first_pull(|folder| std::fs::remove_file(folder.join("users.parquet")).expect("it was written"), "no Parquet file at `./users.parquet`", "a path may be a file");
+    first_pull(
+        |folder| std::fs::remove_file(folder.join("users.parquet")).expect("it was written"),
+        "no Parquet file at `./users.parquet`",
+        "a path may be a file",
+    );
 }

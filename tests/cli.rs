@@ -16,8 +16,12 @@ syncs: {out: {to: {file: {path: changes.jsonl}}}}
 
 fn shop(folder: &Path) {
     std::fs::write(folder.join("job.yaml"), JOB).expect("the folder can be written");
-    write_parquet(&folder.join("users.parquet"), vec![("user_id", strings(&["a", "b"])), ("ltv", numbers(&[10.0, 20.0]))]);
-    let line = |user: &str, at: &str| format!(r#"{{"type":"track","event":"Bought","userId":"{user}","timestamp":"{at}"}}"#);
+    write_parquet(
+        &folder.join("users.parquet"),
+        vec![("user_id", strings(&["a", "b"])), ("ltv", numbers(&[10.0, 20.0]))],
+    );
+    let line =
+        |user: &str, at: &str| format!(r#"{{"type":"track","event":"Bought","userId":"{user}","timestamp":"{at}"}}"#);
     let lines = [line("a", "2026-11-23T10:00:00Z"), line("b", "2026-11-23T10:00:01Z")].join("\n");
     std::fs::write(folder.join("events.jsonl"), lines).expect("the folder can be written");
 }
@@ -59,7 +63,11 @@ fn a_schema_that_cannot_be_read_is_exit_3() {
     std::fs::remove_file(folder.path().join("users.parquet")).expect("it was written");
     let ran = run(folder.path(), &["check", "job.yaml"]);
     assert_eq!(ran.code, Some(3));
-    assert!(ran.stderr.contains("error: the schema of model `users` can't be read: no Parquet file at `./users.parquet`"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("error: the schema of model `users` can't be read: no Parquet file at `./users.parquet`"),
+        "{}",
+        ran.stderr
+    );
     let declared = JOB.replace("key: user_id}", "key: user_id, columns: {ltv: number}}");
     std::fs::write(folder.path().join("job.yaml"), declared).expect("the folder can be written");
     assert_eq!(run(folder.path(), &["check", "job.yaml"]).code, Some(0), "what is declared need not be looked up");

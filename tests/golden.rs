@@ -42,7 +42,8 @@ fn changes(folder: &Path, audiences: &str, users: &[(&str, f64)], events: &str, 
         let message: serde_json::Value = serde_json::from_str(line).expect("a change is JSON");
         let field = |name: &str| message[name].as_str().expect("a field of a change is text").to_owned();
         let at = field("at").replace("2026-11-23T", "").replace('Z', "");
-        writeln!(told, "{at} {} {} {} {}", field("key"), field("type"), field("audience_id"), field("reason")).expect("text can be written");
+        writeln!(told, "{at} {} {} {} {}", field("key"), field("type"), field("audience_id"), field("reason"))
+            .expect("text can be written");
     }
     told
 }
@@ -113,7 +114,13 @@ fn an_exit_is_dated_at_ts_plus_window_with_no_further_event() {
     check(buyers, &[("u-1", 0.0)], events, &[], "10:00:00.123 u-1 entry buyers event");
     let both = "10:00:00.123 u-1 entry buyers event\n10:01:30.123 u-1 exit buyers expiry";
     check(buyers, &[("u-1", 0.0)], events, &["--until", "2026-11-23T10:01:30.123Z"], both);
-    check(buyers, &[("u-1", 0.0)], events, &["--until", "2026-11-23T10:01:30.122Z"], "10:00:00.123 u-1 entry buyers event");
+    check(
+        buyers,
+        &[("u-1", 0.0)],
+        events,
+        &["--until", "2026-11-23T10:01:30.122Z"],
+        "10:00:00.123 u-1 entry buyers event",
+    );
 }
 
 #[test]
@@ -148,10 +155,16 @@ fn a_repeat_changes_nothing_while_its_event_is_held() {
 fn leaving_and_entering_in_the_same_ms_is_no_change() {
     let buyers = "\n  buyers: {model: users, where: {performed: order_completed, within: 10s}}\n";
     let events = "10:00:00.000 u-1 order\n10:00:10.000 u-1 order";
-    check(buyers, &[("u-1", 0.0)], events, &["--until", "2026-11-23T10:00:30Z"], "
+    check(
+        buyers,
+        &[("u-1", 0.0)],
+        events,
+        &["--until", "2026-11-23T10:00:30Z"],
+        "
         10:00:00.000 u-1 entry buyers event
         10:00:20.000 u-1 exit buyers expiry
-    ");
+    ",
+    );
 }
 
 #[test]
@@ -159,10 +172,16 @@ fn what_came_before_from_is_history() {
     let buyers = "\n  buyers: {model: users, where: {performed: order_completed, within: 10s}}\n";
     let events = "10:00:00.000 u-1 order\n10:00:07.000 u-2 order\n10:00:09.000 u-3 order";
     let users = &[("u-1", 0.0), ("u-2", 0.0), ("u-3", 0.0)];
-    check(buyers, users, events, &["--from", "2026-11-23T10:00:08Z", "--until", "2026-11-23T10:00:12Z"], "
+    check(
+        buyers,
+        users,
+        events,
+        &["--from", "2026-11-23T10:00:08Z", "--until", "2026-11-23T10:00:12Z"],
+        "
         10:00:08.000 u-1 entry buyers event
         10:00:08.000 u-2 entry buyers event
         10:00:09.000 u-3 entry buyers event
         10:00:10.000 u-1 exit buyers expiry
-    ");
+    ",
+    );
 }

@@ -31,7 +31,11 @@ struct Running {
 
 impl Running {
     fn start(folder: &Path, workers: &str) -> Running {
-        let mut child = usher(folder, &["run", "job.yaml", "-w", workers]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let mut child = usher(folder, &["run", "job.yaml", "-w", workers])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
         let (line_in, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         std::thread::spawn(move || {
@@ -50,7 +54,10 @@ impl Running {
         let message = self.lines.recv_timeout(PATIENCE).expect("a change comes");
         let field = |name: &str| message[name].as_str().expect("a field of a change is text").to_owned();
         let at: jiff::Timestamp = field("at").parse().expect("a time");
-        (format!("{} {} {} {}", field("type"), field("audience_id"), field("key"), field("reason")), at.as_millisecond())
+        (
+            format!("{} {} {} {}", field("type"), field("audience_id"), field("key"), field("reason")),
+            at.as_millisecond(),
+        )
     }
 
     fn says(&self, what: &str) {
@@ -78,8 +85,13 @@ fn users(folder: &Path, ltv: &[f64]) {
 
 fn buy(folder: &Path, user: &str) -> i64 {
     let now = jiff::Timestamp::now().as_millisecond();
-    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(folder.join("events.jsonl")).expect("the folder can be written");
-    writeln!(file, r#"{{"type":"track","event":"Bought","userId":"{user}","timestamp":{now}}}"#).expect("the file can be written");
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(folder.join("events.jsonl"))
+        .expect("the folder can be written");
+    writeln!(file, r#"{{"type":"track","event":"Bought","userId":"{user}","timestamp":{now}}}"#)
+        .expect("the file can be written");
     now
 }
 
@@ -96,7 +108,11 @@ fn live(workers: &str, signal: &str) {
     assert_eq!(entry, "entry buyers a event");
     assert!(entered_at >= bought_at);
     let (exit, left_at) = running.change();
-    assert_eq!((exit.as_str(), left_at), ("exit buyers a expiry", bought_at + 2_000), "it leaves at exactly ts + within");
+    assert_eq!(
+        (exit.as_str(), left_at),
+        ("exit buyers a expiry", bought_at + 2_000),
+        "it leaves at exactly ts + within"
+    );
 
     users(folder.path(), &[30.0, 5.0]);
     let mut switched = [running.change().0, running.change().0];

@@ -34,8 +34,10 @@ fn write(sample: &Sample, folder: &Path) {
 }
 
 fn compile(sample: &Sample, folder: &Path) -> Plan {
-    let job = usher_config::parse(&sample.job, "job.yaml", folder, &|_| None).unwrap_or_else(|p| panic!("{p}\n{}", sample.job));
-    usher_queries::compile(&job, "job.yaml", &usher_queries::Schemas::new()).unwrap_or_else(|p| panic!("{p}\n{}", sample.job))
+    let job = usher_config::parse(&sample.job, "job.yaml", folder, &|_| None)
+        .unwrap_or_else(|p| panic!("{p}\n{}", sample.job));
+    usher_queries::compile(&job, "job.yaml", &usher_queries::Schemas::new())
+        .unwrap_or_else(|p| panic!("{p}\n{}", sample.job))
 }
 
 /// The changes without ids, as the program prints them.
@@ -48,7 +50,8 @@ fn told_by_oracle(changes: &[oracle::Change]) -> String {
             Reason::Expiry => "expiry",
             Reason::Snapshot => "snapshot",
         };
-        writeln!(text, "{} {} {} {kind} {reason}", rfc3339(change.at), change.audience, change.key).expect("text can be written");
+        writeln!(text, "{} {} {} {kind} {reason}", rfc3339(change.at), change.audience, change.key)
+            .expect("text can be written");
     }
     text
 }
@@ -58,7 +61,16 @@ fn told_by_program(stdout: &str) -> String {
     for line in stdout.lines() {
         let message: serde_json::Value = serde_json::from_str(line).expect("a change is JSON");
         let field = |name: &str| message[name].as_str().unwrap_or_else(|| panic!("no {name} in {line}")).to_owned();
-        writeln!(text, "{} {} {} {} {}", field("at"), field("audience_id"), field("key"), field("type"), field("reason")).expect("text can be written");
+        writeln!(
+            text,
+            "{} {} {} {} {}",
+            field("at"),
+            field("audience_id"),
+            field("key"),
+            field("type"),
+            field("reason")
+        )
+        .expect("text can be written");
     }
     text
 }
@@ -71,9 +83,13 @@ fn a_replay_is_what_the_oracle_says_for_any_number_of_workers() {
         write(&sample, folder.path());
         let plan = compile(&sample, folder.path());
         let want = told_by_oracle(&oracle::changes(&plan, &sample.history(&plan), sample.flags));
-        let mut flags = vec![("--now", Some(sample.flags.now)), ("--from", sample.flags.from), ("--until", sample.flags.until)];
+        let mut flags =
+            vec![("--now", Some(sample.flags.now)), ("--from", sample.flags.from), ("--until", sample.flags.until)];
         flags.retain(|(_, value)| value.is_some());
-        let flags: Vec<String> = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value.unwrap_or_default().to_string()]).collect();
+        let flags: Vec<String> = flags
+            .into_iter()
+            .flat_map(|(flag, value)| [flag.to_owned(), value.unwrap_or_default().to_string()])
+            .collect();
         let mut first = None;
         for workers in ["1", "2", "3"] {
             let mut args = vec!["replay", "job.yaml", "-w", workers];
@@ -83,7 +99,11 @@ fn a_replay_is_what_the_oracle_says_for_any_number_of_workers() {
             let got = told_by_program(&ran.stdout);
             if got != want {
                 let kept = folder.keep();
-                panic!("seed {seed}, {workers} workers, flags {flags:?}, in {}:\n{}", kept.display(), difference(&want, &got));
+                panic!(
+                    "seed {seed}, {workers} workers, flags {flags:?}, in {}:\n{}",
+                    kept.display(),
+                    difference(&want, &got)
+                );
             }
             let first = first.get_or_insert_with(|| ran.stdout.clone());
             assert!(*first == ran.stdout, "seed {seed}: {workers} workers print other bytes than one");
@@ -96,5 +116,11 @@ fn difference(want: &str, got: &str) -> String {
     let (want, got): (Vec<&str>, Vec<&str>) = (want.lines().collect(), got.lines().collect());
     let at = want.iter().zip(&got).take_while(|(a, b)| a == b).count();
     let around = |lines: &[&str]| lines[at.saturating_sub(2)..lines.len().min(at + 6)].join("\n  ");
-    format!("line {at} of {} and {}\nthe oracle:\n  {}\nthe program:\n  {}", want.len(), got.len(), around(&want), around(&got))
+    format!(
+        "line {at} of {} and {}\nthe oracle:\n  {}\nthe program:\n  {}",
+        want.len(),
+        got.len(),
+        around(&want),
+        around(&got)
+    )
 }

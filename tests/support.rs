@@ -1,6 +1,8 @@
 //! What the tests share: running the program, and writing what it reads.
 
-use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow_array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+};
 use parquet::arrow::ArrowWriter;
 use std::fs::File;
 use std::path::Path;
@@ -32,9 +34,11 @@ pub fn run(folder: &Path, args: &[&str]) -> Ran {
 
 /// Writes one batch as Parquet.
 pub fn write_parquet(path: &Path, columns: Vec<(&str, ArrayRef)>) {
-    let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)));
+    let batch =
+        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)));
     let batch = batch.expect("the columns are of one length");
-    let mut writer = ArrowWriter::try_new(File::create(path).expect("the folder can be written"), batch.schema(), None).expect("a writer");
+    let mut writer = ArrowWriter::try_new(File::create(path).expect("the folder can be written"), batch.schema(), None)
+        .expect("a writer");
     writer.write(&batch).expect("the file can be written");
     writer.close().expect("the file can be written");
 }
@@ -60,13 +64,23 @@ pub fn write_rows(path: &Path, key: &str, foreign_key: Option<&str>, columns: &[
     for (name, column_type) in columns {
         let values = rows.iter().map(|row| row.values.get(*name).unwrap_or(&Value::Null));
         let column: ArrayRef = match *column_type {
-            "boolean" => Arc::new(values.map(|v| if let Value::Boolean(b) = v { Some(*b) } else { None }).collect::<BooleanArray>()),
-            "number" => Arc::new(values.map(|v| if let Value::Number(x) = v { Some(*x) } else { None }).collect::<Float64Array>()),
-            "integer" => Arc::new(values.map(|v| if let Value::Integer(n) = v { Some(*n) } else { None }).collect::<Int64Array>()),
-            "timestamp" => {
-                Arc::new(values.map(|v| if let Value::Timestamp(ms) = v { Some(*ms) } else { None }).collect::<TimestampMillisecondArray>())
-            }
-            "string" => Arc::new(values.map(|v| if let Value::String(s) = v { Some(s.as_ref()) } else { None }).collect::<StringArray>()),
+            "boolean" => Arc::new(
+                values.map(|v| if let Value::Boolean(b) = v { Some(*b) } else { None }).collect::<BooleanArray>(),
+            ),
+            "number" => Arc::new(
+                values.map(|v| if let Value::Number(x) = v { Some(*x) } else { None }).collect::<Float64Array>(),
+            ),
+            "integer" => Arc::new(
+                values.map(|v| if let Value::Integer(n) = v { Some(*n) } else { None }).collect::<Int64Array>(),
+            ),
+            "timestamp" => Arc::new(
+                values
+                    .map(|v| if let Value::Timestamp(ms) = v { Some(*ms) } else { None })
+                    .collect::<TimestampMillisecondArray>(),
+            ),
+            "string" => Arc::new(
+                values.map(|v| if let Value::String(s) = v { Some(s.as_ref()) } else { None }).collect::<StringArray>(),
+            ),
             other => panic!("no test writes a column of type {other}"),
         };
         all.push((name, column));

@@ -13,7 +13,12 @@ fn ours(manifest: &str) -> BTreeSet<String> {
     let text = fs::read_to_string(root().join(manifest)).expect("the manifest is there");
     let dependencies = text.split("[dependencies]").nth(1).expect("a manifest has dependencies");
     let dependencies = dependencies.split("\n[").next().expect("a split has a first part");
-    dependencies.lines().filter_map(|line| line.split('.').next()).filter(|name| name.starts_with("usher-")).map(str::to_owned).collect()
+    dependencies
+        .lines()
+        .filter_map(|line| line.split('.').next())
+        .filter(|name| name.starts_with("usher-"))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn set(names: &[&str]) -> BTreeSet<String> {

@@ -145,7 +145,11 @@ fn job_file(audiences: usize, windows: &[&str]) -> String {
         let (event, rest) = filters[i % 4];
         // One more each time where there are fewer windows than conditions to tell apart.
         let within = windows[i / 4 % windows.len()];
-        let filter = if windows.len() == 1 { rest.replace("at_least: ", &format!("at_least: {}", i / 4 + 1)) } else { rest.to_owned() };
+        let filter = if windows.len() == 1 {
+            rest.replace("at_least: ", &format!("at_least: {}", i / 4 + 1))
+        } else {
+            rest.to_owned()
+        };
         conditions.push(format!("{{performed: {event}, {filter}, within: {within}}}"));
     }
     let mut text = String::from(

@@ -16,28 +16,16 @@ use usher_connectors::formats::{Decoder, Fields};
 fn main() -> std::io::Result<()> {
     let messages = messages(1_000);
     let bytes = messages.len();
-    let messages: Vec<_> = messages
-        .trim_ascii_end()
-        .split(|byte| *byte == b'\n')
-        .collect();
+    let messages: Vec<_> = messages.trim_ascii_end().split(|byte| *byte == b'\n').collect();
     let mut out = std::io::stdout().lock();
-    writeln!(
-        out,
-        "{} messages, {} bytes each",
-        messages.len(),
-        bytes / messages.len()
-    )?;
+    writeln!(out, "{} messages, {} bytes each", messages.len(), bytes / messages.len())?;
     let runs: [(&str, Run); 4] = [
         ("decode", decode),
         ("serde_json, borrowed fields", borrowed),
         ("decode and event time", timed),
         ("simdutf8 alone", valid),
     ];
-    assert_eq!(
-        decode(&messages),
-        borrowed(&messages),
-        "both read the same values"
-    );
+    assert_eq!(decode(&messages), borrowed(&messages), "both read the same values");
     // In turns, so that whatever else the machine does meets all of them.
     let mut rates = [const { Vec::new() }; 4];
     for _ in 0..5 {
@@ -61,11 +49,7 @@ fn main() -> std::io::Result<()> {
             bandwidth / 1e9
         )?;
     }
-    writeln!(
-        out,
-        "decode is {:.2} times as fast as serde_json",
-        rates[0][2] / rates[1][2]
-    )
+    writeln!(out, "decode is {:.2} times as fast as serde_json", rates[0][2] / rates[1][2])
 }
 
 /// Reads a batch, and answers something of what it read.
@@ -88,14 +72,7 @@ fn spent() -> Duration {
 }
 
 fn decoder() -> Decoder {
-    let path = |steps: &[&str]| {
-        Path(
-            steps
-                .iter()
-                .map(|step| Step::Key((*step).to_owned()))
-                .collect(),
-        )
-    };
+    let path = |steps: &[&str]| Path(steps.iter().map(|step| Step::Key((*step).to_owned())).collect());
     let paths = [
         path(&["properties", "path"]),
         path(&["properties", "revenue"]),
@@ -110,13 +87,8 @@ fn decode(messages: &[&[u8]]) -> usize {
     let mut fields = Fields::default();
     let mut sum = 0;
     for message in messages {
-        decoder
-            .decode(message, &mut fields)
-            .expect("a well-formed message");
-        sum += [fields.kind(), fields.name(), fields.key(), fields.id()]
-            .map(length)
-            .iter()
-            .sum::<usize>();
+        decoder.decode(message, &mut fields).expect("a well-formed message");
+        sum += [fields.kind(), fields.name(), fields.key(), fields.id()].map(length).iter().sum::<usize>();
         sum += (0..4).map(|i| length(fields.get(i))).sum::<usize>();
     }
     sum
@@ -127,9 +99,7 @@ fn timed(messages: &[&[u8]]) -> usize {
     let mut fields = Fields::default();
     let mut sum = 0;
     for message in messages {
-        decoder
-            .decode(message, &mut fields)
-            .expect("a well-formed message");
+        decoder.decode(message, &mut fields).expect("a well-formed message");
         sum += fields.time(None).expect("a time") as usize & 0xff;
     }
     sum
@@ -182,11 +152,7 @@ fn borrowed(messages: &[&[u8]]) -> usize {
     let mut sum = 0;
     for message in messages {
         let message: Message = serde_json::from_slice(message).expect("a well-formed message");
-        let name = if message.kind == "page" {
-            &message.name
-        } else {
-            &message.event
-        };
+        let name = if message.kind == "page" { &message.name } else { &message.event };
         let given = |text: &Option<Cow<'_, str>>| text.as_ref().map_or(0, |text| text.len());
         sum += message.kind.len() + given(name) + message.user_id.len() + message.message_id.len();
         sum += given(&message.properties.path) + given(&message.properties.currency);
@@ -203,18 +169,8 @@ fn messages(count: usize) -> Vec<u8> {
         "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/119.0.0.0 Safari/537.36",
         "Mozilla/5.0 (iPhone; CPU iPhone OS 17_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.1 Mobile/15E148 Safari/604.1",
     ];
-    let paths = [
-        "/",
-        "/pricing",
-        "/products/wool-socks",
-        "/blog/2026/11/how-we-ship",
-    ];
-    let names = [
-        "Order Completed",
-        "Product Viewed",
-        "Cart Viewed",
-        "Signed Up",
-    ];
+    let paths = ["/", "/pricing", "/products/wool-socks", "/blog/2026/11/how-we-ship"];
+    let names = ["Order Completed", "Product Viewed", "Cart Viewed", "Signed Up"];
     (0..count)
         .map(|_| {
             let path = paths[random.usize(..paths.len())];

@@ -1,223 +1,338 @@
-//! Bad messages, and the count of all.
+//! Where messages go that can't be used: to a file of JSON lines, or counted and sampled in the log.
 //!
-//! Promises: every bad message is written, with its place, its reason and its bytes, or, where the job names no file,
-//! counted and sampled in the log. [`Counts`] adds up: read = matched + skipped + dead letters.
+//! A line has `source`, `partition`, `position`, `reason`, `detail`, then `raw` (or `raw_base64` where the message is
+//! not UTF-8), cut at 64 KiB, and `length`, the message's full length in bytes. Lines of several workers come in no
+//! particular order. Which message is a dead letter is decided elsewhere; [`Counts`] keeps the books.
 
-use crate::sink::SinkError;
-use crate::source::PartitionId;
+mod counts;
+
+pub use counts::{Counts, Skip};
+
+use crate::sink::spool::{Item, Spool};
+use crate::sink::{SinkError, Written};
+use crate::source::{HEAD_BYTES, PartitionId};
 use base64::Engine;
-use serde::Serialize;
-use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::sync::Mutex;
-use tracing::warn;
 use usher_config::FileTarget;
 
-/// The most of a message's bytes that is kept.
-const RAW_BYTES: usize = 64 << 10;
-/// How many dead letters the log shows before it shows every [`SAMPLE`]-th.
-const SHOWN: u64 = 10;
-/// See [`SHOWN`].
-const SAMPLE: u64 = 10_000;
+/// Bytes of dead letters that may wait to be written: 8 MiB.
+const QUEUE_BYTES: usize = 8 << 20;
+/// Dead letters of a reason that the log shows before it shows only some of them.
+const SHOWN_FIRST: u64 = 10;
+/// After the first, one in so many is shown.
+const SHOWN_EVERY: u64 = 1000;
+/// How much of a message the log shows, in bytes.
+const SHOWN_BYTES: usize = 256;
 
-/// Why a message is bad.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
+/// Why a message can't be used (SPEC §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Reason {
+    /// Its key is no string and no JSON integer, or too long.
     BadKey,
+    /// Its time is before 1970 or can't be read.
     BadTimestamp,
+    /// Its time is too far ahead of the clock.
     FutureTimestamp,
+    /// It is not one JSON object (or row) in UTF-8, or a value that is needed is broken.
     Malformed,
+    /// It has no time.
     NoTimestamp,
+    /// It is longer than `limits.message_bytes`.
     TooLarge,
 }
 
-/// In alphabetical order, as they are printed, and in the order of [`Reason`].
-const REASONS: [&str; 6] = ["bad_key", "bad_timestamp", "future_timestamp", "malformed", "no_timestamp", "too_large"];
+impl Reason {
+    /// All, by name.
+    pub const ALL: [Reason; 6] = [
+        Reason::BadKey,
+        Reason::BadTimestamp,
+        Reason::FutureTimestamp,
+        Reason::Malformed,
+        Reason::NoTimestamp,
+        Reason::TooLarge,
+    ];
 
-/// A bad message.
+    /// As dead letters have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::BadKey => "bad_key",
+            Reason::BadTimestamp => "bad_timestamp",
+            Reason::FutureTimestamp => "future_timestamp",
+            Reason::Malformed => "malformed",
+            Reason::NoTimestamp => "no_timestamp",
+            Reason::TooLarge => "too_large",
+        }
+    }
+}
+
+/// A message that can't be used.
+#[derive(Clone, Copy, Debug)]
 pub struct DeadLetter<'a> {
     /// Where it was read.
     pub partition: &'a PartitionId,
-    /// Where in it.
+    /// Where it starts there.
     pub position: u64,
-    /// What kind of bad.
+    /// Why it can't be used.
     pub reason: Reason,
-    /// What exactly, or nothing.
+    /// The same, closer.
     pub detail: &'a str,
-    /// Its bytes, or the first of them.
+    /// The message, or as much as was kept of it.
     pub raw: &'a [u8],
-    /// How many it has.
+    /// Its full length, bytes.
     pub length: u64,
 }
 
-/// The line that is written of it.
-#[derive(Serialize)]
-struct Line<'a> {
-    source: &'a str,
-    partition: &'a str,
-    position: u64,
-    reason: Reason,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    detail: &'a str,
-    length: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    raw: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    raw_base64: Option<String>,
-}
+/// Takes the dead letters of all workers.
+pub struct DeadLetters(Target);
 
-/// Where bad messages go; shared by all workers.
-pub struct DeadLetters {
-    to: Mutex<To>,
-}
-
-enum To {
-    File { path: PathBuf, file: BufWriter<File>, failed: Option<std::io::Error> },
-    Log { seen: u64 },
+enum Target {
+    File(Spool<Vec<u8>>),
+    /// How many of each reason came.
+    Log(Mutex<[u64; Reason::ALL.len()]>),
 }
 
 impl DeadLetters {
-    /// Opens the job's file, to append to it, or the log where it names none.
-    ///
-    /// # Errors
-    /// The file can't be opened.
+    /// Appends to `target`, relative to `folder`, or shows samples in the log.
     pub fn open(target: Option<&FileTarget>, folder: &Path) -> Result<DeadLetters, SinkError> {
-        let to = match target {
-            None => To::Log { seen: 0 },
+        Ok(DeadLetters(match target {
+            None => Target::Log(Mutex::default()),
             Some(target) => {
-                let path = folder.join(&target.path);
-                let file = OpenOptions::new().append(true).create(true).open(&path).map_err(|error| SinkError::file(&path, &error))?;
-                To::File { path, file: BufWriter::new(file), failed: None }
+                let (to, file) = crate::sink::open_to_append(&folder.join(&target.path))?;
+                Target::File(Spool::start(&to, file))
             }
-        };
-        Ok(DeadLetters { to: Mutex::new(to) })
+        }))
     }
 
-    /// Writes one. A disk that is full is told by [`DeadLetters::close`].
-    pub fn write(&self, letter: &DeadLetter<'_>) {
-        match &mut *self.to.lock().expect("a worker panicked, which ends the process") {
-            To::Log { seen } => {
-                *seen += 1;
-                if *seen <= SHOWN || seen.is_multiple_of(SAMPLE) {
-                    let (partition, position, reason, detail) = (&letter.partition.name, letter.position, REASONS[letter.reason as usize], letter.detail);
-                    warn!(partition, position, reason, detail, dead_letters = *seen, "a bad message was left out; `dead_letters` in the job file keeps them");
-                }
-            }
-            To::File { file, failed, .. } => {
-                let raw = &letter.raw[..letter.raw.len().min(RAW_BYTES)];
-                // A cut in the middle of a character is not the message's fault.
-                let text = match std::str::from_utf8(raw) {
-                    Ok(text) => Some(text),
-                    Err(error) if error.error_len().is_none() && raw.len() < letter.length as usize => std::str::from_utf8(&raw[..error.valid_up_to()]).ok(),
-                    Err(_) => None,
-                };
-                let line = Line {
-                    source: &letter.partition.source,
-                    partition: &letter.partition.name,
-                    position: letter.position,
-                    reason: letter.reason,
-                    detail: letter.detail,
-                    length: letter.length,
-                    raw: text,
-                    raw_base64: text.is_none().then(|| base64::engine::general_purpose::STANDARD.encode(raw)),
-                };
-                let mut bytes = serde_json::to_vec(&line).expect("a dead letter is JSON");
-                bytes.push(b'\n');
-                if let Err(error) = file.write_all(&bytes) {
-                    failed.get_or_insert(error);
-                }
-            }
-        }
-    }
-
-    /// Writes out what is buffered.
+    /// Takes one. Lines are visible as soon as the file's thread gets to them.
     ///
-    /// # Errors
-    /// Some dead letters could not be written.
-    pub fn close(&self) -> Result<(), SinkError> {
-        match &mut *self.to.lock().expect("a worker panicked, which ends the process") {
-            To::Log { .. } => Ok(()),
-            To::File { path, file, failed } => {
-                let flushed = file.flush();
-                match failed.take().map_or(flushed, Err) {
-                    Ok(()) => Ok(()),
-                    Err(error) => Err(SinkError::file(path, &error)),
+    /// Waits while more than 8 MiB wait to be written. An error may be that of an earlier one.
+    pub fn write(&self, letter: &DeadLetter<'_>) -> Result<(), SinkError> {
+        match &self.0 {
+            Target::File(spool) => spool.push(line(letter), QUEUE_BYTES),
+            Target::Log(counts) => {
+                let count = {
+                    let mut counts = counts.lock().expect("nobody panics with the lock");
+                    counts[letter.reason as usize] += 1;
+                    counts[letter.reason as usize]
+                };
+                if count <= SHOWN_FIRST || count % SHOWN_EVERY == 0 {
+                    show(letter, count);
                 }
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until all are written. Nothing can be written afterwards.
+    pub fn finish(&self) -> Result<(), SinkError> {
+        match &self.0 {
+            Target::File(spool) => spool.finish(),
+            Target::Log(counts) => {
+                let counts = *counts.lock().expect("nobody panics with the lock");
+                for reason in Reason::ALL {
+                    let count = counts[reason as usize];
+                    if count > SHOWN_FIRST {
+                        tracing::warn!(reason = reason.name(), count, "dead letters in all");
+                    }
+                }
+                Ok(())
             }
         }
     }
 }
 
-/// What became of the messages that were read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Counts {
-    pub read: u64,
-    pub matched: u64,
-    pub blank: u64,
-    pub no_key: u64,
-    pub unmatched: u64,
-    /// By reason, in the order of [`Reason`].
-    dead: [u64; 6],
-    /// Of those matched, how many repeated an event that was held.
-    pub repeats: u64,
-    /// Values of the wrong type, taken for null.
-    pub mismatches: u64,
-}
-
-impl Counts {
-    /// Counts a dead letter.
-    pub fn bury(&mut self, reason: Reason) {
-        self.dead[reason as usize] += 1;
+impl Item for Vec<u8> {
+    fn weight(&self) -> usize {
+        self.len()
     }
 
-    /// Adds another's.
-    pub fn add(&mut self, other: &Counts) {
-        self.read += other.read;
-        self.matched += other.matched;
-        self.blank += other.blank;
-        self.no_key += other.no_key;
-        self.unmatched += other.unmatched;
-        self.repeats += other.repeats;
-        self.mismatches += other.mismatches;
-        self.dead.iter_mut().zip(other.dead).for_each(|(all, one)| *all += one);
-    }
-
-    /// How many were bad for a reason.
-    pub fn dead(&self, reason: Reason) -> u64 {
-        self.dead[reason as usize]
-    }
-
-    /// Whether every message read is somewhere.
-    pub fn balanced(&self) -> bool {
-        self.read == self.matched + self.blank + self.no_key + self.unmatched + self.dead.iter().sum::<u64>()
+    fn format(&self, out: &mut Vec<u8>, _written: &mut Written) {
+        out.extend_from_slice(self);
     }
 }
 
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let skipped = [("blank", self.blank), ("no_key", self.no_key), ("unmatched", self.unmatched)];
-        let dead: Vec<(&str, u64)> = REASONS.into_iter().zip(self.dead).collect();
-        write!(f, "read {} = matched {} + skipped {}", self.read, self.matched, Parts(&skipped))?;
-        write!(f, " + dead letters {}; repeats {}, mismatches {}", Parts(&dead), self.repeats, self.mismatches)
-    }
+/// Shows a sample in the log.
+fn show(letter: &DeadLetter<'_>, count: u64) {
+    let raw = String::from_utf8_lossy(&letter.raw[..letter.raw.len().min(SHOWN_BYTES)]);
+    tracing::warn!(
+        source = %letter.partition.source,
+        partition = %letter.partition.name,
+        position = letter.position,
+        reason = letter.reason.name(),
+        detail = letter.detail,
+        length = letter.length,
+        raw = ?raw,
+        count,
+        "a dead letter; name a file in `dead_letters` to keep them"
+    );
 }
 
-/// A sum, and what it is made of where that is something.
-struct Parts<'a>(&'a [(&'a str, u64)]);
+/// The dead letter as a line.
+fn line(letter: &DeadLetter<'_>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        source: &'a str,
+        partition: &'a str,
+        position: u64,
+        reason: &'a str,
+        detail: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        raw: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        raw_base64: Option<String>,
+        length: u64,
+    }
+    let text = text(letter.raw, letter.length);
+    let mut line = serde_json::to_vec(&Line {
+        source: &letter.partition.source,
+        partition: &letter.partition.name,
+        position: letter.position,
+        reason: letter.reason.name(),
+        detail: letter.detail,
+        raw: text,
+        raw_base64: match text {
+            Some(_) => None,
+            None => Some(STANDARD.encode(&letter.raw[..letter.raw.len().min(HEAD_BYTES)])),
+        },
+        length: letter.length,
+    })
+    .expect("strings and numbers have a JSON form");
+    line.push(b'\n');
+    line
+}
 
-impl fmt::Display for Parts<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.iter().map(|(_, n)| n).sum::<u64>())?;
-        let mut open = " (";
-        for (name, n) in self.0.iter().filter(|(_, n)| *n > 0) {
-            write!(f, "{open}{name} {n}")?;
-            open = ", ";
+/// The first 64 KiB of a message of `length` bytes as text, cut between characters; none where it is no UTF-8.
+fn text(raw: &[u8], length: u64) -> Option<&str> {
+    let cut = &raw[..raw.len().min(HEAD_BYTES)];
+    match simdutf8::compat::from_utf8(cut) {
+        Ok(text) => Some(text),
+        // The last character may be cut, not broken.
+        Err(error) if error.error_len().is_none() && (cut.len() as u64) < length => {
+            simdutf8::basic::from_utf8(&cut[..error.valid_up_to()]).ok()
         }
-        if open == ", " { f.write_str(")") } else { Ok(()) }
+        Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::sync::Arc;
+
+    fn partition() -> PartitionId {
+        PartitionId { source: "web".into(), name: "in/a.jsonl".into() }
+    }
+
+    fn parsed(raw: &[u8], length: u64) -> serde_json::Value {
+        let line = line(&DeadLetter {
+            partition: &partition(),
+            position: 7,
+            reason: Reason::Malformed,
+            detail: "no JSON object",
+            raw,
+            length,
+        });
+        serde_json::from_slice(&line).unwrap()
+    }
+
+    #[test]
+    fn dead_letters_are_lines_of_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = FileTarget { path: "dead.jsonl".to_string() };
+        let letters = DeadLetters::open(Some(&target), folder.path()).unwrap();
+        for (reason, raw) in [(Reason::BadKey, &b"{\"a\": \"\xc3\xab\"}"[..]), (Reason::Malformed, b"\xff\x00")] {
+            let letter = DeadLetter {
+                partition: &partition(),
+                position: 12,
+                reason,
+                detail: "the key is `3.0`",
+                raw,
+                length: raw.len() as u64,
+            };
+            letters.write(&letter).unwrap();
+        }
+        letters.finish().unwrap();
+        let text = fs::read_to_string(folder.path().join("dead.jsonl")).unwrap();
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn raw_is_cut_between_characters_and_length_is_the_whole() {
+        let text = "a".repeat(HEAD_BYTES - 1) + "ëb";
+        let found = parsed(text.as_bytes(), text.len() as u64);
+        assert_eq!(found["raw"], text[..HEAD_BYTES - 1]);
+        assert_eq!(found["length"], text.len());
+        // The reader has cut it already, and kept the full length.
+        let found = parsed(&text.as_bytes()[..HEAD_BYTES], 40_000_000);
+        assert_eq!(found["raw"], text[..HEAD_BYTES - 1]);
+        assert_eq!(found["length"], 40_000_000);
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_base64() {
+        // A whole message that ends inside a character is broken, not cut.
+        let found = parsed(b"a\xc3", 2);
+        assert_eq!(found["raw_base64"], "YcM=");
+        assert_eq!(found.get("raw"), None);
+        let found = parsed(&[0xff; HEAD_BYTES + 10], 70_000);
+        let raw = STANDARD.decode(found["raw_base64"].as_str().unwrap()).unwrap();
+        assert_eq!(raw, [0xff; HEAD_BYTES]);
+    }
+
+    #[test]
+    fn workers_share_one_file_line_by_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = FileTarget { path: "dead.jsonl".to_string() };
+        let letters = Arc::new(DeadLetters::open(Some(&target), folder.path()).unwrap());
+        let workers: Vec<_> = (0..4)
+            .map(|worker| {
+                let letters = letters.clone();
+                std::thread::spawn(move || {
+                    for position in 0..1000 {
+                        let letter = DeadLetter {
+                            partition: &partition(),
+                            position: worker * 1000 + position,
+                            reason: Reason::TooLarge,
+                            detail: "",
+                            raw: b"{}",
+                            length: 2,
+                        };
+                        letters.write(&letter).unwrap();
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        letters.finish().unwrap();
+        let text = fs::read_to_string(folder.path().join("dead.jsonl")).unwrap();
+        let mut positions: Vec<u64> = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["position"].as_u64().unwrap())
+            .collect();
+        positions.sort();
+        assert_eq!(positions, (0..4000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_file_that_is_full_is_an_error() {
+        let target = FileTarget { path: "/dev/full".to_string() };
+        let letters = DeadLetters::open(Some(&target), Path::new(".")).unwrap();
+        let letter = DeadLetter {
+            partition: &partition(),
+            position: 0,
+            reason: Reason::NoTimestamp,
+            detail: "",
+            raw: b"{}",
+            length: 2,
+        };
+        // The first may still be taken; the end tells.
+        let _ = letters.write(&letter);
+        assert!(matches!(letters.finish(), Err(SinkError::Failed { .. })));
     }
 }

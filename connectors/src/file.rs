@@ -1,109 +1,150 @@
-//! Files of lines as a source: each file is a partition.
+//! The file source: a file, a folder or a glob; each file is a partition of lines.
 //!
-//! A path may name a file, a folder (all files below it; names with a leading `_` or `.` are left out) or a glob. Files
-//! that end in `.gz` or `.zst` are decoded. With `follow` they are read on as `tail -F` does: what is appended comes, a
-//! file that was cut starts again, one that was replaced is finished first, and files that appear are taken up;
-//! compressed ones are read once.
+//! * A **file** is read whatever its name. With `follow` it may come later: then it is waited for.
+//! * A **folder** means all files below it; names (of files and folders) with a leading `_` or `.` are skipped.
+//! * A **glob** has `*`, `?` or `[`, and no file of that very name exists. `*` and `?` don't match a `/`, nor a
+//!   leading `.`; `**` matches folders. Folders that match are skipped.
 //!
-//! Refuses: waiting. Positions are offsets of decoded bytes since the partition was opened, across replacements.
+//! Names ending in `.gz` or `.zst` are decompressed, all their members or frames; they are read once, also under
+//! `follow`. Partitions are sorted by path. A partition's name is its path relative to the job's folder where it lies
+//! below it, so that results don't depend on where a job is kept.
+//!
+//! Without `follow`, a path that matches nothing is an error. Files are opened when first polled and closed at their
+//! end; that they can be opened is tried at once.
 
-mod lines;
+mod find;
+mod input;
+mod partition;
 
 use crate::source::{Partition, PartitionId, SourceError};
-use lines::Lines;
-use std::collections::BTreeSet;
+use find::{Kind, kind_of, list};
+use partition::FilePartition;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
-/// The files of a source.
+/// All buffers of a source together, about: 64 MiB. More files have smaller ones.
+const BUFFERS_BYTES: usize = 64 << 20;
+/// The smallest buffer: 16 KiB, some lines of a usual length.
+const BUFFER_BYTES_MIN: usize = 16 << 10;
+/// The largest buffer: 256 KiB, so that what was read is still in the second-level cache when it is parsed.
+const BUFFER_BYTES_MAX: usize = 256 << 10;
+
+/// Device and inode: what a file is, whatever it is called.
+type Identity = (u64, u64);
+
+/// Files that are or were followed, and whether a partition holds them open now.
+///
+/// A file that a rotation has renamed to another name of the same folder or glob is known by it, and not read twice.
+type Followed = Arc<Mutex<BTreeMap<Identity, bool>>>;
+
+/// The files of one source.
 pub struct Files {
-    source: String,
-    path: PathBuf,
+    source_id: String,
+    /// As the job file has it.
+    path: String,
+    folder: PathBuf,
     follow: bool,
+    /// The longest message.
     message_bytes: usize,
-    found: Vec<Box<dyn Partition>>,
+    kind: Kind,
+    /// Names of all files ever seen.
     known: BTreeSet<PathBuf>,
+    followed: Followed,
+    opened: Vec<FilePartition>,
 }
 
-/// Opens the files of a source; `path` is as in the job file, relative to `folder`.
+/// Opens the files of a `file` source.
 ///
-/// # Errors
-/// Nothing is there, or a file can't be opened. A single file that is followed may come later.
-pub fn open_files(source: &str, path: &str, folder: &Path, follow: bool, message_bytes: u64) -> Result<Files, SourceError> {
-    let path = folder.join(path);
+/// `path` is as the job file has it, relative to `folder`; messages longer than `message_bytes` come as too large.
+/// Fails where nothing matches (without `follow`), and where a file or folder can't be read.
+pub fn open_files(
+    source_id: &str,
+    path: &str,
+    folder: &Path,
+    follow: bool,
+    message_bytes: u64,
+) -> Result<Files, SourceError> {
     let mut files = Files {
-        source: source.to_owned(),
-        path,
+        source_id: source_id.to_string(),
+        path: path.to_string(),
+        folder: folder.to_path_buf(),
         follow,
         message_bytes: usize::try_from(message_bytes).unwrap_or(usize::MAX),
-        found: Vec::new(),
+        kind: kind_of(&folder.join(path), path),
         known: BTreeSet::new(),
+        followed: Followed::default(),
+        opened: Vec::new(),
     };
-    files.found = files.discover()?;
-    if files.found.is_empty() && !follow {
-        return Err(SourceError {
-            message: format!("source `{source}`: no file at `{}`", files.path.display()),
-            hint: Some("a path is relative to the job file's folder; it may be a file, a folder or a glob".to_owned()),
-        });
+    files.opened = files.new_partitions()?;
+    if files.opened.is_empty() {
+        if !follow {
+            return Err(SourceError::NoFile {
+                id: files.source_id,
+                path: files.path,
+                folder: folder.display().to_string(),
+            });
+        }
+        tracing::warn!(source = %source_id, path, "no file matches yet; waiting for one");
     }
     Ok(files)
 }
 
 impl Files {
-    /// The files that were there at the start, by path.
+    /// Hands out the partitions found at the open, sorted by path; none at a second call.
     pub fn partitions(&mut self) -> Vec<Box<dyn Partition>> {
-        std::mem::take(&mut self.found)
+        boxed(std::mem::take(&mut self.opened))
     }
 
-    /// Files that have come since, by path; only where they are followed.
+    /// Looks for files that have come since: under `follow`, in a folder or a glob.
     ///
-    /// # Errors
-    /// A file can't be opened.
+    /// They are sorted among themselves. A file that was renamed while it was followed is not new.
     pub fn discover(&mut self) -> Result<Vec<Box<dyn Partition>>, SourceError> {
-        if !self.follow && !self.known.is_empty() {
+        if !self.follow || self.kind == Kind::File {
             return Ok(Vec::new());
         }
-        let mut partitions: Vec<Box<dyn Partition>> = Vec::new();
-        for path in self.list()? {
-            if self.known.insert(path.clone()) {
-                let id = PartitionId { source: self.source.clone(), name: path.display().to_string() };
-                partitions.push(Box::new(Lines::open(id, path, self.follow, self.message_bytes)?));
+        Ok(boxed(self.new_partitions()?))
+    }
+
+    /// Partitions of the files that are not yet known.
+    fn new_partitions(&mut self) -> Result<Vec<FilePartition>, SourceError> {
+        let listed = list(self.kind, &self.source_id, &self.path, &self.folder, self.follow)?;
+        let mut new = Vec::new();
+        let mut identities = BTreeSet::new();
+        for file in listed {
+            identities.extend(file.identity);
+            if !self.known.insert(file.path.clone()) {
+                continue;
             }
+            let followed = self.followed.lock().expect("nobody panics with the lock");
+            if file.identity.is_some_and(|identity| followed.contains_key(&identity)) {
+                tracing::info!(path = %file.path.display(), "a file that was followed has a new name");
+                continue;
+            }
+            new.push(file);
         }
+        // Inodes are used again: one that no file has and nobody reads is forgotten.
+        self.followed
+            .lock()
+            .expect("nobody panics with the lock")
+            .retain(|identity, held| *held || identities.contains(identity));
+        let buffer = (BUFFERS_BYTES / self.known.len().max(1)).clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX);
+        let mut partitions: Vec<FilePartition> = new
+            .into_iter()
+            .map(|file| {
+                let name = file.path.strip_prefix(&self.folder).unwrap_or(&file.path);
+                let id = PartitionId { source: self.source_id.clone(), name: name.to_string_lossy().into_owned() };
+                FilePartition::new(id, file, self.follow, self.message_bytes, buffer, &self.followed)
+            })
+            .collect();
+        partitions.sort_by(|a, b| a.id().cmp(b.id()));
         Ok(partitions)
     }
-
-    /// The paths that the source's path means now, sorted.
-    fn list(&self) -> Result<BTreeSet<PathBuf>, SourceError> {
-        let error = |message: String| SourceError { message: format!("source `{}`: {message}", self.source), hint: None };
-        let pattern = self.path.to_string_lossy();
-        if self.path.is_dir() {
-            let mut found = BTreeSet::new();
-            below(&self.path, &mut found).map_err(|e| error(format!("`{pattern}` can't be listed: {e}")))?;
-            return Ok(found);
-        }
-        if !pattern.contains(['*', '?', '[']) || self.path.exists() {
-            // A file that is followed may come later.
-            return Ok(if self.follow || self.path.exists() { [self.path.clone()].into() } else { BTreeSet::new() });
-        }
-        let paths = glob::glob(&pattern).map_err(|e| error(format!("`{pattern}` is no glob: {e}")))?;
-        let paths = paths.map(|path| path.map_err(|e| error(e.to_string()))).collect::<Result<BTreeSet<_>, _>>()?;
-        Ok(paths.into_iter().filter(|path| path.is_file()).collect())
-    }
 }
 
-/// All files below a folder but those that are hidden or being written.
-fn below(folder: &Path, found: &mut BTreeSet<PathBuf>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(['_', '.']) {
-            continue;
-        }
-        let path = entry.path();
-        if path.is_dir() {
-            below(&path, found)?;
-        } else {
-            found.insert(path);
-        }
-    }
-    Ok(())
+fn boxed(partitions: Vec<FilePartition>) -> Vec<Box<dyn Partition>> {
+    partitions.into_iter().map(|partition| Box::new(partition) as Box<dyn Partition>).collect()
 }
+
+#[cfg(test)]
+mod tests;

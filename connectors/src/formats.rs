@@ -42,9 +42,7 @@ impl Decoder {
     ///
     /// A path whose first step is `properties` is resolved against the format's properties object.
     pub fn new(format: &Format, paths: &[Path]) -> Decoder {
-        Decoder {
-            layout: Arc::new(Layout::new(format, paths)),
-        }
+        Decoder { layout: Arc::new(Layout::new(format, paths)) }
     }
 
     /// Walks `message` once and refills `fields`, which is reused over the messages of a batch.
@@ -129,12 +127,7 @@ impl<'a> Fields<'a> {
         let time = match rule {
             None => Err(TimeError::Missing),
             Some(TimeRule::One(slot)) => time_of(self.at(*slot)),
-            Some(TimeRule::Segment {
-                timestamp,
-                received,
-                sent,
-                original,
-            }) => time::of_segment(
+            Some(TimeRule::Segment { timestamp, received, sent, original }) => time::of_segment(
                 self.at(Some(*timestamp)),
                 self.at(Some(*received)),
                 self.at(Some(*sent)),
@@ -160,11 +153,7 @@ impl<'a> Fields<'a> {
     }
 
     fn clear(&mut self, layout: &Arc<Layout>) {
-        if !self
-            .layout
-            .as_ref()
-            .is_some_and(|mine| Arc::ptr_eq(mine, layout))
-        {
+        if !self.layout.as_ref().is_some_and(|mine| Arc::ptr_eq(mine, layout)) {
             self.layout = Some(Arc::clone(layout));
             self.found.clear();
             self.found.resize(layout.slots, Found::Nothing);

@@ -25,19 +25,16 @@ use std::sync::Arc;
 use arrow_schema::{DataType, TimeUnit};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use parquet::basic::Type as Physical;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{
-    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
-};
+use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::ChunkReader;
 use usher_config::ColumnType;
 
 pub use error::{SnapshotError, SnapshotErrorKind};
-pub use read::{PieceReader, Rows};
+pub use read::{PieceReader, Rows, panics_are_caught};
 pub use schema::{FoundType, Schema};
 
 use location::{Base, Location};
@@ -128,9 +125,7 @@ impl Warehouse {
         let location = Location::parse(parquet, folder)?;
         let reach = match &location.base {
             Base::Local(path) => Reach::Local(path.clone()),
-            Base::Store { scheme, root, path } => {
-                Reach::Store(Arc::new(Store::open(&location, *scheme, root, path)?))
-            }
+            Base::Store { scheme, root, path } => Reach::Store(Arc::new(Store::open(&location, *scheme, root, path)?)),
         };
         Ok(Warehouse { location, reach })
     }
@@ -154,20 +149,11 @@ impl Warehouse {
     /// There is no file; one can't be read; one lacks a wanted column or has it in a type that can't become the wanted one; the
     /// column of a key is neither string nor integer.
     pub fn pull(&self, wanted: &Wanted) -> Result<Pull, SnapshotError> {
-        let mut pull = Pull {
-            files: Vec::new(),
-            opened: Vec::new(),
-            pieces: Vec::new(),
-        };
+        let mut pull = Pull { files: Vec::new(), opened: Vec::new(), pieces: Vec::new() };
         for (found, metadata) in footers(self.list()?)? {
             let (roots, layout) = lay_out(&found.version.path, &metadata, wanted)?;
             let file = pull.files.len();
-            let opened = Opened {
-                handle: found.handle,
-                metadata,
-                roots,
-                layout,
-            };
+            let opened = Opened { handle: found.handle, metadata, roots, layout };
             for row_group in 0..opened.metadata.metadata().num_row_groups() {
                 opened.check(&found.version, row_group)?;
                 pull.pieces.push((file, row_group));
@@ -189,12 +175,8 @@ impl Warehouse {
                 location::Shape::Glob(_) => "no file matches",
                 _ => "no `*.parquet` file below this folder",
             };
-            return Err(SnapshotError::new(
-                SnapshotErrorKind::Missing,
-                &self.location.written,
-                what,
-            )
-            .hint("names with a leading `_` or `.` are skipped"));
+            return Err(SnapshotError::new(SnapshotErrorKind::Missing, &self.location.written, what)
+                .hint("names with a leading `_` or `.` are skipped"));
         }
         found.sort_by(|a, b| a.version.path.cmp(&b.version.path));
         Ok(found)
@@ -214,9 +196,7 @@ impl Pull {
 
     /// The rows of all pieces by the footers, those without a key included.
     pub fn rows(&self) -> u64 {
-        let rows = |opened: &Opened| {
-            u64::try_from(opened.metadata.metadata().file_metadata().num_rows()).unwrap_or(0)
-        };
+        let rows = |opened: &Opened| u64::try_from(opened.metadata.metadata().file_metadata().num_rows()).unwrap_or(0);
         self.opened.iter().map(rows).sum()
     }
 
@@ -236,18 +216,12 @@ impl Pull {
         let (batches, local) = match &opened.handle {
             Handle::Local(path) => {
                 let file = local::open(version, path)?;
-                let same = file
-                    .try_clone()
-                    .map_err(|error| SnapshotError::of_io(&version.path, &error))?;
+                let same = file.try_clone().map_err(|error| SnapshotError::of_io(&version.path, &error))?;
                 (opened.batches(file, row_group), Some(same))
             }
-            Handle::Store(store, path) => (
-                opened.batches(
-                    store.fetch(version, path, opened.ranges(row_group))?,
-                    row_group,
-                ),
-                None,
-            ),
+            Handle::Store(store, path) => {
+                (opened.batches(store.fetch(version, path, opened.ranges(row_group))?, row_group), None)
+            }
         };
         Ok(PieceReader {
             version: version.clone(),
@@ -267,44 +241,26 @@ impl Opened {
     /// The chunks of the wanted columns.
     fn chunks(&self, row_group: usize) -> impl Iterator<Item = &ColumnChunkMetaData> {
         let projection = self.projection();
-        let chunks = self
-            .metadata
-            .metadata()
-            .row_group(row_group)
-            .columns()
-            .iter()
-            .enumerate();
-        chunks
-            .filter(move |(leaf, _)| projection.leaf_included(*leaf))
-            .map(|(_, chunk)| chunk)
+        let chunks = self.metadata.metadata().row_group(row_group).columns().iter().enumerate();
+        chunks.filter(move |(leaf, _)| projection.leaf_included(*leaf)).map(|(_, chunk)| chunk)
     }
 
     /// Checks that the wanted columns lie inside the file: the Parquet reader takes that for granted.
     fn check(&self, version: &FileVersion, row_group: usize) -> Result<(), SnapshotError> {
         let is_inside = |chunk: &ColumnChunkMetaData| {
-            let start = chunk
-                .dictionary_page_offset()
-                .unwrap_or(chunk.data_page_offset());
-            let (start, length) = (
-                u64::try_from(start).ok()?,
-                u64::try_from(chunk.compressed_size()).ok()?,
-            );
+            let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
+            let (start, length) = (u64::try_from(start).ok()?, u64::try_from(chunk.compressed_size()).ok()?);
             start.checked_add(length).filter(|&end| end <= version.size)
         };
-        match self
-            .chunks(row_group)
-            .find(|chunk| is_inside(chunk).is_none())
-        {
+        match self.chunks(row_group).find(|chunk| is_inside(chunk).is_none()) {
             None => Ok(()),
             Some(chunk) => {
                 let what = format!(
                     "the column `{}` of row group {row_group} lies beyond the end of the file",
                     chunk.column_path()
                 );
-                Err(
-                    SnapshotError::new(SnapshotErrorKind::NotParquet, &version.path, what)
-                        .hint("the file is damaged; write it again"),
-                )
+                Err(SnapshotError::new(SnapshotErrorKind::NotParquet, &version.path, what)
+                    .hint("the file is damaged; write it again"))
             }
         }
     }
@@ -342,11 +298,7 @@ fn footers(found: Vec<Found>) -> Result<Vec<(Found, ArrowReaderMetadata)>, Snaps
                 Handle::Local(_) => None,
             });
             let tails = store.tails(&files.collect::<Vec<_>>())?;
-            tails
-                .iter()
-                .zip(&found)
-                .map(|(tail, found)| footer(&found.version, tail))
-                .collect::<Result<Vec<_>, _>>()?
+            tails.iter().zip(&found).map(|(tail, found)| footer(&found.version, tail)).collect::<Result<Vec<_>, _>>()?
         }
         _ => {
             let local = |found: &Found| match &found.handle {
@@ -361,14 +313,10 @@ fn footers(found: Vec<Found>) -> Result<Vec<(Found, ArrowReaderMetadata)>, Snaps
     Ok(found.into_iter().zip(metadata).collect())
 }
 
-fn footer(
-    version: &FileVersion,
-    reader: &impl ChunkReader,
-) -> Result<ArrowReaderMetadata, SnapshotError> {
+fn footer(version: &FileVersion, reader: &impl ChunkReader) -> Result<ArrowReaderMetadata, SnapshotError> {
     let read = || {
-        let metadata = ParquetMetaDataReader::new()
-            .with_page_index_policy(PageIndexPolicy::Skip)
-            .parse_and_finish(reader)?;
+        let metadata =
+            ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Skip).parse_and_finish(reader)?;
         arrow_metadata(Arc::new(metadata))
     };
     guarded(read).map_err(|error| SnapshotError::of_footer(&version.path, &error))
@@ -378,48 +326,25 @@ fn footer(
 fn arrow_metadata(metadata: Arc<ParquetMetaData>) -> Result<ArrowReaderMetadata, ParquetError> {
     let options = ArrowReaderOptions::new();
     // What a writer says of Arrow may not fit its columns; then Parquet's own types decide.
-    let found =
-        ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.clone()).or_else(|_| {
-            ArrowReaderMetadata::try_new(
-                Arc::clone(&metadata),
-                options.clone().with_skip_arrow_metadata(true),
-            )
-        })?;
+    let found = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.clone()).or_else(|_| {
+        ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.clone().with_skip_arrow_metadata(true))
+    })?;
     // The old 96-bit timestamps span more years than 64 bits of ns: read them as ms, or `9999-12-31` wraps around.
     let columns = found.parquet_schema().root_schema().get_fields();
-    let is_int96 = |at: usize| {
-        columns[at].is_primitive() && columns[at].get_physical_type() == Physical::INT96
-    };
+    let is_int96 = |at: usize| columns[at].is_primitive() && columns[at].get_physical_type() == Physical::INT96;
     if !(0..columns.len()).any(is_int96) {
         return Ok(found);
     }
-    let fields = found
-        .schema()
-        .fields()
-        .iter()
-        .enumerate()
-        .map(|(at, field)| match is_int96(at) {
-            true => Arc::new(
-                field
-                    .as_ref()
-                    .clone()
-                    .with_data_type(DataType::Timestamp(TimeUnit::Millisecond, None)),
-            ),
-            false => Arc::clone(field),
-        });
-    let schema = arrow_schema::Schema::new_with_metadata(
-        fields.collect::<Vec<_>>(),
-        found.schema().metadata().clone(),
-    );
+    let fields = found.schema().fields().iter().enumerate().map(|(at, field)| match is_int96(at) {
+        true => Arc::new(field.as_ref().clone().with_data_type(DataType::Timestamp(TimeUnit::Millisecond, None))),
+        false => Arc::clone(field),
+    });
+    let schema = arrow_schema::Schema::new_with_metadata(fields.collect::<Vec<_>>(), found.schema().metadata().clone());
     ArrowReaderMetadata::try_new(metadata, options.with_schema(Arc::new(schema)))
 }
 
 /// Finds the wanted columns in a file.
-fn lay_out(
-    file: &str,
-    metadata: &ArrowReaderMetadata,
-    wanted: &Wanted,
-) -> Result<(Vec<usize>, Layout), SnapshotError> {
+fn lay_out(file: &str, metadata: &ArrowReaderMetadata, wanted: &Wanted) -> Result<(Vec<usize>, Layout), SnapshotError> {
     let schema = Schema::of_arrow(file, metadata.schema());
     let type_at = |at: usize| metadata.schema().field(at).data_type();
     let changed = |name: &str, at: usize, wanted: &str| {
@@ -434,57 +359,36 @@ fn lay_out(
         let at = schema.position(name)?;
         match cast::can_be_key(type_at(at)) {
             true => Ok(at),
-            false => {
-                Err(changed(name, at, "string` or `integer").hint("keys are strings or integers"))
-            }
+            false => Err(changed(name, at, "string` or `integer").hint("keys are strings or integers")),
         }
     };
     let column_at = |&(ref name, to): &(String, ColumnType)| {
         let at = schema.position(name)?;
         match cast::can_become(type_at(at), to) {
             true => Ok((at, to)),
-            false => Err(changed(name, at, schema::name_of(to)).hint(
-                match &schema.columns[at].1 {
-                    FoundType::Known(found) => format!(
-                        "write the column as it was, or declare it as `{}` in the job",
-                        schema::name_of(*found)
-                    ),
-                    FoundType::Unsupported(_) => {
-                        "no type of a job can hold it; write the column in another type".to_owned()
-                    }
-                },
-            )),
+            false => Err(changed(name, at, schema::name_of(to)).hint(match &schema.columns[at].1 {
+                FoundType::Known(found) => {
+                    format!("write the column as it was, or declare it as `{}` in the job", schema::name_of(*found))
+                }
+                FoundType::Unsupported(_) => {
+                    "no type of a job can hold it; write the column in another type".to_owned()
+                }
+            })),
         }
     };
     let key = key_at(&wanted.key)?;
     let foreign_key = wanted.foreign_key.as_ref().map(key_at).transpose()?;
-    let columns = wanted
-        .columns
-        .iter()
-        .map(column_at)
-        .collect::<Result<Vec<_>, _>>()?;
+    let columns = wanted.columns.iter().map(column_at).collect::<Result<Vec<_>, _>>()?;
 
-    let mut roots: Vec<usize> = columns
-        .iter()
-        .map(|&(at, _)| at)
-        .chain(foreign_key)
-        .chain([key])
-        .collect();
+    let mut roots: Vec<usize> = columns.iter().map(|&(at, _)| at).chain(foreign_key).chain([key]).collect();
     roots.sort_unstable();
     roots.dedup();
     // A batch holds the read columns only.
-    let in_batch = |at: usize| {
-        roots
-            .binary_search(&at)
-            .expect("the columns of a layout are read")
-    };
+    let in_batch = |at: usize| roots.binary_search(&at).expect("the columns of a layout are read");
     let layout = Layout {
         key: in_batch(key),
         foreign_key: foreign_key.map(in_batch),
-        columns: columns
-            .into_iter()
-            .map(|(at, to)| (in_batch(at), to))
-            .collect(),
+        columns: columns.into_iter().map(|(at, to)| (in_batch(at), to)).collect(),
     };
     Ok((roots, layout))
 }

@@ -1,88 +1,248 @@
-//! The seam to where messages come from.
+//! The seam to where messages come from: partitions that are polled for records.
 //!
-//! A source is read in partitions, each in order and with positions of its own. A [`Partition`] hands out what is there
-//! and never waits; its caller decides when to look again.
+//! A source is a set of partitions. A [`Partition`] is read in order and by one worker; its positions only grow, so
+//! that (source id, partition name, position) orders arrival (SPEC §2.4). A poll hands out a batch of records that
+//! all borrow from the partition's own buffer: nothing is copied or allocated per record. Polls never wait for data
+//! that is not there yet. What a record means is not known here.
 
-use std::fmt;
+use memchr::memchr;
 
-/// Which partition of which source; in order of (source, name), SPEC §2.4's order of arrival.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// How much of a message that is too large, or goes to the dead letters, is kept: 64 KiB.
+pub const HEAD_BYTES: usize = 64 * 1024;
+
+/// A part of a source that is read in order and has positions of its own.
+///
+/// Ordered by source id, then name, both by bytes: with the position, SPEC §2.4's arrival order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PartitionId {
-    /// The source's id.
+    /// The source's id in the job.
     pub source: String,
-    /// The partition's name within it: a file's path.
+    /// The file's path: relative to the job's folder where it lies below it.
     pub name: String,
 }
 
-/// A part of a source that is read in order and has positions of its own.
+/// One ordered stream of records.
 pub trait Partition: Send {
     /// Which one it is.
     fn id(&self) -> &PartitionId;
 
-    /// The next records, about `budget` bytes of them. Never waits for what is not there yet.
+    /// The next records, at least one and about `budget` bytes of them.
     ///
-    /// # Errors
-    /// What was read so far has been handed out; the partition can't be read on.
+    /// Never waits for data that is not there. After an error the partition is at its end: each further poll gives
+    /// the same error.
     fn poll(&mut self, budget: usize) -> Result<Polled<'_>, SourceError>;
 
-    /// Bytes read so far of what is stored, and how many were stored when it was opened.
+    /// Where the next record starts, in bytes of content, decompressed. Never goes back.
+    fn position(&self) -> u64;
+
+    /// Bytes read so far of what is stored, and how many were stored at the open: compressed bytes.
+    ///
+    /// The first may pass the second where the partition has grown.
     fn progress(&self) -> (u64, u64);
 
-    /// Whether all that stood there when it was opened has been handed out.
+    /// Whether all that stood there at the open has been handed out.
     fn caught_up(&self) -> bool;
 }
 
-/// What a partition has.
+/// What a poll found.
+#[derive(Debug)]
 pub enum Polled<'a> {
-    /// Records, perhaps none where more bytes are needed to complete one.
+    /// At least one record.
     Records(Records<'a>),
     /// Nothing now; there may be more later.
     Idle,
-    /// Nothing any more.
+    /// Nothing, now and ever.
     End,
 }
 
-/// Records in order, borrowed from one buffer.
-pub type Records<'a> = Box<dyn Iterator<Item = Record<'a>> + 'a>;
-
-/// A message as it was stored.
+/// One message, or what stands in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Where it starts.
+    /// Where it starts in its partition.
     pub position: u64,
-    /// The transport's time of it, ms since the epoch; files have none.
+    /// The transport's own time of the message, ms since the epoch; files have none.
     pub timestamp: Option<u64>,
-    /// Its bytes.
+    /// Its content.
     pub body: Body<'a>,
 }
 
-/// The bytes of a record.
+/// The content of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body<'a> {
-    /// All of them.
+    /// A message, without its line end (`\n` or `\r\n`). Not known to be UTF-8.
     Bytes(&'a [u8]),
-    /// Nothing but white space.
+    /// Nothing but JSON white space.
     Blank,
-    /// More than a message may have.
+    /// More than the job's `limits.message_bytes`.
     TooLarge {
-        /// The first of them, at most 64 KiB.
+        /// The first [`HEAD_BYTES`] of it, or all where it is shorter.
         head: &'a [u8],
-        /// How many there were.
+        /// The whole length in bytes, without the line end.
         length: u64,
     },
 }
 
-/// A source that can't be opened or read on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceError {
-    /// What happened, to what.
-    pub message: String,
-    /// What to do.
-    pub hint: Option<String>,
+/// A batch of records, borrowed from one buffer: found line by line as they are asked for.
+#[derive(Clone, Debug)]
+pub struct Records<'a> {
+    /// Goes before the lines.
+    first: Option<Record<'a>>,
+    /// Lines not yet handed out; the last may lack its newline.
+    lines: &'a [u8],
+    /// Where `lines` starts in the partition.
+    position: u64,
+    /// The longest message, in bytes.
+    message_bytes: usize,
 }
 
-impl fmt::Display for SourceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+impl<'a> Records<'a> {
+    /// The lines of `lines`, which start at `position`.
+    pub fn lines(lines: &'a [u8], position: u64, message_bytes: usize) -> Records<'a> {
+        Records { first: None, lines, position, message_bytes }
+    }
+
+    /// A single record.
+    pub fn one(record: Record<'a>) -> Records<'a> {
+        Records { first: Some(record), lines: &[], position: 0, message_bytes: 0 }
     }
 }
 
-impl std::error::Error for SourceError {}
+impl<'a> Iterator for Records<'a> {
+    type Item = Record<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Record<'a>> {
+        if self.lines.is_empty() {
+            return self.first.take();
+        }
+        let (line, rest) = match memchr(b'\n', self.lines) {
+            Some(end) => (&self.lines[..end], &self.lines[end + 1..]),
+            None => (self.lines, &[][..]),
+        };
+        let position = self.position;
+        self.position += (self.lines.len() - rest.len()) as u64;
+        self.lines = rest;
+        Some(Record { position, timestamp: None, body: body(line, self.message_bytes) })
+    }
+}
+
+/// What a line is, `\n` already taken off.
+#[inline]
+fn body(line: &[u8], message_bytes: usize) -> Body<'_> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.len() > message_bytes {
+        Body::TooLarge { head: &line[..line.len().min(HEAD_BYTES)], length: line.len() as u64 }
+    } else if line.iter().all(|b| matches!(b, b' ' | b'\t' | b'\r')) {
+        Body::Blank
+    } else {
+        Body::Bytes(line)
+    }
+}
+
+/// Why a source can't be opened or read on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// No file is there.
+    #[error("source `{id}`: no file matches `{path}` in `{folder}`")]
+    NoFile {
+        /// The source's id.
+        id: String,
+        /// As the job file has it.
+        path: String,
+        /// The folder it is relative to.
+        folder: String,
+    },
+    /// The path is no glob.
+    #[error("source `{id}`: `{path}` is no pattern: {reason}")]
+    Pattern {
+        /// The source's id.
+        id: String,
+        /// As the job file has it.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The operating system refuses.
+    #[error("source `{id}`: `{path}` can't be read: {reason}")]
+    Unreadable {
+        /// The source's id.
+        id: String,
+        /// The file or folder.
+        path: String,
+        /// The system's words.
+        reason: String,
+    },
+    /// A compressed file breaks off or makes no sense.
+    #[error("source `{id}`: `{path}` is damaged after {position} bytes of content: {reason}")]
+    Damaged {
+        /// The source's id.
+        id: String,
+        /// The file.
+        path: String,
+        /// How many bytes of content, decompressed, could be read.
+        position: u64,
+        /// The decoder's words.
+        reason: String,
+    },
+}
+
+impl SourceError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            SourceError::NoFile { .. } => {
+                "paths are relative to the job file's folder; with `follow: true` a file may come later"
+            }
+            SourceError::Pattern { .. } => {
+                "`*` and `?` stand for characters, `**` for folders; `[*]` is the character itself"
+            }
+            SourceError::Unreadable { reason, .. } if reason.contains("os error 24") => {
+                "raise the limit of open files (`ulimit -n`), or join the files"
+            }
+            SourceError::Unreadable { .. } => "the user that runs the job must be able to read it",
+            SourceError::Damaged { .. } => {
+                "restore the file, or decompress what can be saved (`gzip -dc`, `zstd -dc`) and read that"
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bodies(lines: &[u8], message_bytes: usize) -> Vec<(u64, Body<'_>)> {
+        Records::lines(lines, 100, message_bytes).map(|record| (record.position, record.body)).collect()
+    }
+
+    #[test]
+    fn lines_keep_their_positions_and_lose_their_ends() {
+        assert_eq!(
+            bodies(b"one\ntwo\r\n \t\r\n\nlast", 100),
+            [
+                (100, Body::Bytes(b"one")),
+                (104, Body::Bytes(b"two")),
+                (109, Body::Blank),
+                (113, Body::Blank),
+                (114, Body::Bytes(b"last")),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_message_is_too_large_from_one_byte_above_the_limit() {
+        assert_eq!(
+            bodies(b"1234\r\n12345\n", 4),
+            [(100, Body::Bytes(b"1234")), (106, Body::TooLarge { head: b"12345", length: 5 }),]
+        );
+    }
+
+    #[test]
+    fn partitions_sort_by_source_and_then_by_the_bytes_of_the_path() {
+        let id = |source: &str, name: &str| PartitionId { source: source.into(), name: name.into() };
+        let mut ids = [id("b", "a"), id("a", "x/1"), id("a", "x.1"), id("a", "B"), id("a", "a")];
+        ids.sort();
+        let names: Vec<_> = ids.iter().map(|id| (&id.source[..], &id.name[..])).collect();
+        assert_eq!(names, [("a", "B"), ("a", "a"), ("a", "x.1"), ("a", "x/1"), ("b", "a")]);
+    }
+}

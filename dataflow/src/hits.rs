@@ -45,7 +45,16 @@ impl Hits {
     }
 
     /// Adds a hit. `facts[block]` are the facts it counts for.
-    pub(crate) fn push(&mut self, at: Time, timestamp: Time, position: u64, id: u64, key: (u64, &str), event: u16, facts: &[u64]) {
+    pub(crate) fn push(
+        &mut self,
+        at: Time,
+        timestamp: Time,
+        position: u64,
+        id: u64,
+        key: (u64, &str),
+        event: u16,
+        facts: &[u64],
+    ) {
         let (key_hash, key) = key;
         let key_start = u32::try_from(self.keys.len()).expect("the keys of one batch stay under 4 GiB");
         let key_len = u16::try_from(key.len()).expect("keys are at most 1,024 bytes");

@@ -107,7 +107,7 @@ impl Status {
     /// What was read, and what became of it.
     pub fn counts(&self) -> Counts {
         let mut all = Counts::default();
-        locked(&self.counts).iter().for_each(|counts| all.add(counts));
+        locked(&self.counts).iter().for_each(|counts| all += counts.clone());
         all.repeats = self.repeats.iter().map(|n| n.load(Ordering::Relaxed)).sum();
         all
     }

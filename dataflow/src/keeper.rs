@@ -291,7 +291,12 @@ impl Keeper {
             let due = waiting.partition_point(|hit| hit.at < end);
             for (i, hit) in waiting[..due].iter().enumerate() {
                 let arrival = Arrival::new(batch.hits.partition, hit.position);
-                self.ready.push_back(Ready { at: hit.at, arrival, batch: number as u32, index: (batch.next + i) as u32 });
+                self.ready.push_back(Ready {
+                    at: hit.at,
+                    arrival,
+                    batch: number as u32,
+                    index: (batch.next + i) as u32,
+                });
             }
             batch.next += due;
             batches += usize::from(due > 0);

@@ -9,7 +9,7 @@ use crate::edge::rows::wanted;
 use crate::job::{Failure, FailureKind, Status};
 use crate::keeper::Span;
 use crate::operators::keep::PullEnded;
-use crate::operators::pull::{Pulled, Share};
+use crate::operators::pull::{Pulled, Share, reason};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
@@ -87,7 +87,7 @@ impl Model {
         let wanted = wanted(plan, self.index).expect("a model with Parquet has columns to read");
         let opened = match self.warehouse.pull(&wanted) {
             Ok(opened) => Arc::new(opened),
-            Err(error) => return self.end(Err((error.to_string(), error.hint())), status),
+            Err(error) => return self.end(Err(reason(error)), status),
         };
         for (worker, line) in lines.iter().enumerate() {
             let share = Share {

@@ -35,10 +35,7 @@ pub struct Coerced<'a> {
 /// Makes what was found a value of `column_type`.
 pub fn coerce<'a>(found: &Found<'a>, column_type: ColumnType) -> Coerced<'a> {
     if let Found::Nothing = found {
-        return Coerced {
-            value: Value::Null,
-            mismatch: false,
-        };
+        return Coerced { value: Value::Null, mismatch: false };
     }
     let value = match column_type {
         ColumnType::String => string(found).map(Value::String),
@@ -51,10 +48,7 @@ pub fn coerce<'a>(found: &Found<'a>, column_type: ColumnType) -> Coerced<'a> {
             return list(found, column_type);
         }
     };
-    Coerced {
-        mismatch: value.is_none(),
-        value: value.unwrap_or(Value::Null),
-    }
+    Coerced { mismatch: value.is_none(), value: value.unwrap_or(Value::Null) }
 }
 
 fn string<'a>(found: &Found<'a>) -> Option<Cow<'a, str>> {
@@ -84,12 +78,7 @@ fn timestamp(found: &Found<'_>) -> Option<i64> {
         Found::Number(text) => {
             let exact = integer(text);
             // Between -2^63 and 2^63 the floor of a double is an i64.
-            exact.or_else(|| {
-                number(text)
-                    .map(f64::floor)
-                    .filter(|ms| ms.abs() < 2f64.powi(63))
-                    .map(|ms| ms as i64)
-            })
+            exact.or_else(|| number(text).map(f64::floor).filter(|ms| ms.abs() < 2f64.powi(63)).map(|ms| ms as i64))
         }
         _ => None,
     }
@@ -107,13 +96,7 @@ fn decimal<'f>(found: &'f Found<'_>) -> Option<&'f str> {
     match found {
         Found::Number(text) => Some(text),
         // Of what a Rust float can be read from, only `inf`, `infinity` and `nan` contain these letters.
-        Found::Text(text)
-            if !text
-                .bytes()
-                .any(|byte| matches!(byte, b'n' | b'N' | b'i' | b'I')) =>
-        {
-            Some(text)
-        }
+        Found::Text(text) if !text.bytes().any(|byte| matches!(byte, b'n' | b'N' | b'i' | b'I')) => Some(text),
         _ => None,
     }
 }
@@ -145,16 +128,9 @@ fn integer(text: &str) -> Option<i64> {
     }
     let trailing = digits.len() - digits.trim_end_matches('0').len();
     // An exponent beyond 64 bits is far out of range in both directions.
-    let exponent = exponent
-        .parse::<i64>()
-        .ok()?
-        .checked_sub(fraction.len() as i64)?
-        .checked_add(trailing as i64)?;
+    let exponent = exponent.parse::<i64>().ok()?.checked_sub(fraction.len() as i64)?.checked_add(trailing as i64)?;
     let power = u32::try_from(exponent).ok()?;
-    let magnitude = significant
-        .parse::<i128>()
-        .ok()?
-        .checked_mul(10i128.checked_pow(power)?)?;
+    let magnitude = significant.parse::<i128>().ok()?.checked_mul(10i128.checked_pow(power)?)?;
     i64::try_from(if negative { -magnitude } else { magnitude }).ok()
 }
 
@@ -165,10 +141,7 @@ fn list<'a>(found: &Found<'a>, column_type: ColumnType) -> Coerced<'a> {
         Found::Compound(Cow::Owned(json)) => elements(json, element, owned),
         _ => (None, true),
     };
-    Coerced {
-        value: values.map_or(Value::Null, Value::List),
-        mismatch,
-    }
+    Coerced { value: values.map_or(Value::Null, Value::List), mismatch }
 }
 
 /// The elements of a JSON array, and whether any did not fit; none: it is no array.
@@ -199,9 +172,7 @@ fn classify(json: &str) -> Found<'_> {
         b'"' if !json.contains('\\') => Found::Text(Cow::Borrowed(&json[1..json.len() - 1])),
         // A string that can't be unescaped (a lone surrogate) has no text; as a compound it fits nothing.
         b'"' => serde_json::from_str(json)
-            .map_or(Found::Compound(Cow::Borrowed(json)), |text: String| {
-                Found::Text(Cow::Owned(text))
-            }),
+            .map_or(Found::Compound(Cow::Borrowed(json)), |text: String| Found::Text(Cow::Owned(text))),
         _ => Found::Number(json),
     }
 }
@@ -222,9 +193,7 @@ fn owned<'a>(value: Value<'_>) -> Value<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ColumnType::{
-        Boolean, Date, Integer, ListInteger, ListNumber, ListString, Number, String, Timestamp,
-    };
+    use ColumnType::{Boolean, Date, Integer, ListInteger, ListNumber, ListString, Number, String, Timestamp};
 
     fn text(text: &str) -> Found<'_> {
         Found::Text(Cow::Borrowed(text))
@@ -236,41 +205,17 @@ mod tests {
 
     #[track_caller]
     fn fits(found: Found<'_>, column_type: ColumnType, value: Value<'_>) {
-        assert_eq!(
-            coerce(&found, column_type),
-            Coerced {
-                value,
-                mismatch: false
-            },
-            "{found:?}"
-        );
+        assert_eq!(coerce(&found, column_type), Coerced { value, mismatch: false }, "{found:?}");
     }
 
     #[track_caller]
     fn mismatches(found: Found<'_>, column_type: ColumnType) {
-        assert_eq!(
-            coerce(&found, column_type),
-            Coerced {
-                value: Value::Null,
-                mismatch: true
-            },
-            "{found:?}"
-        );
+        assert_eq!(coerce(&found, column_type), Coerced { value: Value::Null, mismatch: true }, "{found:?}");
     }
 
     #[test]
     fn nothing_is_null_and_no_mismatch() {
-        for column_type in [
-            String,
-            Integer,
-            Number,
-            Boolean,
-            Timestamp,
-            Date,
-            ListString,
-            ListInteger,
-            ListNumber,
-        ] {
+        for column_type in [String, Integer, Number, Boolean, Timestamp, Date, ListString, ListInteger, ListNumber] {
             fits(Found::Nothing, column_type, Value::Null);
         }
     }
@@ -308,34 +253,12 @@ mod tests {
             fits(Found::Number(written), Integer, Value::Integer(integer));
             fits(text(written), Integer, Value::Integer(integer));
         }
-        for written in [
-            "3.5",
-            "1e-1",
-            "9223372036854775808",
-            "1e19",
-            "1e300",
-            "1e999",
-            "1500e-3",
-        ] {
+        for written in ["3.5", "1e-1", "9223372036854775808", "1e19", "1e300", "1e999", "1500e-3"] {
             mismatches(Found::Number(written), Integer);
             mismatches(text(written), Integer);
         }
-        for written in [
-            "",
-            " 3",
-            "3 ",
-            "three",
-            "0x10",
-            "NaN",
-            "inf",
-            "-Infinity",
-            "-",
-            "+",
-            ".",
-            "e5",
-            "1e",
-            "1_000",
-        ] {
+        for written in ["", " 3", "3 ", "three", "0x10", "NaN", "inf", "-Infinity", "-", "+", ".", "e5", "1e", "1_000"]
+        {
             mismatches(text(written), Integer);
             mismatches(text(written), Number);
         }
@@ -363,16 +286,8 @@ mod tests {
 
     #[test]
     fn times_are_rfc_3339_or_epoch_ms() {
-        fits(
-            text("1970-01-01T00:00:01.5Z"),
-            Timestamp,
-            Value::Timestamp(1500),
-        );
-        fits(
-            text("1970-01-01T00:00:01"),
-            Timestamp,
-            Value::Timestamp(1000),
-        );
+        fits(text("1970-01-01T00:00:01.5Z"), Timestamp, Value::Timestamp(1500));
+        fits(text("1970-01-01T00:00:01"), Timestamp, Value::Timestamp(1000));
         fits(Found::Number("1500"), Timestamp, Value::Timestamp(1500));
         fits(Found::Number("1500.9"), Timestamp, Value::Timestamp(1500));
         fits(Found::Number("-1.5"), Timestamp, Value::Timestamp(-2));
@@ -390,35 +305,17 @@ mod tests {
     fn a_wrong_element_is_null_and_the_list_a_mismatch() {
         let list = |values: &[Value<'static>]| Value::List(values.to_vec());
         fits(json(r#"["a", null, 1.50, true]"#), ListString, {
-            list(&[
-                Value::String("a".into()),
-                Value::Null,
-                Value::String("1.50".into()),
-                Value::String("true".into()),
-            ])
+            list(&[Value::String("a".into()), Value::Null, Value::String("1.50".into()), Value::String("true".into())])
         });
-        fits(
-            json(r#"[ "3", 4.0 ]"#),
-            ListInteger,
-            list(&[Value::Integer(3), Value::Integer(4)]),
-        );
+        fits(json(r#"[ "3", 4.0 ]"#), ListInteger, list(&[Value::Integer(3), Value::Integer(4)]));
         fits(json("[]"), ListNumber, list(&[]));
         let half = coerce(&json(r#"[1, "x", 2]"#), ListNumber);
-        assert_eq!(
-            half.value,
-            list(&[Value::Number(1.0), Value::Null, Value::Number(2.0)])
-        );
+        assert_eq!(half.value, list(&[Value::Number(1.0), Value::Null, Value::Number(2.0)]));
         assert!(half.mismatch);
         assert!(coerce(&json(r#"["\ud800"]"#), ListString).mismatch);
         let escaped = Found::Compound(Cow::Owned(r#"["\u00e9", "b"]"#.to_owned()));
         let strings = list(&[Value::String("é".into()), Value::String("b".into())]);
-        assert_eq!(
-            coerce(&escaped, ListString),
-            Coerced {
-                value: strings,
-                mismatch: false
-            }
-        );
+        assert_eq!(coerce(&escaped, ListString), Coerced { value: strings, mismatch: false });
         mismatches(json(r#"{"a": 1}"#), ListString);
         mismatches(text("a"), ListString);
     }

@@ -66,19 +66,12 @@ impl Predicate {
         known: &[String],
         now: Now,
     ) -> Result<Predicate, Vec<Problem>> {
-        let problem = |fault: syntax::Fault| Problem {
-            place: text.place.clone(),
-            message: fault.sentence(),
-            hint: fault.hint,
-        };
+        let problem =
+            |fault: syntax::Fault| Problem { place: text.place.clone(), message: fault.sentence(), hint: fault.hint };
         let expr = syntax::parse(&text.value).map_err(|fault| vec![problem(fault)])?;
         let mut typer = Typer::new(column, known, now);
         let root = typer.condition(&expr, "a predicate");
-        let Typer {
-            mut faults,
-            columns,
-            ..
-        } = typer;
+        let Typer { mut faults, columns, .. } = typer;
         faults.sort_by_key(|fault| fault.location);
         let mut problems = faults.into_iter().map(problem).collect::<Vec<_>>();
         problems.dedup();
@@ -93,18 +86,12 @@ impl Predicate {
         let mut columns = met.clone();
         columns.sort();
         let place = |index: u32| {
-            let at = columns
-                .binary_search(&met[index as usize])
-                .expect("the same columns, sorted");
+            let at = columns.binary_search(&met[index as usize]).expect("the same columns, sorted");
             u32::try_from(at).expect("an index came from a u32")
         };
         renumber(&mut root, &place);
         text::canonical(&mut root, &columns);
-        Predicate {
-            text: text::text(&root, &columns),
-            columns,
-            root,
-        }
+        Predicate { text: text::text(&root, &columns), columns, root }
     }
 
     /// Whether its truth depends on the clock.
@@ -134,10 +121,7 @@ impl Evaluator {
     pub fn new(predicate: &Predicate) -> Evaluator {
         let mut root = predicate.root.clone();
         cheap_first(&mut root);
-        Evaluator {
-            root,
-            columns: predicate.columns.clone(),
-        }
+        Evaluator { root, columns: predicate.columns.clone() }
     }
 
     /// Whether it holds (is true, not null) for a row at `now`; `row[i]` is the value of `columns[i]`.
@@ -186,15 +170,8 @@ fn moments<'r>(node: &'r Node, row: &'r [Value<'r>], found: &mut Vec<i64>) {
             Compare::Equal | Compare::Unequal => (true, true),
         };
         let met = i128::from(time) - i128::from(*offset);
-        found.extend(
-            meet.then_some(met)
-                .and_then(|moment| i64::try_from(moment).ok()),
-        );
-        found.extend(
-            after
-                .then_some(met + 1)
-                .and_then(|moment| i64::try_from(moment).ok()),
-        );
+        found.extend(meet.then_some(met).and_then(|moment| i64::try_from(moment).ok()));
+        found.extend(after.then_some(met + 1).and_then(|moment| i64::try_from(moment).ok()));
     }
     for operand in node.operands() {
         moments(operand, row, found);
@@ -217,15 +194,8 @@ fn cost(node: &Node) -> u32 {
         Node::Matches(..) | Node::LikeEach { .. } => 50,
         Node::Like(_, like) if like.written.insensitive => 20,
         Node::Concat(..) | Node::Lower(_) | Node::Upper(_) => 20,
-        Node::Like(..)
-        | Node::Contains(..)
-        | Node::Length(_)
-        | Node::ListContains(..)
-        | Node::In(..) => 5,
+        Node::Like(..) | Node::Contains(..) | Node::Length(_) | Node::ListContains(..) | Node::In(..) => 5,
         _ => 1,
     };
-    node.operands()
-        .into_iter()
-        .map(cost)
-        .fold(own, u32::saturating_add)
+    node.operands().into_iter().map(cost).fold(own, u32::saturating_add)
 }

@@ -14,11 +14,7 @@ const LAST: i64 = 2_932_897 * DAY - 1;
 /// Reads a time of day with its date, in ms since the epoch; none if it is not one.
 pub fn parse_timestamp(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
-    if bytes.len() < 19
-        || !matches!(bytes[10], b'T' | b't' | b' ')
-        || bytes[13] != b':'
-        || bytes[16] != b':'
-    {
+    if bytes.len() < 19 || !matches!(bytes[10], b'T' | b't' | b' ') || bytes[13] != b':' || bytes[16] != b':' {
         return None;
     }
     let day = day(&bytes[..10])?;
@@ -35,10 +31,7 @@ pub fn parse_timestamp(text: &str) -> Option<i64> {
 /// Reads `YYYY-MM-DD` as its midnight UTC, in ms since the epoch; none if it is not one.
 pub fn parse_date(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
-    (bytes.len() == 10)
-        .then(|| day(bytes))
-        .flatten()
-        .map(|day| day * DAY)
+    (bytes.len() == 10).then(|| day(bytes)).flatten().map(|day| day * DAY)
 }
 
 /// The midnight UTC of the day that `time` is in.
@@ -51,17 +44,12 @@ fn fraction(bytes: &[u8]) -> Option<(i64, &[u8])> {
     let Some((b'.', digits)) = bytes.split_first() else {
         return Some((0, bytes));
     };
-    let count = digits
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
+    let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
     if count == 0 {
         return None;
     }
     let (digits, rest) = digits.split_at(count);
-    let ms = (0..3).fold(0, |ms, place| {
-        ms * 10 + digits.get(place).map_or(0, |digit| i64::from(digit - b'0'))
-    });
+    let ms = (0..3).fold(0, |ms, place| ms * 10 + digits.get(place).map_or(0, |digit| i64::from(digit - b'0')));
     Some((ms, rest))
 }
 
@@ -89,11 +77,7 @@ fn day(bytes: &[u8]) -> Option<i64> {
     if bytes[4] != b'-' || bytes[7] != b'-' {
         return None;
     }
-    let (year, month, day) = (
-        two(bytes)? * 100 + two(&bytes[2..])?,
-        two(&bytes[5..])?,
-        two(&bytes[8..])?,
-    );
+    let (year, month, day) = (two(bytes)? * 100 + two(&bytes[2..])?, two(&bytes[5..])?, two(&bytes[8..])?);
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let length = match month {
         1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
@@ -115,9 +99,7 @@ fn day(bytes: &[u8]) -> Option<i64> {
 /// The number that the first two bytes write.
 fn two(bytes: &[u8]) -> Option<i64> {
     match bytes {
-        [tens @ b'0'..=b'9', ones @ b'0'..=b'9', ..] => {
-            Some(i64::from(tens - b'0') * 10 + i64::from(ones - b'0'))
-        }
+        [tens @ b'0'..=b'9', ones @ b'0'..=b'9', ..] => Some(i64::from(tens - b'0') * 10 + i64::from(ones - b'0')),
         _ => None,
     }
 }
@@ -132,34 +114,17 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..20_000 {
             let (hour, minute) = (random.i64(0..24), random.i64(0..60));
-            let date = format!(
-                "{:04}-{:02}-{:02}",
-                random.i64(0..10_000),
-                random.i64(0..14),
-                random.i64(0..33)
-            );
+            let date = format!("{:04}-{:02}-{:02}", random.i64(0..10_000), random.i64(0..14), random.i64(0..33));
             let fraction = ["", ".1", ".12", ".123", ".1239", ".999999999"][random.usize(0..6)];
             let zone = ["Z", "z", "+02:00", "-11:30", "+00:00"][random.usize(0..5)];
             let between = ["T", "t", " "][random.usize(0..3)];
-            let text = format!(
-                "{date}{between}{hour:02}:{minute:02}:{:02}{fraction}{zone}",
-                random.i64(0..60)
-            );
-            let slow = text
-                .parse::<jiff::Timestamp>()
-                .ok()
-                .map(|time| time.as_nanosecond().div_euclid(1_000_000));
-            let slow = slow
-                .map(|ms| ms as i64)
-                .filter(|ms| (FIRST..=LAST).contains(ms));
+            let text = format!("{date}{between}{hour:02}:{minute:02}:{:02}{fraction}{zone}", random.i64(0..60));
+            let slow = text.parse::<jiff::Timestamp>().ok().map(|time| time.as_nanosecond().div_euclid(1_000_000));
+            let slow = slow.map(|ms| ms as i64).filter(|ms| (FIRST..=LAST).contains(ms));
             assert_eq!(parse_timestamp(&text), slow, "seed {seed}: {text}");
             let slow = date.parse::<jiff::civil::Date>().ok();
-            let slow = slow.map(|date| {
-                date.to_zoned_datetime(jiff::tz::TimeZone::UTC)
-                    .unwrap()
-                    .timestamp()
-                    .as_millisecond()
-            });
+            let slow =
+                slow.map(|date| date.to_zoned_datetime(jiff::tz::TimeZone::UTC).unwrap().timestamp().as_millisecond());
             assert_eq!(parse_date(&date), slow, "seed {seed}: {date}");
         }
     }
@@ -178,10 +143,7 @@ mod tests {
             assert_eq!(parse_timestamp(same), noon, "{same}");
         }
         assert_eq!(parse_timestamp("1969-12-31T23:59:59.9999Z"), Some(-1));
-        assert_eq!(
-            parse_timestamp("2016-12-31T23:59:60Z"),
-            parse_timestamp("2016-12-31T23:59:59Z")
-        );
+        assert_eq!(parse_timestamp("2016-12-31T23:59:60Z"), parse_timestamp("2016-12-31T23:59:59Z"));
         for wrong in [
             "",
             "2026-11-23",

@@ -45,24 +45,13 @@ impl<'a> Value<'a> {
                 _ => Value::Null,
             },
             ColumnType::String => Value::String(Cow::Borrowed(array.as_string::<i32>().value(row))),
-            ColumnType::Timestamp => {
-                Value::Timestamp(array.as_primitive::<TimestampMillisecondType>().value(row))
-            }
-            ColumnType::Date => {
-                Value::Date(array.as_primitive::<TimestampMillisecondType>().value(row))
-            }
+            ColumnType::Timestamp => Value::Timestamp(array.as_primitive::<TimestampMillisecondType>().value(row)),
+            ColumnType::Date => Value::Date(array.as_primitive::<TimestampMillisecondType>().value(row)),
             ColumnType::ListString | ColumnType::ListInteger | ColumnType::ListNumber => {
                 let list = array.as_list::<i32>();
                 let element = element_type(column_type).expect("a list has elements");
-                let (from, to) = (
-                    list.value_offsets()[row] as usize,
-                    list.value_offsets()[row + 1] as usize,
-                );
-                Value::List(
-                    (from..to)
-                        .map(|index| Value::at(list.values(), element, index))
-                        .collect(),
-                )
+                let (from, to) = (list.value_offsets()[row] as usize, list.value_offsets()[row + 1] as usize);
+                Value::List((from..to).map(|index| Value::at(list.values(), element, index)).collect())
             }
         }
     }

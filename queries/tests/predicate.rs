@@ -33,30 +33,10 @@ const COLUMNS: [(&str, ColumnType); 16] = [
 ];
 
 fn parse(text: &str, now: Now) -> Result<Predicate, Vec<Problem>> {
-    let place = Place {
-        path: "audiences.a.where.property".into(),
-        line: 3,
-        column: 5,
-    };
-    let column = |name: &str| {
-        COLUMNS
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, column_type)| *column_type)
-    };
-    let known = COLUMNS
-        .iter()
-        .map(|(name, _)| (*name).to_owned())
-        .collect::<Vec<_>>();
-    let parsed = Predicate::parse(
-        &Text {
-            value: text.to_owned(),
-            place: place.clone(),
-        },
-        &column,
-        &known,
-        now,
-    );
+    let place = Place { path: "audiences.a.where.property".into(), line: 3, column: 5 };
+    let column = |name: &str| COLUMNS.iter().find(|(known, _)| *known == name).map(|(_, column_type)| *column_type);
+    let known = COLUMNS.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
+    let parsed = Predicate::parse(&Text { value: text.to_owned(), place: place.clone() }, &column, &known, now);
     for problem in parsed.as_ref().err().into_iter().flatten() {
         assert_eq!(problem.place, place);
     }
@@ -83,11 +63,7 @@ fn string(text: &str) -> Value<'static> {
 }
 
 fn values(predicate: &Predicate, row: &Row) -> Vec<Value<'static>> {
-    predicate
-        .columns
-        .iter()
-        .map(|(name, _)| row.get(name.as_str()).cloned().unwrap_or(Value::Null))
-        .collect()
+    predicate.columns.iter().map(|(name, _)| row.get(name.as_str()).cloned().unwrap_or(Value::Null)).collect()
 }
 
 /// The truth by all ways of asking for it.
@@ -96,24 +72,13 @@ fn holds(predicate: &Predicate, row: &Row, now: i64) -> bool {
     let values = values(predicate, row);
     let evaluator = Evaluator::new(predicate);
     let one = evaluator.holds(&values, now);
-    let arrays: Vec<ArrayRef> =
-        batch::columns(&predicate.columns, &[values.clone(), values.clone()]);
+    let arrays: Vec<ArrayRef> = batch::columns(&predicate.columns, &[values.clone(), values.clone()]);
     let both = evaluator.holds_batch(&arrays, 2, now);
-    assert_eq!(
-        both.iter().collect::<Vec<_>>(),
-        [Some(one), Some(one)],
-        "{}: a batch differs",
-        predicate.text
-    );
+    assert_eq!(both.iter().collect::<Vec<_>>(), [Some(one), Some(one)], "{}: a batch differs", predicate.text);
     let bytes = bincode::serialize(predicate).unwrap();
     let back: Predicate = bincode::deserialize(&bytes).unwrap();
     assert_eq!(&back, predicate);
-    assert_eq!(
-        Evaluator::new(&back).holds(&values, now),
-        one,
-        "{}: read back, it differs",
-        predicate.text
-    );
+    assert_eq!(Evaluator::new(&back).holds(&values, now), one, "{}: read back, it differs", predicate.text);
     one
 }
 
@@ -261,10 +226,7 @@ fn in_and_between_are_the_comparisons_they_stand_for() {
         ("-1 in (-1, 2)", TRUE),
         ("'b' in ('c', 'a', 'b', 'a')", TRUE),
         ("true in (false)", FALSE),
-        (
-            "date '2026-11-23' in ('2026-11-23', '2026-11-24 10:00:00Z')",
-            TRUE,
-        ),
+        ("date '2026-11-23' in ('2026-11-23', '2026-11-24 10:00:00Z')", TRUE),
         ("2 between 1 and 3", TRUE),
         ("1 between 1 and 1", TRUE),
         ("0 between 1 and 3", FALSE),
@@ -357,11 +319,7 @@ fn functions_of_text_are_null_for_null() {
         ("length(null) is null", TRUE),
         ("LOWER('A') = 'a' AND Trim(' ') = ''", TRUE),
     ]);
-    let text = row([
-        ("s", string("  MiXed ")),
-        ("i", Value::Integer(2)),
-        ("b", Value::Boolean(false)),
-    ]);
+    let text = row([("s", string("  MiXed ")), ("i", Value::Integer(2)), ("b", Value::Boolean(false))]);
     truth("lower(trim(s)) || '!' = 'mixed!'", &text, TRUE);
     truth("trim('  ' || s) = 'MiXed'", &text, TRUE);
     truth("length(s) = 8", &text, TRUE);
@@ -376,19 +334,9 @@ fn functions_of_text_are_null_for_null() {
 #[test]
 fn a_list_contains_its_elements_and_never_null() {
     let lists = row([
-        (
-            "ls",
-            Value::List(vec![string("a"), Value::Null, string("b")]),
-        ),
+        ("ls", Value::List(vec![string("a"), Value::Null, string("b")])),
         ("li", Value::List(vec![Value::Integer(1), Value::Null])),
-        (
-            "ln",
-            Value::List(vec![
-                Value::Number(1.0),
-                Value::Number(2.5),
-                Value::Number(f64::NAN),
-            ]),
-        ),
+        ("ln", Value::List(vec![Value::Number(1.0), Value::Number(2.5), Value::Number(f64::NAN)])),
         ("s", string("b")),
         ("i", Value::Integer(1)),
     ]);
@@ -404,11 +352,7 @@ fn a_list_contains_its_elements_and_never_null() {
     truth("list_contains(ln, 0)", &lists, FALSE);
     truth("list_contains(ls, path)", &lists, NULL);
     truth("list_contains(ls, 'a')", &Row::new(), NULL);
-    truth(
-        "list_contains(ls, 'a')",
-        &row([("ls", Value::List(vec![]))]),
-        FALSE,
-    );
+    truth("list_contains(ls, 'a')", &row([("ls", Value::List(vec![]))]), FALSE);
     truth("ls is null", &Row::new(), TRUE);
     truth("ls is not null", &lists, TRUE);
 }
@@ -417,17 +361,11 @@ fn a_list_contains_its_elements_and_never_null() {
 fn times_compare_to_the_ms_and_a_date_is_its_midnight() {
     truths(&[
         ("date '1970-01-02' = timestamp '1970-01-02 00:00:00Z'", TRUE),
-        (
-            "timestamp '1970-01-01 00:00:00.0019' = timestamp '1970-01-01T00:00:00.001Z'",
-            TRUE,
-        ),
+        ("timestamp '1970-01-01 00:00:00.0019' = timestamp '1970-01-01T00:00:00.001Z'", TRUE),
         ("timestamp '1970-01-01 02:00:00+02:00' = '1970-01-01'", TRUE),
         ("timestamp '1970-01-01' < '1970-01-01 00:00:00.001'", TRUE),
     ]);
-    let times = row([
-        ("t", Value::Timestamp(86_400_000)),
-        ("d", Value::Date(86_400_000)),
-    ]);
+    let times = row([("t", Value::Timestamp(86_400_000)), ("d", Value::Date(86_400_000))]);
     truth("t = d", &times, TRUE);
     truth("t = '1970-01-02'", &times, TRUE);
     truth("d = '1970-01-02T00:00:00Z'", &times, TRUE);
@@ -440,13 +378,7 @@ fn times_compare_to_the_ms_and_a_date_is_its_midnight() {
 
 #[test]
 fn a_comparison_with_now_turns_at_its_moments() {
-    let at = |time| {
-        row([
-            ("t", Value::Timestamp(time)),
-            ("d", Value::Date(time)),
-            ("b", Value::Boolean(true)),
-        ])
-    };
+    let at = |time| row([("t", Value::Timestamp(time)), ("d", Value::Date(time)), ("b", Value::Boolean(true))]);
     let table: &[(&str, &[i64])] = &[
         ("t > now() - interval '1 second'", &[6000]),
         ("t >= now() - interval '1 second'", &[6001]),
@@ -459,14 +391,8 @@ fn a_comparison_with_now_turns_at_its_moments() {
         ("d < now() + interval '2 seconds'", &[3001]),
         ("not t > now()", &[5000]),
         ("t > now() and t < now() + interval '1 s'", &[4001, 5000]),
-        (
-            "t between now() - interval '1 s' and now() + interval '1 s'",
-            &[4000, 6001],
-        ),
-        (
-            "t not between now() - interval '1 s' and '9999-01-01'",
-            &[6001],
-        ),
+        ("t between now() - interval '1 s' and now() + interval '1 s'", &[4000, 6001]),
+        ("t not between now() - interval '1 s' and '9999-01-01'", &[6001]),
         ("t > now() or b", &[]),
         ("u > now()", &[]),
         ("t > now() and not t > now()", &[]),
@@ -477,11 +403,7 @@ fn a_comparison_with_now_turns_at_its_moments() {
         assert_eq!(predicate.mentions_now(), text.contains("now"), "{text}");
         let row = at(5000);
         let evaluator = Evaluator::new(&predicate);
-        assert_eq!(
-            evaluator.moments(&values(&predicate, &row)),
-            *moments,
-            "{text}"
-        );
+        assert_eq!(evaluator.moments(&values(&predicate, &row)), *moments, "{text}");
         let mut changes = Vec::new();
         for now in 3000..7000 {
             if holds(&predicate, &row, now) != evaluator.holds(&values(&predicate, &row), now - 1) {
@@ -492,20 +414,12 @@ fn a_comparison_with_now_turns_at_its_moments() {
     }
     // At the ends of time nothing overflows.
     for time in [i64::MIN, i64::MAX] {
-        for text in [
-            "t > now() - interval '9 weeks'",
-            "t >= now() + interval '9 weeks'",
-            "t = now()",
-        ] {
+        for text in ["t > now() - interval '9 weeks'", "t >= now() + interval '9 weeks'", "t = now()"] {
             let predicate = predicate(text);
             let values = values(&predicate, &at(time));
             let evaluator = Evaluator::new(&predicate);
             for moment in evaluator.moments(&values) {
-                assert_ne!(
-                    evaluator.holds(&values, moment - 1),
-                    evaluator.holds(&values, moment),
-                    "{text}"
-                );
+                assert_ne!(evaluator.holds(&values, moment - 1), evaluator.holds(&values, moment), "{text}");
             }
             evaluator.holds(&values, i64::MIN);
             evaluator.holds(&values, i64::MAX);
@@ -543,10 +457,7 @@ fn what_differs_in_spelling_has_one_text() {
     canonical("not (b = c)", "not b = c");
     canonical("not (b or c)", "not (b or c)");
     canonical("n > m".replace('m', "ltv").as_str(), "ltv < n");
-    canonical(
-        "7 / 2 > n",
-        "7 / 2 < n".replace("7 / 2 < n", "7 / 2 > n").as_str(),
-    );
+    canonical("7 / 2 > n", "7 / 2 < n".replace("7 / 2 < n", "7 / 2 > n").as_str());
     canonical("i + 1.0 > n", "i + 1.0 > n");
     canonical("i - (j - 1) = 2", "i - (j - 1) = 2");
     canonical("(i - j) - 1 = 2", "i - j - 1 = 2");
@@ -554,49 +465,21 @@ fn what_differs_in_spelling_has_one_text() {
     canonical("s LIKE 'a%' ESCAPE '!'", "s like 'a%' escape '!'");
     canonical("not s ilike 'a'", "s not ilike 'a'");
     canonical("t > '2026-11-23'", "t > date '2026-11-23'");
-    canonical(
-        "t > timestamp '2026-11-23 01:00:00+01:00'",
-        "t > date '2026-11-23'",
-    );
-    canonical(
-        "t > '2026-11-23 10:00:00.5'",
-        "t > timestamp '2026-11-23T10:00:00.5Z'",
-    );
-    canonical(
-        "t > now() - interval '1 week'",
-        "t > now() - interval '7 days'",
-    );
-    canonical(
-        "NOW() - INTERVAL '60m' <= t",
-        "t >= now() - interval '1 hour'",
-    );
+    canonical("t > timestamp '2026-11-23 01:00:00+01:00'", "t > date '2026-11-23'");
+    canonical("t > '2026-11-23 10:00:00.5'", "t > timestamp '2026-11-23T10:00:00.5Z'");
+    canonical("t > now() - interval '1 week'", "t > now() - interval '7 days'");
+    canonical("NOW() - INTERVAL '60m' <= t", "t >= now() - interval '1 hour'");
     canonical("t < now() + interval '0 s'", "t < now()");
-    canonical(
-        "t < now() + interval '1 day 1 ms'",
-        "t < now() + interval '86400001 milliseconds'",
-    );
-    canonical(
-        "t between now() - interval '1 d' and now()",
-        "t <= now() and t >= now() - interval '1 day'",
-    );
-    canonical(
-        "\"total billed\" > 1 and \"x.y\" = ''",
-        "\"total billed\" > 1 and \"x.y\" = ''",
-    );
-    canonical(
-        "COALESCE(n, 0) between 1.0 and 2",
-        "coalesce(n, 0) between 1 and 2",
-    );
+    canonical("t < now() + interval '1 day 1 ms'", "t < now() + interval '86400001 milliseconds'");
+    canonical("t between now() - interval '1 d' and now()", "t <= now() and t >= now() - interval '1 day'");
+    canonical("\"total billed\" > 1 and \"x.y\" = ''", "\"total billed\" > 1 and \"x.y\" = ''");
+    canonical("COALESCE(n, 0) between 1.0 and 2", "coalesce(n, 0) between 1 and 2");
     canonical("list_contains(ln, 2.0)", "list_contains(ln, 2)");
     canonical("list_contains(li, 2.0)", "list_contains(li, 2.0)");
     canonical("2 is distinct from n", "n is distinct from 2");
     canonical("b = (c = b)", "b = (b = c)");
     assert_eq!(
-        predicate("s = path and ltv > 1")
-            .columns
-            .iter()
-            .map(|(name, _)| name)
-            .collect::<Vec<_>>(),
+        predicate("s = path and ltv > 1").columns.iter().map(|(name, _)| name).collect::<Vec<_>>(),
         ["ltv", "path", "s"]
     );
 }
@@ -605,17 +488,11 @@ fn what_differs_in_spelling_has_one_text() {
 fn any_word_may_name_a_column() {
     use sqlparser::keywords::ALL_KEYWORDS;
     let mut quoted = Vec::new();
-    for word in ALL_KEYWORDS
-        .iter()
-        .chain(&["naïve", "über", "a b", "a\"b", "1st", "a-b"])
-    {
+    for word in ALL_KEYWORDS.iter().chain(&["naïve", "über", "a b", "a\"b", "1st", "a-b"]) {
         for word in [word.to_lowercase(), word.to_string()] {
             let column = |name: &str| (name == word).then_some(ColumnType::Integer);
             let parse = |text: String| {
-                let text = Text {
-                    value: text,
-                    place: Place::default(),
-                };
+                let text = Text { value: text, place: Place::default() };
                 Predicate::parse(&text, &column, std::slice::from_ref(&word), Now::Allowed)
             };
             let quote = format!("\"{}\"", word.replace('"', "\"\""));
@@ -625,7 +502,8 @@ fn any_word_may_name_a_column() {
                      and {name} is not null and ({name}) between {name} and {name} and coalesce({name}, 2) = {name}"
                 );
                 parse(text).is_ok_and(|predicate| {
-                    let again = parse(predicate.text.clone()).unwrap_or_else(|problems| panic!("{}: {problems:?}", predicate.text));
+                    let again = parse(predicate.text.clone())
+                        .unwrap_or_else(|problems| panic!("{}: {problems:?}", predicate.text));
                     assert_eq!(again, predicate);
                     !predicate.columns.is_empty()
                 })
@@ -638,7 +516,8 @@ fn any_word_may_name_a_column() {
         }
     }
     quoted.retain(|word| word.chars().all(|char| char.is_ascii_lowercase()));
-    let words = "all and any between distinct escape exists false ilike in is like null or returning select some true with";
+    let words =
+        "all and any between distinct escape exists false ilike in is like null or returning select some true with";
     assert_eq!(quoted.join(" "), words);
 }
 
@@ -742,28 +621,15 @@ fn problems_say_what_where_and_what_to_do() {
         "now",
         "é = 1",
     ];
-    let report = texts.map(|text| {
-        format!(
-            "{text}\n    {}\n",
-            problems(text, Now::Allowed).replace('\n', "\n    ")
-        )
-    });
+    let report = texts.map(|text| format!("{text}\n    {}\n", problems(text, Now::Allowed).replace('\n', "\n    ")));
     insta::assert_snapshot!(report.concat());
 }
 
 #[test]
 fn now_in_performed_points_to_within() {
-    let report = [
-        "t > now() - interval '7 days'",
-        "b and t between now() - interval '1 d' and ltx",
-        "lower(now()) = s",
-    ];
-    let report = report.map(|text| {
-        format!(
-            "{text}\n    {}\n",
-            problems(text, Now::Refused).replace('\n', "\n    ")
-        )
-    });
+    let report =
+        ["t > now() - interval '7 days'", "b and t between now() - interval '1 d' and ltx", "lower(now()) = s"];
+    let report = report.map(|text| format!("{text}\n    {}\n", problems(text, Now::Refused).replace('\n', "\n    ")));
     insta::assert_snapshot!(report.concat());
     assert!(parse("t > '2026-01-01'", Now::Refused).is_ok());
 }
@@ -771,9 +637,7 @@ fn now_in_performed_points_to_within() {
 #[test]
 fn depth_and_length_are_bounded_not_the_stack() {
     let many = 100_000;
-    let deep = |open: &str, middle: &str, close: &str| {
-        [&open.repeat(many), middle, &close.repeat(many)].concat()
-    };
+    let deep = |open: &str, middle: &str, close: &str| [&open.repeat(many), middle, &close.repeat(many)].concat();
     for text in [
         deep("(", "b", ")"),
         deep("(", "", ""),
@@ -796,41 +660,23 @@ fn depth_and_length_are_bounded_not_the_stack() {
         deep("interval ", "'1'", ""),
     ] {
         let problems = parse(&text, Now::Allowed).expect_err("too deep");
-        assert!(
-            problems[0].message.chars().count() < 200,
-            "{}",
-            problems[0].message
-        );
+        assert!(problems[0].message.chars().count() < 200, "{}", problems[0].message);
     }
     // What is within the bounds works, on a thread with little stack, too.
     let work = || {
-        let terms = (0..900)
-            .map(|term| format!("s = 't{term}'"))
-            .collect::<Vec<_>>();
+        let terms = (0..900).map(|term| format!("s = 't{term}'")).collect::<Vec<_>>();
         let predicate = predicate(&terms.join(" or "));
         assert!(holds(&predicate, &row([("s", string("t899"))]), 0));
         assert!(!holds(&predicate, &row([("s", string("t900"))]), 0));
         let sum = predicate_of_depth("i", " + i", 46, " = 0");
         assert!(holds(&sum, &row([("i", Value::Integer(0))]), 0));
         let parentheses = format!("{}b{}", "(".repeat(100), ")".repeat(100));
-        assert!(holds(
-            &self::predicate(&parentheses),
-            &row([("b", Value::Boolean(true))]),
-            0
-        ));
-        let items = (0..50_000)
-            .map(|item| format!("'{item}'"))
-            .collect::<Vec<_>>()
-            .join(", ");
+        assert!(holds(&self::predicate(&parentheses), &row([("b", Value::Boolean(true))]), 0));
+        let items = (0..50_000).map(|item| format!("'{item}'")).collect::<Vec<_>>().join(", ");
         let among = self::predicate(&format!("s in ({items})"));
         assert!(holds(&among, &row([("s", string("49999"))]), 0));
     };
-    std::thread::Builder::new()
-        .stack_size(1 << 20)
-        .spawn(work)
-        .unwrap()
-        .join()
-        .unwrap();
+    std::thread::Builder::new().stack_size(1 << 20).spawn(work).unwrap().join().unwrap();
 }
 
 fn predicate_of_depth(first: &str, step: &str, steps: usize, last: &str) -> Predicate {
@@ -925,10 +771,7 @@ fn no_text_is_a_panic() {
     let mut parsed = 0;
     for _ in 0..30_000 {
         let count = random.usize(1..12);
-        let text = (0..count)
-            .map(|_| words[random.usize(..words.len())])
-            .collect::<Vec<_>>()
-            .join(" ");
+        let text = (0..count).map(|_| words[random.usize(..words.len())]).collect::<Vec<_>>().join(" ");
         match parse(&text, Now::Allowed) {
             Ok(once) => {
                 parsed += 1;

@@ -25,8 +25,8 @@ fn open_all(loaded: &Loaded) -> Result<(), Exit> {
     for (model, warehouse) in open_warehouses(loaded)?.into_iter().enumerate() {
         if let (Some(warehouse), Some(wanted)) = (warehouse, wanted(&loaded.plan, model)) {
             warehouse.pull(&wanted).map_err(|error| {
-                let hint = error.hint();
-                Exit::not_opened(format_args!("model `{}`: {error}", loaded.plan.models[model].id)).hint(hint)
+                Exit::not_opened(format_args!("model `{}`: {}", loaded.plan.models[model].id, error.message()))
+                    .hint(error.hint)
             })?;
         }
     }

@@ -12,25 +12,27 @@ use crate::terminal::say;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use usher_connectors::sink::{Filter, LineSink};
+use usher_connectors::sink::{Catalog, Filter, Writer};
 use usher_dataflow::{Opened, Span, Status};
 
 /// Runs the demo for so many ms, or until a signal.
 pub fn demo(duration: Option<u64>, workers: usize) -> Result<(), Exit> {
     let folder = tempfile::Builder::new().prefix("usher-demo-").tempdir().map_err(not_written)?;
     shop::write(folder.path()).map_err(not_written)?;
-    say(format_args!("the shop is in {}, until the demo ends: job.yaml, warehouse/, events.jsonl", folder.path().display()));
+    say(format_args!(
+        "the shop is in {}, until the demo ends: job.yaml, warehouse/, events.jsonl",
+        folder.path().display()
+    ));
     let file = folder.path().join("job.yaml");
     let job = usher_config::parse(shop::JOB, &file.display().to_string(), folder.path(), &|_| None)?;
     let loaded = Loaded { plan: job::plan(&job, "job.yaml")?, folder: folder.path().to_owned() };
-    let catalog = Arc::new(job::catalog(&loaded.plan));
-    let all = Filter::all(&catalog);
+    let catalog = Arc::new(Catalog::of(&loaded.plan.job));
     let opened = Opened {
         span: Span::Live,
         clock: Arc::new(WallClock),
         sources: job::open_sources(&loaded, false)?,
         warehouses: job::open_warehouses(&loaded)?,
-        sinks: vec![Box::new(LineSink::stdout(Arc::clone(&catalog), all))],
+        sinks: vec![Box::new(Writer::stdout(catalog, Filter::all()))],
         dead_letters: job::open_dead_letters(&loaded)?,
         workers,
         plan: loaded.plan,
@@ -59,7 +61,12 @@ pub fn demo(duration: Option<u64>, workers: usize) -> Result<(), Exit> {
 fn totals(status: &Status, since: Duration) -> String {
     let turns = status.turns();
     let (entries, exits) = turns.iter().fold((0, 0), |(entries, exits), t| (entries + t.entries, exits + t.exits));
-    format!("{:>3} s: {}; {entries} entries - {exits} exits = {} members", since.as_secs(), status.counts(), entries - exits)
+    format!(
+        "{:>3} s: {}; {entries} entries - {exits} exits = {} members",
+        since.as_secs(),
+        status.counts(),
+        entries - exits
+    )
 }
 
 fn not_written(error: std::io::Error) -> Exit {

@@ -6,7 +6,7 @@ use crate::running::{self, Ending};
 use crate::terminal::say;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use usher_connectors::sink::{Filter, LineSink, Sink};
+use usher_connectors::sink::{Catalog, Filter, Sink, Writer};
 use usher_dataflow::{Clock, Opened, Time};
 
 /// What was typed after the job.
@@ -24,17 +24,20 @@ pub fn replay(path: &Path, flags: Flags) -> Result<(), Exit> {
     let loaded = load(path)?;
     let now = flags.now.unwrap_or_else(|| {
         let now = job::WallClock.now();
-        say(format_args!("messages later than now, {}, plus {} are of the future; --now sets another time", running::rfc3339(now), usher_config::duration::format(loaded.plan.job.limits.future_skew)));
+        say(format_args!(
+            "messages later than now, {}, plus {} are of the future; --now sets another time",
+            running::rfc3339(now),
+            usher_config::duration::format(loaded.plan.job.limits.future_skew)
+        ));
         now
     });
     let sources = job::open_sources(&loaded, true)?;
     let warehouses = job::open_warehouses(&loaded)?;
     let dead_letters = job::open_dead_letters(&loaded)?;
-    let catalog = Arc::new(job::catalog(&loaded.plan));
-    let all = Filter::all(&catalog);
+    let catalog = Arc::new(Catalog::of(&loaded.plan.job));
     let sink: Box<dyn Sink> = match &flags.out {
-        Some(out) => Box::new(LineSink::replace(out, catalog, all)?),
-        None => Box::new(LineSink::stdout(catalog, all)),
+        Some(out) => Box::new(Writer::create(out, catalog, Filter::all())?),
+        None => Box::new(Writer::stdout(catalog, Filter::all())),
     };
     let opened = Opened {
         plan: loaded.plan,

@@ -7,7 +7,7 @@ use crate::terminal::say;
 use std::path::Path;
 use std::sync::Arc;
 use usher_config::SyncTo;
-use usher_connectors::sink::{Filter, LineSink, Sink};
+use usher_connectors::sink::{Catalog, Filter, Sink, Writer};
 use usher_dataflow::{Opened, Span};
 
 /// Runs a job.
@@ -16,19 +16,32 @@ pub fn run(path: &Path, workers: usize) -> Result<(), Exit> {
     let sources = job::open_sources(&loaded, false)?;
     let warehouses = job::open_warehouses(&loaded)?;
     let dead_letters = job::open_dead_letters(&loaded)?;
-    let catalog = Arc::new(job::catalog(&loaded.plan));
+    let catalog = Arc::new(Catalog::of(&loaded.plan.job));
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     for sync in loaded.plan.job.syncs.values() {
-        let filter = Filter::new(&catalog, &sync.audiences, sync.send_entry, sync.send_exit);
+        let filter = Filter::of(sync, &catalog);
         sinks.push(match &sync.to {
-            SyncTo::File(target) => Box::new(LineSink::append(&loaded.folder.join(&target.path), Arc::clone(&catalog), filter)?),
-            SyncTo::Stdout => Box::new(LineSink::stdout(Arc::clone(&catalog), filter)),
+            SyncTo::File(target) => {
+                Box::new(Writer::append(&loaded.folder.join(&target.path), Arc::clone(&catalog), filter)?)
+            }
+            SyncTo::Stdout => Box::new(Writer::stdout(Arc::clone(&catalog), filter)),
         });
     }
     if sinks.is_empty() {
         say("the job has no syncs: changes are counted and go nowhere");
     }
-    say("state is not kept across restarts in this version: a start reads the sources from their beginning and tells everybody who belongs");
-    let opened = Opened { plan: loaded.plan, span: Span::Live, clock: Arc::new(WallClock), sources, warehouses, sinks, dead_letters, workers };
+    say(
+        "state is not kept across restarts in this version: a start reads the sources from their beginning and tells everybody who belongs",
+    );
+    let opened = Opened {
+        plan: loaded.plan,
+        span: Span::Live,
+        clock: Arc::new(WallClock),
+        sources,
+        warehouses,
+        sinks,
+        dead_letters,
+        workers,
+    };
     running::run(opened, Ending::WhenStopped)
 }

@@ -14,19 +14,11 @@ use super::scan::{Marks, is_plain};
 use super::{DEPTH_MAX, Fields, star};
 
 /// Reads one message into `fields`, which is cleared and sized for `layout`.
-pub(super) fn walk<'a>(
-    layout: &Layout,
-    message: &'a [u8],
-    fields: &mut Fields<'a>,
-) -> Result<(), Malformed> {
+pub(super) fn walk<'a>(layout: &Layout, message: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Malformed> {
     let text = utf8(message)?;
     let mut marks = std::mem::take(&mut fields.marks);
     marks.refill(message);
-    let mut walk = Walk {
-        scan: Scan::new(text, &marks),
-        layout,
-        fields,
-    };
+    let mut walk = Walk { scan: Scan::new(text, &marks), layout, fields };
     let walked = walk.message().and_then(|()| walk.stars());
     let error = walk.scan.error;
     fields.marks = marks;
@@ -37,20 +29,14 @@ pub(super) fn walk<'a>(
         return Ok(());
     }
     let traits = fields.is_about_traits();
-    let broken = fields
-        .broken
-        .iter()
-        .find(|(slot, _)| layout.needs(*slot, traits));
+    let broken = fields.broken.iter().find(|(slot, _)| layout.needs(*slot, traits));
     broken.map_or(Ok(()), |(_, malformed)| Err(*malformed))
 }
 
 fn utf8(message: &[u8]) -> Result<&str, Malformed> {
     simdutf8::basic::from_utf8(message).map_err(|_| {
         let at = std::str::from_utf8(message).map_or_else(|error| error.valid_up_to(), str::len);
-        Malformed {
-            what: What::NotUtf8,
-            at,
-        }
+        Malformed { what: What::NotUtf8, at }
     })
 }
 
@@ -77,12 +63,7 @@ impl<'a> Walk<'a, '_> {
     /// The paths with `[*]`, whose arrays the walk has passed.
     fn stars(&mut self) -> Option<()> {
         for each in &self.layout.stars {
-            if let Some((_, at)) = self
-                .fields
-                .lists
-                .iter()
-                .find(|(slot, _)| *slot == each.node)
-            {
+            if let Some((_, at)) = self.fields.lists.iter().find(|(slot, _)| *slot == each.node) {
                 match star::collect(&mut self.scan, *at, &each.rest) {
                     Some(found) => {
                         self.fields.found[each.slot as usize] = Found::Compound(Cow::Owned(found));
@@ -296,15 +277,7 @@ pub(super) struct Scan<'a, 'w> {
 
 impl<'a, 'w> Scan<'a, 'w> {
     fn new(text: &'a str, marks: &'w Marks) -> Scan<'a, 'w> {
-        Scan {
-            text,
-            bytes: text.as_bytes(),
-            marks,
-            error: Malformed {
-                what: What::NotOneObject,
-                at: 0,
-            },
-        }
+        Scan { text, bytes: text.as_bytes(), marks, error: Malformed { what: What::NotOneObject, at: 0 } }
     }
 
     #[cold]
@@ -322,11 +295,7 @@ impl<'a, 'w> Scan<'a, 'w> {
     /// The first byte from `at` on that is not white space.
     #[inline(always)]
     pub(super) fn blank(&self, at: usize) -> usize {
-        if self.byte(at) > b' ' {
-            at
-        } else {
-            self.blanks(at)
-        }
+        if self.byte(at) > b' ' { at } else { self.blanks(at) }
     }
 
     #[inline(never)]
@@ -401,11 +370,7 @@ impl<'a, 'w> Scan<'a, 'w> {
                     } else {
                         level += 1;
                         open = open << 1 | u128::from(bracket == b'{');
-                        at = if bracket == b'{' {
-                            self.name::<STRICT>(first)?
-                        } else {
-                            first
-                        };
+                        at = if bracket == b'{' { self.name::<STRICT>(first)? } else { first };
                         continue;
                     }
                 }

@@ -52,12 +52,7 @@ pub(super) enum NameRule {
 #[derive(Debug)]
 pub(super) enum TimeRule {
     One(Option<Slot>),
-    Segment {
-        timestamp: Slot,
-        received: Slot,
-        sent: Slot,
-        original: Slot,
-    },
+    Segment { timestamp: Slot, received: Slot, sent: Slot, original: Slot },
 }
 
 /// A path with `[*]`: what remains of it at the node of its first `[*]`.
@@ -186,22 +181,13 @@ impl Layout {
             star.slot = layout.slots as Slot;
             layout.slots += 1;
         }
-        let at: Vec<_> = own
-            .iter()
-            .map(|path| path.as_ref().map(|path| layout.slot_of(path)))
-            .collect();
+        let at: Vec<_> = own.iter().map(|path| path.as_ref().map(|path| layout.slot_of(path))).collect();
         (layout.kind, layout.key, layout.id) = (at[0], at[2], at[3]);
         let all = |slots: &[Option<Slot>]| slots.iter().copied().collect::<Option<Vec<_>>>();
         (layout.name, layout.time) = match all(&at).as_deref() {
-            Some(&[_, event, _, _, name, timestamp, received, sent, original]) if family => (
-                NameRule::ByKind { event, name },
-                TimeRule::Segment {
-                    timestamp,
-                    received,
-                    sent,
-                    original,
-                },
-            ),
+            Some(&[_, event, _, _, name, timestamp, received, sent, original]) if family => {
+                (NameRule::ByKind { event, name }, TimeRule::Segment { timestamp, received, sent, original })
+            }
             _ => (NameRule::One(at[1]), TimeRule::One(at[4])),
         };
         layout.paths = resolved
@@ -225,18 +211,9 @@ impl Layout {
 
     fn flatten(&mut self, draft: &Draft) -> Slot {
         let slot = self.nodes.len();
-        self.nodes.push(Node {
-            need: draft.need,
-            star: !draft.stars.is_empty(),
-            ..Node::default()
-        });
+        self.nodes.push(Node { need: draft.need, star: !draft.stars.is_empty(), ..Node::default() });
         for (rest, need) in &draft.stars {
-            self.stars.push(Star {
-                node: slot as Slot,
-                rest: rest.clone(),
-                slot: 0,
-                need: *need,
-            });
+            self.stars.push(Star { node: slot as Slot, rest: rest.clone(), slot: 0, need: *need });
         }
         let mut members = Vec::new();
         for (name, child) in &draft.members {
@@ -250,11 +227,7 @@ impl Layout {
         let below = |len: usize| members.partition_point(|member| member.name.len() < len) as u32;
         let mut starts: Vec<_> = (0..=LONG).map(below).collect();
         starts.push(members.len() as u32);
-        let elements: Vec<_> = draft
-            .elements
-            .iter()
-            .map(|(index, child)| (*index, self.flatten(child)))
-            .collect();
+        let elements: Vec<_> = draft.elements.iter().map(|(index, child)| (*index, self.flatten(child))).collect();
         let end = self.nodes.len() as Slot;
         let node = &mut self.nodes[slot];
         (node.members, node.starts, node.elements, node.end) = (members, starts, elements, end);
@@ -268,16 +241,9 @@ impl Layout {
             let node = &self.nodes[at as usize];
             at = match step {
                 Step::Key(name) => node.member(name.as_bytes(), 0, name.len()),
-                Step::Index(index) => node
-                    .elements
-                    .iter()
-                    .find(|(each, _)| each == index)
-                    .map(|(_, node)| *node),
+                Step::Index(index) => node.elements.iter().find(|(each, _)| each == index).map(|(_, node)| *node),
                 Step::All => {
-                    let star = self
-                        .stars
-                        .iter()
-                        .find(|star| star.node == at && star.rest == path[i..]);
+                    let star = self.stars.iter().find(|star| star.node == at && star.rest == path[i..]);
                     return star.expect("the path with `[*]` was added").slot;
                 }
             }
@@ -288,17 +254,8 @@ impl Layout {
 }
 
 /// What the Segment family defines, in the order that [`Layout::new`] counts on.
-const SEGMENT: [&str; 9] = [
-    "type",
-    "event",
-    "userId",
-    "messageId",
-    "name",
-    "timestamp",
-    "receivedAt",
-    "sentAt",
-    "originalTimestamp",
-];
+const SEGMENT: [&str; 9] =
+    ["type", "event", "userId", "messageId", "name", "timestamp", "receivedAt", "sentAt", "originalTimestamp"];
 
 /// The tree while paths are added.
 #[derive(Default)]
@@ -315,14 +272,9 @@ impl Draft {
             None if self.need != Need::Always => self.need = need,
             None => {}
             Some((Step::Key(name), rest)) => {
-                self.members
-                    .entry(name.clone())
-                    .or_default()
-                    .add(rest, need);
+                self.members.entry(name.clone()).or_default().add(rest, need);
             }
-            Some((Step::Index(index), rest)) => {
-                self.elements.entry(*index).or_default().add(rest, need)
-            }
+            Some((Step::Index(index), rest)) => self.elements.entry(*index).or_default().add(rest, need),
             Some((Step::All, _)) => match self.stars.iter_mut().find(|(rest, _)| rest == path) {
                 Some((_, known)) if *known != Need::Always => *known = need,
                 Some(_) => {}

@@ -107,11 +107,7 @@ pub(super) fn is_plain(string: &[u8]) -> bool {
 pub(super) fn head(bytes: &[u8], from: usize, len: usize) -> u64 {
     if let Some(eight) = bytes.get(from..from + 8) {
         let word = u64::from_le_bytes(eight.try_into().expect("eight bytes"));
-        if len >= 8 {
-            word
-        } else {
-            word & ((1 << (len * 8)) - 1)
-        }
+        if len >= 8 { word } else { word & ((1 << (len * 8)) - 1) }
     } else {
         let mut eight = [0; 8];
         let len = len.min(8);

@@ -41,13 +41,9 @@ fn follow(scan: &mut Scan<'_, '_>, at: usize, path: &[Step], found: &mut String)
             }
         }
         Step::Key(key) => {
-            let named =
-                |name: &str| serde_json::from_str::<String>(name).is_ok_and(|name| name == *key);
+            let named = |name: &str| serde_json::from_str::<String>(name).is_ok_and(|name| name == *key);
             // The last of a repeated key counts.
-            if let Some((_, at)) = elements(scan, at, b'{')?
-                .iter()
-                .rfind(|(name, _)| named(name))
-            {
+            if let Some((_, at)) = elements(scan, at, b'{')?.iter().rfind(|(name, _)| named(name)) {
                 follow(scan, *at, rest, found)?;
             }
         }

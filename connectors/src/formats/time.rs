@@ -54,10 +54,7 @@ pub(super) fn of_segment(
 }
 
 fn since_epoch(ms: i128) -> Result<u64, TimeError> {
-    i64::try_from(ms)
-        .ok()
-        .and_then(|ms| u64::try_from(ms).ok())
-        .ok_or(TimeError::Unreadable)
+    i64::try_from(ms).ok().and_then(|ms| u64::try_from(ms).ok()).ok_or(TimeError::Unreadable)
 }
 
 /// In ms, before 1970 too.
@@ -81,25 +78,13 @@ fn common(text: &[u8]) -> Option<i64> {
     if (text[4], text[7], text[10], text[13], text[16]) != (b'-', b'-', b'T', b':', b':') {
         return None;
     }
-    let date = (
-        number(&text[..4])?,
-        number(&text[5..7])?,
-        number(&text[8..10])?,
-    );
-    let time = (
-        number(&text[11..13])?,
-        number(&text[14..16])?,
-        number(&text[17..19])?,
-    );
+    let date = (number(&text[..4])?, number(&text[5..7])?, number(&text[8..10])?);
+    let time = (number(&text[11..13])?, number(&text[14..16])?, number(&text[17..19])?);
     instant(date, time, millis)
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
-    digits.iter().try_fold(0, |sum, digit| {
-        digit
-            .is_ascii_digit()
-            .then(|| sum * 10 + i64::from(digit - b'0'))
-    })
+    digits.iter().try_fold(0, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + i64::from(digit - b'0')))
 }
 
 fn lenient(text: &str) -> Option<i64> {
@@ -117,16 +102,10 @@ fn lenient(text: &str) -> Option<i64> {
     let second = rest.digits(2, 2)?;
     let mut millis = 0;
     if rest.one_of(b".,").is_some() {
-        let length = rest
-            .0
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
+        let length = rest.0.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let (fraction, behind) = rest.0.split_at(length);
         fraction.first()?;
-        millis = (0..3).fold(0, |sum, i| {
-            sum * 10 + i64::from(fraction.get(i).map_or(0, |digit| digit - b'0'))
-        });
+        millis = (0..3).fold(0, |sum, i| sum * 10 + i64::from(fraction.get(i).map_or(0, |digit| digit - b'0')));
         rest = Rest(behind);
     }
     let mut offset = 0;
@@ -155,16 +134,8 @@ struct Rest<'a>(&'a [u8]);
 
 impl Rest<'_> {
     fn digits(&mut self, least: usize, most: usize) -> Option<i64> {
-        let digits = self
-            .0
-            .iter()
-            .take(most)
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
-        let (digits, rest) = self
-            .0
-            .split_at_checked(digits)
-            .filter(|(digits, _)| digits.len() >= least)?;
+        let digits = self.0.iter().take(most).take_while(|byte| byte.is_ascii_digit()).count();
+        let (digits, rest) = self.0.split_at_checked(digits).filter(|(digits, _)| digits.len() >= least)?;
         self.0 = rest;
         number(digits)
     }
@@ -179,11 +150,7 @@ impl Rest<'_> {
 }
 
 /// UTC, in ms. A leap second is the last ms before the next minute.
-fn instant(
-    (year, month, day): (i64, i64, i64),
-    (hour, minute, second): (i64, i64, i64),
-    millis: i64,
-) -> Option<i64> {
+fn instant((year, month, day): (i64, i64, i64), (hour, minute, second): (i64, i64, i64), millis: i64) -> Option<i64> {
     let leap_year = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let days_of_month = match month {
         1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
@@ -195,11 +162,7 @@ fn instant(
     if day < 1 || day > days_of_month || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let (second, millis) = if second == 60 {
-        (59, 999)
-    } else {
-        (second, millis)
-    };
+    let (second, millis) = if second == 60 { (59, 999) } else { (second, millis) };
     // Days from civil, counted in years that start in March (Howard Hinnant, "chrono-compatible low-level date algorithms").
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
@@ -224,29 +187,15 @@ fn floor(text: &str) -> Option<i64> {
         None => (text, Some(0)),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let digits = || {
-        whole
-            .bytes()
-            .chain(fraction.bytes())
-            .map(|byte| i64::from(byte) - i64::from(b'0'))
-    };
+    let digits = || whole.bytes().chain(fraction.bytes()).map(|byte| i64::from(byte) - i64::from(b'0'));
     if digits().all(|digit| digit == 0) {
         return Some(0);
     }
     let point = exponent?.checked_add(whole.len() as i64)?;
     let mut sum = 0i64;
-    for digit in digits()
-        .chain(std::iter::repeat(0))
-        .take(usize::try_from(point).unwrap_or(0))
-    {
+    for digit in digits().chain(std::iter::repeat(0)).take(usize::try_from(point).unwrap_or(0)) {
         sum = sum.checked_mul(10)?.checked_add(digit)?;
     }
-    let finer = digits()
-        .skip(usize::try_from(point).unwrap_or(0))
-        .any(|digit| digit != 0);
-    if negative {
-        Some(-sum - i64::from(finer))
-    } else {
-        Some(sum)
-    }
+    let finer = digits().skip(usize::try_from(point).unwrap_or(0)).any(|digit| digit != 0);
+    if negative { Some(-sum - i64::from(finer)) } else { Some(sum) }
 }

@@ -1,41 +1,79 @@
-//! What is written of a change: SPEC §5's default message.
+//! The default message of a change (SPEC §5), one JSON object on one line.
+//!
+//! The fields and their order are fixed:
+//! `{"id","type","job","audience_id","audience_name","model","key","at","reason"}`.
+//!
+//! `id` is 32 hex digits: the first 16 bytes of the SHA-256 of
+//!
+//! ```text
+//! job, audience id, key   each as its length in bytes (4 bytes, little endian) and its UTF-8
+//! type                    1 byte: 0 entry, 1 exit
+//! at                      8 bytes, little endian: ms since the epoch
+//! ```
+//!
+//! so that the same change has the same id on any run. Lengths go first so that no two changes have one encoding.
+//! It never changes: destinations know changes by it.
 
-use super::{Change, ChangeKind, Changes};
+use super::{Change, ChangeKind};
 use sha2::{Digest, Sha256};
 
-/// What messages say of a job's audiences; their order is that of their ids.
-#[derive(Clone, Debug)]
+/// What messages say of a job's audiences, in the order of their ids: [`Change::audience`] is an index here.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalog {
     job: String,
-    audiences: Vec<Audience>,
+    audiences: Vec<Entry>,
 }
 
-#[derive(Clone, Debug)]
-struct Audience {
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
     id: String,
-    /// From the id of the audience to that of the key: what is the same in all its messages.
-    middle: String,
+    /// What messages have between type and key.
+    json: String,
+    /// What ids are computed from, before the key.
+    hashed: Vec<u8>,
 }
 
 impl Catalog {
-    /// Of a job's name and its audiences: id, name, model id.
-    pub fn new(job: &str, mut audiences: Vec<(String, String, String)>) -> Catalog {
-        audiences.sort();
-        let json = |text: &str| serde_json::to_string(text).expect("a string is JSON");
-        let job_json = json(job);
-        let audience = |(id, name, model): (String, String, String)| {
-            let middle = format!(
-                r#","job":{job_json},"audience_id":{},"audience_name":{},"model":{},"key":"#,
-                json(&id),
-                json(&name),
-                json(&model)
-            );
-            Audience { id, middle }
-        };
-        Catalog { job: job.to_owned(), audiences: audiences.into_iter().map(audience).collect() }
+    /// A job's audiences, given as (id, name, model id) in any order.
+    pub fn new<'a>(job: &str, audiences: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>) -> Catalog {
+        let mut audiences: Vec<Entry> = audiences
+            .into_iter()
+            .map(|(id, name, model)| {
+                let text = |text| serde_json::Value::from(text);
+                let mut hashed = Vec::new();
+                for part in [job, id] {
+                    hashed.extend((part.len() as u32).to_le_bytes());
+                    hashed.extend(part.as_bytes());
+                }
+                Entry {
+                    id: id.to_string(),
+                    json: format!(
+                        r#"","job":{},"audience_id":{},"audience_name":{},"model":{},"key":""#,
+                        text(job),
+                        text(id),
+                        text(name),
+                        text(model)
+                    ),
+                    hashed,
+                }
+            })
+            .collect();
+        audiences.sort_by(|a, b| a.id.cmp(&b.id));
+        Catalog { job: job.to_string(), audiences }
     }
 
-    /// How many audiences there are.
+    /// The audiences of `job`.
+    pub fn of(job: &usher_config::Job) -> Catalog {
+        let audiences = job.audiences.iter();
+        Catalog::new(&job.name, audiences.map(|(id, audience)| (&id[..], &audience.name[..], &audience.model[..])))
+    }
+
+    /// The job's name.
+    pub fn job(&self) -> &str {
+        &self.job
+    }
+
+    /// How many audiences.
     pub fn len(&self) -> usize {
         self.audiences.len()
     }
@@ -44,132 +82,195 @@ impl Catalog {
     pub fn is_empty(&self) -> bool {
         self.audiences.is_empty()
     }
-}
 
-/// Which changes a sync sends.
-#[derive(Clone, Debug)]
-pub struct Filter {
-    audiences: Vec<bool>,
-    entries: bool,
-    exits: bool,
-}
-
-impl Filter {
-    /// All.
-    pub fn all(catalog: &Catalog) -> Filter {
-        Filter { audiences: vec![true; catalog.len()], entries: true, exits: true }
+    /// The id of the audience at `index`.
+    pub fn id(&self, index: u32) -> &str {
+        &self.audiences[index as usize].id
     }
 
-    /// Those of some audiences, by id.
-    pub fn new(catalog: &Catalog, ids: &[String], entries: bool, exits: bool) -> Filter {
-        Filter { audiences: catalog.audiences.iter().map(|audience| ids.contains(&audience.id)).collect(), entries, exits }
-    }
-
-    /// Whether it lets a change through.
-    pub fn passes(&self, change: &Change) -> bool {
-        let kind = match change.kind {
-            ChangeKind::Entry => self.entries,
-            ChangeKind::Exit => self.exits,
-        };
-        kind && self.audiences[change.audience as usize]
+    /// The index of the audience `id`.
+    pub fn index(&self, id: &str) -> Option<u32> {
+        let found = self.audiences.binary_search_by(|entry| entry.id[..].cmp(id));
+        found.ok().map(|index| index as u32)
     }
 }
 
-/// Appends a change's message, with a newline.
-pub fn write_message(out: &mut Vec<u8>, catalog: &Catalog, changes: &Changes, change: &Change) {
+/// Appends the message of `change` of `key`, with a newline.
+pub fn write_message(out: &mut Vec<u8>, catalog: &Catalog, change: &Change, key: &str) {
     let audience = &catalog.audiences[change.audience as usize];
-    let key = changes.key(change);
+    out.reserve(160 + audience.json.len() + key.len());
     out.extend_from_slice(br#"{"id":""#);
-    out.extend_from_slice(&id(&catalog.job, &audience.id, key, change));
+    write_id(out, audience, change, key);
     out.extend_from_slice(br#"","type":""#);
-    out.extend_from_slice(change.kind.as_str().as_bytes());
-    out.push(b'"');
-    out.extend_from_slice(audience.middle.as_bytes());
-    serde_json::to_writer(&mut *out, key).expect("a vector can be written");
-    out.extend_from_slice(br#","at":""#);
-    out.extend_from_slice(&rfc3339(change.at));
+    out.extend_from_slice(change.kind.name().as_bytes());
+    out.extend_from_slice(audience.json.as_bytes());
+    write_escaped(out, key);
+    out.extend_from_slice(br#"","at":""#);
+    write_time(out, change.at);
     out.extend_from_slice(br#"","reason":""#);
-    out.extend_from_slice(change.reason.as_str().as_bytes());
+    out.extend_from_slice(change.reason.name().as_bytes());
     out.extend_from_slice(b"\"}\n");
 }
 
-/// The id: 128 bits of SHA-256 over (job, audience, key, type, at), each with its length, in hexadecimal.
-fn id(job: &str, audience: &str, key: &str, change: &Change) -> [u8; 32] {
+fn write_id(out: &mut Vec<u8>, audience: &Entry, change: &Change, key: &str) {
+    // Put together first: the hash is fastest over one piece.
+    let mut hashed = [0; 256];
+    let mut length = 0;
     let mut hash = Sha256::new();
-    for part in [job, audience, key, change.kind.as_str()] {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
+    let kind = match change.kind {
+        ChangeKind::Entry => [0],
+        ChangeKind::Exit => [1],
+    };
+    for part in
+        [&audience.hashed[..], &(key.len() as u32).to_le_bytes(), key.as_bytes(), &kind, &change.at.to_le_bytes()]
+    {
+        if let Some(room) = hashed.get_mut(length..length + part.len()) {
+            room.copy_from_slice(part);
+            length += part.len();
+        } else {
+            hash.update(&hashed[..length]);
+            hash.update(part);
+            length = 0;
+        }
     }
-    hash.update(change.at.to_le_bytes());
-    let digest = hash.finalize();
-    let mut hex = [0; 32];
-    for (i, byte) in digest[..16].iter().enumerate() {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        hex[2 * i] = DIGITS[usize::from(byte >> 4)];
-        hex[2 * i + 1] = DIGITS[usize::from(byte & 15)];
+    hash.update(&hashed[..length]);
+    for byte in &hash.finalize()[..16] {
+        out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
     }
-    hex
 }
 
-/// A time as `2026-11-23T10:00:00.123Z`. The civil date is Howard Hinnant's `civil_from_days`
-/// (<https://howardhinnant.github.io/date_algorithms.html>), for days from 1970 on.
-fn rfc3339(ms: u64) -> [u8; 24] {
-    let (days, of_day) = (ms / 86_400_000, ms % 86_400_000);
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+/// A hex digit.
+fn digit(value: u8) -> u8 {
+    b"0123456789abcdef"[usize::from(value)]
+}
+
+/// The inside of a JSON string.
+fn write_escaped(out: &mut Vec<u8>, text: &str) {
+    if text.bytes().any(|b| b < b' ' || b == b'"' || b == b'\\') {
+        let quoted = serde_json::Value::from(text).to_string();
+        out.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
+    } else {
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds: `2026-11-23T10:00:00.123Z`.
+fn write_time(out: &mut Vec<u8>, at: u64) {
+    let (days, ms) = (at / 86_400_000, at % 86_400_000);
+    let (year, month, day) = civil(days);
+    if year > 9999 {
+        // Beyond RFC 3339; ISO 8601 has a sign there.
+        out.extend_from_slice(format!("+{year}").as_bytes());
+    } else {
+        write_digits::<4>(out, year);
+    }
+    for (before, value) in
+        [(b'-', month), (b'-', day), (b'T', ms / 3_600_000), (b':', ms / 60_000 % 60), (b':', ms / 1000 % 60)]
+    {
+        out.push(before);
+        write_digits::<2>(out, value);
+    }
+    out.push(b'.');
+    write_digits::<3>(out, ms % 1000);
+    out.push(b'Z');
+}
+
+/// The last `N` decimal digits of `value`.
+fn write_digits<const N: usize>(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [b'0'; N];
+    for digit in digits.iter_mut().rev() {
+        *digit += (value % 10) as u8;
+        value /= 10;
+    }
+    out.extend_from_slice(&digits);
+}
+
+/// Year, month and day of the Gregorian calendar, `days` after 1970-01-01.
+///
+/// Howard Hinnant's `civil_from_days`: years start in March, so that the leap day is a year's last.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let mut out = *b"0000-00-00T00:00:00.000Z";
-    let mut digits = |at: usize, width: usize, mut value: u64| {
-        for i in (at..at + width).rev() {
-            out[i] = b'0' + (value % 10) as u8;
-            value /= 10;
-        }
-    };
-    digits(0, 4, year);
-    digits(5, 2, month);
-    digits(8, 2, day);
-    digits(11, 2, of_day / 3_600_000);
-    digits(14, 2, of_day / 60_000 % 60);
-    digits(17, 2, of_day / 1_000 % 60);
-    digits(20, 3, of_day % 1_000);
-    out
+    (year, month, day)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::Reason;
+    use crate::sink::{Changes, Reason};
 
-    #[test]
-    fn a_message_is_as_documented_and_its_id_never_changes() {
-        let catalog = Catalog::new("shop", vec![("high_intent".into(), "High \"intent\"".into(), "users".into())]);
-        let mut changes = Changes::default();
-        changes.push(1_795_428_000_123, 0, ChangeKind::Entry, Reason::Event, "u-42\u{1F600}\n");
+    fn catalog() -> Catalog {
+        Catalog::new(
+            "shop",
+            [("vip", "\"Very\" important", "accounts"), ("high_intent", "High-intent pricing visitors", "users")],
+        )
+    }
+
+    fn message(catalog: &Catalog, changes: &Changes) -> String {
         let mut out = Vec::new();
-        let change = *changes.iter().next().expect("one was pushed");
-        write_message(&mut out, &catalog, &changes, &change);
-        let want = "{\"id\":\"ID\",\"type\":\"entry\",\"job\":\"shop\",\"audience_id\":\"high_intent\",\
-            \"audience_name\":\"High \\\"intent\\\"\",\"model\":\"users\",\"key\":\"u-42\u{1F600}\\n\",\
-            \"at\":\"2026-11-23T10:00:00.123Z\",\"reason\":\"event\"}\n";
-        let got = String::from_utf8(out).expect("messages are text");
-        let id = got[7..39].to_owned();
-        assert_eq!(got, want.replace("ID", &id));
-        // Computed with another program over the same bytes.
-        assert_eq!(id, "FROZEN");
+        for change in changes {
+            write_message(&mut out, catalog, change, changes.key(change));
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    /// `id` as its definition says it.
+    fn id(job: &str, audience: &str, key: &str, kind: u8, at: u64) -> String {
+        let mut encoded = Vec::new();
+        for part in [job, audience, key] {
+            encoded.extend((part.len() as u32).to_le_bytes());
+            encoded.extend(part.bytes());
+        }
+        encoded.push(kind);
+        encoded.extend(at.to_le_bytes());
+        let hash = Sha256::digest(encoded);
+        hash[..16].iter().map(|b| format!("{b:02x}")).collect()
     }
 
     #[test]
-    fn times_are_those_of_a_library() {
-        let mut rng = fastrand::Rng::with_seed(3);
-        for _ in 0..20_000 {
-            let ms = rng.u64(0..253_402_300_800_000);
-            let want = jiff::Timestamp::from_millisecond(ms as i64).expect("a time before the year 10000");
-            assert_eq!(String::from_utf8_lossy(&rfc3339(ms)), format!("{want:.3}"));
+    fn messages_and_their_ids_stay_as_they_are() {
+        let catalog = catalog();
+        let mut changes = Changes::new();
+        let at = 1_795_428_000_123;
+        changes.push(at, 0, ChangeKind::Entry, Reason::Event, "u-42");
+        changes.push(at, 0, ChangeKind::Exit, Reason::Expiry, "u-42");
+        changes.push(0, 1, ChangeKind::Exit, Reason::Recovery, "Zoë \"\\\n\u{1}/");
+        insta::assert_snapshot!(message(&catalog, &changes));
+    }
+
+    #[test]
+    fn any_message_is_what_its_definition_says() {
+        let catalog = catalog();
+        for seed in 0..2000 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let length = rng.usize(0..if seed % 10 == 0 { 1024 } else { 30 });
+            let key: String = (0..length).map(|_| rng.char('\0'..'\u{2000}')).collect();
+            let at = rng.u64(0..253_402_300_800_000);
+            let (kind, name) = *rng.choice(&[(ChangeKind::Entry, "entry"), (ChangeKind::Exit, "exit")]).unwrap();
+            let (audience, audience_id) = *rng.choice(&[(0, "high_intent"), (1, "vip")]).unwrap();
+            let mut changes = Changes::new();
+            changes.push(at, audience, kind, Reason::Trait, &key);
+            let text = message(&catalog, &changes);
+            let found: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(text.matches('\n').count(), 1, "seed {seed}");
+            assert_eq!(found["id"], id("shop", audience_id, &key, kind as u8, at), "seed {seed}");
+            assert_eq!(found["key"], key, "seed {seed}");
+            assert_eq!(found["type"], name, "seed {seed}");
+            let time = jiff::Timestamp::from_millisecond(at as i64).unwrap();
+            assert_eq!(found["at"], format!("{time:.3}"), "seed {seed}");
         }
+    }
+
+    #[test]
+    fn a_catalog_is_in_the_order_of_ids() {
+        let catalog = catalog();
+        assert_eq!((catalog.id(0), catalog.id(1)), ("high_intent", "vip"));
+        assert_eq!((catalog.index("vip"), catalog.index("nobody")), (Some(1), None));
     }
 }

@@ -13,8 +13,7 @@ use arrow_array::types::{
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 use arrow_array::{
-    Array, ArrayRef, Float64Array, ListArray, PrimitiveArray, StringArray,
-    TimestampMillisecondArray, new_null_array,
+    Array, ArrayRef, Float64Array, ListArray, PrimitiveArray, StringArray, TimestampMillisecondArray, new_null_array,
 };
 use arrow_cast::cast;
 use arrow_schema::{ArrowError, DataType, Field, TimeUnit};
@@ -50,10 +49,7 @@ pub(super) fn can_become(from: &DataType, to: ColumnType) -> bool {
 
 /// Tells whether a column of the type `from` can hold keys.
 pub(super) fn can_be_key(from: &DataType) -> bool {
-    matches!(
-        found_type(from),
-        FoundType::Known(ColumnType::String | ColumnType::Integer)
-    )
+    matches!(found_type(from), FoundType::Known(ColumnType::String | ColumnType::Integer))
 }
 
 /// The canonical Arrow type of a job's type.
@@ -63,15 +59,9 @@ pub(super) fn canonical_type(to: ColumnType) -> DataType {
         ColumnType::Integer => DataType::Int64,
         ColumnType::Number => DataType::Float64,
         ColumnType::Boolean => DataType::Boolean,
-        ColumnType::Timestamp | ColumnType::Date => {
-            DataType::Timestamp(TimeUnit::Millisecond, None)
-        }
+        ColumnType::Timestamp | ColumnType::Date => DataType::Timestamp(TimeUnit::Millisecond, None),
         ColumnType::ListString | ColumnType::ListInteger | ColumnType::ListNumber => {
-            DataType::List(Arc::new(Field::new(
-                "item",
-                canonical_type(item_of(to)),
-                true,
-            )))
+            DataType::List(Arc::new(Field::new("item", canonical_type(item_of(to)), true)))
         }
     }
 }
@@ -102,10 +92,7 @@ pub(super) fn keys(column: &ArrayRef) -> Result<StringArray, ArrowError> {
     if texts.iter().flatten().all(is_key) {
         return Ok(texts);
     }
-    Ok(texts
-        .iter()
-        .map(|text| text.filter(|text| is_key(text)))
-        .collect())
+    Ok(texts.iter().map(|text| text.filter(|text| is_key(text))).collect())
 }
 
 fn item_of(list: ColumnType) -> ColumnType {
@@ -134,11 +121,9 @@ fn strings(column: &ArrayRef) -> Result<StringArray, ArrowError> {
             .iter()
             .map(|x| json(x.filter(|x| x.is_finite())?))
             .collect(),
-        DataType::Float64 => column
-            .as_primitive::<Float64Type>()
-            .iter()
-            .map(|x| json(x.filter(|x| x.is_finite())?))
-            .collect(),
+        DataType::Float64 => {
+            column.as_primitive::<Float64Type>().iter().map(|x| json(x.filter(|x| x.is_finite())?)).collect()
+        }
         _ => cast(column, &DataType::Utf8)?.as_string().clone(),
     })
 }
@@ -157,10 +142,7 @@ fn numbers(column: &ArrayRef) -> Result<Float64Array, ArrowError> {
         }
         DataType::Decimal128(_, scale) => {
             let decimals = column.as_primitive::<Decimal128Type>();
-            let small = decimals
-                .iter()
-                .flatten()
-                .all(|x| x.unsigned_abs() <= EXACT_MAX);
+            let small = decimals.iter().flatten().all(|x| x.unsigned_abs() <= EXACT_MAX);
             if small && (0..=EXACT_SCALE_MAX).contains(&scale) {
                 let unit = 10f64.powi(scale.into());
                 decimals.unary(|x| x as f64 / unit)
@@ -177,10 +159,7 @@ fn numbers(column: &ArrayRef) -> Result<Float64Array, ArrowError> {
 
 /// The doubles nearest to the column's decimal texts.
 fn parsed(column: &ArrayRef) -> Result<Float64Array, ArrowError> {
-    Ok(strings(column)?
-        .iter()
-        .map(|text| text?.parse().ok())
-        .collect())
+    Ok(strings(column)?.iter().map(|text| text?.parse().ok()).collect())
 }
 
 fn moments(column: &ArrayRef) -> Result<TimestampMillisecondArray, ArrowError> {
@@ -192,16 +171,10 @@ fn moments(column: &ArrayRef) -> Result<TimestampMillisecondArray, ArrowError> {
     }
     Ok(match column.data_type() {
         DataType::Date32 => by::<Date32Type>(column, |days| Some(i64::from(days) * DAY_MS)),
-        DataType::Date64 => {
-            by::<Date64Type>(column, |ms| ms.div_euclid(DAY_MS).checked_mul(DAY_MS))
-        }
-        DataType::Timestamp(TimeUnit::Second, _) => {
-            by::<TimestampSecondType>(column, |s| s.checked_mul(1_000))
-        }
+        DataType::Date64 => by::<Date64Type>(column, |ms| ms.div_euclid(DAY_MS).checked_mul(DAY_MS)),
+        DataType::Timestamp(TimeUnit::Second, _) => by::<TimestampSecondType>(column, |s| s.checked_mul(1_000)),
         // With a zone the values are UTC all the same, so the zone is dropped, not applied.
-        DataType::Timestamp(TimeUnit::Millisecond, _) => {
-            by::<TimestampMillisecondType>(column, Some)
-        }
+        DataType::Timestamp(TimeUnit::Millisecond, _) => by::<TimestampMillisecondType>(column, Some),
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
             by::<TimestampMicrosecondType>(column, |us| Some(us.div_euclid(1_000)))
         }

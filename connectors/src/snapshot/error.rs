@@ -50,12 +50,7 @@ pub enum SnapshotErrorKind {
 
 impl SnapshotError {
     pub(super) fn new(kind: SnapshotErrorKind, at: &str, what: impl Into<String>) -> SnapshotError {
-        SnapshotError {
-            kind,
-            at: at.to_owned(),
-            what: what.into(),
-            hint: None,
-        }
+        SnapshotError { kind, at: at.to_owned(), what: what.into(), hint: None }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> SnapshotError {
@@ -63,22 +58,18 @@ impl SnapshotError {
         self
     }
 
+    /// What happened, to what, without the hint.
+    pub fn message(&self) -> String {
+        format!("`{}`: {}", self.at, self.what)
+    }
+
     /// Says what a local file system said.
     pub(super) fn of_io(at: &str, error: &io::Error) -> SnapshotError {
         match error.kind() {
-            io::ErrorKind::NotFound => {
-                SnapshotError::new(SnapshotErrorKind::Missing, at, "no such file or folder")
-            }
-            io::ErrorKind::PermissionDenied => {
-                SnapshotError::new(SnapshotErrorKind::Denied, at, "access is denied").hint(
-                    "the user that runs the job needs read access to the file and its folders",
-                )
-            }
-            _ => SnapshotError::new(
-                SnapshotErrorKind::Network,
-                at,
-                format!("reading failed: {error}"),
-            ),
+            io::ErrorKind::NotFound => SnapshotError::new(SnapshotErrorKind::Missing, at, "no such file or folder"),
+            io::ErrorKind::PermissionDenied => SnapshotError::new(SnapshotErrorKind::Denied, at, "access is denied")
+                .hint("the user that runs the job needs read access to the file and its folders"),
+            _ => SnapshotError::new(SnapshotErrorKind::Network, at, format!("reading failed: {error}")),
         }
     }
 
@@ -88,30 +79,21 @@ impl SnapshotError {
         let answer = answer(error);
         match error {
             // A listing says so with a plain error, a read with the one of a missing file.
-            _ if answer.ends_with("(NoSuchBucket)") => {
-                SnapshotError::new(Missing, at, "no such bucket")
-            }
-            _ if answer == NO_CREDENTIALS => {
-                SnapshotError::new(Denied, at, answer).hint(FROM_ENVIRONMENT)
-            }
+            _ if answer.ends_with("(NoSuchBucket)") => SnapshotError::new(Missing, at, "no such bucket"),
+            _ if answer == NO_CREDENTIALS => SnapshotError::new(Denied, at, answer).hint(FROM_ENVIRONMENT),
             object_store::Error::NotFound { .. } => SnapshotError::new(Missing, at, "no such file"),
-            object_store::Error::PermissionDenied { .. }
-            | object_store::Error::Unauthenticated { .. } => {
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
                 let hint = match at.starts_with("http") {
-                    true => {
-                        "the url must be readable as it is, by its signature or `user:password@`"
-                    }
+                    true => "the url must be readable as it is, by its signature or `user:password@`",
                     false => FROM_ENVIRONMENT,
                 };
                 SnapshotError::new(Denied, at, format!("access is denied: {answer}")).hint(hint)
             }
             object_store::Error::Precondition { .. } => SnapshotError::replaced(at),
-            object_store::Error::NotSupported { .. } => SnapshotError::new(
-                Network,
-                at,
-                "the server ignores `Range` and sends whole files",
-            )
-            .hint("Parquet is read in ranges; serve it from a server that answers them with 206"),
+            object_store::Error::NotSupported { .. } => {
+                SnapshotError::new(Network, at, "the server ignores `Range` and sends whole files")
+                    .hint("Parquet is read in ranges; serve it from a server that answers them with 206")
+            }
             _ => SnapshotError::new(Network, at, answer),
         }
     }
@@ -120,8 +102,7 @@ impl SnapshotError {
     pub(super) fn of_page(at: &str, row_group: usize, error: &ParquetError) -> SnapshotError {
         below(at, error).unwrap_or_else(|| {
             let what = format!("row group {row_group} can't be decoded: {}", plain(error));
-            SnapshotError::new(SnapshotErrorKind::Unreadable, at, what)
-                .hint("the file is damaged; write it again")
+            SnapshotError::new(SnapshotErrorKind::Unreadable, at, what).hint("the file is damaged; write it again")
         })
     }
 
@@ -137,27 +118,21 @@ impl SnapshotError {
     /// Says why a store can't be set up.
     pub(super) fn of_client(at: &str, error: &dyn std::error::Error) -> SnapshotError {
         // What is outside only repeats the store's name.
-        let inner = error
-            .source()
-            .map_or_else(|| error.to_string(), ToString::to_string);
+        let inner = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         let what = format!("the store can't be set up: {}", lower(&inner));
         SnapshotError::new(SnapshotErrorKind::Location, at, what)
     }
 
     /// Says that a file is no longer the one that was listed.
     pub(super) fn replaced(at: &str) -> SnapshotError {
-        SnapshotError::new(
-            SnapshotErrorKind::Replaced,
-            at,
-            "the file was replaced while it was read",
-        )
-        .hint("the next pull reads the new one")
+        SnapshotError::new(SnapshotErrorKind::Replaced, at, "the file was replaced while it was read")
+            .hint("the next pull reads the new one")
     }
 }
 
 impl fmt::Display for SnapshotError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`: {}", self.at, self.what)?;
+        f.write_str(&self.message())?;
         match &self.hint {
             Some(hint) => write!(f, "\n  hint: {hint}"),
             None => Ok(()),
@@ -197,12 +172,7 @@ fn answer(error: &object_store::Error) -> String {
     const STATUS: &str = "Server returned non-2xx status code: ";
     const REDIRECT: &str = "Received redirect without LOCATION";
     // Without credentials in the environment a client asks the machine's cloud for some; most machines are in none.
-    const METADATA: [&str; 4] = [
-        "/latest/api/token",
-        "/latest/meta-data",
-        "/computeMetadata/",
-        "/metadata/identity",
-    ];
+    const METADATA: [&str; 4] = ["/latest/api/token", "/latest/meta-data", "/computeMetadata/", "/metadata/identity"];
     let mut cause: &dyn std::error::Error = error;
     loop {
         let text = cause.to_string();
@@ -229,9 +199,7 @@ fn answer(error: &object_store::Error) -> String {
 /// `503 Service Unavailable`, with the code of an S3 or Azure error document where there is one.
 fn status_line(answer: &str) -> String {
     let (status, body) = answer.split_once(": ").unwrap_or((answer, ""));
-    let code = body
-        .split_once("<Code>")
-        .and_then(|(_, rest)| rest.split_once("</Code>"));
+    let code = body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
     match code {
         Some((code, _)) => format!("the server answered {status} ({code})"),
         None => format!("the server answered {status}"),
@@ -240,7 +208,5 @@ fn status_line(answer: &str) -> String {
 
 fn lower(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or(String::new(), |first| {
-        first.to_lowercase().chain(chars).collect()
-    })
+    chars.next().map_or(String::new(), |first| first.to_lowercase().chain(chars).collect())
 }

@@ -17,25 +17,9 @@ pub(super) fn list(location: &Location, base: &Path) -> Result<Vec<Found>, Snaps
     let meta = fs::metadata(base).map_err(|error| of_base(location, base, &error))?;
     let mut found = Vec::new();
     match location.shape {
-        Shape::Exact if !meta.is_dir() => {
-            found.push(version(&location.written, base.to_owned(), &meta))
-        }
-        Shape::Exact => walk(
-            &Shape::Folder,
-            &location.shown,
-            base,
-            &mut Vec::new(),
-            &mut Vec::new(),
-            &mut found,
-        )?,
-        _ => walk(
-            &location.shape,
-            &location.shown,
-            base,
-            &mut Vec::new(),
-            &mut Vec::new(),
-            &mut found,
-        )?,
+        Shape::Exact if !meta.is_dir() => found.push(version(&location.written, base.to_owned(), &meta)),
+        Shape::Exact => walk(&Shape::Folder, &location.shown, base, &mut Vec::new(), &mut Vec::new(), &mut found)?,
+        _ => walk(&location.shape, &location.shown, base, &mut Vec::new(), &mut Vec::new(), &mut found)?,
     }
     Ok(found)
 }
@@ -46,8 +30,7 @@ pub(super) fn list(location: &Location, base: &Path) -> Result<Vec<Found>, Snaps
 ///
 /// It is missing, or no longer the one that was listed.
 pub(super) fn open(version_then: &FileVersion, path: &Path) -> Result<File, SnapshotError> {
-    let file =
-        File::open(path).map_err(|error| SnapshotError::of_io(&version_then.path, &error))?;
+    let file = File::open(path).map_err(|error| SnapshotError::of_io(&version_then.path, &error))?;
     check(version_then, &file)?;
     Ok(file)
 }
@@ -58,9 +41,7 @@ pub(super) fn open(version_then: &FileVersion, path: &Path) -> Result<File, Snap
 ///
 /// It is another.
 pub(super) fn check(version_then: &FileVersion, file: &File) -> Result<(), SnapshotError> {
-    let now = file
-        .metadata()
-        .map_err(|error| SnapshotError::of_io(&version_then.path, &error))?;
+    let now = file.metadata().map_err(|error| SnapshotError::of_io(&version_then.path, &error))?;
     match version(&version_then.path, PathBuf::new(), &now).version == *version_then {
         true => Ok(()),
         false => Err(SnapshotError::replaced(&version_then.path)),
@@ -76,13 +57,8 @@ fn walk(
     above: &mut Vec<PathBuf>,
     found: &mut Vec<Found>,
 ) -> Result<(), SnapshotError> {
-    let at = |names: &[String]| {
-        [shown]
-            .into_iter()
-            .chain(names.iter().map(|name| &**name))
-            .collect::<Vec<_>>()
-            .join("/")
-    };
+    let at =
+        |names: &[String]| [shown].into_iter().chain(names.iter().map(|name| &**name)).collect::<Vec<_>>().join("/");
     let of_io = |names: &[String], error: std::io::Error| SnapshotError::of_io(&at(names), &error);
     let real = fs::canonicalize(folder).map_err(|error| of_io(names, error))?;
     if above.contains(&real) {
@@ -109,20 +85,14 @@ fn walk(
 }
 
 fn version(shown: &str, path: PathBuf, meta: &Metadata) -> Found {
-    let modified = meta
-        .modified()
-        .ok()
-        .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let modified = meta.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     let version = FileVersion {
         path: shown.to_owned(),
         size: meta.len(),
         e_tag: None,
         modified_ms: modified.and_then(|at| i64::try_from(at.as_millis()).ok()),
     };
-    Found {
-        version,
-        handle: Handle::Local(path),
-    }
+    Found { version, handle: Handle::Local(path) }
 }
 
 fn of_base(location: &Location, base: &Path, error: &std::io::Error) -> SnapshotError {

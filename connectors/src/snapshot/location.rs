@@ -41,9 +41,7 @@ impl fmt::Debug for Base {
             Base::Local(path) => f.debug_tuple("Local").field(path).finish(),
             Base::Store { scheme, path, .. } => {
                 let mut text = f.debug_struct("Store");
-                text.field("scheme", scheme)
-                    .field("path", path)
-                    .finish_non_exhaustive()
+                text.field("scheme", scheme).field("path", path).finish_non_exhaustive()
             }
         }
     }
@@ -77,24 +75,17 @@ impl Location {
     ///
     /// An empty location, a url of an unknown scheme, or one without a host.
     pub fn parse(written: &str, folder: &Path) -> Result<Location, SnapshotError> {
-        let refuse = |what: &str, hint: &str| {
-            Err(SnapshotError::new(SnapshotErrorKind::Location, written, what).hint(hint))
-        };
+        let refuse =
+            |what: &str, hint: &str| Err(SnapshotError::new(SnapshotErrorKind::Location, written, what).hint(hint));
         if written.is_empty() {
-            return refuse(
-                "the location is empty",
-                "a path, a folder, a glob, or a url",
-            );
+            return refuse("the location is empty", "a path, a folder, a glob, or a url");
         }
         let Some((scheme, rest)) = written.split_once("://") else {
             return Ok(Location::local(written, folder));
         };
         let scheme = match scheme {
             "file" => {
-                return Ok(Location {
-                    written: written.into(),
-                    ..Location::local(rest, folder)
-                });
+                return Ok(Location { written: written.into(), ..Location::local(rest, folder) });
             }
             "s3" => Scheme::S3,
             "gs" => Scheme::Gs,
@@ -107,75 +98,36 @@ impl Location {
                     &format!("{other}://"),
                     "an unknown kind of url",
                 )
-                .hint(
-                    "a path, a folder, a glob, or a url of `s3`, `gs`, `az`, `http` or `https`",
-                ));
+                .hint("a path, a folder, a glob, or a url of `s3`, `gs`, `az`, `http` or `https`"));
             }
         };
         // Only http has queries; in a key of a bucket `?` is a wildcard.
         let (rest, query) = match scheme {
-            Scheme::Http => rest
-                .split_once('?')
-                .map_or((rest, ""), |(rest, query)| (rest, query)),
+            Scheme::Http => rest.split_once('?').map_or((rest, ""), |(rest, query)| (rest, query)),
             _ => (rest, ""),
         };
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
         let visible_host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-        let prefix =
-            &written[..written.len() - written.split_once("://").map_or(0, |(_, rest)| rest.len())];
+        let prefix = &written[..written.len() - written.split_once("://").map_or(0, |(_, rest)| rest.len())];
         let shown = format!("{prefix}{visible_host}");
         let whole = format!("{shown}/{path}");
         if visible_host.is_empty() {
-            return Err(SnapshotError::new(
-                SnapshotErrorKind::Location,
-                &whole,
-                "the url names no bucket or host",
-            ));
+            return Err(SnapshotError::new(SnapshotErrorKind::Location, &whole, "the url names no bucket or host"));
         }
-        let query = if query.is_empty() {
-            String::new()
-        } else {
-            format!("?{query}")
-        };
+        let query = if query.is_empty() { String::new() } else { format!("?{query}") };
         let root = format!("{prefix}{host}/{query}");
         let (literal, shape) = split(path);
-        let shown = if literal.is_empty() {
-            shown
-        } else {
-            format!("{shown}/{literal}")
-        };
-        Ok(Location {
-            shown,
-            written: whole,
-            base: Base::Store {
-                scheme,
-                root,
-                path: literal,
-            },
-            shape,
-        })
+        let shown = if literal.is_empty() { shown } else { format!("{shown}/{literal}") };
+        Ok(Location { shown, written: whole, base: Base::Store { scheme, root, path: literal }, shape })
     }
 
     fn local(written: &str, folder: &Path) -> Location {
         let (literal, shape) = split(written);
         // `/*.parquet` has an empty literal part that is the root, not the job's folder.
-        let literal = if literal.is_empty() && written.starts_with('/') {
-            "/".to_owned()
-        } else {
-            literal
-        };
+        let literal = if literal.is_empty() && written.starts_with('/') { "/".to_owned() } else { literal };
         let base = Base::Local(folder.join(&literal));
-        let shown = if literal.is_empty() {
-            ".".to_owned()
-        } else {
-            literal
-        };
-        Location {
-            shown: shown.trim_end_matches('/').to_owned(),
-            written: written.into(),
-            base,
-            shape,
-        }
+        let shown = if literal.is_empty() { ".".to_owned() } else { literal };
+        Location { shown: shown.trim_end_matches('/').to_owned(), written: written.into(), base, shape }
     }
 }
 
@@ -187,8 +139,7 @@ impl Shape {
             Shape::Folder => is_parquet_below(names),
             Shape::Glob(pattern) => {
                 (pattern.last().is_some_and(|last| last != "**") && matches(pattern, names))
-                    || (0..names.len())
-                        .any(|at| matches(pattern, &names[..at]) && is_parquet_below(&names[at..]))
+                    || (0..names.len()).any(|at| matches(pattern, &names[..at]) && is_parquet_below(&names[at..]))
             }
         }
     }
@@ -200,10 +151,8 @@ impl Shape {
             Shape::Folder => names.iter().all(|name| is_visible(name)),
             Shape::Glob(pattern) => {
                 leads(pattern, names)
-                    || (0..names.len()).any(|at| {
-                        matches(pattern, &names[..at])
-                            && names[at..].iter().all(|name| is_visible(name))
-                    })
+                    || (0..names.len())
+                        .any(|at| matches(pattern, &names[..at]) && names[at..].iter().all(|name| is_visible(name)))
             }
         }
     }
@@ -212,10 +161,7 @@ impl Shape {
 /// Splits at the first segment with a wildcard: the literal part, and what to look for below it.
 fn split(path: &str) -> (String, Shape) {
     let segments: Vec<&str> = path.split('/').collect();
-    match segments
-        .iter()
-        .position(|segment| segment.contains(['*', '?']))
-    {
+    match segments.iter().position(|segment| segment.contains(['*', '?'])) {
         Some(at) => {
             let pattern = segments[at..]
                 .iter()
@@ -234,8 +180,7 @@ fn is_visible(name: &str) -> bool {
 }
 
 fn is_parquet_below(names: &[&str]) -> bool {
-    names.iter().all(|name| is_visible(name))
-        && names.last().is_some_and(|name| name.ends_with(".parquet"))
+    names.iter().all(|name| is_visible(name)) && names.last().is_some_and(|name| name.ends_with(".parquet"))
 }
 
 /// Tells whether `pattern` matches all of `names`.
@@ -244,13 +189,9 @@ fn matches(pattern: &[String], names: &[&str]) -> bool {
         (None, None) => true,
         (Some((first, rest)), _) if first == "**" => {
             matches(rest, names)
-                || names
-                    .split_first()
-                    .is_some_and(|(name, names)| is_visible(name) && matches(pattern, names))
+                || names.split_first().is_some_and(|(name, names)| is_visible(name) && matches(pattern, names))
         }
-        (Some((first, rest)), Some((name, names))) => {
-            matches_name(first, name) && matches(rest, names)
-        }
+        (Some((first, rest)), Some((name, names))) => matches_name(first, name) && matches(rest, names),
         _ => false,
     }
 }
@@ -263,9 +204,7 @@ fn leads(pattern: &[String], names: &[&str]) -> bool {
         (Some((first, rest)), Some((name, below))) if first == "**" => {
             leads(rest, names) || (is_visible(name) && leads(pattern, below))
         }
-        (Some((first, rest)), Some((name, below))) => {
-            matches_name(first, name) && leads(rest, below)
-        }
+        (Some((first, rest)), Some((name, below))) => matches_name(first, name) && leads(rest, below),
     }
 }
 
@@ -274,8 +213,7 @@ fn matches_name(pattern: &str, name: &str) -> bool {
     if !is_visible(name) && pattern.chars().next() != name.chars().next() {
         return false;
     }
-    let (pattern, name): (Vec<char>, Vec<char>) =
-        (pattern.chars().collect(), name.chars().collect());
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
     let (mut p, mut n) = (0, 0);
     // Where the last `*` stands, and how far it reaches so far.
     let mut star: Option<(usize, usize)> = None;
@@ -305,9 +243,7 @@ mod tests {
         fn obvious(pattern: &[u8], name: &[u8]) -> bool {
             match (pattern, name) {
                 ([], []) => true,
-                ([b'*', rest @ ..], _) => {
-                    obvious(rest, name) || (!name.is_empty() && obvious(pattern, &name[1..]))
-                }
+                ([b'*', rest @ ..], _) => obvious(rest, name) || (!name.is_empty() && obvious(pattern, &name[1..])),
                 ([p, rest @ ..], [n, below @ ..]) => (*p == b'?' || p == n) && obvious(rest, below),
                 _ => false,
             }
@@ -317,12 +253,9 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut hits = 0;
         for _ in 0..20_000 {
-            let pattern: String = (0..rng.usize(0..7))
-                .map(|_| rng.choice(['a', 'b', '*', '?']).expect("a character"))
-                .collect();
-            let name: String = (0..rng.usize(0..7))
-                .map(|_| rng.choice(['a', 'b']).expect("a character"))
-                .collect();
+            let pattern: String =
+                (0..rng.usize(0..7)).map(|_| rng.choice(['a', 'b', '*', '?']).expect("a character")).collect();
+            let name: String = (0..rng.usize(0..7)).map(|_| rng.choice(['a', 'b']).expect("a character")).collect();
             let expected = obvious(pattern.as_bytes(), name.as_bytes());
             assert_eq!(matches_name(&pattern, &name), expected, "{pattern} {name}");
             hits += usize::from(expected);
@@ -340,17 +273,9 @@ mod tests {
         let segments = ["a", "*", "**", "?", "_*", "*.parquet", "_a"];
         let mut taken = 0;
         for _ in 0..20_000 {
-            let pattern = (0..rng.usize(1..4))
-                .map(|_| segments[rng.usize(..segments.len())].to_owned())
-                .collect();
-            let shape = if rng.u8(..5) == 0 {
-                Shape::Folder
-            } else {
-                Shape::Glob(pattern)
-            };
-            let path: Vec<&str> = (0..rng.usize(1..5))
-                .map(|_| names[rng.usize(..names.len())])
-                .collect();
+            let pattern = (0..rng.usize(1..4)).map(|_| segments[rng.usize(..segments.len())].to_owned()).collect();
+            let shape = if rng.u8(..5) == 0 { Shape::Folder } else { Shape::Glob(pattern) };
+            let path: Vec<&str> = (0..rng.usize(1..5)).map(|_| names[rng.usize(..names.len())]).collect();
             if shape.takes(&path) {
                 taken += 1;
                 for depth in 1..path.len() {
@@ -376,18 +301,12 @@ mod tests {
             };
             format!("{base} | {shape} | {}", location.shown)
         };
-        assert_eq!(
-            parse("w/u.parquet"),
-            "/job/w/u.parquet | exact | w/u.parquet"
-        );
+        assert_eq!(parse("w/u.parquet"), "/job/w/u.parquet | exact | w/u.parquet");
         assert_eq!(parse("w/u/"), "/job/w/u | folder | w/u");
         assert_eq!(parse("/w/*.parquet"), "/w | *.parquet | /w");
         assert_eq!(parse("/*.parquet"), "/ | *.parquet | ");
         assert_eq!(parse("*/x/**/?.parquet"), "/job/ | */x/**/?.parquet | .");
-        assert_eq!(
-            parse("file:///w/u.parquet"),
-            "/w/u.parquet | exact | /w/u.parquet"
-        );
+        assert_eq!(parse("file:///w/u.parquet"), "/w/u.parquet | exact | /w/u.parquet");
         assert_eq!(parse("s3://b/w/dt=?/"), "s3://b/ w | dt=? | s3://b/w");
         assert_eq!(parse("s3://b"), "s3://b/  | exact | s3://b");
         assert_eq!(parse("gs://b/u/"), "gs://b/ u | folder | gs://b/u");

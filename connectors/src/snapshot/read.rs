@@ -1,7 +1,7 @@
 //! One piece of a pull, batch by batch.
 
-use std::fs::File;
 use std::cell::Cell;
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::cast::AsArray;
@@ -54,25 +54,16 @@ impl Iterator for PieceReader {
     fn next(&mut self) -> Option<Self::Item> {
         let (batches, layout) = (self.batches.as_mut()?, &self.layout);
         let rows = guarded(|| match batches.next() {
-            Some(batch) => batch
-                .and_then(|batch| rows(&batch, layout))
-                .map(Some)
-                .map_err(of_arrow),
+            Some(batch) => batch.and_then(|batch| rows(&batch, layout)).map(Some).map_err(of_arrow),
             None => Ok(None),
         });
-        let rows = rows
-            .map_err(|error| SnapshotError::of_page(&self.version.path, self.row_group, &error))
-            .transpose();
+        let rows = rows.map_err(|error| SnapshotError::of_page(&self.version.path, self.row_group, &error)).transpose();
         if let Some(Ok(_)) = rows {
             return rows;
         }
         self.batches = None;
         // A file that changed explains an error, and an end without one may be a mixture.
-        match self
-            .local
-            .take()
-            .map(|file| local::check(&self.version, &file))
-        {
+        match self.local.take().map(|file| local::check(&self.version, &file)) {
             Some(Err(replaced)) => Some(Err(replaced)),
             _ => rows,
         }
@@ -92,21 +83,15 @@ pub fn panics_are_caught() -> bool {
 
 /// Runs a step of the Parquet reader. It takes some damage of a file for a fault of its own and panics; a damaged file is
 /// data, so that is an error here like any other.
-pub(super) fn guarded<T>(
-    step: impl FnOnce() -> Result<T, ParquetError>,
-) -> Result<T, ParquetError> {
+pub(super) fn guarded<T>(step: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
     // Safe to unwind through: nothing that a failed step has touched is used again.
     GUARDED.set(true);
     let result = catch_unwind(AssertUnwindSafe(step));
     GUARDED.set(false);
     result.unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);
-        let text = text
-            .or(payload.downcast_ref::<&str>().copied())
-            .unwrap_or("no reason given");
-        Err(ParquetError::General(format!(
-            "the decoder gave up: {text}"
-        )))
+        let text = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+        Err(ParquetError::General(format!("the decoder gave up: {text}")))
     })
 }
 
@@ -124,41 +109,21 @@ fn of_arrow(error: ArrowError) -> ParquetError {
 
 fn rows(batch: &RecordBatch, layout: &Layout) -> Result<Rows, ArrowError> {
     let keys = cast::keys(batch.column(layout.key))?;
-    let foreign_keys = layout
-        .foreign_key
-        .map(|at| cast::keys(batch.column(at)))
-        .transpose()?;
-    let columns = layout
-        .columns
-        .iter()
-        .map(|&(at, to)| cast::canonical(batch.column(at), to))
-        .collect::<Result<_, _>>()?;
-    let rows = Rows {
-        skipped: keys.null_count() as u64,
-        keys,
-        foreign_keys,
-        columns,
-    };
-    if rows.skipped == 0 {
-        Ok(rows)
-    } else {
-        with_keys(rows)
-    }
+    let foreign_keys = layout.foreign_key.map(|at| cast::keys(batch.column(at))).transpose()?;
+    let columns =
+        layout.columns.iter().map(|&(at, to)| cast::canonical(batch.column(at), to)).collect::<Result<_, _>>()?;
+    let rows = Rows { skipped: keys.null_count() as u64, keys, foreign_keys, columns };
+    if rows.skipped == 0 { Ok(rows) } else { with_keys(rows) }
 }
 
 /// The rows that have a key.
 fn with_keys(rows: Rows) -> Result<Rows, ArrowError> {
     let keep: BooleanArray = rows.keys.iter().map(|key| Some(key.is_some())).collect();
-    let texts =
-        |array: &StringArray| Ok::<_, ArrowError>(filter(array, &keep)?.as_string().clone());
+    let texts = |array: &StringArray| Ok::<_, ArrowError>(filter(array, &keep)?.as_string().clone());
     Ok(Rows {
         keys: texts(&rows.keys)?,
         foreign_keys: rows.foreign_keys.as_ref().map(texts).transpose()?,
-        columns: rows
-            .columns
-            .iter()
-            .map(|column| filter(column, &keep))
-            .collect::<Result<_, _>>()?,
+        columns: rows.columns.iter().map(|column| filter(column, &keep)).collect::<Result<_, _>>()?,
         skipped: rows.skipped,
     })
 }

@@ -15,9 +15,7 @@ use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
 use object_store::path::Path;
-use object_store::{
-    BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, RetryConfig,
-};
+use object_store::{BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, RetryConfig};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 use tokio::runtime::Runtime;
@@ -52,12 +50,7 @@ impl Store {
     /// # Errors
     ///
     /// The url or the environment does not make a client.
-    pub fn open(
-        location: &Location,
-        scheme: Scheme,
-        root: &str,
-        path: &str,
-    ) -> Result<Store, SnapshotError> {
+    pub fn open(location: &Location, scheme: Scheme, root: &str, path: &str) -> Result<Store, SnapshotError> {
         let parsed = match scheme {
             Scheme::Http => Path::from_url_path(path),
             _ => Path::parse(path),
@@ -65,18 +58,9 @@ impl Store {
         let path = parsed.map_err(|error| SnapshotError::of_client(&location.written, &error))?;
         let store = client(scheme, root).map_err(|error| {
             let error = SnapshotError::of_client(&location.written, &error);
-            if scheme == Scheme::Http {
-                error
-            } else {
-                error.hint(FROM_ENVIRONMENT)
-            }
+            if scheme == Scheme::Http { error } else { error.hint(FROM_ENVIRONMENT) }
         })?;
-        Ok(Store {
-            store,
-            scheme,
-            path,
-            runtime: OnceLock::new(),
-        })
+        Ok(Store { store, scheme, path, runtime: OnceLock::new() })
     }
 
     /// Lists the files of the location, in no order.
@@ -88,15 +72,9 @@ impl Store {
         match &location.shape {
             Shape::Exact => match self.wait(self.probe(location)) {
                 // A web server has no folders; in a bucket a name without a file may be one.
-                Err(error)
-                    if error.kind == SnapshotErrorKind::Missing && self.scheme != Scheme::Http =>
-                {
+                Err(error) if error.kind == SnapshotErrorKind::Missing && self.scheme != Scheme::Http => {
                     let found = self.wait(self.below(location, &Shape::Folder))?;
-                    if found.is_empty() {
-                        Err(error)
-                    } else {
-                        Ok(found)
-                    }
+                    if found.is_empty() { Err(error) } else { Ok(found) }
                 }
                 found => Ok(vec![found?]),
             },
@@ -109,17 +87,10 @@ impl Store {
     /// # Errors
     ///
     /// The first that can't be fetched.
-    pub fn tails(
-        self: &Arc<Store>,
-        files: &[(FileVersion, Path)],
-    ) -> Result<Vec<Remote>, SnapshotError> {
+    pub fn tails(self: &Arc<Store>, files: &[(FileVersion, Path)]) -> Result<Vec<Remote>, SnapshotError> {
         let tail = |(version, path): &(FileVersion, Path)| {
-            let remote = Remote {
-                store: Arc::clone(self),
-                version: version.clone(),
-                path: path.clone(),
-                fetched: Vec::new(),
-            };
+            let remote =
+                Remote { store: Arc::clone(self), version: version.clone(), path: path.clone(), fetched: Vec::new() };
             async move {
                 let start = remote.version.size.saturating_sub(TAIL_BYTES);
                 let range = start..remote.version.size;
@@ -127,18 +98,11 @@ impl Store {
                     return Ok(remote);
                 }
                 let bytes = remote.get(range).await?;
-                Ok(Remote {
-                    fetched: vec![(start, bytes)],
-                    ..remote
-                })
+                Ok(Remote { fetched: vec![(start, bytes)], ..remote })
             }
         };
         let tails: Vec<_> = files.iter().map(tail).collect();
-        self.wait(
-            futures::stream::iter(tails)
-                .buffered(REQUESTS_MAX)
-                .try_collect(),
-        )
+        self.wait(futures::stream::iter(tails).buffered(REQUESTS_MAX).try_collect())
     }
 
     /// A reader that holds `ranges` of a file.
@@ -152,55 +116,30 @@ impl Store {
         path: &Path,
         ranges: Vec<Range<u64>>,
     ) -> Result<Remote, SnapshotError> {
-        let remote = Remote {
-            store: Arc::clone(self),
-            version: version.clone(),
-            path: path.clone(),
-            fetched: Vec::new(),
-        };
+        let remote =
+            Remote { store: Arc::clone(self), version: version.clone(), path: path.clone(), fetched: Vec::new() };
         let mut fetched = Vec::new();
         for range in merge(ranges) {
             let parts: Vec<_> = (range.start..range.end)
                 .step_by(usize::try_from(REQUEST_BYTES_MAX).unwrap_or(usize::MAX))
                 .map(|start| remote.get(start..range.end.min(start + REQUEST_BYTES_MAX)))
                 .collect();
-            let parts: Vec<Bytes> = self.wait(
-                futures::stream::iter(parts)
-                    .buffered(REQUESTS_MAX)
-                    .try_collect(),
-            )?;
-            fetched.push((
-                range.start,
-                if parts.len() == 1 {
-                    parts[0].clone()
-                } else {
-                    parts.concat().into()
-                },
-            ));
+            let parts: Vec<Bytes> = self.wait(futures::stream::iter(parts).buffered(REQUESTS_MAX).try_collect())?;
+            fetched.push((range.start, if parts.len() == 1 { parts[0].clone() } else { parts.concat().into() }));
         }
         Ok(Remote { fetched, ..remote })
     }
 
     /// Asks for the first byte of the one file; the answer's head says the rest. Unlike HEAD, a signed url allows it.
     async fn probe(self: &Arc<Store>, location: &Location) -> Result<Found, SnapshotError> {
-        let options = GetOptions {
-            range: Some(GetRange::Bounded(0..1)),
-            ..GetOptions::default()
-        };
+        let options = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
         let answer = self.store.get_opts(&self.path, options).await;
-        let meta = answer
-            .map_err(|error| SnapshotError::of_store(&location.written, &error))?
-            .meta;
+        let meta = answer.map_err(|error| SnapshotError::of_store(&location.written, &error))?.meta;
         Ok(self.found(location.written.clone(), meta))
     }
 
-    async fn below(
-        self: &Arc<Store>,
-        location: &Location,
-        shape: &Shape,
-    ) -> Result<Vec<Found>, SnapshotError> {
-        let of_store =
-            |error: object_store::Error| SnapshotError::of_store(&location.written, &error);
+    async fn below(self: &Arc<Store>, location: &Location, shape: &Shape) -> Result<Vec<Found>, SnapshotError> {
+        let of_store = |error: object_store::Error| SnapshotError::of_store(&location.written, &error);
         let mut found = Vec::new();
         let mut take = |meta: ObjectMeta| {
             let names = self.names(&meta.location);
@@ -220,18 +159,11 @@ impl Store {
         // Web servers list folder by folder; some refuse to list all at once.
         let mut folders = vec![self.path.clone()];
         while let Some(folder) = folders.pop() {
-            let listing = self
-                .store
-                .list_with_delimiter(Some(&folder))
-                .await
-                .map_err(|error| {
-                    let error = of_store(error);
-                    SnapshotError {
-                        what: format!("listing failed: {}", error.what),
-                        ..error
-                    }
+            let listing = self.store.list_with_delimiter(Some(&folder)).await.map_err(|error| {
+                let error = of_store(error);
+                SnapshotError { what: format!("listing failed: {}", error.what), ..error }
                     .hint("only a server with WebDAV lists its files; give the url of one file")
-                })?;
+            })?;
             listing.objects.into_iter().for_each(&mut take);
             folders.extend(listing.common_prefixes.into_iter().filter(|below| {
                 let names = self.names(below);
@@ -243,11 +175,7 @@ impl Store {
 
     /// The names below the location's path.
     fn names(&self, path: &Path) -> Vec<String> {
-        path.prefix_match(&self.path)
-            .into_iter()
-            .flatten()
-            .map(|part| part.as_ref().to_owned())
-            .collect()
+        path.prefix_match(&self.path).into_iter().flatten().map(|part| part.as_ref().to_owned()).collect()
     }
 
     fn found(self: &Arc<Store>, path: String, meta: ObjectMeta) -> Found {
@@ -257,10 +185,7 @@ impl Store {
             e_tag: meta.e_tag,
             modified_ms: Some(meta.last_modified.timestamp_millis()),
         };
-        Found {
-            version,
-            handle: Handle::Store(Arc::clone(self), meta.location),
-        }
+        Found { version, handle: Handle::Store(Arc::clone(self), meta.location) }
     }
 
     fn wait<T>(&self, future: impl Future<Output = T>) -> T {
@@ -280,9 +205,7 @@ impl Store {
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the client: it knows credentials.
-        f.debug_struct("Store")
-            .field("scheme", &self.scheme)
-            .finish_non_exhaustive()
+        f.debug_struct("Store").field("scheme", &self.scheme).finish_non_exhaustive()
     }
 }
 
@@ -308,27 +231,11 @@ fn client(scheme: Scheme, root: &str) -> Result<Box<dyn ObjectStore>, object_sto
             }
             Box::new(builder.build()?)
         }
-        Scheme::Gs => Box::new(
-            GoogleCloudStorageBuilder::from_env()
-                .with_url(root)
-                .with_retry(retry)
-                .build()?,
-        ),
-        Scheme::Az => Box::new(
-            MicrosoftAzureBuilder::from_env()
-                .with_url(root)
-                .with_retry(retry)
-                .build()?,
-        ),
+        Scheme::Gs => Box::new(GoogleCloudStorageBuilder::from_env().with_url(root).with_retry(retry).build()?),
+        Scheme::Az => Box::new(MicrosoftAzureBuilder::from_env().with_url(root).with_retry(retry).build()?),
         Scheme::Http => {
             let options = ClientOptions::new().with_allow_http(true);
-            Box::new(
-                HttpBuilder::new()
-                    .with_url(root)
-                    .with_client_options(options)
-                    .with_retry(retry)
-                    .build()?,
-            )
+            Box::new(HttpBuilder::new().with_url(root).with_client_options(options).with_retry(retry).build()?)
         }
     })
 }
@@ -339,9 +246,7 @@ fn merge(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     let mut merged: Vec<Range<u64>> = Vec::new();
     for range in ranges {
         match merged.last_mut() {
-            Some(last) if range.start <= last.end.saturating_add(GAP_BYTES_MAX) => {
-                last.end = last.end.max(range.end)
-            }
+            Some(last) if range.start <= last.end.saturating_add(GAP_BYTES_MAX) => last.end = last.end.max(range.end),
             _ => merged.push(range),
         }
     }
@@ -360,24 +265,14 @@ pub(super) struct Remote {
 
 impl Remote {
     async fn get(&self, range: Range<u64>) -> Result<Bytes, SnapshotError> {
-        let of_store =
-            |error: object_store::Error| SnapshotError::of_store(&self.version.path, &error);
+        let of_store = |error: object_store::Error| SnapshotError::of_store(&self.version.path, &error);
         let options = GetOptions {
             range: Some(GetRange::Bounded(range.clone())),
             // A weak tag never matches in If-Match.
-            if_match: self
-                .version
-                .e_tag
-                .clone()
-                .filter(|tag| !tag.starts_with("W/")),
+            if_match: self.version.e_tag.clone().filter(|tag| !tag.starts_with("W/")),
             ..GetOptions::default()
         };
-        let answer = self
-            .store
-            .store
-            .get_opts(&self.path, options)
-            .await
-            .map_err(of_store)?;
+        let answer = self.store.store.get_opts(&self.path, options).await.map_err(of_store)?;
         if answer.meta.size != self.version.size {
             return Err(SnapshotError::replaced(&self.version.path));
         }
@@ -412,9 +307,7 @@ impl ChunkReader for Remote {
 
     fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
         use bytes::Buf;
-        let held = self
-            .held(start)
-            .ok_or_else(|| ParquetError::EOF(format!("nothing is known of byte {start}")))?;
+        let held = self.held(start).ok_or_else(|| ParquetError::EOF(format!("nothing is known of byte {start}")))?;
         Ok(held.reader())
     }
 
@@ -422,19 +315,12 @@ impl ChunkReader for Remote {
         if let Some(held) = self.held(start).filter(|held| held.len() >= length) {
             return Ok(held.slice(..length));
         }
-        let end = start
-            .checked_add(length as u64)
-            .filter(|&end| end <= self.version.size);
-        let end = end.ok_or_else(|| {
-            ParquetError::EOF(format!(
-                "{length} bytes at {start} lie beyond the end of the file"
-            ))
-        })?;
+        let end = start.checked_add(length as u64).filter(|&end| end <= self.version.size);
+        let end =
+            end.ok_or_else(|| ParquetError::EOF(format!("{length} bytes at {start} lie beyond the end of the file")))?;
         if length == 0 {
             return Ok(Bytes::new());
         }
-        self.store
-            .wait(self.get(start..end))
-            .map_err(|error| ParquetError::External(Box::new(error)))
+        self.store.wait(self.get(start..end)).map_err(|error| ParquetError::External(Box::new(error)))
     }
 }

@@ -23,17 +23,10 @@ use usher_config::ColumnType;
 use super::*;
 
 /// Writes one file; its folders are made.
-fn write(
-    path: &Path,
-    columns: &[(&str, ArrayRef)],
-    compression: Compression,
-    row_group_rows: usize,
-) {
+fn write(path: &Path, columns: &[(&str, ArrayRef)], compression: Compression, row_group_rows: usize) {
     fs::create_dir_all(path.parent().expect("a file has a folder")).expect("the folder is made");
     let batch = RecordBatch::try_from_iter_with_nullable(
-        columns
-            .iter()
-            .map(|(name, column)| (*name, Arc::clone(column), column.is_nullable())),
+        columns.iter().map(|(name, column)| (*name, Arc::clone(column), column.is_nullable())),
     );
     let batch = batch.expect("the columns are of one length");
     let properties = WriterProperties::builder()
@@ -41,38 +34,21 @@ fn write(
         .set_max_row_group_row_count(Some(row_group_rows))
         .build();
     let file = File::create(path).expect("the file is made");
-    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties))
-        .expect("the schema is writable");
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).expect("the schema is writable");
     writer.write(&batch).expect("the batch is written");
     writer.close().expect("the footer is written");
 }
 
 /// Writes users with the given keys and lifetime values.
 fn write_users(path: &Path, users: &[(&str, f64)]) {
-    let keys: ArrayRef = Arc::new(StringArray::from_iter_values(
-        users.iter().map(|user| user.0),
-    ));
-    let values: ArrayRef = Arc::new(Float64Array::from_iter_values(
-        users.iter().map(|user| user.1),
-    ));
-    write(
-        path,
-        &[("user_id", keys), ("ltv", values)],
-        Compression::SNAPPY,
-        1_000,
-    );
+    let keys: ArrayRef = Arc::new(StringArray::from_iter_values(users.iter().map(|user| user.0)));
+    let values: ArrayRef = Arc::new(Float64Array::from_iter_values(users.iter().map(|user| user.1)));
+    write(path, &[("user_id", keys), ("ltv", values)], Compression::SNAPPY, 1_000);
 }
 
 fn wanted(key: &str, columns: &[(&str, ColumnType)]) -> Wanted {
-    let columns = columns
-        .iter()
-        .map(|&(name, to)| (name.to_owned(), to))
-        .collect();
-    Wanted {
-        key: key.to_owned(),
-        foreign_key: None,
-        columns,
-    }
+    let columns = columns.iter().map(|&(name, to)| (name.to_owned(), to)).collect();
+    Wanted { key: key.to_owned(), foreign_key: None, columns }
 }
 
 /// Users as they are pulled.
@@ -122,12 +98,9 @@ fn zstd() -> Compression {
 #[test]
 fn every_codec_reads_the_same() {
     let folder = tempfile::tempdir().expect("a folder");
-    let keys: ArrayRef = Arc::new(StringArray::from_iter_values(
-        (0..20_000).map(|n| format!("u-{n}")),
-    ));
-    let values: ArrayRef = Arc::new(Float64Array::from_iter(
-        (0..20_000).map(|n| (n % 7 != 0).then_some(f64::from(n) / 8.0)),
-    ));
+    let keys: ArrayRef = Arc::new(StringArray::from_iter_values((0..20_000).map(|n| format!("u-{n}"))));
+    let values: ArrayRef =
+        Arc::new(Float64Array::from_iter((0..20_000).map(|n| (n % 7 != 0).then_some(f64::from(n) / 8.0))));
     let codecs = [
         ("uncompressed", Compression::UNCOMPRESSED),
         ("snappy", Compression::SNAPPY),
@@ -146,9 +119,8 @@ fn every_codec_reads_the_same() {
         );
         let pull = pull(&file, folder.path(), &users()).expect(name);
         assert_eq!((pull.pieces(), pull.rows()), (3, 20_000), "{name}");
-        let expected: Vec<_> = (0..20_000)
-            .map(|n| (format!("u-{n}"), (n % 7 != 0).then_some(f64::from(n) / 8.0)))
-            .collect();
+        let expected: Vec<_> =
+            (0..20_000).map(|n| (format!("u-{n}"), (n % 7 != 0).then_some(f64::from(n) / 8.0))).collect();
         assert_eq!(pairs(&pull), expected, "{name}");
     }
 }
@@ -169,23 +141,12 @@ fn pieces_in_their_order_are_all_rows_by_path_and_row_group() {
             let rows = rng.usize(0..30);
             let row_group = rng.usize(1..12);
             let keys: Vec<i64> = (0..rows).map(|_| rng.i64(-1_000..1_000)).collect();
-            let values: Vec<Option<f64>> = (0..rows)
-                .map(|_| rng.bool().then(|| f64::from(rng.i32(..))))
-                .collect();
+            let values: Vec<Option<f64>> = (0..rows).map(|_| rng.bool().then(|| f64::from(rng.i32(..)))).collect();
             let path = format!("w/{}/part-{file}.parquet", file % 2);
-            expected.push((
-                path.clone(),
-                keys.iter()
-                    .map(i64::to_string)
-                    .zip(values.clone())
-                    .collect::<Vec<_>>(),
-            ));
+            expected.push((path.clone(), keys.iter().map(i64::to_string).zip(values.clone()).collect::<Vec<_>>()));
             write(
                 &folder.path().join(&path),
-                &[
-                    ("user_id", Arc::new(Int64Array::from(keys))),
-                    ("ltv", Arc::new(Float64Array::from(values))),
-                ],
+                &[("user_id", Arc::new(Int64Array::from(keys))), ("ltv", Arc::new(Float64Array::from(values)))],
                 zstd(),
                 row_group,
             );
@@ -193,18 +154,9 @@ fn pieces_in_their_order_are_all_rows_by_path_and_row_group() {
         }
         expected.sort_by(|a, b| a.0.cmp(&b.0));
         let pull = pull("w", folder.path(), &users()).expect("a folder is read");
-        assert_eq!(
-            paths(&pull),
-            expected.iter().map(|file| &*file.0).collect::<Vec<_>>()
-        );
+        assert_eq!(paths(&pull), expected.iter().map(|file| &*file.0).collect::<Vec<_>>());
         assert_eq!(pull.pieces(), pieces);
-        assert_eq!(
-            pairs(&pull),
-            expected
-                .into_iter()
-                .flat_map(|file| file.1)
-                .collect::<Vec<_>>()
-        );
+        assert_eq!(pairs(&pull), expected.into_iter().flat_map(|file| file.1).collect::<Vec<_>>());
     }
 }
 
@@ -221,28 +173,16 @@ fn a_folder_is_all_its_parquet_but_hidden_names() {
         ".git/x.parquet",
         "a/x.pq",
     ] {
-        write_users(
-            &folder.path().join("_warehouse/users").join(file),
-            &[(file, 1.0)],
-        );
+        write_users(&folder.path().join("_warehouse/users").join(file), &[(file, 1.0)]);
     }
     fs::write(folder.path().join("_warehouse/users/_SUCCESS"), "").expect("a marker");
     for written in ["_warehouse/users", "_warehouse/users/"] {
         let pull = pull(written, folder.path(), &users()).expect(written);
-        let expected = [
-            "_warehouse/users/a/b/c.parquet",
-            "_warehouse/users/a/z.parquet",
-            "_warehouse/users/b.parquet",
-        ];
+        let expected = ["_warehouse/users/a/b/c.parquet", "_warehouse/users/a/z.parquet", "_warehouse/users/b.parquet"];
         assert_eq!(paths(&pull), expected);
     }
     let absolute = folder.path().join("_warehouse/users");
-    let pull = pull(
-        absolute.to_str().expect("utf-8"),
-        Path::new("/elsewhere"),
-        &users(),
-    )
-    .expect("an absolute path");
+    let pull = pull(absolute.to_str().expect("utf-8"), Path::new("/elsewhere"), &users()).expect("an absolute path");
     assert_eq!(pull.files().len(), 3);
 }
 
@@ -266,10 +206,7 @@ fn a_glob_takes_names_and_folders_that_match() {
     };
     assert_eq!(found("w/?/a.parquet"), "w/1/a.parquet w/2/a.parquet");
     assert_eq!(found("w/1/*.parquet"), "w/1/a.parquet w/1/b.parquet");
-    assert_eq!(
-        found("w/**/a.parquet"),
-        "w/1/a.parquet w/2/a.parquet w/x/y/a.parquet"
-    );
+    assert_eq!(found("w/**/a.parquet"), "w/1/a.parquet w/2/a.parquet w/x/y/a.parquet");
     assert_eq!(found("w/x/**"), "w/x/y/a.parquet");
     assert_eq!(found("w/*.pq"), "w/c.pq");
     assert_eq!(found("w/2*"), "w/2/a.parquet");
@@ -293,10 +230,8 @@ fn links_are_followed_once() {
     let folder = tempfile::tempdir().expect("a folder");
     write_users(&folder.path().join("data/a.parquet"), &[("a", 1.0)]);
     fs::create_dir(folder.path().join("w")).expect("a folder");
-    std::os::unix::fs::symlink(folder.path().join("data"), folder.path().join("w/data"))
-        .expect("a link");
-    std::os::unix::fs::symlink(folder.path().join("w"), folder.path().join("w/circle"))
-        .expect("a link");
+    std::os::unix::fs::symlink(folder.path().join("data"), folder.path().join("w/data")).expect("a link");
+    std::os::unix::fs::symlink(folder.path().join("w"), folder.path().join("w/circle")).expect("a link");
     let pull = pull("w", folder.path(), &users()).expect("links are followed");
     assert_eq!(paths(&pull), ["w/data/a.parquet"]);
 }
@@ -306,46 +241,19 @@ fn rows_without_a_key_are_skipped_and_counted() {
     let folder = tempfile::tempdir().expect("a folder");
     let long = "x".repeat(1_024);
     let too_long = "x".repeat(1_025);
-    let keys: ArrayRef = Arc::new(StringArray::from(vec![
-        Some("a"),
-        None,
-        Some(""),
-        Some(&too_long),
-        Some(&long),
-        Some(" "),
-    ]));
-    let parents: ArrayRef = Arc::new(StringArray::from(vec![
-        Some("p"),
-        Some("q"),
-        None,
-        None,
-        Some(&too_long),
-        Some(""),
-    ]));
+    let keys: ArrayRef =
+        Arc::new(StringArray::from(vec![Some("a"), None, Some(""), Some(&too_long), Some(&long), Some(" ")]));
+    let parents: ArrayRef =
+        Arc::new(StringArray::from(vec![Some("p"), Some("q"), None, None, Some(&too_long), Some("")]));
     let values: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3, 4, 5, 6]));
-    write(
-        &folder.path().join("o.parquet"),
-        &[("id", keys), ("parent", parents), ("n", values)],
-        zstd(),
-        100,
-    );
-    let wanted = Wanted {
-        foreign_key: Some("parent".into()),
-        ..wanted("id", &[("n", ColumnType::Integer)])
-    };
-    let rows = read(&pull("o.parquet", folder.path(), &wanted).expect("the file is read"))
-        .expect("the rows are read");
+    write(&folder.path().join("o.parquet"), &[("id", keys), ("parent", parents), ("n", values)], zstd(), 100);
+    let wanted = Wanted { foreign_key: Some("parent".into()), ..wanted("id", &[("n", ColumnType::Integer)]) };
+    let rows = read(&pull("o.parquet", folder.path(), &wanted).expect("the file is read")).expect("the rows are read");
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].skipped, 3);
     assert_eq!(rows[0].keys, StringArray::from(vec!["a", &long, " "]));
-    assert_eq!(
-        rows[0].foreign_keys,
-        Some(StringArray::from(vec![Some("p"), None, None]))
-    );
-    assert_eq!(
-        rows[0].columns[0].as_primitive::<Int64Type>(),
-        &Int64Array::from(vec![1, 5, 6])
-    );
+    assert_eq!(rows[0].foreign_keys, Some(StringArray::from(vec![Some("p"), None, None])));
+    assert_eq!(rows[0].columns[0].as_primitive::<Int64Type>(), &Int64Array::from(vec![1, 5, 6]));
 }
 
 #[test]
@@ -353,38 +261,20 @@ fn names_match_exactly_else_without_case_where_unique() {
     let folder = tempfile::tempdir().expect("a folder");
     let keys: ArrayRef = Arc::new(StringArray::from(vec!["k"]));
     let number = |n: f64| Arc::new(Float64Array::from(vec![n])) as ArrayRef;
-    let columns = [
-        ("USER_ID", keys),
-        ("Ltv", number(1.0)),
-        ("A", number(2.0)),
-        ("a", number(3.0)),
-    ];
+    let columns = [("USER_ID", keys), ("Ltv", number(1.0)), ("A", number(2.0)), ("a", number(3.0))];
     write(&folder.path().join("u.parquet"), &columns, zstd(), 100);
     assert_eq!(
         pairs(&pull("u.parquet", folder.path(), &users()).expect("without case")),
         [("k".to_owned(), Some(1.0))]
     );
     let exact = wanted("user_id", &[("a", ColumnType::Number)]);
-    assert_eq!(
-        pairs(&pull("u.parquet", folder.path(), &exact).expect("exactly")),
-        [("k".to_owned(), Some(3.0))]
-    );
+    assert_eq!(pairs(&pull("u.parquet", folder.path(), &exact).expect("exactly")), [("k".to_owned(), Some(3.0))]);
 
-    let schema = Warehouse::open("u.parquet", folder.path())
-        .and_then(|warehouse| warehouse.schema())
-        .expect("a schema");
-    assert_eq!(
-        schema.names().collect::<Vec<_>>(),
-        ["USER_ID", "Ltv", "A", "a"]
-    );
-    assert_eq!(
-        schema.column("user_id"),
-        Some(FoundType::Known(ColumnType::String))
-    );
-    assert_eq!(
-        schema.column("LTV"),
-        Some(FoundType::Known(ColumnType::Number))
-    );
+    let schema =
+        Warehouse::open("u.parquet", folder.path()).and_then(|warehouse| warehouse.schema()).expect("a schema");
+    assert_eq!(schema.names().collect::<Vec<_>>(), ["USER_ID", "Ltv", "A", "a"]);
+    assert_eq!(schema.column("user_id"), Some(FoundType::Known(ColumnType::String)));
+    assert_eq!(schema.column("LTV"), Some(FoundType::Known(ColumnType::Number)));
     assert_eq!(schema.column("nope"), None);
     assert_eq!(schema.file(), "u.parquet");
 }
@@ -393,40 +283,19 @@ fn names_match_exactly_else_without_case_where_unique() {
 fn one_column_may_be_wanted_as_everything() {
     let folder = tempfile::tempdir().expect("a folder");
     let keys: ArrayRef = Arc::new(Int64Array::from(vec![3, 4]));
-    write(
-        &folder.path().join("n.parquet"),
-        &[("pad", Arc::clone(&keys)), ("id", keys)],
-        zstd(),
-        100,
-    );
+    write(&folder.path().join("n.parquet"), &[("pad", Arc::clone(&keys)), ("id", keys)], zstd(), 100);
     let wanted = Wanted {
         foreign_key: Some("id".into()),
-        ..wanted(
-            "id",
-            &[
-                ("id", ColumnType::String),
-                ("id", ColumnType::Number),
-                ("pad", ColumnType::Integer),
-            ],
-        )
+        ..wanted("id", &[("id", ColumnType::String), ("id", ColumnType::Number), ("pad", ColumnType::Integer)])
     };
     let rows = read(&pull("n.parquet", folder.path(), &wanted).expect("the file is read"))
         .expect("the rows are read")
         .remove(0);
     let texts = StringArray::from(vec!["3", "4"]);
-    assert_eq!(
-        (&rows.keys, rows.foreign_keys.as_ref()),
-        (&texts, Some(&texts))
-    );
+    assert_eq!((&rows.keys, rows.foreign_keys.as_ref()), (&texts, Some(&texts)));
     assert_eq!(rows.columns[0].as_string::<i32>(), &texts);
-    assert_eq!(
-        rows.columns[1].as_primitive::<Float64Type>(),
-        &Float64Array::from(vec![3.0, 4.0])
-    );
-    assert_eq!(
-        rows.columns[2].as_primitive::<Int64Type>(),
-        &Int64Array::from(vec![3, 4])
-    );
+    assert_eq!(rows.columns[1].as_primitive::<Float64Type>(), &Float64Array::from(vec![3.0, 4.0]));
+    assert_eq!(rows.columns[2].as_primitive::<Int64Type>(), &Int64Array::from(vec![3, 4]));
 }
 
 #[test]
@@ -453,10 +322,7 @@ fn a_file_written_over_while_a_piece_is_read_is_an_error_at_its_end() {
     let mut piece = pull.read(0).expect("it is the same file");
     assert_eq!(piece.next().expect("a batch").expect("rows").keys.len(), 1);
     write_users(&path, &[("a", 1.0), ("b", 2.0)]);
-    let error = piece
-        .next()
-        .expect("an end is not enough")
-        .expect_err("it is another file");
+    let error = piece.next().expect("an end is not enough").expect_err("it is another file");
     assert_eq!(error.kind, SnapshotErrorKind::Replaced);
     assert!(piece.next().is_none());
 }
@@ -478,40 +344,14 @@ fn a_million_rows_of_four_columns_in_ms() {
     let mut rng = fastrand::Rng::with_seed(1);
     let count = 1_000_000;
     let columns: [(&str, ArrayRef); 4] = [
-        (
-            "user_id",
-            Arc::new(StringArray::from_iter_values(
-                (0..count).map(|n| format!("u-{n}")),
-            )),
-        ),
-        (
-            "ltv",
-            Arc::new(Float64Array::from_iter_values(
-                (0..count).map(|_| f64::from(rng.u32(0..100_000)) / 100.0),
-            )),
-        ),
-        (
-            "age",
-            Arc::new(Int64Array::from_iter_values(
-                (0..count).map(|_| rng.i64(18..90)),
-            )),
-        ),
-        (
-            "plan",
-            Arc::new(StringArray::from_iter_values(
-                (0..count).map(|_| ["free", "pro", "team"][rng.usize(0..3)]),
-            )),
-        ),
+        ("user_id", Arc::new(StringArray::from_iter_values((0..count).map(|n| format!("u-{n}"))))),
+        ("ltv", Arc::new(Float64Array::from_iter_values((0..count).map(|_| f64::from(rng.u32(0..100_000)) / 100.0)))),
+        ("age", Arc::new(Int64Array::from_iter_values((0..count).map(|_| rng.i64(18..90))))),
+        ("plan", Arc::new(StringArray::from_iter_values((0..count).map(|_| ["free", "pro", "team"][rng.usize(0..3)])))),
     ];
     write(&folder.path().join("u.parquet"), &columns, zstd(), 100_000);
-    let wanted = wanted(
-        "user_id",
-        &[
-            ("ltv", ColumnType::Number),
-            ("age", ColumnType::Integer),
-            ("plan", ColumnType::String),
-        ],
-    );
+    let wanted =
+        wanted("user_id", &[("ltv", ColumnType::Number), ("age", ColumnType::Integer), ("plan", ColumnType::String)]);
     for _ in 0..5 {
         let start = std::time::Instant::now();
         let pull = pull("u.parquet", folder.path(), &wanted).expect("the file is read");
@@ -519,10 +359,6 @@ fn a_million_rows_of_four_columns_in_ms() {
             .flat_map(|piece| pull.read(piece).expect("a piece"))
             .map(|rows| rows.expect("rows").keys.len())
             .sum();
-        println!(
-            "{rows} rows in {} ms, {} bytes",
-            start.elapsed().as_millis(),
-            pull.files()[0].size
-        );
+        println!("{rows} rows in {} ms, {} bytes", start.elapsed().as_millis(), pull.files()[0].size);
     }
 }

@@ -10,8 +10,9 @@ use crate::hits::{Hits, hash_id, hash_key, hash_position, owner};
 use crate::time::Time;
 use std::collections::HashMap;
 use usher_config::{Found, Limits, Path};
-use usher_connectors::dead_letters::{Counts, DeadLetter, DeadLetters, Reason};
+use usher_connectors::dead_letters::{Counts, DeadLetter, DeadLetters, Reason, Skip};
 use usher_connectors::formats::{Decoder, Fields, TimeError, time_of};
+use usher_connectors::sink::SinkError;
 use usher_connectors::source::{Body, PartitionId, Record};
 use usher_queries::Value;
 use usher_queries::coerce::coerce;
@@ -111,7 +112,10 @@ impl Messages {
                 filter.facts.iter().for_each(|fact| facts[*fact as usize / 64] |= 1 << (fact % 64));
                 let predicate = filter.predicate.as_ref().map(|predicate| {
                     let at = |name: &str| event.columns.iter().position(|column| column.name == name);
-                    let columns = predicate.columns.iter().map(|(name, _)| at(name).expect("an event reads what its filters need"));
+                    let columns = predicate
+                        .columns
+                        .iter()
+                        .map(|(name, _)| at(name).expect("an event reads what its filters need"));
                     (Evaluator::new(predicate), columns.collect())
                 });
                 FilterMatch { predicate, facts }
@@ -132,20 +136,37 @@ impl Messages {
     }
 
     /// Reads one record.
-    pub(crate) fn read<'a>(&self, record: Record<'a>, at: &mut Arrived<'_>, fields: &mut Fields<'a>, out: &mut Output<'_>) {
+    ///
+    /// # Errors
+    /// Dead letters can't be written.
+    pub(crate) fn read<'a>(
+        &self,
+        record: Record<'a>,
+        at: &mut Arrived<'_>,
+        fields: &mut Fields<'a>,
+        out: &mut Output<'_>,
+    ) -> Result<(), SinkError> {
         out.counts.read += 1;
         let message = match record.body {
             Body::Bytes(bytes) => bytes,
             Body::Blank => {
-                out.counts.blank += 1;
-                return;
+                out.counts.skip(Skip::Blank);
+                return Ok(());
             }
             Body::TooLarge { head, length } => {
                 return self.bury(&record, at, Reason::TooLarge, "", head, length, out);
             }
         };
         if let Err(malformed) = self.decoder.decode(message, fields) {
-            return self.bury(&record, at, Reason::Malformed, &malformed.to_string(), message, message.len() as u64, out);
+            return self.bury(
+                &record,
+                at,
+                Reason::Malformed,
+                &malformed.to_string(),
+                message,
+                message.len() as u64,
+                out,
+            );
         }
         let matching = self.matching(fields);
         if matching.is_empty() {
@@ -154,10 +175,11 @@ impl Messages {
             {
                 at.clock.passes(time);
             }
-            out.counts.unmatched += 1;
-            return;
+            out.counts.skip(Skip::Unmatched);
+            return Ok(());
         }
-        let outcomes: Vec<Outcome> = matching.iter().map(|event| self.outcome(&self.events[*event], fields, &record, at)).collect();
+        let outcomes: Vec<Outcome> =
+            matching.iter().map(|event| self.outcome(&self.events[*event], fields, &record, at)).collect();
         let mut dead = None;
         let mut matched = false;
         for (event, outcome) in matching.iter().zip(outcomes) {
@@ -172,9 +194,12 @@ impl Messages {
         }
         match dead {
             _ if matched => out.counts.matched += 1,
-            Some((reason, detail)) => self.bury(&record, at, reason, detail, message, message.len() as u64, out),
-            None => out.counts.no_key += 1,
+            Some((reason, detail)) => {
+                return self.bury(&record, at, reason, detail, message, message.len() as u64, out);
+            }
+            None => out.counts.skip(Skip::NoKey),
         }
+        Ok(())
     }
 
     /// The events that a message is, in order of their ids.
@@ -189,7 +214,8 @@ impl Messages {
             let wanted = &self.events[**event].kind;
             wanted.is_none() || *wanted == kind
         };
-        let mut events: Vec<usize> = named.into_iter().flatten().chain(&self.of_any_name).filter(of_kind).copied().collect();
+        let mut events: Vec<usize> =
+            named.into_iter().flatten().chain(&self.of_any_name).filter(of_kind).copied().collect();
         events.sort_unstable();
         events
     }
@@ -224,7 +250,15 @@ impl Messages {
     }
 
     /// Sends the event to its key's worker, where some filter lets it through.
-    fn hit(&self, event: &EventMatch, timestamp: Time, fields: &Fields<'_>, record: &Record<'_>, at: &Arrived<'_>, out: &mut Output<'_>) {
+    fn hit(
+        &self,
+        event: &EventMatch,
+        timestamp: Time,
+        fields: &Fields<'_>,
+        record: &Record<'_>,
+        at: &Arrived<'_>,
+        out: &mut Output<'_>,
+    ) {
         let mut values = Vec::with_capacity(event.columns.len());
         for (path, column_type) in &event.columns {
             let coerced = coerce(fields.get(*path), *column_type);
@@ -257,13 +291,30 @@ impl Messages {
         };
         let hash = hash_key(event.model, key);
         let worker = owner(hash, out.hits.len() as u32) as usize;
-        out.hits[worker].push(at.clock.takes_effect(timestamp), timestamp, record.position, id, (hash, key), event.event, &facts);
+        out.hits[worker].push(
+            at.clock.takes_effect(timestamp),
+            timestamp,
+            record.position,
+            id,
+            (hash, key),
+            event.event,
+            &facts,
+        );
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn bury(&self, record: &Record<'_>, at: &Arrived<'_>, reason: Reason, detail: &str, raw: &[u8], length: u64, out: &mut Output<'_>) {
-        out.counts.bury(reason);
-        out.dead_letters.write(&DeadLetter { partition: at.id, position: record.position, reason, detail, raw, length });
+    fn bury(
+        &self,
+        record: &Record<'_>,
+        at: &Arrived<'_>,
+        reason: Reason,
+        detail: &str,
+        raw: &[u8],
+        length: u64,
+        out: &mut Output<'_>,
+    ) -> Result<(), SinkError> {
+        out.counts.dead(reason);
+        out.dead_letters.write(&DeadLetter { partition: at.id, position: record.position, reason, detail, raw, length })
     }
 }
 

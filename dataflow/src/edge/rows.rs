@@ -82,9 +82,14 @@ impl RowReader {
                 FactKind::Related { model: of, filter: rows, aggregate, column_type, .. } if *of as usize == model => {
                     let name = match aggregate {
                         Aggregate::Count => None,
-                        Aggregate::Sum(c) | Aggregate::Avg(c) | Aggregate::Min(c) | Aggregate::Max(c) | Aggregate::Distinct(c) => Some(c),
+                        Aggregate::Sum(c)
+                        | Aggregate::Avg(c)
+                        | Aggregate::Min(c)
+                        | Aggregate::Max(c)
+                        | Aggregate::Distinct(c) => Some(c),
                     };
-                    let column = name.map(|name| (column(name), column_type.expect("an aggregate's column has a type")));
+                    let column =
+                        name.map(|name| (column(name), column_type.expect("an aggregate's column has a type")));
                     Some(RelatedFact { fact, filter: rows.as_ref().map(filter), aggregate: aggregate.clone(), column })
                 }
                 _ => None,
@@ -161,7 +166,8 @@ impl RowReader {
                 if clocked.is_none() && truths[i].as_ref().is_some_and(|truth| !truth.value(row)) {
                     continue;
                 }
-                let value = fact.column.map_or(Value::Null, |(at, column_type)| value(&batch.columns[at], row, column_type));
+                let value =
+                    fact.column.map_or(Value::Null, |(at, column_type)| value(&batch.columns[at], row, column_type));
                 let contribution = Contribution::of(&fact.aggregate, &value);
                 match clocked {
                     Some(filter) => {
@@ -189,7 +195,8 @@ impl Filter {
 
     /// The truth of one row over all time.
     fn timeline(&self, columns: &[ArrayRef], row: usize) -> Timeline {
-        let values = self.columns.iter().zip(&self.types).map(|(at, column_type)| value(&columns[*at], row, *column_type));
+        let values =
+            self.columns.iter().zip(&self.types).map(|(at, column_type)| value(&columns[*at], row, *column_type));
         let values: Vec<Value<'_>> = values.collect();
         let moments = self.evaluator.moments(&values);
         let first = self.evaluator.holds(&values, moments.first().map_or(0, |moment| moment.saturating_sub(1)));

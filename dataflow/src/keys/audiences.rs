@@ -118,7 +118,11 @@ impl Audiences {
         let nobody = vec![0; rank_words];
         for (rank, index) in audiences.order.iter().enumerate() {
             let holds = audiences.holds(rank, &audiences.default_facts, &nobody);
-            assert!(!holds, "audience {} holds for a key of which nothing is known", model.audiences[*index as usize].id);
+            assert!(
+                !holds,
+                "audience {} holds for a key of which nothing is known",
+                model.audiences[*index as usize].id
+            );
         }
         audiences
     }
@@ -130,7 +134,13 @@ impl Audiences {
 
     /// Decides again what flipped facts touch. `facts` is the truth now, `flipped` what is no longer as it was and why,
     /// `members` the memberships before, and after.
-    pub(crate) fn decide(&mut self, facts: &[u64], flipped: &[(u32, Cause)], members: &mut [u64], turn: &mut impl FnMut(Turn)) {
+    pub(crate) fn decide(
+        &mut self,
+        facts: &[u64],
+        flipped: &[(u32, Cause)],
+        members: &mut [u64],
+        turn: &mut impl FnMut(Turn),
+    ) {
         self.dirty.fill(0);
         for (fact, _) in flipped {
             for (dirty, touched) in self.dirty.iter_mut().zip(&self.by_fact[*fact as usize]) {
@@ -186,9 +196,10 @@ impl Audiences {
                 .iter()
                 .enumerate()
                 .any(|(w, own)| own & self.performed[w] & (facts[w] ^ self.default_facts[w]) != 0);
-            let nested = audience.mentions.iter().any(|earlier| {
-                get(members, self.order[*earlier as usize]) && get(&by_event, *earlier)
-            });
+            let nested = audience
+                .mentions
+                .iter()
+                .any(|earlier| get(members, self.order[*earlier as usize]) && get(&by_event, *earlier));
             set(&mut by_event, rank as u32, own || nested);
             if holds {
                 let cause = if own || nested { Cause::Event } else { Cause::Snapshot };

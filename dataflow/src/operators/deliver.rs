@@ -7,9 +7,9 @@
 use crate::job::{Failure, FailureKind, Status};
 use crate::time::Time;
 use std::sync::{Arc, Mutex};
+use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::generic::Operator;
 use usher_connectors::sink::{Changes, Sink, SinkError};
 
@@ -17,14 +17,18 @@ use usher_connectors::sink::{Changes, Sink, SinkError};
 pub(crate) type Sinks = Arc<Mutex<Vec<Box<dyn Sink>>>>;
 
 /// Builds the operator. Its output carries nothing; its frontier is what has been delivered.
-pub(crate) fn deliver<'scope>(changes: StreamVec<'scope, Time, Changes>, gather: bool, sinks: Sinks, status: Arc<Status>) -> StreamVec<'scope, Time, ()> {
+pub(crate) fn deliver<'scope>(
+    changes: StreamVec<'scope, Time, Changes>,
+    gather: bool,
+    sinks: Sinks,
+    status: Arc<Status>,
+) -> StreamVec<'scope, Time, ()> {
     let mut pending = Changes::default();
     let mut logic = move |frontier: Option<Time>, arrived: Vec<Changes>| {
         arrived.iter().for_each(|changes| pending.append(changes));
         let mut due = pending.take_before(frontier);
         if !due.is_empty() && !status.aborted() {
             due.sort();
-            let due = Arc::new(due);
             let mut sinks = sinks.lock().expect("a worker panicked, which ends the process");
             if let Some(error) = sinks.iter_mut().find_map(|sink| sink.write(&due).err()) {
                 status.fail(failure(error));
@@ -51,6 +55,9 @@ pub(crate) fn deliver<'scope>(changes: StreamVec<'scope, Time, Changes>, gather:
 
 /// A sink's error as the end of the job.
 pub(crate) fn failure(error: SinkError) -> Failure {
-    let kind = if error.is_closed() { FailureKind::SinkClosed } else { FailureKind::Sink };
-    Failure { kind, message: error.to_string(), hint: error.hint() }
+    let kind = match error {
+        SinkError::Closed { .. } => FailureKind::SinkClosed,
+        SinkError::Failed { .. } => FailureKind::Sink,
+    };
+    Failure { kind, message: error.to_string(), hint: Some(error.hint().to_owned()) }
 }

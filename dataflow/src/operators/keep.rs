@@ -53,9 +53,13 @@ pub(crate) fn keep<'scope>(
     let mut builder = OperatorBuilder::new("Keep".to_owned(), scope);
     let activator = scope.activator_for(Rc::clone(&builder.operator_info().address));
     let mut hits = builder.new_input(hits, Exchange::new(|hits: &Hits| u64::from(hits.worker)));
-    let mut milestones =
-        builder.new_input_connection(milestones, Exchange::new(|(worker, _): &(u32, Milestone)| u64::from(*worker)), []);
-    let mut verdicts = builder.new_input_connection(verdicts, Exchange::new(|verdict: &Verdict| u64::from(verdict.worker)), []);
+    let mut milestones = builder.new_input_connection(
+        milestones,
+        Exchange::new(|(worker, _): &(u32, Milestone)| u64::from(*worker)),
+        [],
+    );
+    let mut verdicts =
+        builder.new_input_connection(verdicts, Exchange::new(|verdict: &Verdict| u64::from(verdict.worker)), []);
     let (output, stream) = builder.new_output_connection::<Vec<Changes>, _>([(0, Antichain::from_elem(0))]);
     let mut output = OutputBuilder::<Time, CapacityContainerBuilder<Vec<Changes>>>::from(output);
     builder.build_reschedule(move |mut capabilities| {

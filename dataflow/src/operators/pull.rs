@@ -17,7 +17,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, StreamVec};
 use timely::scheduling::SyncActivator;
-use usher_connectors::snapshot;
+use usher_connectors::snapshot::{self, SnapshotError};
 use usher_queries::plan::Plan;
 
 /// Batches passed on in one activation: of 8,192 rows each, some ms of staging for their owners.
@@ -78,7 +78,7 @@ impl Share {
             let read = match self.opened.read(piece) {
                 Ok(read) => read,
                 Err(error) => {
-                    outcome = Err((error.to_string(), error.hint()));
+                    outcome = Err(reason(error));
                     break;
                 }
             };
@@ -86,7 +86,7 @@ impl Share {
                 let batch = match batch {
                     Ok(batch) => batch,
                     Err(error) => {
-                        outcome = Err((error.to_string(), error.hint()));
+                        outcome = Err(reason(error));
                         break 'pieces;
                     }
                 };
@@ -103,7 +103,13 @@ impl Share {
             }
         }
         for (worker, batches) in batches.into_iter().enumerate() {
-            let end = End { worker: worker as u32, pulled: self.model as u32, pull: self.pull, batches, outcome: outcome.clone() };
+            let end = End {
+                worker: worker as u32,
+                pulled: self.model as u32,
+                pull: self.pull,
+                batches,
+                outcome: outcome.clone(),
+            };
             if !self.send(Pulled::End(end)) {
                 return;
             }
@@ -115,8 +121,16 @@ impl Share {
     }
 }
 
+/// What a pull fails of, and what to do.
+pub(crate) fn reason(error: SnapshotError) -> (String, Option<String>) {
+    (error.message(), error.hint)
+}
+
 /// Builds the operator; tells how it is woken. It ends when all senders to `inbox` are gone.
-pub(crate) fn pull<'scope>(scope: Scope<'scope, Time>, inbox: Receiver<Pulled>) -> (StreamVec<'scope, Time, Pulled>, SyncActivator) {
+pub(crate) fn pull<'scope>(
+    scope: Scope<'scope, Time>,
+    inbox: Receiver<Pulled>,
+) -> (StreamVec<'scope, Time, Pulled>, SyncActivator) {
     let mut builder = OperatorBuilder::new("Pull".to_owned(), scope);
     let address = builder.operator_info().address;
     let activator = scope.activator_for(Rc::clone(&address));

@@ -9,6 +9,7 @@ use crate::edge::messages::{Arrived, Clock as MessageClock, Messages, Output, Pa
 use crate::hits::Hits;
 use crate::job::{Clock, Failure, FailureKind, Status};
 use crate::keeper::{Milestone, Span};
+use crate::operators::deliver::failure;
 use crate::time::Time;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -79,7 +80,11 @@ pub(crate) struct ReadSetup {
 pub(crate) type ReadStreams<'scope> = (StreamVec<'scope, Time, Hits>, StreamVec<'scope, Time, (u32, Milestone)>);
 
 /// Builds the operator. `told` is where the whole job's changes have come to.
-pub(crate) fn read<'scope>(scope: Scope<'scope, Time>, setup: ReadSetup, told: ProbeHandle<Time>) -> ReadStreams<'scope> {
+pub(crate) fn read<'scope>(
+    scope: Scope<'scope, Time>,
+    setup: ReadSetup,
+    told: ProbeHandle<Time>,
+) -> ReadStreams<'scope> {
     let mut builder = OperatorBuilder::new("Read".to_owned(), scope);
     let activator = scope.activator_for(Rc::clone(&builder.operator_info().address));
     let (hits, hits_stream) = builder.new_output::<Vec<Hits>>();
@@ -126,6 +131,11 @@ pub(crate) fn read<'scope>(scope: Scope<'scope, Time>, setup: ReadSetup, told: P
         }
     });
     (hits_stream, milestones_stream)
+}
+
+/// A source that can't be read on, as the end of the job.
+fn unreadable(error: SourceError) -> Failure {
+    Failure { kind: FailureKind::Source, message: error.to_string(), hint: Some(error.hint().to_owned()) }
 }
 
 enum Next {
@@ -191,17 +201,25 @@ impl Reader {
             Span::Replay { until, .. } => self.replay_turn(held, told, until),
             Span::Live => self.live_turn(held),
         };
-        let turn = turn.unwrap_or_else(|error| {
-            let SourceError { message, hint, .. } = error;
-            self.setup.status.fail(Failure { kind: FailureKind::Source, message, hint });
+        let turn = turn.unwrap_or_else(|failure| {
+            self.setup.status.fail(failure);
             Turn { hits: Vec::new(), milestones: Vec::new(), next: Next::Done }
         });
-        let (read, of) = self.setup.readings.iter().map(|reading| reading.partition.progress()).fold((0, 0), |(r, o), (read, of)| (r + read, o + of));
-        self.setup.status.publish_reading(self.setup.worker, &self.counts, (read + self.ended_bytes, of + self.ended_bytes));
+        let (read, of) = self
+            .setup
+            .readings
+            .iter()
+            .map(|reading| reading.partition.progress())
+            .fold((0, 0), |(r, o), (read, of)| (r + read, o + of));
+        self.setup.status.publish_reading(
+            self.setup.worker,
+            &self.counts,
+            (read + self.ended_bytes, of + self.ended_bytes),
+        );
         turn
     }
 
-    fn replay_turn(&mut self, held: Time, told: Option<Time>, until: Option<Time>) -> Result<Turn, SourceError> {
+    fn replay_turn(&mut self, held: Time, told: Option<Time>, until: Option<Time>) -> Result<Turn, Failure> {
         if self.in_flight > IN_FLIGHT && told.is_some_and(|told| held > told) {
             return Ok(Turn { hits: Vec::new(), milestones: Vec::new(), next: Next::Wait(held) });
         }
@@ -215,7 +233,8 @@ impl Reader {
                 Chunk::End => self.end(behind),
             }
             // What comes later in it takes effect later too, and is not asked for.
-            let beyond = |clock: &PartitionClock| until.is_some_and(|until| clock.greatest.is_some_and(|at| at > until));
+            let beyond =
+                |clock: &PartitionClock| until.is_some_and(|until| clock.greatest.is_some_and(|at| at > until));
             if self.setup.readings.get(behind).is_some_and(|reading| beyond(&reading.clock)) {
                 self.end(behind);
             }
@@ -236,7 +255,7 @@ impl Reader {
         Ok(Turn { hits, milestones, next })
     }
 
-    fn live_turn(&mut self, held: Time) -> Result<Turn, SourceError> {
+    fn live_turn(&mut self, held: Time) -> Result<Turn, Failure> {
         // The clock only moves forward, whatever the machine's does.
         let now = self.setup.clock.now().max(held);
         let mut milestones = Vec::new();
@@ -265,24 +284,25 @@ impl Reader {
     }
 
     /// Reads a chunk of a partition. `clock`: the job's, live.
-    fn poll(&mut self, index: usize, now: Time, clock: Option<Time>) -> Result<Chunk, SourceError> {
+    fn poll(&mut self, index: usize, now: Time, clock: Option<Time>) -> Result<Chunk, Failure> {
         let Reading { source, rank, partition, clock: partition_clock } = &mut self.setup.readings[index];
         let id = partition.id().clone();
         let mut hits: Vec<Hits> = (0..self.setup.peers as u32).map(|worker| Hits::new(worker, *rank)).collect();
-        match partition.poll(CHUNK)? {
+        match partition.poll(CHUNK).map_err(unreadable)? {
             Polled::End => return Ok(Chunk::End),
             Polled::Idle => return Ok(Chunk::Idle),
             Polled::Records(records) => {
                 let messages = &self.setup.messages[*source];
                 let mut fields = Fields::default();
-                let mut out = Output { hits: &mut hits, counts: &mut self.counts, dead_letters: &self.setup.dead_letters };
+                let mut out =
+                    Output { hits: &mut hits, counts: &mut self.counts, dead_letters: &self.setup.dead_letters };
                 for record in records {
                     let clock = match clock {
                         Some(clock) => MessageClock::Job(clock),
                         None => MessageClock::Partition(partition_clock),
                     };
                     let mut at = Arrived { id: &id, partition: *rank, now, clock };
-                    messages.read(record, &mut at, &mut fields, &mut out);
+                    messages.read(record, &mut at, &mut fields, &mut out).map_err(failure)?;
                 }
             }
         }
@@ -304,7 +324,7 @@ impl Reader {
     }
 
     /// Takes up files that have come since the start.
-    fn discover(&mut self) -> Result<(), SourceError> {
+    fn discover(&mut self) -> Result<(), Failure> {
         if self.discovered.elapsed() < DISCOVER {
             return Ok(());
         }
@@ -314,7 +334,8 @@ impl Reader {
             if source % self.setup.peers != self.setup.worker {
                 continue;
             }
-            let found = files.lock().expect("a worker panicked, which ends the process").discover()?;
+            let found =
+                files.lock().expect("a worker panicked, which ends the process").discover().map_err(unreadable)?;
             for partition in found {
                 let rank = self.setup.ranks.of(partition.id());
                 self.setup.readings.push(Reading { source, rank, partition, clock: PartitionClock::default() });

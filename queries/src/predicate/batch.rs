@@ -20,28 +20,11 @@ pub(crate) fn holds(
     rows: usize,
     now: i64,
 ) -> BooleanArray {
-    assert_eq!(
-        columns.len(),
-        types.len(),
-        "a batch has one array for each of its predicate's columns"
-    );
+    assert_eq!(columns.len(), types.len(), "a batch has one array for each of its predicate's columns");
     for (column, (name, _)) in columns.iter().zip(types) {
-        assert_eq!(
-            column.len(),
-            rows,
-            "column `{name}` has another length than its batch"
-        );
+        assert_eq!(column.len(), rows, "column `{name}` has another length than its batch");
     }
-    BooleanArray::from(
-        Batch {
-            types,
-            columns,
-            rows,
-            now,
-        }
-        .truths(root)
-        .yes,
-    )
+    BooleanArray::from(Batch { types, columns, rows, now }.truths(root).yes)
 }
 
 struct Batch<'b> {
@@ -106,33 +89,20 @@ impl<T: Copy> Values<'_, T> {
             value.unwrap_or(nothing)
         });
         let values = Cow::Owned(values.collect());
-        Values {
-            values,
-            valid: Some(valid),
-        }
+        Values { values, valid: Some(valid) }
     }
 
     fn map<U: Copy>(&self, nothing: U, function: impl Fn(T) -> Option<U>) -> Values<'static, U> {
         Values::collect(
-            self.values.iter().enumerate().map(|(row, value)| {
-                if self.is_valid(row) {
-                    function(*value)
-                } else {
-                    None
-                }
-            }),
+            self.values.iter().enumerate().map(|(row, value)| if self.is_valid(row) { function(*value) } else { None }),
             nothing,
         )
     }
 
     /// Truth where both are valid.
     fn test(&self, other: &Values<'_, T>, test: impl Fn(T, T) -> bool) -> Truths {
-        let mut yes: Vec<bool> = self
-            .values
-            .iter()
-            .zip(&*other.values)
-            .map(|(left, right)| test(*left, *right))
-            .collect();
+        let mut yes: Vec<bool> =
+            self.values.iter().zip(&*other.values).map(|(left, right)| test(*left, *right)).collect();
         let mut no: Vec<bool> = yes.iter().map(|yes| !yes).collect();
         for valid in [&self.valid, &other.valid].into_iter().flatten() {
             mask(&mut yes, valid);
@@ -150,9 +120,7 @@ fn mask(truths: &mut [bool], valid: &[bool]) {
 
 impl Truths {
     fn collect(truths: impl Iterator<Item = Option<bool>>) -> Truths {
-        let (yes, no) = truths
-            .map(|truth| (truth == Some(true), truth == Some(false)))
-            .unzip();
+        let (yes, no) = truths.map(|truth| (truth == Some(true), truth == Some(false))).unzip();
         Truths { yes, no }
     }
 
@@ -161,10 +129,7 @@ impl Truths {
     }
 
     fn not(self) -> Truths {
-        Truths {
-            yes: self.no,
-            no: self.yes,
-        }
+        Truths { yes: self.no, no: self.yes }
     }
 
     fn and(mut self, other: &Truths) -> Truths {
@@ -178,10 +143,7 @@ impl Truths {
 
 impl<'b> Batch<'b> {
     fn every(&self, truth: Option<bool>) -> Truths {
-        Truths {
-            yes: vec![truth == Some(true); self.rows],
-            no: vec![truth == Some(false); self.rows],
-        }
+        Truths { yes: vec![truth == Some(true); self.rows], no: vec![truth == Some(false); self.rows] }
     }
 
     /// Evaluates a condition.
@@ -203,11 +165,7 @@ impl<'b> Batch<'b> {
             Node::ToNumber(operand) => {
                 return match self.vector(operand) {
                     Vector::Integer(values) => Vector::Number(Values {
-                        values: values
-                            .values
-                            .iter()
-                            .map(|integer| *integer as f64)
-                            .collect(),
+                        values: values.values.iter().map(|integer| *integer as f64).collect(),
                         valid: values.valid,
                     }),
                     _ => Vector::Null,
@@ -216,18 +174,14 @@ impl<'b> Batch<'b> {
             Node::Negate(operand) => {
                 return match self.vector(operand) {
                     Vector::Integer(values) => Vector::Integer(values.map(0, i64::checked_neg)),
-                    Vector::Number(values) => {
-                        Vector::Number(values.map(0.0, |number| Some(-number)))
-                    }
+                    Vector::Number(values) => Vector::Number(values.map(0.0, |number| Some(-number))),
                     _ => Vector::Null,
                 };
             }
             Node::Abs(operand) => {
                 return match self.vector(operand) {
                     Vector::Integer(values) => Vector::Integer(values.map(0, i64::checked_abs)),
-                    Vector::Number(values) => {
-                        Vector::Number(values.map(0.0, |number| Some(number.abs())))
-                    }
+                    Vector::Number(values) => Vector::Number(values.map(0.0, |number| Some(number.abs()))),
                     _ => Vector::Null,
                 };
             }
@@ -252,9 +206,7 @@ impl<'b> Batch<'b> {
                 let lengths = (0..self.rows).map(|row| texts.at(row).map(length));
                 return Vector::Integer(Values::collect(lengths, 0));
             }
-            Node::Compare(compare, left, right) => {
-                self.compare(*compare, &self.vector(left), &self.vector(right))
-            }
+            Node::Compare(compare, left, right) => self.compare(*compare, &self.vector(left), &self.vector(right)),
             Node::Clock(compare, operand, offset) => match self.vector(operand) {
                 Vector::Time(values) => {
                     let clock = clock(self.now, *offset);
@@ -277,53 +229,27 @@ impl<'b> Batch<'b> {
             }
             Node::In(operand, items) => self.found(&self.vector(operand), items),
             Node::Like(operand, like) => self.test(operand, |text| like.matches(text)),
-            Node::LikeEach {
-                operand,
-                pattern,
-                escape,
-                insensitive,
-            } => {
-                let (Some(texts), Some(patterns)) = (self.texts(operand), self.texts(pattern))
-                else {
+            Node::LikeEach { operand, pattern, escape, insensitive } => {
+                let (Some(texts), Some(patterns)) = (self.texts(operand), self.texts(pattern)) else {
                     return Vector::Null;
                 };
-                let test = |row| {
-                    super::like::matches_once(
-                        texts.at(row)?,
-                        patterns.at(row)?,
-                        *escape,
-                        *insensitive,
-                    )
-                };
+                let test = |row| super::like::matches_once(texts.at(row)?, patterns.at(row)?, *escape, *insensitive);
                 Truths::collect((0..self.rows).map(test))
             }
             Node::Matches(operand, matches) => self.test(operand, |text| matches.matches(text)),
-            Node::StartsWith(whole, part) => {
-                self.test_both(whole, part, |whole, part| whole.starts_with(part))
-            }
-            Node::EndsWith(whole, part) => {
-                self.test_both(whole, part, |whole, part| whole.ends_with(part))
-            }
-            Node::Contains(whole, part) => {
-                self.test_both(whole, part, |whole, part| whole.contains(part))
-            }
+            Node::StartsWith(whole, part) => self.test_both(whole, part, |whole, part| whole.starts_with(part)),
+            Node::EndsWith(whole, part) => self.test_both(whole, part, |whole, part| whole.ends_with(part)),
+            Node::Contains(whole, part) => self.test_both(whole, part, |whole, part| whole.contains(part)),
             Node::ListContains(list, element) => self.list_contains(list, element),
             Node::IsNull(operand) => {
                 let yes = self.nulls(&self.vector(operand));
-                Truths {
-                    no: yes.iter().map(|null| !null).collect(),
-                    yes,
-                }
+                Truths { no: yes.iter().map(|null| !null).collect(), yes }
             }
             Node::Not(operand) => self.truths(operand).not(),
-            Node::All(nodes) => nodes.iter().fold(self.every(Some(true)), |all, node| {
-                all.and(&self.truths(node))
-            }),
+            Node::All(nodes) => nodes.iter().fold(self.every(Some(true)), |all, node| all.and(&self.truths(node))),
             Node::Any(nodes) => {
                 // What is not or-ed is and-ed of the opposites.
-                let none = nodes.iter().fold(self.every(Some(true)), |none, node| {
-                    none.and(&self.truths(node).not())
-                });
+                let none = nodes.iter().fold(self.every(Some(true)), |none, node| none.and(&self.truths(node).not()));
                 none.not()
             }
         })
@@ -341,10 +267,7 @@ impl<'b> Batch<'b> {
     }
 
     fn same<T: Copy>(&self, value: T) -> Values<'b, T> {
-        Values {
-            values: Cow::Owned(vec![value; self.rows]),
-            valid: None,
-        }
+        Values { values: Cow::Owned(vec![value; self.rows]), valid: None }
     }
 
     fn each<T: Copy>(
@@ -352,13 +275,7 @@ impl<'b> Batch<'b> {
         values: &Values<'_, T>,
         test: impl Fn(T) -> Option<bool>,
     ) -> impl Iterator<Item = Option<bool>> {
-        (0..self.rows).map(move |row| {
-            if values.is_valid(row) {
-                test(values.values[row])
-            } else {
-                None
-            }
-        })
+        (0..self.rows).map(move |row| if values.is_valid(row) { test(values.values[row]) } else { None })
     }
 
     /// The texts of an expression; none: all are null.
@@ -377,31 +294,18 @@ impl<'b> Batch<'b> {
         Truths::collect((0..self.rows).map(|row| texts.at(row).map(&test)))
     }
 
-    fn test_both(
-        &self,
-        whole: &'b Node,
-        part: &'b Node,
-        test: impl Fn(&str, &str) -> bool,
-    ) -> Truths {
+    fn test_both(&self, whole: &'b Node, part: &'b Node, test: impl Fn(&str, &str) -> bool) -> Truths {
         let (Some(whole), Some(part)) = (self.texts(whole), self.texts(part)) else {
             return self.every(None);
         };
         Truths::collect((0..self.rows).map(|row| Some(test(whole.at(row)?, part.at(row)?))))
     }
 
-    fn change(
-        &self,
-        operand: &'b Node,
-        change: impl Fn(Cow<'_, str>) -> Cow<'_, str>,
-    ) -> Vector<'b> {
+    fn change(&self, operand: &'b Node, change: impl Fn(Cow<'_, str>) -> Cow<'_, str>) -> Vector<'b> {
         let Some(texts) = self.texts(operand) else {
             return Vector::Null;
         };
-        let changed = |row| {
-            texts
-                .at(row)
-                .map(|text| change(Cow::Borrowed(text)).into_owned())
-        };
+        let changed = |row| texts.at(row).map(|text| change(Cow::Borrowed(text)).into_owned());
         Vector::Text(Texts::Owned((0..self.rows).map(changed).collect()))
     }
 
@@ -409,14 +313,10 @@ impl<'b> Batch<'b> {
         match (self.vector(left), self.vector(right)) {
             (Vector::Null, _) | (_, Vector::Null) => Vector::Null,
             (Vector::Integer(left), Vector::Integer(right)) => {
-                Vector::Integer(self.combine(&left, &right, 0, |left, right| {
-                    integers(arithmetic, left, right)
-                }))
+                Vector::Integer(self.combine(&left, &right, 0, |left, right| integers(arithmetic, left, right)))
             }
             (Vector::Number(left), Vector::Number(right)) => {
-                Vector::Number(self.combine(&left, &right, 0.0, |left, right| {
-                    numbers(arithmetic, left, right)
-                }))
+                Vector::Number(self.combine(&left, &right, 0.0, |left, right| numbers(arithmetic, left, right)))
             }
             _ => unreachable!("the typing brings operands of arithmetic to one type"),
         }
@@ -431,11 +331,7 @@ impl<'b> Batch<'b> {
     ) -> Values<'b, T> {
         let both = |row| {
             let valid = left.is_valid(row) && right.is_valid(row);
-            if valid {
-                function(left.values[row], right.values[row])
-            } else {
-                None
-            }
+            if valid { function(left.values[row], right.values[row]) } else { None }
         };
         Values::collect((0..self.rows).map(both), nothing)
     }
@@ -443,8 +339,9 @@ impl<'b> Batch<'b> {
     fn compare(&self, compare: Compare, left: &Vector<'b>, right: &Vector<'b>) -> Truths {
         match (left, right) {
             (Vector::Null, _) | (_, Vector::Null) => self.every(None),
-            (Vector::Integer(left), Vector::Integer(right))
-            | (Vector::Time(left), Vector::Time(right)) => compare_values(compare, left, right),
+            (Vector::Integer(left), Vector::Integer(right)) | (Vector::Time(left), Vector::Time(right)) => {
+                compare_values(compare, left, right)
+            }
             (Vector::Number(left), Vector::Number(right)) => compare_values(compare, left, right),
             (Vector::Text(left), Vector::Text(right)) => {
                 let both = |row| Some(compare.holds(left.at(row)?, right.at(row)?));
@@ -465,8 +362,7 @@ impl<'b> Batch<'b> {
             (Vector::Text(texts), ItemValues::Text(_)) => {
                 Truths::collect((0..self.rows).map(|row| answer(items.has_text(texts.at(row)?))))
             }
-            (Vector::Integer(values), ItemValues::Integer(items))
-            | (Vector::Time(values), ItemValues::Time(items)) => {
+            (Vector::Integer(values), ItemValues::Integer(items)) | (Vector::Time(values), ItemValues::Time(items)) => {
                 Truths::collect(self.each(values, |value| answer(has(items, &value))))
             }
             (Vector::Number(values), ItemValues::Number(items)) => {
@@ -480,26 +376,25 @@ impl<'b> Batch<'b> {
     }
 
     fn list_contains(&self, list: &'b Node, element: &'b Node) -> Truths {
-        let (Vector::List(list, element_type), element) = (self.vector(list), self.vector(element))
-        else {
+        let (Vector::List(list, element_type), element) = (self.vector(list), self.vector(element)) else {
             return self.every(None);
         };
         let elements = read(list.values(), element_type, "element");
         // Whether the element at an index is the one wanted in a row, which is not null.
         let same: Box<dyn Fn(usize, usize) -> bool> = match (elements, &element) {
             (_, Vector::Null) => return self.every(None),
-            (Vector::Text(elements), Vector::Text(wanted)) => Box::new(move |index, row| {
-                elements.at(index).is_some() && elements.at(index) == wanted.at(row)
-            }),
-            (Vector::Integer(elements), Vector::Integer(wanted)) => Box::new(move |index, row| {
-                elements.is_valid(index) && elements.values[index] == wanted.values[row]
-            }),
+            (Vector::Text(elements), Vector::Text(wanted)) => {
+                Box::new(move |index, row| elements.at(index).is_some() && elements.at(index) == wanted.at(row))
+            }
+            (Vector::Integer(elements), Vector::Integer(wanted)) => {
+                Box::new(move |index, row| elements.is_valid(index) && elements.values[index] == wanted.values[row])
+            }
             (Vector::Integer(elements), Vector::Number(wanted)) => Box::new(move |index, row| {
                 elements.is_valid(index) && elements.values[index] as f64 == wanted.values[row]
             }),
-            (Vector::Number(elements), Vector::Number(wanted)) => Box::new(move |index, row| {
-                elements.is_valid(index) && elements.values[index] == wanted.values[row]
-            }),
+            (Vector::Number(elements), Vector::Number(wanted)) => {
+                Box::new(move |index, row| elements.is_valid(index) && elements.values[index] == wanted.values[row])
+            }
             _ => unreachable!("the typing lets a list be asked for its elements' type only"),
         };
         let missing = self.nulls(&element);
@@ -507,33 +402,22 @@ impl<'b> Batch<'b> {
             if list.is_null(row) || missing[row] {
                 return None;
             }
-            let (from, to) = (
-                list.value_offsets()[row] as usize,
-                list.value_offsets()[row + 1] as usize,
-            );
+            let (from, to) = (list.value_offsets()[row] as usize, list.value_offsets()[row + 1] as usize);
             Some((from..to).any(|index| same(index, row)))
         }))
     }
 
     fn coalesce(&self, nodes: &'b [Node]) -> Vector<'b> {
-        let vectors = nodes
-            .iter()
-            .map(|node| self.vector(node))
-            .collect::<Vec<_>>();
+        let vectors = nodes.iter().map(|node| self.vector(node)).collect::<Vec<_>>();
         let rows = 0..self.rows;
-        match vectors
-            .iter()
-            .find(|vector| !matches!(vector, Vector::Null))
-        {
+        match vectors.iter().find(|vector| !matches!(vector, Vector::Null)) {
             None => Vector::Null,
             Some(Vector::Boolean(_)) => Vector::Boolean(Truths::collect(rows.map(|row| {
-                vectors.iter().find_map(|vector| {
-                    if let Vector::Boolean(truths) = vector {
-                        truths.at(row)
-                    } else {
-                        None
-                    }
-                })
+                vectors.iter().find_map(
+                    |vector| {
+                        if let Vector::Boolean(truths) = vector { truths.at(row) } else { None }
+                    },
+                )
             }))),
             Some(Vector::Text(_)) => {
                 let first = |row| {
@@ -545,24 +429,18 @@ impl<'b> Batch<'b> {
                 };
                 Vector::Text(Texts::Owned(rows.map(first).collect()))
             }
-            Some(Vector::Integer(_)) => {
-                Vector::Integer(first_valid(&vectors, rows, 0, |vector| match vector {
-                    Vector::Integer(values) => Some(values),
-                    _ => None,
-                }))
-            }
-            Some(Vector::Number(_)) => {
-                Vector::Number(first_valid(&vectors, rows, 0.0, |vector| match vector {
-                    Vector::Number(values) => Some(values),
-                    _ => None,
-                }))
-            }
-            Some(Vector::Time(_)) => {
-                Vector::Time(first_valid(&vectors, rows, 0, |vector| match vector {
-                    Vector::Time(values) => Some(values),
-                    _ => None,
-                }))
-            }
+            Some(Vector::Integer(_)) => Vector::Integer(first_valid(&vectors, rows, 0, |vector| match vector {
+                Vector::Integer(values) => Some(values),
+                _ => None,
+            })),
+            Some(Vector::Number(_)) => Vector::Number(first_valid(&vectors, rows, 0.0, |vector| match vector {
+                Vector::Number(values) => Some(values),
+                _ => None,
+            })),
+            Some(Vector::Time(_)) => Vector::Time(first_valid(&vectors, rows, 0, |vector| match vector {
+                Vector::Time(values) => Some(values),
+                _ => None,
+            })),
             Some(Vector::List(..) | Vector::Null) => {
                 unreachable!("the typing lets no lists stand here")
             }
@@ -593,21 +471,12 @@ fn first_valid<'v, 'b: 'v, T: Copy + 'v>(
     values: impl Fn(&'v Vector<'b>) -> Option<&'v Values<'b, T>>,
 ) -> Values<'static, T> {
     let candidates = vectors.iter().filter_map(values).collect::<Vec<_>>();
-    let first = |row: usize| {
-        candidates
-            .iter()
-            .find(|values| values.is_valid(row))
-            .map(|values| values.values[row])
-    };
+    let first = |row: usize| candidates.iter().find(|values| values.is_valid(row)).map(|values| values.values[row]);
     Values::collect(rows.map(first), nothing)
 }
 
 /// One loop for each comparison, so that the choice is not made in each row.
-fn compare_values<T: Copy + PartialOrd>(
-    compare: Compare,
-    left: &Values<'_, T>,
-    right: &Values<'_, T>,
-) -> Truths {
+fn compare_values<T: Copy + PartialOrd>(compare: Compare, left: &Values<'_, T>, right: &Values<'_, T>) -> Truths {
     match compare {
         Compare::Equal => left.test(right, |left, right| left == right),
         Compare::Unequal => left.test(right, |left, right| left != right),
@@ -620,62 +489,33 @@ fn compare_values<T: Copy + PartialOrd>(
 
 /// Reads a column in its canonical Arrow type.
 fn read<'b>(array: &'b ArrayRef, column_type: ColumnType, name: &str) -> Vector<'b> {
-    let wrong = || -> ! {
-        panic!(
-            "column `{name}` is {column_type:?}, its array {:?}",
-            array.data_type()
-        )
-    };
-    let valid = || {
-        array
-            .nulls()
-            .map(|nulls| nulls.iter().collect::<Vec<bool>>())
-    };
+    let wrong = || -> ! { panic!("column `{name}` is {column_type:?}, its array {:?}", array.data_type()) };
+    let valid = || array.nulls().map(|nulls| nulls.iter().collect::<Vec<bool>>());
     match column_type {
         ColumnType::Boolean => {
             let array = array.as_boolean_opt().unwrap_or_else(|| wrong());
             Vector::Boolean(Truths::collect(array.iter()))
         }
         ColumnType::Integer => {
-            let array = array
-                .as_primitive_opt::<Int64Type>()
-                .unwrap_or_else(|| wrong());
-            Vector::Integer(Values {
-                values: Cow::Borrowed(array.values()),
-                valid: valid(),
-            })
+            let array = array.as_primitive_opt::<Int64Type>().unwrap_or_else(|| wrong());
+            Vector::Integer(Values { values: Cow::Borrowed(array.values()), valid: valid() })
         }
         ColumnType::Number => {
-            let numbers = array
-                .as_primitive_opt::<Float64Type>()
-                .unwrap_or_else(|| wrong());
-            let values = Values {
-                values: Cow::Borrowed(&**numbers.values()),
-                valid: valid(),
-            };
+            let numbers = array.as_primitive_opt::<Float64Type>().unwrap_or_else(|| wrong());
+            let values = Values { values: Cow::Borrowed(&**numbers.values()), valid: valid() };
             if values.values.iter().all(|number| number.is_finite()) {
                 return Vector::Number(values);
             }
             Vector::Number(values.map(0.0, finite))
         }
         ColumnType::Timestamp | ColumnType::Date => {
-            let array = array
-                .as_primitive_opt::<TimestampMillisecondType>()
-                .unwrap_or_else(|| wrong());
-            Vector::Time(Values {
-                values: Cow::Borrowed(array.values()),
-                valid: valid(),
-            })
+            let array = array.as_primitive_opt::<TimestampMillisecondType>().unwrap_or_else(|| wrong());
+            Vector::Time(Values { values: Cow::Borrowed(array.values()), valid: valid() })
         }
-        ColumnType::String => Vector::Text(Texts::Array(
-            array.as_string_opt::<i32>().unwrap_or_else(|| wrong()),
-        )),
+        ColumnType::String => Vector::Text(Texts::Array(array.as_string_opt::<i32>().unwrap_or_else(|| wrong()))),
         ColumnType::ListString | ColumnType::ListInteger | ColumnType::ListNumber => {
             let element = element_type(column_type).expect("a list has elements");
-            Vector::List(
-                array.as_list_opt::<i32>().unwrap_or_else(|| wrong()),
-                element,
-            )
+            Vector::List(array.as_list_opt::<i32>().unwrap_or_else(|| wrong()), element)
         }
     }
 }

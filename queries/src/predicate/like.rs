@@ -43,12 +43,7 @@ impl TryFrom<Written> for Like {
 
     fn try_from(written: Written) -> Result<Like, &'static str> {
         let pieces = pieces(&written).ok_or("a pattern ends with its escape character")?;
-        let shape = if written.insensitive {
-            None
-        } else {
-            plain(&pieces)
-        }
-        .unwrap_or(Shape::Pieces(pieces));
+        let shape = if written.insensitive { None } else { plain(&pieces) }.unwrap_or(Shape::Pieces(pieces));
         Ok(Like { written, shape })
     }
 }
@@ -73,17 +68,8 @@ impl Like {
 }
 
 /// [`Like::matches`] with a pattern met only now; none if it is no pattern.
-pub(crate) fn matches_once(
-    text: &str,
-    pattern: &str,
-    escape: Option<char>,
-    insensitive: bool,
-) -> Option<bool> {
-    let pieces = pieces(&Written {
-        pattern: pattern.to_owned(),
-        escape,
-        insensitive,
-    })?;
+pub(crate) fn matches_once(text: &str, pattern: &str, escape: Option<char>, insensitive: bool) -> Option<bool> {
+    let pieces = pieces(&Written { pattern: pattern.to_owned(), escape, insensitive })?;
     Some(walk(&pieces, text, insensitive))
 }
 
@@ -92,9 +78,7 @@ fn pieces(written: &Written) -> Option<Vec<Piece>> {
     let mut chars = written.pattern.chars();
     while let Some(char) = chars.next() {
         pieces.push(match char {
-            _ if Some(char) == written.escape => {
-                Piece::One(lowered(chars.next()?, written.insensitive))
-            }
+            _ if Some(char) == written.escape => Piece::One(lowered(chars.next()?, written.insensitive)),
             '%' => Piece::AnyText,
             '_' => Piece::AnyOne,
             _ => Piece::One(lowered(char, written.insensitive)),
@@ -105,16 +89,9 @@ fn pieces(written: &Written) -> Option<Vec<Piece>> {
 
 /// The shape of a pattern whose `%` are only at its ends.
 fn plain(pieces: &[Piece]) -> Option<Shape> {
-    let before = pieces
-        .iter()
-        .take_while(|piece| **piece == Piece::AnyText)
-        .count();
+    let before = pieces.iter().take_while(|piece| **piece == Piece::AnyText).count();
     let rest = &pieces[before..];
-    let after = rest
-        .iter()
-        .rev()
-        .take_while(|piece| **piece == Piece::AnyText)
-        .count();
+    let after = rest.iter().rev().take_while(|piece| **piece == Piece::AnyText).count();
     let text = rest[..rest.len() - after].iter().map(|piece| match piece {
         Piece::One(char) => Some(*char),
         Piece::AnyOne | Piece::AnyText => None,

@@ -152,11 +152,7 @@ impl Node {
             | Node::Concat(a, b)
             | Node::Compare(_, a, b)
             | Node::Distinct(a, b)
-            | Node::LikeEach {
-                operand: a,
-                pattern: b,
-                ..
-            }
+            | Node::LikeEach { operand: a, pattern: b, .. }
             | Node::ListContains(a, b)
             | Node::StartsWith(a, b)
             | Node::EndsWith(a, b)
@@ -187,28 +183,18 @@ impl Node {
             | Node::Concat(a, b)
             | Node::Compare(_, a, b)
             | Node::Distinct(a, b)
-            | Node::LikeEach {
-                operand: a,
-                pattern: b,
-                ..
-            }
+            | Node::LikeEach { operand: a, pattern: b, .. }
             | Node::ListContains(a, b)
             | Node::StartsWith(a, b)
             | Node::EndsWith(a, b)
             | Node::Contains(a, b) => vec![a, b],
             Node::Between(a, b, c) => vec![a, b, c],
-            Node::All(nodes) | Node::Any(nodes) | Node::Coalesce(nodes) => {
-                nodes.iter_mut().collect()
-            }
+            Node::All(nodes) | Node::Any(nodes) | Node::Coalesce(nodes) => nodes.iter_mut().collect(),
         }
     }
 
     /// Whether `is_it` says so of this node or any below it.
     pub(crate) fn any(&self, is_it: &dyn Fn(&Node) -> bool) -> bool {
-        is_it(self)
-            || self
-                .operands()
-                .into_iter()
-                .any(|operand| operand.any(is_it))
+        is_it(self) || self.operands().into_iter().any(|operand| operand.any(is_it))
     }
 }

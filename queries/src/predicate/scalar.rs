@@ -38,17 +38,11 @@ fn truth<'r>(node: &'r Node, row: &'r [Value<'r>], now: i64) -> Option<bool> {
             }
             match (value(left, row, now), value(right, row, now)) {
                 (Scalar::Null, _) | (_, Scalar::Null) => None,
-                (Scalar::Integer(left), Scalar::Integer(right)) => {
-                    Some(compare.holds(&left, &right))
-                }
+                (Scalar::Integer(left), Scalar::Integer(right)) => Some(compare.holds(&left, &right)),
                 (Scalar::Number(left), Scalar::Number(right)) => Some(compare.holds(&left, &right)),
-                (Scalar::Text(left), Scalar::Text(right)) => {
-                    Some(compare.holds::<str>(&left, &right))
-                }
+                (Scalar::Text(left), Scalar::Text(right)) => Some(compare.holds::<str>(&left, &right)),
                 (Scalar::Time(left), Scalar::Time(right)) => Some(compare.holds(&left, &right)),
-                (Scalar::Boolean(left), Scalar::Boolean(right)) => {
-                    Some(compare.holds(&left, &right))
-                }
+                (Scalar::Boolean(left), Scalar::Boolean(right)) => Some(compare.holds(&left, &right)),
                 (left, right) => unlike(left, right),
             }
         }
@@ -56,13 +50,11 @@ fn truth<'r>(node: &'r Node, row: &'r [Value<'r>], now: i64) -> Option<bool> {
             Scalar::Time(time) => Some(compare.holds(&i128::from(time), &clock(now, *offset))),
             _ => None,
         },
-        Node::Distinct(left, right) => {
-            Some(match (value(left, row, now), value(right, row, now)) {
-                (Scalar::Null, Scalar::Null) => false,
-                (Scalar::Null, _) | (_, Scalar::Null) => true,
-                (left, right) => !equal(&left, &right),
-            })
-        }
+        Node::Distinct(left, right) => Some(match (value(left, row, now), value(right, row, now)) {
+            (Scalar::Null, Scalar::Null) => false,
+            (Scalar::Null, _) | (_, Scalar::Null) => true,
+            (left, right) => !equal(&left, &right),
+        }),
         Node::Between(operand, low, high) => {
             let operand = value(operand, row, now);
             let above = at_most(&value(low, row, now), &operand);
@@ -70,29 +62,15 @@ fn truth<'r>(node: &'r Node, row: &'r [Value<'r>], now: i64) -> Option<bool> {
         }
         Node::In(operand, items) => found(&value(operand, row, now), items),
         Node::Like(operand, like) => text(operand, row, now).map(|text| like.matches(&text)),
-        Node::LikeEach {
-            operand,
-            pattern,
-            escape,
-            insensitive,
-        } => matches_once(
-            &text(operand, row, now)?,
-            &text(pattern, row, now)?,
-            *escape,
-            *insensitive,
-        ),
-        Node::Matches(operand, matches) => {
-            text(operand, row, now).map(|text| matches.matches(&text))
+        Node::LikeEach { operand, pattern, escape, insensitive } => {
+            matches_once(&text(operand, row, now)?, &text(pattern, row, now)?, *escape, *insensitive)
         }
-        Node::ListContains(list, element) => {
-            match (value(list, row, now), value(element, row, now)) {
-                (Scalar::Null, _) | (_, Scalar::Null) => None,
-                (Scalar::List(values), element) => {
-                    Some(values.iter().any(|value| same(value, &element)))
-                }
-                (list, element) => unlike(list, element),
-            }
-        }
+        Node::Matches(operand, matches) => text(operand, row, now).map(|text| matches.matches(&text)),
+        Node::ListContains(list, element) => match (value(list, row, now), value(element, row, now)) {
+            (Scalar::Null, _) | (_, Scalar::Null) => None,
+            (Scalar::List(values), element) => Some(values.iter().any(|value| same(value, &element))),
+            (list, element) => unlike(list, element),
+        },
         Node::IsNull(operand) => Some(matches!(value(operand, row, now), Scalar::Null)),
         Node::Not(operand) => truth(operand, row, now).map(|truth| !truth),
         Node::All(nodes) => {
@@ -115,15 +93,9 @@ fn truth<'r>(node: &'r Node, row: &'r [Value<'r>], now: i64) -> Option<bool> {
             }
             any
         }
-        Node::StartsWith(whole, part) => {
-            Some(text(whole, row, now)?.starts_with(text(part, row, now)?.as_ref()))
-        }
-        Node::EndsWith(whole, part) => {
-            Some(text(whole, row, now)?.ends_with(text(part, row, now)?.as_ref()))
-        }
-        Node::Contains(whole, part) => {
-            Some(text(whole, row, now)?.contains(text(part, row, now)?.as_ref()))
-        }
+        Node::StartsWith(whole, part) => Some(text(whole, row, now)?.starts_with(text(part, row, now)?.as_ref())),
+        Node::EndsWith(whole, part) => Some(text(whole, row, now)?.ends_with(text(part, row, now)?.as_ref())),
+        Node::Contains(whole, part) => Some(text(whole, row, now)?.contains(text(part, row, now)?.as_ref())),
         Node::Column(_) | Node::Literal(_) | Node::Coalesce(_) => match value(node, row, now) {
             Scalar::Boolean(boolean) => Some(boolean),
             Scalar::Null => None,
@@ -147,13 +119,9 @@ fn with_literal(compare: Compare, left: &Value<'_>, right: &Literal) -> Option<b
     match (left, right) {
         (Value::Null, _) | (_, Literal::Null) => None,
         (Value::String(left), Literal::Text(right)) => Some(compare.holds::<str>(left, right)),
-        (Value::Number(left), Literal::Number(right)) => {
-            Some(compare.holds(&finite(*left)?, right))
-        }
+        (Value::Number(left), Literal::Number(right)) => Some(compare.holds(&finite(*left)?, right)),
         (Value::Integer(left), Literal::Integer(right)) => Some(compare.holds(left, right)),
-        (Value::Timestamp(left) | Value::Date(left), Literal::Time(right)) => {
-            Some(compare.holds(left, right))
-        }
+        (Value::Timestamp(left) | Value::Date(left), Literal::Time(right)) => Some(compare.holds(left, right)),
         (Value::Boolean(left), Literal::Boolean(right)) => Some(compare.holds(left, right)),
         (left, right) => unlike(left, right),
     }
@@ -193,18 +161,12 @@ pub(crate) fn value<'r>(node: &'r Node, row: &'r [Value<'r>], now: i64) -> Scala
             Scalar::Number(number) => Scalar::Number(number.abs()),
             _ => Scalar::Null,
         },
-        Node::Arithmetic(operation, left, right) => {
-            match (value(left, row, now), value(right, row, now)) {
-                (Scalar::Null, _) | (_, Scalar::Null) => Scalar::Null,
-                (Scalar::Integer(left), Scalar::Integer(right)) => {
-                    of_integer(integers(*operation, left, right))
-                }
-                (Scalar::Number(left), Scalar::Number(right)) => {
-                    of_number(numbers(*operation, left, right))
-                }
-                (left, right) => unlike(left, right),
-            }
-        }
+        Node::Arithmetic(operation, left, right) => match (value(left, row, now), value(right, row, now)) {
+            (Scalar::Null, _) | (_, Scalar::Null) => Scalar::Null,
+            (Scalar::Integer(left), Scalar::Integer(right)) => of_integer(integers(*operation, left, right)),
+            (Scalar::Number(left), Scalar::Number(right)) => of_number(numbers(*operation, left, right)),
+            (left, right) => unlike(left, right),
+        },
         Node::Concat(left, right) => match (text(left, row, now), text(right, row, now)) {
             (Some(left), Some(right)) => Scalar::Text(Cow::Owned([left, right].concat())),
             _ => Scalar::Null,
@@ -378,10 +340,7 @@ fn found(operand: &Scalar<'_>, items: &Items) -> Option<bool> {
 
 /// Whether a sorted list has a value; there are no NaN.
 pub(crate) fn has<T: PartialOrd>(sorted: &[T], wanted: &T) -> bool {
-    let compare = |item: &T| {
-        item.partial_cmp(wanted)
-            .expect("what is compared is finite")
-    };
+    let compare = |item: &T| item.partial_cmp(wanted).expect("what is compared is finite");
     sorted.binary_search_by(compare).is_ok()
 }
 
@@ -389,19 +348,13 @@ impl Items {
     /// Whether a text is among them.
     pub(crate) fn has_text(&self, wanted: &str) -> bool {
         match &self.values {
-            ItemValues::Text(sorted) => sorted
-                .binary_search_by(|item| item.as_str().cmp(wanted))
-                .is_ok(),
+            ItemValues::Text(sorted) => sorted.binary_search_by(|item| item.as_str().cmp(wanted)).is_ok(),
             _ => false,
         }
     }
 
     /// What `in` says when a value was found among them or not.
     pub(crate) fn answer(&self, found: bool) -> Option<bool> {
-        if found || !self.null {
-            Some(found)
-        } else {
-            None
-        }
+        if found || !self.null { Some(found) } else { None }
     }
 }

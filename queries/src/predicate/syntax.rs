@@ -30,11 +30,7 @@ pub(crate) struct Fault {
 impl Fault {
     pub(crate) fn new(location: Location, message: impl Into<String>) -> Fault {
         // The parser gives what has no place line 0.
-        Fault {
-            message: message.into(),
-            location: (location.line > 0).then_some(location),
-            hint: None,
-        }
+        Fault { message: message.into(), location: (location.line > 0).then_some(location), hint: None }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Fault {
@@ -56,9 +52,7 @@ impl Fault {
 
 /// Parses one expression.
 pub(crate) fn parse(text: &str) -> Result<Expr, Fault> {
-    let tokens = Tokenizer::new(&Predicates, text)
-        .with_unescape(true)
-        .tokenize_with_location();
+    let tokens = Tokenizer::new(&Predicates, text).with_unescape(true).tokenize_with_location();
     let tokens = tokens.map_err(|error| Fault::new(error.location, lower_first(&error.message)))?;
     check(&tokens)?;
     let mut parser = Parser::new(&Predicates)
@@ -70,10 +64,7 @@ pub(crate) fn parse(text: &str) -> Result<Expr, Fault> {
     if next.token == Token::EOF {
         return Ok(expr);
     }
-    Err(Fault::new(
-        next.span.start,
-        format!("`{}` was not expected", next.token),
-    ))
+    Err(Fault::new(next.span.start, format!("`{}` was not expected", next.token)))
 }
 
 /// Refuses tokens that leave no trace in the tree, and too many of them.
@@ -83,36 +74,19 @@ fn check(tokens: &[TokenWithSpan]) -> Result<(), Fault> {
     let mut before = &Token::EOF;
     for TokenWithSpan { token, span } in tokens {
         match token {
-            Token::Whitespace(
-                Whitespace::SingleLineComment { .. } | Whitespace::MultiLineComment(_),
-            ) => {
-                return Err(Fault::new(
-                    span.start,
-                    "a comment is not part of a predicate",
-                ));
+            Token::Whitespace(Whitespace::SingleLineComment { .. } | Whitespace::MultiLineComment(_)) => {
+                return Err(Fault::new(span.start, "a comment is not part of a predicate"));
             }
             Token::Whitespace(_) | Token::EOF => continue,
             Token::DoubleEq => {
-                return Err(
-                    Fault::new(span.start, "`==` is not an operator of predicates")
-                        .hint("write `=`"),
-                );
+                return Err(Fault::new(span.start, "`==` is not an operator of predicates").hint("write `=`"));
             }
             // Literals only add to the length of a list, not to the depth of the tree.
-            Token::Word(Word {
-                keyword: Keyword::NoKeyword,
-                ..
-            })
+            Token::Word(Word { keyword: Keyword::NoKeyword, .. })
             | Token::Number(..)
             | Token::SingleQuotedString(_) => {}
-            Token::Word(Word {
-                keyword: Keyword::TRUE | Keyword::FALSE | Keyword::NULL,
-                ..
-            }) => {}
-            Token::Word(Word {
-                keyword: Keyword::DATE | Keyword::TIMESTAMP,
-                ..
-            }) => {}
+            Token::Word(Word { keyword: Keyword::TRUE | Keyword::FALSE | Keyword::NULL, .. }) => {}
+            Token::Word(Word { keyword: Keyword::DATE | Keyword::TIMESTAMP, .. }) => {}
             Token::Comma | Token::LParen | Token::RParen => {}
             Token::Minus if matches!(before, Token::Comma) => {}
             _ => operators += 1,
@@ -120,19 +94,12 @@ fn check(tokens: &[TokenWithSpan]) -> Result<(), Fault> {
         before = token;
         empty = false;
         if operators > OPERATORS {
-            let fault = Fault::new(
-                span.start,
-                format!("a predicate has no more than {OPERATORS} operators and names"),
-            );
+            let fault = Fault::new(span.start, format!("a predicate has no more than {OPERATORS} operators and names"));
             return Err(fault.hint("`in (...)` takes any number of literals"));
         }
     }
     if empty {
-        return Err(Fault {
-            message: "the predicate is empty".to_owned(),
-            location: None,
-            hint: None,
-        });
+        return Err(Fault { message: "the predicate is empty".to_owned(), location: None, hint: None });
     }
     Ok(())
 }
@@ -142,46 +109,30 @@ fn fault(error: ParserError) -> Fault {
     let text = match error {
         ParserError::RecursionLimitExceeded => {
             let message = format!("the predicate nests deeper than {DEPTH} levels");
-            return Fault {
-                message,
-                location: None,
-                hint: None,
-            };
+            return Fault { message, location: None, hint: None };
         }
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text,
     };
     let (text, location) = match text.rsplit_once(" at Line: ") {
         Some((text, place)) => (
             text,
-            place.split_once(", Column: ").and_then(|(line, column)| {
-                Some(Location {
-                    line: line.parse().ok()?,
-                    column: column.parse().ok()?,
-                })
-            }),
+            place
+                .split_once(", Column: ")
+                .and_then(|(line, column)| Some(Location { line: line.parse().ok()?, column: column.parse().ok()? })),
         ),
         None => (text.as_str(), None),
     };
-    let message = match text
-        .strip_prefix("Expected: ")
-        .and_then(|text| text.rsplit_once(", found: "))
-    {
+    let message = match text.strip_prefix("Expected: ").and_then(|text| text.rsplit_once(", found: ")) {
         Some((expected, "EOF")) => format!("expected {expected}, found the end"),
         Some((expected, found)) => format!("expected {expected}, found `{found}`"),
         None => lower_first(text),
     };
-    Fault {
-        message,
-        location,
-        hint: None,
-    }
+    Fault { message, location, hint: None }
 }
 
 fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or(String::new(), |first| {
-        first.to_lowercase().chain(chars).collect()
-    })
+    chars.next().map_or(String::new(), |first| first.to_lowercase().chain(chars).collect())
 }
 
 /// The dialect: what the parser takes for a name.
@@ -202,11 +153,7 @@ impl Dialect for Predicates {
     }
 
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
-        let TokenWithSpan {
-            token: Token::Word(word),
-            span,
-        } = parser.peek_token_ref()
-        else {
+        let TokenWithSpan { token: Token::Word(word), span } = parser.peek_token_ref() else {
             return None;
         };
         let (word, span) = (word.clone(), *span);
@@ -225,11 +172,7 @@ impl Dialect for Predicates {
             }
         }
         parser.next_token();
-        Some(Ok(Expr::Identifier(Ident {
-            value: word.value,
-            quote_style: word.quote_style,
-            span,
-        })))
+        Some(Ok(Expr::Identifier(Ident { value: word.value, quote_style: word.quote_style, span })))
     }
 
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {

@@ -56,23 +56,11 @@ pub(crate) fn canonical(node: &mut Node, columns: &[(String, ColumnType)]) {
             }
         }
         Node::All(nodes) => {
-            let flat = nodes.drain(..).flat_map(|node| {
-                if let Node::All(nodes) = node {
-                    nodes
-                } else {
-                    vec![node]
-                }
-            });
+            let flat = nodes.drain(..).flat_map(|node| if let Node::All(nodes) = node { nodes } else { vec![node] });
             *node = joined(flat.collect(), columns, Node::All);
         }
         Node::Any(nodes) => {
-            let flat = nodes.drain(..).flat_map(|node| {
-                if let Node::Any(nodes) = node {
-                    nodes
-                } else {
-                    vec![node]
-                }
-            });
+            let flat = nodes.drain(..).flat_map(|node| if let Node::Any(nodes) = node { nodes } else { vec![node] });
             *node = joined(flat.collect(), columns, Node::Any);
         }
         _ => {}
@@ -81,10 +69,7 @@ pub(crate) fn canonical(node: &mut Node, columns: &[(String, ColumnType)]) {
 
 /// The canonical text of a canonical tree.
 pub(crate) fn text(node: &Node, columns: &[(String, ColumnType)]) -> String {
-    let mut writer = Writer {
-        columns,
-        out: String::new(),
-    };
+    let mut writer = Writer { columns, out: String::new() };
     writer.node(node, 0, false);
     writer.out
 }
@@ -95,18 +80,11 @@ fn place(node: &Node, columns: &[(String, ColumnType)]) -> (bool, String) {
 }
 
 fn joined(nodes: Vec<Node>, columns: &[(String, ColumnType)], join: fn(Vec<Node>) -> Node) -> Node {
-    let mut nodes = nodes
-        .into_iter()
-        .map(|node| (text(&node, columns), node))
-        .collect::<Vec<_>>();
+    let mut nodes = nodes.into_iter().map(|node| (text(&node, columns), node)).collect::<Vec<_>>();
     nodes.sort_by(|(left, _), (right, _)| left.cmp(right));
     nodes.dedup_by(|(left, _), (right, _)| left == right);
     let mut nodes = nodes.into_iter().map(|(_, node)| node).collect::<Vec<_>>();
-    if nodes.len() == 1 {
-        nodes.remove(0)
-    } else {
-        join(nodes)
-    }
+    if nodes.len() == 1 { nodes.remove(0) } else { join(nodes) }
 }
 
 /// How tightly an expression binds, in the parser's numbers.
@@ -136,9 +114,7 @@ fn binding(node: &Node) -> u8 {
 
 /// Whether one of these makes the others numbers, so that an integral literal needs no point.
 fn numbers(operands: &[&Node]) -> bool {
-    operands
-        .iter()
-        .any(|operand| !matches!(operand, Node::Literal(_) | Node::ToNumber(_)))
+    operands.iter().any(|operand| !matches!(operand, Node::Literal(_) | Node::ToNumber(_)))
 }
 
 struct Writer<'c> {
@@ -157,9 +133,7 @@ impl Writer<'_> {
             return;
         }
         match node {
-            Node::Column(column) => self
-                .out
-                .push_str(&quoted(&self.columns[*column as usize].0)),
+            Node::Column(column) => self.out.push_str(&quoted(&self.columns[*column as usize].0)),
             Node::Literal(literal) => self.literal(literal, loose),
             Node::ToNumber(operand) => self.node(operand, tight, false),
             Node::Negate(operand) => {
@@ -191,15 +165,10 @@ impl Writer<'_> {
                 self.out.push_str(&format!(" {} now()", symbol(*compare)));
                 if *offset != 0 {
                     let sign = if *offset < 0 { '-' } else { '+' };
-                    self.out.push_str(&format!(
-                        " {sign} interval '{}'",
-                        interval(offset.unsigned_abs())
-                    ));
+                    self.out.push_str(&format!(" {sign} interval '{}'", interval(offset.unsigned_abs())));
                 }
             }
-            Node::Distinct(left, right) => {
-                self.infix(left, "is distinct from", right, 17, numbers(&[left, right]))
-            }
+            Node::Distinct(left, right) => self.infix(left, "is distinct from", right, 17, numbers(&[left, right])),
             Node::IsNull(operand) => {
                 self.node(operand, 17, false);
                 self.out.push_str(" is null");
@@ -211,12 +180,7 @@ impl Writer<'_> {
                 let pattern = Node::Literal(Literal::Text(written.pattern.clone()));
                 self.like(operand, "", &pattern, written.escape, written.insensitive);
             }
-            Node::LikeEach {
-                operand,
-                pattern,
-                escape,
-                insensitive,
-            } => {
+            Node::LikeEach { operand, pattern, escape, insensitive } => {
                 self.like(operand, "", pattern, *escape, *insensitive);
             }
             Node::Not(operand) => self.not(operand),
@@ -255,33 +219,16 @@ impl Writer<'_> {
                 self.out.push_str(" is not null");
             }
             Node::Distinct(left, right) => {
-                self.infix(
-                    left,
-                    "is not distinct from",
-                    right,
-                    17,
-                    numbers(&[left, right]),
-                );
+                self.infix(left, "is not distinct from", right, 17, numbers(&[left, right]));
             }
             Node::Between(operand, low, high) => self.between(operand, "not between", low, high),
             Node::In(operand, items) => self.among(operand, "not in", items),
             Node::Like(operand, like) => {
                 let written = &like.written;
                 let pattern = Node::Literal(Literal::Text(written.pattern.clone()));
-                self.like(
-                    operand,
-                    "not ",
-                    &pattern,
-                    written.escape,
-                    written.insensitive,
-                );
+                self.like(operand, "not ", &pattern, written.escape, written.insensitive);
             }
-            Node::LikeEach {
-                operand,
-                pattern,
-                escape,
-                insensitive,
-            } => {
+            Node::LikeEach { operand, pattern, escape, insensitive } => {
                 self.like(operand, "not ", pattern, *escape, *insensitive);
             }
             _ => {
@@ -304,14 +251,7 @@ impl Writer<'_> {
         self.node(high, 21, loose);
     }
 
-    fn like(
-        &mut self,
-        operand: &Node,
-        not: &str,
-        pattern: &Node,
-        escape: Option<char>,
-        insensitive: bool,
-    ) {
+    fn like(&mut self, operand: &Node, not: &str, pattern: &Node, escape: Option<char>, insensitive: bool) {
         let word = if insensitive { "ilike" } else { "like" };
         self.infix(operand, &format!("{not}{word}"), pattern, 19, false);
         if let Some(escape) = escape {
@@ -329,11 +269,7 @@ impl Writer<'_> {
             ItemValues::Integer(values) => values.iter().copied().map(Literal::Integer).collect(),
             ItemValues::Number(values) => values.iter().copied().map(Literal::Number).collect(),
             ItemValues::Text(values) => values.iter().cloned().map(Literal::Text).collect(),
-            ItemValues::Time(values) => values
-                .iter()
-                .copied()
-                .map(Literal::Time)
-                .collect::<Vec<_>>(),
+            ItemValues::Time(values) => values.iter().copied().map(Literal::Time).collect::<Vec<_>>(),
         };
         literals.extend(items.null.then_some(Literal::Null));
         for (index, literal) in literals.iter().enumerate() {
@@ -391,15 +327,9 @@ impl Writer<'_> {
 /// A column's name as it is written in a predicate.
 pub(crate) fn quoted(name: &str) -> String {
     let plain = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && name
-            .chars()
-            .all(|char| char.is_ascii_alphanumeric() || char == '_')
+        && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_')
         && !RESERVED.contains(&name.to_ascii_lowercase().as_str());
-    if plain {
-        name.to_owned()
-    } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    }
+    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
 /// A comparison's symbol.
@@ -416,29 +346,14 @@ pub(crate) fn symbol(compare: Compare) -> &'static str {
 
 /// A time as a literal: a date where it is a midnight.
 fn written_time(time: i64) -> String {
-    let written = jiff::Timestamp::from_millisecond(time)
-        .expect("literals are of four-digit years")
-        .to_string();
-    if time % DAY == 0 {
-        format!("date '{}'", &written[..10])
-    } else {
-        format!("timestamp '{written}'")
-    }
+    let written = jiff::Timestamp::from_millisecond(time).expect("literals are of four-digit years").to_string();
+    if time % DAY == 0 { format!("date '{}'", &written[..10]) } else { format!("timestamp '{written}'") }
 }
 
 /// An interval in the largest unit up to days in which it is whole.
 fn interval(ms: u64) -> String {
-    let units = [
-        (DAY as u64, "day"),
-        (3_600_000, "hour"),
-        (60_000, "minute"),
-        (1000, "second"),
-        (1, "millisecond"),
-    ];
-    let (size, unit) = units
-        .into_iter()
-        .find(|(size, _)| ms.is_multiple_of(*size))
-        .expect("all are whole ms");
+    let units = [(DAY as u64, "day"), (3_600_000, "hour"), (60_000, "minute"), (1000, "second"), (1, "millisecond")];
+    let (size, unit) = units.into_iter().find(|(size, _)| ms.is_multiple_of(*size)).expect("all are whole ms");
     let count = ms / size;
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }

@@ -11,8 +11,8 @@ use super::syntax::{DEPTH, Fault};
 use super::text::{quoted, symbol};
 use crate::time::{parse_date, parse_timestamp};
 use sqlparser::ast::{
-    BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-    Ident, InTarget, ObjectNamePart, Spanned, TimezoneInfo, UnaryOperator, Value,
+    BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, InTarget,
+    ObjectNamePart, Spanned, TimezoneInfo, UnaryOperator, Value,
 };
 use sqlparser::tokenizer::Location;
 use std::fmt;
@@ -100,19 +100,8 @@ pub(crate) struct Typer<'a> {
 }
 
 impl<'a> Typer<'a> {
-    pub(crate) fn new(
-        column: &'a dyn Fn(&str) -> Option<ColumnType>,
-        known: &'a [String],
-        now: Now,
-    ) -> Typer<'a> {
-        Typer {
-            column,
-            known,
-            now,
-            depth: 0,
-            columns: Vec::new(),
-            faults: Vec::new(),
-        }
+    pub(crate) fn new(column: &'a dyn Fn(&str) -> Option<ColumnType>, known: &'a [String], now: Now) -> Typer<'a> {
+        Typer { column, known, now, depth: 0, columns: Vec::new(), faults: Vec::new() }
     }
 
     /// Types a condition; none if there are faults.
@@ -121,10 +110,7 @@ impl<'a> Typer<'a> {
         if matches!(typed.kind, Kind::Boolean | Kind::Null) {
             return Some(typed.node);
         }
-        self.fault(
-            typed.at,
-            format!("{of} is a condition, found {}", typed.kind),
-        )
+        self.fault(typed.at, format!("{of} is a condition, found {}", typed.kind))
     }
 
     fn fault<T>(&mut self, at: Location, message: impl Into<String>) -> Option<T> {
@@ -132,12 +118,7 @@ impl<'a> Typer<'a> {
         None
     }
 
-    fn hinted<T>(
-        &mut self,
-        at: Location,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Option<T> {
+    fn hinted<T>(&mut self, at: Location, message: impl Into<String>, hint: impl Into<String>) -> Option<T> {
         self.faults.push(Fault::new(at, message).hint(hint));
         None
     }
@@ -163,13 +144,7 @@ impl<'a> Typer<'a> {
 
     fn one(&mut self, expr: &Expr) -> Option<Typed> {
         let at = start(expr);
-        let boolean = |node| {
-            Some(Typed {
-                node,
-                kind: Kind::Boolean,
-                at,
-            })
-        };
+        let boolean = |node| Some(Typed { node, kind: Kind::Boolean, at });
         match expr {
             Expr::Identifier(name) => self.name(name),
             Expr::Value(value) => self.literal(&value.value, at),
@@ -179,95 +154,49 @@ impl<'a> Typer<'a> {
                 };
                 match typed.data_type {
                     DataType::Date => self.time(text, Kind::Date, at),
-                    DataType::Timestamp(None, TimezoneInfo::None) => {
-                        self.time(text, Kind::Timestamp, at)
-                    }
+                    DataType::Timestamp(None, TimezoneInfo::None) => self.time(text, Kind::Timestamp, at),
                     _ => self.refuse(expr),
                 }
             }
-            Expr::UnaryOp {
-                op: UnaryOperator::Not,
-                expr,
-            } => {
+            Expr::UnaryOp { op: UnaryOperator::Not, expr } => {
                 let operand = self.condition(expr, "what `not` takes")?;
                 boolean(Node::Not(Box::new(operand)))
             }
-            Expr::UnaryOp {
-                op: op @ (UnaryOperator::Minus | UnaryOperator::Plus),
-                expr,
-            } => self.sign(*op == UnaryOperator::Minus, expr, at),
-            Expr::BinaryOp {
-                op: op @ (BinaryOperator::And | BinaryOperator::Or),
-                ..
-            } => self.join(op, expr, at),
+            Expr::UnaryOp { op: op @ (UnaryOperator::Minus | UnaryOperator::Plus), expr } => {
+                self.sign(*op == UnaryOperator::Minus, expr, at)
+            }
+            Expr::BinaryOp { op: op @ (BinaryOperator::And | BinaryOperator::Or), .. } => self.join(op, expr, at),
             Expr::BinaryOp { left, op, right } => self.binary(expr, left, op, right, at),
             Expr::IsNull(operand) => boolean(Node::IsNull(Box::new(self.expr(operand)?.node))),
-            Expr::IsNotNull(operand) => {
-                boolean(not(Node::IsNull(Box::new(self.expr(operand)?.node))))
-            }
+            Expr::IsNotNull(operand) => boolean(not(Node::IsNull(Box::new(self.expr(operand)?.node)))),
             Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right) => {
                 let ([left, right], _) = self.alike([left, right], "`is distinct from`")?;
                 let distinct = Node::Distinct(Box::new(left), Box::new(right));
-                boolean(if let Expr::IsDistinctFrom(..) = expr {
-                    distinct
-                } else {
-                    not(distinct)
-                })
+                boolean(if let Expr::IsDistinctFrom(..) = expr { distinct } else { not(distinct) })
             }
-            Expr::Between {
-                expr,
-                negated,
-                low,
-                high,
-            } => {
+            Expr::Between { expr, negated, low, high } => {
                 let between = self.between(expr, low, high)?;
                 boolean(if *negated { not(between) } else { between })
             }
-            Expr::In {
-                expr: operand,
-                target: InTarget::List(list),
-                negated,
-                global: false,
-            } => {
+            Expr::In { expr: operand, target: InTarget::List(list), negated, global: false } => {
                 let within = self.within(operand, list)?;
                 boolean(if *negated { not(within) } else { within })
             }
             Expr::In { target, .. } if !matches!(target, InTarget::List(_)) => {
                 self.fault(at, "`in` takes literals in parentheses")
             }
-            Expr::Like {
-                negated,
-                any: false,
-                expr,
-                pattern,
-                escape_char,
-            } => {
+            Expr::Like { negated, any: false, expr, pattern, escape_char } => {
                 let like = self.like(expr, pattern, escape_char.as_deref(), false)?;
                 boolean(if *negated { not(like) } else { like })
             }
-            Expr::ILike {
-                negated,
-                any: false,
-                expr,
-                pattern,
-                escape_char,
-            } => {
+            Expr::ILike { negated, any: false, expr, pattern, escape_char } => {
                 let like = self.like(expr, pattern, escape_char.as_deref(), true)?;
                 boolean(if *negated { not(like) } else { like })
             }
             Expr::Function(function) => self.function(expr, function, at),
-            Expr::Trim {
-                trim_where: None,
-                trim_what: None,
-                expr,
-                trim_characters: None,
-            } => {
+            Expr::Trim { trim_where: None, trim_what: None, expr, trim_characters: None } => {
                 let operand = self.text(expr, "trim")?;
-                Some(Typed {
-                    node: Node::Trim(operand),
-                    kind: Kind::Text,
-                    at,
-                })
+                Some(Typed { node: Node::Trim(operand), kind: Kind::Text, at })
             }
             Expr::Interval(_) => self.hinted(
                 at,
@@ -275,11 +204,7 @@ impl<'a> Typer<'a> {
                 "compare a column: `seen_at > now() - interval '7 days'`",
             ),
             Expr::CompoundIdentifier(parts) => {
-                let name = parts
-                    .iter()
-                    .map(|part| part.value.as_str())
-                    .collect::<Vec<_>>()
-                    .join(".");
+                let name = parts.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join(".");
                 let message = format!("`{name}` is not a column's name");
                 if (self.column)(&name).is_some() {
                     return self.hinted(at, message, format!("quote it: `{}`", quoted(&name)));
@@ -298,39 +223,22 @@ impl<'a> Typer<'a> {
                 Some(near) => self.hinted(at, message, format!("did you mean `{}`?", quoted(near))),
                 None if name.quote_style.is_some() => {
                     let text = name.value.replace('\'', "''");
-                    self.hinted(
-                        at,
-                        message,
-                        format!("double quotes name a column; text is `'{text}'`"),
-                    )
+                    self.hinted(at, message, format!("double quotes name a column; text is `'{text}'`"))
                 }
                 None => self.fault(at, message),
             };
         };
-        let index = self
-            .columns
-            .iter()
-            .position(|(known, _)| *known == name.value)
-            .unwrap_or_else(|| {
-                self.columns.push((name.value.clone(), column_type));
-                self.columns.len() - 1
-            });
-        Some(Typed {
-            node: Node::Column(index as u32),
-            kind: Kind::of(column_type),
-            at,
-        })
+        let index = self.columns.iter().position(|(known, _)| *known == name.value).unwrap_or_else(|| {
+            self.columns.push((name.value.clone(), column_type));
+            self.columns.len() - 1
+        });
+        Some(Typed { node: Node::Column(index as u32), kind: Kind::of(column_type), at })
     }
 
     /// The known name nearest to one that is not, if it is near.
     fn nearest(&self, name: &str) -> Option<&'a str> {
         let lower = name.to_lowercase();
-        let distance = |known: &'a String| {
-            (
-                strsim::osa_distance(&known.to_lowercase(), &lower),
-                known.as_str(),
-            )
-        };
+        let distance = |known: &'a String| (strsim::osa_distance(&known.to_lowercase(), &lower), known.as_str());
         let (distance, near) = self.known.iter().map(distance).min()?;
         is_near(distance, name).then_some(near)
     }
@@ -346,78 +254,35 @@ impl<'a> Typer<'a> {
                 return self.hinted(at, message, "write text in single quotes: `'text'`");
             }
         };
-        Some(Typed {
-            node: Node::Literal(literal),
-            kind,
-            at,
-        })
+        Some(Typed { node: Node::Literal(literal), kind, at })
     }
 
     /// A number: an integer if it has neither point nor exponent. One beyond all doubles is null.
     fn number(&mut self, digits: &str, negative: bool, at: Location) -> Option<Typed> {
-        let digits = if negative {
-            format!("-{digits}")
-        } else {
-            digits.to_owned()
-        };
-        if digits
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b'-')
-        {
+        let digits = if negative { format!("-{digits}") } else { digits.to_owned() };
+        if digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
             return match digits.parse() {
-                Ok(integer) => Some(Typed {
-                    node: Node::Literal(Literal::Integer(integer)),
-                    kind: Kind::Integer,
-                    at,
-                }),
+                Ok(integer) => Some(Typed { node: Node::Literal(Literal::Integer(integer)), kind: Kind::Integer, at }),
                 Err(_) => {
                     let message = format!("`{digits}` does not fit in 64 bits");
-                    self.hinted(
-                        at,
-                        message,
-                        format!("`{digits}.0` is a number of double precision"),
-                    )
+                    self.hinted(at, message, format!("`{digits}.0` is a number of double precision"))
                 }
             };
         }
         let Ok(number) = digits.parse::<f64>() else {
             return self.fault(at, format!("`{digits}` is not a number"));
         };
-        let literal = if number.is_finite() {
-            Literal::Number(number)
-        } else {
-            Literal::Null
-        };
-        Some(Typed {
-            node: Node::Literal(literal),
-            kind: Kind::Number,
-            at,
-        })
+        let literal = if number.is_finite() { Literal::Number(number) } else { Literal::Null };
+        Some(Typed { node: Node::Literal(literal), kind: Kind::Number, at })
     }
 
     fn time(&mut self, text: &str, kind: Kind, at: Location) -> Option<Typed> {
-        let time = if kind == Kind::Date {
-            parse_date(text)
-        } else {
-            read_time(text)
-        };
+        let time = if kind == Kind::Date { parse_date(text) } else { read_time(text) };
         let Some(time) = time else {
-            let example = if kind == Kind::Date {
-                "2026-11-23"
-            } else {
-                "2026-11-23 10:00:00Z"
-            };
-            return self.hinted(
-                at,
-                format!("`{text}` is not a {kind}"),
-                format!("write it as `{example}`"),
-            );
+            let example = if kind == Kind::Date { "2026-11-23" } else { "2026-11-23 10:00:00Z" };
+            return self.hinted(at, format!("`{text}` is not a {kind}"), format!("write it as `{example}`"));
         };
-        Some(Typed {
-            node: Node::Literal(Literal::Time(time)),
-            kind,
-            at,
-        })
+        Some(Typed { node: Node::Literal(Literal::Time(time)), kind, at })
     }
 
     fn sign(&mut self, minus: bool, expr: &Expr, at: Location) -> Option<Typed> {
@@ -433,10 +298,7 @@ impl<'a> Typer<'a> {
         let operand = self.expr(expr)?;
         if !operand.kind.is_numeric() {
             let sign = if minus { "-" } else { "+" };
-            return self.fault(
-                operand.at,
-                format!("`{sign}` takes numbers, found {}", operand.kind),
-            );
+            return self.fault(operand.at, format!("`{sign}` takes numbers, found {}", operand.kind));
         }
         let (node, kind) = match (operand.node, operand.kind) {
             typed if !minus => typed,
@@ -444,17 +306,11 @@ impl<'a> Typer<'a> {
                 Some(integer) => (Node::Literal(Literal::Integer(integer)), kind),
                 None => (Node::Literal(Literal::Null), Kind::Null),
             },
-            (Node::Literal(Literal::Number(number)), kind) => {
-                (Node::Literal(Literal::Number(-number)), kind)
-            }
+            (Node::Literal(Literal::Number(number)), kind) => (Node::Literal(Literal::Number(-number)), kind),
             (node @ Node::Literal(Literal::Null), kind) => (node, kind),
             (node, kind) => (Node::Negate(Box::new(node)), kind),
         };
-        Some(Typed {
-            node,
-            kind,
-            at: operand.at,
-        })
+        Some(Typed { node, kind, at: operand.at })
     }
 
     /// `and` and `or`: the parser nests them to the left, one in another; here they are one.
@@ -469,32 +325,13 @@ impl<'a> Typer<'a> {
         }
         parts.push(rest);
         let of = format!("what `{}` joins", join.to_string().to_lowercase());
-        let nodes = parts
-            .into_iter()
-            .rev()
-            .map(|part| self.condition(part, &of))
-            .collect::<Vec<_>>();
+        let nodes = parts.into_iter().rev().map(|part| self.condition(part, &of)).collect::<Vec<_>>();
         let nodes = nodes.into_iter().collect::<Option<Vec<_>>>()?;
-        let node = if *join == BinaryOperator::And {
-            Node::All(nodes)
-        } else {
-            Node::Any(nodes)
-        };
-        Some(Typed {
-            node,
-            kind: Kind::Boolean,
-            at,
-        })
+        let node = if *join == BinaryOperator::And { Node::All(nodes) } else { Node::Any(nodes) };
+        Some(Typed { node, kind: Kind::Boolean, at })
     }
 
-    fn binary(
-        &mut self,
-        expr: &Expr,
-        left: &Expr,
-        op: &BinaryOperator,
-        right: &Expr,
-        at: Location,
-    ) -> Option<Typed> {
+    fn binary(&mut self, expr: &Expr, left: &Expr, op: &BinaryOperator, right: &Expr, at: Location) -> Option<Typed> {
         let compare = match op {
             BinaryOperator::Eq => Compare::Equal,
             BinaryOperator::NotEq => Compare::Unequal,
@@ -517,11 +354,7 @@ impl<'a> Typer<'a> {
             }
             BinaryOperator::StringConcat => {
                 let (left, right) = (self.text(left, "||"), self.text(right, "||"));
-                return Some(Typed {
-                    node: Node::Concat(left?, right?),
-                    kind: Kind::Text,
-                    at,
-                });
+                return Some(Typed { node: Node::Concat(left?, right?), kind: Kind::Text, at });
             }
             _ => return self.refuse(expr),
         };
@@ -530,15 +363,10 @@ impl<'a> Typer<'a> {
         } else if is_clock(left) {
             self.clock(compare.flipped(), right, left)?
         } else {
-            let ([left, right], _) =
-                self.alike([left, right], &format!("`{}`", symbol(compare)))?;
+            let ([left, right], _) = self.alike([left, right], &format!("`{}`", symbol(compare)))?;
             Node::Compare(compare, Box::new(left), Box::new(right))
         };
-        Some(Typed {
-            node,
-            kind: Kind::Boolean,
-            at,
-        })
+        Some(Typed { node, kind: Kind::Boolean, at })
     }
 
     fn arithmetic(
@@ -554,10 +382,7 @@ impl<'a> Typer<'a> {
             if operand.kind.is_numeric() {
                 operands.push(operand);
             } else {
-                self.fault::<()>(
-                    operand.at,
-                    format!("`{symbol}` takes numbers, found {}", operand.kind),
-                );
+                self.fault::<()>(operand.at, format!("`{symbol}` takes numbers, found {}", operand.kind));
             }
         }
         let [left, right] = <[Typed; 2]>::try_from(operands).ok()?;
@@ -566,35 +391,15 @@ impl<'a> Typer<'a> {
             (Kind::Number, _) | (_, Kind::Number) => Kind::Number,
             (Kind::Null, kind) | (kind, _) => kind,
         };
-        let operand = |typed: Typed| {
-            Box::new(if kind == Kind::Number {
-                to_number(typed)
-            } else {
-                typed.node
-            })
-        };
-        Some(Typed {
-            node: Node::Arithmetic(arithmetic, operand(left), operand(right)),
-            kind,
-            at,
-        })
+        let operand = |typed: Typed| Box::new(if kind == Kind::Number { to_number(typed) } else { typed.node });
+        Some(Typed { node: Node::Arithmetic(arithmetic, operand(left), operand(right)), kind, at })
     }
 
     /// Types expressions and brings them to one type: that of the values, null if they all are.
-    fn alike<const N: usize>(
-        &mut self,
-        exprs: [&Expr; N],
-        what: &str,
-    ) -> Option<([Node; N], Kind)> {
-        let typed = exprs
-            .map(|expr| self.expr(expr))
-            .into_iter()
-            .collect::<Option<Vec<_>>>()?;
+    fn alike<const N: usize>(&mut self, exprs: [&Expr; N], what: &str) -> Option<([Node; N], Kind)> {
+        let typed = exprs.map(|expr| self.expr(expr)).into_iter().collect::<Option<Vec<_>>>()?;
         let (nodes, kind) = self.unify(typed, what)?;
-        Some((
-            <[Node; N]>::try_from(nodes).expect("as many come out as went in"),
-            kind,
-        ))
+        Some((<[Node; N]>::try_from(nodes).expect("as many come out as went in"), kind))
     }
 
     fn unify(&mut self, mut typed: Vec<Typed>, what: &str) -> Option<(Vec<Node>, Kind)> {
@@ -605,17 +410,9 @@ impl<'a> Typer<'a> {
                 };
                 let Some(time) = read_time(text) else {
                     let message = format!("`'{text}'` is not a date or timestamp");
-                    return self.hinted(
-                        typed.at,
-                        message,
-                        "write it as `'2026-11-23'` or `'2026-11-23 10:00:00Z'`",
-                    );
+                    return self.hinted(typed.at, message, "write it as `'2026-11-23'` or `'2026-11-23 10:00:00Z'`");
                 };
-                *typed = Typed {
-                    node: Node::Literal(Literal::Time(time)),
-                    kind: Kind::Timestamp,
-                    at: typed.at,
-                };
+                *typed = Typed { node: Node::Literal(Literal::Time(time)), kind: Kind::Timestamp, at: typed.at };
             }
         }
         let mut kind = Kind::Null;
@@ -623,11 +420,7 @@ impl<'a> Typer<'a> {
             kind = match (kind, typed.kind) {
                 (_, Kind::List(_)) => {
                     let message = format!("{what} takes no lists, found {}", typed.kind);
-                    return self.hinted(
-                        typed.at,
-                        message,
-                        "`list_contains(list, x)` looks into one",
-                    );
+                    return self.hinted(typed.at, message, "`list_contains(list, x)` looks into one");
                 }
                 (one, Kind::Null) | (Kind::Null, one) => one,
                 (one, other) if one == other => one,
@@ -636,12 +429,8 @@ impl<'a> Typer<'a> {
                 (one, other) => {
                     let message = format!("{what} takes one type, found {one} and {other}");
                     let hint = match (one, other) {
-                        (Kind::Text, Kind::Integer | Kind::Number) => {
-                            Some("text is in single quotes: `'5'`")
-                        }
-                        (Kind::Integer | Kind::Number, Kind::Text) => {
-                            Some("numbers have no quotes: `5`")
-                        }
+                        (Kind::Text, Kind::Integer | Kind::Number) => Some("text is in single quotes: `'5'`"),
+                        (Kind::Integer | Kind::Number, Kind::Text) => Some("numbers have no quotes: `5`"),
                         (Kind::Boolean, Kind::Text) => Some("booleans have no quotes: `true`"),
                         _ => None,
                     };
@@ -654,11 +443,7 @@ impl<'a> Typer<'a> {
             };
         }
         let node = |typed: Typed| {
-            if kind == Kind::Number {
-                to_number(typed)
-            } else {
-                typed.node
-            }
+            if kind == Kind::Number { to_number(typed) } else { typed.node }
         };
         Some((typed.into_iter().map(node).collect(), kind))
     }
@@ -681,13 +466,8 @@ impl<'a> Typer<'a> {
         }
         let column = self.expr(column)?;
         if !column.kind.is_time() {
-            return self.fault(
-                column.at,
-                format!(
-                    "`now()` is compared with a date or timestamp, found {}",
-                    column.kind
-                ),
-            );
+            return self
+                .fault(column.at, format!("`now()` is compared with a date or timestamp, found {}", column.kind));
         }
         Some(Node::Clock(compare, Box::new(column.node), offset?))
     }
@@ -702,11 +482,7 @@ impl<'a> Typer<'a> {
                     let message = "only an interval is added to `now()`";
                     return self.hinted(at, message, "write `now() - interval '7 days'`");
                 };
-                let ms = match (
-                    &*interval.value,
-                    &interval.leading_field,
-                    &interval.last_field,
-                ) {
+                let ms = match (&*interval.value, &interval.leading_field, &interval.last_field) {
                     (Expr::Value(value), None, None) => match &value.value {
                         Value::SingleQuotedString(text) => interval_ms(text),
                         _ => None,
@@ -718,10 +494,8 @@ impl<'a> Typer<'a> {
                     _ => before.checked_sub(ms),
                 });
                 if offset.is_none() {
-                    let message = format!(
-                        "`{}` is not an interval of predicates",
-                        bare(right).to_string().to_lowercase()
-                    );
+                    let message =
+                        format!("`{}` is not an interval of predicates", bare(right).to_string().to_lowercase());
                     let hint = "write `interval '7 days'`: a whole number of milliseconds, seconds, minutes, hours, \
                                 days or weeks";
                     return self.hinted(at, message, hint);
@@ -734,22 +508,14 @@ impl<'a> Typer<'a> {
                     return self.now_refused(at);
                 }
                 let arguments = self.arguments(function, at)?;
-                if arguments.is_empty() {
-                    Some(0)
-                } else {
-                    self.fault(at, "`now()` takes no arguments")
-                }
+                if arguments.is_empty() { Some(0) } else { self.fault(at, "`now()` takes no arguments") }
             }
             _ => unreachable!("`is_clock` says what a clock is"),
         }
     }
 
     fn now_refused<T>(&mut self, at: Location) -> Option<T> {
-        self.hinted(
-            at,
-            "`now()` can't stand in `performed` or `sequence`",
-            "`within` says how far back events count",
-        )
+        self.hinted(at, "`now()` can't stand in `performed` or `sequence`", "`within` says how far back events count")
     }
 
     fn between(&mut self, operand: &Expr, low: &Expr, high: &Expr) -> Option<Node> {
@@ -761,18 +527,11 @@ impl<'a> Typer<'a> {
                 let ([operand, bound], _) = self.alike([operand, bound], "`between`")?;
                 Some(Node::Compare(compare, Box::new(operand), Box::new(bound)))
             };
-            let (low, high) = (
-                side(Compare::GreaterEqual, low),
-                side(Compare::LessEqual, high),
-            );
+            let (low, high) = (side(Compare::GreaterEqual, low), side(Compare::LessEqual, high));
             return Some(Node::All(vec![low?, high?]));
         }
         let ([operand, low, high], _) = self.alike([operand, low, high], "`between`")?;
-        Some(Node::Between(
-            Box::new(operand),
-            Box::new(low),
-            Box::new(high),
-        ))
+        Some(Node::Between(Box::new(operand), Box::new(low), Box::new(high)))
     }
 
     fn within(&mut self, operand: &Expr, list: &[Expr]) -> Option<Node> {
@@ -780,11 +539,7 @@ impl<'a> Typer<'a> {
         for item in list {
             let item = self.expr(item);
             typed.push(match item {
-                Some(Typed {
-                    node: Node::Literal(_),
-                    ..
-                })
-                | None => item,
+                Some(Typed { node: Node::Literal(_), .. }) | None => item,
                 Some(item) => self.fault(item.at, "`in` takes literals, found an expression"),
             });
         }
@@ -798,13 +553,7 @@ impl<'a> Typer<'a> {
         Some(Node::In(Box::new(operand), items(literals.collect(), kind)))
     }
 
-    fn like(
-        &mut self,
-        operand: &Expr,
-        pattern: &Expr,
-        escape: Option<&Expr>,
-        insensitive: bool,
-    ) -> Option<Node> {
+    fn like(&mut self, operand: &Expr, pattern: &Expr, escape: Option<&Expr>, insensitive: bool) -> Option<Node> {
         let name = if insensitive { "ilike" } else { "like" };
         let at = start(pattern);
         let (operand, pattern) = (self.text(operand, name), self.text(pattern, name));
@@ -822,33 +571,20 @@ impl<'a> Typer<'a> {
                 match (chars.next(), chars.next()) {
                     (Some(one), None) => Some(one),
                     _ => {
-                        return self.hinted(
-                            at,
-                            "`escape` takes one character",
-                            "write `escape '\\'`",
-                        );
+                        return self.hinted(at, "`escape` takes one character", "write `escape '\\'`");
                     }
                 }
             }
         };
         match *pattern {
             Node::Literal(Literal::Text(pattern)) => {
-                let written = Written {
-                    pattern,
-                    escape,
-                    insensitive,
-                };
+                let written = Written { pattern, escape, insensitive };
                 match Like::try_from(written) {
                     Ok(like) => Some(Node::Like(operand, like)),
                     Err(error) => self.fault(at, error),
                 }
             }
-            _ => Some(Node::LikeEach {
-                operand,
-                pattern,
-                escape,
-                insensitive,
-            }),
+            _ => Some(Node::LikeEach { operand, pattern, escape, insensitive }),
         }
     }
 
@@ -857,11 +593,9 @@ impl<'a> Typer<'a> {
         let typed = self.expr(expr)?;
         match typed.kind {
             Kind::Text | Kind::Null => Some(Box::new(typed.node)),
-            Kind::List(_) if name == "contains" => self.hinted(
-                typed.at,
-                "`contains` takes strings, found a list",
-                "write `list_contains`",
-            ),
+            Kind::List(_) if name == "contains" => {
+                self.hinted(typed.at, "`contains` takes strings, found a list", "write `list_contains`")
+            }
             kind => self.fault(typed.at, format!("`{name}` takes strings, found {kind}")),
         }
     }
@@ -887,13 +621,7 @@ impl<'a> Typer<'a> {
                 return Some(arguments);
             }
         }
-        self.fault(
-            at,
-            format!(
-                "`{}` takes plain arguments only",
-                short(&function.to_string())
-            ),
-        )
+        self.fault(at, format!("`{}` takes plain arguments only", short(&function.to_string())))
     }
 
     fn function(&mut self, expr: &Expr, function: &Function, at: Location) -> Option<Typed> {
@@ -928,21 +656,14 @@ impl<'a> Typer<'a> {
             "lower" | "upper" | "length" | "abs" => 1..=1,
             "starts_with" | "ends_with" | "contains" | "regexp_matches" | "list_contains" => 2..=2,
             _ => {
-                let near = NAMES
-                    .iter()
-                    .map(|known| (strsim::osa_distance(known, &name), *known))
-                    .min();
+                let near = NAMES.iter().map(|known| (strsim::osa_distance(known, &name), *known)).min();
                 let hint = match near {
                     Some((distance, near)) if is_near(distance, &name) => {
                         format!("did you mean `{near}`?")
                     }
                     _ => format!(
                         "there are {}",
-                        NAMES
-                            .iter()
-                            .map(|name| format!("`{name}`"))
-                            .collect::<Vec<_>>()
-                            .join(", ")
+                        NAMES.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
                     ),
                 };
                 return self.hinted(at, format!("unknown function `{name}`"), hint);
@@ -951,20 +672,9 @@ impl<'a> Typer<'a> {
         let arguments = self.arguments(function, at)?;
         if !takes.contains(&arguments.len()) {
             let (count, s) = (takes.start(), if *takes.start() == 1 { "" } else { "s" });
-            return self.fault(
-                at,
-                format!(
-                    "`{name}` takes {count} argument{s}, found {}",
-                    arguments.len()
-                ),
-            );
+            return self.fault(at, format!("`{name}` takes {count} argument{s}, found {}", arguments.len()));
         }
-        let mut texts = || {
-            arguments
-                .iter()
-                .map(|argument| self.text(argument, &name))
-                .collect::<Vec<_>>()
-        };
+        let mut texts = || arguments.iter().map(|argument| self.text(argument, &name)).collect::<Vec<_>>();
         let (node, kind) = match name.as_str() {
             "lower" => (Node::Lower(texts().remove(0)?), Kind::Text),
             "upper" => (Node::Upper(texts().remove(0)?), Kind::Text),
@@ -983,16 +693,10 @@ impl<'a> Typer<'a> {
                 let operand = self.text(arguments[0], &name);
                 let pattern = bare(arguments[1]);
                 let Expr::Value(value) = pattern else {
-                    return self.fault(
-                        start(pattern),
-                        "the pattern of `regexp_matches` is a literal",
-                    );
+                    return self.fault(start(pattern), "the pattern of `regexp_matches` is a literal");
                 };
                 let Value::SingleQuotedString(pattern) = &value.value else {
-                    return self.fault(
-                        value.span.start,
-                        "the pattern of `regexp_matches` is a literal string",
-                    );
+                    return self.fault(value.span.start, "the pattern of `regexp_matches` is a literal string");
                 };
                 match Matches::try_from(pattern.clone()) {
                     Ok(matches) => (Node::Matches(operand?, matches), Kind::Boolean),
@@ -1005,22 +709,13 @@ impl<'a> Typer<'a> {
             "abs" => {
                 let operand = self.expr(arguments[0])?;
                 if !operand.kind.is_numeric() {
-                    return self.fault(
-                        operand.at,
-                        format!("`abs` takes numbers, found {}", operand.kind),
-                    );
+                    return self.fault(operand.at, format!("`abs` takes numbers, found {}", operand.kind));
                 }
                 (Node::Abs(Box::new(operand.node)), operand.kind)
             }
-            "list_contains" => (
-                self.list_contains(arguments[0], arguments[1])?,
-                Kind::Boolean,
-            ),
+            "list_contains" => (self.list_contains(arguments[0], arguments[1])?, Kind::Boolean),
             _ => {
-                let typed = arguments
-                    .into_iter()
-                    .map(|argument| self.expr(argument))
-                    .collect::<Vec<_>>();
+                let typed = arguments.into_iter().map(|argument| self.expr(argument)).collect::<Vec<_>>();
                 let typed = typed.into_iter().collect::<Option<Vec<_>>>()?;
                 let (nodes, kind) = self.unify(typed, "`coalesce`")?;
                 (Node::Coalesce(nodes), kind)
@@ -1041,44 +736,25 @@ impl<'a> Typer<'a> {
                 return self.fault(element.at, format!("a {} holds no {found}", list.kind));
             }
             (found, _) => {
-                return self.fault(
-                    list.at,
-                    format!("`list_contains` takes a list, found {found}"),
-                );
+                return self.fault(list.at, format!("`list_contains` takes a list, found {found}"));
             }
         };
-        Some(Node::ListContains(
-            Box::new(list.node),
-            Box::new(element_node),
-        ))
+        Some(Node::ListContains(Box::new(list.node), Box::new(element_node)))
     }
 
     /// Names what the parser reads and predicates do not have.
     fn refuse<T>(&mut self, expr: &Expr) -> Option<T> {
         let at = start(expr);
         let (what, hint) = match expr {
-            Expr::IsTrue(_) => (
-                "is true".into(),
-                Some("a boolean column alone is a predicate"),
-            ),
-            Expr::IsNotTrue(_) => (
-                "is not true".into(),
-                Some("write `not coalesce(column, false)`"),
-            ),
+            Expr::IsTrue(_) => ("is true".into(), Some("a boolean column alone is a predicate")),
+            Expr::IsNotTrue(_) => ("is not true".into(), Some("write `not coalesce(column, false)`")),
             Expr::IsFalse(_) => ("is false".into(), Some("write `not column`")),
-            Expr::IsNotFalse(_) => (
-                "is not false".into(),
-                Some("write `coalesce(column, true)`"),
-            ),
+            Expr::IsNotFalse(_) => ("is not false".into(), Some("write `coalesce(column, true)`")),
             Expr::IsUnknown(_) => ("is unknown".into(), Some("write `is null`")),
             Expr::IsNotUnknown(_) => ("is not unknown".into(), Some("write `is not null`")),
-            Expr::BinaryOp { op, .. }
-            | Expr::AnyOp { compare_op: op, .. }
-            | Expr::AllOp { compare_op: op, .. } => {
+            Expr::BinaryOp { op, .. } | Expr::AnyOp { compare_op: op, .. } | Expr::AllOp { compare_op: op, .. } => {
                 let hint = match op {
-                    BinaryOperator::PGRegexMatch => {
-                        Some("write `regexp_matches(column, 'pattern')`")
-                    }
+                    BinaryOperator::PGRegexMatch => Some("write `regexp_matches(column, 'pattern')`"),
                     BinaryOperator::Spaceship => Some("write `is not distinct from`"),
                     _ => None,
                 };
@@ -1087,45 +763,22 @@ impl<'a> Typer<'a> {
                     Expr::AllOp { .. } => " all",
                     _ => "",
                 };
-                (
-                    format!("{}{quantified}", op.to_string().to_lowercase()),
-                    hint,
-                )
+                (format!("{}{quantified}", op.to_string().to_lowercase()), hint)
             }
             Expr::UnaryOp { op, .. } => (op.to_string(), None),
             Expr::Case { .. } => ("case".into(), None),
             Expr::Cast { .. } => ("cast".into(), Some("the column's declared type decides")),
-            Expr::Subquery(_) => (
-                "(select …)".into(),
-                Some("`related` looks at the rows of another model"),
-            ),
-            Expr::Exists { .. } => (
-                "exists".into(),
-                Some("`related` looks at the rows of another model"),
-            ),
-            Expr::SimilarTo { .. } => (
-                "similar to".into(),
-                Some("write `regexp_matches(column, 'pattern')`"),
-            ),
-            Expr::RLike { .. } => (
-                "rlike".into(),
-                Some("write `regexp_matches(column, 'pattern')`"),
-            ),
-            Expr::Like { any: true, .. } => {
-                ("like any".into(), Some("join several `like` with `or`"))
-            }
-            Expr::ILike { any: true, .. } => {
-                ("ilike any".into(), Some("join several `ilike` with `or`"))
-            }
+            Expr::Subquery(_) => ("(select …)".into(), Some("`related` looks at the rows of another model")),
+            Expr::Exists { .. } => ("exists".into(), Some("`related` looks at the rows of another model")),
+            Expr::SimilarTo { .. } => ("similar to".into(), Some("write `regexp_matches(column, 'pattern')`")),
+            Expr::RLike { .. } => ("rlike".into(), Some("write `regexp_matches(column, 'pattern')`")),
+            Expr::Like { any: true, .. } => ("like any".into(), Some("join several `like` with `or`")),
+            Expr::ILike { any: true, .. } => ("ilike any".into(), Some("join several `ilike` with `or`")),
             Expr::Collate { .. } => ("collate".into(), None),
-            Expr::AtTimeZone { .. } => (
-                "at time zone".into(),
-                Some("times have their offset: `'2026-11-23 10:00:00+01:00'`"),
-            ),
-            Expr::Tuple(_) => (
-                "a list in parentheses".into(),
-                Some("it stands only after `in`"),
-            ),
+            Expr::AtTimeZone { .. } => {
+                ("at time zone".into(), Some("times have their offset: `'2026-11-23 10:00:00+01:00'`"))
+            }
+            Expr::Tuple(_) => ("a list in parentheses".into(), Some("it stands only after `in`")),
             other => (short(&other.to_string()), None),
         };
         let message = format!("`{what}` is not part of predicates");
@@ -1157,19 +810,12 @@ fn bare(mut expr: &Expr) -> &Expr {
 /// Whether an expression is `now()` or something added to it.
 fn is_clock(expr: &Expr) -> bool {
     let mut expr = bare(expr);
-    while let Expr::BinaryOp {
-        left,
-        op: BinaryOperator::Plus | BinaryOperator::Minus,
-        ..
-    } = expr
-    {
+    while let Expr::BinaryOp { left, op: BinaryOperator::Plus | BinaryOperator::Minus, .. } = expr {
         expr = bare(left);
     }
     match expr {
         Expr::Function(function) => match function.name.0.as_slice() {
-            [ObjectNamePart::Identifier(name)] => {
-                name.quote_style.is_none() && name.value.eq_ignore_ascii_case("now")
-            }
+            [ObjectNamePart::Identifier(name)] => name.quote_style.is_none() && name.value.eq_ignore_ascii_case("now"),
             _ => false,
         },
         _ => false,
@@ -1184,15 +830,10 @@ fn start(expr: &Expr) -> Location {
             Expr::Nested(inner) => inner,
             Expr::BinaryOp { left, .. } => left,
             Expr::IsNull(left) | Expr::IsNotNull(left) => left,
-            Expr::IsTrue(left)
-            | Expr::IsNotTrue(left)
-            | Expr::IsFalse(left)
-            | Expr::IsNotFalse(left) => left,
+            Expr::IsTrue(left) | Expr::IsNotTrue(left) | Expr::IsFalse(left) | Expr::IsNotFalse(left) => left,
             Expr::IsDistinctFrom(left, _) | Expr::IsNotDistinctFrom(left, _) => left,
             Expr::Between { expr, .. } | Expr::In { expr, .. } => expr,
-            Expr::Like { expr, .. } | Expr::ILike { expr, .. } | Expr::SimilarTo { expr, .. } => {
-                expr
-            }
+            Expr::Like { expr, .. } | Expr::ILike { expr, .. } | Expr::SimilarTo { expr, .. } => expr,
             Expr::RLike { expr, .. } | Expr::Cast { expr, .. } | Expr::Collate { expr, .. } => expr,
             Expr::AtTimeZone { timestamp, .. } => timestamp,
             Expr::AnyOp { left, .. } | Expr::AllOp { left, .. } => left,
@@ -1206,18 +847,12 @@ fn start(expr: &Expr) -> Location {
 
 /// The beginning of a text, for a message.
 fn short(text: &str) -> String {
-    if text.chars().count() <= 40 {
-        text.to_owned()
-    } else {
-        text.chars().take(40).chain(['…']).collect()
-    }
+    if text.chars().count() <= 40 { text.to_owned() } else { text.chars().take(40).chain(['…']).collect() }
 }
 
 fn to_number(typed: Typed) -> Node {
     match (typed.kind, typed.node) {
-        (_, Node::Literal(Literal::Integer(integer))) => {
-            Node::Literal(Literal::Number(integer as f64))
-        }
+        (_, Node::Literal(Literal::Integer(integer))) => Node::Literal(Literal::Number(integer as f64)),
         (_, node @ Node::Literal(_)) => node,
         (Kind::Integer, node) => Node::ToNumber(Box::new(node)),
         (_, node) => node,
@@ -1234,12 +869,10 @@ fn items(literals: Vec<Literal>, kind: Kind) -> Items {
     let null = literals.contains(&Literal::Null);
     let literals = literals.into_iter();
     let values = match kind {
-        Kind::Boolean => {
-            ItemValues::Boolean(sorted(literals.filter_map(|literal| match literal {
-                Literal::Boolean(boolean) => Some(boolean),
-                _ => None,
-            })))
-        }
+        Kind::Boolean => ItemValues::Boolean(sorted(literals.filter_map(|literal| match literal {
+            Literal::Boolean(boolean) => Some(boolean),
+            _ => None,
+        }))),
         Kind::Number => ItemValues::Number(sorted(literals.filter_map(|literal| match literal {
             Literal::Number(number) => Some(number),
             _ => None,
@@ -1248,12 +881,10 @@ fn items(literals: Vec<Literal>, kind: Kind) -> Items {
             Literal::Text(text) => Some(text),
             _ => None,
         }))),
-        Kind::Timestamp | Kind::Date => {
-            ItemValues::Time(sorted(literals.filter_map(|literal| match literal {
-                Literal::Time(time) => Some(time),
-                _ => None,
-            })))
-        }
+        Kind::Timestamp | Kind::Date => ItemValues::Time(sorted(literals.filter_map(|literal| match literal {
+            Literal::Time(time) => Some(time),
+            _ => None,
+        }))),
         Kind::Integer | Kind::Null | Kind::List(_) => {
             ItemValues::Integer(sorted(literals.filter_map(|literal| match literal {
                 Literal::Integer(integer) => Some(integer),
@@ -1279,9 +910,7 @@ fn interval_ms(text: &str) -> Option<i64> {
         let digits = rest.find(|char: char| !char.is_ascii_digit())?;
         let (count, tail) = rest.split_at(digits);
         let tail = tail.trim_start();
-        let letters = tail
-            .find(|char: char| !char.is_ascii_alphabetic())
-            .unwrap_or(tail.len());
+        let letters = tail.find(|char: char| !char.is_ascii_alphabetic()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);
         let size: i64 = match unit.to_ascii_lowercase().as_str() {
             "ms" | "millisecond" | "milliseconds" => 1,

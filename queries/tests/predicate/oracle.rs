@@ -76,22 +76,14 @@ fn both(left: Option<bool>, right: Option<bool>) -> Option<bool> {
     if left == Some(false) || right == Some(false) {
         return Some(false);
     }
-    if left.is_none() || right.is_none() {
-        None
-    } else {
-        Some(true)
-    }
+    if left.is_none() || right.is_none() { None } else { Some(true) }
 }
 
 fn either(left: Option<bool>, right: Option<bool>) -> Option<bool> {
     if left == Some(true) || right == Some(true) {
         return Some(true);
     }
-    if left.is_none() || right.is_none() {
-        None
-    } else {
-        Some(false)
-    }
+    if left.is_none() || right.is_none() { None } else { Some(false) }
 }
 
 fn compared(symbol: &str, left: &Answer, right: &Answer) -> Option<bool> {
@@ -132,11 +124,7 @@ fn computed(symbol: &str, left: &Answer, right: &Answer) -> Answer {
                 "/" => left / right,
                 _ => left % right,
             };
-            if result.is_nan() || result.is_infinite() {
-                None
-            } else {
-                Some(V::N(result))
-            }
+            if result.is_nan() || result.is_infinite() { None } else { Some(V::N(result)) }
         }
     }
 }
@@ -149,32 +137,20 @@ fn like(text: &[char], pattern: &[char], escape: Option<char>, insensitive: bool
     };
     match pattern {
         [] => text.is_empty(),
-        [sign, literal, rest @ ..] if Some(*sign) == escape => text.first().is_some_and(|first| {
-            same(*first, *literal) && like(&text[1..], rest, escape, insensitive)
-        }),
-        ['%', rest @ ..] => {
-            (0..=text.len()).any(|skip| like(&text[skip..], rest, escape, insensitive))
+        [sign, literal, rest @ ..] if Some(*sign) == escape => {
+            text.first().is_some_and(|first| same(*first, *literal) && like(&text[1..], rest, escape, insensitive))
         }
+        ['%', rest @ ..] => (0..=text.len()).any(|skip| like(&text[skip..], rest, escape, insensitive)),
         ['_', rest @ ..] => !text.is_empty() && like(&text[1..], rest, escape, insensitive),
-        [literal, rest @ ..] => text.first().is_some_and(|first| {
-            same(*first, *literal) && like(&text[1..], rest, escape, insensitive)
-        }),
+        [literal, rest @ ..] => {
+            text.first().is_some_and(|first| same(*first, *literal) && like(&text[1..], rest, escape, insensitive))
+        }
     }
 }
 
 const TEXTS: [&str; 9] = ["", "a", "A", "ab", "aab%", "b_a", " a ", "É", "日本"];
 const INTEGERS: [i64; 9] = [0, 1, -1, 2, 3, 7, 9_007_199_254_740_993, i64::MAX, i64::MIN];
-const NUMBERS: [f64; 9] = [
-    0.0,
-    -0.0,
-    1.0,
-    0.5,
-    -1.5,
-    2.0,
-    9_007_199_254_740_992.0,
-    1e308,
-    -1e308,
-];
+const NUMBERS: [f64; 9] = [0.0, -0.0, 1.0, 0.5, -1.5, 2.0, 9_007_199_254_740_992.0, 1e308, -1e308];
 const TIMES: [i64; 5] = [0, 86_400_000, 1, 5000, -86_400_000];
 
 fn pick<T: Clone>(random: &mut Rng, from: &[T]) -> T {
@@ -224,16 +200,8 @@ impl Generator<'_> {
             Kind::T => pick(self.random, &["t", "u", "d"]),
         };
         let quote = name.contains([' ', '.']) || self.random.usize(0..5) == 0;
-        let text = if quote {
-            format!("\"{name}\"")
-        } else {
-            name.to_owned()
-        };
-        E {
-            text,
-            binds: 100,
-            says: Box::new(move |row, _| answer(row.get(name))),
-        }
+        let text = if quote { format!("\"{name}\"") } else { name.to_owned() };
+        E { text, binds: 100, says: Box::new(move |row, _| answer(row.get(name))) }
     }
 
     fn literal(&mut self, kind: Kind) -> E {
@@ -256,36 +224,19 @@ impl Generator<'_> {
                 (format!("'{text}'"), Some(V::S(text.to_owned())))
             }
             Kind::T => match self.random.usize(0..3) {
-                0 => (
-                    format!("{} '1970-01-02'", self.word("date")),
-                    Some(V::T(86_400_000)),
-                ),
-                1 => (
-                    format!("{} '1970-01-01 01:00:05+01:00'", self.word("timestamp")),
-                    Some(V::T(5000)),
-                ),
-                _ => (
-                    "timestamp '1970-01-01T00:00:00.0019'".to_owned(),
-                    Some(V::T(1)),
-                ),
+                0 => (format!("{} '1970-01-02'", self.word("date")), Some(V::T(86_400_000))),
+                1 => (format!("{} '1970-01-01 01:00:05+01:00'", self.word("timestamp")), Some(V::T(5000))),
+                _ => ("timestamp '1970-01-01T00:00:00.0019'".to_owned(), Some(V::T(1))),
             },
         };
         // A sign is an operator, so a negative literal is no atom.
         let binds = if text.starts_with('-') { 45 } else { 100 };
-        E {
-            text,
-            binds,
-            says: Box::new(move |_, _| value.clone()),
-        }
+        E { text, binds, says: Box::new(move |_, _| value.clone()) }
     }
 
     fn expression(&mut self, kind: Kind, depth: usize) -> E {
         if depth == 0 || self.random.usize(0..5) == 0 {
-            return if self.random.usize(0..3) == 0 {
-                self.literal(kind)
-            } else {
-                self.column(kind)
-            };
+            return if self.random.usize(0..3) == 0 { self.literal(kind) } else { self.column(kind) };
         }
         let depth = depth - 1;
         if self.random.usize(0..8) == 0 {
@@ -302,34 +253,16 @@ impl Generator<'_> {
     fn coalesce(&mut self, kind: Kind, depth: usize) -> E {
         self.note("coalesce");
         let count = self.random.usize(1..4);
-        let parts = (0..count)
-            .map(|_| self.expression(kind, depth))
-            .collect::<Vec<_>>();
-        let texts = parts
-            .iter()
-            .map(|part| part.text.clone())
-            .collect::<Vec<_>>();
+        let parts = (0..count).map(|_| self.expression(kind, depth)).collect::<Vec<_>>();
+        let texts = parts.iter().map(|part| part.text.clone()).collect::<Vec<_>>();
         let text = format!("{}({})", self.word("coalesce"), texts.join(","));
-        E {
-            text,
-            binds: 100,
-            says: Box::new(move |row, now| parts.iter().find_map(|part| (part.says)(row, now))),
-        }
+        E { text, binds: 100, says: Box::new(move |row, now| parts.iter().find_map(|part| (part.says)(row, now))) }
     }
 
-    fn call(
-        &mut self,
-        name: &'static str,
-        operand: E,
-        says: impl Fn(Answer) -> Answer + 'static,
-    ) -> E {
+    fn call(&mut self, name: &'static str, operand: E, says: impl Fn(Answer) -> Answer + 'static) -> E {
         self.note(name);
         let text = format!("{}( {} )", self.word(name), operand.text);
-        E {
-            text,
-            binds: 100,
-            says: Box::new(move |row, now| says((operand.says)(row, now))),
-        }
+        E { text, binds: 100, says: Box::new(move |row, now| says((operand.says)(row, now))) }
     }
 
     fn infix(
@@ -341,32 +274,12 @@ impl Generator<'_> {
         says: impl Fn(Answer, Answer) -> Answer + 'static,
     ) -> E {
         self.note(symbol);
-        let space = if symbol.starts_with(char::is_alphabetic) || self.random.bool() {
-            " "
-        } else {
-            ""
-        };
-        let word = if symbol.starts_with(char::is_alphabetic) {
-            self.word(symbol)
-        } else {
-            symbol.to_owned()
-        };
+        let space = if symbol.starts_with(char::is_alphabetic) || self.random.bool() { " " } else { "" };
+        let word = if symbol.starts_with(char::is_alphabetic) { self.word(symbol) } else { symbol.to_owned() };
         // `a--1` would begin a comment.
-        let (before, after) = if symbol == "-" {
-            (" ", " ")
-        } else {
-            (space, space)
-        };
-        let text = format!(
-            "{}{before}{word}{after}{}",
-            self.at_least(&left, binds),
-            self.at_least(&right, binds + 1)
-        );
-        E {
-            text,
-            binds,
-            says: Box::new(move |row, now| says((left.says)(row, now), (right.says)(row, now))),
-        }
+        let (before, after) = if symbol == "-" { (" ", " ") } else { (space, space) };
+        let text = format!("{}{before}{word}{after}{}", self.at_least(&left, binds), self.at_least(&right, binds + 1));
+        E { text, binds, says: Box::new(move |row, now| says((left.says)(row, now), (right.says)(row, now))) }
     }
 
     fn numeric(&mut self, depth: usize) -> E {
@@ -387,9 +300,7 @@ impl Generator<'_> {
             }
             1 if kind == Kind::I => {
                 let operand = self.expression(Kind::S, depth);
-                self.call("length", operand, |answer| {
-                    text(answer).map(|text| V::I(text.chars().count() as i64))
-                })
+                self.call("length", operand, |answer| text(answer).map(|text| V::I(text.chars().count() as i64)))
             }
             2 => {
                 self.note("negate");
@@ -400,30 +311,18 @@ impl Generator<'_> {
                     V::N(number) => Some(V::N(-number)),
                     other => panic!("{other:?}"),
                 };
-                E {
-                    text: format!("- {inner}"),
-                    binds: 45,
-                    says: Box::new(says),
-                }
+                E { text: format!("- {inner}"), binds: 45, says: Box::new(says) }
             }
             3 if kind == Kind::N => {
                 let (left, right) = (self.numeric(depth), self.numeric(depth));
-                self.infix("/", 40, left, right, |left, right| {
-                    computed("/", &left, &right)
-                })
+                self.infix("/", 40, left, right, |left, right| computed("/", &left, &right))
             }
             4 if kind == Kind::N => {
-                let (left, right) = (
-                    self.expression(Kind::I, depth),
-                    self.expression(Kind::N, depth),
-                );
-                self.infix("*", 40, left, right, move |left, right| {
-                    computed("*", &number(left), &number(right))
-                })
+                let (left, right) = (self.expression(Kind::I, depth), self.expression(Kind::N, depth));
+                self.infix("*", 40, left, right, move |left, right| computed("*", &number(left), &number(right)))
             }
             _ => {
-                let (symbol, binds) =
-                    pick(self.random, &[("+", 30), ("-", 30), ("*", 40), ("%", 40)]);
+                let (symbol, binds) = pick(self.random, &[("+", 30), ("-", 30), ("*", 40), ("%", 40)]);
                 let (left, right) = (self.expression(kind, depth), self.expression(kind, depth));
                 let says = move |left, right| match kind {
                     Kind::N => computed(symbol, &number(left), &number(right)),
@@ -437,20 +336,12 @@ impl Generator<'_> {
     fn string(&mut self, depth: usize) -> E {
         let operand = self.expression(Kind::S, depth);
         match self.random.usize(0..4) {
-            0 => self.call("lower", operand, |answer| {
-                text(answer).map(|text| V::S(text.to_lowercase()))
-            }),
-            1 => self.call("upper", operand, |answer| {
-                text(answer).map(|text| V::S(text.to_uppercase()))
-            }),
-            2 => self.call("trim", operand, |answer| {
-                text(answer).map(|text| V::S(text.trim_matches(' ').to_owned()))
-            }),
+            0 => self.call("lower", operand, |answer| text(answer).map(|text| V::S(text.to_lowercase()))),
+            1 => self.call("upper", operand, |answer| text(answer).map(|text| V::S(text.to_uppercase()))),
+            2 => self.call("trim", operand, |answer| text(answer).map(|text| V::S(text.trim_matches(' ').to_owned()))),
             _ => {
                 let right = self.expression(Kind::S, depth);
-                self.infix("||", 40, operand, right, |left, right| {
-                    Some(V::S(text(left)? + &text(right)?))
-                })
+                self.infix("||", 40, operand, right, |left, right| Some(V::S(text(left)? + &text(right)?)))
             }
         }
     }
@@ -464,34 +355,19 @@ impl Generator<'_> {
         let flip = move |truth: Option<bool>| truth.map(|truth| V::B(truth != negated));
         match self.random.usize(0..14) {
             0 | 1 => {
-                let (left, right) = (
-                    self.expression(Kind::B, depth),
-                    self.expression(Kind::B, depth),
-                );
-                self.infix("and", 10, left, right, |left, right| {
-                    both(truth(left), truth(right)).map(V::B)
-                })
+                let (left, right) = (self.expression(Kind::B, depth), self.expression(Kind::B, depth));
+                self.infix("and", 10, left, right, |left, right| both(truth(left), truth(right)).map(V::B))
             }
             2 | 3 => {
-                let (left, right) = (
-                    self.expression(Kind::B, depth),
-                    self.expression(Kind::B, depth),
-                );
-                self.infix("or", 5, left, right, |left, right| {
-                    either(truth(left), truth(right)).map(V::B)
-                })
+                let (left, right) = (self.expression(Kind::B, depth), self.expression(Kind::B, depth));
+                self.infix("or", 5, left, right, |left, right| either(truth(left), truth(right)).map(V::B))
             }
             4 => {
                 self.note("not");
                 let operand = self.expression(Kind::B, depth);
                 let text = format!("{} {}", self.word("not"), self.at_least(&operand, 16));
-                let says =
-                    move |row: &Row, now| truth((operand.says)(row, now)).map(|truth| V::B(!truth));
-                E {
-                    text,
-                    binds: 15,
-                    says: Box::new(says),
-                }
+                let says = move |row: &Row, now| truth((operand.says)(row, now)).map(|truth| V::B(!truth));
+                E { text, binds: 15, says: Box::new(says) }
             }
             5 | 6 => {
                 let symbol = pick(self.random, &["=", "<>", "!=", "<", "<=", ">", ">="]);
@@ -500,18 +376,12 @@ impl Generator<'_> {
                     Kind::I | Kind::N => (self.numeric(depth), self.numeric(depth)),
                     _ => (self.expression(kind, depth), self.expression(kind, depth)),
                 };
-                self.infix(symbol, 20, left, right, move |left, right| {
-                    compared(symbol, &left, &right).map(V::B)
-                })
+                self.infix(symbol, 20, left, right, move |left, right| compared(symbol, &left, &right).map(V::B))
             }
             7 => {
                 let kind = self.any_kind();
                 let (left, right) = (self.expression(kind, depth), self.expression(kind, depth));
-                let word = if negated {
-                    "is not distinct from"
-                } else {
-                    "is distinct from"
-                };
+                let word = if negated { "is not distinct from" } else { "is distinct from" };
                 self.infix(word, 17, left, right, move |left, right| {
                     let equal = match (&left, &right) {
                         (None, None) => true,
@@ -527,40 +397,21 @@ impl Generator<'_> {
                 let operand = self.expression(kind, depth);
                 let word = self.word(if negated { "is not null" } else { "is null" });
                 let text = format!("{} {word}", self.at_least(&operand, 17));
-                E {
-                    text,
-                    binds: 17,
-                    says: Box::new(move |row, now| flip(Some((operand.says)(row, now).is_none()))),
-                }
+                E { text, binds: 17, says: Box::new(move |row, now| flip(Some((operand.says)(row, now).is_none()))) }
             }
             9 => {
                 self.note("between");
                 let kind = self.any_kind();
-                let parts = [
-                    self.expression(kind, depth),
-                    self.expression(kind, depth),
-                    self.expression(kind, depth),
-                ];
+                let parts = [self.expression(kind, depth), self.expression(kind, depth), self.expression(kind, depth)];
                 let word = self.word(if negated { "not between" } else { "between" });
                 let and = self.word("and");
                 let (operand, low) = (self.at_least(&parts[0], 20), self.at_least(&parts[1], 21));
-                let text = format!(
-                    "{operand} {word} {low} {and} {}",
-                    self.at_least(&parts[2], 21)
-                );
+                let text = format!("{operand} {word} {low} {and} {}", self.at_least(&parts[2], 21));
                 let says = move |row: &Row, now| {
-                    let [operand, low, high] =
-                        [0, 1, 2].map(|part: usize| (parts[part].says)(row, now));
-                    flip(both(
-                        compared(">=", &operand, &low),
-                        compared("<=", &operand, &high),
-                    ))
+                    let [operand, low, high] = [0, 1, 2].map(|part: usize| (parts[part].says)(row, now));
+                    flip(both(compared(">=", &operand, &low), compared("<=", &operand, &high)))
                 };
-                E {
-                    text,
-                    binds: 20,
-                    says: Box::new(says),
-                }
+                E { text, binds: 20, says: Box::new(says) }
             }
             10 => {
                 self.note("in");
@@ -568,11 +419,7 @@ impl Generator<'_> {
                 let operand = self.expression(kind, depth);
                 let count = self.random.usize(1..6);
                 let items = (0..count).map(|_| self.literal(kind)).collect::<Vec<_>>();
-                let texts = items
-                    .iter()
-                    .map(|item| item.text.clone())
-                    .collect::<Vec<_>>()
-                    .join(" ,");
+                let texts = items.iter().map(|item| item.text.clone()).collect::<Vec<_>>().join(" ,");
                 let word = self.word(if negated { "not in" } else { "in" });
                 let text = format!("{} {word} ({texts})", self.at_least(&operand, 20));
                 let says = move |row: &Row, now| {
@@ -583,35 +430,23 @@ impl Generator<'_> {
                     }
                     flip(any)
                 };
-                E {
-                    text,
-                    binds: 20,
-                    says: Box::new(says),
-                }
+                E { text, binds: 20, says: Box::new(says) }
             }
             11 => self.like(depth, negated),
             12 => {
                 let name = pick(self.random, &["starts_with", "ends_with", "contains"]);
                 self.note(name);
-                let (whole, part) = (
-                    self.expression(Kind::S, depth),
-                    self.expression(Kind::S, depth),
-                );
+                let (whole, part) = (self.expression(Kind::S, depth), self.expression(Kind::S, depth));
                 let written = format!("{}({}, {})", self.word(name), whole.text, part.text);
                 let says = move |row: &Row, now| {
-                    let (whole, part) =
-                        (text((whole.says)(row, now))?, text((part.says)(row, now))?);
+                    let (whole, part) = (text((whole.says)(row, now))?, text((part.says)(row, now))?);
                     Some(V::B(match name {
                         "starts_with" => whole.starts_with(&part),
                         "ends_with" => whole.ends_with(&part),
                         _ => whole.contains(&part),
                     }))
                 };
-                E {
-                    text: written,
-                    binds: 100,
-                    says: Box::new(says),
-                }
+                E { text: written, binds: 100, says: Box::new(says) }
             }
             _ => match self.random.usize(0..3) {
                 0 => self.list_contains(depth),
@@ -628,18 +463,13 @@ impl Generator<'_> {
         let operand = self.expression(Kind::S, depth);
         let fixed = self.random.usize(0..3) > 0;
         let pattern = if fixed {
-            let mut signs: Vec<char> = (0..self.random.usize(0..5))
-                .map(|_| pick(self.random, &['%', '_', 'a', 'B', '!', 'é']))
-                .collect();
+            let mut signs: Vec<char> =
+                (0..self.random.usize(0..5)).map(|_| pick(self.random, &['%', '_', 'a', 'B', '!', 'é'])).collect();
             if signs.iter().rev().take_while(|sign| **sign == '!').count() > 0 {
                 signs.push('a');
             }
             let pattern = signs.into_iter().collect::<String>();
-            E {
-                text: format!("'{pattern}'"),
-                binds: 100,
-                says: Box::new(move |_, _| Some(V::S(pattern.clone()))),
-            }
+            E { text: format!("'{pattern}'"), binds: 100, says: Box::new(move |_, _| Some(V::S(pattern.clone()))) }
         } else {
             self.column(Kind::S)
         };
@@ -650,46 +480,22 @@ impl Generator<'_> {
             (true, true) => "not ilike",
         };
         let word = self.word(word);
-        let mut written = format!(
-            "{} {word} {}",
-            self.at_least(&operand, 19),
-            self.at_least(&pattern, 20)
-        );
+        let mut written = format!("{} {word} {}", self.at_least(&operand, 19), self.at_least(&pattern, 20));
         if escape.is_some() {
             written += " escape '!'";
         }
         let says = move |row: &Row, now| {
-            let (operand, pattern) = (
-                text((operand.says)(row, now))?,
-                text((pattern.says)(row, now))?,
-            );
-            let (operand, pattern) = (
-                operand.chars().collect::<Vec<_>>(),
-                pattern.chars().collect::<Vec<_>>(),
-            );
-            Some(V::B(
-                like(&operand, &pattern, escape, insensitive) != negated,
-            ))
+            let (operand, pattern) = (text((operand.says)(row, now))?, text((pattern.says)(row, now))?);
+            let (operand, pattern) = (operand.chars().collect::<Vec<_>>(), pattern.chars().collect::<Vec<_>>());
+            Some(V::B(like(&operand, &pattern, escape, insensitive) != negated))
         };
-        E {
-            text: written,
-            binds: 19,
-            says: Box::new(says),
-        }
+        E { text: written, binds: 19, says: Box::new(says) }
     }
 
     fn list_contains(&mut self, depth: usize) -> E {
         self.note("list_contains");
-        let (list, kind) = pick(
-            self.random,
-            &[
-                ("ls", Kind::S),
-                ("li", Kind::I),
-                ("li", Kind::N),
-                ("ln", Kind::N),
-                ("ln", Kind::I),
-            ],
-        );
+        let (list, kind) =
+            pick(self.random, &[("ls", Kind::S), ("li", Kind::I), ("li", Kind::N), ("ln", Kind::N), ("ln", Kind::I)]);
         let element = self.expression(kind, depth);
         let written = format!("list_contains({list}, {})", element.text);
         let says = move |row: &Row, now| {
@@ -697,18 +503,12 @@ impl Generator<'_> {
             element.as_ref()?;
             match row.get(list) {
                 Some(Value::List(values)) => {
-                    Some(V::B(values.iter().any(|value| {
-                        compared("=", &answer(Some(value)), &element) == Some(true)
-                    })))
+                    Some(V::B(values.iter().any(|value| compared("=", &answer(Some(value)), &element) == Some(true))))
                 }
                 _ => None,
             }
         };
-        E {
-            text: written,
-            binds: 100,
-            says: Box::new(says),
-        }
+        E { text: written, binds: 100, says: Box::new(says) }
     }
 
     fn matches(&mut self, depth: usize) -> E {
@@ -719,25 +519,15 @@ impl Generator<'_> {
             let text = text((operand.says)(row, now))?;
             Some(V::B(text.chars().take(2).any(|char| char == 'a')))
         };
-        E {
-            text: written,
-            binds: 100,
-            says: Box::new(says),
-        }
+        E { text: written, binds: 100, says: Box::new(says) }
     }
 
     fn clock(&mut self) -> E {
         self.note("now");
         let column = self.column(Kind::T);
         let symbol = pick(self.random, &["=", "<>", "<", "<=", ">", ">="]);
-        let (interval, offset) = pick(
-            self.random,
-            &[
-                ("", 0),
-                (" - interval '5 s'", -5000),
-                (" + INTERVAL '1 day'", 86_400_000),
-            ],
-        );
+        let (interval, offset) =
+            pick(self.random, &[("", 0), (" - interval '5 s'", -5000), (" + INTERVAL '1 day'", 86_400_000)]);
         let now = self.word("now()");
         let first = self.random.bool();
         let text = if first {
@@ -747,18 +537,10 @@ impl Generator<'_> {
         };
         let says = move |row: &Row, now: i64| {
             let (column, clock) = ((column.says)(row, now), Some(V::T(now + offset)));
-            let truth = if first {
-                compared(symbol, &column, &clock)
-            } else {
-                compared(symbol, &clock, &column)
-            };
+            let truth = if first { compared(symbol, &column, &clock) } else { compared(symbol, &clock, &column) };
             truth.map(V::B)
         };
-        E {
-            text,
-            binds: 20,
-            says: Box::new(says),
-        }
+        E { text, binds: 20, says: Box::new(says) }
     }
 }
 
@@ -800,10 +582,7 @@ fn random_row(random: &mut Rng) -> Row {
 fn all_evaluations_agree_on_random_predicates() {
     let seed = 20_261_124;
     let mut random = Rng::with_seed(seed);
-    let mut generator = Generator {
-        random: &mut random,
-        made: BTreeMap::new(),
-    };
+    let mut generator = Generator { random: &mut random, made: BTreeMap::new() };
     let mut answers = [0; 3];
     let mut moments_seen = 0;
     for round in 0..6000 {
@@ -814,52 +593,26 @@ fn all_evaluations_agree_on_random_predicates() {
         let again = predicate(&parsed.text);
         assert_eq!(again, parsed, "{context}");
         let evaluator = Evaluator::new(&parsed);
-        let rows = (0..20)
-            .map(|_| random_row(generator.random))
-            .collect::<Vec<_>>();
-        let values = rows
-            .iter()
-            .map(|row| super::values(&parsed, row))
-            .collect::<Vec<_>>();
+        let rows = (0..20).map(|_| random_row(generator.random)).collect::<Vec<_>>();
+        let values = rows.iter().map(|row| super::values(&parsed, row)).collect::<Vec<_>>();
         let now = pick(generator.random, &[0, 5000, -5000, 86_405_000, 1]);
         let arrays = batch::columns(&parsed.columns, &values);
         let in_batch = evaluator.holds_batch(&arrays, rows.len(), now);
-        let sliced = arrays
-            .iter()
-            .map(|array| array.slice(3, 9))
-            .collect::<Vec<_>>();
-        assert_eq!(
-            evaluator.holds_batch(&sliced, 9, now),
-            in_batch.slice(3, 9),
-            "{context}: a slice differs"
-        );
+        let sliced = arrays.iter().map(|array| array.slice(3, 9)).collect::<Vec<_>>();
+        assert_eq!(evaluator.holds_batch(&sliced, 9, now), in_batch.slice(3, 9), "{context}: a slice differs");
         for (index, (row, values)) in rows.iter().zip(&values).enumerate() {
             let answer = truth((expression.says)(row, now));
             answers[answer.map_or(2, usize::from)] += 1;
             let expected = answer == Some(true);
-            assert_eq!(
-                evaluator.holds(values, now),
-                expected,
-                "{context}\n{}\n{row:?}",
-                parsed.text
-            );
-            assert_eq!(
-                in_batch.value(index),
-                expected,
-                "{context}, in a batch\n{}\n{row:?}",
-                parsed.text
-            );
+            assert_eq!(evaluator.holds(values, now), expected, "{context}\n{}\n{row:?}", parsed.text);
+            assert_eq!(in_batch.value(index), expected, "{context}, in a batch\n{}\n{row:?}", parsed.text);
             let back: Vec<Value<'_>> = parsed
                 .columns
                 .iter()
                 .zip(&arrays)
                 .map(|((_, column_type), array)| Value::at(array, *column_type, index))
                 .collect();
-            assert_eq!(
-                evaluator.holds(&back, now),
-                expected,
-                "{context}, read from a batch"
-            );
+            assert_eq!(evaluator.holds(&back, now), expected, "{context}, read from a batch");
             for moment in evaluator.moments(values) {
                 moments_seen += 1;
                 let before = truth((expression.says)(row, moment - 1)) == Some(true);
@@ -868,19 +621,8 @@ fn all_evaluations_agree_on_random_predicates() {
             }
         }
     }
-    assert!(
-        answers.iter().all(|count| *count > 10_000),
-        "all three answers come: {answers:?}"
-    );
+    assert!(answers.iter().all(|count| *count > 10_000), "all three answers come: {answers:?}");
     assert!(moments_seen > 1000, "moments come: {moments_seen}");
-    assert!(
-        generator.made.len() >= 30,
-        "all forms come: {:?}",
-        generator.made
-    );
-    assert!(
-        generator.made.values().all(|count| *count > 50),
-        "each often: {:?}",
-        generator.made
-    );
+    assert!(generator.made.len() >= 30, "all forms come: {:?}", generator.made);
+    assert!(generator.made.values().all(|count| *count > 50), "each often: {:?}", generator.made);
 }

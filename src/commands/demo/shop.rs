@@ -26,7 +26,8 @@ pub fn write(folder: &Path) -> io::Result<()> {
     std::fs::write(folder.join("job.yaml"), JOB)?;
     File::create(folder.join("events.jsonl"))?;
     let ids: Vec<String> = (0..USERS).map(user).collect();
-    let plans: Vec<&str> = (0..USERS).map(|_| rng.choice(["free", "pro", "enterprise"]).expect("there are plans")).collect();
+    let plans: Vec<&str> =
+        (0..USERS).map(|_| rng.choice(["free", "pro", "enterprise"]).expect("there are plans")).collect();
     let spent: Vec<f64> = (0..USERS).map(|_| f64::from(rng.u32(0..100_000)) / 100.0).collect();
     let users = RecordBatch::try_from_iter([
         ("user_id", Arc::new(StringArray::from(ids.clone())) as ArrayRef),

@@ -23,10 +23,8 @@ fn the_reader_agrees_with_the_obvious_reader_for_long() {
 
 fn compare(seed: u64, rounds: usize) {
     let mut rng = seeded(seed);
-    let jobs: Vec<_> = jobs()
-        .into_iter()
-        .map(|(format, paths)| (Decoder::new(&format, &paths), format, paths))
-        .collect();
+    let jobs: Vec<_> =
+        jobs().into_iter().map(|(format, paths)| (Decoder::new(&format, &paths), format, paths)).collect();
     let mut met = BTreeMap::new();
     for round in 0..rounds {
         let message = message(&mut rng);
@@ -38,12 +36,7 @@ fn compare(seed: u64, rounds: usize) {
         }
         let verdict = decoder.decode(&message, &mut fields);
         let expected = reference::decode(format, paths, &message);
-        let shown = || {
-            format!(
-                "seed {seed}, round {round}, {format:?}, {}",
-                message.escape_ascii()
-            )
-        };
+        let shown = || format!("seed {seed}, round {round}, {format:?}, {}", message.escape_ascii());
         let mut note = |what: String| *met.entry(what).or_insert(0) += 1;
         match (&verdict, &expected) {
             (Ok(()), Some(expected)) => {
@@ -58,25 +51,13 @@ fn compare(seed: u64, rounds: usize) {
                 assert_eq!(got, *expected, "{}", shown());
                 let time = match &expected.times[..] {
                     [one] => time_of(one),
-                    [timestamp, received, sent, original] => {
-                        time::of_segment(timestamp, received, sent, original)
-                    }
+                    [timestamp, received, sent, original] => time::of_segment(timestamp, received, sent, original),
                     _ => unreachable!("one time or four"),
                 };
                 assert_eq!(fields.time(None), time, "{}", shown());
                 note(format!("time {time:?}").chars().take(8).collect());
-                for found in got
-                    .paths
-                    .iter()
-                    .chain([&got.kind, &got.name, &got.key, &got.id])
-                {
-                    note(
-                        format!("{found:?}")
-                            .split('(')
-                            .next()
-                            .unwrap_or_default()
-                            .to_owned(),
-                    );
+                for found in got.paths.iter().chain([&got.kind, &got.name, &got.key, &got.id]) {
+                    note(format!("{found:?}").split('(').next().unwrap_or_default().to_owned());
                 }
                 for found in &got.paths {
                     if let Found::Text(std::borrow::Cow::Owned(_)) = found {
@@ -123,10 +104,7 @@ fn compare(seed: u64, rounds: usize) {
         "time Err",
         "serde_json",
     ] {
-        assert!(
-            met.contains_key(what),
-            "seed {seed}: never {what} in {met:?}"
-        );
+        assert!(met.contains_key(what), "seed {seed}: never {what} in {met:?}");
     }
 }
 
@@ -146,9 +124,7 @@ fn same(found: &Found<'_>, message: &Value, path: &Path, shown: &dyn Fn() -> Str
         (Found::Boolean(found), Value::Bool(value)) => found == value,
         (Found::Text(found), Value::String(value)) => found == value,
         (Found::Number(found), Value::Number(value)) => found.parse::<f64>().ok() == value.as_f64(),
-        (Found::Compound(found), value) => {
-            serde_json::from_str::<Value>(found).is_ok_and(|found| found == *value)
-        }
+        (Found::Compound(found), value) => serde_json::from_str::<Value>(found).is_ok_and(|found| found == *value),
         _ => false,
     };
     assert!(is_same, "{found:?}, but {value}: {}", shown());
@@ -190,10 +166,7 @@ fn jobs() -> Vec<(Format, Vec<Path>)> {
         (Format::Hightouch, paths(&["context.page.path"])),
         (Format::Segment, Vec::new()),
         (json(None), wanted.clone()),
-        (
-            json(Some(path("context"))),
-            wanted[..wanted.len() - 1].to_vec(),
-        ),
+        (json(Some(path("context"))), wanted[..wanted.len() - 1].to_vec()),
         (json(Some(path("properties.list.[0]"))), wanted),
     ]
 }
@@ -265,16 +238,8 @@ const STRINGS: &[&str] = &[
     "\\/",
 ];
 
-const BROKEN_STRINGS: &[&str] = &[
-    "\\x",
-    "\\u12",
-    "\\ud800",
-    "\\ude00\\ud83d",
-    "\t",
-    "\u{0}",
-    "a long one \n broken",
-    "\\u00zz",
-];
+const BROKEN_STRINGS: &[&str] =
+    &["\\x", "\\u12", "\\ud800", "\\ude00\\ud83d", "\t", "\u{0}", "a long one \n broken", "\\u00zz"];
 
 const WORDS: &[&str] = &[
     "null",
@@ -384,21 +349,11 @@ fn value(rng: &mut Rng, text: &mut String, depth: usize) {
     let most = if depth == 0 { 6 } else { 10 };
     match rng.u32(..most) {
         0..3 => string(rng, text),
-        3..6 => {
-            *text += if rng.u32(..40) == 0 {
-                pick(rng, BROKEN_WORDS)
-            } else {
-                pick(rng, WORDS)
-            }
-        }
+        3..6 => *text += if rng.u32(..40) == 0 { pick(rng, BROKEN_WORDS) } else { pick(rng, WORDS) },
         6..8 => object(rng, text, depth - 1),
         _ => {
             text.push('[');
-            let count = if rng.u32(..50) == 0 {
-                rng.usize(..200)
-            } else {
-                rng.usize(..4)
-            };
+            let count = if rng.u32(..50) == 0 { rng.usize(..200) } else { rng.usize(..4) };
             for i in 0..count {
                 if i > 0 {
                     text.push(',');

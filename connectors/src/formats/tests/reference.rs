@@ -19,11 +19,7 @@ pub struct Answers<'a> {
 /// None: malformed.
 pub fn decode<'a>(format: &Format, paths: &[Path], message: &'a [u8]) -> Option<Answers<'a>> {
     let text = std::str::from_utf8(message).ok()?;
-    let mut parser = Parser {
-        chars: text.char_indices().collect(),
-        at: 0,
-        text,
-    };
+    let mut parser = Parser { chars: text.char_indices().collect(), at: 0, text };
     parser.blank();
     let tree = parser.value(1)?;
     parser.blank();
@@ -70,25 +66,14 @@ pub fn decode<'a>(format: &Format, paths: &[Path], message: &'a [u8]) -> Option<
                     if is(&["identify", "group"]) && path.0.first() == key("properties").0.first() {
                         traits.0[0] = Step::Key("traits".to_owned());
                         let under_traits = one(&traits)?;
-                        return Some(if value == Found::Nothing {
-                            under_traits
-                        } else {
-                            value
-                        });
+                        return Some(if value == Found::Nothing { under_traits } else { value });
                     }
                     Some(value)
                 })
                 .collect::<Option<Vec<_>>>()?;
         }
     }
-    Some(Answers {
-        kind,
-        name,
-        key: user,
-        id,
-        times,
-        paths: all,
-    })
+    Some(Answers { kind, name, key: user, id, times, paths: all })
 }
 
 struct Tree<'a> {
@@ -115,9 +100,7 @@ impl<'a> Parser<'a> {
     }
 
     fn byte(&self) -> usize {
-        self.chars
-            .get(self.at)
-            .map_or(self.text.len(), |(byte, _)| *byte)
+        self.chars.get(self.at).map_or(self.text.len(), |(byte, _)| *byte)
     }
 
     fn blank(&mut self) {
@@ -195,10 +178,7 @@ impl<'a> Parser<'a> {
                 Shape::Word
             }
         };
-        Some(Tree {
-            text: &self.text[start..self.byte()],
-            shape,
-        })
+        Some(Tree { text: &self.text[start..self.byte()], shape })
     }
 }
 
@@ -207,10 +187,7 @@ fn found<'a>(tree: &Tree<'a>, path: &[Step]) -> Option<Found<'a>> {
     if path.contains(&Step::All) {
         let before = path.iter().take_while(|step| **step != Step::All).count();
         return Some(match at(tree, &path[..before]) {
-            Some(Tree {
-                shape: Shape::Array(_),
-                ..
-            }) => {
+            Some(Tree { shape: Shape::Array(_), .. }) => {
                 let mut all = Vec::new();
                 each(tree, path, &mut all)?;
                 Found::Compound(format!("[{}]", all.join(",")).into())
@@ -227,13 +204,8 @@ fn at<'t, 'a>(tree: &'t Tree<'a>, path: &[Step]) -> Option<&'t Tree<'a>> {
     };
     let next = match (step, &tree.shape) {
         (Step::Key(key), Shape::Object(members)) => {
-            let named =
-                |raw: &str| serde_json::from_str::<String>(&raw.replace(|c: char| c < ' ', "?"));
-            &members
-                .iter()
-                .rev()
-                .find(|(raw, _)| named(raw).is_ok_and(|name| name == *key))?
-                .1
+            let named = |raw: &str| serde_json::from_str::<String>(&raw.replace(|c: char| c < ' ', "?"));
+            &members.iter().rev().find(|(raw, _)| named(raw).is_ok_and(|name| name == *key))?.1
         }
         (Step::Index(index), Shape::Array(elements)) => elements.get(*index)?,
         _ => return None,
@@ -263,17 +235,13 @@ fn each(tree: &Tree<'_>, path: &[Step], all: &mut Vec<String>) -> Option<()> {
 
 fn value<'a>(tree: &Tree<'a>) -> Option<Found<'a>> {
     match &tree.shape {
-        Shape::Text => serde_json::from_str::<String>(tree.text)
-            .ok()
-            .map(|text| Found::Text(Cow::Owned(text))),
+        Shape::Text => serde_json::from_str::<String>(tree.text).ok().map(|text| Found::Text(Cow::Owned(text))),
         Shape::Word => match tree.text {
             "true" => Some(Found::Boolean(true)),
             "false" => Some(Found::Boolean(false)),
             "null" => Some(Found::Nothing),
             // A raw value is checked to the letter and not read, so that it may be of any size.
-            text => serde_json::from_str::<&serde_json::value::RawValue>(text)
-                .is_ok()
-                .then_some(Found::Number(text)),
+            text => serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok().then_some(Found::Number(text)),
         },
         Shape::Object(members) => {
             for (name, member) in members {

@@ -10,19 +10,10 @@ fn no_damage_ends_the_program() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("u.parquet");
     let (mut failed, mut passed) = (0, 0);
-    for codec in [
-        Compression::UNCOMPRESSED,
-        Compression::SNAPPY,
-        zstd(),
-        gzip(),
-        Compression::LZ4_RAW,
-    ] {
-        let keys: ArrayRef = Arc::new(StringArray::from_iter_values(
-            (0..300).map(|n| format!("u-{}", n % 40)),
-        ));
-        let values: ArrayRef = Arc::new(Float64Array::from_iter(
-            (0..300).map(|n| (n % 3 != 0).then_some(f64::from(n))),
-        ));
+    for codec in [Compression::UNCOMPRESSED, Compression::SNAPPY, zstd(), gzip(), Compression::LZ4_RAW] {
+        let keys: ArrayRef = Arc::new(StringArray::from_iter_values((0..300).map(|n| format!("u-{}", n % 40))));
+        let values: ArrayRef =
+            Arc::new(Float64Array::from_iter((0..300).map(|n| (n % 3 != 0).then_some(f64::from(n)))));
         write(&path, &[("user_id", keys), ("ltv", values)], codec, 120);
         let whole = fs::read(&path).expect("the file is read");
         for _ in 0..300 {
@@ -41,8 +32,5 @@ fn no_damage_ends_the_program() {
             }
         }
     }
-    assert!(
-        failed > 100 && passed > 100,
-        "both are reached: {failed} failed, {passed} passed"
-    );
+    assert!(failed > 100 && passed > 100, "both are reached: {failed} failed, {passed} passed");
 }

@@ -1,0 +1,122 @@
+//! The sink of files and of stdout.
+//!
+//! Formats and writes on a thread of its own. [`Sink::write`] waits while more than [`QUEUE_CHANGES`] changes are
+//! queued or being written: memory stays bounded however large an epoch is.
+
+use super::spool::{Item, Spool};
+use super::{Catalog, ChangeKind, Changes, Filter, Sink, SinkError, Written, write_message};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Changes that may wait to be written: 65,536, with usual keys some 4 MB.
+const QUEUE_CHANGES: usize = 65_536;
+/// Changes handed to the thread at once: 1,024, so that it starts while an epoch is still being queued.
+const BATCH_CHANGES: usize = 1024;
+
+/// Writes the default message of each change, one on a line.
+pub struct Writer {
+    spool: Spool<Batch>,
+    catalog: Arc<Catalog>,
+    filter: Filter,
+}
+
+/// Some changes of an epoch.
+struct Batch {
+    changes: Changes,
+    catalog: Arc<Catalog>,
+}
+
+impl Writer {
+    /// Writes to `target`; `to` is its name in errors.
+    pub fn new(to: &str, target: impl Write + Send + 'static, catalog: Arc<Catalog>, filter: Filter) -> Writer {
+        Writer { spool: Spool::start(to, target), catalog, filter }
+    }
+
+    /// Appends to the file at `path`, which is created where it is missing; its folder must exist.
+    ///
+    /// A last line without newline, which a crash leaves, is ended first.
+    pub fn append(path: &Path, catalog: Arc<Catalog>, filter: Filter) -> Result<Writer, SinkError> {
+        let (to, file) = open_to_append(path)?;
+        Ok(Writer::new(&to, file, catalog, filter))
+    }
+
+    /// Replaces the content of the file at `path`, which is created where it is missing; its folder must exist.
+    pub fn create(path: &Path, catalog: Arc<Catalog>, filter: Filter) -> Result<Writer, SinkError> {
+        let to = name(path);
+        let file = File::create(path).map_err(|error| SinkError::new(&to, "opened", &error))?;
+        Ok(Writer::new(&to, file, catalog, filter))
+    }
+
+    /// Prints.
+    pub fn stdout(catalog: Arc<Catalog>, filter: Filter) -> Writer {
+        Writer::new("stdout", io::stdout(), catalog, filter)
+    }
+}
+
+impl Sink for Writer {
+    fn write(&mut self, epoch: &Changes) -> Result<(), SinkError> {
+        let mut sent = epoch.iter().filter(|change| self.filter.sends(change)).peekable();
+        while sent.peek().is_some() {
+            let mut changes = Changes::new();
+            for change in sent.by_ref().take(BATCH_CHANGES) {
+                changes.push(change.at, change.audience, change.kind, change.reason, epoch.key(change));
+            }
+            let catalog = self.catalog.clone();
+            self.spool.push(Batch { changes, catalog }, QUEUE_CHANGES)?;
+        }
+        self.spool.error().map_or(Ok(()), Err)
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.spool.finish()
+    }
+
+    fn written(&self) -> Written {
+        self.spool.written()
+    }
+}
+
+impl Item for Batch {
+    fn weight(&self) -> usize {
+        self.changes.len()
+    }
+
+    fn format(&self, out: &mut Vec<u8>, written: &mut Written) {
+        for change in &self.changes {
+            write_message(out, &self.catalog, change, self.changes.key(change));
+            match change.kind {
+                ChangeKind::Entry => written.entries += 1,
+                ChangeKind::Exit => written.exits += 1,
+            }
+        }
+    }
+}
+
+/// Opens a file of lines to append to, and gives its name for errors.
+///
+/// A last line without newline is ended, so that the next one is a line of its own.
+pub(crate) fn open_to_append(path: &Path) -> Result<(String, File), SinkError> {
+    let to = name(path);
+    let failed = |error: io::Error| SinkError::new(&to, "opened", &error);
+    let mut file = OpenOptions::new().append(true).create(true).open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    // One that can only be appended to is taken as it is.
+    if metadata.is_file()
+        && metadata.len() > 0
+        && let Ok(mut written) = File::open(path)
+    {
+        let mut last = [0];
+        written.seek(SeekFrom::End(-1)).map_err(failed)?;
+        written.read_exact(&mut last).map_err(failed)?;
+        if last != *b"\n" {
+            file.write_all(b"\n").map_err(failed)?;
+        }
+    }
+    Ok((to, file))
+}
+
+fn name(path: &Path) -> String {
+    format!("`{}`", path.display())
+}
