@@ -125,7 +125,7 @@ fn a_value_of_a_wrong_type_is_null_and_counted() {
     let ran = run(folder.path(), &["replay", "job.yaml", "--now", "2026-11-24T00:00:00Z"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""));
     assert!(
-        ran.stderr.contains("read 1 = matched 1 + skipped 0 + dead letters 0; repeats 0, mismatches 1"),
+        ran.stderr.contains("read 1 = matched 1 + skipped 0 + dead letters 0; repeats 0; mismatches 1"),
         "{}",
         ran.stderr
     );
@@ -181,8 +181,8 @@ fn a_truncated_parquet_file_is_named() {
             let whole = std::fs::read(&path).expect("it was written");
             std::fs::write(&path, &whole[..whole.len() / 2]).expect("the folder can be written");
         },
-        "`./users.parquet` is no whole Parquet file: ",
-        "it may still be being written, or be cut off",
+        "`users.parquet`: the Parquet footer can't be read: ",
+        "the file is truncated, still being written, or in another format",
     );
 }
 
@@ -192,8 +192,8 @@ fn a_missing_column_is_named_with_what_there_is() {
         |folder| {
             write_parquet(&folder.join("users.parquet"), vec![("user_id", strings(&["a"])), ("ltx", numbers(&[1.0]))])
         },
-        "`./users.parquet` has no column `ltv`",
-        "did you mean `ltx`? its columns are user_id, ltx",
+        "`users.parquet`: no column `ltv`",
+        "did you mean `ltx`?",
     );
 }
 
@@ -203,8 +203,8 @@ fn a_changed_type_is_named_with_both() {
         |folder| {
             write_parquet(&folder.join("users.parquet"), vec![("user_id", strings(&["a"])), ("ltv", strings(&["1"]))])
         },
-        "`./users.parquet`: the column `ltv` is of type string, not number",
-        "if its type has changed for good",
+        "`users.parquet`: the column `ltv` has the type `string`; wanted is `number`",
+        "write the column as it was, or declare it as `string` in the job",
     );
 }
 
@@ -226,7 +226,7 @@ fn a_key_that_comes_twice_is_named() {
 fn a_missing_parquet_file_is_named() {
     first_pull(
         |folder| std::fs::remove_file(folder.join("users.parquet")).expect("it was written"),
-        "no Parquet file at `./users.parquet`",
-        "a path may be a file",
+        "`users.parquet`: no such file or folder",
+        "it was looked for at `./users.parquet`",
     );
 }
