@@ -64,7 +64,8 @@ fn a_schema_that_cannot_be_read_is_exit_3() {
     let ran = run(folder.path(), &["check", "job.yaml"]);
     assert_eq!(ran.code, Some(3));
     assert!(
-        ran.stderr.contains("error: the schema of model `users` can't be read: `users.parquet`: no such file or folder"),
+        ran.stderr
+            .contains("error: the schema of model `users` can't be read: `users.parquet`: no such file or folder"),
         "{}",
         ran.stderr
     );

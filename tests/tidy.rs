@@ -27,7 +27,9 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 
 /// All Rust files below a folder, without those of tests.
 fn shipped(folder: &str) -> Vec<(PathBuf, String)> {
-    let of_tests = |path: &Path| path.components().any(|part| part.as_os_str().to_string_lossy().trim_end_matches(".rs") == "tests");
+    let of_tests = |path: &Path| {
+        path.components().any(|part| part.as_os_str().to_string_lossy().trim_end_matches(".rs") == "tests")
+    };
     let mut found = sources(folder);
     found.retain(|(path, _)| !of_tests(path.strip_prefix(root()).expect("a source is below the root")));
     for (_, text) in &mut found {

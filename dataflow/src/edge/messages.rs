@@ -32,6 +32,8 @@ struct EventMatch {
     time: Option<usize>,
     columns: Vec<(usize, usher_config::ColumnType)>,
     filters: Vec<FilterMatch>,
+    /// Words of 64 facts.
+    blocks: usize,
 }
 
 struct FilterMatch {
@@ -76,10 +78,22 @@ pub(crate) struct PartitionClock {
 }
 
 /// What became of a message as one event.
+#[derive(Clone, Copy)]
 enum Outcome {
     Hit(Time),
     NoKey,
     Dead(Reason, &'static str),
+}
+
+/// What is used again from message to message, so that reading one allocates nothing.
+#[derive(Default)]
+pub(crate) struct Scratch<'a> {
+    /// Indexes of the events that a message is.
+    matching: Vec<usize>,
+    outcomes: Vec<Outcome>,
+    values: Vec<Value<'a>>,
+    row: Vec<Value<'a>>,
+    facts: Vec<u64>,
 }
 
 /// Where what is found goes.
@@ -128,6 +142,7 @@ impl Messages {
                 time: event.timestamp.as_ref().map(&mut path),
                 columns: event.columns.iter().map(|column| (path(&column.path), column.column_type)).collect(),
                 filters: filters.collect(),
+                blocks: event.facts.len().div_ceil(64),
             });
         }
         let Limits { future_skew, .. } = plan.job.limits;
@@ -144,6 +159,7 @@ impl Messages {
         record: Record<'a>,
         at: &mut Arrived<'_>,
         fields: &mut Fields<'a>,
+        scratch: &mut Scratch<'a>,
         out: &mut Output<'_>,
     ) -> Result<(), SinkError> {
         out.counts.read += 1;
@@ -153,23 +169,14 @@ impl Messages {
                 out.counts.skip(Skip::Blank);
                 return Ok(());
             }
-            Body::TooLarge { head, length } => {
-                return self.bury(&record, at, Reason::TooLarge, "", head, length, out);
-            }
+            Body::TooLarge { head, length } => return bury(&record, at, Reason::TooLarge, "", head, length, out),
         };
+        let length = message.len() as u64;
         if let Err(malformed) = self.decoder.decode(message, fields) {
-            return self.bury(
-                &record,
-                at,
-                Reason::Malformed,
-                &malformed.to_string(),
-                message,
-                message.len() as u64,
-                out,
-            );
+            return bury(&record, at, Reason::Malformed, &malformed.to_string(), message, length, out);
         }
-        let matching = self.matching(fields);
-        if matching.is_empty() {
+        self.find_matching(fields, &mut scratch.matching);
+        if scratch.matching.is_empty() {
             if let Ok(time) = fields.time(record.timestamp)
                 && !self.of_the_future(time, at)
             {
@@ -178,15 +185,19 @@ impl Messages {
             out.counts.skip(Skip::Unmatched);
             return Ok(());
         }
-        let outcomes: Vec<Outcome> =
-            matching.iter().map(|event| self.outcome(&self.events[*event], fields, &record, at)).collect();
+        // First what it is as every event: each may move the clock at which all take effect.
+        scratch.outcomes.clear();
+        for event in &scratch.matching {
+            scratch.outcomes.push(self.outcome(&self.events[*event], fields, &record, at));
+        }
         let mut dead = None;
         let mut matched = false;
-        for (event, outcome) in matching.iter().zip(outcomes) {
-            match outcome {
+        for i in 0..scratch.matching.len() {
+            match scratch.outcomes[i] {
                 Outcome::Hit(timestamp) => {
                     matched = true;
-                    self.hit(&self.events[*event], timestamp, fields, &record, at, out);
+                    let event = &self.events[scratch.matching[i]];
+                    self.hit(event, timestamp, fields, scratch, &record, at, out);
                 }
                 Outcome::NoKey => {}
                 Outcome::Dead(reason, detail) => dead = dead.or(Some((reason, detail))),
@@ -194,30 +205,20 @@ impl Messages {
         }
         match dead {
             _ if matched => out.counts.matched += 1,
-            Some((reason, detail)) => {
-                return self.bury(&record, at, reason, detail, message, message.len() as u64, out);
-            }
+            Some((reason, detail)) => return bury(&record, at, reason, detail, message, length, out),
             None => out.counts.skip(Skip::NoKey),
         }
         Ok(())
     }
 
-    /// The events that a message is, in order of their ids.
-    fn matching(&self, fields: &Fields<'_>) -> Vec<usize> {
-        let text = |found: &Found<'_>| match found {
-            Found::Text(text) => Some(text.to_string()),
-            _ => None,
-        };
+    /// Finds the events that a message is, in order of their ids.
+    fn find_matching(&self, fields: &Fields<'_>, matching: &mut Vec<usize>) {
         let kind = text(fields.kind());
-        let named = text(fields.name()).and_then(|name| self.by_name.get(&name));
-        let of_kind = |event: &&usize| {
-            let wanted = &self.events[**event].kind;
-            wanted.is_none() || *wanted == kind
-        };
-        let mut events: Vec<usize> =
-            named.into_iter().flatten().chain(&self.of_any_name).filter(of_kind).copied().collect();
-        events.sort_unstable();
-        events
+        let named = text(fields.name()).and_then(|name| self.by_name.get(name));
+        let of_kind = |event: &&usize| self.events[**event].kind.as_deref().is_none_or(|wanted| Some(wanted) == kind);
+        matching.clear();
+        matching.extend(named.into_iter().flatten().chain(&self.of_any_name).filter(of_kind));
+        matching.sort_unstable();
     }
 
     /// What the message is as one event. Its time moves the clock whatever else is wrong with it.
@@ -250,35 +251,37 @@ impl Messages {
     }
 
     /// Sends the event to its key's worker, where some filter lets it through.
-    fn hit(
+    #[allow(clippy::too_many_arguments)]
+    fn hit<'a>(
         &self,
         event: &EventMatch,
         timestamp: Time,
-        fields: &Fields<'_>,
+        fields: &Fields<'a>,
+        scratch: &mut Scratch<'a>,
         record: &Record<'_>,
         at: &Arrived<'_>,
         out: &mut Output<'_>,
     ) {
-        let mut values = Vec::with_capacity(event.columns.len());
+        let Scratch { values, row, facts, .. } = scratch;
+        values.clear();
         for (path, column_type) in &event.columns {
             let coerced = coerce(fields.get(*path), *column_type);
             out.counts.mismatches += u64::from(coerced.mismatch);
             values.push(coerced.value);
         }
-        let mut facts: Vec<u64> = Vec::new();
-        let mut row: Vec<Value<'_>> = Vec::new();
+        facts.clear();
+        facts.resize(event.blocks, 0);
         for filter in &event.filters {
             let passes = filter.predicate.as_ref().is_none_or(|(evaluator, columns)| {
                 row.clear();
                 row.extend(columns.iter().map(|column| values[*column].clone()));
-                evaluator.holds(&row, 0)
+                evaluator.holds(row, 0)
             });
             if passes {
-                facts.resize(filter.facts.len(), 0);
                 facts.iter_mut().zip(&filter.facts).for_each(|(all, these)| *all |= these);
             }
         }
-        if facts.is_empty() {
+        if facts.iter().all(|block| *block == 0) {
             return;
         }
         let id = match fields.id() {
@@ -291,31 +294,31 @@ impl Messages {
         };
         let hash = hash_key(event.model, key);
         let worker = owner(hash, out.hits.len() as u32) as usize;
-        out.hits[worker].push(
-            at.clock.takes_effect(timestamp),
-            timestamp,
-            record.position,
-            id,
-            (hash, key),
-            event.event,
-            &facts,
-        );
+        let takes_effect = at.clock.takes_effect(timestamp);
+        out.hits[worker].push(takes_effect, timestamp, record.position, id, (hash, key), event.event, facts);
     }
+}
 
-    #[allow(clippy::too_many_arguments)]
-    fn bury(
-        &self,
-        record: &Record<'_>,
-        at: &Arrived<'_>,
-        reason: Reason,
-        detail: &str,
-        raw: &[u8],
-        length: u64,
-        out: &mut Output<'_>,
-    ) -> Result<(), SinkError> {
-        out.counts.dead(reason);
-        out.dead_letters.write(&DeadLetter { partition: at.id, position: record.position, reason, detail, raw, length })
+/// The text at a path, if it is one.
+fn text<'a>(found: &'a Found<'_>) -> Option<&'a str> {
+    match found {
+        Found::Text(text) => Some(text),
+        _ => None,
     }
+}
+
+/// Counts a bad message and writes it to the dead letters.
+fn bury(
+    record: &Record<'_>,
+    at: &Arrived<'_>,
+    reason: Reason,
+    detail: &str,
+    raw: &[u8],
+    length: u64,
+    out: &mut Output<'_>,
+) -> Result<(), SinkError> {
+    out.counts.dead(reason);
+    out.dead_letters.write(&DeadLetter { partition: at.id, position: record.position, reason, detail, raw, length })
 }
 
 impl Clock<'_> {

@@ -5,7 +5,7 @@
 //! sources. Holds one capability. Under replay it reads the partition that is furthest behind, so that files which run
 //! apart in time are not held in memory.
 
-use crate::edge::messages::{Arrived, Clock as MessageClock, Messages, Output, PartitionClock};
+use crate::edge::messages::{Arrived, Clock as MessageClock, Messages, Output, PartitionClock, Scratch};
 use crate::hits::Hits;
 use crate::job::{Clock, Failure, FailureKind, Status};
 use crate::keeper::{Milestone, Span};
@@ -293,7 +293,7 @@ impl Reader {
             Polled::Idle => return Ok(Chunk::Idle),
             Polled::Records(records) => {
                 let messages = &self.setup.messages[*source];
-                let mut fields = Fields::default();
+                let (mut fields, mut scratch) = (Fields::default(), Scratch::default());
                 let mut out =
                     Output { hits: &mut hits, counts: &mut self.counts, dead_letters: &self.setup.dead_letters };
                 for record in records {
@@ -302,7 +302,7 @@ impl Reader {
                         None => MessageClock::Partition(partition_clock),
                     };
                     let mut at = Arrived { id: &id, partition: *rank, now, clock };
-                    messages.read(record, &mut at, &mut fields, &mut out).map_err(failure)?;
+                    messages.read(record, &mut at, &mut fields, &mut scratch, &mut out).map_err(failure)?;
                 }
             }
         }
