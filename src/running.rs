@@ -80,6 +80,9 @@ pub fn run_watched(opened: Opened, ending: Ending, look: &mut dyn FnMut(&Status,
         status.keys(),
         since.elapsed().as_secs_f64()
     ));
+    if live {
+        say(format_args!("since it went live, what was told was at most {} ms behind the clock", status.lag_ms_max()));
+    }
     match result {
         // Whoever read our output has seen enough.
         Err(failure) if failure.kind == FailureKind::SinkClosed => Ok(()),

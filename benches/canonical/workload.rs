@@ -31,25 +31,34 @@ const TRACKS: [&str; 4] = ["Product Added", "Product Viewed", "Checkout Started"
 
 impl Workload {
     pub fn write(&self, folder: &Path) {
-        self.write_users(folder);
+        self.write_users(folder, 0);
         self.write_events(folder);
     }
 
-    fn write_users(&self, folder: &Path) {
+    /// Writes the users whole, then moves them into place. In each version 1 % of them have another lifetime value.
+    pub fn write_users(&self, folder: &Path, version: u32) {
         let mut rng = Rng::with_seed(1);
+        let mut changed = Rng::with_seed(u64::from(version));
         let ids: StringArray = (0..self.users).map(|user| Some(format!("user-{user:07}"))).collect();
-        let ltv: Float64Array = (0..self.users).map(|_| Some(f64::from(rng.u32(0..100_000)) / 100.0)).collect();
-        let countries: StringArray = (0..self.users).map(|_| rng.choice(COUNTRIES)).collect();
+        let mut value = || {
+            let value = f64::from(rng.u32(0..100_000)) / 100.0;
+            let other = version > 0 && changed.u32(0..100) == 0;
+            Some(if other { 1_000.0 - value } else { value })
+        };
+        let ltv: Float64Array = (0..self.users).map(|_| value()).collect();
+        let countries: StringArray = (0..self.users).map(|user| Some(COUNTRIES[user % COUNTRIES.len()])).collect();
         let columns = [
             ("user_id", Arc::new(ids) as ArrayRef),
             ("ltv", Arc::new(ltv) as ArrayRef),
             ("country", Arc::new(countries) as ArrayRef),
         ];
         let batch = RecordBatch::try_from_iter(columns).expect("the columns are of one length");
-        let file = File::create(folder.join("users.parquet")).expect("the folder can be written");
+        let file = File::create(folder.join("_users.parquet")).expect("the folder can be written");
         let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("the schema can be written");
         writer.write(&batch).expect("the file can be written");
         writer.close().expect("the file can be written");
+        std::fs::rename(folder.join("_users.parquet"), folder.join("users.parquet"))
+            .expect("the folder can be written");
     }
 
     fn write_events(&self, folder: &Path) {
@@ -82,7 +91,8 @@ impl Workload {
         rank.wrapping_mul(7_368_787) % self.users
     }
 
-    fn message(&self, rng: &mut Rng, number: usize, timestamp: u64, line: &mut String) {
+    /// Appends a message.
+    pub fn message(&self, rng: &mut Rng, number: usize, timestamp: u64, line: &mut String) {
         let user = self.user(rng);
         let time = jiff::Timestamp::from_millisecond(timestamp as i64).expect("the time is of this century");
         let category = rng.choice(CATEGORIES).expect("there are some");
@@ -165,12 +175,12 @@ audiences:
     );
     for a in 0..audiences {
         let (first, second) = (&conditions[a % 20], &conditions[(a * 7 + a / 20 + 3) % 20]);
-        // Each audience is of a segment of its own, as a marketer's are: more audiences, more and smaller segments.
-        let (country, floor) = (COUNTRIES[a % 8], 990 - a % 90 * 10);
+        // Each audience is of a segment, as a marketer's are: one country, one of eight bands of lifetime value.
+        let (country, band) = (COUNTRIES[a % 8], a / 8 % 8 * 125);
         writeln!(
             text,
-            "  a{a:04}: {{model: users, where: {{all: [{first}, {{not: {second}}}, {{property: \"country = '{country}' and ltv between {floor} and {}\"}}]}}}}",
-            floor + 10
+            "  a{a:04}: {{model: users, where: {{all: [{first}, {{not: {second}}}, {{property: \"country = '{country}'\"}}, {{property: \"ltv >= {band} and ltv < {}\"}}]}}}}",
+            band + 125
         )
         .expect("a string can be written");
     }

@@ -77,6 +77,7 @@ pub struct Status {
     bytes: Mutex<Vec<(u64, u64)>>,
     clock: AtomicU64,
     live: AtomicU64,
+    lag_ms_max: AtomicU64,
     pub(crate) stop: AtomicBool,
     pub(crate) abort: AtomicBool,
     failure: Mutex<Option<Failure>>,
@@ -93,6 +94,7 @@ impl Status {
             bytes: Mutex::new(vec![(0, 0); workers]),
             clock: AtomicU64::new(0),
             live: AtomicU64::new(0),
+            lag_ms_max: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             abort: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -140,6 +142,11 @@ impl Status {
         self.clock.load(Ordering::Relaxed)
     }
 
+    /// The most that what was told has been behind the clock since the job went live, ms.
+    pub fn lag_ms_max(&self) -> u64 {
+        self.lag_ms_max.load(Ordering::Relaxed)
+    }
+
     /// Whether every worker has announced who belongs: what is told from now on is news.
     pub fn live(&self) -> bool {
         self.live.load(Ordering::Relaxed) == self.keys.len() as u64
@@ -181,6 +188,10 @@ impl Status {
 
     pub(crate) fn publish_clock(&self, clock: Time) {
         self.clock.fetch_max(clock, Ordering::Relaxed);
+    }
+
+    pub(crate) fn publish_lag(&self, ms: u64) {
+        self.lag_ms_max.fetch_max(ms, Ordering::Relaxed);
     }
 
     pub(crate) fn publish_live(&self) {

@@ -10,6 +10,7 @@
 
 pub(crate) mod deliver;
 pub(crate) mod keep;
+pub(crate) mod members;
 pub(crate) mod pull;
 pub(crate) mod read;
 pub(crate) mod stage;

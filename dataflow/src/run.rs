@@ -116,6 +116,10 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
             drop(share.line);
             while !told.done() && !status.aborted() {
                 worker.step_or_park(Some(PARK));
+                if span == Span::Live && status.live() && !status.stopped() {
+                    let told = told.with_frontier(|frontier| frontier.first().copied());
+                    status.publish_lag(told.map_or(0, |told| clock.now().saturating_sub(told)));
+                }
             }
             // What still reads rows or files is of no more use.
             for dataflow in worker.installed_dataflows() {

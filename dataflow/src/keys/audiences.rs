@@ -184,28 +184,28 @@ impl Audiences {
 
     /// Decides all audiences of a key from nothing, and tells those that hold. The cause is an event where some
     /// performed condition is not as it is for an unknown key, else the snapshot.
-    pub(crate) fn decide_all(&self, facts: &[u64], members: &mut [u64], turn: &mut impl FnMut(Turn)) {
+    pub(crate) fn decide_all(&mut self, facts: &[u64], members: &mut [u64], turn: &mut impl FnMut(Turn)) {
         members.fill(0);
-        let mut by_event = vec![0; self.rank_words];
-        for (rank, index) in self.order.iter().enumerate() {
-            let holds = self.holds(rank, facts, members);
-            set(members, *index, holds);
-            let audience = &self.by_rank[rank];
-            let own = audience
-                .facts
-                .iter()
-                .enumerate()
-                .any(|(w, own)| own & self.performed[w] & (facts[w] ^ self.default_facts[w]) != 0);
-            let nested = audience
-                .mentions
-                .iter()
-                .any(|earlier| get(members, self.order[*earlier as usize]) && get(&by_event, *earlier));
-            set(&mut by_event, rank as u32, own || nested);
-            if holds {
-                let cause = if own || nested { Cause::Event } else { Cause::Snapshot };
-                turn(Turn { audience: *index, entered: true, cause });
+        for rank in 0..self.by_rank.len() {
+            if !self.holds(rank, facts, members) {
+                continue;
             }
+            let (index, audience) = (self.order[rank], &self.by_rank[rank]);
+            set(members, index, true);
+            let own = audience.facts.iter().enumerate();
+            let by_event = own.into_iter().any(|(w, own)| {
+                own & self.performed[w] & (facts[w] ^ self.default_facts[w]) != 0
+            });
+            // Of the audiences that it mentions, only those that hold have causes here.
+            let mut causes = Causes::default();
+            causes.add(if by_event { Cause::Event } else { Cause::Snapshot });
+            for earlier in &audience.mentions {
+                causes.join(self.causes[*earlier as usize]);
+            }
+            self.causes[rank] = causes;
+            turn(Turn { audience: index, entered: true, cause: causes.first() });
         }
+        self.causes.fill(Causes::default());
     }
 
     fn holds(&self, rank: usize, facts: &[u64], members: &[u64]) -> bool {
