@@ -81,7 +81,7 @@ pub(super) enum Need {
     Always,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Node {
     pub(super) need: Need,
     /// A path with `[*]` has its first here: if the value is an array, its text is kept.
@@ -90,7 +90,7 @@ pub(super) struct Node {
     pub(super) end: Slot,
     members: Vec<Member>,
     /// `members` are sorted by length: those of names of n bytes start at `starts[n]`, all longer ones in the last.
-    starts: Vec<u32>,
+    starts: [u32; LONG + 2],
     /// Wanted elements, by index.
     pub(super) elements: Vec<(usize, Slot)>,
 }
@@ -228,7 +228,10 @@ impl Layout {
         self.nodes.push(Node {
             need: draft.need,
             star: !draft.stars.is_empty(),
-            ..Node::default()
+            end: 0,
+            members: Vec::new(),
+            starts: [0; LONG + 2],
+            elements: Vec::new(),
         });
         for (rest, need) in &draft.stars {
             self.stars.push(Star {
@@ -247,9 +250,10 @@ impl Layout {
             });
         }
         members.sort_by_key(|member| member.name.len());
-        let below = |len: usize| members.partition_point(|member| member.name.len() < len) as u32;
-        let mut starts: Vec<_> = (0..=LONG).map(below).collect();
-        starts.push(members.len() as u32);
+        let starts = std::array::from_fn(|len| match len {
+            0..=LONG => members.partition_point(|member| member.name.len() < len) as u32,
+            _ => members.len() as u32,
+        });
         let elements: Vec<_> = draft
             .elements
             .iter()
