@@ -95,7 +95,7 @@ impl<'a> Walk<'a, '_> {
     }
 
     /// The value at `at`, `depth` levels deep, where wanted paths lead. All of these answer where it ends.
-    #[inline]
+    #[inline(always)]
     fn value(&mut self, slot: Slot, at: usize, depth: usize) -> Option<usize> {
         let layout = self.layout;
         let node = &layout.nodes[slot as usize];
@@ -148,6 +148,7 @@ impl<'a> Walk<'a, '_> {
         Some(end)
     }
 
+    #[inline(never)]
     fn object(&mut self, slot: Slot, at: usize, depth: usize) -> Option<usize> {
         if depth == DEPTH_MAX {
             return self.scan.fail(What::TooDeep, at);
@@ -172,8 +173,9 @@ impl<'a> Walk<'a, '_> {
             };
             at = self.scan.colon(end)?;
             at = match child {
-                None => self.scan.skip::<false>(at, depth + 1)?,
                 Some(child) => self.value(child, at, depth + 1)?,
+                None if self.scan.byte(at) == b'"' => self.scan.skip_string(at)?,
+                None => self.scan.skip::<false>(at, depth + 1)?,
             };
             at = self.scan.blank(at);
             match self.scan.byte(at) {
@@ -184,6 +186,7 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
+    #[inline(never)]
     fn array(&mut self, slot: Slot, at: usize, depth: usize) -> Option<usize> {
         if depth == DEPTH_MAX {
             return self.scan.fail(What::TooDeep, at);
@@ -211,7 +214,7 @@ impl<'a> Walk<'a, '_> {
     }
 
     /// A needed string.
-    #[inline]
+    #[inline(always)]
     fn string(&mut self, slot: Slot, at: usize) -> Option<usize> {
         let end = self.scan.skip_string(at)?;
         if self.scan.has_no_escape(at, end) {
@@ -244,6 +247,7 @@ impl<'a> Walk<'a, '_> {
     }
 
     /// A needed object or array, known to be well structured.
+    #[inline(never)]
     fn compound(&mut self, slot: Slot, at: usize, end: usize) {
         match self.scan.skip::<true>(at, 0) {
             Some(_) => {
