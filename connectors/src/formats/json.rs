@@ -66,7 +66,7 @@ impl<'a> Walk<'a, '_> {
         if self.scan.byte(start) != b'{' {
             return self.scan.fail(What::NotOneObject, start);
         }
-        let end = self.value(0, start, 0)?;
+        let end = self.value(0, start, 0, Ahead::default())?;
         let rest = self.scan.blank(end);
         if rest != self.scan.bytes.len() {
             return self.scan.fail(What::NotOneObject, rest);
@@ -96,7 +96,7 @@ impl<'a> Walk<'a, '_> {
 
     /// The value at `at`, `depth` levels deep, where wanted paths lead. All of these answer where it ends.
     #[inline(always)]
-    fn value(&mut self, slot: Slot, at: usize, depth: usize) -> Option<usize> {
+    fn value(&mut self, slot: Slot, at: usize, depth: usize, ahead: Ahead) -> Option<usize> {
         let layout = self.layout;
         let node = &layout.nodes[slot as usize];
         let (word, bit) = (slot as usize / 64, 1 << (slot % 64));
@@ -108,9 +108,9 @@ impl<'a> Walk<'a, '_> {
         let end = match self.scan.byte(at) {
             b'"' => {
                 if wanted {
-                    return self.string(slot, at);
+                    return self.string(slot, at, ahead);
                 }
-                self.scan.skip_string(at)?
+                self.scan.skip_value(at, ahead)?
             }
             b'{' => {
                 let end = if node.has_members() {
@@ -163,7 +163,7 @@ impl<'a> Walk<'a, '_> {
             if self.scan.byte(at) != b'"' {
                 return self.scan.fail(What::Expected("a name"), at);
             }
-            let end = self.scan.skip_string(at)?;
+            let (end, ahead) = self.scan.skip_name(at)?;
             let child = if self.scan.has_no_escape(at, end) {
                 node.member(self.scan.bytes, at + 1, end - 1)
             } else {
@@ -173,8 +173,8 @@ impl<'a> Walk<'a, '_> {
             };
             at = self.scan.colon(end)?;
             at = match child {
-                Some(child) => self.value(child, at, depth + 1)?,
-                None if self.scan.byte(at) == b'"' => self.scan.skip_string(at)?,
+                Some(child) => self.value(child, at, depth + 1, ahead)?,
+                None if self.scan.byte(at) == b'"' => self.scan.skip_value(at, ahead)?,
                 None => self.scan.skip::<false>(at, depth + 1)?,
             };
             at = self.scan.blank(at);
@@ -201,7 +201,7 @@ impl<'a> Walk<'a, '_> {
             let wanted = node.elements.iter().find(|(each, _)| *each == index);
             at = match wanted {
                 None => self.scan.skip::<false>(at, depth + 1)?,
-                Some((_, child)) => self.value(*child, at, depth + 1)?,
+                Some((_, child)) => self.value(*child, at, depth + 1, Ahead::default())?,
             };
             at = self.scan.blank(at);
             match self.scan.byte(at) {
@@ -215,8 +215,8 @@ impl<'a> Walk<'a, '_> {
 
     /// A needed string.
     #[inline(always)]
-    fn string(&mut self, slot: Slot, at: usize) -> Option<usize> {
-        let end = self.scan.skip_string(at)?;
+    fn string(&mut self, slot: Slot, at: usize, ahead: Ahead) -> Option<usize> {
+        let end = self.scan.skip_value(at, ahead)?;
         if self.scan.has_no_escape(at, end) {
             let text = &self.scan.text[at + 1..end - 1];
             fill(self.place(slot), Found::Text(Cow::Borrowed(text)));
@@ -290,6 +290,16 @@ fn fill<'a>(place: &mut Found<'a>, found: Found<'a>) {
     std::mem::forget(before);
 }
 
+/// Quotes that were seen with the one before them, so that they need not be looked for.
+///
+/// A name and its value together are mostly shorter than what is seen at once.
+#[derive(Clone, Copy, Default)]
+struct Ahead {
+    /// The byte that the lowest bit stands for.
+    from: usize,
+    quotes: u64,
+}
+
 /// A message's text, and what last went wrong with it.
 pub(super) struct Scan<'a, 'w> {
     pub(super) text: &'a str,
@@ -354,10 +364,35 @@ impl<'a, 'w> Scan<'a, 'w> {
     /// The end of the string that starts at `at`, whatever its escapes.
     #[inline(always)]
     pub(super) fn skip_string(&mut self, at: usize) -> Option<usize> {
-        match self.marks.quote(at + 1) {
-            Some(quote) => Some(quote + 1),
-            None => self.fail(What::Expected("`\"`"), self.bytes.len()),
+        Some(self.skip_name(at)?.0)
+    }
+
+    /// The end of the string that starts at `at`, and the quotes seen behind it.
+    #[inline(always)]
+    fn skip_name(&mut self, at: usize) -> Option<(usize, Ahead)> {
+        let from = at + 1;
+        let window = self.marks.window(from);
+        if window == 0 {
+            return match self.marks.far(from) {
+                Some(quote) => Some((quote + 1, Ahead::default())),
+                None => self.fail(What::Expected("`\"`"), self.bytes.len()),
+            };
         }
+        let quotes = window & (window - 1);
+        Some((
+            from + window.trailing_zeros() as usize + 1,
+            Ahead { from, quotes },
+        ))
+    }
+
+    /// The end of the string that starts at `at`, where `ahead` starts with its quotes, if it has any.
+    #[inline(always)]
+    fn skip_value(&mut self, at: usize, ahead: Ahead) -> Option<usize> {
+        let behind = ahead.quotes & ahead.quotes.wrapping_sub(1);
+        if behind != 0 {
+            return Some(ahead.from + behind.trailing_zeros() as usize + 1);
+        }
+        self.skip_string(at)
     }
 
     /// The string from `at` to `end`, quotes included, stands for itself.
@@ -385,10 +420,11 @@ impl<'a, 'w> Scan<'a, 'w> {
         // The objects and arrays that are open here, a bit each, the innermost lowest: 1 is an object.
         let mut open = 0u128;
         let mut level = depth;
+        let mut ahead = Ahead::default();
         loop {
             match self.byte(at) {
                 b'"' => {
-                    let end = self.skip_string(at)?;
+                    let end = self.skip_value(at, ahead)?;
                     if STRICT {
                         self.check_string(at, end)?;
                     }
@@ -405,10 +441,9 @@ impl<'a, 'w> Scan<'a, 'w> {
                     } else {
                         level += 1;
                         open = open << 1 | u128::from(bracket == b'{');
-                        at = if bracket == b'{' {
-                            self.name::<STRICT>(first)?
-                        } else {
-                            first
+                        (at, ahead) = match bracket {
+                            b'{' => self.name::<STRICT>(first)?,
+                            _ => (first, Ahead::default()),
                         };
                         continue;
                     }
@@ -431,8 +466,9 @@ impl<'a, 'w> Scan<'a, 'w> {
                 match self.byte(at) {
                     b',' => {
                         at = self.blank(at + 1);
+                        ahead = Ahead::default();
                         if object {
-                            at = self.name::<STRICT>(at)?;
+                            (at, ahead) = self.name::<STRICT>(at)?;
                         }
                         break;
                     }
@@ -450,15 +486,15 @@ impl<'a, 'w> Scan<'a, 'w> {
 
     /// A name and its colon: where the value starts.
     #[inline(always)]
-    fn name<const STRICT: bool>(&mut self, at: usize) -> Option<usize> {
+    fn name<const STRICT: bool>(&mut self, at: usize) -> Option<(usize, Ahead)> {
         if self.byte(at) != b'"' {
             return self.fail(What::Expected("a name"), at);
         }
-        let end = self.skip_string(at)?;
+        let (end, ahead) = self.skip_name(at)?;
         if STRICT {
             self.check_string(at, end)?;
         }
-        self.colon(end)
+        Some((self.colon(end)?, ahead))
     }
 
     fn check_string(&mut self, at: usize, end: usize) -> Option<()> {
