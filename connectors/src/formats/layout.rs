@@ -98,12 +98,23 @@ pub(super) struct Node {
 #[derive(Debug)]
 struct Member {
     head: u64,
+    tail: u64,
     name: Box<str>,
     node: Slot,
 }
 
 /// Names of so many bytes and more share a bucket.
 const LONG: usize = 40;
+
+/// The last eight bytes of a longer name.
+#[inline(always)]
+fn tail(bytes: &[u8], from: usize, len: usize) -> u64 {
+    if len > 8 {
+        head(bytes, from + len - 8, 8)
+    } else {
+        0
+    }
+}
 
 impl Node {
     /// The node of the member whose name is `bytes[from..to]`.
@@ -116,9 +127,15 @@ impl Node {
             return None;
         }
         let head = head(bytes, from, len);
+        let same = |member: &&Member| {
+            // Names of up to 16 bytes are their two ends; a call to compare more costs more than all of this.
+            member.head == head
+                && (len <= 8 || member.tail == tail(bytes, from, len))
+                && (len <= 16 || *member.name.as_bytes() == bytes[from..to])
+        };
         self.members[start as usize..end as usize]
             .iter()
-            .find(|m| m.head == head && (len <= 8 || bytes[from..to] == *m.name.as_bytes()))
+            .find(same)
             .map(|member| member.node)
     }
 
@@ -245,6 +262,7 @@ impl Layout {
         for (name, child) in &draft.members {
             members.push(Member {
                 head: head(name.as_bytes(), 0, name.len()),
+                tail: tail(name.as_bytes(), 0, name.len()),
                 name: name.as_str().into(),
                 node: self.flatten(child),
             });
