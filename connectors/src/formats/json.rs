@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use usher_config::Found;
 
-use super::layout::{Layout, Slot};
+use super::layout::{Layout, Need, Slot};
 use super::malformed::{Malformed, What};
 use super::scan::{Marks, is_plain};
 use super::{DEPTH_MAX, Fields, star};
@@ -27,7 +27,10 @@ pub(super) fn walk<'a>(
         layout,
         fields,
     };
-    let walked = walk.message().and_then(|()| walk.stars());
+    let walked = walk.message();
+    if walked.is_some() {
+        walk.stars();
+    }
     let error = walk.scan.error;
     fields.marks = marks;
     if walked.is_none() {
@@ -75,23 +78,19 @@ impl<'a> Walk<'a, '_> {
     }
 
     /// The paths with `[*]`, whose arrays the walk has passed.
-    fn stars(&mut self) -> Option<()> {
+    fn stars(&mut self) {
         for each in &self.layout.stars {
-            if let Some((_, at)) = self
+            let list = self
                 .fields
                 .lists
                 .iter()
-                .find(|(slot, _)| *slot == each.node)
-            {
-                match star::collect(&mut self.scan, *at, &each.rest) {
-                    Some(found) => {
-                        self.fields.found[each.slot as usize] = Found::Compound(Cow::Owned(found));
-                    }
-                    None => self.fields.broken.push((each.slot, self.scan.error)),
-                }
+                .find(|(slot, _)| *slot == each.node);
+            let Some((_, at)) = list else { continue };
+            match star::collect(&mut self.scan, *at, &each.rest) {
+                Some(found) => fill(self.place(each.slot), Found::Compound(Cow::Owned(found))),
+                None => self.fields.broken.push((each.slot, self.scan.error)),
             }
         }
-        Some(())
     }
 
     /// The value at `at`, `depth` levels deep, where wanted paths lead. All of these answer where it ends.
@@ -104,7 +103,7 @@ impl<'a> Walk<'a, '_> {
             self.forget(slot, node.end);
         }
         self.fields.met[word] |= bit;
-        let wanted = node.need != super::layout::Need::Through;
+        let wanted = node.need != Need::Through;
         let end = match self.scan.byte(at) {
             b'"' => {
                 if wanted {
