@@ -75,8 +75,9 @@ pub fn run_watched(opened: Opened, ending: Ending, look: &mut dyn FnMut(&Status,
     let (entries, exits) =
         turns.iter().fold((0, 0), |(entries, exits), turns| (entries + turns.entries, exits + turns.exits));
     say(status.counts());
+    let members: u64 = status.members().iter().sum();
     say(format_args!(
-        "told {entries} entries and {exits} exits; {} keys; {:.1} s",
+        "told {entries} entries and {exits} exits, which leave {members} members; {} keys; {:.1} s",
         status.keys(),
         since.elapsed().as_secs_f64()
     ));

@@ -97,6 +97,7 @@ fn a_replay_is_what_the_oracle_says_for_any_number_of_workers() {
             let ran = run(folder.path(), &args);
             assert_eq!(ran.code, Some(0), "seed {seed}, {workers} workers: {}", ran.stderr);
             let got = told_by_program(&ran.stdout);
+            assert!(adds_up(&ran.stderr), "seed {seed}, {workers} workers: {}", ran.stderr);
             if got != want {
                 let kept = folder.keep();
                 panic!(
@@ -109,6 +110,15 @@ fn a_replay_is_what_the_oracle_says_for_any_number_of_workers() {
             assert!(*first == ran.stdout, "seed {seed}: {workers} workers print other bytes than one");
         }
     }
+}
+
+/// Whether the arrangement of members has as many as have entered and not left.
+fn adds_up(stderr: &str) -> bool {
+    let told = stderr.lines().find_map(|line| line.strip_prefix("told ")).expect("a replay says what it told");
+    let mut numbers = told.split(|c: char| !c.is_ascii_digit()).filter(|n| !n.is_empty()).map(|n| n.parse::<i64>());
+    let mut next = || numbers.next().expect("three numbers").expect("a number");
+    let (entries, exits, members) = (next(), next(), next());
+    entries - exits == members
 }
 
 /// The first lines that differ.

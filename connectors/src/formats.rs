@@ -10,7 +10,7 @@
 //!
 //! Refuses: to unpack a batch envelope, to coerce (the caller knows the types), to judge keys.
 //!
-//! Another wire format is another [`Wire`] here and another walk that fills the same `Fields`.
+//! Another wire format is another `Wire` here and another walk that fills the same `Fields`.
 
 use std::sync::Arc;
 

@@ -74,6 +74,7 @@ pub struct Status {
     repeats: Vec<AtomicU64>,
     keys: Vec<AtomicU64>,
     turns: Mutex<Vec<Vec<Turns>>>,
+    members: Mutex<Vec<Vec<u64>>>,
     bytes: Mutex<Vec<(u64, u64)>>,
     clock: AtomicU64,
     live: AtomicU64,
@@ -91,6 +92,7 @@ impl Status {
             repeats: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             keys: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             turns: Mutex::new(vec![vec![Turns::default(); audiences]; workers]),
+            members: Mutex::new(vec![vec![0; audiences]; workers]),
             bytes: Mutex::new(vec![(0, 0); workers]),
             clock: AtomicU64::new(0),
             live: AtomicU64::new(0),
@@ -130,6 +132,12 @@ impl Status {
             }
         }
         all
+    }
+
+    /// How many members each audience has in the end, in order of the audiences' ids.
+    pub fn members(&self) -> Vec<u64> {
+        let members = locked(&self.members);
+        (0..members[0].len()).map(|audience| members.iter().map(|worker| worker[audience]).sum()).collect()
     }
 
     /// Bytes read of the sources, and how many stood there at the start.
@@ -188,6 +196,10 @@ impl Status {
 
     pub(crate) fn publish_clock(&self, clock: Time) {
         self.clock.fetch_max(clock, Ordering::Relaxed);
+    }
+
+    pub(crate) fn publish_members(&self, worker: usize, sizes: Vec<u64>) {
+        locked(&self.members)[worker] = sizes;
     }
 
     pub(crate) fn publish_lag(&self, ms: u64) {

@@ -92,6 +92,7 @@ enum FactState {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Changed<'a> {
     pub(crate) time: Time,
+    pub(crate) slot: Slot,
     pub(crate) key: &'a str,
     pub(crate) turn: Turn,
 }
@@ -330,7 +331,8 @@ impl Keys {
             {
                 let members = &mut self.members[slot as usize * member_words..][..member_words];
                 let key = self.slots.key(slot);
-                self.audiences.decide(truths, &self.flipped, members, &mut |turn| tell(Changed { time, key, turn }));
+                self.audiences
+                    .decide(truths, &self.flipped, members, &mut |turn| tell(Changed { time, slot, key, turn }));
             }
         }
         if self.settled < self.flips.len() {
@@ -350,7 +352,7 @@ impl Keys {
             return;
         }
         let key = self.slots.key(slot);
-        self.audiences.decide_all(truths, members, &mut |turn| tell(Changed { time, key, turn }));
+        self.audiences.decide_all(truths, members, &mut |turn| tell(Changed { time, slot, key, turn }));
     }
 
     /// Forgets the keys of which nothing is known any more. No flips may be pending, and no pull staged.

@@ -5,6 +5,7 @@ use crate::job::{Failure, Opened, Status};
 use crate::keeper::{Keeper, Span};
 use crate::operators::deliver::{self, Sinks, deliver};
 use crate::operators::keep::{KeepSetup, PullEnded, keep};
+use crate::operators::members::members;
 use crate::operators::pull::{Pulled, pull};
 use crate::operators::read::{Ranks, ReadSetup, Reading, read};
 use crate::operators::stage::{Staging, stage};
@@ -58,6 +59,7 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
     }
     let files = Arc::new(files);
     let catalog = catalog(&plan);
+    let audiences = catalog.iter().flatten().count();
     let (line_in, line_out) = channel();
     let (ended_in, ended_out) = channel();
     let mut ended_in = Some(ended_in);
@@ -103,24 +105,26 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
                 status: Arc::clone(&status),
                 pulls: share.pulls,
             };
-            let wake = worker.dataflow::<Time, _, _>(|scope| {
+            let (wake, mut members) = worker.dataflow::<Time, _, _>(|scope| {
                 let (hits, milestones) = read(scope, setup, told.clone());
                 let (rows, wake) = pull(scope, share.rows);
                 let verdicts = stage(rows, Arc::clone(&plan), peers, keeper, staging);
-                let changes = keep(hits, milestones, verdicts, keep_setup);
+                let (changes, memberships) = keep(hits, milestones, verdicts, keep_setup);
                 let gather = matches!(span, Span::Replay { .. });
                 deliver(changes, gather, Arc::clone(&sinks), Arc::clone(&status)).probe_with(&told);
-                wake
+                (wake, members(memberships, &told))
             });
             let _ = share.line.send(Line { out: share.out, wake });
             drop(share.line);
             while !told.done() && !status.aborted() {
                 worker.step_or_park(Some(PARK));
+                let Some(told) = told.with_frontier(|frontier| frontier.first().copied()) else { continue };
+                members.compact(told);
                 if span == Span::Live && status.live() && !status.stopped() {
-                    let told = told.with_frontier(|frontier| frontier.first().copied());
-                    status.publish_lag(told.map_or(0, |told| clock.now().saturating_sub(told)));
+                    status.publish_lag(clock.now().saturating_sub(told));
                 }
             }
+            status.publish_members(index, members.sizes(audiences));
             // What still reads rows or files is of no more use.
             for dataflow in worker.installed_dataflows() {
                 worker.drop_dataflow(dataflow);

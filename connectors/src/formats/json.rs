@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use usher_config::Found;
 
-use super::layout::{Layout, Slot};
+use super::layout::{Layout, Need, Slot};
 use super::malformed::{Malformed, What};
 use super::scan::{Marks, is_plain};
 use super::{DEPTH_MAX, Fields, star};
@@ -19,7 +19,10 @@ pub(super) fn walk<'a>(layout: &Layout, message: &'a [u8], fields: &mut Fields<'
     let mut marks = std::mem::take(&mut fields.marks);
     marks.refill(message);
     let mut walk = Walk { scan: Scan::new(text, &marks), layout, fields };
-    let walked = walk.message().and_then(|()| walk.stars());
+    let walked = walk.message();
+    if walked.is_some() {
+        walk.stars();
+    }
     let error = walk.scan.error;
     fields.marks = marks;
     if walked.is_none() {
@@ -52,7 +55,7 @@ impl<'a> Walk<'a, '_> {
         if self.scan.byte(start) != b'{' {
             return self.scan.fail(What::NotOneObject, start);
         }
-        let end = self.value(0, start, 0)?;
+        let end = self.value(0, start, 0, Ahead::default())?;
         let rest = self.scan.blank(end);
         if rest != self.scan.bytes.len() {
             return self.scan.fail(What::NotOneObject, rest);
@@ -61,23 +64,20 @@ impl<'a> Walk<'a, '_> {
     }
 
     /// The paths with `[*]`, whose arrays the walk has passed.
-    fn stars(&mut self) -> Option<()> {
+    fn stars(&mut self) {
         for each in &self.layout.stars {
-            if let Some((_, at)) = self.fields.lists.iter().find(|(slot, _)| *slot == each.node) {
-                match star::collect(&mut self.scan, *at, &each.rest) {
-                    Some(found) => {
-                        self.fields.found[each.slot as usize] = Found::Compound(Cow::Owned(found));
-                    }
-                    None => self.fields.broken.push((each.slot, self.scan.error)),
-                }
+            let list = self.fields.lists.iter().find(|(slot, _)| *slot == each.node);
+            let Some((_, at)) = list else { continue };
+            match star::collect(&mut self.scan, *at, &each.rest) {
+                Some(found) => fill(self.place(each.slot), Found::Compound(Cow::Owned(found))),
+                None => self.fields.broken.push((each.slot, self.scan.error)),
             }
         }
-        Some(())
     }
 
     /// The value at `at`, `depth` levels deep, where wanted paths lead. All of these answer where it ends.
-    #[inline]
-    fn value(&mut self, slot: Slot, at: usize, depth: usize) -> Option<usize> {
+    #[inline(always)]
+    fn value(&mut self, slot: Slot, at: usize, depth: usize, ahead: Ahead) -> Option<usize> {
         let layout = self.layout;
         let node = &layout.nodes[slot as usize];
         let (word, bit) = (slot as usize / 64, 1 << (slot % 64));
@@ -85,13 +85,13 @@ impl<'a> Walk<'a, '_> {
             self.forget(slot, node.end);
         }
         self.fields.met[word] |= bit;
-        let wanted = node.need != super::layout::Need::Through;
+        let wanted = node.need != Need::Through;
         let end = match self.scan.byte(at) {
             b'"' => {
                 if wanted {
-                    return self.string(slot, at);
+                    return self.string(slot, at, ahead);
                 }
-                self.scan.skip_string(at)?
+                self.scan.skip_value(at, ahead)?
             }
             b'{' => {
                 let end = if node.has_members() {
@@ -129,6 +129,7 @@ impl<'a> Walk<'a, '_> {
         Some(end)
     }
 
+    #[inline(never)]
     fn object(&mut self, slot: Slot, at: usize, depth: usize) -> Option<usize> {
         if depth == DEPTH_MAX {
             return self.scan.fail(What::TooDeep, at);
@@ -143,7 +144,7 @@ impl<'a> Walk<'a, '_> {
             if self.scan.byte(at) != b'"' {
                 return self.scan.fail(What::Expected("a name"), at);
             }
-            let end = self.scan.skip_string(at)?;
+            let (end, ahead) = self.scan.skip_name(at)?;
             let child = if self.scan.has_no_escape(at, end) {
                 node.member(self.scan.bytes, at + 1, end - 1)
             } else {
@@ -153,8 +154,9 @@ impl<'a> Walk<'a, '_> {
             };
             at = self.scan.colon(end)?;
             at = match child {
+                Some(child) => self.value(child, at, depth + 1, ahead)?,
+                None if self.scan.byte(at) == b'"' => self.scan.skip_value(at, ahead)?,
                 None => self.scan.skip::<false>(at, depth + 1)?,
-                Some(child) => self.value(child, at, depth + 1)?,
             };
             at = self.scan.blank(at);
             match self.scan.byte(at) {
@@ -165,6 +167,7 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
+    #[inline(never)]
     fn array(&mut self, slot: Slot, at: usize, depth: usize) -> Option<usize> {
         if depth == DEPTH_MAX {
             return self.scan.fail(What::TooDeep, at);
@@ -179,7 +182,7 @@ impl<'a> Walk<'a, '_> {
             let wanted = node.elements.iter().find(|(each, _)| *each == index);
             at = match wanted {
                 None => self.scan.skip::<false>(at, depth + 1)?,
-                Some((_, child)) => self.value(*child, at, depth + 1)?,
+                Some((_, child)) => self.value(*child, at, depth + 1, Ahead::default())?,
             };
             at = self.scan.blank(at);
             match self.scan.byte(at) {
@@ -192,9 +195,9 @@ impl<'a> Walk<'a, '_> {
     }
 
     /// A needed string.
-    #[inline]
-    fn string(&mut self, slot: Slot, at: usize) -> Option<usize> {
-        let end = self.scan.skip_string(at)?;
+    #[inline(always)]
+    fn string(&mut self, slot: Slot, at: usize, ahead: Ahead) -> Option<usize> {
+        let end = self.scan.skip_value(at, ahead)?;
         if self.scan.has_no_escape(at, end) {
             let text = &self.scan.text[at + 1..end - 1];
             fill(self.place(slot), Found::Text(Cow::Borrowed(text)));
@@ -225,6 +228,7 @@ impl<'a> Walk<'a, '_> {
     }
 
     /// A needed object or array, known to be well structured.
+    #[inline(never)]
     fn compound(&mut self, slot: Slot, at: usize, end: usize) {
         match self.scan.skip::<true>(at, 0) {
             Some(_) => {
@@ -265,6 +269,16 @@ fn fill<'a>(place: &mut Found<'a>, found: Found<'a>) {
     debug_assert_eq!(before, Found::Nothing, "cleared before, or by `forget`");
     // Nothing is there to drop. If the compiler had to look, the new value would be built aside and copied.
     std::mem::forget(before);
+}
+
+/// Quotes that were seen with the one before them, so that they need not be looked for.
+///
+/// A name and its value together are mostly shorter than what is seen at once.
+#[derive(Clone, Copy, Default)]
+struct Ahead {
+    /// The byte that the lowest bit stands for.
+    from: usize,
+    quotes: u64,
 }
 
 /// A message's text, and what last went wrong with it.
@@ -319,10 +333,32 @@ impl<'a, 'w> Scan<'a, 'w> {
     /// The end of the string that starts at `at`, whatever its escapes.
     #[inline(always)]
     pub(super) fn skip_string(&mut self, at: usize) -> Option<usize> {
-        match self.marks.quote(at + 1) {
-            Some(quote) => Some(quote + 1),
-            None => self.fail(What::Expected("`\"`"), self.bytes.len()),
+        Some(self.skip_name(at)?.0)
+    }
+
+    /// The end of the string that starts at `at`, and the quotes seen behind it.
+    #[inline(always)]
+    fn skip_name(&mut self, at: usize) -> Option<(usize, Ahead)> {
+        let from = at + 1;
+        let window = self.marks.window(from);
+        if window == 0 {
+            return match self.marks.far(from) {
+                Some(quote) => Some((quote + 1, Ahead::default())),
+                None => self.fail(What::Expected("`\"`"), self.bytes.len()),
+            };
         }
+        let quotes = window & (window - 1);
+        Some((from + window.trailing_zeros() as usize + 1, Ahead { from, quotes }))
+    }
+
+    /// The end of the string that starts at `at`, where `ahead` starts with its quotes, if it has any.
+    #[inline(always)]
+    fn skip_value(&mut self, at: usize, ahead: Ahead) -> Option<usize> {
+        let behind = ahead.quotes & ahead.quotes.wrapping_sub(1);
+        if behind != 0 {
+            return Some(ahead.from + behind.trailing_zeros() as usize + 1);
+        }
+        self.skip_string(at)
     }
 
     /// The string from `at` to `end`, quotes included, stands for itself.
@@ -350,10 +386,11 @@ impl<'a, 'w> Scan<'a, 'w> {
         // The objects and arrays that are open here, a bit each, the innermost lowest: 1 is an object.
         let mut open = 0u128;
         let mut level = depth;
+        let mut ahead = Ahead::default();
         loop {
             match self.byte(at) {
                 b'"' => {
-                    let end = self.skip_string(at)?;
+                    let end = self.skip_value(at, ahead)?;
                     if STRICT {
                         self.check_string(at, end)?;
                     }
@@ -370,7 +407,10 @@ impl<'a, 'w> Scan<'a, 'w> {
                     } else {
                         level += 1;
                         open = open << 1 | u128::from(bracket == b'{');
-                        at = if bracket == b'{' { self.name::<STRICT>(first)? } else { first };
+                        (at, ahead) = match bracket {
+                            b'{' => self.name::<STRICT>(first)?,
+                            _ => (first, Ahead::default()),
+                        };
                         continue;
                     }
                 }
@@ -392,8 +432,9 @@ impl<'a, 'w> Scan<'a, 'w> {
                 match self.byte(at) {
                     b',' => {
                         at = self.blank(at + 1);
+                        ahead = Ahead::default();
                         if object {
-                            at = self.name::<STRICT>(at)?;
+                            (at, ahead) = self.name::<STRICT>(at)?;
                         }
                         break;
                     }
@@ -411,15 +452,15 @@ impl<'a, 'w> Scan<'a, 'w> {
 
     /// A name and its colon: where the value starts.
     #[inline(always)]
-    fn name<const STRICT: bool>(&mut self, at: usize) -> Option<usize> {
+    fn name<const STRICT: bool>(&mut self, at: usize) -> Option<(usize, Ahead)> {
         if self.byte(at) != b'"' {
             return self.fail(What::Expected("a name"), at);
         }
-        let end = self.skip_string(at)?;
+        let (end, ahead) = self.skip_name(at)?;
         if STRICT {
             self.check_string(at, end)?;
         }
-        self.colon(end)
+        Some((self.colon(end)?, ahead))
     }
 
     fn check_string(&mut self, at: usize, end: usize) -> Option<()> {

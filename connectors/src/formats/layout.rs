@@ -76,7 +76,7 @@ pub(super) enum Need {
     Always,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Node {
     pub(super) need: Need,
     /// A path with `[*]` has its first here: if the value is an array, its text is kept.
@@ -85,7 +85,7 @@ pub(super) struct Node {
     pub(super) end: Slot,
     members: Vec<Member>,
     /// `members` are sorted by length: those of names of n bytes start at `starts[n]`, all longer ones in the last.
-    starts: Vec<u32>,
+    starts: [u32; LONG + 2],
     /// Wanted elements, by index.
     pub(super) elements: Vec<(usize, Slot)>,
 }
@@ -93,12 +93,19 @@ pub(super) struct Node {
 #[derive(Debug)]
 struct Member {
     head: u64,
+    tail: u64,
     name: Box<str>,
     node: Slot,
 }
 
 /// Names of so many bytes and more share a bucket.
 const LONG: usize = 40;
+
+/// The last eight bytes of a longer name.
+#[inline(always)]
+fn tail(bytes: &[u8], from: usize, len: usize) -> u64 {
+    if len > 8 { head(bytes, from + len - 8, 8) } else { 0 }
+}
 
 impl Node {
     /// The node of the member whose name is `bytes[from..to]`.
@@ -111,10 +118,13 @@ impl Node {
             return None;
         }
         let head = head(bytes, from, len);
-        self.members[start as usize..end as usize]
-            .iter()
-            .find(|m| m.head == head && (len <= 8 || bytes[from..to] == *m.name.as_bytes()))
-            .map(|member| member.node)
+        let same = |member: &&Member| {
+            // Names of up to 16 bytes are their two ends; a call to compare more costs more than all of this.
+            member.head == head
+                && (len <= 8 || member.tail == tail(bytes, from, len))
+                && (len <= 16 || *member.name.as_bytes() == bytes[from..to])
+        };
+        self.members[start as usize..end as usize].iter().find(same).map(|member| member.node)
     }
 
     #[inline]
@@ -211,7 +221,14 @@ impl Layout {
 
     fn flatten(&mut self, draft: &Draft) -> Slot {
         let slot = self.nodes.len();
-        self.nodes.push(Node { need: draft.need, star: !draft.stars.is_empty(), ..Node::default() });
+        self.nodes.push(Node {
+            need: draft.need,
+            star: !draft.stars.is_empty(),
+            end: 0,
+            members: Vec::new(),
+            starts: [0; LONG + 2],
+            elements: Vec::new(),
+        });
         for (rest, need) in &draft.stars {
             self.stars.push(Star { node: slot as Slot, rest: rest.clone(), slot: 0, need: *need });
         }
@@ -219,14 +236,16 @@ impl Layout {
         for (name, child) in &draft.members {
             members.push(Member {
                 head: head(name.as_bytes(), 0, name.len()),
+                tail: tail(name.as_bytes(), 0, name.len()),
                 name: name.as_str().into(),
                 node: self.flatten(child),
             });
         }
         members.sort_by_key(|member| member.name.len());
-        let below = |len: usize| members.partition_point(|member| member.name.len() < len) as u32;
-        let mut starts: Vec<_> = (0..=LONG).map(below).collect();
-        starts.push(members.len() as u32);
+        let starts = std::array::from_fn(|len| match len {
+            0..=LONG => members.partition_point(|member| member.name.len() < len) as u32,
+            _ => members.len() as u32,
+        });
         let elements: Vec<_> = draft.elements.iter().map(|(index, child)| (*index, self.flatten(child))).collect();
         let end = self.nodes.len() as Slot;
         let node = &mut self.nodes[slot];

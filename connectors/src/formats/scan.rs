@@ -33,7 +33,7 @@ impl Marks {
     /// `escaped`: a backslash before the block's first byte.
     #[inline(always)]
     fn block(&mut self, block: &[u8; BLOCK], escaped: &mut bool) {
-        let mut quotes = ones(&block.map(|byte| u8::from(byte == b'"')));
+        let mut quotes = bits(block, b'"');
         let special = |byte: &u8| *byte == b'\\' || *byte < b' ';
         // Not `any`: it would stop at the first, and so look at one byte at a time.
         if block.iter().fold(false, |any, byte| any | special(byte)) || *escaped {
@@ -50,7 +50,7 @@ impl Marks {
         if *escaped {
             unescaped = !1;
         }
-        let mut backslashes = ones(&block.map(|byte| u8::from(byte == b'\\'))) & unescaped;
+        let mut backslashes = bits(block, b'\\') & unescaped;
         *escaped = false;
         while backslashes != 0 {
             let next = backslashes.trailing_zeros() + 1;
@@ -62,39 +62,54 @@ impl Marks {
         unescaped
     }
 
-    /// The first quote at or after `from`.
+    /// The quotes of the 64 bytes from `from` on, a bit each.
     #[inline(always)]
-    pub(super) fn quote(&self, from: usize) -> Option<usize> {
+    pub(super) fn window(&self, from: usize) -> u64 {
         let (word, bit) = (from / 64, from % 64);
-        let pair = self.quotes.get(word..word + 2)?;
-        // The 64 bits from `from` on, out of two words.
-        let window = pair[0] >> bit | pair[1] << 1 << (63 - bit);
-        if window != 0 {
-            return Some(from + window.trailing_zeros() as usize);
+        match self.quotes.get(word..word + 2) {
+            Some(pair) => pair[0] >> bit | pair[1] << 1 << (63 - bit),
+            None => 0,
         }
-        self.far(word + 1)
     }
 
+    /// The first quote at or after `from`, which is none of the 64 bytes from there on.
     #[inline(never)]
-    fn far(&self, word: usize) -> Option<usize> {
-        let words = self.quotes[word..].iter();
-        let (far, quotes) = words.enumerate().find(|(_, quotes)| **quotes != 0)?;
+    pub(super) fn far(&self, from: usize) -> Option<usize> {
+        let word = from / 64 + 1;
+        let mut words = self.quotes.get(word..)?.iter().enumerate();
+        let (far, quotes) = words.find(|(_, quotes)| **quotes != 0)?;
         Some((word + far) * 64 + quotes.trailing_zeros() as usize)
     }
 }
 
-/// Bytes of 0 and 1 to bits, the first byte lowest.
+/// Which bytes are `wanted`, the first lowest.
 #[inline(always)]
-fn ones(bytes: &[u8; BLOCK]) -> u64 {
-    let (words, _) = bytes.as_chunks::<8>();
-    let mut bits = 0;
-    for (i, word) in words.iter().enumerate() {
-        // The product's top byte gathers the eight bits: byte k comes to bit 56 + k, and no two meet.
-        let gathered = u64::from_le_bytes(*word).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-        bits |= gathered << (8 * i);
+fn bits(block: &[u8; BLOCK], wanted: u8) -> u64 {
+    let mut each = [0; BLOCK];
+    for (i, (each, byte)) in each.iter_mut().zip(block).enumerate() {
+        *each = if *byte == wanted { ROW[i] } else { 0 };
+    }
+    // Bit k of byte j is byte 8k + j of the block: to be turned into bit j of byte k.
+    let (words, _) = each.as_chunks::<8>();
+    let mut bits = words.iter().fold(0, |bits, word| bits | u64::from_le_bytes(*word));
+    // Transposes 8 by 8 bits by halves (Henry S. Warren, "Hacker's Delight", 7-3).
+    for (distance, mask) in [(7, 0x00aa_00aa_00aa_00aa), (14, 0x0000_cccc_0000_cccc), (28, 0xf0f0_f0f0)] {
+        let swap = (bits ^ (bits >> distance)) & mask;
+        bits ^= swap ^ (swap << distance);
     }
     bits
 }
+
+/// For each byte of a block the bit of its row, where a row is eight bytes.
+const ROW: [u8; BLOCK] = {
+    let mut row = [0; BLOCK];
+    let mut i = 0;
+    while i < BLOCK {
+        row[i] = 1 << (i / 8);
+        i += 1;
+    }
+    row
+};
 
 /// The string is what it looks like: no escapes, no control characters.
 #[inline]

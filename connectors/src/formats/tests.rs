@@ -538,7 +538,11 @@ fn quotes_are_found_as_one_by_one() {
         let quotes: Vec<_> = bytes.iter().map(is_quote).collect();
         for from in 0..=bytes.len() {
             let expected = (from..bytes.len()).find(|at| quotes[*at]);
-            assert_eq!(marks.quote(from), expected, "from {from} in {}", bytes.escape_ascii());
+            let found = match marks.window(from) {
+                0 => marks.far(from),
+                window => Some(from + window.trailing_zeros() as usize),
+            };
+            assert_eq!(found, expected, "from {from} in {}", bytes.escape_ascii());
         }
         let special = bytes.iter().any(|byte| b"\\\n".contains(byte));
         assert_eq!(marks.plain, !special, "{}", bytes.escape_ascii());

@@ -193,9 +193,8 @@ impl Audiences {
             let (index, audience) = (self.order[rank], &self.by_rank[rank]);
             set(members, index, true);
             let own = audience.facts.iter().enumerate();
-            let by_event = own.into_iter().any(|(w, own)| {
-                own & self.performed[w] & (facts[w] ^ self.default_facts[w]) != 0
-            });
+            let by_event =
+                own.into_iter().any(|(w, own)| own & self.performed[w] & (facts[w] ^ self.default_facts[w]) != 0);
             // Of the audiences that it mentions, only those that hold have causes here.
             let mut causes = Causes::default();
             causes.add(if by_event { Cause::Event } else { Cause::Snapshot });

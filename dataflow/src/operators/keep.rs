@@ -7,6 +7,7 @@
 use crate::hits::Hits;
 use crate::job::{Status, Turns};
 use crate::keeper::{Keeper, Milestone, Span, Told, Worked, reason};
+use crate::operators::members::Membership;
 use crate::operators::stage::{Staging, Verdict};
 use crate::time::{FUEL, Time};
 use std::cell::RefCell;
@@ -48,7 +49,7 @@ pub(crate) fn keep<'scope>(
     milestones: StreamVec<'scope, Time, (u32, Milestone)>,
     verdicts: StreamVec<'scope, Time, Verdict>,
     setup: KeepSetup,
-) -> StreamVec<'scope, Time, Changes> {
+) -> (StreamVec<'scope, Time, Changes>, StreamVec<'scope, Time, Membership>) {
     let scope = hits.scope();
     let mut builder = OperatorBuilder::new("Keep".to_owned(), scope);
     let activator = scope.activator_for(Rc::clone(&builder.operator_info().address));
@@ -62,8 +63,12 @@ pub(crate) fn keep<'scope>(
         builder.new_input_connection(verdicts, Exchange::new(|verdict: &Verdict| u64::from(verdict.worker)), []);
     let (output, stream) = builder.new_output_connection::<Vec<Changes>, _>([(0, Antichain::from_elem(0))]);
     let mut output = OutputBuilder::<Time, CapacityContainerBuilder<Vec<Changes>>>::from(output);
+    let (members, members_stream) = builder.new_output_connection::<Vec<Membership>, _>([(0, Antichain::from_elem(0))]);
+    let mut members = OutputBuilder::<Time, CapacityContainerBuilder<Vec<Membership>>>::from(members);
     builder.build_reschedule(move |mut capabilities| {
-        let mut cap = capabilities.pop();
+        let members_cap = capabilities.pop().expect("an operator starts with a capability for each output");
+        let changes_cap = capabilities.pop().expect("an operator starts with a capability for each output");
+        let mut caps = Some((changes_cap, members_cap));
         let KeepSetup { worker, peers, span, catalog, keeper, staging, status, pulls } = setup;
         let mut turns = vec![Turns::default(); catalog.iter().flatten().count()];
         let mut verdicts_so_far: BTreeMap<(u32, u64), Vec<Verdict>> = BTreeMap::new();
@@ -102,13 +107,17 @@ pub(crate) fn keep<'scope>(
                     }
                 }
             });
-            let Some(hold) = &mut cap else { return false };
+            let Some((hold, members_hold)) = &mut caps else { return false };
             let frontier = frontiers[0].frontier().first().copied();
             let mut changes = Changes::default();
+            let mut output_members = members.activate();
+            let mut memberships = output_members.session(&*members_hold);
             let worked = keeper.work(frontier, FUEL, &mut |told: Told<'_>| {
                 let changed = &told.changed;
                 let audience = catalog[told.model][changed.turn.audience as usize];
                 let turns = &mut turns[audience as usize];
+                let diff = if changed.turn.entered { 1 } else { -1 };
+                memberships.give(((audience, changed.slot), changed.time, diff));
                 let kind = if changed.turn.entered {
                     turns.entries += 1;
                     ChangeKind::Entry
@@ -118,6 +127,8 @@ pub(crate) fn keep<'scope>(
                 };
                 changes.push(changed.time, audience, kind, reason(span, &told), changed.key);
             });
+            drop(memberships);
+            drop(output_members);
             if !changes.is_empty() {
                 output.activate().session(&*hold).give(changes);
             }
@@ -127,15 +138,19 @@ pub(crate) fn keep<'scope>(
             }
             status.publish_keeping(worker, keeper.repeats, keeper.len(), &turns);
             match worked {
-                Worked::Finished => cap = None,
+                Worked::Finished => caps = None,
                 Worked::More => {
                     hold.downgrade(&keeper.done());
+                    members_hold.downgrade(&keeper.done());
                     activator.activate();
                 }
-                Worked::Idle => hold.downgrade(&keeper.done()),
+                Worked::Idle => {
+                    hold.downgrade(&keeper.done());
+                    members_hold.downgrade(&keeper.done());
+                }
             }
             false
         }
     });
-    stream
+    (stream, members_stream)
 }

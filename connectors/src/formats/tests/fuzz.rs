@@ -108,6 +108,10 @@ fn compare(seed: u64, rounds: usize) {
     }
 }
 
+fn reads_as(text: &str, value: &Value) -> bool {
+    serde_json::from_str::<Value>(text).is_ok_and(|read| read == *value)
+}
+
 /// What was found is what `serde_json` has there.
 fn same(found: &Found<'_>, message: &Value, path: &Path, shown: &dyn Fn() -> String) {
     let mut value = message;
@@ -123,8 +127,9 @@ fn same(found: &Found<'_>, message: &Value, path: &Path, shown: &dyn Fn() -> Str
         (Found::Nothing, Value::Null) => true,
         (Found::Boolean(found), Value::Bool(value)) => found == value,
         (Found::Text(found), Value::String(value)) => found == value,
-        (Found::Number(found), Value::Number(value)) => found.parse::<f64>().ok() == value.as_f64(),
-        (Found::Compound(found), value) => serde_json::from_str::<Value>(found).is_ok_and(|found| found == *value),
+        // Numbers read by the same library: of long ones it gets the last digit wrong.
+        (Found::Number(found), value @ Value::Number(_)) => reads_as(found, value),
+        (Found::Compound(found), value @ (Value::Array(_) | Value::Object(_))) => reads_as(found, value),
         _ => false,
     };
     assert!(is_same, "{found:?}, but {value}: {}", shown());
