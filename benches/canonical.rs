@@ -9,6 +9,9 @@
 //! cargo bench --bench canonical -- --events 500000 --users 100000 --runs 1
 //! ```
 
+// A benchmark's figures are its output.
+#![allow(clippy::print_stdout)]
+
 #[path = "canonical/workload.rs"]
 mod workload;
 

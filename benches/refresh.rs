@@ -5,6 +5,9 @@
 //! cargo bench --bench refresh -- --users 100000 --rate 1000
 //! ```
 
+// A benchmark's figures are its output.
+#![allow(clippy::print_stdout)]
+
 #[path = "canonical/workload.rs"]
 #[allow(dead_code)]
 mod workload;

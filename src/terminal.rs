@@ -11,7 +11,8 @@ pub fn is_watched() -> bool {
 
 /// Sends the libraries' log lines to stderr.
 pub fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("USHER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // The object store's client logs each retry with its url, which may be a signed one.
+    let filter = EnvFilter::try_from_env("USHER_LOG").unwrap_or_else(|_| EnvFilter::new("info,object_store=warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

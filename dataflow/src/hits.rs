@@ -28,6 +28,17 @@ pub(crate) struct Hit {
     pub(crate) block: u16,
 }
 
+/// A message as an event of a key, before it is known where the key is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Event {
+    pub(crate) at: Time,
+    pub(crate) timestamp: Time,
+    pub(crate) position: u64,
+    pub(crate) id: u64,
+    pub(crate) key_hash: u64,
+    pub(crate) event: u16,
+}
+
 /// Hits of one partition for one worker, in the partition's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Hits {
@@ -44,18 +55,9 @@ impl Hits {
         Hits { worker, partition, ..Hits::default() }
     }
 
-    /// Adds a hit. `facts[block]` are the facts it counts for.
-    pub(crate) fn push(
-        &mut self,
-        at: Time,
-        timestamp: Time,
-        position: u64,
-        id: u64,
-        key: (u64, &str),
-        event: u16,
-        facts: &[u64],
-    ) {
-        let (key_hash, key) = key;
+    /// Adds an event of a key; the blocks of 64 facts that it counts for become hits.
+    pub(crate) fn push(&mut self, event: &Event, key: &str, facts: &[u64]) {
+        let Event { at, timestamp, position, id, key_hash, event } = *event;
         let key_start = u32::try_from(self.keys.len()).expect("the keys of one batch stay under 4 GiB");
         let key_len = u16::try_from(key.len()).expect("keys are at most 1,024 bytes");
         self.keys.push_str(key);
@@ -86,7 +88,7 @@ pub(crate) fn hash_key(model: u32, key: &str) -> u64 {
 
 /// The worker that owns a key. Takes the high half: the low bits find the key in its worker's table.
 pub(crate) fn owner(key_hash: u64, peers: u32) -> u32 {
-    ((key_hash >> 32) * u64::from(peers) >> 32) as u32
+    (((key_hash >> 32) * u64::from(peers)) >> 32) as u32
 }
 
 /// The identity of a message by its id.

@@ -111,7 +111,7 @@ impl Status {
     /// What was read, and what became of it.
     pub fn counts(&self) -> Counts {
         let mut all = Counts::default();
-        locked(&self.counts).iter().for_each(|counts| all += counts.clone());
+        locked(&self.counts).iter().for_each(|counts| all += *counts);
         all.repeats = self.repeats.iter().map(|n| n.load(Ordering::Relaxed)).sum();
         all
     }
@@ -184,7 +184,7 @@ impl Status {
     }
 
     pub(crate) fn publish_reading(&self, worker: usize, counts: &Counts, bytes: (u64, u64)) {
-        locked(&self.counts)[worker] = counts.clone();
+        locked(&self.counts)[worker] = *counts;
         locked(&self.bytes)[worker] = bytes;
     }
 

@@ -9,7 +9,7 @@ use crate::edge::rows::wanted;
 use crate::job::{Failure, FailureKind, Status};
 use crate::keeper::Span;
 use crate::operators::keep::PullEnded;
-use crate::operators::pull::{Pulled, Share, reason};
+use crate::operators::pull::{Outcome, PullError, Pulled, RowsRead, Share};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
@@ -87,7 +87,7 @@ impl Model {
         let wanted = wanted(plan, self.index).expect("a model with Parquet has columns to read");
         let opened = match self.warehouse.pull(&wanted) {
             Ok(opened) => Arc::new(opened),
-            Err(error) => return self.end(Err(reason(error)), status),
+            Err(error) => return self.end(Err(error.into()), status),
         };
         for (worker, line) in lines.iter().enumerate() {
             let share = Share {
@@ -107,20 +107,20 @@ impl Model {
         }
     }
 
-    fn end(&mut self, outcome: Result<(u64, u64), (String, Option<String>)>, status: &Status) {
+    fn end(&mut self, outcome: Outcome, status: &Status) {
         self.due = self.every.map(|every| self.since + every);
         let model = &self.id;
         match outcome {
-            Ok((rows, skipped)) => {
+            Ok(RowsRead { rows, skipped }) => {
                 self.good = true;
                 let took_ms = self.since.elapsed().as_millis() as u64;
                 info!(model, rows, skipped, took_ms, "pulled");
             }
-            Err((reason, hint)) if self.good => {
+            Err(PullError { reason, hint }) if self.good => {
                 let hint = hint.unwrap_or_default();
                 warn!(model, reason, hint, "the pull failed; the last good snapshot stays in force");
             }
-            Err((reason, hint)) => {
+            Err(PullError { reason, hint }) => {
                 let message = format!("model `{model}` could not be pulled: {reason}");
                 status.fail(Failure { kind: FailureKind::FirstPull, message, hint });
             }

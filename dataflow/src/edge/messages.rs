@@ -6,7 +6,7 @@
 //!
 //! Of a message that is two events the best outcome counts: matched, else dead, else without a key.
 
-use crate::hits::{Hits, hash_id, hash_key, hash_position, owner};
+use crate::hits::{Event, Hits, hash_id, hash_key, hash_position, owner};
 use crate::time::Time;
 use std::collections::HashMap;
 use usher_config::{Found, Limits, Path};
@@ -292,10 +292,16 @@ impl Messages {
         let Ok(Some(key)) = key(event.key.map_or(fields.key(), |path| fields.get(path))) else {
             panic!("an event without a key was taken for a hit");
         };
-        let hash = hash_key(event.model, key);
-        let worker = owner(hash, out.hits.len() as u32) as usize;
-        let takes_effect = at.clock.takes_effect(timestamp);
-        out.hits[worker].push(takes_effect, timestamp, record.position, id, (hash, key), event.event, facts);
+        let found = Event {
+            at: at.clock.takes_effect(timestamp),
+            timestamp,
+            position: record.position,
+            id,
+            key_hash: hash_key(event.model, key),
+            event: event.event,
+        };
+        let worker = owner(found.key_hash, out.hits.len() as u32) as usize;
+        out.hits[worker].push(&found, key, facts);
     }
 }
 

@@ -8,6 +8,7 @@ use crate::hits::Hits;
 use crate::job::{Status, Turns};
 use crate::keeper::{Keeper, Milestone, Span, Told, Worked, reason};
 use crate::operators::members::Membership;
+use crate::operators::pull::Outcome;
 use crate::operators::stage::{Staging, Verdict};
 use crate::time::{FUEL, Time};
 use std::cell::RefCell;
@@ -27,7 +28,7 @@ use usher_connectors::sink::{ChangeKind, Changes};
 #[derive(Clone, Debug)]
 pub(crate) struct PullEnded {
     pub(crate) model: usize,
-    pub(crate) outcome: Result<(u64, u64), (String, Option<String>)>,
+    pub(crate) outcome: Outcome,
 }
 
 pub(crate) struct KeepSetup {

@@ -30,6 +30,30 @@ pub(crate) enum Pulled {
     End(End),
 }
 
+/// How many rows a pull had, or what it failed of.
+pub(crate) type Outcome = Result<RowsRead, PullError>;
+
+/// Rows that were read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct RowsRead {
+    pub(crate) rows: u64,
+    /// Those without a usable key.
+    pub(crate) skipped: u64,
+}
+
+/// What a pull fails of, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct PullError {
+    pub(crate) reason: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl From<SnapshotError> for PullError {
+    fn from(error: SnapshotError) -> PullError {
+        PullError { reason: error.message(), hint: error.hint }
+    }
+}
+
 /// A worker has read its share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct End {
@@ -38,8 +62,7 @@ pub(crate) struct End {
     pub(crate) pull: u64,
     /// How many batches went to `worker`.
     pub(crate) batches: u64,
-    /// Rows read and rows without a usable key, or why reading failed, with a hint.
-    pub(crate) outcome: Result<(u64, u64), (String, Option<String>)>,
+    pub(crate) outcome: Outcome,
 }
 
 impl Pulled {
@@ -73,12 +96,12 @@ impl Share {
     pub(crate) fn read(self) {
         let reader = RowReader::new(&self.plan, self.model, self.pull, self.peers as u32);
         let mut batches = vec![0; self.peers];
-        let mut outcome = Ok((0, 0));
+        let mut outcome = Ok(RowsRead::default());
         'pieces: for piece in (self.worker..self.opened.pieces()).step_by(self.peers) {
             let read = match self.opened.read(piece) {
                 Ok(read) => read,
                 Err(error) => {
-                    outcome = Err(reason(error));
+                    outcome = Err(error.into());
                     break;
                 }
             };
@@ -86,13 +109,13 @@ impl Share {
                 let batch = match batch {
                     Ok(batch) => batch,
                     Err(error) => {
-                        outcome = Err(reason(error));
+                        outcome = Err(error.into());
                         break 'pieces;
                     }
                 };
-                if let Ok((rows, skipped)) = &mut outcome {
-                    *rows += batch.keys.len() as u64;
-                    *skipped += batch.skipped;
+                if let Ok(read) = &mut outcome {
+                    read.rows += batch.keys.len() as u64;
+                    read.skipped += batch.skipped;
                 }
                 for rows in reader.read(&batch) {
                     batches[rows.worker as usize] += 1;
@@ -119,11 +142,6 @@ impl Share {
     fn send(&self, pulled: Pulled) -> bool {
         self.out.send(pulled).is_ok() && self.wake.activate().is_ok()
     }
-}
-
-/// What a pull fails of, and what to do.
-pub(crate) fn reason(error: SnapshotError) -> (String, Option<String>) {
-    (error.message(), error.hint)
 }
 
 /// Builds the operator; tells how it is woken. It ends when all senders to `inbox` are gone.

@@ -5,7 +5,7 @@
 
 use crate::keeper::{Keeper, Pull};
 use crate::keys::snapshot::{SeenKeys, Staged};
-use crate::operators::pull::{End, Pulled, route};
+use crate::operators::pull::{End, Outcome, PullError, Pulled, RowsRead, route};
 use crate::rows::Role;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
@@ -25,8 +25,8 @@ pub(crate) struct Verdict {
     pub(crate) worker: u32,
     pub(crate) pulled: u32,
     pub(crate) pull: u64,
-    /// Rows read and rows without a usable key by all workers, or what failed, with a hint.
-    pub(crate) outcome: Result<(u64, u64), (String, Option<String>)>,
+    /// Of all workers' shares.
+    pub(crate) outcome: Outcome,
 }
 
 /// Pulls that this worker has its whole part of, by (model, number), until the verdicts are in.
@@ -107,21 +107,25 @@ impl Receiving {
     }
 
     /// The verdict, once all is there.
-    fn outcome(&self, peers: usize) -> Option<Result<(u64, u64), (String, Option<String>)>> {
+    fn outcome(&self, peers: usize) -> Option<Outcome> {
         let all = self.ends.len() == peers && self.ends.iter().map(|end| end.batches).sum::<u64>() == self.batches;
         all.then(|| {
             let failed = self.ends.iter().filter_map(|end| end.outcome.as_ref().err()).min();
             match (failed, &self.twice) {
                 (Some(failed), _) => Err(failed.clone()),
-                (None, Some(key)) => Err((
-                    format!("the key `{key}` comes twice"),
-                    Some("a key names one row: remove the repeated row, or the file that is there twice".to_owned()),
-                )),
-                (None, None) => Ok(self
-                    .ends
-                    .iter()
-                    .filter_map(|end| end.outcome.as_ref().ok())
-                    .fold((0, 0), |(rows, skipped), (r, s)| (rows + r, skipped + s))),
+                (None, Some(key)) => Err(PullError {
+                    reason: format!("the key `{key}` comes twice"),
+                    hint: Some(
+                        "a key names one row: remove the repeated row, or the file that is there twice".to_owned(),
+                    ),
+                }),
+                (None, None) => {
+                    let read = self.ends.iter().filter_map(|end| end.outcome.as_ref().ok());
+                    Ok(read.fold(RowsRead::default(), |all, one| RowsRead {
+                        rows: all.rows + one.rows,
+                        skipped: all.skipped + one.skipped,
+                    }))
+                }
             }
         })
     }
