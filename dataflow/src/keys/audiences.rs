@@ -278,3 +278,78 @@ pub(crate) fn ones(words: &[u64]) -> impl Iterator<Item = u32> + '_ {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use usher_config::Members;
+    use usher_queries::plan::{AudiencePlan, Fact};
+
+    const FACTS: u32 = 70;
+
+    fn expr(rng: &mut fastrand::Rng, depth: u32, earlier: u32) -> Expr {
+        let some = |rng: &mut fastrand::Rng| (0..rng.usize(1..4)).map(|_| expr(rng, depth + 1, earlier)).collect();
+        match rng.u32(0..if depth > 2 { 2 } else { 6 }) {
+            0 => Expr::Fact(rng.u32(0..FACTS)),
+            1 if earlier > 0 => Expr::Audience(rng.u32(0..earlier)),
+            1 => Expr::Fact(rng.u32(0..FACTS)),
+            2 => Expr::Not(Box::new(expr(rng, depth + 1, earlier))),
+            3 => Expr::Any(some(rng)),
+            _ => Expr::All(some(rng)),
+        }
+    }
+
+    /// Audiences that mention earlier ones, none of which holds when no fact does.
+    fn model(rng: &mut fastrand::Rng) -> ModelPlan {
+        let fact = || Fact { kind: FactKind::Known, fingerprint: [0; 16], text: String::new(), default: false };
+        let audiences = (0..100).map(|i| AudiencePlan {
+            id: format!("a{i:03}"),
+            name: String::new(),
+            fingerprint: [0; 16],
+            expr: Expr::All(vec![Expr::Fact(rng.u32(0..FACTS)), expr(rng, 0, i)]),
+        });
+        ModelPlan {
+            id: "users".into(),
+            members: Members::Known,
+            audiences: audiences.collect(),
+            order: (0..100).collect(),
+            facts: (0..FACTS).map(|_| fact()).collect(),
+            snapshot: None,
+        }
+    }
+
+    #[test]
+    fn deciding_what_flips_touch_is_deciding_all() {
+        for seed in 0..20 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let model = model(&mut rng);
+            let mut audiences = Audiences::new(&model);
+            let mut facts = vec![0; words_for(FACTS as usize)];
+            let mut members = vec![0; audiences.member_words()];
+            let mut entries = 0;
+            for _ in 0..500 {
+                let flipped: Vec<(u32, Cause)> =
+                    (0..rng.usize(1..4)).map(|_| (rng.u32(0..FACTS), Cause::Event)).collect();
+                for (fact, _) in &flipped {
+                    let truth = get(&facts, *fact);
+                    set(&mut facts, *fact, !truth);
+                }
+                let before = members.clone();
+                let mut turned = vec![0; audiences.member_words()];
+                audiences.decide(&facts, &flipped, &mut members, &mut |turn| {
+                    set(&mut turned, turn.audience, true);
+                    entries += u32::from(turn.entered);
+                });
+                let mut want = vec![0; audiences.member_words()];
+                for (i, audience) in model.audiences.iter().enumerate() {
+                    let holds = walk(&audience.expr, &facts, &want);
+                    set(&mut want, i as u32, holds);
+                }
+                assert_eq!(members, want, "seed {seed}");
+                let changed: Vec<u64> = before.iter().zip(&members).map(|(a, b)| a ^ b).collect();
+                assert_eq!(turned, changed, "seed {seed}: exactly what changed is told");
+            }
+            assert!(entries > 0, "seed {seed} reaches nobody");
+        }
+    }
+}
