@@ -3,7 +3,7 @@
 use crate::exit::Exit;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use usher_config::{Job, SourceFrom};
+use usher_config::{Job, SourceFrom, SyncTo};
 use usher_connectors::dead_letters::DeadLetters;
 use usher_connectors::file::{Files, open_files};
 use usher_connectors::snapshot::{FoundType, Warehouse};
@@ -101,8 +101,27 @@ pub fn open_warehouses(loaded: &Loaded) -> Result<Vec<Option<Warehouse>>, Exit> 
         .collect::<Result<_, _>>()?)
 }
 
-/// Opens where bad messages go.
+/// Opens where bad messages go. Neither they nor changes may be read back as events.
 pub fn open_dead_letters(loaded: &Loaded) -> Result<Arc<DeadLetters>, Exit> {
+    let job = &loaded.plan.job;
+    let same = |a: &str, b: &str| loaded.folder.join(a) == loaded.folder.join(b);
+    let syncs = job.syncs.iter().filter_map(|(id, sync)| match &sync.to {
+        SyncTo::File(target) => Some((format!("sync `{id}`"), &target.path)),
+        SyncTo::Stdout => None,
+    });
+    let dead = job.dead_letters.iter().map(|target| ("`dead_letters`".to_owned(), &target.path));
+    let written: Vec<(String, &String)> = syncs.chain(dead).collect();
+    for (i, (what, path)) in written.iter().enumerate() {
+        let earlier = written[..i].iter().find(|(_, other)| same(path, other)).map(|(what, _)| what.clone());
+        let source = job.sources.iter().find(|(_, source)| {
+            let SourceFrom::File { path: read, .. } = &source.from;
+            same(path, read)
+        });
+        if let Some(other) = earlier.or(source.map(|(id, _)| format!("source `{id}`"))) {
+            return Err(Exit::wrong(format_args!("{what} writes to `{path}`, which {other} uses too"))
+                .hint("give each a file of its own".to_owned()));
+        }
+    }
     let opened = DeadLetters::open(loaded.plan.job.dead_letters.as_ref(), &loaded.folder);
     opened.map(Arc::new).map_err(Exit::from)
 }

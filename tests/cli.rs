@@ -107,6 +107,21 @@ fn a_plan_runs_in_place_of_its_job() {
 }
 
 #[test]
+fn two_things_do_not_write_to_one_file() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    let job = format!("{JOB}dead_letters: {{file: {{path: ./changes.jsonl}}}}\n");
+    std::fs::write(folder.path().join("job.yaml"), job).expect("the folder can be written");
+    let ran = run(folder.path(), &["run", "job.yaml"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("error: `dead_letters` writes to `./changes.jsonl`, which sync `out` uses too"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
 fn explain_shows_the_plan_on_stdout() {
     let folder = tempfile::tempdir().expect("a folder for the test");
     shop(folder.path());

@@ -150,7 +150,7 @@ impl Status {
         self.clock.load(Ordering::Relaxed)
     }
 
-    /// The most that what was told has been behind the clock since the job went live, ms.
+    /// The most that what was told has been behind the clock since the job went live and caught up with it, ms.
     pub fn lag_ms_max(&self) -> u64 {
         self.lag_ms_max.load(Ordering::Relaxed)
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Read ──hits──────────────► Keep ──changes──► Deliver
-//!    └────milestones────────►  ▲
+//!    └────milestones────────►  ▲ └──memberships──► Members
 //!  Pull ──rows──► Stage ──verdicts──┘
 //! ```
 //! Hits, milestones, rows and verdicts are exchanged; changes go to one worker under replay and stay where they are

@@ -23,6 +23,8 @@ use timely::worker::Worker;
 
 /// Batches of rows that a reading thread may be ahead of its worker.
 const ROWS_AHEAD: usize = 4;
+/// How near to the clock, ms, a job that goes live has caught up with it.
+const CAUGHT_UP: Time = 20;
 /// How long a parked worker may not notice that the job was aborted.
 const PARK: Duration = Duration::from_millis(50);
 
@@ -116,12 +118,18 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
             });
             let _ = share.line.send(Line { out: share.out, wake });
             drop(share.line);
+            let mut caught_up = false;
             while !told.done() && !status.aborted() {
                 worker.step_or_park(Some(PARK));
                 let Some(told) = told.with_frontier(|frontier| frontier.first().copied()) else { continue };
                 members.compact(told);
                 if span == Span::Live && status.live() && !status.stopped() {
-                    status.publish_lag(clock.now().saturating_sub(told));
+                    let lag = clock.now().saturating_sub(told);
+                    // Going live takes what it takes; from when the clock has been caught up with, every ms counts.
+                    caught_up |= lag < CAUGHT_UP;
+                    if caught_up {
+                        status.publish_lag(lag);
+                    }
                 }
             }
             status.publish_members(index, members.sizes(audiences));
