@@ -3,7 +3,7 @@
 use crate::exit::Exit;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use usher_config::{Job, SourceFrom, SyncTo};
+use usher_config::{Broken, Job, Problems, SourceFrom, SyncTo};
 use usher_connectors::dead_letters::DeadLetters;
 use usher_connectors::file::{Files, open_files};
 use usher_connectors::snapshot::{FoundType, Warehouse};
@@ -53,13 +53,29 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
     let text = String::from_utf8(bytes).map_err(|error| {
         Exit::wrong(format_args!("`{file}` is no text: byte {} is not UTF-8", error.utf8_error().valid_up_to()))
     })?;
-    let job = usher_config::parse(&text, &file, &folder, &|name| std::env::var(name).ok())?;
-    let plan = plan(&job, &file)?;
-    Ok(Loaded { plan, folder })
+    match usher_config::parse_or_salvage(&text, &file, &folder, &|name| std::env::var(name).ok()) {
+        Ok(job) => Ok(Loaded { plan: plan(&job, &file)?, folder }),
+        Err(Broken { mut problems, salvage }) => {
+            // Predicates are read apart; what is wrong with them is told all the same.
+            if let Some(job) = salvage
+                && let Ok(schemas) = schemas(&job)
+            {
+                let more = usher_queries::check_predicates(&job, &schemas);
+                problems.problems.extend(more);
+                problems = Problems::new(&file, problems.problems);
+            }
+            Err(problems.into())
+        }
+    }
 }
 
 /// Compiles a job, with the schemas it needs.
 pub fn plan(job: &Job, file: &str) -> Result<Plan, Exit> {
+    Ok(usher_queries::compile(job, file, &schemas(job)?)?)
+}
+
+/// Reads the schemas that a job needs.
+fn schemas(job: &Job) -> Result<Schemas, Exit> {
     let mut schemas = Schemas::new();
     for model in needs_schema(job) {
         let parquet = job.models[&model].parquet.as_ref().expect("only a model with Parquet has a schema");
@@ -77,7 +93,7 @@ pub fn plan(job: &Job, file: &str) -> Result<Plan, Exit> {
         });
         schemas.insert(model, columns.collect());
     }
-    Ok(usher_queries::compile(job, file, &schemas)?)
+    Ok(schemas)
 }
 
 /// Opens the files of every source.

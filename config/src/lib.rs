@@ -26,6 +26,16 @@ pub use problem::{Place, Problem, Problems};
 pub use schema::schema;
 pub use suggest::nearest;
 
+/// What is wrong with a job file, and what could be read of it all the same.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Broken {
+    /// All problems, in the file's order.
+    pub problems: Problems,
+    /// For finding more of them: sources, models and events as far as they could be built, and audiences that have nothing but
+    /// the conditions whose predicates can be read. Not to be run.
+    pub salvage: Option<Job>,
+}
+
 /// Reads a job file: YAML, of which JSON is a subset.
 ///
 /// `file` is the file's name as the user gave it, for messages; `folder` is what relative paths are relative to;
@@ -36,11 +46,21 @@ pub fn parse(
     folder: &FilePath,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Job, Problems> {
+    parse_or_salvage(text, file, folder, variable).map_err(|broken| broken.problems)
+}
+
+/// Does what [`parse`] does; of a broken file it also hands out what could be read.
+pub fn parse_or_salvage(
+    text: &str,
+    file: &str,
+    folder: &FilePath,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Job, Broken> {
     let mut problems = Vec::new();
-    let job = match node::parse(text, &mut problems) {
+    let built = match node::parse(text, &mut problems) {
         Ok(mut root) => {
             variables::substitute(&mut root, "", variable, &mut problems);
-            check::job(&root, &mut problems).and_then(|fields| read::job(&fields, folder, &mut problems))
+            check::job(&root, &mut problems).map(|fields| read::job(&fields, folder, &mut problems))
         }
         // What was found before the text broke off may be an effect of that.
         Err(problem) => {
@@ -48,12 +68,12 @@ pub fn parse(
             None
         }
     };
-    match job {
-        Some(job) if problems.is_empty() => Ok(job),
-        _ => {
+    match built {
+        Some(built) if built.whole && problems.is_empty() => Ok(built.job),
+        built => {
             assert!(!problems.is_empty(), "a job is refused for a reason");
-            problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
-            Err(Problems { file: file.to_owned(), problems })
+            let problems = Problems::new(file, problems);
+            Err(Broken { problems, salvage: built.map(|built| built.job) })
         }
     }
 }

@@ -47,6 +47,14 @@ impl Problem {
     }
 }
 
+impl Problems {
+    /// Puts problems of a file in its order.
+    pub fn new(file: &str, mut problems: Vec<Problem>) -> Problems {
+        problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
+        Problems { file: file.to_owned(), problems }
+    }
+}
+
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for problem in &self.problems {

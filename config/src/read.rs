@@ -19,36 +19,44 @@ const AGGREGATES: [&str; 5] = ["sum", "avg", "min", "max", "distinct"];
 /// The largest threshold of a count: what a key may have to remember is bounded by it.
 const COUNT_MAX: i64 = 1_000_000_000;
 
-/// Builds the job; none where a part of it is missing, which is then reported.
-pub(crate) fn job(file: &Fields, folder: &std::path::Path, problems: &mut Vec<Problem>) -> Option<Job> {
+/// What could be built of a job.
+pub(crate) struct Built {
+    /// The job; where it is not `whole`, what could be read of it: its audiences have only such conditions, all together, as
+    /// hold a predicate that can be read.
+    pub(crate) job: Job,
+    /// Nothing is missing.
+    pub(crate) whole: bool,
+}
+
+/// Builds the job; what is missing of it is reported.
+pub(crate) fn job(file: &Fields, folder: &std::path::Path, problems: &mut Vec<Problem>) -> Built {
     let mut reader = Reader {
         sources: index(file, "sources"),
         models: index(file, "models"),
         events: index(file, "events"),
         audiences: index(file, "audiences"),
         mentions: BTreeMap::new(),
+        leaves: BTreeMap::new(),
         problems,
     };
-    let sources = reader.all(file, "sources", Reader::source);
-    let models = reader.all(file, "models", Reader::model);
+    let mut whole = true;
+    let sources = reader.all(file, "sources", Reader::source, &mut whole);
+    let models = reader.all(file, "models", Reader::model, &mut whole);
     reader.model_circles();
-    let events = reader.all(file, "events", Reader::event);
-    let audiences = reader.all(file, "audiences", Reader::audience);
+    let events = reader.all(file, "events", Reader::event, &mut whole);
+    let mut audiences = reader.all(file, "audiences", Reader::audience, &mut whole);
     reader.audience_circles();
-    let syncs = reader.all(file, "syncs", Reader::sync);
+    let syncs = reader.all(file, "syncs", Reader::sync, &mut whole);
+    let name = file.text("job").map(str::to_owned);
+    whole &= name.is_some();
+    if !whole {
+        audiences = reader.salvage(&models, &events);
+    }
     let dead_letters = file.record("dead_letters").and_then(|fields| file_target(fields.record("file")?));
     let limits = file.record("limits").and_then(limits).unwrap_or_default();
-    Some(Job {
-        name: file.text("job")?.to_owned(),
-        folder: folder.to_owned(),
-        sources: sources?,
-        models: models?,
-        events: events?,
-        audiences: audiences?,
-        syncs: syncs?,
-        dead_letters,
-        limits,
-    })
+    let name = name.unwrap_or_default();
+    let job = Job { name, folder: folder.to_owned(), sources, models, events, audiences, syncs, dead_letters, limits };
+    Built { job, whole }
 }
 
 /// What one section declares, by id; none: it is wrong and reported.
@@ -72,6 +80,8 @@ struct Reader<'a> {
     audiences: Index<'a>,
     /// Which audience mentions which others, and where.
     mentions: Mentions<'a>,
+    /// By audience: its model, and the conditions that hold a predicate, as far as they can be read.
+    leaves: BTreeMap<&'a str, (&'a str, Vec<Condition>)>,
     problems: &'a mut Vec<Problem>,
 }
 
@@ -96,22 +106,51 @@ impl<'a> Reader<'a> {
         self.problems.push(Problem::new(place, message).hint(hint));
     }
 
-    /// Reads each entry of a section; none where one of them can't be built.
+    /// Reads each entry of a section that can be built; `whole` is no longer so where one can't.
     fn all<T>(
         &mut self,
         file: &'a Fields,
         key: &str,
         read: impl Fn(&mut Self, &'a str, &'a Place, &'a Fields) -> Option<T>,
-    ) -> Option<BTreeMap<String, T>> {
-        let mut whole = true;
+        whole: &mut bool,
+    ) -> BTreeMap<String, T> {
         let mut things = BTreeMap::new();
         for named in file.entries(key) {
             match fields(named).and_then(|fields| read(self, &named.name, &named.place, fields)) {
                 Some(thing) => drop(things.insert(named.name.clone(), thing)),
-                None => whole = false,
+                None => *whole = false,
             }
         }
-        whole.then_some(things)
+        things
+    }
+
+    /// Remembers a condition with a predicate, whatever else is wrong around it.
+    fn leaf(&mut self, scope: Scope<'a>, place: &Place, kind: ConditionKind) {
+        if let Some(model) = scope.model {
+            let (_, leaves) = self.leaves.entry(scope.audience).or_insert((model, Vec::new()));
+            leaves.push(Condition { place: place.clone(), kind });
+        }
+    }
+
+    /// Audiences of nothing but the conditions whose predicates can be read against what could be built.
+    fn salvage(self, models: &BTreeMap<String, Model>, events: &BTreeMap<String, Event>) -> BTreeMap<String, Audience> {
+        let mut audiences = BTreeMap::new();
+        for (id, (model, mut leaves)) in self.leaves {
+            leaves.retain(|leaf| match &leaf.kind {
+                ConditionKind::Property(_) => models.get(model).is_some_and(|model| model.parquet.is_some()),
+                ConditionKind::Performed { event, .. } => events.get(event).is_some_and(|event| event.model == model),
+                ConditionKind::Related { model: rows, .. } => {
+                    models.get(rows).is_some_and(|rows| rows.parquet.is_some())
+                }
+                other => panic!("{other:?} holds no predicate"),
+            });
+            let kind = ConditionKind::All(leaves);
+            let condition = Condition { place: Place::default(), kind };
+            let (name, model) = (id.to_owned(), model.to_owned());
+            let audience = Audience { place: Place::default(), name, description: None, model, condition };
+            audiences.insert(id.to_owned(), audience);
+        }
+        audiences
     }
 
     /// The id under `key`, if there is something of that id; else that is reported.
@@ -324,6 +363,7 @@ impl<'a> Reader<'a> {
             let hint = "give the model `parquet`, or test what the key did with `performed`";
             self.say_with_hint(&predicate.place, message, hint);
         }
+        self.leaf(scope, &predicate.place, ConditionKind::Property(predicate.clone()));
         Some(predicate)
     }
 
@@ -340,6 +380,17 @@ impl<'a> Reader<'a> {
         // An aggregate is refused in this version, and what it is compared with need not be a count.
         let counts = !AGGREGATES.iter().any(|key| fields.has(key));
         let comparison = self.comparison(fields, counts);
+        if let (Some(event), Some(filter)) = (event, text(fields, "where")) {
+            let place = filter.place.clone();
+            let kind = ConditionKind::Performed {
+                event: event.to_owned(),
+                filter: Some(filter),
+                aggregate: Aggregate::Count,
+                comparison: Comparison::AtLeast(Decimal::from(1)),
+                within: 1_000,
+            };
+            self.leaf(scope, &place, kind);
+        }
         Some(ConditionKind::Performed {
             event: event?.to_owned(),
             filter: text(fields, "where"),
@@ -380,6 +431,15 @@ impl<'a> Reader<'a> {
         };
         let counts = matches!(aggregate, Aggregate::Count | Aggregate::Distinct(_));
         let comparison = self.comparison(fields, counts);
+        if let Some(model) = model {
+            let kind = ConditionKind::Related {
+                model: model.to_owned(),
+                filter: text(fields, "where"),
+                aggregate: aggregate.clone(),
+                comparison: Comparison::AtLeast(Decimal::from(1)),
+            };
+            self.leaf(scope, &fields.get("related").expect("it was just read").place, kind);
+        }
         Some(ConditionKind::Related {
             model: model?.to_owned(),
             filter: text(fields, "where"),

@@ -106,6 +106,16 @@ pub fn compile(job: &Job, file: &str, schemas: &Schemas) -> Result<Plan, Problem
     }
 }
 
+/// What is wrong with the predicates and aggregated columns of a job's conditions, and nothing else: for a job that has other
+/// problems already.
+pub fn check_predicates(job: &Job, schemas: &Schemas) -> Vec<Problem> {
+    let mut drafts = Drafts { job, schemas, facts: BTreeMap::new(), problems: Vec::new() };
+    for audience in job.audiences.values() {
+        drafts.tree(&audience.condition, audience);
+    }
+    drafts.problems
+}
+
 /// A fact before everything has its index.
 #[derive(Clone)]
 enum Draft<'a> {

@@ -17,5 +17,5 @@ pub mod sample;
 pub mod time;
 pub mod value;
 
-pub use compile::{Schemas, compile, needs_schema};
+pub use compile::{Schemas, check_predicates, compile, needs_schema};
 pub use value::Value;
