@@ -1,7 +1,7 @@
 //! Runs a job: builds the same dataflow on every worker and steps it to its end.
 
 use crate::edge::messages::{Messages, PartitionClock};
-use crate::job::{Failure, Opened, Status};
+use crate::job::{Failure, FailureKind, Opened, Status};
 use crate::keeper::{Keeper, Span};
 use crate::operators::deliver::{self, Sinks, deliver};
 use crate::operators::keep::{KeepSetup, PullEnded, keep};
@@ -21,6 +21,8 @@ use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::probe::Handle as ProbeHandle;
 use timely::worker::Worker;
 
+/// Files of all sources together: the rank of one in the order of arrival has 16 bits.
+const PARTITIONS: usize = 1 << 16;
 /// Batches of rows that a reading thread may be ahead of its worker.
 const ROWS_AHEAD: usize = 4;
 /// How near to the clock, ms, a job that goes live has caught up with it.
@@ -58,6 +60,12 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
         }
         sources.push(id);
         files.push(Mutex::new(of));
+    }
+    let partitions: usize = dealt.iter().map(Vec::len).sum();
+    if partitions > PARTITIONS {
+        let message = format!("the sources have {partitions} files, more than {PARTITIONS}");
+        let hint = Some("put the events into fewer, larger files".to_owned());
+        return Err(Failure { kind: FailureKind::Source, message, hint });
     }
     let files = Arc::new(files);
     let catalog = catalog(&plan);
