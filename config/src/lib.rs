@@ -33,7 +33,7 @@ pub struct Broken {
     pub problems: Problems,
     /// For finding more of them: sources, models and events as far as they could be built, and audiences that have nothing but
     /// the conditions whose predicates can be read. Not to be run.
-    pub salvage: Option<Job>,
+    pub salvage: Option<Box<Job>>,
 }
 
 /// Reads a job file: YAML, of which JSON is a subset.
@@ -73,7 +73,7 @@ pub fn parse_or_salvage(
         built => {
             assert!(!problems.is_empty(), "a job is refused for a reason");
             let problems = Problems::new(file, problems);
-            Err(Broken { problems, salvage: built.map(|built| built.job) })
+            Err(Broken { problems, salvage: built.map(|built| Box::new(built.job)) })
         }
     }
 }
