@@ -11,6 +11,9 @@ use usher_dataflow::{FailureKind, Opened, Status, Time};
 /// How often the watcher looks.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How long after the first signal another one is taken for the same: some senders signal a process and its group.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// What ends a job but a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -30,10 +33,10 @@ pub fn run_watched(opened: Opened, ending: Ending, look: &mut dyn FnMut(&Status,
     let audiences: usize = opened.plan.models.iter().map(|model| model.audiences.len()).sum();
     let status = Status::new(opened.workers, audiences);
     let dead_letters = Arc::clone(&opened.dead_letters);
-    let signalled = Arc::new(AtomicBool::new(false));
+    let (signalled, impatient) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     for signal in [SIGINT, SIGTERM] {
-        // The second one does not wait for anything.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&signalled))
+        // A later one does not wait for anything.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&impatient))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&signalled)))
             .map_err(|error| Exit::failed(format_args!("signals can't be handled: {error}")))?;
     }
@@ -45,12 +48,15 @@ pub fn run_watched(opened: Opened, ending: Ending, look: &mut dyn FnMut(&Status,
     let job = job.expect("the system can start a thread");
     let bar = progress(0);
     let mut live = false;
+    let mut stopping = None;
     while !job.is_finished() {
         std::thread::sleep(LOOK);
         let (read, of) = status.bytes();
         bar.set_length(of.max(read));
         bar.set_position(read);
         if signalled.load(Ordering::Relaxed) {
+            let first = *stopping.get_or_insert_with(Instant::now);
+            impatient.store(first.elapsed() > PATIENCE, Ordering::Relaxed);
             match ending {
                 Ending::AtTheEnd => status.abort(),
                 Ending::WhenStopped => status.stop(),
