@@ -349,7 +349,7 @@ fn lay_out(file: &str, metadata: &ArrowReaderMetadata, wanted: &Wanted) -> Resul
     let type_at = |at: usize| metadata.schema().field(at).data_type();
     let changed = |name: &str, at: usize, wanted: &str| {
         let found = match &schema.columns[at].1 {
-            FoundType::Known(found) => schema::name_of(*found).to_owned(),
+            FoundType::Known(found) => found.to_string(),
             FoundType::Unsupported(found) => found.clone(),
         };
         let what = format!("the column `{name}` has the type `{found}`; wanted is `{wanted}`");
@@ -366,9 +366,9 @@ fn lay_out(file: &str, metadata: &ArrowReaderMetadata, wanted: &Wanted) -> Resul
         let at = schema.position(name)?;
         match cast::can_become(type_at(at), to) {
             true => Ok((at, to)),
-            false => Err(changed(name, at, schema::name_of(to)).hint(match &schema.columns[at].1 {
+            false => Err(changed(name, at, &to.to_string()).hint(match &schema.columns[at].1 {
                 FoundType::Known(found) => {
-                    format!("write the column as it was, or declare it as `{}` in the job", schema::name_of(*found))
+                    format!("write the column as it was, or declare it as `{}` in the job", found)
                 }
                 FoundType::Unsupported(_) => {
                     "no type of a job can hold it; write the column in another type".to_owned()

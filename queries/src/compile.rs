@@ -15,7 +15,7 @@ mod expr;
 
 use self::canonical::{
     aggregate_name, aggregate_text, column_of, comparison_text, count_comparison, count_range, event_text, fingerprint,
-    path_text, quoted, type_name, typed,
+    path_text, quoted, typed,
 };
 use self::expr::{Tree, expr, known_and, meaning};
 use crate::plan::{AudiencePlan, EventColumn, EventPlan, Expr, Fact, FactKind, Filter, ModelPlan, Plan, SnapshotPlan};
@@ -341,13 +341,13 @@ impl<'a> Drafts<'a> {
                 match aggregate {
                     Aggregate::Distinct(_) if !list => return Ok(Some(column_type)),
                     Aggregate::Distinct(_) => {
-                        format!("`distinct` takes no lists, and column `{name}` is {}", type_name(column_type))
+                        format!("`distinct` takes no lists, and column `{name}` is {}", column_type)
                     }
                     _ if numeric => return Ok(Some(column_type)),
                     _ => format!(
                         "`{}` takes integers and numbers, and column `{name}` is {}",
                         aggregate_name(aggregate),
-                        type_name(column_type)
+                        column_type
                     ),
                 }
             }

@@ -4,7 +4,7 @@
 //! state it holds; then the events with what is read of their messages. The text depends on the plan alone: the same
 //! job gives the same bytes. A fact is named by the first 8 digits of its fingerprint.
 
-use crate::compile::canonical::{aggregate_name, column_of, hex, type_name};
+use crate::compile::canonical::{aggregate_name, column_of, hex};
 use crate::plan::{AudiencePlan, EventPlan, Expr, Fact, FactKind, ModelPlan, Plan};
 use crate::predicate::Predicate;
 use std::collections::BTreeSet;
@@ -99,7 +99,7 @@ impl Explained<'_> {
                     writeln!(self.out, "    foreign key {foreign_key} of {}", self.plan.models[*parent as usize].id)?;
                 }
                 for (name, column_type) in &snapshot.columns {
-                    writeln!(self.out, "    column {name} {}", type_name(*column_type))?;
+                    writeln!(self.out, "    column {name} {}", column_type)?;
                 }
             }
         }
@@ -184,7 +184,7 @@ impl Explained<'_> {
         let time = event.timestamp.as_ref().map_or("the format's event time".to_string(), Path::to_string);
         writeln!(self.out, "  time: {time}")?;
         for column in &event.columns {
-            writeln!(self.out, "  reads {} as {} {}", column.path, column.name, type_name(column.column_type))?;
+            writeln!(self.out, "  reads {} as {} {}", column.path, column.name, column.column_type)?;
         }
         for filter in &event.filters {
             let says = filter.predicate.as_ref().map_or("all of them".to_string(), |p| format!("where {}", p.text));

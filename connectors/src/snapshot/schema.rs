@@ -120,18 +120,3 @@ pub(super) fn found_type(data_type: &DataType) -> FoundType {
     };
     FoundType::Known(known)
 }
-
-/// The name of a type, as in a job file.
-pub(super) fn name_of(column_type: ColumnType) -> &'static str {
-    match column_type {
-        ColumnType::String => "string",
-        ColumnType::Integer => "integer",
-        ColumnType::Number => "number",
-        ColumnType::Boolean => "boolean",
-        ColumnType::Timestamp => "timestamp",
-        ColumnType::Date => "date",
-        ColumnType::ListString => "list<string>",
-        ColumnType::ListInteger => "list<integer>",
-        ColumnType::ListNumber => "list<number>",
-    }
-}

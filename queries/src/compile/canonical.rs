@@ -64,7 +64,7 @@ pub(crate) fn aggregate_name(aggregate: &Aggregate) -> &'static str {
 pub(super) fn aggregate_text(aggregate: &Aggregate, column_type: Option<ColumnType>) -> String {
     match column_of(aggregate).zip(column_type) {
         Some((column, column_type)) => {
-            format!("{}({}:{})", aggregate_name(aggregate), quoted(column), type_name(column_type))
+            format!("{}({}:{})", aggregate_name(aggregate), quoted(column), column_type)
         }
         None => aggregate_name(aggregate).to_string(),
     }
@@ -109,32 +109,14 @@ pub(super) fn path_text(path: &Path) -> String {
 
 /// The canonical text of a predicate with its columns' types.
 pub(super) fn typed(predicate: &Predicate) -> String {
-    let columns: Vec<String> = predicate
-        .columns
-        .iter()
-        .map(|(name, column_type)| format!("{}:{}", quoted(name), type_name(*column_type)))
-        .collect();
+    let columns: Vec<String> =
+        predicate.columns.iter().map(|(name, column_type)| format!("{}:{}", quoted(name), column_type)).collect();
     format!("columns=[{}] where={}", columns.join(","), quoted(&predicate.text))
 }
 
 /// A string in quotes, as JSON: unlike `Debug`'s, the same with every compiler.
 pub(super) fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("a string is always JSON")
-}
-
-/// A type's name in the job file.
-pub(crate) fn type_name(column_type: ColumnType) -> &'static str {
-    match column_type {
-        ColumnType::String => "string",
-        ColumnType::Integer => "integer",
-        ColumnType::Number => "number",
-        ColumnType::Boolean => "boolean",
-        ColumnType::Timestamp => "timestamp",
-        ColumnType::Date => "date",
-        ColumnType::ListString => "list<string>",
-        ColumnType::ListInteger => "list<integer>",
-        ColumnType::ListNumber => "list<number>",
-    }
 }
 
 /// The first 16 bytes of the SHA-256 of a canonical text.
