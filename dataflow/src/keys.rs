@@ -275,7 +275,7 @@ impl Keys {
             (ClockedTruth::Row(timeline), _) => (timeline.at(time), timeline.next(time)),
             (ClockedTruth::Aggregate(rows), FactState::Related { empty, comparison, .. }) => {
                 let mut summary = empty.clone();
-                rows.iter().filter(|(_, when)| when.at(time)).for_each(|(what, _)| summary.add(*what, 1));
+                rows.iter().filter(|(_, when)| when.at(time)).for_each(|(what, _)| summary.add(*what));
                 (summary.holds(comparison), rows.iter().filter_map(|(_, when)| when.next(time)).min())
             }
             (ClockedTruth::Aggregate(_), _) => panic!("fact {fact} is no aggregate"),

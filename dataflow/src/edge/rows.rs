@@ -7,10 +7,7 @@
 use crate::hits::{hash_key, owner};
 use crate::keys::audiences::words_for;
 use crate::rows::{Role, Rows, Timeline};
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int64Type, TimestampMillisecondType};
 use arrow_array::{Array, ArrayRef, BooleanArray};
-use std::borrow::Cow;
 use usher_config::{Aggregate, ColumnType};
 use usher_connectors::snapshot::{self, Wanted};
 use usher_queries::Value;
@@ -166,8 +163,9 @@ impl RowReader {
                 if clocked.is_none() && truths[i].as_ref().is_some_and(|truth| !truth.value(row)) {
                     continue;
                 }
-                let value =
-                    fact.column.map_or(Value::Null, |(at, column_type)| value(&batch.columns[at], row, column_type));
+                let value = fact
+                    .column
+                    .map_or(Value::Null, |(at, column_type)| Value::at(&batch.columns[at], column_type, row));
                 let contribution = Contribution::of(&fact.aggregate, &value);
                 match clocked {
                     Some(filter) => {
@@ -196,7 +194,7 @@ impl Filter {
     /// The truth of one row over all time.
     fn timeline(&self, columns: &[ArrayRef], row: usize) -> Timeline {
         let values =
-            self.columns.iter().zip(&self.types).map(|(at, column_type)| value(&columns[*at], row, *column_type));
+            self.columns.iter().zip(&self.types).map(|(at, column_type)| Value::at(&columns[*at], *column_type, row));
         let values: Vec<Value<'_>> = values.collect();
         let moments = self.evaluator.moments(&values);
         let first = self.evaluator.holds(&values, moments.first().map_or(0, |moment| moment.saturating_sub(1)));
@@ -209,28 +207,5 @@ impl Filter {
             }
         }
         Timeline { first, turns }
-    }
-}
-
-/// The value in a column of a canonical Arrow type.
-fn value(column: &ArrayRef, row: usize, column_type: ColumnType) -> Value<'_> {
-    if column.is_null(row) {
-        return Value::Null;
-    }
-    let element = |inner: ColumnType| {
-        let list = column.as_list::<i32>();
-        let (start, end) = (list.value_offsets()[row] as usize, list.value_offsets()[row + 1] as usize);
-        Value::List((start..end).map(|i| value(list.values(), i, inner)).collect())
-    };
-    match column_type {
-        ColumnType::String => Value::String(Cow::Borrowed(column.as_string::<i32>().value(row))),
-        ColumnType::Integer => Value::Integer(column.as_primitive::<Int64Type>().value(row)),
-        ColumnType::Number => Value::Number(column.as_primitive::<Float64Type>().value(row)),
-        ColumnType::Boolean => Value::Boolean(column.as_boolean().value(row)),
-        ColumnType::Timestamp => Value::Timestamp(column.as_primitive::<TimestampMillisecondType>().value(row)),
-        ColumnType::Date => Value::Date(column.as_primitive::<TimestampMillisecondType>().value(row)),
-        ColumnType::ListString => element(ColumnType::String),
-        ColumnType::ListInteger => element(ColumnType::Integer),
-        ColumnType::ListNumber => element(ColumnType::Number),
     }
 }

@@ -86,7 +86,7 @@ impl Staged {
         for (row, fact, contribution) in rows.contributions.drain(..) {
             let position = self.position(fact);
             let at = self.index[slots[row as usize] as usize] as usize - 1;
-            self.summaries[at * self.empty.len() + position].add(contribution, 1);
+            self.summaries[at * self.empty.len() + position].add(contribution);
         }
         for (row, fact, contribution, timeline) in rows.timed.drain(..) {
             self.timed.entry((slots[row as usize], fact)).or_default().push((contribution, timeline));

@@ -2,7 +2,8 @@
 //!
 //! Promises: at a time that is done, the arrangement holds (audience, slot) once for each membership of this worker's keys.
 //! It is differential's: readers walk it with a cursor, between steps, as of any time since the last
-//! [`Members::compact`]. Holds some 13 bytes a membership (measured for this shape of arrangement, compacted).
+//! [`Members::compact`]. Holds a pair of u32 a membership, and its times until they are
+//! compacted.
 
 use crate::time::{Slot, Time};
 use differential_dataflow::AsCollection;
