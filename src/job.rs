@@ -3,10 +3,11 @@
 use crate::exit::Exit;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use usher_config::{Broken, Job, Problems, SourceFrom, SyncTo};
+use usher_config::{Broken, DeadLettersTo, Job, Problems, SourceFrom, SyncTo};
 use usher_connectors::dead_letters::DeadLetters;
-use usher_connectors::file::{Files, open_files};
+use usher_connectors::file::open_files;
 use usher_connectors::snapshot::{FoundType, Warehouse};
+use usher_connectors::source::Source;
 use usher_dataflow::{Span, Time};
 use usher_queries::plan::Plan;
 use usher_queries::{Schemas, needs_schema, plan_file};
@@ -96,14 +97,18 @@ fn schemas(job: &Job) -> Result<Schemas, Exit> {
     Ok(schemas)
 }
 
-/// Opens the files of every source.
-pub fn open_sources(loaded: &Loaded, bounded: bool) -> Result<Vec<(String, Files)>, Exit> {
+/// Opens every source.
+pub fn open_sources(loaded: &Loaded, bounded: bool) -> Result<Vec<(String, Box<dyn Source>)>, Exit> {
     let job = &loaded.plan.job;
     let mut sources = Vec::new();
     for (id, source) in &job.sources {
-        let SourceFrom::File { path, follow } = &source.from;
-        let files = open_files(id, path, &loaded.folder, *follow && !bounded, job.limits.message_bytes)?;
-        sources.push((id.clone(), files));
+        let opened: Box<dyn Source> = match &source.from {
+            SourceFrom::File { path, follow } => {
+                Box::new(open_files(id, path, &loaded.folder, *follow && !bounded, job.limits.message_bytes)?)
+            }
+            SourceFrom::Kafka { .. } => panic!("refused by the job file's reader"),
+        };
+        sources.push((id.clone(), opened));
     }
     Ok(sources)
 }
@@ -123,16 +128,19 @@ pub fn open_dead_letters(loaded: &Loaded) -> Result<Arc<DeadLetters>, Exit> {
     let same = |a: &str, b: &str| loaded.folder.join(a) == loaded.folder.join(b);
     let syncs = job.syncs.iter().filter_map(|(id, sync)| match &sync.to {
         SyncTo::File(target) => Some((format!("sync `{id}`"), &target.path)),
-        SyncTo::Stdout => None,
+        SyncTo::Stdout | SyncTo::Kafka(_) => None,
     });
-    let dead = job.dead_letters.iter().map(|target| ("`dead_letters`".to_owned(), &target.path));
+    let dead = job.dead_letters.iter().filter_map(|to| match to {
+        DeadLettersTo::File(target) => Some(("`dead_letters`".to_owned(), &target.path)),
+        DeadLettersTo::Kafka { .. } => None,
+    });
     let written: Vec<(String, &String)> = syncs.chain(dead).collect();
     for (i, (what, path)) in written.iter().enumerate() {
         let earlier = written[..i].iter().find(|(_, other)| same(path, other)).map(|(what, _)| what.clone());
-        let source = job.sources.iter().find(|(_, source)| {
-            let SourceFrom::File { path: read, .. } = &source.from;
-            same(path, read)
-        });
+        let source = job
+            .sources
+            .iter()
+            .find(|(_, source)| matches!(&source.from, SourceFrom::File { path: read, .. } if same(path, read)));
         if let Some(other) = earlier.or(source.map(|(id, _)| format!("source `{id}`"))) {
             return Err(Exit::wrong(format_args!("{what} writes to `{path}`, which {other} uses too"))
                 .hint("give each a file of its own".to_owned()));

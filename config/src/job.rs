@@ -27,9 +27,98 @@ pub struct Job {
     /// Where changes go, by id.
     pub syncs: BTreeMap<String, Sync>,
     /// Where bad messages go; none: counted and sampled in the log.
-    pub dead_letters: Option<FileTarget>,
+    pub dead_letters: Option<DeadLettersTo>,
+    /// Where state is kept; none: in `usher-state/<job>` of the working folder.
+    pub state: Option<State>,
+    /// The HTTP API; none: there is none.
+    pub api: Option<Api>,
+    /// How the processes of a cluster wait for each other.
+    pub cluster: Cluster,
     /// Bounds.
     pub limits: Limits,
+}
+
+/// A text that is not shown: it keeps its `${VAR}` until it is used, in plan files too.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret(pub String);
+
+impl Secret {
+    /// The text itself, with what `variable` says put in for `${VAR}`; the error names a variable that is not set.
+    pub fn resolve(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+        crate::variables::resolve(&self.0, variable)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// A Kafka cluster, and how to talk to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kafka {
+    /// `host:port`, comma separated.
+    pub brokers: String,
+    /// Handed to librdkafka as they are.
+    pub properties: BTreeMap<String, Setting>,
+}
+
+/// A value for librdkafka.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Setting {
+    /// Anybody may see it.
+    Plain(String),
+    /// Its name contains password, secret, token or key.
+    Secret(Secret),
+}
+
+/// Where durable state is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// `file://`, `s3://`, …; or a folder, relative to the job's.
+    pub url: String,
+    /// ms between checkpoints (60s).
+    pub checkpoint_every: u64,
+}
+
+/// The HTTP API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Api {
+    /// Where it stands in the file.
+    pub place: Place,
+    /// `host:port`.
+    pub listen: String,
+    /// Who may ask; none: anybody on this machine.
+    pub keys: Vec<ApiKey>,
+    /// Requests per second and key; none: any number.
+    pub rate_limit: Option<u32>,
+}
+
+/// A bearer of the API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiKey {
+    /// What the bearer sends.
+    pub token: Secret,
+    /// May read.
+    pub read: bool,
+    /// May change something.
+    pub admin: bool,
+}
+
+/// How the processes of a cluster wait for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// ms until all must have met (15s).
+    pub connect_timeout: u64,
+    /// ms that one may not be heard of (30s).
+    pub peer_timeout: u64,
+}
+
+impl Default for Cluster {
+    fn default() -> Cluster {
+        Cluster { connect_timeout: 15_000, peer_timeout: 30_000 }
+    }
 }
 
 /// Where messages come from, and how to read them.
@@ -41,6 +130,21 @@ pub struct Source {
     pub from: SourceFrom,
     /// The wire format.
     pub format: Format,
+    /// Where a source that can be entered anywhere is read from, where no state says it.
+    pub start: Start,
+}
+
+/// Where reading starts without state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Start {
+    /// What fills the longest window.
+    Window,
+    /// All that is there.
+    Earliest,
+    /// Nothing that is there.
+    Latest,
+    /// Messages of this time (ms since the epoch) and later.
+    Time(u64),
 }
 
 /// A transport of messages.
@@ -53,6 +157,13 @@ pub enum SourceFrom {
         /// Go on reading what is appended, as `tail -F`.
         follow: bool,
     },
+    /// Topics of Kafka; each of their partitions is one.
+    Kafka {
+        /// The cluster.
+        kafka: Kafka,
+        /// At least one, sorted.
+        topics: Vec<String>,
+    },
 }
 
 /// A wire format of events.
@@ -64,6 +175,10 @@ pub enum Format {
     Rudderstack,
     /// Hightouch Events' JSON.
     Hightouch,
+    /// Snowplow's enriched events: 131 columns.
+    SnowplowTsv,
+    /// Snowplow's enriched events as its analytics SDK writes them in JSON.
+    SnowplowJson,
     /// Any JSON, with the paths given.
     Json(JsonPaths),
 }
@@ -292,8 +407,42 @@ pub struct Sync {
     pub send_entry: bool,
     /// Exits are sent.
     pub send_exit: bool,
+    /// The messages' format.
+    pub format: SyncFormat,
+    /// Columns of the member's row that messages carry.
+    pub include: Vec<String>,
+    /// What messages call an entry, where not as their format does.
+    pub entry_name: Option<String>,
+    /// What messages call an exit, where not as their format does.
+    pub exit_name: Option<String>,
+    /// Templates by the path of the field that they fill.
+    pub fields: BTreeMap<String, Text>,
+    /// A new sync is told of every member; else only of what changes from then on.
+    pub backfill: bool,
+    /// What becomes of the members of an audience that the sync no longer has.
+    pub on_remove: OnRemove,
     /// Where to.
     pub to: SyncTo,
+}
+
+/// The format of a sync's messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SyncFormat {
+    /// SPEC §5's default message.
+    Usher,
+    /// CloudEvents 1.0, structured JSON.
+    Cloudevents,
+    /// Segment's `track`.
+    Segment,
+}
+
+/// What becomes of the members of a removed audience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnRemove {
+    /// They exit.
+    Exit,
+    /// Nothing is said of them.
+    Forget,
 }
 
 /// A destination of changes.
@@ -303,6 +452,46 @@ pub enum SyncTo {
     File(FileTarget),
     /// Prints lines.
     Stdout,
+    /// Messages in a topic of Kafka.
+    Kafka(KafkaTarget),
+}
+
+/// A topic that changes are sent to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KafkaTarget {
+    /// The cluster.
+    pub kafka: Kafka,
+    /// The topic.
+    pub topic: String,
+    /// Creates the topic with so many partitions where it is missing.
+    pub partitions: Option<u32>,
+    /// How often a change may come.
+    pub delivery: Delivery,
+    /// ms between commits of transactions (100ms).
+    pub commit_every: u64,
+}
+
+/// How often a change may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Delivery {
+    /// Once, to readers of what is committed.
+    ExactlyOnce,
+    /// Again after a crash.
+    AtLeastOnce,
+}
+
+/// A destination of bad messages.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum DeadLettersTo {
+    /// Appends lines to a file.
+    File(FileTarget),
+    /// Messages in a topic of Kafka.
+    Kafka {
+        /// The cluster.
+        kafka: Kafka,
+        /// The topic.
+        topic: String,
+    },
 }
 
 /// A file that is appended to.

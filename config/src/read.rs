@@ -8,9 +8,9 @@ use crate::check::{Fields, Item, Named, Value};
 use crate::shape::{COLUMN_TYPES, Kind, Shape};
 use crate::suggest::{nearest, or_list};
 use crate::{
-    Aggregate, Audience, BelongsTo, ColumnType, Comparison, Condition, ConditionKind, Decimal, Event, FileTarget,
-    Format, Job, JsonPaths, Limits, Members, Model, Path, Place, Problem, Property, Refresh, Source, SourceFrom, Step,
-    Sync, SyncTo, Text,
+    Aggregate, Audience, BelongsTo, Cluster, ColumnType, Comparison, Condition, ConditionKind, DeadLettersTo, Decimal,
+    Event, FileTarget, Format, Job, JsonPaths, Limits, Members, Model, OnRemove, Path, Place, Problem, Property,
+    Refresh, Source, SourceFrom, Start, Step, Sync, SyncFormat, SyncTo, Text,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,9 +53,23 @@ pub(crate) fn job(file: &Fields, folder: &std::path::Path, problems: &mut Vec<Pr
         audiences = reader.salvage(&models, &events);
     }
     let dead_letters = file.record("dead_letters").and_then(|fields| file_target(fields.record("file")?));
+    let dead_letters = dead_letters.map(DeadLettersTo::File);
     let limits = file.record("limits").and_then(limits).unwrap_or_default();
     let name = name.unwrap_or_default();
-    let job = Job { name, folder: folder.to_owned(), sources, models, events, audiences, syncs, dead_letters, limits };
+    let job = Job {
+        name,
+        folder: folder.to_owned(),
+        sources,
+        models,
+        events,
+        audiences,
+        syncs,
+        dead_letters,
+        state: None,
+        api: None,
+        cluster: Cluster::default(),
+        limits,
+    };
     Built { job, whole }
 }
 
@@ -183,7 +197,7 @@ impl<'a> Reader<'a> {
     fn source(&mut self, _id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Source> {
         let file = fields.record("file")?;
         let from = SourceFrom::File { path: file.text("path")?.to_owned(), follow: file.boolean("follow")? };
-        Some(Source { place: place.clone(), from, format: format(fields)? })
+        Some(Source { place: place.clone(), from, format: format(fields)?, start: Start::Window })
     }
 
     fn model(&mut self, id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Model> {
@@ -539,6 +553,13 @@ impl<'a> Reader<'a> {
             audiences: audiences.into_iter().map(str::to_owned).collect(),
             send_entry: sends("entry"),
             send_exit: sends("exit"),
+            format: SyncFormat::Usher,
+            include: Vec::new(),
+            entry_name: None,
+            exit_name: None,
+            fields: BTreeMap::new(),
+            backfill: true,
+            on_remove: OnRemove::Exit,
             to: match to.has("stdout") {
                 true => SyncTo::Stdout,
                 false => SyncTo::File(file_target(to.record("file")?)?),

@@ -83,6 +83,11 @@ fn expand(text: &str, place: &Place, variable: Lookup) -> Result<String, Vec<Pro
     if problems.is_empty() { Ok(expanded) } else { Err(problems) }
 }
 
+/// Substitutes in one text that was checked before; the error says what is missing now.
+pub(crate) fn resolve(text: &str, variable: Lookup) -> Result<String, String> {
+    expand(text, &Place::default(), variable).map_err(|problems| problems[0].message.clone())
+}
+
 fn is_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())

@@ -107,7 +107,7 @@ fn the_shop_is_read_as_written() {
         (["high_intent".to_owned()].as_slice(), true, true)
     );
     assert_eq!(job.syncs["log"].to, SyncTo::Stdout);
-    assert_eq!(job.dead_letters, Some(FileTarget { path: "dead-letters.jsonl".to_owned() }));
+    assert_eq!(job.dead_letters, Some(DeadLettersTo::File(FileTarget { path: "dead-letters.jsonl".to_owned() })));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Mutex;
-use usher_config::FileTarget;
+use usher_config::DeadLettersTo;
 
 /// Bytes of dead letters that may wait to be written: 8 MiB.
 const QUEUE_BYTES: usize = 8 << 20;
@@ -96,10 +96,11 @@ enum Target {
 
 impl DeadLetters {
     /// Appends to `target`, relative to `folder`, or shows samples in the log.
-    pub fn open(target: Option<&FileTarget>, folder: &Path) -> Result<DeadLetters, SinkError> {
+    pub fn open(target: Option<&DeadLettersTo>, folder: &Path) -> Result<DeadLetters, SinkError> {
         Ok(DeadLetters(match target {
             None => Target::Log(Mutex::default()),
-            Some(target) => {
+            Some(DeadLettersTo::Kafka { .. }) => panic!("dead letters to Kafka are refused by the job file's reader"),
+            Some(DeadLettersTo::File(target)) => {
                 let (to, file) = crate::sink::open_to_append(&folder.join(&target.path))?;
                 Target::File(Spool::start(&to, file))
             }
@@ -242,7 +243,7 @@ mod tests {
     #[test]
     fn dead_letters_are_lines_of_a_file() {
         let folder = tempfile::tempdir().unwrap();
-        let target = FileTarget { path: "dead.jsonl".to_string() };
+        let target = DeadLettersTo::File(usher_config::FileTarget { path: "dead.jsonl".to_string() });
         let letters = DeadLetters::open(Some(&target), folder.path()).unwrap();
         for (reason, raw) in [(Reason::BadKey, &b"{\"a\": \"\xc3\xab\"}"[..]), (Reason::Malformed, b"\xff\x00")] {
             let letter = DeadLetter {
@@ -286,7 +287,7 @@ mod tests {
     #[test]
     fn workers_share_one_file_line_by_line() {
         let folder = tempfile::tempdir().unwrap();
-        let target = FileTarget { path: "dead.jsonl".to_string() };
+        let target = DeadLettersTo::File(usher_config::FileTarget { path: "dead.jsonl".to_string() });
         let letters = Arc::new(DeadLetters::open(Some(&target), folder.path()).unwrap());
         let workers: Vec<_> = (0..4)
             .map(|worker| {
@@ -321,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_full_is_an_error() {
-        let target = FileTarget { path: "/dev/full".to_string() };
+        let target = DeadLettersTo::File(usher_config::FileTarget { path: "/dev/full".to_string() });
         let letters = DeadLetters::open(Some(&target), Path::new(".")).unwrap();
         let letter = DeadLetter {
             partition: &partition(),

@@ -16,7 +16,7 @@ mod find;
 mod input;
 mod partition;
 
-use crate::source::{Partition, PartitionId, SourceError};
+use crate::source::{Partition, PartitionId, Resume, Source, SourceError};
 use find::{Kind, kind_of, list};
 use partition::FilePartition;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,7 +51,8 @@ pub struct Files {
     /// Names of all files ever seen.
     known: BTreeSet<PathBuf>,
     followed: Followed,
-    opened: Vec<FilePartition>,
+    /// Found and not yet opened.
+    found: BTreeMap<PartitionId, FilePartition>,
 }
 
 /// Opens the files of a `file` source.
@@ -74,10 +75,10 @@ pub fn open_files(
         kind: kind_of(&folder.join(path), path),
         known: BTreeSet::new(),
         followed: Followed::default(),
-        opened: Vec::new(),
+        found: BTreeMap::new(),
     };
-    files.opened = files.new_partitions()?;
-    if files.opened.is_empty() {
+    files.find()?;
+    if files.found.is_empty() {
         if !follow {
             return Err(SourceError::NoFile {
                 id: files.source_id,
@@ -90,20 +91,35 @@ pub fn open_files(
     Ok(files)
 }
 
-impl Files {
-    /// Hands out the partitions found at the open, sorted by path; none at a second call.
-    pub fn partitions(&mut self) -> Vec<Box<dyn Partition>> {
-        boxed(std::mem::take(&mut self.opened))
+impl Source for Files {
+    fn partitions(&self) -> Vec<PartitionId> {
+        self.found.keys().cloned().collect()
     }
 
-    /// Looks for files that have come since: under `follow`, in a folder or a glob.
-    ///
-    /// They are sorted among themselves. A file that was renamed while it was followed is not new.
-    pub fn discover(&mut self) -> Result<Vec<Box<dyn Partition>>, SourceError> {
+    /// Looks for new files under `follow`, in a folder or a glob. A file that was renamed while it was followed is not new.
+    fn discover(&mut self) -> Result<Vec<PartitionId>, SourceError> {
         if !self.follow || self.kind == Kind::File {
             return Ok(Vec::new());
         }
-        Ok(boxed(self.new_partitions()?))
+        self.find()
+    }
+
+    fn open(&mut self, id: &PartitionId, from: Option<&Resume>) -> Result<Box<dyn Partition>, SourceError> {
+        let mut partition = self.found.remove(id).expect("a partition is opened once, by an id that was told");
+        if let Some(from) = from {
+            partition.resume(from)?;
+        }
+        Ok(Box::new(partition))
+    }
+}
+
+impl Files {
+    /// Adds the files that are not yet known, and tells them.
+    fn find(&mut self) -> Result<Vec<PartitionId>, SourceError> {
+        let new = self.new_partitions()?;
+        let ids = new.iter().map(|partition| partition.id().clone()).collect();
+        self.found.extend(new.into_iter().map(|partition| (partition.id().clone(), partition)));
+        Ok(ids)
     }
 
     /// Partitions of the files that are not yet known.
@@ -140,10 +156,6 @@ impl Files {
         partitions.sort_by(|a, b| a.id().cmp(b.id()));
         Ok(partitions)
     }
-}
-
-fn boxed(partitions: Vec<FilePartition>) -> Vec<Box<dyn Partition>> {
-    partitions.into_iter().map(|partition| Box::new(partition) as Box<dyn Partition>).collect()
 }
 
 #[cfg(test)]

@@ -5,15 +5,18 @@
 
 mod message;
 pub(crate) mod spool;
+mod told;
 mod writer;
 
 pub use message::{Catalog, write_message};
+pub use told::{Told, ToldAudience};
 pub use writer::Writer;
 pub(crate) use writer::open_to_append;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 /// In or out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -76,15 +79,32 @@ pub struct Change {
     pub kind: ChangeKind,
     /// Why.
     pub reason: Reason,
+    /// Who is told.
+    pub address: Address,
     /// Where the key starts in the buffer, and its length in bytes.
     key: (u32, u32),
+    /// The same of what is known of the key's row, as a JSON object; empty where nothing is.
+    row: (u32, u32),
+}
+
+/// Which syncs a change concerns. Of each other, they know nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Address {
+    /// All that have the audience.
+    #[default]
+    All,
+    /// One, by its index in the job.
+    Only(u16),
+    /// One, which takes it for told without sending anything.
+    Silently(u16),
 }
 
 /// Changes in an order, with their keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     changes: Vec<Change>,
-    keys: String,
+    /// Keys and rows.
+    texts: String,
 }
 
 impl Changes {
@@ -95,18 +115,39 @@ impl Changes {
 
     /// Adds a change at the end.
     pub fn push(&mut self, at: u64, audience: u32, kind: ChangeKind, reason: Reason, key: &str) {
-        let start = u32::try_from(self.keys.len()).expect("a batch holds less than 4 GiB of keys");
-        let length = u32::try_from(key.len()).expect("a key has at most 1,024 bytes");
-        self.keys.push_str(key);
-        self.changes.push(Change { at, audience, kind, reason, key: (start, length) });
+        self.push_to(Address::All, at, audience, kind, reason, key, "");
+    }
+
+    /// Adds a change at the end; `row` is a JSON object of what messages may carry of the key's row, or empty.
+    #[allow(clippy::too_many_arguments)]
+    pub fn push_to(
+        &mut self,
+        address: Address,
+        at: u64,
+        audience: u32,
+        kind: ChangeKind,
+        reason: Reason,
+        key: &str,
+        row: &str,
+    ) {
+        let mut keep = |text: &str| {
+            let start = u32::try_from(self.texts.len()).expect("a batch holds less than 4 GiB of text");
+            self.texts.push_str(text);
+            (start, u32::try_from(text.len()).expect("a text of a batch is shorter than the batch"))
+        };
+        let (key, row) = (keep(key), keep(row));
+        self.changes.push(Change { at, audience, kind, reason, address, key, row });
+    }
+
+    /// Adds one of `other`'s at the end.
+    pub fn push_from(&mut self, other: &Changes, change: &Change) {
+        let Change { at, audience, kind, reason, address, .. } = *change;
+        self.push_to(address, at, audience, kind, reason, other.key(change), other.row(change));
     }
 
     /// Adds those of `other` at the end, in their order.
     pub fn append(&mut self, other: &Changes) {
-        for change in other.iter() {
-            let Change { at, audience, kind, reason, .. } = *change;
-            self.push(at, audience, kind, reason, other.key(change));
-        }
+        other.iter().for_each(|change| self.push_from(other, change));
     }
 
     /// The changes in order.
@@ -127,13 +168,17 @@ impl Changes {
     /// Forgets all; keeps the memory.
     pub fn clear(&mut self) {
         self.changes.clear();
-        self.keys.clear();
+        self.texts.clear();
     }
 
     /// The key of `change`, which is one of these.
     pub fn key(&self, change: &Change) -> &str {
-        let (start, length) = (change.key.0 as usize, change.key.1 as usize);
-        &self.keys[start..start + length]
+        &self.texts[change.key.0 as usize..][..change.key.1 as usize]
+    }
+
+    /// What is known of the row of `change`, which is one of these.
+    pub fn row(&self, change: &Change) -> &str {
+        &self.texts[change.row.0 as usize..][..change.row.1 as usize]
     }
 
     /// Takes out those before a time; none: all.
@@ -145,7 +190,7 @@ impl Changes {
         let (mut before, mut after) = (Changes::default(), Changes::default());
         for change in self.iter() {
             let to = if due(change) { &mut before } else { &mut after };
-            to.push(change.at, change.audience, change.kind, change.reason, self.key(change));
+            to.push_from(self, change);
         }
         *self = after;
         before
@@ -153,8 +198,8 @@ impl Changes {
 
     /// Orders by time, audience id, key: the order of what `replay` prints.
     pub fn sort(&mut self) {
-        let keys = &self.keys;
-        let key = |change: &Change| &keys[change.key.0 as usize..][..change.key.1 as usize];
+        let texts = &self.texts;
+        let key = |change: &Change| &texts[change.key.0 as usize..][..change.key.1 as usize];
         self.changes.sort_by(|a, b| (a.at, a.audience, key(a)).cmp(&(b.at, b.audience, key(b))));
     }
 }
@@ -168,10 +213,12 @@ impl<'a> IntoIterator for &'a Changes {
     }
 }
 
-/// Which changes a sync sends.
+/// Which changes a sync sends, and which it is told of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
-    /// By audience, as in the catalog; none: all.
+    /// The sync's index in the job; none: it hears of everything.
+    sync: Option<u16>,
+    /// By audience, as in the catalog; none: all. Audiences beyond are ones that the job no longer has.
     audiences: Option<Vec<bool>>,
     entry: bool,
     exit: bool,
@@ -180,18 +227,32 @@ pub struct Filter {
 impl Filter {
     /// Every change.
     pub fn all() -> Filter {
-        Filter { audiences: None, entry: true, exit: true }
+        Filter { sync: None, audiences: None, entry: true, exit: true }
     }
 
-    /// What `sync` sends of the audiences of `catalog`.
-    pub fn of(sync: &usher_config::Sync, catalog: &Catalog) -> Filter {
+    /// What `sync`, the job's `index`-th, sends of the audiences of `catalog`.
+    pub fn of(index: u16, sync: &usher_config::Sync, catalog: &Catalog) -> Filter {
         let mut audiences = vec![false; catalog.len()];
         for id in &sync.audiences {
             if let Some(index) = catalog.index(id) {
                 audiences[index as usize] = true;
             }
         }
-        Filter { audiences: Some(audiences), entry: sync.send_entry, exit: sync.send_exit }
+        Filter { sync: Some(index), audiences: Some(audiences), entry: sync.send_entry, exit: sync.send_exit }
+    }
+
+    /// Whether the sync has the audience.
+    pub fn has(&self, audience: u32) -> bool {
+        self.audiences.as_ref().is_none_or(|audiences| audiences.get(audience as usize).copied().unwrap_or(false))
+    }
+
+    /// Whether the sync is told of `change`: what it was told is membership, whatever it sends of it.
+    pub fn tells(&self, change: &Change) -> bool {
+        match (change.address, self.sync) {
+            (Address::All, _) => self.has(change.audience),
+            (Address::Only(sync) | Address::Silently(sync), Some(me)) => sync == me,
+            (Address::Only(_) | Address::Silently(_), None) => false,
+        }
     }
 
     /// Whether `change` is sent.
@@ -200,23 +261,54 @@ impl Filter {
             ChangeKind::Entry => self.entry,
             ChangeKind::Exit => self.exit,
         };
-        kind && self.audiences.as_ref().is_none_or(|audiences| audiences[change.audience as usize])
+        kind && self.tells(change) && !matches!(change.address, Address::Silently(_))
     }
 }
 
-/// A destination of changes.
+/// A destination of changes, with a memory of what it was told.
 pub trait Sink: Send {
-    /// Takes the changes of an epoch, in their order.
+    /// Takes changes in their order; with them, all before `until` have been handed over. `until` never goes back, and
+    /// comes without changes too.
     ///
     /// Waits while the destination is behind by more than the sink's bound. An error may be that of earlier changes;
     /// after one, nothing more is written and each call gives it again.
-    fn write(&mut self, epoch: &Changes) -> Result<(), SinkError>;
+    fn write(&mut self, epoch: &Changes, until: u64) -> Result<(), SinkError>;
+
+    /// All changes before this are told: they have reached the destination, or durably wait until they do, and a
+    /// restart will know them. Until a first `write`, 0.
+    fn told(&self) -> u64;
 
     /// Waits until all is written. Nothing can be written afterwards.
     fn finish(&mut self) -> Result<(), SinkError>;
 
-    /// What has been written so far.
-    fn written(&self) -> Written;
+    /// How it stands.
+    fn standing(&self) -> Standing;
+}
+
+/// A sync that was opened: what it was told, and how to go on.
+pub struct Opened {
+    /// What an earlier run told it.
+    pub told: Told,
+    /// Starts it. The catalog holds the job's audiences, and behind them those of `told` that the job no longer has.
+    #[allow(clippy::type_complexity)]
+    pub start: Box<dyn FnOnce(Arc<Catalog>) -> Box<dyn Sink> + Send>,
+}
+
+/// How a sync stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// What has reached the destination since the start.
+    pub written: Written,
+    /// Changes that it was told of since the start.
+    pub told: u64,
+    /// Changes that wait to be delivered.
+    pub waiting: u64,
+    /// Deliveries that were tried again.
+    pub retries: u64,
+    /// Changes given up, in the dead letters.
+    pub dead_letters: u64,
+    /// What went wrong last.
+    pub last_error: Option<String>,
 }
 
 /// What has reached a destination.

@@ -6,6 +6,7 @@
 //! that is not there yet. What a record means is not known here.
 
 use memchr::memchr;
+use serde::{Deserialize, Serialize};
 
 /// How much of a message that is too large, or goes to the dead letters, is kept: 64 KiB.
 pub const HEAD_BYTES: usize = 64 * 1024;
@@ -19,6 +20,35 @@ pub struct PartitionId {
     pub source: String,
     /// The file's path: relative to the job's folder where it lies below it.
     pub name: String,
+}
+
+/// Where messages come from: a set of partitions, which may grow.
+pub trait Source: Send {
+    /// The partitions known so far, in order.
+    fn partitions(&self) -> Vec<PartitionId>;
+
+    /// Looks for partitions that have come since, and tells the new ones, in order.
+    fn discover(&mut self) -> Result<Vec<PartitionId>, SourceError>;
+
+    /// Opens a partition to be read: from where an earlier run stood, else from where the source is to be entered.
+    ///
+    /// Refuses a place that the partition no longer has.
+    fn open(&mut self, id: &PartitionId, from: Option<&Resume>) -> Result<Box<dyn Partition>, SourceError>;
+}
+
+/// Where reading a partition goes on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Resume {
+    /// The first position that was not read.
+    pub position: u64,
+    /// What was read: of the same name, another file or topic has another one. The source's own words.
+    pub identity: String,
+}
+
+/// The headers of a message.
+pub trait Headers {
+    /// The value of the last header of that name.
+    fn get(&self, name: &str) -> Option<&[u8]>;
 }
 
 /// One ordered stream of records.
@@ -35,10 +65,19 @@ pub trait Partition: Send {
     /// Where the next record starts, in bytes of content, decompressed. Never goes back.
     fn position(&self) -> u64;
 
-    /// Bytes read so far of what is stored, and how many were stored at the open: compressed bytes.
+    /// What is read now, as [`Resume::identity`] has it.
+    fn identity(&self) -> String;
+
+    /// How much has been read of what is stored, and how much was stored at the open: compressed bytes of a file,
+    /// messages of a topic.
     ///
     /// The first may pass the second where the partition has grown.
     fn progress(&self) -> (u64, u64);
+
+    /// How many messages are there that have not been read; none: not known.
+    fn lag(&self) -> Option<u64> {
+        None
+    }
 
     /// Whether all that stood there at the open has been handed out.
     fn caught_up(&self) -> bool;
@@ -172,6 +211,18 @@ pub enum SourceError {
         /// The system's words.
         reason: String,
     },
+    /// An earlier run read more of it than there is, or it is another one than was read.
+    #[error("source `{id}`: `{partition}` {found}, but the state has read {read}")]
+    Unlike {
+        /// The source's id.
+        id: String,
+        /// The partition's name.
+        partition: String,
+        /// What is there: "ends at 17", "is another topic of that name".
+        found: String,
+        /// What the state says: "up to 40".
+        read: String,
+    },
     /// A compressed file breaks off or makes no sense.
     #[error("source `{id}`: `{path}` is damaged after {position} bytes of content: {reason}")]
     Damaged {
@@ -200,6 +251,9 @@ impl SourceError {
                 "raise the limit of open files (`ulimit -n`), or join the files"
             }
             SourceError::Unreadable { .. } => "the user that runs the job must be able to read it",
+            SourceError::Unlike { .. } => {
+                "restore what was read, or start again from what is there with `--restart-sources`: what is held of it then stays held"
+            }
             SourceError::Damaged { .. } => {
                 "restore the file, or decompress what can be saved (`gzip -dc`, `zstd -dc`) and read that"
             }

@@ -5,9 +5,9 @@ use crate::time::Time;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use usher_connectors::dead_letters::{Counts, DeadLetters};
-use usher_connectors::file::Files;
 use usher_connectors::sink::Sink;
 use usher_connectors::snapshot::Warehouse;
+use usher_connectors::source::Source;
 use usher_queries::plan::Plan;
 
 /// Where workers ask for the time.
@@ -24,8 +24,8 @@ pub struct Opened {
     pub span: Span,
     /// The time: of the clock under [`Span::Live`]; beyond which a message is of the future under [`Span::Replay`].
     pub clock: Arc<dyn Clock>,
-    /// Its sources' files, by source id.
-    pub sources: Vec<(String, Files)>,
+    /// Its sources, by id.
+    pub sources: Vec<(String, Box<dyn Source>)>,
     /// The Parquet of each model of the plan that has some, by index.
     pub warehouses: Vec<Option<Warehouse>>,
     /// Where changes go. With [`Span::Replay`] they come in order of (time, audience, key).

@@ -7,7 +7,7 @@ use crate::operators::deliver::{self, Sinks, deliver};
 use crate::operators::keep::{KeepSetup, PullEnded, keep};
 use crate::operators::members::members;
 use crate::operators::pull::{Pulled, pull};
-use crate::operators::read::{Ranks, ReadSetup, Reading, read};
+use crate::operators::read::{Ranks, ReadSetup, Reading, read, unreadable};
 use crate::operators::stage::{Staging, stage};
 use crate::pulls::{self, Line};
 use crate::time::Time;
@@ -21,7 +21,7 @@ use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::probe::Handle as ProbeHandle;
 use timely::worker::Worker;
 
-/// Files of all sources together: the rank of one in the order of arrival has 16 bits.
+/// Partitions of all sources together: the rank of one in the order of arrival has 16 bits.
 const PARTITIONS: usize = 1 << 16;
 /// Batches of rows that a reading thread may be ahead of its worker.
 const ROWS_AHEAD: usize = 4;
@@ -50,24 +50,25 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
     // In order of (source, path): the order of arrival.
     opened.sources.sort_by(|a, b| a.0.cmp(&b.0));
     let mut dealt: Vec<Vec<Reading>> = (0..peers).map(|_| Vec::new()).collect();
+    let mut source_ids = Vec::new();
     let mut sources = Vec::new();
-    let mut files = Vec::new();
     for (source, (id, mut of)) in opened.sources.into_iter().enumerate() {
         for partition in of.partitions() {
-            let rank = ranks.of(partition.id());
+            let rank = ranks.of(&partition);
+            let partition = of.open(&partition, None).map_err(unreadable)?;
             let reading = Reading { source, rank, partition, clock: PartitionClock::default() };
             dealt[rank as usize % peers].push(reading);
         }
-        sources.push(id);
-        files.push(Mutex::new(of));
+        source_ids.push(id);
+        sources.push(Mutex::new(of));
     }
     let partitions: usize = dealt.iter().map(Vec::len).sum();
     if partitions > PARTITIONS {
-        let message = format!("the sources have {partitions} files, more than {PARTITIONS}");
+        let message = format!("the sources have {partitions} partitions, more than {PARTITIONS}");
         let hint = Some("put the events into fewer, larger files".to_owned());
         return Err(Failure { kind: FailureKind::Source, message, hint });
     }
-    let files = Arc::new(files);
+    let sources = Arc::new(sources);
     let catalog = catalog(&plan);
     let audiences = catalog.iter().flatten().count();
     let (line_in, line_out) = channel();
@@ -96,9 +97,9 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
                 peers,
                 span,
                 clock: Arc::clone(&clock),
-                messages: sources.iter().map(|source| Messages::new(&plan, source)).collect(),
+                messages: source_ids.iter().map(|source| Messages::new(&plan, source)).collect(),
                 readings: share.readings,
-                files: Arc::clone(&files),
+                sources: Arc::clone(&sources),
                 ranks: Arc::clone(&ranks),
                 dead_letters: Arc::clone(&dead_letters),
                 status: Arc::clone(&status),

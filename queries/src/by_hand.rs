@@ -5,8 +5,8 @@ use crate::oracle::{Change, History, Message, Occurrence, Partition, Reason, Row
 use crate::plan::Plan;
 use std::collections::BTreeMap;
 use usher_config::{
-    Aggregate, Audience, BelongsTo, ColumnType, Comparison, Condition, ConditionKind, Decimal, Event, Format, Job,
-    Limits, Members, Model, Path, Place, Property, Refresh, Source, SourceFrom, Step, Text,
+    Aggregate, Audience, BelongsTo, Cluster, ColumnType, Comparison, Condition, ConditionKind, Decimal, Event, Format,
+    Job, Limits, Members, Model, Path, Place, Property, Refresh, Source, SourceFrom, Start, Step, Text,
 };
 
 /// Ms of a second, a minute and an hour.
@@ -59,6 +59,7 @@ pub fn job(audiences: &[(&str, &str, Condition)]) -> Job {
                 place: place.clone(),
                 from: SourceFrom::File { path: "events.jsonl".to_string(), follow: false },
                 format: Format::Segment,
+                start: Start::Window,
             },
         )]),
         models: BTreeMap::from([
@@ -91,6 +92,9 @@ pub fn job(audiences: &[(&str, &str, Condition)]) -> Job {
             .collect(),
         syncs: BTreeMap::new(),
         dead_letters: None,
+        state: None,
+        api: None,
+        cluster: Cluster::default(),
         limits: Limits::default(),
     }
 }

@@ -4,7 +4,7 @@ use crate::exit::Exit;
 use crate::job::{Loaded, load, open_sources, open_warehouses};
 use crate::terminal::say;
 use std::path::Path;
-use usher_config::SyncTo;
+use usher_config::{DeadLettersTo, SyncTo};
 use usher_dataflow::wanted;
 
 /// Validates a job; with `connect` also opens what it names.
@@ -33,9 +33,13 @@ fn open_all(loaded: &Loaded) -> Result<(), Exit> {
     let job = &loaded.plan.job;
     let syncs = job.syncs.values().filter_map(|sync| match &sync.to {
         SyncTo::File(target) => Some(target),
-        SyncTo::Stdout => None,
+        SyncTo::Stdout | SyncTo::Kafka(_) => None,
     });
-    for target in syncs.chain(&job.dead_letters) {
+    let dead_letters = job.dead_letters.iter().filter_map(|to| match to {
+        DeadLettersTo::File(target) => Some(target),
+        DeadLettersTo::Kafka { .. } => None,
+    });
+    for target in syncs.chain(dead_letters) {
         let path = loaded.folder.join(&target.path);
         let existed = path.exists();
         std::fs::OpenOptions::new().append(true).create(true).open(&path).map_err(|error| {

@@ -18,12 +18,13 @@ pub fn run(path: &Path, workers: usize) -> Result<(), Exit> {
     let dead_letters = job::open_dead_letters(&loaded)?;
     let catalog = Arc::new(Catalog::of(&loaded.plan.job));
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
-    for sync in loaded.plan.job.syncs.values() {
-        let filter = Filter::of(sync, &catalog);
+    for (index, sync) in loaded.plan.job.syncs.values().enumerate() {
+        let filter = Filter::of(index as u16, sync, &catalog);
         sinks.push(match &sync.to {
             SyncTo::File(target) => {
                 Box::new(Writer::append(&loaded.folder.join(&target.path), Arc::clone(&catalog), filter)?)
             }
+            SyncTo::Kafka(_) => panic!("refused by the job file's reader"),
             SyncTo::Stdout => Box::new(Writer::stdout(Arc::clone(&catalog), filter)),
         });
     }

@@ -19,7 +19,7 @@
 use super::find::{Listed, identity, unreadable};
 use super::input::{Coding, Input};
 use super::{Followed, Identity};
-use crate::source::{Body, HEAD_BYTES, Partition, PartitionId, Polled, Record, Records, SourceError};
+use crate::source::{Body, HEAD_BYTES, Partition, PartitionId, Polled, Record, Records, Resume, SourceError};
 use memchr::{memchr, memrchr};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
@@ -49,6 +49,10 @@ pub struct FilePartition {
     scanned: usize,
     /// Where `unread` starts in the partition.
     position: u64,
+    /// Where the content of the file that is read now starts in the partition.
+    base: u64,
+    /// The file that an earlier run read, while none has been opened.
+    resumed: Option<Identity>,
     /// The line being read, where it is too large.
     long: Option<Long>,
     /// The one handed out last.
@@ -107,8 +111,59 @@ impl FilePartition {
             unread: 0..0,
             scanned: 0,
             position: 0,
+            base: 0,
+            resumed: None,
             long: None,
             long_done: None,
+        }
+    }
+
+    /// Goes on where an earlier run stood. What is there now is looked at when it is opened, but for a file that has an end:
+    /// one that is shorter than what was read of it is refused at once.
+    pub fn resume(&mut self, from: &Resume) -> Result<(), SourceError> {
+        let mut parts = from.identity.split(':').map(|part| part.parse::<u64>());
+        let (Some(Ok(device)), Some(Ok(inode)), Some(Ok(base))) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(self.unlike("is a file".to_owned(), format!("`{}`", from.identity)));
+        };
+        (self.position, self.base, self.resumed) = (from.position, base.min(from.position), Some((device, inode)));
+        let read = self.position - self.base;
+        match self.size {
+            Some(size) if !self.follow && self.coding == Coding::Plain && size < read => {
+                Err(self.unlike(format!("ends at {size}"), format!("up to {read}")))
+            }
+            _ => {
+                self.caught_up &= self.size.is_none_or(|size| size <= read);
+                Ok(())
+            }
+        }
+    }
+
+    fn unlike(&self, found: String, read: String) -> SourceError {
+        SourceError::Unlike { id: self.id.source.clone(), partition: self.id.name.clone(), found, read }
+    }
+
+    /// Skips what an earlier run has read of the file just opened.
+    fn skip_read(&mut self, input: &mut Input) -> io::Result<()> {
+        let Some(resumed) = self.resumed.take() else { return Ok(()) };
+        let read = self.position - self.base;
+        let metadata = input.counted().file.metadata()?;
+        if self.follow && (identity(&metadata) != resumed || metadata.len() < read) {
+            tracing::warn!(
+                path = %self.path.display(),
+                "the file is not the one that was read, or is shorter; reading it from its start"
+            );
+            self.base = self.position;
+            return Ok(());
+        }
+        match input {
+            Input::Plain(counted) => {
+                counted.read = read;
+                counted.file.seek(io::SeekFrom::Start(read)).map(drop)
+            }
+            compressed => {
+                let skipped = io::copy(&mut compressed.by_ref().take(read), &mut io::sink())?;
+                if skipped == read { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+            }
         }
     }
 
@@ -211,8 +266,11 @@ impl FilePartition {
     /// Opens the file at the path; false where it is waited for.
     fn open(&mut self) -> Result<bool, SourceError> {
         match self.try_open() {
-            Ok(input) => {
+            Ok(mut input) => {
                 self.hold(&input)?;
+                if let Err(error) = self.skip_read(&mut input) {
+                    return self.fail(&error);
+                }
                 self.stage = Stage::Open(input);
                 Ok(true)
             }
@@ -298,7 +356,9 @@ impl FilePartition {
             if let Err(error) = input.file.rewind() {
                 return self.fail(&error);
             }
-            return Ok(self.take_unfinished());
+            let unfinished = self.take_unfinished();
+            self.base = self.position;
+            return Ok(unfinished);
         }
         if self.replaced {
             // The old file has been read to its end after the new one was seen.
@@ -308,7 +368,9 @@ impl FilePartition {
                     tracing::info!(path = %self.path.display(), "the file was replaced; reading the new one");
                     self.hold(&input)?;
                     self.stage = Stage::Open(input);
-                    Ok(self.take_unfinished())
+                    let unfinished = self.take_unfinished();
+                    self.base = self.position;
+                    Ok(unfinished)
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(Batch::Idle)),
                 Err(error) => self.fail(&error),
@@ -383,17 +445,25 @@ impl Partition for FilePartition {
         self.position
     }
 
+    fn identity(&self) -> String {
+        let (device, inode) = match &self.stage {
+            Stage::Open(input) => input.counted().file.metadata().map_or((0, 0), |metadata| identity(&metadata)),
+            _ => self.resumed.unwrap_or((0, 0)),
+        };
+        format!("{device}:{inode}:{}", self.base)
+    }
+
     fn progress(&self) -> (u64, u64) {
         let read = match &self.stage {
-            Stage::Open(Input::Plain(_)) => self.position,
+            Stage::Open(Input::Plain(_)) | Stage::Closed => self.position - self.base,
             Stage::Open(input) => input.counted().read,
-            Stage::Closed => 0,
             Stage::Ended | Stage::Failed(_) => self.size.unwrap_or(self.position),
         };
         (read, self.size.unwrap_or(0))
     }
 
     fn caught_up(&self) -> bool {
-        self.caught_up || self.coding == Coding::Plain && self.size.is_some_and(|size| self.position >= size)
+        self.caught_up
+            || self.coding == Coding::Plain && self.size.is_some_and(|size| self.position - self.base >= size)
     }
 }

@@ -55,13 +55,18 @@ fn bodies(partition: &mut dyn Partition) -> Vec<Owned> {
     records.into_iter().map(|(_, body)| body).collect()
 }
 
+/// Opens all that were found.
+fn partitions(files: &mut Files) -> Vec<Box<dyn Partition>> {
+    files.partitions().iter().map(|id| files.open(id, None).expect("it can be opened")).collect()
+}
+
 fn open(folder: &Path, path: &str, follow: bool) -> Files {
     open_files("web", path, folder, follow, 1 << 20).expect("it can be opened")
 }
 
 /// The only partition.
 fn single(folder: &Path, path: &str, follow: bool) -> Box<dyn Partition> {
-    let mut partitions = open(folder, path, follow).partitions();
+    let mut partitions = partitions(&mut open(folder, path, follow));
     assert_eq!(partitions.len(), 1);
     partitions.remove(0)
 }
@@ -293,7 +298,7 @@ fn a_folder_means_all_files_below_it_sorted_by_path() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, "1\n").unwrap();
     }
-    let found = open(folder.path(), "in", false).partitions();
+    let found = partitions(&mut open(folder.path(), "in", false));
     assert_eq!(names(&found), ["in/a/x/2", "in/b.jsonl", "in/b/1"]);
 }
 
@@ -307,7 +312,7 @@ fn a_glob_takes_files_by_name_even_below_a_folder_that_looks_like_one() {
         fs::write(path, "1\n").unwrap();
     }
     let found = |path: &str| {
-        let partitions = open(&folder, path, false).partitions();
+        let partitions = partitions(&mut open(&folder, path, false));
         names(&partitions).join(" ")
     };
     assert_eq!(found("b-*.jsonl"), "b-1.jsonl b-2.jsonl");
@@ -388,7 +393,8 @@ fn new_files_of_a_followed_folder_are_found_and_renamed_ones_are_not_new() {
     assert!(files.partitions().is_empty());
     append(&path("a"), "one\n");
     append(&path("b.gz"), "");
-    let mut found = files.discover().unwrap();
+    files.discover().unwrap();
+    let mut found = partitions(&mut files);
     assert_eq!(names(&found), ["in/a", "in/b.gz"]);
     assert_eq!(bodies(&mut *found[0]), [bytes("one")]);
     assert!(files.discover().unwrap().is_empty());
@@ -402,7 +408,8 @@ fn new_files_of_a_followed_folder_are_found_and_renamed_ones_are_not_new() {
     append(&path("a"), "three\n");
     assert_eq!(bodies(&mut *found[0]), [bytes("three")]);
     append(&path("c"), "four\n");
-    let mut new = files.discover().unwrap();
+    files.discover().unwrap();
+    let mut new = partitions(&mut files);
     assert_eq!(names(&new), ["in/c"]);
     assert_eq!(bodies(&mut *new[0]), [bytes("four")]);
 }
@@ -412,10 +419,11 @@ fn a_file_that_was_renamed_before_it_was_read_is_read_under_its_new_name() {
     let folder = tempfile::tempdir().unwrap();
     append(&folder.path().join("a.log"), "one\n");
     let mut files = open(folder.path(), "*.log", true);
-    let mut first = files.partitions();
+    let mut first = partitions(&mut files);
     fs::rename(folder.path().join("a.log"), folder.path().join("b.log")).unwrap();
     assert_eq!(bodies(&mut *first[0]), []);
-    let mut new = files.discover().unwrap();
+    files.discover().unwrap();
+    let mut new = partitions(&mut files);
     assert_eq!(names(&new), ["b.log"]);
     assert_eq!(bodies(&mut *new[0]), [bytes("one")]);
 }

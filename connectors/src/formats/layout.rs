@@ -142,6 +142,7 @@ impl Layout {
             Format::Segment | Format::Rudderstack | Format::Hightouch => {
                 own.extend(SEGMENT.iter().map(|name| Some(key(name))));
             }
+            Format::SnowplowTsv | Format::SnowplowJson => panic!("refused by the job file's reader"),
             Format::Json(json) => {
                 let given = [&json.kind, &json.name, &json.key, &json.id, &json.time];
                 own.extend(given.map(|path| path.as_ref().map(|path| path.0.clone())));

@@ -78,11 +78,11 @@ fn a_file_has_every_change_in_order_and_each_is_counted() {
     let path = folder.path().join("changes.jsonl");
     let changes = changes(200_000);
     let mut sink = Writer::append(&path, catalog(), Filter::all()).unwrap();
-    sink.write(&changes).unwrap();
+    sink.write(&changes, 0).unwrap();
     sink.finish().unwrap();
     let found = fs::read(&path).unwrap();
     assert!(found == messages(&changes));
-    let written = sink.written();
+    let written = sink.standing().written;
     assert_eq!((written.entries, written.exits), (133_333, 66_667));
     assert_eq!(written.bytes, found.len() as u64);
 }
@@ -97,11 +97,18 @@ fn a_sync_sends_what_it_names() {
         audiences: vec!["b".to_string()],
         send_entry: false,
         send_exit: true,
+        format: usher_config::SyncFormat::Usher,
+        include: Vec::new(),
+        entry_name: None,
+        exit_name: None,
+        fields: Default::default(),
+        backfill: true,
+        on_remove: usher_config::OnRemove::Exit,
         to: usher_config::SyncTo::Stdout,
     };
-    let filter = Filter::of(&sync, &catalog());
+    let filter = Filter::of(0, &sync, &catalog());
     let mut sink = Writer::create(&path, catalog(), filter).unwrap();
-    sink.write(&changes(12)).unwrap();
+    sink.write(&changes(12), 0).unwrap();
     sink.finish().unwrap();
     let text = fs::read_to_string(&path).unwrap();
     let keys: Vec<_> =
@@ -114,7 +121,7 @@ fn a_line_is_visible_before_the_sink_is_finished() {
     let (reader, writer) = io::pipe().unwrap();
     let mut sink = Writer::new("pipe", writer, catalog(), Filter::all());
     let changes = changes(1);
-    sink.write(&changes).unwrap();
+    sink.write(&changes, 0).unwrap();
     let mut line = Vec::new();
     BufReader::new(reader).read_until(b'\n', &mut line).unwrap();
     assert_eq!(line, messages(&changes));
@@ -127,7 +134,7 @@ fn appending_ends_a_torn_line_first_and_creating_replaces() {
     fs::write(&path, "whole\ntorn").unwrap();
     for times in 1..3 {
         let mut sink = Writer::append(&path, catalog(), Filter::all()).unwrap();
-        sink.write(&changes(1)).unwrap();
+        sink.write(&changes(1), 0).unwrap();
         sink.finish().unwrap();
         let message = messages(&changes(1)).repeat(times);
         assert_eq!(fs::read(&path).unwrap(), [b"whole\ntorn\n", &message[..]].concat());
@@ -141,15 +148,15 @@ fn appending_ends_a_torn_line_first_and_creating_replaces() {
 fn a_full_disk_is_said_at_a_later_write_and_at_the_end() {
     let mut sink = Writer::append(Path::new("/dev/full"), catalog(), Filter::all()).unwrap();
     let error = loop {
-        if let Err(error) = sink.write(&changes(10)) {
+        if let Err(error) = sink.write(&changes(10), 0) {
             break error;
         }
     };
     assert_eq!(error.to_string(), "`/dev/full` can't be written: No space left on device (os error 28)");
     assert!(error.hint().contains("free some space"));
-    assert_eq!(sink.write(&changes(1)), Err(error.clone()));
+    assert_eq!(sink.write(&changes(1), 0), Err(error.clone()));
     assert_eq!(sink.finish(), Err(error));
-    assert_eq!(sink.written(), Written::default());
+    assert_eq!(sink.standing().written, Written::default());
 }
 
 #[test]
@@ -158,7 +165,7 @@ fn a_closed_pipe_is_told_from_other_failures() {
     let mut sink = Writer::new("stdout", writer, catalog(), Filter::all());
     drop(reader);
     let closed = SinkError::Closed { to: "stdout".to_string() };
-    while sink.write(&changes(10)) != Err(closed.clone()) {}
+    while sink.write(&changes(10), 0) != Err(closed.clone()) {}
     assert_eq!(sink.finish(), Err(closed));
 }
 

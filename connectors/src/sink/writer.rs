@@ -4,7 +4,7 @@
 //! queued or being written: memory stays bounded however large an epoch is.
 
 use super::spool::{Item, Spool};
-use super::{Catalog, ChangeKind, Changes, Filter, Sink, SinkError, Written, write_message};
+use super::{Catalog, ChangeKind, Changes, Filter, Sink, SinkError, Standing, Written, write_message};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -20,6 +20,7 @@ pub struct Writer {
     spool: Spool<Batch>,
     catalog: Arc<Catalog>,
     filter: Filter,
+    until: u64,
 }
 
 /// Some changes of an epoch.
@@ -31,7 +32,7 @@ struct Batch {
 impl Writer {
     /// Writes to `target`; `to` is its name in errors.
     pub fn new(to: &str, target: impl Write + Send + 'static, catalog: Arc<Catalog>, filter: Filter) -> Writer {
-        Writer { spool: Spool::start(to, target), catalog, filter }
+        Writer { spool: Spool::start(to, target), catalog, filter, until: 0 }
     }
 
     /// Appends to the file at `path`, which is created where it is missing; its folder must exist.
@@ -56,25 +57,30 @@ impl Writer {
 }
 
 impl Sink for Writer {
-    fn write(&mut self, epoch: &Changes) -> Result<(), SinkError> {
+    fn write(&mut self, epoch: &Changes, until: u64) -> Result<(), SinkError> {
         let mut sent = epoch.iter().filter(|change| self.filter.sends(change)).peekable();
         while sent.peek().is_some() {
             let mut changes = Changes::new();
             for change in sent.by_ref().take(BATCH_CHANGES) {
-                changes.push(change.at, change.audience, change.kind, change.reason, epoch.key(change));
+                changes.push_from(epoch, change);
             }
             let catalog = self.catalog.clone();
             self.spool.push(Batch { changes, catalog }, QUEUE_CHANGES)?;
         }
+        self.until = until;
         self.spool.error().map_or(Ok(()), Err)
+    }
+
+    fn told(&self) -> u64 {
+        self.until
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
         self.spool.finish()
     }
 
-    fn written(&self) -> Written {
-        self.spool.written()
+    fn standing(&self) -> Standing {
+        Standing { written: self.spool.written(), ..Standing::default() }
     }
 }
 

@@ -29,8 +29,9 @@ pub(crate) fn deliver<'scope>(
         let mut due = pending.take_before(frontier);
         if !due.is_empty() && !status.aborted() {
             due.sort();
+            let until = frontier.unwrap_or(Time::MAX);
             let mut sinks = sinks.lock().expect("a worker panicked, which ends the process");
-            if let Some(error) = sinks.iter_mut().find_map(|sink| sink.write(&due).err()) {
+            if let Some(error) = sinks.iter_mut().find_map(|sink| sink.write(&due, until).err()) {
                 status.fail(failure(error));
             }
         }

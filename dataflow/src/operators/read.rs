@@ -21,9 +21,8 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::probe::Handle as ProbeHandle;
 use timely::dataflow::{Scope, StreamVec};
 use usher_connectors::dead_letters::{Counts, DeadLetters};
-use usher_connectors::file::Files;
 use usher_connectors::formats::Fields;
-use usher_connectors::source::{Partition, PartitionId, Polled, SourceError};
+use usher_connectors::source::{Partition, PartitionId, Polled, Source, SourceError};
 
 /// Bytes of a partition read at a time: some 300 messages, a quarter of a millisecond.
 const CHUNK: usize = 256 << 10;
@@ -70,7 +69,7 @@ pub(crate) struct ReadSetup {
     pub(crate) messages: Vec<Messages>,
     pub(crate) readings: Vec<Reading>,
     /// Per source, where new partitions are found.
-    pub(crate) files: Arc<Vec<Mutex<Files>>>,
+    pub(crate) sources: Arc<Vec<Mutex<Box<dyn Source>>>>,
     pub(crate) ranks: Arc<Ranks>,
     pub(crate) dead_letters: Arc<DeadLetters>,
     pub(crate) status: Arc<Status>,
@@ -134,7 +133,7 @@ pub(crate) fn read<'scope>(
 }
 
 /// A source that can't be read on, as the end of the job.
-fn unreadable(error: SourceError) -> Failure {
+pub(crate) fn unreadable(error: SourceError) -> Failure {
     Failure { kind: FailureKind::Source, message: error.to_string(), hint: Some(error.hint().to_owned()) }
 }
 
@@ -329,15 +328,15 @@ impl Reader {
             return Ok(());
         }
         self.discovered = Instant::now();
-        for (source, files) in self.setup.files.iter().enumerate() {
+        for (source, of) in self.setup.sources.iter().enumerate() {
             // One worker looks at each source, and reads what it finds there.
             if source % self.setup.peers != self.setup.worker {
                 continue;
             }
-            let found =
-                files.lock().expect("a worker panicked, which ends the process").discover().map_err(unreadable)?;
-            for partition in found {
-                let rank = self.setup.ranks.of(partition.id());
+            let mut of = of.lock().expect("a worker panicked, which ends the process");
+            for id in of.discover().map_err(unreadable)? {
+                let rank = self.setup.ranks.of(&id);
+                let partition = of.open(&id, None).map_err(unreadable)?;
                 self.setup.readings.push(Reading { source, rank, partition, clock: PartitionClock::default() });
             }
         }
