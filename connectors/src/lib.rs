@@ -9,3 +9,4 @@ pub mod formats;
 pub mod sink;
 pub mod snapshot;
 pub mod source;
+pub mod store;

@@ -270,9 +270,15 @@ pub trait Sink: Send {
     /// Takes changes in their order; with them, all before `until` have been handed over. `until` never goes back, and
     /// comes without changes too.
     ///
-    /// Waits while the destination is behind by more than the sink's bound. An error may be that of earlier changes;
-    /// after one, nothing more is written and each call gives it again.
+    /// Does not wait for the destination. An error may be that of earlier changes; after one, nothing more is written and
+    /// each call gives it again.
     fn write(&mut self, epoch: &Changes, until: u64) -> Result<(), SinkError>;
+
+    /// Whether the destination keeps up. While it is behind by more than the sink's bound nothing more is handed over: changes
+    /// are held back, the clock with them, and events wait where they come from.
+    fn ready(&self) -> bool {
+        true
+    }
 
     /// All changes before this are told: they have reached the destination, or durably wait until they do, and a
     /// restart will know them. Until a first `write`, 0.
