@@ -93,8 +93,12 @@ impl From<SinkError> for Exit {
 impl From<Failure> for Exit {
     fn from(failure: Failure) -> Exit {
         let code = match failure.kind {
-            FailureKind::FirstPull => CLOSED,
-            FailureKind::Source | FailureKind::Sink | FailureKind::SinkClosed => FAILED,
+            FailureKind::FirstPull | FailureKind::Resume => CLOSED,
+            FailureKind::Source
+            | FailureKind::Sink
+            | FailureKind::SinkClosed
+            | FailureKind::State
+            | FailureKind::Peer => FAILED,
         };
         Exit::new(code, failure.message).hint(failure.hint)
     }

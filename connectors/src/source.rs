@@ -14,7 +14,7 @@ pub const HEAD_BYTES: usize = 64 * 1024;
 /// A part of a source that is read in order and has positions of its own.
 ///
 /// Ordered by source id, then name, both by bytes: with the position, SPEC §2.4's arrival order.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PartitionId {
     /// The source's id in the job.
     pub source: String,

@@ -6,6 +6,7 @@
 
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
+use usher_connectors::source::PartitionId;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// An event of a key, with the conditions that it counts for.
@@ -82,8 +83,8 @@ impl Hits {
 }
 
 /// The hash that decides a key's worker, and later its shard of durable state: it never changes.
-pub(crate) fn hash_key(model: u32, key: &str) -> u64 {
-    xxh3_64_with_seed(key.as_bytes(), u64::from(model))
+pub(crate) fn hash_key(key: &str) -> u64 {
+    xxh3_64(key.as_bytes())
 }
 
 /// The worker that owns a key. Takes the high half: the low bits find the key in its worker's table.
@@ -96,10 +97,12 @@ pub(crate) fn hash_id(id: &str) -> u64 {
     xxh3_64(id.as_bytes())
 }
 
-/// The identity of a message without an id: where it stands.
-pub(crate) fn hash_position(partition: u32, position: u64) -> u64 {
-    let mut bytes = [0; 12];
-    bytes[..4].copy_from_slice(&partition.to_le_bytes());
-    bytes[4..].copy_from_slice(&position.to_le_bytes());
-    xxh3_64_with_seed(&bytes, 1)
+/// The identity of a message without an id: where it stands. It never changes: durable state knows events by it.
+pub(crate) fn hash_position(partition: u64, position: u64) -> u64 {
+    xxh3_64_with_seed(&position.to_le_bytes(), partition)
+}
+
+/// A partition, as [`hash_position`] takes it.
+pub(crate) fn hash_partition(id: &PartitionId) -> u64 {
+    xxh3_64_with_seed(id.name.as_bytes(), xxh3_64(id.source.as_bytes()))
 }

@@ -2,12 +2,15 @@
 
 use crate::keeper::Span;
 use crate::time::Time;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use usher_connectors::dead_letters::{Counts, DeadLetters};
-use usher_connectors::sink::Sink;
+use usher_connectors::sink::{Catalog, Sink, Told};
 use usher_connectors::snapshot::Warehouse;
 use usher_connectors::source::Source;
+use usher_connectors::store::Store;
 use usher_queries::plan::Plan;
 
 /// Where workers ask for the time.
@@ -28,12 +31,44 @@ pub struct Opened {
     pub sources: Vec<(String, Box<dyn Source>)>,
     /// The Parquet of each model of the plan that has some, by index.
     pub warehouses: Vec<Option<Warehouse>>,
-    /// Where changes go. With [`Span::Replay`] they come in order of (time, audience, key).
+    /// Where changes go, in the order of the job's syncs. They come in order of (time, audience, key), stretch by stretch.
     pub sinks: Vec<Box<dyn Sink>>,
+    /// What messages call audiences, those that the job no longer has too.
+    pub catalog: Arc<Catalog>,
+    /// What an earlier run left behind, and where to leave it; none: nothing is kept.
+    pub recovery: Option<Recovery>,
+    /// The other processes, if there are any.
+    pub cluster: Option<Cluster>,
     /// Where bad messages go.
     pub dead_letters: Arc<DeadLetters>,
-    /// Worker threads, at least 1.
+    /// Worker threads of this process, at least 1.
     pub workers: usize,
+}
+
+/// What an earlier run left behind, and where to leave it.
+pub struct Recovery {
+    /// The state.
+    pub store: Arc<dyn Store>,
+    /// A random number of this start: parts that it stores have it in their names.
+    pub incarnation: u64,
+    /// The manifest that claimed the state for this run, and its number. In the first process only.
+    pub claim: Option<(u64, Vec<u8>)>,
+    /// What each sync was told, in the order of the job. In the first process only.
+    pub told: Vec<Told>,
+    /// How often state is written.
+    pub checkpoint_every: Duration,
+    /// Partitions that are not what was read are read from where they are entered, instead of ending the job.
+    pub restart_sources: bool,
+}
+
+/// The other processes of a job, connected.
+pub struct Cluster {
+    /// Which one this is.
+    pub process: usize,
+    /// Streams to the others, by process; none at its own place.
+    pub sockets: Vec<Option<TcpStream>>,
+    /// How long one may not be heard of.
+    pub peer_timeout: Duration,
 }
 
 /// Why a job that ran could not go on.
@@ -58,6 +93,12 @@ pub enum FailureKind {
     Sink,
     /// Whoever read the changes has gone away.
     SinkClosed,
+    /// State could not be gone on from at the start.
+    Resume,
+    /// State could not be kept.
+    State,
+    /// Another process was lost.
+    Peer,
 }
 
 /// How often each audience was entered and left.
@@ -66,6 +107,17 @@ pub enum FailureKind {
 pub struct Turns {
     pub entries: u64,
     pub exits: u64,
+}
+
+/// The checkpoints of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoints {
+    /// How many were made.
+    pub made: u64,
+    /// How long the last one took.
+    pub took: Duration,
+    /// How many bytes its parts have.
+    pub bytes: u64,
 }
 
 /// What a job has done so far; readable from any thread while it runs.
@@ -79,6 +131,7 @@ pub struct Status {
     clock: AtomicU64,
     live: AtomicU64,
     lag_ms_max: AtomicU64,
+    checkpoints: Mutex<Checkpoints>,
     pub(crate) stop: AtomicBool,
     pub(crate) abort: AtomicBool,
     failure: Mutex<Option<Failure>>,
@@ -97,6 +150,7 @@ impl Status {
             clock: AtomicU64::new(0),
             live: AtomicU64::new(0),
             lag_ms_max: AtomicU64::new(0),
+            checkpoints: Mutex::new(Checkpoints::default()),
             stop: AtomicBool::new(false),
             abort: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -158,6 +212,21 @@ impl Status {
     /// Whether every worker has announced who belongs: what is told from now on is news.
     pub fn live(&self) -> bool {
         self.live.load(Ordering::Relaxed) == self.keys.len() as u64
+    }
+
+    /// The checkpoints of this run.
+    pub fn checkpoints(&self) -> Checkpoints {
+        *locked(&self.checkpoints)
+    }
+
+    /// How many workers this process has.
+    pub(crate) fn workers(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub(crate) fn publish_checkpoint(&self, took: Duration, bytes: u64) {
+        let mut checkpoints = locked(&self.checkpoints);
+        *checkpoints = Checkpoints { made: checkpoints.made + 1, took, bytes };
     }
 
     /// Ends the job at once. The first failure is kept.

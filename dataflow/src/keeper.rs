@@ -12,16 +12,20 @@
 //! 4. flips are ordered and settled into changes;
 //! 5. at the job's start only: every key is announced.
 //!
-//! Until the start nothing is decided or told: what came before is history.
+//! Until the start nothing is told: what came before is history. Under [`Span::Live`] nothing is worked on before it is known
+//! what syncs were told by an earlier run ([`Keeper::begin`]); at the start only what differs from that is told.
 
 use crate::hits::{Hit, Hits};
 use crate::keys::snapshot::Staged;
+use crate::keys::state::{KeyState, Mapping};
+use crate::keys::told::Start;
 use crate::keys::windows::Arrival;
-use crate::keys::{Cause, Changed, Keys};
+use crate::keys::{Announced, Cause, Changed, Keys};
 use crate::rows::Rows;
 use crate::time::{Slot, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
+use usher_connectors::sink::{Address, Reason};
 use usher_queries::plan::Plan;
 
 /// What decides where a job's clock starts and ends.
@@ -47,13 +51,47 @@ pub(crate) enum Milestone {
     Ended(Option<Time>),
 }
 
-/// A change of membership, as the keeper tells it.
+/// What the keeper tells.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Told<'a> {
-    pub(crate) model: usize,
-    pub(crate) changed: Changed<'a>,
-    /// It holds at the start: nothing was told of it before.
-    pub(crate) first: bool,
+pub(crate) enum Told<'a> {
+    /// A key entered or left an audience.
+    Membership {
+        /// Which of the job's models.
+        model: usize,
+        slot: Slot,
+        /// The audience's index in the model.
+        audience: u32,
+        time: Time,
+        entered: bool,
+    },
+    /// Syncs are to be told.
+    Change { model: usize, audience: u32, time: Time, entered: bool, key: &'a str, reason: Reason, address: Address },
+    /// A sync is to be told that a key is no longer in an audience that the job or the sync does not have any more.
+    Removed { removed: &'a Removed, time: Time },
+}
+
+/// A membership that a sync was told of, in an audience that it has no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Removed {
+    /// The audience's index in the catalog of messages.
+    pub(crate) audience: u32,
+    pub(crate) key: String,
+    pub(crate) address: Address,
+}
+
+/// What an earlier run left behind, for one worker.
+#[derive(Default)]
+pub(crate) struct Beginning {
+    /// Per model, what the syncs are to it.
+    pub(crate) starts: Vec<Start>,
+    /// Per model and audience, whether its definition is new: then so is the reason of what is told first.
+    pub(crate) defined: Vec<Vec<bool>>,
+    /// The syncs that are new, for which everything is.
+    pub(crate) new_syncs: Vec<bool>,
+    /// Models whose snapshot is known.
+    pub(crate) pulled: Vec<bool>,
+    /// What is taken back at the start; on one worker.
+    pub(crate) removed: Vec<Removed>,
 }
 
 /// How [`Keeper::work`] left things.
@@ -92,8 +130,28 @@ enum Step {
     Announce { model: usize, slot: Slot },
 }
 
+/// The keys of a worker by shard, as they were listed: what [`Keeper::shard`] goes by.
+pub(crate) struct Listing {
+    /// Per model, the slots in order of their shard, and where each shard's end.
+    models: Vec<(Vec<Slot>, Vec<usize>)>,
+}
+
+/// Shards that state is cut into: 256, by the first byte of the key's hash. It never changes.
+///
+/// At a million keys, one is some 4,000 keys and a few ms of work.
+pub(crate) const SHARDS: usize = 256;
+
+/// The shard of a key.
+pub(crate) fn shard_of(key_hash: u64) -> usize {
+    (key_hash >> 56) as usize
+}
+
 /// Keys of models, by role, that a pull says something of.
 pub(crate) struct Pull {
+    /// The model that was pulled.
+    pub(crate) pulled: u32,
+    /// Which pull of it, from 1.
+    pub(crate) number: u64,
     pub(crate) parts: Vec<(u32, Staged)>,
 }
 
@@ -115,10 +173,15 @@ pub(crate) struct Keeper {
     opened: Vec<Option<Time>>,
     ended: Vec<Option<Time>>,
     /// Models whose first pull has not come.
-    missing: usize,
+    missing: BTreeSet<u32>,
     staging: BTreeSet<u32>,
     whole: VecDeque<Pull>,
     switching: Option<Switching>,
+    /// Whether it is known what an earlier run left behind.
+    begun: bool,
+    beginning: Beginning,
+    /// Per model, the number of the pull in force; 0: that of an earlier run, or none.
+    in_force: Vec<u64>,
     start: Option<Time>,
     started: bool,
     /// All before it is told.
@@ -139,10 +202,19 @@ impl Keeper {
             ready: VecDeque::new(),
             opened: Vec::new(),
             ended: Vec::new(),
-            missing: plan.models.iter().filter(|model| model.snapshot.is_some()).count(),
+            missing: (0..plan.models.len() as u32)
+                .filter(|model| plan.models[*model as usize].snapshot.is_some())
+                .collect(),
             staging: BTreeSet::new(),
             whole: VecDeque::new(),
             switching: None,
+            begun: !matches!(span, Span::Live),
+            beginning: Beginning {
+                starts: vec![Start::default(); plan.models.len()],
+                defined: plan.models.iter().map(|model| vec![true; model.audiences.len()]).collect(),
+                ..Beginning::default()
+            },
+            in_force: vec![0; plan.models.len()],
             start: None,
             started: false,
             done: 0,
@@ -164,6 +236,80 @@ impl Keeper {
     /// How many keys something is known of.
     pub(crate) fn len(&self) -> usize {
         self.keys.iter().map(Keys::len).sum()
+    }
+
+    /// Takes up a key as an earlier run knew it at `clock`.
+    pub(crate) fn restore(&mut self, model: usize, hash: u64, state: &KeyState, mapping: &Mapping, clock: Time) {
+        assert!(!self.begun, "state is restored before anything else is done");
+        self.keys[model].restore(hash, state, mapping, clock);
+        self.done = self.done.max(clock);
+    }
+
+    /// Takes up what a sync was told of keys of a model: sync, audience, the key's hash, key.
+    pub(crate) fn take_told(&mut self, model: usize, told: impl Iterator<Item = (usize, u32, u64, String)>) {
+        assert!(!self.begun, "what was told is taken up before anything else is done");
+        self.keys[model].take_told(self.beginning.starts[model].syncs.len(), told);
+    }
+
+    /// Says what an earlier run left behind, before keys are restored and what was told is taken up.
+    pub(crate) fn prepare(&mut self, beginning: Beginning, clock: Time) {
+        self.missing.retain(|model| !beginning.pulled.get(*model as usize).copied().unwrap_or(false));
+        self.beginning = beginning;
+        self.done = self.done.max(clock);
+    }
+
+    /// Says that all that an earlier run left behind has been taken up: work can begin.
+    pub(crate) fn begin(&mut self) {
+        self.keys.iter_mut().for_each(Keys::decide_told);
+        self.begun = true;
+    }
+
+    /// The number of the pull in force, per model; none: one is being switched to now.
+    pub(crate) fn steady(&self) -> Option<Vec<u64>> {
+        (self.whole.is_empty() && self.switching.is_none()).then(|| self.in_force.clone())
+    }
+
+    /// When everybody who belongs is announced, once that is known.
+    pub(crate) fn start(&self) -> Option<Time> {
+        self.start
+    }
+
+    /// Adds what is to be taken back at the start.
+    pub(crate) fn take_removed(&mut self, removed: Vec<Removed>) {
+        self.beginning.removed = removed;
+    }
+
+    /// Lists the keys by shard.
+    pub(crate) fn list(&self) -> Listing {
+        let of = |keys: &Keys| {
+            let mut ends = vec![0; SHARDS + 1];
+            keys.hashes().for_each(|(_, hash)| ends[shard_of(hash) + 1] += 1);
+            for shard in 0..SHARDS {
+                ends[shard + 1] += ends[shard];
+            }
+            let mut slots = vec![0; ends[SHARDS]];
+            for (slot, hash) in keys.hashes() {
+                let at = &mut ends[shard_of(hash)];
+                slots[*at] = slot;
+                *at += 1;
+            }
+            ends.pop();
+            (slots, ends)
+        };
+        Listing { models: self.keys.iter().map(of).collect() }
+    }
+
+    /// What is known now of the keys that were listed in a shard: per model.
+    pub(crate) fn shard(&self, listing: &Listing, shard: usize) -> Vec<Vec<KeyState>> {
+        let of = |(keys, (slots, ends)): (&Keys, &(Vec<Slot>, Vec<usize>))| {
+            let start = if shard == 0 { 0 } else { ends[shard - 1] };
+            // A slot may be another key's since.
+            let there = slots[start..ends[shard]]
+                .iter()
+                .filter(|slot| keys.hash_of(**slot).is_some_and(|hash| shard_of(hash) == shard));
+            there.filter_map(|slot| keys.state(*slot)).collect()
+        };
+        self.keys.iter().zip(&listing.models).map(of).collect()
     }
 
     /// Takes in hits.
@@ -204,12 +350,10 @@ impl Keeper {
     }
 
     /// A pull is whole: its keys are switched as time goes on.
-    pub(crate) fn take(&mut self, pulled: u32, pull: Pull, first: bool) {
+    pub(crate) fn take(&mut self, pulled: u32, pull: Pull) {
         self.staging.remove(&pulled);
         self.whole.push_back(pull);
-        if first {
-            self.missing -= 1;
-        }
+        self.missing.remove(&pulled);
     }
 
     /// A pull failed: what it said is dropped.
@@ -222,6 +366,9 @@ impl Keeper {
 
     /// Works on all that is complete. `frontier`: hits that take effect before it are all here; none: all are.
     pub(crate) fn work(&mut self, frontier: Option<Time>, mut fuel: usize, tell: &mut dyn FnMut(Told<'_>)) -> Worked {
+        if !self.begun {
+            return if frontier.is_none() { Worked::Finished } else { Worked::Idle };
+        }
         let end = match self.end(frontier) {
             Ok(end) => end,
             Err(worked) => return worked,
@@ -267,7 +414,7 @@ impl Keeper {
             None if matches!(self.span, Span::Replay { .. }) => return None,
             None => end,
             Some(start) if self.done < start => end.min(start),
-            Some(_) if self.missing > 0 => return None,
+            Some(_) if !self.missing.is_empty() => return None,
             Some(start) => end.min(start + 1),
         };
         if self.done >= end {
@@ -351,7 +498,13 @@ impl Keeper {
             }
             Step::Settle => {
                 for (model, keys) in self.keys.iter_mut().enumerate() {
-                    let mut told = |changed: Changed<'_>| tell(Told { model, changed, first: false });
+                    let mut told = |changed: Changed<'_>| {
+                        let Changed { time, slot, key, turn } = changed;
+                        let (audience, entered) = (turn.audience, turn.entered);
+                        tell(Told::Membership { model, slot, audience, time, entered });
+                        let (reason, address) = (reason(turn.cause), Address::All);
+                        tell(Told::Change { model, audience, time, entered, key, reason, address });
+                    };
                     let told: Option<&mut dyn FnMut(Changed<'_>)> = if self.started { Some(&mut told) } else { None };
                     if keys.settle(left, told) {
                         return 0;
@@ -367,8 +520,7 @@ impl Keeper {
             Step::Announce { model, slot } => {
                 while let Some(keys) = self.keys.get_mut(*model) {
                     while left > 0 && (*slot as usize) < keys.slots() {
-                        let at = *model;
-                        keys.announce(*slot, until - 1, &mut |changed| tell(Told { model: at, changed, first: true }));
+                        announce(keys, self.span, &self.beginning, *model, *slot, until - 1, tell);
                         *slot += 1;
                         left -= 1;
                     }
@@ -377,7 +529,11 @@ impl Keeper {
                     }
                     (*model, *slot) = (*model + 1, 0);
                 }
+                for removed in std::mem::take(&mut self.beginning.removed) {
+                    tell(Told::Removed { removed: &removed, time: until - 1 });
+                }
                 self.started = true;
+                self.keys.iter_mut().for_each(Keys::announced);
                 self.finish_stretch(until);
             }
         }
@@ -432,18 +588,47 @@ impl Keeper {
                 }
                 (switching.part, switching.slot) = (switching.part + 1, 0);
             }
+            self.in_force[switching.pull.pulled as usize] = switching.pull.number;
             self.switching = None;
         }
     }
 }
 
+/// Tells of one key what differs from what syncs were told.
+fn announce(
+    keys: &mut Keys,
+    span: Span,
+    beginning: &Beginning,
+    model: usize,
+    slot: Slot,
+    time: Time,
+    tell: &mut dyn FnMut(Told<'_>),
+) {
+    keys.announce(slot, time, &beginning.starts[model], &mut |announced| match announced {
+        Announced::Member { slot, audience } => {
+            tell(Told::Membership { model, slot, audience, time, entered: true });
+        }
+        Announced::Change { time, key, audience, entered, cause, address, expired } => {
+            let new_sync = match address {
+                Address::All => beginning.new_syncs.iter().all(|new| *new),
+                Address::Only(sync) | Address::Silently(sync) => beginning.new_syncs[usize::from(sync)],
+            };
+            let reason = match span {
+                Span::Replay { .. } => reason(cause),
+                Span::Live if new_sync || beginning.defined[model][audience as usize] => Reason::Definition,
+                Span::Live if expired => Reason::Expiry,
+                Span::Live => Reason::Recovery,
+            };
+            tell(Told::Change { model, audience, time, entered, key, reason, address });
+        }
+    });
+}
+
 /// The cause as sinks tell it.
-pub(crate) fn reason(span: Span, told: &Told<'_>) -> usher_connectors::sink::Reason {
-    use usher_connectors::sink::Reason;
-    match (span, told.first, told.changed.turn.cause) {
-        (Span::Live, true, _) => Reason::Definition,
-        (_, _, Cause::Event) => Reason::Event,
-        (_, _, Cause::Expiry) => Reason::Expiry,
-        (_, _, Cause::Snapshot) => Reason::Snapshot,
+fn reason(cause: Cause) -> Reason {
+    match cause {
+        Cause::Event => Reason::Event,
+        Cause::Expiry => Reason::Expiry,
+        Cause::Snapshot => Reason::Snapshot,
     }
 }

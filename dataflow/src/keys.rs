@@ -11,7 +11,9 @@
 pub(crate) mod audiences;
 pub(crate) mod slots;
 pub(crate) mod snapshot;
+pub(crate) mod state;
 pub(crate) mod timers;
+pub(crate) mod told;
 pub(crate) mod windows;
 
 use crate::hits::Hit;
@@ -23,7 +25,9 @@ use serde::{Deserialize, Serialize};
 use slots::Slots;
 use snapshot::Staged;
 use timers::{Timer, Timers};
+use told::{Start, ToldBits};
 use usher_config::Comparison;
+use usher_connectors::sink::Address;
 use usher_queries::aggregate::{Contribution, Summary};
 use usher_queries::plan::{FactKind, ModelPlan};
 use windows::{Arrival, Held, Out, Rule, Windows};
@@ -73,7 +77,8 @@ struct Clocked {
     armed: Option<Time>,
 }
 
-enum ClockedTruth {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum ClockedTruth {
     /// A predicate on the key's row.
     Row(Timeline),
     /// Rows that come into and go out of an aggregate.
@@ -97,6 +102,30 @@ pub(crate) struct Changed<'a> {
     pub(crate) turn: Turn,
 }
 
+/// What [`Keys::announce`] tells of a key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Announced<'a> {
+    /// It is in the audience.
+    Member {
+        /// The key's slot.
+        slot: Slot,
+        /// The audience's index in the model.
+        audience: u32,
+    },
+    /// Some sync was told otherwise.
+    Change {
+        time: Time,
+        key: &'a str,
+        audience: u32,
+        entered: bool,
+        /// Of an entry that was never told.
+        cause: Cause,
+        address: Address,
+        /// An exit whose window ended at `time`.
+        expired: bool,
+    },
+}
+
 /// The keys of one model that this worker owns.
 pub(crate) struct Keys {
     facts: Vec<FactState>,
@@ -109,6 +138,8 @@ pub(crate) struct Keys {
     members: Vec<u64>,
     clocked: HashMap<(Slot, u32), Clocked>,
     timers: Timers,
+    /// What syncs were told by an earlier run, until the difference has been announced.
+    told: Option<ToldBits>,
     flips: Vec<Flip>,
     settled: usize,
     /// Slots of which perhaps nothing is known any more.
@@ -143,6 +174,7 @@ impl Keys {
             members: Vec::new(),
             clocked: HashMap::new(),
             timers: Timers::default(),
+            told: None,
             flips: Vec::new(),
             settled: 0,
             idle: Vec::new(),
@@ -326,13 +358,21 @@ impl Keys {
                     self.flipped.push((*fact, *cause));
                 }
             }
-            if let Some(tell) = &mut tell
-                && !self.flipped.is_empty()
-            {
-                let members = &mut self.members[slot as usize * member_words..][..member_words];
-                let key = self.slots.key(slot);
-                self.audiences
-                    .decide(truths, &self.flipped, members, &mut |turn| tell(Changed { time, slot, key, turn }));
+            if self.flipped.is_empty() {
+                continue;
+            }
+            let members = &mut self.members[slot as usize * member_words..][..member_words];
+            match (&mut tell, &mut self.told) {
+                (Some(tell), _) => {
+                    let key = self.slots.key(slot);
+                    self.audiences
+                        .decide(truths, &self.flipped, members, &mut |turn| tell(Changed { time, slot, key, turn }));
+                }
+                // Of those that were told, it matters when their window ended.
+                (None, Some(told)) if told.has(slot) => {
+                    self.audiences.decide(truths, &self.flipped, members, &mut |turn| told.turned(slot, time, turn));
+                }
+                (None, _) => {}
             }
         }
         if self.settled < self.flips.len() {
@@ -343,16 +383,49 @@ impl Keys {
         false
     }
 
-    /// Decides all audiences of one key at the job's start and tells those it is in.
-    pub(crate) fn announce(&mut self, slot: Slot, time: Time, tell: &mut dyn FnMut(Changed<'_>)) {
+    /// Decides all audiences of one key at the job's start: tells those it is in, and whose sync was told otherwise.
+    pub(crate) fn announce(&mut self, slot: Slot, time: Time, start: &Start, tell: &mut dyn FnMut(Announced<'_>)) {
         let (fact_words, member_words) = (self.audiences.default_facts.len(), self.audiences.member_words());
         let truths = &self.truths[slot as usize * fact_words..][..fact_words];
         let members = &mut self.members[slot as usize * member_words..][..member_words];
-        if truths == self.audiences.default_facts {
+        let told = self.told.as_ref().filter(|told| told.has(slot));
+        if truths == self.audiences.default_facts && told.is_none() {
             return;
         }
         let key = self.slots.key(slot);
-        self.audiences.decide_all(truths, members, &mut |turn| tell(Changed { time, slot, key, turn }));
+        self.audiences.decide_all(truths, members, &mut |turn| {
+            let Turn { audience, cause, .. } = turn;
+            tell(Announced::Member { slot, audience });
+            start.address(
+                audience,
+                true,
+                |sync| told.is_some_and(|told| told.was_told(slot, sync, audience)),
+                |to| {
+                    tell(Announced::Change { time, key, audience, entered: true, cause, address: to, expired: false });
+                },
+            );
+        });
+        if let Some(told) = told {
+            for audience in told.audiences(slot).filter(|audience| !audiences::get(members, *audience)) {
+                let ended = told.ended(slot, audience);
+                let (time, expired) = (ended.unwrap_or(time), ended.is_some());
+                start.address(
+                    audience,
+                    false,
+                    |sync| !told.was_told(slot, sync, audience),
+                    |address| {
+                        let cause = Cause::Expiry;
+                        tell(Announced::Change { time, key, audience, entered: false, cause, address, expired });
+                    },
+                );
+            }
+            self.idle.push(slot);
+        }
+    }
+
+    /// Says that everything has been announced.
+    pub(crate) fn announced(&mut self) {
+        self.told = None;
     }
 
     /// Forgets the keys of which nothing is known any more. No flips may be pending, and no pull staged.
@@ -374,7 +447,12 @@ impl Keys {
                 && self.truths[i * fact_words..][..fact_words] == self.audiences.default_facts
                 && !clocked.iter().any(|fact| self.clocked.contains_key(&(slot, *fact)));
             if nothing_known {
-                let members = &self.members[i * member_words..][..member_words];
+                let members = &mut self.members[i * member_words..][..member_words];
+                if self.told.as_ref().is_some_and(|told| told.has(slot)) {
+                    // Before the start it is remembered for what was told of it.
+                    self.idle.push(slot);
+                    continue;
+                }
                 assert!(members.iter().all(|word| *word == 0), "a key of which nothing is known is a member");
                 self.slots.forget(slot);
             }

@@ -5,9 +5,10 @@
 //!    └────milestones────────►  ▲ └──memberships──► Members
 //!  Pull ──rows──► Stage ──verdicts──┘
 //! ```
-//! Hits, milestones, rows and verdicts are exchanged; changes go to one worker under replay and stay where they are
-//! otherwise. Their number does not depend on the job's.
+//! Hits, milestones, rows and verdicts are exchanged; changes go to worker 0. Beside them, Bus carries letters. Their number
+//! does not depend on the job's.
 
+pub(crate) mod bus;
 pub(crate) mod deliver;
 pub(crate) mod keep;
 pub(crate) mod members;

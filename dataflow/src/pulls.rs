@@ -1,15 +1,17 @@
 //! When models are pulled.
 //!
-//! One thread of a process decides: at the start each model once, then as its `refresh` says, never two of a model at a
-//! time. It opens a pull (lists files, reads footers), hands each worker a share to read on a thread of its own, and
-//! hears how it ended. A first pull that fails ends the job; a later one is told in the log, and the last good snapshot
-//! stays in force.
+//! One thread of the first process decides: at the start each model whose snapshot is not known or is due, then as its `refresh`
+//! says, never two of a model at a time. It opens a pull (lists files, reads footers), hands each worker of its process a
+//! share to read on a thread of its own, and hears how it ended. A first pull that fails ends the job; a later one is told in
+//! the log, and the last good snapshot stays in force.
 
+use crate::checkpoint::{PulledAt, WholePulls};
 use crate::edge::rows::wanted;
-use crate::job::{Failure, FailureKind, Status};
+use crate::job::{Clock, Failure, FailureKind, Status};
 use crate::keeper::Span;
 use crate::operators::keep::PullEnded;
 use crate::operators::pull::{Outcome, PullError, Pulled, RowsRead, Share};
+use crate::time::Time;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
@@ -28,6 +30,19 @@ pub(crate) struct Line {
     pub(crate) wake: SyncActivator,
 }
 
+pub(crate) struct PullsSetup {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) span: Span,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Per model, the pull of an earlier run that is in force.
+    pub(crate) known: Vec<Option<PulledAt>>,
+    /// Where pulls are noted for checkpoints.
+    pub(crate) whole: WholePulls,
+    /// Workers of all processes.
+    pub(crate) peers: usize,
+    pub(crate) status: Arc<Status>,
+}
+
 struct Model {
     index: usize,
     id: String,
@@ -42,61 +57,76 @@ struct Model {
 }
 
 /// Runs until the job ends.
-pub(crate) fn run(
-    plan: Arc<Plan>,
-    span: Span,
-    warehouses: Vec<Option<Warehouse>>,
-    lines: Vec<Line>,
-    ended: Receiver<PullEnded>,
-    status: Arc<Status>,
-) {
-    let now = Instant::now();
+pub(crate) fn run(setup: PullsSetup, warehouses: Vec<Option<Warehouse>>, lines: Vec<Line>, ended: Receiver<PullEnded>) {
+    let (now, clock) = (Instant::now(), setup.clock.now());
     let mut models: Vec<Model> = Vec::new();
     for (index, warehouse) in warehouses.into_iter().enumerate() {
         let Some(warehouse) = warehouse else { continue };
-        let id = plan.models[index].id.clone();
-        let every = match (span, plan.job.models[&id].refresh) {
+        let id = setup.plan.models[index].id.clone();
+        let every = match (setup.span, setup.plan.job.models[&id].refresh) {
             (Span::Live, Refresh::Every(ms)) => Some(Duration::from_millis(ms)),
             _ => None,
         };
-        models.push(Model { index, id, warehouse, every, due: Some(now), begun: 0, good: false, since: now });
+        let known = setup.known[index].as_ref();
+        let due = match (known, every) {
+            (Some(pull), Some(every)) => {
+                let age = Duration::from_millis(clock.saturating_sub(pull.began));
+                Some(now + every.saturating_sub(age))
+            }
+            (Some(_), None) => None,
+            (None, _) => Some(now),
+        };
+        models.push(Model { index, id, warehouse, every, due, begun: 0, good: known.is_some(), since: now });
     }
     loop {
         for model in models.iter_mut().filter(|model| model.due.is_some_and(|due| due <= Instant::now())) {
-            model.begin(&plan, &lines, &status);
+            model.begin(&setup, &lines);
         }
         match ended.recv_timeout(LOOK) {
             Ok(PullEnded { model, outcome }) => {
                 let model = models.iter_mut().find(|m| m.index == model).expect("only what was pulled ends");
-                model.end(outcome, &status);
+                model.end(outcome, &setup);
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        if status.aborted() || status.stopped() {
+        if setup.status.aborted() || setup.status.stopped() {
             return;
         }
     }
 }
 
 impl Model {
-    fn begin(&mut self, plan: &Arc<Plan>, lines: &[Line], status: &Status) {
+    fn begin(&mut self, setup: &PullsSetup, lines: &[Line]) {
         self.since = Instant::now();
         self.begun += 1;
         self.due = None;
+        let plan = &setup.plan;
         let wanted = wanted(plan, self.index).expect("a model with Parquet has columns to read");
+        // Noted before anybody can switch to it; that it is in force is known from those who keep its rows.
+        self.note(
+            setup,
+            PulledAt {
+                parquet: plan.models[self.index].snapshot.as_ref().expect("it is pulled").parquet.clone(),
+                include: Vec::new(),
+                began: setup.clock.now(),
+                took: 0,
+                rows: 0,
+            },
+        );
         let opened = match self.warehouse.pull(&wanted) {
             Ok(opened) => Arc::new(opened),
-            Err(error) => return self.end(Err(error.into()), status),
+            Err(error) => return self.end(Err(error.into()), setup),
         };
-        for (worker, line) in lines.iter().enumerate() {
+        for (reader, line) in lines.iter().enumerate() {
             let share = Share {
                 plan: Arc::clone(plan),
                 model: self.index,
                 pull: self.begun,
                 opened: Arc::clone(&opened),
-                worker,
-                peers: lines.len(),
+                reader,
+                readers: lines.len(),
+                peers: setup.peers,
                 out: line.out.clone(),
                 wake: line.wake.clone(),
             };
@@ -107,14 +137,16 @@ impl Model {
         }
     }
 
-    fn end(&mut self, outcome: Outcome, status: &Status) {
+    fn end(&mut self, outcome: Outcome, setup: &PullsSetup) {
         self.due = self.every.map(|every| self.since + every);
         let model = &self.id;
         match outcome {
             Ok(RowsRead { rows, skipped }) => {
                 self.good = true;
-                let took_ms = self.since.elapsed().as_millis() as u64;
-                info!(model, rows, skipped, took_ms, "pulled");
+                let took = self.since.elapsed().as_millis() as Time;
+                let noted = setup.whole.lock().expect("a panic ends the process").get(&self.number()).cloned();
+                self.note(setup, PulledAt { rows, took, ..noted.expect("it was noted when it began") });
+                info!(model, rows, skipped, took_ms = took, "pulled");
             }
             Err(PullError { reason, hint }) if self.good => {
                 let hint = hint.unwrap_or_default();
@@ -122,8 +154,16 @@ impl Model {
             }
             Err(PullError { reason, hint }) => {
                 let message = format!("model `{model}` could not be pulled: {reason}");
-                status.fail(Failure { kind: FailureKind::FirstPull, message, hint });
+                setup.status.fail(Failure { kind: FailureKind::FirstPull, message, hint });
             }
         }
+    }
+
+    fn number(&self) -> (u32, u64) {
+        (self.index as u32, self.begun)
+    }
+
+    fn note(&self, setup: &PullsSetup, pull: PulledAt) {
+        setup.whole.lock().expect("a panic ends the process").insert(self.number(), pull);
     }
 }

@@ -1,18 +1,22 @@
 //! Runs a job: builds the same dataflow on every worker and steps it to its end.
 
-use crate::edge::messages::{Messages, PartitionClock};
-use crate::job::{Failure, FailureKind, Opened, Status};
+use crate::checkpoint::{Heading, Lead, Manifest, WholePulls};
+use crate::cluster;
+use crate::desk::{Desk, DeskSetup, Opening, Shelf, Watch, known_pulls};
+use crate::edge::messages::Messages;
+use crate::job::{Failure, FailureKind, Opened, Recovery, Status};
 use crate::keeper::{Keeper, Span};
-use crate::operators::deliver::{self, Sinks, deliver};
+use crate::operators::bus::Bus;
+use crate::operators::deliver::{self, DeliverSetup, Sinks, deliver};
 use crate::operators::keep::{KeepSetup, PullEnded, keep};
 use crate::operators::members::members;
 use crate::operators::pull::{Pulled, pull};
-use crate::operators::read::{Ranks, ReadSetup, Reading, read, unreadable};
+use crate::operators::read::{ReadSetup, Readings, read};
 use crate::operators::stage::{Staging, stage};
-use crate::pulls::{self, Line};
+use crate::pulls::{self, Line, PullsSetup};
 use crate::time::Time;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -20,6 +24,7 @@ use std::time::Duration;
 use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::probe::Handle as ProbeHandle;
 use timely::worker::Worker;
+use usher_connectors::source::PartitionId;
 
 /// Partitions of all sources together: the rank of one in the order of arrival has 16 bits.
 const PARTITIONS: usize = 1 << 16;
@@ -30,13 +35,20 @@ const CAUGHT_UP: Time = 20;
 /// How long a parked worker may not notice that the job was aborted.
 const PARK: Duration = Duration::from_millis(50);
 
-/// What each worker takes with it when it starts.
+/// What each worker of this process takes with it when it starts.
 struct Share {
-    readings: Vec<Reading>,
     rows: Receiver<Pulled>,
     line: Sender<Line>,
-    pulls: Option<Sender<PullEnded>>,
     out: std::sync::mpsc::SyncSender<Pulled>,
+    /// What only worker 0 has.
+    first: Option<First>,
+}
+
+/// What worker 0 leads with.
+struct First {
+    pulls: Sender<PullEnded>,
+    lead: Option<Lead>,
+    opening: Opening,
 }
 
 /// Runs an opened job to its end, or until [`Status::stop`].
@@ -44,63 +56,85 @@ struct Share {
 /// # Errors
 /// What of the world failed while it ran. Sinks have been flushed as far as they could be.
 pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
-    let peers = opened.workers;
+    let threads = opened.workers;
+    let (process, processes) =
+        opened.cluster.as_ref().map_or((0, 1), |cluster| (cluster.process, cluster.sockets.len()));
+    let peers = threads * processes;
     let plan = Arc::new(opened.plan);
-    let ranks = Arc::new(Ranks::default());
-    // In order of (source, path): the order of arrival.
     opened.sources.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut dealt: Vec<Vec<Reading>> = (0..peers).map(|_| Vec::new()).collect();
-    let mut source_ids = Vec::new();
-    let mut sources = Vec::new();
-    for (source, (id, mut of)) in opened.sources.into_iter().enumerate() {
-        for partition in of.partitions() {
-            let rank = ranks.of(&partition);
-            let partition = of.open(&partition, None).map_err(unreadable)?;
-            let reading = Reading { source, rank, partition, clock: PartitionClock::default() };
-            dealt[rank as usize % peers].push(reading);
-        }
-        source_ids.push(id);
-        sources.push(Mutex::new(of));
-    }
-    let partitions: usize = dealt.iter().map(Vec::len).sum();
-    if partitions > PARTITIONS {
-        let message = format!("the sources have {partitions} partitions, more than {PARTITIONS}");
+    let mut recovery = opened.recovery.take();
+    let claim = recovery.as_mut().and_then(|recovery| recovery.claim.take());
+    let manifest = claim.as_ref().map(|(_, bytes)| Manifest::decode(bytes).expect("it was read when it was claimed"));
+    // In order of (source, path): the order of arrival. What an earlier run read and is gone now is still spoken of.
+    let mut partitions: BTreeSet<PartitionId> =
+        opened.sources.iter().flat_map(|(_, source)| source.partitions()).collect();
+    partitions.extend(manifest.iter().flat_map(|manifest| &manifest.partitions).map(|(_, id)| id.clone()));
+    if partitions.len() > PARTITIONS {
+        let message = format!("the sources have {} partitions, more than {PARTITIONS}", partitions.len());
         let hint = Some("put the events into fewer, larger files".to_owned());
         return Err(Failure { kind: FailureKind::Source, message, hint });
     }
-    let sources = Arc::new(sources);
+    let partitions: Vec<PartitionId> = partitions.into_iter().collect();
+    let (source_ids, sources): (Vec<String>, Vec<_>) =
+        opened.sources.into_iter().map(|(id, source)| (id, Mutex::new(source))).unzip();
+    let (source_ids, sources) = (Arc::new(source_ids), Arc::new(sources));
     let catalog = catalog(&plan);
     let audiences = catalog.iter().flatten().count();
+    let whole_pulls = WholePulls::default();
+    let known_pulls = known_pulls(&plan, manifest.as_ref());
+    for (model, pull) in known_pulls.iter().enumerate() {
+        let pulls = &mut *whole_pulls.lock().expect("a panic ends the process");
+        pulls.extend(pull.clone().map(|pull| ((model as u32, 0), pull)));
+    }
     let (line_in, line_out) = channel();
     let (ended_in, ended_out) = channel();
-    let mut ended_in = Some(ended_in);
-    let shares: Vec<Mutex<Option<Share>>> = dealt
-        .into_iter()
-        .map(|readings| {
+    let mut first = (process == 0).then(|| First {
+        pulls: ended_in,
+        lead: claim.as_ref().zip(recovery.as_ref()).map(|((number, _), recovery)| {
+            let heading =
+                Heading { incarnation: recovery.incarnation, number: *number, partitions: partitions.clone() };
+            Lead::new(Arc::clone(&plan), heading, recovery.checkpoint_every, Arc::clone(&whole_pulls))
+        }),
+        opening: Opening {
+            partitions,
+            manifest: claim.as_ref().map(|(_, bytes)| bytes.clone()),
+            told: recovery.as_mut().map(|recovery| std::mem::take(&mut recovery.told)).unwrap_or_default(),
+            catalog: Arc::clone(&opened.catalog),
+        },
+    });
+    let shares: Vec<Mutex<Option<Share>>> = (0..threads)
+        .map(|_| {
             let (out, rows) = sync_channel(ROWS_AHEAD);
-            Mutex::new(Some(Share { readings, rows, line: line_in.clone(), pulls: ended_in.take(), out }))
+            Mutex::new(Some(Share { rows, line: line_in.clone(), out, first: first.take() }))
         })
         .collect();
     drop(line_in);
     let sinks: Sinks = Arc::new(Mutex::new(opened.sinks));
+    let shelf = recovery
+        .as_ref()
+        .map(|Recovery { store, incarnation, .. }| Shelf { store: Arc::clone(store), incarnation: *incarnation });
+    let restart_sources = recovery.as_ref().is_some_and(|recovery| recovery.restart_sources);
+    let peer_timeout = opened.cluster.as_ref().map(|cluster| cluster.peer_timeout);
 
-    let config = if peers == 1 { timely::Config::thread() } else { timely::Config::process(peers) };
-    let (span, clock, dead_letters) = (opened.span, opened.clock, opened.dead_letters);
+    let (span, clock, dead_letters) = (opened.span, Arc::clone(&opened.clock), opened.dead_letters);
     let worker_logic = {
         let (plan, sinks, status) = (Arc::clone(&plan), Arc::clone(&sinks), Arc::clone(status));
         move |worker: &mut Worker| {
             let index = worker.index();
-            let share = shares[index].lock().expect("a worker panicked").take().expect("a worker starts once");
+            let share = &shares[index % threads];
+            let share = share.lock().expect("a worker panicked").take().expect("a worker starts once");
+            let (pulls, lead, opening) =
+                share.first.map_or((None, None, None), |first| (Some(first.pulls), first.lead, Some(first.opening)));
             let told = ProbeHandle::new();
+            let readings = Rc::new(RefCell::new(Readings::default()));
             let setup = ReadSetup {
                 worker: index,
                 peers,
                 span,
                 clock: Arc::clone(&clock),
                 messages: source_ids.iter().map(|source| Messages::new(&plan, source)).collect(),
-                readings: share.readings,
+                readings: Rc::clone(&readings),
                 sources: Arc::clone(&sources),
-                ranks: Arc::clone(&ranks),
                 dead_letters: Arc::clone(&dead_letters),
                 status: Arc::clone(&status),
             };
@@ -109,28 +143,59 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
             let keep_setup = KeepSetup {
                 worker: index,
                 peers,
-                span,
                 catalog: catalog.clone(),
                 keeper: Rc::clone(&keeper),
                 staging: Rc::clone(&staging),
                 status: Arc::clone(&status),
-                pulls: share.pulls,
+                pulls,
             };
-            let (wake, mut members) = worker.dataflow::<Time, _, _>(|scope| {
+            let deliver_setup = DeliverSetup {
+                worker: index,
+                span,
+                keeper: Rc::clone(&keeper),
+                sinks: Arc::clone(&sinks),
+                status: Arc::clone(&status),
+            };
+            let (wake, mut members, bus) = worker.dataflow::<Time, _, _>(|scope| {
+                let bus = Bus::new(scope);
                 let (hits, milestones) = read(scope, setup, told.clone());
                 let (rows, wake) = pull(scope, share.rows);
-                let verdicts = stage(rows, Arc::clone(&plan), peers, keeper, staging);
+                let verdicts = stage(rows, Arc::clone(&plan), threads, peers, Rc::clone(&keeper), staging);
                 let (changes, memberships) = keep(hits, milestones, verdicts, keep_setup);
-                let gather = matches!(span, Span::Replay { .. });
-                deliver(changes, gather, Arc::clone(&sinks), Arc::clone(&status)).probe_with(&told);
-                (wake, members(memberships, &told))
+                deliver(changes, deliver_setup).probe_with(&told);
+                (wake, members(memberships, &told), bus)
             });
             let _ = share.line.send(Line { out: share.out, wake });
             drop(share.line);
+            let mut desk = Desk::new(DeskSetup {
+                worker: index as u32,
+                plan: Arc::clone(&plan),
+                bus,
+                keeper,
+                readings,
+                source_ids: Arc::clone(&source_ids),
+                sources: Arc::clone(&sources),
+                status: Arc::clone(&status),
+                shelf: shelf.clone(),
+                lead,
+                sinks: Arc::clone(&sinks),
+                watch: peer_timeout.map(|peer_timeout| Watch { threads: threads as u32, peer_timeout }),
+                restart_sources,
+            });
+            if let Some(opening) = opening {
+                desk.open(opening);
+            }
             let mut caught_up = false;
+            let mut busy = true;
             while !told.done() && !status.aborted() {
-                worker.step_or_park(Some(PARK));
-                let Some(told) = told.with_frontier(|frontier| frontier.first().copied()) else { continue };
+                if busy {
+                    worker.step();
+                } else {
+                    worker.step_or_park(Some(PARK));
+                }
+                let told = told.with_frontier(|frontier| frontier.first().copied());
+                busy = desk.turn(told);
+                let Some(told) = told else { continue };
                 members.compact(told);
                 if span == Span::Live && status.live() && !status.stopped() {
                     let lag = clock.now().saturating_sub(told);
@@ -141,26 +206,41 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
                     }
                 }
             }
-            status.publish_members(index, members.sizes(audiences));
+            status.publish_members(index % threads, members.sizes(audiences));
             // What still reads rows or files is of no more use.
             for dataflow in worker.installed_dataflows() {
                 worker.drop_dataflow(dataflow);
             }
         }
     };
-    let guards = timely::execute(config, worker_logic).unwrap_or_else(|error| panic!("timely did not start: {error}"));
+    let guards = match opened.cluster {
+        None if threads == 1 => timely::execute(timely::Config::thread(), worker_logic),
+        None => timely::execute(timely::Config::process(threads), worker_logic),
+        Some(cluster) => cluster::execute(cluster, threads, worker_logic),
+    };
+    let guards = guards.unwrap_or_else(|error| panic!("timely did not start: {error}"));
     let lines: Vec<Line> = line_out.iter().collect();
-    let puller = {
-        let (plan, status) = (Arc::clone(&plan), Arc::clone(status));
+    let puller = (process == 0).then(|| {
+        let setup = PullsSetup {
+            plan: Arc::clone(&plan),
+            span,
+            clock: opened.clock,
+            known: known_pulls,
+            whole: whole_pulls,
+            peers,
+            status: Arc::clone(status),
+        };
         std::thread::Builder::new()
             .name("pulls".to_owned())
-            .spawn(move || pulls::run(plan, span, opened.warehouses, lines, ended_out, status))
+            .spawn(move || pulls::run(setup, opened.warehouses, lines, ended_out))
             .expect("the system can start a thread")
-    };
+    });
     for result in guards.join() {
         result.unwrap_or_else(|error| panic!("a worker ended badly: {error}"));
     }
-    puller.join().expect("the thread of pulls does not panic");
+    if let Some(puller) = puller {
+        puller.join().expect("the thread of pulls does not panic");
+    }
     let mut sinks = sinks.lock().expect("a worker panicked");
     for sink in sinks.iter_mut() {
         if let Err(error) = sink.finish() {

@@ -36,8 +36,8 @@ pub fn replay(path: &Path, flags: Flags) -> Result<(), Exit> {
     let dead_letters = job::open_dead_letters(&loaded)?;
     let catalog = Arc::new(Catalog::of(&loaded.plan.job));
     let sink: Box<dyn Sink> = match &flags.out {
-        Some(out) => Box::new(Writer::create(out, catalog, Filter::all())?),
-        None => Box::new(Writer::stdout(catalog, Filter::all())),
+        Some(out) => Box::new(Writer::create(out, Arc::clone(&catalog), Filter::all())?),
+        None => Box::new(Writer::stdout(Arc::clone(&catalog), Filter::all())),
     };
     let opened = Opened {
         plan: loaded.plan,
@@ -46,6 +46,9 @@ pub fn replay(path: &Path, flags: Flags) -> Result<(), Exit> {
         sources,
         warehouses,
         sinks: vec![sink],
+        catalog: Arc::clone(&catalog),
+        recovery: None,
+        cluster: None,
         dead_letters,
         workers: flags.workers,
     };

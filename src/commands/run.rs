@@ -41,6 +41,9 @@ pub fn run(path: &Path, workers: usize) -> Result<(), Exit> {
         sources,
         warehouses,
         sinks,
+        catalog: Arc::clone(&catalog),
+        recovery: None,
+        cluster: None,
         dead_letters,
         workers,
     };

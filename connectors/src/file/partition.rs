@@ -53,6 +53,8 @@ pub struct FilePartition {
     base: u64,
     /// The file that an earlier run read, while none has been opened.
     resumed: Option<Identity>,
+    /// The file that is read, or was read last.
+    held: Option<Identity>,
     /// The line being read, where it is too large.
     long: Option<Long>,
     /// The one handed out last.
@@ -113,6 +115,7 @@ impl FilePartition {
             position: 0,
             base: 0,
             resumed: None,
+            held: None,
             long: None,
             long_done: None,
         }
@@ -268,6 +271,7 @@ impl FilePartition {
         match self.try_open() {
             Ok(mut input) => {
                 self.hold(&input)?;
+                self.held = input.counted().file.metadata().ok().map(|metadata| identity(&metadata));
                 if let Err(error) = self.skip_read(&mut input) {
                     return self.fail(&error);
                 }
@@ -367,6 +371,7 @@ impl FilePartition {
                 Ok(input) => {
                     tracing::info!(path = %self.path.display(), "the file was replaced; reading the new one");
                     self.hold(&input)?;
+                    self.held = input.counted().file.metadata().ok().map(|metadata| identity(&metadata));
                     self.stage = Stage::Open(input);
                     let unfinished = self.take_unfinished();
                     self.base = self.position;
@@ -446,10 +451,7 @@ impl Partition for FilePartition {
     }
 
     fn identity(&self) -> String {
-        let (device, inode) = match &self.stage {
-            Stage::Open(input) => input.counted().file.metadata().map_or((0, 0), |metadata| identity(&metadata)),
-            _ => self.resumed.unwrap_or((0, 0)),
-        };
+        let (device, inode) = self.held.or(self.resumed).unwrap_or((0, 0));
         format!("{device}:{inode}:{}", self.base)
     }
 

@@ -88,6 +88,11 @@ impl Catalog {
         &self.audiences[index as usize].id
     }
 
+    /// The index of an audience that was told.
+    pub fn index_of(&self, told: &super::ToldAudience) -> Option<u32> {
+        self.index(&told.id)
+    }
+
     /// The index of the audience `id`.
     pub fn index(&self, id: &str) -> Option<u32> {
         let found = self.audiences.binary_search_by(|entry| entry.id[..].cmp(id));

@@ -26,7 +26,6 @@ struct EventMatch {
     /// Index in `Plan::events`.
     event: u16,
     kind: Option<String>,
-    model: u32,
     /// Where its key and time are among the decoder's paths; none: the format's.
     key: Option<usize>,
     time: Option<usize>,
@@ -55,7 +54,8 @@ pub(crate) struct Messages {
 /// Where a message stands, and the clock it comes to.
 pub(crate) struct Arrived<'a> {
     pub(crate) id: &'a PartitionId,
-    pub(crate) partition: u32,
+    /// [`crate::hits::hash_partition`] of it.
+    pub(crate) seed: u64,
     /// Beyond this plus the skew a time is of the future.
     pub(crate) now: Time,
     /// The partition's clock under replay, or the job's.
@@ -137,7 +137,6 @@ impl Messages {
             events.push(EventMatch {
                 event: u16::try_from(number).expect("more than 65,536 events in one job"),
                 kind: event.kind.clone(),
-                model: event.model,
                 key: event.foreign_key.as_ref().map(&mut path),
                 time: event.timestamp.as_ref().map(&mut path),
                 columns: event.columns.iter().map(|column| (path(&column.path), column.column_type)).collect(),
@@ -287,7 +286,7 @@ impl Messages {
         let id = match fields.id() {
             Found::Text(id) if !id.is_empty() => hash_id(id),
             Found::Number(id) => hash_id(id),
-            _ => hash_position(at.partition, record.position),
+            _ => hash_position(at.seed, record.position),
         };
         let Ok(Some(key)) = key(event.key.map_or(fields.key(), |path| fields.get(path))) else {
             panic!("an event without a key was taken for a hit");
@@ -297,7 +296,7 @@ impl Messages {
             timestamp,
             position: record.position,
             id,
-            key_hash: hash_key(event.model, key),
+            key_hash: hash_key(key),
             event: event.event,
         };
         let worker = owner(found.key_hash, out.hits.len() as u32) as usize;

@@ -113,7 +113,7 @@ impl RowReader {
                     parts[owner(fingerprint as u64, self.peers) as usize].push_seen(fingerprint, key);
                 }
             }
-            self.read_related(batch, *parent, facts, &mut parts);
+            self.read_related(batch, facts, &mut parts);
             out.append(&mut parts);
         }
         out.retain(|rows| !rows.is_empty());
@@ -130,7 +130,7 @@ impl RowReader {
         let stride = words_for(properties.len());
         for row in 0..rows {
             let key = batch.keys.value(row);
-            let hash = hash_key(self.pulled, key);
+            let hash = hash_key(key);
             let part = &mut parts[owner(hash, self.peers) as usize];
             let number = part.push(hash, key);
             let start = part.truths.len();
@@ -144,7 +144,7 @@ impl RowReader {
         }
     }
 
-    fn read_related(&self, batch: &snapshot::Rows, parent: u32, facts: &[RelatedFact], parts: &mut [Rows]) {
+    fn read_related(&self, batch: &snapshot::Rows, facts: &[RelatedFact], parts: &mut [Rows]) {
         let keys = batch.foreign_keys.as_ref().expect("rows that belong to another model have its key");
         let truths: Vec<Option<BooleanArray>> = facts
             .iter()
@@ -155,7 +155,7 @@ impl RowReader {
             if keys.is_null(row) || keys.value(row).is_empty() {
                 continue;
             }
-            let (hash, key) = (hash_key(parent, keys.value(row)), keys.value(row));
+            let (hash, key) = (hash_key(keys.value(row)), keys.value(row));
             let part = &mut parts[owner(hash, self.peers) as usize];
             let number = part.push(hash, key);
             for (i, fact) in facts.iter().enumerate() {

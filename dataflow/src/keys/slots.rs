@@ -30,6 +30,10 @@ impl Slots {
         self.heads.len() - self.free.len()
     }
 
+    pub(crate) fn hash(&self, slot: Slot) -> u64 {
+        self.heads[slot as usize].hash
+    }
+
     pub(crate) fn key(&self, slot: Slot) -> &str {
         &self.heads[slot as usize].key
     }

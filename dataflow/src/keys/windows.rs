@@ -17,6 +17,7 @@
 use super::timers::Timer;
 use super::{Cause, Flip};
 use crate::time::{Slot, Time};
+use serde::{Deserialize, Serialize};
 
 /// When a count of events in a window holds, and how many decide it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl Rule {
 }
 
 /// Where a message came from, in SPEC §2.4's order: the rank of its partition, then its position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Arrival(u64);
 
 impl Arrival {
@@ -51,10 +52,19 @@ impl Arrival {
         assert!(position < 1 << 48, "a position of a partition beyond 2^48");
         Arrival(u64::from(rank) << 48 | position)
     }
+
+    pub(crate) fn rank(self) -> u32 {
+        (self.0 >> 48) as u32
+    }
+
+    /// The same position in the partition of another rank.
+    pub(crate) fn with_rank(self, rank: u32) -> Arrival {
+        Arrival::new(rank, self.0 & ((1 << 48) - 1))
+    }
 }
 
 /// An event that matters to a fact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Held {
     pub(crate) timestamp: Time,
     pub(crate) arrival: Arrival,
@@ -141,6 +151,33 @@ impl Windows {
         }
         self.arm(rule, index, start, out);
         false
+    }
+
+    /// The held events, by fact, each from oldest to newest.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (u32, &[Held])> {
+        let mut start = 0;
+        self.runs.iter().map(move |run| {
+            let held = &self.held[start..][..run.len as usize];
+            start += run.len as usize;
+            (run.fact, held)
+        })
+    }
+
+    /// Takes up what was held of a fact of which nothing is held yet; tells its truth.
+    pub(crate) fn restore(&mut self, rule: &Rule, fact: u32, held: &[Held], out: &mut Out<'_>) -> bool {
+        if held.is_empty() {
+            return rule.holds(0);
+        }
+        let (index, start) = self.find(fact);
+        assert!(self.runs.get(index).is_none_or(|run| run.fact != fact), "a fact is restored once");
+        // Ranks of partitions may be others now, and with them the order of equal timestamps.
+        let mut held = held.to_vec();
+        held.sort_by_key(order);
+        let len = held.len();
+        self.runs.insert(index, Run { armed: 0, fact, len: len as u32 });
+        self.held.splice(start..start, held);
+        self.arm(rule, index, start, out);
+        rule.holds(len)
     }
 
     /// Looks at a fact when a timer of it fires at `time`.

@@ -1,57 +1,103 @@
-//! Deliver: changes go to the sinks, epoch by epoch.
+//! Deliver: changes go to the sinks, stretch by stretch of time, on worker 0.
 //!
-//! Promises: a sink is handed all changes of a stretch of time at once, when it is complete, in order of (time,
-//! audience, key) per worker; under replay one worker has them all. A sink that is full blocks its worker, and with it
-//! the reading of the sources. Holds the changes of times that are not complete.
+//! Promises: a sink is handed all changes of a stretch at once, when it is complete on all workers, in order of (time, audience,
+//! key), and is told how far time has come where nothing changed too. While a sink is behind nothing is handed over, and the
+//! frontier stays: the clock waits for it. Before the job's start sinks hear nothing. Holds the changes of times that are
+//! not complete or not handed over.
 
 use crate::job::{Failure, FailureKind, Status};
+use crate::keeper::{Keeper, Span};
 use crate::time::Time;
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use usher_connectors::sink::{Changes, Sink, SinkError};
 
-/// The sinks of a process, shared by its workers.
+/// The sinks of a job.
 pub(crate) type Sinks = Arc<Mutex<Vec<Box<dyn Sink>>>>;
 
-/// Builds the operator. Its output carries nothing; its frontier is what has been delivered.
+/// How soon it is looked again whether a sink has caught up.
+const LOOK: Duration = Duration::from_millis(2);
+
+pub(crate) struct DeliverSetup {
+    pub(crate) worker: usize,
+    pub(crate) span: Span,
+    pub(crate) keeper: Rc<RefCell<Keeper>>,
+    pub(crate) sinks: Sinks,
+    pub(crate) status: Arc<Status>,
+}
+
+/// Builds the operator. Its output carries nothing; its frontier is what has been handed over.
 pub(crate) fn deliver<'scope>(
     changes: StreamVec<'scope, Time, Changes>,
-    gather: bool,
-    sinks: Sinks,
-    status: Arc<Status>,
+    setup: DeliverSetup,
 ) -> StreamVec<'scope, Time, ()> {
-    let mut pending = Changes::default();
-    let mut logic = move |frontier: Option<Time>, arrived: Vec<Changes>| {
-        arrived.iter().for_each(|changes| pending.append(changes));
+    let scope = changes.scope();
+    let mut builder = OperatorBuilder::new("Deliver".to_owned(), scope);
+    let activator = scope.activator_for(Rc::clone(&builder.operator_info().address));
+    let mut changes = builder.new_input(changes, Exchange::new(|_: &Changes| 0));
+    let (output, stream) = builder.new_output::<Vec<()>>();
+    let _output = OutputBuilder::<Time, CapacityContainerBuilder<Vec<()>>>::from(output);
+    builder.build_reschedule(move |mut capabilities| {
+        // On the other workers nothing arrives.
+        let mut cap = capabilities.pop().filter(|_| setup.worker == 0);
+        let mut pending = Changes::default();
+        move |frontiers| {
+            changes.for_each_stamp(|_, data| {
+                data.flat_map(|data| data.drain(..)).for_each(|changes| pending.append(&changes));
+            });
+            let Some(hold) = &mut cap else { return false };
+            let frontier = frontiers[0].frontier().first().copied();
+            let Some(delivered) = setup.hand_over(&mut pending, frontier) else {
+                activator.activate_after(LOOK);
+                return false;
+            };
+            match delivered {
+                Some(time) => hold.downgrade(&time),
+                None => cap = None,
+            }
+            false
+        }
+    });
+    stream
+}
+
+impl DeliverSetup {
+    /// Hands over what is complete, up to `frontier`; none: a sink is behind.
+    fn hand_over(&self, pending: &mut Changes, frontier: Option<Time>) -> Option<Option<Time>> {
+        if self.status.aborted() {
+            return Some(frontier);
+        }
         let mut due = pending.take_before(frontier);
-        if !due.is_empty() && !status.aborted() {
+        let begun = match self.span {
+            Span::Replay { .. } => true,
+            Span::Live => self.keeper.borrow().start().is_some_and(|start| frontier.is_none_or(|time| time > start)),
+        };
+        if begun {
+            let mut sinks = self.sinks.lock().expect("a worker panicked, which ends the process");
+            if sinks.iter().any(|sink| !sink.ready()) {
+                due.append(pending);
+                *pending = due;
+                return None;
+            }
             due.sort();
-            let until = frontier.unwrap_or(Time::MAX);
-            let mut sinks = sinks.lock().expect("a worker panicked, which ends the process");
+            // At the end, a live clock has come to where it was stopped; a replay has no state that would know.
+            let until = frontier.unwrap_or_else(|| due.iter().map(|change| change.at + 1).max().unwrap_or(0));
             if let Some(error) = sinks.iter_mut().find_map(|sink| sink.write(&due, until).err()) {
-                status.fail(failure(error));
+                self.status.fail(failure(error));
             }
         }
         if let Some(frontier) = frontier {
-            status.publish_clock(frontier.saturating_sub(1));
+            self.status.publish_clock(frontier.saturating_sub(1));
         }
-    };
-    macro_rules! build {
-        ($pact:expr) => {
-            changes.unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>($pact, "Deliver", move |cap, _| {
-                drop(cap);
-                move |(input, frontier), _output| {
-                    let mut arrived = Vec::new();
-                    input.for_each_stamp(|_, data| data.for_each(|data| arrived.append(data)));
-                    logic(frontier.frontier().first().copied(), arrived);
-                }
-            })
-        };
+        Some(frontier)
     }
-    if gather { build!(Exchange::new(|_: &Changes| 0)) } else { build!(Pipeline) }
 }
 
 /// A sink's error as the end of the job.

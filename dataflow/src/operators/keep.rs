@@ -6,7 +6,7 @@
 
 use crate::hits::Hits;
 use crate::job::{Status, Turns};
-use crate::keeper::{Keeper, Milestone, Span, Told, Worked, reason};
+use crate::keeper::{Keeper, Milestone, Removed, Told, Worked};
 use crate::operators::members::Membership;
 use crate::operators::pull::Outcome;
 use crate::operators::stage::{Staging, Verdict};
@@ -22,7 +22,7 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::Antichain;
-use usher_connectors::sink::{ChangeKind, Changes};
+use usher_connectors::sink::{ChangeKind, Changes, Reason};
 
 /// How a pull ended, told by worker 0.
 #[derive(Clone, Debug)]
@@ -34,7 +34,6 @@ pub(crate) struct PullEnded {
 pub(crate) struct KeepSetup {
     pub(crate) worker: usize,
     pub(crate) peers: usize,
-    pub(crate) span: Span,
     /// Per model and audience of it, the audience's index among all of the job.
     pub(crate) catalog: Vec<Vec<u32>>,
     pub(crate) keeper: Rc<RefCell<Keeper>>,
@@ -70,10 +69,9 @@ pub(crate) fn keep<'scope>(
         let members_cap = capabilities.pop().expect("an operator starts with a capability for each output");
         let changes_cap = capabilities.pop().expect("an operator starts with a capability for each output");
         let mut caps = Some((changes_cap, members_cap));
-        let KeepSetup { worker, peers, span, catalog, keeper, staging, status, pulls } = setup;
+        let KeepSetup { worker, peers, catalog, keeper, staging, status, pulls } = setup;
         let mut turns = vec![Turns::default(); catalog.iter().flatten().count()];
         let mut verdicts_so_far: BTreeMap<(u32, u64), Vec<Verdict>> = BTreeMap::new();
-        let mut pulled = vec![false; catalog.len()];
         let mut live = false;
         move |frontiers| {
             let mut keeper = keeper.borrow_mut();
@@ -94,7 +92,7 @@ pub(crate) fn keep<'scope>(
                     let failed = all.iter().filter_map(|verdict| verdict.outcome.as_ref().err()).min();
                     let outcome = match failed {
                         None => {
-                            keeper.take(id.0, pull, !std::mem::replace(&mut pulled[id.0 as usize], true));
+                            keeper.take(id.0, pull);
                             all[0].outcome.clone()
                         }
                         Some(failed) => {
@@ -113,20 +111,25 @@ pub(crate) fn keep<'scope>(
             let mut changes = Changes::default();
             let mut output_members = members.activate();
             let mut memberships = output_members.session(&*members_hold);
-            let worked = keeper.work(frontier, FUEL, &mut |told: Told<'_>| {
-                let changed = &told.changed;
-                let audience = catalog[told.model][changed.turn.audience as usize];
-                let turns = &mut turns[audience as usize];
-                let diff = if changed.turn.entered { 1 } else { -1 };
-                memberships.give(((audience, changed.slot), changed.time, diff));
-                let kind = if changed.turn.entered {
-                    turns.entries += 1;
-                    ChangeKind::Entry
-                } else {
-                    turns.exits += 1;
-                    ChangeKind::Exit
-                };
-                changes.push(changed.time, audience, kind, reason(span, &told), changed.key);
+            let worked = keeper.work(frontier, FUEL, &mut |told: Told<'_>| match told {
+                Told::Membership { model, slot, audience, time, entered } => {
+                    let diff = if entered { 1 } else { -1 };
+                    memberships.give(((catalog[model][audience as usize], slot), time, diff));
+                }
+                Told::Change { model, audience, time, entered, key, reason, address } => {
+                    let audience = catalog[model][audience as usize];
+                    let turns = &mut turns[audience as usize];
+                    let kind = if entered { ChangeKind::Entry } else { ChangeKind::Exit };
+                    match kind {
+                        ChangeKind::Entry => turns.entries += 1,
+                        ChangeKind::Exit => turns.exits += 1,
+                    }
+                    changes.push_to(address, time, audience, kind, reason, key, "");
+                }
+                Told::Removed { removed, time } => {
+                    let Removed { audience, key, address } = removed;
+                    changes.push_to(*address, time, *audience, ChangeKind::Exit, Reason::Definition, key, "");
+                }
             });
             drop(memberships);
             drop(output_members);
@@ -137,7 +140,7 @@ pub(crate) fn keep<'scope>(
                 live = true;
                 status.publish_live();
             }
-            status.publish_keeping(worker, keeper.repeats, keeper.len(), &turns);
+            status.publish_keeping(worker % status.workers(), keeper.repeats, keeper.len(), &turns);
             match worked {
                 Worked::Finished => caps = None,
                 Worked::More => {

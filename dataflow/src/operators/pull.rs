@@ -85,7 +85,10 @@ pub(crate) struct Share {
     pub(crate) model: usize,
     pub(crate) pull: u64,
     pub(crate) opened: Arc<snapshot::Pull>,
-    pub(crate) worker: usize,
+    /// Which of so many readers this is.
+    pub(crate) reader: usize,
+    pub(crate) readers: usize,
+    /// Workers that own keys.
     pub(crate) peers: usize,
     pub(crate) out: SyncSender<Pulled>,
     pub(crate) wake: SyncActivator,
@@ -97,7 +100,7 @@ impl Share {
         let reader = RowReader::new(&self.plan, self.model, self.pull, self.peers as u32);
         let mut batches = vec![0; self.peers];
         let mut outcome = Ok(RowsRead::default());
-        'pieces: for piece in (self.worker..self.opened.pieces()).step_by(self.peers) {
+        'pieces: for piece in (self.reader..self.opened.pieces()).step_by(self.readers) {
             let read = match self.opened.read(piece) {
                 Ok(read) => read,
                 Err(error) => {

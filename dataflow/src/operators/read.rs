@@ -1,16 +1,22 @@
 //! Read: a worker's partitions become hits.
 //!
-//! Promises: the output's frontier is the clock: under replay the least over the partitions not at their end, live the
-//! clock that it is given. A budget of bytes per activation; what is on its way beyond [`IN_FLIGHT`] waits in the
-//! sources. Holds one capability. Under replay it reads the partition that is furthest behind, so that files which run
-//! apart in time are not held in memory.
+//! Promises: the output's frontier is the clock: under replay, and while a live job catches up with what stood in its
+//! sources, the least over the partitions that are not there yet; then the clock that it is given. A budget of bytes per
+//! activation; what is on its way beyond [`IN_FLIGHT`] waits in the sources. By the partitions' own clocks it reads the one
+//! that is furthest behind, so that those which run apart in time are not held in memory. The clock does not run away from
+//! what has been told: where that is slow, time waits, in steps of [`STEP`].
+//!
+//! Holds one capability, and per partition which positions have not been worked off: [`Readings::resumes`] says from where
+//! on all would have to be read again. It waits until it is handed its partitions.
 
 use crate::edge::messages::{Arrived, Clock as MessageClock, Messages, Output, PartitionClock, Scratch};
-use crate::hits::Hits;
+use crate::hits::{Hits, hash_partition};
 use crate::job::{Clock, Failure, FailureKind, Status};
 use crate::keeper::{Milestone, Span};
 use crate::operators::deliver::failure;
 use crate::time::Time;
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -22,7 +28,7 @@ use timely::dataflow::operators::probe::Handle as ProbeHandle;
 use timely::dataflow::{Scope, StreamVec};
 use usher_connectors::dead_letters::{Counts, DeadLetters};
 use usher_connectors::formats::Fields;
-use usher_connectors::source::{Partition, PartitionId, Polled, Source, SourceError};
+use usher_connectors::source::{Partition, PartitionId, Polled, Resume, Source, SourceError};
 
 /// Bytes of a partition read at a time: some 300 messages, a quarter of a millisecond.
 const CHUNK: usize = 256 << 10;
@@ -30,34 +36,73 @@ const CHUNK: usize = 256 << 10;
 const IN_FLIGHT: usize = 64 << 20;
 /// How often an idle live job looks for news and moves its clock, and a waiting replay looks again.
 const TICK: Duration = Duration::from_millis(2);
-/// How often folders are searched for new files.
+/// How often sources are asked for new partitions.
 const DISCOVER: Duration = Duration::from_secs(1);
-
-/// The ranks of partitions in the order of arrival, shared by the workers of a process.
-///
-/// Those known at the start rank by (source, path); those found later, behind them, as they are found.
-#[derive(Default)]
-pub(crate) struct Ranks(Mutex<Vec<PartitionId>>);
-
-impl Ranks {
-    /// The rank of a partition; a new one where it has none.
-    pub(crate) fn of(&self, id: &PartitionId) -> u32 {
-        let mut ranks = self.0.lock().expect("a worker panicked, which ends the process");
-        let rank = ranks.iter().position(|known| known == id).unwrap_or_else(|| {
-            ranks.push(id.clone());
-            ranks.len() - 1
-        });
-        rank as u32
-    }
-}
+/// How far the live clock may be ahead of what has been told, ms: what expires while a job was down is spread, and what a slow
+/// destination can't take is not made.
+const STEP: Time = 1_000;
 
 /// A partition that this worker reads.
 pub(crate) struct Reading {
     /// Index in [`ReadSetup::messages`].
-    pub(crate) source: usize,
+    source: usize,
+    rank: u32,
+    partition: Box<dyn Partition>,
+    clock: PartitionClock,
+    /// Where the id of a message without one comes from.
+    seed: u64,
+    /// Per batch that perhaps has hits which have not been worked off: the latest time at which one takes effect, and where
+    /// the batch begins. Both ascend.
+    pending: VecDeque<(Time, u64)>,
+}
+
+impl Reading {
+    /// `since`: the least time at which a message of it takes effect.
+    pub(crate) fn new(source: usize, rank: u32, partition: Box<dyn Partition>, since: Option<Time>) -> Reading {
+        let clock = PartitionClock { first: None, greatest: since };
+        Reading { source, rank, seed: hash_partition(partition.id()), partition, clock, pending: VecDeque::new() }
+    }
+}
+
+/// The partitions that a worker reads, shared with whoever hands them in and asks where they stand.
+#[derive(Default)]
+pub(crate) struct Readings {
+    readings: Vec<Reading>,
+    /// Those at their end.
+    ended: Vec<Reading>,
+    /// Whether they have been handed in.
+    ready: bool,
+    /// The rank of the next one that is found.
+    next_rank: u32,
+}
+
+/// Where a partition stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Standpoint {
     pub(crate) rank: u32,
-    pub(crate) partition: Box<dyn Partition>,
-    pub(crate) clock: PartitionClock,
+    pub(crate) id: PartitionId,
+    pub(crate) resume: Resume,
+}
+
+impl Readings {
+    /// Hands the partitions in. Those found later have ranks from `next_rank` on, as many apart as there are workers.
+    pub(crate) fn hand_in(&mut self, readings: Vec<Reading>, next_rank: u32) {
+        assert!(!self.ready, "partitions are handed in once");
+        (self.readings, self.ready, self.next_rank) = (readings, true, next_rank);
+    }
+
+    /// From where on each partition would have to be read again, where all that takes effect before `done` has been worked off.
+    pub(crate) fn resumes(&mut self, done: Time) -> Vec<Standpoint> {
+        let of = |reading: &mut Reading| {
+            while reading.pending.front().is_some_and(|(latest, _)| *latest < done) {
+                reading.pending.pop_front();
+            }
+            let position = reading.pending.front().map_or(reading.partition.position(), |(_, first)| *first);
+            let resume = Resume { position, identity: reading.partition.identity() };
+            Standpoint { rank: reading.rank, id: reading.partition.id().clone(), resume }
+        };
+        self.readings.iter_mut().chain(&mut self.ended).map(of).collect()
+    }
 }
 
 pub(crate) struct ReadSetup {
@@ -67,10 +112,9 @@ pub(crate) struct ReadSetup {
     pub(crate) clock: Arc<dyn Clock>,
     /// Per source, what is asked of its messages.
     pub(crate) messages: Vec<Messages>,
-    pub(crate) readings: Vec<Reading>,
+    pub(crate) readings: Rc<RefCell<Readings>>,
     /// Per source, where new partitions are found.
     pub(crate) sources: Arc<Vec<Mutex<Box<dyn Source>>>>,
-    pub(crate) ranks: Arc<Ranks>,
     pub(crate) dead_letters: Arc<DeadLetters>,
     pub(crate) status: Arc<Status>,
 }
@@ -196,16 +240,20 @@ impl Reader {
             self.in_flight -= bytes;
             self.sent.pop_front();
         }
+        let readings = Rc::clone(&self.setup.readings);
+        let mut readings = readings.borrow_mut();
+        if !readings.ready {
+            return Turn { hits: Vec::new(), milestones: Vec::new(), next: Next::Wait(held) };
+        }
         let turn = match self.setup.span {
-            Span::Replay { until, .. } => self.replay_turn(held, told, until),
-            Span::Live => self.live_turn(held),
+            Span::Replay { until, .. } => self.replay_turn(&mut readings, held, told, until),
+            Span::Live => self.live_turn(&mut readings, held, told),
         };
         let turn = turn.unwrap_or_else(|failure| {
             self.setup.status.fail(failure);
             Turn { hits: Vec::new(), milestones: Vec::new(), next: Next::Done }
         });
-        let (read, of) = self
-            .setup
+        let (read, of) = readings
             .readings
             .iter()
             .map(|reading| reading.partition.progress())
@@ -218,33 +266,31 @@ impl Reader {
         turn
     }
 
-    fn replay_turn(&mut self, held: Time, told: Option<Time>, until: Option<Time>) -> Result<Turn, Failure> {
-        if self.in_flight > IN_FLIGHT && told.is_some_and(|told| held > told) {
+    fn replay_turn(
+        &mut self,
+        readings: &mut Readings,
+        held: Time,
+        told: Option<Time>,
+        until: Option<Time>,
+    ) -> Result<Turn, Failure> {
+        if self.is_full(held, told) {
             return Ok(Turn { hits: Vec::new(), milestones: Vec::new(), next: Next::Wait(held) });
         }
-        let mut hits = Vec::new();
-        let readings = &self.setup.readings;
-        if let Some(behind) = (0..readings.len()).min_by_key(|i| (readings[*i].clock.greatest, readings[*i].rank)) {
-            let now = self.setup.clock.now();
-            match self.poll(behind, now, None)? {
-                Chunk::Read(read) => hits = read,
-                Chunk::Idle => {}
-                Chunk::End => self.end(behind),
-            }
-            // What comes later in it takes effect later too, and is not asked for.
-            let beyond =
-                |clock: &PartitionClock| until.is_some_and(|until| clock.greatest.is_some_and(|at| at > until));
-            if self.setup.readings.get(behind).is_some_and(|reading| beyond(&reading.clock)) {
-                self.end(behind);
+        let (hits, idle) = self.read_furthest_behind(readings, |_| true)?;
+        // What comes later in a partition takes effect later too, and is not asked for.
+        for index in (0..readings.readings.len()).rev() {
+            if until.is_some_and(|until| readings.readings[index].clock.greatest.is_some_and(|at| at > until)) {
+                self.end(readings, index);
             }
         }
         let mut milestones = Vec::new();
-        let firsts = || self.setup.readings.iter().map(|reading| reading.clock.first);
+        let firsts = || readings.readings.iter().map(|reading| reading.clock.first);
         if !self.opened && firsts().all(|first| first.is_some()) {
             self.opened = true;
             milestones.push(Milestone::Opened(firsts().flatten().chain(self.first).min()));
         }
-        let next = match self.setup.readings.iter().map(|reading| reading.clock.greatest).min() {
+        let next = match readings.readings.iter().map(|reading| reading.clock.greatest).min() {
+            Some(least) if idle => Next::Wait(least.unwrap_or(0).max(held)),
             Some(least) => Next::Again(least.unwrap_or(0).max(held)),
             None => {
                 milestones.push(Milestone::Ended(self.greatest));
@@ -254,38 +300,102 @@ impl Reader {
         Ok(Turn { hits, milestones, next })
     }
 
-    fn live_turn(&mut self, held: Time) -> Result<Turn, Failure> {
-        // The clock only moves forward, whatever the machine's does.
-        let now = self.setup.clock.now().max(held);
-        let mut milestones = Vec::new();
+    fn live_turn(&mut self, readings: &mut Readings, held: Time, told: Option<Time>) -> Result<Turn, Failure> {
+        let now = self.setup.clock.now();
         if self.setup.status.stopped() {
-            milestones.push(Milestone::Ended(Some(held)));
+            let milestones = vec![Milestone::Ended(Some(held))];
             return Ok(Turn { hits: Vec::new(), milestones, next: Next::Done });
         }
-        self.discover()?;
+        if !self.opened {
+            return self.catch_up_turn(readings, held, told, now);
+        }
+        // The clock only moves forward, whatever the machine's does, and not away from what has been told.
+        let clock = now.min(told.map_or(now, |told| told.saturating_add(STEP))).max(held);
+        self.discover(readings)?;
         let mut hits = Vec::new();
         let mut busy = false;
-        let mut left = self.setup.readings.len();
+        let mut left = readings.readings.len();
         while !busy && left > 0 && self.in_flight <= IN_FLIGHT {
             left -= 1;
-            self.next = (self.next + 1) % self.setup.readings.len();
-            match self.poll(self.next, now, Some(held))? {
+            self.next = (self.next + 1) % readings.readings.len();
+            match self.poll(&mut readings.readings[self.next], now, Some(held))? {
                 Chunk::Read(read) => (hits, busy) = (read, true),
                 Chunk::Idle => {}
-                Chunk::End => self.end(self.next),
+                Chunk::End => self.end(readings, self.next),
             }
         }
-        if !self.opened && self.setup.readings.iter().all(|reading| reading.partition.caught_up()) {
-            self.opened = true;
-            milestones.push(Milestone::Opened(Some(now)));
+        Ok(Turn { hits, milestones: Vec::new(), next: if busy { Next::Again(clock) } else { Next::Wait(clock) } })
+    }
+
+    /// Reads what stood in the sources at the start, by the partitions' own clocks, so that what ended meanwhile ended when
+    /// it did.
+    fn catch_up_turn(
+        &mut self,
+        readings: &mut Readings,
+        held: Time,
+        told: Option<Time>,
+        now: Time,
+    ) -> Result<Turn, Failure> {
+        if self.is_full(held, told) {
+            return Ok(Turn { hits: Vec::new(), milestones: Vec::new(), next: Next::Wait(held) });
         }
-        Ok(Turn { hits, milestones, next: if busy { Next::Again(now) } else { Next::Wait(now) } })
+        let (hits, idle) = self.read_furthest_behind(readings, |reading| !reading.partition.caught_up())?;
+        let behind = readings.readings.iter().filter(|reading| !reading.partition.caught_up());
+        let now = now.max(held);
+        let (milestones, clock) = match behind.map(|reading| reading.clock.greatest).min() {
+            Some(least) => (Vec::new(), least.unwrap_or(0).clamp(held, now)),
+            None => {
+                self.opened = true;
+                (vec![Milestone::Opened(Some(now))], now)
+            }
+        };
+        Ok(Turn { hits, milestones, next: if idle { Next::Wait(clock) } else { Next::Again(clock) } })
+    }
+
+    /// Whether what is on its way has to be worked off before more is read.
+    fn is_full(&self, held: Time, told: Option<Time>) -> bool {
+        self.in_flight > IN_FLIGHT && told.is_some_and(|told| held > told)
+    }
+
+    /// Reads a chunk of the partition whose clock is furthest behind, of those asked for, that has something; tells whether
+    /// none has.
+    fn read_furthest_behind(
+        &mut self,
+        readings: &mut Readings,
+        asked: impl Fn(&Reading) -> bool,
+    ) -> Result<(Vec<Hits>, bool), Failure> {
+        let now = self.setup.clock.now();
+        let mut by_clock: Vec<(Option<Time>, u32)> = Vec::new();
+        let least = readings.readings.iter().filter(|reading| asked(reading)).map(|r| (r.clock.greatest, r.rank)).min();
+        let Some(least) = least else { return Ok((Vec::new(), false)) };
+        let mut next = Some(least);
+        while let Some(place) = next {
+            let index = readings.readings.iter().position(|r| r.rank == place.1).expect("it was just there");
+            match self.poll(&mut readings.readings[index], now, None)? {
+                Chunk::Read(read) => return Ok((read, false)),
+                Chunk::End => {
+                    self.end(readings, index);
+                    return Ok((Vec::new(), false));
+                }
+                // It may be on its way to us; the next one is not held up by that.
+                Chunk::Idle if by_clock.is_empty() => {
+                    by_clock =
+                        readings.readings.iter().filter(|r| asked(r)).map(|r| (r.clock.greatest, r.rank)).collect();
+                    by_clock.sort_unstable_by(|a, b| b.cmp(a));
+                    by_clock.pop();
+                    next = by_clock.pop();
+                }
+                Chunk::Idle => next = by_clock.pop(),
+            }
+        }
+        Ok((Vec::new(), true))
     }
 
     /// Reads a chunk of a partition. `clock`: the job's, live.
-    fn poll(&mut self, index: usize, now: Time, clock: Option<Time>) -> Result<Chunk, Failure> {
-        let Reading { source, rank, partition, clock: partition_clock } = &mut self.setup.readings[index];
+    fn poll(&mut self, reading: &mut Reading, now: Time, clock: Option<Time>) -> Result<Chunk, Failure> {
+        let Reading { source, rank, partition, clock: partition_clock, seed, pending } = reading;
         let id = partition.id().clone();
+        let first = partition.position();
         let mut hits: Vec<Hits> = (0..self.setup.peers as u32).map(|worker| Hits::new(worker, *rank)).collect();
         match partition.poll(CHUNK).map_err(unreadable)? {
             Polled::End => return Ok(Chunk::End),
@@ -300,7 +410,7 @@ impl Reader {
                         Some(clock) => MessageClock::Job(clock),
                         None => MessageClock::Partition(partition_clock),
                     };
-                    let mut at = Arrived { id: &id, partition: *rank, now, clock };
+                    let mut at = Arrived { id: &id, seed: *seed, now, clock };
                     messages.read(record, &mut at, &mut fields, &mut scratch, &mut out).map_err(failure)?;
                 }
             }
@@ -312,18 +422,26 @@ impl Reader {
             self.sent.push_back((latest, bytes));
             self.in_flight += bytes;
         }
+        let effects = hits.iter().flat_map(|hits| &hits.hits).map(|hit| hit.at);
+        if let Some(effect) = effects.max()
+            && pending.back().is_none_or(|(before, _)| *before < effect)
+        {
+            // An earlier batch that takes effect no earlier stands for this one.
+            pending.push_back((effect, first));
+        }
         Ok(Chunk::Read(hits))
     }
 
-    fn end(&mut self, index: usize) {
-        let Reading { partition, clock, .. } = self.setup.readings.remove(index);
-        self.ended_bytes += partition.progress().0;
-        self.greatest = self.greatest.max(clock.greatest);
-        self.first = [self.first, clock.first].into_iter().flatten().min();
+    fn end(&mut self, readings: &mut Readings, index: usize) {
+        let reading = readings.readings.remove(index);
+        self.ended_bytes += reading.partition.progress().0;
+        self.greatest = self.greatest.max(reading.clock.greatest);
+        self.first = [self.first, reading.clock.first].into_iter().flatten().min();
+        readings.ended.push(reading);
     }
 
-    /// Takes up files that have come since the start.
-    fn discover(&mut self) -> Result<(), Failure> {
+    /// Takes up partitions that have come since the start.
+    fn discover(&mut self, readings: &mut Readings) -> Result<(), Failure> {
         if self.discovered.elapsed() < DISCOVER {
             return Ok(());
         }
@@ -335,9 +453,9 @@ impl Reader {
             }
             let mut of = of.lock().expect("a worker panicked, which ends the process");
             for id in of.discover().map_err(unreadable)? {
-                let rank = self.setup.ranks.of(&id);
                 let partition = of.open(&id, None).map_err(unreadable)?;
-                self.setup.readings.push(Reading { source, rank, partition, clock: PartitionClock::default() });
+                readings.readings.push(Reading::new(source, readings.next_rank, partition, None));
+                readings.next_rank += self.setup.peers as u32;
             }
         }
         Ok(())

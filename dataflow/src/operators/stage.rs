@@ -45,6 +45,7 @@ struct Receiving {
 pub(crate) fn stage<'scope>(
     rows: StreamVec<'scope, Time, Pulled>,
     plan: Arc<Plan>,
+    readers: usize,
     peers: usize,
     keeper: Rc<RefCell<Keeper>>,
     staging: Staging,
@@ -64,9 +65,9 @@ pub(crate) fn stage<'scope>(
                         Pulled::Rows(rows) => pull.rows(rows, &mut keeper.borrow_mut()),
                         Pulled::End(end) => pull.ends.push(end),
                     }
-                    if let Some(outcome) = pull.outcome(peers) {
+                    if let Some(outcome) = pull.outcome(readers) {
                         let pull = receiving.remove(&id).expect("it was just there");
-                        staging.borrow_mut().insert(id, Pull { parts: pull.parts });
+                        staging.borrow_mut().insert(id, Pull { pulled: id.0, number: id.1, parts: pull.parts });
                         for worker in 0..peers as u32 {
                             session.give(Verdict { worker, pulled: id.0, pull: id.1, outcome: outcome.clone() });
                         }
@@ -107,8 +108,8 @@ impl Receiving {
     }
 
     /// The verdict, once all is there.
-    fn outcome(&self, peers: usize) -> Option<Outcome> {
-        let all = self.ends.len() == peers && self.ends.iter().map(|end| end.batches).sum::<u64>() == self.batches;
+    fn outcome(&self, readers: usize) -> Option<Outcome> {
+        let all = self.ends.len() == readers && self.ends.iter().map(|end| end.batches).sum::<u64>() == self.batches;
         all.then(|| {
             let failed = self.ends.iter().filter_map(|end| end.outcome.as_ref().err()).min();
             match (failed, &self.twice) {

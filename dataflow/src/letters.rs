@@ -1,0 +1,61 @@
+//! What workers write to each other beside the data: orders of worker 0, and answers.
+
+use crate::operators::read::Standpoint;
+use crate::time::Time;
+use serde::{Deserialize, Serialize};
+use usher_connectors::source::PartitionId;
+
+/// A letter, which [`crate::operators::bus`] carries.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Letter {
+    /// Worker 0 to all, first of all: what there is to read, in order of arrival, and the manifest to restore, if there is one.
+    Start {
+        /// By rank.
+        partitions: Vec<PartitionId>,
+        /// The bytes of the manifest.
+        manifest: Option<Vec<u8>>,
+        /// Per sync of the job, whether it is new.
+        new_syncs: Vec<bool>,
+        /// Up to when syncs were told: the clock does not start before.
+        clock: Time,
+    },
+    /// Worker 0 to the owner of keys: what a sync was told.
+    Told {
+        /// Index in the job.
+        sync: u32,
+        model: u32,
+        /// Audiences by index in the model, and keys.
+        members: Vec<(u32, String)>,
+    },
+    /// Worker 0 to all: everything told has been sent.
+    AllTold,
+    /// Worker 0 to all: a checkpoint is to be made. Where do your partitions stand?
+    Mark {
+        /// Numbered from 1 in each run.
+        checkpoint: u64,
+    },
+    /// To worker 0: here they stand.
+    Marked {
+        checkpoint: u64,
+        standpoints: Vec<Standpoint>,
+        /// Per model, the pull in force; none: one is being switched to.
+        in_force: Option<Vec<u64>>,
+    },
+    /// Worker 0 to all: all have marked; write your keys.
+    Write { checkpoint: u64 },
+    /// To worker 0: they are written.
+    Written {
+        checkpoint: u64,
+        /// Shard, name, bytes.
+        parts: Vec<(u32, String, u64)>,
+        /// Up to where the keys that were written may have come.
+        done: Time,
+        in_force: Option<Vec<u64>>,
+        /// Why they are not.
+        failed: Option<String>,
+    },
+    /// To all: somebody was told to stop.
+    Stop,
+    /// From the first worker of a process to those of the others: it is alive.
+    Alive,
+}
