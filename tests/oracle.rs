@@ -20,7 +20,7 @@ fn seeds() -> Range<u64> {
     }
 }
 
-fn write(sample: &Sample, folder: &Path) {
+pub fn write(sample: &Sample, folder: &Path) {
     std::fs::write(folder.join("job.yaml"), &sample.job).expect("the folder can be written");
     for file in &sample.files {
         let path = folder.join(&file.path);
@@ -33,7 +33,7 @@ fn write(sample: &Sample, folder: &Path) {
     }
 }
 
-fn compile(sample: &Sample, folder: &Path) -> Plan {
+pub fn compile(sample: &Sample, folder: &Path) -> Plan {
     let job = usher_config::parse(&sample.job, "job.yaml", folder, &|_| None)
         .unwrap_or_else(|p| panic!("{p}\n{}", sample.job));
     usher_queries::compile(&job, "job.yaml", &usher_queries::Schemas::new())

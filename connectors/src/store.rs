@@ -20,8 +20,8 @@ pub trait Store: Send + Sync {
     /// Publishes a manifest, unless one of that number or a greater one is there.
     fn publish(&self, number: u64, content: &[u8]) -> Result<(), StoreError>;
 
-    /// Removes manifests below `number`, and parts that are not named.
-    fn collect(&self, keep: &BTreeSet<String>, number: u64) -> Result<(), StoreError>;
+    /// Removes manifests below `number`, and parts that are not in `keep` with names, by bytes, below `before`.
+    fn collect(&self, number: u64, keep: &BTreeSet<String>, before: &str) -> Result<(), StoreError>;
 }
 
 /// Why state can't be read or written.

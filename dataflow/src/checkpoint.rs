@@ -17,7 +17,7 @@ mod shard;
 mod writing;
 
 pub(crate) use lead::{Heading, Lead, WholePulls};
-pub(crate) use manifest::{Manifest, ModelState, PulledAt, REVISION};
-pub use manifest::{ManifestError, peek};
+pub use manifest::{ClaimError, ManifestError, claim};
+pub(crate) use manifest::{Manifest, ModelState, Published, PulledAt, REVISION};
 pub(crate) use shard::{decode_shard, encode_shard};
 pub(crate) use writing::{Uploaded, Uploads, Writing};

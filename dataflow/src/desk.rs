@@ -32,13 +32,6 @@ const TOLD_PER_LETTER: usize = 4_096;
 /// How often processes say that they are alive.
 const SAY_ALIVE: Duration = Duration::from_millis(500);
 
-/// Where state is kept, and how this process names what it writes there.
-#[derive(Clone)]
-pub(crate) struct Shelf {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) incarnation: u64,
-}
-
 /// How processes watch over each other.
 pub(crate) struct Watch {
     /// Workers of each process.
@@ -56,8 +49,8 @@ pub(crate) struct DeskSetup {
     pub(crate) source_ids: Arc<Vec<String>>,
     pub(crate) sources: Arc<Vec<Mutex<Box<dyn Source>>>>,
     pub(crate) status: Arc<Status>,
-    pub(crate) shelf: Option<Shelf>,
-    /// On worker 0, with a shelf.
+    pub(crate) store: Option<Arc<dyn Store>>,
+    /// On worker 0, with a store.
     pub(crate) lead: Option<Lead>,
     pub(crate) sinks: Sinks,
     pub(crate) watch: Option<Watch>,
@@ -87,7 +80,7 @@ pub(crate) struct Opening {
 
 impl Desk {
     pub(crate) fn new(setup: DeskSetup) -> Desk {
-        let uploads = setup.shelf.as_ref().map(|shelf| Uploads::start(Arc::clone(&shelf.store)));
+        let uploads = setup.store.as_ref().map(|store| Uploads::start(Arc::clone(store)));
         let now = Instant::now();
         let mut heard = BTreeMap::new();
         if let Some(Watch { threads, .. }) = &setup.watch
@@ -195,9 +188,8 @@ impl Desk {
                 let in_force = self.setup.keeper.borrow().steady();
                 self.setup.bus.post(0, Letter::Marked { checkpoint, standpoints, in_force });
             }
-            Letter::Write { checkpoint } => {
-                let shelf = self.setup.shelf.as_ref().expect("a checkpoint is made where there is a store");
-                let prefix = format!("{:016x}-{checkpoint:06}-{:03}", shelf.incarnation, self.setup.worker);
+            Letter::Write { checkpoint, prefix } => {
+                let prefix = format!("{prefix}-{:03}", self.setup.worker);
                 self.writing = Some(Writing::new(checkpoint, prefix, &self.setup.keeper.borrow()));
             }
             letter @ (Letter::Marked { .. } | Letter::Written { .. }) => {
@@ -273,7 +265,7 @@ impl Desk {
     }
 
     fn restore(&self, manifest: &Manifest, known: &Known, partitions: &[PartitionId]) -> Result<(), Failure> {
-        let Some(shelf) = &self.setup.shelf else { return Ok(()) };
+        let Some(store) = &self.setup.store else { return Ok(()) };
         let (worker, peers) = (self.setup.worker, self.setup.bus.peers());
         let mut ranks = vec![0; manifest.partitions.iter().map(|(rank, _)| *rank as usize + 1).max().unwrap_or(0)];
         for (rank, id) in &manifest.partitions {
@@ -294,7 +286,7 @@ impl Desk {
             if !(owner(first, peers)..=owner(first | u64::MAX >> 8, peers)).contains(&worker) {
                 continue;
             }
-            let bytes = shelf.store.get_part(name).map_err(|error| not_resumed(&error))?;
+            let bytes = store.get_part(name).map_err(|error| not_resumed(&error))?;
             let shard = decode_shard(&bytes).map_err(|reason| {
                 not_resumed(&StoreError::Damaged { url: "the store".to_owned(), name: name.clone(), reason })
             })?;

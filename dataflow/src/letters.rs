@@ -41,8 +41,8 @@ pub(crate) enum Letter {
         /// Per model, the pull in force; none: one is being switched to.
         in_force: Option<Vec<u64>>,
     },
-    /// Worker 0 to all: all have marked; write your keys.
-    Write { checkpoint: u64 },
+    /// Worker 0 to all: all have marked; write your keys, into parts whose names begin so.
+    Write { checkpoint: u64, prefix: String },
     /// To worker 0: they are written.
     Written {
         checkpoint: u64,

@@ -18,7 +18,7 @@ mod rows;
 mod run;
 mod time;
 
-pub use checkpoint::{ManifestError, peek};
+pub use checkpoint::{ClaimError, ManifestError, claim};
 pub use cluster::{ClusterError, Peers, connect};
 pub use edge::rows::wanted;
 pub use job::{Checkpoints, Clock, Cluster, Failure, FailureKind, Opened, Recovery, Status, Turns};

@@ -2,9 +2,9 @@
 
 use crate::checkpoint::{Heading, Lead, Manifest, WholePulls};
 use crate::cluster;
-use crate::desk::{Desk, DeskSetup, Opening, Shelf, Watch, known_pulls};
+use crate::desk::{Desk, DeskSetup, Opening, Watch, known_pulls};
 use crate::edge::messages::Messages;
-use crate::job::{Failure, FailureKind, Opened, Recovery, Status};
+use crate::job::{Failure, FailureKind, Opened, Status};
 use crate::keeper::{Keeper, Span};
 use crate::operators::bus::Bus;
 use crate::operators::deliver::{self, DeliverSetup, Sinks, deliver};
@@ -91,8 +91,7 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
     let mut first = (process == 0).then(|| First {
         pulls: ended_in,
         lead: claim.as_ref().zip(recovery.as_ref()).map(|((number, _), recovery)| {
-            let heading =
-                Heading { incarnation: recovery.incarnation, number: *number, partitions: partitions.clone() };
+            let heading = Heading { incarnation: recovery.incarnation, claim: *number, partitions: partitions.clone() };
             Lead::new(Arc::clone(&plan), heading, recovery.checkpoint_every, Arc::clone(&whole_pulls))
         }),
         opening: Opening {
@@ -110,9 +109,7 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
         .collect();
     drop(line_in);
     let sinks: Sinks = Arc::new(Mutex::new(opened.sinks));
-    let shelf = recovery
-        .as_ref()
-        .map(|Recovery { store, incarnation, .. }| Shelf { store: Arc::clone(store), incarnation: *incarnation });
+    let store = recovery.as_ref().map(|recovery| Arc::clone(&recovery.store));
     let restart_sources = recovery.as_ref().is_some_and(|recovery| recovery.restart_sources);
     let peer_timeout = opened.cluster.as_ref().map(|cluster| cluster.peer_timeout);
 
@@ -176,7 +173,7 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
                 source_ids: Arc::clone(&source_ids),
                 sources: Arc::clone(&sources),
                 status: Arc::clone(&status),
-                shelf: shelf.clone(),
+                store: store.clone(),
                 lead,
                 sinks: Arc::clone(&sinks),
                 watch: peer_timeout.map(|peer_timeout| Watch { threads: threads as u32, peer_timeout }),

@@ -4,7 +4,7 @@
 //! that comes to nothing (a pull was switched to meanwhile, a part could not be stored) is given up and made again later;
 //! one that another process has overtaken ends the job.
 
-use super::{Manifest, ModelState, PulledAt, REVISION, Uploaded, Uploads};
+use super::{Manifest, ModelState, Published, PulledAt, REVISION, Uploaded, Uploads};
 use crate::letters::Letter;
 use crate::operators::bus::Bus;
 use crate::operators::read::Standpoint;
@@ -34,8 +34,8 @@ enum Phase {
 /// What every manifest of this run says.
 pub(crate) struct Heading {
     pub(crate) incarnation: u64,
-    /// The number of the manifest that claimed the state.
-    pub(crate) number: u64,
+    /// The number of the manifest that claimed the state: what this run stores is named after it.
+    pub(crate) claim: u64,
     /// By rank, those known at the start.
     pub(crate) partitions: Vec<PartitionId>,
 }
@@ -60,6 +60,8 @@ pub(crate) struct Lead {
     /// Partitions by rank, those found later too.
     partitions: BTreeMap<u32, PartitionId>,
     checkpoint: u64,
+    /// The number of the newest manifest.
+    number: u64,
     clock: Time,
     since: Instant,
     due: Instant,
@@ -68,7 +70,7 @@ pub(crate) struct Lead {
 impl Lead {
     pub(crate) fn new(plan: Arc<Plan>, heading: Heading, every: Duration, whole_pulls: WholePulls) -> Lead {
         let partitions = heading.partitions.iter().cloned().enumerate().map(|(rank, id)| (rank as u32, id)).collect();
-        let now = Instant::now();
+        let (now, number) = (Instant::now(), heading.claim);
         Lead {
             plan,
             heading,
@@ -78,6 +80,7 @@ impl Lead {
             in_force: None,
             partitions,
             checkpoint: 0,
+            number,
             clock: 0,
             since: now,
             due: now,
@@ -115,8 +118,12 @@ impl Lead {
                 match uploads.result() {
                     None => {}
                     Some(Uploaded::Part(_)) => panic!("all shards were written before"),
-                    Some(Uploaded::Manifest(Ok(()))) => {
-                        self.heading.number += 1;
+                    Some(Uploaded::Manifest(Ok(Published::Earlier))) => {
+                        self.number += 1;
+                        self.give_up("an earlier manifest turned out to be published");
+                    }
+                    Some(Uploaded::Manifest(Ok(Published::This))) => {
+                        self.number += 1;
                         self.phase = Phase::Idle;
                         self.due = self.since + self.every;
                         return Ok(Some(made));
@@ -150,7 +157,8 @@ impl Lead {
                     let Phase::Marking { standpoints, .. } = std::mem::replace(&mut self.phase, Phase::Idle) else {
                         panic!("it was just so");
                     };
-                    bus.post_to_all(&Letter::Write { checkpoint });
+                    let prefix = format!("{:010}-{checkpoint:06}", self.heading.claim);
+                    bus.post_to_all(&Letter::Write { checkpoint, prefix });
                     self.phase = Phase::Writing { standpoints, parts: Vec::new(), done: 0, left: bus.peers() };
                 }
             }
@@ -219,7 +227,9 @@ impl Lead {
         let keep: BTreeSet<String> = manifest.parts.iter().map(|(_, name, _)| name.clone()).collect();
         let bytes = manifest.parts.iter().map(|(_, _, bytes)| bytes).sum();
         let count = manifest.parts.len();
-        uploads.publish(self.heading.number + 1, manifest.encode(), keep);
+        // What a later run stores has greater names; what earlier ones left can't be published any more.
+        let before = format!("{:010}", self.heading.claim + 1);
+        uploads.publish(self.number + 1, manifest, keep, before);
         self.phase = Phase::Publishing { bytes, parts: count };
     }
 }

@@ -7,6 +7,7 @@ use crate::operators::read::Standpoint;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use usher_connectors::source::PartitionId;
+use usher_connectors::store::{Store, StoreError};
 
 /// The version of what manifests and shards hold.
 pub(crate) const REVISION: u32 = 1;
@@ -85,6 +86,34 @@ pub enum ManifestError {
     },
 }
 
+/// Why a run can't go on from what is in a store.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimError {
+    /// What is there is not what can be gone on from.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The store refuses.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What was published.
+pub(crate) enum Published {
+    This,
+    /// One of this run under the same number, of which it was not known.
+    Earlier,
+}
+
+impl ClaimError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            ClaimError::Manifest(error) => error.hint(),
+            ClaimError::Store(error) => error.hint(),
+        }
+    }
+}
+
 impl ManifestError {
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
@@ -116,28 +145,49 @@ impl Manifest {
     }
 }
 
-/// Whether `job` can go on from a manifest, and the manifest that claims it for `incarnation`.
+/// Claims the state in a store for a run of `job`: from then on no earlier run can publish anything.
+///
+/// Tells the number of the manifest that claims it, and its bytes, which say what there is to go on from. `incarnation` is a
+/// random number, to know one's own by.
 ///
 /// # Errors
-/// It is another job's, or another version's.
-pub fn peek(bytes: Option<&[u8]>, job: &str, incarnation: u64) -> Result<Vec<u8>, ManifestError> {
-    let mut manifest = match bytes {
-        Some(bytes) => Manifest::decode(bytes)?,
-        None => Manifest {
-            revision: REVISION,
-            job: job.to_owned(),
-            incarnation,
-            clock: 0,
-            partitions: Vec::new(),
-            standpoints: Vec::new(),
-            models: Vec::new(),
-            audiences: Vec::new(),
-            parts: Vec::new(),
-        },
+/// The state is another job's, or another version's, or can't be read or written.
+pub fn claim(store: &dyn Store, job: &str, incarnation: u64) -> Result<(u64, Vec<u8>), ClaimError> {
+    let (number, mut manifest) = match store.latest()? {
+        Some((number, bytes)) => (number + 1, Manifest::decode(&bytes)?),
+        None => (
+            1,
+            Manifest {
+                revision: REVISION,
+                job: job.to_owned(),
+                incarnation,
+                clock: 0,
+                partitions: Vec::new(),
+                standpoints: Vec::new(),
+                models: Vec::new(),
+                audiences: Vec::new(),
+                parts: Vec::new(),
+            },
+        ),
     };
     if manifest.job != job {
-        return Err(ManifestError::Job { found: manifest.job, job: job.to_owned() });
+        return Err(ManifestError::Job { found: manifest.job, job: job.to_owned() }.into());
     }
     manifest.incarnation = incarnation;
-    Ok(manifest.encode())
+    publish(store, number, &manifest)?;
+    Ok((number, manifest.encode()))
+}
+
+/// Publishes a manifest; where it is not known whether that was done, looks.
+pub(super) fn publish(store: &dyn Store, number: u64, manifest: &Manifest) -> Result<Published, StoreError> {
+    let bytes = manifest.encode();
+    let Err(error) = store.publish(number, &bytes) else { return Ok(Published::This) };
+    match store.latest() {
+        Ok(Some((latest, there))) if latest == number => match Manifest::decode(&there) {
+            Ok(_) if there == bytes => Ok(Published::This),
+            Ok(there) if there.incarnation == manifest.incarnation => Ok(Published::Earlier),
+            _ => Err(error),
+        },
+        _ => Err(error),
+    }
 }

@@ -3,7 +3,8 @@
 //! The worker picks the keys of one shard between two steps, some ms of work; a thread encodes, compresses and stores
 //! them, at most [`AHEAD`] shards behind.
 
-use super::encode_shard;
+use super::manifest::{Published, publish};
+use super::{Manifest, encode_shard};
 use crate::keeper::{Keeper, Listing, SHARDS};
 use crate::keys::state::KeyState;
 use crate::letters::Letter;
@@ -19,14 +20,14 @@ const AHEAD: usize = 2;
 /// Something to store.
 enum Upload {
     Part { shard: u32, name: String, keys: Vec<Vec<KeyState>> },
-    Manifest { number: u64, bytes: Vec<u8>, keep: BTreeSet<String> },
+    Manifest { number: u64, manifest: Box<Manifest>, keep: BTreeSet<String>, before: String },
 }
 
 /// What became of it.
 pub(crate) enum Uploaded {
     /// Shard, name, bytes.
     Part(Result<(u32, String, u64), StoreError>),
-    Manifest(Result<(), StoreError>),
+    Manifest(Result<Published, StoreError>),
 }
 
 /// A worker's thread that stores things.
@@ -49,10 +50,10 @@ impl Uploads {
                             let stored = store.put_part(&name, &encode_shard(&keys));
                             Uploaded::Part(stored.map(|bytes| (shard, name, bytes)))
                         }
-                        Upload::Manifest { number, bytes, keep } => {
-                            let published = store.publish(number, &bytes);
-                            if published.is_ok()
-                                && let Err(error) = store.collect(&keep, number)
+                        Upload::Manifest { number, manifest, keep, before } => {
+                            let published = publish(&*store, number, &manifest);
+                            if matches!(published, Ok(Published::This))
+                                && let Err(error) = store.collect(number, &keep, &before)
                             {
                                 tracing::warn!(error = %error, "parts of older checkpoints could not be removed");
                             }
@@ -68,9 +69,10 @@ impl Uploads {
         Uploads { orders, results }
     }
 
-    /// Publishes a manifest, and then removes what it does not name.
-    pub(crate) fn publish(&self, number: u64, bytes: Vec<u8>, keep: BTreeSet<String>) {
-        self.orders.send(Upload::Manifest { number, bytes, keep }).expect("the thread lives as long as this");
+    /// Publishes a manifest, and then removes what it does not name, of names below `before`.
+    pub(crate) fn publish(&self, number: u64, manifest: Manifest, keep: BTreeSet<String>, before: String) {
+        let upload = Upload::Manifest { number, manifest: Box::new(manifest), keep, before };
+        self.orders.send(upload).expect("the thread lives as long as this");
     }
 
     /// What has been stored since, if anything.

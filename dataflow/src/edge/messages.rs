@@ -64,8 +64,8 @@ pub(crate) struct Arrived<'a> {
 
 /// What moves time on.
 pub(crate) enum Clock<'a> {
-    /// The greatest timestamp of the partition so far, moved by its messages. None: there was none.
-    Partition(&'a mut PartitionClock),
+    /// The greatest timestamp of the partition so far, moved by its messages, but not beyond a time.
+    Partition(&'a mut PartitionClock, Time),
     /// The job's.
     Job(Time),
 }
@@ -328,16 +328,16 @@ fn bury(
 
 impl Clock<'_> {
     fn passes(&mut self, time: Time) {
-        if let Clock::Partition(clock) = self {
+        if let Clock::Partition(clock, limit) = self {
             clock.first = clock.first.or(Some(time));
-            clock.greatest = clock.greatest.max(Some(time));
+            clock.greatest = clock.greatest.max(Some(time.min(*limit)));
         }
     }
 
     /// When an event that comes now takes effect.
     fn takes_effect(&self, timestamp: Time) -> Time {
         match self {
-            Clock::Partition(clock) => clock.greatest.expect("the event's own time has passed"),
+            Clock::Partition(clock, _) => timestamp.max(clock.greatest.expect("the event's own time has passed")),
             Clock::Job(clock) => timestamp.max(*clock),
         }
     }

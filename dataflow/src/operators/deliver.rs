@@ -48,13 +48,14 @@ pub(crate) fn deliver<'scope>(
         // On the other workers nothing arrives.
         let mut cap = capabilities.pop().filter(|_| setup.worker == 0);
         let mut pending = Changes::default();
+        let mut until = 0;
         move |frontiers| {
             changes.for_each_stamp(|_, data| {
                 data.flat_map(|data| data.drain(..)).for_each(|changes| pending.append(&changes));
             });
             let Some(hold) = &mut cap else { return false };
             let frontier = frontiers[0].frontier().first().copied();
-            let Some(delivered) = setup.hand_over(&mut pending, frontier) else {
+            let Some(delivered) = setup.hand_over(&mut pending, frontier, &mut until) else {
                 activator.activate_after(LOOK);
                 return false;
             };
@@ -69,12 +70,11 @@ pub(crate) fn deliver<'scope>(
 }
 
 impl DeliverSetup {
-    /// Hands over what is complete, up to `frontier`; none: a sink is behind.
-    fn hand_over(&self, pending: &mut Changes, frontier: Option<Time>) -> Option<Option<Time>> {
+    /// Hands over what is complete, up to `frontier`; none: a sink is behind. `until`: what was said last.
+    fn hand_over(&self, pending: &mut Changes, frontier: Option<Time>, until: &mut Time) -> Option<Option<Time>> {
         if self.status.aborted() {
             return Some(frontier);
         }
-        let mut due = pending.take_before(frontier);
         let begun = match self.span {
             Span::Replay { .. } => true,
             Span::Live => self.keeper.borrow().start().is_some_and(|start| frontier.is_none_or(|time| time > start)),
@@ -82,14 +82,13 @@ impl DeliverSetup {
         if begun {
             let mut sinks = self.sinks.lock().expect("a worker panicked, which ends the process");
             if sinks.iter().any(|sink| !sink.ready()) {
-                due.append(pending);
-                *pending = due;
                 return None;
             }
+            let mut due = pending.take_before(frontier);
             due.sort();
-            // At the end, a live clock has come to where it was stopped; a replay has no state that would know.
-            let until = frontier.unwrap_or_else(|| due.iter().map(|change| change.at + 1).max().unwrap_or(0));
-            if let Some(error) = sinks.iter_mut().find_map(|sink| sink.write(&due, until).err()) {
+            let latest = || due.iter().map(|change| change.at + 1).max();
+            *until = frontier.or_else(latest).unwrap_or(0).max(*until);
+            if let Some(error) = sinks.iter_mut().find_map(|sink| sink.write(&due, *until).err()) {
                 self.status.fail(failure(error));
             }
         }

@@ -394,6 +394,11 @@ impl Reader {
     /// Reads a chunk of a partition. `clock`: the job's, live.
     fn poll(&mut self, reading: &mut Reading, now: Time, clock: Option<Time>) -> Result<Chunk, Failure> {
         let Reading { source, rank, partition, clock: partition_clock, seed, pending } = reading;
+        // A live clock is not moved beyond the present by what is dated later: that waits.
+        let limit = match self.setup.span {
+            Span::Replay { .. } => Time::MAX,
+            Span::Live => now,
+        };
         let id = partition.id().clone();
         let first = partition.position();
         let mut hits: Vec<Hits> = (0..self.setup.peers as u32).map(|worker| Hits::new(worker, *rank)).collect();
@@ -408,7 +413,7 @@ impl Reader {
                 for record in records {
                     let clock = match clock {
                         Some(clock) => MessageClock::Job(clock),
-                        None => MessageClock::Partition(partition_clock),
+                        None => MessageClock::Partition(partition_clock, limit),
                     };
                     let mut at = Arrived { id: &id, seed: *seed, now, clock };
                     messages.read(record, &mut at, &mut fields, &mut scratch, &mut out).map_err(failure)?;

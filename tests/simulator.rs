@@ -1,0 +1,338 @@
+//! The simulator: a job lives and dies at moments that a seed draws, and downstream must not notice.
+//!
+//! A seed draws a job with a history ([`Sample`]), worker counts, moments of death, edits of the job, and what goes wrong with
+//! the store and with acknowledgements. Sources, syncs, store and clock are fakes in memory ([`world`]) behind the seams
+//! that the real ones stand behind. After every step, once the job has come to rest, everything that downstream has been
+//! told is checked: entries and exits alternate, no id comes twice, and the members are those that the oracle says.
+//!
+//! The same seed draws the same steps, and what is logged of them is the same for every run; between two rests threads run
+//! as they run. `USHER_SIMULATE=0..10000 cargo test --release --test usher simulator` runs more seeds than every test
+//! run's.
+
+mod world;
+
+use crate::oracle::{compile, write};
+use std::fmt::Write;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use usher_connectors::dead_letters::DeadLetters;
+use usher_connectors::sink::Catalog;
+use usher_connectors::snapshot::Warehouse;
+use usher_connectors::source::Source;
+use usher_connectors::store::Store;
+use usher_dataflow::{Failure, Opened, Recovery, Span, Status};
+use usher_queries::oracle;
+use usher_queries::plan::Plan;
+use usher_queries::sample::Sample;
+use world::{FakeSource, Life, Rules, World};
+
+/// `limits.future_skew` of the samples, ms.
+const SKEW: i64 = 10_000;
+/// How long a job that has read everything runs on before it is looked at, ms.
+const REST: i64 = 20;
+/// Far more than any step takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn seeds() -> Range<u64> {
+    match std::env::var("USHER_SIMULATE") {
+        Ok(text) => {
+            let (from, to) = text.split_once("..").expect("USHER_SIMULATE is FROM..TO");
+            from.parse().expect("a number")..to.parse().expect("a number")
+        }
+        Err(_) => 0..200,
+    }
+}
+
+/// What a run of a seed comes to.
+struct Run {
+    log: String,
+    deaths: u64,
+    edits: u64,
+    told: usize,
+}
+
+/// A job that runs.
+struct Job {
+    life: Arc<Life>,
+    status: Arc<Status>,
+    thread: JoinHandle<Result<(), Failure>>,
+}
+
+impl Job {
+    fn stands(&self) -> String {
+        format!("live: {}, clock: {}, told: {:?}", self.status.live(), self.status.clock(), self.life.told())
+    }
+}
+
+struct Simulation {
+    random: fastrand::Rng,
+    seed: u64,
+    sample: Sample,
+    world: Arc<World>,
+    folder: tempfile::TempDir,
+    plan: Plan,
+    /// Up to where each file has been appended.
+    appended: Vec<usize>,
+    log: String,
+    edits: u64,
+    deaths: u64,
+}
+
+impl Simulation {
+    fn new(seed: u64, rules: Rules) -> Simulation {
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed);
+        let mut sample = Sample::new(seed);
+        let end = sample.flags.now;
+        for file in &mut sample.files {
+            // Of copies with other timestamps it depends on the moment of reading which one counts.
+            for message in &mut file.messages {
+                let timestamp = message.timestamp;
+                message.id.iter_mut().for_each(|id| write!(id, "@{timestamp}").expect("a string"));
+            }
+            file.messages.retain(|message| message.timestamp <= end);
+        }
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        sample.job.push_str("syncs:\n  all: {to: {stdout: {}}}\n  more: {to: {file: {path: more.jsonl}}}\n");
+        write(&sample, folder.path());
+        let plan = compile(&sample, folder.path());
+        let world = World::new(random.u64(..), rules);
+        let appended = vec![0; sample.files.len()];
+        for file in &sample.files {
+            world.add_partition(&file.source, &file.path);
+        }
+        random.u64(..);
+        Simulation { random, seed, sample, world, folder, plan, appended, log: String::new(), edits: 0, deaths: 0 }
+    }
+
+    fn run(mut self) -> Result<Run, String> {
+        let from = self.sample.flags.now - 100_000;
+        let mut clock = from;
+        let steps = self.random.usize(4..=12);
+        self.world.set_clock(clock as u64);
+        let mut job = self.start()?;
+        let mut zombies: Vec<Job> = Vec::new();
+        for step in 0..steps {
+            clock += match self.random.u8(0..4) {
+                0 => self.random.i64(REST..=200),
+                1 | 2 => self.random.i64(200..=8_000),
+                _ => self.random.i64(5_000..=40_000),
+            };
+            let down = self.random.u8(0..4) == 0;
+            if down {
+                job = self.kill(job)?;
+            } else if self.random.u8(0..2) == 0 {
+                self.world.die_after(self.random.u64(1..=40));
+            }
+            let replaced = !down && self.random.u8(0..6) == 0;
+            let edit = self.random.u8(0..5) == 0;
+            self.append(clock);
+            self.world.set_clock(clock as u64);
+            if edit {
+                job = self.kill(job)?;
+                self.edit();
+            }
+            if replaced && !edit {
+                // What is running is not asked: it goes on, until it notices that it has been replaced.
+                let new = self.start()?;
+                zombies.push(std::mem::replace(&mut job, new));
+            } else if !job.life.is_alive() || down || edit {
+                self.join(job)?;
+                job = self.start()?;
+            }
+            job = self.rest(job, clock)?;
+            self.check(clock + REST - 1, step)?;
+        }
+        job.status.stop();
+        self.join(job)?;
+        for zombie in zombies {
+            zombie.status.abort();
+            // However it ended, nobody was told.
+            let _ = zombie.thread.join();
+        }
+        let told = self.world.told_in_all();
+        Ok(Run { log: self.log, deaths: self.deaths, edits: self.edits, told })
+    }
+
+    /// Ends it as kill -9 does.
+    fn kill(&mut self, job: Job) -> Result<Job, String> {
+        job.life.die();
+        job.status.abort();
+        Ok(job)
+    }
+
+    fn join(&mut self, job: Job) -> Result<(), String> {
+        let result = job.thread.join().map_err(|_| "the job panicked".to_owned())?;
+        let died = !job.life.is_alive();
+        self.deaths += u64::from(died);
+        match result {
+            Err(failure) if !died => Err(format!("the job failed: {failure:?}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Appends what comes until `clock`, and now and then something of the future.
+    fn append(&mut self, clock: i64) {
+        let ahead = if self.random.u8(0..3) == 0 { self.random.i64(0..SKEW) } else { 0 };
+        for (index, file) in self.sample.files.iter().enumerate() {
+            let from = self.appended[index];
+            let new = file.messages[from..].iter().take_while(|message| message.timestamp <= clock + ahead);
+            let lines: Vec<String> = new.map(usher_queries::sample::SampleMessage::line).collect();
+            self.appended[index] += lines.len();
+            self.world.append(&file.source, &file.path, lines);
+        }
+    }
+
+    /// Changes the job file: windows get other lengths, which are other conditions.
+    fn edit(&mut self) {
+        let windows = ["1s", "2s", "5s", "10s", "30s", "60s"];
+        let (from, to) = (windows[self.random.usize(0..6)], windows[self.random.usize(0..6)]);
+        let (from, to) = (format!("\"within\":\"{from}\""), format!("\"within\":\"{to}\""));
+        if self.sample.job.contains(&from) && from != to {
+            self.sample.job = self.sample.job.replacen(&from, &to, 1);
+            self.plan = compile(&self.sample, self.folder.path());
+            self.edits += 1;
+        }
+    }
+
+    fn start(&mut self) -> Result<Job, String> {
+        let workers = self.random.usize(1..=3);
+        let life = self.world.new_life();
+
+        self.world.note(format!("life {} starts with {workers} workers", life.number()));
+        let store: Arc<dyn Store> = Arc::new(life.store());
+        let claim = usher_dataflow::claim(&*store, &self.plan.job.name, life.number()).map_err(|e| e.to_string())?;
+        let catalog = Arc::new(Catalog::of(&self.plan.job));
+        let (told, sinks) =
+            (0..self.plan.job.syncs.len()).map(|sync| life.sink(sync, &self.plan.job, &catalog)).unzip();
+        let mut sources: Vec<(String, Box<dyn Source>)> = Vec::new();
+        for id in self.plan.job.sources.keys() {
+            sources.push((id.clone(), Box::new(FakeSource::new(&life, id))));
+        }
+        let opened = Opened {
+            plan: self.plan.clone(),
+            span: Span::Live,
+            clock: Arc::clone(&self.world) as Arc<dyn usher_dataflow::Clock>,
+            sources,
+            warehouses: warehouses(&self.plan, self.folder.path()),
+            sinks,
+            catalog,
+            recovery: Some(Recovery {
+                store,
+                incarnation: life.number(),
+                claim: Some(claim),
+                told,
+                checkpoint_every: Duration::from_millis(self.random.u64(1..=60)),
+                restart_sources: false,
+            }),
+            cluster: None,
+            dead_letters: Arc::new(DeadLetters::open(None, self.folder.path()).expect("the log takes dead letters")),
+            workers,
+        };
+        let audiences = self.plan.models.iter().map(|model| model.audiences.len()).sum();
+        let status = Status::new(workers, audiences);
+        life.end_with(Arc::clone(&status));
+        let thread = {
+            let status = Arc::clone(&status);
+            std::thread::spawn(move || usher_dataflow::run(opened, &status))
+        };
+        Ok(Job { life, status, thread })
+    }
+
+    /// Waits until all that was appended has been read and everything before the clock has been told; starts the job again
+    /// where it dies meanwhile.
+    fn rest(&mut self, mut job: Job, clock: i64) -> Result<Job, String> {
+        let mut since = Instant::now();
+        loop {
+            self.world.set_clock(clock as u64);
+            while !job.life.has_read_all() {
+                if job.thread.is_finished() {
+                    break;
+                }
+                if since.elapsed() > PATIENCE {
+                    return Err(format!("the job does not read on: {}", job.stands()));
+                }
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            // A little later all that was read has taken effect, and a job that has just started is live.
+            let rested = (clock + REST) as u64;
+            let mut now = clock as u64;
+            while !job.status.live() && now + 1 < rested && !job.thread.is_finished() {
+                // A job is live a moment after the clock at which it had read everything.
+                now += u64::from(job.status.clock() + 1 >= now);
+                self.world.set_clock(now);
+                if since.elapsed() > PATIENCE {
+                    return Err(format!("the job does not go live: {}", job.stands()));
+                }
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            self.world.set_clock(rested);
+            while !job.life.has_told(rested) && !job.thread.is_finished() {
+                if since.elapsed() > PATIENCE {
+                    return Err(format!("the job does not come to rest: {}", job.stands()));
+                }
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            if job.life.has_told(rested) && job.life.has_read_all() {
+                return Ok(job);
+            }
+            self.join(job)?;
+            job = self.start()?;
+            since = Instant::now();
+        }
+    }
+
+    fn check(&mut self, clock: i64, step: usize) -> Result<(), String> {
+        let mut sample = self.sample.clone();
+        for (file, appended) in sample.files.iter_mut().zip(&self.appended) {
+            file.messages.truncate(*appended);
+            // A live clock is nobody's who reads: an event counts from its own time on, whatever comes before it.
+            file.messages.sort_by_key(|message| message.timestamp);
+        }
+        let want = oracle::members(&self.plan, &sample.history(&self.plan), clock + SKEW, clock);
+        for (sync, id) in self.plan.job.syncs.keys().enumerate() {
+            let members = self.world.check(sync).map_err(|what| format!("sync {id}: {what}"))?;
+            if members != want {
+                let wrong: Vec<_> = members.symmetric_difference(&want).collect();
+                let key = &wrong[0].1;
+                let events = sample.files.iter().flat_map(|file| &file.messages).map(|message| message.line());
+                let events: Vec<String> = events.filter(|line| line.contains(&format!("{key:?}"))).collect();
+                return Err(format!(
+                    "sync {id}: {wrong:?} are {} in step {step} at {clock}\n{}told of it:\n{}\nits events:\n{}",
+                    if members.contains(wrong[0]) { "members who should not be" } else { "no members but should be" },
+                    self.log,
+                    self.world.notes(),
+                    events.join("\n")
+                ));
+            }
+        }
+        writeln!(self.log, "{step} {clock} {:?}: {} members", self.appended, want.len()).expect("a string");
+        Ok(())
+    }
+}
+
+fn warehouses(plan: &Plan, folder: &Path) -> Vec<Option<Warehouse>> {
+    let open = |parquet: &str| Warehouse::open(parquet, folder).expect("a path is a warehouse");
+    plan.models.iter().map(|model| model.snapshot.as_ref().map(|snapshot| open(&snapshot.parquet))).collect()
+}
+
+fn simulate(seed: u64, rules: Rules) -> Result<Run, String> {
+    let simulation = Simulation::new(seed, rules);
+    let (seed, job) = (simulation.seed, simulation.sample.job.clone());
+    simulation.run().map_err(|what| format!("seed {seed}: {what}\n{job}"))
+}
+
+#[test]
+fn downstream_does_not_notice_when_a_job_dies() {
+    let (mut deaths, mut edits, mut told) = (0, 0, 0);
+    for seed in seeds() {
+        let run = simulate(seed, Rules::default()).unwrap_or_else(|what| panic!("{what}"));
+        (deaths, edits, told) = (deaths + run.deaths, edits + run.edits, told + run.told);
+    }
+    let again = |seed| simulate(seed, Rules::default()).unwrap_or_else(|what| panic!("{what}")).log;
+    assert_eq!(again(7), again(7), "a seed is logged the same each time");
+    println!("{deaths} deaths, {edits} edits, {told} changes");
+    assert!(deaths > 0 && edits > 0 && told > 0, "the seeds reach what they are for");
+}

@@ -1,0 +1,509 @@
+//! The world of a simulated job: what outlives it, and what goes wrong there.
+//!
+//! Promises: what was acknowledged stays; what a dead or replaced job still does has no effect, as with transactions that
+//! are fenced and manifests that are put if absent. What a job does in the world is counted: at the count that the
+//! simulation draws the job dies, before that has happened or after it, without having heard of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use usher_config::Job;
+use usher_connectors::sink::{
+    Catalog, ChangeKind, Changes, Filter, Reason, Sink, SinkError, Standing, Told, ToldAudience,
+};
+use usher_connectors::source::{Body, Partition, PartitionId, Polled, Record, Records, Resume, Source, SourceError};
+use usher_connectors::store::{Store, StoreError};
+use usher_dataflow::{Clock, Status, Time};
+
+/// What is kept to; each can be broken on purpose, to see that it is noticed.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// What a replaced job still sends is refused.
+    pub fence: bool,
+    /// A sink says that something is told when it is committed, no sooner.
+    pub tell_after_commit: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules { fence: true, tell_after_commit: true }
+    }
+}
+
+/// A message that downstream has read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Message {
+    audience: String,
+    key: String,
+    at: u64,
+    entered: bool,
+    reason: Reason,
+}
+
+#[derive(Default)]
+struct Topic {
+    /// Which life may write.
+    owner: u64,
+    messages: Vec<Message>,
+    /// Audience, model, key.
+    told: BTreeSet<(String, String, String)>,
+    clock: u64,
+    any: bool,
+    checked: usize,
+    members: BTreeSet<(String, String)>,
+    ids: BTreeSet<(String, String, bool, u64)>,
+}
+
+#[derive(Default)]
+struct Lasting {
+    partitions: BTreeMap<PartitionId, Vec<String>>,
+    manifests: BTreeMap<u64, Vec<u8>>,
+    parts: BTreeMap<String, Vec<u8>>,
+    topics: Vec<Topic>,
+    done: u64,
+    /// When the job dies, counted in what it has done.
+    dies_at: Option<u64>,
+    lives: u64,
+    notes: Vec<String>,
+    random: fastrand::Rng,
+}
+
+/// What outlives a job.
+pub struct World {
+    clock: AtomicU64,
+    lasting: Mutex<Lasting>,
+    rules: Rules,
+}
+
+impl Clock for World {
+    fn now(&self) -> Time {
+        self.clock.load(Ordering::SeqCst)
+    }
+}
+
+impl World {
+    pub fn new(seed: u64, rules: Rules) -> Arc<World> {
+        let random = fastrand::Rng::with_seed(seed);
+        Arc::new(World {
+            clock: AtomicU64::new(0),
+            lasting: Mutex::new(Lasting { random, ..Lasting::default() }),
+            rules,
+        })
+    }
+
+    fn lasting(&self) -> MutexGuard<'_, Lasting> {
+        self.lasting.lock().expect("nobody panics with the lock")
+    }
+
+    pub fn set_clock(&self, clock: u64) {
+        self.clock.store(clock, Ordering::SeqCst);
+    }
+
+    pub fn add_partition(&self, source: &str, name: &str) {
+        let id = PartitionId { source: source.to_owned(), name: name.to_owned() };
+        self.lasting().partitions.insert(id, Vec::new());
+    }
+
+    pub fn append(&self, source: &str, name: &str, lines: Vec<String>) {
+        let id = PartitionId { source: source.to_owned(), name: name.to_owned() };
+        self.lasting().partitions.get_mut(&id).expect("the partition was added").extend(lines);
+    }
+
+    /// The job dies when it has done so much more.
+    pub fn die_after(&self, more: u64) {
+        let mut lasting = self.lasting();
+        lasting.dies_at = Some(lasting.done + more);
+    }
+
+    pub fn new_life(self: &Arc<World>) -> Arc<Life> {
+        let mut lasting = self.lasting();
+        lasting.lives += 1;
+        lasting.dies_at = None;
+        Arc::new(Life {
+            number: lasting.lives,
+            world: Arc::clone(self),
+            dead: AtomicBool::new(false),
+            status: OnceLock::new(),
+            read: Mutex::new(BTreeMap::new()),
+            told: Mutex::new(Vec::new()),
+        })
+    }
+
+    pub fn told_in_all(&self) -> usize {
+        self.lasting().topics.iter().map(|topic| topic.messages.len()).sum()
+    }
+
+    /// Notes what happens, for whoever looks into a failure.
+    pub fn note(&self, what: String) {
+        self.lasting().notes.push(what);
+    }
+
+    /// What was noted.
+    pub fn notes(&self) -> String {
+        self.lasting().notes.join("\n")
+    }
+
+    /// Reads on what a sync has sent, as somebody downstream does; tells the members that it adds up to.
+    pub fn check(&self, sync: usize) -> Result<BTreeSet<(String, String)>, String> {
+        let mut lasting = self.lasting();
+        let topic = &mut lasting.topics[sync];
+        for message in &topic.messages[topic.checked..] {
+            let Message { audience, key, at, entered, .. } = message.clone();
+            if !topic.ids.insert((audience.clone(), key.clone(), entered, at)) {
+                return Err(format!("{message:?} came twice"));
+            }
+            let member = (audience, key);
+            let alternates = if entered { topic.members.insert(member) } else { topic.members.remove(&member) };
+            if !alternates {
+                return Err(format!("{message:?} does not alternate"));
+            }
+        }
+        topic.checked = topic.messages.len();
+        Ok(topic.members.clone())
+    }
+}
+
+/// A job's life in the world.
+pub struct Life {
+    number: u64,
+    world: Arc<World>,
+    dead: AtomicBool,
+    status: OnceLock<Arc<Status>>,
+    /// Up to where it has read.
+    read: Mutex<BTreeMap<PartitionId, usize>>,
+    /// Up to when each sync has been told.
+    told: Mutex<Vec<u64>>,
+}
+
+/// Whether something happened, and whether who did it has heard so.
+enum Happens {
+    Heard,
+    Unheard,
+    Not,
+}
+
+impl Life {
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub fn is_alive(&self) -> bool {
+        !self.dead.load(Ordering::SeqCst)
+    }
+
+    pub fn die(&self) {
+        self.dead.store(true, Ordering::SeqCst);
+    }
+
+    pub fn end_with(&self, status: Arc<Status>) {
+        assert!(self.status.set(status).is_ok(), "a life ends once");
+    }
+
+    pub fn has_read_all(&self) -> bool {
+        let lasting = self.world.lasting();
+        let read = self.read.lock().expect("nobody panics with the lock");
+        lasting.partitions.iter().all(|(id, lines)| read.get(id) == Some(&lines.len()))
+    }
+
+    pub fn told(&self) -> Vec<u64> {
+        self.told.lock().expect("nobody panics with the lock").clone()
+    }
+
+    pub fn has_told(&self, clock: u64) -> bool {
+        self.told.lock().expect("nobody panics with the lock").iter().all(|told| *told >= clock)
+    }
+
+    pub fn store(self: &Arc<Life>) -> FakeStore {
+        FakeStore(Arc::clone(self))
+    }
+
+    /// Opens a sync, as a producer that fences does.
+    pub fn sink(self: &Arc<Life>, sync: usize, job: &Job, catalog: &Arc<Catalog>) -> (Told, Box<dyn Sink>) {
+        let mut lasting = self.world.lasting();
+        if lasting.topics.len() <= sync {
+            lasting.topics.resize_with(sync + 1, Topic::default);
+        }
+        let topic = &mut lasting.topics[sync];
+        topic.owner = self.number;
+        let mut told = Told::default();
+        (told.any, told.clock) = (topic.any, topic.clock);
+        for (id, model, key) in &topic.told {
+            let name = job.audiences.get(id).map_or(id, |audience| &audience.name);
+            let audience = told.audience(ToldAudience { id: id.clone(), name: name.clone(), model: model.clone() });
+            told.push(audience, key);
+        }
+        self.told.lock().expect("nobody panics with the lock").push(0);
+        let filter = Filter::of(sync as u16, job.syncs.values().nth(sync).expect("a sync of the job"), catalog);
+        let models = job.audiences.iter().map(|(id, audience)| (id.clone(), audience.model.clone())).collect();
+        let sink = FakeSink {
+            life: Arc::clone(self),
+            sync,
+            filter,
+            catalog: Arc::clone(catalog),
+            models,
+            waiting: Vec::new(),
+            until: 0,
+            told: 0,
+            commit_every: lasting.random.usize(1..=3),
+            writes: 0,
+        };
+        (told, Box::new(sink))
+    }
+
+    /// Counts something that is done in the world; decides what comes of it.
+    fn does(&self, lasting: &mut Lasting) -> Happens {
+        if !self.is_alive() {
+            return Happens::Not;
+        }
+        lasting.done += 1;
+        if lasting.dies_at.is_some_and(|at| at <= lasting.done) && lasting.lives == self.number {
+            lasting.dies_at = None;
+            self.die();
+            if let Some(status) = self.status.get() {
+                status.abort();
+            }
+            return if lasting.random.bool() { Happens::Unheard } else { Happens::Not };
+        }
+        Happens::Heard
+    }
+}
+
+/// Topics of messages, in memory.
+pub struct FakeSource {
+    life: Arc<Life>,
+    id: String,
+}
+
+impl FakeSource {
+    pub fn new(life: &Arc<Life>, id: &str) -> FakeSource {
+        FakeSource { life: Arc::clone(life), id: id.to_owned() }
+    }
+}
+
+impl Source for FakeSource {
+    fn partitions(&self) -> Vec<PartitionId> {
+        let lasting = self.life.world.lasting();
+        lasting.partitions.keys().filter(|id| id.source == self.id).cloned().collect()
+    }
+
+    fn discover(&mut self) -> Result<Vec<PartitionId>, SourceError> {
+        Ok(Vec::new())
+    }
+
+    fn open(&mut self, id: &PartitionId, from: Option<&Resume>) -> Result<Box<dyn Partition>, SourceError> {
+        let there = self.life.world.lasting().partitions[id].len();
+        let position = from.map_or(0, |resume| resume.position);
+        assert!(position <= there as u64, "the state has read what was never there");
+        let (life, id, line) = (Arc::clone(&self.life), id.clone(), String::new());
+        life.read.lock().expect("nobody panics with the lock").insert(id.clone(), position as usize);
+        Ok(Box::new(FakePartition { life, id, position, there, line }))
+    }
+}
+
+struct FakePartition {
+    life: Arc<Life>,
+    id: PartitionId,
+    position: u64,
+    there: usize,
+    line: String,
+}
+
+impl Partition for FakePartition {
+    fn id(&self) -> &PartitionId {
+        &self.id
+    }
+
+    fn poll(&mut self, _budget: usize) -> Result<Polled<'_>, SourceError> {
+        {
+            let lasting = self.life.world.lasting();
+            let Some(line) = lasting.partitions[&self.id].get(self.position as usize) else {
+                return Ok(Polled::Idle);
+            };
+            self.line.clone_from(line);
+        }
+        let record = Record { position: self.position, timestamp: None, body: Body::Bytes(self.line.as_bytes()) };
+        self.position += 1;
+        self.life.read.lock().expect("nobody panics with the lock").insert(self.id.clone(), self.position as usize);
+        Ok(Polled::Records(Records::one(record)))
+    }
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn identity(&self) -> String {
+        "the one".to_owned()
+    }
+
+    fn progress(&self) -> (u64, u64) {
+        (self.position, self.there as u64)
+    }
+
+    fn caught_up(&self) -> bool {
+        self.position >= self.there as u64
+    }
+}
+
+/// An object store, in memory.
+pub struct FakeStore(Arc<Life>);
+
+fn failed() -> StoreError {
+    StoreError::Failed { url: "memory".to_owned(), action: "written", reason: "it is simulated".to_owned() }
+}
+
+impl Store for FakeStore {
+    fn put_part(&self, name: &str, content: &[u8]) -> Result<u64, StoreError> {
+        let mut lasting = self.0.world.lasting();
+        let fails = lasting.random.u8(0..50) == 0;
+        let happens = self.0.does(&mut lasting);
+        let whole = !matches!(happens, Happens::Not) && !fails;
+        let kept = if whole { content.len() } else { lasting.random.usize(0..=content.len()) };
+        if self.0.is_alive() || whole {
+            assert!(!lasting.parts.contains_key(name), "`{name}` is stored twice");
+            lasting.parts.insert(name.to_owned(), content[..kept].to_vec());
+        }
+        match happens {
+            Happens::Heard if !fails => Ok(content.len() as u64),
+            _ => Err(failed()),
+        }
+    }
+
+    fn get_part(&self, name: &str) -> Result<Vec<u8>, StoreError> {
+        let lasting = self.0.world.lasting();
+        let part = lasting.parts.get(name);
+        Ok(part.unwrap_or_else(|| panic!("the manifest names `{name}`, which is not there")).clone())
+    }
+
+    fn latest(&self) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        let lasting = self.0.world.lasting();
+        Ok(lasting.manifests.last_key_value().map(|(number, content)| (*number, content.clone())))
+    }
+
+    fn publish(&self, number: u64, content: &[u8]) -> Result<(), StoreError> {
+        let mut lasting = self.0.world.lasting();
+        if lasting.manifests.range(number..).next().is_some() {
+            return Err(StoreError::Superseded { url: "memory".to_owned(), number });
+        }
+        let unheard = lasting.random.u8(0..20) == 0;
+        match self.0.does(&mut lasting) {
+            Happens::Not => return Err(failed()),
+            Happens::Heard if !unheard => {
+                lasting.manifests.insert(number, content.to_vec());
+                return Ok(());
+            }
+            Happens::Heard | Happens::Unheard => {}
+        }
+        lasting.manifests.insert(number, content.to_vec());
+        Err(failed())
+    }
+
+    fn collect(&self, number: u64, keep: &BTreeSet<String>, before: &str) -> Result<(), StoreError> {
+        let mut lasting = self.0.world.lasting();
+        if let Happens::Heard = self.0.does(&mut lasting) {
+            lasting.manifests.retain(|known, _| *known >= number);
+            lasting.parts.retain(|name, _| keep.contains(name) || &name[..] >= before);
+        }
+        Ok(())
+    }
+}
+
+/// A topic with transactions, in memory.
+struct FakeSink {
+    life: Arc<Life>,
+    sync: usize,
+    filter: Filter,
+    catalog: Arc<Catalog>,
+    models: BTreeMap<String, String>,
+    /// Messages, and whether they are sent.
+    waiting: Vec<(Message, bool)>,
+    until: u64,
+    told: u64,
+    commit_every: usize,
+    writes: usize,
+}
+
+impl FakeSink {
+    fn commit(&mut self) -> Result<(), SinkError> {
+        let refused = |reason: &str| SinkError::Failed {
+            to: "the topic".to_owned(),
+            action: "written",
+            reason: reason.to_owned(),
+            hint: "none",
+        };
+        let mut lasting = self.life.world.lasting();
+        if self.life.world.rules.fence && lasting.topics[self.sync].owner != self.life.number {
+            return Err(refused("fenced"));
+        }
+        let happens = self.life.does(&mut lasting);
+        if matches!(happens, Happens::Not) {
+            return Err(refused("dead"));
+        }
+        let Lasting { topics, notes, .. } = &mut *lasting;
+        let topic = &mut topics[self.sync];
+        for (message, sent) in self.waiting.drain(..) {
+            let model = self.models.get(&message.audience).cloned().unwrap_or_default();
+            let member = (message.audience.clone(), model, message.key.clone());
+            if message.entered {
+                topic.told.insert(member);
+            } else {
+                topic.told.retain(|(audience, _, key)| (audience, key) != (&member.0, &member.2));
+            }
+            topic.clock = topic.clock.max(message.at);
+            notes.push(format!("life {} tells sync {} {message:?}", self.life.number, self.sync));
+            if sent {
+                topic.messages.push(message);
+            }
+        }
+        topic.any = true;
+        if matches!(happens, Happens::Unheard) {
+            return Err(refused("dead"));
+        }
+        self.told = self.until;
+        self.life.told.lock().expect("nobody panics with the lock")[self.sync] = self.until;
+        Ok(())
+    }
+}
+
+impl Sink for FakeSink {
+    fn write(&mut self, epoch: &Changes, until: u64) -> Result<(), SinkError> {
+        assert!(until >= self.until, "time goes back");
+        for change in epoch.iter().filter(|change| self.filter.tells(change)) {
+            assert!((self.until..until).contains(&change.at) || self.until == 0, "a change comes out of its time");
+            let message = Message {
+                audience: self.catalog.id(change.audience).to_owned(),
+                key: epoch.key(change).to_owned(),
+                at: change.at,
+                entered: change.kind == ChangeKind::Entry,
+                reason: change.reason,
+            };
+            self.waiting.push((message, self.filter.sends(change)));
+        }
+        if until == self.until {
+            return Ok(());
+        }
+        self.until = until;
+        self.writes += 1;
+        if !self.life.world.rules.tell_after_commit {
+            self.told = until;
+        }
+        // What is at rest is told at once; else several writes are one transaction.
+        let at_rest = until > self.life.world.now();
+        if at_rest || until == self.life.world.now() || self.writes % self.commit_every == 0 {
+            self.commit()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn told(&self) -> u64 {
+        self.told
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        if self.waiting.is_empty() { Ok(()) } else { self.commit() }
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::default()
+    }
+}
