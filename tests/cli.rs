@@ -137,13 +137,23 @@ fn columns_and_templates_that_are_wrong_are_found_with_their_places() {
 job.yaml:14:15: syncs.crm.include[0]: unknown column `ltx`
   hint: did you mean `ltv`?
 job.yaml:15:32: syncs.crm.fields.\"properties.value\": nothing is called `row.lvt` in templates
-  hint: did you mean `ltx`?
+  hint: a row has the columns that the sync's `include` names
 ";
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(2), expected));
     // They are found beside other mistakes too.
     std::fs::write(folder.path().join("job.yaml"), job.replace("within: 1h", "within: 1x")).expect("the same");
     let ran = run(folder.path(), &["check", "job.yaml"]);
     assert!(ran.stderr.contains("nothing is called `row.lvt`"), "{}", ran.stderr);
+}
+
+#[test]
+fn every_example_is_right() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
+    for entry in std::fs::read_dir(&examples).expect("the folder is there") {
+        let name = entry.expect("the entry can be read").file_name();
+        let ran = run(&examples, &["check", name.to_str().expect("a name in UTF-8")]);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    }
 }
 
 #[test]
