@@ -156,6 +156,11 @@ fn no_attribute(field: &[String], text: &Text) -> Option<Problem> {
     }
 }
 
+/// Whether a text can be an attribute of a CloudEvent: it is not empty, and has no control characters.
+fn is_attribute(text: &str) -> bool {
+    !text.is_empty() && !text.contains(char::is_control)
+}
+
 /// A JSON value under construction. Objects keep their order.
 enum Node<'a> {
     Text(&'a str),
@@ -203,11 +208,11 @@ impl Custom {
         };
         let context = context.value();
         for (number, field) in self.fields.iter().enumerate() {
-            let is_attribute = self.format == SyncFormat::Cloudevents && field[0] != "data";
-            if !is_attribute {
+            let to_attribute = self.format == SyncFormat::Cloudevents && field[0] != "data";
+            if !to_attribute {
                 message.set(field, Node::Raw(self.templates.json(number, &context)));
-            } else if let Some(text) = self.templates.text(number, &context).filter(|text| !text.is_empty()) {
-                // An attribute is a string here, and can't be empty: then it stays as the format has it, or away.
+            } else if let Some(text) = self.templates.text(number, &context).filter(|text| is_attribute(text)) {
+                // Of any other text the attribute stays as the format has it, or away.
                 message.set(field, Node::Raw(serde_json::Value::from(text).to_string()));
             }
         }
@@ -267,16 +272,21 @@ impl Custom {
                 members.extend(usher(name(change.kind.name())));
                 members
             }
-            SyncFormat::Cloudevents => vec![
-                text("specversion", "1.0"),
-                text("id", id.as_str()),
-                ("source".to_owned(), Node::Raw(format!("\"/usher/{job}\""))),
-                text("type", name(CLOUDEVENTS_TYPES[which])),
-                text("subject", key),
-                ("time".to_owned(), time()),
-                text("datacontenttype", "application/json"),
-                ("data".to_owned(), Node::Object(usher(change.kind.name()))),
-            ],
+            SyncFormat::Cloudevents => {
+                let mut members = vec![
+                    text("specversion", "1.0"),
+                    text("id", id.as_str()),
+                    ("source".to_owned(), Node::Raw(format!("\"/usher/{job}\""))),
+                    text("type", name(CLOUDEVENTS_TYPES[which])),
+                ];
+                members.extend(is_attribute(key).then(|| text("subject", key)));
+                members.extend([
+                    ("time".to_owned(), time()),
+                    text("datacontenttype", "application/json"),
+                    ("data".to_owned(), Node::Object(usher(change.kind.name()))),
+                ]);
+                members
+            }
             SyncFormat::Segment => {
                 let own = [&audience.id[..], &audience.name[..], &audience.model[..], job, change.reason.name()];
                 let own = SEGMENT_PROPERTIES.iter().zip(own).map(|(name, value)| text(name, value));
