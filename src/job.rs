@@ -3,9 +3,10 @@
 use crate::exit::Exit;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use usher_config::{Broken, DeadLettersTo, Job, Problems, SourceFrom, SyncTo};
+use usher_config::{Broken, DeadLettersTo, Job, Problem, Problems, SourceFrom, SyncTo};
 use usher_connectors::dead_letters::DeadLetters;
 use usher_connectors::file::open_files;
+use usher_connectors::sink::Messages;
 use usher_connectors::snapshot::{FoundType, Warehouse};
 use usher_connectors::source::Source;
 use usher_dataflow::{Span, Time};
@@ -48,6 +49,10 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
         let mut plan =
             plan_file::decode(&bytes).map_err(|error| Exit::wrong(format_args!("`{}`: {error}", path.display())))?;
         plan.job.folder.clone_from(&folder);
+        let problems = messages(&plan.job);
+        if !problems.is_empty() {
+            return Err(Problems::new(&path.display().to_string(), problems).into());
+        }
         return Ok(Loaded { plan, folder });
     }
     let file = path.display().to_string();
@@ -61,8 +66,8 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
             if let Some(job) = salvage
                 && let Ok(schemas) = schemas(&job)
             {
-                let more = usher_queries::check_predicates(&job, &schemas);
-                problems.problems.extend(more);
+                problems.problems.extend(usher_queries::check_predicates(&job, &schemas));
+                problems.problems.extend(messages(&job));
                 problems = Problems::new(&file, problems.problems);
             }
             Err(problems.into())
@@ -72,7 +77,21 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
 
 /// Compiles a job, with the schemas it needs.
 pub fn plan(job: &Job, file: &str) -> Result<Plan, Exit> {
-    Ok(usher_queries::compile(job, file, &schemas(job)?)?)
+    let compiled = usher_queries::compile(job, file, &schemas(job)?);
+    let mut problems = messages(job);
+    match compiled {
+        Ok(plan) if problems.is_empty() => Ok(plan),
+        Ok(_) => Err(Problems::new(file, problems).into()),
+        Err(found) => {
+            problems.extend(found.problems);
+            Err(Problems::new(file, problems).into())
+        }
+    }
+}
+
+/// What is wrong with the messages of a job's syncs.
+fn messages(job: &Job) -> Vec<Problem> {
+    job.syncs.values().flat_map(Messages::check).collect()
 }
 
 /// Reads the schemas that a job needs.

@@ -81,6 +81,81 @@ fn a_typo_in_a_predicate_is_placed_and_guessed() {
     assert!(ran.stderr.contains("hint: did you mean `ltv`?"), "{}", ran.stderr);
 }
 
+/// From Kafka to Kafka, with everything that messages can be asked for.
+const STREAM: &str = "
+job: stream
+sources:
+  web:
+    kafka: {brokers: localhost:9092, topic: web, properties: {sasl.password: \"${KAFKA_PASSWORD:-hunter2}\"}}
+    format: segment
+models: {users: {parquet: users.parquet, key: user_id}}
+events: {bought: {source: web, type: track, name: Bought, model: users}}
+audiences: {buyers: {model: users, where: {performed: bought, within: 1h}}}
+syncs:
+  crm:
+    to: {kafka: {brokers: localhost:9092, topic: crm}}
+    format: segment
+    include: [ltv]
+    fields: {properties.value: \"{{ row.ltv }}\"}
+api: {listen: \"127.0.0.1:8080\", keys: [{token: \"${USHER_API_KEY:-hunter3}\"}]}
+state: {url: state}
+";
+
+#[test]
+fn a_stream_is_checked_and_explained_and_its_plan_has_no_secret() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    let write = |text: &str| std::fs::write(folder.path().join("job.yaml"), text).expect("the folder can be written");
+    write(STREAM);
+    let ran = run(folder.path(), &["check", "job.yaml"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let ran = run(folder.path(), &["explain", "job.yaml"]);
+    assert!(ran.stdout.contains("    message column ltv number\n"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("hunter"), "{}", ran.stdout);
+    let ran = run(folder.path(), &["compile", "job.yaml", "-o", "job.plan"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let plan = std::fs::read(folder.path().join("job.plan")).expect("it was written");
+    let plan = String::from_utf8_lossy(&plan);
+    assert!(plan.contains("${KAFKA_PASSWORD:-hunter2}") && plan.contains("${USHER_API_KEY:-hunter3}"));
+    assert_eq!(run(folder.path(), &["check", "job.plan"]).code, Some(0));
+    write(&STREAM.replace("\"${KAFKA_PASSWORD:-hunter2}\"", "hunter2"));
+    assert_eq!(run(folder.path(), &["check", "job.yaml"]).code, Some(0));
+    let ran = run(folder.path(), &["compile", "job.yaml", "-o", "job.plan"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("sources.web.kafka.properties.\"sasl.password\""), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
+}
+
+#[test]
+fn columns_and_templates_that_are_wrong_are_found_with_their_places() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    let job = STREAM.replace("include: [ltv]", "include: [ltx]").replace("row.ltv", "row.lvt");
+    std::fs::write(folder.path().join("job.yaml"), &job).expect("the folder can be written");
+    let ran = run(folder.path(), &["check", "job.yaml"]);
+    let expected = "error: 2 problems in `job.yaml`
+job.yaml:14:15: syncs.crm.include[0]: unknown column `ltx`
+  hint: did you mean `ltv`?
+job.yaml:15:32: syncs.crm.fields.\"properties.value\": nothing is called `row.lvt` in templates
+  hint: a row has the columns that the sync's `include` names
+";
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(2), expected));
+    // They are found beside other mistakes too.
+    std::fs::write(folder.path().join("job.yaml"), job.replace("within: 1h", "within: 1x")).expect("the same");
+    let ran = run(folder.path(), &["check", "job.yaml"]);
+    assert!(ran.stderr.contains("nothing is called `row.lvt`"), "{}", ran.stderr);
+}
+
+#[test]
+fn every_example_is_right() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
+    for entry in std::fs::read_dir(&examples).expect("the folder is there") {
+        let name = entry.expect("the entry can be read").file_name();
+        let ran = run(&examples, &["check", name.to_str().expect("a name in UTF-8")]);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    }
+}
+
 #[test]
 fn a_schema_that_cannot_be_read_is_exit_3() {
     let folder = tempfile::tempdir().expect("a folder for the test");

@@ -27,6 +27,13 @@ pub(crate) enum Value {
     Bytes(u64),
     Number(Decimal),
     Boolean(bool),
+    Whole(u32),
+    /// As written, its `${VAR}` not substituted.
+    Secret(String),
+    /// A value for librdkafka: its text, and the text as written.
+    Setting(String, String),
+    /// A time, ms since the epoch.
+    Time(u64),
     Choice(&'static str),
     List(Vec<Item>),
     Record(Fields),
@@ -110,6 +117,13 @@ impl Fields {
         match &self.get(key)?.value {
             Value::Bytes(bytes) => Some(*bytes),
             other => panic!("`{key}` is a size in the shape, not {other:?}"),
+        }
+    }
+
+    pub fn whole(&self, key: &str) -> Option<u32> {
+        match &self.get(key)?.value {
+            Value::Whole(number) => Some(*number),
+            other => panic!("`{key}` is a whole number in the shape, not {other:?}"),
         }
     }
 
@@ -209,12 +223,39 @@ impl Checker<'_> {
             },
             Shape::Size => self.size(node, path),
             Shape::Number => self.number(node, path),
+            Shape::Whole { least, most } => self.whole(node, path, *least, *most),
+            Shape::Secret => match &node.kind {
+                Kind::Text { text, written } if !text.trim().is_empty() => {
+                    Some(Value::Secret(written.as_ref().unwrap_or(text).clone()))
+                }
+                Kind::Text { .. } => self.say(node.place(path), "must not be empty"),
+                _ => self.say_with_hint(node.place(path), "must be a string", Some("put it in quotes".to_owned())),
+            },
+            Shape::Setting => match &node.kind {
+                Kind::Text { text, written } => {
+                    Some(Value::Setting(text.clone(), written.as_ref().unwrap_or(text).clone()))
+                }
+                Kind::Number(text) => Some(Value::Setting(text.clone(), text.clone())),
+                Kind::Boolean(value) => Some(Value::Setting(value.to_string(), value.to_string())),
+                _ => {
+                    let message = format!("must be a string, number or boolean, not {}", describe(node, path));
+                    self.say(node.place(path), message)
+                }
+            },
+            Shape::Template => Some(Value::Text(self.text(node, path)?.to_owned())),
+            Shape::Topic => self.topic(node, path),
+            Shape::Address => self.address(node, path),
+            Shape::Start => self.start(node, path),
+            Shape::OneOrMore(of) => match &node.kind {
+                Kind::List(_) => self.list(of, 1, usize::MAX, true, node, path),
+                _ => self.item(of, node, path).map(|item| Value::List(vec![item])),
+            },
             Shape::Boolean => match &node.kind {
                 Kind::Boolean(value) => Some(Value::Boolean(*value)),
-                Kind::Text { text, substituted: true } if matches!(node::resolve(text), Some(Kind::Boolean(_))) => {
+                Kind::Text { text, written: Some(_) } if matches!(node::resolve(text), Some(Kind::Boolean(_))) => {
                     Some(Value::Boolean(text.eq_ignore_ascii_case("true")))
                 }
-                _ => self.say(node.place(path), format!("must be `true` or `false`, not {}", describe(node))),
+                _ => self.say(node.place(path), format!("must be `true` or `false`, not {}", describe(node, path))),
             },
             Shape::Choice { what, words } => self.choice(what, words, node, path),
             Shape::List { of, least, most, unique } => self.list(of, *least, *most, *unique, node, path),
@@ -233,14 +274,22 @@ impl Checker<'_> {
             Kind::Text { text, .. } => return Some(text),
             Kind::Number(text) => {
                 let hint = format!("put it in quotes: `\"{text}\"`");
-                self.say_with_hint(node.place(path), format!("must be a string, not {}", describe(node)), Some(hint));
+                self.say_with_hint(
+                    node.place(path),
+                    format!("must be a string, not {}", describe(node, path)),
+                    Some(hint),
+                );
             }
             Kind::Boolean(value) => {
                 let hint = format!("put it in quotes: `\"{value}\"`");
-                self.say_with_hint(node.place(path), format!("must be a string, not {}", describe(node)), Some(hint));
+                self.say_with_hint(
+                    node.place(path),
+                    format!("must be a string, not {}", describe(node, path)),
+                    Some(hint),
+                );
             }
             _ => {
-                self.say(node.place(path), format!("must be a string, not {}", describe(node)));
+                self.say(node.place(path), format!("must be a string, not {}", describe(node, path)));
             }
         }
         None
@@ -261,7 +310,7 @@ impl Checker<'_> {
         let parsed = match &node.kind {
             Kind::Text { text, .. } => duration::parse(text),
             Kind::Number(text) => Err(format!("`{text}` has no unit")),
-            _ => Err(format!("must be a duration, not {}", describe(node))),
+            _ => Err(format!("must be a duration, not {}", describe(node, path))),
         };
         match parsed {
             Err(reason) => self.say_with_hint(node.place(path), reason, hint()),
@@ -274,7 +323,7 @@ impl Checker<'_> {
     fn size(&mut self, node: &Node, path: &str) -> Option<Value> {
         let parsed = match &node.kind {
             Kind::Text { text, .. } | Kind::Number(text) => size::parse(text),
-            _ => Err(format!("must be a size, not {}", describe(node))),
+            _ => Err(format!("must be a size, not {}", describe(node, path))),
         };
         match parsed {
             Err(reason) => {
@@ -289,22 +338,79 @@ impl Checker<'_> {
     fn number(&mut self, node: &Node, path: &str) -> Option<Value> {
         let text = match &node.kind {
             Kind::Number(text) => text,
-            Kind::Text { text, substituted: true } if matches!(node::resolve(text), Some(Kind::Number(_))) => text,
+            Kind::Text { text, written: Some(_) } if matches!(node::resolve(text), Some(Kind::Number(_))) => text,
             Kind::Text { text, .. } if Decimal::parse(text).is_some() => {
                 let hint = format!("leave out the quotes: `{text}`");
                 return self.say_with_hint(
                     node.place(path),
-                    format!("must be a number, not {}", describe(node)),
+                    format!("must be a number, not {}", describe(node, path)),
                     Some(hint),
                 );
             }
             _ => {
-                return self.say(node.place(path), format!("must be a number, not {}", describe(node)));
+                return self.say(node.place(path), format!("must be a number, not {}", describe(node, path)));
             }
         };
         match Decimal::parse(text) {
             Some(number) => Some(Value::Number(number)),
             None => self.say(node.place(path), format!("`{text}` is not a decimal number from -1e28 to 1e28")),
+        }
+    }
+
+    fn whole(&mut self, node: &Node, path: &str, least: u32, most: u32) -> Option<Value> {
+        let Value::Number(number) = self.number(node, path)? else { panic!("a number is read as one") };
+        let whole = number.to_i64().filter(|_| number.is_whole()).and_then(|number| u32::try_from(number).ok());
+        match whole.filter(|number| (least..=most).contains(number)) {
+            Some(number) => Some(Value::Whole(number)),
+            None => {
+                self.say(node.place(path), format!("must be a whole number from {least} to {most}, not `{number}`"))
+            }
+        }
+    }
+
+    fn topic(&mut self, node: &Node, path: &str) -> Option<Value> {
+        let text = self.text(node, path)?;
+        let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if text.trim().is_empty() {
+            return self.say(node.place(path), "must not be empty");
+        }
+        if text.len() > TOPIC_BYTES_MAX || matches!(text, "." | "..") || !text.chars().all(letter) {
+            let hint = format!("a topic has up to {TOPIC_BYTES_MAX} letters, digits, `.`, `_` and `-`");
+            return self.say_with_hint(node.place(path), format!("`{text}` is not a topic"), Some(hint));
+        }
+        Some(Value::Text(text.to_owned()))
+    }
+
+    fn address(&mut self, node: &Node, path: &str) -> Option<Value> {
+        let text = self.text(node, path)?;
+        let host = text.rsplit_once(':').and_then(|(host, port)| port.parse::<u16>().is_ok().then_some(host));
+        let bracketed = |host: &str| host.starts_with('[') && host.ends_with(']');
+        match host {
+            Some(host) if !host.trim().is_empty() && (bracketed(host) || !host.contains(':')) => {
+                Some(Value::Text(text.to_owned()))
+            }
+            _ => {
+                let hint = "an address is written as in `127.0.0.1:8080`, `localhost:8080` or `[::1]:8080`";
+                self.say_with_hint(node.place(path), format!("`{text}` is not an address"), Some(hint.to_owned()))
+            }
+        }
+    }
+
+    fn start(&mut self, node: &Node, path: &str) -> Option<Value> {
+        let time = match &node.kind {
+            Kind::Text { text, .. } if text == "earliest" => return Some(Value::Choice("earliest")),
+            Kind::Text { text, .. } if text == "latest" => return Some(Value::Choice("latest")),
+            Kind::Text { text, .. } => time(text),
+            Kind::Number(text) => text.parse().ok(),
+            _ => None,
+        };
+        match time {
+            Some(ms) => Some(Value::Time(ms)),
+            None => {
+                let message = format!("must be `earliest`, `latest` or a time, not {}", describe(node, path));
+                let hint = "a time is RFC 3339, as in `2026-11-23T10:00:00Z`, or ms since the epoch, from 1970 on";
+                self.say_with_hint(node.place(path), message, Some(hint.to_owned()))
+            }
         }
     }
 
@@ -338,7 +444,7 @@ impl Checker<'_> {
         path: &str,
     ) -> Option<Value> {
         let Kind::List(nodes) = &node.kind else {
-            return self.say(node.place(path), format!("must be a list, not {}", describe(node)));
+            return self.say(node.place(path), format!("must be a list, not {}", describe(node, path)));
         };
         if nodes.len() < least || nodes.len() > most {
             let message = match (least, most) {
@@ -390,7 +496,7 @@ impl Checker<'_> {
             Kind::Null => Some(&[]),
             Kind::Broken => None,
             _ => {
-                self.say(node.place(path), format!("must be a mapping, not {}", describe(node)));
+                self.say(node.place(path), format!("must be a mapping, not {}", describe(node, path)));
                 None
             }
         }
@@ -538,9 +644,28 @@ impl Checker<'_> {
     }
 }
 
+/// A time in ms since the epoch: RFC 3339, without a zone in UTC, or a number; none: it is none, or before 1970.
+fn time(text: &str) -> Option<u64> {
+    let in_utc = |time: jiff::civil::DateTime| jiff::tz::TimeZone::UTC.to_timestamp(time);
+    let ms = match text.parse::<i64>() {
+        Ok(ms) => ms,
+        Err(_) => match text.parse::<jiff::Timestamp>() {
+            Ok(time) => time.as_millisecond(),
+            Err(_) => text.parse().and_then(in_utc).ok()?.as_millisecond(),
+        },
+    };
+    u64::try_from(ms).ok()
+}
+
+/// The longest name that Kafka gives a topic.
+const TOPIC_BYTES_MAX: usize = 249;
+
 /// A node in the words of a message.
-fn describe(node: &Node) -> String {
+fn describe(node: &Node, path: &str) -> String {
     match &node.kind {
+        Kind::Boolean(_) | Kind::Number(_) | Kind::Text { .. } if shape::is_discreet(path) => {
+            "a single value".to_owned()
+        }
         Kind::Null => "nothing".to_owned(),
         Kind::Boolean(value) => format!("`{value}`"),
         Kind::Number(text) => format!("the number `{text}`"),

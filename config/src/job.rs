@@ -49,6 +49,41 @@ impl Secret {
     }
 }
 
+impl Secret {
+    /// Whether it holds the text itself, and no `${VAR}`.
+    pub fn is_literal(&self) -> bool {
+        crate::variables::is_literal(&self.0)
+    }
+}
+
+impl Job {
+    /// All secrets, each with its path in the job file.
+    pub fn secrets(&self) -> Vec<(String, &Secret)> {
+        let sources = self.sources.iter().filter_map(|(id, source)| match &source.from {
+            SourceFrom::Kafka { kafka, .. } => Some((format!("sources.{id}.kafka"), kafka)),
+            SourceFrom::File { .. } => None,
+        });
+        let syncs = self.syncs.iter().filter_map(|(id, sync)| match &sync.to {
+            SyncTo::Kafka(target) => Some((format!("syncs.{id}.to.kafka"), &target.kafka)),
+            SyncTo::File(_) | SyncTo::Stdout => None,
+        });
+        let dead_letters = self.dead_letters.iter().filter_map(|to| match to {
+            DeadLettersTo::Kafka { kafka, .. } => Some(("dead_letters.kafka".to_owned(), kafka)),
+            DeadLettersTo::File(_) => None,
+        });
+        let settings = sources.chain(syncs).chain(dead_letters).flat_map(|(path, kafka)| {
+            kafka.properties.iter().filter_map(move |(name, setting)| match setting {
+                Setting::Secret(secret) => {
+                    Some((format!("{path}.properties.{}", crate::path::write_name(name)), secret))
+                }
+                Setting::Plain(_) => None,
+            })
+        });
+        let keys = self.api.iter().flat_map(|api| &api.keys).enumerate();
+        settings.chain(keys.map(|(at, key)| (format!("api.keys[{at}].token"), &key.token))).collect()
+    }
+}
+
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")
@@ -409,8 +444,8 @@ pub struct Sync {
     pub send_exit: bool,
     /// The messages' format.
     pub format: SyncFormat,
-    /// Columns of the member's row that messages carry.
-    pub include: Vec<String>,
+    /// Columns of the member's row that messages carry, each with its place.
+    pub include: Vec<Text>,
     /// What messages call an entry, where not as their format does.
     pub entry_name: Option<String>,
     /// What messages call an exit, where not as their format does.

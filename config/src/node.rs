@@ -37,8 +37,9 @@ pub(crate) enum Kind {
     Text {
         /// The text.
         text: String,
-        /// Part of it came from a variable: where a number or boolean is wanted, the text is read as one.
-        substituted: bool,
+        /// The text as it stands in the file, where part of it came from a variable: where a number or boolean is wanted,
+        /// such a text is read as one.
+        written: Option<String>,
     },
     /// A list.
     List(Vec<Node>),
@@ -314,9 +315,9 @@ fn scalar(text: String, style: ScalarStyle, tag: Option<&Tag>, at: Position) -> 
         },
     };
     if string {
-        return Ok(Kind::Text { text, substituted: false });
+        return Ok(Kind::Text { text, written: None });
     }
-    Ok(resolve(&text).unwrap_or(Kind::Text { text, substituted: false }))
+    Ok(resolve(&text).unwrap_or(Kind::Text { text, written: None }))
 }
 
 /// What a plain scalar is if it is no string.

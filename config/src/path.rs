@@ -70,6 +70,29 @@ impl Path {
     }
 }
 
+impl Path {
+    /// The name of the header that `headers.NAME` says, in a message that has headers; all that follows `headers` is the name.
+    pub fn header(&self) -> Option<String> {
+        let (Step::Key(first), names) = self.0.split_first()? else {
+            return None;
+        };
+        let name = |step: &Step| match step {
+            Step::Key(name) => Some(name.clone()),
+            Step::Index(_) | Step::All => None,
+        };
+        let names: Option<Vec<String>> = names.iter().map(name).collect();
+        names.filter(|names| first == HEADERS && !names.is_empty()).map(|names| names.join("."))
+    }
+
+    /// Whether it begins as [`Path::header`]'s do.
+    pub(crate) fn is_in_headers(&self) -> bool {
+        self.0.len() > 1 && matches!(&self.0[0], Step::Key(first) if first == HEADERS)
+    }
+}
+
+/// The first step of a header's path.
+const HEADERS: &str = "headers";
+
 /// The name at the start of `rest`, and what follows it; `text` is the whole path.
 fn parse_name<'a>(text: &str, rest: &'a str) -> Result<(String, &'a str), String> {
     if let Some(quoted) = rest.strip_prefix('"') {
@@ -142,6 +165,17 @@ mod tests {
         assert_eq!(Path::parse("userId"), Ok(Path(vec![key("userId")])));
         assert_eq!(Path::parse("headers.x-user"), Ok(Path(vec![key("headers"), key("x-user")])));
         assert_eq!(Path::parse(r#""a\"b\\c.d""#), Ok(Path(vec![key(r#"a"b\c.d"#)])));
+    }
+
+    #[test]
+    fn a_header_has_the_name_that_follows() {
+        let header = |text: &str| Path::parse(text).expect("a path").header();
+        assert_eq!(header("headers.x-user").as_deref(), Some("x-user"));
+        assert_eq!(header("headers.a.b").as_deref(), Some("a.b"));
+        assert_eq!(header("headers.\"a.b c\"").as_deref(), Some("a.b c"));
+        for text in ["headers", "headers.a[0]", "headers[0].a", "properties.headers.a", "Headers.a"] {
+            assert_eq!(header(text), None, "{text}");
+        }
     }
 
     #[test]

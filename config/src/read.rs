@@ -5,12 +5,13 @@
 //! again. Predicates are not read here, nor is any file.
 
 use crate::check::{Fields, Item, Named, Value};
-use crate::shape::{COLUMN_TYPES, Kind, Shape};
+use crate::shape::{COLUMN_TYPES, Kind, Shape, is_secret};
 use crate::suggest::{nearest, or_list};
 use crate::{
-    Aggregate, Audience, BelongsTo, Cluster, ColumnType, Comparison, Condition, ConditionKind, DeadLettersTo, Decimal,
-    Event, FileTarget, Format, Job, JsonPaths, Limits, Members, Model, OnRemove, Path, Place, Problem, Property,
-    Refresh, Source, SourceFrom, Start, Step, Sync, SyncFormat, SyncTo, Text,
+    Aggregate, Api, ApiKey, Audience, BelongsTo, Cluster, ColumnType, Comparison, Condition, ConditionKind,
+    DeadLettersTo, Decimal, Delivery, Event, FileTarget, Format, Job, JsonPaths, Kafka, KafkaTarget, Limits, Members,
+    Model, OnRemove, Path, Place, Problem, Property, Refresh, Secret, Setting, Source, SourceFrom, Start, State, Step,
+    Sync, SyncFormat, SyncTo, Text,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const AGGREGATES: [&str; 5] = ["sum", "avg", "min", "max", "distinct"];
 /// The largest threshold of a count: what a key may have to remember is bounded by it.
 const COUNT_MAX: i64 = 1_000_000_000;
+/// ms between commits of transactions, where a sync does not say it: soon enough for people, rare enough for Kafka.
+const COMMIT_EVERY: u64 = 100;
 
 /// What could be built of a job.
 pub(crate) struct Built {
@@ -49,12 +52,15 @@ pub(crate) fn job(file: &Fields, folder: &std::path::Path, problems: &mut Vec<Pr
     let syncs = reader.all(file, "syncs", Reader::sync, &mut whole);
     let name = file.text("job").map(str::to_owned);
     whole &= name.is_some();
+    let dead_letters = file.record("dead_letters").and_then(dead_letters);
+    let state = file.record("state").and_then(state);
+    let api = file.get("api").and_then(|item| reader.api(item));
+    let cluster = file.record("cluster").and_then(cluster).unwrap_or_default();
+    reader.changes_come_back(&sources, &syncs, dead_letters.as_ref(), file);
+    let limits = file.record("limits").and_then(limits).unwrap_or_default();
     if !whole {
         audiences = reader.salvage(&models, &events);
     }
-    let dead_letters = file.record("dead_letters").and_then(|fields| file_target(fields.record("file")?));
-    let dead_letters = dead_letters.map(DeadLettersTo::File);
-    let limits = file.record("limits").and_then(limits).unwrap_or_default();
     let name = name.unwrap_or_default();
     let job = Job {
         name,
@@ -65,9 +71,9 @@ pub(crate) fn job(file: &Fields, folder: &std::path::Path, problems: &mut Vec<Pr
         audiences,
         syncs,
         dead_letters,
-        state: None,
-        api: None,
-        cluster: Cluster::default(),
+        state,
+        api,
+        cluster,
         limits,
     };
     Built { job, whole }
@@ -194,10 +200,50 @@ impl<'a> Reader<'a> {
         None
     }
 
-    fn source(&mut self, _id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Source> {
-        let file = fields.record("file")?;
-        let from = SourceFrom::File { path: file.text("path")?.to_owned(), follow: file.boolean("follow")? };
-        Some(Source { place: place.clone(), from, format: format(fields)?, start: Start::Window })
+    fn source(&mut self, id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Source> {
+        if let Some(paths) = fields.record("format").and_then(|long| long.record("json")) {
+            for key in ["type", "name", "key", "time", "id", "properties"] {
+                self.header(paths.path(key).zip(paths.get(key).map(|item| &item.place)), id, fields);
+            }
+            if let Some(place) = paths.path("properties").and_then(Path::header).and(paths.get("properties")) {
+                self.say(&place.place, "a header is a single value, and `properties` says where an object is");
+            }
+        }
+        let from = match fields.record("kafka") {
+            Some(fields) => {
+                let topics: BTreeSet<&str> = fields.list("topic")?.iter().map(text_of).collect();
+                SourceFrom::Kafka { kafka: kafka(fields)?, topics: topics.into_iter().map(str::to_owned).collect() }
+            }
+            None => {
+                let file = fields.record("file")?;
+                SourceFrom::File { path: file.text("path")?.to_owned(), follow: file.boolean("follow")? }
+            }
+        };
+        let start = match fields.get("start").map(|item| &item.value) {
+            None => Start::Window,
+            Some(Value::Choice("earliest")) => Start::Earliest,
+            Some(Value::Choice(_)) => Start::Latest,
+            Some(Value::Time(ms)) => Start::Time(*ms),
+            Some(other) => panic!("`start` is a word or a time in the shape, not {other:?}"),
+        };
+        Some(Source { place: place.clone(), from, format: format(fields)?, start })
+    }
+
+    /// Reports a path to a header where the source has none, and one into a header.
+    fn header(&mut self, path: Option<(&Path, &Place)>, id: &str, source: &Fields) {
+        let Some((path, place)) = path.filter(|(path, _)| path.is_in_headers()) else {
+            return;
+        };
+        if source.has("file") && !source.has("kafka") {
+            let message = format!("`{path}` is a header of Kafka, and the source `{id}` reads files");
+            self.say_with_hint(place, message, "say where it is in the message itself");
+        } else if path.header().is_none() {
+            self.say_with_hint(
+                place,
+                format!("`{path}` goes into a header, which is a single value"),
+                "a header is written as in `headers.NAME`",
+            );
+        }
     }
 
     fn model(&mut self, id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Model> {
@@ -261,6 +307,7 @@ impl<'a> Reader<'a> {
         let model = self.refer(fields, "model");
         if let Some(source) = source {
             self.json_says_enough(id, place, fields, source);
+            self.headers_are_there(fields, source);
         }
         let properties = fields.entries("properties").iter().map(|named| {
             let item = named.item.as_ref()?;
@@ -283,6 +330,21 @@ impl<'a> Reader<'a> {
             timestamp: fields.path("timestamp").cloned(),
             properties: properties?,
         })
+    }
+
+    /// Reports the event's paths to headers that its source does not have.
+    fn headers_are_there(&mut self, fields: &'a Fields, source: &str) {
+        let Some(Some(source_fields)) = self.sources.get(source).copied() else {
+            return;
+        };
+        let own = ["foreign_key", "timestamp"].map(|key| fields.path(key).zip(fields.get(key).map(|item| &item.place)));
+        let properties = fields.entries("properties").iter().map(|named| match &named.item.as_ref()?.value {
+            Value::Record(long) => long.path("path").zip(long.get("path").map(|item| &item.place)),
+            _ => None,
+        });
+        for path in own.into_iter().chain(properties) {
+            self.header(path, source, source_fields);
+        }
     }
 
     /// Reports an event that its source's `json` format can't serve: it would never match, or never have a key.
@@ -547,24 +609,172 @@ impl<'a> Reader<'a> {
             let mut words = fields.list("send").unwrap_or_default().iter();
             words.any(|item| matches!(item.value, Value::Choice(choice) if choice == word))
         };
+        self.kafka_only(fields, to);
+        let templates = self.templates(fields);
+        let include = fields.list("include").unwrap_or_default().iter();
+        let names = |key: &str| owned(fields.record("event_names")?, key);
         Some(Sync {
             place: place.clone(),
             description: owned(fields, "description"),
             audiences: audiences.into_iter().map(str::to_owned).collect(),
             send_entry: sends("entry"),
             send_exit: sends("exit"),
-            format: SyncFormat::Usher,
-            include: Vec::new(),
-            entry_name: None,
-            exit_name: None,
-            fields: BTreeMap::new(),
-            backfill: true,
-            on_remove: OnRemove::Exit,
-            to: match to.has("stdout") {
-                true => SyncTo::Stdout,
-                false => SyncTo::File(file_target(to.record("file")?)?),
+            format: match fields.choice("format")? {
+                "usher" => SyncFormat::Usher,
+                "cloudevents" => SyncFormat::Cloudevents,
+                "segment" => SyncFormat::Segment,
+                other => panic!("`{other}` is a sync format in the shape that nothing reads"),
+            },
+            include: include.map(|item| Text { value: text_of(item).to_owned(), place: item.place.clone() }).collect(),
+            entry_name: names("entry"),
+            exit_name: names("exit"),
+            fields: templates?,
+            backfill: fields.boolean("backfill")?,
+            on_remove: match fields.choice("on_remove")? {
+                "exit" => OnRemove::Exit,
+                _ => OnRemove::Forget,
+            },
+            to: match to.record("kafka") {
+                Some(target) => SyncTo::Kafka(KafkaTarget {
+                    kafka: kafka(target)?,
+                    topic: owned(target, "topic")?,
+                    partitions: fields.whole("partitions"),
+                    delivery: match fields.choice("delivery") {
+                        Some("at_least_once") => Delivery::AtLeastOnce,
+                        _ => Delivery::ExactlyOnce,
+                    },
+                    commit_every: fields.milliseconds("commit_every").unwrap_or(COMMIT_EVERY),
+                }),
+                None if to.has("stdout") => SyncTo::Stdout,
+                None => SyncTo::File(file_target(to.record("file")?)?),
             },
         })
+    }
+
+    /// Reports what only a sync to Kafka can do, of one that goes elsewhere.
+    fn kafka_only(&mut self, fields: &'a Fields, to: &'a Fields) {
+        if to.has("kafka") {
+            if let (Some("at_least_once"), Some(item)) = (fields.choice("delivery"), fields.get("commit_every")) {
+                let message = "`commit_every` is about transactions, and `delivery: at_least_once` has none";
+                self.say(&item.place, message);
+            }
+            return;
+        }
+        let Some(other) = ["file", "stdout"].into_iter().find(|key| to.has(key)) else {
+            return;
+        };
+        for key in ["partitions", "commit_every"] {
+            if let Some(item) = fields.get(key) {
+                self.say(&item.place, format!("`{key}` is for `kafka`, and this sync goes to `{other}`"));
+            }
+        }
+        if let (Some("exactly_once"), Some(item)) = (fields.choice("delivery"), fields.get("delivery")) {
+            let message = format!("`exactly_once` takes transactions of Kafka, and this sync goes to `{other}`");
+            let hint = "leave it out: each change comes at least once, and its `id` tells a repeat";
+            self.say_with_hint(&item.place, message, hint);
+        }
+    }
+
+    /// The templates of a sync by the field that each fills; none: one is wrong.
+    fn templates(&mut self, fields: &'a Fields) -> Option<BTreeMap<String, Text>> {
+        let mut templates = BTreeMap::new();
+        let mut filled: Vec<Path> = Vec::new();
+        let mut whole = true;
+        for named in fields.entries("fields") {
+            let path = match Path::parse(&named.name) {
+                Ok(path) if path.0.iter().all(|step| matches!(step, Step::Key(_))) => path,
+                Ok(_) => {
+                    self.say(&named.place, format!("`{}` is no field: it goes into a list", named.name));
+                    whole = false;
+                    continue;
+                }
+                Err(reason) => {
+                    self.say_with_hint(&named.place, reason, "a field is written as in `properties.\"odd name\"`");
+                    whole = false;
+                    continue;
+                }
+            };
+            let clash = |other: &&Path| path.0.starts_with(&other.0) || other.0.starts_with(&path.0);
+            if let Some(other) = filled.iter().find(clash) {
+                let message = format!("the fields `{path}` and `{other}` are one, or one lies in the other");
+                self.say(&named.place, message);
+                whole = false;
+                continue;
+            }
+            match &named.item {
+                None => whole = false,
+                Some(item) => {
+                    let text = Text { value: text_of(item).to_owned(), place: item.place.clone() };
+                    templates.insert(path.to_string(), text);
+                }
+            }
+            filled.push(path);
+        }
+        whole.then_some(templates)
+    }
+
+    fn api(&mut self, item: &'a Item) -> Option<Api> {
+        let Value::Record(fields) = &item.value else { panic!("`api` is a record in the shape, not {:?}", item.value) };
+        let listen = fields.text("listen");
+        if let Some(listen) = listen.filter(|listen| !fields.has("keys") && !is_loopback(listen)) {
+            let place = &fields.get("listen").expect("it was just read").place;
+            let message = format!("without `keys` the API is for this machine alone, and others can reach `{listen}`");
+            let hint = "listen on `127.0.0.1`, or give `keys: [{token: \"${TOKEN}\", can: [read]}]`";
+            self.say_with_hint(place, message, hint);
+        }
+        let keys = fields.list("keys").unwrap_or_default().iter().map(|item| {
+            let Value::Record(key) = &item.value else {
+                panic!("a key is a record in the shape, not {:?}", item.value)
+            };
+            let Value::Secret(token) = &key.get("token")?.value else { panic!("a token is a secret in the shape") };
+            let can = |word: &str| {
+                let mut words = key.list("can").unwrap_or_default().iter();
+                words.any(|item| matches!(item.value, Value::Choice(choice) if choice == word))
+            };
+            Some(ApiKey { token: Secret(token.clone()), read: can("read"), admin: can("admin") })
+        });
+        Some(Api {
+            place: item.place.clone(),
+            keys: keys.collect::<Option<_>>()?,
+            listen: listen?.to_owned(),
+            rate_limit: fields.whole("rate_limit"),
+        })
+    }
+
+    /// Reports topics that the job writes and reads: what it says would come back to it.
+    fn changes_come_back(
+        &mut self,
+        sources: &BTreeMap<String, Source>,
+        syncs: &BTreeMap<String, Sync>,
+        dead_letters: Option<&DeadLettersTo>,
+        file: &'a Fields,
+    ) {
+        let place = |fields: Option<&'a Fields>| Some(&fields?.record("kafka")?.get("topic")?.place);
+        let syncs_file = file.entries("syncs").iter().filter_map(|named| Some((&named.name, fields(named)?)));
+        let places: BTreeMap<_, _> = syncs_file.map(|(id, fields)| (id, place(fields.record("to")))).collect();
+        let mut written = Vec::new();
+        for (id, sync) in syncs {
+            if let (SyncTo::Kafka(target), Some(place)) = (&sync.to, places[id]) {
+                written.push((&target.kafka, &target.topic, place));
+            }
+        }
+        if let (Some(DeadLettersTo::Kafka { kafka, topic }), Some(place)) =
+            (dead_letters, place(file.record("dead_letters")))
+        {
+            written.push((kafka, topic, place));
+        }
+        for (cluster, topic, place) in written {
+            let reads = sources.iter().find(|(_, source)| match &source.from {
+                SourceFrom::Kafka { kafka, topics } => kafka.brokers == cluster.brokers && topics.contains(topic),
+                SourceFrom::File { .. } => false,
+            });
+            if let Some((id, _)) = reads {
+                self.say(
+                    place,
+                    format!("the topic `{topic}` is read by the source `{id}`: what is sent would come back"),
+                );
+            }
+        }
     }
 }
 
@@ -574,6 +784,53 @@ fn owned(fields: &Fields, key: &str) -> Option<String> {
 
 fn text(fields: &Fields, key: &str) -> Option<Text> {
     Some(Text { value: fields.text(key)?.to_owned(), place: fields.get(key)?.place.clone() })
+}
+
+/// A text in a list.
+fn text_of(item: &Item) -> &str {
+    match &item.value {
+        Value::Text(text) => text,
+        other => panic!("a text in the shape, not {other:?}"),
+    }
+}
+
+fn kafka(fields: &Fields) -> Option<Kafka> {
+    let properties = fields.entries("properties").iter().map(|named| {
+        let Value::Setting(text, written) = &named.item.as_ref()?.value else {
+            panic!("a property of Kafka is a setting in the shape")
+        };
+        let setting = match is_secret(&named.name) {
+            true => Setting::Secret(Secret(written.clone())),
+            false => Setting::Plain(text.clone()),
+        };
+        Some((named.name.clone(), setting))
+    });
+    Some(Kafka { properties: properties.collect::<Option<_>>()?, brokers: owned(fields, "brokers")? })
+}
+
+fn dead_letters(fields: &Fields) -> Option<DeadLettersTo> {
+    match fields.record("kafka") {
+        Some(target) => Some(DeadLettersTo::Kafka { kafka: kafka(target)?, topic: owned(target, "topic")? }),
+        None => Some(DeadLettersTo::File(file_target(fields.record("file")?)?)),
+    }
+}
+
+fn state(fields: &Fields) -> Option<State> {
+    Some(State { url: owned(fields, "url")?, checkpoint_every: fields.milliseconds("checkpoint_every")? })
+}
+
+fn cluster(fields: &Fields) -> Option<Cluster> {
+    Some(Cluster {
+        connect_timeout: fields.milliseconds("connect_timeout")?,
+        peer_timeout: fields.milliseconds("peer_timeout")?,
+    })
+}
+
+/// Whether nobody but this machine can reach an address. Of a name only `localhost` is known to be so.
+fn is_loopback(listen: &str) -> bool {
+    let host = listen.rsplit_once(':').map_or(listen, |(host, _)| host);
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn file_target(fields: &Fields) -> Option<FileTarget> {
@@ -590,6 +847,8 @@ fn format(fields: &Fields) -> Option<Format> {
         Some("segment") => Some(Format::Segment),
         Some("rudderstack") => Some(Format::Rudderstack),
         Some("hightouch") => Some(Format::Hightouch),
+        Some("snowplow_tsv") => Some(Format::SnowplowTsv),
+        Some("snowplow_json") => Some(Format::SnowplowJson),
         Some("json") => {
             let none = JsonPaths { kind: None, name: None, key: None, time: None, id: None, properties: None };
             Some(Format::Json(none))

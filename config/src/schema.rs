@@ -37,6 +37,18 @@ fn of(shape: &'static Shape) -> Value {
         Shape::Size => {
             json!({"type": ["string", "integer"], "pattern": "^[0-9]+(KiB|MiB|GiB)?$", "minimum": 1})
         }
+        Shape::Whole { least, most } => json!({"type": "integer", "minimum": least, "maximum": most}),
+        Shape::Secret => json!({"type": "string", "minLength": 1, "examples": ["${TOKEN}"]}),
+        Shape::Setting => json!({"type": ["string", "number", "boolean"]}),
+        Shape::Template => json!({"type": "string", "examples": ["{{ row.plan }}"]}),
+        Shape::Topic => json!({"type": "string", "pattern": TOPIC}),
+        Shape::Address => json!({"type": "string", "pattern": "^.+:[0-9]{1,5}$", "examples": ["127.0.0.1:8080"]}),
+        Shape::Start => {
+            json!({"type": ["string", "integer"], "minLength": 1, "minimum": 0, "examples": ["earliest", "latest", "2026-11-23T10:00:00Z"]})
+        }
+        Shape::OneOrMore(element) => {
+            json!({"anyOf": [of(element), {"type": "array", "items": of(element), "minItems": 1, "uniqueItems": true}]})
+        }
         Shape::Number => json!({"type": "number"}),
         Shape::Boolean => json!({"type": "boolean"}),
         Shape::Choice { words, .. } => json!({"type": "string", "enum": words}),
@@ -64,6 +76,7 @@ fn of(shape: &'static Shape) -> Value {
     }
 }
 
+const TOPIC: &str = "^[A-Za-z0-9._-]{1,249}$";
 const ID: &str = "^[A-Za-z_][A-Za-z0-9_-]*$";
 const DURATION: &str = "(?=[0-9])([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?";
 
@@ -166,6 +179,7 @@ mod tests {
             "enum" => all(says).contains(value),
             "minLength" => value.as_str().is_none_or(|text| !text.is_empty()),
             "minimum" => value.as_f64().is_none_or(|number| number >= says.as_f64().expect("a number")),
+            "maximum" => value.as_f64().is_none_or(|number| number <= says.as_f64().expect("a number")),
             "items" => value.as_array().is_none_or(|list| list.iter().all(|element| fits(says, root, element))),
             "minItems" => value.as_array().is_none_or(|list| list.len() as u64 >= says.as_u64().expect("a number")),
             "maxItems" => value.as_array().is_none_or(|list| list.len() as u64 <= says.as_u64().expect("a number")),
@@ -214,6 +228,7 @@ mod tests {
             include_str!("../examples/shop.yaml"),
             include_str!("../examples/nested.yaml"),
             include_str!("../examples/telemetry.json"),
+            include_str!("../examples/streams.yaml"),
         ] {
             assert!(accepts(text), "{text}");
         }
@@ -225,7 +240,8 @@ mod tests {
         let job = include_str!("../examples/nested.yaml");
         for (from, to) in [
             ("job: nested", "jobb: nested"),
-            ("format: rudderstack", "format: snowplow_tsv"),
+            ("format: rudderstack", "format: snowplow_csv"),
+            ("format: rudderstack", "format: rudderstack, start: earliest"),
             ("format: rudderstack", "format: {json: {typ: a}}"),
             ("file: {path: \"events/*.jsonl.zst\"}, ", ""),
             ("parquet: accounts.parquet, key: id,", "parquet: accounts.parquet,"),
@@ -246,9 +262,22 @@ mod tests {
             ("between: [2, 5]", "between: [2]"),
             ("send: [entry]", "send: [entry, entry]"),
             ("send: [entry]", "send: []"),
-            ("send: [entry]", "delivery: exactly_once"),
+            ("send: [entry]", "delivery: twice"),
+            ("send: [entry]", "partitions: 0"),
+            ("send: [entry]", "partitions: 1.5"),
+            ("send: [entry]", "include: []"),
+            ("send: [entry]", "include: [a, a]"),
+            ("send: [entry]", "event_names: {enter: a}"),
+            ("send: [entry]", "fields: {a: 1}"),
+            ("send: [entry]", "backfill: 1"),
+            ("send: [entry]", "on_remove: keep"),
             ("to: {file: {path: out/marketing.jsonl}}", "to: {file: {path: out/marketing.jsonl}, stdout: {}}"),
             ("to: {file: {path: out/marketing.jsonl}}", "to: {kafka: {}}"),
+            ("to: {file: {path: out/marketing.jsonl}}", "to: {kafka: {brokers: a, topic: a, properties: {a: []}}}"),
+            ("file: {path: \"events/*.jsonl.zst\"}", "kafka: {brokers: a, topic: []}"),
+            ("job: nested", "job: nested\napi: {listen: \"[::1]:80\", rate_limit: 0}"),
+            ("job: nested", "job: nested\napi: {listen: \"[::1]:80\", keys: [{token: \"\"}]}"),
+            ("job: nested", "job: nested\nstate: {checkpoint_every: 1s}"),
         ] {
             let broken = job.replacen(from, to, 1);
             assert_ne!(broken, job, "{from} is in the example");
@@ -269,6 +298,8 @@ mod tests {
         assert_eq!(sync["to"]["description"], "Where to.");
         let model = &schema["properties"]["models"]["additionalProperties"]["properties"];
         assert_eq!(model["refresh"]["default"], "24h");
-        assert!(!schema.to_string().contains("kafka"), "what is not available is not in the schema");
+        assert_eq!(sync["on_remove"]["default"], "exit");
+        assert_eq!(sync["backfill"]["default"], true);
+        assert!(!schema.to_string().contains("webhook"), "what is not available is not in the schema");
     }
 }

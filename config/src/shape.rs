@@ -31,6 +31,25 @@ pub(crate) enum Shape {
     Number,
     /// `true` or `false`.
     Boolean,
+    /// A whole number from `least` to `most`.
+    Whole {
+        /// The least.
+        least: u32,
+        /// The greatest.
+        most: u32,
+    },
+    /// A string that is not shown, and keeps its `${VAR}`.
+    Secret,
+    /// A string, number or boolean, as text; whether it is a secret is told by its name.
+    Setting,
+    /// A template. Its text is read elsewhere.
+    Template,
+    /// The name of a topic of Kafka.
+    Topic,
+    /// `host:port`.
+    Address,
+    /// `earliest`, `latest`, or a time in ms since the epoch.
+    Start,
     /// One of some words.
     Choice {
         /// What is chosen, as messages and [`UNAVAILABLE`] call it.
@@ -49,6 +68,8 @@ pub(crate) enum Shape {
         /// No element twice.
         unique: bool,
     },
+    /// A list that is not empty and has nothing twice, or one element of it.
+    OneOrMore(&'static Shape),
     /// A mapping with these keys.
     Record(&'static Record),
     /// A mapping that is one of several, told apart by their first keys.
@@ -129,13 +150,6 @@ pub(crate) struct Unavailable {
 
 /// All that is refused by name.
 pub(crate) const UNAVAILABLE: &[Unavailable] = &[
-    lacking("job", "api", "`api` is"),
-    lacking("job", "state", "`state` is"),
-    lacking("job", "cluster", "`cluster` is"),
-    lacking("source", "kafka", "`kafka` sources are"),
-    lacking("source", "start", "`start` of sources is"),
-    lacking("message format", "snowplow_tsv", "the format `snowplow_tsv` is"),
-    lacking("message format", "snowplow_json", "the format `snowplow_json` is"),
     lacking("column", "live", "`live` columns are"),
     lacking("performed", "sum", "`sum` in `performed` is"),
     lacking("performed", "avg", "`avg` in `performed` is"),
@@ -143,19 +157,7 @@ pub(crate) const UNAVAILABLE: &[Unavailable] = &[
     lacking("performed", "max", "`max` in `performed` is"),
     lacking("performed", "distinct", "`distinct` in `performed` is"),
     lacking("condition", "sequence", "`sequence` conditions are"),
-    lacking("destination", "kafka", "`kafka` syncs are"),
     lacking("destination", "webhook", "`webhook` syncs are"),
-    lacking("sync format", "cloudevents", "the format `cloudevents` is"),
-    lacking("sync format", "segment", "the format `segment` of syncs is"),
-    lacking("sync", "include", "`include` of syncs is"),
-    lacking("sync", "event_names", "`event_names` of syncs is"),
-    lacking("sync", "fields", "`fields` of syncs is"),
-    lacking("sync", "backfill", "`backfill` of syncs is"),
-    lacking("sync", "on_remove", "`on_remove` of syncs is"),
-    lacking("sync", "partitions", "`partitions` of syncs is"),
-    lacking("sync", "delivery", "`delivery` of syncs is"),
-    lacking("sync", "commit_every", "`commit_every` of syncs is"),
-    lacking("dead letters", "kafka", "`kafka` dead letters are"),
 ];
 
 /// The whole file.
@@ -173,6 +175,9 @@ pub(crate) static JOB: Record = Record {
             &DEAD_LETTERS,
             "Where messages go that can't be read. Default: counted and sampled in the log.",
         ),
+        optional("state", &STATE, "Where durable state is kept. Default: `./usher-state/<job>`."),
+        optional("api", &API, "The HTTP API. Default: there is none."),
+        optional("cluster", &CLUSTER, "How the processes of a cluster wait for each other."),
         optional("limits", &LIMITS, "Bounds."),
     ],
     rules: &[],
@@ -183,10 +188,32 @@ static SOURCE: Record = Record {
     what: "source",
     keys: &[
         optional("file", &Shape::Record(&FILE_SOURCE), "Files of lines; each file is a partition."),
+        optional("kafka", &Shape::Record(&KAFKA_SOURCE), "Topics of Kafka; each of their partitions is one."),
         required("format", &FORMAT, "The messages' wire format."),
+        optional(
+            "start",
+            &Shape::Start,
+            "Where a first start reads Kafka from: `earliest`, `latest`, or a time, RFC 3339 or ms since the epoch. Default: what fills the longest window.",
+        ),
     ],
-    rules: &[Rule::ExactlyOne(&["file"])],
+    rules: &[Rule::ExactlyOne(&["file", "kafka"]), Rule::Needs("start", "kafka")],
 };
+static KAFKA_SOURCE: Record = Record {
+    what: "kafka source",
+    keys: &[
+        BROKERS,
+        required("topic", &Shape::OneOrMore(&Shape::Topic), "The topic, or a list of topics."),
+        PROPERTIES,
+    ],
+    rules: &[],
+};
+const BROKERS: Key = required("brokers", &Shape::Text, "`host:port`, comma separated.");
+const TOPIC: Key = required("topic", &Shape::Topic, "The topic.");
+const PROPERTIES: Key = optional(
+    "properties",
+    &Shape::Entries { of: &Shape::Setting, ids: false },
+    "Handed to librdkafka as they are. Where the name contains password, secret, token or key, the value is never shown.",
+);
 static FILE_SOURCE: Record = Record {
     what: "file source",
     keys: &[
@@ -196,10 +223,9 @@ static FILE_SOURCE: Record = Record {
     rules: &[],
 };
 
-static FORMAT: Shape = Shape::Short {
-    scalar: &Shape::Choice { what: "message format", words: &["segment", "rudderstack", "hightouch", "json"] },
-    long: &JSON_FORMAT,
-};
+static FORMAT: Shape =
+    Shape::Short { scalar: &Shape::Choice { what: "message format", words: FORMATS }, long: &JSON_FORMAT };
+const FORMATS: &[&str] = &["segment", "rudderstack", "hightouch", "snowplow_tsv", "snowplow_json", "json"];
 static JSON_FORMAT: Record = Record {
     what: "message format",
     keys: &[optional("json", &Shape::Record(&JSON_PATHS), "Any JSON: where its parts are.")],
@@ -399,9 +425,63 @@ static SYNC: Record = Record {
             "Which changes.",
         )
         .default("[entry, exit]"),
-        optional("format", &Shape::Choice { what: "sync format", words: &["usher"] }, "The messages' format.")
-            .default("usher"),
+        optional(
+            "format",
+            &Shape::Choice { what: "sync format", words: &["usher", "cloudevents", "segment"] },
+            "The messages' format.",
+        )
+        .default("usher"),
+        optional(
+            "include",
+            &Shape::List { of: &Shape::Text, least: 1, most: usize::MAX, unique: true },
+            "Columns of the member's row that messages carry. Default: none.",
+        ),
+        optional(
+            "event_names",
+            &Shape::Record(&EVENT_NAMES),
+            "What messages call an entry and an exit. Default: as the format does.",
+        ),
+        optional(
+            "fields",
+            &Shape::Entries { of: &Shape::Template, ids: false },
+            "Templates by the dotted path of the field that each fills.",
+        ),
+        optional("backfill", &Shape::Boolean, "A new sync is told of every member; else only of what changes.")
+            .default("true"),
+        optional(
+            "on_remove",
+            &Shape::Choice { what: "`on_remove`", words: &["exit", "forget"] },
+            "What becomes of the members of an audience that the sync no longer has.",
+        )
+        .default("exit"),
         required("to", &Shape::Record(&DESTINATION), "Where to."),
+        optional(
+            "partitions",
+            &Shape::Whole { least: 1, most: PARTITIONS_MAX },
+            "Creates Kafka's topic with so many partitions where it is missing. Default: it must be there.",
+        ),
+        optional(
+            "delivery",
+            &Shape::Choice { what: "`delivery`", words: &["exactly_once", "at_least_once"] },
+            "How often a change may come. Default: `exactly_once` with Kafka, else `at_least_once`.",
+        ),
+        optional(
+            "commit_every",
+            &Shape::Duration { least: 1, most: COMMIT_EVERY_MAX },
+            "How often transactions of Kafka are committed. Default: 100ms.",
+        ),
+    ],
+    rules: &[],
+};
+/// More partitions than any topic has; what is typed beyond is a slip.
+const PARTITIONS_MAX: u32 = 100_000;
+/// ms. Kafka rolls a transaction back that is open for a minute, unless told otherwise.
+const COMMIT_EVERY_MAX: u64 = 30_000;
+static EVENT_NAMES: Record = Record {
+    what: "`event_names`",
+    keys: &[
+        optional("entry", &Shape::Text, "What messages call an entry."),
+        optional("exit", &Shape::Text, "What messages call an exit."),
     ],
     rules: &[],
 };
@@ -409,10 +489,12 @@ static DESTINATION: Record = Record {
     what: "destination",
     keys: &[
         optional("file", &Shape::Record(&FILE_TARGET), "Appends lines to a file."),
+        optional("kafka", &Shape::Record(&KAFKA_TARGET), "Messages in a topic of Kafka."),
         optional("stdout", &Shape::Record(&STDOUT), "Prints lines: `stdout: {}`."),
     ],
-    rules: &[Rule::ExactlyOne(&["file", "stdout"])],
+    rules: &[Rule::ExactlyOne(&["file", "kafka", "stdout"])],
 };
+static KAFKA_TARGET: Record = Record { what: "kafka topic", keys: &[BROKERS, TOPIC, PROPERTIES], rules: &[] };
 static STDOUT: Record = Record { what: "stdout", keys: &[], rules: &[] };
 static FILE_TARGET: Record = Record {
     what: "file",
@@ -422,8 +504,80 @@ static FILE_TARGET: Record = Record {
 
 static DEAD_LETTERS: Shape = Shape::Record(&Record {
     what: "dead letters",
-    keys: &[optional("file", &Shape::Record(&FILE_TARGET), "Appends lines to a file.")],
-    rules: &[Rule::ExactlyOne(&["file"])],
+    keys: &[
+        optional("file", &Shape::Record(&FILE_TARGET), "Appends lines to a file."),
+        optional("kafka", &Shape::Record(&KAFKA_TARGET), "Messages in a topic of Kafka."),
+    ],
+    rules: &[Rule::ExactlyOne(&["file", "kafka"])],
+});
+
+static STATE: Shape = Shape::Record(&Record {
+    what: "state",
+    keys: &[
+        required("url", &Shape::Text, "`file://`, `s3://`, …; or a folder, relative to the job file's."),
+        optional(
+            "checkpoint_every",
+            &Shape::Duration { least: 100, most: u64::MAX },
+            "How often state is written, at least 100ms.",
+        )
+        .default("60s"),
+    ],
+    rules: &[],
+});
+
+static API: Shape = Shape::Record(&Record {
+    what: "api",
+    keys: &[
+        required("listen", &Shape::Address, "`host:port`. Without `keys` it must be of this machine alone."),
+        optional(
+            "keys",
+            &Shape::List { of: &Shape::Record(&API_KEY), least: 1, most: usize::MAX, unique: false },
+            "Who may ask. Default: anybody on this machine.",
+        ),
+        optional(
+            "rate_limit",
+            &Shape::Whole { least: 1, most: u32::MAX },
+            "Requests per second and key. Default: any number.",
+        ),
+    ],
+    rules: &[],
+});
+static API_KEY: Record = Record {
+    what: "api key",
+    keys: &[
+        required("token", &Shape::Secret, "What the bearer sends. It is never shown."),
+        optional(
+            "can",
+            &Shape::List {
+                of: &Shape::Choice { what: "`can`", words: &["read", "admin"] },
+                least: 1,
+                most: usize::MAX,
+                unique: true,
+            },
+            "What the bearer may do.",
+        )
+        .default("[read]"),
+    ],
+    rules: &[],
+};
+
+static CLUSTER: Shape = Shape::Record(&Record {
+    what: "cluster",
+    keys: &[
+        optional(
+            "connect_timeout",
+            &Shape::Duration { least: 100, most: u64::MAX },
+            "How long a process waits to meet all others, at least 100ms.",
+        )
+        .default("15s"),
+        optional(
+            "peer_timeout",
+            &Shape::Duration { least: 100, most: u64::MAX },
+            "How long a process may not be heard of, at least 100ms.",
+        )
+        .default("30s"),
+    ],
+    rules: &[],
 });
 
 static LIMITS: Shape = Shape::Record(&Record {
@@ -478,6 +632,17 @@ impl Kind {
     }
 }
 
+/// Whether a setting of that name is a secret.
+pub(crate) fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["password", "secret", "token", "key"].iter().any(|word| name.contains(word))
+}
+
+/// Whether what stands at a path of the file is not quoted, whatever is wrong with it: it may be a secret.
+pub(crate) fn is_discreet(path: &str) -> bool {
+    path.starts_with("api.keys") || path.contains("kafka.properties")
+}
+
 /// The features this version lacks inside of a record or choice.
 pub(crate) fn unavailable(inside: &str) -> impl Iterator<Item = &'static Unavailable> {
     UNAVAILABLE.iter().filter(move |unavailable| unavailable.inside == inside)
@@ -495,7 +660,7 @@ mod tests {
     ) {
         match shape {
             Shape::Choice { what, words } => choices.push((what, words)),
-            Shape::List { of, .. } | Shape::Entries { of, .. } => walk(of, records, choices),
+            Shape::List { of, .. } | Shape::Entries { of, .. } | Shape::OneOrMore(of) => walk(of, records, choices),
             Shape::Record(record) => walk_record(record, records, choices),
             Shape::OneOf { what, records: kinds } => {
                 choices.push((what, &[]));

@@ -5,14 +5,15 @@
 //! not set or empty; it ends at the next `}`. `$${` is a plain `${`. A `$` before anything else is itself.
 
 use crate::node::{self, Kind, Node};
-use crate::{Place, Problem};
+use crate::{Place, Problem, shape};
 
 /// Looks a variable up by name.
 pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Substitutes in all string leaves of `node`, which stands at `path`.
 ///
-/// A leaf that can't be substituted is reported and left as [`Kind::Broken`].
+/// A leaf keeps the text that it had as well: it is what a secret is known by. One that can't be substituted is reported
+/// and left as [`Kind::Broken`]; of what may be a secret, no part is quoted.
 pub(crate) fn substitute(node: &mut Node, path: &str, variable: Lookup, problems: &mut Vec<Problem>) {
     let place = node.place("");
     match &mut node.kind {
@@ -26,10 +27,10 @@ pub(crate) fn substitute(node: &mut Node, path: &str, variable: Lookup, problems
                 substitute(&mut entry.value, &node::child(path, &entry.key), variable, problems);
             }
         }
-        Kind::Text { text, substituted } if text.contains("${") => {
+        Kind::Text { text, written } if text.contains("${") => {
             let place = Place { path: path.to_owned(), ..place };
-            match expand(text, &place, variable) {
-                Ok(expanded) => (*text, *substituted) = (expanded, true),
+            match expand(text, &place, variable, shape::is_discreet(path)) {
+                Ok(expanded) => *written = Some(std::mem::replace(text, expanded)),
                 Err(found) => {
                     problems.extend(found);
                     node.kind = Kind::Broken;
@@ -40,7 +41,8 @@ pub(crate) fn substitute(node: &mut Node, path: &str, variable: Lookup, problems
     }
 }
 
-fn expand(text: &str, place: &Place, variable: Lookup) -> Result<String, Vec<Problem>> {
+fn expand(text: &str, place: &Place, variable: Lookup, secret: bool) -> Result<String, Vec<Problem>> {
+    let quote = |part: &str| if secret { "`${…".to_owned() } else { format!("`{part}") };
     let mut expanded = String::new();
     let mut problems = Vec::new();
     let mut rest = text;
@@ -54,9 +56,8 @@ fn expand(text: &str, place: &Place, variable: Lookup) -> Result<String, Vec<Pro
         }
         expanded += before;
         let Some((reference, after)) = from[2..].split_once('}') else {
-            problems.push(
-                Problem::new(place, format!("`{from}` has no closing `}}`")).hint("write `$${` for a plain `${`"),
-            );
+            let message = format!("{}` has no closing `}}`", quote(from));
+            problems.push(Problem::new(place, message).hint("write `$${` for a plain `${`"));
             break;
         };
         rest = after;
@@ -65,7 +66,7 @@ fn expand(text: &str, place: &Place, variable: Lookup) -> Result<String, Vec<Pro
             None => (reference, None),
         };
         if !is_name(name) {
-            let message = format!("`${{{reference}}}` is not `${{VAR}}` or `${{VAR:-default}}`");
+            let message = format!("{}}}` is not `${{VAR}}` or `${{VAR:-default}}`", quote(&format!("${{{reference}")));
             problems.push(Problem::new(place, message).hint("write `$${` for a plain `${`"));
             continue;
         }
@@ -85,7 +86,12 @@ fn expand(text: &str, place: &Place, variable: Lookup) -> Result<String, Vec<Pro
 
 /// Substitutes in one text that was checked before; the error says what is missing now.
 pub(crate) fn resolve(text: &str, variable: Lookup) -> Result<String, String> {
-    expand(text, &Place::default(), variable).map_err(|problems| problems[0].message.clone())
+    expand(text, &Place::default(), variable, true).map_err(|problems| problems[0].message.clone())
+}
+
+/// Whether `text` says nothing but what it says itself: it has no `${VAR}`.
+pub(crate) fn is_literal(text: &str) -> bool {
+    !text.replace("$${", "").contains("${")
 }
 
 fn is_name(name: &str) -> bool {
@@ -105,7 +111,7 @@ mod tests {
             "TRICKY" => Some("${HOST}: }".to_owned()),
             _ => None,
         };
-        expand(text, &Place::default(), &variable)
+        expand(text, &Place::default(), &variable, false)
             .map_err(|problems| problems.into_iter().map(|problem| problem.message).collect())
     }
 
@@ -143,6 +149,16 @@ mod tests {
                 "`${1A}` is not `${VAR}` or `${VAR:-default}`",
             ])
         );
+    }
+
+    #[test]
+    fn no_part_of_a_secret_is_quoted() {
+        for text in ["hunter${2", "hunter${2 2}", "hunter${2}"] {
+            let problems = expand(text, &Place::default(), &|_| None, true).expect_err("no variable");
+            assert!(problems.iter().all(|problem| !problem.message.contains('2')), "{problems:?}");
+        }
+        assert!(is_literal("hunter2") && is_literal("hunter$${2}"));
+        assert!(!is_literal("${PASSWORD:-hunter2}") && !is_literal("$${a}${PASSWORD}"));
     }
 
     #[test]

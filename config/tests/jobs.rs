@@ -276,10 +276,184 @@ fn nesting_up_to_the_bound_is_read_and_beyond_it_refused() {
     }
 }
 
+#[test]
+fn a_stream_is_read_as_written() {
+    let job = example("streams.yaml");
+    let SourceFrom::Kafka { kafka, topics } = &job.sources["web"].from else { panic!("kafka") };
+    assert_eq!(
+        (kafka.brokers.as_str(), topics.as_slice()),
+        ("localhost:9092", ["app-events", "web-events"].map(String::from).as_slice())
+    );
+    assert_eq!(kafka.properties["fetch.wait.max.ms"], Setting::Plain("50".to_owned()));
+    assert_eq!(kafka.properties["sasl.password"], Setting::Secret(Secret("${KAFKA_PASSWORD:-}".to_owned())));
+    assert_eq!(job.sources["web"].start, Start::Time(1_793_491_200_000));
+    assert_eq!((job.sources["site"].start, &job.sources["site"].format), (Start::Window, &Format::SnowplowTsv));
+    assert_eq!(job.sources["device"].start, Start::Latest);
+    let Format::Json(paths) = &job.sources["device"].format else { panic!("json") };
+    assert_eq!(paths.key.as_ref().and_then(Path::header).as_deref(), Some("device-owner"));
+    assert_eq!(job.events["priced"].properties["tenant"].path.header().as_deref(), Some("tenant"));
+    let stream = &job.syncs["stream"];
+    let SyncTo::Kafka(target) = &stream.to else { panic!("kafka") };
+    assert_eq!((target.topic.as_str(), target.partitions), ("audience-changes", Some(12)));
+    assert_eq!((target.delivery, target.commit_every), (Delivery::ExactlyOnce, 250));
+    let crm = &job.syncs["crm"];
+    assert_eq!((crm.format, crm.backfill, crm.on_remove), (SyncFormat::Segment, false, OnRemove::Forget));
+    assert_eq!(crm.include.iter().map(|column| column.value.as_str()).collect::<Vec<_>>(), ["email", "plan"]);
+    assert_eq!(crm.include[1].place, place("syncs.crm.include[1]", 54, 22));
+    assert_eq!((crm.entry_name.as_deref(), crm.exit_name.as_deref()), (Some("Became keen"), Some("Cooled off")));
+    let fields: Vec<_> = crm.fields.iter().map(|(field, text)| (field.as_str(), text.value.as_str())).collect();
+    let expected = [
+        ("properties.\"is member\"", "{{ type == 'entry' }}"),
+        ("properties.member_of", "{{ audience.id }}"),
+        ("userId", "{{ row.email }}"),
+    ];
+    assert_eq!(fields, expected);
+    let SyncTo::Kafka(target) = &crm.to else { panic!("kafka") };
+    assert_eq!(target.delivery, Delivery::AtLeastOnce);
+    let api = job.api.as_ref().expect("an API");
+    assert_eq!((api.listen.as_str(), api.rate_limit), ("0.0.0.0:8080", Some(500)));
+    assert_eq!(api.keys.iter().map(|key| (key.read, key.admin)).collect::<Vec<_>>(), [(true, false), (true, true)]);
+    let state = job.state.as_ref().expect("state");
+    assert_eq!((state.url.as_str(), state.checkpoint_every), ("file:///var/lib/usher/streams", 30_000));
+    assert_eq!(job.cluster, Cluster::default());
+    assert!(matches!(&job.dead_letters, Some(DeadLettersTo::Kafka { topic, .. }) if topic == "dead-letters"));
+}
+
+#[test]
+fn what_a_stream_leaves_out_has_its_default() {
+    let job = job(&format!(
+        "{BASE}
+syncs:
+  k: {{to: {{kafka: {{brokers: b, topic: t}}}}}}
+  l: {{to: {{kafka: {{brokers: b, topic: t}}}}}}
+  f: {{to: {{stdout: }}, delivery: at_least_once}}
+api: {{listen: \"localhost:0\"}}
+state: {{url: here}}
+cluster: {{peer_timeout: 1s}}
+"
+    ));
+    let SyncTo::Kafka(target) = &job.syncs["k"].to else { panic!("kafka") };
+    assert_eq!((target.partitions, target.delivery, target.commit_every), (None, Delivery::ExactlyOnce, 100));
+    assert!(target.kafka.properties.is_empty());
+    let sync = &job.syncs["f"];
+    assert_eq!((sync.format, sync.backfill, sync.on_remove), (SyncFormat::Usher, true, OnRemove::Exit));
+    assert!(sync.include.is_empty() && sync.fields.is_empty() && sync.entry_name.is_none() && sync.exit_name.is_none());
+    let api = job.api.as_ref().expect("an API");
+    assert!(api.keys.is_empty() && api.rate_limit.is_none());
+    assert_eq!(job.state, Some(State { url: "here".to_owned(), checkpoint_every: 60_000 }));
+    assert_eq!(job.cluster, Cluster { connect_timeout: 15_000, peer_timeout: 1_000 });
+    let lone = parse("job: j").expect("a job");
+    assert_eq!((lone.state, lone.api, lone.cluster), (None, None, Cluster::default()));
+}
+
+#[test]
+fn times_to_start_at_are_rfc_3339_or_ms() {
+    let start = |text: &str| {
+        let text =
+            format!("job: j\nsources: {{a: {{kafka: {{brokers: b, topic: t}}, format: segment, start: {text}}}}}");
+        job(&text).sources["a"].start
+    };
+    for (text, expected) in [
+        ("earliest", Start::Earliest),
+        ("latest", Start::Latest),
+        ("2026-11-23T10:00:00.123Z", Start::Time(1_795_428_000_123)),
+        ("2026-11-23T12:00:00+02:00", Start::Time(1_795_428_000_000)),
+        ("2026-11-23 10:00:00", Start::Time(1_795_428_000_000)),
+        ("2026-11-23", Start::Time(1_795_392_000_000)),
+        ("1795428000000", Start::Time(1_795_428_000_000)),
+        ("0", Start::Time(0)),
+    ] {
+        assert_eq!(start(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn without_keys_the_api_listens_to_this_machine_alone() {
+    let api = |text: &str| parse(&format!("job: j\napi: {{listen: \"{text}\"}}")).is_ok();
+    for text in ["127.0.0.1:8080", "127.1.2.3:1", "[::1]:8080", "localhost:0"] {
+        assert!(api(text), "{text}");
+        assert!(parse(&format!("job: j\napi: {{listen: \"{text}\", keys: [{{token: t}}]}}")).is_ok(), "{text}");
+    }
+    for text in ["0.0.0.0:8080", "[::]:8080", "usher.example:8080", "10.0.0.1:80"] {
+        assert!(!api(text), "{text}");
+        assert!(parse(&format!("job: j\napi: {{listen: \"{text}\", keys: [{{token: t}}]}}")).is_ok(), "{text}");
+    }
+    for text in ["8080", ":8080", "localhost", "localhost:99999", "::1:8080", "a:b:1"] {
+        let keyed = format!("job: j\napi: {{listen: \"{text}\", keys: [{{token: t}}]}}");
+        assert!(!api(text) && parse(&keyed).is_err(), "{text}");
+    }
+}
+
+/// A secret is known by where it stands; its variable is looked up, and what it holds appears nowhere.
+#[test]
+fn a_secret_keeps_its_variable_and_is_shown_nowhere() {
+    let text = |extra: &str| {
+        format!(
+            "job: j
+sources:
+  a:
+    kafka: {{brokers: b, topic: t, properties: {{SASL.Password: \"x${{HIDDEN}}\", ssl.key.location: \"${{HIDDEN}}\", client.id: \"${{SHOWN}}\"}}}}
+    format: segment
+syncs: {{s: {{to: {{kafka: {{brokers: b, topic: u, properties: {{oauth.TOKEN: \"${{HIDDEN}}\"}}}}}}}}}}
+dead_letters: {{kafka: {{brokers: b, topic: d, properties: {{client-secret: \"${{HIDDEN}}\"}}}}}}
+api: {{listen: \"localhost:1\", keys: [{{token: \"${{HIDDEN}}\"}}, {{token: plain, can: [admin]}}]}}
+{extra}"
+        )
+    };
+    let variable = |name: &str| match name {
+        "HIDDEN" => Some("hunter2".to_owned()),
+        "SHOWN" => Some("usher".to_owned()),
+        _ => None,
+    };
+    let parse = |text: &str| usher_config::parse(text, "job.yaml", FilePath::new("/jobs"), &variable);
+    let job = parse(&text("")).unwrap_or_else(|problems| panic!("{problems}"));
+    let secrets: Vec<_> = job.secrets().into_iter().map(|(path, secret)| (path, secret.is_literal())).collect();
+    let expected = [
+        ("sources.a.kafka.properties.\"SASL.Password\"", false),
+        ("sources.a.kafka.properties.\"ssl.key.location\"", false),
+        ("syncs.s.to.kafka.properties.\"oauth.TOKEN\"", false),
+        ("dead_letters.kafka.properties.client-secret", false),
+        ("api.keys[0].token", false),
+        ("api.keys[1].token", true),
+    ];
+    assert_eq!(secrets, expected.map(|(path, literal)| (path.to_owned(), literal)));
+    let SourceFrom::Kafka { kafka, .. } = &job.sources["a"].from else { panic!("kafka") };
+    assert_eq!(kafka.properties["client.id"], Setting::Plain("usher".to_owned()));
+    let Setting::Secret(secret) = &kafka.properties["SASL.Password"] else { panic!("a secret") };
+    assert_eq!(secret.0, "x${HIDDEN}");
+    assert_eq!(secret.resolve(&variable).as_deref(), Ok("xhunter2"));
+    let shown = format!("{job:?}");
+    assert!(!shown.contains("hunter2") && !shown.contains("plain"), "{shown}");
+    let bytes = bincode::serialize(&job).expect("a job is serialisable");
+    assert!(!bytes.windows(7).any(|part| part == b"hunter2"));
+    for (from, to) in [
+        ("b, topic: t", "b, topic: \"\""),
+        ("\"x${HIDDEN}\"", "{a: \"${HIDDEN}\"}"),
+        ("{SASL.Password: \"x${HIDDEN}\"", "\"${HIDDEN}\"} #"),
+        ("{token: \"${HIDDEN}\"}", "\"${HIDDEN}\""),
+        ("{token: \"${HIDDEN}\"}", "{token: [\"${HIDDEN}\"]}"),
+        ("[{token: \"${HIDDEN}\"}", "\"${HIDDEN}\" #"),
+    ] {
+        let broken = text("").replacen(from, to, 1);
+        assert_ne!(broken, text(""), "{from} is in the job");
+        let problems = parse(&broken).expect_err("it is broken").to_string();
+        assert!(!problems.contains("hunter2"), "{problems}");
+    }
+    let problems = parse(&text("limits: {message_bytes: \"${NONE}\"}")).expect_err("a variable is missing");
+    assert_eq!(problems.problems.len(), 1);
+    let problems =
+        usher_config::parse(&text(""), "job.yaml", FilePath::new("/jobs"), &|_| None).expect_err("all are missing");
+    let places: Vec<_> = problems.problems.iter().map(|problem| problem.place.path.as_str()).collect();
+    assert!(
+        places.contains(&"api.keys[0].token") && places.contains(&"dead_letters.kafka.properties.client-secret"),
+        "{places:?}"
+    );
+}
+
 /// Cuts, doubles and swaps pieces of the examples: whatever comes out is a job or has problems with places in it.
 #[test]
 fn a_damaged_file_is_a_job_or_a_list_of_problems_and_never_a_panic() {
-    let examples = ["minimal.yaml", "shop.yaml", "nested.yaml", "telemetry.json"].map(|name| {
+    let examples = ["minimal.yaml", "shop.yaml", "nested.yaml", "telemetry.json", "streams.yaml"].map(|name| {
         let path = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
         std::fs::read_to_string(path).expect("a readable example").chars().collect::<Vec<char>>()
     });

@@ -1,14 +1,18 @@
 //! The seam to where changes go: batches of changes, and what takes them.
 //!
 //! A [`Changes`] holds the changes of one epoch (or a part of it), their keys in one buffer. A [`Sink`] takes them in
-//! order. [`Writer`] is the sink of files and of stdout: one JSON line for each change, as [`write_message`] has it.
+//! order. [`Messages`] says what a sync's messages look like. [`Writer`] is the sink of files and of stdout: one message on a
+//! line.
 
 mod message;
+mod messages;
 pub(crate) mod spool;
+mod template;
 mod told;
 mod writer;
 
-pub use message::{Catalog, write_message};
+pub use message::{Catalog, MessageId, write_message};
+pub use messages::Messages;
 pub use told::{Told, ToldAudience};
 pub use writer::Writer;
 pub(crate) use writer::open_to_append;

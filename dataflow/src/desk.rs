@@ -125,7 +125,7 @@ impl Desk {
                         }
                     }
                     None => {
-                        let audience = catalog.index_of(&told.audiences[audience as usize]);
+                        let audience = catalog.index_told(&told.audiences[audience as usize]);
                         let audience = audience.unwrap_or_else(|| panic!("what sync `{id}` was told is in no catalog"));
                         let address = match of.on_remove {
                             OnRemove::Exit => Address::Only(sync as u16),
@@ -428,7 +428,8 @@ fn snapshot_known<'a>(
             facts.filter(|(_, fact)| matches!(fact.kind, FactKind::Related { model: of, .. } if of as usize == model));
         on.map(|(fact, _)| (*parent as usize, fact))
     });
-    pull.is_some_and(|pull| pull.parquet == snapshot.parquet)
+    let include = || snapshot.include.iter().map(|(name, _)| name);
+    pull.is_some_and(|pull| pull.parquet == snapshot.parquet && pull.include.iter().eq(include()))
         && own.all(|(fact, _)| kept(model, fact))
         && related.into_iter().all(|(parent, fact)| kept(parent, fact))
 }

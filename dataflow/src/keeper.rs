@@ -65,7 +65,11 @@ pub(crate) enum Told<'a> {
         entered: bool,
     },
     /// Syncs are to be told.
-    Change { model: usize, audience: u32, time: Time, entered: bool, key: &'a str, reason: Reason, address: Address },
+    Change { model: usize, audience: u32, time: Time, entered: bool,
+        key: &'a str,
+        /// What messages may carry of its row.
+        row: &'a str,
+        reason: Reason, address: Address },
     /// A sync is to be told that a key is no longer in an audience that the job or the sync does not have any more.
     Removed { removed: &'a Removed, time: Time },
 }
@@ -499,11 +503,11 @@ impl Keeper {
             Step::Settle => {
                 for (model, keys) in self.keys.iter_mut().enumerate() {
                     let mut told = |changed: Changed<'_>| {
-                        let Changed { time, slot, key, turn } = changed;
+                        let Changed { time, slot, key, row, turn } = changed;
                         let (audience, entered) = (turn.audience, turn.entered);
                         tell(Told::Membership { model, slot, audience, time, entered });
                         let (reason, address) = (reason(turn.cause), Address::All);
-                        tell(Told::Change { model, audience, time, entered, key, reason, address });
+                        tell(Told::Change { model, audience, time, entered, key, row, reason, address });
                     };
                     let told: Option<&mut dyn FnMut(Changed<'_>)> = if self.started { Some(&mut told) } else { None };
                     if keys.settle(left, told) {
@@ -608,7 +612,7 @@ fn announce(
         Announced::Member { slot, audience } => {
             tell(Told::Membership { model, slot, audience, time, entered: true });
         }
-        Announced::Change { time, key, audience, entered, cause, address, expired } => {
+        Announced::Change { time, key, row, audience, entered, cause, address, expired } => {
             let new_sync = match address {
                 Address::All => beginning.new_syncs.iter().all(|new| *new),
                 Address::Only(sync) | Address::Silently(sync) => beginning.new_syncs[usize::from(sync)],
@@ -619,7 +623,7 @@ fn announce(
                 Span::Live if expired => Reason::Expiry,
                 Span::Live => Reason::Recovery,
             };
-            tell(Told::Change { model, audience, time, entered, key, reason, address });
+            tell(Told::Change { model, audience, time, entered, key, row, reason, address });
         }
     });
 }

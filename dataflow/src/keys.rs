@@ -99,6 +99,8 @@ pub(crate) struct Changed<'a> {
     pub(crate) time: Time,
     pub(crate) slot: Slot,
     pub(crate) key: &'a str,
+    /// What messages may carry of its row; empty where there is nothing.
+    pub(crate) row: &'a str,
     pub(crate) turn: Turn,
 }
 
@@ -116,6 +118,7 @@ pub(crate) enum Announced<'a> {
     Change {
         time: Time,
         key: &'a str,
+        row: &'a str,
         audience: u32,
         entered: bool,
         /// Of an entry that was never told.
@@ -137,6 +140,8 @@ pub(crate) struct Keys {
     /// `member_words` a slot.
     members: Vec<u64>,
     clocked: HashMap<(Slot, u32), Clocked>,
+    /// What messages may carry of a key's row.
+    rows: HashMap<Slot, Box<str>>,
     timers: Timers,
     /// What syncs were told by an earlier run, until the difference has been announced.
     told: Option<ToldBits>,
@@ -173,6 +178,7 @@ impl Keys {
             truths: Vec::new(),
             members: Vec::new(),
             clocked: HashMap::new(),
+            rows: HashMap::new(),
             timers: Timers::default(),
             told: None,
             flips: Vec::new(),
@@ -259,6 +265,10 @@ impl Keys {
         let known = staged.has(slot);
         if staged.role == Role::Own {
             self.turn(time, slot, 0, known);
+            match staged.text(slot) {
+                Some(row) => drop(self.rows.insert(slot, row)),
+                None => drop(self.rows.remove(&slot)),
+            }
         }
         for i in 0..staged.facts.len() {
             let fact = staged.facts[i];
@@ -365,8 +375,9 @@ impl Keys {
             match (&mut tell, &mut self.told) {
                 (Some(tell), _) => {
                     let key = self.slots.key(slot);
-                    self.audiences
-                        .decide(truths, &self.flipped, members, &mut |turn| tell(Changed { time, slot, key, turn }));
+                    let row = self.rows.get(&slot).map_or("", |row| row);
+                    let mut tell = |turn| tell(Changed { time, slot, key, row, turn });
+                    self.audiences.decide(truths, &self.flipped, members, &mut tell);
                 }
                 // Of those that were told, it matters when their window ended.
                 (None, Some(told)) if told.has(slot) => {
@@ -393,6 +404,7 @@ impl Keys {
             return;
         }
         let key = self.slots.key(slot);
+        let row = self.rows.get(&slot).map_or("", |row| row);
         self.audiences.decide_all(truths, members, &mut |turn| {
             let Turn { audience, cause, .. } = turn;
             tell(Announced::Member { slot, audience });
@@ -401,7 +413,7 @@ impl Keys {
                 true,
                 |sync| told.is_some_and(|told| told.was_told(slot, sync, audience)),
                 |to| {
-                    tell(Announced::Change { time, key, audience, entered: true, cause, address: to, expired: false });
+                    tell(Announced::Change { time, key, row, audience, entered: true, cause, address: to, expired: false });
                 },
             );
         });
@@ -415,7 +427,7 @@ impl Keys {
                     |sync| !told.was_told(slot, sync, audience),
                     |address| {
                         let cause = Cause::Expiry;
-                        tell(Announced::Change { time, key, audience, entered: false, cause, address, expired });
+                        tell(Announced::Change { time, key, row, audience, entered: false, cause, address, expired });
                     },
                 );
             }
@@ -454,6 +466,7 @@ impl Keys {
                     continue;
                 }
                 assert!(members.iter().all(|word| *word == 0), "a key of which nothing is known is a member");
+                self.rows.remove(&slot);
                 self.slots.forget(slot);
             }
         }

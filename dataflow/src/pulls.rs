@@ -103,12 +103,13 @@ impl Model {
         self.due = None;
         let plan = &setup.plan;
         let wanted = wanted(plan, self.index).expect("a model with Parquet has columns to read");
+        let snapshot = plan.models[self.index].snapshot.as_ref().expect("a model with Parquet has a snapshot");
         // Noted before anybody can switch to it; that it is in force is known from those who keep its rows.
         self.note(
             setup,
             PulledAt {
-                parquet: plan.models[self.index].snapshot.as_ref().expect("it is pulled").parquet.clone(),
-                include: Vec::new(),
+                parquet: snapshot.parquet.clone(),
+                include: snapshot.include.iter().map(|(name, _)| name.clone()).collect(),
                 began: setup.clock.now(),
                 took: 0,
                 rows: 0,

@@ -53,6 +53,9 @@ pub(crate) struct Rows {
     pub(crate) role: Role,
     heads: Vec<(u64, u32)>,
     keys: String,
+    /// Own: what messages may carry of each row, if they carry anything, and where each ends.
+    texts: String,
+    text_ends: Vec<u32>,
     /// Own: the truth of the model's property facts, in their order, `stride` words a row.
     pub(crate) truths: Vec<u64>,
     /// (row, fact, truth) of property facts that speak of `now()`.
@@ -76,6 +79,8 @@ impl Rows {
             role,
             heads: Vec::new(),
             keys: String::new(),
+            texts: String::new(),
+            text_ends: Vec::new(),
             truths: Vec::new(),
             timelines: Vec::new(),
             contributions: Vec::new(),
@@ -91,6 +96,22 @@ impl Rows {
         let end = u32::try_from(self.keys.len()).expect("the keys of one batch stay under 4 GiB");
         self.heads.push((key_hash, end));
         self.heads.len() as u32 - 1
+    }
+
+    /// Where what messages may carry of the row just pushed is written; [`Rows::end_row`] ends it.
+    pub(crate) fn row_text(&mut self) -> &mut String {
+        &mut self.texts
+    }
+
+    pub(crate) fn end_row(&mut self) {
+        self.text_ends.push(u32::try_from(self.texts.len()).expect("the texts of one batch stay under 4 GiB"));
+    }
+
+    /// What messages may carry of a row; empty where they carry nothing.
+    pub(crate) fn text(&self, row: usize) -> &str {
+        let Some(end) = self.text_ends.get(row) else { return "" };
+        let start = if row == 0 { 0 } else { self.text_ends[row - 1] as usize };
+        &self.texts[start..*end as usize]
     }
 
     pub(crate) fn len(&self) -> usize {

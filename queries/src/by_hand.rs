@@ -6,7 +6,8 @@ use crate::plan::Plan;
 use std::collections::BTreeMap;
 use usher_config::{
     Aggregate, Audience, BelongsTo, Cluster, ColumnType, Comparison, Condition, ConditionKind, Decimal, Event, Format,
-    Job, Limits, Members, Model, Path, Place, Property, Refresh, Source, SourceFrom, Start, Step, Text,
+    Job, Limits, Members, Model, OnRemove, Path, Place, Property, Refresh, Source, SourceFrom, Start, Step, Sync,
+    SyncFormat, SyncTo, Text,
 };
 
 /// Ms of a second, a minute and an hour.
@@ -96,6 +97,29 @@ pub fn job(audiences: &[(&str, &str, Condition)]) -> Job {
         api: None,
         cluster: Cluster::default(),
         limits: Limits::default(),
+    }
+}
+
+/// A sync of these audiences that includes these columns; the first stands in column 1 of line 100, the next in 2, ...
+pub fn sync(audiences: &[&str], include: &[&str]) -> Sync {
+    let column = |(at, name): (usize, &&str)| {
+        let place = Place { path: format!("syncs.s.include[{at}]"), line: 100, column: at as u32 + 1 };
+        Text { value: name.to_string(), place }
+    };
+    Sync {
+        place: Place::default(),
+        description: None,
+        audiences: audiences.iter().map(|id| id.to_string()).collect(),
+        send_entry: true,
+        send_exit: true,
+        format: SyncFormat::Usher,
+        include: include.iter().enumerate().map(column).collect(),
+        entry_name: None,
+        exit_name: None,
+        fields: BTreeMap::new(),
+        backfill: true,
+        on_remove: OnRemove::Exit,
+        to: SyncTo::Stdout,
     }
 }
 

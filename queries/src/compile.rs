@@ -25,14 +25,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use usher_config::{
     Aggregate, Audience, ColumnType, Comparison, Condition, ConditionKind, Event, Job, Members, Place, Problem,
-    Problems, Text, nearest,
+    Problems, Sync, Text, nearest,
 };
 
 /// What the files of models say of their columns: by model id, each column's name and its type; none: a type that no
 /// condition can read.
 pub type Schemas = BTreeMap<String, Vec<(String, Option<ColumnType>)>>;
 
-/// The models whose file's schema [`compile`] needs: some condition reads a column of theirs that is not declared.
+/// The models whose file's schema [`compile`] needs: some condition reads, or some sync includes, a column of theirs that is
+/// not declared.
 ///
 /// The key and foreign key need no type, so they need no schema unless a condition reads them.
 pub fn needs_schema(job: &Job) -> BTreeSet<String> {
@@ -40,11 +41,21 @@ pub fn needs_schema(job: &Job) -> BTreeSet<String> {
     for audience in job.audiences.values() {
         columns_read(&audience.condition, &audience.model, &mut read);
     }
+    for sync in job.syncs.values() {
+        for model in models_of(job, sync) {
+            read.extend(sync.include.iter().map(|column| (model.to_string(), column.value.clone())));
+        }
+    }
     let undeclared = read.into_iter().filter_map(|(model, column)| {
         let found = job.models.get(&model)?;
         (found.parquet.is_some() && !found.columns.contains_key(&column)).then_some(model)
     });
     undeclared.collect()
+}
+
+/// The models that a sync has audiences of.
+fn models_of<'a>(job: &'a Job, sync: &Sync) -> BTreeSet<&'a str> {
+    sync.audiences.iter().filter_map(|id| Some(job.audiences.get(id)?.model.as_str())).collect()
 }
 
 /// Adds the (model, column) pairs that `condition`, on a key of `model`, reads.
@@ -88,8 +99,9 @@ pub fn compile(job: &Job, file: &str, schemas: &Schemas) -> Result<Plan, Problem
         }
     }
     let order = drafts.order();
+    let included = drafts.included();
     let plan = if drafts.problems.is_empty() {
-        let plan = build(job, &drafts.facts, &trees, &order);
+        let plan = build(job, &drafts.facts, &trees, &order, &included);
         drafts.problems = members_of_nothing(&plan);
         Some(plan)
     } else {
@@ -106,15 +118,19 @@ pub fn compile(job: &Job, file: &str, schemas: &Schemas) -> Result<Plan, Problem
     }
 }
 
-/// What is wrong with the predicates and aggregated columns of a job's conditions, and nothing else: for a job that has other
-/// problems already.
+/// What is wrong with the predicates and aggregated columns of a job's conditions and the columns that its syncs include, and
+/// nothing else: for a job that has other problems already.
 pub fn check_predicates(job: &Job, schemas: &Schemas) -> Vec<Problem> {
     let mut drafts = Drafts { job, schemas, facts: BTreeMap::new(), problems: Vec::new() };
     for audience in job.audiences.values() {
         drafts.tree(&audience.condition, audience);
     }
+    drafts.included();
     drafts.problems
 }
+
+/// The columns that syncs include: by model id, then by name.
+type Included = BTreeMap<String, BTreeMap<String, ColumnType>>;
 
 /// A fact before everything has its index.
 #[derive(Clone)]
@@ -356,6 +372,52 @@ impl<'a> Drafts<'a> {
         Err(())
     }
 
+    /// The columns that syncs include, with their types. One that no model of its sync has is reported; a model that lacks what
+    /// another has is left out.
+    fn included(&mut self) -> Included {
+        let job = self.job;
+        let mut included = Included::new();
+        for sync in job.syncs.values() {
+            // Of an audience that can't be read, the model is not known.
+            if sync.audiences.iter().any(|id| !job.audiences.contains_key(id)) {
+                continue;
+            }
+            let models = models_of(job, sync);
+            let models: Vec<&str> = models.into_iter().filter(|id| job.models.contains_key(*id)).collect();
+            for Text { value: name, place } in &sync.include {
+                let found: Vec<_> = models.iter().filter_map(|id| Some((*id, self.column(id, name)?))).collect();
+                if found.is_empty() {
+                    self.not_included(name, &models, place);
+                }
+                for (model, column_type) in found {
+                    match column_type {
+                        Some(column_type) => {
+                            included.entry(model.to_string()).or_default().insert(name.clone(), column_type);
+                        }
+                        None => {
+                            let message =
+                                format!("column `{name}` of model `{model}` has a type that no message can carry");
+                            self.problems.push(Problem::new(place, message));
+                        }
+                    }
+                }
+            }
+        }
+        included
+    }
+
+    /// Reports a column that none of these models has.
+    fn not_included(&mut self, name: &str, models: &[&str], place: &Place) {
+        let read = |model: &&str| self.job.models[*model].parquet.is_some();
+        if models.iter().any(read) {
+            let names: BTreeSet<String> = models.iter().flat_map(|model| self.column_names(model)).collect();
+            self.unknown("column", name, names.iter(), place);
+        } else {
+            let message = format!("no audience of this sync is of a model with `parquet`, so no message has `{name}`");
+            self.problems.push(Problem::new(place, message));
+        }
+    }
+
     /// Reports a name that nothing has.
     fn unknown<'n>(&mut self, what: &str, name: &str, known: impl Iterator<Item = &'n String>, place: &Place) {
         let problem = Problem::new(place, format!("unknown {what} `{name}`"));
@@ -427,6 +489,7 @@ fn build(
     drafts: &BTreeMap<&str, BTreeMap<String, Draft<'_>>>,
     trees: &BTreeMap<&str, Tree>,
     order: &[&str],
+    included: &Included,
 ) -> Plan {
     let model_ix = |id: &str| job.models.keys().position(|model| model == id).expect("a model of the job") as u32;
     let mut events: Vec<EventPlan> =
@@ -504,7 +567,7 @@ fn build(
                 .collect(),
             order: mine.iter().map(|id| audience_ix(id) as u32).collect(),
             facts,
-            snapshot: snapshot(id, job, drafts, &model_ix),
+            snapshot: snapshot(id, job, drafts, included, &model_ix),
         });
     }
     Plan { job: job.clone(), models, events }
@@ -544,6 +607,7 @@ fn snapshot(
     id: &str,
     job: &Job,
     drafts: &BTreeMap<&str, BTreeMap<String, Draft<'_>>>,
+    included: &Included,
     model_ix: &dyn Fn(&str) -> u32,
 ) -> Option<SnapshotPlan> {
     let model = &job.models[id];
@@ -569,6 +633,7 @@ fn snapshot(
         parquet,
         key: model.key.clone(),
         columns: columns.into_iter().collect(),
+        include: included.get(id).into_iter().flatten().map(|(name, of)| (name.clone(), *of)).collect(),
         parent: parent.map(|parent| (model_ix(&parent.model), parent.foreign_key.clone())),
     })
 }

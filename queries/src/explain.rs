@@ -101,6 +101,9 @@ impl Explained<'_> {
                 for (name, column_type) in &snapshot.columns {
                     writeln!(self.out, "    column {name} {}", column_type)?;
                 }
+                for (name, column_type) in &snapshot.include {
+                    writeln!(self.out, "    message column {name} {}", column_type)?;
+                }
             }
         }
         let scope = Scope::of(model, asked);
@@ -333,6 +336,7 @@ mod tests {
             ("target", "users", any([all([audience("keen"), property("trial_ends > now()")]), all([])])),
         ]);
         job.audiences.get_mut("keen").expect("an audience").name = "Keen on prices".to_string();
+        job.syncs.insert("crm".to_string(), sync(&["keen"], &["plan"]));
         job
     }
 

@@ -211,6 +211,9 @@ pub struct SnapshotPlan {
     pub key: String,
     /// The columns that some condition reads, with the type they are read as, sorted by name.
     pub columns: Vec<(String, ColumnType)>,
+    /// The columns that some sync with an audience of this model includes in its messages, with the type they are read as,
+    /// sorted by name.
+    pub include: Vec<(String, ColumnType)>,
     /// For a model whose rows some condition is about: the index in [`Plan::models`] of the model that they belong to,
     /// and the column with its key.
     pub parent: Option<(u32, String)>,

@@ -13,7 +13,7 @@ use std::fmt;
 /// The first bytes of every plan file.
 const MAGIC: &[u8; 8] = b"usherpln";
 /// The format that this version writes and reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The bytes before the body: magic, version, hash.
 const HEADER: usize = 8 + 4 + 32;
 
@@ -111,7 +111,9 @@ mod tests {
             ),
             ("visitors", "visitors", performed("visited", at_least(1), HOUR)),
         ];
-        compile(&job(&audiences), "job.yaml", &Schemas::new()).expect("a sound job")
+        let mut job = job(&audiences);
+        job.syncs.insert("crm".to_string(), sync(&["keen"], &["plan", "ltv"]));
+        compile(&job, "job.yaml", &Schemas::new()).expect("a sound job")
     }
 
     #[test]
@@ -119,16 +121,27 @@ mod tests {
         assert_eq!(decode(&encode(&plan())), Ok(plan()));
     }
 
-    /// The plan of the tests as the first version 1 wrote it.
-    const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/shop-v1.plan");
+    /// The plan of the tests as the first version 2 wrote it.
+    const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/shop-v2.plan");
+    /// A plan of version 1, which knew less of jobs.
+    const FIXTURE_V1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/shop-v1.plan");
 
     #[test]
-    fn a_plan_file_of_version_1_stays_readable_and_is_written_the_same() {
+    fn a_plan_file_of_version_2_stays_readable_and_is_written_the_same() {
         let bytes = std::fs::read(FIXTURE).expect("the fixture is part of the crate");
         let changed = "the format has changed: raise VERSION, and freeze a plan of it beside this one, which must stay \
                        readable or be refused by its version";
         assert_eq!(decode(&bytes), Ok(plan()), "{changed}");
         assert!(encode(&plan()) == bytes, "{changed}");
+    }
+
+    #[test]
+    fn a_plan_file_of_version_1_is_refused_in_words() {
+        let bytes = std::fs::read(FIXTURE_V1).expect("the fixture is part of the crate");
+        let error = decode(&bytes).expect_err("an old format");
+        assert_eq!(error, PlanFileError::Version { found: 1 });
+        let text = "the plan file has format `1`, this version reads `2`\n  hint: compile the job again";
+        assert_eq!(error.to_string(), text);
     }
 
     #[test]
@@ -146,9 +159,9 @@ mod tests {
     #[test]
     fn a_newer_format_is_refused_by_its_version() {
         let mut bytes = encode(&plan());
-        bytes[8] = 2;
+        bytes[8] = 3;
         bytes[50] ^= 1;
-        assert_eq!(decode(&bytes), Err(PlanFileError::Version { found: 2 }));
+        assert_eq!(decode(&bytes), Err(PlanFileError::Version { found: 3 }));
     }
 
     #[test]

@@ -1,4 +1,6 @@
 //! `usher compile`: a job file becomes one file that runs without it.
+//!
+//! A plan keeps the `${VAR}` of secrets; a secret that is written in the job itself it does not take over.
 
 use crate::exit::Exit;
 use crate::job::load;
@@ -9,6 +11,10 @@ use usher_queries::plan_file;
 /// Compiles `path` to `output`, replacing it whole or not at all.
 pub fn compile(path: &Path, output: &Path) -> Result<(), Exit> {
     let loaded = load(path)?;
+    if let Some((place, _)) = loaded.plan.job.secrets().into_iter().find(|(_, secret)| secret.is_literal()) {
+        return Err(Exit::wrong(format_args!("`{place}` is written in the job itself, and no plan file has a secret"))
+            .hint("write it as `${VAR}`: a plan keeps that, and `run` looks it up".to_owned()));
+    }
     let bytes = plan_file::encode(&loaded.plan);
     let not_written = |error: std::io::Error| {
         Exit::not_opened(format_args!("the plan `{}` can't be written: {error}", output.display()))

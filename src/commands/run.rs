@@ -7,7 +7,7 @@ use crate::terminal::say;
 use std::path::Path;
 use std::sync::Arc;
 use usher_config::SyncTo;
-use usher_connectors::sink::{Catalog, Filter, Sink, Writer};
+use usher_connectors::sink::{Catalog, Filter, Messages, Sink, Writer};
 use usher_dataflow::{Opened, Span};
 
 /// Runs a job.
@@ -20,12 +20,11 @@ pub fn run(path: &Path, workers: usize) -> Result<(), Exit> {
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     for (index, sync) in loaded.plan.job.syncs.values().enumerate() {
         let filter = Filter::of(index as u16, sync, &catalog);
+        let messages = Messages::of(sync, Arc::clone(&catalog));
         sinks.push(match &sync.to {
-            SyncTo::File(target) => {
-                Box::new(Writer::append(&loaded.folder.join(&target.path), Arc::clone(&catalog), filter)?)
-            }
+            SyncTo::File(target) => Box::new(Writer::append(&loaded.folder.join(&target.path), messages, filter)?),
             SyncTo::Kafka(_) => panic!("refused by the job file's reader"),
-            SyncTo::Stdout => Box::new(Writer::stdout(Arc::clone(&catalog), filter)),
+            SyncTo::Stdout => Box::new(Writer::stdout(messages, filter)),
         });
     }
     if sinks.is_empty() {

@@ -14,19 +14,27 @@
 //! so that the same change has the same id on any run. Lengths go first so that no two changes have one encoding.
 //! It never changes: destinations know changes by it.
 
-use super::{Change, ChangeKind};
+use super::{Change, ChangeKind, ToldAudience};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 
 /// What messages say of a job's audiences, in the order of their ids: [`Change::audience`] is an index here.
+///
+/// Behind them there may be audiences that the job no longer has, of which exits are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalog {
     job: String,
     audiences: Vec<Entry>,
+    /// How many of them the job has.
+    present: usize,
 }
 
+/// What messages say of one audience.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
-    id: String,
+pub(super) struct Entry {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) model: String,
     /// What messages have between type and key.
     json: String,
     /// What ids are computed from, before the key.
@@ -36,30 +44,10 @@ struct Entry {
 impl Catalog {
     /// A job's audiences, given as (id, name, model id) in any order.
     pub fn new<'a>(job: &str, audiences: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>) -> Catalog {
-        let mut audiences: Vec<Entry> = audiences
-            .into_iter()
-            .map(|(id, name, model)| {
-                let text = |text| serde_json::Value::from(text);
-                let mut hashed = Vec::new();
-                for part in [job, id] {
-                    hashed.extend((part.len() as u32).to_le_bytes());
-                    hashed.extend(part.as_bytes());
-                }
-                Entry {
-                    id: id.to_string(),
-                    json: format!(
-                        r#"","job":{},"audience_id":{},"audience_name":{},"model":{},"key":""#,
-                        text(job),
-                        text(id),
-                        text(name),
-                        text(model)
-                    ),
-                    hashed,
-                }
-            })
-            .collect();
+        let mut audiences: Vec<Entry> =
+            audiences.into_iter().map(|(id, name, model)| Entry::new(job, id, name, model)).collect();
         audiences.sort_by(|a, b| a.id.cmp(&b.id));
-        Catalog { job: job.to_string(), audiences }
+        Catalog { job: job.to_string(), present: audiences.len(), audiences }
     }
 
     /// The audiences of `job`.
@@ -68,12 +56,30 @@ impl Catalog {
         Catalog::new(&job.name, audiences.map(|(id, audience)| (&id[..], &audience.name[..], &audience.model[..])))
     }
 
+    /// The audiences of `job`, and behind them, by id and model, those of `told` that it no longer has: none of that id, or one
+    /// of another model.
+    pub fn with_removed(job: &usher_config::Job, told: &[ToldAudience]) -> Catalog {
+        let mut catalog = Catalog::of(job);
+        // Syncs may have been told of one audience by different names.
+        let mut removed = BTreeMap::new();
+        for audience in told {
+            let known = job.audiences.get(&audience.id).is_some_and(|known| known.model == audience.model);
+            if !known {
+                let name = removed.entry((&audience.id, &audience.model)).or_insert(&audience.name);
+                *name = (*name).max(&audience.name);
+            }
+        }
+        let removed = removed.into_iter().map(|((id, model), name)| Entry::new(&job.name, id, name, model));
+        catalog.audiences.extend(removed);
+        catalog
+    }
+
     /// The job's name.
     pub fn job(&self) -> &str {
         &self.job
     }
 
-    /// How many audiences.
+    /// How many audiences, those that the job no longer has included.
     pub fn len(&self) -> usize {
         self.audiences.len()
     }
@@ -88,24 +94,90 @@ impl Catalog {
         &self.audiences[index as usize].id
     }
 
-    /// The index of an audience that was told.
-    pub fn index_of(&self, told: &super::ToldAudience) -> Option<u32> {
-        self.index(&told.id)
+    /// How many of them the job has: the first.
+    pub fn present(&self) -> usize {
+        self.present
     }
 
-    /// The index of the audience `id`.
+    /// The index of the job's audience `id`.
     pub fn index(&self, id: &str) -> Option<u32> {
-        let found = self.audiences.binary_search_by(|entry| entry.id[..].cmp(id));
+        let found = self.audiences[..self.present].binary_search_by(|entry| entry.id[..].cmp(id));
         found.ok().map(|index| index as u32)
+    }
+
+    /// The index of an audience as it was told, by its id and model; the job's, or one that it no longer has.
+    pub fn index_told(&self, told: &ToldAudience) -> Option<u32> {
+        let is = |entry: &Entry| entry.id == told.id && entry.model == told.model;
+        match self.index(&told.id) {
+            Some(index) if is(&self.audiences[index as usize]) => Some(index),
+            _ => self.audiences[self.present..].iter().position(is).map(|at| (self.present + at) as u32),
+        }
+    }
+
+    /// What messages say of the audience at `index`.
+    pub(super) fn entry(&self, index: u32) -> &Entry {
+        &self.audiences[index as usize]
+    }
+}
+
+impl Entry {
+    fn new(job: &str, id: &str, name: &str, model: &str) -> Entry {
+        let text = |text| serde_json::Value::from(text);
+        let mut hashed = Vec::new();
+        for part in [job, id] {
+            hashed.extend((part.len() as u32).to_le_bytes());
+            hashed.extend(part.as_bytes());
+        }
+        Entry {
+            id: id.to_string(),
+            name: name.to_string(),
+            model: model.to_string(),
+            json: format!(
+                r#"","job":{},"audience_id":{},"audience_name":{},"model":{},"key":""#,
+                text(job),
+                text(id),
+                text(name),
+                text(model)
+            ),
+            hashed,
+        }
+    }
+}
+
+/// A change's identity: 32 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageId([u8; 32]);
+
+impl MessageId {
+    /// The id of `change` of `key`.
+    pub(super) fn of(audience: &Entry, change: &Change, key: &str) -> MessageId {
+        let hash = hash(audience, change, key);
+        let mut digits = [0; 32];
+        for (at, byte) in hash.iter().enumerate() {
+            digits[2 * at] = digit(byte >> 4);
+            digits[2 * at + 1] = digit(byte & 15);
+        }
+        MessageId(digits)
+    }
+
+    /// Its digits.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("hex digits are ASCII")
     }
 }
 
 /// Appends the message of `change` of `key`, with a newline.
 pub fn write_message(out: &mut Vec<u8>, catalog: &Catalog, change: &Change, key: &str) {
-    let audience = &catalog.audiences[change.audience as usize];
+    let audience = catalog.entry(change.audience);
+    write_default(out, audience, change, key, &MessageId::of(audience, change, key));
+    out.push(b'\n');
+}
+
+/// Appends the default message.
+pub(super) fn write_default(out: &mut Vec<u8>, audience: &Entry, change: &Change, key: &str, id: &MessageId) {
     out.reserve(160 + audience.json.len() + key.len());
     out.extend_from_slice(br#"{"id":""#);
-    write_id(out, audience, change, key);
+    out.extend_from_slice(&id.0);
     out.extend_from_slice(br#"","type":""#);
     out.extend_from_slice(change.kind.name().as_bytes());
     out.extend_from_slice(audience.json.as_bytes());
@@ -114,10 +186,10 @@ pub fn write_message(out: &mut Vec<u8>, catalog: &Catalog, change: &Change, key:
     write_time(out, change.at);
     out.extend_from_slice(br#"","reason":""#);
     out.extend_from_slice(change.reason.name().as_bytes());
-    out.extend_from_slice(b"\"}\n");
+    out.extend_from_slice(b"\"}");
 }
 
-fn write_id(out: &mut Vec<u8>, audience: &Entry, change: &Change, key: &str) {
+fn hash(audience: &Entry, change: &Change, key: &str) -> [u8; 16] {
     // Put together first: the hash is fastest over one piece.
     let mut hashed = [0; 256];
     let mut length = 0;
@@ -139,9 +211,8 @@ fn write_id(out: &mut Vec<u8>, audience: &Entry, change: &Change, key: &str) {
         }
     }
     hash.update(&hashed[..length]);
-    for byte in &hash.finalize()[..16] {
-        out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-    }
+    let hash = hash.finalize();
+    hash[..16].try_into().expect("SHA-256 has 32 bytes")
 }
 
 /// A hex digit.
@@ -150,7 +221,7 @@ fn digit(value: u8) -> u8 {
 }
 
 /// The inside of a JSON string.
-fn write_escaped(out: &mut Vec<u8>, text: &str) {
+pub(super) fn write_escaped(out: &mut Vec<u8>, text: &str) {
     if text.bytes().any(|b| b < b' ' || b == b'"' || b == b'\\') {
         let quoted = serde_json::Value::from(text).to_string();
         out.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
@@ -160,7 +231,7 @@ fn write_escaped(out: &mut Vec<u8>, text: &str) {
 }
 
 /// RFC 3339 in UTC with milliseconds: `2026-11-23T10:00:00.123Z`.
-fn write_time(out: &mut Vec<u8>, at: u64) {
+pub(super) fn write_time(out: &mut Vec<u8>, at: u64) {
     let (days, ms) = (at / 86_400_000, at % 86_400_000);
     let (year, month, day) = civil(days);
     if year > 9999 {
@@ -270,6 +341,38 @@ mod tests {
             let time = jiff::Timestamp::from_millisecond(at as i64).unwrap();
             assert_eq!(found["at"], format!("{time:.3}"), "seed {seed}");
         }
+    }
+
+    #[test]
+    fn audiences_that_a_job_no_longer_has_stand_behind_its_own() {
+        let text = "job: shop
+models: {users: {}, accounts: {}}
+events: {seen: {source: web, model: users}, used: {source: web, model: accounts}}
+sources: {web: {file: {path: a}, format: segment}}
+audiences:
+  vip: {name: Very important, model: users, where: {performed: seen, within: 1h}}
+  big: {model: accounts, where: {performed: used, within: 1h}}
+";
+        let job = usher_config::parse(text, "job.yaml", std::path::Path::new("."), &|_| None).unwrap();
+        let told = |id: &str, name: &str, model: &str| ToldAudience {
+            id: id.to_string(),
+            name: name.to_string(),
+            model: model.to_string(),
+        };
+        let (gone, moved) = (told("a", "A", "users"), told("big", "Big", "users"));
+        let renamed = told("vip", "Important", "users");
+        let catalog =
+            Catalog::with_removed(&job, &[moved.clone(), renamed.clone(), gone.clone(), told("a", "", "users")]);
+        assert_eq!((catalog.len(), catalog.present()), (4, 2));
+        assert_eq!((0..4).map(|index| catalog.id(index)).collect::<Vec<_>>(), ["big", "vip", "a", "big"]);
+        assert_eq!((catalog.index("vip"), catalog.index("big"), catalog.index("a")), (Some(1), Some(0), None));
+        let indexes = [&gone, &moved, &renamed].map(|audience| catalog.index_told(audience));
+        assert_eq!(indexes, [Some(2), Some(3), Some(1)]);
+        assert_eq!(catalog.index_told(&told("b", "B", "users")), None);
+        let mut changes = Changes::new();
+        changes.push(0, 2, ChangeKind::Exit, Reason::Definition, "u-1");
+        assert!(message(&catalog, &changes).contains(r#""audience_id":"a","audience_name":"A","model":"users""#));
+        assert_eq!(Catalog::with_removed(&job, &[]), Catalog::of(&job));
     }
 
     #[test]

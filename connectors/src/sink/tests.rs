@@ -117,6 +117,28 @@ fn a_sync_sends_what_it_names() {
 }
 
 #[test]
+fn a_file_has_the_messages_that_its_sync_asks_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("changes.jsonl");
+    let text = "job: shop
+models: {users: {parquet: u, key: id}}
+audiences: {a: {model: users, where: {property: a}}}
+syncs: {s: {format: segment, include: [plan], to: {stdout: }}}";
+    let job = usher_config::parse(text, "job.yaml", Path::new("."), &|_| None).unwrap();
+    let catalog = Arc::new(Catalog::of(&job));
+    let filter = Filter::of(0, &job.syncs["s"], &catalog);
+    let mut sink = Writer::create(&path, Messages::of(&job.syncs["s"], catalog), filter).unwrap();
+    let mut changes = Changes::new();
+    changes.push_to(Address::All, 0, 0, ChangeKind::Entry, Reason::Event, "u-1", r#"{"ltv":1,"plan":"pro"}"#);
+    sink.write(&changes, 1).unwrap();
+    sink.finish().unwrap();
+    let found: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!(found["event"], "Audience Entered");
+    assert_eq!(found["properties"]["plan"], "pro");
+    assert!(found["properties"].get("ltv").is_none());
+}
+
+#[test]
 fn a_line_is_visible_before_the_sink_is_finished() {
     let (reader, writer) = io::pipe().unwrap();
     let mut sink = Writer::new("pipe", writer, catalog(), Filter::all());

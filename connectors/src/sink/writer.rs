@@ -4,7 +4,7 @@
 //! queued or being written: memory stays bounded however large an epoch is.
 
 use super::spool::{Item, Spool};
-use super::{Catalog, ChangeKind, Changes, Filter, Sink, SinkError, Standing, Written, write_message};
+use super::{ChangeKind, Changes, Filter, Messages, Sink, SinkError, Standing, Written};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -15,10 +15,10 @@ const QUEUE_CHANGES: usize = 65_536;
 /// Changes handed to the thread at once: 1,024, so that it starts while an epoch is still being queued.
 const BATCH_CHANGES: usize = 1024;
 
-/// Writes the default message of each change, one on a line.
+/// Writes the message of each change, one on a line.
 pub struct Writer {
     spool: Spool<Batch>,
-    catalog: Arc<Catalog>,
+    messages: Arc<Messages>,
     filter: Filter,
     until: u64,
 }
@@ -26,33 +26,33 @@ pub struct Writer {
 /// Some changes of an epoch.
 struct Batch {
     changes: Changes,
-    catalog: Arc<Catalog>,
+    messages: Arc<Messages>,
 }
 
 impl Writer {
     /// Writes to `target`; `to` is its name in errors.
-    pub fn new(to: &str, target: impl Write + Send + 'static, catalog: Arc<Catalog>, filter: Filter) -> Writer {
-        Writer { spool: Spool::start(to, target), catalog, filter, until: 0 }
+    pub fn new(to: &str, target: impl Write + Send + 'static, messages: impl Into<Messages>, filter: Filter) -> Writer {
+        Writer { spool: Spool::start(to, target), messages: Arc::new(messages.into()), filter, until: 0 }
     }
 
     /// Appends to the file at `path`, which is created where it is missing; its folder must exist.
     ///
     /// A last line without newline, which a crash leaves, is ended first.
-    pub fn append(path: &Path, catalog: Arc<Catalog>, filter: Filter) -> Result<Writer, SinkError> {
+    pub fn append(path: &Path, messages: impl Into<Messages>, filter: Filter) -> Result<Writer, SinkError> {
         let (to, file) = open_to_append(path)?;
-        Ok(Writer::new(&to, file, catalog, filter))
+        Ok(Writer::new(&to, file, messages, filter))
     }
 
     /// Replaces the content of the file at `path`, which is created where it is missing; its folder must exist.
-    pub fn create(path: &Path, catalog: Arc<Catalog>, filter: Filter) -> Result<Writer, SinkError> {
+    pub fn create(path: &Path, messages: impl Into<Messages>, filter: Filter) -> Result<Writer, SinkError> {
         let to = name(path);
         let file = File::create(path).map_err(|error| SinkError::new(&to, "opened", &error))?;
-        Ok(Writer::new(&to, file, catalog, filter))
+        Ok(Writer::new(&to, file, messages, filter))
     }
 
     /// Prints.
-    pub fn stdout(catalog: Arc<Catalog>, filter: Filter) -> Writer {
-        Writer::new("stdout", io::stdout(), catalog, filter)
+    pub fn stdout(messages: impl Into<Messages>, filter: Filter) -> Writer {
+        Writer::new("stdout", io::stdout(), messages, filter)
     }
 }
 
@@ -64,8 +64,8 @@ impl Sink for Writer {
             for change in sent.by_ref().take(BATCH_CHANGES) {
                 changes.push_from(epoch, change);
             }
-            let catalog = self.catalog.clone();
-            self.spool.push(Batch { changes, catalog }, QUEUE_CHANGES)?;
+            let messages = Arc::clone(&self.messages);
+            self.spool.push(Batch { changes, messages }, QUEUE_CHANGES)?;
         }
         self.until = until;
         self.spool.error().map_or(Ok(()), Err)
@@ -91,7 +91,8 @@ impl Item for Batch {
 
     fn format(&self, out: &mut Vec<u8>, written: &mut Written) {
         for change in &self.changes {
-            write_message(out, &self.catalog, change, self.changes.key(change));
+            self.messages.write(out, change, self.changes.key(change), self.changes.row(change));
+            out.push(b'\n');
             match change.kind {
                 ChangeKind::Entry => written.entries += 1,
                 ChangeKind::Exit => written.exits += 1,

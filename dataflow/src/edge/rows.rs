@@ -8,11 +8,12 @@ use crate::hits::{hash_key, owner};
 use crate::keys::audiences::words_for;
 use crate::rows::{Role, Rows, Timeline};
 use arrow_array::{Array, ArrayRef, BooleanArray};
+use std::fmt::Write;
 use usher_config::{Aggregate, ColumnType};
 use usher_connectors::snapshot::{self, Wanted};
 use usher_queries::Value;
 use usher_queries::aggregate::Contribution;
-use usher_queries::plan::{FactKind, Plan};
+use usher_queries::plan::{FactKind, Plan, SnapshotPlan};
 use usher_queries::predicate::{Evaluator, Predicate};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -38,6 +39,8 @@ pub(crate) struct RowReader {
     peers: u32,
     /// Property facts, where the model has keys of its own.
     own: Option<Vec<(u32, Filter)>>,
+    /// What messages may carry: name as JSON, place in a batch, type.
+    include: Vec<(String, usize, ColumnType)>,
     /// The parent model and its related facts on this one.
     related: Option<(u32, Vec<RelatedFact>)>,
 }
@@ -48,15 +51,40 @@ pub fn wanted(plan: &Plan, model: usize) -> Option<Wanted> {
     Some(Wanted {
         key: snapshot.key.clone(),
         foreign_key: snapshot.parent.as_ref().map(|(_, column)| column.clone()),
-        columns: snapshot.columns.clone(),
+        columns: columns(snapshot),
     })
+}
+
+/// What conditions read of a row, and then what only messages carry.
+fn columns(snapshot: &SnapshotPlan) -> Vec<(String, ColumnType)> {
+    let mut columns = snapshot.columns.clone();
+    columns.extend(snapshot.include.iter().filter(|column| !snapshot.columns.contains(column)).cloned());
+    columns
+}
+
+/// A value as JSON; times as messages have them.
+fn json(value: &Value<'_>) -> serde_json::Value {
+    let time = |ms: i64, format: &str| {
+        jiff::Timestamp::from_millisecond(ms).map_or(serde_json::Value::Null, |time| time.strftime(format).to_string().into())
+    };
+    match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Boolean(b) => (*b).into(),
+        Value::Integer(n) => (*n).into(),
+        Value::Number(x) => (*x).into(),
+        Value::String(text) => text.as_ref().into(),
+        Value::Timestamp(ms) => time(*ms, "%Y-%m-%dT%H:%M:%S%.3fZ"),
+        Value::Date(ms) => time(*ms, "%Y-%m-%d"),
+        Value::List(values) => values.iter().map(json).collect(),
+    }
 }
 
 impl RowReader {
     pub(crate) fn new(plan: &Plan, model: usize, pull: u64, peers: u32) -> RowReader {
         let snapshot = plan.models[model].snapshot.as_ref().expect("only a model with Parquet is pulled");
+        let read = columns(snapshot);
         let column = |name: &str| {
-            let at = snapshot.columns.iter().position(|(column, _)| column == name);
+            let at = read.iter().position(|(column, _)| column == name);
             at.expect("the plan projects what its conditions read")
         };
         let filter = |predicate: &Predicate| Filter {
@@ -93,7 +121,10 @@ impl RowReader {
             });
             (*parent, related.collect())
         });
-        RowReader { pulled: model as u32, pull, peers, own, related }
+        let include = snapshot.include.iter();
+        let include = include.map(|(name, kind)| (serde_json::Value::from(&name[..]).to_string(), column(name), *kind));
+        let include = if own.is_some() { include.collect() } else { Vec::new() };
+        RowReader { pulled: model as u32, pull, peers, own, include, related }
     }
 
     /// Splits a batch by worker and role.
@@ -133,6 +164,10 @@ impl RowReader {
             let hash = hash_key(key);
             let part = &mut parts[owner(hash, self.peers) as usize];
             let number = part.push(hash, key);
+            if !self.include.is_empty() {
+                self.write_row(batch, row, part.row_text());
+                part.end_row();
+            }
             let start = part.truths.len();
             part.truths.resize(start + stride, 0);
             for (i, (fact, filter)) in properties.iter().enumerate() {
@@ -142,6 +177,17 @@ impl RowReader {
                 }
             }
         }
+    }
+
+    /// Writes what messages may carry of a row: a JSON object.
+    fn write_row(&self, batch: &snapshot::Rows, row: usize, out: &mut String) {
+        out.push('{');
+        for (i, (name, at, kind)) in self.include.iter().enumerate() {
+            let value = json(&Value::at(&batch.columns[*at], *kind, row));
+            let comma = if i == 0 { "" } else { "," };
+            write!(out, "{comma}{name}:{value}").expect("a string takes all");
+        }
+        out.push('}');
     }
 
     fn read_related(&self, batch: &snapshot::Rows, facts: &[RelatedFact], parts: &mut [Rows]) {

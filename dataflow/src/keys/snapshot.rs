@@ -20,6 +20,8 @@ pub(crate) struct Staged {
     index: Vec<u32>,
     stride: usize,
     truths: Vec<u64>,
+    /// What messages may carry of each row; none where they carry nothing.
+    texts: Vec<Box<str>>,
     summaries: Vec<Summary>,
     empty: Vec<Summary>,
     pub(crate) timelines: HashMap<(Slot, u32), Timeline>,
@@ -48,6 +50,7 @@ impl Staged {
             facts,
             index: Vec::new(),
             truths: Vec::new(),
+            texts: Vec::new(),
             summaries: Vec::new(),
             empty,
             timelines: HashMap::new(),
@@ -69,6 +72,9 @@ impl Staged {
                 Role::Own if seen => twice = twice.or(Some(row)),
                 Role::Own => {
                     self.truths.extend_from_slice(&rows.truths[row * self.stride..][..self.stride]);
+                    if !rows.text(row).is_empty() {
+                        self.texts.push(rows.text(row).into());
+                    }
                     self.rows += 1;
                     self.index[slot] = self.rows;
                 }
@@ -103,6 +109,12 @@ impl Staged {
     pub(crate) fn truth(&self, slot: Slot, i: usize) -> bool {
         let at = self.index[slot as usize] as usize - 1;
         self.truths[at * self.stride + i / 64] >> (i % 64) & 1 == 1
+    }
+
+    /// What messages may carry of a key's row.
+    pub(crate) fn text(&mut self, slot: Slot) -> Option<Box<str>> {
+        let at = *self.index.get(slot as usize)? as usize;
+        self.texts.get_mut(at.checked_sub(1)?).map(std::mem::take)
     }
 
     /// The aggregate of its `i`-th fact.

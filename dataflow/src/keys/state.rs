@@ -64,13 +64,16 @@ impl Keys {
             truths: truths.to_vec(),
             windows: windows.runs().map(|(fact, held)| (fact, held.to_vec())).collect(),
             clocked,
-            row: String::new(),
+            row: self.rows.get(&slot).map_or_else(String::new, |row| row.to_string()),
         })
     }
 
     /// Takes up a key at `clock`. `hash` is [`crate::hits::hash_key`] of it.
     pub(crate) fn restore(&mut self, hash: u64, state: &KeyState, mapping: &Mapping, clock: Time) {
         let slot = self.intern(hash, &state.key);
+        if !state.row.is_empty() {
+            self.rows.insert(slot, state.row.as_str().into());
+        }
         let start = slot as usize * self.audiences.default_facts.len();
         for (was, fact) in mapping.facts.iter().enumerate() {
             let Some(fact) = *fact else { continue };

@@ -116,7 +116,7 @@ pub(crate) fn keep<'scope>(
                     let diff = if entered { 1 } else { -1 };
                     memberships.give(((catalog[model][audience as usize], slot), time, diff));
                 }
-                Told::Change { model, audience, time, entered, key, reason, address } => {
+                Told::Change { model, audience, time, entered, key, row, reason, address } => {
                     let audience = catalog[model][audience as usize];
                     let turns = &mut turns[audience as usize];
                     let kind = if entered { ChangeKind::Entry } else { ChangeKind::Exit };
@@ -124,7 +124,7 @@ pub(crate) fn keep<'scope>(
                         ChangeKind::Entry => turns.entries += 1,
                         ChangeKind::Exit => turns.exits += 1,
                     }
-                    changes.push_to(address, time, audience, kind, reason, key, "");
+                    changes.push_to(address, time, audience, kind, reason, key, row);
                 }
                 Told::Removed { removed, time } => {
                     let Removed { audience, key, address } = removed;

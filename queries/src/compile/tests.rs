@@ -332,3 +332,37 @@ fn a_predicate_on_an_undeclared_column_needs_the_schema_of_its_model() {
     job.models.get_mut("users").expect("a model").parquet = None;
     assert_eq!(needs_schema(&job), BTreeSet::new(), "there is no file to have a schema");
 }
+
+#[test]
+fn a_snapshot_reads_what_syncs_with_an_audience_of_its_model_include() {
+    let mut job = job(&[("a", "users", priced(1)), ("b", "visitors", performed("visited", at_least(1), HOUR))]);
+    job.syncs.insert("one".to_string(), sync(&["a"], &["plan", "email"]));
+    job.syncs.insert("two".to_string(), sync(&["a", "b"], &["plan", "ltv"]));
+    assert_eq!(needs_schema(&job), BTreeSet::from(["users".to_string()]), "nothing says what `email` is");
+    let schemas = Schemas::from([("users".to_string(), vec![("email".to_string(), Some(ColumnType::String))])]);
+    let plan = compile(&job, "job.yaml", &schemas).unwrap_or_else(|problems| panic!("{problems}"));
+    let snapshot = model(&plan, "users").snapshot.as_ref().expect("users are read");
+    let expected = [("email", ColumnType::String), ("ltv", ColumnType::Number), ("plan", ColumnType::String)];
+    assert_eq!(snapshot.include, expected.map(|(name, column_type)| (name.to_string(), column_type)));
+    assert_eq!(snapshot.columns, [], "no condition reads any of them");
+    let without = Job { syncs: Default::default(), ..job };
+    assert_eq!(needs_schema(&without), BTreeSet::new());
+    assert_eq!(compile(&without, "job.yaml", &schemas).expect("a sound job").models[2].facts, plan.models[2].facts);
+}
+
+#[test]
+fn a_column_that_no_model_of_a_sync_has_is_reported_with_its_place() {
+    let mut job = job(&[("a", "users", priced(1)), ("b", "visitors", performed("visited", at_least(1), HOUR))]);
+    job.syncs.insert("one".to_string(), sync(&["a"], &["plan", "plam", "avatar", "amount"]));
+    job.syncs.insert("two".to_string(), sync(&["b"], &["plan"]));
+    let schemas = Schemas::from([("users".to_string(), vec![("avatar".to_string(), None)])]);
+    let problems = compile(&job, "job.yaml", &schemas).expect_err("they are wrong").to_string();
+    let expected = "\
+job.yaml:100:1: syncs.s.include[0]: no audience of this sync is of a model with `parquet`, so no message has `plan`
+job.yaml:100:2: syncs.s.include[1]: unknown column `plam`
+  hint: did you mean `plan`?
+job.yaml:100:3: syncs.s.include[2]: column `avatar` of model `users` has a type that no message can carry
+job.yaml:100:4: syncs.s.include[3]: unknown column `amount`
+";
+    assert_eq!(problems, expected);
+}
