@@ -68,7 +68,10 @@ impl Job {
 }
 
 struct Simulation {
+    /// Draws the steps.
     random: fastrand::Rng,
+    /// Draws what differs from life to life: how many lives a step takes depends on threads.
+    chance: fastrand::Rng,
     seed: u64,
     sample: Sample,
     world: Arc<World>,
@@ -103,8 +106,8 @@ impl Simulation {
         for file in &sample.files {
             world.add_partition(&file.source, &file.path);
         }
-        random.u64(..);
-        Simulation { random, seed, sample, world, folder, plan, appended, log: String::new(), edits: 0, deaths: 0 }
+        let chance = fastrand::Rng::with_seed(random.u64(..));
+        Simulation { random, chance, seed, sample, world, folder, plan, appended, log: String::new(), edits: 0, deaths: 0 }
     }
 
     fn run(mut self) -> Result<Run, String> {
@@ -198,7 +201,7 @@ impl Simulation {
     }
 
     fn start(&mut self) -> Result<Job, String> {
-        let workers = self.random.usize(1..=3);
+        let workers = self.chance.usize(1..=3);
         let life = self.world.new_life();
 
         self.world.note(format!("life {} starts with {workers} workers", life.number()));
@@ -224,7 +227,7 @@ impl Simulation {
                 incarnation: life.number(),
                 claim: Some(claim),
                 told,
-                checkpoint_every: Duration::from_millis(self.random.u64(1..=60)),
+                checkpoint_every: Duration::from_millis(self.chance.u64(1..=60)),
                 restart_sources: false,
             }),
             cluster: None,
@@ -271,7 +274,7 @@ impl Simulation {
             self.world.set_clock(rested);
             while !job.life.has_told(rested) && !job.thread.is_finished() {
                 if since.elapsed() > PATIENCE {
-                    return Err(format!("the job does not come to rest: {}", job.stands()));
+                    return Err(format!("the job does not come to rest by {rested}: {}\n{}", job.stands(), self.world.notes()));
                 }
                 std::thread::sleep(Duration::from_micros(200));
             }
