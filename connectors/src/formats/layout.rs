@@ -55,7 +55,11 @@ pub(super) struct Place {
 pub(super) enum NameRule {
     One(Option<Slot>),
     /// `other` where the kind is one of `kinds`.
-    ByKind { usual: Slot, other: Slot, kinds: &'static [&'static str] },
+    ByKind {
+        usual: Slot,
+        other: Slot,
+        kinds: &'static [&'static str],
+    },
 }
 
 #[derive(Debug)]
