@@ -1,4 +1,5 @@
-//! Times: the reader of events' times and the one of predicates agree on what both take.
+//! Times: the reader of events' times and the one of predicates agree on what both take, but for a leap second: there
+//! the former gives the minute's last ms, the latter its last second.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -17,6 +18,7 @@ fuzz_target!(|text: &str| {
         let event = time_of(&found).ok();
         if let (Some(event), Value::Timestamp(column)) = (event, coerce(&found, ColumnType::Timestamp).value)
             && let Found::Text(_) = found
+            && !text.contains(":60")
         {
             assert_eq!(i64::try_from(event).ok(), Some(column), "{text}");
         }
