@@ -33,6 +33,8 @@ pub enum Found<'a> {
     Text(Cow<'a, str>),
     /// An object or array, as JSON text.
     Compound(Cow<'a, str>),
+    /// Bytes that are no text: a message's header may hold any.
+    NotUtf8,
 }
 
 impl Path {

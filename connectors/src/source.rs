@@ -5,6 +5,8 @@
 //! all borrow from the partition's own buffer: nothing is copied or allocated per record. Polls never wait for data
 //! that is not there yet. What a record means is not known here.
 
+use std::fmt;
+
 use memchr::memchr;
 use serde::{Deserialize, Serialize};
 
@@ -46,8 +48,10 @@ pub struct Resume {
 }
 
 /// The headers of a message.
+///
+/// A record only refers to them: they are read where a job names one.
 pub trait Headers {
-    /// The value of the last header of that name.
+    /// The value of the last header of that name, if there is one that has a value.
     fn get(&self, name: &str) -> Option<&[u8]>;
 }
 
@@ -95,14 +99,26 @@ pub enum Polled<'a> {
 }
 
 /// One message, or what stands in its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Record<'a> {
     /// Where it starts in its partition.
     pub position: u64,
     /// The transport's own time of the message, ms since the epoch; files have none.
     pub timestamp: Option<u64>,
+    /// The transport's headers of the message; files have none.
+    pub headers: Option<&'a dyn Headers>,
     /// Its content.
     pub body: Body<'a>,
+}
+
+impl fmt::Debug for Record<'_> {
+    /// Of the headers, which can't be listed, it says whether there are any.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Record { position, timestamp, headers, body } = self;
+        let mut shown = f.debug_struct("Record");
+        shown.field("position", position).field("timestamp", timestamp);
+        shown.field("headers", &headers.is_some()).field("body", body).finish()
+    }
 }
 
 /// The content of a record.
@@ -161,7 +177,7 @@ impl<'a> Iterator for Records<'a> {
         let position = self.position;
         self.position += (self.lines.len() - rest.len()) as u64;
         self.lines = rest;
-        Some(Record { position, timestamp: None, body: body(line, self.message_bytes) })
+        Some(Record { position, timestamp: None, headers: None, body: body(line, self.message_bytes) })
     }
 }
 

@@ -56,7 +56,7 @@ fn string<'a>(found: &Found<'a>) -> Option<Cow<'a, str>> {
         Found::Text(text) => Some(text.clone()),
         Found::Number(text) => Some(Cow::Borrowed(text)),
         Found::Boolean(boolean) => Some(Cow::Borrowed(if *boolean { "true" } else { "false" })),
-        Found::Nothing | Found::Compound(_) => None,
+        Found::Nothing | Found::Compound(_) | Found::NotUtf8 => None,
     }
 }
 

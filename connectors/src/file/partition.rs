@@ -438,6 +438,7 @@ impl Partition for FilePartition {
                 Ok(Polled::Records(Records::one(Record {
                     position: long.position,
                     timestamp: None,
+                    headers: None,
                     body: Body::TooLarge { head: &long.head[..head], length },
                 })))
             }

@@ -11,23 +11,38 @@ use usher_config::Found;
 use super::layout::{Layout, Need, Slot};
 use super::malformed::{Malformed, What};
 use super::scan::{Marks, is_plain};
+use super::snowplow::Parts;
 use super::{DEPTH_MAX, Fields, star};
 
 /// Reads one message into `fields`, which is cleared and sized for `layout`.
 pub(super) fn walk<'a>(layout: &Layout, message: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Malformed> {
-    let text = utf8(message)?;
+    over(layout, utf8(message)?, fields, |walk| walk.message())?;
+    verdict(layout, fields)
+}
+
+/// Walks `text` as `run` does.
+#[inline(always)]
+pub(super) fn over<'a>(
+    layout: &Layout,
+    text: &'a str,
+    fields: &mut Fields<'a>,
+    run: impl for<'w> FnOnce(&mut Walk<'a, 'w>) -> Option<()>,
+) -> Result<(), Malformed> {
     let mut marks = std::mem::take(&mut fields.marks);
-    marks.refill(message);
-    let mut walk = Walk { scan: Scan::new(text, &marks), layout, fields };
-    let walked = walk.message();
+    marks.refill(text.as_bytes());
+    let mut walk = Walk { scan: Scan::new(text, &marks), layout, fields, parts: Parts::default() };
+    let walked = run(&mut walk);
     if walked.is_some() {
         walk.stars();
     }
     let error = walk.scan.error;
     fields.marks = marks;
-    if walked.is_none() {
-        return Err(error);
-    }
+    walked.ok_or(error)
+}
+
+/// Whether all could be read that the job needs.
+#[inline]
+pub(super) fn verdict(layout: &Layout, fields: &Fields<'_>) -> Result<(), Malformed> {
     if fields.broken.is_empty() {
         return Ok(());
     }
@@ -36,17 +51,18 @@ pub(super) fn walk<'a>(layout: &Layout, message: &'a [u8], fields: &mut Fields<'
     broken.map_or(Ok(()), |(_, malformed)| Err(*malformed))
 }
 
-fn utf8(message: &[u8]) -> Result<&str, Malformed> {
+pub(super) fn utf8(message: &[u8]) -> Result<&str, Malformed> {
     simdutf8::basic::from_utf8(message).map_err(|_| {
         let at = std::str::from_utf8(message).map_or_else(|error| error.valid_up_to(), str::len);
         Malformed { what: What::NotUtf8, at }
     })
 }
 
-struct Walk<'a, 'w> {
-    scan: Scan<'a, 'w>,
-    layout: &'w Layout,
-    fields: &'w mut Fields<'a>,
+pub(super) struct Walk<'a, 'w> {
+    pub(super) scan: Scan<'a, 'w>,
+    pub(super) layout: &'w Layout,
+    pub(super) fields: &'w mut Fields<'a>,
+    pub(super) parts: Parts,
 }
 
 impl<'a> Walk<'a, '_> {
@@ -73,11 +89,12 @@ impl<'a> Walk<'a, '_> {
                 None => self.fields.broken.push((each.slot, self.scan.error)),
             }
         }
+        self.fields.lists.clear();
     }
 
     /// The value at `at`, `depth` levels deep, where wanted paths lead. All of these answer where it ends.
     #[inline(always)]
-    fn value(&mut self, slot: Slot, at: usize, depth: usize, ahead: Ahead) -> Option<usize> {
+    pub(super) fn value(&mut self, slot: Slot, at: usize, depth: usize, ahead: Ahead) -> Option<usize> {
         let layout = self.layout;
         let node = &layout.nodes[slot as usize];
         let (word, bit) = (slot as usize / 64, 1 << (slot % 64));
@@ -95,7 +112,7 @@ impl<'a> Walk<'a, '_> {
             }
             b'{' => {
                 let end = if node.has_members() {
-                    self.object(slot, at, depth)?
+                    self.object::<false>(slot, at, depth)?
                 } else {
                     self.scan.skip::<false>(at, depth)?
                 };
@@ -129,8 +146,9 @@ impl<'a> Walk<'a, '_> {
         Some(end)
     }
 
+    /// `EVENT`: it is an event of Snowplow's, some of whose members are more than values.
     #[inline(never)]
-    fn object(&mut self, slot: Slot, at: usize, depth: usize) -> Option<usize> {
+    pub(super) fn object<const EVENT: bool>(&mut self, slot: Slot, at: usize, depth: usize) -> Option<usize> {
         if depth == DEPTH_MAX {
             return self.scan.fail(What::TooDeep, at);
         }
@@ -145,7 +163,8 @@ impl<'a> Walk<'a, '_> {
                 return self.scan.fail(What::Expected("a name"), at);
             }
             let (end, ahead) = self.scan.skip_name(at)?;
-            let child = if self.scan.has_no_escape(at, end) {
+            let name = at;
+            let mut child = if self.scan.has_no_escape(at, end) {
                 node.member(self.scan.bytes, at + 1, end - 1)
             } else {
                 // A name whose escapes stand for nothing is nobody's name.
@@ -153,6 +172,9 @@ impl<'a> Walk<'a, '_> {
                 name.and_then(|name| node.member(name.as_bytes(), 0, name.len()))
             };
             at = self.scan.colon(end)?;
+            if EVENT {
+                child = self.part(name, end, at, child);
+            }
             at = match child {
                 Some(child) => self.value(child, at, depth + 1, ahead)?,
                 None if self.scan.byte(at) == b'"' => self.scan.skip_value(at, ahead)?,
@@ -240,7 +262,7 @@ impl<'a> Walk<'a, '_> {
     }
 
     #[inline(always)]
-    fn place(&mut self, slot: Slot) -> &mut Found<'a> {
+    pub(super) fn place(&mut self, slot: Slot) -> &mut Found<'a> {
         &mut self.fields.found[slot as usize]
     }
 
@@ -264,7 +286,7 @@ impl<'a> Walk<'a, '_> {
 
 /// Puts what is found in its place, which is empty.
 #[inline(always)]
-fn fill<'a>(place: &mut Found<'a>, found: Found<'a>) {
+pub(super) fn fill<'a>(place: &mut Found<'a>, found: Found<'a>) {
     let before = std::mem::replace(place, found);
     debug_assert_eq!(before, Found::Nothing, "cleared before, or by `forget`");
     // Nothing is there to drop. If the compiler had to look, the new value would be built aside and copied.
@@ -275,7 +297,7 @@ fn fill<'a>(place: &mut Found<'a>, found: Found<'a>) {
 ///
 /// A name and its value together are mostly shorter than what is seen at once.
 #[derive(Clone, Copy, Default)]
-struct Ahead {
+pub(super) struct Ahead {
     /// The byte that the lowest bit stands for.
     from: usize,
     quotes: u64,
@@ -284,9 +306,9 @@ struct Ahead {
 /// A message's text, and what last went wrong with it.
 pub(super) struct Scan<'a, 'w> {
     pub(super) text: &'a str,
-    bytes: &'a [u8],
+    pub(super) bytes: &'a [u8],
     marks: &'w Marks,
-    error: Malformed,
+    pub(super) error: Malformed,
 }
 
 impl<'a, 'w> Scan<'a, 'w> {
@@ -295,7 +317,7 @@ impl<'a, 'w> Scan<'a, 'w> {
     }
 
     #[cold]
-    fn fail<T>(&mut self, what: What, at: usize) -> Option<T> {
+    pub(super) fn fail<T>(&mut self, what: What, at: usize) -> Option<T> {
         self.error = Malformed { what, at };
         None
     }
@@ -365,6 +387,15 @@ impl<'a, 'w> Scan<'a, 'w> {
     #[inline(always)]
     fn has_no_escape(&self, at: usize, end: usize) -> bool {
         self.marks.plain || is_plain(&self.bytes[at + 1..end - 1])
+    }
+
+    /// What the string from `at` to `end`, quotes included, says; none: its escapes stand for nothing.
+    pub(super) fn string(&self, at: usize, end: usize) -> Option<Cow<'a, str>> {
+        let quoted = &self.text[at..end];
+        if self.has_no_escape(at, end) {
+            return Some(Cow::Borrowed(&quoted[1..quoted.len() - 1]));
+        }
+        serde_json::from_str(quoted).ok().map(Cow::Owned)
     }
 
     /// The end of the word that starts at `at`.

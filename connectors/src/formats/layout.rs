@@ -1,13 +1,15 @@
 //! What a source's messages are read for, compiled: the wanted paths as one tree, and the format's rules.
 //!
 //! Slots are the tree's nodes in preorder, so that a subtree is a range of slots: that is how a repeated key
-//! takes back all that its former value gave. Behind them follows a slot for each path with `[*]`.
+//! takes back all that its former value gave. Behind them follows a slot for each path with `[*]`, and then one for
+//! each header.
 
 use std::collections::BTreeMap;
 
 use usher_config::{Format, Path, Step};
 
 use super::scan::head;
+use super::snowplow::{self, Snowplow};
 
 /// Where a found value is kept.
 pub(super) type Slot = u32;
@@ -16,6 +18,8 @@ pub(super) type Slot = u32;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wire {
     Json,
+    SnowplowJson,
+    SnowplowTsv,
 }
 
 #[derive(Debug)]
@@ -24,6 +28,10 @@ pub(super) struct Layout {
     /// The tree, in preorder; the root is the message itself.
     pub(super) nodes: Vec<Node>,
     pub(super) stars: Vec<Star>,
+    /// The wanted headers, by name.
+    pub(super) headers: Vec<(String, Slot)>,
+    /// What Snowplow's formats know beyond the tree; of the others nothing.
+    pub(super) snowplow: Snowplow,
     /// How many slots there are.
     pub(super) slots: usize,
     /// By the index of the path given to [`Decoder::new`](super::Decoder::new).
@@ -46,13 +54,19 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) enum NameRule {
     One(Option<Slot>),
-    ByKind { event: Slot, name: Slot },
+    /// `other` where the kind is one of `kinds`.
+    ByKind {
+        usual: Slot,
+        other: Slot,
+        kinds: &'static [&'static str],
+    },
 }
 
 #[derive(Debug)]
 pub(super) enum TimeRule {
     One(Option<Slot>),
     Segment { timestamp: Slot, received: Slot, sent: Slot, original: Slot },
+    Snowplow { derived: Slot, exact: Slot, collected: Slot, sent: Slot, created: Slot },
 }
 
 /// A path with `[*]`: what remains of it at the node of its first `[*]`.
@@ -83,7 +97,7 @@ pub(super) struct Node {
     pub(super) star: bool,
     /// The first node behind this one's subtree.
     pub(super) end: Slot,
-    members: Vec<Member>,
+    pub(super) members: Vec<Member>,
     /// `members` are sorted by length: those of names of n bytes start at `starts[n]`, all longer ones in the last.
     starts: [u32; LONG + 2],
     /// Wanted elements, by index.
@@ -91,11 +105,11 @@ pub(super) struct Node {
 }
 
 #[derive(Debug)]
-struct Member {
+pub(super) struct Member {
     head: u64,
     tail: u64,
-    name: Box<str>,
-    node: Slot,
+    pub(super) name: Box<str>,
+    pub(super) node: Slot,
 }
 
 /// Names of so many bytes and more share a bucket.
@@ -133,51 +147,86 @@ impl Node {
     }
 }
 
-impl Layout {
-    pub(super) fn new(format: &Format, paths: &[Path]) -> Layout {
-        let mut draft = Draft::default();
-        let key = |name: &str| vec![Step::Key(name.to_owned())];
-        let mut own = Vec::new();
-        match format {
-            Format::Segment | Format::Rudderstack | Format::Hightouch => {
-                own.extend(SEGMENT.iter().map(|name| Some(key(name))));
+/// Where a value comes from.
+enum Origin {
+    Message(Vec<Step>),
+    /// Of that name.
+    Header(String),
+}
+
+impl Origin {
+    fn key(name: &&str) -> Origin {
+        Origin::Message(vec![Step::Key((*name).to_owned())])
+    }
+
+    /// Of a path as the job has it. `headers`: messages have headers, and `headers.NAME` is one of them.
+    fn of(path: &[Step], headers: bool) -> Origin {
+        match path.split_first() {
+            Some((Step::Key(first), name)) if headers && first == "headers" && !name.is_empty() => {
+                Origin::Header(header_name(name))
             }
-            Format::SnowplowTsv | Format::SnowplowJson => panic!("refused by the job file's reader"),
+            _ => Origin::Message(path.to_vec()),
+        }
+    }
+}
+
+/// What follows `headers.` as it was written, without quotes: names of headers have points.
+fn header_name(steps: &[Step]) -> String {
+    let mut name = String::new();
+    for step in steps {
+        match step {
+            Step::Key(key) => {
+                if !name.is_empty() {
+                    name.push('.');
+                }
+                name.push_str(key);
+            }
+            Step::Index(index) => name.push_str(&format!("[{index}]")),
+            Step::All => name.push_str("[*]"),
+        }
+    }
+    name
+}
+
+impl Layout {
+    /// `headers`: messages have headers.
+    pub(super) fn new(format: &Format, headers: bool, paths: &[Path]) -> Layout {
+        let (wire, own): (_, Vec<_>) = match format {
+            Format::Segment | Format::Rudderstack | Format::Hightouch => {
+                (Wire::Json, SEGMENT.iter().map(|name| Some(Origin::key(name))).collect())
+            }
+            Format::SnowplowTsv => (Wire::SnowplowTsv, SNOWPLOW.iter().map(|name| Some(Origin::key(name))).collect()),
+            Format::SnowplowJson => (Wire::SnowplowJson, SNOWPLOW.iter().map(|name| Some(Origin::key(name))).collect()),
             Format::Json(json) => {
                 let given = [&json.kind, &json.name, &json.key, &json.id, &json.time];
-                own.extend(given.map(|path| path.as_ref().map(|path| path.0.clone())));
+                (Wire::Json, given.map(|path| path.as_ref().map(|path| Origin::of(&path.0, headers))).into())
             }
-        }
-        let family = !matches!(format, Format::Json(_));
+        };
+        // With them, where they are in messages whose properties are called traits.
         let resolved: Vec<_> = paths
             .iter()
             .map(|path| match path.0.split_first() {
-                Some((Step::Key(first), rest)) if first == "properties" => {
-                    let under = |object: &[Step]| [object, rest].concat();
-                    match format {
-                        Format::Json(json) => {
-                            let object = json.properties.as_ref().map_or(&[][..], |path| &path.0);
-                            (under(object), None)
-                        }
-                        _ => (path.0.clone(), Some(under(&key("traits")))),
+                Some((Step::Key(first), rest)) if first == "properties" => match format {
+                    Format::Json(json) => {
+                        let object = json.properties.as_ref().map_or(&[][..], |path| &path.0);
+                        (Origin::Message([object, rest].concat()), None)
                     }
-                }
-                _ => (path.0.clone(), None),
+                    Format::SnowplowTsv | Format::SnowplowJson => (Origin::Message(snowplow::property(path)), None),
+                    Format::Segment | Format::Rudderstack | Format::Hightouch => {
+                        let traits = [&[Step::Key("traits".to_owned())], rest].concat();
+                        (Origin::Message(path.0.clone()), Some(Origin::Message(traits)))
+                    }
+                },
+                _ => (Origin::of(&path.0, headers), None),
             })
             .collect();
-        for steps in own.iter().flatten() {
-            draft.add(steps, Need::Always);
-        }
-        for (steps, traits) in &resolved {
-            draft.add(steps, Need::Always);
-            if let Some(steps) = traits {
-                draft.add(steps, Need::Traits);
-            }
-        }
+        let mut draft = Draft::default();
         let mut layout = Layout {
-            wire: Wire::Json,
+            wire,
             nodes: Vec::new(),
             stars: Vec::new(),
+            headers: Vec::new(),
+            snowplow: Snowplow::default(),
             slots: 0,
             paths: Vec::new(),
             kind: None,
@@ -186,29 +235,62 @@ impl Layout {
             id: None,
             time: TimeRule::One(None),
         };
+        let always = own.iter().flatten().chain(resolved.iter().map(|(origin, _)| origin));
+        let traits = resolved.iter().filter_map(|(_, traits)| traits.as_ref());
+        for (origin, need) in always.map(|o| (o, Need::Always)).chain(traits.map(|o| (o, Need::Traits))) {
+            match origin {
+                Origin::Message(steps) => draft.add(steps, need),
+                Origin::Header(name) if layout.headers.iter().any(|(known, _)| known == name) => {}
+                Origin::Header(name) => layout.headers.push((name.clone(), 0)),
+            }
+        }
         layout.flatten(&draft);
         layout.slots = layout.nodes.len();
-        for star in &mut layout.stars {
-            star.slot = layout.slots as Slot;
+        let behind = layout.stars.iter_mut().map(|star| &mut star.slot);
+        for slot in behind.chain(layout.headers.iter_mut().map(|(_, slot)| slot)) {
+            *slot = layout.slots as Slot;
             layout.slots += 1;
         }
-        let at: Vec<_> = own.iter().map(|path| path.as_ref().map(|path| layout.slot_of(path))).collect();
+        let at: Vec<_> = own.iter().map(|origin| origin.as_ref().map(|origin| layout.slot_of(origin))).collect();
         (layout.kind, layout.key, layout.id) = (at[0], at[2], at[3]);
-        let all = |slots: &[Option<Slot>]| slots.iter().copied().collect::<Option<Vec<_>>>();
-        (layout.name, layout.time) = match all(&at).as_deref() {
-            Some(&[_, event, _, _, name, timestamp, received, sent, original]) if family => {
-                (NameRule::ByKind { event, name }, TimeRule::Segment { timestamp, received, sent, original })
+        let all = at.iter().copied().collect::<Option<Vec<_>>>();
+        (layout.name, layout.time) = match (format, all.as_deref()) {
+            (Format::Json(_), _) => (NameRule::One(at[1]), TimeRule::One(at[4])),
+            (_, Some(&[_, usual, _, _, other, derived, exact, collected, sent, created])) => {
+                layout.snowplow = Snowplow::new(&layout);
+                let name = NameRule::ByKind { usual, other, kinds: &["struct"] };
+                (name, TimeRule::Snowplow { derived, exact, collected, sent, created })
             }
-            _ => (NameRule::One(at[1]), TimeRule::One(at[4])),
+            (_, Some(&[_, usual, _, _, other, timestamp, received, sent, original])) => {
+                let name = NameRule::ByKind { usual, other, kinds: &["page", "screen"] };
+                (name, TimeRule::Segment { timestamp, received, sent, original })
+            }
+            _ => unreachable!("`SEGMENT` and `SNOWPLOW` are so long"),
         };
         layout.paths = resolved
             .iter()
-            .map(|(steps, traits)| Place {
-                slot: layout.slot_of(steps),
-                traits: traits.as_ref().map(|steps| layout.slot_of(steps)),
+            .map(|(origin, traits)| Place {
+                slot: layout.slot_of(origin),
+                traits: traits.as_ref().map(|origin| layout.slot_of(origin)),
             })
             .collect();
         layout
+    }
+
+    /// The slot of what was added.
+    fn slot_of(&self, origin: &Origin) -> Slot {
+        match origin {
+            Origin::Message(steps) => self.slot_of_path(steps),
+            Origin::Header(name) => {
+                let header = self.headers.iter().find(|(known, _)| known == name);
+                header.expect("the header was added").1
+            }
+        }
+    }
+
+    /// The node of a member of the message itself.
+    pub(super) fn root_member(&self, name: &str) -> Option<Slot> {
+        self.nodes[0].member(name.as_bytes(), 0, name.len())
     }
 
     /// A broken value at `slot` spoils the message; `traits`: its properties are called traits.
@@ -254,8 +336,7 @@ impl Layout {
         slot as Slot
     }
 
-    /// The slot of a path that was added.
-    fn slot_of(&self, path: &[Step]) -> Slot {
+    fn slot_of_path(&self, path: &[Step]) -> Slot {
         let mut at = 0;
         for (i, step) in path.iter().enumerate() {
             let node = &self.nodes[at as usize];
@@ -276,6 +357,20 @@ impl Layout {
 /// What the Segment family defines, in the order that [`Layout::new`] counts on.
 const SEGMENT: [&str; 9] =
     ["type", "event", "userId", "messageId", "name", "timestamp", "receivedAt", "sentAt", "originalTimestamp"];
+
+/// What Snowplow defines, likewise.
+const SNOWPLOW: [&str; 10] = [
+    "event",
+    "event_name",
+    "user_id",
+    "event_id",
+    "se_action",
+    "derived_tstamp",
+    "true_tstamp",
+    "collector_tstamp",
+    "dvce_sent_tstamp",
+    "dvce_created_tstamp",
+];
 
 /// The tree while paths are added.
 #[derive(Default)]

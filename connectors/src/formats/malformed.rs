@@ -26,6 +26,8 @@ pub enum What {
     BrokenString,
     /// A needed value is no number, `true`, `false` or `null`.
     BrokenNumber,
+    /// A row has so many columns, which is not what its format has.
+    Columns(usize),
 }
 
 impl fmt::Display for Malformed {
@@ -37,6 +39,9 @@ impl fmt::Display for Malformed {
             What::Expected(what) => write!(f, "not JSON: expected {what} at byte {at}"),
             What::TooDeep => write!(f, "deeper than {} levels at byte {at}", super::DEPTH_MAX),
             What::BrokenString => write!(f, "broken string at byte {at}"),
+            What::Columns(count) => {
+                write!(f, "not a row of {} columns: it has {count}", super::snowplow::COLUMNS.len())
+            }
             What::BrokenNumber => write!(f, "broken number or literal at byte {at}"),
         }
     }

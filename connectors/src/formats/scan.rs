@@ -82,6 +82,28 @@ impl Marks {
     }
 }
 
+/// Counts the tabs of `bytes`, and puts the places of the first ones into `places`.
+pub(super) fn tabs(bytes: &[u8], places: &mut [usize]) -> usize {
+    let mut count = 0;
+    let mut note = |from: usize, mut tabs: u64| {
+        while tabs != 0 {
+            if let Some(place) = places.get_mut(count) {
+                *place = from + tabs.trailing_zeros() as usize;
+            }
+            count += 1;
+            tabs &= tabs - 1;
+        }
+    };
+    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+    for (i, block) in blocks.iter().enumerate() {
+        note(i * BLOCK, bits(block, b'\t'));
+    }
+    let mut last = [0; BLOCK];
+    last[..rest.len()].copy_from_slice(rest);
+    note(blocks.len() * BLOCK, bits(&last, b'\t'));
+    count
+}
+
 /// Which bytes are `wanted`, the first lowest.
 #[inline(always)]
 fn bits(block: &[u8; BLOCK], wanted: u8) -> u64 {

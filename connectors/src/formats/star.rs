@@ -17,7 +17,8 @@ pub(super) fn collect(scan: &mut Scan<'_, '_>, at: usize, path: &[Step]) -> Opti
     Some(found)
 }
 
-fn follow(scan: &mut Scan<'_, '_>, at: usize, path: &[Step], found: &mut String) -> Option<()> {
+/// Adds the elements at the end of `path` to a JSON array that lacks its bracket.
+pub(super) fn follow(scan: &mut Scan<'_, '_>, at: usize, path: &[Step], found: &mut String) -> Option<()> {
     let Some((step, rest)) = path.split_first() else {
         let end = scan.skip::<true>(at, 0)?;
         let text = &scan.text[at..end];

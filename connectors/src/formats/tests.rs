@@ -8,7 +8,9 @@ use super::scan::Marks;
 use super::{DEPTH_MAX, Decoder, Fields, TimeError, What, time_of};
 
 mod fuzz;
+mod headers;
 mod reference;
+mod snowplow;
 
 #[expect(clippy::print_stdout, reason = "the test runner shows it where the test fails")]
 fn seeded(seed: u64) -> fastrand::Rng {
@@ -44,7 +46,7 @@ fn decode<'a>(wanted: &[&str], message: &'a str) -> Fields<'a> {
 
 fn decode_as<'a>(format: &Format, wanted: &[&str], message: &'a str) -> Fields<'a> {
     let mut fields = Fields::default();
-    let verdict = Decoder::new(format, &paths(wanted)).decode(message.as_bytes(), &mut fields);
+    let verdict = Decoder::new(format, &paths(wanted)).decode(message.as_bytes(), None, &mut fields);
     assert_eq!(verdict, Ok(()), "{message}");
     fields
 }
@@ -53,6 +55,7 @@ fn decode_as<'a>(format: &Format, wanted: &[&str], message: &'a str) -> Fields<'
 fn get(wanted: &str, message: &str) -> Found<'static> {
     match decode(&[wanted], message).get(0) {
         Found::Nothing => Found::Nothing,
+        Found::NotUtf8 => Found::NotUtf8,
         Found::Boolean(found) => Found::Boolean(*found),
         Found::Number(found) => Found::Number(found.to_string().leak()),
         Found::Text(found) => Found::Text(found.clone().into_owned().into()),
@@ -64,7 +67,7 @@ fn get(wanted: &str, message: &str) -> Found<'static> {
 fn wrong(message: impl AsRef<[u8]>) -> String {
     let mut fields = Fields::default();
     let decoder = Decoder::new(&Format::Segment, &paths(&["properties.a"]));
-    decoder.decode(message.as_ref(), &mut fields).err().map_or(String::new(), |error| error.to_string())
+    decoder.decode(message.as_ref(), None, &mut fields).err().map_or(String::new(), |error| error.to_string())
 }
 
 const TRACK: &str = r#"{"anonymousId":"5f1c","context":{"library":{"name":"analytics.js","version":"2.11.1"},"ip":"108.0.78.21"},
@@ -114,9 +117,9 @@ fn traits_are_only_needed_where_they_are_the_properties() {
     let decoder = Decoder::new(&Format::Segment, &paths(&["properties.plan"]));
     let mut fields = Fields::default();
     let track = br#"{"traits":{"plan":01},"type":"track"}"#;
-    assert_eq!(decoder.decode(track, &mut fields), Ok(()));
+    assert_eq!(decoder.decode(track, None, &mut fields), Ok(()));
     let identify = br#"{"traits":{"plan":01},"type":"identify"}"#;
-    let error = decoder.decode(identify, &mut fields).expect_err("a broken number that is needed");
+    let error = decoder.decode(identify, None, &mut fields).expect_err("a broken number that is needed");
     assert_eq!((error.what, error.at), (What::BrokenNumber, 18));
 }
 
@@ -189,7 +192,7 @@ fn names_match_exactly_whatever_their_escapes_spaces_and_length() {
     assert_eq!(get(&format!("properties.{long}"), &message), Found::Number("2"));
     let dotted = Path(vec![Step::Key("a.b".to_owned())]);
     let mut fields = Fields::default();
-    Decoder::new(&Format::Segment, &[dotted]).decode(br#"{"a.b":1}"#, &mut fields).expect("well-formed");
+    Decoder::new(&Format::Segment, &[dotted]).decode(br#"{"a.b":1}"#, None, &mut fields).expect("well-formed");
     assert_eq!(*fields.get(0), Found::Number("1"));
 }
 
@@ -246,7 +249,7 @@ fn properties_that_are_no_object_hold_nothing() {
 #[test]
 fn a_decoder_may_go_to_another_thread() {
     let decoder = Decoder::new(&Format::Segment, &[]);
-    let read = move || decoder.decode(b"{}", &mut Fields::default());
+    let read = move || decoder.decode(b"{}", None, &mut Fields::default());
     assert_eq!(std::thread::spawn(read).join().expect("no panic"), Ok(()));
 }
 
@@ -256,11 +259,11 @@ fn fields_hold_nothing_of_the_message_before() {
     let mut fields = Fields::default();
     assert_eq!(*fields.get(0), Found::Nothing);
     assert_eq!(fields.time(None), Err(TimeError::Missing));
-    decoder.decode(br#"{"userId":"u","properties":{"a":1}}"#, &mut fields).expect("well-formed");
-    decoder.decode(br#"{"type":"track"}"#, &mut fields).expect("well-formed");
+    decoder.decode(br#"{"userId":"u","properties":{"a":1}}"#, None, &mut fields).expect("well-formed");
+    decoder.decode(br#"{"type":"track"}"#, None, &mut fields).expect("well-formed");
     assert_eq!((fields.key(), fields.get(0)), (&Found::Nothing, &Found::Nothing));
     let other = Decoder::new(&Format::Segment, &paths(&["b", "c"]));
-    other.decode(br#"{"c":1}"#, &mut fields).expect("well-formed");
+    other.decode(br#"{"c":1}"#, None, &mut fields).expect("well-formed");
     assert_eq!((fields.get(0), fields.get(1)), (&Found::Nothing, &Found::Number("1")));
 }
 

@@ -53,6 +53,25 @@ pub(super) fn of_segment(
     }
 }
 
+/// The event time of Snowplow, which derives it the same way.
+pub(super) fn of_snowplow(
+    derived: &Found<'_>,
+    exact: &Found<'_>,
+    collected: &Found<'_>,
+    sent: &Found<'_>,
+    created: &Found<'_>,
+) -> Result<u64, TimeError> {
+    let given = |found: &Found<'_>| *found != Found::Nothing;
+    match (given(derived), given(exact)) {
+        (true, _) => time_of(derived),
+        (false, true) => time_of(exact),
+        _ if given(collected) && given(sent) && given(created) => {
+            since_epoch(signed(collected)? - (signed(sent)? - signed(created)?))
+        }
+        _ => time_of(collected),
+    }
+}
+
 fn since_epoch(ms: i128) -> Result<u64, TimeError> {
     i64::try_from(ms).ok().and_then(|ms| u64::try_from(ms).ok()).ok_or(TimeError::Unreadable)
 }
@@ -63,19 +82,20 @@ fn signed(found: &Found<'_>) -> Result<i128, TimeError> {
         Found::Nothing => return Err(TimeError::Missing),
         Found::Text(text) => common(text.as_bytes()).or_else(|| lenient(text)),
         Found::Number(text) => floor(text),
-        Found::Boolean(_) | Found::Compound(_) => None,
+        Found::Boolean(_) | Found::Compound(_) | Found::NotUtf8 => None,
     };
     ms.map(i128::from).ok_or(TimeError::Unreadable)
 }
 
-/// `2026-11-23T10:00:00Z` and `2026-11-23T10:00:00.123Z`: nearly all there is.
+/// `2026-11-23T10:00:00Z` and `2026-11-23 10:00:00.123`, and what lies between: nearly all there is.
 fn common(text: &[u8]) -> Option<i64> {
+    let text = text.strip_suffix(b"Z").unwrap_or(text);
     let millis = match text {
-        [.., b'.', a, b, c, b'Z'] if text.len() == 24 => number(&[*a, *b, *c])?,
-        [.., b'Z'] if text.len() == 20 => 0,
+        [.., b'.', a, b, c] if text.len() == 23 => number(&[*a, *b, *c])?,
+        _ if text.len() == 19 => 0,
         _ => return None,
     };
-    if (text[4], text[7], text[10], text[13], text[16]) != (b'-', b'-', b'T', b':', b':') {
+    if (text[4], text[7], text[13], text[16]) != (b'-', b'-', b':', b':') || !matches!(text[10], b'T' | b' ') {
         return None;
     }
     let date = (number(&text[..4])?, number(&text[5..7])?, number(&text[8..10])?);

@@ -145,7 +145,7 @@ impl Messages {
             });
         }
         let Limits { future_skew, .. } = plan.job.limits;
-        let decoder = Decoder::new(&plan.job.sources[source].format, &paths);
+        let decoder = Decoder::of(&plan.job.sources[source], &paths);
         Messages { decoder, events, by_name, of_any_name, future_skew }
     }
 
@@ -171,7 +171,7 @@ impl Messages {
             Body::TooLarge { head, length } => return bury(&record, at, Reason::TooLarge, "", head, length, out),
         };
         let length = message.len() as u64;
-        if let Err(malformed) = self.decoder.decode(message, fields) {
+        if let Err(malformed) = self.decoder.decode(message, record.headers, fields) {
             return bury(&record, at, Reason::Malformed, &malformed.to_string(), message, length, out);
         }
         self.find_matching(fields, &mut scratch.matching);
@@ -356,5 +356,6 @@ fn key<'a>(found: &'a Found<'_>) -> Result<Option<&'a str>, &'static str> {
         Found::Number(_) => Err("the key is a number but no integer"),
         Found::Boolean(_) => Err("the key is a boolean"),
         Found::Compound(_) => Err("the key is an object or a list"),
+        Found::NotUtf8 => Err("the key is not UTF-8"),
     }
 }

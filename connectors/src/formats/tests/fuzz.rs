@@ -32,9 +32,9 @@ fn compare(seed: u64, rounds: usize) {
         let mut fields = Fields::default();
         if rng.bool() {
             // Left over from another message.
-            let _ = decoder.decode(LEFTOVER, &mut fields);
+            let _ = decoder.decode(LEFTOVER, None, &mut fields);
         }
-        let verdict = decoder.decode(&message, &mut fields);
+        let verdict = decoder.decode(&message, None, &mut fields);
         let expected = reference::decode(format, paths, &message);
         let shown = || format!("seed {seed}, round {round}, {format:?}, {}", message.escape_ascii());
         let mut note = |what: String| *met.entry(what).or_insert(0) += 1;
@@ -212,7 +212,7 @@ const NAMES: &[&str] = &[
     "\u{1}",
 ];
 
-const STRINGS: &[&str] = &[
+pub(super) const STRINGS: &[&str] = &[
     "",
     "track",
     "page",
@@ -246,7 +246,7 @@ const STRINGS: &[&str] = &[
 const BROKEN_STRINGS: &[&str] =
     &["\\x", "\\u12", "\\ud800", "\\ude00\\ud83d", "\t", "\u{0}", "a long one \n broken", "\\u00zz"];
 
-const WORDS: &[&str] = &[
+pub(super) const WORDS: &[&str] = &[
     "null",
     "true",
     "false",
@@ -285,7 +285,7 @@ const BROKEN_WORDS: &[&str] = &[
     "Infinity",
 ];
 
-fn pick<'a>(rng: &mut Rng, from: &[&'a str]) -> &'a str {
+pub(super) fn pick<'a>(rng: &mut Rng, from: &[&'a str]) -> &'a str {
     from[rng.usize(..from.len())]
 }
 
@@ -320,7 +320,7 @@ fn message(rng: &mut Rng) -> Vec<u8> {
     bytes
 }
 
-fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>) {
+pub(super) fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>) {
     if bytes.is_empty() {
         return;
     }
@@ -349,7 +349,7 @@ fn blank(rng: &mut Rng, text: &mut String) {
     }
 }
 
-fn value(rng: &mut Rng, text: &mut String, depth: usize) {
+pub(super) fn value(rng: &mut Rng, text: &mut String, depth: usize) {
     blank(rng, text);
     let most = if depth == 0 { 6 } else { 10 };
     match rng.u32(..most) {
@@ -372,7 +372,7 @@ fn value(rng: &mut Rng, text: &mut String, depth: usize) {
     blank(rng, text);
 }
 
-fn object(rng: &mut Rng, text: &mut String, depth: usize) {
+pub(super) fn object(rng: &mut Rng, text: &mut String, depth: usize) {
     text.push('{');
     for i in 0..rng.usize(..7) {
         if i > 0 {

@@ -18,14 +18,7 @@ pub struct Answers<'a> {
 
 /// None: malformed.
 pub fn decode<'a>(format: &Format, paths: &[Path], message: &'a [u8]) -> Option<Answers<'a>> {
-    let text = std::str::from_utf8(message).ok()?;
-    let mut parser = Parser { chars: text.char_indices().collect(), at: 0, text };
-    parser.blank();
-    let tree = parser.value(1)?;
-    parser.blank();
-    if parser.at < parser.chars.len() || !matches!(tree.shape, Shape::Object(_)) {
-        return None;
-    }
+    let tree = object(std::str::from_utf8(message).ok()?)?;
     let key = |name: &str| Path(vec![Step::Key(name.to_owned())]);
     let one = |path: &Path| found(&tree, &path.0);
     let all;
@@ -76,12 +69,23 @@ pub fn decode<'a>(format: &Format, paths: &[Path], message: &'a [u8]) -> Option<
     Some(Answers { kind, name, key: user, id, times, paths: all })
 }
 
-struct Tree<'a> {
-    text: &'a str,
-    shape: Shape<'a>,
+/// The tree of a text that is one object.
+pub fn object(text: &str) -> Option<Tree<'_>> {
+    let mut parser = Parser { chars: text.char_indices().collect(), at: 0, text };
+    parser.blank();
+    let tree = parser.value(1)?;
+    parser.blank();
+    (parser.at == parser.chars.len() && matches!(tree.shape, Shape::Object(_))).then_some(tree)
 }
 
-enum Shape<'a> {
+#[derive(Clone)]
+pub struct Tree<'a> {
+    pub text: &'a str,
+    pub shape: Shape<'a>,
+}
+
+#[derive(Clone)]
+pub enum Shape<'a> {
     Object(Vec<(&'a str, Tree<'a>)>),
     Array(Vec<Tree<'a>>),
     Text,
@@ -183,7 +187,7 @@ impl<'a> Parser<'a> {
 }
 
 /// None: broken.
-fn found<'a>(tree: &Tree<'a>, path: &[Step]) -> Option<Found<'a>> {
+pub fn found<'a>(tree: &Tree<'a>, path: &[Step]) -> Option<Found<'a>> {
     if path.contains(&Step::All) {
         let before = path.iter().take_while(|step| **step != Step::All).count();
         return Some(match at(tree, &path[..before]) {
@@ -198,7 +202,7 @@ fn found<'a>(tree: &Tree<'a>, path: &[Step]) -> Option<Found<'a>> {
     at(tree, path).map_or(Some(Found::Nothing), value)
 }
 
-fn at<'t, 'a>(tree: &'t Tree<'a>, path: &[Step]) -> Option<&'t Tree<'a>> {
+pub fn at<'t, 'a>(tree: &'t Tree<'a>, path: &[Step]) -> Option<&'t Tree<'a>> {
     let Some((step, rest)) = path.split_first() else {
         return Some(tree);
     };

@@ -1,0 +1,17 @@
+//! Job files: any text is a job or has problems; a job is compiled, or has problems too.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use usher_queries::{Schemas, compile};
+
+fuzz_target!(|text: &str| {
+    let variable = |name: &str| (name.len() % 2 == 0).then(|| name.to_lowercase());
+    match usher_config::parse_or_salvage(text, "job.yaml", "/".as_ref(), &variable) {
+        Ok(job) => {
+            let _ = compile(&job, "job.yaml", &Schemas::new());
+        }
+        Err(broken) => {
+            let _ = broken.problems.to_string();
+        }
+    }
+});
