@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use timely::scheduling::Activator;
 use usher_config::OnRemove;
 use usher_connectors::sink::{Address, Catalog, Told};
 use usher_connectors::source::{PartitionId, Resume, Source, SourceError};
@@ -43,6 +44,8 @@ pub(crate) struct DeskSetup {
     pub(crate) worker: u32,
     pub(crate) plan: Arc<Plan>,
     pub(crate) bus: Bus,
+    /// Wakes the operator that the keeper works in.
+    pub(crate) wake_keep: Activator,
     pub(crate) keeper: Rc<RefCell<Keeper>>,
     pub(crate) readings: Rc<RefCell<Readings>>,
     /// Ids of sources, and the sources.
@@ -181,7 +184,10 @@ impl Desk {
                 let members = members.into_iter().map(|(audience, key)| (sync as usize, audience, hash_key(&key), key));
                 self.setup.keeper.borrow_mut().take_told(model as usize, members);
             }
-            Letter::AllTold => self.setup.keeper.borrow_mut().begin(),
+            Letter::AllTold => {
+                self.setup.keeper.borrow_mut().begin();
+                self.setup.wake_keep.activate();
+            }
             Letter::Mark { checkpoint } => {
                 let done = told.unwrap_or(Time::MAX);
                 let standpoints = self.setup.readings.borrow_mut().resumes(done);

@@ -153,14 +153,14 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
                 sinks: Arc::clone(&sinks),
                 status: Arc::clone(&status),
             };
-            let (wake, mut members, bus) = worker.dataflow::<Time, _, _>(|scope| {
+            let (wake, mut members, bus, wake_keep) = worker.dataflow::<Time, _, _>(|scope| {
                 let bus = Bus::new(scope);
                 let (hits, milestones) = read(scope, setup, told.clone());
                 let (rows, wake) = pull(scope, share.rows);
                 let verdicts = stage(rows, Arc::clone(&plan), threads, peers, Rc::clone(&keeper), staging);
-                let (changes, memberships) = keep(hits, milestones, verdicts, keep_setup);
+                let (changes, memberships, wake_keep) = keep(hits, milestones, verdicts, keep_setup);
                 deliver(changes, deliver_setup).probe_with(&told);
-                (wake, members(memberships, &told), bus)
+                (wake, members(memberships, &told), bus, wake_keep)
             });
             let _ = share.line.send(Line { out: share.out, wake });
             drop(share.line);
@@ -168,6 +168,7 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
                 worker: index as u32,
                 plan: Arc::clone(&plan),
                 bus,
+                wake_keep,
                 keeper,
                 readings,
                 source_ids: Arc::clone(&source_ids),

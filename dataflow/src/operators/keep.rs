@@ -22,6 +22,7 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::Antichain;
+use timely::scheduling::Activator;
 use usher_connectors::sink::{ChangeKind, Changes, Reason};
 
 /// How a pull ended, told by worker 0.
@@ -43,16 +44,17 @@ pub(crate) struct KeepSetup {
     pub(crate) pulls: Option<Sender<PullEnded>>,
 }
 
-/// Builds the operator.
+/// Builds the operator; tells how it is woken when its keeper has been let begin.
 pub(crate) fn keep<'scope>(
     hits: StreamVec<'scope, Time, Hits>,
     milestones: StreamVec<'scope, Time, (u32, Milestone)>,
     verdicts: StreamVec<'scope, Time, Verdict>,
     setup: KeepSetup,
-) -> (StreamVec<'scope, Time, Changes>, StreamVec<'scope, Time, Membership>) {
+) -> (StreamVec<'scope, Time, Changes>, StreamVec<'scope, Time, Membership>, Activator) {
     let scope = hits.scope();
     let mut builder = OperatorBuilder::new("Keep".to_owned(), scope);
     let activator = scope.activator_for(Rc::clone(&builder.operator_info().address));
+    let wake = scope.activator_for(Rc::clone(&builder.operator_info().address));
     let mut hits = builder.new_input(hits, Exchange::new(|hits: &Hits| u64::from(hits.worker)));
     let mut milestones = builder.new_input_connection(
         milestones,
@@ -156,5 +158,5 @@ pub(crate) fn keep<'scope>(
             false
         }
     });
-    (stream, members_stream)
+    (stream, members_stream, wake)
 }

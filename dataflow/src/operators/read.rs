@@ -163,9 +163,11 @@ pub(crate) fn read<'scope>(
                 Next::Wait(time) => {
                     hold.downgrade(&time);
                     // Armed once a period: a second timer would never go away.
-                    if armed.is_none_or(|at| at <= Instant::now()) {
+                    let now = Instant::now();
+                    if armed.is_none_or(|at| at <= now) {
+                        // Taken before it is armed: when it goes off, this has passed.
+                        armed = Some(now + TICK);
                         activator.activate_after(TICK);
-                        armed = Some(Instant::now() + TICK);
                     }
                 }
                 Next::Done => (cap, milestone_cap) = (None, None),
