@@ -3,11 +3,14 @@
 //! A [`Changes`] holds the changes of one epoch (or a part of it), their keys in one buffer. A [`Sink`] takes them in
 //! order. [`Writer`] is the sink of files and of stdout: one JSON line for each change, as [`write_message`] has it.
 
+mod log;
 mod message;
 pub(crate) mod spool;
 mod told;
 mod writer;
 
+pub use log::{Outlet, open_local};
+pub(crate) use message::message_id;
 pub use message::{Catalog, write_message};
 pub use told::{Told, ToldAudience};
 pub use writer::Writer;
