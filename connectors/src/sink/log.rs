@@ -110,11 +110,11 @@ struct Log {
 impl Log {
     fn start(log: open::Log, outlet: Outlet, catalog: Arc<Catalog>, filter: Filter, bounds: Bounds) -> Log {
         let shared = Arc::new(Shared::new(&log, bounds));
-        let open::Log { folder, lock, segments, file, end, cursor, mark, .. } = log;
+        let open::Log { folder, segments, file, end, cursor, mark, .. } = log;
         let segment = segments.iter().rfind(|&&base| base <= mark.position).copied();
         let segment = segment.expect("the segment of the cursor was read");
         let delivery = Delivery::new(shared.clone(), folder.clone(), (cursor, mark), outlet, catalog.clone());
-        let append = Append::new(shared.clone(), folder, segments, (file, end), lock);
+        let append = Append::new(shared.clone(), folder, segments, (file, end));
         let spawn = |name: &str, run: Box<dyn FnOnce() -> Result<(), SinkError> + Send>| {
             let shared = shared.clone();
             let run = move || shared.ended(run());

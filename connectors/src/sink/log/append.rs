@@ -21,20 +21,12 @@ pub(super) struct Append {
     /// The end of the log.
     end: u64,
     compaction: Option<JoinHandle<()>>,
-    /// The folder is this process's.
-    _lock: File,
 }
 
 impl Append {
-    /// Goes on at the `end` of the log, which is in the last of `segments`, in `file`. Keeps the folder's lock.
-    pub fn new(
-        shared: Arc<Shared>,
-        folder: PathBuf,
-        segments: Vec<u64>,
-        (file, end): (File, u64),
-        lock: File,
-    ) -> Append {
-        Append { shared, folder, segments, file, end, compaction: None, _lock: lock }
+    /// Goes on at the `end` of the log, which is in the last of `segments`, in `file`.
+    pub fn new(shared: Arc<Shared>, folder: PathBuf, segments: Vec<u64>, (file, end): (File, u64)) -> Append {
+        Append { shared, folder, segments, file, end, compaction: None }
     }
 
     /// Appends what comes, until no more does.

@@ -208,10 +208,15 @@ impl Delivery {
     pub fn run(mut self, segment: u64) -> Result<(), SinkError> {
         let mut blocks = Blocks::open(&files::segment(&self.folder, segment))?;
         blocks.seek(self.mark.position)?;
-        // With nothing undelivered, nothing behind the cursor can be this log's.
-        match self.shared.lock().standing().waiting {
-            0 => self.outlet.end_line()?,
-            _ => self.tail = Tail::open(&self.outlet, self.mark.length)?,
+        let waiting = self.shared.lock().standing().waiting;
+        if waiting == 0 {
+            // Nothing behind the cursor can be this log's, and the file may be another than the last time.
+            self.outlet.end_line()?;
+            self.save()?;
+        } else {
+            // A file that is shorter than it was is another: any of it may be this log's.
+            let shorter = self.outlet.length()? < self.mark.length;
+            self.tail = Tail::open(&self.outlet, if shorter { 0 } else { self.mark.length })?;
         }
         loop {
             let save_every = self.shared.bounds.save_every;

@@ -75,6 +75,17 @@ pub(super) fn list(folder: &Path) -> io::Result<(Vec<u64>, Vec<u64>)> {
     Ok((segments, snapshots))
 }
 
+/// Removes what a crash has left half written: files get their names when they are whole.
+pub(super) fn remove_leftovers(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "new") {
+            crate::disk::remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes what neither the memberships after `snapshot` nor the delivery from `delivered` on needs; in order, so that a crash
 /// leaves no gap.
 pub(super) fn sweep(folder: &Path, snapshot: u64, delivered: u64) -> io::Result<()> {

