@@ -4,7 +4,7 @@
 //! A membership is known by 128 bits of its key's hash, seeded with its audience.
 
 use super::super::SinkError;
-use super::super::{ChangeKind, Told, ToldAudience};
+use super::super::{ChangeKind, Told};
 use super::block::{self, Encoder, Record, Records};
 use super::files::{self, Blocks, HEAD_BYTES, Head, Next, refused};
 use std::collections::HashMap;
@@ -19,9 +19,9 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 pub(super) struct Memberships {
     /// The greatest `at`.
     pub clock: u64,
-    /// By id; with the name and model that were told last.
-    audiences: Vec<ToldAudience>,
-    /// By definition.
+    /// One for each id: the definition that was told last.
+    audiences: Vec<Box<[u8]>>,
+    /// Index in `audiences`, by definition.
     known: HashMap<Box<[u8]>, u32>,
     /// Index in `members`.
     held: HashMap<u128, usize, BuildHasherDefault<Folded>>,
@@ -65,22 +65,22 @@ impl Memberships {
     }
 
     fn audience(&mut self, definition: &[u8]) -> u32 {
-        if let Some(&index) = self.known.get(definition) {
-            return index;
-        }
-        let audience = block::audience(definition);
-        let index = match self.audiences.iter().position(|known| known.id == audience.id) {
-            Some(index) => {
-                self.audiences[index] = audience;
+        let index = match self.known.get(definition) {
+            Some(&index) => index,
+            None => {
+                let id = block::audience(definition).id;
+                let of_id = |known: &Box<[u8]>| block::audience(known).id == id;
+                let index = self.audiences.iter().position(of_id).unwrap_or(self.audiences.len()) as u32;
+                self.known.insert(definition.into(), index);
                 index
             }
-            None => {
-                self.audiences.push(audience);
-                self.audiences.len() - 1
-            }
         };
-        self.known.insert(definition.into(), index as u32);
-        index as u32
+        match self.audiences.get_mut(index as usize) {
+            Some(latest) if **latest == *definition => {}
+            Some(latest) => *latest = definition.into(),
+            None => self.audiences.push(definition.into()),
+        }
+        index
     }
 
     fn iter(&self) -> impl Iterator<Item = (u32, &str)> {
@@ -100,7 +100,7 @@ impl Memberships {
         let mut indices = vec![None; self.audiences.len()];
         for (audience, key) in self.iter() {
             let index = *indices[audience as usize]
-                .get_or_insert_with(|| told.audience(self.audiences[audience as usize].clone()));
+                .get_or_insert_with(|| told.audience(block::audience(&self.audiences[audience as usize])));
             told.push(index, key);
         }
         told
@@ -131,7 +131,7 @@ impl Memberships {
                 key,
                 row: "",
             };
-            encoder.push(&record, || self.audiences[audience as usize].clone());
+            encoder.push(&record, || block::audience(&self.audiences[audience as usize]));
             if encoder.len() >= block_bytes {
                 flush(&mut encoder, &mut file)?;
             }

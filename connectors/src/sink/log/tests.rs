@@ -7,7 +7,7 @@ use super::block::Records;
 use super::cursor::{Cursor, Mark};
 use super::files::{Blocks, HEAD_BYTES, Next};
 use super::*;
-use crate::sink::{Address, ChangeKind, Reason, Told, write_message};
+use crate::sink::{Address, Change, ChangeKind, Reason, Told, write_message};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -406,6 +406,78 @@ fn leftovers_of_a_compaction_are_removed() {
     assert!(!leftover.exists());
 }
 
+#[test]
+fn any_flipped_bit_of_what_was_delivered_is_found() {
+    let seed = 13;
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let place = Place::new(SMALL);
+    place.run(&changes(0, 600));
+    place.run(&changes(600, 700));
+    let (segments, snapshots) = files::list(&place.log()).unwrap();
+    assert_eq!(snapshots.len(), 1);
+    let segments = segments.iter().map(|&base| files::segment(&place.log(), base));
+    let files: Vec<PathBuf> = segments.chain([files::snapshot(&place.log(), snapshots[0])]).collect();
+    for _ in 0..400 {
+        let path = rng.choice(&files).unwrap();
+        let whole = fs::read(path).unwrap();
+        let mut flipped = whole.clone();
+        let (byte, bit) = (rng.usize(..whole.len()), rng.u8(..8));
+        flipped[byte] ^= 1 << bit;
+        fs::write(path, flipped).unwrap();
+        assert!(place.open().is_err(), "byte {byte}, bit {bit} of {}", path.display());
+        fs::write(path, whole).unwrap();
+    }
+    assert_eq!(place.open().unwrap().told.len(), 700);
+}
+
+#[test]
+fn no_body_is_walked_into_a_panic() {
+    let seed = 14;
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut encoder = block::Encoder::default();
+    for (change, all) in changes(0, 30).iter().map(|change| (change, changes(0, 30))) {
+        let Change { audience, kind, reason, at, .. } = *change;
+        let record = Record { audience, kind, reason, sent: true, at, key: all.key(change), row: "{}" };
+        encoder.push(&record, || catalog().audience(audience));
+    }
+    let block = encoder.take();
+    let (mut whole, mut broken) = (0, 0);
+    for _ in 0..20_000 {
+        let mut body = block[block::HEAD_BYTES..].to_vec();
+        body.truncate(rng.usize(..=body.len()));
+        for _ in 0..rng.usize(..4).min(body.len()) {
+            let at = rng.usize(..body.len());
+            body[at] = rng.u8(..);
+        }
+        match memberships::Memberships::default().apply(&body) {
+            Some(_) => whole += 1,
+            None => broken += 1,
+        }
+    }
+    assert!(whole > 100 && broken > 1_000, "{whole} {broken}");
+}
+
+#[test]
+fn an_audience_keeps_its_members_under_another_name() {
+    let place = Place::new(BOUNDS);
+    for (name, from) in [("A", 0), ("B", 2), ("A", 4)] {
+        let catalog = Arc::new(Catalog::new("shop", [("a", name, "users"), ("b", "b", "users")]));
+        let mut sink = (place.open().unwrap().start)(catalog);
+        sink.write(&changes(from, from + 2), 1).unwrap();
+        let mut exit = Changes::new();
+        exit.push(9 + from, 0, ChangeKind::Exit, Reason::Expiry, "u-0");
+        sink.write(&exit, 2).unwrap();
+        sink.finish().unwrap();
+    }
+    let opened = place.open().unwrap();
+    let audiences: Vec<_> = opened.told.audiences.iter().map(|audience| &audience.name[..]).collect();
+    assert_eq!(audiences, ["b", "A"]);
+    let keys: Vec<_> = opened.told.iter().map(|(_, key)| key).collect();
+    assert_eq!(keys, ["u-1", "u-2", "u-3", "u-4", "u-5"]);
+}
+
 /// A change as the test remembers it.
 #[derive(Clone, Debug)]
 struct Remembered {
@@ -535,7 +607,7 @@ fn after_a_crash_at_any_byte_told_is_a_prefix_and_each_line_is_there_once() {
         let mut cut = if rng.bool() { end } else { rng.u64(least.min(end)..=end) };
         // Just when a segment is begun.
         if let Some(&base) = segments.last().filter(|&&base| base >= least && base > 0)
-            && rng.u8(..4) == 0
+            && rng.bool()
         {
             cut = base + rng.u64(..=HEAD_BYTES);
             *seen.entry("cut head").or_default() += u32::from(cut < base + HEAD_BYTES);
@@ -582,12 +654,22 @@ fn after_a_crash_at_any_byte_told_is_a_prefix_and_each_line_is_there_once() {
     assert!(seen.values().all(|&times| times > 3), "{seen:?}");
 }
 
+/// Some segments and compactions between one kill and the next.
+const BUSY: Bounds = Bounds {
+    block_bytes: 4 << 10,
+    segment_bytes: 32 << 10,
+    compact_bytes: 64 << 10,
+    waiting_bytes: 64 << 10,
+    sync_every: Duration::ZERO,
+    save_every: Duration::from_millis(20),
+};
+
 #[test]
 fn killed_again_and_again_it_tells_each_change_once() {
     let seed = 12;
     println!("seed {seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
-    let place = Place::new(BOUNDS);
+    let place = Place::new(BUSY);
     let length = || fs::metadata(place.target()).map_or(0, |metadata| metadata.len());
     for _ in 0..12 {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap())
@@ -597,7 +679,7 @@ fn killed_again_and_again_it_tells_each_change_once() {
             .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap();
-        let until = length() + rng.u64(1..300_000);
+        let until = length() + rng.u64(1..600_000);
         while length() < until {
             assert_eq!(child.try_wait().unwrap(), None, "it ends only when it is killed");
             std::thread::yield_now();
@@ -619,6 +701,7 @@ fn killed_again_and_again_it_tells_each_change_once() {
     }
     assert!(members == told);
     assert!(ids.len() > 1_000);
+    assert_eq!(files::list(&place.log()).unwrap().1.len(), 1, "it was compacted");
 }
 
 #[test]
@@ -631,7 +714,7 @@ fn inside_a_process_that_is_killed() {
     let seed = std::env::var("USHER_TEST_SEED").unwrap().parse().unwrap();
     let mut rng = fastrand::Rng::with_seed(seed);
     let outlet = Outlet::file(&folder.join("changes.jsonl")).unwrap();
-    let opened = open_local(INDEX, &sync(), &folder.join("state/told/crm"), outlet).unwrap();
+    let opened = open_within(INDEX, &sync(), &folder.join("state/told/crm"), outlet, BUSY).unwrap();
     let mut now: BTreeSet<(String, String)> = members(&opened).into_iter().collect();
     let mut at = opened.told.clock;
     let mut sink = (opened.start)(catalog());
