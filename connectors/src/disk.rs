@@ -35,29 +35,39 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Takes the lock that is the file at `path`, for as long as the file returned is open, and writes who has it into it.
-///
-/// `Err(Ok(holder))`: another has it, whose words are `holder`. A lock ends with its process, however that ends.
-pub(crate) fn lock(path: &Path) -> Result<File, io::Result<String>> {
-    let open = || File::options().read(true).write(true).create(true).truncate(false).open(path);
-    let mut file = open().map_err(Err)?;
-    match file.try_lock() {
-        Ok(()) => {
-            let mut write = || {
-                file.set_len(0)?;
-                file.rewind()?;
-                write!(file, "process {}", std::process::id())
-            };
-            write().map_err(Err)?;
-            Ok(file)
+/// A lock that is a file, held until this is dropped or the process ends, however it ends.
+pub(crate) struct Lock(File);
+
+impl Lock {
+    /// Takes the lock at `path`, and writes who has it into it. `Err(Ok(holder))`: another has it, whose words are `holder`.
+    pub fn take(path: &Path) -> Result<Lock, io::Result<String>> {
+        let open = || File::options().read(true).write(true).create(true).truncate(false).open(path);
+        let mut file = open().map_err(Err)?;
+        match file.try_lock() {
+            Ok(()) => {
+                let mut write = || {
+                    file.set_len(0)?;
+                    file.rewind()?;
+                    write!(file, "process {}", std::process::id())
+                };
+                write().map_err(Err)?;
+                Ok(Lock(file))
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                Err(file.read_to_string(&mut holder).map(|_| match holder.is_empty() {
+                    true => "one that is just starting".to_owned(),
+                    false => holder,
+                }))
+            }
+            Err(TryLockError::Error(error)) => Err(Err(error)),
         }
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            Err(file.read_to_string(&mut holder).map(|_| match holder.is_empty() {
-                true => "one that is just starting".to_owned(),
-                false => holder,
-            }))
-        }
-        Err(TryLockError::Error(error)) => Err(Err(error)),
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough while a child that is just being started has a copy of it.
+        let _ = self.0.unlock();
     }
 }

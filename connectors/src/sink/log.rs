@@ -110,7 +110,7 @@ struct Log {
 impl Log {
     fn start(log: open::Log, outlet: Outlet, catalog: Arc<Catalog>, filter: Filter, bounds: Bounds) -> Log {
         let shared = Arc::new(Shared::new(&log, bounds));
-        let open::Log { folder, segments, file, end, cursor, mark, .. } = log;
+        let open::Log { folder, segments, file, end, cursor, mark, undelivered, .. } = log;
         let segment = segments.iter().rfind(|&&base| base <= mark.position).copied();
         let segment = segment.expect("the segment of the cursor was read");
         let delivery = Delivery::new(shared.clone(), folder.clone(), (cursor, mark), outlet, catalog.clone());
@@ -122,7 +122,7 @@ impl Log {
         };
         let threads = vec![
             spawn("told", Box::new(move || append.run())),
-            spawn("deliver", Box::new(move || delivery.run(segment))),
+            spawn("deliver", Box::new(move || delivery.run(segment, undelivered))),
         ];
         Log { shared, catalog, filter, threads }
     }

@@ -18,7 +18,7 @@ pub(super) struct Folder {
     /// Of this process and no other.
     leftovers: String,
     written: AtomicU64,
-    _lock: File,
+    _lock: disk::Lock,
 }
 
 impl Folder {
@@ -29,7 +29,7 @@ impl Folder {
         for folder in [folder, &folder.join("manifests"), &folder.join("parts")] {
             disk::create_folder(folder).map_err(failed)?;
         }
-        let lock = disk::lock(&folder.join(format!("lock-{process}"))).map_err(|taken| match taken {
+        let lock = disk::Lock::take(&folder.join(format!("lock-{process}"))).map_err(|taken| match taken {
             Ok(reason) => StoreError::Locked { url: url.to_owned(), reason },
             Err(error) => failed(error),
         })?;

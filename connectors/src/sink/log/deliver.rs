@@ -204,12 +204,12 @@ impl Delivery {
         }
     }
 
-    /// Delivers what comes, until no more does. `segment` is where the one begins that the cursor is in.
-    pub fn run(mut self, segment: u64) -> Result<(), SinkError> {
+    /// Delivers what comes, until no more does. `segment` is where the one begins that the cursor is in; `undelivered` is how many
+    /// changes an earlier run has left.
+    pub fn run(mut self, segment: u64, undelivered: u64) -> Result<(), SinkError> {
         let mut blocks = Blocks::open(&files::segment(&self.folder, segment))?;
         blocks.seek(self.mark.position)?;
-        let waiting = self.shared.lock().standing().waiting;
-        if waiting == 0 {
+        if undelivered == 0 {
             // Nothing behind the cursor can be this log's, and the file may be another than the last time.
             self.outlet.end_line()?;
             self.save()?;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub(super) struct Log {
     pub folder: PathBuf,
     /// The folder is this process's for as long as anybody has this.
-    pub lock: Arc<File>,
+    pub lock: Arc<crate::disk::Lock>,
     pub memberships: Memberships,
     /// It has at least one block.
     pub any: bool,
@@ -35,7 +35,7 @@ pub(super) struct Log {
 /// Reads the log of a folder, which is made where it is missing.
 pub(super) fn open(folder: &Path, outlet: &Outlet) -> Result<Log, SinkError> {
     crate::disk::create_folder(folder).map_err(refused(folder, "opened"))?;
-    let lock = crate::disk::lock(&folder.join("lock")).map_err(|taken| match taken {
+    let lock = crate::disk::Lock::take(&folder.join("lock")).map_err(|taken| match taken {
         Ok(holder) => SinkError::Failed {
             to: files::name(folder),
             action: "opened",

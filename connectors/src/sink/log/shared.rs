@@ -4,14 +4,13 @@ use super::super::{SinkError, Standing, ToldAudience, Written};
 use super::block::{Encoder, Record};
 use super::{Bounds, open};
 use std::collections::VecDeque;
-use std::fs::File;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 pub(super) struct Shared {
     pub bounds: Bounds,
     /// Held until the last thread has ended.
-    _lock: Arc<File>,
+    _lock: Arc<crate::disk::Lock>,
     state: Mutex<State>,
     /// For the log's thread: something waits, or it is over.
     pub filled: Condvar,
