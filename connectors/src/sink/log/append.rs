@@ -77,13 +77,15 @@ impl Append {
         let position = self.end;
         self.end += HEAD_BYTES;
         self.segments.push(position);
+        // Asked first: a compaction that ends in between has left another snapshot.
+        let idle = self.compaction.as_ref().is_none_or(JoinHandle::is_finished);
         let (snapshot, snapshot_bytes) = {
             let mut state = self.shared.lock();
             state.segments.push_back(position);
             state.snapshot
         };
         let grown = self.shared.bounds.compact_bytes.max(2 * snapshot_bytes);
-        if position - snapshot >= grown && self.compaction.as_ref().is_none_or(JoinHandle::is_finished) {
+        if position - snapshot >= grown && idle {
             self.segments.retain(|&base| base >= snapshot);
             let (shared, folder) = (self.shared.clone(), self.folder.clone());
             let closed: Vec<u64> = self.segments.iter().copied().filter(|&base| base < position).collect();

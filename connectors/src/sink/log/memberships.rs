@@ -69,8 +69,8 @@ impl Memberships {
             Some(&index) => index,
             None => {
                 let id = block::audience(definition).id;
-                let of_id = |known: &Box<[u8]>| block::audience(known).id == id;
-                let index = self.audiences.iter().position(of_id).unwrap_or(self.audiences.len()) as u32;
+                let same = self.audiences.iter().position(|known| block::audience(known).id == id);
+                let index = same.unwrap_or(self.audiences.len()) as u32;
                 self.known.insert(definition.into(), index);
                 index
             }
