@@ -4,6 +4,7 @@
 //! audience is: messages are handed out as values at paths, rows as columns.
 
 pub mod dead_letters;
+mod disk;
 pub mod file;
 pub mod formats;
 pub mod sink;

@@ -4,6 +4,7 @@
 //! order. [`Messages`] says what a sync's messages look like. [`Writer`] is the sink of files and of stdout: one message on a
 //! line.
 
+mod log;
 mod message;
 mod messages;
 pub(crate) mod spool;
@@ -11,6 +12,7 @@ mod template;
 mod told;
 mod writer;
 
+pub use log::{Outlet, open_local};
 pub use message::{Catalog, MessageId, write_message};
 pub use messages::Messages;
 pub use told::{Told, ToldAudience};

@@ -9,12 +9,12 @@
 //! no real store. Credentials come from the environment (`AWS_*`, `GOOGLE_*`, `AZURE_*`), never from a job.
 
 mod cast;
-mod error;
+pub(crate) mod error;
 mod local;
-mod location;
+pub(crate) mod location;
 mod read;
 mod schema;
-mod store;
+pub(crate) mod store;
 #[cfg(test)]
 mod tests;
 

@@ -2,26 +2,45 @@
 //!
 //! Promises: a manifest is published under its number once, by whoever comes first; what was stored is there after a crash,
 //! whole, or not at all; what comes back is what was stored, by its checksum. Refuses: a number that is taken, content of a
-//! newer format, damaged content.
+//! newer format, damaged content. [`Objects`] keeps them in a folder or a bucket, [`MemoryStore`] in memory for tests and
+//! simulations. What they write is in `docs/FORMATS.md`.
+//!
+//! Who takes over publishes a manifest of its own (that which it found, say, under the next number) before it puts its first
+//! part. With that, a predecessor that still runs removes nothing of its successor's in [`Store::collect`], and publishes
+//! nothing more. Contents of manifests differ between those who publish (they name an incarnation): by that a store tells
+//! its caller's own manifest, whose first answer was lost, from another's.
+
+mod frame;
+mod local;
+mod memory;
+mod objects;
+mod remote;
+
+pub use memory::{Call, Fault, MemoryStore};
+pub use objects::Objects;
 
 use std::collections::BTreeSet;
 
 /// Where state is kept. Calls wait, and may come from any thread.
 pub trait Store: Send + Sync {
-    /// Stores a part under a name that no other has. Tells how many bytes it took.
+    /// Stores a part under a name that no other has: letters, digits, `.`, `_` and `-`. Tells how many bytes it took.
+    ///
+    /// The same content again is no error, other content is.
     fn put_part(&self, name: &str, content: &[u8]) -> Result<u64, StoreError>;
 
-    /// A part's content.
+    /// A part's content. One that is missing is damaged.
     fn get_part(&self, name: &str) -> Result<Vec<u8>, StoreError>;
 
     /// The manifest with the greatest number, and the number.
     fn latest(&self) -> Result<Option<(u64, Vec<u8>)>, StoreError>;
 
-    /// Publishes a manifest, unless one of that number or a greater one is there.
+    /// Publishes a manifest, unless one of that number with other content, or a greater one, is there.
+    ///
+    /// After an error other than [`StoreError::Superseded`] it may be there or not: publishing it again tells.
     fn publish(&self, number: u64, content: &[u8]) -> Result<(), StoreError>;
 
-    /// Removes manifests below `number`, and parts that are not in `keep` with names, by bytes, below `before`.
-    fn collect(&self, number: u64, keep: &BTreeSet<String>, before: &str) -> Result<(), StoreError>;
+    /// Removes manifests below `number`, and parts that are not named; nothing if a greater manifest is there.
+    fn collect(&self, keep: &BTreeSet<String>, number: u64) -> Result<(), StoreError>;
 }
 
 /// Why state can't be read or written.
@@ -95,3 +114,6 @@ impl StoreError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

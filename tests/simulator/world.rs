@@ -397,11 +397,14 @@ impl Store for FakeStore {
         Err(failed())
     }
 
-    fn collect(&self, number: u64, keep: &BTreeSet<String>, before: &str) -> Result<(), StoreError> {
+    fn collect(&self, keep: &BTreeSet<String>, number: u64) -> Result<(), StoreError> {
         let mut lasting = self.0.world.lasting();
+        if lasting.manifests.last_key_value().is_some_and(|(latest, _)| *latest > number) {
+            return Err(StoreError::Superseded { url: "memory".to_owned(), number });
+        }
         if let Happens::Heard = self.0.does(&mut lasting) {
             lasting.manifests.retain(|known, _| *known >= number);
-            lasting.parts.retain(|name, _| keep.contains(name) || &name[..] >= before);
+            lasting.parts.retain(|name, _| keep.contains(name));
         }
         Ok(())
     }

@@ -99,6 +99,12 @@ impl Catalog {
         self.present
     }
 
+    /// The audience at `index`, as a sync is told of it.
+    pub fn audience(&self, index: u32) -> ToldAudience {
+        let Entry { id, name, model, .. } = &self.audiences[index as usize];
+        ToldAudience { id: id.clone(), name: name.clone(), model: model.clone() }
+    }
+
     /// The index of the job's audience `id`.
     pub fn index(&self, id: &str) -> Option<u32> {
         let found = self.audiences[..self.present].binary_search_by(|entry| entry.id[..].cmp(id));

@@ -9,7 +9,7 @@ use parquet::errors::ParquetError;
 
 const NO_CREDENTIALS: &str = "there are no credentials for the store";
 
-pub(super) const FROM_ENVIRONMENT: &str =
+pub(crate) const FROM_ENVIRONMENT: &str =
     "the store's credentials are taken from the environment: AWS_*, GOOGLE_* or AZURE_*";
 
 /// Why a warehouse could not be read.
@@ -74,7 +74,7 @@ impl SnapshotError {
     }
 
     /// Says what an object store said, without the url, which may hold a signature.
-    pub(super) fn of_store(at: &str, error: &object_store::Error) -> SnapshotError {
+    pub(crate) fn of_store(at: &str, error: &object_store::Error) -> SnapshotError {
         use SnapshotErrorKind::*;
         let answer = answer(error);
         match error {
@@ -116,7 +116,7 @@ impl SnapshotError {
     }
 
     /// Says why a store can't be set up.
-    pub(super) fn of_client(at: &str, error: &dyn std::error::Error) -> SnapshotError {
+    pub(crate) fn of_client(at: &str, error: &dyn std::error::Error) -> SnapshotError {
         // What is outside only repeats the store's name.
         let inner = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         let what = format!("the store can't be set up: {}", lower(&inner));

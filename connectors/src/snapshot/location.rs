@@ -10,7 +10,7 @@ use super::error::{SnapshotError, SnapshotErrorKind};
 
 /// A location, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Location {
+pub(crate) struct Location {
     /// The text in front of the names found, as people see it: without query and credentials, no `/` at its end.
     pub shown: String,
     /// The whole location, as people see it.
@@ -23,7 +23,7 @@ pub(super) struct Location {
 
 /// Where to start looking.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Base {
+pub(crate) enum Base {
     /// A path of this machine.
     Local(PathBuf),
     /// A store, by its url without path, and the path inside it.
@@ -50,7 +50,7 @@ impl fmt::Debug for Base {
 /// The stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub(super) enum Scheme {
+pub(crate) enum Scheme {
     S3,
     Gs,
     Az,
@@ -59,7 +59,7 @@ pub(super) enum Scheme {
 
 /// What to look for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// The base itself: a file; or, if there is none, a folder.
     Exact,
     /// All `*.parquet` below.

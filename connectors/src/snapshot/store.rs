@@ -36,6 +36,9 @@ const REQUEST_BYTES_MAX: u64 = 8 << 20;
 /// Requests at a time, per reader.
 const REQUESTS_MAX: usize = 8;
 
+/// How often a request is repeated.
+const REQUESTS_REPEATED: usize = 3;
+
 /// A store with the runtime that talks to it.
 pub(super) struct Store {
     store: Box<dyn ObjectStore>,
@@ -56,7 +59,7 @@ impl Store {
             _ => Path::parse(path),
         };
         let path = parsed.map_err(|error| SnapshotError::of_client(&location.written, &error))?;
-        let store = client(scheme, root).map_err(|error| {
+        let store = client(scheme, root, REQUESTS_REPEATED).map_err(|error| {
             let error = SnapshotError::of_client(&location.written, &error);
             if scheme == Scheme::Http { error } else { error.hint(FROM_ENVIRONMENT) }
         })?;
@@ -209,14 +212,15 @@ impl fmt::Debug for Store {
     }
 }
 
-fn client(scheme: Scheme, root: &str) -> Result<Box<dyn ObjectStore>, object_store::Error> {
+/// Builds the client of a store, which repeats a request so often within 30 s.
+pub(crate) fn client(scheme: Scheme, root: &str, repeated: usize) -> Result<Box<dyn ObjectStore>, object_store::Error> {
     let retry = RetryConfig {
         backoff: BackoffConfig {
             init_backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(5),
             base: 3.0,
         },
-        max_retries: 3,
+        max_retries: repeated,
         retry_timeout: Duration::from_secs(30),
     };
     Ok(match scheme {

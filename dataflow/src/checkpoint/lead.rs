@@ -227,9 +227,7 @@ impl Lead {
         let keep: BTreeSet<String> = manifest.parts.iter().map(|(_, name, _)| name.clone()).collect();
         let bytes = manifest.parts.iter().map(|(_, _, bytes)| bytes).sum();
         let count = manifest.parts.len();
-        // What a later run stores has greater names; what earlier ones left can't be published any more.
-        let before = format!("{:010}", self.heading.claim + 1);
-        uploads.publish(self.number + 1, manifest, keep, before);
+        uploads.publish(self.number + 1, manifest, keep);
         self.phase = Phase::Publishing { bytes, parts: count };
     }
 }

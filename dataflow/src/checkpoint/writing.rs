@@ -20,7 +20,7 @@ const AHEAD: usize = 2;
 /// Something to store.
 enum Upload {
     Part { shard: u32, name: String, keys: Vec<Vec<KeyState>> },
-    Manifest { number: u64, manifest: Box<Manifest>, keep: BTreeSet<String>, before: String },
+    Manifest { number: u64, manifest: Box<Manifest>, keep: BTreeSet<String> },
 }
 
 /// What became of it.
@@ -50,10 +50,10 @@ impl Uploads {
                             let stored = store.put_part(&name, &encode_shard(&keys));
                             Uploaded::Part(stored.map(|bytes| (shard, name, bytes)))
                         }
-                        Upload::Manifest { number, manifest, keep, before } => {
+                        Upload::Manifest { number, manifest, keep } => {
                             let published = publish(&*store, number, &manifest);
                             if matches!(published, Ok(Published::This))
-                                && let Err(error) = store.collect(number, &keep, &before)
+                                && let Err(error) = store.collect(&keep, number)
                             {
                                 tracing::warn!(error = %error, "parts of older checkpoints could not be removed");
                             }
@@ -69,9 +69,9 @@ impl Uploads {
         Uploads { orders, results }
     }
 
-    /// Publishes a manifest, and then removes what it does not name, of names below `before`.
-    pub(crate) fn publish(&self, number: u64, manifest: Manifest, keep: BTreeSet<String>, before: String) {
-        let upload = Upload::Manifest { number, manifest: Box::new(manifest), keep, before };
+    /// Publishes a manifest, and then removes what it does not name.
+    pub(crate) fn publish(&self, number: u64, manifest: Manifest, keep: BTreeSet<String>) {
+        let upload = Upload::Manifest { number, manifest: Box::new(manifest), keep };
         self.orders.send(upload).expect("the thread lives as long as this");
     }
 
