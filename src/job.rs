@@ -3,13 +3,15 @@
 use crate::exit::Exit;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use usher_config::{Broken, DeadLettersTo, Job, Problems, SourceFrom, SyncTo};
+use usher_config::{Broken, DeadLettersTo, Job, KafkaTarget, Problems, SourceFrom, SyncTo};
 use usher_connectors::dead_letters::DeadLetters;
 use usher_connectors::file::open_files;
+use usher_connectors::kafka::{self, Bounds, KafkaSource, SourceSpec, SyncSpec};
+use usher_connectors::sink::Opened;
 use usher_connectors::snapshot::{FoundType, Warehouse};
 use usher_connectors::source::Source;
 use usher_dataflow::{Span, Time};
-use usher_queries::plan::Plan;
+use usher_queries::plan::{FactKind, Plan};
 use usher_queries::{Schemas, needs_schema, plan_file};
 
 /// The machine's clock.
@@ -54,7 +56,7 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
     let text = String::from_utf8(bytes).map_err(|error| {
         Exit::wrong(format_args!("`{file}` is no text: byte {} is not UTF-8", error.utf8_error().valid_up_to()))
     })?;
-    match usher_config::parse_or_salvage(&text, &file, &folder, &|name| std::env::var(name).ok()) {
+    match usher_config::parse_or_salvage(&text, &file, &folder, &variable) {
         Ok(job) => Ok(Loaded { plan: plan(&job, &file)?, folder }),
         Err(Broken { mut problems, salvage }) => {
             // Predicates are read apart; what is wrong with them is told all the same.
@@ -97,20 +99,76 @@ fn schemas(job: &Job) -> Result<Schemas, Exit> {
     Ok(schemas)
 }
 
-/// Opens every source.
-pub fn open_sources(loaded: &Loaded, bounded: bool) -> Result<Vec<(String, Box<dyn Source>)>, Exit> {
-    let job = &loaded.plan.job;
+/// What `${VAR}` of a secret stands for.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// How far back messages count: the longest window, and as much as clocks may be apart.
+fn window_ms(plan: &Plan) -> u64 {
+    let facts = plan.models.iter().flat_map(|model| &model.facts);
+    let windows = facts.filter_map(|fact| match fact.kind {
+        FactKind::Performed { within, .. } => Some(within),
+        _ => None,
+    });
+    windows.max().unwrap_or(0) + plan.job.limits.future_skew
+}
+
+/// Opens every source at the time `now`; with bounds, to be read to its end.
+pub fn open_sources(
+    loaded: &Loaded,
+    bounds: Option<Bounds>,
+    now: Time,
+) -> Result<Vec<(String, Box<dyn Source>)>, Exit> {
+    let (job, bounded) = (&loaded.plan.job, bounds.is_some());
     let mut sources = Vec::new();
     for (id, source) in &job.sources {
         let opened: Box<dyn Source> = match &source.from {
             SourceFrom::File { path, follow } => {
                 Box::new(open_files(id, path, &loaded.folder, *follow && !bounded, job.limits.message_bytes)?)
             }
-            SourceFrom::Kafka { .. } => panic!("refused by the job file's reader"),
+            SourceFrom::Kafka { kafka, topics } => {
+                let spec = SourceSpec {
+                    id,
+                    kafka,
+                    topics,
+                    start: source.start,
+                    window_ms: window_ms(&loaded.plan),
+                    message_bytes: usize::try_from(job.limits.message_bytes).unwrap_or(usize::MAX),
+                    now,
+                    bounds,
+                };
+                Box::new(KafkaSource::open(&spec, &variable)?)
+            }
         };
         sources.push((id.clone(), opened));
     }
     Ok(sources)
+}
+
+/// The sync `id`, which is the job's `index`-th and goes to Kafka.
+fn sync_spec<'a>(loaded: &'a Loaded, index: usize, id: &'a str, target: &'a KafkaTarget) -> SyncSpec<'a> {
+    let job = &loaded.plan.job;
+    SyncSpec { job: &job.name, id, index: index as u16, sync: &job.syncs[id], target }
+}
+
+/// Opens a sync that goes to Kafka.
+pub fn open_kafka_sync(loaded: &Loaded, index: usize, id: &str, target: &KafkaTarget) -> Result<Opened, Exit> {
+    Ok(kafka::open_sync(&sync_spec(loaded, index, id, target), &variable)?)
+}
+
+/// Whether everything that goes to Kafka can be opened. Changes nothing.
+pub fn check_kafka(loaded: &Loaded) -> Result<(), Exit> {
+    let job = &loaded.plan.job;
+    for (index, (id, sync)) in job.syncs.iter().enumerate() {
+        if let SyncTo::Kafka(target) = &sync.to {
+            kafka::check_sync(&sync_spec(loaded, index, id, target), &variable)?;
+        }
+    }
+    if let Some(DeadLettersTo::Kafka { kafka, topic }) = &job.dead_letters {
+        kafka::check_letters(kafka, topic, &variable)?;
+    }
+    Ok(())
 }
 
 /// Names the Parquet of every model that the plan pulls.
@@ -146,7 +204,7 @@ pub fn open_dead_letters(loaded: &Loaded) -> Result<Arc<DeadLetters>, Exit> {
                 .hint("give each a file of its own".to_owned()));
         }
     }
-    let opened = DeadLetters::open(loaded.plan.job.dead_letters.as_ref(), &loaded.folder);
+    let opened = DeadLetters::open(loaded.plan.job.dead_letters.as_ref(), &loaded.folder, &variable);
     opened.map(Arc::new).map_err(Exit::from)
 }
 

@@ -6,6 +6,7 @@
 pub mod dead_letters;
 pub mod file;
 pub mod formats;
+pub mod kafka;
 pub mod sink;
 pub mod snapshot;
 pub mod source;

@@ -8,23 +8,23 @@ use std::path::Path;
 use std::sync::Arc;
 use usher_config::SyncTo;
 use usher_connectors::sink::{Catalog, Filter, Sink, Writer};
-use usher_dataflow::{Opened, Span};
+use usher_dataflow::{Clock, Opened, Span};
 
 /// Runs a job.
 pub fn run(path: &Path, workers: usize) -> Result<(), Exit> {
     let loaded = load(path)?;
-    let sources = job::open_sources(&loaded, false)?;
+    let sources = job::open_sources(&loaded, None, WallClock.now())?;
     let warehouses = job::open_warehouses(&loaded)?;
     let dead_letters = job::open_dead_letters(&loaded)?;
     let catalog = Arc::new(Catalog::of(&loaded.plan.job));
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
-    for (index, sync) in loaded.plan.job.syncs.values().enumerate() {
+    for (index, (id, sync)) in loaded.plan.job.syncs.iter().enumerate() {
         let filter = Filter::of(index as u16, sync, &catalog);
         sinks.push(match &sync.to {
             SyncTo::File(target) => {
                 Box::new(Writer::append(&loaded.folder.join(&target.path), Arc::clone(&catalog), filter)?)
             }
-            SyncTo::Kafka(_) => panic!("refused by the job file's reader"),
+            SyncTo::Kafka(target) => (job::open_kafka_sync(&loaded, index, id, target)?.start)(Arc::clone(&catalog)),
             SyncTo::Stdout => Box::new(Writer::stdout(Arc::clone(&catalog), filter)),
         });
     }

@@ -14,7 +14,7 @@
 //! so that the same change has the same id on any run. Lengths go first so that no two changes have one encoding.
 //! It never changes: destinations know changes by it.
 
-use super::{Change, ChangeKind};
+use super::{Change, ChangeKind, ToldAudience};
 use sha2::{Digest, Sha256};
 
 /// What messages say of a job's audiences, in the order of their ids: [`Change::audience`] is an index here.
@@ -27,6 +27,8 @@ pub struct Catalog {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     id: String,
+    name: String,
+    model: String,
     /// What messages have between type and key.
     json: String,
     /// What ids are computed from, before the key.
@@ -47,6 +49,8 @@ impl Catalog {
                 }
                 Entry {
                     id: id.to_string(),
+                    name: name.to_string(),
+                    model: model.to_string(),
                     json: format!(
                         r#"","job":{},"audience_id":{},"audience_name":{},"model":{},"key":""#,
                         text(job),
@@ -88,6 +92,12 @@ impl Catalog {
         &self.audiences[index as usize].id
     }
 
+    /// The audience at `index`, as a sync is told of it.
+    pub fn audience(&self, index: u32) -> ToldAudience {
+        let Entry { id, name, model, .. } = &self.audiences[index as usize];
+        ToldAudience { id: id.clone(), name: name.clone(), model: model.clone() }
+    }
+
     /// The index of the audience `id`.
     pub fn index(&self, id: &str) -> Option<u32> {
         let found = self.audiences.binary_search_by(|entry| entry.id[..].cmp(id));
@@ -110,6 +120,13 @@ pub fn write_message(out: &mut Vec<u8>, catalog: &Catalog, change: &Change, key:
     out.extend_from_slice(br#"","reason":""#);
     out.extend_from_slice(change.reason.name().as_bytes());
     out.extend_from_slice(b"\"}\n");
+}
+
+/// The id of the message of `change` of `key`.
+pub(crate) fn message_id(catalog: &Catalog, change: &Change, key: &str) -> Vec<u8> {
+    let mut id = Vec::with_capacity(32);
+    write_id(&mut id, &catalog.audiences[change.audience as usize], change, key);
+    id
 }
 
 fn write_id(out: &mut Vec<u8>, audience: &Entry, change: &Change, key: &str) {

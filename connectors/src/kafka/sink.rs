@@ -1,0 +1,895 @@
+//! A topic as the destination of a sync's changes.
+//!
+//! A thread of its own takes what is handed over and sends it in turns: a turn's changes, and what they make of what the sync
+//! was told (see `told`), are one transaction, so that both are there or neither. A turn ends `commit_every` after the last
+//! one at most, and at once when nothing was going on; none is larger than [`TURN_CHANGES`], so that a first fill is spread
+//! over many short ones. A turn is kept in memory until it is told: one that is rolled back, or of which the brokers'
+//! answer was lost, is sent again with the same ids. With `delivery: at_least_once` there are no transactions: changes go
+//! first, and what was told follows when they have arrived.
+//!
+//! Of each sync there is one transactional id, `usher.JOB.SYNC`, however many workers there are. Opening it fences whoever
+//! had it and rolls back what they had begun; only then is read what was told.
+
+use super::Variable;
+use super::client::{Context, PATIENCE, Problem, REQUEST, Reader, code, insist, missing, not_made, problem, settings};
+use super::native::{self, Described};
+use super::told::{self, Log, PROGRESS, Progress};
+use crate::sink::{
+    Catalog, ChangeKind, Changes, Filter, Opened, Sink, SinkError, Standing, Written, message_id, write_message,
+};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use usher_config::{Delivery, KafkaTarget};
+
+/// Bytes of changes that may wait before the job is held back: 32 MiB, some 300,000 changes.
+const WAITING_BYTES: usize = 32 << 20;
+/// Changes of a turn: 20,000 are sent in some 100 ms, where a transaction may take 60 s.
+const TURN_CHANGES: usize = 20_000;
+/// Changes queued as one piece.
+const PIECE_CHANGES: usize = 4096;
+/// What a waiting change takes besides its texts.
+const CHANGE_BYTES: usize = 64;
+/// How long one call of librdkafka may wait for brokers before the sync's standing says so.
+const CALL: Duration = Duration::from_secs(5);
+/// How long a sync that ends waits for brokers that do not answer. What is not told then is told at the next start.
+const FINISH: Duration = Duration::from_secs(30);
+/// Between a turn that failed and the next try, at first, …
+const BACKOFF: Duration = Duration::from_millis(50);
+/// … and at most.
+const BACKOFF_MOST: Duration = Duration::from_secs(5);
+
+const DEFAULTS: [(&str, &str); 1] = [
+    // The cheapest for both ends; JSON shrinks to a fifth.
+    ("compression.type", "lz4"),
+];
+
+/// A sync to Kafka, as the job has it.
+pub struct SyncSpec<'a> {
+    /// The job's name.
+    pub job: &'a str,
+    /// The sync's id.
+    pub id: &'a str,
+    /// The sync's index in the job.
+    pub index: u16,
+    /// The sync.
+    pub sync: &'a usher_config::Sync,
+    /// Where it sends to.
+    pub target: &'a KafkaTarget,
+}
+
+impl SyncSpec<'_> {
+    fn failed(&self, action: &'static str, problem: Problem) -> SinkError {
+        let to = name(self.target);
+        SinkError::Failed { to, action, reason: problem.reason, hint: problem.hint }
+    }
+
+    fn context(&self) -> Context {
+        Context::new(format!("sync {}", self.id), &self.target.kafka.brokers)
+    }
+
+    fn exactly_once(&self) -> bool {
+        self.target.delivery == Delivery::ExactlyOnce
+    }
+}
+
+fn name(target: &KafkaTarget) -> String {
+    format!("topic `{}` of `{}`", target.topic, target.kafka.brokers)
+}
+
+/// Fences older processes of the sync, and reads what they told.
+///
+/// Creates the topic where it is missing and the job says how many partitions it has, and the sync's own one. Waits for
+/// brokers that do not answer, 30 s at most.
+pub fn open_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<Opened, SinkError> {
+    let failed = |problem| spec.failed("opened", problem);
+    let config = producer_settings(spec, variable).map_err(failed)?;
+    let reading = reader_settings(spec, variable).map_err(failed)?;
+    let told_topic = told::topic(spec.job, spec.id);
+    let reader = Arc::new(Reader::start(&reading, spec.context(), |_| ()).map_err(failed)?);
+    let found = look(spec, &reader, &told_topic).map_err(failed)?;
+    create_missing(spec, &reader, &told_topic, &found, variable).map_err(failed)?;
+    let producer = producer(spec.context(), &config).map_err(failed)?;
+    if spec.exactly_once() {
+        fence(&producer, PATIENCE).map_err(failed)?;
+    }
+    let log = told::read(&reader, &told_topic).map_err(failed)?;
+    drop(reader);
+    let mut sender = Sender {
+        id: spec.id.to_owned(),
+        name: name(spec.target),
+        topic: spec.target.topic.clone(),
+        told_topic,
+        producer,
+        config,
+        reading,
+        brokers: spec.target.kafka.brokers.clone(),
+        exactly_once: spec.exactly_once(),
+        progress: log.progress,
+        audiences: log.audiences,
+        shared: Arc::default(),
+    };
+    if sender.exactly_once {
+        // Whoever is fenced by this looks for it.
+        sender.progress.run += 1;
+        sender.turn(&Turn::default(), &Catalog::new(spec.job, []), Instant::now().checked_add(PATIENCE))?;
+    }
+    let (sync, index, every) = (spec.sync.clone(), spec.index, Duration::from_millis(spec.target.commit_every));
+    let any = log.told.any;
+    Ok(Opened {
+        told: log.told,
+        start: Box::new(move |catalog| {
+            let filter = Filter::of(index, &sync, &catalog);
+            Box::new(KafkaSink::start(sender, catalog, filter, every, any))
+        }),
+    })
+}
+
+/// Whether the sync could be opened: looks, changes nothing and fences nobody.
+pub fn check_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<(), SinkError> {
+    let failed = |problem| spec.failed("opened", problem);
+    producer_settings(spec, variable).map_err(failed)?;
+    let reading = reader_settings(spec, variable).map_err(failed)?;
+    let told_topic = told::topic(spec.job, spec.id);
+    let reader = Arc::new(Reader::start(&reading, spec.context(), |_| ()).map_err(failed)?);
+    let found = look(spec, &reader, &told_topic).map_err(failed)?;
+    if found.told.is_some() {
+        check_told(spec, &told_topic, variable).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn producer_settings(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<ClientConfig, Problem> {
+    let id = format!("usher.{}.{}", spec.job, spec.id);
+    let mut ours = vec![
+        ("enable.idempotence", "true"),
+        // As Java's clients do, so that a key's changes are where joins and tables look for them.
+        ("partitioner", "murmur2_random"),
+    ];
+    if spec.exactly_once() {
+        ours.push(("transactional.id", &id));
+    } else {
+        // Tried until it arrives; a transaction's own time bounds its messages.
+        ours.push(("message.timeout.ms", "0"));
+    }
+    settings(&spec.target.kafka, &DEFAULTS, &ours, variable)
+}
+
+fn reader_settings(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<ClientConfig, Problem> {
+    let ours = [
+        ("isolation.level", "read_committed"),
+        ("enable.partition.eof", "true"),
+        ("auto.offset.reset", "error"),
+        ("enable.auto.commit", "false"),
+    ];
+    settings(&spec.target.kafka, &[("fetch.queue.backoff.ms", "2")], &ours, variable)
+}
+
+/// The topics of a sync, as they were found.
+struct Found {
+    target: Option<Described>,
+    told: Option<Described>,
+}
+
+/// Looks for the topics. A target that is missing and can't be created is a problem.
+fn look(spec: &SyncSpec<'_>, reader: &Reader, told_topic: &str) -> Result<Found, Problem> {
+    let (client, context) = (reader.base().client(), reader.context());
+    let names = [&spec.target.topic[..], told_topic];
+    let mut found = insist(context, PATIENCE, || native::describe(client, &names, REQUEST))?;
+    let (told, target) = (found.pop().flatten(), found.pop().flatten());
+    if target.is_none() && spec.target.partitions.is_none() {
+        let hint =
+            "create the topic, correct its name, or say `partitions: N` in the sync's `to.kafka` to have it created";
+        return Err(Problem { hint, ..missing(client, context, &spec.target.topic) });
+    }
+    Ok(Found { target, told })
+}
+
+/// Creates what is missing; looks at the settings of a topic of what was told that is there.
+fn create_missing(
+    spec: &SyncSpec<'_>,
+    reader: &Reader,
+    told_topic: &str,
+    found: &Found,
+    variable: Variable<'_>,
+) -> Result<(), Problem> {
+    let mut new = Vec::new();
+    if let (None, Some(partitions)) = (&found.target, spec.target.partitions) {
+        let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
+        new.push(NewTopic::new(&spec.target.topic, partitions, TopicReplication::Fixed(-1)));
+    }
+    match found.told {
+        Some(_) => check_told(spec, told_topic, variable)?,
+        None => new.push(
+            NewTopic::new(told_topic, 1, TopicReplication::Fixed(-1))
+                .set("cleanup.policy", "compact")
+                // A start reads what is not yet compacted too: a tenth of it at most, but for the newest hour.
+                .set("min.cleanable.dirty.ratio", "0.1")
+                .set("segment.ms", "3600000"),
+        ),
+    }
+    if new.is_empty() {
+        return Ok(());
+    }
+    let admin = admin(spec, variable)?;
+    let created = insist(reader.context(), PATIENCE, || {
+        let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
+        answer(admin.create_topics(&new, &options), "creating topics")
+    })?;
+    for result in created {
+        match result {
+            Ok(topic) => tracing::info!(sync = spec.id, %topic, "created a topic"),
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => return Err(problem(code, &format!("topic `{topic}` can't be created"))),
+        }
+    }
+    // It is created before all brokers know of it.
+    let names: Vec<&str> = new.iter().map(|topic| topic.name).collect();
+    insist(reader.context(), PATIENCE, || {
+        let found = native::describe(reader.base().client(), &names, REQUEST)?;
+        if found.iter().all(Option::is_some) {
+            return Ok(());
+        }
+        Err(Problem {
+            reason: "a new topic is not there yet".to_owned(),
+            hint: "see that the brokers run",
+            passes: true,
+        })
+    })
+}
+
+/// That the topic of what was told keeps the latest record of each key, for ever.
+fn check_told(spec: &SyncSpec<'_>, told_topic: &str, variable: Variable<'_>) -> Result<(), Problem> {
+    let admin = admin(spec, variable)?;
+    let asked = [ResourceSpecifier::Topic(told_topic)];
+    let found = insist(admin.inner().context(), PATIENCE, || {
+        let options = AdminOptions::new().request_timeout(Some(REQUEST));
+        answer(admin.describe_configs(&asked, &options), "the settings of a topic")
+    })?;
+    for resource in found {
+        match resource {
+            Err(code) => {
+                tracing::warn!(
+                    topic = told_topic,
+                    "the topic's settings can't be seen: {code}; it has to have `cleanup.policy=compact`"
+                );
+            }
+            Ok(resource) => {
+                let policy = resource.get("cleanup.policy").and_then(|entry| entry.value.clone()).unwrap_or_default();
+                if policy != "compact" {
+                    return Err(Problem {
+                        reason: format!(
+                            "topic `{told_topic}`, which holds what the sync was told, has `cleanup.policy={policy}`"
+                        ),
+                        hint: "set its `cleanup.policy` to `compact`: what is deleted from it would be told again",
+                        passes: false,
+                    });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn admin(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<AdminClient<Context>, Problem> {
+    let config = settings(&spec.target.kafka, &[], &[], variable)?;
+    config.create_with_context(spec.context()).map_err(|error| not_made(&error))
+}
+
+/// Waits for the answer to a request, which ends by its own timeout.
+fn answer<T>(request: impl Future<Output = KafkaResult<T>>, what: &str) -> Result<T, Problem> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers needs nothing");
+    runtime.block_on(request).map_err(|error| problem(code(&error), what))
+}
+
+fn producer(context: Context, config: &ClientConfig) -> Result<BaseProducer<Context>, Problem> {
+    config.create_with_context(context).map_err(|error| not_made(&error))
+}
+
+/// Ends what older processes had begun, and keeps them from writing.
+fn fence(producer: &BaseProducer<Context>, patience: Duration) -> Result<(), Problem> {
+    insist(producer.client().context(), patience, || {
+        let result = producer.init_transactions(REQUEST);
+        producer.poll(Duration::ZERO);
+        result.map_err(|error| match &error {
+            KafkaError::Transaction(inner)
+                if !inner.is_retriable() && inner.code() != RDKafkaErrorCode::OperationTimedOut =>
+            {
+                Problem { passes: false, ..problem(inner.code(), "the sync's transactional id") }
+            }
+            _ => problem(code(&error), "the sync's transactional id"),
+        })
+    })
+}
+
+/// What is sent at once.
+#[derive(Default)]
+struct Turn {
+    changes: Changes,
+    /// Whether each is sent, or only taken for told.
+    sent: Vec<bool>,
+    /// Up to where all changes were handed over with it; none: the last of them is still to come.
+    until: Option<u64>,
+}
+
+impl Turn {
+    fn bytes(&self) -> usize {
+        let text = |change| self.changes.key(change).len() + self.changes.row(change).len();
+        self.changes.iter().map(|change| CHANGE_BYTES + text(change)).sum()
+    }
+
+    fn append(&mut self, mut other: Turn) {
+        self.changes.append(&other.changes);
+        self.sent.append(&mut other.sent);
+        self.until = other.until.or(self.until);
+    }
+}
+
+/// What the sink and its thread share.
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Something has changed: for both sides.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Turn>,
+    /// Of what is queued or being sent.
+    bytes: usize,
+    changes: u64,
+    /// What is queued is not to wait for more.
+    closing: bool,
+    /// The sink is gone: nothing more is sent.
+    gone: bool,
+    sending: bool,
+    ended: bool,
+    until: u64,
+    told: u64,
+    standing: Standing,
+    error: Option<SinkError>,
+}
+
+impl State {
+    /// With nothing on its way, all that was handed over is told.
+    fn settle(&mut self) {
+        if self.queue.is_empty() && !self.sending {
+            self.told = self.until;
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics with the lock")
+    }
+}
+
+/// What comes next for the thread.
+enum Next {
+    Turn(Box<Turn>),
+    /// Nothing for now.
+    Nothing,
+    Done,
+}
+
+/// Why a turn did not succeed.
+enum Setback {
+    /// It was rolled back, or nothing is known of it that would hinder another try.
+    Again(String),
+    /// The producer is of no use any more.
+    Renew(RDKafkaErrorCode, String),
+    End(SinkError),
+}
+
+/// The thread's side.
+struct Sender {
+    id: String,
+    name: String,
+    topic: String,
+    told_topic: String,
+    producer: BaseProducer<Context>,
+    config: ClientConfig,
+    reading: ClientConfig,
+    brokers: String,
+    exactly_once: bool,
+    progress: Progress,
+    /// Those whose record was written.
+    audiences: BTreeMap<String, crate::sink::ToldAudience>,
+    shared: Arc<Shared>,
+}
+
+impl Sender {
+    fn run(mut self, catalog: &Catalog, every: Duration) {
+        let mut last: Option<Instant> = None;
+        loop {
+            match self.next(last.map(|last| last + every)) {
+                Next::Done => break,
+                Next::Nothing => self.producer.poll(Duration::ZERO),
+                Next::Turn(turn) => {
+                    last = Some(Instant::now());
+                    let result = self.turn(&turn, catalog, None);
+                    let mut state = self.shared.lock();
+                    state.sending = false;
+                    if let Err(error) = result {
+                        state.standing.last_error = Some(error.to_string());
+                        state.error = Some(error);
+                        break;
+                    }
+                    state.bytes -= turn.bytes();
+                    state.changes -= turn.changes.len() as u64;
+                    state.standing.told += turn.changes.len() as u64;
+                    if let Some(until) = turn.until {
+                        state.told = until;
+                    }
+                    state.settle();
+                    self.shared.changed.notify_all();
+                }
+            }
+        }
+        let mut state = self.shared.lock();
+        state.ended = true;
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits until a turn is due: at `at` at the earliest, unless there is enough for one.
+    fn next(&self, at: Option<Instant>) -> Next {
+        let mut state = self.shared.lock();
+        let wake = Instant::now() + Duration::from_millis(500);
+        loop {
+            if state.gone {
+                return Next::Done;
+            }
+            let now = Instant::now();
+            let until = if state.queue.is_empty() {
+                if state.closing {
+                    return Next::Done;
+                }
+                wake
+            } else {
+                let enough = state.closing || state.changes as usize >= TURN_CHANGES;
+                match at {
+                    Some(at) if at > now && !enough => at,
+                    _ => break,
+                }
+            };
+            if now >= until {
+                return Next::Nothing;
+            }
+            (state, _) = self.shared.changed.wait_timeout(state, until - now).expect("nobody panics with the lock");
+        }
+        let mut turn = state.queue.pop_front().expect("it is not empty");
+        while let Some(more) = state.queue.front()
+            && turn.changes.len() + more.changes.len() <= TURN_CHANGES
+        {
+            let more = state.queue.pop_front().expect("it is not empty");
+            turn.append(more);
+        }
+        state.sending = true;
+        Next::Turn(Box::new(turn))
+    }
+
+    /// Sends a turn until it is told. With a deadline, an error after it; without, for as long as the sync is wanted.
+    fn turn(&mut self, turn: &Turn, catalog: &Catalog, deadline: Option<Instant>) -> Result<(), SinkError> {
+        let mut progress = self.progress;
+        progress.turn += u64::from(turn.until.is_some() || !turn.changes.is_empty());
+        progress.clock = turn.changes.iter().map(|change| change.at).fold(progress.clock, u64::max);
+        let mut backoff = BACKOFF;
+        let mut renewed = false;
+        loop {
+            let tried = match self.attempt(turn, catalog, &progress) {
+                Err(Setback::Renew(code, reason)) => match self.renew(&progress, code, reason) {
+                    // The brokers had it, and their answer was lost.
+                    Ok(true) => Ok(Written::default()),
+                    Ok(false) if renewed => Err(Setback::Again("the brokers end each transaction".to_owned())),
+                    Ok(false) => {
+                        renewed = true;
+                        Err(Setback::Again("the brokers had ended the transaction".to_owned()))
+                    }
+                    Err(setback) => Err(setback),
+                },
+                tried => tried,
+            };
+            match tried {
+                Ok(written) => {
+                    self.progress = progress;
+                    for change in &turn.changes {
+                        let id = catalog.id(change.audience);
+                        if !self.audiences.contains_key(id) {
+                            self.audiences.insert(id.to_owned(), catalog.audience(change.audience));
+                        }
+                    }
+                    self.producer.client().context().content();
+                    let mut state = self.shared.lock();
+                    state.standing.last_error = None;
+                    state.standing.written.entries += written.entries;
+                    state.standing.written.exits += written.exits;
+                    state.standing.written.bytes += written.bytes;
+                    return Ok(());
+                }
+                Err(Setback::End(error)) => return Err(error),
+                Err(Setback::Renew(_, reason)) | Err(Setback::Again(reason)) => {
+                    if self.given_up(&reason, deadline) {
+                        return Err(
+                            self.failed(reason, "see that the brokers run; what is not told is told at the next start")
+                        );
+                    }
+                    self.pause(backoff);
+                    backoff = (backoff * 2).min(BACKOFF_MOST);
+                }
+            }
+        }
+    }
+
+    /// Notes a setback; whether it is the last.
+    fn given_up(&self, reason: &str, deadline: Option<Instant>) -> bool {
+        self.producer.client().context().complain(reason);
+        let mut state = self.shared.lock();
+        state.standing.retries += 1;
+        state.standing.last_error = Some(reason.to_owned());
+        state.gone || deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    fn pause(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut state = self.shared.lock();
+        while !state.gone
+            && let Some(left) = until.checked_duration_since(Instant::now())
+        {
+            (state, _) = self.shared.changed.wait_timeout(state, left).expect("nobody panics with the lock");
+        }
+    }
+
+    fn failed(&self, reason: String, hint: &'static str) -> SinkError {
+        SinkError::Failed { to: self.name.clone(), action: "written", reason, hint }
+    }
+
+    /// Sends a turn once.
+    fn attempt(&self, turn: &Turn, catalog: &Catalog, progress: &Progress) -> Result<Written, Setback> {
+        let _ = self.producer.client().context().take_undelivered();
+        if !self.exactly_once {
+            let written = self.send_changes(turn, catalog)?;
+            self.arrive()?;
+            self.send_told(turn, catalog, progress)?;
+            self.arrive()?;
+            return Ok(written);
+        }
+        self.producer.begin_transaction().map_err(|error| self.setback(&error, "a transaction can't begin"))?;
+        let sent = self.send_changes(turn, catalog);
+        let written = match sent.and_then(|written| self.send_told(turn, catalog, progress).map(|()| written)) {
+            Ok(written) => written,
+            Err(setback) => {
+                self.roll_back()?;
+                return Err(setback);
+            }
+        };
+        self.commit().map(|()| written)
+    }
+
+    fn send_changes(&self, turn: &Turn, catalog: &Catalog) -> Result<Written, Setback> {
+        let mut written = Written::default();
+        let mut message = Vec::new();
+        for (change, _) in turn.changes.iter().zip(&turn.sent).filter(|(_, sent)| **sent) {
+            let key = turn.changes.key(change);
+            message.clear();
+            write_message(&mut message, catalog, change, key);
+            message.pop();
+            let id = message_id(catalog, change, key);
+            let header = |key, value| Header { key, value: Some(value) };
+            let headers = OwnedHeaders::new_with_capacity(3)
+                .insert(header("id", &id[..]))
+                .insert(header("audience", catalog.id(change.audience).as_bytes()))
+                .insert(header("type", change.kind.name().as_bytes()));
+            let record = BaseRecord::to(&self.topic).key(key).payload(&message[..]).headers(headers);
+            // The time of a change is when the message says; the broker's time of it is when it came.
+            self.send(record)?;
+            written.bytes += message.len() as u64;
+            match change.kind {
+                ChangeKind::Entry => written.entries += 1,
+                ChangeKind::Exit => written.exits += 1,
+            }
+        }
+        Ok(written)
+    }
+
+    fn send_told(&self, turn: &Turn, catalog: &Catalog, progress: &Progress) -> Result<(), Setback> {
+        let mut named: BTreeMap<u32, ()> = BTreeMap::new();
+        let (mut key, mut value) = (Vec::new(), String::new());
+        for change in &turn.changes {
+            named.entry(change.audience).or_insert_with(|| ());
+            told::member_key(&mut key, catalog.id(change.audience), turn.changes.key(change));
+            let record = BaseRecord::to(&self.told_topic).partition(0).key(&key[..]);
+            match change.kind {
+                ChangeKind::Entry => {
+                    value.clear();
+                    std::fmt::Write::write_fmt(&mut value, format_args!("{}", change.at)).expect("a string takes all");
+                    self.send(record.payload(&value[..]))?;
+                }
+                ChangeKind::Exit => self.send(record)?,
+            }
+        }
+        for audience in named.into_keys().map(|audience| catalog.audience(audience)) {
+            if self.audiences.get(&audience.id) != Some(&audience) {
+                let (key, value) = told::audience_record(&audience);
+                self.send(BaseRecord::to(&self.told_topic).partition(0).key(&key[..]).payload(&value[..]))?;
+            }
+        }
+        let value = progress.value();
+        self.send(BaseRecord::to(&self.told_topic).partition(0).key(PROGRESS).payload(&value[..]))
+    }
+
+    fn send<K: rdkafka::message::ToBytes + ?Sized>(
+        &self,
+        record: BaseRecord<'_, K, impl rdkafka::message::ToBytes + ?Sized>,
+    ) -> Result<(), Setback> {
+        let mut record = record;
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                // More is on its way than librdkafka holds, by its settings: until some has arrived.
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    record = back;
+                    self.producer.poll(Duration::from_millis(5));
+                    if let Some(error) = self.producer.client().fatal_error() {
+                        return Err(self.ended(error));
+                    }
+                }
+                Err((error, _)) => return Err(self.setback(&error, "a message can't be sent")),
+            }
+        }
+    }
+
+    /// Waits until all that was sent has arrived, without transactions.
+    fn arrive(&self) -> Result<(), Setback> {
+        let mut waited = Duration::ZERO;
+        while self.producer.flush(CALL).is_err() {
+            if let Some(error) = self.producer.client().fatal_error() {
+                return Err(self.ended(error));
+            }
+            waited += CALL;
+            let reason =
+                format!("{} messages have not arrived for {} s", self.producer.in_flight_count(), waited.as_secs());
+            if self.given_up(&reason, None) {
+                return Err(Setback::Again(reason));
+            }
+        }
+        match self.producer.client().context().take_undelivered() {
+            None => Ok(()),
+            Some(code) => Err(self.undelivered(code)),
+        }
+    }
+
+    fn commit(&self) -> Result<(), Setback> {
+        let mut waited = Duration::ZERO;
+        loop {
+            let Err(error) = self.producer.commit_transaction(CALL) else { return Ok(()) };
+            if let Some(error) = self.producer.client().fatal_error() {
+                return Err(self.ended(error));
+            }
+            if let KafkaError::Transaction(inner) = &error
+                && (inner.txn_requires_abort()
+                    || !inner.is_retriable() && inner.code() != RDKafkaErrorCode::OperationTimedOut)
+            {
+                let reason = inner.string();
+                self.roll_back()?;
+                return Err(match self.producer.client().context().take_undelivered() {
+                    Some(code) if code != RDKafkaErrorCode::PurgeQueue => self.undelivered(code),
+                    _ => Setback::Again(format!("the transaction was rolled back: {reason}")),
+                });
+            }
+            // Whether it is committed is not known: asking again tells.
+            waited += CALL;
+            let reason = format!("a commit has no answer for {} s", waited.as_secs());
+            if self.given_up(&reason, None) {
+                return Err(Setback::Again(reason));
+            }
+        }
+    }
+
+    /// Ends a transaction that can't be committed.
+    fn roll_back(&self) -> Result<(), Setback> {
+        let mut waited = Duration::ZERO;
+        loop {
+            // What is on its way would be waited for, and its end can only be told to this thread.
+            self.producer.purge(PurgeConfig::default().queue().inflight());
+            let _ = self.producer.flush(CALL);
+            let Err(error) = self.producer.abort_transaction(CALL) else { return Ok(()) };
+            if let Some(error) = self.producer.client().fatal_error() {
+                return Err(self.ended(error));
+            }
+            waited += CALL;
+            let reason = format!("a transaction can't be rolled back for {} s: {error}", waited.as_secs());
+            if self.given_up(&reason, None) {
+                return Err(Setback::Again(reason));
+            }
+        }
+    }
+
+    /// What an error means for the turn.
+    fn setback(&self, error: &KafkaError, what: &str) -> Setback {
+        if let Some(error) = self.producer.client().fatal_error() {
+            return self.ended(error);
+        }
+        match error {
+            KafkaError::Transaction(inner) => Setback::Again(format!("{what}: {}", inner.string())),
+            error => self.undelivered(code(error)),
+        }
+    }
+
+    fn undelivered(&self, code: RDKafkaErrorCode) -> Setback {
+        let problem = problem(code, "a message was not taken");
+        if problem.passes {
+            Setback::Again(problem.reason)
+        } else {
+            Setback::End(self.failed(problem.reason, problem.hint))
+        }
+    }
+
+    /// What the end of a producer means.
+    fn ended(&self, (code, reason): (RDKafkaErrorCode, String)) -> Setback {
+        if self.exactly_once {
+            return Setback::Renew(code, reason);
+        }
+        Setback::End(self.failed(reason, "start again: what was not told is told then, and some of it twice"))
+    }
+
+    /// Takes a new producer after the brokers have ended the transaction of the old one, as they do after a while of silence;
+    /// tells whether they had the turn all the same.
+    ///
+    /// Where another process has taken the sync over, its mark is there, and nothing is taken back.
+    fn renew(&mut self, turn: &Progress, code: RDKafkaErrorCode, reason: String) -> Result<bool, Setback> {
+        use RDKafkaErrorCode as E;
+        let again = |problem: Problem| {
+            if problem.passes {
+                Setback::Again(problem.reason)
+            } else {
+                Setback::End(self.failed(problem.reason, problem.hint))
+            }
+        };
+        let context = || Context::new(format!("sync {}", self.id), &self.brokers);
+        if !matches!(
+            code,
+            E::Fenced
+                | E::ProducerFenced
+                | E::InvalidProducerEpoch
+                | E::InvalidProducerIdMapping
+                | E::UnknownProducerId
+                | E::OutOfOrderSequenceNumber
+                | E::InvalidTransactionalState
+        ) {
+            return Err(Setback::End(self.failed(reason, "start again: what was not told is told then")));
+        }
+        let look = || -> Result<Log, Problem> {
+            let reader = Arc::new(Reader::start(&self.reading, context(), |_| ())?);
+            told::read(&reader, &self.told_topic)
+        };
+        if look().map_err(again)?.progress.run != turn.run {
+            return Err(Setback::End(SinkError::Superseded { to: self.name.clone() }));
+        }
+        let producer = producer(context(), &self.config).map_err(again)?;
+        fence(&producer, PATIENCE).map_err(again)?;
+        let log = look().map_err(again)?;
+        if log.progress.run != turn.run {
+            return Err(Setback::End(SinkError::Superseded { to: self.name.clone() }));
+        }
+        tracing::info!(sync = %self.id, %reason, "a new producer goes on");
+        self.producer = producer;
+        Ok(log.progress.turn == turn.turn && turn.turn != self.progress.turn)
+    }
+}
+
+/// A sync's topic.
+struct KafkaSink {
+    filter: Filter,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    /// Whether it was ever told that a job has seen it.
+    known: bool,
+}
+
+impl KafkaSink {
+    fn start(sender: Sender, catalog: Arc<Catalog>, filter: Filter, every: Duration, known: bool) -> KafkaSink {
+        let shared = Arc::clone(&sender.shared);
+        let name = format!("sync {}", sender.id);
+        let thread = std::thread::Builder::new().name(name).spawn(move || sender.run(&catalog, every));
+        KafkaSink { filter, shared, thread: Some(thread.expect("the system can start a thread")), known }
+    }
+}
+
+impl Sink for KafkaSink {
+    fn write(&mut self, epoch: &Changes, until: u64) -> Result<(), SinkError> {
+        let mut turns: Vec<Turn> = Vec::new();
+        for change in epoch.iter().filter(|change| self.filter.tells(change)) {
+            if turns.last().is_none_or(|turn| turn.changes.len() == PIECE_CHANGES) {
+                turns.push(Turn::default());
+            }
+            let turn = turns.last_mut().expect("there is one");
+            turn.changes.push_from(epoch, change);
+            turn.sent.push(self.filter.sends(change));
+        }
+        // A sync that has nothing to tell at first is told so, once: it is not new at the next start.
+        if turns.is_empty() && !self.known {
+            turns.push(Turn::default());
+        }
+        self.known = true;
+        if let Some(last) = turns.last_mut() {
+            last.until = Some(until);
+        }
+        let mut state = self.shared.lock();
+        if let Some(error) = &state.error {
+            return Err(error.clone());
+        }
+        state.until = until;
+        if turns.is_empty() {
+            if let Some(last) = state.queue.back_mut() {
+                last.until = Some(until);
+            }
+            state.settle();
+            return Ok(());
+        }
+        for turn in turns {
+            state.bytes += turn.bytes();
+            state.changes += turn.changes.len() as u64;
+            state.queue.push_back(turn);
+        }
+        self.shared.changed.notify_all();
+        Ok(())
+    }
+
+    fn ready(&self) -> bool {
+        self.shared.lock().bytes <= WAITING_BYTES
+    }
+
+    fn told(&self) -> u64 {
+        self.shared.lock().told
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        let mut state = self.shared.lock();
+        state.closing = true;
+        self.shared.changed.notify_all();
+        let (mut left, mut moved) = (state.changes, Instant::now());
+        while !state.ended {
+            (state, _) = self.shared.changed.wait_timeout(state, CALL).expect("nobody panics with the lock");
+            if state.changes != left {
+                (left, moved) = (state.changes, Instant::now());
+            }
+            if moved.elapsed() > FINISH {
+                // Ends with the error of what could not be sent.
+                state.gone = true;
+                self.shared.changed.notify_all();
+            }
+        }
+        match &state.error {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        let state = self.shared.lock();
+        Standing { waiting: state.changes, ..state.standing.clone() }
+    }
+}
+
+impl Drop for KafkaSink {
+    /// What is not told yet is not sent any more.
+    fn drop(&mut self) {
+        self.shared.lock().gone = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("a panic of the thread is a bug");
+        }
+    }
+}
