@@ -41,7 +41,7 @@ const PIECE_CHANGES: usize = 4096;
 /// What a waiting change takes besides its texts.
 const CHANGE_BYTES: usize = 64;
 /// How long one call of librdkafka may wait for brokers before the sync's standing says so.
-const CALL: Duration = Duration::from_secs(5);
+const CALL: Duration = Duration::from_secs(2);
 /// How long a sync that ends waits for brokers that do not answer. What is not told then is told at the next start.
 const FINISH: Duration = Duration::from_secs(30);
 /// Between a turn that failed and the next try, at first, …
@@ -397,8 +397,11 @@ enum Next {
 
 /// Why a turn did not succeed.
 enum Setback {
-    /// It was rolled back, or nothing is known of it that would hinder another try.
+    /// It was rolled back.
     Again(String),
+    /// It was rolled back after the brokers had been asked to commit it, and they may have done so: a client rolls back by
+    /// asking for a new epoch, too, which is given when the commit is complete.
+    Doubt(String),
     /// The producer is of no use any more.
     Renew(RDKafkaErrorCode, String),
     End(SinkError),
@@ -502,6 +505,7 @@ impl Sender {
         loop {
             let tried = match self.attempt(turn, catalog, &progress) {
                 Err(Setback::Renew(code, reason)) => self.renew(turn, &progress, code, reason),
+                Err(Setback::Doubt(reason)) => self.settle(turn, &progress, reason),
                 tried => tried,
             };
             match tried {
@@ -522,7 +526,7 @@ impl Sender {
                     return Ok(());
                 }
                 Err(Setback::End(error)) => return Err(error),
-                Err(Setback::Renew(_, reason) | Setback::Again(reason)) => {
+                Err(Setback::Renew(_, reason) | Setback::Doubt(reason) | Setback::Again(reason)) => {
                     if self.given_up(&reason) {
                         let hint = "see that the brokers run; what is not told is told at the next start";
                         return Err(self.failed(reason, hint));
@@ -683,10 +687,12 @@ impl Sender {
             match &error {
                 KafkaError::Transaction(inner) if inner.txn_requires_abort() || !unanswered(inner) => {
                     let reason = inner.string();
+                    // With one of them, the brokers were not asked to commit.
+                    let undelivered = self.producer.client().context().take_undelivered();
                     self.roll_back()?;
-                    return Err(match self.producer.client().context().take_undelivered() {
+                    return Err(match undelivered {
                         Some(code) => self.undelivered(code),
-                        None => Setback::Again(format!("the transaction was rolled back: {reason}")),
+                        None => Setback::Doubt(format!("the transaction was rolled back: {reason}")),
                     });
                 }
                 // Whether it is committed is not known: asking again tells.
@@ -764,25 +770,40 @@ impl Sender {
         if !passing {
             return Err(Setback::End(self.failed(reason, "start again: what was not told is told then")));
         }
-        let context = || Context::new(format!("sync {}", self.id), &self.brokers);
-        let look = || -> Result<Progress, Setback> {
-            let reader = Reader::start(&self.reading, context(), |_| ()).map(Arc::new);
-            let log = reader.and_then(|reader| told::read(&reader, &self.told_topic)).map_err(|p| self.met(p))?;
-            if log.progress.run == self.progress.run {
-                return Ok(log.progress);
-            }
-            Err(Setback::End(SinkError::Superseded { to: self.name.clone() }))
-        };
-        look()?;
-        let renewed = producer(context(), &self.config).map_err(|problem| self.met(problem))?;
+        self.look()?;
+        let renewed = producer(self.context(), &self.config).map_err(|problem| self.met(problem))?;
         fence(&renewed, PATIENCE).map_err(|problem| self.met(problem))?;
-        let found = look()?;
         tracing::info!(sync = %self.id, %reason, "a new producer goes on");
         self.producer = renewed;
-        if found == *progress {
-            return Ok(turn.written());
+        self.settle(turn, progress, format!("the brokers had ended the transaction: {reason}"))
+    }
+
+    /// Finds out whether a turn was told after all. No transaction is open.
+    fn settle(&self, turn: &Turn, progress: &Progress, reason: String) -> Result<Written, Setback> {
+        loop {
+            match self.look() {
+                Ok(found) if found == *progress => return Ok(turn.written()),
+                Ok(_) => return Err(Setback::Again(reason)),
+                // Nothing is sent before it is known.
+                Err(Setback::Again(reason)) => self.once_more(reason)?,
+                Err(setback) => return Err(setback),
+            }
         }
-        Err(Setback::Again(format!("the brokers had ended the transaction: {reason}")))
+    }
+
+    /// How far the sync was told, by what is committed.
+    fn look(&self) -> Result<Progress, Setback> {
+        let reader = Reader::start(&self.reading, self.context(), |_| ()).map(Arc::new);
+        let log =
+            reader.and_then(|reader| told::read(&reader, &self.told_topic)).map_err(|problem| self.met(problem))?;
+        if log.progress.run == self.progress.run {
+            return Ok(log.progress);
+        }
+        Err(Setback::End(SinkError::Superseded { to: self.name.clone() }))
+    }
+
+    fn context(&self) -> Context {
+        Context::new(format!("sync {}", self.id), &self.brokers)
     }
 
     /// What a problem means for the turn.

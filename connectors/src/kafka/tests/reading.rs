@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use usher_config::{Kafka, Setting, Start};
 
-const NOW: u64 = 1_800_000_000_000;
+/// In the past: brokers refuse messages of the future.
+const NOW: u64 = 1_700_000_000_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn try_open(

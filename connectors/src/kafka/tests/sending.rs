@@ -253,6 +253,9 @@ fn a_first_fill_is_many_short_transactions_and_is_read_back() {
     assert!(turns.len() >= 5, "{turns:?}");
 }
 
+/// How often the broker is killed in an outage.
+const KILLS: usize = 2;
+
 /// The brokers are away for longer than a transaction may take, with one of it under way.
 fn outage(delivery: Delivery) {
     let name = format!("outage-{delivery:?}").to_lowercase();
@@ -263,34 +266,89 @@ fn outage(delivery: Delivery) {
         let short = Setting::Plain("2000".to_owned());
         target.kafka.properties.insert("transaction.timeout.ms".to_owned(), short);
     }
+    struct Sub;
+    impl tracing::Subscriber for Sub {
+        fn enabled(&self, m: &tracing::Metadata<'_>) -> bool { *m.level() <= tracing::Level::DEBUG && m.target().contains("kafka") }
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id { tracing::span::Id::from_u64(1) }
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+        fn event(&self, e: &tracing::Event<'_>) {
+            struct V(String);
+            impl tracing::field::Visit for V { fn record_debug(&mut self, f: &tracing::field::Field, v: &dyn std::fmt::Debug) { use std::fmt::Write; write!(self.0, " {}={v:?}", f.name()).unwrap(); } }
+            let mut v = V(String::new()); e.record(&mut v);
+            println!("LOG {:?}{}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() % 1000000, v.0);
+        }
+        fn enter(&self, _: &tracing::span::Id) {}
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+    if std::env::var("USHER_DEBUG").is_ok() { let _ = tracing::subscriber::set_global_default(Sub); }
+    // One transaction after the other: a kill meets one that is being committed.
+    target.commit_every = 0;
     let (_, mut sink) = open(&target);
-    write_epochs(&mut *sink, 0, 100);
-    wait_told(&*sink, 100);
-    // Killed, with something on its way or not.
-    write_epochs(&mut *sink, 100, 100);
-    broker.turn("kill");
-    write_epochs(&mut *sink, 200, 100);
-    until("the sync says that it waits", || {
-        let standing = sink.standing();
-        standing.waiting > 0 && standing.retries > 0 && standing.last_error.is_some()
-    });
-    assert!(sink.told() < 300);
-    broker.turn("start");
-    write_epochs(&mut *sink, 300, 100);
-    wait_told(&*sink, 400);
+    let mut count = 0;
+    let mut write = |sink: &mut dyn Sink, epochs| {
+        write_epochs(sink, count, epochs);
+        count += epochs;
+        count
+    };
+    for round in 0..KILLS {
+        let written = write(&mut *sink, 100);
+        wait_told(&*sink, written);
+        std::thread::scope(|scope| {
+            let killed = scope.spawn(|| broker.turn("kill"));
+            while !killed.is_finished() {
+                let written = write(&mut *sink, 1);
+                until("it is told, or killed", || sink.told() >= written || killed.is_finished());
+            }
+        });
+        let written = write(&mut *sink, 100);
+        if round == 0 {
+            until("the sync says that it waits", || {
+                let standing = sink.standing();
+                standing.waiting > 0 && standing.retries > 0 && standing.last_error.is_some()
+            });
+        }
+        assert!(sink.told() < written);
+        broker.turn("start");
+    }
+    let count = write(&mut *sink, 100);
+    wait_told(&*sink, count);
     assert_eq!(sink.standing().last_error, None);
     sink.finish().unwrap();
     let seen = broker.read(&name);
     let expected: BTreeSet<_> = (0..7)
-        .filter(|key| (0..400).rfind(|epoch| epoch % 7 == *key).is_some_and(|epoch| epoch / 7 % 2 == 0))
+        .filter(|key| (0..count).rfind(|epoch| epoch % 7 == *key).is_some_and(|epoch| epoch / 7 % 2 == 0))
         .map(|key| ("a".to_owned(), format!("u-{key}")))
         .collect();
     let (told, _) = open(&target);
     assert_eq!(memberships(&told), expected);
     let ids: BTreeSet<_> = seen.iter().map(|message| message.headers["id"].clone()).collect();
-    assert_eq!(ids.len(), 400);
+    assert_eq!(ids.len() as u64, count);
+    if seen.len() as u64 != count {
+        let mut by: BTreeMap<String, Vec<(i32, i64)>> = BTreeMap::new();
+        for m in &seen {
+            by.entry(m.headers["id"].clone()).or_default().push((m.partition, m.offset));
+        }
+        for (id, at) in by.iter().filter(|(_, at)| at.len() > 1) {
+            println!("DUP {id} {at:?}");
+        }
+        for r in broker.read(&format!("usher.{name}.crm.told")).iter().filter(|r| r.key == "!told") {
+            println!("TOLD {} {:?}", r.offset, r.value);
+        }
+        std::process::Command::new("cp")
+            .args([
+                "-a",
+                &format!(
+                    "{}",
+                    std::env::temp_dir().join(format!("usher-kafka-{}-{name}", std::process::id())).display()
+                ),
+                "/tmp/kdump",
+            ])
+            .status()
+            .unwrap();
+    }
     // An idempotent producer repeats nothing either while its process lives.
-    assert_eq!(seen.len(), 400);
+    assert_eq!(seen.len() as u64, count);
     assert_eq!(added_up(&seen), expected);
     broker.turn("down");
 }
