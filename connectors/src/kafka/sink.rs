@@ -3,8 +3,8 @@
 //! A thread of its own takes what is handed over and sends it in turns: a turn's changes, and what they make of what the sync
 //! was told (see `told`), are one transaction, so that both are there or neither. A turn ends `commit_every` after the last
 //! one at most, and at once when nothing was going on; none is larger than [`TURN_CHANGES`], so that a first fill is spread
-//! over many short ones. A turn is kept in memory until it is told: one that is rolled back, or of which the brokers'
-//! answer was lost, is sent again with the same ids. With `delivery: at_least_once` there are no transactions: changes go
+//! over many short ones. A turn is kept in memory until it is told: one that fails is sent again with the same ids, by a
+//! new producer, after that one has ended what the old one had begun and has seen by the log that it was not told. With `delivery: at_least_once` there are no transactions: changes go
 //! first, and what was told follows when they have arrived.
 //!
 //! Of each sync there is one transactional id, `usher.JOB.SYNC`, however many workers there are. Opening it fences whoever
@@ -24,7 +24,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -42,6 +42,8 @@ const PIECE_CHANGES: usize = 4096;
 const CHANGE_BYTES: usize = 64;
 /// How long one call of librdkafka may wait for brokers before the sync's standing says so.
 const CALL: Duration = Duration::from_secs(2);
+/// How long a commit may have no answer before another producer finds out what became of it: a restart of a broker is over.
+const ANSWER: Duration = Duration::from_secs(10);
 /// How long a sync that ends waits for brokers that do not answer. What is not told then is told at the next start.
 const FINISH: Duration = Duration::from_secs(30);
 /// Between a turn that failed and the next try, at first, …
@@ -103,7 +105,7 @@ pub fn open_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<Opened, 
     if spec.exactly_once() {
         fence(&producer, PATIENCE).map_err(failed)?;
     }
-    let log = told::read(&reader, &told_topic).map_err(failed)?;
+    let log = told::read(&reader, &told_topic, PATIENCE).map_err(failed)?;
     drop(reader);
     let mut sender = Sender {
         id: spec.id.to_owned(),
@@ -117,6 +119,7 @@ pub fn open_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<Opened, 
         exactly_once: spec.exactly_once(),
         progress: log.progress,
         audiences: log.audiences,
+        broken: None,
         deadline: None,
         shared: Arc::default(),
     };
@@ -397,13 +400,10 @@ enum Next {
 
 /// Why a turn did not succeed.
 enum Setback {
-    /// It was rolled back.
+    /// It can be sent again.
     Again(String),
-    /// It was rolled back after the brokers had been asked to commit it, and they may have done so: a client rolls back by
-    /// asking for a new epoch, too, which is given when the commit is complete.
-    Doubt(String),
-    /// The producer is of no use any more.
-    Renew(RDKafkaErrorCode, String),
+    /// The producer is of no use any more, and what became of the turn is not known.
+    Renew(String),
     End(SinkError),
 }
 
@@ -421,6 +421,8 @@ struct Sender {
     progress: Progress,
     /// Those whose record was written.
     audiences: BTreeMap<String, ToldAudience>,
+    /// Why the producer is of no use any more.
+    broken: Option<String>,
     /// What is not told by then is an error; none: it is tried for as long as the sync is wanted.
     deadline: Option<Instant>,
     shared: Arc<Shared>,
@@ -503,10 +505,9 @@ impl Sender {
         progress.clock = turn.changes.iter().map(|change| change.at).fold(progress.clock, u64::max);
         let mut backoff = BACKOFF;
         loop {
-            let tried = match self.attempt(turn, catalog, &progress) {
-                Err(Setback::Renew(code, reason)) => self.renew(turn, &progress, code, reason),
-                Err(Setback::Doubt(reason)) => self.settle(turn, &progress, reason),
-                tried => tried,
+            let tried = match self.broken.take() {
+                None => self.attempt(turn, catalog, &progress),
+                Some(reason) => self.renew(turn, &progress, reason),
             };
             match tried {
                 Ok(written) => {
@@ -526,16 +527,24 @@ impl Sender {
                     return Ok(());
                 }
                 Err(Setback::End(error)) => return Err(error),
-                Err(Setback::Renew(_, reason) | Setback::Doubt(reason) | Setback::Again(reason)) => {
-                    if self.given_up(&reason) {
-                        let hint = "see that the brokers run; what is not told is told at the next start";
-                        return Err(self.failed(reason, hint));
-                    }
-                    self.pause(backoff);
-                    backoff = (backoff * 2).min(BACKOFF_MOST);
+                Err(Setback::Again(reason)) => self.wait(reason, &mut backoff)?,
+                Err(Setback::Renew(reason)) => {
+                    self.broken = Some(reason.clone());
+                    self.wait(reason, &mut backoff)?;
                 }
             }
         }
+    }
+
+    /// Before the next try, which there may not be.
+    fn wait(&self, reason: String, backoff: &mut Duration) -> Result<(), SinkError> {
+        if self.given_up(&reason) {
+            let hint = "see that the brokers run; what is not told is told at the next start";
+            return Err(self.failed(reason, hint));
+        }
+        self.pause(*backoff);
+        *backoff = (*backoff * 2).min(BACKOFF_MOST);
+        Ok(())
     }
 
     /// Notes a setback; whether it is the last.
@@ -581,15 +590,10 @@ impl Sender {
             return Ok(written);
         }
         self.producer.begin_transaction().map_err(|error| self.setback(&error, "a transaction can't begin"))?;
-        let sent = self.send_changes(turn, catalog);
-        let written = match sent.and_then(|written| self.send_told(turn, catalog, progress).map(|()| written)) {
-            Ok(written) => written,
-            Err(setback) => {
-                self.roll_back()?;
-                return Err(setback);
-            }
-        };
-        self.commit().map(|()| written)
+        let written = self.send_changes(turn, catalog)?;
+        self.send_told(turn, catalog, progress)?;
+        self.commit()?;
+        Ok(written)
     }
 
     fn send_changes(&self, turn: &Turn, catalog: &Catalog) -> Result<Written, Setback> {
@@ -677,6 +681,8 @@ impl Sender {
         }
     }
 
+    /// Commits. A transaction that fails is not rolled back here: with the brokers' answer lost it may be committed, and the
+    /// producer that comes after this one finds out, and ends it.
     fn commit(&self) -> Result<(), Setback> {
         let since = Instant::now();
         loop {
@@ -684,36 +690,19 @@ impl Sender {
             if let Some(error) = self.producer.client().fatal_error() {
                 return Err(self.ended(error));
             }
+            if let Some(code) = self.producer.client().context().take_undelivered() {
+                return Err(self.undelivered(code));
+            }
             match &error {
                 KafkaError::Transaction(inner) if inner.txn_requires_abort() || !unanswered(inner) => {
-                    let reason = inner.string();
-                    // With one of them, the brokers were not asked to commit.
-                    let undelivered = self.producer.client().context().take_undelivered();
-                    self.roll_back()?;
-                    return Err(match undelivered {
-                        Some(code) => self.undelivered(code),
-                        None => Setback::Doubt(format!("the transaction was rolled back: {reason}")),
-                    });
+                    return Err(Setback::Renew(inner.string()));
                 }
                 // Whether it is committed is not known: asking again tells.
-                _ => self.once_more(format!("a commit has no answer for {} s", since.elapsed().as_secs()))?,
+                _ if since.elapsed() < ANSWER => {
+                    self.once_more(format!("a commit has no answer for {} s", since.elapsed().as_secs()))?;
+                }
+                _ => return Err(Setback::Renew(format!("a commit has no answer for {} s", ANSWER.as_secs()))),
             }
-        }
-    }
-
-    /// Ends a transaction that can't be committed.
-    fn roll_back(&self) -> Result<(), Setback> {
-        let since = Instant::now();
-        loop {
-            // What is on its way would be waited for, and its end can only be told to this thread.
-            self.producer.purge(PurgeConfig::default().queue().inflight());
-            let _ = self.producer.flush(CALL);
-            let Err(error) = self.producer.abort_transaction(CALL) else { return Ok(()) };
-            if let Some(error) = self.producer.client().fatal_error() {
-                return Err(self.ended(error));
-            }
-            let seconds = since.elapsed().as_secs();
-            self.once_more(format!("a transaction can't be rolled back for {seconds} s: {}", words(&error)))?;
         }
     }
 
@@ -723,41 +712,30 @@ impl Sender {
             return self.ended(error);
         }
         match error {
-            KafkaError::Transaction(_) => Setback::Again(format!("{what}: {}", words(error))),
+            KafkaError::Transaction(inner) => Setback::Renew(format!("{what}: {}", inner.string())),
             error => self.undelivered(code(error)),
         }
     }
 
     fn undelivered(&self, code: RDKafkaErrorCode) -> Setback {
-        let problem = problem(code, "a message was not taken");
-        if problem.passes {
-            Setback::Again(problem.reason)
-        } else {
-            Setback::End(self.failed(problem.reason, problem.hint))
+        match self.met(problem(code, "a message was not taken")) {
+            Setback::Again(reason) if self.exactly_once => Setback::Renew(reason),
+            setback => setback,
         }
     }
 
-    /// What the end of a producer means.
+    /// What a problem means for the turn.
+    fn met(&self, problem: Problem) -> Setback {
+        match problem.passes {
+            true => Setback::Again(problem.reason),
+            false => Setback::End(self.failed(problem.reason, problem.hint)),
+        }
+    }
+
+    /// What the end of a producer means: it was fenced, or the brokers have ended its transaction after a while of silence.
     fn ended(&self, (code, reason): (RDKafkaErrorCode, String)) -> Setback {
-        if self.exactly_once {
-            return Setback::Renew(code, reason);
-        }
-        Setback::End(self.failed(reason, "start again: what was not told is told then, and some of it twice"))
-    }
-
-    /// Takes a new producer after the brokers have ended the transaction of the old one, as they do after a while of silence;
-    /// if they had the turn all the same, it is told.
-    ///
-    /// Where another process has taken the sync over, its mark is there, and nothing is taken back.
-    fn renew(
-        &mut self,
-        turn: &Turn,
-        progress: &Progress,
-        code: RDKafkaErrorCode,
-        reason: String,
-    ) -> Result<Written, Setback> {
         use RDKafkaErrorCode as E;
-        let passing = matches!(
+        let passes = matches!(
             code,
             E::Fenced
                 | E::ProducerFenced
@@ -767,15 +745,32 @@ impl Sender {
                 | E::OutOfOrderSequenceNumber
                 | E::InvalidTransactionalState
         );
-        if !passing {
-            return Err(Setback::End(self.failed(reason, "start again: what was not told is told then")));
+        if self.exactly_once && passes {
+            return Setback::Renew(reason);
         }
-        self.look()?;
-        let renewed = producer(self.context(), &self.config).map_err(|problem| self.met(problem))?;
-        fence(&renewed, PATIENCE).map_err(|problem| self.met(problem))?;
+        Setback::End(self.failed(reason, "start again: what was not told is told then"))
+    }
+
+    /// Takes a new producer, which ends what the old one had begun; if the brokers had the turn all the same, it is told.
+    ///
+    /// Where another process has taken the sync over, its mark is there, and nothing is taken back.
+    fn renew(&mut self, turn: &Turn, progress: &Progress, reason: String) -> Result<Written, Setback> {
+        let renewed = self.look().and_then(|_| {
+            let renewed = producer(self.context(), &self.config).map_err(|problem| self.met(problem))?;
+            fence(&renewed, ANSWER).map_err(|problem| self.met(problem))?;
+            Ok(renewed)
+        });
+        match renewed {
+            Ok(renewed) => self.producer = renewed,
+            // Still to be done.
+            Err(Setback::Again(met)) => {
+                self.broken = Some(reason);
+                return Err(Setback::Again(met));
+            }
+            Err(setback) => return Err(setback),
+        }
         tracing::info!(sync = %self.id, %reason, "a new producer goes on");
-        self.producer = renewed;
-        self.settle(turn, progress, format!("the brokers had ended the transaction: {reason}"))
+        self.settle(turn, progress, reason)
     }
 
     /// Finds out whether a turn was told after all. No transaction is open.
@@ -794,8 +789,9 @@ impl Sender {
     /// How far the sync was told, by what is committed.
     fn look(&self) -> Result<Progress, Setback> {
         let reader = Reader::start(&self.reading, self.context(), |_| ()).map(Arc::new);
-        let log =
-            reader.and_then(|reader| told::read(&reader, &self.told_topic)).map_err(|problem| self.met(problem))?;
+        let log = reader
+            .and_then(|reader| told::read(&reader, &self.told_topic, ANSWER))
+            .map_err(|problem| self.met(problem))?;
         if log.progress.run == self.progress.run {
             return Ok(log.progress);
         }
@@ -804,22 +800,6 @@ impl Sender {
 
     fn context(&self) -> Context {
         Context::new(format!("sync {}", self.id), &self.brokers)
-    }
-
-    /// What a problem means for the turn.
-    fn met(&self, problem: Problem) -> Setback {
-        match problem.passes {
-            true => Setback::Again(problem.reason),
-            false => Setback::End(self.failed(problem.reason, problem.hint)),
-        }
-    }
-}
-
-/// An error in librdkafka's words.
-fn words(error: &KafkaError) -> String {
-    match error {
-        KafkaError::Transaction(inner) => inner.string(),
-        error => error.to_string(),
     }
 }
 

@@ -268,20 +268,36 @@ fn outage(delivery: Delivery) {
     }
     struct Sub;
     impl tracing::Subscriber for Sub {
-        fn enabled(&self, m: &tracing::Metadata<'_>) -> bool { *m.level() <= tracing::Level::DEBUG && m.target().contains("kafka") }
-        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id { tracing::span::Id::from_u64(1) }
+        fn enabled(&self, m: &tracing::Metadata<'_>) -> bool {
+            *m.level() <= tracing::Level::DEBUG && m.target().contains("kafka")
+        }
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
         fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
         fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
         fn event(&self, e: &tracing::Event<'_>) {
             struct V(String);
-            impl tracing::field::Visit for V { fn record_debug(&mut self, f: &tracing::field::Field, v: &dyn std::fmt::Debug) { use std::fmt::Write; write!(self.0, " {}={v:?}", f.name()).unwrap(); } }
-            let mut v = V(String::new()); e.record(&mut v);
-            println!("LOG {:?}{}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() % 1000000, v.0);
+            impl tracing::field::Visit for V {
+                fn record_debug(&mut self, f: &tracing::field::Field, v: &dyn std::fmt::Debug) {
+                    use std::fmt::Write;
+                    write!(self.0, " {}={v:?}", f.name()).unwrap();
+                }
+            }
+            let mut v = V(String::new());
+            e.record(&mut v);
+            println!(
+                "LOG {:?}{}",
+                std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() % 1000000,
+                v.0
+            );
         }
         fn enter(&self, _: &tracing::span::Id) {}
         fn exit(&self, _: &tracing::span::Id) {}
     }
-    if std::env::var("USHER_DEBUG").is_ok() { let _ = tracing::subscriber::set_global_default(Sub); }
+    if std::env::var("USHER_DEBUG").is_ok() {
+        let _ = tracing::subscriber::set_global_default(Sub);
+    }
     // One transaction after the other: a kill meets one that is being committed.
     target.commit_every = 0;
     let (_, mut sink) = open(&target);
