@@ -56,12 +56,31 @@ pub enum Command {
         audience: Option<String>,
     },
     /// Run a job until told to stop.
+    ///
+    /// Goes on from what an earlier run left in the job's state. Several processes run one job together: each is started with
+    /// the same job, -w, -n and host file, and a -p of its own.
+    #[command(disable_help_flag = true)]
     Run {
         /// The job file, or a plan.
         job: PathBuf,
-        /// Worker threads.
+        /// Worker threads of each process.
         #[arg(short = 'w', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
         workers: u16,
+        /// How many processes there are.
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+        processes: u16,
+        /// Which of them this one is, from 0.
+        #[arg(short = 'p', long, value_name = "I", default_value_t = 0)]
+        process: u16,
+        /// A file with the address of each process, `host:port` a line (default: localhost, from port 2101 on).
+        #[arg(short = 'h', long = "hosts", value_name = "FILE")]
+        hosts: Option<PathBuf>,
+        /// Where a source is not what the state has read (a topic made anew, a file that was cut), read it from its start.
+        #[arg(long)]
+        restart_sources: bool,
+        /// Print help.
+        #[arg(long, action = clap::ArgAction::Help)]
+        help: Option<bool>,
     },
     /// Run a job over what its sources hold, by the events' own time, and print every change.
     ///

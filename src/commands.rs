@@ -18,7 +18,10 @@ pub fn run(command: Command) -> Result<(), Exit> {
         Command::Check { job, connect } => check::check(&job, connect),
         Command::Compile { job, output } => compile::compile(&job, &output),
         Command::Explain { job, audience } => explain::explain(&job, audience.as_deref()),
-        Command::Run { job, workers } => run::run(&job, usize::from(workers)),
+        Command::Run { job, workers, processes, process, hosts, restart_sources, .. } => {
+            let (workers, processes, process) = (usize::from(workers), usize::from(processes), usize::from(process));
+            run::run(&job, &run::Flags { workers, processes, process, hosts, restart_sources })
+        }
         Command::Replay { job, from, until, now, workers, out } => {
             replay::replay(&job, replay::Flags { from, until, now, workers: usize::from(workers), out })
         }

@@ -7,7 +7,8 @@ use usher_config::Problems;
 use usher_connectors::sink::SinkError;
 use usher_connectors::snapshot::SnapshotError;
 use usher_connectors::source::SourceError;
-use usher_dataflow::{Failure, FailureKind};
+use usher_connectors::store::StoreError;
+use usher_dataflow::{ClaimError, ClusterError, Failure, FailureKind};
 
 /// Failed while running.
 const FAILED: u8 = 1;
@@ -78,6 +79,27 @@ impl From<SnapshotError> for Exit {
 
 impl From<SourceError> for Exit {
     fn from(error: SourceError) -> Exit {
+        let hint = error.hint();
+        Exit::not_opened(error).hint(hint.to_owned())
+    }
+}
+
+impl From<StoreError> for Exit {
+    fn from(error: StoreError) -> Exit {
+        let hint = error.hint();
+        Exit::not_opened(error).hint(hint.to_owned())
+    }
+}
+
+impl From<ClaimError> for Exit {
+    fn from(error: ClaimError) -> Exit {
+        let hint = error.hint();
+        Exit::not_opened(error).hint(hint.to_owned())
+    }
+}
+
+impl From<ClusterError> for Exit {
+    fn from(error: ClusterError) -> Exit {
         let hint = error.hint();
         Exit::not_opened(error).hint(hint.to_owned())
     }

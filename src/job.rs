@@ -3,15 +3,21 @@
 use crate::exit::Exit;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use usher_config::{Broken, DeadLettersTo, Job, Problem, Problems, SourceFrom, SyncTo};
 use usher_connectors::dead_letters::DeadLetters;
 use usher_connectors::file::open_files;
-use usher_connectors::sink::Messages;
+use usher_connectors::kafka::{self, Bounds, KafkaSource, SourceSpec, SyncSpec};
+use usher_connectors::sink::{self, Messages, Outlet};
 use usher_connectors::snapshot::{FoundType, Warehouse};
 use usher_connectors::source::Source;
+use usher_connectors::store::Objects;
 use usher_dataflow::{Span, Time};
-use usher_queries::plan::Plan;
+use usher_queries::plan::{FactKind, Plan};
 use usher_queries::{Schemas, needs_schema, plan_file};
+
+/// ms from one checkpoint to the next, where the job does not say.
+const CHECKPOINT_EVERY: u64 = 60_000;
 
 /// The machine's clock.
 pub struct WallClock;
@@ -59,7 +65,7 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
     let text = String::from_utf8(bytes).map_err(|error| {
         Exit::wrong(format_args!("`{file}` is no text: byte {} is not UTF-8", error.utf8_error().valid_up_to()))
     })?;
-    match usher_config::parse_or_salvage(&text, &file, &folder, &|name| std::env::var(name).ok()) {
+    match usher_config::parse_or_salvage(&text, &file, &folder, &variable) {
         Ok(job) => Ok(Loaded { plan: plan(&job, &file)?, folder }),
         Err(Broken { mut problems, salvage }) => {
             // Predicates are read apart; what is wrong with them is told all the same.
@@ -116,20 +122,123 @@ fn schemas(job: &Job) -> Result<Schemas, Exit> {
     Ok(schemas)
 }
 
-/// Opens every source.
-pub fn open_sources(loaded: &Loaded, bounded: bool) -> Result<Vec<(String, Box<dyn Source>)>, Exit> {
-    let job = &loaded.plan.job;
+/// What `${VAR}` of a secret stands for.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// How far back messages count: the longest window, and as much as clocks may be apart.
+fn window_ms(plan: &Plan) -> u64 {
+    let facts = plan.models.iter().flat_map(|model| &model.facts);
+    let windows = facts.filter_map(|fact| match fact.kind {
+        FactKind::Performed { within, .. } => Some(within),
+        _ => None,
+    });
+    windows.max().unwrap_or(0) + plan.job.limits.future_skew
+}
+
+/// Opens every source at the time `now`; with bounds, to be read to its end.
+pub fn open_sources(
+    loaded: &Loaded,
+    bounds: Option<Bounds>,
+    now: Time,
+) -> Result<Vec<(String, Box<dyn Source>)>, Exit> {
+    let (job, bounded) = (&loaded.plan.job, bounds.is_some());
     let mut sources = Vec::new();
     for (id, source) in &job.sources {
         let opened: Box<dyn Source> = match &source.from {
             SourceFrom::File { path, follow } => {
                 Box::new(open_files(id, path, &loaded.folder, *follow && !bounded, job.limits.message_bytes)?)
             }
-            SourceFrom::Kafka { .. } => panic!("refused by the job file's reader"),
+            SourceFrom::Kafka { kafka, topics } => {
+                let spec = SourceSpec {
+                    id,
+                    kafka,
+                    topics,
+                    start: source.start,
+                    window_ms: window_ms(&loaded.plan),
+                    message_bytes: usize::try_from(job.limits.message_bytes).unwrap_or(usize::MAX),
+                    now,
+                    bounds,
+                };
+                Box::new(KafkaSource::open(&spec, &variable)?)
+            }
         };
         sources.push((id.clone(), opened));
     }
     Ok(sources)
+}
+
+/// The sync `id`, which is the job's `index`-th and goes to Kafka.
+fn sync_spec<'a>(loaded: &'a Loaded, index: usize, id: &'a str, target: &'a usher_config::KafkaTarget) -> SyncSpec<'a> {
+    let job = &loaded.plan.job;
+    SyncSpec { job: &job.name, id, index: index as u16, sync: &job.syncs[id], target }
+}
+
+/// Opens the sync `id`, which is the job's `index`-th; `told` is the folder of what syncs on this machine were told.
+pub fn open_sync(loaded: &Loaded, index: usize, id: &str, told: &Path) -> Result<sink::Opened, Exit> {
+    let sync = &loaded.plan.job.syncs[id];
+    let outlet = match &sync.to {
+        SyncTo::Kafka(target) => return Ok(kafka::open_sync(&sync_spec(loaded, index, id, target), &variable)?),
+        SyncTo::File(target) => Outlet::file(&loaded.folder.join(&target.path))?,
+        SyncTo::Stdout => Outlet::stdout(),
+    };
+    Ok(sink::open_local(index as u16, sync, &told.join(id), outlet)?)
+}
+
+/// Where a job's state is kept.
+pub struct State {
+    /// The store.
+    pub store: Arc<Objects>,
+    /// Its url or folder.
+    pub place: String,
+    /// The folder of what syncs on this machine were told.
+    pub told: PathBuf,
+    /// From one checkpoint to the next.
+    pub checkpoint_every: Duration,
+}
+
+/// Opens the state of a job, in `process` of its processes.
+pub fn open_state(loaded: &Loaded, process: usize) -> Result<State, Exit> {
+    let job = &loaded.plan.job;
+    let own = PathBuf::from("usher-state").join(&job.name);
+    let (place, folder) = match &job.state {
+        Some(state) => (state.url.clone(), loaded.folder.clone()),
+        None => (own.display().to_string(), PathBuf::from(".")),
+    };
+    let store = Arc::new(Objects::open(&place, &folder, process)?);
+    // What syncs on this machine were told stays on this machine.
+    let told = match place.strip_prefix("file://") {
+        Some(path) => PathBuf::from(path),
+        None if place.contains("://") => own,
+        None => folder.join(&place),
+    };
+    let checkpoint_every = job.state.as_ref().map_or(CHECKPOINT_EVERY, |state| state.checkpoint_every);
+    let checkpoint_every = Duration::from_millis(checkpoint_every);
+    Ok(State { store, place, told: told.join("told"), checkpoint_every })
+}
+
+/// A random number, by which a start knows what is its own.
+pub fn incarnation() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    // Keyed by the system's randomness.
+    let mut hasher = std::hash::RandomState::new().build_hasher();
+    hasher.write_u32(std::process::id());
+    hasher.finish()
+}
+
+/// Whether everything that goes to Kafka can be opened. Changes nothing.
+pub fn check_kafka(loaded: &Loaded) -> Result<(), Exit> {
+    let job = &loaded.plan.job;
+    for (index, (id, sync)) in job.syncs.iter().enumerate() {
+        if let SyncTo::Kafka(target) = &sync.to {
+            kafka::check_sync(&sync_spec(loaded, index, id, target), &variable)?;
+        }
+    }
+    if let Some(DeadLettersTo::Kafka { kafka, topic }) = &job.dead_letters {
+        kafka::check_letters(kafka, topic, &variable)?;
+    }
+    Ok(())
 }
 
 /// Names the Parquet of every model that the plan pulls.
@@ -165,7 +274,7 @@ pub fn open_dead_letters(loaded: &Loaded) -> Result<Arc<DeadLetters>, Exit> {
                 .hint("give each a file of its own".to_owned()));
         }
     }
-    let opened = DeadLetters::open(loaded.plan.job.dead_letters.as_ref(), &loaded.folder);
+    let opened = DeadLetters::open(loaded.plan.job.dead_letters.as_ref(), &loaded.folder, &variable);
     opened.map(Arc::new).map_err(Exit::from)
 }
 

@@ -107,7 +107,19 @@ impl Simulation {
             world.add_partition(&file.source, &file.path);
         }
         let chance = fastrand::Rng::with_seed(random.u64(..));
-        Simulation { random, chance, seed, sample, world, folder, plan, appended, log: String::new(), edits: 0, deaths: 0 }
+        Simulation {
+            random,
+            chance,
+            seed,
+            sample,
+            world,
+            folder,
+            plan,
+            appended,
+            log: String::new(),
+            edits: 0,
+            deaths: 0,
+        }
     }
 
     fn run(mut self) -> Result<Run, String> {
@@ -231,7 +243,9 @@ impl Simulation {
                 restart_sources: false,
             }),
             cluster: None,
-            dead_letters: Arc::new(DeadLetters::open(None, self.folder.path()).expect("the log takes dead letters")),
+            dead_letters: Arc::new(
+                DeadLetters::open(None, self.folder.path(), &|_| None).expect("the log takes dead letters"),
+            ),
             workers,
         };
         let audiences = self.plan.models.iter().map(|model| model.audiences.len()).sum();
@@ -274,7 +288,11 @@ impl Simulation {
             self.world.set_clock(rested);
             while !job.life.has_told(rested) && !job.thread.is_finished() {
                 if since.elapsed() > PATIENCE {
-                    return Err(format!("the job does not come to rest by {rested}: {}\n{}", job.stands(), self.world.notes()));
+                    return Err(format!(
+                        "the job does not come to rest by {rested}: {}\n{}",
+                        job.stands(),
+                        self.world.notes()
+                    ));
                 }
                 std::thread::sleep(Duration::from_micros(200));
             }

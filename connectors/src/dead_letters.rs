@@ -1,13 +1,14 @@
-//! Where messages go that can't be used: to a file of JSON lines, or counted and sampled in the log.
+//! Where messages go that can't be used: to a file of JSON lines, to a topic of Kafka, or counted and sampled in the log.
 //!
-//! A line has `source`, `partition`, `position`, `reason`, `detail`, then `raw` (or `raw_base64` where the message is
-//! not UTF-8), cut at 64 KiB, and `length`, the message's full length in bytes. Lines of several workers come in no
+//! A line, or a message of the topic, has `source`, `partition`, `position`, `reason`, `detail`, then `raw` (or `raw_base64` where the message is
+//! not UTF-8), cut at 64 KiB, and `length`, the message's full length in bytes. Those of several workers come in no
 //! particular order. Which message is a dead letter is decided elsewhere; [`Counts`] keeps the books.
 
 mod counts;
 
 pub use counts::{Counts, Skip};
 
+use crate::kafka::Letters;
 use crate::sink::spool::{Item, Spool};
 use crate::sink::{SinkError, Written};
 use crate::source::{HEAD_BYTES, PartitionId};
@@ -90,16 +91,22 @@ pub struct DeadLetters(Target);
 
 enum Target {
     File(Spool<Vec<u8>>),
+    Topic(Letters),
     /// How many of each reason came.
     Log(Mutex<[u64; Reason::ALL.len()]>),
 }
 
 impl DeadLetters {
-    /// Appends to `target`, relative to `folder`, or shows samples in the log.
-    pub fn open(target: Option<&DeadLettersTo>, folder: &Path) -> Result<DeadLetters, SinkError> {
+    /// Appends to `target`, relative to `folder`, or shows samples in the log. `variable` says what secrets of Kafka's settings
+    /// stand for.
+    pub fn open(
+        target: Option<&DeadLettersTo>,
+        folder: &Path,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<DeadLetters, SinkError> {
         Ok(DeadLetters(match target {
             None => Target::Log(Mutex::default()),
-            Some(DeadLettersTo::Kafka { .. }) => panic!("dead letters to Kafka are refused by the job file's reader"),
+            Some(DeadLettersTo::Kafka { kafka, topic }) => Target::Topic(Letters::open(kafka, topic, variable)?),
             Some(DeadLettersTo::File(target)) => {
                 let (to, file) = crate::sink::open_to_append(&folder.join(&target.path))?;
                 Target::File(Spool::start(&to, file))
@@ -109,18 +116,31 @@ impl DeadLetters {
 
     /// Takes one. Lines are visible as soon as the file's thread gets to them.
     ///
-    /// Waits while more than 8 MiB wait to be written. An error may be that of an earlier one.
+    /// Waits while more than 8 MiB wait to be written; for brokers that are away not for long, and then what finds no room is
+    /// sampled in the log. An error may be that of an earlier one.
     pub fn write(&self, letter: &DeadLetter<'_>) -> Result<(), SinkError> {
         match &self.0 {
-            Target::File(spool) => spool.push(line(letter), QUEUE_BYTES),
+            Target::File(spool) => {
+                let mut line = json(letter);
+                line.push(b'\n');
+                spool.push(line, QUEUE_BYTES)
+            }
+            Target::Topic(letters) => {
+                if let Some(count) = letters.push(&letter.partition.source, &json(letter))?
+                    && shown(count)
+                {
+                    show(letter, count, "a dead letter finds no room while the brokers are away");
+                }
+                Ok(())
+            }
             Target::Log(counts) => {
                 let count = {
                     let mut counts = counts.lock().expect("nobody panics with the lock");
                     counts[letter.reason as usize] += 1;
                     counts[letter.reason as usize]
                 };
-                if count <= SHOWN_FIRST || count % SHOWN_EVERY == 0 {
-                    show(letter, count);
+                if shown(count) {
+                    show(letter, count, "a dead letter; name a file in `dead_letters` to keep them");
                 }
                 Ok(())
             }
@@ -131,6 +151,7 @@ impl DeadLetters {
     pub fn finish(&self) -> Result<(), SinkError> {
         match &self.0 {
             Target::File(spool) => spool.finish(),
+            Target::Topic(letters) => letters.finish(),
             Target::Log(counts) => {
                 let counts = *counts.lock().expect("nobody panics with the lock");
                 for reason in Reason::ALL {
@@ -155,8 +176,13 @@ impl Item for Vec<u8> {
     }
 }
 
+/// Whether the `count`-th is shown.
+fn shown(count: u64) -> bool {
+    count <= SHOWN_FIRST || count.is_multiple_of(SHOWN_EVERY)
+}
+
 /// Shows a sample in the log.
-fn show(letter: &DeadLetter<'_>, count: u64) {
+fn show(letter: &DeadLetter<'_>, count: u64, what: &str) {
     let raw = String::from_utf8_lossy(&letter.raw[..letter.raw.len().min(SHOWN_BYTES)]);
     tracing::warn!(
         source = %letter.partition.source,
@@ -167,12 +193,12 @@ fn show(letter: &DeadLetter<'_>, count: u64) {
         length = letter.length,
         raw = ?raw,
         count,
-        "a dead letter; name a file in `dead_letters` to keep them"
+        "{what}"
     );
 }
 
-/// The dead letter as a line.
-fn line(letter: &DeadLetter<'_>) -> Vec<u8> {
+/// The dead letter as JSON.
+fn json(letter: &DeadLetter<'_>) -> Vec<u8> {
     #[derive(Serialize)]
     struct Line<'a> {
         source: &'a str,
@@ -187,7 +213,7 @@ fn line(letter: &DeadLetter<'_>) -> Vec<u8> {
         length: u64,
     }
     let text = text(letter.raw, letter.length);
-    let mut line = serde_json::to_vec(&Line {
+    serde_json::to_vec(&Line {
         source: &letter.partition.source,
         partition: &letter.partition.name,
         position: letter.position,
@@ -200,9 +226,7 @@ fn line(letter: &DeadLetter<'_>) -> Vec<u8> {
         },
         length: letter.length,
     })
-    .expect("strings and numbers have a JSON form");
-    line.push(b'\n');
-    line
+    .expect("strings and numbers have a JSON form")
 }
 
 /// The first 64 KiB of a message of `length` bytes as text, cut between characters; none where it is no UTF-8.
@@ -229,7 +253,7 @@ mod tests {
     }
 
     fn parsed(raw: &[u8], length: u64) -> serde_json::Value {
-        let line = line(&DeadLetter {
+        let line = json(&DeadLetter {
             partition: &partition(),
             position: 7,
             reason: Reason::Malformed,
@@ -244,7 +268,7 @@ mod tests {
     fn dead_letters_are_lines_of_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let target = DeadLettersTo::File(usher_config::FileTarget { path: "dead.jsonl".to_string() });
-        let letters = DeadLetters::open(Some(&target), folder.path()).unwrap();
+        let letters = DeadLetters::open(Some(&target), folder.path(), &|_| None).unwrap();
         for (reason, raw) in [(Reason::BadKey, &b"{\"a\": \"\xc3\xab\"}"[..]), (Reason::Malformed, b"\xff\x00")] {
             let letter = DeadLetter {
                 partition: &partition(),
@@ -288,7 +312,7 @@ mod tests {
     fn workers_share_one_file_line_by_line() {
         let folder = tempfile::tempdir().unwrap();
         let target = DeadLettersTo::File(usher_config::FileTarget { path: "dead.jsonl".to_string() });
-        let letters = Arc::new(DeadLetters::open(Some(&target), folder.path()).unwrap());
+        let letters = Arc::new(DeadLetters::open(Some(&target), folder.path(), &|_| None).unwrap());
         let workers: Vec<_> = (0..4)
             .map(|worker| {
                 let letters = letters.clone();
@@ -323,7 +347,7 @@ mod tests {
     #[test]
     fn a_file_that_is_full_is_an_error() {
         let target = DeadLettersTo::File(usher_config::FileTarget { path: "/dev/full".to_string() });
-        let letters = DeadLetters::open(Some(&target), Path::new(".")).unwrap();
+        let letters = DeadLetters::open(Some(&target), Path::new("."), &|_| None).unwrap();
         let letter = DeadLetter {
             partition: &partition(),
             position: 0,

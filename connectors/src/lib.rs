@@ -7,6 +7,7 @@ pub mod dead_letters;
 mod disk;
 pub mod file;
 pub mod formats;
+pub mod kafka;
 pub mod sink;
 pub mod snapshot;
 pub mod source;

@@ -343,14 +343,20 @@ pub enum SinkError {
         /// The destination.
         to: String,
     },
-    /// The operating system refuses.
+    /// Another process of the same sync has taken over.
+    #[error("{to} is now another process's, which has taken over from this one")]
+    Superseded {
+        /// The destination.
+        to: String,
+    },
+    /// The operating system refuses, or the brokers do.
     #[error("{to} can't be {action}: {reason}")]
     Failed {
-        /// The destination: a path in backticks, or `stdout`.
+        /// The destination: a path in backticks, `stdout`, or a topic.
         to: String,
         /// `opened` or `written`.
         action: &'static str,
-        /// The system's words.
+        /// The system's words, or the brokers'.
         reason: String,
         /// What to do about it.
         hint: &'static str,
@@ -362,6 +368,9 @@ impl SinkError {
     pub fn hint(&self) -> &'static str {
         match self {
             SinkError::Closed { .. } => "keep the reader running for as long as the job",
+            SinkError::Superseded { .. } => {
+                "run a job once; two jobs that share a cluster need names of their own (`job:` in the job file)"
+            }
             SinkError::Failed { hint, .. } => hint,
         }
     }

@@ -5,10 +5,10 @@
 //! all borrow from the partition's own buffer: nothing is copied or allocated per record. Polls never wait for data
 //! that is not there yet. What a record means is not known here.
 
-use std::fmt;
-
+use crate::kafka::Message;
 use memchr::memchr;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// How much of a message that is too large, or goes to the dead letters, is kept: 64 KiB.
 pub const HEAD_BYTES: usize = 64 * 1024;
@@ -20,7 +20,7 @@ pub const HEAD_BYTES: usize = 64 * 1024;
 pub struct PartitionId {
     /// The source's id in the job.
     pub source: String,
-    /// The file's path: relative to the job's folder where it lies below it.
+    /// The file's path: relative to the job's folder where it lies below it. Of a topic: `topic,00042`.
     pub name: String,
 }
 
@@ -137,7 +137,7 @@ pub enum Body<'a> {
     },
 }
 
-/// A batch of records, borrowed from one buffer: found line by line as they are asked for.
+/// A batch of records, borrowed from one buffer or from Kafka's messages: found as they are asked for.
 #[derive(Clone, Debug)]
 pub struct Records<'a> {
     /// Goes before the lines.
@@ -146,6 +146,8 @@ pub struct Records<'a> {
     lines: &'a [u8],
     /// Where `lines` starts in the partition.
     position: u64,
+    /// Messages not yet handed out, and what is none among them.
+    messages: std::slice::Iter<'a, Message>,
     /// The longest message, in bytes.
     message_bytes: usize,
 }
@@ -153,12 +155,17 @@ pub struct Records<'a> {
 impl<'a> Records<'a> {
     /// The lines of `lines`, which start at `position`.
     pub fn lines(lines: &'a [u8], position: u64, message_bytes: usize) -> Records<'a> {
-        Records { first: None, lines, position, message_bytes }
+        Records { first: None, lines, position, messages: [].iter(), message_bytes }
+    }
+
+    /// The messages of a batch.
+    pub(crate) fn messages(messages: &'a [Message], message_bytes: usize) -> Records<'a> {
+        Records { first: None, lines: &[], position: 0, messages: messages.iter(), message_bytes }
     }
 
     /// A single record.
     pub fn one(record: Record<'a>) -> Records<'a> {
-        Records { first: Some(record), lines: &[], position: 0, message_bytes: 0 }
+        Records { first: Some(record), lines: &[], position: 0, messages: [].iter(), message_bytes: 0 }
     }
 }
 
@@ -168,7 +175,8 @@ impl<'a> Iterator for Records<'a> {
     #[inline]
     fn next(&mut self) -> Option<Record<'a>> {
         if self.lines.is_empty() {
-            return self.first.take();
+            let message_bytes = self.message_bytes;
+            return self.first.take().or_else(|| self.messages.find_map(|message| message.record(message_bytes)));
         }
         let (line, rest) = match memchr(b'\n', self.lines) {
             Some(end) => (&self.lines[..end], &self.lines[end + 1..]),
@@ -239,6 +247,16 @@ pub enum SourceError {
         /// What the state says: "up to 40".
         read: String,
     },
+    /// Kafka refuses, or does not answer.
+    #[error("source `{id}`: {reason}")]
+    Kafka {
+        /// The source's id.
+        id: String,
+        /// Of what, and why.
+        reason: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
     /// A compressed file breaks off or makes no sense.
     #[error("source `{id}`: `{path}` is damaged after {position} bytes of content: {reason}")]
     Damaged {
@@ -270,6 +288,7 @@ impl SourceError {
             SourceError::Unlike { .. } => {
                 "restore what was read, or start again from what is there with `--restart-sources`: what is held of it then stays held"
             }
+            SourceError::Kafka { hint, .. } => hint,
             SourceError::Damaged { .. } => {
                 "restore the file, or decompress what can be saved (`gzip -dc`, `zstd -dc`) and read that"
             }

@@ -65,11 +65,17 @@ pub(crate) enum Told<'a> {
         entered: bool,
     },
     /// Syncs are to be told.
-    Change { model: usize, audience: u32, time: Time, entered: bool,
+    Change {
+        model: usize,
+        audience: u32,
+        time: Time,
+        entered: bool,
         key: &'a str,
         /// What messages may carry of its row.
         row: &'a str,
-        reason: Reason, address: Address },
+        reason: Reason,
+        address: Address,
+    },
     /// A sync is to be told that a key is no longer in an audience that the job or the sync does not have any more.
     Removed { removed: &'a Removed, time: Time },
 }

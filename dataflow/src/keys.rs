@@ -413,7 +413,16 @@ impl Keys {
                 true,
                 |sync| told.is_some_and(|told| told.was_told(slot, sync, audience)),
                 |to| {
-                    tell(Announced::Change { time, key, row, audience, entered: true, cause, address: to, expired: false });
+                    tell(Announced::Change {
+                        time,
+                        key,
+                        row,
+                        audience,
+                        entered: true,
+                        cause,
+                        address: to,
+                        expired: false,
+                    });
                 },
             );
         });

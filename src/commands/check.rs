@@ -1,11 +1,12 @@
 //! `usher check`: is the job right, and, asked to look, is the world there?
 
 use crate::exit::Exit;
-use crate::job::{Loaded, load, open_sources, open_warehouses};
+use crate::job::{Loaded, WallClock, check_kafka, load, open_sources, open_warehouses};
 use crate::terminal::say;
 use std::path::Path;
 use usher_config::{DeadLettersTo, SyncTo};
-use usher_dataflow::wanted;
+use usher_connectors::kafka::Bounds;
+use usher_dataflow::{Clock, wanted};
 
 /// Validates a job; with `connect` also opens what it names.
 pub fn check(path: &Path, connect: bool) -> Result<(), Exit> {
@@ -21,7 +22,8 @@ pub fn check(path: &Path, connect: bool) -> Result<(), Exit> {
 }
 
 fn open_all(loaded: &Loaded) -> Result<(), Exit> {
-    open_sources(loaded, true)?;
+    open_sources(loaded, Some(Bounds::default()), WallClock.now())?;
+    check_kafka(loaded)?;
     for (model, warehouse) in open_warehouses(loaded)?.into_iter().enumerate() {
         if let (Some(warehouse), Some(wanted)) = (warehouse, wanted(&loaded.plan, model)) {
             warehouse.pull(&wanted).map_err(|error| {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use usher_connectors::sink::{Catalog, Filter, Writer};
-use usher_dataflow::{Opened, Span, Status};
+use usher_dataflow::{Clock, Opened, Span, Status};
 
 /// Runs the demo for so many ms, or until a signal.
 pub fn demo(duration: Option<u64>, workers: usize) -> Result<(), Exit> {
@@ -30,7 +30,7 @@ pub fn demo(duration: Option<u64>, workers: usize) -> Result<(), Exit> {
     let opened = Opened {
         span: Span::Live,
         clock: Arc::new(WallClock),
-        sources: job::open_sources(&loaded, false)?,
+        sources: job::open_sources(&loaded, None, WallClock.now())?,
         warehouses: job::open_warehouses(&loaded)?,
         catalog: Arc::clone(&catalog),
         recovery: None,

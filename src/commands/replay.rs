@@ -6,6 +6,7 @@ use crate::running::{self, Ending};
 use crate::terminal::say;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use usher_connectors::kafka::Bounds;
 use usher_connectors::sink::{Catalog, Filter, Sink, Writer};
 use usher_dataflow::{Clock, Opened, Time};
 
@@ -31,7 +32,7 @@ pub fn replay(path: &Path, flags: Flags) -> Result<(), Exit> {
         ));
         now
     });
-    let sources = job::open_sources(&loaded, true)?;
+    let sources = job::open_sources(&loaded, Some(Bounds { from: flags.from }), now)?;
     let warehouses = job::open_warehouses(&loaded)?;
     let dead_letters = job::open_dead_letters(&loaded)?;
     let catalog = Arc::new(Catalog::of(&loaded.plan.job));

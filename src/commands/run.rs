@@ -1,50 +1,144 @@
 //! `usher run`: until told to stop.
+//!
+//! In this order, so that nothing is told twice: the job is read, the state is claimed, syncs are opened (which fences whoever
+//! still sends to them) and say what they were told, sources are opened, workers start.
 
 use crate::exit::Exit;
-use crate::job::{self, WallClock, load};
+use crate::job::{self, Loaded, WallClock, load};
 use crate::running::{self, Ending};
 use crate::terminal::say;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use usher_config::SyncTo;
-use usher_connectors::sink::{Catalog, Filter, Messages, Sink, Writer};
-use usher_dataflow::{Opened, Span};
+use std::time::Duration;
+use usher_config::{Delivery, SyncTo};
+use usher_connectors::sink::{Catalog, Sink, Told, ToldAudience};
+use usher_connectors::store::Store;
+use usher_dataflow::{Clock, Cluster, Opened, Peers, Recovery, Span};
+
+/// What was typed after the job.
+pub struct Flags {
+    pub workers: usize,
+    pub processes: usize,
+    pub process: usize,
+    pub hosts: Option<PathBuf>,
+    pub restart_sources: bool,
+}
 
 /// Runs a job.
-pub fn run(path: &Path, workers: usize) -> Result<(), Exit> {
+pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
     let loaded = load(path)?;
-    let sources = job::open_sources(&loaded, false)?;
+    let cluster = cluster(&loaded, flags)?;
+    let state = job::open_state(&loaded, flags.process)?;
+    let incarnation = job::incarnation();
+    let first = flags.process == 0;
+    // Only the first process goes on from what was, and tells.
+    let claim = first.then(|| usher_dataflow::claim(&*state.store, &loaded.plan.job.name, incarnation)).transpose()?;
+    let mut told = Vec::new();
+    let mut starts = Vec::new();
+    if first {
+        for (index, id) in loaded.plan.job.syncs.keys().enumerate() {
+            let opened = job::open_sync(&loaded, index, id, &state.told)?;
+            told.push(opened.told);
+            starts.push(opened.start);
+        }
+    }
+    let catalog = Arc::new(Catalog::with_removed(&loaded.plan.job, &audiences(&told)));
+    let sinks: Vec<Box<dyn Sink>> = starts.into_iter().map(|start| start(Arc::clone(&catalog))).collect();
+    if first {
+        announce(&loaded, &state);
+    }
+    let sources = job::open_sources(&loaded, None, WallClock.now())?;
     let warehouses = job::open_warehouses(&loaded)?;
     let dead_letters = job::open_dead_letters(&loaded)?;
-    let catalog = Arc::new(Catalog::of(&loaded.plan.job));
-    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
-    for (index, sync) in loaded.plan.job.syncs.values().enumerate() {
-        let filter = Filter::of(index as u16, sync, &catalog);
-        let messages = Messages::of(sync, Arc::clone(&catalog));
-        sinks.push(match &sync.to {
-            SyncTo::File(target) => Box::new(Writer::append(&loaded.folder.join(&target.path), messages, filter)?),
-            SyncTo::Kafka(_) => panic!("refused by the job file's reader"),
-            SyncTo::Stdout => Box::new(Writer::stdout(messages, filter)),
-        });
-    }
-    if sinks.is_empty() {
-        say("the job has no syncs: changes are counted and go nowhere");
-    }
-    say(
-        "state is not kept across restarts in this version: a start reads the sources from their beginning and tells everybody who belongs",
-    );
     let opened = Opened {
+        recovery: Some(Recovery {
+            store: state.store as Arc<dyn Store>,
+            incarnation,
+            claim,
+            told,
+            checkpoint_every: state.checkpoint_every,
+            restart_sources: flags.restart_sources,
+        }),
         plan: loaded.plan,
         span: Span::Live,
         clock: Arc::new(WallClock),
         sources,
         warehouses,
         sinks,
-        catalog: Arc::clone(&catalog),
-        recovery: None,
-        cluster: None,
+        catalog,
+        cluster,
         dead_letters,
-        workers,
+        workers: flags.workers,
     };
     running::run(opened, Ending::WhenStopped)
+}
+
+/// Says what is not plain from the job file.
+fn announce(loaded: &Loaded, state: &job::State) {
+    let job = &loaded.plan.job;
+    if job.syncs.is_empty() {
+        say("the job has no syncs: changes are counted and go nowhere");
+    }
+    if job.state.is_none() {
+        say(format_args!("state is kept in `{}`; `state.url` sets another place", state.place));
+    }
+    for (id, sync) in &job.syncs {
+        match &sync.to {
+            SyncTo::Stdout => say(format_args!("sync `{id}` may print changes again after a crash: their ids tell")),
+            SyncTo::Kafka(target) if target.delivery == Delivery::AtLeastOnce => {
+                say(format_args!("sync `{id}` may send changes again after a crash: `delivery` is at_least_once"));
+            }
+            SyncTo::Kafka(_) | SyncTo::File(_) => {}
+        }
+    }
+}
+
+/// All audiences that syncs were told of.
+fn audiences(told: &[Told]) -> Vec<ToldAudience> {
+    let mut audiences: Vec<ToldAudience> = told.iter().flat_map(|told| told.audiences.iter().cloned()).collect();
+    audiences.sort();
+    audiences.dedup_by(|a, b| (&a.id, &a.model) == (&b.id, &b.model));
+    audiences
+}
+
+/// Meets the other processes, if there are any.
+fn cluster(loaded: &Loaded, flags: &Flags) -> Result<Option<Cluster>, Exit> {
+    if flags.process >= flags.processes {
+        return Err(Exit::wrong(format_args!("-p {} is no process of -n {}", flags.process, flags.processes))
+            .hint("processes are numbered from 0".to_owned()));
+    }
+    if flags.processes == 1 {
+        return Ok(None);
+    }
+    let addresses = match &flags.hosts {
+        Some(path) => hosts(path, flags.processes)?,
+        None => (0..flags.processes).map(|process| format!("localhost:{}", 2101 + process)).collect(),
+    };
+    let job = &loaded.plan.job;
+    let peers = Peers {
+        addresses,
+        process: flags.process,
+        threads: flags.workers,
+        job: usher_queries::plan_file::encode(&loaded.plan),
+    };
+    let sockets = usher_dataflow::connect(&peers, Duration::from_millis(job.cluster.connect_timeout))?;
+    let peer_timeout = Duration::from_millis(job.cluster.peer_timeout);
+    Ok(Some(Cluster { process: flags.process, sockets, peer_timeout }))
+}
+
+/// The addresses in a host file: a line each, `host:port`.
+fn hosts(path: &Path, processes: usize) -> Result<Vec<String>, Exit> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Exit::wrong(format_args!("the host file `{}` can't be read: {error}", path.display())))?;
+    let lines: Vec<String> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).take(processes).map(str::to_owned).collect();
+    if lines.len() < processes {
+        return Err(Exit::wrong(format_args!(
+            "the host file `{}` has {} addresses, -n says {processes}",
+            path.display(),
+            lines.len()
+        ))
+        .hint("one `host:port` a line, the first of process 0".to_owned()));
+    }
+    Ok(lines)
 }

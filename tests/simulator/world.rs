@@ -321,7 +321,8 @@ impl Partition for FakePartition {
             };
             self.line.clone_from(line);
         }
-        let record = Record { position: self.position, timestamp: None, headers: None, body: Body::Bytes(self.line.as_bytes()) };
+        let record =
+            Record { position: self.position, timestamp: None, headers: None, body: Body::Bytes(self.line.as_bytes()) };
         self.position += 1;
         self.life.read.lock().expect("nobody panics with the lock").insert(self.id.clone(), self.position as usize);
         Ok(Polled::Records(Records::one(record)))

@@ -65,7 +65,8 @@ fn columns(snapshot: &SnapshotPlan) -> Vec<(String, ColumnType)> {
 /// A value as JSON; times as messages have them.
 fn json(value: &Value<'_>) -> serde_json::Value {
     let time = |ms: i64, format: &str| {
-        jiff::Timestamp::from_millisecond(ms).map_or(serde_json::Value::Null, |time| time.strftime(format).to_string().into())
+        jiff::Timestamp::from_millisecond(ms)
+            .map_or(serde_json::Value::Null, |time| time.strftime(format).to_string().into())
     };
     match value {
         Value::Null => serde_json::Value::Null,

@@ -103,7 +103,7 @@ impl DeliverSetup {
 pub(crate) fn failure(error: SinkError) -> Failure {
     let kind = match error {
         SinkError::Closed { .. } => FailureKind::SinkClosed,
-        SinkError::Failed { .. } => FailureKind::Sink,
+        SinkError::Superseded { .. } | SinkError::Failed { .. } => FailureKind::Sink,
     };
     Failure { kind, message: error.to_string(), hint: Some(error.hint().to_owned()) }
 }
