@@ -6,6 +6,8 @@
 pub mod dead_letters;
 pub mod file;
 pub mod formats;
+pub mod published;
+pub mod serve;
 pub mod sink;
 pub mod snapshot;
 pub mod source;

@@ -1,0 +1,1 @@
+//! Lookups equal membership at their as-of time.
