@@ -22,6 +22,7 @@ pub use engine::{
     AudienceState, Engine, EngineError, Explanation, ExplainedAudience, ExplainedCondition, Extent, Freshness, Metrics,
     ModelStatus, Moment, Page, PartitionMetrics, Pull, PullResult, Readiness, SyncStatus, Trigger, Windows,
 };
+pub use futures::future::BoxFuture;
 pub use openapi::document;
 pub use problem::ProblemBody;
 
