@@ -28,7 +28,7 @@ const NO_FILES: Duration = Duration::from_millis(100);
 
 /// What is sent where there are too many connections.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
-Content-Type: application/problem+json\r\nContent-Length: 136\r\n\r\n\
+Content-Type: application/problem+json\r\nContent-Length: 138\r\n\r\n\
 {\"type\":\"urn:usher:problem:connections\",\"title\":\"Too many connections\",\"status\":503,\"detail\":\"close those that are not needed, and retry\"}";
 
 /// How many, and for how long.
@@ -101,6 +101,7 @@ async fn serve(stream: TcpStream, router: Router, idle: Duration, mut stopping: 
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(idle)
+        .max_header_size(HEAD_BYTES)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(stream, TowerToHyperService::new(router));
     tokio::pin!(connection);

@@ -224,7 +224,8 @@ impl Engine for MemoryEngine {
     }
 
     fn metrics(&self) -> Metrics {
-        let mut counts = Counts { read: 10, matched: 8, ..Counts::default() };
+        let mut counts = Counts::default();
+        (counts.read, counts.matched) = (10, 8);
         counts.skip(Skip::NoKey);
         counts.dead(Reason::Malformed);
         let partition = PartitionMetrics {
