@@ -211,6 +211,11 @@ impl Published {
         self.models.binary_search_by(|model| model.id[..].cmp(id)).ok().map(|index| ModelIndex(index as u32))
     }
 
+    /// The ids of the job's sources.
+    pub fn sources(&self) -> Vec<String> {
+        self.partitions.lock().expect("nobody panics with the lock").keys().cloned().collect()
+    }
+
     /// The latest changes.
     pub fn recent(&self) -> &Recent {
         &self.recent

@@ -412,7 +412,8 @@ fn a_lookup_waits_until_what_was_written_is_reflected() {
         memory.change(&[("seen", "new", true)]);
         assert_eq!(asked.join().unwrap().json()["audience_ids"], json!(["seen"]));
     });
-    for (after, ms) in [("web", 1), ("web:x", 1), ("web:x:y", 1), ("web:x:-1", 1), ("tv:x:1", 1), ("web:x:1", 55_001)] {
+    assert_eq!(api.get(&path("tv:x:1", 1)).problem(), (404, "unknown_source".to_owned()));
+    for (after, ms) in [("web", 1), ("web:x", 1), ("web:x:y", 1), ("web:x:-1", 1), ("web:x:%2B1", 1), ("web:x:1", 55_001)] {
         assert_eq!(api.get(&path(after, ms)).problem().0, 400, "{after} {ms}");
     }
     assert_eq!(api.get("/v1/audiences/users/new?timeout_ms=soon").problem().0, 400);
@@ -472,7 +473,8 @@ fn the_job_can_be_looked_at() {
         }
     }
     assert_eq!(found.len(), 26);
-    for wrong in ["limit=0", "limit=1001", "limit=x", "cursor=nobody"] {
+    assert_eq!(api.get("/v1/members/big?cursor=").json()["members"][0], "a");
+    for wrong in ["limit=0", "limit=1001", "limit=x"] {
         assert_eq!(api.get(&format!("/v1/members/big?{wrong}")).problem().0, 400, "{wrong}");
     }
     assert_eq!(api.get("/v1/members/nothing").problem(), (404, "unknown_audience".to_owned()));
@@ -492,6 +494,7 @@ fn a_pull_can_be_asked_for() {
     let pulls = api.get(path).json();
     assert_eq!(pulls["pulls"][0]["extent"], "full");
     assert_eq!(pulls["pulls"][1]["trigger"], "request");
+    assert_eq!(api.post(path, "application/json", "null").json()["extent"], "partial");
     assert_eq!(api.post(path, "application/json", r#"{"extent":"some"}"#).problem().0, 422);
     assert_eq!(api.post(path, "text/plain", "full").problem().0, 415);
     assert_eq!(api.post("/v1/models/accounts/pulls", "", "").problem(), (409, "conflict".to_owned()));

@@ -86,8 +86,11 @@ impl Problem {
     pub(super) fn unknown(what: &str, id: &str, known: impl Iterator<Item = impl AsRef<str>>) -> Problem {
         let id: String = id.chars().take(200).collect();
         let known: Vec<String> = known.take(20).map(|id| format!("`{}`", id.as_ref())).collect();
-        let name = if what == "model" { "unknown_model" } else { "unknown_audience" };
-        let title = if what == "model" { "The job has no such model" } else { "The job has no such audience" };
+        let (name, title) = match what {
+            "model" => ("unknown_model", "The job has no such model"),
+            "source" => ("unknown_source", "The job has no such source"),
+            _ => ("unknown_audience", "The job has no such audience"),
+        };
         let detail = format!("no {what} `{id}`; there are {}", known.join(", "));
         Problem::new(StatusCode::NOT_FOUND, name, title, detail)
     }

@@ -186,7 +186,7 @@ pub(super) struct Membership {
 #[into_params(parameter_in = Query)]
 pub(super) struct LookupQuery {
     /// `source:partition:offset`: waits until the event there is reflected.
-    #[param(nullable = false)]
+    #[param(nullable = false, pattern = "^[A-Za-z_][A-Za-z0-9_-]*:.*:[0-9]{1,18}$")]
     after: Option<String>,
     /// How long to wait for it, ms; 5000 where it is not given.
     #[param(minimum = 0, maximum = 55000, nullable = false)]
@@ -208,7 +208,8 @@ pub(super) struct LookupQuery {
     responses(
         (status = 200, description = "The audiences, sorted", body = Membership,
             headers(("Usher-As-Of" = String, description = "The time that the answer is as of, RFC 3339 with ms"))),
-        (status = 404, description = "No such model", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "No such model, or source in `after`", body = ProblemBody,
+            content_type = "application/problem+json"),
         (status = 504, description = "The event of `after` is not reflected within `timeout_ms`", body = ProblemBody,
             content_type = "application/problem+json")
     )
@@ -232,7 +233,8 @@ async fn lookup(
     params(("parent_model_id" = String, Path, description = "A model of the job"), LookupQuery),
     responses(
         (status = 200, description = "The audiences, sorted", body = Membership),
-        (status = 404, description = "No such model", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "No such model, or source in `after`", body = ProblemBody,
+            content_type = "application/problem+json"),
         (status = 504, description = "The event of `after` is not reflected within `timeout_ms`", body = ProblemBody,
             content_type = "application/problem+json")
     )
@@ -257,12 +259,16 @@ async fn answer_lookup(
     headers: &HeaderMap,
 ) -> Answer {
     let index = app.model(model)?;
+    let timeout_ms = query.timeout_ms.unwrap_or(TIMEOUT_MS);
+    if timeout_ms > TIMEOUT_MS_MAX {
+        return Err(Problem::wrong(format!("`timeout_ms` is at most {TIMEOUT_MS_MAX}")));
+    }
+    let timeout = Duration::from_millis(timeout_ms);
     if let Some(peer) = app.engine.owner(model, user) {
-        let patience = app.patience + Duration::from_millis(query.timeout_ms.unwrap_or(TIMEOUT_MS).min(TIMEOUT_MS_MAX));
-        return app.forward.get(&peer, uri, headers, patience).await;
+        return app.forward.get(&peer, uri, headers, app.patience + timeout).await;
     }
     if let Some(after) = &query.after {
-        wait_for(app, after, query.timeout_ms).await?;
+        wait_for(app, after, timeout).await?;
     }
     let (as_of, audiences) = app.published.lookup(index, user).ok_or_else(no_answer)?;
     let mut body = Vec::with_capacity(96 + model.len() + user.len() + 24 * audiences.len());
@@ -270,24 +276,22 @@ async fn answer_lookup(
     Ok(as_of_response(as_of, body))
 }
 
-async fn wait_for(app: &App, after: &str, timeout_ms: Option<u64>) -> Result<(), Problem> {
+async fn wait_for(app: &App, after: &str, timeout: Duration) -> Result<(), Problem> {
     let parsed = after.split_once(':').and_then(|(source, rest)| {
         let (partition, offset) = rest.rsplit_once(':')?;
-        Some((source, partition, offset.parse::<u64>().ok()?))
+        // `parse` would take a sign.
+        let digits = offset.bytes().all(|byte| byte.is_ascii_digit());
+        Some((source, partition, offset.parse::<u64>().ok().filter(|_| digits)?))
     });
     let Some((source, partition, offset)) = parsed else {
         return Err(Problem::wrong("`after` is `source:partition:offset`"));
     };
-    let timeout_ms = timeout_ms.unwrap_or(TIMEOUT_MS);
-    if timeout_ms > TIMEOUT_MS_MAX {
-        return Err(Problem::wrong(format!("`timeout_ms` is at most {TIMEOUT_MS_MAX}")));
-    }
-    let patience = Duration::from_millis(timeout_ms);
-    match app.published.wait_for(source, partition, offset, patience).await {
+    match app.published.wait_for(source, partition, offset, timeout).await {
         Reflected::Yes => Ok(()),
-        Reflected::UnknownSource => Err(Problem::wrong(format!("`after` names `{source}`, which is no source of the job"))),
+        Reflected::UnknownSource => Err(Problem::unknown("source", source, app.published.sources().iter())),
         Reflected::NotYet => Err(Problem::not_reflected(format!(
-            "offset {offset} of `{partition}` of `{source}` was not reflected within {timeout_ms} ms"
+            "offset {offset} of `{partition}` of `{source}` was not reflected within {} ms",
+            timeout.as_millis()
         ))),
     }
 }
@@ -620,7 +624,8 @@ async fn members(State(app): Shared, path: PathOf<String>, query: QueryOf<Member
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(Problem::wrong(format!("`limit` is from 1 to {PAGE_MAX}")));
     }
-    let page = app.ask(app.engine.members(&audience, cursor.as_deref(), limit)).await?;
+    let cursor = cursor.as_deref().filter(|cursor| !cursor.is_empty());
+    let page = app.ask(app.engine.members(&audience, cursor, limit)).await?;
     let members = Members { audience_id: audience, members: page.keys, next_cursor: page.next_cursor };
     let mut response = json(StatusCode::OK, &members);
     response.headers_mut().insert(AS_OF, time_header(page.as_of.0));
@@ -722,7 +727,8 @@ async fn pull_now(State(app): Shared, path: PathOf<String>, request: Request) ->
     let PullBody { extent } = match &body[..] {
         [] => PullBody::default(),
         _ if !json_is_said => return Err(Problem::media_type()),
-        body => parse(body)?,
+        // The description says that there may be none.
+        body => parse::<Option<PullBody>>(body)?.unwrap_or_default(),
     };
     app.ask(app.engine.pull_now(&model, extent)).await?;
     let location = format!("/v1/models/{model}/pulls");
