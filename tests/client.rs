@@ -40,7 +40,10 @@ fn a_running_job_can_be_asked() {
     memory.change(&[("seen", "..", true)]);
     let (_server, url) = serve(&memory, &[]);
     let found = ask(&url, None, &["lookup", "users", "u-42"]);
-    assert_eq!(found.stdout, "`u-42` of `users` is in 2 of the audiences, as of 2026-11-23T10:00:00.002Z\n  high_intent\n  seen\n");
+    assert_eq!(
+        found.stdout,
+        "`u-42` of `users` is in 2 of the audiences, as of 2026-11-23T10:00:00.002Z\n  high_intent\n  seen\n"
+    );
     assert_eq!((found.code, &found.stderr[..]), (Some(0), ""));
     let found = ask(&url, None, &["lookup", "users", "a/b ü", "--json"]);
     assert_eq!(found.stdout, "{\"audience_ids\":[],\"parent_model_id\":\"users\",\"user_id\":\"a/b ü\"}\n");

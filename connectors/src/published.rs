@@ -181,10 +181,7 @@ impl Published {
         Published {
             catalog: Catalog::of(job),
             workers: (0..workers).map(|_| worker()).collect(),
-            models: models
-                .into_iter()
-                .map(|id| Model { id: id.clone(), members: papaya::HashMap::new() })
-                .collect(),
+            models: models.into_iter().map(|id| Model { id: id.clone(), members: papaya::HashMap::new() }).collect(),
             audiences,
             told: RwLock::new(None),
             forgotten: AtomicU64::new(0),

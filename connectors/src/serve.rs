@@ -19,7 +19,7 @@ mod problem;
 mod routes;
 
 pub use engine::{
-    AudienceState, Engine, EngineError, Explanation, ExplainedAudience, ExplainedCondition, Extent, Freshness, Metrics,
+    AudienceState, Engine, EngineError, ExplainedAudience, ExplainedCondition, Explanation, Extent, Freshness, Metrics,
     ModelStatus, Moment, Page, PartitionMetrics, Pull, PullResult, Readiness, SyncStatus, Trigger, Windows,
 };
 pub use futures::future::BoxFuture;
@@ -159,7 +159,9 @@ pub fn bind(listen: &str, process: u16) -> Result<TcpListener, ServeError> {
     let port: u16 = port.parse().map_err(|_| failed(format!("`{port}` is no port")))?;
     let port = match port {
         0 => 0,
-        port => port.checked_add(process).ok_or_else(|| failed("the port of the last process is too high".to_owned()))?,
+        port => {
+            port.checked_add(process).ok_or_else(|| failed("the port of the last process is too high".to_owned()))?
+        }
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let addresses = (host, port).to_socket_addrs().map_err(|error| failed(error.to_string()))?;

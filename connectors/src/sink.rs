@@ -8,8 +8,8 @@ pub(crate) mod spool;
 mod told;
 mod writer;
 
-pub use message::{Catalog, write_message};
 pub(crate) use message::write_time;
+pub use message::{Catalog, write_message};
 pub use told::{Told, ToldAudience};
 pub use writer::Writer;
 pub(crate) use writer::open_to_append;

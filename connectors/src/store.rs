@@ -89,7 +89,9 @@ impl StoreError {
             StoreError::Damaged { .. } => {
                 "restore it from a backup, or start anew with another `state.url`: everybody is told again"
             }
-            StoreError::Failed { .. } => "see that the place exists, has room, and that the job may read and write there",
+            StoreError::Failed { .. } => {
+                "see that the place exists, has room, and that the job may read and write there"
+            }
         }
     }
 }

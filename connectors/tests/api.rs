@@ -163,10 +163,7 @@ fn a_batch_is_answered_in_its_order_at_one_time() {
     assert_eq!(reply.status, 200);
     let of = |user: &str, ids: &[&str]| json!({"parent_model_id": "users", "user_id": user, "audience_ids": ids});
     let seen = of("u-7", &["seen"]);
-    assert_eq!(
-        reply.json(),
-        json!([seen, of("nobody", &[]), of("u-42", &["high_intent", "seen"]), seen])
-    );
+    assert_eq!(reply.json(), json!([seen, of("nobody", &[]), of("u-42", &["high_intent", "seen"]), seen]));
     assert_eq!(reply.headers["usher-as-of"], "2026-11-23T10:00:00.001Z");
     assert_eq!(api.lookup_all(&[]).body, "[]");
     memory.change(&[("seen", "u-7", false)]);
@@ -413,7 +410,9 @@ fn a_lookup_waits_until_what_was_written_is_reflected() {
         assert_eq!(asked.join().unwrap().json()["audience_ids"], json!(["seen"]));
     });
     assert_eq!(api.get(&path("tv:x:1", 1)).problem(), (404, "unknown_source".to_owned()));
-    for (after, ms) in [("web", 1), ("web:x", 1), ("web:x:y", 1), ("web:x:-1", 1), ("web:x:%2B1", 1), ("web:x:1", 55_001)] {
+    for (after, ms) in
+        [("web", 1), ("web:x", 1), ("web:x:y", 1), ("web:x:-1", 1), ("web:x:%2B1", 1), ("web:x:1", 55_001)]
+    {
         assert_eq!(api.get(&path(after, ms)).problem().0, 400, "{after} {ms}");
     }
     assert_eq!(api.get("/v1/audiences/users/new?timeout_ms=soon").problem().0, 400);
@@ -540,7 +539,11 @@ impl Follower {
         let event = self.event();
         let data: Value = serde_json::from_str(&event["data"]).unwrap();
         assert_eq!(data["job"], "shop");
-        (event["event"].clone(), data["audience_id"].as_str().unwrap().to_owned(), data["key"].as_str().unwrap().to_owned())
+        (
+            event["event"].clone(),
+            data["audience_id"].as_str().unwrap().to_owned(),
+            data["key"].as_str().unwrap().to_owned(),
+        )
     }
 }
 

@@ -50,12 +50,7 @@ pub(super) fn affordable() -> usize {
 }
 
 /// Serves until `stopping`; then ends when all connections have.
-pub(super) async fn accept(
-    listener: TcpListener,
-    router: Router,
-    bounds: Bounds,
-    mut stopping: watch::Receiver<bool>,
-) {
+pub(super) async fn accept(listener: TcpListener, router: Router, bounds: Bounds, mut stopping: watch::Receiver<bool>) {
     let room = u32::try_from(bounds.connections).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32).max(1);
     let free = Arc::new(Semaphore::new(room as usize));
     loop {

@@ -133,7 +133,9 @@ mod tests {
         for host in ["localhost", "LocalHost:8080", "127.0.0.1:1", "127.8.9.1", "[::1]:8080", "[::1]"] {
             assert!(is_local(host.as_bytes()), "{host}");
         }
-        for host in ["", "example.com", "localhost.example.com:80", "10.0.0.1", "127.0.0.1.example.com", "[::2]:1", "[::1"] {
+        for host in
+            ["", "example.com", "localhost.example.com:80", "10.0.0.1", "127.0.0.1.example.com", "[::2]:1", "[::1"]
+        {
             assert_eq!(is_local(host.as_bytes()), host == "[::1", "{host}");
         }
     }

@@ -42,10 +42,8 @@ pub fn document(has_keys: bool) -> openapi::OpenApi {
         for operation in operations(item) {
             // What any route may answer: 400, 401, 403, 429, 503.
             let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-            let default = ResponseBuilder::new()
-                .description("A problem")
-                .content("application/problem+json", problem)
-                .build();
+            let default =
+                ResponseBuilder::new().description("A problem").content("application/problem+json", problem).build();
             operation.responses.responses.insert("default".to_owned(), default.into());
         }
     }

@@ -124,7 +124,12 @@ impl Problem {
     }
 
     pub(super) fn slow_body() -> Problem {
-        Problem::new(StatusCode::REQUEST_TIMEOUT, "slow_request", "The request came too slowly", "the body did not come")
+        Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "slow_request",
+            "The request came too slowly",
+            "the body did not come",
+        )
     }
 
     pub(super) fn rate(seconds: u64) -> Problem {

@@ -3,7 +3,7 @@
 //! Lookups are answered from the index and written by hand: they are what is asked a million times. What reads JSON takes
 //! `application/json` only (415), up to 1 MiB (413), that is JSON (400) of the shape asked for (422).
 
-use super::engine::{Extent, Explanation, Moment, Pull, Readiness, SyncStatus, Windows};
+use super::engine::{Explanation, Extent, Moment, Pull, Readiness, SyncStatus, Windows};
 use super::forward::Forward;
 use super::guard::{Guard, Scope};
 use super::meters::Meters;
@@ -781,7 +781,11 @@ async fn openapi_json(State(app): Shared) -> Response {
 #[utoipa::path(get, path = "/", tag = "process",
     responses((status = 200, description = "A few words", body = String, content_type = "text/plain")))]
 async fn home() -> &'static str {
-    concat!("usher ", env!("CARGO_PKG_VERSION"), "\n\nThe API is described at /openapi.json. There is no console yet.\n")
+    concat!(
+        "usher ",
+        env!("CARGO_PKG_VERSION"),
+        "\n\nThe API is described at /openapi.json. There is no console yet.\n"
+    )
 }
 
 /// A time that a peer sent.

@@ -59,7 +59,12 @@ impl Memory {
     /// A job that is live, with some members.
     pub fn live() -> Memory {
         let memory = Memory::new();
-        memory.change(&[("high_intent", "u-42", true), ("seen", "u-42", true), ("seen", "u-7", true), ("big", "a", true)]);
+        memory.change(&[
+            ("high_intent", "u-42", true),
+            ("seen", "u-42", true),
+            ("seen", "u-7", true),
+            ("big", "a", true),
+        ]);
         memory.state.lock().unwrap().ready = true;
         memory
     }
@@ -216,7 +221,8 @@ impl Engine for MemoryEngine {
     }
 
     fn syncs(&self) -> Vec<SyncStatus> {
-        let standing = sink::Standing { told: 5, waiting: 2, last_error: Some("away".to_owned()), ..Default::default() };
+        let standing =
+            sink::Standing { told: 5, waiting: 2, last_error: Some("away".to_owned()), ..Default::default() };
         vec![SyncStatus::of("crm", &standing)]
     }
 
