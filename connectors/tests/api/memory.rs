@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use usher_connectors::dead_letters::{Counts, Reason, Skip};
 use usher_connectors::published::{Published, Publisher};
 use usher_connectors::serve::*;
@@ -25,7 +25,11 @@ audiences:
 pub struct Memory {
     pub published: Arc<Published>,
     state: Arc<Mutex<State>>,
+    owner: Arc<RwLock<Owner>>,
 }
+
+/// Says who owns a key; none: nobody else.
+type Owner = Option<Box<dyn Fn(&str) -> Option<String> + Send + Sync>>;
 
 struct State {
     publisher: Publisher,
@@ -33,8 +37,6 @@ struct State {
     /// By audience.
     members: BTreeMap<String, BTreeSet<String>>,
     pulls: Vec<Pull>,
-    /// Says who owns a key.
-    owner: Box<dyn Fn(&str) -> Option<String> + Send>,
     ready: bool,
 }
 
@@ -50,10 +52,9 @@ impl Memory {
             now: START,
             members: published.audiences().iter().map(|audience| (audience.id.clone(), BTreeSet::new())).collect(),
             pulls: Vec::new(),
-            owner: Box::new(|_| None),
             ready: false,
         };
-        Memory { published, state: Arc::new(Mutex::new(state)) }
+        Memory { published, state: Arc::new(Mutex::new(state)), owner: Arc::default() }
     }
 
     /// A job that is live, with some members.
@@ -94,19 +95,21 @@ impl Memory {
     }
 
     /// Says who owns keys.
-    pub fn owned_by(&self, owner: impl Fn(&str) -> Option<String> + Send + 'static) {
-        self.state.lock().unwrap().owner = Box::new(owner);
+    pub fn owned_by(&self, owner: impl Fn(&str) -> Option<String> + Send + Sync + 'static) {
+        *self.owner.write().unwrap() = Some(Box::new(owner));
     }
 
     /// What the server asks.
     pub fn engine(&self) -> Arc<dyn Engine> {
-        Arc::new(MemoryEngine { published: self.published.clone(), state: self.state.clone() })
+        let (published, state) = (self.published.clone(), self.state.clone());
+        Arc::new(MemoryEngine { published, state, owner: self.owner.clone() })
     }
 }
 
 struct MemoryEngine {
     published: Arc<Published>,
     state: Arc<Mutex<State>>,
+    owner: Arc<RwLock<Owner>>,
 }
 
 impl Engine for MemoryEngine {
@@ -242,6 +245,6 @@ impl Engine for MemoryEngine {
     }
 
     fn owner(&self, _model: &str, key: &str) -> Option<String> {
-        (self.state.lock().unwrap().owner)(key)
+        self.owner.read().unwrap().as_ref().and_then(|owner| owner(key))
     }
 }
