@@ -2,6 +2,8 @@
 //!
 //! With `KEYS` there are a key `reader` and a key `admin`, which may both read.
 
+#![allow(clippy::print_stderr)]
+
 #[path = "../tests/api/memory.rs"]
 #[allow(dead_code)]
 mod memory;

@@ -400,8 +400,14 @@ pub struct Publisher {
     worker: usize,
     changes: Vec<Collected>,
     counts: Vec<Count>,
-    /// Keys with superseded versions: what was closed, model, keys.
-    superseded: VecDeque<(u64, Vec<(u32, Arc<str>)>)>,
+    superseded: VecDeque<Superseded>,
+}
+
+/// Keys whose older versions go once no reader asks for a time before `newest`.
+struct Superseded {
+    newest: u64,
+    /// With their models.
+    keys: Vec<(u32, Arc<str>)>,
 }
 
 struct Collected {
@@ -527,17 +533,17 @@ impl Publisher {
         if !superseded.is_empty() {
             // All that was changed is at most the next close.
             let newest = self.changes.iter().map(|collected| collected.change.at.max(closed + 1)).max().unwrap_or(0);
-            self.superseded.push_back((newest, superseded));
+            self.superseded.push_back(Superseded { newest, keys: superseded });
         }
     }
 
     /// Forgets versions that no reader asks for any more.
     fn trim(&mut self) {
         let floor = self.index.live_time().saturating_sub(KEPT_MS);
-        while let Some((newest, _)) = self.superseded.front()
+        while let Some(Superseded { newest, .. }) = self.superseded.front()
             && *newest <= floor
         {
-            let (_, keys) = self.superseded.pop_front().expect("it is there");
+            let Superseded { keys, .. } = self.superseded.pop_front().expect("it is there");
             for (model, key) in keys {
                 let members = &self.index.models[model as usize].members;
                 let members = members.pin();

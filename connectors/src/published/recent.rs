@@ -97,11 +97,11 @@ impl Recent {
         format!("{}-{number}", self.run)
     }
 
-    /// The number in an id; none where it is of another run. The error: it is no id.
-    pub fn number(&self, id: &str) -> Result<Option<u64>, ()> {
-        let (run, number) = id.split_once('-').ok_or(())?;
-        let (run, number) = (run.parse::<u64>().map_err(drop)?, number.parse::<u64>().map_err(drop)?);
-        Ok((run == self.run && number <= self.last()).then_some(number))
+    /// The number in an id, which is none where it is of another run; none: it is no id.
+    pub fn number(&self, id: &str) -> Option<Option<u64>> {
+        let (run, number) = id.split_once('-')?;
+        let (run, number) = (run.parse::<u64>().ok()?, number.parse::<u64>().ok()?);
+        Some((run == self.run && number <= self.last()).then_some(number))
     }
 
     /// The next changes after the one numbered `after`, a bounded number of them; none after: from the oldest.

@@ -145,10 +145,10 @@ fn the_latest_changes_are_kept_and_what_was_missed_is_said() {
     assert_eq!(all.changes.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2, 3, 4]);
     let other = Interest { audience: Some(B), key: None };
     assert_eq!(recent.since(Some(2), &other).changes, []);
-    assert_eq!(recent.number(&recent.id(3)), Ok(Some(3)));
-    assert_eq!(recent.number("6-3"), Ok(None));
-    assert_eq!(recent.number("7-5"), Ok(None));
-    assert_eq!(recent.number("x"), Err(()));
+    assert_eq!(recent.number(&recent.id(3)), Some(Some(3)));
+    assert_eq!(recent.number("6-3"), Some(None));
+    assert_eq!(recent.number("7-5"), Some(None));
+    assert_eq!(recent.number("x"), None);
     toggle(70_000);
     let late = recent.since(Some(4), &Interest::default());
     assert!(late.missed && late.more);
@@ -166,7 +166,6 @@ fn lookups_of_many_threads_equal_membership_at_their_time() {
     const WORKERS: usize = 3;
     const KEYS: usize = 24;
     let seed = fastrand::u64(..);
-    println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     // What happens: one key after the other flips an audience, often several in one ms; sometimes long nothing.
     let mut now = 1000;
@@ -250,7 +249,7 @@ fn lookups_of_many_threads_equal_membership_at_their_time() {
     }
     done.store(true, Ordering::Relaxed);
     for reader in readers {
-        assert!(reader.join().unwrap() > 50, "readers saw many times");
+        assert!(reader.join().unwrap() > 50, "readers saw few times, seed {seed}");
     }
     // In the end all is there, and nothing that is not needed.
     let counts = index.counts();

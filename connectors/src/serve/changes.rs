@@ -64,7 +64,7 @@ pub(super) async fn changes(
     let recent = app.published.recent();
     let after = match headers.get("last-event-id").map(|id| id.to_str().unwrap_or_default()) {
         None => Some(recent.last()),
-        Some(id) => recent.number(id).map_err(|()| Problem::wrong("`Last-Event-ID` is none of this API's"))?,
+        Some(id) => recent.number(id).ok_or_else(|| Problem::wrong("`Last-Event-ID` is none of this API's"))?,
     };
     let place = app.followers.clone().try_acquire_owned();
     let place = place.map_err(|_| Problem::not_yet("too many follow the changes"))?;

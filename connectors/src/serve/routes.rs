@@ -3,7 +3,7 @@
 //! Lookups are answered from the index and written by hand: they are what is asked a million times. What reads JSON takes
 //! `application/json` only (415), up to 1 MiB (413), that is JSON (400) of the shape asked for (422).
 
-use super::engine::{Explanation, Extent, Moment, Pull, Readiness, SyncStatus, Windows};
+use super::engine::{Explanation, Extent, Pull, Readiness, SyncStatus, Windows};
 use super::forward::Forward;
 use super::guard::{Guard, Scope};
 use super::meters::Meters;
@@ -792,10 +792,4 @@ async fn home() -> &'static str {
 pub(super) fn parse_time(text: &str) -> Option<u64> {
     let time: jiff::Timestamp = text.parse().ok()?;
     u64::try_from(time.as_millisecond()).ok()
-}
-
-impl From<AsOf> for Moment {
-    fn from(as_of: AsOf) -> Moment {
-        Moment(as_of.time)
-    }
 }
