@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use crate::client::Connection;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -103,6 +104,32 @@ pub enum Command {
         /// Write to this file, replacing it, instead of stdout.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+    },
+    /// Ask a running job which audiences a key is in.
+    Lookup {
+        /// The model's id.
+        model: String,
+        /// The key.
+        key: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Have a running job pull a model now.
+    ///
+    /// Files that did not change are skipped. Returns when the pull is accepted, not when it is done.
+    Pull {
+        /// The model's id.
+        model: String,
+        /// Read all files.
+        #[arg(long)]
+        full: bool,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Ask a running job how it stands: audiences, models, syncs.
+    Status {
+        #[command(flatten)]
+        connection: Connection,
     },
     /// Print the JSON Schema of the job file.
     Schema,

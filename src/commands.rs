@@ -4,8 +4,11 @@ mod check;
 mod compile;
 mod demo;
 mod explain;
+mod lookup;
+mod pull;
 mod replay;
 mod run;
+mod status;
 
 use crate::args::Command;
 use crate::exit::Exit;
@@ -25,6 +28,9 @@ pub fn run(command: Command) -> Result<(), Exit> {
         Command::Replay { job, from, until, now, workers, out } => {
             replay::replay(&job, replay::Flags { from, until, now, workers: usize::from(workers), out })
         }
+        Command::Lookup { model, key, connection } => lookup::lookup(&connection, &model, &key),
+        Command::Pull { model, full, connection } => pull::pull(&connection, &model, full),
+        Command::Status { connection } => status::status(&connection),
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&usher_config::schema()).expect("a schema is JSON");
             print(&format!("{schema}\n"))

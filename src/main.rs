@@ -4,6 +4,7 @@
 //! this package knows the command line, the terminal, signals and the wall clock.
 
 mod args;
+mod client;
 mod commands;
 mod exit;
 mod job;

@@ -8,6 +8,8 @@ mod disk;
 pub mod file;
 pub mod formats;
 pub mod kafka;
+pub mod published;
+pub mod serve;
 pub mod sink;
 pub mod snapshot;
 pub mod source;

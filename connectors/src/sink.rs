@@ -13,6 +13,7 @@ mod told;
 mod writer;
 
 pub use log::{Outlet, open_local};
+pub(crate) use message::write_time;
 pub use message::{Catalog, MessageId, write_message};
 pub use messages::Messages;
 pub use told::{Told, ToldAudience};

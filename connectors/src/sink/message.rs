@@ -237,7 +237,7 @@ pub(super) fn write_escaped(out: &mut Vec<u8>, text: &str) {
 }
 
 /// RFC 3339 in UTC with milliseconds: `2026-11-23T10:00:00.123Z`.
-pub(super) fn write_time(out: &mut Vec<u8>, at: u64) {
+pub(crate) fn write_time(out: &mut Vec<u8>, at: u64) {
     let (days, ms) = (at / 86_400_000, at % 86_400_000);
     let (year, month, day) = civil(days);
     if year > 9999 {

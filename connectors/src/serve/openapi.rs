@@ -1,0 +1,79 @@
+//! The OpenAPI document, made of the handlers and their types.
+
+use super::problem::ProblemBody;
+use super::{changes, routes};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, PathItem, Ref, ResponseBuilder};
+use utoipa::{OpenApi, openapi};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "usher",
+        description = "Who is in which audience, now. Errors are `application/problem+json` (RFC 9457).",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+    ),
+    paths(
+        routes::audiences,
+        routes::lookup_of_lookup,
+        routes::lookup_all,
+        routes::lookup,
+        routes::explain,
+        routes::members,
+        routes::syncs,
+        changes::changes,
+        routes::models,
+        routes::pulls,
+        routes::pull_now,
+        routes::healthz,
+        routes::readyz,
+        routes::metrics,
+        routes::openapi_json,
+        routes::home
+    ),
+    components(schemas(ProblemBody))
+)]
+struct Document;
+
+/// The document; where there are keys, it says so.
+pub fn document(has_keys: bool) -> openapi::OpenApi {
+    let mut document = Document::openapi();
+    for item in document.paths.paths.values_mut() {
+        for operation in operations(item) {
+            // What any route may answer: 400, 401, 403, 429, 503.
+            let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+            let default =
+                ResponseBuilder::new().description("A problem").content("application/problem+json", problem).build();
+            operation.responses.responses.insert("default".to_owned(), default.into());
+        }
+    }
+    if has_keys {
+        let components = document.components.get_or_insert_with(Default::default);
+        components.add_security_scheme("key", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+        document.security = Some(vec![SecurityRequirement::new("key", [] as [&str; 0])]);
+        for path in routes::OPEN {
+            for operation in document.paths.paths.get_mut(path).into_iter().flat_map(operations) {
+                operation.security = Some(vec![SecurityRequirement::default()]);
+            }
+        }
+    }
+    document
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut openapi::path::Operation> {
+    item.get.iter_mut().chain(item.post.iter_mut())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_document_has_every_route_and_no_other() {
+        let document = document(true);
+        let described: BTreeSet<&str> = document.paths.paths.keys().map(String::as_str).collect();
+        let served: BTreeSet<&str> = routes::routes().into_iter().map(|(path, _)| path).collect();
+        assert_eq!(described, served);
+    }
+}

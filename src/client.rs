@@ -1,0 +1,144 @@
+//! A client of a running job's API, for the commands that ask it.
+
+use crate::exit::Exit;
+use reqwest::{Method, RequestBuilder, StatusCode, Url};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where a job's API is when nobody says.
+const URL: &str = "http://127.0.0.1:8080";
+
+/// How long an answer may take: the server gives up earlier, and says why.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where the API is, and how to talk to it.
+#[derive(Debug, clap::Args)]
+pub struct Connection {
+    /// Where the job's API is (default: $USHER_URL, else http://127.0.0.1:8080).
+    #[arg(long)]
+    url: Option<String>,
+    /// A file that holds a key of the API (default: the key in $USHER_API_KEY).
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A connection to the API.
+pub struct Client {
+    url: Url,
+    key: Option<String>,
+    http: reqwest::Client,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// An answer that is not an error.
+pub struct Answer {
+    /// What it is as of, where the API says so.
+    pub as_of: Option<String>,
+    /// The body.
+    pub body: Value,
+}
+
+impl Client {
+    /// Reads what connects; asks nothing yet.
+    pub fn new(connection: &Connection) -> Result<Client, Exit> {
+        let url = connection.url.clone().or_else(|| variable("USHER_URL")).unwrap_or_else(|| URL.to_owned());
+        let wrong = |reason: &str| {
+            Exit::wrong(format_args!("`{url}` is no url of an API: {reason}"))
+                .hint("give one like http://127.0.0.1:8080".to_owned())
+        };
+        let url = Url::parse(&url).map_err(|error| wrong(&error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(wrong("it begins with neither `http://` nor `https://`"));
+        }
+        let key = match &connection.key_file {
+            None => variable("USHER_API_KEY"),
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|error| {
+                    Exit::not_opened(format_args!("the key file `{}` can't be read: {error}", path.display()))
+                })?;
+                Some(text.trim().to_owned())
+            }
+        };
+        let failed = |error: &dyn std::fmt::Display| Exit::failed(format_args!("no connection can be made: {error}"));
+        let http = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().map_err(|error| failed(&error))?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| failed(&error))?;
+        Ok(Client { url, key, http, runtime })
+    }
+
+    /// Asks for a path, given in its segments.
+    pub fn get(&self, path: &[&str]) -> Result<Answer, Exit> {
+        self.send(self.request(Method::GET, path))
+    }
+
+    /// Asks something of a path.
+    pub fn post(&self, path: &[&str], body: &Value) -> Result<Answer, Exit> {
+        self.send(self.request(Method::POST, path).json(body))
+    }
+
+    /// Whether the job is live; if not, what it does.
+    pub fn readiness(&self) -> Result<Value, Exit> {
+        let (_, _, text) = self.exchange(self.request(Method::GET, &["readyz"]))?;
+        self.parse(&text)
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        let mut url = self.url.clone();
+        url.path_segments_mut().expect("a url of http has a path").pop_if_empty().extend(path);
+        let request = self.http.request(method, url);
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
+    }
+
+    fn send(&self, request: RequestBuilder) -> Result<Answer, Exit> {
+        let (status, as_of, text) = self.exchange(request)?;
+        if status.is_success() {
+            return Ok(Answer { as_of, body: self.parse(&text)? });
+        }
+        let problem: Value = serde_json::from_str(&text).unwrap_or_default();
+        let detail = problem["detail"].as_str().unwrap_or("it does not say why");
+        Err(match status {
+            StatusCode::UNAUTHORIZED => {
+                let how = if self.key.is_some() { "does not know the key" } else { "asks for a key" };
+                Exit::wrong(format_args!("the API at `{}` {how}", self.url))
+                    .hint("set USHER_API_KEY, or give `--key-file`".to_owned())
+            }
+            StatusCode::FORBIDDEN => Exit::wrong(format_args!("the API at `{}` refuses: {detail}", self.url)),
+            StatusCode::NOT_FOUND => Exit::wrong(detail),
+            _ => Exit::failed(format_args!("the API at `{}` answers {status}: {detail}", self.url)),
+        })
+    }
+
+    fn exchange(&self, request: RequestBuilder) -> Result<(StatusCode, Option<String>, String), Exit> {
+        let answered = self.runtime.block_on(async {
+            let response = request.send().await?;
+            let as_of = response.headers().get("usher-as-of").and_then(|time| time.to_str().ok()).map(str::to_owned);
+            Ok((response.status(), as_of, response.text().await?))
+        });
+        answered.map_err(|error: reqwest::Error| {
+            let reason = match std::iter::successors(std::error::Error::source(&error), |cause| cause.source()).last() {
+                Some(cause) => cause.to_string(),
+                None => error.to_string(),
+            };
+            Exit::not_opened(format_args!("no API answers at `{}`: {reason}", self.url))
+                .hint("is the job running, with an `api`? `--url` or USHER_URL says where it listens".to_owned())
+        })
+    }
+
+    fn parse(&self, text: &str) -> Result<Value, Exit> {
+        serde_json::from_str(text).map_err(|_| {
+            Exit::failed(format_args!("what answers at `{}` is no API of usher: its answer is no JSON", self.url))
+        })
+    }
+}
+
+/// An environment variable that is set to something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

@@ -1,0 +1,88 @@
+//! `usher status`: how a running job stands.
+
+use super::print;
+use crate::client::{Client, Connection};
+use crate::exit::Exit;
+use serde_json::{Value, json};
+
+/// Asks for everything, and shows it.
+pub fn status(connection: &Connection) -> Result<(), Exit> {
+    let client = Client::new(connection)?;
+    let readiness = client.readiness()?;
+    let audiences = client.get(&["v1", "audiences"])?;
+    let models = client.get(&["v1", "models"])?.body["models"].take();
+    let syncs = client.get(&["v1", "syncs"])?.body["syncs"].take();
+    let as_of = audiences.as_of;
+    let audiences = &audiences.body["audiences"];
+    if connection.json {
+        let ready = &readiness["ready"];
+        let all = json!({ "ready": ready, "detail": readiness["detail"], "as_of": as_of, "audiences": audiences,
+            "models": models, "syncs": syncs });
+        return print(&format!("{all}\n"));
+    }
+    let mut text = match (readiness["ready"].as_bool(), as_of) {
+        (Some(true), Some(as_of)) => format!("live, as of {as_of}\n"),
+        _ => format!("not live yet: {}\n", shown(&readiness["detail"])),
+    };
+    text += &table("audience", audiences, &["model", "size", "entries", "exits", "freshness", "windows"]);
+    text += &table("model", &models, &["freshness", "rows", "last_pull", "next_pull", "last_error"]);
+    text += &table("sync", &syncs, &["told", "delivered", "waiting", "retries", "dead_letters", "last_error"]);
+    print(&text)
+}
+
+/// Rows of a list under names of columns, the id first.
+fn table(first: &str, rows: &Value, columns: &[&str]) -> String {
+    let mut cells = vec![vec![first.to_owned()]];
+    cells[0].extend(columns.iter().map(|name| name.replace('_', " ")));
+    for row in rows.as_array().into_iter().flatten() {
+        let mut line = vec![shown(&row["id"])];
+        line.extend(columns.iter().map(|name| shown(&row[name])));
+        cells.push(line);
+    }
+    let widths: Vec<usize> = (0..=columns.len())
+        .map(|column| cells.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    let mut text = "\n".to_owned();
+    for line in &cells {
+        let padded: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}", width = *width)).collect();
+        text += padded.join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.replace(char::is_control, " "),
+        // Windows.
+        Value::Object(windows) if windows.get("complete") == Some(&Value::Bool(true)) => "complete".to_owned(),
+        Value::Object(windows) => match windows.get("complete_at").and_then(Value::as_str) {
+            Some(time) => format!("complete at {time}"),
+            None => "not complete".to_owned(),
+        },
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_a_column_for_each_name() {
+        let rows = json!([
+            {"id": "crm", "told": 12, "last_error": null, "windows": {"complete": true, "complete_at": null}},
+            {"id": "a_long_one", "told": 1, "last_error": "away\nfor long", "windows": {"complete": false}},
+        ]);
+        assert_eq!(
+            table("sync", &rows, &["told", "last_error", "windows"]),
+            "
+sync        told  last error     windows
+crm         12    -              complete
+a_long_one  1     away for long  not complete
+"
+        );
+    }
+}
