@@ -169,11 +169,12 @@ pub(super) struct Context {
 struct Complaints {
     /// The latest refusal: trying again does not help.
     refused: Option<Problem>,
-    /// The latest complaint, and how many came since all was well.
+    /// The latest complaint since all was well.
     latest: Option<String>,
-    count: u64,
     /// When one was said, and after how long the next will be.
     said: Option<(Instant, Duration)>,
+    /// When the latest came.
+    last: Option<Instant>,
     /// The first delivery that failed.
     undelivered: Option<RDKafkaErrorCode>,
 }
@@ -191,7 +192,7 @@ impl Context {
     pub(super) fn complain(&self, what: &str) {
         let mut state = self.lock();
         state.latest = Some(what.to_owned());
-        state.count += 1;
+        state.last = Some(Instant::now());
         let wait = match state.said {
             Some((at, wait)) if at.elapsed() < wait => return,
             Some((_, wait)) => (wait * 2).min(SAY_AT_LEAST),
@@ -201,6 +202,14 @@ impl Context {
         tracing::warn!(client = %self.owner, brokers = %self.brokers, "waiting for kafka: {what}");
     }
 
+    /// Some broker answers. All is well again if there was no complaint for a while: another may still be away.
+    pub(super) fn calm(&self) {
+        let quiet = self.lock().last.is_none_or(|last| last.elapsed() > SAY_AGAIN);
+        if quiet {
+            self.content();
+        }
+    }
+
     /// All is well again.
     pub(super) fn content(&self) {
         let mut state = self.lock();
@@ -208,13 +217,11 @@ impl Context {
             tracing::info!(client = %self.owner, brokers = %self.brokers, "kafka answers");
         }
         state.latest = None;
-        state.count = 0;
     }
 
-    /// The latest complaint that has not passed, and how many there were.
-    pub(super) fn complaints(&self) -> (Option<String>, u64) {
-        let state = self.lock();
-        (state.latest.clone(), state.count)
+    /// The latest complaint that has not passed.
+    fn complaint(&self) -> Option<String> {
+        self.lock().latest.clone()
     }
 
     /// Why the brokers refuse, if they do.
@@ -293,8 +300,7 @@ pub(super) fn insist<T>(
                 }
                 if Instant::now() >= until {
                     let seconds = patience.as_secs();
-                    let (latest, _) = context.complaints();
-                    let reason = latest.unwrap_or(problem.reason);
+                    let reason = context.complaint().unwrap_or(problem.reason);
                     let reason = format!("`{}` did not answer within {seconds} s: {reason}", context.brokers);
                     return Err(Problem { reason, ..problem });
                 }

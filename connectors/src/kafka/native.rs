@@ -45,6 +45,11 @@ impl Fetched {
         fetched
     }
 
+    /// Who fetches it.
+    pub(super) fn reader(&self) -> &Reader {
+        &self.client
+    }
+
     /// Fetches from another offset on; what is in the queue is forgotten.
     pub(super) fn restart(&self, offset: i64) {
         // SAFETY: the topic is alive. It may no longer be fetched, which is an error that changes nothing.

@@ -3,8 +3,8 @@
 //! A thread of its own takes what is handed over and sends it in turns: a turn's changes, and what they make of what the sync
 //! was told (see `told`), are one transaction, so that both are there or neither. A turn ends `commit_every` after the last
 //! one at most, and at once when nothing was going on; none is larger than [`TURN_CHANGES`], so that a first fill is spread
-//! over many short ones. A turn is kept in memory until it is told: one that is rolled back, or of which the brokers'
-//! answer was lost, is sent again with the same ids. With `delivery: at_least_once` there are no transactions: changes go
+//! over many short ones. A turn is kept in memory until it is told: one that fails is sent again with the same ids, by a
+//! new producer, after that one has ended what the old one had begun and has seen by the log that it was not told. With `delivery: at_least_once` there are no transactions: changes go
 //! first, and what was told follows when they have arrived.
 //!
 //! Of each sync there is one transactional id, `usher.JOB.SYNC`, however many workers there are. Opening it fences whoever
@@ -13,18 +13,19 @@
 use super::Variable;
 use super::client::{Context, PATIENCE, Problem, REQUEST, Reader, code, insist, missing, not_made, problem, settings};
 use super::native::{self, Described};
-use super::told::{self, Log, PROGRESS, Progress};
+use super::told::{self, PROGRESS, Progress};
 use crate::sink::{
-    Catalog, ChangeKind, Changes, Filter, Opened, Sink, SinkError, Standing, Written, message_id, write_message,
+    Catalog, ChangeKind, Changes, Filter, Opened, Sink, SinkError, Standing, ToldAudience, Written, message_id,
+    write_message,
 };
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer;
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
-use std::collections::{BTreeMap, VecDeque};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -40,7 +41,9 @@ const PIECE_CHANGES: usize = 4096;
 /// What a waiting change takes besides its texts.
 const CHANGE_BYTES: usize = 64;
 /// How long one call of librdkafka may wait for brokers before the sync's standing says so.
-const CALL: Duration = Duration::from_secs(5);
+const CALL: Duration = Duration::from_secs(2);
+/// How long a commit may have no answer before another producer finds out what became of it: a restart of a broker is over.
+const ANSWER: Duration = Duration::from_secs(10);
 /// How long a sync that ends waits for brokers that do not answer. What is not told then is told at the next start.
 const FINISH: Duration = Duration::from_secs(30);
 /// Between a turn that failed and the next try, at first, …
@@ -102,7 +105,7 @@ pub fn open_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<Opened, 
     if spec.exactly_once() {
         fence(&producer, PATIENCE).map_err(failed)?;
     }
-    let log = told::read(&reader, &told_topic).map_err(failed)?;
+    let log = told::read(&reader, &told_topic, PATIENCE).map_err(failed)?;
     drop(reader);
     let mut sender = Sender {
         id: spec.id.to_owned(),
@@ -116,12 +119,16 @@ pub fn open_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<Opened, 
         exactly_once: spec.exactly_once(),
         progress: log.progress,
         audiences: log.audiences,
+        broken: None,
+        deadline: None,
         shared: Arc::default(),
     };
     if sender.exactly_once {
         // Whoever is fenced by this looks for it.
         sender.progress.run += 1;
-        sender.turn(&Turn::default(), &Catalog::new(spec.job, []), Instant::now().checked_add(PATIENCE))?;
+        sender.deadline = Some(Instant::now() + PATIENCE);
+        sender.turn(&Turn::default(), &Catalog::new(spec.job, []))?;
+        sender.deadline = None;
     }
     let (sync, index, every) = (spec.sync.clone(), spec.index, Duration::from_millis(spec.target.commit_every));
     let any = log.told.any;
@@ -328,6 +335,13 @@ impl Turn {
         self.changes.iter().map(|change| CHANGE_BYTES + text(change)).sum()
     }
 
+    /// What of it is sent; bytes are not known before.
+    fn written(&self) -> Written {
+        let sent = || self.changes.iter().zip(&self.sent).filter(|(_, sent)| **sent);
+        let entries = sent().filter(|(change, _)| change.kind == ChangeKind::Entry).count() as u64;
+        Written { entries, exits: sent().count() as u64 - entries, bytes: 0 }
+    }
+
     fn append(&mut self, mut other: Turn) {
         self.changes.append(&other.changes);
         self.sent.append(&mut other.sent);
@@ -386,10 +400,10 @@ enum Next {
 
 /// Why a turn did not succeed.
 enum Setback {
-    /// It was rolled back, or nothing is known of it that would hinder another try.
+    /// It can be sent again.
     Again(String),
-    /// The producer is of no use any more.
-    Renew(RDKafkaErrorCode, String),
+    /// The producer is of no use any more, and what became of the turn is not known.
+    Renew(String),
     End(SinkError),
 }
 
@@ -406,7 +420,11 @@ struct Sender {
     exactly_once: bool,
     progress: Progress,
     /// Those whose record was written.
-    audiences: BTreeMap<String, crate::sink::ToldAudience>,
+    audiences: BTreeMap<String, ToldAudience>,
+    /// Why the producer is of no use any more.
+    broken: Option<String>,
+    /// What is not told by then is an error; none: it is tried for as long as the sync is wanted.
+    deadline: Option<Instant>,
     shared: Arc<Shared>,
 }
 
@@ -419,7 +437,7 @@ impl Sender {
                 Next::Nothing => self.producer.poll(Duration::ZERO),
                 Next::Turn(turn) => {
                     last = Some(Instant::now());
-                    let result = self.turn(&turn, catalog, None);
+                    let result = self.turn(&turn, catalog);
                     let mut state = self.shared.lock();
                     state.sending = false;
                     if let Err(error) = result {
@@ -480,33 +498,23 @@ impl Sender {
         Next::Turn(Box::new(turn))
     }
 
-    /// Sends a turn until it is told. With a deadline, an error after it; without, for as long as the sync is wanted.
-    fn turn(&mut self, turn: &Turn, catalog: &Catalog, deadline: Option<Instant>) -> Result<(), SinkError> {
+    /// Sends a turn until it is told.
+    fn turn(&mut self, turn: &Turn, catalog: &Catalog) -> Result<(), SinkError> {
         let mut progress = self.progress;
         progress.turn += u64::from(turn.until.is_some() || !turn.changes.is_empty());
         progress.clock = turn.changes.iter().map(|change| change.at).fold(progress.clock, u64::max);
         let mut backoff = BACKOFF;
-        let mut renewed = false;
         loop {
-            let tried = match self.attempt(turn, catalog, &progress) {
-                Err(Setback::Renew(code, reason)) => match self.renew(&progress, code, reason) {
-                    // The brokers had it, and their answer was lost.
-                    Ok(true) => Ok(Written::default()),
-                    Ok(false) if renewed => Err(Setback::Again("the brokers end each transaction".to_owned())),
-                    Ok(false) => {
-                        renewed = true;
-                        Err(Setback::Again("the brokers had ended the transaction".to_owned()))
-                    }
-                    Err(setback) => Err(setback),
-                },
-                tried => tried,
+            let tried = match self.broken.take() {
+                None => self.attempt(turn, catalog, &progress),
+                Some(reason) => self.renew(turn, &progress, reason),
             };
             match tried {
                 Ok(written) => {
                     self.progress = progress;
                     for change in &turn.changes {
                         let id = catalog.id(change.audience);
-                        if !self.audiences.contains_key(id) {
+                        if self.audiences.get(id).is_none_or(|known| *known != catalog.audience(change.audience)) {
                             self.audiences.insert(id.to_owned(), catalog.audience(change.audience));
                         }
                     }
@@ -519,26 +527,42 @@ impl Sender {
                     return Ok(());
                 }
                 Err(Setback::End(error)) => return Err(error),
-                Err(Setback::Renew(_, reason)) | Err(Setback::Again(reason)) => {
-                    if self.given_up(&reason, deadline) {
-                        return Err(
-                            self.failed(reason, "see that the brokers run; what is not told is told at the next start")
-                        );
-                    }
-                    self.pause(backoff);
-                    backoff = (backoff * 2).min(BACKOFF_MOST);
+                Err(Setback::Again(reason)) => self.wait(reason, &mut backoff)?,
+                Err(Setback::Renew(reason)) => {
+                    self.broken = Some(reason.clone());
+                    self.wait(reason, &mut backoff)?;
                 }
             }
         }
     }
 
+    /// Before the next try, which there may not be.
+    fn wait(&self, reason: String, backoff: &mut Duration) -> Result<(), SinkError> {
+        if self.given_up(&reason) {
+            let hint = "see that the brokers run; what is not told is told at the next start";
+            return Err(self.failed(reason, hint));
+        }
+        self.pause(*backoff);
+        *backoff = (*backoff * 2).min(BACKOFF_MOST);
+        Ok(())
+    }
+
     /// Notes a setback; whether it is the last.
-    fn given_up(&self, reason: &str, deadline: Option<Instant>) -> bool {
+    fn given_up(&self, reason: &str) -> bool {
         self.producer.client().context().complain(reason);
         let mut state = self.shared.lock();
         state.standing.retries += 1;
         state.standing.last_error = Some(reason.to_owned());
-        state.gone || deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        state.gone || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// What to do about a call that came to nothing: another one, after a short pause.
+    fn once_more(&self, reason: String) -> Result<(), Setback> {
+        if self.given_up(&reason) {
+            return Err(Setback::Again(reason));
+        }
+        self.pause(BACKOFF);
+        Ok(())
     }
 
     fn pause(&self, time: Duration) {
@@ -566,19 +590,14 @@ impl Sender {
             return Ok(written);
         }
         self.producer.begin_transaction().map_err(|error| self.setback(&error, "a transaction can't begin"))?;
-        let sent = self.send_changes(turn, catalog);
-        let written = match sent.and_then(|written| self.send_told(turn, catalog, progress).map(|()| written)) {
-            Ok(written) => written,
-            Err(setback) => {
-                self.roll_back()?;
-                return Err(setback);
-            }
-        };
-        self.commit().map(|()| written)
+        let written = self.send_changes(turn, catalog)?;
+        self.send_told(turn, catalog, progress)?;
+        self.commit()?;
+        Ok(written)
     }
 
     fn send_changes(&self, turn: &Turn, catalog: &Catalog) -> Result<Written, Setback> {
-        let mut written = Written::default();
+        let mut written = turn.written();
         let mut message = Vec::new();
         for (change, _) in turn.changes.iter().zip(&turn.sent).filter(|(_, sent)| **sent) {
             let key = turn.changes.key(change);
@@ -595,19 +614,15 @@ impl Sender {
             // The time of a change is when the message says; the broker's time of it is when it came.
             self.send(record)?;
             written.bytes += message.len() as u64;
-            match change.kind {
-                ChangeKind::Entry => written.entries += 1,
-                ChangeKind::Exit => written.exits += 1,
-            }
         }
         Ok(written)
     }
 
     fn send_told(&self, turn: &Turn, catalog: &Catalog, progress: &Progress) -> Result<(), Setback> {
-        let mut named: BTreeMap<u32, ()> = BTreeMap::new();
+        let mut named = BTreeSet::new();
         let (mut key, mut value) = (Vec::new(), String::new());
         for change in &turn.changes {
-            named.entry(change.audience).or_insert_with(|| ());
+            named.insert(change.audience);
             told::member_key(&mut key, catalog.id(change.audience), turn.changes.key(change));
             let record = BaseRecord::to(&self.told_topic).partition(0).key(&key[..]);
             match change.kind {
@@ -619,7 +634,7 @@ impl Sender {
                 ChangeKind::Exit => self.send(record)?,
             }
         }
-        for audience in named.into_keys().map(|audience| catalog.audience(audience)) {
+        for audience in named.into_iter().map(|audience| catalog.audience(audience)) {
             if self.audiences.get(&audience.id) != Some(&audience) {
                 let (key, value) = told::audience_record(&audience);
                 self.send(BaseRecord::to(&self.told_topic).partition(0).key(&key[..]).payload(&value[..]))?;
@@ -652,17 +667,13 @@ impl Sender {
 
     /// Waits until all that was sent has arrived, without transactions.
     fn arrive(&self) -> Result<(), Setback> {
-        let mut waited = Duration::ZERO;
+        let since = Instant::now();
         while self.producer.flush(CALL).is_err() {
             if let Some(error) = self.producer.client().fatal_error() {
                 return Err(self.ended(error));
             }
-            waited += CALL;
-            let reason =
-                format!("{} messages have not arrived for {} s", self.producer.in_flight_count(), waited.as_secs());
-            if self.given_up(&reason, None) {
-                return Err(Setback::Again(reason));
-            }
+            let (count, seconds) = (self.producer.in_flight_count(), since.elapsed().as_secs());
+            self.once_more(format!("{count} messages have not arrived for {seconds} s"))?;
         }
         match self.producer.client().context().take_undelivered() {
             None => Ok(()),
@@ -670,48 +681,27 @@ impl Sender {
         }
     }
 
+    /// Commits. A transaction that fails is not rolled back here: with the brokers' answer lost it may be committed, and the
+    /// producer that comes after this one finds out, and ends it.
     fn commit(&self) -> Result<(), Setback> {
-        let mut waited = Duration::ZERO;
+        let since = Instant::now();
         loop {
             let Err(error) = self.producer.commit_transaction(CALL) else { return Ok(()) };
             if let Some(error) = self.producer.client().fatal_error() {
                 return Err(self.ended(error));
             }
-            if let KafkaError::Transaction(inner) = &error
-                && (inner.txn_requires_abort()
-                    || !inner.is_retriable() && inner.code() != RDKafkaErrorCode::OperationTimedOut)
-            {
-                let reason = inner.string();
-                self.roll_back()?;
-                return Err(match self.producer.client().context().take_undelivered() {
-                    Some(code) if code != RDKafkaErrorCode::PurgeQueue => self.undelivered(code),
-                    _ => Setback::Again(format!("the transaction was rolled back: {reason}")),
-                });
+            if let Some(code) = self.producer.client().context().take_undelivered() {
+                return Err(self.undelivered(code));
             }
-            // Whether it is committed is not known: asking again tells.
-            waited += CALL;
-            let reason = format!("a commit has no answer for {} s", waited.as_secs());
-            if self.given_up(&reason, None) {
-                return Err(Setback::Again(reason));
-            }
-        }
-    }
-
-    /// Ends a transaction that can't be committed.
-    fn roll_back(&self) -> Result<(), Setback> {
-        let mut waited = Duration::ZERO;
-        loop {
-            // What is on its way would be waited for, and its end can only be told to this thread.
-            self.producer.purge(PurgeConfig::default().queue().inflight());
-            let _ = self.producer.flush(CALL);
-            let Err(error) = self.producer.abort_transaction(CALL) else { return Ok(()) };
-            if let Some(error) = self.producer.client().fatal_error() {
-                return Err(self.ended(error));
-            }
-            waited += CALL;
-            let reason = format!("a transaction can't be rolled back for {} s: {error}", waited.as_secs());
-            if self.given_up(&reason, None) {
-                return Err(Setback::Again(reason));
+            match &error {
+                KafkaError::Transaction(inner) if inner.txn_requires_abort() || !unanswered(inner) => {
+                    return Err(Setback::Renew(inner.string()));
+                }
+                // Whether it is committed is not known: asking again tells.
+                _ if since.elapsed() < ANSWER => {
+                    self.once_more(format!("a commit has no answer for {} s", since.elapsed().as_secs()))?;
+                }
+                _ => return Err(Setback::Renew(format!("a commit has no answer for {} s", ANSWER.as_secs()))),
             }
         }
     }
@@ -722,43 +712,30 @@ impl Sender {
             return self.ended(error);
         }
         match error {
-            KafkaError::Transaction(inner) => Setback::Again(format!("{what}: {}", inner.string())),
+            KafkaError::Transaction(inner) => Setback::Renew(format!("{what}: {}", inner.string())),
             error => self.undelivered(code(error)),
         }
     }
 
     fn undelivered(&self, code: RDKafkaErrorCode) -> Setback {
-        let problem = problem(code, "a message was not taken");
-        if problem.passes {
-            Setback::Again(problem.reason)
-        } else {
-            Setback::End(self.failed(problem.reason, problem.hint))
+        match self.met(problem(code, "a message was not taken")) {
+            Setback::Again(reason) if self.exactly_once => Setback::Renew(reason),
+            setback => setback,
         }
     }
 
-    /// What the end of a producer means.
+    /// What a problem means for the turn.
+    fn met(&self, problem: Problem) -> Setback {
+        match problem.passes {
+            true => Setback::Again(problem.reason),
+            false => Setback::End(self.failed(problem.reason, problem.hint)),
+        }
+    }
+
+    /// What the end of a producer means: it was fenced, or the brokers have ended its transaction after a while of silence.
     fn ended(&self, (code, reason): (RDKafkaErrorCode, String)) -> Setback {
-        if self.exactly_once {
-            return Setback::Renew(code, reason);
-        }
-        Setback::End(self.failed(reason, "start again: what was not told is told then, and some of it twice"))
-    }
-
-    /// Takes a new producer after the brokers have ended the transaction of the old one, as they do after a while of silence;
-    /// tells whether they had the turn all the same.
-    ///
-    /// Where another process has taken the sync over, its mark is there, and nothing is taken back.
-    fn renew(&mut self, turn: &Progress, code: RDKafkaErrorCode, reason: String) -> Result<bool, Setback> {
         use RDKafkaErrorCode as E;
-        let again = |problem: Problem| {
-            if problem.passes {
-                Setback::Again(problem.reason)
-            } else {
-                Setback::End(self.failed(problem.reason, problem.hint))
-            }
-        };
-        let context = || Context::new(format!("sync {}", self.id), &self.brokers);
-        if !matches!(
+        let passes = matches!(
             code,
             E::Fenced
                 | E::ProducerFenced
@@ -767,26 +744,68 @@ impl Sender {
                 | E::UnknownProducerId
                 | E::OutOfOrderSequenceNumber
                 | E::InvalidTransactionalState
-        ) {
-            return Err(Setback::End(self.failed(reason, "start again: what was not told is told then")));
+        );
+        if self.exactly_once && passes {
+            return Setback::Renew(reason);
         }
-        let look = || -> Result<Log, Problem> {
-            let reader = Arc::new(Reader::start(&self.reading, context(), |_| ())?);
-            told::read(&reader, &self.told_topic)
-        };
-        if look().map_err(again)?.progress.run != turn.run {
-            return Err(Setback::End(SinkError::Superseded { to: self.name.clone() }));
-        }
-        let producer = producer(context(), &self.config).map_err(again)?;
-        fence(&producer, PATIENCE).map_err(again)?;
-        let log = look().map_err(again)?;
-        if log.progress.run != turn.run {
-            return Err(Setback::End(SinkError::Superseded { to: self.name.clone() }));
+        Setback::End(self.failed(reason, "start again: what was not told is told then"))
+    }
+
+    /// Takes a new producer, which ends what the old one had begun; if the brokers had the turn all the same, it is told.
+    ///
+    /// Where another process has taken the sync over, its mark is there, and nothing is taken back.
+    fn renew(&mut self, turn: &Turn, progress: &Progress, reason: String) -> Result<Written, Setback> {
+        let renewed = self.look().and_then(|_| {
+            let renewed = producer(self.context(), &self.config).map_err(|problem| self.met(problem))?;
+            fence(&renewed, ANSWER).map_err(|problem| self.met(problem))?;
+            Ok(renewed)
+        });
+        match renewed {
+            Ok(renewed) => self.producer = renewed,
+            // Still to be done.
+            Err(Setback::Again(met)) => {
+                self.broken = Some(reason);
+                return Err(Setback::Again(met));
+            }
+            Err(setback) => return Err(setback),
         }
         tracing::info!(sync = %self.id, %reason, "a new producer goes on");
-        self.producer = producer;
-        Ok(log.progress.turn == turn.turn && turn.turn != self.progress.turn)
+        self.settle(turn, progress, reason)
     }
+
+    /// Finds out whether a turn was told after all. No transaction is open.
+    fn settle(&self, turn: &Turn, progress: &Progress, reason: String) -> Result<Written, Setback> {
+        loop {
+            match self.look() {
+                Ok(found) if found == *progress => return Ok(turn.written()),
+                Ok(_) => return Err(Setback::Again(reason)),
+                // Nothing is sent before it is known.
+                Err(Setback::Again(reason)) => self.once_more(reason)?,
+                Err(setback) => return Err(setback),
+            }
+        }
+    }
+
+    /// How far the sync was told, by what is committed.
+    fn look(&self) -> Result<Progress, Setback> {
+        let reader = Reader::start(&self.reading, self.context(), |_| ()).map(Arc::new);
+        let log = reader
+            .and_then(|reader| told::read(&reader, &self.told_topic, ANSWER))
+            .map_err(|problem| self.met(problem))?;
+        if log.progress.run == self.progress.run {
+            return Ok(log.progress);
+        }
+        Err(Setback::End(SinkError::Superseded { to: self.name.clone() }))
+    }
+
+    fn context(&self) -> Context {
+        Context::new(format!("sync {}", self.id), &self.brokers)
+    }
+}
+
+/// Whether an error says that nothing is known.
+fn unanswered(error: &RDKafkaError) -> bool {
+    error.is_retriable() || error.code() == RDKafkaErrorCode::OperationTimedOut
 }
 
 /// A sync's topic.

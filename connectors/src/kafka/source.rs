@@ -88,7 +88,7 @@ pub struct Bounds {
 /// Topics as a source.
 pub struct KafkaSource {
     id: String,
-    reader: Arc<Reader>,
+    pub(super) reader: Arc<Reader>,
     watch: Arc<Watch>,
     places: BTreeMap<PartitionId, Place>,
     bounded: bool,
@@ -293,7 +293,6 @@ impl Source for KafkaSource {
             place: place.clone(),
             identity,
             watch: Arc::clone(&self.watch),
-            reader: Arc::clone(&self.reader),
             batch: Batch::default(),
             start,
             position: start,
@@ -335,7 +334,7 @@ impl Watch {
             Err(problem) => context.complain(&problem.reason),
             Ok(found) => {
                 if found.iter().all(Option::is_some) {
-                    context.content();
+                    context.calm();
                 }
                 let mut state = self.lock();
                 for (topic, found) in found.iter().enumerate() {
@@ -364,7 +363,6 @@ struct KafkaPartition {
     place: Place,
     identity: String,
     watch: Arc<Watch>,
-    reader: Arc<Reader>,
     batch: Batch,
     /// Where reading started.
     start: i64,
@@ -405,7 +403,7 @@ impl KafkaPartition {
                 Taken::OutOfRange => drop(self.watch.lock().lost.insert((self.place.topic, self.place.number), None)),
                 Taken::Error(code) => {
                     let what = format!("topic `{}`, partition {}", self.topic(), self.place.number);
-                    self.reader.context().complain(&problem(code, &what).reason);
+                    self.fetched.reader().context().complain(&problem(code, &what).reason);
                 }
             }
             upto += 1;

@@ -1,1 +1,5 @@
-//! Against a real broker.
+//! Against a real broker, which `scripts/kafka` starts; without Java or Maven the tests say so and pass.
+
+mod broker;
+mod reading;
+mod sending;

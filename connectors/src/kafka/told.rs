@@ -11,7 +11,7 @@
 //! knows whether another has come after it; `turn` counts what was told, so that it knows whether its last words arrived;
 //! `clock` is the latest change's time. Written in the transaction of the changes themselves.
 
-use super::client::{PATIENCE, Problem, Reader, insist, problem};
+use super::client::{Problem, Reader, insist, problem};
 use super::native::{Batch, Fetched, Taken};
 use crate::sink::{Told, ToldAudience};
 use serde::{Deserialize, Serialize};
@@ -85,9 +85,9 @@ pub(super) struct Log {
 
 /// Reads the topic to where it ends now.
 ///
-/// The end is asked for here: whoever wrote before must have been fenced.
-pub(super) fn read(reader: &Arc<Reader>, topic: &str) -> Result<Log, Problem> {
-    let (low, end) = insist(reader.context(), PATIENCE, || reader.ends(topic, 0))?;
+/// The end is asked for here: whoever wrote before must have been fenced. Waits for brokers as long as `patience`.
+pub(super) fn read(reader: &Arc<Reader>, topic: &str, patience: Duration) -> Result<Log, Problem> {
+    let (low, end) = insist(reader.context(), patience, || reader.ends(topic, 0))?;
     let mut log = Log::default();
     let mut members: HashSet<Box<[u8]>, Xxh3DefaultBuilder> = HashSet::default();
     let fetched = Fetched::start(Arc::clone(reader), topic, 0, low);
@@ -98,7 +98,7 @@ pub(super) fn read(reader: &Arc<Reader>, topic: &str) -> Result<Log, Problem> {
         if batch.messages().is_empty() {
             fetched.take(&mut batch, 1, Duration::from_millis(100));
         }
-        if moved.elapsed() > PATIENCE {
+        if moved.elapsed() > patience {
             let reason = format!("topic `{topic}`: reading stands at offset {position} of {end}");
             return Err(Problem { reason, hint: "see that the brokers run", passes: true });
         }

@@ -1,0 +1,413 @@
+//! Topics as destinations.
+
+use super::broker::{Broker, DEADLINE, Seen, broker, until, variable};
+use crate::dead_letters::{DeadLetter, DeadLetters, Reason as Dead};
+use crate::kafka::{SyncSpec, check_sync, open_sync};
+use crate::sink::{Address, Catalog, ChangeKind, Changes, Opened, Reason, Sink, SinkError, Told};
+use crate::source::PartitionId;
+use rdkafka::producer::{BaseRecord, Producer};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use usher_config::{DeadLettersTo, Delivery, Kafka, KafkaTarget, OnRemove, Setting, Sync, SyncFormat, SyncTo};
+
+fn target(kafka: Kafka, topic: &str) -> KafkaTarget {
+    KafkaTarget {
+        kafka,
+        topic: topic.to_owned(),
+        partitions: Some(3),
+        delivery: Delivery::ExactlyOnce,
+        commit_every: 20,
+    }
+}
+
+fn sync() -> Sync {
+    Sync {
+        place: usher_config::Place::default(),
+        description: None,
+        audiences: vec!["a".to_owned(), "b".to_owned()],
+        send_entry: true,
+        send_exit: true,
+        format: SyncFormat::Usher,
+        include: Vec::new(),
+        entry_name: None,
+        exit_name: None,
+        fields: BTreeMap::default(),
+        backfill: true,
+        on_remove: OnRemove::Exit,
+        to: SyncTo::Stdout,
+    }
+}
+
+/// The job of a topic is named after it: tests don't meet.
+fn try_open(target: &KafkaTarget) -> Result<Opened, SinkError> {
+    let sync = sync();
+    let spec = SyncSpec { job: &target.topic, id: "crm", index: 0, sync: &sync, target };
+    open_sync(&spec, &variable)
+}
+
+fn catalog(job: &str) -> Arc<Catalog> {
+    Arc::new(Catalog::new(job, [("a", "A", "users"), ("b", "B", "users")]))
+}
+
+fn open(target: &KafkaTarget) -> (Told, Box<dyn Sink>) {
+    let opened = try_open(target).unwrap();
+    (opened.told, (opened.start)(catalog(&target.topic)))
+}
+
+fn wait_told(sink: &dyn Sink, until_time: u64) {
+    until("it is told", || sink.told() >= until_time);
+}
+
+fn one(at: u64, audience: u32, kind: ChangeKind, key: &str) -> Changes {
+    let mut changes = Changes::new();
+    changes.push(at, audience, kind, Reason::Event, key);
+    changes
+}
+
+/// What was told, as audience and key.
+fn memberships(told: &Told) -> BTreeSet<(String, String)> {
+    told.iter().map(|(audience, key)| (told.audiences[audience as usize].id.clone(), key.to_owned())).collect()
+}
+
+/// What messages add up to. Entries and exits of a key alternate, in its partition's order.
+fn added_up(seen: &[Seen]) -> BTreeSet<(String, String)> {
+    let mut members = BTreeSet::new();
+    let mut homes = BTreeMap::new();
+    for message in seen {
+        let value: serde_json::Value = serde_json::from_str(message.value.as_ref().unwrap()).unwrap();
+        assert_eq!(value["key"], message.key);
+        assert_eq!(value["id"], message.headers["id"]);
+        assert_eq!(value["type"], message.headers["type"]);
+        assert_eq!(value["audience_id"], message.headers["audience"]);
+        assert_eq!(*homes.entry(message.key.clone()).or_insert(message.partition), message.partition);
+        let member = (message.headers["audience"].clone(), message.key.clone());
+        let changed = match &message.headers["type"][..] {
+            "entry" => members.insert(member),
+            _ => members.remove(&member),
+        };
+        assert!(changed, "{message:?}");
+    }
+    members
+}
+
+/// Entries and exits in turn for some keys: `count` epochs, of one change each, from `first` on.
+fn write_epochs(sink: &mut dyn Sink, first: u64, count: u64) {
+    for epoch in first..first + count {
+        let key = format!("u-{}", epoch % 7);
+        let kind = if epoch / 7 % 2 == 0 { ChangeKind::Entry } else { ChangeKind::Exit };
+        sink.write(&one(epoch, 0, kind, &key), epoch + 1).unwrap();
+    }
+}
+
+#[test]
+fn changes_and_what_was_told_are_there_together() {
+    let Some(broker) = broker() else { return };
+    let target = target(broker.kafka(), "together");
+    let (told, mut sink) = open(&target);
+    assert_eq!(told, Told::default());
+    let mut changes = Changes::new();
+    changes.push(10, 0, ChangeKind::Entry, Reason::Event, "u-1");
+    changes.push(11, 1, ChangeKind::Entry, Reason::Event, "u/2 \"é\"");
+    changes.push(12, 0, ChangeKind::Entry, Reason::Event, "u-3");
+    changes.push(13, 0, ChangeKind::Exit, Reason::Expiry, "u-1");
+    changes.push_to(Address::Silently(0), 14, 1, ChangeKind::Entry, Reason::Event, "u-4", "");
+    changes.push_to(Address::Only(7), 15, 1, ChangeKind::Entry, Reason::Event, "u-5", "");
+    sink.write(&changes, 20).unwrap();
+    wait_told(&*sink, 20);
+    let standing = sink.standing();
+    assert_eq!((standing.written.entries, standing.written.exits, standing.told, standing.waiting), (3, 1, 5, 0));
+    let seen = broker.read("together");
+    assert_eq!(seen.len(), 4);
+    let bytes: usize = seen.iter().map(|message| message.value.as_ref().unwrap().len()).sum();
+    assert_eq!(standing.written.bytes, bytes as u64);
+    let text = |audience: &str, key: &str| (audience.to_owned(), key.to_owned());
+    assert_eq!(added_up(&seen), [text("a", "u-3"), text("b", "u/2 \"é\"")].into());
+    // Time goes on without changes, at once.
+    sink.write(&Changes::new(), 30).unwrap();
+    assert_eq!(sink.told(), 30);
+    sink.finish().unwrap();
+    drop(sink);
+    let (told, _) = open(&target);
+    assert!(told.any);
+    assert_eq!(told.clock, 14);
+    assert_eq!(memberships(&told), [text("a", "u-3"), text("b", "u/2 \"é\""), text("b", "u-4")].into());
+    assert_eq!(told.audiences[0].name, "A");
+    assert_eq!(told.audiences[0].model, "users");
+}
+
+#[test]
+fn a_sync_that_had_nothing_to_tell_is_not_new_again() {
+    let Some(broker) = broker() else { return };
+    let target = target(broker.kafka(), "quiet");
+    let (told, mut sink) = open(&target);
+    assert!(!told.any);
+    drop(open(&target));
+    // This one was fenced before it had seen anything.
+    until("it is said", || sink.write(&Changes::new(), 5).is_err());
+    let (told, mut sink) = open(&target);
+    assert!(!told.any);
+    sink.write(&Changes::new(), 5).unwrap();
+    wait_told(&*sink, 5);
+    drop(sink);
+    assert!(open(&target).0.any);
+}
+
+#[test]
+fn an_older_process_can_write_nothing_more() {
+    let Some(broker) = broker() else { return };
+    let target = target(broker.kafka(), "fenced");
+    let (_, mut old) = open(&target);
+    old.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
+    wait_told(&*old, 2);
+    let (told, mut new) = open(&target);
+    assert_eq!(told.len(), 1);
+    let mut error = None;
+    until("the older one ends", || {
+        error = old.write(&one(3, 0, ChangeKind::Entry, "u-2"), 4).err();
+        error.is_some()
+    });
+    let error = error.unwrap();
+    assert!(matches!(error, SinkError::Superseded { .. }), "{error}");
+    assert_eq!(old.finish(), Err(error));
+    new.write(&one(5, 0, ChangeKind::Exit, "u-1"), 6).unwrap();
+    wait_told(&*new, 6);
+    let kinds: Vec<_> = broker.read("fenced").iter().map(|message| message.headers["type"].clone()).collect();
+    assert_eq!(kinds, ["entry", "exit"]);
+}
+
+#[test]
+fn what_a_process_had_begun_when_it_ended_was_never_told() {
+    let Some(broker) = broker() else { return };
+    let target = target(broker.kafka(), "begun");
+    let (_, mut sink) = open(&target);
+    sink.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
+    wait_told(&*sink, 2);
+    drop(sink);
+    // As the sync itself, up to the commit.
+    let producer = broker.producer(&[("transactional.id", "usher.begun.crm")]);
+    producer.init_transactions(DEADLINE).unwrap();
+    producer.begin_transaction().unwrap();
+    for (topic, key) in [("begun", "u-2"), ("usher.begun.crm.told", "a/u-2")] {
+        producer.send(BaseRecord::to(topic).key(key).payload("7")).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(DEADLINE).unwrap();
+    drop(producer);
+    let (told, _) = open(&target);
+    assert_eq!(memberships(&told), [("a".to_owned(), "u-1".to_owned())].into());
+    assert_eq!(broker.read("begun").len(), 1);
+}
+
+#[test]
+fn what_is_visible_is_what_was_told_whenever_it_ends() {
+    let Some(broker) = broker() else { return };
+    let target = target(broker.kafka(), "ended");
+    for round in 0..4 {
+        let (told, mut sink) = open(&target);
+        assert_eq!(memberships(&told), added_up(&broker.read("ended")));
+        let mut changes = Changes::new();
+        let members = memberships(&told);
+        for number in 0..30_000 {
+            let key = format!("u-{number}");
+            let kind =
+                if members.contains(&("a".to_owned(), key.clone())) { ChangeKind::Exit } else { ChangeKind::Entry };
+            changes.push(round, 0, kind, Reason::Event, &key);
+        }
+        sink.write(&changes, round + 1).unwrap();
+        // Somewhere in the middle, with a transaction open or not.
+        until("some are told", || sink.standing().told > 0);
+        drop(sink);
+    }
+    let (told, _) = open(&target);
+    assert_eq!(memberships(&told), added_up(&broker.read("ended")));
+}
+
+#[test]
+fn a_first_fill_is_many_short_transactions_and_is_read_back() {
+    let Some(broker) = broker() else { return };
+    let target = target(broker.kafka(), "fill");
+    let (_, mut sink) = open(&target);
+    let count = 100_000;
+    let mut changes = Changes::new();
+    for number in 0..count {
+        changes.push(1, number % 2, ChangeKind::Entry, Reason::Event, &format!("u-{number}"));
+    }
+    sink.write(&changes, 2).unwrap();
+    sink.finish().unwrap();
+    assert_eq!(sink.told(), 2);
+    drop(sink);
+    let (told, _) = open(&target);
+    assert_eq!(told.len(), count as usize);
+    assert_eq!(broker.read("fill").len(), count as usize);
+    let turns: Vec<String> = broker
+        .read("usher.fill.crm.told")
+        .into_iter()
+        .filter(|record| record.key == "!told")
+        .map(|record| record.value.unwrap())
+        .collect();
+    assert!(turns.len() >= 5, "{turns:?}");
+}
+
+/// How often the broker is killed in an outage.
+const KILLS: usize = 2;
+
+/// The brokers are away for longer than a transaction may take, with one of it under way.
+fn outage(delivery: Delivery) {
+    let name = format!("outage-{delivery:?}").to_lowercase();
+    let Some(broker) = Broker::start(&name) else { return };
+    let mut target = target(broker.kafka(), &name);
+    target.delivery = delivery;
+    if delivery == Delivery::ExactlyOnce {
+        let short = Setting::Plain("2000".to_owned());
+        target.kafka.properties.insert("transaction.timeout.ms".to_owned(), short);
+    }
+    // One transaction after the other: a kill meets one that is being committed.
+    target.commit_every = 0;
+    let (_, mut sink) = open(&target);
+    let mut count = 0;
+    let mut write = |sink: &mut dyn Sink, epochs| {
+        write_epochs(sink, count, epochs);
+        count += epochs;
+        count
+    };
+    for round in 0..KILLS {
+        let written = write(&mut *sink, 100);
+        wait_told(&*sink, written);
+        std::thread::scope(|scope| {
+            let killed = scope.spawn(|| broker.turn("kill"));
+            while !killed.is_finished() {
+                let written = write(&mut *sink, 1);
+                until("it is told, or killed", || sink.told() >= written || killed.is_finished());
+            }
+        });
+        let written = write(&mut *sink, 100);
+        if round == 0 {
+            until("the sync says that it waits", || {
+                let standing = sink.standing();
+                standing.waiting > 0 && standing.retries > 0 && standing.last_error.is_some()
+            });
+        }
+        assert!(sink.told() < written);
+        broker.turn("start");
+    }
+    let count = write(&mut *sink, 100);
+    wait_told(&*sink, count);
+    assert_eq!(sink.standing().last_error, None);
+    sink.finish().unwrap();
+    let seen = broker.read(&name);
+    let expected: BTreeSet<_> = (0..7)
+        .filter(|key| (0..count).rfind(|epoch| epoch % 7 == *key).is_some_and(|epoch| epoch / 7 % 2 == 0))
+        .map(|key| ("a".to_owned(), format!("u-{key}")))
+        .collect();
+    let (told, _) = open(&target);
+    assert_eq!(memberships(&told), expected);
+    let ids: BTreeSet<_> = seen.iter().map(|message| message.headers["id"].clone()).collect();
+    assert_eq!(ids.len() as u64, count);
+    // An idempotent producer repeats nothing either while its process lives.
+    assert_eq!(seen.len() as u64, count);
+    assert_eq!(added_up(&seen), expected);
+    broker.turn("down");
+}
+
+#[test]
+fn each_change_comes_once_though_the_broker_was_killed() {
+    outage(Delivery::ExactlyOnce);
+}
+
+#[test]
+fn nothing_is_lost_without_transactions_though_the_broker_was_killed() {
+    outage(Delivery::AtLeastOnce);
+}
+
+#[test]
+fn a_topic_of_what_was_told_that_forgets_is_refused() {
+    let Some(broker) = broker() else { return };
+    broker.create_with("usher.forgets.crm.told", 1, &[("cleanup.policy", "delete")]);
+    let target = target(broker.kafka(), "forgets");
+    let error = try_open(&target).err().unwrap();
+    assert!(error.to_string().contains("has `cleanup.policy=delete`"), "{error}");
+    assert!(error.hint().contains("`compact`"));
+}
+
+#[test]
+fn a_missing_topic_is_an_error_that_names_the_key_that_creates_it() {
+    let Some(broker) = broker() else { return };
+    let mut target = target(broker.kafka(), "not-there");
+    let sync = sync();
+    let check = |target: &KafkaTarget| {
+        check_sync(&SyncSpec { job: "not-there", id: "crm", index: 0, sync: &sync, target }, &variable)
+    };
+    check(&target).unwrap();
+    target.partitions = None;
+    let error = check(&target).unwrap_err();
+    assert!(error.to_string().contains("has no topic `not-there`"), "{error}");
+    assert!(error.hint().contains("`partitions: N`"));
+    assert_eq!(try_open(&target).err().unwrap(), error);
+}
+
+#[test]
+fn dead_letters_are_messages_keyed_by_their_source() {
+    let Some(broker) = broker() else { return };
+    let to = DeadLettersTo::Kafka { kafka: broker.kafka(), topic: "dead".to_owned() };
+    let open = || DeadLetters::open(Some(&to), Path::new("."), &variable);
+    let error = open().err().unwrap();
+    assert!(error.to_string().contains("has no topic `dead`"), "{error}");
+    broker.create("dead", 1);
+    let letters = open().unwrap();
+    let partition = PartitionId { source: "web".to_owned(), name: "web-events,00003".to_owned() };
+    for position in 0..1000 {
+        letters
+            .write(&DeadLetter {
+                partition: &partition,
+                position,
+                reason: Dead::Malformed,
+                detail: "no JSON object",
+                raw: b"\xff",
+                length: 1,
+            })
+            .unwrap();
+    }
+    letters.finish().unwrap();
+    let seen = broker.read("dead");
+    assert_eq!(seen.len(), 1000);
+    assert!(seen.iter().all(|message| message.key == "web"));
+    let value: serde_json::Value = serde_json::from_str(seen[7].value.as_ref().unwrap()).unwrap();
+    assert_eq!(value["position"], 7);
+    assert_eq!(value["partition"], "web-events,00003");
+    assert_eq!(value["raw_base64"], "/w==");
+}
+
+#[cfg(any(feature = "tls", feature = "tls-vendored"))]
+#[test]
+fn users_are_known_by_their_password_over_tls() {
+    use crate::kafka::{KafkaSource, SourceSpec};
+    use std::time::Instant;
+    use usher_config::Start;
+    let Some(broker) = broker() else { return };
+    let target = target(broker.secure(), "secure");
+    let (_, mut sink) = open(&target);
+    sink.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
+    sink.finish().unwrap();
+    assert_eq!(broker.read("secure").len(), 1);
+
+    let topics = ["secure".to_owned()];
+    let source = |kafka: &Kafka, variable: &dyn Fn(&str) -> Option<String>| {
+        let (id, start) = ("web", Start::Earliest);
+        let spec =
+            SourceSpec { id, kafka, topics: &topics, start, window_ms: 0, message_bytes: 1000, now: 0, bounds: None };
+        KafkaSource::open(&spec, variable).map(drop)
+    };
+    source(&target.kafka, &variable).unwrap();
+    let since = Instant::now();
+    let error = source(&target.kafka, &|_| Some("wrong".to_owned())).unwrap_err();
+    assert!(error.to_string().to_lowercase().contains("authentication"), "{error}");
+    assert!(error.hint().contains("`sasl.password`"), "{error}");
+    let error = source(&target.kafka, &|_| None).unwrap_err();
+    assert!(error.to_string().contains("`properties.sasl.password`: "), "{error}");
+    let mut unknown = target.kafka.clone();
+    unknown.properties.remove("ssl.ca.location");
+    let error = source(&unknown, &variable).unwrap_err();
+    assert!(error.hint().contains("`ssl.ca.location`"), "{error}: {}", error.hint());
+    // None of them is worth another try.
+    assert!(since.elapsed() < super::super::client::PATIENCE, "{:?}", since.elapsed());
+}
