@@ -137,12 +137,11 @@ fn window_ms(plan: &Plan) -> u64 {
     windows.max().unwrap_or(0) + plan.job.limits.future_skew
 }
 
+/// The sources of a job, by id.
+pub type Sources = Vec<(String, Box<dyn Source>)>;
+
 /// Opens every source at the time `now`; with bounds, to be read to its end.
-pub fn open_sources(
-    loaded: &Loaded,
-    bounds: Option<Bounds>,
-    now: Time,
-) -> Result<Vec<(String, Box<dyn Source>)>, Exit> {
+pub fn open_sources(loaded: &Loaded, bounds: Option<Bounds>, now: Time) -> Result<Sources, Exit> {
     let (job, bounded) = (&loaded.plan.job, bounds.is_some());
     let mut sources = Vec::new();
     for (id, source) in &job.sources {

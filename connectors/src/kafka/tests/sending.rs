@@ -9,7 +9,6 @@ use rdkafka::producer::{BaseRecord, Producer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 use usher_config::{DeadLettersTo, Delivery, Kafka, KafkaTarget, OnRemove, Setting, Sync, SyncFormat, SyncTo};
 
 fn target(kafka: Kafka, topic: &str) -> KafkaTarget {
@@ -233,15 +232,11 @@ fn a_first_fill_is_many_short_transactions_and_is_read_back() {
     for number in 0..count {
         changes.push(1, number % 2, ChangeKind::Entry, Reason::Event, &format!("u-{number}"));
     }
-    let since = Instant::now();
     sink.write(&changes, 2).unwrap();
     sink.finish().unwrap();
-    let filled = since.elapsed();
     assert_eq!(sink.told(), 2);
     drop(sink);
-    let since = Instant::now();
     let (told, _) = open(&target);
-    println!("{count} changes told in {filled:?}, read back in {:?}", since.elapsed());
     assert_eq!(told.len(), count as usize);
     assert_eq!(broker.read("fill").len(), count as usize);
     let turns: Vec<String> = broker
@@ -265,38 +260,6 @@ fn outage(delivery: Delivery) {
     if delivery == Delivery::ExactlyOnce {
         let short = Setting::Plain("2000".to_owned());
         target.kafka.properties.insert("transaction.timeout.ms".to_owned(), short);
-    }
-    struct Sub;
-    impl tracing::Subscriber for Sub {
-        fn enabled(&self, m: &tracing::Metadata<'_>) -> bool {
-            *m.level() <= tracing::Level::DEBUG && m.target().contains("kafka")
-        }
-        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-            tracing::span::Id::from_u64(1)
-        }
-        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-        fn event(&self, e: &tracing::Event<'_>) {
-            struct V(String);
-            impl tracing::field::Visit for V {
-                fn record_debug(&mut self, f: &tracing::field::Field, v: &dyn std::fmt::Debug) {
-                    use std::fmt::Write;
-                    write!(self.0, " {}={v:?}", f.name()).unwrap();
-                }
-            }
-            let mut v = V(String::new());
-            e.record(&mut v);
-            println!(
-                "LOG {:?}{}",
-                std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() % 1000000,
-                v.0
-            );
-        }
-        fn enter(&self, _: &tracing::span::Id) {}
-        fn exit(&self, _: &tracing::span::Id) {}
-    }
-    if std::env::var("USHER_DEBUG").is_ok() {
-        let _ = tracing::subscriber::set_global_default(Sub);
     }
     // One transaction after the other: a kill meets one that is being committed.
     target.commit_every = 0;
@@ -340,29 +303,6 @@ fn outage(delivery: Delivery) {
     assert_eq!(memberships(&told), expected);
     let ids: BTreeSet<_> = seen.iter().map(|message| message.headers["id"].clone()).collect();
     assert_eq!(ids.len() as u64, count);
-    if seen.len() as u64 != count {
-        let mut by: BTreeMap<String, Vec<(i32, i64)>> = BTreeMap::new();
-        for m in &seen {
-            by.entry(m.headers["id"].clone()).or_default().push((m.partition, m.offset));
-        }
-        for (id, at) in by.iter().filter(|(_, at)| at.len() > 1) {
-            println!("DUP {id} {at:?}");
-        }
-        for r in broker.read(&format!("usher.{name}.crm.told")).iter().filter(|r| r.key == "!told") {
-            println!("TOLD {} {:?}", r.offset, r.value);
-        }
-        std::process::Command::new("cp")
-            .args([
-                "-a",
-                &format!(
-                    "{}",
-                    std::env::temp_dir().join(format!("usher-kafka-{}-{name}", std::process::id())).display()
-                ),
-                "/tmp/kdump",
-            ])
-            .status()
-            .unwrap();
-    }
     // An idempotent producer repeats nothing either while its process lives.
     assert_eq!(seen.len() as u64, count);
     assert_eq!(added_up(&seen), expected);
@@ -441,6 +381,7 @@ fn dead_letters_are_messages_keyed_by_their_source() {
 #[test]
 fn users_are_known_by_their_password_over_tls() {
     use crate::kafka::{KafkaSource, SourceSpec};
+    use std::time::Instant;
     use usher_config::Start;
     let Some(broker) = broker() else { return };
     let target = target(broker.secure(), "secure");
