@@ -17,7 +17,7 @@ use crate::operators::deliver::Sinks;
 use crate::operators::read::{Reading, Readings, unreadable};
 use crate::time::Time;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -240,6 +240,7 @@ impl Desk {
             .flat_map(|m| &m.standpoints)
             .map(|standpoint| (&standpoint.id, &standpoint.resume))
             .collect();
+        let read_before: BTreeSet<&str> = resumes.keys().map(|partition| &partition.source[..]).collect();
         let since = manifest.as_ref().map(|manifest| manifest.clock).filter(|clock| *clock > 0);
         let peers = self.setup.bus.peers();
         let mut readings = Vec::new();
@@ -260,7 +261,11 @@ impl Desk {
                     continue;
                 }
                 let again = known.new_sources.contains(id);
-                let opened = open(&mut **of, partition, resume, again, self.setup.restart_sources)?;
+                let opened = if resume.is_none() && read_before.contains(&id[..]) {
+                    open_new(&mut **of, partition)?
+                } else {
+                    open(&mut **of, partition, resume, again, self.setup.restart_sources)?
+                };
                 readings.push(Reading::new(source, rank, opened, since));
             }
         }
@@ -487,14 +492,27 @@ fn open(
     if resume.is_none() || !again {
         return Ok(resumed);
     }
+    // One at a time: a partition is read once.
+    let to = resumed.position();
+    drop(resumed);
     let entered = source.open(id, None).map_err(unreadable)?;
-    if entered.position() < resumed.position() {
+    let from = entered.position();
+    if from < to {
         let (source, partition) = (&id.source, &id.name);
-        let (from, to) = (entered.position(), resumed.position());
         tracing::info!(source, partition, from, to, "is read again for a window that is new");
         return Ok(entered);
     }
-    Ok(resumed)
+    drop(entered);
+    source.open(id, resume).map_err(unreadable)
+}
+
+/// Opens a partition that has come while the job was down: from its start, wherever the source would be entered.
+fn open_new(
+    source: &mut dyn Source,
+    id: &PartitionId,
+) -> Result<Box<dyn usher_connectors::source::Partition>, Failure> {
+    let identity = source.open(id, None).map_err(unreadable)?.identity();
+    source.open(id, Some(&Resume { position: 0, identity })).map_err(unreadable)
 }
 
 /// State that can't be gone on from, as the end of the job.
