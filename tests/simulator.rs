@@ -96,6 +96,10 @@ impl Simulation {
                 message.id.iter_mut().for_each(|id| write!(id, "@{timestamp}").expect("a string"));
             }
             file.messages.retain(|message| message.timestamp <= end);
+            // Of late messages it depends on when they are read what came and went before.
+            if seed % 2 == 0 {
+                file.messages.sort_by_key(|message| message.timestamp);
+            }
         }
         let folder = tempfile::tempdir().expect("a folder for the test");
         sample.job.push_str("syncs:\n  all: {to: {stdout: {}}}\n  more: {to: {file: {path: more.jsonl}}}\n");
@@ -262,7 +266,9 @@ impl Simulation {
     /// where it dies meanwhile.
     fn rest(&mut self, mut job: Job, clock: i64) -> Result<Job, String> {
         let mut since = Instant::now();
+        let mut dies = self.random.u8(0..4) == 0;
         loop {
+            self.world.ask_to_commit(false);
             self.world.set_clock(clock as u64);
             while !job.life.has_read_all() {
                 if job.thread.is_finished() {
@@ -285,6 +291,13 @@ impl Simulation {
                 }
                 std::thread::sleep(Duration::from_micros(200));
             }
+            // Some checkpoints are made while syncs have not committed.
+            std::thread::sleep(Duration::from_millis(self.chance.u64(0..30)));
+            if std::mem::take(&mut dies) {
+                job.life.die();
+                job.status.abort();
+            }
+            self.world.ask_to_commit(true);
             self.world.set_clock(rested);
             while !job.life.has_told(rested) && !job.thread.is_finished() {
                 if since.elapsed() > PATIENCE {
@@ -329,7 +342,42 @@ impl Simulation {
                 ));
             }
         }
+        if self.edits == 0 && self.seed % 2 == 0 {
+            self.check_dates(&sample, clock)?;
+        }
         writeln!(self.log, "{step} {clock} {:?}: {} members", self.appended, want.len()).expect("a string");
+        Ok(())
+    }
+}
+
+impl Simulation {
+    /// Of a membership that ended with its window while the job was down, the exit says so, and when.
+    fn check_dates(&self, sample: &Sample, clock: i64) -> Result<(), String> {
+        let flags = oracle::Flags { from: None, until: Some(clock), now: clock + SKEW };
+        let changes = oracle::changes(&self.plan, &sample.history(&self.plan), flags);
+        for (sync, id) in self.plan.job.syncs.keys().enumerate() {
+            for exit in self.world.recovered_exits(sync) {
+                let of = |change: &&oracle::Change| (&change.audience, &change.key) == (&exit.audience, &exit.key);
+                let before = changes.iter().filter(of).rfind(|change| change.at <= exit.at as i64);
+                if let Some(change) = before
+                    && !change.entry
+                    && change.reason == oracle::Reason::Expiry
+                {
+                    let notes = self.world.notes();
+                    let told = notes
+                        .lines()
+                        .filter(|line| line.contains(&format!("{:?}", exit.key)) || line.contains("starts"));
+                    let events = sample.files.iter().flat_map(|file| &file.messages).map(|message| message.line());
+                    let events: Vec<String> = events.filter(|line| line.contains(&format!("{:?}", exit.key))).collect();
+                    return Err(format!(
+                        "sync {id}: {exit:?} should be {change:?}\n{}{}\nits events:\n{}",
+                        self.log,
+                        told.collect::<Vec<_>>().join("\n"),
+                        events.join("\n")
+                    ));
+                }
+            }
+        }
         Ok(())
     }
 }
@@ -343,6 +391,23 @@ fn simulate(seed: u64, rules: Rules) -> Result<Run, String> {
     let simulation = Simulation::new(seed, rules);
     let (seed, job) = (simulation.seed, simulation.sample.job.clone());
     simulation.run().map_err(|what| format!("seed {seed}: {what}\n{job}"))
+}
+
+/// Runs seeds until one of them fails.
+fn first_failure(rules: Rules) -> Option<String> {
+    (0..200).find_map(|seed| simulate(seed, rules).err())
+}
+
+#[test]
+fn a_job_that_is_not_fenced_is_noticed() {
+    let what = first_failure(Rules { fence: false, ..Rules::default() }).expect("a replaced job tells something twice");
+    assert!(what.contains("came twice") || what.contains("does not alternate") || what.contains("members"), "{what}");
+}
+
+#[test]
+fn a_manifest_before_the_commit_is_noticed() {
+    let what = first_failure(Rules { tell_after_commit: false, ..Rules::default() }).expect("an exit loses its date");
+    assert!(what.contains("should be"), "{what}");
 }
 
 #[test]

@@ -32,10 +32,10 @@ impl Default for Rules {
 
 /// A message that downstream has read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Message {
-    audience: String,
-    key: String,
-    at: u64,
+pub struct Message {
+    pub audience: String,
+    pub key: String,
+    pub at: u64,
     entered: bool,
     reason: Reason,
 }
@@ -71,6 +71,8 @@ struct Lasting {
 /// What outlives a job.
 pub struct World {
     clock: AtomicU64,
+    /// Syncs are asked to commit whatever they have.
+    commit: AtomicBool,
     lasting: Mutex<Lasting>,
     rules: Rules,
 }
@@ -86,6 +88,7 @@ impl World {
         let random = fastrand::Rng::with_seed(seed);
         Arc::new(World {
             clock: AtomicU64::new(0),
+            commit: AtomicBool::new(false),
             lasting: Mutex::new(Lasting { random, ..Lasting::default() }),
             rules,
         })
@@ -97,6 +100,10 @@ impl World {
 
     pub fn set_clock(&self, clock: u64) {
         self.clock.store(clock, Ordering::SeqCst);
+    }
+
+    pub fn ask_to_commit(&self, asked: bool) {
+        self.commit.store(asked, Ordering::SeqCst);
     }
 
     pub fn add_partition(&self, source: &str, name: &str) {
@@ -141,6 +148,13 @@ impl World {
     /// What was noted.
     pub fn notes(&self) -> String {
         self.lasting().notes.join("\n")
+    }
+
+    /// The exits that say that they are made up for.
+    pub fn recovered_exits(&self, sync: usize) -> Vec<Message> {
+        let lasting = self.lasting();
+        let exits = lasting.topics[sync].messages.iter().filter(|m| !m.entered && m.reason == Reason::Recovery);
+        exits.cloned().collect()
     }
 
     /// Reads on what a sync has sent, as somebody downstream does; tells the members that it adds up to.
@@ -244,7 +258,7 @@ impl Life {
             waiting: Vec::new(),
             until: 0,
             told: 0,
-            commit_every: lasting.random.usize(1..=3),
+            commit_every: if lasting.random.bool() { lasting.random.usize(1..=3) } else { usize::MAX },
             writes: 0,
         };
         (told, Box::new(sink))
@@ -490,13 +504,9 @@ impl Sink for FakeSink {
         if !self.life.world.rules.tell_after_commit {
             self.told = until;
         }
-        // What is at rest is told at once; else several writes are one transaction.
-        let at_rest = until > self.life.world.now();
-        if at_rest || until == self.life.world.now() || self.writes % self.commit_every == 0 {
-            self.commit()
-        } else {
-            Ok(())
-        }
+        // Several writes are one transaction, until it is asked for.
+        let asked = self.life.world.commit.load(Ordering::SeqCst);
+        if asked || self.writes % self.commit_every == 0 { self.commit() } else { Ok(()) }
     }
 
     fn told(&self) -> u64 {

@@ -12,6 +12,9 @@ use usher_connectors::store::{Store, StoreError};
 /// The version of what manifests and shards hold.
 pub(crate) const REVISION: u32 = 1;
 
+/// How often it is tried to claim a state from somebody who goes on publishing.
+const CLAIMS: u32 = 10;
+
 /// What a checkpoint consists of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
@@ -128,6 +131,21 @@ impl ManifestError {
 }
 
 impl Manifest {
+    /// What there is before anything was kept.
+    fn first(job: &str) -> Manifest {
+        Manifest {
+            revision: REVISION,
+            job: job.to_owned(),
+            incarnation: 0,
+            clock: 0,
+            partitions: Vec::new(),
+            standpoints: Vec::new(),
+            models: Vec::new(),
+            audiences: Vec::new(),
+            parts: Vec::new(),
+        }
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         bincode::serialize(self).expect("a manifest is plain data")
     }
@@ -153,29 +171,24 @@ impl Manifest {
 /// # Errors
 /// The state is another job's, or another version's, or can't be read or written.
 pub fn claim(store: &dyn Store, job: &str, incarnation: u64) -> Result<(u64, Vec<u8>), ClaimError> {
-    let (number, mut manifest) = match store.latest()? {
-        Some((number, bytes)) => (number + 1, Manifest::decode(&bytes)?),
-        None => (
-            1,
-            Manifest {
-                revision: REVISION,
-                job: job.to_owned(),
-                incarnation,
-                clock: 0,
-                partitions: Vec::new(),
-                standpoints: Vec::new(),
-                models: Vec::new(),
-                audiences: Vec::new(),
-                parts: Vec::new(),
-            },
-        ),
-    };
-    if manifest.job != job {
-        return Err(ManifestError::Job { found: manifest.job, job: job.to_owned() }.into());
+    let mut left = CLAIMS;
+    loop {
+        let (number, mut manifest) = match store.latest()? {
+            Some((number, bytes)) => (number + 1, Manifest::decode(&bytes)?),
+            None => (1, Manifest::first(job)),
+        };
+        if manifest.job != job {
+            return Err(ManifestError::Job { found: manifest.job, job: job.to_owned() }.into());
+        }
+        manifest.incarnation = incarnation;
+        left -= 1;
+        match publish(store, number, &manifest) {
+            Ok(_) => return Ok((number, manifest.encode())),
+            // Whom this replaces has just published another one: it is gone on from there.
+            Err(StoreError::Superseded { .. }) if left > 0 => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    manifest.incarnation = incarnation;
-    publish(store, number, &manifest)?;
-    Ok((number, manifest.encode()))
 }
 
 /// Publishes a manifest; where it is not known whether that was done, looks.
