@@ -1,0 +1,498 @@
+//! The program between two topics of a real Kafka, beside what Kafka itself does in the same run.
+//!
+//! `latency`: messages at a constant rate, each of which is an entry; from when one was due to be sent until a read_committed
+//! consumer has the change, beside the same without the program in between (with transactions where it has some, committed as
+//! often). Rounds take turns. `backlog`: the canonical messages, read to their end, from Kafka to Kafka, from file to file,
+//! and only read.
+//!
+//! ```text
+//! cargo build --release && cargo bench -p usher-connectors --bench kafka -- latency
+//! cargo bench -p usher-connectors --bench kafka -- backlog --events 5000000
+//! ```
+//!
+//! Needs Java and Maven, as `scripts/kafka` does; broker, program and clients share the machine.
+
+// A benchmark's figures are its output.
+#![allow(clippy::print_stdout)]
+
+#[path = "../../benches/canonical/workload.rs"]
+#[allow(dead_code)]
+mod workload;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use usher_config::{Kafka, Start};
+use usher_connectors::kafka::{Bounds, KafkaSource, SourceSpec};
+use usher_connectors::source::{Polled, Source};
+
+/// Partitions of topics.
+const PARTITIONS: i32 = 4;
+/// What is sent before it counts: connections, the first transactions, caches.
+const WARM: Duration = Duration::from_secs(2);
+
+struct Flags {
+    what: String,
+    events: usize,
+    users: usize,
+    seconds: u64,
+    rounds: usize,
+    commit_every: u64,
+}
+
+struct Broker {
+    folder: PathBuf,
+    address: String,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
+
+fn main() {
+    let flags = flags();
+    let broker = Broker::up();
+    match &flags.what[..] {
+        "latency" => latency(&broker, &flags),
+        "backlog" => backlog(&broker, &flags),
+        other => panic!("`{other}` is neither `latency` nor `backlog`"),
+    }
+}
+
+fn flags() -> Flags {
+    let mut flags = Flags {
+        what: "latency".into(),
+        events: 5_000_000,
+        users: 1_000_000,
+        seconds: 10,
+        rounds: 3,
+        commit_every: 100,
+    };
+    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
+    while let Some(arg) = args.next() {
+        let mut number = || args.next().expect("a number").parse::<u64>().expect("a number");
+        match &arg[..] {
+            "--events" => flags.events = number() as usize,
+            "--users" => flags.users = number() as usize,
+            "--seconds" => flags.seconds = number(),
+            "--rounds" => flags.rounds = number() as usize,
+            "--commit-every" => flags.commit_every = number(),
+            _ => flags.what = arg,
+        }
+    }
+    flags
+}
+
+impl Broker {
+    fn up() -> Broker {
+        let folder = std::env::temp_dir().join(format!("usher-bench-kafka-{}", std::process::id()));
+        let up = Command::new(root().join("scripts/kafka")).arg("up").arg(&folder).output().expect("the script runs");
+        assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+        let said = String::from_utf8_lossy(&up.stdout).into_owned();
+        let of = |name: &str| {
+            let line = said.lines().find_map(|line| line.trim_start_matches("export ").strip_prefix(name));
+            line.and_then(|rest| rest.strip_prefix('=')).map(|value| value.trim_matches(['\'', '"', ';']).to_owned())
+        };
+        let address = of("KAFKA_BROKERS").unwrap_or_else(|| panic!("no KAFKA_BROKERS in {said}"));
+        Broker { folder, address }
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.address);
+        config
+    }
+
+    fn topic(&self, name: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.config().create().expect("a client");
+        let topic = NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1)).set("retention.ms", "-1");
+        let created = tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(admin.create_topics([&topic], &AdminOptions::new()));
+        created.expect("the broker answers")[0].as_ref().expect("the topic is made");
+    }
+
+    /// A consumer of all of a topic from its end on.
+    fn tail(&self, topic: &str) -> BaseConsumer {
+        let consumer: BaseConsumer = self
+            .config()
+            .set("group.id", "none")
+            .set("enable.auto.commit", "false")
+            .set("fetch.queue.backoff.ms", "2")
+            .create()
+            .expect("a consumer");
+        let mut all = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            let (_, end) =
+                consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)).expect("the broker answers");
+            all.add_partition_offset(topic, partition, Offset::Offset(end)).expect("an offset");
+        }
+        consumer.assign(&all).expect("partitions are assigned");
+        consumer
+    }
+
+    /// How many offsets a topic has.
+    fn length(&self, consumer: &BaseConsumer, topic: &str) -> i64 {
+        let ends = (0..PARTITIONS).map(|partition| {
+            consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)).expect("the broker answers").1
+        });
+        ends.sum()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = Command::new(root().join("scripts/kafka")).arg("down").arg(&self.folder).output();
+    }
+}
+
+/// The program on a job in a folder, until it is dropped.
+struct Usher {
+    child: Child,
+    live: std::sync::mpsc::Receiver<String>,
+}
+
+impl Usher {
+    fn start(folder: &Path, job: &str, workers: usize) -> Usher {
+        std::fs::write(folder.join("job.yaml"), job).expect("the folder can be written");
+        let mut child = Command::new(root().join("target/release/usher"))
+            .current_dir(folder)
+            .args(["run", "job.yaml", "-w", &workers.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("`cargo build --release` has built the program");
+        let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        let (said, live) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if line.starts_with("live after") {
+                    let _ = said.send(line);
+                } else if line.starts_with("error") || line.starts_with("hint") {
+                    println!("{line}");
+                }
+            }
+        });
+        Usher { child, live }
+    }
+
+    fn wait_live(&self) -> String {
+        self.live.recv().expect("the job goes live")
+    }
+
+    fn peak_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let kb = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        kb.and_then(|kb| kb.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+    }
+}
+
+impl Drop for Usher {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
+fn micros() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_micros() as u64
+}
+
+/// Sends at a constant rate; what a message says is when it was due.
+fn send(producer: &BaseProducer, topic: &str, rate: u64, time: Duration, commit_every: Option<Duration>, usher: bool) {
+    let (start, since) = (micros(), Instant::now());
+    let mut sent = 0;
+    let mut committed = Instant::now();
+    if commit_every.is_some() {
+        producer.begin_transaction().expect("a transaction begins");
+    }
+    let mut value = String::new();
+    while since.elapsed() < time {
+        let due = since.elapsed().as_micros() as u64 * rate / 1_000_000;
+        while sent < due {
+            let at = start + sent * 1_000_000 / rate;
+            let key = format!("{at}-{sent}");
+            value.clear();
+            if usher {
+                let time = jiff::Timestamp::from_millisecond((at / 1000) as i64).expect("a time");
+                std::fmt::Write::write_fmt(&mut value, format_args!(
+                    r#"{{"type":"track","event":"Bought","messageId":"{key}","userId":"{key}","timestamp":"{time:.3}","properties":{{"revenue":10.5,"currency":"EUR","category":"coats"}}}}"#
+                )).expect("a string");
+            } else {
+                value.push_str(&"x".repeat(220));
+            }
+            loop {
+                match producer.send(BaseRecord::to(topic).key(&key[..]).payload(&value[..])) {
+                    Ok(()) => break,
+                    Err(_) => drop(producer.poll(Duration::from_millis(1))),
+                }
+            }
+            sent += 1;
+        }
+        producer.poll(Duration::ZERO);
+        if let Some(every) = commit_every
+            && committed.elapsed() >= every
+        {
+            producer.commit_transaction(Duration::from_secs(30)).expect("a transaction is committed");
+            producer.begin_transaction().expect("a transaction begins");
+            committed = Instant::now();
+        }
+        std::thread::sleep(Duration::from_micros(500));
+    }
+    if commit_every.is_some() {
+        producer.commit_transaction(Duration::from_secs(30)).expect("a transaction is committed");
+    } else {
+        producer.flush(Duration::from_secs(30)).expect("everything arrives");
+    }
+}
+
+/// Consumes until told to stop; gives what lay between due and here, µs, without the warm-up.
+fn receive(consumer: &BaseConsumer, from: u64, stop: &AtomicBool) -> Vec<u64> {
+    let mut latencies = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let Some(message) = consumer.poll(Duration::from_millis(50)) else { continue };
+        let message = message.expect("a message");
+        let now = micros();
+        let key = std::str::from_utf8(message.key().expect("a key")).expect("text");
+        let due: u64 = key.split('-').next().expect("a time").parse().expect("a time");
+        if due >= from {
+            latencies.push(now.saturating_sub(due));
+        }
+    }
+    latencies
+}
+
+fn percentiles(latencies: &mut [u64]) -> (f64, f64) {
+    latencies.sort_unstable();
+    let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize] as f64 / 1000.0;
+    (at(0.5), at(0.99))
+}
+
+fn latency(broker: &Broker, flags: &Flags) {
+    let every = Duration::from_millis(flags.commit_every);
+    println!("{} s a round, {} rounds; ms from due to consumed", flags.seconds, flags.rounds);
+    for delivery in ["at_least_once", "exactly_once"] {
+        for rate in [5_000, 50_000] {
+            let transactional = (delivery == "exactly_once").then_some(every);
+            let mut figures: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
+            for round in 0..flags.rounds {
+                for way in ["bare", "usher"] {
+                    let name = format!("{way}-{delivery}-{rate}-{round}");
+                    let (events, changes) = (format!("{name}-events"), format!("{name}-changes"));
+                    broker.topic(&changes);
+                    let folder = tempfile::tempdir().expect("a folder");
+                    let usher = (way == "usher").then(|| {
+                        broker.topic(&events);
+                        let commit = transactional.map_or(String::new(), |every| {
+                            format!(", commit_every: {}ms", every.as_millis())
+                        });
+                        let job = format!(
+                            "job: {name}\nsources: {{web: {{kafka: {{brokers: \"{b}\", topic: {events}}}, format: segment}}}}\n\
+                             models: {{visitors: {{key: id}}}}\n\
+                             events: {{bought: {{source: web, type: track, name: Bought, model: visitors}}}}\n\
+                             audiences: {{buyers: {{model: visitors, where: {{performed: bought, within: 10m}}}}}}\n\
+                             syncs: {{out: {{to: {{kafka: {{brokers: \"{b}\", topic: {changes}}}}}, delivery: {delivery}{commit}}}}}\n",
+                            b = broker.address
+                        );
+                        let usher = Usher::start(folder.path(), &job, 1);
+                        usher.wait_live();
+                        usher
+                    });
+                    let consumer = broker.tail(&changes);
+                    let mut config = broker.config();
+                    config.set("linger.ms", "1").set("acks", "all").set("compression.type", "lz4");
+                    let commits = if usher.is_some() { None } else { transactional };
+                    if commits.is_some() {
+                        config.set("transactional.id", &name);
+                    }
+                    let producer: BaseProducer = config.create().expect("a producer");
+                    if commits.is_some() {
+                        producer.init_transactions(Duration::from_secs(30)).expect("transactions are begun");
+                    }
+                    let stop = Arc::new(AtomicBool::new(false));
+                    let from = micros() + WARM.as_micros() as u64;
+                    let mut latencies = std::thread::scope(|scope| {
+                        let received = scope.spawn(|| receive(&consumer, from, &stop));
+                        let to = if usher.is_some() { &events } else { &changes };
+                        let time = WARM + Duration::from_secs(flags.seconds);
+                        send(&producer, to, rate, time, commits, usher.is_some());
+                        std::thread::sleep(Duration::from_secs(1));
+                        stop.store(true, Ordering::Relaxed);
+                        received.join().expect("the consumer ends")
+                    });
+                    let expected = rate * flags.seconds;
+                    let came = latencies.len() as u64;
+                    let (p50, p99) = percentiles(&mut latencies);
+                    println!("  {name}: {came} of {expected}, p50 {p50:.1}, p99 {p99:.1}");
+                    figures.entry(way).or_default().push((p50, p99));
+                }
+            }
+            let median = |way: &str| {
+                let mut p50: Vec<f64> = figures[way].iter().map(|f| f.0).collect();
+                let mut p99: Vec<f64> = figures[way].iter().map(|f| f.1).collect();
+                p50.sort_by(f64::total_cmp);
+                p99.sort_by(f64::total_cmp);
+                (p50[p50.len() / 2], p99[p99.len() / 2])
+            };
+            let (bare, usher) = (median("bare"), median("usher"));
+            println!(
+                "{delivery} at {rate}/s: usher p50 {:.1} p99 {:.1}; bare p50 {:.1} p99 {:.1}; p99 {:.2}x",
+                usher.0,
+                usher.1,
+                bare.0,
+                bare.1,
+                usher.1 / bare.1
+            );
+        }
+    }
+}
+
+/// Writes the messages to a topic and to as many files as it has partitions.
+fn fill(broker: &Broker, folder: &Path, flags: &Flags) -> usize {
+    let workload = workload::Workload { events: flags.events, users: flags.users };
+    workload.write_users(folder, 0);
+    broker.topic("backlog");
+    let producer: BaseProducer = broker
+        .config()
+        .set("linger.ms", "20")
+        .set("compression.type", "lz4")
+        .set("batch.num.messages", "10000")
+        .create()
+        .expect("a producer");
+    let mut files: Vec<BufWriter<File>> = (0..PARTITIONS)
+        .map(|n| {
+            BufWriter::with_capacity(1 << 20, File::create(folder.join(format!("events-{n}.jsonl"))).expect("a file"))
+        })
+        .collect();
+    let mut random = fastrand::Rng::with_seed(2);
+    let (now, mut line) = (micros() / 1000, String::new());
+    let span = 2 * 3_600_000;
+    for number in 0..flags.events {
+        let at = now - span + number as u64 * span / flags.events as u64;
+        line.clear();
+        workload.message(&mut random, number, at, &mut line);
+        let partition = random.usize(0..PARTITIONS as usize);
+        files[partition].write_all(line.as_bytes()).expect("the file can be written");
+        let message = line.trim_end();
+        loop {
+            let record: BaseRecord<'_, [u8], str> =
+                BaseRecord::to("backlog").payload(message).partition(partition as i32);
+            match producer.send(record.timestamp(at as i64)) {
+                Ok(()) => break,
+                Err(_) => drop(producer.poll(Duration::from_millis(1))),
+            }
+        }
+    }
+    producer.flush(Duration::from_secs(120)).expect("everything arrives");
+    files.iter_mut().for_each(|file| file.flush().expect("the file can be written"));
+    flags.events
+}
+
+fn backlog(broker: &Broker, flags: &Flags) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let count = fill(broker, folder.path(), flags);
+    let text = workload::Workload { events: flags.events, users: flags.users }.jobs().swap_remove(0).text;
+    println!("{count} messages, {} users, 100 audiences, {} rounds", flags.users, flags.rounds);
+    for round in 0..flags.rounds {
+        println!("round {round}");
+        only_read(broker, count);
+        for workers in [1, 2] {
+            for delivery in ["at_least_once", "exactly_once"] {
+                let name = format!("{delivery}-{workers}-{round}");
+                let changes = format!("{name}-changes");
+                broker.topic(&changes);
+                let job =
+                    text.replace("job: canonical", &format!("job: {name}\nstate: {{url: state-{name}}}")).replace(
+                        "file: {path: events.jsonl}",
+                        &format!("kafka: {{brokers: \"{}\", topic: backlog}}", broker.address),
+                    );
+                let job = format!(
+                    "{job}syncs: {{out: {{to: {{kafka: {{brokers: \"{}\", topic: {changes}}}}}, delivery: {delivery}}}}}\n",
+                    broker.address
+                );
+                let since = Instant::now();
+                let usher = Usher::start(folder.path(), &job, workers);
+                let live = usher.wait_live();
+                // Everybody who belongs has been told when nothing more comes.
+                let consumer = broker.tail(&changes);
+                let (mut length, mut told) = (-1, since.elapsed());
+                loop {
+                    let now = broker.length(&consumer, &changes);
+                    if now == length && since.elapsed() > told + Duration::from_secs(1) {
+                        break;
+                    }
+                    if now != length {
+                        (length, told) = (now, since.elapsed());
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                report(&format!("kafka to kafka, {delivery}, -w {workers}"), count, told, &live, usher.peak_bytes());
+            }
+        }
+        for workers in [1, 2] {
+            let job = text
+                .replace(
+                    "job: canonical",
+                    &format!("job: files-{workers}-{round}\nstate: {{url: state-files-{workers}-{round}}}"),
+                )
+                .replace("path: events.jsonl", "path: events-*.jsonl");
+            let job = format!("{job}syncs: {{out: {{to: {{file: {{path: out-{workers}-{round}.jsonl}}}}}}}}\n");
+            let since = Instant::now();
+            let usher = Usher::start(folder.path(), &job, workers);
+            let live = usher.wait_live();
+            report(&format!("file to file, -w {workers}"), count, since.elapsed(), &live, usher.peak_bytes());
+        }
+    }
+}
+
+fn only_read(broker: &Broker, count: usize) {
+    let kafka = Kafka { brokers: broker.address.clone(), properties: BTreeMap::new() };
+    let since = Instant::now();
+    let spec = SourceSpec {
+        id: "web",
+        kafka: &kafka,
+        topics: &["backlog".to_owned()],
+        start: Start::Earliest,
+        window_ms: 0,
+        message_bytes: 1 << 20,
+        now: micros() / 1000,
+        bounds: Some(Bounds::default()),
+    };
+    let mut source = KafkaSource::open(&spec, &|_| None).expect("the source opens");
+    let ids = source.partitions();
+    let mut partitions: Vec<_> = ids.iter().map(|id| source.open(id, None).expect("the partition opens")).collect();
+    let mut read = 0;
+    while !partitions.is_empty() {
+        let mut idle = true;
+        partitions.retain_mut(|partition| match partition.poll(256 << 10).expect("it is read") {
+            Polled::Records(records) => {
+                read += records.count();
+                idle = false;
+                true
+            }
+            Polled::Idle => true,
+            Polled::End => false,
+        });
+        if idle {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+    assert_eq!(read, count, "all is read");
+    report("only reading the topic, one thread", count, since.elapsed(), "", 0);
+}
+
+fn report(what: &str, count: usize, time: Duration, live: &str, peak: u64) {
+    let rate = count as f64 / time.as_secs_f64() / 1e6;
+    let peak = if peak > 0 { format!(", peak {:.2} GB", peak as f64 / 1e9) } else { String::new() };
+    println!("  {what:<42} {rate:.2} M/s ({:.1} s{peak}) {live}", time.as_secs_f64());
+}
