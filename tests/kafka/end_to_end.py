@@ -11,9 +11,9 @@ import shutil
 from common import Audience, Changes, Events, Folder, body, changes_of, create, job, members_at, now, unique, until
 
 AUDIENCES = {
-    "clicked": Audience(("clicked", 1, 700, True)),
+    "clicked": Audience(("clicked", 1, 1000, True)),
     "twice": Audience(("clicked", 2, 1500, True)),
-    "idle": Audience(("bought", 1, 3_600_000, True), ("clicked", 1, 900, False)),
+    "idle": Audience(("bought", 1, 3_600_000, True), ("clicked", 1, 1200, False)),
 }
 PARTITIONS = 4
 
