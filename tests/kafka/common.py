@@ -263,25 +263,25 @@ class Folder:
     def write(self, job):
         (self.path / "job.yaml").write_text(job)
 
-    def start(self, *args):
+    def start(self, *args, log="info"):
         self.runs += 1
-        return Run(self.path, self.path / f"stderr-{self.runs}", ["run", "job.yaml", *args])
+        return Run(self.path, self.path / f"stderr-{self.runs}", ["run", "job.yaml", *args], log)
 
     def run(self, *args, timeout=120):
         """Runs it to its end: (exit code, stdout, stderr)."""
-        done = subprocess.run([USHER, *args], cwd=self.path, env=environment(), capture_output=True, timeout=timeout)
+        done = subprocess.run([USHER, *args], cwd=self.path, env=environment("info"), capture_output=True, timeout=timeout)
         return done.returncode, done.stdout, done.stderr.decode()
 
 
-def environment():
-    return {**os.environ, "USHER_LOG": os.environ.get("USHER_LOG", "info")}
+def environment(log):
+    return {**os.environ, "USHER_LOG": log}
 
 
 class Run:
-    def __init__(self, folder, log, args):
+    def __init__(self, folder, log, args, level):
         self.log = log
         with open(log, "wb") as stderr:
-            self.process = subprocess.Popen([USHER, *args], cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr)
+            self.process = subprocess.Popen([USHER, *args], cwd=folder, env=environment(level), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr)
 
     def said(self):
         return self.log.read_text(errors="replace")
@@ -303,6 +303,10 @@ class Run:
 
     def live(self):
         return self.says("live after")
+
+    def checkpoints(self):
+        """How many it has made, where its log tells."""
+        return self.said().count(" checkpoint took_ms")
 
     def rss_mib(self):
         status = Path(f"/proc/{self.process.pid}/status").read_text()

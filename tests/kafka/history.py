@@ -40,7 +40,7 @@ def main():
     run = folder.start("-w", "2")
     said = run.live()
     live = now()
-    starts = {int(p): int(o) for p, o in re.findall(r"partition=(\d+) offset=(\d+)", re.sub(r"\x1b\[[0-9;]*m", "", said))}
+    starts = {int(p): int(o) for p, o in re.findall(r"partition=(\d+) offset=(\d+)", said)}
     assert len(starts) == 4, said
     since = live - 24 * HOUR - SKEW
     for number, start in starts.items():

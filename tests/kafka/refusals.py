@@ -28,14 +28,16 @@ def a_topic_made_anew():
     create(target, 1)
     folder = Folder(job(name, source, AUDIENCES, {"crm": (target, "")}, checkpoint_every="200ms"))
     events, reader = Events(source), Changes(target)
-    run = folder.start()
+    run = folder.start(log="info,usher_dataflow=debug")
     run.live()
     for number in range(40):
         events.send((f"u-{number}", "clicked", now()), partition=number % 2)
     events.flush()
     until("all have entered", lambda: reader.poll() and False or len(reader.all) == 40)
+    # The one that may have begun before is followed by one that has them all.
+    made = run.checkpoints()
+    until("their events are in a checkpoint", lambda: run.checkpoints() >= made + 2)
     run.stop()
-    # A checkpoint of the stop, or an earlier one, has the position.
     delete(source)
     create(source, 2)
     said = refused(folder, "is another topic of that name", "the state has read", "--restart-sources")
