@@ -4,6 +4,7 @@ mod bad_input;
 mod cli;
 mod client;
 mod golden;
+mod kafka;
 mod live;
 mod oracle;
 mod simulator;

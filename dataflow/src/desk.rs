@@ -100,8 +100,8 @@ impl Desk {
         let DeskSetup { plan, bus, keeper, .. } = &self.setup;
         let Opening { partitions, manifest, told, catalog } = opening;
         let new_syncs: Vec<bool> = told.iter().map(|told| !told.any).collect();
-        let clock = told.iter().map(|told| told.clock).max().unwrap_or(0);
-        bus.post_to_all(&Letter::Start { partitions, manifest, new_syncs, clock });
+        let clocks = told.iter().map(|told| told.clock).collect();
+        bus.post_to_all(&Letter::Start { partitions, manifest, new_syncs, clocks });
         let mut removed = Vec::new();
         for (sync, (id, of)) in plan.job.syncs.iter().enumerate() {
             let Some(told) = told.get(sync) else { continue };
@@ -177,8 +177,8 @@ impl Desk {
 
     fn read(&mut self, from: u32, letter: Letter, told: Option<Time>) -> Result<(), Failure> {
         match letter {
-            Letter::Start { partitions, manifest, new_syncs, clock } => {
-                self.start(&partitions, manifest.as_deref(), new_syncs, clock)?;
+            Letter::Start { partitions, manifest, new_syncs, clocks } => {
+                self.start(&partitions, manifest.as_deref(), new_syncs, &clocks)?;
             }
             Letter::Told { sync, model, members } => {
                 let members = members.into_iter().map(|(audience, key)| (sync as usize, audience, hash_key(&key), key));
@@ -219,20 +219,21 @@ impl Desk {
         partitions: &[PartitionId],
         manifest: Option<&[u8]>,
         new_syncs: Vec<bool>,
-        told: Time,
+        clocks: &[Time],
     ) -> Result<(), Failure> {
         let plan = Arc::clone(&self.setup.plan);
         let manifest = manifest.map(|bytes| Manifest::decode(bytes).expect("it was read before"));
         let known = Known::new(&plan, manifest.as_ref());
         if let Some(manifest) = &manifest {
             let beginning = Beginning {
-                starts: plan.models.iter().map(|model| start_of(&plan, &model.id, &new_syncs)).collect(),
+                starts: plan.models.iter().map(|model| start_of(&plan, &model.id, &new_syncs, clocks)).collect(),
                 defined: known.defined.clone(),
                 new_syncs,
                 pulled: known.pulled.clone(),
                 removed: Vec::new(),
             };
-            self.setup.keeper.borrow_mut().prepare(beginning, manifest.clock.max(told + 1));
+            let told = clocks.iter().max().map_or(0, |told| told + 1);
+            self.setup.keeper.borrow_mut().prepare(beginning, manifest.clock.max(told));
             self.restore(manifest, &known, partitions)?;
         }
         let resumes: BTreeMap<&PartitionId, &Resume> = manifest
@@ -457,16 +458,16 @@ pub(crate) fn known_pulls(plan: &Plan, manifest: Option<&Manifest>) -> Vec<Optio
 }
 
 /// What the syncs of the job are to a model.
-fn start_of(plan: &Plan, model: &str, new_syncs: &[bool]) -> Start {
+fn start_of(plan: &Plan, model: &str, new_syncs: &[bool], clocks: &[Time]) -> Start {
     let model = plan.models.iter().find(|of| of.id == model).expect("it is the plan's");
-    let syncs = plan.job.syncs.values().zip(new_syncs).map(|(sync, new)| {
+    let syncs = plan.job.syncs.values().zip(new_syncs.iter().zip(clocks)).map(|(sync, (new, clock))| {
         let mut has = vec![0; words_for(model.audiences.len())];
         for (index, audience) in model.audiences.iter().enumerate() {
             if sync.audiences.contains(&audience.id) {
                 set(&mut has, index as u32, true);
             }
         }
-        SyncStart { has, silent: *new && !sync.backfill }
+        SyncStart { has, silent: *new && !sync.backfill, told: *clock }
     });
     Start { syncs: syncs.collect() }
 }

@@ -429,16 +429,22 @@ impl Keys {
         if let Some(told) = told {
             for audience in told.audiences(slot).filter(|audience| !audiences::get(members, *audience)) {
                 let ended = told.ended(slot, audience);
-                let (time, expired) = (ended.unwrap_or(time), ended.is_some());
-                start.address(
-                    audience,
-                    false,
-                    |sync| !told.was_told(slot, sync, audience),
-                    |address| {
-                        let cause = Cause::Expiry;
-                        tell(Announced::Change { time, key, row, audience, entered: false, cause, address, expired });
-                    },
-                );
+                // What ended before a sync was told the entry is no news to it: what was told was right then, for by the live
+                // clock events take effect otherwise than when they are read again. Then it is over only now.
+                let news = |sync: usize| ended.is_some_and(|ended| ended > start.syncs[sync].told);
+                for expired in [true, false] {
+                    let time = ended.filter(|_| expired).unwrap_or(time);
+                    let cause = Cause::Expiry;
+                    start.address(
+                        audience,
+                        false,
+                        |sync| !told.was_told(slot, sync, audience) || news(sync) != expired,
+                        |address| {
+                            let entered = false;
+                            tell(Announced::Change { time, key, row, audience, entered, cause, address, expired });
+                        },
+                    );
+                }
             }
             self.idle.push(slot);
         }

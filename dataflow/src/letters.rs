@@ -16,8 +16,8 @@ pub(crate) enum Letter {
         manifest: Option<Vec<u8>>,
         /// Per sync of the job, whether it is new.
         new_syncs: Vec<bool>,
-        /// Up to when syncs were told: the clock does not start before.
-        clock: Time,
+        /// Per sync of the job, up to when it was told: the clock does not start before.
+        clocks: Vec<Time>,
     },
     /// Worker 0 to the owner of keys: what a sync was told.
     Told {

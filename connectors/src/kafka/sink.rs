@@ -4,8 +4,9 @@
 //! was told (see `told`), are one transaction, so that both are there or neither. A turn ends `commit_every` after the last
 //! one at most, and at once when nothing was going on; none is larger than [`TURN_CHANGES`], so that a first fill is spread
 //! over many short ones. A turn is kept in memory until it is told: one that fails is sent again with the same ids, by a
-//! new producer, after that one has ended what the old one had begun and has seen by the log that it was not told. With `delivery: at_least_once` there are no transactions: changes go
-//! first, and what was told follows when they have arrived.
+//! new producer, after that one has ended what the old one had begun and has seen by the log that it was not told. With `delivery: at_least_once` there are no transactions: what is about to be sent goes into the
+//! log, then changes go, then what was told, each when the one before has arrived. What is then in the log and not told is sent
+//! again at the next start, with the same ids.
 //!
 //! Of each sync there is one transactional id, `usher.JOB.SYNC`, however many workers there are. Opening it fences whoever
 //! had it and rolls back what they had begun; only then is read what was told.
@@ -13,9 +14,10 @@
 use super::Variable;
 use super::client::{Context, PATIENCE, Problem, REQUEST, Reader, code, insist, missing, not_made, problem, settings};
 use super::native::{self, Described};
-use super::told::{self, PROGRESS, Progress};
+use super::told::{self, PROGRESS, Pending, Progress};
 use crate::sink::{
-    Catalog, ChangeKind, Changes, Filter, Messages, Opened, Sink, SinkError, Standing, ToldAudience, Written,
+    Catalog, Change, ChangeKind, Changes, Filter, MessageId, Messages, Opened, Sink, SinkError, Standing, ToldAudience,
+    Written,
 };
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 
@@ -129,6 +131,13 @@ pub fn open_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<Opened, 
         sender.deadline = Some(Instant::now() + PATIENCE);
         sender.turn(&Turn::default(), &Catalog::new(spec.job, []))?;
         sender.deadline = None;
+    }
+    if !log.pending.is_empty() {
+        tracing::info!(sync = spec.id, messages = log.pending.len(), "what may not have been sent is sent again");
+        sender.send_again(&log.pending).map_err(|setback| match setback {
+            Setback::End(error) => error,
+            Setback::Again(reason) | Setback::Renew(reason) => sender.failed(reason, "see that the brokers run"),
+        })?;
     }
     let (sync, index, every) = (spec.sync.clone(), spec.index, Duration::from_millis(spec.target.commit_every));
     let any = log.told.any;
@@ -586,6 +595,9 @@ impl Sender {
     fn attempt(&self, turn: &Turn, catalog: &Catalog, progress: &Progress) -> Result<Written, Setback> {
         let _ = self.producer.client().context().take_undelivered();
         if !self.exactly_once {
+            self.send_audiences(turn, catalog)?;
+            self.send_pending(turn, catalog, progress)?;
+            self.arrive()?;
             let written = self.send_changes(turn)?;
             self.arrive()?;
             self.send_told(turn, catalog, progress)?;
@@ -594,59 +606,125 @@ impl Sender {
         }
         self.producer.begin_transaction().map_err(|error| self.setback(&error, "a transaction can't begin"))?;
         let written = self.send_changes(turn)?;
+        self.send_audiences(turn, catalog)?;
         self.send_told(turn, catalog, progress)?;
         self.commit()?;
         Ok(written)
     }
 
-    fn send_changes(&self, turn: &Turn) -> Result<Written, Setback> {
-        let mut written = turn.written();
+    /// The changes of a turn that are sent, and their messages.
+    fn each_message<'a>(
+        &'a self,
+        turn: &'a Turn,
+        mut send: impl FnMut(&Change, &[u8], &MessageId) -> Result<(), Setback>,
+    ) -> Result<(), Setback> {
         let mut message = Vec::new();
         for (change, _) in turn.changes.iter().zip(&turn.sent).filter(|(_, sent)| **sent) {
-            let key = turn.changes.key(change);
             message.clear();
-            let id = self.messages.write(&mut message, change, key, turn.changes.row(change));
-            let headers = self.messages.headers(change, &id);
+            let id = self.messages.write(&mut message, change, turn.changes.key(change), turn.changes.row(change));
+            send(change, &message, &id)?;
+        }
+        Ok(())
+    }
+
+    fn send_pending(&self, turn: &Turn, catalog: &Catalog, progress: &Progress) -> Result<(), Setback> {
+        let mut number = 0;
+        self.each_message(turn, |change, message, id| {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let headers = self.messages.headers(change, id);
+            let pending = Pending {
+                turn: progress.turn,
+                audience: catalog.id(change.audience).to_owned(),
+                key: turn.changes.key(change).to_owned(),
+                entered: change.kind == ChangeKind::Entry,
+                at: change.at,
+                headers: headers.map(|(name, value)| (name.to_owned(), text(value))).collect(),
+                // Messages are JSON.
+                message: text(message),
+            };
+            let (key, value) = pending.record(number);
+            number += 1;
+            self.send(BaseRecord::to(&self.told_topic).partition(0).key(&key[..]).payload(&value[..]))
+        })
+    }
+
+    /// Sends what may have been sent, and says that it was told. The log has counted it as a turn.
+    fn send_again(&self, pending: &[Pending]) -> Result<(), Setback> {
+        if self.exactly_once {
+            self.producer.begin_transaction().map_err(|error| self.setback(&error, "a transaction can't begin"))?;
+        }
+        for pending in pending {
+            let headers = pending
+                .headers
+                .iter()
+                .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
+            self.send(BaseRecord::to(&self.topic).key(&pending.key).payload(&pending.message).headers(headers))?;
+        }
+        if !self.exactly_once {
+            self.arrive()?;
+        }
+        let mut key = Vec::new();
+        for pending in pending {
+            self.send_member(&mut key, &pending.audience, &pending.key, pending.entered.then_some(pending.at))?;
+        }
+        self.send_progress(&self.progress)?;
+        if self.exactly_once { self.commit() } else { self.arrive() }
+    }
+
+    fn send_changes(&self, turn: &Turn) -> Result<Written, Setback> {
+        let mut written = turn.written();
+        self.each_message(turn, |change, message, id| {
+            let headers = self.messages.headers(change, id);
             let headers = headers.fold(OwnedHeaders::new_with_capacity(4), |headers, (key, value)| {
                 headers.insert(Header { key, value: Some(value) })
             });
-            let record = BaseRecord::to(&self.topic).key(key).payload(&message[..]).headers(headers);
-            // The time of a change is when the message says; the broker's time of it is when it came.
-            self.send(record)?;
             written.bytes += message.len() as u64;
-        }
+            // The time of a change is when the message says; the broker's time of it is when it came.
+            self.send(BaseRecord::to(&self.topic).key(turn.changes.key(change)).payload(message).headers(headers))
+        })?;
         Ok(written)
     }
 
-    fn send_told(&self, turn: &Turn, catalog: &Catalog, progress: &Progress) -> Result<(), Setback> {
-        let mut named = BTreeSet::new();
-        let (mut key, mut value) = (Vec::new(), String::new());
-        for change in &turn.changes {
-            named.insert(change.audience);
-            told::member_key(&mut key, catalog.id(change.audience), turn.changes.key(change));
-            let record = BaseRecord::to(&self.told_topic).partition(0).key(&key[..]);
-            match change.kind {
-                ChangeKind::Entry => {
-                    value.clear();
-                    std::fmt::Write::write_fmt(&mut value, format_args!("{}", change.at)).expect("a string takes all");
-                    self.send(record.payload(&value[..]))?;
-                }
-                ChangeKind::Exit => self.send(record)?,
-            }
-        }
+    /// Says of the audiences of a turn what they are, before anybody is said to be in them.
+    fn send_audiences(&self, turn: &Turn, catalog: &Catalog) -> Result<(), Setback> {
+        let named: BTreeSet<_> = turn.changes.iter().map(|change| change.audience).collect();
         for audience in named.into_iter().map(|audience| catalog.audience(audience)) {
             if self.audiences.get(&audience.id) != Some(&audience) {
                 let (key, value) = told::audience_record(&audience);
                 self.send(BaseRecord::to(&self.told_topic).partition(0).key(&key[..]).payload(&value[..]))?;
             }
         }
+        Ok(())
+    }
+
+    fn send_told(&self, turn: &Turn, catalog: &Catalog, progress: &Progress) -> Result<(), Setback> {
+        let mut key = Vec::new();
+        for change in &turn.changes {
+            let at = (change.kind == ChangeKind::Entry).then_some(change.at);
+            self.send_member(&mut key, catalog.id(change.audience), turn.changes.key(change), at)?;
+        }
+        self.send_progress(progress)
+    }
+
+    /// Says that a key is in an audience since `at`; none: that it is not.
+    fn send_member(&self, buffer: &mut Vec<u8>, audience: &str, key: &str, at: Option<u64>) -> Result<(), Setback> {
+        told::member_key(buffer, audience, key);
+        let value = at.map(|at| at.to_string());
+        let record = BaseRecord::<[u8], str>::to(&self.told_topic).partition(0).key(buffer);
+        self.send(match &value {
+            Some(value) => record.payload(value),
+            None => record,
+        })
+    }
+
+    fn send_progress(&self, progress: &Progress) -> Result<(), Setback> {
         let value = progress.value();
         self.send(BaseRecord::to(&self.told_topic).partition(0).key(PROGRESS).payload(&value[..]))
     }
 
-    fn send<K: rdkafka::message::ToBytes + ?Sized>(
+    fn send<K: rdkafka::message::ToBytes + ?Sized, P: rdkafka::message::ToBytes + ?Sized>(
         &self,
-        record: BaseRecord<'_, K, impl rdkafka::message::ToBytes + ?Sized>,
+        record: BaseRecord<'_, K, P>,
     ) -> Result<(), Setback> {
         let mut record = record;
         loop {

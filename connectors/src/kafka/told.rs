@@ -5,11 +5,15 @@
 //! !told             {"version":1,"run":3,"turn":1207,"clock":1763895600123}
 //! !audience/ID      {"name":"…","model":"…"}
 //! ID/KEY            ms since the epoch of the entry; a tombstone once the key has left
+//! !pending/N        {"turn":1207,"audience":"…","key":"…","entered":true,"at":1763895600123,"headers":[…],"message":"…"}
 //! ```
 //!
 //! No audience's id has a `!` or a `/` in it. `run` counts the processes that took the sync over, so that one that is fenced
 //! knows whether another has come after it; `turn` counts what was told, so that it knows whether its last words arrived;
 //! `clock` is the latest change's time. Written in the transaction of the changes themselves.
+//!
+//! Without transactions it may be that changes were sent and that was not told any more. So that nothing else is taken for sent
+//! than what was, each is pending here before it goes: what is pending of a turn that was not told is sent again as it was.
 
 use super::client::{Problem, Reader, insist, problem};
 use super::native::{Batch, Fetched, Taken};
@@ -26,6 +30,8 @@ const VERSION: u32 = 1;
 pub(super) const PROGRESS: &str = "!told";
 /// Before an audience's id, the key of its record.
 const AUDIENCE: &str = "!audience/";
+/// Before a number, the key of the record of a message that is about to be sent.
+const PENDING: &str = "!pending/";
 
 /// The topic's name.
 pub(super) fn topic(job: &str, sync: &str) -> String {
@@ -59,6 +65,26 @@ struct Described {
     model: String,
 }
 
+/// A message that is about to be sent, and what it says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Pending {
+    /// The turn that it is told with.
+    pub(super) turn: u64,
+    pub(super) audience: String,
+    pub(super) key: String,
+    pub(super) entered: bool,
+    pub(super) at: u64,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) message: String,
+}
+
+impl Pending {
+    /// The record of the turn's message of that number.
+    pub(super) fn record(&self, number: usize) -> (String, String) {
+        (format!("{PENDING}{number}"), serde_json::to_string(self).expect("strings and numbers have a JSON form"))
+    }
+}
+
 /// The record of an audience.
 pub(super) fn audience_record(audience: &ToldAudience) -> (String, String) {
     let described = Described { name: audience.name.clone(), model: audience.model.clone() };
@@ -81,6 +107,8 @@ pub(super) struct Log {
     pub(super) told: Told,
     /// The audiences that have a record.
     pub(super) audiences: BTreeMap<String, ToldAudience>,
+    /// Messages that may have been sent or not, in order. They count as told.
+    pub(super) pending: Vec<Pending>,
 }
 
 /// Reads the topic to where it ends now.
@@ -90,6 +118,7 @@ pub(super) fn read(reader: &Arc<Reader>, topic: &str, patience: Duration) -> Res
     let (low, end) = insist(reader.context(), patience, || reader.ends(topic, 0))?;
     let mut log = Log::default();
     let mut members: HashSet<Box<[u8]>, Xxh3DefaultBuilder> = HashSet::default();
+    let mut pending: BTreeMap<u32, Pending> = BTreeMap::new();
     let fetched = Fetched::start(Arc::clone(reader), topic, 0, low);
     let mut batch = Batch::default();
     let (mut position, mut moved) = (low, Instant::now());
@@ -105,7 +134,7 @@ pub(super) fn read(reader: &Arc<Reader>, topic: &str, patience: Duration) -> Res
         for message in batch.messages() {
             match message.taken() {
                 Taken::Message(message) => {
-                    log.record(message.key().unwrap_or_default(), message.value(), &mut members)?;
+                    log.record(message.key().unwrap_or_default(), message.value(), &mut members, &mut pending)?;
                     position = message.offset() + 1;
                 }
                 Taken::End(at) => position = position.max(at),
@@ -125,6 +154,7 @@ pub(super) fn read(reader: &Arc<Reader>, topic: &str, patience: Duration) -> Res
             moved = Instant::now();
         }
     }
+    log.take_pending(pending, &mut members);
     log.fill(members);
     Ok(log)
 }
@@ -135,6 +165,7 @@ impl Log {
         key: &[u8],
         value: Option<&[u8]>,
         members: &mut HashSet<Box<[u8]>, Xxh3DefaultBuilder>,
+        pending: &mut BTreeMap<u32, Pending>,
     ) -> Result<(), Problem> {
         let unread = |reason: String| Problem {
             reason: format!("what the sync was told can't be read: {reason}"),
@@ -164,8 +195,26 @@ impl Log {
         } else if let Some(id) = key.strip_prefix(AUDIENCE) {
             let Described { name, model } = serde_json::from_slice(value).map_err(|error| unread(error.to_string()))?;
             self.audiences.insert(id.to_owned(), ToldAudience { id: id.to_owned(), name, model });
+        } else if let Some(number) = key.strip_prefix(PENDING) {
+            let number = number.parse().map_err(|_| unread(format!("it has a record `{key}`")))?;
+            pending.insert(number, serde_json::from_slice(value).map_err(|error| unread(error.to_string()))?);
         }
         Ok(())
+    }
+
+    /// Takes for told what was about to be sent after the last turn that was told.
+    fn take_pending(&mut self, pending: BTreeMap<u32, Pending>, members: &mut HashSet<Box<[u8]>, Xxh3DefaultBuilder>) {
+        let mut member = Vec::new();
+        for pending in pending.into_values().filter(|pending| pending.turn > self.progress.turn) {
+            member_key(&mut member, &pending.audience, &pending.key);
+            match pending.entered {
+                true => drop(members.insert(member.as_slice().into())),
+                false => drop(members.remove(member.as_slice())),
+            }
+            self.progress.clock = self.progress.clock.max(pending.at);
+            self.pending.push(pending);
+        }
+        self.progress.turn += u64::from(!self.pending.is_empty());
     }
 
     fn fill(&mut self, members: HashSet<Box<[u8]>, Xxh3DefaultBuilder>) {

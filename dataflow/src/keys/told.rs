@@ -24,6 +24,8 @@ pub(crate) struct SyncStart {
     pub(crate) has: Words,
     /// It is new and wants to hear only of what changes from now on.
     pub(crate) silent: bool,
+    /// The time of the latest change that it was told.
+    pub(crate) told: Time,
 }
 
 impl Start {

@@ -1,0 +1,89 @@
+"""Brokers that go away and come back, twice, in the middle of it: nothing is lost, the order per key is kept, memory stays.
+
+`USHER_OUTAGE` sets how long they are away, s. `KAFKA_SCRIPT` and `KAFKA_FOLDER` say how they are stopped and started: they are
+this scenario's own.
+"""
+
+import os
+import random
+import shutil
+import subprocess
+import threading
+import time
+
+from common import Audience, Changes, Events, Folder, create, job, members_at, now, unique, until
+from common import check_dates
+
+AUDIENCES = {
+    "clicked": Audience(("clicked", 1, 1000, True)),
+    "twice": Audience(("clicked", 2, 2000, True)),
+    "idle": Audience(("bought", 1, 3_600_000, True), ("clicked", 1, 1500, False)),
+}
+AWAY = float(os.environ.get("USHER_OUTAGE", "4"))
+KEYS = 400
+# The program itself takes some 40 MiB; clients' buffers for a handful of brokers' connections are below this.
+GROWTH_MIB = 48
+
+
+def turn(verb):
+    subprocess.run([os.environ["KAFKA_SCRIPT"], verb, os.environ["KAFKA_FOLDER"]], check=True, stdout=subprocess.DEVNULL)
+
+
+def main():
+    name = unique("outage")
+    source, target = f"{name}-events", f"{name}-changes"
+    create(source, 4)
+    create(target, 3)
+    folder = Folder(job(name, source, AUDIENCES, {"crm": (target, "")}))
+    run = folder.start("-w", "2")
+    run.live()
+    reader, events, stopping = Changes(target), Events(source), threading.Event()
+    chance = random.Random(3)
+
+    def produce():
+        while not stopping.wait(0.01):
+            for _ in range(4):
+                events.send((f"u-{chance.randrange(KEYS)}", "bought" if chance.random() < 0.1 else "clicked", now()))
+
+    writer = threading.Thread(target=produce)
+    writer.start()
+
+    def flows():
+        """Changes of what happens now come."""
+        since = now()
+        until("changes flow", lambda: reader.poll() and reader.all and reader.all[-1]["ms"] > since)
+
+    try:
+        flows()
+        time.sleep(2)
+        rss = [run.rss_mib()]
+        for _ in range(2):
+            turn("stop")
+            end = time.monotonic() + AWAY
+            while time.monotonic() < end:
+                reader.poll(0.1)
+                assert run.process.poll() is None, run.said()
+            rss.append(run.rss_mib())
+            turn("start")
+            flows()
+            rss.append(run.rss_mib())
+    finally:
+        stopping.set()
+        writer.join()
+    events.flush()
+    settled = max(event[2] for event in events.taken) + 3000
+    until("all windows have ended", lambda: reader.poll() and False or now() > settled)
+    expected = members_at(AUDIENCES, events.taken, settled)
+    until("the reader has seen who belongs", lambda: reader.poll() and False or reader.members() == expected)
+    rss.append(run.rss_mib())
+    run.stop()
+    reader.to_the_end()
+    assert reader.members() == expected
+    expired = check_dates(AUDIENCES, reader.all, events.taken)
+    assert max(rss) - rss[0] < GROWTH_MIB, f"memory grew: {rss}"
+    figures = " ".join(f"{mib:.0f}" for mib in rss)
+    print(f"2 outages of {AWAY:.0f} s: {len(events.taken)} events, {len(reader.all)} changes in order, {expired} by expiry to the ms, {len(expected)} members; RSS in MiB: {figures}")
+    shutil.rmtree(folder.path)
+
+
+main()
