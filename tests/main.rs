@@ -3,9 +3,15 @@
 mod bad_input;
 mod cli;
 mod client;
+mod cluster;
 mod golden;
+mod kills;
 mod live;
 mod oracle;
+mod process;
+mod recovery;
+mod refusals;
+mod shop;
 mod simulator;
 mod support;
 mod tidy;
