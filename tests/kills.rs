@@ -6,7 +6,9 @@
 use crate::process::{Process, members, now, parse, pass, start_all, until};
 use crate::shop::{CRM, Shop, job, without_marks};
 use crate::support::run;
+use std::collections::VecDeque;
 use std::io::Write;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -25,24 +27,29 @@ fn kills() -> u64 {
 }
 
 /// Appends events until it is told to stop; tells how many.
-fn load(shop: &Shop, seed: u64, over: &AtomicBool, written: &AtomicU64) {
+fn load(events: &Path, seed: u64, over: &AtomicBool, written: &AtomicU64) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut file =
-        std::fs::OpenOptions::new().append(true).open(shop.path("events.jsonl")).expect("the shop has events");
+    let mut file = std::fs::OpenOptions::new().append(true).open(events).expect("the shop has events");
     let mut number = 0;
+    let mut recent: VecDeque<String> = VecDeque::new();
     while !over.load(Ordering::Relaxed) {
         let mut lines = String::new();
         for _ in 0..random.u64(1..20) {
-            let what = if random.u8(0..10) == 0 { "Bought" } else { "Viewed" };
-            // Now and then late, or one that was there before.
-            let at = now() - if random.u8(0..10) == 0 { random.i64(0..1_500) } else { 0 };
-            let id = if number > 20 && random.u8(0..20) == 0 { number - random.u64(1..20) } else { number };
+            // Now and then one comes again, or late.
+            let line = if !recent.is_empty() && random.u8(0..20) == 0 {
+                recent[random.usize(0..recent.len())].clone()
+            } else {
+                let what = if random.u8(0..10) == 0 { "Bought" } else { "Viewed" };
+                let at = now() - if random.u8(0..10) == 0 { random.i64(0..1_500) } else { 0 };
+                let user = random.u8(0..10);
+                format!(
+                    "{{\"type\":\"track\",\"event\":\"{what}\",\"userId\":\"u-{user}\",\"messageId\":\"l{number}\",\"timestamp\":{at}}}\n"
+                )
+            };
+            lines += &line;
+            recent.push_front(line);
+            recent.truncate(20);
             number += 1;
-            // The id of a repeat is of the same user: it has the same remainder.
-            let user = format!("u-{}", id % 10);
-            lines += &format!(
-                "{{\"type\":\"track\",\"event\":\"{what}\",\"userId\":\"{user}\",\"messageId\":\"l{id}@{what}\",\"timestamp\":{at}}}\n"
-            );
         }
         file.write_all(lines.as_bytes()).expect("the file can be written");
         written.store(number, Ordering::Relaxed);
@@ -54,6 +61,7 @@ fn killed_again_and_again(seed: u64, processes: usize) {
     let shop = Shop::new(&job(AUDIENCES, CRM));
     let mut random = fastrand::Rng::with_seed(seed);
     let (over, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    let events = shop.path("events.jsonl");
     let since = Instant::now();
     let (mut live, mut longest) = (0, Duration::ZERO);
     std::thread::scope(|scope| {
@@ -65,7 +73,7 @@ fn killed_again_and_again(seed: u64, processes: usize) {
             }
         }
         let _over = Over(&over);
-        scope.spawn(|| load(&shop, seed, &over, &written));
+        scope.spawn(|| load(&events, seed, &over, &written));
         for _ in 0..kills() {
             let started = Instant::now();
             let mut running = start_all(shop.folder(), processes, if random.bool() { "1" } else { "2" });
