@@ -133,8 +133,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The process at the other end, where this thread is one of a connection's.
 fn lost_process() -> Option<String> {
     let thread = std::thread::current();
-    let process = thread.name()?.strip_prefix("timely:")?.split_once('-')?.1;
-    Some(process.to_owned())
+    let (task, process) = thread.name()?.strip_prefix("timely:")?.split_once('-')?;
+    matches!(task, "send" | "recv").then(|| process.to_owned())
 }
 
 /// A panic of any thread ends the process: a worker that is gone would leave the others waiting for ever.

@@ -130,7 +130,7 @@ fn where_one_is_told_to_stop_all_stop() {
         let mut processes = start_all(shop.folder(), 2, "2");
         all_live(&mut processes);
         let user = format!("u-{told}");
-        (0..3).for_each(|_| drop(shop.happens("Viewed", &user)));
+        shop.happens_often("Viewed", &user, 3);
         processes[told].signal("TERM");
         all_end(processes, 0);
     }

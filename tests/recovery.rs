@@ -222,7 +222,7 @@ fn audiences_of_a_job_change_between_runs() {
     let base = job(&format!("{KEEN}{RICH}"), CRM);
     let told = meanwhile(&shop, &base, crm, || {
         for (user, times) in [("u-0", 3), ("u-1", 2)] {
-            (0..times).for_each(|_| drop(shop.happens("Viewed", user)));
+            shop.happens_often("Viewed", user, times);
         }
     });
     assert_eq!(told[0], ["entry keen u-0 event", "entry rich u-8 definition", "entry rich u-9 definition"]);
@@ -256,22 +256,25 @@ fn syncs_of_a_job_change_between_runs() {
     let audiences = format!("{KEEN}{RICH}");
     let all = &["changes.jsonl", "mail.jsonl", "late.jsonl"];
     let none = [""; 0];
-    meanwhile(&shop, &job(&audiences, CRM), all, || (0..3).for_each(|_| drop(shop.happens("Viewed", "u-0"))));
+    meanwhile(&shop, &job(&audiences, CRM), all, || shop.happens_often("Viewed", "u-0", 3));
 
     let told = meanwhile(&shop, &job(&audiences, &format!("{CRM}{MAIL}")), all, || {});
-    assert_eq!((&told[0][..], &told[1][..]), (&none.map(str::to_owned)[..], &["entry keen u-0 definition".to_owned()][..]));
+    assert_eq!(
+        (&told[0][..], &told[1][..]),
+        (&none.map(str::to_owned)[..], &["entry keen u-0 definition".to_owned()][..])
+    );
 
     let late = "  late: {backfill: false, to: {file: {path: late.jsonl}}}\n";
     let three = job(&audiences, &format!("{CRM}{MAIL}{late}"));
     let told = meanwhile(&shop, &three, all, || {});
     assert_eq!(told, [none, none, none], "only what changes from now on");
-    let told = meanwhile(&shop, &three, all, || (0..3).for_each(|_| drop(shop.happens("Viewed", "u-9"))));
+    let told = meanwhile(&shop, &three, all, || shop.happens_often("Viewed", "u-9", 3));
     assert_eq!(told, [["entry keen u-9 event"]; 3]);
 
     // Mail carries a column now.
     let include = MAIL.replace("audiences:", "include: [ltv], audiences:");
     let three = job(&audiences, &format!("{CRM}{include}{late}"));
-    let told = meanwhile(&shop, &three, all, || (0..3).for_each(|_| drop(shop.happens("Viewed", "u-3"))));
+    let told = meanwhile(&shop, &three, all, || shop.happens_often("Viewed", "u-3", 3));
     assert_eq!(told, [["entry keen u-3 event"]; 3]);
     let mail = crate::process::changes(&shop.path("mail.jsonl"));
     assert_eq!(mail.last().expect("it was told").row["ltv"], 30.0, "{mail:?}");

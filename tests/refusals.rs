@@ -124,7 +124,8 @@ fn damaged_state() {
 #[test]
 fn a_log_of_what_was_told_that_is_damaged() {
     let shop = closed();
-    let log = files(&shop.path("state/told/crm")).into_iter().rfind(|path| path.extension().is_some_and(|e| e == "log"));
+    let log =
+        files(&shop.path("state/told/crm")).into_iter().rfind(|path| path.extension().is_some_and(|e| e == "log"));
     let log = log.expect("there is one");
     let bytes = fs::read(&log).expect("it is there");
     flip(&log);

@@ -92,6 +92,13 @@ impl Shop {
         at
     }
 
+    /// Something happens so many times.
+    pub fn happens_often(&self, what: &str, user: &str, times: usize) {
+        for _ in 0..times {
+            self.happens(what, user);
+        }
+    }
+
     /// Something happened at a time.
     pub fn happened(&self, what: &str, user: &str, at: i64) {
         let id = self.events.replace(self.events.get() + 1);

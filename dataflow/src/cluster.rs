@@ -218,9 +218,8 @@ pub(crate) fn execute(
 ) -> Result<(WorkerGuards<()>, CommsGuard), String> {
     let hooks = Hooks::default();
     let builders = ProcessBuilder::new_typed_vector(threads, hooks.refill.clone(), hooks.spill.clone());
-    let (builders, connections) =
-        initialize_networking_from_sockets(builders, sockets, process, threads, hooks)
-            .map_err(|error| error.to_string())?;
+    let (builders, connections) = initialize_networking_from_sockets(builders, sockets, process, threads, hooks)
+        .map_err(|error| error.to_string())?;
     let builders = builders.into_iter().map(AllocatorBuilder::Tcp).collect();
     let workers = timely::execute::execute_from(builders, Box::new(()), WorkerConfig::default(), logic)?;
     Ok((workers, connections))

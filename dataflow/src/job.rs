@@ -252,6 +252,7 @@ impl Status {
         self.stop.load(Ordering::Acquire)
     }
 
+    /// `worker`: of this process.
     pub(crate) fn publish_reading(&self, worker: usize, counts: &Counts, bytes: (u64, u64)) {
         locked(&self.counts)[worker] = *counts;
         locked(&self.bytes)[worker] = bytes;

@@ -261,7 +261,7 @@ impl Reader {
             .map(|reading| reading.partition.progress())
             .fold((0, 0), |(r, o), (read, of)| (r + read, o + of));
         self.setup.status.publish_reading(
-            self.setup.worker,
+            self.setup.worker % self.setup.status.workers(),
             &self.counts,
             (read + self.ended_bytes, of + self.ended_bytes),
         );
