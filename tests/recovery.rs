@@ -23,9 +23,9 @@ enum Ending {
     GoesOn,
     /// By SIGTERM.
     Stopped,
-    /// By SIGKILL, when all is told.
+    /// By SIGKILL, when all is told and in a checkpoint.
     Killed,
-    /// By SIGKILL, when all is told; and the next begins when windows have ended.
+    /// The same; and the next begins when windows have ended.
     KilledForLong,
     /// By SIGKILL, while it reads.
     KilledReading,
@@ -87,14 +87,17 @@ fn live_through(runs: [(&[&str], Ending); 6]) -> Vec<Change> {
             }
             Ending::Stopped => {
                 shop.told(&process);
+                shop.checkpointed(&process);
                 process.stop();
             }
             Ending::Killed => {
                 shop.told(&process);
+                shop.checkpointed(&process);
                 process.kill();
             }
             Ending::KilledForLong => {
                 shop.told(&process);
+                shop.checkpointed(&process);
                 process.kill();
                 pass(now() + WINDOW + 100);
             }
@@ -201,6 +204,7 @@ fn meanwhile(shop: &Shop, job: &str, files: &[&str], happen: impl FnOnce()) -> V
     let process = shop.live(&[]);
     happen();
     shop.told(&process);
+    shop.checkpointed(&process);
     process.stop();
     files
         .iter()

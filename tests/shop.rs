@@ -130,7 +130,19 @@ impl Shop {
         until(&|| format!("{mark} is told\n{}", process.said()), there);
     }
 
-    /// What the sync to `changes.jsonl` was told, without marks.
+    /// Waits until a checkpoint is published that began from now on: what was told is in it.
+    pub fn checkpointed(&self, process: &Process) {
+        let newest = || {
+            let manifests = std::fs::read_dir(self.path("state/manifests")).into_iter().flatten();
+            let number = |entry: std::io::Result<std::fs::DirEntry>| entry.ok()?.file_name().into_string().ok();
+            manifests.filter_map(number).max().and_then(|name| name.parse::<u64>().ok()).unwrap_or(0)
+        };
+        // The next one may have begun before.
+        let enough = newest() + 2;
+        until(&|| format!("checkpoints are made\n{}", process.said()), || newest() >= enough);
+    }
+
+    /// What the sync to `changes.jsonl` was told.
     pub fn changes(&self) -> Vec<Change> {
         changes(&self.path("changes.jsonl"))
     }

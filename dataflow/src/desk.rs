@@ -355,13 +355,13 @@ impl Known {
             let model = &plan.models[model];
             state_of(&model.id).is_some_and(|state| state.facts.contains(&model.facts[fact].fingerprint))
         };
-        let fingerprint = |id: &str| {
-            let audiences = manifest.map_or(&[][..], |manifest| &manifest.audiences);
-            audiences.iter().find(|(known, _)| known == id).map(|(_, fingerprint)| *fingerprint)
-        };
+        let audiences = manifest.map_or(&[][..], |manifest| &manifest.audiences);
+        let fingerprint =
+            |id: &str| audiences.iter().find(|(known, _)| known == id).map(|(_, fingerprint)| *fingerprint);
         let defined = plan.models.iter().map(|model| {
-            let audiences = model.audiences.iter();
-            audiences.map(|audience| fingerprint(&audience.id) != Some(audience.fingerprint)).collect()
+            // A run that made no checkpoint has not said what it told of: it is taken to be the same.
+            let new = |id: &str, now| !audiences.is_empty() && fingerprint(id) != Some(now);
+            model.audiences.iter().map(|audience| new(&audience.id, audience.fingerprint)).collect()
         });
         let new_sources = plan
             .events
