@@ -3,6 +3,7 @@
 use crate::terminal::{alarm, say};
 use std::fmt::Display;
 use std::process::ExitCode;
+use std::time::Duration;
 use usher_config::Problems;
 use usher_connectors::sink::SinkError;
 use usher_connectors::snapshot::SnapshotError;
@@ -126,6 +127,16 @@ impl From<Failure> for Exit {
     }
 }
 
+/// How long a job that has lost another process has to end by itself, and to say why.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The process at the other end, where this thread is one of a connection's.
+fn lost_process() -> Option<String> {
+    let thread = std::thread::current();
+    let (task, process) = thread.name()?.strip_prefix("timely:")?.split_once('-')?;
+    matches!(task, "send" | "recv").then(|| process.to_owned())
+}
+
 /// A panic of any thread ends the process: a worker that is gone would leave the others waiting for ever.
 pub fn end_process_on_panic() {
     let report = std::panic::take_hook();
@@ -133,6 +144,13 @@ pub fn end_process_on_panic() {
         // The Parquet reader panics on some damaged files; that is caught, and the pull fails.
         if usher_connectors::snapshot::panics_are_caught() {
             return;
+        }
+        // timely's connections panic where the other end is gone. The job hears of it otherwise too, and then knows more.
+        if let Some(process) = lost_process() {
+            std::thread::sleep(PATIENCE);
+            say(format_args!("{} the connection to process {process} broke", alarm("error:")));
+            say("hint: restart all processes together");
+            std::process::exit(i32::from(FAILED));
         }
         report(info);
         say("hint: this is a bug in usher, not in your job; the lines above say where");

@@ -73,7 +73,10 @@ impl Broker {
     fn start(name: &str) -> Option<Broker> {
         let folder = std::env::temp_dir().join(format!("usher-kafka-tests-{}-{name}", std::process::id()));
         let mut up = Command::new(script());
-        up.arg("up").arg(&folder).env("USHER_KAFKA_FOR", std::process::id().to_string()).env("USHER_KAFKA_HEAP", "512m");
+        up.arg("up")
+            .arg(&folder)
+            .env("USHER_KAFKA_FOR", std::process::id().to_string())
+            .env("USHER_KAFKA_HEAP", "512m");
         let Output { status, stdout, stderr } = up.output().expect("bash runs scripts");
         if status.code() == Some(3) {
             skipped(&text(&stderr));

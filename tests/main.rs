@@ -3,10 +3,16 @@
 mod bad_input;
 mod cli;
 mod client;
+mod cluster;
 mod golden;
 mod kafka;
+mod kills;
 mod live;
 mod oracle;
+mod process;
+mod recovery;
+mod refusals;
+mod shop;
 mod simulator;
 mod support;
 mod tidy;

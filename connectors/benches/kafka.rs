@@ -118,7 +118,10 @@ impl Broker {
     fn topic(&self, name: &str) {
         let admin: AdminClient<DefaultClientContext> = self.config().create().expect("a client");
         let topic = NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1)).set("retention.ms", "-1");
-        let created = tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(admin.create_topics([&topic], &AdminOptions::new()));
+        let created = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime")
+            .block_on(admin.create_topics([&topic], &AdminOptions::new()));
         created.expect("the broker answers")[0].as_ref().expect("the topic is made");
     }
 

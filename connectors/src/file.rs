@@ -17,7 +17,7 @@ mod input;
 mod partition;
 
 use crate::source::{Partition, PartitionId, Resume, Source, SourceError};
-use find::{Kind, kind_of, list};
+use find::{Kind, Listed, kind_of, list};
 use partition::FilePartition;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -51,8 +51,8 @@ pub struct Files {
     /// Names of all files ever seen.
     known: BTreeSet<PathBuf>,
     followed: Followed,
-    /// Found and not yet opened.
-    found: BTreeMap<PartitionId, FilePartition>,
+    /// The files by partition, as they were when they were found.
+    found: BTreeMap<PartitionId, Listed>,
 }
 
 /// Opens the files of a `file` source.
@@ -105,7 +105,10 @@ impl Source for Files {
     }
 
     fn open(&mut self, id: &PartitionId, from: Option<&Resume>) -> Result<Box<dyn Partition>, SourceError> {
-        let mut partition = self.found.remove(id).expect("a partition is opened once, by an id that was told");
+        let file = self.found.get(id).expect("a partition is opened by an id that was told").clone();
+        let buffer = (BUFFERS_BYTES / self.known.len().max(1)).clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX);
+        let mut partition =
+            FilePartition::new(id.clone(), file, self.follow, self.message_bytes, buffer, &self.followed);
         if let Some(from) = from {
             partition.resume(from)?;
         }
@@ -116,14 +119,14 @@ impl Source for Files {
 impl Files {
     /// Adds the files that are not yet known, and tells them.
     fn find(&mut self) -> Result<Vec<PartitionId>, SourceError> {
-        let new = self.new_partitions()?;
-        let ids = new.iter().map(|partition| partition.id().clone()).collect();
-        self.found.extend(new.into_iter().map(|partition| (partition.id().clone(), partition)));
+        let new = self.new_files()?;
+        let ids = new.keys().cloned().collect();
+        self.found.extend(new);
         Ok(ids)
     }
 
-    /// Partitions of the files that are not yet known.
-    fn new_partitions(&mut self) -> Result<Vec<FilePartition>, SourceError> {
+    /// The files that are not yet known.
+    fn new_files(&mut self) -> Result<BTreeMap<PartitionId, Listed>, SourceError> {
         let listed = list(self.kind, &self.source_id, &self.path, &self.folder, self.follow)?;
         let mut new = Vec::new();
         let mut identities = BTreeSet::new();
@@ -144,17 +147,11 @@ impl Files {
             .lock()
             .expect("nobody panics with the lock")
             .retain(|identity, held| *held || identities.contains(identity));
-        let buffer = (BUFFERS_BYTES / self.known.len().max(1)).clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX);
-        let mut partitions: Vec<FilePartition> = new
-            .into_iter()
-            .map(|file| {
-                let name = file.path.strip_prefix(&self.folder).unwrap_or(&file.path);
-                let id = PartitionId { source: self.source_id.clone(), name: name.to_string_lossy().into_owned() };
-                FilePartition::new(id, file, self.follow, self.message_bytes, buffer, &self.followed)
-            })
-            .collect();
-        partitions.sort_by(|a, b| a.id().cmp(b.id()));
-        Ok(partitions)
+        let named = new.into_iter().map(|file| {
+            let name = file.path.strip_prefix(&self.folder).unwrap_or(&file.path);
+            (PartitionId { source: self.source_id.clone(), name: name.to_string_lossy().into_owned() }, file)
+        });
+        Ok(named.collect())
     }
 }
 

@@ -2,14 +2,18 @@
 //!
 //! Promises: all have met within the time that is given, or an error says who has not; processes that do not belong together
 //! (another job, other numbers of processes or threads) say so and don't start. A process with a lower number listens, one
-//! with a higher number connects, as in timely.
+//! with a higher number connects, as in timely. From when they have met on, each watches over the others ([`pulse`]).
+
+mod pulse;
+
+pub(crate) use pulse::Pulse;
 
 use crate::job::Cluster;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 use timely::WorkerConfig;
-use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
+use timely::communication::allocator::zero_copy::initialize::{CommsGuard, initialize_networking_from_sockets};
 use timely::communication::allocator::{AllocatorBuilder, ProcessBuilder};
 use timely::communication::{Hooks, WorkerGuards};
 use timely::worker::Worker;
@@ -79,11 +83,22 @@ impl ClusterError {
     }
 }
 
-/// Connects to all other processes.
+/// What two processes have a connection for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    /// What workers send each other.
+    Data,
+    /// That they live.
+    Pulse,
+}
+
+const LANES: [Lane; 2] = [Lane::Data, Lane::Pulse];
+
+/// Connects to all other processes, and watches over them from then on: one that is not heard of for `peer_timeout` is lost.
 ///
 /// # Errors
-/// Not all have been met in time, or one does not belong.
-pub fn connect(peers: &Peers, timeout: Duration) -> Result<Vec<Option<TcpStream>>, ClusterError> {
+/// Not all have been met within `timeout`, or one does not belong.
+pub fn connect(peers: &Peers, timeout: Duration, peer_timeout: Duration) -> Result<Cluster, ClusterError> {
     let (deadline, own) = (Instant::now() + timeout, &peers.addresses[peers.process]);
     let listen = |error: std::io::Error| ClusterError::Listen {
         process: peers.process,
@@ -92,27 +107,41 @@ pub fn connect(peers: &Peers, timeout: Duration) -> Result<Vec<Option<TcpStream>
     };
     let listener = TcpListener::bind(&own[..]).map_err(listen)?;
     listener.set_nonblocking(true).map_err(listen)?;
-    let mut sockets: Vec<Option<TcpStream>> = peers.addresses.iter().map(|_| None).collect();
-    while (0..sockets.len()).any(|process| process != peers.process && sockets[process].is_none()) {
+    // By lane, then by process.
+    let mut sockets: [Vec<Option<TcpStream>>; 2] = LANES.map(|_| peers.addresses.iter().map(|_| None).collect());
+    let unmet = |sockets: &[Vec<Option<TcpStream>>; 2]| -> Vec<usize> {
+        let others = (0..peers.addresses.len()).filter(|process| *process != peers.process);
+        others.filter(|process| sockets.iter().any(|lane| lane[*process].is_none())).collect()
+    };
+    while !unmet(&sockets).is_empty() {
         for process in 0..peers.process {
-            if sockets[process].is_none() {
-                sockets[process] = peers.call(process, deadline)?;
+            for lane in LANES {
+                if sockets[lane as usize][process].is_none() {
+                    sockets[lane as usize][process] = peers.call(process, lane, deadline)?;
+                }
             }
         }
         while let Ok((stream, _)) = listener.accept() {
-            if let Some((process, stream)) = peers.answer(stream, deadline)? {
-                sockets[process] = Some(stream);
+            if let Some((process, lane, stream)) = peers.answer(stream, deadline)? {
+                sockets[lane as usize][process] = Some(stream);
             }
         }
+        let missing = unmet(&sockets);
+        if missing.is_empty() {
+            break;
+        }
         if Instant::now() >= deadline {
-            let missing = (0..sockets.len()).filter(|process| *process != peers.process && sockets[*process].is_none());
-            let missing: Vec<String> =
-                missing.map(|process| format!("process {process} at `{}`", peers.addresses[process])).collect();
-            return Err(ClusterError::Missing { process: peers.process, missing: missing.join(", "), timeout });
+            let name = |process: &usize| format!("process {process} at `{}`", peers.addresses[*process]);
+            let missing = missing.iter().map(name).collect::<Vec<_>>().join(", ");
+            return Err(ClusterError::Missing { process: peers.process, missing, timeout });
         }
         std::thread::sleep(AGAIN);
     }
-    Ok(sockets)
+    let [sockets, pulses] = sockets;
+    let pulses = pulses.into_iter().zip(&peers.addresses).enumerate();
+    let pulses = pulses.filter_map(|(process, (stream, address))| Some((process, address.clone(), stream?)));
+    let pulse = Pulse::start(pulses.collect(), peer_timeout).map_err(listen)?;
+    Ok(Cluster { process: peers.process, sockets, pulse })
 }
 
 impl Peers {
@@ -127,7 +156,7 @@ impl Peers {
     }
 
     /// Connects to a process with a lower number; none: it is not there yet.
-    fn call(&self, process: usize, deadline: Instant) -> Result<Option<TcpStream>, ClusterError> {
+    fn call(&self, process: usize, lane: Lane, deadline: Instant) -> Result<Option<TcpStream>, ClusterError> {
         let address = &self.addresses[process];
         let left = deadline.saturating_duration_since(Instant::now()).max(AGAIN);
         let called = address[..].to_socket_addrs().and_then(|mut addresses| {
@@ -137,6 +166,7 @@ impl Peers {
             stream.set_read_timeout(Some(left))?;
             stream.write_all(&self.greeting())?;
             stream.write_all(&(self.process as u32).to_le_bytes())?;
+            stream.write_all(&[lane as u8])?;
             let mut answer = [0; 24];
             stream.read_exact(&mut answer)?;
             stream.set_read_timeout(None)?;
@@ -152,9 +182,13 @@ impl Peers {
     }
 
     /// Answers a process with a higher number; none: somebody else called.
-    fn answer(&self, mut stream: TcpStream, deadline: Instant) -> Result<Option<(usize, TcpStream)>, ClusterError> {
+    fn answer(
+        &self,
+        mut stream: TcpStream,
+        deadline: Instant,
+    ) -> Result<Option<(usize, Lane, TcpStream)>, ClusterError> {
         let left = deadline.saturating_duration_since(Instant::now()).clamp(AGAIN, Duration::from_secs(1));
-        let mut said = [0; 28];
+        let mut said = [0; 29];
         let answered = stream
             .set_nonblocking(false)
             .and_then(|()| stream.set_nodelay(true))
@@ -165,26 +199,28 @@ impl Peers {
         if answered.is_err() || said[..8] != MAGIC {
             return Ok(None);
         }
-        let process = u32::from_le_bytes(said[24..].try_into().expect("four bytes")) as usize;
+        let process = u32::from_le_bytes(said[24..28].try_into().expect("four bytes")) as usize;
+        let Some(lane) = LANES.into_iter().find(|lane| *lane as u8 == said[28]) else { return Ok(None) };
         if said[..24] != self.greeting() || process <= self.process || process >= self.addresses.len() {
             let address = self.addresses.get(process).cloned().unwrap_or_default();
             return Err(ClusterError::Unlike { process, address });
         }
-        Ok(Some((process, stream)))
+        Ok(Some((process, lane, stream)))
     }
 }
 
-/// Runs the workers of this process.
+/// Runs the workers of this process. Beside them there are the threads of their connections.
 pub(crate) fn execute(
-    cluster: Cluster,
+    process: usize,
+    sockets: Vec<Option<TcpStream>>,
     threads: usize,
     logic: impl Fn(&mut Worker) + Send + Sync + 'static,
-) -> Result<WorkerGuards<()>, String> {
+) -> Result<(WorkerGuards<()>, CommsGuard), String> {
     let hooks = Hooks::default();
     let builders = ProcessBuilder::new_typed_vector(threads, hooks.refill.clone(), hooks.spill.clone());
-    let (builders, guard) =
-        initialize_networking_from_sockets(builders, cluster.sockets, cluster.process, threads, hooks)
-            .map_err(|error| error.to_string())?;
+    let (builders, connections) = initialize_networking_from_sockets(builders, sockets, process, threads, hooks)
+        .map_err(|error| error.to_string())?;
     let builders = builders.into_iter().map(AllocatorBuilder::Tcp).collect();
-    timely::execute::execute_from(builders, Box::new(guard), WorkerConfig::default(), logic)
+    let workers = timely::execute::execute_from(builders, Box::new(()), WorkerConfig::default(), logic)?;
+    Ok((workers, connections))
 }

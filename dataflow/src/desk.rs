@@ -1,8 +1,8 @@
 //! Desk: what a worker does between two steps of its dataflow.
 //!
 //! At the start, as worker 0 says: takes up what an earlier run left of its keys, opens its partitions, hears what syncs were
-//! told, and lets its keeper begin. Then: its share of checkpoints. The first worker of a process watches over the other
-//! processes: one that is not heard of for too long ends the job, as does a signal to stop that any of them got.
+//! told, and lets its keeper begin. Then: its share of checkpoints. What one process is told, to stop, the first worker of it
+//! tells all.
 
 use crate::checkpoint::{Lead, Manifest, ModelState, Uploads, Writing, decode_shard};
 use crate::hits::{hash_key, owner};
@@ -20,7 +20,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 use timely::scheduling::Activator;
 use usher_config::OnRemove;
 use usher_connectors::sink::{Address, Catalog, Told};
@@ -30,15 +29,6 @@ use usher_queries::plan::{FactKind, Plan};
 
 /// Memberships in a letter: a few hundred kB.
 const TOLD_PER_LETTER: usize = 4_096;
-/// How often processes say that they are alive.
-const SAY_ALIVE: Duration = Duration::from_millis(500);
-
-/// How processes watch over each other.
-pub(crate) struct Watch {
-    /// Workers of each process.
-    pub(crate) threads: u32,
-    pub(crate) peer_timeout: Duration,
-}
 
 pub(crate) struct DeskSetup {
     pub(crate) worker: u32,
@@ -56,7 +46,8 @@ pub(crate) struct DeskSetup {
     /// On worker 0, with a store.
     pub(crate) lead: Option<Lead>,
     pub(crate) sinks: Sinks,
-    pub(crate) watch: Option<Watch>,
+    /// Workers of each process, where there are several.
+    pub(crate) threads: Option<u32>,
     /// Partitions that are not what an earlier run read are read from where they are entered.
     pub(crate) restart_sources: bool,
 }
@@ -66,9 +57,6 @@ pub(crate) struct Desk {
     setup: DeskSetup,
     uploads: Option<Uploads>,
     writing: Option<Writing>,
-    /// When the first workers of other processes were last heard.
-    heard: BTreeMap<u32, Instant>,
-    said: Instant,
     stop_said: bool,
 }
 
@@ -84,15 +72,7 @@ pub(crate) struct Opening {
 impl Desk {
     pub(crate) fn new(setup: DeskSetup) -> Desk {
         let uploads = setup.store.as_ref().map(|store| Uploads::start(Arc::clone(store)));
-        let now = Instant::now();
-        let mut heard = BTreeMap::new();
-        if let Some(Watch { threads, .. }) = &setup.watch
-            && setup.worker % threads == 0
-        {
-            let firsts = (0..setup.bus.peers()).step_by(*threads as usize).filter(|first| *first != setup.worker);
-            heard.extend(firsts.map(|first| (first, now)));
-        }
-        Desk { setup, uploads, writing: None, heard, said: now, stop_said: false }
+        Desk { setup, uploads, writing: None, stop_said: false }
     }
 
     /// Worker 0: says how everybody starts.
@@ -150,8 +130,8 @@ impl Desk {
     /// Reads the post and goes on with what there is to do. `told`: up to where all changes have been delivered. Tells
     /// whether there is more at once.
     pub(crate) fn turn(&mut self, told: Option<Time>) -> bool {
-        while let Some((from, letter)) = self.setup.bus.take() {
-            if let Err(failure) = self.read(from, letter, told) {
+        while let Some(letter) = self.setup.bus.take() {
+            if let Err(failure) = self.read(letter, told) {
                 self.setup.status.fail(failure);
                 return false;
             }
@@ -160,7 +140,7 @@ impl Desk {
             self.setup.status.fail(failure);
             return false;
         }
-        self.watch();
+        self.say_stop();
         let mut busy = false;
         if let (Some(writing), Some(uploads)) = (&mut self.writing, &self.uploads) {
             let keeper = self.setup.keeper.borrow();
@@ -175,7 +155,7 @@ impl Desk {
         busy
     }
 
-    fn read(&mut self, from: u32, letter: Letter, told: Option<Time>) -> Result<(), Failure> {
+    fn read(&mut self, letter: Letter, told: Option<Time>) -> Result<(), Failure> {
         match letter {
             Letter::Start { partitions, manifest, new_syncs, clocks } => {
                 self.start(&partitions, manifest.as_deref(), new_syncs, &clocks)?;
@@ -205,9 +185,6 @@ impl Desk {
             Letter::Stop => {
                 self.stop_said = true;
                 self.setup.status.stop();
-            }
-            Letter::Alive => {
-                self.heard.insert(from, Instant::now());
             }
         }
         Ok(())
@@ -346,29 +323,12 @@ impl Desk {
         }
     }
 
-    /// Hears and is heard by the other processes.
-    fn watch(&mut self) {
-        let Some(Watch { threads, peer_timeout }) = &self.setup.watch else { return };
-        if self.setup.worker % threads != 0 {
-            return;
-        }
-        let bus = &self.setup.bus;
-        if self.setup.status.stopped() && !self.stop_said {
+    /// Tells the other processes that this one was told to stop.
+    fn say_stop(&mut self) {
+        let first = self.setup.threads.is_some_and(|threads| self.setup.worker % threads == 0);
+        if first && self.setup.status.stopped() && !self.stop_said {
             self.stop_said = true;
-            bus.post_to_all(&Letter::Stop);
-        }
-        if self.said.elapsed() >= SAY_ALIVE {
-            self.said = Instant::now();
-            self.heard.keys().for_each(|first| bus.post(*first, Letter::Alive));
-        }
-        let lost = self.heard.iter().find(|(_, heard)| heard.elapsed() > *peer_timeout);
-        if let Some((first, heard)) = lost {
-            let (process, ms) = (first / threads, heard.elapsed().as_millis());
-            self.setup.status.fail(Failure {
-                kind: FailureKind::Peer,
-                message: format!("process {process} has not been heard of for {ms} ms"),
-                hint: Some("restart all processes together; `cluster.peer_timeout` says how long to wait".to_owned()),
-            });
+            self.setup.bus.post_to_all(&Letter::Stop);
         }
     }
 }
@@ -401,13 +361,13 @@ impl Known {
             let model = &plan.models[model];
             state_of(&model.id).is_some_and(|state| state.facts.contains(&model.facts[fact].fingerprint))
         };
-        let fingerprint = |id: &str| {
-            let audiences = manifest.map_or(&[][..], |manifest| &manifest.audiences);
-            audiences.iter().find(|(known, _)| known == id).map(|(_, fingerprint)| *fingerprint)
-        };
+        let audiences = manifest.map_or(&[][..], |manifest| &manifest.audiences);
+        let fingerprint =
+            |id: &str| audiences.iter().find(|(known, _)| known == id).map(|(_, fingerprint)| *fingerprint);
         let defined = plan.models.iter().map(|model| {
-            let audiences = model.audiences.iter();
-            audiences.map(|audience| fingerprint(&audience.id) != Some(audience.fingerprint)).collect()
+            // A run that made no checkpoint has not said what it told of: it is taken to be the same.
+            let new = |id: &str, now| !audiences.is_empty() && fingerprint(id) != Some(now);
+            model.audiences.iter().map(|audience| new(&audience.id, audience.fingerprint)).collect()
         });
         let new_sources = plan
             .events

@@ -1,5 +1,6 @@
 //! What the workers of a job share, and what comes of it.
 
+use crate::cluster::Pulse;
 use crate::keeper::Span;
 use crate::time::Time;
 use std::net::TcpStream;
@@ -64,11 +65,10 @@ pub struct Recovery {
 /// The other processes of a job, connected.
 pub struct Cluster {
     /// Which one this is.
-    pub process: usize,
+    pub(crate) process: usize,
     /// Streams to the others, by process; none at its own place.
-    pub sockets: Vec<Option<TcpStream>>,
-    /// How long one may not be heard of.
-    pub peer_timeout: Duration,
+    pub(crate) sockets: Vec<Option<TcpStream>>,
+    pub(crate) pulse: Pulse,
 }
 
 /// Why a job that ran could not go on.
@@ -252,6 +252,7 @@ impl Status {
         self.stop.load(Ordering::Acquire)
     }
 
+    /// `worker`: of this process.
     pub(crate) fn publish_reading(&self, worker: usize, counts: &Counts, bytes: (u64, u64)) {
         locked(&self.counts)[worker] = *counts;
         locked(&self.bytes)[worker] = bytes;

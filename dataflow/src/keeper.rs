@@ -100,7 +100,7 @@ pub(crate) struct Beginning {
     pub(crate) new_syncs: Vec<bool>,
     /// Models whose snapshot is known.
     pub(crate) pulled: Vec<bool>,
-    /// What is taken back at the start; on one worker.
+    /// What is taken back at the start; on one worker, which says so apart ([`Keeper::take_removed`]).
     pub(crate) removed: Vec<Removed>,
 }
 
@@ -264,7 +264,9 @@ impl Keeper {
     /// Says what an earlier run left behind, before keys are restored and what was told is taken up.
     pub(crate) fn prepare(&mut self, beginning: Beginning, clock: Time) {
         self.missing.retain(|model| !beginning.pulled.get(*model as usize).copied().unwrap_or(false));
-        self.beginning = beginning;
+        // What is taken back may have been said before.
+        let removed = std::mem::take(&mut self.beginning.removed);
+        self.beginning = Beginning { removed, ..beginning };
         self.done = self.done.max(clock);
     }
 
@@ -435,7 +437,8 @@ impl Keeper {
             return Some(end);
         };
         let first = self.ready[0].at;
-        Some(if beyond.at > first { beyond.at } else { first + 1 })
+        // Time does not go back for what is read again and took effect before.
+        Some(if beyond.at > first { beyond.at } else { first + 1 }.max(self.done + 1))
     }
 
     /// Moves the hits that take effect before `end` to `ready`, in order.

@@ -56,6 +56,4 @@ pub(crate) enum Letter {
     },
     /// To all: somebody was told to stop.
     Stop,
-    /// From the first worker of a process to those of the others: it is alive.
-    Alive,
 }

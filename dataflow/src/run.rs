@@ -2,7 +2,7 @@
 
 use crate::checkpoint::{Heading, Lead, Manifest, WholePulls};
 use crate::cluster;
-use crate::desk::{Desk, DeskSetup, Opening, Watch, known_pulls};
+use crate::desk::{Desk, DeskSetup, Opening, known_pulls};
 use crate::edge::messages::Messages;
 use crate::job::{Failure, FailureKind, Opened, Status};
 use crate::keeper::{Keeper, Span};
@@ -18,7 +18,7 @@ use crate::time::Time;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use timely::dataflow::operators::Probe;
@@ -111,7 +111,6 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
     let sinks: Sinks = Arc::new(Mutex::new(opened.sinks));
     let store = recovery.as_ref().map(|recovery| Arc::clone(&recovery.store));
     let restart_sources = recovery.as_ref().is_some_and(|recovery| recovery.restart_sources);
-    let peer_timeout = opened.cluster.as_ref().map(|cluster| cluster.peer_timeout);
 
     let (span, clock, dead_letters) = (opened.span, Arc::clone(&opened.clock), opened.dead_letters);
     let worker_logic = {
@@ -177,7 +176,7 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
                 store: store.clone(),
                 lead,
                 sinks: Arc::clone(&sinks),
-                watch: peer_timeout.map(|peer_timeout| Watch { threads: threads as u32, peer_timeout }),
+                threads: (processes > 1).then_some(threads as u32),
                 restart_sources,
             });
             if let Some(opening) = opening {
@@ -211,10 +210,19 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
             }
         }
     };
+    let (mut pulse, mut connections) = (None, None);
     let guards = match opened.cluster {
         None if threads == 1 => timely::execute(timely::Config::thread(), worker_logic),
         None => timely::execute(timely::Config::process(threads), worker_logic),
-        Some(cluster) => cluster::execute(cluster, threads, worker_logic),
+        Some(cluster) => {
+            cluster.pulse.attach(status);
+            pulse = Some(cluster.pulse);
+            let executed = cluster::execute(cluster.process, cluster.sockets, threads, worker_logic);
+            executed.map(|(guards, comms)| {
+                connections = Some(comms);
+                guards
+            })
+        }
     };
     let guards = guards.unwrap_or_else(|error| panic!("timely did not start: {error}"));
     let lines: Vec<Line> = line_out.iter().collect();
@@ -245,7 +253,26 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
             status.fail(deliver::failure(error));
         }
     }
-    status.take_failure().map_or(Ok(()), Err)
+    if let Some(connections) = connections {
+        close(connections, status);
+    }
+    let result = status.take_failure().map_or(Ok(()), Err);
+    if let Some(pulse) = pulse {
+        pulse.end(result.as_ref().copied());
+    }
+    result
+}
+
+/// Waits until what was sent to the other processes has left and they have sent their last, unless the job has failed: then
+/// somebody may never do so, and the threads are left to the end of the process.
+fn close(connections: impl Send + 'static, status: &Status) {
+    let (closed_in, closed) = channel::<()>();
+    let close = move || {
+        drop(connections);
+        drop(closed_in);
+    };
+    std::thread::Builder::new().name("close".to_owned()).spawn(close).expect("the system can start a thread");
+    while !status.aborted() && closed.recv_timeout(PARK) == Err(RecvTimeoutError::Timeout) {}
 }
 
 /// Per model and audience of it, the audience's number among all of the job, by id.

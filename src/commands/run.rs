@@ -121,9 +121,9 @@ fn cluster(loaded: &Loaded, flags: &Flags) -> Result<Option<Cluster>, Exit> {
         threads: flags.workers,
         job: usher_queries::plan_file::encode(&loaded.plan),
     };
-    let sockets = usher_dataflow::connect(&peers, Duration::from_millis(job.cluster.connect_timeout))?;
+    let connect_timeout = Duration::from_millis(job.cluster.connect_timeout);
     let peer_timeout = Duration::from_millis(job.cluster.peer_timeout);
-    Ok(Some(Cluster { process: flags.process, sockets, peer_timeout }))
+    Ok(Some(usher_dataflow::connect(&peers, connect_timeout, peer_timeout)?))
 }
 
 /// The addresses in a host file: a line each, `host:port`.

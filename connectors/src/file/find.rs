@@ -17,7 +17,7 @@ pub enum Kind {
 }
 
 /// A file that a path means.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Listed {
     pub path: PathBuf,
     /// Bytes stored, where it is a regular file; `None` where it is another (a pipe), or not there yet.

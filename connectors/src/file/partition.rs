@@ -33,6 +33,10 @@ pub struct FilePartition {
     coding: Coding,
     /// Goes on after the end: only plain files do.
     follow: bool,
+    /// Another file of this name is what comes after it, and no mistake: the source is followed.
+    rotates: bool,
+    /// The file that was there when it was listed.
+    listed: Option<Identity>,
     message_bytes: usize,
     buffer_bytes: usize,
     /// Stored bytes at the open; none where it was no regular file.
@@ -95,12 +99,15 @@ impl FilePartition {
         followed: &Followed,
     ) -> FilePartition {
         let coding = Coding::of(&file.path);
+        let rotates = follow;
         let follow = follow && coding == Coding::Plain;
         FilePartition {
             id,
             path: file.path,
             coding,
             follow,
+            rotates,
+            listed: file.identity,
             message_bytes,
             buffer_bytes,
             size: file.size,
@@ -121,20 +128,24 @@ impl FilePartition {
         }
     }
 
-    /// Goes on where an earlier run stood. What is there now is looked at when it is opened, but for a file that has an end:
-    /// one that is shorter than what was read of it is refused at once.
+    /// Goes on where an earlier run stood. What is there now is looked at when it is opened, but for files that are not
+    /// followed: one that is shorter than what was read of it, or another one, is refused at once.
     pub fn resume(&mut self, from: &Resume) -> Result<(), SourceError> {
         let mut parts = from.identity.split(':').map(|part| part.parse::<u64>());
         let (Some(Ok(device)), Some(Ok(inode)), Some(Ok(base))) = (parts.next(), parts.next(), parts.next()) else {
             return Err(self.unlike("is a file".to_owned(), format!("`{}`", from.identity)));
         };
-        (self.position, self.base, self.resumed) = (from.position, base.min(from.position), Some((device, inode)));
-        let read = self.position - self.base;
+        let base = base.min(from.position);
+        let read = from.position - base;
+        if !self.rotates && self.listed.is_some_and(|listed| listed != (device, inode)) {
+            return Err(self.unlike("is another file".to_owned(), format!("one whose inode is {inode}")));
+        }
         match self.size {
             Some(size) if !self.follow && self.coding == Coding::Plain && size < read => {
                 Err(self.unlike(format!("ends at {size}"), format!("up to {read}")))
             }
             _ => {
+                (self.position, self.base, self.resumed) = (from.position, base, Some((device, inode)));
                 self.caught_up &= self.size.is_none_or(|size| size <= read);
                 Ok(())
             }
@@ -150,7 +161,7 @@ impl FilePartition {
         let Some(resumed) = self.resumed.take() else { return Ok(()) };
         let read = self.position - self.base;
         let metadata = input.counted().file.metadata()?;
-        if self.follow && (identity(&metadata) != resumed || metadata.len() < read) {
+        if self.rotates && (identity(&metadata) != resumed || self.follow && metadata.len() < read) {
             tracing::warn!(
                 path = %self.path.display(),
                 "the file is not the one that was read, or is shorter; reading it from its start"

@@ -21,23 +21,21 @@ use timely::scheduling::Activator;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Posted {
     to: u32,
-    from: u32,
     letter: Letter,
 }
 
 /// A worker's end of the bus.
 pub(crate) struct Bus {
-    worker: u32,
     peers: u32,
     posted: Rc<RefCell<VecDeque<Posted>>>,
-    arrived: Rc<RefCell<VecDeque<(u32, Letter)>>>,
+    arrived: Rc<RefCell<VecDeque<Letter>>>,
     activator: Activator,
 }
 
 impl Bus {
     /// Builds the two operators of it.
     pub(crate) fn new(scope: Scope<'_, Time>) -> Bus {
-        let (worker, peers) = (scope.index() as u32, scope.peers() as u32);
+        let peers = scope.peers() as u32;
         let posted = Rc::new(RefCell::new(VecDeque::new()));
         let arrived = Rc::new(RefCell::new(VecDeque::new()));
         let mut builder = OperatorBuilder::new("Post".to_owned(), scope);
@@ -62,12 +60,12 @@ impl Bus {
                 move |input, _output| {
                     input.for_each_stamp(|_, data| {
                         let letters = data.flat_map(|data| data.drain(..));
-                        arrived.borrow_mut().extend(letters.map(|posted| (posted.from, posted.letter)));
+                        arrived.borrow_mut().extend(letters.map(|posted| posted.letter));
                     });
                 }
             }
         });
-        Bus { worker, peers, posted, arrived, activator }
+        Bus { peers, posted, arrived, activator }
     }
 
     /// How many workers there are.
@@ -77,7 +75,7 @@ impl Bus {
 
     /// Sends a letter to a worker.
     pub(crate) fn post(&self, to: u32, letter: Letter) {
-        self.posted.borrow_mut().push_back(Posted { to, from: self.worker, letter });
+        self.posted.borrow_mut().push_back(Posted { to, letter });
         self.activator.activate();
     }
 
@@ -86,8 +84,8 @@ impl Bus {
         (0..self.peers).for_each(|worker| self.post(worker, letter.clone()));
     }
 
-    /// The next letter that has arrived, and whose it is.
-    pub(crate) fn take(&self) -> Option<(u32, Letter)> {
+    /// The next letter that has arrived.
+    pub(crate) fn take(&self) -> Option<Letter> {
         self.arrived.borrow_mut().pop_front()
     }
 }

@@ -1,0 +1,210 @@
+//! The program in the background: started, listened to, ended as people, supervisors and crashes end it; and what it has told.
+
+use crate::support::usher;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long anything is waited for: far more than it takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How often it is looked whether what is waited for is there.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Waits until something holds.
+pub fn until(what: &dyn Fn() -> String, mut holds: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < PATIENCE, "it never came to this: {}", what());
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Now, ms since the epoch.
+pub fn now() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+/// Waits until the clock has passed a time.
+pub fn pass(time: i64) {
+    until(&|| format!("{time} passes"), || now() > time);
+}
+
+/// A running program. It is killed when this is dropped.
+pub struct Process {
+    child: Child,
+    said: Arc<Mutex<String>>,
+}
+
+impl Process {
+    /// Starts it in a folder.
+    pub fn start(folder: &Path, args: &[&str]) -> Process {
+        let mut child =
+            usher(folder, args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let said = Arc::new(Mutex::new(String::new()));
+        let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        let hears = Arc::clone(&said);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let mut said = hears.lock().expect("nobody panics with it");
+                said.push_str(&line);
+                said.push('\n');
+            }
+        });
+        Process { child, said }
+    }
+
+    /// What it has said so far.
+    pub fn said(&self) -> String {
+        self.said.lock().expect("nobody panics with it").clone()
+    }
+
+    /// Waits until it has said something.
+    pub fn says(&mut self, what: &str) {
+        let since = Instant::now();
+        while !self.said().contains(what) {
+            let ended = self.child.try_wait().expect("the child is ours");
+            // What it said last may still be on its way to us.
+            let over = ended.is_some() && since.elapsed() > Duration::from_secs(1);
+            assert!(!over && since.elapsed() < PATIENCE, "it never said `{what}`, but ({ended:?})\n{}", self.said());
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("the child is ours").is_some()
+    }
+
+    /// Sends a signal, by its name.
+    pub fn signal(&self, name: &str) {
+        let signal = format!("-{name}");
+        let sent = std::process::Command::new("kill").args([&signal, &self.child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|sent| sent.success()), "kill runs");
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().expect("the child is ours");
+        self.child.wait().expect("the child is ours");
+    }
+
+    /// Waits until it ends by itself; tells its exit code and what it said.
+    pub fn ends(mut self) -> (Option<i32>, String) {
+        let since = Instant::now();
+        let code = loop {
+            if let Some(status) = self.child.try_wait().expect("the child is ours") {
+                break status.code();
+            }
+            assert!(since.elapsed() < PATIENCE, "it does not end:\n{}", self.said());
+            std::thread::sleep(LOOK);
+        };
+        // The thread that hears it has the last handle but ours, until it has heard all.
+        until(&|| "all is heard".to_owned(), || Arc::strong_count(&self.said) == 1);
+        (code, self.said())
+    }
+
+    /// Stops it with SIGTERM, which must end it well.
+    pub fn stop(self) -> String {
+        self.signal("TERM");
+        let (code, said) = self.ends();
+        assert_eq!(code, Some(0), "{said}");
+        said
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A change that a file has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub id: String,
+    pub entered: bool,
+    pub audience: String,
+    pub key: String,
+    /// Ms since the epoch.
+    pub at: i64,
+    pub reason: String,
+    pub row: serde_json::Value,
+}
+
+impl Change {
+    /// As `entry keen u-1 event`.
+    pub fn text(&self) -> String {
+        let kind = if self.entered { "entry" } else { "exit" };
+        format!("{kind} {} {} {}", self.audience, self.key, self.reason)
+    }
+}
+
+/// The changes in a file, which may not be there yet; without a last line that is not whole.
+pub fn changes(path: &Path) -> Vec<Change> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    parse(whole)
+}
+
+/// The changes in a text.
+pub fn parse(text: &str) -> Vec<Change> {
+    let change = |line: &str| {
+        let mut message: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let field = |name: &str| message[name].as_str().unwrap_or_else(|| panic!("no {name} in {line}")).to_owned();
+        let at: jiff::Timestamp = field("at").parse().expect("a time");
+        Change {
+            id: field("id"),
+            entered: field("type") == "entry",
+            audience: field("audience_id"),
+            key: field("key"),
+            at: at.as_millisecond(),
+            reason: field("reason"),
+            row: message["row"].take(),
+        }
+    };
+    text.lines().map(change).collect()
+}
+
+/// The (audience, key) that changes leave, which must be such as one who listens can follow: entries and exits alternate,
+/// beginning with an entry, and no id comes twice.
+pub fn members(changes: &[Change]) -> BTreeSet<(String, String)> {
+    let mut ids: BTreeMap<&str, &Change> = BTreeMap::new();
+    let mut members = BTreeSet::new();
+    for change in changes {
+        if let Some(before) = ids.insert(&change.id, change) {
+            panic!("an id comes twice: {before:?}, {change:?}");
+        }
+        let place = (change.audience.clone(), change.key.clone());
+        let alternates = if change.entered { members.insert(place.clone()) } else { members.remove(&place) };
+        let of = || changes.iter().filter(|of| (&of.audience, &of.key) == (&place.0, &place.1)).collect::<Vec<_>>();
+        assert!(alternates, "entries and exits do not alternate: {:#?}", of());
+    }
+    members
+}
+
+/// A file of addresses for so many processes, on ports that were free a moment ago.
+pub fn hosts(folder: &Path, processes: usize) -> PathBuf {
+    let bound: Vec<std::net::TcpListener> =
+        (0..processes).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port")).collect();
+    let lines = bound.iter().map(|listener| format!("{}\n", listener.local_addr().expect("it is bound")));
+    let path = folder.join("hosts");
+    std::fs::write(&path, lines.collect::<String>()).expect("the folder can be written");
+    path
+}
+
+/// Starts all processes of a job.
+pub fn start_all(folder: &Path, processes: usize, workers: &str) -> Vec<Process> {
+    hosts(folder, processes);
+    let number = processes.to_string();
+    let start = |process: usize| {
+        let process = process.to_string();
+        Process::start(folder, &["run", "job.yaml", "-h", "hosts", "-n", &number, "-p", &process, "-w", workers])
+    };
+    (0..processes).map(start).collect()
+}

@@ -1,0 +1,354 @@
+//! What a restart may not be seen by: one history, told in five ways to run it, and a job file that changes under it.
+
+use crate::process::{Change, Process, members, now, parse, pass};
+use crate::shop::{CRM, Shop, job, with_anybody, without_marks};
+use crate::support::run;
+use std::collections::BTreeSet;
+
+const AUDIENCES: &str = "
+  buyers: {model: users, where: {performed: bought, within: 2s}}
+  keen: {model: users, where: {performed: viewed, at_least: 3, within: 1h}}
+  rich: {model: users, where: {property: ltv > 15}}
+  calm: {model: users, where: {all: [{audience: rich}, {not: {performed: bought, within: 2s}}]}}
+  ripe: {model: users, where: {all: [{audience: rich}, {audience: keen}]}}
+";
+
+/// ms of `buyers`.
+const WINDOW: i64 = 2_000;
+
+/// How a run of the job ends, after a part of the history.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// It does not: the next part is told to the same run.
+    GoesOn,
+    /// By SIGTERM.
+    Stopped,
+    /// By SIGKILL, when all is told and in a checkpoint.
+    Killed,
+    /// The same; and the next begins when windows have ended.
+    KilledForLong,
+    /// By SIGKILL, while it reads.
+    KilledReading,
+    /// By SIGKILL, before it is live.
+    KilledStarting,
+}
+
+/// What happens in each part.
+const PARTS: [&[(&str, &str)]; 6] = [
+    &[("Viewed", "u-0"), ("Viewed", "u-0"), ("Viewed", "u-0"), ("Bought", "u-1")],
+    &[("Bought", "u-5"), ("Viewed", "u-2"), ("Viewed", "u-2")],
+    &[("Viewed", "u-2"), ("Bought", "u-5")],
+    &[("Bought", "u-3"), ("Viewed", "u-1"), ("Viewed", "u-1"), ("Viewed", "u-1"), ("Viewed", "u-4")],
+    &[("Bought", "u-4"), ("Viewed", "u-4"), ("Bought", "u-4"), ("Viewed", "u-4")],
+    &[("Bought", "u-0"), ("Viewed", "u-6")],
+];
+
+/// Who is in what in the end, when the windows of seconds are over.
+fn in_the_end() -> BTreeSet<(String, String)> {
+    let rich = (2..10).flat_map(|user| [("rich", user), ("calm", user)]);
+    let keen = [0, 1, 2, 4].map(|user| ("keen", user));
+    let ripe = [2, 4].map(|user| ("ripe", user));
+    let all = rich.chain(keen).chain(ripe);
+    all.map(|(audience, user)| (audience.to_owned(), format!("u-{user}"))).collect()
+}
+
+/// Lives through the history; `runs` are the arguments of each part's run, and how that ends.
+fn live_through(runs: [(&[&str], Ending); 6]) -> Vec<Change> {
+    let shop = Shop::new(&job(AUDIENCES, CRM));
+    let mut bought: Vec<(String, i64)> = Vec::new();
+    let mut running: Option<Process> = None;
+    let compiled = run(shop.folder(), &["compile", "job.yaml", "-o", "job.plan"]);
+    assert_eq!(compiled.code, Some(0), "{}", compiled.stderr);
+    for (part, (args, ending)) in PARTS.iter().zip(runs) {
+        // What a job that is down does not see happens just before it starts.
+        let mut happen = || {
+            for (what, user) in *part {
+                let at = shop.happens(what, user);
+                if *what == "Bought" {
+                    bought.push(((*user).to_owned(), at));
+                }
+            }
+        };
+        let start = || Process::start(shop.folder(), &[&["run"], args].concat());
+        let process = match running.take() {
+            Some(process) => {
+                happen();
+                process
+            }
+            None => {
+                happen();
+                start()
+            }
+        };
+        match ending {
+            Ending::GoesOn => {
+                shop.told(&process);
+                running = Some(process);
+            }
+            Ending::Stopped => {
+                shop.told(&process);
+                shop.checkpointed(&process);
+                process.stop();
+            }
+            Ending::Killed => {
+                shop.told(&process);
+                shop.checkpointed(&process);
+                process.kill();
+            }
+            Ending::KilledForLong => {
+                shop.told(&process);
+                shop.checkpointed(&process);
+                process.kill();
+                pass(now() + WINDOW + 100);
+            }
+            Ending::KilledReading => {
+                let mut process = process;
+                process.says("live after");
+                process.kill();
+            }
+            Ending::KilledStarting => process.kill(),
+        }
+    }
+    let process = running.unwrap_or_else(|| shop.live(&[]));
+    pass(now() + WINDOW);
+    shop.told(&process);
+    process.stop();
+    let all = shop.changes();
+    assert!(members(&all).len() > in_the_end().len(), "marks are members too");
+    let changes = without_marks(all);
+    assert_eq!(members(&changes), in_the_end());
+    for change in changes.iter().filter(|change| change.audience == "buyers" && !change.entered) {
+        let ended = bought.iter().any(|(user, at)| *user == change.key && at + WINDOW == change.at);
+        assert!(ended && change.reason == "expiry", "it ends at exactly ts + within: {change:?}, {bought:?}");
+    }
+    // What a replay of the same events says in the end is the same.
+    let replayed = run(shop.folder(), &["replay", "job.yaml", "--until", &now().to_string()]);
+    assert_eq!(replayed.code, Some(0), "{}", replayed.stderr);
+    assert_eq!(members(&without_marks(parse(&replayed.stdout))), in_the_end());
+    changes
+}
+
+/// The changes of some audience, as text.
+fn texts(changes: &[Change], audience: &str) -> Vec<String> {
+    changes.iter().filter(|change| change.audience == audience).map(Change::text).collect()
+}
+
+const JOB: &[&str] = &["job.yaml"];
+
+#[test]
+fn a_history_run_straight() {
+    let changes = live_through([(JOB, Ending::GoesOn); 6]);
+    assert_eq!(texts(&changes, "ripe"), ["entry ripe u-2 event", "entry ripe u-4 event"]);
+    assert_eq!(texts(&changes, "rich").len(), 8);
+    assert!(texts(&changes, "rich").iter().all(|text| text.ends_with(" definition")));
+}
+
+#[test]
+fn a_history_with_kills_where_it_hurts() {
+    let changes = live_through([
+        (JOB, Ending::KilledStarting),
+        (JOB, Ending::KilledForLong),
+        (JOB, Ending::KilledReading),
+        (JOB, Ending::Killed),
+        (JOB, Ending::KilledForLong),
+        (JOB, Ending::Killed),
+    ]);
+    let calm = texts(&changes, "calm");
+    assert!(calm.contains(&"entry calm u-5 recovery".to_owned()), "what was missed is told as recovery: {calm:?}");
+    let rich = texts(&changes, "rich");
+    assert!(rich.len() == 8 && rich.iter().all(|text| text.ends_with(" definition")), "{rich:?}");
+}
+
+#[test]
+fn a_history_with_other_numbers_of_workers() {
+    let workers = |number: &'static str| -> &'static [&'static str] {
+        match number {
+            "1" => &["job.yaml", "-w", "1"],
+            "2" => &["job.yaml", "-w", "2"],
+            _ => &["job.yaml", "-w", "3"],
+        }
+    };
+    live_through([
+        (workers("1"), Ending::Killed),
+        (workers("2"), Ending::KilledForLong),
+        (workers("3"), Ending::KilledReading),
+        (workers("1"), Ending::Stopped),
+        (workers("3"), Ending::Killed),
+        (workers("2"), Ending::Killed),
+    ]);
+}
+
+#[test]
+fn a_history_from_a_plan() {
+    let plan: &[&str] = &["job.plan"];
+    live_through([
+        (plan, Ending::Killed),
+        (JOB, Ending::KilledForLong),
+        (plan, Ending::Stopped),
+        (plan, Ending::KilledReading),
+        (plan, Ending::Killed),
+        (JOB, Ending::GoesOn),
+    ]);
+}
+
+const KEEN: &str = "  keen: {model: users, where: {performed: viewed, at_least: 3, within: 1h}}\n";
+const RICH: &str = "  rich: {model: users, where: {property: ltv > 75}}\n";
+const VIEWERS: &str = "  viewers: {model: users, where: {performed: viewed, at_least: 2, within: 1h}}\n";
+const MAIL: &str = "  mail: {audiences: [keen], to: {file: {path: mail.jsonl}}}\n";
+
+/// Runs an edited job for a while; tells what syncs were told meanwhile, in order of the text.
+fn meanwhile(shop: &Shop, job: &str, files: &[&str], happen: impl FnOnce()) -> Vec<Vec<String>> {
+    shop.job(job);
+    let changes = |file: &&str| without_marks(crate::process::changes(&shop.path(file)));
+    let before: Vec<usize> = files.iter().map(|file| changes(file).len()).collect();
+    let process = shop.live(&[]);
+    happen();
+    shop.told(&process);
+    shop.checkpointed(&process);
+    process.stop();
+    files
+        .iter()
+        .zip(before)
+        .map(|(file, before)| {
+            let all = changes(file);
+            members(&all);
+            let mut new: Vec<String> = all[before..].iter().map(Change::text).collect();
+            new.sort();
+            new
+        })
+        .collect()
+}
+
+#[test]
+fn audiences_of_a_job_change_between_runs() {
+    let shop = Shop::new("");
+    let crm = &["changes.jsonl"];
+    let base = job(&format!("{KEEN}{RICH}"), CRM);
+    let told = meanwhile(&shop, &base, crm, || {
+        for (user, times) in [("u-0", 3), ("u-1", 2)] {
+            shop.happens_often("Viewed", user, times);
+        }
+    });
+    assert_eq!(told[0], ["entry keen u-0 event", "entry rich u-8 definition", "entry rich u-9 definition"]);
+    assert_eq!(meanwhile(&shop, &base, crm, || {})[0], [""; 0], "a start with nothing new tells nothing");
+
+    let added = job(&format!("{KEEN}{RICH}{VIEWERS}"), CRM);
+    let told = meanwhile(&shop, &added, crm, || {});
+    assert_eq!(told[0], ["entry viewers u-0 definition", "entry viewers u-1 definition"]);
+
+    let longer = added.replace("at_least: 3, within: 1h", "at_least: 3, within: 2h");
+    assert_eq!(meanwhile(&shop, &longer, crm, || {})[0], [""; 0], "another window, the same members");
+
+    let easier = longer.replace("at_least: 3", "at_least: 2");
+    assert_eq!(meanwhile(&shop, &easier, crm, || {})[0], ["entry keen u-1 definition"]);
+
+    // Back, in one step.
+    let told = meanwhile(&shop, &base, crm, || {});
+    assert_eq!(told[0], ["exit keen u-1 definition", "exit viewers u-0 definition", "exit viewers u-1 definition"]);
+
+    // Added and taken away again without a word.
+    let forgets = "  crm: {on_remove: forget, to: {file: {path: changes.jsonl}}}\n";
+    let told = meanwhile(&shop, &job(&format!("{KEEN}{RICH}{VIEWERS}"), forgets), crm, || {});
+    assert_eq!(told[0].len(), 2);
+    assert_eq!(meanwhile(&shop, &job(&format!("{KEEN}{RICH}"), forgets), crm, || {})[0], [""; 0]);
+    assert_eq!(meanwhile(&shop, &base, crm, || {})[0], [""; 0], "what is forgotten stays so");
+}
+
+#[test]
+fn syncs_of_a_job_change_between_runs() {
+    let shop = Shop::new("");
+    let audiences = format!("{KEEN}{RICH}");
+    let all = &["changes.jsonl", "mail.jsonl", "late.jsonl"];
+    let none = [""; 0];
+    meanwhile(&shop, &job(&audiences, CRM), all, || shop.happens_often("Viewed", "u-0", 3));
+
+    let told = meanwhile(&shop, &job(&audiences, &format!("{CRM}{MAIL}")), all, || {});
+    assert_eq!(
+        (&told[0][..], &told[1][..]),
+        (&none.map(str::to_owned)[..], &["entry keen u-0 definition".to_owned()][..])
+    );
+
+    let late = "  late: {backfill: false, to: {file: {path: late.jsonl}}}\n";
+    let three = job(&audiences, &format!("{CRM}{MAIL}{late}"));
+    let told = meanwhile(&shop, &three, all, || {});
+    assert_eq!(told, [none, none, none], "only what changes from now on");
+    let told = meanwhile(&shop, &three, all, || shop.happens_often("Viewed", "u-9", 3));
+    assert_eq!(told, [["entry keen u-9 event"]; 3]);
+
+    // Mail carries a column now.
+    let include = MAIL.replace("audiences:", "include: [ltv], audiences:");
+    let three = job(&audiences, &format!("{CRM}{include}{late}"));
+    let told = meanwhile(&shop, &three, all, || shop.happens_often("Viewed", "u-3", 3));
+    assert_eq!(told, [["entry keen u-3 event"]; 3]);
+    let mail = crate::process::changes(&shop.path("mail.jsonl"));
+    assert_eq!(mail.last().expect("it was told").row["ltv"], 30.0, "{mail:?}");
+
+    // Mail is gone, and back.
+    let told = meanwhile(&shop, &job(&audiences, CRM), all, || {});
+    assert_eq!(told, [none, none, none]);
+    let told = meanwhile(&shop, &three, all, || {});
+    assert_eq!(told, [none, none, none], "a sync that comes back goes on from what it was told");
+}
+
+#[test]
+fn the_snapshot_of_a_model_changes_between_runs() {
+    let shop = Shop::new("");
+    let crm = &["changes.jsonl"];
+    let base = job(&format!("{KEEN}{RICH}"), CRM);
+    meanwhile(&shop, &base, crm, || {});
+    shop.users("others.parquet", &[80.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 5.0, 90.0]);
+    let others = base.replace("users.parquet", "others.parquet");
+    assert_eq!(meanwhile(&shop, &others, crm, || {})[0], ["entry rich u-0 recovery", "exit rich u-8 recovery"]);
+    assert_eq!(meanwhile(&shop, &base, crm, || {})[0], ["entry rich u-8 recovery", "exit rich u-0 recovery"]);
+}
+
+/// How many expire together.
+const MANY: usize = 20_000;
+
+#[test]
+fn many_windows_that_end_while_the_job_is_down_end_when_they_did() {
+    many_windows("KILL");
+}
+
+#[test]
+fn many_windows_that_end_while_the_job_is_frozen_end_when_they_did() {
+    many_windows("STOP");
+}
+
+fn many_windows(signal: &str) {
+    let audiences = "  active: {model: anybody, where: {performed: seen, within: 4s}}\n";
+    let shop = Shop::new(&with_anybody(&job(audiences, CRM)));
+    let process = shop.live(&[]);
+    let mut lines = String::new();
+    let first = now() - 1_000;
+    for key in 0..MANY {
+        let at = first + (key % 1_000) as i64;
+        lines += &format!(
+            "{{\"type\":\"track\",\"event\":\"Seen\",\"userId\":\"{key}\",\"messageId\":\"s{key}\",\"timestamp\":{at}}}\n"
+        );
+    }
+    let mut events = std::fs::OpenOptions::new().append(true).open(shop.path("events.jsonl")).expect("it is there");
+    std::io::Write::write_all(&mut events, lines.as_bytes()).expect("it can be written");
+    shop.told(&process);
+    assert_eq!(members(&without_marks(shop.changes())).len(), MANY);
+    let process = if signal == "KILL" {
+        process.kill();
+        pass(first + 1_000 + 4_000 + 1_000);
+        shop.live(&[])
+    } else {
+        process.signal(signal);
+        pass(first + 1_000 + 4_000 + 1_000);
+        process.signal("CONT");
+        process
+    };
+    shop.told(&process);
+    process.stop();
+    let changes = without_marks(shop.changes());
+    assert_eq!(members(&changes).len(), 0);
+    let exits: Vec<&Change> = changes.iter().filter(|change| !change.entered).collect();
+    assert_eq!(exits.len(), MANY);
+    for exit in exits {
+        let key: usize = exit.key.parse().expect("a number");
+        assert_eq!((exit.at, &exit.reason[..]), (first + (key % 1_000) as i64 + 4_000, "expiry"), "{exit:?}");
+    }
+}
