@@ -27,6 +27,10 @@ pub struct Flags {
 /// Runs a job.
 pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
     let loaded = load(path)?;
+    if loaded.plan.job.api.is_some() {
+        return Err(Exit::wrong("`api` is not available in this version: a running job serves no API yet")
+            .hint("take `api` out of the job file".to_owned()));
+    }
     let cluster = cluster(&loaded, flags)?;
     let state = job::open_state(&loaded, flags.process)?;
     let incarnation = job::incarnation();
