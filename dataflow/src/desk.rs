@@ -325,7 +325,7 @@ impl Desk {
 
     /// Tells the other processes that this one was told to stop.
     fn say_stop(&mut self) {
-        let first = self.setup.threads.is_some_and(|threads| self.setup.worker % threads == 0);
+        let first = self.setup.threads.is_some_and(|threads| self.setup.worker.is_multiple_of(threads));
         if first && self.setup.status.stopped() && !self.stop_said {
             self.stop_said = true;
             self.setup.bus.post_to_all(&Letter::Stop);

@@ -38,7 +38,7 @@ impl Start {
         mut tell: impl FnMut(Address),
     ) {
         let having = || self.syncs.iter().enumerate().filter(|(_, sync)| get(&sync.has, audience));
-        if having().all(|(index, sync)| !knows(index) && !(entered && sync.silent)) {
+        if having().all(|(index, sync)| !(knows(index) || entered && sync.silent)) {
             // That of a job without syncs too: it is counted, and who watches sees it.
             return tell(Address::All);
         }
