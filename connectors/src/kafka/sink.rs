@@ -856,6 +856,14 @@ impl Sender {
         loop {
             match self.look() {
                 Ok(found) if found == *progress => return Ok(turn.written()),
+                // The last replica of a topic, stopping cleanly, may say that a transaction is complete and not have marked it in
+                // its partitions; with the next one, which was rolled back, it is gone (seen with Kafka 4.3).
+                Ok(found) if found.turn < self.progress.turn => {
+                    let (there, told) = (found.turn, self.progress.turn);
+                    let reason =
+                        format!("the brokers have lost what they had committed: turn {there} is the last of {told}");
+                    return Err(Setback::End(self.failed(reason, "start again: what was lost is told then")));
+                }
                 Ok(_) => return Err(Setback::Again(reason)),
                 // Nothing is sent before it is known.
                 Err(Setback::Again(reason)) => self.once_more(reason)?,
