@@ -44,9 +44,12 @@ def a_topic_made_anew():
     again = Events(source)
     again.send(("u-new", "clicked", now()), partition=1)
     again.flush()
-    run = folder.start("--restart-sources")
+    run = folder.start("--restart-sources", log="info,usher_dataflow=debug")
     run.live()
     until("the new topic is read", lambda: reader.poll() and False or len(reader.all) == 41)
+    # The state is of the new topic from the next checkpoint on.
+    made = run.checkpoints()
+    until("that is in a checkpoint", lambda: run.checkpoints() >= made + 2)
     run.stop()
     # What was held of it stays held, and the new one is gone on from.
     run = folder.start()
