@@ -81,8 +81,5 @@ fn another_revision_is_named_whatever_follows() {
     bytes.truncate(7);
     let error = Manifest::decode(&bytes).expect_err("it is of another revision");
     assert_eq!(error, ManifestError::Revision { found: 2 });
-    assert_eq!(
-        error.to_string(),
-        "the state was written with revision `2` of its content, this version reads `1`"
-    );
+    assert_eq!(error.to_string(), "the state was written with revision `2` of its content, this version reads `1`");
 }
