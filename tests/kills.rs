@@ -41,7 +41,10 @@ fn load(events: &Path, seed: u64, over: &AtomicBool, written: &AtomicU64) {
             } else {
                 let what = if random.u8(0..10) == 0 { "Bought" } else { "Viewed" };
                 let at = now() - if random.u8(0..10) == 0 { random.i64(0..1_500) } else { 0 };
-                let user = random.u8(0..10);
+                // At each moment some are away, so that windows end.
+                let away = now() / 1_500 % 3;
+                let user = std::iter::repeat_with(|| random.i64(0..10)).find(|user| user % 3 != away);
+                let user = user.expect("it goes on until one is found");
                 format!(
                     "{{\"type\":\"track\",\"event\":\"{what}\",\"userId\":\"u-{user}\",\"messageId\":\"l{number}\",\"timestamp\":{at}}}\n"
                 )

@@ -1,5 +1,8 @@
 //! The whole program, from the outside: one binary of tests.
 
+// What a test reached, and what it could not do here, is said.
+#![allow(clippy::print_stdout)]
+
 mod bad_input;
 mod cli;
 mod client;

@@ -97,7 +97,7 @@ impl Simulation {
             }
             file.messages.retain(|message| message.timestamp <= end);
             // Of late messages it depends on when they are read what came and went before.
-            if seed % 2 == 0 {
+            if seed.is_multiple_of(2) {
                 file.messages.sort_by_key(|message| message.timestamp);
             }
         }
@@ -342,7 +342,7 @@ impl Simulation {
                 ));
             }
         }
-        if self.edits == 0 && self.seed % 2 == 0 {
+        if self.edits == 0 && self.seed.is_multiple_of(2) {
             self.check_dates(&sample, clock)?;
         }
         writeln!(self.log, "{step} {clock} {:?}: {} members", self.appended, want.len()).expect("a string");

@@ -237,7 +237,7 @@ fn send(producer: &BaseProducer, topic: &str, rate: u64, time: Duration, commit_
             loop {
                 match producer.send(BaseRecord::to(topic).key(&key[..]).payload(&value[..])) {
                     Ok(()) => break,
-                    Err(_) => drop(producer.poll(Duration::from_millis(1))),
+                    Err(_) => producer.poll(Duration::from_millis(1)),
                 }
             }
             sent += 1;
@@ -392,7 +392,7 @@ fn fill(broker: &Broker, folder: &Path, flags: &Flags) -> usize {
                 BaseRecord::to("backlog").payload(message).partition(partition as i32);
             match producer.send(record.timestamp(at as i64)) {
                 Ok(()) => break,
-                Err(_) => drop(producer.poll(Duration::from_millis(1))),
+                Err(_) => producer.poll(Duration::from_millis(1)),
             }
         }
     }

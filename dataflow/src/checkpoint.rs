@@ -21,3 +21,6 @@ pub use manifest::{ClaimError, ManifestError, claim};
 pub(crate) use manifest::{Manifest, ModelState, Published, PulledAt, REVISION};
 pub(crate) use shard::{decode_shard, encode_shard};
 pub(crate) use writing::{Uploaded, Uploads, Writing};
+
+#[cfg(test)]
+mod tests;

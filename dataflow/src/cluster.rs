@@ -114,10 +114,10 @@ pub fn connect(peers: &Peers, timeout: Duration, peer_timeout: Duration) -> Resu
         others.filter(|process| sockets.iter().any(|lane| lane[*process].is_none())).collect()
     };
     while !unmet(&sockets).is_empty() {
-        for process in 0..peers.process {
-            for lane in LANES {
-                if sockets[lane as usize][process].is_none() {
-                    sockets[lane as usize][process] = peers.call(process, lane, deadline)?;
+        for lane in LANES {
+            for (process, socket) in sockets[lane as usize].iter_mut().enumerate().take(peers.process) {
+                if socket.is_none() {
+                    *socket = peers.call(process, lane, deadline)?;
                 }
             }
         }

@@ -506,7 +506,7 @@ impl Sink for FakeSink {
         }
         // Several writes are one transaction, until it is asked for.
         let asked = self.life.world.commit.load(Ordering::SeqCst);
-        if asked || self.writes % self.commit_every == 0 { self.commit() } else { Ok(()) }
+        if asked || self.writes.is_multiple_of(self.commit_every) { self.commit() } else { Ok(()) }
     }
 
     fn told(&self) -> u64 {

@@ -463,7 +463,7 @@ impl Partition for FilePartition {
     }
 
     fn identity(&self) -> String {
-        let (device, inode) = self.held.or(self.resumed).unwrap_or((0, 0));
+        let (device, inode) = self.held.or(self.resumed).or(self.listed).unwrap_or((0, 0));
         format!("{device}:{inode}:{}", self.base)
     }
 

@@ -55,9 +55,16 @@ fn bodies(partition: &mut dyn Partition) -> Vec<Owned> {
     records.into_iter().map(|(_, body)| body).collect()
 }
 
-/// Opens all that were found.
+/// Opens all that are known.
 fn partitions(files: &mut Files) -> Vec<Box<dyn Partition>> {
-    files.partitions().iter().map(|id| files.open(id, None).expect("it can be opened")).collect()
+    let known = files.partitions();
+    known.iter().map(|id| files.open(id, None).expect("it can be opened")).collect()
+}
+
+/// Opens those that have come.
+fn discovered(files: &mut Files) -> Vec<Box<dyn Partition>> {
+    let new = files.discover().expect("the folder can be read");
+    new.iter().map(|id| files.open(id, None).expect("it can be opened")).collect()
 }
 
 fn open(folder: &Path, path: &str, follow: bool) -> Files {
@@ -393,8 +400,7 @@ fn new_files_of_a_followed_folder_are_found_and_renamed_ones_are_not_new() {
     assert!(files.partitions().is_empty());
     append(&path("a"), "one\n");
     append(&path("b.gz"), "");
-    files.discover().unwrap();
-    let mut found = partitions(&mut files);
+    let mut found = discovered(&mut files);
     assert_eq!(names(&found), ["in/a", "in/b.gz"]);
     assert_eq!(bodies(&mut *found[0]), [bytes("one")]);
     assert!(files.discover().unwrap().is_empty());
@@ -408,8 +414,7 @@ fn new_files_of_a_followed_folder_are_found_and_renamed_ones_are_not_new() {
     append(&path("a"), "three\n");
     assert_eq!(bodies(&mut *found[0]), [bytes("three")]);
     append(&path("c"), "four\n");
-    files.discover().unwrap();
-    let mut new = partitions(&mut files);
+    let mut new = discovered(&mut files);
     assert_eq!(names(&new), ["in/c"]);
     assert_eq!(bodies(&mut *new[0]), [bytes("four")]);
 }
@@ -422,8 +427,7 @@ fn a_file_that_was_renamed_before_it_was_read_is_read_under_its_new_name() {
     let mut first = partitions(&mut files);
     fs::rename(folder.path().join("a.log"), folder.path().join("b.log")).unwrap();
     assert_eq!(bodies(&mut *first[0]), []);
-    files.discover().unwrap();
-    let mut new = partitions(&mut files);
+    let mut new = discovered(&mut files);
     assert_eq!(names(&new), ["b.log"]);
     assert_eq!(bodies(&mut *new[0]), [bytes("one")]);
 }

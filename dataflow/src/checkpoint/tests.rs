@@ -1,0 +1,85 @@
+//! What checkpoints of the first revision hold stays readable: bytes that were written once, in `dataflow/testdata`.
+
+use super::*;
+use crate::keys::state::KeyState;
+use crate::operators::read::Standpoint;
+use serde_json::json;
+use usher_connectors::source::{PartitionId, Resume};
+
+fn manifest() -> Manifest {
+    let partition = |name: &str| PartitionId { source: "web".to_owned(), name: name.to_owned() };
+    let resume = Resume { position: 1_234, identity: "2049:17:0".to_owned() };
+    Manifest {
+        revision: 1,
+        job: "shop".to_owned(),
+        incarnation: 0xfeed_beef_0bad_cafe,
+        clock: 1_795_600_800_123,
+        partitions: vec![(0, partition("a.jsonl")), (1, partition("b.jsonl"))],
+        standpoints: vec![Standpoint { rank: 1, id: partition("b.jsonl"), resume }],
+        models: vec![
+            ModelState {
+                id: "users".to_owned(),
+                facts: vec![[7; 16], [8; 16]],
+                pull: Some(PulledAt {
+                    parquet: "users/".to_owned(),
+                    include: vec!["plan".to_owned()],
+                    began: 1_795_600_000_000,
+                    took: 250,
+                    rows: 1_000_000,
+                }),
+            },
+            ModelState { id: "accounts".to_owned(), facts: vec![[9; 16]], pull: None },
+        ],
+        audiences: vec![("keen".to_owned(), [1; 16])],
+        parts: vec![(255, "00000000000000000003-00000000000000ff-1-000-255".to_owned(), 4_096)],
+    }
+}
+
+/// Keys of two models, one of them with everything that a key can have.
+fn shard() -> Vec<Vec<KeyState>> {
+    let keys = json!([
+        [
+            {
+                "key": "u-42",
+                "truths": [5],
+                "windows": [[1, [{"timestamp": 1_795_600_800_000_u64, "arrival": (1_u64 << 48) | 99, "id": 7}]]],
+                "clocked": [
+                    [2, {"Row": {"first": true, "turns": [1_795_600_900_000_i64]}}],
+                    [3, {"Aggregate": [
+                        ["Row", {"first": false, "turns": []}],
+                        [{"Number": 1_500_000_000}, {"first": false, "turns": [-1, 5]}],
+                        ["Null", {"first": true, "turns": []}]
+                    ]}]
+                ],
+                "row": "{\"plan\":\"pro\"}"
+            },
+            {"key": "é", "truths": [1], "windows": [], "clocked": [], "row": ""}
+        ],
+        []
+    ]);
+    serde_json::from_value(keys).expect("these are keys")
+}
+
+#[test]
+fn a_manifest_of_the_first_revision_stays_readable() {
+    let bytes = include_bytes!("../../testdata/manifest.v1");
+    assert_eq!(Manifest::decode(bytes), Ok(manifest()));
+    assert_eq!(manifest().encode(), bytes, "what is written is of that revision too");
+}
+
+#[test]
+fn a_shard_of_the_first_revision_stays_readable() {
+    let bytes = include_bytes!("../../testdata/shard.v1");
+    assert_eq!(decode_shard(bytes), Ok(shard()));
+    assert_eq!(encode_shard(&shard()), bytes, "what is written is of that revision too");
+}
+
+#[test]
+fn another_revision_is_named_whatever_follows() {
+    let mut bytes = manifest().encode();
+    bytes[0] = 2;
+    bytes.truncate(7);
+    let error = Manifest::decode(&bytes).expect_err("it is of another revision");
+    assert_eq!(error, ManifestError::Revision { found: 2 });
+    assert_eq!(error.to_string(), "the state was written with revision `2` of its content, this version reads `1`");
+}
