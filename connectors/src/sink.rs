@@ -308,7 +308,7 @@ pub struct Opened {
 }
 
 /// How a sync stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// What has reached the destination since the start.
     pub written: Written,
@@ -325,7 +325,7 @@ pub struct Standing {
 }
 
 /// What has reached a destination.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
     /// Entries.
     pub entries: u64,

@@ -85,6 +85,22 @@ pub trait Partition: Send {
 
     /// Whether all that stood there at the open has been handed out.
     fn caught_up(&self) -> bool;
+
+    /// From when on it is read.
+    fn since(&self) -> Since {
+        Since::Ever
+    }
+}
+
+/// From when on a partition is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// From the first message that there ever was, or from where an earlier run stood.
+    Ever,
+    /// Messages of this time (ms since the epoch) and later.
+    Time(u64),
+    /// From the first message that is still there; earlier ones were deleted.
+    Oldest,
 }
 
 /// What a poll found.

@@ -11,6 +11,7 @@
 //! A model is read where an audience is about its keys or a condition about its rows; others are not pulled.
 
 pub(crate) mod canonical;
+pub mod conditions;
 mod expr;
 
 use self::canonical::{

@@ -17,5 +17,6 @@ pub mod sample;
 pub mod time;
 pub mod value;
 
+pub use compile::conditions;
 pub use compile::{Schemas, check_predicates, compile, needs_schema};
 pub use value::Value;

@@ -8,7 +8,7 @@
 use super::Variable;
 use super::client::{Context, PATIENCE, Problem, REQUEST, Reader, code, ends, insist, problem, settings, topics};
 use super::native::{self, Batch, Described, Fetched, Taken};
-use crate::source::{Partition, PartitionId, Polled, Records, Resume, Source, SourceError};
+use crate::source::{Partition, PartitionId, Polled, Records, Resume, Since, Source, SourceError};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, HashMap};
@@ -104,6 +104,7 @@ struct Place {
     low: i64,
     end: i64,
     start: i64,
+    since: Since,
     why: &'static str,
 }
 
@@ -163,7 +164,8 @@ impl KafkaSource {
             for number in 0..described.partitions {
                 let (low, end) = insist(reader.context(), patience, || reader.ends(name, number))?;
                 let id = PartitionId { source: spec.id.to_owned(), name: partition_name(name, number) };
-                places.insert(id, Place { topic, number, low, end, start: low, why: "the earliest" });
+                places
+                    .insert(id, Place { topic, number, low, end, start: low, since: oldest(low), why: "the earliest" });
             }
         }
         let time = match (spec.bounds, spec.start) {
@@ -172,13 +174,19 @@ impl KafkaSource {
             (None, Start::Window) => Some((spec.now.saturating_sub(spec.window_ms), "what fills the longest window")),
             (Some(_), Start::Window) | (_, Start::Earliest) => None,
             (_, Start::Latest) => {
-                places.values_mut().for_each(|place| (place.start, place.why) = (place.end, "the latest"));
+                places.values_mut().for_each(|place| {
+                    (place.start, place.since, place.why) = (place.end, Since::Time(spec.now), "the latest");
+                });
                 None
             }
         };
         if let Some((time, why)) = time {
             insist(reader.context(), patience, || at_time(reader.base(), &names, &mut places, time))?;
-            places.values_mut().for_each(|place| place.why = why);
+            for place in places.values_mut() {
+                // Where the first that is there is of that time or later, it is not known what was before it.
+                place.since = if place.start > place.low { Since::Time(time) } else { oldest(place.low) };
+                place.why = why;
+            }
         }
         let watch = Arc::new(Watch {
             state: Mutex::new(Watched {
@@ -200,6 +208,11 @@ impl KafkaSource {
             message_bytes: spec.message_bytes,
         })
     }
+}
+
+/// From when on a partition is read that is read from its first message.
+fn oldest(low: i64) -> Since {
+    if low == 0 { Since::Ever } else { Since::Oldest }
 }
 
 /// Sets the places to the first messages of `time` or later; without one, to the end as it was found.
@@ -247,7 +260,7 @@ impl Source for KafkaSource {
                 let id = PartitionId { source: self.id.clone(), name: partition_name(name, number) };
                 self.places.entry(id.clone()).or_insert_with(|| {
                     new.push(id);
-                    Place { topic, number, low: 0, end: 0, start: 0, why: "a new partition" }
+                    Place { topic, number, low: 0, end: 0, start: 0, since: Since::Ever, why: "a new partition" }
                 });
             }
         }
@@ -267,7 +280,7 @@ impl Source for KafkaSource {
         };
         let topic = &self.watch.topics[place.topic];
         let identity = identity(topic, &self.watch.first[place.topic]);
-        let (mut start, mut why) = (place.start, place.why);
+        let (mut start, mut why, mut since) = (place.start, place.why, place.since);
         if let Some(resume) = from {
             let position = i64::try_from(resume.position).unwrap_or(i64::MAX);
             if resume.identity != identity {
@@ -276,21 +289,21 @@ impl Source for KafkaSource {
             if position > place.end {
                 return Err(unlike(format!("ends at {}", place.end), format!("up to {position}")));
             }
-            (start, why) = (position, "where an earlier run stood");
+            (start, why, since) = (position, "where an earlier run stood", Since::Ever);
             if position < place.low {
                 tracing::warn!(
                     source = %id.source, topic = %topic, partition = place.number,
                     read = position, first = place.low, lost = place.low - position,
                     "messages were deleted before they were read; going on from the first that is there"
                 );
-                (start, why) = (place.low, "the earliest: where an earlier run stood is gone");
+                (start, why, since) = (place.low, "the earliest: where an earlier run stood is gone", Since::Oldest);
             }
         }
         tracing::info!(source = %id.source, topic = %topic, partition = place.number, offset = start, why, "reading");
         Ok(Box::new(KafkaPartition {
             fetched: Fetched::start(Arc::clone(&self.reader), topic, place.number, start),
             id: id.clone(),
-            place: place.clone(),
+            place: Place { since, ..place.clone() },
             identity,
             watch: Arc::clone(&self.watch),
             batch: Batch::default(),
@@ -509,6 +522,10 @@ impl Partition for KafkaPartition {
 
     fn caught_up(&self) -> bool {
         self.position >= self.place.end
+    }
+
+    fn since(&self) -> Since {
+        self.place.since
     }
 }
 

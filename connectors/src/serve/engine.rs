@@ -260,6 +260,8 @@ pub struct ExplainedAudience {
     pub audience_name: String,
     /// Whether the key is in it.
     pub member: bool,
+    /// When that will change by itself, if nothing else happens.
+    pub changes_at: Option<Moment>,
     /// Why.
     pub condition: ExplainedCondition,
 }
@@ -274,11 +276,13 @@ pub struct ExplainedCondition {
     pub text: String,
     /// Whether it holds.
     pub holds: bool,
-    /// What is compared: a count, a sum.
+    /// What is compared, where it is kept: a count; `3 or more` where no more than 3 events can decide.
     pub value: Option<serde_json::Value>,
     /// With what, as in the job file: `at_least 3`.
     pub threshold: Option<String>,
-    /// When it will change by itself.
+    /// The times of the events that count now, from the oldest to the newest: as many as can decide.
+    pub events: Vec<Moment>,
+    /// When it will change by itself, if nothing else happens.
     pub changes_at: Option<Moment>,
     /// The conditions inside.
     pub conditions: Vec<ExplainedCondition>,

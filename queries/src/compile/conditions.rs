@@ -1,0 +1,215 @@
+//! The conditions of a compiled job in the words of its file, each with what decides it.
+//!
+//! A plan keeps conditions in canonical form, where equal ones are one fact and nothing shows how the author wrote them. Here each
+//! condition of the file finds its fact again, by the same canonical text.
+
+use super::canonical::{aggregate_name, column_of};
+use super::expr::Tree;
+use super::{Drafts, Schemas};
+use crate::plan::{AudienceIx, FactIx, ModelPlan, Plan};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use usher_config::{Aggregate, Audience, Comparison, Condition, ConditionKind, Decimal, Text, duration};
+
+/// What decides a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Decided {
+    All,
+    Any,
+    Not,
+    Fact(FactIx),
+    Audience(AudienceIx),
+}
+
+/// A condition as its author wrote it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// `all`, `any`, `not`, `audience`, `property`, `performed` or `related`.
+    pub kind: &'static str,
+    /// As in the job file, on one line; a default that is not needed is left out.
+    pub text: String,
+    /// What a count or another aggregate is compared with: `at_least 3`.
+    pub threshold: Option<String>,
+    /// What decides it.
+    pub decided: Decided,
+    /// The conditions inside.
+    pub inside: Vec<Written>,
+}
+
+/// The conditions of all audiences of a plan, by the index of model and audience.
+pub fn written(plan: &Plan) -> Vec<Vec<Written>> {
+    // The columns that conditions read, with their types: all that typing them again asks for.
+    let columns = |model: &ModelPlan| {
+        let snapshot = model.snapshot.as_ref()?;
+        let read = snapshot.columns.iter().chain(&snapshot.include);
+        Some((model.id.clone(), read.map(|(name, column_type)| (name.clone(), Some(*column_type))).collect()))
+    };
+    let schemas: Schemas = plan.models.iter().filter_map(columns).collect();
+    let of = |model: &ModelPlan| {
+        let of = |audience: &crate::plan::AudiencePlan| {
+            let audience = &plan.job.audiences[&audience.id];
+            let drafts = Drafts { job: &plan.job, schemas: &schemas, facts: BTreeMap::new(), problems: Vec::new() };
+            Writing { model, audience, drafts }.condition(&audience.condition)
+        };
+        model.audiences.iter().map(of).collect()
+    };
+    plan.models.iter().map(of).collect()
+}
+
+struct Writing<'a> {
+    model: &'a ModelPlan,
+    audience: &'a Audience,
+    drafts: Drafts<'a>,
+}
+
+impl<'a> Writing<'a> {
+    fn condition(&mut self, condition: &'a Condition) -> Written {
+        let (kind, text, threshold, inside) = match &condition.kind {
+            ConditionKind::All(of) => ("all", "all".to_owned(), None, of.iter().collect()),
+            ConditionKind::Any(of) => ("any", "any".to_owned(), None, of.iter().collect()),
+            ConditionKind::Not(of) => ("not", "not".to_owned(), None, vec![&**of]),
+            ConditionKind::Audience(id) => ("audience", format!("audience: {id}"), None, Vec::new()),
+            ConditionKind::Property(text) => ("property", format!("property: {}", text.value), None, Vec::new()),
+            ConditionKind::Performed { event, filter, aggregate, comparison, within } => {
+                let mut text = format!("performed: {event}");
+                write_filter(&mut text, filter.as_ref());
+                write_comparison(&mut text, aggregate, comparison);
+                write!(text, ", within: {}", duration::format(*within)).expect("writing to a string");
+                ("performed", text, Some(threshold(comparison)), Vec::new())
+            }
+            ConditionKind::Related { model, filter, aggregate, comparison } => {
+                let mut text = format!("related: {model}");
+                write_filter(&mut text, filter.as_ref());
+                write_comparison(&mut text, aggregate, comparison);
+                ("related", text, Some(threshold(comparison)), Vec::new())
+            }
+        };
+        let decided = match &condition.kind {
+            ConditionKind::All(_) => Decided::All,
+            ConditionKind::Any(_) => Decided::Any,
+            ConditionKind::Not(_) => Decided::Not,
+            ConditionKind::Audience(id) => {
+                let index = self.model.audiences.binary_search_by(|audience| audience.id.cmp(id));
+                Decided::Audience(index.expect("the plan has the audience") as AudienceIx)
+            }
+            ConditionKind::Property(_) | ConditionKind::Performed { .. } | ConditionKind::Related { .. } => {
+                let Tree::Fact(canonical) = self.drafts.tree(condition, self.audience) else {
+                    panic!("a compiled condition is sound: {:?}", self.drafts.problems);
+                };
+                let fact = self.model.facts.iter().position(|fact| fact.text == canonical);
+                Decided::Fact(fact.expect("the plan has the fact") as FactIx)
+            }
+        };
+        let inside: Vec<&Condition> = inside;
+        Written { kind, text, threshold, decided, inside: inside.into_iter().map(|of| self.condition(of)).collect() }
+    }
+}
+
+fn write_filter(out: &mut String, filter: Option<&Text>) {
+    if let Some(filter) = filter {
+        write!(out, ", where: {}", filter.value).expect("writing to a string");
+    }
+}
+
+/// What is aggregated and compared; nothing where it is the default, a count of at least 1.
+fn write_comparison(out: &mut String, aggregate: &Aggregate, comparison: &Comparison) {
+    if let Some(column) = column_of(aggregate) {
+        write!(out, ", {}: {column}", aggregate_name(aggregate)).expect("writing to a string");
+    }
+    if *aggregate != Aggregate::Count || *comparison != Comparison::AtLeast(Decimal::from(1)) {
+        let (word, number) = words(comparison);
+        write!(out, ", {word}: {number}").expect("writing to a string");
+    }
+}
+
+fn threshold(comparison: &Comparison) -> String {
+    let (word, number) = words(comparison);
+    format!("{word} {number}")
+}
+
+fn words(comparison: &Comparison) -> (&'static str, String) {
+    match comparison {
+        Comparison::AtLeast(n) => ("at_least", n.to_string()),
+        Comparison::AtMost(n) => ("at_most", n.to_string()),
+        Comparison::MoreThan(n) => ("more_than", n.to_string()),
+        Comparison::LessThan(n) => ("less_than", n.to_string()),
+        Comparison::Exactly(n) => ("exactly", n.to_string()),
+        Comparison::Between(least, most) => ("between", format!("[{least}, {most}]")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::by_hand::*;
+    use crate::compile;
+    use crate::sample::Sample;
+
+    /// A condition's fact as an expression of facts holds where the condition does.
+    fn holds(written: &Written, facts: &dyn Fn(u32) -> bool, members: &[bool]) -> bool {
+        match written.decided {
+            Decided::All => written.inside.iter().all(|of| holds(of, facts, members)),
+            Decided::Any => written.inside.iter().any(|of| holds(of, facts, members)),
+            Decided::Not => !holds(&written.inside[0], facts, members),
+            Decided::Fact(fact) => facts(fact),
+            Decided::Audience(audience) => members[audience as usize],
+        }
+    }
+
+    #[test]
+    fn conditions_have_the_words_of_the_file() {
+        let job = job(&[(
+            "keen",
+            "users",
+            all([
+                performed_where("priced", "path = '/pricing'", at_least(3), 4 * HOUR),
+                performed("ordered", at_least(1), 90 * SECOND),
+                not(performed("ordered", between(1, 2), 5 * MINUTE)),
+                property("ltv > 300"),
+                related(
+                    Some("status = 'paid'"),
+                    Aggregate::Sum("amount".into()),
+                    Comparison::MoreThan(Decimal::from(9)),
+                ),
+            ]),
+        )]);
+        let plan = compile(&job, "job.yaml", &Schemas::new()).expect("a sound job");
+        let of = &written(&plan)[plan.models.iter().position(|model| model.id == "users").expect("users")][0];
+        let texts: Vec<(&str, Option<&str>)> =
+            of.inside.iter().map(|of| (of.text.as_str(), of.threshold.as_deref())).collect();
+        assert_eq!(
+            texts,
+            [
+                ("performed: priced, where: path = '/pricing', at_least: 3, within: 4h", Some("at_least 3")),
+                ("performed: ordered, within: 1m30s", Some("at_least 1")),
+                ("not", None),
+                ("property: ltv > 300", None),
+                ("related: orders, where: status = 'paid', sum: amount, more_than: 9", Some("more_than 9")),
+            ]
+        );
+        assert_eq!(of.inside[2].inside[0].threshold.as_deref(), Some("between [1, 2]"));
+    }
+
+    #[test]
+    fn what_is_written_holds_where_the_plan_does() {
+        for seed in 0..200 {
+            let sample = Sample::new(seed);
+            let job =
+                usher_config::parse(&sample.job, "job.yaml", std::path::Path::new("."), &|_| None).expect("sound");
+            let plan = compile(&job, "job.yaml", &Schemas::new()).expect("sound");
+            let mut random = fastrand::Rng::with_seed(seed);
+            for (model, written) in plan.models.iter().zip(written(&plan)) {
+                for _ in 0..20 {
+                    let mut facts: Vec<bool> = model.facts.iter().map(|_| random.bool()).collect();
+                    facts[0] = true;
+                    let members = model.evaluate(|fact| facts[fact as usize]);
+                    for (written, member) in written.iter().zip(&members) {
+                        let found = holds(written, &|fact| facts[fact as usize], &members);
+                        assert_eq!(found, *member, "seed {seed}: {written:?}");
+                    }
+                }
+            }
+        }
+    }
+}
