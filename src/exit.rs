@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::Duration;
 use usher_config::Problems;
+use usher_connectors::serve::ServeError;
 use usher_connectors::sink::SinkError;
 use usher_connectors::snapshot::SnapshotError;
 use usher_connectors::source::SourceError;
@@ -110,6 +111,17 @@ impl From<SinkError> for Exit {
     fn from(error: SinkError) -> Exit {
         let hint = error.hint();
         Exit::not_opened(error).hint(hint.to_owned())
+    }
+}
+
+impl From<ServeError> for Exit {
+    fn from(error: ServeError) -> Exit {
+        let hint = error.hint();
+        let code = match error {
+            ServeError::Open { .. } | ServeError::Key { .. } => WRONG,
+            ServeError::Listen { .. } | ServeError::Threads(_) => CLOSED,
+        };
+        Exit::new(code, error).hint(hint.to_owned())
     }
 }
 

@@ -123,7 +123,7 @@ fn schemas(job: &Job) -> Result<Schemas, Exit> {
 }
 
 /// What `${VAR}` of a secret stands for.
-fn variable(name: &str) -> Option<String> {
+pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 

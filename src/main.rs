@@ -3,6 +3,7 @@
 //! Thin: what was typed becomes a call into the libraries, and what they return becomes output and an exit code. Only
 //! this package knows the command line, the terminal, signals and the wall clock.
 
+mod api;
 mod args;
 mod client;
 mod commands;

@@ -5,6 +5,8 @@
 //! tells all.
 
 use crate::checkpoint::{Lead, Manifest, ModelState, Uploads, Writing, decode_shard};
+use crate::engine::Inner;
+use crate::engine::clerk::Clerk;
 use crate::hits::{hash_key, owner};
 use crate::job::{Failure, FailureKind, Status};
 use crate::keeper::{Beginning, Keeper, Removed};
@@ -50,11 +52,14 @@ pub(crate) struct DeskSetup {
     pub(crate) threads: Option<u32>,
     /// Partitions that are not what an earlier run read are read from where they are entered.
     pub(crate) restart_sources: bool,
+    /// What the API asks.
+    pub(crate) api: Option<Arc<Inner>>,
 }
 
 /// A worker's desk.
 pub(crate) struct Desk {
     setup: DeskSetup,
+    clerk: Option<Clerk>,
     uploads: Option<Uploads>,
     writing: Option<Writing>,
     stop_said: bool,
@@ -72,7 +77,8 @@ pub(crate) struct Opening {
 impl Desk {
     pub(crate) fn new(setup: DeskSetup) -> Desk {
         let uploads = setup.store.as_ref().map(|store| Uploads::start(Arc::clone(store)));
-        Desk { setup, uploads, writing: None, stop_said: false }
+        let clerk = setup.api.clone().map(|api| Clerk::new(api, &setup));
+        Desk { setup, clerk, uploads, writing: None, stop_said: false }
     }
 
     /// Worker 0: says how everybody starts.
@@ -141,7 +147,7 @@ impl Desk {
             return false;
         }
         self.say_stop();
-        let mut busy = false;
+        let mut busy = self.clerk.as_mut().is_some_and(|clerk| clerk.turn(&self.setup));
         if let (Some(writing), Some(uploads)) = (&mut self.writing, &self.uploads) {
             let keeper = self.setup.keeper.borrow();
             match writing.step(&keeper, uploads) {
@@ -149,7 +155,7 @@ impl Desk {
                     self.setup.bus.post(0, written);
                     self.writing = None;
                 }
-                None => busy = writing.is_busy(),
+                None => busy |= writing.is_busy(),
             }
         }
         busy
@@ -181,6 +187,16 @@ impl Desk {
             letter @ (Letter::Marked { .. } | Letter::Written { .. }) => {
                 let lead = self.setup.lead.as_mut().expect("only worker 0 is answered");
                 lead.take(&self.setup.bus, letter);
+            }
+            letter @ (Letter::List { .. }
+            | Letter::Listed { .. }
+            | Letter::Switched { .. }
+            | Letter::Pull { .. }
+            | Letter::Reflected { .. }
+            | Letter::News { .. }) => {
+                if let Some(clerk) = &mut self.clerk {
+                    clerk.read(letter);
+                }
             }
             Letter::Stop => {
                 self.stop_said = true;

@@ -1,6 +1,7 @@
 //! What the workers of a job share, and what comes of it.
 
 use crate::cluster::Pulse;
+use crate::engine::JobEngine;
 use crate::keeper::Span;
 use crate::time::Time;
 use std::net::TcpStream;
@@ -42,6 +43,8 @@ pub struct Opened {
     pub cluster: Option<Cluster>,
     /// Where bad messages go.
     pub dead_letters: Arc<DeadLetters>,
+    /// What the API asks; none: there is no API.
+    pub api: Option<Arc<JobEngine>>,
     /// Worker threads of this process, at least 1.
     pub workers: usize,
 }

@@ -16,10 +16,11 @@
 //! what syncs were told by an earlier run ([`Keeper::begin`]); at the start only what differs from that is told.
 
 use crate::hits::{Hit, Hits};
+use crate::keys::outlook::Waiting;
 use crate::keys::snapshot::Staged;
 use crate::keys::state::{KeyState, Mapping};
 use crate::keys::told::Start;
-use crate::keys::windows::Arrival;
+use crate::keys::windows::{Arrival, Held};
 use crate::keys::{Announced, Cause, Changed, Keys};
 use crate::rows::Rows;
 use crate::time::{Slot, Time};
@@ -63,7 +64,11 @@ pub(crate) enum Told<'a> {
         audience: u32,
         time: Time,
         entered: bool,
+        key: &'a str,
+        reason: Reason,
     },
+    /// Who belongs is told up to before a time.
+    Done(Time),
     /// Syncs are to be told.
     Change {
         model: usize,
@@ -169,6 +174,8 @@ struct Switching {
     pull: Pull,
     part: usize,
     slot: Slot,
+    /// Keys for which it says something new.
+    new: u64,
 }
 
 pub(crate) struct Keeper {
@@ -197,7 +204,13 @@ pub(crate) struct Keeper {
     /// All before it is told.
     done: Time,
     stretch: Option<(Time, Step)>,
+    /// Whether somebody waits for the end of the stretch.
+    awaited: bool,
+    /// Pulls that have been switched to and not been asked for: model, number, keys for which they say something new.
+    switched: Vec<(u32, u64, u64)>,
     pub(crate) repeats: u64,
+    /// The same by event.
+    pub(crate) repeats_by_event: Vec<u64>,
 }
 
 impl Keeper {
@@ -229,8 +242,58 @@ impl Keeper {
             started: false,
             done: 0,
             stretch: None,
+            awaited: false,
+            switched: Vec::new(),
             repeats: 0,
+            repeats_by_event: vec![0; plan.events.len()],
         }
+    }
+
+    /// Between two stretches: all up to and including a time has taken effect, and nothing later. None: within one, or before who
+    /// belongs is announced; then the next time that [`Keeper::work`] comes to the end of a stretch it returns.
+    pub(crate) fn rest(&mut self) -> Option<Time> {
+        self.awaited = self.stretch.is_some();
+        (self.started && !self.awaited).then(|| self.done - 1)
+    }
+
+    /// Whether no stretch is being worked on.
+    pub(crate) fn is_between(&self) -> bool {
+        self.stretch.is_none()
+    }
+
+    /// The keys of a model.
+    pub(crate) fn keys(&self, model: usize) -> &Keys {
+        &self.keys[model]
+    }
+
+    /// The events of a key that have not taken effect, in the order in which they will.
+    pub(crate) fn waiting(&self, model: usize, hash: u64, key: &str) -> Vec<Waiting> {
+        let gathered = self.ready.iter().map(|ready| (ready.batch as usize, ready.index as usize));
+        let later = self.batches.iter().enumerate().flat_map(|(number, batch)| {
+            let indexes = batch.as_ref().map_or(0..0, |batch| batch.next..batch.hits.hits.len());
+            indexes.map(move |index| (number, index))
+        });
+        let mut waiting = Vec::new();
+        for (number, index) in gathered.chain(later) {
+            let hits = &self.batches[number].as_ref().expect("a batch stays until its last hit is applied").hits;
+            let hit = &hits.hits[index];
+            let (of, facts) = &self.events[usize::from(hit.event)];
+            if *of != model || hit.key_hash != hash || hits.key(hit) != key {
+                continue;
+            }
+            let arrival = Arrival::new(hits.partition, hit.position);
+            let event = Held { timestamp: hit.timestamp, arrival, id: hit.id };
+            let positions =
+                (0..64).filter(|bit| hit.facts >> bit & 1 == 1).map(|bit| usize::from(hit.block) * 64 + bit);
+            waiting.extend(positions.map(|position| Waiting { fact: facts[position], at: hit.at, event }));
+        }
+        waiting.sort_by_key(|waiting| (waiting.at, waiting.event.arrival));
+        waiting
+    }
+
+    /// The pulls that have been switched to since the last call: model, number, keys for which they say something new.
+    pub(crate) fn take_switched(&mut self) -> Vec<(u32, u64, u64)> {
+        std::mem::take(&mut self.switched)
     }
 
     /// All before it has been told.
@@ -394,7 +457,7 @@ impl Keeper {
                 }
             }
             fuel = self.step(fuel, tell);
-            if fuel == 0 {
+            if fuel == 0 || (self.awaited && self.stretch.is_none()) {
                 return Worked::More;
             }
         }
@@ -514,8 +577,8 @@ impl Keeper {
                     let mut told = |changed: Changed<'_>| {
                         let Changed { time, slot, key, row, turn } = changed;
                         let (audience, entered) = (turn.audience, turn.entered);
-                        tell(Told::Membership { model, slot, audience, time, entered });
                         let (reason, address) = (reason(turn.cause), Address::All);
+                        tell(Told::Membership { model, slot, audience, time, entered, key, reason });
                         tell(Told::Change { model, audience, time, entered, key, row, reason, address });
                     };
                     let told: Option<&mut dyn FnMut(Changed<'_>)> = if self.started { Some(&mut told) } else { None };
@@ -527,6 +590,9 @@ impl Keeper {
                 if !self.started && self.start.is_some_and(|start| start < until) {
                     self.go_on(Step::Announce { model: 0, slot: 0 });
                 } else {
+                    if self.started {
+                        tell(Told::Done(until));
+                    }
                     self.finish_stretch(until);
                 }
             }
@@ -547,6 +613,7 @@ impl Keeper {
                 }
                 self.started = true;
                 self.keys.iter_mut().for_each(Keys::announced);
+                tell(Told::Done(until));
                 self.finish_stretch(until);
             }
         }
@@ -571,7 +638,9 @@ impl Keeper {
         let batch = slot.as_mut().expect("a batch stays until its last hit is applied");
         let hit: Hit = batch.hits.hits[ready.index as usize];
         let (model, facts) = &self.events[usize::from(hit.event)];
-        self.repeats += u64::from(self.keys[*model].hit(&hit, batch.hits.key(&hit), ready.arrival, facts));
+        let repeat = self.keys[*model].hit(&hit, batch.hits.key(&hit), ready.arrival, facts);
+        self.repeats += u64::from(repeat);
+        self.repeats_by_event[usize::from(hit.event)] += u64::from(repeat);
         batch.left -= 1;
         if batch.left == 0 {
             *slot = None;
@@ -586,7 +655,7 @@ impl Keeper {
                 // In history nobody is told, and the first pulls are in force from the start on.
                 let due = self.started || self.start.is_some_and(|start| time >= start);
                 let Some(pull) = self.whole.pop_front_if(|_| due) else { return fuel };
-                self.switching = Some(Switching { pull, part: 0, slot: 0 });
+                self.switching = Some(Switching { pull, part: 0, slot: 0, new: 0 });
             }
             let Some(switching) = &mut self.switching else { return fuel };
             while let Some((model, staged)) = switching.pull.parts.get_mut(switching.part) {
@@ -595,13 +664,15 @@ impl Keeper {
                     if fuel == 0 {
                         return 0;
                     }
-                    keys.switch(staged, switching.slot, time);
+                    switching.new += u64::from(keys.switch(staged, switching.slot, time));
                     switching.slot += 1;
                     fuel -= 1;
                 }
                 (switching.part, switching.slot) = (switching.part + 1, 0);
             }
-            self.in_force[switching.pull.pulled as usize] = switching.pull.number;
+            let Pull { pulled, number, .. } = switching.pull;
+            self.in_force[pulled as usize] = number;
+            self.switched.push((pulled, number, switching.new));
             self.switching = None;
         }
     }
@@ -618,8 +689,8 @@ fn announce(
     tell: &mut dyn FnMut(Told<'_>),
 ) {
     keys.announce(slot, time, &beginning.starts[model], &mut |announced| match announced {
-        Announced::Member { slot, audience } => {
-            tell(Told::Membership { model, slot, audience, time, entered: true });
+        Announced::Member { slot, key, audience, cause } => {
+            tell(Told::Membership { model, slot, audience, time, entered: true, key, reason: reason(cause) });
         }
         Announced::Change { time, key, row, audience, entered, cause, address, expired } => {
             let new_sync = match address {

@@ -9,6 +9,7 @@
 //! passes; that is the keeper's.
 
 pub(crate) mod audiences;
+pub(crate) mod outlook;
 pub(crate) mod slots;
 pub(crate) mod snapshot;
 pub(crate) mod state;
@@ -111,8 +112,10 @@ pub(crate) enum Announced<'a> {
     Member {
         /// The key's slot.
         slot: Slot,
+        key: &'a str,
         /// The audience's index in the model.
         audience: u32,
+        cause: Cause,
     },
     /// Some sync was told otherwise.
     Change {
@@ -260,12 +263,15 @@ impl Keys {
         staged.add(rows, &slots).map(|row| rows.key(row).1.to_owned())
     }
 
-    /// Switches one key to what a pull says of it, at `time`.
-    pub(crate) fn switch(&mut self, staged: &mut Staged, slot: Slot, time: Time) {
+    /// Switches one key to what a pull says of it, at `time`; tells whether that is something new.
+    pub(crate) fn switch(&mut self, staged: &mut Staged, slot: Slot, time: Time) -> bool {
         let known = staged.has(slot);
+        let mut new = false;
         if staged.role == Role::Own {
-            self.turn(time, slot, 0, known);
-            match staged.text(slot) {
+            new |= self.turn(time, slot, 0, known);
+            let row = staged.text(slot);
+            new |= self.rows.get(&slot) != row.as_ref();
+            match row {
                 Some(row) => drop(self.rows.insert(slot, row)),
                 None => drop(self.rows.remove(&slot)),
             }
@@ -275,18 +281,19 @@ impl Keys {
             let clocked = match &self.facts[fact as usize] {
                 FactState::Property { clocked: false } => {
                     let truth = known && staged.truth(slot, i);
-                    self.turn(time, slot, fact, truth);
+                    new |= self.turn(time, slot, fact, truth);
                     continue;
                 }
                 FactState::Related { comparison, clocked: false, .. } => {
                     let truth = staged.summary(slot, i).holds(comparison);
-                    self.turn(time, slot, fact, truth);
+                    new |= self.turn(time, slot, fact, truth);
                     continue;
                 }
                 FactState::Property { .. } => staged.timelines.remove(&(slot, fact)).map(ClockedTruth::Row),
                 FactState::Related { .. } => staged.timed.remove(&(slot, fact)).map(ClockedTruth::Aggregate),
                 FactState::Known | FactState::Window(_) => panic!("fact {fact} is decided by no pull"),
             };
+            new |= self.clocked.get(&(slot, fact)).map(|clocked| &clocked.truth) != clocked.as_ref();
             match clocked {
                 Some(truth) => {
                     self.clocked.insert((slot, fact), Clocked { truth, armed: None });
@@ -303,6 +310,7 @@ impl Keys {
         if !known {
             self.idle.push(slot);
         }
+        new
     }
 
     /// Says that a staged pull is given up: keys that only it knew are forgotten.
@@ -312,8 +320,18 @@ impl Keys {
 
     /// The truth now of a fact that speaks of `now()`, and a timer for its next turn.
     fn look(&mut self, slot: Slot, fact: u32, time: Time, cause: Cause) {
-        let clocked = self.clocked.get_mut(&(slot, fact)).expect("a fact that is looked at has a timeline");
-        let (truth, next) = match (&clocked.truth, &self.facts[fact as usize]) {
+        let (truth, next) = self.look_at(slot, fact, time);
+        self.clocked.get_mut(&(slot, fact)).expect("it was just looked at").armed = next;
+        if let Some(time) = next {
+            self.timers.push(Timer { time, slot, fact });
+        }
+        self.flips.push(Flip { time, slot, fact, truth, cause });
+    }
+
+    /// The truth at `time` of a fact that speaks of `now()`, and when it is to be looked at again.
+    fn look_at(&self, slot: Slot, fact: u32, time: Time) -> (bool, Option<Time>) {
+        let clocked = self.clocked.get(&(slot, fact)).expect("a fact that is looked at has a timeline");
+        match (&clocked.truth, &self.facts[fact as usize]) {
             (ClockedTruth::Row(timeline), _) => (timeline.at(time), timeline.next(time)),
             (ClockedTruth::Aggregate(rows), FactState::Related { empty, comparison, .. }) => {
                 let mut summary = empty.clone();
@@ -321,20 +339,17 @@ impl Keys {
                 (summary.holds(comparison), rows.iter().filter_map(|(_, when)| when.next(time)).min())
             }
             (ClockedTruth::Aggregate(_), _) => panic!("fact {fact} is no aggregate"),
-        };
-        clocked.armed = next;
-        if let Some(time) = next {
-            self.timers.push(Timer { time, slot, fact });
         }
-        self.flips.push(Flip { time, slot, fact, truth, cause });
     }
 
-    /// Flips a fact that only pulls decide, if it is not so already: no other flip of it can be pending.
-    fn turn(&mut self, time: Time, slot: Slot, fact: u32, truth: bool) {
+    /// Flips a fact that only pulls decide, if it is not so already: no other flip of it can be pending. Tells whether.
+    fn turn(&mut self, time: Time, slot: Slot, fact: u32, truth: bool) -> bool {
         let start = slot as usize * self.audiences.default_facts.len();
-        if audiences::get(&self.truths[start..], fact) != truth {
+        let turns = audiences::get(&self.truths[start..], fact) != truth;
+        if turns {
             self.flips.push(Flip { time, slot, fact, truth, cause: Cause::Snapshot });
         }
+        turns
     }
 
     /// Puts the flips so far in order. All of a stretch of time must be there.
@@ -407,7 +422,7 @@ impl Keys {
         let row = self.rows.get(&slot).map_or("", |row| row);
         self.audiences.decide_all(truths, members, &mut |turn| {
             let Turn { audience, cause, .. } = turn;
-            tell(Announced::Member { slot, audience });
+            tell(Announced::Member { slot, key, audience, cause });
             start.address(
                 audience,
                 true,

@@ -1,8 +1,10 @@
 //! What workers write to each other beside the data: orders of worker 0, and answers.
 
+use crate::engine::pull_log::ModelLog;
 use crate::operators::read::Standpoint;
-use crate::time::Time;
+use crate::time::{Slot, Time};
 use serde::{Deserialize, Serialize};
+use usher_connectors::sink::Standing;
 use usher_connectors::source::PartitionId;
 
 /// A letter, which [`crate::operators::bus`] carries.
@@ -54,6 +56,24 @@ pub(crate) enum Letter {
         /// Why they are not.
         failed: Option<String>,
     },
+    /// For the API, to whose keys they are: list members of an audience from a slot on, and tell `to`.
+    List { to: u32, ask: u64, model: u32, audience: u32, from: Slot, limit: u32 },
+    /// To who asked: here they are, where to go on, and as of when; 0: the worker is not live.
+    Listed { ask: u64, keys: Vec<String>, next: Option<Slot>, as_of: Time },
+    /// To worker 0: a pull was switched to, and said something new of so many keys.
+    Switched { model: u32, pull: u64, changed: u64 },
+    /// To worker 0: the API asks for a pull.
+    Pull { model: u32, full: bool },
+    /// To the first workers of the other processes: what stands before `position` takes effect at `at` or before.
+    Reflected {
+        id: PartitionId,
+        position: u64,
+        at: Time,
+        /// From when on the partition is read; none: from ever.
+        since: Option<Time>,
+    },
+    /// Worker 0 to the first workers of the other processes: how pulls and syncs stand.
+    News { pulls: Vec<ModelLog>, syncs: Vec<Standing> },
     /// To all: somebody was told to stop.
     Stop,
 }

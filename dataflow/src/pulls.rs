@@ -7,6 +7,7 @@
 
 use crate::checkpoint::{PulledAt, WholePulls};
 use crate::edge::rows::wanted;
+use crate::engine::pull_log::{Cause, PullLog};
 use crate::job::{Clock, Failure, FailureKind, Status};
 use crate::keeper::Span;
 use crate::operators::keep::PullEnded;
@@ -18,7 +19,8 @@ use std::time::{Duration, Instant};
 use timely::scheduling::SyncActivator;
 use tracing::{info, warn};
 use usher_config::Refresh;
-use usher_connectors::snapshot::Warehouse;
+use usher_connectors::serve::Extent;
+use usher_connectors::snapshot::{FileVersion, Warehouse};
 use usher_queries::plan::Plan;
 
 /// How soon the thread sees that the job has ended.
@@ -41,6 +43,8 @@ pub(crate) struct PullsSetup {
     /// Workers of all processes.
     pub(crate) peers: usize,
     pub(crate) status: Arc<Status>,
+    /// What is told of pulls, and asked for.
+    pub(crate) log: Arc<PullLog>,
 }
 
 struct Model {
@@ -53,7 +57,11 @@ struct Model {
     /// How many pulls were begun.
     begun: u64,
     good: bool,
+    running: bool,
     since: Instant,
+    /// The files of the last pull that was begun, and of the snapshot in force where this run pulled it.
+    files: Vec<FileVersion>,
+    files_in_force: Option<Vec<FileVersion>>,
 }
 
 /// Runs until the job ends.
@@ -76,11 +84,38 @@ pub(crate) fn run(setup: PullsSetup, warehouses: Vec<Option<Warehouse>>, lines: 
             (Some(_), None) => None,
             (None, _) => Some(now),
         };
-        models.push(Model { index, id, warehouse, every, due, begun: 0, good: known.is_some(), since: now });
+        if let Some(pull) = known {
+            setup.log.known(index, pull.began, pull.rows);
+        }
+        let (good, files, files_in_force) = (known.is_some(), Vec::new(), None);
+        models.push(Model {
+            index,
+            id,
+            warehouse,
+            every,
+            due,
+            begun: 0,
+            good,
+            running: false,
+            since: now,
+            files,
+            files_in_force,
+        });
     }
+    let mut cause = Cause::Start;
+    models.iter().for_each(|model| model.say_due(&setup));
     loop {
         for model in models.iter_mut().filter(|model| model.due.is_some_and(|due| due <= Instant::now())) {
-            model.begin(&setup, &lines);
+            model.begin(&setup, &lines, cause, Extent::Full);
+        }
+        cause = Cause::Schedule;
+        for (index, extent) in setup.log.take_asked() {
+            let model =
+                models.iter_mut().find(|model| model.index == index).expect("only what has Parquet is asked for");
+            // Who asks while one is running is served by that one.
+            if !model.running {
+                model.begin(&setup, &lines, Cause::Request, extent);
+            }
         }
         match ended.recv_timeout(LOOK) {
             Ok(PullEnded { model, outcome }) => {
@@ -97,10 +132,12 @@ pub(crate) fn run(setup: PullsSetup, warehouses: Vec<Option<Warehouse>>, lines: 
 }
 
 impl Model {
-    fn begin(&mut self, setup: &PullsSetup, lines: &[Line]) {
-        self.since = Instant::now();
+    fn begin(&mut self, setup: &PullsSetup, lines: &[Line], cause: Cause, extent: Extent) {
+        let due = self.due.take();
+        let since = std::mem::replace(&mut self.since, Instant::now());
         self.begun += 1;
-        self.due = None;
+        self.running = true;
+        setup.log.begin(self.index, self.begun, setup.clock.now(), cause, extent == Extent::Full);
         let plan = &setup.plan;
         let wanted = wanted(plan, self.index).expect("a model with Parquet has columns to read");
         let snapshot = plan.models[self.index].snapshot.as_ref().expect("a model with Parquet has a snapshot");
@@ -119,6 +156,16 @@ impl Model {
             Ok(opened) => Arc::new(opened),
             Err(error) => return self.end(Err(error.into()), setup),
         };
+        self.files = opened.files().to_vec();
+        if extent == Extent::Partial && self.files_in_force.as_ref() == Some(&self.files) {
+            // As if it had not been begun: what is in force is what is there.
+            setup.log.unchanged(self.index, self.since.elapsed().as_millis() as u64);
+            setup.whole.lock().expect("a panic ends the process").remove(&self.number());
+            self.begun -= 1;
+            (self.due, self.since, self.running) = (due, since, false);
+            return;
+        }
+        setup.log.reads_all(self.index);
         for (reader, line) in lines.iter().enumerate() {
             let share = Share {
                 plan: Arc::clone(plan),
@@ -140,11 +187,18 @@ impl Model {
 
     fn end(&mut self, outcome: Outcome, setup: &PullsSetup) {
         self.due = self.every.map(|every| self.since + every);
+        self.running = false;
+        self.say_due(setup);
+        let took = self.since.elapsed().as_millis() as Time;
+        match &outcome {
+            Ok(read) => setup.log.succeeded(self.index, took, read.rows),
+            Err(error) => setup.log.failed(self.index, took, error.reason.clone()),
+        }
         let model = &self.id;
         match outcome {
             Ok(RowsRead { rows, skipped }) => {
                 self.good = true;
-                let took = self.since.elapsed().as_millis() as Time;
+                self.files_in_force = Some(std::mem::take(&mut self.files));
                 let noted = setup.whole.lock().expect("a panic ends the process").get(&self.number()).cloned();
                 self.note(setup, PulledAt { rows, took, ..noted.expect("it was noted when it began") });
                 info!(model, rows, skipped, took_ms = took, "pulled");
@@ -158,6 +212,12 @@ impl Model {
                 setup.status.fail(Failure { kind: FailureKind::FirstPull, message, hint });
             }
         }
+    }
+
+    /// Notes when the next pull is due.
+    fn say_due(&self, setup: &PullsSetup) {
+        let left = |due: Instant| due.saturating_duration_since(Instant::now()).as_millis() as Time;
+        setup.log.due(self.index, self.due.map(|due| setup.clock.now() + left(due)));
     }
 
     fn number(&self) -> (u32, u64) {

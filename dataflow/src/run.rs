@@ -4,6 +4,7 @@ use crate::checkpoint::{Heading, Lead, Manifest, WholePulls};
 use crate::cluster;
 use crate::desk::{Desk, DeskSetup, Opening, known_pulls};
 use crate::edge::messages::Messages;
+use crate::engine::pull_log::PullLog;
 use crate::job::{Failure, FailureKind, Opened, Status};
 use crate::keeper::{Keeper, Span};
 use crate::operators::bus::Bus;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::probe::Handle as ProbeHandle;
 use timely::worker::Worker;
+use usher_connectors::published::Publisher;
 use usher_connectors::source::PartitionId;
 
 /// Partitions of all sources together: the rank of one in the order of arrival has 16 bits.
@@ -86,6 +88,13 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
         let pulls = &mut *whole_pulls.lock().expect("a panic ends the process");
         pulls.extend(pull.clone().map(|pull| ((model as u32, 0), pull)));
     }
+    let sinks: Sinks = Arc::new(Mutex::new(opened.sinks));
+    let api = opened.api.map(|engine| engine.inner());
+    if let Some(api) = &api {
+        let told = recovery.as_ref().map_or(&[][..], |recovery| &recovery.told);
+        api.run(status, &sinks, told, &opened.catalog);
+    }
+    let log = api.as_ref().map_or_else(|| Arc::new(PullLog::new(plan.models.len())), |api| Arc::clone(&api.log));
     let (line_in, line_out) = channel();
     let (ended_in, ended_out) = channel();
     let mut first = (process == 0).then(|| First {
@@ -108,13 +117,12 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
         })
         .collect();
     drop(line_in);
-    let sinks: Sinks = Arc::new(Mutex::new(opened.sinks));
     let store = recovery.as_ref().map(|recovery| Arc::clone(&recovery.store));
     let restart_sources = recovery.as_ref().is_some_and(|recovery| recovery.restart_sources);
 
     let (span, clock, dead_letters) = (opened.span, Arc::clone(&opened.clock), opened.dead_letters);
     let worker_logic = {
-        let (plan, sinks, status) = (Arc::clone(&plan), Arc::clone(&sinks), Arc::clone(status));
+        let (plan, sinks, status, api) = (Arc::clone(&plan), Arc::clone(&sinks), Arc::clone(status), api.clone());
         move |worker: &mut Worker| {
             let index = worker.index();
             let share = &shares[index % threads];
@@ -144,6 +152,7 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
                 staging: Rc::clone(&staging),
                 status: Arc::clone(&status),
                 pulls,
+                publisher: api.as_ref().map(|api| Publisher::new(Arc::clone(&api.published), index % threads)),
             };
             let deliver_setup = DeliverSetup {
                 worker: index,
@@ -178,6 +187,7 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
                 sinks: Arc::clone(&sinks),
                 threads: (processes > 1).then_some(threads as u32),
                 restart_sources,
+                api: api.clone(),
             });
             if let Some(opening) = opening {
                 desk.open(opening);
@@ -235,6 +245,7 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
             whole: whole_pulls,
             peers,
             status: Arc::clone(status),
+            log,
         };
         std::thread::Builder::new()
             .name("pulls".to_owned())
@@ -246,6 +257,9 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
     }
     if let Some(puller) = puller {
         puller.join().expect("the thread of pulls does not panic");
+    }
+    if let Some(api) = &api {
+        api.end();
     }
     let mut sinks = sinks.lock().expect("a worker panicked");
     for sink in sinks.iter_mut() {

@@ -5,6 +5,7 @@
 
 mod shop;
 
+use crate::api::Bound;
 use crate::exit::Exit;
 use crate::job::{self, Loaded, WallClock};
 use crate::running::{self, Ending};
@@ -27,7 +28,9 @@ pub fn demo(duration: Option<u64>, workers: usize) -> Result<(), Exit> {
     let job = usher_config::parse(shop::JOB, &file.display().to_string(), folder.path(), &|_| None)?;
     let loaded = Loaded { plan: job::plan(&job, "job.yaml")?, folder: folder.path().to_owned() };
     let catalog = Arc::new(Catalog::of(&loaded.plan.job));
+    let api = Bound::local()?.serve(&loaded.plan, workers, 0, &["localhost".to_owned()])?;
     let opened = Opened {
+        api: Some(Arc::clone(&api.engine)),
         span: Span::Live,
         clock: Arc::new(WallClock),
         sources: job::open_sources(&loaded, None, WallClock.now())?,
@@ -56,6 +59,7 @@ pub fn demo(duration: Option<u64>, workers: usize) -> Result<(), Exit> {
             status.stop();
         }
     });
+    api.stop();
     closing.store(true, Ordering::Relaxed);
     visitors.join().expect("a panic ends the process before it is joined").map_err(not_written)?;
     result

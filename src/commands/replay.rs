@@ -50,6 +50,7 @@ pub fn replay(path: &Path, flags: Flags) -> Result<(), Exit> {
         catalog: Arc::clone(&catalog),
         recovery: None,
         cluster: None,
+        api: None,
         dead_letters,
         workers: flags.workers,
     };

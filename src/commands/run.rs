@@ -1,8 +1,9 @@
 //! `usher run`: until told to stop.
 //!
-//! In this order, so that nothing is told twice: the job is read, the state is claimed, syncs are opened (which fences whoever
+//! In this order, so that nothing is told twice: the job is read, the API's port is taken, the state is claimed, syncs are opened (which fences whoever
 //! still sends to them) and say what they were told, sources are opened, workers start.
 
+use crate::api::Bound;
 use crate::exit::Exit;
 use crate::job::{self, Loaded, WallClock, load};
 use crate::running::{self, Ending};
@@ -27,11 +28,11 @@ pub struct Flags {
 /// Runs a job.
 pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
     let loaded = load(path)?;
-    if loaded.plan.job.api.is_some() {
-        return Err(Exit::wrong("`api` is not available in this version: a running job serves no API yet")
-            .hint("take `api` out of the job file".to_owned()));
-    }
-    let cluster = cluster(&loaded, flags)?;
+    // Before anything is taken over from an earlier run: one that still runs has the port.
+    let api = Bound::of(&loaded.plan, flags.process, flags.processes)?;
+    let (cluster, hosts) = cluster(&loaded, flags)?;
+    let serve = |api: Bound| api.serve(&loaded.plan, flags.workers, flags.process, &hosts);
+    let api = api.map(serve).transpose()?;
     let state = job::open_state(&loaded, flags.process)?;
     let incarnation = job::incarnation();
     let first = flags.process == 0;
@@ -63,6 +64,7 @@ pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
             checkpoint_every: state.checkpoint_every,
             restart_sources: flags.restart_sources,
         }),
+        api: api.as_ref().map(|api| Arc::clone(&api.engine)),
         plan: loaded.plan,
         span: Span::Live,
         clock: Arc::new(WallClock),
@@ -74,7 +76,11 @@ pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
         dead_letters,
         workers: flags.workers,
     };
-    running::run(opened, Ending::WhenStopped)
+    let result = running::run(opened, Ending::WhenStopped);
+    if let Some(api) = api {
+        api.stop();
+    }
+    result
 }
 
 /// Says what is not plain from the job file.
@@ -105,19 +111,21 @@ fn audiences(told: &[Told]) -> Vec<ToldAudience> {
     audiences
 }
 
-/// Meets the other processes, if there are any.
-fn cluster(loaded: &Loaded, flags: &Flags) -> Result<Option<Cluster>, Exit> {
+/// Meets the other processes, if there are any; tells on which host each is.
+fn cluster(loaded: &Loaded, flags: &Flags) -> Result<(Option<Cluster>, Vec<String>), Exit> {
     if flags.process >= flags.processes {
         return Err(Exit::wrong(format_args!("-p {} is no process of -n {}", flags.process, flags.processes))
             .hint("processes are numbered from 0".to_owned()));
     }
     if flags.processes == 1 {
-        return Ok(None);
+        return Ok((None, vec!["localhost".to_owned()]));
     }
     let addresses = match &flags.hosts {
         Some(path) => hosts(path, flags.processes)?,
         None => (0..flags.processes).map(|process| format!("localhost:{}", 2101 + process)).collect(),
     };
+    let host = |address: &String| address.rsplit_once(':').map_or(&address[..], |(host, _)| host).to_owned();
+    let names = addresses.iter().map(host).collect();
     let job = &loaded.plan.job;
     let peers = Peers {
         addresses,
@@ -127,7 +135,8 @@ fn cluster(loaded: &Loaded, flags: &Flags) -> Result<Option<Cluster>, Exit> {
     };
     let connect_timeout = Duration::from_millis(job.cluster.connect_timeout);
     let peer_timeout = Duration::from_millis(job.cluster.peer_timeout);
-    Ok(Some(usher_dataflow::connect(&peers, connect_timeout, peer_timeout)?))
+    let cluster = usher_dataflow::connect(&peers, connect_timeout, peer_timeout)?;
+    Ok((Some(cluster), names))
 }
 
 /// The addresses in a host file: a line each, `host:port`.

@@ -38,6 +38,15 @@ impl Slots {
         &self.heads[slot as usize].key
     }
 
+    /// The slot of a key, if it has one.
+    pub(crate) fn find(&self, hash: u64, key: &str) -> Option<Slot> {
+        let same = |slot: &Slot| {
+            let head = &self.heads[*slot as usize];
+            head.hash == hash && *head.key == *key
+        };
+        self.table.find(hash, same).copied()
+    }
+
     /// The slot of a key, a new one where it has none. `hash` is [`crate::hits::hash_key`] of the key.
     pub(crate) fn intern(&mut self, hash: u64, key: &str) -> Slot {
         let Slots { table, heads, free } = self;

@@ -14,6 +14,7 @@
 //! 4. truth may flip at `at`;
 //! 5. a timer stands at or before the moment the oldest held event leaves.
 
+use super::outlook::Waiting;
 use super::timers::Timer;
 use super::{Cause, Flip};
 use crate::time::{Slot, Time};
@@ -163,6 +164,15 @@ impl Windows {
         })
     }
 
+    /// The held events of a fact, from oldest to newest.
+    pub(crate) fn held_of(&self, fact: u32) -> &[Held] {
+        let (index, start) = self.find(fact);
+        match self.runs.get(index) {
+            Some(run) if run.fact == fact => &self.held[start..][..run.len as usize],
+            _ => &[],
+        }
+    }
+
     /// Takes up what was held of a fact of which nothing is held yet; tells its truth.
     pub(crate) fn restore(&mut self, rule: &Rule, fact: u32, held: &[Held], out: &mut Out<'_>) -> bool {
         if held.is_empty() {
@@ -239,6 +249,31 @@ impl Windows {
             out.timers.push(Timer { time: due, slot: out.slot, fact: run.fact });
         }
     }
+}
+
+/// When the truth of a fact of which `held` is held turns, if nothing comes but `waiting`, in the order of taking effect.
+pub(crate) fn turns(rule: &Rule, fact: u32, held: &[Held], waiting: &mut dyn Iterator<Item = &Waiting>) -> Vec<Time> {
+    let (mut flips, mut timers) = (Vec::new(), super::timers::Timers::default());
+    let mut out = Out { slot: 0, flips: &mut flips, timers: &mut timers };
+    let mut windows = Windows::default();
+    let before = windows.restore(rule, fact, held, &mut out);
+    for Waiting { at, event, .. } in waiting {
+        windows.apply(rule, fact, *at, *event, &mut out);
+    }
+    if !windows.is_empty() {
+        windows.expire(rule, 0, 0, Time::MAX, &mut out);
+    }
+    // Stable: of two flips in the same ms the later one counts.
+    flips.sort_by_key(|flip| flip.time);
+    let (mut truth, mut turns) = (before, Vec::new());
+    for at_once in flips.chunk_by(|a, b| a.time == b.time) {
+        let after = at_once.last().expect("a chunk is not empty");
+        if after.truth != truth {
+            truth = after.truth;
+            turns.push(after.time);
+        }
+    }
+    turns
 }
 
 fn order(held: &Held) -> (Time, Arrival) {

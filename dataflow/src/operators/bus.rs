@@ -15,7 +15,7 @@ use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
-use timely::scheduling::Activator;
+use timely::scheduling::{Activator, SyncActivator};
 
 /// A letter on its way.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,6 +30,7 @@ pub(crate) struct Bus {
     posted: Rc<RefCell<VecDeque<Posted>>>,
     arrived: Rc<RefCell<VecDeque<Letter>>>,
     activator: Activator,
+    wake: SyncActivator,
 }
 
 impl Bus {
@@ -40,6 +41,7 @@ impl Bus {
         let arrived = Rc::new(RefCell::new(VecDeque::new()));
         let mut builder = OperatorBuilder::new("Post".to_owned(), scope);
         let activator = scope.activator_for(Rc::clone(&builder.operator_info().address));
+        let wake = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
         let (output, stream) = builder.new_output::<Vec<Posted>>();
         let mut output = OutputBuilder::<Time, CapacityContainerBuilder<Vec<Posted>>>::from(output);
         builder.build_reschedule({
@@ -65,12 +67,17 @@ impl Bus {
                 }
             }
         });
-        Bus { peers, posted, arrived, activator }
+        Bus { peers, posted, arrived, activator, wake }
     }
 
     /// How many workers there are.
     pub(crate) fn peers(&self) -> u32 {
         self.peers
+    }
+
+    /// What wakes this worker from another thread.
+    pub(crate) fn sync_activator(&self) -> SyncActivator {
+        self.wake.clone()
     }
 
     /// Sends a letter to a worker.

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::Instant;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
@@ -23,6 +24,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::Antichain;
 use timely::scheduling::Activator;
+use usher_connectors::published::Publisher;
 use usher_connectors::sink::{ChangeKind, Changes, Reason};
 
 /// How a pull ended, told by worker 0.
@@ -42,6 +44,8 @@ pub(crate) struct KeepSetup {
     pub(crate) status: Arc<Status>,
     /// Worker 0 tells how pulls ended.
     pub(crate) pulls: Option<Sender<PullEnded>>,
+    /// Who tells the readers of the API; none: nobody asks.
+    pub(crate) publisher: Option<Publisher>,
 }
 
 /// Builds the operator; tells how it is woken when its keeper has been let begin.
@@ -71,7 +75,8 @@ pub(crate) fn keep<'scope>(
         let members_cap = capabilities.pop().expect("an operator starts with a capability for each output");
         let changes_cap = capabilities.pop().expect("an operator starts with a capability for each output");
         let mut caps = Some((changes_cap, members_cap));
-        let KeepSetup { worker, peers, catalog, keeper, staging, status, pulls } = setup;
+        let KeepSetup { worker, peers, catalog, keeper, staging, status, pulls, mut publisher } = setup;
+        let mut since = Instant::now();
         let mut turns = vec![Turns::default(); catalog.iter().flatten().count()];
         let mut verdicts_so_far: BTreeMap<(u32, u64), Vec<Verdict>> = BTreeMap::new();
         let mut live = false;
@@ -111,17 +116,31 @@ pub(crate) fn keep<'scope>(
             let Some((hold, members_hold)) = &mut caps else { return false };
             let frontier = frontiers[0].frontier().first().copied();
             let mut changes = Changes::default();
+            if keeper.is_between() {
+                since = Instant::now();
+            }
             let mut output_members = members.activate();
             let mut memberships = output_members.session(&*members_hold);
             let worked = keeper.work(frontier, FUEL, &mut |told: Told<'_>| match told {
-                Told::Membership { model, slot, audience, time, entered } => {
+                Told::Membership { model, slot, audience, time, entered, key, reason } => {
                     let diff = if entered { 1 } else { -1 };
-                    memberships.give(((catalog[model][audience as usize], slot), time, diff));
+                    let audience = catalog[model][audience as usize];
+                    memberships.give(((audience, slot), time, diff));
+                    if let Some(publisher) = &mut publisher {
+                        publisher.publish(time, audience, kind(entered), reason, key);
+                    }
+                }
+                Told::Done(until) => {
+                    if let Some(publisher) = &mut publisher {
+                        publisher.close(until - 1);
+                        publisher.took(since.elapsed());
+                        since = Instant::now();
+                    }
                 }
                 Told::Change { model, audience, time, entered, key, row, reason, address } => {
                     let audience = catalog[model][audience as usize];
                     let turns = &mut turns[audience as usize];
-                    let kind = if entered { ChangeKind::Entry } else { ChangeKind::Exit };
+                    let kind = kind(entered);
                     match kind {
                         ChangeKind::Entry => turns.entries += 1,
                         ChangeKind::Exit => turns.exits += 1,
@@ -159,4 +178,8 @@ pub(crate) fn keep<'scope>(
         }
     });
     (stream, members_stream, wake)
+}
+
+fn kind(entered: bool) -> ChangeKind {
+    if entered { ChangeKind::Entry } else { ChangeKind::Exit }
 }

@@ -10,6 +10,7 @@
 //! on all would have to be read again. It waits until it is handed its partitions.
 
 use crate::edge::messages::{Arrived, Clock as MessageClock, Messages, Output, PartitionClock, Scratch};
+use crate::engine::PartitionReport;
 use crate::hits::{Hits, hash_partition};
 use crate::job::{Clock, Failure, FailureKind, Status};
 use crate::keeper::{Milestone, Span};
@@ -28,7 +29,7 @@ use timely::dataflow::operators::probe::Handle as ProbeHandle;
 use timely::dataflow::{Scope, StreamVec};
 use usher_connectors::dead_letters::{Counts, DeadLetters};
 use usher_connectors::formats::Fields;
-use usher_connectors::source::{Partition, PartitionId, Polled, Resume, Source, SourceError};
+use usher_connectors::source::{Partition, PartitionId, Polled, Resume, Since, Source, SourceError};
 
 /// Bytes of a partition read at a time: some 300 messages, a quarter of a millisecond.
 const CHUNK: usize = 256 << 10;
@@ -54,13 +55,32 @@ pub(crate) struct Reading {
     /// Per batch that perhaps has hits which have not been worked off: the latest time at which one takes effect, and where
     /// the batch begins. Both ascend.
     pending: VecDeque<(Time, u64)>,
+    /// When all that has been read of it has taken effect.
+    effective: Time,
+    /// The newest time of an event in it.
+    newest: Option<Time>,
+    /// The time of the first message that has one.
+    oldest: Option<Time>,
+    /// The position and time that were told last.
+    told: Option<(u64, Time)>,
 }
 
 impl Reading {
     /// `since`: the least time at which a message of it takes effect.
     pub(crate) fn new(source: usize, rank: u32, partition: Box<dyn Partition>, since: Option<Time>) -> Reading {
         let clock = PartitionClock { first: None, greatest: since };
-        Reading { source, rank, seed: hash_partition(partition.id()), partition, clock, pending: VecDeque::new() }
+        Reading {
+            source,
+            rank,
+            seed: hash_partition(partition.id()),
+            partition,
+            clock,
+            pending: VecDeque::new(),
+            effective: 0,
+            newest: None,
+            oldest: None,
+            told: None,
+        }
     }
 }
 
@@ -74,7 +94,15 @@ pub(crate) struct Readings {
     ready: bool,
     /// The rank of the next one that is found.
     next_rank: u32,
+    /// Whether something has been read of one since it was asked.
+    moved: bool,
+    /// By source, what became of its messages.
+    counts: Vec<Counts>,
 }
+
+/// How far a partition has come: before which position all takes effect at a time or before, and from when on it is read: none:
+/// from ever; none inside: from a first message that has not come.
+pub(crate) type Moved = (PartitionId, u64, Time, Option<Option<Time>>);
 
 /// Where a partition stands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -89,6 +117,37 @@ impl Readings {
     pub(crate) fn hand_in(&mut self, readings: Vec<Reading>, next_rank: u32) {
         assert!(!self.ready, "partitions are handed in once");
         (self.readings, self.ready, self.next_rank) = (readings, true, next_rank);
+        self.moved = true;
+    }
+
+    /// The partitions that have come further since the last call.
+    pub(crate) fn take_moved(&mut self) -> Vec<Moved> {
+        if !std::mem::take(&mut self.moved) {
+            return Vec::new();
+        }
+        let of = |reading: &mut Reading| {
+            let now = (reading.partition.position(), reading.effective);
+            let since = match reading.partition.since() {
+                Since::Ever => None,
+                Since::Time(time) => Some(Some(time)),
+                Since::Oldest => Some(reading.oldest),
+            };
+            let news = reading.told != Some(now);
+            reading.told = Some(now);
+            news.then(|| (reading.partition.id().clone(), now.0, now.1, since))
+        };
+        self.readings.iter_mut().chain(&mut self.ended).filter_map(of).collect()
+    }
+
+    /// What has been counted, and where each partition stands.
+    pub(crate) fn report(&self) -> (Vec<Counts>, Vec<PartitionReport>) {
+        let of = |reading: &Reading| PartitionReport {
+            id: reading.partition.id().clone(),
+            position: reading.partition.position(),
+            lag: reading.partition.lag(),
+            newest: reading.newest,
+        };
+        (self.counts.clone(), self.readings.iter().chain(&self.ended).map(of).collect())
     }
 
     /// From where on each partition would have to be read again, where all that takes effect before `done` has been worked off.
@@ -207,7 +266,8 @@ enum Chunk {
 
 struct Reader {
     setup: ReadSetup,
-    counts: Counts,
+    /// By source.
+    counts: Vec<Counts>,
     opened: bool,
     /// (clock, bytes) of hits sent that may not have been worked off.
     sent: VecDeque<(Time, usize)>,
@@ -224,8 +284,8 @@ struct Reader {
 impl Reader {
     fn new(setup: ReadSetup) -> Reader {
         Reader {
+            counts: vec![Counts::default(); setup.messages.len()],
             setup,
-            counts: Counts::default(),
             opened: false,
             sent: VecDeque::new(),
             in_flight: 0,
@@ -260,12 +320,15 @@ impl Reader {
             .iter()
             .map(|reading| reading.partition.progress())
             .fold((0, 0), |(r, o), (read, of)| (r + read, o + of));
+        let mut counts = Counts::default();
+        self.counts.iter().for_each(|of| counts += *of);
         self.setup.status.publish_reading(
             // Each process has a status of its own.
             self.setup.worker % self.setup.status.workers(),
-            &self.counts,
+            &counts,
             (read + self.ended_bytes, of + self.ended_bytes),
         );
+        readings.counts.clone_from(&self.counts);
         turn
     }
 
@@ -322,7 +385,7 @@ impl Reader {
             left -= 1;
             self.next = (self.next + 1) % readings.readings.len();
             match self.poll(&mut readings.readings[self.next], now, Some(held))? {
-                Chunk::Read(read) => (hits, busy) = (read, true),
+                Chunk::Read(read) => (hits, busy, readings.moved) = (read, true, true),
                 Chunk::Idle => {}
                 Chunk::End => self.end(readings, self.next),
             }
@@ -368,27 +431,32 @@ impl Reader {
         asked: impl Fn(&Reading) -> bool,
     ) -> Result<(Vec<Hits>, bool), Failure> {
         let now = self.setup.clock.now();
-        let mut by_clock: Vec<(Option<Time>, u32)> = Vec::new();
+        let mut others: Option<Vec<(Option<Time>, u32)>> = None;
         let least = readings.readings.iter().filter(|reading| asked(reading)).map(|r| (r.clock.greatest, r.rank)).min();
         let Some(least) = least else { return Ok((Vec::new(), false)) };
         let mut next = Some(least);
         while let Some(place) = next {
             let index = readings.readings.iter().position(|r| r.rank == place.1).expect("it was just there");
             match self.poll(&mut readings.readings[index], now, None)? {
-                Chunk::Read(read) => return Ok((read, false)),
+                Chunk::Read(read) => {
+                    readings.moved = true;
+                    return Ok((read, false));
+                }
                 Chunk::End => {
                     self.end(readings, index);
                     return Ok((Vec::new(), false));
                 }
                 // It may be on its way to us; the next one is not held up by that.
-                Chunk::Idle if by_clock.is_empty() => {
-                    by_clock =
-                        readings.readings.iter().filter(|r| asked(r)).map(|r| (r.clock.greatest, r.rank)).collect();
-                    by_clock.sort_unstable_by(|a, b| b.cmp(a));
-                    by_clock.pop();
-                    next = by_clock.pop();
+                Chunk::Idle => {
+                    let others = others.get_or_insert_with(|| {
+                        let asked = readings.readings.iter().filter(|reading| asked(reading));
+                        let mut by_clock: Vec<_> = asked.map(|r| (r.clock.greatest, r.rank)).collect();
+                        by_clock.sort_unstable_by(|a, b| b.cmp(a));
+                        by_clock.pop();
+                        by_clock
+                    });
+                    next = others.pop();
                 }
-                Chunk::Idle => next = by_clock.pop(),
             }
         }
         Ok((Vec::new(), true))
@@ -396,7 +464,7 @@ impl Reader {
 
     /// Reads a chunk of a partition. `clock`: the job's, live.
     fn poll(&mut self, reading: &mut Reading, now: Time, clock: Option<Time>) -> Result<Chunk, Failure> {
-        let Reading { source, rank, partition, clock: partition_clock, seed, pending } = reading;
+        let Reading { source, rank, partition, clock: partition_clock, seed, pending, .. } = reading;
         // A live clock is not moved beyond the present by what is dated later: that waits.
         let limit = match self.setup.span {
             Span::Replay { .. } => Time::MAX,
@@ -411,8 +479,11 @@ impl Reader {
             Polled::Records(records) => {
                 let messages = &self.setup.messages[*source];
                 let (mut fields, mut scratch) = (Fields::default(), Scratch::default());
-                let mut out =
-                    Output { hits: &mut hits, counts: &mut self.counts, dead_letters: &self.setup.dead_letters };
+                let mut out = Output {
+                    hits: &mut hits,
+                    counts: &mut self.counts[*source],
+                    dead_letters: &self.setup.dead_letters,
+                };
                 for record in records {
                     let clock = match clock {
                         Some(clock) => MessageClock::Job(clock),
@@ -430,12 +501,18 @@ impl Reader {
             self.sent.push_back((latest, bytes));
             self.in_flight += bytes;
         }
-        let effects = hits.iter().flat_map(|hits| &hits.hits).map(|hit| hit.at);
-        if let Some(effect) = effects.max()
+        let found = || hits.iter().flat_map(|hits| &hits.hits);
+        let effect = found().map(|hit| hit.at).max();
+        if let Some(effect) = effect
             && pending.back().is_none_or(|(before, _)| *before < effect)
         {
             // An earlier batch that takes effect no earlier stands for this one.
             pending.push_back((effect, first));
+        }
+        if let Some(effect) = effect {
+            reading.effective = reading.effective.max(effect);
+            reading.newest = reading.newest.max(found().map(|hit| hit.timestamp).max());
+            reading.oldest = reading.oldest.or_else(|| found().map(|hit| hit.timestamp).min());
         }
         Ok(Chunk::Read(hits))
     }

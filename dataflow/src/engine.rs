@@ -1,0 +1,630 @@
+//! Engine: what the API asks of a running job, answered from its threads.
+//!
+//! A [`JobEngine`] is made before the job runs, so that the API can say what is going on from the first moment; [`crate::run()`] takes
+//! it along. What is counted and noted is shared memory; what only the owner of a key knows is asked of its worker, through a
+//! door that wakes it, and answered between two steps ([`clerk`]). Promises: no method waits for a worker but those that return
+//! a future; a job without an engine does none of this.
+//!
+//! Of several processes each answers for the job: who owns a key is told by [`Engine::owner`], members are gathered from all workers over
+//! the bus, pulls and syncs are known from the first process. Counts of messages and partitions are of the process that is asked.
+
+pub(crate) mod clerk;
+mod explain;
+pub(crate) mod pull_log;
+
+use crate::hits::{hash_key, owner};
+use crate::job::{Clock, Status};
+use crate::operators::deliver::Sinks;
+use crate::time::{Slot, Time};
+use futures::channel::oneshot;
+use pull_log::PullLog;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, OnceLock};
+use timely::scheduling::SyncActivator;
+use usher_config::{Refresh, duration};
+use usher_connectors::dead_letters::Counts;
+use usher_connectors::published::Published;
+use usher_connectors::serve::{
+    AudienceState, BoxFuture, Engine, EngineError, Explanation, Extent, Freshness, Metrics, ModelStatus, Moment, Page,
+    PartitionMetrics, Pull, Readiness, SyncStatus, Windows,
+};
+use usher_connectors::sink::{Standing, Told};
+use usher_connectors::source::PartitionId;
+use usher_queries::conditions::{Written, written};
+use usher_queries::plan::{Expr, FactKind, ModelPlan, Plan};
+
+/// Who answers for which part of a job.
+pub struct EngineSetup {
+    /// The time, as the job has it.
+    pub clock: Arc<dyn Clock>,
+    /// Worker threads of each process.
+    pub workers: usize,
+    /// Which process this is.
+    pub process: usize,
+    /// Where the API of each process is, `host:port`, this one's too. One where there are no others.
+    pub addresses: Vec<String>,
+    /// What tells this run from others: ms since the epoch.
+    pub run: u64,
+}
+
+/// What the API asks.
+pub struct JobEngine(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) plan: Plan,
+    pub(crate) published: Arc<Published>,
+    /// By model and audience, the conditions in the job file's words.
+    written: Vec<Vec<Written>>,
+    clock: Arc<dyn Clock>,
+    /// Workers of a process.
+    threads: usize,
+    process: usize,
+    addresses: Vec<String>,
+    pub(crate) log: Arc<PullLog>,
+    status: OnceLock<Arc<Status>>,
+    sinks: OnceLock<Sinks>,
+    /// How the syncs stood when they were looked at last.
+    standings: Mutex<Vec<Standing>>,
+    /// By worker of this process; none: it does not answer yet, or no more.
+    doors: Mutex<Vec<Option<Door>>>,
+    reports: Mutex<Vec<Report>>,
+    /// From when on partitions are read; none: from ever.
+    since: Mutex<BTreeMap<PartitionId, Option<Time>>>,
+}
+
+/// How a worker is asked.
+pub(crate) struct Door {
+    sender: Sender<Question>,
+    wake: SyncActivator,
+}
+
+/// What a worker is asked.
+pub(crate) enum Question {
+    Explain {
+        model: usize,
+        key: String,
+        /// Of the model; none: all.
+        audience: Option<usize>,
+        answer: oneshot::Sender<Result<Explanation, EngineError>>,
+    },
+    /// Has another worker, or itself, list members.
+    List { worker: u32, model: usize, audience: u32, from: Slot, limit: usize, answer: oneshot::Sender<Listed> },
+    /// Tells the first process.
+    Pull { model: usize, full: bool },
+}
+
+/// Members of one worker.
+pub(crate) struct Listed {
+    keys: Vec<String>,
+    /// Where to go on; none: that was all.
+    next: Option<Slot>,
+    /// 0: the worker is not live.
+    as_of: Time,
+}
+
+/// What a worker counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    /// By source.
+    messages: Vec<(String, Counts)>,
+    partitions: Vec<PartitionReport>,
+    /// By event.
+    repeats: Vec<u64>,
+}
+
+/// How far a partition has been read.
+#[derive(Clone, Debug)]
+pub(crate) struct PartitionReport {
+    pub(crate) id: PartitionId,
+    pub(crate) position: u64,
+    pub(crate) lag: Option<u64>,
+    /// The newest time of a message that matched.
+    pub(crate) newest: Option<Time>,
+}
+
+fn not_live() -> EngineError {
+    EngineError::Unavailable("the job is not live".to_owned())
+}
+
+impl JobEngine {
+    /// An engine for a job that is about to run.
+    pub fn new(plan: &Plan, setup: EngineSetup) -> JobEngine {
+        let EngineSetup { clock, workers, process, addresses, run } = setup;
+        let doors = std::iter::repeat_with(|| None).take(workers).collect();
+        JobEngine(Arc::new(Inner {
+            published: Arc::new(Published::new(&plan.job, workers, run)),
+            written: written(plan),
+            plan: plan.clone(),
+            clock,
+            threads: workers,
+            process,
+            addresses,
+            log: Arc::new(PullLog::new(plan.models.len())),
+            status: OnceLock::new(),
+            sinks: OnceLock::new(),
+            standings: Mutex::new(vec![Standing::default(); plan.job.syncs.len()]),
+            doors: Mutex::new(doors),
+            reports: Mutex::new(vec![Report::default(); workers]),
+            since: Mutex::new(BTreeMap::new()),
+        }))
+    }
+
+    /// The index that the job writes.
+    pub fn published(&self) -> Arc<Published> {
+        Arc::clone(&self.0.published)
+    }
+
+    pub(crate) fn inner(&self) -> Arc<Inner> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Inner {
+    /// The job begins to run.
+    pub(crate) fn run(
+        &self,
+        status: &Arc<Status>,
+        sinks: &Sinks,
+        told: &[Told],
+        catalog: &usher_connectors::sink::Catalog,
+    ) {
+        assert!(self.status.set(Arc::clone(status)).is_ok(), "an engine is for one run");
+        assert!(self.sinks.set(Arc::clone(sinks)).is_ok(), "an engine is for one run");
+        if !told.iter().any(|told| told.any) {
+            return;
+        }
+        let clock = told.iter().map(|told| told.clock).max().unwrap_or(0);
+        let present = self.published.audiences().len() as u32;
+        let members = told.iter().flat_map(|told| {
+            let of_job = |audience| catalog.index_told(audience).filter(|index| *index < present);
+            let places: Vec<Option<u32>> = told.audiences.iter().map(of_job).collect();
+            told.iter().filter_map(move |(audience, key)| Some((places[audience as usize]?, key)))
+        });
+        self.published.load_told(clock, members);
+    }
+
+    fn open_door(&self, worker: u32, door: Door) {
+        self.doors.lock().expect("nobody panics with the lock")[worker as usize % self.threads] = Some(door);
+    }
+
+    /// The job has ended: nobody answers any more.
+    pub(crate) fn end(&self) {
+        self.doors.lock().expect("nobody panics with the lock").fill_with(|| None);
+    }
+
+    fn is_here(&self, worker: u32) -> bool {
+        worker as usize / self.threads == self.process
+    }
+
+    fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// Asks a worker of this process.
+    fn ask(&self, worker: usize, question: Question) -> Result<(), EngineError> {
+        let doors = self.doors.lock().expect("nobody panics with the lock");
+        let door = doors[worker % self.threads].as_ref().ok_or_else(not_live)?;
+        door.sender.send(question).map_err(|_| not_live())?;
+        door.wake.activate().map_err(|_| not_live())
+    }
+
+    fn ask_for_pull(&self, model: usize, full: bool) {
+        self.log.ask(model, if full { Extent::Full } else { Extent::Partial });
+    }
+
+    fn report(&self, worker: u32, report: Report) {
+        self.reports.lock().expect("nobody panics with the lock")[worker as usize % self.threads] = report;
+    }
+
+    fn note_since(&self, id: PartitionId, since: Option<Time>) {
+        let mut known = self.since.lock().expect("nobody panics with the lock");
+        if known.get(&id) != Some(&since) {
+            known.insert(id, since);
+        }
+    }
+
+    /// How the syncs stand, in the order of the job.
+    fn standings(&self) -> Vec<Standing> {
+        let mut last = self.standings.lock().expect("nobody panics with the lock");
+        // While a sink takes changes, or ends, it is as it was.
+        if let Some(sinks) = self.sinks.get()
+            && self.process == 0
+            && let Ok(sinks) = sinks.try_lock()
+        {
+            *last = sinks.iter().map(|sink| sink.standing()).collect();
+        }
+        last.clone()
+    }
+
+    fn model(&self, id: &str) -> usize {
+        self.plan.models.iter().position(|model| model.id == id).expect("the server asks for the job's models")
+    }
+
+    /// The model of an audience, and its index there.
+    fn audience(&self, id: &str) -> (usize, usize) {
+        let place = |(index, model): (usize, &ModelPlan)| {
+            Some((index, model.audiences.iter().position(|audience| audience.id == id)?))
+        };
+        self.plan.models.iter().enumerate().find_map(place).expect("the server asks for the job's audiences")
+    }
+
+    /// The facts that decide an audience, those of audiences that it mentions too.
+    fn facts(model: &ModelPlan, audience: usize) -> BTreeSet<u32> {
+        fn leaves(model: &ModelPlan, expr: &Expr, facts: &mut BTreeSet<u32>) {
+            match expr {
+                Expr::All(of) | Expr::Any(of) => of.iter().for_each(|of| leaves(model, of, facts)),
+                Expr::Not(of) => leaves(model, of, facts),
+                Expr::Fact(fact) => drop(facts.insert(*fact)),
+                Expr::Audience(audience) => leaves(model, &model.audiences[*audience as usize].expr, facts),
+            }
+        }
+        let mut facts = BTreeSet::new();
+        leaves(model, &model.audiences[audience].expr, &mut facts);
+        facts
+    }
+
+    fn audience_state(&self, model: usize, audience: usize, fresh: &[Freshness], as_of: Time) -> AudienceState {
+        let plan = &self.plan.models[model];
+        let mut freshness = Freshness::Current;
+        let mut complete_at = 0;
+        let since = self.since.lock().expect("nobody panics with the lock");
+        for fact in Inner::facts(plan, audience) {
+            let pulled = match &plan.facts[fact as usize].kind {
+                FactKind::Known | FactKind::Property(_) => Some(model),
+                FactKind::Related { model, .. } => Some(*model as usize),
+                FactKind::Performed { event, within, .. } => {
+                    let source = &self.plan.events[*event as usize].source;
+                    let of_source = since.iter().filter(|(id, _)| id.source == *source);
+                    let latest = of_source.filter_map(|(_, since)| *since).max();
+                    complete_at = complete_at.max(latest.map_or(0, |since| since + within));
+                    None
+                }
+            };
+            if let Some(pulled) = pulled.filter(|pulled| self.plan.models[*pulled].snapshot.is_some()) {
+                freshness = worse(freshness, fresh[pulled]);
+            }
+        }
+        let complete = complete_at <= as_of;
+        let windows = Windows { complete, complete_at: (!complete).then_some(Moment(complete_at)) };
+        AudienceState { id: plan.audiences[audience].id.clone(), freshness, windows }
+    }
+
+    fn freshness(&self) -> Vec<Freshness> {
+        let now = self.now();
+        self.log.models().iter().map(|log| log.freshness(now)).collect()
+    }
+
+    async fn list(
+        self: Arc<Inner>,
+        (model, audience): (usize, usize),
+        (mut worker, mut slot): (u32, Slot),
+        limit: usize,
+    ) -> Result<Page, EngineError> {
+        let peers = (self.threads * self.addresses.len()) as u32;
+        let (mut keys, mut as_of) = (Vec::new(), Time::MAX);
+        // One more than asked for: without it this page is the last.
+        let mut next_cursor = None;
+        while worker < peers && keys.len() <= limit {
+            let (answer, answered) = oneshot::channel();
+            let limit = match limit - keys.len() {
+                0 => {
+                    next_cursor = Some(write_cursor(worker, slot));
+                    1
+                }
+                left => left,
+            };
+            let audience = audience as u32;
+            self.ask(0, Question::List { worker, model, audience, from: slot, limit, answer })?;
+            let listed = answered.await.map_err(|_| not_live())?;
+            if listed.as_of == 0 {
+                return Err(not_live());
+            }
+            keys.extend(listed.keys);
+            as_of = as_of.min(listed.as_of);
+            (worker, slot) = match listed.next {
+                Some(next) => (worker, next),
+                None => (worker + 1, 0),
+            };
+        }
+        let as_of = if as_of == Time::MAX { self.published.as_of().map_or(0, |as_of| as_of.time) } else { as_of };
+        if keys.len() <= limit {
+            next_cursor = None;
+        }
+        keys.truncate(limit);
+        Ok(Page { as_of: Moment(as_of), keys, next_cursor })
+    }
+}
+
+/// The staler of two.
+fn worse(a: Freshness, b: Freshness) -> Freshness {
+    let rank = |freshness| match freshness {
+        Freshness::Current => 0,
+        Freshness::Refreshing => 1,
+        Freshness::Stale => 2,
+        Freshness::Pending => 3,
+    };
+    if rank(b) > rank(a) { b } else { a }
+}
+
+fn write_cursor(worker: u32, slot: Slot) -> String {
+    format!("{worker:x}-{slot:x}")
+}
+
+fn parse_cursor(text: &str) -> Option<(u32, Slot)> {
+    let (worker, slot) = text.split_once('-')?;
+    let hex = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        digits.then(|| u32::from_str_radix(text, 16).ok()).flatten()
+    };
+    Some((hex(worker)?, hex(slot)?))
+}
+
+impl Engine for JobEngine {
+    fn readiness(&self) -> Readiness {
+        let not_yet = |detail: &str| Readiness { ready: false, detail: Some(detail.to_owned()) };
+        let Some(status) = self.0.status.get() else { return not_yet("the job is being opened") };
+        if status.stopped() || status.aborted() {
+            return not_yet("the job is stopping");
+        }
+        if status.live() && self.0.published.as_of().is_some_and(|as_of| !as_of.recovering) {
+            return Readiness { ready: true, detail: None };
+        }
+        let (read, of) = status.bytes();
+        match read < of {
+            true => not_yet(&format!("the sources are being read: {read} of {of}")),
+            false => not_yet("the sources have been read; snapshots are waited for, and who belongs is worked out"),
+        }
+    }
+
+    fn models(&self) -> Vec<ModelStatus> {
+        let inner = &*self.0;
+        let now = inner.now();
+        let status = |(plan, log): (&ModelPlan, pull_log::ModelLog)| {
+            let model = &inner.plan.job.models[&plan.id];
+            ModelStatus {
+                id: plan.id.clone(),
+                freshness: log.freshness(now),
+                refresh: match (&model.parquet, model.refresh) {
+                    (None, _) => "never".to_owned(),
+                    (Some(_), Refresh::Manual) => "manual".to_owned(),
+                    (Some(_), Refresh::Every(ms)) => duration::format(ms),
+                },
+                last_pull: log.last_pull().map(Moment),
+                next_pull: log.next_pull().map(Moment),
+                rows: log.rows(),
+                last_error: log.last_error().map(str::to_owned),
+            }
+        };
+        inner.plan.models.iter().zip(inner.log.models()).map(status).collect()
+    }
+
+    fn pulls(&self, model: &str) -> Vec<Pull> {
+        self.0.log.models()[self.0.model(model)].history()
+    }
+
+    fn pull_now(&self, model: &str, extent: Extent) -> BoxFuture<'static, Result<(), EngineError>> {
+        let inner = &*self.0;
+        let index = inner.model(model);
+        let asked = || {
+            let conflict = |what: String| Err(EngineError::Conflict(what));
+            if inner.plan.job.models[model].parquet.is_none() {
+                return conflict(format!("`{model}` has no Parquet: it is never pulled"));
+            }
+            if inner.plan.models[index].snapshot.is_none() {
+                return conflict(format!("no condition needs the rows of `{model}`: it is never pulled"));
+            }
+            if inner.log.models()[index].is_running() {
+                return conflict(format!("a pull of `{model}` is running"));
+            }
+            match inner.status.get() {
+                Some(status) if !status.stopped() && !status.aborted() => {}
+                _ => return Err(EngineError::Unavailable("the job does not run".to_owned())),
+            }
+            let full = extent == Extent::Full;
+            match inner.process {
+                0 => {
+                    inner.ask_for_pull(index, full);
+                    Ok(())
+                }
+                _ => inner.ask(0, Question::Pull { model: index, full }),
+            }
+        };
+        Box::pin(std::future::ready(asked()))
+    }
+
+    fn audiences(&self) -> Vec<AudienceState> {
+        let inner = &*self.0;
+        let fresh = inner.freshness();
+        let as_of = inner.published.as_of().map_or_else(|| inner.now(), |as_of| as_of.time);
+        let models = inner.plan.models.iter().enumerate();
+        let of_model = |(model, plan): (usize, &ModelPlan)| {
+            let state = |audience| inner.audience_state(model, audience, &fresh, as_of);
+            (0..plan.audiences.len()).map(state).collect::<Vec<_>>()
+        };
+        let mut states: Vec<AudienceState> = models.flat_map(of_model).collect();
+        states.sort_by(|a, b| a.id.cmp(&b.id));
+        states
+    }
+
+    fn explain(
+        &self,
+        model: &str,
+        key: &str,
+        audience: Option<&str>,
+    ) -> BoxFuture<'static, Result<Explanation, EngineError>> {
+        let inner = &*self.0;
+        let index = inner.model(model);
+        let audience = match audience.map(|id| (id, inner.audience(id))) {
+            Some((_, (of, audience))) if of == index => Ok(Some(audience)),
+            Some((id, _)) => Err(EngineError::NotFound(format!("audience `{id}` is not about `{model}`"))),
+            None => Ok(None),
+        };
+        let (answer, answered) = oneshot::channel();
+        let peers = (inner.threads * inner.addresses.len()) as u32;
+        let asked = audience.and_then(|audience| {
+            let worker = owner(hash_key(key), peers);
+            if !inner.is_here(worker) {
+                return Err(not_live());
+            }
+            inner.ask(worker as usize, Question::Explain { model: index, key: key.to_owned(), audience, answer })
+        });
+        Box::pin(async move {
+            asked?;
+            answered.await.unwrap_or_else(|_| Err(not_live()))
+        })
+    }
+
+    fn members(
+        &self,
+        audience: &str,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Page, EngineError>> {
+        let place = self.0.audience(audience);
+        let inner = self.inner();
+        match cursor.map_or(Some((0, 0)), parse_cursor) {
+            Some(from) => Box::pin(inner.list(place, from, limit)),
+            None => {
+                Box::pin(std::future::ready(Err(EngineError::Wrong("the cursor is none of this API's".to_owned()))))
+            }
+        }
+    }
+
+    fn syncs(&self) -> Vec<SyncStatus> {
+        let syncs = self.0.plan.job.syncs.keys().zip(self.0.standings());
+        syncs.map(|(id, standing)| SyncStatus::of(id, &standing)).collect()
+    }
+
+    fn metrics(&self) -> Metrics {
+        let inner = &*self.0;
+        let now = inner.now();
+        let mut messages: BTreeMap<String, Counts> =
+            inner.plan.job.sources.keys().map(|id| (id.clone(), Counts::default())).collect();
+        let mut partitions = Vec::new();
+        for report in inner.reports.lock().expect("nobody panics with the lock").iter() {
+            for (source, counts) in &report.messages {
+                *messages.entry(source.clone()).or_default() += *counts;
+            }
+            for (event, repeats) in inner.plan.events.iter().zip(&report.repeats) {
+                messages.entry(event.source.clone()).or_default().repeats += repeats;
+            }
+            partitions.extend(report.partitions.iter().map(|partition| PartitionMetrics {
+                source: partition.id.source.clone(),
+                partition: partition.id.name.clone(),
+                position: partition.position,
+                lag_messages: partition.lag,
+                lag_ms: partition.newest.map(|newest| now.saturating_sub(newest)),
+            }));
+        }
+        let state_bytes = inner.status.get().map_or(0, |status| status.checkpoints().bytes);
+        Metrics { messages: messages.into_iter().collect(), partitions, state_bytes }
+    }
+
+    fn owner(&self, _model: &str, key: &str) -> Option<String> {
+        let inner = &*self.0;
+        if inner.addresses.len() == 1 {
+            return None;
+        }
+        // What was told is in the first process, whosever the key is.
+        let recovering = inner.published.as_of().is_some_and(|as_of| as_of.recovering);
+        let worker = owner(hash_key(key), (inner.threads * inner.addresses.len()) as u32);
+        let process = worker as usize / inner.threads;
+        (process != inner.process && !recovering).then(|| inner.addresses[process].clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Stands;
+
+    impl Clock for Stands {
+        fn now(&self) -> Time {
+            1_000
+        }
+    }
+
+    fn engine(processes: usize, process: usize) -> JobEngine {
+        let job = "
+job: shop
+sources: {web: {file: {path: events.jsonl}, format: segment}}
+models: {users: {}}
+events: {viewed: {source: web, type: page, model: users}}
+audiences: {seen: {model: users, where: {performed: viewed, within: 1h}}}
+";
+        let job = usher_config::parse(job, "job.yaml", std::path::Path::new("."), &|_| None).expect("a sound job");
+        let plan = usher_queries::compile(&job, "job.yaml", &usher_queries::Schemas::new()).expect("a sound job");
+        let addresses = (0..processes).map(|process| format!("host-{process}:{}", 8_080 + process)).collect();
+        JobEngine::new(&plan, EngineSetup { clock: Arc::new(Stands), workers: 1, process, addresses, run: 1 })
+    }
+
+    #[test]
+    fn while_a_job_recovers_what_was_told_is_served_where_it_is_known() {
+        let told = |id: &str, key: &str| {
+            let mut told = Told::default();
+            (told.any, told.clock) = (true, 500);
+            let model = "users".to_owned();
+            let audience =
+                told.audience(usher_connectors::sink::ToldAudience { id: id.to_owned(), name: id.to_owned(), model });
+            told.push(audience, key);
+            told
+        };
+        let engine = engine(2, 0);
+        let told = [told("seen", "a"), told("gone", "b"), told("seen", "a")];
+        let audiences: Vec<_> = told.iter().flat_map(|told| told.audiences.clone()).collect();
+        let catalog = usher_connectors::sink::Catalog::with_removed(&engine.0.plan.job, &audiences[..2]);
+        assert!(engine.published().as_of().is_none());
+        engine.0.run(&Status::new(1, 1), &Arc::new(Mutex::new(Vec::new())), &told, &catalog);
+        let published = engine.published();
+        let users = published.model("users").expect("a model");
+        for (key, audiences) in [("a", &[0][..]), ("b", &[])] {
+            let (as_of, found) = published.lookup(users, key).expect("what was told");
+            assert_eq!((as_of.time, as_of.recovering, &found[..]), (500, true, audiences));
+            assert_eq!(engine.owner("users", key), None, "it is known here, whosever the key is");
+        }
+        assert!(!engine.readiness().ready);
+    }
+
+    #[test]
+    fn the_other_process_is_asked_for_its_keys() {
+        let (here, there) = (engine(2, 0), engine(2, 1));
+        let keys: Vec<String> = (0..100).map(|key| format!("u-{key}")).collect();
+        let mut of_there = 0;
+        for key in &keys {
+            match (here.owner("users", key), there.owner("users", key)) {
+                (None, Some(address)) => assert_eq!(address, "host-0:8080"),
+                (Some(address), None) => {
+                    assert_eq!(address, "host-1:8081");
+                    of_there += 1;
+                }
+                other => panic!("{key}: {other:?}"),
+            }
+        }
+        assert!((20..80).contains(&of_there));
+        assert_eq!(engine(1, 0).owner("users", "a"), None);
+    }
+
+    #[test]
+    fn a_window_is_complete_when_it_has_been_read_from_its_beginning() {
+        let engine = engine(1, 0);
+        let windows = || engine.audiences()[0].windows;
+        assert!(windows().complete);
+        let id = |name: &str| PartitionId { source: "web".to_owned(), name: name.to_owned() };
+        engine.0.note_since(id("a"), None);
+        assert!(windows().complete);
+        engine.0.note_since(id("b"), Some(900));
+        assert_eq!((windows().complete, windows().complete_at), (false, Some(Moment(3_600_900))));
+    }
+
+    #[test]
+    fn a_cursor_is_read_back_and_nothing_else_is() {
+        for place in [(0, 0), (3, 77), (u32::MAX, u32::MAX)] {
+            assert_eq!(parse_cursor(&write_cursor(place.0, place.1)), Some(place));
+        }
+        for wrong in ["", "-", "1", "1-", "+1-2", "1-2-3", "x-1", "100000000-0"] {
+            assert_eq!(parse_cursor(wrong), None, "{wrong}");
+        }
+    }
+}
