@@ -23,19 +23,23 @@ syncs:
 /// How long anything is waited for: far more than it takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-struct Running {
-    child: Child,
+pub struct Running {
+    pub child: Child,
     lines: Receiver<serde_json::Value>,
     said: Receiver<String>,
 }
 
 impl Running {
-    fn start(folder: &Path, workers: &str) -> Running {
-        let mut child = usher(folder, &["run", "job.yaml", "-w", workers])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+    pub fn start(folder: &Path, workers: &str) -> Running {
+        Running::with(folder, &["-w", workers])
+    }
+
+    /// Runs the job with flags.
+    pub fn with(folder: &Path, flags: &[&str]) -> Running {
+        let mut args = vec!["run", "job.yaml"];
+        args.extend(flags);
+        let mut child =
+            usher(folder, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let (line_in, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         std::thread::spawn(move || {
@@ -60,17 +64,18 @@ impl Running {
         )
     }
 
-    fn says(&self, what: &str) {
+    /// The line in which it says something.
+    pub fn says(&self, what: &str) -> String {
         let until = Instant::now() + PATIENCE;
         while let Ok(line) = self.said.recv_timeout(until.saturating_duration_since(Instant::now())) {
             if line.contains(what) {
-                return;
+                return line;
             }
         }
         panic!("it never said `{what}`");
     }
 
-    fn stop(mut self, signal: &str) {
+    pub fn stop(mut self, signal: &str) {
         // Twice: some senders signal a process and its group, and that is one wish.
         for _ in 0..2 {
             let killed = std::process::Command::new("kill").args([signal, &self.child.id().to_string()]).status();
@@ -81,13 +86,13 @@ impl Running {
     }
 }
 
-fn users(folder: &Path, ltv: &[f64]) {
+pub fn users(folder: &Path, ltv: &[f64]) {
     // Written aside and moved into place, as a warehouse should.
     write_parquet(&folder.join("_users.parquet"), vec![("user_id", strings(&["a", "b"])), ("ltv", numbers(ltv))]);
     std::fs::rename(folder.join("_users.parquet"), folder.join("users.parquet")).expect("the folder can be written");
 }
 
-fn buy(folder: &Path, user: &str) -> i64 {
+pub fn buy(folder: &Path, user: &str) -> i64 {
     let now = jiff::Timestamp::now().as_millisecond();
     let mut file = std::fs::OpenOptions::new()
         .append(true)

@@ -3,6 +3,7 @@
 // What a test reached, and what it could not do here, is said.
 #![allow(clippy::print_stdout)]
 
+mod api;
 mod bad_input;
 mod cli;
 mod client;
@@ -15,6 +16,7 @@ mod oracle;
 mod process;
 mod recovery;
 mod refusals;
+mod served;
 mod shop;
 mod simulator;
 mod support;

@@ -1,0 +1,346 @@
+//! `usher run` with an API: every route of a job that runs.
+
+use crate::live::{Running, buy, users};
+use crate::support::{run, usher};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const JOB: &str = "
+job: shop
+sources: {web: {file: {path: events.jsonl, follow: true}, format: segment}}
+models:
+  users: {parquet: users.parquet, key: user_id, refresh: manual}
+  visitors: {key: visitor_id}
+events: {bought: {source: web, type: track, name: Bought, model: users}}
+audiences:
+  buyers:
+    name: Buyers of late
+    model: users
+    where: {all: [{performed: bought, at_least: 2, within: 1h}, {not: {performed: bought, at_least: 9, within: 1h}}]}
+  rich: {model: users, where: {property: ltv > 15}}
+syncs: {log: {to: {file: {path: changes.jsonl}}}}
+state: {url: state}
+api: {listen: \"127.0.0.1:0\", keys: [{token: \"${USHER_TEST_TOKEN:-sesame}\", can: [read, admin]}]}
+";
+
+/// How long anything is waited for: far more than it takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Api {
+    running: Running,
+    url: String,
+    http: reqwest::Client,
+    runtime: tokio::runtime::Runtime,
+}
+
+struct Reply {
+    status: u16,
+    as_of: Option<String>,
+    recovering: bool,
+    body: String,
+}
+
+impl Reply {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+}
+
+impl Api {
+    fn start(folder: &Path, workers: &str) -> Api {
+        Api::of(Running::start(folder, workers))
+    }
+
+    fn of(running: Running) -> Api {
+        let line = running.says("api on ");
+        let url = line.split("api on ").nth(1).expect("the url comes after it").trim().to_owned();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        Api { running, url, http: reqwest::Client::builder().no_proxy().build().expect("a client"), runtime }
+    }
+
+    fn send(&self, request: reqwest::RequestBuilder) -> Reply {
+        self.runtime.block_on(async {
+            let response = request.bearer_auth("sesame").send().await.expect("it answers");
+            let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+            let (as_of, recovering) = (header("usher-as-of"), header("usher-recovering").is_some());
+            let status = response.status().as_u16();
+            Reply { status, as_of, recovering, body: response.text().await.expect("a body") }
+        })
+    }
+
+    fn get(&self, path: &str) -> Reply {
+        self.send(self.http.get(format!("{}{path}", self.url)))
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Reply {
+        self.send(self.http.post(format!("{}{path}", self.url)).json(body))
+    }
+
+    /// Waits for an answer that is as it should be.
+    fn until(&self, path: &str, so: impl Fn(&Reply) -> bool) -> Reply {
+        let since = Instant::now();
+        loop {
+            let reply = self.get(path);
+            if so(&reply) {
+                return reply;
+            }
+            assert!(since.elapsed() < PATIENCE, "{path} still answers {} {}", reply.status, reply.body);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn live(&self) {
+        let ready = self.until("/readyz", |reply| {
+            assert!(reply.status == 200 || reply.json()["detail"].is_string(), "{}", reply.body);
+            reply.status == 200
+        });
+        assert_eq!(ready.json(), json!({"ready": true}));
+    }
+
+    fn audiences_of(&self, user: &str) -> Value {
+        self.get(&format!("/v1/audiences/users/{user}")).json()["audience_ids"].clone()
+    }
+}
+
+fn shop() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    std::fs::write(folder.path().join("job.yaml"), JOB).expect("the folder can be written");
+    users(folder.path(), &[10.0, 20.0]);
+    folder
+}
+
+/// The next events of a stream, as (event, data).
+fn events(address: &str, path: &str) -> impl Iterator<Item = (String, Value)> {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sesame\r\n\r\n").expect("it reads");
+    let mut lines = BufReader::new(stream).lines();
+    // An id without an event is the greeting: from now on nothing is missed.
+    let greeted = lines.any(|line| line.expect("it goes on").starts_with("id: "));
+    assert!(greeted, "the stream ended before it began");
+    std::iter::from_fn(move || {
+        let mut event = None;
+        loop {
+            let line = lines.next()?.expect("the stream goes on");
+            if let Some(name) = line.strip_prefix("event: ") {
+                event = Some(name.to_owned());
+            } else if let (Some(name), Some(data)) = (&event, line.strip_prefix("data: ")) {
+                return Some((name.clone(), serde_json::from_str(data).expect("data is JSON")));
+            }
+        }
+    })
+}
+
+#[test]
+fn a_running_job_answers_on_every_route() {
+    let folder = shop();
+    let api = Api::start(folder.path(), "2");
+    api.live();
+    assert_eq!(api.audiences_of("b"), json!(["rich"]));
+    let position = std::fs::metadata(folder.path().join("events.jsonl")).map_or(0, |file| file.len());
+    assert_eq!(position, 0);
+    let mut changes = events(api.url.strip_prefix("http://").unwrap(), "/v1/changes?audience=buyers");
+    let first = buy(folder.path(), "a");
+    let second_at = std::fs::metadata(folder.path().join("events.jsonl")).expect("it is written").len();
+    let second = buy(folder.path(), "a");
+
+    // Read your writes: the second purchase is a line that starts where the first ended.
+    let after = format!("/v1/audiences/users/a?after=web:events.jsonl:{second_at}&timeout_ms=30000");
+    let reply = api.get(&after);
+    assert_eq!((reply.status, &reply.json()["audience_ids"]), (200, &json!(["buyers"])), "{}", reply.body);
+    let as_of: jiff::Timestamp = reply.as_of.expect("a time").parse().expect("a time");
+    assert!(as_of.as_millisecond() >= second && !reply.recovering);
+    let (event, data) = changes.next().expect("a change");
+    assert_eq!(
+        (&event[..], &data["key"], &data["audience_name"], &data["reason"]),
+        ("entry", &json!("a"), &json!("Buyers of late"), &json!("event"))
+    );
+    assert_eq!(api.get("/v1/audiences/users/a?after=web:events.jsonl:999999&timeout_ms=10").status, 504);
+
+    let batch = api.post("/v1/audiences/users/lookup", &json!({"user_ids": ["b", "nobody", "a"]}));
+    let ids: Vec<Value> = batch.json().as_array().unwrap().iter().map(|of| of["audience_ids"].clone()).collect();
+    assert_eq!(ids, [json!(["rich"]), json!([]), json!(["buyers"])]);
+
+    let explained = api.get("/v1/audiences/users/a/explain?audience=buyers").json();
+    let buyers = &explained["audiences"][0];
+    let leaves_at = |ms: i64| json!(crate::support::rfc3339(ms + 3_600_000).replace("+00:00", "Z"));
+    assert_eq!((&explained["in_snapshot"], &buyers["member"]), (&json!(true), &json!(true)));
+    assert_eq!(buyers["changes_at"], leaves_at(first));
+    let bought = &buyers["condition"]["conditions"][0];
+    assert_eq!(bought["text"], "performed: bought, at_least: 2, within: 1h");
+    assert_eq!(
+        (&bought["threshold"], &bought["value"], &bought["holds"]),
+        (&json!("at_least 2"), &json!("2 or more"), &json!(true))
+    );
+    assert_eq!(bought["events"].as_array().unwrap().len(), 2);
+    assert_eq!(buyers["condition"]["conditions"][1]["conditions"][0]["value"], 2);
+    assert_eq!(buyers["condition"]["conditions"][1]["changes_at"], Value::Null);
+    assert_eq!(api.get("/v1/audiences/users/nobody/explain").status, 404);
+    assert_eq!(
+        api.get("/v1/audiences/users/b/explain").json()["audiences"][1]["condition"]["text"],
+        "property: ltv > 15"
+    );
+
+    let members = api.get("/v1/members/rich?limit=1").json();
+    assert_eq!((&members["members"], &members["next_cursor"]), (&json!(["b"]), &Value::Null), "{members}");
+    assert_eq!(api.get("/v1/members/rich?cursor=nonsense").status, 400);
+
+    let audiences = api.get("/v1/audiences").json();
+    let buyers = &audiences["audiences"][0];
+    assert_eq!((&buyers["id"], &buyers["size"], &buyers["entries"]), (&json!("buyers"), &json!(1), &json!(1)));
+    assert_eq!((&buyers["freshness"], &buyers["windows"]["complete"]), (&json!("Current"), &json!(true)));
+
+    // What is told is in the file a moment later.
+    let told = api.until("/v1/syncs", |reply| reply.json()["syncs"][0]["delivered"] == 2).json();
+    assert_eq!((&told["syncs"][0]["id"], &told["syncs"][0]["told"]), (&json!("log"), &json!(2)));
+
+    let metrics =
+        api.until("/metrics", |reply| reply.body.contains("usher_messages_matched_total{source=\"web\"} 2")).body;
+    for line in [
+        "usher_audience_members{audience=\"buyers\"} 1",
+        "usher_live 1",
+        "usher_model_freshness{freshness=\"Current\",model=\"users\"} 1",
+        "usher_partition_position{partition=\"events.jsonl\",source=\"web\"}",
+        "usher_epoch_seconds_count",
+    ] {
+        assert!(metrics.contains(line), "no `{line}` in\n{metrics}");
+    }
+    assert_eq!(api.get("/healthz").status, 200);
+    drop(changes);
+    api.running.stop("-TERM");
+}
+
+#[test]
+fn a_pull_is_asked_for_and_seen() {
+    let folder = shop();
+    let api = Api::start(folder.path(), "1");
+    api.live();
+    let models = api.get("/v1/models").json();
+    let users_model = &models["models"][0];
+    assert_eq!((&users_model["id"], &users_model["freshness"]), (&json!("users"), &json!("Current")));
+    assert_eq!((&users_model["refresh"], &users_model["rows"]), (&json!("manual"), &json!(2)));
+    assert_eq!((&users_model["next_pull"], &models["models"][1]["refresh"]), (&Value::Null, &json!("never")));
+
+    let pull = |body: Value| {
+        let reply = api.post("/v1/models/users/pulls", &body);
+        assert_eq!(reply.status, 202, "{}", reply.body);
+    };
+    let ended = |count: usize| {
+        let reply = api.until("/v1/models/users/pulls", |reply| {
+            let pulls = reply.json();
+            let pulls = pulls["pulls"].as_array().expect("a list").clone();
+            pulls.len() == count
+                && pulls[0]["status"] != "running"
+                && pulls[0]["error"].is_null() != pulls[0]["changed_keys"].is_null()
+        });
+        reply.json()["pulls"][0].clone()
+    };
+    assert_eq!(ended(1)["trigger"], "start");
+    // Nothing has changed: nothing is read.
+    pull(json!({}));
+    let skipped = ended(2);
+    assert_eq!(
+        (&skipped["extent"], &skipped["trigger"], &skipped["changed_keys"]),
+        (&json!("partial"), &json!("request"), &json!(0))
+    );
+    users(folder.path(), &[30.0, 20.0]);
+    pull(json!({}));
+    let read = ended(3);
+    assert_eq!((&read["extent"], &read["changed_keys"], &read["rows"]), (&json!("full"), &json!(1), &json!(2)));
+    api.until("/v1/audiences/users/a", |reply| reply.json()["audience_ids"] == json!(["rich"]));
+    pull(json!({"extent": "full"}));
+    assert_eq!(ended(4)["changed_keys"], 0);
+    std::fs::write(folder.path().join("users.parquet"), "half a file").expect("the folder can be written");
+    pull(json!({}));
+    assert!(ended(5)["error"].is_string());
+    let stale = api.get("/v1/models").json()["models"][0].clone();
+    assert_eq!((&stale["freshness"], &stale["rows"]), (&json!("Stale"), &json!(2)));
+    assert_eq!(api.audiences_of("a"), json!(["rich"]), "the last good snapshot stays in force");
+    assert_eq!(api.post("/v1/models/visitors/pulls", &json!({})).status, 409);
+    assert_eq!(api.get("/v1/audiences").json()["audiences"][1]["freshness"], "Stale");
+    api.running.stop("-INT");
+}
+
+/// Two ports, one after the other, that were free a moment ago.
+fn two_ports() -> u16 {
+    loop {
+        let first = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = first.local_addr().expect("an address").port();
+        if port < u16::MAX && std::net::TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            return port;
+        }
+    }
+}
+
+#[test]
+fn any_process_of_a_cluster_answers_for_all() {
+    let folder = shop();
+    let (api_port, first, second) = (two_ports(), two_ports(), two_ports());
+    let job = JOB.replace("127.0.0.1:0", &format!("127.0.0.1:{api_port}"));
+    std::fs::write(folder.path().join("job.yaml"), job).expect("the folder can be written");
+    std::fs::write(folder.path().join("hosts"), format!("127.0.0.1:{first}\n127.0.0.1:{second}\n")).expect("a file");
+    let start = |process| Running::with(folder.path(), &["-w", "2", "-n", "2", "-p", process, "-h", "hosts"]);
+    let both = [start("0"), start("1")].map(Api::of);
+    assert_eq!(both[1].url, format!("http://127.0.0.1:{}", api_port + 1));
+    both.iter().for_each(Api::live);
+    let mut last = 0;
+    for user in ["a", "b"] {
+        for _ in 0..2 {
+            last = std::fs::metadata(folder.path().join("events.jsonl")).map_or(0, |file| file.len());
+            buy(folder.path(), user);
+        }
+    }
+    for api in &both {
+        // Whoever reads the file, and whoever owns the keys.
+        for (user, audiences) in [("a", json!(["buyers"])), ("b", json!(["buyers", "rich"]))] {
+            let path = format!("/v1/audiences/users/{user}?after=web:events.jsonl:{last}&timeout_ms=30000");
+            let reply = api.get(&path);
+            assert_eq!((reply.status, &reply.json()["audience_ids"]), (200, &audiences), "{}", reply.body);
+            let explained = api.get(&format!("/v1/audiences/users/{user}/explain?audience=buyers")).json();
+            assert_eq!(explained["audiences"][0]["member"], true);
+        }
+        let (mut members, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = api.get(&format!("/v1/members/buyers?limit=1&cursor={cursor}")).json();
+            members
+                .extend(page["members"].as_array().expect("a list").iter().map(|key| key.as_str().unwrap().to_owned()));
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = next.to_owned(),
+                None => break,
+            }
+        }
+        members.sort();
+        assert_eq!(members, ["a", "b"]);
+        api.until("/v1/syncs", |reply| reply.json()["syncs"][0]["delivered"] == 3);
+    }
+    users(folder.path(), &[30.0, 20.0]);
+    assert_eq!(both[1].post("/v1/models/users/pulls", &json!({})).status, 202);
+    for api in &both {
+        api.until("/v1/models/users/pulls", |reply| reply.json()["pulls"][0]["changed_keys"] == 1);
+        api.until("/v1/audiences/users/a", |reply| reply.json()["audience_ids"] == json!(["buyers", "rich"]));
+    }
+    let [first, second] = both;
+    first.running.stop("-TERM");
+    second.running.says("read ");
+}
+
+#[test]
+fn an_api_that_can_not_be_opened_is_said() {
+    let folder = shop();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let write = |job: String| std::fs::write(folder.path().join("job.yaml"), job).expect("the folder can be written");
+    write(JOB.replace("127.0.0.1:0", &address));
+    let ran = run(folder.path(), &["run", "job.yaml"]);
+    assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("the API can't listen on `{address}`")), "{}", ran.stderr);
+    assert!(!folder.path().join("state").exists(), "nothing was taken over");
+    write(JOB.replace("${USHER_TEST_TOKEN:-sesame}", "${USHER_TEST_NO_TOKEN}"));
+    let output = usher(folder.path(), &["run", "job.yaml"]).output().expect("the program starts");
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("USHER_TEST_NO_TOKEN"), "{stderr}");
+}
