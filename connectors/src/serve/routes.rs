@@ -31,6 +31,8 @@ use utoipa::{IntoParams, ToSchema};
 const IDS_MAX: usize = 1000;
 /// Bytes of a body at most: 1,000 ids of 1,024 bytes fit.
 const BODY_BYTES: usize = 1 << 20;
+/// How much is taken of a body that says it is longer, before the answer: 4 MiB.
+const TAKEN_BYTES: usize = 4 << 20;
 /// How long `after` waits where nobody says, ms.
 const TIMEOUT_MS: u64 = 5_000;
 /// How long it waits at most: proxies give up after a minute.
@@ -352,6 +354,8 @@ async fn body(app: &App, request: Request) -> Result<Bytes, Problem> {
     let too_large = || Problem::too_large(format!("a body has at most {BODY_BYTES} bytes"));
     let body = request.into_body();
     if http_body_length(&body).is_some_and(|length| length > BODY_BYTES as u64) {
+        // Whoever is still sending when the connection ends does not read the answer: a little is taken and dropped.
+        let _ = tokio::time::timeout(app.patience, axum::body::to_bytes(body, TAKEN_BYTES)).await;
         return Err(too_large());
     }
     match tokio::time::timeout(app.patience, axum::body::to_bytes(body, BODY_BYTES)).await {

@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
-use usher_config::{Kafka, Secret, Setting};
+use usher_config::Kafka;
+#[cfg(feature = "tls")]
+use usher_config::{Secret, Setting};
 
 /// How long a test waits for what must come.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -85,6 +87,7 @@ impl Broker {
     }
 
     /// With a user, over TLS. The password is `${PASSWORD}`.
+    #[cfg(feature = "tls")]
     pub fn secure(&self) -> Kafka {
         let plain = |name: &str, value: &str| (name.to_owned(), Setting::Plain(value.to_owned()));
         let properties = [
