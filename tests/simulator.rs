@@ -140,7 +140,7 @@ impl Simulation {
                 _ => self.random.i64(5_000..=40_000),
             };
             // Dates are held against histories that are read by their own clocks: while a job catches up.
-            let down = self.random.u8(0..4) == 0 || self.seed % 2 == 0;
+            let down = self.random.u8(0..4) == 0 || self.seed.is_multiple_of(2);
             if down {
                 job = self.kill(job)?;
             } else if self.random.u8(0..2) == 0 {
