@@ -191,8 +191,9 @@ pub(crate) struct Keeper {
     ended: Vec<Option<Time>>,
     /// Models whose first pull has not come.
     missing: BTreeSet<u32>,
-    /// Where an earlier run told of memberships and left no snapshot: up to where it came. There, not at the start, the first
-    /// pulls are in force, so that what ends by itself between the two is dated by when it does.
+    /// Where an earlier run told of memberships and left no snapshot: from when on the sync that was told least knows nothing.
+    /// There, not at the start, the first pulls are in force, so that what ends by itself between the two is dated by when it
+    /// does. None once they are.
     resumed: Option<Time>,
     staging: BTreeSet<u32>,
     whole: VecDeque<Pull>,
@@ -335,8 +336,9 @@ impl Keeper {
         let removed = std::mem::take(&mut self.beginning.removed);
         self.beginning = Beginning { removed, ..beginning };
         self.done = self.done.max(clock);
-        let told = self.beginning.starts.iter().flat_map(|start| &start.syncs).any(|sync| sync.told > 0);
-        self.resumed = (told && !self.missing.is_empty()).then_some(self.done);
+        let syncs = self.beginning.starts.iter().flat_map(|start| &start.syncs);
+        let told = syncs.map(|sync| sync.told).filter(|told| *told > 0).min();
+        self.resumed = told.filter(|_| !self.missing.is_empty()).map(|told| told + 1);
     }
 
     /// Says that all that an earlier run left behind has been taken up: work can begin.
@@ -488,17 +490,12 @@ impl Keeper {
         }
     }
 
-    /// Whether the next stretch, or this one, is the one in which an earlier run came to its end and the first pulls are in force.
-    fn takes_first_pulls(&self) -> bool {
-        self.resumed == Some(self.done)
-    }
-
     /// Decides up to where, exclusive, the next stretch goes: no further than the start, and with a limited number of hits.
     fn next_stretch(&mut self, end: Time, fuel: usize) -> Option<Time> {
         let end = match self.start {
             _ if self.started => end,
-            _ if self.takes_first_pulls() && !self.missing.is_empty() => return None,
-            _ if self.takes_first_pulls() => end.min(self.done + 1),
+            _ if self.resumed.is_some() && !self.missing.is_empty() => return None,
+            _ if self.resumed.is_some() => end.min(self.done + 1),
             None if matches!(self.span, Span::Replay { .. }) => return None,
             None => end,
             Some(start) if self.done < start => end.min(start),
@@ -570,10 +567,13 @@ impl Keeper {
                 }
             }
             Step::Switch => {
-                left = self.switch(until - 1, left);
-                if left > 0 || self.started {
+                left = self.switch(self.resumed.unwrap_or(until - 1), left);
+                if left > 0 && self.resumed.take().is_some() {
+                    // What they say of later moments of this stretch.
+                    self.go_on(Step::Fire);
+                } else if left > 0 || self.started {
                     self.go_on(Step::Order);
-                } else {
+                } else if self.resumed.is_none() {
                     // Before the start a pull is taken whole, and its flips, of every key, need not wait: nobody is told.
                     for keys in &mut self.keys {
                         keys.order_flips();
@@ -665,8 +665,8 @@ impl Keeper {
     fn switch(&mut self, time: Time, mut fuel: usize) -> usize {
         loop {
             if self.switching.is_none() {
-                // In history nobody is told, and the first pulls are in force from the start on, or from where an earlier run came to.
-                let due = self.started || self.takes_first_pulls() || self.start.is_some_and(|start| time >= start);
+                // In history nobody is told, and the first pulls are in force from the start on.
+                let due = self.started || self.resumed.is_some() || self.start.is_some_and(|start| time >= start);
                 let Some(pull) = self.whole.pop_front_if(|_| due) else { return fuel };
                 self.switching = Some(Switching { pull, part: 0, slot: 0, new: 0 });
             }
