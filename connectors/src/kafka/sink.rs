@@ -4,7 +4,9 @@
 //! was told (see `told`), are one transaction, so that both are there or neither. A turn ends `commit_every` after the last
 //! one at most, and at once when nothing was going on; none is larger than [`TURN_CHANGES`], so that a first fill is spread
 //! over many short ones. A turn is kept in memory until it is told: one that fails is sent again with the same ids, by a
-//! new producer, after that one has ended what the old one had begun and has seen by the log that it was not told. With `delivery: at_least_once` there are no transactions: what is about to be sent goes into the
+//! new producer, after that one has ended what the old one had begun and has seen by the log that it was not told. The last
+//! ones that were told are kept too ([`KEPT_BYTES`]): brokers that went away may have lost what they said was committed; then
+//! those are sent again, in order, with the same ids. With `delivery: at_least_once` there are no transactions: what is about to be sent goes into the
 //! log, then changes go, then what was told, each when the one before has arrived. What is then in the log and not told is sent
 //! again at the next start, with the same ids.
 //!
@@ -37,6 +39,8 @@ use usher_config::{Delivery, KafkaTarget};
 const WAITING_BYTES: usize = 32 << 20;
 /// Changes of a turn: 20,000 are sent in some 100 ms, where a transaction may take 60 s.
 const TURN_CHANGES: usize = 20_000;
+/// Bytes of turns kept after they were told: 2 MiB, a second of 20,000 changes/s; one is kept however large it is.
+const KEPT_BYTES: usize = 2 << 20;
 /// Changes queued as one piece.
 const PIECE_CHANGES: usize = 4096;
 /// What a waiting change takes besides its texts.
@@ -122,6 +126,8 @@ pub fn open_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<Opened, 
         messages: Messages::of(spec.sync, Arc::new(Catalog::new(spec.job, []))),
         audiences: log.audiences,
         broken: None,
+        kept: VecDeque::new(),
+        kept_bytes: 0,
         deadline: None,
         shared: Arc::default(),
     };
@@ -435,6 +441,9 @@ struct Sender {
     audiences: BTreeMap<String, ToldAudience>,
     /// Why the producer is of no use any more.
     broken: Option<String>,
+    /// The last turns that were told, with what the log said then, and their bytes.
+    kept: VecDeque<(Progress, Box<Turn>)>,
+    kept_bytes: usize,
     /// What is not told by then is an error; none: it is tried for as long as the sync is wanted.
     deadline: Option<Instant>,
     shared: Arc<Shared>,
@@ -464,7 +473,9 @@ impl Sender {
                         state.told = until;
                     }
                     state.settle();
+                    drop(state);
                     self.shared.changed.notify_all();
+                    self.keep(turn);
                 }
             }
         }
@@ -519,7 +530,7 @@ impl Sender {
         loop {
             let tried = match self.broken.take() {
                 None => self.attempt(turn, catalog, &progress),
-                Some(reason) => self.renew(turn, &progress, reason),
+                Some(reason) => self.renew(turn, catalog, &progress, reason),
             };
             match tried {
                 Ok(written) => {
@@ -546,6 +557,38 @@ impl Sender {
                 }
             }
         }
+    }
+
+    /// Keeps a turn that was told, and lets go of those that are too long ago.
+    fn keep(&mut self, turn: Box<Turn>) {
+        if !self.exactly_once {
+            return;
+        }
+        self.kept_bytes += turn.bytes();
+        self.kept.push_back((self.progress, turn));
+        while self.kept_bytes > KEPT_BYTES
+            && self.kept.len() > 1
+            && let Some((_, oldest)) = self.kept.pop_front()
+        {
+            self.kept_bytes -= oldest.bytes();
+        }
+    }
+
+    /// Sends the turns after `there`, which were told, once more.
+    ///
+    /// The last replica of a topic, stopping cleanly, may say that a transaction is complete and not have marked it in its
+    /// partitions; with the next one, which was rolled back, it is gone (seen with Kafka 4.3).
+    fn tell_again(&self, there: u64, catalog: &Catalog) -> Result<(), Setback> {
+        let told = self.progress.turn;
+        if self.kept.front().is_none_or(|(oldest, _)| oldest.turn > there + 1) {
+            let reason = format!("the brokers have lost what they had committed: turn {there} is the last of {told}");
+            return Err(Setback::End(self.failed(reason, "start again: what was lost is told then")));
+        }
+        tracing::warn!(sync = %self.id, there, told, "the brokers have lost turns that they had committed; they are sent again");
+        for (progress, turn) in self.kept.iter().filter(|(progress, _)| progress.turn > there) {
+            self.attempt(turn, catalog, progress)?;
+        }
+        Ok(())
     }
 
     /// Before the next try, which there may not be.
@@ -832,7 +875,13 @@ impl Sender {
     /// Takes a new producer, which ends what the old one had begun; if the brokers had the turn all the same, it is told.
     ///
     /// Where another process has taken the sync over, its mark is there, and nothing is taken back.
-    fn renew(&mut self, turn: &Turn, progress: &Progress, reason: String) -> Result<Written, Setback> {
+    fn renew(
+        &mut self,
+        turn: &Turn,
+        catalog: &Catalog,
+        progress: &Progress,
+        reason: String,
+    ) -> Result<Written, Setback> {
         let renewed = self.look().and_then(|_| {
             let renewed = producer(self.context(), &self.config).map_err(|problem| self.met(problem))?;
             fence(&renewed, ANSWER).map_err(|problem| self.met(problem))?;
@@ -848,21 +897,19 @@ impl Sender {
             Err(setback) => return Err(setback),
         }
         tracing::info!(sync = %self.id, %reason, "a new producer goes on");
-        self.settle(turn, progress, reason)
+        self.settle(turn, catalog, progress, reason)
     }
 
-    /// Finds out whether a turn was told after all. No transaction is open.
-    fn settle(&self, turn: &Turn, progress: &Progress, reason: String) -> Result<Written, Setback> {
+    /// Finds out whether a turn was told after all, and those before it still are. No transaction is open.
+    fn settle(&self, turn: &Turn, catalog: &Catalog, progress: &Progress, reason: String) -> Result<Written, Setback> {
         loop {
             match self.look() {
                 Ok(found) if found == *progress => return Ok(turn.written()),
                 // The last replica of a topic, stopping cleanly, may say that a transaction is complete and not have marked it in
                 // its partitions; with the next one, which was rolled back, it is gone (seen with Kafka 4.3).
                 Ok(found) if found.turn < self.progress.turn => {
-                    let (there, told) = (found.turn, self.progress.turn);
-                    let reason =
-                        format!("the brokers have lost what they had committed: turn {there} is the last of {told}");
-                    return Err(Setback::End(self.failed(reason, "start again: what was lost is told then")));
+                    self.tell_again(found.turn, catalog)?;
+                    return Err(Setback::Again(reason));
                 }
                 Ok(_) => return Err(Setback::Again(reason)),
                 // Nothing is sent before it is known.

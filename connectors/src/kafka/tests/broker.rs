@@ -123,6 +123,13 @@ impl Broker {
         for result in wait(self.admin().create_topics(&[new], &options)).unwrap() {
             result.unwrap();
         }
+        // The broker answers before it lists it.
+        let consumer: BaseConsumer = self.config().create().unwrap();
+        let is_listed = || {
+            let all = consumer.fetch_metadata(None, REQUEST).unwrap();
+            all.topics().iter().any(|of| of.name() == topic && of.partitions().len() == partitions as usize)
+        };
+        until("the topic is listed", is_listed);
     }
 
     pub fn delete(&self, topic: &str) {

@@ -248,6 +248,49 @@ fn a_first_fill_is_many_short_transactions_and_is_read_back() {
     assert!(turns.len() >= 5, "{turns:?}");
 }
 
+#[test]
+fn turns_that_the_brokers_have_lost_are_sent_again_in_order() {
+    let Some(broker) = broker() else { return };
+    let target = target(broker.kafka(), "lost");
+    let told_topic = "usher.lost.crm.told";
+    let (_, mut sink) = open(&target);
+    for (at, key) in [(1, "u-1"), (3, "u-2"), (5, "u-3")] {
+        sink.write(&one(at, 0, ChangeKind::Entry, key), at + 1).unwrap();
+        wait_told(&*sink, at + 1);
+    }
+    // As if the log ended with the first of them; what was sent is still there, so that what comes again is seen.
+    let progress = || {
+        let records = broker.read(told_topic).into_iter().filter(|record| record.key == "!told");
+        serde_json::from_str::<serde_json::Value>(&records.last().unwrap().value.unwrap()).unwrap()
+    };
+    let mut first = progress();
+    let last = first["turn"].as_u64().unwrap();
+    first["turn"] = (last - 2).into();
+    let producer = broker.producer(&[]);
+    let first = first.to_string();
+    producer.send(BaseRecord::to(told_topic).partition(0).key("!told").payload(&first)).map_err(|(e, _)| e).unwrap();
+    producer.flush(DEADLINE).unwrap();
+    // And as if its producer had come to an end.
+    broker.producer(&[("transactional.id", "usher.lost.crm")]).init_transactions(DEADLINE).unwrap();
+    sink.write(&one(7, 0, ChangeKind::Exit, "u-1"), 8).unwrap();
+    wait_told(&*sink, 8);
+    assert_eq!(progress()["turn"], last + 1);
+    let mut ids: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
+    for message in broker.read("lost") {
+        let what = format!("{} {}", message.headers["type"], message.key);
+        ids.entry(what.clone()).or_default().insert(message.headers["id"].clone());
+        *times.entry(what).or_default() += 1;
+    }
+    let expected = [("entry u-1", 1), ("entry u-2", 2), ("entry u-3", 2), ("exit u-1", 1)];
+    assert_eq!(times, expected.map(|(what, count)| (what.to_owned(), count)).into());
+    assert!(ids.values().all(|ids| ids.len() == 1), "{ids:?}");
+    sink.finish().unwrap();
+    drop(sink);
+    let text = |key: &str| ("a".to_owned(), key.to_owned());
+    assert_eq!(memberships(&open(&target).0), [text("u-2"), text("u-3")].into());
+}
+
 /// How often the broker is killed in an outage.
 const KILLS: usize = 2;
 
