@@ -166,8 +166,10 @@ impl Simulation {
                     self.world.die_after(self.random.u64(1..=40));
                 }
             }
-            job = self.rest(job, clock)?;
-            self.check(clock + REST - 1, step)?;
+            let rested;
+            (job, rested) = self.rest(job, clock)?;
+            self.check(rested - 1, step)?;
+            writeln!(self.log, "{step} {clock} {:?}, {} edits", self.appended, self.edits).expect("a string");
         }
         job.status.stop();
         self.join(job)?;
@@ -270,7 +272,10 @@ impl Simulation {
 
     /// Waits until all that was appended has been read and everything before the clock has been told; starts the job again
     /// where it dies meanwhile.
-    fn rest(&mut self, mut job: Job, clock: i64) -> Result<Job, String> {
+    ///
+    /// Tells up to where, exclusive: a little later for each life that may have come to where the one before it did.
+    fn rest(&mut self, mut job: Job, clock: i64) -> Result<(Job, i64), String> {
+        let mut rested = (clock + REST) as u64;
         let mut since = Instant::now();
         let mut dies = self.random.u8(0..4) == 0;
         loop {
@@ -286,7 +291,6 @@ impl Simulation {
                 std::thread::sleep(Duration::from_micros(200));
             }
             // A little later all that was read has taken effect, and a job that has just started is live.
-            let rested = (clock + REST) as u64;
             let mut now = clock as u64;
             while !job.status.live() && now + 1 < rested && !job.thread.is_finished() {
                 // A job is live a moment after the clock at which it had read everything.
@@ -316,10 +320,11 @@ impl Simulation {
                 std::thread::sleep(Duration::from_micros(200));
             }
             if job.life.has_told(rested) && job.life.has_read_all() {
-                return Ok(job);
+                return Ok((job, rested as i64));
             }
             self.join(job)?;
             job = self.start()?;
+            rested += 3;
             since = Instant::now();
         }
     }
@@ -351,7 +356,6 @@ impl Simulation {
         if self.edits == 0 && self.seed.is_multiple_of(2) {
             self.check_dates(&sample, clock)?;
         }
-        writeln!(self.log, "{step} {clock} {:?}: {} members", self.appended, want.len()).expect("a string");
         Ok(())
     }
 }
