@@ -211,6 +211,14 @@ fn micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_micros() as u64
 }
 
+/// Waits until all has arrived: the crate's own `flush`, which a commit begins with, looks every 100 ms only.
+fn arrive(producer: &BaseProducer) {
+    while producer.in_flight_count() > 0 {
+        producer.poll(Duration::ZERO);
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
 /// Sends at a constant rate; what a message says is when it was due.
 fn send(producer: &BaseProducer, topic: &str, rate: u64, time: Duration, commit_every: Option<Duration>, usher: bool) {
     let (start, since) = (micros(), Instant::now());
@@ -246,6 +254,7 @@ fn send(producer: &BaseProducer, topic: &str, rate: u64, time: Duration, commit_
         if let Some(every) = commit_every
             && committed.elapsed() >= every
         {
+            arrive(producer);
             producer.commit_transaction(Duration::from_secs(30)).expect("a transaction is committed");
             producer.begin_transaction().expect("a transaction begins");
             committed = Instant::now();

@@ -169,7 +169,7 @@ impl Rest<'_> {
     }
 }
 
-/// UTC, in ms. A leap second is the last ms before the next minute.
+/// UTC, in ms. A leap second (`:60`) is read as the second before it.
 fn instant((year, month, day): (i64, i64, i64), (hour, minute, second): (i64, i64, i64), millis: i64) -> Option<i64> {
     let leap_year = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let days_of_month = match month {
@@ -182,7 +182,7 @@ fn instant((year, month, day): (i64, i64, i64), (hour, minute, second): (i64, i6
     if day < 1 || day > days_of_month || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let (second, millis) = if second == 60 { (59, 999) } else { (second, millis) };
+    let second = second.min(59);
     // Days from civil, counted in years that start in March (Howard Hinnant, "chrono-compatible low-level date algorithms").
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);

@@ -47,6 +47,8 @@ const PIECE_CHANGES: usize = 4096;
 const CHANGE_BYTES: usize = 64;
 /// How long one call of librdkafka may wait for brokers before the sync's standing says so.
 const CALL: Duration = Duration::from_secs(2);
+/// How often it is looked whether all has arrived.
+const ARRIVED: Duration = Duration::from_micros(200);
 /// How long a commit may have no answer before another producer finds out what became of it: a restart of a broker is over.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long a sync that ends waits for brokers that do not answer. What is not told then is told at the next start.
@@ -56,9 +58,14 @@ const BACKOFF: Duration = Duration::from_millis(50);
 /// … and at most.
 const BACKOFF_MOST: Duration = Duration::from_secs(5);
 
-const DEFAULTS: [(&str, &str); 1] = [
+/// How often turns are sent without transactions, at most: what comes within it is sent together.
+const TOGETHER: Duration = Duration::from_millis(2);
+
+const DEFAULTS: [(&str, &str); 2] = [
     // The cheapest for both ends; JSON shrinks to a fifth.
     ("compression.type", "lz4"),
+    // A turn is a batch already.
+    ("linger.ms", "0.5"),
 ];
 
 /// A sync to Kafka, as the job has it.
@@ -145,7 +152,8 @@ pub fn open_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<Opened, 
             Setback::Again(reason) | Setback::Renew(reason) => sender.failed(reason, "see that the brokers run"),
         })?;
     }
-    let (sync, index, every) = (spec.sync.clone(), spec.index, Duration::from_millis(spec.target.commit_every));
+    let every = if sender.exactly_once { Duration::from_millis(spec.target.commit_every) } else { TOGETHER };
+    let (sync, index) = (spec.sync.clone(), spec.index);
     let any = log.told.any;
     Ok(Opened {
         told: log.told,
@@ -786,15 +794,26 @@ impl Sender {
         }
     }
 
-    /// Waits until all that was sent has arrived, without transactions.
+    /// Waits until all that was sent has arrived.
     fn arrive(&self) -> Result<(), Setback> {
         let since = Instant::now();
-        while self.producer.flush(CALL).is_err() {
+        let mut said = since;
+        // The crate's `flush` looks every 100 ms only, and its `poll` does not sleep for less than 1 ms.
+        while self.producer.in_flight_count() > 0 {
+            let before = self.producer.in_flight_count();
+            self.producer.poll(Duration::ZERO);
+            if self.producer.in_flight_count() < before {
+                continue;
+            }
+            std::thread::sleep(ARRIVED);
             if let Some(error) = self.producer.client().fatal_error() {
                 return Err(self.ended(error));
             }
-            let (count, seconds) = (self.producer.in_flight_count(), since.elapsed().as_secs());
-            self.once_more(format!("{count} messages have not arrived for {seconds} s"))?;
+            if said.elapsed() > CALL {
+                said = Instant::now();
+                let (count, seconds) = (self.producer.in_flight_count(), since.elapsed().as_secs());
+                self.once_more(format!("{count} messages have not arrived for {seconds} s"))?;
+            }
         }
         match self.producer.client().context().take_undelivered() {
             None => Ok(()),
@@ -805,6 +824,7 @@ impl Sender {
     /// Commits. A transaction that fails is not rolled back here: with the brokers' answer lost it may be committed, and the
     /// producer that comes after this one finds out, and ends it.
     fn commit(&self) -> Result<(), Setback> {
+        self.arrive()?;
         let since = Instant::now();
         loop {
             let Err(error) = self.producer.commit_transaction(CALL) else { return Ok(()) };
