@@ -624,6 +624,95 @@ fn what_another_process_owns_is_asked_of_it() {
     assert_eq!(ask(&first, "/v1/audiences/users/x").problem(), (502, "peer".to_owned()));
 }
 
+/// Two processes of one job, which know of each other.
+fn both(memories: [&Memory; 2]) -> [Api; 2] {
+    let apis = memories.map(|memory| serve(memory, Options::default()));
+    let [first, second] = apis.each_ref().map(|api| Some(api.address.to_string()));
+    memories[0].one_of(vec![None, second]);
+    memories[1].one_of(vec![first, None]);
+    apis
+}
+
+#[test]
+fn sizes_are_those_of_all_processes() {
+    let (one, two) = (Memory::live(), Memory::new());
+    let [first, second] = both([&one, &two]);
+    let sizes = |api: &Api| {
+        let reply = api.get("/v1/audiences");
+        let counts = reply.json()["audiences"].as_array().unwrap().clone();
+        let counts = counts.iter().map(|of| (of["size"].as_u64().unwrap(), of["exits"].as_u64().unwrap())).collect();
+        (reply.headers.get("usher-as-of").cloned().unwrap_or_default(), counts)
+    };
+    // As long as one is not live there is no whole.
+    for api in [&first, &second] {
+        assert_eq!(api.get("/v1/audiences").problem(), (503, "unavailable".to_owned()));
+    }
+    two.change(&[("seen", "x", true), ("big", "b", true)]);
+    one.change(&[("seen", "u-7", false)]);
+    let at = |ms: u64| format!("2026-11-23T10:00:00.{ms:03}Z");
+    for api in [&first, &second] {
+        assert_eq!(sizes(api), (at(1), vec![(2, 0), (1, 0), (2, 1)]));
+    }
+    // Asked for its part one says its part.
+    let part = second.get_with("/v1/audiences", "usher-forwarded", "1").json();
+    assert_eq!((&part["audiences"][0]["size"], &part["audiences"][1]["size"]), (&json!(1), &json!(0)));
+    second.server.stop();
+    assert_eq!(first.get("/v1/audiences").problem(), (502, "peer".to_owned()));
+}
+
+#[test]
+fn what_was_told_is_known_whole_to_one_process() {
+    let (one, two) = (Memory::new(), Memory::new());
+    one.published.load_told(START - 5, [(2, "k"), (2, "l")]);
+    for api in &both([&one, &two]) {
+        let reply = api.get("/v1/audiences");
+        assert_eq!(reply.json()["audiences"][2]["size"], 2);
+        assert_eq!(reply.headers["usher-as-of"], "2026-11-23T09:59:59.995Z");
+        assert_eq!(reply.headers["usher-recovering"], "true");
+    }
+}
+
+#[test]
+fn the_changes_of_all_processes_are_followed_at_any_and_resumed_at_any_other() {
+    let (one, two) = (Memory::live(), Memory::live());
+    let [first, second] = both([&one, &two]);
+    let mut at_first = Follower::new(&first, "?audience=seen", None);
+    let start = at_first.event()["id"].clone();
+    assert_eq!(start, format!("{START}-0.{START}-0"));
+    let mut at_second = Follower::new(&second, "", None);
+    at_second.event();
+    // One after the other, so that there is one order.
+    let mut ids = Vec::new();
+    for (memory, key) in [(&one, "a"), (&two, "b"), (&one, "c")] {
+        memory.change(&[("seen", key, true), ("high_intent", key, true)]);
+        let event = at_first.event();
+        assert!(event["data"].contains(&format!("\"key\":\"{key}\"")), "{event:?}");
+        ids.push(event["id"].clone());
+        for _ in 0..2 {
+            assert_eq!(at_second.change().2, key);
+        }
+    }
+    // After `b`, at the other process than the one that gave the id.
+    let mut resumed = Follower::new(&second, "?audience=seen", Some(&ids[1]));
+    resumed.event();
+    assert_eq!(resumed.change(), change("entry", "seen", "c"));
+    // The ids of one run are none of another's, nor those of a job in one process.
+    for id in [format!("7-1.{START}-1"), format!("{START}-1"), format!("{START}-1.{START}-1.{START}-1")] {
+        let mut reset = Follower::new(&first, "", Some(&id));
+        assert_eq!(reset.event()["event"], "reset", "{id}");
+        assert!(reset.event()["id"].contains('.'));
+    }
+    for wrong in ["x", "1-1.x", "1-1.", "."] {
+        assert_eq!(first.get_with("/v1/changes", "last-event-id", wrong).problem().0, 400, "{wrong}");
+    }
+    // A process that goes is named, and the stream ends: nobody takes a part for the whole.
+    second.server.stop();
+    let lost = at_first.event();
+    assert_eq!((&lost["event"][..], &lost["data"][..]), ("lost", "{\"process\":1}"));
+    at_first.stream.read_to_end(&mut Vec::new()).unwrap();
+    assert_eq!(first.get("/v1/changes").problem(), (502, "peer".to_owned()));
+}
+
 #[test]
 fn metrics_have_what_is_counted() {
     let (_memory, api) = live();

@@ -6,7 +6,8 @@
 //! a future; a job without an engine does none of this.
 //!
 //! Of several processes each answers for the job: who owns a key is told by [`Engine::owner`], members are gathered from all workers over
-//! the bus, pulls and syncs are known from the first process. Counts of messages and partitions are of the process that is asked.
+//! the bus, pulls and syncs are known from the first process; sizes and changes the server gathers itself from [`Engine::processes`].
+//! Counts of messages and partitions are of the process that is asked.
 
 pub(crate) mod clerk;
 mod explain;
@@ -531,6 +532,12 @@ impl Engine for JobEngine {
         let worker = owner(hash_key(key), (inner.threads * inner.addresses.len()) as u32);
         let process = worker as usize / inner.threads;
         (process != inner.process && !recovering).then(|| inner.addresses[process].clone())
+    }
+
+    fn processes(&self) -> Vec<Option<String>> {
+        let inner = &*self.0;
+        let address = |(process, address): (usize, &String)| (process != inner.process).then(|| address.clone());
+        inner.addresses.iter().enumerate().map(address).collect()
     }
 }
 

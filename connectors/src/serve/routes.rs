@@ -8,7 +8,7 @@ use super::forward::Forward;
 use super::guard::{Guard, Scope};
 use super::meters::Meters;
 use super::problem::{Problem, ProblemBody};
-use super::{Engine, Freshness, ModelStatus, Options, changes, openapi};
+use super::{Engine, Freshness, ModelStatus, Options, changes, gather, openapi};
 use crate::published::{AsOf, ModelIndex, Published, Reflected};
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -55,9 +55,9 @@ pub(super) struct App {
     pub(super) guard: Guard,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) followers: Arc<Semaphore>,
-    forward: Forward,
+    pub(super) forward: Forward,
+    pub(super) patience: Duration,
     meters: Meters,
-    patience: Duration,
     openapi: Bytes,
     /// By audience: its id, quoted.
     quoted: Vec<String>,
@@ -561,12 +561,18 @@ pub(super) struct Audiences {
 }
 
 /// The audiences of the job
+///
+/// Of all processes of the job; `Usher-As-Of` is the earliest of their times.
 #[utoipa::path(get, path = "/v1/audiences", tag = "job",
-    responses((status = 200, description = "By id", body = Audiences)))]
-async fn audiences(State(app): Shared) -> Answer {
+    responses(
+        (status = 200, description = "By id", body = Audiences),
+        (status = 502, description = "Another process of the job does not answer", body = ProblemBody,
+            content_type = "application/problem+json")
+    ))]
+async fn audiences(State(app): Shared, uri: Uri, headers: HeaderMap) -> Answer {
+    let (as_of, counts) = gather::counts(&app, &uri, &headers).await?;
     let states: BTreeMap<String, (Freshness, Windows)> =
         app.engine.audiences().into_iter().map(|state| (state.id, (state.freshness, state.windows))).collect();
-    let counts = app.published.counts();
     let audiences = app.published.audiences().iter().zip(counts).map(|(audience, count)| {
         let unknown = (Freshness::Pending, Windows { complete: false, complete_at: None });
         let (freshness, windows) = states.get(&audience.id).copied().unwrap_or(unknown);
@@ -582,7 +588,7 @@ async fn audiences(State(app): Shared) -> Answer {
         }
     });
     let mut response = json(StatusCode::OK, &Audiences { audiences: audiences.collect() });
-    if let Some(as_of) = app.published.as_of() {
+    if let Some(as_of) = as_of {
         put_as_of(&mut response, as_of);
     }
     Ok(response)
