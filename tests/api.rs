@@ -222,6 +222,24 @@ fn a_running_job_answers_on_every_route() {
     api.running.stop("-TERM");
 }
 
+/// Where Python or its prometheus-client is missing, that is said, and the test passes.
+#[test]
+fn the_metrics_are_read_by_the_parser_of_prometheus() {
+    let folder = shop();
+    let api = Api::start(folder.path(), "1");
+    api.live();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/metrics");
+    match std::process::Command::new("python3").arg(script).args([&api.url[..], "sesame"]).output() {
+        Ok(read) => {
+            let said = [read.stdout, read.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+            assert!(read.status.success(), "{said}");
+            println!("{said}");
+        }
+        Err(error) => println!("skipped: python3 can't be started: {error}"),
+    }
+    api.running.stop("-TERM");
+}
+
 #[test]
 fn a_pull_is_asked_for_and_seen() {
     let folder = shop();

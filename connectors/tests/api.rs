@@ -195,6 +195,11 @@ fn a_batch_that_is_wrong_is_refused() {
         assert_eq!(api.post(path, kind, body).status, 200, "{kind}");
     }
     assert_eq!(api.post("/v1/audiences/nothing/lookup", json, body).problem().0, 404);
+    // A list of fields is no object.
+    for (path, body) in [("audiences/users/lookup", r#" [["u-1"]]"#), ("models/users/pulls", "[]")] {
+        let reply = api.post(&format!("/v1/{path}"), "application/json", body);
+        assert_eq!(reply.problem(), (422, "wrong_shape".to_owned()), "{path}");
+    }
 }
 
 #[test]

@@ -377,11 +377,17 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.eq_ignore_ascii_case("application/json")
 }
 
+/// What a body says, which is an object.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| match error.classify() {
+    let parsed = serde_json::from_slice(body).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => Problem::wrong_shape(error.to_string()),
         _ => Problem::wrong(format!("the body is no JSON: {error}")),
-    })
+    })?;
+    // The parser takes a list for an object, field by field.
+    match body.trim_ascii_start().first() {
+        Some(b'[') => Err(Problem::wrong_shape("a list; an object is asked for")),
+        _ => Ok(parsed),
+    }
 }
 
 /// Users to look up.
@@ -598,7 +604,7 @@ async fn audiences(State(app): Shared, uri: Uri, headers: HeaderMap) -> Answer {
 #[into_params(parameter_in = Query)]
 pub(super) struct MembersQuery {
     /// `next_cursor` of the page before.
-    #[param(nullable = false)]
+    #[param(nullable = false, pattern = "^([0-9a-f]{1,8}-[0-9a-f]{1,8})?$")]
     cursor: Option<String>,
     /// Members of a page; 100 where it is not given.
     #[param(minimum = 1, maximum = 1000, nullable = false)]

@@ -1,4 +1,4 @@
-//! A job that lives in memory: what the API's tests and its example serve.
+//! A job that lives in memory: what the API's tests serve.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
