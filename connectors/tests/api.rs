@@ -678,6 +678,63 @@ fn what_was_told_is_known_whole_to_one_process() {
 }
 
 #[test]
+fn before_all_are_live_what_was_told_is_answered_and_then_who_owns_the_key() {
+    let (one, two) = (Memory::new(), Memory::new());
+    let [first, second] = both([&one, &two]);
+    let addresses = [&first, &second].map(|api| api.address.to_string());
+    // As the engine of a job: the first process until one is live itself, then the second, which owns all keys.
+    let owner = |memory: &Memory, own: usize| {
+        let (published, addresses) = (memory.published.clone(), addresses.clone());
+        memory.owned_by(move |_| {
+            let owner = match published.as_of() {
+                Some(as_of) if as_of.recovering => own,
+                None => 0,
+                Some(_) => 1,
+            };
+            (owner != own).then(|| addresses[owner].clone())
+        });
+    };
+    owner(&one, 0);
+    owner(&two, 1);
+    let lookup = "/v1/audiences/users/k";
+    for api in [&first, &second] {
+        assert_eq!(api.get(lookup).problem().0, 503);
+        assert_eq!(api.lookup_all(&["k"]).problem().0, 503);
+    }
+    one.published.load_told(START - 5, [(2, "k")]);
+    for api in [&first, &second] {
+        for reply in [api.get(lookup), api.lookup_all(&["k"])] {
+            assert!(reply.body.contains("\"audience_ids\":[\"seen\"]"), "{}", reply.body);
+            assert_eq!(reply.headers["usher-recovering"], "true");
+        }
+    }
+    // Who waits while the job goes live is answered by the owner.
+    std::thread::scope(|scope| {
+        let asked = [&first, &second].map(|api| {
+            let url = api.url(&format!("{lookup}?after=web:e:1&timeout_ms=50000"));
+            scope.spawn(move || {
+                let client = Client::new();
+                client.send(client.http.get(url))
+            })
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        one.change(&[("big", "o", true)]);
+        // The first is live, the second not yet.
+        assert_eq!(first.get(lookup).problem().0, 503);
+        assert_eq!(second.get(lookup).problem().0, 503);
+        two.change(&[("high_intent", "k", true)]);
+        for memory in [&one, &two] {
+            memory.published.reflect("web", "e", 2, START);
+        }
+        for asked in asked {
+            let reply = asked.join().unwrap();
+            assert_eq!(reply.json()["audience_ids"], json!(["high_intent"]), "{}", reply.body);
+            assert!(!reply.headers.contains_key("usher-recovering"));
+        }
+    });
+}
+
+#[test]
 fn the_changes_of_all_processes_are_followed_at_any_and_resumed_at_any_other() {
     let (one, two) = (Memory::live(), Memory::live());
     let [first, second] = both([&one, &two]);

@@ -527,11 +527,16 @@ impl Engine for JobEngine {
         if inner.addresses.len() == 1 {
             return None;
         }
-        // What was told is in the first process, whosever the key is.
-        let recovering = inner.published.as_of().is_some_and(|as_of| as_of.recovering);
-        let worker = owner(hash_key(key), (inner.threads * inner.addresses.len()) as u32);
-        let process = worker as usize / inner.threads;
-        (process != inner.process && !recovering).then(|| inner.addresses[process].clone())
+        let process = match inner.published.as_of() {
+            // What was told is in the first process, whosever the key is.
+            Some(as_of) if as_of.recovering => inner.process,
+            None => 0,
+            Some(_) => {
+                let worker = owner(hash_key(key), (inner.threads * inner.addresses.len()) as u32);
+                worker as usize / inner.threads
+            }
+        };
+        (process != inner.process).then(|| inner.addresses[process].clone())
     }
 
     fn processes(&self) -> Vec<Option<String>> {
@@ -597,6 +602,11 @@ audiences: {seen: {model: users, where: {performed: viewed, within: 1h}}}
     #[test]
     fn the_other_process_is_asked_for_its_keys() {
         let (here, there) = (engine(2, 0), engine(2, 1));
+        // What was told is known to the first.
+        assert_eq!((here.owner("users", "a"), there.owner("users", "a")), (None, Some("host-0:8080".to_owned())));
+        for engine in [&here, &there] {
+            usher_connectors::published::Publisher::new(engine.published(), 0).close(1);
+        }
         let keys: Vec<String> = (0..100).map(|key| format!("u-{key}")).collect();
         let mut of_there = 0;
         for key in &keys {
