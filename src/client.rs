@@ -58,7 +58,7 @@ impl Client {
             None => variable("USHER_API_KEY"),
             Some(path) => {
                 let text = std::fs::read_to_string(path).map_err(|error| {
-                    Exit::not_opened(format_args!("the key file `{}` can't be read: {error}", path.display()))
+                    Exit::wrong(format_args!("the key file `{}` can't be read: {error}", path.display()))
                 })?;
                 Some(text.trim().to_owned())
             }
@@ -102,7 +102,9 @@ impl Client {
             return Ok(Answer { as_of, body: self.parse(&text)? });
         }
         let problem: Value = serde_json::from_str(&text).unwrap_or_default();
-        let detail = problem["detail"].as_str().unwrap_or("it does not say why");
+        let Some(detail) = problem["detail"].as_str() else {
+            return Err(self.foreign(&format!("it answers {status}")));
+        };
         Err(match status {
             StatusCode::UNAUTHORIZED => {
                 let how = if self.key.is_some() { "does not know the key" } else { "asks for a key" };
@@ -110,6 +112,9 @@ impl Client {
                     .hint("set USHER_API_KEY, or give `--key-file`".to_owned())
             }
             StatusCode::FORBIDDEN => Exit::wrong(format_args!("the API at `{}` refuses: {detail}", self.url)),
+            StatusCode::NOT_FOUND if detail.starts_with("no route") => {
+                Exit::wrong(detail).hint("give `--url` as the API says it at the start, without a path".to_owned())
+            }
             StatusCode::NOT_FOUND => Exit::wrong(detail),
             _ => Exit::failed(format_args!("the API at `{}` answers {status}: {detail}", self.url)),
         })
@@ -126,15 +131,20 @@ impl Client {
                 Some(cause) => cause.to_string(),
                 None => error.to_string(),
             };
-            Exit::not_opened(format_args!("no API answers at `{}`: {reason}", self.url))
-                .hint("is the job running, with an `api`? `--url` or USHER_URL says where it listens".to_owned())
+            let hint = match self.url.scheme() {
+                "https" => "the API of a job speaks http; https is for a proxy before it",
+                _ => "is the job running, with an `api`? `--url` or USHER_URL says where it listens",
+            };
+            Exit::not_opened(format_args!("no API answers at `{}`: {reason}", self.url)).hint(hint.to_owned())
         })
     }
 
     fn parse(&self, text: &str) -> Result<Value, Exit> {
-        serde_json::from_str(text).map_err(|_| {
-            Exit::failed(format_args!("what answers at `{}` is no API of usher: its answer is no JSON", self.url))
-        })
+        serde_json::from_str(text).map_err(|_| self.foreign("its answer is no JSON"))
+    }
+
+    fn foreign(&self, why: &str) -> Exit {
+        Exit::failed(format_args!("what answers at `{}` is no API of usher: {why}", self.url))
     }
 }
 

@@ -113,22 +113,31 @@ fn shop() -> tempfile::TempDir {
 }
 
 /// The next events of a stream, as (event, data).
-fn events(address: &str, path: &str) -> impl Iterator<Item = (String, Value)> {
-    let mut stream = TcpStream::connect(address).expect("it listens");
+fn events(api: &Api, path: &str) -> impl Iterator<Item = (String, Value)> + use<> {
+    events_after(api, path, None).map(|(_, event, data)| (event, data))
+}
+
+/// The next events of a stream after one of it, as (id, event, data).
+fn events_after(api: &Api, path: &str, last: Option<&str>) -> impl Iterator<Item = (String, String, Value)> + use<> {
+    let mut stream = TcpStream::connect(api.url.strip_prefix("http://").expect("a url")).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sesame\r\n\r\n").expect("it reads");
+    let last = last.map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sesame\r\n{last}\r\n")
+        .expect("it reads");
     let mut lines = BufReader::new(stream).lines();
     // An id without an event is the greeting: from now on nothing is missed.
     let greeted = lines.any(|line| line.expect("it goes on").starts_with("id: "));
     assert!(greeted, "the stream ended before it began");
     std::iter::from_fn(move || {
-        let mut event = None;
+        let (mut id, mut event) = (String::new(), None);
         loop {
             let line = lines.next()?.expect("the stream goes on");
-            if let Some(name) = line.strip_prefix("event: ") {
+            if let Some(of) = line.strip_prefix("id: ") {
+                id = of.to_owned();
+            } else if let Some(name) = line.strip_prefix("event: ") {
                 event = Some(name.to_owned());
             } else if let (Some(name), Some(data)) = (&event, line.strip_prefix("data: ")) {
-                return Some((name.clone(), serde_json::from_str(data).expect("data is JSON")));
+                return Some((id, name.clone(), serde_json::from_str(data).expect("data is JSON")));
             }
         }
     })
@@ -142,7 +151,7 @@ fn a_running_job_answers_on_every_route() {
     assert_eq!(api.audiences_of("b"), json!(["rich"]));
     let position = std::fs::metadata(folder.path().join("events.jsonl")).map_or(0, |file| file.len());
     assert_eq!(position, 0);
-    let mut changes = events(api.url.strip_prefix("http://").unwrap(), "/v1/changes?audience=buyers");
+    let mut changes = events(&api, "/v1/changes?audience=buyers");
     let first = buy(folder.path(), "a");
     let second_at = std::fs::metadata(folder.path().join("events.jsonl")).expect("it is written").len();
     let second = buy(folder.path(), "a");
@@ -210,6 +219,24 @@ fn a_running_job_answers_on_every_route() {
     }
     assert_eq!(api.get("/healthz").status, 200);
     drop(changes);
+    api.running.stop("-TERM");
+}
+
+/// Where Python or its prometheus-client is missing, that is said, and the test passes.
+#[test]
+fn the_metrics_are_read_by_the_parser_of_prometheus() {
+    let folder = shop();
+    let api = Api::start(folder.path(), "1");
+    api.live();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/metrics");
+    match std::process::Command::new("python3").arg(script).args([&api.url[..], "sesame"]).output() {
+        Ok(read) => {
+            let said = [read.stdout, read.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+            assert!(read.status.success(), "{said}");
+            println!("{said}");
+        }
+        Err(error) => println!("skipped: python3 can't be started: {error}"),
+    }
     api.running.stop("-TERM");
 }
 
@@ -286,6 +313,7 @@ fn any_process_of_a_cluster_answers_for_all() {
     let both = [start("0"), start("1")].map(Api::of);
     assert_eq!(both[1].url, format!("http://127.0.0.1:{}", api_port + 1));
     both.iter().for_each(Api::live);
+    let mut followed = both.each_ref().map(|api| events_after(api, "/v1/changes?audience=buyers", None));
     let mut last = 0;
     for user in ["a", "b"] {
         for _ in 0..2 {
@@ -314,8 +342,27 @@ fn any_process_of_a_cluster_answers_for_all() {
         }
         members.sort();
         assert_eq!(members, ["a", "b"]);
+        let sizes = api.get("/v1/audiences");
+        let counts = |index: usize| {
+            let audience = &sizes.json()["audiences"][index];
+            (audience["size"].as_u64().expect("a number"), audience["entries"].as_u64().expect("a number"))
+        };
+        assert_eq!((counts(0), counts(1)), ((2, 2), (1, 1)), "{}", sizes.body);
+        assert!(sizes.as_of.is_some() && !sizes.recovering);
         api.until("/v1/syncs", |reply| reply.json()["syncs"][0]["delivered"] == 3);
     }
+    // The stream of each has the changes of both, and each goes on where the other was.
+    let mut ids = Vec::new();
+    for (changes, other) in followed.iter_mut().zip(both.iter().rev()) {
+        let [first, second] = [changes.next(), changes.next()].map(|change| change.expect("a change"));
+        let mut keys = [&first, &second].map(|(_, event, data)| (event.clone(), data["key"].clone()));
+        keys.sort_by_key(|(_, key)| key.to_string());
+        assert_eq!(keys, ["a", "b"].map(|key| ("entry".to_owned(), json!(key))));
+        let resumed = events_after(other, "/v1/changes?audience=buyers", Some(&first.0)).next().expect("a change");
+        assert_eq!(resumed.2, second.2, "after {}", first.0);
+        ids.push(second.0);
+    }
+    assert_eq!(ids[0], ids[1], "who has heard all is at the same place, whomever it hears");
     users(folder.path(), &[30.0, 20.0]);
     assert_eq!(both[1].post("/v1/models/users/pulls", &json!({})).status, 202);
     for api in &both {

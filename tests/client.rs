@@ -80,7 +80,7 @@ fn a_key_is_asked_for_by_name() {
     std::fs::write(&file, "sesame\n").unwrap();
     let file = file.to_str().unwrap();
     assert_eq!(ask(&url, None, &["lookup", "users", "x", "--key-file", file]).code, Some(0));
-    assert_eq!(ask(&url, None, &["lookup", "users", "x", "--key-file", "nowhere"]).code, Some(3));
+    assert_eq!(ask(&url, None, &["lookup", "users", "x", "--key-file", "nowhere"]).code, Some(2));
 }
 
 #[test]
@@ -95,4 +95,11 @@ fn who_is_away_is_said() {
     for wrong in ["nowhere", "ftp://localhost", "http://"] {
         assert_eq!(ask(wrong, None, &["status"]).code, Some(2), "{wrong}");
     }
+    let (_server, url) = serve(&Memory::live(), &[]);
+    let deeper = ask(&format!("{url}/v1"), None, &["lookup", "users", "x"]);
+    assert_eq!(deeper.code, Some(2));
+    assert!(deeper.stderr.contains("hint: give `--url` as the API says it"), "{}", deeper.stderr);
+    let secret = ask(&url.replace("http:", "https:"), None, &["status"]);
+    assert_eq!(secret.code, Some(3));
+    assert!(secret.stderr.contains("hint: the API of a job speaks http"), "{}", secret.stderr);
 }

@@ -40,6 +40,8 @@ use usher_connectors::source::{Polled, Source};
 
 /// Partitions of topics.
 const PARTITIONS: i32 = 4;
+/// How long a topic grows by less than a fiftieth each 50 ms before all is said to be told.
+const SETTLED: Duration = Duration::from_secs(1);
 /// What is sent before it counts: connections, the first transactions, caches.
 const WARM: Duration = Duration::from_secs(2);
 
@@ -435,17 +437,15 @@ fn backlog(broker: &Broker, flags: &Flags) {
                 let since = Instant::now();
                 let usher = Usher::start(folder.path(), &job, workers);
                 let live = usher.wait_live();
-                // Everybody who belongs has been told when nothing more comes.
+                // Everybody who belongs has been told when hardly anything comes any more: windows go on ending.
                 let consumer = broker.tail(&changes);
-                let (mut length, mut told) = (-1, since.elapsed());
-                loop {
+                let (mut length, mut told) = (0, since.elapsed());
+                while since.elapsed() < told + SETTLED {
                     let now = broker.length(&consumer, &changes);
-                    if now == length && since.elapsed() > told + Duration::from_secs(1) {
-                        break;
+                    if now - length > now / 50 {
+                        told = since.elapsed();
                     }
-                    if now != length {
-                        (length, told) = (now, since.elapsed());
-                    }
+                    length = now;
                     std::thread::sleep(Duration::from_millis(50));
                 }
                 report(&format!("kafka to kafka, {delivery}, -w {workers}"), count, told, &live, usher.peak_bytes());

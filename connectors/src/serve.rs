@@ -12,6 +12,7 @@ mod changes;
 mod connections;
 mod engine;
 mod forward;
+mod gather;
 mod guard;
 mod meters;
 mod openapi;

@@ -195,6 +195,11 @@ fn a_batch_that_is_wrong_is_refused() {
         assert_eq!(api.post(path, kind, body).status, 200, "{kind}");
     }
     assert_eq!(api.post("/v1/audiences/nothing/lookup", json, body).problem().0, 404);
+    // A list of fields is no object.
+    for (path, body) in [("audiences/users/lookup", r#" [["u-1"]]"#), ("models/users/pulls", "[]")] {
+        let reply = api.post(&format!("/v1/{path}"), "application/json", body);
+        assert_eq!(reply.problem(), (422, "wrong_shape".to_owned()), "{path}");
+    }
 }
 
 #[test]
@@ -622,6 +627,152 @@ fn what_another_process_owns_is_asked_of_it() {
     assert_eq!(ask(&first, "/v1/audiences/users/x").problem(), (508, "loop".to_owned()));
     second.server.stop();
     assert_eq!(ask(&first, "/v1/audiences/users/x").problem(), (502, "peer".to_owned()));
+}
+
+/// Two processes of one job, which know of each other.
+fn both(memories: [&Memory; 2]) -> [Api; 2] {
+    let apis = memories.map(|memory| serve(memory, Options::default()));
+    let [first, second] = apis.each_ref().map(|api| Some(api.address.to_string()));
+    memories[0].one_of(vec![None, second]);
+    memories[1].one_of(vec![first, None]);
+    apis
+}
+
+#[test]
+fn sizes_are_those_of_all_processes() {
+    let (one, two) = (Memory::live(), Memory::new());
+    let [first, second] = both([&one, &two]);
+    let sizes = |api: &Api| {
+        let reply = api.get("/v1/audiences");
+        let counts = reply.json()["audiences"].as_array().unwrap().clone();
+        let counts = counts.iter().map(|of| (of["size"].as_u64().unwrap(), of["exits"].as_u64().unwrap())).collect();
+        (reply.headers.get("usher-as-of").cloned().unwrap_or_default(), counts)
+    };
+    // As long as one is not live there is no whole.
+    for api in [&first, &second] {
+        assert_eq!(api.get("/v1/audiences").problem(), (503, "unavailable".to_owned()));
+    }
+    two.change(&[("seen", "x", true), ("big", "b", true)]);
+    one.change(&[("seen", "u-7", false)]);
+    let at = |ms: u64| format!("2026-11-23T10:00:00.{ms:03}Z");
+    for api in [&first, &second] {
+        assert_eq!(sizes(api), (at(1), vec![(2, 0), (1, 0), (2, 1)]));
+    }
+    // Asked for its part one says its part.
+    let part = second.get_with("/v1/audiences", "usher-forwarded", "1").json();
+    assert_eq!((&part["audiences"][0]["size"], &part["audiences"][1]["size"]), (&json!(1), &json!(0)));
+    second.server.stop();
+    assert_eq!(first.get("/v1/audiences").problem(), (502, "peer".to_owned()));
+}
+
+#[test]
+fn what_was_told_is_known_whole_to_one_process() {
+    let (one, two) = (Memory::new(), Memory::new());
+    one.published.load_told(START - 5, [(2, "k"), (2, "l")]);
+    for api in &both([&one, &two]) {
+        let reply = api.get("/v1/audiences");
+        assert_eq!(reply.json()["audiences"][2]["size"], 2);
+        assert_eq!(reply.headers["usher-as-of"], "2026-11-23T09:59:59.995Z");
+        assert_eq!(reply.headers["usher-recovering"], "true");
+    }
+}
+
+#[test]
+fn before_all_are_live_what_was_told_is_answered_and_then_who_owns_the_key() {
+    let (one, two) = (Memory::new(), Memory::new());
+    let [first, second] = both([&one, &two]);
+    let addresses = [&first, &second].map(|api| api.address.to_string());
+    // As the engine of a job: the first process until one is live itself, then the second, which owns all keys.
+    let owner = |memory: &Memory, own: usize| {
+        let (published, addresses) = (memory.published.clone(), addresses.clone());
+        memory.owned_by(move |_| {
+            let owner = match published.as_of() {
+                Some(as_of) if as_of.recovering => own,
+                None => 0,
+                Some(_) => 1,
+            };
+            (owner != own).then(|| addresses[owner].clone())
+        });
+    };
+    owner(&one, 0);
+    owner(&two, 1);
+    let lookup = "/v1/audiences/users/k";
+    for api in [&first, &second] {
+        assert_eq!(api.get(lookup).problem().0, 503);
+        assert_eq!(api.lookup_all(&["k"]).problem().0, 503);
+    }
+    one.published.load_told(START - 5, [(2, "k")]);
+    for api in [&first, &second] {
+        for reply in [api.get(lookup), api.lookup_all(&["k"])] {
+            assert!(reply.body.contains("\"audience_ids\":[\"seen\"]"), "{}", reply.body);
+            assert_eq!(reply.headers["usher-recovering"], "true");
+        }
+    }
+    // Who waits while the job goes live is answered by the owner.
+    std::thread::scope(|scope| {
+        let asked = [&first, &second].map(|api| {
+            let url = api.url(&format!("{lookup}?after=web:e:1&timeout_ms=50000"));
+            scope.spawn(move || {
+                let client = Client::new();
+                client.send(client.http.get(url))
+            })
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        one.change(&[("big", "o", true)]);
+        // The first is live, the second not yet.
+        assert_eq!(first.get(lookup).problem().0, 503);
+        assert_eq!(second.get(lookup).problem().0, 503);
+        two.change(&[("high_intent", "k", true)]);
+        for memory in [&one, &two] {
+            memory.published.reflect("web", "e", 2, START);
+        }
+        for asked in asked {
+            let reply = asked.join().unwrap();
+            assert_eq!(reply.json()["audience_ids"], json!(["high_intent"]), "{}", reply.body);
+            assert!(!reply.headers.contains_key("usher-recovering"));
+        }
+    });
+}
+
+#[test]
+fn the_changes_of_all_processes_are_followed_at_any_and_resumed_at_any_other() {
+    let (one, two) = (Memory::live(), Memory::live());
+    let [first, second] = both([&one, &two]);
+    let mut at_first = Follower::new(&first, "?audience=seen", None);
+    let start = at_first.event()["id"].clone();
+    assert_eq!(start, format!("{START}-0.{START}-0"));
+    let mut at_second = Follower::new(&second, "", None);
+    at_second.event();
+    // One after the other, so that there is one order.
+    let mut ids = Vec::new();
+    for (memory, key) in [(&one, "a"), (&two, "b"), (&one, "c")] {
+        memory.change(&[("seen", key, true), ("high_intent", key, true)]);
+        let event = at_first.event();
+        assert!(event["data"].contains(&format!("\"key\":\"{key}\"")), "{event:?}");
+        ids.push(event["id"].clone());
+        for _ in 0..2 {
+            assert_eq!(at_second.change().2, key);
+        }
+    }
+    // After `b`, at the other process than the one that gave the id.
+    let mut resumed = Follower::new(&second, "?audience=seen", Some(&ids[1]));
+    resumed.event();
+    assert_eq!(resumed.change(), change("entry", "seen", "c"));
+    // The ids of one run are none of another's, nor those of a job in one process.
+    for id in [format!("7-1.{START}-1"), format!("{START}-1"), format!("{START}-1.{START}-1.{START}-1")] {
+        let mut reset = Follower::new(&first, "", Some(&id));
+        assert_eq!(reset.event()["event"], "reset", "{id}");
+        assert!(reset.event()["id"].contains('.'));
+    }
+    for wrong in ["x", "1-1.x", "1-1.", "."] {
+        assert_eq!(first.get_with("/v1/changes", "last-event-id", wrong).problem().0, 400, "{wrong}");
+    }
+    // A process that goes is named, and the stream ends: nobody takes a part for the whole.
+    second.server.stop();
+    let lost = at_first.event();
+    assert_eq!((&lost["event"][..], &lost["data"][..]), ("lost", "{\"process\":1}"));
+    at_first.stream.read_to_end(&mut Vec::new()).unwrap();
+    assert_eq!(first.get("/v1/changes").problem(), (502, "peer".to_owned()));
 }
 
 #[test]

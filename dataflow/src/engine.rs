@@ -6,7 +6,8 @@
 //! a future; a job without an engine does none of this.
 //!
 //! Of several processes each answers for the job: who owns a key is told by [`Engine::owner`], members are gathered from all workers over
-//! the bus, pulls and syncs are known from the first process. Counts of messages and partitions are of the process that is asked.
+//! the bus, pulls and syncs are known from the first process; sizes and changes the server gathers itself from [`Engine::processes`].
+//! Counts of messages and partitions are of the process that is asked.
 
 pub(crate) mod clerk;
 mod explain;
@@ -526,11 +527,22 @@ impl Engine for JobEngine {
         if inner.addresses.len() == 1 {
             return None;
         }
-        // What was told is in the first process, whosever the key is.
-        let recovering = inner.published.as_of().is_some_and(|as_of| as_of.recovering);
-        let worker = owner(hash_key(key), (inner.threads * inner.addresses.len()) as u32);
-        let process = worker as usize / inner.threads;
-        (process != inner.process && !recovering).then(|| inner.addresses[process].clone())
+        let process = match inner.published.as_of() {
+            // What was told is in the first process, whosever the key is.
+            Some(as_of) if as_of.recovering => inner.process,
+            None => 0,
+            Some(_) => {
+                let worker = owner(hash_key(key), (inner.threads * inner.addresses.len()) as u32);
+                worker as usize / inner.threads
+            }
+        };
+        (process != inner.process).then(|| inner.addresses[process].clone())
+    }
+
+    fn processes(&self) -> Vec<Option<String>> {
+        let inner = &*self.0;
+        let address = |(process, address): (usize, &String)| (process != inner.process).then(|| address.clone());
+        inner.addresses.iter().enumerate().map(address).collect()
     }
 }
 
@@ -590,6 +602,11 @@ audiences: {seen: {model: users, where: {performed: viewed, within: 1h}}}
     #[test]
     fn the_other_process_is_asked_for_its_keys() {
         let (here, there) = (engine(2, 0), engine(2, 1));
+        // What was told is known to the first.
+        assert_eq!((here.owner("users", "a"), there.owner("users", "a")), (None, Some("host-0:8080".to_owned())));
+        for engine in [&here, &there] {
+            usher_connectors::published::Publisher::new(engine.published(), 0).close(1);
+        }
         let keys: Vec<String> = (0..100).map(|key| format!("u-{key}")).collect();
         let mut of_there = 0;
         for key in &keys {

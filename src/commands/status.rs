@@ -32,6 +32,9 @@ pub fn status(connection: &Connection) -> Result<(), Exit> {
 
 /// Rows of a list under names of columns, the id first.
 fn table(first: &str, rows: &Value, columns: &[&str]) -> String {
+    if rows.as_array().is_none_or(Vec::is_empty) {
+        return format!("\nno {first}s\n");
+    }
     let mut cells = vec![vec![first.to_owned()]];
     cells[0].extend(columns.iter().map(|name| name.replace('_', " ")));
     for row in rows.as_array().into_iter().flatten() {
@@ -84,5 +87,6 @@ crm         12    -              complete
 a_long_one  1     away for long  not complete
 "
         );
+        assert_eq!(table("sync", &json!([]), &["told"]), "\nno syncs\n");
     }
 }

@@ -3,9 +3,11 @@
 //! An event is `entry` or `exit`, its data the default message (SPEC §5), its id one that `Last-Event-ID` takes to go on after
 //! it. The last 65,536 changes are kept. Who asks for what is not kept any more, or with an id of an earlier run, first gets an
 //! event `reset`: changes were missed, look membership up; then what is kept. Without `Last-Event-ID` it begins now. While nothing
-//! happens a comment is sent, and with a filter the id moves on.
+//! happens a comment is sent, and with a filter the id moves on. Of several processes each has the changes of its own keys; whoever is
+//! asked merges them ([`super::gather`]).
 
 use super::connections::stopped;
+use super::gather;
 use super::problem::{Problem, ProblemBody};
 use super::routes::App;
 use crate::published::{Interest, Recent, Since};
@@ -13,9 +15,11 @@ use crate::sink::{Catalog, Changes, write_message};
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::HeaderMap;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use axum::http::Uri;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
 use axum::response::Response;
+use futures::StreamExt;
+use futures::stream::{BoxStream, unfold};
 use serde::Deserialize;
 use std::convert::Infallible;
 use std::io::Write;
@@ -26,6 +30,9 @@ use utoipa::IntoParams;
 
 /// How often something is sent, so that proxies keep the connection and a client that is gone is noticed.
 const ALIVE: Duration = Duration::from_secs(15);
+
+/// Changes were missed.
+pub(super) const RESET: &[u8] = b"event: reset\ndata: {\"missed\":true}\n\n";
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -40,7 +47,8 @@ pub(super) struct ChangesQuery {
 
 /// Follow the changes
 ///
-/// Server-sent events `entry` and `exit` with the default message, and `reset` where changes were missed.
+/// Server-sent events `entry` and `exit` with the default message, `reset` where changes were missed, and `lost` where the stream ends
+/// because a process of the job can't be heard.
 #[utoipa::path(
     get,
     path = "/v1/changes",
@@ -57,23 +65,35 @@ pub(super) struct ChangesQuery {
 pub(super) async fn changes(
     State(app): State<Arc<App>>,
     query: Result<Query<ChangesQuery>, QueryRejection>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Query(ChangesQuery { audience, key }) = query?;
     let audience = audience.map(|id| app.audience(&id)).transpose()?;
     let recent = app.published.recent();
-    let after = match headers.get("last-event-id").map(|id| id.to_str().unwrap_or_default()) {
+    let id = headers.get("last-event-id").map(|id| id.to_str().unwrap_or_default());
+    if id.is_some_and(|id| id.split('.').any(|place| recent.number(place).is_none())) {
+        return Err(Problem::wrong("`Last-Event-ID` is none of this API's"));
+    }
+    let permit = app.followers.clone().try_acquire_owned();
+    let permit = permit.map_err(|_| Problem::not_yet("too many follow the changes"))?;
+    let (process, others) = gather::parts(&app, &headers);
+    let places = gather::places(id, others.len() + 1);
+    let after = match &places[process] {
         None => Some(recent.last()),
-        Some(id) => recent.number(id).ok_or_else(|| Problem::wrong("`Last-Event-ID` is none of this API's"))?,
+        Some(place) => recent.number(place).flatten(),
     };
-    let place = app.followers.clone().try_acquire_owned();
-    let place = place.map_err(|_| Problem::not_yet("too many follow the changes"))?;
-    let follower = Follower { app, interest: Interest { audience, key }, after, greeted: false, _place: place };
-    let events = futures::stream::unfold(follower, |mut follower| async move {
-        let events = follower.next().await?;
-        Some((Ok::<Bytes, Infallible>(events), follower))
-    });
-    let mut response = Response::new(Body::from_stream(events));
+    let own =
+        Follower { app: app.clone(), interest: Interest { audience, key }, after, greeted: false, _permit: permit };
+    let own = own.events();
+    let body = match others.is_empty() {
+        true => Body::from_stream(own.map(Ok::<Bytes, Infallible>)),
+        false => {
+            let all = gather::follow(&app, &uri, &headers, (process, own), others, places).await?;
+            Body::from_stream(all.map(Ok::<Bytes, Infallible>))
+        }
+    };
+    let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(response)
@@ -84,10 +104,16 @@ struct Follower {
     interest: Interest,
     after: Option<u64>,
     greeted: bool,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Follower {
+    /// The changes of this process.
+    fn events(self) -> BoxStream<'static, Bytes> {
+        let next = |mut follower: Follower| async move { Some((follower.next().await?, follower)) };
+        unfold(self, next).boxed()
+    }
+
     /// The next events; none: the server stops.
     async fn next(&mut self) -> Option<Bytes> {
         let app = self.app.clone();
@@ -129,7 +155,7 @@ impl Follower {
 
 fn write_events(out: &mut Vec<u8>, catalog: &Catalog, recent: &Recent, since: &Since) {
     if since.missed {
-        out.extend_from_slice(b"event: reset\ndata: {\"missed\":true}\n\n");
+        out.extend_from_slice(RESET);
     }
     let mut one = Changes::new();
     for (number, change) in &since.changes {

@@ -56,6 +56,11 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The `host:port` of the process that owns a key of a model; none: this one.
     fn owner(&self, model: &str, key: &str) -> Option<String>;
+
+    /// The `host:port` of every process of the job, by number; none: this one, which there is once.
+    fn processes(&self) -> Vec<Option<String>> {
+        vec![None]
+    }
 }
 
 /// Why the job does not do or answer something.

@@ -153,7 +153,7 @@ impl Problem {
     }
 
     pub(super) fn peer(detail: impl Into<String>) -> Problem {
-        Problem::new(StatusCode::BAD_GATEWAY, "peer", "The process that owns the key does not answer", detail)
+        Problem::new(StatusCode::BAD_GATEWAY, "peer", "Another process of the job does not answer", detail)
     }
 
     pub(super) fn circle() -> Problem {

@@ -4,11 +4,11 @@
 //! `application/json` only (415), up to 1 MiB (413), that is JSON (400) of the shape asked for (422).
 
 use super::engine::{Explanation, Extent, Pull, Readiness, SyncStatus, Windows};
-use super::forward::Forward;
+use super::forward::{Forward, is_forwarded};
 use super::guard::{Guard, Scope};
 use super::meters::Meters;
 use super::problem::{Problem, ProblemBody};
-use super::{Engine, Freshness, ModelStatus, Options, changes, openapi};
+use super::{Engine, Freshness, ModelStatus, Options, changes, gather, openapi};
 use crate::published::{AsOf, ModelIndex, Published, Reflected};
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -55,9 +55,9 @@ pub(super) struct App {
     pub(super) guard: Guard,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) followers: Arc<Semaphore>,
-    forward: Forward,
+    pub(super) forward: Forward,
+    pub(super) patience: Duration,
     meters: Meters,
-    patience: Duration,
     openapi: Bytes,
     /// By audience: its id, quoted.
     quoted: Vec<String>,
@@ -105,6 +105,21 @@ impl App {
             Ok(index) => Ok(index as u32),
             Err(_) => Err(Problem::unknown("audience", id, audiences.iter().map(|audience| &audience.id))),
         }
+    }
+
+    /// Asks the process that owns a key, or while this one is not live that which knows what was told.
+    ///
+    /// One is live a moment before the other: then each names the other, and there is no answer yet.
+    async fn ask_owner(&self, peer: &str, uri: &Uri, headers: &HeaderMap, patience: Duration) -> Answer {
+        let live = || self.published.as_of().is_some();
+        if is_forwarded(headers) && !live() {
+            return Err(no_answer());
+        }
+        let response = self.forward.get(peer, uri, headers, patience).await?;
+        if response.status() == StatusCode::LOOP_DETECTED && !live() {
+            return Err(no_answer());
+        }
+        Ok(response)
     }
 
     /// Waits for the job, within bounds.
@@ -265,14 +280,25 @@ async fn answer_lookup(
     if timeout_ms > TIMEOUT_MS_MAX {
         return Err(Problem::wrong(format!("`timeout_ms` is at most {TIMEOUT_MS_MAX}")));
     }
-    let timeout = Duration::from_millis(timeout_ms);
-    if let Some(peer) = app.engine.owner(model, user) {
-        return app.forward.get(&peer, uri, headers, app.patience + timeout).await;
-    }
-    if let Some(after) = &query.after {
-        wait_for(app, after, timeout).await?;
-    }
-    let (as_of, audiences) = app.published.lookup(index, user).ok_or_else(no_answer)?;
+    let until = Instant::now() + Duration::from_millis(timeout_ms);
+    let (as_of, audiences) = loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if let Some(peer) = app.engine.owner(model, user) {
+            let response = app.ask_owner(&peer, uri, headers, app.patience + left).await?;
+            // Who owns the key turns when this process goes live, which may have been just now.
+            if response.status() != StatusCode::LOOP_DETECTED || app.engine.owner(model, user).as_ref() == Some(&peer) {
+                return Ok(response);
+            }
+        }
+        if let Some(after) = &query.after {
+            wait_for(app, after, left).await?;
+        }
+        let found = app.published.lookup(index, user).ok_or_else(no_answer)?;
+        // What was told is known here, whosever the key is; what holds is known to its owner, and the job may have gone live meanwhile.
+        if found.0.recovering || app.engine.owner(model, user).is_none() {
+            break found;
+        }
+    };
     let mut body = Vec::with_capacity(96 + model.len() + user.len() + 24 * audiences.len());
     write_membership(&mut body, &app.quoted, model, user, &audiences);
     Ok(as_of_response(as_of, body))
@@ -377,11 +403,17 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.eq_ignore_ascii_case("application/json")
 }
 
+/// What a body says, which is an object.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| match error.classify() {
+    let parsed = serde_json::from_slice(body).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => Problem::wrong_shape(error.to_string()),
         _ => Problem::wrong(format!("the body is no JSON: {error}")),
-    })
+    })?;
+    // The parser takes a list for an object, field by field.
+    match body.trim_ascii_start().first() {
+        Some(b'[') => Err(Problem::wrong_shape("a list; an object is asked for")),
+        _ => Ok(parsed),
+    }
 }
 
 /// Users to look up.
@@ -422,14 +454,22 @@ async fn lookup_all(State(app): Shared, path: PathOf<String>, request: Request) 
     if user_ids.len() > IDS_MAX {
         return Err(Problem::too_large(format!("{} ids; at most {IDS_MAX} at once", user_ids.len())));
     }
+    let own = app.published.lookup_all(index, &user_ids);
+    let known = own.is_some();
+    let nothing = || (AsOf { time: u64::MAX, recovering: false }, vec![Arc::from([]); user_ids.len()]);
+    let (as_of, found) = own.unwrap_or_else(nothing);
+    // After the look: what was told is known here, whosever the keys are, and the job may go live at any time.
     let mut of_peers: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (ix, user) in user_ids.iter().enumerate() {
+    for (ix, user) in user_ids.iter().enumerate().filter(|_| !as_of.recovering) {
         if let Some(peer) = app.engine.owner(&model, user) {
             of_peers.entry(peer).or_default().push(ix);
         }
     }
-    let (as_of, found) = app.published.lookup_all(index, &user_ids).ok_or_else(no_answer)?;
-    if !of_peers.is_empty() {
+    let of_others: usize = of_peers.values().map(Vec::len).sum();
+    if !known && (of_others < user_ids.len() || user_ids.is_empty() || is_forwarded(&headers)) {
+        return Err(no_answer());
+    }
+    if of_others > 0 {
         return lookup_of_peers(&app, &model, user_ids, as_of, found, of_peers, &uri, &headers).await;
     }
     let mut body = Vec::with_capacity(2 + found.len() * 128);
@@ -524,7 +564,7 @@ async fn explain(
         }
     }
     if let Some(peer) = app.engine.owner(&model, &user) {
-        return app.forward.get(&peer, &uri, &headers, app.patience).await;
+        return app.ask_owner(&peer, &uri, &headers, app.patience).await;
     }
     let explanation = app.ask(app.engine.explain(&model, &user, query.audience.as_deref())).await?;
     let mut response = json(StatusCode::OK, &explanation);
@@ -561,12 +601,18 @@ pub(super) struct Audiences {
 }
 
 /// The audiences of the job
+///
+/// Of all processes of the job; `Usher-As-Of` is the earliest of their times.
 #[utoipa::path(get, path = "/v1/audiences", tag = "job",
-    responses((status = 200, description = "By id", body = Audiences)))]
-async fn audiences(State(app): Shared) -> Answer {
+    responses(
+        (status = 200, description = "By id", body = Audiences),
+        (status = 502, description = "Another process of the job does not answer", body = ProblemBody,
+            content_type = "application/problem+json")
+    ))]
+async fn audiences(State(app): Shared, uri: Uri, headers: HeaderMap) -> Answer {
+    let (as_of, counts) = gather::counts(&app, &uri, &headers).await?;
     let states: BTreeMap<String, (Freshness, Windows)> =
         app.engine.audiences().into_iter().map(|state| (state.id, (state.freshness, state.windows))).collect();
-    let counts = app.published.counts();
     let audiences = app.published.audiences().iter().zip(counts).map(|(audience, count)| {
         let unknown = (Freshness::Pending, Windows { complete: false, complete_at: None });
         let (freshness, windows) = states.get(&audience.id).copied().unwrap_or(unknown);
@@ -582,7 +628,7 @@ async fn audiences(State(app): Shared) -> Answer {
         }
     });
     let mut response = json(StatusCode::OK, &Audiences { audiences: audiences.collect() });
-    if let Some(as_of) = app.published.as_of() {
+    if let Some(as_of) = as_of {
         put_as_of(&mut response, as_of);
     }
     Ok(response)
@@ -592,7 +638,7 @@ async fn audiences(State(app): Shared) -> Answer {
 #[into_params(parameter_in = Query)]
 pub(super) struct MembersQuery {
     /// `next_cursor` of the page before.
-    #[param(nullable = false)]
+    #[param(nullable = false, pattern = "^([0-9a-f]{1,8}-[0-9a-f]{1,8})?$")]
     cursor: Option<String>,
     /// Members of a page; 100 where it is not given.
     #[param(minimum = 1, maximum = 1000, nullable = false)]

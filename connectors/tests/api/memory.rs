@@ -1,4 +1,4 @@
-//! A job that lives in memory: what the API's tests and its example serve.
+//! A job that lives in memory: what the API's tests serve.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
@@ -26,6 +26,7 @@ pub struct Memory {
     pub published: Arc<Published>,
     state: Arc<Mutex<State>>,
     owner: Arc<RwLock<Owner>>,
+    processes: Arc<RwLock<Vec<Option<String>>>>,
 }
 
 /// Says who owns a key; none: nobody else.
@@ -54,7 +55,12 @@ impl Memory {
             pulls: Vec::new(),
             ready: false,
         };
-        Memory { published, state: Arc::new(Mutex::new(state)), owner: Arc::default() }
+        Memory {
+            published,
+            state: Arc::new(Mutex::new(state)),
+            owner: Arc::default(),
+            processes: Arc::new(RwLock::new(vec![None])),
+        }
     }
 
     /// A job that is live, with some members.
@@ -99,10 +105,15 @@ impl Memory {
         *self.owner.write().unwrap() = Some(Box::new(owner));
     }
 
+    /// Says where all processes are; none: this one.
+    pub fn one_of(&self, processes: Vec<Option<String>>) {
+        *self.processes.write().unwrap() = processes;
+    }
+
     /// What the server asks.
     pub fn engine(&self) -> Arc<dyn Engine> {
         let (published, state) = (self.published.clone(), self.state.clone());
-        Arc::new(MemoryEngine { published, state, owner: self.owner.clone() })
+        Arc::new(MemoryEngine { published, state, owner: self.owner.clone(), processes: self.processes.clone() })
     }
 }
 
@@ -110,6 +121,7 @@ struct MemoryEngine {
     published: Arc<Published>,
     state: Arc<Mutex<State>>,
     owner: Arc<RwLock<Owner>>,
+    processes: Arc<RwLock<Vec<Option<String>>>>,
 }
 
 impl Engine for MemoryEngine {
@@ -248,5 +260,9 @@ impl Engine for MemoryEngine {
 
     fn owner(&self, _model: &str, key: &str) -> Option<String> {
         self.owner.read().unwrap().as_ref().and_then(|owner| owner(key))
+    }
+
+    fn processes(&self) -> Vec<Option<String>> {
+        self.processes.read().unwrap().clone()
     }
 }

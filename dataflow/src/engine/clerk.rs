@@ -20,6 +20,8 @@ use usher_connectors::sink::Standing;
 
 /// Slots that are looked at in one turn for members: some ms.
 const LOOKS: usize = 1 << 18;
+/// Characters that are shown of a key that is asked for in vain.
+const SHOWN: usize = 200;
 /// How often counts are told.
 const REPORT: Duration = Duration::from_millis(100);
 /// How often the other processes are told of pulls and syncs.
@@ -163,7 +165,8 @@ impl Clerk {
         let (keys, hash) = (keeper.keys(model), hash_key(&key));
         let (slot, waiting) = (keys.find(hash, &key), keeper.waiting(model, hash, &key));
         let explained = if slot.is_none() && waiting.is_empty() {
-            Err(EngineError::NotFound(format!("nothing is known of `{key}`")))
+            let shown: String = key.chars().take(SHOWN).collect();
+            Err(EngineError::NotFound(format!("nothing is known of `{shown}`")))
         } else {
             let outlook = keys.outlook(slot, as_of, &waiting);
             Ok(Explanation {
