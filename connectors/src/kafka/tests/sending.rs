@@ -260,8 +260,8 @@ fn turns_that_the_brokers_have_lost_are_sent_again_in_order() {
     }
     // As if the log ended with the first of them; what was sent is still there, so that what comes again is seen.
     let progress = || {
-        let records = broker.read(told_topic).into_iter().filter(|record| record.key == "!told");
-        serde_json::from_str::<serde_json::Value>(&records.last().unwrap().value.unwrap()).unwrap()
+        let mut records = broker.read(told_topic).into_iter().filter(|record| record.key == "!told");
+        serde_json::from_str::<serde_json::Value>(&records.next_back().unwrap().value.unwrap()).unwrap()
     };
     let mut first = progress();
     let last = first["turn"].as_u64().unwrap();
