@@ -127,14 +127,24 @@ fn what_can_not_be_opened_or_gone_on_from_is_refused() {
     holds(SHARED.as_ref(), "refusals.py", &[]);
 }
 
-#[test]
-fn brokers_that_go_away_and_come_back_lose_nothing() {
-    let own = if PYTHON.is_some() { Broker::start("outage") } else { None };
-    holds(own.as_ref(), "outage.py", &[]);
+/// Runs a scenario that stops and starts its broker.
+fn holds_alone(name: &str, scenario: &str) {
+    let own = if PYTHON.is_some() { Broker::start(name) } else { None };
+    holds(own.as_ref(), scenario, &[]);
     if let Some(own) = own {
         let down = Command::new(script()).arg("down").arg(&own.folder).status();
         assert!(down.expect("bash runs scripts").success());
     }
+}
+
+#[test]
+fn brokers_that_go_away_and_come_back_lose_nothing() {
+    holds_alone("outage", "outage.py");
+}
+
+#[test]
+fn a_topic_that_has_lost_its_end_is_refused() {
+    holds_alone("loss", "loss.py");
 }
 
 #[test]

@@ -336,6 +336,89 @@ fn a_file_that_comes_while_the_job_is_down_is_read_from_its_start() {
     }
 }
 
+/// How many messages it says at its end that it has read.
+fn read_in_all(said: &str) -> u64 {
+    let number = said.lines().rev().find_map(|line| line.split_once("read ")?.1.split_once(" = matched"));
+    let number = number.unwrap_or_else(|| panic!("it does not say what it has read:\n{said}")).0;
+    number.replace(',', "").parse().expect("a number")
+}
+
+/// Starts it with only one checkpoint of its own accord, lets much happen, and stops it in the midst of it; twice.
+fn stopped(start: impl Fn(&Shop) -> Vec<Process>) {
+    let rarely = job(AUDIENCES, CRM).replace("checkpoint_every: 250ms", "checkpoint_every: 1h");
+    let shop = Shop::new(&with_anybody(&rarely));
+    let (mut happened, mut read) = (0, 0);
+    for round in 0..3 {
+        let mut processes = start(&shop);
+        processes.iter_mut().for_each(|process| process.says("live after"));
+        if round < 2 {
+            shop.told(&processes[0]);
+            for user in 0..500 {
+                shop.happens("Viewed", &format!("u-{}", user % 7));
+            }
+            happened += 501;
+        }
+        let last = processes.len() - 1;
+        processes[last].signal("TERM");
+        for process in processes {
+            let (code, said) = process.ends();
+            assert_eq!(code, Some(0), "{said}");
+            assert!(!said.contains("was not made in time"), "{said}");
+            read += read_in_all(&said);
+        }
+    }
+    assert_eq!(read, happened, "each message is read by one of the runs, once");
+    let keen = members(&shop.changes()).into_iter().filter(|(audience, _)| audience == "keen").count();
+    assert_eq!(keen, 7);
+}
+
+#[test]
+fn a_job_that_is_stopped_reads_nothing_again() {
+    stopped(|shop| vec![shop.run(&[])]);
+}
+
+#[test]
+fn a_job_of_several_workers_that_is_stopped_reads_nothing_again() {
+    stopped(|shop| vec![shop.run(&["-w", "2"])]);
+}
+
+#[test]
+fn a_job_of_several_processes_that_is_stopped_reads_nothing_again() {
+    stopped(|shop| crate::process::start_all(shop.folder(), 2, "2"));
+}
+
+#[test]
+fn a_job_that_is_stopped_and_can_not_write_its_state_ends_well_or_at_once_when_told_again() {
+    let shop = Shop::new(&job(AUDIENCES, CRM));
+    let (parts, away) = (shop.path("state/parts"), shop.path("state/away"));
+    for again in [false, true] {
+        let mut process = shop.live(&[]);
+        shop.happens_often("Viewed", "u-1", 3);
+        shop.told(&process);
+        shop.checkpointed(&process);
+        std::fs::rename(&parts, &away).expect("it can be renamed");
+        std::fs::write(&parts, "no folder").expect("it can be written");
+        let since = std::time::Instant::now();
+        process.signal("TERM");
+        if again {
+            std::thread::sleep(std::time::Duration::from_millis(1_200));
+            process.signal("TERM");
+        } else {
+            process.says("was not made in time");
+        }
+        let (code, said) = process.ends();
+        assert_eq!(code, Some(i32::from(again)), "{said}");
+        assert!(!again || since.elapsed().as_secs() < 10, "it ends at once");
+        std::fs::remove_file(&parts).expect("it is there");
+        std::fs::rename(&away, &parts).expect("it can be renamed");
+    }
+    let process = shop.live(&[]);
+    shop.told(&process);
+    process.stop();
+    let keen = members(&shop.changes()).into_iter().filter(|(audience, _)| audience == "keen").count();
+    assert_eq!(keen, 1);
+}
+
 /// How many expire together.
 const MANY: usize = 20_000;
 

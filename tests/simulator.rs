@@ -51,6 +51,7 @@ struct Run {
     log: String,
     deaths: u64,
     edits: u64,
+    stops: u64,
     told: usize,
 }
 
@@ -72,6 +73,8 @@ struct Simulation {
     random: fastrand::Rng,
     /// Draws what differs from life to life: how many lives a step takes depends on threads.
     chance: fastrand::Rng,
+    /// Draws which lives end by being told to stop.
+    ends: fastrand::Rng,
     seed: u64,
     sample: Sample,
     world: Arc<World>,
@@ -82,6 +85,7 @@ struct Simulation {
     log: String,
     edits: u64,
     deaths: u64,
+    stops: u64,
 }
 
 impl Simulation {
@@ -111,9 +115,11 @@ impl Simulation {
             world.add_partition(&file.source, &file.path);
         }
         let chance = fastrand::Rng::with_seed(random.u64(..));
+        let ends = fastrand::Rng::with_seed(seed ^ 0x57_0b);
         Simulation {
             random,
             chance,
+            ends,
             seed,
             sample,
             world,
@@ -123,6 +129,7 @@ impl Simulation {
             log: String::new(),
             edits: 0,
             deaths: 0,
+            stops: 0,
         }
     }
 
@@ -134,6 +141,7 @@ impl Simulation {
         let mut job = self.start()?;
         let mut zombies: Vec<Job> = Vec::new();
         for step in 0..steps {
+            let before = clock + REST;
             clock += match self.random.u8(0..4) {
                 0 => self.random.i64(REST..=200),
                 1 | 2 => self.random.i64(200..=8_000),
@@ -141,7 +149,9 @@ impl Simulation {
             };
             // Dates are held against histories that are read by their own clocks: while a job catches up.
             let down = self.random.u8(0..4) == 0 || self.seed.is_multiple_of(2);
-            if down {
+            if down && self.ends.u8(0..3) == 0 {
+                self.stop(&job, before..clock)?;
+            } else if down {
                 job = self.kill(job)?;
             } else if self.random.u8(0..2) == 0 {
                 self.world.die_after(self.random.u64(1..=40));
@@ -171,7 +181,7 @@ impl Simulation {
             self.check(rested - 1, step)?;
             writeln!(self.log, "{step} {clock} {:?}, {} edits", self.appended, self.edits).expect("a string");
         }
-        job.status.stop();
+        self.stop(&job, clock + REST..i64::MAX)?;
         self.join(job)?;
         for zombie in zombies {
             zombie.status.abort();
@@ -179,7 +189,24 @@ impl Simulation {
             let _ = zombie.thread.join();
         }
         let told = self.world.told_in_all();
-        Ok(Run { log: self.log, deaths: self.deaths, edits: self.edits, told })
+        Ok(Run { log: self.log, deaths: self.deaths, edits: self.edits, stops: self.stops, told })
+    }
+
+    /// Ends it as SIGTERM does, while the clock goes on. Where nothing dies meanwhile, all that it has read is in its last checkpoint.
+    fn stop(&mut self, job: &Job, mut clock: Range<i64>) -> Result<(), String> {
+        job.status.stop();
+        let since = Instant::now();
+        while !job.thread.is_finished() {
+            if let Some(now) = clock.next() {
+                self.world.set_clock(now as u64);
+            }
+            if since.elapsed() > PATIENCE {
+                return Err(format!("the job does not stop: {}", job.stands()));
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        self.stops += u64::from(job.life.is_alive());
+        Ok(())
     }
 
     /// Ends it as kill -9 does.
@@ -422,13 +449,13 @@ fn a_manifest_before_the_commit_is_noticed() {
 
 #[test]
 fn downstream_does_not_notice_when_a_job_dies() {
-    let (mut deaths, mut edits, mut told) = (0, 0, 0);
+    let (mut deaths, mut edits, mut stops, mut told) = (0, 0, 0, 0);
     for seed in seeds() {
         let run = simulate(seed, Rules::default()).unwrap_or_else(|what| panic!("{what}"));
-        (deaths, edits, told) = (deaths + run.deaths, edits + run.edits, told + run.told);
+        (deaths, edits, stops, told) = (deaths + run.deaths, edits + run.edits, stops + run.stops, told + run.told);
     }
     let again = |seed| simulate(seed, Rules::default()).unwrap_or_else(|what| panic!("{what}")).log;
     assert_eq!(again(7), again(7), "a seed is logged the same each time");
-    let reached = deaths > 0 && edits > 0 && told > 0;
-    assert!(reached || seeds().count() < 20, "{deaths} deaths, {edits} edits, {told} changes");
+    let reached = deaths > 0 && edits > 0 && stops > 0 && told > 0;
+    assert!(reached || seeds().count() < 20, "{deaths} deaths, {edits} edits, {stops} stops, {told} changes");
 }

@@ -258,7 +258,7 @@ pub enum SourceError {
         id: String,
         /// The partition's name.
         partition: String,
-        /// What is there: "ends at 17", "is another topic of that name".
+        /// What is there: "ends at 17", "is another file".
         found: String,
         /// What the state says: "up to 40".
         read: String,

@@ -2,7 +2,7 @@
 //!
 //! At the start, as worker 0 says: takes up what an earlier run left of its keys, opens its partitions, hears what syncs were
 //! told, and lets its keeper begin. Then: its share of checkpoints. What one process is told, to stop, the first worker of it
-//! tells all.
+//! tells all; worker 0 then makes the last checkpoint, and lets all end.
 
 use crate::checkpoint::{Lead, Manifest, ModelState, Uploads, Writing, decode_shard};
 use crate::engine::Inner;
@@ -22,6 +22,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use timely::scheduling::Activator;
 use usher_config::OnRemove;
 use usher_connectors::sink::{Address, Catalog, Told};
@@ -31,6 +32,8 @@ use usher_queries::plan::{FactKind, Plan};
 
 /// Memberships in a letter: a few hundred kB.
 const TOLD_PER_LETTER: usize = 4_096;
+/// How long what has been read is worked off at the end, where a sync does not take it: it is told at the next start.
+const WORK_OFF: Duration = Duration::from_secs(5);
 
 pub(crate) struct DeskSetup {
     pub(crate) worker: u32,
@@ -62,7 +65,11 @@ pub(crate) struct Desk {
     clerk: Option<Clerk>,
     uploads: Option<Uploads>,
     writing: Option<Writing>,
+    /// The last checkpoint, while what has been read is waited for.
+    settling: Option<u64>,
     stop_said: bool,
+    end_said: bool,
+    ending: Option<Instant>,
 }
 
 /// What worker 0 says first of all, from what an earlier run left behind.
@@ -78,7 +85,8 @@ impl Desk {
     pub(crate) fn new(setup: DeskSetup) -> Desk {
         let uploads = setup.store.as_ref().map(|store| Uploads::start(Arc::clone(store)));
         let clerk = setup.api.clone().map(|api| Clerk::new(api, &setup));
-        Desk { setup, clerk, uploads, writing: None, stop_said: false }
+        let (writing, settling) = (None, None);
+        Desk { setup, clerk, uploads, writing, settling, stop_said: false, end_said: false, ending: None }
     }
 
     /// Worker 0: says how everybody starts.
@@ -147,6 +155,16 @@ impl Desk {
             return false;
         }
         self.say_stop();
+        if let Some(checkpoint) = self.settling
+            && self.setup.readings.borrow().has_settled(told.unwrap_or(Time::MAX))
+        {
+            self.settling = None;
+            self.mark(checkpoint, told);
+        }
+        if self.ending.is_some_and(|since| since.elapsed() > WORK_OFF) && !self.setup.status.aborted() {
+            tracing::warn!("a sync does not take what is to be told; the next start tells it");
+            self.setup.status.abort();
+        }
         let mut busy = self.clerk.as_mut().is_some_and(|clerk| clerk.turn(&self.setup));
         if let (Some(writing), Some(uploads)) = (&mut self.writing, &self.uploads) {
             let keeper = self.setup.keeper.borrow();
@@ -174,11 +192,10 @@ impl Desk {
                 self.setup.keeper.borrow_mut().begin();
                 self.setup.wake_keep.activate();
             }
-            Letter::Mark { checkpoint } => {
-                let done = told.unwrap_or(Time::MAX);
-                let standpoints = self.setup.readings.borrow_mut().resumes(done);
-                let in_force = self.setup.keeper.borrow().steady();
-                self.setup.bus.post(0, Letter::Marked { checkpoint, standpoints, in_force });
+            Letter::Mark { checkpoint, last: false } => self.mark(checkpoint, told),
+            Letter::Mark { checkpoint, last: true } => {
+                self.setup.readings.borrow_mut().rest();
+                self.settling = Some(checkpoint);
             }
             Letter::Write { checkpoint, prefix } => {
                 let prefix = format!("{prefix}-{:03}", self.setup.worker);
@@ -202,8 +219,19 @@ impl Desk {
                 self.stop_said = true;
                 self.setup.status.stop();
             }
+            Letter::End => {
+                self.setup.readings.borrow_mut().end();
+                self.ending = Some(Instant::now());
+            }
         }
         Ok(())
+    }
+
+    /// Says where this worker's partitions stand.
+    fn mark(&self, checkpoint: u64, told: Option<Time>) {
+        let standpoints = self.setup.readings.borrow_mut().resumes(told.unwrap_or(Time::MAX));
+        let in_force = self.setup.keeper.borrow().steady();
+        self.setup.bus.post(0, Letter::Marked { checkpoint, standpoints, in_force });
     }
 
     /// Takes up what an earlier run left of this worker's keys, and opens its partitions.
@@ -308,19 +336,36 @@ impl Desk {
         Ok(())
     }
 
+    /// Worker 0: makes checkpoints, and lets all end where the job was told to stop. One that is not live ends at once: it has
+    /// told nothing.
     fn lead(&mut self, told: Option<Time>) -> Result<(), Failure> {
-        let (Some(lead), Some(uploads), Some(clock)) = (&mut self.setup.lead, &self.uploads, told) else {
+        if self.setup.worker != 0 || self.end_said {
             return Ok(());
+        }
+        let stopped = self.setup.status.stopped();
+        let over = match told {
+            Some(clock) if self.setup.lead.is_some() && self.setup.status.live() => self.checkpoint(stopped, clock)?,
+            _ => true,
         };
-        if !self.setup.status.live() {
-            return Ok(());
+        if stopped && over {
+            self.end_said = true;
+            self.setup.bus.post_to_all(&Letter::End);
+        }
+        Ok(())
+    }
+
+    /// Goes on with the checkpoint; tells whether it was the last. `clock`: up to where all has been delivered.
+    fn checkpoint(&mut self, stopped: bool, clock: Time) -> Result<bool, Failure> {
+        let (Some(lead), Some(uploads)) = (&mut self.setup.lead, &self.uploads) else { return Ok(true) };
+        if stopped {
+            lead.stop();
         }
         let by_sinks = {
             let sinks = self.setup.sinks.lock().expect("a worker panicked, which ends the process");
             sinks.iter().map(|sink| sink.told()).min().unwrap_or(Time::MAX)
         };
         match lead.turn(&self.setup.bus, uploads, clock, by_sinks.min(clock)) {
-            Ok(None) => Ok(()),
+            Ok(None) => Ok(lead.is_over()),
             Ok(Some(made)) => {
                 tracing::debug!(
                     took_ms = made.took.as_millis() as u64,
@@ -329,7 +374,7 @@ impl Desk {
                     "checkpoint"
                 );
                 self.setup.status.publish_checkpoint(made.took, made.bytes);
-                Ok(())
+                Ok(lead.is_over())
             }
             Err(error) => Err(Failure {
                 kind: FailureKind::State,

@@ -160,7 +160,7 @@ impl Status {
         })
     }
 
-    /// Asks the job to stop: what was read is worked off, then it ends.
+    /// Asks the job to stop: what was read is worked off and, where it is live, goes into a last checkpoint; then it ends.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
     }

@@ -35,6 +35,8 @@ pub(crate) enum Letter {
     Mark {
         /// Numbered from 1 in each run.
         checkpoint: u64,
+        /// It is the run's last one: read nothing more, and answer when what has been read has been told.
+        last: bool,
     },
     /// To worker 0: here they stand.
     Marked {
@@ -76,4 +78,6 @@ pub(crate) enum Letter {
     News { pulls: Vec<ModelLog>, syncs: Vec<Standing> },
     /// To all: somebody was told to stop.
     Stop,
+    /// Worker 0 to all, where the job was told to stop: nothing more is waited for, come to your end.
+    End,
 }

@@ -26,6 +26,7 @@ use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::probe::Handle as ProbeHandle;
 use timely::worker::Worker;
 use usher_connectors::published::Publisher;
+use usher_connectors::sink::SinkError;
 use usher_connectors::source::PartitionId;
 
 /// Partitions of all sources together: the rank of one in the order of arrival has 16 bits.
@@ -263,8 +264,13 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
     }
     let mut sinks = sinks.lock().expect("a worker panicked");
     for sink in sinks.iter_mut() {
-        if let Err(error) = sink.finish() {
-            status.fail(deliver::failure(error));
+        match sink.finish() {
+            // A destination may be away; what it was not sent it is told by the next start.
+            Err(error @ SinkError::Failed { .. }) if status.stopped() => {
+                tracing::warn!(error = %error, "stopped before all was sent; the next start sends it");
+            }
+            Err(error) => status.fail(deliver::failure(error)),
+            Ok(()) => {}
         }
     }
     if let Some(connections) = connections {

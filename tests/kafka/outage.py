@@ -1,4 +1,5 @@
-"""Brokers that go away and come back, twice, in the middle of it: nothing is lost, the order per key is kept, memory stays.
+"""Brokers that go away and come back, twice, in the middle of it: nothing is lost, the order per key is kept, memory stays. A job that is
+stopped while they are away ends all the same, and the next one tells what it could not.
 
 `USHER_OUTAGE` sets how long they are away, s. `KAFKA_SCRIPT` and `KAFKA_FOLDER` say how they are stopped and started: they are
 this scenario's own.
@@ -90,4 +91,38 @@ def main():
     shutil.rmtree(folder.path)
 
 
+def stopped_while_they_are_away():
+    name = unique("away")
+    source, target = f"{name}-events", f"{name}-changes"
+    create(source, 1)
+    create(target, 1)
+    folder = Folder(job(name, source, {"clicked": Audience(("clicked", 1, 4000, True))}, {"crm": (target, "")}))
+    reader, events = Changes(target), Events(source)
+    run = folder.start()
+    run.live()
+    for number in range(100):
+        events.send((f"u-{number}", "clicked", now()))
+    events.flush()
+    until("all have entered", lambda: reader.poll() and False or len(reader.all) == 100)
+    turn("stop")
+    # Their exits can't be sent.
+    settled = max(event[2] for event in events.taken) + 4500
+    until("all windows have ended", lambda: now() > settled)
+    begun = time.monotonic()
+    run.stop()
+    took = time.monotonic() - begun
+    assert "stopped before all was sent" in run.said(), run.said()
+    assert took < 60, took
+    turn("start")
+    run = folder.start()
+    until("all have left", lambda: reader.poll() and False or len(reader.all) == 200)
+    run.live()
+    run.stop()
+    reader.to_the_end()
+    assert len(reader.all) == 200 and reader.members() == set()
+    print(f"stopped while brokers are away: in {took:.0f} s")
+    shutil.rmtree(folder.path)
+
+
 main()
+stopped_while_they_are_away()

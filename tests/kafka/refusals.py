@@ -40,7 +40,7 @@ def a_topic_made_anew():
     run.stop()
     delete(source)
     create(source, 2)
-    said = refused(folder, "is another topic of that name", "the state has read", "--restart-sources")
+    said = refused(folder, "is of another topic of that name", "and ends at 0", "the state has read `topic ", "` up to 20", "--restart-sources")
     again = Events(source)
     again.send(("u-new", "clicked", now()), partition=1)
     again.flush()

@@ -284,7 +284,8 @@ impl Source for KafkaSource {
         if let Some(resume) = from {
             let position = i64::try_from(resume.position).unwrap_or(i64::MAX);
             if resume.identity != identity {
-                return Err(unlike("is another topic of that name".to_owned(), format!("`{}`", resume.identity)));
+                let found = format!("is of another topic of that name, `{identity}`, and ends at {}", place.end);
+                return Err(unlike(found, format!("`{}` up to {position}", resume.identity)));
             }
             if position > place.end {
                 return Err(unlike(format!("ends at {}", place.end), format!("up to {position}")));

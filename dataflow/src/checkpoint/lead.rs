@@ -3,6 +3,10 @@
 //! Every so often, once the job is live: all mark, all write, syncs have been told, the manifest is published. A checkpoint
 //! that comes to nothing (a pull was switched to meanwhile, a part could not be stored) is given up and made again later;
 //! one that another process has overtaken ends the job.
+//!
+//! Where the job is told to stop there is one more, the last. Nothing more is read, and all that was takes effect and is told
+//! before it is marked, so that the next start reads none of it again. It is made within [`LAST`], or given up: then the next
+//! start goes on from the one before.
 
 use super::{Manifest, ModelState, Published, PulledAt, REVISION, Uploaded, Uploads};
 use crate::letters::Letter;
@@ -16,19 +20,25 @@ use usher_connectors::source::PartitionId;
 use usher_connectors::store::StoreError;
 use usher_queries::plan::Plan;
 
-/// How soon a checkpoint that was given up is made again.
+/// How soon a checkpoint that was given up is made again, …
 const AGAIN: Duration = Duration::from_secs(1);
+/// … and the last one, which somebody waits for.
+const LAST_AGAIN: Duration = Duration::from_millis(250);
+/// How long a job that was told to stop goes on for its last checkpoint: several times what a million keys take, and well
+/// within what supervisors wait before they kill.
+const LAST: Duration = Duration::from_secs(15);
 
 /// The pulls that were whole, by model and number; 0 is an earlier run's.
 pub(crate) type WholePulls = Arc<Mutex<BTreeMap<(u32, u64), PulledAt>>>;
 
-/// Where a checkpoint is.
+/// Where a checkpoint is; over: the last one is made, or given up.
 enum Phase {
     Idle,
     Marking { standpoints: Vec<Standpoint>, left: u32 },
     Writing { standpoints: Vec<Standpoint>, parts: Vec<(u32, String, u64)>, done: Time, left: u32 },
     Telling { standpoints: Vec<Standpoint>, parts: Vec<(u32, String, u64)>, done: Time },
     Publishing { bytes: u64, parts: usize },
+    Over,
 }
 
 /// What every manifest of this run says.
@@ -65,6 +75,10 @@ pub(crate) struct Lead {
     clock: Time,
     since: Instant,
     due: Instant,
+    /// Where the job was told to stop, until when there may be a last checkpoint.
+    until: Option<Instant>,
+    /// Whether the one under way is the last.
+    last: bool,
 }
 
 impl Lead {
@@ -84,7 +98,22 @@ impl Lead {
             clock: 0,
             since: now,
             due: now,
+            until: None,
+            last: false,
         }
+    }
+
+    /// Makes one more checkpoint, at once or after the one under way, and then no more.
+    pub(crate) fn stop(&mut self) {
+        if self.until.is_none() {
+            let now = Instant::now();
+            (self.until, self.due) = (Some(now + LAST), now);
+        }
+    }
+
+    /// Whether the last checkpoint is made or given up.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over)
     }
 
     /// Goes on where it can. `told`: what all syncs have been told; `clock`: up to where the job has come.
@@ -98,13 +127,22 @@ impl Lead {
         clock: Time,
         told: Time,
     ) -> Result<Option<Made>, StoreError> {
+        if self.until.is_some_and(|until| until <= Instant::now()) && !self.is_over() {
+            let seconds = LAST.as_secs();
+            tracing::warn!(
+                seconds,
+                "the last checkpoint was not made in time; the next start reads again from the one before"
+            );
+            self.phase = Phase::Over;
+        }
         match &mut self.phase {
             Phase::Idle if self.due <= Instant::now() => {
                 self.checkpoint += 1;
                 self.since = Instant::now();
                 self.clock = clock;
                 self.in_force = None;
-                bus.post_to_all(&Letter::Mark { checkpoint: self.checkpoint });
+                self.last = self.until.is_some();
+                bus.post_to_all(&Letter::Mark { checkpoint: self.checkpoint, last: self.last });
                 self.phase = Phase::Marking { standpoints: Vec::new(), left: bus.peers() };
             }
             Phase::Telling { done, .. } if told >= *done => {
@@ -124,8 +162,8 @@ impl Lead {
                     }
                     Some(Uploaded::Manifest(Ok(Published::This))) => {
                         self.number += 1;
-                        self.phase = Phase::Idle;
-                        self.due = self.since + self.every;
+                        self.phase = if self.last { Phase::Over } else { Phase::Idle };
+                        self.due = if self.until.is_some() { Instant::now() } else { self.since + self.every };
                         return Ok(Some(made));
                     }
                     Some(Uploaded::Manifest(Err(error @ StoreError::Superseded { .. }))) => return Err(error),
@@ -196,7 +234,7 @@ impl Lead {
     fn give_up(&mut self, reason: &str) {
         tracing::warn!(reason, "a checkpoint was given up; it is made again");
         self.phase = Phase::Idle;
-        self.due = Instant::now() + AGAIN;
+        self.due = Instant::now() + if self.until.is_some() { LAST_AGAIN } else { AGAIN };
     }
 
     fn publish(&mut self, uploads: &Uploads, mut standpoints: Vec<Standpoint>, mut parts: Vec<(u32, String, u64)>) {

@@ -6,6 +6,8 @@
 //! that is furthest behind, so that those which run apart in time are not held in memory. The clock does not run away from
 //! what has been told: where that is slow, time waits, in steps of [`STEP`].
 //!
+//! Of a live job it reads until it is told to rest, and then keeps its clock going until it is told to end.
+//!
 //! Holds one capability, and per partition which positions have not been worked off: [`Readings::resumes`] says from where
 //! on all would have to be read again. It waits until it is handed its partitions.
 
@@ -98,6 +100,12 @@ pub(crate) struct Readings {
     moved: bool,
     /// By source, what became of its messages.
     counts: Vec<Counts>,
+    /// Whether nothing more is to be read.
+    resting: bool,
+    /// The clock from when on nothing is.
+    rests_from: Option<Time>,
+    /// Whether the clock is to end.
+    ending: bool,
 }
 
 /// How far a partition has come: before which position all takes effect at a time or before, and from when on it is read: none:
@@ -118,6 +126,26 @@ impl Readings {
         assert!(!self.ready, "partitions are handed in once");
         (self.readings, self.ready, self.next_rank) = (readings, true, next_rank);
         self.moved = true;
+    }
+
+    /// Reads nothing more from the next activation on.
+    pub(crate) fn rest(&mut self) {
+        self.resting = true;
+    }
+
+    /// Comes to its end with the next activation.
+    pub(crate) fn end(&mut self) {
+        self.ending = true;
+    }
+
+    /// Whether it rests, and all that it has read has been worked off, where all that takes effect before `done` has. What is
+    /// dated later than the clock from when on it rests is not waited for.
+    pub(crate) fn has_settled(&self, done: Time) -> bool {
+        let settled = |at: Time, reading: &Reading| {
+            reading.pending.iter().take_while(|(effect, _)| *effect <= at).all(|(effect, _)| *effect < done)
+        };
+        let mut all = self.readings.iter().chain(&self.ended);
+        self.rests_from.is_some_and(|at| all.all(|reading| settled(at, reading)))
     }
 
     /// The partitions that have come further since the last call.
@@ -368,7 +396,7 @@ impl Reader {
 
     fn live_turn(&mut self, readings: &mut Readings, held: Time, told: Option<Time>) -> Result<Turn, Failure> {
         let now = self.setup.clock.now();
-        if self.setup.status.stopped() {
+        if readings.ending {
             let milestones = vec![Milestone::Ended(Some(held))];
             return Ok(Turn { hits: Vec::new(), milestones, next: Next::Done });
         }
@@ -377,6 +405,10 @@ impl Reader {
         }
         // The clock only moves forward, whatever the machine's does, and not away from what has been told.
         let clock = now.min(told.map_or(now, |told| told.saturating_add(STEP))).max(held);
+        if readings.resting {
+            readings.rests_from.get_or_insert(now.max(held));
+            return Ok(Turn { hits: Vec::new(), milestones: Vec::new(), next: Next::Wait(clock) });
+        }
         self.discover(readings)?;
         let mut hits = Vec::new();
         let mut busy = false;

@@ -230,7 +230,8 @@ fn reading_goes_on_where_it_stood_unless_the_topic_is_another_one() {
     broker.produce("resumed", 0, &[(1, Some("a")), (1, Some("b")), (1, Some("c"))]);
     let mut source = open(broker, &["resumed"], Start::Latest, None);
     let error = refused(&mut source, &resume(1, &identity));
-    assert!(error.contains("is another topic of that name"), "{error}");
+    assert!(error.contains("is of another topic of that name, `topic ") && error.contains("and ends at 3"), "{error}");
+    assert!(error.ends_with(&format!("but the state has read `{identity}` up to 1")), "{error}");
 }
 
 #[test]
