@@ -35,7 +35,7 @@ const KEPT_MS: u64 = 200;
 const FIRST_FILL: usize = 65_536;
 
 /// Bounds of the buckets of epochs' durations, in seconds.
-const EPOCH_SECONDS: [f64; 9] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
+const EPOCH_SECONDS: [f64; 10] = [0.001, 0.003, 0.01, 0.03, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0];
 
 /// A model, by its index in the order of ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

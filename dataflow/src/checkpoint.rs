@@ -19,7 +19,7 @@ mod writing;
 pub(crate) use lead::{Heading, Lead, WholePulls};
 pub use manifest::{ClaimError, ManifestError, claim};
 pub(crate) use manifest::{Manifest, ModelState, Published, PulledAt, REVISION};
-pub(crate) use shard::{decode_shard, encode_shard};
+pub(crate) use shard::{Encoder, decode_shard};
 pub(crate) use writing::{Uploaded, Uploads, Writing};
 
 #[cfg(test)]

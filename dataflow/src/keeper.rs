@@ -15,6 +15,7 @@
 //! Until the start nothing is told: what came before is history. Under [`Span::Live`] nothing is worked on before it is known
 //! what syncs were told by an earlier run ([`Keeper::begin`]); at the start only what differs from that is told.
 
+use crate::checkpoint::Encoder;
 use crate::hits::{Hit, Hits};
 use crate::keys::outlook::Waiting;
 use crate::keys::snapshot::Staged;
@@ -382,17 +383,19 @@ impl Keeper {
         Listing { models: self.keys.iter().map(of).collect() }
     }
 
-    /// What is known now of the keys that were listed in a shard: per model.
-    pub(crate) fn shard(&self, listing: &Listing, shard: usize) -> Vec<Vec<KeyState>> {
-        let of = |(keys, (slots, ends)): (&Keys, &(Vec<Slot>, Vec<usize>))| {
+    /// What is known now of the keys that were listed in a shard, encoded; none: nothing.
+    pub(crate) fn shard(&self, listing: &Listing, shard: usize) -> Option<Vec<u8>> {
+        let mut encoder = Encoder::new(self.keys.len());
+        for (keys, (slots, ends)) in self.keys.iter().zip(&listing.models) {
+            encoder.model();
             let start = if shard == 0 { 0 } else { ends[shard - 1] };
             // A slot may be another key's since.
             let there = slots[start..ends[shard]]
                 .iter()
                 .filter(|slot| keys.hash_of(**slot).is_some_and(|hash| shard_of(hash) == shard));
-            there.filter_map(|slot| keys.state(*slot)).collect()
-        };
-        self.keys.iter().zip(&listing.models).map(of).collect()
+            there.filter_map(|slot| keys.state(*slot)).for_each(|key| encoder.key(&key));
+        }
+        encoder.end()
     }
 
     /// Takes in hits.

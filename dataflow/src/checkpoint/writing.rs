@@ -1,12 +1,11 @@
 //! Writing a worker's shards, while it works.
 //!
-//! The worker picks the keys of one shard between two steps, some ms of work; a thread encodes, compresses and stores
-//! them, at most [`AHEAD`] shards behind.
+//! The worker encodes the keys of one shard between two steps, some ms of work; a thread compresses and stores them, at most
+//! [`AHEAD`] shards behind.
 
+use super::Manifest;
 use super::manifest::{Published, publish};
-use super::{Manifest, encode_shard};
 use crate::keeper::{Keeper, Listing, SHARDS};
-use crate::keys::state::KeyState;
 use crate::letters::Letter;
 use crate::time::Time;
 use std::collections::BTreeSet;
@@ -19,7 +18,7 @@ const AHEAD: usize = 2;
 
 /// Something to store.
 enum Upload {
-    Part { shard: u32, name: String, keys: Vec<Vec<KeyState>> },
+    Part { shard: u32, name: String, content: Vec<u8> },
     Manifest { number: u64, manifest: Box<Manifest>, keep: BTreeSet<String> },
 }
 
@@ -46,8 +45,8 @@ impl Uploads {
             .spawn(move || {
                 for upload in to_do {
                     let uploaded = match upload {
-                        Upload::Part { shard, name, keys } => {
-                            let stored = store.put_part(&name, &encode_shard(&keys));
+                        Upload::Part { shard, name, content } => {
+                            let stored = store.put_part(&name, &content);
                             Uploaded::Part(stored.map(|bytes| (shard, name, bytes)))
                         }
                         Upload::Manifest { number, manifest, keep } => {
@@ -114,10 +113,9 @@ impl Writing {
             }
         }
         if self.picked.is_none() && self.next < SHARDS && self.failed.is_none() {
-            let keys = keeper.shard(&self.listing, self.next);
-            if keys.iter().any(|keys| !keys.is_empty()) {
+            if let Some(content) = keeper.shard(&self.listing, self.next) {
                 let name = format!("{}-{:03}", self.prefix, self.next);
-                self.picked = Some(Upload::Part { shard: self.next as u32, name, keys });
+                self.picked = Some(Upload::Part { shard: self.next as u32, name, content });
                 self.done = keeper.done();
             }
             self.next += 1;

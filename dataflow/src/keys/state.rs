@@ -10,8 +10,19 @@ use super::{Cause, Clocked, ClockedTruth, FactState, Keys, audiences};
 use crate::time::{Slot, Time};
 use serde::{Deserialize, Serialize};
 
+/// All that is known of a key, where it is kept. What is written is this, what is read back is a [`KeyState`]; the bytes of both
+/// are the same.
+#[derive(Serialize)]
+pub(crate) struct KeyView<'a> {
+    key: &'a str,
+    truths: &'a [u64],
+    windows: Vec<(u32, &'a [Held])>,
+    clocked: Vec<(u32, &'a ClockedTruth)>,
+    row: &'a str,
+}
+
 /// All that is known of a key.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct KeyState {
     pub(crate) key: String,
     /// A bit per fact; only of those that pulls decide does it say anything.
@@ -32,6 +43,20 @@ pub(crate) struct Mapping {
     pub(crate) ranks: Vec<u32>,
 }
 
+#[cfg(test)]
+impl KeyState {
+    /// As it is written.
+    pub(crate) fn view(&self) -> KeyView<'_> {
+        KeyView {
+            key: &self.key,
+            truths: &self.truths,
+            windows: self.windows.iter().map(|(fact, held)| (*fact, &held[..])).collect(),
+            clocked: self.clocked.iter().map(|(fact, truth)| (*fact, truth)).collect(),
+            row: &self.row,
+        }
+    }
+}
+
 impl Keys {
     /// The hash of each slot's key, of those in use.
     pub(crate) fn hashes(&self) -> impl Iterator<Item = (Slot, u64)> + '_ {
@@ -46,25 +71,25 @@ impl Keys {
     }
 
     /// All that is known of the key in a slot; none: nothing.
-    pub(crate) fn state(&self, slot: Slot) -> Option<KeyState> {
+    pub(crate) fn state(&self, slot: Slot) -> Option<KeyView<'_>> {
         let fact_words = self.audiences.default_facts.len();
         let truths = &self.truths[slot as usize * fact_words..][..fact_words];
         let windows = &self.windows[slot as usize];
-        let clocked: Vec<(u32, ClockedTruth)> = if self.clocked.is_empty() {
+        let clocked: Vec<(u32, &ClockedTruth)> = if self.clocked.is_empty() {
             Vec::new()
         } else {
-            let of = |fact: usize| Some((fact as u32, self.clocked.get(&(slot, fact as u32))?.truth.clone()));
+            let of = |fact: usize| Some((fact as u32, &self.clocked.get(&(slot, fact as u32))?.truth));
             (0..self.facts.len()).filter_map(of).collect()
         };
         if truths == self.audiences.default_facts && windows.is_empty() && clocked.is_empty() {
             return None;
         }
-        Some(KeyState {
-            key: self.slots.key(slot).to_owned(),
-            truths: truths.to_vec(),
-            windows: windows.runs().map(|(fact, held)| (fact, held.to_vec())).collect(),
+        Some(KeyView {
+            key: self.slots.key(slot),
+            truths,
+            windows: windows.runs().collect(),
             clocked,
-            row: self.rows.get(&slot).map_or_else(String::new, |row| row.to_string()),
+            row: self.rows.get(&slot).map_or("", |row| row),
         })
     }
 
