@@ -2,23 +2,12 @@
 //!
 //! `USHER_SEEDS=0..2000 cargo test --release --test usher oracle` runs more than the hundred of every test run.
 
-use crate::support::{rfc3339, run, write_rows};
+use crate::support::{rfc3339, run, seeds, write_rows};
 use std::fmt::Write;
-use std::ops::Range;
 use std::path::Path;
 use usher_queries::oracle::{self, Reason};
 use usher_queries::plan::Plan;
 use usher_queries::sample::{Sample, parquet_of};
-
-fn seeds() -> Range<u64> {
-    match std::env::var("USHER_SEEDS") {
-        Ok(text) => {
-            let (from, to) = text.split_once("..").expect("USHER_SEEDS is FROM..TO");
-            from.parse().expect("a number")..to.parse().expect("a number")
-        }
-        Err(_) => 0..100,
-    }
-}
 
 pub fn write(sample: &Sample, folder: &Path) {
     std::fs::write(folder.join("job.yaml"), &sample.job).expect("the folder can be written");
@@ -77,7 +66,7 @@ fn told_by_program(stdout: &str) -> String {
 
 #[test]
 fn a_replay_is_what_the_oracle_says_for_any_number_of_workers() {
-    for seed in seeds() {
+    for seed in seeds("USHER_SEEDS", 100) {
         let sample = Sample::new(seed);
         let folder = tempfile::tempdir().expect("a folder for the test");
         write(&sample, folder.path());

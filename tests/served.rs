@@ -5,9 +5,9 @@
 use crate::oracle::{compile, write};
 use crate::simulator::world::{FakeSource, Life, Rules, World};
 use crate::simulator::{SKEW, warehouses};
+use crate::support::seeds;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -28,16 +28,6 @@ const REST: i64 = 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Keys that samples have, and one that they have not.
 const KEYS: [&str; 9] = ["u0", "7", "u1", "u2", "u3", "u5", "u6", "u7", "nobody"];
-
-fn seeds() -> Range<u64> {
-    match std::env::var("USHER_SERVE") {
-        Ok(text) => {
-            let (from, to) = text.split_once("..").expect("USHER_SERVE is FROM..TO");
-            from.parse().expect("a number")..to.parse().expect("a number")
-        }
-        Err(_) => 0..100,
-    }
-}
 
 /// A job that runs and can be asked.
 struct Served {
@@ -389,7 +379,7 @@ fn check(served: &Served, history: &History, as_of: i64, found: &mut Found) -> R
 #[test]
 fn lookups_are_membership_as_of_their_time_at_any_moment_of_a_run() {
     let mut times = 0;
-    for seed in seeds() {
+    for seed in seeds("USHER_SERVE", 100) {
         times += at_any_moment(seed).unwrap_or_else(|what| panic!("seed {seed}: {what}\n{}", Sample::new(seed).job));
     }
     assert!(times > 0, "the seeds reach what they are for");
@@ -398,7 +388,7 @@ fn lookups_are_membership_as_of_their_time_at_any_moment_of_a_run() {
 #[test]
 fn what_can_be_asked_of_a_live_job_is_so_and_what_is_foretold_happens() {
     let mut found = Found::default();
-    for seed in seeds() {
+    for seed in seeds("USHER_SERVE", 100) {
         live(seed, &mut found).unwrap_or_else(|what| panic!("seed {seed}: {what}\n{}", Sample::new(seed).job));
     }
     let Found { members, explained, changes, pages } = found;

@@ -12,6 +12,7 @@
 pub mod world;
 
 use crate::oracle::{compile, write};
+use crate::support::seeds;
 use std::fmt::Write;
 use std::ops::Range;
 use std::path::Path;
@@ -35,16 +36,6 @@ pub const SKEW: i64 = 10_000;
 const REST: i64 = 20;
 /// Far more than any step takes.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-fn seeds() -> Range<u64> {
-    match std::env::var("USHER_SIMULATE") {
-        Ok(text) => {
-            let (from, to) = text.split_once("..").expect("USHER_SIMULATE is FROM..TO");
-            from.parse().expect("a number")..to.parse().expect("a number")
-        }
-        Err(_) => 0..200,
-    }
-}
 
 /// What a run of a seed comes to.
 struct Run {
@@ -450,12 +441,15 @@ fn a_manifest_before_the_commit_is_noticed() {
 #[test]
 fn downstream_does_not_notice_when_a_job_dies() {
     let (mut deaths, mut edits, mut stops, mut told) = (0, 0, 0, 0);
-    for seed in seeds() {
+    for seed in seeds("USHER_SIMULATE", 200) {
         let run = simulate(seed, Rules::default()).unwrap_or_else(|what| panic!("{what}"));
         (deaths, edits, stops, told) = (deaths + run.deaths, edits + run.edits, stops + run.stops, told + run.told);
     }
     let again = |seed| simulate(seed, Rules::default()).unwrap_or_else(|what| panic!("{what}")).log;
     assert_eq!(again(7), again(7), "a seed is logged the same each time");
     let reached = deaths > 0 && edits > 0 && stops > 0 && told > 0;
-    assert!(reached || seeds().count() < 20, "{deaths} deaths, {edits} edits, {stops} stops, {told} changes");
+    assert!(
+        reached || seeds("USHER_SIMULATE", 200).count() < 20,
+        "{deaths} deaths, {edits} edits, {stops} stops, {told} changes"
+    );
 }

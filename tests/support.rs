@@ -5,11 +5,19 @@ use arrow_array::{
 };
 use parquet::arrow::ArrowWriter;
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use usher_queries::Value;
 use usher_queries::oracle::Row;
+
+/// The seeds that a test runs: `FROM..TO` in the environment, or so many.
+pub fn seeds(variable: &str, count: u64) -> Range<u64> {
+    let Ok(text) = std::env::var(variable) else { return 0..count };
+    let range = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    range.unwrap_or_else(|| panic!("{variable} is FROM..TO, not `{text}`"))
+}
 
 /// The program, in a folder, with an empty environment but for what it needs.
 pub fn usher(folder: &Path, args: &[&str]) -> Command {

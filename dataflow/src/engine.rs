@@ -33,7 +33,7 @@ use usher_connectors::serve::{
 use usher_connectors::sink::{Standing, Told};
 use usher_connectors::source::PartitionId;
 use usher_queries::conditions::{Written, written};
-use usher_queries::plan::{Expr, FactKind, ModelPlan, Plan};
+use usher_queries::plan::{FactKind, ModelPlan, Plan};
 
 /// Who answers for which part of a job.
 pub struct EngineSetup {
@@ -252,16 +252,13 @@ impl Inner {
 
     /// The facts that decide an audience, those of audiences that it mentions too.
     fn facts(model: &ModelPlan, audience: usize) -> BTreeSet<u32> {
-        fn leaves(model: &ModelPlan, expr: &Expr, facts: &mut BTreeSet<u32>) {
-            match expr {
-                Expr::All(of) | Expr::Any(of) => of.iter().for_each(|of| leaves(model, of, facts)),
-                Expr::Not(of) => leaves(model, of, facts),
-                Expr::Fact(fact) => drop(facts.insert(*fact)),
-                Expr::Audience(audience) => leaves(model, &model.audiences[*audience as usize].expr, facts),
-            }
+        let (mut facts, mut next) = (BTreeSet::new(), vec![audience]);
+        while let Some(audience) = next.pop() {
+            let mut add = |fact| {
+                facts.insert(fact);
+            };
+            model.audiences[audience].expr.leaves(&mut add, &mut |audience| next.push(audience as usize));
         }
-        let mut facts = BTreeSet::new();
-        leaves(model, &model.audiences[audience].expr, &mut facts);
         facts
     }
 

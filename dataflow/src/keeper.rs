@@ -213,9 +213,8 @@ pub(crate) struct Keeper {
     awaited: bool,
     /// Pulls that have been switched to and not been asked for: model, number, keys for which they say something new.
     switched: Vec<(u32, u64, u64)>,
-    pub(crate) repeats: u64,
-    /// The same by event.
-    pub(crate) repeats_by_event: Vec<u64>,
+    /// By event, messages that repeated one that is held.
+    repeats: Vec<u64>,
 }
 
 impl Keeper {
@@ -250,8 +249,7 @@ impl Keeper {
             stretch: None,
             awaited: false,
             switched: Vec::new(),
-            repeats: 0,
-            repeats_by_event: vec![0; plan.events.len()],
+            repeats: vec![0; plan.events.len()],
         }
     }
 
@@ -300,6 +298,11 @@ impl Keeper {
     /// The pulls that have been switched to since the last call: model, number, keys for which they say something new.
     pub(crate) fn take_switched(&mut self) -> Vec<(u32, u64, u64)> {
         std::mem::take(&mut self.switched)
+    }
+
+    /// By event, messages that repeated one that is held.
+    pub(crate) fn repeats(&self) -> &[u64] {
+        &self.repeats
     }
 
     /// All before it has been told.
@@ -655,8 +658,7 @@ impl Keeper {
         let hit: Hit = batch.hits.hits[ready.index as usize];
         let (model, facts) = &self.events[usize::from(hit.event)];
         let repeat = self.keys[*model].hit(&hit, batch.hits.key(&hit), ready.arrival, facts);
-        self.repeats += u64::from(repeat);
-        self.repeats_by_event[usize::from(hit.event)] += u64::from(repeat);
+        self.repeats[usize::from(hit.event)] += u64::from(repeat);
         batch.left -= 1;
         if batch.left == 0 {
             *slot = None;

@@ -217,38 +217,20 @@ impl Scope {
         let mut next: Vec<usize> = (0..model.audiences.len()).filter(|ix| wanted(&model.audiences[*ix])).collect();
         while let Some(ix) = next.pop() {
             if audiences.insert(ix) {
-                leaves(&model.audiences[ix].expr, &mut |leaf| match leaf {
-                    Leaf::Fact(fact) => {
-                        facts.insert(fact);
-                    }
-                    Leaf::Audience(audience) => next.push(audience),
-                });
+                let mut add = |fact| {
+                    facts.insert(fact as usize);
+                };
+                model.audiences[ix].expr.leaves(&mut add, &mut |audience| next.push(audience as usize));
             }
         }
         Scope { audiences, facts }
     }
 }
 
-/// The end of a branch of an expression, by index.
-enum Leaf {
-    Fact(usize),
-    Audience(usize),
-}
-
-/// Calls `each` with the leaves of `expr`.
-fn leaves(expr: &Expr, each: &mut dyn FnMut(Leaf)) {
-    match expr {
-        Expr::All(parts) | Expr::Any(parts) => parts.iter().for_each(|part| leaves(part, each)),
-        Expr::Not(part) => leaves(part, each),
-        Expr::Fact(ix) => each(Leaf::Fact(*ix as usize)),
-        Expr::Audience(ix) => each(Leaf::Audience(*ix as usize)),
-    }
-}
-
 /// Whether an audience's own condition mentions a fact.
 fn mentions(audience: &AudiencePlan, fact: usize) -> bool {
     let mut found = false;
-    leaves(&audience.expr, &mut |leaf| found |= matches!(leaf, Leaf::Fact(ix) if ix == fact));
+    audience.expr.leaves(&mut |ix| found |= ix as usize == fact, &mut |_| ());
     found
 }
 

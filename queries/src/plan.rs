@@ -142,6 +142,16 @@ impl Expr {
             Expr::Audience(ix) => audience(*ix),
         }
     }
+
+    /// Calls `fact` and `audience` with the ends of its branches, from left to right.
+    pub fn leaves(&self, fact: &mut dyn FnMut(FactIx), audience: &mut dyn FnMut(AudienceIx)) {
+        match self {
+            Expr::All(parts) | Expr::Any(parts) => parts.iter().for_each(|part| part.leaves(fact, audience)),
+            Expr::Not(part) => part.leaves(fact, audience),
+            Expr::Fact(ix) => fact(*ix),
+            Expr::Audience(ix) => audience(*ix),
+        }
+    }
 }
 
 /// What is read of a kind of message, and what it decides.

@@ -273,6 +273,20 @@ class Folder:
         return done.returncode, done.stdout, done.stderr.decode()
 
 
+def refused(folder, *words, flags=()):
+    """The job can't be opened or gone on from: exit code 3, and what is said of it, with all of `words` and a hint."""
+    code, _, said = folder.run("run", "job.yaml", *flags)
+    assert code == 3, f"it ended with {code}:\n{said}"
+    for word in ("hint: ", *words):
+        assert word in said, f"it does not say `{word}`:\n{said}"
+    return said
+
+
+def turn(verb):
+    """Stops, kills or starts the broker, where it is the scenario's own: `KAFKA_SCRIPT` and `KAFKA_FOLDER` say how."""
+    subprocess.run([os.environ["KAFKA_SCRIPT"], verb, os.environ["KAFKA_FOLDER"]], check=True, stdout=subprocess.DEVNULL)
+
+
 def environment(log):
     return {**os.environ, "USHER_LOG": log}
 

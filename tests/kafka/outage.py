@@ -8,12 +8,10 @@ this scenario's own.
 import os
 import random
 import shutil
-import subprocess
 import threading
 import time
 
-from common import Audience, Changes, Events, Folder, create, job, members_at, now, unique, until
-from common import check_dates
+from common import Audience, Changes, Events, Folder, check_dates, create, job, members_at, now, turn, unique, until
 
 AUDIENCES = {
     "clicked": Audience(("clicked", 1, 1000, True)),
@@ -24,10 +22,6 @@ AWAY = float(os.environ.get("USHER_OUTAGE", "4"))
 KEYS = 400
 # The program itself takes some 40 MiB; clients' buffers for a handful of brokers' connections are below this.
 GROWTH_MIB = 48
-
-
-def turn(verb):
-    subprocess.run([os.environ["KAFKA_SCRIPT"], verb, os.environ["KAFKA_FOLDER"]], check=True, stdout=subprocess.DEVNULL)
 
 
 def main():

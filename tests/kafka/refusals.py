@@ -7,18 +7,9 @@ import time
 from confluent_kafka import Producer
 
 import common
-from common import Audience, Changes, Events, Folder, create, delete, job, members_at, now, unique, until
+from common import Audience, Changes, Events, Folder, create, delete, job, members_at, now, refused, unique, until
 
 AUDIENCES = {"clicked": Audience(("clicked", 1, 3_600_000, True))}
-
-
-def refused(folder, *words, flags=()):
-    code, _, said = folder.run("run", "job.yaml", *flags)
-    assert code == 3, f"it ended with {code}:\n{said}"
-    for word in words:
-        assert word in said, f"it does not say `{word}`:\n{said}"
-    assert "hint: " in said, said
-    return said
 
 
 def a_topic_made_anew():

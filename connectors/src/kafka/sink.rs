@@ -6,9 +6,11 @@
 //! over many short ones. A turn is kept in memory until it is told: one that fails is sent again with the same ids, by a
 //! new producer, after that one has ended what the old one had begun and has seen by the log that it was not told. The last
 //! ones that were told are kept too ([`KEPT_BYTES`]): brokers that went away may have lost what they said was committed; then
-//! those are sent again, in order, with the same ids. With `delivery: at_least_once` there are no transactions: what is about to be sent goes into the
-//! log, then changes go, then what was told, each when the one before has arrived. What is then in the log and not told is sent
-//! again at the next start, with the same ids.
+//! those are sent again, in order, with the same ids.
+//!
+//! With `delivery: at_least_once` there are no transactions: what is about to be sent goes into the log, then changes go, then
+//! what was told, each when the one before has arrived. What is then in the log and not told is sent again at the next start,
+//! with the same ids.
 //!
 //! Of each sync there is one transactional id, `usher.JOB.SYNC`, however many workers there are. Opening it fences whoever
 //! had it and rolls back what they had begun; only then is read what was told.
@@ -39,6 +41,8 @@ use usher_config::{Delivery, KafkaTarget};
 const WAITING_BYTES: usize = 32 << 20;
 /// Changes of a turn: 20,000 are sent in some 100 ms, where a transaction may take 60 s.
 const TURN_CHANGES: usize = 20_000;
+/// How often turns are sent without transactions, at most: what comes within it is sent together.
+const TOGETHER: Duration = Duration::from_millis(2);
 /// Bytes of turns kept after they were told: 2 MiB, a second of 20,000 changes/s; one is kept however large it is.
 const KEPT_BYTES: usize = 2 << 20;
 /// Changes queued as one piece.
@@ -57,9 +61,6 @@ const FINISH: Duration = Duration::from_secs(30);
 const BACKOFF: Duration = Duration::from_millis(50);
 /// … and at most.
 const BACKOFF_MOST: Duration = Duration::from_secs(5);
-
-/// How often turns are sent without transactions, at most: what comes within it is sent together.
-const TOGETHER: Duration = Duration::from_millis(2);
 
 const DEFAULTS: [(&str, &str); 2] = [
     // The cheapest for both ends; JSON shrinks to a fifth.
@@ -925,8 +926,6 @@ impl Sender {
         loop {
             match self.look() {
                 Ok(found) if found == *progress => return Ok(turn.written()),
-                // The last replica of a topic, stopping cleanly, may say that a transaction is complete and not have marked it in
-                // its partitions; with the next one, which was rolled back, it is gone (seen with Kafka 4.3).
                 Ok(found) if found.turn < self.progress.turn => {
                     self.tell_again(found.turn, catalog)?;
                     return Err(Setback::Again(reason));

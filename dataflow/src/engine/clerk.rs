@@ -203,7 +203,7 @@ impl Clerk {
             self.reported = Instant::now();
             let (messages, partitions) = desk.readings.borrow().report();
             let messages = desk.source_ids.iter().cloned().zip(messages).collect();
-            let repeats = desk.keeper.borrow().repeats_by_event.clone();
+            let repeats = desk.keeper.borrow().repeats().to_vec();
             self.inner.report(desk.worker, Report { messages, partitions, repeats });
         }
         let several = desk.bus.peers() as usize > self.inner.threads;

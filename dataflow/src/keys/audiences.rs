@@ -87,7 +87,7 @@ impl Audiences {
         for (rank, index) in model.order.iter().enumerate() {
             let expr = &model.audiences[*index as usize].expr;
             let (mut own, mut mentions) = (vec![0; words_for(facts)], Vec::new());
-            leaves(expr, &mut own, &mut mentions);
+            expr.leaves(&mut |fact| set(&mut own, fact, true), &mut |audience| mentions.push(audience));
             for fact in ones(&own) {
                 set(&mut by_fact[fact as usize], rank as u32, true);
             }
@@ -222,15 +222,6 @@ fn walk(expr: &Expr, facts: &[u64], members: &[u64]) -> bool {
         Expr::Not(of) => !walk(of, facts, members),
         Expr::Fact(fact) => get(facts, *fact),
         Expr::Audience(audience) => get(members, *audience),
-    }
-}
-
-fn leaves(expr: &Expr, facts: &mut Words, audiences: &mut Vec<u32>) {
-    match expr {
-        Expr::All(of) | Expr::Any(of) => of.iter().for_each(|e| leaves(e, facts, audiences)),
-        Expr::Not(of) => leaves(of, facts, audiences),
-        Expr::Fact(fact) => set(facts, *fact, true),
-        Expr::Audience(audience) => audiences.push(*audience),
     }
 }
 

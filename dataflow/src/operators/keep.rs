@@ -161,7 +161,8 @@ pub(crate) fn keep<'scope>(
                 live = true;
                 status.publish_live();
             }
-            status.publish_keeping(worker % status.workers(), keeper.repeats, keeper.len(), &turns);
+            let repeats = keeper.repeats().iter().sum();
+            status.publish_keeping(worker % status.workers(), repeats, keeper.len(), &turns);
             match worked {
                 Worked::Finished => caps = None,
                 Worked::More => {

@@ -13,7 +13,7 @@
 
 use crate::edge::messages::{Arrived, Clock as MessageClock, Messages, Output, PartitionClock, Scratch};
 use crate::engine::PartitionReport;
-use crate::hits::{Hits, hash_partition};
+use crate::hits::{Hit, Hits, hash_partition};
 use crate::job::{Clock, Failure, FailureKind, Status};
 use crate::keeper::{Milestone, Span};
 use crate::operators::deliver::failure;
@@ -533,18 +533,19 @@ impl Reader {
             self.sent.push_back((latest, bytes));
             self.in_flight += bytes;
         }
-        let found = || hits.iter().flat_map(|hits| &hits.hits);
-        let effect = found().map(|hit| hit.at).max();
-        if let Some(effect) = effect
-            && pending.back().is_none_or(|(before, _)| *before < effect)
-        {
+        let mut found = hits.iter().flat_map(|hits| &hits.hits);
+        if let Some(Hit { at, timestamp, .. }) = found.next().copied() {
+            let (mut effect, mut oldest, mut newest) = (at, timestamp, timestamp);
+            for hit in found {
+                (effect, oldest, newest) = (effect.max(hit.at), oldest.min(hit.timestamp), newest.max(hit.timestamp));
+            }
             // An earlier batch that takes effect no earlier stands for this one.
-            pending.push_back((effect, first));
-        }
-        if let Some(effect) = effect {
+            if pending.back().is_none_or(|(before, _)| *before < effect) {
+                pending.push_back((effect, first));
+            }
             reading.effective = reading.effective.max(effect);
-            reading.newest = reading.newest.max(found().map(|hit| hit.timestamp).max());
-            reading.oldest = reading.oldest.or_else(|| found().map(|hit| hit.timestamp).min());
+            reading.newest = reading.newest.max(Some(newest));
+            reading.oldest.get_or_insert(oldest);
         }
         Ok(Chunk::Read(hits))
     }
