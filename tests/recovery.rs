@@ -336,6 +336,29 @@ fn a_file_that_comes_while_the_job_is_down_is_read_from_its_start() {
     }
 }
 
+#[test]
+fn a_file_that_was_waited_for_and_comes_is_no_other_than_was_read() {
+    let shop = Shop::new(&job(KEEN, CRM));
+    // It may have been made with the shop.
+    let _ = std::fs::remove_file(shop.path("events.jsonl"));
+    let process = shop.live(&[]);
+    shop.checkpointed(&process);
+    process.stop();
+    let process = shop.live(&[]);
+    shop.happens_often("Viewed", "u-0", 3);
+    shop.told(&process);
+    let said = process.stop();
+    assert!(said.contains("the file is not there yet"), "{said}");
+    assert!(!said.contains("is not the one that was read"), "{said}");
+    assert_eq!(texts(&shop.changes(), "keen").len(), 1);
+    // One that takes the place of what was read is.
+    std::fs::remove_file(shop.path("events.jsonl")).expect("it is there");
+    shop.happens_often("Viewed", "u-1", 3);
+    let process = shop.live(&[]);
+    shop.told(&process);
+    assert!(process.stop().contains("is not the one that was read"), "it says that another file was there");
+}
+
 /// How many messages it says at its end that it has read.
 fn read_in_all(said: &str) -> u64 {
     let number = said.lines().rev().find_map(|line| line.split_once("read ")?.1.split_once(" = matched"));

@@ -143,7 +143,9 @@ impl ServeError {
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
         match self {
-            ServeError::Listen { .. } => "give `api.listen` as `host:port`, with a port that is free",
+            ServeError::Listen { .. } => {
+                "end what has the port, which may be this job itself, or give `api.listen` as `host:port` with a port that is free"
+            }
             ServeError::Open { .. } => "give `api.keys`, or listen on 127.0.0.1",
             ServeError::Key { .. } => "set the variable that the token names",
             ServeError::Threads(_) => "raise the limits of the process",

@@ -162,10 +162,13 @@ impl FilePartition {
         let read = self.position - self.base;
         let metadata = input.counted().file.metadata()?;
         if self.rotates && (identity(&metadata) != resumed || self.follow && metadata.len() < read) {
-            tracing::warn!(
-                path = %self.path.display(),
-                "the file is not the one that was read, or is shorter; reading it from its start"
-            );
+            // Where nothing was read there is nothing to go on from: the file may just have come.
+            if read > 0 {
+                tracing::warn!(
+                    path = %self.path.display(),
+                    "the file is not the one that was read, or is shorter; reading it from its start"
+                );
+            }
             self.base = self.position;
             return Ok(());
         }
