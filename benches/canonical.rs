@@ -53,9 +53,9 @@ fn main() {
         let runs: Vec<Run> = (0..flags.runs).map(|_| replay(&file, job.workers)).collect();
         let times: Vec<Duration> = runs.iter().map(|run| run.time).collect();
         let peak = runs.iter().map(|run| run.peak_bytes).max().unwrap_or(0);
-        let told = report(&format!("replay: {}", job.name), lines, &times);
+        let ledger = report(&format!("replay: {}", job.name), lines, &times);
         println!("{:>52} peak {:.2} GB; {}", "", peak as f64 / 1e9, runs[0].last_line);
-        medians.insert(job.name.clone(), told);
+        medians.insert(job.name.clone(), ledger);
     }
     let ratio = |a: &str, b: &str| medians[a].as_secs_f64() / medians[b].as_secs_f64();
     println!("1,000 audiences against 10: {:.2} times the time", ratio("1000-audiences", "10-audiences"));
@@ -177,7 +177,7 @@ fn floor_serde(events: &Path) {
 
 fn floor_walk(events: &Path) {
     use usher_config::Format;
-    use usher_connectors::formats::{Decoder, Fields};
+    use usher_formats::{Decoder, Fields};
     let decoder = Decoder::new(&Format::Segment, &[]);
     each_chunk(events, |chunk| {
         let mut fields = Fields::default();

@@ -331,7 +331,7 @@ impl std::fmt::Display for Epochs {
 }
 
 fn lag(said: &str) -> &str {
-    said.lines().find(|line| line.starts_with("since it went live")).unwrap_or("it was never live")
+    said.lines().find(|line| line.starts_with("max lag since live")).unwrap_or("it was never live")
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -486,7 +486,7 @@ fn downtime(flags: &Flags) {
     run.checkpoint(1);
     let before = run.peak() as f64 / 1e9;
     let said = run.stop();
-    println!("downtime: an hour ago: {}", said.lines().find(|line| line.starts_with("told ")).unwrap_or_default());
+    println!("downtime: an hour ago: {}", said.lines().find(|line| line.starts_with("ledger ")).unwrap_or_default());
 
     let mut rng = fastrand::Rng::with_seed(9);
     let events = flags.rate * 3_600;
@@ -499,9 +499,9 @@ fn downtime(flags: &Flags) {
     run.checkpoint(1);
     let (peak, epochs) = (run.peak() as f64 / 1e9, Epochs::now());
     let said = run.stop();
-    let told = said.lines().find(|line| line.starts_with("told ")).unwrap_or_default();
+    let ledger = said.lines().find(|line| line.starts_with("ledger ")).unwrap_or_default();
     println!(
-        "downtime: {events} events; live after {live:.1} s, peak {peak:.2} GB (before: {before:.2} GB); {epochs}; {told}; {}",
+        "downtime: {events} events; live after {live:.1} s, peak {peak:.2} GB (before: {before:.2} GB); {epochs}; {ledger}; {}",
         lag(&said)
     );
 }

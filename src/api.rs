@@ -4,10 +4,12 @@ use crate::exit::Exit;
 use crate::job::{WallClock, variable};
 use crate::terminal::say;
 use std::net::TcpListener;
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use usher_connectors::serve::{Options, Server, bind};
-use usher_dataflow::{Clock, EngineSetup, JobEngine};
+use usher_core::clock::Clock;
+use usher_dataflow::{ApiSetup, JobApi};
 use usher_queries::plan::Plan;
+use usher_serve::{Key, Options, ServeError, Server, bind};
 
 /// An API whose port is taken.
 pub struct Bound {
@@ -18,7 +20,7 @@ pub struct Bound {
 /// An API that answers.
 pub struct Serving {
     server: Server,
-    pub engine: Arc<JobEngine>,
+    pub api: Arc<JobApi>,
 }
 
 impl Bound {
@@ -29,7 +31,7 @@ impl Bound {
             return Err(Exit::wrong("`api.listen` has port 0, and other processes could not know which one it is")
                 .hint("give a port: process p listens on it plus p".to_owned()));
         }
-        let options = Options::of(api, &variable)?;
+        let options = options(api)?;
         let process = u16::try_from(process)
             .map_err(|_| Exit::wrong(format_args!("there is no port for the API of process {process}")))?;
         Ok(Some(Bound { listener: bind(&api.listen, process)?, options }))
@@ -48,11 +50,24 @@ impl Bound {
         let clock = Arc::new(WallClock);
         let run = clock.now();
         let addresses = hosts.iter().enumerate().map(address).collect();
-        let engine = Arc::new(JobEngine::new(plan, EngineSetup { clock, workers, process, addresses, run }));
-        let server = Server::start(self.options, engine.published(), Arc::clone(&engine) as Arc<_>, self.listener)?;
+        let job_api = Arc::new(JobApi::new(plan, ApiSetup { clock, workers, process, addresses, run }));
+        let server = Server::start(self.options, job_api.index(), Arc::clone(&job_api) as Arc<_>, self.listener)?;
         say(format_args!("api on http://{}", server.address()));
-        Ok(Serving { server, engine })
+        Ok(Serving { server, api: job_api })
     }
+}
+
+/// Returns how a job serves its API: its keys, with the environment's values, and its rate limit.
+fn options(api: &usher_config::Api) -> Result<Options, ServeError> {
+    let mut keys = Vec::new();
+    for (index, key) in api.keys.iter().enumerate() {
+        let token = key.token.resolve(&variable).map_err(|reason| ServeError::Key { ix: index, reason })?;
+        if token.is_empty() {
+            return Err(ServeError::Key { ix: index, reason: "it is empty".to_owned() });
+        }
+        keys.push(Key { token, read: key.read, admin: key.admin });
+    }
+    Ok(Options { keys, rate_limit: api.rate_limit.and_then(NonZeroU32::new), ..Options::default() })
 }
 
 impl Serving {

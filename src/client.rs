@@ -64,7 +64,7 @@ impl Client {
             }
         };
         let failed = |error: &dyn std::fmt::Display| Exit::failed(format_args!("no connection can be made: {error}"));
-        let http = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().map_err(|error| failed(&error))?;
+        let http = usher_serve::http_client().timeout(PATIENCE).build().map_err(|error| failed(&error))?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| failed(&error))?;
         Ok(Client { url, key, http, runtime })

@@ -5,12 +5,12 @@ use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::Duration;
 use usher_config::Problems;
-use usher_connectors::serve::ServeError;
-use usher_connectors::sink::SinkError;
-use usher_connectors::snapshot::SnapshotError;
-use usher_connectors::source::SourceError;
-use usher_connectors::store::StoreError;
+use usher_core::sink::SinkError;
+use usher_core::source::SourceError;
+use usher_core::store::StoreError;
+use usher_core::warehouse::SnapshotError;
 use usher_dataflow::{ClaimError, ClusterError, Failure, FailureKind};
+use usher_serve::ServeError;
 
 /// Failed while running.
 const FAILED: u8 = 1;
@@ -154,7 +154,7 @@ pub fn end_process_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         // The Parquet reader panics on some damaged files; that is caught, and the pull fails.
-        if usher_connectors::snapshot::panics_are_caught() {
+        if usher_connectors::parquet::panics_are_caught() {
             return;
         }
         // timely's connections panic where the other end is gone. The job hears of it otherwise too, and then knows more.

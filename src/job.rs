@@ -5,13 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use usher_config::{Broken, DeadLettersTo, Job, Problem, Problems, SourceFrom, SyncTo};
-use usher_connectors::dead_letters::DeadLetters;
+use usher_connectors::dead_letters::DeadLetterWriter;
 use usher_connectors::file::open_files;
 use usher_connectors::kafka::{self, Bounds, KafkaSource, SourceSpec, SyncSpec};
-use usher_connectors::sink::{self, Messages, Outlet};
-use usher_connectors::snapshot::{FoundType, Warehouse};
-use usher_connectors::source::Source;
-use usher_connectors::store::Objects;
+use usher_connectors::messages::Messages;
+use usher_connectors::outbox::{Outlet, open_local};
+use usher_connectors::parquet::{FoundType, ParquetWarehouse};
+use usher_connectors::state_store::Objects;
+use usher_core::dead_letters::DeadLetters;
+use usher_core::sink::OpenedSync;
+use usher_core::source::Source;
+use usher_core::warehouse::{SnapshotError, Warehouse};
 use usher_dataflow::{Span, Time};
 use usher_queries::plan::{FactKind, Plan};
 use usher_queries::{Schemas, needs_schema, plan_file};
@@ -22,7 +26,7 @@ const CHECKPOINT_EVERY: u64 = 60_000;
 /// The machine's clock.
 pub struct WallClock;
 
-impl usher_dataflow::Clock for WallClock {
+impl usher_core::clock::Clock for WallClock {
     fn now(&self) -> Time {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         since.map_or(0, |since| since.as_millis() as Time)
@@ -32,7 +36,7 @@ impl usher_dataflow::Clock for WallClock {
 /// A time that stands.
 pub struct FixedClock(pub Time);
 
-impl usher_dataflow::Clock for FixedClock {
+impl usher_core::clock::Clock for FixedClock {
     fn now(&self) -> Time {
         self.0
     }
@@ -106,7 +110,7 @@ fn schemas(job: &Job) -> Result<Schemas, Exit> {
     for model in needs_schema(job) {
         let parquet = job.models[&model].parquet.as_ref().expect("only a model with Parquet has a schema");
         let schema =
-            Warehouse::open(parquet, &job.folder).and_then(|warehouse| warehouse.schema()).map_err(|error| {
+            ParquetWarehouse::new(parquet, &job.folder).and_then(|warehouse| warehouse.schema()).map_err(|error| {
                 Exit::not_opened(format_args!("the schema of model `{model}` can't be read: {}", error.message()))
                     .hint(error.hint)
             })?;
@@ -175,14 +179,14 @@ fn sync_spec<'a>(loaded: &'a Loaded, index: usize, id: &'a str, target: &'a ushe
 }
 
 /// Opens the sync `id`, which is the job's `index`-th; `told` is the folder of what syncs on this machine were told.
-pub fn open_sync(loaded: &Loaded, index: usize, id: &str, told: &Path) -> Result<sink::Opened, Exit> {
+pub fn open_sync(loaded: &Loaded, index: usize, id: &str, ledger: &Path) -> Result<OpenedSync, Exit> {
     let sync = &loaded.plan.job.syncs[id];
     let outlet = match &sync.to {
         SyncTo::Kafka(target) => return Ok(kafka::open_sync(&sync_spec(loaded, index, id, target), &variable)?),
         SyncTo::File(target) => Outlet::file(&loaded.folder.join(&target.path))?,
         SyncTo::Stdout => Outlet::stdout(),
     };
-    Ok(sink::open_local(index as u16, sync, &told.join(id), outlet)?)
+    Ok(open_local(index as u16, sync, &ledger.join(id), outlet)?)
 }
 
 /// Where a job's state is kept.
@@ -192,7 +196,7 @@ pub struct State {
     /// Its url or folder.
     pub place: String,
     /// The folder of what syncs on this machine were told.
-    pub told: PathBuf,
+    pub ledger: PathBuf,
     /// From one checkpoint to the next.
     pub checkpoint_every: Duration,
 }
@@ -207,14 +211,14 @@ pub fn open_state(loaded: &Loaded, process: usize) -> Result<State, Exit> {
     };
     let store = Arc::new(Objects::open(&place, &folder, process)?);
     // What syncs on this machine were told stays on this machine.
-    let told = match place.strip_prefix("file://") {
+    let ledger = match place.strip_prefix("file://") {
         Some(path) => PathBuf::from(path),
         None if place.contains("://") => own,
         None => folder.join(&place),
     };
     let checkpoint_every = job.state.as_ref().map_or(CHECKPOINT_EVERY, |state| state.checkpoint_every);
     let checkpoint_every = Duration::from_millis(checkpoint_every);
-    Ok(State { store, place, told: told.join("told"), checkpoint_every })
+    Ok(State { store, place, ledger: ledger.join("ledger"), checkpoint_every })
 }
 
 /// A random number, by which a start knows what is its own.
@@ -241,8 +245,10 @@ pub fn check_kafka(loaded: &Loaded) -> Result<(), Exit> {
 }
 
 /// Names the Parquet of every model that the plan pulls.
-pub fn open_warehouses(loaded: &Loaded) -> Result<Vec<Option<Warehouse>>, Exit> {
-    let open = |parquet: &str| Warehouse::open(parquet, &loaded.folder);
+pub fn open_warehouses(loaded: &Loaded) -> Result<Vec<Option<Box<dyn Warehouse>>>, Exit> {
+    let open = |parquet: &str| -> Result<Box<dyn Warehouse>, SnapshotError> {
+        Ok(Box::new(ParquetWarehouse::new(parquet, &loaded.folder)?))
+    };
     let models = loaded.plan.models.iter();
     Ok(models
         .map(|model| model.snapshot.as_ref().map(|snapshot| open(&snapshot.parquet)).transpose())
@@ -250,7 +256,7 @@ pub fn open_warehouses(loaded: &Loaded) -> Result<Vec<Option<Warehouse>>, Exit> 
 }
 
 /// Opens where bad messages go. Neither they nor changes may be read back as events.
-pub fn open_dead_letters(loaded: &Loaded) -> Result<Arc<DeadLetters>, Exit> {
+pub fn open_dead_letters(loaded: &Loaded) -> Result<Arc<dyn DeadLetters>, Exit> {
     let job = &loaded.plan.job;
     let same = |a: &str, b: &str| loaded.folder.join(a) == loaded.folder.join(b);
     let syncs = job.syncs.iter().filter_map(|(id, sync)| match &sync.to {
@@ -273,8 +279,8 @@ pub fn open_dead_letters(loaded: &Loaded) -> Result<Arc<DeadLetters>, Exit> {
                 .hint("give each a file of its own".to_owned()));
         }
     }
-    let opened = DeadLetters::open(loaded.plan.job.dead_letters.as_ref(), &loaded.folder, &variable);
-    opened.map(Arc::new).map_err(Exit::from)
+    let opened = DeadLetterWriter::open(loaded.plan.job.dead_letters.as_ref(), &loaded.folder, &variable);
+    Ok(Arc::new(opened?))
 }
 
 /// The span of a replay.

@@ -6,7 +6,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use usher_dataflow::{FailureKind, Opened, Status, Time};
+use usher_dataflow::{FailureKind, OpenedJob, Status, Time};
 
 /// How often the watcher looks.
 const LOOK: Duration = Duration::from_millis(20);
@@ -24,12 +24,12 @@ pub enum Ending {
 }
 
 /// Runs an opened job and says at the end what it did.
-pub fn run(opened: Opened, ending: Ending) -> Result<(), Exit> {
+pub fn run(opened: OpenedJob, ending: Ending) -> Result<(), Exit> {
     run_watched(opened, ending, &mut |_, _| {})
 }
 
 /// Runs an opened job; `look` is called some 50 times a second with its status and how long it has run.
-pub fn run_watched(opened: Opened, ending: Ending, look: &mut dyn FnMut(&Status, Duration)) -> Result<(), Exit> {
+pub fn run_watched(opened: OpenedJob, ending: Ending, look: &mut dyn FnMut(&Status, Duration)) -> Result<(), Exit> {
     let audiences: usize = opened.plan.models.iter().map(|model| model.audiences.len()).sum();
     let status = Status::new(opened.workers, audiences);
     let dead_letters = Arc::clone(&opened.dead_letters);
@@ -83,12 +83,12 @@ pub fn run_watched(opened: Opened, ending: Ending, look: &mut dyn FnMut(&Status,
     say(status.counts());
     let members: u64 = status.members().iter().sum();
     say(format_args!(
-        "told {entries} entries and {exits} exits, which leave {members} members; {} keys; {:.1} s",
+        "{entries} entries, {exits} exits, {members} members; {} keys; {:.1} s",
         status.keys(),
         since.elapsed().as_secs_f64()
     ));
     if live {
-        say(format_args!("since it went live, what was told was at most {} ms behind the clock", status.lag_ms_max()));
+        say(format_args!("max lag since live: {} ms", status.lag_ms_max()));
     }
     match result {
         // Whoever read our output has seen enough.

@@ -203,8 +203,8 @@ fn a_running_job_answers_on_every_route() {
     assert_eq!((&buyers["freshness"], &buyers["windows"]["complete"]), (&json!("Current"), &json!(true)));
 
     // What is told is in the file a moment later.
-    let told = api.until("/v1/syncs", |reply| reply.json()["syncs"][0]["delivered"] == 2).json();
-    assert_eq!((&told["syncs"][0]["id"], &told["syncs"][0]["told"]), (&json!("log"), &json!(2)));
+    let ledger = api.until("/v1/syncs", |reply| reply.json()["syncs"][0]["delivered"] == 2).json();
+    assert_eq!((&ledger["syncs"][0]["id"], &ledger["syncs"][0]["ledger"]), (&json!("log"), &json!(2)));
 
     let metrics =
         api.until("/metrics", |reply| reply.body.contains("usher_messages_matched_total{source=\"web\"} 2")).body;

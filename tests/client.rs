@@ -1,12 +1,12 @@
 //! `usher lookup`, `usher pull` and `usher status` against a served API, and without one.
 
-#[path = "../connectors/tests/api/memory.rs"]
+#[path = "../serve/tests/api/memory.rs"]
 #[allow(dead_code)]
 mod memory;
 
 use crate::support::usher;
 use memory::Memory;
-use usher_connectors::serve::{Key, Options, Server, bind};
+use usher_serve::{Key, Options, Server, bind};
 
 struct Ran {
     code: Option<i32>,

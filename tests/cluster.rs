@@ -74,7 +74,7 @@ fn where_one_is_killed_all_end() {
         let shop = shop("30s", "30s");
         let mut processes = start_all(shop.folder(), 3, "1");
         all_live(&mut processes);
-        shop.told(&processes[0]);
+        shop.ledger(&processes[0]);
         processes.remove(killed).kill();
         let since = Instant::now();
         for said in all_end(processes, 1) {
@@ -91,7 +91,7 @@ fn where_one_is_frozen_the_others_end() {
         let shop = shop("30s", "2s");
         let mut processes = start_all(shop.folder(), 3, "1");
         all_live(&mut processes);
-        shop.told(&processes[0]);
+        shop.ledger(&processes[0]);
         let still = processes.remove(frozen);
         still.signal("STOP");
         let since = Instant::now();
@@ -126,17 +126,17 @@ fn where_one_fails_all_end() {
 #[test]
 fn where_one_is_told_to_stop_all_stop() {
     let shop = shop("30s", "30s");
-    for told in 0..2 {
+    for ledger in 0..2 {
         let mut processes = start_all(shop.folder(), 2, "2");
         all_live(&mut processes);
-        let user = format!("u-{told}");
+        let user = format!("u-{ledger}");
         shop.happens_often("Viewed", &user, 3);
-        processes[told].signal("TERM");
+        processes[ledger].signal("TERM");
         all_end(processes, 0);
     }
     // What was read is told, or is read again.
     let process = shop.live(&[]);
-    shop.told(&process);
+    shop.ledger(&process);
     process.stop();
     let keen = members(&shop.changes()).into_iter().filter(|(audience, _)| audience == "keen");
     assert_eq!(keen.map(|(_, key)| key).collect::<Vec<_>>(), ["u-0", "u-1"]);
@@ -155,7 +155,7 @@ fn the_numbers_of_processes_and_workers_change() {
                 shop.happens("Viewed", &format!("u-{user}"));
             }
         }
-        shop.told(&running[0]);
+        shop.ledger(&running[0]);
         if round % 2 == 0 {
             running[0].signal("TERM");
             all_end(running, 0);
@@ -165,7 +165,7 @@ fn the_numbers_of_processes_and_workers_change() {
     }
     let process = shop.live(&[]);
     pass(now() + 2_000);
-    shop.told(&process);
+    shop.ledger(&process);
     process.stop();
     let changes = without_marks(shop.changes());
     let keen = members(&changes).into_iter().filter(|(audience, _)| audience == "keen");

@@ -37,15 +37,15 @@ fn changes(folder: &Path, audiences: &str, users: &[(&str, f64)], events: &str, 
     args.extend(flags);
     let ran = run(folder, &args);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let mut told = String::new();
+    let mut ledger = String::new();
     for line in ran.stdout.lines() {
         let message: serde_json::Value = serde_json::from_str(line).expect("a change is JSON");
         let field = |name: &str| message[name].as_str().expect("a field of a change is text").to_owned();
         let at = field("at").replace("2026-11-23T", "").replace('Z', "");
-        writeln!(told, "{at} {} {} {} {}", field("key"), field("type"), field("audience_id"), field("reason"))
+        writeln!(ledger, "{at} {} {} {} {}", field("key"), field("type"), field("audience_id"), field("reason"))
             .expect("text can be written");
     }
-    told
+    ledger
 }
 
 fn check(audiences: &str, users: &[(&str, f64)], events: &str, flags: &[&str], want: &str) {

@@ -96,7 +96,7 @@ fn killed_again_and_again(seed: u64, processes: usize) {
     });
     let process = shop.live(&[]);
     pass(now() + LONGEST + 100);
-    shop.told(&process);
+    shop.ledger(&process);
     let text = || std::fs::read_to_string(shop.path("changes.jsonl")).expect("it is there");
     until(&|| "its last line is whole".to_owned(), || text().ends_with('\n'));
     process.stop();

@@ -103,8 +103,8 @@ fn a_replay_is_what_the_oracle_says_for_any_number_of_workers() {
 
 /// Whether the arrangement of members has as many as have entered and not left.
 fn adds_up(stderr: &str) -> bool {
-    let told = stderr.lines().find_map(|line| line.strip_prefix("told ")).expect("a replay says what it told");
-    let mut numbers = told.split(|c: char| !c.is_ascii_digit()).filter(|n| !n.is_empty()).map(|n| n.parse::<i64>());
+    let totals = stderr.lines().find(|line| line.contains(" entries, ")).expect("a replay prints its totals");
+    let mut numbers = totals.split(|c: char| !c.is_ascii_digit()).filter(|n| !n.is_empty()).map(|n| n.parse::<i64>());
     let mut next = || numbers.next().expect("three numbers").expect("a number");
     let (entries, exits, members) = (next(), next(), next());
     entries - exits == members

@@ -82,21 +82,21 @@ fn live_through(runs: [(&[&str], Ending); 6]) -> Vec<Change> {
         };
         match ending {
             Ending::GoesOn => {
-                shop.told(&process);
+                shop.ledger(&process);
                 running = Some(process);
             }
             Ending::Stopped => {
-                shop.told(&process);
+                shop.ledger(&process);
                 shop.checkpointed(&process);
                 process.stop();
             }
             Ending::Killed => {
-                shop.told(&process);
+                shop.ledger(&process);
                 shop.checkpointed(&process);
                 process.kill();
             }
             Ending::KilledForLong => {
-                shop.told(&process);
+                shop.ledger(&process);
                 shop.checkpointed(&process);
                 process.kill();
                 pass(now() + WINDOW + 100);
@@ -111,7 +111,7 @@ fn live_through(runs: [(&[&str], Ending); 6]) -> Vec<Change> {
     }
     let process = running.unwrap_or_else(|| shop.live(&[]));
     pass(now() + WINDOW);
-    shop.told(&process);
+    shop.ledger(&process);
     process.stop();
     let all = shop.changes();
     assert!(members(&all).len() > in_the_end().len(), "marks are members too");
@@ -209,7 +209,7 @@ fn meanwhile(shop: &Shop, job: &str, files: &[&str], happen: impl FnOnce()) -> V
     let before: Vec<usize> = files.iter().map(|file| changes(file).len()).collect();
     let process = shop.live(&[]);
     happen();
-    shop.told(&process);
+    shop.ledger(&process);
     shop.checkpointed(&process);
     process.stop();
     files
@@ -230,17 +230,17 @@ fn audiences_of_a_job_change_between_runs() {
     let shop = Shop::new("");
     let crm = &["changes.jsonl"];
     let base = job(&format!("{KEEN}{RICH}"), CRM);
-    let told = meanwhile(&shop, &base, crm, || {
+    let ledger = meanwhile(&shop, &base, crm, || {
         for (user, times) in [("u-0", 3), ("u-1", 2)] {
             shop.happens_often("Viewed", user, times);
         }
     });
-    assert_eq!(told[0], ["entry keen u-0 event", "entry rich u-8 definition", "entry rich u-9 definition"]);
+    assert_eq!(ledger[0], ["entry keen u-0 event", "entry rich u-8 definition", "entry rich u-9 definition"]);
     assert_eq!(meanwhile(&shop, &base, crm, || {})[0], [""; 0], "a start with nothing new tells nothing");
 
     let added = job(&format!("{KEEN}{RICH}{VIEWERS}"), CRM);
-    let told = meanwhile(&shop, &added, crm, || {});
-    assert_eq!(told[0], ["entry viewers u-0 definition", "entry viewers u-1 definition"]);
+    let ledger = meanwhile(&shop, &added, crm, || {});
+    assert_eq!(ledger[0], ["entry viewers u-0 definition", "entry viewers u-1 definition"]);
 
     let longer = added.replace("at_least: 3, within: 1h", "at_least: 3, within: 2h");
     assert_eq!(meanwhile(&shop, &longer, crm, || {})[0], [""; 0], "another window, the same members");
@@ -249,13 +249,13 @@ fn audiences_of_a_job_change_between_runs() {
     assert_eq!(meanwhile(&shop, &easier, crm, || {})[0], ["entry keen u-1 definition"]);
 
     // Back, in one step.
-    let told = meanwhile(&shop, &base, crm, || {});
-    assert_eq!(told[0], ["exit keen u-1 definition", "exit viewers u-0 definition", "exit viewers u-1 definition"]);
+    let ledger = meanwhile(&shop, &base, crm, || {});
+    assert_eq!(ledger[0], ["exit keen u-1 definition", "exit viewers u-0 definition", "exit viewers u-1 definition"]);
 
     // Added and taken away again without a word.
     let forgets = "  crm: {on_remove: forget, to: {file: {path: changes.jsonl}}}\n";
-    let told = meanwhile(&shop, &job(&format!("{KEEN}{RICH}{VIEWERS}"), forgets), crm, || {});
-    assert_eq!(told[0].len(), 2);
+    let ledger = meanwhile(&shop, &job(&format!("{KEEN}{RICH}{VIEWERS}"), forgets), crm, || {});
+    assert_eq!(ledger[0].len(), 2);
     assert_eq!(meanwhile(&shop, &job(&format!("{KEEN}{RICH}"), forgets), crm, || {})[0], [""; 0]);
     assert_eq!(meanwhile(&shop, &base, crm, || {})[0], [""; 0], "what is forgotten stays so");
 }
@@ -268,32 +268,32 @@ fn syncs_of_a_job_change_between_runs() {
     let none = [""; 0];
     meanwhile(&shop, &job(&audiences, CRM), all, || shop.happens_often("Viewed", "u-0", 3));
 
-    let told = meanwhile(&shop, &job(&audiences, &format!("{CRM}{MAIL}")), all, || {});
+    let ledger = meanwhile(&shop, &job(&audiences, &format!("{CRM}{MAIL}")), all, || {});
     assert_eq!(
-        (&told[0][..], &told[1][..]),
+        (&ledger[0][..], &ledger[1][..]),
         (&none.map(str::to_owned)[..], &["entry keen u-0 definition".to_owned()][..])
     );
 
     let late = "  late: {backfill: false, to: {file: {path: late.jsonl}}}\n";
     let three = job(&audiences, &format!("{CRM}{MAIL}{late}"));
-    let told = meanwhile(&shop, &three, all, || {});
-    assert_eq!(told, [none, none, none], "only what changes from now on");
-    let told = meanwhile(&shop, &three, all, || shop.happens_often("Viewed", "u-9", 3));
-    assert_eq!(told, [["entry keen u-9 event"]; 3]);
+    let ledger = meanwhile(&shop, &three, all, || {});
+    assert_eq!(ledger, [none, none, none], "only what changes from now on");
+    let ledger = meanwhile(&shop, &three, all, || shop.happens_often("Viewed", "u-9", 3));
+    assert_eq!(ledger, [["entry keen u-9 event"]; 3]);
 
     // Mail carries a column now.
     let include = MAIL.replace("audiences:", "include: [ltv], audiences:");
     let three = job(&audiences, &format!("{CRM}{include}{late}"));
-    let told = meanwhile(&shop, &three, all, || shop.happens_often("Viewed", "u-3", 3));
-    assert_eq!(told, [["entry keen u-3 event"]; 3]);
+    let ledger = meanwhile(&shop, &three, all, || shop.happens_often("Viewed", "u-3", 3));
+    assert_eq!(ledger, [["entry keen u-3 event"]; 3]);
     let mail = crate::process::changes(&shop.path("mail.jsonl"));
     assert_eq!(mail.last().expect("it was told").row["ltv"], 30.0, "{mail:?}");
 
     // Mail is gone, and back.
-    let told = meanwhile(&shop, &job(&audiences, CRM), all, || {});
-    assert_eq!(told, [none, none, none]);
-    let told = meanwhile(&shop, &three, all, || {});
-    assert_eq!(told, [none, none, none], "a sync that comes back goes on from what it was told");
+    let ledger = meanwhile(&shop, &job(&audiences, CRM), all, || {});
+    assert_eq!(ledger, [none, none, none]);
+    let ledger = meanwhile(&shop, &three, all, || {});
+    assert_eq!(ledger, [none, none, none], "a sync that comes back goes on from what it was told");
 }
 
 #[test]
@@ -331,8 +331,8 @@ fn a_file_that_comes_while_the_job_is_down_is_read_from_its_start() {
         process.stop();
         let process = shop.live(&[]);
         process.stop();
-        let told: Vec<String> = shop.changes().iter().map(Change::text).collect();
-        assert_eq!(told, ["entry keen u-0 definition", "entry keen u-1 recovery"], "follow: {follow}");
+        let ledger: Vec<String> = shop.changes().iter().map(Change::text).collect();
+        assert_eq!(ledger, ["entry keen u-0 definition", "entry keen u-1 recovery"], "follow: {follow}");
     }
 }
 
@@ -346,7 +346,7 @@ fn a_file_that_was_waited_for_and_comes_is_no_other_than_was_read() {
     process.stop();
     let process = shop.live(&[]);
     shop.happens_often("Viewed", "u-0", 3);
-    shop.told(&process);
+    shop.ledger(&process);
     let said = process.stop();
     assert!(said.contains("the file is not there yet"), "{said}");
     assert!(!said.contains("is not the one that was read"), "{said}");
@@ -355,7 +355,7 @@ fn a_file_that_was_waited_for_and_comes_is_no_other_than_was_read() {
     std::fs::remove_file(shop.path("events.jsonl")).expect("it is there");
     shop.happens_often("Viewed", "u-1", 3);
     let process = shop.live(&[]);
-    shop.told(&process);
+    shop.ledger(&process);
     assert!(process.stop().contains("is not the one that was read"), "it says that another file was there");
 }
 
@@ -375,7 +375,7 @@ fn stopped(start: impl Fn(&Shop) -> Vec<Process>) {
         let mut processes = start(&shop);
         processes.iter_mut().for_each(|process| process.says("live after"));
         if round < 2 {
-            shop.told(&processes[0]);
+            shop.ledger(&processes[0]);
             for user in 0..500 {
                 shop.happens("Viewed", &format!("u-{}", user % 7));
             }
@@ -417,7 +417,7 @@ fn a_job_that_is_stopped_and_can_not_write_its_state_ends_well_or_at_once_when_t
     for again in [false, true] {
         let mut process = shop.live(&[]);
         shop.happens_often("Viewed", "u-1", 3);
-        shop.told(&process);
+        shop.ledger(&process);
         shop.checkpointed(&process);
         std::fs::rename(&parts, &away).expect("it can be renamed");
         std::fs::write(&parts, "no folder").expect("it can be written");
@@ -436,7 +436,7 @@ fn a_job_that_is_stopped_and_can_not_write_its_state_ends_well_or_at_once_when_t
         std::fs::rename(&away, &parts).expect("it can be renamed");
     }
     let process = shop.live(&[]);
-    shop.told(&process);
+    shop.ledger(&process);
     process.stop();
     let keen = members(&shop.changes()).into_iter().filter(|(audience, _)| audience == "keen").count();
     assert_eq!(keen, 1);
@@ -469,7 +469,7 @@ fn many_windows(signal: &str) {
     }
     let mut events = std::fs::OpenOptions::new().append(true).open(shop.path("events.jsonl")).expect("it is there");
     std::io::Write::write_all(&mut events, lines.as_bytes()).expect("it can be written");
-    shop.told(&process);
+    shop.ledger(&process);
     assert_eq!(members(&without_marks(shop.changes())).len(), MANY);
     let process = if signal == "KILL" {
         process.kill();
@@ -481,7 +481,7 @@ fn many_windows(signal: &str) {
         process.signal("CONT");
         process
     };
-    shop.told(&process);
+    shop.ledger(&process);
     process.stop();
     let changes = without_marks(shop.changes());
     assert_eq!(members(&changes).len(), 0);

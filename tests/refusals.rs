@@ -111,14 +111,14 @@ fn damaged_state() {
 fn a_log_of_what_was_told_that_is_damaged() {
     let shop = closed();
     let log =
-        files(&shop.path("state/told/crm")).into_iter().rfind(|path| path.extension().is_some_and(|e| e == "log"));
+        files(&shop.path("state/ledger/crm")).into_iter().rfind(|path| path.extension().is_some_and(|e| e == "log"));
     let log = log.expect("there is one");
     let bytes = fs::read(&log).expect("it is there");
     flip(&log);
-    refused(&shop, &["is damaged", "state/told/crm", "everybody is told again"]);
+    refused(&shop, &["is damaged", "state/ledger/crm", "everybody is told again"]);
     // Its end is no longer there: that was delivered, so it is more than torn.
     fs::write(&log, &bytes[..bytes.len() - 5]).expect("it can be written");
-    refused(&shop, &["is damaged", "state/told/crm"]);
+    refused(&shop, &["is damaged", "state/ledger/crm"]);
     fs::write(&log, &bytes).expect("it can be written");
     goes_on(&shop, &[]);
 }
@@ -219,7 +219,7 @@ fn a_disk_that_is_full() {
     refused(&shop, &["No space left", "has room"]);
     full(false);
     let mut process = shop.live(&[]);
-    shop.told(&process);
+    shop.ledger(&process);
     full(true);
     // The log of what was told can't be written: the job ends, and tells nothing of what it can't keep.
     let mut seen = 0;
@@ -234,7 +234,7 @@ fn a_disk_that_is_full() {
     assert!(said.contains("No space left") && said.contains("hint: "), "{said}");
     full(false);
     let process = shop.live(&[]);
-    shop.told(&process);
+    shop.ledger(&process);
     process.stop();
     let known = members(&shop.changes()).into_iter().filter(|(audience, _)| audience == "known").count();
     assert_eq!(known, seen);

@@ -12,12 +12,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use usher_connectors::dead_letters::DeadLetters;
-use usher_connectors::published::Published;
-use usher_connectors::serve::{Engine, EngineError, Explanation};
-use usher_connectors::sink::Catalog;
-use usher_connectors::source::Source;
-use usher_dataflow::{Clock, EngineSetup, Failure, JobEngine, Opened, Span, Status, Time};
+use usher_connectors::dead_letters::DeadLetterWriter;
+use usher_core::api::{Api, ApiError, Explanation};
+use usher_core::clock::Clock;
+use usher_core::membership_index::MembershipIndex;
+use usher_core::source::Source;
+use usher_dataflow::{ApiSetup, Failure, JobApi, OpenedJob, Span, Status, Time};
 use usher_queries::oracle::{self, Flags, History};
 use usher_queries::plan::Plan;
 use usher_queries::sample::Sample;
@@ -34,8 +34,8 @@ struct Served {
     plan: Plan,
     world: Arc<World>,
     life: Arc<Life>,
-    engine: Arc<JobEngine>,
-    published: Arc<Published>,
+    engine: Arc<JobApi>,
+    published: Arc<MembershipIndex>,
     status: Arc<Status>,
     thread: JoinHandle<Result<(), Failure>>,
     runtime: tokio::runtime::Runtime,
@@ -56,31 +56,33 @@ impl Served {
             Some(now) => Arc::new(Fixed(now as u64)),
             None => Arc::clone(world) as Arc<dyn Clock>,
         };
-        let setup = EngineSetup {
+        let setup = ApiSetup {
             clock: Arc::clone(&clock),
             workers,
             process: 0,
             addresses: vec!["localhost:0".to_owned()],
             run: 1,
         };
-        let engine = Arc::new(JobEngine::new(plan, setup));
+        let engine = Arc::new(JobApi::new(plan, setup));
         let readiness = engine.readiness();
         assert_eq!((readiness.ready, readiness.detail.as_deref()), (false, Some("the job is being opened")));
         let mut sources: Vec<(String, Box<dyn Source>)> = Vec::new();
         for id in plan.job.sources.keys() {
             sources.push((id.clone(), Box::new(FakeSource::new(&life, id))));
         }
-        let opened = Opened {
+        let opened = OpenedJob {
             plan: plan.clone(),
             span,
             clock,
             sources,
             warehouses: warehouses(plan, folder),
             sinks: Vec::new(),
-            catalog: Arc::new(Catalog::of(&plan.job)),
+            catalog: Arc::new(plan.job.catalog()),
             recovery: None,
             cluster: None,
-            dead_letters: Arc::new(DeadLetters::open(None, folder, &|_| None).expect("the log takes dead letters")),
+            dead_letters: Arc::new(
+                DeadLetterWriter::open(None, folder, &|_| None).expect("the log takes dead letters"),
+            ),
             api: Some(Arc::clone(&engine)),
             workers,
         };
@@ -92,7 +94,7 @@ impl Served {
             std::thread::spawn(move || usher_dataflow::run(opened, &status))
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let (plan, world, published) = (plan.clone(), Arc::clone(world), engine.published());
+        let (plan, world, published) = (plan.clone(), Arc::clone(world), engine.index());
         Served { plan, world, life, engine, published, status, thread, runtime }
     }
 
@@ -167,7 +169,7 @@ impl Served {
         }
     }
 
-    fn explain(&self, model: &str, key: &str) -> Result<Explanation, EngineError> {
+    fn explain(&self, model: &str, key: &str) -> Result<Explanation, ApiError> {
         self.runtime.block_on(self.engine.explain(model, key, None))
     }
 
@@ -339,7 +341,7 @@ fn check(served: &Served, history: &History, as_of: i64, found: &mut Found) -> R
         for key in KEYS {
             let explained = match served.explain(&model.id, key) {
                 Ok(explained) => explained,
-                Err(EngineError::NotFound(_)) => {
+                Err(ApiError::NotFound(_)) => {
                     let ids = model.audiences.iter().map(|audience| (audience.id.clone(), key.to_owned()));
                     let mut known = ids
                         .filter(|member| want.contains(member) || first.contains_key(&(&member.0[..], &member.1[..])));

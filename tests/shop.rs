@@ -123,7 +123,7 @@ impl Shop {
     }
 
     /// Waits until all that has happened so far is told.
-    pub fn told(&self, process: &Process) {
+    pub fn ledger(&self, process: &Process) {
         let mark = format!("m-{}", self.marks.replace(self.marks.get() + 1));
         self.happens("Marked", &mark);
         let there = || self.changes().iter().any(|change| change.key == mark);

@@ -19,12 +19,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use usher_connectors::dead_letters::DeadLetters;
-use usher_connectors::sink::Catalog;
-use usher_connectors::snapshot::Warehouse;
-use usher_connectors::source::Source;
-use usher_connectors::store::Store;
-use usher_dataflow::{Failure, Opened, Recovery, Span, Status};
+use usher_connectors::dead_letters::DeadLetterWriter;
+use usher_connectors::parquet::ParquetWarehouse;
+use usher_core::source::Source;
+use usher_core::store::Store;
+use usher_core::warehouse::Warehouse;
+use usher_dataflow::{Failure, OpenedJob, Recovery, Span, Status};
 use usher_queries::oracle;
 use usher_queries::plan::Plan;
 use usher_queries::sample::Sample;
@@ -43,7 +43,7 @@ struct Run {
     deaths: u64,
     edits: u64,
     stops: u64,
-    told: usize,
+    ledger: usize,
 }
 
 /// A job that runs.
@@ -55,7 +55,7 @@ struct Job {
 
 impl Job {
     fn stands(&self) -> String {
-        format!("live: {}, clock: {}, told: {:?}", self.status.live(), self.status.clock(), self.life.told())
+        format!("live: {}, clock: {}, ledger: {:?}", self.status.live(), self.status.clock(), self.life.ledger())
     }
 }
 
@@ -179,8 +179,8 @@ impl Simulation {
             // However it ended, nobody was told.
             let _ = zombie.thread.join();
         }
-        let told = self.world.told_in_all();
-        Ok(Run { log: self.log, deaths: self.deaths, edits: self.edits, stops: self.stops, told })
+        let ledger = self.world.told_in_all();
+        Ok(Run { log: self.log, deaths: self.deaths, edits: self.edits, stops: self.stops, ledger })
     }
 
     /// Ends it as SIGTERM does, while the clock goes on. Where nothing dies meanwhile, all that it has read is in its last checkpoint.
@@ -248,17 +248,17 @@ impl Simulation {
         self.world.note(format!("life {} starts with {workers} workers", life.number()));
         let store: Arc<dyn Store> = Arc::new(life.store());
         let claim = usher_dataflow::claim(&*store, &self.plan.job.name, life.number()).map_err(|e| e.to_string())?;
-        let catalog = Arc::new(Catalog::of(&self.plan.job));
-        let (told, sinks) =
+        let catalog = Arc::new(self.plan.job.catalog());
+        let (ledger, sinks) =
             (0..self.plan.job.syncs.len()).map(|sync| life.sink(sync, &self.plan.job, &catalog)).unzip();
         let mut sources: Vec<(String, Box<dyn Source>)> = Vec::new();
         for id in self.plan.job.sources.keys() {
             sources.push((id.clone(), Box::new(FakeSource::new(&life, id))));
         }
-        let opened = Opened {
+        let opened = OpenedJob {
             plan: self.plan.clone(),
             span: Span::Live,
-            clock: Arc::clone(&self.world) as Arc<dyn usher_dataflow::Clock>,
+            clock: Arc::clone(&self.world) as Arc<dyn usher_core::clock::Clock>,
             sources,
             warehouses: warehouses(&self.plan, self.folder.path()),
             sinks,
@@ -267,14 +267,14 @@ impl Simulation {
                 store,
                 incarnation: life.number(),
                 claim: Some(claim),
-                told,
+                ledgers: ledger,
                 checkpoint_every: Duration::from_millis(self.chance.u64(1..=60)),
                 restart_sources: false,
             }),
             cluster: None,
             api: None,
             dead_letters: Arc::new(
-                DeadLetters::open(None, self.folder.path(), &|_| None).expect("the log takes dead letters"),
+                DeadLetterWriter::open(None, self.folder.path(), &|_| None).expect("the log takes dead letters"),
             ),
             workers,
         };
@@ -392,7 +392,7 @@ impl Simulation {
                     && change.reason == oracle::Reason::Expiry
                 {
                     let notes = self.world.notes();
-                    let told = notes
+                    let ledger = notes
                         .lines()
                         .filter(|line| line.contains(&format!("{:?}", exit.key)) || line.contains("starts"));
                     let events = sample.files.iter().flat_map(|file| &file.messages).map(|message| message.line());
@@ -400,7 +400,7 @@ impl Simulation {
                     return Err(format!(
                         "sync {id}: {exit:?} should be {change:?}\n{}{}\nits events:\n{}",
                         self.log,
-                        told.collect::<Vec<_>>().join("\n"),
+                        ledger.collect::<Vec<_>>().join("\n"),
                         events.join("\n")
                     ));
                 }
@@ -410,8 +410,10 @@ impl Simulation {
     }
 }
 
-pub fn warehouses(plan: &Plan, folder: &Path) -> Vec<Option<Warehouse>> {
-    let open = |parquet: &str| Warehouse::open(parquet, folder).expect("a path is a warehouse");
+pub fn warehouses(plan: &Plan, folder: &Path) -> Vec<Option<Box<dyn Warehouse>>> {
+    let open = |parquet: &str| -> Box<dyn Warehouse> {
+        Box::new(ParquetWarehouse::new(parquet, folder).expect("a path is a warehouse"))
+    };
     plan.models.iter().map(|model| model.snapshot.as_ref().map(|snapshot| open(&snapshot.parquet))).collect()
 }
 
@@ -440,16 +442,17 @@ fn a_manifest_before_the_commit_is_noticed() {
 
 #[test]
 fn downstream_does_not_notice_when_a_job_dies() {
-    let (mut deaths, mut edits, mut stops, mut told) = (0, 0, 0, 0);
+    let (mut deaths, mut edits, mut stops, mut ledger) = (0, 0, 0, 0);
     for seed in seeds("USHER_SIMULATE", 200) {
         let run = simulate(seed, Rules::default()).unwrap_or_else(|what| panic!("{what}"));
-        (deaths, edits, stops, told) = (deaths + run.deaths, edits + run.edits, stops + run.stops, told + run.told);
+        (deaths, edits, stops, ledger) =
+            (deaths + run.deaths, edits + run.edits, stops + run.stops, ledger + run.ledger);
     }
     let again = |seed| simulate(seed, Rules::default()).unwrap_or_else(|what| panic!("{what}")).log;
     assert_eq!(again(7), again(7), "a seed is logged the same each time");
-    let reached = deaths > 0 && edits > 0 && stops > 0 && told > 0;
+    let reached = deaths > 0 && edits > 0 && stops > 0 && ledger > 0;
     assert!(
         reached || seeds("USHER_SIMULATE", 200).count() < 20,
-        "{deaths} deaths, {edits} edits, {stops} stops, {told} changes"
+        "{deaths} deaths, {edits} edits, {stops} stops, {ledger} changes"
     );
 }

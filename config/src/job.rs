@@ -7,6 +7,8 @@ use crate::{Decimal, Path, Place};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use usher_core::catalog::Catalog;
+pub use usher_core::value::ColumnType;
 
 /// A whole job file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +38,14 @@ pub struct Job {
     pub cluster: Cluster,
     /// Bounds.
     pub limits: Limits,
+}
+
+impl Job {
+    /// Returns the audiences as messages name them.
+    pub fn catalog(&self) -> Catalog {
+        let audiences = self.audiences.iter();
+        Catalog::new(&self.name, audiences.map(|(id, audience)| (&id[..], &audience.name[..], &audience.model[..])))
+    }
 }
 
 /// A text that is not shown: it keeps its `${VAR}` until it is used, in plan files too.
@@ -281,21 +291,6 @@ pub enum Members {
     Known,
     /// Any key of which something is known.
     Any,
-}
-
-/// The type of a column or property.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub enum ColumnType {
-    String,
-    Integer,
-    Number,
-    Boolean,
-    Timestamp,
-    Date,
-    ListString,
-    ListInteger,
-    ListNumber,
 }
 
 /// A named, typed view on one kind of message of a source.

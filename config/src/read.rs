@@ -5,7 +5,7 @@
 //! again. Predicates are not read here, nor is any file.
 
 use crate::check::{Fields, Item, Named, Value};
-use crate::shape::{COLUMN_TYPES, Kind, Shape, is_secret};
+use crate::shape::{Kind, Shape, is_secret};
 use crate::suggest::{nearest, or_list};
 use crate::{
     Aggregate, Api, ApiKey, Audience, BelongsTo, Cluster, ColumnType, Comparison, Condition, ConditionKind,
@@ -881,33 +881,6 @@ fn column_type(item: &Item) -> Option<ColumnType> {
 fn declared(model: &Fields, column: &str) -> Option<ColumnType> {
     let named = model.entries("columns").iter().find(|named| named.name == column)?;
     column_type(named.item.as_ref()?)
-}
-
-impl ColumnType {
-    /// In the order of [`COLUMN_TYPES`].
-    const ALL: [ColumnType; 9] = [
-        ColumnType::String,
-        ColumnType::Integer,
-        ColumnType::Number,
-        ColumnType::Boolean,
-        ColumnType::Timestamp,
-        ColumnType::Date,
-        ColumnType::ListString,
-        ColumnType::ListInteger,
-        ColumnType::ListNumber,
-    ];
-
-    /// Reads a type as the job file writes it: `list<string>`.
-    pub fn parse(word: &str) -> Option<ColumnType> {
-        COLUMN_TYPES.iter().position(|known| *known == word).map(|at| ColumnType::ALL[at])
-    }
-}
-
-impl std::fmt::Display for ColumnType {
-    /// As the job file writes it.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(COLUMN_TYPES[ColumnType::ALL.iter().position(|known| known == self).expect("all are there")])
-    }
 }
 
 /// The circles in a graph: as text, beginning with the least id on it, and the place of the mention that leaves that id.

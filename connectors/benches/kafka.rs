@@ -36,7 +36,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use usher_config::{Kafka, Start};
 use usher_connectors::kafka::{Bounds, KafkaSource, SourceSpec};
-use usher_connectors::source::{Polled, Source};
+use usher_core::source::{Polled, Source};
 
 /// Partitions of topics.
 const PARTITIONS: i32 = 4;
@@ -439,16 +439,16 @@ fn backlog(broker: &Broker, flags: &Flags) {
                 let live = usher.wait_live();
                 // Everybody who belongs has been told when hardly anything comes any more: windows go on ending.
                 let consumer = broker.tail(&changes);
-                let (mut length, mut told) = (0, since.elapsed());
-                while since.elapsed() < told + SETTLED {
+                let (mut length, mut ledger) = (0, since.elapsed());
+                while since.elapsed() < ledger + SETTLED {
                     let now = broker.length(&consumer, &changes);
                     if now - length > now / 50 {
-                        told = since.elapsed();
+                        ledger = since.elapsed();
                     }
                     length = now;
                     std::thread::sleep(Duration::from_millis(50));
                 }
-                report(&format!("kafka to kafka, {delivery}, -w {workers}"), count, told, &live, usher.peak_bytes());
+                report(&format!("kafka to kafka, {delivery}, -w {workers}"), count, ledger, &live, usher.peak_bytes());
             }
         }
         for workers in [1, 2] {

@@ -4,20 +4,17 @@
 //! not UTF-8), cut at 64 KiB, and `length`, the message's full length in bytes. Those of several workers come in no
 //! particular order. Which message is a dead letter is decided elsewhere; [`Counts`] keeps the books.
 
-mod counts;
-
-pub use counts::{Counts, Skip};
-
 use crate::kafka::Letters;
-use crate::sink::spool::{Item, Spool};
-use crate::sink::{SinkError, Written};
-use crate::source::{HEAD_BYTES, PartitionId};
+use crate::queued_writer::{Item, QueuedWriter};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::path::Path;
 use std::sync::Mutex;
 use usher_config::DeadLettersTo;
+use usher_core::dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};
+use usher_core::sink::{SinkError, Written};
+use usher_core::source::HEAD_BYTES;
 
 /// Bytes of dead letters that may wait to be written: 8 MiB.
 const QUEUE_BYTES: usize = 8 << 20;
@@ -28,102 +25,46 @@ const SHOWN_EVERY: u64 = 1000;
 /// How much of a message the log shows, in bytes.
 const SHOWN_BYTES: usize = 256;
 
-/// Why a message can't be used (SPEC §4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Reason {
-    /// Its key is no string and no JSON integer, or too long.
-    BadKey,
-    /// Its time is before 1970 or can't be read.
-    BadTimestamp,
-    /// Its time is too far ahead of the clock.
-    FutureTimestamp,
-    /// It is not one JSON object (or row) in UTF-8, or a value that is needed is broken.
-    Malformed,
-    /// It has no time.
-    NoTimestamp,
-    /// It is longer than `limits.message_bytes`.
-    TooLarge,
-}
-
-impl Reason {
-    /// All, by name.
-    pub const ALL: [Reason; 6] = [
-        Reason::BadKey,
-        Reason::BadTimestamp,
-        Reason::FutureTimestamp,
-        Reason::Malformed,
-        Reason::NoTimestamp,
-        Reason::TooLarge,
-    ];
-
-    /// As dead letters have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Reason::BadKey => "bad_key",
-            Reason::BadTimestamp => "bad_timestamp",
-            Reason::FutureTimestamp => "future_timestamp",
-            Reason::Malformed => "malformed",
-            Reason::NoTimestamp => "no_timestamp",
-            Reason::TooLarge => "too_large",
-        }
-    }
-}
-
-/// A message that can't be used.
-#[derive(Clone, Copy, Debug)]
-pub struct DeadLetter<'a> {
-    /// Where it was read.
-    pub partition: &'a PartitionId,
-    /// Where it starts there.
-    pub position: u64,
-    /// Why it can't be used.
-    pub reason: Reason,
-    /// The same, closer.
-    pub detail: &'a str,
-    /// The message, or as much as was kept of it.
-    pub raw: &'a [u8],
-    /// Its full length, bytes.
-    pub length: u64,
-}
-
 /// Takes the dead letters of all workers.
-pub struct DeadLetters(Target);
+pub struct DeadLetterWriter(Target);
 
 enum Target {
-    File(Spool<Vec<u8>>),
+    File(QueuedWriter<Vec<u8>>),
     Topic(Letters),
     /// How many of each reason came.
-    Log(Mutex<[u64; Reason::ALL.len()]>),
+    Log(Mutex<[u64; DeadLetterReason::ALL.len()]>),
 }
 
-impl DeadLetters {
+impl DeadLetterWriter {
     /// Appends to `target`, relative to `folder`, or shows samples in the log. `variable` says what secrets of Kafka's settings
     /// stand for.
     pub fn open(
         target: Option<&DeadLettersTo>,
         folder: &Path,
         variable: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<DeadLetters, SinkError> {
-        Ok(DeadLetters(match target {
+    ) -> Result<DeadLetterWriter, SinkError> {
+        Ok(DeadLetterWriter(match target {
             None => Target::Log(Mutex::default()),
             Some(DeadLettersTo::Kafka { kafka, topic }) => Target::Topic(Letters::open(kafka, topic, variable)?),
             Some(DeadLettersTo::File(target)) => {
-                let (to, file) = crate::sink::open_to_append(&folder.join(&target.path))?;
-                Target::File(Spool::start(&to, file))
+                let (to, file) = crate::writer::open_to_append(&folder.join(&target.path))?;
+                Target::File(QueuedWriter::start(&to, file))
             }
         }))
     }
+}
 
+impl DeadLetters for DeadLetterWriter {
     /// Takes one. Lines are visible as soon as the file's thread gets to them.
     ///
     /// Waits while more than 8 MiB wait to be written; for brokers that are away not for long, and then what finds no room is
     /// sampled in the log. An error may be that of an earlier one.
-    pub fn write(&self, letter: &DeadLetter<'_>) -> Result<(), SinkError> {
+    fn write(&self, letter: &DeadLetter<'_>) -> Result<(), SinkError> {
         match &self.0 {
-            Target::File(spool) => {
+            Target::File(queue) => {
                 let mut line = json(letter);
                 line.push(b'\n');
-                spool.push(line, QUEUE_BYTES)
+                queue.push(line, QUEUE_BYTES)
             }
             Target::Topic(letters) => {
                 if let Some(count) = letters.push(&letter.partition.source, &json(letter))?
@@ -148,13 +89,13 @@ impl DeadLetters {
     }
 
     /// Waits until all are written. Nothing can be written afterwards.
-    pub fn finish(&self) -> Result<(), SinkError> {
+    fn finish(&self) -> Result<(), SinkError> {
         match &self.0 {
-            Target::File(spool) => spool.finish(),
+            Target::File(queue) => queue.finish(),
             Target::Topic(letters) => letters.finish(),
             Target::Log(counts) => {
                 let counts = *counts.lock().expect("nobody panics with the lock");
-                for reason in Reason::ALL {
+                for reason in DeadLetterReason::ALL {
                     let count = counts[reason as usize];
                     if count > SHOWN_FIRST {
                         tracing::warn!(reason = reason.name(), count, "dead letters in all");
@@ -247,6 +188,7 @@ mod tests {
     use super::*;
     use std::fs;
     use std::sync::Arc;
+    use usher_core::source::PartitionId;
 
     fn partition() -> PartitionId {
         PartitionId { source: "web".into(), name: "in/a.jsonl".into() }
@@ -256,7 +198,7 @@ mod tests {
         let line = json(&DeadLetter {
             partition: &partition(),
             position: 7,
-            reason: Reason::Malformed,
+            reason: DeadLetterReason::Malformed,
             detail: "no JSON object",
             raw,
             length,
@@ -268,8 +210,10 @@ mod tests {
     fn dead_letters_are_lines_of_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let target = DeadLettersTo::File(usher_config::FileTarget { path: "dead.jsonl".to_string() });
-        let letters = DeadLetters::open(Some(&target), folder.path(), &|_| None).unwrap();
-        for (reason, raw) in [(Reason::BadKey, &b"{\"a\": \"\xc3\xab\"}"[..]), (Reason::Malformed, b"\xff\x00")] {
+        let letters = DeadLetterWriter::open(Some(&target), folder.path(), &|_| None).unwrap();
+        for (reason, raw) in
+            [(DeadLetterReason::BadKey, &b"{\"a\": \"\xc3\xab\"}"[..]), (DeadLetterReason::Malformed, b"\xff\x00")]
+        {
             let letter = DeadLetter {
                 partition: &partition(),
                 position: 12,
@@ -312,7 +256,7 @@ mod tests {
     fn workers_share_one_file_line_by_line() {
         let folder = tempfile::tempdir().unwrap();
         let target = DeadLettersTo::File(usher_config::FileTarget { path: "dead.jsonl".to_string() });
-        let letters = Arc::new(DeadLetters::open(Some(&target), folder.path(), &|_| None).unwrap());
+        let letters = Arc::new(DeadLetterWriter::open(Some(&target), folder.path(), &|_| None).unwrap());
         let workers: Vec<_> = (0..4)
             .map(|worker| {
                 let letters = letters.clone();
@@ -321,7 +265,7 @@ mod tests {
                         let letter = DeadLetter {
                             partition: &partition(),
                             position: worker * 1000 + position,
-                            reason: Reason::TooLarge,
+                            reason: DeadLetterReason::TooLarge,
                             detail: "",
                             raw: b"{}",
                             length: 2,
@@ -347,11 +291,11 @@ mod tests {
     #[test]
     fn a_file_that_is_full_is_an_error() {
         let target = DeadLettersTo::File(usher_config::FileTarget { path: "/dev/full".to_string() });
-        let letters = DeadLetters::open(Some(&target), Path::new("."), &|_| None).unwrap();
+        let letters = DeadLetterWriter::open(Some(&target), Path::new("."), &|_| None).unwrap();
         let letter = DeadLetter {
             partition: &partition(),
             position: 0,
-            reason: Reason::NoTimestamp,
+            reason: DeadLetterReason::NoTimestamp,
             detail: "",
             raw: b"{}",
             length: 2,

@@ -16,12 +16,12 @@ mod find;
 mod input;
 mod partition;
 
-use crate::source::{Partition, PartitionId, Resume, Source, SourceError};
 use find::{Kind, Listed, kind_of, list};
 use partition::FilePartition;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use usher_core::source::{Partition, PartitionId, Resume, Source, SourceError};
 
 /// All buffers of a source together, about: 64 MiB. More files have smaller ones.
 const BUFFERS_BYTES: usize = 64 << 20;

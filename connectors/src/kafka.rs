@@ -13,15 +13,14 @@
 //! ```
 
 mod client;
-mod letters;
-mod native;
+mod dead_letters;
+mod ffi;
+mod ledger;
 mod sink;
 mod source;
-mod told;
 
-pub(crate) use letters::Letters;
-pub use letters::check_letters;
-pub(crate) use native::Message;
+pub(crate) use dead_letters::Letters;
+pub use dead_letters::check_letters;
 pub use sink::{SyncSpec, check_sync, open_sync};
 pub use source::{Bounds, KafkaSource, SourceSpec, parse_partition, partition_name};
 

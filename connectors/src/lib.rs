@@ -1,16 +1,23 @@
-//! Bytes in, bytes out.
+//! Bytes in, bytes out: what implements the ports of [`usher_core`] against the world.
 //!
-//! Sources of messages, their wire formats, snapshots of the warehouse, and sinks of changes. Nothing here knows what an
-//! audience is: messages are handed out as values at paths, rows as columns.
+//! | module | is |
+//! |---|---|
+//! | [`kafka`] | topics as sources, as destinations of changes, for dead letters. The only one that names `rdkafka` |
+//! | [`file`](mod@file) | files as sources: plain, compressed, followed |
+//! | [`parquet`] | a model's Parquet, local or in an object store |
+//! | [`messages`], [`writer`], [`outbox`] | how changes are written, and the syncs to files and to stdout |
+//! | [`dead_letters`] | files, topics and the log as places for bad messages |
+//! | [`state_store`] | folders and buckets as stores of state |
+//!
+//! Nothing here knows what an audience is: rows are columns, changes are texts.
 
 pub mod dead_letters;
 mod disk;
 pub mod file;
-pub mod formats;
 pub mod kafka;
-pub mod published;
-pub mod serve;
-pub mod sink;
-pub mod snapshot;
-pub mod source;
-pub mod store;
+pub mod messages;
+pub mod outbox;
+pub mod parquet;
+mod queued_writer;
+pub mod state_store;
+pub mod writer;

@@ -11,8 +11,8 @@ use crate::hits::{hash_key, owner};
 use crate::job::{Failure, FailureKind, Status};
 use crate::keeper::{Beginning, Keeper, Removed};
 use crate::keys::audiences::{set, words_for};
+use crate::keys::committed::{Start, SyncStart};
 use crate::keys::state::Mapping;
-use crate::keys::told::{Start, SyncStart};
 use crate::letters::Letter;
 use crate::operators::bus::Bus;
 use crate::operators::deliver::Sinks;
@@ -25,13 +25,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use timely::scheduling::Activator;
 use usher_config::OnRemove;
-use usher_connectors::sink::{Address, Catalog, Told};
-use usher_connectors::source::{PartitionId, Resume, Source, SourceError};
-use usher_connectors::store::{Store, StoreError};
+use usher_core::catalog::Catalog;
+use usher_core::change::Recipients;
+use usher_core::ledger::Ledger;
+use usher_core::source::{PartitionId, Resume, Source, SourceError};
+use usher_core::store::{Store, StoreError};
 use usher_queries::plan::{FactKind, Plan};
 
 /// Memberships in a letter: a few hundred kB.
-const TOLD_PER_LETTER: usize = 4_096;
+const LEDGER_PER_LETTER: usize = 4_096;
 /// How long what has been read is worked off at the end, where a sync does not take it: it is told at the next start.
 const WORK_OFF: Duration = Duration::from_secs(5);
 
@@ -77,7 +79,7 @@ pub(crate) struct Opening {
     pub(crate) partitions: Vec<PartitionId>,
     pub(crate) manifest: Option<Vec<u8>>,
     /// Per sync of the job.
-    pub(crate) told: Vec<Told>,
+    pub(crate) ledgers: Vec<Ledger>,
     pub(crate) catalog: Arc<Catalog>,
 }
 
@@ -92,15 +94,15 @@ impl Desk {
     /// Worker 0: says how everybody starts.
     pub(crate) fn open(&self, opening: Opening) {
         let DeskSetup { plan, bus, keeper, .. } = &self.setup;
-        let Opening { partitions, manifest, told, catalog } = opening;
-        let new_syncs: Vec<bool> = told.iter().map(|told| !told.any).collect();
-        let clocks = told.iter().map(|told| told.clock).collect();
+        let Opening { partitions, manifest, ledgers, catalog } = opening;
+        let new_syncs: Vec<bool> = ledgers.iter().map(|ledger| !ledger.any).collect();
+        let clocks = ledgers.iter().map(|ledger| ledger.clock).collect();
         bus.post_to_all(&Letter::Start { partitions, manifest, new_syncs, clocks });
         let mut removed = Vec::new();
         for (sync, (id, of)) in plan.job.syncs.iter().enumerate() {
-            let Some(told) = told.get(sync) else { continue };
+            let Some(ledger) = ledgers.get(sync) else { continue };
             // Of each audience that was told, where it is now.
-            let places: Vec<Option<(u32, u32)>> = told
+            let places: Vec<Option<(u32, u32)>> = ledger
                 .audiences
                 .iter()
                 .map(|audience| {
@@ -110,56 +112,56 @@ impl Desk {
                 })
                 .collect();
             let mut letters: BTreeMap<(u32, u32), Vec<(u32, String)>> = BTreeMap::new();
-            for (audience, key) in told.iter() {
+            for (audience, key) in ledger.iter() {
                 match places[audience as usize] {
                     Some((model, index)) => {
                         let to = owner(hash_key(key), bus.peers());
                         let members = letters.entry((to, model)).or_default();
                         members.push((index, key.to_owned()));
-                        if members.len() == TOLD_PER_LETTER {
+                        if members.len() == LEDGER_PER_LETTER {
                             let members = std::mem::take(members);
-                            bus.post(to, Letter::Told { sync: sync as u32, model, members });
+                            bus.post(to, Letter::Ledger { sync: sync as u32, model, members });
                         }
                     }
                     None => {
-                        let audience = catalog.index_told(&told.audiences[audience as usize]);
+                        let audience = catalog.index_in_ledger(&ledger.audiences[audience as usize]);
                         let audience = audience.unwrap_or_else(|| panic!("what sync `{id}` was told is in no catalog"));
-                        let address = match of.on_remove {
-                            OnRemove::Exit => Address::Only(sync as u16),
-                            OnRemove::Forget => Address::Silently(sync as u16),
+                        let recipients = match of.on_remove {
+                            OnRemove::Exit => Recipients::Only(sync as u16),
+                            OnRemove::Forget => Recipients::LedgerOnly(sync as u16),
                         };
-                        removed.push(Removed { audience, key: key.to_owned(), address });
+                        removed.push(Removed { audience, key: key.to_owned(), recipients });
                     }
                 }
             }
             for ((to, model), members) in letters {
-                bus.post(to, Letter::Told { sync: sync as u32, model, members });
+                bus.post(to, Letter::Ledger { sync: sync as u32, model, members });
             }
         }
         removed.sort_by(|a, b| (a.audience, &a.key).cmp(&(b.audience, &b.key)));
         keeper.borrow_mut().take_removed(removed);
-        bus.post_to_all(&Letter::AllTold);
+        bus.post_to_all(&Letter::AllLedgers);
     }
 
     /// Reads the post and goes on with what there is to do. `told`: up to where all changes have been delivered. Tells
     /// whether there is more at once.
-    pub(crate) fn turn(&mut self, told: Option<Time>) -> bool {
+    pub(crate) fn turn(&mut self, committed: Option<Time>) -> bool {
         while let Some(letter) = self.setup.bus.take() {
-            if let Err(failure) = self.read(letter, told) {
+            if let Err(failure) = self.read(letter, committed) {
                 self.setup.status.fail(failure);
                 return false;
             }
         }
-        if let Err(failure) = self.lead(told) {
+        if let Err(failure) = self.lead(committed) {
             self.setup.status.fail(failure);
             return false;
         }
         self.say_stop();
         if let Some(checkpoint) = self.settling
-            && self.setup.readings.borrow().has_settled(told.unwrap_or(Time::MAX))
+            && self.setup.readings.borrow().has_settled(committed.unwrap_or(Time::MAX))
         {
             self.settling = None;
-            self.mark(checkpoint, told);
+            self.mark(checkpoint, committed);
         }
         if self.ending.is_some_and(|since| since.elapsed() > WORK_OFF) && !self.setup.status.aborted() {
             tracing::warn!("a sync does not take what is to be told; the next start tells it");
@@ -179,20 +181,20 @@ impl Desk {
         busy
     }
 
-    fn read(&mut self, letter: Letter, told: Option<Time>) -> Result<(), Failure> {
+    fn read(&mut self, letter: Letter, committed: Option<Time>) -> Result<(), Failure> {
         match letter {
             Letter::Start { partitions, manifest, new_syncs, clocks } => {
                 self.start(&partitions, manifest.as_deref(), new_syncs, &clocks)?;
             }
-            Letter::Told { sync, model, members } => {
+            Letter::Ledger { sync, model, members } => {
                 let members = members.into_iter().map(|(audience, key)| (sync as usize, audience, hash_key(&key), key));
-                self.setup.keeper.borrow_mut().take_told(model as usize, members);
+                self.setup.keeper.borrow_mut().take_ledger(model as usize, members);
             }
-            Letter::AllTold => {
+            Letter::AllLedgers => {
                 self.setup.keeper.borrow_mut().begin();
                 self.setup.wake_keep.activate();
             }
-            Letter::Mark { checkpoint, last: false } => self.mark(checkpoint, told),
+            Letter::Mark { checkpoint, last: false } => self.mark(checkpoint, committed),
             Letter::Mark { checkpoint, last: true } => {
                 self.setup.readings.borrow_mut().rest();
                 self.settling = Some(checkpoint);
@@ -228,8 +230,8 @@ impl Desk {
     }
 
     /// Says where this worker's partitions stand.
-    fn mark(&self, checkpoint: u64, told: Option<Time>) {
-        let standpoints = self.setup.readings.borrow_mut().resumes(told.unwrap_or(Time::MAX));
+    fn mark(&self, checkpoint: u64, committed: Option<Time>) {
+        let standpoints = self.setup.readings.borrow_mut().resumes(committed.unwrap_or(Time::MAX));
         let in_force = self.setup.keeper.borrow().steady();
         self.setup.bus.post(0, Letter::Marked { checkpoint, standpoints, in_force });
     }
@@ -253,8 +255,8 @@ impl Desk {
                 pulled: known.pulled.clone(),
                 removed: Vec::new(),
             };
-            let told = clocks.iter().max().map_or(0, |told| told + 1);
-            self.setup.keeper.borrow_mut().prepare(beginning, manifest.clock.max(told));
+            let ledger = clocks.iter().max().map_or(0, |ledger| ledger + 1);
+            self.setup.keeper.borrow_mut().prepare(beginning, manifest.clock.max(ledger));
             self.restore(manifest, &known, partitions)?;
         }
         let resumes: BTreeMap<&PartitionId, &Resume> = manifest
@@ -338,12 +340,12 @@ impl Desk {
 
     /// Worker 0: makes checkpoints, and lets all end where the job was told to stop. One that is not live ends at once: it has
     /// told nothing.
-    fn lead(&mut self, told: Option<Time>) -> Result<(), Failure> {
+    fn lead(&mut self, committed: Option<Time>) -> Result<(), Failure> {
         if self.setup.worker != 0 || self.end_said {
             return Ok(());
         }
         let stopped = self.setup.status.stopped();
-        let over = match told {
+        let over = match committed {
             Some(clock) if self.setup.lead.is_some() && self.setup.status.live() => self.checkpoint(stopped, clock)?,
             _ => true,
         };
@@ -362,7 +364,7 @@ impl Desk {
         }
         let by_sinks = {
             let sinks = self.setup.sinks.lock().expect("a worker panicked, which ends the process");
-            sinks.iter().map(|sink| sink.told()).min().unwrap_or(Time::MAX)
+            sinks.iter().map(|sink| sink.committed()).min().unwrap_or(Time::MAX)
         };
         match lead.turn(&self.setup.bus, uploads, clock, by_sinks.min(clock)) {
             Ok(None) => Ok(lead.is_over()),
@@ -488,7 +490,7 @@ fn start_of(plan: &Plan, model: &str, new_syncs: &[bool], clocks: &[Time]) -> St
                 set(&mut has, index as u32, true);
             }
         }
-        SyncStart { has, silent: *new && !sync.backfill, told: *clock }
+        SyncStart { has, silent: *new && !sync.backfill, committed: *clock }
     });
     Start { syncs: syncs.collect() }
 }
@@ -500,7 +502,7 @@ fn open(
     resume: Option<&Resume>,
     again: bool,
     restart: bool,
-) -> Result<Box<dyn usher_connectors::source::Partition>, Failure> {
+) -> Result<Box<dyn usher_core::source::Partition>, Failure> {
     let resumed = match source.open(id, resume) {
         Err(error @ SourceError::Unlike { .. }) if restart => {
             tracing::warn!(error = %error, "it is read from where it is entered");
@@ -529,10 +531,7 @@ fn open(
 }
 
 /// Opens a partition that has come while the job was down: from its start, wherever the source would be entered.
-fn open_new(
-    source: &mut dyn Source,
-    id: &PartitionId,
-) -> Result<Box<dyn usher_connectors::source::Partition>, Failure> {
+fn open_new(source: &mut dyn Source, id: &PartitionId) -> Result<Box<dyn usher_core::source::Partition>, Failure> {
     let identity = source.open(id, None).map_err(unreadable)?.identity();
     source.open(id, Some(&Resume { position: 0, identity })).map_err(unreadable)
 }

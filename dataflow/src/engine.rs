@@ -1,12 +1,12 @@
-//! Engine: what the API asks of a running job, answered from its threads.
+//! Api: what the API asks of a running job, answered from its threads.
 //!
-//! A [`JobEngine`] is made before the job runs, so that the API can say what is going on from the first moment; [`crate::run()`] takes
+//! A [`JobApi`] is made before the job runs, so that the API can say what is going on from the first moment; [`crate::run()`] takes
 //! it along. What is counted and noted is shared memory; what only the owner of a key knows is asked of its worker, through a
 //! door that wakes it, and answered between two steps ([`clerk`]). Promises: no method waits for a worker but those that return
 //! a future; a job without an engine does none of this.
 //!
-//! Of several processes each answers for the job: who owns a key is told by [`Engine::owner`], members are gathered from all workers over
-//! the bus, pulls and syncs are known from the first process; sizes and changes the server gathers itself from [`Engine::processes`].
+//! Of several processes each answers for the job: who owns a key is told by [`Api::owner`], members are gathered from all workers over
+//! the bus, pulls and syncs are known from the first process; sizes and changes the server gathers itself from [`Api::processes`].
 //! Counts of messages and partitions are of the process that is asked.
 
 pub(crate) mod clerk;
@@ -14,7 +14,7 @@ mod explain;
 pub(crate) mod pull_log;
 
 use crate::hits::{hash_key, owner};
-use crate::job::{Clock, Status};
+use crate::job::Status;
 use crate::operators::deliver::Sinks;
 use crate::time::{Slot, Time};
 use futures::channel::oneshot;
@@ -24,19 +24,21 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock};
 use timely::scheduling::SyncActivator;
 use usher_config::{Refresh, duration};
-use usher_connectors::dead_letters::Counts;
-use usher_connectors::published::Published;
-use usher_connectors::serve::{
-    AudienceState, BoxFuture, Engine, EngineError, Explanation, Extent, Freshness, Metrics, ModelStatus, Moment, Page,
-    PartitionMetrics, Pull, Readiness, SyncStatus, Windows,
+use usher_core::api::{
+    Api, ApiError, AudienceState, BoxFuture, Explanation, Extent, Freshness, Metrics, ModelStatus, Moment, Page,
+    PartitionMetrics, Pull, Readiness, SyncReport, Windows,
 };
-use usher_connectors::sink::{Standing, Told};
-use usher_connectors::source::PartitionId;
+use usher_core::clock::Clock;
+use usher_core::counts::Counts;
+use usher_core::ledger::Ledger;
+use usher_core::membership_index::MembershipIndex;
+use usher_core::sink::SyncStatus;
+use usher_core::source::PartitionId;
 use usher_queries::conditions::{Written, written};
 use usher_queries::plan::{FactKind, ModelPlan, Plan};
 
 /// Who answers for which part of a job.
-pub struct EngineSetup {
+pub struct ApiSetup {
     /// The time, as the job has it.
     pub clock: Arc<dyn Clock>,
     /// Worker threads of each process.
@@ -50,11 +52,11 @@ pub struct EngineSetup {
 }
 
 /// What the API asks.
-pub struct JobEngine(Arc<Inner>);
+pub struct JobApi(Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) plan: Plan,
-    pub(crate) published: Arc<Published>,
+    pub(crate) published: Arc<MembershipIndex>,
     /// By model and audience, the conditions in the job file's words.
     written: Vec<Vec<Written>>,
     clock: Arc<dyn Clock>,
@@ -66,7 +68,7 @@ pub(crate) struct Inner {
     status: OnceLock<Arc<Status>>,
     sinks: OnceLock<Sinks>,
     /// How the syncs stood when they were looked at last.
-    standings: Mutex<Vec<Standing>>,
+    sync_statuses: Mutex<Vec<SyncStatus>>,
     /// By worker of this process; none: it does not answer yet, or no more.
     doors: Mutex<Vec<Option<Door>>>,
     reports: Mutex<Vec<Report>>,
@@ -87,7 +89,7 @@ pub(crate) enum Question {
         key: String,
         /// Of the model; none: all.
         audience: Option<usize>,
-        answer: oneshot::Sender<Result<Explanation, EngineError>>,
+        answer: oneshot::Sender<Result<Explanation, ApiError>>,
     },
     /// Has another worker, or itself, list members.
     List { worker: u32, model: usize, audience: u32, from: Slot, limit: usize, answer: oneshot::Sender<Listed> },
@@ -124,17 +126,23 @@ pub(crate) struct PartitionReport {
     pub(crate) newest: Option<Time>,
 }
 
-fn not_live() -> EngineError {
-    EngineError::Unavailable("the job is not live".to_owned())
+fn not_live() -> ApiError {
+    ApiError::Unavailable("the job is not live".to_owned())
 }
 
-impl JobEngine {
+impl JobApi {
     /// An engine for a job that is about to run.
-    pub fn new(plan: &Plan, setup: EngineSetup) -> JobEngine {
-        let EngineSetup { clock, workers, process, addresses, run } = setup;
+    pub fn new(plan: &Plan, setup: ApiSetup) -> JobApi {
+        let ApiSetup { clock, workers, process, addresses, run } = setup;
         let doors = std::iter::repeat_with(|| None).take(workers).collect();
-        JobEngine(Arc::new(Inner {
-            published: Arc::new(Published::new(&plan.job, workers, run)),
+        JobApi(Arc::new(Inner {
+            published: Arc::new(MembershipIndex::new(
+                plan.job.catalog(),
+                plan.job.models.keys().cloned(),
+                plan.job.sources.keys().cloned(),
+                workers,
+                run,
+            )),
             written: written(plan),
             plan: plan.clone(),
             clock,
@@ -144,7 +152,7 @@ impl JobEngine {
             log: Arc::new(PullLog::new(plan.models.len())),
             status: OnceLock::new(),
             sinks: OnceLock::new(),
-            standings: Mutex::new(vec![Standing::default(); plan.job.syncs.len()]),
+            sync_statuses: Mutex::new(vec![SyncStatus::default(); plan.job.syncs.len()]),
             doors: Mutex::new(doors),
             reports: Mutex::new(vec![Report::default(); workers]),
             since: Mutex::new(BTreeMap::new()),
@@ -152,7 +160,7 @@ impl JobEngine {
     }
 
     /// The index that the job writes.
-    pub fn published(&self) -> Arc<Published> {
+    pub fn index(&self) -> Arc<MembershipIndex> {
         Arc::clone(&self.0.published)
     }
 
@@ -167,22 +175,22 @@ impl Inner {
         &self,
         status: &Arc<Status>,
         sinks: &Sinks,
-        told: &[Told],
-        catalog: &usher_connectors::sink::Catalog,
+        ledger: &[Ledger],
+        catalog: &usher_core::catalog::Catalog,
     ) {
         assert!(self.status.set(Arc::clone(status)).is_ok(), "an engine is for one run");
         assert!(self.sinks.set(Arc::clone(sinks)).is_ok(), "an engine is for one run");
-        if !told.iter().any(|told| told.any) {
+        if !ledger.iter().any(|ledger| ledger.any) {
             return;
         }
-        let clock = told.iter().map(|told| told.clock).max().unwrap_or(0);
+        let clock = ledger.iter().map(|ledger| ledger.clock).max().unwrap_or(0);
         let present = self.published.audiences().len() as u32;
-        let members = told.iter().flat_map(|told| {
-            let of_job = |audience| catalog.index_told(audience).filter(|index| *index < present);
-            let places: Vec<Option<u32>> = told.audiences.iter().map(of_job).collect();
-            told.iter().filter_map(move |(audience, key)| Some((places[audience as usize]?, key)))
+        let members = ledger.iter().flat_map(|ledger| {
+            let of_job = |audience| catalog.index_in_ledger(audience).filter(|index| *index < present);
+            let places: Vec<Option<u32>> = ledger.audiences.iter().map(of_job).collect();
+            ledger.iter().filter_map(move |(audience, key)| Some((places[audience as usize]?, key)))
         });
-        self.published.load_told(clock, members);
+        self.published.load_ledger(clock, members);
     }
 
     fn open_door(&self, worker: u32, door: Door) {
@@ -203,7 +211,7 @@ impl Inner {
     }
 
     /// Asks a worker of this process.
-    fn ask(&self, worker: usize, question: Question) -> Result<(), EngineError> {
+    fn ask(&self, worker: usize, question: Question) -> Result<(), ApiError> {
         let doors = self.doors.lock().expect("nobody panics with the lock");
         let door = doors[worker % self.threads].as_ref().ok_or_else(not_live)?;
         door.sender.send(question).map_err(|_| not_live())?;
@@ -226,14 +234,14 @@ impl Inner {
     }
 
     /// How the syncs stand, in the order of the job.
-    fn standings(&self) -> Vec<Standing> {
-        let mut last = self.standings.lock().expect("nobody panics with the lock");
+    fn sync_statuses(&self) -> Vec<SyncStatus> {
+        let mut last = self.sync_statuses.lock().expect("nobody panics with the lock");
         // While a sink takes changes, or ends, it is as it was.
         if let Some(sinks) = self.sinks.get()
             && self.process == 0
             && let Ok(sinks) = sinks.try_lock()
         {
-            *last = sinks.iter().map(|sink| sink.standing()).collect();
+            *last = sinks.iter().map(|sink| sink.status()).collect();
         }
         last.clone()
     }
@@ -298,7 +306,7 @@ impl Inner {
         (model, audience): (usize, usize),
         (mut worker, mut slot): (u32, Slot),
         limit: usize,
-    ) -> Result<Page, EngineError> {
+    ) -> Result<Page, ApiError> {
         let peers = (self.threads * self.addresses.len()) as u32;
         let (mut keys, mut as_of) = (Vec::new(), Time::MAX);
         // One more than asked for: without it this page is the last.
@@ -358,7 +366,7 @@ fn parse_cursor(text: &str) -> Option<(u32, Slot)> {
     Some((hex(worker)?, hex(slot)?))
 }
 
-impl Engine for JobEngine {
+impl Api for JobApi {
     fn readiness(&self) -> Readiness {
         let not_yet = |detail: &str| Readiness { ready: false, detail: Some(detail.to_owned()) };
         let Some(status) = self.0.status.get() else { return not_yet("the job is being opened") };
@@ -401,11 +409,11 @@ impl Engine for JobEngine {
         self.0.log.models()[self.0.model(model)].history()
     }
 
-    fn pull_now(&self, model: &str, extent: Extent) -> BoxFuture<'static, Result<(), EngineError>> {
+    fn pull_now(&self, model: &str, extent: Extent) -> BoxFuture<'static, Result<(), ApiError>> {
         let inner = &*self.0;
         let index = inner.model(model);
         let asked = || {
-            let conflict = |what: String| Err(EngineError::Conflict(what));
+            let conflict = |what: String| Err(ApiError::Conflict(what));
             if inner.plan.job.models[model].parquet.is_none() {
                 return conflict(format!("`{model}` has no Parquet: it is never pulled"));
             }
@@ -417,7 +425,7 @@ impl Engine for JobEngine {
             }
             match inner.status.get() {
                 Some(status) if !status.stopped() && !status.aborted() => {}
-                _ => return Err(EngineError::Unavailable("the job does not run".to_owned())),
+                _ => return Err(ApiError::Unavailable("the job does not run".to_owned())),
             }
             let full = extent == Extent::Full;
             match inner.process {
@@ -450,12 +458,12 @@ impl Engine for JobEngine {
         model: &str,
         key: &str,
         audience: Option<&str>,
-    ) -> BoxFuture<'static, Result<Explanation, EngineError>> {
+    ) -> BoxFuture<'static, Result<Explanation, ApiError>> {
         let inner = &*self.0;
         let index = inner.model(model);
         let audience = match audience.map(|id| (id, inner.audience(id))) {
             Some((_, (of, audience))) if of == index => Ok(Some(audience)),
-            Some((id, _)) => Err(EngineError::NotFound(format!("audience `{id}` is not about `{model}`"))),
+            Some((id, _)) => Err(ApiError::NotFound(format!("audience `{id}` is not about `{model}`"))),
             None => Ok(None),
         };
         let (answer, answered) = oneshot::channel();
@@ -478,20 +486,18 @@ impl Engine for JobEngine {
         audience: &str,
         cursor: Option<&str>,
         limit: usize,
-    ) -> BoxFuture<'static, Result<Page, EngineError>> {
+    ) -> BoxFuture<'static, Result<Page, ApiError>> {
         let place = self.0.audience(audience);
         let inner = self.inner();
         match cursor.map_or(Some((0, 0)), parse_cursor) {
             Some(from) => Box::pin(inner.list(place, from, limit)),
-            None => {
-                Box::pin(std::future::ready(Err(EngineError::Wrong("the cursor is none of this API's".to_owned()))))
-            }
+            None => Box::pin(std::future::ready(Err(ApiError::Wrong("the cursor is none of this API's".to_owned())))),
         }
     }
 
-    fn syncs(&self) -> Vec<SyncStatus> {
-        let syncs = self.0.plan.job.syncs.keys().zip(self.0.standings());
-        syncs.map(|(id, standing)| SyncStatus::of(id, &standing)).collect()
+    fn syncs(&self) -> Vec<SyncReport> {
+        let syncs = self.0.plan.job.syncs.keys().zip(self.0.sync_statuses());
+        syncs.map(|(id, standing)| SyncReport::of(id, &standing)).collect()
     }
 
     fn metrics(&self) -> Metrics {
@@ -555,7 +561,7 @@ mod tests {
         }
     }
 
-    fn engine(processes: usize, process: usize) -> JobEngine {
+    fn engine(processes: usize, process: usize) -> JobApi {
         let job = "
 job: shop
 sources: {web: {file: {path: events.jsonl}, format: segment}}
@@ -566,27 +572,27 @@ audiences: {seen: {model: users, where: {performed: viewed, within: 1h}}}
         let job = usher_config::parse(job, "job.yaml", std::path::Path::new("."), &|_| None).expect("a sound job");
         let plan = usher_queries::compile(&job, "job.yaml", &usher_queries::Schemas::new()).expect("a sound job");
         let addresses = (0..processes).map(|process| format!("host-{process}:{}", 8_080 + process)).collect();
-        JobEngine::new(&plan, EngineSetup { clock: Arc::new(Stands), workers: 1, process, addresses, run: 1 })
+        JobApi::new(&plan, ApiSetup { clock: Arc::new(Stands), workers: 1, process, addresses, run: 1 })
     }
 
     #[test]
     fn while_a_job_recovers_what_was_told_is_served_where_it_is_known() {
-        let told = |id: &str, key: &str| {
-            let mut told = Told::default();
-            (told.any, told.clock) = (true, 500);
+        let ledger = |id: &str, key: &str| {
+            let mut ledger = Ledger::default();
+            (ledger.any, ledger.clock) = (true, 500);
             let model = "users".to_owned();
             let audience =
-                told.audience(usher_connectors::sink::ToldAudience { id: id.to_owned(), name: id.to_owned(), model });
-            told.push(audience, key);
-            told
+                ledger.audience(usher_core::ledger::LedgerAudience { id: id.to_owned(), name: id.to_owned(), model });
+            ledger.push(audience, key);
+            ledger
         };
         let engine = engine(2, 0);
-        let told = [told("seen", "a"), told("gone", "b"), told("seen", "a")];
-        let audiences: Vec<_> = told.iter().flat_map(|told| told.audiences.clone()).collect();
-        let catalog = usher_connectors::sink::Catalog::with_removed(&engine.0.plan.job, &audiences[..2]);
-        assert!(engine.published().as_of().is_none());
-        engine.0.run(&Status::new(1, 1), &Arc::new(Mutex::new(Vec::new())), &told, &catalog);
-        let published = engine.published();
+        let ledger = [ledger("seen", "a"), ledger("gone", "b"), ledger("seen", "a")];
+        let audiences: Vec<_> = ledger.iter().flat_map(|ledger| ledger.audiences.clone()).collect();
+        let catalog = engine.0.plan.job.catalog().with_removed(&audiences[..2]);
+        assert!(engine.index().as_of().is_none());
+        engine.0.run(&Status::new(1, 1), &Arc::new(Mutex::new(Vec::new())), &ledger, &catalog);
+        let published = engine.index();
         let users = published.model("users").expect("a model");
         for (key, audiences) in [("a", &[0][..]), ("b", &[])] {
             let (as_of, found) = published.lookup(users, key).expect("what was told");
@@ -602,7 +608,7 @@ audiences: {seen: {model: users, where: {performed: viewed, within: 1h}}}
         // What was told is known to the first.
         assert_eq!((here.owner("users", "a"), there.owner("users", "a")), (None, Some("host-0:8080".to_owned())));
         for engine in [&here, &there] {
-            usher_connectors::published::Publisher::new(engine.published(), 0).close(1);
+            usher_core::membership_index::IndexWriter::new(engine.index(), 0).close(1);
         }
         let keys: Vec<String> = (0..100).map(|key| format!("u-{key}")).collect();
         let mut of_there = 0;

@@ -6,7 +6,7 @@
 
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
-use usher_connectors::source::PartitionId;
+use usher_core::source::PartitionId;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// An event of a key, with the conditions that it counts for.

@@ -1,28 +1,26 @@
 //! What the workers of a job share, and what comes of it.
 
 use crate::cluster::Pulse;
-use crate::engine::JobEngine;
+use crate::engine::JobApi;
 use crate::keeper::Span;
 use crate::time::Time;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use usher_connectors::dead_letters::{Counts, DeadLetters};
-use usher_connectors::sink::{Catalog, Sink, Told};
-use usher_connectors::snapshot::Warehouse;
-use usher_connectors::source::Source;
-use usher_connectors::store::Store;
+use usher_core::catalog::Catalog;
+use usher_core::clock::Clock;
+use usher_core::counts::Counts;
+use usher_core::dead_letters::DeadLetters;
+use usher_core::ledger::Ledger;
+use usher_core::sink::Sink;
+use usher_core::source::Source;
+use usher_core::store::Store;
+use usher_core::warehouse::Warehouse;
 use usher_queries::plan::Plan;
 
-/// Where workers ask for the time.
-pub trait Clock: Send + Sync {
-    /// Ms since the epoch.
-    fn now(&self) -> Time;
-}
-
 /// A job with everything opened, ready to run.
-pub struct Opened {
+pub struct OpenedJob {
     /// What it means.
     pub plan: Plan,
     /// From where to where.
@@ -32,7 +30,7 @@ pub struct Opened {
     /// Its sources, by id.
     pub sources: Vec<(String, Box<dyn Source>)>,
     /// The Parquet of each model of the plan that has some, by index.
-    pub warehouses: Vec<Option<Warehouse>>,
+    pub warehouses: Vec<Option<Box<dyn Warehouse>>>,
     /// Where changes go, in the order of the job's syncs. They come in order of (time, audience, key), stretch by stretch.
     pub sinks: Vec<Box<dyn Sink>>,
     /// What messages call audiences, those that the job no longer has too.
@@ -42,9 +40,9 @@ pub struct Opened {
     /// The other processes, if there are any.
     pub cluster: Option<Cluster>,
     /// Where bad messages go.
-    pub dead_letters: Arc<DeadLetters>,
+    pub dead_letters: Arc<dyn DeadLetters>,
     /// What the API asks; none: there is no API.
-    pub api: Option<Arc<JobEngine>>,
+    pub api: Option<Arc<JobApi>>,
     /// Worker threads of this process, at least 1.
     pub workers: usize,
 }
@@ -58,7 +56,7 @@ pub struct Recovery {
     /// The manifest that claimed the state for this run, and its number. In the first process only.
     pub claim: Option<(u64, Vec<u8>)>,
     /// What each sync was told, in the order of the job. In the first process only.
-    pub told: Vec<Told>,
+    pub ledgers: Vec<Ledger>,
     /// How often state is written.
     pub checkpoint_every: Duration,
     /// Partitions that are not what was read are read from where they are entered, instead of ending the job.

@@ -17,17 +17,17 @@
 
 use crate::checkpoint::Encoder;
 use crate::hits::{Hit, Hits};
+use crate::keys::committed::Start;
 use crate::keys::outlook::Waiting;
 use crate::keys::snapshot::Staged;
 use crate::keys::state::{KeyState, Mapping};
-use crate::keys::told::Start;
 use crate::keys::windows::{Arrival, Held};
 use crate::keys::{Announced, Cause, Changed, Keys};
 use crate::rows::Rows;
 use crate::time::{Slot, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
-use usher_connectors::sink::{Address, Reason};
+use usher_core::change::{Reason, Recipients};
 use usher_queries::plan::Plan;
 
 /// What decides where a job's clock starts and ends.
@@ -55,7 +55,7 @@ pub(crate) enum Milestone {
 
 /// What the keeper tells.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Told<'a> {
+pub(crate) enum Output<'a> {
     /// A key entered or left an audience.
     Membership {
         /// Which of the job's models.
@@ -80,7 +80,7 @@ pub(crate) enum Told<'a> {
         /// What messages may carry of its row.
         row: &'a str,
         reason: Reason,
-        address: Address,
+        recipients: Recipients,
     },
     /// A sync is to be told that a key is no longer in an audience that the job or the sync does not have any more.
     Removed { removed: &'a Removed, time: Time },
@@ -92,7 +92,7 @@ pub(crate) struct Removed {
     /// The audience's index in the catalog of messages.
     pub(crate) audience: u32,
     pub(crate) key: String,
-    pub(crate) address: Address,
+    pub(crate) recipients: Recipients,
 }
 
 /// What an earlier run left behind, for one worker.
@@ -328,9 +328,9 @@ impl Keeper {
     }
 
     /// Takes up what a sync was told of keys of a model: sync, audience, the key's hash, key.
-    pub(crate) fn take_told(&mut self, model: usize, told: impl Iterator<Item = (usize, u32, u64, String)>) {
+    pub(crate) fn take_ledger(&mut self, model: usize, ledger: impl Iterator<Item = (usize, u32, u64, String)>) {
         assert!(!self.begun, "what was told is taken up before anything else is done");
-        self.keys[model].take_told(self.beginning.starts[model].syncs.len(), told);
+        self.keys[model].take_ledger(self.beginning.starts[model].syncs.len(), ledger);
     }
 
     /// Says what an earlier run left behind, before keys are restored and what was told is taken up.
@@ -341,13 +341,13 @@ impl Keeper {
         self.beginning = Beginning { removed, ..beginning };
         self.done = self.done.max(clock);
         let syncs = self.beginning.starts.iter().flat_map(|start| &start.syncs);
-        let told = syncs.map(|sync| sync.told).filter(|told| *told > 0).min();
-        self.resumed = told.filter(|_| !self.missing.is_empty()).map(|told| told + 1);
+        let ledger = syncs.map(|sync| sync.committed).filter(|ledger| *ledger > 0).min();
+        self.resumed = ledger.filter(|_| !self.missing.is_empty()).map(|ledger| ledger + 1);
     }
 
     /// Says that all that an earlier run left behind has been taken up: work can begin.
     pub(crate) fn begin(&mut self) {
-        self.keys.iter_mut().for_each(Keys::decide_told);
+        self.keys.iter_mut().for_each(Keys::decide_committed);
         self.begun = true;
     }
 
@@ -454,7 +454,7 @@ impl Keeper {
     }
 
     /// Works on all that is complete. `frontier`: hits that take effect before it are all here; none: all are.
-    pub(crate) fn work(&mut self, frontier: Option<Time>, mut fuel: usize, tell: &mut dyn FnMut(Told<'_>)) -> Worked {
+    pub(crate) fn work(&mut self, frontier: Option<Time>, mut fuel: usize, tell: &mut dyn FnMut(Output<'_>)) -> Worked {
         if !self.begun {
             return if frontier.is_none() { Worked::Finished } else { Worked::Idle };
         }
@@ -547,7 +547,7 @@ impl Keeper {
     }
 
     /// Does one step of the stretch; tells the fuel left.
-    fn step(&mut self, fuel: usize, tell: &mut dyn FnMut(Told<'_>)) -> usize {
+    fn step(&mut self, fuel: usize, tell: &mut dyn FnMut(Output<'_>)) -> usize {
         let (until, step) = self.stretch.as_mut().expect("a step is done within a stretch");
         let until = *until;
         let mut left = fuel;
@@ -593,15 +593,16 @@ impl Keeper {
             }
             Step::Settle => {
                 for (model, keys) in self.keys.iter_mut().enumerate() {
-                    let mut told = |changed: Changed<'_>| {
+                    let mut ledger = |changed: Changed<'_>| {
                         let Changed { time, slot, key, row, turn } = changed;
                         let (audience, entered) = (turn.audience, turn.entered);
-                        let (reason, address) = (reason(turn.cause), Address::All);
-                        tell(Told::Membership { model, slot, audience, time, entered, key, reason });
-                        tell(Told::Change { model, audience, time, entered, key, row, reason, address });
+                        let (reason, recipients) = (reason(turn.cause), Recipients::All);
+                        tell(Output::Membership { model, slot, audience, time, entered, key, reason });
+                        tell(Output::Change { model, audience, time, entered, key, row, reason, recipients });
                     };
-                    let told: Option<&mut dyn FnMut(Changed<'_>)> = if self.started { Some(&mut told) } else { None };
-                    if keys.settle(left, told) {
+                    let ledger: Option<&mut dyn FnMut(Changed<'_>)> =
+                        if self.started { Some(&mut ledger) } else { None };
+                    if keys.settle(left, ledger) {
                         return 0;
                     }
                 }
@@ -610,7 +611,7 @@ impl Keeper {
                     self.go_on(Step::Announce { model: 0, slot: 0 });
                 } else {
                     if self.started {
-                        tell(Told::Done(until));
+                        tell(Output::Done(until));
                     }
                     self.finish_stretch(until);
                 }
@@ -628,11 +629,11 @@ impl Keeper {
                     (*model, *slot) = (*model + 1, 0);
                 }
                 for removed in std::mem::take(&mut self.beginning.removed) {
-                    tell(Told::Removed { removed: &removed, time: until - 1 });
+                    tell(Output::Removed { removed: &removed, time: until - 1 });
                 }
                 self.started = true;
                 self.keys.iter_mut().for_each(Keys::announced);
-                tell(Told::Done(until));
+                tell(Output::Done(until));
                 self.finish_stretch(until);
             }
         }
@@ -704,16 +705,16 @@ fn announce(
     model: usize,
     slot: Slot,
     time: Time,
-    tell: &mut dyn FnMut(Told<'_>),
+    tell: &mut dyn FnMut(Output<'_>),
 ) {
     keys.announce(slot, time, &beginning.starts[model], &mut |announced| match announced {
         Announced::Member { slot, key, audience, cause } => {
-            tell(Told::Membership { model, slot, audience, time, entered: true, key, reason: reason(cause) });
+            tell(Output::Membership { model, slot, audience, time, entered: true, key, reason: reason(cause) });
         }
-        Announced::Change { time, key, row, audience, entered, cause, address, expired } => {
-            let new_sync = match address {
-                Address::All => beginning.new_syncs.iter().all(|new| *new),
-                Address::Only(sync) | Address::Silently(sync) => beginning.new_syncs[usize::from(sync)],
+        Announced::Change { time, key, row, audience, entered, cause, recipients, expired } => {
+            let new_sync = match recipients {
+                Recipients::All => beginning.new_syncs.iter().all(|new| *new),
+                Recipients::Only(sync) | Recipients::LedgerOnly(sync) => beginning.new_syncs[usize::from(sync)],
             };
             let reason = match span {
                 Span::Replay { .. } => reason(cause),
@@ -721,7 +722,7 @@ fn announce(
                 Span::Live if expired => Reason::Expiry,
                 Span::Live => Reason::Recovery,
             };
-            tell(Told::Change { model, audience, time, entered, key, row, reason, address });
+            tell(Output::Change { model, audience, time, entered, key, row, reason, recipients });
         }
     });
 }

@@ -9,26 +9,26 @@
 //! passes; that is the keeper's.
 
 pub(crate) mod audiences;
+pub(crate) mod committed;
 pub(crate) mod outlook;
 pub(crate) mod slots;
 pub(crate) mod snapshot;
 pub(crate) mod state;
 pub(crate) mod timers;
-pub(crate) mod told;
 pub(crate) mod windows;
 
 use crate::hits::Hit;
 use crate::rows::{Role, Rows, Timeline};
 use crate::time::{Slot, Time};
 use audiences::{Audiences, Turn};
+use committed::{CommittedBits, Start};
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use slots::Slots;
 use snapshot::Staged;
 use timers::{Timer, Timers};
-use told::{Start, ToldBits};
 use usher_config::Comparison;
-use usher_connectors::sink::Address;
+use usher_core::change::Recipients;
 use usher_queries::aggregate::{Contribution, Summary};
 use usher_queries::plan::{FactKind, ModelPlan};
 use windows::{Arrival, Held, Out, Rule, Windows};
@@ -126,7 +126,7 @@ pub(crate) enum Announced<'a> {
         entered: bool,
         /// Of an entry that was never told.
         cause: Cause,
-        address: Address,
+        recipients: Recipients,
         /// An exit whose window ended at `time`.
         expired: bool,
     },
@@ -147,7 +147,7 @@ pub(crate) struct Keys {
     rows: HashMap<Slot, Box<str>>,
     timers: Timers,
     /// What syncs were told by an earlier run, until the difference has been announced.
-    told: Option<ToldBits>,
+    ledger: Option<CommittedBits>,
     flips: Vec<Flip>,
     settled: usize,
     /// Slots of which perhaps nothing is known any more.
@@ -183,7 +183,7 @@ impl Keys {
             clocked: HashMap::new(),
             rows: HashMap::new(),
             timers: Timers::default(),
-            told: None,
+            ledger: None,
             flips: Vec::new(),
             settled: 0,
             idle: Vec::new(),
@@ -387,7 +387,7 @@ impl Keys {
                 continue;
             }
             let members = &mut self.members[slot as usize * member_words..][..member_words];
-            match (&mut tell, &mut self.told) {
+            match (&mut tell, &mut self.ledger) {
                 (Some(tell), _) => {
                     let key = self.slots.key(slot);
                     let row = self.rows.get(&slot).map_or("", |row| row);
@@ -395,8 +395,8 @@ impl Keys {
                     self.audiences.decide(truths, &self.flipped, members, &mut tell);
                 }
                 // Of those that were told, it matters when their window ended.
-                (None, Some(told)) if told.has(slot) => {
-                    self.audiences.decide(truths, &self.flipped, members, &mut |turn| told.turned(slot, time, turn));
+                (None, Some(ledger)) if ledger.has(slot) => {
+                    self.audiences.decide(truths, &self.flipped, members, &mut |turn| ledger.turned(slot, time, turn));
                 }
                 (None, _) => {}
             }
@@ -414,8 +414,8 @@ impl Keys {
         let (fact_words, member_words) = (self.audiences.default_facts.len(), self.audiences.member_words());
         let truths = &self.truths[slot as usize * fact_words..][..fact_words];
         let members = &mut self.members[slot as usize * member_words..][..member_words];
-        let told = self.told.as_ref().filter(|told| told.has(slot));
-        if truths == self.audiences.default_facts && told.is_none() {
+        let ledger = self.ledger.as_ref().filter(|ledger| ledger.has(slot));
+        if truths == self.audiences.default_facts && ledger.is_none() {
             return;
         }
         let key = self.slots.key(slot);
@@ -423,10 +423,10 @@ impl Keys {
         self.audiences.decide_all(truths, members, &mut |turn| {
             let Turn { audience, cause, .. } = turn;
             tell(Announced::Member { slot, key, audience, cause });
-            start.address(
+            start.recipients(
                 audience,
                 true,
-                |sync| told.is_some_and(|told| told.was_told(slot, sync, audience)),
+                |sync| ledger.is_some_and(|ledger| ledger.is_committed(slot, sync, audience)),
                 |to| {
                     tell(Announced::Change {
                         time,
@@ -435,28 +435,28 @@ impl Keys {
                         audience,
                         entered: true,
                         cause,
-                        address: to,
+                        recipients: to,
                         expired: false,
                     });
                 },
             );
         });
-        if let Some(told) = told {
-            for audience in told.audiences(slot).filter(|audience| !audiences::get(members, *audience)) {
-                let ended = told.ended(slot, audience);
+        if let Some(ledger) = ledger {
+            for audience in ledger.audiences(slot).filter(|audience| !audiences::get(members, *audience)) {
+                let ended = ledger.ended(slot, audience);
                 // What ended before a sync was told the entry is no news to it: what was told was right then, for by the live
                 // clock events take effect otherwise than when they are read again. Then it is over only now.
-                let news = |sync: usize| ended.is_some_and(|ended| ended > start.syncs[sync].told);
+                let news = |sync: usize| ended.is_some_and(|ended| ended > start.syncs[sync].committed);
                 for expired in [true, false] {
                     let time = ended.filter(|_| expired).unwrap_or(time);
                     let cause = Cause::Expiry;
-                    start.address(
+                    start.recipients(
                         audience,
                         false,
-                        |sync| !told.was_told(slot, sync, audience) || news(sync) != expired,
-                        |address| {
+                        |sync| !ledger.is_committed(slot, sync, audience) || news(sync) != expired,
+                        |recipients| {
                             let entered = false;
-                            tell(Announced::Change { time, key, row, audience, entered, cause, address, expired });
+                            tell(Announced::Change { time, key, row, audience, entered, cause, recipients, expired });
                         },
                     );
                 }
@@ -467,7 +467,7 @@ impl Keys {
 
     /// Says that everything has been announced.
     pub(crate) fn announced(&mut self) {
-        self.told = None;
+        self.ledger = None;
     }
 
     /// Forgets the keys of which nothing is known any more. No flips may be pending, and no pull staged.
@@ -490,7 +490,7 @@ impl Keys {
                 && !clocked.iter().any(|fact| self.clocked.contains_key(&(slot, *fact)));
             if nothing_known {
                 let members = &mut self.members[i * member_words..][..member_words];
-                if self.told.as_ref().is_some_and(|told| told.has(slot)) {
+                if self.ledger.as_ref().is_some_and(|ledger| ledger.has(slot)) {
                     // Before the start it is remembered for what was told of it.
                     self.idle.push(slot);
                     continue;

@@ -4,8 +4,8 @@ use crate::engine::pull_log::ModelLog;
 use crate::operators::read::Standpoint;
 use crate::time::{Slot, Time};
 use serde::{Deserialize, Serialize};
-use usher_connectors::sink::Standing;
-use usher_connectors::source::PartitionId;
+use usher_core::sink::SyncStatus;
+use usher_core::source::PartitionId;
 
 /// A letter, which [`crate::operators::bus`] carries.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub(crate) enum Letter {
         clocks: Vec<Time>,
     },
     /// Worker 0 to the owner of keys: what a sync was told.
-    Told {
+    Ledger {
         /// Index in the job.
         sync: u32,
         model: u32,
@@ -30,7 +30,7 @@ pub(crate) enum Letter {
         members: Vec<(u32, String)>,
     },
     /// Worker 0 to all: everything told has been sent.
-    AllTold,
+    AllLedgers,
     /// Worker 0 to all: a checkpoint is to be made. Where do your partitions stand?
     Mark {
         /// Numbered from 1 in each run.
@@ -75,7 +75,7 @@ pub(crate) enum Letter {
         since: Option<Time>,
     },
     /// Worker 0 to the first workers of the other processes: how pulls and syncs stand.
-    News { pulls: Vec<ModelLog>, syncs: Vec<Standing> },
+    News { pulls: Vec<ModelLog>, syncs: Vec<SyncStatus> },
     /// To all: somebody was told to stop.
     Stop,
     /// Worker 0 to all, where the job was told to stop: nothing more is waited for, come to your end.

@@ -8,7 +8,7 @@
 use crate::checkpoint::{PulledAt, WholePulls};
 use crate::edge::rows::wanted;
 use crate::engine::pull_log::{Cause, PullLog};
-use crate::job::{Clock, Failure, FailureKind, Status};
+use crate::job::{Failure, FailureKind, Status};
 use crate::keeper::Span;
 use crate::operators::keep::PullEnded;
 use crate::operators::pull::{Outcome, PullError, Pulled, RowsRead, Share};
@@ -19,8 +19,10 @@ use std::time::{Duration, Instant};
 use timely::scheduling::SyncActivator;
 use tracing::{info, warn};
 use usher_config::Refresh;
-use usher_connectors::serve::Extent;
-use usher_connectors::snapshot::{FileVersion, Warehouse};
+use usher_core::api::Extent;
+use usher_core::clock::Clock;
+use usher_core::warehouse::FileVersion;
+use usher_core::warehouse::Warehouse;
 use usher_queries::plan::Plan;
 
 /// How soon the thread sees that the job has ended.
@@ -50,7 +52,7 @@ pub(crate) struct PullsSetup {
 struct Model {
     index: usize,
     id: String,
-    warehouse: Warehouse,
+    warehouse: Box<dyn Warehouse>,
     every: Option<Duration>,
     /// When it is due; none: while it is pulled, or when asked only.
     due: Option<Instant>,
@@ -65,7 +67,12 @@ struct Model {
 }
 
 /// Runs until the job ends.
-pub(crate) fn run(setup: PullsSetup, warehouses: Vec<Option<Warehouse>>, lines: Vec<Line>, ended: Receiver<PullEnded>) {
+pub(crate) fn run(
+    setup: PullsSetup,
+    warehouses: Vec<Option<Box<dyn Warehouse>>>,
+    lines: Vec<Line>,
+    ended: Receiver<PullEnded>,
+) {
     let (now, clock) = (Instant::now(), setup.clock.now());
     let mut models: Vec<Model> = Vec::new();
     for (index, warehouse) in warehouses.into_iter().enumerate() {
@@ -152,8 +159,8 @@ impl Model {
                 rows: 0,
             },
         );
-        let opened = match self.warehouse.pull(&wanted) {
-            Ok(opened) => Arc::new(opened),
+        let opened = match self.warehouse.open(&wanted) {
+            Ok(opened) => opened,
             Err(error) => return self.end(Err(error.into()), setup),
         };
         self.files = opened.files().to_vec();

@@ -5,7 +5,7 @@ use crate::cluster;
 use crate::desk::{Desk, DeskSetup, Opening, known_pulls};
 use crate::edge::messages::Messages;
 use crate::engine::pull_log::PullLog;
-use crate::job::{Failure, FailureKind, Opened, Status};
+use crate::job::{Failure, FailureKind, OpenedJob, Status};
 use crate::keeper::{Keeper, Span};
 use crate::operators::bus::Bus;
 use crate::operators::deliver::{self, DeliverSetup, Sinks, deliver};
@@ -25,9 +25,9 @@ use std::time::Duration;
 use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::probe::Handle as ProbeHandle;
 use timely::worker::Worker;
-use usher_connectors::published::Publisher;
-use usher_connectors::sink::SinkError;
-use usher_connectors::source::PartitionId;
+use usher_core::membership_index::IndexWriter;
+use usher_core::sink::SinkError;
+use usher_core::source::PartitionId;
 
 /// Partitions of all sources together: the rank of one in the order of arrival has 16 bits.
 const PARTITIONS: usize = 1 << 16;
@@ -58,7 +58,7 @@ struct First {
 ///
 /// # Errors
 /// What of the world failed while it ran. Sinks have been flushed as far as they could be.
-pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
+pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
     let threads = opened.workers;
     let (process, processes) =
         opened.cluster.as_ref().map_or((0, 1), |cluster| (cluster.process, cluster.sockets.len()));
@@ -92,8 +92,8 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
     let sinks: Sinks = Arc::new(Mutex::new(opened.sinks));
     let api = opened.api.map(|engine| engine.inner());
     if let Some(api) = &api {
-        let told = recovery.as_ref().map_or(&[][..], |recovery| &recovery.told);
-        api.run(status, &sinks, told, &opened.catalog);
+        let ledgers = recovery.as_ref().map_or(&[][..], |recovery| &recovery.ledgers);
+        api.run(status, &sinks, ledgers, &opened.catalog);
     }
     let log = api.as_ref().map_or_else(|| Arc::new(PullLog::new(plan.models.len())), |api| Arc::clone(&api.log));
     let (line_in, line_out) = channel();
@@ -107,7 +107,7 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
         opening: Opening {
             partitions,
             manifest: claim.as_ref().map(|(_, bytes)| bytes.clone()),
-            told: recovery.as_mut().map(|recovery| std::mem::take(&mut recovery.told)).unwrap_or_default(),
+            ledgers: recovery.as_mut().map(|recovery| std::mem::take(&mut recovery.ledgers)).unwrap_or_default(),
             catalog: Arc::clone(&opened.catalog),
         },
     });
@@ -130,7 +130,7 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
             let share = share.lock().expect("a worker panicked").take().expect("a worker starts once");
             let (pulls, lead, opening) =
                 share.first.map_or((None, None, None), |first| (Some(first.pulls), first.lead, Some(first.opening)));
-            let told = ProbeHandle::new();
+            let committed = ProbeHandle::new();
             let readings = Rc::new(RefCell::new(Readings::default()));
             let setup = ReadSetup {
                 worker: index,
@@ -153,7 +153,7 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
                 staging: Rc::clone(&staging),
                 status: Arc::clone(&status),
                 pulls,
-                publisher: api.as_ref().map(|api| Publisher::new(Arc::clone(&api.published), index % threads)),
+                publisher: api.as_ref().map(|api| IndexWriter::new(Arc::clone(&api.published), index % threads)),
             };
             let deliver_setup = DeliverSetup {
                 worker: index,
@@ -164,12 +164,12 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
             };
             let (wake, mut members, bus, wake_keep) = worker.dataflow::<Time, _, _>(|scope| {
                 let bus = Bus::new(scope);
-                let (hits, milestones) = read(scope, setup, told.clone());
+                let (hits, milestones) = read(scope, setup, committed.clone());
                 let (rows, wake) = pull(scope, share.rows);
                 let verdicts = stage(rows, Arc::clone(&plan), threads, peers, Rc::clone(&keeper), staging);
                 let (changes, memberships, wake_keep) = keep(hits, milestones, verdicts, keep_setup);
-                deliver(changes, deliver_setup).probe_with(&told);
-                (wake, members(memberships, &told), bus, wake_keep)
+                deliver(changes, deliver_setup).probe_with(&committed);
+                (wake, members(memberships, &committed), bus, wake_keep)
             });
             let _ = share.line.send(Line { out: share.out, wake });
             drop(share.line);
@@ -195,18 +195,18 @@ pub fn run(mut opened: Opened, status: &Arc<Status>) -> Result<(), Failure> {
             }
             let mut caught_up = false;
             let mut busy = true;
-            while !told.done() && !status.aborted() {
+            while !committed.done() && !status.aborted() {
                 if busy {
                     worker.step();
                 } else {
                     worker.step_or_park(Some(PARK));
                 }
-                let told = told.with_frontier(|frontier| frontier.first().copied());
-                busy = desk.turn(told);
-                let Some(told) = told else { continue };
-                members.compact(told);
+                let committed = committed.with_frontier(|frontier| frontier.first().copied());
+                busy = desk.turn(committed);
+                let Some(committed) = committed else { continue };
+                members.compact(committed);
                 if span == Span::Live && status.live() && !status.stopped() {
-                    let lag = clock.now().saturating_sub(told);
+                    let lag = clock.now().saturating_sub(committed);
                     // Going live takes what it takes; from when the clock has been caught up with, every ms counts.
                     caught_up |= lag < CAUGHT_UP;
                     if caught_up {

@@ -1,38 +1,14 @@
 //! What the fuzz targets share: the readers of messages, jobs that need something of every kind, and how answers compare.
 //!
 //! A target panics where a parser does, and where two readers of the same bytes disagree.
-//!
-//! The readers are built from their sources, without the rest of `usher-connectors`: instrumented, librdkafka's and
-//! Parquet's crates would take longer to build than the fuzzer runs.
 
 #![allow(missing_docs)]
-
-#[allow(dead_code)]
-#[path = "../../connectors/src"]
-mod connectors {
-    pub mod formats;
-    pub mod source;
-}
-
-/// Stands in for the client's messages, of which none comes here.
-mod kafka {
-    use crate::source::Record;
-
-    #[derive(Debug)]
-    pub enum Message {}
-
-    impl Message {
-        pub fn record(&self, _message_bytes: usize) -> Option<Record<'_>> {
-            match *self {}
-        }
-    }
-}
 
 use serde_json::Value;
 use usher_config::{Format, Found, Path, Step};
 
-pub use connectors::{formats, source};
-use formats::{Decoder, Fields};
+pub use usher_formats as formats;
+use usher_formats::{Decoder, Fields};
 
 /// Paths as a job file writes them.
 pub fn paths(texts: &[&str]) -> Vec<Path> {

@@ -6,7 +6,8 @@ use crate::terminal::say;
 use std::path::Path;
 use usher_config::{DeadLettersTo, SyncTo};
 use usher_connectors::kafka::Bounds;
-use usher_dataflow::{Clock, wanted};
+use usher_core::clock::Clock;
+use usher_dataflow::wanted;
 
 /// Validates a job; with `connect` also opens what it names.
 pub fn check(path: &Path, connect: bool) -> Result<(), Exit> {
@@ -26,7 +27,7 @@ fn open_all(loaded: &Loaded) -> Result<(), Exit> {
     check_kafka(loaded)?;
     for (model, warehouse) in open_warehouses(loaded)?.into_iter().enumerate() {
         if let (Some(warehouse), Some(wanted)) = (warehouse, wanted(&loaded.plan, model)) {
-            warehouse.pull(&wanted).map_err(|error| {
+            warehouse.open(&wanted).map_err(|error| {
                 Exit::not_opened(format_args!("model `{}`: {}", loaded.plan.models[model].id, error.message()))
                     .hint(error.hint)
             })?;

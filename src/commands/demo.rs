@@ -13,8 +13,10 @@ use crate::terminal::say;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use usher_connectors::sink::{Catalog, Filter, Writer};
-use usher_dataflow::{Clock, Opened, Span, Status};
+use usher_connectors::writer::Writer;
+use usher_core::change::Filter;
+use usher_core::clock::Clock;
+use usher_dataflow::{OpenedJob, Span, Status};
 
 /// Runs the demo for so many ms, or until a signal.
 pub fn demo(duration: Option<u64>, workers: usize) -> Result<(), Exit> {
@@ -27,10 +29,10 @@ pub fn demo(duration: Option<u64>, workers: usize) -> Result<(), Exit> {
     let file = folder.path().join("job.yaml");
     let job = usher_config::parse(shop::JOB, &file.display().to_string(), folder.path(), &|_| None)?;
     let loaded = Loaded { plan: job::plan(&job, "job.yaml")?, folder: folder.path().to_owned() };
-    let catalog = Arc::new(Catalog::of(&loaded.plan.job));
+    let catalog = Arc::new(loaded.plan.job.catalog());
     let api = Bound::local()?.serve(&loaded.plan, workers, 0, &["localhost".to_owned()])?;
-    let opened = Opened {
-        api: Some(Arc::clone(&api.engine)),
+    let opened = OpenedJob {
+        api: Some(Arc::clone(&api.api)),
         span: Span::Live,
         clock: Arc::new(WallClock),
         sources: job::open_sources(&loaded, None, WallClock.now())?,

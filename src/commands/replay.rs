@@ -7,8 +7,11 @@ use crate::terminal::say;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use usher_connectors::kafka::Bounds;
-use usher_connectors::sink::{Catalog, Filter, Sink, Writer};
-use usher_dataflow::{Clock, Opened, Time};
+use usher_connectors::writer::Writer;
+use usher_core::change::Filter;
+use usher_core::clock::Clock;
+use usher_core::sink::Sink;
+use usher_dataflow::{OpenedJob, Time};
 
 /// What was typed after the job.
 pub struct Flags {
@@ -35,12 +38,12 @@ pub fn replay(path: &Path, flags: Flags) -> Result<(), Exit> {
     let sources = job::open_sources(&loaded, Some(Bounds { from: flags.from }), now)?;
     let warehouses = job::open_warehouses(&loaded)?;
     let dead_letters = job::open_dead_letters(&loaded)?;
-    let catalog = Arc::new(Catalog::of(&loaded.plan.job));
+    let catalog = Arc::new(loaded.plan.job.catalog());
     let sink: Box<dyn Sink> = match &flags.out {
         Some(out) => Box::new(Writer::create(out, Arc::clone(&catalog), Filter::all())?),
         None => Box::new(Writer::stdout(Arc::clone(&catalog), Filter::all())),
     };
-    let opened = Opened {
+    let opened = OpenedJob {
         plan: loaded.plan,
         span,
         clock: Arc::new(FixedClock(now)),

@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use usher_config::{Delivery, SyncTo};
-use usher_connectors::sink::{Catalog, Sink, Told, ToldAudience};
-use usher_connectors::store::Store;
-use usher_dataflow::{Clock, Cluster, Opened, Peers, Recovery, Span};
+use usher_core::clock::Clock;
+use usher_core::ledger::{Ledger, LedgerAudience};
+use usher_core::sink::Sink;
+use usher_core::store::Store;
+use usher_dataflow::{Cluster, OpenedJob, Peers, Recovery, Span};
 
 /// What was typed after the job.
 pub struct Flags {
@@ -38,16 +40,16 @@ pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
     let first = flags.process == 0;
     // Only the first process goes on from what was, and tells.
     let claim = first.then(|| usher_dataflow::claim(&*state.store, &loaded.plan.job.name, incarnation)).transpose()?;
-    let mut told = Vec::new();
+    let mut ledgers = Vec::new();
     let mut starts = Vec::new();
     if first {
         for (index, id) in loaded.plan.job.syncs.keys().enumerate() {
-            let opened = job::open_sync(&loaded, index, id, &state.told)?;
-            told.push(opened.told);
+            let opened = job::open_sync(&loaded, index, id, &state.ledger)?;
+            ledgers.push(opened.ledger);
             starts.push(opened.start);
         }
     }
-    let catalog = Arc::new(Catalog::with_removed(&loaded.plan.job, &audiences(&told)));
+    let catalog = Arc::new(loaded.plan.job.catalog().with_removed(&audiences(&ledgers)));
     let sinks: Vec<Box<dyn Sink>> = starts.into_iter().map(|start| start(Arc::clone(&catalog))).collect();
     if first {
         announce(&loaded, &state);
@@ -55,16 +57,16 @@ pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
     let sources = job::open_sources(&loaded, None, WallClock.now())?;
     let warehouses = job::open_warehouses(&loaded)?;
     let dead_letters = job::open_dead_letters(&loaded)?;
-    let opened = Opened {
+    let opened = OpenedJob {
         recovery: Some(Recovery {
             store: state.store as Arc<dyn Store>,
             incarnation,
             claim,
-            told,
+            ledgers,
             checkpoint_every: state.checkpoint_every,
             restart_sources: flags.restart_sources,
         }),
-        api: api.as_ref().map(|api| Arc::clone(&api.engine)),
+        api: api.as_ref().map(|api| Arc::clone(&api.api)),
         plan: loaded.plan,
         span: Span::Live,
         clock: Arc::new(WallClock),
@@ -104,8 +106,9 @@ fn announce(loaded: &Loaded, state: &job::State) {
 }
 
 /// All audiences that syncs were told of.
-fn audiences(told: &[Told]) -> Vec<ToldAudience> {
-    let mut audiences: Vec<ToldAudience> = told.iter().flat_map(|told| told.audiences.iter().cloned()).collect();
+fn audiences(ledgers: &[Ledger]) -> Vec<LedgerAudience> {
+    let mut audiences: Vec<LedgerAudience> =
+        ledgers.iter().flat_map(|ledger| ledger.audiences.iter().cloned()).collect();
     audiences.sort();
     audiences.dedup_by(|a, b| (&a.id, &a.model) == (&b.id, &b.model));
     audiences

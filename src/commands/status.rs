@@ -26,7 +26,7 @@ pub fn status(connection: &Connection) -> Result<(), Exit> {
     };
     text += &table("audience", audiences, &["model", "size", "entries", "exits", "freshness", "windows"]);
     text += &table("model", &models, &["freshness", "rows", "last_pull", "next_pull", "last_error"]);
-    text += &table("sync", &syncs, &["told", "delivered", "waiting", "retries", "dead_letters", "last_error"]);
+    text += &table("sync", &syncs, &["committed", "delivered", "waiting", "retries", "dead_letters", "last_error"]);
     print(&text)
 }
 
@@ -76,17 +76,17 @@ mod tests {
     #[test]
     fn a_table_has_a_column_for_each_name() {
         let rows = json!([
-            {"id": "crm", "told": 12, "last_error": null, "windows": {"complete": true, "complete_at": null}},
-            {"id": "a_long_one", "told": 1, "last_error": "away\nfor long", "windows": {"complete": false}},
+            {"id": "crm", "committed": 12, "last_error": null, "windows": {"complete": true, "complete_at": null}},
+            {"id": "a_long_one", "committed": 1, "last_error": "away\nfor long", "windows": {"complete": false}},
         ]);
         assert_eq!(
-            table("sync", &rows, &["told", "last_error", "windows"]),
+            table("sync", &rows, &["committed", "last_error", "windows"]),
             "
-sync        told  last error     windows
+sync        committed  last error     windows
 crm         12    -              complete
 a_long_one  1     away for long  not complete
 "
         );
-        assert_eq!(table("sync", &json!([]), &["told"]), "\nno syncs\n");
+        assert_eq!(table("sync", &json!([]), &["committed"]), "\nno syncs\n");
     }
 }

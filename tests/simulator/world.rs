@@ -8,12 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use usher_config::Job;
-use usher_connectors::sink::{
-    Catalog, ChangeKind, Changes, Filter, Reason, Sink, SinkError, Standing, Told, ToldAudience,
-};
-use usher_connectors::source::{Body, Partition, PartitionId, Polled, Record, Records, Resume, Source, SourceError};
-use usher_connectors::store::{Store, StoreError};
-use usher_dataflow::{Clock, Status, Time};
+use usher_core::catalog::Catalog;
+use usher_core::change::{ChangeKind, Changes, Filter, Reason};
+use usher_core::clock::Clock;
+use usher_core::ledger::{Ledger, LedgerAudience};
+use usher_core::sink::{Sink, SinkError, SyncStatus};
+use usher_core::source::{Body, Partition, PartitionId, Polled, Record, Records, Resume, Source, SourceError};
+use usher_core::store::{Store, StoreError};
+use usher_dataflow::{Status, Time};
 
 /// What is kept to; each can be broken on purpose, to see that it is noticed.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +48,7 @@ struct Topic {
     owner: u64,
     messages: Vec<Message>,
     /// Audience, model, key.
-    told: BTreeSet<(String, String, String)>,
+    ledger: BTreeSet<(String, String, String)>,
     clock: u64,
     any: bool,
     checked: usize,
@@ -132,7 +134,7 @@ impl World {
             dead: AtomicBool::new(false),
             status: OnceLock::new(),
             read: Mutex::new(BTreeMap::new()),
-            told: Mutex::new(Vec::new()),
+            ledger: Mutex::new(Vec::new()),
         })
     }
 
@@ -186,7 +188,7 @@ pub struct Life {
     /// Up to where it has read.
     read: Mutex<BTreeMap<PartitionId, usize>>,
     /// Up to when each sync has been told.
-    told: Mutex<Vec<u64>>,
+    ledger: Mutex<Vec<u64>>,
 }
 
 /// Whether something happened, and whether who did it has heard so.
@@ -219,12 +221,12 @@ impl Life {
         lasting.partitions.iter().all(|(id, lines)| read.get(id) == Some(&lines.len()))
     }
 
-    pub fn told(&self) -> Vec<u64> {
-        self.told.lock().expect("nobody panics with the lock").clone()
+    pub fn ledger(&self) -> Vec<u64> {
+        self.ledger.lock().expect("nobody panics with the lock").clone()
     }
 
     pub fn has_told(&self, clock: u64) -> bool {
-        self.told.lock().expect("nobody panics with the lock").iter().all(|told| *told >= clock)
+        self.ledger.lock().expect("nobody panics with the lock").iter().all(|ledger| *ledger >= clock)
     }
 
     pub fn store(self: &Arc<Life>) -> FakeStore {
@@ -232,22 +234,26 @@ impl Life {
     }
 
     /// Opens a sync, as a producer that fences does.
-    pub fn sink(self: &Arc<Life>, sync: usize, job: &Job, catalog: &Arc<Catalog>) -> (Told, Box<dyn Sink>) {
+    pub fn sink(self: &Arc<Life>, sync: usize, job: &Job, catalog: &Arc<Catalog>) -> (Ledger, Box<dyn Sink>) {
         let mut lasting = self.world.lasting();
         if lasting.topics.len() <= sync {
             lasting.topics.resize_with(sync + 1, Topic::default);
         }
         let topic = &mut lasting.topics[sync];
         topic.owner = self.number;
-        let mut told = Told::default();
-        (told.any, told.clock) = (topic.any, topic.clock);
-        for (id, model, key) in &topic.told {
+        let mut ledger = Ledger::default();
+        (ledger.any, ledger.clock) = (topic.any, topic.clock);
+        for (id, model, key) in &topic.ledger {
             let name = job.audiences.get(id).map_or(id, |audience| &audience.name);
-            let audience = told.audience(ToldAudience { id: id.clone(), name: name.clone(), model: model.clone() });
-            told.push(audience, key);
+            let audience = ledger.audience(LedgerAudience { id: id.clone(), name: name.clone(), model: model.clone() });
+            ledger.push(audience, key);
         }
-        self.told.lock().expect("nobody panics with the lock").push(0);
-        let filter = Filter::of(sync as u16, job.syncs.values().nth(sync).expect("a sync of the job"), catalog);
+        self.ledger.lock().expect("nobody panics with the lock").push(0);
+        let filter = usher_connectors::messages::filter(
+            sync as u16,
+            job.syncs.values().nth(sync).expect("a sync of the job"),
+            catalog,
+        );
         let models = job.audiences.iter().map(|(id, audience)| (id.clone(), audience.model.clone())).collect();
         let sink = FakeSink {
             life: Arc::clone(self),
@@ -257,11 +263,11 @@ impl Life {
             models,
             waiting: Vec::new(),
             until: 0,
-            told: 0,
+            committed: 0,
             commit_every: if lasting.random.bool() { lasting.random.usize(1..=3) } else { usize::MAX },
             writes: 0,
         };
-        (told, Box::new(sink))
+        (ledger, Box::new(sink))
     }
 
     /// Counts something that is done in the world; decides what comes of it.
@@ -435,7 +441,7 @@ struct FakeSink {
     /// Messages, and whether they are sent.
     waiting: Vec<(Message, bool)>,
     until: u64,
-    told: u64,
+    committed: u64,
     commit_every: usize,
     writes: usize,
 }
@@ -462,9 +468,9 @@ impl FakeSink {
             let model = self.models.get(&message.audience).cloned().unwrap_or_default();
             let member = (message.audience.clone(), model, message.key.clone());
             if message.entered {
-                topic.told.insert(member);
+                topic.ledger.insert(member);
             } else {
-                topic.told.retain(|(audience, _, key)| (audience, key) != (&member.0, &member.2));
+                topic.ledger.retain(|(audience, _, key)| (audience, key) != (&member.0, &member.2));
             }
             topic.clock = topic.clock.max(message.at);
             notes.push(format!("life {} tells sync {} {message:?}", self.life.number, self.sync));
@@ -476,8 +482,8 @@ impl FakeSink {
         if matches!(happens, Happens::Unheard) {
             return Err(refused("dead"));
         }
-        self.told = self.until;
-        self.life.told.lock().expect("nobody panics with the lock")[self.sync] = self.until;
+        self.committed = self.until;
+        self.life.ledger.lock().expect("nobody panics with the lock")[self.sync] = self.until;
         Ok(())
     }
 }
@@ -485,7 +491,7 @@ impl FakeSink {
 impl Sink for FakeSink {
     fn write(&mut self, epoch: &Changes, until: u64) -> Result<(), SinkError> {
         assert!(until >= self.until, "time goes back");
-        for change in epoch.iter().filter(|change| self.filter.tells(change)) {
+        for change in epoch.iter().filter(|change| self.filter.commits(change)) {
             assert!((self.until..until).contains(&change.at) || self.until == 0, "a change comes out of its time");
             let message = Message {
                 audience: self.catalog.id(change.audience).to_owned(),
@@ -502,22 +508,22 @@ impl Sink for FakeSink {
         self.until = until;
         self.writes += 1;
         if !self.life.world.rules.tell_after_commit {
-            self.told = until;
+            self.committed = until;
         }
         // Several writes are one transaction, until it is asked for.
         let asked = self.life.world.commit.load(Ordering::SeqCst);
         if asked || self.writes.is_multiple_of(self.commit_every) { self.commit() } else { Ok(()) }
     }
 
-    fn told(&self) -> u64 {
-        self.told
+    fn committed(&self) -> u64 {
+        self.committed
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
         if self.waiting.is_empty() { Ok(()) } else { self.commit() }
     }
 
-    fn standing(&self) -> Standing {
-        Standing::default()
+    fn status(&self) -> SyncStatus {
+        SyncStatus::default()
     }
 }

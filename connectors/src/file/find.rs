@@ -1,12 +1,12 @@
 //! Which files a path of the job file means.
 
 use super::Identity;
-use crate::source::SourceError;
 use glob::{MatchOptions, Pattern};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use usher_core::source::SourceError;
 
 /// What kind of path it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,12 +19,12 @@
 use super::find::{Listed, identity, unreadable};
 use super::input::{Coding, Input};
 use super::{Followed, Identity};
-use crate::source::{Body, HEAD_BYTES, Partition, PartitionId, Polled, Record, Records, Resume, SourceError};
 use memchr::{memchr, memrchr};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::ops::Range;
 use std::path::PathBuf;
+use usher_core::source::{Body, HEAD_BYTES, Partition, PartitionId, Polled, Record, Records, Resume, SourceError};
 
 /// One file of a source.
 pub struct FilePartition {

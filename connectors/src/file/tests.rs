@@ -3,11 +3,11 @@
 use super::find::Listed;
 use super::partition::FilePartition;
 use super::*;
-use crate::source::{Body, HEAD_BYTES, Polled};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use usher_core::source::{Body, HEAD_BYTES, Polled};
 
 /// A body that outlives its buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! Promises: settings that the engine's guarantees rest on can't be changed by a job; a cluster that is away is waited for,
 //! said once and then ever more rarely, and never polled in a busy loop; one that refuses is an error at once.
 
-use super::native::{self, Described};
+use super::ffi::{self, Described};
 use rdkafka::client::Client;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -319,7 +319,7 @@ pub(super) fn topics<C: ClientContext>(
     names: &[&str],
     patience: Duration,
 ) -> Result<Vec<Described>, Problem> {
-    let found = insist(context, patience, || native::describe(client, names, REQUEST))?;
+    let found = insist(context, patience, || ffi::describe(client, names, REQUEST))?;
     let mut all = Vec::new();
     for (name, found) in names.iter().zip(found) {
         all.push(found.ok_or_else(|| missing(client, context, name))?);

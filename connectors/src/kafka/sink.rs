@@ -17,13 +17,15 @@
 
 use super::Variable;
 use super::client::{Context, PATIENCE, Problem, REQUEST, Reader, code, insist, missing, not_made, problem, settings};
-use super::native::{self, Described};
-use super::told::{self, PROGRESS, Pending, Progress};
-use crate::sink::{
-    Catalog, Change, ChangeKind, Changes, Filter, MessageId, Messages, Opened, Sink, SinkError, Standing, ToldAudience,
-    Written,
-};
+use super::ffi::{self, Described};
+use super::ledger::{self, PROGRESS, Pending, Progress};
+use crate::messages::{Messages, filter};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use usher_core::catalog::Catalog;
+use usher_core::change::{Change, ChangeKind, Changes, Filter};
+use usher_core::ledger::LedgerAudience;
+use usher_core::message::MessageId;
+use usher_core::sink::{OpenedSync, Sink, SinkError, SyncStatus, Written};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer;
@@ -106,25 +108,25 @@ fn name(target: &KafkaTarget) -> String {
 ///
 /// Creates the topic where it is missing and the job says how many partitions it has, and the sync's own one. Waits for
 /// brokers that do not answer, 30 s at most.
-pub fn open_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<Opened, SinkError> {
+pub fn open_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<OpenedSync, SinkError> {
     let failed = |problem| spec.failed("opened", problem);
     let config = producer_settings(spec, variable).map_err(failed)?;
     let reading = reader_settings(spec, variable).map_err(failed)?;
-    let told_topic = told::topic(spec.job, spec.id);
+    let ledger_topic = ledger::topic(spec.job, spec.id);
     let reader = Arc::new(Reader::start(&reading, spec.context(), |_| ()).map_err(failed)?);
-    let found = look(spec, &reader, &told_topic).map_err(failed)?;
-    create_missing(spec, &reader, &told_topic, &found, variable).map_err(failed)?;
+    let found = look(spec, &reader, &ledger_topic).map_err(failed)?;
+    create_missing(spec, &reader, &ledger_topic, &found, variable).map_err(failed)?;
     let producer = producer(spec.context(), &config).map_err(failed)?;
     if spec.exactly_once() {
         fence(&producer, PATIENCE).map_err(failed)?;
     }
-    let log = told::read(&reader, &told_topic, PATIENCE).map_err(failed)?;
+    let log = ledger::read(&reader, &ledger_topic, PATIENCE).map_err(failed)?;
     drop(reader);
     let mut sender = Sender {
         id: spec.id.to_owned(),
         name: name(spec.target),
         topic: spec.target.topic.clone(),
-        told_topic,
+        ledger_topic,
         producer,
         config,
         reading,
@@ -155,11 +157,11 @@ pub fn open_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<Opened, 
     }
     let every = if sender.exactly_once { Duration::from_millis(spec.target.commit_every) } else { TOGETHER };
     let (sync, index) = (spec.sync.clone(), spec.index);
-    let any = log.told.any;
-    Ok(Opened {
-        told: log.told,
+    let any = log.ledger.any;
+    Ok(OpenedSync {
+        ledger: log.ledger,
         start: Box::new(move |catalog| {
-            let filter = Filter::of(index, &sync, &catalog);
+            let filter = filter(index, &sync, &catalog);
             sender.messages = Messages::of(&sync, Arc::clone(&catalog));
             Box::new(KafkaSink::start(sender, catalog, filter, every, any))
         }),
@@ -171,11 +173,11 @@ pub fn check_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<(), Sin
     let failed = |problem| spec.failed("opened", problem);
     producer_settings(spec, variable).map_err(failed)?;
     let reading = reader_settings(spec, variable).map_err(failed)?;
-    let told_topic = told::topic(spec.job, spec.id);
+    let ledger_topic = ledger::topic(spec.job, spec.id);
     let reader = Arc::new(Reader::start(&reading, spec.context(), |_| ()).map_err(failed)?);
-    let found = look(spec, &reader, &told_topic).map_err(failed)?;
-    if found.told.is_some() {
-        check_told(spec, &told_topic, variable).map_err(failed)?;
+    let found = look(spec, &reader, &ledger_topic).map_err(failed)?;
+    if found.ledger.is_some() {
+        check_told(spec, &ledger_topic, variable).map_err(failed)?;
     }
     Ok(())
 }
@@ -209,28 +211,28 @@ fn reader_settings(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<Client
 /// The topics of a sync, as they were found.
 struct Found {
     target: Option<Described>,
-    told: Option<Described>,
+    ledger: Option<Described>,
 }
 
 /// Looks for the topics. A target that is missing and can't be created is a problem.
-fn look(spec: &SyncSpec<'_>, reader: &Reader, told_topic: &str) -> Result<Found, Problem> {
+fn look(spec: &SyncSpec<'_>, reader: &Reader, ledger_topic: &str) -> Result<Found, Problem> {
     let (client, context) = (reader.base().client(), reader.context());
-    let names = [&spec.target.topic[..], told_topic];
-    let mut found = insist(context, PATIENCE, || native::describe(client, &names, REQUEST))?;
-    let (told, target) = (found.pop().flatten(), found.pop().flatten());
+    let names = [&spec.target.topic[..], ledger_topic];
+    let mut found = insist(context, PATIENCE, || ffi::describe(client, &names, REQUEST))?;
+    let (ledger, target) = (found.pop().flatten(), found.pop().flatten());
     if target.is_none() && spec.target.partitions.is_none() {
         let hint =
             "create the topic, correct its name, or say `partitions: N` in the sync's `to.kafka` to have it created";
         return Err(Problem { hint, ..missing(client, context, &spec.target.topic) });
     }
-    Ok(Found { target, told })
+    Ok(Found { target, ledger })
 }
 
 /// Creates what is missing; looks at the settings of a topic of what was told that is there.
 fn create_missing(
     spec: &SyncSpec<'_>,
     reader: &Reader,
-    told_topic: &str,
+    ledger_topic: &str,
     found: &Found,
     variable: Variable<'_>,
 ) -> Result<(), Problem> {
@@ -239,10 +241,10 @@ fn create_missing(
         let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
         new.push(NewTopic::new(&spec.target.topic, partitions, TopicReplication::Fixed(-1)));
     }
-    match found.told {
-        Some(_) => check_told(spec, told_topic, variable)?,
+    match found.ledger {
+        Some(_) => check_told(spec, ledger_topic, variable)?,
         None => new.push(
-            NewTopic::new(told_topic, 1, TopicReplication::Fixed(-1))
+            NewTopic::new(ledger_topic, 1, TopicReplication::Fixed(-1))
                 .set("cleanup.policy", "compact")
                 // A start reads what is not yet compacted too: a tenth of it at most, but for the newest hour.
                 .set("min.cleanable.dirty.ratio", "0.1")
@@ -267,7 +269,7 @@ fn create_missing(
     // It is created before all brokers know of it.
     let names: Vec<&str> = new.iter().map(|topic| topic.name).collect();
     insist(reader.context(), PATIENCE, || {
-        let found = native::describe(reader.base().client(), &names, REQUEST)?;
+        let found = ffi::describe(reader.base().client(), &names, REQUEST)?;
         if found.iter().all(Option::is_some) {
             return Ok(());
         }
@@ -280,9 +282,9 @@ fn create_missing(
 }
 
 /// That the topic of what was told keeps the latest record of each key, for ever.
-fn check_told(spec: &SyncSpec<'_>, told_topic: &str, variable: Variable<'_>) -> Result<(), Problem> {
+fn check_told(spec: &SyncSpec<'_>, ledger_topic: &str, variable: Variable<'_>) -> Result<(), Problem> {
     let admin = admin(spec, variable)?;
-    let asked = [ResourceSpecifier::Topic(told_topic)];
+    let asked = [ResourceSpecifier::Topic(ledger_topic)];
     let found = insist(admin.inner().context(), PATIENCE, || {
         let options = AdminOptions::new().request_timeout(Some(REQUEST));
         answer(admin.describe_configs(&asked, &options), "the settings of a topic")
@@ -291,7 +293,7 @@ fn check_told(spec: &SyncSpec<'_>, told_topic: &str, variable: Variable<'_>) -> 
         match resource {
             Err(code) => {
                 tracing::warn!(
-                    topic = told_topic,
+                    topic = ledger_topic,
                     "the topic's settings can't be seen: {code}; it has to have `cleanup.policy=compact`"
                 );
             }
@@ -300,7 +302,7 @@ fn check_told(spec: &SyncSpec<'_>, told_topic: &str, variable: Variable<'_>) -> 
                 if policy != "compact" {
                     return Err(Problem {
                         reason: format!(
-                            "topic `{told_topic}`, which holds what the sync was told, has `cleanup.policy={policy}`"
+                            "topic `{ledger_topic}`, which holds what the sync was told, has `cleanup.policy={policy}`"
                         ),
                         hint: "set its `cleanup.policy` to `compact`: what is deleted from it would be told again",
                         passes: false,
@@ -395,8 +397,8 @@ struct State {
     sending: bool,
     ended: bool,
     until: u64,
-    told: u64,
-    standing: Standing,
+    committed: u64,
+    standing: SyncStatus,
     error: Option<SinkError>,
 }
 
@@ -404,7 +406,7 @@ impl State {
     /// With nothing on its way, all that was handed over is told.
     fn settle(&mut self) {
         if self.queue.is_empty() && !self.sending {
-            self.told = self.until;
+            self.committed = self.until;
         }
     }
 }
@@ -437,7 +439,7 @@ struct Sender {
     id: String,
     name: String,
     topic: String,
-    told_topic: String,
+    ledger_topic: String,
     producer: BaseProducer<Context>,
     config: ClientConfig,
     reading: ClientConfig,
@@ -447,7 +449,7 @@ struct Sender {
     /// How messages are written.
     messages: Messages,
     /// Those whose record was written.
-    audiences: BTreeMap<String, ToldAudience>,
+    audiences: BTreeMap<String, LedgerAudience>,
     /// Why the producer is of no use any more.
     broken: Option<String>,
     /// The last turns that were told, with what the log said then, and their bytes.
@@ -477,9 +479,9 @@ impl Sender {
                     }
                     state.bytes -= turn.bytes();
                     state.changes -= turn.changes.len() as u64;
-                    state.standing.told += turn.changes.len() as u64;
+                    state.standing.committed += turn.changes.len() as u64;
                     if let Some(until) = turn.until {
-                        state.told = until;
+                        state.committed = until;
                     }
                     state.settle();
                     drop(state);
@@ -588,12 +590,12 @@ impl Sender {
     /// The last replica of a topic, stopping cleanly, may say that a transaction is complete and not have marked it in its
     /// partitions; with the next one, which was rolled back, it is gone (seen with Kafka 4.3).
     fn tell_again(&self, there: u64, catalog: &Catalog) -> Result<(), Setback> {
-        let told = self.progress.turn;
+        let ledger = self.progress.turn;
         if self.kept.front().is_none_or(|(oldest, _)| oldest.turn > there + 1) {
-            let reason = format!("the brokers have lost what they had committed: turn {there} is the last of {told}");
+            let reason = format!("the brokers have lost what they had committed: turn {there} is the last of {ledger}");
             return Err(Setback::End(self.failed(reason, "start again: what was lost is told then")));
         }
-        tracing::warn!(sync = %self.id, there, told, "the brokers have lost turns that they had committed; they are sent again");
+        tracing::warn!(sync = %self.id, there, ledger, "the brokers have lost turns that they had committed; they are sent again");
         for (progress, turn) in self.kept.iter().filter(|(progress, _)| progress.turn > there) {
             self.attempt(turn, catalog, progress)?;
         }
@@ -696,7 +698,7 @@ impl Sender {
             };
             let (key, value) = pending.record(number);
             number += 1;
-            self.send(BaseRecord::to(&self.told_topic).partition(0).key(&key[..]).payload(&value[..]))
+            self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(&key[..]).payload(&value[..]))
         })
     }
 
@@ -742,8 +744,8 @@ impl Sender {
         let named: BTreeSet<_> = turn.changes.iter().map(|change| change.audience).collect();
         for audience in named.into_iter().map(|audience| catalog.audience(audience)) {
             if self.audiences.get(&audience.id) != Some(&audience) {
-                let (key, value) = told::audience_record(&audience);
-                self.send(BaseRecord::to(&self.told_topic).partition(0).key(&key[..]).payload(&value[..]))?;
+                let (key, value) = ledger::audience_record(&audience);
+                self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(&key[..]).payload(&value[..]))?;
             }
         }
         Ok(())
@@ -760,9 +762,9 @@ impl Sender {
 
     /// Says that a key is in an audience since `at`; none: that it is not.
     fn send_member(&self, buffer: &mut Vec<u8>, audience: &str, key: &str, at: Option<u64>) -> Result<(), Setback> {
-        told::member_key(buffer, audience, key);
+        ledger::member_key(buffer, audience, key);
         let value = at.map(|at| at.to_string());
-        let record = BaseRecord::<[u8], str>::to(&self.told_topic).partition(0).key(buffer);
+        let record = BaseRecord::<[u8], str>::to(&self.ledger_topic).partition(0).key(buffer);
         self.send(match &value {
             Some(value) => record.payload(value),
             None => record,
@@ -771,7 +773,7 @@ impl Sender {
 
     fn send_progress(&self, progress: &Progress) -> Result<(), Setback> {
         let value = progress.value();
-        self.send(BaseRecord::to(&self.told_topic).partition(0).key(PROGRESS).payload(&value[..]))
+        self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(PROGRESS).payload(&value[..]))
     }
 
     fn send<K: rdkafka::message::ToBytes + ?Sized, P: rdkafka::message::ToBytes + ?Sized>(
@@ -942,7 +944,7 @@ impl Sender {
     fn look(&self) -> Result<Progress, Setback> {
         let reader = Reader::start(&self.reading, self.context(), |_| ()).map(Arc::new);
         let log = reader
-            .and_then(|reader| told::read(&reader, &self.told_topic, ANSWER))
+            .and_then(|reader| ledger::read(&reader, &self.ledger_topic, ANSWER))
             .map_err(|problem| self.met(problem))?;
         if log.progress.run == self.progress.run {
             return Ok(log.progress);
@@ -981,7 +983,7 @@ impl KafkaSink {
 impl Sink for KafkaSink {
     fn write(&mut self, epoch: &Changes, until: u64) -> Result<(), SinkError> {
         let mut turns: Vec<Turn> = Vec::new();
-        for change in epoch.iter().filter(|change| self.filter.tells(change)) {
+        for change in epoch.iter().filter(|change| self.filter.commits(change)) {
             if turns.last().is_none_or(|turn| turn.changes.len() == PIECE_CHANGES) {
                 turns.push(Turn::default());
             }
@@ -1022,8 +1024,8 @@ impl Sink for KafkaSink {
         self.shared.lock().bytes <= WAITING_BYTES
     }
 
-    fn told(&self) -> u64 {
-        self.shared.lock().told
+    fn committed(&self) -> u64 {
+        self.shared.lock().committed
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
@@ -1048,9 +1050,9 @@ impl Sink for KafkaSink {
         }
     }
 
-    fn standing(&self) -> Standing {
+    fn status(&self) -> SyncStatus {
         let state = self.shared.lock();
-        Standing { waiting: state.changes, ..state.standing.clone() }
+        SyncStatus { waiting: state.changes, ..state.standing.clone() }
     }
 }
 

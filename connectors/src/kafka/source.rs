@@ -7,14 +7,14 @@
 
 use super::Variable;
 use super::client::{Context, PATIENCE, Problem, REQUEST, Reader, code, ends, insist, problem, settings, topics};
-use super::native::{self, Batch, Described, Fetched, Taken};
-use crate::source::{Partition, PartitionId, Polled, Records, Resume, Since, Source, SourceError};
+use super::ffi::{self, Batch, Described, Fetched, Taken};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use usher_config::{Kafka, Start};
+use usher_core::source::{Partition, PartitionId, Polled, ReadFrom, Records, Resume, Source, SourceError};
 
 /// How often new partitions are looked for: a message of a new one is this late at most.
 const LOOK: Duration = Duration::from_secs(5);
@@ -104,7 +104,7 @@ struct Place {
     low: i64,
     end: i64,
     start: i64,
-    since: Since,
+    since: ReadFrom,
     why: &'static str,
 }
 
@@ -175,7 +175,7 @@ impl KafkaSource {
             (Some(_), Start::Window) | (_, Start::Earliest) => None,
             (_, Start::Latest) => {
                 places.values_mut().for_each(|place| {
-                    (place.start, place.since, place.why) = (place.end, Since::Time(spec.now), "the latest");
+                    (place.start, place.since, place.why) = (place.end, ReadFrom::Time(spec.now), "the latest");
                 });
                 None
             }
@@ -184,7 +184,7 @@ impl KafkaSource {
             insist(reader.context(), patience, || at_time(reader.base(), &names, &mut places, time))?;
             for place in places.values_mut() {
                 // Where the first that is there is of that time or later, it is not known what was before it.
-                place.since = if place.start > place.low { Since::Time(time) } else { oldest(place.low) };
+                place.since = if place.start > place.low { ReadFrom::Time(time) } else { oldest(place.low) };
                 place.why = why;
             }
         }
@@ -211,8 +211,8 @@ impl KafkaSource {
 }
 
 /// From when on a partition is read that is read from its first message.
-fn oldest(low: i64) -> Since {
-    if low == 0 { Since::Ever } else { Since::Oldest }
+fn oldest(low: i64) -> ReadFrom {
+    if low == 0 { ReadFrom::Ever } else { ReadFrom::Oldest }
 }
 
 /// Sets the places to the first messages of `time` or later; without one, to the end as it was found.
@@ -260,7 +260,7 @@ impl Source for KafkaSource {
                 let id = PartitionId { source: self.id.clone(), name: partition_name(name, number) };
                 self.places.entry(id.clone()).or_insert_with(|| {
                     new.push(id);
-                    Place { topic, number, low: 0, end: 0, start: 0, since: Since::Ever, why: "a new partition" }
+                    Place { topic, number, low: 0, end: 0, start: 0, since: ReadFrom::Ever, why: "a new partition" }
                 });
             }
         }
@@ -290,14 +290,14 @@ impl Source for KafkaSource {
             if position > place.end {
                 return Err(unlike(format!("ends at {}", place.end), format!("up to {position}")));
             }
-            (start, why, since) = (position, "where an earlier run stood", Since::Ever);
+            (start, why, since) = (position, "where an earlier run stood", ReadFrom::Ever);
             if position < place.low {
                 tracing::warn!(
                     source = %id.source, topic = %topic, partition = place.number,
                     read = position, first = place.low, lost = place.low - position,
                     "messages were deleted before they were read; going on from the first that is there"
                 );
-                (start, why, since) = (place.low, "the earliest: where an earlier run stood is gone", Since::Oldest);
+                (start, why, since) = (place.low, "the earliest: where an earlier run stood is gone", ReadFrom::Oldest);
             }
         }
         tracing::info!(source = %id.source, topic = %topic, partition = place.number, offset = start, why, "reading");
@@ -344,7 +344,7 @@ impl Watch {
         }
         let context = base.client().context();
         let names: Vec<&str> = self.topics.iter().map(String::as_str).collect();
-        match native::describe(base.client(), &names, REQUEST) {
+        match ffi::describe(base.client(), &names, REQUEST) {
             Err(problem) => context.complain(&problem.reason),
             Ok(found) => {
                 if found.iter().all(Option::is_some) {
@@ -500,7 +500,7 @@ impl Partition for KafkaPartition {
         }
         match self.take(budget) {
             0 => Ok(Polled::Idle),
-            upto => Ok(Polled::Records(Records::messages(&self.batch.messages()[..upto], self.message_bytes))),
+            upto => Ok(Polled::Records(Records::messages(&self.batch, upto, self.message_bytes))),
         }
     }
 
@@ -525,7 +525,7 @@ impl Partition for KafkaPartition {
         self.position >= self.place.end
     }
 
-    fn since(&self) -> Since {
+    fn since(&self) -> ReadFrom {
         self.place.since
     }
 }

@@ -16,8 +16,8 @@ use crate::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use usher_connectors::source::PartitionId;
-use usher_connectors::store::StoreError;
+use usher_core::source::PartitionId;
+use usher_core::store::StoreError;
 use usher_queries::plan::Plan;
 
 /// How soon a checkpoint that was given up is made again, …
@@ -125,7 +125,7 @@ impl Lead {
         bus: &Bus,
         uploads: &Uploads,
         clock: Time,
-        told: Time,
+        committed: Time,
     ) -> Result<Option<Made>, StoreError> {
         if self.until.is_some_and(|until| until <= Instant::now()) && !self.is_over() {
             let seconds = LAST.as_secs();
@@ -145,7 +145,7 @@ impl Lead {
                 bus.post_to_all(&Letter::Mark { checkpoint: self.checkpoint, last: self.last });
                 self.phase = Phase::Marking { standpoints: Vec::new(), left: bus.peers() };
             }
-            Phase::Telling { done, .. } if told >= *done => {
+            Phase::Telling { done, .. } if committed >= *done => {
                 let Phase::Telling { standpoints, parts, .. } = std::mem::replace(&mut self.phase, Phase::Idle) else {
                     panic!("it was just so");
                 };

@@ -6,8 +6,8 @@
 use crate::operators::read::Standpoint;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
-use usher_connectors::source::PartitionId;
-use usher_connectors::store::{Store, StoreError};
+use usher_core::source::PartitionId;
+use usher_core::store::{Store, StoreError};
 
 /// The version of what manifests and shards hold.
 pub(crate) const REVISION: u32 = 1;

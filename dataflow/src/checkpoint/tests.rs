@@ -4,7 +4,7 @@ use super::*;
 use crate::keys::state::KeyState;
 use crate::operators::read::Standpoint;
 use serde_json::json;
-use usher_connectors::source::{PartitionId, Resume};
+use usher_core::source::{PartitionId, Resume};
 
 fn manifest() -> Manifest {
     let partition = |name: &str| PartitionId { source: "web".to_owned(), name: name.to_owned() };

@@ -11,7 +11,7 @@ use crate::time::Time;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
-use usher_connectors::store::{Store, StoreError};
+use usher_core::store::{Store, StoreError};
 
 /// Shards that wait to be stored: each is held in memory twice.
 const AHEAD: usize = 2;

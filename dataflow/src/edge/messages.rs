@@ -10,10 +10,11 @@ use crate::hits::{Event, Hits, hash_id, hash_key, hash_position, owner};
 use crate::time::Time;
 use std::collections::HashMap;
 use usher_config::{Found, Limits, Path};
-use usher_connectors::dead_letters::{Counts, DeadLetter, DeadLetters, Reason, Skip};
-use usher_connectors::formats::{Decoder, Fields, TimeError, time_of};
-use usher_connectors::sink::SinkError;
-use usher_connectors::source::{Body, PartitionId, Record};
+use usher_core::counts::{Counts, Skip};
+use usher_core::dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};
+use usher_core::sink::SinkError;
+use usher_core::source::{Body, PartitionId, Record};
+use usher_formats::{Decoder, Fields, TimeError, time_of};
 use usher_queries::Value;
 use usher_queries::coerce::coerce;
 use usher_queries::plan::Plan;
@@ -82,7 +83,7 @@ pub(crate) struct PartitionClock {
 enum Outcome {
     Hit(Time),
     NoKey,
-    Dead(Reason, &'static str),
+    Dead(DeadLetterReason, &'static str),
 }
 
 /// What is used again from message to message, so that reading one allocates nothing.
@@ -101,7 +102,7 @@ pub(crate) struct Output<'a> {
     /// Per worker.
     pub(crate) hits: &'a mut [Hits],
     pub(crate) counts: &'a mut Counts,
-    pub(crate) dead_letters: &'a DeadLetters,
+    pub(crate) dead_letters: &'a dyn DeadLetters,
 }
 
 impl Messages {
@@ -168,11 +169,13 @@ impl Messages {
                 out.counts.skip(Skip::Blank);
                 return Ok(());
             }
-            Body::TooLarge { head, length } => return bury(&record, at, Reason::TooLarge, "", head, length, out),
+            Body::TooLarge { head, length } => {
+                return bury(&record, at, DeadLetterReason::TooLarge, "", head, length, out);
+            }
         };
         let length = message.len() as u64;
         if let Err(malformed) = self.decoder.decode(message, record.headers, fields) {
-            return bury(&record, at, Reason::Malformed, &malformed.to_string(), message, length, out);
+            return bury(&record, at, DeadLetterReason::Malformed, &malformed.to_string(), message, length, out);
         }
         self.find_matching(fields, &mut scratch.matching);
         if scratch.matching.is_empty() {
@@ -235,13 +238,13 @@ impl Messages {
         match key(event.key.map_or(fields.key(), |path| fields.get(path))) {
             Ok(Some(_)) => {}
             Ok(None) => return Outcome::NoKey,
-            Err(detail) => return Outcome::Dead(Reason::BadKey, detail),
+            Err(detail) => return Outcome::Dead(DeadLetterReason::BadKey, detail),
         }
         match time {
-            Ok(_) if of_the_future => Outcome::Dead(Reason::FutureTimestamp, ""),
+            Ok(_) if of_the_future => Outcome::Dead(DeadLetterReason::FutureTimestamp, ""),
             Ok(time) => Outcome::Hit(time),
-            Err(TimeError::Missing) => Outcome::Dead(Reason::NoTimestamp, ""),
-            Err(TimeError::Unreadable) => Outcome::Dead(Reason::BadTimestamp, ""),
+            Err(TimeError::Missing) => Outcome::Dead(DeadLetterReason::NoTimestamp, ""),
+            Err(TimeError::Unreadable) => Outcome::Dead(DeadLetterReason::BadTimestamp, ""),
         }
     }
 
@@ -316,7 +319,7 @@ fn text<'a>(found: &'a Found<'_>) -> Option<&'a str> {
 fn bury(
     record: &Record<'_>,
     at: &Arrived<'_>,
-    reason: Reason,
+    reason: DeadLetterReason,
     detail: &str,
     raw: &[u8],
     length: u64,

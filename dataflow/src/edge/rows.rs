@@ -10,7 +10,8 @@ use crate::rows::{Role, Rows, Timeline};
 use arrow_array::{Array, ArrayRef, BooleanArray};
 use std::fmt::Write;
 use usher_config::{Aggregate, ColumnType};
-use usher_connectors::snapshot::{self, Wanted};
+use usher_core::warehouse;
+use usher_core::warehouse::Wanted;
 use usher_queries::Value;
 use usher_queries::aggregate::Contribution;
 use usher_queries::plan::{FactKind, Plan, SnapshotPlan};
@@ -129,7 +130,7 @@ impl RowReader {
     }
 
     /// Splits a batch by worker and role.
-    pub(crate) fn read(&self, batch: &snapshot::Rows) -> Vec<Rows> {
+    pub(crate) fn read(&self, batch: &warehouse::KeyedBatch) -> Vec<Rows> {
         let mut out = Vec::new();
         if let Some(properties) = &self.own {
             let mut parts = self.parts(self.pulled, Role::Own);
@@ -156,7 +157,7 @@ impl RowReader {
         (0..self.peers).map(|worker| Rows::new(worker, self.pulled, self.pull, model, role)).collect()
     }
 
-    fn read_own(&self, batch: &snapshot::Rows, properties: &[(u32, Filter)], parts: &mut [Rows]) {
+    fn read_own(&self, batch: &warehouse::KeyedBatch, properties: &[(u32, Filter)], parts: &mut [Rows]) {
         let rows = batch.keys.len();
         let truths: Vec<Option<BooleanArray>> = properties.iter().map(|(_, f)| f.holds(&batch.columns, rows)).collect();
         let stride = words_for(properties.len());
@@ -181,7 +182,7 @@ impl RowReader {
     }
 
     /// Writes what messages may carry of a row: a JSON object.
-    fn write_row(&self, batch: &snapshot::Rows, row: usize, out: &mut String) {
+    fn write_row(&self, batch: &warehouse::KeyedBatch, row: usize, out: &mut String) {
         out.push('{');
         for (i, (name, at, kind)) in self.include.iter().enumerate() {
             let value = json(&Value::at(&batch.columns[*at], *kind, row));
@@ -191,7 +192,7 @@ impl RowReader {
         out.push('}');
     }
 
-    fn read_related(&self, batch: &snapshot::Rows, facts: &[RelatedFact], parts: &mut [Rows]) {
+    fn read_related(&self, batch: &warehouse::KeyedBatch, facts: &[RelatedFact], parts: &mut [Rows]) {
         let keys = batch.foreign_keys.as_ref().expect("rows that belong to another model have its key");
         let truths: Vec<Option<BooleanArray>> = facts
             .iter()

@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
-use usher_connectors::serve::{EngineError, Explanation, Moment};
-use usher_connectors::sink::Standing;
+use usher_core::api::{ApiError, Explanation, Moment};
+use usher_core::sink::SyncStatus;
 
 /// Slots that are looked at in one turn for members: some ms.
 const LOOKS: usize = 1 << 18;
@@ -48,7 +48,7 @@ pub(crate) struct Clerk {
     relayed: BTreeMap<u64, futures::channel::oneshot::Sender<Listed>>,
     asks: u64,
     reported: Instant,
-    news: (Instant, Vec<ModelLog>, Vec<Standing>),
+    news: (Instant, Vec<ModelLog>, Vec<SyncStatus>),
 }
 
 impl Clerk {
@@ -118,7 +118,7 @@ impl Clerk {
             }
             Letter::News { pulls, syncs } => {
                 self.inner.log.replace(pulls);
-                *self.inner.standings.lock().expect("nobody panics with the lock") = syncs;
+                *self.inner.sync_statuses.lock().expect("nobody panics with the lock") = syncs;
             }
             _ => panic!("no letter of the API: {letter:?}"),
         }
@@ -166,7 +166,7 @@ impl Clerk {
         let (slot, waiting) = (keys.find(hash, &key), keeper.waiting(model, hash, &key));
         let explained = if slot.is_none() && waiting.is_empty() {
             let shown: String = key.chars().take(SHOWN).collect();
-            Err(EngineError::NotFound(format!("nothing is known of `{shown}`")))
+            Err(ApiError::NotFound(format!("nothing is known of `{shown}`")))
         } else {
             let outlook = keys.outlook(slot, as_of, &waiting);
             Ok(Explanation {
@@ -208,7 +208,7 @@ impl Clerk {
         }
         let several = desk.bus.peers() as usize > self.inner.threads;
         if desk.worker == 0 && several && self.news.0.elapsed() >= NEWS {
-            let (pulls, syncs) = (self.inner.log.models(), self.inner.standings());
+            let (pulls, syncs) = (self.inner.log.models(), self.inner.sync_statuses());
             if (&pulls, &syncs) != (&self.news.1, &self.news.2) {
                 for first in (self.inner.threads as u32..desk.bus.peers()).step_by(self.inner.threads) {
                     desk.bus.post(first, Letter::News { pulls: pulls.clone(), syncs: syncs.clone() });

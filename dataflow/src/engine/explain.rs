@@ -7,7 +7,7 @@
 use crate::keys::outlook::Outlook;
 use crate::time::Time;
 use std::collections::BTreeSet;
-use usher_connectors::serve::{ExplainedAudience, ExplainedCondition, Moment};
+use usher_core::api::{ExplainedAudience, ExplainedCondition, Moment};
 use usher_queries::conditions::{Decided, Written};
 use usher_queries::plan::ModelPlan;
 

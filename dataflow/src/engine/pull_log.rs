@@ -6,7 +6,7 @@ use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use usher_connectors::serve::{Extent, Freshness, Moment, Pull, PullResult, Trigger};
+use usher_core::api::{Extent, Freshness, Moment, Pull, PullResult, Trigger};
 
 /// Pulls of a model that are remembered: three months of daily ones.
 const KEPT: usize = 100;

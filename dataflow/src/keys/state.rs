@@ -129,22 +129,23 @@ impl Keys {
     }
 
     /// Takes up what a sync was told, and decides who is a member as far as is known now.
-    pub(crate) fn take_told(&mut self, syncs: usize, told: impl Iterator<Item = (usize, u32, u64, String)>) {
-        let mut bits = self.told.take().unwrap_or_else(|| super::ToldBits::new(syncs, self.audiences.member_words()));
-        for (sync, audience, hash, key) in told {
+    pub(crate) fn take_ledger(&mut self, syncs: usize, ledger: impl Iterator<Item = (usize, u32, u64, String)>) {
+        let mut bits =
+            self.ledger.take().unwrap_or_else(|| super::CommittedBits::new(syncs, self.audiences.member_words()));
+        for (sync, audience, hash, key) in ledger {
             let slot = self.intern(hash, &key);
             bits.add(slot, sync, audience);
         }
-        self.told = Some(bits);
+        self.ledger = Some(bits);
     }
 
     /// All that was told has been taken up: decides who of the told are members as far as is known.
-    pub(crate) fn decide_told(&mut self) {
+    pub(crate) fn decide_committed(&mut self) {
         self.order_flips();
         self.settle(usize::MAX, None);
-        let Some(told) = &self.told else { return };
+        let Some(ledger) = &self.ledger else { return };
         let (fact_words, member_words) = (self.audiences.default_facts.len(), self.audiences.member_words());
-        for slot in told.slots() {
+        for slot in ledger.slots() {
             let truths = &self.truths[slot as usize * fact_words..][..fact_words];
             let members = &mut self.members[slot as usize * member_words..][..member_words];
             self.audiences.decide_all(truths, members, &mut |_| {});

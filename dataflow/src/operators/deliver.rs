@@ -17,7 +17,8 @@ use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use usher_connectors::sink::{Changes, Sink, SinkError};
+use usher_core::change::Changes;
+use usher_core::sink::{Sink, SinkError};
 
 /// The sinks of a job.
 pub(crate) type Sinks = Arc<Mutex<Vec<Box<dyn Sink>>>>;

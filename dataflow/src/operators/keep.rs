@@ -6,7 +6,7 @@
 
 use crate::hits::Hits;
 use crate::job::{Status, Turns};
-use crate::keeper::{Keeper, Milestone, Removed, Told, Worked};
+use crate::keeper::{Keeper, Milestone, Output, Removed, Worked};
 use crate::operators::members::Membership;
 use crate::operators::pull::Outcome;
 use crate::operators::stage::{Staging, Verdict};
@@ -24,8 +24,8 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::Antichain;
 use timely::scheduling::Activator;
-use usher_connectors::published::Publisher;
-use usher_connectors::sink::{ChangeKind, Changes, Reason};
+use usher_core::change::{ChangeKind, Changes, Reason};
+use usher_core::membership_index::IndexWriter;
 
 /// How a pull ended, told by worker 0.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub(crate) struct KeepSetup {
     /// Worker 0 tells how pulls ended.
     pub(crate) pulls: Option<Sender<PullEnded>>,
     /// Who tells the readers of the API; none: nobody asks.
-    pub(crate) publisher: Option<Publisher>,
+    pub(crate) publisher: Option<IndexWriter>,
 }
 
 /// Builds the operator; tells how it is woken when its keeper has been let begin.
@@ -121,8 +121,8 @@ pub(crate) fn keep<'scope>(
             }
             let mut output_members = members.activate();
             let mut memberships = output_members.session(&*members_hold);
-            let worked = keeper.work(frontier, FUEL, &mut |told: Told<'_>| match told {
-                Told::Membership { model, slot, audience, time, entered, key, reason } => {
+            let worked = keeper.work(frontier, FUEL, &mut |ledger: Output<'_>| match ledger {
+                Output::Membership { model, slot, audience, time, entered, key, reason } => {
                     let diff = if entered { 1 } else { -1 };
                     let audience = catalog[model][audience as usize];
                     memberships.give(((audience, slot), time, diff));
@@ -130,14 +130,14 @@ pub(crate) fn keep<'scope>(
                         publisher.publish(time, audience, kind(entered), reason, key);
                     }
                 }
-                Told::Done(until) => {
+                Output::Done(until) => {
                     if let Some(publisher) = &mut publisher {
                         publisher.close(until - 1);
                         publisher.took(since.elapsed());
                         since = Instant::now();
                     }
                 }
-                Told::Change { model, audience, time, entered, key, row, reason, address } => {
+                Output::Change { model, audience, time, entered, key, row, reason, recipients } => {
                     let audience = catalog[model][audience as usize];
                     let turns = &mut turns[audience as usize];
                     let kind = kind(entered);
@@ -145,11 +145,11 @@ pub(crate) fn keep<'scope>(
                         ChangeKind::Entry => turns.entries += 1,
                         ChangeKind::Exit => turns.exits += 1,
                     }
-                    changes.push_to(address, time, audience, kind, reason, key, row);
+                    changes.push_to(recipients, time, audience, kind, reason, key, row);
                 }
-                Told::Removed { removed, time } => {
-                    let Removed { audience, key, address } = removed;
-                    changes.push_to(*address, time, *audience, ChangeKind::Exit, Reason::Definition, key, "");
+                Output::Removed { removed, time } => {
+                    let Removed { audience, key, recipients } = removed;
+                    changes.push_to(*recipients, time, *audience, ChangeKind::Exit, Reason::Definition, key, "");
                 }
             });
             drop(memberships);

@@ -24,9 +24,12 @@ pub(crate) type Membership = ((u32, Slot), Time, isize);
 pub(crate) struct Members(TraceAgent<KeySpine<(u32, Slot), Time, isize>>);
 
 /// Arranges memberships.
-pub(crate) fn members<'scope>(memberships: StreamVec<'scope, Time, Membership>, told: &ProbeHandle<Time>) -> Members {
+pub(crate) fn members<'scope>(
+    memberships: StreamVec<'scope, Time, Membership>,
+    committed: &ProbeHandle<Time>,
+) -> Members {
     let arranged = memberships.as_collection().arrange_by_self();
-    arranged.stream.probe_with(told);
+    arranged.stream.probe_with(committed);
     Members(arranged.trace)
 }
 

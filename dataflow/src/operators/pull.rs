@@ -17,7 +17,8 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, StreamVec};
 use timely::scheduling::SyncActivator;
-use usher_connectors::snapshot::{self, SnapshotError};
+use usher_core::warehouse;
+use usher_core::warehouse::SnapshotError;
 use usher_queries::plan::Plan;
 
 /// Batches passed on in one activation: of 8,192 rows each, some ms of staging for their owners.
@@ -84,7 +85,7 @@ pub(crate) struct Share {
     pub(crate) plan: Arc<Plan>,
     pub(crate) model: usize,
     pub(crate) pull: u64,
-    pub(crate) opened: Arc<snapshot::Pull>,
+    pub(crate) opened: Arc<dyn warehouse::Snapshot>,
     /// Which of so many readers this is.
     pub(crate) reader: usize,
     pub(crate) readers: usize,

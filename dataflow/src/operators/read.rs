@@ -14,7 +14,7 @@
 use crate::edge::messages::{Arrived, Clock as MessageClock, Messages, Output, PartitionClock, Scratch};
 use crate::engine::PartitionReport;
 use crate::hits::{Hit, Hits, hash_partition};
-use crate::job::{Clock, Failure, FailureKind, Status};
+use crate::job::{Failure, FailureKind, Status};
 use crate::keeper::{Milestone, Span};
 use crate::operators::deliver::failure;
 use crate::time::Time;
@@ -29,9 +29,11 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::probe::Handle as ProbeHandle;
 use timely::dataflow::{Scope, StreamVec};
-use usher_connectors::dead_letters::{Counts, DeadLetters};
-use usher_connectors::formats::Fields;
-use usher_connectors::source::{Partition, PartitionId, Polled, Resume, Since, Source, SourceError};
+use usher_core::clock::Clock;
+use usher_core::counts::Counts;
+use usher_core::dead_letters::DeadLetters;
+use usher_core::source::{Partition, PartitionId, Polled, ReadFrom, Resume, Source, SourceError};
+use usher_formats::Fields;
 
 /// Bytes of a partition read at a time: some 300 messages, a quarter of a millisecond.
 const CHUNK: usize = 256 << 10;
@@ -64,7 +66,7 @@ pub(crate) struct Reading {
     /// The time of the first message that has one.
     oldest: Option<Time>,
     /// The position and time that were told last.
-    told: Option<(u64, Time)>,
+    committed: Option<(u64, Time)>,
 }
 
 impl Reading {
@@ -81,7 +83,7 @@ impl Reading {
             effective: 0,
             newest: None,
             oldest: None,
-            told: None,
+            committed: None,
         }
     }
 }
@@ -156,12 +158,12 @@ impl Readings {
         let of = |reading: &mut Reading| {
             let now = (reading.partition.position(), reading.effective);
             let since = match reading.partition.since() {
-                Since::Ever => None,
-                Since::Time(time) => Some(Some(time)),
-                Since::Oldest => Some(reading.oldest),
+                ReadFrom::Ever => None,
+                ReadFrom::Time(time) => Some(Some(time)),
+                ReadFrom::Oldest => Some(reading.oldest),
             };
-            let news = reading.told != Some(now);
-            reading.told = Some(now);
+            let news = reading.committed != Some(now);
+            reading.committed = Some(now);
             news.then(|| (reading.partition.id().clone(), now.0, now.1, since))
         };
         self.readings.iter_mut().chain(&mut self.ended).filter_map(of).collect()
@@ -202,7 +204,7 @@ pub(crate) struct ReadSetup {
     pub(crate) readings: Rc<RefCell<Readings>>,
     /// Per source, where new partitions are found.
     pub(crate) sources: Arc<Vec<Mutex<Box<dyn Source>>>>,
-    pub(crate) dead_letters: Arc<DeadLetters>,
+    pub(crate) dead_letters: Arc<dyn DeadLetters>,
     pub(crate) status: Arc<Status>,
 }
 
@@ -213,7 +215,7 @@ pub(crate) type ReadStreams<'scope> = (StreamVec<'scope, Time, Hits>, StreamVec<
 pub(crate) fn read<'scope>(
     scope: Scope<'scope, Time>,
     setup: ReadSetup,
-    told: ProbeHandle<Time>,
+    committed: ProbeHandle<Time>,
 ) -> ReadStreams<'scope> {
     let mut builder = OperatorBuilder::new("Read".to_owned(), scope);
     let activator = scope.activator_for(Rc::clone(&builder.operator_info().address));
@@ -228,8 +230,8 @@ pub(crate) fn read<'scope>(
         let mut armed: Option<Instant> = None;
         move |_frontiers| {
             let Some(hold) = &mut cap else { return false };
-            let told = told.with_frontier(|frontier| frontier.first().copied());
-            let turn = reader.turn(*hold.time(), told);
+            let committed = committed.with_frontier(|frontier| frontier.first().copied());
+            let turn = reader.turn(*hold.time(), committed);
             for hits_of_worker in turn.hits {
                 hits.activate().session(&*hold).give(hits_of_worker);
             }
@@ -325,8 +327,10 @@ impl Reader {
         }
     }
 
-    fn turn(&mut self, held: Time, told: Option<Time>) -> Turn {
-        while let Some((_, bytes)) = self.sent.front().copied().filter(|(at, _)| told.is_none_or(|told| *at < told)) {
+    fn turn(&mut self, held: Time, committed: Option<Time>) -> Turn {
+        while let Some((_, bytes)) =
+            self.sent.front().copied().filter(|(at, _)| committed.is_none_or(|committed| *at < committed))
+        {
             self.in_flight -= bytes;
             self.sent.pop_front();
         }
@@ -336,8 +340,8 @@ impl Reader {
             return Turn { hits: Vec::new(), milestones: Vec::new(), next: Next::Wait(held) };
         }
         let turn = match self.setup.span {
-            Span::Replay { until, .. } => self.replay_turn(&mut readings, held, told, until),
-            Span::Live => self.live_turn(&mut readings, held, told),
+            Span::Replay { until, .. } => self.replay_turn(&mut readings, held, committed, until),
+            Span::Live => self.live_turn(&mut readings, held, committed),
         };
         let turn = turn.unwrap_or_else(|failure| {
             self.setup.status.fail(failure);
@@ -364,10 +368,10 @@ impl Reader {
         &mut self,
         readings: &mut Readings,
         held: Time,
-        told: Option<Time>,
+        committed: Option<Time>,
         until: Option<Time>,
     ) -> Result<Turn, Failure> {
-        if self.is_full(held, told) {
+        if self.is_full(held, committed) {
             return Ok(Turn { hits: Vec::new(), milestones: Vec::new(), next: Next::Wait(held) });
         }
         let (hits, idle) = self.read_furthest_behind(readings, |_| true)?;
@@ -394,17 +398,17 @@ impl Reader {
         Ok(Turn { hits, milestones, next })
     }
 
-    fn live_turn(&mut self, readings: &mut Readings, held: Time, told: Option<Time>) -> Result<Turn, Failure> {
+    fn live_turn(&mut self, readings: &mut Readings, held: Time, committed: Option<Time>) -> Result<Turn, Failure> {
         let now = self.setup.clock.now();
         if readings.ending {
             let milestones = vec![Milestone::Ended(Some(held))];
             return Ok(Turn { hits: Vec::new(), milestones, next: Next::Done });
         }
         if !self.opened {
-            return self.catch_up_turn(readings, held, told, now);
+            return self.catch_up_turn(readings, held, committed, now);
         }
         // The clock only moves forward, whatever the machine's does, and not away from what has been told.
-        let clock = now.min(told.map_or(now, |told| told.saturating_add(STEP))).max(held);
+        let clock = now.min(committed.map_or(now, |committed| committed.saturating_add(STEP))).max(held);
         if readings.resting {
             readings.rests_from.get_or_insert(now.max(held));
             return Ok(Turn { hits: Vec::new(), milestones: Vec::new(), next: Next::Wait(clock) });
@@ -431,10 +435,10 @@ impl Reader {
         &mut self,
         readings: &mut Readings,
         held: Time,
-        told: Option<Time>,
+        committed: Option<Time>,
         now: Time,
     ) -> Result<Turn, Failure> {
-        if self.is_full(held, told) {
+        if self.is_full(held, committed) {
             return Ok(Turn { hits: Vec::new(), milestones: Vec::new(), next: Next::Wait(held) });
         }
         let (hits, idle) = self.read_furthest_behind(readings, |reading| !reading.partition.caught_up())?;
@@ -451,8 +455,8 @@ impl Reader {
     }
 
     /// Whether what is on its way has to be worked off before more is read.
-    fn is_full(&self, held: Time, told: Option<Time>) -> bool {
-        self.in_flight > IN_FLIGHT && told.is_some_and(|told| held > told)
+    fn is_full(&self, held: Time, committed: Option<Time>) -> bool {
+        self.in_flight > IN_FLIGHT && committed.is_some_and(|committed| held > committed)
     }
 
     /// Reads a chunk of the partition whose clock is furthest behind, of those asked for, that has something; tells whether
@@ -514,7 +518,7 @@ impl Reader {
                 let mut out = Output {
                     hits: &mut hits,
                     counts: &mut self.counts[*source],
-                    dead_letters: &self.setup.dead_letters,
+                    dead_letters: &*self.setup.dead_letters,
                 };
                 for record in records {
                     let clock = match clock {

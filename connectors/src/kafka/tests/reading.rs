@@ -3,12 +3,12 @@
 use super::broker::{Broker, broker, send, until, variable};
 use crate::kafka::client::Problem;
 use crate::kafka::{Bounds, KafkaSource, SourceSpec, partition_name};
-use crate::source::{Body, Headers, Partition, PartitionId, Polled, Resume, Source, SourceError};
 use rdkafka::consumer::Consumer;
 use rdkafka::producer::Producer;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use usher_config::{Kafka, Setting, Start};
+use usher_core::source::{Body, Headers, Partition, PartitionId, Polled, Resume, Source, SourceError};
 
 /// In the past: brokers refuse messages of the future.
 const NOW: u64 = 1_700_000_000_000;
@@ -119,8 +119,8 @@ fn messages_have_their_time_and_their_headers() {
     assert!(partition.caught_up());
     assert_eq!((partition.progress(), partition.lag()), ((1, 1), Some(0)));
 
-    let fetched = super::super::native::Fetched::start(source.reader.clone(), "headers", 0, 0);
-    let mut batch = super::super::native::Batch::default();
+    let fetched = super::super::ffi::Fetched::start(source.reader.clone(), "headers", 0, 0);
+    let mut batch = super::super::ffi::Batch::default();
     until("the message comes again", || {
         fetched.take(&mut batch, 1, Duration::from_millis(10));
         !batch.messages().is_empty()
@@ -253,7 +253,7 @@ fn new_partitions_are_found_and_read_from_their_start() {
     assert_eq!(source.discover().unwrap(), []);
     broker.widen("wider", 3);
     until("new partitions are there for whoever writes", || {
-        super::super::native::describe(source.reader.base().client(), &["wider"], PATIENCE).unwrap()[0]
+        super::super::ffi::describe(source.reader.base().client(), &["wider"], PATIENCE).unwrap()[0]
             .as_ref()
             .is_some_and(|topic| topic.partitions == 3)
     });

@@ -1,15 +1,20 @@
 //! Topics as destinations.
 
 use super::broker::{Broker, DEADLINE, Seen, broker, until, variable};
-use crate::dead_letters::{DeadLetter, DeadLetters, Reason as Dead};
+use crate::dead_letters::DeadLetterWriter;
 use crate::kafka::{SyncSpec, check_sync, open_sync};
-use crate::sink::{Address, Catalog, ChangeKind, Changes, Opened, Reason, Sink, SinkError, Told};
-use crate::source::PartitionId;
 use rdkafka::producer::{BaseRecord, Producer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use usher_config::{DeadLettersTo, Delivery, Kafka, KafkaTarget, OnRemove, Setting, Sync, SyncFormat, SyncTo};
+use usher_core::catalog::Catalog;
+use usher_core::change::Recipients;
+use usher_core::change::{ChangeKind, Changes, Reason};
+use usher_core::dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};
+use usher_core::ledger::Ledger;
+use usher_core::sink::{OpenedSync, Sink, SinkError};
+use usher_core::source::PartitionId;
 
 fn target(kafka: Kafka, topic: &str) -> KafkaTarget {
     KafkaTarget {
@@ -40,7 +45,7 @@ fn sync() -> Sync {
 }
 
 /// The job of a topic is named after it: tests don't meet.
-fn try_open(target: &KafkaTarget) -> Result<Opened, SinkError> {
+fn try_open(target: &KafkaTarget) -> Result<OpenedSync, SinkError> {
     let sync = sync();
     let spec = SyncSpec { job: &target.topic, id: "crm", index: 0, sync: &sync, target };
     open_sync(&spec, &variable)
@@ -50,13 +55,13 @@ fn catalog(job: &str) -> Arc<Catalog> {
     Arc::new(Catalog::new(job, [("a", "A", "users"), ("b", "B", "users")]))
 }
 
-fn open(target: &KafkaTarget) -> (Told, Box<dyn Sink>) {
+fn open(target: &KafkaTarget) -> (Ledger, Box<dyn Sink>) {
     let opened = try_open(target).unwrap();
-    (opened.told, (opened.start)(catalog(&target.topic)))
+    (opened.ledger, (opened.start)(catalog(&target.topic)))
 }
 
 fn wait_told(sink: &dyn Sink, until_time: u64) {
-    until("it is told", || sink.told() >= until_time);
+    until("it is told", || sink.committed() >= until_time);
 }
 
 fn one(at: u64, audience: u32, kind: ChangeKind, key: &str) -> Changes {
@@ -66,8 +71,8 @@ fn one(at: u64, audience: u32, kind: ChangeKind, key: &str) -> Changes {
 }
 
 /// What was told, as audience and key.
-fn memberships(told: &Told) -> BTreeSet<(String, String)> {
-    told.iter().map(|(audience, key)| (told.audiences[audience as usize].id.clone(), key.to_owned())).collect()
+fn memberships(ledger: &Ledger) -> BTreeSet<(String, String)> {
+    ledger.iter().map(|(audience, key)| (ledger.audiences[audience as usize].id.clone(), key.to_owned())).collect()
 }
 
 /// What messages add up to. Entries and exits of a key alternate, in its partition's order.
@@ -104,19 +109,19 @@ fn write_epochs(sink: &mut dyn Sink, first: u64, count: u64) {
 fn changes_and_what_was_told_are_there_together() {
     let Some(broker) = broker() else { return };
     let target = target(broker.kafka(), "together");
-    let (told, mut sink) = open(&target);
-    assert_eq!(told, Told::default());
+    let (ledger, mut sink) = open(&target);
+    assert_eq!(ledger, Ledger::default());
     let mut changes = Changes::new();
     changes.push(10, 0, ChangeKind::Entry, Reason::Event, "u-1");
     changes.push(11, 1, ChangeKind::Entry, Reason::Event, "u/2 \"é\"");
     changes.push(12, 0, ChangeKind::Entry, Reason::Event, "u-3");
     changes.push(13, 0, ChangeKind::Exit, Reason::Expiry, "u-1");
-    changes.push_to(Address::Silently(0), 14, 1, ChangeKind::Entry, Reason::Event, "u-4", "");
-    changes.push_to(Address::Only(7), 15, 1, ChangeKind::Entry, Reason::Event, "u-5", "");
+    changes.push_to(Recipients::LedgerOnly(0), 14, 1, ChangeKind::Entry, Reason::Event, "u-4", "");
+    changes.push_to(Recipients::Only(7), 15, 1, ChangeKind::Entry, Reason::Event, "u-5", "");
     sink.write(&changes, 20).unwrap();
     wait_told(&*sink, 20);
-    let standing = sink.standing();
-    assert_eq!((standing.written.entries, standing.written.exits, standing.told, standing.waiting), (3, 1, 5, 0));
+    let standing = sink.status();
+    assert_eq!((standing.written.entries, standing.written.exits, standing.committed, standing.waiting), (3, 1, 5, 0));
     let seen = broker.read("together");
     assert_eq!(seen.len(), 4);
     let bytes: usize = seen.iter().map(|message| message.value.as_ref().unwrap().len()).sum();
@@ -125,28 +130,28 @@ fn changes_and_what_was_told_are_there_together() {
     assert_eq!(added_up(&seen), [text("a", "u-3"), text("b", "u/2 \"é\"")].into());
     // Time goes on without changes, at once.
     sink.write(&Changes::new(), 30).unwrap();
-    assert_eq!(sink.told(), 30);
+    assert_eq!(sink.committed(), 30);
     sink.finish().unwrap();
     drop(sink);
-    let (told, _) = open(&target);
-    assert!(told.any);
-    assert_eq!(told.clock, 14);
-    assert_eq!(memberships(&told), [text("a", "u-3"), text("b", "u/2 \"é\""), text("b", "u-4")].into());
-    assert_eq!(told.audiences[0].name, "A");
-    assert_eq!(told.audiences[0].model, "users");
+    let (ledger, _) = open(&target);
+    assert!(ledger.any);
+    assert_eq!(ledger.clock, 14);
+    assert_eq!(memberships(&ledger), [text("a", "u-3"), text("b", "u/2 \"é\""), text("b", "u-4")].into());
+    assert_eq!(ledger.audiences[0].name, "A");
+    assert_eq!(ledger.audiences[0].model, "users");
 }
 
 #[test]
 fn a_sync_that_had_nothing_to_tell_is_not_new_again() {
     let Some(broker) = broker() else { return };
     let target = target(broker.kafka(), "quiet");
-    let (told, mut sink) = open(&target);
-    assert!(!told.any);
+    let (ledger, mut sink) = open(&target);
+    assert!(!ledger.any);
     drop(open(&target));
     // This one was fenced before it had seen anything.
     until("it is said", || sink.write(&Changes::new(), 5).is_err());
-    let (told, mut sink) = open(&target);
-    assert!(!told.any);
+    let (ledger, mut sink) = open(&target);
+    assert!(!ledger.any);
     sink.write(&Changes::new(), 5).unwrap();
     wait_told(&*sink, 5);
     drop(sink);
@@ -160,8 +165,8 @@ fn an_older_process_can_write_nothing_more() {
     let (_, mut old) = open(&target);
     old.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
     wait_told(&*old, 2);
-    let (told, mut new) = open(&target);
-    assert_eq!(told.len(), 1);
+    let (ledger, mut new) = open(&target);
+    assert_eq!(ledger.len(), 1);
     let mut error = None;
     until("the older one ends", || {
         error = old.write(&one(3, 0, ChangeKind::Entry, "u-2"), 4).err();
@@ -188,13 +193,13 @@ fn what_a_process_had_begun_when_it_ended_was_never_told() {
     let producer = broker.producer(&[("transactional.id", "usher.begun.crm")]);
     producer.init_transactions(DEADLINE).unwrap();
     producer.begin_transaction().unwrap();
-    for (topic, key) in [("begun", "u-2"), ("usher.begun.crm.told", "a/u-2")] {
+    for (topic, key) in [("begun", "u-2"), ("usher.begun.crm.ledger", "a/u-2")] {
         producer.send(BaseRecord::to(topic).key(key).payload("7")).map_err(|(error, _)| error).unwrap();
     }
     producer.flush(DEADLINE).unwrap();
     drop(producer);
-    let (told, _) = open(&target);
-    assert_eq!(memberships(&told), [("a".to_owned(), "u-1".to_owned())].into());
+    let (ledger, _) = open(&target);
+    assert_eq!(memberships(&ledger), [("a".to_owned(), "u-1".to_owned())].into());
     assert_eq!(broker.read("begun").len(), 1);
 }
 
@@ -203,10 +208,10 @@ fn what_is_visible_is_what_was_told_whenever_it_ends() {
     let Some(broker) = broker() else { return };
     let target = target(broker.kafka(), "ended");
     for round in 0..4 {
-        let (told, mut sink) = open(&target);
-        assert_eq!(memberships(&told), added_up(&broker.read("ended")));
+        let (ledger, mut sink) = open(&target);
+        assert_eq!(memberships(&ledger), added_up(&broker.read("ended")));
         let mut changes = Changes::new();
-        let members = memberships(&told);
+        let members = memberships(&ledger);
         for number in 0..30_000 {
             let key = format!("u-{number}");
             let kind =
@@ -215,11 +220,11 @@ fn what_is_visible_is_what_was_told_whenever_it_ends() {
         }
         sink.write(&changes, round + 1).unwrap();
         // Somewhere in the middle, with a transaction open or not.
-        until("some are told", || sink.standing().told > 0);
+        until("some are told", || sink.status().committed > 0);
         drop(sink);
     }
-    let (told, _) = open(&target);
-    assert_eq!(memberships(&told), added_up(&broker.read("ended")));
+    let (ledger, _) = open(&target);
+    assert_eq!(memberships(&ledger), added_up(&broker.read("ended")));
 }
 
 #[test]
@@ -234,15 +239,15 @@ fn a_first_fill_is_many_short_transactions_and_is_read_back() {
     }
     sink.write(&changes, 2).unwrap();
     sink.finish().unwrap();
-    assert_eq!(sink.told(), 2);
+    assert_eq!(sink.committed(), 2);
     drop(sink);
-    let (told, _) = open(&target);
-    assert_eq!(told.len(), count as usize);
+    let (ledger, _) = open(&target);
+    assert_eq!(ledger.len(), count as usize);
     assert_eq!(broker.read("fill").len(), count as usize);
     let turns: Vec<String> = broker
-        .read("usher.fill.crm.told")
+        .read("usher.fill.crm.ledger")
         .into_iter()
-        .filter(|record| record.key == "!told")
+        .filter(|record| record.key == "!committed")
         .map(|record| record.value.unwrap())
         .collect();
     assert!(turns.len() >= 5, "{turns:?}");
@@ -252,7 +257,7 @@ fn a_first_fill_is_many_short_transactions_and_is_read_back() {
 fn turns_that_the_brokers_have_lost_are_sent_again_in_order() {
     let Some(broker) = broker() else { return };
     let target = target(broker.kafka(), "lost");
-    let told_topic = "usher.lost.crm.told";
+    let ledger_topic = "usher.lost.crm.ledger";
     let (_, mut sink) = open(&target);
     for (at, key) in [(1, "u-1"), (3, "u-2"), (5, "u-3")] {
         sink.write(&one(at, 0, ChangeKind::Entry, key), at + 1).unwrap();
@@ -260,7 +265,7 @@ fn turns_that_the_brokers_have_lost_are_sent_again_in_order() {
     }
     // As if the log ended with the first of them; what was sent is still there, so that what comes again is seen.
     let progress = || {
-        let mut records = broker.read(told_topic).into_iter().filter(|record| record.key == "!told");
+        let mut records = broker.read(ledger_topic).into_iter().filter(|record| record.key == "!committed");
         serde_json::from_str::<serde_json::Value>(&records.next_back().unwrap().value.unwrap()).unwrap()
     };
     let mut first = progress();
@@ -268,7 +273,10 @@ fn turns_that_the_brokers_have_lost_are_sent_again_in_order() {
     first["turn"] = (last - 2).into();
     let producer = broker.producer(&[]);
     let first = first.to_string();
-    producer.send(BaseRecord::to(told_topic).partition(0).key("!told").payload(&first)).map_err(|(e, _)| e).unwrap();
+    producer
+        .send(BaseRecord::to(ledger_topic).partition(0).key("!committed").payload(&first))
+        .map_err(|(e, _)| e)
+        .unwrap();
     producer.flush(DEADLINE).unwrap();
     // And as if its producer had come to an end.
     broker.producer(&[("transactional.id", "usher.lost.crm")]).init_transactions(DEADLINE).unwrap();
@@ -320,30 +328,30 @@ fn outage(delivery: Delivery) {
             let killed = scope.spawn(|| broker.turn("kill"));
             while !killed.is_finished() {
                 let written = write(&mut *sink, 1);
-                until("it is told, or killed", || sink.told() >= written || killed.is_finished());
+                until("it is told, or killed", || sink.committed() >= written || killed.is_finished());
             }
         });
         let written = write(&mut *sink, 100);
         if round == 0 {
             until("the sync says that it waits", || {
-                let standing = sink.standing();
+                let standing = sink.status();
                 standing.waiting > 0 && standing.retries > 0 && standing.last_error.is_some()
             });
         }
-        assert!(sink.told() < written);
+        assert!(sink.committed() < written);
         broker.turn("start");
     }
     let count = write(&mut *sink, 100);
     wait_told(&*sink, count);
-    assert_eq!(sink.standing().last_error, None);
+    assert_eq!(sink.status().last_error, None);
     sink.finish().unwrap();
     let seen = broker.read(&name);
     let expected: BTreeSet<_> = (0..7)
         .filter(|key| (0..count).rfind(|epoch| epoch % 7 == *key).is_some_and(|epoch| epoch / 7 % 2 == 0))
         .map(|key| ("a".to_owned(), format!("u-{key}")))
         .collect();
-    let (told, _) = open(&target);
-    assert_eq!(memberships(&told), expected);
+    let (ledger, _) = open(&target);
+    assert_eq!(memberships(&ledger), expected);
     let ids: BTreeSet<_> = seen.iter().map(|message| message.headers["id"].clone()).collect();
     assert_eq!(ids.len() as u64, count);
     // An idempotent producer repeats nothing either while its process lives.
@@ -365,7 +373,7 @@ fn nothing_is_lost_without_transactions_though_the_broker_was_killed() {
 #[test]
 fn a_topic_of_what_was_told_that_forgets_is_refused() {
     let Some(broker) = broker() else { return };
-    broker.create_with("usher.forgets.crm.told", 1, &[("cleanup.policy", "delete")]);
+    broker.create_with("usher.forgets.crm.ledger", 1, &[("cleanup.policy", "delete")]);
     let target = target(broker.kafka(), "forgets");
     let error = try_open(&target).err().unwrap();
     assert!(error.to_string().contains("has `cleanup.policy=delete`"), "{error}");
@@ -392,7 +400,7 @@ fn a_missing_topic_is_an_error_that_names_the_key_that_creates_it() {
 fn dead_letters_are_messages_keyed_by_their_source() {
     let Some(broker) = broker() else { return };
     let to = DeadLettersTo::Kafka { kafka: broker.kafka(), topic: "dead".to_owned() };
-    let open = || DeadLetters::open(Some(&to), Path::new("."), &variable);
+    let open = || DeadLetterWriter::open(Some(&to), Path::new("."), &variable);
     let error = open().err().unwrap();
     assert!(error.to_string().contains("has no topic `dead`"), "{error}");
     broker.create("dead", 1);
@@ -403,7 +411,7 @@ fn dead_letters_are_messages_keyed_by_their_source() {
             .write(&DeadLetter {
                 partition: &partition,
                 position,
-                reason: Dead::Malformed,
+                reason: DeadLetterReason::Malformed,
                 detail: "no JSON object",
                 raw: b"\xff",
                 length: 1,

@@ -1,0 +1,205 @@
+//! What a sync without Kafka was told, as a log on this machine, and the delivery from it.
+//!
+//! The log is told and outbox in one. [`Sink::write`] queues the changes that the sync is told of; a thread appends them in
+//! blocks and syncs, as many as have come meanwhile in one; when that has returned they are told. A second thread
+//! reads the log behind it, writes the messages of those that are to be sent to the destination, and keeps a durable cursor.
+//! So a slow destination holds up nothing but itself, and what it has not taken waits on the disk.
+//!
+//! Promises:
+//! 1. What is told survives a crash, and is a prefix of what was handed over. A block that a crash has torn is cut off at the next
+//!    start, with a warning; damage anywhere else is an error.
+//! 2. To a file each message is written once, in order. After a crash the lines behind the cursor are held against those that
+//!    the log would write next: those that are there are not written again, and a torn last one is cut off. A line is
+//!    known by its text or by its message's id, so that a message may look different after an edit of the job. Lines of others
+//!    are left alone. It takes that nobody shortens the file, and that what was in it is there again: a loss of power may take lines
+//!    from the middle of what was not synced yet (at most the last second), and then those behind them come twice.
+//! 3. To a stream (stdout) each message is written at least once: after a crash up to a second of them again.
+//! 4. Opening reads what compaction has left: a snapshot of the memberships, and segments not much larger than it.
+//!
+//! Refuses: a folder that another process uses, a newer format, damage, a log that ends before its cursor.
+//!
+//! In memory per sync: what waits to be synced, 32 MiB before it is not `ready`; at a start and during a compaction the keys of
+//! the memberships.
+
+mod append;
+mod block;
+mod cursor;
+mod deliver;
+mod files;
+mod memberships;
+mod open;
+mod shared;
+
+pub use deliver::Outlet;
+
+use crate::messages::filter;
+use append::Append;
+use block::Record;
+use deliver::Delivery;
+use shared::Shared;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use usher_core::catalog::Catalog;
+use usher_core::change::{Changes, Filter};
+use usher_core::sink::{OpenedSync, Sink, SinkError, SyncStatus};
+
+/// Bounds, smaller in tests.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// A block is ended at so many bytes: some 100,000 changes, which one call writes and one sync makes safe.
+    block_bytes: usize,
+    /// A segment is ended at so many bytes: what is removed at once.
+    segment_bytes: u64,
+    /// A log is compacted when it has grown by so much, and by twice its snapshot: it can be read in a second.
+    compact_bytes: u64,
+    /// Bytes that may wait to be synced: a second's worth at a million changes a second.
+    waiting_bytes: usize,
+    /// From one sync to the next, at least: under a trickle of changes a disk does not sync all the time, and nobody waits long.
+    sync_every: Duration,
+    /// From one durable cursor to the next: it costs two syncs, and saves only reading at a start.
+    save_every: Duration,
+}
+
+const BOUNDS: Bounds = Bounds {
+    block_bytes: 4 << 20,
+    segment_bytes: 32 << 20,
+    compact_bytes: 64 << 20,
+    waiting_bytes: 32 << 20,
+    sync_every: Duration::from_millis(2),
+    save_every: Duration::from_secs(1),
+};
+
+/// Changes encoded before the lock is let go: 4,096, well below a millisecond.
+const CHANGES_LOCKED: usize = 4096;
+
+/// Opens the log of `sync`, the job's `index`-th, in `folder` (made where it is missing), which delivers to `outlet`.
+///
+/// # Errors
+///
+/// The folder is another process's or can't be read; the log is damaged or of a newer format.
+pub fn open_local(
+    index: u16,
+    sync: &usher_config::Sync,
+    folder: &Path,
+    outlet: Outlet,
+) -> Result<OpenedSync, SinkError> {
+    open_within(index, sync, folder, outlet, BOUNDS)
+}
+
+fn open_within(
+    index: u16,
+    sync: &usher_config::Sync,
+    folder: &Path,
+    outlet: Outlet,
+    bounds: Bounds,
+) -> Result<OpenedSync, SinkError> {
+    let log = open::open(folder, &outlet)?;
+    let ledger = log.memberships.ledger(log.any);
+    let log = open::Log { memberships: Default::default(), ..log };
+    let sync = sync.clone();
+    let start = move |catalog: Arc<Catalog>| -> Box<dyn Sink> {
+        let filter = filter(index, &sync, &catalog);
+        Box::new(Log::start(log, outlet, sync, catalog, filter, bounds))
+    };
+    Ok(OpenedSync { ledger, start: Box::new(start) })
+}
+
+/// The sink.
+struct Log {
+    shared: Arc<Shared>,
+    catalog: Arc<Catalog>,
+    filter: Filter,
+    /// Of the log and of the delivery.
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Log {
+    fn start(
+        log: open::Log,
+        outlet: Outlet,
+        sync: usher_config::Sync,
+        catalog: Arc<Catalog>,
+        filter: Filter,
+        bounds: Bounds,
+    ) -> Log {
+        let shared = Arc::new(Shared::new(&log, bounds));
+        let open::Log { folder, segments, file, end, cursor, mark, undelivered, .. } = log;
+        let segment = segments.iter().rfind(|&&base| base <= mark.position).copied();
+        let segment = segment.expect("the segment of the cursor was read");
+        let delivery = Delivery::new(shared.clone(), folder.clone(), (cursor, mark), outlet, sync, catalog.clone());
+        let append = Append::new(shared.clone(), folder, segments, (file, end));
+        let spawn = |name: &str, run: Box<dyn FnOnce() -> Result<(), SinkError> + Send>| {
+            let shared = shared.clone();
+            let run = move || shared.ended(run());
+            std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("the system can start a thread")
+        };
+        let threads = vec![
+            spawn("ledger", Box::new(move || append.run())),
+            spawn("deliver", Box::new(move || delivery.run(segment, undelivered))),
+        ];
+        Log { shared, catalog, filter, threads }
+    }
+}
+
+impl Sink for Log {
+    fn write(&mut self, epoch: &Changes, until: u64) -> Result<(), SinkError> {
+        let mut ledger = epoch.iter().filter(|change| self.filter.commits(change)).peekable();
+        loop {
+            let mut state = self.shared.working()?;
+            for change in ledger.by_ref().take(CHANGES_LOCKED) {
+                let sent = self.filter.sends(change);
+                let record = Record {
+                    audience: change.audience,
+                    kind: change.kind,
+                    reason: change.reason,
+                    sent,
+                    at: change.at,
+                    key: epoch.key(change),
+                    row: if sent { epoch.row(change) } else { "" },
+                };
+                state.push(&record, || self.catalog.audience(change.audience));
+            }
+            if ledger.peek().is_none() {
+                state.until(until);
+                drop(state);
+                self.shared.filled.notify_one();
+                return Ok(());
+            }
+            drop(state);
+            self.shared.filled.notify_one();
+        }
+    }
+
+    fn ready(&self) -> bool {
+        self.shared.lock().ready()
+    }
+
+    fn committed(&self) -> u64 {
+        self.shared.lock().committed()
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.shared.close();
+        for thread in self.threads.drain(..) {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+        self.shared.lock().error.clone().map_or(Ok(()), Err)
+    }
+
+    fn status(&self) -> SyncStatus {
+        self.shared.lock().status()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+#[cfg(test)]
+mod tests;

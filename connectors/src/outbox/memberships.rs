@@ -1,0 +1,187 @@
+//! What the records of a log add up to.
+//!
+//! Holds the key of each entry, of members that have left since too: compaction keeps a log within a multiple of its members.
+//! A membership is known by 128 bits of its key's hash, seeded with its audience.
+
+use super::block::{self, Encoder, Record, Records};
+use super::files::{self, Blocks, HEAD_BYTES, Head, Next, refused};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::io::{Seek, Write};
+use std::path::Path;
+use usher_core::change::ChangeKind;
+use usher_core::ledger::Ledger;
+use usher_core::sink::SinkError;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+/// Those that hold, in the order of their entries.
+#[derive(Default)]
+pub(super) struct Memberships {
+    /// The greatest `at`.
+    pub clock: u64,
+    /// One for each id: the definition that was told last.
+    audiences: Vec<Box<[u8]>>,
+    /// Index in `audiences`, by definition.
+    known: HashMap<Box<[u8]>, u32>,
+    /// Index in `members`.
+    held: HashMap<u128, usize, BuildHasherDefault<Folded>>,
+    /// Audience and where the key ends in `keys`; the audience of those that have left is [`GONE`].
+    members: Vec<(u32, usize)>,
+    keys: String,
+}
+
+const GONE: u32 = u32::MAX;
+
+impl Memberships {
+    /// Applies the records of a block; tells how many are to be delivered, or none if they can't be read.
+    pub fn apply(&mut self, body: &[u8]) -> Option<u64> {
+        let mut records = Records::of(body);
+        let mut audiences = Vec::new();
+        let mut sent = 0;
+        while let Some(record) = records.next()? {
+            while audiences.len() < records.audiences.len() {
+                audiences.push(self.audience(records.audiences[audiences.len()]));
+            }
+            sent += u64::from(record.sent);
+            self.clock = self.clock.max(record.at);
+            let audience = audiences[record.audience as usize];
+            let hash = xxh3_128_with_seed(record.key.as_bytes(), u64::from(audience));
+            match record.kind {
+                ChangeKind::Entry => {
+                    self.held.entry(hash).or_insert_with(|| {
+                        self.keys.push_str(record.key);
+                        self.members.push((audience, self.keys.len()));
+                        self.members.len() - 1
+                    });
+                }
+                ChangeKind::Exit => {
+                    if let Some(index) = self.held.remove(&hash) {
+                        self.members[index].0 = GONE;
+                    }
+                }
+            }
+        }
+        Some(sent)
+    }
+
+    fn audience(&mut self, definition: &[u8]) -> u32 {
+        let index = match self.known.get(definition) {
+            Some(&index) => index,
+            None => {
+                let id = block::audience(definition).id;
+                let same = self.audiences.iter().position(|known| block::audience(known).id == id);
+                let index = same.unwrap_or(self.audiences.len()) as u32;
+                self.known.insert(definition.into(), index);
+                index
+            }
+        };
+        match self.audiences.get_mut(index as usize) {
+            Some(latest) if **latest == *definition => {}
+            Some(latest) => *latest = definition.into(),
+            None => self.audiences.push(definition.into()),
+        }
+        index
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u32, &str)> {
+        let mut start = 0;
+        let keys = self.members.iter().map(move |&(audience, end)| {
+            let key = &self.keys[start..end];
+            start = end;
+            (audience, key)
+        });
+        keys.filter(|(audience, _)| *audience != GONE)
+    }
+
+    /// The same as the rest of the job knows it.
+    pub fn ledger(&self, any: bool) -> Ledger {
+        let mut ledger = Ledger::default();
+        (ledger.any, ledger.clock) = (any, self.clock);
+        let mut indices = vec![None; self.audiences.len()];
+        for (audience, key) in self.iter() {
+            let index = *indices[audience as usize]
+                .get_or_insert_with(|| ledger.audience(block::audience(&self.audiences[audience as usize])));
+            ledger.push(index, key);
+        }
+        ledger
+    }
+
+    /// Writes the snapshot of a position; gives its length in bytes.
+    pub fn write(&self, folder: &Path, position: u64, block_bytes: usize) -> Result<u64, SinkError> {
+        let path = files::snapshot(folder, position);
+        let new = path.with_extension("new");
+        let failed = refused(&path, "written");
+        let mut file = File::create(&new).map_err(&failed)?;
+        let mut length = HEAD_BYTES;
+        file.write_all(&[0; HEAD_BYTES as usize]).map_err(&failed)?;
+        let mut encoder = Encoder::default();
+        let mut flush = |encoder: &mut Encoder, file: &mut File| {
+            let mut block = encoder.take();
+            block::seal(&mut block, length);
+            length += block.len() as u64;
+            file.write_all(&block).map_err(&failed)
+        };
+        for (audience, key) in self.iter() {
+            let record = Record {
+                audience,
+                kind: ChangeKind::Entry,
+                reason: usher_core::change::Reason::Event,
+                sent: false,
+                at: 0,
+                key,
+                row: "",
+            };
+            encoder.push(&record, || block::audience(&self.audiences[audience as usize]));
+            if encoder.len() >= block_bytes {
+                flush(&mut encoder, &mut file)?;
+            }
+        }
+        if encoder.len() > 0 {
+            flush(&mut encoder, &mut file)?;
+        }
+        let head = Head { position, length, clock: self.clock };
+        file.rewind().and_then(|()| file.write_all(&head.bytes())).map_err(&failed)?;
+        file.sync_all().map_err(&failed)?;
+        fs::rename(&new, &path).and_then(|()| crate::disk::sync_folder_of(&path)).map_err(&failed)?;
+        Ok(length)
+    }
+
+    /// Applies a snapshot; gives its length in bytes.
+    pub fn read(&mut self, folder: &Path, position: u64) -> Result<u64, SinkError> {
+        let mut blocks = Blocks::open(&files::snapshot(folder, position))?;
+        let length = fs::metadata(&blocks.path).map_err(refused(&blocks.path, "read"))?.len();
+        if length != blocks.head.length {
+            let reason = format!("it has {length} bytes, not {}", blocks.head.length);
+            return Err(files::damaged(&blocks.path, reason));
+        }
+        loop {
+            match blocks.next(length)? {
+                Next::End => break,
+                Next::Flaw(flaw) => return Err(files::damaged(&blocks.path, flaw)),
+                Next::Block if self.apply(&blocks.body).is_some() => {}
+                Next::Block => return Err(files::damaged(&blocks.path, "a block holds no records")),
+            }
+        }
+        self.clock = self.clock.max(blocks.head.clock);
+        Ok(length)
+    }
+}
+
+/// Takes half of a hash for the whole.
+#[derive(Default)]
+struct Folded(u64);
+
+impl Hasher for Folded {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only numbers of 128 bits are hashed")
+    }
+
+    fn write_u128(&mut self, hash: u128) {
+        self.0 = hash as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

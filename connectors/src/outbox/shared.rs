@@ -1,0 +1,217 @@
+//! What the sink and its threads have in common.
+
+use super::block::{Encoder, Record};
+use super::{Bounds, open};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+use usher_core::ledger::LedgerAudience;
+use usher_core::sink::{SinkError, SyncStatus, Written};
+
+pub(super) struct Shared {
+    pub bounds: Bounds,
+    /// Held until the last thread has ended.
+    _lock: Arc<crate::disk::Lock>,
+    state: Mutex<State>,
+    /// For the log's thread: something waits, or it is over.
+    pub filled: Condvar,
+    /// For the delivery: there is more in the log, or it is over.
+    pub synced: Condvar,
+}
+
+pub(super) struct State {
+    bounds: Bounds,
+    /// Of full blocks, with the clock that is told with each.
+    blocks: VecDeque<(Vec<u8>, u64)>,
+    /// The one that is filled.
+    encoder: Encoder,
+    /// Bytes in blocks that are not synced yet, the one being written included.
+    waiting_bytes: usize,
+    /// All before this was handed over.
+    handed: u64,
+    /// All before this is told, whatever waits.
+    committed: u64,
+    /// The log has at least one block.
+    any: bool,
+    closed: bool,
+    /// The log's thread has ended: nothing more comes.
+    pub appended: bool,
+    pub error: Option<SinkError>,
+    /// The end of what is synced.
+    pub end: u64,
+    /// Where segments begin that the delivery has not come to.
+    pub segments: VecDeque<u64>,
+    /// Where the latest snapshot is, and its length in bytes.
+    pub snapshot: (u64, u64),
+    /// How far the durable cursor is.
+    pub delivered: u64,
+    written: Written,
+    committed_changes: u64,
+    undelivered: u64,
+}
+
+impl Shared {
+    pub fn new(log: &open::Log, bounds: Bounds) -> Shared {
+        let state = State {
+            bounds,
+            blocks: VecDeque::new(),
+            encoder: Encoder::default(),
+            waiting_bytes: 0,
+            handed: 0,
+            committed: 0,
+            any: log.any,
+            closed: false,
+            appended: false,
+            error: None,
+            end: log.end,
+            segments: log.segments.iter().copied().filter(|&base| base > log.mark.position).collect(),
+            snapshot: log.snapshot,
+            delivered: log.mark.position,
+            written: Written::default(),
+            committed_changes: 0,
+            undelivered: log.undelivered,
+        };
+        Shared {
+            bounds,
+            _lock: log.lock.clone(),
+            state: Mutex::new(state),
+            filled: Condvar::new(),
+            synced: Condvar::new(),
+        }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics with the lock")
+    }
+
+    /// The state, if nothing has failed.
+    pub fn working(&self) -> Result<MutexGuard<'_, State>, SinkError> {
+        let state = self.lock();
+        assert!(!state.closed, "a sync is written to after its end");
+        match &state.error {
+            Some(error) => Err(error.clone()),
+            None => Ok(state),
+        }
+    }
+
+    /// Nothing more is handed over.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.filled.notify_all();
+        self.synced.notify_all();
+    }
+
+    /// Takes the end of a thread, which may be the end of all.
+    pub fn ended(&self, result: Result<(), SinkError>) {
+        if let Err(error) = result {
+            self.lock().error.get_or_insert(error);
+            self.filled.notify_all();
+            self.synced.notify_all();
+        }
+    }
+
+    /// The next block to append, with the clock that is told with it; waits for one. None: no more comes.
+    pub fn next_block(&self) -> Option<(Vec<u8>, u64)> {
+        let idle = |state: &mut State| {
+            state.error.is_none() && !state.closed && state.blocks.is_empty() && state.encoder.len() == 0
+        };
+        let mut state = self.filled.wait_while(self.lock(), idle).expect("nobody panics with the lock");
+        if state.error.is_some() {
+            return None;
+        }
+        state.blocks.pop_front().or_else(|| {
+            let handed = state.handed;
+            (state.encoder.len() > 0).then(|| (state.encoder.take(), handed))
+        })
+    }
+}
+
+/// What there is for the delivery.
+pub(super) enum More {
+    /// Blocks up to `end`; the next one in the segment that begins at `segment`, where that is another.
+    Blocks { end: u64, segment: Option<u64> },
+    /// Nothing yet.
+    Later,
+    /// Nothing, ever.
+    Over,
+}
+
+impl Shared {
+    /// What there is behind `position`; waits for it, so long at most.
+    pub fn more(&self, position: u64, wait: Option<Duration>) -> More {
+        let idle = |state: &mut State| state.error.is_none() && !state.appended && state.end <= position;
+        let mut state = match wait {
+            Some(wait) => self.synced.wait_timeout_while(self.lock(), wait, idle).map(|(state, _)| state).ok(),
+            None => self.synced.wait_while(self.lock(), idle).ok(),
+        }
+        .expect("nobody panics with the lock");
+        if state.error.is_some() {
+            return More::Over;
+        }
+        if state.end > position {
+            let segment = state.segments.pop_front_if(|base| *base == position);
+            return More::Blocks { end: state.end, segment };
+        }
+        if state.appended { More::Over } else { More::Later }
+    }
+}
+
+impl State {
+    /// Adds a record to what waits.
+    pub fn push(&mut self, record: &Record<'_>, audience: impl FnOnce() -> LedgerAudience) {
+        let before = self.encoder.len();
+        self.encoder.push(record, audience);
+        self.waiting_bytes += self.encoder.len() - before;
+        self.committed_changes += 1;
+        self.undelivered += u64::from(record.sent);
+        self.any = true;
+        if self.encoder.len() >= self.bounds.block_bytes {
+            // The write that this is of is not all handed over: the clock is that of the one before.
+            self.blocks.push_back((self.encoder.take(), self.handed));
+        }
+    }
+
+    /// All before `until` has been pushed.
+    pub fn until(&mut self, until: u64) {
+        self.handed = until;
+        if !self.any {
+            // That it has started is worth knowing: it is no new sync at the next start.
+            self.any = true;
+            self.encoder.begin();
+            self.waiting_bytes += self.encoder.len();
+        }
+    }
+
+    /// A block of so many bytes is synced, and ends at `end`.
+    pub fn synced(&mut self, bytes: usize, committed: u64, end: u64) {
+        self.waiting_bytes -= bytes;
+        self.committed = self.committed.max(committed);
+        self.end = end;
+    }
+
+    /// Lines of so many changes are in the destination; `written` are those that were not before.
+    pub fn delivered(&mut self, changes: u64, written: Written) {
+        self.undelivered -= changes;
+        self.written.entries += written.entries;
+        self.written.exits += written.exits;
+        self.written.bytes += written.bytes;
+    }
+
+    pub fn ready(&self) -> bool {
+        self.waiting_bytes <= self.bounds.waiting_bytes
+    }
+
+    pub fn committed(&self) -> u64 {
+        if self.waiting_bytes == 0 { self.handed } else { self.committed }
+    }
+
+    pub fn status(&self) -> SyncStatus {
+        SyncStatus {
+            written: self.written,
+            committed: self.committed_changes,
+            waiting: self.undelivered,
+            last_error: self.error.as_ref().map(ToString::to_string),
+            ..SyncStatus::default()
+        }
+    }
+}

@@ -1,0 +1,816 @@
+//! The log against real files: what is told, what is delivered, and what a crash at any byte makes of it.
+
+// A seed is for whoever reads a failed run.
+#![allow(clippy::print_stdout)]
+
+use super::block::Records;
+use super::cursor::{Cursor, Mark};
+use super::files::{Blocks, HEAD_BYTES, Next};
+use super::*;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use usher_core::change::{Change, ChangeKind, Reason, Recipients};
+use usher_core::ledger::Ledger;
+use usher_core::message::write_message;
+
+const INDEX: u16 = 3;
+
+fn sync() -> usher_config::Sync {
+    usher_config::Sync {
+        place: usher_config::Place::default(),
+        description: None,
+        audiences: vec!["a".to_string(), "b".to_string()],
+        send_entry: true,
+        send_exit: true,
+        format: usher_config::SyncFormat::Usher,
+        include: Vec::new(),
+        entry_name: None,
+        exit_name: None,
+        fields: Default::default(),
+        backfill: true,
+        on_remove: usher_config::OnRemove::Exit,
+        to: usher_config::SyncTo::Stdout,
+    }
+}
+
+fn catalog() -> Arc<Catalog> {
+    Arc::new(Catalog::new("shop", [("a", "A", "users"), ("b", "B", "users"), ("c", "C", "users")]))
+}
+
+fn changes(from: u64, to: u64) -> Changes {
+    let mut changes = Changes::new();
+    for at in from..to {
+        changes.push(at, (at % 2) as u32, ChangeKind::Entry, Reason::Event, &format!("u-{at}"));
+    }
+    changes
+}
+
+fn messages(catalog: &Catalog, changes: &Changes) -> String {
+    let mut out = Vec::new();
+    for change in changes {
+        write_message(&mut out, catalog, change, changes.key(change));
+    }
+    String::from_utf8(out).unwrap()
+}
+
+/// A folder with a log and a file that it delivers to.
+struct Place {
+    folder: tempfile::TempDir,
+    bounds: Bounds,
+}
+
+impl Place {
+    fn new(bounds: Bounds) -> Place {
+        Place { folder: tempfile::tempdir().unwrap(), bounds }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("state/ledger/crm")
+    }
+
+    fn target(&self) -> PathBuf {
+        self.folder.path().join("changes.jsonl")
+    }
+
+    fn open(&self) -> Result<OpenedSync, SinkError> {
+        open_within(INDEX, &sync(), &self.log(), Outlet::file(&self.target()).unwrap(), self.bounds)
+    }
+
+    fn run(&self, changes: &Changes) -> Box<dyn Sink> {
+        let mut sink = (self.open().unwrap().start)(catalog());
+        sink.write(changes, 1_000_000).unwrap();
+        sink.finish().unwrap();
+        sink
+    }
+
+    fn lines(&self) -> String {
+        fs::read_to_string(self.target()).unwrap()
+    }
+
+    fn said(&self) -> String {
+        let said = self.open().err().expect("an error").to_string();
+        said.replace(&format!("{}/", self.folder.path().display()), "")
+    }
+}
+
+fn members(opened: &OpenedSync) -> Vec<(String, String)> {
+    let ledger = &opened.ledger;
+    ledger.iter().map(|(audience, key)| (ledger.audiences[audience as usize].id.clone(), key.to_owned())).collect()
+}
+
+/// Small enough that everything happens all the time.
+const SMALL: Bounds = Bounds {
+    block_bytes: 300,
+    segment_bytes: 2_000,
+    compact_bytes: 5_000,
+    waiting_bytes: 1_000,
+    sync_every: Duration::ZERO,
+    save_every: Duration::from_secs(3600),
+};
+
+#[test]
+fn what_was_told_is_known_at_the_next_start() {
+    let place = Place::new(BOUNDS);
+    let opened = place.open().unwrap();
+    assert_eq!(opened.ledger, Ledger::default());
+    let mut sink = (opened.start)(catalog());
+    assert_eq!(sink.committed(), 0);
+    let mut first = changes(1, 4);
+    first.push(7, 0, ChangeKind::Exit, Reason::Expiry, "u-2");
+    first.push(8, 2, ChangeKind::Entry, Reason::Event, "of an audience that the sync does not have");
+    first.push_to(Recipients::Only(INDEX + 1), 8, 0, ChangeKind::Entry, Reason::Event, "of another sync", "");
+    let mut silent = Changes::new();
+    silent.push_to(Recipients::LedgerOnly(INDEX), 9, 0, ChangeKind::Entry, Reason::Definition, "quiet", "{}");
+    silent.push_to(Recipients::Only(INDEX), 9, 2, ChangeKind::Exit, Reason::Definition, "of a removed audience", "");
+    sink.write(&first, 8).unwrap();
+    sink.write(&silent, 10).unwrap();
+    sink.write(&Changes::new(), 12).unwrap();
+    sink.finish().unwrap();
+    assert_eq!(sink.committed(), 12);
+    let standing = sink.status();
+    assert_eq!((standing.committed, standing.waiting), (6, 0));
+    assert_eq!((standing.written.entries, standing.written.exits), (3, 2));
+    assert_eq!(standing.written.bytes, place.lines().len() as u64);
+    let sent = messages(&catalog(), &first);
+    let sent: Vec<_> = sent.lines().take(4).collect();
+    assert_eq!(place.lines().lines().take(4).collect::<Vec<_>>(), sent);
+    assert!(place.lines().lines().nth(4).unwrap().contains(r#""audience_id":"c","audience_name":"C""#));
+    drop(sink);
+
+    let opened = place.open().unwrap();
+    assert!(opened.ledger.any);
+    assert_eq!(opened.ledger.clock, 9);
+    let ledger = |list: &[(&str, &str)]| list.iter().map(|(a, k)| (a.to_string(), k.to_string())).collect::<Vec<_>>();
+    assert_eq!(members(&opened), ledger(&[("b", "u-1"), ("b", "u-3"), ("a", "quiet")]));
+    assert_eq!(opened.ledger.audiences[0].name, "B");
+}
+
+#[test]
+fn a_sync_that_was_told_of_nothing_is_not_new_at_the_next_start() {
+    let place = Place::new(BOUNDS);
+    assert!(!place.open().unwrap().ledger.any);
+    assert!(!place.open().unwrap().ledger.any);
+    place.run(&Changes::new());
+    assert!(place.open().unwrap().ledger.any);
+}
+
+#[test]
+fn segments_are_compacted_and_removed_and_nothing_is_forgotten() {
+    let place = Place::new(Bounds { save_every: Duration::ZERO, ..SMALL });
+    let mut expected = BTreeSet::new();
+    let mut lines = String::new();
+    for round in 0..30_u64 {
+        let mut sink = (place.open().unwrap().start)(catalog());
+        for step in 0..20 {
+            let mut changes = Changes::new();
+            for n in 0..10_u64 {
+                let key = format!("u-{}", (round * 7 + n) % 50);
+                let at = round * 1000 + step * 10 + n;
+                let kind = if expected.remove(&key) {
+                    ChangeKind::Exit
+                } else {
+                    expected.insert(key.clone());
+                    ChangeKind::Entry
+                };
+                changes.push(at, 0, kind, Reason::Event, &key);
+            }
+            lines.push_str(&messages(&catalog(), &changes));
+            sink.write(&changes, 0).unwrap();
+        }
+        sink.finish().unwrap();
+        drop(sink);
+        let found: BTreeSet<String> = members(&place.open().unwrap()).into_iter().map(|(_, key)| key).collect();
+        assert_eq!(found, expected, "round {round}");
+    }
+    assert!(place.lines() == lines);
+    let (segments, snapshots) = files::list(&place.log()).unwrap();
+    assert_eq!(snapshots.len(), 1);
+    assert!(segments.len() < 12 && segments[0] > 50_000, "{segments:?}");
+}
+
+#[test]
+fn a_destination_that_does_not_take_holds_up_nothing_and_gets_all() {
+    let place = Place::new(BOUNDS);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let outlet = Outlet::stream("pipe", writer);
+    let opened = open_within(INDEX, &sync(), &place.log(), outlet, place.bounds).unwrap();
+    let mut sink = (opened.start)(catalog());
+    let changes = changes(0, 5_000);
+    sink.write(&changes, 5_000).unwrap();
+    // Nobody reads the pipe, which holds far less.
+    while sink.committed() < 5_000 {
+        std::thread::yield_now();
+    }
+    assert!(sink.status().waiting > 0);
+    let lines: Vec<String> = std::thread::scope(|scope| {
+        let reading = scope.spawn(|| BufReader::new(reader).lines().map(|line| line.unwrap()).take(5_000).collect());
+        sink.finish().unwrap();
+        reading.join().unwrap()
+    });
+    assert!(lines.iter().map(|line| format!("{line}\n")).collect::<String>() == messages(&catalog(), &changes));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_told_apart() {
+    let place = Place::new(BOUNDS);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let opened = open_within(INDEX, &sync(), &place.log(), Outlet::stream("stdout", writer), place.bounds).unwrap();
+    let mut sink = (opened.start)(catalog());
+    sink.write(&changes(0, 1), 1).unwrap();
+    let closed = Err(SinkError::Closed { to: "stdout".to_string() });
+    assert_eq!(sink.finish(), closed);
+    drop(sink);
+    // It gets it at the next start.
+    let (reader, writer) = std::io::pipe().unwrap();
+    let opened = open_within(INDEX, &sync(), &place.log(), Outlet::stream("stdout", writer), place.bounds).unwrap();
+    assert_eq!(opened.ledger.len(), 1);
+    (opened.start)(catalog()).finish().unwrap();
+    assert_eq!(BufReader::new(reader).lines().count(), 1);
+}
+
+#[test]
+fn a_full_disk_stops_the_sync_and_the_next_start_goes_on() {
+    let place = Place::new(SMALL);
+    let opened = place.open().unwrap();
+    let mut sink = (opened.start)(catalog());
+    let segment = |base: u64| files::segment(&place.log(), base);
+    let mut ledger = 0;
+    // Fills the first segment; the next one will be on a device that is always full.
+    while fs::metadata(segment(0)).unwrap().len() < SMALL.segment_bytes {
+        sink.write(&changes(ledger, ledger + 1), ledger + 1).unwrap();
+        ledger += 1;
+        while sink.committed() < ledger {
+            std::thread::yield_now();
+        }
+    }
+    let next = segment(fs::metadata(segment(0)).unwrap().len());
+    std::os::unix::fs::symlink("/dev/full", &next).unwrap();
+    sink.write(&changes(ledger, ledger + 1), ledger + 1).unwrap();
+    let error = sink.finish().unwrap_err();
+    assert_eq!(error.hint(), "free some space, then start again: what was not written is written then");
+    let to = format!("`{}` can't be written: No space left on device (os error 28)", next.display());
+    assert_eq!(error.to_string(), to);
+    assert_eq!(sink.committed(), ledger);
+    assert_eq!(sink.status().last_error, Some(to));
+    drop(sink);
+    fs::remove_file(&next).unwrap();
+    assert_eq!(place.open().unwrap().ledger.len() as u64, ledger);
+    place.run(&changes(ledger, ledger + 50));
+    assert_eq!(place.lines(), messages(&catalog(), &changes(0, ledger + 50)));
+}
+
+#[test]
+fn a_queue_beyond_its_bound_is_not_ready() {
+    let place = Place::new(SMALL);
+    let log = open::open(&place.log(), &Outlet::stdout()).unwrap();
+    let shared = Shared::new(&log, SMALL);
+    let record =
+        |key| Record { audience: 0, kind: ChangeKind::Entry, reason: Reason::Event, sent: true, at: 5, key, row: "" };
+    let key = "k".repeat(500);
+    shared.lock().push(&record(&key), || catalog().audience(0));
+    shared.lock().until(6);
+    assert!(shared.lock().ready());
+    shared.lock().push(&record(&key), || catalog().audience(0));
+    shared.lock().push(&record(&key), || catalog().audience(0));
+    assert!(!shared.lock().ready());
+    assert_eq!(shared.lock().committed(), 0);
+    // The first block is full before its write is over, so it tells of no clock; the next tells of the write before.
+    for ledger in [0, 6] {
+        let (block, clock) = shared.next_block().unwrap();
+        assert_eq!(clock, ledger);
+        shared.lock().synced(block.len(), clock, 1);
+    }
+    assert!(shared.lock().ready());
+    assert_eq!(shared.lock().committed(), 6);
+}
+
+#[test]
+fn what_can_not_be_gone_on_from_is_said() {
+    let place = Place::new(Bounds { compact_bytes: u64::MAX, ..SMALL });
+    place.run(&changes(0, 600));
+    let (segments, _) = files::list(&place.log()).unwrap();
+    let path = |at: usize| files::segment(&place.log(), segments[at]);
+    let name = |at: usize| format!("`state/ledger/crm/{:020}.log`", segments[at]);
+    let spoil = |path: &Path, at: usize| {
+        let whole = fs::read(path).unwrap();
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(path, bytes).unwrap();
+        whole
+    };
+    let last = segments.len() - 1;
+
+    let held = place.open().unwrap();
+    assert_eq!(
+        place.said(),
+        format!(
+            "`{}/state/ledger/crm` can't be opened: another process uses it: process {}",
+            place.folder.path().display(),
+            std::process::id()
+        )
+        .replace(&format!("{}/", place.folder.path().display()), "")
+    );
+    drop(held);
+
+    let whole = spoil(&path(0), 60);
+    assert_eq!(
+        place.said(),
+        format!("{} can't be read: it is damaged: a block's checksum is another at byte 40", name(0))
+    );
+    fs::write(path(0), whole).unwrap();
+
+    // In the last segment too, for there is more behind it.
+    let whole = spoil(&path(last), 42);
+    let said = place.said();
+    assert_eq!(
+        said,
+        format!("{} can't be read: it is damaged: there is no block where one should be at byte 40", name(last))
+    );
+    fs::write(path(last), whole).unwrap();
+
+    let whole = spoil(&path(0), 4);
+    assert_eq!(
+        place.said(),
+        format!("{} can't be read: it is damaged: its head is not that of a log of this name", name(0))
+    );
+    fs::write(path(0), &whole).unwrap();
+    let mut newer = whole.clone();
+    newer[4] = 2;
+    fs::write(path(0), newer).unwrap();
+    assert_eq!(place.said(), format!("{} can't be read: it has format version 2; this version reads up to 1", name(0)));
+    fs::write(path(0), whole).unwrap();
+
+    // What was delivered was synced, so it is not a crash that takes it away.
+    let whole = fs::read(path(last)).unwrap();
+    fs::write(path(last), &whole[..whole.len() - 1]).unwrap();
+    let said = place.said();
+    assert!(
+        said.starts_with(&format!("{} can't be read: it is damaged: a block is cut at byte ", name(last))),
+        "{said}"
+    );
+    fs::write(path(last), whole).unwrap();
+
+    let whole = fs::read(path(1)).unwrap();
+    fs::remove_file(path(1)).unwrap();
+    let said = place.said();
+    assert!(
+        said.starts_with(&format!("{} can't be read: it is damaged: the segment before it ends at ", name(2))),
+        "{said}"
+    );
+    fs::write(path(1), whole).unwrap();
+
+    fs::remove_file(place.log().join("cursor")).unwrap();
+    assert_eq!(
+        place.said(),
+        "`state/ledger/crm/cursor` can't be read: it is damaged: it is missing, and the log is not"
+    );
+}
+
+#[test]
+fn lines_of_others_are_left_alone() {
+    let place = Place::new(BOUNDS);
+    fs::write(place.target(), "torn by another").unwrap();
+    place.run(&changes(0, 3));
+    let ours = messages(&catalog(), &changes(0, 3));
+    assert_eq!(place.lines(), format!("torn by another\n{ours}"));
+    // The cursor was lost with the power, and others have appended.
+    let (mut cursor, _) = Cursor::open(&place.log()).unwrap().unwrap();
+    let line = ours.lines().next().unwrap();
+    cursor.save(Mark { position: 0, length: 16 }, true).unwrap();
+    fs::write(place.target(), format!("torn by another\n{line}\nanother's\ntorn too")).unwrap();
+    place.run(&Changes::new());
+    let rest: String = ours.lines().skip(1).map(|line| format!("{line}\n")).collect();
+    assert_eq!(place.lines(), format!("torn by another\n{line}\nanother's\ntorn too\n{rest}"));
+}
+
+#[test]
+fn a_file_that_was_replaced_gets_what_was_not_delivered_and_no_more() {
+    let place = Place::new(BOUNDS);
+    place.run(&changes(0, 3));
+    // The job has another path now, and is killed before it has saved its cursor again.
+    fs::remove_file(place.target()).unwrap();
+    place.run(&changes(3, 5));
+    let (mut cursor, _) = Cursor::open(&place.log()).unwrap().unwrap();
+    let third = blocks(&place.log(), 0)[0].1;
+    cursor.save(Mark { position: third, length: 1_000_000 }, true).unwrap();
+    drop(cursor);
+    place.run(&changes(5, 6));
+    assert_eq!(place.lines(), messages(&catalog(), &changes(3, 6)));
+}
+
+#[test]
+fn leftovers_of_a_compaction_are_removed() {
+    let place = Place::new(BOUNDS);
+    place.run(&changes(0, 3));
+    let leftover = place.log().join("00000000000000000040.new");
+    fs::write(&leftover, "half").unwrap();
+    place.run(&Changes::new());
+    assert!(!leftover.exists());
+}
+
+#[test]
+fn any_flipped_bit_of_what_was_delivered_is_found() {
+    let seed = 13;
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let place = Place::new(SMALL);
+    place.run(&changes(0, 600));
+    place.run(&changes(600, 700));
+    let (segments, snapshots) = files::list(&place.log()).unwrap();
+    assert_eq!(snapshots.len(), 1);
+    let segments = segments.iter().map(|&base| files::segment(&place.log(), base));
+    let files: Vec<PathBuf> = segments.chain([files::snapshot(&place.log(), snapshots[0])]).collect();
+    for _ in 0..400 {
+        let path = rng.choice(&files).unwrap();
+        let whole = fs::read(path).unwrap();
+        let mut flipped = whole.clone();
+        let (byte, bit) = (rng.usize(..whole.len()), rng.u8(..8));
+        flipped[byte] ^= 1 << bit;
+        fs::write(path, flipped).unwrap();
+        assert!(place.open().is_err(), "byte {byte}, bit {bit} of {}", path.display());
+        fs::write(path, whole).unwrap();
+    }
+    assert_eq!(place.open().unwrap().ledger.len(), 700);
+}
+
+#[test]
+fn no_body_is_walked_into_a_panic() {
+    let seed = 14;
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut encoder = block::Encoder::default();
+    for (change, all) in changes(0, 30).iter().map(|change| (change, changes(0, 30))) {
+        let Change { audience, kind, reason, at, .. } = *change;
+        let record = Record { audience, kind, reason, sent: true, at, key: all.key(change), row: "{}" };
+        encoder.push(&record, || catalog().audience(audience));
+    }
+    let block = encoder.take();
+    let (mut whole, mut broken) = (0, 0);
+    for _ in 0..20_000 {
+        let mut body = block[block::HEAD_BYTES..].to_vec();
+        body.truncate(rng.usize(..=body.len()));
+        for _ in 0..rng.usize(..4).min(body.len()) {
+            let at = rng.usize(..body.len());
+            body[at] = rng.u8(..);
+        }
+        match memberships::Memberships::default().apply(&body) {
+            Some(_) => whole += 1,
+            None => broken += 1,
+        }
+    }
+    assert!(whole > 100 && broken > 1_000, "{whole} {broken}");
+}
+
+#[test]
+fn an_audience_keeps_its_members_under_another_name() {
+    let place = Place::new(BOUNDS);
+    for (name, from) in [("A", 0), ("B", 2), ("A", 4)] {
+        let catalog = Arc::new(Catalog::new("shop", [("a", name, "users"), ("b", "b", "users")]));
+        let mut sink = (place.open().unwrap().start)(catalog);
+        sink.write(&changes(from, from + 2), 1).unwrap();
+        let mut exit = Changes::new();
+        exit.push(9 + from, 0, ChangeKind::Exit, Reason::Expiry, "u-0");
+        sink.write(&exit, 2).unwrap();
+        sink.finish().unwrap();
+    }
+    let opened = place.open().unwrap();
+    let audiences: Vec<_> = opened.ledger.audiences.iter().map(|audience| &audience.name[..]).collect();
+    assert_eq!(audiences, ["b", "A"]);
+    let keys: Vec<_> = opened.ledger.iter().map(|(_, key)| key).collect();
+    assert_eq!(keys, ["u-1", "u-2", "u-3", "u-4", "u-5"]);
+}
+
+/// A change as the test remembers it.
+#[derive(Clone, Debug)]
+struct Remembered {
+    audience: u32,
+    key: String,
+    entry: bool,
+    at: u64,
+    sent: bool,
+}
+
+fn state(history: &[Remembered]) -> BTreeSet<(String, String)> {
+    let mut state = BTreeSet::new();
+    for change in history {
+        let member = (["a", "b"][change.audience as usize].to_owned(), change.key.clone());
+        assert!(if change.entry { state.insert(member) } else { state.remove(&member) }, "they alternate");
+    }
+    state
+}
+
+/// The blocks from a position on: where each begins and ends, how many records it has, and how many are sent.
+fn blocks(log: &Path, from: u64) -> Vec<(u64, u64, usize, usize)> {
+    let mut found = Vec::new();
+    for base in files::list(log).unwrap().0 {
+        let path = files::segment(log, base);
+        let length = fs::metadata(&path).unwrap().len();
+        let mut blocks = Blocks::open(&path).unwrap();
+        loop {
+            let start = blocks.position();
+            match blocks.next(length).unwrap() {
+                Next::End => break,
+                Next::Flaw(flaw) => panic!("{flaw}"),
+                Next::Block => {}
+            }
+            let mut records = Records::of(&blocks.body);
+            let (mut count, mut sent) = (0, 0);
+            while let Some(record) = records.next().unwrap() {
+                count += 1;
+                sent += usize::from(record.sent);
+            }
+            if start >= from {
+                found.push((start, blocks.position(), count, sent));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn after_a_crash_at_any_byte_told_is_a_prefix_and_each_line_is_there_once() {
+    let seed = 11;
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let place = Place::new(SMALL);
+    let mut history: Vec<Remembered> = Vec::new();
+    let mut at = 0;
+    let mut seen = std::collections::BTreeMap::<&str, u32>::new();
+    for round in 0..250 {
+        // What the crash before has left.
+        let opened = place.open().unwrap();
+        let found = members(&opened);
+        assert_eq!(found.len(), opened.ledger.len());
+        assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), state(&history), "round {round}");
+        let cursor_before = fs::read(place.log().join("cursor")).unwrap();
+
+        let name = ["A", "A of another name"][rng.usize(..2)];
+        let catalog = Arc::new(Catalog::new("shop", [("a", name, "users"), ("b", "B", "users")]));
+        let mut sink = (opened.start)(catalog);
+        let mut now = state(&history);
+        for _ in 0..rng.usize(..12) {
+            let mut epoch = Changes::new();
+            for _ in 0..rng.usize(..12) {
+                at += rng.u64(..3);
+                let (audience, key) = (rng.u32(..2), format!("u-{}", rng.u8(..20)));
+                let member = (["a", "b"][audience as usize].to_owned(), key.clone());
+                let entry = now.insert(member.clone());
+                if !entry {
+                    now.remove(&member);
+                }
+                // Any two changes of a membership are at two times.
+                at += 1;
+                let sent = rng.u8(..5) > 0;
+                let address = if sent { Recipients::All } else { Recipients::LedgerOnly(INDEX) };
+                let kind = if entry { ChangeKind::Entry } else { ChangeKind::Exit };
+                epoch.push_to(address, at, audience, kind, Reason::Event, &key, "");
+                history.push(Remembered { audience, key, entry, at, sent });
+            }
+            sink.write(&epoch, at + 1).unwrap();
+        }
+        sink.finish().unwrap();
+        drop(sink);
+
+        // Each line once, in order.
+        let ids: Vec<String> = place
+            .lines()
+            .lines()
+            // A crash may have torn it.
+            .filter(|line| !"another's".starts_with(line))
+            .map(|line| match serde_json::from_str::<serde_json::Value>(line) {
+                Ok(line) => line["id"].as_str().unwrap().to_owned(),
+                Err(error) => panic!("round {round}: {error}: {line}"),
+            })
+            .collect();
+        let mut sent = Changes::new();
+        for change in history.iter().filter(|change| change.sent) {
+            let kind = if change.entry { ChangeKind::Entry } else { ChangeKind::Exit };
+            sent.push(change.at, change.audience, kind, Reason::Event, &change.key);
+        }
+        let names = self::catalog();
+        let expected: Vec<String> = sent
+            .iter()
+            .map(|change| {
+                let messages = crate::messages::Messages::from(names.clone());
+                messages.write(&mut Vec::new(), change, sent.key(change), "").as_str().to_owned()
+            })
+            .collect();
+        assert!(ids == expected, "round {round}: {} lines, {} expected", ids.len(), expected.len());
+
+        // The crash: an old cursor, whatever was not synced cut or spoiled, lines that had not been written yet missing.
+        let (segments, snapshots) = files::list(&place.log()).unwrap();
+        let snapshot = snapshots.last().copied().unwrap_or(0);
+        *seen.entry("compacted").or_default() += u32::from(snapshot > 0);
+        let cursor_after = fs::read(place.log().join("cursor")).unwrap();
+        fs::write(place.log().join("cursor"), &cursor_before).unwrap();
+        let (cursor, mut mark) = Cursor::open(&place.log()).unwrap().unwrap();
+        drop(cursor);
+        if mark.position < segments[0] || rng.u8(..4) == 0 {
+            fs::write(place.log().join("cursor"), &cursor_after).unwrap();
+            mark = Cursor::open(&place.log()).unwrap().unwrap().1;
+            *seen.entry("new cursor").or_default() += 1;
+        }
+        let all = blocks(&place.log(), mark.position);
+        let end = all.last().map_or(mark.position, |block| block.1);
+        let least = mark.position.max(snapshot);
+        let mut cut = if rng.bool() { end } else { rng.u64(least.min(end)..=end) };
+        // Just when a segment is begun.
+        if let Some(&base) = segments.last().filter(|&&base| base >= least && base > 0)
+            && rng.bool()
+        {
+            cut = base + rng.u64(..=HEAD_BYTES);
+            *seen.entry("cut head").or_default() += u32::from(cut < base + HEAD_BYTES);
+        }
+        // Segments that would not have been begun.
+        for &base in segments.iter().rev().take_while(|&&base| base > cut && base > least) {
+            fs::remove_file(files::segment(&place.log(), base)).unwrap();
+        }
+        let last = *files::list(&place.log()).unwrap().0.last().unwrap();
+        cut = cut.max(last);
+        let file = fs::File::options().append(true).open(files::segment(&place.log(), last)).unwrap();
+        if file.metadata().unwrap().len() > cut - last {
+            file.set_len(cut - last).unwrap();
+            *seen.entry("cut").or_default() += 1;
+        }
+        if cut >= last + HEAD_BYTES && rng.bool() {
+            let junk = vec![if rng.bool() { 0 } else { rng.u8(..) }; rng.usize(1..200)];
+            (&file).write_all(&junk).unwrap();
+            *seen.entry("junk").or_default() += 1;
+        }
+        let lost: usize = all.iter().filter(|block| block.1 > cut).map(|block| block.2).sum();
+        history.truncate(history.len() - lost);
+        let kept: usize = all.iter().filter(|block| block.1 <= cut).map(|block| block.3).sum();
+        let lines = fs::read(place.target()).unwrap();
+        let ends = lines.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at as u64 + 1);
+        let most = ends
+            .filter(|&end| end > mark.length)
+            .filter(|&end| !lines[..end as usize].ends_with(b"another's\n"))
+            .take(kept)
+            .last()
+            .unwrap_or(mark.length);
+        let length = rng.u64(mark.length..=most);
+        *seen.entry("lines behind the cursor").or_default() += u32::from(length > mark.length + 400);
+        let whole = length == 0 || lines[length as usize - 1] == b'\n';
+        *seen.entry("torn line").or_default() += u32::from(!whole);
+        let target = fs::File::options().append(true).open(place.target()).unwrap();
+        target.set_len(length).unwrap();
+        if whole && rng.u8(..4) == 0 {
+            (&target).write_all(b"another's\n").unwrap();
+        }
+    }
+    println!("{seen:?}");
+    assert_eq!(seen.len(), 7, "{seen:?}");
+    assert!(seen.values().all(|&times| times > 3), "{seen:?}");
+}
+
+/// Some segments and compactions between one kill and the next.
+const BUSY: Bounds = Bounds {
+    block_bytes: 4 << 10,
+    segment_bytes: 32 << 10,
+    compact_bytes: 64 << 10,
+    waiting_bytes: 64 << 10,
+    sync_every: Duration::ZERO,
+    save_every: Duration::from_millis(20),
+};
+
+#[test]
+fn killed_again_and_again_it_tells_each_change_once() {
+    let seed = 12;
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let place = Place::new(BUSY);
+    let length = || fs::metadata(place.target()).map_or(0, |metadata| metadata.len());
+    for _ in 0..12 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored", "sink::log::tests::inside_a_process_that_is_killed"])
+            .env("USHER_TEST_PLACE", place.folder.path())
+            .env("USHER_TEST_SEED", rng.u64(..).to_string())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let until = length() + rng.u64(1..600_000);
+        while length() < until {
+            assert_eq!(child.try_wait().unwrap(), None, "it ends only when it is killed");
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let opened = place.open().unwrap();
+    let ledger: BTreeSet<(String, String)> = members(&opened).into_iter().collect();
+    (opened.start)(catalog()).finish().unwrap();
+    let (mut members, mut ids) = (BTreeSet::new(), BTreeSet::new());
+    for line in place.lines().lines() {
+        let line: serde_json::Value = serde_json::from_str(line).expect("no line is torn");
+        let text = |name: &str| line[name].as_str().unwrap().to_owned();
+        assert!(ids.insert(text("id")), "twice: {line}");
+        let member = (text("audience_id"), text("key"));
+        let alternates = if text("type") == "entry" { members.insert(member) } else { members.remove(&member) };
+        assert!(alternates, "{line}");
+    }
+    assert!(members == ledger);
+    assert!(ids.len() > 1_000);
+    assert_eq!(files::list(&place.log()).unwrap().1.len(), 1, "it was compacted");
+}
+
+#[test]
+#[ignore = "run by `killed_again_and_again_it_tells_each_change_once`"]
+fn inside_a_process_that_is_killed() {
+    let Some(folder) = std::env::var_os("USHER_TEST_PLACE").map(PathBuf::from) else {
+        println!("skipped: only of use inside the test that runs it");
+        return;
+    };
+    let seed = std::env::var("USHER_TEST_SEED").unwrap().parse().unwrap();
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let outlet = Outlet::file(&folder.join("changes.jsonl")).unwrap();
+    let opened = open_within(INDEX, &sync(), &folder.join("state/ledger/crm"), outlet, BUSY).unwrap();
+    let mut now: BTreeSet<(String, String)> = members(&opened).into_iter().collect();
+    let mut at = opened.ledger.clock;
+    let mut sink = (opened.start)(catalog());
+    let began = std::time::Instant::now();
+    // Should nobody kill it.
+    while began.elapsed() < Duration::from_secs(60) {
+        let mut epoch = Changes::new();
+        for _ in 0..rng.usize(..200) {
+            at += 1;
+            let (audience, key) = (rng.u32(..2), format!("u-{}", rng.u16(..1000)));
+            let member = (["a", "b"][audience as usize].to_owned(), key.clone());
+            let kind = if now.remove(&member) { ChangeKind::Exit } else { ChangeKind::Entry };
+            if kind == ChangeKind::Entry {
+                now.insert(member);
+            }
+            epoch.push(at, audience, kind, Reason::Event, &key);
+        }
+        sink.write(&epoch, at + 1).unwrap();
+        while !sink.ready() || sink.status().waiting > 5_000 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_log_of_the_first_version_stays_readable_and_is_written_so() {
+    let frozen = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/outbox/testdata/v1");
+    let place = Place::new(BOUNDS);
+    let log = place.log();
+    crate::disk::create_folder(&log).unwrap();
+    // All that there is: a segment, its snapshot, the segment after it, and a cursor between the two.
+    let audience = |index: u32| catalog().audience(index);
+    let reasons =
+        [Reason::Event, Reason::Expiry, Reason::Snapshot, Reason::Trait, Reason::Definition, Reason::Recovery];
+    let mut encoder = block::Encoder::default();
+    for (n, &reason) in reasons.iter().enumerate() {
+        let n = n as u64;
+        let (audience_index, key) = ((n % 2) as u32, format!("Zoë {n}"));
+        let row = if n == 1 { "{\"plan\":\"pro\"}" } else { "" };
+        let record = Record {
+            audience: audience_index,
+            kind: ChangeKind::Entry,
+            reason,
+            sent: n != 2,
+            at: 1_795_428_000_000 - 1000 * n,
+            key: &key,
+            row,
+        };
+        encoder.push(&record, || audience(audience_index));
+    }
+    let record = Record {
+        audience: 1,
+        kind: ChangeKind::Exit,
+        reason: Reason::Expiry,
+        sent: true,
+        at: 1_795_428_000_123,
+        key: "Zoë 3",
+        row: "",
+    };
+    encoder.push(&record, || audience(1));
+    let mut first = encoder.take();
+    let mut file = append::create_segment(&log, 0).unwrap();
+    block::seal(&mut first, HEAD_BYTES);
+    file.write_all(&first).unwrap();
+    let end = HEAD_BYTES + first.len() as u64;
+    let mut held = memberships::Memberships::default();
+    assert_eq!(held.apply(&first[block::HEAD_BYTES..]), Some(6));
+    held.write(&log, end, BOUNDS.block_bytes).unwrap();
+    encoder.push(&Record { key: "Zoë 1", ..record }, || audience(1));
+    let mut second = encoder.take();
+    let mut file = append::create_segment(&log, end).unwrap();
+    block::seal(&mut second, end + HEAD_BYTES);
+    file.write_all(&second).unwrap();
+    Cursor::create(&log, Mark::default()).unwrap().save(Mark { position: end, length: 7 }, true).unwrap();
+
+    let mut files: Vec<_> = fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files.len(), 4);
+    for file in files {
+        let written = fs::read(log.join(&file)).unwrap();
+        assert!(written == fs::read(frozen.join(&file)).unwrap(), "{file:?} is written in another way");
+    }
+    let opened = place.open().unwrap();
+    let ledger: Vec<_> = members(&opened).into_iter().map(|(audience, key)| format!("{audience} {key}")).collect();
+    assert_eq!(ledger, ["a Zoë 0", "a Zoë 2", "a Zoë 4", "b Zoë 5"]);
+    assert_eq!((opened.ledger.any, opened.ledger.clock), (true, 1_795_428_000_123));
+}

@@ -1,0 +1,117 @@
+//! One piece of a pull, batch by batch.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, BooleanArray, RecordBatch, StringArray};
+use arrow_schema::ArrowError;
+use arrow_select::filter::filter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+use parquet::errors::ParquetError;
+
+use usher_core::value::ColumnType;
+use usher_core::warehouse::{FileVersion, KeyedBatch, SnapshotError};
+
+use super::error;
+use super::{cast, local};
+
+/// Which columns of a batch are what.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    pub key: usize,
+    pub foreign_key: Option<usize>,
+    pub columns: Vec<(usize, ColumnType)>,
+}
+
+/// The rows of one piece; ends at the first error. A local file that is written over meanwhile is an error at the end.
+pub struct PieceReader {
+    pub(super) version: FileVersion,
+    pub(super) row_group: usize,
+    pub(super) layout: Layout,
+    /// None: over.
+    pub(super) batches: Option<ParquetRecordBatchReader>,
+    /// The file, where it may be written over while it is read.
+    pub(super) local: Option<File>,
+}
+
+impl Iterator for PieceReader {
+    type Item = Result<KeyedBatch, SnapshotError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (batches, layout) = (self.batches.as_mut()?, &self.layout);
+        let rows = guarded(|| match batches.next() {
+            Some(batch) => batch.and_then(|batch| rows(&batch, layout)).map(Some).map_err(of_arrow),
+            None => Ok(None),
+        });
+        let rows = rows.map_err(|error| error::of_page(&self.version.path, self.row_group, &error)).transpose();
+        if let Some(Ok(_)) = rows {
+            return rows;
+        }
+        self.batches = None;
+        // A file that changed explains an error, and an end without one may be a mixture.
+        match self.local.take().map(|file| local::check(&self.version, &file)) {
+            Some(Err(replaced)) => Some(Err(replaced)),
+            _ => rows,
+        }
+    }
+}
+
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is in a step of the Parquet reader, whose panics are caught and become errors.
+///
+/// A panic hook that ends the process asks this first.
+pub fn panics_are_caught() -> bool {
+    GUARDED.get()
+}
+
+/// Runs a step of the Parquet reader. It takes some damage of a file for a fault of its own and panics; a damaged file is
+/// data, so that is an error here like any other.
+pub(super) fn guarded<T>(step: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    // Safe to unwind through: nothing that a failed step has touched is used again.
+    GUARDED.set(true);
+    let result = catch_unwind(AssertUnwindSafe(step));
+    GUARDED.set(false);
+    result.unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+        Err(ParquetError::General(format!("the decoder gave up: {text}")))
+    })
+}
+
+/// The Parquet reader's error inside Arrow's, where there is one.
+fn of_arrow(error: ArrowError) -> ParquetError {
+    match error {
+        ArrowError::ExternalError(cause) => match cause.downcast::<ParquetError>() {
+            Ok(cause) => *cause,
+            Err(cause) => ParquetError::External(cause),
+        },
+        ArrowError::ParquetError(text) => ParquetError::General(text),
+        other => ParquetError::ArrowError(other.to_string()),
+    }
+}
+
+fn rows(batch: &RecordBatch, layout: &Layout) -> Result<KeyedBatch, ArrowError> {
+    let keys = cast::keys(batch.column(layout.key))?;
+    let foreign_keys = layout.foreign_key.map(|at| cast::keys(batch.column(at))).transpose()?;
+    let columns =
+        layout.columns.iter().map(|&(at, to)| cast::canonical(batch.column(at), to)).collect::<Result<_, _>>()?;
+    let rows = KeyedBatch { skipped: keys.null_count() as u64, keys, foreign_keys, columns };
+    if rows.skipped == 0 { Ok(rows) } else { with_keys(rows) }
+}
+
+/// The rows that have a key.
+fn with_keys(rows: KeyedBatch) -> Result<KeyedBatch, ArrowError> {
+    let keep: BooleanArray = rows.keys.iter().map(|key| Some(key.is_some())).collect();
+    let texts = |array: &StringArray| Ok::<_, ArrowError>(filter(array, &keep)?.as_string().clone());
+    Ok(KeyedBatch {
+        keys: texts(&rows.keys)?,
+        foreign_keys: rows.foreign_keys.as_ref().map(texts).transpose()?,
+        columns: rows.columns.iter().map(|column| filter(column, &keep)).collect::<Result<_, _>>()?,
+        skipped: rows.skipped,
+    })
+}

@@ -1,0 +1,297 @@
+//! Every type of a file as the job's type, against the obvious conversion.
+
+use arrow_array::types::{Int32Type, TimestampMillisecondType};
+use arrow_array::*;
+use arrow_schema::DataType as D;
+
+use super::*;
+
+/// Writes the column, reads it back as `to`, and tells what it was found to be.
+fn as_type(column: ArrayRef, to: ColumnType) -> (FoundType, ArrayRef) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..column.len() as i64));
+    write(&folder.path().join("t.parquet"), &[("id", keys), ("x", column)], zstd(), 1_000);
+    let warehouse = ParquetWarehouse::new("t.parquet", folder.path()).expect("a path");
+    let found = warehouse.schema().expect("a schema").column("x").expect("the column");
+    let pull = warehouse.pull(&wanted("id", &[("x", to)])).expect("it can become that");
+    (found, Arc::clone(&read(&pull).expect("rows")[0].columns[0]))
+}
+
+fn check(column: impl Array + 'static, to: ColumnType, expected: impl Array + 'static) {
+    let (found, read) = as_type(Arc::new(column), to);
+    assert_eq!(found, FoundType::Known(to));
+    assert_eq!(read.to_data(), expected.to_data());
+}
+
+/// Checks a conversion from a file's type that is another than the job's.
+fn check_wider(column: impl Array + 'static, from: ColumnType, to: ColumnType, expected: impl Array + 'static) {
+    let (found, read) = as_type(Arc::new(column), to);
+    assert_eq!(found, FoundType::Known(from));
+    assert_eq!(read.to_data(), expected.to_data());
+}
+
+#[test]
+fn all_integers_are_integer() {
+    let expected = || Int64Array::from(vec![Some(1), None, Some(100)]);
+    check(Int8Array::from(vec![Some(1), None, Some(100)]), ColumnType::Integer, expected());
+    check(Int16Array::from(vec![Some(1), None, Some(100)]), ColumnType::Integer, expected());
+    check(Int32Array::from(vec![Some(1), None, Some(100)]), ColumnType::Integer, expected());
+    check(Int64Array::from(vec![Some(1), None, Some(100)]), ColumnType::Integer, expected());
+    check(UInt8Array::from(vec![Some(1), None, Some(100)]), ColumnType::Integer, expected());
+    check(UInt16Array::from(vec![Some(1), None, Some(100)]), ColumnType::Integer, expected());
+    check(UInt32Array::from(vec![Some(1), None, Some(100)]), ColumnType::Integer, expected());
+    let beyond = UInt64Array::from(vec![Some(1), Some(u64::MAX), Some(100)]);
+    check(beyond, ColumnType::Integer, expected());
+    for precision in [5, 12, 20, 38] {
+        let decimals = Decimal128Array::from(vec![Some(1), None, Some(100)]).with_precision_and_scale(precision, 0);
+        check(decimals.expect("a precision"), ColumnType::Integer, expected());
+    }
+    let beyond =
+        Decimal128Array::from(vec![Some(1), Some(i128::from(i64::MAX) + 1), Some(100)]).with_precision_and_scale(38, 0);
+    check(beyond.expect("a precision"), ColumnType::Integer, expected());
+}
+
+#[test]
+fn keys_beyond_64_bits_are_their_decimal_text() {
+    let check = |keys: ArrayRef, expected: &[&str]| {
+        let folder = tempfile::tempdir().expect("a folder");
+        write(&folder.path().join("k.parquet"), &[("id", keys)], zstd(), 10);
+        let rows =
+            read(&pull("k.parquet", folder.path(), &wanted("id", &[])).expect("a pull")).expect("rows").remove(0);
+        assert_eq!(rows.keys, StringArray::from(expected.to_vec()));
+    };
+    check(Arc::new(UInt64Array::from(vec![u64::MAX, 0])), &["18446744073709551615", "0"]);
+    let wide = Decimal128Array::from(vec![12_345_678_901_234_567_890_123, -7]).with_precision_and_scale(38, 0);
+    check(Arc::new(wide.expect("a precision")), &["12345678901234567890123", "-7"]);
+    let narrow = Decimal128Array::from(vec![10, -7]).with_precision_and_scale(4, 0);
+    check(Arc::new(narrow.expect("a precision")), &["10", "-7"]);
+    check(Arc::new(Int8Array::from(vec![-128, 127])), &["-128", "127"]);
+}
+
+#[test]
+fn floats_and_other_decimals_are_number() {
+    let doubles = Float64Array::from(vec![
+        Some(1.5),
+        None,
+        Some(f64::NAN),
+        Some(f64::INFINITY),
+        Some(f64::NEG_INFINITY),
+        Some(-0.0),
+    ]);
+    check(doubles, ColumnType::Number, Float64Array::from(vec![Some(1.5), None, None, None, None, Some(-0.0)]));
+    check(
+        Float32Array::from(vec![Some(1.5), None, Some(f32::NAN)]),
+        ColumnType::Number,
+        Float64Array::from(vec![Some(1.5), None, None]),
+    );
+}
+
+#[test]
+fn a_decimal_is_the_nearest_double() {
+    let seed = 3;
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    for _ in 0..60 {
+        let precision = rng.u8(1..=38);
+        let scale = rng.i8(1..=precision as i8);
+        let values: Vec<i128> = (0..50).map(|_| rng.i128(..) % 10i128.pow(rng.u32(1..=u32::from(precision)))).collect();
+        let expected = values.iter().map(|&value| {
+            let digits = format!("{:0width$}", value.unsigned_abs(), width = scale as usize + 1);
+            let (whole, fraction) = digits.split_at(digits.len() - scale as usize);
+            let magnitude: f64 = format!("{whole}.{fraction}").parse().expect("digits");
+            if value < 0 { -magnitude } else { magnitude }
+        });
+        let expected = Float64Array::from_iter_values(expected);
+        let decimals = Decimal128Array::from(values).with_precision_and_scale(precision, scale).expect("a scale");
+        check(decimals, ColumnType::Number, expected);
+    }
+}
+
+#[test]
+fn all_string_forms_are_string() {
+    let texts = vec![Some("a"), None, Some("ü"), Some(""), Some("a")];
+    let expected = || StringArray::from(texts.clone());
+    check(StringArray::from(texts.clone()), ColumnType::String, expected());
+    check(LargeStringArray::from(texts.clone()), ColumnType::String, expected());
+    check(StringViewArray::from(texts.clone()), ColumnType::String, expected());
+    let dictionary: DictionaryArray<Int32Type> = texts.clone().into_iter().collect();
+    check(dictionary, ColumnType::String, expected());
+}
+
+#[test]
+fn times_of_any_unit_are_floored_to_ms() {
+    let seed = 5;
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut raw: Vec<i64> = (0..500).map(|_| rng.i64(-10_000_000_000..10_000_000_000)).collect();
+    raw.extend([-1, 0, 1, -999, -1_000, -1_001, -999_999, -1_000_000, -1_000_001]);
+    // Per ms: the floor, with remainders made positive by hand.
+    let floored = |unit: i64| {
+        let floor = move |value: i64| {
+            if value % unit != 0 && value < 0 { value / unit - 1 } else { value / unit }
+        };
+        TimestampMillisecondArray::from_iter_values(raw.iter().map(move |&value| floor(value)))
+    };
+    let seconds = TimestampMillisecondArray::from_iter_values(raw.iter().map(|&value| value * 1_000));
+    check(TimestampSecondArray::from(raw.clone()), ColumnType::Timestamp, seconds);
+    check(TimestampMillisecondArray::from(raw.clone()), ColumnType::Timestamp, floored(1));
+    check(TimestampMicrosecondArray::from(raw.clone()), ColumnType::Timestamp, floored(1_000));
+    check(TimestampNanosecondArray::from(raw.clone()), ColumnType::Timestamp, floored(1_000_000));
+    // The zone of a column says how to show it, not what it is.
+    check(
+        TimestampMicrosecondArray::from(raw.clone()).with_timezone("America/New_York"),
+        ColumnType::Timestamp,
+        floored(1_000),
+    );
+    check(
+        TimestampNanosecondArray::from(raw.clone()).with_timezone("+05:00"),
+        ColumnType::Timestamp,
+        floored(1_000_000),
+    );
+}
+
+#[test]
+fn dates_are_their_midnight() {
+    let midnights =
+        || TimestampMillisecondArray::from(vec![Some(-86_400_000), None, Some(0), Some(86_400_000 * 20_000)]);
+    check(Date32Array::from(vec![Some(-1), None, Some(0), Some(20_000)]), ColumnType::Date, midnights());
+    let ms = vec![Some(-1), None, Some(86_399_999), Some(86_400_000 * 20_000)];
+    check(Date64Array::from(ms), ColumnType::Date, midnights());
+    check_wider(
+        Date32Array::from(vec![Some(-1), None, Some(0), Some(20_000)]),
+        ColumnType::Date,
+        ColumnType::Timestamp,
+        midnights(),
+    );
+}
+
+#[test]
+fn lists_are_lists_of_their_items() {
+    let integers = || {
+        ListArray::from_iter_primitive::<Int64Type, _, _>(vec![
+            Some(vec![Some(1), None]),
+            None,
+            Some(vec![]),
+            Some(vec![Some(3)]),
+        ])
+    };
+    let small = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![
+        Some(vec![Some(1), None]),
+        None,
+        Some(vec![]),
+        Some(vec![Some(3)]),
+    ]);
+    check(small.clone(), ColumnType::ListInteger, integers());
+    let large = LargeListArray::from_iter_primitive::<Int32Type, _, _>(vec![
+        Some(vec![Some(1), None]),
+        None,
+        Some(vec![]),
+        Some(vec![Some(3)]),
+    ]);
+    check(large, ColumnType::ListInteger, integers());
+    let numbers =
+        |items: Vec<Option<f64>>| ListArray::from_iter_primitive::<Float64Type, _, _>(vec![Some(items), None]);
+    check(numbers(vec![Some(0.5), Some(f64::NAN)]), ColumnType::ListNumber, numbers(vec![Some(0.5), None]));
+    let widened = ListArray::from_iter_primitive::<Float64Type, _, _>(vec![
+        Some(vec![Some(1.0), None]),
+        None,
+        Some(vec![]),
+        Some(vec![Some(3.0)]),
+    ]);
+    check_wider(small, ColumnType::ListInteger, ColumnType::ListNumber, widened);
+
+    let texts = |large: bool| -> ArrayRef {
+        let mut items = builder::ListBuilder::new(builder::StringBuilder::new());
+        items.append_value([Some("a"), None]);
+        items.append_null();
+        let list: ArrayRef = Arc::new(items.finish());
+        let item = if large { D::LargeUtf8 } else { D::Utf8 };
+        arrow_cast::cast(&list, &D::List(Arc::new(arrow_schema::Field::new("item", item, true))))
+            .expect("strings are strings")
+    };
+    let (found, read) = as_type(texts(true), ColumnType::ListString);
+    assert_eq!(found, FoundType::Known(ColumnType::ListString));
+    assert_eq!(read.to_data(), texts(false).to_data());
+}
+
+#[test]
+fn a_string_takes_the_json_text_of_what_is_none() {
+    use ColumnType::*;
+    check_wider(Int64Array::from(vec![Some(-5), None]), Integer, String, StringArray::from(vec![Some("-5"), None]));
+    let doubles = Float64Array::from(vec![Some(0.1), Some(1e21), Some(f64::NAN), Some(3.0), None]);
+    check_wider(doubles, Number, String, StringArray::from(vec![Some("0.1"), Some("1e+21"), None, Some("3.0"), None]));
+    check_wider(Float32Array::from(vec![0.1]), Number, String, StringArray::from(vec!["0.1"]));
+    let decimals = Decimal128Array::from(vec![1250, -5]).with_precision_and_scale(10, 2).expect("a scale");
+    check_wider(decimals, Number, String, StringArray::from(vec!["12.50", "-0.05"]));
+    check_wider(
+        BooleanArray::from(vec![Some(true), None, Some(false)]),
+        Boolean,
+        String,
+        StringArray::from(vec![Some("true"), None, Some("false")]),
+    );
+    check_wider(
+        Int64Array::from(vec![Some(1 << 60), None]),
+        Integer,
+        Number,
+        Float64Array::from(vec![Some((1u64 << 60) as f64), None]),
+    );
+}
+
+#[test]
+fn a_column_of_nothing_is_of_any_type() {
+    for to in [ColumnType::String, ColumnType::Number, ColumnType::ListInteger, ColumnType::Date, ColumnType::Boolean] {
+        let (found, read) = as_type(Arc::new(NullArray::new(3)), to);
+        assert_eq!(found, FoundType::Unsupported("Null".into()));
+        assert_eq!((read.len(), read.logical_null_count()), (3, 3));
+        assert_eq!(*read.data_type(), super::super::cast::canonical_type(to));
+    }
+}
+
+#[test]
+fn other_types_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let columns: [(&str, ArrayRef); 3] = [
+        ("id", Arc::new(Int64Array::from(vec![1]))),
+        ("bytes", Arc::new(BinaryArray::from(vec![&b"x"[..]]))),
+        ("time", Arc::new(Time64MicrosecondArray::from(vec![1]))),
+    ];
+    write(&folder.path().join("t.parquet"), &columns, zstd(), 10);
+    let schema =
+        ParquetWarehouse::new("t.parquet", folder.path()).and_then(|warehouse| warehouse.schema()).expect("a schema");
+    assert_eq!(schema.column("bytes"), Some(FoundType::Unsupported("Binary".into())));
+    assert_eq!(schema.column("time"), Some(FoundType::Unsupported("Time64(µs)".into())));
+}
+
+#[test]
+fn the_old_96_bit_timestamps_reach_beyond_the_range_of_ns() {
+    use parquet::data_type::{Int64Type as Long, Int96, Int96Type};
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let schema = parse_message_type("message m { required int64 id; optional int96 at; }").expect("a schema");
+    let file = File::create(folder.path().join("t.parquet")).expect("a file");
+    let mut writer = SerializedFileWriter::new(file, Arc::new(schema), Arc::default()).expect("a writer");
+    let mut group = writer.next_row_group().expect("a row group");
+    let mut ids = group.next_column().expect("a column").expect("the ids");
+    ids.typed::<Long>().write_batch(&[1, 2, 3], None, None).expect("ids");
+    ids.close().expect("the ids");
+    let mut times = group.next_column().expect("a column").expect("the times");
+    // Days are Julian: 2440588 is 1970-01-01.
+    let time = |nanos: u64, day: u32| {
+        let mut time = Int96::new();
+        time.set_data(nanos as u32, (nanos >> 32) as u32, day);
+        time
+    };
+    let values = [time(1_999_999, 2_440_587), time(86_399_000_000_000, 5_373_484)];
+    times.typed::<Int96Type>().write_batch(&values, Some(&[1, 1, 0]), None).expect("times");
+    times.close().expect("the times");
+    group.close().expect("the row group");
+    writer.close().expect("the footer");
+
+    let wanted = wanted("id", &[("at", ColumnType::Timestamp)]);
+    let rows = read(&pull("t.parquet", folder.path(), &wanted).expect("a pull")).expect("rows").remove(0);
+    let at = rows.columns[0].as_primitive::<TimestampMillisecondType>();
+    // A day before the epoch and 1 ms; 9999-12-31T23:59:59Z.
+    assert_eq!(at, &TimestampMillisecondArray::from(vec![Some(-86_399_999), Some(253_402_300_799_000), None]));
+}

@@ -1,0 +1,272 @@
+//! Changes of membership: entries and exits with their time, audience, key and reason.
+//!
+//! A [`Changes`] is a batch of changes whose texts (keys, rows) share one buffer. A [`Filter`] decides which changes of a
+//! batch concern a sync. Refuses: batches with 4 GiB of text or more.
+
+use crate::catalog::Catalog;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// In or out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ChangeKind {
+    /// The key is now in the audience.
+    Entry,
+    /// The key is no longer in the audience.
+    Exit,
+}
+
+/// Why membership changed. Where several hold, the least is said (SPEC §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Reason {
+    /// An event.
+    Event,
+    /// A window ended, or a `now()` moment passed.
+    Expiry,
+    /// A pull.
+    Snapshot,
+    /// A live trait.
+    Trait,
+    /// The job file changed.
+    Definition,
+    /// The job was down when it happened.
+    Recovery,
+}
+
+impl ChangeKind {
+    /// As messages have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ChangeKind::Entry => "entry",
+            ChangeKind::Exit => "exit",
+        }
+    }
+}
+
+impl Reason {
+    /// As messages have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Event => "event",
+            Reason::Expiry => "expiry",
+            Reason::Snapshot => "snapshot",
+            Reason::Trait => "trait",
+            Reason::Definition => "definition",
+            Reason::Recovery => "recovery",
+        }
+    }
+}
+
+/// An entry or an exit; its key is in the [`Changes`] that holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// When, ms since the epoch.
+    pub at: u64,
+    /// Which audience: its index in the [`Catalog`].
+    pub audience: u32,
+    /// In or out.
+    pub kind: ChangeKind,
+    /// Why.
+    pub reason: Reason,
+    /// Who is told.
+    pub recipients: Recipients,
+    /// Where the key starts in the buffer, and its length in bytes.
+    key: (u32, u32),
+    /// The same of what is known of the key's row, as a JSON object; empty where nothing is.
+    row: (u32, u32),
+}
+
+/// Which syncs a change concerns. Of each other, they know nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Recipients {
+    /// All that have the audience.
+    #[default]
+    All,
+    /// One, by its index in the job.
+    Only(u16),
+    /// One, which takes it for told without sending anything.
+    LedgerOnly(u16),
+}
+
+/// Changes in an order, with their keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    changes: Vec<Change>,
+    /// Keys and rows.
+    texts: String,
+}
+
+impl Changes {
+    /// None yet.
+    pub fn new() -> Changes {
+        Changes::default()
+    }
+
+    /// Adds a change at the end.
+    pub fn push(&mut self, at: u64, audience: u32, kind: ChangeKind, reason: Reason, key: &str) {
+        self.push_to(Recipients::All, at, audience, kind, reason, key, "");
+    }
+
+    /// Adds a change at the end; `row` is a JSON object of what messages may carry of the key's row, or empty.
+    #[allow(clippy::too_many_arguments)]
+    pub fn push_to(
+        &mut self,
+        recipients: Recipients,
+        at: u64,
+        audience: u32,
+        kind: ChangeKind,
+        reason: Reason,
+        key: &str,
+        row: &str,
+    ) {
+        let mut keep = |text: &str| {
+            let start = u32::try_from(self.texts.len()).expect("a batch holds less than 4 GiB of text");
+            self.texts.push_str(text);
+            (start, u32::try_from(text.len()).expect("a text of a batch is shorter than the batch"))
+        };
+        let (key, row) = (keep(key), keep(row));
+        self.changes.push(Change { at, audience, kind, reason, recipients, key, row });
+    }
+
+    /// Adds one of `other`'s at the end.
+    pub fn push_from(&mut self, other: &Changes, change: &Change) {
+        let Change { at, audience, kind, reason, recipients, .. } = *change;
+        self.push_to(recipients, at, audience, kind, reason, other.key(change), other.row(change));
+    }
+
+    /// Adds those of `other` at the end, in their order.
+    pub fn append(&mut self, other: &Changes) {
+        other.iter().for_each(|change| self.push_from(other, change));
+    }
+
+    /// The changes in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Change> {
+        self.changes.iter()
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Forgets all; keeps the memory.
+    pub fn clear(&mut self) {
+        self.changes.clear();
+        self.texts.clear();
+    }
+
+    /// The key of `change`, which is one of these.
+    pub fn key(&self, change: &Change) -> &str {
+        &self.texts[change.key.0 as usize..][..change.key.1 as usize]
+    }
+
+    /// What is known of the row of `change`, which is one of these.
+    pub fn row(&self, change: &Change) -> &str {
+        &self.texts[change.row.0 as usize..][..change.row.1 as usize]
+    }
+
+    /// Takes out those before a time; none: all.
+    pub fn take_before(&mut self, time: Option<u64>) -> Changes {
+        let due = |change: &Change| time.is_none_or(|time| change.at < time);
+        if self.iter().all(due) {
+            return std::mem::take(self);
+        }
+        let (mut before, mut after) = (Changes::default(), Changes::default());
+        for change in self.iter() {
+            let to = if due(change) { &mut before } else { &mut after };
+            to.push_from(self, change);
+        }
+        *self = after;
+        before
+    }
+
+    /// Orders by time, audience id, key: the order of what `replay` prints.
+    pub fn sort(&mut self) {
+        let texts = &self.texts;
+        let key = |change: &Change| &texts[change.key.0 as usize..][..change.key.1 as usize];
+        self.changes.sort_by(|a, b| (a.at, a.audience, key(a)).cmp(&(b.at, b.audience, key(b))));
+    }
+}
+
+impl<'a> IntoIterator for &'a Changes {
+    type Item = &'a Change;
+    type IntoIter = std::slice::Iter<'a, Change>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// Which changes a sync sends, and which it is told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// The sync's index in the job; none: it hears of everything.
+    sync: Option<u16>,
+    /// By audience, as in the catalog; none: all. Audiences beyond are ones that the job no longer has.
+    audiences: Option<Vec<bool>>,
+    entry: bool,
+    exit: bool,
+}
+
+impl Filter {
+    /// Every change.
+    pub fn all() -> Filter {
+        Filter { sync: None, audiences: None, entry: true, exit: true }
+    }
+
+    /// What the job's `index`-th sync sends: entries, exits or both of the audiences with these ids.
+    pub fn new<'a>(
+        index: u16,
+        ids: impl IntoIterator<Item = &'a str>,
+        (entry, exit): (bool, bool),
+        catalog: &Catalog,
+    ) -> Filter {
+        let mut audiences = vec![false; catalog.len()];
+        for id in ids {
+            if let Some(index) = catalog.index(id) {
+                audiences[index as usize] = true;
+            }
+        }
+        Filter { sync: Some(index), audiences: Some(audiences), entry, exit }
+    }
+
+    /// Whether the sync has the audience.
+    pub fn has(&self, audience: u32) -> bool {
+        self.audiences.as_ref().is_none_or(|audiences| audiences.get(audience as usize).copied().unwrap_or(false))
+    }
+
+    /// Whether the sync is told of `change`: what it was told is membership, whatever it sends of it.
+    pub fn commits(&self, change: &Change) -> bool {
+        match (change.recipients, self.sync) {
+            (Recipients::All, _) => self.has(change.audience),
+            (Recipients::Only(sync) | Recipients::LedgerOnly(sync), Some(me)) => sync == me,
+            (Recipients::Only(_) | Recipients::LedgerOnly(_), None) => false,
+        }
+    }
+
+    /// Whether `change` is sent.
+    pub fn sends(&self, change: &Change) -> bool {
+        let kind = match change.kind {
+            ChangeKind::Entry => self.entry,
+            ChangeKind::Exit => self.exit,
+        };
+        kind && self.commits(change) && !matches!(change.recipients, Recipients::LedgerOnly(_))
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for ChangeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

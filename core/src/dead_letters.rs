@@ -1,0 +1,81 @@
+//! The port to where bad messages go: a [`DeadLetters`] takes each with its place, its reason and its bytes.
+//!
+//! Promises: a dead letter that was taken is kept or counted, never lost in silence. Refuses: calls after
+//! [`DeadLetters::finish`].
+
+use crate::sink::SinkError;
+use crate::source::PartitionId;
+use serde::{Deserialize, Serialize};
+
+/// Why a message can't be used (SPEC §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum DeadLetterReason {
+    /// Its key is no string and no JSON integer, or too long.
+    BadKey,
+    /// Its time is before 1970 or can't be read.
+    BadTimestamp,
+    /// Its time is too far ahead of the clock.
+    FutureTimestamp,
+    /// It is not one JSON object (or row) in UTF-8, or a value that is needed is broken.
+    Malformed,
+    /// It has no time.
+    NoTimestamp,
+    /// It is longer than `limits.message_bytes`.
+    TooLarge,
+}
+
+impl DeadLetterReason {
+    /// All, by name.
+    pub const ALL: [DeadLetterReason; 6] = [
+        DeadLetterReason::BadKey,
+        DeadLetterReason::BadTimestamp,
+        DeadLetterReason::FutureTimestamp,
+        DeadLetterReason::Malformed,
+        DeadLetterReason::NoTimestamp,
+        DeadLetterReason::TooLarge,
+    ];
+
+    /// As dead letters have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            DeadLetterReason::BadKey => "bad_key",
+            DeadLetterReason::BadTimestamp => "bad_timestamp",
+            DeadLetterReason::FutureTimestamp => "future_timestamp",
+            DeadLetterReason::Malformed => "malformed",
+            DeadLetterReason::NoTimestamp => "no_timestamp",
+            DeadLetterReason::TooLarge => "too_large",
+        }
+    }
+}
+
+/// A message that can't be used.
+#[derive(Clone, Copy, Debug)]
+pub struct DeadLetter<'a> {
+    /// Where it was read.
+    pub partition: &'a PartitionId,
+    /// Where it starts there.
+    pub position: u64,
+    /// Why it can't be used.
+    pub reason: DeadLetterReason,
+    /// The same, closer.
+    pub detail: &'a str,
+    /// The message, or as much as was kept of it.
+    pub raw: &'a [u8],
+    /// Its full length, bytes.
+    pub length: u64,
+}
+
+/// Where bad messages go. Shared by all workers of a process.
+pub trait DeadLetters: Send + Sync {
+    /// Takes a dead letter. May wait while too much is queued.
+    ///
+    /// # Errors
+    /// The destination refused this or an earlier dead letter.
+    fn write(&self, letter: &DeadLetter<'_>) -> Result<(), SinkError>;
+
+    /// Waits until all dead letters are written. Nothing can be written afterwards.
+    ///
+    /// # Errors
+    /// The destination refused a dead letter.
+    fn finish(&self) -> Result<(), SinkError>;
+}

@@ -1,0 +1,68 @@
+//! What a sync was told: the memberships that its entries and exits add up to.
+//!
+//! Read from the sync's durable log at a start, and held against what holds now: the difference is what is sent (SPEC §6).
+//! Holds each key's text once per membership, until the difference is made.
+
+use serde::{Deserialize, Serialize};
+
+/// An audience as it was told.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LedgerAudience {
+    /// Its id.
+    pub id: String,
+    /// What people see as its name.
+    pub name: String,
+    /// The id of its parent model.
+    pub model: String,
+}
+
+/// The memberships that a sync was told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Whether anything was ever told. If not, the sync is new.
+    pub any: bool,
+    /// The time of the latest change that was told, ms since the epoch.
+    pub clock: u64,
+    /// The audiences that memberships name.
+    pub audiences: Vec<LedgerAudience>,
+    /// Index in `audiences`, and where the key ends in `keys`.
+    members: Vec<(u32, usize)>,
+    keys: String,
+}
+
+impl Ledger {
+    /// The index of an audience, which is added where it is new.
+    pub fn audience(&mut self, audience: LedgerAudience) -> u32 {
+        let at = self.audiences.iter().position(|known| *known == audience).unwrap_or_else(|| {
+            self.audiences.push(audience);
+            self.audiences.len() - 1
+        });
+        at as u32
+    }
+
+    /// Adds a membership; none is added twice.
+    pub fn push(&mut self, audience: u32, key: &str) {
+        self.keys.push_str(key);
+        self.members.push((audience, self.keys.len()));
+    }
+
+    /// How many memberships.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The memberships, as index in `audiences` and key.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &str)> {
+        let mut start = 0;
+        self.members.iter().map(move |(audience, end)| {
+            let key = &self.keys[start..*end];
+            start = *end;
+            (*audience, key)
+        })
+    }
+}

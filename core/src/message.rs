@@ -1,0 +1,250 @@
+//! The default message of a change (SPEC §5), one JSON object on one line.
+//!
+//! The fields and their order are fixed:
+//! `{"id","type","job","audience_id","audience_name","model","key","at","reason"}`.
+//!
+//! `id` is 32 hex digits: the first 16 bytes of the SHA-256 of
+//!
+//! ```text
+//! job, audience id, key   each as its length in bytes (4 bytes, little endian) and its UTF-8
+//! type                    1 byte: 0 entry, 1 exit
+//! at                      8 bytes, little endian: ms since the epoch
+//! ```
+//!
+//! so that the same change has the same id on any run. Lengths go first so that no two changes have one encoding.
+//! It never changes: destinations know changes by it.
+
+use crate::catalog::{Catalog, CatalogEntry};
+use crate::change::{Change, ChangeKind};
+use sha2::{Digest, Sha256};
+
+/// A change's identity: 32 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageId([u8; 32]);
+
+impl MessageId {
+    /// The id of `change` of `key`.
+    pub fn of(audience: &CatalogEntry, change: &Change, key: &str) -> MessageId {
+        let hash = hash(audience, change, key);
+        let mut digits = [0; 32];
+        for (at, byte) in hash.iter().enumerate() {
+            digits[2 * at] = digit(byte >> 4);
+            digits[2 * at + 1] = digit(byte & 15);
+        }
+        MessageId(digits)
+    }
+
+    /// Its digits.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("hex digits are ASCII")
+    }
+}
+
+/// Appends the message of `change` of `key`, with a newline.
+pub fn write_message(out: &mut Vec<u8>, catalog: &Catalog, change: &Change, key: &str) {
+    let audience = catalog.entry(change.audience);
+    write_default(out, audience, change, key, &MessageId::of(audience, change, key));
+    out.push(b'\n');
+}
+
+/// Appends the default message.
+pub fn write_default(out: &mut Vec<u8>, audience: &CatalogEntry, change: &Change, key: &str, id: &MessageId) {
+    out.reserve(160 + audience.json.len() + key.len());
+    out.extend_from_slice(br#"{"id":""#);
+    out.extend_from_slice(&id.0);
+    out.extend_from_slice(br#"","type":""#);
+    out.extend_from_slice(change.kind.name().as_bytes());
+    out.extend_from_slice(audience.json.as_bytes());
+    write_escaped(out, key);
+    out.extend_from_slice(br#"","at":""#);
+    write_time(out, change.at);
+    out.extend_from_slice(br#"","reason":""#);
+    out.extend_from_slice(change.reason.name().as_bytes());
+    out.extend_from_slice(b"\"}");
+}
+
+fn hash(audience: &CatalogEntry, change: &Change, key: &str) -> [u8; 16] {
+    // Put together first: the hash is fastest over one piece.
+    let mut hashed = [0; 256];
+    let mut length = 0;
+    let mut hash = Sha256::new();
+    let kind = match change.kind {
+        ChangeKind::Entry => [0],
+        ChangeKind::Exit => [1],
+    };
+    for part in
+        [&audience.hashed[..], &(key.len() as u32).to_le_bytes(), key.as_bytes(), &kind, &change.at.to_le_bytes()]
+    {
+        if let Some(room) = hashed.get_mut(length..length + part.len()) {
+            room.copy_from_slice(part);
+            length += part.len();
+        } else {
+            hash.update(&hashed[..length]);
+            hash.update(part);
+            length = 0;
+        }
+    }
+    hash.update(&hashed[..length]);
+    let hash = hash.finalize();
+    hash[..16].try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// A hex digit.
+fn digit(value: u8) -> u8 {
+    b"0123456789abcdef"[usize::from(value)]
+}
+
+/// The inside of a JSON string.
+pub fn write_escaped(out: &mut Vec<u8>, text: &str) {
+    if text.bytes().any(|b| b < b' ' || b == b'"' || b == b'\\') {
+        let quoted = serde_json::Value::from(text).to_string();
+        out.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
+    } else {
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds: `2026-11-23T10:00:00.123Z`.
+pub fn write_time(out: &mut Vec<u8>, at: u64) {
+    let (days, ms) = (at / 86_400_000, at % 86_400_000);
+    let (year, month, day) = civil(days);
+    if year > 9999 {
+        // Beyond RFC 3339; ISO 8601 has a sign there.
+        out.extend_from_slice(format!("+{year}").as_bytes());
+    } else {
+        write_digits::<4>(out, year);
+    }
+    for (before, value) in
+        [(b'-', month), (b'-', day), (b'T', ms / 3_600_000), (b':', ms / 60_000 % 60), (b':', ms / 1000 % 60)]
+    {
+        out.push(before);
+        write_digits::<2>(out, value);
+    }
+    out.push(b'.');
+    write_digits::<3>(out, ms % 1000);
+    out.push(b'Z');
+}
+
+/// The last `N` decimal digits of `value`.
+fn write_digits<const N: usize>(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [b'0'; N];
+    for digit in digits.iter_mut().rev() {
+        *digit += (value % 10) as u8;
+        value /= 10;
+    }
+    out.extend_from_slice(&digits);
+}
+
+/// Year, month and day of the Gregorian calendar, `days` after 1970-01-01.
+///
+/// Howard Hinnant's `civil_from_days`: years start in March, so that the leap day is a year's last.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::{Changes, Reason};
+    use crate::ledger::LedgerAudience;
+
+    fn catalog() -> Catalog {
+        Catalog::new(
+            "shop",
+            [("vip", "\"Very\" important", "accounts"), ("high_intent", "High-intent pricing visitors", "users")],
+        )
+    }
+
+    fn message(catalog: &Catalog, changes: &Changes) -> String {
+        let mut out = Vec::new();
+        for change in changes {
+            write_message(&mut out, catalog, change, changes.key(change));
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    /// `id` as its definition says it.
+    fn id(job: &str, audience: &str, key: &str, kind: u8, at: u64) -> String {
+        let mut encoded = Vec::new();
+        for part in [job, audience, key] {
+            encoded.extend((part.len() as u32).to_le_bytes());
+            encoded.extend(part.bytes());
+        }
+        encoded.push(kind);
+        encoded.extend(at.to_le_bytes());
+        let hash = Sha256::digest(encoded);
+        hash[..16].iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    #[test]
+    fn messages_and_their_ids_stay_as_they_are() {
+        let catalog = catalog();
+        let mut changes = Changes::new();
+        let at = 1_795_428_000_123;
+        changes.push(at, 0, ChangeKind::Entry, Reason::Event, "u-42");
+        changes.push(at, 0, ChangeKind::Exit, Reason::Expiry, "u-42");
+        changes.push(0, 1, ChangeKind::Exit, Reason::Recovery, "Zoë \"\\\n\u{1}/");
+        insta::assert_snapshot!(message(&catalog, &changes));
+    }
+
+    #[test]
+    fn any_message_is_what_its_definition_says() {
+        let catalog = catalog();
+        for seed in 0..2000 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let length = rng.usize(0..if seed % 10 == 0 { 1024 } else { 30 });
+            let key: String = (0..length).map(|_| rng.char('\0'..'\u{2000}')).collect();
+            let at = rng.u64(0..253_402_300_800_000);
+            let (kind, name) = *rng.choice(&[(ChangeKind::Entry, "entry"), (ChangeKind::Exit, "exit")]).unwrap();
+            let (audience, audience_id) = *rng.choice(&[(0, "high_intent"), (1, "vip")]).unwrap();
+            let mut changes = Changes::new();
+            changes.push(at, audience, kind, Reason::Trait, &key);
+            let text = message(&catalog, &changes);
+            let found: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(text.matches('\n').count(), 1, "seed {seed}");
+            assert_eq!(found["id"], id("shop", audience_id, &key, kind as u8, at), "seed {seed}");
+            assert_eq!(found["key"], key, "seed {seed}");
+            assert_eq!(found["type"], name, "seed {seed}");
+            let time = jiff::Timestamp::from_millisecond(at as i64).unwrap();
+            assert_eq!(found["at"], format!("{time:.3}"), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn audiences_that_a_job_no_longer_has_stand_behind_its_own() {
+        let own = || Catalog::new("shop", [("vip", "Very important", "users"), ("big", "big", "accounts")]);
+        let ledger = |id: &str, name: &str, model: &str| LedgerAudience {
+            id: id.to_string(),
+            name: name.to_string(),
+            model: model.to_string(),
+        };
+        let (gone, moved) = (ledger("a", "A", "users"), ledger("big", "Big", "users"));
+        let renamed = ledger("vip", "Important", "users");
+        let catalog = own().with_removed(&[moved.clone(), renamed.clone(), gone.clone(), ledger("a", "", "users")]);
+        assert_eq!((catalog.len(), catalog.present()), (4, 2));
+        assert_eq!((0..4).map(|index| catalog.id(index)).collect::<Vec<_>>(), ["big", "vip", "a", "big"]);
+        assert_eq!((catalog.index("vip"), catalog.index("big"), catalog.index("a")), (Some(1), Some(0), None));
+        let indexes = [&gone, &moved, &renamed].map(|audience| catalog.index_in_ledger(audience));
+        assert_eq!(indexes, [Some(2), Some(3), Some(1)]);
+        assert_eq!(catalog.index_in_ledger(&ledger("b", "B", "users")), None);
+        let mut changes = Changes::new();
+        changes.push(0, 2, ChangeKind::Exit, Reason::Definition, "u-1");
+        assert!(message(&catalog, &changes).contains(r#""audience_id":"a","audience_name":"A","model":"users""#));
+        assert_eq!(own().with_removed(&[]), own());
+    }
+
+    #[test]
+    fn a_catalog_is_in_the_order_of_ids() {
+        let catalog = catalog();
+        assert_eq!((catalog.id(0), catalog.id(1)), ("high_intent", "vip"));
+        assert_eq!((catalog.index("vip"), catalog.index("nobody")), (Some(1), None));
+    }
+}

@@ -1,0 +1,135 @@
+//! The port to where changes go: a [`Sink`] takes the changes of finished epochs, in order, and commits them to its ledger.
+//!
+//! Promises: what [`Sink::committed`] has passed is in the ledger, and a restart finds it there. Refuses: calls after an
+//! error; each of them returns the error again.
+
+use crate::catalog::Catalog;
+use crate::change::Changes;
+use crate::ledger::Ledger;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::sync::Arc;
+
+/// A destination of changes, with a memory of what it was told.
+pub trait Sink: Send {
+    /// Takes changes in their order; with them, all before `until` have been handed over. `until` never goes back, and
+    /// comes without changes too.
+    ///
+    /// Does not wait for the destination. An error may be that of earlier changes; after one, nothing more is written and
+    /// each call gives it again.
+    fn write(&mut self, epoch: &Changes, until: u64) -> Result<(), SinkError>;
+
+    /// Whether the destination keeps up. While it is behind by more than the sink's bound nothing more is handed over: changes
+    /// are held back, the clock with them, and events wait where they come from.
+    fn ready(&self) -> bool {
+        true
+    }
+
+    /// All changes before this are told: they have reached the destination, or durably wait until they do, and a
+    /// restart will know them. Until a first `write`, 0.
+    fn committed(&self) -> u64;
+
+    /// Waits until all is written. Nothing can be written afterwards.
+    fn finish(&mut self) -> Result<(), SinkError>;
+
+    /// How it stands.
+    fn status(&self) -> SyncStatus;
+}
+
+/// A sync that was opened: what it was told, and how to go on.
+pub struct OpenedSync {
+    /// What an earlier run told it.
+    pub ledger: Ledger,
+    /// Starts it. The catalog holds the job's audiences, and behind them those of `told` that the job no longer has.
+    #[allow(clippy::type_complexity)]
+    pub start: Box<dyn FnOnce(Arc<Catalog>) -> Box<dyn Sink> + Send>,
+}
+
+/// How a sync stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncStatus {
+    /// What has reached the destination since the start.
+    pub written: Written,
+    /// Changes that it was told of since the start.
+    pub committed: u64,
+    /// Changes that wait to be delivered.
+    pub waiting: u64,
+    /// Deliveries that were tried again.
+    pub retries: u64,
+    /// Changes given up, in the dead letters.
+    pub dead_letters: u64,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+}
+
+/// What has reached a destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// Entries.
+    pub entries: u64,
+    /// Exits.
+    pub exits: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Why a destination can't be opened or written to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SinkError {
+    /// The reader has closed its end of the pipe: for stdout, usually no failure.
+    #[error("{to} was closed by its reader")]
+    Closed {
+        /// The destination.
+        to: String,
+    },
+    /// Another process of the same sync has taken over.
+    #[error("{to} is now another process's, which has taken over from this one")]
+    Superseded {
+        /// The destination.
+        to: String,
+    },
+    /// The operating system refuses, or the brokers do.
+    #[error("{to} can't be {action}: {reason}")]
+    Failed {
+        /// The destination: a path in backticks, `stdout`, or a topic.
+        to: String,
+        /// `opened` or `written`.
+        action: &'static str,
+        /// The system's words, or the brokers'.
+        reason: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+}
+
+impl SinkError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            SinkError::Closed { .. } => "keep the reader running for as long as the job",
+            SinkError::Superseded { .. } => {
+                "run a job once; two jobs that share a cluster need names of their own (`job:` in the job file)"
+            }
+            SinkError::Failed { hint, .. } => hint,
+        }
+    }
+
+    /// The system's refusal to do `action` to `to`.
+    pub fn new(to: &str, action: &'static str, error: &io::Error) -> SinkError {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return SinkError::Closed { to: to.to_string() };
+        }
+        let hint = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "free some space, then start again: what was not written is written then"
+            }
+            io::ErrorKind::NotFound => "create the folder first; paths are relative to the job file's folder",
+            io::ErrorKind::IsADirectory => "give the path of a file, not of a folder",
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                "the user that runs the job must be able to write it"
+            }
+            _ => "see that the destination can be written to",
+        };
+        SinkError::Failed { to: to.to_string(), action, reason: error.to_string(), hint }
+    }
+}

@@ -1,0 +1,361 @@
+//! The seam to where messages come from: partitions that are polled for records.
+//!
+//! A source is a set of partitions. A [`Partition`] is read in order and by one worker; its positions only grow, so
+//! that (source id, partition name, position) orders arrival (SPEC §2.4). A poll hands out a batch of records that
+//! all borrow from the partition's own buffer: nothing is copied or allocated per record. Polls never wait for data
+//! that is not there yet. What a record means is not known here.
+
+use memchr::memchr;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::ops::Range;
+
+/// How much of a message that is too large, or goes to the dead letters, is kept: 64 KiB.
+pub const HEAD_BYTES: usize = 64 * 1024;
+
+/// A part of a source that is read in order and has positions of its own.
+///
+/// Ordered by source id, then name, both by bytes: with the position, SPEC §2.4's arrival order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PartitionId {
+    /// The source's id in the job.
+    pub source: String,
+    /// The file's path: relative to the job's folder where it lies below it. Of a topic: `topic,00042`.
+    pub name: String,
+}
+
+/// Where messages come from: a set of partitions, which may grow.
+pub trait Source: Send {
+    /// The partitions known so far, in order.
+    fn partitions(&self) -> Vec<PartitionId>;
+
+    /// Looks for partitions that have come since, and tells the new ones, in order.
+    fn discover(&mut self) -> Result<Vec<PartitionId>, SourceError>;
+
+    /// Opens a partition to be read: from where an earlier run stood, else from where the source is to be entered.
+    ///
+    /// Refuses a place that the partition no longer has.
+    fn open(&mut self, id: &PartitionId, from: Option<&Resume>) -> Result<Box<dyn Partition>, SourceError>;
+}
+
+/// Where reading a partition goes on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Resume {
+    /// The first position that was not read.
+    pub position: u64,
+    /// What was read: of the same name, another file or topic has another one. The source's own words.
+    pub identity: String,
+}
+
+/// The headers of a message.
+///
+/// A record only refers to them: they are read where a job names one.
+pub trait Headers {
+    /// The value of the last header of that name, if there is one that has a value.
+    fn get(&self, name: &str) -> Option<&[u8]>;
+}
+
+/// One ordered stream of records.
+pub trait Partition: Send {
+    /// Which one it is.
+    fn id(&self) -> &PartitionId;
+
+    /// The next records, at least one and about `budget` bytes of them.
+    ///
+    /// Never waits for data that is not there. After an error the partition is at its end: each further poll gives
+    /// the same error.
+    fn poll(&mut self, budget: usize) -> Result<Polled<'_>, SourceError>;
+
+    /// Where the next record starts, in bytes of content, decompressed. Never goes back.
+    fn position(&self) -> u64;
+
+    /// What is read now, as [`Resume::identity`] has it.
+    fn identity(&self) -> String;
+
+    /// How much has been read of what is stored, and how much was stored at the open: compressed bytes of a file,
+    /// messages of a topic.
+    ///
+    /// The first may pass the second where the partition has grown.
+    fn progress(&self) -> (u64, u64);
+
+    /// How many messages are there that have not been read; none: not known.
+    fn lag(&self) -> Option<u64> {
+        None
+    }
+
+    /// Whether all that stood there at the open has been handed out.
+    fn caught_up(&self) -> bool;
+
+    /// From when on it is read.
+    fn since(&self) -> ReadFrom {
+        ReadFrom::Ever
+    }
+}
+
+/// From when on a partition is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// From the first message that there ever was, or from where an earlier run stood.
+    Ever,
+    /// Messages of this time (ms since the epoch) and later.
+    Time(u64),
+    /// From the first message that is still there; earlier ones were deleted.
+    Oldest,
+}
+
+/// What a poll found.
+pub enum Polled<'a> {
+    /// At least one record.
+    Records(Records<'a>),
+    /// Nothing now; there may be more later.
+    Idle,
+    /// Nothing, now and ever.
+    End,
+}
+
+/// One message, or what stands in its place.
+#[derive(Clone, Copy)]
+pub struct Record<'a> {
+    /// Where it starts in its partition.
+    pub position: u64,
+    /// The transport's own time of the message, ms since the epoch; files have none.
+    pub timestamp: Option<u64>,
+    /// The transport's headers of the message; files have none.
+    pub headers: Option<&'a dyn Headers>,
+    /// Its content.
+    pub body: Body<'a>,
+}
+
+impl fmt::Debug for Record<'_> {
+    /// Of the headers, which can't be listed, it says whether there are any.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Record { position, timestamp, headers, body } = self;
+        let mut shown = f.debug_struct("Record");
+        shown.field("position", position).field("timestamp", timestamp);
+        shown.field("headers", &headers.is_some()).field("body", body).finish()
+    }
+}
+
+/// The content of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// A message, without its line end (`\n` or `\r\n`). Not known to be UTF-8.
+    Bytes(&'a [u8]),
+    /// Nothing but JSON white space.
+    Blank,
+    /// More than the job's `limits.message_bytes`.
+    TooLarge {
+        /// The first [`HEAD_BYTES`] of it, or all where it is shorter.
+        head: &'a [u8],
+        /// The whole length in bytes, without the line end.
+        length: u64,
+    },
+}
+
+/// A batch of records, borrowed from one buffer or from Kafka's messages: found as they are asked for.
+#[derive(Clone)]
+pub struct Records<'a> {
+    /// Goes before the lines.
+    first: Option<Record<'a>>,
+    /// Lines not yet handed out; the last may lack its newline.
+    lines: &'a [u8],
+    /// Where `lines` starts in the partition.
+    position: u64,
+    /// A client's own messages, and which of their places have not been handed out.
+    batch: Option<(&'a dyn MessageBatch, Range<usize>)>,
+    /// The longest message, in bytes.
+    message_bytes: usize,
+}
+
+/// Messages that a client holds in its own memory, in their order.
+pub trait MessageBatch {
+    /// Returns the message in a place as a record; `None` if something else is there. `message_bytes` is the longest message.
+    fn record(&self, place: usize, message_bytes: usize) -> Option<Record<'_>>;
+}
+
+impl<'a> Records<'a> {
+    /// The lines of `lines`, which start at `position`.
+    pub fn lines(lines: &'a [u8], position: u64, message_bytes: usize) -> Records<'a> {
+        Records { first: None, lines, position, batch: None, message_bytes }
+    }
+
+    /// Returns the messages in the first `places` places of a batch.
+    pub fn messages(batch: &'a dyn MessageBatch, places: usize, message_bytes: usize) -> Records<'a> {
+        Records { first: None, lines: &[], position: 0, batch: Some((batch, 0..places)), message_bytes }
+    }
+
+    /// A single record.
+    pub fn one(record: Record<'a>) -> Records<'a> {
+        Records { first: Some(record), lines: &[], position: 0, batch: None, message_bytes: 0 }
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Record<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Record<'a>> {
+        if self.lines.is_empty() {
+            if let Some(first) = self.first.take() {
+                return Some(first);
+            }
+            let (batch, places) = self.batch.as_mut()?;
+            return places.find_map(|place| batch.record(place, self.message_bytes));
+        }
+        let (line, rest) = match memchr(b'\n', self.lines) {
+            Some(end) => (&self.lines[..end], &self.lines[end + 1..]),
+            None => (self.lines, &[][..]),
+        };
+        let position = self.position;
+        self.position += (self.lines.len() - rest.len()) as u64;
+        self.lines = rest;
+        Some(Record { position, timestamp: None, headers: None, body: body(line, self.message_bytes) })
+    }
+}
+
+/// What a line is, `\n` already taken off.
+#[inline]
+fn body(line: &[u8], message_bytes: usize) -> Body<'_> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.len() > message_bytes {
+        Body::TooLarge { head: &line[..line.len().min(HEAD_BYTES)], length: line.len() as u64 }
+    } else if line.iter().all(|b| matches!(b, b' ' | b'\t' | b'\r')) {
+        Body::Blank
+    } else {
+        Body::Bytes(line)
+    }
+}
+
+/// Why a source can't be opened or read on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// No file is there.
+    #[error("source `{id}`: no file matches `{path}` in `{folder}`")]
+    NoFile {
+        /// The source's id.
+        id: String,
+        /// As the job file has it.
+        path: String,
+        /// The folder it is relative to.
+        folder: String,
+    },
+    /// The path is no glob.
+    #[error("source `{id}`: `{path}` is no pattern: {reason}")]
+    Pattern {
+        /// The source's id.
+        id: String,
+        /// As the job file has it.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The operating system refuses.
+    #[error("source `{id}`: `{path}` can't be read: {reason}")]
+    Unreadable {
+        /// The source's id.
+        id: String,
+        /// The file or folder.
+        path: String,
+        /// The system's words.
+        reason: String,
+    },
+    /// An earlier run read more of it than there is, or it is another one than was read.
+    #[error("source `{id}`: `{partition}` {found}, but the state has read {read}")]
+    Unlike {
+        /// The source's id.
+        id: String,
+        /// The partition's name.
+        partition: String,
+        /// What is there: "ends at 17", "is another file".
+        found: String,
+        /// What the state says: "up to 40".
+        read: String,
+    },
+    /// Kafka refuses, or does not answer.
+    #[error("source `{id}`: {reason}")]
+    Kafka {
+        /// The source's id.
+        id: String,
+        /// Of what, and why.
+        reason: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// A compressed file breaks off or makes no sense.
+    #[error("source `{id}`: `{path}` is damaged after {position} bytes of content: {reason}")]
+    Damaged {
+        /// The source's id.
+        id: String,
+        /// The file.
+        path: String,
+        /// How many bytes of content, decompressed, could be read.
+        position: u64,
+        /// The decoder's words.
+        reason: String,
+    },
+}
+
+impl SourceError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            SourceError::NoFile { .. } => {
+                "paths are relative to the job file's folder; with `follow: true` a file may come later"
+            }
+            SourceError::Pattern { .. } => {
+                "`*` and `?` stand for characters, `**` for folders; `[*]` is the character itself"
+            }
+            SourceError::Unreadable { reason, .. } if reason.contains("os error 24") => {
+                "raise the limit of open files (`ulimit -n`), or join the files"
+            }
+            SourceError::Unreadable { .. } => "the user that runs the job must be able to read it",
+            SourceError::Unlike { .. } => {
+                "restore what was read, or start again from what is there with `--restart-sources`: what is held of it then stays held"
+            }
+            SourceError::Kafka { hint, .. } => hint,
+            SourceError::Damaged { .. } => {
+                "restore the file, or decompress what can be saved (`gzip -dc`, `zstd -dc`) and read that"
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bodies(lines: &[u8], message_bytes: usize) -> Vec<(u64, Body<'_>)> {
+        Records::lines(lines, 100, message_bytes).map(|record| (record.position, record.body)).collect()
+    }
+
+    #[test]
+    fn lines_keep_their_positions_and_lose_their_ends() {
+        assert_eq!(
+            bodies(b"one\ntwo\r\n \t\r\n\nlast", 100),
+            [
+                (100, Body::Bytes(b"one")),
+                (104, Body::Bytes(b"two")),
+                (109, Body::Blank),
+                (113, Body::Blank),
+                (114, Body::Bytes(b"last")),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_message_is_too_large_from_one_byte_above_the_limit() {
+        assert_eq!(
+            bodies(b"1234\r\n12345\n", 4),
+            [(100, Body::Bytes(b"1234")), (106, Body::TooLarge { head: b"12345", length: 5 }),]
+        );
+    }
+
+    #[test]
+    fn partitions_sort_by_source_and_then_by_the_bytes_of_the_path() {
+        let id = |source: &str, name: &str| PartitionId { source: source.into(), name: name.into() };
+        let mut ids = [id("b", "a"), id("a", "x/1"), id("a", "x.1"), id("a", "B"), id("a", "a")];
+        ids.sort();
+        let names: Vec<_> = ids.iter().map(|id| (&id.source[..], &id.name[..])).collect();
+        assert_eq!(names, [("a", "B"), ("a", "a"), ("a", "x.1"), ("a", "x/1"), ("b", "a")]);
+    }
+}

@@ -1,0 +1,210 @@
+//! How many messages a second one core reads: ours against `serde_json` into borrowed fields.
+//!
+//! Ten fields of Segment messages of some 860 bytes, varied in order of magnitude as traffic is: pages and tracks, two
+//! user agents, ids and urls of several lengths. Prints the median of five runs of each. Both add up what they
+//! read, and the sums must agree, so that neither skips its work.
+
+use std::borrow::Cow;
+use std::io::Write;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use usher_config::{Format, Found, Path, Step};
+use usher_formats::{Decoder, Fields};
+
+fn main() -> std::io::Result<()> {
+    let messages = messages(1_000);
+    let bytes = messages.len();
+    let messages: Vec<_> = messages.trim_ascii_end().split(|byte| *byte == b'\n').collect();
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{} messages, {} bytes each", messages.len(), bytes / messages.len())?;
+    let runs: [(&str, Run); 4] = [
+        ("decode", decode),
+        ("serde_json, borrowed fields", borrowed),
+        ("decode and event time", timed),
+        ("simdutf8 alone", valid),
+    ];
+    assert_eq!(decode(&messages), borrowed(&messages), "both read the same values");
+    // In turns, so that whatever else the machine does meets all of them.
+    let mut rates = [const { Vec::new() }; 4];
+    for _ in 0..5 {
+        for ((_, run), rates) in runs.iter().zip(&mut rates) {
+            let start = spent();
+            for _ in 0..ROUNDS {
+                std::hint::black_box(run(&messages));
+            }
+            rates.push((ROUNDS * messages.len()) as f64 / (spent() - start).as_secs_f64());
+        }
+    }
+    for ((what, _), rates) in runs.iter().zip(&mut rates) {
+        rates.sort_by(f64::total_cmp);
+        let rate = rates[2];
+        let bandwidth = rate * (bytes / messages.len()) as f64;
+        writeln!(
+            out,
+            "{what:28} {:6.2} M messages/s, {:4.0} ns each, {:5.2} GB/s",
+            rate / 1e6,
+            1e9 / rate,
+            bandwidth / 1e9
+        )?;
+    }
+    writeln!(out, "decode is {:.2} times as fast as serde_json", rates[0][2] / rates[1][2])
+}
+
+/// Reads a batch, and answers something of what it read.
+type Run = fn(&[&[u8]]) -> usize;
+
+/// How often the batch is read between two looks at the clock.
+const ROUNDS: usize = 600;
+
+fn valid(messages: &[&[u8]]) -> usize {
+    let valid = |message: &&&[u8]| simdutf8::basic::from_utf8(message).is_ok();
+    messages.iter().filter(valid).count()
+}
+
+/// The processor time of this thread where the system tells it, so that a busy machine does not show; else wall time.
+fn spent() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let ledger = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let nanos = ledger.and_then(|ledger| ledger.split(' ').next()?.parse().ok());
+    nanos.map_or_else(|| START.elapsed(), Duration::from_nanos)
+}
+
+fn decoder() -> Decoder {
+    let path = |steps: &[&str]| Path(steps.iter().map(|step| Step::Key((*step).to_owned())).collect());
+    let paths = [
+        path(&["properties", "path"]),
+        path(&["properties", "revenue"]),
+        path(&["properties", "currency"]),
+        path(&["context", "channel"]),
+    ];
+    Decoder::new(&Format::Segment, &paths)
+}
+
+fn decode(messages: &[&[u8]]) -> usize {
+    let decoder = decoder();
+    let mut fields = Fields::default();
+    let mut sum = 0;
+    for message in messages {
+        decoder.decode(message, None, &mut fields).expect("a well-formed message");
+        sum += [fields.kind(), fields.name(), fields.key(), fields.id()].map(length).iter().sum::<usize>();
+        sum += (0..4).map(|i| length(fields.get(i))).sum::<usize>();
+    }
+    sum
+}
+
+fn timed(messages: &[&[u8]]) -> usize {
+    let decoder = decoder();
+    let mut fields = Fields::default();
+    let mut sum = 0;
+    for message in messages {
+        decoder.decode(message, None, &mut fields).expect("a well-formed message");
+        sum += fields.time(None).expect("a time") as usize & 0xff;
+    }
+    sum
+}
+
+fn length(found: &Found<'_>) -> usize {
+    match found {
+        Found::Text(text) => text.len(),
+        Found::Number(_) => 1,
+        _ => 0,
+    }
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    event: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "userId")]
+    user_id: Cow<'a, str>,
+    #[serde(borrow, rename = "messageId")]
+    message_id: Cow<'a, str>,
+    #[serde(borrow)]
+    timestamp: Cow<'a, str>,
+    #[serde(borrow)]
+    properties: Properties<'a>,
+    #[serde(borrow)]
+    context: Context<'a>,
+}
+
+#[derive(Deserialize)]
+struct Properties<'a> {
+    #[serde(borrow)]
+    path: Option<Cow<'a, str>>,
+    revenue: Option<f64>,
+    #[serde(borrow)]
+    currency: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct Context<'a> {
+    #[serde(borrow)]
+    channel: Option<Cow<'a, str>>,
+}
+
+fn borrowed(messages: &[&[u8]]) -> usize {
+    let mut sum = 0;
+    for message in messages {
+        let message: Message = serde_json::from_slice(message).expect("a well-formed message");
+        let name = if message.kind == "page" { &message.name } else { &message.event };
+        let given = |text: &Option<Cow<'_, str>>| text.as_ref().map_or(0, |text| text.len());
+        sum += message.kind.len() + given(name) + message.user_id.len() + message.message_id.len();
+        sum += given(&message.properties.path) + given(&message.properties.currency);
+        sum += given(&message.context.channel) + usize::from(message.properties.revenue.is_some());
+        sum += message.timestamp.len() - message.timestamp.len();
+    }
+    sum
+}
+
+/// Lines, as a source has them in memory when it has read a batch.
+fn messages(count: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(7);
+    let agents = [
+        "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/119.0.0.0 Safari/537.36",
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 17_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.1 Mobile/15E148 Safari/604.1",
+    ];
+    let paths = ["/", "/pricing", "/products/wool-socks", "/blog/2026/11/how-we-ship"];
+    let names = ["Order Completed", "Product Viewed", "Cart Viewed", "Signed Up"];
+    (0..count)
+        .map(|_| {
+            let path = paths[random.usize(..paths.len())];
+            let ms = random.u64(0..86_400_000);
+            let (hour, minute) = (ms / 3_600_000, ms / 60_000 % 60);
+            let time = format!("2026-11-23T{hour:02}:{minute:02}:{:02}.{:03}Z", ms / 1000 % 60, ms % 1000);
+            let what = if random.bool() {
+                format!(
+                    r#""type":"page","name":"Home","properties":{{"path":"{path}","title":"The shop of socks","referrer":"","search":"?utm_source=mail&n={}","url":"https://shop.example.com{path}"}}"#,
+                    random.u32(..1000)
+                )
+            } else {
+                format!(
+                    r#""type":"track","event":"{}","properties":{{"order_id":"o-{}","revenue":{}.{:02},"currency":"EUR","coupon":null,"products":[{{"sku":"S-{}","quantity":{},"price":12.5}}]}}"#,
+                    names[random.usize(..names.len())],
+                    random.u32(..1_000_000),
+                    random.u32(..500),
+                    random.u32(..100),
+                    random.u32(..10_000),
+                    random.u32(1..5)
+                )
+            };
+            format!(
+                r#"{{"anonymousId":"{:08x}-91a7-{:012x}","channel":"browser","context":{{"ip":"{}.{}.8.8","library":{{"name":"analytics.js","version":"2.11.1"}},"locale":"en-US","channel":"web","page":{{"path":"{path}","referrer":"","search":"","title":"Shop","url":"https://shop.example.com{path}"}},"userAgent":"{}"}},"integrations":{{}},"messageId":"ajs-{:032x}",{what},"originalTimestamp":"{time}","sentAt":"{time}","receivedAt":"{time}","timestamp":"{time}","userId":"u-{}","version":2}}"#,
+                random.u32(..),
+                random.u64(..1 << 48),
+                random.u8(..),
+                random.u8(..),
+                agents[random.usize(..agents.len())],
+                random.u128(..),
+                random.u32(..2_000_000),
+            )
+            + "\n"
+        })
+        .collect::<String>()
+        .into_bytes()
+}

@@ -1,0 +1,217 @@
+//! The reader of one message: bytes of a wire format in, the values that the job needs out.
+//!
+//! A [`Decoder`] is made once per source from the format and the job's paths. [`Decoder::decode`] walks a
+//! message once, to its end, and leaves what stood at the paths in [`Fields`], borrowed from the message.
+//!
+//! Promises: a message is [`Malformed`] if it is not one JSON object (of Snowplow's TSV one row of 131 columns) in UTF-8,
+//! is deeper than [`DEPTH_MAX`] levels, or has a broken escape or number in a value that the job needs. What the job does
+//! not need is checked for structure only. Of a repeated key the last counts. A value of another type than
+//! a path expects is [`Found::Nothing`], and so is null. Times are only read when asked for.
+//! In messages with headers a path `headers.NAME` leads to one of them.
+//!
+//! Refuses: to unpack a batch envelope, to coerce (the caller knows the types), to judge keys.
+//!
+//! Another wire format is another `Wire` here and another walk that fills the same `Fields`.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use usher_config::{Format, Found, Path, Source, SourceFrom};
+
+use usher_core::source::Headers;
+
+mod json;
+mod layout;
+mod malformed;
+mod scan;
+mod snowplow;
+mod star;
+mod time;
+
+use layout::{Layout, NameRule, Slot, TimeRule, Wire};
+pub use malformed::{Malformed, What};
+use scan::Marks;
+pub use time::{TimeError, time_of};
+
+/// The deepest message, in levels of objects and arrays, its own object included.
+pub const DEPTH_MAX: usize = 128;
+
+/// Reads the messages of one source.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    layout: Arc<Layout>,
+}
+
+impl Decoder {
+    /// Prepares to read `format` and, beside what the format itself defines, what stands at `paths`.
+    ///
+    /// A path whose first step is `properties` is resolved against the format's properties object. Messages have no
+    /// headers: `headers.NAME` is a path like others.
+    pub fn new(format: &Format, paths: &[Path]) -> Decoder {
+        Decoder { layout: Arc::new(Layout::new(format, false, paths)) }
+    }
+
+    /// Does what [`Decoder::new`] does for the messages of `source`: those of Kafka have headers.
+    ///
+    /// There a path `headers.NAME`, of the format too, is the value of that header as text. All that follows `headers.` is
+    /// the name, points included. A value that is not UTF-8 is [`Found::NotUtf8`].
+    pub fn of(source: &Source, paths: &[Path]) -> Decoder {
+        let headers = matches!(source.from, SourceFrom::Kafka { .. });
+        Decoder { layout: Arc::new(Layout::new(&source.format, headers, paths)) }
+    }
+
+    /// Walks `message` once and refills `fields`, which is reused over the messages of a batch. `headers` are the message's.
+    ///
+    /// After an error `fields` holds nothing of use. A blank message is malformed: the caller skips those.
+    pub fn decode<'a>(
+        &self,
+        message: &'a [u8],
+        headers: Option<&'a dyn Headers>,
+        fields: &mut Fields<'a>,
+    ) -> Result<(), Malformed> {
+        fields.clear(&self.layout);
+        if let Some(headers) = headers {
+            for (name, slot) in &self.layout.headers {
+                fields.found[*slot as usize] = headers.get(name).map_or(Found::Nothing, header);
+            }
+        }
+        match self.layout.wire {
+            Wire::Json => json::walk(&self.layout, message, fields),
+            Wire::SnowplowJson => snowplow::walk_json(&self.layout, message, fields),
+            Wire::SnowplowTsv => snowplow::walk_tsv(&self.layout, message, fields),
+        }
+    }
+}
+
+fn header(value: &[u8]) -> Found<'_> {
+    simdutf8::basic::from_utf8(value).map_or(Found::NotUtf8, |text| Found::Text(Cow::Borrowed(text)))
+}
+
+/// What one message holds of what the job needs.
+#[derive(Clone, Debug, Default)]
+pub struct Fields<'a> {
+    layout: Option<Arc<Layout>>,
+    /// By slot.
+    found: Vec<Found<'a>>,
+    /// By slot, a bit each: met in this message.
+    met: Vec<u64>,
+    /// Values that are needed and can't be read, by slot. A later value of the same key takes one back.
+    broken: Vec<(Slot, Malformed)>,
+    /// Where the arrays start that paths with `[*]` lead into, by slot.
+    lists: Vec<(Slot, usize)>,
+    /// How many of Snowplow's entities came of each wanted kind, by slot.
+    entities: Vec<(Slot, usize)>,
+    /// Where names are put together.
+    name: String,
+    marks: Marks,
+}
+
+impl<'a> Fields<'a> {
+    /// The kind of message: the Segment family's `type`, Snowplow's `event`.
+    pub fn kind(&self) -> &Found<'a> {
+        self.at(self.layout.as_ref().and_then(|layout| layout.kind))
+    }
+
+    /// The event's name: of the Segment family's pages and screens `name`, else `event`; of Snowplow's structured events
+    /// `se_action`, else `event_name`.
+    pub fn name(&self) -> &Found<'a> {
+        let Some(layout) = &self.layout else {
+            return &Found::Nothing;
+        };
+        match layout.name {
+            NameRule::One(slot) => self.at(slot),
+            NameRule::ByKind { usual, other, kinds } => match self.kind() {
+                Found::Text(kind) if kinds.contains(&&**kind) => self.at(Some(other)),
+                _ => self.at(Some(usual)),
+            },
+        }
+    }
+
+    /// The key of the parent model as it stands there: the rules of keys are the caller's.
+    pub fn key(&self) -> &Found<'a> {
+        self.at(self.layout.as_ref().and_then(|layout| layout.key))
+    }
+
+    /// The message id.
+    pub fn id(&self) -> &Found<'a> {
+        self.at(self.layout.as_ref().and_then(|layout| layout.id))
+    }
+
+    /// What stood at path `i` of those given to [`Decoder::new`].
+    ///
+    /// # Panics
+    ///
+    /// If a message has been decoded and there are no more than `i` paths.
+    pub fn get(&self, i: usize) -> &Found<'a> {
+        let Some(layout) = &self.layout else {
+            return &Found::Nothing;
+        };
+        let place = &layout.paths[i];
+        match (self.at(Some(place.slot)), place.traits) {
+            (Found::Nothing, Some(traits)) if self.is_about_traits() => self.at(Some(traits)),
+            (found, _) => found,
+        }
+    }
+
+    /// The format's event time, in ms since the epoch.
+    ///
+    /// Segment family: `timestamp`; else `receivedAt` − (`sentAt` − `originalTimestamp`); else
+    /// `originalTimestamp`; else `receivedAt`. Snowplow: `derived_tstamp`; else `true_tstamp`; else `collector_tstamp` −
+    /// (`dvce_sent_tstamp` − `dvce_created_tstamp`); else `collector_tstamp`. In all formats `broker`, the transport's time, is the last resort.
+    /// What is present counts: if it can't be read, the time is [`TimeError::Unreadable`].
+    pub fn time(&self, broker: Option<u64>) -> Result<u64, TimeError> {
+        let rule = self.layout.as_ref().map(|layout| &layout.time);
+        let time = match rule {
+            None => Err(TimeError::Missing),
+            Some(TimeRule::One(slot)) => time_of(self.at(*slot)),
+            Some(TimeRule::Segment { timestamp, received, sent, original }) => time::of_segment(
+                self.at(Some(*timestamp)),
+                self.at(Some(*received)),
+                self.at(Some(*sent)),
+                self.at(Some(*original)),
+            ),
+            Some(TimeRule::Snowplow { derived, exact, collected, sent, created }) => time::of_snowplow(
+                self.at(Some(*derived)),
+                self.at(Some(*exact)),
+                self.at(Some(*collected)),
+                self.at(Some(*sent)),
+                self.at(Some(*created)),
+            ),
+        };
+        match (time, broker) {
+            (Err(TimeError::Missing), Some(broker)) => Ok(broker),
+            (time, _) => time,
+        }
+    }
+
+    fn at(&self, slot: Option<Slot>) -> &Found<'a> {
+        match slot {
+            Some(slot) => &self.found[slot as usize],
+            None => &Found::Nothing,
+        }
+    }
+
+    /// Messages whose properties are called traits.
+    fn is_about_traits(&self) -> bool {
+        matches!(self.kind(), Found::Text(kind) if kind == "identify" || kind == "group")
+    }
+
+    fn clear(&mut self, layout: &Arc<Layout>) {
+        if !self.layout.as_ref().is_some_and(|mine| Arc::ptr_eq(mine, layout)) {
+            self.layout = Some(Arc::clone(layout));
+            self.found.clear();
+            self.found.resize(layout.slots, Found::Nothing);
+            self.met.resize(layout.slots.div_ceil(64), 0);
+        }
+        for found in &mut self.found {
+            *found = Found::Nothing;
+        }
+        self.met.fill(0);
+        self.broken.clear();
+        self.lists.clear();
+        self.entities.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests;

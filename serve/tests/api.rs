@@ -1,0 +1,810 @@
+//! The API over real connections: what each route answers, and what becomes of bad requests.
+
+#[path = "api/memory.rs"]
+mod memory;
+
+use memory::{Memory, START};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+use usher_serve::{Key, Options, ServeError, Server, bind};
+
+/// A server, and a client of it.
+struct Api {
+    server: Server,
+    address: SocketAddr,
+    client: Client,
+}
+
+struct Client {
+    runtime: tokio::runtime::Runtime,
+    http: reqwest::Client,
+}
+
+#[derive(Debug)]
+struct Reply {
+    status: u16,
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+impl Reply {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    /// The status, and the name of the problem.
+    fn problem(&self) -> (u16, String) {
+        let body = self.json();
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        assert_eq!(body["status"], self.status);
+        assert!(body["title"].is_string() && body["detail"].is_string());
+        let kind = body["type"].as_str().unwrap();
+        (self.status, kind.strip_prefix("urn:usher:problem:").unwrap().to_owned())
+    }
+}
+
+impl Client {
+    fn new() -> Client {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Client { runtime, http: reqwest::Client::builder().no_proxy().build().unwrap() }
+    }
+
+    fn send(&self, request: reqwest::RequestBuilder) -> Reply {
+        self.runtime.block_on(async {
+            let response = request.send().await.unwrap();
+            let headers = response.headers().iter();
+            let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
+            Reply { status: response.status().as_u16(), headers, body: response.text().await.unwrap() }
+        })
+    }
+}
+
+fn serve(memory: &Memory, options: Options) -> Api {
+    let listener = bind("127.0.0.1:0", 0).unwrap();
+    let server = Server::start(options, memory.published.clone(), memory.engine(), listener).unwrap();
+    Api { address: server.address(), server, client: Client::new() }
+}
+
+impl Api {
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn get(&self, path: &str) -> Reply {
+        self.client.send(self.client.http.get(self.url(path)))
+    }
+
+    fn get_with(&self, path: &str, name: &str, value: &str) -> Reply {
+        self.client.send(self.client.http.get(self.url(path)).header(name, value))
+    }
+
+    fn post(&self, path: &str, kind: &str, body: impl Into<reqwest::Body>) -> Reply {
+        self.client.send(self.client.http.post(self.url(path)).header("content-type", kind).body(body))
+    }
+
+    fn lookup_all(&self, ids: &[&str]) -> Reply {
+        self.post("/v1/audiences/users/lookup", "application/json", json!({ "user_ids": ids }).to_string())
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        // A test that would wait for ever should end.
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+    }
+}
+
+fn live() -> (Memory, Api) {
+    let memory = Memory::live();
+    let api = serve(&memory, Options::default());
+    (memory, api)
+}
+
+fn key(token: &str, read: bool, admin: bool) -> Key {
+    Key { token: token.to_owned(), read, admin }
+}
+
+#[test]
+fn a_lookup_has_the_audiences_sorted_and_its_time() {
+    let (_memory, api) = live();
+    let reply = api.get("/v1/audiences/users/u-42");
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.body, r#"{"parent_model_id":"users","user_id":"u-42","audience_ids":["high_intent","seen"]}"#);
+    assert_eq!(reply.headers["content-type"], "application/json");
+    assert_eq!(reply.headers["usher-as-of"], "2026-11-23T10:00:00.001Z");
+    assert!(!reply.headers.contains_key("usher-recovering"));
+    let reply = api.get("/v1/audiences/users/nobody");
+    assert_eq!(reply.json(), json!({"parent_model_id": "users", "user_id": "nobody", "audience_ids": []}));
+    // A key of another model is another key.
+    assert_eq!(api.get("/v1/audiences/users/a").json()["audience_ids"], json!([]));
+    assert_eq!(api.get("/v1/audiences/accounts/a").json()["audience_ids"], json!(["big"]));
+    let reply = api.get("/v1/audiences/nothing/u-42");
+    assert_eq!(reply.problem(), (404, "unknown_model".to_owned()));
+    assert_eq!(reply.json()["detail"], "no model `nothing`; there are `accounts`, `users`");
+}
+
+#[test]
+fn any_key_can_be_asked_for() {
+    let (memory, api) = live();
+    let long = "ab".repeat(5 * 1024);
+    let keys = ["a/b", "../x", "💜 é", "a%2Fb", "a b+c&d?e#f", "lookup", "explain", "\"\\\u{1}", "\u{0}", "."];
+    let changes: Vec<_> = keys.iter().map(|key| ("seen", *key, true)).collect();
+    memory.change(&changes);
+    for key in keys.iter().copied().chain([&long[..]]) {
+        // All but letters and digits, so that dots are no path.
+        let encoded: String = key.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let raw = format!("GET /v1/audiences/users/{encoded} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let mut stream = api.connect();
+        stream.write_all(raw.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let body: Value = serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap();
+        let expected = if key == long { json!([]) } else { json!(["seen"]) };
+        assert_eq!((&body["user_id"], &body["audience_ids"]), (&json!(key), &expected));
+        assert_eq!(api.lookup_all(&[key]).json()[0], body);
+    }
+    assert_eq!(api.get("/v1/audiences/users/lookup").json()["audience_ids"], json!(["seen"]));
+    assert_eq!(api.get("/v1/audiences/users/lookup/explain").json()["user_id"], "lookup");
+    assert_eq!(api.get("/v1/audiences/users/explain/explain").json()["user_id"], "explain");
+    assert_eq!(api.get("/v1/audiences/users/%FF").problem().0, 400);
+    assert_eq!(api.get("/v1/audiences/users/").problem().0, 404);
+    assert_eq!(api.get("/v1/audiences/users/a/b").problem().0, 404);
+}
+
+#[test]
+fn a_batch_is_answered_in_its_order_at_one_time() {
+    let (memory, api) = live();
+    let reply = api.lookup_all(&["u-7", "nobody", "u-42", "u-7"]);
+    assert_eq!(reply.status, 200);
+    let of = |user: &str, ids: &[&str]| json!({"parent_model_id": "users", "user_id": user, "audience_ids": ids});
+    let seen = of("u-7", &["seen"]);
+    assert_eq!(reply.json(), json!([seen, of("nobody", &[]), of("u-42", &["high_intent", "seen"]), seen]));
+    assert_eq!(reply.headers["usher-as-of"], "2026-11-23T10:00:00.001Z");
+    assert_eq!(api.lookup_all(&[]).body, "[]");
+    memory.change(&[("seen", "u-7", false)]);
+    assert_eq!(api.lookup_all(&["u-7"]).json(), json!([of("u-7", &[])]));
+}
+
+#[test]
+fn a_batch_that_is_wrong_is_refused() {
+    let (_memory, api) = live();
+    let path = "/v1/audiences/users/lookup";
+    let ids: Vec<String> = (0..1001).map(|id| id.to_string()).collect();
+    let ids: Vec<&str> = ids.iter().map(|id| &id[..]).collect();
+    assert_eq!(api.lookup_all(&ids[..1000]).json().as_array().unwrap().len(), 1000);
+    assert_eq!(api.lookup_all(&ids).problem(), (413, "too_large".to_owned()));
+    let json = "application/json";
+    assert_eq!(api.post(path, json, vec![b' '; (1 << 20) + 1]).problem().0, 413);
+    for broken in ["", "{", "{\"user_ids\":[\"a\"]} x", "{\"user_ids\":[\"\\ud800\"]}", "\u{1}"] {
+        assert_eq!(api.post(path, json, broken).problem(), (400, "bad_request".to_owned()), "{broken}");
+    }
+    assert_eq!(api.post(path, json, vec![b'"', 0xff, b'"']).problem().0 / 100, 4);
+    for shape in ["[]", "{}", "null", "{\"user_ids\":null}", "{\"user_ids\":[1]}", "{\"user_ids\":[],\"more\":1}"] {
+        assert_eq!(api.post(path, json, shape).problem().0, 422, "{shape}");
+    }
+    let body = "{\"user_ids\":[]}";
+    for kind in ["text/plain", "application/xml", "application/jsonx", ""] {
+        assert_eq!(api.post(path, kind, body).problem(), (415, "unsupported_media_type".to_owned()), "{kind}");
+    }
+    for kind in ["application/json; charset=utf-8", "Application/JSON"] {
+        assert_eq!(api.post(path, kind, body).status, 200, "{kind}");
+    }
+    assert_eq!(api.post("/v1/audiences/nothing/lookup", json, body).problem().0, 404);
+    // A list of fields is no object.
+    for (path, body) in [("audiences/users/lookup", r#" [["u-1"]]"#), ("models/users/pulls", "[]")] {
+        let reply = api.post(&format!("/v1/{path}"), "application/json", body);
+        assert_eq!(reply.problem(), (422, "wrong_shape".to_owned()), "{path}");
+    }
+}
+
+#[test]
+fn another_method_is_refused_with_those_that_there_are() {
+    let (_memory, api) = live();
+    for (method, path, allow) in [
+        (Method::POST, "/v1/audiences/users/u-42", "GET,HEAD"),
+        (Method::DELETE, "/v1/audiences/users/u-42", "GET,HEAD"),
+        (Method::PUT, "/v1/audiences/users/lookup", "GET,HEAD,POST"),
+        (Method::PATCH, "/v1/models/users/pulls", "GET,HEAD,POST"),
+        (Method::POST, "/healthz", "GET,HEAD"),
+    ] {
+        let reply = api.client.send(api.client.http.request(method, api.url(path)));
+        assert_eq!(reply.problem(), (405, "method_not_allowed".to_owned()));
+        assert_eq!(reply.headers["allow"], allow, "{path}");
+    }
+    let reply = api.client.send(api.client.http.head(api.url("/v1/audiences/users/u-42")));
+    assert_eq!((reply.status, &reply.body[..]), (200, ""));
+    assert_eq!(api.get("/v1/nothing").problem(), (404, "not_found".to_owned()));
+}
+
+#[test]
+fn keys_open_what_their_scopes_say() {
+    let memory = Memory::live();
+    let keys = vec![key("reader", true, false), key("boss", true, true), key("robot", false, true)];
+    let api = serve(&memory, Options { keys, ..Options::default() });
+    let lookup = "/v1/audiences/users/u-42";
+    for open in ["/healthz", "/readyz", "/"] {
+        assert_eq!(api.get(open).status, 200, "{open}");
+    }
+    for closed in [lookup, "/metrics", "/openapi.json", "/v1/models", "/v1/changes", "/v1/nothing"] {
+        let reply = api.get(closed);
+        assert_eq!(reply.problem(), (401, "unauthorized".to_owned()), "{closed}");
+        assert_eq!(reply.headers["www-authenticate"], "Bearer realm=\"usher\"");
+    }
+    for wrong in ["Bearer readerx", "Bearer reade", "Bearer boss reader", "Basic reader", "Bearer", "reader"] {
+        assert_eq!(api.get_with(lookup, "authorization", wrong).problem().0, 401, "{wrong}");
+    }
+    let wrong = api.get_with(lookup, "authorization", "Bearer secret-of-somebody");
+    assert!(wrong.headers["www-authenticate"].contains("invalid_token"));
+    assert!(!wrong.body.contains("secret-of-somebody"));
+    for right in ["Bearer reader", "bearer  reader", "Bearer boss"] {
+        assert_eq!(api.get_with(lookup, "authorization", right).status, 200, "{right}");
+    }
+    assert_eq!(api.get_with("/v1/nothing", "authorization", "Bearer reader").problem().0, 404);
+    assert_eq!(api.get_with(lookup, "authorization", "Bearer robot").problem(), (403, "insufficient_scope".to_owned()));
+    let pull = |token: &str| {
+        let request = api.client.http.post(api.url("/v1/models/users/pulls"));
+        api.client.send(request.header("authorization", format!("Bearer {token}")))
+    };
+    let refused = pull("reader");
+    assert_eq!(refused.problem(), (403, "insufficient_scope".to_owned()));
+    assert!(refused.headers["www-authenticate"].contains("scope=\"admin\""));
+    assert_eq!(pull("boss").status, 202);
+    assert_eq!(pull("robot").status, 202);
+    // Any name may be asked for: it takes the key.
+    let named = api.client.http.get(api.url(lookup)).header("host", "usher.example.com");
+    assert_eq!(api.client.send(named.header("authorization", "Bearer reader")).status, 200);
+}
+
+#[test]
+fn without_keys_only_this_machine_may_ask() {
+    let (memory, api) = live();
+    let lookup = "/v1/audiences/users/u-42";
+    for (name, value, status) in [
+        ("host", "attacker.example", 403),
+        ("host", "attacker.example:8080", 403),
+        ("host", "localhost:8080", 200),
+        ("host", "[::1]:8080", 200),
+        ("origin", "http://attacker.example", 403),
+        ("origin", "null", 403),
+        ("origin", "http://localhost:3000", 200),
+    ] {
+        assert_eq!(api.get_with(lookup, name, value).status, status, "{name}: {value}");
+    }
+    let listener = bind("0.0.0.0:0", 0).unwrap();
+    let refused = Server::start(Options::default(), memory.published.clone(), memory.engine(), listener);
+    let Err(error @ ServeError::Open { .. }) = refused else { panic!("it is served") };
+    assert_eq!(error.hint(), "give `api.keys`, or listen on 127.0.0.1");
+}
+
+#[test]
+fn ports_are_counted_up_by_process_and_a_taken_one_is_named() {
+    let first = bind("127.0.0.1:0", 0).unwrap();
+    let port = first.local_addr().unwrap().port();
+    let error = bind(&format!("127.0.0.1:{}", port - 1), 1).unwrap_err();
+    assert!(error.to_string().contains(&format!("`127.0.0.1:{}`", port - 1)), "{error}");
+    for wrong in ["localhost", "localhost:x", "localhost:70000", ":", "127.0.0.1:65535"] {
+        assert!(matches!(bind(wrong, 1), Err(ServeError::Listen { .. })), "{wrong}");
+    }
+}
+
+#[test]
+fn who_asks_too_often_is_told_when_to_come_back() {
+    let memory = Memory::live();
+    let keys = vec![key("one", true, false), key("two", true, false)];
+    let rate_limit = NonZeroU32::new(2);
+    let api = serve(&memory, Options { keys, rate_limit, ..Options::default() });
+    let ask = |token: &str| api.get_with("/v1/audiences/users/u-42", "authorization", &format!("Bearer {token}"));
+    let limited = (0..100).map(|_| ask("one")).find(|reply| reply.status != 200).expect("100 are more than 2 a second");
+    assert_eq!(limited.problem(), (429, "rate_limited".to_owned()));
+    assert_eq!(limited.headers["retry-after"], "1");
+    assert_eq!(ask("two").status, 200);
+    assert_eq!(api.get("/healthz").status, 200);
+}
+
+#[test]
+fn a_slow_client_is_let_go() {
+    let memory = Memory::live();
+    let soon = Duration::from_millis(200);
+    let api = serve(&memory, Options { idle: soon, patience: soon, ..Options::default() });
+    // Says nothing; says half of it; and says a head, but no body.
+    let mut silent = api.connect();
+    let mut half = api.connect();
+    half.write_all(b"GET /v1/audiences/users/u-42 HTTP/1.1\r\nHost: loc").unwrap();
+    let mut bodiless = api.connect();
+    bodiless
+        .write_all(
+            b"POST /v1/audiences/users/lookup HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+              Content-Length: 100\r\n\r\n{\"user",
+        )
+        .unwrap();
+    let mut text = Vec::new();
+    silent.read_to_end(&mut text).unwrap();
+    half.read_to_end(&mut text).unwrap();
+    assert_eq!(String::from_utf8(text).unwrap(), "");
+    let mut text = String::new();
+    bodiless.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 408") && text.contains("slow_request"), "{text}");
+    assert_eq!(api.get("/v1/audiences/users/u-42").status, 200);
+}
+
+#[test]
+fn who_does_not_read_is_let_go() {
+    let memory = Memory::live();
+    let api = serve(&memory, Options { idle: Duration::from_millis(300), ..Options::default() });
+    let mut stream = api.connect();
+    stream.write_all(b"GET /v1/changes HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut head = [0; 16];
+    stream.read_exact(&mut head).unwrap();
+    // More than the sockets' buffers hold.
+    let keys: Vec<String> = (0..60_000).map(|key| format!("{key}-{}", "x".repeat(1000))).collect();
+    let changes: Vec<_> = keys.iter().map(|key| ("seen", &key[..], true)).collect();
+    memory.change(&changes);
+    // Only a server that has closed makes a write fail.
+    let give_up = Instant::now() + Duration::from_secs(60);
+    while stream.write_all(b" ").is_ok() {
+        assert!(Instant::now() < give_up, "the connection is still there");
+        std::thread::yield_now();
+    }
+    assert_eq!(api.get("/healthz").status, 200);
+}
+
+#[test]
+fn idle_connections_do_not_hurt_and_too_many_are_refused() {
+    let memory = Memory::live();
+    let api = serve(&memory, Options { connections: 200, ..Options::default() });
+    // One is the client's own.
+    assert_eq!(api.get("/healthz").status, 200);
+    let mut idle: Vec<TcpStream> = (0..199).map(|_| api.connect()).collect();
+    assert_eq!(api.get("/v1/audiences/users/u-42").status, 200);
+    let mut refused = api.connect();
+    let mut text = String::new();
+    refused.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 503"), "{text}");
+    assert_eq!(api.get("/v1/audiences/users/u-42").status, 200);
+    // Those that are there can still ask.
+    for stream in &mut idle {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_http_is_no_trouble() {
+    let (_memory, api) = live();
+    for bytes in [&b"\x16\x03\x01\x02\x00\x01"[..], b"GET\r\n\r\n", b"\r\n\r\n\r\n \r\n", b"GET / HTTP/9.9\r\n\r\n"] {
+        let mut stream = api.connect();
+        stream.write_all(bytes).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        let _reset = stream.read_to_end(&mut answer);
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&answer));
+    }
+    let mut stream = api.connect();
+    let _closed = stream.write_all(format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(100_000)).as_bytes());
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 431");
+    assert_eq!(api.get("/healthz").status, 200);
+}
+
+#[test]
+fn a_lookup_waits_until_what_was_written_is_reflected() {
+    let (memory, api) = live();
+    let path = |after: &str, ms: u64| format!("/v1/audiences/users/new?after={after}&timeout_ms={ms}");
+    memory.published.reflect("web", "in/a:b.jsonl", 100, memory.now());
+    let after = "web:in%2Fa%3Ab.jsonl:99";
+    assert_eq!(api.get(&path(after, 0)).status, 200);
+    let after = "web:in%2Fa%3Ab.jsonl:100";
+    let late = api.get(&path(after, 10));
+    assert_eq!(late.problem(), (504, "not_reflected".to_owned()));
+    // The event at 100 takes effect with the next epoch.
+    memory.published.reflect("web", "in/a:b.jsonl", 150, memory.now() + 1);
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            let client = Client::new();
+            client.send(client.http.get(api.url(&path(after, 50_000))))
+        });
+        memory.change(&[("seen", "new", true)]);
+        assert_eq!(asked.join().unwrap().json()["audience_ids"], json!(["seen"]));
+    });
+    assert_eq!(api.get(&path("tv:x:1", 1)).problem(), (404, "unknown_source".to_owned()));
+    for (after, ms) in
+        [("web", 1), ("web:x", 1), ("web:x:y", 1), ("web:x:-1", 1), ("web:x:%2B1", 1), ("web:x:1", 55_001)]
+    {
+        assert_eq!(api.get(&path(after, ms)).problem().0, 400, "{after} {ms}");
+    }
+    assert_eq!(api.get("/v1/audiences/users/new?timeout_ms=soon").problem().0, 400);
+}
+
+#[test]
+fn a_job_that_recovers_serves_what_was_told() {
+    let memory = Memory::new();
+    let api = serve(&memory, Options::default());
+    let lookup = "/v1/audiences/users/u";
+    assert_eq!(api.get(lookup).problem(), (503, "unavailable".to_owned()));
+    assert_eq!(api.lookup_all(&["u"]).problem().0, 503);
+    let reply = api.get("/readyz");
+    assert_eq!((reply.status, reply.json()["ready"].clone()), (503, json!(false)));
+    let seen = memory.published.catalog().index("seen").unwrap();
+    memory.published.load_ledger(START - 60_000, [(seen, "u")]);
+    let reply = api.get(lookup);
+    assert_eq!(reply.json()["audience_ids"], json!(["seen"]));
+    assert_eq!(reply.headers["usher-as-of"], "2026-11-23T09:59:00.000Z");
+    assert_eq!(reply.headers["usher-recovering"], "true");
+    memory.change(&[("high_intent", "u", true)]);
+    let reply = api.get(lookup);
+    assert_eq!(reply.json()["audience_ids"], json!(["high_intent"]));
+    assert!(!reply.headers.contains_key("usher-recovering"));
+    assert_eq!(api.get("/healthz").status, 200);
+}
+
+#[test]
+fn the_job_can_be_looked_at() {
+    let (memory, api) = live();
+    let audiences = api.get("/v1/audiences").json();
+    assert_eq!(
+        audiences["audiences"][2],
+        json!({"id": "seen", "name": "seen", "model": "users", "size": 2, "entries": 2, "exits": 0,
+            "freshness": "Current", "windows": {"complete": false, "complete_at": "2026-11-23T10:00:01.000Z"}})
+    );
+    let models = api.get("/v1/models").json();
+    assert_eq!(models["models"][1]["id"], "users");
+    assert_eq!(models["models"][1]["last_pull"], "2026-11-23T10:00:00.000Z");
+    assert_eq!(api.get("/v1/syncs").json()["syncs"][0]["waiting"], 2);
+    let explained = api.get("/v1/audiences/users/u-42/explain?audience=high_intent").json();
+    assert_eq!(explained["audiences"].as_array().unwrap().len(), 1);
+    assert_eq!(explained["audiences"][0]["condition"]["threshold"], "at_least 3");
+    assert_eq!(api.get("/v1/audiences/users/u-42/explain?audience=big").problem().0, 404);
+    assert_eq!(api.get("/v1/audiences/users/nobody/explain").problem().0, 404);
+    // Pages hold everybody once.
+    let keys: Vec<String> = (0..25).map(|key| format!("m{key:02}")).collect();
+    memory.change(&keys.iter().map(|key| ("big", &key[..], true)).collect::<Vec<_>>());
+    let (mut found, mut cursor) = (Vec::new(), None);
+    loop {
+        let after = cursor.map_or(String::new(), |cursor: String| format!("&cursor={cursor}"));
+        let page = api.get(&format!("/v1/members/big?limit=10{after}")).json();
+        found.extend(page["members"].as_array().unwrap().iter().map(|key| key.as_str().unwrap().to_owned()));
+        match &page["next_cursor"] {
+            Value::Null => break,
+            next => cursor = Some(next.as_str().unwrap().to_owned()),
+        }
+    }
+    assert_eq!(found.len(), 26);
+    assert_eq!(api.get("/v1/members/big?cursor=").json()["members"][0], "a");
+    for wrong in ["limit=0", "limit=1001", "limit=x"] {
+        assert_eq!(api.get(&format!("/v1/members/big?{wrong}")).problem().0, 400, "{wrong}");
+    }
+    assert_eq!(api.get("/v1/members/nothing").problem(), (404, "unknown_audience".to_owned()));
+    assert!(api.get("/").body.contains("/openapi.json"));
+}
+
+#[test]
+fn a_pull_can_be_asked_for() {
+    let (_memory, api) = live();
+    let path = "/v1/models/users/pulls";
+    assert_eq!(api.get(path).json(), json!({"pulls": []}));
+    let reply = api.client.send(api.client.http.post(api.url(path)));
+    assert_eq!((reply.status, reply.json()), (202, json!({"model_id": "users", "extent": "partial"})));
+    assert_eq!(reply.headers["location"], path);
+    let reply = api.post(path, "application/json", r#"{"extent":"full"}"#);
+    assert_eq!((reply.status, reply.json()["extent"].clone()), (202, json!("full")));
+    let pulls = api.get(path).json();
+    assert_eq!(pulls["pulls"][0]["extent"], "full");
+    assert_eq!(pulls["pulls"][1]["trigger"], "request");
+    assert_eq!(api.post(path, "application/json", "null").json()["extent"], "partial");
+    assert_eq!(api.post(path, "application/json", r#"{"extent":"some"}"#).problem().0, 422);
+    assert_eq!(api.post(path, "text/plain", "full").problem().0, 415);
+    assert_eq!(api.post("/v1/models/accounts/pulls", "", "").problem(), (409, "conflict".to_owned()));
+    assert_eq!(api.post("/v1/models/nothing/pulls", "", "").problem().0, 404);
+}
+
+/// A follower of the changes.
+struct Follower {
+    stream: std::io::BufReader<TcpStream>,
+}
+
+impl Follower {
+    fn new(api: &Api, query: &str, last: Option<&str>) -> Follower {
+        let mut stream = api.connect();
+        let last = last.map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
+        // HTTP/1.0 has no chunks.
+        write!(stream, "GET /v1/changes{query} HTTP/1.0\r\nHost: localhost\r\n{last}\r\n").unwrap();
+        let mut follower = Follower { stream: std::io::BufReader::new(stream) };
+        let head = follower.event();
+        assert!(head.contains_key("content-type: text/event-stream"), "{head:?}");
+        follower
+    }
+
+    /// The lines up to an empty one: fields of an event, by name.
+    fn event(&mut self) -> BTreeMap<String, String> {
+        use std::io::BufRead;
+        let mut fields = BTreeMap::new();
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line).unwrap();
+            match line.trim_end() {
+                "" => return fields,
+                line => match line.split_once(": ").filter(|(name, _)| ["id", "event", "data"].contains(name)) {
+                    Some((name, value)) => fields.insert(name.to_owned(), value.to_owned()),
+                    None => fields.insert(line.to_owned(), String::new()),
+                },
+            };
+        }
+    }
+
+    /// The kind of the next event, and whose.
+    fn change(&mut self) -> (String, String, String) {
+        let event = self.event();
+        let data: Value = serde_json::from_str(&event["data"]).unwrap();
+        assert_eq!(data["job"], "shop");
+        (
+            event["event"].clone(),
+            data["audience_id"].as_str().unwrap().to_owned(),
+            data["key"].as_str().unwrap().to_owned(),
+        )
+    }
+}
+
+fn change(kind: &str, audience: &str, key: &str) -> (String, String, String) {
+    (kind.to_owned(), audience.to_owned(), key.to_owned())
+}
+
+#[test]
+fn changes_can_be_followed_and_resumed() {
+    let (memory, api) = live();
+    let mut all = Follower::new(&api, "", None);
+    let start = all.event()["id"].clone();
+    let mut seen = Follower::new(&api, "?audience=seen&key=k", None);
+    seen.event();
+    memory.change(&[("high_intent", "k", true), ("seen", "k", true), ("seen", "l", true)]);
+    memory.change(&[("seen", "k", false)]);
+    assert_eq!(all.change(), change("entry", "high_intent", "k"));
+    let second = all.event();
+    assert_eq!(all.change(), change("entry", "seen", "l"));
+    assert_eq!(all.change(), change("exit", "seen", "k"));
+    assert_eq!(seen.change(), change("entry", "seen", "k"));
+    assert_eq!(seen.change(), change("exit", "seen", "k"));
+    // Who comes back goes on where it was, the first event included.
+    let mut resumed = Follower::new(&api, "", Some(&second["id"]));
+    resumed.event();
+    assert_eq!(resumed.change(), change("entry", "seen", "l"));
+    let mut resumed = Follower::new(&api, "", Some(&start));
+    resumed.event();
+    assert_eq!(resumed.change(), change("entry", "high_intent", "k"));
+    // An id of another run, from which nothing can be gone on with.
+    let mut other = Follower::new(&api, "?audience=seen", Some("123-4"));
+    assert_eq!(other.event()["event"], "reset");
+    assert_eq!(other.change(), change("entry", "seen", "k"));
+    assert_eq!(api.get_with("/v1/changes", "last-event-id", "x").problem().0, 400);
+    assert_eq!(api.get("/v1/changes?audience=nothing").problem().0, 404);
+    // A stop ends the streams.
+    api.server.stop();
+    let mut rest = Vec::new();
+    all.stream.read_to_end(&mut rest).unwrap();
+}
+
+#[test]
+fn what_another_process_owns_is_asked_of_it() {
+    let (one, two) = (Memory::live(), Memory::live());
+    let keys = || vec![key("k", true, false)];
+    let (first, second) = (
+        serve(&one, Options { keys: keys(), ..Options::default() }),
+        serve(&two, Options { keys: keys(), ..Options::default() }),
+    );
+    // The first owns what begins with 1, the second the rest.
+    let (here, there) = (first.address.to_string(), second.address.to_string());
+    one.owned_by(move |key| (!key.starts_with('1')).then(|| there.clone()));
+    two.owned_by(move |key| key.starts_with('1').then(|| here.clone()));
+    one.change(&[("seen", "1/a", true)]);
+    two.change(&[("high_intent", "2/b", true)]);
+    two.change(&[("seen", "2/b", true)]);
+    let ask = |api: &Api, path: &str| api.get_with(path, "authorization", "Bearer k");
+    for api in [&first, &second] {
+        assert_eq!(ask(api, "/v1/audiences/users/1%2Fa").json()["audience_ids"], json!(["seen"]));
+        let reply = ask(api, "/v1/audiences/users/2%2Fb");
+        assert_eq!(reply.json()["audience_ids"], json!(["high_intent", "seen"]));
+        assert_eq!(reply.headers["usher-as-of"], "2026-11-23T10:00:00.003Z");
+        assert_eq!(ask(api, "/v1/audiences/users/2%2Fb/explain").json()["user_id"], "2/b");
+        let request = api.client.http.post(api.url("/v1/audiences/users/lookup")).header("authorization", "Bearer k");
+        let request = request.header("content-type", "application/json");
+        let batch = api.client.send(request.body(json!({"user_ids": ["2/b", "1/a", "2/c"]}).to_string()));
+        let ids: Vec<Value> = batch.json().as_array().unwrap().iter().map(|one| one["audience_ids"].clone()).collect();
+        assert_eq!(ids, [json!(["high_intent", "seen"]), json!(["seen"]), json!([])]);
+        assert_eq!(batch.headers["usher-as-of"], "2026-11-23T10:00:00.002Z");
+        assert_eq!(api.get("/v1/audiences/users/2%2Fb").problem().0, 401);
+    }
+    // Both say that the other owns it.
+    let (here, there) = (first.address.to_string(), second.address.to_string());
+    one.owned_by(move |_| Some(there.clone()));
+    two.owned_by(move |_| Some(here.clone()));
+    assert_eq!(ask(&first, "/v1/audiences/users/x").problem(), (508, "loop".to_owned()));
+    second.server.stop();
+    assert_eq!(ask(&first, "/v1/audiences/users/x").problem(), (502, "peer".to_owned()));
+}
+
+/// Two processes of one job, which know of each other.
+fn both(memories: [&Memory; 2]) -> [Api; 2] {
+    let apis = memories.map(|memory| serve(memory, Options::default()));
+    let [first, second] = apis.each_ref().map(|api| Some(api.address.to_string()));
+    memories[0].one_of(vec![None, second]);
+    memories[1].one_of(vec![first, None]);
+    apis
+}
+
+#[test]
+fn sizes_are_those_of_all_processes() {
+    let (one, two) = (Memory::live(), Memory::new());
+    let [first, second] = both([&one, &two]);
+    let sizes = |api: &Api| {
+        let reply = api.get("/v1/audiences");
+        let counts = reply.json()["audiences"].as_array().unwrap().clone();
+        let counts = counts.iter().map(|of| (of["size"].as_u64().unwrap(), of["exits"].as_u64().unwrap())).collect();
+        (reply.headers.get("usher-as-of").cloned().unwrap_or_default(), counts)
+    };
+    // As long as one is not live there is no whole.
+    for api in [&first, &second] {
+        assert_eq!(api.get("/v1/audiences").problem(), (503, "unavailable".to_owned()));
+    }
+    two.change(&[("seen", "x", true), ("big", "b", true)]);
+    one.change(&[("seen", "u-7", false)]);
+    let at = |ms: u64| format!("2026-11-23T10:00:00.{ms:03}Z");
+    for api in [&first, &second] {
+        assert_eq!(sizes(api), (at(1), vec![(2, 0), (1, 0), (2, 1)]));
+    }
+    // Asked for its part one says its part.
+    let part = second.get_with("/v1/audiences", "usher-forwarded", "1").json();
+    assert_eq!((&part["audiences"][0]["size"], &part["audiences"][1]["size"]), (&json!(1), &json!(0)));
+    second.server.stop();
+    assert_eq!(first.get("/v1/audiences").problem(), (502, "peer".to_owned()));
+}
+
+#[test]
+fn what_was_told_is_known_whole_to_one_process() {
+    let (one, two) = (Memory::new(), Memory::new());
+    one.published.load_ledger(START - 5, [(2, "k"), (2, "l")]);
+    for api in &both([&one, &two]) {
+        let reply = api.get("/v1/audiences");
+        assert_eq!(reply.json()["audiences"][2]["size"], 2);
+        assert_eq!(reply.headers["usher-as-of"], "2026-11-23T09:59:59.995Z");
+        assert_eq!(reply.headers["usher-recovering"], "true");
+    }
+}
+
+#[test]
+fn before_all_are_live_what_was_told_is_answered_and_then_who_owns_the_key() {
+    let (one, two) = (Memory::new(), Memory::new());
+    let [first, second] = both([&one, &two]);
+    let addresses = [&first, &second].map(|api| api.address.to_string());
+    // As the engine of a job: the first process until one is live itself, then the second, which owns all keys.
+    let owner = |memory: &Memory, own: usize| {
+        let (published, addresses) = (memory.published.clone(), addresses.clone());
+        memory.owned_by(move |_| {
+            let owner = match published.as_of() {
+                Some(as_of) if as_of.recovering => own,
+                None => 0,
+                Some(_) => 1,
+            };
+            (owner != own).then(|| addresses[owner].clone())
+        });
+    };
+    owner(&one, 0);
+    owner(&two, 1);
+    let lookup = "/v1/audiences/users/k";
+    for api in [&first, &second] {
+        assert_eq!(api.get(lookup).problem().0, 503);
+        assert_eq!(api.lookup_all(&["k"]).problem().0, 503);
+    }
+    one.published.load_ledger(START - 5, [(2, "k")]);
+    for api in [&first, &second] {
+        for reply in [api.get(lookup), api.lookup_all(&["k"])] {
+            assert!(reply.body.contains("\"audience_ids\":[\"seen\"]"), "{}", reply.body);
+            assert_eq!(reply.headers["usher-recovering"], "true");
+        }
+    }
+    // Who waits while the job goes live is answered by the owner.
+    std::thread::scope(|scope| {
+        let asked = [&first, &second].map(|api| {
+            let url = api.url(&format!("{lookup}?after=web:e:1&timeout_ms=50000"));
+            scope.spawn(move || {
+                let client = Client::new();
+                client.send(client.http.get(url))
+            })
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        one.change(&[("big", "o", true)]);
+        // The first is live, the second not yet.
+        assert_eq!(first.get(lookup).problem().0, 503);
+        assert_eq!(second.get(lookup).problem().0, 503);
+        two.change(&[("high_intent", "k", true)]);
+        for memory in [&one, &two] {
+            memory.published.reflect("web", "e", 2, START);
+        }
+        for asked in asked {
+            let reply = asked.join().unwrap();
+            assert_eq!(reply.json()["audience_ids"], json!(["high_intent"]), "{}", reply.body);
+            assert!(!reply.headers.contains_key("usher-recovering"));
+        }
+    });
+}
+
+#[test]
+fn the_changes_of_all_processes_are_followed_at_any_and_resumed_at_any_other() {
+    let (one, two) = (Memory::live(), Memory::live());
+    let [first, second] = both([&one, &two]);
+    let mut at_first = Follower::new(&first, "?audience=seen", None);
+    let start = at_first.event()["id"].clone();
+    assert_eq!(start, format!("{START}-0.{START}-0"));
+    let mut at_second = Follower::new(&second, "", None);
+    at_second.event();
+    // One after the other, so that there is one order.
+    let mut ids = Vec::new();
+    for (memory, key) in [(&one, "a"), (&two, "b"), (&one, "c")] {
+        memory.change(&[("seen", key, true), ("high_intent", key, true)]);
+        let event = at_first.event();
+        assert!(event["data"].contains(&format!("\"key\":\"{key}\"")), "{event:?}");
+        ids.push(event["id"].clone());
+        for _ in 0..2 {
+            assert_eq!(at_second.change().2, key);
+        }
+    }
+    // After `b`, at the other process than the one that gave the id.
+    let mut resumed = Follower::new(&second, "?audience=seen", Some(&ids[1]));
+    resumed.event();
+    assert_eq!(resumed.change(), change("entry", "seen", "c"));
+    // The ids of one run are none of another's, nor those of a job in one process.
+    for id in [format!("7-1.{START}-1"), format!("{START}-1"), format!("{START}-1.{START}-1.{START}-1")] {
+        let mut reset = Follower::new(&first, "", Some(&id));
+        assert_eq!(reset.event()["event"], "reset", "{id}");
+        assert!(reset.event()["id"].contains('.'));
+    }
+    for wrong in ["x", "1-1.x", "1-1.", "."] {
+        assert_eq!(first.get_with("/v1/changes", "last-event-id", wrong).problem().0, 400, "{wrong}");
+    }
+    // A process that goes is named, and the stream ends: nobody takes a part for the whole.
+    second.server.stop();
+    let lost = at_first.event();
+    assert_eq!((&lost["event"][..], &lost["data"][..]), ("lost", "{\"process\":1}"));
+    at_first.stream.read_to_end(&mut Vec::new()).unwrap();
+    assert_eq!(first.get("/v1/changes").problem(), (502, "peer".to_owned()));
+}
+
+#[test]
+fn metrics_have_what_is_counted() {
+    let (_memory, api) = live();
+    api.get("/v1/audiences/users/u-42");
+    api.get("/v1/audiences/nothing/u-42");
+    let reply = api.get("/metrics");
+    assert_eq!(reply.status, StatusCode::OK.as_u16());
+    assert!(reply.headers["content-type"].starts_with("text/plain; version=0.0.4"));
+    let route = "/v1/audiences/{parent_model_id}/{user_id}";
+    for line in [
+        &format!("usher_api_requests_total{{route=\"{route}\",status=\"200\"}} 1")[..],
+        &format!("usher_api_requests_total{{route=\"{route}\",status=\"404\"}} 1"),
+        "usher_audience_members{audience=\"seen\"} 2",
+        "usher_dead_letters_total{reason=\"malformed\",source=\"web\"} 1",
+        "usher_model_freshness{freshness=\"Current\",model=\"users\"} 1",
+        "usher_sync_waiting{sync=\"crm\"} 2",
+        "usher_partition_lag_messages{partition=\"a \\\"quoted\\\"\\\\name\\n\",source=\"web\"} 3",
+        "usher_live 1",
+        "usher_state_bytes 4096",
+    ] {
+        assert!(reply.body.lines().any(|found| found == line), "no {line} in\n{}", reply.body);
+    }
+}
+
+#[test]
+fn the_description_is_served() {
+    let (_memory, api) = live();
+    let document = api.get("/openapi.json").json();
+    assert_eq!(document["openapi"], "3.1.0");
+    assert!(document["components"]["securitySchemes"].is_null());
+    let explained = &document["components"]["schemas"]["ExplainedCondition"]["properties"]["conditions"];
+    assert_eq!(explained["items"]["$ref"], "#/components/schemas/ExplainedCondition");
+}

@@ -1,0 +1,263 @@
+//! A job that lives in memory: what the API's tests serve.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
+use std::sync::{Arc, Mutex, RwLock};
+use usher_core::api::{BoxFuture, *};
+use usher_core::catalog::Catalog;
+use usher_core::change::{ChangeKind, Reason};
+use usher_core::counts::{Counts, Skip};
+use usher_core::dead_letters::DeadLetterReason;
+use usher_core::membership_index::{IndexWriter, MembershipIndex};
+use usher_core::sink;
+
+/// By id: the name and the model of each audience.
+const AUDIENCES: [(&str, &str, &str); 3] =
+    [("big", "Big ones", "accounts"), ("high_intent", "high_intent", "users"), ("seen", "seen", "users")];
+
+/// What the memory holds: the index with its writer, and the answers of the engine.
+pub struct Memory {
+    pub published: Arc<MembershipIndex>,
+    state: Arc<Mutex<State>>,
+    owner: Arc<RwLock<Owner>>,
+    processes: Arc<RwLock<Vec<Option<String>>>>,
+}
+
+/// Says who owns a key; none: nobody else.
+type Owner = Option<Box<dyn Fn(&str) -> Option<String> + Send + Sync>>;
+
+struct State {
+    publisher: IndexWriter,
+    now: u64,
+    /// By audience.
+    members: BTreeMap<String, BTreeSet<String>>,
+    pulls: Vec<Pull>,
+    ready: bool,
+}
+
+/// 2026-11-23T10:00:00Z.
+pub const START: u64 = 1_795_428_000_000;
+
+impl Memory {
+    pub fn new() -> Memory {
+        let models = ["accounts", "users"].map(str::to_owned);
+        let catalog = Catalog::new("shop", AUDIENCES);
+        let published = Arc::new(MembershipIndex::new(catalog, models, ["web".to_owned()], 1, START));
+        let state = State {
+            publisher: IndexWriter::new(published.clone(), 0),
+            now: START,
+            members: published.audiences().iter().map(|audience| (audience.id.clone(), BTreeSet::new())).collect(),
+            pulls: Vec::new(),
+            ready: false,
+        };
+        Memory {
+            published,
+            state: Arc::new(Mutex::new(state)),
+            owner: Arc::default(),
+            processes: Arc::new(RwLock::new(vec![None])),
+        }
+    }
+
+    /// A job that is live, with some members.
+    pub fn live() -> Memory {
+        let memory = Memory::new();
+        memory.change(&[
+            ("high_intent", "u-42", true),
+            ("seen", "u-42", true),
+            ("seen", "u-7", true),
+            ("big", "a", true),
+        ]);
+        memory.state.lock().unwrap().ready = true;
+        memory
+    }
+
+    /// Enters and leaves audiences, a ms later, in one epoch.
+    pub fn change(&self, changes: &[(&str, &str, bool)]) {
+        let mut state = self.state.lock().unwrap();
+        state.now += 1;
+        let now = state.now;
+        for (audience, key, enters) in changes {
+            let index = self.published.catalog().index(audience).expect("the job has the audience");
+            let kind = if *enters { ChangeKind::Entry } else { ChangeKind::Exit };
+            state.publisher.publish(now, index, kind, Reason::Event, key);
+            let members = state.members.get_mut(*audience).expect("the job has the audience");
+            if *enters {
+                members.insert((*key).to_owned());
+            } else {
+                members.remove(*key);
+            }
+        }
+        state.publisher.close(now);
+    }
+
+    /// The time of the latest epoch.
+    pub fn now(&self) -> u64 {
+        self.state.lock().unwrap().now
+    }
+
+    /// Says who owns keys.
+    pub fn owned_by(&self, owner: impl Fn(&str) -> Option<String> + Send + Sync + 'static) {
+        *self.owner.write().unwrap() = Some(Box::new(owner));
+    }
+
+    /// Says where all processes are; none: this one.
+    pub fn one_of(&self, processes: Vec<Option<String>>) {
+        *self.processes.write().unwrap() = processes;
+    }
+
+    /// What the server asks.
+    pub fn engine(&self) -> Arc<dyn Api> {
+        let (published, state) = (self.published.clone(), self.state.clone());
+        Arc::new(MemoryApi { published, state, owner: self.owner.clone(), processes: self.processes.clone() })
+    }
+}
+
+struct MemoryApi {
+    published: Arc<MembershipIndex>,
+    state: Arc<Mutex<State>>,
+    owner: Arc<RwLock<Owner>>,
+    processes: Arc<RwLock<Vec<Option<String>>>>,
+}
+
+impl Api for MemoryApi {
+    fn readiness(&self) -> Readiness {
+        match self.state.lock().unwrap().ready {
+            true => Readiness { ready: true, detail: None },
+            false => Readiness { ready: false, detail: Some("the sources are being read".to_owned()) },
+        }
+    }
+
+    fn models(&self) -> Vec<ModelStatus> {
+        let model = |id: &str| ModelStatus {
+            id: id.to_owned(),
+            freshness: Freshness::Current,
+            refresh: "24h".to_owned(),
+            last_pull: Some(Moment(START)),
+            next_pull: Some(Moment(START + 86_400_000)),
+            rows: Some(2),
+            last_error: None,
+        };
+        vec![model("accounts"), model("users")]
+    }
+
+    fn pulls(&self, model: &str) -> Vec<Pull> {
+        if model == "users" { self.state.lock().unwrap().pulls.clone() } else { Vec::new() }
+    }
+
+    fn pull_now(&self, model: &str, extent: Extent) -> BoxFuture<'static, Result<(), ApiError>> {
+        if model == "accounts" {
+            return Box::pin(ready(Err(ApiError::Conflict("a pull of `accounts` is running".to_owned()))));
+        }
+        let pull = Pull {
+            date: Moment(START),
+            status: PullResult::Succeeded,
+            trigger: Trigger::Request,
+            extent,
+            duration_ms: Some(12),
+            rows: Some(2),
+            changed_keys: Some(0),
+            error: None,
+        };
+        let pulls = &mut self.state.lock().unwrap().pulls;
+        pulls.insert(0, pull);
+        pulls.truncate(100);
+        Box::pin(ready(Ok(())))
+    }
+
+    fn audiences(&self) -> Vec<AudienceState> {
+        let state = |id: &str| AudienceState {
+            id: id.to_owned(),
+            freshness: Freshness::Current,
+            windows: Windows { complete: id != "seen", complete_at: (id == "seen").then_some(Moment(START + 1000)) },
+        };
+        self.published.audiences().iter().map(|audience| state(&audience.id)).collect()
+    }
+
+    fn explain(
+        &self,
+        model: &str,
+        key: &str,
+        audience: Option<&str>,
+    ) -> BoxFuture<'static, Result<Explanation, ApiError>> {
+        let state = self.state.lock().unwrap();
+        let known = state.members.values().any(|members| members.contains(key));
+        if !known {
+            return Box::pin(ready(Err(ApiError::NotFound(format!("nothing is known of `{key}`")))));
+        }
+        let explained = self
+            .published
+            .audiences()
+            .iter()
+            .filter(|entry| entry.model == model && audience.is_none_or(|audience| audience == entry.id))
+            .map(|entry| {
+                let member = state.members[&entry.id].contains(key);
+                ExplainedAudience {
+                    audience_id: entry.id.clone(),
+                    audience_name: entry.name.clone(),
+                    member,
+                    changes_at: member.then_some(Moment(state.now + 1000)),
+                    condition: ExplainedCondition {
+                        kind: "performed".to_owned(),
+                        text: "performed: viewed".to_owned(),
+                        holds: member,
+                        value: Some(3.into()),
+                        threshold: Some("at_least 3".to_owned()),
+                        events: Vec::new(),
+                        changes_at: member.then_some(Moment(state.now + 1000)),
+                        conditions: Vec::new(),
+                    },
+                }
+            });
+        let explanation = Explanation {
+            parent_model_id: model.to_owned(),
+            user_id: key.to_owned(),
+            as_of: Moment(state.now),
+            in_snapshot: true,
+            audiences: explained.collect(),
+        };
+        Box::pin(ready(Ok(explanation)))
+    }
+
+    fn members(
+        &self,
+        audience: &str,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Page, ApiError>> {
+        let state = self.state.lock().unwrap();
+        let members = &state.members[audience];
+        let mut left = members.iter().filter(|key| cursor.is_none_or(|cursor| key.as_str() > cursor));
+        let keys: Vec<String> = left.by_ref().take(limit).cloned().collect();
+        let next_cursor = left.next().and(keys.last().cloned());
+        Box::pin(ready(Ok(Page { as_of: Moment(state.now), keys, next_cursor })))
+    }
+
+    fn syncs(&self) -> Vec<SyncReport> {
+        let standing =
+            sink::SyncStatus { committed: 5, waiting: 2, last_error: Some("away".to_owned()), ..Default::default() };
+        vec![SyncReport::of("crm", &standing)]
+    }
+
+    fn metrics(&self) -> Metrics {
+        let mut counts = Counts::default();
+        (counts.read, counts.matched) = (10, 8);
+        counts.skip(Skip::NoKey);
+        counts.dead(DeadLetterReason::Malformed);
+        let partition = PartitionMetrics {
+            source: "web".to_owned(),
+            partition: "a \"quoted\"\\name\n".to_owned(),
+            position: 1000,
+            lag_messages: Some(3),
+            lag_ms: None,
+        };
+        Metrics { messages: vec![("web".to_owned(), counts)], partitions: vec![partition], state_bytes: 4096 }
+    }
+
+    fn owner(&self, _model: &str, key: &str) -> Option<String> {
+        self.owner.read().unwrap().as_ref().and_then(|owner| owner(key))
+    }
+
+    fn processes(&self) -> Vec<Option<String>> {
+        self.processes.read().unwrap().clone()
+    }
+}
