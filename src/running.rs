@@ -77,7 +77,7 @@ pub fn run_watched(opened: OpenedJob, ending: Ending, look: &mut dyn FnMut(&Stat
     bar.finish_and_clear();
     let result = job.join().expect("a panic ends the process before it is joined");
     let closed = dead_letters.finish();
-    let turns = status.turns();
+    let turns = status.transitions();
     let (entries, exits) =
         turns.iter().fold((0, 0), |(entries, exits), turns| (entries + turns.entries, exits + turns.exits));
     say(status.counts());

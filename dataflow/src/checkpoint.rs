@@ -1,26 +1,31 @@
-//! Checkpoints: what lets a job go on where it was (SPEC §6).
+//! Checkpoints: what a job resumes from after a restart (SPEC §6).
 //!
 //! A checkpoint is fuzzy: keys are written shard by shard while the job runs, each as it is at that moment. Before the first
-//! is written every worker has said from where on its partitions would have to be read again ([`Letter::Mark`]), so a shard
-//! may know more than that, never less; applying an event twice changes nothing. The manifest that lists the shards is
-//! published only when syncs have been told all that the written keys may have come to: whatever ended in a window that is
-//! no longer held has been told.
+//! key is written, every worker reports the position from which each of its partitions would have to be read again
+//! ([`CheckpointOrder::Mark`]). A shard may therefore include later events, but never lacks an earlier one; applying an event
+//! twice changes nothing. The manifest that lists the shards is published only when the syncs have committed every change that
+//! the written keys may have caused: an event that has expired is no longer in the written windows, and could not cause its
+//! exit again.
 //!
-//! Promises: a manifest names parts that are all there; it is published under the next number, or not at all if another
-//! process has published that one. Refuses: a checkpoint during which a pull was switched to; it is made again.
+//! Promises: a manifest names only parts that are in the store; it is published under the next number, or not at all if another
+//! process has published that number. Refuses: a checkpoint during which a worker switches to a pull; it is given up and made
+//! again.
 //!
-//! Worker 0 leads: mark, write, wait until told, publish. Nobody waits in the meantime, and files are written by a thread.
+//! Worker 0 coordinates: mark, write, wait until committed, publish. No worker waits meanwhile: a thread per worker stores the
+//! files.
+//!
+//! [`CheckpointOrder::Mark`]: crate::control::message::CheckpointOrder::Mark
 
-mod lead;
+mod coordinator;
 mod manifest;
 mod shard;
-mod writing;
+mod writer;
 
-pub(crate) use lead::{Heading, Lead, WholePulls};
+pub(crate) use coordinator::{Coordinator, ManifestHeader, WholePulls};
 pub use manifest::{ClaimError, ManifestError, claim};
-pub(crate) use manifest::{Manifest, ModelState, Published, PulledAt, REVISION};
+pub(crate) use manifest::{Manifest, ModelManifest, PullRecord};
 pub(crate) use shard::{Encoder, decode_shard};
-pub(crate) use writing::{Uploaded, Uploads, Writing};
+pub(crate) use writer::{ShardWriter, Uploader};
 
 #[cfg(test)]
 mod tests;

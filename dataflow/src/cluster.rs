@@ -4,11 +4,11 @@
 //! (another job, other numbers of processes or threads) say so and don't start. A process with a lower number listens, one
 //! with a higher number connects, as in timely. From when they have met on, each watches over the others ([`pulse`]).
 
-mod pulse;
+mod heartbeat;
 
-pub(crate) use pulse::Pulse;
+pub(crate) use heartbeat::Heartbeat;
 
-use crate::job::Cluster;
+use crate::opened::Cluster;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -89,10 +89,10 @@ enum Lane {
     /// What workers send each other.
     Data,
     /// That they live.
-    Pulse,
+    Heartbeat,
 }
 
-const LANES: [Lane; 2] = [Lane::Data, Lane::Pulse];
+const LANES: [Lane; 2] = [Lane::Data, Lane::Heartbeat];
 
 /// Connects to all other processes, and watches over them from then on: one that is not heard of for `peer_timeout` is lost.
 ///
@@ -140,8 +140,8 @@ pub fn connect(peers: &Peers, timeout: Duration, peer_timeout: Duration) -> Resu
     let [sockets, pulses] = sockets;
     let pulses = pulses.into_iter().zip(&peers.addresses).enumerate();
     let pulses = pulses.filter_map(|(process, (stream, address))| Some((process, address.clone(), stream?)));
-    let pulse = Pulse::start(pulses.collect(), peer_timeout).map_err(listen)?;
-    Ok(Cluster { process: peers.process, sockets, pulse })
+    let heartbeat = Heartbeat::start(pulses.collect(), peer_timeout).map_err(listen)?;
+    Ok(Cluster { process: peers.process, sockets, heartbeat })
 }
 
 impl Peers {

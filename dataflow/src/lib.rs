@@ -1,29 +1,38 @@
 //! How membership is kept: the one crate that names timely and differential dataflow.
 //!
-//! [`run`] takes a job with everything opened and runs it on worker threads. Messages and rows become hits and facts at
-//! the edge, cross to the worker that owns their key, and become changes of membership there.
+//! [`run`] takes a job with everything opened and runs it on worker threads. Read [`graph`](self) first: it is the whole dataflow.
+//!
+//! ```text
+//!  run        starts the workers, joins them, finishes the sinks      worker     one worker's loop between steps
+//!  graph      the dataflow, and nothing else                          operators  its operators: thin shells
+//!  ingest     messages → matched events, rows → facts                 state      keys: windows, properties, evaluation
+//!  control    messages between workers: start, checkpoints, queries   checkpoint what a job resumes from
+//!  snapshots  when models are pulled, and what became of it           api        what the HTTP edge asks
+//!  cluster    several processes, and their heartbeat                  opened, status, failure: what comes in, what comes out
+//! ```
 
+mod api;
 mod checkpoint;
 mod cluster;
-mod desk;
-mod edge;
-mod engine;
-mod hits;
-mod job;
-mod keeper;
-mod keys;
-mod letters;
+mod control;
+mod failure;
+mod graph;
+mod ingest;
+mod opened;
 mod operators;
-mod pulls;
-mod rows;
 mod run;
+mod snapshots;
+mod state;
+mod status;
 mod time;
+mod worker;
 
+pub use api::{ApiSetup, JobApi};
 pub use checkpoint::{ClaimError, ManifestError, claim};
 pub use cluster::{ClusterError, Peers, connect};
-pub use edge::rows::wanted;
-pub use engine::{ApiSetup, JobApi};
-pub use job::{Checkpoints, Cluster, Failure, FailureKind, OpenedJob, Recovery, Status, Turns};
-pub use keeper::Span;
+pub use failure::{Failure, FailureKind};
+pub use ingest::evaluate_rows::wanted;
+pub use opened::{Cluster, OpenedJob, Recovery, Span};
 pub use run::run;
+pub use status::{Checkpoints, Status, Transitions};
 pub use time::Time;

@@ -68,7 +68,7 @@ pub fn demo(duration: Option<u64>, workers: usize) -> Result<(), Exit> {
 }
 
 fn totals(status: &Status, since: Duration) -> String {
-    let turns = status.turns();
+    let turns = status.transitions();
     let (entries, exits) = turns.iter().fold((0, 0), |(entries, exits), t| (entries + t.entries, exits + t.exits));
     format!(
         "{:>3} s: {}; {entries} entries - {exits} exits = {} members",

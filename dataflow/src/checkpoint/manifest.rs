@@ -1,9 +1,10 @@
 //! The manifest: what a checkpoint consists of.
 //!
-//! Encoded with bincode 1.3, in the frame of the store, which has version and checksum. Whoever changes a type that is
-//! reachable from [`Manifest`] or from a shard's keys raises [`REVISION`] and keeps a fixture.
+//! Encoded with bincode 1.3, in the frame of the store, which has version and checksum. A change of a type that is reachable
+//! from [`Manifest`] or from a shard's keys raises [`REVISION`] and adds a fixture. Names of types and fields are not encoded.
 
-use crate::operators::read::Standpoint;
+use crate::control::message::StoredPart;
+use crate::ingest::reader::PartitionProgress;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use usher_core::source::PartitionId;
@@ -12,98 +13,99 @@ use usher_core::store::{Store, StoreError};
 /// The version of what manifests and shards hold.
 pub(crate) const REVISION: u32 = 1;
 
-/// How often it is tried to claim a state from somebody who goes on publishing.
+/// How many times a claim is tried while an earlier run goes on publishing.
 const CLAIMS: u32 = 10;
 
 /// What a checkpoint consists of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
-    /// [`REVISION`] of what wrote it.
+    /// The [`REVISION`] of the version that wrote it.
     pub(crate) revision: u32,
     /// The job's name.
     pub(crate) job: String,
-    /// Who wrote it: a random number of each start.
+    /// A random number of the run that wrote it.
     pub(crate) incarnation: u64,
-    /// Where the clock stood when partitions were marked.
+    /// The clock when partitions were marked.
     pub(crate) clock: Time,
-    /// Partitions by the ranks by which shards name them, those that are gone too.
+    /// Partitions by the ranks that shards refer to, those that no longer exist too.
     pub(crate) partitions: Vec<(u32, PartitionId)>,
-    /// Where to read on.
-    pub(crate) standpoints: Vec<Standpoint>,
-    /// What shards know of models, in the order in which they list them.
-    pub(crate) models: Vec<ModelState>,
-    /// Ids and fingerprints of the audiences that syncs were told of.
+    /// Where reading resumes.
+    pub(crate) progress: Vec<PartitionProgress>,
+    /// The models, in the order in which shards list them.
+    pub(crate) models: Vec<ModelManifest>,
+    /// Ids and fingerprints of the audiences whose changes were sent to syncs.
     pub(crate) audiences: Vec<(String, [u8; 16])>,
-    /// Shard, name and bytes of the parts.
-    pub(crate) parts: Vec<(u32, String, u64)>,
+    /// The files with the keys.
+    pub(crate) parts: Vec<StoredPart>,
 }
 
-/// What shards know of a model.
+/// A model as the shards have it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct ModelState {
+pub(crate) struct ModelManifest {
     /// Its id.
     pub(crate) id: String,
     /// The fingerprints of its facts, in order.
     pub(crate) facts: Vec<[u8; 16]>,
-    /// The pull in force; none: there was none.
-    pub(crate) pull: Option<PulledAt>,
+    /// The pull in force, if there was one.
+    pub(crate) pull: Option<PullRecord>,
 }
 
 /// A pull whose rows are in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PulledAt {
-    /// Where from, as the job had it.
+pub(crate) struct PullRecord {
+    /// The location, as in the job file.
     pub(crate) parquet: String,
-    /// The columns that messages may name, which it read.
+    /// The columns it read for messages to name.
     pub(crate) include: Vec<String>,
     /// When it began, ms since the epoch.
     pub(crate) began: Time,
     /// How long it took, ms.
     pub(crate) took: u64,
-    /// How many rows it had.
+    /// The number of rows it read.
     pub(crate) rows: u64,
 }
 
-/// Why bytes are no manifest that this version can go on from.
+/// Why this version can't resume from a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// It was written by another version.
     #[error("the state was written with revision `{found}` of its content, this version reads `{REVISION}`")]
     Revision {
-        /// What wrote it.
+        /// The revision of the version that wrote it.
         found: u32,
     },
-    /// It is another job's.
+    /// It belongs to another job.
     #[error("the state is of the job `{found}`, not of `{job}`")]
     Job {
-        /// Whose it is.
+        /// The job that it belongs to.
         found: String,
         /// The job at hand.
         job: String,
     },
-    /// It makes no sense.
-    #[error("the state's manifest makes no sense: {reason}")]
+    /// It can't be decoded.
+    #[error("the state's manifest can't be decoded: {reason}")]
     Damaged {
-        /// The decoder's words.
+        /// The decoder's message.
         reason: String,
     },
 }
 
-/// Why a run can't go on from what is in a store.
+/// Why a run can't resume from the state in a store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimError {
-    /// What is there is not what can be gone on from.
+    /// The newest manifest can't be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// The store refuses.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What was published.
-pub(crate) enum Published {
+/// Which manifest of this run has the number under which one was published.
+pub(super) enum PublishOutcome {
+    /// The one that was to be published.
     This,
-    /// One of this run under the same number, of which it was not known.
+    /// An earlier one, whose publishing had seemed to fail.
     Earlier,
 }
 
@@ -122,7 +124,7 @@ impl ManifestError {
     pub fn hint(&self) -> &'static str {
         match self {
             ManifestError::Revision { .. } => {
-                "run the version that wrote it, or give the job another `state.url` to start anew: everybody is told again"
+                "run the version that wrote it, or give the job another `state.url` to start anew: all entries are sent again"
             }
             ManifestError::Job { .. } => "give each job a `state.url` of its own",
             ManifestError::Damaged { .. } => "restore the store from a backup, or give the job another `state.url`",
@@ -131,7 +133,7 @@ impl ManifestError {
 }
 
 impl Manifest {
-    /// What there is before anything was kept.
+    /// Returns the manifest of a job that has no state yet.
     fn first(job: &str) -> Manifest {
         Manifest {
             revision: REVISION,
@@ -139,19 +141,21 @@ impl Manifest {
             incarnation: 0,
             clock: 0,
             partitions: Vec::new(),
-            standpoints: Vec::new(),
+            progress: Vec::new(),
             models: Vec::new(),
             audiences: Vec::new(),
             parts: Vec::new(),
         }
     }
 
+    /// Returns the manifest as bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
         bincode::serialize(self).expect("a manifest is plain data")
     }
 
+    /// Reads a manifest of this version's [`REVISION`].
     pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
-        // The revision stands first, whatever follows.
+        // The revision comes first in every revision.
         let revision = bytes.first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
         match revision {
             Some(REVISION) => {
@@ -163,13 +167,13 @@ impl Manifest {
     }
 }
 
-/// Claims the state in a store for a run of `job`: from then on no earlier run can publish anything.
+/// Claims the state in a store for a run of `job`: from then on no earlier run can publish a manifest.
 ///
-/// Tells the number of the manifest that claims it, and its bytes, which say what there is to go on from. `incarnation` is a
-/// random number, to know one's own by.
+/// Returns the number of the manifest that claims it, and its bytes, which hold what the run resumes from. `incarnation` is a
+/// random number, by which the run recognizes its own manifests.
 ///
 /// # Errors
-/// The state is another job's, or another version's, or can't be read or written.
+/// The state belongs to another job or another version, or can't be read or written.
 pub fn claim(store: &dyn Store, job: &str, incarnation: u64) -> Result<(u64, Vec<u8>), ClaimError> {
     let mut left = CLAIMS;
     loop {
@@ -184,21 +188,21 @@ pub fn claim(store: &dyn Store, job: &str, incarnation: u64) -> Result<(u64, Vec
         left -= 1;
         match publish(store, number, &manifest) {
             Ok(_) => return Ok((number, manifest.encode())),
-            // Whom this replaces has just published another one: it is gone on from there.
+            // The run that this one replaces has just published another manifest: start from that one.
             Err(StoreError::Superseded { .. }) if left > 0 => {}
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// Publishes a manifest; where it is not known whether that was done, looks.
-pub(super) fn publish(store: &dyn Store, number: u64, manifest: &Manifest) -> Result<Published, StoreError> {
+/// Publishes a manifest. After an error that leaves open whether it was published, looks at the newest one.
+pub(super) fn publish(store: &dyn Store, number: u64, manifest: &Manifest) -> Result<PublishOutcome, StoreError> {
     let bytes = manifest.encode();
-    let Err(error) = store.publish(number, &bytes) else { return Ok(Published::This) };
+    let Err(error) = store.publish(number, &bytes) else { return Ok(PublishOutcome::This) };
     match store.latest() {
         Ok(Some((latest, there))) if latest == number => match Manifest::decode(&there) {
-            Ok(_) if there == bytes => Ok(Published::This),
-            Ok(there) if there.incarnation == manifest.incarnation => Ok(Published::Earlier),
+            Ok(_) if there == bytes => Ok(PublishOutcome::This),
+            Ok(there) if there.incarnation == manifest.incarnation => Ok(PublishOutcome::Earlier),
             _ => Err(error),
         },
         _ => Err(error),

@@ -1,31 +1,31 @@
 //! A shard as bytes: per model of the manifest, the keys.
 //!
-//! The worker writes them straight from where they are kept. To hand copies of keys to a thread would be millions of small
-//! allocations of one thread that another one frees, and whatever the worker allocates from then on pays for that.
+//! The worker encodes keys straight from its keyed state. Handing copies of keys to a thread would be millions of small
+//! allocations that one thread makes and another one frees, which slows down every later allocation of the worker.
 
-use crate::keys::state::{KeyState, KeyView};
+use crate::state::codec::{KeyState, KeyView};
 
 /// Writes a shard, model by model and key by key.
 pub(crate) struct Encoder {
     bytes: Vec<u8>,
-    /// Where the number of keys of the model stands, and the number.
+    /// The offset of the model's number of keys, and the number.
     model: (usize, u64),
     keys: u64,
 }
 
 impl Encoder {
-    /// Of so many models.
+    /// Starts a shard of so many models.
     pub(crate) fn new(models: usize) -> Encoder {
         Encoder { bytes: (models as u64).to_le_bytes().to_vec(), model: (0, 0), keys: 0 }
     }
 
-    /// Begins the next model.
+    /// Starts the next model.
     pub(crate) fn model(&mut self) {
         self.model = (self.bytes.len(), 0);
         self.bytes.extend([0; 8]);
     }
 
-    /// A key of the model.
+    /// Adds a key of the model.
     pub(crate) fn key(&mut self, key: &KeyView<'_>) {
         bincode::serialize_into(&mut self.bytes, key).expect("keys are plain data");
         let (at, keys) = &mut self.model;
@@ -34,13 +34,13 @@ impl Encoder {
         self.keys += 1;
     }
 
-    /// The bytes, if there are any keys.
+    /// Returns the bytes; `None` if there are no keys.
     pub(crate) fn end(self) -> Option<Vec<u8>> {
         (self.keys > 0).then_some(self.bytes)
     }
 }
 
-/// The keys in a shard's bytes, per model.
+/// Returns the keys in a shard's bytes, per model, or the decoder's message.
 pub(crate) fn decode_shard(bytes: &[u8]) -> Result<Vec<Vec<KeyState>>, String> {
     bincode::deserialize(bytes).map_err(|error| error.to_string())
 }

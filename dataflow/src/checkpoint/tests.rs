@@ -1,8 +1,9 @@
-//! What checkpoints of the first revision hold stays readable: bytes that were written once, in `dataflow/testdata`.
+//! Checkpoints of the first revision stay readable: `dataflow/testdata` holds bytes that were written once.
 
 use super::*;
-use crate::keys::state::KeyState;
-use crate::operators::read::Standpoint;
+use crate::control::message::StoredPart;
+use crate::ingest::reader::PartitionProgress;
+use crate::state::codec::KeyState;
 use serde_json::json;
 use usher_core::source::{PartitionId, Resume};
 
@@ -15,12 +16,12 @@ fn manifest() -> Manifest {
         incarnation: 0xfeed_beef_0bad_cafe,
         clock: 1_795_600_800_123,
         partitions: vec![(0, partition("a.jsonl")), (1, partition("b.jsonl"))],
-        standpoints: vec![Standpoint { rank: 1, id: partition("b.jsonl"), resume }],
+        progress: vec![PartitionProgress { rank: 1, id: partition("b.jsonl"), resume }],
         models: vec![
-            ModelState {
+            ModelManifest {
                 id: "users".to_owned(),
                 facts: vec![[7; 16], [8; 16]],
-                pull: Some(PulledAt {
+                pull: Some(PullRecord {
                     parquet: "users/".to_owned(),
                     include: vec!["plan".to_owned()],
                     began: 1_795_600_000_000,
@@ -28,10 +29,14 @@ fn manifest() -> Manifest {
                     rows: 1_000_000,
                 }),
             },
-            ModelState { id: "accounts".to_owned(), facts: vec![[9; 16]], pull: None },
+            ModelManifest { id: "accounts".to_owned(), facts: vec![[9; 16]], pull: None },
         ],
         audiences: vec![("keen".to_owned(), [1; 16])],
-        parts: vec![(255, "00000000000000000003-00000000000000ff-1-000-255".to_owned(), 4_096)],
+        parts: vec![StoredPart {
+            shard: 255,
+            name: "00000000000000000003-00000000000000ff-1-000-255".to_owned(),
+            bytes: 4_096,
+        }],
     }
 }
 
@@ -44,11 +49,11 @@ fn shard() -> Vec<Vec<KeyState>> {
                 "truths": [5],
                 "windows": [[1, [{"timestamp": 1_795_600_800_000_u64, "arrival": (1_u64 << 48) | 99, "id": 7}]]],
                 "clocked": [
-                    [2, {"Row": {"first": true, "turns": [1_795_600_900_000_i64]}}],
+                    [2, {"Row": {"first": true, "flips": [1_795_600_900_000_i64]}}],
                     [3, {"Aggregate": [
-                        ["Row", {"first": false, "turns": []}],
-                        [{"Number": 1_500_000_000}, {"first": false, "turns": [-1, 5]}],
-                        ["Null", {"first": true, "turns": []}]
+                        ["Row", {"first": false, "flips": []}],
+                        [{"Number": 1_500_000_000}, {"first": false, "flips": [-1, 5]}],
+                        ["Null", {"first": true, "flips": []}]
                     ]}]
                 ],
                 "row": "{\"plan\":\"pro\"}"
@@ -64,7 +69,7 @@ fn shard() -> Vec<Vec<KeyState>> {
 fn a_manifest_of_the_first_revision_stays_readable() {
     let bytes = include_bytes!("../../testdata/manifest.v1");
     assert_eq!(Manifest::decode(bytes), Ok(manifest()));
-    assert_eq!(manifest().encode(), bytes, "what is written is of that revision too");
+    assert_eq!(manifest().encode(), bytes, "the encoding has not changed");
 }
 
 #[test]
@@ -76,11 +81,11 @@ fn a_shard_of_the_first_revision_stays_readable() {
         encoder.model();
         model.iter().for_each(|key| encoder.key(&key.view()));
     }
-    assert_eq!(encoder.end().as_deref(), Some(&bytes[..]), "what is written is of that revision too");
+    assert_eq!(encoder.end().as_deref(), Some(&bytes[..]), "the encoding has not changed");
 }
 
 #[test]
-fn another_revision_is_named_whatever_follows() {
+fn another_revision_is_named_whatever_follows_it() {
     let mut bytes = manifest().encode();
     bytes[0] = 2;
     bytes.truncate(7);

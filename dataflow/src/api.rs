@@ -1,0 +1,630 @@
+//! What the HTTP edge asks of a running job, answered from its threads.
+//!
+//! A [`JobApi`] is made before the job runs, so that the edge can show its progress from the first moment; [`crate::run()`] takes
+//! it along. What is counted is shared memory ([`Status`]); what only the owner of a key has is asked of its worker, through a
+//! handle that wakes it, and answered between two steps ([`crate::control::queries`]). Promises: no method waits for a worker but
+//! those that return a future; a job without an API does none of this.
+//!
+//! Of several processes each answers for the job: [`Api::owner`] returns the owner of a key, members are gathered from all workers
+//! by control messages, pulls and syncs are those of the first process; sizes and changes the edge gathers itself from
+//! [`Api::processes`]. Counts of messages and partitions are those of the process that is asked.
+
+pub(crate) mod explain;
+
+use crate::control::message::Listed;
+use crate::ingest::event_batch::{hash_key, owner};
+use crate::operators::deliver::Sinks;
+use crate::snapshots::history::{ModelPulls, PullHistory};
+use crate::status::Status;
+use crate::time::{Slot, Time};
+use futures::channel::oneshot;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, OnceLock};
+use timely::scheduling::SyncActivator;
+use usher_config::{Refresh, duration};
+use usher_core::api::{
+    Api, ApiError, AudienceState, BoxFuture, Explanation, Extent, Freshness, Metrics, ModelStatus, Moment, Page,
+    PartitionMetrics, Pull, Readiness, SyncReport, Windows,
+};
+use usher_core::catalog::Catalog;
+use usher_core::clock::Clock;
+use usher_core::counts::Counts;
+use usher_core::ledger::Ledger;
+use usher_core::membership_index::MembershipIndex;
+use usher_core::sink::SyncStatus;
+use usher_core::source::PartitionId;
+use usher_queries::conditions::{Written, written};
+use usher_queries::plan::{FactKind, ModelPlan, Plan};
+
+/// Who answers for which part of a job.
+pub struct ApiSetup {
+    /// The time, as the job has it.
+    pub clock: Arc<dyn Clock>,
+    /// Worker threads of each process.
+    pub workers: usize,
+    /// Which process this is.
+    pub process: usize,
+    /// Where the API of each process is, `host:port`, this one's too. One where there are no others.
+    pub addresses: Vec<String>,
+    /// What tells this run from others: ms since the epoch.
+    pub run: u64,
+}
+
+/// What the API asks.
+pub struct JobApi(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) plan: Plan,
+    pub(crate) index: Arc<MembershipIndex>,
+    /// By model and audience, the conditions in the job file's words.
+    pub(crate) written: Vec<Vec<Written>>,
+    clock: Arc<dyn Clock>,
+    /// Workers of a process.
+    pub(crate) threads: usize,
+    process: usize,
+    addresses: Vec<String>,
+    pub(crate) pulls: Arc<PullHistory>,
+    status: OnceLock<Arc<Status>>,
+    sinks: OnceLock<Sinks>,
+    /// How the syncs stood when they were looked at last.
+    pub(crate) sync_statuses: Mutex<Vec<SyncStatus>>,
+    /// By worker of this process; none: it does not answer yet, or no more.
+    handles: Mutex<Vec<Option<WorkerHandle>>>,
+    /// The time from which on a partition was read; `None` if it was read from its first message.
+    since: Mutex<BTreeMap<PartitionId, Option<Time>>>,
+}
+
+/// How a worker is asked.
+pub(crate) struct WorkerHandle {
+    pub(crate) sender: Sender<WorkerRequest>,
+    pub(crate) wake: SyncActivator,
+}
+
+/// What a worker is asked.
+pub(crate) enum WorkerRequest {
+    Explain(ExplainRequest),
+    /// List members that `worker` owns, which may be another one.
+    List {
+        worker: u32,
+        audience: u32,
+        from: Slot,
+        limit: usize,
+        answer: oneshot::Sender<Listed>,
+    },
+    /// Have the first process pull a model.
+    Pull {
+        model: usize,
+        full: bool,
+    },
+}
+
+/// Why a key is in audiences.
+pub(crate) struct ExplainRequest {
+    pub(crate) model: usize,
+    pub(crate) key: String,
+    /// Of the model; `None` for all.
+    pub(crate) audience: Option<usize>,
+    pub(crate) answer: oneshot::Sender<Result<Explanation, ApiError>>,
+}
+
+pub(crate) fn not_live() -> ApiError {
+    ApiError::Unavailable("the job is not live".to_owned())
+}
+
+impl JobApi {
+    /// An engine for a job that is about to run.
+    pub fn new(plan: &Plan, setup: ApiSetup) -> JobApi {
+        let ApiSetup { clock, workers, process, addresses, run } = setup;
+        let handles = std::iter::repeat_with(|| None).take(workers).collect();
+        JobApi(Arc::new(Inner {
+            index: Arc::new(MembershipIndex::new(
+                plan.job.catalog(),
+                plan.job.models.keys().cloned(),
+                plan.job.sources.keys().cloned(),
+                workers,
+                run,
+            )),
+            written: written(plan),
+            plan: plan.clone(),
+            clock,
+            threads: workers,
+            process,
+            addresses,
+            pulls: Arc::new(PullHistory::new(plan.models.len())),
+            status: OnceLock::new(),
+            sinks: OnceLock::new(),
+            sync_statuses: Mutex::new(vec![SyncStatus::default(); plan.job.syncs.len()]),
+            handles: Mutex::new(handles),
+            since: Mutex::new(BTreeMap::new()),
+        }))
+    }
+
+    /// The index that the job writes.
+    pub fn index(&self) -> Arc<MembershipIndex> {
+        Arc::clone(&self.0.index)
+    }
+
+    pub(crate) fn inner(&self) -> Arc<Inner> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Inner {
+    /// The job begins to run.
+    pub(crate) fn run(&self, status: &Arc<Status>, sinks: &Sinks, ledgers: &[Ledger], catalog: &Catalog) {
+        assert!(self.status.set(Arc::clone(status)).is_ok(), "it is for one run");
+        assert!(self.sinks.set(Arc::clone(sinks)).is_ok(), "it is for one run");
+        if !ledgers.iter().any(|ledger| ledger.any) {
+            return;
+        }
+        let clock = ledgers.iter().map(|ledger| ledger.clock).max().unwrap_or(0);
+        let present = self.index.audiences().len() as u32;
+        let members = ledgers.iter().flat_map(|ledger| {
+            let of_job = |audience| catalog.index_in_ledger(audience).filter(|index| *index < present);
+            let places: Vec<Option<u32>> = ledger.audiences.iter().map(of_job).collect();
+            ledger.iter().filter_map(move |(audience, key)| Some((places[audience as usize]?, key)))
+        });
+        self.index.load_ledger(clock, members);
+    }
+
+    pub(crate) fn register(&self, worker: u32, handle: WorkerHandle) {
+        self.handles.lock().expect("nobody panics with the lock")[worker as usize % self.threads] = Some(handle);
+    }
+
+    /// The job has ended: nobody answers any more.
+    pub(crate) fn end(&self) {
+        self.handles.lock().expect("nobody panics with the lock").fill_with(|| None);
+    }
+
+    pub(crate) fn is_here(&self, worker: u32) -> bool {
+        worker as usize / self.threads == self.process
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// Asks a worker of this process.
+    fn ask(&self, worker: usize, request: WorkerRequest) -> Result<(), ApiError> {
+        let handles = self.handles.lock().expect("nobody panics with the lock");
+        let handle = handles[worker % self.threads].as_ref().ok_or_else(not_live)?;
+        handle.sender.send(request).map_err(|_| not_live())?;
+        handle.wake.activate().map_err(|_| not_live())
+    }
+
+    pub(crate) fn ask_for_pull(&self, model: usize, full: bool) {
+        self.pulls.ask(model, if full { Extent::Full } else { Extent::Partial });
+    }
+
+    pub(crate) fn note_since(&self, id: PartitionId, since: Option<Time>) {
+        let mut known = self.since.lock().expect("nobody panics with the lock");
+        if known.get(&id) != Some(&since) {
+            known.insert(id, since);
+        }
+    }
+
+    /// How the syncs stand, in the order of the job.
+    pub(crate) fn sync_statuses(&self) -> Vec<SyncStatus> {
+        let mut last = self.sync_statuses.lock().expect("nobody panics with the lock");
+        // While a sink takes changes, or ends, it is as it was.
+        if let Some(sinks) = self.sinks.get()
+            && self.process == 0
+            && let Ok(sinks) = sinks.try_lock()
+        {
+            *last = sinks.iter().map(|sink| sink.status()).collect();
+        }
+        last.clone()
+    }
+
+    fn model(&self, id: &str) -> usize {
+        self.plan.models.iter().position(|model| model.id == id).expect("the server asks for the job's models")
+    }
+
+    /// The model of an audience, and its index there.
+    fn audience(&self, id: &str) -> (usize, usize) {
+        let place = |(index, model): (usize, &ModelPlan)| {
+            Some((index, model.audiences.iter().position(|audience| audience.id == id)?))
+        };
+        self.plan.models.iter().enumerate().find_map(place).expect("the server asks for the job's audiences")
+    }
+
+    /// The facts that decide an audience, those of audiences that it mentions too.
+    fn facts(model: &ModelPlan, audience: usize) -> BTreeSet<u32> {
+        let (mut facts, mut next) = (BTreeSet::new(), vec![audience]);
+        while let Some(audience) = next.pop() {
+            let mut add = |fact| {
+                facts.insert(fact);
+            };
+            model.audiences[audience].expr.leaves(&mut add, &mut |audience| next.push(audience as usize));
+        }
+        facts
+    }
+
+    fn audience_state(&self, model: usize, audience: usize, fresh: &[Freshness], as_of: Time) -> AudienceState {
+        let plan = &self.plan.models[model];
+        let mut freshness = Freshness::Current;
+        let mut complete_at = 0;
+        let since = self.since.lock().expect("nobody panics with the lock");
+        for fact in Inner::facts(plan, audience) {
+            let pulled = match &plan.facts[fact as usize].kind {
+                FactKind::Known | FactKind::Property(_) => Some(model),
+                FactKind::Related { model, .. } => Some(*model as usize),
+                FactKind::Performed { event, within, .. } => {
+                    let source = &self.plan.events[*event as usize].source;
+                    let of_source = since.iter().filter(|(id, _)| id.source == *source);
+                    let latest = of_source.filter_map(|(_, since)| *since).max();
+                    complete_at = complete_at.max(latest.map_or(0, |since| since + within));
+                    None
+                }
+            };
+            if let Some(pulled) = pulled.filter(|pulled| self.plan.models[*pulled].snapshot.is_some()) {
+                freshness = worse(freshness, fresh[pulled]);
+            }
+        }
+        let complete = complete_at <= as_of;
+        let windows = Windows { complete, complete_at: (!complete).then_some(Moment(complete_at)) };
+        AudienceState { id: plan.audiences[audience].id.clone(), freshness, windows }
+    }
+
+    fn freshness(&self) -> Vec<Freshness> {
+        let now = self.now();
+        self.pulls.models().iter().map(|log| log.freshness(now)).collect()
+    }
+
+    /// Lists members, worker by worker.
+    async fn list(
+        self: Arc<Inner>,
+        audience: u32,
+        (mut worker, mut slot): (u32, Slot),
+        limit: usize,
+    ) -> Result<Page, ApiError> {
+        let peers = (self.threads * self.addresses.len()) as u32;
+        let (mut keys, mut as_of) = (Vec::new(), Time::MAX);
+        // One more than asked for: without it this page is the last.
+        let mut next_cursor = None;
+        while worker < peers && keys.len() <= limit {
+            let (answer, answered) = oneshot::channel();
+            let limit = match limit - keys.len() {
+                0 => {
+                    next_cursor = Some(write_cursor(worker, slot));
+                    1
+                }
+                left => left,
+            };
+            let asked = if self.is_here(worker) { worker as usize } else { 0 };
+            self.ask(asked, WorkerRequest::List { worker, audience, from: slot, limit, answer })?;
+            let listed = answered.await.map_err(|_| not_live())?;
+            if listed.as_of == 0 {
+                return Err(not_live());
+            }
+            keys.extend(listed.keys);
+            as_of = as_of.min(listed.as_of);
+            (worker, slot) = match listed.next {
+                Some(next) => (worker, next),
+                None => (worker + 1, 0),
+            };
+        }
+        let as_of = if as_of == Time::MAX { self.index.as_of().map_or(0, |as_of| as_of.time) } else { as_of };
+        if keys.len() <= limit {
+            next_cursor = None;
+        }
+        keys.truncate(limit);
+        Ok(Page { as_of: Moment(as_of), keys, next_cursor })
+    }
+
+    /// Returns the index in the plan of the model of an audience, by the audience's number in the job.
+    pub(crate) fn model_of(&self, audience: u32) -> usize {
+        self.audience(self.index.catalog().id(audience)).0
+    }
+}
+
+/// The staler of two.
+fn worse(a: Freshness, b: Freshness) -> Freshness {
+    let rank = |freshness| match freshness {
+        Freshness::Current => 0,
+        Freshness::Refreshing => 1,
+        Freshness::Stale => 2,
+        Freshness::Pending => 3,
+    };
+    if rank(b) > rank(a) { b } else { a }
+}
+
+fn write_cursor(worker: u32, slot: Slot) -> String {
+    format!("{worker:x}-{slot:x}")
+}
+
+fn parse_cursor(text: &str) -> Option<(u32, Slot)> {
+    let (worker, slot) = text.split_once('-')?;
+    let hex = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        digits.then(|| u32::from_str_radix(text, 16).ok()).flatten()
+    };
+    Some((hex(worker)?, hex(slot)?))
+}
+
+impl Api for JobApi {
+    fn readiness(&self) -> Readiness {
+        let not_yet = |detail: &str| Readiness { ready: false, detail: Some(detail.to_owned()) };
+        let Some(status) = self.0.status.get() else { return not_yet("the job is being opened") };
+        if status.stopped() || status.aborted() {
+            return not_yet("the job is stopping");
+        }
+        if status.live() && self.0.index.as_of().is_some_and(|as_of| !as_of.recovering) {
+            return Readiness { ready: true, detail: None };
+        }
+        let (read, of) = status.bytes();
+        match read < of {
+            true => not_yet(&format!("the sources are being read: {read} of {of}")),
+            false => not_yet("the sources have been read; snapshots are waited for, and who belongs is worked out"),
+        }
+    }
+
+    fn models(&self) -> Vec<ModelStatus> {
+        let inner = &*self.0;
+        let now = inner.now();
+        let status = |(plan, log): (&ModelPlan, ModelPulls)| {
+            let model = &inner.plan.job.models[&plan.id];
+            ModelStatus {
+                id: plan.id.clone(),
+                freshness: log.freshness(now),
+                refresh: match (&model.parquet, model.refresh) {
+                    (None, _) => "never".to_owned(),
+                    (Some(_), Refresh::Manual) => "manual".to_owned(),
+                    (Some(_), Refresh::Every(ms)) => duration::format(ms),
+                },
+                last_pull: log.last_pull().map(Moment),
+                next_pull: log.next_pull().map(Moment),
+                rows: log.rows(),
+                last_error: log.last_error().map(str::to_owned),
+            }
+        };
+        inner.plan.models.iter().zip(inner.pulls.models()).map(status).collect()
+    }
+
+    fn pulls(&self, model: &str) -> Vec<Pull> {
+        self.0.pulls.models()[self.0.model(model)].history()
+    }
+
+    fn pull_now(&self, model: &str, extent: Extent) -> BoxFuture<'static, Result<(), ApiError>> {
+        let inner = &*self.0;
+        let index = inner.model(model);
+        let asked = || {
+            let conflict = |what: String| Err(ApiError::Conflict(what));
+            if inner.plan.job.models[model].parquet.is_none() {
+                return conflict(format!("`{model}` has no Parquet: it is never pulled"));
+            }
+            if inner.plan.models[index].snapshot.is_none() {
+                return conflict(format!("no condition needs the rows of `{model}`: it is never pulled"));
+            }
+            if inner.pulls.models()[index].is_running() {
+                return conflict(format!("a pull of `{model}` is running"));
+            }
+            match inner.status.get() {
+                Some(status) if !status.stopped() && !status.aborted() => {}
+                _ => return Err(ApiError::Unavailable("the job does not run".to_owned())),
+            }
+            let full = extent == Extent::Full;
+            match inner.process {
+                0 => {
+                    inner.ask_for_pull(index, full);
+                    Ok(())
+                }
+                _ => inner.ask(0, WorkerRequest::Pull { model: index, full }),
+            }
+        };
+        Box::pin(std::future::ready(asked()))
+    }
+
+    fn audiences(&self) -> Vec<AudienceState> {
+        let inner = &*self.0;
+        let fresh = inner.freshness();
+        let as_of = inner.index.as_of().map_or_else(|| inner.now(), |as_of| as_of.time);
+        let models = inner.plan.models.iter().enumerate();
+        let of_model = |(model, plan): (usize, &ModelPlan)| {
+            let state = |audience| inner.audience_state(model, audience, &fresh, as_of);
+            (0..plan.audiences.len()).map(state).collect::<Vec<_>>()
+        };
+        let mut states: Vec<AudienceState> = models.flat_map(of_model).collect();
+        states.sort_by(|a, b| a.id.cmp(&b.id));
+        states
+    }
+
+    fn explain(
+        &self,
+        model: &str,
+        key: &str,
+        audience: Option<&str>,
+    ) -> BoxFuture<'static, Result<Explanation, ApiError>> {
+        let inner = &*self.0;
+        let index = inner.model(model);
+        let audience = match audience.map(|id| (id, inner.audience(id))) {
+            Some((_, (of, audience))) if of == index => Ok(Some(audience)),
+            Some((id, _)) => Err(ApiError::NotFound(format!("audience `{id}` is not about `{model}`"))),
+            None => Ok(None),
+        };
+        let (answer, answered) = oneshot::channel();
+        let peers = (inner.threads * inner.addresses.len()) as u32;
+        let asked = audience.and_then(|audience| {
+            let worker = owner(hash_key(key), peers);
+            if !inner.is_here(worker) {
+                return Err(not_live());
+            }
+            inner.ask(
+                worker as usize,
+                WorkerRequest::Explain(ExplainRequest { model: index, key: key.to_owned(), audience, answer }),
+            )
+        });
+        Box::pin(async move {
+            asked?;
+            answered.await.unwrap_or_else(|_| Err(not_live()))
+        })
+    }
+
+    fn members(
+        &self,
+        audience: &str,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Page, ApiError>> {
+        let audience = self.0.index.catalog().index(audience).expect("the edge asks for the job's audiences");
+        let inner = self.inner();
+        match cursor.map_or(Some((0, 0)), parse_cursor) {
+            Some(from) => Box::pin(inner.list(audience, from, limit)),
+            None => Box::pin(std::future::ready(Err(ApiError::Wrong("the cursor is none of this API's".to_owned())))),
+        }
+    }
+
+    fn syncs(&self) -> Vec<SyncReport> {
+        let syncs = self.0.plan.job.syncs.keys().zip(self.0.sync_statuses());
+        syncs.map(|(id, standing)| SyncReport::of(id, &standing)).collect()
+    }
+
+    fn metrics(&self) -> Metrics {
+        let inner = &*self.0;
+        let now = inner.now();
+        let mut messages: BTreeMap<String, Counts> =
+            inner.plan.job.sources.keys().map(|id| (id.clone(), Counts::default())).collect();
+        let mut partitions = Vec::new();
+        if let Some(status) = inner.status.get() {
+            for (source, counts) in inner.plan.job.sources.keys().zip(status.messages()) {
+                *messages.entry(source.clone()).or_default() += counts;
+            }
+            for (event, repeats) in inner.plan.events.iter().zip(status.repeats()) {
+                messages.entry(event.source.clone()).or_default().repeats += repeats;
+            }
+            partitions.extend(status.partitions().into_iter().map(|partition| PartitionMetrics {
+                source: partition.id.source,
+                partition: partition.id.name,
+                position: partition.position,
+                lag_messages: partition.lag,
+                lag_ms: partition.newest.map(|newest| now.saturating_sub(newest)),
+            }));
+        }
+        let state_bytes = inner.status.get().map_or(0, |status| status.checkpoints().bytes);
+        Metrics { messages: messages.into_iter().collect(), partitions, state_bytes }
+    }
+
+    fn owner(&self, _model: &str, key: &str) -> Option<String> {
+        let inner = &*self.0;
+        if inner.addresses.len() == 1 {
+            return None;
+        }
+        let process = match inner.index.as_of() {
+            // What was told is in the first process, whosever the key is.
+            Some(as_of) if as_of.recovering => inner.process,
+            None => 0,
+            Some(_) => {
+                let worker = owner(hash_key(key), (inner.threads * inner.addresses.len()) as u32);
+                worker as usize / inner.threads
+            }
+        };
+        (process != inner.process).then(|| inner.addresses[process].clone())
+    }
+
+    fn processes(&self) -> Vec<Option<String>> {
+        let inner = &*self.0;
+        let address = |(process, address): (usize, &String)| (process != inner.process).then(|| address.clone());
+        inner.addresses.iter().enumerate().map(address).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Stands;
+
+    impl Clock for Stands {
+        fn now(&self) -> Time {
+            1_000
+        }
+    }
+
+    fn engine(processes: usize, process: usize) -> JobApi {
+        let job = "
+job: shop
+sources: {web: {file: {path: events.jsonl}, format: segment}}
+models: {users: {}}
+events: {viewed: {source: web, type: page, model: users}}
+audiences: {seen: {model: users, where: {performed: viewed, within: 1h}}}
+";
+        let job = usher_config::parse(job, "job.yaml", std::path::Path::new("."), &|_| None).expect("a sound job");
+        let plan = usher_queries::compile(&job, "job.yaml", &usher_queries::Schemas::new()).expect("a sound job");
+        let addresses = (0..processes).map(|process| format!("host-{process}:{}", 8_080 + process)).collect();
+        JobApi::new(&plan, ApiSetup { clock: Arc::new(Stands), workers: 1, process, addresses, run: 1 })
+    }
+
+    #[test]
+    fn while_a_job_recovers_what_was_told_is_served_where_it_is_known() {
+        let ledger = |id: &str, key: &str| {
+            let mut ledger = Ledger::default();
+            (ledger.any, ledger.clock) = (true, 500);
+            let model = "users".to_owned();
+            let audience =
+                ledger.audience(usher_core::ledger::LedgerAudience { id: id.to_owned(), name: id.to_owned(), model });
+            ledger.push(audience, key);
+            ledger
+        };
+        let engine = engine(2, 0);
+        let ledger = [ledger("seen", "a"), ledger("gone", "b"), ledger("seen", "a")];
+        let audiences: Vec<_> = ledger.iter().flat_map(|ledger| ledger.audiences.clone()).collect();
+        let catalog = engine.0.plan.job.catalog().with_removed(&audiences[..2]);
+        assert!(engine.index().as_of().is_none());
+        engine.0.run(&Status::new(1, 1), &Arc::new(Mutex::new(Vec::new())), &ledger, &catalog);
+        let published = engine.index();
+        let users = published.model("users").expect("a model");
+        for (key, audiences) in [("a", &[0][..]), ("b", &[])] {
+            let (as_of, found) = published.lookup(users, key).expect("what was told");
+            assert_eq!((as_of.time, as_of.recovering, &found[..]), (500, true, audiences));
+            assert_eq!(engine.owner("users", key), None, "it is known here, whosever the key is");
+        }
+        assert!(!engine.readiness().ready);
+    }
+
+    #[test]
+    fn the_other_process_is_asked_for_its_keys() {
+        let (here, there) = (engine(2, 0), engine(2, 1));
+        // What was told is known to the first.
+        assert_eq!((here.owner("users", "a"), there.owner("users", "a")), (None, Some("host-0:8080".to_owned())));
+        for engine in [&here, &there] {
+            usher_core::membership_index::IndexWriter::new(engine.index(), 0).close(1);
+        }
+        let keys: Vec<String> = (0..100).map(|key| format!("u-{key}")).collect();
+        let mut of_there = 0;
+        for key in &keys {
+            match (here.owner("users", key), there.owner("users", key)) {
+                (None, Some(address)) => assert_eq!(address, "host-0:8080"),
+                (Some(address), None) => {
+                    assert_eq!(address, "host-1:8081");
+                    of_there += 1;
+                }
+                other => panic!("{key}: {other:?}"),
+            }
+        }
+        assert!((20..80).contains(&of_there));
+        assert_eq!(engine(1, 0).owner("users", "a"), None);
+    }
+
+    #[test]
+    fn a_window_is_complete_when_it_has_been_read_from_its_beginning() {
+        let engine = engine(1, 0);
+        let windows = || engine.audiences()[0].windows;
+        assert!(windows().complete);
+        let id = |name: &str| PartitionId { source: "web".to_owned(), name: name.to_owned() };
+        engine.0.note_since(id("a"), None);
+        assert!(windows().complete);
+        engine.0.note_since(id("b"), Some(900));
+        assert_eq!((windows().complete, windows().complete_at), (false, Some(Moment(3_600_900))));
+    }
+
+    #[test]
+    fn a_cursor_is_read_back_and_nothing_else_is() {
+        for place in [(0, 0), (3, 77), (u32::MAX, u32::MAX)] {
+            assert_eq!(parse_cursor(&write_cursor(place.0, place.1)), Some(place));
+        }
+        for wrong in ["", "-", "1", "1-", "+1-2", "1-2-3", "x-1", "100000000-0"] {
+            assert_eq!(parse_cursor(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Why a key is in audiences or not, and when that will change by itself.
+//!
+//! Computes, from the forecast of a key's facts, each written condition's truth now and the first later time at which it differs:
+//! facts flip at times that are known, so membership is worked out at each of these. Assumes that nothing else happens: no event
+//! but those that wait for their time, and no pull.
+
+use crate::state::forecast::Forecast;
+use crate::time::Time;
+use std::collections::BTreeSet;
+use usher_core::api::{ExplainedAudience, ExplainedCondition, Moment};
+use usher_queries::conditions::{Decided, Written};
+use usher_queries::plan::ModelPlan;
+
+/// Times of events that are shown of one condition: the newest so many.
+const EVENTS_SHOWN: usize = 100;
+
+/// A key's facts and memberships from one time on.
+struct Moments {
+    /// The first is now.
+    at: Vec<Time>,
+    /// By moment, then fact.
+    facts: Vec<Vec<bool>>,
+    /// By moment, then audience.
+    members: Vec<Vec<bool>>,
+}
+
+impl Moments {
+    fn new(model: &ModelPlan, forecast: &[Forecast], now: Time) -> Moments {
+        let flips: BTreeSet<Time> = forecast.iter().flat_map(|fact| &fact.flips).copied().collect();
+        let mut moments = Moments { at: Vec::new(), facts: Vec::new(), members: Vec::new() };
+        for at in [now].into_iter().chain(flips) {
+            let truth = |fact: &Forecast| fact.truth ^ (fact.flips.partition_point(|flip| *flip <= at) % 2 == 1);
+            let facts: Vec<bool> = forecast.iter().map(truth).collect();
+            moments.at.push(at);
+            moments.members.push(model.evaluate(|fact| facts[fact as usize]));
+            moments.facts.push(facts);
+        }
+        moments
+    }
+
+    /// The first time at which `truth`, by moment, is not as it is now.
+    fn change(&self, truth: impl Fn(usize) -> bool) -> Option<Moment> {
+        let now = truth(0);
+        (1..self.at.len()).find(|moment| truth(*moment) != now).map(|moment| Moment(self.at[moment]))
+    }
+
+    fn holds(&self, written: &Written, moment: usize) -> bool {
+        match written.decided {
+            Decided::All => written.inside.iter().all(|of| self.holds(of, moment)),
+            Decided::Any => written.inside.iter().any(|of| self.holds(of, moment)),
+            Decided::Not => !self.holds(&written.inside[0], moment),
+            Decided::Fact(fact) => self.facts[moment][fact as usize],
+            Decided::Audience(audience) => self.members[moment][audience as usize],
+        }
+    }
+
+    fn condition(&self, written: &Written, forecast: &[Forecast]) -> ExplainedCondition {
+        let fact = match written.decided {
+            Decided::Fact(fact) => Some(&forecast[fact as usize]),
+            _ => None,
+        };
+        let counted = fact.and_then(|fact| Some((fact.events.as_ref()?, fact.full)));
+        ExplainedCondition {
+            kind: written.kind.to_owned(),
+            text: written.text.clone(),
+            holds: self.holds(written, 0),
+            value: counted.and_then(|(events, full)| match (events.len(), full) {
+                // Any count does, and none is kept.
+                (0, true) => None,
+                (count, true) => Some(format!("{count} or more").into()),
+                (count, false) => Some(count.into()),
+            }),
+            threshold: written.threshold.clone(),
+            events: counted.map_or_else(Vec::new, |(events, _)| {
+                events[events.len().saturating_sub(EVENTS_SHOWN)..].iter().map(|at| Moment(*at)).collect()
+            }),
+            changes_at: self.change(|moment| self.holds(written, moment)),
+            conditions: written.inside.iter().map(|of| self.condition(of, forecast)).collect(),
+        }
+    }
+}
+
+/// Explains the audiences of a model for a key with this outlook at `now`; `only`: one of them, by index.
+pub(crate) fn explain(
+    model: &ModelPlan,
+    written: &[Written],
+    forecast: &[Forecast],
+    now: Time,
+    only: Option<usize>,
+) -> Vec<ExplainedAudience> {
+    let moments = Moments::new(model, forecast, now);
+    let audiences = model.audiences.iter().zip(written).enumerate();
+    let asked = audiences.filter(|(index, _)| only.is_none_or(|only| only == *index));
+    asked
+        .map(|(index, (audience, written))| ExplainedAudience {
+            audience_id: audience.id.clone(),
+            audience_name: audience.name.clone(),
+            member: moments.members[0][index],
+            changes_at: moments.change(|moment| moments.members[moment][index]),
+            condition: moments.condition(written, forecast),
+        })
+        .collect()
+}

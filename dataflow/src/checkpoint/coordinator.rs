@@ -1,0 +1,309 @@
+//! The coordinator of checkpoints: worker 0's part, from the mark to the manifest.
+//!
+//! At an interval, once the job is live: all workers mark, all write, the syncs commit, the manifest is published. A checkpoint
+//! that can't be completed (a worker switched to a pull meanwhile, a part could not be stored) is given up and made again
+//! later. If another process has published a manifest, the job ends.
+//!
+//! A job that is asked to stop makes one last checkpoint. Nothing more is read, and everything that was read takes effect and is
+//! committed before it is marked, so that the next start reads none of it again. It is completed within [`LAST`], or given up:
+//! then the next start resumes from the one before.
+
+use super::manifest::{PublishOutcome, REVISION};
+use super::writer::Uploaded;
+use super::{Manifest, ModelManifest, PullRecord, Uploader};
+use crate::control::message::{CheckpointAnswer, CheckpointOrder, CheckpointStep, ControlMessage, StoredPart};
+use crate::ingest::reader::PartitionProgress;
+use crate::operators::control::ControlChannel;
+use crate::time::Time;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use usher_core::source::PartitionId;
+use usher_core::store::StoreError;
+use usher_queries::plan::Plan;
+
+/// How long after a checkpoint was given up the next one starts, …
+const RETRY: Duration = Duration::from_secs(1);
+/// … and after the last one was, which the shutdown waits for.
+const RETRY_LAST: Duration = Duration::from_millis(250);
+/// How long a job that was asked to stop goes on for its last checkpoint: several times what a million keys take, and well
+/// within what supervisors wait before they kill.
+const LAST: Duration = Duration::from_secs(15);
+
+/// The pulls that are complete, by model and number; number 0 is an earlier run's.
+pub(crate) type WholePulls = Arc<Mutex<BTreeMap<(u32, u64), PullRecord>>>;
+
+/// How far the checkpoint under way is.
+enum Phase {
+    /// None is under way.
+    Idle,
+    /// Workers report the progress of their partitions; `left` have not.
+    Marking { progress: Vec<PartitionProgress>, left: u32 },
+    /// Workers write their keys; `left` have not finished.
+    Writing { progress: Vec<PartitionProgress>, parts: Vec<StoredPart>, done: Time, left: u32 },
+    /// All parts are stored; the syncs have not committed everything before `done`.
+    Committing { progress: Vec<PartitionProgress>, parts: Vec<StoredPart>, done: Time },
+    /// The manifest is being published; it names so many parts of so many bytes.
+    Publishing { bytes: u64, parts: usize },
+    /// The last checkpoint is made, or given up.
+    Over,
+}
+
+/// What all manifests of this run have in common.
+pub(crate) struct ManifestHeader {
+    /// A random number of this run.
+    pub(crate) incarnation: u64,
+    /// The number of the manifest that claimed the state: the names of this run's parts begin with it.
+    pub(crate) claim: u64,
+    /// The partitions known at the start, by rank.
+    pub(crate) partitions: Vec<PartitionId>,
+}
+
+/// A checkpoint that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CheckpointMade {
+    /// From the mark to the published manifest.
+    pub(crate) took: Duration,
+    /// Of all parts together.
+    pub(crate) bytes: u64,
+    /// The number of parts.
+    pub(crate) parts: usize,
+}
+
+/// Makes the checkpoints of a job; on worker 0.
+pub(crate) struct Coordinator {
+    plan: Arc<Plan>,
+    header: ManifestHeader,
+    every: Duration,
+    whole_pulls: WholePulls,
+    phase: Phase,
+    /// Per model, the pull in force; the same on all workers throughout, or the checkpoint is given up.
+    in_force: Option<Vec<u64>>,
+    /// Partitions by rank, those found after the start too.
+    partitions: BTreeMap<u32, PartitionId>,
+    checkpoint: u64,
+    /// The number of the newest manifest.
+    number: u64,
+    clock: Time,
+    since: Instant,
+    due: Instant,
+    /// Once the job is asked to stop: the deadline of the last checkpoint.
+    until: Option<Instant>,
+    /// Whether the one under way is the last.
+    last: bool,
+}
+
+impl Coordinator {
+    /// Returns a coordinator that makes a checkpoint every so often, the first one at once.
+    pub(crate) fn new(
+        plan: Arc<Plan>,
+        header: ManifestHeader,
+        every: Duration,
+        whole_pulls: WholePulls,
+    ) -> Coordinator {
+        let partitions = header.partitions.iter().cloned().enumerate().map(|(rank, id)| (rank as u32, id)).collect();
+        let (now, number) = (Instant::now(), header.claim);
+        Coordinator {
+            plan,
+            header,
+            every,
+            whole_pulls,
+            phase: Phase::Idle,
+            in_force: None,
+            partitions,
+            checkpoint: 0,
+            number,
+            clock: 0,
+            since: now,
+            due: now,
+            until: None,
+            last: false,
+        }
+    }
+
+    /// Makes one more checkpoint, at once or after the one under way, and then no more.
+    pub(crate) fn stop(&mut self) {
+        if self.until.is_none() {
+            let now = Instant::now();
+            (self.until, self.due) = (Some(now + LAST), now);
+        }
+    }
+
+    /// Returns whether the last checkpoint is made or given up.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over)
+    }
+
+    /// Advances the checkpoint as far as possible without waiting. Returns it if it is made now.
+    ///
+    /// `clock` is the job's frontier; all syncs have committed every change before `committed`.
+    ///
+    /// # Errors
+    /// Another process has claimed the state.
+    pub(crate) fn step(
+        &mut self,
+        control: &ControlChannel,
+        uploader: &Uploader,
+        clock: Time,
+        committed: Time,
+    ) -> Result<Option<CheckpointMade>, StoreError> {
+        if self.until.is_some_and(|until| until <= Instant::now()) && !self.is_over() {
+            let seconds = LAST.as_secs();
+            tracing::warn!(
+                seconds,
+                "the last checkpoint was not made in time; the next start reads again from the one before"
+            );
+            self.phase = Phase::Over;
+        }
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Idle if self.due <= Instant::now() => {
+                self.begin(control, clock);
+                Ok(None)
+            }
+            Phase::Committing { progress, parts, done } if committed >= done => {
+                self.publish(uploader, progress, parts);
+                Ok(None)
+            }
+            Phase::Publishing { bytes, parts } => self.published(uploader.result(), bytes, parts),
+            phase => {
+                self.phase = phase;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes the answer of a worker. Ignores one to a checkpoint that was given up.
+    pub(crate) fn take(&mut self, control: &ControlChannel, answer: CheckpointAnswer) {
+        let CheckpointAnswer { checkpoint, in_force, step } = answer;
+        if checkpoint != self.checkpoint {
+            return;
+        }
+        match (std::mem::replace(&mut self.phase, Phase::Idle), step) {
+            (Phase::Marking { mut progress, left }, CheckpointStep::Marked(more)) => {
+                progress.extend(more);
+                let left = left - 1;
+                if !self.is_steady(in_force) {
+                    self.give_up("a worker switched to a pull meanwhile");
+                } else if left == 0 {
+                    let prefix = format!("{:010}-{checkpoint:06}", self.header.claim);
+                    control.broadcast(&ControlMessage::Checkpoint(CheckpointOrder::Write { checkpoint, prefix }));
+                    self.phase = Phase::Writing { progress, parts: Vec::new(), done: 0, left: control.peers() };
+                } else {
+                    self.phase = Phase::Marking { progress, left };
+                }
+            }
+            (
+                Phase::Writing { progress, mut parts, done, left },
+                CheckpointStep::Written { parts: more, done: reached, failed },
+            ) => {
+                parts.extend(more);
+                let (done, left) = (done.max(reached), left - 1);
+                if let Some(failed) = failed {
+                    self.give_up(&failed);
+                } else if !self.is_steady(in_force) {
+                    self.give_up("a worker switched to a pull meanwhile");
+                } else if left == 0 {
+                    self.phase = Phase::Committing { progress, parts, done };
+                } else {
+                    self.phase = Phase::Writing { progress, parts, done, left };
+                }
+            }
+            // The checkpoint was given up after this was sent.
+            (phase, _) => self.phase = phase,
+        }
+    }
+
+    /// Asks all workers to mark.
+    fn begin(&mut self, control: &ControlChannel, clock: Time) {
+        self.checkpoint += 1;
+        self.since = Instant::now();
+        self.clock = clock;
+        self.in_force = None;
+        self.last = self.until.is_some();
+        let order = CheckpointOrder::Mark { checkpoint: self.checkpoint, last: self.last };
+        control.broadcast(&ControlMessage::Checkpoint(order));
+        self.phase = Phase::Marking { progress: Vec::new(), left: control.peers() };
+    }
+
+    /// Returns whether the same pulls are in force as on the workers that have answered before.
+    fn is_steady(&mut self, in_force: Option<Vec<u64>>) -> bool {
+        let Some(in_force) = in_force else { return false };
+        *self.in_force.get_or_insert_with(|| in_force.clone()) == in_force
+    }
+
+    fn give_up(&mut self, reason: &str) {
+        tracing::warn!(reason, "a checkpoint was given up; it is made again");
+        self.phase = Phase::Idle;
+        self.due = Instant::now() + if self.until.is_some() { RETRY_LAST } else { RETRY };
+    }
+
+    /// Starts to publish the manifest of parts that are all stored.
+    fn publish(&mut self, uploader: &Uploader, mut progress: Vec<PartitionProgress>, mut parts: Vec<StoredPart>) {
+        progress.sort();
+        parts.sort();
+        self.partitions.extend(progress.iter().map(|partition| (partition.rank, partition.id.clone())));
+        let manifest = self.manifest(progress, parts);
+        let keep: BTreeSet<String> = manifest.parts.iter().map(|part| part.name.clone()).collect();
+        let bytes = manifest.parts.iter().map(|part| part.bytes).sum();
+        let parts = manifest.parts.len();
+        uploader.publish(self.number + 1, manifest, keep);
+        self.phase = Phase::Publishing { bytes, parts };
+    }
+
+    fn manifest(&self, progress: Vec<PartitionProgress>, parts: Vec<StoredPart>) -> Manifest {
+        let whole_pulls = self.whole_pulls.lock().expect("a panic ends the process");
+        let in_force = self.in_force.as_ref().expect("every answer has the pulls in force");
+        let models = self.plan.models.iter().enumerate().map(|(index, model)| ModelManifest {
+            id: model.id.clone(),
+            facts: model.facts.iter().map(|fact| fact.fingerprint).collect(),
+            pull: whole_pulls.get(&(index as u32, in_force[index])).cloned(),
+        });
+        let audiences = self.plan.models.iter().flat_map(|model| &model.audiences);
+        Manifest {
+            revision: REVISION,
+            job: self.plan.job.name.clone(),
+            incarnation: self.header.incarnation,
+            clock: self.clock,
+            partitions: self.partitions.iter().map(|(rank, id)| (*rank, id.clone())).collect(),
+            progress,
+            models: models.collect(),
+            audiences: audiences.map(|audience| (audience.id.clone(), audience.fingerprint)).collect(),
+            parts,
+        }
+    }
+
+    /// Takes what became of the manifest, if that is known.
+    fn published(
+        &mut self,
+        result: Option<Uploaded>,
+        bytes: u64,
+        parts: usize,
+    ) -> Result<Option<CheckpointMade>, StoreError> {
+        let outcome = match result {
+            None => {
+                self.phase = Phase::Publishing { bytes, parts };
+                return Ok(None);
+            }
+            Some(Uploaded::Part(_)) => panic!("all parts are stored before the manifest is published"),
+            Some(Uploaded::Manifest(outcome)) => outcome,
+        };
+        match outcome {
+            Ok(PublishOutcome::This) => {
+                self.number += 1;
+                self.phase = if self.last { Phase::Over } else { Phase::Idle };
+                self.due = if self.until.is_some() { Instant::now() } else { self.since + self.every };
+                Ok(Some(CheckpointMade { took: self.since.elapsed(), bytes, parts }))
+            }
+            Ok(PublishOutcome::Earlier) => {
+                self.number += 1;
+                self.give_up("an earlier manifest turned out to be published");
+                Ok(None)
+            }
+            Err(error @ StoreError::Superseded { .. }) => Err(error),
+            Err(error) => {
+                self.give_up(&error.to_string());
+                Ok(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Restore: how a run starts from what an earlier run left behind.
+//!
+//! Worker 0 sends all workers the partitions, the manifest and the ledgers ([`send`]). Each worker takes up the keys that it owns
+//! from the parts of the checkpoint, opens its partitions where they are to be read on ([`begin`]), and takes up the ledgers'
+//! memberships of its keys. What an edit of the job has changed is found by fingerprints ([`Unchanged`]).
+
+use super::message::{ControlMessage, StartMessage};
+use crate::checkpoint::{Manifest, ModelManifest, PullRecord, decode_shard};
+use crate::failure::{Failure, FailureKind};
+use crate::ingest::event_batch::{hash_key, owner};
+use crate::ingest::reader::{PartitionReader, PartitionReaders};
+use crate::operators::control::ControlChannel;
+use crate::state::codec::Mapping;
+use crate::state::committed::{Baseline, SyncBaseline};
+use crate::state::epoch::{EpochWorker, Restored};
+use crate::state::facts::{set, words_for};
+use crate::state::transition::Removed;
+use crate::time::Time;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use usher_config::OnRemove;
+use usher_core::catalog::Catalog;
+use usher_core::change::Recipients;
+use usher_core::ledger::Ledger;
+use usher_core::source::{Partition, PartitionId, Resume, Source, SourceError};
+use usher_core::store::{Store, StoreError};
+use usher_queries::plan::{FactKind, Plan};
+
+/// Memberships in a message: a few hundred kB.
+const MEMBERS_PER_MESSAGE: usize = 4_096;
+
+/// What worker 0 sends first of all.
+pub(crate) struct Bootstrap {
+    /// By rank in the order of arrival.
+    pub(crate) partitions: Vec<PartitionId>,
+    pub(crate) manifest: Option<Vec<u8>>,
+    /// Per sync of the job.
+    pub(crate) ledgers: Vec<Ledger>,
+    pub(crate) catalog: Arc<Catalog>,
+}
+
+/// What a worker restores with.
+pub(crate) struct RestoreSetup {
+    pub(crate) worker: u32,
+    pub(crate) plan: Arc<Plan>,
+    /// Ids of sources, and the sources.
+    pub(crate) source_ids: Arc<Vec<String>>,
+    pub(crate) sources: Arc<Vec<Mutex<Box<dyn Source>>>>,
+    pub(crate) store: Option<Arc<dyn Store>>,
+    /// Partitions that are not what an earlier run read are read from where they are entered.
+    pub(crate) restart_sources: bool,
+}
+
+/// Sends all workers what the run starts from. Returns the memberships in ledgers whose audience is gone: they exit at the start.
+pub(crate) fn send(bootstrap: Bootstrap, plan: &Plan, control: &ControlChannel) -> Vec<Removed> {
+    let Bootstrap { partitions, manifest, ledgers, catalog } = bootstrap;
+    let new_syncs: Vec<bool> = ledgers.iter().map(|ledger| !ledger.any).collect();
+    let clocks = ledgers.iter().map(|ledger| ledger.clock).collect();
+    control.broadcast(&ControlMessage::Start(StartMessage::Begin { partitions, manifest, new_syncs, clocks }));
+    let mut removed = Vec::new();
+    for (sync, ((id, of), ledger)) in plan.job.syncs.iter().zip(&ledgers).enumerate() {
+        // Of each audience in the ledger, where it is now.
+        let places: Vec<Option<(u32, u32)>> = ledger
+            .audiences
+            .iter()
+            .map(|audience| {
+                let model = plan.models.iter().position(|model| model.id == audience.model)?;
+                let index = plan.models[model].audiences.iter().position(|known| known.id == audience.id)?;
+                of.audiences.contains(&audience.id).then_some((model as u32, index as u32))
+            })
+            .collect();
+        let send = |(to, model): (u32, u32), members: Vec<(u32, String)>| {
+            control.send(to, ControlMessage::Start(StartMessage::Ledger { sync: sync as u32, model, members }));
+        };
+        let mut messages: BTreeMap<(u32, u32), Vec<(u32, String)>> = BTreeMap::new();
+        for (audience, key) in ledger.iter() {
+            match places[audience as usize] {
+                Some((model, index)) => {
+                    let place = (owner(hash_key(key), control.peers()), model);
+                    let members = messages.entry(place).or_default();
+                    members.push((index, key.to_owned()));
+                    if members.len() == MEMBERS_PER_MESSAGE {
+                        send(place, std::mem::take(members));
+                    }
+                }
+                None => {
+                    let audience = catalog.index_in_ledger(&ledger.audiences[audience as usize]);
+                    let audience =
+                        audience.unwrap_or_else(|| panic!("the catalog lacks an audience of the ledger of `{id}`"));
+                    let recipients = match of.on_remove {
+                        OnRemove::Exit => Recipients::Only(sync as u16),
+                        OnRemove::Forget => Recipients::LedgerOnly(sync as u16),
+                    };
+                    removed.push(Removed { audience, key: key.to_owned(), recipients });
+                }
+            }
+        }
+        messages.into_iter().for_each(|(place, members)| send(place, members));
+    }
+    control.broadcast(&ControlMessage::Start(StartMessage::LedgersSent));
+    removed.sort_by(|a, b| (a.audience, &a.key).cmp(&(b.audience, &b.key)));
+    removed
+}
+
+impl RestoreSetup {
+    /// Takes up what an earlier run left of this worker's keys, and opens its partitions.
+    ///
+    /// # Errors
+    /// A part can't be read or makes no sense; a partition can't be opened, or is not what was read.
+    pub(crate) fn begin(
+        &self,
+        peers: u32,
+        begin: &StartMessage,
+        epochs: &mut EpochWorker,
+        readers: &mut PartitionReaders,
+    ) -> Result<(), Failure> {
+        let StartMessage::Begin { partitions, manifest, new_syncs, clocks } = begin else { return Ok(()) };
+        let plan = &self.plan;
+        let manifest = manifest.as_ref().map(|bytes| Manifest::decode(bytes).expect("it was read before"));
+        let unchanged = Unchanged::new(plan, manifest.as_ref());
+        if let Some(manifest) = &manifest {
+            let of = |(index, new): (usize, &Vec<bool>)| baseline(plan, index, new.clone(), new_syncs, clocks);
+            let baselines = unchanged.new_definitions.iter().enumerate().map(of).collect();
+            let committed = clocks.iter().max().map_or(0, |committed| committed + 1);
+            let restored = Restored { baselines, pulled: unchanged.pulled.clone() };
+            epochs.prepare(restored, manifest.clock.max(committed));
+            self.restore_keys(peers, manifest, &unchanged, partitions, epochs)?;
+        }
+        self.open_partitions(peers, manifest.as_ref(), &unchanged, partitions, readers)
+    }
+
+    fn restore_keys(
+        &self,
+        peers: u32,
+        manifest: &Manifest,
+        unchanged: &Unchanged,
+        partitions: &[PartitionId],
+        epochs: &mut EpochWorker,
+    ) -> Result<(), Failure> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let mut ranks = vec![0; manifest.partitions.iter().map(|(rank, _)| *rank as usize + 1).max().unwrap_or(0)];
+        for (rank, id) in &manifest.partitions {
+            let now = partitions.iter().position(|partition| partition == id);
+            ranks[*rank as usize] = now.expect("all partitions of the manifest are listed") as u32;
+        }
+        let mapping = |model: &Option<(usize, Vec<Option<u32>>)>| {
+            let (model, facts) = model.as_ref()?;
+            Some((*model, Mapping { facts: facts.clone(), ranks: ranks.clone() }))
+        };
+        let mappings: Vec<Option<(usize, Mapping)>> = unchanged.models.iter().map(mapping).collect();
+        for part in &manifest.parts {
+            let first = u64::from(part.shard) << 56;
+            if !(owner(first, peers)..=owner(first | u64::MAX >> 8, peers)).contains(&self.worker) {
+                continue;
+            }
+            let bytes = store.get_part(&part.name).map_err(|error| Failure::of_resume(&error))?;
+            let shard = decode_shard(&bytes).map_err(|reason| {
+                let (url, name) = ("the store".to_owned(), part.name.clone());
+                Failure::of_resume(&StoreError::Damaged { url, name, reason })
+            })?;
+            for (states, mapping) in shard.iter().zip(&mappings) {
+                let Some((model, mapping)) = mapping else { continue };
+                for state in states {
+                    let hash = hash_key(&state.key);
+                    if owner(hash, peers) == self.worker {
+                        epochs.restore(*model, hash, state, mapping, manifest.clock);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn open_partitions(
+        &self,
+        peers: u32,
+        manifest: Option<&Manifest>,
+        unchanged: &Unchanged,
+        partitions: &[PartitionId],
+        readers: &mut PartitionReaders,
+    ) -> Result<(), Failure> {
+        let resumes: BTreeMap<&PartitionId, &Resume> =
+            manifest.iter().flat_map(|m| &m.progress).map(|progress| (&progress.id, &progress.resume)).collect();
+        let read_before: BTreeSet<&str> = resumes.keys().map(|partition| &partition.source[..]).collect();
+        let since = manifest.map(|manifest| manifest.clock).filter(|clock| *clock > 0);
+        let mut opened = Vec::new();
+        for (source, id) in self.source_ids.iter().enumerate() {
+            let mut of = self.sources[source].lock().expect("a worker panicked, which ends the process");
+            let listed = of.partitions();
+            for (rank, partition) in partitions.iter().enumerate() {
+                let rank = rank as u32;
+                if partition.source != *id || rank % peers != self.worker {
+                    continue;
+                }
+                let resume = resumes.get(partition).copied();
+                if !listed.contains(partition) {
+                    if resume.is_some() {
+                        let (source, partition) = (id, &partition.name);
+                        tracing::warn!(source, partition, "the partition is gone; what was read of it stays in force");
+                    }
+                    continue;
+                }
+                let again = unchanged.new_sources.contains(id);
+                let reader = if resume.is_none() && read_before.contains(&id[..]) {
+                    open_new(&mut **of, partition)?
+                } else {
+                    open(&mut **of, partition, resume, again, self.restart_sources)?
+                };
+                opened.push(PartitionReader::new(source, rank, reader, since));
+            }
+        }
+        // Partitions found later have the ranks that come next for their worker.
+        let beyond = (partitions.len() as u32).next_multiple_of(peers);
+        readers.hand_in(opened, beyond + self.worker);
+        Ok(())
+    }
+}
+
+/// What of an earlier run still means the same after an edit of the job.
+struct Unchanged {
+    /// Per model of the manifest: its index now, and per fact as it was written, the fact now.
+    models: Vec<Option<(usize, Vec<Option<u32>>)>>,
+    /// Per model and audience, whether its definition is new.
+    new_definitions: Vec<Vec<bool>>,
+    /// Per model, whether the checkpoint has all that a pull of it decides.
+    pulled: Vec<bool>,
+    /// Sources with an event of a window that is new.
+    new_sources: Vec<String>,
+}
+
+impl Unchanged {
+    fn new(plan: &Plan, manifest: Option<&Manifest>) -> Unchanged {
+        let states = manifest.map_or(&[][..], |manifest| &manifest.models);
+        let state_of = |id: &str| states.iter().find(|state| state.id == id);
+        let models = states.iter().map(|state| {
+            let index = plan.models.iter().position(|model| model.id == state.id)?;
+            let now = |was: &[u8; 16]| {
+                let fact = plan.models[index].facts.iter().position(|fact| fact.fingerprint == *was);
+                fact.map(|fact| fact as u32)
+            };
+            Some((index, state.facts.iter().map(now).collect()))
+        });
+        let kept = |model: usize, fact: usize| {
+            let model = &plan.models[model];
+            state_of(&model.id).is_some_and(|state| state.facts.contains(&model.facts[fact].fingerprint))
+        };
+        let audiences = manifest.map_or(&[][..], |manifest| &manifest.audiences);
+        let fingerprint =
+            |id: &str| audiences.iter().find(|(known, _)| known == id).map(|(_, fingerprint)| *fingerprint);
+        let new_definitions = plan.models.iter().map(|model| {
+            // A run that made no checkpoint left no definitions: they are taken to be the same.
+            let new = |id: &str, now| !audiences.is_empty() && fingerprint(id) != Some(now);
+            model.audiences.iter().map(|audience| new(&audience.id, audience.fingerprint)).collect()
+        });
+        let new_sources = plan
+            .events
+            .iter()
+            .filter(|event| event.facts.iter().any(|fact| !kept(event.model as usize, *fact as usize)));
+        Unchanged {
+            models: models.collect(),
+            new_definitions: new_definitions.collect(),
+            pulled: (0..plan.models.len()).map(|model| has_snapshot(plan, model, &state_of, &kept)).collect(),
+            new_sources: new_sources.map(|event| event.source.clone()).collect(),
+        }
+    }
+}
+
+/// Returns whether the checkpoint has all that a pull of `model` decides.
+fn has_snapshot<'a>(
+    plan: &Plan,
+    model: usize,
+    state_of: &impl Fn(&str) -> Option<&'a ModelManifest>,
+    kept: &impl Fn(usize, usize) -> bool,
+) -> bool {
+    let Some(snapshot) = &plan.models[model].snapshot else { return false };
+    let pull = state_of(&plan.models[model].id).and_then(|state| state.pull.as_ref());
+    let own = plan.models[model].facts.iter().enumerate();
+    let own = own.filter(|(_, fact)| matches!(fact.kind, FactKind::Known | FactKind::Property(_)));
+    let mut own = own.filter(|_| !plan.models[model].audiences.is_empty());
+    let related = snapshot.parent.iter().flat_map(|(parent, _)| {
+        let facts = plan.models[*parent as usize].facts.iter().enumerate();
+        let on =
+            facts.filter(|(_, fact)| matches!(fact.kind, FactKind::Related { model: of, .. } if of as usize == model));
+        on.map(|(fact, _)| (*parent as usize, fact))
+    });
+    let include = || snapshot.include.iter().map(|(name, _)| name);
+    pull.is_some_and(|pull| pull.parquet == snapshot.parquet && pull.include.iter().eq(include()))
+        && own.all(|(fact, _)| kept(model, fact))
+        && related.into_iter().all(|(parent, fact)| kept(parent, fact))
+}
+
+/// Returns, per model of the plan, the pull of an earlier run that has all that the job needs.
+pub(crate) fn known_pulls(plan: &Plan, manifest: Option<&Manifest>) -> Vec<Option<PullRecord>> {
+    let unchanged = Unchanged::new(plan, manifest);
+    let states = manifest.map_or(&[][..], |manifest| &manifest.models);
+    let pull_of = |model: usize| {
+        let state = states.iter().find(|state| state.id == plan.models[model].id)?;
+        state.pull.clone().filter(|_| unchanged.pulled[model])
+    };
+    (0..plan.models.len()).map(pull_of).collect()
+}
+
+/// Returns what a run starts from, for a model.
+fn baseline(plan: &Plan, index: usize, new_definitions: Vec<bool>, new_syncs: &[bool], clocks: &[Time]) -> Baseline {
+    let model = &plan.models[index];
+    let syncs = plan.job.syncs.values().zip(new_syncs.iter().zip(clocks)).map(|(sync, (is_new, clock))| {
+        let mut has = vec![0; words_for(model.audiences.len())];
+        for (index, audience) in model.audiences.iter().enumerate() {
+            if sync.audiences.contains(&audience.id) {
+                set(&mut has, index as u32, true);
+            }
+        }
+        SyncBaseline { has, is_new: *is_new, silent: *is_new && !sync.backfill, committed: *clock }
+    });
+    Baseline { live: true, syncs: syncs.collect(), new_definitions }
+}
+
+/// Opens a partition at the position of an earlier run; with `again` where the source is entered, if that is earlier.
+fn open(
+    source: &mut dyn Source,
+    id: &PartitionId,
+    resume: Option<&Resume>,
+    again: bool,
+    restart: bool,
+) -> Result<Box<dyn Partition>, Failure> {
+    let resumed = match source.open(id, resume) {
+        Err(error @ SourceError::Unlike { .. }) if restart => {
+            tracing::warn!(error = %error, "the partition is not what was read: it is read from where the source is entered");
+            return source.open(id, None).map_err(Failure::of_source);
+        }
+        Err(error) => {
+            return Err(Failure { kind: FailureKind::Resume, ..Failure::of_source(error) });
+        }
+        Ok(resumed) => resumed,
+    };
+    if resume.is_none() || !again {
+        return Ok(resumed);
+    }
+    // One at a time: a partition is read once.
+    let to = resumed.position();
+    drop(resumed);
+    let entered = source.open(id, None).map_err(Failure::of_source)?;
+    let from = entered.position();
+    if from < to {
+        let (source, partition) = (&id.source, &id.name);
+        tracing::info!(source, partition, from, to, "the partition is read again for a window that is new");
+        return Ok(entered);
+    }
+    drop(entered);
+    source.open(id, resume).map_err(Failure::of_source)
+}
+
+/// Opens a partition that was added while the job was down: from its start, wherever the source would be entered.
+fn open_new(source: &mut dyn Source, id: &PartitionId) -> Result<Box<dyn Partition>, Failure> {
+    let identity = source.open(id, None).map_err(Failure::of_source)?.identity();
+    source.open(id, Some(&Resume { position: 0, identity })).map_err(Failure::of_source)
+}

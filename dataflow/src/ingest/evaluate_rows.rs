@@ -1,0 +1,263 @@
+//! Evaluates the rows of a pull.
+//!
+//! Computes, batch by batch and column by column: for rows of a parent model the truth of its property facts, for rows that
+//! belong to another model what each adds to the related facts of their parent. For a predicate with `now()` it computes the
+//! row's truth over all time instead. Holds nothing between batches.
+
+use crate::ingest::event_batch::{hash_key, owner};
+use crate::ingest::row_batch::{Role, RowBatch, Timeline};
+use crate::state::facts::words_for;
+use arrow_array::{Array, ArrayRef, BooleanArray};
+use std::fmt::Write;
+use usher_config::{Aggregate, ColumnType};
+use usher_core::warehouse;
+use usher_core::warehouse::Wanted;
+use usher_queries::Value;
+use usher_queries::aggregate::Contribution;
+use usher_queries::plan::{FactKind, Plan, SnapshotPlan};
+use usher_queries::predicate::{Evaluator, Predicate};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// A predicate, and the places of its columns in a batch.
+struct Filter {
+    evaluator: Evaluator,
+    columns: Vec<usize>,
+    types: Vec<ColumnType>,
+    /// Whether it mentions `now()`.
+    clocked: bool,
+}
+
+/// A fact of the parent model that aggregates rows of this one.
+struct RelatedFact {
+    fact: u32,
+    filter: Option<Filter>,
+    aggregate: Aggregate,
+    column: Option<(usize, ColumnType)>,
+}
+
+/// Evaluates the rows of one pull of a model, for all conditions of the job.
+pub(crate) struct RowReader {
+    pulled: u32,
+    pull: u64,
+    peers: u32,
+    /// Property facts, if the model has audiences of its own.
+    own: Option<Vec<(u32, Filter)>>,
+    /// The columns that messages may carry: name as JSON, place in a batch, type.
+    include: Vec<(String, usize, ColumnType)>,
+    /// The parent model, and its facts about rows of this one.
+    related: Option<(u32, Vec<RelatedFact>)>,
+}
+
+/// Returns the columns to read of a model's Parquet; `None` if it has none.
+pub fn wanted(plan: &Plan, model: usize) -> Option<Wanted> {
+    let snapshot = plan.models[model].snapshot.as_ref()?;
+    Some(Wanted {
+        key: snapshot.key.clone(),
+        foreign_key: snapshot.parent.as_ref().map(|(_, column)| column.clone()),
+        columns: columns(snapshot),
+    })
+}
+
+/// Returns the columns that conditions read, and then those that only messages carry.
+fn columns(snapshot: &SnapshotPlan) -> Vec<(String, ColumnType)> {
+    let mut columns = snapshot.columns.clone();
+    columns.extend(snapshot.include.iter().filter(|column| !snapshot.columns.contains(column)).cloned());
+    columns
+}
+
+/// Returns a value as JSON, with times as messages have them.
+fn json(value: &Value<'_>) -> serde_json::Value {
+    let time = |ms: i64, format: &str| {
+        jiff::Timestamp::from_millisecond(ms)
+            .map_or(serde_json::Value::Null, |time| time.strftime(format).to_string().into())
+    };
+    match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Boolean(b) => (*b).into(),
+        Value::Integer(n) => (*n).into(),
+        Value::Number(x) => (*x).into(),
+        Value::String(text) => text.as_ref().into(),
+        Value::Timestamp(ms) => time(*ms, "%Y-%m-%dT%H:%M:%S%.3fZ"),
+        Value::Date(ms) => time(*ms, "%Y-%m-%d"),
+        Value::List(values) => values.iter().map(json).collect(),
+    }
+}
+
+impl RowReader {
+    /// Returns the reader of one pull of a model of the plan, on one of `peers` workers.
+    pub(crate) fn new(plan: &Plan, model: usize, pull: u64, peers: u32) -> RowReader {
+        let snapshot = plan.models[model].snapshot.as_ref().expect("only a model with Parquet is pulled");
+        let read = columns(snapshot);
+        let column = |name: &str| {
+            let at = read.iter().position(|(column, _)| column == name);
+            at.expect("the plan projects what its conditions read")
+        };
+        let filter = |predicate: &Predicate| Filter {
+            evaluator: Evaluator::new(predicate),
+            columns: predicate.columns.iter().map(|(name, _)| column(name)).collect(),
+            types: predicate.columns.iter().map(|(_, column_type)| *column_type).collect(),
+            clocked: predicate.mentions_now(),
+        };
+        let facts = |of: usize| plan.models[of].facts.iter().enumerate().map(|(i, fact)| (i as u32, &fact.kind));
+        // Every model has fact 0; it matters only if there are audiences.
+        let own = (!plan.models[model].audiences.is_empty()).then(|| {
+            let properties = facts(model).filter_map(|(fact, kind)| match kind {
+                FactKind::Property(predicate) => Some((fact, filter(predicate))),
+                _ => None,
+            });
+            properties.collect()
+        });
+        let related = snapshot.parent.as_ref().map(|(parent, _)| {
+            let related = facts(*parent as usize).filter_map(|(fact, kind)| match kind {
+                FactKind::Related { model: of, filter: rows, aggregate, column_type, .. } if *of as usize == model => {
+                    let name = match aggregate {
+                        Aggregate::Count => None,
+                        Aggregate::Sum(c)
+                        | Aggregate::Avg(c)
+                        | Aggregate::Min(c)
+                        | Aggregate::Max(c)
+                        | Aggregate::Distinct(c) => Some(c),
+                    };
+                    let column =
+                        name.map(|name| (column(name), column_type.expect("an aggregate's column has a type")));
+                    Some(RelatedFact { fact, filter: rows.as_ref().map(filter), aggregate: aggregate.clone(), column })
+                }
+                _ => None,
+            });
+            (*parent, related.collect())
+        });
+        let include = snapshot.include.iter();
+        let include = include.map(|(name, kind)| (serde_json::Value::from(&name[..]).to_string(), column(name), *kind));
+        let include = if own.is_some() { include.collect() } else { Vec::new() };
+        RowReader { pulled: model as u32, pull, peers, own, include, related }
+    }
+
+    /// Evaluates a batch of rows, and splits it by role and by the worker that owns the keys.
+    pub(crate) fn read(&self, batch: &warehouse::KeyedBatch) -> Vec<RowBatch> {
+        let mut out = Vec::new();
+        if let Some(properties) = &self.own {
+            let mut parts = self.parts(self.pulled, Role::Own);
+            self.read_own(batch, properties, &mut parts);
+            out.append(&mut parts);
+        }
+        if let Some((parent, facts)) = &self.related {
+            let mut parts = self.parts(*parent, Role::Related);
+            if self.own.is_none() {
+                for row in 0..batch.keys.len() {
+                    let key = batch.keys.value(row);
+                    let fingerprint = xxh3_128(key.as_bytes());
+                    parts[owner(fingerprint as u64, self.peers) as usize].push_seen(fingerprint, key);
+                }
+            }
+            self.read_related(batch, facts, &mut parts);
+            out.append(&mut parts);
+        }
+        out.retain(|batch| !batch.is_empty());
+        out
+    }
+
+    /// Returns an empty batch for each worker.
+    fn parts(&self, model: u32, role: Role) -> Vec<RowBatch> {
+        (0..self.peers).map(|worker| RowBatch::new(worker, self.pulled, self.pull, model, role)).collect()
+    }
+
+    fn read_own(&self, batch: &warehouse::KeyedBatch, properties: &[(u32, Filter)], parts: &mut [RowBatch]) {
+        let rows = batch.keys.len();
+        let truths: Vec<Option<BooleanArray>> = properties.iter().map(|(_, f)| f.holds(&batch.columns, rows)).collect();
+        let stride = words_for(properties.len());
+        for row in 0..rows {
+            let key = batch.keys.value(row);
+            let hash = hash_key(key);
+            let part = &mut parts[owner(hash, self.peers) as usize];
+            let number = part.push(hash, key);
+            if !self.include.is_empty() {
+                self.write_row(batch, row, part.row_text());
+                part.end_row();
+            }
+            let start = part.truths.len();
+            part.truths.resize(start + stride, 0);
+            for (i, (fact, filter)) in properties.iter().enumerate() {
+                match &truths[i] {
+                    Some(truth) => part.truths[start + i / 64] |= u64::from(truth.value(row)) << (i % 64),
+                    None => part.timelines.push((number, *fact, filter.timeline(&batch.columns, row))),
+                }
+            }
+        }
+    }
+
+    /// Writes what messages may carry of a row: a JSON object.
+    fn write_row(&self, batch: &warehouse::KeyedBatch, row: usize, out: &mut String) {
+        out.push('{');
+        for (i, (name, at, kind)) in self.include.iter().enumerate() {
+            let value = json(&Value::at(&batch.columns[*at], *kind, row));
+            let comma = if i == 0 { "" } else { "," };
+            write!(out, "{comma}{name}:{value}").expect("writing to a string never fails");
+        }
+        out.push('}');
+    }
+
+    fn read_related(&self, batch: &warehouse::KeyedBatch, facts: &[RelatedFact], parts: &mut [RowBatch]) {
+        let keys = batch.foreign_keys.as_ref().expect("rows that belong to another model have its key");
+        let truths: Vec<Option<BooleanArray>> = facts
+            .iter()
+            .map(|fact| fact.filter.as_ref().and_then(|filter| filter.holds(&batch.columns, keys.len())))
+            .collect();
+        for row in 0..keys.len() {
+            // A row without a parent counts for no key.
+            if keys.is_null(row) || keys.value(row).is_empty() {
+                continue;
+            }
+            let (hash, key) = (hash_key(keys.value(row)), keys.value(row));
+            let part = &mut parts[owner(hash, self.peers) as usize];
+            let number = part.push(hash, key);
+            for (i, fact) in facts.iter().enumerate() {
+                let clocked = fact.filter.as_ref().filter(|filter| filter.clocked);
+                if clocked.is_none() && truths[i].as_ref().is_some_and(|truth| !truth.value(row)) {
+                    continue;
+                }
+                let value = fact
+                    .column
+                    .map_or(Value::Null, |(at, column_type)| Value::at(&batch.columns[at], column_type, row));
+                let contribution = Contribution::of(&fact.aggregate, &value);
+                match clocked {
+                    Some(filter) => {
+                        let timeline = filter.timeline(&batch.columns, row);
+                        if timeline.first || !timeline.flips.is_empty() {
+                            part.timed.push((number, fact.fact, contribution, timeline));
+                        }
+                    }
+                    None => part.contributions.push((number, fact.fact, contribution)),
+                }
+            }
+        }
+    }
+}
+
+impl Filter {
+    /// Returns the truth for each row; `None` if it depends on the clock.
+    fn holds(&self, columns: &[ArrayRef], rows: usize) -> Option<BooleanArray> {
+        if self.clocked {
+            return None;
+        }
+        let columns: Vec<ArrayRef> = self.columns.iter().map(|at| ArrayRef::clone(&columns[*at])).collect();
+        Some(self.evaluator.holds_batch(&columns, rows, 0))
+    }
+
+    /// Returns the truth of one row over all time.
+    fn timeline(&self, columns: &[ArrayRef], row: usize) -> Timeline {
+        let values =
+            self.columns.iter().zip(&self.types).map(|(at, column_type)| Value::at(&columns[*at], *column_type, row));
+        let values: Vec<Value<'_>> = values.collect();
+        let moments = self.evaluator.moments(&values);
+        let first = self.evaluator.holds(&values, moments.first().map_or(0, |moment| moment.saturating_sub(1)));
+        let mut truth = first;
+        let mut flips = Vec::new();
+        for moment in moments {
+            if self.evaluator.holds(&values, moment) != truth {
+                truth = !truth;
+                flips.push(moment);
+            }
+        }
+        Timeline { first, flips }
+    }
+}

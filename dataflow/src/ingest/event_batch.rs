@@ -1,0 +1,125 @@
+//! Batches of matched events, on their way to the workers that own the keys.
+//!
+//! A matched event is an event of a key that passed the filter of at least one condition. Events travel in batches, one per
+//! partition and destination, with their keys in one buffer. The dataflow's record is a batch, so that an event costs no
+//! allocation and no call on its way.
+//!
+//! The hashes of keys, ids and positions are here too: durable state refers to them, so they never change.
+
+use crate::time::Time;
+use serde::{Deserialize, Serialize};
+use usher_core::source::PartitionId;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+/// An event of a key, with the conditions that it counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct MatchedEvent {
+    /// When it takes effect; not before `timestamp`.
+    pub(crate) at: Time,
+    pub(crate) timestamp: Time,
+    /// Of the message in its partition.
+    pub(crate) position: u64,
+    /// [`hash_id`] of the message id, or [`hash_position`].
+    pub(crate) id: u64,
+    /// [`hash_key`] of the key.
+    pub(crate) key_hash: u64,
+    /// The facts that it counts for: a bit for each of the event's 64 facts from `64 * block` on.
+    pub(crate) facts: u64,
+    key_start: u32,
+    key_len: u16,
+    /// Index in `Plan::events`.
+    pub(crate) event: u16,
+    pub(crate) block: u16,
+}
+
+/// What all [`MatchedEvent`]s of one event have in common; fields as there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EventHead {
+    pub(crate) at: Time,
+    pub(crate) timestamp: Time,
+    pub(crate) position: u64,
+    pub(crate) id: u64,
+    pub(crate) key_hash: u64,
+    pub(crate) event: u16,
+}
+
+/// Matched events of one partition for one worker, in the partition's order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct EventBatch {
+    /// The worker that owns the keys.
+    pub(crate) worker: u32,
+    /// The partition's rank in the order of arrival (SPEC §2.4).
+    pub(crate) partition: u32,
+    pub(crate) events: Vec<MatchedEvent>,
+    keys: String,
+}
+
+impl EventBatch {
+    /// Returns an empty batch.
+    pub(crate) fn new(worker: u32, partition: u32) -> EventBatch {
+        EventBatch { worker, partition, ..EventBatch::default() }
+    }
+
+    /// Adds an event of a key: one [`MatchedEvent`] for each block of 64 `facts` that is not empty.
+    pub(crate) fn push(&mut self, event: &EventHead, key: &str, facts: &[u64]) {
+        let EventHead { at, timestamp, position, id, key_hash, event } = *event;
+        let key_start = u32::try_from(self.keys.len()).expect("the keys of one batch stay under 4 GiB");
+        let key_len = u16::try_from(key.len()).expect("keys are at most 1,024 bytes");
+        self.keys.push_str(key);
+        for (block, facts) in facts.iter().enumerate().filter(|(_, facts)| **facts != 0) {
+            let (facts, block) = (*facts, block as u16);
+            self.events.push(MatchedEvent {
+                at,
+                timestamp,
+                position,
+                id,
+                key_hash,
+                facts,
+                key_start,
+                key_len,
+                event,
+                block,
+            });
+        }
+    }
+
+    /// Returns the key of one of its events.
+    pub(crate) fn key(&self, event: &MatchedEvent) -> &str {
+        &self.keys[event.key_start as usize..][..usize::from(event.key_len)]
+    }
+
+    /// Returns whether there are no events in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Returns about how many bytes it takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.events.len() * size_of::<MatchedEvent>() + self.keys.len()
+    }
+}
+
+/// Returns the hash that decides a key's worker, and its shard of durable state. It never changes.
+pub(crate) fn hash_key(key: &str) -> u64 {
+    xxh3_64(key.as_bytes())
+}
+
+/// Returns the worker that owns a key. It is decided by the high half: the low bits find the key in its worker's table.
+pub(crate) fn owner(key_hash: u64, peers: u32) -> u32 {
+    (((key_hash >> 32) * u64::from(peers)) >> 32) as u32
+}
+
+/// Returns the identity of a message with an id.
+pub(crate) fn hash_id(id: &str) -> u64 {
+    xxh3_64(id.as_bytes())
+}
+
+/// Returns the identity of a message without an id, by its position. It never changes: durable state identifies events by it.
+pub(crate) fn hash_position(partition: u64, position: u64) -> u64 {
+    xxh3_64_with_seed(&position.to_le_bytes(), partition)
+}
+
+/// Returns the hash of a partition for [`hash_position`].
+pub(crate) fn hash_partition(id: &PartitionId) -> u64 {
+    xxh3_64_with_seed(id.name.as_bytes(), xxh3_64(id.source.as_bytes()))
+}

@@ -1,0 +1,398 @@
+//! Matches messages to the events of the job.
+//!
+//! Computes for each message of one source which events it is, of which key, at what time, and which filters of their
+//! conditions it passes. Promises: every message is counted once, as matched, skipped or a dead letter; a message that can't be
+//! used becomes a dead letter with its reason, and stops nothing. Moves the clock of its partition under replay.
+//!
+//! If a message is two events, the best outcome counts: matched, else a dead letter, else skipped without a key.
+
+use crate::ingest::event_batch::{EventBatch, EventHead, hash_id, hash_key, hash_position, owner};
+use crate::time::Time;
+use std::collections::HashMap;
+use usher_config::{ColumnType, Found, Limits, Path};
+use usher_core::counts::{Counts, Skip};
+use usher_core::dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};
+use usher_core::sink::SinkError;
+use usher_core::source::{Body, PartitionId, Record};
+use usher_formats::{Decoder, Fields, TimeError, time_of};
+use usher_queries::Value;
+use usher_queries::coerce::coerce;
+use usher_queries::plan::Plan;
+use usher_queries::predicate::Evaluator;
+
+/// The longest key, bytes (SPEC §3).
+const KEY_BYTES: usize = 1_024;
+
+/// How messages of the source match one event.
+struct EventMatch {
+    /// Index in `Plan::events`.
+    event: u16,
+    /// The kind that messages must have, if any.
+    kind: Option<String>,
+    /// Indexes of its key and time in the decoder's paths; `None` for the format's own.
+    key: Option<usize>,
+    time: Option<usize>,
+    /// Path and type of the columns that its filters read.
+    columns: Vec<(usize, ColumnType)>,
+    filters: Vec<FilterMatch>,
+    /// The number of its facts, in blocks of 64.
+    blocks: usize,
+}
+
+/// A filter that one or more facts of an event share.
+struct FilterMatch {
+    /// The predicate, and the columns of the event that it reads; `None` if everything passes.
+    predicate: Option<(Evaluator, Vec<usize>)>,
+    /// The facts that count what passes, as bits.
+    facts: Vec<u64>,
+}
+
+/// Matches the messages of one source.
+pub(crate) struct EventMatcher {
+    decoder: Decoder,
+    /// In order of their ids.
+    events: Vec<EventMatch>,
+    /// Indexes in `events`.
+    by_name: HashMap<String, Vec<usize>>,
+    of_any_name: Vec<usize>,
+    future_skew: Time,
+}
+
+/// The partition of a message, and the clock by which it takes effect.
+pub(crate) struct MessageContext<'a> {
+    /// Of the partition.
+    pub(crate) id: &'a PartitionId,
+    /// [`crate::ingest::event_batch::hash_partition`] of it.
+    pub(crate) seed: u64,
+    /// A timestamp that is later than this plus `limits.future_skew` is in the future.
+    pub(crate) now: Time,
+    /// The partition's clock under replay, or the job's.
+    pub(crate) clock: MessageClock<'a>,
+}
+
+/// The clock by which events take effect.
+pub(crate) enum MessageClock<'a> {
+    /// The greatest timestamp of the partition so far: its messages move it, but not beyond a time.
+    Partition(&'a mut PartitionClock, Time),
+    /// The job's clock.
+    Job(Time),
+}
+
+/// The timestamps read of a partition; `first` is the first one, not the least.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PartitionClock {
+    pub(crate) first: Option<Time>,
+    pub(crate) greatest: Option<Time>,
+}
+
+/// What a message is as one event.
+#[derive(Clone, Copy)]
+enum Outcome {
+    /// It matches, with a timestamp.
+    Matched(Time),
+    NoKey,
+    /// It can't be used: the reason, and a detail.
+    Dead(DeadLetterReason, &'static str),
+}
+
+/// Buffers that are reused from message to message, so that reading one allocates nothing.
+#[derive(Default)]
+pub(crate) struct Scratch<'a> {
+    /// Indexes of the events that the message is.
+    matching: Vec<usize>,
+    outcomes: Vec<Outcome>,
+    values: Vec<Value<'a>>,
+    row: Vec<Value<'a>>,
+    facts: Vec<u64>,
+}
+
+/// Where events, counts and dead letters go.
+pub(crate) struct Output<'a> {
+    /// By worker.
+    pub(crate) batches: &'a mut [EventBatch],
+    pub(crate) counts: &'a mut Counts,
+    pub(crate) dead_letters: &'a dyn DeadLetters,
+}
+
+impl EventMatcher {
+    /// Returns the matcher of a source of the plan.
+    pub(crate) fn new(plan: &Plan, source: &str) -> EventMatcher {
+        let mut paths: Vec<Path> = Vec::new();
+        let mut path = |path: &Path| match paths.iter().position(|p| p == path) {
+            Some(at) => at,
+            None => {
+                paths.push(path.clone());
+                paths.len() - 1
+            }
+        };
+        let mut events = Vec::new();
+        let (mut by_name, mut of_any_name): (HashMap<String, Vec<usize>>, _) = (HashMap::new(), Vec::new());
+        for (number, event) in plan.events.iter().enumerate().filter(|(_, event)| event.source == source) {
+            match &event.name {
+                Some(name) => by_name.entry(name.clone()).or_default().push(events.len()),
+                None => of_any_name.push(events.len()),
+            }
+            let filters = event.filters.iter().map(|filter| {
+                let mut facts = vec![0u64; event.facts.len().div_ceil(64)];
+                filter.facts.iter().for_each(|fact| facts[*fact as usize / 64] |= 1 << (fact % 64));
+                let predicate = filter.predicate.as_ref().map(|predicate| {
+                    let at = |name: &str| event.columns.iter().position(|column| column.name == name);
+                    let columns = predicate
+                        .columns
+                        .iter()
+                        .map(|(name, _)| at(name).expect("an event reads what its filters need"));
+                    (Evaluator::new(predicate), columns.collect())
+                });
+                FilterMatch { predicate, facts }
+            });
+            events.push(EventMatch {
+                event: u16::try_from(number).expect("more than 65,536 events in one job"),
+                kind: event.kind.clone(),
+                key: event.foreign_key.as_ref().map(&mut path),
+                time: event.timestamp.as_ref().map(&mut path),
+                columns: event.columns.iter().map(|column| (path(&column.path), column.column_type)).collect(),
+                filters: filters.collect(),
+                blocks: event.facts.len().div_ceil(64),
+            });
+        }
+        let Limits { future_skew, .. } = plan.job.limits;
+        let decoder = Decoder::of(&plan.job.sources[source], &paths);
+        EventMatcher { decoder, events, by_name, of_any_name, future_skew }
+    }
+
+    /// Reads one record: counts it, moves the clock, and adds its events to the batches of the keys' owners.
+    ///
+    /// # Errors
+    /// A dead letter can't be written.
+    pub(crate) fn read<'a>(
+        &self,
+        record: Record<'a>,
+        context: &mut MessageContext<'_>,
+        fields: &mut Fields<'a>,
+        scratch: &mut Scratch<'a>,
+        out: &mut Output<'_>,
+    ) -> Result<(), SinkError> {
+        out.counts.read += 1;
+        let message = match record.body {
+            Body::Bytes(bytes) => bytes,
+            Body::Blank => {
+                out.counts.skip(Skip::Blank);
+                return Ok(());
+            }
+            Body::TooLarge { head, length } => {
+                return write_dead_letter(&record, context, DeadLetterReason::TooLarge, "", head, length, out);
+            }
+        };
+        let length = message.len() as u64;
+        if let Err(malformed) = self.decoder.decode(message, record.headers, fields) {
+            return write_dead_letter(
+                &record,
+                context,
+                DeadLetterReason::Malformed,
+                &malformed.to_string(),
+                message,
+                length,
+                out,
+            );
+        }
+        self.find_matching(fields, &mut scratch.matching);
+        if scratch.matching.is_empty() {
+            if let Ok(time) = fields.time(record.timestamp)
+                && !self.is_future(time, context)
+            {
+                context.clock.advance(time);
+            }
+            out.counts.skip(Skip::Unmatched);
+            return Ok(());
+        }
+        // The outcome as every event comes first: each may move the clock at which all take effect.
+        scratch.outcomes.clear();
+        for event in &scratch.matching {
+            scratch.outcomes.push(self.outcome(&self.events[*event], fields, &record, context));
+        }
+        let mut dead = None;
+        let mut matched = false;
+        for i in 0..scratch.matching.len() {
+            match scratch.outcomes[i] {
+                Outcome::Matched(timestamp) => {
+                    matched = true;
+                    let event = &self.events[scratch.matching[i]];
+                    self.push(event, timestamp, fields, scratch, &record, context, out);
+                }
+                Outcome::NoKey => {}
+                Outcome::Dead(reason, detail) => dead = dead.or(Some((reason, detail))),
+            }
+        }
+        match dead {
+            _ if matched => out.counts.matched += 1,
+            Some((reason, detail)) => return write_dead_letter(&record, context, reason, detail, message, length, out),
+            None => out.counts.skip(Skip::NoKey),
+        }
+        Ok(())
+    }
+
+    /// Writes the indexes of the events that a message is to `matching`, in order.
+    fn find_matching(&self, fields: &Fields<'_>, matching: &mut Vec<usize>) {
+        let kind = text(fields.kind());
+        let named = text(fields.name()).and_then(|name| self.by_name.get(name));
+        let of_kind = |event: &&usize| self.events[**event].kind.as_deref().is_none_or(|wanted| Some(wanted) == kind);
+        matching.clear();
+        matching.extend(named.into_iter().flatten().chain(&self.of_any_name).filter(of_kind));
+        matching.sort_unstable();
+    }
+
+    /// Returns what the message is as one event. A timestamp that can be read moves the clock even if the key can't be used.
+    fn outcome(
+        &self,
+        event: &EventMatch,
+        fields: &Fields<'_>,
+        record: &Record<'_>,
+        context: &mut MessageContext<'_>,
+    ) -> Outcome {
+        let time = match event.time {
+            Some(path) => time_of(fields.get(path)),
+            None => fields.time(record.timestamp),
+        };
+        let in_future = time.as_ref().is_ok_and(|time| self.is_future(*time, context));
+        if let Ok(time) = time
+            && !in_future
+        {
+            context.clock.advance(time);
+        }
+        match key(event.key.map_or(fields.key(), |path| fields.get(path))) {
+            Ok(Some(_)) => {}
+            Ok(None) => return Outcome::NoKey,
+            Err(detail) => return Outcome::Dead(DeadLetterReason::BadKey, detail),
+        }
+        match time {
+            Ok(_) if in_future => Outcome::Dead(DeadLetterReason::FutureTimestamp, ""),
+            Ok(time) => Outcome::Matched(time),
+            Err(TimeError::Missing) => Outcome::Dead(DeadLetterReason::NoTimestamp, ""),
+            Err(TimeError::Unreadable) => Outcome::Dead(DeadLetterReason::BadTimestamp, ""),
+        }
+    }
+
+    fn is_future(&self, time: Time, context: &MessageContext<'_>) -> bool {
+        time > context.now.saturating_add(self.future_skew)
+    }
+
+    /// Adds the event to the batch of its key's owner, if it passes a filter.
+    #[allow(clippy::too_many_arguments)]
+    fn push<'a>(
+        &self,
+        event: &EventMatch,
+        timestamp: Time,
+        fields: &Fields<'a>,
+        scratch: &mut Scratch<'a>,
+        record: &Record<'_>,
+        context: &MessageContext<'_>,
+        out: &mut Output<'_>,
+    ) {
+        let Scratch { values, row, facts, .. } = scratch;
+        values.clear();
+        for (path, column_type) in &event.columns {
+            let coerced = coerce(fields.get(*path), *column_type);
+            out.counts.mismatches += u64::from(coerced.mismatch);
+            values.push(coerced.value);
+        }
+        facts.clear();
+        facts.resize(event.blocks, 0);
+        for filter in &event.filters {
+            let passes = filter.predicate.as_ref().is_none_or(|(evaluator, columns)| {
+                row.clear();
+                row.extend(columns.iter().map(|column| values[*column].clone()));
+                evaluator.holds(row, 0)
+            });
+            if passes {
+                facts.iter_mut().zip(&filter.facts).for_each(|(all, these)| *all |= these);
+            }
+        }
+        if facts.iter().all(|block| *block == 0) {
+            return;
+        }
+        let id = match fields.id() {
+            Found::Text(id) if !id.is_empty() => hash_id(id),
+            Found::Number(id) => hash_id(id),
+            _ => hash_position(context.seed, record.position),
+        };
+        let Ok(Some(key)) = key(event.key.map_or(fields.key(), |path| fields.get(path))) else {
+            panic!("an event that matches has a key");
+        };
+        let head = EventHead {
+            at: context.clock.takes_effect(timestamp),
+            timestamp,
+            position: record.position,
+            id,
+            key_hash: hash_key(key),
+            event: event.event,
+        };
+        let worker = owner(head.key_hash, out.batches.len() as u32) as usize;
+        out.batches[worker].push(&head, key, facts);
+    }
+}
+
+/// Returns the text that was found; `None` if it is something else.
+fn text<'a>(found: &'a Found<'_>) -> Option<&'a str> {
+    match found {
+        Found::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// Counts a message that can't be used and writes it to the dead letters.
+fn write_dead_letter(
+    record: &Record<'_>,
+    context: &MessageContext<'_>,
+    reason: DeadLetterReason,
+    detail: &str,
+    raw: &[u8],
+    length: u64,
+    out: &mut Output<'_>,
+) -> Result<(), SinkError> {
+    out.counts.dead(reason);
+    out.dead_letters.write(&DeadLetter {
+        partition: context.id,
+        position: record.position,
+        reason,
+        detail,
+        raw,
+        length,
+    })
+}
+
+impl MessageClock<'_> {
+    /// Moves the clock of a partition to a timestamp, if that is later.
+    fn advance(&mut self, time: Time) {
+        if let MessageClock::Partition(clock, limit) = self {
+            clock.first = clock.first.or(Some(time));
+            clock.greatest = clock.greatest.max(Some(time.min(*limit)));
+        }
+    }
+
+    /// Returns when an event takes effect whose timestamp has passed the clock.
+    fn takes_effect(&self, timestamp: Time) -> Time {
+        match self {
+            MessageClock::Partition(clock, _) => {
+                timestamp.max(clock.greatest.expect("the event's own timestamp has moved the clock"))
+            }
+            MessageClock::Job(clock) => timestamp.max(*clock),
+        }
+    }
+}
+
+/// Returns the key as SPEC §3 reads it: `None` for anonymous traffic, an error for what can't be a key.
+fn key<'a>(found: &'a Found<'_>) -> Result<Option<&'a str>, &'static str> {
+    match found {
+        Found::Nothing => Ok(None),
+        Found::Text(key) if key.is_empty() => Ok(None),
+        Found::Text(key) if key.len() > KEY_BYTES => Err("the key is longer than 1,024 bytes"),
+        Found::Text(key) => Ok(Some(key)),
+        Found::Number("-0") => Ok(Some("0")),
+        Found::Number(key) if key.len() > KEY_BYTES => Err("the key is longer than 1,024 bytes"),
+        Found::Number(key) if key.bytes().all(|b| b.is_ascii_digit() || b == b'-') => Ok(Some(key)),
+        Found::Number(_) => Err("the key is a number but no integer"),
+        Found::Boolean(_) => Err("the key is a boolean"),
+        Found::Compound(_) => Err("the key is an object or a list"),
+        Found::NotUtf8 => Err("the key is not UTF-8"),
+    }
+}

@@ -1,0 +1,610 @@
+//! Reads a worker's partitions: which one next, how much, and how far time has come. Without a dataflow around it.
+//!
+//! Three modes:
+//! * **Replay** reads the partition whose own clock is furthest behind, so that partitions that run apart in time are not held in
+//!   memory. The worker's clock is the least of them.
+//! * **Catch up**, at the start of a live job, does the same with what was stored when the partitions were opened, so that what
+//!   expired while the job was down is dated by when it expired.
+//! * **Live** polls the partitions in rotation. The worker's clock is the job's, at most [`STEP`] ahead of what is committed.
+//!
+//! Promises: one chunk of a partition per activation; beyond [`IN_FLIGHT`] bytes on their way to the owners nothing more is read,
+//! and messages wait in the sources. Holds per partition which positions may not have taken effect yet:
+//! [`PartitionReaders::progress`] returns the position from which each would have to be read again. Reads nothing before the
+//! partitions are handed in ([`PartitionReaders::hand_in`]).
+//!
+//! A live job reads until [`PartitionReaders::rest`]; its clock then goes on until [`PartitionReaders::end`].
+
+use crate::failure::Failure;
+use crate::ingest::event_batch::{EventBatch, hash_partition};
+use crate::ingest::match_events::{EventMatcher, MessageClock, MessageContext, Output, PartitionClock, Scratch};
+use crate::opened::Span;
+use crate::status::{Reading, Status};
+use crate::time::Time;
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use usher_core::clock::Clock;
+use usher_core::counts::Counts;
+use usher_core::dead_letters::DeadLetters;
+use usher_core::source::{Partition, PartitionId, Polled, ReadFrom, Resume, Source};
+use usher_formats::Fields;
+
+/// Bytes of a partition read at a time: some 300 messages, a quarter of a millisecond.
+const CHUNK: usize = 256 << 10;
+/// Bytes of events sent that the slowest worker has not worked off, beyond which nothing more is read.
+const IN_FLIGHT: usize = 64 << 20;
+/// How often sources are asked for new partitions.
+const DISCOVER: Duration = Duration::from_secs(1);
+/// How far the live clock may be ahead of what is committed, ms. It spreads what expires while a job is down, and produces no
+/// changes that a slow destination can't take.
+const STEP: Time = 1_000;
+
+/// A partition that this worker reads.
+pub(crate) struct PartitionReader {
+    /// Index in [`ReaderSetup::matchers`].
+    source: usize,
+    rank: u32,
+    partition: Box<dyn Partition>,
+    clock: PartitionClock,
+    /// [`hash_partition`] of its id.
+    seed: u64,
+    /// Per batch with events that may not have taken effect: the latest time at which one does, and the position at which the
+    /// batch begins. Both ascend.
+    pending: VecDeque<(Time, u64)>,
+    /// When all that has been read of it takes effect.
+    effective: Time,
+    /// The greatest timestamp of its events.
+    newest: Option<Time>,
+    /// The timestamp of its first event.
+    oldest: Option<Time>,
+    /// The position and time that [`PartitionReaders::take_moved`] returned last.
+    reported: Option<(u64, Time)>,
+}
+
+impl PartitionReader {
+    /// Returns a reader of an opened partition of the source with an index. No message of it takes effect before `not_before`.
+    pub(crate) fn new(
+        source: usize,
+        rank: u32,
+        partition: Box<dyn Partition>,
+        not_before: Option<Time>,
+    ) -> PartitionReader {
+        PartitionReader {
+            source,
+            rank,
+            seed: hash_partition(partition.id()),
+            partition,
+            clock: PartitionClock { first: None, greatest: not_before },
+            pending: VecDeque::new(),
+            effective: 0,
+            newest: None,
+            oldest: None,
+            reported: None,
+        }
+    }
+
+    /// Returns what has changed since the last call, if anything has.
+    fn take_moved(&mut self) -> Option<Moved> {
+        let now = (self.partition.position(), self.effective);
+        if self.reported.replace(now) == Some(now) {
+            return None;
+        }
+        let since = match self.partition.since() {
+            ReadFrom::Ever => StartOfReading::First,
+            ReadFrom::Time(time) => StartOfReading::At(time),
+            ReadFrom::Oldest => self.oldest.map_or(StartOfReading::OldestUnknown, StartOfReading::At),
+        };
+        Some(Moved { id: self.partition.id().clone(), position: now.0, at: now.1, since })
+    }
+
+    /// Returns the position before which all that takes effect before `done` need not be read again.
+    fn resume(&mut self, done: Time) -> PartitionProgress {
+        while self.pending.front().is_some_and(|(latest, _)| *latest < done) {
+            self.pending.pop_front();
+        }
+        let position = self.pending.front().map_or(self.partition.position(), |(_, first)| *first);
+        let resume = Resume { position, identity: self.partition.identity() };
+        PartitionProgress { rank: self.rank, id: self.partition.id().clone(), resume }
+    }
+
+    /// Notes what a chunk that began at `first` brought.
+    fn note(&mut self, first: u64, batches: &[EventBatch]) {
+        let mut events = batches.iter().flat_map(|batch| &batch.events);
+        let Some(event) = events.next() else { return };
+        let (mut effect, mut oldest, mut newest) = (event.at, event.timestamp, event.timestamp);
+        for event in events {
+            effect = effect.max(event.at);
+            (oldest, newest) = (oldest.min(event.timestamp), newest.max(event.timestamp));
+        }
+        // An earlier batch that takes effect no earlier covers this one.
+        if self.pending.back().is_none_or(|(before, _)| *before < effect) {
+            self.pending.push_back((effect, first));
+        }
+        self.effective = self.effective.max(effect);
+        self.newest = self.newest.max(Some(newest));
+        self.oldest.get_or_insert(oldest);
+    }
+}
+
+/// The partitions that a worker reads, shared between the operator that reads them and the worker's loop.
+#[derive(Default)]
+pub(crate) struct PartitionReaders {
+    reading: Vec<PartitionReader>,
+    /// Those at their end.
+    ended: Vec<PartitionReader>,
+    /// Whether they have been handed in.
+    ready: bool,
+    /// The rank of the next one that is discovered.
+    next_rank: u32,
+    /// Whether something has been read since the last [`PartitionReaders::take_moved`].
+    moved: bool,
+    /// Whether nothing more is to be read.
+    resting: bool,
+    /// The clock when reading stopped.
+    rests_from: Option<Time>,
+    /// Whether the clock is to end.
+    ending: bool,
+}
+
+/// A partition that has been read further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Moved {
+    pub(crate) id: PartitionId,
+    /// All before this position …
+    pub(crate) position: u64,
+    /// … takes effect at this time or before.
+    pub(crate) at: Time,
+    pub(crate) since: StartOfReading,
+}
+
+/// Where the reading of a partition began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StartOfReading {
+    /// At its first message, or where an earlier run had read to.
+    First,
+    /// At messages of this time.
+    At(Time),
+    /// At the oldest message that is still there; its time is not known yet.
+    OldestUnknown,
+}
+
+/// From where a partition would have to be read again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct PartitionProgress {
+    /// Its rank in the order of arrival.
+    pub(crate) rank: u32,
+    pub(crate) id: PartitionId,
+    pub(crate) resume: Resume,
+}
+
+/// How far a partition has been read, as the API shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SourceReport {
+    pub(crate) id: PartitionId,
+    /// The position of the next message.
+    pub(crate) position: u64,
+    /// Messages that are there and have not been read, if that is known.
+    pub(crate) lag: Option<u64>,
+    /// The greatest timestamp of its events.
+    pub(crate) newest: Option<Time>,
+}
+
+/// What the readers of one worker send to all workers: where the clock starts and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum SourceProgress {
+    /// Replay: the least first timestamp of its partitions. Live: its clock when it had caught up.
+    Opened(Option<Time>),
+    /// Replay: the greatest timestamp. Live: the clock at which it was stopped.
+    Ended(Option<Time>),
+}
+
+impl PartitionReaders {
+    /// Hands the partitions in, once. Those discovered later get ranks from `next_rank` on, in steps of the number of workers.
+    ///
+    /// # Panics
+    /// Panics if partitions were handed in before.
+    pub(crate) fn hand_in(&mut self, readers: Vec<PartitionReader>, next_rank: u32) {
+        assert!(!self.ready, "partitions are handed in once");
+        (self.reading, self.ready, self.next_rank) = (readers, true, next_rank);
+        self.moved = true;
+    }
+
+    /// Stops reading with the next activation. The clock goes on.
+    pub(crate) fn rest(&mut self) {
+        self.resting = true;
+    }
+
+    /// Ends the clock with the next activation.
+    pub(crate) fn end(&mut self) {
+        self.ending = true;
+    }
+
+    /// Returns whether reading has stopped and all that was read has taken effect, if all that takes effect before `done` has.
+    ///
+    /// Events dated later than the clock at which reading stopped are not waited for.
+    pub(crate) fn has_settled(&self, done: Time) -> bool {
+        let settled = |at: Time, reader: &PartitionReader| {
+            reader.pending.iter().take_while(|(effect, _)| *effect <= at).all(|(effect, _)| *effect < done)
+        };
+        let mut all = self.reading.iter().chain(&self.ended);
+        self.rests_from.is_some_and(|at| all.all(|reader| settled(at, reader)))
+    }
+
+    /// Returns the partitions that have been read further since the last call.
+    pub(crate) fn take_moved(&mut self) -> Vec<Moved> {
+        if !std::mem::take(&mut self.moved) {
+            return Vec::new();
+        }
+        self.reading.iter_mut().chain(&mut self.ended).filter_map(PartitionReader::take_moved).collect()
+    }
+
+    /// Returns how far each partition has been read.
+    pub(crate) fn report(&self) -> Vec<SourceReport> {
+        let report = |reader: &PartitionReader| SourceReport {
+            id: reader.partition.id().clone(),
+            position: reader.partition.position(),
+            lag: reader.partition.lag(),
+            newest: reader.newest,
+        };
+        self.reading.iter().chain(&self.ended).map(report).collect()
+    }
+
+    /// Returns from where each partition would have to be read again, if all that takes effect before `done` has taken effect.
+    pub(crate) fn progress(&mut self, done: Time) -> Vec<PartitionProgress> {
+        self.reading.iter_mut().chain(&mut self.ended).map(|reader| reader.resume(done)).collect()
+    }
+
+    /// Returns the least clock of the partitions; `None` if there are none.
+    fn least_clock(&self) -> Option<Option<Time>> {
+        self.reading.iter().map(|reader| reader.clock.greatest).min()
+    }
+}
+
+/// What a worker needs to read its partitions.
+pub(crate) struct ReaderSetup {
+    pub(crate) worker: usize,
+    /// The number of workers of all processes.
+    pub(crate) peers: usize,
+    pub(crate) span: Span,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// By source.
+    pub(crate) matchers: Vec<EventMatcher>,
+    pub(crate) readers: Rc<RefCell<PartitionReaders>>,
+    /// Where new partitions are discovered, in the order of `matchers`.
+    pub(crate) sources: Arc<Vec<Mutex<Box<dyn Source>>>>,
+    pub(crate) dead_letters: Arc<dyn DeadLetters>,
+    pub(crate) status: Arc<Status>,
+}
+
+/// What one activation brings.
+pub(crate) struct Activation {
+    /// At most one batch for each worker.
+    pub(crate) events: Vec<EventBatch>,
+    pub(crate) source_progress: Vec<SourceProgress>,
+    pub(crate) next: Next,
+}
+
+/// How an activation ends. No event that is read later takes effect before the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// There may be more to read at once.
+    Again(Time),
+    /// There is nothing to do for a while.
+    Wait(Time),
+    /// Nothing more is read, ever.
+    Done,
+}
+
+impl Activation {
+    /// Returns an activation that reads nothing.
+    fn idle(next: Next) -> Activation {
+        Activation { events: Vec::new(), source_progress: Vec::new(), next }
+    }
+}
+
+/// What a partition gave.
+enum Chunk {
+    Read(Vec<EventBatch>),
+    Idle,
+    End,
+}
+
+/// Decides which partition is read next, and reads it.
+pub(crate) struct ReadScheduler {
+    setup: ReaderSetup,
+    /// By source.
+    counts: Vec<Counts>,
+    /// What was published last.
+    published: Reading,
+    /// Whether [`SourceProgress::Opened`] has been sent.
+    opened: bool,
+    /// Clock and bytes of the batches that may not have been worked off.
+    sent: VecDeque<(Time, usize)>,
+    in_flight: usize,
+    /// The partition polled last, live.
+    last: usize,
+    /// Stored bytes of partitions that have been read to their end.
+    ended_bytes: u64,
+    /// The greatest and the first timestamp of partitions at their end.
+    greatest: Option<Time>,
+    first: Option<Time>,
+    discovered: Instant,
+}
+
+impl ReadScheduler {
+    pub(crate) fn new(setup: ReaderSetup) -> ReadScheduler {
+        ReadScheduler {
+            counts: vec![Counts::default(); setup.matchers.len()],
+            setup,
+            published: Reading::default(),
+            opened: false,
+            sent: VecDeque::new(),
+            in_flight: 0,
+            last: 0,
+            ended_bytes: 0,
+            greatest: None,
+            first: None,
+            discovered: Instant::now(),
+        }
+    }
+
+    /// Returns the number of workers of all processes.
+    pub(crate) fn peers(&self) -> usize {
+        self.setup.peers
+    }
+
+    /// Reads some more. `held` is the worker's clock; all changes of the job before `committed` are committed, all if it is
+    /// `None`. A failure ends the job.
+    pub(crate) fn activate(&mut self, held: Time, committed: Option<Time>) -> Activation {
+        let is_done = |at: Time| committed.is_none_or(|committed| at < committed);
+        while let Some((_, bytes)) = self.sent.pop_front_if(|(at, _)| is_done(*at)) {
+            self.in_flight -= bytes;
+        }
+        let readers = Rc::clone(&self.setup.readers);
+        let mut readers = readers.borrow_mut();
+        if !readers.ready {
+            return Activation::idle(Next::Wait(held));
+        }
+        let activation = match self.setup.span {
+            Span::Replay { until, .. } => self.replay(&mut readers, held, committed, until),
+            Span::Live if readers.ending => Ok(Activation {
+                events: Vec::new(),
+                source_progress: vec![SourceProgress::Ended(Some(held))],
+                next: Next::Done,
+            }),
+            Span::Live if !self.opened => self.catch_up(&mut readers, held, committed),
+            Span::Live => self.live(&mut readers, held, committed),
+        };
+        let activation = activation.unwrap_or_else(|failure| {
+            self.setup.status.fail(failure);
+            Activation::idle(Next::Done)
+        });
+        self.publish(&readers);
+        activation
+    }
+
+    /// Publishes what has been read, if that has changed.
+    fn publish(&mut self, readers: &PartitionReaders) {
+        let progress = readers.reading.iter().map(|reader| reader.partition.progress());
+        let (read, stored) = progress.fold((0, 0), |(read, stored), (r, s)| (read + r, stored + s));
+        let bytes = (read + self.ended_bytes, stored + self.ended_bytes);
+        if self.published.bytes == bytes && self.published.messages == self.counts {
+            return;
+        }
+        self.published.bytes = bytes;
+        self.published.messages.clone_from(&self.counts);
+        // Each process has a status of its own.
+        let worker = self.setup.worker % self.setup.status.workers();
+        self.setup.status.publish_reading(worker, self.published.clone());
+    }
+
+    fn replay(
+        &mut self,
+        readers: &mut PartitionReaders,
+        held: Time,
+        committed: Option<Time>,
+        until: Option<Time>,
+    ) -> Result<Activation, Failure> {
+        if self.is_full(held, committed) {
+            return Ok(Activation::idle(Next::Wait(held)));
+        }
+        let (events, idle) = self.read_furthest_behind(readers, |_| true)?;
+        // Later messages of a partition take effect later too, beyond the end.
+        for index in (0..readers.reading.len()).rev() {
+            let greatest = readers.reading[index].clock.greatest;
+            if until.is_some_and(|until| greatest.is_some_and(|at| at > until)) {
+                self.end(readers, index);
+            }
+        }
+        let mut source_progress = Vec::new();
+        let firsts = || readers.reading.iter().map(|reader| reader.clock.first);
+        if !self.opened && firsts().all(|first| first.is_some()) {
+            self.opened = true;
+            source_progress.push(SourceProgress::Opened(firsts().flatten().chain(self.first).min()));
+        }
+        let next = match readers.least_clock() {
+            Some(least) if idle => Next::Wait(least.unwrap_or(0).max(held)),
+            Some(least) => Next::Again(least.unwrap_or(0).max(held)),
+            None => {
+                source_progress.push(SourceProgress::Ended(self.greatest));
+                Next::Done
+            }
+        };
+        Ok(Activation { events, source_progress, next })
+    }
+
+    /// Reads what was stored in the partitions when they were opened.
+    fn catch_up(
+        &mut self,
+        readers: &mut PartitionReaders,
+        held: Time,
+        committed: Option<Time>,
+    ) -> Result<Activation, Failure> {
+        let now = self.setup.clock.now().max(held);
+        if self.is_full(held, committed) {
+            return Ok(Activation::idle(Next::Wait(held)));
+        }
+        let (events, idle) = self.read_furthest_behind(readers, |reader| !reader.partition.caught_up())?;
+        let behind = readers.reading.iter().filter(|reader| !reader.partition.caught_up());
+        let (source_progress, clock) = match behind.map(|reader| reader.clock.greatest).min() {
+            Some(least) => (Vec::new(), least.unwrap_or(0).clamp(held, now)),
+            None => {
+                self.opened = true;
+                (vec![SourceProgress::Opened(Some(now))], now)
+            }
+        };
+        Ok(Activation { events, source_progress, next: if idle { Next::Wait(clock) } else { Next::Again(clock) } })
+    }
+
+    fn live(
+        &mut self,
+        readers: &mut PartitionReaders,
+        held: Time,
+        committed: Option<Time>,
+    ) -> Result<Activation, Failure> {
+        let now = self.setup.clock.now();
+        // It only moves forward, whatever the machine's clock does, and not far ahead of what is committed.
+        let clock = now.min(committed.map_or(now, |committed| committed.saturating_add(STEP))).max(held);
+        if readers.resting {
+            readers.rests_from.get_or_insert(now.max(held));
+            return Ok(Activation::idle(Next::Wait(clock)));
+        }
+        self.discover(readers)?;
+        let mut left = readers.reading.len();
+        while left > 0 && self.in_flight <= IN_FLIGHT {
+            left -= 1;
+            self.last = (self.last + 1) % readers.reading.len();
+            match self.poll(&mut readers.reading[self.last], now, Some(held))? {
+                Chunk::Read(events) => {
+                    readers.moved = true;
+                    return Ok(Activation { events, source_progress: Vec::new(), next: Next::Again(clock) });
+                }
+                Chunk::Idle => {}
+                Chunk::End => self.end(readers, self.last),
+            }
+        }
+        Ok(Activation::idle(Next::Wait(clock)))
+    }
+
+    /// Returns whether batches on their way have to be worked off before more is read.
+    fn is_full(&self, held: Time, committed: Option<Time>) -> bool {
+        self.in_flight > IN_FLIGHT && committed.is_some_and(|committed| held > committed)
+    }
+
+    /// Reads a chunk of the partition whose clock is furthest behind, of those that are `asked` and have something. Returns the
+    /// events, and whether all that are asked were idle.
+    fn read_furthest_behind(
+        &mut self,
+        readers: &mut PartitionReaders,
+        asked: impl Fn(&PartitionReader) -> bool,
+    ) -> Result<(Vec<EventBatch>, bool), Failure> {
+        let now = self.setup.clock.now();
+        let mut others: Option<Vec<(Option<Time>, u32)>> = None;
+        let of_asked = readers.reading.iter().filter(|reader| asked(reader));
+        let Some(least) = of_asked.map(|reader| (reader.clock.greatest, reader.rank)).min() else {
+            return Ok((Vec::new(), false));
+        };
+        let mut next = Some(least);
+        while let Some((_, rank)) = next {
+            let index = readers.reading.iter().position(|reader| reader.rank == rank);
+            let index = index.expect("a partition is removed only at the end of this loop");
+            match self.poll(&mut readers.reading[index], now, None)? {
+                Chunk::Read(events) => {
+                    readers.moved = true;
+                    return Ok((events, false));
+                }
+                Chunk::End => {
+                    self.end(readers, index);
+                    return Ok((Vec::new(), false));
+                }
+                // Its messages may be on their way; that does not hold up the next partition.
+                Chunk::Idle => {
+                    let others = others.get_or_insert_with(|| {
+                        let of_asked = readers.reading.iter().filter(|reader| asked(reader));
+                        let mut by_clock: Vec<_> = of_asked.map(|r| (r.clock.greatest, r.rank)).collect();
+                        by_clock.sort_unstable_by(|a, b| b.cmp(a));
+                        by_clock.pop();
+                        by_clock
+                    });
+                    next = others.pop();
+                }
+            }
+        }
+        Ok((Vec::new(), true))
+    }
+
+    /// Reads a chunk of a partition. `clock` is the job's, if events take effect by it; else they do by the partition's own.
+    fn poll(&mut self, reader: &mut PartitionReader, now: Time, clock: Option<Time>) -> Result<Chunk, Failure> {
+        let PartitionReader { source, rank, partition, clock: partition_clock, seed, .. } = reader;
+        // Messages dated later than now do not move a live clock beyond now.
+        let limit = match self.setup.span {
+            Span::Replay { .. } => Time::MAX,
+            Span::Live => now,
+        };
+        let id = partition.id().clone();
+        let first = partition.position();
+        let mut batches: Vec<EventBatch> =
+            (0..self.setup.peers as u32).map(|worker| EventBatch::new(worker, *rank)).collect();
+        let records = match partition.poll(CHUNK).map_err(Failure::of_source)? {
+            Polled::End => return Ok(Chunk::End),
+            Polled::Idle => return Ok(Chunk::Idle),
+            Polled::Records(records) => records,
+        };
+        let matcher = &self.setup.matchers[*source];
+        let (mut fields, mut scratch) = (Fields::default(), Scratch::default());
+        let mut out = Output {
+            batches: &mut batches,
+            counts: &mut self.counts[*source],
+            dead_letters: &*self.setup.dead_letters,
+        };
+        for record in records {
+            let clock = match clock {
+                Some(clock) => MessageClock::Job(clock),
+                None => MessageClock::Partition(partition_clock, limit),
+            };
+            let mut context = MessageContext { id: &id, seed: *seed, now, clock };
+            matcher.read(record, &mut context, &mut fields, &mut scratch, &mut out).map_err(Failure::of_sink)?;
+        }
+        batches.retain(|batch| !batch.is_empty());
+        let bytes: usize = batches.iter().map(EventBatch::bytes).sum();
+        if bytes > 0 {
+            self.sent.push_back((clock.or(partition_clock.greatest).unwrap_or(0), bytes));
+            self.in_flight += bytes;
+        }
+        reader.note(first, &batches);
+        Ok(Chunk::Read(batches))
+    }
+
+    /// Moves a partition to those at their end.
+    fn end(&mut self, readers: &mut PartitionReaders, index: usize) {
+        let reader = readers.reading.remove(index);
+        self.ended_bytes += reader.partition.progress().0;
+        self.greatest = self.greatest.max(reader.clock.greatest);
+        self.first = [self.first, reader.clock.first].into_iter().flatten().min();
+        readers.ended.push(reader);
+    }
+
+    /// Opens partitions that have come since the start.
+    fn discover(&mut self, readers: &mut PartitionReaders) -> Result<(), Failure> {
+        if self.discovered.elapsed() < DISCOVER {
+            return Ok(());
+        }
+        self.discovered = Instant::now();
+        for (index, source) in self.setup.sources.iter().enumerate() {
+            // One worker looks at each source, and reads what it finds there.
+            if index % self.setup.peers != self.setup.worker {
+                continue;
+            }
+            let mut source = source.lock().expect("a worker panicked, which ends the process");
+            for id in source.discover().map_err(Failure::of_source)? {
+                let partition = source.open(&id, None).map_err(Failure::of_source)?;
+                readers.reading.push(PartitionReader::new(index, readers.next_rank, partition, None));
+                readers.next_rank += self.setup.peers as u32;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,300 @@
+//! Membership: a worker's keys, and who of them is in which audience.
+//!
+//! A thin shell around [`EpochWorker`]. Promises: the frontier of the outputs is the time before which all transitions have been
+//! given. Works within [`FUEL`] per activation. Holds one capability per output, at the least time that is not done. Refuses to
+//! let rows and verdicts hold back time: they have none, so their inputs are not connected to the outputs.
+
+use crate::ingest::event_batch::EventBatch;
+use crate::ingest::reader::SourceProgress;
+use crate::operators::deliver::Outgoing;
+use crate::operators::stage::{StagedPull, Verdict};
+use crate::snapshots::schedule::PullEnded;
+use crate::state::epoch::{EpochWorker, WholePull, Worked};
+use crate::state::transition::{EpochOutput, KeyText, Removed, Transition};
+use crate::status::{Status, Transitions};
+use crate::time::{FUEL, Slot, Time};
+use differential_dataflow::{AsCollection, VecCollection};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::progress::Antichain;
+use timely::scheduling::Activator;
+use usher_core::change::{ChangeKind, Changes, Reason, Recipients};
+use usher_core::membership_index::IndexWriter;
+
+/// A membership: the audience's number in the job, and the slot of the key on its worker.
+pub(crate) type Membership = (u32, Slot);
+
+/// What the operator needs.
+pub(crate) struct MembershipSetup {
+    pub(crate) worker: usize,
+    pub(crate) peers: usize,
+    /// Per model and audience of it, the audience's number in the job.
+    pub(crate) numbers: Vec<Vec<u32>>,
+    pub(crate) epochs: Rc<RefCell<EpochWorker>>,
+    pub(crate) status: Arc<Status>,
+    /// On worker 0: where it is reported how pulls ended.
+    pub(crate) pulls: Option<Sender<PullEnded>>,
+    /// The index that the API reads; `None` if there is no API.
+    pub(crate) index: Option<IndexWriter>,
+}
+
+/// What goes in.
+pub(crate) struct MembershipInputs<'scope> {
+    pub(crate) events: StreamVec<'scope, Time, EventBatch>,
+    pub(crate) progress: StreamVec<'scope, Time, (u32, SourceProgress)>,
+    pub(crate) pulls: StreamVec<'scope, Time, StagedPull>,
+    pub(crate) verdicts: StreamVec<'scope, Time, Verdict>,
+}
+
+/// What comes out.
+pub(crate) struct MembershipOutputs<'scope> {
+    /// The memberships of this worker's keys, by difference.
+    pub(crate) memberships: VecCollection<'scope, Time, Membership, isize>,
+    /// The same as changes with causes and texts, and the differences to the ledgers.
+    pub(crate) changes: StreamVec<'scope, Time, Outgoing>,
+    /// Wakes the operator when its state has been restored.
+    pub(crate) wake: Activator,
+}
+
+/// Builds the operator.
+pub(crate) fn membership<'scope>(
+    inputs: MembershipInputs<'scope>,
+    setup: MembershipSetup,
+) -> MembershipOutputs<'scope> {
+    let scope = inputs.events.scope();
+    let mut builder = OperatorBuilder::new("Membership".to_owned(), scope);
+    let activator = scope.activator_for(Rc::clone(&builder.operator_info().address));
+    let wake = scope.activator_for(Rc::clone(&builder.operator_info().address));
+    let mut events = builder.new_input(inputs.events, Exchange::new(|batch: &EventBatch| u64::from(batch.worker)));
+    let to_worker = Exchange::new(|(worker, _): &(u32, SourceProgress)| u64::from(*worker));
+    let mut progress = builder.new_input_connection(inputs.progress, to_worker, []);
+    let mut pulls = builder.new_input_connection(inputs.pulls, Pipeline, []);
+    let to_worker = Exchange::new(|verdict: &Verdict| u64::from(verdict.worker));
+    let mut verdicts = builder.new_input_connection(inputs.verdicts, to_worker, []);
+    let (changes, changes_stream) = builder.new_output_connection::<Vec<Outgoing>, _>([(0, Antichain::from_elem(0))]);
+    let mut changes = OutputBuilder::<Time, CapacityContainerBuilder<Vec<Outgoing>>>::from(changes);
+    let (members, members_stream) =
+        builder.new_output_connection::<Vec<(Membership, Time, isize)>, _>([(0, Antichain::from_elem(0))]);
+    let mut members = OutputBuilder::<Time, CapacityContainerBuilder<Vec<(Membership, Time, isize)>>>::from(members);
+    builder.build_reschedule(move |mut capabilities| {
+        let members_cap = capabilities.pop().expect("an operator starts with a capability for each output");
+        let changes_cap = capabilities.pop().expect("an operator starts with a capability for each output");
+        let mut caps = Some((changes_cap, members_cap));
+        let mut shell = Shell::new(setup);
+        move |frontiers| {
+            let epochs = Rc::clone(&shell.epochs);
+            let mut epochs = epochs.borrow_mut();
+            events.for_each_stamp(|_, data| {
+                data.flat_map(|data| data.drain(..)).for_each(|batch| epochs.receive(batch));
+            });
+            progress.for_each_stamp(|_, data| {
+                data.flat_map(|data| data.drain(..)).for_each(|(_, progress)| epochs.source_progress(progress));
+            });
+            pulls.for_each_stamp(|_, data| {
+                data.flat_map(|data| data.drain(..)).for_each(|pull| shell.verdicts.staged(pull.take()));
+            });
+            verdicts.for_each_stamp(|_, data| {
+                data.flat_map(|data| data.drain(..)).for_each(|verdict| shell.judge(verdict, &mut epochs));
+            });
+            let Some((changes_hold, members_hold)) = &mut caps else { return false };
+            let frontier = frontiers[0].frontier().first().copied();
+            if epochs.is_between() {
+                shell.outputs.since = Instant::now();
+            }
+            let worked = epochs.work(frontier, FUEL, &mut shell.outputs);
+            members.activate().session(&*members_hold).give_iterator(shell.outputs.memberships.drain(..));
+            let mut output = changes.activate();
+            shell.outgoing(&epochs).for_each(|outgoing| output.session(&*changes_hold).give(outgoing));
+            shell.publish(&epochs);
+            match worked {
+                Worked::Finished => caps = None,
+                Worked::More | Worked::Idle => {
+                    changes_hold.downgrade(&epochs.done());
+                    members_hold.downgrade(&epochs.done());
+                }
+            }
+            if worked == Worked::More {
+                activator.activate();
+            }
+            false
+        }
+    });
+    MembershipOutputs { memberships: members_stream.as_collection(), changes: changes_stream, wake }
+}
+
+/// What the operator holds beside the state of the keys.
+struct Shell {
+    worker: usize,
+    epochs: Rc<RefCell<EpochWorker>>,
+    status: Arc<Status>,
+    pulls: Option<Sender<PullEnded>>,
+    verdicts: Verdicts,
+    outputs: Outputs,
+    /// Whether the start has been sent to the sinks.
+    start_sent: bool,
+    live: bool,
+    /// The repeats by event that were published last.
+    repeats: Vec<u64>,
+}
+
+impl Shell {
+    fn new(setup: MembershipSetup) -> Shell {
+        let MembershipSetup { worker, peers, numbers, epochs, status, pulls, index } = setup;
+        let audiences = numbers.iter().flatten().count();
+        let outputs = Outputs {
+            numbers,
+            index,
+            since: Instant::now(),
+            counts: vec![Transitions::default(); audiences],
+            counted: false,
+            memberships: Vec::new(),
+            changes: Changes::default(),
+        };
+        let verdicts = Verdicts { peers, staged: BTreeMap::new(), so_far: BTreeMap::new() };
+        Shell { worker, epochs, status, pulls, verdicts, outputs, start_sent: false, live: false, repeats: Vec::new() }
+    }
+
+    /// Takes in a worker's verdict on a pull. With that of the last worker the pull is taken or given up.
+    fn judge(&mut self, verdict: Verdict, epochs: &mut EpochWorker) {
+        let Some((pull, verdicts)) = self.verdicts.judge(verdict) else { return };
+        let model = pull.pulled as usize;
+        let outcome = match verdicts.iter().filter_map(|verdict| verdict.outcome.as_ref().err()).min() {
+            None => {
+                epochs.take(pull);
+                verdicts[0].outcome.clone()
+            }
+            Some(failed) => {
+                epochs.give_up(&pull);
+                Err(failed.clone())
+            }
+        };
+        if let Some(pulls) = &self.pulls {
+            // The receiver is gone once the job is ending.
+            let _ = pulls.send(PullEnded { model, outcome });
+        }
+    }
+
+    /// Returns what this activation sends to the sinks.
+    fn outgoing(&mut self, epochs: &EpochWorker) -> impl Iterator<Item = Outgoing> + use<> {
+        let start = epochs.start().filter(|_| !self.start_sent && self.worker == 0);
+        self.start_sent |= start.is_some();
+        let changes = std::mem::take(&mut self.outputs.changes);
+        let changes = (!changes.is_empty()).then_some(Outgoing::Changes(changes));
+        start.map(Outgoing::Start).into_iter().chain(changes)
+    }
+
+    fn publish(&mut self, epochs: &EpochWorker) {
+        let worker = self.worker % self.status.workers();
+        if epochs.is_started() && !self.live {
+            self.live = true;
+            self.status.publish_live();
+        }
+        self.status.publish_keys(worker, epochs.len());
+        if self.repeats != epochs.repeats() {
+            self.repeats.clone_from(&epochs.repeats().to_vec());
+            self.status.publish_repeats(worker, &self.repeats);
+        }
+        if std::mem::take(&mut self.outputs.counted) {
+            self.status.publish_transitions(worker, &self.outputs.counts);
+        }
+    }
+}
+
+/// Pulls that this worker has its whole part of, and the verdicts on them.
+struct Verdicts {
+    peers: usize,
+    /// By (model, number).
+    staged: BTreeMap<(u32, u64), WholePull>,
+    so_far: BTreeMap<(u32, u64), Vec<Verdict>>,
+}
+
+impl Verdicts {
+    fn staged(&mut self, pull: WholePull) {
+        self.staged.insert((pull.pulled, pull.number), pull);
+    }
+
+    /// Returns the pull and all verdicts once every worker has given one.
+    fn judge(&mut self, verdict: Verdict) -> Option<(WholePull, Vec<Verdict>)> {
+        let id = (verdict.pulled, verdict.pull);
+        let so_far = self.so_far.entry(id).or_default();
+        so_far.push(verdict);
+        if so_far.len() < self.peers {
+            return None;
+        }
+        let all = self.so_far.remove(&id).expect("it was just there");
+        Some((self.staged.remove(&id).expect("a worker's own part arrives before its verdict"), all))
+    }
+}
+
+/// Takes what epochs bring, and counts it.
+struct Outputs {
+    numbers: Vec<Vec<u32>>,
+    index: Option<IndexWriter>,
+    /// When the epoch began.
+    since: Instant,
+    /// By audience of the job: the changes given to the syncs.
+    counts: Vec<Transitions>,
+    /// Whether a count has changed since it was published.
+    counted: bool,
+    memberships: Vec<(Membership, Time, isize)>,
+    changes: Changes,
+}
+
+impl Outputs {
+    fn count(&mut self, audience: u32, kind: ChangeKind) {
+        let count = &mut self.counts[audience as usize];
+        match kind {
+            ChangeKind::Entry => count.entries += 1,
+            ChangeKind::Exit => count.exits += 1,
+        }
+        self.counted = true;
+    }
+}
+
+impl EpochOutput for Outputs {
+    fn transition(&mut self, transition: &Transition, recipients: Option<Recipients>, text: KeyText<'_>) {
+        let Transition { time, model, slot, audience, kind, reason } = *transition;
+        let audience = self.numbers[model][audience as usize];
+        let diff = match kind {
+            ChangeKind::Entry => 1,
+            ChangeKind::Exit => -1,
+        };
+        self.memberships.push(((audience, slot), time, diff));
+        if let Some(index) = &mut self.index {
+            index.publish(time, audience, kind, reason, text.key);
+        }
+        if let Some(recipients) = recipients {
+            self.count(audience, kind);
+            self.changes.push_to(recipients, time, audience, kind, reason, text.key, text.row);
+        }
+    }
+
+    fn correction(&mut self, transition: &Transition, recipients: Recipients, text: KeyText<'_>) {
+        let Transition { time, model, audience, kind, reason, .. } = *transition;
+        let audience = self.numbers[model][audience as usize];
+        self.count(audience, kind);
+        self.changes.push_to(recipients, time, audience, kind, reason, text.key, text.row);
+    }
+
+    fn removal(&mut self, removed: &Removed, time: Time) {
+        let Removed { audience, key, recipients } = removed;
+        self.changes.push_to(*recipients, time, *audience, ChangeKind::Exit, Reason::Definition, key, "");
+    }
+
+    fn epoch_end(&mut self, until: Time) {
+        if let Some(index) = &mut self.index {
+            index.close(until - 1);
+            index.took(self.since.elapsed());
+            self.since = Instant::now();
+        }
+    }
+}

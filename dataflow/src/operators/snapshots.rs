@@ -1,0 +1,182 @@
+//! Snapshots: a worker's share of a model's pull becomes rows for the owners of their keys.
+//!
+//! Promises: reading and evaluating happen on threads of their own, a bounded number of batches ahead; this operator only passes
+//! on what is there. Every pull ends with one [`RowMessage::End`] to each worker, whatever happened, with the number of batches
+//! that the worker must have received. Holds a capability at time 0 as long as the job runs: rows have no time.
+
+use crate::ingest::evaluate_rows::RowReader;
+use crate::ingest::row_batch::RowBatch;
+use crate::time::Time;
+use arrow_array::Array;
+use serde::{Deserialize, Serialize};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Scope, StreamVec};
+use timely::scheduling::SyncActivator;
+use usher_core::warehouse::{Snapshot, SnapshotError};
+use usher_queries::plan::Plan;
+
+/// Batches passed on in one activation: of 8,192 rows each, some ms of staging for their owners.
+const BATCHES: usize = 1;
+
+/// What travels to the owners of a pull's keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum RowMessage {
+    Rows(RowBatch),
+    End(EndOfShare),
+}
+
+/// How many rows a pull had, or why it failed.
+pub(crate) type Outcome = Result<RowsRead, PullError>;
+
+/// Rows that were read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct RowsRead {
+    pub(crate) rows: u64,
+    /// Those without a usable key.
+    pub(crate) skipped: u64,
+}
+
+/// Why a pull failed, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct PullError {
+    pub(crate) reason: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl From<SnapshotError> for PullError {
+    fn from(error: SnapshotError) -> PullError {
+        PullError { reason: error.message(), hint: error.hint }
+    }
+}
+
+/// A worker has read its share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EndOfShare {
+    pub(crate) worker: u32,
+    pub(crate) pulled: u32,
+    pub(crate) pull: u64,
+    /// How many batches went to `worker`.
+    pub(crate) batches: u64,
+    pub(crate) outcome: Outcome,
+}
+
+impl RowMessage {
+    fn worker(&self) -> u32 {
+        match self {
+            RowMessage::Rows(rows) => rows.worker,
+            RowMessage::End(end) => end.worker,
+        }
+    }
+}
+
+/// Returns the number of the worker that a message goes to.
+pub(crate) fn route(pulled: &RowMessage) -> u64 {
+    u64::from(pulled.worker())
+}
+
+/// A share of a pull, to be read.
+pub(crate) struct PullShare {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) model: usize,
+    pub(crate) pull: u64,
+    pub(crate) opened: Arc<dyn Snapshot>,
+    /// Which of so many readers this is.
+    pub(crate) reader: usize,
+    pub(crate) readers: usize,
+    /// Workers that own keys.
+    pub(crate) peers: usize,
+    pub(crate) out: SyncSender<RowMessage>,
+    pub(crate) wake: SyncActivator,
+}
+
+impl PullShare {
+    /// Reads it on the calling thread. Ends early once the job is ending.
+    pub(crate) fn read(self) {
+        let reader = RowReader::new(&self.plan, self.model, self.pull, self.peers as u32);
+        let mut batches = vec![0; self.peers];
+        let mut outcome = Ok(RowsRead::default());
+        'pieces: for piece in (self.reader..self.opened.pieces()).step_by(self.readers) {
+            let read = match self.opened.read(piece) {
+                Ok(read) => read,
+                Err(error) => {
+                    outcome = Err(error.into());
+                    break;
+                }
+            };
+            for batch in read {
+                let batch = match batch {
+                    Ok(batch) => batch,
+                    Err(error) => {
+                        outcome = Err(error.into());
+                        break 'pieces;
+                    }
+                };
+                if let Ok(read) = &mut outcome {
+                    read.rows += batch.keys.len() as u64;
+                    read.skipped += batch.skipped;
+                }
+                for rows in reader.read(&batch) {
+                    batches[rows.worker as usize] += 1;
+                    if !self.send(RowMessage::Rows(rows)) {
+                        return;
+                    }
+                }
+            }
+        }
+        for (worker, batches) in batches.into_iter().enumerate() {
+            let end = EndOfShare {
+                worker: worker as u32,
+                pulled: self.model as u32,
+                pull: self.pull,
+                batches,
+                outcome: outcome.clone(),
+            };
+            if !self.send(RowMessage::End(end)) {
+                return;
+            }
+        }
+    }
+
+    fn send(&self, pulled: RowMessage) -> bool {
+        self.out.send(pulled).is_ok() && self.wake.activate().is_ok()
+    }
+}
+
+/// Builds the operator, and returns what wakes it. It ends when all senders to `inbox` are gone.
+pub(crate) fn snapshots<'scope>(
+    scope: Scope<'scope, Time>,
+    inbox: Receiver<RowMessage>,
+) -> (StreamVec<'scope, Time, RowMessage>, SyncActivator) {
+    let mut builder = OperatorBuilder::new("Snapshots".to_owned(), scope);
+    let address = builder.operator_info().address;
+    let activator = scope.activator_for(Rc::clone(&address));
+    let wake = scope.worker().sync_activator_for(address.to_vec());
+    let (output, stream) = builder.new_output::<Vec<RowMessage>>();
+    let mut output = OutputBuilder::<Time, CapacityContainerBuilder<Vec<RowMessage>>>::from(output);
+    builder.build_reschedule(move |mut capabilities| {
+        let mut cap = capabilities.pop();
+        move |_frontiers| {
+            let Some(hold) = &cap else { return false };
+            for _ in 0..BATCHES {
+                match inbox.try_recv() {
+                    Ok(pulled) => {
+                        output.activate().session(hold).give(pulled);
+                        activator.activate();
+                    }
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => {
+                        cap = None;
+                        break;
+                    }
+                }
+            }
+            false
+        }
+    });
+    (stream, wake)
+}

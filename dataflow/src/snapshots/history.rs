@@ -1,0 +1,252 @@
+//! The history of pulls: when each model was pulled and how that ended, when the next pull is due, and which pulls the API asks
+//! for.
+//!
+//! The scheduler writes it, the API reads it; other processes get copies. Holds the last [`KEPT`] pulls of each model.
+
+use crate::time::Time;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use usher_core::api::{Extent, Freshness, Moment, Pull, PullResult, Trigger};
+
+/// Pulls of a model that are remembered: three months of daily ones.
+const KEPT: usize = 100;
+/// How late a pull may begin without being overdue, ms: the scheduler looks ten times a second, and machines stall.
+const OVERDUE: Time = 5_000;
+
+/// The history of all models, by index, and what is asked for.
+pub(crate) struct PullHistory {
+    models: Mutex<Vec<ModelPulls>>,
+    asked: Mutex<Vec<(usize, Extent)>>,
+}
+
+/// The pulls of one model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ModelPulls {
+    /// The newest first.
+    pulls: VecDeque<Record>,
+    /// When the snapshot in force was pulled, and the number of its rows.
+    in_force: Option<(Time, u64)>,
+    /// When the next pull is due; `None` if only on request.
+    next: Option<Time>,
+}
+
+/// A pull.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Record {
+    /// Its number in this run; 0 if the files were unchanged.
+    number: u64,
+    began: Time,
+    trigger: Trigger,
+    full: bool,
+    ended: Option<Ended>,
+    /// Keys that it changed on the workers that have switched to it, which may be before it has ended here.
+    changed_keys: Option<u64>,
+}
+
+/// How a pull ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Ended {
+    /// In ms.
+    took: u64,
+    rows: Option<u64>,
+    error: Option<String>,
+}
+
+impl PullHistory {
+    /// Returns the history of so many models that were never pulled.
+    pub(crate) fn new(models: usize) -> PullHistory {
+        PullHistory { models: Mutex::new(vec![ModelPulls::default(); models]), asked: Mutex::new(Vec::new()) }
+    }
+
+    /// Returns the pulls of all models, by index.
+    pub(crate) fn models(&self) -> Vec<ModelPulls> {
+        self.lock().clone()
+    }
+
+    /// Replaces everything by what the first process has.
+    pub(crate) fn replace(&self, models: Vec<ModelPulls>) {
+        *self.lock() = models;
+    }
+
+    /// Asks for a pull.
+    pub(crate) fn ask(&self, model: usize, extent: Extent) {
+        self.asked.lock().expect("nobody panics with the lock").push((model, extent));
+    }
+
+    /// Returns the models that were asked for since the last call.
+    pub(crate) fn take_asked(&self) -> Vec<(usize, Extent)> {
+        std::mem::take(&mut self.asked.lock().expect("nobody panics with the lock"))
+    }
+
+    /// Records that the snapshot of an earlier run is in force.
+    pub(crate) fn restored(&self, model: usize, began: Time, rows: u64) {
+        self.lock()[model].in_force = Some((began, rows));
+    }
+
+    /// Records when the next pull is due.
+    pub(crate) fn due(&self, model: usize, next: Option<Time>) {
+        self.lock()[model].next = next;
+    }
+
+    /// Records that a pull has begun.
+    pub(crate) fn begin(&self, model: usize, number: u64, began: Time, trigger: Trigger, full: bool) {
+        let pulls = &mut self.lock()[model].pulls;
+        pulls.push_front(Record { number, began, trigger, full, ended: None, changed_keys: None });
+        pulls.truncate(KEPT);
+    }
+
+    /// Records that the running pull reads all files.
+    pub(crate) fn reads_all(&self, model: usize) {
+        self.lock()[model].running().full = true;
+    }
+
+    /// Ends the running pull, which found the files of the snapshot in force and read nothing.
+    pub(crate) fn unchanged(&self, model: usize, took: u64) {
+        let mut models = self.lock();
+        let rows = models[model].in_force.map(|(_, rows)| rows);
+        let running = models[model].running();
+        (running.number, running.changed_keys) = (0, Some(0));
+        running.ended = Some(Ended { took, rows, error: None });
+    }
+
+    /// Ends the running pull, which is in force now.
+    pub(crate) fn succeeded(&self, model: usize, took: u64, rows: u64) {
+        let mut models = self.lock();
+        let model = &mut models[model];
+        let running = model.running();
+        running.ended = Some(Ended { took, rows: Some(rows), error: None });
+        model.in_force = Some((running.began, rows));
+    }
+
+    /// Ends the running pull, which failed.
+    pub(crate) fn failed(&self, model: usize, took: u64, error: String) {
+        let ended = Ended { took, rows: None, error: Some(error) };
+        self.lock()[model].running().ended = Some(ended);
+    }
+
+    /// Records that a worker has switched to a pull, which changed so many of its keys.
+    pub(crate) fn switched(&self, model: usize, number: u64, changed: u64) {
+        let mut models = self.lock();
+        let mut pulls = models[model].pulls.iter_mut();
+        if let Some(pull) = pulls.find(|pull| pull.number == number) {
+            *pull.changed_keys.get_or_insert(0) += changed;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<ModelPulls>> {
+        self.models.lock().expect("nobody panics with the lock")
+    }
+}
+
+impl ModelPulls {
+    /// Returns the pull that is running.
+    fn running(&mut self) -> &mut Record {
+        let newest = self.pulls.front_mut().filter(|pull| pull.ended.is_none());
+        newest.expect("the newest pull is running")
+    }
+
+    /// Returns whether a pull is running.
+    pub(crate) fn is_running(&self) -> bool {
+        self.pulls.front().is_some_and(|pull| pull.ended.is_none())
+    }
+
+    /// Returns when the snapshot in force was pulled.
+    pub(crate) fn last_pull(&self) -> Option<Time> {
+        self.in_force.map(|(began, _)| began)
+    }
+
+    /// Returns when the next pull is due; `None` if only on request.
+    pub(crate) fn next_pull(&self) -> Option<Time> {
+        self.next
+    }
+
+    /// Returns the number of rows of the snapshot in force.
+    pub(crate) fn rows(&self) -> Option<u64> {
+        self.in_force.map(|(_, rows)| rows)
+    }
+
+    /// Returns why the last pull that has ended failed.
+    pub(crate) fn last_error(&self) -> Option<&str> {
+        let last = self.pulls.iter().find_map(|pull| pull.ended.as_ref());
+        last.and_then(|ended| ended.error.as_deref())
+    }
+
+    /// Returns how fresh the snapshot in force is at a time.
+    pub(crate) fn freshness(&self, now: Time) -> Freshness {
+        if self.is_running() {
+            Freshness::Refreshing
+        } else if self.last_error().is_some() || self.next.is_some_and(|next| next + OVERDUE < now) {
+            Freshness::Stale
+        } else if self.in_force.is_none() {
+            Freshness::Pending
+        } else {
+            Freshness::Current
+        }
+    }
+
+    /// Returns the pulls, the newest first.
+    pub(crate) fn history(&self) -> Vec<Pull> {
+        let pull = |record: &Record| Pull {
+            date: Moment(record.began),
+            status: match &record.ended {
+                None => PullResult::Running,
+                Some(Ended { error: None, .. }) => PullResult::Succeeded,
+                Some(_) => PullResult::Failed,
+            },
+            trigger: record.trigger,
+            extent: if record.full { Extent::Full } else { Extent::Partial },
+            duration_ms: record.ended.as_ref().map(|ended| ended.took),
+            rows: record.ended.as_ref().and_then(|ended| ended.rows),
+            changed_keys: record.changed_keys,
+            error: record.ended.as_ref().and_then(|ended| ended.error.clone()),
+        };
+        self.pulls.iter().map(pull).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_as_fresh_as_its_last_pull() {
+        let history = PullHistory::new(1);
+        let freshness = |now| history.models()[0].freshness(now);
+        assert_eq!(freshness(0), Freshness::Pending);
+        history.begin(0, 1, 100, Trigger::Start, true);
+        assert_eq!(freshness(100), Freshness::Refreshing);
+        // A worker may switch before the scheduler has recorded the end.
+        history.switched(0, 1, 2);
+        history.succeeded(0, 7, 3);
+        history.switched(0, 1, 1);
+        history.due(0, Some(1_100));
+        assert_eq!((freshness(1_100), freshness(1_101 + OVERDUE)), (Freshness::Current, Freshness::Stale));
+        history.begin(0, 2, 1_100, Trigger::Schedule, true);
+        history.failed(0, 1, "it is gone".to_owned());
+        assert_eq!(freshness(1_101), Freshness::Stale);
+        assert_eq!(
+            (history.models()[0].last_pull(), history.models()[0].rows()),
+            (Some(100), Some(3)),
+            "it stays in force"
+        );
+        history.begin(0, 3, 1_200, Trigger::Request, false);
+        history.unchanged(0, 1);
+        assert_eq!(freshness(1_201), Freshness::Current, "the snapshot in force was found to be up to date");
+        let pulls = history.models()[0].history();
+        let changed: Vec<_> = pulls.iter().map(|pull| (pull.extent, pull.status, pull.changed_keys)).collect();
+        assert_eq!(
+            changed,
+            [
+                (Extent::Partial, PullResult::Succeeded, Some(0)),
+                (Extent::Full, PullResult::Failed, None),
+                (Extent::Full, PullResult::Succeeded, Some(3))
+            ]
+        );
+        for number in 0..KEPT as u64 + 10 {
+            history.begin(0, number, number, Trigger::Schedule, true);
+            history.succeeded(0, 0, 0);
+        }
+        assert_eq!(history.models()[0].history().len(), KEPT);
+    }
+}

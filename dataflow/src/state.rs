@@ -1,0 +1,25 @@
+//! Keyed state: what one worker holds of the keys that it owns. Pure state machines, without a dataflow around them.
+//!
+//! ```text
+//!  matched events ─► windows ────┐ flips of facts         ┌─► transitions: who enters, who leaves, when and why
+//!                                ├──────────────► evaluate ┤
+//!  rows of pulls  ─► properties ─┘                        └─► differences to the ledgers, once, at the start
+//! ```
+//!
+//! [`epoch`] drives them, epoch by epoch. [`keyed`] holds the three of one model together. Keys are slots of a [`dictionary`].
+//! Beside them: [`staged`] pulls, the ledgers at the start ([`committed`]), what will change by itself ([`forecast`]), and keys
+//! on their way to a checkpoint and back ([`codec`]).
+
+pub(crate) mod codec;
+pub(crate) mod committed;
+pub(crate) mod dictionary;
+pub(crate) mod epoch;
+pub(crate) mod evaluate;
+pub(crate) mod facts;
+pub(crate) mod forecast;
+pub(crate) mod keyed;
+pub(crate) mod properties;
+pub(crate) mod staged;
+pub(crate) mod timers;
+pub(crate) mod transition;
+pub(crate) mod windows;

@@ -1,0 +1,165 @@
+//! Keys as dense numbers.
+//!
+//! Promises: a key has one slot as long as anything is known of it. The slot of a forgotten key keeps its text, and goes to
+//! no other key, until its retirement is over ([`Dictionary::release`]): whoever reads memberships by slot as of a time before
+//! finds the right text. Holds: the key's text once, its hash, 4 bytes of table. Refuses: forgetting keys while somebody holds
+//! slots ([`Dictionary::hold`]); the caller asks first.
+
+use crate::time::{Slot, Time};
+use hashbrown::{HashSet, HashTable};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+struct Head {
+    hash: u64,
+    key: Box<str>,
+}
+
+/// A dictionary that the operators of a worker share.
+pub(crate) type SharedDictionary = Rc<RefCell<Dictionary>>;
+
+/// The keys of one model that a worker owns.
+#[derive(Default)]
+pub(crate) struct Dictionary {
+    table: HashTable<Slot>,
+    heads: Vec<Head>,
+    free: Vec<Slot>,
+    /// Slots of forgotten keys, with the last time as of which they may be read.
+    retired: VecDeque<(Time, Slot)>,
+    /// The slots in `retired`.
+    retired_slots: HashSet<Slot>,
+    /// How many holders of slots there are beside the state of the keys.
+    holders: usize,
+}
+
+impl Dictionary {
+    /// Returns the number of slots, in use or not.
+    pub(crate) fn len(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// Returns the number of keys.
+    pub(crate) fn keys(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Returns the hash of the key in a slot.
+    pub(crate) fn hash(&self, slot: Slot) -> u64 {
+        self.heads[slot as usize].hash
+    }
+
+    /// Returns the key in a slot, or the one that was there last while the slot is retired.
+    pub(crate) fn key(&self, slot: Slot) -> &str {
+        &self.heads[slot as usize].key
+    }
+
+    /// Returns the slot of a key; `None` if nothing is known of the key.
+    pub(crate) fn find(&self, hash: u64, key: &str) -> Option<Slot> {
+        let same = |slot: &Slot| {
+            let head = &self.heads[*slot as usize];
+            head.hash == hash && *head.key == *key
+        };
+        self.table.find(hash, same).copied()
+    }
+
+    /// Returns the slot of a key, a new one if it has none. `hash` is [`crate::ingest::event_batch::hash_key`] of the key.
+    pub(crate) fn intern(&mut self, hash: u64, key: &str) -> Slot {
+        let Dictionary { table, heads, free, .. } = self;
+        let same = |slot: &Slot| {
+            let head = &heads[*slot as usize];
+            head.hash == hash && *head.key == *key
+        };
+        if let Some(slot) = table.find(hash, same) {
+            return *slot;
+        }
+        let head = Head { hash, key: key.into() };
+        let slot = match free.pop() {
+            Some(slot) => {
+                heads[slot as usize] = head;
+                slot
+            }
+            None => {
+                let slot = Slot::try_from(heads.len()).expect("a worker owns at most 2^32 keys of a model");
+                heads.push(head);
+                slot
+            }
+        };
+        table.insert_unique(hash, slot, |slot| heads[*slot as usize].hash);
+        slot
+    }
+
+    /// Returns the slots in use and the hashes of their keys.
+    pub(crate) fn hashes(&self) -> impl Iterator<Item = (Slot, u64)> + '_ {
+        (0..self.heads.len() as Slot).filter_map(|slot| Some((slot, self.hash_in_use(slot)?)))
+    }
+
+    /// Returns the hash of a slot's key; `None` if the slot is not in use.
+    pub(crate) fn hash_in_use(&self, slot: Slot) -> Option<u64> {
+        self.is_in_use(slot).then(|| self.hash(slot))
+    }
+
+    /// Returns whether a slot has a key of which something is known. Keys are never empty.
+    pub(crate) fn is_in_use(&self, slot: Slot) -> bool {
+        !self.heads[slot as usize].key.is_empty() && !self.retired_slots.contains(&slot)
+    }
+
+    /// Forgets a key. Its slot is retired: it may be read as of times up to `at`.
+    ///
+    /// # Panics
+    /// Panics if the slot has no key.
+    pub(crate) fn forget(&mut self, slot: Slot, at: Time) {
+        let hash = self.heads[slot as usize].hash;
+        let Ok(entry) = self.table.find_entry(hash, |other| *other == slot) else {
+            panic!("slot {slot} was forgotten twice");
+        };
+        entry.remove();
+        self.retired.push_back((at, slot));
+        self.retired_slots.insert(slot);
+    }
+
+    /// Ends the retirement of slots that nobody reads any more: as of times before `time`.
+    pub(crate) fn release(&mut self, time: Time) {
+        while let Some((_, slot)) = self.retired.pop_front_if(|(at, _)| *at < time) {
+            self.retired_slots.remove(&slot);
+            self.heads[slot as usize].key = Box::default();
+            self.free.push(slot);
+        }
+    }
+
+    /// Keeps all slots as they are until [`Dictionary::let_go`] was called as often.
+    pub(crate) fn hold(&mut self) {
+        self.holders += 1;
+    }
+
+    /// Ends one [`Dictionary::hold`].
+    pub(crate) fn let_go(&mut self) {
+        self.holders -= 1;
+    }
+
+    /// Returns whether keys may not be forgotten now.
+    pub(crate) fn is_held(&self) -> bool {
+        self.holders > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forgotten_key_leaves_its_slot_to_another_after_its_retirement() {
+        let mut keys = Dictionary::default();
+        assert_eq!(keys.intern(1, "a"), 0);
+        assert_eq!(keys.intern(1, "b"), 1, "an equal hash is not an equal key");
+        assert_eq!(keys.intern(1, "a"), 0);
+        keys.forget(0, 9);
+        assert_eq!((keys.keys(), keys.find(1, "a"), keys.key(0)), (1, None, "a"), "its text can still be read");
+        assert_eq!(keys.intern(1, "a"), 2, "the same key is a new one");
+        keys.release(9);
+        assert_eq!(keys.intern(3, "d"), 3);
+        keys.release(10);
+        assert_eq!((keys.is_in_use(0), keys.intern(9, "c")), (false, 0));
+        assert_eq!((keys.key(0), keys.key(1), keys.keys()), ("c", "b", 4));
+    }
+}

@@ -1,0 +1,681 @@
+//! Epochs: how a worker goes from one time to the next.
+//!
+//! Computes the transitions of all keys that this worker owns, epoch by epoch. Promises: a transition carries its own time; all
+//! transitions of an epoch are given before the next one begins; the same events and rows give the same transitions however
+//! they were batched. Holds events that have not taken effect, pulls that are whole, and a [`KeyedState`] per model. Works
+//! within a budget: [`EpochWorker::work`] returns after about `fuel` units and goes on where it was.
+//!
+//! An epoch goes through these steps, each of which may take several activations:
+//! 1. events that take effect in it are applied, by (time, arrival);
+//! 2. timers due in it fire;
+//! 3. keys that a pull concerns are switched, at its last ms;
+//! 4. flips are ordered and settled into transitions;
+//! 5. at the job's start only: every key is announced.
+//!
+//! Until the start no transition is given: what came before is history. Under [`Span::Live`] no work is done before the ledgers
+//! and the checkpoint of an earlier run have been taken up ([`EpochWorker::begin`]); at the start only what differs from the
+//! ledgers is given.
+
+use super::codec::{KeyState, Mapping};
+use super::committed::Baseline;
+use super::dictionary::SharedDictionary;
+use super::forecast::Waiting;
+use super::keyed::KeyedState;
+use super::staged::Staged;
+use super::transition::{EpochOutput, Removed};
+use super::windows::{Arrival, Held};
+use crate::checkpoint::Encoder;
+use crate::ingest::event_batch::{EventBatch, MatchedEvent};
+use crate::ingest::reader::SourceProgress;
+use crate::opened::Span;
+use crate::time::{Slot, Time};
+use std::collections::{BTreeSet, VecDeque};
+use usher_queries::plan::Plan;
+
+/// What an earlier run left behind, for one worker.
+#[derive(Default)]
+pub(crate) struct Restored {
+    /// Per model, the state of the ledgers.
+    pub(crate) baselines: Vec<Baseline>,
+    /// Models whose snapshot the checkpoint has.
+    pub(crate) pulled: Vec<bool>,
+}
+
+/// How [`EpochWorker::work`] left things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Worked {
+    /// There is nothing to do until something comes in or time passes.
+    Idle,
+    /// Out of fuel.
+    More,
+    /// The clock has reached its end.
+    Finished,
+}
+
+/// Events that wait for their time, and how many have not been applied.
+struct WaitingBatch {
+    batch: EventBatch,
+    next: usize,
+    left: usize,
+}
+
+/// An event whose time has come.
+#[derive(Clone, Copy)]
+struct Ready {
+    at: Time,
+    arrival: Arrival,
+    batch: u32,
+    index: u32,
+}
+
+/// A step of an epoch.
+#[derive(Clone, Copy)]
+enum Step {
+    ApplyEvents,
+    FireTimers,
+    SwitchPulls,
+    OrderFlips,
+    Settle,
+    Announce { model: usize, slot: Slot },
+}
+
+/// An epoch under way: its end, exclusive, and its next step.
+#[derive(Clone, Copy)]
+struct Epoch {
+    until: Time,
+    step: Step,
+}
+
+/// The keys of a worker by shard, as they were listed: what [`EpochWorker::shard`] goes by.
+pub(crate) struct Listing {
+    /// Per model, the slots in order of their shard, and where each shard ends.
+    models: Vec<(Vec<Slot>, Vec<usize>)>,
+}
+
+/// Shards that state is cut into: 256, by the first byte of the key's hash. It never changes.
+///
+/// At a million keys, one is some 4,000 keys and a few ms of work.
+pub(crate) const SHARDS: usize = 256;
+
+/// Returns the shard of a key.
+pub(crate) fn shard_of(key_hash: u64) -> usize {
+    (key_hash >> 56) as usize
+}
+
+/// What a pull decides of the keys of models, by role.
+pub(crate) struct WholePull {
+    /// The model that was pulled.
+    pub(crate) pulled: u32,
+    /// Which pull of it, from 1.
+    pub(crate) number: u64,
+    /// Each with the model whose keys it names. Their dictionaries are held until the pull is switched to or given up.
+    pub(crate) parts: Vec<(u32, Staged)>,
+}
+
+/// A pull that keys are being switched to.
+struct Switching {
+    pull: WholePull,
+    part: usize,
+    slot: Slot,
+    /// Keys for which something is new.
+    changed: u64,
+}
+
+/// A pull that all keys have been switched to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Switched {
+    pub(crate) model: u32,
+    pub(crate) pull: u64,
+    /// Keys for which something was new.
+    pub(crate) changed: u64,
+}
+
+/// One worker's share of the memberships, and how far time has come there.
+pub(crate) struct EpochWorker {
+    span: Span,
+    peers: usize,
+    models: Vec<KeyedState>,
+    /// Per event: its model and the facts that its matches name.
+    events: Vec<(usize, Vec<u32>)>,
+    batches: Vec<Option<WaitingBatch>>,
+    vacant: Vec<u32>,
+    ready: VecDeque<Ready>,
+    opened: Vec<Option<Time>>,
+    ended: Vec<Option<Time>>,
+    /// Models whose first pull has not come.
+    missing: BTreeSet<u32>,
+    /// Set if an earlier run has ledgers and left no snapshot: the first time that the ledger which is furthest behind lacks.
+    /// There, not at the start, the first pulls are in force, so that what ends by itself between the two is dated by when it
+    /// does. `None` once they are.
+    resumed: Option<Time>,
+    whole: VecDeque<WholePull>,
+    switching: Option<Switching>,
+    /// Whether what an earlier run left behind has been taken up.
+    begun: bool,
+    restored: Restored,
+    /// Memberships that exit at the start; on one worker.
+    removed: Vec<Removed>,
+    /// Per model, the number of the pull in force; 0 if it is an earlier run's, or there is none.
+    in_force: Vec<u64>,
+    start: Option<Time>,
+    started: bool,
+    /// All transitions before it have been given.
+    done: Time,
+    epoch: Option<Epoch>,
+    /// Whether a query waits for the end of the epoch.
+    awaited: bool,
+    /// Pulls that have been switched to and not been taken.
+    switched: Vec<Switched>,
+    /// By event, messages that repeated one that is held.
+    repeats: Vec<u64>,
+}
+
+impl EpochWorker {
+    /// `dictionaries` are those of the plan's models.
+    pub(crate) fn new(plan: &Plan, span: Span, peers: usize, dictionaries: &[SharedDictionary]) -> EpochWorker {
+        let models = plan.models.iter().zip(dictionaries).enumerate();
+        let live = matches!(span, Span::Live);
+        let baseline = |audiences: usize| Baseline { live, syncs: Vec::new(), new_definitions: vec![true; audiences] };
+        EpochWorker {
+            span,
+            peers,
+            models: models.map(|(index, (model, keys))| KeyedState::new(index, model, keys.clone())).collect(),
+            events: plan.events.iter().map(|event| (event.model as usize, event.facts.clone())).collect(),
+            batches: Vec::new(),
+            vacant: Vec::new(),
+            ready: VecDeque::new(),
+            opened: Vec::new(),
+            ended: Vec::new(),
+            missing: (0..plan.models.len() as u32)
+                .filter(|model| plan.models[*model as usize].snapshot.is_some())
+                .collect(),
+            resumed: None,
+            whole: VecDeque::new(),
+            switching: None,
+            begun: !live,
+            restored: Restored {
+                baselines: plan.models.iter().map(|model| baseline(model.audiences.len())).collect(),
+                pulled: Vec::new(),
+            },
+            removed: Vec::new(),
+            in_force: vec![0; plan.models.len()],
+            start: None,
+            started: false,
+            done: 0,
+            epoch: None,
+            awaited: false,
+            switched: Vec::new(),
+            repeats: vec![0; plan.events.len()],
+        }
+    }
+
+    // What an earlier run left behind.
+
+    /// Takes up what an earlier run left behind, before keys and ledgers.
+    pub(crate) fn prepare(&mut self, restored: Restored, clock: Time) {
+        self.missing.retain(|model| !restored.pulled.get(*model as usize).copied().unwrap_or(false));
+        self.restored = restored;
+        self.done = self.done.max(clock);
+        let syncs = self.restored.baselines.iter().flat_map(|baseline| &baseline.syncs);
+        let committed = syncs.map(|sync| sync.committed).filter(|committed| *committed > 0).min();
+        self.resumed = committed.filter(|_| !self.missing.is_empty()).map(|committed| committed + 1);
+    }
+
+    /// Takes up a key as an earlier run had it at `clock`.
+    pub(crate) fn restore(&mut self, model: usize, hash: u64, state: &KeyState, mapping: &Mapping, clock: Time) {
+        assert!(!self.begun, "state is restored before anything else is done");
+        self.models[model].restore(hash, state, mapping, clock);
+        self.done = self.done.max(clock);
+    }
+
+    /// Takes up what the ledger of a sync has of keys of a model: audience, the key's hash, key.
+    pub(crate) fn restore_ledger(
+        &mut self,
+        model: usize,
+        sync: usize,
+        members: impl Iterator<Item = (u32, u64, String)>,
+    ) {
+        assert!(!self.begun, "ledgers are taken up before anything else is done");
+        let syncs = self.restored.baselines[model].syncs.len();
+        for (audience, hash, key) in members {
+            self.models[model].restore_ledger(syncs, hash, &key, sync, audience);
+        }
+    }
+
+    /// Takes up memberships that exit at the start, because the job or the sync no longer has their audience.
+    pub(crate) fn take_removed(&mut self, removed: Vec<Removed>) {
+        self.removed = removed;
+    }
+
+    /// Begins to work: all that an earlier run left behind has been taken up.
+    pub(crate) fn begin(&mut self) {
+        self.models.iter_mut().for_each(KeyedState::end_restore);
+        self.begun = true;
+    }
+
+    // What comes in.
+
+    /// Takes in a batch of matched events.
+    pub(crate) fn receive(&mut self, mut batch: EventBatch) {
+        // Only events of the future come out of order.
+        if !batch.events.is_sorted_by_key(|event| event.at) {
+            batch.events.sort_by_key(|event| event.at);
+        }
+        let left = batch.events.len();
+        let waiting = Some(WaitingBatch { batch, next: 0, left });
+        match self.vacant.pop() {
+            Some(at) => self.batches[at as usize] = waiting,
+            None => self.batches.push(waiting),
+        }
+    }
+
+    /// Takes in the progress of another worker's sources.
+    pub(crate) fn source_progress(&mut self, progress: SourceProgress) {
+        match progress {
+            SourceProgress::Opened(at) => self.opened.push(at),
+            SourceProgress::Ended(at) => self.ended.push(at),
+        }
+        if self.start.is_none() {
+            // Without any timestamp there is no transition, whatever the flags say.
+            let all_opened = self.opened.len() == self.peers;
+            self.start = match self.span {
+                Span::Live if all_opened => self.opened.iter().flatten().max().map(|clock| self.done.max(clock + 1)),
+                Span::Replay { from: Some(from), .. } if self.opened.iter().any(Option::is_some) => Some(from),
+                Span::Replay { from: None, .. } if all_opened => self.opened.iter().flatten().min().copied(),
+                _ => None,
+            };
+        }
+    }
+
+    /// Takes in a pull that is whole on all workers: its keys are switched as time goes on.
+    pub(crate) fn take(&mut self, pull: WholePull) {
+        self.missing.remove(&pull.pulled);
+        self.whole.push_back(pull);
+    }
+
+    /// Drops a pull that failed on some worker.
+    pub(crate) fn give_up(&mut self, pull: &WholePull) {
+        for (model, staged) in &pull.parts {
+            let model = &mut self.models[*model as usize];
+            model.give_up(staged);
+            model.keys().borrow_mut().let_go();
+        }
+    }
+
+    // What is asked.
+
+    /// Returns the time up to and including which all has taken effect, and nothing later; `None` within an epoch, or before
+    /// the start. Then the next [`EpochWorker::work`] that comes to the end of an epoch returns there.
+    pub(crate) fn rest(&mut self) -> Option<Time> {
+        self.awaited = self.epoch.is_some();
+        (self.started && !self.awaited).then(|| self.done - 1)
+    }
+
+    /// Returns whether no epoch is under way.
+    pub(crate) fn is_between(&self) -> bool {
+        self.epoch.is_none()
+    }
+
+    /// Returns the time before which all transitions have been given.
+    pub(crate) fn done(&self) -> Time {
+        self.done
+    }
+
+    /// Returns when all keys are announced, once that is known.
+    pub(crate) fn start(&self) -> Option<Time> {
+        self.start
+    }
+
+    /// Returns whether all keys have been announced.
+    pub(crate) fn is_started(&self) -> bool {
+        self.started
+    }
+
+    /// Returns the number of keys of which something is known.
+    pub(crate) fn len(&self) -> usize {
+        self.models.iter().map(|model| model.keys().borrow().keys()).sum()
+    }
+
+    /// Returns the number of the pull in force, per model; `None` while keys are switched.
+    pub(crate) fn steady(&self) -> Option<Vec<u64>> {
+        (self.whole.is_empty() && self.switching.is_none()).then(|| self.in_force.clone())
+    }
+
+    /// Returns the keys of a model.
+    pub(crate) fn model(&self, model: usize) -> &KeyedState {
+        &self.models[model]
+    }
+
+    /// Returns the pulls that have been switched to since the last call.
+    pub(crate) fn take_switched(&mut self) -> Vec<Switched> {
+        std::mem::take(&mut self.switched)
+    }
+
+    /// Returns, by event, how many messages repeated one that is held.
+    pub(crate) fn repeats(&self) -> &[u64] {
+        &self.repeats
+    }
+
+    /// Ends the retirement of slots that are read as of no time before `time`.
+    pub(crate) fn release_slots(&mut self, time: Time) {
+        self.models.iter().for_each(|model| model.keys().borrow_mut().release(time));
+    }
+
+    /// Returns the events of a key that have not taken effect, in the order in which they will.
+    pub(crate) fn waiting(&self, model: usize, hash: u64, key: &str) -> Vec<Waiting> {
+        let gathered = self.ready.iter().map(|ready| (ready.batch as usize, ready.index as usize));
+        let later = self.batches.iter().enumerate().flat_map(|(number, waiting)| {
+            let indexes = waiting.as_ref().map_or(0..0, |waiting| waiting.next..waiting.batch.events.len());
+            indexes.map(move |index| (number, index))
+        });
+        let mut found = Vec::new();
+        for (number, index) in gathered.chain(later) {
+            let waiting = self.batches[number].as_ref().expect("a batch stays until its last event is applied");
+            let event = &waiting.batch.events[index];
+            let (of, facts) = &self.events[usize::from(event.event)];
+            if *of != model || event.key_hash != hash || waiting.batch.key(event) != key {
+                continue;
+            }
+            let arrival = Arrival::new(waiting.batch.partition, event.position);
+            let held = Held { timestamp: event.timestamp, arrival, id: event.id };
+            let positions =
+                (0..64).filter(|bit| event.facts >> bit & 1 == 1).map(|bit| usize::from(event.block) * 64 + bit);
+            found.extend(positions.map(|position| Waiting { fact: facts[position], at: event.at, event: held }));
+        }
+        found.sort_by_key(|waiting| (waiting.at, waiting.event.arrival));
+        found
+    }
+
+    /// Lists the keys by shard.
+    pub(crate) fn list(&self) -> Listing {
+        let of = |model: &KeyedState| {
+            let keys = model.keys().borrow();
+            let mut ends = vec![0; SHARDS + 1];
+            keys.hashes().for_each(|(_, hash)| ends[shard_of(hash) + 1] += 1);
+            for shard in 0..SHARDS {
+                ends[shard + 1] += ends[shard];
+            }
+            let mut slots = vec![0; ends[SHARDS]];
+            for (slot, hash) in keys.hashes() {
+                let at = &mut ends[shard_of(hash)];
+                slots[*at] = slot;
+                *at += 1;
+            }
+            ends.pop();
+            (slots, ends)
+        };
+        Listing { models: self.models.iter().map(of).collect() }
+    }
+
+    /// Returns what is known now of the keys that were listed in a shard, encoded; `None` if nothing is.
+    pub(crate) fn shard(&self, listing: &Listing, shard: usize) -> Option<Vec<u8>> {
+        let mut encoder = Encoder::new(self.models.len());
+        for (model, (slots, ends)) in self.models.iter().zip(&listing.models) {
+            encoder.model();
+            let keys = model.keys().borrow();
+            let start = if shard == 0 { 0 } else { ends[shard - 1] };
+            for slot in &slots[start..ends[shard]] {
+                // A slot may have another key since, or none.
+                if keys.hash_in_use(*slot).is_some_and(|hash| shard_of(hash) == shard)
+                    && let Some(key) = model.encoded(*slot, keys.key(*slot))
+                {
+                    encoder.key(&key);
+                }
+            }
+        }
+        encoder.end()
+    }
+
+    // The work.
+
+    /// Works on all that is complete. `frontier`: all events that take effect before it are here; `None`: all events are.
+    pub(crate) fn work(&mut self, frontier: Option<Time>, mut fuel: usize, out: &mut impl EpochOutput) -> Worked {
+        if !self.begun {
+            return if frontier.is_none() { Worked::Finished } else { Worked::Idle };
+        }
+        let end = match self.end(frontier) {
+            Ok(end) => end,
+            Err(worked) => return worked,
+        };
+        loop {
+            if self.epoch.is_none() {
+                match self.next_epoch(end, fuel) {
+                    Some(until) => self.epoch = Some(Epoch { until, step: Step::ApplyEvents }),
+                    None if frontier.is_none() && self.done >= end => return Worked::Finished,
+                    None => return Worked::Idle,
+                }
+            }
+            fuel = self.step(fuel, out);
+            if fuel == 0 || (self.awaited && self.epoch.is_none()) {
+                return Worked::More;
+            }
+        }
+    }
+
+    /// Returns the end, exclusive, of what can be worked on.
+    fn end(&self, frontier: Option<Time>) -> Result<Time, Worked> {
+        let last = match (self.span, self.start) {
+            (Span::Replay { until: Some(until), .. }, Some(start)) if until < start => return Err(Worked::Finished),
+            (Span::Replay { until: Some(until), .. }, _) => Some(until),
+            // With `from` beyond the end, what holds then is given all the same.
+            _ if self.ended.len() == self.peers => self.ended.iter().flatten().max().copied().max(self.start),
+            _ => None,
+        };
+        match (frontier, last) {
+            (Some(frontier), Some(last)) => Ok(frontier.min(last + 1)),
+            (Some(frontier), None) => Ok(frontier),
+            (None, _) if self.ended.len() < self.peers => Err(Worked::Idle),
+            (None, _) if self.start.is_none() => Err(Worked::Finished),
+            (None, Some(last)) => Ok(last + 1),
+            (None, None) => Err(Worked::Finished),
+        }
+    }
+
+    /// Returns the end, exclusive, of the next epoch: no further than the start, and with a limited number of events.
+    fn next_epoch(&mut self, end: Time, fuel: usize) -> Option<Time> {
+        let end = match self.start {
+            _ if self.started => end,
+            _ if self.resumed.is_some() && !self.missing.is_empty() => return None,
+            _ if self.resumed.is_some() => end.min(self.done + 1),
+            None if matches!(self.span, Span::Replay { .. }) => return None,
+            None => end,
+            Some(start) if self.done < start => end.min(start),
+            Some(_) if !self.missing.is_empty() => return None,
+            Some(start) => end.min(start + 1),
+        };
+        if self.done >= end {
+            return None;
+        }
+        self.gather(end);
+        let Some(beyond) = self.ready.get(fuel) else {
+            return Some(end);
+        };
+        let first = self.ready[0].at;
+        // Time does not go back for what is read again and took effect before.
+        Some(if beyond.at > first { beyond.at } else { first + 1 }.max(self.done + 1))
+    }
+
+    /// Moves the events that take effect before `end` to `ready`, in order.
+    fn gather(&mut self, end: Time) {
+        let already = self.ready.len();
+        let mut batches = 0;
+        for (number, waiting) in self.batches.iter_mut().enumerate() {
+            let Some(waiting) = waiting else { continue };
+            let events = &waiting.batch.events[waiting.next..];
+            let due = events.partition_point(|event| event.at < end);
+            for (i, event) in events[..due].iter().enumerate() {
+                let arrival = Arrival::new(waiting.batch.partition, event.position);
+                let index = (waiting.next + i) as u32;
+                self.ready.push_back(Ready { at: event.at, arrival, batch: number as u32, index });
+            }
+            waiting.next += due;
+            batches += usize::from(due > 0);
+        }
+        if batches > 1 {
+            // What was ready before takes effect before all that is new.
+            self.ready.make_contiguous()[already..].sort_by_key(|ready| (ready.at, ready.arrival));
+        }
+    }
+
+    /// Does one step of the epoch; returns the fuel left.
+    fn step(&mut self, fuel: usize, out: &mut impl EpochOutput) -> usize {
+        let Epoch { until, step } = self.epoch.expect("a step is done within an epoch");
+        match step {
+            Step::ApplyEvents => self.apply_events(until, fuel),
+            Step::FireTimers => self.fire_timers(until, fuel),
+            Step::SwitchPulls => self.switch_pulls(until, fuel),
+            Step::OrderFlips => {
+                self.models.iter_mut().for_each(KeyedState::order_flips);
+                self.go_on(Step::Settle);
+                fuel
+            }
+            Step::Settle => self.settle(until, fuel, out),
+            Step::Announce { model, slot } => self.announce(until, (model, slot), fuel, out),
+        }
+    }
+
+    fn go_on(&mut self, next: Step) {
+        self.epoch.as_mut().expect("a step is done within an epoch").step = next;
+    }
+
+    fn finish_epoch(&mut self, until: Time) {
+        self.models.iter_mut().for_each(|model| model.forget_idle(until - 1));
+        self.done = until;
+        self.epoch = None;
+    }
+
+    fn apply_events(&mut self, until: Time, mut fuel: usize) -> usize {
+        while fuel > 0
+            && let Some(ready) = self.ready.pop_front_if(|ready| ready.at < until)
+        {
+            self.apply(ready);
+            fuel -= 1;
+        }
+        if fuel > 0 {
+            self.go_on(Step::FireTimers);
+        }
+        fuel
+    }
+
+    fn apply(&mut self, ready: Ready) {
+        let place = &mut self.batches[ready.batch as usize];
+        let waiting = place.as_mut().expect("a batch stays until its last event is applied");
+        let event: MatchedEvent = waiting.batch.events[ready.index as usize];
+        let (model, facts) = &self.events[usize::from(event.event)];
+        let repeat = self.models[*model].apply(&event, waiting.batch.key(&event), ready.arrival, facts);
+        self.repeats[usize::from(event.event)] += u64::from(repeat);
+        waiting.left -= 1;
+        if waiting.left == 0 {
+            *place = None;
+            self.vacant.push(ready.batch);
+        }
+    }
+
+    fn fire_timers(&mut self, until: Time, mut fuel: usize) -> usize {
+        for model in &mut self.models {
+            while fuel > 0 && model.fire(until - 1) {
+                fuel -= 1;
+            }
+        }
+        if fuel > 0 {
+            self.go_on(Step::SwitchPulls);
+        }
+        fuel
+    }
+
+    fn switch_pulls(&mut self, until: Time, fuel: usize) -> usize {
+        let left = self.switch(self.resumed.unwrap_or(until - 1), fuel);
+        if left > 0 && self.resumed.take().is_some() {
+            // What the first pulls bring for later moments of this epoch is due at once.
+            self.go_on(Step::FireTimers);
+        } else if left > 0 || self.started {
+            // Out of fuel, the other keys are switched in the next epoch: a large pull holds up no event.
+            self.go_on(Step::OrderFlips);
+        } else if self.resumed.is_none() {
+            // Before the start a pull is switched to whole, and its flips, of every key, need not wait for the end.
+            for model in &mut self.models {
+                model.order_flips();
+                model.settle_silently(usize::MAX);
+            }
+        }
+        left
+    }
+
+    /// Switches keys to whole pulls at `time`; returns the fuel left.
+    fn switch(&mut self, time: Time, mut fuel: usize) -> usize {
+        loop {
+            if self.switching.is_none() {
+                // History gives no transitions: the first pulls are in force from the start on.
+                let due = self.started || self.resumed.is_some() || self.start.is_some_and(|start| time >= start);
+                let Some(pull) = self.whole.pop_front_if(|_| due) else { return fuel };
+                pull.parts.iter().for_each(|(model, _)| self.models[*model as usize].fit());
+                self.switching = Some(Switching { pull, part: 0, slot: 0, changed: 0 });
+            }
+            let Some(switching) = &mut self.switching else { return fuel };
+            while let Some((model, staged)) = switching.pull.parts.get_mut(switching.part) {
+                let model = &mut self.models[*model as usize];
+                while model.has(switching.slot) {
+                    if fuel == 0 {
+                        return 0;
+                    }
+                    switching.changed += u64::from(model.switch(staged, switching.slot, time));
+                    switching.slot += 1;
+                    fuel -= 1;
+                }
+                model.keys().borrow_mut().let_go();
+                (switching.part, switching.slot) = (switching.part + 1, 0);
+            }
+            let WholePull { pulled, number, .. } = switching.pull;
+            self.in_force[pulled as usize] = number;
+            self.switched.push(Switched { model: pulled, pull: number, changed: switching.changed });
+            self.switching = None;
+        }
+    }
+
+    fn settle(&mut self, until: Time, fuel: usize, out: &mut impl EpochOutput) -> usize {
+        for model in &mut self.models {
+            let left = if self.started { model.settle(fuel, out) } else { model.settle_silently(fuel) };
+            if left {
+                return 0;
+            }
+        }
+        if !self.started && self.start.is_some_and(|start| start < until) {
+            self.go_on(Step::Announce { model: 0, slot: 0 });
+        } else {
+            if self.started {
+                out.epoch_end(until);
+            }
+            self.finish_epoch(until);
+        }
+        fuel - 1
+    }
+
+    /// Announces every key at the start.
+    fn announce(
+        &mut self,
+        until: Time,
+        (mut model, mut slot): (usize, Slot),
+        mut fuel: usize,
+        out: &mut impl EpochOutput,
+    ) -> usize {
+        let time = until - 1;
+        while let Some(keys) = self.models.get_mut(model) {
+            while fuel > 0 && keys.has(slot) {
+                keys.announce(slot, time, &self.restored.baselines[model], out);
+                slot += 1;
+                fuel -= 1;
+            }
+            if fuel == 0 {
+                self.go_on(Step::Announce { model, slot });
+                return 0;
+            }
+            (model, slot) = (model + 1, 0);
+        }
+        std::mem::take(&mut self.removed).iter().for_each(|removed| out.removal(removed, time));
+        self.started = true;
+        self.models.iter_mut().for_each(KeyedState::end_announcement);
+        out.epoch_end(until);
+        self.finish_epoch(until);
+        fuel
+    }
+}

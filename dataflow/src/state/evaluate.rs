@@ -1,0 +1,558 @@
+//! Evaluate: facts become memberships.
+//!
+//! It is differential's `reduce` from the facts of a key to its audiences, specialised for a total order of time as
+//! differential's own `threshold_total` and `count_total` are: facts and memberships of a key are bits, an inverted index leads
+//! from a flipped fact to the audiences that mention it, and only these are decided again. A random test holds it to the
+//! general `reduce` over the same facts. What `reduce` does not carry is the cause of each difference, which stands beside it
+//! here: the causes of all conditions of the audience that changed for the key at that ms.
+//!
+//! Promises: memberships at a time are those that all flips up to it imply; what enters and leaves at one ms is no change.
+//! Holds: a bit per (key, fact) and per (key, audience); until the start also what the ledgers have of each key. Refuses:
+//! nothing; any fact may flip at any time.
+//!
+//! An audience that is a conjunction of facts and their negations, as most are, is compared by masks of 64 facts at a time;
+//! others are walked.
+
+use super::committed::{Baseline, CommittedBits};
+use super::facts::{BitRows, Words, get, ones, set, words_for};
+use super::transition::{Cause, Causes, EpochOutput, Flip, KeyText, Transition};
+use crate::time::{Slot, Time};
+use usher_core::change::{ChangeKind, Recipients};
+use usher_queries::plan::{Expr, FactKind, ModelPlan};
+
+/// How an audience is decided.
+enum Test {
+    /// All facts under `mask` have the value in `want`, word by word.
+    Conjunction(Vec<(u32, u64, u64)>),
+    Tree(Expr),
+}
+
+struct Audience {
+    test: Test,
+    /// The facts that its conditions are.
+    facts: Words,
+    /// The ranks of the audiences that its conditions are.
+    mentions: Vec<u32>,
+    /// The ranks of the audiences that mention it.
+    mentioned_by: Vec<u32>,
+}
+
+/// All audiences of a model, ready to be decided. Ranks are positions in `ModelPlan::order`.
+struct Audiences {
+    by_rank: Vec<Audience>,
+    /// Index of the audience at a rank.
+    order: Vec<u32>,
+    /// Per fact, the ranks of the audiences that mention it.
+    by_fact: Vec<Words>,
+    /// Truth of each fact for a key of which nothing is known. No audience holds for such a key.
+    default_facts: Words,
+    performed: Words,
+    rank_words: usize,
+    // Scratch of `decide`.
+    dirty: Words,
+    causes: Vec<Causes>,
+}
+
+/// A membership of one key that changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Decision {
+    /// The audience's index in the model.
+    pub(crate) audience: u32,
+    pub(crate) kind: ChangeKind,
+    pub(crate) cause: Cause,
+}
+
+/// The facts and memberships of all keys of a model.
+pub(crate) struct EvaluateState {
+    audiences: Audiences,
+    facts: BitRows,
+    members: BitRows,
+    /// What the ledgers had at the start, until the difference to them has been given.
+    committed: Option<CommittedBits>,
+    // Scratch, used again from key to key.
+    last: Vec<(u32, bool, Cause)>,
+    flipped: Vec<(u32, Cause)>,
+    decisions: Vec<Decision>,
+    recipients: Vec<Recipients>,
+}
+
+impl EvaluateState {
+    pub(crate) fn new(model: &ModelPlan) -> EvaluateState {
+        let audiences = Audiences::new(model);
+        EvaluateState {
+            facts: BitRows::new(audiences.default_facts.clone()),
+            members: BitRows::new(vec![0; audiences.rank_words]),
+            audiences,
+            committed: None,
+            last: Vec::new(),
+            flipped: Vec::new(),
+            decisions: Vec::new(),
+            recipients: Vec::new(),
+        }
+    }
+
+    /// Makes room for so many slots.
+    pub(crate) fn fit(&mut self, slots: usize) {
+        self.facts.fit(slots);
+        self.members.fit(slots);
+    }
+
+    /// Returns the truth of all facts.
+    pub(crate) fn facts(&self) -> &BitRows {
+        &self.facts
+    }
+
+    /// Takes up the truth of a fact of a key.
+    pub(crate) fn restore(&mut self, slot: Slot, fact: u32, truth: bool) {
+        set(self.facts.row_mut(slot), fact, truth);
+    }
+
+    /// Takes up a membership that the ledger of a sync has. `syncs` is the number of the job's syncs.
+    pub(crate) fn restore_ledger(&mut self, syncs: usize, slot: Slot, sync: usize, audience: u32) {
+        let words = self.audiences.rank_words;
+        self.committed.get_or_insert_with(|| CommittedBits::new(syncs, words)).add(slot, sync, audience);
+    }
+
+    /// Decides the memberships of the keys in ledgers, as far as is known when all ledgers have been taken up.
+    pub(crate) fn decide_committed(&mut self) {
+        let Some(committed) = &self.committed else { return };
+        for slot in committed.slots() {
+            self.audiences.decide_all(self.facts.row(slot), self.members.row_mut(slot), &mut self.decisions);
+        }
+    }
+
+    /// Returns whether a ledger has something of a key, before the start.
+    pub(crate) fn is_in_ledger(&self, slot: Slot) -> bool {
+        self.committed.as_ref().is_some_and(|committed| committed.has(slot))
+    }
+
+    /// Returns whether the facts of a key are those of a key of which nothing is known.
+    pub(crate) fn is_default(&self, slot: Slot) -> bool {
+        self.facts.row(slot) == self.facts.default()
+    }
+
+    /// Forgets a key, which is in no audience.
+    pub(crate) fn forget(&mut self, slot: Slot) {
+        assert!(self.members.row(slot).iter().all(|word| *word == 0), "a key of which nothing is known is a member");
+    }
+
+    /// Takes the flips of one key at one ms, in order, and returns the memberships that change. Before the start none are
+    /// given: facts are kept, and of keys in ledgers it is noted when a membership ended by itself.
+    pub(crate) fn settle(&mut self, of_key: &[Flip], started: bool) -> &[Decision] {
+        self.decisions.clear();
+        let Flip { time, slot, .. } = of_key[0];
+        // Of two flips of a fact at one ms the later one counts.
+        self.last.clear();
+        for flip in of_key {
+            match self.last.iter_mut().find(|(fact, ..)| *fact == flip.fact) {
+                Some(last) => *last = (flip.fact, flip.truth, flip.cause),
+                None => self.last.push((flip.fact, flip.truth, flip.cause)),
+            }
+        }
+        let facts = self.facts.row_mut(slot);
+        self.flipped.clear();
+        for (fact, truth, cause) in &self.last {
+            if get(facts, *fact) != *truth {
+                set(facts, *fact, *truth);
+                self.flipped.push((*fact, *cause));
+            }
+        }
+        if self.flipped.is_empty() {
+            return &[];
+        }
+        let members = self.members.row_mut(slot);
+        match &mut self.committed {
+            _ if started => self.audiences.decide(facts, &self.flipped, members, &mut self.decisions),
+            Some(committed) if committed.has(slot) => {
+                self.audiences.decide(facts, &self.flipped, members, &mut self.decisions);
+                self.decisions.drain(..).for_each(|decision| committed.note(slot, time, decision));
+            }
+            _ => {}
+        }
+        &self.decisions
+    }
+
+    /// Decides all audiences of one key at the start: gives its memberships, and what the ledgers have otherwise.
+    pub(crate) fn announce(
+        &mut self,
+        (model, slot): (usize, Slot),
+        time: Time,
+        baseline: &Baseline,
+        text: KeyText<'_>,
+        out: &mut impl EpochOutput,
+    ) {
+        let facts = self.facts.row(slot);
+        let committed = self.committed.as_ref().filter(|committed| committed.has(slot));
+        if facts == self.facts.default() && committed.is_none() {
+            return;
+        }
+        let members = self.members.row_mut(slot);
+        self.decisions.clear();
+        self.audiences.decide_all(facts, members, &mut self.decisions);
+        for Decision { audience, cause, .. } in &self.decisions {
+            let has = |sync| committed.is_some_and(|committed| committed.is_committed(slot, sync, *audience));
+            let transition =
+                |reason| Transition { time, model, slot, audience: *audience, kind: ChangeKind::Entry, reason };
+            baseline.recipients(*audience, ChangeKind::Entry, has, &mut self.recipients);
+            match self.recipients.split_first() {
+                None => out.transition(&transition(cause.reason()), None, text),
+                Some((first, others)) => {
+                    let reason = |to| baseline.reason(*audience, to, *cause, false);
+                    out.transition(&transition(reason(*first)), Some(*first), text);
+                    others.iter().for_each(|to| out.correction(&transition(reason(*to)), *to, text));
+                }
+            }
+        }
+        let Some(committed) = committed else { return };
+        for audience in committed.audiences(slot).filter(|audience| !get(members, *audience)) {
+            let ended = committed.ended(slot, audience);
+            // A membership that ended before the entry was committed to a sync: by the live clock events take effect otherwise
+            // than when they are read again, so the entry was right, and the membership is over only now.
+            let is_new = |sync: usize| ended.is_some_and(|ended| ended > baseline.syncs[sync].committed);
+            for expired in [true, false] {
+                let time = ended.filter(|_| expired).unwrap_or(time);
+                let skip = |sync| !committed.is_committed(slot, sync, audience) || is_new(sync) != expired;
+                baseline.recipients(audience, ChangeKind::Exit, skip, &mut self.recipients);
+                for to in &self.recipients {
+                    let reason = baseline.reason(audience, *to, Cause::Expiry, expired);
+                    let transition = Transition { time, model, slot, audience, kind: ChangeKind::Exit, reason };
+                    out.correction(&transition, *to, text);
+                }
+            }
+        }
+    }
+
+    /// Drops what the ledgers had: the difference to them has been given.
+    pub(crate) fn end_announcement(&mut self) {
+        self.committed = None;
+    }
+}
+
+impl Audiences {
+    fn new(model: &ModelPlan) -> Audiences {
+        let rank_of: Vec<u32> = {
+            let mut ranks = vec![0; model.audiences.len()];
+            for (rank, index) in model.order.iter().enumerate() {
+                ranks[*index as usize] = rank as u32;
+            }
+            ranks
+        };
+        let facts = model.facts.len();
+        let rank_words = words_for(model.audiences.len());
+        let mut by_fact = vec![vec![0; rank_words]; facts];
+        let mut by_rank: Vec<Audience> = Vec::new();
+        for (rank, index) in model.order.iter().enumerate() {
+            let expr = &model.audiences[*index as usize].expr;
+            let (mut own, mut mentions) = (vec![0; words_for(facts)], Vec::new());
+            expr.leaves(&mut |fact| set(&mut own, fact, true), &mut |audience| mentions.push(audience));
+            for fact in ones(&own) {
+                set(&mut by_fact[fact as usize], rank as u32, true);
+            }
+            let mentions: Vec<u32> = mentions.into_iter().map(|a| rank_of[a as usize]).collect();
+            for earlier in &mentions {
+                assert!((*earlier as usize) < rank, "an audience is ordered before one that it mentions");
+                by_rank[*earlier as usize].mentioned_by.push(rank as u32);
+            }
+            let test = conjunction(expr).map_or_else(|| Test::Tree(expr.clone()), Test::Conjunction);
+            by_rank.push(Audience { test, facts: own, mentions, mentioned_by: Vec::new() });
+        }
+        let mut default_facts = vec![0; words_for(facts)];
+        let mut performed = vec![0; words_for(facts)];
+        for (i, fact) in model.facts.iter().enumerate() {
+            set(&mut default_facts, i as u32, fact.default);
+            set(&mut performed, i as u32, matches!(fact.kind, FactKind::Performed { .. }));
+        }
+        let audiences = Audiences {
+            causes: vec![Causes::default(); by_rank.len()],
+            dirty: vec![0; rank_words],
+            by_rank,
+            order: model.order.clone(),
+            by_fact,
+            default_facts,
+            performed,
+            rank_words,
+        };
+        let no_members = vec![0; rank_words];
+        for (rank, index) in audiences.order.iter().enumerate() {
+            let holds = audiences.holds(rank, &audiences.default_facts, &no_members);
+            assert!(
+                !holds,
+                "audience {} holds for a key of which nothing is known",
+                model.audiences[*index as usize].id
+            );
+        }
+        audiences
+    }
+
+    /// Decides again what flipped facts touch. `facts` is the truth now, `flipped` are the facts that have flipped and why,
+    /// `members` the memberships before, and after; `decisions` gets those that changed.
+    fn decide(&mut self, facts: &[u64], flipped: &[(u32, Cause)], members: &mut [u64], decisions: &mut Vec<Decision>) {
+        self.dirty.fill(0);
+        for (fact, _) in flipped {
+            for (dirty, touched) in self.dirty.iter_mut().zip(&self.by_fact[*fact as usize]) {
+                *dirty |= touched;
+            }
+        }
+        let mut changed = false;
+        for word in 0..self.rank_words {
+            // An audience only makes later ones dirty, in this word or those that follow.
+            while self.dirty[word] != 0 {
+                let rank = word * 64 + self.dirty[word].trailing_zeros() as usize;
+                self.dirty[word] &= self.dirty[word] - 1;
+                let index = self.order[rank];
+                let holds = self.holds(rank, facts, members);
+                if holds == get(members, index) {
+                    continue;
+                }
+                set(members, index, holds);
+                changed = true;
+                let audience = &self.by_rank[rank];
+                let mut causes = Causes::default();
+                for (fact, cause) in flipped {
+                    if get(&audience.facts, *fact) {
+                        causes.add(*cause);
+                    }
+                }
+                for earlier in &audience.mentions {
+                    causes.join(self.causes[*earlier as usize]);
+                }
+                for later in &audience.mentioned_by {
+                    set(&mut self.dirty, *later, true);
+                }
+                self.causes[rank] = causes;
+                let kind = if holds { ChangeKind::Entry } else { ChangeKind::Exit };
+                decisions.push(Decision { audience: index, kind, cause: causes.first() });
+            }
+        }
+        if changed {
+            self.causes.fill(Causes::default());
+        }
+    }
+
+    /// Decides all audiences of a key from nothing; `decisions` gets those that hold. The cause is an event if some performed
+    /// condition differs from that of an unknown key, else the snapshot.
+    fn decide_all(&mut self, facts: &[u64], members: &mut [u64], decisions: &mut Vec<Decision>) {
+        members.fill(0);
+        for rank in 0..self.by_rank.len() {
+            if !self.holds(rank, facts, members) {
+                continue;
+            }
+            let (index, audience) = (self.order[rank], &self.by_rank[rank]);
+            set(members, index, true);
+            let own = audience.facts.iter().enumerate();
+            let by_event =
+                own.into_iter().any(|(w, own)| own & self.performed[w] & (facts[w] ^ self.default_facts[w]) != 0);
+            // Of the audiences that it mentions, only those that hold have causes here.
+            let mut causes = Causes::default();
+            causes.add(if by_event { Cause::Event } else { Cause::Snapshot });
+            for earlier in &audience.mentions {
+                causes.join(self.causes[*earlier as usize]);
+            }
+            self.causes[rank] = causes;
+            decisions.push(Decision { audience: index, kind: ChangeKind::Entry, cause: causes.first() });
+        }
+        self.causes.fill(Causes::default());
+    }
+
+    fn holds(&self, rank: usize, facts: &[u64], members: &[u64]) -> bool {
+        match &self.by_rank[rank].test {
+            Test::Conjunction(masks) => masks.iter().all(|(word, mask, want)| facts[*word as usize] & mask == *want),
+            Test::Tree(expr) => walk(expr, facts, members),
+        }
+    }
+}
+
+fn walk(expr: &Expr, facts: &[u64], members: &[u64]) -> bool {
+    match expr {
+        Expr::All(of) => of.iter().all(|e| walk(e, facts, members)),
+        Expr::Any(of) => of.iter().any(|e| walk(e, facts, members)),
+        Expr::Not(of) => !walk(of, facts, members),
+        Expr::Fact(fact) => get(facts, *fact),
+        Expr::Audience(audience) => get(members, *audience),
+    }
+}
+
+/// The masks of a conjunction of facts and negated facts that does not contradict itself.
+fn conjunction(expr: &Expr) -> Option<Vec<(u32, u64, u64)>> {
+    let mut masks: Vec<(u32, u64, u64)> = Vec::new();
+    let mut literal = |fact: u32, value: bool| {
+        let (word, bit) = (fact / 64, 1 << (fact % 64));
+        let mask = match masks.iter_mut().find(|(w, ..)| *w == word) {
+            Some(mask) => mask,
+            None => masks.push_mut((word, 0, 0)),
+        };
+        if mask.1 & bit != 0 && (mask.2 & bit != 0) != value {
+            return None;
+        }
+        mask.1 |= bit;
+        mask.2 |= if value { bit } else { 0 };
+        Some(())
+    };
+    let of = match expr {
+        Expr::All(of) => of.as_slice(),
+        other => std::slice::from_ref(other),
+    };
+    for e in of {
+        match e {
+            Expr::Fact(fact) => literal(*fact, true)?,
+            Expr::Not(e) => match **e {
+                Expr::Fact(fact) => literal(fact, false)?,
+                _ => return None,
+            },
+            _ => return None,
+        }
+    }
+    Some(masks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use usher_config::Members;
+    use usher_queries::plan::{AudiencePlan, Fact};
+
+    const FACTS: u32 = 70;
+
+    fn expr(rng: &mut fastrand::Rng, depth: u32, earlier: u32) -> Expr {
+        let some = |rng: &mut fastrand::Rng| (0..rng.usize(1..4)).map(|_| expr(rng, depth + 1, earlier)).collect();
+        match rng.u32(0..if depth > 2 { 2 } else { 6 }) {
+            0 => Expr::Fact(rng.u32(0..FACTS)),
+            1 if earlier > 0 => Expr::Audience(rng.u32(0..earlier)),
+            1 => Expr::Fact(rng.u32(0..FACTS)),
+            2 => Expr::Not(Box::new(expr(rng, depth + 1, earlier))),
+            3 => Expr::Any(some(rng)),
+            _ => Expr::All(some(rng)),
+        }
+    }
+
+    /// Audiences that mention earlier ones, none of which holds when no fact does.
+    fn model(rng: &mut fastrand::Rng) -> ModelPlan {
+        let fact = || Fact { kind: FactKind::Known, fingerprint: [0; 16], text: String::new(), default: false };
+        let audiences = (0..100).map(|i| AudiencePlan {
+            id: format!("a{i:03}"),
+            name: String::new(),
+            fingerprint: [0; 16],
+            expr: Expr::All(vec![Expr::Fact(rng.u32(0..FACTS)), expr(rng, 0, i)]),
+        });
+        ModelPlan {
+            id: "users".into(),
+            members: Members::Known,
+            audiences: audiences.collect(),
+            order: (0..100).collect(),
+            facts: (0..FACTS).map(|_| fact()).collect(),
+            snapshot: None,
+        }
+    }
+
+    #[test]
+    fn deciding_what_flips_touch_is_deciding_all() {
+        for seed in 0..20 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let model = model(&mut rng);
+            let mut audiences = Audiences::new(&model);
+            let mut facts = vec![0; words_for(FACTS as usize)];
+            let mut members = vec![0; audiences.rank_words];
+            let mut entries = 0;
+            for _ in 0..500 {
+                let flipped: Vec<(u32, Cause)> =
+                    (0..rng.usize(1..4)).map(|_| (rng.u32(0..FACTS), Cause::Event)).collect();
+                for (fact, _) in &flipped {
+                    let truth = get(&facts, *fact);
+                    set(&mut facts, *fact, !truth);
+                }
+                let before = members.clone();
+                let (mut turned, mut decisions) = (vec![0; audiences.rank_words], Vec::new());
+                audiences.decide(&facts, &flipped, &mut members, &mut decisions);
+                for decision in &decisions {
+                    set(&mut turned, decision.audience, true);
+                    entries += u32::from(decision.kind == ChangeKind::Entry);
+                }
+                let mut want = vec![0; audiences.rank_words];
+                for (i, audience) in model.audiences.iter().enumerate() {
+                    let holds = walk(&audience.expr, &facts, &want);
+                    set(&mut want, i as u32, holds);
+                }
+                assert_eq!(members, want, "seed {seed}");
+                let changed: Vec<u64> = before.iter().zip(&members).map(|(a, b)| a ^ b).collect();
+                assert_eq!(turned, changed, "seed {seed}: exactly what changed is decided");
+            }
+            assert!(entries > 0, "seed {seed} reaches no audience");
+        }
+    }
+
+    /// Memberships as differential's general `reduce` derives them from the same facts.
+    #[test]
+    fn evaluate_equals_differentials_reduce_over_the_same_facts() {
+        use differential_dataflow::input::Input;
+
+        const KEYS: Slot = 7;
+        for seed in 0..10 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let model = model(&mut rng);
+            let mut evaluate = EvaluateState::new(&model);
+            evaluate.fit(KEYS as usize);
+            // Flips by ms, of random keys and facts; a fact may flip to and fro within one ms.
+            let mut flips: Vec<Flip> = (0..400)
+                .map(|_| Flip {
+                    time: rng.u64(1..60),
+                    slot: rng.u32(0..KEYS),
+                    fact: rng.u32(0..FACTS),
+                    truth: rng.bool(),
+                    cause: Cause::Event,
+                })
+                .collect();
+            flips.sort_by_key(|flip| (flip.time, flip.slot));
+            let mut ours: Vec<((u32, Slot), Time, isize)> = Vec::new();
+            for of_key in flips.chunk_by(|a, b| (a.time, a.slot) == (b.time, b.slot)) {
+                let Flip { time, slot, .. } = of_key[0];
+                let diff = |kind| if kind == ChangeKind::Entry { 1 } else { -1 };
+                ours.extend(evaluate.settle(of_key, true).iter().map(|d| ((d.audience, slot), time, diff(d.kind))));
+            }
+            // The facts as a collection: what holds before and after each ms.
+            let mut facts: Vec<((Slot, u32), Time, isize)> = Vec::new();
+            let mut truth = vec![vec![false; FACTS as usize]; KEYS as usize];
+            for flip in &flips {
+                let now = &mut truth[flip.slot as usize][flip.fact as usize];
+                facts.push(((flip.slot, flip.fact), flip.time, isize::from(flip.truth) - isize::from(*now)));
+                *now = flip.truth;
+            }
+            let exprs: Vec<Expr> = model.audiences.iter().map(|audience| audience.expr.clone()).collect();
+            let derived = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+            let found = std::sync::Arc::clone(&derived);
+            timely::execute_directly(move |worker| {
+                let mut input = worker.dataflow::<Time, _, _>(|scope| {
+                    let (input, facts) = scope.new_collection::<(Slot, u32), isize>();
+                    facts
+                        .reduce(move |_slot, facts, members| {
+                            let mut row = vec![0; words_for(FACTS as usize)];
+                            facts
+                                .iter()
+                                .filter(|(_, count)| *count > 0)
+                                .for_each(|(fact, _)| set(&mut row, **fact, true));
+                            let mut holding = vec![0; words_for(exprs.len())];
+                            for (index, expr) in exprs.iter().enumerate() {
+                                let holds = walk(expr, &row, &holding);
+                                set(&mut holding, index as u32, holds);
+                            }
+                            members.extend(ones(&holding).map(|audience| (audience, 1)));
+                        })
+                        .inspect(move |((slot, audience), time, diff)| {
+                            found.lock().expect("one thread").push(((*audience, *slot), *time, *diff));
+                        });
+                    input
+                });
+                for (fact, time, diff) in facts {
+                    input.advance_to(time);
+                    input.update(fact, diff);
+                }
+            });
+            let mut theirs = derived.lock().expect("one thread").clone();
+            differential_dataflow::consolidation::consolidate_updates(&mut theirs);
+            let given = ours.len();
+            differential_dataflow::consolidation::consolidate_updates(&mut ours);
+            assert_eq!(given, ours.len(), "seed {seed}: at most one update per membership and time");
+            assert!(!ours.is_empty(), "seed {seed} reaches no audience");
+            assert_eq!(ours, theirs, "seed {seed}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! All that a worker holds of one model's keys: windows, properties and evaluation, over one dictionary.
+//!
+//! Every change of a fact is a [`Flip`] with its own time. Flips are collected until an epoch is complete; then they are put in
+//! order and settled key by key, ms by ms: only what differs between two times is a transition. A key of which nothing is known
+//! any more is forgotten. Refuses: to decide when time passes; [`super::epoch`] does.
+
+use super::committed::Baseline;
+use super::dictionary::SharedDictionary;
+use super::evaluate::EvaluateState;
+use super::properties::PropertyState;
+use super::staged::Staged;
+use super::transition::{EpochOutput, Flip, KeyText, Transition};
+use super::windows::{Applied, Arrival, Held, WindowState};
+use crate::ingest::event_batch::MatchedEvent;
+use crate::time::{Slot, Time};
+use std::rc::Rc;
+use usher_core::change::Recipients;
+use usher_queries::plan::ModelPlan;
+
+/// The keys of one model that this worker owns.
+pub(crate) struct KeyedState {
+    /// The model's index in the plan.
+    model: usize,
+    /// The number of facts.
+    pub(super) facts: usize,
+    keys: SharedDictionary,
+    pub(super) windows: WindowState,
+    pub(super) properties: PropertyState,
+    pub(super) evaluate: EvaluateState,
+    pub(super) flips: Vec<Flip>,
+    /// How many of the flips, in order, have been settled.
+    settled: usize,
+    /// Slots of which perhaps nothing is known any more.
+    idle: Vec<Slot>,
+}
+
+impl KeyedState {
+    pub(crate) fn new(index: usize, model: &ModelPlan, keys: SharedDictionary) -> KeyedState {
+        KeyedState {
+            model: index,
+            facts: model.facts.len(),
+            keys,
+            windows: WindowState::new(model),
+            properties: PropertyState::new(model),
+            evaluate: EvaluateState::new(model),
+            flips: Vec::new(),
+            settled: 0,
+            idle: Vec::new(),
+        }
+    }
+
+    /// Returns the dictionary of the keys.
+    pub(crate) fn keys(&self) -> &SharedDictionary {
+        &self.keys
+    }
+
+    /// Returns the slot of a key of which something is known here.
+    pub(crate) fn find(&self, hash: u64, key: &str) -> Option<Slot> {
+        self.keys.borrow().find(hash, key).filter(|slot| self.has(*slot))
+    }
+
+    /// Returns whether there is room for a slot.
+    pub(crate) fn has(&self, slot: Slot) -> bool {
+        self.windows.has(slot)
+    }
+
+    /// Makes room for all slots of the dictionary.
+    pub(crate) fn fit(&mut self) {
+        let slots = self.keys.borrow().len();
+        self.windows.fit(slots);
+        self.evaluate.fit(slots);
+    }
+
+    /// Returns the slot of a key, with room for all that is kept of it.
+    pub(crate) fn intern(&mut self, hash: u64, key: &str) -> Slot {
+        let slot = self.keys.borrow_mut().intern(hash, key);
+        // New here, though Stage may have named it before.
+        if !self.has(slot) {
+            self.fit();
+        }
+        slot
+    }
+
+    /// Applies a matched event; `facts` are those of its event in the plan. Returns whether it repeats an event that is held.
+    pub(crate) fn apply(&mut self, event: &MatchedEvent, key: &str, arrival: Arrival, facts: &[u32]) -> bool {
+        let slot = self.intern(event.key_hash, key);
+        let applied = Applied {
+            at: event.at,
+            event: Held { timestamp: event.timestamp, arrival, id: event.id },
+            bits: event.facts,
+            facts: &facts[usize::from(event.block) * 64..],
+        };
+        let repeat = self.windows.apply(slot, &applied, &mut self.flips);
+        if self.windows.key(slot).is_empty() {
+            self.idle.push(slot);
+        }
+        repeat
+    }
+
+    /// Fires the next timer due by `through`; returns whether one was due.
+    pub(crate) fn fire(&mut self, through: Time) -> bool {
+        if let Some(slot) = self.windows.fire(through, &mut self.flips) {
+            if self.windows.key(slot).is_empty() {
+                self.idle.push(slot);
+            }
+            return true;
+        }
+        self.properties.fire(through, &mut self.flips)
+    }
+
+    /// Switches a key to what a pull has of it, at `time`; returns whether anything is new.
+    pub(crate) fn switch(&mut self, staged: &mut Staged, slot: Slot, time: Time) -> bool {
+        let new = self.properties.switch(staged, slot, time, self.evaluate.facts(), &mut self.flips);
+        if !staged.has(slot) {
+            self.idle.push(slot);
+        }
+        new
+    }
+
+    /// Takes note that a staged pull is given up: keys that only it named are forgotten.
+    pub(crate) fn give_up(&mut self, staged: &Staged) {
+        self.fit();
+        self.idle.extend(staged.slots());
+    }
+
+    /// Takes up a membership that the ledger of a sync has.
+    pub(crate) fn restore_ledger(&mut self, syncs: usize, hash: u64, key: &str, sync: usize, audience: u32) {
+        let slot = self.intern(hash, key);
+        self.evaluate.restore_ledger(syncs, slot, sync, audience);
+    }
+
+    /// Ends restoring: settles what restored keys flipped, and decides the memberships of the keys in ledgers.
+    pub(crate) fn end_restore(&mut self) {
+        self.order_flips();
+        self.settle_silently(usize::MAX);
+        self.evaluate.decide_committed();
+    }
+
+    /// Puts the flips so far in order. All flips of the epoch must be there.
+    pub(crate) fn order_flips(&mut self) {
+        // Stable: of two flips of a fact in the same ms the later one counts.
+        self.flips.sort_by_key(|flip| (flip.time, flip.slot));
+        self.settled = 0;
+    }
+
+    /// Turns up to about `fuel` ordered flips into transitions; returns whether any are left.
+    pub(crate) fn settle(&mut self, fuel: usize, out: &mut impl EpochOutput) -> bool {
+        let until = self.flips.len().min(self.settled + fuel);
+        let keys = Rc::clone(&self.keys);
+        let keys = keys.borrow();
+        while self.settled < until {
+            let of_key = next_key(&self.flips, &mut self.settled);
+            let Flip { time, slot, .. } = of_key[0];
+            let decisions = self.evaluate.settle(of_key, true);
+            if decisions.is_empty() {
+                continue;
+            }
+            let text = KeyText { key: keys.key(slot), row: self.properties.row(slot) };
+            for decision in decisions {
+                let (audience, kind, reason) = (decision.audience, decision.kind, decision.cause.reason());
+                let transition = Transition { time, model: self.model, slot, audience, kind, reason };
+                out.transition(&transition, Some(Recipients::All), text);
+            }
+        }
+        self.end_settling()
+    }
+
+    /// Takes up to about `fuel` ordered flips into the facts; returns whether any are left. Before the start nothing is decided
+    /// but when committed memberships ended.
+    pub(crate) fn settle_silently(&mut self, fuel: usize) -> bool {
+        let until = self.flips.len().min(self.settled.saturating_add(fuel));
+        while self.settled < until {
+            let of_key = next_key(&self.flips, &mut self.settled);
+            self.evaluate.settle(of_key, false);
+        }
+        self.end_settling()
+    }
+
+    fn end_settling(&mut self) -> bool {
+        if self.settled < self.flips.len() {
+            return true;
+        }
+        self.flips.clear();
+        self.settled = 0;
+        false
+    }
+
+    /// Decides all audiences of one key at the start.
+    pub(crate) fn announce(&mut self, slot: Slot, time: Time, baseline: &Baseline, out: &mut impl EpochOutput) {
+        let in_ledger = self.evaluate.is_in_ledger(slot);
+        let keys = self.keys.borrow();
+        let text = KeyText { key: keys.key(slot), row: self.properties.row(slot) };
+        self.evaluate.announce((self.model, slot), time, baseline, text, out);
+        if in_ledger {
+            self.idle.push(slot);
+        }
+    }
+
+    /// Takes note that all keys have been announced.
+    pub(crate) fn end_announcement(&mut self) {
+        self.evaluate.end_announcement();
+    }
+
+    /// Forgets the keys of which nothing is known any more, at the end of an epoch whose last ms is `at`. No flips may be
+    /// pending.
+    pub(crate) fn forget_idle(&mut self, at: Time) {
+        if self.idle.is_empty() || self.keys.borrow().is_held() {
+            return;
+        }
+        self.idle.sort_unstable();
+        self.idle.dedup();
+        let keys = Rc::clone(&self.keys);
+        let mut keys = keys.borrow_mut();
+        for slot in std::mem::take(&mut self.idle) {
+            let nothing_known = keys.is_in_use(slot)
+                && self.windows.key(slot).is_empty()
+                && self.evaluate.is_default(slot)
+                && self.properties.is_timeless(slot);
+            if !nothing_known {
+                continue;
+            }
+            if self.evaluate.is_in_ledger(slot) {
+                // Before the start it is kept for what the ledgers have of it.
+                self.idle.push(slot);
+                continue;
+            }
+            self.evaluate.forget(slot);
+            self.properties.forget(slot);
+            keys.forget(slot, at);
+        }
+    }
+}
+
+/// Returns the next flips of one key at one ms, and moves behind them.
+fn next_key<'a>(flips: &'a [Flip], settled: &mut usize) -> &'a [Flip] {
+    let rest = &flips[*settled..];
+    let Flip { time, slot, .. } = rest[0];
+    let len = rest.iter().take_while(|flip| flip.time == time && flip.slot == slot).count();
+    *settled += len;
+    &rest[..len]
+}

@@ -1,0 +1,255 @@
+//! Properties: facts that pulls decide, and the moments at which `now()` changes them.
+//!
+//! Computes the flips of the `property` and `related` facts of a key when a pull switches it, and when a moment of `now()`
+//! passes. Holds, per (key, fact) that depends on `now()`: its truth over all time and one armed timer; per key: the included
+//! columns of its row. The truth now of the other facts is in the bits that evaluation keeps. Refuses: facts that events decide.
+
+use super::facts::{BitRows, get};
+use super::staged::Staged;
+use super::timers::{Timer, Timers};
+use super::transition::{Cause, Flip};
+use crate::ingest::row_batch::{Role, Timeline};
+use crate::time::{Slot, Time};
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use usher_config::Comparison;
+use usher_queries::aggregate::{Contribution, Summary};
+use usher_queries::plan::{FactKind, ModelPlan};
+
+/// Truth over all time of a fact of a key that depends on `now()`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum ClockedTruth {
+    /// A predicate on the key's row.
+    Row(Timeline),
+    /// Rows that come into and go out of an aggregate.
+    Aggregate(Vec<(Contribution, Timeline)>),
+}
+
+/// A [`ClockedTruth`] with the time of its armed timer.
+struct Clocked {
+    truth: ClockedTruth,
+    armed: Option<Time>,
+}
+
+/// What decides a fact.
+enum PropertyFact {
+    /// Whether the key has a row.
+    Known,
+    /// A predicate on the key's row.
+    Row { clocked: bool },
+    /// An aggregate over rows of another model.
+    Related { empty: Summary, comparison: Comparison, clocked: bool },
+}
+
+/// The properties of all keys of a model.
+pub(crate) struct PropertyState {
+    /// By fact; `None` for facts that events decide.
+    facts: Vec<Option<PropertyFact>>,
+    /// The facts that depend on `now()`.
+    clocked_facts: Vec<u32>,
+    clocked: HashMap<(Slot, u32), Clocked>,
+    /// The included columns of a key's row.
+    rows: HashMap<Slot, Box<str>>,
+    timers: Timers,
+}
+
+impl PropertyState {
+    pub(crate) fn new(model: &ModelPlan) -> PropertyState {
+        let fact = |kind: &FactKind| match kind {
+            FactKind::Known => Some(PropertyFact::Known),
+            FactKind::Property(predicate) => Some(PropertyFact::Row { clocked: predicate.mentions_now() }),
+            FactKind::Related { filter, aggregate, comparison, .. } => Some(PropertyFact::Related {
+                empty: Summary::new(aggregate),
+                comparison: *comparison,
+                clocked: filter.as_ref().is_some_and(|filter| filter.mentions_now()),
+            }),
+            FactKind::Performed { .. } => None,
+        };
+        let facts: Vec<Option<PropertyFact>> = model.facts.iter().map(|of| fact(&of.kind)).collect();
+        let is_clocked = |fact: &Option<PropertyFact>| {
+            matches!(fact, Some(PropertyFact::Row { clocked: true } | PropertyFact::Related { clocked: true, .. }))
+        };
+        let clocked_facts = facts.iter().enumerate().filter(|(_, fact)| is_clocked(fact)).map(|(i, _)| i as u32);
+        PropertyState {
+            clocked_facts: clocked_facts.collect(),
+            facts,
+            clocked: HashMap::new(),
+            rows: HashMap::new(),
+            timers: Timers::default(),
+        }
+    }
+
+    /// Returns whether pulls decide a fact without `now()`: its truth is what a checkpoint keeps of it.
+    pub(crate) fn is_plain(&self, fact: u32) -> bool {
+        matches!(
+            self.facts[fact as usize],
+            Some(
+                PropertyFact::Known
+                    | PropertyFact::Row { clocked: false }
+                    | PropertyFact::Related { clocked: false, .. }
+            )
+        )
+    }
+
+    /// Returns the included columns of a key's row; empty if there are none.
+    pub(crate) fn row(&self, slot: Slot) -> &str {
+        self.rows.get(&slot).map_or("", |row| row)
+    }
+
+    /// Returns the facts of a key whose truth over time is held.
+    pub(crate) fn clocked(&self, slot: Slot) -> impl Iterator<Item = (u32, &ClockedTruth)> {
+        let facts = if self.clocked.is_empty() { &[][..] } else { &self.clocked_facts };
+        facts.iter().filter_map(move |fact| Some((*fact, &self.clocked.get(&(slot, *fact))?.truth)))
+    }
+
+    /// Switches a key to what a pull has of it, at `time`; `truths` are its facts as of now. Returns whether anything is new.
+    pub(crate) fn switch(
+        &mut self,
+        staged: &mut Staged,
+        slot: Slot,
+        time: Time,
+        truths: &BitRows,
+        flips: &mut Vec<Flip>,
+    ) -> bool {
+        let known = staged.has(slot);
+        let mut new = false;
+        // No other flip of a fact that only pulls decide can be pending.
+        let mut settle = |fact: u32, truth: bool| {
+            let flips_now = get(truths.row(slot), fact) != truth;
+            if flips_now {
+                flips.push(Flip { time, slot, fact, truth, cause: Cause::Snapshot });
+            }
+            flips_now
+        };
+        let mut clocked_now = Vec::new();
+        if staged.role == Role::Own {
+            new |= settle(0, known);
+            let row = staged.text(slot);
+            new |= self.rows.get(&slot) != row.as_ref();
+            match row {
+                Some(row) => drop(self.rows.insert(slot, row)),
+                None => drop(self.rows.remove(&slot)),
+            }
+        }
+        for i in 0..staged.facts.len() {
+            let fact = staged.facts[i];
+            match self.facts[fact as usize].as_ref() {
+                Some(PropertyFact::Row { clocked: false }) => new |= settle(fact, known && staged.truth(slot, i)),
+                Some(PropertyFact::Related { comparison, clocked: false, .. }) => {
+                    new |= settle(fact, staged.summary(slot, i).holds(comparison));
+                }
+                Some(PropertyFact::Row { .. }) => {
+                    clocked_now.push((fact, staged.timelines.remove(&(slot, fact)).map(ClockedTruth::Row)));
+                }
+                Some(PropertyFact::Related { .. }) => {
+                    clocked_now.push((fact, staged.timed.remove(&(slot, fact)).map(ClockedTruth::Aggregate)));
+                }
+                Some(PropertyFact::Known) | None => panic!("fact {fact} is decided by no pull"),
+            }
+        }
+        for (fact, truth) in clocked_now {
+            new |= self.switch_clocked(slot, fact, truth, time, truths, flips);
+        }
+        new
+    }
+
+    fn switch_clocked(
+        &mut self,
+        slot: Slot,
+        fact: u32,
+        truth: Option<ClockedTruth>,
+        time: Time,
+        truths: &BitRows,
+        flips: &mut Vec<Flip>,
+    ) -> bool {
+        let new = self.clocked.get(&(slot, fact)).map(|clocked| &clocked.truth) != truth.as_ref();
+        match truth {
+            Some(truth) => self.hold(slot, fact, truth, time, flips),
+            None => {
+                if self.clocked.remove(&(slot, fact)).is_some() {
+                    let truth = get(truths.default(), fact);
+                    flips.push(Flip { time, slot, fact, truth, cause: Cause::Snapshot });
+                }
+            }
+        }
+        new
+    }
+
+    /// Takes up the truth over time of a fact of a key, as of `time`.
+    pub(crate) fn hold(&mut self, slot: Slot, fact: u32, truth: ClockedTruth, time: Time, flips: &mut Vec<Flip>) {
+        self.clocked.insert((slot, fact), Clocked { truth, armed: None });
+        self.look(slot, fact, time, Cause::Snapshot, flips);
+    }
+
+    /// Takes up the included columns of a key's row.
+    pub(crate) fn restore_row(&mut self, slot: Slot, row: &str) {
+        if !row.is_empty() {
+            self.rows.insert(slot, row.into());
+        }
+    }
+
+    /// Fires the next timer due by `through`; returns whether one was due.
+    pub(crate) fn fire(&mut self, through: Time, flips: &mut Vec<Flip>) -> bool {
+        let Some(Timer { time, slot, fact }) = self.timers.pop(through) else { return false };
+        if self.clocked.get(&(slot, fact)).is_some_and(|clocked| clocked.armed == Some(time)) {
+            self.look(slot, fact, time, Cause::Expiry, flips);
+        }
+        true
+    }
+
+    /// Returns whether nothing depends on `now()` for a key.
+    pub(crate) fn is_timeless(&self, slot: Slot) -> bool {
+        self.clocked(slot).next().is_none()
+    }
+
+    /// Forgets a key.
+    pub(crate) fn forget(&mut self, slot: Slot) {
+        self.rows.remove(&slot);
+    }
+
+    /// Returns when a fact that depends on `now()` flips by itself after `time`, if its truth is `before` now.
+    pub(crate) fn flips_ahead(&self, slot: Slot, fact: u32, time: Time, mut before: bool) -> Vec<Time> {
+        let later = |turn: &i64| Time::try_from(*turn).ok().filter(|turn| *turn > time);
+        let moments: BTreeSet<Time> = match self.clocked.get(&(slot, fact)).map(|clocked| &clocked.truth) {
+            None => BTreeSet::new(),
+            Some(ClockedTruth::Row(timeline)) => timeline.flips.iter().filter_map(later).collect(),
+            Some(ClockedTruth::Aggregate(rows)) => {
+                rows.iter().flat_map(|(_, when)| &when.flips).filter_map(later).collect()
+            }
+        };
+        let mut times = Vec::new();
+        for moment in moments {
+            let (after, _) = self.look_at(slot, fact, moment);
+            if after != before {
+                times.push(moment);
+            }
+            before = after;
+        }
+        times
+    }
+
+    /// Gives the truth at `time` of a fact that depends on `now()`, and arms a timer for its next flip.
+    fn look(&mut self, slot: Slot, fact: u32, time: Time, cause: Cause, flips: &mut Vec<Flip>) {
+        let (truth, next) = self.look_at(slot, fact, time);
+        self.clocked.get_mut(&(slot, fact)).expect("it was just looked at").armed = next;
+        if let Some(time) = next {
+            self.timers.push(Timer { time, slot, fact });
+        }
+        flips.push(Flip { time, slot, fact, truth, cause });
+    }
+
+    /// Returns the truth at `time` of a fact that depends on `now()`, and when to look again.
+    fn look_at(&self, slot: Slot, fact: u32, time: Time) -> (bool, Option<Time>) {
+        let clocked = self.clocked.get(&(slot, fact)).expect("a fact that is looked at has a truth over time");
+        match (&clocked.truth, &self.facts[fact as usize]) {
+            (ClockedTruth::Row(timeline), _) => (timeline.at(time), timeline.next(time)),
+            (ClockedTruth::Aggregate(rows), Some(PropertyFact::Related { empty, comparison, .. })) => {
+                let mut summary = empty.clone();
+                rows.iter().filter(|(_, when)| when.at(time)).for_each(|(what, _)| summary.add(*what));
+                (summary.holds(comparison), rows.iter().filter_map(|(_, when)| when.next(time)).min())
+            }
+            (ClockedTruth::Aggregate(_), _) => panic!("fact {fact} is no aggregate"),
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! What a job has done so far: written by the workers, readable from any thread while it runs.
+//!
+//! Each fact is counted once, by the worker that sees it, and published here: messages by source, transitions by audience,
+//! repeats by event. The closing line, the metrics and the API read the same numbers.
+
+use crate::failure::Failure;
+use crate::ingest::reader::SourceReport;
+use crate::time::Time;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use usher_core::counts::Counts;
+
+/// What a worker has read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reading {
+    /// What became of messages, by source.
+    pub(crate) messages: Vec<Counts>,
+    /// Bytes read of its partitions, and how many were stored when they were opened.
+    pub(crate) bytes: (u64, u64),
+}
+
+/// The changes of an audience that were given to the syncs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transitions {
+    /// Entries.
+    pub entries: u64,
+    /// Exits.
+    pub exits: u64,
+}
+
+/// The checkpoints of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoints {
+    /// How many were made.
+    pub made: u64,
+    /// How long the last one took.
+    pub took: Duration,
+    /// How many bytes its parts have.
+    pub bytes: u64,
+}
+
+/// What one worker has counted.
+#[derive(Default)]
+struct WorkerStatus {
+    reading: Mutex<Reading>,
+    /// The progress of its partitions, as the API shows it.
+    partitions: Mutex<Vec<SourceReport>>,
+    /// By event of the plan, messages that repeated one that is held.
+    repeats: Mutex<Vec<u64>>,
+    /// By audience, in order of their ids.
+    transitions: Mutex<Vec<Transitions>>,
+    /// Members by audience at the end of the run, from the arrangement.
+    members: Mutex<Vec<u64>>,
+    keys: AtomicU64,
+}
+
+/// The status of a job in this process.
+pub struct Status {
+    workers: Vec<WorkerStatus>,
+    audiences: usize,
+    clock: AtomicU64,
+    live: AtomicU64,
+    lag_ms_max: AtomicU64,
+    checkpoints: Mutex<Checkpoints>,
+    stop: AtomicBool,
+    abort: AtomicBool,
+    failure: Mutex<Option<Failure>>,
+}
+
+impl Status {
+    /// Returns the status of a job of so many workers and audiences that is about to run.
+    pub fn new(workers: usize, audiences: usize) -> Arc<Status> {
+        let worker = || WorkerStatus {
+            transitions: Mutex::new(vec![Transitions::default(); audiences]),
+            members: Mutex::new(vec![0; audiences]),
+            ..WorkerStatus::default()
+        };
+        Arc::new(Status {
+            workers: (0..workers).map(|_| worker()).collect(),
+            audiences,
+            clock: AtomicU64::new(0),
+            live: AtomicU64::new(0),
+            lag_ms_max: AtomicU64::new(0),
+            checkpoints: Mutex::new(Checkpoints::default()),
+            stop: AtomicBool::new(false),
+            abort: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        })
+    }
+
+    /// Asks the job to stop: what was read is worked off and, if the job is live, goes into a last checkpoint; then it ends.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// Ends the job at once: what has been committed is flushed, nothing more is read.
+    pub fn abort(&self) {
+        self.abort.store(true, Ordering::Release);
+    }
+
+    /// Returns what was read, and what became of it.
+    pub fn counts(&self) -> Counts {
+        let mut all = Counts::default();
+        for worker in &self.workers {
+            locked(&worker.reading).messages.iter().for_each(|counts| all += *counts);
+            all.repeats += locked(&worker.repeats).iter().sum::<u64>();
+        }
+        all
+    }
+
+    /// Returns the number of keys of which something is known.
+    pub fn keys(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.keys.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Returns the entries and exits of each audience, in order of the audiences' ids. Exits of audiences that the job no
+    /// longer has are not among them.
+    pub fn transitions(&self) -> Vec<Transitions> {
+        let mut all = vec![Transitions::default(); self.audiences];
+        for worker in &self.workers {
+            for (all, one) in all.iter_mut().zip(&*locked(&worker.transitions)) {
+                all.entries += one.entries;
+                all.exits += one.exits;
+            }
+        }
+        all
+    }
+
+    /// Returns the members of each audience at the end of the run, in order of the audiences' ids.
+    pub fn members(&self) -> Vec<u64> {
+        let mut all = vec![0; self.audiences];
+        for worker in &self.workers {
+            all.iter_mut().zip(&*locked(&worker.members)).for_each(|(all, one)| *all += one);
+        }
+        all
+    }
+
+    /// Returns how many bytes of the sources were read, and how many were stored at the start.
+    pub fn bytes(&self) -> (u64, u64) {
+        let bytes = self.workers.iter().map(|worker| locked(&worker.reading).bytes);
+        bytes.fold((0, 0), |(read, of), (r, o)| (read + r, of + o))
+    }
+
+    /// Returns up to when all changes have been handed to the syncs, ms since the epoch.
+    pub fn clock(&self) -> Time {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    /// Returns the greatest lag of the changes behind the clock since the job went live and caught up with it, ms.
+    pub fn lag_ms_max(&self) -> u64 {
+        self.lag_ms_max.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether every worker has announced its members: the job is live.
+    pub fn live(&self) -> bool {
+        self.live.load(Ordering::Relaxed) == self.workers.len() as u64
+    }
+
+    /// Returns the checkpoints of this run.
+    pub fn checkpoints(&self) -> Checkpoints {
+        *locked(&self.checkpoints)
+    }
+
+    /// Returns the number of workers of this process.
+    pub(crate) fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Returns what became of messages, by source: the sum over the workers.
+    pub(crate) fn messages(&self) -> Vec<Counts> {
+        let mut all: Vec<Counts> = Vec::new();
+        for worker in &self.workers {
+            let reading = locked(&worker.reading);
+            all.resize(all.len().max(reading.messages.len()), Counts::default());
+            all.iter_mut().zip(&reading.messages).for_each(|(all, one)| *all += *one);
+        }
+        all
+    }
+
+    /// Returns the repeats by event of the plan: the sum over the workers.
+    pub(crate) fn repeats(&self) -> Vec<u64> {
+        let mut all: Vec<u64> = Vec::new();
+        for worker in &self.workers {
+            let repeats = locked(&worker.repeats);
+            all.resize(all.len().max(repeats.len()), 0);
+            all.iter_mut().zip(&*repeats).for_each(|(all, one)| *all += one);
+        }
+        all
+    }
+
+    /// Returns the progress of the partitions of this process.
+    pub(crate) fn partitions(&self) -> Vec<SourceReport> {
+        self.workers.iter().flat_map(|worker| locked(&worker.partitions).clone()).collect()
+    }
+
+    pub(crate) fn aborted(&self) -> bool {
+        self.abort.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Ends the job at once. The first failure is kept.
+    pub(crate) fn fail(&self, failure: Failure) {
+        locked(&self.failure).get_or_insert(failure);
+        self.abort();
+    }
+
+    pub(crate) fn take_failure(&self) -> Option<Failure> {
+        locked(&self.failure).take()
+    }
+
+    // Published by the workers of this process, by their number in it.
+
+    pub(crate) fn publish_reading(&self, worker: usize, reading: Reading) {
+        *locked(&self.workers[worker].reading) = reading;
+    }
+
+    pub(crate) fn publish_partitions(&self, worker: usize, partitions: Vec<SourceReport>) {
+        *locked(&self.workers[worker].partitions) = partitions;
+    }
+
+    pub(crate) fn publish_keys(&self, worker: usize, keys: usize) {
+        self.workers[worker].keys.store(keys as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn publish_repeats(&self, worker: usize, repeats: &[u64]) {
+        let mut published = locked(&self.workers[worker].repeats);
+        published.clear();
+        published.extend_from_slice(repeats);
+    }
+
+    pub(crate) fn publish_transitions(&self, worker: usize, transitions: &[Transitions]) {
+        locked(&self.workers[worker].transitions).copy_from_slice(transitions);
+    }
+
+    pub(crate) fn publish_members(&self, worker: usize, sizes: Vec<u64>) {
+        *locked(&self.workers[worker].members) = sizes;
+    }
+
+    pub(crate) fn publish_checkpoint(&self, took: Duration, bytes: u64) {
+        let mut checkpoints = locked(&self.checkpoints);
+        *checkpoints = Checkpoints { made: checkpoints.made + 1, took, bytes };
+    }
+
+    pub(crate) fn publish_clock(&self, clock: Time) {
+        self.clock.fetch_max(clock, Ordering::Relaxed);
+    }
+
+    pub(crate) fn publish_lag(&self, ms: u64) {
+        self.lag_ms_max.fetch_max(ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn publish_live(&self) {
+        self.live.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().expect("a worker panicked, which ends the process")
+}
