@@ -7,11 +7,12 @@ mod check;
 pub mod decimal;
 pub mod duration;
 pub mod job;
+mod json_schema;
 mod node;
 pub mod path;
 pub mod problem;
 mod read;
-mod schema;
+
 mod shape;
 pub mod size;
 mod suggest;
@@ -21,9 +22,9 @@ use std::path::Path as FilePath;
 
 pub use decimal::Decimal;
 pub use job::*;
+pub use json_schema::schema;
 pub use path::{Found, Path, Step};
 pub use problem::{Place, Problem, Problems};
-pub use schema::schema;
 pub use suggest::nearest;
 
 /// What is wrong with a job file, and what could be read of it all the same.
