@@ -1,7 +1,7 @@
 //! The JSON Schema of a job file, made of its shape.
 
-use crate::node;
-use crate::shape::{CONDITION, JOB, Key, Record, Rule, Shape};
+use crate::schema::{CONDITION, JOB, Key, Record, Rule, Shape};
+use crate::yaml;
 use serde_json::{Map, Value, json};
 
 /// The JSON Schema (draft 2020-12) of the job files that this version takes.
@@ -107,7 +107,7 @@ fn property(key: &'static Key) -> Value {
     let mut schema = of(key.shape);
     schema["description"] = key.doc.into();
     if let Some(default) = key.default {
-        let node = node::parse(default, &mut Vec::new()).expect("a default is YAML");
+        let node = yaml::parse(default, &mut Vec::new()).expect("a default is YAML");
         schema["default"] = plain(&node);
     }
     schema
@@ -125,11 +125,11 @@ fn rule(rule: &Rule) -> Value {
 }
 
 /// A default as JSON.
-fn plain(node: &node::Node) -> Value {
+fn plain(node: &yaml::Node) -> Value {
     match &node.kind {
-        node::Kind::Boolean(value) => (*value).into(),
-        node::Kind::Text { text, .. } => text.as_str().into(),
-        node::Kind::List(list) => list.iter().map(plain).collect(),
+        yaml::Kind::Boolean(value) => (*value).into(),
+        yaml::Kind::Text { text, .. } => text.as_str().into(),
+        yaml::Kind::List(list) => list.iter().map(plain).collect(),
         other => panic!("no default is written as {other:?}"),
     }
 }
@@ -137,7 +137,7 @@ fn plain(node: &node::Node) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{Kind, Node};
+    use crate::yaml::{Kind, Node};
 
     fn value(node: &Node) -> Value {
         match &node.kind {
@@ -216,7 +216,7 @@ mod tests {
     }
 
     fn accepts(text: &str) -> bool {
-        let node = node::parse(text, &mut Vec::new()).expect("readable");
+        let node = yaml::parse(text, &mut Vec::new()).expect("readable");
         let schema = schema();
         fits(&schema, &schema, &value(&node))
     }

@@ -3,20 +3,19 @@
 //! Pure: text in, [`Job`] or [`Problems`] out. Nothing here opens a file, reads the environment or knows
 //! a clock; callers hand in the text and a function that looks variables up.
 
-mod check;
+mod build;
 pub mod decimal;
 pub mod duration;
 pub mod job;
 mod json_schema;
-mod node;
 pub mod path;
 pub mod problem;
-mod read;
-
-mod shape;
+mod schema;
 pub mod size;
 mod suggest;
+mod typed;
 mod variables;
+mod yaml;
 
 use std::path::Path as FilePath;
 
@@ -58,10 +57,10 @@ pub fn parse_or_salvage(
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Job, Broken> {
     let mut problems = Vec::new();
-    let built = match node::parse(text, &mut problems) {
+    let built = match yaml::parse(text, &mut problems) {
         Ok(mut root) => {
             variables::substitute(&mut root, "", variable, &mut problems);
-            check::job(&root, &mut problems).map(|fields| read::job(&fields, folder, &mut problems))
+            typed::job(&root, &mut problems).map(|fields| build::job(&fields, folder, &mut problems))
         }
         // What was found before the text broke off may be an effect of that.
         Err(problem) => {

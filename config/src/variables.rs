@@ -4,8 +4,8 @@
 //! no string stay as they are, and what a variable brings is not looked at again. The default stands in where the variable is
 //! not set or empty; it ends at the next `}`. `$${` is a plain `${`. A `$` before anything else is itself.
 
-use crate::node::{self, Kind, Node};
-use crate::{Place, Problem, shape};
+use crate::yaml::{self, Kind, Node};
+use crate::{Place, Problem, schema};
 
 /// Looks a variable up by name.
 pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -19,17 +19,17 @@ pub(crate) fn substitute(node: &mut Node, path: &str, variable: Lookup, problems
     match &mut node.kind {
         Kind::List(list) => {
             for (index, inner) in list.iter_mut().enumerate() {
-                substitute(inner, &node::element(path, index), variable, problems);
+                substitute(inner, &yaml::element(path, index), variable, problems);
             }
         }
         Kind::Mapping(entries) => {
             for entry in entries {
-                substitute(&mut entry.value, &node::child(path, &entry.key), variable, problems);
+                substitute(&mut entry.value, &yaml::child(path, &entry.key), variable, problems);
             }
         }
         Kind::Text { text, written } if text.contains("${") => {
             let place = Place { path: path.to_owned(), ..place };
-            match expand(text, &place, variable, shape::is_discreet(path)) {
+            match expand(text, &place, variable, schema::is_discreet(path)) {
                 Ok(expanded) => *written = Some(std::mem::replace(text, expanded)),
                 Err(found) => {
                     problems.extend(found);
@@ -165,11 +165,11 @@ mod tests {
     fn only_string_leaves_are_touched() {
         let text = "${K}: '${V}'\nlist: [\"${V}\", 1, true, {a: '${V}'}]\nplain: ${V}";
         let mut problems = Vec::new();
-        let mut node = node::parse(text, &mut problems).expect("readable");
+        let mut node = yaml::parse(text, &mut problems).expect("readable");
         substitute(&mut node, "", &|_| Some("x: [y]".to_owned()), &mut problems);
         assert_eq!(problems, []);
         let expected =
-            node::parse("${K}: 'x: [y]'\nlist: ['x: [y]', 1, true, {a: 'x: [y]'}]\nplain: 'x: [y]'", &mut problems)
+            yaml::parse("${K}: 'x: [y]'\nlist: ['x: [y]', 1, true, {a: 'x: [y]'}]\nplain: 'x: [y]'", &mut problems)
                 .expect("readable");
         assert_eq!(texts(&node), texts(&expected));
     }
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn a_missing_variable_is_reported_at_its_leaf() {
         let mut problems = Vec::new();
-        let mut node = node::parse("a:\n  - b: x${NONE}", &mut problems).expect("readable");
+        let mut node = yaml::parse("a:\n  - b: x${NONE}", &mut problems).expect("readable");
         substitute(&mut node, "", &|_| None, &mut problems);
         assert_eq!(problems[0].place, Place { path: "a[0].b".to_owned(), line: 2, column: 8 });
     }

@@ -4,9 +4,9 @@
 //! whole even where it can't be built, so that all problems come at once; what an earlier step has reported is not reported
 //! again. Predicates are not read here, nor is any file.
 
-use crate::check::{Fields, Item, Named, Value};
-use crate::shape::{COLUMN_TYPES, Kind, Shape, is_secret};
+use crate::schema::{COLUMN_TYPES, Kind, Shape, is_secret};
 use crate::suggest::{nearest, or_list};
+use crate::typed::{Fields, Item, Named, Value};
 use crate::{
     Aggregate, Api, ApiKey, Audience, BelongsTo, Cluster, ColumnType, Comparison, Condition, ConditionKind,
     DeadLettersTo, Decimal, Delivery, Event, FileTarget, Format, Job, JsonPaths, Kafka, KafkaTarget, Limits, Members,

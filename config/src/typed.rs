@@ -3,9 +3,9 @@
 //! Goes on after every problem. An item that is reported is missing from the result, so that whoever reads on can tell
 //! "not there" from "there but wrong" by [`Fields::has`] and need not report anything twice.
 
-use crate::node::{self, Entry, Kind, Node};
-use crate::shape::{self, Key, Record, Rule, Shape};
+use crate::schema::{self, Key, Record, Rule, Shape};
 use crate::suggest::{and_list, nearest, or_list};
+use crate::yaml::{self, Entry, Kind, Node};
 use crate::{Decimal, Path, Place, Problem, duration, size};
 
 /// A value of the shape it should have.
@@ -159,7 +159,7 @@ impl Fields {
 
 /// Reads the whole file's record.
 pub(crate) fn job(node: &Node, problems: &mut Vec<Problem>) -> Option<Fields> {
-    match (Checker { problems }).record(&shape::JOB, node, "") {
+    match (Checker { problems }).record(&schema::JOB, node, "") {
         Some(Value::Record(fields)) => Some(fields),
         _ => None,
     }
@@ -252,7 +252,7 @@ impl Checker<'_> {
             },
             Shape::Boolean => match &node.kind {
                 Kind::Boolean(value) => Some(Value::Boolean(*value)),
-                Kind::Text { text, written: Some(_) } if matches!(node::resolve(text), Some(Kind::Boolean(_))) => {
+                Kind::Text { text, written: Some(_) } if matches!(yaml::resolve(text), Some(Kind::Boolean(_))) => {
                     Some(Value::Boolean(text.eq_ignore_ascii_case("true")))
                 }
                 _ => self.say(node.place(path), format!("must be `true` or `false`, not {}", describe(node, path))),
@@ -338,7 +338,7 @@ impl Checker<'_> {
     fn number(&mut self, node: &Node, path: &str) -> Option<Value> {
         let text = match &node.kind {
             Kind::Number(text) => text,
-            Kind::Text { text, written: Some(_) } if matches!(node::resolve(text), Some(Kind::Number(_))) => text,
+            Kind::Text { text, written: Some(_) } if matches!(yaml::resolve(text), Some(Kind::Number(_))) => text,
             Kind::Text { text, .. } if Decimal::parse(text).is_some() => {
                 let hint = format!("leave out the quotes: `{text}`");
                 return self.say_with_hint(
@@ -419,10 +419,10 @@ impl Checker<'_> {
         if let Some(word) = words.iter().find(|word| **word == text) {
             return Some(Value::Choice(word));
         }
-        if let Some(unavailable) = shape::unavailable(what).find(|unavailable| unavailable.name == text) {
+        if let Some(unavailable) = schema::unavailable(what).find(|unavailable| unavailable.name == text) {
             return self.unavailable(unavailable.called, node.place(path));
         }
-        let all = words.iter().copied().chain(shape::unavailable(what).map(|unavailable| unavailable.name));
+        let all = words.iter().copied().chain(schema::unavailable(what).map(|unavailable| unavailable.name));
         let hint = match nearest(text, all) {
             Some(word) => format!("did you mean `{word}`?"),
             None => format!("it is one of {}", or_list(words)),
@@ -456,7 +456,7 @@ impl Checker<'_> {
         let mut seen: Vec<&str> = Vec::new();
         let mut items = Vec::new();
         for (index, inner) in nodes.iter().enumerate() {
-            let inner_path = node::element(path, index);
+            let inner_path = yaml::element(path, index);
             match &inner.kind {
                 Kind::Text { text, .. } if unique && seen.contains(&text.as_str()) => {
                     self.say(inner.place(&inner_path), format!("`{text}` is listed twice"));
@@ -477,7 +477,7 @@ impl Checker<'_> {
         let entries = self.mapping(node, path)?;
         let mut named = Vec::new();
         for entry in entries {
-            let inner_path = node::child(path, &entry.key);
+            let inner_path = yaml::child(path, &entry.key);
             if ids {
                 self.id(&entry.key, entry.place(&inner_path));
             } else if entry.key.is_empty() {
@@ -510,9 +510,9 @@ impl Checker<'_> {
         path: &str,
     ) -> Option<Value> {
         let entries = self.mapping(node, path)?;
-        let lacking = |entry: &Entry| shape::unavailable(what).find(|unavailable| unavailable.name == entry.key);
+        let lacking = |entry: &Entry| schema::unavailable(what).find(|unavailable| unavailable.name == entry.key);
         if let Some((entry, unavailable)) = entries.iter().find_map(|entry| Some((entry, lacking(entry)?))) {
-            return self.unavailable(unavailable.called, entry.place(&node::child(path, &entry.key)));
+            return self.unavailable(unavailable.called, entry.place(&yaml::child(path, &entry.key)));
         }
         let is_there = |record: &&&Record| entries.iter().any(|entry| entry.key == record.keys[0].name);
         let there: Vec<_> = records.iter().filter(is_there).collect();
@@ -520,11 +520,11 @@ impl Checker<'_> {
             [record] => self.record(record, node, path),
             [] => {
                 let kinds: Vec<&str> = records.iter().map(|record| record.keys[0].name).collect();
-                let all = || kinds.iter().copied().chain(shape::unavailable(what).map(|unavailable| unavailable.name));
+                let all = || kinds.iter().copied().chain(schema::unavailable(what).map(|unavailable| unavailable.name));
                 for entry in entries {
                     let known = records.iter().any(|record| record.key(&entry.key).is_some());
                     if let (false, Some(kind)) = (known, nearest(&entry.key, all())) {
-                        let place = entry.place(&node::child(path, &entry.key));
+                        let place = entry.place(&yaml::child(path, &entry.key));
                         let hint = format!("did you mean `{kind}`?");
                         return self.say_with_hint(place, format!("unknown key `{}`", entry.key), Some(hint));
                     }
@@ -547,7 +547,7 @@ impl Checker<'_> {
         let mut lacking = false;
         for entry in entries {
             fields.written.push(entry.key.clone());
-            let inner_path = node::child(path, &entry.key);
+            let inner_path = yaml::child(path, &entry.key);
             if let Some(key) = record.key(&entry.key) {
                 if let Some(item) = self.item(key.shape, &entry.value, &inner_path) {
                     fields.items.push((key.name, item));
@@ -555,7 +555,7 @@ impl Checker<'_> {
                 continue;
             }
             let place = entry.place(&inner_path);
-            match shape::unavailable(record.what).find(|unavailable| unavailable.name == entry.key) {
+            match schema::unavailable(record.what).find(|unavailable| unavailable.name == entry.key) {
                 Some(unavailable) => {
                     lacking = true;
                     self.unavailable(unavailable.called, place);
@@ -580,7 +580,7 @@ impl Checker<'_> {
     /// Reports a key that the record does not have; the key of its own that was meant, if that can be told.
     fn unknown_key(&mut self, record: &'static Record, entry: &Entry, place: Place) -> Option<&'static str> {
         let known = || record.keys.iter().map(|key| key.name);
-        if let Shape::OneOf { records, .. } = &shape::CONDITION
+        if let Shape::OneOf { records, .. } = &schema::CONDITION
             && records.iter().any(|other| std::ptr::eq(*other, record))
             && records.iter().any(|other| other.key(&entry.key).is_some())
         {
@@ -588,7 +588,7 @@ impl Checker<'_> {
             self.say(place, message);
             return None;
         }
-        let all = known().chain(shape::unavailable(record.what).map(|unavailable| unavailable.name));
+        let all = known().chain(schema::unavailable(record.what).map(|unavailable| unavailable.name));
         let meant = nearest(&entry.key, all);
         let hint = match meant {
             Some(key) => Some(format!("did you mean `{key}`?")),
@@ -605,7 +605,7 @@ impl Checker<'_> {
             let missing = format!("`{}` is missing", key.name);
             self.say(place, missing);
         } else if let Some(default) = key.default {
-            let node = node::parse(default, self.problems).expect("a default is YAML");
+            let node = yaml::parse(default, self.problems).expect("a default is YAML");
             let value = self.value(key.shape, &node, &place.path).expect("a default fits its shape");
             fields.items.push((key.name, Item { place, value }));
         }
@@ -663,7 +663,7 @@ const TOPIC_BYTES_MAX: usize = 249;
 /// A node in the words of a message.
 fn describe(node: &Node, path: &str) -> String {
     match &node.kind {
-        Kind::Boolean(_) | Kind::Number(_) | Kind::Text { .. } if shape::is_discreet(path) => {
+        Kind::Boolean(_) | Kind::Number(_) | Kind::Text { .. } if schema::is_discreet(path) => {
             "a single value".to_owned()
         }
         Kind::Null => "nothing".to_owned(),
