@@ -150,12 +150,6 @@ pub struct Cluster {
     pub peer_timeout: u64,
 }
 
-impl Default for Cluster {
-    fn default() -> Cluster {
-        Cluster { connect_timeout: 15_000, peer_timeout: 30_000 }
-    }
-}
-
 /// Where messages come from, and how to read them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Source {
@@ -543,10 +537,4 @@ pub struct Limits {
     pub future_skew: u64,
     /// The longest message, bytes (1MiB).
     pub message_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { future_skew: 5 * 60 * 1000, message_bytes: 1 << 20 }
-    }
 }

@@ -1,24 +1,24 @@
-//! The JSON Schema of a job file, made of its shape.
+//! The JSON Schema of a job file, derived from its records.
 
-use crate::schema::{CONDITION, JOB, Key, Record, Rule, Shape};
-use crate::yaml;
 use serde_json::{Map, Value, json};
 
-/// The JSON Schema (draft 2020-12) of the job files that this version takes.
+use crate::schema::{AnyKey, Record, Rule, Shape, condition, job};
+
+/// Returns the JSON Schema (draft 2020-12) of the job files that this version accepts.
 ///
-/// It describes a file after `${VAR}` is substituted. What it can't say (references between parts, predicates) is left
-/// to [`crate::parse`].
+/// It describes a file after `${VAR}` is substituted. It does not cover references between parts and predicates:
+/// [`crate::parse`] checks those.
 pub fn schema() -> Value {
     let mut schema = Map::new();
     schema.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
     schema.insert("title".to_owned(), "usher job".into());
     schema.insert("description".to_owned(), "A job of usher, the realtime audience engine.".into());
-    schema.append(&mut record(&JOB));
-    schema.insert("$defs".to_owned(), json!({ "condition": one_of(&CONDITION) }));
+    schema.append(&mut record(&job::RECORD));
+    schema.insert("$defs".to_owned(), json!({ "condition": one_of(&condition::RECORDS) }));
     schema.into()
 }
 
-fn of(shape: &'static Shape) -> Value {
+fn of(shape: &Shape) -> Value {
     match shape {
         Shape::Text | Shape::Reference(_) => json!({"type": "string", "minLength": 1}),
         Shape::Id => json!({"type": "string", "pattern": ID}),
@@ -51,7 +51,7 @@ fn of(shape: &'static Shape) -> Value {
         }
         Shape::Number => json!({"type": "number"}),
         Shape::Boolean => json!({"type": "boolean"}),
-        Shape::Choice { words, .. } => json!({"type": "string", "enum": words}),
+        Shape::Choice { words, .. } => json!({"type": "string", "enum": words()}),
         Shape::List { of: element, least, most, unique } => {
             let mut list = json!({"type": "array", "items": of(element)});
             if *least > 0 {
@@ -80,17 +80,17 @@ const TOPIC: &str = "^[A-Za-z0-9._-]{1,249}$";
 const ID: &str = "^[A-Za-z_][A-Za-z0-9_-]*$";
 const DURATION: &str = "(?=[0-9])([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?";
 
-fn one_of(shape: &'static Shape) -> Value {
-    let Shape::OneOf { records, .. } = shape else { panic!("the condition is one of several records") };
+fn one_of(records: &[&Record]) -> Value {
     json!({"oneOf": records.iter().map(|kind| Value::from(record(kind))).collect::<Vec<_>>()})
 }
 
-fn record(record: &'static Record) -> Map<String, Value> {
+fn record(record: &Record) -> Map<String, Value> {
     let mut schema = Map::new();
-    let required: Vec<&str> = record.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
+    let required: Vec<&str> = record.keys.iter().filter(|key| key.is_required()).map(|key| key.name()).collect();
     let must_be_there = !required.is_empty() || record.rules.iter().any(|rule| matches!(rule, Rule::ExactlyOne(_)));
     schema.insert("type".to_owned(), if must_be_there { json!("object") } else { json!(["object", "null"]) });
-    let properties: Map<String, Value> = record.keys.iter().map(|key| (key.name.to_owned(), property(key))).collect();
+    let properties: Map<String, Value> =
+        record.keys.iter().map(|key| (key.name().to_owned(), property(*key))).collect();
     schema.insert("properties".to_owned(), properties.into());
     if !required.is_empty() {
         schema.insert("required".to_owned(), required.into());
@@ -103,56 +103,48 @@ fn record(record: &'static Record) -> Map<String, Value> {
     schema
 }
 
-fn property(key: &'static Key) -> Value {
-    let mut schema = of(key.shape);
-    schema["description"] = key.doc.into();
-    if let Some(default) = key.default {
-        let node = yaml::parse(default, &mut Vec::new()).expect("a default is YAML");
-        schema["default"] = plain(&node);
+fn property(key: &dyn AnyKey) -> Value {
+    let mut schema = of(key.shape());
+    schema["description"] = key.description().into();
+    if let Some(default) = key.default_json() {
+        schema["default"] = default;
     }
     schema
 }
 
 fn rule(rule: &Rule) -> Value {
-    let there = |keys: &[&str]| -> Vec<Value> { keys.iter().map(|key| json!({"required": [key]})).collect() };
+    let there =
+        |keys: &[&dyn AnyKey]| -> Vec<Value> { keys.iter().map(|key| json!({"required": [key.name()]})).collect() };
     match rule {
         Rule::ExactlyOne(keys) => json!({"oneOf": there(keys)}),
         Rule::AtMostOne(_, keys) => {
             json!({"oneOf": [{"not": {"anyOf": there(keys)}}, {"oneOf": there(keys)}]})
         }
-        Rule::Needs(key, other) => json!({"dependentRequired": {*key: [other]}}),
-    }
-}
-
-/// A default as JSON.
-fn plain(node: &yaml::Node) -> Value {
-    match &node.kind {
-        yaml::Kind::Boolean(value) => (*value).into(),
-        yaml::Kind::Text { text, .. } => text.as_str().into(),
-        yaml::Kind::List(list) => list.iter().map(plain).collect(),
-        other => panic!("no default is written as {other:?}"),
+        Rule::Needs(key, other) => json!({"dependentRequired": {key.name(): [other.name()]}}),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::yaml::{Kind, Node};
+    use crate::yaml::{self, Kind, Node};
 
     fn value(node: &Node) -> Value {
         match &node.kind {
             Kind::Null => Value::Null,
+            Kind::Boolean(value) => (*value).into(),
+            Kind::Text { text, .. } => text.as_str().into(),
             Kind::Number(text) => text.parse::<serde_json::Number>().map_or(text.as_str().into(), Value::Number),
             Kind::List(list) => list.iter().map(value).collect(),
             Kind::Mapping(entries) => {
                 let members = entries.iter().map(|entry| (entry.key.clone(), value(&entry.value)));
                 members.collect::<Map<_, _>>().into()
             }
-            _ => plain(node),
+            Kind::Broken => panic!("a file that parses has no broken node"),
         }
     }
 
-    /// A validator of the words that the schema uses, patterns aside; a word that it does not know is a panic.
+    /// Validates the keywords that the schema uses, patterns aside. Panics at any other keyword.
     fn fits(schema: &Value, root: &Value, value: &Value) -> bool {
         let words = schema.as_object().expect("a schema is an object");
         let one = |schema: &Value| fits(schema, root, value);
@@ -211,7 +203,7 @@ mod tests {
             "anyOf" => all(says).iter().any(one),
             "oneOf" => all(says).iter().filter(|schema| one(schema)).count() == 1,
             "not" => !one(says),
-            other => panic!("the validator does not know `{other}`"),
+            other => panic!("the validator lacks `{other}`"),
         })
     }
 
