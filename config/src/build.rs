@@ -1,8 +1,8 @@
 //! The checked fields become the job: each part is checked against the others.
 //!
-//! References resolve, conditions fit the model that they are about, models and audiences do not depend on themselves. Each part is
-//! checked whole even if it can't be built, so that all problems are reported at once; what an earlier step reported is not
-//! reported again. Predicates are not parsed here, and no file is opened.
+//! References resolve, conditions fit the model that they are about, models and audiences do not depend on themselves.
+//! Each part is checked whole even if it can't be built, so that all problems are reported at once; what an earlier
+//! step reported is not reported again. Predicates are not parsed here, and no file is opened.
 //!
 //! Each file of `build/` builds one section, by the keys of the file of the same name in `schema/`.
 
@@ -25,8 +25,8 @@ use circles::Edges;
 
 /// What could be built of a job.
 pub(crate) struct Built {
-    /// The job. If it is not `whole`, it has the parts that could be built, and its audiences have only the conditions whose
-    /// predicates can be parsed, all of them required.
+    /// The job. If it is not `whole`, it has the parts that could be built, and its audiences have only the conditions
+    /// whose predicates can be parsed, all of them required.
     pub(crate) job: Job,
     /// Whether nothing is missing.
     pub(crate) whole: bool,
@@ -150,8 +150,8 @@ impl<'a> Builder<'a> {
         None
     }
 
-    /// Builds audiences of nothing but the conditions whose predicates can be parsed with the models and events that could be
-    /// built.
+    /// Builds audiences of nothing but the conditions whose predicates can be parsed with the models and events that
+    /// could be built.
     fn salvage(self, models: &BTreeMap<String, Model>, events: &BTreeMap<String, Event>) -> BTreeMap<String, Audience> {
         let mut audiences = BTreeMap::new();
         for (id, (model, mut conditions)) in self.predicates {

@@ -44,7 +44,8 @@ fn of(shape: &Shape) -> Value {
         Shape::Topic => json!({"type": "string", "pattern": TOPIC}),
         Shape::Address => json!({"type": "string", "pattern": "^.+:[0-9]{1,5}$", "examples": ["127.0.0.1:8080"]}),
         Shape::Start => {
-            json!({"type": ["string", "integer"], "minLength": 1, "minimum": 0, "examples": ["earliest", "latest", "2026-11-23T10:00:00Z"]})
+            let examples = ["earliest", "latest", "2026-11-23T10:00:00Z"];
+            json!({"type": ["string", "integer"], "minLength": 1, "minimum": 0, "examples": examples})
         }
         Shape::OneOrMore(element) => {
             json!({"anyOf": [of(element), {"type": "array", "items": of(element), "minItems": 1, "uniqueItems": true}]})
@@ -149,10 +150,10 @@ mod tests {
         let words = schema.as_object().expect("a schema is an object");
         let one = |schema: &Value| fits(schema, root, value);
         let all = |list: &Value| list.as_array().expect("a list").clone();
-        words.iter().all(|(word, says)| match word.as_str() {
+        words.iter().all(|(word, operand)| match word.as_str() {
             "$schema" | "title" | "description" | "default" | "examples" | "$defs" | "pattern" => true,
             "$ref" => {
-                assert_eq!(says, "#/$defs/condition");
+                assert_eq!(operand, "#/$defs/condition");
                 one(&root["$defs"]["condition"])
             }
             "type" => {
@@ -166,43 +167,43 @@ mod tests {
                     "null" => value.is_null(),
                     other => panic!("unknown type {other}"),
                 };
-                says.as_array().map_or_else(|| is(says), |names| names.iter().any(is))
+                operand.as_array().map_or_else(|| is(operand), |names| names.iter().any(is))
             }
-            "enum" => all(says).contains(value),
+            "enum" => all(operand).contains(value),
             "minLength" => value.as_str().is_none_or(|text| !text.is_empty()),
-            "minimum" => value.as_f64().is_none_or(|number| number >= says.as_f64().expect("a number")),
-            "maximum" => value.as_f64().is_none_or(|number| number <= says.as_f64().expect("a number")),
-            "items" => value.as_array().is_none_or(|list| list.iter().all(|element| fits(says, root, element))),
-            "minItems" => value.as_array().is_none_or(|list| list.len() as u64 >= says.as_u64().expect("a number")),
-            "maxItems" => value.as_array().is_none_or(|list| list.len() as u64 <= says.as_u64().expect("a number")),
+            "minimum" => value.as_f64().is_none_or(|number| number >= operand.as_f64().expect("a number")),
+            "maximum" => value.as_f64().is_none_or(|number| number <= operand.as_f64().expect("a number")),
+            "items" => value.as_array().is_none_or(|list| list.iter().all(|element| fits(operand, root, element))),
+            "minItems" => value.as_array().is_none_or(|list| list.len() as u64 >= operand.as_u64().expect("a number")),
+            "maxItems" => value.as_array().is_none_or(|list| list.len() as u64 <= operand.as_u64().expect("a number")),
             "uniqueItems" => {
                 value.as_array().is_none_or(|list| (1..list.len()).all(|at| !list[..at].contains(&list[at])))
             }
             "properties" => value.as_object().is_none_or(|object| {
-                object.iter().all(|(key, value)| says.get(key).is_none_or(|schema| fits(schema, root, value)))
+                object.iter().all(|(key, value)| operand.get(key).is_none_or(|schema| fits(schema, root, value)))
             }),
             "additionalProperties" => value.as_object().is_none_or(|object| {
                 let declared = words.get("properties");
                 let more = object.iter().filter(|(key, _)| declared.is_none_or(|declared| declared.get(key).is_none()));
-                more.into_iter().all(|(_, value)| says.is_object() && fits(says, root, value))
+                more.into_iter().all(|(_, value)| operand.is_object() && fits(operand, root, value))
             }),
-            "propertyNames" => {
-                value.as_object().is_none_or(|object| object.keys().all(|key| fits(says, root, &key.as_str().into())))
-            }
+            "propertyNames" => value
+                .as_object()
+                .is_none_or(|object| object.keys().all(|key| fits(operand, root, &key.as_str().into()))),
             "required" => value
                 .as_object()
-                .is_none_or(|object| all(says).iter().all(|key| object.contains_key(key.as_str().expect("a key")))),
+                .is_none_or(|object| all(operand).iter().all(|key| object.contains_key(key.as_str().expect("a key")))),
             "dependentRequired" => value.as_object().is_none_or(|object| {
-                let mut says = says.as_object().expect("an object").iter();
-                says.all(|(key, others)| {
+                let mut operand = operand.as_object().expect("an object").iter();
+                operand.all(|(key, others)| {
                     !object.contains_key(key)
                         || all(others).iter().all(|other| object.contains_key(other.as_str().expect("a key")))
                 })
             }),
-            "allOf" => all(says).iter().all(one),
-            "anyOf" => all(says).iter().any(one),
-            "oneOf" => all(says).iter().filter(|schema| one(schema)).count() == 1,
-            "not" => !one(says),
+            "allOf" => all(operand).iter().all(one),
+            "anyOf" => all(operand).iter().any(one),
+            "oneOf" => all(operand).iter().filter(|schema| one(schema)).count() == 1,
+            "not" => !one(operand),
             other => panic!("the validator lacks `{other}`"),
         })
     }
@@ -287,7 +288,7 @@ mod tests {
         let sync = &schema["properties"]["syncs"]["additionalProperties"]["properties"];
         assert_eq!(sync["send"]["default"], json!(["entry", "exit"]));
         assert_eq!(sync["send"]["items"]["enum"], json!(["entry", "exit"]));
-        assert_eq!(sync["to"]["description"], "Where to.");
+        assert_eq!(sync["to"]["description"], "The destination of the changes.");
         let model = &schema["properties"]["models"]["additionalProperties"]["properties"];
         assert_eq!(model["refresh"]["default"], "24h");
         assert_eq!(sync["on_remove"]["default"], "exit");

@@ -1,13 +1,13 @@
-//! The schema of a job file: the one list of its keys, each typed by the value that stands under it.
+//! The schema of a job file: the one list of its keys, each typed by its value.
 //!
-//! A [`Key`] has a name, the [`Shape`] of its value, a default and a description. Its parameter is the type of a look-up:
-//! [`Fields::get`] with a `Key<Duration>` returns `Option<u64>`. No other file writes the name of a key, so a misspelt key or
-//! a value of another type does not compile. A [`Record`] lists the keys of one mapping. The checker (`typed.rs`), "did you
-//! mean" and the JSON Schema (`json_schema.rs`) read the same records.
+//! A [`Key`] has a name, the [`Shape`] of its value, a default and a description. Its parameter is the type of a
+//! look-up: [`Fields::get`] with a `Key<Duration>` returns `Option<u64>`. No other file writes the name of a key, so a
+//! misspelt key or a value of another type does not compile. A [`Record`] lists the keys of one mapping. The checker
+//! (`typed.rs`), "did you mean" and the JSON Schema (`json_schema.rs`) read the same records.
 //!
-//! The records stand in `schema/`, one file per section of the job file; the root is [`job::RECORD`]. [`UNAVAILABLE`] lists
-//! the features of the language that this version lacks: those keys are refused by name. A feature that arrives leaves that
-//! list and joins a record.
+//! The records are in `schema/`, one file per section of the job file; the root is [`job::RECORD`]. [`UNAVAILABLE`]
+//! lists the features of the language that this version lacks: those keys are refused by name. A feature that arrives
+//! leaves that list and joins a record.
 
 pub(crate) mod audience;
 pub(crate) mod condition;
@@ -143,7 +143,7 @@ impl Section {
     }
 }
 
-/// A set of words in the file that stand for the values of an enumeration.
+/// An enumeration whose values are words in the file.
 pub(crate) trait Choice: Copy + PartialEq + Sync + 'static {
     /// Its name in messages and in [`UNAVAILABLE`].
     const WHAT: &'static str;
@@ -263,12 +263,12 @@ pub(crate) struct Key<T: FromValue> {
 enum Absent<D> {
     /// A problem: the key is required.
     Missing,
-    /// Nothing, or what the description says.
+    /// Nothing, or a default that only the description states.
     Nothing,
     /// This value.
     Default(D),
-    /// Nothing, because the key does not go with every other key. Where it does, the builder uses this value, and the
-    /// description says so.
+    /// Nothing, because the key is not valid with every value of other keys. Where it is valid, the builder uses this
+    /// value, and the description states it.
     Described(D),
 }
 

@@ -1,7 +1,7 @@
 //! The tree of nodes against the schema: what fits becomes typed values, the rest becomes problems.
 //!
-//! The checker goes on after every problem. A value that is reported is missing from the result, so that a later step can
-//! distinguish "left out" from "wrong" by [`Fields::has`] and does not report it again.
+//! The checker goes on after every problem. A value that is reported is missing from the result, so that a later step
+//! can distinguish "left out" from "wrong" by [`Fields::has`] and does not report it again.
 
 use crate::schema::{self, AnyKey, Fields, Item, Named, RawSetting, Record, Reference, Rule, Shape, Value};
 use crate::suggest::{and_list, nearest, or_list};
@@ -21,13 +21,13 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    /// Reports a problem. Returns `None`, which stands for the wrong value.
+    /// Reports a problem. Returns `None` in place of the wrong value.
     fn report(&mut self, place: Place, message: impl Into<String>) -> Option<Value> {
         self.problems.push(Problem::new(&place, message));
         None
     }
 
-    /// Reports a problem with a hint. Returns `None`, which stands for the wrong value.
+    /// Reports a problem with a hint. Returns `None` in place of the wrong value.
     fn report_with_hint(&mut self, place: Place, message: impl Into<String>, hint: impl Into<String>) -> Option<Value> {
         self.problems.push(Problem::new(&place, message).hint(hint));
         None
@@ -399,7 +399,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Reports a mapping that is none of several records: by a key that may be misspelt, or by the list of the records.
+    /// Reports a mapping that is none of several records: its first key that may be misspelt, else the list of the
+    /// records.
     fn none_of(
         &mut self,
         what: &'static str,
@@ -527,8 +528,8 @@ impl Checker<'_> {
     }
 }
 
-/// Reads a time as ms since the epoch: RFC 3339, in UTC if it has no zone, or a number. `None` for anything else and for a
-/// time before 1970.
+/// Reads a time as ms since the epoch: RFC 3339, in UTC if it has no zone, or a number. `None` for anything else and
+/// for a time before 1970.
 fn time(text: &str) -> Option<u64> {
     let in_utc = |time: jiff::civil::DateTime| jiff::tz::TimeZone::UTC.to_timestamp(time);
     let ms = match text.parse::<i64>() {

@@ -7,10 +7,11 @@ use crate::Place;
 /// The edges of a graph by the id that they leave: the id that each leads to, and where the file has it.
 pub(super) type Edges<'a> = BTreeMap<&'a str, Vec<(&'a str, Place)>>;
 
-/// Returns the circles in a graph: each as text that begins with its least id, and the place of the edge that leaves that id.
+/// Returns the circles in a graph: each as text that begins with its least id, and the place of the edge that leaves
+/// that id.
 ///
-/// A depth-first walk that reports each edge to an id on its own path. It does not recurse: a chain may be as long as the
-/// file.
+/// A depth-first walk that reports each edge to an id on its own path. It does not recurse: a chain may be as long as
+/// the file.
 pub(super) fn circles(edges: &Edges) -> Vec<(String, Place)> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();

@@ -130,7 +130,8 @@ impl<'a> Builder<'a> {
         Some(ConditionKind::Related { model: rows?.to_owned(), filter, aggregate, comparison: comparison? })
     }
 
-    /// Builds the aggregate of a `related` over the rows of a model. Reports a column that is declared with a wrong type.
+    /// Builds the aggregate of a `related` over the rows of a model. Reports a column that is declared with a wrong
+    /// type.
     fn aggregate(&mut self, fields: &'a Fields, model: Option<&'a str>) -> Option<Aggregate> {
         let aggregates: [Alternative<String, Aggregate>; 5] = [
             (&keys::SUM, Aggregate::Sum),
@@ -161,7 +162,7 @@ impl<'a> Builder<'a> {
         let Some(fields) = entry(&self.models, rows) else {
             return;
         };
-        // A wrong `belongs_to` is reported where it stands.
+        // A wrong `belongs_to` was reported at its own place.
         let wrong = fields.has(&model::BELONGS_TO) && parent(fields).is_none();
         if wrong || parent(fields) == Some(model) {
             return;
@@ -172,7 +173,7 @@ impl<'a> Builder<'a> {
         let message = format!("the model `{rows}` does not belong to `{model}`, the audience's model");
         let hint = match belonging.as_slice() {
             [] => format!("give it `belongs_to: {{model: {model}, foreign_key: COLUMN}}`"),
-            _ => format!("to `{model}` belongs {}", or_list(&belonging)),
+            _ => format!("{} belongs to `{model}`", or_list(&belonging)),
         };
         self.report_with_hint(place, message, hint);
     }

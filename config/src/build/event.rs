@@ -45,7 +45,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Reports an event that needs more than its source's `json` format provides: it would never match, or never have a key.
+    /// Reports an event that needs more than its source's `json` format provides: it would never match, or never have a
+    /// key.
     fn check_json_parts(&mut self, id: &str, place: &Place, fields: &Fields, source_id: &str) {
         let Some(source) = entry(&self.sources, source_id) else {
             return;

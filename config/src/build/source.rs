@@ -41,7 +41,7 @@ impl<'a> Builder<'a> {
             self.check_header(&path, id, source);
         }
         if let Some(path) = paths.at(&keys::JSON_PROPERTIES).filter(|path| path.value.header().is_some()) {
-            self.report(path.place, "a header is a single value, and `properties` says where an object is");
+            self.report(path.place, "a header is a single value, and `properties` is the path of an object");
         }
     }
 

@@ -58,7 +58,7 @@ impl<'a> Builder<'a> {
             }
         }
         if let Some(At { place, value: Delivery::ExactlyOnce }) = delivery {
-            let message = format!("`exactly_once` takes transactions of Kafka, and this sync goes to `{other}`");
+            let message = format!("`exactly_once` needs transactions of Kafka, and this sync goes to `{other}`");
             let hint = "leave it out: each change comes at least once, and a repeated change has the same `id`";
             self.report_with_hint(place, message, hint);
         }
@@ -83,8 +83,8 @@ impl<'a> Builder<'a> {
         whole.then_some(templates)
     }
 
-    /// Returns the path of the field that a template fills. Reports a path into a list and one that overlaps with a field in
-    /// `filled`.
+    /// Returns the path of the field that a template fills. Reports a path into a list and one that overlaps with a
+    /// field in `filled`.
     fn filled_field(&mut self, name: &str, place: &Place, filled: &[Path]) -> Option<Path> {
         let path = match Path::parse(name) {
             Ok(path) => path,
@@ -94,12 +94,12 @@ impl<'a> Builder<'a> {
             }
         };
         if !path.0.iter().all(|step| matches!(step, Step::Key(_))) {
-            self.report(place, format!("`{name}` is no field: it goes into a list"));
+            self.report(place, format!("`{name}` is not a field: it leads into a list"));
             return None;
         }
         let overlaps = |other: &&Path| path.0.starts_with(&other.0) || other.0.starts_with(&path.0);
         if let Some(other) = filled.iter().find(overlaps) {
-            self.report(place, format!("the fields `{path}` and `{other}` are one, or one lies in the other"));
+            self.report(place, format!("the fields `{path}` and `{other}` overlap"));
             return None;
         }
         Some(path)
@@ -134,7 +134,8 @@ impl<'a> Builder<'a> {
                 SourceFrom::File { .. } => false,
             });
             if let Some((id, _)) = reads {
-                let message = format!("the topic `{topic}` is read by the source `{id}`: what is sent would come back");
+                let message =
+                    format!("the topic `{topic}` is read by the source `{id}`: the job would read its own messages");
                 self.report(place, message);
             }
         }

@@ -5,7 +5,7 @@ use super::{DESCRIPTION, Fields, Key, Record, Reference, Section, TEXT, optional
 
 pub(crate) static NAME: Key<String> = optional("name", TEXT, "Its name, for people. Default: its id.");
 pub(crate) static MODEL: Key<Reference> = required("model", reference(Section::Model), "The parent model's id.");
-pub(crate) static WHERE: Key<Fields> = required("where", condition(), "Who belongs.");
+pub(crate) static WHERE: Key<Fields> = required("where", condition(), "The condition of membership.");
 
 /// An audience.
 pub(crate) static RECORD: Record =

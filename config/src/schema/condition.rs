@@ -17,11 +17,12 @@ static CONDITION: Type<Fields> = condition();
 pub(crate) static RECORDS: [&Record; 7] =
     [&ALL_RECORD, &ANY_RECORD, &NOT_RECORD, &AUDIENCE_RECORD, &PROPERTY_RECORD, &PERFORMED_RECORD, &RELATED_RECORD];
 
-pub(crate) static ALL: Key<List<Fields>> = required("all", list(&CONDITION, 0, usize::MAX), "All hold; of none: true.");
+pub(crate) static ALL: Key<List<Fields>> =
+    required("all", list(&CONDITION, 0, usize::MAX), "All hold; true if the list is empty.");
 static ALL_RECORD: Record = Record { what: "all", keys: &[&ALL], rules: &[] };
 
 pub(crate) static ANY: Key<List<Fields>> =
-    required("any", list(&CONDITION, 0, usize::MAX), "At least one holds; of none: false.");
+    required("any", list(&CONDITION, 0, usize::MAX), "At least one holds; false if the list is empty.");
 static ANY_RECORD: Record = Record { what: "any", keys: &[&ANY], rules: &[] };
 
 pub(crate) static NOT: Key<Fields> = required("not", condition(), "It does not hold.");
@@ -32,11 +33,14 @@ pub(crate) static AUDIENCE: Key<Reference> =
 static AUDIENCE_RECORD: Record = Record { what: "audience condition", keys: &[&AUDIENCE], rules: &[] };
 
 pub(crate) static PROPERTY: Key<String> =
-    required("property", PREDICATE, "A predicate on the key's row of the model. No row: false.");
+    required("property", PREDICATE, "A predicate on the key's row of the model. False if there is no row.");
 static PROPERTY_RECORD: Record = Record { what: "property condition", keys: &[&PROPERTY], rules: &[] };
 
-pub(crate) static PERFORMED: Key<Reference> =
-    required("performed", reference(Section::Event), "The event's id: how many of them lie in the window is compared.");
+pub(crate) static PERFORMED: Key<Reference> = required(
+    "performed",
+    reference(Section::Event),
+    "The event's id. The number of its events in the window is compared.",
+);
 pub(crate) static WHICH_EVENTS: Key<String> = optional("where", PREDICATE, "Which of them. Default: all.");
 pub(crate) static WITHIN: Key<Duration> =
     required("within", duration(1_000, Duration::days(90).ms()), "The window, from 1s to 90d.");
@@ -49,7 +53,7 @@ static PERFORMED_RECORD: Record = Record {
 pub(crate) static RELATED: Key<Reference> = required(
     "related",
     reference(Section::Model),
-    "The id of a model that belongs to the audience's: an aggregate over the key's rows is compared.",
+    "The id of a model that belongs to the audience's model. An aggregate over the key's rows is compared.",
 );
 pub(crate) static WHICH_ROWS: Key<String> = optional("where", PREDICATE, "Which rows. Default: all.");
 pub(crate) static SUM: Key<String> =

@@ -10,7 +10,7 @@ use crate::{ColumnType, Members, Refresh};
 pub(crate) static PARQUET: Key<String> = optional(
     "parquet",
     TEXT,
-    "Path, folder, glob or url (s3, gs, az, http, https) of its Parquet files. Without: keys are known from events only.",
+    "Path, folder, glob or url (s3, gs, az, http, https) of its Parquet files. Without: keys come from events only.",
 );
 pub(crate) static KEY: Key<String> = optional("key", TEXT, "The column of the key.");
 pub(crate) static REFRESH_EVERY: Key<Refresh> =
@@ -23,7 +23,8 @@ pub(crate) static BELONGS_TO: Key<Fields> =
 pub(crate) static MEMBERS: Key<Members> = optional(
     "members",
     choice(),
-    "Who can be a member: keys of the snapshot only (default), or any key of which something is known (default without `parquet`).",
+    "Who can be a member: keys of the snapshot only (default), or any key of a row or an event \
+     (default without `parquet`).",
 );
 
 /// A model.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{Cluster, Limits, Secret};
 
-/// The shortest time, in ms, between checkpoints and of a timeout: less makes the process busy with itself.
+/// ms. The least interval of checkpoints and the least timeout: a shorter one costs more work than it is worth.
 const LEAST_MS: u64 = 100;
 
 pub(crate) static URL: Key<String> =

@@ -18,7 +18,7 @@ pub(crate) const COMMIT_EVERY_DEFAULT: Duration = Duration::millis(100);
 pub(crate) static AUDIENCES: Key<List<Reference>> =
     optional("audiences", set(&AUDIENCE), "The audiences whose changes are sent. Default: all.");
 pub(crate) static SEND: Key<Choices<Change>> =
-    optional("send", choices(), "Which changes.").default(&[Change::Entry, Change::Exit]);
+    optional("send", choices(), "Which changes are sent.").default(&[Change::Entry, Change::Exit]);
 pub(crate) static FORMAT: Key<SyncFormat> =
     optional("format", choice(), "The messages' format.").default(SyncFormat::Usher);
 pub(crate) static INCLUDE: Key<List<String>> =
@@ -39,7 +39,7 @@ pub(crate) static BACKFILL: Key<bool> = optional(
 pub(crate) static ON_REMOVE: Key<OnRemove> =
     optional("on_remove", choice(), "What happens to the members of an audience that the sync no longer has.")
         .default(OnRemove::Exit);
-pub(crate) static TO: Key<Fields> = required("to", record(&DESTINATION), "Where to.");
+pub(crate) static TO: Key<Fields> = required("to", record(&DESTINATION), "The destination of the changes.");
 pub(crate) static PARTITIONS: Key<u32> = optional(
     "partitions",
     whole(1, PARTITIONS_MAX),

@@ -1,7 +1,8 @@
 //! Values that fit the schema, and the typed look-up of the value of a key.
 //!
 //! The checker builds a tree of [`Value`]s by the shapes of the keys; [`Fields::get`] reads it back by the types of the
-//! same keys. A value that was reported as a problem is not in the tree: [`Fields::has`] tells "wrong" from "left out".
+//! same keys. A value that was reported as a problem is not in the tree: [`Fields::has`] distinguishes it from
+//! one that is left out.
 
 use std::convert::Infallible;
 use std::marker::PhantomData;
@@ -11,7 +12,7 @@ use crate::{Decimal, Path, Place, Refresh, Secret, Start, size};
 
 /// A value and its place.
 pub(crate) struct Item {
-    /// Where it stands.
+    /// Its place.
     pub place: Place,
     /// The value.
     pub value: Value,
@@ -42,7 +43,7 @@ pub(crate) enum Value {
 pub(crate) struct Named {
     /// The key.
     pub name: String,
-    /// Where the key stands.
+    /// The key's place.
     pub place: Place,
     /// The value; `None` if it was reported.
     pub item: Option<Item>,
@@ -56,7 +57,7 @@ pub(crate) struct Reference {
     pub id: String,
 }
 
-/// A value for librdkafka, not yet known to be a secret or not.
+/// A value for librdkafka, before its name decides whether it is a secret.
 pub(crate) struct RawSetting {
     /// The text, with its variables substituted.
     pub text: String,
@@ -67,7 +68,7 @@ pub(crate) struct RawSetting {
 /// The fields of a record that fit their shapes, defaults included.
 pub(crate) struct Fields {
     record: &'static Record,
-    /// Keys that stand in the file, whether their values fit or not.
+    /// Keys that the file has, whether their values fit or not.
     written: Vec<&'static str>,
     items: Vec<(&'static str, Item)>,
     /// Whether the file uses a key of this record that this version lacks.
@@ -76,7 +77,7 @@ pub(crate) struct Fields {
 
 /// A value that was looked up, and its place.
 pub(crate) struct At<'a, V> {
-    /// Where it stands.
+    /// Its place.
     pub place: &'a Place,
     /// The value.
     pub value: V,
@@ -86,7 +87,7 @@ pub(crate) struct At<'a, V> {
 pub(crate) struct Entry<'a, V> {
     /// The key that the author chose.
     pub name: &'a str,
-    /// Where the key stands.
+    /// The key's place.
     pub place: &'a Place,
     /// The value; `None` if it was reported.
     pub item: Option<At<'a, V>>,
@@ -106,7 +107,7 @@ impl Fields {
         Fields { record, written: Vec::new(), items: Vec::new(), has_unavailable: false }
     }
 
-    /// Notes that a key stands in the file.
+    /// Records that the file has a key.
     pub fn write(&mut self, key: &'static str) {
         self.written.push(key);
     }
