@@ -19,16 +19,17 @@
 //! * At most 50 levels deep and 2,000 operators long.
 
 mod batch;
+mod canonical;
 mod like;
-mod matches;
-mod node;
+mod print;
+mod regexp;
 mod scalar;
 mod syntax;
-mod text;
+mod tree;
 mod typing;
 
-use self::node::{Compare, Node};
 use self::scalar::{Scalar, is_true, value};
+use self::tree::{Compare, Node};
 use self::typing::Typer;
 use crate::Value;
 use arrow_array::{ArrayRef, BooleanArray};
@@ -90,8 +91,8 @@ impl Predicate {
             u32::try_from(at).expect("an index came from a u32")
         };
         renumber(&mut root, &place);
-        text::canonical(&mut root, &columns);
-        Predicate { text: text::text(&root, &columns), columns, root }
+        canonical::canonical(&mut root, &columns);
+        Predicate { text: print::text(&root, &columns), columns, root }
     }
 
     /// Whether its truth depends on the clock.
@@ -191,7 +192,7 @@ fn cheap_first(node: &mut Node) {
 /// A rough cost, in comparisons.
 fn cost(node: &Node) -> u32 {
     let own = match node {
-        Node::Matches(..) | Node::LikeEach { .. } => 50,
+        Node::RegexpMatches(..) | Node::LikeEach { .. } => 50,
         Node::Like(_, like) if like.written.insensitive => 20,
         Node::Concat(..) | Node::Lower(_) | Node::Upper(_) => 20,
         Node::Like(..) | Node::Contains(..) | Node::Length(_) | Node::ListContains(..) | Node::In(..) => 5,

@@ -3,8 +3,8 @@
 //! Columns of numbers and times are slices with a mask of what is valid, truth is two masks (true, false; neither is
 //! null), text is read from its Arrow array in place.
 
-use super::node::{Arithmetic, Compare, ItemValues, Items, Literal, Node};
 use super::scalar::{clock, finite, has, integers, length, lower, numbers, trim, upper};
+use super::tree::{Arithmetic, Compare, ItemValues, Items, Literal, Node};
 use crate::value::element_type;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMillisecondType};
@@ -236,7 +236,7 @@ impl<'b> Batch<'b> {
                 let test = |row| super::like::matches_once(texts.at(row)?, patterns.at(row)?, *escape, *insensitive);
                 Truths::collect((0..self.rows).map(test))
             }
-            Node::Matches(operand, matches) => self.test(operand, |text| matches.matches(text)),
+            Node::RegexpMatches(operand, regexp) => self.test(operand, |text| regexp.matches(text)),
             Node::StartsWith(whole, part) => self.test_both(whole, part, |whole, part| whole.starts_with(part)),
             Node::EndsWith(whole, part) => self.test_both(whole, part, |whole, part| whole.ends_with(part)),
             Node::Contains(whole, part) => self.test_both(whole, part, |whole, part| whole.contains(part)),

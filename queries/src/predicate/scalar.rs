@@ -3,7 +3,7 @@
 //! Nothing is allocated but what an expression itself makes (`||`, `lower` of an upper case text).
 
 use super::like::matches_once;
-use super::node::{Arithmetic, Compare, ItemValues, Items, Literal, Node};
+use super::tree::{Arithmetic, Compare, ItemValues, Items, Literal, Node};
 use crate::Value;
 use std::borrow::Cow;
 
@@ -65,7 +65,7 @@ fn truth<'r>(node: &'r Node, row: &'r [Value<'r>], now: i64) -> Option<bool> {
         Node::LikeEach { operand, pattern, escape, insensitive } => {
             matches_once(&text(operand, row, now)?, &text(pattern, row, now)?, *escape, *insensitive)
         }
-        Node::Matches(operand, matches) => text(operand, row, now).map(|text| matches.matches(&text)),
+        Node::RegexpMatches(operand, regexp) => text(operand, row, now).map(|text| regexp.matches(&text)),
         Node::ListContains(list, element) => match (value(list, row, now), value(element, row, now)) {
             (Scalar::Null, _) | (_, Scalar::Null) => None,
             (Scalar::List(values), element) => Some(values.iter().any(|value| same(value, &element))),

@@ -4,12 +4,39 @@
 //! `date`); a few words need quotes ([`RESERVED`]). What the parser would read but the tree no longer shows (`==`,
 //! comments, `not null` for `is not null`) is refused here.
 
-use super::text::RESERVED;
 use sqlparser::ast::{Expr, Ident};
 use sqlparser::dialect::Dialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError, ParserOptions};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace, Word};
+
+/// Words that are columns only in quotes: those that begin or continue an expression.
+pub(crate) const RESERVED: [&str; 24] = [
+    "all",
+    "and",
+    "any",
+    "between",
+    "case",
+    "distinct",
+    "escape",
+    "exists",
+    "false",
+    "ilike",
+    "in",
+    "is",
+    "like",
+    "not",
+    "null",
+    "or",
+    "returning",
+    "select",
+    "some",
+    "table",
+    "true",
+    "unnest",
+    "values",
+    "with",
+];
 
 /// How deep operators, functions and parentheses may nest. One level needs up to two of the parser's.
 pub(crate) const DEPTH: usize = 50;
