@@ -292,7 +292,7 @@ fn compared(comparison: &Comparison) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::by_hand::*;
+    use crate::testing::fixtures::*;
     use crate::{Schemas, compile};
     use usher_config::Job;
 

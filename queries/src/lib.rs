@@ -4,8 +4,6 @@
 //! says from scratch who belongs. Nothing here opens a file, reads a clock or keeps state.
 
 pub mod aggregate;
-#[cfg(test)]
-mod by_hand;
 pub mod coerce;
 pub mod compile;
 pub mod explain;
@@ -13,7 +11,8 @@ pub mod oracle;
 pub mod plan;
 pub mod plan_file;
 pub mod predicate;
-pub mod sample;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
 pub mod value;
 

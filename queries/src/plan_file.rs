@@ -89,7 +89,7 @@ pub fn decode(bytes: &[u8]) -> Result<Plan, PlanFileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::by_hand::*;
+    use crate::testing::fixtures::*;
     use crate::{Schemas, compile};
     use usher_config::{Aggregate, Comparison, Decimal};
 

@@ -142,9 +142,9 @@ fn words(comparison: &Comparison) -> (&'static str, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::by_hand::*;
+    use crate::testing::fixtures::*;
     use crate::compile;
-    use crate::sample::Sample;
+    use crate::testing::generator::Sample;
 
     /// A condition's fact as an expression of facts holds where the condition does.
     fn holds(written: &Written, facts: &dyn Fn(u32) -> bool, members: &[bool]) -> bool {

@@ -2,7 +2,7 @@
 
 use super::canonical::count_range;
 use super::{Schemas, compile, needs_schema};
-use crate::by_hand::*;
+use crate::testing::fixtures::*;
 use crate::plan::{Expr, FactKind, ModelPlan, Plan};
 use std::collections::BTreeSet;
 use usher_config::{Aggregate, ColumnType, Comparison, Condition, Decimal, Job, Place};

@@ -1,8 +1,8 @@
 //! What SPEC says in prose, as histories with their changes; and the oracle against a cruder one.
 
 use super::{Flags, Message, Partition, Row, changes, clock, dated, members};
-use crate::by_hand::*;
 use crate::plan::Plan;
+use crate::testing::fixtures::*;
 use crate::{Schemas, Value, compile};
 use std::collections::BTreeMap;
 use usher_config::{Aggregate, Comparison, Condition, Decimal};
