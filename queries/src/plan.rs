@@ -8,6 +8,8 @@ use crate::predicate::Predicate;
 use serde::{Deserialize, Serialize};
 use usher_config::{Aggregate, ColumnType, Comparison, Job, Members, Path};
 
+pub use crate::expr::Expr;
+
 /// A fact's index within its model.
 pub type FactIx = u32;
 /// An audience's index within its model.
@@ -118,40 +120,6 @@ pub struct AudiencePlan {
     pub fingerprint: [u8; 16],
     /// Who belongs. For `members: known` the outermost is `All([Fact(0), ..])`.
     pub expr: Expr,
-}
-
-/// A boolean expression over facts and other audiences of the model.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub enum Expr {
-    All(Vec<Expr>),
-    Any(Vec<Expr>),
-    Not(Box<Expr>),
-    Fact(FactIx),
-    Audience(AudienceIx),
-}
-
-impl Expr {
-    /// Whether it holds where `fact` and `audience` say what does.
-    pub fn holds(&self, fact: &dyn Fn(FactIx) -> bool, audience: &dyn Fn(AudienceIx) -> bool) -> bool {
-        match self {
-            Expr::All(parts) => parts.iter().all(|part| part.holds(fact, audience)),
-            Expr::Any(parts) => parts.iter().any(|part| part.holds(fact, audience)),
-            Expr::Not(part) => !part.holds(fact, audience),
-            Expr::Fact(ix) => fact(*ix),
-            Expr::Audience(ix) => audience(*ix),
-        }
-    }
-
-    /// Calls `fact` and `audience` with the ends of its branches, from left to right.
-    pub fn leaves(&self, fact: &mut dyn FnMut(FactIx), audience: &mut dyn FnMut(AudienceIx)) {
-        match self {
-            Expr::All(parts) | Expr::Any(parts) => parts.iter().for_each(|part| part.leaves(fact, audience)),
-            Expr::Not(part) => part.leaves(fact, audience),
-            Expr::Fact(ix) => fact(*ix),
-            Expr::Audience(ix) => audience(*ix),
-        }
-    }
 }
 
 /// What is read of a kind of message, and what it decides.
