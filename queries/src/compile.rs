@@ -3,9 +3,9 @@
 //! [`compile`] types every predicate, makes equal conditions one fact, and orders everything by meaning: neither the
 //! ids of audiences nor the order of the file move a fact. All that is wrong is reported at once, in the file's order.
 //!
-//! It takes a job that `usher_config` has read without a problem. References lead somewhere, conditions fit the model of
-//! their audience, and audiences do not depend on each other in a circle: that is asserted here, not reported. What only
-//! compiling can find is reported: predicates, columns and their types, and audiences that would hold for every key.
+//! It takes a job that `usher_config` has read without a problem. That references lead somewhere, conditions fit the
+//! model of their audience, and audiences do not depend on each other in a circle is asserted here, not reported. What
+//! only compiling can find is reported: wrong predicates, columns and types, and audiences of unknown keys.
 //!
 //! Identity: a fact's canonical text contains all that its meaning depends on and nothing else: not the id or label of
 //! an event, not the audience that mentions it. Its fingerprint is a hash of that text, an audience's is a hash of its
@@ -47,7 +47,7 @@ pub type Schemas = BTreeMap<String, Vec<(String, Option<ColumnType>)>>;
 ///
 /// # Errors
 ///
-/// All that is wrong with predicates, columns and constant audiences, sorted by place.
+/// All that is wrong with predicates and columns, else with audiences of unknown keys, sorted by place.
 ///
 /// # Panics
 ///
@@ -65,7 +65,7 @@ pub fn compile(job: &Job, file: &str, schemas: &Schemas) -> Result<Plan, Problem
         return Err(sorted(file, facts.columns.problems));
     }
     let plan = Layout::new(job, &facts.drafts, &trees, &included).plan();
-    let problems = constant_audiences(&plan);
+    let problems = audiences_of_unknown_keys(&plan);
     if problems.is_empty() { Ok(plan) } else { Err(sorted(file, problems)) }
 }
 
@@ -80,6 +80,7 @@ pub fn check_predicates(job: &Job, schemas: &Schemas) -> Vec<Problem> {
     columns.problems
 }
 
+/// Returns problems in the file's order.
 fn sorted(file: &str, mut problems: Vec<Problem>) -> Problems {
     problems.sort_by(|a, b| {
         let place = |p: &Problem| (p.place.line, p.place.column, p.place.path.clone());
@@ -89,7 +90,7 @@ fn sorted(file: &str, mut problems: Vec<Problem>) -> Problems {
 }
 
 /// Reports the audiences of `members: any` models that would hold for a key of which nothing is known.
-fn constant_audiences(plan: &Plan) -> Vec<Problem> {
+fn audiences_of_unknown_keys(plan: &Plan) -> Vec<Problem> {
     let mut problems = Vec::new();
     for model in plan.models.iter().filter(|model| model.members == Members::Any) {
         for (audience, holds) in model.audiences.iter().zip(model.evaluate_unknown()) {

@@ -1,6 +1,7 @@
 //! Everything gets its index: facts by canonical text, audiences, models and events by id.
 //!
-//! Nothing can be wrong any more. The order depends on the meaning of the job only, so equal jobs have equal plans.
+//! It cannot fail: conditions are typed and references are resolved. The order depends on the job's meaning only, so
+//! equal jobs have equal plans.
 
 use super::canonical::{audience_text, column_of, fingerprint, known_text};
 use super::columns::Included;
@@ -13,7 +14,7 @@ use crate::predicate::Predicate;
 use std::collections::{BTreeMap, BTreeSet};
 use usher_config::{ColumnType, Condition, ConditionKind, Event, Job, Members, Model};
 
-/// What the plan is laid out from, and the events, which get their facts while models get theirs.
+/// The parts of a job that become its plan, and the events, which get their facts while models get theirs.
 pub(super) struct Layout<'a> {
     job: &'a Job,
     drafts: &'a Drafts<'a>,

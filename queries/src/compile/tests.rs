@@ -19,7 +19,7 @@ fn model<'p>(plan: &'p Plan, id: &str) -> &'p ModelPlan {
     plan.models.iter().find(|model| model.id == id).expect("a model of the job")
 }
 
-/// The expression of the only audience, `known` put aside.
+/// Returns the expression of the only audience, without `known`.
 fn expr_of(condition: Condition) -> Expr {
     let plan = plan(&[("a", "users", condition)]);
     let Expr::All(parts) = &model(&plan, "users").audiences[0].expr else { panic!("known is not outermost") };
@@ -200,15 +200,15 @@ fn an_audience_of_anyone_that_needs_nothing_known_is_a_problem() {
             ("idle", "visitors", visited(at_most(3))),
         ]),
         "job.yaml:20:3: audiences.unseen: audience `unseen` would hold for a key of which nothing is known\n  \
-         hint: add a condition that only something known can fulfil, such as a `performed`, or give the model `parquet` \
-         and `members: known`\n\
+         hint: add a condition that only something known can fulfil, such as a `performed`, or give the model \
+         `parquet` and `members: known`\n\
          job.yaml:30:3: audiences.idle: audience `idle` would hold for a key of which nothing is known\n  \
-         hint: add a condition that only something known can fulfil, such as a `performed`, or give the model `parquet` \
-         and `members: known`\n"
+         hint: add a condition that only something known can fulfil, such as a `performed`, or give the model \
+         `parquet` and `members: known`\n"
     );
 }
 
-/// A job file with one condition, on a key of `users`, in a second audience besides `base`.
+/// Returns a job file with this condition on keys of `users`, beside an audience of `visitors`.
 fn job_file(condition: &str) -> String {
     format!(
         "job: shop
@@ -228,9 +228,8 @@ audiences:
     )
 }
 
-/// What compiling asserts of a job.
 #[test]
-fn what_compiling_takes_for_granted_config_refuses() {
+fn config_refuses_what_compiling_asserts() {
     let read = |condition: &str| usher_config::parse(&job_file(condition), "job.yaml", ".".as_ref(), &|_| None);
     let sound = read("{performed: priced, within: 1h}").expect("a sound job");
     compile(&sound, "job.yaml", &Schemas::new()).expect("a sound job");
@@ -385,7 +384,7 @@ fn a_snapshot_reads_what_syncs_with_an_audience_of_its_model_include() {
     let mut job = job(&[("a", "users", priced(1)), ("b", "visitors", performed("visited", at_least(1), HOUR))]);
     job.syncs.insert("one".to_string(), sync(&["a"], &["plan", "email"]));
     job.syncs.insert("two".to_string(), sync(&["a", "b"], &["plan", "ltv"]));
-    assert_eq!(needs_schema(&job), BTreeSet::from(["users".to_string()]), "nothing says what `email` is");
+    assert_eq!(needs_schema(&job), BTreeSet::from(["users".to_string()]), "the type of `email` is not declared");
     let schemas = Schemas::from([("users".to_string(), vec![("email".to_string(), Some(ColumnType::String))])]);
     let plan = compile(&job, "job.yaml", &schemas).unwrap_or_else(|problems| panic!("{problems}"));
     let snapshot = model(&plan, "users").snapshot.as_ref().expect("users are read");

@@ -1,7 +1,7 @@
 //! Jobs and histories written by hand.
 //!
-//! [`job`] is a small shop: `users`, known from a snapshot; `orders`, which belong to them; `visitors`, known from events
-//! only; and events of both. The functions below build its conditions. They do not check what they make: a
+//! [`job`] is a small shop: `users`, known from a snapshot; `orders`, which belong to them; `visitors`, known from
+//! events only; and events of both. The functions below build its conditions. They do not check what they make: a
 //! condition on something that the shop does not have is a panic when it is compiled.
 
 use crate::Value;

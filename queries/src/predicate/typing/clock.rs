@@ -73,7 +73,7 @@ impl Typer<'_> {
 
     /// Reports `now()` where only `within` limits the time.
     pub(super) fn now_refused<T>(&mut self, at: Location) -> Option<T> {
-        self.hinted(at, "`now()` can't stand in `performed` or `sequence`", "`within` says how far back events count")
+        self.hinted(at, "`now()` can't stand in `performed` or `sequence`", "`within` limits how far back events count")
     }
 
     /// Reports `now()` outside a comparison with a column.

@@ -45,7 +45,7 @@ impl fmt::Display for Kind {
 }
 
 impl Kind {
-    /// The type of a column.
+    /// Returns the type of a column.
     pub(super) fn of(column_type: ColumnType) -> Kind {
         match column_type {
             ColumnType::String => Kind::Text,
@@ -60,12 +60,12 @@ impl Kind {
         }
     }
 
-    /// Whether it is a point in time.
+    /// Returns whether it is a point in time.
     pub(super) fn is_time(self) -> bool {
         matches!(self, Kind::Timestamp | Kind::Date)
     }
 
-    /// Whether arithmetic takes it.
+    /// Returns whether arithmetic takes it.
     pub(super) fn is_numeric(self) -> bool {
         matches!(self, Kind::Null | Kind::Integer | Kind::Number)
     }

@@ -54,6 +54,7 @@ impl Typer<'_> {
         Some(Typed { node: Node::Literal(literal), kind: Kind::Number, at })
     }
 
+    /// Types the text of a date or a timestamp; a timestamp may be a date alone.
     pub(super) fn time(&mut self, text: &str, kind: Kind, at: Location) -> Option<Typed> {
         let time = if kind == Kind::Date { parse_date(text) } else { read_time(text) };
         let Some(time) = time else {
@@ -100,6 +101,7 @@ pub(super) fn items(literals: Vec<Literal>, kind: Kind) -> Items {
     Items { values, null }
 }
 
+/// Sorts values, each once.
 fn sorted<T: PartialOrd>(values: impl Iterator<Item = T>) -> Vec<T> {
     let mut values = values.collect::<Vec<_>>();
     values.sort_by(|left, right| left.partial_cmp(right).expect("literals are finite"));
