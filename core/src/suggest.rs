@@ -1,8 +1,8 @@
 //! "Did you mean": the name that was probably meant, and lists of names in words.
 //!
 //! One metric serves keys and words of a job, columns, functions, audiences and topics: the number of slips (a letter
-//! more, less, other, or two neighbours swapped) between two names, case aside. A name is near if it is at most one slip
-//! in every three letters away, rounded up, and fewer slips than it has letters.
+//! more, less, other, or two neighbours swapped) between two names, case aside. A candidate is near if there is at most
+//! one slip in every three letters of the name, rounded up, and fewer slips than the candidate has letters.
 //!
 //! ```
 //! use usher_core::suggest::{nearest, or_list};

@@ -6,7 +6,7 @@
 //! Promises:
 //! 1. What is finer than a ms is floored, before 1970 too.
 //! 2. A 60th second is the second before it, everywhere; its fraction counts.
-//! 3. What a writer writes, each reader reads as the same time, for the years 0000 to 9999.
+//! 3. What a writer writes of the years 0000 to 9999, each reader of texts reads as the same time, if it is in its range.
 //!
 //! Refuses dates that the calendar does not have, hours beyond 23, offsets beyond `23:59`.
 //!
@@ -118,8 +118,8 @@ impl Leniency {
 
 /// Reads RFC 3339. None if `text` is something else.
 ///
-/// Always takes a space for the `T`, `t` and `z`, any number of digits in the fraction, no offset (UTC), and `+0100` and
-/// `+01` for `+01:00`. Does not allocate.
+/// Always takes a space for the `T`, `t` and `z`, any number of digits in the fraction, no offset (UTC), and `+0100`
+/// and `+01` for `+01:00`. Does not allocate.
 pub fn parse_rfc3339(text: &[u8], leniency: Leniency) -> Option<i64> {
     let (local, rest) = match fixed_fields(text) {
         None if leniency.short_fields => short_fields(text),
@@ -199,7 +199,9 @@ pub fn write_time(out: &mut Vec<u8>, ms: u64) {
     write(out, (ms / day) as i64, (ms % day) as i64);
 }
 
-/// Appends what [`write_time`] does, for times before 1970 too. Years before 0 have a sign, padded as `strftime` does it: `-005`.
+/// Appends what [`write_time`] does, for times before 1970 too.
+///
+/// Years before 0 have a sign, which counts among the four characters, as in `strftime`: `-005`.
 pub fn write_timestamp(out: &mut Vec<u8>, ms: i64) {
     write(out, ms.div_euclid(DAY), ms.rem_euclid(DAY));
 }
