@@ -6,7 +6,8 @@
 //! Promises:
 //! 1. What is finer than a ms is floored, before 1970 too.
 //! 2. A 60th second is the second before it, everywhere; its fraction counts.
-//! 3. What a writer writes of the years 0000 to 9999, each reader of texts that has it in its range reads as the same time.
+//! 3. What a writer writes of the years 0000 to 9999, each reader of texts reads as the same time, if its range has
+//!    it.
 //!
 //! Refuses dates that the calendar does not have, hours beyond 23, offsets beyond `23:59`.
 //!
