@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::Path;
 use usher_queries::oracle::{self, Reason};
 use usher_queries::plan::Plan;
-use usher_queries::sample::{Sample, parquet_of};
+use usher_queries::testing::generator::{Sample, parquet_of};
 
 pub fn write(sample: &Sample, folder: &Path) {
     std::fs::write(folder.join("job.yaml"), &sample.job).expect("the folder can be written");

@@ -20,7 +20,7 @@ use usher_core::source::Source;
 use usher_dataflow::{ApiSetup, Failure, JobApi, OpenedJob, Span, Status, Time};
 use usher_queries::oracle::{self, Flags, History};
 use usher_queries::plan::Plan;
-use usher_queries::sample::Sample;
+use usher_queries::testing::generator::Sample;
 
 /// How long a job runs on after a step, ms.
 const REST: i64 = 20;
@@ -212,12 +212,12 @@ fn at_any_moment(seed: u64) -> Result<usize, String> {
         world.append(&file.source, &file.path, file.messages.iter().map(|message| message.line()).collect());
     }
     let present = sample.flags.now + SKEW;
-    let greatest = |file: &usher_queries::sample::EventFile| {
+    let greatest = |file: &usher_queries::testing::generator::EventFile| {
         file.messages.iter().map(|message| message.timestamp).filter(|timestamp| *timestamp <= present).max()
     };
     // A partition in memory never ends: the clock stops at the first that has nothing more.
     let Some(end) = sample.files.iter().map(greatest).min().flatten().map(|end| end - 1) else { return Ok(0) };
-    let first = |file: &usher_queries::sample::EventFile| {
+    let first = |file: &usher_queries::testing::generator::EventFile| {
         let dated = file.messages.iter().map(|message| message.timestamp);
         dated.into_iter().find(|timestamp| *timestamp <= present)
     };

@@ -27,7 +27,7 @@ use usher_core::warehouse::Warehouse;
 use usher_dataflow::{Failure, OpenedJob, Recovery, Span, Status};
 use usher_queries::oracle;
 use usher_queries::plan::Plan;
-use usher_queries::sample::Sample;
+use usher_queries::testing::generator::Sample;
 use world::{FakeSource, Life, Rules, World};
 
 /// `limits.future_skew` of the samples, ms.
@@ -223,7 +223,7 @@ impl Simulation {
         for (index, file) in self.sample.files.iter().enumerate() {
             let from = self.appended[index];
             let new = file.messages[from..].iter().take_while(|message| message.timestamp <= clock + ahead);
-            let lines: Vec<String> = new.map(usher_queries::sample::SampleMessage::line).collect();
+            let lines: Vec<String> = new.map(usher_queries::testing::generator::SampleMessage::line).collect();
             self.appended[index] += lines.len();
             self.world.append(&file.source, &file.path, lines);
         }

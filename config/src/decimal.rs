@@ -1,11 +1,12 @@
-//! Exact decimals: what sums and thresholds are made of.
+//! Exact decimals, for sums and thresholds.
 //!
-//! A [`Decimal`] is an integer number of 10^-9, between -10^28 and 10^28. Text is read exactly and rounded half to even at
-//! the ninth fractional digit, once; a double is read by its shortest decimal form. What lies beyond the range is
+//! A [`Decimal`] is an integer number of 10^-9, between -10^28 and 10^28. Text is read exactly and rounded half to even
+//! at the ninth fractional digit, once; a double is read by its shortest decimal form. A number beyond the range is
 //! refused, never wrapped or saturated.
 
-use serde::{Deserialize, Serialize};
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 /// An exact decimal with 9 fractional digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -19,9 +20,9 @@ const ONE: i128 = 1_000_000_000;
 const GREATEST: i128 = 10i128.pow(37);
 
 impl Decimal {
-    /// Reads a number as JSON or YAML write it, exponents included.
+    /// Parses a number as JSON or YAML write it, exponents included.
     ///
-    /// None for what is no decimal number, and beyond ±10^28.
+    /// `None` if the text is not a decimal number, or is beyond ±10^28.
     pub fn parse(text: &str) -> Option<Decimal> {
         let (negative, unsigned) = match text.as_bytes().first()? {
             b'-' => (true, &text[1..]),
@@ -43,9 +44,9 @@ impl Decimal {
         Decimal::from_raw(if negative { -units } else { units })
     }
 
-    /// The decimal form of a double: the shortest that reads back as the same double.
+    /// Returns the shortest decimal form that reads back as the same double.
     ///
-    /// None for NaN, infinities and beyond ±10^28.
+    /// `None` for NaN, infinities and numbers beyond ±10^28.
     pub fn from_f64(value: f64) -> Option<Decimal> {
         if value.fract() == 0.0 && value.abs() < (1u64 << 53) as f64 {
             return Some(Decimal::from(value as i64));
@@ -53,28 +54,29 @@ impl Decimal {
         Decimal::parse(&format!("{value:e}"))
     }
 
-    /// The number of 10^-9.
+    /// Returns the number of 10^-9.
     pub fn raw(self) -> i128 {
         self.0
     }
 
-    /// A number of 10^-9; none beyond ±10^28.
+    /// Returns a number of 10^-9; `None` beyond ±10^28.
     pub fn from_raw(raw: i128) -> Option<Decimal> {
         (-GREATEST..=GREATEST).contains(&raw).then_some(Decimal(raw))
     }
 
-    /// Whether it has no fractional part.
+    /// Returns whether it has no fractional part.
     pub fn is_whole(self) -> bool {
         self.0 % ONE == 0
     }
 
-    /// The integer it is; none where it has a fraction or does not fit.
+    /// Returns its value as an integer; `None` if it has a fraction or does not fit.
     pub fn to_i64(self) -> Option<i64> {
         if self.is_whole() { i64::try_from(self.0 / ONE).ok() } else { None }
     }
 }
 
-/// An exponent's value; what does not fit is as far as an `i64` goes, which no mantissa of this world brings back.
+/// Returns the value of an exponent; `None` if it is not a number. One that does not fit is `i64::MAX` or its negative:
+/// no mantissa is long enough to bring such a number back into the range.
 fn parse_exponent(text: &str) -> Option<i64> {
     let (negative, digits) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
@@ -88,7 +90,7 @@ fn parse_exponent(text: &str) -> Option<i64> {
     Some(if negative { -value } else { value })
 }
 
-/// `digits` × 10^`shift`, rounded half to even; none from 10^38 on. `digits` has no leading zero.
+/// Returns `digits` × 10^`shift`, rounded half to even; `None` from 10^38 on. `digits` has no leading zero.
 fn scale(digits: &[u8], shift: i64) -> Option<i128> {
     if digits.is_empty() {
         return Some(0);

@@ -1,16 +1,16 @@
 //! Durations as the job file writes them: `250ms 30s 5m 4h 7d`, `1h30m`.
 //!
-//! Whole numbers with a unit, largest unit first, each unit once. No duration is longer than 36,500 days, so that
-//! adding one to any clock stays far within 64 bits.
+//! Whole numbers with a unit, largest unit first, each unit once. No duration is longer than 36,500 days, so the sum of
+//! any clock and a duration is far within 64 bits.
 
 /// Units, largest first, with their ms.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 /// The longest duration, ms: 36,500 days.
 const LONGEST: u64 = 36_500 * 86_400_000;
 
-/// Reads a duration; ms.
+/// Parses a duration. Returns ms.
 ///
-/// The error says what is wrong, as a sentence's end: "`5` has no unit".
+/// The error is the end of a sentence about the text: "`5` has no unit".
 pub fn parse(text: &str) -> Result<u64, String> {
     let mut total = 0u64;
     let mut rest = text;

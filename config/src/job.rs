@@ -1,14 +1,19 @@
-//! The job, as a value: what SPEC §1 can say, shaped and checked.
+//! The job as a value: everything that SPEC §1 can express, checked.
 //!
-//! All maps are ordered by id, so that everything derived from a job is the same on every run. Predicates are
-//! kept as text with their place: `usher-queries` reads them, and its problems point into the same file.
+//! All maps are ordered by id, so everything derived from a job is the same on every run. Predicates
+//! are text with a place: `usher-queries` parses them, and its problems point into the same file.
 
-use crate::{Decimal, Path, Place};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use usher_core::catalog::Catalog;
 pub use usher_core::value::ColumnType;
+
+use serde::{Deserialize, Serialize};
+
+use crate::path::write_name;
+use crate::schema::job::{API, DEAD_LETTERS, SOURCES, SYNCS};
+use crate::schema::{AnyKey, destination, process, source, sync};
+use crate::{Decimal, Path, Place};
 
 /// A whole job file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,11 +33,11 @@ pub struct Job {
     pub audiences: BTreeMap<String, Audience>,
     /// Where changes go, by id.
     pub syncs: BTreeMap<String, Sync>,
-    /// Where bad messages go; none: counted and sampled in the log.
+    /// Where messages go that can't be parsed; `None`: they are counted and sampled in the log.
     pub dead_letters: Option<DeadLettersTo>,
-    /// Where state is kept; none: in `usher-state/<job>` of the working folder.
+    /// Where state is kept; `None`: in `usher-state/<job>` of the working folder.
     pub state: Option<State>,
-    /// The HTTP API; none: there is none.
+    /// The HTTP API; `None` if the job has none.
     pub api: Option<Api>,
     /// How the processes of a cluster wait for each other.
     pub cluster: Cluster,
@@ -48,49 +53,56 @@ impl Job {
     }
 }
 
-/// A text that is not shown: it keeps its `${VAR}` until it is used, in plan files too.
+/// A text that is never shown: it keeps its `${VAR}` until it is used, in plan files too.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secret(pub String);
 
 impl Secret {
-    /// The text itself, with what `variable` says put in for `${VAR}`; the error names a variable that is not set.
+    /// Returns the text itself, with the values of `variable` for each `${VAR}`. The error names a variable that is not
+    /// set.
     pub fn resolve(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
         crate::variables::resolve(&self.0, variable)
     }
-}
 
-impl Secret {
-    /// Whether it holds the text itself, and no `${VAR}`.
+    /// Returns whether it is the text itself, without `${VAR}`.
     pub fn is_literal(&self) -> bool {
         crate::variables::is_literal(&self.0)
     }
 }
 
 impl Job {
-    /// All secrets, each with its path in the job file.
+    /// Returns all secrets, each with its path in the job file.
     pub fn secrets(&self) -> Vec<(String, &Secret)> {
+        let path = |steps: &[&str]| steps.join(".");
         let sources = self.sources.iter().filter_map(|(id, source)| match &source.from {
-            SourceFrom::Kafka { kafka, .. } => Some((format!("sources.{id}.kafka"), kafka)),
+            SourceFrom::Kafka { kafka, .. } => Some((path(&[SOURCES.name(), id, source::KAFKA.name()]), kafka)),
             SourceFrom::File { .. } => None,
         });
         let syncs = self.syncs.iter().filter_map(|(id, sync)| match &sync.to {
-            SyncTo::Kafka(target) => Some((format!("syncs.{id}.to.kafka"), &target.kafka)),
+            SyncTo::Kafka(target) => {
+                Some((path(&[SYNCS.name(), id, sync::TO.name(), destination::KAFKA.name()]), &target.kafka))
+            }
             SyncTo::File(_) | SyncTo::Stdout => None,
         });
         let dead_letters = self.dead_letters.iter().filter_map(|to| match to {
-            DeadLettersTo::Kafka { kafka, .. } => Some(("dead_letters.kafka".to_owned(), kafka)),
+            DeadLettersTo::Kafka { kafka, .. } => {
+                Some((path(&[DEAD_LETTERS.name(), destination::KAFKA.name()]), kafka))
+            }
             DeadLettersTo::File(_) => None,
         });
-        let settings = sources.chain(syncs).chain(dead_letters).flat_map(|(path, kafka)| {
+        let settings = sources.chain(syncs).chain(dead_letters).flat_map(|(cluster, kafka)| {
             kafka.properties.iter().filter_map(move |(name, setting)| match setting {
                 Setting::Secret(secret) => {
-                    Some((format!("{path}.properties.{}", crate::path::write_name(name)), secret))
+                    Some((path(&[&cluster, destination::PROPERTIES.name(), &write_name(name)]), secret))
                 }
                 Setting::Plain(_) => None,
             })
         });
-        let keys = self.api.iter().flat_map(|api| &api.keys).enumerate();
-        settings.chain(keys.map(|(at, key)| (format!("api.keys[{at}].token"), &key.token))).collect()
+        let keys = self.api.iter().flat_map(|api| &api.keys).enumerate().map(|(at, key)| {
+            let keys = format!("{}[{at}]", process::KEYS.name());
+            (path(&[API.name(), &keys, process::TOKEN.name()]), &key.token)
+        });
+        settings.chain(keys).collect()
     }
 }
 
@@ -100,21 +112,21 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// A Kafka cluster, and how to talk to it.
+/// A Kafka cluster, and the settings of its client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kafka {
     /// `host:port`, comma separated.
     pub brokers: String,
-    /// Handed to librdkafka as they are.
+    /// Passed to librdkafka unchanged.
     pub properties: BTreeMap<String, Setting>,
 }
 
 /// A value for librdkafka.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Setting {
-    /// Anybody may see it.
+    /// A value that may be shown.
     Plain(String),
-    /// Its name contains password, secret, token or key.
+    /// A value whose name contains password, secret, token or key.
     Secret(Secret),
 }
 
@@ -123,72 +135,67 @@ pub enum Setting {
 pub struct State {
     /// `file://`, `s3://`, …; or a folder, relative to the job's.
     pub url: String,
-    /// ms between checkpoints (60s).
+    /// ms between checkpoints.
     pub checkpoint_every: u64,
 }
 
 /// The HTTP API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Api {
-    /// Where it stands in the file.
+    /// Its place in the file.
     pub place: Place,
     /// `host:port`.
     pub listen: String,
-    /// Who may ask; none: anybody on this machine.
+    /// The accepted tokens. If empty, every client on this machine is accepted.
     pub keys: Vec<ApiKey>,
-    /// Requests per second and key; none: any number.
+    /// Requests per second and key; `None`: any number.
     pub rate_limit: Option<u32>,
 }
 
 /// A bearer of the API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiKey {
-    /// What the bearer sends.
+    /// The token that the bearer sends.
     pub token: Secret,
-    /// May read.
+    /// Whether the bearer may read.
     pub read: bool,
-    /// May change something.
+    /// Whether the bearer may change something.
     pub admin: bool,
 }
 
 /// How the processes of a cluster wait for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
-    /// ms until all must have met (15s).
+    /// ms within which each process must connect to all others.
     pub connect_timeout: u64,
-    /// ms that one may not be heard of (30s).
+    /// ms without a message after which a process counts as lost.
     pub peer_timeout: u64,
 }
 
-impl Default for Cluster {
-    fn default() -> Cluster {
-        Cluster { connect_timeout: 15_000, peer_timeout: 30_000 }
-    }
-}
-
-/// Where messages come from, and how to read them.
+/// A stream of messages, and its wire format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Source {
-    /// Where it stands in the file.
+    /// Its place in the file.
     pub place: Place,
     /// The transport.
     pub from: SourceFrom,
     /// The wire format.
     pub format: Format,
-    /// Where a source that can be entered anywhere is read from, where no state says it.
+    /// The position of the first read of a source that can be read from any position. State of an earlier run overrides
+    /// it.
     pub start: Start,
 }
 
-/// Where reading starts without state.
+/// The position of a read without state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Start {
-    /// What fills the longest window.
+    /// The start of the longest window.
     Window,
-    /// All that is there.
+    /// The first message that is there.
     Earliest,
-    /// Nothing that is there.
+    /// Behind the last message that is there.
     Latest,
-    /// Messages of this time (ms since the epoch) and later.
+    /// The first message of this time (ms since the epoch) or later.
     Time(u64),
 }
 
@@ -199,7 +206,7 @@ pub enum SourceFrom {
     File {
         /// As written, relative to the job's folder.
         path: String,
-        /// Go on reading what is appended, as `tail -F`.
+        /// Whether to keep reading what is appended, as `tail -F` does.
         follow: bool,
     },
     /// Topics of Kafka; each of their partitions is one.
@@ -228,10 +235,10 @@ pub enum Format {
     Json(JsonPaths),
 }
 
-/// Where in a JSON message its parts are.
+/// The paths of the parts of a JSON message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JsonPaths {
-    /// The kind of message; none: messages have no type.
+    /// The kind of message; `None`: messages have no type.
     pub kind: Option<Path>,
     /// The event's name.
     pub name: Option<Path>,
@@ -241,20 +248,20 @@ pub struct JsonPaths {
     pub time: Option<Path>,
     /// The message id.
     pub id: Option<Path>,
-    /// The object that holds the properties; none: the message itself.
+    /// The object with the properties; `None`: the message itself.
     pub properties: Option<Path>,
 }
 
 /// A table of the warehouse.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Model {
-    /// Where it stands in the file.
+    /// Its place in the file.
     pub place: Place,
-    /// What it is, in the author's words.
+    /// The author's description.
     pub description: Option<String>,
-    /// Where its Parquet files are: path, folder, glob or url, as written. None: known from events only.
+    /// Its Parquet files: path, folder, glob or url, as written. `None`: its keys come from events only.
     pub parquet: Option<String>,
-    /// The column of the key; empty where a model without Parquet names none.
+    /// The column of the key; empty if a model without Parquet has none.
     pub key: String,
     /// How often it is pulled.
     pub refresh: Refresh,
@@ -262,16 +269,16 @@ pub struct Model {
     pub columns: BTreeMap<String, ColumnType>,
     /// The model whose rows these rows belong to.
     pub belongs_to: Option<BelongsTo>,
-    /// Who can be a member of its audiences.
+    /// Which keys can be members of its audiences.
     pub members: Members,
 }
 
 /// How often a snapshot is pulled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refresh {
-    /// Every so many ms.
+    /// At an interval of ms.
     Every(u64),
-    /// When asked.
+    /// On request.
     Manual,
 }
 
@@ -284,35 +291,35 @@ pub struct BelongsTo {
     pub foreign_key: String,
 }
 
-/// Who can be a member.
+/// Which keys can be members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Members {
     /// Keys of the snapshot only.
     Known,
-    /// Any key of which something is known.
+    /// Any key of a row or an event.
     Any,
 }
 
 /// A named, typed view on one kind of message of a source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// Where it stands in the file.
+    /// Its place in the file.
     pub place: Place,
-    /// What people see as its name.
+    /// Its name, for people.
     pub label: Option<String>,
-    /// What it is, in the author's words.
+    /// The author's description.
     pub description: Option<String>,
     /// The source's id.
     pub source: String,
-    /// The message's type; none: any.
+    /// The message's type; `None`: any.
     pub kind: Option<String>,
-    /// The message's name; none: any.
+    /// The message's name; `None`: any.
     pub name: Option<String>,
     /// The parent model's id.
     pub model: String,
-    /// Where the key is; none: the format's user id.
+    /// The path of the key; `None`: the format's user id.
     pub foreign_key: Option<Path>,
-    /// Where the time is; none: the format's event time.
+    /// The path of the time; `None`: the format's event time.
     pub timestamp: Option<Path>,
     /// The columns, by name (alias).
     pub properties: BTreeMap<String, Property>,
@@ -321,20 +328,20 @@ pub struct Event {
 /// A column of an event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Property {
-    /// Where in the message it is. `properties.` is resolved against the format by the reader.
+    /// Its path in the message. The parser of the format resolves `properties.`.
     pub path: Path,
     /// Its type.
     pub column_type: ColumnType,
 }
 
-/// Who belongs.
+/// A set of keys of one model, defined by a condition.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Audience {
-    /// Where it stands in the file.
+    /// Its place in the file.
     pub place: Place,
-    /// What people see as its name; the id where none is given.
+    /// Its name, for people; the id if the file has none.
     pub name: String,
-    /// What it is, in the author's words.
+    /// The author's description.
     pub description: Option<String>,
     /// The parent model's id.
     pub model: String,
@@ -347,25 +354,25 @@ pub struct Audience {
 pub struct Text {
     /// The text.
     pub value: String,
-    /// Where it stands.
+    /// Its place.
     pub place: Place,
 }
 
 /// A condition with its place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Condition {
-    /// Where it stands.
+    /// Its place.
     pub place: Place,
-    /// What it says.
+    /// The condition itself.
     pub kind: ConditionKind,
 }
 
 /// SPEC §3's grammar.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ConditionKind {
-    /// All hold; of none: true.
+    /// All hold; true if there are none.
     All(Vec<Condition>),
-    /// Any holds; of none: false.
+    /// Any holds; false if there are none.
     Any(Vec<Condition>),
     /// It does not hold.
     Not(Box<Condition>),
@@ -377,11 +384,11 @@ pub enum ConditionKind {
     Performed {
         /// The event's id.
         event: String,
-        /// Which of them; none: all.
+        /// Which of them; `None`: all.
         filter: Option<Text>,
         /// Always `Count` in this version.
         aggregate: Aggregate,
-        /// Against what.
+        /// The comparison.
         comparison: Comparison,
         /// The window, ms.
         within: u64,
@@ -390,16 +397,16 @@ pub enum ConditionKind {
     Related {
         /// The model's id.
         model: String,
-        /// Which rows; none: all.
+        /// Which rows; `None`: all.
         filter: Option<Text>,
-        /// Of what.
+        /// The value that is compared.
         aggregate: Aggregate,
-        /// Against what.
+        /// The comparison.
         comparison: Comparison,
     },
 }
 
-/// What is computed of the rows or events.
+/// A value that is computed from rows or events.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Aggregate {
@@ -424,34 +431,34 @@ pub enum Comparison {
     Between(Decimal, Decimal),
 }
 
-/// Where changes of which audiences go.
+/// A destination, and the audiences whose changes it receives.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sync {
-    /// Where it stands in the file.
+    /// Its place in the file.
     pub place: Place,
-    /// What it is, in the author's words.
+    /// The author's description.
     pub description: Option<String>,
-    /// The audiences' ids, sorted; all of the job's where the file names none.
+    /// The audiences' ids, sorted; all of the job's audiences if the file has no list.
     pub audiences: Vec<String>,
-    /// Entries are sent.
+    /// Whether entries are sent.
     pub send_entry: bool,
-    /// Exits are sent.
+    /// Whether exits are sent.
     pub send_exit: bool,
     /// The messages' format.
     pub format: SyncFormat,
     /// Columns of the member's row that messages carry, each with its place.
     pub include: Vec<Text>,
-    /// What messages call an entry, where not as their format does.
+    /// The name of an entry in messages; `None`: that of the format.
     pub entry_name: Option<String>,
-    /// What messages call an exit, where not as their format does.
+    /// The name of an exit in messages; `None`: that of the format.
     pub exit_name: Option<String>,
-    /// Templates by the path of the field that they fill.
+    /// Templates by the path of the field that each fills.
     pub fields: BTreeMap<String, Text>,
-    /// A new sync is told of every member; else only of what changes from then on.
+    /// Whether a new sync receives an entry for each present member. If not, it receives only later changes.
     pub backfill: bool,
-    /// What becomes of the members of an audience that the sync no longer has.
+    /// What happens to the members of an audience that the sync no longer has.
     pub on_remove: OnRemove,
-    /// Where to.
+    /// The destination.
     pub to: SyncTo,
 }
 
@@ -466,12 +473,12 @@ pub enum SyncFormat {
     Segment,
 }
 
-/// What becomes of the members of a removed audience.
+/// What happens to the members of a removed audience.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnRemove {
     /// They exit.
     Exit,
-    /// Nothing is said of them.
+    /// Nothing is sent for them.
     Forget,
 }
 
@@ -493,24 +500,24 @@ pub struct KafkaTarget {
     pub kafka: Kafka,
     /// The topic.
     pub topic: String,
-    /// Creates the topic with so many partitions where it is missing.
+    /// The number of partitions that a missing topic is created with; `None`: the topic must exist.
     pub partitions: Option<u32>,
-    /// How often a change may come.
+    /// How often a change may be delivered.
     pub delivery: Delivery,
-    /// ms between commits of transactions (100ms).
+    /// ms between commits of transactions.
     pub commit_every: u64,
 }
 
-/// How often a change may come.
+/// How often a change may be delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Delivery {
-    /// Once, to readers of what is committed.
+    /// Once, to readers of committed messages.
     ExactlyOnce,
     /// Again after a crash.
     AtLeastOnce,
 }
 
-/// A destination of bad messages.
+/// A destination of messages that can't be parsed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum DeadLettersTo {
     /// Appends lines to a file.
@@ -534,14 +541,8 @@ pub struct FileTarget {
 /// Bounds, all with defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// How far ahead of the clock an event may be, ms (5m).
+    /// How far ahead of the clock an event may be, ms.
     pub future_skew: u64,
-    /// The longest message, bytes (1MiB).
+    /// The longest message, bytes.
     pub message_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { future_skew: 5 * 60 * 1000, message_bytes: 1 << 20 }
-    }
 }

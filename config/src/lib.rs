@@ -1,45 +1,56 @@
-//! A job file becomes a value.
+//! Parses a job file into a [`Job`].
 //!
-//! Pure: text in, [`Job`] or [`Problems`] out. Nothing here opens a file, reads the environment or knows
-//! a clock; callers hand in the text and a function that looks variables up.
+//! The crate is pure: the input is a text, the output a [`Job`] or its [`Problems`], all of them at once. Nothing here
+//! opens a file, reads the environment or a clock; callers pass the text and a function that looks variables up.
+//!
+//! A file passes these modules in order:
+//!
+//! | module | step |
+//! |---|---|
+//! | `yaml` | text to a tree of nodes with places |
+//! | `variables` | `${VAR}` in string leaves |
+//! | `typed` | nodes to typed values, by `schema` |
+//! | `build` | values to the [`Job`], references checked |
+//!
+//! `schema` is the one list of keys; `json_schema` exports it.
 
-mod check;
+mod build;
 pub mod decimal;
 pub mod duration;
 pub mod job;
-mod node;
+mod json_schema;
 pub mod path;
 pub mod problem;
-mod read;
 mod schema;
-mod shape;
 pub mod size;
 mod suggest;
+mod typed;
 mod variables;
+mod yaml;
 
 use std::path::Path as FilePath;
 
 pub use decimal::Decimal;
 pub use job::*;
+pub use json_schema::schema;
 pub use path::{Found, Path, Step};
 pub use problem::{Place, Problem, Problems};
-pub use schema::schema;
 pub use suggest::nearest;
 
-/// What is wrong with a job file, and what could be read of it all the same.
+/// The problems of a job file, and the parts that could be built nevertheless.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Broken {
     /// All problems, in the file's order.
     pub problems: Problems,
-    /// For finding more of them: sources, models and events as far as they could be built, and audiences that have nothing but
-    /// the conditions whose predicates can be read. Not to be run.
+    /// A job for finding more problems: the sources, models and events that could be built, and audiences of only the
+    /// conditions whose predicates can be parsed. It must not be run.
     pub salvage: Option<Box<Job>>,
 }
 
-/// Reads a job file: YAML, of which JSON is a subset.
+/// Parses a job file: YAML, of which JSON is a subset.
 ///
-/// `file` is the file's name as the user gave it, for messages; `folder` is what relative paths are relative to;
-/// `variable` looks up what `${VAR}` stands for. The error has all problems of the file, in the file's order.
+/// `file` is the file's name as the user gave it, for messages; relative paths are relative to `folder`; `variable`
+/// returns the value of `${VAR}`. The error has all problems of the file, in the file's order.
 pub fn parse(
     text: &str,
     file: &str,
@@ -49,7 +60,7 @@ pub fn parse(
     parse_or_salvage(text, file, folder, variable).map_err(|broken| broken.problems)
 }
 
-/// Does what [`parse`] does; of a broken file it also hands out what could be read.
+/// Parses like [`parse`], and returns the parts of a broken file that could be built.
 pub fn parse_or_salvage(
     text: &str,
     file: &str,
@@ -57,12 +68,12 @@ pub fn parse_or_salvage(
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Job, Broken> {
     let mut problems = Vec::new();
-    let built = match node::parse(text, &mut problems) {
+    let built = match yaml::parse(text, &mut problems) {
         Ok(mut root) => {
             variables::substitute(&mut root, "", variable, &mut problems);
-            check::job(&root, &mut problems).map(|fields| read::job(&fields, folder, &mut problems))
+            typed::job(&root, &mut problems).map(|fields| build::job(&fields, folder, &mut problems))
         }
-        // What was found before the text broke off may be an effect of that.
+        // Problems from before a syntax error may be consequences of it.
         Err(problem) => {
             problems = vec![problem];
             None

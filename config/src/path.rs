@@ -1,8 +1,9 @@
-//! A path into a message, and what can stand at its end.
+//! A path into a message, and the value at its end.
 
-use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 /// A dotted path: `a."total billed"[0].b`, `[*]` for all of a list, `headers.NAME` for a Kafka header.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -19,7 +20,7 @@ pub enum Step {
     All,
 }
 
-/// What stood at the end of a path, borrowed from the message where it can be.
+/// The value at the end of a path, borrowed from the message if possible.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub enum Found<'a> {
     /// Nothing, or null.
@@ -33,14 +34,14 @@ pub enum Found<'a> {
     Text(Cow<'a, str>),
     /// An object or array, as JSON text.
     Compound(Cow<'a, str>),
-    /// Bytes that are no text: a message's header may hold any.
+    /// Bytes that are not UTF-8: a header of a message may have any.
     NotUtf8,
 }
 
 impl Path {
-    /// Reads a path: names divided by points, `"…"` around odd ones, `[0]` and `[*]` behind them.
+    /// Parses a path: names separated by dots, `"…"` around odd ones, `[0]` and `[*]` behind them.
     ///
-    /// Inside quotes `\"` is a quote and `\\` a backslash. The error says what is wrong, as a sentence's end:
+    /// Inside quotes `\"` is a quote and `\\` a backslash. The error is a clause about the text:
     /// "`a..b` has an empty step".
     pub fn parse(text: &str) -> Result<Path, String> {
         let mut steps = Vec::new();
@@ -70,10 +71,9 @@ impl Path {
             }
         }
     }
-}
 
-impl Path {
-    /// The name of the header that `headers.NAME` says, in a message that has headers; all that follows `headers` is the name.
+    /// Returns the name of the header that a path `headers.NAME` refers to: all steps after `headers`. `None` for any
+    /// other path.
     pub fn header(&self) -> Option<String> {
         let (Step::Key(first), names) = self.0.split_first()? else {
             return None;
@@ -86,7 +86,7 @@ impl Path {
         names.filter(|names| first == HEADERS && !names.is_empty()).map(|names| names.join("."))
     }
 
-    /// Whether it begins as [`Path::header`]'s do.
+    /// Returns whether its first step is `headers` and another follows.
     pub(crate) fn is_in_headers(&self) -> bool {
         self.0.len() > 1 && matches!(&self.0[0], Step::Key(first) if first == HEADERS)
     }
@@ -95,7 +95,7 @@ impl Path {
 /// The first step of a header's path.
 const HEADERS: &str = "headers";
 
-/// The name at the start of `rest`, and what follows it; `text` is the whole path.
+/// Returns the name at the start of `rest` and the remaining text; `text` is the whole path.
 fn parse_name<'a>(text: &str, rest: &'a str) -> Result<(String, &'a str), String> {
     if let Some(quoted) = rest.strip_prefix('"') {
         let mut name = String::new();
@@ -125,13 +125,13 @@ fn parse_name<'a>(text: &str, rest: &'a str) -> Result<(String, &'a str), String
     Ok((name.to_owned(), tail))
 }
 
-/// Whether a name stands in a path without quotes.
+/// Returns whether a path has a name without quotes.
 fn is_plain(name: &str) -> bool {
     let odd = |c: char| matches!(c, '.' | '[' | ']' | '"' | '\\') || c.is_whitespace() || c.is_control();
     !name.is_empty() && !name.contains(odd)
 }
 
-/// A name as a path writes it: in quotes where it is odd.
+/// Returns a name as a path writes it: in quotes if it needs them.
 pub(crate) fn write_name(name: &str) -> Cow<'_, str> {
     if is_plain(name) {
         return Cow::Borrowed(name);

@@ -1,9 +1,10 @@
-//! What is wrong with a job, where, and what to do about it.
+//! Problems of a job file, each with its place and a hint.
 
-use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Where in the job file something stands.
+use serde::{Deserialize, Serialize};
+
+/// A position in the job file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
     /// The path from the top of the file: `audiences.high_intent.where.all[1]`.
@@ -14,18 +15,18 @@ pub struct Place {
     pub column: u32,
 }
 
-/// One thing that is wrong.
+/// One problem of a job file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where it stands.
+    /// Its place.
     pub place: Place,
-    /// What is wrong: lower case, no full stop, names in backticks.
+    /// The message: lower case, no full stop, names in backticks.
     pub message: String,
-    /// What to do, where there is something to say.
+    /// How to fix it; `None` if the message is enough.
     pub hint: Option<String>,
 }
 
-/// All that is wrong with one file, in the file's order.
+/// All problems of one file, in the file's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems {
     /// The file's name as the user gave it.
@@ -35,12 +36,12 @@ pub struct Problems {
 }
 
 impl Problem {
-    /// Says `message` of `place`.
+    /// Returns a problem without a hint.
     pub fn new(place: &Place, message: impl Into<String>) -> Problem {
         Problem { place: place.clone(), message: message.into(), hint: None }
     }
 
-    /// Adds what to do.
+    /// Adds a hint.
     pub fn hint(mut self, hint: impl Into<String>) -> Problem {
         self.hint = Some(hint.into());
         self
@@ -48,7 +49,7 @@ impl Problem {
 }
 
 impl Problems {
-    /// Puts problems of a file in its order.
+    /// Sorts the problems of a file by their places.
     pub fn new(file: &str, mut problems: Vec<Problem>) -> Problems {
         problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
         Problems { file: file.to_owned(), problems }

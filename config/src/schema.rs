@@ -1,305 +1,499 @@
-//! The JSON Schema of a job file, made of its shape.
+//! The schema of a job file: the one list of its keys, each typed by its value.
+//!
+//! A [`Key`] has a name, the [`Shape`] of its value, a default and a description. Its parameter is the type of a
+//! look-up: [`Fields::get`] with a `Key<Duration>` returns `Option<u64>`. No other file writes the name of a key, so a
+//! misspelt key or a value of another type does not compile. A [`Record`] lists the keys of one mapping. The checker
+//! (`typed.rs`), "did you mean" and the JSON Schema (`json_schema.rs`) read the same records.
+//!
+//! The records are in `schema/`, one file per section of the job file; the root is [`job::RECORD`]. [`UNAVAILABLE`]
+//! lists the features of the language that this version lacks: those keys are refused by name. A feature that arrives
+//! leaves that list and joins a record.
 
-use crate::node;
-use crate::shape::{CONDITION, JOB, Key, Record, Rule, Shape};
-use serde_json::{Map, Value, json};
+pub(crate) mod audience;
+pub(crate) mod condition;
+pub(crate) mod destination;
+pub(crate) mod event;
+pub(crate) mod job;
+pub(crate) mod model;
+pub(crate) mod process;
+pub(crate) mod source;
+pub(crate) mod sync;
+mod value;
 
-/// The JSON Schema (draft 2020-12) of the job files that this version takes.
-///
-/// It describes a file after `${VAR}` is substituted. What it can't say (references between parts, predicates) is left
-/// to [`crate::parse`].
-pub fn schema() -> Value {
-    let mut schema = Map::new();
-    schema.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
-    schema.insert("title".to_owned(), "usher job".into());
-    schema.insert("description".to_owned(), "A job of usher, the realtime audience engine.".into());
-    schema.append(&mut record(&JOB));
-    schema.insert("$defs".to_owned(), json!({ "condition": one_of(&CONDITION) }));
-    schema.into()
+use std::marker::PhantomData;
+
+pub(crate) use value::{
+    At, Bytes, Choices, Duration, Entries, Entry, Fields, Form, FromValue, Item, List, Named, RawSetting, Reference,
+    Short, Value,
+};
+
+use crate::{Decimal, Path, Refresh, Secret, Start};
+use value::DefaultValue;
+
+/// What a value may be.
+#[derive(Clone, Copy)]
+pub(crate) enum Shape {
+    /// A string that is not empty.
+    Text,
+    /// A string that is an id: that of the job itself.
+    Id,
+    /// The id of an entry of a section. The builder checks that the entry exists.
+    Reference(Section),
+    /// A predicate, as text. `usher-queries` parses it.
+    Predicate,
+    /// A path into a message.
+    Path,
+    /// A duration in ms, from `least` to `most`.
+    Duration {
+        /// ms.
+        least: u64,
+        /// ms.
+        most: u64,
+    },
+    /// A duration of at least a second, or `manual`.
+    Refresh,
+    /// A number of bytes, at least 1.
+    Size,
+    /// A number.
+    Number,
+    /// `true` or `false`.
+    Boolean,
+    /// A whole number from `least` to `most`.
+    Whole {
+        /// The least.
+        least: u32,
+        /// The greatest.
+        most: u32,
+    },
+    /// A string that is never shown, and keeps its `${VAR}`.
+    Secret,
+    /// A string, number or boolean, as text. Its name decides whether it is a secret.
+    Setting,
+    /// A template, as text. `usher-connectors` parses it.
+    Template,
+    /// The name of a topic of Kafka.
+    Topic,
+    /// `host:port`.
+    Address,
+    /// `earliest`, `latest`, or a time in ms since the epoch.
+    Start,
+    /// One of some words.
+    Choice {
+        /// Its name in messages and in [`UNAVAILABLE`].
+        what: &'static str,
+        /// Returns the words.
+        words: fn() -> Vec<&'static str>,
+    },
+    /// A list.
+    List {
+        /// The shape of an element.
+        of: &'static Shape,
+        /// The fewest elements.
+        least: usize,
+        /// The most elements.
+        most: usize,
+        /// Whether an element may occur only once.
+        unique: bool,
+    },
+    /// A list that is not empty and has no element twice, or one element without the list.
+    OneOrMore(&'static Shape),
+    /// A mapping with the keys of a record.
+    Record(&'static Record),
+    /// A mapping of one of several records. The first key of each record identifies it.
+    OneOf {
+        /// Its name in messages and in [`UNAVAILABLE`].
+        what: &'static str,
+        /// The records.
+        records: &'static [&'static Record],
+    },
+    /// A mapping whose keys the author chooses.
+    Entries {
+        /// The shape of a value.
+        of: &'static Shape,
+        /// Whether the keys are ids; otherwise they are any text.
+        ids: bool,
+    },
+    /// A scalar, or a mapping with more detail.
+    Short {
+        /// The scalar.
+        scalar: &'static Shape,
+        /// The mapping.
+        long: &'static Record,
+    },
 }
 
-fn of(shape: &'static Shape) -> Value {
-    match shape {
-        Shape::Text | Shape::Reference(_) => json!({"type": "string", "minLength": 1}),
-        Shape::Id => json!({"type": "string", "pattern": ID}),
-        Shape::Predicate => {
-            json!({"type": "string", "minLength": 1, "examples": ["path = '/pricing'"]})
+/// The sections of a file whose entries are referred to by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Section {
+    Source,
+    Model,
+    Event,
+    Audience,
+}
+
+impl Section {
+    /// The name of one entry, in messages.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Section::Source => "source",
+            Section::Model => "model",
+            Section::Event => "event",
+            Section::Audience => "audience",
         }
-        Shape::Path => {
-            json!({"type": "string", "minLength": 1, "examples": ["context.traits.\"total billed\""]})
-        }
-        Shape::Duration { .. } => {
-            json!({"type": "string", "pattern": format!("^{DURATION}$"), "examples": ["30s", "1h30m"]})
-        }
-        Shape::Refresh => {
-            json!({"type": "string", "pattern": format!("^({DURATION}|manual)$"), "examples": ["1h", "manual"]})
-        }
-        Shape::Size => {
-            json!({"type": ["string", "integer"], "pattern": "^[0-9]+(KiB|MiB|GiB)?$", "minimum": 1})
-        }
-        Shape::Whole { least, most } => json!({"type": "integer", "minimum": least, "maximum": most}),
-        Shape::Secret => json!({"type": "string", "minLength": 1, "examples": ["${TOKEN}"]}),
-        Shape::Setting => json!({"type": ["string", "number", "boolean"]}),
-        Shape::Template => json!({"type": "string", "examples": ["{{ row.plan }}"]}),
-        Shape::Topic => json!({"type": "string", "pattern": TOPIC}),
-        Shape::Address => json!({"type": "string", "pattern": "^.+:[0-9]{1,5}$", "examples": ["127.0.0.1:8080"]}),
-        Shape::Start => {
-            json!({"type": ["string", "integer"], "minLength": 1, "minimum": 0, "examples": ["earliest", "latest", "2026-11-23T10:00:00Z"]})
-        }
-        Shape::OneOrMore(element) => {
-            json!({"anyOf": [of(element), {"type": "array", "items": of(element), "minItems": 1, "uniqueItems": true}]})
-        }
-        Shape::Number => json!({"type": "number"}),
-        Shape::Boolean => json!({"type": "boolean"}),
-        Shape::Choice { words, .. } => json!({"type": "string", "enum": words}),
-        Shape::List { of: element, least, most, unique } => {
-            let mut list = json!({"type": "array", "items": of(element)});
-            if *least > 0 {
-                list["minItems"] = (*least).into();
-            }
-            if *most < usize::MAX {
-                list["maxItems"] = (*most).into();
-            }
-            if *unique {
-                list["uniqueItems"] = true.into();
-            }
-            list
-        }
-        Shape::Record(inner) => record(inner).into(),
-        // The only one, and the only shape that contains itself.
-        Shape::OneOf { .. } => json!({"$ref": "#/$defs/condition"}),
-        Shape::Entries { of: value, ids } => {
-            let names = if *ids { json!({"pattern": ID}) } else { json!({"minLength": 1}) };
-            json!({"type": ["object", "null"], "propertyNames": names, "additionalProperties": of(value)})
-        }
-        Shape::Short { scalar, long } => json!({"anyOf": [of(scalar), record(long)]}),
     }
 }
 
-const TOPIC: &str = "^[A-Za-z0-9._-]{1,249}$";
-const ID: &str = "^[A-Za-z_][A-Za-z0-9_-]*$";
-const DURATION: &str = "(?=[0-9])([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?";
+/// An enumeration whose values are words in the file.
+pub(crate) trait Choice: Copy + PartialEq + Sync + 'static {
+    /// Its name in messages and in [`UNAVAILABLE`].
+    const WHAT: &'static str;
+    /// All values, in the order of messages.
+    const ALL: &'static [Self];
 
-fn one_of(shape: &'static Shape) -> Value {
-    let Shape::OneOf { records, .. } = shape else { panic!("the condition is one of several records") };
-    json!({"oneOf": records.iter().map(|kind| Value::from(record(kind))).collect::<Vec<_>>()})
+    /// Returns the word for a value.
+    fn word(self) -> &'static str;
+
+    /// Returns the value of a word; `None` if there is none.
+    fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|value| value.word() == word)
+    }
 }
 
-fn record(record: &'static Record) -> Map<String, Value> {
-    let mut schema = Map::new();
-    let required: Vec<&str> = record.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
-    let must_be_there = !required.is_empty() || record.rules.iter().any(|rule| matches!(rule, Rule::ExactlyOne(_)));
-    schema.insert("type".to_owned(), if must_be_there { json!("object") } else { json!(["object", "null"]) });
-    let properties: Map<String, Value> = record.keys.iter().map(|key| (key.name.to_owned(), property(key))).collect();
-    schema.insert("properties".to_owned(), properties.into());
-    if !required.is_empty() {
-        schema.insert("required".to_owned(), required.into());
-    }
-    schema.insert("additionalProperties".to_owned(), false.into());
-    let rules: Vec<Value> = record.rules.iter().map(rule).collect();
-    if !rules.is_empty() {
-        schema.insert("allOf".to_owned(), rules.into());
-    }
-    schema
+/// Returns the words of a choice.
+fn words<E: Choice>() -> Vec<&'static str> {
+    E::ALL.iter().map(|value| value.word()).collect()
 }
 
-fn property(key: &'static Key) -> Value {
-    let mut schema = of(key.shape);
-    schema["description"] = key.doc.into();
-    if let Some(default) = key.default {
-        let node = node::parse(default, &mut Vec::new()).expect("a default is YAML");
-        schema["default"] = plain(&node);
-    }
-    schema
+/// A [`Shape`] whose values are looked up as `T`. Only the constructors below pair the two.
+pub(crate) struct Type<T> {
+    shape: Shape,
+    marker: PhantomData<fn() -> T>,
 }
 
-fn rule(rule: &Rule) -> Value {
-    let there = |keys: &[&str]| -> Vec<Value> { keys.iter().map(|key| json!({"required": [key]})).collect() };
-    match rule {
-        Rule::ExactlyOne(keys) => json!({"oneOf": there(keys)}),
-        Rule::AtMostOne(_, keys) => {
-            json!({"oneOf": [{"not": {"anyOf": there(keys)}}, {"oneOf": there(keys)}]})
+impl<T> Type<T> {
+    const fn new(shape: Shape) -> Type<T> {
+        Type { shape, marker: PhantomData }
+    }
+}
+
+const TEXT: Type<String> = Type::new(Shape::Text);
+const ID: Type<String> = Type::new(Shape::Id);
+const PREDICATE: Type<String> = Type::new(Shape::Predicate);
+const TEMPLATE: Type<String> = Type::new(Shape::Template);
+const TOPIC: Type<String> = Type::new(Shape::Topic);
+const ADDRESS: Type<String> = Type::new(Shape::Address);
+const PATH: Type<Path> = Type::new(Shape::Path);
+const NUMBER: Type<Decimal> = Type::new(Shape::Number);
+const BOOLEAN: Type<bool> = Type::new(Shape::Boolean);
+const SIZE: Type<Bytes> = Type::new(Shape::Size);
+const SECRET: Type<Secret> = Type::new(Shape::Secret);
+const SETTING: Type<RawSetting> = Type::new(Shape::Setting);
+const START: Type<Start> = Type::new(Shape::Start);
+const REFRESH: Type<Refresh> = Type::new(Shape::Refresh);
+
+const fn reference(section: Section) -> Type<Reference> {
+    Type::new(Shape::Reference(section))
+}
+
+/// A duration from `least` to `most` ms.
+const fn duration(least: u64, most: u64) -> Type<Duration> {
+    Type::new(Shape::Duration { least, most })
+}
+
+const fn whole(least: u32, most: u32) -> Type<u32> {
+    Type::new(Shape::Whole { least, most })
+}
+
+const fn choice<E: Choice>() -> Type<E> {
+    Type::new(Shape::Choice { what: E::WHAT, words: words::<E> })
+}
+
+/// A list of words that is not empty and has no word twice.
+const fn choices<E: Choice>() -> Type<Choices<E>> {
+    let of = const { &Shape::Choice { what: E::WHAT, words: words::<E> } };
+    Type::new(Shape::List { of, least: 1, most: usize::MAX, unique: true })
+}
+
+/// A list of `least` to `most` elements.
+const fn list<T>(of: &'static Type<T>, least: usize, most: usize) -> Type<List<T>> {
+    Type::new(Shape::List { of: &of.shape, least, most, unique: false })
+}
+
+/// A list that is not empty and has no element twice.
+const fn set<T>(of: &'static Type<T>) -> Type<List<T>> {
+    Type::new(Shape::List { of: &of.shape, least: 1, most: usize::MAX, unique: true })
+}
+
+const fn one_or_more<T>(of: &'static Type<T>) -> Type<List<T>> {
+    Type::new(Shape::OneOrMore(&of.shape))
+}
+
+const fn record(record: &'static Record) -> Type<Fields> {
+    Type::new(Shape::Record(record))
+}
+
+const fn one_of(what: &'static str, records: &'static [&'static Record]) -> Type<Fields> {
+    Type::new(Shape::OneOf { what, records })
+}
+
+/// Entries by any name.
+const fn by_name<T>(of: &'static Type<T>) -> Type<Entries<T>> {
+    Type::new(Shape::Entries { of: &of.shape, ids: false })
+}
+
+/// Entries by id, each of them a record.
+const fn by_id(of: &'static Type<Fields>) -> Type<Entries<Fields>> {
+    Type::new(Shape::Entries { of: &of.shape, ids: true })
+}
+
+const fn short<T>(scalar: &'static Type<T>, long: &'static Record) -> Type<Short<T>> {
+    Type::new(Shape::Short { scalar: &scalar.shape, long })
+}
+
+/// A key of a record. `T` is the type that its value is looked up as.
+pub(crate) struct Key<T: FromValue> {
+    name: &'static str,
+    shape: Shape,
+    absent: Absent<T::Default>,
+    doc: &'static str,
+}
+
+/// What holds where the file leaves a key out.
+#[derive(Clone, Copy)]
+enum Absent<D> {
+    /// A problem: the key is required.
+    Missing,
+    /// Nothing, or a default that only the description states.
+    Nothing,
+    /// This value.
+    Default(D),
+    /// Nothing, because the key is not valid with every value of other keys. Where it is valid, the builder uses this
+    /// value, and the description states it.
+    Described(D),
+}
+
+const fn required<T: FromValue>(name: &'static str, of: Type<T>, doc: &'static str) -> Key<T> {
+    Key { name, shape: of.shape, absent: Absent::Missing, doc }
+}
+
+const fn optional<T: FromValue>(name: &'static str, of: Type<T>, doc: &'static str) -> Key<T> {
+    Key { name, shape: of.shape, absent: Absent::Nothing, doc }
+}
+
+impl<T: FromValue> Key<T> {
+    /// Adds the value of a key that is left out.
+    const fn default(self, value: T::Default) -> Key<T> {
+        Key { absent: Absent::Default(value), ..self }
+    }
+
+    /// Adds a default to the description only.
+    const fn described_default(self, value: T::Default) -> Key<T> {
+        Key { absent: Absent::Described(value), ..self }
+    }
+}
+
+/// A key of a record, whatever its type.
+pub(crate) trait AnyKey: Sync {
+    /// Returns the key as the file writes it.
+    fn name(&self) -> &'static str;
+    /// Returns the shape of its value.
+    fn shape(&self) -> &Shape;
+    /// Returns whether it must not be left out.
+    fn is_required(&self) -> bool;
+    /// Returns the value of a key that is left out; `None` if it has no default.
+    fn default_value(&self) -> Option<Value>;
+    /// Returns the default as the file writes it, as JSON.
+    fn default_json(&self) -> Option<serde_json::Value>;
+    /// Returns what the key is for, in one or more sentences.
+    fn description(&self) -> String;
+}
+
+impl<T: FromValue> AnyKey for Key<T> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn is_required(&self) -> bool {
+        matches!(self.absent, Absent::Missing)
+    }
+
+    fn default_value(&self) -> Option<Value> {
+        match self.absent {
+            Absent::Default(default) => Some(default.value()),
+            _ => None,
         }
-        Rule::Needs(key, other) => json!({"dependentRequired": {*key: [other]}}),
+    }
+
+    fn default_json(&self) -> Option<serde_json::Value> {
+        match self.absent {
+            Absent::Default(default) => Some(default.json()),
+            _ => None,
+        }
+    }
+
+    fn description(&self) -> String {
+        match self.absent {
+            Absent::Described(default) => match default.json() {
+                serde_json::Value::String(text) => format!("{} Default: {text}.", self.doc),
+                other => format!("{} Default: {other}.", self.doc),
+            },
+            _ => self.doc.to_owned(),
+        }
     }
 }
 
-/// A default as JSON.
-fn plain(node: &node::Node) -> Value {
-    match &node.kind {
-        node::Kind::Boolean(value) => (*value).into(),
-        node::Kind::Text { text, .. } => text.as_str().into(),
-        node::Kind::List(list) => list.iter().map(plain).collect(),
-        other => panic!("no default is written as {other:?}"),
+/// Keys of a record.
+type Keys = &'static [&'static dyn AnyKey];
+
+/// A mapping with fixed keys.
+pub(crate) struct Record {
+    /// Its name in messages and in [`UNAVAILABLE`].
+    pub what: &'static str,
+    /// Its keys.
+    pub keys: Keys,
+    /// What must hold between its keys.
+    pub rules: &'static [Rule],
+}
+
+impl Record {
+    /// Returns the key of a name; `None` if the record has none.
+    pub fn key(&self, name: &str) -> Option<&'static dyn AnyKey> {
+        self.keys.iter().copied().find(|key| key.name() == name)
     }
+
+    /// Returns the names of all keys.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.keys.iter().map(|key| key.name())
+    }
+
+    /// Returns the name of the first key, which identifies a record of a [`Shape::OneOf`].
+    pub fn leading_key(&self) -> &'static str {
+        self.keys.first().map_or(self.what, |key| key.name())
+    }
+}
+
+/// What must hold between keys.
+pub(crate) enum Rule {
+    /// Exactly one of them is there.
+    ExactlyOne(Keys),
+    /// At most one of them is there. The text is their common name.
+    AtMostOne(&'static str, Keys),
+    /// Where the first is, the second is too.
+    Needs(&'static dyn AnyKey, &'static dyn AnyKey),
+}
+
+/// A feature of the language that this version lacks.
+pub(crate) struct Unavailable {
+    /// The record or choice that it belongs to.
+    pub inside: &'static str,
+    /// The key or word.
+    pub name: &'static str,
+    /// The subject and verb of the message.
+    pub called: &'static str,
+}
+
+/// All features that are refused by name.
+const UNAVAILABLE: &[Unavailable] = &[
+    lacking("column", "live", "`live` columns are"),
+    lacking("performed", "sum", "`sum` in `performed` is"),
+    lacking("performed", "avg", "`avg` in `performed` is"),
+    lacking("performed", "min", "`min` in `performed` is"),
+    lacking("performed", "max", "`max` in `performed` is"),
+    lacking("performed", "distinct", "`distinct` in `performed` is"),
+    lacking("condition", "sequence", "`sequence` conditions are"),
+    lacking("destination", "webhook", "`webhook` syncs are"),
+];
+
+const fn lacking(inside: &'static str, name: &'static str, called: &'static str) -> Unavailable {
+    Unavailable { inside, name, called }
+}
+
+/// Returns the features that this version lacks inside of a record or choice.
+pub(crate) fn unavailable(inside: &str) -> impl Iterator<Item = &'static Unavailable> {
+    UNAVAILABLE.iter().filter(move |unavailable| unavailable.inside == inside)
+}
+
+/// What it is, for people: of models, events, audiences and syncs.
+pub(crate) static DESCRIPTION: Key<String> = optional("description", TEXT, "What it is, for people.");
+
+/// Returns whether a Kafka property of that name is a secret.
+pub(crate) fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["password", "secret", "token", "key"].iter().any(|word| name.contains(word))
+}
+
+/// Returns whether a value at a path of the file may be a secret. Messages do not quote such a value, even a wrong one.
+pub(crate) fn is_discreet(path: &str) -> bool {
+    path.starts_with(&[job::API.name, process::KEYS.name].join("."))
+        || path.contains(&[destination::KAFKA.name, destination::PROPERTIES.name].join("."))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{Kind, Node};
 
-    fn value(node: &Node) -> Value {
-        match &node.kind {
-            Kind::Null => Value::Null,
-            Kind::Number(text) => text.parse::<serde_json::Number>().map_or(text.as_str().into(), Value::Number),
-            Kind::List(list) => list.iter().map(value).collect(),
-            Kind::Mapping(entries) => {
-                let members = entries.iter().map(|entry| (entry.key.clone(), value(&entry.value)));
-                members.collect::<Map<_, _>>().into()
+    /// The name and words of a choice.
+    type Words = (&'static str, Vec<&'static str>);
+
+    /// Collects all records and the names of all choices, each record once.
+    fn walk(shape: &Shape, records: &mut Vec<&'static Record>, choices: &mut Vec<Words>) {
+        match shape {
+            Shape::Choice { what, words } => choices.push((what, words())),
+            Shape::List { of, .. } | Shape::Entries { of, .. } | Shape::OneOrMore(of) => walk(of, records, choices),
+            Shape::Record(record) => walk_record(record, records, choices),
+            Shape::OneOf { what, records: kinds } => {
+                choices.push((what, Vec::new()));
+                kinds.iter().for_each(|kind| walk_record(kind, records, choices));
             }
-            _ => plain(node),
+            Shape::Short { scalar, long } => {
+                walk(scalar, records, choices);
+                walk_record(long, records, choices);
+            }
+            _ => {}
         }
     }
 
-    /// A validator of the words that the schema uses, patterns aside; a word that it does not know is a panic.
-    fn fits(schema: &Value, root: &Value, value: &Value) -> bool {
-        let words = schema.as_object().expect("a schema is an object");
-        let one = |schema: &Value| fits(schema, root, value);
-        let all = |list: &Value| list.as_array().expect("a list").clone();
-        words.iter().all(|(word, says)| match word.as_str() {
-            "$schema" | "title" | "description" | "default" | "examples" | "$defs" | "pattern" => true,
-            "$ref" => {
-                assert_eq!(says, "#/$defs/condition");
-                one(&root["$defs"]["condition"])
-            }
-            "type" => {
-                let is = |name: &Value| match name.as_str().expect("a type's name") {
-                    "object" => value.is_object(),
-                    "array" => value.is_array(),
-                    "string" => value.is_string(),
-                    "number" => value.is_number(),
-                    "integer" => value.is_i64() || value.is_u64(),
-                    "boolean" => value.is_boolean(),
-                    "null" => value.is_null(),
-                    other => panic!("unknown type {other}"),
+    fn walk_record(record: &'static Record, records: &mut Vec<&'static Record>, choices: &mut Vec<Words>) {
+        if !records.iter().any(|seen| std::ptr::eq(*seen, record)) {
+            records.push(record);
+            record.keys.iter().for_each(|key| walk(key.shape(), records, choices));
+        }
+    }
+
+    #[test]
+    fn what_is_unavailable_belongs_somewhere_and_is_not_there() {
+        let (mut records, mut choices) = (Vec::new(), Vec::new());
+        walk_record(&job::RECORD, &mut records, &mut choices);
+        for Unavailable { inside, name, .. } in UNAVAILABLE {
+            let homes: Vec<_> = records.iter().filter(|record| record.what == *inside).collect();
+            let words: Vec<_> = choices.iter().filter(|(what, _)| what == inside).collect();
+            assert!(homes.len() + words.len() > 0, "there is no `{inside}` for `{name}`");
+            assert!(homes.iter().all(|record| record.key(name).is_none()), "`{name}` is there");
+            assert!(words.iter().all(|(_, words)| !words.contains(name)), "`{name}` is there");
+        }
+    }
+
+    #[test]
+    fn every_rule_is_about_keys_that_are_there_and_every_key_is_explained() {
+        let (mut records, mut choices) = (Vec::new(), Vec::new());
+        walk_record(&job::RECORD, &mut records, &mut choices);
+        assert!(records.len() > 20);
+        for record in records {
+            for rule in record.rules {
+                let keys = match rule {
+                    Rule::ExactlyOne(keys) | Rule::AtMostOne(_, keys) => keys.to_vec(),
+                    Rule::Needs(key, other) => vec![*key, *other],
                 };
-                says.as_array().map_or_else(|| is(says), |names| names.iter().any(is))
+                let is_there = |key: &&dyn AnyKey| record.keys.iter().any(|other| std::ptr::addr_eq(*other, *key));
+                assert!(keys.iter().all(is_there), "{}", record.what);
             }
-            "enum" => all(says).contains(value),
-            "minLength" => value.as_str().is_none_or(|text| !text.is_empty()),
-            "minimum" => value.as_f64().is_none_or(|number| number >= says.as_f64().expect("a number")),
-            "maximum" => value.as_f64().is_none_or(|number| number <= says.as_f64().expect("a number")),
-            "items" => value.as_array().is_none_or(|list| list.iter().all(|element| fits(says, root, element))),
-            "minItems" => value.as_array().is_none_or(|list| list.len() as u64 >= says.as_u64().expect("a number")),
-            "maxItems" => value.as_array().is_none_or(|list| list.len() as u64 <= says.as_u64().expect("a number")),
-            "uniqueItems" => {
-                value.as_array().is_none_or(|list| (1..list.len()).all(|at| !list[..at].contains(&list[at])))
-            }
-            "properties" => value.as_object().is_none_or(|object| {
-                object.iter().all(|(key, value)| says.get(key).is_none_or(|schema| fits(schema, root, value)))
-            }),
-            "additionalProperties" => value.as_object().is_none_or(|object| {
-                let declared = words.get("properties");
-                let more = object.iter().filter(|(key, _)| declared.is_none_or(|declared| declared.get(key).is_none()));
-                more.into_iter().all(|(_, value)| says.is_object() && fits(says, root, value))
-            }),
-            "propertyNames" => {
-                value.as_object().is_none_or(|object| object.keys().all(|key| fits(says, root, &key.as_str().into())))
-            }
-            "required" => value
-                .as_object()
-                .is_none_or(|object| all(says).iter().all(|key| object.contains_key(key.as_str().expect("a key")))),
-            "dependentRequired" => value.as_object().is_none_or(|object| {
-                let mut says = says.as_object().expect("an object").iter();
-                says.all(|(key, others)| {
-                    !object.contains_key(key)
-                        || all(others).iter().all(|other| object.contains_key(other.as_str().expect("a key")))
-                })
-            }),
-            "allOf" => all(says).iter().all(one),
-            "anyOf" => all(says).iter().any(one),
-            "oneOf" => all(says).iter().filter(|schema| one(schema)).count() == 1,
-            "not" => !one(says),
-            other => panic!("the validator does not know `{other}`"),
-        })
-    }
-
-    fn accepts(text: &str) -> bool {
-        let node = node::parse(text, &mut Vec::new()).expect("readable");
-        let schema = schema();
-        fits(&schema, &schema, &value(&node))
-    }
-
-    #[test]
-    fn the_schema_accepts_the_examples() {
-        for text in [
-            include_str!("../examples/minimal.yaml"),
-            include_str!("../examples/shop.yaml"),
-            include_str!("../examples/nested.yaml"),
-            include_str!("../examples/telemetry.json"),
-            include_str!("../examples/streams.yaml"),
-        ] {
-            assert!(accepts(text), "{text}");
+            assert!(record.keys.iter().all(|key| key.description().ends_with(['.', '`'])), "{}", record.what);
+            let names: std::collections::BTreeSet<_> = record.names().collect();
+            assert_eq!(names.len(), record.keys.len(), "{} has a key twice", record.what);
         }
-    }
-
-    /// Changes to a job that its shape forbids: the schema and the reader must agree on each.
-    #[test]
-    fn the_schema_and_the_reader_refuse_the_same_mistakes() {
-        let job = include_str!("../examples/nested.yaml");
-        for (from, to) in [
-            ("job: nested", "jobb: nested"),
-            ("format: rudderstack", "format: snowplow_csv"),
-            ("format: rudderstack", "format: rudderstack, start: earliest"),
-            ("format: rudderstack", "format: {json: {typ: a}}"),
-            ("file: {path: \"events/*.jsonl.zst\"}, ", ""),
-            ("parquet: accounts.parquet, key: id,", "parquet: accounts.parquet,"),
-            ("refresh: manual", "refresh: 5"),
-            ("members: any", "members: all"),
-            ("tags: list<string>", "tags: list<date>"),
-            ("tags: list<string>", "tags: {type: string, live: {}}"),
-            ("source: web, ", ""),
-            ("name: App Opened", "name: 5"),
-            ("sum: total,", "sum: total, avg: total,"),
-            ("more_than: 1000.5", "more_than: 1000.5, at_least: 5"),
-            ("more_than: 1000.5", "more_than: \"many\""),
-            ("within: 30d", "wthin: 30d"),
-            (", within: 30d", ""),
-            ("performed: app_opened", "performed: app_opened, sum: x"),
-            ("{property: \"list_contains(tags, 'vip')\"}", "{property: a, audience: buyers}"),
-            ("{property: \"list_contains(tags, 'vip')\"}", "{}"),
-            ("between: [2, 5]", "between: [2]"),
-            ("send: [entry]", "send: [entry, entry]"),
-            ("send: [entry]", "send: []"),
-            ("send: [entry]", "delivery: twice"),
-            ("send: [entry]", "partitions: 0"),
-            ("send: [entry]", "partitions: 1.5"),
-            ("send: [entry]", "include: []"),
-            ("send: [entry]", "include: [a, a]"),
-            ("send: [entry]", "event_names: {enter: a}"),
-            ("send: [entry]", "fields: {a: 1}"),
-            ("send: [entry]", "backfill: 1"),
-            ("send: [entry]", "on_remove: keep"),
-            ("to: {file: {path: out/marketing.jsonl}}", "to: {file: {path: out/marketing.jsonl}, stdout: {}}"),
-            ("to: {file: {path: out/marketing.jsonl}}", "to: {kafka: {}}"),
-            ("to: {file: {path: out/marketing.jsonl}}", "to: {kafka: {brokers: a, topic: a, properties: {a: []}}}"),
-            ("file: {path: \"events/*.jsonl.zst\"}", "kafka: {brokers: a, topic: []}"),
-            ("job: nested", "job: nested\napi: {listen: \"[::1]:80\", rate_limit: 0}"),
-            ("job: nested", "job: nested\napi: {listen: \"[::1]:80\", keys: [{token: \"\"}]}"),
-            ("job: nested", "job: nested\nstate: {checkpoint_every: 1s}"),
-        ] {
-            let broken = job.replacen(from, to, 1);
-            assert_ne!(broken, job, "{from} is in the example");
-            assert!(!accepts(&broken), "the schema takes {to}");
-            let read = crate::parse(&broken, "job.yaml", std::path::Path::new("."), &|_| None);
-            assert!(read.is_err(), "the reader takes {to}");
-        }
-    }
-
-    #[test]
-    fn the_schema_explains_every_key_and_gives_defaults() {
-        let schema = schema();
-        assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
-        assert_eq!(schema["required"], json!(["job"]));
-        let sync = &schema["properties"]["syncs"]["additionalProperties"]["properties"];
-        assert_eq!(sync["send"]["default"], json!(["entry", "exit"]));
-        assert_eq!(sync["send"]["items"]["enum"], json!(["entry", "exit"]));
-        assert_eq!(sync["to"]["description"], "Where to.");
-        let model = &schema["properties"]["models"]["additionalProperties"]["properties"];
-        assert_eq!(model["refresh"]["default"], "24h");
-        assert_eq!(sync["on_remove"]["default"], "exit");
-        assert_eq!(sync["backfill"]["default"], true);
-        assert!(!schema.to_string().contains("webhook"), "what is not available is not in the schema");
     }
 }

@@ -3,9 +3,9 @@
 /// Units, largest first, with their bytes.
 const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
-/// Reads a size; bytes.
+/// Parses a size. Returns bytes.
 ///
-/// The error says what is wrong, as a sentence's end: "`1MB` is not a size".
+/// The error is the end of a sentence about the text: "`1MB` is not a size".
 pub fn parse(text: &str) -> Result<u64, String> {
     let (number, size) = UNITS
         .iter()

@@ -1,9 +1,9 @@
-//! "Did you mean": the name that someone probably meant, and lists of names in words.
+//! "Did you mean": the name that was probably meant, and lists of names in words.
 
-/// The candidate nearest to `name`, if one is near enough to have been meant.
+/// Returns the candidate nearest to `name`; `None` if no candidate is near enough to have been meant.
 ///
-/// Near enough is one slip (a letter more, less, other, or two swapped) in every three letters, case aside. Of equally
-/// near ones it is the first.
+/// Near enough is one slip (a letter inserted, deleted, replaced, or two swapped) per three letters, ignoring case. Of
+/// equally near candidates, the first is returned.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
     let distance = |candidate: &str| strsim::osa_distance(&lower, &candidate.to_lowercase());
@@ -16,12 +16,12 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// `` `a`, `b` or `c` ``.
+/// Returns `` `a`, `b` or `c` ``.
 pub(crate) fn or_list(names: &[&str]) -> String {
     list(names, "or")
 }
 
-/// `` `a`, `b` and `c` ``.
+/// Returns `` `a`, `b` and `c` ``.
 pub(crate) fn and_list(names: &[&str]) -> String {
     list(names, "and")
 }

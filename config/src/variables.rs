@@ -1,35 +1,36 @@
 //! `${VAR}` and `${VAR:-default}` inside of string leaves.
 //!
-//! Works on the tree, so that no variable's content can change the file's structure: keys, numbers and everything that is
-//! no string stay as they are, and what a variable brings is not looked at again. The default stands in where the variable is
-//! not set or empty; it ends at the next `}`. `$${` is a plain `${`. A `$` before anything else is itself.
+//! Substitution works on the tree, so the content of a variable can't change the structure of the file: keys, numbers
+//! and all other values that are not strings stay as they are, and a substituted text is not substituted again. The
+//! default applies if the variable is not set or empty; it ends at the next `}`. `$${` is a plain `${`. A `$` before
+//! anything else is itself.
 
-use crate::node::{self, Kind, Node};
-use crate::{Place, Problem, shape};
+use crate::yaml::{self, Kind, Node};
+use crate::{Place, Problem, schema};
 
-/// Looks a variable up by name.
+/// Returns the value of a variable by its name; `None` if it is not set.
 pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Substitutes in all string leaves of `node`, which stands at `path`.
+/// Substitutes in all string leaves of `node`, whose path is `path`.
 ///
-/// A leaf keeps the text that it had as well: it is what a secret is known by. One that can't be substituted is reported
-/// and left as [`Kind::Broken`]; of what may be a secret, no part is quoted.
+/// A leaf also keeps the text of the file: a secret is stored as that text. A leaf that can't be substituted is
+/// reported and left as [`Kind::Broken`]. The report does not quote any part of a value that may be a secret.
 pub(crate) fn substitute(node: &mut Node, path: &str, variable: Lookup, problems: &mut Vec<Problem>) {
     let place = node.place("");
     match &mut node.kind {
         Kind::List(list) => {
             for (index, inner) in list.iter_mut().enumerate() {
-                substitute(inner, &node::element(path, index), variable, problems);
+                substitute(inner, &yaml::element(path, index), variable, problems);
             }
         }
         Kind::Mapping(entries) => {
             for entry in entries {
-                substitute(&mut entry.value, &node::child(path, &entry.key), variable, problems);
+                substitute(&mut entry.value, &yaml::child(path, &entry.key), variable, problems);
             }
         }
         Kind::Text { text, written } if text.contains("${") => {
             let place = Place { path: path.to_owned(), ..place };
-            match expand(text, &place, variable, shape::is_discreet(path)) {
+            match expand(text, &place, variable, schema::is_discreet(path)) {
                 Ok(expanded) => *written = Some(std::mem::replace(text, expanded)),
                 Err(found) => {
                     problems.extend(found);
@@ -84,12 +85,12 @@ fn expand(text: &str, place: &Place, variable: Lookup, secret: bool) -> Result<S
     if problems.is_empty() { Ok(expanded) } else { Err(problems) }
 }
 
-/// Substitutes in one text that was checked before; the error says what is missing now.
+/// Substitutes in one text that was checked before. The error is a message about a variable that is not set now.
 pub(crate) fn resolve(text: &str, variable: Lookup) -> Result<String, String> {
     expand(text, &Place::default(), variable, true).map_err(|problems| problems[0].message.clone())
 }
 
-/// Whether `text` says nothing but what it says itself: it has no `${VAR}`.
+/// Returns whether `text` has no `${VAR}`.
 pub(crate) fn is_literal(text: &str) -> bool {
     !text.replace("$${", "").contains("${")
 }
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_wrong_with_one_text_is_said() {
+    fn all_problems_of_one_text_are_reported() {
         let messages = |list: &[&str]| Err(list.iter().map(|message| message.to_string()).collect());
         assert_eq!(
             expanded("${A} ${HOST} ${B}"),
@@ -165,11 +166,11 @@ mod tests {
     fn only_string_leaves_are_touched() {
         let text = "${K}: '${V}'\nlist: [\"${V}\", 1, true, {a: '${V}'}]\nplain: ${V}";
         let mut problems = Vec::new();
-        let mut node = node::parse(text, &mut problems).expect("readable");
+        let mut node = yaml::parse(text, &mut problems).expect("readable");
         substitute(&mut node, "", &|_| Some("x: [y]".to_owned()), &mut problems);
         assert_eq!(problems, []);
         let expected =
-            node::parse("${K}: 'x: [y]'\nlist: ['x: [y]', 1, true, {a: 'x: [y]'}]\nplain: 'x: [y]'", &mut problems)
+            yaml::parse("${K}: 'x: [y]'\nlist: ['x: [y]', 1, true, {a: 'x: [y]'}]\nplain: 'x: [y]'", &mut problems)
                 .expect("readable");
         assert_eq!(texts(&node), texts(&expected));
     }
@@ -188,7 +189,7 @@ mod tests {
     #[test]
     fn a_missing_variable_is_reported_at_its_leaf() {
         let mut problems = Vec::new();
-        let mut node = node::parse("a:\n  - b: x${NONE}", &mut problems).expect("readable");
+        let mut node = yaml::parse("a:\n  - b: x${NONE}", &mut problems).expect("readable");
         substitute(&mut node, "", &|_| None, &mut problems);
         assert_eq!(problems[0].place, Place { path: "a[0].b".to_owned(), line: 2, column: 8 });
     }

@@ -1,4 +1,4 @@
-//! Job files as their authors meet them: every example is a job, every broken file says what is wrong with it.
+//! Whole job files: every example is a job, and every broken file has its list of problems.
 
 use std::path::{Path, PathBuf};
 use usher_config::{Job, Problems};
@@ -37,7 +37,7 @@ fn every_example_is_a_job() {
 
 /// Set `UPDATE=1` to write the expected texts anew.
 #[test]
-fn every_broken_file_says_what_is_wrong_and_where() {
+fn every_broken_file_has_its_problems_with_their_places() {
     let broken = files("testdata/broken", &["yaml", "json"]);
     assert!(broken.len() >= 5);
     for path in broken {

@@ -1,4 +1,4 @@
-//! What a job file's text means.
+//! The job that the text of a file stands for.
 
 use std::path::Path as FilePath;
 use usher_config::*;
@@ -384,7 +384,7 @@ fn without_keys_the_api_listens_to_this_machine_alone() {
     }
 }
 
-/// A secret is known by where it stands; its variable is looked up, and what it holds appears nowhere.
+/// A secret is identified by its place; its variable is looked up, and its content appears nowhere.
 #[test]
 fn a_secret_keeps_its_variable_and_is_shown_nowhere() {
     let text = |extra: &str| {

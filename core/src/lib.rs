@@ -6,6 +6,7 @@
 //! | [`source`], [`sink`], [`store`], [`warehouse`], [`dead_letters`], [`clock`], [`api`] | the ports: what the engine asks of the world, and what the HTTP edge asks of the engine |
 //! | [`membership_index`] | who is in which audience, for readers that never wait for a worker |
 //! | [`counts`], [`value`] | what became of messages; the types of columns |
+//! | [`time`], [`suggest`], [`lock`], [`handoff`] | the calendar with its reader and writer; names that were meant; locks without a `Result`; a bounded queue to a thread |
 
 pub mod api;
 pub mod catalog;
@@ -13,11 +14,15 @@ pub mod change;
 pub mod clock;
 pub mod counts;
 pub mod dead_letters;
+pub mod handoff;
 pub mod ledger;
+pub mod lock;
 pub mod membership_index;
 pub mod message;
 pub mod sink;
 pub mod source;
 pub mod store;
+pub mod suggest;
+pub mod time;
 pub mod value;
 pub mod warehouse;

@@ -3,9 +3,9 @@
 //! A row is reduced to a [`Contribution`] where it is read, a few bytes that can be shipped; a [`Summary`] adds
 //! contributions up where the key lives and is held against a threshold. Order never matters and nothing is rounded
 //! on the way: sums are 256-bit integers of 10^-9, an average is compared as the sum against n × threshold, and
-//! distinct values are told apart by a 128-bit hash of their canonical bytes.
+//! distinct values are counted by a 128-bit hash of their canonical bytes.
 //!
-//! It refuses to aggregate what has no order or sum: [`crate::compile()`] never lets a column of another type through.
+//! Values without an order or sum are refused by a panic: [`crate::compile()`] lets no column of another type through.
 
 use crate::Value;
 use ethnum::I256;
@@ -23,7 +23,7 @@ pub enum Contribution {
     Row,
     /// A number, in units of 10^-9: what `sum avg min max` take.
     Number(i128),
-    /// The hash of a value: what `distinct` tells apart.
+    /// The hash of a value: what `distinct` counts.
     Value(u128),
     /// A null, which every aggregate of a column skips.
     Null,
@@ -32,9 +32,11 @@ pub enum Contribution {
 }
 
 impl Contribution {
-    /// What a row with `value` in the aggregate's column adds; `count` looks at no value.
+    /// Returns what a row with `value` in the aggregate's column adds; `count` ignores the value.
     ///
-    /// A value that the aggregate can't take (a string to sum) panics: `compile` has checked the column's type.
+    /// # Panics
+    ///
+    /// Panics if the aggregate can't take the value (a string to sum): `compile` has checked the column's type.
     pub fn of(aggregate: &Aggregate, value: &Value<'_>) -> Contribution {
         match aggregate {
             Aggregate::Count => Contribution::Row,
@@ -52,7 +54,7 @@ impl Contribution {
     }
 }
 
-/// The 128-bit hash of a value's canonical bytes: equal values have equal bytes, whatever zero's sign.
+/// Returns the 128-bit hash of a value's canonical bytes. Equal values have equal bytes, 0.0 and -0.0 too.
 fn hash(value: &Value<'_>) -> u128 {
     use xxhash_rust::xxh3::xxh3_128;
     match value {
@@ -83,7 +85,7 @@ enum Kept {
 }
 
 impl Summary {
-    /// The aggregate of nothing.
+    /// Returns the aggregate of nothing.
     pub fn new(aggregate: &Aggregate) -> Summary {
         Summary(match aggregate {
             Aggregate::Count => Kept::Count(0),
@@ -97,7 +99,9 @@ impl Summary {
 
     /// Adds what a row contributes.
     ///
-    /// A contribution made for another aggregate panics.
+    /// # Panics
+    ///
+    /// Panics if the contribution was made for another aggregate.
     pub fn add(&mut self, contribution: Contribution) {
         if matches!(contribution, Contribution::Null | Contribution::OutOfRange) {
             return;
@@ -121,7 +125,7 @@ impl Summary {
         }
     }
 
-    /// Whether the aggregate compares so; `avg`, `min` and `max` of nothing are null and never do.
+    /// Returns whether a comparison holds for the aggregate. `avg`, `min` and `max` of nothing are null: none holds.
     pub fn holds(&self, comparison: &Comparison) -> bool {
         // The aggregate is `total / n`, and `n × threshold` is compared with `total`: exact for averages too.
         let (total, n) = match &self.0 {
@@ -233,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn thresholds_include_their_ends_where_they_say_so() {
+    fn thresholds_include_their_ends_unless_they_are_strict() {
         let two = summary(&Aggregate::Count, &[Value::Null, Value::Null]);
         let n = Decimal::from;
         assert!(two.holds(&Comparison::AtLeast(n(2))) && !two.holds(&Comparison::AtLeast(n(3))));

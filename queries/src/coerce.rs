@@ -1,7 +1,7 @@
-//! Property coercion: what stood in a message becomes a value of the declared type.
+//! Property coercion: what was found in a message becomes a value of the declared type.
 //!
-//! Nothing is guessed: what is not of the type, and has no listed way to it, is null and a mismatch. Text is borrowed
-//! from the message except where the reader had to resolve escapes.
+//! Nothing is guessed: what is not of the type, and is not listed here, is null and a mismatch. Text is borrowed from
+//! the message unless the reader had to resolve escapes.
 //!
 //! | to | from |
 //! |---|---|
@@ -23,16 +23,16 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use usher_config::{ColumnType, Found};
 
-/// A value, and whether something was there that did not fit.
+/// A value, and whether something that did not fit was found in its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Coerced<'a> {
     /// Null or of the column's type.
     pub value: Value<'a>,
-    /// A present, non-null value had the wrong type; to be counted.
+    /// Whether a present, non-null value had the wrong type; to be counted.
     pub mismatch: bool,
 }
 
-/// Makes what was found a value of `column_type`.
+/// Returns what was found as a value of `column_type`.
 pub fn coerce<'a>(found: &Found<'a>, column_type: ColumnType) -> Coerced<'a> {
     if let Found::Nothing = found {
         return Coerced { value: Value::Null, mismatch: false };
@@ -91,7 +91,7 @@ fn date(found: &Found<'_>) -> Option<i64> {
     }
 }
 
-/// The text of a number: as written, or a string that is one.
+/// Returns the text of a number, or of a string that may be one.
 fn decimal<'f>(found: &'f Found<'_>) -> Option<&'f str> {
     match found {
         Found::Number(text) => Some(text),
@@ -105,7 +105,7 @@ fn number(text: &str) -> Option<f64> {
     text.parse::<f64>().ok().filter(|number| number.is_finite())
 }
 
-/// The integer that a decimal number is, exactly; none if it has a fractional part or does not fit.
+/// Returns the exact integer that a decimal number is. `None` if it has a fractional part or does not fit.
 fn integer(text: &str) -> Option<i64> {
     if let Ok(integer) = text.parse::<i64>() {
         return Some(integer);
@@ -144,7 +144,7 @@ fn list<'a>(found: &Found<'a>, column_type: ColumnType) -> Coerced<'a> {
     Coerced { value: values.map_or(Value::Null, Value::List), mismatch }
 }
 
-/// The elements of a JSON array, and whether any did not fit; none: it is no array.
+/// Returns the elements of a JSON array, and whether any did not fit. The elements are `None` if it is no array.
 fn elements<'j, 'a>(
     json: &'j str,
     element: ColumnType,
@@ -162,7 +162,7 @@ fn elements<'j, 'a>(
     (Some(values.collect()), mismatch)
 }
 
-/// What one JSON value is.
+/// Returns what one JSON value is.
 fn classify(json: &str) -> Found<'_> {
     match json.as_bytes()[0] {
         b'n' => Found::Nothing,

@@ -1,8 +1,8 @@
-//! The plan as text that people read and tests compare.
+//! The plan as text, for people and for comparison in tests.
 //!
-//! Per model: what is read of its rows, each audience's tree of conditions, and each fact with who shares it and what
-//! state it holds; then the events with what is read of their messages. The text depends on the plan alone: the same
-//! job gives the same bytes. A fact is named by the first 8 digits of its fingerprint.
+//! Per model: what is read of its rows, each audience's tree of conditions, and each fact with the audiences that share
+//! it and the state it holds; then the events with what is read of their messages. The text depends on the plan alone:
+//! the same job gives the same bytes. A fact is named by the first 8 digits of its fingerprint.
 
 use crate::compile::canonical::{aggregate_name, column_of, hex};
 use crate::plan::{AudiencePlan, EventPlan, Expr, Fact, FactKind, ModelPlan, Plan};
@@ -11,12 +11,12 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use usher_config::{Aggregate, Comparison, Members, Path, duration, nearest};
 
-/// The audience that was asked for is not in the job.
+/// The requested audience is not in the job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownAudience {
-    /// What was asked for.
+    /// The requested id.
     pub id: String,
-    /// What was probably meant.
+    /// The nearest id of the job, if one is near.
     pub closest: Option<String>,
 }
 
@@ -32,9 +32,14 @@ impl fmt::Display for UnknownAudience {
 
 impl std::error::Error for UnknownAudience {}
 
-/// Explains the whole plan, or of it what `audience` needs: those that it mentions, their facts, models and events.
+/// Explains the whole plan, or the part of it that `audience` needs: those that it mentions, their facts, models and
+/// events.
+///
+/// # Errors
+///
+/// Returns an error if the job has no such audience.
 pub fn explain(plan: &Plan, audience: Option<&str>) -> Result<String, UnknownAudience> {
-    let asked = match audience {
+    let requested = match audience {
         None => None,
         Some(id) if plan.job.audiences.contains_key(id) => Some(id),
         Some(id) => {
@@ -43,7 +48,7 @@ pub fn explain(plan: &Plan, audience: Option<&str>) -> Result<String, UnknownAud
         }
     };
     let mut text = Explained { plan, out: String::new() };
-    text.job(asked).expect("writing to a string");
+    text.job(requested).expect("writing to a string");
     Ok(text.out)
 }
 
@@ -53,13 +58,13 @@ struct Explained<'a> {
 }
 
 impl Explained<'_> {
-    fn job(&mut self, asked: Option<&str>) -> fmt::Result {
+    fn job(&mut self, requested: Option<&str>) -> fmt::Result {
         writeln!(self.out, "job {}", self.plan.job.name)?;
         let mut models = BTreeSet::new();
         let mut events = BTreeSet::new();
         for (ix, model) in self.plan.models.iter().enumerate() {
-            let Scope { audiences, facts } = Scope::of(model, asked);
-            if asked.is_none() || !audiences.is_empty() {
+            let Scope { audiences, facts } = Scope::of(model, requested);
+            if requested.is_none() || !audiences.is_empty() {
                 models.insert(ix);
             }
             for fact in facts {
@@ -71,17 +76,17 @@ impl Explained<'_> {
             }
         }
         for ix in models {
-            self.model(&self.plan.models[ix], asked)?;
+            self.model(&self.plan.models[ix], requested)?;
         }
         for (ix, event) in self.plan.events.iter().enumerate() {
-            if asked.is_none() || events.contains(&ix) {
+            if requested.is_none() || events.contains(&ix) {
                 self.event(event)?;
             }
         }
         Ok(())
     }
 
-    fn model(&mut self, model: &ModelPlan, asked: Option<&str>) -> fmt::Result {
+    fn model(&mut self, model: &ModelPlan, requested: Option<&str>) -> fmt::Result {
         let members = match model.members {
             Members::Known => "keys of the snapshot",
             Members::Any => "any known key",
@@ -106,7 +111,7 @@ impl Explained<'_> {
                 }
             }
         }
-        let scope = Scope::of(model, asked);
+        let scope = Scope::of(model, requested);
         for ix in &scope.audiences {
             let audience = &model.audiences[*ix];
             write!(self.out, "\n  audience {}", audience.id)?;
@@ -153,10 +158,10 @@ impl Explained<'_> {
         }
     }
 
-    /// A fact's short fingerprint and what it says, with the names of the job.
+    /// Returns a fact's short fingerprint and its condition, with the names of the job.
     fn fact(&self, model: &ModelPlan, fact: &Fact) -> String {
         let filtered = |filter: Option<&Predicate>| filter.map_or(String::new(), |p| format!(" where {}", p.text));
-        let says = match &fact.kind {
+        let condition = match &fact.kind {
             FactKind::Known => format!("known in the snapshot of {}", model.id),
             FactKind::Property(predicate) => format!("property {}", predicate.text),
             FactKind::Performed { event, filter, within, least, most } => {
@@ -173,7 +178,7 @@ impl Explained<'_> {
                 format!("related {model}{}, {what}{}", filtered(filter.as_ref()), compared(comparison))
             }
         };
-        format!("{} {says}", short(&fact.fingerprint))
+        format!("{} {condition}", short(&fact.fingerprint))
     }
 
     fn event(&mut self, event: &EventPlan) -> fmt::Result {
@@ -190,11 +195,11 @@ impl Explained<'_> {
             writeln!(self.out, "  reads {} as {} {}", column.path, column.name, column.column_type)?;
         }
         for filter in &event.filters {
-            let says = filter.predicate.as_ref().map_or("all of them".to_string(), |p| format!("where {}", p.text));
+            let passing = filter.predicate.as_ref().map_or("all of them".to_string(), |p| format!("where {}", p.text));
             let facts = filter.facts.iter().map(|position| event.facts[*position as usize] as usize);
             let facts: Vec<String> =
                 facts.map(|ix| short(&plan.models[event.model as usize].facts[ix].fingerprint)).collect();
-            writeln!(self.out, "  decides {}: {says}", facts.join(", "))?;
+            writeln!(self.out, "  decides {}: {passing}", facts.join(", "))?;
         }
         if event.filters.is_empty() {
             writeln!(self.out, "  decides nothing")?;
@@ -203,17 +208,17 @@ impl Explained<'_> {
     }
 }
 
-/// What of a model is explained: the indexes of audiences and facts.
+/// The part of a model that is explained: the indexes of audiences and facts.
 struct Scope {
     audiences: BTreeSet<usize>,
     facts: BTreeSet<usize>,
 }
 
 impl Scope {
-    fn of(model: &ModelPlan, asked: Option<&str>) -> Scope {
+    fn of(model: &ModelPlan, requested: Option<&str>) -> Scope {
         let mut audiences = BTreeSet::new();
         let mut facts = BTreeSet::new();
-        let wanted = |audience: &AudiencePlan| asked.is_none_or(|asked| audience.id == asked);
+        let wanted = |audience: &AudiencePlan| requested.is_none_or(|requested| audience.id == requested);
         let mut next: Vec<usize> = (0..model.audiences.len()).filter(|ix| wanted(&model.audiences[*ix])).collect();
         while let Some(ix) = next.pop() {
             if audiences.insert(ix) {
@@ -227,17 +232,17 @@ impl Scope {
     }
 }
 
-/// Whether an audience's own condition mentions a fact.
+/// Returns whether an audience's own condition mentions a fact.
 fn mentions(audience: &AudiencePlan, fact: usize) -> bool {
     let mut found = false;
     audience.expr.leaves(&mut |ix| found |= ix as usize == fact, &mut |_| ());
     found
 }
 
-/// What is kept per key for a fact.
+/// Describes the state that is kept per key for a fact.
 fn state(fact: &Fact) -> String {
     let moments = |filter: Option<&Predicate>| {
-        if filter.is_some_and(Predicate::mentions_now) { ", and the moments at which now() turns it" } else { "" }
+        if filter.is_some_and(Predicate::mentions_now) { ", and the times at which now() changes it" } else { "" }
     };
     match &fact.kind {
         FactKind::Known => "1 bit per key".to_string(),
@@ -259,12 +264,12 @@ fn state(fact: &Fact) -> String {
     }
 }
 
-/// The first 8 digits of a fingerprint.
+/// Returns the first 8 digits of a fingerprint.
 fn short(fingerprint: &[u8; 16]) -> String {
     hex(&fingerprint[..4])
 }
 
-/// A range of counts.
+/// Describes a range of counts.
 fn count(least: u64, most: Option<u64>) -> String {
     match most {
         None => format!("at least {least}"),
@@ -275,7 +280,7 @@ fn count(least: u64, most: Option<u64>) -> String {
     }
 }
 
-/// A comparison.
+/// Describes a comparison.
 fn compared(comparison: &Comparison) -> String {
     match comparison {
         Comparison::AtLeast(n) => format!("at least {n}"),
@@ -292,7 +297,7 @@ fn compared(comparison: &Comparison) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::by_hand::*;
+    use crate::testing::fixtures::*;
     use crate::{Schemas, compile};
     use usher_config::Job;
 
@@ -335,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_audience_is_told_what_was_meant() {
+    fn an_unknown_audience_gets_a_near_one_as_a_hint() {
         let plan = compile(&shop(), "job.yaml", &Schemas::new()).expect("a sound job");
         let error = explain(&plan, Some("tarqet")).expect_err("no such audience");
         assert_eq!(error.to_string(), "unknown audience `tarqet`\n  hint: did you mean `target`?");

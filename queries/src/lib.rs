@@ -1,19 +1,29 @@
 //! What an audience means.
 //!
-//! Pure: a job becomes a [`plan::Plan`]; predicates are evaluated on one event or on a batch of rows; the oracle
-//! says from scratch who belongs. Nothing here opens a file, reads a clock or keeps state.
+//! Pure: a job becomes a [`plan::Plan`]; predicates are evaluated on one event or on a batch of rows; the oracle works
+//! out from scratch who belongs. Nothing here opens a file, reads a clock or keeps state.
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`mod@compile`] | a job becomes a plan |
+//! | [`plan`], [`plan_file`], [`explain`] | the plan: as data, as bytes, as text |
+//! | [`predicate`] | SQL expressions, typed and evaluated |
+//! | [`coerce`], [`value`], [`time`] | values of messages and rows |
+//! | [`aggregate`] | `count`, `sum`, `avg`, `min`, `max`, `distinct` over related rows |
+//! | [`oracle`] | the definition of correct, which the engine is tested against |
+//! | `testing` | jobs and histories for tests, with the feature `testing` only |
 
 pub mod aggregate;
-#[cfg(test)]
-mod by_hand;
 pub mod coerce;
 pub mod compile;
 pub mod explain;
+mod expr;
 pub mod oracle;
 pub mod plan;
 pub mod plan_file;
 pub mod predicate;
-pub mod sample;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
 pub mod value;
 

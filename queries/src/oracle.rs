@@ -1,11 +1,12 @@
 //! The definition of correct: which changes a history must give, worked out the slow, obvious way.
 //!
-//! For each key, each condition is worked out from nothing but the key's own events and rows as a timeline: its
-//! truth, when it flips and by what. Memberships are then compared at each time at which anything flips. It gives
-//! every change with its time and reason, in the order in which a replay prints them.
+//! For each key, each condition is worked out as a timeline from the key's own events and rows alone: its truth, when
+//! it flips and why. Memberships are then compared at each time at which anything flips. The result is every change
+//! with its time and reason, in the order in which a replay prints them.
 //!
 //! It shares no code with the engine or with [`crate::aggregate`] beyond the plan, [`Evaluator::holds`] and
-//! [`Evaluator::moments`], and it keeps everything in memory: hundreds of messages, not millions.
+//! [`Evaluator::moments`]; it has its own walk of expressions and its own reading of numbers, on purpose. It keeps
+//! everything in memory: hundreds of messages, not millions.
 
 use crate::Value;
 use crate::plan::{AudienceIx, EventPlan, Expr, Fact, FactKind, ModelPlan, Plan};
@@ -38,7 +39,7 @@ pub struct Partition {
 pub struct Message {
     /// Its position in its partition.
     pub position: u64,
-    /// Its date, ms; none: it has no valid one, moves no clock and is no event.
+    /// Its date, ms. `None` if it has no valid one: then it moves no clock and is no event.
     pub timestamp: Option<i64>,
     /// The events that it is.
     pub occurrences: Vec<Occurrence>,
@@ -51,7 +52,7 @@ pub struct Occurrence {
     pub event: u32,
     /// The key.
     pub key: String,
-    /// The message id, or what stands for it: unique within the source.
+    /// The message id, or a substitute that is unique within the source.
     pub id: String,
     /// The values of [`EventPlan::columns`].
     pub values: Vec<Value<'static>>,
@@ -68,14 +69,14 @@ pub struct Row {
     pub foreign_key: Option<String>,
 }
 
-/// What `replay` was told.
+/// The flags of `replay`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flags {
-    /// Where the clock starts, ms; none: at the least first timestamp.
+    /// Where the clock starts, ms. If `None`, at the least first timestamp.
     pub from: Option<i64>,
-    /// The last ms; none: the greatest timestamp.
+    /// The last ms. If `None`, the greatest timestamp.
     pub until: Option<i64>,
-    /// What is taken for the present, ms: messages dated beyond it plus the skew are dropped.
+    /// The present, ms: messages dated beyond it plus the skew are dropped.
     pub now: i64,
 }
 
@@ -86,7 +87,7 @@ pub enum Reason {
     Event,
     /// A window or a `now()` moment passed.
     Expiry,
-    /// The snapshot made it so.
+    /// The snapshot has it so.
     Snapshot,
 }
 
@@ -105,7 +106,7 @@ pub struct Change {
     pub reason: Reason,
 }
 
-/// All changes of a replay of `history`, sorted by time, audience and key.
+/// Returns all changes of a replay of `history`, sorted by time, audience and key.
 pub fn changes(plan: &Plan, history: &History, flags: Flags) -> Vec<Change> {
     let Some((start, end)) = clock(plan, history, flags) else {
         return Vec::new();
@@ -139,7 +140,7 @@ pub fn changes(plan: &Plan, history: &History, flags: Flags) -> Vec<Change> {
     changes
 }
 
-/// The (audience, key) that hold at `time`, when `now` is taken for the present.
+/// Returns the memberships, as (audience, key), at `time`; `now` is the present.
 pub fn members(plan: &Plan, history: &History, now: i64, time: i64) -> BTreeSet<(String, String)> {
     let applications = applications(plan, history, now);
     let mut members = BTreeSet::new();
@@ -164,7 +165,7 @@ struct Application<'a> {
     occurrence: &'a Occurrence,
 }
 
-/// The dated messages of each partition with the time at which each takes effect; those of the future are dropped.
+/// Returns the dated messages of each partition, as (time of effect, timestamp, message), without those of the future.
 fn dated<'a>(plan: &Plan, history: &'a History, now: i64) -> Vec<Vec<(i64, i64, &'a Message)>> {
     let latest = now.saturating_add_unsigned(plan.job.limits.future_skew);
     let effective = |partition: &'a Partition| {
@@ -181,7 +182,7 @@ fn dated<'a>(plan: &Plan, history: &'a History, now: i64) -> Vec<Vec<(i64, i64, 
     history.partitions.iter().map(effective).collect()
 }
 
-/// The first and last ms of the clock; none: there is no time, or it would end before it starts.
+/// Returns the first and last ms of the clock. `None` if no message has a timestamp, or it would end before it starts.
 fn clock(plan: &Plan, history: &History, flags: Flags) -> Option<(i64, i64)> {
     let dated = dated(plan, history, flags.now);
     let first = dated.iter().filter_map(|partition| partition.first()).map(|(at, ..)| *at).min()?;
@@ -191,7 +192,7 @@ fn clock(plan: &Plan, history: &History, flags: Flags) -> Option<(i64, i64)> {
     (start <= end).then_some((start, end))
 }
 
-/// All occurrences in the order in which they take effect.
+/// Returns all occurrences in the order in which they take effect.
 fn applications<'a>(plan: &Plan, history: &'a History, now: i64) -> Vec<Application<'a>> {
     let mut applications = Vec::new();
     for (rank, messages) in dated(plan, history, now).into_iter().enumerate() {
@@ -206,7 +207,7 @@ fn applications<'a>(plan: &Plan, history: &'a History, now: i64) -> Vec<Applicat
     applications
 }
 
-/// All keys of models with audiences of which anything is known, as (model's index, key).
+/// Returns all keys of which anything is known, as (model's index, key), of models with audiences.
 fn keys<'a>(plan: &Plan, history: &'a History, applications: &[Application<'a>]) -> BTreeSet<(usize, &'a str)> {
     let mut keys = BTreeSet::new();
     for (ix, model) in plan.models.iter().enumerate() {
@@ -223,7 +224,7 @@ fn keys<'a>(plan: &Plan, history: &'a History, applications: &[Application<'a>])
 struct Timeline {
     /// Before the first flip.
     initially: bool,
-    /// When it changes and by what; it alternates.
+    /// When it changes and why; it alternates.
     flips: BTreeMap<i64, Reason>,
 }
 
@@ -236,7 +237,7 @@ impl Timeline {
         self.initially ^ (self.flips.range(..=time).count() % 2 == 1)
     }
 
-    /// What `truth` says at each of `moments` and before them; what flips there flips because a moment passed.
+    /// Returns `truth` at each of `moments` and before them; a flip there is an expiry.
     fn of_moments(moments: &BTreeSet<i64>, truth: impl Fn(i64) -> bool) -> Timeline {
         let mut timeline = Timeline::constant(truth(moments.first().map_or(0, |first| first.saturating_sub(1))));
         for moment in moments {
@@ -296,7 +297,7 @@ impl<'a> Truths<'a> {
         Truths { model, timelines: model.facts.iter().map(timeline).collect() }
     }
 
-    /// All times at which a condition flips.
+    /// Returns all times at which a condition flips.
     fn flips(&self) -> BTreeSet<i64> {
         self.timelines.iter().flat_map(|timeline| timeline.flips.keys().copied()).collect()
     }
@@ -322,8 +323,8 @@ impl<'a> Truths<'a> {
         }
     }
 
-    /// What changed a condition of `audience` between two points. A mentioned audience is a condition too: where it
-    /// changed, what changed it did.
+    /// Returns what changed a condition of `audience` between two points. A mentioned audience is a condition too: if
+    /// it changed, its causes count.
     fn causes(&self, audience: AudienceIx, before: When, after: When) -> BTreeSet<Reason> {
         let mut causes = BTreeSet::new();
         let mut next = vec![&self.model.audiences[audience as usize].expr];
@@ -349,12 +350,12 @@ impl<'a> Truths<'a> {
     }
 }
 
-/// Filters of events never read the clock: `now()` is refused in them.
+/// Returns any time: filters of events never read the clock, because `now()` is refused in them.
 fn occurrence_now() -> i64 {
     0
 }
 
-/// The values that `filter` reads, from those of the event's columns.
+/// Returns the values that `filter` reads, from those of the event's columns.
 fn event_row(plan: &EventPlan, filter: &Predicate, occurrence: &Occurrence) -> Vec<Value<'static>> {
     let value = |name: &String| {
         let column = plan.columns.iter().position(|column| column.name == *name).expect("a filter's column is read");
@@ -363,20 +364,20 @@ fn event_row(plan: &EventPlan, filter: &Predicate, occurrence: &Occurrence) -> V
     filter.columns.iter().map(|(name, _)| value(name)).collect()
 }
 
-/// The values that `predicate` reads, from a row.
+/// Returns the values that `predicate` reads, from a row.
 fn model_row(predicate: &Predicate, row: &Row) -> Vec<Value<'static>> {
     let value = |name: &String| row.values.get(name).cloned().unwrap_or(Value::Null);
     predicate.columns.iter().map(|(name, _)| value(name)).collect()
 }
 
-/// A predicate on the key's row.
+/// Returns the timeline of a predicate on the key's row.
 fn property(predicate: &Predicate, row: &Row) -> Timeline {
     let evaluator = Evaluator::new(predicate);
     let row = model_row(predicate, row);
     Timeline::of_moments(&evaluator.moments(&row).into_iter().collect(), |now| evaluator.holds(&row, now))
 }
 
-/// An aggregate over the key's related rows.
+/// Returns the timeline of an aggregate over the key's related rows.
 fn related(filter: Option<&Predicate>, aggregate: &Aggregate, comparison: &Comparison, rows: &[&Row]) -> Timeline {
     let evaluator = filter.map(|filter| (filter, Evaluator::new(filter)));
     let moments = rows.iter().flat_map(|row| match &evaluator {
@@ -391,7 +392,7 @@ fn related(filter: Option<&Predicate>, aggregate: &Aggregate, comparison: &Compa
     })
 }
 
-/// The count of events in the window, compared: SPEC §2.2 and §2.4, one ms after the other.
+/// Returns the timeline of a compared count of events in a window: SPEC §2.2 and §2.4, one ms after the other.
 fn performed(applications: &[&Application<'_>], within: i64, least: u64, most: Option<u64>) -> Timeline {
     struct Held<'a> {
         id: &'a str,
@@ -439,7 +440,7 @@ fn performed(applications: &[&Application<'_>], within: i64, least: u64, most: O
     }
 }
 
-/// Whether the aggregate of `rows` compares so.
+/// Returns whether a comparison holds for the aggregate of `rows`.
 fn compare(aggregate: &Aggregate, comparison: &Comparison, rows: &[&Row]) -> bool {
     let one = I256::from(1_000_000_000i64);
     let present = |column: &String| -> Vec<Value<'static>> {
@@ -481,7 +482,7 @@ fn compare(aggregate: &Aggregate, comparison: &Comparison, rows: &[&Row]) -> boo
     }
 }
 
-/// A number in units of 10^-9, digit by digit from its shortest decimal form, half-even; none beyond ±10^28.
+/// Returns a number in units of 10^-9, digit by digit from its shortest decimal form, half-even. `None` beyond ±10^28.
 fn billionths(value: &Value<'_>) -> Option<I256> {
     let text = match value {
         Value::Integer(n) => n.to_string(),

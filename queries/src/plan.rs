@@ -3,10 +3,14 @@
 //! Equal conditions are one [`Fact`]; audiences are boolean expressions over facts. Everything is addressed by a dense
 //! index, in an order that depends on the job's meaning only, and each fact and audience has a fingerprint that stays
 //! the same as long as its meaning does, across restarts and edits of the job file.
+//!
+//! Plan files contain these types: a change of one changes their format ([`crate::plan_file`]).
 
 use crate::predicate::Predicate;
 use serde::{Deserialize, Serialize};
 use usher_config::{Aggregate, ColumnType, Comparison, Job, Members, Path};
+
+pub use crate::expr::Expr;
 
 /// A fact's index within its model.
 pub type FactIx = u32;
@@ -18,10 +22,11 @@ pub type AudienceIx = u32;
 pub struct Plan {
     /// The job as it was read; secrets are still their `${VAR}`.
     pub job: Job,
-    /// All models of the job, by id; those that nothing needs have no facts, no audiences and no snapshot.
+    /// All models of the job, by id; those that nothing needs have only the fact [`FactKind::Known`], no audiences and
+    /// no snapshot.
     pub models: Vec<ModelPlan>,
-    /// All events of the job, by id, those without conditions too: they decide what matches. Of events with the same
-    /// definition, the first has the facts that their conditions share.
+    /// All events of the job, by id, those without conditions too: a message that matches one is an event. Of events
+    /// with the same definition, the first has the facts that their conditions share.
     pub events: Vec<EventPlan>,
 }
 
@@ -38,13 +43,13 @@ pub struct ModelPlan {
     pub audiences: Vec<AudiencePlan>,
     /// The audiences' indexes so that each comes after those it mentions.
     pub order: Vec<AudienceIx>,
-    /// How its Parquet is read; none: it has none, or no audience is about its keys and no condition about its rows,
-    /// and then it is not pulled.
+    /// How its Parquet is read. `None` if it has none, or if no audience is about its keys and no condition about its
+    /// rows: then it is not pulled.
     pub snapshot: Option<SnapshotPlan>,
 }
 
 impl ModelPlan {
-    /// Whether each audience holds, by index, for a key of which `fact` says what is true.
+    /// Returns whether each audience holds, by index, given which facts hold for a key.
     pub fn evaluate(&self, fact: impl Fn(FactIx) -> bool) -> Vec<bool> {
         let mut holds = vec![false; self.audiences.len()];
         for ix in &self.order {
@@ -53,7 +58,7 @@ impl ModelPlan {
         holds
     }
 
-    /// Whether each audience holds, by index, for a key of which nothing is known.
+    /// Returns whether each audience holds, by index, for a key of which nothing is known.
     pub fn evaluate_unknown(&self) -> Vec<bool> {
         self.evaluate(|ix| self.facts[ix as usize].default)
     }
@@ -62,7 +67,7 @@ impl ModelPlan {
 /// A condition on a key that is true or false at any time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fact {
-    /// What it says.
+    /// The condition.
     pub kind: FactKind,
     /// Its identity: a hash of its canonical text.
     pub fingerprint: [u8; 16],
@@ -87,7 +92,7 @@ pub enum FactKind {
         within: u64,
         /// The least count that holds.
         least: u64,
-        /// The greatest count that holds; none: no bound. Below `least` where no count holds.
+        /// The greatest count that holds, `None` if there is no bound. Below `least` if no count holds.
         most: Option<u64>,
     },
     /// A predicate on the key's row; without a row, false.
@@ -96,13 +101,13 @@ pub enum FactKind {
     Related {
         /// Index in [`Plan::models`].
         model: u32,
-        /// Which rows; none: all.
+        /// Which rows; all if `None`.
         filter: Option<Predicate>,
-        /// Of what.
+        /// The aggregate.
         aggregate: Aggregate,
-        /// The type of the aggregate's column; none for count.
+        /// The type of the aggregate's column, `None` for the count.
         column_type: Option<ColumnType>,
-        /// Against what.
+        /// What the aggregate is compared with.
         comparison: Comparison,
     },
 }
@@ -112,46 +117,12 @@ pub enum FactKind {
 pub struct AudiencePlan {
     /// The audience's id.
     pub id: String,
-    /// What people see as its name.
+    /// Its name for people.
     pub name: String,
     /// A hash of its meaning: its condition and those of the audiences it mentions.
     pub fingerprint: [u8; 16],
     /// Who belongs. For `members: known` the outermost is `All([Fact(0), ..])`.
     pub expr: Expr,
-}
-
-/// A boolean expression over facts and other audiences of the model.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub enum Expr {
-    All(Vec<Expr>),
-    Any(Vec<Expr>),
-    Not(Box<Expr>),
-    Fact(FactIx),
-    Audience(AudienceIx),
-}
-
-impl Expr {
-    /// Whether it holds where `fact` and `audience` say what does.
-    pub fn holds(&self, fact: &dyn Fn(FactIx) -> bool, audience: &dyn Fn(AudienceIx) -> bool) -> bool {
-        match self {
-            Expr::All(parts) => parts.iter().all(|part| part.holds(fact, audience)),
-            Expr::Any(parts) => parts.iter().any(|part| part.holds(fact, audience)),
-            Expr::Not(part) => !part.holds(fact, audience),
-            Expr::Fact(ix) => fact(*ix),
-            Expr::Audience(ix) => audience(*ix),
-        }
-    }
-
-    /// Calls `fact` and `audience` with the ends of its branches, from left to right.
-    pub fn leaves(&self, fact: &mut dyn FnMut(FactIx), audience: &mut dyn FnMut(AudienceIx)) {
-        match self {
-            Expr::All(parts) | Expr::Any(parts) => parts.iter().for_each(|part| part.leaves(fact, audience)),
-            Expr::Not(part) => part.leaves(fact, audience),
-            Expr::Fact(ix) => fact(*ix),
-            Expr::Audience(ix) => audience(*ix),
-        }
-    }
 }
 
 /// What is read of a kind of message, and what it decides.
@@ -161,21 +132,21 @@ pub struct EventPlan {
     pub id: String,
     /// The source's id.
     pub source: String,
-    /// The message's type; none: any.
+    /// The message's type; any if `None`.
     pub kind: Option<String>,
-    /// The message's name; none: any.
+    /// The message's name; any if `None`.
     pub name: Option<String>,
     /// Index in [`Plan::models`] of the parent model.
     pub model: u32,
-    /// Where the key is; none: the format's user id.
+    /// Where the key is; the format's user id if `None`.
     pub foreign_key: Option<Path>,
-    /// Where the time is; none: the format's.
+    /// Where the time is; the format's time if `None`.
     pub timestamp: Option<Path>,
     /// The properties that some filter reads, sorted by name.
     pub columns: Vec<EventColumn>,
     /// The distinct filters of conditions on this event.
     pub filters: Vec<Filter>,
-    /// All facts on this event, in order: a hit names them by position in this list.
+    /// All facts on this event, in order: a matched event names them by position in this list.
     pub facts: Vec<FactIx>,
 }
 
@@ -193,17 +164,17 @@ pub struct EventColumn {
 /// A filter on an event and the facts that count what passes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Filter {
-    /// None: everything passes.
+    /// Everything passes if `None`.
     pub predicate: Option<Predicate>,
     /// Positions in [`EventPlan::facts`].
     pub facts: Vec<u32>,
 }
 
 impl FactKind {
-    /// How many events per key decide a [`FactKind::Performed`]: the newest so many; none for other kinds.
+    /// Returns how many events per key, the newest ones, decide a [`FactKind::Performed`]. `None` for other kinds.
     ///
-    /// One more than the greatest count that holds shows that there are too many; without such a bound the least
-    /// count shows that there are enough.
+    /// It is one more than the greatest count that holds, which shows that there are too many; without such a bound it
+    /// is the least count, which shows that there are enough.
     pub fn newest(&self) -> Option<u64> {
         match self {
             FactKind::Performed { least, most, .. } => Some(most.map_or(*least, |most| most + 1)),
@@ -215,16 +186,16 @@ impl FactKind {
 /// How a model's Parquet is read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotPlan {
-    /// Where: as written in the job.
+    /// Its location, as written in the job.
     pub parquet: String,
     /// The column of the key.
     pub key: String,
     /// The columns that some condition reads, with the type they are read as, sorted by name.
     pub columns: Vec<(String, ColumnType)>,
-    /// The columns that some sync with an audience of this model includes in its messages, with the type they are read as,
-    /// sorted by name.
+    /// The columns that some sync with an audience of this model includes in its messages, with the type they are read
+    /// as, sorted by name.
     pub include: Vec<(String, ColumnType)>,
-    /// For a model whose rows some condition is about: the index in [`Plan::models`] of the model that they belong to,
-    /// and the column with its key.
+    /// The index in [`Plan::models`] of the model that the rows belong to, and the column with its key. `None` if no
+    /// condition is about the rows.
     pub parent: Option<(u32, String)>,
 }

@@ -1,10 +1,10 @@
 //! Plans as files: what `usher compile` writes and `usher run` takes in place of a job.
 //!
 //! A plan file is the magic, the format's version (u32, little endian), the SHA-256 of the body, and the body: the
-//! [`Plan`] in bincode 1.3's default encoding. It is the same for the same plan, byte by byte, and the hash finds any
-//! damage. A newer format is refused by its version, before anything of it is read.
+//! [`Plan`] in bincode 1.3's default encoding. Equal plans have equal bytes, and the hash finds any damage. A newer
+//! format is refused by its version, before anything of it is read.
 //!
-//! Whoever changes a type that is reachable from [`Plan`] changes the body: raise [`VERSION`] and keep a fixture.
+//! A change of a type that is reachable from [`Plan`] changes the body: raise [`VERSION`] and keep a fixture.
 
 use crate::plan::Plan;
 use sha2::Digest as _;
@@ -12,7 +12,7 @@ use std::fmt;
 
 /// The first bytes of every plan file.
 const MAGIC: &[u8; 8] = b"usherpln";
-/// The format that this version writes and reads.
+/// The format that is written and read.
 pub const VERSION: u32 = 2;
 /// The bytes before the body: magic, version, hash.
 const HEADER: usize = 8 + 4 + 32;
@@ -20,16 +20,16 @@ const HEADER: usize = 8 + 4 + 32;
 /// Why bytes are no plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlanFileError {
-    /// It doesn't start as a plan file.
+    /// They do not start as a plan file.
     NotAPlan,
-    /// It was written in another format.
+    /// They were written in another format.
     Version {
         /// The format's version in the file.
         found: u32,
     },
     /// The body is not what was written.
     Damaged {
-        /// What shows it.
+        /// What is wrong with it.
         reason: String,
     },
 }
@@ -51,12 +51,12 @@ impl fmt::Display for PlanFileError {
 
 impl std::error::Error for PlanFileError {}
 
-/// Whether `bytes` start as a plan file, damaged or not: what tells a plan from a job.
+/// Returns whether `bytes` start as a plan file, damaged or not. A job file never does.
 pub fn is_plan(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
-/// The bytes of a plan file.
+/// Returns the bytes of a plan file.
 pub fn encode(plan: &Plan) -> Vec<u8> {
     let body = bincode::serialize(plan).expect("a plan is plain data");
     let mut bytes = Vec::with_capacity(HEADER + body.len());
@@ -67,7 +67,11 @@ pub fn encode(plan: &Plan) -> Vec<u8> {
     bytes
 }
 
-/// The plan in the bytes of a plan file. The job's folder is left empty: it is the plan file's, which the caller knows.
+/// Reads the plan in the bytes of a plan file. The job's folder is empty: the caller sets it to the plan file's.
+///
+/// # Errors
+///
+/// Returns an error if the bytes are no plan file, one of another format, or damaged.
 pub fn decode(bytes: &[u8]) -> Result<Plan, PlanFileError> {
     if !is_plan(bytes) {
         return Err(PlanFileError::NotAPlan);
@@ -89,7 +93,7 @@ pub fn decode(bytes: &[u8]) -> Result<Plan, PlanFileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::by_hand::*;
+    use crate::testing::fixtures::*;
     use crate::{Schemas, compile};
     use usher_config::{Aggregate, Comparison, Decimal};
 
@@ -121,9 +125,9 @@ mod tests {
         assert_eq!(decode(&encode(&plan())), Ok(plan()));
     }
 
-    /// The plan of the tests as the first version 2 wrote it.
+    /// The plan of the tests as version 2 of the format was first written.
     const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/shop-v2.plan");
-    /// A plan of version 1, which knew less of jobs.
+    /// A plan of version 1, whose jobs had fewer fields.
     const FIXTURE_V1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/shop-v1.plan");
 
     #[test]
@@ -136,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_file_of_version_1_is_refused_in_words() {
+    fn a_plan_file_of_version_1_is_refused_with_a_hint() {
         let bytes = std::fs::read(FIXTURE_V1).expect("the fixture is part of the crate");
         let error = decode(&bytes).expect_err("an old format");
         assert_eq!(error, PlanFileError::Version { found: 1 });

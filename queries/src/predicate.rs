@@ -3,32 +3,33 @@
 //! [`Predicate`] is the typed, canonical, serialisable form; [`Evaluator`] runs it, on one row or on a batch, with the
 //! same answers.
 //!
-//! What SPEC leaves open is decided so:
+//! Where SPEC leaves a choice, the rules are:
 //!
 //! * Unquoted names match columns exactly, as quoted ones do; keywords and functions match in any case. Words that
-//!   begin or continue an expression (`not`, `in`, `null`, …) are columns only in quotes.
+//!   begin or continue an expression (`not`, `in`, `null`, …) name columns only in quotes.
 //! * Booleans compare, false before true. Lists compare with nothing; `list_contains` and `is null` take them. A null
-//!   element is never contained.
-//! * An integer literal beyond 64 bits is a problem, a number literal beyond all doubles is null. One number among
-//!   `in`'s items makes the whole comparison one of doubles.
-//! * A quoted literal against a date or timestamp may be either, and compares to the ms. `date '..'` is a date only.
-//! * Patterns of `like` may be expressions. A pattern that ends with its escape character is a problem, or null where
-//!   only a row shows it. `ilike` compares code points by their lower case.
+//!   element is never found.
+//! * An integer literal beyond 64 bits is a problem, a number literal beyond all doubles is null. If one of `in`'s
+//!   items is a number, all are compared as doubles.
+//! * A quoted literal beside a date or timestamp may be either, and compares to the ms. `date '..'` is a date only.
+//! * Patterns of `like` may be expressions. A pattern that ends with its escape character is a problem if it is a
+//!   literal, else null. `ilike` compares code points by their lower case.
 //! * `now()` may stand in `between`, which is two comparisons; more than one interval may follow it. Intervals stand
 //!   nowhere else, have whole numbers and no sign, and may have several units (`1 day 12 hours`, `90m`).
 //! * At most 50 levels deep and 2,000 operators long.
 
 mod batch;
+mod canonical;
 mod like;
-mod matches;
-mod node;
+mod print;
+mod regexp;
 mod scalar;
 mod syntax;
-mod text;
+mod tree;
 mod typing;
 
-use self::node::{Compare, Node};
 use self::scalar::{Scalar, is_true, value};
+use self::tree::{Compare, Node};
 use self::typing::Typer;
 use crate::Value;
 use arrow_array::{ArrayRef, BooleanArray};
@@ -40,9 +41,9 @@ use usher_config::{ColumnType, Problem, Text};
 pub struct Predicate {
     /// The canonical text: equal predicates have equal texts.
     pub text: String,
-    /// The columns it reads, in the order in which [`Evaluator`] wants their values; sorted by name.
+    /// The columns it reads, sorted by name: the order in which [`Evaluator`] takes their values.
     pub columns: Vec<(String, ColumnType)>,
-    /// What it means; columns by their index in `columns`.
+    /// Its meaning; columns by their index in `columns`.
     root: Node,
 }
 
@@ -56,10 +57,11 @@ pub enum Now {
 }
 
 impl Predicate {
-    /// Reads and types `text` against the columns that `column` knows by name.
+    /// Reads and types `text`; `column` returns a column's type by name, and `known` lists the names, for hints.
     ///
-    /// All problems are reported, each at the text's place, with the column in the text in the message.
-    /// `known` lists the names there are, for "did you mean".
+    /// # Errors
+    ///
+    /// All problems, each at the text's place, with the column in the text in its message.
     pub fn parse(
         text: &Text,
         column: &dyn Fn(&str) -> Option<ColumnType>,
@@ -90,16 +92,17 @@ impl Predicate {
             u32::try_from(at).expect("an index came from a u32")
         };
         renumber(&mut root, &place);
-        text::canonical(&mut root, &columns);
-        Predicate { text: text::text(&root, &columns), columns, root }
+        canonical::canonical(&mut root, &columns);
+        Predicate { text: print::text(&root, &columns), columns, root }
     }
 
-    /// Whether its truth depends on the clock.
+    /// Returns whether its truth depends on the clock.
     pub fn mentions_now(&self) -> bool {
         self.root.any(&|node| matches!(node, Node::Clock(..)))
     }
 }
 
+/// Replaces the index of each column.
 fn renumber(node: &mut Node, place: &dyn Fn(u32) -> u32) {
     if let Node::Column(index) = node {
         *index = place(*index);
@@ -117,30 +120,34 @@ pub struct Evaluator {
 }
 
 impl Evaluator {
-    /// Prepares a predicate: what is cheap to ask is asked first.
+    /// Prepares a predicate: what is cheap is evaluated first.
     pub fn new(predicate: &Predicate) -> Evaluator {
         let mut root = predicate.root.clone();
         cheap_first(&mut root);
         Evaluator { root, columns: predicate.columns.clone() }
     }
 
-    /// Whether it holds (is true, not null) for a row at `now`; `row[i]` is the value of `columns[i]`.
+    /// Returns whether it holds (is true, not null) for a row at `now`; `row[i]` is the value of `columns[i]`.
+    ///
+    /// # Panics
     ///
     /// Panics if a value does not have its column's type.
     pub fn holds(&self, row: &[Value<'_>], now: i64) -> bool {
         is_true(&self.root, row, now)
     }
 
-    /// [`Evaluator::holds`] for each row of a batch. `columns[i]` is `columns[i]`'s array in the canonical Arrow type:
-    /// string Utf8, integer Int64, number Float64, boolean Boolean, timestamp and date Timestamp(ms, no zone),
-    /// lists List of those. The result has no nulls.
+    /// Returns [`Evaluator::holds`] for each row of a batch. `columns[i]` is the array of the predicate's `columns[i]`
+    /// in its canonical Arrow type: string Utf8, integer Int64, number Float64, boolean Boolean, timestamp and date
+    /// Timestamp(ms, no zone), lists List of those. The result has no nulls.
+    ///
+    /// # Panics
     ///
     /// Panics if an array has another type or another length.
     pub fn holds_batch(&self, columns: &[ArrayRef], rows: usize, now: i64) -> BooleanArray {
         batch::holds(&self.root, &self.columns, columns, rows, now)
     }
 
-    /// The clock values at which the truth changes for this row, sorted, each once: between two of them it is
+    /// Returns the clock values at which the truth changes for this row, sorted, each once: between two of them it is
     /// constant, and the value at a moment is the value from that moment on. Empty without `now()`.
     pub fn moments(&self, row: &[Value<'_>]) -> Vec<i64> {
         let mut candidates = Vec::new();
@@ -156,9 +163,9 @@ impl Evaluator {
     }
 }
 
-/// Collects the clock values at which a comparison with the clock changes. Those beyond 64 bits never come.
+/// Collects the clock values at which a comparison with the clock changes, without those beyond 64 bits.
 ///
-/// `time CMP now() + offset` meets its sides when the clock is at `time - offset`: a strict comparison and its
+/// The sides of `time CMP now() + offset` are equal when the clock is at `time - offset`: a strict comparison and its
 /// opposite change there or a ms later, equality at both.
 fn moments<'r>(node: &'r Node, row: &'r [Value<'r>], found: &mut Vec<i64>) {
     if let Node::Clock(compare, operand, offset) = node
@@ -178,7 +185,7 @@ fn moments<'r>(node: &'r Node, row: &'r [Value<'r>], found: &mut Vec<i64>) {
     }
 }
 
-/// Sorts what `and` and `or` join by what it costs, so that the dear is often not asked at all.
+/// Sorts what `and` and `or` join by cost, so that what is expensive is often not evaluated at all.
 fn cheap_first(node: &mut Node) {
     for operand in node.operands_mut() {
         cheap_first(operand);
@@ -188,10 +195,10 @@ fn cheap_first(node: &mut Node) {
     }
 }
 
-/// A rough cost, in comparisons.
+/// Returns a rough cost, in comparisons.
 fn cost(node: &Node) -> u32 {
     let own = match node {
-        Node::Matches(..) | Node::LikeEach { .. } => 50,
+        Node::RegexpMatches(..) | Node::LikeEach { .. } => 50,
         Node::Like(_, like) if like.written.insensitive => 20,
         Node::Concat(..) | Node::Lower(_) | Node::Upper(_) => 20,
         Node::Like(..) | Node::Contains(..) | Node::Length(_) | Node::ListContains(..) | Node::In(..) => 5,

@@ -1,9 +1,9 @@
-//! Times as people and programs write them, in ms since the epoch, UTC.
+//! Reading times, in ms since the epoch, UTC.
 //!
-//! Reads RFC 3339 and its near kin: `T` or a space between date and time, any number of fractional digits (finer
+//! Reads RFC 3339 and variants of it: `T` or a space between date and time, any number of fractional digits (finer
 //! than ms is floored), `Z`, an offset (`+02:00`, `+0200`, `+02`) or no zone at all, which is UTC. Refuses times
-//! without seconds, dates that no calendar has, and what lies outside the years 0000 to 9999 in UTC. A leap second
-//! (`:60`) is read as the second before it.
+//! without seconds, dates that the calendar does not have, and times outside the years 0000 to 9999 in UTC. A leap
+//! second (`:60`) is read as the second before it.
 
 /// A day, ms.
 pub const DAY: i64 = 86_400_000;
@@ -11,7 +11,7 @@ pub const DAY: i64 = 86_400_000;
 const FIRST: i64 = -719_528 * DAY;
 const LAST: i64 = 2_932_897 * DAY - 1;
 
-/// Reads a time of day with its date, in ms since the epoch; none if it is not one.
+/// Reads a time of day with its date, in ms since the epoch. `None` if the text is not one.
 pub fn parse_timestamp(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     if bytes.len() < 19 || !matches!(bytes[10], b'T' | b't' | b' ') || bytes[13] != b':' || bytes[16] != b':' {
@@ -28,18 +28,18 @@ pub fn parse_timestamp(text: &str) -> Option<i64> {
     (FIRST..=LAST).contains(&time).then_some(time)
 }
 
-/// Reads `YYYY-MM-DD` as its midnight UTC, in ms since the epoch; none if it is not one.
+/// Reads `YYYY-MM-DD` as its midnight UTC, in ms since the epoch. `None` if the text is not one.
 pub fn parse_date(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     (bytes.len() == 10).then(|| day(bytes)).flatten().map(|day| day * DAY)
 }
 
-/// The midnight UTC of the day that `time` is in.
+/// Returns the midnight UTC of the day that `time` is in.
 pub fn midnight(time: i64) -> i64 {
     time - time.rem_euclid(DAY)
 }
 
-/// The ms of `.123…`, which may be missing, and what follows.
+/// Reads `.123…`, which may be missing. Returns its ms, and what follows.
 fn fraction(bytes: &[u8]) -> Option<(i64, &[u8])> {
     let Some((b'.', digits)) = bytes.split_first() else {
         return Some((0, bytes));
@@ -53,7 +53,7 @@ fn fraction(bytes: &[u8]) -> Option<(i64, &[u8])> {
     Some((ms, rest))
 }
 
-/// The ms by which a zone is ahead of UTC.
+/// Returns the ms by which a zone is ahead of UTC.
 fn offset(zone: &[u8]) -> Option<i64> {
     let (sign, rest) = match zone {
         [] | [b'Z' | b'z'] => return Some(0),
@@ -70,9 +70,9 @@ fn offset(zone: &[u8]) -> Option<i64> {
     (hours <= 23 && minutes <= 59).then_some(sign * (hours * 60 + minutes) * 60_000)
 }
 
-/// The number of days from the epoch to `YYYY-MM-DD`.
+/// Returns the number of days from the epoch to `YYYY-MM-DD`.
 ///
-/// The count is Howard Hinnant's `days_from_civil`: years begin in March, so that the leap day is the last.
+/// The method is Howard Hinnant's `days_from_civil`: years begin in March, so that the leap day is the last.
 fn day(bytes: &[u8]) -> Option<i64> {
     if bytes[4] != b'-' || bytes[7] != b'-' {
         return None;
@@ -96,7 +96,7 @@ fn day(bytes: &[u8]) -> Option<i64> {
     Some(era * 146_097 + day_of_era - 719_468)
 }
 
-/// The number that the first two bytes write.
+/// Reads two digits.
 fn two(bytes: &[u8]) -> Option<i64> {
     match bytes {
         [tens @ b'0'..=b'9', ones @ b'0'..=b'9', ..] => Some(i64::from(tens - b'0') * 10 + i64::from(ones - b'0')),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn near_kin_of_rfc_3339_are_read_and_the_rest_refused() {
+    fn variants_of_rfc_3339_are_read_and_the_rest_refused() {
         let noon = parse_timestamp("2026-11-23T12:00:00Z");
         assert_eq!(noon, Some(1_795_435_200_000));
         for same in [

@@ -6,10 +6,10 @@ use arrow_array::{Array, ArrayRef};
 use std::borrow::Cow;
 use usher_config::ColumnType;
 
-/// A value of one of the job's column types, borrowed from its message or row where it can be.
+/// A value of one of the job's column types, borrowed from its message or row where that is possible.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value<'a> {
-    /// Nothing known.
+    /// No value.
     Null,
     /// `boolean`.
     Boolean(bool),
@@ -29,6 +29,8 @@ pub enum Value<'a> {
 
 impl<'a> Value<'a> {
     /// Reads one row of a column in its canonical Arrow type (see [`Evaluator::holds_batch`]).
+    ///
+    /// # Panics
     ///
     /// Panics if the array has another type.
     ///
@@ -57,7 +59,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The type of a list's elements; none: it is no list.
+/// Returns the type of a list's elements. `None` if the type is no list.
 pub fn element_type(column_type: ColumnType) -> Option<ColumnType> {
     match column_type {
         ColumnType::ListString => Some(ColumnType::String),

@@ -1,6 +1,6 @@
-//! What predicates say: tables of every operator and function, the canonical text, and the problems.
+//! What predicates mean: tables of every operator and function, the canonical text, and the problems.
 //!
-//! Every truth is asked of both evaluations, of the predicate as it was parsed and as it was read back from bytes.
+//! Every truth is checked with both evaluations, of the predicate as it was parsed and as it was read back from bytes.
 
 use arrow_array::ArrayRef;
 use std::collections::BTreeMap;
@@ -51,7 +51,7 @@ fn predicate(text: &str) -> Predicate {
     }
 }
 
-/// A row by name; what it does not say is null.
+/// A row by name; a column that is missing is null.
 type Row = BTreeMap<&'static str, Value<'static>>;
 
 fn row<const N: usize>(values: [(&'static str, Value<'static>); N]) -> Row {
@@ -66,7 +66,7 @@ fn values(predicate: &Predicate, row: &Row) -> Vec<Value<'static>> {
     predicate.columns.iter().map(|(name, _)| row.get(name.as_str()).cloned().unwrap_or(Value::Null)).collect()
 }
 
-/// The truth by all ways of asking for it.
+/// Returns the truth, which all evaluations agree on.
 #[track_caller]
 fn holds(predicate: &Predicate, row: &Row, now: i64) -> bool {
     let values = values(predicate, row);
@@ -202,7 +202,7 @@ fn integers_are_of_64_bits_and_overflow_is_null() {
     truth("j / 2 = 3.5", &integers, TRUE);
     truth("- -j = 7", &integers, TRUE);
     truth("i + n is null", &integers, TRUE);
-    // A number that is no number is null, wherever from.
+    // A number that is NaN or infinite is null.
     for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         truth("n is null", &row([("n", Value::Number(number))]), TRUE);
     }
@@ -242,7 +242,7 @@ fn in_and_between_are_the_comparisons_they_stand_for() {
 }
 
 #[test]
-fn like_knows_two_wildcards_and_only_the_escape_it_is_given() {
+fn like_has_two_wildcards_and_only_the_escape_that_is_given() {
     truths(&[
         ("'pricing' like 'pri%'", TRUE),
         ("'pricing' like '%ing'", TRUE),
@@ -377,7 +377,7 @@ fn times_compare_to_the_ms_and_a_date_is_its_midnight() {
 }
 
 #[test]
-fn a_comparison_with_now_turns_at_its_moments() {
+fn a_comparison_with_now_flips_at_its_moments() {
     let at = |time| row([("t", Value::Timestamp(time)), ("d", Value::Date(time)), ("b", Value::Boolean(true))]);
     let table: &[(&str, &[i64])] = &[
         ("t > now() - interval '1 second'", &[6000]),
@@ -521,7 +521,7 @@ fn any_word_may_name_a_column() {
     assert_eq!(quoted.join(" "), words);
 }
 
-/// The problems of a text, one a line.
+/// Returns the problems of a text, one a line.
 fn problems(text: &str, now: Now) -> String {
     let problems = parse(text, now).expect_err(text);
     let line = |problem: &Problem| match &problem.hint {

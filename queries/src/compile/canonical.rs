@@ -1,11 +1,13 @@
 //! Canonical forms: what two conditions that mean the same have in common, as ranges and as text.
 //!
-//! Whatever changes a text here changes fingerprints, and with them the identity of state: raise the `v1` in it.
+//! A change of a text here changes fingerprints, and with them the identity of state: raise the `v1` in it.
 
+use crate::plan::{AudienceIx, Expr, Fact};
 use crate::predicate::Predicate;
-use usher_config::{Aggregate, ColumnType, Comparison, Decimal, Event, Path, Step};
+use usher_config::{Aggregate, ColumnType, Comparison, Decimal, Event, Members, Model, Path, Step};
 
-/// The counts that compare so, as the least and the greatest; a comparison that no count fulfils is 1 to 0.
+/// Returns the counts for which a comparison holds, as the least and the greatest; one that no count fulfils is 1 to 0.
+/// The greatest is `None` if there is no bound.
 pub(super) fn count_range(comparison: &Comparison) -> (u64, Option<u64>) {
     const ONE: i128 = 1_000_000_000;
     /// No key has more rows or events than this: a greater threshold is no bound above and unreachable below.
@@ -27,7 +29,7 @@ pub(super) fn count_range(comparison: &Comparison) -> (u64, Option<u64>) {
     (least as u64, most.map(|most| most as u64))
 }
 
-/// [`count_range`] as a comparison.
+/// Returns [`count_range`] as a comparison.
 pub(super) fn count_comparison(comparison: &Comparison) -> Comparison {
     let decimal = |n: u64| Decimal::from(n as i64);
     match count_range(comparison) {
@@ -36,7 +38,7 @@ pub(super) fn count_comparison(comparison: &Comparison) -> Comparison {
     }
 }
 
-/// The column that an aggregate takes.
+/// Returns the column that an aggregate takes, `None` for the count.
 pub(crate) fn column_of(aggregate: &Aggregate) -> Option<&str> {
     match aggregate {
         Aggregate::Count => None,
@@ -48,7 +50,7 @@ pub(crate) fn column_of(aggregate: &Aggregate) -> Option<&str> {
     }
 }
 
-/// An aggregate's name in the job file.
+/// Returns an aggregate's name in the job file.
 pub(crate) fn aggregate_name(aggregate: &Aggregate) -> &'static str {
     match aggregate {
         Aggregate::Count => "count",
@@ -60,8 +62,85 @@ pub(crate) fn aggregate_name(aggregate: &Aggregate) -> &'static str {
     }
 }
 
-/// The canonical text of an aggregate with its column's type.
-pub(super) fn aggregate_text(aggregate: &Aggregate, column_type: Option<ColumnType>) -> String {
+/// Returns the canonical text of a model's fact that a key is in the snapshot.
+pub(super) fn known_text(model: &str) -> String {
+    format!("known v1 model={}", quoted(model))
+}
+
+/// Returns the canonical text of a `property` condition.
+pub(super) fn property_text(model: &str, predicate: &Predicate) -> String {
+    format!("property v1 model={} {}", quoted(model), typed(predicate))
+}
+
+/// Returns the canonical text of a `performed` condition; the counts are those of [`count_range`].
+pub(super) fn performed_text(
+    event: &Event,
+    filter: Option<&Predicate>,
+    (least, most): (u64, Option<u64>),
+    within: u64,
+) -> String {
+    let most = most.map_or(String::new(), |most| most.to_string());
+    let filter = filter.map_or(String::new(), |filter| {
+        let paths = filter.columns.iter().map(|(name, _)| path_text(&event.properties[name].path) + ",");
+        format!(" paths=[{}] {}", paths.collect::<String>(), typed(filter))
+    });
+    format!("performed v1 {} count={least}..{most} within={within}{filter}", event_text(event))
+}
+
+/// Returns the canonical text of a `related` condition on the rows of `model`, which belongs to another one.
+pub(super) fn related_text(
+    id: &str,
+    model: &Model,
+    (aggregate, column_type): (&Aggregate, Option<ColumnType>),
+    comparison: &Comparison,
+    filter: Option<&Predicate>,
+) -> String {
+    let belongs_to = model.belongs_to.as_ref().expect("a related model belongs to another");
+    format!(
+        "related v1 model={} of={} by={} key={} {} {}{}",
+        quoted(id),
+        quoted(&belongs_to.model),
+        quoted(&belongs_to.foreign_key),
+        quoted(&model.key),
+        aggregate_text(aggregate, column_type),
+        comparison_text(comparison),
+        filter.map_or(String::new(), |filter| format!(" {}", typed(filter))),
+    )
+}
+
+/// Returns the canonical text of an audience; `audience` has the fingerprints of those that it mentions.
+pub(super) fn audience_text(
+    model: &str,
+    members: Members,
+    expr: &Expr,
+    facts: &[Fact],
+    audience: &dyn Fn(AudienceIx) -> [u8; 16],
+) -> String {
+    let members = match members {
+        Members::Known => "known",
+        Members::Any => "any",
+    };
+    format!("audience v1 model={} members={members} {}", quoted(model), expr_text(expr, facts, audience))
+}
+
+/// Returns the canonical text of an expression over fingerprints: sorted by those, so that no index or id shows.
+fn expr_text(expr: &Expr, facts: &[Fact], audience: &dyn Fn(AudienceIx) -> [u8; 16]) -> String {
+    let list = |children: &[Expr]| {
+        let mut texts: Vec<String> = children.iter().map(|child| expr_text(child, facts, audience)).collect();
+        texts.sort();
+        texts.join(" ")
+    };
+    match expr {
+        Expr::All(children) => format!("all({})", list(children)),
+        Expr::Any(children) => format!("any({})", list(children)),
+        Expr::Not(child) => format!("not({})", expr_text(child, facts, audience)),
+        Expr::Fact(ix) => format!("fact:{}", hex(&facts[*ix as usize].fingerprint)),
+        Expr::Audience(ix) => format!("audience:{}", hex(&audience(*ix))),
+    }
+}
+
+/// Returns the canonical text of an aggregate with its column's type.
+fn aggregate_text(aggregate: &Aggregate, column_type: Option<ColumnType>) -> String {
     match column_of(aggregate).zip(column_type) {
         Some((column, column_type)) => {
             format!("{}({}:{})", aggregate_name(aggregate), quoted(column), column_type)
@@ -70,8 +149,8 @@ pub(super) fn aggregate_text(aggregate: &Aggregate, column_type: Option<ColumnTy
     }
 }
 
-/// The canonical text of a comparison: thresholds in units of 10^-9.
-pub(super) fn comparison_text(comparison: &Comparison) -> String {
+/// Returns the canonical text of a comparison: thresholds in units of 10^-9.
+fn comparison_text(comparison: &Comparison) -> String {
     match comparison {
         Comparison::AtLeast(n) => format!("at_least={}", n.raw()),
         Comparison::AtMost(n) => format!("at_most={}", n.raw()),
@@ -82,8 +161,8 @@ pub(super) fn comparison_text(comparison: &Comparison) -> String {
     }
 }
 
-/// The canonical text of what an event is, whatever its id.
-pub(super) fn event_text(event: &Event) -> String {
+/// Returns the canonical text of an event's definition, without its id.
+fn event_text(event: &Event) -> String {
     let text = |text: &Option<String>| text.as_deref().map_or("-".to_string(), quoted);
     let path = |path: &Option<Path>| path.as_ref().map_or("-".to_string(), path_text);
     format!(
@@ -97,8 +176,8 @@ pub(super) fn event_text(event: &Event) -> String {
     )
 }
 
-/// The canonical text of a path.
-pub(super) fn path_text(path: &Path) -> String {
+/// Returns the canonical text of a path.
+fn path_text(path: &Path) -> String {
     let steps = path.0.iter().map(|step| match step {
         Step::Key(key) => format!(".{}", quoted(key)),
         Step::Index(index) => format!("[{index}]"),
@@ -107,26 +186,26 @@ pub(super) fn path_text(path: &Path) -> String {
     steps.collect()
 }
 
-/// The canonical text of a predicate with its columns' types.
-pub(super) fn typed(predicate: &Predicate) -> String {
+/// Returns the canonical text of a predicate with its columns' types.
+fn typed(predicate: &Predicate) -> String {
     let columns: Vec<String> =
         predicate.columns.iter().map(|(name, column_type)| format!("{}:{}", quoted(name), column_type)).collect();
     format!("columns=[{}] where={}", columns.join(","), quoted(&predicate.text))
 }
 
-/// A string in quotes, as JSON: unlike `Debug`'s, the same with every compiler.
-pub(super) fn quoted(text: &str) -> String {
+/// Returns a string in quotes, as JSON: unlike `Debug`'s, the same with every compiler.
+fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("a string is always JSON")
 }
 
-/// The first 16 bytes of the SHA-256 of a canonical text.
+/// Returns the first 16 bytes of the SHA-256 of a canonical text.
 pub(super) fn fingerprint(text: &str) -> [u8; 16] {
     use sha2::Digest as _;
     let digest = sha2::Sha256::digest(text.as_bytes());
     digest[..16].try_into().expect("a SHA-256 is longer than 16 bytes")
 }
 
-/// Bytes as lower-case hexadecimal.
+/// Returns bytes as lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,13 +1,14 @@
-//! The conditions of a compiled job in the words of its file, each with what decides it.
+//! The conditions of a compiled job as its file has them, each with what decides it.
 //!
-//! A plan keeps conditions in canonical form, where equal ones are one fact and nothing shows how the author wrote them. Here each
-//! condition of the file finds its fact again, by the same canonical text.
+//! A plan has conditions in canonical form, where equal ones are one fact and nothing shows how the author wrote them.
+//! Here each condition of the file is typed once more and finds its fact by the same canonical text. The plan does not
+//! keep that mapping, because plan files contain the plan and their format is frozen: a plan that was read from a file
+//! must be explained like one that was compiled just now. It costs one pass over the predicates when the API starts.
 
+use super::Schemas;
 use super::canonical::{aggregate_name, column_of};
-use super::expr::Tree;
-use super::{Drafts, Schemas};
+use super::facts::{Facts, Tree};
 use crate::plan::{AudienceIx, FactIx, ModelPlan, Plan};
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use usher_config::{Aggregate, Audience, Comparison, Condition, ConditionKind, Decimal, Text, duration};
 
@@ -37,9 +38,9 @@ pub struct Written {
     pub inside: Vec<Written>,
 }
 
-/// The conditions of all audiences of a plan, by the index of model and audience.
+/// Returns the conditions of all audiences of a plan, by the index of model and audience.
 pub fn written(plan: &Plan) -> Vec<Vec<Written>> {
-    // The columns that conditions read, with their types: all that typing them again asks for.
+    // The columns that conditions read, with their types: typing them again asks for no others.
     let columns = |model: &ModelPlan| {
         let snapshot = model.snapshot.as_ref()?;
         let read = snapshot.columns.iter().chain(&snapshot.include);
@@ -49,8 +50,7 @@ pub fn written(plan: &Plan) -> Vec<Vec<Written>> {
     let of = |model: &ModelPlan| {
         let of = |audience: &crate::plan::AudiencePlan| {
             let audience = &plan.job.audiences[&audience.id];
-            let drafts = Drafts { job: &plan.job, schemas: &schemas, facts: BTreeMap::new(), problems: Vec::new() };
-            Writing { model, audience, drafts }.condition(&audience.condition)
+            Writing { model, audience, facts: Facts::new(&plan.job, &schemas) }.condition(&audience.condition)
         };
         model.audiences.iter().map(of).collect()
     };
@@ -60,12 +60,12 @@ pub fn written(plan: &Plan) -> Vec<Vec<Written>> {
 struct Writing<'a> {
     model: &'a ModelPlan,
     audience: &'a Audience,
-    drafts: Drafts<'a>,
+    facts: Facts<'a>,
 }
 
 impl<'a> Writing<'a> {
     fn condition(&mut self, condition: &'a Condition) -> Written {
-        let (kind, text, threshold, inside) = match &condition.kind {
+        let (kind, text, threshold, inside): (_, _, _, Vec<&Condition>) = match &condition.kind {
             ConditionKind::All(of) => ("all", "all".to_owned(), None, of.iter().collect()),
             ConditionKind::Any(of) => ("any", "any".to_owned(), None, of.iter().collect()),
             ConditionKind::Not(of) => ("not", "not".to_owned(), None, vec![&**of]),
@@ -85,7 +85,12 @@ impl<'a> Writing<'a> {
                 ("related", text, Some(threshold(comparison)), Vec::new())
             }
         };
-        let decided = match &condition.kind {
+        let decided = self.decided(condition);
+        Written { kind, text, threshold, decided, inside: inside.into_iter().map(|of| self.condition(of)).collect() }
+    }
+
+    fn decided(&mut self, condition: &'a Condition) -> Decided {
+        match &condition.kind {
             ConditionKind::All(_) => Decided::All,
             ConditionKind::Any(_) => Decided::Any,
             ConditionKind::Not(_) => Decided::Not,
@@ -94,15 +99,13 @@ impl<'a> Writing<'a> {
                 Decided::Audience(index.expect("the plan has the audience") as AudienceIx)
             }
             ConditionKind::Property(_) | ConditionKind::Performed { .. } | ConditionKind::Related { .. } => {
-                let Tree::Fact(canonical) = self.drafts.tree(condition, self.audience) else {
-                    panic!("a compiled condition is sound: {:?}", self.drafts.problems);
+                let Some(Tree::Fact(canonical)) = self.facts.condition(condition, self.audience) else {
+                    panic!("a compiled condition is sound: {:?}", self.facts.columns.problems);
                 };
                 let fact = self.model.facts.iter().position(|fact| fact.text == canonical);
                 Decided::Fact(fact.expect("the plan has the fact") as FactIx)
             }
-        };
-        let inside: Vec<&Condition> = inside;
-        Written { kind, text, threshold, decided, inside: inside.into_iter().map(|of| self.condition(of)).collect() }
+        }
     }
 }
 
@@ -112,7 +115,7 @@ fn write_filter(out: &mut String, filter: Option<&Text>) {
     }
 }
 
-/// What is aggregated and compared; nothing where it is the default, a count of at least 1.
+/// Writes what is aggregated and compared; nothing if it is the default, a count of at least 1.
 fn write_comparison(out: &mut String, aggregate: &Aggregate, comparison: &Comparison) {
     if let Some(column) = column_of(aggregate) {
         write!(out, ", {}: {column}", aggregate_name(aggregate)).expect("writing to a string");
@@ -142,11 +145,11 @@ fn words(comparison: &Comparison) -> (&'static str, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::by_hand::*;
     use crate::compile;
-    use crate::sample::Sample;
+    use crate::testing::fixtures::*;
+    use crate::testing::generator::Sample;
 
-    /// A condition's fact as an expression of facts holds where the condition does.
+    /// Evaluates a condition as it is written, over facts and members.
     fn holds(written: &Written, facts: &dyn Fn(u32) -> bool, members: &[bool]) -> bool {
         match written.decided {
             Decided::All => written.inside.iter().all(|of| holds(of, facts, members)),
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_have_the_words_of_the_file() {
+    fn conditions_are_written_as_in_the_file() {
         let job = job(&[(
             "keen",
             "users",

@@ -1,11 +1,11 @@
 //! What compiling promises: identity, order, canonical forms, and problems.
 
 use super::canonical::count_range;
-use super::{Schemas, compile, needs_schema};
-use crate::by_hand::*;
+use super::{Schemas, check_predicates, compile, needs_schema};
 use crate::plan::{Expr, FactKind, ModelPlan, Plan};
+use crate::testing::fixtures::*;
 use std::collections::BTreeSet;
-use usher_config::{Aggregate, ColumnType, Comparison, Condition, Decimal, Job, Place};
+use usher_config::{Aggregate, ColumnType, Comparison, Condition, ConditionKind, Decimal, Job, Place};
 
 fn plan(audiences: &[(&str, &str, Condition)]) -> Plan {
     compile(&job(audiences), "job.yaml", &Schemas::new()).unwrap_or_else(|problems| panic!("{problems}"))
@@ -19,7 +19,7 @@ fn model<'p>(plan: &'p Plan, id: &str) -> &'p ModelPlan {
     plan.models.iter().find(|model| model.id == id).expect("a model of the job")
 }
 
-/// The expression of the only audience, `known` put aside.
+/// Returns the expression of the only audience, without `known`.
 fn expr_of(condition: Condition) -> Expr {
     let plan = plan(&[("a", "users", condition)]);
     let Expr::All(parts) = &model(&plan, "users").audiences[0].expr else { panic!("known is not outermost") };
@@ -200,25 +200,62 @@ fn an_audience_of_anyone_that_needs_nothing_known_is_a_problem() {
             ("idle", "visitors", visited(at_most(3))),
         ]),
         "job.yaml:20:3: audiences.unseen: audience `unseen` would hold for a key of which nothing is known\n  \
-         hint: add a condition that only something known can fulfil, such as a `performed`, or give the model `parquet` \
-         and `members: known`\n\
+         hint: add a condition that only something known can fulfil, such as a `performed`, or give the model \
+         `parquet` and `members: known`\n\
          job.yaml:30:3: audiences.idle: audience `idle` would hold for a key of which nothing is known\n  \
-         hint: add a condition that only something known can fulfil, such as a `performed`, or give the model `parquet` \
-         and `members: known`\n"
+         hint: add a condition that only something known can fulfil, such as a `performed`, or give the model \
+         `parquet` and `members: known`\n"
     );
 }
 
+/// Returns a job file with this condition on keys of `users`, beside an audience of `visitors`.
+fn job_file(condition: &str) -> String {
+    format!(
+        "job: shop
+sources: {{web: {{file: {{path: events.jsonl}}, format: segment}}}}
+models:
+  users: {{parquet: users.parquet, key: user_id, columns: {{ltv: number}}}}
+  orders: {{parquet: orders.parquet, key: order_id, columns: {{amount: number}}, \
+         belongs_to: {{model: users, foreign_key: customer_id}}}}
+  visitors: {{key: visitor_id}}
+events:
+  priced: {{source: web, type: page, model: users}}
+  visited: {{source: web, type: page, model: visitors}}
+audiences:
+  base: {{model: visitors, where: {{performed: visited, within: 1h}}}}
+  target: {{model: users, where: {condition}}}
+"
+    )
+}
+
 #[test]
-fn audiences_that_depend_on_themselves_are_problems_and_those_that_wait_for_them_are_not() {
-    assert_eq!(
-        problems(&[
-            ("c", "users", audience("a")),
-            ("a", "users", not(audience("b"))),
-            ("b", "users", any([audience("a"), priced(1)])),
-        ]),
-        "job.yaml:20:3: audiences.a: audience `a` depends on itself\n\
-         job.yaml:30:3: audiences.b: audience `b` depends on itself\n"
-    );
+fn config_refuses_what_compiling_asserts() {
+    let read = |condition: &str| usher_config::parse(&job_file(condition), "job.yaml", ".".as_ref(), &|_| None);
+    let sound = read("{performed: priced, within: 1h}").expect("a sound job");
+    compile(&sound, "job.yaml", &Schemas::new()).expect("a sound job");
+    for (condition, problem) in [
+        ("{audience: bass}", "unknown audience `bass`\n  hint: did you mean `base`?"),
+        ("{audience: base}", "the audience `base` is of the model `visitors`, this one of `users`"),
+        ("{not: {audience: target}}", "audiences depend on each other in a circle: `target` -> `target`"),
+        ("{performed: prised, within: 1h}", "unknown event `prised`\n  hint: did you mean `priced`?"),
+        ("{performed: visited, within: 1h}", "the event `visited` is of the model `visitors`, the audience of `users`"),
+        ("{performed: priced, sum: amount, at_least: 1, within: 1h}", "`sum`"),
+        ("{related: order}", "unknown model `order`\n  hint: did you mean `orders`?"),
+        ("{related: visitors}", "the model `visitors` does not belong to `users`, the audience's model"),
+    ] {
+        let problems = read(condition).expect_err(condition).to_string();
+        assert!(problems.contains(problem), "{condition}: {problems}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "config refuses audiences that depend on each other in a circle: {\"a\", \"b\", \"c\"}")]
+fn a_job_that_config_did_not_check_is_a_bug() {
+    plan(&[
+        ("c", "users", audience("a")),
+        ("a", "users", not(audience("b"))),
+        ("b", "users", any([audience("a"), priced(1)])),
+    ]);
 }
 
 #[test]
@@ -227,28 +264,37 @@ fn all_that_is_wrong_is_reported_at_once_in_the_files_order() {
         condition.place = Place { path: format!("line{line}"), line, column: 1 };
         condition
     };
+    let predicate_at = |line, text: &str| {
+        let mut condition = at(line, property(text));
+        let ConditionKind::Property(predicate) = &mut condition.kind else { panic!("`property` makes no other kind") };
+        predicate.place = condition.place.clone();
+        condition
+    };
     assert_eq!(
         problems(&[
-            ("z", "users", at(9, performed("prised", at_least(1), HOUR))),
-            ("y", "users", at(8, audience("targett"))),
-            ("x", "users", at(7, performed("visited", at_least(1), HOUR))),
-            ("w", "users", at(6, related(None, Aggregate::Sum("status".into()), at_least(1)))),
-            ("v", "users", at(5, related(None, Aggregate::Max("amonut".into()), at_least(1)))),
-            ("u", "visitors", at(4, related(None, Aggregate::Count, at_least(1)))),
-            ("t", "visitors", at(3, audience("w"))),
-            ("s", "user", at(2, audience("w"))),
+            ("z", "users", at(6, related(None, Aggregate::Sum("status".into()), at_least(1)))),
+            ("y", "users", at(5, related(None, Aggregate::Max("amonut".into()), at_least(1)))),
+            ("x", "users", all([predicate_at(4, "ltv = 'x'"), predicate_at(2, "ltx > 300 and pro")])),
+            ("w", "users", any([priced(1), predicate_at(3, "plan =")])),
             ("target", "users", at(1, priced(1))),
         ]),
-        "job.yaml:3:1: line3: audience `w` is about model `users`, this one about `visitors`\n\
-         job.yaml:4:1: line4: model `orders` does not belong to `visitors`\n  \
-         hint: give `orders` `belongs_to: {model: visitors, foreign_key: ...}`\n\
+        "job.yaml:2:1: line2: unknown column `ltx` at column 1\n  hint: did you mean `ltv`?\n\
+         job.yaml:2:1: line2: unknown column `pro` at column 15\n\
+         job.yaml:3:1: line3: expected an expression, found the end\n\
+         job.yaml:4:1: line4: `=` takes one type, found number and string at column 7\n  \
+         hint: numbers have no quotes: `5`\n\
          job.yaml:5:1: line5: unknown column `amonut`\n  hint: did you mean `amount`?\n\
-         job.yaml:6:1: line6: `sum` takes integers and numbers, and column `status` is string\n\
-         job.yaml:7:1: line7: event `visited` is about model `visitors`, this audience about `users`\n\
-         job.yaml:8:1: line8: unknown audience `targett`\n  hint: did you mean `target`?\n\
-         job.yaml:9:1: line9: unknown event `prised`\n  hint: did you mean `priced`?\n\
-         job.yaml:80:3: audiences.s: unknown model `user`\n  hint: did you mean `users`?\n"
+         job.yaml:6:1: line6: `sum` takes integers and numbers, and column `status` is string\n"
     );
+}
+
+#[test]
+fn the_predicates_of_a_job_with_other_problems_are_checked_and_nothing_else_is_reported() {
+    let text = job_file("{all: [{audience: target}, {property: ltx > 1}, {related: visitors}]}");
+    let broken = usher_config::parse_or_salvage(&text, "job.yaml", ".".as_ref(), &|_| None).expect_err("a circle");
+    let job = broken.salvage.expect("all of it can be read");
+    let found: Vec<String> = check_predicates(&job, &Schemas::new()).into_iter().map(|p| p.message).collect();
+    assert_eq!(found, ["unknown column `ltx` at column 1"]);
 }
 
 #[test]
@@ -338,7 +384,7 @@ fn a_snapshot_reads_what_syncs_with_an_audience_of_its_model_include() {
     let mut job = job(&[("a", "users", priced(1)), ("b", "visitors", performed("visited", at_least(1), HOUR))]);
     job.syncs.insert("one".to_string(), sync(&["a"], &["plan", "email"]));
     job.syncs.insert("two".to_string(), sync(&["a", "b"], &["plan", "ltv"]));
-    assert_eq!(needs_schema(&job), BTreeSet::from(["users".to_string()]), "nothing says what `email` is");
+    assert_eq!(needs_schema(&job), BTreeSet::from(["users".to_string()]), "the type of `email` is not declared");
     let schemas = Schemas::from([("users".to_string(), vec![("email".to_string(), Some(ColumnType::String))])]);
     let plan = compile(&job, "job.yaml", &schemas).unwrap_or_else(|problems| panic!("{problems}"));
     let snapshot = model(&plan, "users").snapshot.as_ref().expect("users are read");

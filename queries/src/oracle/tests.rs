@@ -1,8 +1,8 @@
-//! What SPEC says in prose, as histories with their changes; and the oracle against a cruder one.
+//! The rules of SPEC as histories with their changes; and the oracle against a cruder one.
 
 use super::{Flags, Message, Partition, Row, changes, clock, dated, members};
-use crate::by_hand::*;
 use crate::plan::Plan;
+use crate::testing::fixtures::*;
 use crate::{Schemas, Value, compile};
 use std::collections::BTreeMap;
 use usher_config::{Aggregate, Comparison, Condition, Decimal};
@@ -13,7 +13,7 @@ fn plan_of(audiences: &[(&str, &str, Condition)]) -> Plan {
     compile(&job(audiences), "job.yaml", &Schemas::new()).expect("a sound job")
 }
 
-/// The changes of one partition of `web` over users u (ltv 500) and v (ltv 10).
+/// Returns the changes of one partition of `web` over users u (ltv 500) and v (ltv 10).
 fn replay(audiences: &[(&str, &str, Condition)], messages: &[(i64, &str, &str, &str)], flags: Flags) -> Vec<String> {
     let plan = plan_of(audiences);
     let history = history(vec![partition(&plan, messages)], &[("u", 500.0), ("v", 10.0)]);
@@ -72,7 +72,7 @@ fn what_the_snapshot_and_an_empty_history_make_true_enters_when_the_clock_starts
     let audiences = [
         ("everyone", "users", all([])),
         ("idle", "users", performed("priced", at_most(0), MINUTE)),
-        ("nobody", "users", any([])),
+        ("never", "users", any([])),
     ];
     let messages = [(100, "-", "", ""), (200, "priced", "u", "a")];
     let expected = [
@@ -173,7 +173,7 @@ fn a_range_is_left_at_both_ends_and_the_last_flip_gives_the_reason() {
 }
 
 #[test]
-fn an_audience_that_is_mentioned_lends_its_causes() {
+fn a_change_of_an_audience_has_the_causes_of_those_it_mentions() {
     let audiences =
         [("base", "users", performed("priced", at_least(1), MINUTE)), ("rest", "users", not(audience("base")))];
     let messages = [(0, "-", "", ""), (SECOND, "priced", "u", "a")];
@@ -232,7 +232,7 @@ fn three_views_of_the_pricing_page_and_a_high_lifetime_value() {
 }
 
 #[test]
-fn a_now_predicate_turns_by_itself_to_the_ms() {
+fn a_now_predicate_flips_by_itself_to_the_ms() {
     let orders = |predicate| related(Some(predicate), Aggregate::Count, at_least(1));
     let plan = plan_of(&[
         ("overdue", "users", orders("due < now() - interval '1 second'")),

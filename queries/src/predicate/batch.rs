@@ -1,10 +1,10 @@
 //! Evaluation on a batch: each expression once, over whole columns.
 //!
-//! Columns of numbers and times are slices with a mask of what is valid, truth is two masks (true, false; neither is
-//! null), text is read from its Arrow array in place.
+//! Columns of numbers and times are slices with a mask of valid rows, truth is two masks (true, false; a row in neither
+//! is null), text is read from its Arrow array in place.
 
-use super::node::{Arithmetic, Compare, ItemValues, Items, Literal, Node};
 use super::scalar::{clock, finite, has, integers, length, lower, numbers, trim, upper};
+use super::tree::{Arithmetic, Compare, ItemValues, Items, Literal, Node};
 use crate::value::element_type;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMillisecondType};
@@ -52,10 +52,10 @@ struct Truths {
     no: Vec<bool>,
 }
 
-/// Fixed-size values and which of them are valid; what is not has any value.
+/// Fixed-size values and which of them are valid; the others are arbitrary.
 struct Values<'b, T: Clone> {
     values: Cow<'b, [T]>,
-    /// None: all are.
+    /// All are valid if `None`.
     valid: Option<Vec<bool>>,
 }
 
@@ -99,7 +99,7 @@ impl<T: Copy> Values<'_, T> {
         )
     }
 
-    /// Truth where both are valid.
+    /// Returns the truth of a test where both are valid, null elsewhere.
     fn test(&self, other: &Values<'_, T>, test: impl Fn(T, T) -> bool) -> Truths {
         let mut yes: Vec<bool> =
             self.values.iter().zip(&*other.values).map(|(left, right)| test(*left, *right)).collect();
@@ -236,7 +236,7 @@ impl<'b> Batch<'b> {
                 let test = |row| super::like::matches_once(texts.at(row)?, patterns.at(row)?, *escape, *insensitive);
                 Truths::collect((0..self.rows).map(test))
             }
-            Node::Matches(operand, matches) => self.test(operand, |text| matches.matches(text)),
+            Node::RegexpMatches(operand, regexp) => self.test(operand, |text| regexp.matches(text)),
             Node::StartsWith(whole, part) => self.test_both(whole, part, |whole, part| whole.starts_with(part)),
             Node::EndsWith(whole, part) => self.test_both(whole, part, |whole, part| whole.ends_with(part)),
             Node::Contains(whole, part) => self.test_both(whole, part, |whole, part| whole.contains(part)),
@@ -248,7 +248,7 @@ impl<'b> Batch<'b> {
             Node::Not(operand) => self.truths(operand).not(),
             Node::All(nodes) => nodes.iter().fold(self.every(Some(true)), |all, node| all.and(&self.truths(node))),
             Node::Any(nodes) => {
-                // What is not or-ed is and-ed of the opposites.
+                // By De Morgan: not all of the opposites.
                 let none = nodes.iter().fold(self.every(Some(true)), |none, node| none.and(&self.truths(node).not()));
                 none.not()
             }
@@ -278,7 +278,7 @@ impl<'b> Batch<'b> {
         (0..self.rows).map(move |row| if values.is_valid(row) { test(values.values[row]) } else { None })
     }
 
-    /// The texts of an expression; none: all are null.
+    /// Returns the texts of an expression. `None` if all are null.
     fn texts(&self, node: &'b Node) -> Option<Texts<'b>> {
         match self.vector(node) {
             Vector::Text(texts) => Some(texts),
@@ -380,7 +380,7 @@ impl<'b> Batch<'b> {
             return self.every(None);
         };
         let elements = read(list.values(), element_type, "element");
-        // Whether the element at an index is the one wanted in a row, which is not null.
+        // Whether the element at an index is the one looked for in a row, which is not null.
         let same: Box<dyn Fn(usize, usize) -> bool> = match (elements, &element) {
             (_, Vector::Null) => return self.every(None),
             (Vector::Text(elements), Vector::Text(wanted)) => {
@@ -395,7 +395,7 @@ impl<'b> Batch<'b> {
             (Vector::Number(elements), Vector::Number(wanted)) => {
                 Box::new(move |index, row| elements.is_valid(index) && elements.values[index] == wanted.values[row])
             }
-            _ => unreachable!("the typing lets a list be asked for its elements' type only"),
+            _ => unreachable!("the typing lets a list be searched for its elements' type only"),
         };
         let missing = self.nulls(&element);
         Truths::collect((0..self.rows).map(|row| {
@@ -447,7 +447,7 @@ impl<'b> Batch<'b> {
         }
     }
 
-    /// Which rows are null.
+    /// Returns which rows are null.
     fn nulls(&self, vector: &Vector<'_>) -> Vec<bool> {
         let of = |valid: &Option<Vec<bool>>| match valid {
             Some(valid) => valid.iter().map(|valid| !valid).collect(),
@@ -475,7 +475,7 @@ fn first_valid<'v, 'b: 'v, T: Copy + 'v>(
     Values::collect(rows.map(first), nothing)
 }
 
-/// One loop for each comparison, so that the choice is not made in each row.
+/// Compares row by row, with one loop for each comparison, so that the choice is not made in each row.
 fn compare_values<T: Copy + PartialOrd>(compare: Compare, left: &Values<'_, T>, right: &Values<'_, T>) -> Truths {
     match compare {
         Compare::Equal => left.test(right, |left, right| left == right),

@@ -1,8 +1,8 @@
 //! `like` and `ilike`: patterns of text, `%` for any text and `_` for one code point.
 //!
 //! A pattern is read once; the common shapes (`'x'`, `'x%'`, `'%x'`, `'%x%'`) are plain searches. `ilike` compares
-//! code point with code point by their lower case mapping (a final sigma is a sigma), so that `_` counts the text's
-//! code points there, too. A pattern that ends with its escape character is none.
+//! code point with code point by their lower case (a final sigma is a sigma), so that `_` is one code point of the text
+//! there, too. A pattern that ends with its escape character is refused.
 
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +55,7 @@ impl From<Like> for Written {
 }
 
 impl Like {
-    /// Whether the whole text is of the pattern.
+    /// Returns whether the whole text matches the pattern.
     pub(crate) fn matches(&self, text: &str) -> bool {
         match &self.shape {
             Shape::Exactly(whole) => text == whole,
@@ -67,7 +67,7 @@ impl Like {
     }
 }
 
-/// [`Like::matches`] with a pattern met only now; none if it is no pattern.
+/// Does what [`Like::matches`] does, with a pattern that is read just now. `None` if it is refused.
 pub(crate) fn matches_once(text: &str, pattern: &str, escape: Option<char>, insensitive: bool) -> Option<bool> {
     let pieces = pieces(&Written { pattern: pattern.to_owned(), escape, insensitive })?;
     Some(walk(&pieces, text, insensitive))
@@ -87,7 +87,7 @@ fn pieces(written: &Written) -> Option<Vec<Piece>> {
     Some(pieces)
 }
 
-/// The shape of a pattern whose `%` are only at its ends.
+/// Returns the shape of a pattern whose `%` are only at its ends.
 fn plain(pieces: &[Piece]) -> Option<Shape> {
     let before = pieces.iter().take_while(|piece| **piece == Piece::AnyText).count();
     let rest = &pieces[before..];
@@ -106,9 +106,9 @@ fn plain(pieces: &[Piece]) -> Option<Shape> {
     })
 }
 
-/// Walks text and pattern side by side; where they part, the last `%` takes one code point more.
+/// Compares text and pattern side by side; where they differ, the last `%` takes one code point more.
 ///
-/// Only the last `%` needs to be remembered: what was matched up to it is as short as it can be.
+/// Only the last `%` is kept: what was matched up to it is as short as it can be.
 fn walk(pieces: &[Piece], text: &str, insensitive: bool) -> bool {
     let (mut piece, mut at) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
@@ -126,7 +126,7 @@ fn walk(pieces: &[Piece], text: &str, insensitive: bool) -> bool {
                 at += char.len_utf8();
                 continue;
             }
-            (Some(Piece::One(wanted)), Some(char)) if *wanted == lowered(char, insensitive) => {
+            (Some(Piece::One(piece_char)), Some(char)) if *piece_char == lowered(char, insensitive) => {
                 piece += 1;
                 at += char.len_utf8();
                 continue;
@@ -144,7 +144,7 @@ fn walk(pieces: &[Piece], text: &str, insensitive: bool) -> bool {
     }
 }
 
-/// The lower case of a code point.
+/// Returns the lower case of a code point.
 ///
 /// `İ` is the one code point whose lower case is two; it stays as it is, equal to itself only.
 fn lowered(char: char, insensitive: bool) -> char {

@@ -1,13 +1,13 @@
 //! Evaluation on one row, and the operations on single values that both evaluations share.
 //!
-//! Nothing is allocated but what an expression itself makes (`||`, `lower` of an upper case text).
+//! It allocates only texts that an expression makes (`||`, `lower` of an upper case text).
 
 use super::like::matches_once;
-use super::node::{Arithmetic, Compare, ItemValues, Items, Literal, Node};
+use super::tree::{Arithmetic, Compare, ItemValues, Items, Literal, Node};
 use crate::Value;
 use std::borrow::Cow;
 
-/// The value of an expression; the truth of three values is an `Option<bool>`.
+/// The value of an expression. Truth in three values is an `Option<bool>`, whose `None` is null.
 #[derive(Clone, Debug)]
 pub(crate) enum Scalar<'r> {
     Null,
@@ -19,7 +19,7 @@ pub(crate) enum Scalar<'r> {
     List(&'r [Value<'r>]),
 }
 
-/// Whether a condition is true; unlike [`truth`] it may stop at the first part that is null.
+/// Returns whether a condition is true; unlike [`truth`] it may stop at the first part that is null.
 #[inline]
 pub(crate) fn is_true<'r>(node: &'r Node, row: &'r [Value<'r>], now: i64) -> bool {
     match node {
@@ -29,7 +29,7 @@ pub(crate) fn is_true<'r>(node: &'r Node, row: &'r [Value<'r>], now: i64) -> boo
     }
 }
 
-/// The truth of a condition; none is null.
+/// Returns the truth of a condition, `None` if it is null.
 fn truth<'r>(node: &'r Node, row: &'r [Value<'r>], now: i64) -> Option<bool> {
     match node {
         Node::Compare(compare, left, right) => {
@@ -65,7 +65,7 @@ fn truth<'r>(node: &'r Node, row: &'r [Value<'r>], now: i64) -> Option<bool> {
         Node::LikeEach { operand, pattern, escape, insensitive } => {
             matches_once(&text(operand, row, now)?, &text(pattern, row, now)?, *escape, *insensitive)
         }
-        Node::Matches(operand, matches) => text(operand, row, now).map(|text| matches.matches(&text)),
+        Node::RegexpMatches(operand, regexp) => text(operand, row, now).map(|text| regexp.matches(&text)),
         Node::ListContains(list, element) => match (value(list, row, now), value(element, row, now)) {
             (Scalar::Null, _) | (_, Scalar::Null) => None,
             (Scalar::List(values), element) => Some(values.iter().any(|value| same(value, &element))),
@@ -113,7 +113,7 @@ fn truth<'r>(node: &'r Node, row: &'r [Value<'r>], now: i64) -> Option<bool> {
     }
 }
 
-/// A column compared with a literal: the commonest condition of all, without the detour over scalars.
+/// Compares a column with a literal: the most frequent condition, without scalars in between.
 #[inline]
 fn with_literal(compare: Compare, left: &Value<'_>, right: &Literal) -> Option<bool> {
     match (left, right) {
@@ -127,7 +127,7 @@ fn with_literal(compare: Compare, left: &Value<'_>, right: &Literal) -> Option<b
     }
 }
 
-/// The value of an expression.
+/// Returns the value of an expression.
 pub(crate) fn value<'r>(node: &'r Node, row: &'r [Value<'r>], now: i64) -> Scalar<'r> {
     match node {
         Node::Column(column) => match &row[*column as usize] {
@@ -184,7 +184,7 @@ pub(crate) fn value<'r>(node: &'r Node, row: &'r [Value<'r>], now: i64) -> Scala
     }
 }
 
-/// The text of an expression that is one; none is null.
+/// Returns the value of an expression of texts, `None` if it is null.
 fn text<'r>(node: &'r Node, row: &'r [Value<'r>], now: i64) -> Option<Cow<'r, str>> {
     match value(node, row, now) {
         Scalar::Text(text) => Some(text),
@@ -193,7 +193,7 @@ fn text<'r>(node: &'r Node, row: &'r [Value<'r>], now: i64) -> Option<Cow<'r, st
     }
 }
 
-/// Stops at values that the typing should have kept apart.
+/// Panics about values of types that the typing lets not meet.
 #[cold]
 fn unlike<T>(left: impl std::fmt::Debug, right: impl std::fmt::Debug) -> T {
     panic!("a row does not have its predicate's column types: {left:?} met {right:?}")
@@ -211,7 +211,7 @@ fn of_text(text: Option<Cow<'_, str>>) -> Scalar<'_> {
     text.map_or(Scalar::Null, Scalar::Text)
 }
 
-/// SQL's `and`.
+/// `and` in three values.
 pub(crate) fn and(left: Option<bool>, right: Option<bool>) -> Option<bool> {
     match (left, right) {
         (Some(false), _) | (_, Some(false)) => Some(false),
@@ -220,24 +220,24 @@ pub(crate) fn and(left: Option<bool>, right: Option<bool>) -> Option<bool> {
     }
 }
 
-/// SQL's `or`.
+/// `or` in three values.
 fn or(left: Option<bool>, right: Option<bool>) -> Option<bool> {
     and(left.map(|left| !left), right.map(|right| !right)).map(|neither| !neither)
 }
 
-/// The number, unless it is NaN or infinite: that is null.
+/// Returns the number, `None` (null) if it is NaN or infinite.
 #[inline]
 pub(crate) fn finite(number: f64) -> Option<f64> {
     number.is_finite().then_some(number)
 }
 
-/// The clock plus an offset, beyond the range of 64 bits, too.
+/// Returns the clock plus an offset, which may be beyond 64 bits.
 #[inline]
 pub(crate) fn clock(now: i64, offset: i64) -> i128 {
     i128::from(now) + i128::from(offset)
 }
 
-/// 64-bit arithmetic; overflow and `% 0` are null. There is no integer division.
+/// Computes in 64 bits. `None` (null) for an overflow and for `% 0`.
 #[inline]
 pub(crate) fn integers(operation: Arithmetic, left: i64, right: i64) -> Option<i64> {
     match operation {
@@ -251,7 +251,7 @@ pub(crate) fn integers(operation: Arithmetic, left: i64, right: i64) -> Option<i
     }
 }
 
-/// Arithmetic of doubles; what is not finite is null.
+/// Computes with doubles. `None` (null) for a result that is not finite.
 #[inline]
 pub(crate) fn numbers(operation: Arithmetic, left: f64, right: f64) -> Option<f64> {
     finite(match operation {
@@ -288,7 +288,7 @@ pub(crate) fn length(text: &str) -> i64 {
     text.chars().count() as i64
 }
 
-/// Whether two scalars of one type, not null, are equal.
+/// Returns whether two scalars of one type, not null, are equal.
 fn equal(left: &Scalar<'_>, right: &Scalar<'_>) -> bool {
     match (left, right) {
         (Scalar::Boolean(left), Scalar::Boolean(right)) => left == right,
@@ -312,19 +312,19 @@ fn at_most(left: &Scalar<'_>, right: &Scalar<'_>) -> Option<bool> {
     }
 }
 
-/// Whether a list's element is the wanted one; a null element is not.
-fn same(element: &Value<'_>, wanted: &Scalar<'_>) -> bool {
-    match (element, wanted) {
+/// Returns whether a list's element equals `sought`; a null element does not.
+fn same(element: &Value<'_>, sought: &Scalar<'_>) -> bool {
+    match (element, sought) {
         (Value::Null, _) => false,
-        (Value::String(element), Scalar::Text(wanted)) => element == wanted,
-        (Value::Integer(element), Scalar::Integer(wanted)) => element == wanted,
-        (Value::Integer(element), Scalar::Number(wanted)) => *element as f64 == *wanted,
-        (Value::Number(element), Scalar::Number(wanted)) => element == wanted,
-        (element, wanted) => unlike(element, wanted),
+        (Value::String(element), Scalar::Text(sought)) => element == sought,
+        (Value::Integer(element), Scalar::Integer(sought)) => element == sought,
+        (Value::Integer(element), Scalar::Number(sought)) => *element as f64 == *sought,
+        (Value::Number(element), Scalar::Number(sought)) => element == sought,
+        (element, sought) => unlike(element, sought),
     }
 }
 
-/// `in`: true if it is among them, else null if null is.
+/// Returns whether `in` holds: true if the operand is among the items, else null if null is among them.
 fn found(operand: &Scalar<'_>, items: &Items) -> Option<bool> {
     let found = match (operand, &items.values) {
         (Scalar::Null, _) => return None,
@@ -338,22 +338,22 @@ fn found(operand: &Scalar<'_>, items: &Items) -> Option<bool> {
     items.answer(found)
 }
 
-/// Whether a sorted list has a value; there are no NaN.
-pub(crate) fn has<T: PartialOrd>(sorted: &[T], wanted: &T) -> bool {
-    let compare = |item: &T| item.partial_cmp(wanted).expect("what is compared is finite");
+/// Returns whether a sorted list, without NaN, has a value.
+pub(crate) fn has<T: PartialOrd>(sorted: &[T], sought: &T) -> bool {
+    let compare = |item: &T| item.partial_cmp(sought).expect("what is compared is finite");
     sorted.binary_search_by(compare).is_ok()
 }
 
 impl Items {
-    /// Whether a text is among them.
-    pub(crate) fn has_text(&self, wanted: &str) -> bool {
+    /// Returns whether a text is among them.
+    pub(crate) fn has_text(&self, sought: &str) -> bool {
         match &self.values {
-            ItemValues::Text(sorted) => sorted.binary_search_by(|item| item.as_str().cmp(wanted)).is_ok(),
+            ItemValues::Text(sorted) => sorted.binary_search_by(|item| item.as_str().cmp(sought)).is_ok(),
             _ => false,
         }
     }
 
-    /// What `in` says when a value was found among them or not.
+    /// Returns the truth of `in`, given whether the value was found among them.
     pub(crate) fn answer(&self, found: bool) -> Option<bool> {
         if found || !self.null { Some(found) } else { None }
     }

@@ -1,17 +1,44 @@
-//! From text to the parser's tree: the words, the shape, and how deep and how long it may be.
+//! From text to the parser's tree: keywords, and the limits of depth and length.
 //!
-//! Names that are no keyword of predicates are columns, whatever other SQL makes of them (`path`, `user`, `order`,
-//! `date`); a few words need quotes ([`RESERVED`]). What the parser would read but the tree no longer shows (`==`,
-//! comments, `not null` for `is not null`) is refused here.
+//! Names that are no keyword of predicates are columns, also if they are keywords of other SQL (`path`, `user`,
+//! `order`, `date`); a few words need quotes ([`RESERVED`]). What the parser reads but its tree does not show (`==`, comments,
+//! `not null` for `is not null`) is refused here.
 
-use super::text::RESERVED;
 use sqlparser::ast::{Expr, Ident};
 use sqlparser::dialect::Dialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError, ParserOptions};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 
-/// How deep operators, functions and parentheses may nest. One level needs up to two of the parser's.
+/// Words that are columns only in quotes: those that begin or continue an expression.
+pub(crate) const RESERVED: [&str; 24] = [
+    "all",
+    "and",
+    "any",
+    "between",
+    "case",
+    "distinct",
+    "escape",
+    "exists",
+    "false",
+    "ilike",
+    "in",
+    "is",
+    "like",
+    "not",
+    "null",
+    "or",
+    "returning",
+    "select",
+    "some",
+    "table",
+    "true",
+    "unnest",
+    "values",
+    "with",
+];
+
+/// How deep operators, functions and parentheses may nest. One level takes up to two of the parser's.
 pub(crate) const DEPTH: usize = 50;
 const PARSER_DEPTH: usize = 2 * DEPTH + 10;
 
@@ -22,14 +49,14 @@ const OPERATORS: usize = 2_000;
 #[derive(Debug)]
 pub(crate) struct Fault {
     pub(crate) message: String,
-    /// None: nowhere in particular.
+    /// `None` if it is wrong as a whole.
     pub(crate) location: Option<Location>,
     pub(crate) hint: Option<String>,
 }
 
 impl Fault {
     pub(crate) fn new(location: Location, message: impl Into<String>) -> Fault {
-        // The parser gives what has no place line 0.
+        // Line 0 is the parser's mark for no place.
         Fault { message: message.into(), location: (location.line > 0).then_some(location), hint: None }
     }
 
@@ -38,7 +65,7 @@ impl Fault {
         self
     }
 
-    /// The message with its place in the text.
+    /// Returns the message with its place in the text.
     pub(crate) fn sentence(&self) -> String {
         match self.location {
             None => self.message.clone(),
@@ -51,6 +78,10 @@ impl Fault {
 }
 
 /// Parses one expression.
+///
+/// # Errors
+///
+/// Returns the first fault: the parser does not read on behind one.
 pub(crate) fn parse(text: &str) -> Result<Expr, Fault> {
     let tokens = Tokenizer::new(&Predicates, text).with_unescape(true).tokenize_with_location();
     let tokens = tokens.map_err(|error| Fault::new(error.location, lower_first(&error.message)))?;
@@ -104,7 +135,7 @@ fn check(tokens: &[TokenWithSpan]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The parser's error in our words.
+/// Returns the parser's error as a fault.
 fn fault(error: ParserError) -> Fault {
     let text = match error {
         ParserError::RecursionLimitExceeded => {
@@ -135,7 +166,7 @@ fn lower_first(text: &str) -> String {
     chars.next().map_or(String::new(), |first| first.to_lowercase().chain(chars).collect())
 }
 
-/// The dialect: what the parser takes for a name.
+/// The dialect: which words the parser reads as names.
 #[derive(Debug)]
 struct Predicates;
 
@@ -176,7 +207,10 @@ impl Dialect for Predicates {
     }
 
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
-        let is = |index, keyword| matches!(&parser.peek_nth_token_ref(index).token, Token::Word(word) if word.keyword == keyword);
+        let is = |index, keyword| match &parser.peek_nth_token_ref(index).token {
+            Token::Word(word) => word.keyword == keyword,
+            _ => false,
+        };
         // `a not null` would be read as `a is not null`.
         (is(0, Keyword::NOT) && is(1, Keyword::NULL)).then_some(Ok(0))
     }

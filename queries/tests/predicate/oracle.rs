@@ -1,7 +1,7 @@
 //! Random predicates on random rows: the evaluations against a third one, written plainly beside the text.
 //!
 //! The generator makes each expression as text, in a random spelling with the parentheses that SQL's precedence needs
-//! and some that it does not, and as a function that says its value the slow way.
+//! and some that it does not, and as a function that computes its value the slow way.
 
 use super::{Row, batch, predicate, string};
 use fastrand::Rng;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use usher_queries::Value;
 use usher_queries::predicate::Evaluator;
 
-/// A value; null is none of them.
+/// A value other than null.
 #[derive(Clone, Debug, PartialEq, PartialOrd)]
 enum V {
     B(bool),
@@ -21,14 +21,14 @@ enum V {
 
 type Answer = Option<V>;
 
-/// What an expression says of a row at a time.
-type Says = Box<dyn Fn(&Row, i64) -> Answer>;
+/// Computes an expression for a row at a time.
+type Eval = Box<dyn Fn(&Row, i64) -> Answer>;
 
-/// An expression: text, how tightly it binds, what it says.
+/// An expression: text, how tightly it binds, and its value.
 struct E {
     text: String,
     binds: u8,
-    says: Says,
+    eval: Eval,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -129,7 +129,7 @@ fn computed(symbol: &str, left: &Answer, right: &Answer) -> Answer {
     }
 }
 
-/// `like` by its definition: what the first sign of the pattern allows, and then the rest.
+/// Returns whether `like` holds, by its definition: what the first sign of the pattern allows, and then the rest.
 fn like(text: &[char], pattern: &[char], escape: Option<char>, insensitive: bool) -> bool {
     let same = |left: char, right: char| match insensitive {
         true => left.to_lowercase().eq(right.to_lowercase()),
@@ -157,7 +157,7 @@ fn pick<T: Clone>(random: &mut Rng, from: &[T]) -> T {
     from[random.usize(..from.len())].clone()
 }
 
-/// What a column's value says; a number that is none is null.
+/// Returns a column's value; a number that is NaN or infinite is null.
 fn answer(value: Option<&Value<'static>>) -> Answer {
     match value? {
         Value::Null => None,
@@ -166,7 +166,7 @@ fn answer(value: Option<&Value<'static>>) -> Answer {
         Value::Number(number) => number.is_finite().then_some(V::N(*number)),
         Value::String(text) => Some(V::S(text.to_string())),
         Value::Timestamp(time) | Value::Date(time) => Some(V::T(*time)),
-        Value::List(_) => panic!("lists are asked by name"),
+        Value::List(_) => panic!("lists are read by name"),
     }
 }
 
@@ -201,7 +201,7 @@ impl Generator<'_> {
         };
         let quote = name.contains([' ', '.']) || self.random.usize(0..5) == 0;
         let text = if quote { format!("\"{name}\"") } else { name.to_owned() };
-        E { text, binds: 100, says: Box::new(move |row, _| answer(row.get(name))) }
+        E { text, binds: 100, eval: Box::new(move |row, _| answer(row.get(name))) }
     }
 
     fn literal(&mut self, kind: Kind) -> E {
@@ -231,7 +231,7 @@ impl Generator<'_> {
         };
         // A sign is an operator, so a negative literal is no atom.
         let binds = if text.starts_with('-') { 45 } else { 100 };
-        E { text, binds, says: Box::new(move |_, _| value.clone()) }
+        E { text, binds, eval: Box::new(move |_, _| value.clone()) }
     }
 
     fn expression(&mut self, kind: Kind, depth: usize) -> E {
@@ -256,13 +256,13 @@ impl Generator<'_> {
         let parts = (0..count).map(|_| self.expression(kind, depth)).collect::<Vec<_>>();
         let texts = parts.iter().map(|part| part.text.clone()).collect::<Vec<_>>();
         let text = format!("{}({})", self.word("coalesce"), texts.join(","));
-        E { text, binds: 100, says: Box::new(move |row, now| parts.iter().find_map(|part| (part.says)(row, now))) }
+        E { text, binds: 100, eval: Box::new(move |row, now| parts.iter().find_map(|part| (part.eval)(row, now))) }
     }
 
-    fn call(&mut self, name: &'static str, operand: E, says: impl Fn(Answer) -> Answer + 'static) -> E {
+    fn call(&mut self, name: &'static str, operand: E, eval: impl Fn(Answer) -> Answer + 'static) -> E {
         self.note(name);
         let text = format!("{}( {} )", self.word(name), operand.text);
-        E { text, binds: 100, says: Box::new(move |row, now| says((operand.says)(row, now))) }
+        E { text, binds: 100, eval: Box::new(move |row, now| eval((operand.eval)(row, now))) }
     }
 
     fn infix(
@@ -271,7 +271,7 @@ impl Generator<'_> {
         binds: u8,
         left: E,
         right: E,
-        says: impl Fn(Answer, Answer) -> Answer + 'static,
+        eval: impl Fn(Answer, Answer) -> Answer + 'static,
     ) -> E {
         self.note(symbol);
         let space = if symbol.starts_with(char::is_alphabetic) || self.random.bool() { " " } else { "" };
@@ -279,7 +279,7 @@ impl Generator<'_> {
         // `a--1` would begin a comment.
         let (before, after) = if symbol == "-" { (" ", " ") } else { (space, space) };
         let text = format!("{}{before}{word}{after}{}", self.at_least(&left, binds), self.at_least(&right, binds + 1));
-        E { text, binds, says: Box::new(move |row, now| says((left.says)(row, now), (right.says)(row, now))) }
+        E { text, binds, eval: Box::new(move |row, now| eval((left.eval)(row, now), (right.eval)(row, now))) }
     }
 
     fn numeric(&mut self, depth: usize) -> E {
@@ -306,12 +306,12 @@ impl Generator<'_> {
                 self.note("negate");
                 let operand = self.expression(kind, depth);
                 let inner = self.at_least(&operand, 45);
-                let says = move |row: &Row, now| match (operand.says)(row, now)? {
+                let eval = move |row: &Row, now| match (operand.eval)(row, now)? {
                     V::I(integer) => i64::try_from(-i128::from(integer)).ok().map(V::I),
                     V::N(number) => Some(V::N(-number)),
                     other => panic!("{other:?}"),
                 };
-                E { text: format!("- {inner}"), binds: 45, says: Box::new(says) }
+                E { text: format!("- {inner}"), binds: 45, eval: Box::new(eval) }
             }
             3 if kind == Kind::N => {
                 let (left, right) = (self.numeric(depth), self.numeric(depth));
@@ -324,11 +324,11 @@ impl Generator<'_> {
             _ => {
                 let (symbol, binds) = pick(self.random, &[("+", 30), ("-", 30), ("*", 40), ("%", 40)]);
                 let (left, right) = (self.expression(kind, depth), self.expression(kind, depth));
-                let says = move |left, right| match kind {
+                let eval = move |left, right| match kind {
                     Kind::N => computed(symbol, &number(left), &number(right)),
                     _ => computed(symbol, &left, &right),
                 };
-                self.infix(symbol, binds, left, right, says)
+                self.infix(symbol, binds, left, right, eval)
             }
         }
     }
@@ -366,8 +366,8 @@ impl Generator<'_> {
                 self.note("not");
                 let operand = self.expression(Kind::B, depth);
                 let text = format!("{} {}", self.word("not"), self.at_least(&operand, 16));
-                let says = move |row: &Row, now| truth((operand.says)(row, now)).map(|truth| V::B(!truth));
-                E { text, binds: 15, says: Box::new(says) }
+                let eval = move |row: &Row, now| truth((operand.eval)(row, now)).map(|truth| V::B(!truth));
+                E { text, binds: 15, eval: Box::new(eval) }
             }
             5 | 6 => {
                 let symbol = pick(self.random, &["=", "<>", "!=", "<", "<=", ">", ">="]);
@@ -397,7 +397,7 @@ impl Generator<'_> {
                 let operand = self.expression(kind, depth);
                 let word = self.word(if negated { "is not null" } else { "is null" });
                 let text = format!("{} {word}", self.at_least(&operand, 17));
-                E { text, binds: 17, says: Box::new(move |row, now| flip(Some((operand.says)(row, now).is_none()))) }
+                E { text, binds: 17, eval: Box::new(move |row, now| flip(Some((operand.eval)(row, now).is_none()))) }
             }
             9 => {
                 self.note("between");
@@ -407,11 +407,11 @@ impl Generator<'_> {
                 let and = self.word("and");
                 let (operand, low) = (self.at_least(&parts[0], 20), self.at_least(&parts[1], 21));
                 let text = format!("{operand} {word} {low} {and} {}", self.at_least(&parts[2], 21));
-                let says = move |row: &Row, now| {
-                    let [operand, low, high] = [0, 1, 2].map(|part: usize| (parts[part].says)(row, now));
+                let eval = move |row: &Row, now| {
+                    let [operand, low, high] = [0, 1, 2].map(|part: usize| (parts[part].eval)(row, now));
                     flip(both(compared(">=", &operand, &low), compared("<=", &operand, &high)))
                 };
-                E { text, binds: 20, says: Box::new(says) }
+                E { text, binds: 20, eval: Box::new(eval) }
             }
             10 => {
                 self.note("in");
@@ -422,15 +422,15 @@ impl Generator<'_> {
                 let texts = items.iter().map(|item| item.text.clone()).collect::<Vec<_>>().join(" ,");
                 let word = self.word(if negated { "not in" } else { "in" });
                 let text = format!("{} {word} ({texts})", self.at_least(&operand, 20));
-                let says = move |row: &Row, now| {
-                    let operand = (operand.says)(row, now);
+                let eval = move |row: &Row, now| {
+                    let operand = (operand.eval)(row, now);
                     let mut any = Some(false);
                     for item in &items {
-                        any = either(any, compared("=", &operand, &(item.says)(row, now)));
+                        any = either(any, compared("=", &operand, &(item.eval)(row, now)));
                     }
                     flip(any)
                 };
-                E { text, binds: 20, says: Box::new(says) }
+                E { text, binds: 20, eval: Box::new(eval) }
             }
             11 => self.like(depth, negated),
             12 => {
@@ -438,15 +438,15 @@ impl Generator<'_> {
                 self.note(name);
                 let (whole, part) = (self.expression(Kind::S, depth), self.expression(Kind::S, depth));
                 let written = format!("{}({}, {})", self.word(name), whole.text, part.text);
-                let says = move |row: &Row, now| {
-                    let (whole, part) = (text((whole.says)(row, now))?, text((part.says)(row, now))?);
+                let eval = move |row: &Row, now| {
+                    let (whole, part) = (text((whole.eval)(row, now))?, text((part.eval)(row, now))?);
                     Some(V::B(match name {
                         "starts_with" => whole.starts_with(&part),
                         "ends_with" => whole.ends_with(&part),
                         _ => whole.contains(&part),
                     }))
                 };
-                E { text: written, binds: 100, says: Box::new(says) }
+                E { text: written, binds: 100, eval: Box::new(eval) }
             }
             _ => match self.random.usize(0..3) {
                 0 => self.list_contains(depth),
@@ -469,7 +469,7 @@ impl Generator<'_> {
                 signs.push('a');
             }
             let pattern = signs.into_iter().collect::<String>();
-            E { text: format!("'{pattern}'"), binds: 100, says: Box::new(move |_, _| Some(V::S(pattern.clone()))) }
+            E { text: format!("'{pattern}'"), binds: 100, eval: Box::new(move |_, _| Some(V::S(pattern.clone()))) }
         } else {
             self.column(Kind::S)
         };
@@ -484,12 +484,12 @@ impl Generator<'_> {
         if escape.is_some() {
             written += " escape '!'";
         }
-        let says = move |row: &Row, now| {
-            let (operand, pattern) = (text((operand.says)(row, now))?, text((pattern.says)(row, now))?);
+        let eval = move |row: &Row, now| {
+            let (operand, pattern) = (text((operand.eval)(row, now))?, text((pattern.eval)(row, now))?);
             let (operand, pattern) = (operand.chars().collect::<Vec<_>>(), pattern.chars().collect::<Vec<_>>());
             Some(V::B(like(&operand, &pattern, escape, insensitive) != negated))
         };
-        E { text: written, binds: 19, says: Box::new(says) }
+        E { text: written, binds: 19, eval: Box::new(eval) }
     }
 
     fn list_contains(&mut self, depth: usize) -> E {
@@ -498,8 +498,8 @@ impl Generator<'_> {
             pick(self.random, &[("ls", Kind::S), ("li", Kind::I), ("li", Kind::N), ("ln", Kind::N), ("ln", Kind::I)]);
         let element = self.expression(kind, depth);
         let written = format!("list_contains({list}, {})", element.text);
-        let says = move |row: &Row, now| {
-            let element = (element.says)(row, now);
+        let eval = move |row: &Row, now| {
+            let element = (element.eval)(row, now);
             element.as_ref()?;
             match row.get(list) {
                 Some(Value::List(values)) => {
@@ -508,18 +508,18 @@ impl Generator<'_> {
                 _ => None,
             }
         };
-        E { text: written, binds: 100, says: Box::new(says) }
+        E { text: written, binds: 100, eval: Box::new(eval) }
     }
 
     fn matches(&mut self, depth: usize) -> E {
         self.note("regexp_matches");
         let operand = self.expression(Kind::S, depth);
         let written = format!("regexp_matches({}, '^.?a')", operand.text);
-        let says = move |row: &Row, now| {
-            let text = text((operand.says)(row, now))?;
+        let eval = move |row: &Row, now| {
+            let text = text((operand.eval)(row, now))?;
             Some(V::B(text.chars().take(2).any(|char| char == 'a')))
         };
-        E { text: written, binds: 100, says: Box::new(says) }
+        E { text: written, binds: 100, eval: Box::new(eval) }
     }
 
     fn clock(&mut self) -> E {
@@ -535,12 +535,12 @@ impl Generator<'_> {
         } else {
             format!("{now}{interval} {symbol} {}", column.text)
         };
-        let says = move |row: &Row, now: i64| {
-            let (column, clock) = ((column.says)(row, now), Some(V::T(now + offset)));
+        let eval = move |row: &Row, now: i64| {
+            let (column, clock) = ((column.eval)(row, now), Some(V::T(now + offset)));
             let truth = if first { compared(symbol, &column, &clock) } else { compared(symbol, &clock, &column) };
             truth.map(V::B)
         };
-        E { text, binds: 20, says: Box::new(says) }
+        E { text, binds: 20, eval: Box::new(eval) }
     }
 }
 
@@ -601,7 +601,7 @@ fn all_evaluations_agree_on_random_predicates() {
         let sliced = arrays.iter().map(|array| array.slice(3, 9)).collect::<Vec<_>>();
         assert_eq!(evaluator.holds_batch(&sliced, 9, now), in_batch.slice(3, 9), "{context}: a slice differs");
         for (index, (row, values)) in rows.iter().zip(&values).enumerate() {
-            let answer = truth((expression.says)(row, now));
+            let answer = truth((expression.eval)(row, now));
             answers[answer.map_or(2, usize::from)] += 1;
             let expected = answer == Some(true);
             assert_eq!(evaluator.holds(values, now), expected, "{context}\n{}\n{row:?}", parsed.text);
@@ -615,8 +615,8 @@ fn all_evaluations_agree_on_random_predicates() {
             assert_eq!(evaluator.holds(&back, now), expected, "{context}, read from a batch");
             for moment in evaluator.moments(values) {
                 moments_seen += 1;
-                let before = truth((expression.says)(row, moment - 1)) == Some(true);
-                let after = truth((expression.says)(row, moment)) == Some(true);
+                let before = truth((expression.eval)(row, moment - 1)) == Some(true);
+                let after = truth((expression.eval)(row, moment)) == Some(true);
                 assert_ne!(before, after, "{context} at {moment}");
             }
         }

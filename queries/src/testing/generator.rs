@@ -1,12 +1,12 @@
 //! Small random jobs with histories, from a seed: what the engine and the oracle are compared on.
 //!
 //! A [`Sample`] is a job file's text, the lines of its event files and the rows of its models, all made from one
-//! number, so that a failure is reproduced by printing it. It seeks out what is hard: partitions that run apart,
-//! late messages, bursts in one ms, timestamps exactly at the end of a window and one ms before it, repeats in other
+//! number, so that a failure is reproduced by printing it. The hard cases are frequent: partitions that run apart, late
+//! messages, bursts in one ms, timestamps exactly at the end of a window and one ms before it, repeats in other
 //! partitions and with other timestamps, messages of the future, nulls, anonymous traffic, equal events under two
-//! names, audiences of audiences, and `now()` moments. [`Sample::history`] says what the oracle is to make of it.
+//! names, audiences of audiences, and `now()` moments. [`Sample::history`] is the same input for the oracle.
 //!
-//! It touches no file: writing lines and Parquet is its caller's.
+//! It touches no file: its caller writes lines and Parquet.
 
 use crate::Value;
 use crate::oracle::{Flags, History, Message, Occurrence, Partition, Row};
@@ -29,13 +29,13 @@ const WINDOWS: [i64; 6] = [1_000, 2_000, 5_000, 10_000, 30_000, 60_000];
 /// A job with its input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// What it was made from.
+    /// The number that it was made from.
     pub seed: u64,
-    /// The job file's text, YAML. Its paths are relative to wherever it is written.
+    /// The job file's text, YAML. Its paths are relative to the folder that it is written to.
     pub job: String,
-    /// The files of events, in the order of arrival's rank.
+    /// The files of events, in the order of their ranks of arrival.
     pub files: Vec<EventFile>,
-    /// The rows of the models, by model id, to be written as [`parquet_of`] says.
+    /// The rows of the models, by model id, to be written with the columns of [`parquet_of`].
     pub rows: BTreeMap<String, Vec<Row>>,
     /// The flags of the replay.
     pub flags: Flags,
@@ -70,7 +70,7 @@ pub struct SampleMessage {
 }
 
 impl SampleMessage {
-    /// The message as one line of JSON, without its newline.
+    /// Returns the message as one line of JSON, without its newline.
     pub fn line(&self) -> String {
         let time = jiff::Timestamp::from_millisecond(self.timestamp).expect("a time near EPOCH");
         let mut message = json!({
@@ -88,7 +88,7 @@ impl SampleMessage {
         message.to_string()
     }
 
-    /// The key, as SPEC reads it; none: anonymous traffic.
+    /// Returns the key, as SPEC reads it. `None` for anonymous traffic.
     fn key(&self) -> Option<String> {
         match &self.user {
             Json::String(key) if !key.is_empty() => Some(key.clone()),
@@ -99,14 +99,18 @@ impl SampleMessage {
 }
 
 impl EventFile {
-    /// The file's content.
+    /// Returns the file's content.
     pub fn text(&self) -> String {
         self.messages.iter().map(|message| message.line() + "\n").collect()
     }
 }
 
-/// The path of a model's Parquet file, the column of its key, that of its foreign key, and its other columns with
-/// their types: what a sample's job says of it.
+/// Returns how a sample's job declares a model: the path of its Parquet file, the column of its key, that of its
+/// foreign key, and its other columns with their types.
+///
+/// # Panics
+///
+/// Panics if samples have no snapshot of that model.
 pub fn parquet_of(
     model: &str,
 ) -> (&'static str, &'static str, Option<&'static str>, &'static [(&'static str, &'static str)]) {
@@ -138,7 +142,7 @@ impl Sample {
         Maker { random, windows: Vec::new(), keys, anyone }.sample(seed)
     }
 
-    /// What happened, in the oracle's terms; `plan` is this sample's job, compiled.
+    /// Returns the input as the oracle takes it; `plan` is this sample's job, compiled.
     pub fn history(&self, plan: &Plan) -> History {
         let partition = |(rank, file): (usize, &EventFile)| {
             let message = |(position, message): (usize, &SampleMessage)| {
@@ -165,7 +169,7 @@ impl Sample {
     }
 }
 
-/// The values of an event's columns; samples only have properties of the declared type, or null.
+/// Returns the values of an event's columns; samples only have properties of the declared type, or null.
 fn values(plan: &EventPlan, message: &SampleMessage) -> Vec<Value<'static>> {
     let value = |column: &crate::plan::EventColumn| match column.path.0.last() {
         Some(Step::Key(name)) => match message.properties.get(name.as_str()) {
@@ -192,7 +196,7 @@ struct Maker {
     windows: Vec<i64>,
     /// The keys in play.
     keys: &'static [&'static str],
-    /// Anyone may be a member of users' audiences.
+    /// Whether keys outside the snapshot may be members of users' audiences.
     anyone: bool,
 }
 
@@ -221,7 +225,7 @@ impl Maker {
         of[self.random.usize(0..of.len())]
     }
 
-    /// True once in `n`.
+    /// Returns true once in `n` times.
     fn once_in(&mut self, n: u8) -> bool {
         self.random.u8(0..n) == 0
     }
@@ -289,7 +293,7 @@ impl Maker {
                 audiences.iter().filter(|(_, of)| *of == model).map(|(id, _)| id.clone()).collect();
             let mut condition = self.condition(model, events, &others, 2);
             if visitors || self.anyone {
-                // No key of which nothing is known may be a member where anyone may be; an event is something.
+                // Where keys outside the snapshot may be members, one of which nothing is known must not be.
                 condition = json!({"all": [self.something(model, events), condition]});
             }
             writeln!(job, "  {id}: {{model: {model}, where: {condition}}}").expect("a string");
@@ -299,7 +303,7 @@ impl Maker {
         job
     }
 
-    /// A condition that does not hold for a key of which nothing is known.
+    /// Returns a condition that does not hold for a key of which nothing is known.
     fn something(&mut self, model: &str, events: &[EventLine]) -> Json {
         match self.random.u8(0..4) {
             0 if model == "users" => {
@@ -468,18 +472,18 @@ impl Maker {
             if clocks[ix].0 > EPOCH + SPAN {
                 continue;
             }
-            let told: Vec<(usize, usize)> = (0..files.len())
+            let earlier: Vec<(usize, usize)> = (0..files.len())
                 .filter(|other| files[*other].source == files[ix].source)
                 .flat_map(|other| (0..files[other].messages.len()).map(move |message| (other, message)))
                 .collect();
-            let earlier = (!told.is_empty()).then(|| {
-                let (file, message) = told[self.random.usize(0..told.len())];
+            let repeated = (!earlier.is_empty()).then(|| {
+                let (file, message) = earlier[self.random.usize(0..earlier.len())];
                 files[file].messages[message].clone()
             });
             let times: Vec<i64> =
-                told.iter().map(|(file, message)| files[*file].messages[*message].timestamp).collect();
+                earlier.iter().map(|(file, message)| files[*file].messages[*message].timestamp).collect();
             let timestamp = self.timestamp(&mut clocks[ix], &times, now);
-            let message = match earlier {
+            let message = match repeated {
                 // A repeat: often with its own timestamp, now and then of another key, which is another event.
                 Some(mut repeat) if self.once_in(4) => {
                     if self.random.bool() {
@@ -497,7 +501,8 @@ impl Maker {
         files
     }
 
-    /// The timestamp of the next message of a partition with this clock and step, after messages with these `times`.
+    /// Returns the timestamp of the next message of a partition with this clock and step, after messages with these
+    /// `times`.
     fn timestamp(&mut self, (clock, step): &mut (i64, i64), times: &[i64], now: i64) -> i64 {
         let window = if self.windows.is_empty() { WINDOWS[0] } else { self.one(&self.windows.clone()) };
         let timestamp = match self.random.u8(0..24) {

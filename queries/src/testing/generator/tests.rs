@@ -76,7 +76,7 @@ fn samples_reach_what_is_hard() {
         saw("audiences changed in one ms", pairs().filter(|p| p[0].at == p[1].at && p[0].key == p[1].key).count());
         let mentions = sample.job.matches("\"audience\":").count();
         saw("audiences mentioned", mentions);
-        saw("anyone known from events only", changes.iter().filter(|change| change.key == "u6").count());
+        saw("members known from events only", changes.iter().filter(|change| change.key == "u6").count());
         let differs = |other: &History| usize::from(crate::oracle::changes(&plan, other, sample.flags) != changes);
         let unique = change_messages(&history, |message, number| {
             message.occurrences.iter_mut().for_each(|occurrence| occurrence.id = number.to_string());
@@ -107,17 +107,17 @@ fn samples_reach_what_is_hard() {
         ("exits by an event", 100),
         ("audiences changed in one ms", 100),
         ("audiences mentioned", 50),
-        ("anyone known from events only", 50),
+        ("members known from events only", 50),
         ("histories where repeats matter", 30),
         ("messages of the future", 50),
         ("histories where partitions matter", 30),
     ] {
         let times = seen.get(what).copied().unwrap_or(0);
-        assert!(times >= at_least, "{what}: {times} times in {SEEDS:?}, wanted {at_least}; all: {seen:#?}");
+        assert!(times >= at_least, "{what}: {times} times in {SEEDS:?}, expected {at_least}; all: {seen:#?}");
     }
 }
 
-/// A history with each message changed; it is told the message's number.
+/// Returns a history with each message changed; `change` also gets the message's number.
 fn change_messages(history: &History, mut change: impl FnMut(&mut Message, usize)) -> History {
     let mut changed = history.clone();
     let messages = changed.partitions.iter_mut().flat_map(|partition| &mut partition.messages);

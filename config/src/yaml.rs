@@ -1,12 +1,15 @@
-//! The file as a tree of located nodes, before anything is known of its meaning.
+//! The file as a tree of nodes with their places, before the schema gives it a meaning.
 //!
 //! YAML 1.2 with its core schema, of which JSON is a subset. Numbers keep their text. Aliases are followed; merge keys
-//! (`<<`) are not part of YAML 1.2. Promises to end: nesting, the number of nodes and what aliases unfold to are bounded,
-//! and the tree is built without recursion. Broken YAML is one problem; a repeated key is one each, and the first counts.
+//! (`<<`) are not part of YAML 1.2. Parsing ends on any input: nesting, the number of nodes and the expansion of
+//! aliases are bounded, and the tree is built without recursion. A syntax error is one problem; each repeated key is
+//! one, and its first value counts.
+
+use std::collections::HashMap;
+
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 
 use crate::{Place, Problem};
-use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Tag};
-use std::collections::HashMap;
 
 /// The deepest nesting of lists and mappings: far beyond any job, far within any stack.
 const DEPTH_MAX: usize = 128;
@@ -37,15 +40,15 @@ pub(crate) enum Kind {
     Text {
         /// The text.
         text: String,
-        /// The text as it stands in the file, where part of it came from a variable: where a number or boolean is wanted,
-        /// such a text is read as one.
+        /// The text of the file, if a variable was substituted. Such a text is read as a number or boolean if the
+        /// schema asks for one.
         written: Option<String>,
     },
     /// A list.
     List(Vec<Node>),
     /// A mapping, in the order of the file, each key once.
     Mapping(Vec<Entry>),
-    /// A value of which a problem is already reported.
+    /// A value with a problem that is already reported.
     Broken,
 }
 
@@ -63,31 +66,32 @@ pub(crate) struct Entry {
 }
 
 impl Node {
-    /// Where it stands, given its path.
+    /// Returns its place, given its path.
     pub fn place(&self, path: &str) -> Place {
         Place { path: path.to_owned(), line: self.line, column: self.column }
     }
 }
 
 impl Entry {
-    /// Where the key stands, given its path.
+    /// Returns the place of the key, given its path.
     pub fn place(&self, path: &str) -> Place {
         Place { path: path.to_owned(), line: self.line, column: self.column }
     }
 }
 
-/// The path of a mapping's value.
+/// Returns the path of a value of a mapping.
 pub(crate) fn child(path: &str, key: &str) -> String {
     let dot = if path.is_empty() { "" } else { "." };
     format!("{path}{dot}{}", crate::path::write_name(key))
 }
 
-/// The path of a list's element.
+/// Returns the path of an element of a list.
 pub(crate) fn element(path: &str, index: usize) -> String {
     format!("{path}[{index}]")
 }
 
-/// Reads the one document of `text`. Repeated keys are pushed to `problems`; an error is the one that ends the reading.
+/// Parses the one document of `text`. Repeated keys are pushed to `problems`; the error is the problem that ends the
+/// parsing.
 pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Result<Node, Problem> {
     let options = granit_parser::options! { flow_nesting_limit: DEPTH_MAX, block_nesting_limit: DEPTH_MAX };
     let mut builder = Builder { open: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None, problems };
@@ -160,7 +164,7 @@ fn too_deep() -> String {
     format!("lists and mappings are nested deeper than {DEPTH_MAX} levels")
 }
 
-/// A collection that is not closed yet.
+/// A collection that is not yet closed.
 struct Open {
     node: Node,
     anchor: usize,
@@ -170,7 +174,7 @@ struct Open {
     lines: HashMap<String, u32>,
 }
 
-/// The tree as far as it is read.
+/// The part of the tree that is parsed.
 struct Builder<'a> {
     open: Vec<Open>,
     /// Anchored nodes by the parser's number.
@@ -181,7 +185,7 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// Takes a scalar: a key where one is due, else a value.
+    /// Adds a scalar: as a key if one is due, else as a value.
     fn node(&mut self, kind: Kind, at: Position, anchor: usize) -> Result<(), Problem> {
         let node = Node { line: at.line, column: at.column, kind };
         self.count(1, at)?;
@@ -215,7 +219,7 @@ impl Builder<'_> {
 
     fn alias(&mut self, anchor: usize, at: Position) -> Result<(), Problem> {
         let Some(node) = self.anchors.get(&anchor) else {
-            return Err(at.problem("this alias stands inside of what it names"));
+            return Err(at.problem("this alias refers to a value that contains it"));
         };
         let (nodes, depth) = measure(node);
         if self.open.len() + depth > DEPTH_MAX {
@@ -238,7 +242,7 @@ impl Builder<'_> {
         self.open.last().is_some_and(|open| matches!(open.node.kind, Kind::Mapping(_)) && open.key.is_none())
     }
 
-    /// Puts a whole node where it belongs.
+    /// Adds a complete node to the innermost open collection.
     fn place(&mut self, node: Node, at: Position) -> Result<(), Problem> {
         let key_due = self.is_key_due();
         let Some(open) = self.open.last_mut() else {
@@ -267,7 +271,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// The path of the innermost open collection.
+    /// Returns the path of the innermost open collection.
     fn path(&self) -> String {
         let outer = &self.open[..self.open.len().saturating_sub(1)];
         outer.iter().fold(String::new(), |path, open| match (&open.node.kind, &open.key) {
@@ -278,7 +282,7 @@ impl Builder<'_> {
     }
 }
 
-/// The number of nodes in a tree and its depth. The tree is no deeper than [`DEPTH_MAX`].
+/// Returns the number of nodes in a tree, and its depth. The tree is no deeper than [`DEPTH_MAX`].
 fn measure(node: &Node) -> (usize, usize) {
     let join = |(nodes, depth): (usize, usize), inner: &Node| {
         let (more, inner_depth) = measure(inner);
@@ -291,7 +295,7 @@ fn measure(node: &Node) -> (usize, usize) {
     }
 }
 
-/// The text of a key; `404` and `true` are keys as any other.
+/// Returns the text of a key; `404` and `true` are keys like any other.
 fn key_text(kind: Kind, at: Position) -> Result<String, Problem> {
     match kind {
         Kind::Text { text, .. } | Kind::Number(text) => Ok(text),
@@ -303,7 +307,7 @@ fn key_text(kind: Kind, at: Position) -> Result<String, Problem> {
     }
 }
 
-/// A scalar's kind by YAML's core schema.
+/// Returns the kind of a scalar by YAML's core schema.
 fn scalar(text: String, style: ScalarStyle, tag: Option<&Tag>, at: Position) -> Result<Kind, Problem> {
     let plain = matches!(style, ScalarStyle::Plain);
     let string = match tag {
@@ -320,7 +324,7 @@ fn scalar(text: String, style: ScalarStyle, tag: Option<&Tag>, at: Position) -> 
     Ok(resolve(&text).unwrap_or(Kind::Text { text, written: None }))
 }
 
-/// What a plain scalar is if it is no string.
+/// Returns the kind of a plain scalar; `None` if it is a string.
 pub(crate) fn resolve(text: &str) -> Option<Kind> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Some(Kind::Null),
@@ -330,7 +334,8 @@ pub(crate) fn resolve(text: &str) -> Option<Kind> {
     }
 }
 
-/// Whether the core schema takes a plain scalar for a number, the forms without a decimal value (`0x1F`, `.inf`) included.
+/// Returns whether the core schema reads a plain scalar as a number, the forms without a decimal value (`0x1F`, `.inf`)
+/// included.
 fn is_number(text: &str) -> bool {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     if matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN") {
@@ -439,7 +444,7 @@ mod tests {
             plain(&read("a: &x {b: 1}\nc: *x\n&k d: *k\n")),
             serde_json::json!({"a": {"b": "#1"}, "c": {"b": "#1"}, "d": "d"})
         );
-        assert_eq!(refused("a: &x [*x]").message, "this alias stands inside of what it names");
+        assert_eq!(refused("a: &x [*x]").message, "this alias refers to a value that contains it");
         assert!(refused("a: *nowhere").message.starts_with("this is not YAML"));
     }
 

@@ -1,93 +1,20 @@
-//! The canonical form: expressions that differ in spelling only become one tree and one text.
+//! Predicates as text: each canonical tree has one.
 //!
-//! Spelling is: spaces, the case of keywords and functions, parentheses that change nothing, `!=` for `<>`, the
-//! nesting, order and repetition of what `and` or `or` joins, the order and repetition of `in`'s items, on which side
-//! of a comparison something stands, a double `not`, `300.0` for `300` where both are the same number, the spelling of
-//! times and intervals. Parsing a canonical text gives the same text.
+//! The text has the fewest parentheses that the parser needs to read the same tree again.
 
-use super::node::{Arithmetic, Compare, ItemValues, Items, Literal, Node};
+use super::syntax::RESERVED;
+use super::tree::{Arithmetic, ItemValues, Items, Literal, Node};
 use crate::time::DAY;
 use usher_config::ColumnType;
 
-/// Words that are columns only in quotes: those that begin or continue an expression.
-pub(crate) const RESERVED: [&str; 24] = [
-    "all",
-    "and",
-    "any",
-    "between",
-    "case",
-    "distinct",
-    "escape",
-    "exists",
-    "false",
-    "ilike",
-    "in",
-    "is",
-    "like",
-    "not",
-    "null",
-    "or",
-    "returning",
-    "select",
-    "some",
-    "table",
-    "true",
-    "unnest",
-    "values",
-    "with",
-];
-
-/// Brings a tree into its canonical form.
-pub(crate) fn canonical(node: &mut Node, columns: &[(String, ColumnType)]) {
-    for operand in node.operands_mut() {
-        canonical(operand, columns);
-    }
-    match node {
-        Node::Compare(compare, left, right) if place(right, columns) < place(left, columns) => {
-            std::mem::swap(left, right);
-            *compare = compare.flipped();
-        }
-        Node::Distinct(left, right) if place(right, columns) < place(left, columns) => {
-            std::mem::swap(left, right);
-        }
-        Node::Not(operand) => {
-            if let Node::Not(twice) = &mut **operand {
-                *node = std::mem::replace(twice, Node::Literal(Literal::Null));
-            }
-        }
-        Node::All(nodes) => {
-            let flat = nodes.drain(..).flat_map(|node| if let Node::All(nodes) = node { nodes } else { vec![node] });
-            *node = joined(flat.collect(), columns, Node::All);
-        }
-        Node::Any(nodes) => {
-            let flat = nodes.drain(..).flat_map(|node| if let Node::Any(nodes) = node { nodes } else { vec![node] });
-            *node = joined(flat.collect(), columns, Node::Any);
-        }
-        _ => {}
-    }
-}
-
-/// The canonical text of a canonical tree.
+/// Returns the canonical text of a canonical tree.
 pub(crate) fn text(node: &Node, columns: &[(String, ColumnType)]) -> String {
     let mut writer = Writer { columns, out: String::new() };
     writer.node(node, 0, false);
     writer.out
 }
 
-/// Where an operand goes: literals to the right, else by text.
-fn place(node: &Node, columns: &[(String, ColumnType)]) -> (bool, String) {
-    (matches!(node, Node::Literal(_)), text(node, columns))
-}
-
-fn joined(nodes: Vec<Node>, columns: &[(String, ColumnType)], join: fn(Vec<Node>) -> Node) -> Node {
-    let mut nodes = nodes.into_iter().map(|node| (text(&node, columns), node)).collect::<Vec<_>>();
-    nodes.sort_by(|(left, _), (right, _)| left.cmp(right));
-    nodes.dedup_by(|(left, _), (right, _)| left == right);
-    let mut nodes = nodes.into_iter().map(|(_, node)| node).collect::<Vec<_>>();
-    if nodes.len() == 1 { nodes.remove(0) } else { join(nodes) }
-}
-
-/// How tightly an expression binds, in the parser's numbers.
+/// Returns how tightly an expression binds, in the parser's numbers.
 fn binding(node: &Node) -> u8 {
     match node {
         Node::Any(_) => 5,
@@ -112,7 +39,7 @@ fn binding(node: &Node) -> u8 {
     }
 }
 
-/// Whether one of these makes the others numbers, so that an integral literal needs no point.
+/// Returns whether one of these makes the others numbers, so that an integral literal needs no point.
 fn numbers(operands: &[&Node]) -> bool {
     operands.iter().any(|operand| !matches!(operand, Node::Literal(_) | Node::ToNumber(_)))
 }
@@ -123,8 +50,8 @@ struct Writer<'c> {
 }
 
 impl Writer<'_> {
-    /// Writes an expression where only what binds at least as tightly as `tight` may stand. `loose`: an integral
-    /// number needs no point.
+    /// Writes an expression where only what binds at least as tightly as `tight` may stand. Where it is `loose`, an
+    /// integral number needs no point.
     fn node(&mut self, node: &Node, tight: u8, loose: bool) {
         if binding(node) < tight {
             self.out.push('(');
@@ -146,23 +73,20 @@ impl Writer<'_> {
                 }
             }
             Node::Arithmetic(arithmetic, left, right) => {
-                let (symbol, tight) = match arithmetic {
-                    Arithmetic::Add => ("+", 30),
-                    Arithmetic::Subtract => ("-", 30),
-                    Arithmetic::Multiply => ("*", 40),
-                    Arithmetic::Divide => ("/", 40),
-                    Arithmetic::Remainder => ("%", 40),
+                let tight = match arithmetic {
+                    Arithmetic::Add | Arithmetic::Subtract => 30,
+                    Arithmetic::Multiply | Arithmetic::Divide | Arithmetic::Remainder => 40,
                 };
                 let loose = *arithmetic == Arithmetic::Divide || numbers(&[left, right]);
-                self.infix(left, symbol, right, tight, loose);
+                self.infix(left, arithmetic.symbol(), right, tight, loose);
             }
             Node::Concat(left, right) => self.infix(left, "||", right, 40, false),
             Node::Compare(compare, left, right) => {
-                self.infix(left, symbol(*compare), right, 20, numbers(&[left, right]));
+                self.infix(left, compare.symbol(), right, 20, numbers(&[left, right]));
             }
             Node::Clock(compare, operand, offset) => {
                 self.node(operand, 20, false);
-                self.out.push_str(&format!(" {} now()", symbol(*compare)));
+                self.out.push_str(&format!(" {} now()", compare.symbol()));
                 if *offset != 0 {
                     let sign = if *offset < 0 { '-' } else { '+' };
                     self.out.push_str(&format!(" {sign} interval '{}'", interval(offset.unsigned_abs())));
@@ -187,11 +111,11 @@ impl Writer<'_> {
             Node::All(nodes) => self.join(nodes, " and ", 11),
             Node::Any(nodes) => self.join(nodes, " or ", 6),
             Node::Coalesce(nodes) => self.call("coalesce", &nodes.iter().collect::<Vec<_>>()),
-            Node::Matches(operand, matches) => {
+            Node::RegexpMatches(operand, regexp) => {
                 self.out.push_str("regexp_matches(");
                 self.node(operand, 0, false);
                 self.out.push_str(", ");
-                self.quote(matches.as_str());
+                self.quote(regexp.as_str());
                 self.out.push(')');
             }
             Node::ListContains(list, element) => {
@@ -324,7 +248,7 @@ impl Writer<'_> {
     }
 }
 
-/// A column's name as it is written in a predicate.
+/// Returns a column's name as it is written in a predicate.
 pub(crate) fn quoted(name: &str) -> String {
     let plain = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_')
@@ -332,25 +256,13 @@ pub(crate) fn quoted(name: &str) -> String {
     if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
-/// A comparison's symbol.
-pub(crate) fn symbol(compare: Compare) -> &'static str {
-    match compare {
-        Compare::Equal => "=",
-        Compare::Unequal => "<>",
-        Compare::Less => "<",
-        Compare::LessEqual => "<=",
-        Compare::Greater => ">",
-        Compare::GreaterEqual => ">=",
-    }
-}
-
-/// A time as a literal: a date where it is a midnight.
+/// Returns a time as a literal: a date where it is a midnight.
 fn written_time(time: i64) -> String {
     let written = jiff::Timestamp::from_millisecond(time).expect("literals are of four-digit years").to_string();
     if time % DAY == 0 { format!("date '{}'", &written[..10]) } else { format!("timestamp '{written}'") }
 }
 
-/// An interval in the largest unit up to days in which it is whole.
+/// Returns an interval in the largest unit up to days in which it is whole.
 fn interval(ms: u64) -> String {
     let units = [(DAY as u64, "day"), (3_600_000, "hour"), (60_000, "minute"), (1000, "second"), (1, "millisecond")];
     let (size, unit) = units.into_iter().find(|(size, _)| ms.is_multiple_of(*size)).expect("all are whole ms");

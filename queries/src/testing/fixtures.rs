@@ -1,4 +1,8 @@
-//! Jobs and histories written by hand, for the tests of this crate.
+//! Jobs and histories written by hand.
+//!
+//! [`job`] is a small shop: `users`, known from a snapshot; `orders`, which belong to them; `visitors`, known from
+//! events only; and events of both. The functions below build its conditions. They do not check what they make: a
+//! condition on something that the shop does not have is a panic when it is compiled.
 
 use crate::Value;
 use crate::oracle::{Change, History, Message, Occurrence, Partition, Reason, Row};
@@ -10,16 +14,51 @@ use usher_config::{
     SyncFormat, SyncTo, Text,
 };
 
-/// Ms of a second, a minute and an hour.
+/// A second, ms.
 pub const SECOND: i64 = 1_000;
+/// A minute, ms.
 pub const MINUTE: i64 = 60 * SECOND;
+/// An hour, ms.
 pub const HOUR: i64 = 60 * MINUTE;
 
-/// A shop: users (known) with orders, visitors (anyone), and events of both. Audiences stand on lines 10, 20, ...
+/// Returns the shop with these audiences, as (id, model, condition). They stand on lines 10, 20, ...
 pub fn job(audiences: &[(&str, &str, Condition)]) -> Job {
-    let place = Place::default();
+    let web = Source {
+        place: Place::default(),
+        from: SourceFrom::File { path: "events.jsonl".to_string(), follow: false },
+        format: Format::Segment,
+        start: Start::Window,
+    };
+    let audience = |(ix, (id, model, condition)): (usize, &(&str, &str, Condition))| {
+        let line = 10 * (ix as u32 + 1);
+        let audience = Audience {
+            place: Place { path: format!("audiences.{id}"), line, column: 3 },
+            name: id.to_string(),
+            description: None,
+            model: model.to_string(),
+            condition: condition.clone(),
+        };
+        (id.to_string(), audience)
+    };
+    Job {
+        name: "shop".to_string(),
+        folder: Default::default(),
+        sources: BTreeMap::from([("web".to_string(), web)]),
+        models: models(),
+        events: events(),
+        audiences: audiences.iter().enumerate().map(audience).collect(),
+        syncs: BTreeMap::new(),
+        dead_letters: None,
+        state: None,
+        api: None,
+        cluster: Cluster::default(),
+        limits: Limits::default(),
+    }
+}
+
+fn models() -> BTreeMap<String, Model> {
     let model = |key: &str, members, columns: &[(&str, ColumnType)]| Model {
-        place: place.clone(),
+        place: Place::default(),
         description: None,
         parquet: (members == Members::Known).then(|| format!("{key}.parquet")),
         key: key.to_string(),
@@ -28,8 +67,27 @@ pub fn job(audiences: &[(&str, &str, Condition)]) -> Job {
         belongs_to: None,
         members,
     };
+    let users = model(
+        "user_id",
+        Members::Known,
+        &[("ltv", ColumnType::Number), ("plan", ColumnType::String), ("trial_ends", ColumnType::Timestamp)],
+    );
+    let mut orders = model(
+        "order_id",
+        Members::Known,
+        &[("amount", ColumnType::Number), ("due", ColumnType::Timestamp), ("status", ColumnType::String)],
+    );
+    orders.belongs_to = Some(BelongsTo { model: "users".to_string(), foreign_key: "customer_id".to_string() });
+    BTreeMap::from([
+        ("users".to_string(), users),
+        ("orders".to_string(), orders),
+        ("visitors".to_string(), model("visitor_id", Members::Any, &[])),
+    ])
+}
+
+fn events() -> BTreeMap<String, Event> {
     let event = |kind: &str, name: Option<&str>, model: &str, properties: &[(&str, ColumnType)]| Event {
-        place: place.clone(),
+        place: Place::default(),
         label: None,
         description: None,
         source: "web".to_string(),
@@ -40,67 +98,16 @@ pub fn job(audiences: &[(&str, &str, Condition)]) -> Job {
         timestamp: None,
         properties: properties.iter().map(|(name, column_type)| property_at(name, *column_type)).collect(),
     };
-    let users = model(
-        "user_id",
-        Members::Known,
-        &[("ltv", ColumnType::Number), ("plan", ColumnType::String), ("trial_ends", ColumnType::Timestamp)],
-    );
-    let belongs_to = Some(BelongsTo { model: "users".to_string(), foreign_key: "customer_id".to_string() });
-    let orders = model(
-        "order_id",
-        Members::Known,
-        &[("amount", ColumnType::Number), ("due", ColumnType::Timestamp), ("status", ColumnType::String)],
-    );
-    Job {
-        name: "shop".to_string(),
-        folder: Default::default(),
-        sources: BTreeMap::from([(
-            "web".to_string(),
-            Source {
-                place: place.clone(),
-                from: SourceFrom::File { path: "events.jsonl".to_string(), follow: false },
-                format: Format::Segment,
-                start: Start::Window,
-            },
-        )]),
-        models: BTreeMap::from([
-            ("users".to_string(), users),
-            ("orders".to_string(), Model { belongs_to, ..orders }),
-            ("visitors".to_string(), model("visitor_id", Members::Any, &[])),
-        ]),
-        events: BTreeMap::from([
-            (
-                "ordered".to_string(),
-                event("track", Some("Order Completed"), "users", &[("revenue", ColumnType::Number)]),
-            ),
-            ("priced".to_string(), event("page", None, "users", &[("path", ColumnType::String)])),
-            ("visited".to_string(), event("page", None, "visitors", &[])),
-        ]),
-        audiences: audiences
-            .iter()
-            .enumerate()
-            .map(|(ix, (id, model, condition))| {
-                let line = 10 * (ix as u32 + 1);
-                let audience = Audience {
-                    place: Place { path: format!("audiences.{id}"), line, column: 3 },
-                    name: id.to_string(),
-                    description: None,
-                    model: model.to_string(),
-                    condition: condition.clone(),
-                };
-                (id.to_string(), audience)
-            })
-            .collect(),
-        syncs: BTreeMap::new(),
-        dead_letters: None,
-        state: None,
-        api: None,
-        cluster: Cluster::default(),
-        limits: Limits::default(),
-    }
+    let ordered = event("track", Some("Order Completed"), "users", &[("revenue", ColumnType::Number)]);
+    BTreeMap::from([
+        ("ordered".to_string(), ordered),
+        ("priced".to_string(), event("page", None, "users", &[("path", ColumnType::String)])),
+        ("visited".to_string(), event("page", None, "visitors", &[])),
+    ])
 }
 
-/// A sync of these audiences that includes these columns; the first stands in column 1 of line 100, the next in 2, ...
+/// Returns a sync of these audiences that includes these columns; the first stands in column 1 of line 100, the next in
+/// column 2, ...
 pub fn sync(audiences: &[&str], include: &[&str]) -> Sync {
     let column = |(at, name): (usize, &&str)| {
         let place = Place { path: format!("syncs.s.include[{at}]"), line: 100, column: at as u32 + 1 };
@@ -123,7 +130,7 @@ pub fn sync(audiences: &[&str], include: &[&str]) -> Sync {
     }
 }
 
-/// A property by its name in `properties`.
+/// Returns a property that is read by its name in `properties`.
 pub fn property_at(name: &str, column_type: ColumnType) -> (String, Property) {
     let path = Path(vec![Step::Key("properties".to_string()), Step::Key(name.to_string())]);
     (name.to_string(), Property { path, column_type })
@@ -137,26 +144,32 @@ fn text(value: &str) -> Text {
     Text { value: value.to_string(), place: Place::default() }
 }
 
+/// Returns `all` of these conditions.
 pub fn all<const N: usize>(children: [Condition; N]) -> Condition {
     condition(ConditionKind::All(children.into()))
 }
 
+/// Returns `any` of these conditions.
 pub fn any<const N: usize>(children: [Condition; N]) -> Condition {
     condition(ConditionKind::Any(children.into()))
 }
 
+/// Returns `not` this condition.
 pub fn not(child: Condition) -> Condition {
     condition(ConditionKind::Not(Box::new(child)))
 }
 
+/// Returns the condition to be a member of another audience.
 pub fn audience(id: &str) -> Condition {
     condition(ConditionKind::Audience(id.to_string()))
 }
 
+/// Returns a `property` condition.
 pub fn property(predicate: &str) -> Condition {
     condition(ConditionKind::Property(text(predicate)))
 }
 
+/// Returns a `performed` condition on the count of an event in the last `within` ms.
 pub fn performed(event: &str, comparison: Comparison, within: i64) -> Condition {
     condition(ConditionKind::Performed {
         event: event.to_string(),
@@ -167,6 +180,7 @@ pub fn performed(event: &str, comparison: Comparison, within: i64) -> Condition 
     })
 }
 
+/// Returns a `performed` condition on events that fulfil a predicate.
 pub fn performed_where(event: &str, predicate: &str, comparison: Comparison, within: i64) -> Condition {
     let ConditionKind::Performed { event, aggregate, comparison, within, .. } =
         performed(event, comparison, within).kind
@@ -176,6 +190,7 @@ pub fn performed_where(event: &str, predicate: &str, comparison: Comparison, wit
     condition(ConditionKind::Performed { event, filter: Some(text(predicate)), aggregate, comparison, within })
 }
 
+/// Returns a `related` condition on orders.
 pub fn related(predicate: Option<&str>, aggregate: Aggregate, comparison: Comparison) -> Condition {
     condition(ConditionKind::Related {
         model: "orders".to_string(),
@@ -185,23 +200,28 @@ pub fn related(predicate: Option<&str>, aggregate: Aggregate, comparison: Compar
     })
 }
 
+/// Returns the comparison `at_least`.
 pub fn at_least(n: i64) -> Comparison {
     Comparison::AtLeast(Decimal::from(n))
 }
 
+/// Returns the comparison `at_most`.
 pub fn at_most(n: i64) -> Comparison {
     Comparison::AtMost(Decimal::from(n))
 }
 
+/// Returns the comparison `exactly`.
 pub fn exactly(n: i64) -> Comparison {
     Comparison::Exactly(Decimal::from(n))
 }
 
+/// Returns the comparison `between`.
 pub fn between(least: i64, most: i64) -> Comparison {
     Comparison::Between(Decimal::from(least), Decimal::from(most))
 }
 
-/// A partition of `web` of (timestamp, event, key, id) without values; the event `-` is none of the job's.
+/// Returns a partition of `web` with messages of (timestamp, event, key, id), without values. The event `-` is none of
+/// the job's.
 pub fn partition(plan: &Plan, messages: &[(i64, &str, &str, &str)]) -> Partition {
     let message = |(position, (timestamp, event, key, id)): (usize, &(i64, &str, &str, &str))| {
         let event = plan.events.iter().position(|known| known.id == *event);
@@ -220,7 +240,7 @@ pub fn partition(plan: &Plan, messages: &[(i64, &str, &str, &str)]) -> Partition
     Partition { source: "web".to_string(), messages: messages.iter().enumerate().map(message).collect() }
 }
 
-/// A history of these partitions, and users with these keys and values of `ltv`.
+/// Returns a history of these partitions, and users with these keys and values of `ltv`.
 pub fn history(partitions: Vec<Partition>, users: &[(&str, f64)]) -> History {
     let row = |(key, ltv): &(&str, f64)| Row {
         key: key.to_string(),
@@ -230,7 +250,7 @@ pub fn history(partitions: Vec<Partition>, users: &[(&str, f64)]) -> History {
     History { partitions, rows: BTreeMap::from([("users".to_string(), users.iter().map(row).collect())]) }
 }
 
-/// Changes as lines: `AT +AUDIENCE KEY REASON`.
+/// Returns changes as lines: `AT +AUDIENCE KEY REASON`.
 pub fn lines(changes: &[Change]) -> Vec<String> {
     let line = |Change { at, audience, key, entry, reason }: &Change| {
         let sign = if *entry { '+' } else { '-' };

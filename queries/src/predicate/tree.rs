@@ -1,10 +1,12 @@
-//! The typed expression tree: what a predicate means.
+//! The typed tree of a predicate: what it means.
 //!
 //! Every node has operands of the types that it needs: mixed integers and numbers have an explicit
-//! [`Node::ToNumber`], a quoted literal against a time is a time already. So evaluation checks no types.
+//! [`Node::ToNumber`], a quoted literal beside a time is a time. So evaluation checks no types.
+//!
+//! Plan files contain this tree: a variant that moves, goes or comes changes their format.
 
 use super::like::Like;
-use super::matches::Matches;
+use super::regexp::Regexp;
 use serde::{Deserialize, Serialize};
 
 /// An expression.
@@ -30,14 +32,14 @@ pub(crate) enum Node {
     In(Box<Node>, Items),
     /// With a literal pattern.
     Like(Box<Node>, Like),
-    /// With a pattern that each row has its own of.
+    /// With a pattern that is an expression, so that each row may have another one.
     LikeEach {
         operand: Box<Node>,
         pattern: Box<Node>,
         escape: Option<char>,
         insensitive: bool,
     },
-    Matches(Box<Node>, Matches),
+    RegexpMatches(Box<Node>, Regexp),
     /// List, element.
     ListContains(Box<Node>, Box<Node>),
     IsNull(Box<Node>),
@@ -71,11 +73,11 @@ pub(crate) enum Literal {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Items {
     pub(crate) values: ItemValues,
-    /// Whether there is a null among them.
+    /// Whether null is among them.
     pub(crate) null: bool,
 }
 
-/// The items of [`Items`], of one type.
+/// The values of [`Items`], of one type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum ItemValues {
     Boolean(Vec<bool>),
@@ -85,6 +87,7 @@ pub(crate) enum ItemValues {
     Time(Vec<i64>),
 }
 
+/// An arithmetic operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Arithmetic {
     Add,
@@ -94,6 +97,7 @@ pub(crate) enum Arithmetic {
     Remainder,
 }
 
+/// A comparison operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Compare {
     Equal,
@@ -104,8 +108,33 @@ pub(crate) enum Compare {
     GreaterEqual,
 }
 
+impl Arithmetic {
+    /// Returns the operator's symbol.
+    pub(crate) fn symbol(self) -> &'static str {
+        match self {
+            Arithmetic::Add => "+",
+            Arithmetic::Subtract => "-",
+            Arithmetic::Multiply => "*",
+            Arithmetic::Divide => "/",
+            Arithmetic::Remainder => "%",
+        }
+    }
+}
+
 impl Compare {
-    /// The same comparison with its sides exchanged.
+    /// Returns the operator's symbol.
+    pub(crate) fn symbol(self) -> &'static str {
+        match self {
+            Compare::Equal => "=",
+            Compare::Unequal => "<>",
+            Compare::Less => "<",
+            Compare::LessEqual => "<=",
+            Compare::Greater => ">",
+            Compare::GreaterEqual => ">=",
+        }
+    }
+
+    /// Returns the same comparison with its sides exchanged.
     pub(crate) fn flipped(self) -> Compare {
         match self {
             Compare::Equal | Compare::Unequal => self,
@@ -116,7 +145,7 @@ impl Compare {
         }
     }
 
-    /// Whether it holds between two values.
+    /// Returns whether it holds between two values.
     #[inline]
     pub(crate) fn holds<T: PartialOrd + ?Sized>(self, left: &T, right: &T) -> bool {
         match self {
@@ -131,7 +160,7 @@ impl Compare {
 }
 
 impl Node {
-    /// The direct operands, in order.
+    /// Returns the direct operands, in order.
     pub(crate) fn operands(&self) -> Vec<&Node> {
         match self {
             Node::Column(_) | Node::Literal(_) => vec![],
@@ -140,7 +169,7 @@ impl Node {
             | Node::Clock(_, a, _)
             | Node::In(a, _)
             | Node::Like(a, _)
-            | Node::Matches(a, _)
+            | Node::RegexpMatches(a, _)
             | Node::IsNull(a)
             | Node::Not(a)
             | Node::Abs(a)
@@ -162,7 +191,7 @@ impl Node {
         }
     }
 
-    /// The direct operands, in order, to change.
+    /// Returns the direct operands, in order, to change.
     pub(crate) fn operands_mut(&mut self) -> Vec<&mut Node> {
         match self {
             Node::Column(_) | Node::Literal(_) => vec![],
@@ -171,7 +200,7 @@ impl Node {
             | Node::Clock(_, a, _)
             | Node::In(a, _)
             | Node::Like(a, _)
-            | Node::Matches(a, _)
+            | Node::RegexpMatches(a, _)
             | Node::IsNull(a)
             | Node::Not(a)
             | Node::Abs(a)
@@ -193,8 +222,8 @@ impl Node {
         }
     }
 
-    /// Whether `is_it` says so of this node or any below it.
-    pub(crate) fn any(&self, is_it: &dyn Fn(&Node) -> bool) -> bool {
-        is_it(self) || self.operands().into_iter().any(|operand| operand.any(is_it))
+    /// Returns whether `test` holds for this node or any below it.
+    pub(crate) fn any(&self, test: &dyn Fn(&Node) -> bool) -> bool {
+        test(self) || self.operands().into_iter().any(|operand| operand.any(test))
     }
 }

@@ -1,0 +1,193 @@
+//! The checked fields become the job: each part is checked against the others.
+//!
+//! References resolve, conditions fit the model that they are about, models and audiences do not depend on themselves.
+//! Each part is checked whole even if it can't be built, so that all problems are reported at once; what an earlier
+//! step reported is not reported again. Predicates are not parsed here, and no file is opened.
+//!
+//! Each file of `build/` builds one section, by the keys of the file of the same name in `schema/`.
+
+mod audience;
+mod circles;
+mod condition;
+mod destination;
+mod event;
+mod model;
+mod process;
+mod source;
+mod sync;
+
+use std::collections::BTreeMap;
+
+use crate::schema::{At, Entries, Fields, Key, Reference, Section, job};
+use crate::suggest::nearest;
+use crate::{Audience, Condition, ConditionKind, Event, Job, Model, Place, Problem, Text};
+use circles::Edges;
+
+/// What could be built of a job.
+pub(crate) struct Built {
+    /// The job. If it is not `whole`, it has the parts that could be built, and its audiences have only the conditions
+    /// whose predicates can be parsed, all of them required.
+    pub(crate) job: Job,
+    /// Whether nothing is missing.
+    pub(crate) whole: bool,
+}
+
+/// Builds the job of a file, and reports each problem.
+pub(crate) fn job(file: &Fields, folder: &std::path::Path, problems: &mut Vec<Problem>) -> Built {
+    let mut builder = Builder {
+        sources: declared(file, &job::SOURCES),
+        models: declared(file, &job::MODELS),
+        events: declared(file, &job::EVENTS),
+        audiences: declared(file, &job::AUDIENCES),
+        mentions: BTreeMap::new(),
+        predicates: BTreeMap::new(),
+        problems,
+    };
+    let mut whole = true;
+    let sources = builder.all(file, &job::SOURCES, Builder::source, &mut whole);
+    let models = builder.all(file, &job::MODELS, Builder::model, &mut whole);
+    builder.check_model_circles();
+    let events = builder.all(file, &job::EVENTS, Builder::event, &mut whole);
+    let mut audiences = builder.all(file, &job::AUDIENCES, Builder::audience, &mut whole);
+    builder.check_audience_circles();
+    let syncs = builder.all(file, &job::SYNCS, Builder::sync, &mut whole);
+    let name = owned(file, &job::NAME);
+    whole &= name.is_some();
+    let dead_letters = file.get(&job::DEAD_LETTERS).and_then(destination::dead_letters);
+    let state = file.get(&job::STATE).and_then(process::state);
+    let api = file.at(&job::API).and_then(|api| builder.api(api));
+    let cluster = file.get(&job::CLUSTER).and_then(process::cluster).unwrap_or_default();
+    builder.check_feedback(&sources, &syncs, dead_letters.as_ref(), file);
+    let limits = file.get(&job::LIMITS).and_then(process::limits).unwrap_or_default();
+    if !whole {
+        audiences = builder.salvage(&models, &events);
+    }
+    let job = Job {
+        name: name.unwrap_or_default(),
+        folder: folder.to_owned(),
+        sources,
+        models,
+        events,
+        audiences,
+        syncs,
+        dead_letters,
+        state,
+        api,
+        cluster,
+        limits,
+    };
+    Built { job, whole }
+}
+
+/// The entries of a section by id; `None` for an entry that is wrong and reported.
+type Declared<'a> = BTreeMap<&'a str, Option<&'a Fields>>;
+
+fn declared<'a>(file: &'a Fields, section: &Key<Entries<Fields>>) -> Declared<'a> {
+    file.entries(section).into_iter().map(|entry| (entry.name, entry.item.map(|item| item.value))).collect()
+}
+
+/// Builds the parts of a job, and collects the problems.
+struct Builder<'a> {
+    sources: Declared<'a>,
+    models: Declared<'a>,
+    events: Declared<'a>,
+    audiences: Declared<'a>,
+    /// By audience: the audiences that its condition mentions.
+    mentions: Edges<'a>,
+    /// By audience: its model, and the conditions with a predicate, as far as they can be parsed.
+    predicates: BTreeMap<&'a str, (&'a str, Vec<Condition>)>,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl<'a> Builder<'a> {
+    fn report(&mut self, place: &Place, message: impl Into<String>) {
+        self.problems.push(Problem::new(place, message));
+    }
+
+    fn report_with_hint(&mut self, place: &Place, message: impl Into<String>, hint: impl Into<String>) {
+        self.problems.push(Problem::new(place, message).hint(hint));
+    }
+
+    /// Builds each entry of a section that can be built; clears `whole` if one can't.
+    fn all<T>(
+        &mut self,
+        file: &'a Fields,
+        section: &Key<Entries<Fields>>,
+        build: impl Fn(&mut Self, &'a str, &'a Place, &'a Fields) -> Option<T>,
+        whole: &mut bool,
+    ) -> BTreeMap<String, T> {
+        let mut built = BTreeMap::new();
+        for entry in file.entries(section) {
+            match entry.item.and_then(|item| build(self, entry.name, entry.place, item.value)) {
+                Some(part) => drop(built.insert(entry.name.to_owned(), part)),
+                None => *whole = false,
+            }
+        }
+        built
+    }
+
+    /// Returns the id under a key. Reports an id that does not exist.
+    fn refer(&mut self, fields: &'a Fields, key: &Key<Reference>) -> Option<&'a str> {
+        fields.at(key).and_then(|reference| self.resolve(&reference))
+    }
+
+    /// Returns the id of a reference. Reports an id that does not exist.
+    fn resolve(&mut self, reference: &At<'a, &'a Reference>) -> Option<&'a str> {
+        let Reference { section, id } = reference.value;
+        let declared = match section {
+            Section::Source => &self.sources,
+            Section::Model => &self.models,
+            Section::Event => &self.events,
+            Section::Audience => &self.audiences,
+        };
+        if declared.contains_key(id.as_str()) {
+            return Some(id);
+        }
+        let hint = nearest(id, declared.keys().copied()).map(|near| format!("did you mean `{near}`?"));
+        let mut problem = Problem::new(reference.place, format!("unknown {} `{id}`", section.noun()));
+        problem.hint = hint;
+        self.problems.push(problem);
+        None
+    }
+
+    /// Builds audiences of nothing but the conditions whose predicates can be parsed with the models and events that
+    /// could be built.
+    fn salvage(self, models: &BTreeMap<String, Model>, events: &BTreeMap<String, Event>) -> BTreeMap<String, Audience> {
+        let mut audiences = BTreeMap::new();
+        for (id, (model, mut conditions)) in self.predicates {
+            conditions.retain(|condition| match &condition.kind {
+                ConditionKind::Property(_) => models.get(model).is_some_and(|model| model.parquet.is_some()),
+                ConditionKind::Performed { event, .. } => events.get(event).is_some_and(|event| event.model == model),
+                ConditionKind::Related { model: rows, .. } => {
+                    models.get(rows).is_some_and(|rows| rows.parquet.is_some())
+                }
+                ConditionKind::All(_) | ConditionKind::Any(_) | ConditionKind::Not(_) | ConditionKind::Audience(_) => {
+                    false
+                }
+            });
+            let condition = Condition { place: Place::default(), kind: ConditionKind::All(conditions) };
+            let (name, model) = (id.to_owned(), model.to_owned());
+            let audience = Audience { place: Place::default(), name, description: None, model, condition };
+            audiences.insert(id.to_owned(), audience);
+        }
+        audiences
+    }
+}
+
+/// Returns the fields of an entry; `None` if there is no such entry, or if it is wrong and reported.
+fn entry<'a>(declared: &Declared<'a>, id: &str) -> Option<&'a Fields> {
+    declared.get(id).copied().flatten()
+}
+
+fn owned(fields: &Fields, key: &Key<String>) -> Option<String> {
+    fields.get(key).map(str::to_owned)
+}
+
+/// Returns the text under a key with its place.
+fn text(fields: &Fields, key: &Key<String>) -> Option<Text> {
+    fields.at(key).map(placed)
+}
+
+fn placed(text: At<'_, &str>) -> Text {
+    Text { value: text.value.to_owned(), place: text.place.clone() }
+}

@@ -1,0 +1,30 @@
+//! Builds audiences.
+
+use super::circles::circles;
+use super::condition::Scope;
+use super::{Builder, owned};
+use crate::schema::audience as keys;
+use crate::schema::{DESCRIPTION, Fields};
+use crate::{Audience, Place};
+
+impl<'a> Builder<'a> {
+    pub(super) fn audience(&mut self, id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Audience> {
+        let model = self.refer(fields, &keys::MODEL);
+        let scope = Scope { audience: id, model };
+        let condition = fields.at(&keys::WHERE).and_then(|condition| self.condition(&condition, scope));
+        Some(Audience {
+            place: place.clone(),
+            name: owned(fields, &keys::NAME).unwrap_or_else(|| id.to_owned()),
+            description: owned(fields, &DESCRIPTION),
+            model: model?.to_owned(),
+            condition: condition?,
+        })
+    }
+
+    /// Reports audiences that depend on themselves, directly or through others.
+    pub(super) fn check_audience_circles(&mut self) {
+        for (circle, place) in circles(&std::mem::take(&mut self.mentions)) {
+            self.report(&place, format!("audiences depend on each other in a circle: {circle}"));
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Builds conditions.
+
+use super::model::{declared_type, parent};
+use super::{Builder, entry, text};
+use crate::schema::condition as keys;
+use crate::schema::{AnyKey, At, Fields, Key, Reference, audience, event, model};
+use crate::suggest::or_list;
+use crate::{Aggregate, ColumnType, Comparison, Condition, ConditionKind, Decimal, Place, Text};
+
+/// The largest threshold of a count. It bounds what is stored per key.
+const COUNT_MAX: i64 = 1_000_000_000;
+
+/// A key that is one of several, and the constructor that takes its value.
+type Alternative<T, V> = (&'static Key<T>, fn(T) -> V);
+
+/// The audience that a condition belongs to.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'a> {
+    /// The audience's id.
+    pub audience: &'a str,
+    /// The parent model's id, if it exists.
+    pub model: Option<&'a str>,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn condition(&mut self, condition: &At<'a, &'a Fields>, scope: Scope<'a>) -> Option<Condition> {
+        let fields = condition.value;
+        let kind = if fields.has(&keys::ALL) {
+            ConditionKind::All(self.conditions(fields.get(&keys::ALL)?, scope)?)
+        } else if fields.has(&keys::ANY) {
+            ConditionKind::Any(self.conditions(fields.get(&keys::ANY)?, scope)?)
+        } else if fields.has(&keys::NOT) {
+            ConditionKind::Not(Box::new(self.condition(&fields.at(&keys::NOT)?, scope)?))
+        } else if fields.has(&keys::AUDIENCE) {
+            ConditionKind::Audience(self.mention(&fields.at(&keys::AUDIENCE)?, scope)?)
+        } else if fields.has(&keys::PROPERTY) {
+            ConditionKind::Property(self.property(fields, scope)?)
+        } else if fields.has(&keys::PERFORMED) {
+            self.performed(fields, scope)?
+        } else {
+            self.related(fields, scope)?
+        };
+        Some(Condition { place: condition.place.clone(), kind })
+    }
+
+    /// Builds all conditions, even if one of them is wrong.
+    fn conditions(&mut self, all: Vec<At<'a, &'a Fields>>, scope: Scope<'a>) -> Option<Vec<Condition>> {
+        let conditions: Vec<_> = all.iter().map(|condition| self.condition(condition, scope)).collect();
+        conditions.into_iter().collect()
+    }
+
+    fn mention(&mut self, reference: &At<'a, &'a Reference>, scope: Scope<'a>) -> Option<String> {
+        let id = self.resolve(reference)?;
+        self.mentions.entry(scope.audience).or_default().push((id, reference.place.clone()));
+        let other = entry(&self.audiences, id).and_then(|fields| fields.get(&audience::MODEL));
+        if let (Some(model), Some(other)) = (scope.model, other)
+            && model != other.id
+        {
+            let message = format!("the audience `{id}` is of the model `{}`, this one of `{model}`", other.id);
+            self.report(reference.place, message);
+        }
+        Some(id.to_owned())
+    }
+
+    fn property(&mut self, fields: &'a Fields, scope: Scope<'a>) -> Option<Text> {
+        let predicate = text(fields, &keys::PROPERTY)?;
+        if let Some(id) = scope.model
+            && let Some(model) = entry(&self.models, id)
+            && !model.has(&model::PARQUET)
+        {
+            let message = format!("the model `{id}` has no `parquet`, so its keys have no properties");
+            let hint = "give the model `parquet`, or test what the key did with `performed`";
+            self.report_with_hint(&predicate.place, message, hint);
+        }
+        self.keep_predicate(scope, &predicate.place, ConditionKind::Property(predicate.clone()));
+        Some(predicate)
+    }
+
+    fn performed(&mut self, fields: &'a Fields, scope: Scope<'a>) -> Option<ConditionKind> {
+        let reference = fields.at(&keys::PERFORMED);
+        let event = reference.as_ref().and_then(|reference| self.resolve(reference));
+        if let (Some(reference), Some(event), Some(model)) = (&reference, event, scope.model)
+            && let Some(other) = entry(&self.events, event).and_then(|fields| fields.get(&event::MODEL))
+            && other.id != model
+        {
+            let message = format!("the event `{event}` is of the model `{}`, the audience of `{model}`", other.id);
+            self.report(reference.place, message);
+        }
+        // This version lacks the aggregates of `performed`. The threshold of one need not be a count.
+        let comparison = self.comparison(fields, !fields.has_unavailable);
+        if let (Some(event), Some(filter)) = (event, text(fields, &keys::WHICH_EVENTS)) {
+            let place = filter.place.clone();
+            let kind = ConditionKind::Performed {
+                event: event.to_owned(),
+                filter: Some(filter),
+                aggregate: Aggregate::Count,
+                comparison: one_or_more(),
+                within: 1_000,
+            };
+            self.keep_predicate(scope, &place, kind);
+        }
+        Some(ConditionKind::Performed {
+            event: event?.to_owned(),
+            filter: text(fields, &keys::WHICH_EVENTS),
+            aggregate: Aggregate::Count,
+            comparison: comparison?,
+            within: fields.get(&keys::WITHIN)?,
+        })
+    }
+
+    fn related(&mut self, fields: &'a Fields, scope: Scope<'a>) -> Option<ConditionKind> {
+        let reference = fields.at(&keys::RELATED);
+        let rows = reference.as_ref().and_then(|reference| self.resolve(reference));
+        if let (Some(reference), Some(rows), Some(parent)) = (&reference, rows, scope.model) {
+            self.check_belongs(rows, parent, reference.place);
+        }
+        let aggregate = self.aggregate(fields, rows)?;
+        let counts = matches!(aggregate, Aggregate::Count | Aggregate::Distinct(_));
+        let comparison = self.comparison(fields, counts);
+        let filter = text(fields, &keys::WHICH_ROWS);
+        if let (Some(reference), Some(rows)) = (&reference, rows) {
+            let kind = ConditionKind::Related {
+                model: rows.to_owned(),
+                filter: filter.clone(),
+                aggregate: aggregate.clone(),
+                comparison: one_or_more(),
+            };
+            self.keep_predicate(scope, reference.place, kind);
+        }
+        Some(ConditionKind::Related { model: rows?.to_owned(), filter, aggregate, comparison: comparison? })
+    }
+
+    /// Builds the aggregate of a `related` over the rows of a model. Reports a column that is declared with a wrong
+    /// type.
+    fn aggregate(&mut self, fields: &'a Fields, model: Option<&'a str>) -> Option<Aggregate> {
+        let aggregates: [Alternative<String, Aggregate>; 5] = [
+            (&keys::SUM, Aggregate::Sum),
+            (&keys::AVG, Aggregate::Avg),
+            (&keys::MIN, Aggregate::Min),
+            (&keys::MAX, Aggregate::Max),
+            (&keys::DISTINCT, Aggregate::Distinct),
+        ];
+        let Some((key, aggregate)) = aggregates.into_iter().find(|(key, _)| fields.has(*key)) else {
+            return Some(Aggregate::Count);
+        };
+        let At { place, value: column } = fields.at(key)?;
+        let aggregate = aggregate(column.to_owned());
+        let declared = model.and_then(|id| entry(&self.models, id)).and_then(|model| declared_type(model, column));
+        if let Some(declared) = declared
+            && !matches!(aggregate, Aggregate::Distinct(_))
+            && !matches!(declared, ColumnType::Integer | ColumnType::Number)
+        {
+            let key = key.name();
+            let message = format!("`{key}` takes an integer or number, and `{column}` is declared as `{declared}`");
+            self.report(place, message);
+        }
+        Some(aggregate)
+    }
+
+    /// Reports a related model that does not belong to the audience's.
+    fn check_belongs(&mut self, rows: &'a str, model: &'a str, place: &Place) {
+        let Some(fields) = entry(&self.models, rows) else {
+            return;
+        };
+        // A wrong `belongs_to` was reported at its own place.
+        let wrong = fields.has(&model::BELONGS_TO) && parent(fields).is_none();
+        if wrong || parent(fields) == Some(model) {
+            return;
+        }
+        let belongs = |fields: &Option<&'a Fields>| fields.and_then(parent) == Some(model);
+        let belonging: Vec<&str> =
+            self.models.iter().filter(|(_, fields)| belongs(fields)).map(|(id, _)| *id).collect();
+        let message = format!("the model `{rows}` does not belong to `{model}`, the audience's model");
+        let hint = match belonging.as_slice() {
+            [] => format!("give it `belongs_to: {{model: {model}, foreign_key: COLUMN}}`"),
+            _ => format!("{} belongs to `{model}`", or_list(&belonging)),
+        };
+        self.report_with_hint(place, message, hint);
+    }
+
+    /// Builds the comparison of a `performed` or `related`. If it `counts`, reports a threshold that no count can have.
+    fn comparison(&mut self, fields: &'a Fields, counts: bool) -> Option<Comparison> {
+        let single: [Alternative<Decimal, Comparison>; 5] = [
+            (&keys::AT_LEAST, Comparison::AtLeast),
+            (&keys::AT_MOST, Comparison::AtMost),
+            (&keys::MORE_THAN, Comparison::MoreThan),
+            (&keys::LESS_THAN, Comparison::LessThan),
+            (&keys::EXACTLY, Comparison::Exactly),
+        ];
+        if let Some((key, comparison)) = single.into_iter().find(|(key, _)| fields.has(*key)) {
+            return self.threshold(&fields.at(key)?, counts).map(comparison);
+        }
+        if !fields.has(&keys::BETWEEN) {
+            return Some(one_or_more());
+        }
+        let At { place, value: bounds } = fields.at(&keys::BETWEEN)?;
+        let bounds: Option<Vec<Decimal>> = bounds.iter().map(|bound| self.threshold(bound, counts)).collect();
+        match bounds?.as_slice() {
+            [least, most] if least <= most => Some(Comparison::Between(*least, *most)),
+            [least, most] => {
+                let message = format!("nothing lies between `{least}` and `{most}`");
+                self.report_with_hint(place, message, format!("write `[{most}, {least}]`"));
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn threshold(&mut self, threshold: &At<'_, Decimal>, counts: bool) -> Option<Decimal> {
+        let number = threshold.value;
+        if counts && !(number.is_whole() && (Decimal::from(0)..=Decimal::from(COUNT_MAX)).contains(&number)) {
+            let message = format!("a count is compared with a whole number from 0 to {COUNT_MAX}, not with `{number}`");
+            self.report(threshold.place, message);
+            return None;
+        }
+        Some(number)
+    }
+
+    /// Keeps a condition with a predicate for [`Builder::salvage`], whatever else is wrong around it.
+    fn keep_predicate(&mut self, scope: Scope<'a>, place: &Place, kind: ConditionKind) {
+        if let Some(model) = scope.model {
+            let (_, conditions) = self.predicates.entry(scope.audience).or_insert((model, Vec::new()));
+            conditions.push(Condition { place: place.clone(), kind });
+        }
+    }
+}
+
+/// The comparison of a condition that has none.
+fn one_or_more() -> Comparison {
+    Comparison::AtLeast(Decimal::from(1))
+}

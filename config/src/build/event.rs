@@ -1,0 +1,88 @@
+//! Builds events.
+
+use super::source::provides;
+use super::{Builder, entry, owned};
+use crate::schema::event as keys;
+use crate::schema::{AnyKey, DESCRIPTION, Entry, Fields, Form, Key, source};
+use crate::{ColumnType, Event, Path, Place, Property, Step};
+
+impl<'a> Builder<'a> {
+    pub(super) fn event(&mut self, id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Event> {
+        let source = self.refer(fields, &keys::SOURCE);
+        let model = self.refer(fields, &keys::MODEL);
+        if let Some(source) = source {
+            self.check_json_parts(id, place, fields, source);
+            self.check_headers(fields, source);
+        }
+        let properties = fields.entries(&keys::PROPERTIES).into_iter();
+        let properties: Option<_> = properties.map(|entry| Some((entry.name.to_owned(), property(entry)?))).collect();
+        Some(Event {
+            place: place.clone(),
+            label: owned(fields, &keys::LABEL),
+            description: owned(fields, &DESCRIPTION),
+            source: source?.to_owned(),
+            kind: owned(fields, &keys::TYPE),
+            name: owned(fields, &keys::NAME),
+            model: model?.to_owned(),
+            foreign_key: fields.get(&keys::FOREIGN_KEY).cloned(),
+            timestamp: fields.get(&keys::TIMESTAMP).cloned(),
+            properties: properties?,
+        })
+    }
+
+    /// Reports the event's paths to headers that its source does not have.
+    fn check_headers(&mut self, fields: &'a Fields, source_id: &str) {
+        let Some(source) = entry(&self.sources, source_id) else {
+            return;
+        };
+        let own = [&keys::FOREIGN_KEY, &keys::TIMESTAMP].map(|key| fields.at(key));
+        let properties = fields.entries(&keys::PROPERTIES).into_iter().map(|property| match property.item?.value {
+            Form::Long(long) => long.at(&keys::PROPERTY_PATH),
+            Form::Short(_) => None,
+        });
+        for path in own.into_iter().chain(properties).flatten() {
+            self.check_header(&path, source_id, source);
+        }
+    }
+
+    /// Reports an event that needs more than its source's `json` format provides: it would never match, or never have a
+    /// key.
+    fn check_json_parts(&mut self, id: &str, place: &Place, fields: &Fields, source_id: &str) {
+        let Some(source) = entry(&self.sources, source_id) else {
+            return;
+        };
+        let matched: [(&Key<String>, &Key<Path>); 2] =
+            [(&keys::TYPE, &source::JSON_TYPE), (&keys::NAME, &source::JSON_NAME)];
+        for (key, part) in matched {
+            if let Some(place) = fields.place(key).filter(|_| !provides(source, part)) {
+                let part = part.name();
+                let message = format!(
+                    "the format of the source `{source_id}` gives no `{part}`, so the event `{id}` would never match"
+                );
+                let hint = format!("say where it is: `format: {{json: {{{part}: PATH}}}}`");
+                self.report_with_hint(place, message, hint);
+            }
+        }
+        if !fields.has(&keys::FOREIGN_KEY) && !provides(source, &source::JSON_KEY) {
+            let message = format!(
+                "the event `{id}` has no `foreign_key`, and the format of the source `{source_id}` gives no `key`"
+            );
+            self.report(place, message);
+        }
+    }
+}
+
+fn property(entry: Entry<'_, Form<'_, ColumnType>>) -> Option<Property> {
+    let default_path = || Path(vec![Step::Key("properties".to_owned()), Step::Key(entry.name.to_owned())]);
+    let (path, column_type) = match entry.item?.value {
+        Form::Short(column_type) => (default_path(), column_type),
+        Form::Long(long) => {
+            let path = match long.has(&keys::PROPERTY_PATH) {
+                true => long.get(&keys::PROPERTY_PATH)?.clone(),
+                false => default_path(),
+            };
+            (path, long.get(&keys::PROPERTY_TYPE)?)
+        }
+    };
+    Some(Property { path, column_type })
+}

@@ -1,0 +1,70 @@
+//! The keys of models, and the types of columns.
+
+use super::value::EveryDuration;
+use super::{
+    Choice, DESCRIPTION, Duration, Entries, Fields, Key, REFRESH, Record, Reference, Rule, Section, Short, TEXT, Type,
+    by_name, choice, optional, record, reference, required, short,
+};
+use crate::{ColumnType, Members, Refresh};
+
+pub(crate) static PARQUET: Key<String> = optional(
+    "parquet",
+    TEXT,
+    "Path, folder, glob or url (s3, gs, az, http, https) of its Parquet files. Without: keys come from events only.",
+);
+pub(crate) static KEY: Key<String> = optional("key", TEXT, "The column of the key.");
+pub(crate) static REFRESH_EVERY: Key<Refresh> =
+    optional("refresh", REFRESH, "How often it is pulled: a duration of at least 1s, or `manual`.")
+        .default(EveryDuration(Duration::hours(24)));
+pub(crate) static COLUMNS: Key<Entries<Short<ColumnType>>> =
+    optional("columns", by_name(&COLUMN), "Types of columns. What is not declared has the file's type.");
+pub(crate) static BELONGS_TO: Key<Fields> =
+    optional("belongs_to", record(&BELONGS_TO_RECORD), "The model whose rows its rows belong to.");
+pub(crate) static MEMBERS: Key<Members> = optional(
+    "members",
+    choice(),
+    "Who can be a member: keys of the snapshot only (default), or any key of a row or an event \
+     (default without `parquet`).",
+);
+
+/// A model.
+pub(crate) static RECORD: Record = Record {
+    what: "model",
+    keys: &[&DESCRIPTION, &PARQUET, &KEY, &REFRESH_EVERY, &COLUMNS, &BELONGS_TO, &MEMBERS],
+    rules: &[Rule::Needs(&PARQUET, &KEY), Rule::Needs(&REFRESH_EVERY, &PARQUET), Rule::Needs(&BELONGS_TO, &PARQUET)],
+};
+
+static COLUMN: Type<Short<ColumnType>> = short(&COLUMN_TYPE, &COLUMN_RECORD);
+
+/// The type of a column or of a property.
+pub(crate) static COLUMN_TYPE: Type<ColumnType> = choice();
+
+pub(crate) static TYPE: Key<ColumnType> = required("type", choice(), "The column's type.");
+
+static COLUMN_RECORD: Record = Record { what: "column", keys: &[&TYPE], rules: &[] };
+
+pub(crate) static PARENT: Key<Reference> = required("model", reference(Section::Model), "The parent model's id.");
+pub(crate) static FOREIGN_KEY: Key<String> = required("foreign_key", TEXT, "The column that holds the parent's key.");
+
+static BELONGS_TO_RECORD: Record = Record { what: "`belongs_to`", keys: &[&PARENT, &FOREIGN_KEY], rules: &[] };
+
+impl Choice for Members {
+    const WHAT: &'static str = "`members`";
+    const ALL: &'static [Members] = &[Members::Known, Members::Any];
+
+    fn word(self) -> &'static str {
+        match self {
+            Members::Known => "known",
+            Members::Any => "any",
+        }
+    }
+}
+
+impl Choice for ColumnType {
+    const WHAT: &'static str = "type";
+    const ALL: &'static [ColumnType] = &ColumnType::ALL;
+
+    fn word(self) -> &'static str {
+        self.name()
+    }
+}

@@ -1,0 +1,93 @@
+//! The keys of sources.
+
+use super::destination::{BROKERS, PROPERTIES};
+use super::{
+    BOOLEAN, Choice, Fields, Key, List, PATH, Record, Rule, START, Short, TEXT, TOPIC, Type, choice, one_or_more,
+    optional, record, required, short,
+};
+use crate::{Path, Start};
+
+pub(crate) static FILE: Key<Fields> =
+    optional("file", record(&FILE_RECORD), "Files of lines; each file is a partition.");
+pub(crate) static KAFKA: Key<Fields> =
+    optional("kafka", record(&KAFKA_RECORD), "Topics of Kafka; each of their partitions is one.");
+pub(crate) static FORMAT: Key<Short<FormatName>> =
+    required("format", short(&FORMAT_NAME, &FORMAT_RECORD), "The messages' wire format.");
+pub(crate) static START_AT: Key<Start> = optional(
+    "start",
+    START,
+    "Where a first start reads Kafka from: `earliest`, `latest`, or a time, RFC 3339 or ms since the epoch. \
+     Default: what fills the longest window.",
+);
+
+/// A source.
+pub(crate) static RECORD: Record = Record {
+    what: "source",
+    keys: &[&FILE, &KAFKA, &FORMAT, &START_AT],
+    rules: &[Rule::ExactlyOne(&[&FILE, &KAFKA]), Rule::Needs(&START_AT, &KAFKA)],
+};
+
+pub(crate) static TOPICS: Key<List<String>> = required("topic", one_or_more(&TOPIC), "The topic, or a list of topics.");
+
+static KAFKA_RECORD: Record = Record { what: "kafka source", keys: &[&BROKERS, &TOPICS, &PROPERTIES], rules: &[] };
+
+pub(crate) static FILE_PATH: Key<String> =
+    required("path", TEXT, "A file, folder or glob, relative to the job file's folder; .gz and .zst too.");
+pub(crate) static FOLLOW: Key<bool> =
+    optional("follow", BOOLEAN, "Whether to keep reading what is appended.").default(false);
+
+static FILE_RECORD: Record = Record { what: "file source", keys: &[&FILE_PATH, &FOLLOW], rules: &[] };
+
+/// The formats that need no more than a name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FormatName {
+    Segment,
+    Rudderstack,
+    Hightouch,
+    SnowplowTsv,
+    SnowplowJson,
+    Json,
+}
+
+impl Choice for FormatName {
+    const WHAT: &'static str = "message format";
+    const ALL: &'static [FormatName] = &[
+        FormatName::Segment,
+        FormatName::Rudderstack,
+        FormatName::Hightouch,
+        FormatName::SnowplowTsv,
+        FormatName::SnowplowJson,
+        FormatName::Json,
+    ];
+
+    fn word(self) -> &'static str {
+        match self {
+            FormatName::Segment => "segment",
+            FormatName::Rudderstack => "rudderstack",
+            FormatName::Hightouch => "hightouch",
+            FormatName::SnowplowTsv => "snowplow_tsv",
+            FormatName::SnowplowJson => "snowplow_json",
+            FormatName::Json => "json",
+        }
+    }
+}
+
+static FORMAT_NAME: Type<FormatName> = choice();
+
+pub(crate) static JSON: Key<Fields> = optional("json", record(&JSON_RECORD), "Any JSON: where its parts are.");
+
+static FORMAT_RECORD: Record = Record { what: "message format", keys: &[&JSON], rules: &[Rule::ExactlyOne(&[&JSON])] };
+
+pub(crate) static JSON_TYPE: Key<Path> = optional("type", PATH, "The path of the message's type.");
+pub(crate) static JSON_NAME: Key<Path> = optional("name", PATH, "The path of the event's name.");
+pub(crate) static JSON_KEY: Key<Path> = optional("key", PATH, "The path of the key of the parent model.");
+pub(crate) static JSON_TIME: Key<Path> = optional("time", PATH, "The path of the event's time.");
+pub(crate) static JSON_ID: Key<Path> = optional("id", PATH, "The path of the message id.");
+pub(crate) static JSON_PROPERTIES: Key<Path> =
+    optional("properties", PATH, "The path of the properties. Default: the message itself.");
+
+static JSON_RECORD: Record = Record {
+    what: "json format",
+    keys: &[&JSON_TYPE, &JSON_NAME, &JSON_KEY, &JSON_TIME, &JSON_ID, &JSON_PROPERTIES],
+    rules: &[],
+};

@@ -1,0 +1,559 @@
+//! The tree of nodes against the schema: what fits becomes typed values, the rest becomes problems.
+//!
+//! The checker goes on after every problem. A value that is reported is missing from the result, so that a later step
+//! can distinguish "left out" from "wrong" by [`Fields::has`] and does not report it again.
+
+use crate::schema::{self, AnyKey, Fields, Item, Named, RawSetting, Record, Reference, Rule, Shape, Value};
+use crate::suggest::{and_list, nearest, or_list};
+use crate::yaml::{self, Entry, Kind, Node};
+use crate::{Decimal, Path, Place, Problem, Refresh, Secret, Start, duration, size};
+
+/// The longest name of a topic, by Kafka's rules.
+const TOPIC_BYTES_MAX: usize = 249;
+
+/// Checks the whole file; `None` if it is not a mapping.
+pub(crate) fn job(node: &Node, problems: &mut Vec<Problem>) -> Option<Fields> {
+    Checker { problems }.record(&schema::job::RECORD, node, "")
+}
+
+struct Checker<'a> {
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Checker<'_> {
+    /// Reports a problem. Returns `None` in place of the wrong value.
+    fn report(&mut self, place: Place, message: impl Into<String>) -> Option<Value> {
+        self.problems.push(Problem::new(&place, message));
+        None
+    }
+
+    /// Reports a problem with a hint. Returns `None` in place of the wrong value.
+    fn report_with_hint(&mut self, place: Place, message: impl Into<String>, hint: impl Into<String>) -> Option<Value> {
+        self.problems.push(Problem::new(&place, message).hint(hint));
+        None
+    }
+
+    fn item(&mut self, shape: &Shape, node: &Node, path: &str) -> Option<Item> {
+        let value = self.value(shape, node, path)?;
+        Some(Item { place: node.place(path), value })
+    }
+
+    fn value(&mut self, shape: &Shape, node: &Node, path: &str) -> Option<Value> {
+        if matches!(node.kind, Kind::Broken) {
+            return None;
+        }
+        match shape {
+            Shape::Text | Shape::Predicate => self.filled_text(node, path).map(Value::Text),
+            Shape::Reference(section) => {
+                let id = self.filled_text(node, path)?;
+                Some(Value::Reference(Reference { section: *section, id }))
+            }
+            Shape::Id => {
+                let text = self.text(node, path)?;
+                self.id(text, node.place(path))?;
+                Some(Value::Text(text.to_owned()))
+            }
+            Shape::Path => self.path(node, path),
+            Shape::Duration { least, most } => self.duration(node, path, *least, *most).map(Value::Milliseconds),
+            Shape::Refresh => match &node.kind {
+                Kind::Text { text, .. } if text == "manual" => Some(Value::Refresh(Refresh::Manual)),
+                _ => self.duration(node, path, 1_000, u64::MAX).map(|ms| Value::Refresh(Refresh::Every(ms))),
+            },
+            Shape::Size => self.size(node, path),
+            Shape::Number => self.number(node, path).map(Value::Number),
+            Shape::Whole { least, most } => self.whole(node, path, *least, *most),
+            Shape::Secret => self.secret(node, path),
+            Shape::Setting => self.setting(node, path),
+            Shape::Template => Some(Value::Text(self.text(node, path)?.to_owned())),
+            Shape::Topic => self.topic(node, path),
+            Shape::Address => self.address(node, path),
+            Shape::Start => self.start(node, path),
+            Shape::OneOrMore(of) => match &node.kind {
+                Kind::List(_) => self.list(of, 1, usize::MAX, true, node, path),
+                _ => self.item(of, node, path).map(|item| Value::List(vec![item])),
+            },
+            Shape::Boolean => self.boolean(node, path),
+            Shape::Choice { what, words } => self.choice(what, &words(), node, path),
+            Shape::List { of, least, most, unique } => self.list(of, *least, *most, *unique, node, path),
+            Shape::Record(record) => self.record(record, node, path).map(Value::Record),
+            Shape::OneOf { what, records } => self.one_of(what, records, node, path),
+            Shape::Entries { of, ids } => self.entries(of, *ids, node, path),
+            Shape::Short { scalar, long } => match &node.kind {
+                Kind::Mapping(_) => self.record(long, node, path).map(Value::Record),
+                _ => self.value(scalar, node, path),
+            },
+        }
+    }
+
+    fn filled_text(&mut self, node: &Node, path: &str) -> Option<String> {
+        let text = self.text(node, path)?;
+        if text.trim().is_empty() {
+            self.report(node.place(path), "must not be empty");
+            return None;
+        }
+        Some(text.to_owned())
+    }
+
+    fn path(&mut self, node: &Node, path: &str) -> Option<Value> {
+        match Path::parse(self.text(node, path)?) {
+            Ok(parsed) => Some(Value::Path(parsed)),
+            Err(reason) => {
+                let hint = "a path is written as in `a.\"odd name\"[0].b`";
+                self.report_with_hint(node.place(path), reason, hint)
+            }
+        }
+    }
+
+    fn secret(&mut self, node: &Node, path: &str) -> Option<Value> {
+        match &node.kind {
+            Kind::Text { text, written } if !text.trim().is_empty() => {
+                Some(Value::Secret(Secret(written.as_ref().unwrap_or(text).clone())))
+            }
+            Kind::Text { .. } => self.report(node.place(path), "must not be empty"),
+            _ => self.report_with_hint(node.place(path), "must be a string", "put it in quotes"),
+        }
+    }
+
+    fn setting(&mut self, node: &Node, path: &str) -> Option<Value> {
+        let setting = match &node.kind {
+            Kind::Text { text, written } => {
+                RawSetting { text: text.clone(), written: written.as_ref().unwrap_or(text).clone() }
+            }
+            Kind::Number(text) => RawSetting { text: text.clone(), written: text.clone() },
+            Kind::Boolean(value) => RawSetting { text: value.to_string(), written: value.to_string() },
+            _ => {
+                let message = format!("must be a string, number or boolean, not {}", describe(node, path));
+                return self.report(node.place(path), message);
+            }
+        };
+        Some(Value::Setting(setting))
+    }
+
+    fn boolean(&mut self, node: &Node, path: &str) -> Option<Value> {
+        match &node.kind {
+            Kind::Boolean(value) => Some(Value::Boolean(*value)),
+            Kind::Text { text, written: Some(_) } if matches!(yaml::resolve(text), Some(Kind::Boolean(_))) => {
+                Some(Value::Boolean(text.eq_ignore_ascii_case("true")))
+            }
+            _ => self.report(node.place(path), format!("must be `true` or `false`, not {}", describe(node, path))),
+        }
+    }
+
+    fn text<'n>(&mut self, node: &'n Node, path: &str) -> Option<&'n str> {
+        match &node.kind {
+            Kind::Text { text, .. } => return Some(text),
+            Kind::Number(text) => {
+                let hint = format!("put it in quotes: `\"{text}\"`");
+                self.report_with_hint(
+                    node.place(path),
+                    format!("must be a string, not {}", describe(node, path)),
+                    hint,
+                );
+            }
+            Kind::Boolean(value) => {
+                let hint = format!("put it in quotes: `\"{value}\"`");
+                self.report_with_hint(
+                    node.place(path),
+                    format!("must be a string, not {}", describe(node, path)),
+                    hint,
+                );
+            }
+            _ => {
+                self.report(node.place(path), format!("must be a string, not {}", describe(node, path)));
+            }
+        }
+        None
+    }
+
+    fn id(&mut self, text: &str, place: Place) -> Option<()> {
+        let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
+        if text.starts_with(letter) && text.chars().all(|c| letter(c) || c.is_ascii_digit() || c == '-') {
+            return Some(());
+        }
+        let hint = "an id has letters, digits, `_` and `-`, and starts with a letter or `_`";
+        self.report_with_hint(place, format!("`{text}` is not an id"), hint);
+        None
+    }
+
+    fn duration(&mut self, node: &Node, path: &str, least: u64, most: u64) -> Option<u64> {
+        let parsed = match &node.kind {
+            Kind::Text { text, .. } => duration::parse(text),
+            Kind::Number(text) => Err(format!("`{text}` has no unit")),
+            _ => Err(format!("must be a duration, not {}", describe(node, path))),
+        };
+        match parsed {
+            Err(reason) => {
+                let hint = "durations are written as in `250ms 30s 5m 4h 7d 1h30m`";
+                self.report_with_hint(node.place(path), reason, hint);
+                None
+            }
+            Ok(ms) if ms < least => {
+                self.report(node.place(path), format!("must be at least {}", duration::format(least)));
+                None
+            }
+            Ok(ms) if ms > most => {
+                self.report(node.place(path), format!("must be at most {}", duration::format(most)));
+                None
+            }
+            Ok(ms) => Some(ms),
+        }
+    }
+
+    fn size(&mut self, node: &Node, path: &str) -> Option<Value> {
+        let parsed = match &node.kind {
+            Kind::Text { text, .. } | Kind::Number(text) => size::parse(text),
+            _ => Err(format!("must be a size, not {}", describe(node, path))),
+        };
+        match parsed {
+            Err(reason) => {
+                let hint = "sizes are written as in `512KiB 1MiB 2GiB`, or as a number of bytes";
+                self.report_with_hint(node.place(path), reason, hint)
+            }
+            Ok(0) => self.report(node.place(path), "must be at least 1"),
+            Ok(bytes) => Some(Value::Bytes(bytes)),
+        }
+    }
+
+    fn number(&mut self, node: &Node, path: &str) -> Option<Decimal> {
+        let text = match &node.kind {
+            Kind::Number(text) => text,
+            Kind::Text { text, written: Some(_) } if matches!(yaml::resolve(text), Some(Kind::Number(_))) => text,
+            kind => {
+                let message = format!("must be a number, not {}", describe(node, path));
+                match kind {
+                    Kind::Text { text, .. } if Decimal::parse(text).is_some() => {
+                        self.report_with_hint(node.place(path), message, format!("leave out the quotes: `{text}`"))
+                    }
+                    _ => self.report(node.place(path), message),
+                };
+                return None;
+            }
+        };
+        let number = Decimal::parse(text);
+        if number.is_none() {
+            self.report(node.place(path), format!("`{text}` is not a decimal number from -1e28 to 1e28"));
+        }
+        number
+    }
+
+    fn whole(&mut self, node: &Node, path: &str, least: u32, most: u32) -> Option<Value> {
+        let number = self.number(node, path)?;
+        let whole = number.to_i64().and_then(|number| u32::try_from(number).ok());
+        match whole.filter(|number| (least..=most).contains(number)) {
+            Some(number) => Some(Value::Whole(number)),
+            None => {
+                self.report(node.place(path), format!("must be a whole number from {least} to {most}, not `{number}`"))
+            }
+        }
+    }
+
+    fn topic(&mut self, node: &Node, path: &str) -> Option<Value> {
+        let text = self.text(node, path)?;
+        let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if text.trim().is_empty() {
+            return self.report(node.place(path), "must not be empty");
+        }
+        if text.len() > TOPIC_BYTES_MAX || matches!(text, "." | "..") || !text.chars().all(letter) {
+            let hint = format!("a topic has up to {TOPIC_BYTES_MAX} letters, digits, `.`, `_` and `-`");
+            return self.report_with_hint(node.place(path), format!("`{text}` is not a topic"), hint);
+        }
+        Some(Value::Text(text.to_owned()))
+    }
+
+    fn address(&mut self, node: &Node, path: &str) -> Option<Value> {
+        let text = self.text(node, path)?;
+        let host = text.rsplit_once(':').and_then(|(host, port)| port.parse::<u16>().is_ok().then_some(host));
+        let bracketed = |host: &str| host.starts_with('[') && host.ends_with(']');
+        match host {
+            Some(host) if !host.trim().is_empty() && (bracketed(host) || !host.contains(':')) => {
+                Some(Value::Text(text.to_owned()))
+            }
+            _ => {
+                let hint = "an address is written as in `127.0.0.1:8080`, `localhost:8080` or `[::1]:8080`";
+                self.report_with_hint(node.place(path), format!("`{text}` is not an address"), hint)
+            }
+        }
+    }
+
+    fn start(&mut self, node: &Node, path: &str) -> Option<Value> {
+        let time = match &node.kind {
+            Kind::Text { text, .. } if text == "earliest" => return Some(Value::Start(Start::Earliest)),
+            Kind::Text { text, .. } if text == "latest" => return Some(Value::Start(Start::Latest)),
+            Kind::Text { text, .. } => time(text),
+            Kind::Number(text) => text.parse().ok(),
+            _ => None,
+        };
+        match time {
+            Some(ms) => Some(Value::Start(Start::Time(ms))),
+            None => {
+                let message = format!("must be `earliest`, `latest` or a time, not {}", describe(node, path));
+                let hint = "a time is RFC 3339, as in `2026-11-23T10:00:00Z`, or ms since the epoch, from 1970 on";
+                self.report_with_hint(node.place(path), message, hint)
+            }
+        }
+    }
+
+    fn choice(&mut self, what: &'static str, words: &[&'static str], node: &Node, path: &str) -> Option<Value> {
+        let text = self.text(node, path)?;
+        if let Some(word) = words.iter().copied().find(|word| *word == text) {
+            return Some(Value::Choice(word));
+        }
+        if let Some(unavailable) = schema::unavailable(what).find(|unavailable| unavailable.name == text) {
+            return self.unavailable(unavailable.called, node.place(path));
+        }
+        let all = words.iter().copied().chain(schema::unavailable(what).map(|unavailable| unavailable.name));
+        let hint = match nearest(text, all) {
+            Some(word) => format!("did you mean `{word}`?"),
+            None => format!("it is one of {}", or_list(words)),
+        };
+        self.report_with_hint(node.place(path), format!("unknown {what} `{text}`"), hint)
+    }
+
+    fn unavailable(&mut self, called: &str, place: Place) -> Option<Value> {
+        self.report(place, format!("{called} not available in this version"))
+    }
+
+    fn list(&mut self, of: &Shape, least: usize, most: usize, unique: bool, node: &Node, path: &str) -> Option<Value> {
+        let Kind::List(nodes) = &node.kind else {
+            return self.report(node.place(path), format!("must be a list, not {}", describe(node, path)));
+        };
+        if nodes.len() < least || nodes.len() > most {
+            let message = match (least, most) {
+                _ if least == most => format!("must have {least} elements, not {}", nodes.len()),
+                _ => "must not be empty".to_owned(),
+            };
+            return self.report(node.place(path), message);
+        }
+        let mut seen: Vec<&str> = Vec::new();
+        let mut items = Vec::new();
+        for (index, inner) in nodes.iter().enumerate() {
+            let inner_path = yaml::element(path, index);
+            match &inner.kind {
+                Kind::Text { text, .. } if unique && seen.contains(&text.as_str()) => {
+                    self.report(inner.place(&inner_path), format!("`{text}` is listed twice"));
+                    continue;
+                }
+                Kind::Text { text, .. } if unique => seen.push(text),
+                _ => {}
+            }
+            items.extend(self.item(of, inner, &inner_path));
+        }
+        if items.len() < least {
+            return None;
+        }
+        Some(Value::List(items))
+    }
+
+    fn entries(&mut self, of: &Shape, ids: bool, node: &Node, path: &str) -> Option<Value> {
+        let entries = self.mapping(node, path)?;
+        let mut named = Vec::new();
+        for entry in entries {
+            let inner_path = yaml::child(path, &entry.key);
+            if ids {
+                self.id(&entry.key, entry.place(&inner_path));
+            } else if entry.key.is_empty() {
+                self.report(entry.place(&inner_path), "a name must not be empty");
+            }
+            let item = self.item(of, &entry.value, &inner_path);
+            named.push(Named { name: entry.key.clone(), place: entry.place(&inner_path), item });
+        }
+        Some(Value::Entries(named))
+    }
+
+    /// Returns the entries of a mapping. An empty value counts as an empty mapping.
+    fn mapping<'n>(&mut self, node: &'n Node, path: &str) -> Option<&'n [Entry]> {
+        match &node.kind {
+            Kind::Mapping(entries) => Some(entries),
+            Kind::Null => Some(&[]),
+            Kind::Broken => None,
+            _ => {
+                self.report(node.place(path), format!("must be a mapping, not {}", describe(node, path)));
+                None
+            }
+        }
+    }
+
+    fn one_of(
+        &mut self,
+        what: &'static str,
+        records: &'static [&'static Record],
+        node: &Node,
+        path: &str,
+    ) -> Option<Value> {
+        let entries = self.mapping(node, path)?;
+        let lacking = |entry: &Entry| schema::unavailable(what).find(|unavailable| unavailable.name == entry.key);
+        if let Some((entry, unavailable)) = entries.iter().find_map(|entry| Some((entry, lacking(entry)?))) {
+            return self.unavailable(unavailable.called, entry.place(&yaml::child(path, &entry.key)));
+        }
+        let is_there = |record: &&&Record| entries.iter().any(|entry| entry.key == record.leading_key());
+        let there: Vec<_> = records.iter().filter(is_there).collect();
+        match there.as_slice() {
+            [record] => self.record(record, node, path).map(Value::Record),
+            [] => self.none_of(what, records, entries, node.place(path), path),
+            _ => {
+                let kinds: Vec<&str> = there.iter().map(|record| record.leading_key()).collect();
+                let hint = "put them into a list under `all` or `any`";
+                let message = format!("a {what} is of one kind, and this one has {}", and_list(&kinds));
+                self.report_with_hint(node.place(path), message, hint)
+            }
+        }
+    }
+
+    /// Reports a mapping that is none of several records: its first key that may be misspelt, else the list of the
+    /// records.
+    fn none_of(
+        &mut self,
+        what: &'static str,
+        records: &[&'static Record],
+        entries: &[Entry],
+        place: Place,
+        path: &str,
+    ) -> Option<Value> {
+        let kinds: Vec<&str> = records.iter().map(|record| record.leading_key()).collect();
+        let all = || kinds.iter().copied().chain(schema::unavailable(what).map(|unavailable| unavailable.name));
+        for entry in entries {
+            let known = records.iter().any(|record| record.key(&entry.key).is_some());
+            if let (false, Some(kind)) = (known, nearest(&entry.key, all())) {
+                let place = entry.place(&yaml::child(path, &entry.key));
+                let hint = format!("did you mean `{kind}`?");
+                return self.report_with_hint(place, format!("unknown key `{}`", entry.key), hint);
+            }
+        }
+        self.report(place, format!("a {what} has one of {}", or_list(&kinds)))
+    }
+
+    fn record(&mut self, record: &'static Record, node: &Node, path: &str) -> Option<Fields> {
+        let entries = self.mapping(node, path)?;
+        let mut fields = Fields::new(record);
+        for entry in entries {
+            let inner_path = yaml::child(path, &entry.key);
+            if let Some(key) = record.key(&entry.key) {
+                fields.write(key.name());
+                if let Some(item) = self.item(key.shape(), &entry.value, &inner_path) {
+                    fields.insert(key.name(), item);
+                }
+                continue;
+            }
+            let place = entry.place(&inner_path);
+            match schema::unavailable(record.what).find(|unavailable| unavailable.name == entry.key) {
+                Some(unavailable) => {
+                    fields.has_unavailable = true;
+                    self.unavailable(unavailable.called, place);
+                }
+                // A key that is only misspelt is not missing.
+                None => {
+                    if let Some(meant) = self.unknown_key(record, entry, place) {
+                        fields.write(meant);
+                    }
+                }
+            }
+        }
+        for key in record.keys {
+            if !fields.has(*key) {
+                self.absent(*key, &mut fields, node.place(path));
+            }
+        }
+        // A rule may ask for a feature that this version lacks: rules wait until it is gone.
+        if !fields.has_unavailable {
+            for rule in record.rules {
+                self.rule(rule, &fields, node.place(path));
+            }
+        }
+        Some(fields)
+    }
+
+    /// Reports a key that the record does not have. Returns the name of the record's key that was probably meant.
+    fn unknown_key(&mut self, record: &'static Record, entry: &Entry, place: Place) -> Option<&'static str> {
+        let conditions = &schema::condition::RECORDS;
+        if conditions.iter().any(|other| std::ptr::eq(*other, record))
+            && conditions.iter().any(|other| other.key(&entry.key).is_some())
+        {
+            let message = format!("`{}` does not go with `{}`", entry.key, record.leading_key());
+            self.report(place, message);
+            return None;
+        }
+        let all = record.names().chain(schema::unavailable(record.what).map(|unavailable| unavailable.name));
+        let meant = nearest(&entry.key, all);
+        let message = format!("unknown key `{}`", entry.key);
+        match meant {
+            Some(key) => self.report_with_hint(place, message, format!("did you mean `{key}`?")),
+            None if record.keys.is_empty() => self.report(place, message),
+            None => {
+                let hint = format!("the keys here are {}", and_list(&record.names().collect::<Vec<_>>()));
+                self.report_with_hint(place, message, hint)
+            }
+        };
+        record.names().find(|name| Some(*name) == meant)
+    }
+
+    /// Reports a key that is missing, or fills in its default.
+    fn absent(&mut self, key: &'static dyn AnyKey, fields: &mut Fields, place: Place) {
+        if key.is_required() {
+            self.report(place, format!("`{}` is missing", key.name()));
+        } else if let Some(value) = key.default_value() {
+            fields.insert(key.name(), Item { place, value });
+        }
+    }
+
+    fn rule(&mut self, rule: &Rule, fields: &Fields, place: Place) {
+        let names = |keys: &[&'static dyn AnyKey]| -> Vec<&str> { keys.iter().map(|key| key.name()).collect() };
+        let there = |keys: &[&'static dyn AnyKey]| -> Vec<&str> {
+            keys.iter().filter(|key| fields.has(**key)).map(|key| key.name()).collect()
+        };
+        match rule {
+            Rule::ExactlyOne(keys) => match (there(keys).as_slice(), names(keys).as_slice()) {
+                ([_], _) => {}
+                ([], [only]) => {
+                    self.report(place, format!("`{only}` is missing"));
+                }
+                ([], all) => {
+                    self.report(place, format!("one of {} is missing", or_list(all)));
+                }
+                (many, _) => {
+                    self.report(place, format!("only one of {} may stand here", and_list(many)));
+                }
+            },
+            Rule::AtMostOne(what, keys) => {
+                let there = there(keys);
+                if there.len() > 1 {
+                    self.report(place, format!("only one {what} may stand here, not {}", and_list(&there)));
+                }
+            }
+            Rule::Needs(key, other) => {
+                if fields.has(*key) && !fields.has(*other) {
+                    self.report(place, format!("`{}` needs `{}`, which is missing", key.name(), other.name()));
+                }
+            }
+        }
+    }
+}
+
+/// Reads a time as ms since the epoch: RFC 3339, in UTC if it has no zone, or a number. `None` for anything else and
+/// for a time before 1970.
+fn time(text: &str) -> Option<u64> {
+    let in_utc = |time: jiff::civil::DateTime| jiff::tz::TimeZone::UTC.to_timestamp(time);
+    let ms = match text.parse::<i64>() {
+        Ok(ms) => ms,
+        Err(_) => match text.parse::<jiff::Timestamp>() {
+            Ok(time) => time.as_millisecond(),
+            Err(_) => text.parse().and_then(in_utc).ok()?.as_millisecond(),
+        },
+    };
+    u64::try_from(ms).ok()
+}
+
+/// Describes a node for a message, without quoting what may be a secret.
+fn describe(node: &Node, path: &str) -> String {
+    match &node.kind {
+        Kind::Boolean(_) | Kind::Number(_) | Kind::Text { .. } if schema::is_discreet(path) => {
+            "a single value".to_owned()
+        }
+        Kind::Null => "nothing".to_owned(),
+        Kind::Boolean(value) => format!("`{value}`"),
+        Kind::Number(text) => format!("the number `{text}`"),
+        Kind::Text { text, .. } => format!("the string `{text}`"),
+        Kind::List(_) => "a list".to_owned(),
+        Kind::Mapping(_) => "a mapping".to_owned(),
+        Kind::Broken => "a value that could not be read".to_owned(),
+    }
+}

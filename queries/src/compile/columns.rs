@@ -1,0 +1,275 @@
+//! The columns of a job's models and events: their types, and what reads them.
+//!
+//! A predicate is typed against the declared types of columns, else those of the model's file. All that is wrong with
+//! predicates, aggregates and included columns is collected here.
+
+use super::Schemas;
+use super::canonical::{aggregate_name, column_of};
+use crate::predicate::{Now, Predicate};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use usher_config::{Aggregate, ColumnType, Condition, ConditionKind, Event, Job, Place, Problem, Sync, Text, nearest};
+
+/// Returns the models whose file's schema [`compile`](super::compile()) needs: those of which some condition reads, or
+/// some sync includes, a column that is not declared.
+///
+/// The key and foreign key need no type, so they need no schema unless a condition reads them.
+pub fn needs_schema(job: &Job) -> BTreeSet<String> {
+    let mut read = BTreeSet::new();
+    for audience in job.audiences.values() {
+        columns_read(&audience.condition, &audience.model, &mut read);
+    }
+    for sync in job.syncs.values() {
+        for model in models_of(job, sync) {
+            read.extend(sync.include.iter().map(|column| (model.to_string(), column.value.clone())));
+        }
+    }
+    let undeclared = read.into_iter().filter_map(|(model, column)| {
+        let found = job.models.get(&model)?;
+        (found.parquet.is_some() && !found.columns.contains_key(&column)).then_some(model)
+    });
+    undeclared.collect()
+}
+
+/// Returns the models that a sync has audiences of.
+fn models_of<'a>(job: &'a Job, sync: &Sync) -> BTreeSet<&'a str> {
+    sync.audiences.iter().filter_map(|id| Some(job.audiences.get(id)?.model.as_str())).collect()
+}
+
+/// Adds the (model, column) pairs that `condition`, on a key of `model`, reads.
+fn columns_read(condition: &Condition, model: &str, read: &mut BTreeSet<(String, String)>) {
+    match &condition.kind {
+        ConditionKind::All(children) | ConditionKind::Any(children) => {
+            children.iter().for_each(|child| columns_read(child, model, read));
+        }
+        ConditionKind::Not(child) => columns_read(child, model, read),
+        ConditionKind::Property(text) => names_in(text, model, read),
+        ConditionKind::Related { model, filter, aggregate, .. } => {
+            filter.iter().for_each(|text| names_in(text, model, read));
+            read.extend(column_of(aggregate).map(|column| (model.clone(), column.to_string())));
+        }
+        ConditionKind::Audience(_) | ConditionKind::Performed { .. } => {}
+    }
+}
+
+/// Adds the columns that a predicate names: those it asks for while it is parsed, whether it has problems or not.
+fn names_in(text: &Text, model: &str, read: &mut BTreeSet<(String, String)>) {
+    let asked = RefCell::new(BTreeSet::new());
+    let ask = |name: &str| {
+        asked.borrow_mut().insert((model.to_string(), name.to_string()));
+        None
+    };
+    let _ = Predicate::parse(text, &ask, &[], Now::Allowed);
+    read.extend(asked.into_inner());
+}
+
+/// The columns that syncs include: by model id, then by name.
+pub(super) type Included = BTreeMap<String, BTreeMap<String, ColumnType>>;
+
+/// A column that a model has.
+#[derive(Clone, Copy)]
+enum Column {
+    Typed(ColumnType),
+    /// Its type in the file is none of [`ColumnType`]'s.
+    Unreadable,
+}
+
+/// The columns of a job, and what is wrong with those that are read.
+pub(super) struct Columns<'a> {
+    job: &'a Job,
+    schemas: &'a Schemas,
+    /// What was found so far.
+    pub(super) problems: Vec<Problem>,
+}
+
+impl<'a> Columns<'a> {
+    pub(super) fn new(job: &'a Job, schemas: &'a Schemas) -> Columns<'a> {
+        Columns { job, schemas, problems: Vec::new() }
+    }
+
+    /// Checks the predicates and aggregates in a condition on a key of `model`.
+    pub(super) fn check(&mut self, condition: &Condition, model: &str) {
+        match &condition.kind {
+            ConditionKind::All(children) | ConditionKind::Any(children) => {
+                children.iter().for_each(|child| self.check(child, model));
+            }
+            ConditionKind::Not(child) => self.check(child, model),
+            ConditionKind::Audience(_) => {}
+            ConditionKind::Property(text) => drop(self.model_predicate(model, text)),
+            ConditionKind::Performed { event, filter, .. } => {
+                let job = self.job;
+                filter.iter().for_each(|text| drop(self.event_predicate(&job.events[event], text)));
+            }
+            ConditionKind::Related { model, filter, aggregate, .. } => {
+                filter.iter().for_each(|text| drop(self.model_predicate(model, text)));
+                let _ = self.aggregate_type(model, aggregate, &condition.place);
+            }
+        }
+    }
+
+    /// Types a predicate on the rows of `model`. `None` if something is wrong, which is reported.
+    pub(super) fn model_predicate(&mut self, model: &str, text: &Text) -> Option<Predicate> {
+        let names = self.names(model);
+        let unreadable = RefCell::new(BTreeSet::new());
+        let column = |name: &str| match self.column(model, name)? {
+            Column::Typed(column_type) => Some(column_type),
+            Column::Unreadable => {
+                unreadable.borrow_mut().insert(name.to_string());
+                None
+            }
+        };
+        match Predicate::parse(text, &column, &names, Now::Allowed) {
+            Ok(predicate) => Some(predicate),
+            Err(mut problems) => {
+                // The parser takes an unreadable column for an unknown one.
+                for name in unreadable.into_inner() {
+                    problems.retain(|problem| !problem.message.contains(&format!("`{name}`")));
+                    problems.push(Problem::new(&text.place, unreadable_column(model, &name)));
+                }
+                self.problems.extend(problems);
+                None
+            }
+        }
+    }
+
+    /// Types a predicate on the properties of `event`. `None` if something is wrong, which is reported.
+    pub(super) fn event_predicate(&mut self, event: &Event, text: &Text) -> Option<Predicate> {
+        let names: Vec<String> = event.properties.keys().cloned().collect();
+        let column = |name: &str| event.properties.get(name).map(|property| property.column_type);
+        match Predicate::parse(text, &column, &names, Now::Refused) {
+            Ok(predicate) => Some(predicate),
+            Err(problems) => {
+                self.problems.extend(problems);
+                None
+            }
+        }
+    }
+
+    /// Returns a model's column, as declared, else as in its file. Names match exactly, else without case where that is
+    /// unique. `None` if there is no such column.
+    fn column(&self, model: &str, name: &str) -> Option<Column> {
+        if let Some(declared) = self.job.models[model].columns.get(name) {
+            return Some(Column::Typed(*declared));
+        }
+        let columns = self.schemas.get(model)?;
+        let mut alike = columns.iter().filter(|(column, _)| column.to_lowercase() == name.to_lowercase());
+        let found = match columns.iter().find(|(column, _)| column == name) {
+            Some(exact) => exact,
+            None => alike.next().filter(|_| alike.next().is_none())?,
+        };
+        Some(found.1.map_or(Column::Unreadable, Column::Typed))
+    }
+
+    /// Returns the names of a model's columns, sorted.
+    fn names(&self, model: &str) -> Vec<String> {
+        let declared = self.job.models[model].columns.keys().cloned();
+        let in_file = self.schemas.get(model).into_iter().flatten().map(|(name, _)| name.clone());
+        declared.chain(in_file).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Returns the type of the column that `aggregate` takes, `None` for the count.
+    ///
+    /// # Errors
+    ///
+    /// Returns `Err` if something is wrong with the column, which is reported.
+    pub(super) fn aggregate_type(
+        &mut self,
+        model: &str,
+        aggregate: &Aggregate,
+        place: &Place,
+    ) -> Result<Option<ColumnType>, ()> {
+        let Some(name) = column_of(aggregate) else {
+            return Ok(None);
+        };
+        let message = match self.column(model, name) {
+            None => {
+                let names = self.names(model);
+                self.unknown_column(name, &names, place);
+                return Err(());
+            }
+            Some(Column::Unreadable) => unreadable_column(model, name),
+            Some(Column::Typed(column_type)) => match aggregate_takes(aggregate, column_type) {
+                Ok(()) => return Ok(Some(column_type)),
+                Err(takes) => format!("{takes}, and column `{name}` is {column_type}"),
+            },
+        };
+        self.problems.push(Problem::new(place, message));
+        Err(())
+    }
+
+    /// Returns the columns that syncs include, with their types. One that no model of its sync has is reported; a model
+    /// without a column that another model of the sync has is left out.
+    pub(super) fn included(&mut self) -> Included {
+        let job = self.job;
+        let mut included = Included::new();
+        for sync in job.syncs.values() {
+            // The model of an audience that could not be read is missing.
+            if sync.audiences.iter().any(|id| !job.audiences.contains_key(id)) {
+                continue;
+            }
+            let models = models_of(job, sync);
+            let models: Vec<&str> = models.into_iter().filter(|id| job.models.contains_key(*id)).collect();
+            for Text { value: name, place } in &sync.include {
+                self.include(name, &models, place, &mut included);
+            }
+        }
+        included
+    }
+
+    /// Adds one column of a sync for each of its models that has it.
+    fn include(&mut self, name: &str, models: &[&str], place: &Place, included: &mut Included) {
+        let found: Vec<_> = models.iter().filter_map(|id| Some((*id, self.column(id, name)?))).collect();
+        if found.is_empty() {
+            self.not_included(name, models, place);
+        }
+        for (model, column) in found {
+            match column {
+                Column::Typed(column_type) => {
+                    included.entry(model.to_string()).or_default().insert(name.to_string(), column_type);
+                }
+                Column::Unreadable => {
+                    let message = format!("column `{name}` of model `{model}` has a type that no message can carry");
+                    self.problems.push(Problem::new(place, message));
+                }
+            }
+        }
+    }
+
+    /// Reports a column that none of these models has.
+    fn not_included(&mut self, name: &str, models: &[&str], place: &Place) {
+        let read = |model: &&str| self.job.models[*model].parquet.is_some();
+        if models.iter().any(read) {
+            let names: BTreeSet<String> = models.iter().flat_map(|model| self.names(model)).collect();
+            self.unknown_column(name, &names, place);
+        } else {
+            let message = format!("no audience of this sync is of a model with `parquet`, so no message has `{name}`");
+            self.problems.push(Problem::new(place, message));
+        }
+    }
+
+    /// Reports a name that no column has.
+    fn unknown_column<'n>(&mut self, name: &str, known: impl IntoIterator<Item = &'n String>, place: &Place) {
+        let problem = Problem::new(place, format!("unknown column `{name}`"));
+        self.problems.push(match nearest(name, known.into_iter().map(String::as_str)) {
+            Some(close) => problem.hint(format!("did you mean `{close}`?")),
+            None => problem,
+        });
+    }
+}
+
+/// Returns an error that names the types which `aggregate` takes, if this is none of them.
+fn aggregate_takes(aggregate: &Aggregate, column_type: ColumnType) -> Result<(), String> {
+    let numeric = matches!(column_type, ColumnType::Integer | ColumnType::Number);
+    let list = matches!(column_type, ColumnType::ListString | ColumnType::ListInteger | ColumnType::ListNumber);
+    match aggregate {
+        Aggregate::Distinct(_) if list => Err("`distinct` takes no lists".to_string()),
+        Aggregate::Distinct(_) => Ok(()),
+        _ if numeric => Ok(()),
+        _ => Err(format!("`{}` takes integers and numbers", aggregate_name(aggregate))),
+    }
+}
+
+/// Returns the message about a column whose type is none of [`ColumnType`]'s.
+fn unreadable_column(model: &str, name: &str) -> String {
+    format!("column `{name}` of model `{model}` has a type that no condition can read")
+}

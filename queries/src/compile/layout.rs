@@ -1,0 +1,220 @@
+//! Everything gets its index: facts by canonical text, audiences, models and events by id.
+//!
+//! It cannot fail: conditions are typed and references are resolved. The order depends on the job's meaning only, so
+//! equal jobs have equal plans.
+
+use super::canonical::{audience_text, column_of, fingerprint, known_text};
+use super::columns::Included;
+use super::facts::{Draft, Drafts, Tree};
+use crate::aggregate::Summary;
+use crate::plan::{
+    AudienceIx, AudiencePlan, EventColumn, EventPlan, Fact, FactIx, FactKind, Filter, ModelPlan, Plan, SnapshotPlan,
+};
+use crate::predicate::Predicate;
+use std::collections::{BTreeMap, BTreeSet};
+use usher_config::{ColumnType, Condition, ConditionKind, Event, Job, Members, Model};
+
+/// The parts of a job that become its plan, and the events, which get their facts while models get theirs.
+pub(super) struct Layout<'a> {
+    job: &'a Job,
+    drafts: &'a Drafts<'a>,
+    /// The condition of each audience.
+    trees: &'a BTreeMap<&'a str, Tree>,
+    included: &'a Included,
+    /// All audiences so that each comes after those it mentions.
+    order: Vec<&'a str>,
+    events: Vec<EventPlan>,
+}
+
+impl<'a> Layout<'a> {
+    pub(super) fn new(
+        job: &'a Job,
+        drafts: &'a Drafts<'a>,
+        trees: &'a BTreeMap<&'a str, Tree>,
+        included: &'a Included,
+    ) -> Layout<'a> {
+        Layout { job, drafts, trees, included, order: order(job), events: Vec::new() }
+    }
+
+    /// Lays out the plan.
+    pub(super) fn plan(mut self) -> Plan {
+        self.events = self.job.events.iter().map(|(id, event)| self.event(id, event)).collect();
+        let models = self.job.models.iter().map(|(id, model)| self.model(id, model)).collect();
+        Plan { job: self.job.clone(), models, events: self.events }
+    }
+
+    fn model(&mut self, id: &str, model: &Model) -> ModelPlan {
+        let facts = self.facts(id);
+        let (audiences, order) = self.audiences(id, model, &facts);
+        let snapshot = self.snapshot(id, model);
+        ModelPlan { id: id.to_string(), members: model.members, facts, audiences, order, snapshot }
+    }
+
+    /// Returns the facts of a model, by index, and enters those on events there.
+    fn facts(&mut self, model: &str) -> Vec<Fact> {
+        let mut facts = vec![fact(FactKind::Known, known_text(model))];
+        for (text, draft) in self.drafts.get(model).into_iter().flatten() {
+            let kind = match draft {
+                Draft::Property(predicate) => FactKind::Property(predicate.clone()),
+                Draft::Related { model, filter, aggregate, column_type, comparison } => FactKind::Related {
+                    model: self.model_ix(model),
+                    filter: filter.clone(),
+                    aggregate: (*aggregate).clone(),
+                    column_type: *column_type,
+                    comparison: *comparison,
+                },
+                Draft::Performed { event, filter, within, least, most } => {
+                    let (event, filter) = self.enter(event, filter.as_ref(), facts.len() as FactIx);
+                    FactKind::Performed { event, filter, within: *within, least: *least, most: *most }
+                }
+            };
+            facts.push(fact(kind, text.clone()));
+        }
+        facts
+    }
+
+    /// Enters a fact at its event and filter, and returns their indexes.
+    fn enter(&mut self, event: &str, filter: Option<&Predicate>, fact: FactIx) -> (u32, u32) {
+        let event_ix = self.job.events.keys().position(|id| id == event).expect("an event of the job");
+        let event = &mut self.events[event_ix];
+        let filter_ix = event.filters.iter().position(|known| known.predicate.as_ref() == filter);
+        let filter_ix = filter_ix.expect("the filters were collected from all drafts");
+        event.filters[filter_ix].facts.push(event.facts.len() as u32);
+        event.facts.push(fact);
+        (event_ix as u32, filter_ix as u32)
+    }
+
+    /// Returns the audiences of a model, by index, and their order of evaluation.
+    fn audiences(&self, model_id: &str, model: &Model, facts: &[Fact]) -> (Vec<AudiencePlan>, Vec<AudienceIx>) {
+        let mine = self.job.audiences.iter().filter(|(_, audience)| audience.model == *model_id);
+        let ids: Vec<&str> = mine.map(|(id, _)| id.as_str()).collect();
+        let audience_ix =
+            |id: &str| ids.iter().position(|other| *other == id).expect("an audience of this model") as AudienceIx;
+        let fact_ix =
+            |text: &str| facts.iter().position(|fact| fact.text == text).expect("a fact of this model") as FactIx;
+        let order: Vec<AudienceIx> =
+            self.order.iter().filter(|id| ids.contains(id)).map(|id| audience_ix(id)).collect();
+        let mut audiences: BTreeMap<AudienceIx, AudiencePlan> = BTreeMap::new();
+        for ix in &order {
+            let id = ids[*ix as usize];
+            let expr = self.trees[id].expr(&fact_ix, &audience_ix);
+            let text = audience_text(model_id, model.members, &expr, facts, &|ix| audiences[&ix].fingerprint);
+            let expr = match model.members {
+                Members::Known => expr.and_known(),
+                Members::Any => expr,
+            };
+            let name = self.job.audiences[id].name.clone();
+            audiences.insert(*ix, AudiencePlan { id: id.to_string(), name, fingerprint: fingerprint(&text), expr });
+        }
+        (audiences.into_values().collect(), order)
+    }
+
+    /// Returns what is read of an event's messages, with its filters and without its facts.
+    fn event(&self, id: &str, event: &Event) -> EventPlan {
+        let mut filters: BTreeMap<Option<String>, Option<Predicate>> = BTreeMap::new();
+        for draft in self.drafts.get(event.model.as_str()).into_iter().flat_map(BTreeMap::values) {
+            if let Draft::Performed { event, filter, .. } = draft
+                && *event == id
+            {
+                filters.insert(filter.as_ref().map(|predicate| predicate.text.clone()), filter.clone());
+            }
+        }
+        let names: BTreeSet<&String> =
+            filters.values().flatten().flat_map(|p| &p.columns).map(|(name, _)| name).collect();
+        let columns = names.into_iter().map(|name| {
+            let property = &event.properties[name];
+            EventColumn { name: name.clone(), path: property.path.clone(), column_type: property.column_type }
+        });
+        EventPlan {
+            id: id.to_string(),
+            source: event.source.clone(),
+            kind: event.kind.clone(),
+            name: event.name.clone(),
+            model: self.model_ix(&event.model),
+            foreign_key: event.foreign_key.clone(),
+            timestamp: event.timestamp.clone(),
+            columns: columns.collect(),
+            filters: filters.into_values().map(|predicate| Filter { predicate, facts: Vec::new() }).collect(),
+            facts: Vec::new(),
+        }
+    }
+
+    /// Returns how a model is read: where an audience is about its keys or a condition about its rows. `None` if it is
+    /// not read.
+    fn snapshot(&self, id: &str, model: &Model) -> Option<SnapshotPlan> {
+        let parquet = model.parquet.clone()?;
+        let mut columns: BTreeMap<String, ColumnType> = BTreeMap::new();
+        let mut is_related = false;
+        for (parent, facts) in self.drafts {
+            for draft in facts.values() {
+                match draft {
+                    Draft::Property(predicate) if *parent == id => columns.extend(predicate.columns.iter().cloned()),
+                    Draft::Related { model, filter, aggregate, column_type, .. } if *model == id => {
+                        is_related = true;
+                        columns.extend(filter.iter().flat_map(|predicate| predicate.columns.iter().cloned()));
+                        columns.extend(column_of(aggregate).map(str::to_string).zip(*column_type));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let has_audiences = self.job.audiences.values().any(|audience| audience.model == id);
+        let parent = model.belongs_to.as_ref().filter(|_| is_related);
+        (has_audiences || is_related).then(|| SnapshotPlan {
+            parquet,
+            key: model.key.clone(),
+            columns: columns.into_iter().collect(),
+            include: self.included.get(id).into_iter().flatten().map(|(name, of)| (name.clone(), *of)).collect(),
+            parent: parent.map(|parent| (self.model_ix(&parent.model), parent.foreign_key.clone())),
+        })
+    }
+
+    fn model_ix(&self, id: &str) -> u32 {
+        self.job.models.keys().position(|model| model == id).expect("config resolves models") as u32
+    }
+}
+
+/// Returns a fact with its identity and its truth for a key of which nothing is known.
+fn fact(kind: FactKind, text: String) -> Fact {
+    let default = match &kind {
+        FactKind::Known | FactKind::Property(_) => false,
+        FactKind::Performed { least, most, .. } => *least == 0 && most.is_none_or(|most| *least <= most),
+        FactKind::Related { aggregate, comparison, .. } => Summary::new(aggregate).holds(comparison),
+    };
+    Fact { kind, fingerprint: fingerprint(&text), text, default }
+}
+
+/// Returns all audiences so that each comes after those it mentions, else by id.
+fn order(job: &Job) -> Vec<&str> {
+    let mentions: BTreeMap<&str, BTreeSet<&str>> = job
+        .audiences
+        .iter()
+        .map(|(id, audience)| {
+            let mut mentioned = BTreeSet::new();
+            audiences_in(&audience.condition, &mut mentioned);
+            (id.as_str(), mentioned)
+        })
+        .collect();
+    let mut order: Vec<&str> = Vec::new();
+    let mut waiting: BTreeSet<&str> = mentions.keys().copied().collect();
+    while let Some(next) = waiting.iter().copied().find(|id| mentions[id].is_disjoint(&waiting)) {
+        waiting.remove(next);
+        order.push(next);
+    }
+    assert!(waiting.is_empty(), "config refuses audiences that depend on each other in a circle: {waiting:?}");
+    order
+}
+
+/// Adds the audiences that a condition mentions.
+fn audiences_in<'a>(condition: &'a Condition, mentioned: &mut BTreeSet<&'a str>) {
+    match &condition.kind {
+        ConditionKind::All(children) | ConditionKind::Any(children) => {
+            children.iter().for_each(|child| audiences_in(child, mentioned));
+        }
+        ConditionKind::Not(child) => audiences_in(child, mentioned),
+        ConditionKind::Audience(id) => {
+            mentioned.insert(id);
+        }
+        ConditionKind::Property(_) | ConditionKind::Performed { .. } | ConditionKind::Related { .. } => {}
+    }
+}
