@@ -18,8 +18,9 @@ mod sync;
 
 use std::collections::BTreeMap;
 
+use usher_core::suggest::nearest;
+
 use crate::schema::{At, Entries, Fields, Key, Reference, Section, job};
-use crate::suggest::nearest;
 use crate::{Audience, Condition, ConditionKind, Event, Job, Model, Place, Problem, Text};
 use circles::Edges;
 

@@ -23,7 +23,6 @@ pub mod path;
 pub mod problem;
 mod schema;
 pub mod size;
-mod suggest;
 mod typed;
 mod variables;
 mod yaml;
@@ -35,7 +34,7 @@ pub use job::*;
 pub use json_schema::schema;
 pub use path::{Found, Path, Step};
 pub use problem::{Place, Problem, Problems};
-pub use suggest::nearest;
+pub use usher_core::suggest::nearest;
 
 /// The problems of a job file, and the parts that could be built nevertheless.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,8 +3,10 @@
 //! The checker goes on after every problem. A value that is reported is missing from the result, so that a later step
 //! can distinguish "left out" from "wrong" by [`Fields::has`] and does not report it again.
 
+use usher_core::suggest::{and_list, nearest, or_list};
+use usher_core::time::parse_setting;
+
 use crate::schema::{self, AnyKey, Fields, Item, Named, RawSetting, Record, Reference, Rule, Shape, Value};
-use crate::suggest::{and_list, nearest, or_list};
 use crate::yaml::{self, Entry, Kind, Node};
 use crate::{Decimal, Path, Place, Problem, Refresh, Secret, Start, duration, size};
 
@@ -279,7 +281,7 @@ impl Checker<'_> {
         let time = match &node.kind {
             Kind::Text { text, .. } if text == "earliest" => return Some(Value::Start(Start::Earliest)),
             Kind::Text { text, .. } if text == "latest" => return Some(Value::Start(Start::Latest)),
-            Kind::Text { text, .. } => time(text),
+            Kind::Text { text, .. } => parse_setting(text),
             Kind::Number(text) => text.parse().ok(),
             _ => None,
         };
@@ -526,20 +528,6 @@ impl Checker<'_> {
             }
         }
     }
-}
-
-/// Reads a time as ms since the epoch: RFC 3339, in UTC if it has no zone, or a number. `None` for anything else and
-/// for a time before 1970.
-fn time(text: &str) -> Option<u64> {
-    let in_utc = |time: jiff::civil::DateTime| jiff::tz::TimeZone::UTC.to_timestamp(time);
-    let ms = match text.parse::<i64>() {
-        Ok(ms) => ms,
-        Err(_) => match text.parse::<jiff::Timestamp>() {
-            Ok(time) => time.as_millisecond(),
-            Err(_) => text.parse().and_then(in_utc).ok()?.as_millisecond(),
-        },
-    };
-    u64::try_from(ms).ok()
 }
 
 /// Describes a node for a message, without quoting what may be a secret.

@@ -17,11 +17,11 @@
 //! spaces, no `NaN`.
 
 use crate::Value;
-use crate::time::{midnight, parse_date, parse_timestamp};
 use crate::value::element_type;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use usher_config::{ColumnType, Found};
+use usher_core::time::{midnight, parse_date, parse_timestamp};
 
 /// A value, and whether something that did not fit was found in its place.
 #[derive(Clone, Debug, PartialEq)]

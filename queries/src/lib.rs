@@ -8,7 +8,7 @@
 //! | [`mod@compile`] | a job becomes a plan |
 //! | [`plan`], [`plan_file`], [`explain`] | the plan: as data, as bytes, as text |
 //! | [`predicate`] | SQL expressions, typed and evaluated |
-//! | [`coerce`], [`value`], [`time`] | values of messages and rows |
+//! | [`coerce`], [`value`] | values of messages and rows; their times are read by [`time`] |
 //! | [`aggregate`] | `count`, `sum`, `avg`, `min`, `max`, `distinct` over related rows |
 //! | [`oracle`] | the definition of correct, which the engine is tested against |
 //! | `testing` | jobs and histories for tests, with the feature `testing` only |
@@ -24,9 +24,9 @@ pub mod plan_file;
 pub mod predicate;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-pub mod time;
 pub mod value;
 
 pub use compile::conditions;
 pub use compile::{Schemas, check_predicates, compile, needs_schema};
+pub use usher_core::time;
 pub use value::Value;

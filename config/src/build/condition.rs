@@ -1,10 +1,11 @@
 //! Builds conditions.
 
+use usher_core::suggest::or_list;
+
 use super::model::{declared_type, parent};
 use super::{Builder, entry, text};
 use crate::schema::condition as keys;
 use crate::schema::{AnyKey, At, Fields, Key, Reference, audience, event, model};
-use crate::suggest::or_list;
 use crate::{Aggregate, ColumnType, Comparison, Condition, ConditionKind, Decimal, Place, Text};
 
 /// The largest threshold of a count. It bounds what is stored per key.

@@ -4,8 +4,8 @@
 
 use super::syntax::RESERVED;
 use super::tree::{Arithmetic, ItemValues, Items, Literal, Node};
-use crate::time::DAY;
 use usher_config::ColumnType;
+use usher_core::time::{self, DAY};
 
 /// Returns the canonical text of a canonical tree.
 pub(crate) fn text(node: &Node, columns: &[(String, ColumnType)]) -> String {
@@ -258,8 +258,9 @@ pub(crate) fn quoted(name: &str) -> String {
 
 /// Returns a time as a literal: a date where it is a midnight.
 fn written_time(time: i64) -> String {
-    let written = jiff::Timestamp::from_millisecond(time).expect("literals are of four-digit years").to_string();
-    if time % DAY == 0 { format!("date '{}'", &written[..10]) } else { format!("timestamp '{written}'") }
+    let (sql_type, written) =
+        if time % DAY == 0 { ("date", time::date(time)) } else { ("timestamp", time::shortest(time)) };
+    format!("{sql_type} '{}'", written.expect("literals are of four-digit years"))
 }
 
 /// Returns an interval in the largest unit up to days in which it is whole.

@@ -16,6 +16,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use usher_config::Step;
+use usher_core::time;
 
 /// 2023-11-14 22:13:20 UTC, ms: where all histories start.
 const EPOCH: i64 = 1_700_000_000_000;
@@ -72,11 +73,10 @@ pub struct SampleMessage {
 impl SampleMessage {
     /// Returns the message as one line of JSON, without its newline.
     pub fn line(&self) -> String {
-        let time = jiff::Timestamp::from_millisecond(self.timestamp).expect("a time near EPOCH");
         let mut message = json!({
             "type": self.kind,
             "userId": self.user,
-            "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+            "timestamp": time::timestamp(self.timestamp).expect("a time near EPOCH"),
             "properties": self.properties,
         });
         if let Some(name) = self.name {

@@ -3,9 +3,9 @@
 use super::Typer;
 use super::kind::{Kind, Typed};
 use crate::predicate::tree::{ItemValues, Items, Literal, Node};
-use crate::time::{parse_date, parse_timestamp};
 use sqlparser::ast::{DataType, Expr, TimezoneInfo, TypedString, Value};
 use sqlparser::tokenizer::Location;
+use usher_core::time::{parse_date, parse_timestamp};
 
 impl Typer<'_> {
     /// Types a literal as it stands in the text.
