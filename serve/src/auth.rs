@@ -1,11 +1,12 @@
-//! Who may ask, and how often.
+//! Authorization: which requests are allowed, and how often.
 //!
-//! A key is compared by its SHA-256, with every key of the job, in constant time: neither a token's length nor how much of it
-//! is right can be measured. Without keys nothing but loopback listens, and requests must name it in `Host` and `Origin`: a page
-//! of the web whose name was pointed at this machine names itself there.
+//! Promises: the SHA-256 of a token is compared with that of every key, in constant time, so that neither the length of a
+//! token nor the number of its right characters can be measured. Without keys, `Host` and `Origin` must name this machine: a web
+//! page whose host name was pointed at this machine names its own host there. Refuses: requests without a key of the job
+//! (401), without its scope (403), too many of them (429).
 
-use super::Key;
-use super::problem::Problem;
+use crate::options::Key;
+use crate::problem::Problem;
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, Uri};
 use governor::clock::{Clock, DefaultClock};
@@ -15,22 +16,28 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use subtle::ConstantTimeEq;
 
+/// Routes that need no key.
+pub(crate) const OPEN: [&str; 3] = ["/healthz", "/readyz", "/"];
+
 /// What a request needs a key for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(crate) enum Scope {
+    /// To read.
     Read,
+    /// To change something.
     Admin,
 }
 
-/// Lets requests pass.
-pub(super) struct Auth {
-    keys: Vec<Known>,
-    /// Of all, without keys.
+/// The keys of the job and the rates of their use.
+pub(crate) struct Auth {
+    keys: Vec<HashedKey>,
+    /// The rate of all requests, if there are no keys.
     limiter: Option<DefaultDirectRateLimiter>,
     clock: DefaultClock,
 }
 
-struct Known {
+struct HashedKey {
+    /// SHA-256 of the token.
     digest: [u8; 32],
     read: bool,
     admin: bool,
@@ -38,24 +45,27 @@ struct Known {
 }
 
 impl Auth {
-    pub(super) fn new(keys: &[Key], rate_limit: Option<NonZeroU32>) -> Auth {
+    /// Returns the check of requests against `keys`, each of which may make `rate_limit` requests per second.
+    pub(crate) fn new(keys: &[Key], rate_limit: Option<NonZeroU32>) -> Auth {
         let limiter = || rate_limit.map(|limit| RateLimiter::direct(Quota::per_second(limit)));
-        let known = |key: &Key| Known {
+        let hashed = |key: &Key| HashedKey {
             digest: Sha256::digest(key.token.as_bytes()).into(),
             read: key.read,
             admin: key.admin,
             limiter: limiter(),
         };
-        Auth { keys: keys.iter().map(known).collect(), limiter: limiter(), clock: DefaultClock::default() }
+        Auth { keys: keys.iter().map(hashed).collect(), limiter: limiter(), clock: DefaultClock::default() }
     }
 
-    /// Whether keys are asked for.
-    pub(super) fn has_keys(&self) -> bool {
+    fn has_keys(&self) -> bool {
         !self.keys.is_empty()
     }
 
-    /// Refuses who may not ask, whatever they ask for.
-    pub(super) fn local(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    /// Checks that a request to a server without keys comes from this machine.
+    ///
+    /// # Errors
+    /// 403 if there are no keys and `Host` or `Origin` names another machine.
+    pub(crate) fn check_local(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
         if self.has_keys() {
             return Ok(());
         }
@@ -64,7 +74,7 @@ impl Auth {
             None => headers.get(HOST).map(|host| host.as_bytes()),
         };
         if host.is_some_and(|host| !is_local(host)) {
-            return Err(Problem::foreign("`Host` names another machine; ask for `localhost`, or give `api.keys`"));
+            return Err(Problem::foreign("`Host` names another machine; use `localhost`, or give `api.keys`"));
         }
         let origin = headers.get(ORIGIN).map(|origin| origin.as_bytes());
         let of_a_page = |origin: &[u8]| {
@@ -77,23 +87,26 @@ impl Auth {
         Ok(())
     }
 
-    /// Refuses who has no key for `scope`, or asks too often.
-    pub(super) fn check(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Problem> {
+    /// Checks that a request has a key for `scope` and that the key is within its rate.
+    ///
+    /// # Errors
+    /// 401 without a key of the job, 403 if the key lacks the scope, 429 above the rate.
+    pub(crate) fn check(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Problem> {
         let limiter = if self.has_keys() {
             let token = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
             let Some(token) = token else { return Err(Problem::unauthorized(false)) };
             let digest: [u8; 32] = Sha256::digest(token).into();
             let mut found = None;
-            for known in &self.keys {
-                if bool::from(known.digest.ct_eq(&digest)) {
-                    found = Some(known);
+            for key in &self.keys {
+                if bool::from(key.digest.ct_eq(&digest)) {
+                    found = Some(key);
                 }
             }
-            let Some(known) = found else { return Err(Problem::unauthorized(true)) };
+            let Some(key) = found else { return Err(Problem::unauthorized(true)) };
             match scope {
-                Scope::Read if !known.read => return Err(Problem::scope("read")),
-                Scope::Admin if !known.admin => return Err(Problem::scope("admin")),
-                Scope::Read | Scope::Admin => &known.limiter,
+                Scope::Read if !key.read => return Err(Problem::scope("read")),
+                Scope::Admin if !key.admin => return Err(Problem::scope("admin")),
+                Scope::Read | Scope::Admin => &key.limiter,
             }
         } else {
             &self.limiter
@@ -106,7 +119,7 @@ impl Auth {
     }
 }
 
-/// The token of an `Authorization` header.
+/// Returns the token of an `Authorization` header; `None` if the scheme is not `Bearer` or there is no token.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let space = value.iter().position(|byte| *byte == b' ')?;
     let (scheme, token) = value.split_at(space);
@@ -114,7 +127,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"bearer") && !token.is_empty()).then_some(token)
 }
 
-/// Whether a `host` or `host:port` is this machine's own name for itself.
+/// Returns whether a `host` or `host:port` is `localhost` or a loopback address.
 fn is_local(host: &[u8]) -> bool {
     let Ok(host) = std::str::from_utf8(host) else { return false };
     let name = match host.strip_prefix('[') {

@@ -1,7 +1,8 @@
-//! Accepts connections, a bounded number, and lets none of them sit there for ever.
+//! Connections: their number is bounded, and so is the time that each may stay idle.
 //!
-//! A connection ends when it is idle for too long, takes too long to send headers, or does not read what it is sent. Above
-//! the bound a connection is answered 503 and closed, so that the job always finds a file descriptor for its own files.
+//! Promises: a connection ends if it is idle for too long, takes too long to send headers, or does not read what was sent to it.
+//! Refuses: connections above the bound, which are answered 503 and closed, so that the job always finds a file descriptor for
+//! its own files.
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -20,26 +21,28 @@ use tokio::time::{Instant, Sleep};
 /// Bytes of a request's line and headers: a key of 1,024 bytes, percent-encoded, many times.
 const HEAD_BYTES: usize = 64 * 1024;
 
-/// Connections where the system does not say how many files may be open.
+/// Connections at most if the limit of open files is not known.
 const CONNECTIONS_UNKNOWN: usize = 512;
 
-/// How long to wait for a file descriptor when all are taken: whoever frees one does not say so.
+/// Pause before the next attempt when no file descriptor is free: there is no notification when one is.
 const NO_FILES: Duration = Duration::from_millis(100);
 
-/// What is sent where there are too many connections.
+/// The answer to a connection above the bound.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
 Content-Type: application/problem+json\r\nContent-Length: 138\r\n\r\n\
 {\"type\":\"urn:usher:problem:connections\",\"title\":\"Too many connections\",\"status\":503,\"detail\":\"close those that are not needed, and retry\"}";
 
-/// How many, and for how long.
+/// The bounds of connections.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    pub(super) connections: usize,
-    pub(super) idle: Duration,
+pub(crate) struct Bounds {
+    /// Connections at most.
+    pub(crate) connections: usize,
+    /// How long a connection may be idle.
+    pub(crate) idle: Duration,
 }
 
-/// Half of the files that the process may open: the job needs files too.
-pub(super) fn affordable() -> usize {
+/// Returns half of the number of files that the process may open: the job needs files too.
+pub(crate) fn affordable() -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     match line.and_then(|line| line.split_whitespace().next()) {
@@ -49,8 +52,8 @@ pub(super) fn affordable() -> usize {
     }
 }
 
-/// Serves until `stopping`; then ends when all connections have.
-pub(super) async fn accept(listener: TcpListener, router: Router, bounds: Bounds, mut stopping: watch::Receiver<bool>) {
+/// Serves connections of `listener` until `stopping`; returns when all connections have ended.
+pub(crate) async fn accept(listener: TcpListener, router: Router, bounds: Bounds, mut stopping: watch::Receiver<bool>) {
     let room = u32::try_from(bounds.connections).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32).max(1);
     let free = Arc::new(Semaphore::new(room as usize));
     loop {
@@ -60,7 +63,7 @@ pub(super) async fn accept(listener: TcpListener, router: Router, bounds: Bounds
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
-            // The connection was gone before it was taken.
+            // The client closed the connection before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => {
                 tracing::warn!(%error, "a connection to the API can't be accepted");
@@ -69,7 +72,7 @@ pub(super) async fn accept(listener: TcpListener, router: Router, bounds: Bounds
             }
         };
         match free.clone().try_acquire_owned() {
-            // What fits the socket's buffer is sent; nobody waits for the client.
+            // What fits the socket's buffer is sent; the server does not wait for the client.
             Err(_) => drop(stream.try_write(TOO_MANY)),
             Ok(permit) => {
                 let connection = serve(stream, router.clone(), bounds.idle, stopping.clone());
@@ -84,13 +87,13 @@ pub(super) async fn accept(listener: TcpListener, router: Router, bounds: Bounds
     let _all = free.acquire_many(room).await;
 }
 
-/// Waits until the server is to stop.
-pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+/// Waits until the server stops.
+pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _gone_too = stopping.wait_for(|stop| *stop).await;
 }
 
 async fn serve(stream: TcpStream, router: Router, idle: Duration, mut stopping: watch::Receiver<bool>) {
-    // Answers are written at once and should leave at once.
+    // An answer is written in one piece and is to be sent at once.
     let _ = stream.set_nodelay(true);
     let stream = TokioIo::new(Impatient { stream, idle, stalled: None });
     let connection = http1::Builder::new()
@@ -108,20 +111,22 @@ async fn serve(stream: TcpStream, router: Router, idle: Duration, mut stopping: 
         }
     };
     if let Err(error) = ended {
-        // Clients go away as they like.
+        // A client may close its connection at any time.
         tracing::debug!(%error, "a connection to the API ended");
     }
 }
 
-/// A stream whose writes fail when nothing of them can be written for too long.
+/// A stream whose writes fail if the client reads nothing for `idle`.
 struct Impatient {
     stream: TcpStream,
     idle: Duration,
+    /// Set while a write waits: fires when `idle` is over.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Impatient {
-    fn watch<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// Passes on the result of a write; an error if writes have been waiting for `idle`.
+    fn limit<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = None;
             return written;
@@ -142,7 +147,7 @@ impl AsyncRead for Impatient {
 impl AsyncWrite for Impatient {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.watch(context, written)
+        self.limit(context, written)
     }
 
     fn poll_write_vectored(
@@ -151,7 +156,7 @@ impl AsyncWrite for Impatient {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        self.watch(context, written)
+        self.limit(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -172,7 +177,7 @@ mod tests {
     use super::TOO_MANY;
 
     #[test]
-    fn the_refusal_has_the_length_that_it_says() {
+    fn the_refusal_has_the_length_of_its_header() {
         let text = std::str::from_utf8(TOO_MANY).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("Content-Length: {}", body.len())), "{}", body.len());

@@ -1,7 +1,11 @@
-//! The OpenAPI document, made of the handlers and their types.
+//! The OpenAPI document, derived from the handlers and their types.
+//!
+//! Promises: it describes every route and no other. A handler's comment is its summary and description; a field's comment is
+//! the description of the field.
 
-use super::problem::ProblemBody;
-use super::{changes, routes};
+use crate::auth::OPEN;
+use crate::problem::ProblemBody;
+use crate::routes::{audiences, changes, lookup, members, models, process, syncs};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, PathItem, Ref, ResponseBuilder};
 use utoipa::{OpenApi, openapi};
@@ -10,37 +14,37 @@ use utoipa::{OpenApi, openapi};
 #[openapi(
     info(
         title = "usher",
-        description = "Who is in which audience, now. Errors are `application/problem+json` (RFC 9457).",
+        description = "Current audience membership. Errors are `application/problem+json` (RFC 9457).",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
     paths(
-        routes::audiences,
-        routes::lookup_of_lookup,
-        routes::lookup_all,
-        routes::lookup,
-        routes::explain,
-        routes::members,
-        routes::syncs,
+        audiences::audiences,
+        lookup::lookup_of_lookup,
+        lookup::lookup_all,
+        lookup::lookup,
+        lookup::explain,
+        members::members,
+        syncs::syncs,
         changes::changes,
-        routes::models,
-        routes::pulls,
-        routes::pull_now,
-        routes::healthz,
-        routes::readyz,
-        routes::metrics,
-        routes::openapi_json,
-        routes::home
+        models::models,
+        models::pulls,
+        models::pull_now,
+        process::healthz,
+        process::readyz,
+        process::metrics,
+        process::openapi_json,
+        process::home
     ),
     components(schemas(ProblemBody))
 )]
 struct Document;
 
-/// The document; where there are keys, it says so.
+/// Returns the document. With `has_keys`, it declares the bearer scheme and which routes need no key.
 pub fn document(has_keys: bool) -> openapi::OpenApi {
     let mut document = Document::openapi();
     for item in document.paths.paths.values_mut() {
         for operation in operations(item) {
-            // What any route may answer: 400, 401, 403, 429, 503.
+            // Any route may answer 400, 401, 403, 429, 503.
             let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
             let default =
                 ResponseBuilder::new().description("A problem").content("application/problem+json", problem).build();
@@ -51,7 +55,7 @@ pub fn document(has_keys: bool) -> openapi::OpenApi {
         let components = document.components.get_or_insert_with(Default::default);
         components.add_security_scheme("key", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
         document.security = Some(vec![SecurityRequirement::new("key", [] as [&str; 0])]);
-        for path in routes::OPEN {
+        for path in OPEN {
             for operation in document.paths.paths.get_mut(path).into_iter().flat_map(operations) {
                 operation.security = Some(vec![SecurityRequirement::default()]);
             }
@@ -67,13 +71,14 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut openapi::path::O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routes::routes;
     use std::collections::BTreeSet;
 
     #[test]
     fn the_document_has_every_route_and_no_other() {
         let document = document(true);
         let described: BTreeSet<&str> = document.paths.paths.keys().map(String::as_str).collect();
-        let served: BTreeSet<&str> = routes::routes().into_iter().map(|(path, _)| path).collect();
+        let served: BTreeSet<&str> = routes().into_iter().map(|(path, _)| path).collect();
         assert_eq!(described, served);
     }
 }

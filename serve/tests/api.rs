@@ -1,4 +1,4 @@
-//! The API over real connections: what each route answers, and what becomes of bad requests.
+//! The API over real connections: the answer of each route, and the refusal of bad requests.
 
 #[path = "api/memory.rs"]
 mod memory;
@@ -66,7 +66,7 @@ impl Client {
 
 fn serve(memory: &Memory, options: Options) -> Api {
     let listener = bind("127.0.0.1:0", 0).unwrap();
-    let server = Server::start(options, memory.published.clone(), memory.engine(), listener).unwrap();
+    let server = Server::start(options, memory.index.clone(), memory.api(), listener).unwrap();
     Api { address: server.address(), server, client: Client::new() }
 }
 
@@ -93,7 +93,7 @@ impl Api {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        // A test that would wait for ever should end.
+        // A test that hangs ends.
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         stream
     }
@@ -118,9 +118,9 @@ fn a_lookup_has_the_audiences_sorted_and_its_time() {
     assert_eq!(reply.headers["content-type"], "application/json");
     assert_eq!(reply.headers["usher-as-of"], "2026-11-23T10:00:00.001Z");
     assert!(!reply.headers.contains_key("usher-recovering"));
-    let reply = api.get("/v1/audiences/users/nobody");
-    assert_eq!(reply.json(), json!({"parent_model_id": "users", "user_id": "nobody", "audience_ids": []}));
-    // A key of another model is another key.
+    let reply = api.get("/v1/audiences/users/unknown");
+    assert_eq!(reply.json(), json!({"parent_model_id": "users", "user_id": "unknown", "audience_ids": []}));
+    // The same key in another model is a different key.
     assert_eq!(api.get("/v1/audiences/users/a").json()["audience_ids"], json!([]));
     assert_eq!(api.get("/v1/audiences/accounts/a").json()["audience_ids"], json!(["big"]));
     let reply = api.get("/v1/audiences/nothing/u-42");
@@ -136,7 +136,7 @@ fn any_key_can_be_asked_for() {
     let changes: Vec<_> = keys.iter().map(|key| ("seen", *key, true)).collect();
     memory.change(&changes);
     for key in keys.iter().copied().chain([&long[..]]) {
-        // All but letters and digits, so that dots are no path.
+        // Every byte is encoded, so that dots are not a path.
         let encoded: String = key.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let raw = format!("GET /v1/audiences/users/{encoded} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let mut stream = api.connect();
@@ -159,11 +159,11 @@ fn any_key_can_be_asked_for() {
 #[test]
 fn a_batch_is_answered_in_its_order_at_one_time() {
     let (memory, api) = live();
-    let reply = api.lookup_all(&["u-7", "nobody", "u-42", "u-7"]);
+    let reply = api.lookup_all(&["u-7", "unknown", "u-42", "u-7"]);
     assert_eq!(reply.status, 200);
     let of = |user: &str, ids: &[&str]| json!({"parent_model_id": "users", "user_id": user, "audience_ids": ids});
     let seen = of("u-7", &["seen"]);
-    assert_eq!(reply.json(), json!([seen, of("nobody", &[]), of("u-42", &["high_intent", "seen"]), seen]));
+    assert_eq!(reply.json(), json!([seen, of("unknown", &[]), of("u-42", &["high_intent", "seen"]), seen]));
     assert_eq!(reply.headers["usher-as-of"], "2026-11-23T10:00:00.001Z");
     assert_eq!(api.lookup_all(&[]).body, "[]");
     memory.change(&[("seen", "u-7", false)]);
@@ -195,7 +195,7 @@ fn a_batch_that_is_wrong_is_refused() {
         assert_eq!(api.post(path, kind, body).status, 200, "{kind}");
     }
     assert_eq!(api.post("/v1/audiences/nothing/lookup", json, body).problem().0, 404);
-    // A list of fields is no object.
+    // A list of fields is not an object.
     for (path, body) in [("audiences/users/lookup", r#" [["u-1"]]"#), ("models/users/pulls", "[]")] {
         let reply = api.post(&format!("/v1/{path}"), "application/json", body);
         assert_eq!(reply.problem(), (422, "wrong_shape".to_owned()), "{path}");
@@ -203,7 +203,7 @@ fn a_batch_that_is_wrong_is_refused() {
 }
 
 #[test]
-fn another_method_is_refused_with_those_that_there_are() {
+fn another_method_is_refused_with_the_allowed_ones() {
     let (_memory, api) = live();
     for (method, path, allow) in [
         (Method::POST, "/v1/audiences/users/u-42", "GET,HEAD"),
@@ -222,7 +222,7 @@ fn another_method_is_refused_with_those_that_there_are() {
 }
 
 #[test]
-fn keys_open_what_their_scopes_say() {
+fn keys_allow_what_their_scopes_name() {
     let memory = Memory::live();
     let keys = vec![key("reader", true, false), key("boss", true, true), key("robot", false, true)];
     let api = serve(&memory, Options { keys, ..Options::default() });
@@ -238,9 +238,9 @@ fn keys_open_what_their_scopes_say() {
     for wrong in ["Bearer readerx", "Bearer reade", "Bearer boss reader", "Basic reader", "Bearer", "reader"] {
         assert_eq!(api.get_with(lookup, "authorization", wrong).problem().0, 401, "{wrong}");
     }
-    let wrong = api.get_with(lookup, "authorization", "Bearer secret-of-somebody");
+    let wrong = api.get_with(lookup, "authorization", "Bearer secret-of-another");
     assert!(wrong.headers["www-authenticate"].contains("invalid_token"));
-    assert!(!wrong.body.contains("secret-of-somebody"));
+    assert!(!wrong.body.contains("secret-of-another"));
     for right in ["Bearer reader", "bearer  reader", "Bearer boss"] {
         assert_eq!(api.get_with(lookup, "authorization", right).status, 200, "{right}");
     }
@@ -255,13 +255,13 @@ fn keys_open_what_their_scopes_say() {
     assert!(refused.headers["www-authenticate"].contains("scope=\"admin\""));
     assert_eq!(pull("boss").status, 202);
     assert_eq!(pull("robot").status, 202);
-    // Any name may be asked for: it takes the key.
+    // With keys, any host name is accepted.
     let named = api.client.http.get(api.url(lookup)).header("host", "usher.example.com");
     assert_eq!(api.client.send(named.header("authorization", "Bearer reader")).status, 200);
 }
 
 #[test]
-fn without_keys_only_this_machine_may_ask() {
+fn without_keys_only_this_machine_may_use_the_api() {
     let (memory, api) = live();
     let lookup = "/v1/audiences/users/u-42";
     for (name, value, status) in [
@@ -276,7 +276,7 @@ fn without_keys_only_this_machine_may_ask() {
         assert_eq!(api.get_with(lookup, name, value).status, status, "{name}: {value}");
     }
     let listener = bind("0.0.0.0:0", 0).unwrap();
-    let refused = Server::start(Options::default(), memory.published.clone(), memory.engine(), listener);
+    let refused = Server::start(Options::default(), memory.index.clone(), memory.api(), listener);
     let Err(error @ ServeError::Open { .. }) = refused else { panic!("it is served") };
     assert_eq!(error.hint(), "give `api.keys`, or listen on 127.0.0.1");
 }
@@ -293,7 +293,7 @@ fn ports_are_counted_up_by_process_and_a_taken_one_is_named() {
 }
 
 #[test]
-fn who_asks_too_often_is_told_when_to_come_back() {
+fn a_client_above_the_rate_gets_the_time_to_retry_after() {
     let memory = Memory::live();
     let keys = vec![key("one", true, false), key("two", true, false)];
     let rate_limit = NonZeroU32::new(2);
@@ -307,11 +307,11 @@ fn who_asks_too_often_is_told_when_to_come_back() {
 }
 
 #[test]
-fn a_slow_client_is_let_go() {
+fn a_slow_client_is_disconnected() {
     let memory = Memory::live();
     let soon = Duration::from_millis(200);
     let api = serve(&memory, Options { idle: soon, patience: soon, ..Options::default() });
-    // Says nothing; says half of it; and says a head, but no body.
+    // One sends nothing, one half a head, and one a head without a body.
     let mut silent = api.connect();
     let mut half = api.connect();
     half.write_all(b"GET /v1/audiences/users/u-42 HTTP/1.1\r\nHost: loc").unwrap();
@@ -333,7 +333,7 @@ fn a_slow_client_is_let_go() {
 }
 
 #[test]
-fn who_does_not_read_is_let_go() {
+fn a_client_that_does_not_read_is_disconnected() {
     let memory = Memory::live();
     let api = serve(&memory, Options { idle: Duration::from_millis(300), ..Options::default() });
     let mut stream = api.connect();
@@ -354,10 +354,10 @@ fn who_does_not_read_is_let_go() {
 }
 
 #[test]
-fn idle_connections_do_not_hurt_and_too_many_are_refused() {
+fn idle_connections_cost_no_answers_and_too_many_are_refused() {
     let memory = Memory::live();
     let api = serve(&memory, Options { connections: 200, ..Options::default() });
-    // One is the client's own.
+    // One connection is the client's own.
     assert_eq!(api.get("/healthz").status, 200);
     let mut idle: Vec<TcpStream> = (0..199).map(|_| api.connect()).collect();
     assert_eq!(api.get("/v1/audiences/users/u-42").status, 200);
@@ -366,7 +366,7 @@ fn idle_connections_do_not_hurt_and_too_many_are_refused() {
     refused.read_to_string(&mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 503"), "{text}");
     assert_eq!(api.get("/v1/audiences/users/u-42").status, 200);
-    // Those that are there can still ask.
+    // The open connections still work.
     for stream in &mut idle {
         stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
@@ -376,7 +376,7 @@ fn idle_connections_do_not_hurt_and_too_many_are_refused() {
 }
 
 #[test]
-fn what_is_no_http_is_no_trouble() {
+fn bytes_that_are_not_http_do_no_harm() {
     let (_memory, api) = live();
     for bytes in [&b"\x16\x03\x01\x02\x00\x01"[..], b"GET\r\n\r\n", b"\r\n\r\n\r\n \r\n", b"GET / HTTP/9.9\r\n\r\n"] {
         let mut stream = api.connect();
@@ -398,14 +398,14 @@ fn what_is_no_http_is_no_trouble() {
 fn a_lookup_waits_until_what_was_written_is_reflected() {
     let (memory, api) = live();
     let path = |after: &str, ms: u64| format!("/v1/audiences/users/new?after={after}&timeout_ms={ms}");
-    memory.published.reflect("web", "in/a:b.jsonl", 100, memory.now());
+    memory.index.reflect("web", "in/a:b.jsonl", 100, memory.now());
     let after = "web:in%2Fa%3Ab.jsonl:99";
     assert_eq!(api.get(&path(after, 0)).status, 200);
     let after = "web:in%2Fa%3Ab.jsonl:100";
     let late = api.get(&path(after, 10));
     assert_eq!(late.problem(), (504, "not_reflected".to_owned()));
     // The event at 100 takes effect with the next epoch.
-    memory.published.reflect("web", "in/a:b.jsonl", 150, memory.now() + 1);
+    memory.index.reflect("web", "in/a:b.jsonl", 150, memory.now() + 1);
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| {
             let client = Client::new();
@@ -424,7 +424,7 @@ fn a_lookup_waits_until_what_was_written_is_reflected() {
 }
 
 #[test]
-fn a_job_that_recovers_serves_what_was_told() {
+fn a_job_that_recovers_answers_from_the_ledgers() {
     let memory = Memory::new();
     let api = serve(&memory, Options::default());
     let lookup = "/v1/audiences/users/u";
@@ -432,8 +432,8 @@ fn a_job_that_recovers_serves_what_was_told() {
     assert_eq!(api.lookup_all(&["u"]).problem().0, 503);
     let reply = api.get("/readyz");
     assert_eq!((reply.status, reply.json()["ready"].clone()), (503, json!(false)));
-    let seen = memory.published.catalog().index("seen").unwrap();
-    memory.published.load_ledger(START - 60_000, [(seen, "u")]);
+    let seen = memory.index.catalog().index("seen").unwrap();
+    memory.index.load_ledger(START - 60_000, [(seen, "u")]);
     let reply = api.get(lookup);
     assert_eq!(reply.json()["audience_ids"], json!(["seen"]));
     assert_eq!(reply.headers["usher-as-of"], "2026-11-23T09:59:00.000Z");
@@ -446,7 +446,7 @@ fn a_job_that_recovers_serves_what_was_told() {
 }
 
 #[test]
-fn the_job_can_be_looked_at() {
+fn audiences_models_syncs_and_members_are_listed() {
     let (memory, api) = live();
     let audiences = api.get("/v1/audiences").json();
     assert_eq!(
@@ -462,8 +462,8 @@ fn the_job_can_be_looked_at() {
     assert_eq!(explained["audiences"].as_array().unwrap().len(), 1);
     assert_eq!(explained["audiences"][0]["condition"]["threshold"], "at_least 3");
     assert_eq!(api.get("/v1/audiences/users/u-42/explain?audience=big").problem().0, 404);
-    assert_eq!(api.get("/v1/audiences/users/nobody/explain").problem().0, 404);
-    // Pages hold everybody once.
+    assert_eq!(api.get("/v1/audiences/users/unknown/explain").problem().0, 404);
+    // Pages hold each member once.
     let keys: Vec<String> = (0..25).map(|key| format!("m{key:02}")).collect();
     memory.change(&keys.iter().map(|key| ("big", &key[..], true)).collect::<Vec<_>>());
     let (mut found, mut cursor) = (Vec::new(), None);
@@ -486,7 +486,7 @@ fn the_job_can_be_looked_at() {
 }
 
 #[test]
-fn a_pull_can_be_asked_for() {
+fn a_pull_can_be_requested() {
     let (_memory, api) = live();
     let path = "/v1/models/users/pulls";
     assert_eq!(api.get(path).json(), json!({"pulls": []}));
@@ -522,7 +522,7 @@ impl Follower {
         follower
     }
 
-    /// The lines up to an empty one: fields of an event, by name.
+    /// Returns the fields of the next event, by name: the lines up to an empty one.
     fn event(&mut self) -> BTreeMap<String, String> {
         use std::io::BufRead;
         let mut fields = BTreeMap::new();
@@ -539,7 +539,7 @@ impl Follower {
         }
     }
 
-    /// The kind of the next event, and whose.
+    /// Returns kind, audience and key of the next event.
     fn change(&mut self) -> (String, String, String) {
         let event = self.event();
         let data: Value = serde_json::from_str(&event["data"]).unwrap();
@@ -571,14 +571,14 @@ fn changes_can_be_followed_and_resumed() {
     assert_eq!(all.change(), change("exit", "seen", "k"));
     assert_eq!(seen.change(), change("entry", "seen", "k"));
     assert_eq!(seen.change(), change("exit", "seen", "k"));
-    // Who comes back goes on where it was, the first event included.
+    // A client that reconnects resumes after its last event, or after the first id.
     let mut resumed = Follower::new(&api, "", Some(&second["id"]));
     resumed.event();
     assert_eq!(resumed.change(), change("entry", "seen", "l"));
     let mut resumed = Follower::new(&api, "", Some(&start));
     resumed.event();
     assert_eq!(resumed.change(), change("entry", "high_intent", "k"));
-    // An id of another run, from which nothing can be gone on with.
+    // An id of another run can't be resumed after.
     let mut other = Follower::new(&api, "?audience=seen", Some("123-4"));
     assert_eq!(other.event()["event"], "reset");
     assert_eq!(other.change(), change("entry", "seen", "k"));
@@ -591,14 +591,14 @@ fn changes_can_be_followed_and_resumed() {
 }
 
 #[test]
-fn what_another_process_owns_is_asked_of_it() {
+fn requests_for_keys_of_another_process_are_forwarded_to_it() {
     let (one, two) = (Memory::live(), Memory::live());
     let keys = || vec![key("k", true, false)];
     let (first, second) = (
         serve(&one, Options { keys: keys(), ..Options::default() }),
         serve(&two, Options { keys: keys(), ..Options::default() }),
     );
-    // The first owns what begins with 1, the second the rest.
+    // The first owns the keys that begin with 1, the second the rest.
     let (here, there) = (first.address.to_string(), second.address.to_string());
     one.owned_by(move |key| (!key.starts_with('1')).then(|| there.clone()));
     two.owned_by(move |key| key.starts_with('1').then(|| here.clone()));
@@ -620,7 +620,7 @@ fn what_another_process_owns_is_asked_of_it() {
         assert_eq!(batch.headers["usher-as-of"], "2026-11-23T10:00:00.002Z");
         assert_eq!(api.get("/v1/audiences/users/2%2Fb").problem().0, 401);
     }
-    // Both say that the other owns it.
+    // Each takes the other for the owner.
     let (here, there) = (first.address.to_string(), second.address.to_string());
     one.owned_by(move |_| Some(there.clone()));
     two.owned_by(move |_| Some(here.clone()));
@@ -629,7 +629,7 @@ fn what_another_process_owns_is_asked_of_it() {
     assert_eq!(ask(&first, "/v1/audiences/users/x").problem(), (502, "peer".to_owned()));
 }
 
-/// Two processes of one job, which know of each other.
+/// Serves two processes of one job, each with the address of the other.
 fn both(memories: [&Memory; 2]) -> [Api; 2] {
     let apis = memories.map(|memory| serve(memory, Options::default()));
     let [first, second] = apis.each_ref().map(|api| Some(api.address.to_string()));
@@ -648,7 +648,7 @@ fn sizes_are_those_of_all_processes() {
         let counts = counts.iter().map(|of| (of["size"].as_u64().unwrap(), of["exits"].as_u64().unwrap())).collect();
         (reply.headers.get("usher-as-of").cloned().unwrap_or_default(), counts)
     };
-    // As long as one is not live there is no whole.
+    // There are no sums until all processes are live.
     for api in [&first, &second] {
         assert_eq!(api.get("/v1/audiences").problem(), (503, "unavailable".to_owned()));
     }
@@ -658,7 +658,7 @@ fn sizes_are_those_of_all_processes() {
     for api in [&first, &second] {
         assert_eq!(sizes(api), (at(1), vec![(2, 0), (1, 0), (2, 1)]));
     }
-    // Asked for its part one says its part.
+    // A forwarded request is answered with the own part.
     let part = second.get_with("/v1/audiences", "usher-forwarded", "1").json();
     assert_eq!((&part["audiences"][0]["size"], &part["audiences"][1]["size"]), (&json!(1), &json!(0)));
     second.server.stop();
@@ -666,9 +666,9 @@ fn sizes_are_those_of_all_processes() {
 }
 
 #[test]
-fn what_was_told_is_known_whole_to_one_process() {
+fn the_ledgers_of_one_process_answer_for_all_keys() {
     let (one, two) = (Memory::new(), Memory::new());
-    one.published.load_ledger(START - 5, [(2, "k"), (2, "l")]);
+    one.index.load_ledger(START - 5, [(2, "k"), (2, "l")]);
     for api in &both([&one, &two]) {
         let reply = api.get("/v1/audiences");
         assert_eq!(reply.json()["audiences"][2]["size"], 2);
@@ -678,15 +678,15 @@ fn what_was_told_is_known_whole_to_one_process() {
 }
 
 #[test]
-fn before_all_are_live_what_was_told_is_answered_and_then_who_owns_the_key() {
+fn before_all_are_live_the_ledgers_answer_and_then_the_owner_of_the_key() {
     let (one, two) = (Memory::new(), Memory::new());
     let [first, second] = both([&one, &two]);
     let addresses = [&first, &second].map(|api| api.address.to_string());
-    // As the engine of a job: the first process until one is live itself, then the second, which owns all keys.
+    // As in a job: the first process has the ledgers, and answers until a process is live; the second owns all keys.
     let owner = |memory: &Memory, own: usize| {
-        let (published, addresses) = (memory.published.clone(), addresses.clone());
+        let (index, addresses) = (memory.index.clone(), addresses.clone());
         memory.owned_by(move |_| {
-            let owner = match published.as_of() {
+            let owner = match index.as_of() {
                 Some(as_of) if as_of.recovering => own,
                 None => 0,
                 Some(_) => 1,
@@ -701,14 +701,14 @@ fn before_all_are_live_what_was_told_is_answered_and_then_who_owns_the_key() {
         assert_eq!(api.get(lookup).problem().0, 503);
         assert_eq!(api.lookup_all(&["k"]).problem().0, 503);
     }
-    one.published.load_ledger(START - 5, [(2, "k")]);
+    one.index.load_ledger(START - 5, [(2, "k")]);
     for api in [&first, &second] {
         for reply in [api.get(lookup), api.lookup_all(&["k"])] {
             assert!(reply.body.contains("\"audience_ids\":[\"seen\"]"), "{}", reply.body);
             assert_eq!(reply.headers["usher-recovering"], "true");
         }
     }
-    // Who waits while the job goes live is answered by the owner.
+    // A request that waits while the job goes live is answered by the owner.
     std::thread::scope(|scope| {
         let asked = [&first, &second].map(|api| {
             let url = api.url(&format!("{lookup}?after=web:e:1&timeout_ms=50000"));
@@ -724,7 +724,7 @@ fn before_all_are_live_what_was_told_is_answered_and_then_who_owns_the_key() {
         assert_eq!(second.get(lookup).problem().0, 503);
         two.change(&[("high_intent", "k", true)]);
         for memory in [&one, &two] {
-            memory.published.reflect("web", "e", 2, START);
+            memory.index.reflect("web", "e", 2, START);
         }
         for asked in asked {
             let reply = asked.join().unwrap();
@@ -743,7 +743,7 @@ fn the_changes_of_all_processes_are_followed_at_any_and_resumed_at_any_other() {
     assert_eq!(start, format!("{START}-0.{START}-0"));
     let mut at_second = Follower::new(&second, "", None);
     at_second.event();
-    // One after the other, so that there is one order.
+    // One change after the other, so that there is one order.
     let mut ids = Vec::new();
     for (memory, key) in [(&one, "a"), (&two, "b"), (&one, "c")] {
         memory.change(&[("seen", key, true), ("high_intent", key, true)]);
@@ -758,7 +758,7 @@ fn the_changes_of_all_processes_are_followed_at_any_and_resumed_at_any_other() {
     let mut resumed = Follower::new(&second, "?audience=seen", Some(&ids[1]));
     resumed.event();
     assert_eq!(resumed.change(), change("entry", "seen", "c"));
-    // The ids of one run are none of another's, nor those of a job in one process.
+    // Ids of another run, or of a job with another number of processes, lead to a reset.
     for id in [format!("7-1.{START}-1"), format!("{START}-1"), format!("{START}-1.{START}-1.{START}-1")] {
         let mut reset = Follower::new(&first, "", Some(&id));
         assert_eq!(reset.event()["event"], "reset", "{id}");
@@ -767,7 +767,7 @@ fn the_changes_of_all_processes_are_followed_at_any_and_resumed_at_any_other() {
     for wrong in ["x", "1-1.x", "1-1.", "."] {
         assert_eq!(first.get_with("/v1/changes", "last-event-id", wrong).problem().0, 400, "{wrong}");
     }
-    // A process that goes is named, and the stream ends: nobody takes a part for the whole.
+    // A process that stops is named, and the stream ends: a part is never presented as the whole.
     second.server.stop();
     let lost = at_first.event();
     assert_eq!((&lost["event"][..], &lost["data"][..]), ("lost", "{\"process\":1}"));
@@ -776,7 +776,7 @@ fn the_changes_of_all_processes_are_followed_at_any_and_resumed_at_any_other() {
 }
 
 #[test]
-fn metrics_have_what_is_counted() {
+fn metrics_have_the_counters_of_server_index_and_job() {
     let (_memory, api) = live();
     api.get("/v1/audiences/users/u-42");
     api.get("/v1/audiences/nothing/u-42");

@@ -1,4 +1,4 @@
-//! A job that lives in memory: what the API's tests serve.
+//! A job in memory, for the tests of the API: it has an index and answers as its test prescribes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
@@ -11,23 +11,23 @@ use usher_core::dead_letters::DeadLetterReason;
 use usher_core::membership_index::{IndexWriter, MembershipIndex};
 use usher_core::sink;
 
-/// By id: the name and the model of each audience.
+/// Id, name and model of each audience, by id.
 const AUDIENCES: [(&str, &str, &str); 3] =
     [("big", "Big ones", "accounts"), ("high_intent", "high_intent", "users"), ("seen", "seen", "users")];
 
-/// What the memory holds: the index with its writer, and the answers of the engine.
+/// The index with its writer, and the state that the API answers from.
 pub struct Memory {
-    pub published: Arc<MembershipIndex>,
+    pub index: Arc<MembershipIndex>,
     state: Arc<Mutex<State>>,
     owner: Arc<RwLock<Owner>>,
     processes: Arc<RwLock<Vec<Option<String>>>>,
 }
 
-/// Says who owns a key; none: nobody else.
+/// Returns the address of the process that owns a key, `None` for this one. Without a function this process owns all keys.
 type Owner = Option<Box<dyn Fn(&str) -> Option<String> + Send + Sync>>;
 
 struct State {
-    publisher: IndexWriter,
+    writer: IndexWriter,
     now: u64,
     /// By audience.
     members: BTreeMap<String, BTreeSet<String>>,
@@ -42,23 +42,23 @@ impl Memory {
     pub fn new() -> Memory {
         let models = ["accounts", "users"].map(str::to_owned);
         let catalog = Catalog::new("shop", AUDIENCES);
-        let published = Arc::new(MembershipIndex::new(catalog, models, ["web".to_owned()], 1, START));
+        let index = Arc::new(MembershipIndex::new(catalog, models, ["web".to_owned()], 1, START));
         let state = State {
-            publisher: IndexWriter::new(published.clone(), 0),
+            writer: IndexWriter::new(index.clone(), 0),
             now: START,
-            members: published.audiences().iter().map(|audience| (audience.id.clone(), BTreeSet::new())).collect(),
+            members: index.audiences().iter().map(|audience| (audience.id.clone(), BTreeSet::new())).collect(),
             pulls: Vec::new(),
             ready: false,
         };
         Memory {
-            published,
+            index,
             state: Arc::new(Mutex::new(state)),
             owner: Arc::default(),
             processes: Arc::new(RwLock::new(vec![None])),
         }
     }
 
-    /// A job that is live, with some members.
+    /// Returns a live job with some members.
     pub fn live() -> Memory {
         let memory = Memory::new();
         memory.change(&[
@@ -71,15 +71,15 @@ impl Memory {
         memory
     }
 
-    /// Enters and leaves audiences, a ms later, in one epoch.
+    /// Applies entries (`true`) and exits (`false`) of (audience, key) in one epoch, one ms after the last.
     pub fn change(&self, changes: &[(&str, &str, bool)]) {
         let mut state = self.state.lock().unwrap();
         state.now += 1;
         let now = state.now;
         for (audience, key, enters) in changes {
-            let index = self.published.catalog().index(audience).expect("the job has the audience");
+            let audience_index = self.index.catalog().index(audience).expect("the job has the audience");
             let kind = if *enters { ChangeKind::Entry } else { ChangeKind::Exit };
-            state.publisher.publish(now, index, kind, Reason::Event, key);
+            state.writer.publish(now, audience_index, kind, Reason::Event, key);
             let members = state.members.get_mut(*audience).expect("the job has the audience");
             if *enters {
                 members.insert((*key).to_owned());
@@ -87,33 +87,33 @@ impl Memory {
                 members.remove(*key);
             }
         }
-        state.publisher.close(now);
+        state.writer.close(now);
     }
 
-    /// The time of the latest epoch.
+    /// Returns the time of the latest epoch.
     pub fn now(&self) -> u64 {
         self.state.lock().unwrap().now
     }
 
-    /// Says who owns keys.
+    /// Sets the owners of keys.
     pub fn owned_by(&self, owner: impl Fn(&str) -> Option<String> + Send + Sync + 'static) {
         *self.owner.write().unwrap() = Some(Box::new(owner));
     }
 
-    /// Says where all processes are; none: this one.
+    /// Sets the addresses of all processes; `None` is this one.
     pub fn one_of(&self, processes: Vec<Option<String>>) {
         *self.processes.write().unwrap() = processes;
     }
 
-    /// What the server asks.
-    pub fn engine(&self) -> Arc<dyn Api> {
-        let (published, state) = (self.published.clone(), self.state.clone());
-        Arc::new(MemoryApi { published, state, owner: self.owner.clone(), processes: self.processes.clone() })
+    /// Returns the port that the server asks.
+    pub fn api(&self) -> Arc<dyn Api> {
+        let (index, state) = (self.index.clone(), self.state.clone());
+        Arc::new(MemoryApi { index, state, owner: self.owner.clone(), processes: self.processes.clone() })
     }
 }
 
 struct MemoryApi {
-    published: Arc<MembershipIndex>,
+    index: Arc<MembershipIndex>,
     state: Arc<Mutex<State>>,
     owner: Arc<RwLock<Owner>>,
     processes: Arc<RwLock<Vec<Option<String>>>>,
@@ -170,7 +170,7 @@ impl Api for MemoryApi {
             freshness: Freshness::Current,
             windows: Windows { complete: id != "seen", complete_at: (id == "seen").then_some(Moment(START + 1000)) },
         };
-        self.published.audiences().iter().map(|audience| state(&audience.id)).collect()
+        self.index.audiences().iter().map(|audience| state(&audience.id)).collect()
     }
 
     fn explain(
@@ -182,10 +182,10 @@ impl Api for MemoryApi {
         let state = self.state.lock().unwrap();
         let known = state.members.values().any(|members| members.contains(key));
         if !known {
-            return Box::pin(ready(Err(ApiError::NotFound(format!("nothing is known of `{key}`")))));
+            return Box::pin(ready(Err(ApiError::NotFound(format!("no events or rows of `{key}`")))));
         }
         let explained = self
-            .published
+            .index
             .audiences()
             .iter()
             .filter(|entry| entry.model == model && audience.is_none_or(|audience| audience == entry.id))
@@ -233,9 +233,9 @@ impl Api for MemoryApi {
     }
 
     fn syncs(&self) -> Vec<SyncReport> {
-        let standing =
+        let status =
             sink::SyncStatus { committed: 5, waiting: 2, last_error: Some("away".to_owned()), ..Default::default() };
-        vec![SyncReport::of("crm", &standing)]
+        vec![SyncReport::of("crm", &status)]
     }
 
     fn metrics(&self) -> Metrics {

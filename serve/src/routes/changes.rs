@@ -1,17 +1,18 @@
-//! `GET /v1/changes`: changes as server-sent events, as they are published.
+//! `GET /v1/changes`: entries and exits as server-sent events, as they are published.
 //!
-//! An event is `entry` or `exit`, its data the default message (SPEC §5), its id one that `Last-Event-ID` takes to go on after
-//! it. The last 65,536 changes are kept. Who asks for what is not kept any more, or with an id of an earlier run, first gets an
-//! event `reset`: changes were missed, look membership up; then what is kept. Without `Last-Event-ID` it begins now. While nothing
-//! happens a comment is sent, and with a filter the id moves on. Of several processes each has the changes of its own keys; whoever is
-//! asked merges them ([`super::peers::gather`]).
+//! An event is `entry` or `exit`; its data is the default message (SPEC §5); its id, sent as `Last-Event-ID`, resumes after
+//! it. Without `Last-Event-ID` the stream begins now. The last 65,536 changes are kept: a client that resumes after an older one,
+//! or after an id of another run, first gets an event `reset`, which means that changes were missed and membership has to be
+//! looked up, and then the changes that are kept. While nothing happens, a comment with the latest id is sent.
+//!
+//! Each process has the changes of its own keys; the process that a client asks merges them (see [`crate::peers::gather`]).
 
-use super::connections::stopped;
-use super::peers::gather;
-use super::problem::{Problem, ProblemBody};
-use super::routes::App;
+use crate::app::{Answer, App, QueryOf, Shared};
+use crate::connections::stopped;
+use crate::peers::gather::split_id;
+use crate::problem::{Problem, ProblemBody};
+use crate::sse::RESET;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::Uri;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -30,15 +31,12 @@ use usher_core::membership_index::{ChangesAfter, Interest, Recent};
 use usher_core::message::write_message;
 use utoipa::IntoParams;
 
-/// How often something is sent, so that proxies keep the connection and a client that is gone is noticed.
+/// How often something is sent at least: proxies keep the connection, and a client that is gone is noticed.
 const ALIVE: Duration = Duration::from_secs(15);
-
-/// Changes were missed.
-pub(super) const RESET: &[u8] = b"event: reset\ndata: {\"missed\":true}\n\n";
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct ChangesQuery {
+pub(crate) struct ChangesQuery {
     /// Only changes of this audience.
     #[param(nullable = false)]
     audience: Option<String>,
@@ -49,51 +47,45 @@ pub(super) struct ChangesQuery {
 
 /// Follow the changes
 ///
-/// Server-sent events `entry` and `exit` with the default message, `reset` where changes were missed, and `lost` where the stream ends
-/// because a process of the job can't be heard.
+/// Server-sent events: `entry` and `exit` with the default message; `reset` if changes were missed; `lost`, the last event of the
+/// stream, if a process of the job can no longer be reached.
 #[utoipa::path(
     get,
     path = "/v1/changes",
     tag = "membership",
     params(
         ChangesQuery,
-        ("Last-Event-ID" = Option<String>, Header, description = "Goes on after this event", nullable = false)
+        ("Last-Event-ID" = Option<String>, Header, description = "Resumes after this event", nullable = false)
     ),
     responses(
-        (status = 200, description = "A stream that does not end", body = String, content_type = "text/event-stream"),
-        (status = 404, description = "No such audience", body = ProblemBody, content_type = "application/problem+json")
+        (status = 200, description = "A stream without end", body = String, content_type = "text/event-stream"),
+        (status = 404, description = "The job has no such audience", body = ProblemBody,
+            content_type = "application/problem+json")
     )
 )]
-pub(super) async fn changes(
-    State(app): State<Arc<App>>,
-    query: Result<Query<ChangesQuery>, QueryRejection>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+pub(crate) async fn changes(State(app): Shared, query: QueryOf<ChangesQuery>, uri: Uri, headers: HeaderMap) -> Answer {
     let Query(ChangesQuery { audience, key }) = query?;
     let audience = audience.map(|id| app.audience(&id)).transpose()?;
     let recent = app.index.recent();
     let id = headers.get("last-event-id").map(|id| id.to_str().unwrap_or_default());
-    if id.is_some_and(|id| id.split('.').any(|place| recent.number(place).is_none())) {
-        return Err(Problem::wrong("`Last-Event-ID` is none of this API's"));
+    if id.is_some_and(|id| id.split('.').any(|of_process| recent.number(of_process).is_none())) {
+        return Err(Problem::wrong("`Last-Event-ID` is not an id of this API"));
     }
     let permit = app.followers.clone().try_acquire_owned();
-    let permit = permit.map_err(|_| Problem::not_yet("too many follow the changes"))?;
-    let (process, others) = gather::parts(&app, &headers);
-    let places = gather::places(id, others.len() + 1);
-    let after = match &places[process] {
+    let permit = permit.map_err(|_| Problem::unavailable("too many clients follow the changes"))?;
+    let parts = app.peers.parts(&headers);
+    let last_ids = split_id(id, parts.others.len() + 1);
+    let after = match &last_ids[parts.own] {
         None => Some(recent.last()),
-        Some(place) => recent.number(place).flatten(),
+        Some(id) => recent.number(id).flatten(),
     };
-    let own =
-        Follower { app: app.clone(), interest: Interest { audience, key }, after, greeted: false, _permit: permit };
-    let own = own.events();
-    let body = match others.is_empty() {
-        true => Body::from_stream(own.map(Ok::<Bytes, Infallible>)),
-        false => {
-            let all = gather::follow(&app, &uri, &headers, (process, own), others, places).await?;
-            Body::from_stream(all.map(Ok::<Bytes, Infallible>))
-        }
+    let interest = Interest { audience, key };
+    let own = Follower { app: app.clone(), interest, after, begun: false, _permit: permit }.events();
+    let body = if parts.others.is_empty() {
+        Body::from_stream(own.map(Ok::<Bytes, Infallible>))
+    } else {
+        let all = app.peers.follow(&uri, &headers, parts, own, last_ids).await?;
+        Body::from_stream(all.map(Ok::<Bytes, Infallible>))
     };
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -101,30 +93,31 @@ pub(super) async fn changes(
     Ok(response)
 }
 
+/// A stream of this process's changes.
 struct Follower {
     app: Arc<App>,
     interest: Interest,
+    /// The number of the last change that was looked at; `None`: begin with the oldest.
     after: Option<u64>,
-    greeted: bool,
+    begun: bool,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Follower {
-    /// The changes of this process.
     fn events(self) -> BoxStream<'static, Bytes> {
         let next = |mut follower: Follower| async move { Some((follower.next().await?, follower)) };
         unfold(self, next).boxed()
     }
 
-    /// The next events; none: the server stops.
+    /// Returns the next events; `None` if the server stops.
     async fn next(&mut self) -> Option<Bytes> {
         let app = self.app.clone();
         let recent = app.index.recent();
         let mut stopping = app.stopping.clone();
         let mut out = Vec::new();
-        if !self.greeted {
-            self.greeted = true;
-            // An id without an event: who loses the connection before the first event goes on from here.
+        if !self.begun {
+            self.begun = true;
+            // An id without an event: a client that loses the connection before the first event resumes here.
             if let Some(after) = self.after {
                 write!(out, "id: {}\n\n", recent.id(after)).expect("writing to memory");
                 return Some(out.into());
@@ -138,7 +131,7 @@ impl Follower {
                 return Some(out.into());
             }
             if since.more {
-                // Others should have a turn between stretches that hold nothing of interest.
+                // Other tasks may run between batches without a change of interest.
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -165,7 +158,7 @@ fn write_events(out: &mut Vec<u8>, catalog: &Catalog, recent: &Recent, since: &C
         one.push(change.at, change.audience, change.kind, change.reason, &change.key);
         write!(out, "id: {}\nevent: {}\ndata: ", recent.id(*number), change.kind.name()).expect("writing to memory");
         for message in &one {
-            // Ends with a newline, and has no other.
+            // A message ends with its only newline.
             write_message(out, catalog, message, &change.key);
         }
         out.push(b'\n');

@@ -1,0 +1,137 @@
+//! What all handlers share ([`App`]), and what happens around every request ([`authorize_and_count`]).
+//!
+//! [`App`] holds the index, the port to the job, the other processes, and the bounds of the server. It checks ids of models and
+//! audiences, and waits for the job no longer than `patience`.
+
+use crate::auth::{Auth, OPEN, Scope};
+use crate::metrics::ServerMetrics;
+use crate::options::Options;
+use crate::peers::Peers;
+use crate::problem::Problem;
+use axum::body::Bytes;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{MatchedPath, Path, Query, Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures::future::BoxFuture;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, watch};
+use usher_core::api::{Api, ApiError};
+use usher_core::membership_index::{MembershipIndex, ModelIndex};
+
+/// Followers of changes at most: each looks at every change.
+const FOLLOWERS_MAX: usize = 256;
+
+/// The state of the server. Shared by all handlers.
+pub(crate) struct App {
+    /// Membership, for lookups.
+    pub(crate) index: Arc<MembershipIndex>,
+    /// The port to the job, for everything else.
+    pub(crate) api: Arc<dyn Api>,
+    /// The other processes of the job.
+    pub(crate) peers: Peers,
+    /// How long a body may take to arrive, and the job to answer.
+    pub(crate) patience: Duration,
+    /// Becomes `true` when the server stops.
+    pub(crate) stopping: watch::Receiver<bool>,
+    /// One permit per follower of the changes.
+    pub(crate) followers: Arc<Semaphore>,
+    /// The counters of the server.
+    pub(crate) metrics: ServerMetrics,
+    /// The OpenAPI document, as JSON.
+    pub(crate) openapi: Bytes,
+    /// By audience: its id as a JSON string.
+    pub(crate) quoted_ids: Vec<String>,
+    auth: Auth,
+}
+
+/// The state, as handlers take it.
+pub(crate) type Shared = State<Arc<App>>;
+/// What handlers return.
+pub(crate) type Answer = Result<Response, Problem>;
+/// Parameters in the path, or why they can't be read.
+pub(crate) type PathOf<T> = Result<Path<T>, PathRejection>;
+/// Parameters in the query, or why they can't be read.
+pub(crate) type QueryOf<T> = Result<Query<T>, QueryRejection>;
+
+impl App {
+    /// Returns the state of a server with `options`, which serves `openapi` as its description.
+    pub(crate) fn new(
+        options: Options,
+        index: Arc<MembershipIndex>,
+        api: Arc<dyn Api>,
+        stopping: watch::Receiver<bool>,
+        openapi: Bytes,
+    ) -> App {
+        let quoted = |id: &str| serde_json::Value::from(id).to_string();
+        App {
+            auth: Auth::new(&options.keys, options.rate_limit),
+            quoted_ids: index.audiences().iter().map(|audience| quoted(&audience.id)).collect(),
+            openapi,
+            metrics: ServerMetrics::new(&index),
+            peers: Peers::new(index.clone(), api.clone(), options.patience),
+            index,
+            api,
+            stopping,
+            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+            patience: options.patience,
+        }
+    }
+
+    /// Returns the model with this id.
+    ///
+    /// # Errors
+    /// 404 if the job has no such model.
+    pub(crate) fn model(&self, id: &str) -> Result<ModelIndex, Problem> {
+        self.index.model(id).ok_or_else(|| {
+            let known = self.api.models();
+            Problem::unknown("model", id, known.into_iter().map(|model| model.id))
+        })
+    }
+
+    /// Returns the index of the audience with this id.
+    ///
+    /// # Errors
+    /// 404 if the job has no such audience.
+    pub(crate) fn audience(&self, id: &str) -> Result<u32, Problem> {
+        let audiences = self.index.audiences();
+        match audiences.binary_search_by(|audience| audience.id[..].cmp(id)) {
+            Ok(index) => Ok(index as u32),
+            Err(_) => Err(Problem::unknown("audience", id, audiences.iter().map(|audience| &audience.id))),
+        }
+    }
+
+    /// Waits for an answer of the job, at most for `patience`.
+    ///
+    /// # Errors
+    /// 503 if the job does not answer in time, else the problem that the job reports.
+    pub(crate) async fn in_time<T>(&self, answer: BoxFuture<'static, Result<T, ApiError>>) -> Result<T, Problem> {
+        match tokio::time::timeout(self.patience, answer).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Problem::unavailable(format!("the job did not answer within {:?}", self.patience))),
+        }
+    }
+}
+
+/// Checks that the client may make the request, passes it to its handler, and counts the answer.
+pub(crate) async fn authorize_and_count(State(app): Shared, request: Request, next: Next) -> Response {
+    let start = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let path = request.uri().path();
+    let scope = match *request.method() {
+        Method::POST if path.starts_with("/v1/models/") => Scope::Admin,
+        _ => Scope::Read,
+    };
+    let allowed = app.auth.check_local(request.uri(), request.headers()).and_then(|()| match OPEN.contains(&path) {
+        true => Ok(()),
+        false => app.auth.check(request.headers(), scope),
+    });
+    let response = match allowed {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
+    app.metrics.count(route.as_ref().map_or("none", MatchedPath::as_str), response.status(), start.elapsed());
+    response
+}
