@@ -58,7 +58,7 @@ impl Api {
         let line = running.says("api on ");
         let url = line.split("api on ").nth(1).expect("the url comes after it").trim().to_owned();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        Api { running, url, http: reqwest::Client::builder().no_proxy().build().expect("a client"), runtime }
+        Api { running, url, http: usher_serve::http_client().build().expect("a client"), runtime }
     }
 
     fn send(&self, request: reqwest::RequestBuilder) -> Reply {

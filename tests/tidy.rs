@@ -208,7 +208,10 @@ fn versions_stand_in_the_workspace_only() {
     for crate_name in LIBRARIES {
         let text = fs::read_to_string(root().join(crate_name).join("Cargo.toml")).expect("the manifest is there");
         let dependencies = text.split("[dependencies]").nth(1).expect("a manifest has dependencies");
-        let dependencies = dependencies.split("\n[features]").next().expect("a split has a first part");
+        let of_targets = ["\n[features]", "\n[[bench]]", "\n[lints]"];
+        let end =
+            of_targets.iter().filter_map(|section| dependencies.find(section)).min().unwrap_or(dependencies.len());
+        let dependencies = &dependencies[..end];
         for line in dependencies.lines().filter(|line| line.contains('=') && !line.starts_with('[')) {
             assert!(line.contains("workspace = true"), "{crate_name}: {line}");
         }

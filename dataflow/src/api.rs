@@ -31,6 +31,7 @@ use usher_core::catalog::Catalog;
 use usher_core::clock::Clock;
 use usher_core::counts::Counts;
 use usher_core::ledger::Ledger;
+use usher_core::lock::lock;
 use usher_core::membership_index::MembershipIndex;
 use usher_core::sink::SyncStatus;
 use usher_core::source::PartitionId;
@@ -47,7 +48,7 @@ pub struct ApiSetup {
     pub process: usize,
     /// Where the API of each process is, `host:port`, this one's too. One where there are no others.
     pub addresses: Vec<String>,
-    /// What tells this run from others: ms since the epoch.
+    /// Part of the ids in the stream of changes: the time of the start, ms since the epoch.
     pub run: u64,
 }
 
@@ -169,12 +170,12 @@ impl Inner {
     }
 
     pub(crate) fn register(&self, worker: u32, handle: WorkerHandle) {
-        self.handles.lock().expect("nobody panics with the lock")[worker as usize % self.threads] = Some(handle);
+        lock(&self.handles)[worker as usize % self.threads] = Some(handle);
     }
 
-    /// The job has ended: nobody answers any more.
+    /// Ends the answers: the job has ended.
     pub(crate) fn end(&self) {
-        self.handles.lock().expect("nobody panics with the lock").fill_with(|| None);
+        lock(&self.handles).fill_with(|| None);
     }
 
     pub(crate) fn is_here(&self, worker: u32) -> bool {
@@ -187,7 +188,7 @@ impl Inner {
 
     /// Asks a worker of this process.
     fn ask(&self, worker: usize, request: WorkerRequest) -> Result<(), ApiError> {
-        let handles = self.handles.lock().expect("nobody panics with the lock");
+        let handles = lock(&self.handles);
         let handle = handles[worker % self.threads].as_ref().ok_or_else(not_live)?;
         handle.sender.send(request).map_err(|_| not_live())?;
         handle.wake.activate().map_err(|_| not_live())
@@ -198,7 +199,7 @@ impl Inner {
     }
 
     pub(crate) fn note_since(&self, id: PartitionId, since: Option<Time>) {
-        let mut known = self.since.lock().expect("nobody panics with the lock");
+        let mut known = lock(&self.since);
         if known.get(&id) != Some(&since) {
             known.insert(id, since);
         }
@@ -206,7 +207,7 @@ impl Inner {
 
     /// How the syncs stand, in the order of the job.
     pub(crate) fn sync_statuses(&self) -> Vec<SyncStatus> {
-        let mut last = self.sync_statuses.lock().expect("nobody panics with the lock");
+        let mut last = lock(&self.sync_statuses);
         // While a sink takes changes, or ends, it is as it was.
         if let Some(sinks) = self.sinks.get()
             && self.process == 0
@@ -245,7 +246,7 @@ impl Inner {
         let plan = &self.plan.models[model];
         let mut freshness = Freshness::Current;
         let mut complete_at = 0;
-        let since = self.since.lock().expect("nobody panics with the lock");
+        let since = lock(&self.since);
         for fact in Inner::facts(plan, audience) {
             let pulled = match &plan.facts[fact as usize].kind {
                 FactKind::Known | FactKind::Property(_) => Some(model),
@@ -511,7 +512,7 @@ impl Api for JobApi {
             return None;
         }
         let process = match inner.index.as_of() {
-            // What was told is in the first process, whosever the key is.
+            // The ledgers are in the first process, whichever process owns the key.
             Some(as_of) if as_of.recovering => inner.process,
             None => 0,
             Some(_) => {
@@ -556,7 +557,7 @@ audiences: {seen: {model: users, where: {performed: viewed, within: 1h}}}
     }
 
     #[test]
-    fn while_a_job_recovers_what_was_told_is_served_where_it_is_known() {
+    fn while_a_job_recovers_the_ledgers_are_served_by_the_first_process() {
         let ledger = |id: &str, key: &str| {
             let mut ledger = Ledger::default();
             (ledger.any, ledger.clock) = (true, 500);
@@ -575,7 +576,7 @@ audiences: {seen: {model: users, where: {performed: viewed, within: 1h}}}
         let published = engine.index();
         let users = published.model("users").expect("a model");
         for (key, audiences) in [("a", &[0][..]), ("b", &[])] {
-            let (as_of, found) = published.lookup(users, key).expect("what was told");
+            let (as_of, found) = published.lookup(users, key).expect("what the ledgers have");
             assert_eq!((as_of.time, as_of.recovering, &found[..]), (500, true, audiences));
             assert_eq!(engine.owner("users", key), None, "it is known here, whosever the key is");
         }
@@ -585,7 +586,7 @@ audiences: {seen: {model: users, where: {performed: viewed, within: 1h}}}
     #[test]
     fn the_other_process_is_asked_for_its_keys() {
         let (here, there) = (engine(2, 0), engine(2, 1));
-        // What was told is known to the first.
+        // The first process has the ledgers.
         assert_eq!((here.owner("users", "a"), there.owner("users", "a")), (None, Some("host-0:8080".to_owned())));
         for engine in [&here, &there] {
             usher_core::membership_index::IndexWriter::new(engine.index(), 0).close(1);

@@ -29,6 +29,7 @@ use std::time::Duration;
 use timely::worker::Worker;
 use usher_core::clock::Clock;
 use usher_core::dead_letters::DeadLetters;
+use usher_core::lock::lock;
 use usher_core::membership_index::IndexWriter;
 use usher_core::sink::SinkError;
 use usher_core::source::{PartitionId, Source};
@@ -92,7 +93,7 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
     let known_pulls = known_pulls(&plan, manifest.as_ref());
     let whole_pulls = WholePulls::default();
     for (model, pull) in known_pulls.iter().enumerate() {
-        let pulls = &mut *whole_pulls.lock().expect("a panic ends the process");
+        let pulls = &mut *lock(&whole_pulls);
         pulls.extend(pull.clone().map(|pull| ((model as u32, 0), pull)));
     }
     let (source_ids, sources) = opened.sources.into_iter().map(|(id, source)| (id, Mutex::new(source))).unzip();
@@ -142,7 +143,7 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
     let (api, sinks, threads) = (shared.api.clone(), Arc::clone(&shared.sinks), shared.threads);
     let (channels, owns) = owns(threads, first);
     let worker_logic = move |worker: &mut Worker| {
-        let own = owns[worker.index() % threads].lock().expect("a worker panicked").take();
+        let own = lock(&owns[worker.index() % threads]).take();
         start_worker(worker, &shared, own.expect("a worker starts once"));
     };
 
@@ -297,7 +298,7 @@ fn start_worker(worker: &mut Worker, shared: &Shared, own: Own) {
 
 /// Flushes the sinks. A destination may be away when the job is stopped; it gets the rest at the next start.
 fn finish_sinks(sinks: &Sinks, status: &Status) {
-    let mut sinks = sinks.lock().expect("a worker panicked");
+    let mut sinks = lock(&sinks);
     for sink in sinks.iter_mut() {
         match sink.finish() {
             Err(error @ SinkError::Failed { .. }) if status.stopped() => {

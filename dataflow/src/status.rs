@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use usher_core::counts::Counts;
+use usher_core::lock::lock;
 
 /// What a worker has read.
 #[derive(Clone, Debug, Default)]
@@ -103,8 +104,8 @@ impl Status {
     pub fn counts(&self) -> Counts {
         let mut all = Counts::default();
         for worker in &self.workers {
-            locked(&worker.reading).messages.iter().for_each(|counts| all += *counts);
-            all.repeats += locked(&worker.repeats).iter().sum::<u64>();
+            lock(&worker.reading).messages.iter().for_each(|counts| all += *counts);
+            all.repeats += lock(&worker.repeats).iter().sum::<u64>();
         }
         all
     }
@@ -119,7 +120,7 @@ impl Status {
     pub fn transitions(&self) -> Vec<Transitions> {
         let mut all = vec![Transitions::default(); self.audiences];
         for worker in &self.workers {
-            for (all, one) in all.iter_mut().zip(&*locked(&worker.transitions)) {
+            for (all, one) in all.iter_mut().zip(&*lock(&worker.transitions)) {
                 all.entries += one.entries;
                 all.exits += one.exits;
             }
@@ -131,14 +132,14 @@ impl Status {
     pub fn members(&self) -> Vec<u64> {
         let mut all = vec![0; self.audiences];
         for worker in &self.workers {
-            all.iter_mut().zip(&*locked(&worker.members)).for_each(|(all, one)| *all += one);
+            all.iter_mut().zip(&*lock(&worker.members)).for_each(|(all, one)| *all += one);
         }
         all
     }
 
     /// Returns how many bytes of the sources were read, and how many were stored at the start.
     pub fn bytes(&self) -> (u64, u64) {
-        let bytes = self.workers.iter().map(|worker| locked(&worker.reading).bytes);
+        let bytes = self.workers.iter().map(|worker| lock(&worker.reading).bytes);
         bytes.fold((0, 0), |(read, of), (r, o)| (read + r, of + o))
     }
 
@@ -159,7 +160,7 @@ impl Status {
 
     /// Returns the checkpoints of this run.
     pub fn checkpoints(&self) -> Checkpoints {
-        *locked(&self.checkpoints)
+        *lock(&self.checkpoints)
     }
 
     /// Returns the number of workers of this process.
@@ -171,7 +172,7 @@ impl Status {
     pub(crate) fn messages(&self) -> Vec<Counts> {
         let mut all: Vec<Counts> = Vec::new();
         for worker in &self.workers {
-            let reading = locked(&worker.reading);
+            let reading = lock(&worker.reading);
             all.resize(all.len().max(reading.messages.len()), Counts::default());
             all.iter_mut().zip(&reading.messages).for_each(|(all, one)| *all += *one);
         }
@@ -182,7 +183,7 @@ impl Status {
     pub(crate) fn repeats(&self) -> Vec<u64> {
         let mut all: Vec<u64> = Vec::new();
         for worker in &self.workers {
-            let repeats = locked(&worker.repeats);
+            let repeats = lock(&worker.repeats);
             all.resize(all.len().max(repeats.len()), 0);
             all.iter_mut().zip(&*repeats).for_each(|(all, one)| *all += one);
         }
@@ -191,7 +192,7 @@ impl Status {
 
     /// Returns the progress of the partitions of this process.
     pub(crate) fn partitions(&self) -> Vec<SourceReport> {
-        self.workers.iter().flat_map(|worker| locked(&worker.partitions).clone()).collect()
+        self.workers.iter().flat_map(|worker| lock(&worker.partitions).clone()).collect()
     }
 
     pub(crate) fn aborted(&self) -> bool {
@@ -204,22 +205,22 @@ impl Status {
 
     /// Ends the job at once. The first failure is kept.
     pub(crate) fn fail(&self, failure: Failure) {
-        locked(&self.failure).get_or_insert(failure);
+        lock(&self.failure).get_or_insert(failure);
         self.abort();
     }
 
     pub(crate) fn take_failure(&self) -> Option<Failure> {
-        locked(&self.failure).take()
+        lock(&self.failure).take()
     }
 
     // Published by the workers of this process, by their number in it.
 
     pub(crate) fn publish_reading(&self, worker: usize, reading: Reading) {
-        *locked(&self.workers[worker].reading) = reading;
+        *lock(&self.workers[worker].reading) = reading;
     }
 
     pub(crate) fn publish_partitions(&self, worker: usize, partitions: Vec<SourceReport>) {
-        *locked(&self.workers[worker].partitions) = partitions;
+        *lock(&self.workers[worker].partitions) = partitions;
     }
 
     pub(crate) fn publish_keys(&self, worker: usize, keys: usize) {
@@ -227,21 +228,21 @@ impl Status {
     }
 
     pub(crate) fn publish_repeats(&self, worker: usize, repeats: &[u64]) {
-        let mut published = locked(&self.workers[worker].repeats);
+        let mut published = lock(&self.workers[worker].repeats);
         published.clear();
         published.extend_from_slice(repeats);
     }
 
     pub(crate) fn publish_transitions(&self, worker: usize, transitions: &[Transitions]) {
-        locked(&self.workers[worker].transitions).copy_from_slice(transitions);
+        lock(&self.workers[worker].transitions).copy_from_slice(transitions);
     }
 
     pub(crate) fn publish_members(&self, worker: usize, sizes: Vec<u64>) {
-        *locked(&self.workers[worker].members) = sizes;
+        *lock(&self.workers[worker].members) = sizes;
     }
 
     pub(crate) fn publish_checkpoint(&self, took: Duration, bytes: u64) {
-        let mut checkpoints = locked(&self.checkpoints);
+        let mut checkpoints = lock(&self.checkpoints);
         *checkpoints = Checkpoints { made: checkpoints.made + 1, took, bytes };
     }
 
@@ -256,8 +257,4 @@ impl Status {
     pub(crate) fn publish_live(&self) {
         self.live.fetch_add(1, Ordering::Relaxed);
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().expect("a worker panicked, which ends the process")
 }

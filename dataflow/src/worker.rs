@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use timely::worker::Worker;
 use usher_core::clock::Clock;
+use usher_core::lock::lock;
 use usher_core::store::Store;
 
 /// How long what has been read is worked off at the end while a sync does not accept it: the rest is sent at the next start.
@@ -267,7 +268,7 @@ impl WorkerLoop {
             coordinator.stop();
         }
         let by_sinks = {
-            let sinks = self.setup.sinks.lock().expect("a worker panicked, which ends the process");
+            let sinks = lock(&self.setup.sinks);
             sinks.iter().map(|sink| sink.committed()).min().unwrap_or(Time::MAX)
         };
         let made = coordinator

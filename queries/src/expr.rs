@@ -4,9 +4,14 @@
 //! that decide nothing. A constant that decides all, such as the false part of a conjunction, stays beside conditions:
 //! these can no longer change who belongs, but where something else does at the same ms, they may give the reason.
 
-use crate::plan::{AudienceIx, FactIx};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+
+/// A fact's index within its model.
+pub type FactIx = u32;
+
+/// An audience's index within its model.
+pub type AudienceIx = u32;
 
 /// A boolean expression over facts and other audiences of the model.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -10,12 +10,7 @@ use crate::predicate::Predicate;
 use serde::{Deserialize, Serialize};
 use usher_config::{Aggregate, ColumnType, Comparison, Job, Members, Path};
 
-pub use crate::expr::Expr;
-
-/// A fact's index within its model.
-pub type FactIx = u32;
-/// An audience's index within its model.
-pub type AudienceIx = u32;
+pub use crate::expr::{AudienceIx, Expr, FactIx};
 
 /// The compiled job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -71,8 +71,8 @@ def main():
     assert outputs[0] == outputs[1] == outputs[2], "a replay of the topic and one of files differ"
     replayed = {change["id"]: change for change in map(json.loads, outputs[0].splitlines())}
     assert len(replayed) == len(expected)
-    told = {change["id"] for change in reader.all}
-    assert told == set(replayed), "a live run and a replay give the same changes, with the same ids"
+    sent = {change["id"] for change in reader.all}
+    assert sent == set(replayed), "a live run and a replay give the same changes, with the same ids"
     exits = sum(kind == "exit" for *_, kind in expected)
     print(f"{len(planned)} messages, {len(expected)} changes, of them {exits} exits, each at its ms; three replays of {len(outputs[0])} bytes alike")
     shutil.rmtree(folder.path)

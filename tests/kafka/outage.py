@@ -105,7 +105,7 @@ def stopped_while_they_are_away():
     begun = time.monotonic()
     run.stop()
     took = time.monotonic() - begun
-    assert "stopped before all was sent" in run.said(), run.said()
+    assert "did not accept all changes before shutdown" in run.said(), run.said()
     assert took < 60, took
     turn("start")
     run = folder.start()

@@ -79,9 +79,9 @@ def a_log_that_would_forget():
     source, target = f"{name}-events", f"{name}-changes"
     create(source, 1)
     create(target, 1)
-    create(f"usher.{name}.crm.told", 1, cleanup_policy="delete")
+    create(f"usher.{name}.crm.ledger", 1, cleanup_policy="delete")
     folder = Folder(job(name, source, AUDIENCES, {"crm": (target, "")}))
-    said = refused(folder, f"usher.{name}.crm.told", "`cleanup.policy=delete`", "`compact`")
+    said = refused(folder, f"usher.{name}.crm.ledger", "`cleanup.policy=delete`", "`compact`")
     shutil.rmtree(folder.path)
     return said
 
@@ -91,10 +91,10 @@ def a_log_that_is_someone_elses():
     source, target = f"{name}-events", f"{name}-changes"
     create(source, 1)
     create(target, 1)
-    told = f"usher.{name}.crm.told"
-    create(told, 1, cleanup_policy="compact")
+    ledger = f"usher.{name}.crm.ledger"
+    create(ledger, 1, cleanup_policy="compact")
     producer = Producer({"bootstrap.servers": common.BROKERS})
-    producer.produce(told, json.dumps({"version": 99, "run": 1, "turn": 1, "clock": 1}), "!told")
+    producer.produce(ledger, json.dumps({"version": 99, "run": 1, "turn": 1, "clock": 1}), "!committed")
     assert producer.flush(30) == 0
     folder = Folder(job(name, source, AUDIENCES, {"crm": (target, "")}))
     said = refused(folder, "its format is version 99; this version reads up to 1")

@@ -18,6 +18,7 @@ use crate::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use usher_core::lock::lock;
 use usher_core::source::PartitionId;
 use usher_core::store::StoreError;
 use usher_queries::plan::Plan;
@@ -251,7 +252,7 @@ impl Coordinator {
     }
 
     fn manifest(&self, progress: Vec<PartitionProgress>, parts: Vec<StoredPart>) -> Manifest {
-        let whole_pulls = self.whole_pulls.lock().expect("a panic ends the process");
+        let whole_pulls = lock(&self.whole_pulls);
         let in_force = self.in_force.as_ref().expect("every answer has the pulls in force");
         let models = self.plan.models.iter().enumerate().map(|(index, model)| ModelManifest {
             id: model.id.clone(),

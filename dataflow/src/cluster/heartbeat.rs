@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use usher_core::lock::lock;
 
 /// How often processes say that they live, unless the timeout is short.
 const SAY_ALIVE: Duration = Duration::from_millis(500);
@@ -75,7 +76,7 @@ impl Heartbeat {
 
     /// The job runs: what happens to others from now on ends it, as does what has happened already.
     pub(crate) fn attach(&self, status: &Arc<Status>) {
-        let mut shared = self.shared.lock().expect("nobody panics with it");
+        let mut shared = lock(&self.shared);
         shared.status = Some(Arc::clone(status));
         if let Some(lost) = shared.lost.take() {
             status.fail(lost);
@@ -118,7 +119,7 @@ fn run(mut peers: Vec<Peer>, timeout: Duration, shared: &Mutex<Shared>, orders: 
                 timeout.as_secs_f64()
             );
             let failure = Failure { kind: FailureKind::Peer, message, hint: Some(hint) };
-            let mut shared = shared.lock().expect("nobody panics with it");
+            let mut shared = lock(&shared);
             match &shared.status {
                 Some(status) => status.fail(failure),
                 None => shared.lost = shared.lost.take().or(Some(failure)),

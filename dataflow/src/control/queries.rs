@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 use usher_core::api::{ApiError, Explanation, Moment};
+use usher_core::lock::lock;
 use usher_core::sink::SyncStatus;
 
 /// Entries of the arrangement that are walked in one step for members: some ms.
@@ -127,7 +128,7 @@ impl Queries {
             QueryMessage::Reflected(progress) => self.take_reflected(progress),
             QueryMessage::Report { pulls, syncs } => {
                 self.inner.pulls.replace(pulls);
-                *self.inner.sync_statuses.lock().expect("nobody panics with the lock") = syncs;
+                *lock(&self.inner.sync_statuses) = syncs;
             }
         }
     }

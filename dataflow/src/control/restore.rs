@@ -22,6 +22,7 @@ use usher_config::OnRemove;
 use usher_core::catalog::Catalog;
 use usher_core::change::Recipients;
 use usher_core::ledger::Ledger;
+use usher_core::lock::lock;
 use usher_core::source::{Partition, PartitionId, Resume, Source, SourceError};
 use usher_core::store::{Store, StoreError};
 use usher_queries::plan::{FactKind, Plan};
@@ -185,7 +186,7 @@ impl RestoreSetup {
         let since = manifest.map(|manifest| manifest.clock).filter(|clock| *clock > 0);
         let mut opened = Vec::new();
         for (source, id) in self.source_ids.iter().enumerate() {
-            let mut of = self.sources[source].lock().expect("a worker panicked, which ends the process");
+            let mut of = lock(&self.sources[source]);
             let listed = of.partitions();
             for (rank, partition) in partitions.iter().enumerate() {
                 let rank = rank as u32;

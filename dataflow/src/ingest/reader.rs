@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use usher_core::clock::Clock;
 use usher_core::counts::Counts;
 use usher_core::dead_letters::DeadLetters;
+use usher_core::lock::lock;
 use usher_core::source::{Partition, PartitionId, Polled, ReadFrom, Resume, Source};
 use usher_formats::Fields;
 
@@ -598,7 +599,7 @@ impl ReadScheduler {
             if index % self.setup.peers != self.setup.worker {
                 continue;
             }
-            let mut source = source.lock().expect("a worker panicked, which ends the process");
+            let mut source = lock(&source);
             for id in source.discover().map_err(Failure::of_source)? {
                 let partition = source.open(&id, None).map_err(Failure::of_source)?;
                 readers.reading.push(PartitionReader::new(index, readers.next_rank, partition, None));

@@ -19,6 +19,7 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use usher_core::change::Changes;
+use usher_core::lock::lock;
 use usher_core::sink::Sink;
 
 /// The sinks of a job.
@@ -109,7 +110,7 @@ impl DeliverSetup {
             Span::Live => pending.start.is_some_and(|start| frontier.is_none_or(|time| time > start)),
         };
         if begun {
-            let mut sinks = self.sinks.lock().expect("a worker panicked, which ends the process");
+            let mut sinks = lock(&self.sinks);
             if sinks.iter().any(|sink| !sink.ready()) {
                 return false;
             }

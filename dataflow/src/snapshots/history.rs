@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use usher_core::api::{Extent, Freshness, Moment, Pull, PullResult, Trigger};
+use usher_core::lock::lock;
 
 /// Pulls of a model that are remembered: three months of daily ones.
 const KEPT: usize = 100;
@@ -71,12 +72,12 @@ impl PullHistory {
 
     /// Asks for a pull.
     pub(crate) fn ask(&self, model: usize, extent: Extent) {
-        self.asked.lock().expect("nobody panics with the lock").push((model, extent));
+        lock(&self.asked).push((model, extent));
     }
 
     /// Returns the models that were asked for since the last call.
     pub(crate) fn take_asked(&self) -> Vec<(usize, Extent)> {
-        std::mem::take(&mut self.asked.lock().expect("nobody panics with the lock"))
+        std::mem::take(&mut lock(&self.asked))
     }
 
     /// Records that the snapshot of an earlier run is in force.
@@ -135,7 +136,7 @@ impl PullHistory {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<ModelPulls>> {
-        self.models.lock().expect("nobody panics with the lock")
+        lock(&self.models)
     }
 }
 

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use usher_config::Refresh;
 use usher_core::api::{Extent, Trigger};
 use usher_core::clock::Clock;
+use usher_core::lock::lock;
 use usher_core::warehouse::{FileVersion, Warehouse};
 use usher_queries::plan::Plan;
 
@@ -182,7 +183,7 @@ impl Model {
         if extent == Extent::Partial && self.files_in_force.as_ref() == Some(&self.files) {
             // As if it had not been begun: the snapshot in force has the same files.
             setup.history.unchanged(self.index, self.since.elapsed().as_millis() as u64);
-            setup.whole.lock().expect("a panic ends the process").remove(&self.number());
+            lock(&setup.whole).remove(&self.number());
             self.begun -= 1;
             (self.due, self.since, self.running) = (due, since, false);
             return;
@@ -222,7 +223,7 @@ impl Model {
             Ok(RowsRead { rows, skipped }) => {
                 self.good = true;
                 self.files_in_force = Some(std::mem::take(&mut self.files));
-                let recorded = setup.whole.lock().expect("a panic ends the process").get(&self.number()).cloned();
+                let recorded = lock(&setup.whole).get(&self.number()).cloned();
                 self.record(setup, PullRecord { rows, took, ..recorded.expect("it was recorded when it began") });
                 info!(model, rows, skipped, took_ms = took, "pulled");
             }
@@ -250,6 +251,6 @@ impl Model {
 
     /// Records the pull for checkpoints.
     fn record(&self, setup: &ScheduleSetup, pull: PullRecord) {
-        setup.whole.lock().expect("a panic ends the process").insert(self.number(), pull);
+        lock(&setup.whole).insert(self.number(), pull);
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Promises: a key has one slot as long as anything is known of it. The slot of a forgotten key keeps its text, and goes to
 //! no other key, until its retirement is over ([`Dictionary::release`]): whoever reads memberships by slot as of a time before
-//! finds the right text. Holds: the key's text once, its hash, 4 bytes of table. Refuses: forgetting keys while somebody holds
-//! slots ([`Dictionary::hold`]); the caller asks first.
+//! finds the right text. Holds: the key's text once, its hash, 4 bytes of table. Refuses: to forget keys while slots are
+//! held ([`Dictionary::hold`]); the caller asks first.
 
 use crate::time::{Slot, Time};
 use hashbrown::{HashSet, HashTable};
@@ -118,7 +118,7 @@ impl Dictionary {
         self.retired_slots.insert(slot);
     }
 
-    /// Ends the retirement of slots that nobody reads any more: as of times before `time`.
+    /// Ends the retirement of slots that are read no more: as of times before `time`.
     pub(crate) fn release(&mut self, time: Time) {
         while let Some((_, slot)) = self.retired.pop_front_if(|(at, _)| *at < time) {
             self.retired_slots.remove(&slot);

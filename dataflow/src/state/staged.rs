@@ -134,7 +134,7 @@ impl Staged {
     }
 }
 
-/// KeyedState of a pulled model that is nobody's parent, to find one that comes twice.
+/// The keys of a pulled model that is no parent model, to find one that comes twice.
 #[derive(Default)]
 pub(crate) struct SeenKeys(HashSet<u128>);
 
