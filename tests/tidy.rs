@@ -85,7 +85,10 @@ const ONLY_IN: [(&[&str], &[&str]); 4] = [
     (&["timely::", "differential_dataflow"], &["dataflow/src"]),
     (&["rdkafka"], &["connectors/src/kafka.rs", "connectors/src/kafka"]),
     (&["axum::", "hyper::"], &["serve/src"]),
-    (&["parquet::", "object_store::"], &["connectors/src/parquet.rs", "connectors/src/parquet", "connectors/src/state_store"]),
+    (
+        &["parquet::", "object_store::"],
+        &["connectors/src/parquet.rs", "connectors/src/parquet", "connectors/src/state_store"],
+    ),
 ];
 
 #[test]
@@ -98,7 +101,8 @@ fn clients_and_frameworks_stay_behind_their_walls() {
                     continue;
                 }
                 for name in names {
-                    let named = text.lines().any(|line| !line.trim_start().starts_with("//") && names_crate(line, name));
+                    let named =
+                        text.lines().any(|line| !line.trim_start().starts_with("//") && names_crate(line, name));
                     assert!(!named, "{} names {name}", path.display());
                 }
             }
