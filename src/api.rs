@@ -1,8 +1,8 @@
-//! The API of a job that runs: opened before anything else is, stopped after everything else has.
+//! The API of a running job: opened before everything else, stopped after everything else.
 
 use crate::exit::Exit;
-use crate::job::{WallClock, variable};
-use crate::terminal::say;
+use crate::open::{WallClock, variable};
+use crate::terminal::print_stderr;
 use std::net::TcpListener;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use usher_dataflow::{ApiSetup, JobApi};
 use usher_queries::plan::Plan;
 use usher_serve::{Key, Options, ServeError, Server, bind};
 
-/// An API whose port is taken.
+/// An API that has its port and does not answer yet.
 pub struct Bound {
     listener: TcpListener,
     options: Options,
@@ -24,12 +24,14 @@ pub struct Serving {
 }
 
 impl Bound {
-    /// Takes the port of a job's API, if it has one, for `process` of `processes`.
+    /// Binds the port of a job's API for `process` of `processes`; returns `None` if the job has no API.
     pub fn of(plan: &Plan, process: usize, processes: usize) -> Result<Option<Bound>, Exit> {
         let Some(api) = &plan.job.api else { return Ok(None) };
         if processes > 1 && api.listen.ends_with(":0") {
-            return Err(Exit::wrong("`api.listen` has port 0, and other processes could not know which one it is")
-                .hint("give a port: process p listens on it plus p".to_owned()));
+            return Err(Exit::wrong(
+                "`api.listen` has port 0, which gives each process a port that the others can't find",
+            )
+            .hint("give a port: process p listens on it plus p".to_owned()));
         }
         let options = options(api)?;
         let process = u16::try_from(process)
@@ -37,22 +39,22 @@ impl Bound {
         Ok(Some(Bound { listener: bind(&api.listen, process)?, options }))
     }
 
-    /// Takes a free port that only this machine reaches.
+    /// Binds a free port on loopback.
     pub fn local() -> Result<Bound, Exit> {
         Ok(Bound { listener: bind("127.0.0.1:0", 0)?, options: Options::default() })
     }
 
-    /// Answers from now on. `hosts`: of each process, where it is.
+    /// Starts to answer. `hosts` has the host of each process.
     pub fn serve(self, plan: &Plan, workers: usize, process: usize, hosts: &[String]) -> Result<Serving, Exit> {
         let port = self.listener.local_addr().map_or(0, |address| address.port());
-        // The ports of all are as far apart as their numbers.
+        // Process p listens on the port of process 0 plus p.
         let address = |(other, host): (usize, &String)| format!("{host}:{}", usize::from(port) + other - process);
         let clock = Arc::new(WallClock);
         let run = clock.now();
         let addresses = hosts.iter().enumerate().map(address).collect();
         let job_api = Arc::new(JobApi::new(plan, ApiSetup { clock, workers, process, addresses, run }));
         let server = Server::start(self.options, job_api.index(), Arc::clone(&job_api) as Arc<_>, self.listener)?;
-        say(format_args!("api on http://{}", server.address()));
+        print_stderr(format_args!("api on http://{}", server.address()));
         Ok(Serving { server, api: job_api })
     }
 }
@@ -71,7 +73,7 @@ fn options(api: &usher_config::Api) -> Result<Options, ServeError> {
 }
 
 impl Serving {
-    /// Finishes the requests in hand, and ends.
+    /// Finishes the requests in hand and ends.
     pub fn stop(self) {
         self.server.stop();
     }

@@ -1,16 +1,16 @@
-//! What can be typed.
+//! The command line.
 
 use crate::client::Connection;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
-/// An open realtime audience engine: who is in which audience, right to the millisecond.
+/// An open realtime audience engine: who is in which audience, to the millisecond.
 #[derive(Debug, Parser)]
 #[command(
     name = "usher",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done or stopped by a signal; 1 failed while running; 2 the job or the command line is wrong; 3 could not be opened.\nData goes to stdout, everything else to stderr. USHER_LOG sets what is logged (default: info)."
+    after_help = "Exit codes: 0 done, or stopped by a signal; 1 failed while running; 2 wrong job or command line; 3 could not open something.\nData goes to stdout, everything else to stderr. USHER_LOG sets the log level (default: info)."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -19,47 +19,47 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a small shop up and show people entering and leaving audiences as it happens.
+    /// Run a demo shop and print entries and exits live.
     ///
-    /// Writes users and orders as Parquet and a live file of Segment events to a temporary folder, and runs five audiences
-    /// over them. Changes go to stdout, one JSON object a line; totals to stderr, one line a second.
+    /// Writes users and orders as Parquet and a growing file of Segment events to a temporary folder, and runs a job of five
+    /// audiences over them. Prints each change on stdout as a line of JSON, and totals on stderr once a second.
     Demo {
-        /// How long, e.g. 30s or 2m; without it, until Ctrl-C.
+        /// How long to run, e.g. 30s or 2m (default: until Ctrl-C).
         #[arg(long = "for", value_name = "DURATION", value_parser = args_duration)]
         duration: Option<u64>,
         /// Worker threads.
         #[arg(short = 'w', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
         workers: u16,
     },
-    /// Validate a job: all problems at once, each with its place.
+    /// Validate a job and print all problems at once, each with its line and column.
     ///
-    /// Of the world it reads only the schema of models whose columns are not all declared.
+    /// Opens nothing, except the Parquet schema of models whose columns are not all declared.
     Check {
         /// The job file, or a plan.
         job: PathBuf,
-        /// Also open every source, snapshot and sync.
+        /// Also open every source, snapshot, sync and dead letter file.
         #[arg(long)]
         connect: bool,
     },
-    /// Compile a job to one file that `run` and `replay` take in its place.
+    /// Compile a job to a plan: one file that `run` and `replay` accept in place of the job.
     Compile {
         /// The job file.
         job: PathBuf,
-        /// Where the plan goes.
+        /// The file to write the plan to.
         #[arg(short, long, value_name = "PLAN")]
         output: PathBuf,
     },
-    /// Show the plan as text: conditions, what they share, what state each holds.
+    /// Print the plan as text: conditions, what they share, what state each holds.
     Explain {
         /// The job file, or a plan.
         job: PathBuf,
         /// Only this audience.
         audience: Option<String>,
     },
-    /// Run a job until told to stop.
+    /// Run a job until a signal stops it.
     ///
-    /// Goes on from what an earlier run left in the job's state. Several processes run one job together: each is started with
-    /// the same job, -w, -n and host file, and a -p of its own.
+    /// Resumes from the state of the last run. Several processes can run one job together: start each with the same job, -w,
+    /// -n and host file, and its own -p.
     #[command(disable_help_flag = true)]
     Run {
         /// The job file, or a plan.
@@ -67,45 +67,48 @@ pub enum Command {
         /// Worker threads of each process.
         #[arg(short = 'w', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
         workers: u16,
-        /// How many processes there are.
+        /// Number of processes.
         #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
         processes: u16,
-        /// Which of them this one is, from 0.
+        /// Number of this process, from 0.
         #[arg(short = 'p', long, value_name = "I", default_value_t = 0)]
         process: u16,
-        /// A file with the address of each process, `host:port` a line (default: localhost, from port 2101 on).
+        /// A file with the address of each process, one `host:port` per line (default: localhost, from port 2101).
         #[arg(short = 'h', long = "hosts", value_name = "FILE")]
         hosts: Option<PathBuf>,
-        /// Where a source is not what the state has read (a topic made anew, a file that was cut), read it from its start.
+        /// Read a source from its start if it is not the one that the state has read (a topic that was recreated, a file that was truncated).
         #[arg(long)]
         restart_sources: bool,
         /// Print help.
         #[arg(long, action = clap::ArgAction::Help)]
         help: Option<bool>,
     },
-    /// Run a job over what its sources hold, by the events' own time, and print every change.
+    /// Run a job over all that its sources hold now, in event time, and print every change.
     ///
-    /// Same input and flags, same bytes, for any number of workers. Syncs are not touched.
+    /// The same input and flags give the same bytes, for any number of workers. Writes to no sync and keeps no state.
     Replay {
         /// The job file, or a plan.
         job: PathBuf,
-        /// Where the clock starts; what is earlier is history. RFC 3339 or ms since the epoch.
+        /// Start of the clock: earlier events count, but their changes are not printed. RFC 3339 or ms since the epoch.
         #[arg(long, value_name = "TIME", value_parser = args_time)]
         from: Option<u64>,
-        /// Where it ends, inclusive.
+        /// End of the clock, inclusive.
         #[arg(long, value_name = "TIME", value_parser = args_time)]
         until: Option<u64>,
-        /// Events later than this plus the skew are of the future and refused (default: the wall clock).
+        /// Refuse events later than this plus `limits.future_skew` (default: the wall clock).
         #[arg(long, value_name = "TIME", value_parser = args_time)]
         now: Option<u64>,
         /// Worker threads.
         #[arg(short = 'w', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
         workers: u16,
-        /// Write to this file, replacing it, instead of stdout.
+        /// Write changes to this file, replacing it, instead of stdout.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Write the totals to this file as JSON, replacing it.
+        #[arg(long, value_name = "FILE")]
+        summary: Option<PathBuf>,
     },
-    /// Ask a running job which audiences a key is in.
+    /// Print the audiences that a key is in, from a running job.
     Lookup {
         /// The model's id.
         model: String,
@@ -114,19 +117,19 @@ pub enum Command {
         #[command(flatten)]
         connection: Connection,
     },
-    /// Have a running job pull a model now.
+    /// Make a running job pull a model now.
     ///
-    /// Files that did not change are skipped. Returns when the pull is accepted, not when it is done.
+    /// Skips files that have not changed. Returns when the job has accepted the pull, not when the pull is done.
     Pull {
         /// The model's id.
         model: String,
-        /// Read all files.
+        /// Read all files, changed or not.
         #[arg(long)]
         full: bool,
         #[command(flatten)]
         connection: Connection,
     },
-    /// Ask a running job how it stands: audiences, models, syncs.
+    /// Print the audiences, models and syncs of a running job.
     Status {
         #[command(flatten)]
         connection: Connection,

@@ -1,4 +1,4 @@
-//! A client of a running job's API, for the commands that ask it.
+//! A client of a running job's API, for the commands that use it.
 
 use crate::exit::Exit;
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
@@ -6,19 +6,19 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where a job's API is when nobody says.
-const URL: &str = "http://127.0.0.1:8080";
+/// The API's default address.
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 
-/// How long an answer may take: the server gives up earlier, and says why.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an answer may take: longer than the server's own limit, which gives a reason.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where the API is, and how to talk to it.
+/// How to reach the API.
 #[derive(Debug, clap::Args)]
 pub struct Connection {
-    /// Where the job's API is (default: $USHER_URL, else http://127.0.0.1:8080).
+    /// The API's address (default: $USHER_URL, else http://127.0.0.1:8080).
     #[arg(long)]
     url: Option<String>,
-    /// A file that holds a key of the API (default: the key in $USHER_API_KEY).
+    /// A file that contains a key of the API (default: the key in $USHER_API_KEY).
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
     /// Print JSON.
@@ -34,20 +34,20 @@ pub struct Client {
     runtime: tokio::runtime::Runtime,
 }
 
-/// An answer that is not an error.
+/// A successful answer.
 pub struct Answer {
-    /// What it is as of, where the API says so.
+    /// The answer's `Usher-As-Of`, if it has one.
     pub as_of: Option<String>,
     /// The body.
     pub body: Value,
 }
 
 impl Client {
-    /// Reads what connects; asks nothing yet.
+    /// Reads the address and the key; sends nothing yet.
     pub fn new(connection: &Connection) -> Result<Client, Exit> {
-        let url = connection.url.clone().or_else(|| variable("USHER_URL")).unwrap_or_else(|| URL.to_owned());
+        let url = connection.url.clone().or_else(|| variable("USHER_URL")).unwrap_or_else(|| DEFAULT_URL.to_owned());
         let wrong = |reason: &str| {
-            Exit::wrong(format_args!("`{url}` is no url of an API: {reason}"))
+            Exit::wrong(format_args!("`{url}` is not the url of an API: {reason}"))
                 .hint("give one like http://127.0.0.1:8080".to_owned())
         };
         let url = Url::parse(&url).map_err(|error| wrong(&error.to_string()))?;
@@ -64,23 +64,23 @@ impl Client {
             }
         };
         let failed = |error: &dyn std::fmt::Display| Exit::failed(format_args!("no connection can be made: {error}"));
-        let http = usher_serve::http_client().timeout(PATIENCE).build().map_err(|error| failed(&error))?;
+        let http = usher_serve::http_client().timeout(TIMEOUT).build().map_err(|error| failed(&error))?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| failed(&error))?;
         Ok(Client { url, key, http, runtime })
     }
 
-    /// Asks for a path, given in its segments.
+    /// Sends a GET to a path, given as segments.
     pub fn get(&self, path: &[&str]) -> Result<Answer, Exit> {
         self.send(self.request(Method::GET, path))
     }
 
-    /// Asks something of a path.
+    /// Sends a POST with `body` to a path, given as segments.
     pub fn post(&self, path: &[&str], body: &Value) -> Result<Answer, Exit> {
         self.send(self.request(Method::POST, path).json(body))
     }
 
-    /// Whether the job is live; if not, what it does.
+    /// Returns the answer of `/readyz`, whatever its status.
     pub fn readiness(&self) -> Result<Value, Exit> {
         let (_, _, text) = self.exchange(self.request(Method::GET, &["readyz"]))?;
         self.parse(&text)
@@ -107,14 +107,13 @@ impl Client {
         };
         Err(match status {
             StatusCode::UNAUTHORIZED => {
-                let how = if self.key.is_some() { "does not know the key" } else { "asks for a key" };
+                let how = if self.key.is_some() { "does not accept the key" } else { "requires a key" };
                 Exit::wrong(format_args!("the API at `{}` {how}", self.url))
                     .hint("set USHER_API_KEY, or give `--key-file`".to_owned())
             }
             StatusCode::FORBIDDEN => Exit::wrong(format_args!("the API at `{}` refuses: {detail}", self.url)),
-            StatusCode::NOT_FOUND if detail.starts_with("no route") => {
-                Exit::wrong(detail).hint("give `--url` as the API says it at the start, without a path".to_owned())
-            }
+            StatusCode::NOT_FOUND if detail.starts_with("no route") => Exit::wrong(detail)
+                .hint("give `--url` as the job prints it at the start (`api on ...`), without a path".to_owned()),
             StatusCode::NOT_FOUND => Exit::wrong(detail),
             _ => Exit::failed(format_args!("the API at `{}` answers {status}: {detail}", self.url)),
         })
@@ -133,22 +132,22 @@ impl Client {
             };
             let hint = match self.url.scheme() {
                 "https" => "the API of a job speaks http; https is for a proxy before it",
-                _ => "is the job running, with an `api`? `--url` or USHER_URL says where it listens",
+                _ => "check that the job is running and has an `api`; `--url` or USHER_URL sets the address",
             };
             Exit::not_opened(format_args!("no API answers at `{}`: {reason}", self.url)).hint(hint.to_owned())
         })
     }
 
     fn parse(&self, text: &str) -> Result<Value, Exit> {
-        serde_json::from_str(text).map_err(|_| self.foreign("its answer is no JSON"))
+        serde_json::from_str(text).map_err(|_| self.foreign("its answer is not JSON"))
     }
 
     fn foreign(&self, why: &str) -> Exit {
-        Exit::failed(format_args!("what answers at `{}` is no API of usher: {why}", self.url))
+        Exit::failed(format_args!("what answers at `{}` is not usher's API: {why}", self.url))
     }
 }
 
-/// An environment variable that is set to something.
+/// Returns an environment variable; `None` if it is not set or empty.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

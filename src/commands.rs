@@ -1,4 +1,4 @@
-//! One file per command; here is which is which.
+//! One file per command, and the dispatch to them.
 
 mod check;
 mod compile;
@@ -14,7 +14,7 @@ use crate::args::Command;
 use crate::exit::Exit;
 use std::io::Write;
 
-/// Does what was typed.
+/// Runs a command.
 pub fn run(command: Command) -> Result<(), Exit> {
     match command {
         Command::Demo { duration, workers } => demo::demo(duration, usize::from(workers)),
@@ -25,8 +25,8 @@ pub fn run(command: Command) -> Result<(), Exit> {
             let (workers, processes, process) = (usize::from(workers), usize::from(processes), usize::from(process));
             run::run(&job, &run::Flags { workers, processes, process, hosts, restart_sources })
         }
-        Command::Replay { job, from, until, now, workers, out } => {
-            replay::replay(&job, replay::Flags { from, until, now, workers: usize::from(workers), out })
+        Command::Replay { job, from, until, now, workers, out, summary } => {
+            replay::replay(&job, replay::Flags { from, until, now, workers: usize::from(workers), out, summary })
         }
         Command::Lookup { model, key, connection } => lookup::lookup(&connection, &model, &key),
         Command::Pull { model, full, connection } => pull::pull(&connection, &model, full),
@@ -38,7 +38,7 @@ pub fn run(command: Command) -> Result<(), Exit> {
     }
 }
 
-/// Writes data to stdout. Whoever reads it may leave early.
+/// Writes data to stdout; a reader may close it early.
 fn print(text: &str) -> Result<(), Exit> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

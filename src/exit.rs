@@ -1,6 +1,6 @@
-//! Every way to end badly: the one file that knows all errors, and turns them into a message, a hint and an exit code.
+//! Every way to end badly: the one file that turns all errors into a message, a hint and an exit code.
 
-use crate::terminal::{alarm, say};
+use crate::terminal::{bold_red, print_stderr};
 use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const FAILED: u8 = 1;
 /// The job or the command line is wrong.
 const WRONG: u8 = 2;
 /// Could not open.
-const CLOSED: u8 = 3;
+const NOT_OPENED: u8 = 3;
 
 /// An end that is not a success.
 #[derive(Debug)]
@@ -39,27 +39,27 @@ impl Exit {
 
     /// Something could not be opened.
     pub fn not_opened(message: impl Display) -> Exit {
-        Exit::new(CLOSED, message)
+        Exit::new(NOT_OPENED, message)
     }
 
-    /// Something failed on the way.
+    /// Something failed while running.
     pub fn failed(message: impl Display) -> Exit {
         Exit::new(FAILED, message)
     }
 
-    /// Says what to do.
+    /// Adds what to do about it.
     pub fn hint(mut self, hint: impl Into<Option<String>>) -> Exit {
         self.hint = hint.into();
         self
     }
 
-    /// Tells the user, and the shell.
+    /// Prints the message and the hint; returns the code for the shell.
     pub fn report(self) -> ExitCode {
         if !self.message.is_empty() {
-            say(format_args!("{} {}", alarm("error:"), self.message.trim_end()));
+            print_stderr(format_args!("{} {}", bold_red("error:"), self.message.trim_end()));
         }
         if let Some(hint) = self.hint {
-            say(format_args!("hint: {hint}"));
+            print_stderr(format_args!("hint: {hint}"));
         }
         ExitCode::from(self.code)
     }
@@ -79,47 +79,25 @@ impl From<SnapshotError> for Exit {
     }
 }
 
-impl From<SourceError> for Exit {
-    fn from(error: SourceError) -> Exit {
-        let hint = error.hint();
-        Exit::not_opened(error).hint(hint.to_owned())
-    }
+/// Errors of opening something, each with a hint.
+macro_rules! not_opened {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Exit {
+            fn from(error: $error) -> Exit {
+                let hint = error.hint();
+                Exit::not_opened(error).hint(hint.to_owned())
+            }
+        }
+    )*};
 }
-
-impl From<StoreError> for Exit {
-    fn from(error: StoreError) -> Exit {
-        let hint = error.hint();
-        Exit::not_opened(error).hint(hint.to_owned())
-    }
-}
-
-impl From<ClaimError> for Exit {
-    fn from(error: ClaimError) -> Exit {
-        let hint = error.hint();
-        Exit::not_opened(error).hint(hint.to_owned())
-    }
-}
-
-impl From<ClusterError> for Exit {
-    fn from(error: ClusterError) -> Exit {
-        let hint = error.hint();
-        Exit::not_opened(error).hint(hint.to_owned())
-    }
-}
-
-impl From<SinkError> for Exit {
-    fn from(error: SinkError) -> Exit {
-        let hint = error.hint();
-        Exit::not_opened(error).hint(hint.to_owned())
-    }
-}
+not_opened!(SourceError, StoreError, ClaimError, ClusterError, SinkError);
 
 impl From<ServeError> for Exit {
     fn from(error: ServeError) -> Exit {
         let hint = error.hint();
         let code = match error {
             ServeError::Open { .. } | ServeError::Key { .. } => WRONG,
-            ServeError::Listen { .. } | ServeError::Threads(_) => CLOSED,
+            ServeError::Listen { .. } | ServeError::Threads(_) => NOT_OPENED,
         };
         Exit::new(code, error).hint(hint.to_owned())
     }
@@ -128,7 +106,7 @@ impl From<ServeError> for Exit {
 impl From<Failure> for Exit {
     fn from(failure: Failure) -> Exit {
         let code = match failure.kind {
-            FailureKind::FirstPull | FailureKind::Resume => CLOSED,
+            FailureKind::FirstPull | FailureKind::Resume => NOT_OPENED,
             FailureKind::Source
             | FailureKind::Sink
             | FailureKind::SinkClosed
@@ -139,17 +117,17 @@ impl From<Failure> for Exit {
     }
 }
 
-/// How long a job that has lost another process has to end by itself, and to say why.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a job that has lost another process has to end by itself, with the reason.
+const LOST_PROCESS_GRACE: Duration = Duration::from_secs(5);
 
-/// The process at the other end, where this thread is one of a connection's.
+/// Returns the process at the other end if this thread is one of a connection's.
 fn lost_process() -> Option<String> {
     let thread = std::thread::current();
     let (task, process) = thread.name()?.strip_prefix("timely:")?.split_once('-')?;
     matches!(task, "send" | "recv").then(|| process.to_owned())
 }
 
-/// A panic of any thread ends the process: a worker that is gone would leave the others waiting for ever.
+/// Makes a panic of any thread end the process: without one worker the others would wait for ever.
 pub fn end_process_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -157,15 +135,15 @@ pub fn end_process_on_panic() {
         if usher_connectors::parquet::panics_are_caught() {
             return;
         }
-        // timely's connections panic where the other end is gone. The job hears of it otherwise too, and then knows more.
+        // timely's connections panic when the other end is gone. The heartbeat finds that too, with a better reason.
         if let Some(process) = lost_process() {
-            std::thread::sleep(PATIENCE);
-            say(format_args!("{} the connection to process {process} broke", alarm("error:")));
-            say("hint: restart all processes together");
+            std::thread::sleep(LOST_PROCESS_GRACE);
+            print_stderr(format_args!("{} the connection to process {process} broke", bold_red("error:")));
+            print_stderr("hint: restart all processes together");
             std::process::exit(i32::from(FAILED));
         }
         report(info);
-        say("hint: this is a bug in usher, not in your job; the lines above say where");
+        print_stderr("hint: this is a bug in usher, not in your job; the lines above say where");
         std::process::exit(i32::from(FAILED));
     }));
 }

@@ -1,15 +1,15 @@
 //! usher: an open realtime audience engine.
 //!
-//! Thin: what was typed becomes a call into the libraries, and what they return becomes output and an exit code. Only
-//! this package knows the command line, the terminal, signals and the wall clock.
+//! Thin: the command line becomes a call into the libraries, and what they return becomes output and an exit code. Only
+//! this package uses the command line, the terminal, signals and the wall clock.
 
 mod api;
 mod args;
 mod client;
 mod commands;
 mod exit;
-mod job;
-mod running;
+mod open;
+mod supervise;
 mod terminal;
 
 use clap::Parser;

@@ -1,11 +1,11 @@
-//! What people see on stderr: log lines, progress, colours; the latter two only on a terminal.
+//! stderr: log lines, messages, the progress bar, colours; the latter two only on a terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
-/// Whether somebody looks at stderr.
-pub fn is_watched() -> bool {
+/// Returns whether stderr is a terminal.
+pub fn stderr_is_terminal() -> bool {
     std::io::stderr().is_terminal()
 }
 
@@ -16,25 +16,25 @@ pub fn log_to_stderr() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(is_watched())
+        .with_ansi(stderr_is_terminal())
         .with_target(false)
         .init();
 }
 
-/// Prints a line on stderr. A closed stderr is nobody's loss.
-pub fn say(line: impl std::fmt::Display) {
+/// Prints a line on stderr; does nothing where stderr is closed.
+pub fn print_stderr(line: impl std::fmt::Display) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// `text` in bold red, on a terminal.
-pub fn alarm(text: &str) -> String {
-    if is_watched() { format!("\x1b[1;31m{text}\x1b[0m") } else { text.to_owned() }
+/// Returns `text` in bold red on a terminal, else as it is.
+pub fn bold_red(text: &str) -> String {
+    if stderr_is_terminal() { format!("\x1b[1;31m{text}\x1b[0m") } else { text.to_owned() }
 }
 
-/// A bar for a long read; it draws nothing where nobody looks.
+/// Returns a bar for a long read of so many bytes; without a terminal it draws nothing.
 pub fn progress(bytes: u64) -> ProgressBar {
-    let target = if is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target = if stderr_is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec} {msg}")
         .expect("the template is right");
     ProgressBar::with_draw_target(Some(bytes), target).with_style(style)

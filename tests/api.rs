@@ -1,7 +1,7 @@
 //! `usher run` with an API: every route of a job that runs.
 
 use crate::live::{Running, buy, users};
-use crate::support::{run, usher};
+use crate::support::rows::{run, usher};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -55,7 +55,7 @@ impl Api {
     }
 
     fn of(running: Running) -> Api {
-        let line = running.says("api on ");
+        let line = running.wait_for("api on ");
         let url = line.split("api on ").nth(1).expect("the url comes after it").trim().to_owned();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         Api { running, url, http: usher_serve::http_client().build().expect("a client"), runtime }
@@ -175,7 +175,7 @@ fn a_running_job_answers_on_every_route() {
 
     let explained = api.get("/v1/audiences/users/a/explain?audience=buyers").json();
     let buyers = &explained["audiences"][0];
-    let leaves_at = |ms: i64| json!(crate::support::rfc3339(ms + 3_600_000).replace("+00:00", "Z"));
+    let leaves_at = |ms: i64| json!(crate::support::rows::rfc3339(ms + 3_600_000).replace("+00:00", "Z"));
     assert_eq!((&explained["in_snapshot"], &buyers["member"]), (&json!(true), &json!(true)));
     assert_eq!(buyers["changes_at"], leaves_at(first));
     let bought = &buyers["condition"]["conditions"][0];
@@ -202,9 +202,9 @@ fn a_running_job_answers_on_every_route() {
     assert_eq!((&buyers["id"], &buyers["size"], &buyers["entries"]), (&json!("buyers"), &json!(1), &json!(1)));
     assert_eq!((&buyers["freshness"], &buyers["windows"]["complete"]), (&json!("Current"), &json!(true)));
 
-    // What is told is in the file a moment later.
-    let ledger = api.until("/v1/syncs", |reply| reply.json()["syncs"][0]["delivered"] == 2).json();
-    assert_eq!((&ledger["syncs"][0]["id"], &ledger["syncs"][0]["ledger"]), (&json!("log"), &json!(2)));
+    // A change is delivered a moment after it is committed.
+    let syncs = api.until("/v1/syncs", |reply| reply.json()["syncs"][0]["delivered"] == 2).json();
+    assert_eq!((&syncs["syncs"][0]["id"], &syncs["syncs"][0]["committed"]), (&json!("log"), &json!(2)));
 
     let metrics =
         api.until("/metrics", |reply| reply.body.contains("usher_messages_matched_total{source=\"web\"} 2")).body;
@@ -222,7 +222,7 @@ fn a_running_job_answers_on_every_route() {
     api.running.stop("-TERM");
 }
 
-/// Where Python or its prometheus-client is missing, that is said, and the test passes.
+/// Where Python or its prometheus-client is missing, that is stderr, and the test passes.
 #[test]
 fn the_metrics_are_read_by_the_parser_of_prometheus() {
     let folder = shop();
@@ -231,9 +231,9 @@ fn the_metrics_are_read_by_the_parser_of_prometheus() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/metrics");
     match std::process::Command::new("python3").arg(script).args([&api.url[..], "sesame"]).output() {
         Ok(read) => {
-            let said = [read.stdout, read.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-            assert!(read.status.success(), "{said}");
-            println!("{said}");
+            let stderr = [read.stdout, read.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+            assert!(read.status.success(), "{stderr}");
+            println!("{stderr}");
         }
         Err(error) => println!("skipped: python3 can't be started: {error}"),
     }
@@ -362,7 +362,7 @@ fn any_process_of_a_cluster_answers_for_all() {
         assert_eq!(resumed.2, second.2, "after {}", first.0);
         ids.push(second.0);
     }
-    assert_eq!(ids[0], ids[1], "who has heard all is at the same place, whomever it hears");
+    assert_eq!(ids[0], ids[1], "two streams that have all changes are at the same id, whichever process serves them");
     users(folder.path(), &[30.0, 20.0]);
     assert_eq!(both[1].post("/v1/models/users/pulls", &json!({})).status, 202);
     for api in &both {
@@ -371,7 +371,7 @@ fn any_process_of_a_cluster_answers_for_all() {
     }
     let [first, second] = both;
     first.running.stop("-TERM");
-    second.running.says("read ");
+    second.running.wait_for("read ");
 }
 
 #[test]

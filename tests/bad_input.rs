@@ -1,6 +1,6 @@
 //! Bad input is data: each kind has its message or dead letter, and everything else goes on.
 
-use crate::support::{Ran, numbers, run, strings, write_parquet};
+use crate::support::rows::{Ran, numbers, run, strings, write_parquet};
 use std::path::Path;
 
 const JOB: &str = "

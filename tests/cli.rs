@@ -1,6 +1,6 @@
 //! The command line: what each command prints, where, and how it exits.
 
-use crate::support::{numbers, run, strings, usher, write_parquet};
+use crate::support::rows::{numbers, run, strings, usher, write_parquet};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -27,15 +27,15 @@ fn shop(folder: &Path) {
 }
 
 #[test]
-fn check_says_that_a_job_is_right() {
+fn check_confirms_a_job_that_is_right() {
     let folder = tempfile::tempdir().expect("a folder for the test");
     shop(folder.path());
     for args in [vec!["check", "job.yaml"], vec!["check", "job.yaml", "--connect"]] {
         let ran = run(folder.path(), &args);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""), "{}", ran.stderr);
-        assert!(ran.stderr.contains("`job.yaml` is right: 1 audiences over 2 conditions"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("ok: `job.yaml`: 1 audience over 2 conditions"), "{}", ran.stderr);
     }
-    assert!(!folder.path().join("changes.jsonl").exists(), "looking leaves nothing behind");
+    assert!(!folder.path().join("changes.jsonl").exists(), "the check leaves nothing behind");
 }
 
 /// Twelve mistakes: in keys, references, durations, sizes, types, and inside predicates.

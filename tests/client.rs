@@ -4,7 +4,7 @@
 #[allow(dead_code)]
 mod memory;
 
-use crate::support::usher;
+use crate::support::rows::usher;
 use memory::Memory;
 use usher_serve::{Key, Options, Server, bind};
 
@@ -29,7 +29,7 @@ fn serve(memory: &Memory, keys: &[(&str, bool)]) -> (Server, String) {
     let listener = bind("127.0.0.1:0", 0).unwrap();
     let keys = keys.iter().map(|(token, admin)| Key { token: (*token).to_owned(), read: true, admin: *admin });
     let options = Options { keys: keys.collect(), ..Options::default() };
-    let server = Server::start(options, memory.published.clone(), memory.engine(), listener).unwrap();
+    let server = Server::start(options, memory.index.clone(), memory.api(), listener).unwrap();
     let url = format!("http://{}", server.address());
     (server, url)
 }
@@ -47,7 +47,7 @@ fn a_running_job_can_be_asked() {
     assert_eq!((found.code, &found.stderr[..]), (Some(0), ""));
     let found = ask(&url, None, &["lookup", "users", "a/b ü", "--json"]);
     assert_eq!(found.stdout, "{\"audience_ids\":[],\"parent_model_id\":\"users\",\"user_id\":\"a/b ü\"}\n");
-    assert!(ask(&format!("{url}/"), None, &["lookup", "users", ".."]).stdout.contains("is in 1"));
+    assert!(ask(&format!("{url}/"), None, &["lookup", "users", ".."]).stdout.contains("is in 1 audience,"));
     let status = ask(&url, None, &["status"]);
     assert!(status.stdout.starts_with("live, as of 2026-11-23T10:00:00.002Z\n\naudience"), "{}", status.stdout);
     assert!(status.stdout.contains("complete at 2026-11-23T10:00:01.000Z"), "{}", status.stdout);
@@ -68,9 +68,9 @@ fn a_key_is_asked_for_by_name() {
     let (_server, url) = serve(&Memory::live(), &[("sesame", false)]);
     let refused = ask(&url, None, &["status"]);
     assert_eq!(refused.code, Some(2));
-    assert!(refused.stderr.contains("asks for a key\nhint: set USHER_API_KEY"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("requires a key\nhint: set USHER_API_KEY"), "{}", refused.stderr);
     let refused = ask(&url, Some("wrong-one"), &["status"]);
-    assert!(refused.stderr.contains("does not know the key") && !refused.stderr.contains("wrong-one"));
+    assert!(refused.stderr.contains("does not accept the key") && !refused.stderr.contains("wrong-one"));
     assert_eq!(ask(&url, Some("sesame"), &["status"]).code, Some(0));
     let refused = ask(&url, Some("sesame"), &["pull", "users"]);
     assert_eq!(refused.code, Some(2));
@@ -91,14 +91,14 @@ fn who_is_away_is_said() {
     let away = ask(&url, None, &["status"]);
     assert_eq!(away.code, Some(3));
     assert!(away.stderr.contains("no API answers at `http://127.0.0.1:"), "{}", away.stderr);
-    assert!(away.stderr.contains("hint: is the job running"), "{}", away.stderr);
+    assert!(away.stderr.contains("hint: check that the job is running"), "{}", away.stderr);
     for wrong in ["nowhere", "ftp://localhost", "http://"] {
         assert_eq!(ask(wrong, None, &["status"]).code, Some(2), "{wrong}");
     }
     let (_server, url) = serve(&Memory::live(), &[]);
     let deeper = ask(&format!("{url}/v1"), None, &["lookup", "users", "x"]);
     assert_eq!(deeper.code, Some(2));
-    assert!(deeper.stderr.contains("hint: give `--url` as the API says it"), "{}", deeper.stderr);
+    assert!(deeper.stderr.contains("hint: give `--url` as the job prints it"), "{}", deeper.stderr);
     let secret = ask(&url.replace("http:", "https:"), None, &["status"]);
     assert_eq!(secret.code, Some(3));
     assert!(secret.stderr.contains("hint: the API of a job speaks http"), "{}", secret.stderr);

@@ -1,7 +1,7 @@
 //! One job in several processes: how they find each other, and how all end when one does.
 
-use crate::process::{PATIENCE, Process, hosts, members, now, pass, start_all};
-use crate::shop::{CRM, Shop, job, without_marks};
+use crate::support::process::{PATIENCE, Process, hosts, members, now, pass, start_all};
+use crate::support::shop::{CRM, Shop, job, without_marks};
 use std::time::{Duration, Instant};
 
 const AUDIENCES: &str = "
@@ -20,18 +20,18 @@ fn process(shop: &Shop, args: &[&str]) -> Process {
     shop.run(&[&["-h", "hosts"], args].concat())
 }
 
-/// What each of them says at its end; all with a code, and none with a panic.
+/// Waits until all end, each with `code` and without a panic; returns the stderr of each.
 fn all_end(processes: Vec<Process>, code: i32) -> Vec<String> {
     let ended: Vec<(Option<i32>, String)> = processes.into_iter().map(Process::ends).collect();
-    for (process, (ended, said)) in ended.iter().enumerate() {
-        assert_eq!(*ended, Some(code), "process {process}: {said}");
-        assert!(!said.contains("panicked") && !said.contains("bug"), "process {process}: {said}");
+    for (process, (ended, stderr)) in ended.iter().enumerate() {
+        assert_eq!(*ended, Some(code), "process {process}: {stderr}");
+        assert!(!stderr.contains("panicked") && !stderr.contains("bug"), "process {process}: {stderr}");
     }
-    ended.into_iter().map(|(_, said)| said).collect()
+    ended.into_iter().map(|(_, stderr)| stderr).collect()
 }
 
 fn all_live(processes: &mut [Process]) {
-    processes.iter_mut().for_each(|process| process.says("live after"));
+    processes.iter_mut().for_each(|process| process.wait_for("live after"));
 }
 
 #[test]
@@ -41,9 +41,9 @@ fn a_process_that_does_not_come_is_named() {
     let addresses = std::fs::read_to_string(shop.path("hosts")).expect("it was written");
     let missing = addresses.lines().nth(2).expect("there are three");
     let there = ["0", "1"].map(|p| process(&shop, &["-n", "3", "-p", p]));
-    for said in all_end(there.into(), 3) {
-        assert!(said.contains(&format!("has not met process 2 at `{missing}` within 1 s")), "{said}");
-        assert!(said.contains("hint: "), "{said}");
+    for stderr in all_end(there.into(), 3) {
+        assert!(stderr.contains(&format!("has not met process 2 at `{missing}` within 1 s")), "{stderr}");
+        assert!(stderr.contains("hint: "), "{stderr}");
     }
     assert!(!shop.path("state/manifests").exists(), "nothing was claimed");
 }
@@ -58,12 +58,12 @@ fn processes_that_do_not_belong_together_do_not_start() {
             // The first one has read the job when it listens.
             let address = std::fs::read_to_string(shop.path("hosts")).expect("it was written");
             let address = address.lines().next().expect("there are two").to_owned();
-            crate::process::until(&|| first.said(), || std::net::TcpStream::connect(&address).is_ok());
+            crate::support::process::until(&|| first.stderr(), || std::net::TcpStream::connect(&address).is_ok());
             shop.job(&format!("{}cluster: {{connect_timeout: 10s}}\n", job(&AUDIENCES.replace("1h", "2h"), CRM)));
         }
         let second = process(&shop, other);
-        for said in all_end(vec![first, second], 3) {
-            assert!(said.contains("was started with another job, or other `-n` or `-w`"), "{said}");
+        for stderr in all_end(vec![first, second], 3) {
+            assert!(stderr.contains("was started with another job, or other `-n` or `-w`"), "{stderr}");
         }
     }
 }
@@ -74,12 +74,12 @@ fn where_one_is_killed_all_end() {
         let shop = shop("30s", "30s");
         let mut processes = start_all(shop.folder(), 3, "1");
         all_live(&mut processes);
-        shop.ledger(&processes[0]);
+        shop.wait_until_committed(&processes[0]);
         processes.remove(killed).kill();
         let since = Instant::now();
-        for said in all_end(processes, 1) {
-            assert!(said.contains(&format!("process {killed} ")), "it says who: {said}");
-            assert!(said.contains("hint: restart all processes together"), "{said}");
+        for stderr in all_end(processes, 1) {
+            assert!(stderr.contains(&format!("process {killed} ")), "it names the process: {stderr}");
+            assert!(stderr.contains("hint: restart all processes together"), "{stderr}");
         }
         assert!(since.elapsed() < Duration::from_secs(15), "that needs no timeout: {:?}", since.elapsed());
     }
@@ -91,13 +91,13 @@ fn where_one_is_frozen_the_others_end() {
         let shop = shop("30s", "2s");
         let mut processes = start_all(shop.folder(), 3, "1");
         all_live(&mut processes);
-        shop.ledger(&processes[0]);
+        shop.wait_until_committed(&processes[0]);
         let still = processes.remove(frozen);
         still.signal("STOP");
         let since = Instant::now();
-        for said in all_end(processes, 1) {
-            assert!(said.contains(&format!("process {frozen} ")), "it says who: {said}");
-            assert!(said.contains("cluster.peer_timeout"), "{said}");
+        for stderr in all_end(processes, 1) {
+            assert!(stderr.contains(&format!("process {frozen} ")), "it names the process: {stderr}");
+            assert!(stderr.contains("cluster.peer_timeout"), "{stderr}");
         }
         assert!(since.elapsed() < PATIENCE / 3);
         // When it thaws it finds itself alone.
@@ -124,19 +124,19 @@ fn where_one_fails_all_end() {
 }
 
 #[test]
-fn where_one_is_told_to_stop_all_stop() {
+fn where_one_is_stopped_all_stop() {
     let shop = shop("30s", "30s");
-    for ledger in 0..2 {
+    for stopped in 0..2 {
         let mut processes = start_all(shop.folder(), 2, "2");
         all_live(&mut processes);
-        let user = format!("u-{ledger}");
+        let user = format!("u-{stopped}");
         shop.happens_often("Viewed", &user, 3);
-        processes[ledger].signal("TERM");
+        processes[stopped].signal("TERM");
         all_end(processes, 0);
     }
-    // What was read is told, or is read again.
+    // What was read is committed, or is read again.
     let process = shop.live(&[]);
-    shop.ledger(&process);
+    shop.wait_until_committed(&process);
     process.stop();
     let keen = members(&shop.changes()).into_iter().filter(|(audience, _)| audience == "keen");
     assert_eq!(keen.map(|(_, key)| key).collect::<Vec<_>>(), ["u-0", "u-1"]);
@@ -155,7 +155,7 @@ fn the_numbers_of_processes_and_workers_change() {
                 shop.happens("Viewed", &format!("u-{user}"));
             }
         }
-        shop.ledger(&running[0]);
+        shop.wait_until_committed(&running[0]);
         if round % 2 == 0 {
             running[0].signal("TERM");
             all_end(running, 0);
@@ -165,7 +165,7 @@ fn the_numbers_of_processes_and_workers_change() {
     }
     let process = shop.live(&[]);
     pass(now() + 2_000);
-    shop.ledger(&process);
+    shop.wait_until_committed(&process);
     process.stop();
     let changes = without_marks(shop.changes());
     let keen = members(&changes).into_iter().filter(|(audience, _)| audience == "keen");

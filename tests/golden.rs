@@ -1,6 +1,6 @@
 //! The documented examples: a job, some events, and the changes they must give, in text a stranger can read.
 
-use crate::support::{numbers, run, strings, write_parquet};
+use crate::support::rows::{numbers, run, strings, write_parquet};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -37,15 +37,15 @@ fn changes(folder: &Path, audiences: &str, users: &[(&str, f64)], events: &str, 
     args.extend(flags);
     let ran = run(folder, &args);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let mut ledger = String::new();
+    let mut changes = String::new();
     for line in ran.stdout.lines() {
         let message: serde_json::Value = serde_json::from_str(line).expect("a change is JSON");
         let field = |name: &str| message[name].as_str().expect("a field of a change is text").to_owned();
         let at = field("at").replace("2026-11-23T", "").replace('Z', "");
-        writeln!(ledger, "{at} {} {} {} {}", field("key"), field("type"), field("audience_id"), field("reason"))
+        writeln!(changes, "{at} {} {} {} {}", field("key"), field("type"), field("audience_id"), field("reason"))
             .expect("text can be written");
     }
-    ledger
+    changes
 }
 
 fn check(audiences: &str, users: &[(&str, f64)], events: &str, flags: &[&str], want: &str) {
@@ -124,7 +124,7 @@ fn an_exit_is_dated_at_ts_plus_window_with_no_further_event() {
 }
 
 #[test]
-fn who_is_not_in_the_snapshot_is_nobody() {
+fn a_key_that_is_not_in_the_snapshot_is_no_member() {
     let buyers = "\n  buyers: {model: users, where: {performed: order_completed, within: 90s}}\n";
     check(buyers, &[("u-1", 0.0)], "10:00:00.123 u-2 order", &[], "");
 }

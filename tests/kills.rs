@@ -1,11 +1,11 @@
-//! A job under load that is killed again and again, in one process and in two: nobody who listens may notice.
+//! A job under load that is killed again and again, in one process and in two: its changes are those of a job without kills.
 //!
 //! `USHER_KILLS=100 cargo test --release --test usher kills -- --nocapture` kills more often than the ten times of every
-//! test run, and says how it went.
+//! test run, and prints the figures.
 
-use crate::process::{Process, members, now, parse, pass, start_all, until};
-use crate::shop::{CRM, Shop, job, without_marks};
-use crate::support::run;
+use crate::support::process::{Process, members, now, parse, pass, start_all, until};
+use crate::support::rows::run;
+use crate::support::shop::{CRM, Shop, job, without_marks};
 use std::collections::VecDeque;
 use std::io::Write;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn kills() -> u64 {
     std::env::var("USHER_KILLS").map_or(10, |text| text.parse().expect("USHER_KILLS is a number"))
 }
 
-/// Appends events until it is told to stop; tells how many.
+/// Appends events until `over`; counts them in `written`.
 fn load(events: &Path, seed: u64, over: &AtomicBool, written: &AtomicU64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut file = std::fs::OpenOptions::new().append(true).open(events).expect("the shop has events");
@@ -82,21 +82,21 @@ fn killed_again_and_again(seed: u64, processes: usize) {
             let mut running = start_all(shop.folder(), processes, if random.bool() { "1" } else { "2" });
             // Before it is live, at that moment, or after a while.
             if random.u8(0..4) > 0 {
-                running.iter_mut().for_each(|process| process.says("live after"));
+                running.iter_mut().for_each(|process| process.wait_for("live after"));
                 live += 1;
                 longest = longest.max(started.elapsed());
             }
             std::thread::sleep(Duration::from_millis(random.u64(0..700)));
             running.swap_remove(random.usize(0..processes)).kill();
-            for (code, said) in running.into_iter().map(Process::ends) {
-                assert!(code == Some(1) || code == Some(3), "one that has lost the other ends with {code:?}: {said}");
-                assert!(!said.contains("panicked"), "{said}");
+            for (code, stderr) in running.into_iter().map(Process::ends) {
+                assert!(code == Some(1) || code == Some(3), "one that has lost the other ends with {code:?}: {stderr}");
+                assert!(!stderr.contains("panicked"), "{stderr}");
             }
         }
     });
     let process = shop.live(&[]);
     pass(now() + LONGEST + 100);
-    shop.ledger(&process);
+    shop.wait_until_committed(&process);
     let text = || std::fs::read_to_string(shop.path("changes.jsonl")).expect("it is there");
     until(&|| "its last line is whole".to_owned(), || text().ends_with('\n'));
     process.stop();

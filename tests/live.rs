@@ -1,6 +1,6 @@
-//! `usher run` on a live file: announcing who belongs, following, refreshing, stopping.
+//! `usher run` on a live file: entries at the start, events that are appended, a refresh, a stop.
 
-use crate::support::{numbers, strings, usher, write_parquet};
+use crate::support::rows::{numbers, strings, usher, write_parquet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Running {
     pub child: Child,
     lines: Receiver<serde_json::Value>,
-    said: Receiver<String>,
+    stderr: Receiver<String>,
 }
 
 impl Running {
@@ -47,10 +47,10 @@ impl Running {
                 let _ = line_in.send(serde_json::from_str(&line).expect("a change is JSON"));
             }
         });
-        let (said_in, said) = channel();
-        let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
-        std::thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| drop(said_in.send(line))));
-        Running { child, lines, said }
+        let (line_in, stderr) = channel();
+        let pipe = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        std::thread::spawn(move || pipe.lines().map_while(Result::ok).for_each(|line| drop(line_in.send(line))));
+        Running { child, lines, stderr }
     }
 
     /// The next change, as `type audience key reason`, and when.
@@ -64,25 +64,25 @@ impl Running {
         )
     }
 
-    /// The line in which it says something.
-    pub fn says(&self, what: &str) -> String {
+    /// Waits for a line on stderr that contains `what`; returns it.
+    pub fn wait_for(&self, what: &str) -> String {
         let until = Instant::now() + PATIENCE;
-        while let Ok(line) = self.said.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        while let Ok(line) = self.stderr.recv_timeout(until.saturating_duration_since(Instant::now())) {
             if line.contains(what) {
                 return line;
             }
         }
-        panic!("it never said `{what}`");
+        panic!("stderr never had `{what}`");
     }
 
     pub fn stop(mut self, signal: &str) {
-        // Twice: some senders signal a process and its group, and that is one wish.
+        // Twice: some senders signal a process and its group, and that counts as one.
         for _ in 0..2 {
             let killed = std::process::Command::new("kill").args([signal, &self.child.id().to_string()]).status();
             assert!(killed.is_ok(), "kill runs");
         }
         assert_eq!(self.child.wait().expect("the child is ours").code(), Some(0));
-        self.says("read ");
+        self.wait_for("read ");
     }
 }
 
@@ -109,7 +109,7 @@ fn live(workers: &str, signal: &str) {
     std::fs::write(folder.path().join("job.yaml"), JOB).expect("the folder can be written");
     users(folder.path(), &[10.0, 20.0]);
     let running = Running::start(folder.path(), workers);
-    running.says("live after");
+    running.wait_for("live after");
     assert_eq!(running.change().0, "entry rich b definition");
 
     let bought_at = buy(folder.path(), "a");
@@ -129,7 +129,7 @@ fn live(workers: &str, signal: &str) {
     assert_eq!(switched, ["entry rich a snapshot", "exit rich b snapshot"]);
 
     std::fs::write(folder.path().join("users.parquet"), "half a file").expect("the folder can be written");
-    running.says("the last good snapshot stays in force");
+    running.wait_for("the last good snapshot stays in force");
     running.stop(signal);
     let exits = std::fs::read_to_string(folder.path().join("exits.jsonl")).expect("the sync has a file");
     assert_eq!(exits.lines().count(), 1, "{exits}");

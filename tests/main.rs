@@ -1,9 +1,10 @@
 //! The whole program, from the outside: one binary of tests.
 
-// What a test reached, and what it could not do here, is said.
+// What a test reached, and what it could not do here, is stderr.
 #![allow(clippy::print_stdout)]
 
 mod api;
+mod api_oracle;
 mod bad_input;
 mod cli;
 mod client;
@@ -13,11 +14,15 @@ mod kafka;
 mod kills;
 mod live;
 mod oracle;
-mod process;
 mod recovery;
 mod refusals;
-mod served;
-mod shop;
 mod simulator;
-mod support;
+mod support {
+    //! What suites share: the program as a process, a shop that it runs on, rows of Parquet, a simulated world.
+
+    pub mod process;
+    pub mod rows;
+    pub mod shop;
+    pub mod world;
+}
 mod tidy;

@@ -1,8 +1,8 @@
-//! What a replay prints is what the oracle says, on random jobs over random histories, for any number of workers.
+//! A replay prints what the oracle computes, on random jobs over random histories, for any number of workers.
 //!
 //! `USHER_SEEDS=0..2000 cargo test --release --test usher oracle` runs more than the hundred of every test run.
 
-use crate::support::{rfc3339, run, seeds, write_rows};
+use crate::support::rows::{rfc3339, run, seeds, write_rows};
 use std::fmt::Write;
 use std::path::Path;
 use usher_queries::oracle::{self, Reason};
@@ -30,7 +30,7 @@ pub fn compile(sample: &Sample, folder: &Path) -> Plan {
 }
 
 /// The changes without ids, as the program prints them.
-fn told_by_oracle(changes: &[oracle::Change]) -> String {
+fn text_of_oracle(changes: &[oracle::Change]) -> String {
     let mut text = String::new();
     for change in changes {
         let kind = if change.entry { "entry" } else { "exit" };
@@ -45,7 +45,7 @@ fn told_by_oracle(changes: &[oracle::Change]) -> String {
     text
 }
 
-fn told_by_program(stdout: &str) -> String {
+fn text_of_program(stdout: &str) -> String {
     let mut text = String::new();
     for line in stdout.lines() {
         let message: serde_json::Value = serde_json::from_str(line).expect("a change is JSON");
@@ -65,13 +65,13 @@ fn told_by_program(stdout: &str) -> String {
 }
 
 #[test]
-fn a_replay_is_what_the_oracle_says_for_any_number_of_workers() {
+fn a_replay_is_what_the_oracle_computes_for_any_number_of_workers() {
     for seed in seeds("USHER_SEEDS", 100) {
         let sample = Sample::new(seed);
         let folder = tempfile::tempdir().expect("a folder for the test");
         write(&sample, folder.path());
         let plan = compile(&sample, folder.path());
-        let want = told_by_oracle(&oracle::changes(&plan, &sample.history(&plan), sample.flags));
+        let want = text_of_oracle(&oracle::changes(&plan, &sample.history(&plan), sample.flags));
         let mut flags =
             vec![("--now", Some(sample.flags.now)), ("--from", sample.flags.from), ("--until", sample.flags.until)];
         flags.retain(|(_, value)| value.is_some());
@@ -81,12 +81,12 @@ fn a_replay_is_what_the_oracle_says_for_any_number_of_workers() {
             .collect();
         let mut first = None;
         for workers in ["1", "2", "3"] {
-            let mut args = vec!["replay", "job.yaml", "-w", workers];
+            let mut args = vec!["replay", "job.yaml", "-w", workers, "--summary", "summary.json"];
             args.extend(flags.iter().map(String::as_str));
             let ran = run(folder.path(), &args);
             assert_eq!(ran.code, Some(0), "seed {seed}, {workers} workers: {}", ran.stderr);
-            let got = told_by_program(&ran.stdout);
-            assert!(adds_up(&ran.stderr), "seed {seed}, {workers} workers: {}", ran.stderr);
+            let got = text_of_program(&ran.stdout);
+            adds_up(&folder.path().join("summary.json"), &format!("seed {seed}, {workers} workers"));
             if got != want {
                 let kept = folder.keep();
                 panic!(
@@ -101,13 +101,16 @@ fn a_replay_is_what_the_oracle_says_for_any_number_of_workers() {
     }
 }
 
-/// Whether the arrangement of members has as many as have entered and not left.
-fn adds_up(stderr: &str) -> bool {
-    let totals = stderr.lines().find(|line| line.contains(" entries, ")).expect("a replay prints its totals");
-    let mut numbers = totals.split(|c: char| !c.is_ascii_digit()).filter(|n| !n.is_empty()).map(|n| n.parse::<i64>());
-    let mut next = || numbers.next().expect("three numbers").expect("a number");
-    let (entries, exits, members) = (next(), next(), next());
-    entries - exits == members
+/// Panics if the totals of a replay do not add up: read = matched + skipped + dead letters, and the arrangement of members
+/// has as many as have entered and not left.
+fn adds_up(summary: &Path, what: &str) {
+    let text = std::fs::read_to_string(summary).expect("the replay writes its summary");
+    let summary: serde_json::Value = serde_json::from_str(&text).expect("the summary is JSON");
+    let count = |value: &serde_json::Value| value.as_u64().unwrap_or_else(|| panic!("{what}: not a count in {text}"));
+    let field = |name: &str| count(&summary[name]);
+    let sum = |name: &str| summary[name].as_object().expect("an object of counts").values().map(count).sum::<u64>();
+    assert_eq!(field("read"), field("matched") + sum("skipped") + sum("dead_letters"), "{what}: {text}");
+    assert_eq!(field("entries") - field("exits"), field("members"), "{what}: {text}");
 }
 
 /// The first lines that differ.

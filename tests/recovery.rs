@@ -1,8 +1,8 @@
-//! What a restart may not be seen by: one history, told in five ways to run it, and a job file that changes under it.
+//! A restart is invisible: one history with five ways to run it, and a job file that changes between runs.
 
-use crate::process::{Change, Process, members, now, parse, pass};
-use crate::shop::{CRM, Shop, job, with_anybody, without_marks};
-use crate::support::run;
+use crate::support::process::{Change, Process, members, now, parse, pass};
+use crate::support::rows::run;
+use crate::support::shop::{CRM, Shop, job, with_anybody, without_marks};
 use std::collections::BTreeSet;
 
 const AUDIENCES: &str = "
@@ -19,11 +19,11 @@ const WINDOW: i64 = 2_000;
 /// How a run of the job ends, after a part of the history.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    /// It does not: the next part is told to the same run.
+    /// It does not: the same run takes the next part.
     GoesOn,
     /// By SIGTERM.
     Stopped,
-    /// By SIGKILL, when all is told and in a checkpoint.
+    /// By SIGKILL, when all is committed and in a checkpoint.
     Killed,
     /// The same; and the next begins when windows have ended.
     KilledForLong,
@@ -82,28 +82,28 @@ fn live_through(runs: [(&[&str], Ending); 6]) -> Vec<Change> {
         };
         match ending {
             Ending::GoesOn => {
-                shop.ledger(&process);
+                shop.wait_until_committed(&process);
                 running = Some(process);
             }
             Ending::Stopped => {
-                shop.ledger(&process);
+                shop.wait_until_committed(&process);
                 shop.checkpointed(&process);
                 process.stop();
             }
             Ending::Killed => {
-                shop.ledger(&process);
+                shop.wait_until_committed(&process);
                 shop.checkpointed(&process);
                 process.kill();
             }
             Ending::KilledForLong => {
-                shop.ledger(&process);
+                shop.wait_until_committed(&process);
                 shop.checkpointed(&process);
                 process.kill();
                 pass(now() + WINDOW + 100);
             }
             Ending::KilledReading => {
                 let mut process = process;
-                process.says("live after");
+                process.wait_for("live after");
                 process.kill();
             }
             Ending::KilledStarting => process.kill(),
@@ -111,7 +111,7 @@ fn live_through(runs: [(&[&str], Ending); 6]) -> Vec<Change> {
     }
     let process = running.unwrap_or_else(|| shop.live(&[]));
     pass(now() + WINDOW);
-    shop.ledger(&process);
+    shop.wait_until_committed(&process);
     process.stop();
     let all = shop.changes();
     assert!(members(&all).len() > in_the_end().len(), "marks are members too");
@@ -129,7 +129,7 @@ fn live_through(runs: [(&[&str], Ending); 6]) -> Vec<Change> {
     for change in changes.iter().filter(|change| change.audience == "calm" && change.entered) {
         assert!(["definition", "expiry", "recovery"].contains(&&change.reason[..]), "{change:?}");
     }
-    // What a replay of the same events says in the end is the same.
+    // A replay of the same events ends with the same members.
     let replayed = run(shop.folder(), &["replay", "job.yaml", "--until", &now().to_string()]);
     assert_eq!(replayed.code, Some(0), "{}", replayed.stderr);
     assert_eq!(members(&without_marks(parse(&replayed.stdout))), in_the_end());
@@ -202,14 +202,14 @@ const RICH: &str = "  rich: {model: users, where: {property: ltv > 75}}\n";
 const VIEWERS: &str = "  viewers: {model: users, where: {performed: viewed, at_least: 2, within: 1h}}\n";
 const MAIL: &str = "  mail: {audiences: [keen], to: {file: {path: mail.jsonl}}}\n";
 
-/// Runs an edited job for a while; tells what syncs were told meanwhile, in order of the text.
+/// Runs an edited job for a while; returns the changes that each file got meanwhile, sorted as text.
 fn meanwhile(shop: &Shop, job: &str, files: &[&str], happen: impl FnOnce()) -> Vec<Vec<String>> {
     shop.job(job);
-    let changes = |file: &&str| without_marks(crate::process::changes(&shop.path(file)));
+    let changes = |file: &&str| without_marks(crate::support::process::changes(&shop.path(file)));
     let before: Vec<usize> = files.iter().map(|file| changes(file).len()).collect();
     let process = shop.live(&[]);
     happen();
-    shop.ledger(&process);
+    shop.wait_until_committed(&process);
     shop.checkpointed(&process);
     process.stop();
     files
@@ -230,17 +230,17 @@ fn audiences_of_a_job_change_between_runs() {
     let shop = Shop::new("");
     let crm = &["changes.jsonl"];
     let base = job(&format!("{KEEN}{RICH}"), CRM);
-    let ledger = meanwhile(&shop, &base, crm, || {
+    let changes = meanwhile(&shop, &base, crm, || {
         for (user, times) in [("u-0", 3), ("u-1", 2)] {
             shop.happens_often("Viewed", user, times);
         }
     });
-    assert_eq!(ledger[0], ["entry keen u-0 event", "entry rich u-8 definition", "entry rich u-9 definition"]);
-    assert_eq!(meanwhile(&shop, &base, crm, || {})[0], [""; 0], "a start with nothing new tells nothing");
+    assert_eq!(changes[0], ["entry keen u-0 event", "entry rich u-8 definition", "entry rich u-9 definition"]);
+    assert_eq!(meanwhile(&shop, &base, crm, || {})[0], [""; 0], "a start with nothing new commits nothing");
 
     let added = job(&format!("{KEEN}{RICH}{VIEWERS}"), CRM);
-    let ledger = meanwhile(&shop, &added, crm, || {});
-    assert_eq!(ledger[0], ["entry viewers u-0 definition", "entry viewers u-1 definition"]);
+    let changes = meanwhile(&shop, &added, crm, || {});
+    assert_eq!(changes[0], ["entry viewers u-0 definition", "entry viewers u-1 definition"]);
 
     let longer = added.replace("at_least: 3, within: 1h", "at_least: 3, within: 2h");
     assert_eq!(meanwhile(&shop, &longer, crm, || {})[0], [""; 0], "another window, the same members");
@@ -249,13 +249,13 @@ fn audiences_of_a_job_change_between_runs() {
     assert_eq!(meanwhile(&shop, &easier, crm, || {})[0], ["entry keen u-1 definition"]);
 
     // Back, in one step.
-    let ledger = meanwhile(&shop, &base, crm, || {});
-    assert_eq!(ledger[0], ["exit keen u-1 definition", "exit viewers u-0 definition", "exit viewers u-1 definition"]);
+    let changes = meanwhile(&shop, &base, crm, || {});
+    assert_eq!(changes[0], ["exit keen u-1 definition", "exit viewers u-0 definition", "exit viewers u-1 definition"]);
 
-    // Added and taken away again without a word.
+    // Added and removed again without exits.
     let forgets = "  crm: {on_remove: forget, to: {file: {path: changes.jsonl}}}\n";
-    let ledger = meanwhile(&shop, &job(&format!("{KEEN}{RICH}{VIEWERS}"), forgets), crm, || {});
-    assert_eq!(ledger[0].len(), 2);
+    let changes = meanwhile(&shop, &job(&format!("{KEEN}{RICH}{VIEWERS}"), forgets), crm, || {});
+    assert_eq!(changes[0].len(), 2);
     assert_eq!(meanwhile(&shop, &job(&format!("{KEEN}{RICH}"), forgets), crm, || {})[0], [""; 0]);
     assert_eq!(meanwhile(&shop, &base, crm, || {})[0], [""; 0], "what is forgotten stays so");
 }
@@ -268,32 +268,32 @@ fn syncs_of_a_job_change_between_runs() {
     let none = [""; 0];
     meanwhile(&shop, &job(&audiences, CRM), all, || shop.happens_often("Viewed", "u-0", 3));
 
-    let ledger = meanwhile(&shop, &job(&audiences, &format!("{CRM}{MAIL}")), all, || {});
+    let changes = meanwhile(&shop, &job(&audiences, &format!("{CRM}{MAIL}")), all, || {});
     assert_eq!(
-        (&ledger[0][..], &ledger[1][..]),
+        (&changes[0][..], &changes[1][..]),
         (&none.map(str::to_owned)[..], &["entry keen u-0 definition".to_owned()][..])
     );
 
     let late = "  late: {backfill: false, to: {file: {path: late.jsonl}}}\n";
     let three = job(&audiences, &format!("{CRM}{MAIL}{late}"));
-    let ledger = meanwhile(&shop, &three, all, || {});
-    assert_eq!(ledger, [none, none, none], "only what changes from now on");
-    let ledger = meanwhile(&shop, &three, all, || shop.happens_often("Viewed", "u-9", 3));
-    assert_eq!(ledger, [["entry keen u-9 event"]; 3]);
+    let changes = meanwhile(&shop, &three, all, || {});
+    assert_eq!(changes, [none, none, none], "only what changes from now on");
+    let changes = meanwhile(&shop, &three, all, || shop.happens_often("Viewed", "u-9", 3));
+    assert_eq!(changes, [["entry keen u-9 event"]; 3]);
 
     // Mail carries a column now.
     let include = MAIL.replace("audiences:", "include: [ltv], audiences:");
     let three = job(&audiences, &format!("{CRM}{include}{late}"));
-    let ledger = meanwhile(&shop, &three, all, || shop.happens_often("Viewed", "u-3", 3));
-    assert_eq!(ledger, [["entry keen u-3 event"]; 3]);
-    let mail = crate::process::changes(&shop.path("mail.jsonl"));
-    assert_eq!(mail.last().expect("it was told").row["ltv"], 30.0, "{mail:?}");
+    let changes = meanwhile(&shop, &three, all, || shop.happens_often("Viewed", "u-3", 3));
+    assert_eq!(changes, [["entry keen u-3 event"]; 3]);
+    let mail = crate::support::process::changes(&shop.path("mail.jsonl"));
+    assert_eq!(mail.last().expect("there is a change").row["ltv"], 30.0, "{mail:?}");
 
     // Mail is gone, and back.
-    let ledger = meanwhile(&shop, &job(&audiences, CRM), all, || {});
-    assert_eq!(ledger, [none, none, none]);
-    let ledger = meanwhile(&shop, &three, all, || {});
-    assert_eq!(ledger, [none, none, none], "a sync that comes back goes on from what it was told");
+    let changes = meanwhile(&shop, &job(&audiences, CRM), all, || {});
+    assert_eq!(changes, [none, none, none]);
+    let changes = meanwhile(&shop, &three, all, || {});
+    assert_eq!(changes, [none, none, none], "a sync that comes back goes on from its ledger");
 }
 
 #[test]
@@ -331,8 +331,8 @@ fn a_file_that_comes_while_the_job_is_down_is_read_from_its_start() {
         process.stop();
         let process = shop.live(&[]);
         process.stop();
-        let ledger: Vec<String> = shop.changes().iter().map(Change::text).collect();
-        assert_eq!(ledger, ["entry keen u-0 definition", "entry keen u-1 recovery"], "follow: {follow}");
+        let changes: Vec<String> = shop.changes().iter().map(Change::text).collect();
+        assert_eq!(changes, ["entry keen u-0 definition", "entry keen u-1 recovery"], "follow: {follow}");
     }
 }
 
@@ -346,23 +346,23 @@ fn a_file_that_was_waited_for_and_comes_is_no_other_than_was_read() {
     process.stop();
     let process = shop.live(&[]);
     shop.happens_often("Viewed", "u-0", 3);
-    shop.ledger(&process);
-    let said = process.stop();
-    assert!(said.contains("the file is not there yet"), "{said}");
-    assert!(!said.contains("is not the one that was read"), "{said}");
+    shop.wait_until_committed(&process);
+    let stderr = process.stop();
+    assert!(stderr.contains("the file is not there yet"), "{stderr}");
+    assert!(!stderr.contains("is not the one that was read"), "{stderr}");
     assert_eq!(texts(&shop.changes(), "keen").len(), 1);
     // One that takes the place of what was read is.
     std::fs::remove_file(shop.path("events.jsonl")).expect("it is there");
     shop.happens_often("Viewed", "u-1", 3);
     let process = shop.live(&[]);
-    shop.ledger(&process);
-    assert!(process.stop().contains("is not the one that was read"), "it says that another file was there");
+    shop.wait_until_committed(&process);
+    assert!(process.stop().contains("is not the one that was read"), "it warns that this is another file");
 }
 
-/// How many messages it says at its end that it has read.
-fn read_in_all(said: &str) -> u64 {
-    let number = said.lines().rev().find_map(|line| line.split_once("read ")?.1.split_once(" = matched"));
-    let number = number.unwrap_or_else(|| panic!("it does not say what it has read:\n{said}")).0;
+/// Returns how many messages the closing line counts as read.
+fn read_in_all(stderr: &str) -> u64 {
+    let number = stderr.lines().rev().find_map(|line| line.split_once("read ")?.1.split_once(" = matched"));
+    let number = number.unwrap_or_else(|| panic!("no closing line:\n{stderr}")).0;
     number.replace(',', "").parse().expect("a number")
 }
 
@@ -373,9 +373,9 @@ fn stopped(start: impl Fn(&Shop) -> Vec<Process>) {
     let (mut happened, mut read) = (0, 0);
     for round in 0..3 {
         let mut processes = start(&shop);
-        processes.iter_mut().for_each(|process| process.says("live after"));
+        processes.iter_mut().for_each(|process| process.wait_for("live after"));
         if round < 2 {
-            shop.ledger(&processes[0]);
+            shop.wait_until_committed(&processes[0]);
             for user in 0..500 {
                 shop.happens("Viewed", &format!("u-{}", user % 7));
             }
@@ -384,10 +384,10 @@ fn stopped(start: impl Fn(&Shop) -> Vec<Process>) {
         let last = processes.len() - 1;
         processes[last].signal("TERM");
         for process in processes {
-            let (code, said) = process.ends();
-            assert_eq!(code, Some(0), "{said}");
-            assert!(!said.contains("was not made in time"), "{said}");
-            read += read_in_all(&said);
+            let (code, stderr) = process.ends();
+            assert_eq!(code, Some(0), "{stderr}");
+            assert!(!stderr.contains("was not made in time"), "{stderr}");
+            read += read_in_all(&stderr);
         }
     }
     assert_eq!(read, happened, "each message is read by one of the runs, once");
@@ -407,17 +407,17 @@ fn a_job_of_several_workers_that_is_stopped_reads_nothing_again() {
 
 #[test]
 fn a_job_of_several_processes_that_is_stopped_reads_nothing_again() {
-    stopped(|shop| crate::process::start_all(shop.folder(), 2, "2"));
+    stopped(|shop| crate::support::process::start_all(shop.folder(), 2, "2"));
 }
 
 #[test]
-fn a_job_that_is_stopped_and_can_not_write_its_state_ends_well_or_at_once_when_told_again() {
+fn a_job_that_is_stopped_and_can_not_write_its_state_ends_well_or_at_once_at_a_second_signal() {
     let shop = Shop::new(&job(AUDIENCES, CRM));
     let (parts, away) = (shop.path("state/parts"), shop.path("state/away"));
     for again in [false, true] {
         let mut process = shop.live(&[]);
         shop.happens_often("Viewed", "u-1", 3);
-        shop.ledger(&process);
+        shop.wait_until_committed(&process);
         shop.checkpointed(&process);
         std::fs::rename(&parts, &away).expect("it can be renamed");
         std::fs::write(&parts, "no folder").expect("it can be written");
@@ -427,16 +427,16 @@ fn a_job_that_is_stopped_and_can_not_write_its_state_ends_well_or_at_once_when_t
             std::thread::sleep(std::time::Duration::from_millis(1_200));
             process.signal("TERM");
         } else {
-            process.says("was not made in time");
+            process.wait_for("was not made in time");
         }
-        let (code, said) = process.ends();
-        assert_eq!(code, Some(i32::from(again)), "{said}");
+        let (code, stderr) = process.ends();
+        assert_eq!(code, Some(i32::from(again)), "{stderr}");
         assert!(!again || since.elapsed().as_secs() < 10, "it ends at once");
         std::fs::remove_file(&parts).expect("it is there");
         std::fs::rename(&away, &parts).expect("it can be renamed");
     }
     let process = shop.live(&[]);
-    shop.ledger(&process);
+    shop.wait_until_committed(&process);
     process.stop();
     let keen = members(&shop.changes()).into_iter().filter(|(audience, _)| audience == "keen").count();
     assert_eq!(keen, 1);
@@ -469,7 +469,7 @@ fn many_windows(signal: &str) {
     }
     let mut events = std::fs::OpenOptions::new().append(true).open(shop.path("events.jsonl")).expect("it is there");
     std::io::Write::write_all(&mut events, lines.as_bytes()).expect("it can be written");
-    shop.ledger(&process);
+    shop.wait_until_committed(&process);
     assert_eq!(members(&without_marks(shop.changes())).len(), MANY);
     let process = if signal == "KILL" {
         process.kill();
@@ -481,7 +481,7 @@ fn many_windows(signal: &str) {
         process.signal("CONT");
         process
     };
-    shop.ledger(&process);
+    shop.wait_until_committed(&process);
     process.stop();
     let changes = without_marks(shop.changes());
     assert_eq!(members(&changes).len(), 0);

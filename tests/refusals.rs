@@ -1,8 +1,8 @@
 //! State that can't be gone on from is refused: with both facts, what to do, exit code 3, and the flag that decides where one
-//! does. Nothing is told, and what was there is there afterwards.
+//! does. Nothing is committed, and the files are as before.
 
-use crate::process::{members, until};
-use crate::shop::{CRM, Shop, job, with_anybody, without_marks};
+use crate::support::process::{members, until};
+use crate::support::shop::{CRM, Shop, job, with_anybody, without_marks};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ fn closed_after(job: &str) -> Shop {
     let process = shop.live(&[]);
     shop.checkpointed(&process);
     process.stop();
-    assert!(!files(&shop.path("state/parts")).is_empty(), "it says something of keys");
+    assert!(!files(&shop.path("state/parts")).is_empty(), "it has state of keys");
     shop
 }
 
@@ -36,17 +36,17 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Starts the job, which must refuse, saying all of this; tells what it said.
-fn refused(shop: &Shop, says: &[&str]) -> String {
+/// Starts the job, which must refuse with all of `expected` on stderr; returns its stderr.
+fn refused(shop: &Shop, expected: &[&str]) -> String {
     let before = fs::read(shop.path("changes.jsonl")).unwrap_or_default();
-    let (code, said) = shop.run(&[]).ends();
-    assert_eq!(code, Some(3), "{said}");
-    for what in says.iter().chain(&["error: ", "hint: "]) {
-        assert!(said.contains(what), "it does not say `{what}`:\n{said}");
+    let (code, stderr) = shop.run(&[]).ends();
+    assert_eq!(code, Some(3), "{stderr}");
+    for what in expected.iter().chain(&["error: ", "hint: "]) {
+        assert!(stderr.contains(what), "stderr lacks `{what}`:\n{stderr}");
     }
-    assert!(!said.contains("panicked"), "{said}");
-    assert_eq!(fs::read(shop.path("changes.jsonl")).unwrap_or_default(), before, "nothing is told");
-    said
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    assert_eq!(fs::read(shop.path("changes.jsonl")).unwrap_or_default(), before, "nothing is committed");
+    stderr
 }
 
 /// Starts the job, which must go on.
@@ -108,7 +108,7 @@ fn damaged_state() {
 }
 
 #[test]
-fn a_log_of_what_was_told_that_is_damaged() {
+fn a_damaged_ledger() {
     let shop = closed();
     let log =
         files(&shop.path("state/ledger/crm")).into_iter().rfind(|path| path.extension().is_some_and(|e| e == "log"));
@@ -219,9 +219,9 @@ fn a_disk_that_is_full() {
     refused(&shop, &["No space left", "has room"]);
     full(false);
     let mut process = shop.live(&[]);
-    shop.ledger(&process);
+    shop.wait_until_committed(&process);
     full(true);
-    // The log of what was told can't be written: the job ends, and tells nothing of what it can't keep.
+    // The ledger can't be written: the job ends, and commits nothing that it can't keep.
     let mut seen = 0;
     let notices = || {
         seen += 1;
@@ -229,12 +229,12 @@ fn a_disk_that_is_full() {
         process.has_ended()
     };
     until(&|| "it notices".to_owned(), notices);
-    let (code, said) = process.ends();
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("No space left") && said.contains("hint: "), "{said}");
+    let (code, stderr) = process.ends();
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("No space left") && stderr.contains("hint: "), "{stderr}");
     full(false);
     let process = shop.live(&[]);
-    shop.ledger(&process);
+    shop.wait_until_committed(&process);
     process.stop();
     let known = members(&shop.changes()).into_iter().filter(|(audience, _)| audience == "known").count();
     assert_eq!(known, seen);

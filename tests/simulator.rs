@@ -1,18 +1,17 @@
-//! The simulator: a job lives and dies at moments that a seed draws, and downstream must not notice.
+//! The simulator: a job starts and dies at moments that a seed draws, and downstream must see no difference.
 //!
 //! A seed draws a job with a history ([`Sample`]), worker counts, moments of death, edits of the job, and what goes wrong with
 //! the store and with acknowledgements. Sources, syncs, store and clock are fakes in memory ([`world`]) behind the seams
-//! that the real ones stand behind. After every step, once the job has come to rest, everything that downstream has been
-//! told is checked: entries and exits alternate, no id comes twice, and the members are those that the oracle says.
+//! that the real ones stand behind. After every step, once the job has come to rest, everything that
+//! downstream has received is checked: entries and exits alternate, no id comes twice, and the members are the oracle's.
 //!
 //! The same seed draws the same steps, and what is logged of them is the same for every run; between two rests threads run
 //! as they run. `USHER_SIMULATE=0..10000 cargo test --release --test usher simulator` runs more seeds than every test
 //! run's.
 
-pub mod world;
-
 use crate::oracle::{compile, write};
-use crate::support::seeds;
+use crate::support::rows::seeds;
+use crate::support::world::{FakeSource, Life, Rules, World};
 use std::fmt::Write;
 use std::ops::Range;
 use std::path::Path;
@@ -28,7 +27,6 @@ use usher_dataflow::{Failure, OpenedJob, Recovery, Span, Status};
 use usher_queries::oracle;
 use usher_queries::plan::Plan;
 use usher_queries::testing::generator::Sample;
-use world::{FakeSource, Life, Rules, World};
 
 /// `limits.future_skew` of the samples, ms.
 pub const SKEW: i64 = 10_000;
@@ -43,7 +41,7 @@ struct Run {
     deaths: u64,
     edits: u64,
     stops: u64,
-    ledger: usize,
+    committed: usize,
 }
 
 /// A job that runs.
@@ -54,8 +52,8 @@ struct Job {
 }
 
 impl Job {
-    fn stands(&self) -> String {
-        format!("live: {}, clock: {}, ledger: {:?}", self.status.live(), self.status.clock(), self.life.ledger())
+    fn progress(&self) -> String {
+        format!("live: {}, clock: {}, committed: {:?}", self.status.live(), self.status.clock(), self.life.committed())
     }
 }
 
@@ -64,7 +62,7 @@ struct Simulation {
     random: fastrand::Rng,
     /// Draws what differs from life to life: how many lives a step takes depends on threads.
     chance: fastrand::Rng,
-    /// Draws which lives end by being told to stop.
+    /// Draws which lives end by a stop.
     ends: fastrand::Rng,
     seed: u64,
     sample: Sample,
@@ -157,7 +155,7 @@ impl Simulation {
                 self.edit();
             }
             if replaced && !edit {
-                // What is running is not asked: it goes on, until it notices that it has been replaced.
+                // The running job goes on until it finds that it has been replaced.
                 let new = self.start()?;
                 zombies.push(std::mem::replace(&mut job, new));
             } else if !job.life.is_alive() || down || edit {
@@ -176,11 +174,11 @@ impl Simulation {
         self.join(job)?;
         for zombie in zombies {
             zombie.status.abort();
-            // However it ended, nobody was told.
+            // However it ended, it has sent nothing.
             let _ = zombie.thread.join();
         }
-        let ledger = self.world.told_in_all();
-        Ok(Run { log: self.log, deaths: self.deaths, edits: self.edits, stops: self.stops, ledger })
+        let committed = self.world.committed_in_all();
+        Ok(Run { log: self.log, deaths: self.deaths, edits: self.edits, stops: self.stops, committed })
     }
 
     /// Ends it as SIGTERM does, while the clock goes on. Where nothing dies meanwhile, all that it has read is in its last checkpoint.
@@ -192,7 +190,7 @@ impl Simulation {
                 self.world.set_clock(now as u64);
             }
             if since.elapsed() > PATIENCE {
-                return Err(format!("the job does not stop: {}", job.stands()));
+                return Err(format!("the job does not stop: {}", job.progress()));
             }
             std::thread::sleep(Duration::from_micros(200));
         }
@@ -249,7 +247,7 @@ impl Simulation {
         let store: Arc<dyn Store> = Arc::new(life.store());
         let claim = usher_dataflow::claim(&*store, &self.plan.job.name, life.number()).map_err(|e| e.to_string())?;
         let catalog = Arc::new(self.plan.job.catalog());
-        let (ledger, sinks) =
+        let (ledgers, sinks) =
             (0..self.plan.job.syncs.len()).map(|sync| life.sink(sync, &self.plan.job, &catalog)).unzip();
         let mut sources: Vec<(String, Box<dyn Source>)> = Vec::new();
         for id in self.plan.job.sources.keys() {
@@ -267,7 +265,7 @@ impl Simulation {
                 store,
                 incarnation: life.number(),
                 claim: Some(claim),
-                ledgers: ledger,
+                ledgers,
                 checkpoint_every: Duration::from_millis(self.chance.u64(1..=60)),
                 restart_sources: false,
             }),
@@ -288,10 +286,10 @@ impl Simulation {
         Ok(Job { life, status, thread })
     }
 
-    /// Waits until all that was appended has been read and everything before the clock has been told; starts the job again
+    /// Waits until all that was appended has been read and everything before the clock is committed; starts the job again
     /// where it dies meanwhile.
     ///
-    /// Tells up to where, exclusive: a little later for each life that may have come to where the one before it did.
+    /// Returns up to when, exclusive: a little later for each life that may have come to where the one before it did.
     fn rest(&mut self, mut job: Job, clock: i64) -> Result<(Job, i64), String> {
         let mut rested = (clock + REST) as u64;
         let mut since = Instant::now();
@@ -304,7 +302,7 @@ impl Simulation {
                     break;
                 }
                 if since.elapsed() > PATIENCE {
-                    return Err(format!("the job does not read on: {}", job.stands()));
+                    return Err(format!("the job does not read on: {}", job.progress()));
                 }
                 std::thread::sleep(Duration::from_micros(200));
             }
@@ -315,7 +313,7 @@ impl Simulation {
                 now += u64::from(job.status.clock() + 1 >= now);
                 self.world.set_clock(now);
                 if since.elapsed() > PATIENCE {
-                    return Err(format!("the job does not go live: {}", job.stands()));
+                    return Err(format!("the job does not go live: {}", job.progress()));
                 }
                 std::thread::sleep(Duration::from_micros(200));
             }
@@ -327,17 +325,17 @@ impl Simulation {
             }
             self.world.ask_to_commit(true);
             self.world.set_clock(rested);
-            while !job.life.has_told(rested) && !job.thread.is_finished() {
+            while !job.life.has_committed(rested) && !job.thread.is_finished() {
                 if since.elapsed() > PATIENCE {
                     return Err(format!(
                         "the job does not come to rest by {rested}: {}\n{}",
-                        job.stands(),
+                        job.progress(),
                         self.world.notes()
                     ));
                 }
                 std::thread::sleep(Duration::from_micros(200));
             }
-            if job.life.has_told(rested) && job.life.has_read_all() {
+            if job.life.has_committed(rested) && job.life.has_read_all() {
                 return Ok((job, rested as i64));
             }
             self.join(job)?;
@@ -351,7 +349,7 @@ impl Simulation {
         let mut sample = self.sample.clone();
         for (file, appended) in sample.files.iter_mut().zip(&self.appended) {
             file.messages.truncate(*appended);
-            // A live clock is nobody's who reads: an event counts from its own time on, whatever comes before it.
+            // Under a live clock an event counts from its own time on, whatever comes before it.
             file.messages.sort_by_key(|message| message.timestamp);
         }
         let want = oracle::members(&self.plan, &sample.history(&self.plan), clock + SKEW, clock);
@@ -363,7 +361,7 @@ impl Simulation {
                 let events = sample.files.iter().flat_map(|file| &file.messages).map(|message| message.line());
                 let events: Vec<String> = events.filter(|line| line.contains(&format!("{key:?}"))).collect();
                 return Err(format!(
-                    "sync {id}: {wrong:?} are {} in step {step} at {clock}\n{}told of it:\n{}\nits events:\n{}",
+                    "sync {id}: {wrong:?} are {} in step {step} at {clock}\n{}committed of it:\n{}\nits events:\n{}",
                     if members.contains(wrong[0]) { "members who should not be" } else { "no members but should be" },
                     self.log,
                     self.world.notes(),
@@ -379,7 +377,7 @@ impl Simulation {
 }
 
 impl Simulation {
-    /// Of a membership that ended with its window while the job was down, the exit says so, and when.
+    /// The exit of a membership whose window ended while the job was down has the reason `expiry` and the window's end as its time.
     fn check_dates(&self, sample: &Sample, clock: i64) -> Result<(), String> {
         let flags = oracle::Flags { from: None, until: Some(clock), now: clock + SKEW };
         let changes = oracle::changes(&self.plan, &sample.history(&self.plan), flags);
@@ -392,7 +390,7 @@ impl Simulation {
                     && change.reason == oracle::Reason::Expiry
                 {
                     let notes = self.world.notes();
-                    let ledger = notes
+                    let lives = notes
                         .lines()
                         .filter(|line| line.contains(&format!("{:?}", exit.key)) || line.contains("starts"));
                     let events = sample.files.iter().flat_map(|file| &file.messages).map(|message| message.line());
@@ -400,7 +398,7 @@ impl Simulation {
                     return Err(format!(
                         "sync {id}: {exit:?} should be {change:?}\n{}{}\nits events:\n{}",
                         self.log,
-                        ledger.collect::<Vec<_>>().join("\n"),
+                        lives.collect::<Vec<_>>().join("\n"),
                         events.join("\n")
                     ));
                 }
@@ -430,29 +428,29 @@ fn first_failure(rules: Rules) -> Option<String> {
 
 #[test]
 fn a_job_that_is_not_fenced_is_noticed() {
-    let what = first_failure(Rules { fence: false, ..Rules::default() }).expect("a replaced job tells something twice");
+    let what = first_failure(Rules { fence: false, ..Rules::default() }).expect("a replaced job sends something twice");
     assert!(what.contains("came twice") || what.contains("does not alternate") || what.contains("members"), "{what}");
 }
 
 #[test]
 fn a_manifest_before_the_commit_is_noticed() {
-    let what = first_failure(Rules { tell_after_commit: false, ..Rules::default() }).expect("an exit loses its date");
+    let what = first_failure(Rules { report_after_commit: false, ..Rules::default() }).expect("an exit loses its date");
     assert!(what.contains("should be"), "{what}");
 }
 
 #[test]
-fn downstream_does_not_notice_when_a_job_dies() {
-    let (mut deaths, mut edits, mut stops, mut ledger) = (0, 0, 0, 0);
+fn downstream_sees_no_difference_when_a_job_dies() {
+    let (mut deaths, mut edits, mut stops, mut committed) = (0, 0, 0, 0);
     for seed in seeds("USHER_SIMULATE", 200) {
         let run = simulate(seed, Rules::default()).unwrap_or_else(|what| panic!("{what}"));
-        (deaths, edits, stops, ledger) =
-            (deaths + run.deaths, edits + run.edits, stops + run.stops, ledger + run.ledger);
+        (deaths, edits, stops, committed) =
+            (deaths + run.deaths, edits + run.edits, stops + run.stops, committed + run.committed);
     }
     let again = |seed| simulate(seed, Rules::default()).unwrap_or_else(|what| panic!("{what}")).log;
     assert_eq!(again(7), again(7), "a seed is logged the same each time");
-    let reached = deaths > 0 && edits > 0 && stops > 0 && ledger > 0;
+    let reached = deaths > 0 && edits > 0 && stops > 0 && committed > 0;
     assert!(
         reached || seeds("USHER_SIMULATE", 200).count() < 20,
-        "{deaths} deaths, {edits} edits, {stops} stops, {ledger} changes"
+        "{deaths} deaths, {edits} edits, {stops} stops, {committed} changes"
     );
 }

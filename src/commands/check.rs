@@ -1,8 +1,8 @@
-//! `usher check`: is the job right, and, asked to look, is the world there?
+//! `usher check`: validates a job; with `--connect` also opens what it names.
 
 use crate::exit::Exit;
-use crate::job::{Loaded, WallClock, check_kafka, load, open_sources, open_warehouses};
-use crate::terminal::say;
+use crate::open::{Loaded, WallClock, check_kafka, load, open_sources, open_warehouses};
+use crate::terminal::print_stderr;
 use std::path::Path;
 use usher_config::{DeadLettersTo, SyncTo};
 use usher_connectors::kafka::Bounds;
@@ -17,9 +17,20 @@ pub fn check(path: &Path, connect: bool) -> Result<(), Exit> {
     }
     let audiences: usize = loaded.plan.models.iter().map(|model| model.audiences.len()).sum();
     let facts: usize = loaded.plan.models.iter().map(|model| model.facts.len() - 1).sum();
-    let opened = if connect { ", everything opens" } else { "" };
-    say(format_args!("`{}` is right: {audiences} audiences over {facts} conditions{opened}", path.display()));
+    let opened = if connect { "; sources, snapshots, syncs and dead letters can be opened" } else { "" };
+    print_stderr(format_args!(
+        "ok: `{}`: {} over {}{opened}",
+        path.display(),
+        counted(audiences, "audience"),
+        counted(facts, "condition")
+    ));
     Ok(())
+}
+
+/// Returns a count with its noun: `1 audience`, `3 audiences`.
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
 }
 
 fn open_all(loaded: &Loaded) -> Result<(), Exit> {
@@ -50,7 +61,7 @@ fn open_all(loaded: &Loaded) -> Result<(), Exit> {
                 .hint("give a path in a folder that exists and may be written".to_owned())
         })?;
         if !existed {
-            // Looking leaves nothing behind; if it can't be removed, an empty file does no harm.
+            // The check leaves nothing behind; if the file can't be removed, an empty one does no harm.
             let _ = std::fs::remove_file(&path);
         }
     }

@@ -1,10 +1,10 @@
 //! `usher compile`: a job file becomes one file that runs without it.
 //!
-//! A plan keeps the `${VAR}` of secrets; a secret that is written in the job itself it does not take over.
+//! A plan keeps the `${VAR}` of secrets. Refuses a secret that is written in the job itself.
 
 use crate::exit::Exit;
-use crate::job::load;
-use crate::terminal::say;
+use crate::open::load;
+use crate::terminal::print_stderr;
 use std::path::Path;
 use usher_queries::plan_file;
 
@@ -12,8 +12,10 @@ use usher_queries::plan_file;
 pub fn compile(path: &Path, output: &Path) -> Result<(), Exit> {
     let loaded = load(path)?;
     if let Some((place, _)) = loaded.plan.job.secrets().into_iter().find(|(_, secret)| secret.is_literal()) {
-        return Err(Exit::wrong(format_args!("`{place}` is written in the job itself, and no plan file has a secret"))
-            .hint("write it as `${VAR}`: a plan keeps that, and `run` looks it up".to_owned()));
+        return Err(Exit::wrong(format_args!(
+            "`{place}` is written in the job itself, and a plan must not contain secrets"
+        ))
+        .hint("write it as `${VAR}`: the plan keeps the name, and `run` looks the value up".to_owned()));
     }
     let bytes = plan_file::encode(&loaded.plan);
     let not_written = |error: std::io::Error| {
@@ -24,6 +26,10 @@ pub fn compile(path: &Path, output: &Path) -> Result<(), Exit> {
     let file = tempfile::NamedTempFile::new_in(folder).map_err(not_written)?;
     std::fs::write(file.path(), &bytes).map_err(not_written)?;
     file.persist(output).map_err(|error| not_written(error.error))?;
-    say(format_args!("wrote `{}`, {} bytes; paths in it are relative to its folder", output.display(), bytes.len()));
+    print_stderr(format_args!(
+        "wrote `{}`, {} bytes; paths in it are relative to its folder",
+        output.display(),
+        bytes.len()
+    ));
     Ok(())
 }

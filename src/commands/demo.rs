@@ -1,15 +1,15 @@
-//! `usher demo`: a small shop that lives for as long as one looks.
+//! `usher demo`: runs a small shop and prints its changes.
 //!
-//! Writes a warehouse of two tables and a job file to a temporary folder, has visitors act into a file that the job
-//! follows, and runs the job as `usher run` would. Some of what the visitors send is broken, late or sent twice.
+//! Writes a warehouse of two tables and a job file to a temporary folder, appends events of made-up visitors to a file that
+//! the job follows, and runs the job as `usher run` would. Some of the events are broken, late or sent twice.
 
 mod shop;
 
 use crate::api::Bound;
 use crate::exit::Exit;
-use crate::job::{self, Loaded, WallClock};
-use crate::running::{self, Ending};
-use crate::terminal::say;
+use crate::open::{self, Loaded, WallClock};
+use crate::supervise::{self, Ending};
+use crate::terminal::print_stderr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,26 +22,26 @@ use usher_dataflow::{OpenedJob, Span, Status};
 pub fn demo(duration: Option<u64>, workers: usize) -> Result<(), Exit> {
     let folder = tempfile::Builder::new().prefix("usher-demo-").tempdir().map_err(not_written)?;
     shop::write(folder.path()).map_err(not_written)?;
-    say(format_args!(
-        "the shop is in {}, until the demo ends: job.yaml, warehouse/, events.jsonl",
+    print_stderr(format_args!(
+        "the shop is in {} until the demo ends: job.yaml, warehouse/, events.jsonl",
         folder.path().display()
     ));
     let file = folder.path().join("job.yaml");
     let job = usher_config::parse(shop::JOB, &file.display().to_string(), folder.path(), &|_| None)?;
-    let loaded = Loaded { plan: job::plan(&job, "job.yaml")?, folder: folder.path().to_owned() };
+    let loaded = Loaded { plan: open::plan(&job, "job.yaml")?, folder: folder.path().to_owned() };
     let catalog = Arc::new(loaded.plan.job.catalog());
     let api = Bound::local()?.serve(&loaded.plan, workers, 0, &["localhost".to_owned()])?;
     let opened = OpenedJob {
         api: Some(Arc::clone(&api.api)),
         span: Span::Live,
         clock: Arc::new(WallClock),
-        sources: job::open_sources(&loaded, None, WallClock.now())?,
-        warehouses: job::open_warehouses(&loaded)?,
+        sources: open::open_sources(&loaded, None, WallClock.now())?,
+        warehouses: open::open_warehouses(&loaded)?,
         catalog: Arc::clone(&catalog),
         recovery: None,
         cluster: None,
         sinks: vec![Box::new(Writer::stdout(catalog, Filter::all()))],
-        dead_letters: job::open_dead_letters(&loaded)?,
+        dead_letters: open::open_dead_letters(&loaded)?,
         workers,
         plan: loaded.plan,
     };
@@ -52,10 +52,10 @@ pub fn demo(duration: Option<u64>, workers: usize) -> Result<(), Exit> {
     };
     let visitors = visitors.expect("the system can start a thread");
     let mut seconds = 0;
-    let result = running::run_watched(opened, Ending::WhenStopped, &mut |status, since| {
+    let ended = supervise::run_watched(opened, Ending::WhenStopped, &mut |status, since| {
         if since.as_secs() > seconds {
             seconds = since.as_secs();
-            say(totals(status, since));
+            print_stderr(format_args!("{:>3} s: {}; {}", since.as_secs(), status.counts(), changes(status)));
         }
         if duration.is_some_and(|ms| since >= Duration::from_millis(ms)) {
             status.stop();
@@ -64,18 +64,14 @@ pub fn demo(duration: Option<u64>, workers: usize) -> Result<(), Exit> {
     api.stop();
     closing.store(true, Ordering::Relaxed);
     visitors.join().expect("a panic ends the process before it is joined").map_err(not_written)?;
-    result
+    ended?.result
 }
 
-fn totals(status: &Status, since: Duration) -> String {
-    let turns = status.transitions();
-    let (entries, exits) = turns.iter().fold((0, 0), |(entries, exits), t| (entries + t.entries, exits + t.exits));
-    format!(
-        "{:>3} s: {}; {entries} entries - {exits} exits = {} members",
-        since.as_secs(),
-        status.counts(),
-        entries - exits
-    )
+fn changes(status: &Status) -> String {
+    let audiences = status.transitions();
+    let entries: u64 = audiences.iter().map(|audience| audience.entries).sum();
+    let exits: u64 = audiences.iter().map(|audience| audience.exits).sum();
+    format!("{entries} entries, {exits} exits, {} members", entries - exits)
 }
 
 fn not_written(error: std::io::Error) -> Exit {

@@ -1,11 +1,11 @@
-//! `usher pull`: a model of a running job is pulled now.
+//! `usher pull`: makes a running job pull a model now.
 
 use super::print;
 use crate::client::{Client, Connection};
 use crate::exit::Exit;
 use serde_json::json;
 
-/// Asks for a pull; does not wait for its end.
+/// Requests a pull; does not wait for its end.
 pub fn pull(connection: &Connection, model: &str, full: bool) -> Result<(), Exit> {
     let client = Client::new(connection)?;
     let extent = if full { "full" } else { "partial" };
@@ -13,5 +13,5 @@ pub fn pull(connection: &Connection, model: &str, full: bool) -> Result<(), Exit
     if connection.json {
         return print(&format!("{}\n", answer.body));
     }
-    print(&format!("a pull of `{model}` has been accepted; `usher status` shows how new it is\n"))
+    print(&format!("accepted a pull of `{model}`; `usher status` shows when it is done\n"))
 }

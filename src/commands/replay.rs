@@ -1,9 +1,11 @@
-//! `usher replay`: the changes that the sources' own time implies.
+//! `usher replay`: the changes of a job over all that its sources hold, in event time.
 
 use crate::exit::Exit;
-use crate::job::{self, FixedClock, load};
-use crate::running::{self, Ending};
-use crate::terminal::say;
+use crate::open::{self, FixedClock, load};
+use crate::supervise::{self, Ending};
+use crate::terminal::print_stderr;
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use usher_connectors::kafka::Bounds;
@@ -13,36 +15,38 @@ use usher_core::clock::Clock;
 use usher_core::sink::Sink;
 use usher_dataflow::{OpenedJob, Time};
 
-/// What was typed after the job.
+/// The flags of `replay`.
 pub struct Flags {
     pub from: Option<Time>,
     pub until: Option<Time>,
     pub now: Option<Time>,
     pub workers: usize,
     pub out: Option<PathBuf>,
+    pub summary: Option<PathBuf>,
 }
 
-/// Replays a job over what its sources hold.
+/// Replays a job over all that its sources hold.
 pub fn replay(path: &Path, flags: Flags) -> Result<(), Exit> {
-    let span = job::replay_span(flags.from, flags.until)?;
+    let span = open::replay_span(flags.from, flags.until)?;
     let loaded = load(path)?;
     let now = flags.now.unwrap_or_else(|| {
-        let now = job::WallClock.now();
-        say(format_args!(
-            "messages later than now, {}, plus {} are of the future; --now sets another time",
-            running::rfc3339(now),
+        let now = open::WallClock.now();
+        print_stderr(format_args!(
+            "refusing messages dated later than {} (now) plus {}; --now sets another time",
+            supervise::rfc3339(now),
             usher_config::duration::format(loaded.plan.job.limits.future_skew)
         ));
         now
     });
-    let sources = job::open_sources(&loaded, Some(Bounds { from: flags.from }), now)?;
-    let warehouses = job::open_warehouses(&loaded)?;
-    let dead_letters = job::open_dead_letters(&loaded)?;
+    let sources = open::open_sources(&loaded, Some(Bounds { from: flags.from }), now)?;
+    let warehouses = open::open_warehouses(&loaded)?;
+    let dead_letters = open::open_dead_letters(&loaded)?;
     let catalog = Arc::new(loaded.plan.job.catalog());
     let sink: Box<dyn Sink> = match &flags.out {
         Some(out) => Box::new(Writer::create(out, Arc::clone(&catalog), Filter::all())?),
         None => Box::new(Writer::stdout(Arc::clone(&catalog), Filter::all())),
     };
+    let summary = flags.summary.as_deref().map(create).transpose()?;
     let opened = OpenedJob {
         plan: loaded.plan,
         span,
@@ -57,5 +61,21 @@ pub fn replay(path: &Path, flags: Flags) -> Result<(), Exit> {
         dead_letters,
         workers: flags.workers,
     };
-    running::run(opened, Ending::AtTheEnd)
+    let ended = supervise::run(opened, Ending::AtTheEnd)?;
+    if let Some((path, mut file)) = summary {
+        writeln!(file, "{}", ended.summary.json()).map_err(|error| {
+            Exit::failed(format_args!("the summary `{}` can't be written: {error}", path.display()))
+                .hint("free some space, or give another path".to_owned())
+        })?;
+    }
+    ended.result
+}
+
+/// Creates the file of the summary, or empties it.
+fn create(path: &Path) -> Result<(&Path, File), Exit> {
+    let file = File::create(path).map_err(|error| {
+        Exit::not_opened(format_args!("the summary `{}` can't be written: {error}", path.display()))
+            .hint("give a path in a folder that exists and may be written".to_owned())
+    })?;
+    Ok((path, file))
 }

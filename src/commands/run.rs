@@ -1,13 +1,13 @@
-//! `usher run`: until told to stop.
+//! `usher run`: runs a job until a signal stops it.
 //!
-//! In this order, so that nothing is told twice: the job is read, the API's port is taken, the state is claimed, syncs are opened (which fences whoever
-//! still sends to them) and say what they were told, sources are opened, workers start.
+//! In this order, so that no change is committed twice: read the job, bind the API's port, claim the state, open the syncs
+//! (which fences an earlier run that still sends) and read their ledgers, open the sources, start the workers.
 
 use crate::api::Bound;
 use crate::exit::Exit;
-use crate::job::{self, Loaded, WallClock, load};
-use crate::running::{self, Ending};
-use crate::terminal::say;
+use crate::open::{self, Loaded, WallClock, load};
+use crate::supervise::{self, Ending};
+use crate::terminal::print_stderr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use usher_core::sink::Sink;
 use usher_core::store::Store;
 use usher_dataflow::{Cluster, OpenedJob, Peers, Recovery, Span};
 
-/// What was typed after the job.
+/// The flags of `run`.
 pub struct Flags {
     pub workers: usize,
     pub processes: usize,
@@ -30,21 +30,21 @@ pub struct Flags {
 /// Runs a job.
 pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
     let loaded = load(path)?;
-    // Before anything is taken over from an earlier run: one that still runs has the port.
+    // Before anything is taken over from an earlier run: one that is still running has the port.
     let api = Bound::of(&loaded.plan, flags.process, flags.processes)?;
     let (cluster, hosts) = cluster(&loaded, flags)?;
     let serve = |api: Bound| api.serve(&loaded.plan, flags.workers, flags.process, &hosts);
     let api = api.map(serve).transpose()?;
-    let state = job::open_state(&loaded, flags.process)?;
-    let incarnation = job::incarnation();
+    let state = open::open_state(&loaded, flags.process)?;
+    let incarnation = open::incarnation();
     let first = flags.process == 0;
-    // Only the first process goes on from what was, and tells.
+    // Only the first process claims the state and writes to syncs.
     let claim = first.then(|| usher_dataflow::claim(&*state.store, &loaded.plan.job.name, incarnation)).transpose()?;
     let mut ledgers = Vec::new();
     let mut starts = Vec::new();
     if first {
         for (index, id) in loaded.plan.job.syncs.keys().enumerate() {
-            let opened = job::open_sync(&loaded, index, id, &state.ledger)?;
+            let opened = open::open_sync(&loaded, index, id, &state.ledger)?;
             ledgers.push(opened.ledger);
             starts.push(opened.start);
         }
@@ -54,9 +54,9 @@ pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
     if first {
         announce(&loaded, &state);
     }
-    let sources = job::open_sources(&loaded, None, WallClock.now())?;
-    let warehouses = job::open_warehouses(&loaded)?;
-    let dead_letters = job::open_dead_letters(&loaded)?;
+    let sources = open::open_sources(&loaded, None, WallClock.now())?;
+    let warehouses = open::open_warehouses(&loaded)?;
+    let dead_letters = open::open_dead_letters(&loaded)?;
     let opened = OpenedJob {
         recovery: Some(Recovery {
             store: state.store as Arc<dyn Store>,
@@ -78,34 +78,38 @@ pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
         dead_letters,
         workers: flags.workers,
     };
-    let result = running::run(opened, Ending::WhenStopped);
+    let ended = supervise::run(opened, Ending::WhenStopped);
     if let Some(api) = api {
         api.stop();
     }
-    result
+    ended?.result
 }
 
-/// Says what is not plain from the job file.
-fn announce(loaded: &Loaded, state: &job::State) {
+/// Prints what the job file does not show.
+fn announce(loaded: &Loaded, state: &open::State) {
     let job = &loaded.plan.job;
     if job.syncs.is_empty() {
-        say("the job has no syncs: changes are counted and go nowhere");
+        print_stderr("the job has no syncs: changes are counted but not sent");
     }
     if job.state.is_none() {
-        say(format_args!("state is kept in `{}`; `state.url` sets another place", state.place));
+        print_stderr(format_args!("state is kept in `{}`; `state.url` sets another place", state.place));
     }
     for (id, sync) in &job.syncs {
         match &sync.to {
-            SyncTo::Stdout => say(format_args!("sync `{id}` may print changes again after a crash: their ids tell")),
+            SyncTo::Stdout => {
+                print_stderr(format_args!("sync `{id}` may print changes again after a crash, with the same ids"))
+            }
             SyncTo::Kafka(target) if target.delivery == Delivery::AtLeastOnce => {
-                say(format_args!("sync `{id}` may send changes again after a crash: `delivery` is at_least_once"));
+                print_stderr(format_args!(
+                    "sync `{id}` may send changes again after a crash (`delivery` is at_least_once), with the same ids"
+                ));
             }
             SyncTo::Kafka(_) | SyncTo::File(_) => {}
         }
     }
 }
 
-/// All audiences that syncs were told of.
+/// Returns all audiences in the ledgers.
 fn audiences(ledgers: &[Ledger]) -> Vec<LedgerAudience> {
     let mut audiences: Vec<LedgerAudience> =
         ledgers.iter().flat_map(|ledger| ledger.audiences.iter().cloned()).collect();
@@ -114,10 +118,10 @@ fn audiences(ledgers: &[Ledger]) -> Vec<LedgerAudience> {
     audiences
 }
 
-/// Meets the other processes, if there are any; tells on which host each is.
+/// Connects to the other processes, if there are any; returns the cluster and the host of each process.
 fn cluster(loaded: &Loaded, flags: &Flags) -> Result<(Option<Cluster>, Vec<String>), Exit> {
     if flags.process >= flags.processes {
-        return Err(Exit::wrong(format_args!("-p {} is no process of -n {}", flags.process, flags.processes))
+        return Err(Exit::wrong(format_args!("-p {} is out of range for -n {}", flags.process, flags.processes))
             .hint("processes are numbered from 0".to_owned()));
     }
     if flags.processes == 1 {
@@ -142,7 +146,7 @@ fn cluster(loaded: &Loaded, flags: &Flags) -> Result<(Option<Cluster>, Vec<Strin
     Ok((Some(cluster), names))
 }
 
-/// The addresses in a host file: a line each, `host:port`.
+/// Reads a host file: one `host:port` per line.
 fn hosts(path: &Path, processes: usize) -> Result<Vec<String>, Exit> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Exit::wrong(format_args!("the host file `{}` can't be read: {error}", path.display())))?;
@@ -150,11 +154,11 @@ fn hosts(path: &Path, processes: usize) -> Result<Vec<String>, Exit> {
         text.lines().map(str::trim).filter(|line| !line.is_empty()).take(processes).map(str::to_owned).collect();
     if lines.len() < processes {
         return Err(Exit::wrong(format_args!(
-            "the host file `{}` has {} addresses, -n says {processes}",
+            "the host file `{}` has {} addresses, but -n is {processes}",
             path.display(),
             lines.len()
         ))
-        .hint("one `host:port` a line, the first of process 0".to_owned()));
+        .hint("give one `host:port` per line, the first for process 0".to_owned()));
     }
     Ok(lines)
 }

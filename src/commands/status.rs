@@ -1,11 +1,11 @@
-//! `usher status`: how a running job stands.
+//! `usher status`: prints the audiences, models and syncs of a running job.
 
 use super::print;
 use crate::client::{Client, Connection};
 use crate::exit::Exit;
 use serde_json::{Value, json};
 
-/// Asks for everything, and shows it.
+/// Prints a table of each, or all of it as JSON.
 pub fn status(connection: &Connection) -> Result<(), Exit> {
     let client = Client::new(connection)?;
     let readiness = client.readiness()?;
@@ -30,7 +30,7 @@ pub fn status(connection: &Connection) -> Result<(), Exit> {
     print(&text)
 }
 
-/// Rows of a list under names of columns, the id first.
+/// Returns the rows of a list as a table: a column for the id, then one for each name.
 fn table(first: &str, rows: &Value, columns: &[&str]) -> String {
     if rows.as_array().is_none_or(Vec::is_empty) {
         return format!("\nno {first}s\n");
@@ -77,14 +77,14 @@ mod tests {
     fn a_table_has_a_column_for_each_name() {
         let rows = json!([
             {"id": "crm", "committed": 12, "last_error": null, "windows": {"complete": true, "complete_at": null}},
-            {"id": "a_long_one", "committed": 1, "last_error": "away\nfor long", "windows": {"complete": false}},
+            {"id": "a_long_one", "committed": 1, "last_error": "no\nanswer", "windows": {"complete": false}},
         ]);
         assert_eq!(
             table("sync", &rows, &["committed", "last_error", "windows"]),
             "
-sync        committed  last error     windows
-crm         12    -              complete
-a_long_one  1     away for long  not complete
+sync        committed  last error  windows
+crm         12         -           complete
+a_long_one  1          no answer   not complete
 "
         );
         assert_eq!(table("sync", &json!([]), &["committed"]), "\nno syncs\n");

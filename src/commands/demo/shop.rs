@@ -1,4 +1,4 @@
-//! The demo's shop: its warehouse, its job, and what its visitors do.
+//! The demo's shop: its warehouse, its job, and the events of its visitors.
 
 use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use fastrand::Rng;
@@ -14,9 +14,9 @@ use std::time::Duration;
 /// The shop's job: five audiences with windows short enough to see people leave.
 pub const JOB: &str = include_str!("job.yaml");
 
-/// How many people the shop knows.
+/// Users in the warehouse.
 const USERS: usize = 200;
-/// How often a visitor does something.
+/// From one event to the next.
 const PACE: Duration = Duration::from_millis(10);
 
 /// Writes the warehouse, the job file and an empty file of events.
@@ -57,7 +57,7 @@ fn user(number: usize) -> String {
     format!("u-{number}")
 }
 
-/// Appends what visitors do until `closing`: mostly good messages, some broken, some late, some twice.
+/// Appends events until `closing`: mostly good messages, some broken, some late, some twice.
 pub fn visit(events: &Path, closing: &AtomicBool) -> io::Result<()> {
     let mut rng = Rng::with_seed(2);
     let mut file = OpenOptions::new().append(true).open(events)?;
@@ -68,7 +68,7 @@ pub fn visit(events: &Path, closing: &AtomicBool) -> io::Result<()> {
         let line = match rng.u32(0..100) {
             // A proxy cut it off.
             0 => line[..line.len() / 2].to_owned(),
-            // A client could not know whether it had got through.
+            // A client that got no answer, and sent it again.
             1..=4 => format!("{line}\n{line}"),
             _ => line,
         };
@@ -78,7 +78,7 @@ pub fn visit(events: &Path, closing: &AtomicBool) -> io::Result<()> {
     Ok(())
 }
 
-/// A Segment message. Few visitors do most of it.
+/// Returns a Segment message. Few visitors send most of them.
 fn message(rng: &mut Rng, number: u64) -> String {
     let visitor = (rng.f64().powi(2) * USERS as f64) as usize;
     let late = match rng.u32(0..20) {
@@ -98,7 +98,7 @@ fn message(rng: &mut Rng, number: u64) -> String {
         40..75 => json!({"type": "page", "name": "Home", "properties": {"path": "/"}}),
         75..90 => json!({"type": "track", "event": "Product Added", "properties": {"price": rng.u32(5..200)}}),
         90..97 => json!({"type": "track", "event": "Order Completed", "properties": {"revenue": rng.u32(5..500)}}),
-        // Somebody who has not logged in, and a clock that has stopped.
+        // A visitor who has not logged in, and a time that is none.
         97..99 => json!({"type": "page", "name": "Home", "userId": null}),
         _ => json!({"type": "page", "name": "Home", "timestamp": "yesterday"}),
     };

@@ -1,6 +1,6 @@
-//! The program in the background: started, listened to, ended as people, supervisors and crashes end it; and what it has told.
+//! The program in the background: started, watched on stderr, ended by signals and crashes; and the changes that it has written.
 
-use crate::support::usher;
+use crate::support::rows::usher;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 /// How long anything is waited for: far more than it takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// How often it is looked whether what is waited for is there.
-const LOOK: Duration = Duration::from_millis(5);
+/// How often a condition is polled.
+const POLL_EVERY: Duration = Duration::from_millis(5);
 
 /// Waits until something holds.
 pub fn until(what: &dyn Fn() -> String, mut holds: impl FnMut() -> bool) {
     let since = Instant::now();
     while !holds() {
         assert!(since.elapsed() < PATIENCE, "it never came to this: {}", what());
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_EVERY);
     }
 }
 
@@ -36,7 +36,7 @@ pub fn pass(time: i64) {
 /// A running program. It is killed when this is dropped.
 pub struct Process {
     child: Child,
-    said: Arc<Mutex<String>>,
+    stderr: Arc<Mutex<String>>,
 }
 
 impl Process {
@@ -44,33 +44,37 @@ impl Process {
     pub fn start(folder: &Path, args: &[&str]) -> Process {
         let mut child =
             usher(folder, args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
-        let said = Arc::new(Mutex::new(String::new()));
-        let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
-        let hears = Arc::clone(&said);
+        let pipe = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let written = Arc::clone(&stderr);
         std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let mut said = hears.lock().expect("nobody panics with it");
-                said.push_str(&line);
-                said.push('\n');
+            for line in pipe.lines().map_while(Result::ok) {
+                let mut all = written.lock().expect("the lock is not poisoned");
+                all.push_str(&line);
+                all.push('\n');
             }
         });
-        Process { child, said }
+        Process { child, stderr }
     }
 
-    /// What it has said so far.
-    pub fn said(&self) -> String {
-        self.said.lock().expect("nobody panics with it").clone()
+    /// Returns its stderr so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().expect("the lock is not poisoned").clone()
     }
 
-    /// Waits until it has said something.
-    pub fn says(&mut self, what: &str) {
+    /// Waits until its stderr contains `what`.
+    pub fn wait_for(&mut self, what: &str) {
         let since = Instant::now();
-        while !self.said().contains(what) {
+        while !self.stderr().contains(what) {
             let ended = self.child.try_wait().expect("the child is ours");
-            // What it said last may still be on its way to us.
+            // Its last lines may still be in the pipe.
             let over = ended.is_some() && since.elapsed() > Duration::from_secs(1);
-            assert!(!over && since.elapsed() < PATIENCE, "it never said `{what}`, but ({ended:?})\n{}", self.said());
-            std::thread::sleep(LOOK);
+            assert!(
+                !over && since.elapsed() < PATIENCE,
+                "stderr never had `{what}`, but ({ended:?})\n{}",
+                self.stderr()
+            );
+            std::thread::sleep(POLL_EVERY);
         }
     }
 
@@ -92,27 +96,27 @@ impl Process {
         self.child.wait().expect("the child is ours");
     }
 
-    /// Waits until it ends by itself; tells its exit code and what it said.
+    /// Waits until it ends by itself; returns its exit code and its stderr.
     pub fn ends(mut self) -> (Option<i32>, String) {
         let since = Instant::now();
         let code = loop {
             if let Some(status) = self.child.try_wait().expect("the child is ours") {
                 break status.code();
             }
-            assert!(since.elapsed() < PATIENCE, "it does not end:\n{}", self.said());
-            std::thread::sleep(LOOK);
+            assert!(since.elapsed() < PATIENCE, "it does not end:\n{}", self.stderr());
+            std::thread::sleep(POLL_EVERY);
         };
-        // The thread that hears it has the last handle but ours, until it has heard all.
-        until(&|| "all is heard".to_owned(), || Arc::strong_count(&self.said) == 1);
-        (code, self.said())
+        // The thread that reads stderr holds the other handle until it has read all.
+        until(&|| "stderr is read to its end".to_owned(), || Arc::strong_count(&self.stderr) == 1);
+        (code, self.stderr())
     }
 
-    /// Stops it with SIGTERM, which must end it well.
+    /// Stops it with SIGTERM, which must end it with 0; returns its stderr.
     pub fn stop(self) -> String {
         self.signal("TERM");
-        let (code, said) = self.ends();
-        assert_eq!(code, Some(0), "{said}");
-        said
+        let (code, stderr) = self.ends();
+        assert_eq!(code, Some(0), "{stderr}");
+        stderr
     }
 }
 
@@ -171,8 +175,8 @@ pub fn parse(text: &str) -> Vec<Change> {
     text.lines().map(change).collect()
 }
 
-/// The (audience, key) that changes leave, which must be such as one who listens can follow: entries and exits alternate,
-/// beginning with an entry, and no id comes twice.
+/// Returns the members that changes add up to. Panics if entries and exits do not alternate, beginning with an entry, or an
+/// id comes twice.
 pub fn members(changes: &[Change]) -> BTreeSet<(String, String)> {
     let mut ids: BTreeMap<&str, &Change> = BTreeMap::new();
     let mut members = BTreeSet::new();

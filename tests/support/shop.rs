@@ -1,7 +1,7 @@
-//! A small shop that lives through what tests do to it: users, events as they happen, and what the sync was told.
+//! A small shop for tests: users, events as they happen, and the changes that its sync has received.
 
-use crate::process::{Change, Process, changes, now, until};
-use crate::support::{numbers, strings, write_parquet};
+use crate::support::process::{Change, Process, changes, now, until};
+use crate::support::rows::{numbers, strings, write_parquet};
 use std::cell::Cell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub struct Shop {
     marks: Cell<usize>,
 }
 
-/// Users that only serve to see how far the job is.
+/// Users that only mark how far the job is.
 const MARKS: usize = 60;
 
 /// What every job of the shop has. `u-0` to `u-9` have 0 to 90 of lifetime value.
@@ -37,7 +37,7 @@ pub fn job(audiences: &str, syncs: &str) -> String {
     format!("{BEGINNING}audiences:\n{marked}{audiences}\nsyncs:\n{syncs}")
 }
 
-/// A job that also knows `anybody` who is `Seen`, without a table of them.
+/// Adds to a job a model `anybody` without Parquet, whose event is `Seen`.
 pub fn with_anybody(job: &str) -> String {
     let job = job.replace("models: {", "models: {anybody: {key: id, members: any}, ");
     job.replace("events:\n", "events:\n  seen: {source: web, type: track, name: Seen, model: anybody}\n")
@@ -85,21 +85,21 @@ impl Shop {
         write_parquet(&self.path(file), vec![("user_id", strings(&keys)), ("ltv", numbers(&ltv))]);
     }
 
-    /// Something happens now; tells when.
+    /// Appends an event that happens now; returns its time.
     pub fn happens(&self, what: &str, user: &str) -> i64 {
         let at = now();
         self.happened(what, user, at);
         at
     }
 
-    /// Something happens so many times.
+    /// Appends so many events that happen now.
     pub fn happens_often(&self, what: &str, user: &str, times: usize) {
         for _ in 0..times {
             self.happens(what, user);
         }
     }
 
-    /// Something happened at a time.
+    /// Appends an event that happened at a time.
     pub fn happened(&self, what: &str, user: &str, at: i64) {
         let id = self.events.replace(self.events.get() + 1);
         let events = std::fs::OpenOptions::new().append(true).create(true).open(self.path("events.jsonl"));
@@ -118,19 +118,19 @@ impl Shop {
     /// Runs it until it is live.
     pub fn live(&self, args: &[&str]) -> Process {
         let mut process = self.run(args);
-        process.says("live after");
+        process.wait_for("live after");
         process
     }
 
-    /// Waits until all that has happened so far is told.
-    pub fn ledger(&self, process: &Process) {
+    /// Waits until the changes of all events so far are committed and written.
+    pub fn wait_until_committed(&self, process: &Process) {
         let mark = format!("m-{}", self.marks.replace(self.marks.get() + 1));
         self.happens("Marked", &mark);
         let there = || self.changes().iter().any(|change| change.key == mark);
-        until(&|| format!("{mark} is told\n{}", process.said()), there);
+        until(&|| format!("{mark} is committed\n{}", process.stderr()), there);
     }
 
-    /// Waits until a checkpoint is published that began from now on: what was told is in it.
+    /// Waits until a checkpoint is published that began from now on: all that is committed now is in it.
     pub fn checkpointed(&self, process: &Process) {
         let newest = || {
             let manifests = std::fs::read_dir(self.path("state/manifests")).into_iter().flatten();
@@ -139,16 +139,16 @@ impl Shop {
         };
         // The next one may have begun before.
         let enough = newest() + 2;
-        until(&|| format!("checkpoints are made\n{}", process.said()), || newest() >= enough);
+        until(&|| format!("checkpoints are made\n{}", process.stderr()), || newest() >= enough);
     }
 
-    /// What the sync to `changes.jsonl` was told.
+    /// Returns the changes in `changes.jsonl`.
     pub fn changes(&self) -> Vec<Change> {
         changes(&self.path("changes.jsonl"))
     }
 }
 
-/// Changes but those of marks.
+/// Returns the changes without those of marks.
 pub fn without_marks(changes: Vec<Change>) -> Vec<Change> {
     changes.into_iter().filter(|change| change.audience != "marked").collect()
 }

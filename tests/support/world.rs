@@ -1,8 +1,8 @@
-//! The world of a simulated job: what outlives it, and what goes wrong there.
+//! The world of a simulated job: sources, syncs, store and clock in memory, which outlive it, and their failures.
 //!
 //! Promises: what was acknowledged stays; what a dead or replaced job still does has no effect, as with transactions that
 //! are fenced and manifests that are put if absent. What a job does in the world is counted: at the count that the
-//! simulation draws the job dies, before that has happened or after it, without having heard of it.
+//! simulation draws the job dies, before the action or after it, without an acknowledgement.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,18 +17,18 @@ use usher_core::source::{Body, Partition, PartitionId, Polled, Record, Records, 
 use usher_core::store::{Store, StoreError};
 use usher_dataflow::{Status, Time};
 
-/// What is kept to; each can be broken on purpose, to see that it is noticed.
+/// The rules of the world; each can be broken on purpose, to show that the simulator detects it.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// What a replaced job still sends is refused.
     pub fence: bool,
-    /// A sink says that something is told when it is committed, no sooner.
-    pub tell_after_commit: bool,
+    /// A sink reports a change as committed once it is, no sooner.
+    pub report_after_commit: bool,
 }
 
 impl Default for Rules {
     fn default() -> Rules {
-        Rules { fence: true, tell_after_commit: true }
+        Rules { fence: true, report_after_commit: true }
     }
 }
 
@@ -97,7 +97,7 @@ impl World {
     }
 
     fn lasting(&self) -> MutexGuard<'_, Lasting> {
-        self.lasting.lock().expect("nobody panics with the lock")
+        self.lasting.lock().expect("the lock is not poisoned")
     }
 
     pub fn set_clock(&self, clock: u64) {
@@ -134,15 +134,15 @@ impl World {
             dead: AtomicBool::new(false),
             status: OnceLock::new(),
             read: Mutex::new(BTreeMap::new()),
-            ledger: Mutex::new(Vec::new()),
+            committed: Mutex::new(Vec::new()),
         })
     }
 
-    pub fn told_in_all(&self) -> usize {
+    pub fn committed_in_all(&self) -> usize {
         self.lasting().topics.iter().map(|topic| topic.messages.len()).sum()
     }
 
-    /// Notes what happens, for whoever looks into a failure.
+    /// Notes what happens, for the report of a failure.
     pub fn note(&self, what: String) {
         self.lasting().notes.push(what);
     }
@@ -152,14 +152,14 @@ impl World {
         self.lasting().notes.join("\n")
     }
 
-    /// The exits that say that they are made up for.
+    /// The exits with the reason `recovery`.
     pub fn recovered_exits(&self, sync: usize) -> Vec<Message> {
         let lasting = self.lasting();
         let exits = lasting.topics[sync].messages.iter().filter(|m| !m.entered && m.reason == Reason::Recovery);
         exits.cloned().collect()
     }
 
-    /// Reads on what a sync has sent, as somebody downstream does; tells the members that it adds up to.
+    /// Reads what a sync has sent since the last check, as a consumer does; returns the members that it adds up to.
     pub fn check(&self, sync: usize) -> Result<BTreeSet<(String, String)>, String> {
         let mut lasting = self.lasting();
         let topic = &mut lasting.topics[sync];
@@ -187,14 +187,14 @@ pub struct Life {
     status: OnceLock<Arc<Status>>,
     /// Up to where it has read.
     read: Mutex<BTreeMap<PartitionId, usize>>,
-    /// Up to when each sync has been told.
-    ledger: Mutex<Vec<u64>>,
+    /// Up to when each sync has committed.
+    committed: Mutex<Vec<u64>>,
 }
 
-/// Whether something happened, and whether who did it has heard so.
+/// Whether an action happened, and whether it was acknowledged.
 enum Happens {
-    Heard,
-    Unheard,
+    Acknowledged,
+    Unacknowledged,
     Not,
 }
 
@@ -217,16 +217,16 @@ impl Life {
 
     pub fn has_read_all(&self) -> bool {
         let lasting = self.world.lasting();
-        let read = self.read.lock().expect("nobody panics with the lock");
+        let read = self.read.lock().expect("the lock is not poisoned");
         lasting.partitions.iter().all(|(id, lines)| read.get(id) == Some(&lines.len()))
     }
 
-    pub fn ledger(&self) -> Vec<u64> {
-        self.ledger.lock().expect("nobody panics with the lock").clone()
+    pub fn committed(&self) -> Vec<u64> {
+        self.committed.lock().expect("the lock is not poisoned").clone()
     }
 
-    pub fn has_told(&self, clock: u64) -> bool {
-        self.ledger.lock().expect("nobody panics with the lock").iter().all(|ledger| *ledger >= clock)
+    pub fn has_committed(&self, clock: u64) -> bool {
+        self.committed.lock().expect("the lock is not poisoned").iter().all(|committed| *committed >= clock)
     }
 
     pub fn store(self: &Arc<Life>) -> FakeStore {
@@ -248,7 +248,7 @@ impl Life {
             let audience = ledger.audience(LedgerAudience { id: id.clone(), name: name.clone(), model: model.clone() });
             ledger.push(audience, key);
         }
-        self.ledger.lock().expect("nobody panics with the lock").push(0);
+        self.committed.lock().expect("the lock is not poisoned").push(0);
         let filter = usher_connectors::messages::filter(
             sync as u16,
             job.syncs.values().nth(sync).expect("a sync of the job"),
@@ -282,9 +282,9 @@ impl Life {
             if let Some(status) = self.status.get() {
                 status.abort();
             }
-            return if lasting.random.bool() { Happens::Unheard } else { Happens::Not };
+            return if lasting.random.bool() { Happens::Unacknowledged } else { Happens::Not };
         }
-        Happens::Heard
+        Happens::Acknowledged
     }
 }
 
@@ -315,7 +315,7 @@ impl Source for FakeSource {
         let position = from.map_or(0, |resume| resume.position);
         assert!(position <= there as u64, "the state has read what was never there");
         let (life, id, line) = (Arc::clone(&self.life), id.clone(), String::new());
-        life.read.lock().expect("nobody panics with the lock").insert(id.clone(), position as usize);
+        life.read.lock().expect("the lock is not poisoned").insert(id.clone(), position as usize);
         Ok(Box::new(FakePartition { life, id, position, there, line }))
     }
 }
@@ -344,7 +344,7 @@ impl Partition for FakePartition {
         let record =
             Record { position: self.position, timestamp: None, headers: None, body: Body::Bytes(self.line.as_bytes()) };
         self.position += 1;
-        self.life.read.lock().expect("nobody panics with the lock").insert(self.id.clone(), self.position as usize);
+        self.life.read.lock().expect("the lock is not poisoned").insert(self.id.clone(), self.position as usize);
         Ok(Polled::Records(Records::one(record)))
     }
 
@@ -384,7 +384,7 @@ impl Store for FakeStore {
             lasting.parts.insert(name.to_owned(), content[..kept].to_vec());
         }
         match happens {
-            Happens::Heard if !fails => Ok(content.len() as u64),
+            Happens::Acknowledged if !fails => Ok(content.len() as u64),
             _ => Err(failed()),
         }
     }
@@ -405,14 +405,14 @@ impl Store for FakeStore {
         if lasting.manifests.range(number..).next().is_some() {
             return Err(StoreError::Superseded { url: "memory".to_owned(), number });
         }
-        let unheard = lasting.random.u8(0..20) == 0;
+        let unacknowledged = lasting.random.u8(0..20) == 0;
         match self.0.does(&mut lasting) {
             Happens::Not => return Err(failed()),
-            Happens::Heard if !unheard => {
+            Happens::Acknowledged if !unacknowledged => {
                 lasting.manifests.insert(number, content.to_vec());
                 return Ok(());
             }
-            Happens::Heard | Happens::Unheard => {}
+            Happens::Acknowledged | Happens::Unacknowledged => {}
         }
         lasting.manifests.insert(number, content.to_vec());
         Err(failed())
@@ -423,7 +423,7 @@ impl Store for FakeStore {
         if lasting.manifests.last_key_value().is_some_and(|(latest, _)| *latest > number) {
             return Err(StoreError::Superseded { url: "memory".to_owned(), number });
         }
-        if let Happens::Heard = self.0.does(&mut lasting) {
+        if let Happens::Acknowledged = self.0.does(&mut lasting) {
             lasting.manifests.retain(|known, _| *known >= number);
             lasting.parts.retain(|name, _| keep.contains(name));
         }
@@ -479,11 +479,11 @@ impl FakeSink {
             }
         }
         topic.any = true;
-        if matches!(happens, Happens::Unheard) {
+        if matches!(happens, Happens::Unacknowledged) {
             return Err(refused("dead"));
         }
         self.committed = self.until;
-        self.life.ledger.lock().expect("nobody panics with the lock")[self.sync] = self.until;
+        self.life.committed.lock().expect("the lock is not poisoned")[self.sync] = self.until;
         Ok(())
     }
 }
@@ -507,7 +507,7 @@ impl Sink for FakeSink {
         }
         self.until = until;
         self.writes += 1;
-        if !self.life.world.rules.tell_after_commit {
+        if !self.life.world.rules.report_after_commit {
             self.committed = until;
         }
         // Several writes are one transaction, until it is asked for.

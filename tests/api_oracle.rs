@@ -1,11 +1,11 @@
-//! What the API says of a running job is what the oracle says: on random jobs, at any moment, and of what is to come.
+//! The API of a running job answers what the oracle computes: on random jobs, at any moment, and its forecasts come true.
 //!
-//! `USHER_SERVE=0..2000 cargo test --release --test usher served` runs more seeds than every test run's.
+//! `USHER_SERVE=0..2000 cargo test --release --test usher api_oracle` runs more seeds than every test run's.
 
 use crate::oracle::{compile, write};
-use crate::simulator::world::{FakeSource, Life, Rules, World};
 use crate::simulator::{SKEW, warehouses};
-use crate::support::seeds;
+use crate::support::rows::seeds;
+use crate::support::world::{FakeSource, Life, Rules, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
@@ -26,7 +26,7 @@ use usher_queries::testing::generator::Sample;
 const REST: i64 = 20;
 /// Far more than any step takes.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Keys that samples have, and one that they have not.
+/// Keys of samples, and one that no sample has.
 const KEYS: [&str; 9] = ["u0", "7", "u1", "u2", "u3", "u5", "u6", "u7", "nobody"];
 
 /// A job that runs and can be asked.
@@ -205,7 +205,7 @@ fn make(seed: u64) -> (Sample, Plan, tempfile::TempDir, Arc<World>) {
     (sample, plan, folder, world)
 }
 
-/// Looks members up while a replay runs; tells at how many times.
+/// Looks members up while a replay runs; returns at how many times.
 fn at_any_moment(seed: u64) -> Result<usize, String> {
     let (sample, plan, folder, world) = make(seed);
     for file in &sample.files {
@@ -300,7 +300,7 @@ fn live(seed: u64, found: &mut Found) -> Result<(), String> {
         let mut read = sample.clone();
         for (file, appended) in read.files.iter_mut().zip(&appended) {
             file.messages.truncate(*appended);
-            // A live clock is nobody's who reads: an event counts from its own time on, whatever comes before it.
+            // Under a live clock an event counts from its own time on, whatever comes before it.
             file.messages.sort_by_key(|message| message.timestamp);
         }
         let history = read.history(&plan);
@@ -359,8 +359,8 @@ fn check(served: &Served, history: &History, as_of: i64, found: &mut Found) -> R
                 let id = (&audience.audience_id[..], key);
                 let is_member = want.contains(&(id.0.to_owned(), key.to_owned()));
                 let (member, changes_at) = (audience.member, audience.changes_at.map(|at| at.0 as i64));
-                let foretold = timeless || changes_at == first.get(&id).copied();
-                if member != is_member || !foretold {
+                let forecast = timeless || changes_at == first.get(&id).copied();
+                if member != is_member || !forecast {
                     let (will, history) = (first.get(&id), &changes);
                     let its: Vec<_> = history.iter().filter(|c| c.key == key && c.audience == id.0).collect();
                     return Err(format!("{id:?}: {audience:#?}\nbut member {is_member}, changes {will:?}: {its:?}"));
@@ -388,7 +388,7 @@ fn lookups_are_membership_as_of_their_time_at_any_moment_of_a_run() {
 }
 
 #[test]
-fn what_can_be_asked_of_a_live_job_is_so_and_what_is_foretold_happens() {
+fn a_live_job_answers_what_is_so_and_what_it_forecasts_happens() {
     let mut found = Found::default();
     for seed in seeds("USHER_SERVE", 100) {
         live(seed, &mut found).unwrap_or_else(|what| panic!("seed {seed}: {what}\n{}", Sample::new(seed).job));

@@ -1,4 +1,4 @@
-//! What the tests share: running the program, and writing what it reads.
+//! Runs the program to its end, and writes the Parquet that it reads.
 
 use arrow_array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,

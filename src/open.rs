@@ -1,4 +1,4 @@
-//! From a path on the command line to a plan, and from a plan to a job with everything opened.
+//! Opens things: from a path on the command line to a plan, and from a plan to its sources, snapshots, syncs and state.
 
 use crate::exit::Exit;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use usher_dataflow::{Span, Time};
 use usher_queries::plan::{FactKind, Plan};
 use usher_queries::{Schemas, needs_schema, plan_file};
 
-/// ms from one checkpoint to the next, where the job does not say.
+/// Ms from one checkpoint to the next, unless the job sets it.
 const CHECKPOINT_EVERY: u64 = 60_000;
 
 /// The machine's clock.
@@ -33,7 +33,7 @@ impl usher_core::clock::Clock for WallClock {
     }
 }
 
-/// A time that stands.
+/// A clock that stands still.
 pub struct FixedClock(pub Time);
 
 impl usher_core::clock::Clock for FixedClock {
@@ -48,7 +48,7 @@ pub struct Loaded {
     pub folder: PathBuf,
 }
 
-/// Reads a job file or a plan. Of the world it looks only at the schemas of models that need it.
+/// Reads a job file or a plan. Reads nothing else but the schemas of models whose columns are not all declared.
 pub fn load(path: &Path) -> Result<Loaded, Exit> {
     let bytes = std::fs::read(path).map_err(|error| {
         Exit::wrong(format_args!("the job `{}` can't be read: {error}", path.display()))
@@ -67,12 +67,12 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
     }
     let file = path.display().to_string();
     let text = String::from_utf8(bytes).map_err(|error| {
-        Exit::wrong(format_args!("`{file}` is no text: byte {} is not UTF-8", error.utf8_error().valid_up_to()))
+        Exit::wrong(format_args!("`{file}` is not text: byte {} is not UTF-8", error.utf8_error().valid_up_to()))
     })?;
     match usher_config::parse_or_salvage(&text, &file, &folder, &variable) {
         Ok(job) => Ok(Loaded { plan: plan(&job, &file)?, folder }),
         Err(Broken { mut problems, salvage }) => {
-            // Predicates are read apart; what is wrong with them is told all the same.
+            // Predicates are read apart; their problems are reported too.
             if let Some(job) = salvage
                 && let Ok(schemas) = schemas(&job)
             {
@@ -85,7 +85,7 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
     }
 }
 
-/// Compiles a job, with the schemas it needs.
+/// Compiles a job with the schemas that it needs.
 pub fn plan(job: &Job, file: &str) -> Result<Plan, Exit> {
     let compiled = usher_queries::compile(job, file, &schemas(job)?);
     let mut problems = messages(job);
@@ -99,7 +99,7 @@ pub fn plan(job: &Job, file: &str) -> Result<Plan, Exit> {
     }
 }
 
-/// What is wrong with the messages of a job's syncs.
+/// Returns the problems in the messages of a job's syncs.
 fn messages(job: &Job) -> Vec<Problem> {
     job.syncs.values().flat_map(Messages::check).collect()
 }
@@ -126,12 +126,12 @@ fn schemas(job: &Job) -> Result<Schemas, Exit> {
     Ok(schemas)
 }
 
-/// What `${VAR}` of a secret stands for.
+/// Returns the value of the environment variable `name`, for `${VAR}` in secrets.
 pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// How far back messages count: the longest window, and as much as clocks may be apart.
+/// Returns how far back messages count, ms: the longest window plus the skew that clocks may have.
 fn window_ms(plan: &Plan) -> u64 {
     let facts = plan.models.iter().flat_map(|model| &model.facts);
     let windows = facts.filter_map(|fact| match fact.kind {
@@ -144,7 +144,7 @@ fn window_ms(plan: &Plan) -> u64 {
 /// The sources of a job, by id.
 pub type Sources = Vec<(String, Box<dyn Source>)>;
 
-/// Opens every source at the time `now`; with bounds, to be read to its end.
+/// Opens every source at the time `now`. With `bounds` each has an end.
 pub fn open_sources(loaded: &Loaded, bounds: Option<Bounds>, now: Time) -> Result<Sources, Exit> {
     let (job, bounded) = (&loaded.plan.job, bounds.is_some());
     let mut sources = Vec::new();
@@ -172,13 +172,13 @@ pub fn open_sources(loaded: &Loaded, bounds: Option<Bounds>, now: Time) -> Resul
     Ok(sources)
 }
 
-/// The sync `id`, which is the job's `index`-th and goes to Kafka.
+/// Describes the sync `id`, which is the job's `index`-th and goes to Kafka.
 fn sync_spec<'a>(loaded: &'a Loaded, index: usize, id: &'a str, target: &'a usher_config::KafkaTarget) -> SyncSpec<'a> {
     let job = &loaded.plan.job;
     SyncSpec { job: &job.name, id, index: index as u16, sync: &job.syncs[id], target }
 }
 
-/// Opens the sync `id`, which is the job's `index`-th; `told` is the folder of what syncs on this machine were told.
+/// Opens the sync `id`, which is the job's `index`-th; `ledger` is the folder of the ledgers on this machine.
 pub fn open_sync(loaded: &Loaded, index: usize, id: &str, ledger: &Path) -> Result<OpenedSync, Exit> {
     let sync = &loaded.plan.job.syncs[id];
     let outlet = match &sync.to {
@@ -195,7 +195,7 @@ pub struct State {
     pub store: Arc<Objects>,
     /// Its url or folder.
     pub place: String,
-    /// The folder of what syncs on this machine were told.
+    /// The folder of the ledgers on this machine.
     pub ledger: PathBuf,
     /// From one checkpoint to the next.
     pub checkpoint_every: Duration,
@@ -210,7 +210,7 @@ pub fn open_state(loaded: &Loaded, process: usize) -> Result<State, Exit> {
         None => (own.display().to_string(), PathBuf::from(".")),
     };
     let store = Arc::new(Objects::open(&place, &folder, process)?);
-    // What syncs on this machine were told stays on this machine.
+    // The ledger of a sync without Kafka stays on this machine.
     let ledger = match place.strip_prefix("file://") {
         Some(path) => PathBuf::from(path),
         None if place.contains("://") => own,
@@ -221,7 +221,7 @@ pub fn open_state(loaded: &Loaded, process: usize) -> Result<State, Exit> {
     Ok(State { store, place, ledger: ledger.join("ledger"), checkpoint_every })
 }
 
-/// A random number, by which a start knows what is its own.
+/// Returns a random number that identifies this start.
 pub fn incarnation() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     // Keyed by the system's randomness.
@@ -230,7 +230,7 @@ pub fn incarnation() -> u64 {
     hasher.finish()
 }
 
-/// Whether everything that goes to Kafka can be opened. Changes nothing.
+/// Checks that everything that goes to Kafka can be opened. Changes nothing.
 pub fn check_kafka(loaded: &Loaded) -> Result<(), Exit> {
     let job = &loaded.plan.job;
     for (index, (id, sync)) in job.syncs.iter().enumerate() {
@@ -244,7 +244,7 @@ pub fn check_kafka(loaded: &Loaded) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Names the Parquet of every model that the plan pulls.
+/// Returns the warehouse of each model of the plan, in order; `None` for a model without Parquet.
 pub fn open_warehouses(loaded: &Loaded) -> Result<Vec<Option<Box<dyn Warehouse>>>, Exit> {
     let open = |parquet: &str| -> Result<Box<dyn Warehouse>, SnapshotError> {
         Ok(Box::new(ParquetWarehouse::new(parquet, &loaded.folder)?))
@@ -255,7 +255,7 @@ pub fn open_warehouses(loaded: &Loaded) -> Result<Vec<Option<Box<dyn Warehouse>>
         .collect::<Result<_, _>>()?)
 }
 
-/// Opens where bad messages go. Neither they nor changes may be read back as events.
+/// Opens the dead letters. Refuses files that are written twice or read back as a source.
 pub fn open_dead_letters(loaded: &Loaded) -> Result<Arc<dyn DeadLetters>, Exit> {
     let job = &loaded.plan.job;
     let same = |a: &str, b: &str| loaded.folder.join(a) == loaded.folder.join(b);
@@ -283,11 +283,11 @@ pub fn open_dead_letters(loaded: &Loaded) -> Result<Arc<dyn DeadLetters>, Exit> 
     Ok(Arc::new(opened?))
 }
 
-/// The span of a replay.
+/// Returns the span of a replay; refuses `from` after `until`.
 pub fn replay_span(from: Option<Time>, until: Option<Time>) -> Result<Span, Exit> {
     match (from, until) {
         (Some(from), Some(until)) if from > until => {
-            Err(Exit::wrong("--from is later than --until").hint("nothing lies between them: swap the two".to_owned()))
+            Err(Exit::wrong("--from is later than --until").hint("swap the two".to_owned()))
         }
         _ => Ok(Span::Replay { from, until }),
     }
