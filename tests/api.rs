@@ -207,12 +207,12 @@ fn a_running_job_answers_on_every_route() {
     assert_eq!((&syncs["syncs"][0]["id"], &syncs["syncs"][0]["committed"]), (&json!("log"), &json!(2)));
 
     let metrics =
-        api.until("/metrics", |reply| reply.body.contains("usher_messages_matched_total{source=\"web\"} 2")).body;
+        api.until("/metrics", |reply| reply.body.contains("usher_partition_position{partition=\"events.jsonl\"")).body;
     for line in [
         "usher_audience_members{audience=\"buyers\"} 1",
         "usher_live 1",
         "usher_model_freshness{freshness=\"Current\",model=\"users\"} 1",
-        "usher_partition_position{partition=\"events.jsonl\",source=\"web\"}",
+        "usher_messages_matched_total{source=\"web\"} 2",
         "usher_epoch_seconds_count",
     ] {
         assert!(metrics.contains(line), "no `{line}` in\n{metrics}");

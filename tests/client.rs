@@ -42,7 +42,7 @@ fn a_running_job_can_be_asked() {
     let found = ask(&url, None, &["lookup", "users", "u-42"]);
     assert_eq!(
         found.stdout,
-        "`u-42` of `users` is in 2 of the audiences, as of 2026-11-23T10:00:00.002Z\n  high_intent\n  seen\n"
+        "`u-42` of `users` is in 2 audiences, as of 2026-11-23T10:00:00.002Z\n  high_intent\n  seen\n"
     );
     assert_eq!((found.code, &found.stderr[..]), (Some(0), ""));
     let found = ask(&url, None, &["lookup", "users", "a/b ü", "--json"]);
@@ -74,7 +74,7 @@ fn a_key_is_asked_for_by_name() {
     assert_eq!(ask(&url, Some("sesame"), &["status"]).code, Some(0));
     let refused = ask(&url, Some("sesame"), &["pull", "users"]);
     assert_eq!(refused.code, Some(2));
-    assert!(refused.stderr.contains("the key's `can` lacks `admin`"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("`can` of the key lacks `admin`"), "{}", refused.stderr);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key");
     std::fs::write(&file, "sesame\n").unwrap();

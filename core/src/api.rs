@@ -305,7 +305,7 @@ pub struct Page {
 pub struct SyncReport {
     /// Its id.
     pub id: String,
-    /// Changes that it was told of since the start.
+    /// Changes that were committed to it since the start.
     pub committed: u64,
     /// Changes that have reached the destination since the start.
     pub delivered: u64,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// What messages say of a job's audiences, in the order of their ids: [`Change::audience`] is an index here.
 ///
-/// Behind them there may be audiences that the job no longer has, of which exits are told.
+/// Behind them there may be audiences that the job no longer has and a ledger still has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalog {
     job: String,
@@ -81,7 +81,7 @@ impl Catalog {
         self.present
     }
 
-    /// The audience at `index`, as a sync is told of it.
+    /// Returns the audience at `index`, as a ledger names it.
     pub fn audience(&self, index: u32) -> LedgerAudience {
         let CatalogEntry { id, name, model, .. } = &self.audiences[index as usize];
         LedgerAudience { id: id.clone(), name: name.clone(), model: model.clone() }
@@ -93,7 +93,7 @@ impl Catalog {
         found.ok().map(|index| index as u32)
     }
 
-    /// The index of an audience as it was told, by its id and model; the job's, or one that it no longer has.
+    /// Returns the index of an audience of a ledger, by its id and model; the job's, or one that it no longer has.
     pub fn index_in_ledger(&self, ledger: &LedgerAudience) -> Option<u32> {
         let is = |entry: &CatalogEntry| entry.id == ledger.id && entry.model == ledger.model;
         match self.index(&ledger.id) {

@@ -68,7 +68,7 @@ pub struct Change {
     pub kind: ChangeKind,
     /// Why.
     pub reason: Reason,
-    /// Who is told.
+    /// The syncs that it concerns.
     pub recipients: Recipients,
     /// Where the key starts in the buffer, and its length in bytes.
     key: (u32, u32),
@@ -84,7 +84,7 @@ pub enum Recipients {
     All,
     /// One, by its index in the job.
     Only(u16),
-    /// One, which takes it for told without sending anything.
+    /// One, by its index in the job, which commits it to its ledger without sending anything.
     LedgerOnly(u16),
 }
 
@@ -202,7 +202,7 @@ impl<'a> IntoIterator for &'a Changes {
     }
 }
 
-/// Which changes a sync sends, and which it is told of.
+/// Which changes a sync commits to its ledger, and which of these it sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     /// The sync's index in the job; none: it hears of everything.
@@ -240,7 +240,7 @@ impl Filter {
         self.audiences.as_ref().is_none_or(|audiences| audiences.get(audience as usize).copied().unwrap_or(false))
     }
 
-    /// Whether the sync is told of `change`: what it was told is membership, whatever it sends of it.
+    /// Returns whether the sync commits `change` to its ledger: the ledger is membership, whatever is sent of it.
     pub fn commits(&self, change: &Change) -> bool {
         match (change.recipients, self.sync) {
             (Recipients::All, _) => self.has(change.audience),

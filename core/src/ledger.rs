@@ -1,11 +1,11 @@
-//! What a sync was told: the memberships that its entries and exits add up to.
+//! The ledger of a sync: the memberships that its committed entries and exits add up to.
 //!
 //! Read from the sync's durable log at a start, and held against what holds now: the difference is what is sent (SPEC §6).
 //! Holds each key's text once per membership, until the difference is made.
 
 use serde::{Deserialize, Serialize};
 
-/// An audience as it was told.
+/// An audience as the ledger names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LedgerAudience {
     /// Its id.
@@ -16,12 +16,12 @@ pub struct LedgerAudience {
     pub model: String,
 }
 
-/// The memberships that a sync was told.
+/// The memberships that have been committed to a sync.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    /// Whether anything was ever told. If not, the sync is new.
+    /// Whether anything was ever committed. If not, the sync is new.
     pub any: bool,
-    /// The time of the latest change that was told, ms since the epoch.
+    /// The time of the latest committed change, ms since the epoch.
     pub clock: u64,
     /// The audiences that memberships name.
     pub audiences: Vec<LedgerAudience>,

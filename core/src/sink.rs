@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::Arc;
 
-/// A destination of changes, with a memory of what it was told.
+/// A destination of changes, with its ledger.
 pub trait Sink: Send {
     /// Takes changes in their order; with them, all before `until` have been handed over. `until` never goes back, and
     /// comes without changes too.
@@ -25,7 +25,7 @@ pub trait Sink: Send {
         true
     }
 
-    /// All changes before this are told: they have reached the destination, or durably wait until they do, and a
+    /// Returns the time before which all changes are committed: they have reached the destination, or durably wait until they do, and a
     /// restart will know them. Until a first `write`, 0.
     fn committed(&self) -> u64;
 
@@ -36,11 +36,11 @@ pub trait Sink: Send {
     fn status(&self) -> SyncStatus;
 }
 
-/// A sync that was opened: what it was told, and how to go on.
+/// A sync that was opened: its ledger, and how to go on.
 pub struct OpenedSync {
-    /// What an earlier run told it.
+    /// What an earlier run committed to it.
     pub ledger: Ledger,
-    /// Starts it. The catalog holds the job's audiences, and behind them those of `told` that the job no longer has.
+    /// Starts it. The catalog holds the job's audiences, and behind them those of `ledger` that the job no longer has.
     #[allow(clippy::type_complexity)]
     pub start: Box<dyn FnOnce(Arc<Catalog>) -> Box<dyn Sink> + Send>,
 }
@@ -50,7 +50,7 @@ pub struct OpenedSync {
 pub struct SyncStatus {
     /// What has reached the destination since the start.
     pub written: Written,
-    /// Changes that it was told of since the start.
+    /// Changes that were committed to it since the start.
     pub committed: u64,
     /// Changes that wait to be delivered.
     pub waiting: u64,

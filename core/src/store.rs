@@ -93,10 +93,10 @@ impl StoreError {
             StoreError::Superseded { .. } => "end one of the two; give each job a `state.url` of its own",
             StoreError::Locked { .. } => "stop the other process first; give each job a `state.url` of its own",
             StoreError::Newer { .. } => {
-                "run the version that wrote it, or start anew with another `state.url`: everybody is told again"
+                "run the version that wrote it, or start anew with another `state.url`: all members are sent again"
             }
             StoreError::Damaged { .. } => {
-                "restore it from a backup, or start anew with another `state.url`: everybody is told again"
+                "restore it from a backup, or start anew with another `state.url`: all members are sent again"
             }
             StoreError::Failed { .. } => {
                 "see that the place exists, has room, and that the job may read and write there"

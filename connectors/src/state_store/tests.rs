@@ -123,7 +123,7 @@ fn what_was_damaged_is_named() {
     );
     assert_eq!(
         error.hint(),
-        "restore it from a backup, or start anew with another `state.url`: everybody is told again"
+        "restore it from a backup, or start anew with another `state.url`: all members are sent again"
     );
     let part = folder.path().join("state/parts/p");
     let mut flipped = fs::read(&part).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! Each says so to each other, on a connection of its own and from a thread of its own, so that a worker that is busy for long
 //! is not taken for dead. Promises: where a process ends before it has come to the job's end, freezes or fails, all others
-//! fail within the timeout, and say which one it was and, where it could still be told, why.
+//! fail within the timeout, with the number of the lost one and, if it could still send it, the reason.
 //!
 //! On the connection: `a`, alive; `e`, the job has come to its end; `f`, length (u16, little endian) and text, why it failed.
 
