@@ -1,18 +1,39 @@
-//! The published index: who is in which audience, as of a time, for readers that never wait for a worker.
+//! The membership index: who is in which audience, as of a time, for readers that never wait for a worker.
 //!
-//! Each worker has a [`IndexWriter`]. It collects the changes of the keys that the worker owns, and at [`IndexWriter::close`]
-//! applies them, one swap per key. A worker's *as-of* is what it closed last; the index's is the least over the workers, and
-//! all answers of one call are membership at exactly that time, whatever worker owns which key: a key keeps the versions that
-//! a reader of the last [`KEPT_MS`] may need.
+//! Each worker has an [`IndexWriter`]. It collects the changes of the keys that the worker owns, and [`IndexWriter::close`]
+//! applies them, one swap per key. The *as-of* of a worker is the time that it closed last; that of the index is the least over
+//! its workers. All answers of one call are membership at exactly that time, whichever workers own the keys: a key keeps the
+//! versions that a reader of the last [`KEPT_MS`] may need.
 //!
-//! Until every worker has closed once, what downstream was told is served ([`MembershipIndex::load_told`]), as of told's clock and
-//! marked as recovering; without that there is no answer. The first epoch of a worker holds an entry for everybody who
-//! belongs, in any number of pieces; it is not in the stream of changes.
+//! Until every worker has closed once, the index serves the memberships in the ledgers of the syncs
+//! ([`MembershipIndex::load_ledger`]), as of the time of the ledgers and marked as recovering; without ledgers there is no answer.
+//! The first epoch of a worker holds an entry for each member, in any number of pieces; it is not in the stream of changes.
 //!
 //! Promises: readers take no lock that a writer holds for longer than a copy; a writer waits for no reader; a lookup equals
-//! membership at its as-of time. Refuses (panics): an as-of that goes back, an entry of a member, an exit of somebody else.
+//! membership at its as-of time. Refuses (panics): an as-of that goes back, an entry of a member, an exit of a non-member.
 //!
-//! In memory, per member: its text, some 90 bytes, and 4 bytes per audience. A key without audiences takes nothing.
+//! In memory, per member: the text of its key, some 90 bytes, and 4 bytes per audience. A key without audiences takes nothing.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use usher_core::catalog::Catalog;
+//! use usher_core::change::{ChangeKind, Reason};
+//! use usher_core::membership_index::{AsOf, IndexWriter, MembershipIndex};
+//!
+//! let catalog = Catalog::new("shop", [("buyers", "Buyers", "users"), ("vips", "VIPs", "users")]);
+//! let index = Arc::new(MembershipIndex::new(catalog, ["users".to_owned()], ["web".to_owned()], 1, 0));
+//! let users = index.model("users").unwrap();
+//! assert!(index.lookup(users, "u-1").is_none());
+//!
+//! let mut writer = IndexWriter::new(index.clone(), 0);
+//! writer.close(100);
+//! writer.publish(105, 1, ChangeKind::Entry, Reason::Event, "u-1");
+//! writer.close(110);
+//!
+//! let (as_of, audiences) = index.lookup(users, "u-1").unwrap();
+//! assert_eq!(as_of, AsOf { time: 110, recovering: false });
+//! assert_eq!(*audiences, [1]);
+//! ```
 
 mod recent;
 #[cfg(test)]
@@ -29,17 +50,17 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How long a version that was superseded stays readable, in ms of the job's clock: many times what a batch lookup takes, so
-/// that readers hardly ever start over, and few versions of keys that change all the time.
+/// How long a superseded version stays readable, in ms of the job's clock: many times the duration of a batch lookup, so that
+/// readers hardly ever start over, and short enough that a key that changes often has few versions.
 const KEPT_MS: u64 = 200;
 
-/// Changes that a worker's first epoch collects before it applies them: bounds the memory of a first fill.
+/// Changes that a worker collects in its first epoch before it applies them: bounds the memory of the first fill.
 const FIRST_FILL: usize = 65_536;
 
 /// Bounds of the buckets of epochs' durations, in seconds.
 const EPOCH_SECONDS: [f64; 10] = [0.001, 0.003, 0.01, 0.03, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0];
 
-/// A model, by its index in the order of ids.
+/// A model: its index in the order of ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModelIndex(u32);
 
@@ -48,39 +69,39 @@ pub struct ModelIndex(u32);
 pub struct AudienceEntry {
     /// Its id.
     pub id: String,
-    /// What people see as its name.
+    /// Its name, as people see it.
     pub name: String,
-    /// Its model's id.
+    /// The id of its model.
     pub model: String,
     model_index: u32,
 }
 
-/// What an answer is as of.
+/// The time of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AsOf {
     /// ms since the epoch.
     pub time: u64,
-    /// The answer is what downstream was told last; the job is not live yet.
+    /// Whether the answer comes from the ledgers of the syncs, because the job is not live yet.
     pub recovering: bool,
 }
 
-/// How many members an audience has, and how that came about since the start.
+/// The size of an audience, and its entries and exits since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
-    /// Members.
+    /// Number of members.
     pub size: u64,
-    /// Entries, those of the first epoch included.
+    /// Entries, including those of the first epoch.
     pub entries: u64,
     /// Exits.
     pub exits: u64,
 }
 
-/// Whether what was read of a partition is reflected in answers.
+/// Whether a message is reflected in answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reflected {
     /// It is.
     Yes,
-    /// Not yet, or the partition is not known yet.
+    /// Not yet, or the partition was not read from yet.
     NotYet,
     /// The job has no such source.
     UnknownSource,
@@ -92,16 +113,18 @@ pub struct MembershipIndex {
     audiences: Vec<AudienceEntry>,
     models: Vec<Model>,
     workers: Box<[Worker]>,
-    recovered: RwLock<Option<Arc<Recovered>>>,
+    /// What is served while the job recovers.
+    ledger_view: RwLock<Option<Arc<LedgerView>>>,
     /// Keys that lost their last audience up to this time may have been forgotten.
     forgotten: AtomicU64,
     /// By source, then partition.
     partitions: Mutex<BTreeMap<String, BTreeMap<String, Positions>>>,
-    /// A worker has closed an epoch, or a partition has come.
+    /// Notified when a worker has closed an epoch or a partition was reflected.
     moved: Notify,
     recent: Recent,
     epochs: prometheus::Histogram,
-    nobody: Arc<[u32]>,
+    /// The audiences of a key that is in none.
+    no_audiences: Arc<[u32]>,
 }
 
 struct Model {
@@ -109,16 +132,18 @@ struct Model {
     members: papaya::HashMap<Arc<str>, Held>,
 }
 
-/// Workers write their own only; apart, so that they do not share cache lines.
+/// What one worker writes. Aligned, so that workers do not share cache lines.
 #[repr(align(128))]
 struct Worker {
-    /// 0: never.
+    /// The time that the worker closed last; 0 if it has closed none.
     closed: AtomicU64,
     counts: Mutex<Vec<Count>>,
+    /// Set once the worker has its writer.
     taken: OnceLock<()>,
 }
 
-struct Recovered {
+/// The memberships in the ledgers of the syncs, at one time.
+struct LedgerView {
     time: u64,
     /// By model.
     members: Vec<HashMap<Box<str>, Arc<[u32]>>>,
@@ -126,31 +151,32 @@ struct Recovered {
     sizes: Vec<u64>,
 }
 
-/// Positions of a partition.
+/// How far a partition is reflected.
 #[derive(Default)]
 struct Positions {
-    /// All before this is reflected.
+    /// All messages before this position are reflected.
     reflected: u64,
-    /// All before `.1` is reflected once the index is as of `.0`.
+    /// (time, position): all messages before the position are reflected once the index is as of the time. Both grow.
     ahead: VecDeque<(u64, u64)>,
 }
 
 /// The audiences of a key.
 struct Held {
     newest: Version,
-    /// Superseded versions, the newest last. Back to 0 where the key is new.
+    /// Superseded versions, the newest last. For a new key the oldest is from 0.
     older: Box<[Version]>,
 }
 
 #[derive(Clone)]
 struct Version {
+    /// From this time on, ms since the epoch.
     from: u64,
     /// Sorted.
     audiences: Arc<[u32]>,
 }
 
 impl Held {
-    /// The audiences at `time`; none where that is no longer known.
+    /// Returns the audiences at `time`; `None` if that version is no longer kept.
     fn at(&self, time: u64) -> Option<&Arc<[u32]>> {
         let versions = std::iter::once(&self.newest).chain(self.older.iter().rev());
         versions.into_iter().find(|version| version.from <= time).map(|version| &version.audiences)
@@ -160,8 +186,11 @@ impl Held {
 impl MembershipIndex {
     /// Returns an empty index of the audiences of `catalog`, for `workers` workers of this process.
     ///
-    /// `models` and `sources` are the ids of the job's. `run` is part of the ids in the stream of changes: the time of the start
-    /// in ms.
+    /// `models` and `sources` are the ids of those of the job. `run` is the time of the start in ms; it is part of the ids in the
+    /// stream of changes.
+    ///
+    /// # Panics
+    /// Panics if the model of an audience is not one of `models`.
     pub fn new(
         catalog: Catalog,
         models: impl IntoIterator<Item = String>,
@@ -183,54 +212,56 @@ impl MembershipIndex {
             counts: Mutex::new(vec![Count::default(); audiences.len()]),
             taken: OnceLock::new(),
         };
-        let epochs = prometheus::HistogramOpts::new("usher_epoch_seconds", "Time that epochs took, of all workers.")
+        let epochs = prometheus::HistogramOpts::new("usher_epoch_seconds", "Duration of epochs, over all workers.")
             .buckets(EPOCH_SECONDS.to_vec());
         MembershipIndex {
             catalog,
             workers: (0..workers).map(|_| worker()).collect(),
             models: models.into_iter().map(|id| Model { id, members: papaya::HashMap::new() }).collect(),
             audiences,
-            recovered: RwLock::new(None),
+            ledger_view: RwLock::new(None),
             forgotten: AtomicU64::new(0),
             partitions: Mutex::new(sources.into_iter().map(|id| (id, BTreeMap::new())).collect()),
             moved: Notify::new(),
             recent: Recent::new(run),
-            epochs: prometheus::Histogram::with_opts(epochs).expect("the name is one"),
-            nobody: Arc::new([]),
+            epochs: prometheus::Histogram::with_opts(epochs).expect("the name is valid"),
+            no_audiences: Arc::new([]),
         }
     }
 
-    /// The job's audiences, in the order of their ids: what answers name is an index here.
+    /// Returns the job's audiences, ordered by id. Audiences in answers are indexes here.
     pub fn audiences(&self) -> &[AudienceEntry] {
         &self.audiences
     }
 
-    /// The same, as messages need them.
+    /// Returns the audiences as messages need them.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
     }
 
-    /// The model `id`.
+    /// Returns the model `id`; `None` if the job has no such model.
     pub fn model(&self, id: &str) -> Option<ModelIndex> {
         self.models.binary_search_by(|model| model.id[..].cmp(id)).ok().map(|index| ModelIndex(index as u32))
     }
 
-    /// The ids of the job's sources.
+    /// Returns the ids of the job's sources, in order.
     pub fn sources(&self) -> Vec<String> {
-        self.partitions.lock().expect("nobody panics with the lock").keys().cloned().collect()
+        self.partitions.lock().expect("no holder of the lock panics").keys().cloned().collect()
     }
 
-    /// The latest changes.
+    /// Returns the latest changes.
     pub fn recent(&self) -> &Recent {
         &self.recent
     }
 
-    /// How long epochs took.
+    /// Returns the histogram of the durations of epochs, in seconds.
     pub fn epochs(&self) -> &prometheus::Histogram {
         &self.epochs
     }
 
-    /// Serves what downstream was told at `time`, as (audience, key), until the job is live.
+    /// Serves `members`, the memberships in the ledgers as (audience, key), as of `time`, until the job is live.
+    ///
+    /// A membership may be in several ledgers. `time` is that of the latest change in a ledger, ms since the epoch.
     pub fn load_ledger<'k>(&self, time: u64, members: impl IntoIterator<Item = (u32, &'k str)>) {
         let mut sets: Vec<HashMap<Box<str>, Vec<u32>>> = self.models.iter().map(|_| HashMap::new()).collect();
         let mut sizes = vec![0; self.audiences.len()];
@@ -240,7 +271,7 @@ impl MembershipIndex {
                 Some(set) => set,
                 None => of_model.entry(key.into()).or_default(),
             };
-            // Several syncs may have been told the same.
+            // Several syncs may have the same membership in their ledgers.
             if let Err(place) = set.binary_search(&audience) {
                 set.insert(place, audience);
                 sizes[audience as usize] += 1;
@@ -248,29 +279,29 @@ impl MembershipIndex {
         }
         let members =
             sets.into_iter().map(|sets| sets.into_iter().map(|(key, set)| (key, set.into())).collect()).collect();
-        *self.recovered.write().expect("nobody panics with the lock") =
-            Some(Arc::new(Recovered { time, members, sizes }));
+        let view = Arc::new(LedgerView { time, members, sizes });
+        *self.ledger_view.write().expect("no holder of the lock panics") = Some(view);
     }
 
-    /// What answers are as of now; none: there is no answer yet.
+    /// Returns the time of answers now; `None` if there is no answer yet.
     pub fn as_of(&self) -> Option<AsOf> {
         match self.live_time() {
-            0 => self.recovered().map(|recovered| AsOf { time: recovered.time, recovering: true }),
+            0 => self.ledger_view().map(|view| AsOf { time: view.time, recovering: true }),
             time => Some(AsOf { time, recovering: false }),
         }
     }
 
-    /// The audiences of `key`, sorted; none: there is no answer yet.
+    /// Returns the audiences of `key`, sorted, and their time; `None` if there is no answer yet.
     pub fn lookup(&self, model: ModelIndex, key: &str) -> Option<(AsOf, Arc<[u32]>)> {
         self.read(model, |find| find(key))
     }
 
-    /// The audiences of each of `keys`, in their order, at one time; none: there is no answer yet.
+    /// Returns the audiences of each of `keys`, in their order, at one time; `None` if there is no answer yet.
     pub fn lookup_all<K: AsRef<str>>(&self, model: ModelIndex, keys: &[K]) -> Option<(AsOf, Vec<Arc<[u32]>>)> {
         self.read(model, |find| keys.iter().map(|key| find(key.as_ref())).collect())
     }
 
-    /// Reads at one time.
+    /// Calls `read` with a lookup of keys at one time, again if versions of that time were dropped meanwhile.
     fn read<T>(
         &self,
         model: ModelIndex,
@@ -279,11 +310,11 @@ impl MembershipIndex {
         loop {
             let time = self.live_time();
             if time == 0 {
-                // The last worker may have closed its first epoch in between: then there is no told any more, but a time.
-                if let Some(recovered) = self.recovered() {
-                    let members = &recovered.members[model.0 as usize];
-                    let found = read(&|key| Some(members.get(key).unwrap_or(&self.nobody).clone()))?;
-                    return Some((AsOf { time: recovered.time, recovering: true }, found));
+                // The last worker may close its first epoch in between: then the view of the ledgers is gone, but there is a time.
+                if let Some(view) = self.ledger_view() {
+                    let members = &view.members[model.0 as usize];
+                    let found = read(&|key| Some(members.get(key).unwrap_or(&self.no_audiences).clone()))?;
+                    return Some((AsOf { time: view.time, recovering: true }, found));
                 }
                 if self.live_time() == 0 {
                     return None;
@@ -293,9 +324,9 @@ impl MembershipIndex {
             let members = self.models[model.0 as usize].members.pin();
             let found = read(&|key| match members.get(key) {
                 Some(held) => held.at(time).cloned(),
-                None => Some(self.nobody.clone()),
+                None => Some(self.no_audiences.clone()),
             });
-            // What is no longer known at that time is known at a later one, which it is by now.
+            // A version that is no longer kept was superseded at a time that the index has reached by now: read again.
             if let Some(found) = found
                 && self.forgotten.load(Ordering::Acquire) <= time
             {
@@ -304,18 +335,18 @@ impl MembershipIndex {
         }
     }
 
-    /// Sizes, entries and exits, by audience.
+    /// Returns sizes, entries and exits, by audience.
     ///
-    /// Each worker's are exact at what it closed last.
+    /// The part of each worker is exact at the time that it closed last.
     pub fn counts(&self) -> Vec<Count> {
         if self.live_time() == 0
-            && let Some(recovered) = self.recovered()
+            && let Some(view) = self.ledger_view()
         {
-            return recovered.sizes.iter().map(|size| Count { size: *size, ..Count::default() }).collect();
+            return view.sizes.iter().map(|size| Count { size: *size, ..Count::default() }).collect();
         }
         let mut sum = vec![Count::default(); self.audiences.len()];
         for worker in &self.workers {
-            let counts = worker.counts.lock().expect("nobody panics with the lock");
+            let counts = worker.counts.lock().expect("no holder of the lock panics");
             for (sum, count) in sum.iter_mut().zip(&*counts) {
                 sum.size += count.size;
                 sum.entries += count.entries;
@@ -325,19 +356,22 @@ impl MembershipIndex {
         sum
     }
 
-    /// Takes note that what a partition holds before `position` takes effect at `at` or before: it is reflected once the index
-    /// is as of `at`. Neither goes back, for one partition. From any thread.
+    /// Records that the messages of a partition before `position` take effect at `at` or before: they are reflected once the
+    /// index is as of `at`. Neither goes back for one partition. May be called from any thread.
     ///
-    /// Under several processes each says it of the partitions of all.
+    /// With several processes, each records the partitions of all of them.
+    ///
+    /// # Panics
+    /// Panics if the job has no such source.
     pub fn reflect(&self, source: &str, partition: &str, position: u64, at: u64) {
         let time = self.live_time();
         {
-            let mut sources = self.partitions.lock().expect("nobody panics with the lock");
+            let mut sources = self.partitions.lock().expect("no holder of the lock panics");
             let partitions = sources.get_mut(source).expect("partitions are of the job's sources");
             if !partitions.contains_key(partition) {
                 partitions.insert(partition.to_owned(), Positions::default());
             }
-            let positions = partitions.get_mut(partition).expect("it was put there");
+            let positions = partitions.get_mut(partition).expect("it was inserted");
             positions.advance(time);
             match positions.ahead.back_mut() {
                 Some(last) if last.0 >= at => last.1 = last.1.max(position),
@@ -350,10 +384,10 @@ impl MembershipIndex {
         }
     }
 
-    /// Whether the message that starts at `position` is reflected.
+    /// Returns whether the message that starts at `position` is reflected.
     pub fn reflected(&self, source: &str, partition: &str, position: u64) -> Reflected {
         let time = self.live_time();
-        let mut sources = self.partitions.lock().expect("nobody panics with the lock");
+        let mut sources = self.partitions.lock().expect("no holder of the lock panics");
         let Some(partitions) = sources.get_mut(source) else { return Reflected::UnknownSource };
         let reflected = partitions.get_mut(partition).is_some_and(|positions| {
             positions.advance(time);
@@ -362,13 +396,13 @@ impl MembershipIndex {
         if reflected { Reflected::Yes } else { Reflected::NotYet }
     }
 
-    /// Waits until the message that starts at `position` is reflected, `patience` at most; then says whether it is.
+    /// Waits until the message that starts at `position` is reflected, at most for `patience`; returns whether it is.
     pub async fn wait_for(&self, source: &str, partition: &str, position: u64, patience: Duration) -> Reflected {
         let waiting = async {
             loop {
                 let moved = self.moved.notified();
                 tokio::pin!(moved);
-                // Before the look, so that nothing is missed after it.
+                // Registered before the check, so that no notification after it is missed.
                 moved.as_mut().enable();
                 let reflected = self.reflected(source, partition, position);
                 if reflected != Reflected::NotYet {
@@ -380,17 +414,18 @@ impl MembershipIndex {
         tokio::time::timeout(patience, waiting).await.unwrap_or(Reflected::NotYet)
     }
 
-    /// The least that workers have closed; 0 while one never has.
+    /// Returns the least of the times that workers closed last; 0 until all have closed once.
     fn live_time(&self) -> u64 {
         self.workers.iter().map(|worker| worker.closed.load(Ordering::Acquire)).min().unwrap_or(0)
     }
 
-    fn recovered(&self) -> Option<Arc<Recovered>> {
-        self.recovered.read().expect("nobody panics with the lock").clone()
+    fn ledger_view(&self) -> Option<Arc<LedgerView>> {
+        self.ledger_view.read().expect("no holder of the lock panics").clone()
     }
 }
 
 impl Positions {
+    /// Takes over the positions that are reflected as of `time`.
     fn advance(&mut self, time: u64) {
         while let Some((at, position)) = self.ahead.front()
             && *at <= time
@@ -402,36 +437,41 @@ impl Positions {
     }
 }
 
-/// Writes the changes of one worker's keys.
+/// Writes the changes of the keys of one worker.
 pub struct IndexWriter {
     index: Arc<MembershipIndex>,
     worker: usize,
     changes: Vec<Collected>,
     counts: Vec<Count>,
+    /// By `newest`, the earliest first.
     superseded: VecDeque<Superseded>,
 }
 
-/// Keys whose older versions go once no reader asks for a time before `newest`.
+/// Keys whose older versions can be dropped once no reader needs a time before `newest`.
 struct Superseded {
     newest: u64,
     /// With their models.
     keys: Vec<(u32, Arc<str>)>,
 }
 
+/// A change that waits to be applied.
 struct Collected {
     model: u32,
     change: RecentChange,
 }
 
 impl IndexWriter {
-    /// The publisher of worker `worker`, counted in this process. A worker has one.
+    /// Returns the writer of worker number `worker` of this process.
+    ///
+    /// # Panics
+    /// Panics if the worker already has a writer.
     pub fn new(index: Arc<MembershipIndex>, worker: usize) -> IndexWriter {
-        index.workers[worker].taken.set(()).expect("a worker has one publisher");
+        index.workers[worker].taken.set(()).expect("a worker has one writer");
         let counts = vec![Count::default(); index.audiences.len()];
         IndexWriter { index, worker, changes: Vec::new(), counts, superseded: VecDeque::new() }
     }
 
-    /// Collects a change of membership, dated `at`. Those of one key come in their order.
+    /// Collects a change of membership at `at`, ms since the epoch. The changes of one key come in their order.
     pub fn publish(&mut self, at: u64, audience: u32, kind: ChangeKind, reason: Reason, key: &str) {
         let key = match self.changes.last() {
             Some(last) if *last.change.key == *key => last.change.key.clone(),
@@ -445,7 +485,11 @@ impl IndexWriter {
         }
     }
 
-    /// Makes what was collected visible: membership of this worker's keys is known up to and including `as_of`, ms.
+    /// Applies the collected changes: membership of this worker's keys is final up to and including `as_of`, ms since the epoch.
+    ///
+    /// # Panics
+    /// Panics if `as_of` goes back or is 0, if it is before a collected change or, with changes, is the time that was closed last,
+    /// and if a change is an entry of a member or an exit of a non-member.
     pub fn close(&mut self, as_of: u64) {
         let index = self.index.clone();
         let closed = self.closed();
@@ -453,26 +497,23 @@ impl IndexWriter {
         assert!(self.changes.is_empty() || as_of > closed, "a change comes after its time {as_of} was closed");
         assert!(self.changes.iter().all(|collected| collected.change.at <= as_of), "a change is later than {as_of}");
         self.apply(closed);
-        self.index.workers[self.worker]
-            .counts
-            .lock()
-            .expect("nobody panics with the lock")
-            .copy_from_slice(&self.counts);
-        index.workers[self.worker].closed.store(as_of, Ordering::Release);
+        let worker = &index.workers[self.worker];
+        worker.counts.lock().expect("no holder of the lock panics").copy_from_slice(&self.counts);
+        worker.closed.store(as_of, Ordering::Release);
         if closed > 0 {
             index.recent.append(self.changes.drain(..).map(|collected| collected.change));
         } else if index.live_time() > 0
-            && let Some(recovered) = index.recovered.write().expect("nobody panics with the lock").take()
+            && let Some(view) = index.ledger_view.write().expect("no holder of the lock panics").take()
         {
-            // It may be large, and the worker has other things to do.
-            std::thread::spawn(move || drop(recovered));
+            // The view may be large; the worker does not wait until it is freed.
+            std::thread::spawn(move || drop(view));
         }
         self.changes.clear();
         self.trim();
         index.moved.notify_waiters();
     }
 
-    /// Takes note of how long an epoch took.
+    /// Records the duration of an epoch.
     pub fn took(&self, duration: Duration) {
         self.index.epochs.observe(duration.as_secs_f64());
     }
@@ -481,7 +522,7 @@ impl IndexWriter {
         self.index.workers[self.worker].closed.load(Ordering::Relaxed)
     }
 
-    /// Gives keys their new versions. In the first epoch nobody reads yet, and it holds from ever.
+    /// Gives keys their new versions. Those of the first epoch hold from time 0: there are no readers before its end.
     fn apply(&mut self, closed: u64) {
         let floor = self.index.live_time().saturating_sub(KEPT_MS);
         let mut order: Vec<u32> = (0..self.changes.len() as u32).collect();
@@ -497,7 +538,7 @@ impl IndexWriter {
             let held = members.get(&*change.key);
             let mut versions: Vec<Version> = match held {
                 Some(held) => held.older.iter().chain([&held.newest]).cloned().collect(),
-                None => vec![Version { from: 0, audiences: self.index.nobody.clone() }],
+                None => vec![Version { from: 0, audiences: self.index.no_audiences.clone() }],
             };
             let mut audiences = versions.last().expect("there is one").audiences.to_vec();
             for at_once in of_key.chunk_by(|a, b| at(a).change.at == at(b).change.at) {
@@ -525,7 +566,7 @@ impl IndexWriter {
                     _ => versions.push(version),
                 }
             }
-            // The newest that holds at the floor, and what is newer.
+            // Keeps the version that holds at the floor, and newer ones.
             let first = versions.iter().rposition(|version| version.from <= floor).unwrap_or(0);
             versions.drain(..first);
             let newest = versions.pop().expect("there is one");
@@ -539,24 +580,24 @@ impl IndexWriter {
             members.insert(change.key.clone(), Held { newest, older: versions.into() });
         }
         if !superseded.is_empty() {
-            // All that was changed is at most the next close.
+            // The time of the last new version; it is at most that of this close.
             let newest = self.changes.iter().map(|collected| collected.change.at.max(closed + 1)).max().unwrap_or(0);
             self.superseded.push_back(Superseded { newest, keys: superseded });
         }
     }
 
-    /// Forgets versions that no reader asks for any more.
+    /// Drops the versions that no reader needs any more.
     fn trim(&mut self) {
         let floor = self.index.live_time().saturating_sub(KEPT_MS);
         while let Some(Superseded { newest, .. }) = self.superseded.front()
             && *newest <= floor
         {
-            let Superseded { keys, .. } = self.superseded.pop_front().expect("it is there");
+            let Superseded { keys, .. } = self.superseded.pop_front().expect("the deque is not empty");
             for (model, key) in keys {
                 let members = &self.index.models[model as usize].members;
                 let members = members.pin();
                 let Some(Held { newest, older }) = members.get(&*key) else { continue };
-                // What was changed since has its own turn.
+                // The key has changed since, and is also in a later batch.
                 if newest.from > floor {
                     continue;
                 }

@@ -1,7 +1,7 @@
-//! The latest changes, numbered, for those who follow them: a ring of bounded length.
+//! The latest changes, numbered, for clients that follow them: a ring of bounded length.
 //!
-//! A change's id is `<run>-<number>`. Numbers grow by one from 1 in each run of the job. Who asks for what has left the ring,
-//! or gives an id of another run, is told that changes were missed, and goes on from the oldest that is there.
+//! The id of a change is `<run>-<number>`. Numbers grow by one, from 1 in each run of the job. A follower that resumes after a
+//! change that has left the ring, or after an id of another run, gets `missed` and goes on with the oldest change in the ring.
 
 use crate::change::{ChangeKind, Reason};
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 /// How many changes are kept: a minute of 1,000 a second, some 10 MB.
 const KEPT: usize = 65_536;
 
-/// How many changes are looked at under the lock.
+/// How many changes a follower looks at under the lock.
 const LOOKED_AT: usize = 1024;
 
 /// A change of membership.
@@ -21,41 +21,42 @@ pub struct RecentChange {
     pub at: u64,
     /// Which audience, by its index.
     pub audience: u32,
-    /// In or out.
+    /// Whether the key enters or leaves.
     pub kind: ChangeKind,
-    /// Why.
+    /// The cause.
     pub reason: Reason,
-    /// Whose.
+    /// The key.
     pub key: Arc<str>,
 }
 
-/// What a follower wants to hear of; none: all.
+/// The changes that a follower wants. `None` is no restriction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interest {
-    /// Changes of this audience.
+    /// Only changes of this audience, by its index.
     pub audience: Option<u32>,
-    /// Changes of this key.
+    /// Only changes of this key.
     pub key: Option<String>,
 }
 
 /// The next changes of a follower.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangesAfter {
-    /// Changes were missed before these.
+    /// Whether changes were missed before these.
     pub missed: bool,
     /// With their numbers.
     pub changes: Vec<(u64, RecentChange)>,
     /// The last number that was looked at.
     pub last: u64,
-    /// There are more to look at.
+    /// Whether there are later changes to look at.
     pub more: bool,
 }
 
-/// The ring.
+/// The ring of the latest changes.
 pub struct Recent {
     run: u64,
     ring: Mutex<Ring>,
-    came: Notify,
+    /// Notified when changes were appended.
+    appended: Notify,
 }
 
 struct Ring {
@@ -66,13 +67,14 @@ struct Ring {
 
 impl Recent {
     pub(super) fn new(run: u64) -> Recent {
-        Recent { run, ring: Mutex::new(Ring { last: 0, changes: VecDeque::new() }), came: Notify::new() }
+        Recent { run, ring: Mutex::new(Ring { last: 0, changes: VecDeque::new() }), appended: Notify::new() }
     }
 
+    /// Appends changes, and drops the oldest above the bound.
     pub(super) fn append(&self, changes: impl Iterator<Item = RecentChange>) {
         let mut any = false;
         {
-            let mut ring = self.ring.lock().expect("nobody panics with the lock");
+            let mut ring = self.ring.lock().expect("no holder of the lock panics");
             for change in changes {
                 if ring.changes.len() == KEPT {
                     ring.changes.pop_front();
@@ -83,30 +85,30 @@ impl Recent {
             }
         }
         if any {
-            self.came.notify_waiters();
+            self.appended.notify_waiters();
         }
     }
 
-    /// The number of the last change; 0: there was none.
+    /// Returns the number of the last change; 0 if there was none.
     pub fn last(&self) -> u64 {
-        self.ring.lock().expect("nobody panics with the lock").last
+        self.ring.lock().expect("no holder of the lock panics").last
     }
 
-    /// The id of the change with this number.
+    /// Returns the id of the change with this number.
     pub fn id(&self, number: u64) -> String {
         format!("{}-{number}", self.run)
     }
 
-    /// The number in an id, which is none where it is of another run; none: it is no id.
+    /// Returns the number in an id: `None` if the text is not an id, `Some(None)` if it is an id of another run.
     pub fn number(&self, id: &str) -> Option<Option<u64>> {
         let (run, number) = id.split_once('-')?;
         let (run, number) = (run.parse::<u64>().ok()?, number.parse::<u64>().ok()?);
         Some((run == self.run && number <= self.last()).then_some(number))
     }
 
-    /// The next changes after the one numbered `after`, a bounded number of them; none after: from the oldest.
+    /// Returns changes after the one numbered `after`, a bounded number of them; `None` begins with the oldest.
     pub fn since(&self, after: Option<u64>, interest: &Interest) -> ChangesAfter {
-        let ring = self.ring.lock().expect("nobody panics with the lock");
+        let ring = self.ring.lock().expect("no holder of the lock panics");
         let before_oldest = ring.last - ring.changes.len() as u64;
         let missed = after.is_none_or(|after| after < before_oldest);
         let start = after.unwrap_or(0).max(before_oldest);
@@ -127,13 +129,13 @@ impl Recent {
     /// Waits until there are changes after the one numbered `after`.
     pub async fn wait(&self, after: u64) {
         loop {
-            let came = self.came.notified();
-            tokio::pin!(came);
-            came.as_mut().enable();
+            let appended = self.appended.notified();
+            tokio::pin!(appended);
+            appended.as_mut().enable();
             if self.last() > after {
                 return;
             }
-            came.await;
+            appended.await;
         }
     }
 }

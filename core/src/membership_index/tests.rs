@@ -17,16 +17,16 @@ fn new_index(workers: usize) -> MembershipIndex {
 
 fn index(workers: usize) -> (Arc<MembershipIndex>, Vec<IndexWriter>) {
     let index = Arc::new(new_index(workers));
-    let publishers = (0..workers).map(|worker| IndexWriter::new(index.clone(), worker)).collect();
-    (index, publishers)
+    let writers = (0..workers).map(|worker| IndexWriter::new(index.clone(), worker)).collect();
+    (index, writers)
 }
 
-fn enter(publisher: &mut IndexWriter, at: u64, audience: u32, key: &str) {
-    publisher.publish(at, audience, ChangeKind::Entry, Reason::Event, key);
+fn enter(writer: &mut IndexWriter, at: u64, audience: u32, key: &str) {
+    writer.publish(at, audience, ChangeKind::Entry, Reason::Event, key);
 }
 
-fn exit(publisher: &mut IndexWriter, at: u64, audience: u32, key: &str) {
-    publisher.publish(at, audience, ChangeKind::Exit, Reason::Expiry, key);
+fn exit(writer: &mut IndexWriter, at: u64, audience: u32, key: &str) {
+    writer.publish(at, audience, ChangeKind::Exit, Reason::Expiry, key);
 }
 
 fn users(index: &MembershipIndex, key: &str) -> (AsOf, Vec<u32>) {
@@ -40,23 +40,23 @@ fn live(time: u64) -> AsOf {
 
 #[test]
 fn an_epoch_is_seen_when_all_workers_have_closed_it() {
-    let (index, mut publishers) = index(2);
-    publishers[0].close(100);
+    let (index, mut writers) = index(2);
+    writers[0].close(100);
     assert_eq!(index.as_of(), None);
-    publishers[1].close(100);
+    writers[1].close(100);
     assert_eq!(users(&index, "u"), (live(100), vec![]));
-    enter(&mut publishers[0], 103, B, "u");
-    enter(&mut publishers[0], 105, A, "u");
-    exit(&mut publishers[0], 109, B, "u");
+    enter(&mut writers[0], 103, B, "u");
+    enter(&mut writers[0], 105, A, "u");
+    exit(&mut writers[0], 109, B, "u");
     assert_eq!(users(&index, "u"), (live(100), vec![]));
-    publishers[0].close(110);
+    writers[0].close(110);
     assert_eq!(users(&index, "u"), (live(100), vec![]));
     // The other worker need not close the same times.
-    publishers[1].close(104);
+    writers[1].close(104);
     assert_eq!(users(&index, "u"), (live(104), vec![B]));
-    publishers[1].close(108);
+    writers[1].close(108);
     assert_eq!(users(&index, "u"), (live(108), vec![A, B]));
-    publishers[1].close(200);
+    writers[1].close(200);
     assert_eq!(users(&index, "u"), (live(110), vec![A]));
     let counts = index.counts();
     assert_eq!(counts[A as usize], Count { size: 1, entries: 1, exits: 0 });
@@ -64,68 +64,68 @@ fn an_epoch_is_seen_when_all_workers_have_closed_it() {
 }
 
 #[test]
-fn told_is_served_until_all_workers_are_live() {
-    let (index, mut publishers) = index(2);
+fn the_ledgers_are_served_until_all_workers_are_live() {
+    let (index, mut writers) = index(2);
     assert!(index.lookup(index.model("users").unwrap(), "u").is_none());
     index.load_ledger(50, [(A, "u"), (B, "u"), (A, "u"), (BIG, "u")]);
     assert_eq!(users(&index, "u"), (AsOf { time: 50, recovering: true }, vec![A, B]));
     assert_eq!(index.counts()[A as usize].size, 1);
-    enter(&mut publishers[0], 60, B, "u");
-    publishers[0].close(100);
+    enter(&mut writers[0], 60, B, "u");
+    writers[0].close(100);
     assert_eq!(users(&index, "u").0, AsOf { time: 50, recovering: true });
-    publishers[1].close(99);
+    writers[1].close(99);
     assert_eq!(users(&index, "u"), (live(99), vec![B]));
     assert_eq!(index.recent().last(), 0);
 }
 
 #[test]
 fn a_key_without_audiences_takes_nothing() {
-    let (index, mut publishers) = index(1);
-    publishers[0].close(1000);
-    enter(&mut publishers[0], 1010, A, "u");
-    publishers[0].close(1010);
-    exit(&mut publishers[0], 1020, A, "u");
-    publishers[0].close(1020);
+    let (index, mut writers) = index(1);
+    writers[0].close(1000);
+    enter(&mut writers[0], 1010, A, "u");
+    writers[0].close(1010);
+    exit(&mut writers[0], 1020, A, "u");
+    writers[0].close(1020);
     let members = &index.models[index.model("users").unwrap().0 as usize].members;
     assert_eq!(members.len(), 1);
-    publishers[0].close(1020 + KEPT_MS);
+    writers[0].close(1020 + KEPT_MS);
     assert_eq!(members.len(), 0);
     assert_eq!(users(&index, "u"), (live(1020 + KEPT_MS), vec![]));
 }
 
 #[test]
 fn positions_are_reflected_when_their_time_is_closed() {
-    let (index, mut publishers) = index(2);
+    let (index, mut writers) = index(2);
     assert_eq!(index.reflected("nowhere", "p", 0), Reflected::UnknownSource);
     assert_eq!(index.reflected("web", "p", 0), Reflected::NotYet);
     index.reflect("web", "p", 10, 0);
     index.reflect("web", "p", 20, 105);
-    publishers.iter_mut().for_each(|publisher| publisher.close(100));
+    writers.iter_mut().for_each(|writer| writer.close(100));
     assert_eq!(index.reflected("web", "p", 9), Reflected::Yes);
     assert_eq!(index.reflected("web", "p", 10), Reflected::NotYet);
-    publishers[0].close(200);
+    writers[0].close(200);
     assert_eq!(index.reflected("web", "p", 19), Reflected::NotYet);
-    publishers[1].close(105);
+    writers[1].close(105);
     assert_eq!(index.reflected("web", "p", 19), Reflected::Yes);
     assert_eq!(index.reflected("web", "p", 20), Reflected::NotYet);
 }
 
 #[test]
-fn the_latest_changes_are_kept_and_what_was_missed_is_said() {
-    let (index, mut publishers) = index(1);
-    publishers[0].close(1);
+fn the_latest_changes_are_kept_and_missed_ones_are_reported() {
+    let (index, mut writers) = index(1);
+    writers[0].close(1);
     let recent = index.recent();
     let mut now = 1;
     let mut toggle = |times: u64| {
         for _ in 0..times {
             now += 1;
             if now % 2 == 0 {
-                enter(&mut publishers[0], now, A, "u");
+                enter(&mut writers[0], now, A, "u");
             } else {
-                exit(&mut publishers[0], now, A, "u");
+                exit(&mut writers[0], now, A, "u");
             }
         }
-        publishers[0].close(now);
+        writers[0].close(now);
     };
     toggle(4);
     let all = recent.since(Some(0), &Interest::default());
@@ -146,7 +146,7 @@ fn the_latest_changes_are_kept_and_what_was_missed_is_said() {
     assert_eq!(next.changes[0].0, late.last + 1);
 }
 
-/// What each key's audiences are from when on.
+/// By key: times, and the audiences of the key from each on.
 type Truth = BTreeMap<String, Vec<(u64, BTreeSet<u32>)>>;
 
 #[test]
@@ -179,27 +179,27 @@ fn lookups_of_many_threads_equal_membership_at_their_time() {
         flips.push((now, key, audience, kind));
     }
     let end = now;
-    let (index, publishers) = index(WORKERS);
+    let (index, writers) = index(WORKERS);
     let (truth, flips) = (Arc::new(truth), Arc::new(flips));
     let done = Arc::new(AtomicBool::new(false));
     let reads = Arc::new(AtomicU64::new(0));
-    let writers: Vec<_> = publishers
+    let threads: Vec<_> = writers
         .into_iter()
         .enumerate()
-        .map(|(worker, mut publisher)| {
+        .map(|(worker, mut writer)| {
             let (flips, reads) = (flips.clone(), reads.clone());
             let mut random = fastrand::Rng::with_seed(seed + 1 + worker as u64);
             std::thread::spawn(move || {
-                publisher.close(999);
+                writer.close(999);
                 let mut closed = 999;
                 let mut mine = flips.iter().filter(|flip| flip.1 % WORKERS == worker).peekable();
                 while closed < end {
                     closed = (closed + random.u64(1..40)).min(end);
                     while let Some((at, key, audience, kind)) = mine.next_if(|flip| flip.0 <= closed) {
-                        publisher.publish(*at, *audience, *kind, Reason::Event, &format!("k{key}"));
+                        writer.publish(*at, *audience, *kind, Reason::Event, &format!("k{key}"));
                     }
-                    publisher.close(closed);
-                    // Somebody has read since.
+                    writer.close(closed);
+                    // A reader has read since.
                     let before = reads.load(Ordering::Relaxed);
                     while reads.load(Ordering::Relaxed) == before {
                         std::thread::yield_now();
@@ -232,14 +232,14 @@ fn lookups_of_many_threads_equal_membership_at_their_time() {
             })
         })
         .collect();
-    for writer in writers {
-        writer.join().unwrap();
+    for thread in threads {
+        thread.join().unwrap();
     }
     done.store(true, Ordering::Relaxed);
     for reader in readers {
         assert!(reader.join().unwrap() > 50, "readers saw few times, seed {seed}");
     }
-    // In the end all is there, and nothing that is not needed.
+    // In the end sizes and counts are right, and all is closed.
     let counts = index.counts();
     for audience in USERS {
         let size = truth.values().filter(|history| history.last().unwrap().1.contains(&audience)).count();
