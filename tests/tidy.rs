@@ -130,40 +130,58 @@ fn circles_of_modules_do_not_grow() {
     }
 }
 
-/// The sets of top-level modules of a crate that name each other in a circle.
+/// The sets of a crate's files that name each other in a circle, by `crate::`.
 fn circles(crate_name: &str) -> Vec<BTreeSet<String>> {
     let folder = root().join(crate_name).join("src");
-    let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (path, text) in shipped(&format!("{crate_name}/src")) {
-        let path = path.strip_prefix(&folder).expect("a source is below its crate").to_owned();
-        let first = path.components().next().expect("a file has a path").as_os_str().to_string_lossy().into_owned();
-        let module = first.trim_end_matches(".rs").to_owned();
-        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-        for named in code.flat_map(|line| line.split("crate::").skip(1).map(str::to_owned).collect::<Vec<_>>()) {
-            let named: String = named.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            arrows.entry(module.clone()).or_default().insert(named);
+    let files: BTreeMap<String, String> = shipped(&format!("{crate_name}/src"))
+        .into_iter()
+        .map(|(path, text)| {
+            let path = path.strip_prefix(&folder).expect("a source is below its crate").with_extension("");
+            (path.to_string_lossy().replace('/', "::"), text)
+        })
+        .filter(|(module, _)| module != "lib")
+        .collect();
+    let arrows: BTreeMap<&String, BTreeSet<&String>> =
+        files.iter().map(|(module, text)| (module, named(text, &files))).collect();
+    let reached: BTreeMap<&String, BTreeSet<&String>> =
+        files.keys().map(|module| (module, reach(module, &arrows))).collect();
+    let mut found = BTreeSet::new();
+    for module in files.keys() {
+        let both_ways = |other: &&String| reached[module].contains(*other) && reached[*other].contains(module);
+        let circle: BTreeSet<String> = files.keys().filter(both_ways).cloned().collect();
+        if circle.len() > 1 {
+            found.insert(circle);
         }
     }
-    arrows.remove("lib");
-    let modules: BTreeSet<String> = arrows.keys().cloned().collect();
-    let reach = |from: &String| {
-        let (mut seen, mut next) = (BTreeSet::new(), vec![from.clone()]);
-        while let Some(module) = next.pop() {
-            for to in arrows.get(&module).into_iter().flatten().filter(|to| modules.contains(*to)) {
-                if to != &module && seen.insert(to.clone()) {
-                    next.push(to.clone());
+    found.into_iter().collect()
+}
+
+/// The files that a file names, directly or over others.
+fn reach<'a>(from: &'a String, arrows: &BTreeMap<&'a String, BTreeSet<&'a String>>) -> BTreeSet<&'a String> {
+    let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
+    while let Some(module) = next.pop() {
+        next.extend(arrows[module].iter().copied().filter(|to| seen.insert(*to)));
+    }
+    seen
+}
+
+/// The files that the code of one names: for `crate::a::b::C` the longest path that is a file.
+fn named<'a>(text: &str, files: &'a BTreeMap<String, String>) -> BTreeSet<&'a String> {
+    let mut found = BTreeSet::new();
+    for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+        for rest in line.split("crate::").skip(1) {
+            let path: String = rest.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
+            let mut path = path.trim_end_matches(':');
+            while !path.is_empty() {
+                if let Some((file, _)) = files.get_key_value(path) {
+                    found.insert(file);
+                    break;
                 }
+                path = path.rsplit_once("::").map_or("", |(above, _)| above);
             }
         }
-        seen
-    };
-    let reached: BTreeMap<&String, BTreeSet<String>> = modules.iter().map(|module| (module, reach(module))).collect();
-    let circle = |module: &String| -> BTreeSet<String> {
-        let there_and_back = |other: &&String| reached[module].contains(*other) && reached[*other].contains(module);
-        modules.iter().filter(there_and_back).cloned().collect()
-    };
-    let found: BTreeSet<BTreeSet<String>> = modules.iter().map(circle).filter(|circle| circle.len() > 1).collect();
-    found.into_iter().collect()
+    }
+    found
 }
 
 #[test]

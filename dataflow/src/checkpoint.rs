@@ -18,13 +18,11 @@
 
 mod coordinator;
 mod manifest;
-mod shard;
 mod writer;
 
 pub(crate) use coordinator::{Coordinator, ManifestHeader, WholePulls};
 pub use manifest::{ClaimError, ManifestError, claim};
 pub(crate) use manifest::{Manifest, ModelManifest, PullRecord};
-pub(crate) use shard::{Encoder, decode_shard};
 pub(crate) use writer::{ShardWriter, Uploader};
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ mod heartbeat;
 
 pub(crate) use heartbeat::Heartbeat;
 
-use crate::opened::Cluster;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -223,4 +222,13 @@ pub(crate) fn execute(
     let builders = builders.into_iter().map(AllocatorBuilder::Tcp).collect();
     let workers = timely::execute::execute_from(builders, Box::new(()), WorkerConfig::default(), logic)?;
     Ok((workers, connections))
+}
+
+/// The other processes of a job, connected.
+pub struct Cluster {
+    /// Which one this is.
+    pub(crate) process: usize,
+    /// Streams to the others, by process; `None` at its own place.
+    pub(crate) sockets: Vec<Option<TcpStream>>,
+    pub(crate) heartbeat: Heartbeat,
 }

@@ -29,10 +29,10 @@ mod worker;
 
 pub use api::{ApiSetup, JobApi};
 pub use checkpoint::{ClaimError, ManifestError, claim};
-pub use cluster::{ClusterError, Peers, connect};
+pub use cluster::{Cluster, ClusterError, Peers, connect};
 pub use failure::{Failure, FailureKind};
 pub use ingest::evaluate_rows::wanted;
-pub use opened::{Cluster, OpenedJob, Recovery, Span};
+pub use opened::{OpenedJob, Recovery};
 pub use run::run;
 pub use status::{Checkpoints, Status, Transitions};
-pub use time::Time;
+pub use time::{Span, Time};

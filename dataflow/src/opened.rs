@@ -1,9 +1,8 @@
 //! A job with everything opened: what [`crate::run()`] takes.
 
 use crate::api::JobApi;
-use crate::cluster::Heartbeat;
-use crate::time::Time;
-use std::net::TcpStream;
+use crate::cluster::Cluster;
+use crate::time::Span;
 use std::sync::Arc;
 use std::time::Duration;
 use usher_core::catalog::Catalog;
@@ -15,20 +14,6 @@ use usher_core::source::Source;
 use usher_core::store::Store;
 use usher_core::warehouse::Warehouse;
 use usher_queries::plan::Plan;
-
-/// What decides where a job's clock starts and ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Span {
-    /// From when all sources have been read to where they stood at the start, until the job is stopped.
-    Live,
-    /// Over what the sources hold.
-    Replay {
-        /// Where the clock starts; `None`: at the least first timestamp.
-        from: Option<Time>,
-        /// Where it ends, inclusive; `None`: at the greatest timestamp.
-        until: Option<Time>,
-    },
-}
 
 /// A job with everything opened, ready to run.
 pub struct OpenedJob {
@@ -72,13 +57,4 @@ pub struct Recovery {
     pub checkpoint_every: Duration,
     /// Partitions that are not what was read are read from where they are entered, instead of ending the job.
     pub restart_sources: bool,
-}
-
-/// The other processes of a job, connected.
-pub struct Cluster {
-    /// Which one this is.
-    pub(crate) process: usize,
-    /// Streams to the others, by process; `None` at its own place.
-    pub(crate) sockets: Vec<Option<TcpStream>>,
-    pub(crate) heartbeat: Heartbeat,
 }

@@ -19,6 +19,7 @@ pub(crate) mod facts;
 pub(crate) mod forecast;
 pub(crate) mod keyed;
 pub(crate) mod properties;
+pub(crate) mod shard;
 pub(crate) mod staged;
 pub(crate) mod timers;
 pub(crate) mod transition;

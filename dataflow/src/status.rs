@@ -4,13 +4,13 @@
 //! repeats by event. The closing line, the metrics and the API read the same numbers.
 
 use crate::failure::Failure;
-use crate::ingest::reader::SourceReport;
 use crate::time::Time;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use usher_core::counts::Counts;
 use usher_core::lock::lock;
+use usher_core::source::PartitionId;
 
 /// What a worker has read.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,18 @@ pub(crate) struct Reading {
     pub(crate) messages: Vec<Counts>,
     /// Bytes read of its partitions, and how many were stored when they were opened.
     pub(crate) bytes: (u64, u64),
+}
+
+/// How far a partition has been read, as the API shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SourceReport {
+    pub(crate) id: PartitionId,
+    /// The position of the next message.
+    pub(crate) position: u64,
+    /// Messages that are there and have not been read, if that is known.
+    pub(crate) lag: Option<u64>,
+    /// The greatest timestamp of its events.
+    pub(crate) newest: Option<Time>,
 }
 
 /// The changes of an audience that were given to the syncs.

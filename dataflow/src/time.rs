@@ -9,3 +9,17 @@ pub type Slot = u32;
 ///
 /// At 0.3 to 1 µs each an activation stays under some 4 ms.
 pub const FUEL: usize = 4_096;
+
+/// What decides where a job's clock starts and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// From when all sources have been read to where they stood at the start, until the job is stopped.
+    Live,
+    /// Over what the sources hold.
+    Replay {
+        /// Where the clock starts; `None`: at the least first timestamp.
+        from: Option<Time>,
+        /// Where it ends, inclusive; `None`: at the greatest timestamp.
+        until: Option<Time>,
+    },
+}

@@ -685,7 +685,7 @@ fn killed_again_and_again_it_tells_each_change_once() {
     let length = || fs::metadata(place.target()).map_or(0, |metadata| metadata.len());
     for _ in 0..12 {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--ignored", "sink::log::tests::inside_a_process_that_is_killed"])
+            .args(["--exact", "--ignored", "outbox::tests::inside_a_process_that_is_killed"])
             .env("USHER_TEST_PLACE", place.folder.path())
             .env("USHER_TEST_SEED", rng.u64(..).to_string())
             .stdout(std::process::Stdio::null())

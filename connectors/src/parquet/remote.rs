@@ -216,6 +216,8 @@ impl fmt::Debug for Store {
 
 /// Builds the client of a store, which repeats a request so often within 30 s.
 pub(crate) fn client(scheme: Scheme, root: &str, repeated: usize) -> Result<Box<dyn ObjectStore>, object_store::Error> {
+    // The client takes the process's provider of TLS. A second installation changes nothing.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
     let retry = RetryConfig {
         backoff: BackoffConfig {
             init_backoff: Duration::from_millis(100),

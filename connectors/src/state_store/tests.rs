@@ -216,7 +216,7 @@ fn a_bucket_of_a_server_keeps_the_contract() {
     }
     let environment = String::from_utf8(up.stdout).unwrap();
     let inside = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--ignored", "--nocapture", "store::tests::inside_a_bucket"])
+        .args(["--exact", "--ignored", "--nocapture", "state_store::tests::inside_a_bucket"])
         .envs(environment.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('=')))
         .output()
         .unwrap();

@@ -4,6 +4,7 @@ use super::*;
 use crate::control::message::StoredPart;
 use crate::ingest::reader::PartitionProgress;
 use crate::state::codec::KeyState;
+use crate::state::shard::{Encoder, decode_shard};
 use serde_json::json;
 use usher_core::source::{PartitionId, Resume};
 

@@ -5,7 +5,7 @@
 //! memberships of its keys. What an edit of the job has changed is found by fingerprints ([`Unchanged`]).
 
 use super::message::{ControlMessage, StartMessage};
-use crate::checkpoint::{Manifest, ModelManifest, PullRecord, decode_shard};
+use crate::checkpoint::{Manifest, ModelManifest, PullRecord};
 use crate::failure::{Failure, FailureKind};
 use crate::ingest::event_batch::{hash_key, owner};
 use crate::ingest::reader::{PartitionReader, PartitionReaders};
@@ -14,6 +14,7 @@ use crate::state::codec::Mapping;
 use crate::state::committed::{Baseline, SyncBaseline};
 use crate::state::epoch::{EpochWorker, Restored};
 use crate::state::facts::{set, words_for};
+use crate::state::shard::decode_shard;
 use crate::state::transition::Removed;
 use crate::time::Time;
 use std::collections::{BTreeMap, BTreeSet};

@@ -17,8 +17,8 @@
 use crate::failure::Failure;
 use crate::ingest::event_batch::{EventBatch, hash_partition};
 use crate::ingest::match_events::{EventMatcher, MessageClock, MessageContext, Output, PartitionClock, Scratch};
-use crate::opened::Span;
-use crate::status::{Reading, Status};
+use crate::status::{Reading, SourceReport, Status};
+use crate::time::Span;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
@@ -179,18 +179,6 @@ pub(crate) struct PartitionProgress {
     pub(crate) rank: u32,
     pub(crate) id: PartitionId,
     pub(crate) resume: Resume,
-}
-
-/// How far a partition has been read, as the API shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SourceReport {
-    pub(crate) id: PartitionId,
-    /// The position of the next message.
-    pub(crate) position: u64,
-    /// Messages that are there and have not been read, if that is known.
-    pub(crate) lag: Option<u64>,
-    /// The greatest timestamp of its events.
-    pub(crate) newest: Option<Time>,
 }
 
 /// What the readers of one worker send to all workers: where the clock starts and ends.

@@ -6,8 +6,8 @@
 //! not complete or not handed over.
 
 use crate::failure::Failure;
-use crate::opened::Span;
 use crate::status::Status;
+use crate::time::Span;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;

@@ -8,10 +8,10 @@
 use crate::checkpoint::{PullRecord, WholePulls};
 use crate::failure::{Failure, FailureKind};
 use crate::ingest::evaluate_rows::wanted;
-use crate::opened::Span;
 use crate::operators::snapshots::{Outcome, PullError, PullShare, RowMessage, RowsRead};
 use crate::snapshots::history::PullHistory;
 use crate::status::Status;
+use crate::time::Span;
 use crate::time::Time;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};

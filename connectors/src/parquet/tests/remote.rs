@@ -220,7 +220,7 @@ fn run_inside<'a>(name: &str, set: impl IntoIterator<Item = (&'a str, &'a str)>)
     let ours = std::env::vars()
         .filter(|(name, _)| !["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix)));
     let test = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", "--ignored", &format!("snapshot::tests::remote::{name}")])
+        .args(["--exact", "--ignored", &format!("parquet::tests::remote::{name}")])
         .env_clear()
         .envs(ours)
         .envs(set)
