@@ -299,7 +299,7 @@ fn start_worker(worker: &mut Worker, shared: &Shared, own: Own) {
 
 /// Flushes the sinks. A destination may be away when the job is stopped; it gets the rest at the next start.
 fn finish_sinks(sinks: &Sinks, status: &Status) {
-    let mut sinks = lock(&sinks);
+    let mut sinks = lock(sinks);
     for sink in sinks.iter_mut() {
         match sink.finish() {
             Err(error @ SinkError::Failed { .. }) if status.stopped() => {

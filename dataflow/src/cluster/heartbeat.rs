@@ -119,7 +119,7 @@ fn run(mut peers: Vec<Peer>, timeout: Duration, shared: &Mutex<Shared>, orders: 
                 timeout.as_secs_f64()
             );
             let failure = Failure { kind: FailureKind::Peer, message, hint: Some(hint) };
-            let mut shared = lock(&shared);
+            let mut shared = lock(shared);
             match &shared.status {
                 Some(status) => status.fail(failure),
                 None => shared.lost = shared.lost.take().or(Some(failure)),

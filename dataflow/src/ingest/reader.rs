@@ -587,7 +587,7 @@ impl ReadScheduler {
             if index % self.setup.peers != self.setup.worker {
                 continue;
             }
-            let mut source = lock(&source);
+            let mut source = lock(source);
             for id in source.discover().map_err(Failure::of_source)? {
                 let partition = source.open(&id, None).map_err(Failure::of_source)?;
                 readers.reading.push(PartitionReader::new(index, readers.next_rank, partition, None));
