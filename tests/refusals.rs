@@ -115,7 +115,7 @@ fn a_damaged_ledger() {
     let log = log.expect("there is one");
     let bytes = fs::read(&log).expect("it is there");
     flip(&log);
-    refused(&shop, &["is damaged", "state/ledger/crm", "everybody is told again"]);
+    refused(&shop, &["is damaged", "state/ledger/crm", "hint: restore"]);
     // Its end is no longer there: that was delivered, so it is more than torn.
     fs::write(&log, &bytes[..bytes.len() - 5]).expect("it can be written");
     refused(&shop, &["is damaged", "state/ledger/crm"]);

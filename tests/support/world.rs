@@ -483,7 +483,7 @@ impl FakeSink {
             return Err(refused("dead"));
         }
         self.committed = self.until;
-        self.life.ledger.lock().expect("the lock is not poisoned")[self.sync] = self.until;
+        self.life.committed.lock().expect("the lock is not poisoned")[self.sync] = self.until;
         Ok(())
     }
 }
