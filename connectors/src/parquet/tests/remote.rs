@@ -277,6 +277,7 @@ fn inside_a_bucket() {
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _installed = rustls::crypto::ring::default_provider().install_default();
     let bucket = AmazonS3Builder::from_env().with_bucket_name("warehouse").build().expect("a client");
     let folder = tempfile::tempdir().expect("a folder");
     let upload = |key: &str, users: &[(&str, f64)]| {
