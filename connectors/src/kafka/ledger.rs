@@ -169,7 +169,7 @@ impl Log {
     ) -> Result<(), Problem> {
         let unread = |reason: String| Problem {
             reason: format!("what the sync was told can't be read: {reason}"),
-            hint: "give the job or the sync another name, or delete its topic `usher.JOB.SYNC.ledger`: everybody is told again",
+            hint: "give the job or the sync another name, or delete its topic `usher.JOB.SYNC.ledger`: all members are sent again",
             passes: false,
         };
         let key = str::from_utf8(key).map_err(|error| unread(error.to_string()))?;

@@ -115,7 +115,7 @@ pub(super) fn damaged(path: &Path, reason: impl Into<String>) -> SinkError {
         to: name(path),
         action: "read",
         reason: format!("it is damaged: {}", reason.into()),
-        hint: "restore the log's folder from a backup, or remove it: everybody is told again",
+        hint: "restore the log's folder from a backup, or remove it: all members are sent again",
     }
 }
 
@@ -162,7 +162,7 @@ impl Blocks {
                 to: name(path),
                 action: "read",
                 reason: format!("it has format version {version}; this version reads up to {VERSION}"),
-                hint: "run the version that wrote it, or remove the log's folder: everybody is told again",
+                hint: "run the version that wrote it, or remove the log's folder: all members are sent again",
             });
         }
         let stem = path.file_stem().and_then(|stem| stem.to_string_lossy().parse().ok());
