@@ -71,7 +71,10 @@ pub(super) fn settings(
     }
     for (name, value) in &kafka.properties {
         if let Some((_, why)) = RESERVED.iter().find(|(reserved, _)| reserved == name) {
-            return Err(Problem::permanent(format!("`properties` can't set `{name}`: {why}"), "remove it from `properties`"));
+            return Err(Problem::permanent(
+                format!("`properties` can't set `{name}`: {why}"),
+                "remove it from `properties`",
+            ));
         }
         let value = match value {
             Setting::Plain(value) => value.clone(),
@@ -98,7 +101,9 @@ pub(super) fn settings(
             };
             Err(Problem::permanent(format!("`properties.{name}`: {reason}"), hint))
         }
-        Err(error) => Err(Problem::permanent(format!("`properties`: {error}"), "librdkafka's CONFIGURATION.md has all settings")),
+        Err(error) => {
+            Err(Problem::permanent(format!("`properties`: {error}"), "librdkafka's CONFIGURATION.md has all settings"))
+        }
     }
 }
 
@@ -285,7 +290,8 @@ impl Reader {
         context: Context,
         mut tick: impl FnMut(&BaseConsumer<Context>) + Send + 'static,
     ) -> Result<Reader, Problem> {
-        let base: BaseConsumer<Context> = config.create_with_context(context).map_err(|error| Problem::not_created(&error))?;
+        let base: BaseConsumer<Context> =
+            config.create_with_context(context).map_err(|error| Problem::not_created(&error))?;
         let base = Arc::new(base);
         let stop = Arc::new(AtomicBool::new(false));
         let thread = {

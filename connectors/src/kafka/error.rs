@@ -55,7 +55,8 @@ impl Problem {
 
     /// Returns the problem of a client that could not be created.
     pub(super) fn not_created(error: &KafkaError) -> Problem {
-        let hint = "TLS and SCRAM need usher built with `--features tls`; librdkafka's CONFIGURATION.md has all settings";
+        let hint =
+            "TLS and SCRAM need usher built with `--features tls`; librdkafka's CONFIGURATION.md has all settings";
         Problem::permanent(format!("`properties`: {error}"), hint)
     }
 }

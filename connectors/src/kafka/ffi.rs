@@ -304,7 +304,9 @@ fn ms(time: Duration) -> i32 {
 /// # Safety
 ///
 /// `topic` belongs to a live result.
-unsafe fn described(topic: *const c::rd_kafka_TopicDescription_t) -> (String, Result<TopicDescription, RDKafkaErrorCode>) {
+unsafe fn described(
+    topic: *const c::rd_kafka_TopicDescription_t,
+) -> (String, Result<TopicDescription, RDKafkaErrorCode>) {
     // SAFETY: as the caller promises; strings are NUL-terminated and copied.
     unsafe {
         let name = CStr::from_ptr(c::rd_kafka_TopicDescription_name(topic)).to_string_lossy().into_owned();
@@ -319,6 +321,12 @@ unsafe fn described(topic: *const c::rd_kafka_TopicDescription_t) -> (String, Re
         let known = !id.is_null()
             && (c::rd_kafka_Uuid_least_significant_bits(id), c::rd_kafka_Uuid_most_significant_bits(id)) != (0, 0);
         let id = known.then(|| CStr::from_ptr(c::rd_kafka_Uuid_base64str(id)).to_string_lossy().into_owned());
-        (name, Ok(TopicDescription { id, partitions: i32::try_from(partitions).expect("Kafka counts partitions in 31 bits") }))
+        (
+            name,
+            Ok(TopicDescription {
+                id,
+                partitions: i32::try_from(partitions).expect("Kafka counts partitions in 31 bits"),
+            }),
+        )
     }
 }

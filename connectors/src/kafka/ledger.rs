@@ -203,7 +203,8 @@ impl LedgerTopic {
             }
             self.progress = serde_json::from_value(found).map_err(|error| unread(error.to_string()))?;
         } else if let Some(id) = key.strip_prefix(AUDIENCE) {
-            let AudienceValue { name, model } = serde_json::from_slice(value).map_err(|error| unread(error.to_string()))?;
+            let AudienceValue { name, model } =
+                serde_json::from_slice(value).map_err(|error| unread(error.to_string()))?;
             self.audiences.insert(id.to_owned(), LedgerAudience { id: id.to_owned(), name, model });
         } else if let Some(number) = key.strip_prefix(PENDING) {
             let number = number.parse().map_err(|_| unread(format!("it has a record `{key}`")))?;

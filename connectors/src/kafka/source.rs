@@ -303,7 +303,8 @@ impl Source for KafkaSource {
                     read = position, first = bounds.low, lost = bounds.low - position,
                     "messages were deleted before they were read; continuing at the first one left"
                 );
-                (start, why, since) = (bounds.low, "the earliest: the position of an earlier run was deleted", ReadFrom::Oldest);
+                (start, why, since) =
+                    (bounds.low, "the earliest: the position of an earlier run was deleted", ReadFrom::Oldest);
             }
         }
         tracing::info!(source = %id.source, topic = %topic, partition = bounds.number, offset = start, why, "reading");

@@ -44,7 +44,8 @@ pub(super) fn missing<C: ClientContext>(client: &Client<C>, context: &Context, n
 /// Returns the topics that may be meant by `name`: the nearest, then those that contain it or that it contains.
 fn suggestions(name: &str, all: &[&str]) -> Vec<String> {
     let nearest = usher_config::nearest(name, all.iter().copied());
-    let mut alike: Vec<&str> = all.iter().copied().filter(|topic| topic.contains(name) || name.contains(topic)).collect();
+    let mut alike: Vec<&str> =
+        all.iter().copied().filter(|topic| topic.contains(name) || name.contains(topic)).collect();
     alike.retain(|topic| Some(*topic) != nearest);
     alike.sort_unstable_by_key(|topic| (topic.len().abs_diff(name.len()), *topic));
     nearest.into_iter().chain(alike).take(SUGGESTIONS_MAX).map(|topic| format!("`{topic}`")).collect()
