@@ -239,7 +239,7 @@ pub fn check_kafka(loaded: &Loaded) -> Result<(), Exit> {
         }
     }
     if let Some(DeadLettersTo::Kafka { kafka, topic }) = &job.dead_letters {
-        kafka::check_letters(kafka, topic, &variable)?;
+        kafka::check_dead_letters(kafka, topic, &variable)?;
     }
     Ok(())
 }

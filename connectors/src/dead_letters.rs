@@ -4,7 +4,7 @@
 //! not UTF-8), cut at 64 KiB, and `length`, the message's full length in bytes. Those of several workers come in no
 //! particular order. Which message is a dead letter is decided elsewhere; [`Counts`] keeps the books.
 
-use crate::kafka::Letters;
+use crate::kafka::DeadLetterTopic;
 use crate::queued_writer::{Item, QueuedWriter};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -30,7 +30,7 @@ pub struct DeadLetterWriter(Target);
 
 enum Target {
     File(QueuedWriter<Vec<u8>>),
-    Topic(Letters),
+    Topic(DeadLetterTopic),
     /// How many of each reason came.
     Log(Mutex<[u64; DeadLetterReason::ALL.len()]>),
 }
@@ -45,7 +45,9 @@ impl DeadLetterWriter {
     ) -> Result<DeadLetterWriter, SinkError> {
         Ok(DeadLetterWriter(match target {
             None => Target::Log(Mutex::default()),
-            Some(DeadLettersTo::Kafka { kafka, topic }) => Target::Topic(Letters::open(kafka, topic, variable)?),
+            Some(DeadLettersTo::Kafka { kafka, topic }) => {
+                Target::Topic(DeadLetterTopic::open(kafka, topic, variable)?)
+            }
             Some(DeadLettersTo::File(target)) => {
                 let (to, file) = crate::writer::open_to_append(&folder.join(&target.path))?;
                 Target::File(QueuedWriter::start(&to, file))

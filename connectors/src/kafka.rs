@@ -1,30 +1,37 @@
-//! Kafka, in and out: topics as sources, as destinations of changes, and for dead letters.
+//! Kafka: topics as sources, as destinations of changes, and for dead letters.
 //!
-//! The only module that names `rdkafka`. Promises: a source's messages each have their topic, partition and offset as
-//! position, and those of transactions that were rolled back are never seen; a sync's changes and what it was told are one
-//! transaction, so that readers of what is committed see each change once, whatever ends the process, and an older process
-//! of the same sync can write nothing more; what the brokers do not take now is kept and tried again, visibly. Refuses:
-//! settings that would break this, topics that are not there, state of another topic of the same name.
+//! The only module that names `rdkafka`. Promises: the position of a message is its offset in its partition, and messages of
+//! transactions that were rolled back are never read; a sync's messages and its ledger are committed in one transaction, so a
+//! reader of committed messages sees each change once, however the process ends, and an older process of the same sync can
+//! write nothing more; while the brokers are away requests are retried, and the log and the sync's status have the problem.
+//! Refuses: settings that would break this, missing topics, and state of another topic of the same name.
 //!
-//! ```text
-//! client   settings, complaints, waiting for a cluster       native   the C interface, the only unsafe code
-//! source   topics → partitions of messages                    told     what a sync was told, as records of a topic
-//! sink     changes → transactions                             letters  dead letters → a topic
-//! ```
+//! | module | is |
+//! |---|---|
+//! | `source` | topics as a source: their partitions are polled for messages |
+//! | `sink` | a topic as a destination: batches of changes become transactions |
+//! | `ledger` | the ledger of a sync, as records of a compacted topic |
+//! | `dead_letters` | a topic for dead letters |
+//! | `client` | settings of clients, the problems that they report, retries |
+//! | `topics` | topics by name, and suggestions for a name that is wrong |
+//! | `error` | what error codes mean, whether to retry, and what to do |
+//! | `ffi` | the part of librdkafka's C interface that `rdkafka` lacks: the only unsafe code |
 
 mod client;
 mod dead_letters;
+mod error;
 mod ffi;
 mod ledger;
 mod sink;
 mod source;
+mod topics;
 
-pub(crate) use dead_letters::Letters;
-pub use dead_letters::check_letters;
+pub(crate) use dead_letters::DeadLetterTopic;
+pub use dead_letters::check_dead_letters;
 pub use sink::{SyncSpec, check_sync, open_sync};
 pub use source::{Bounds, KafkaSource, SourceSpec, parse_partition, partition_name};
 
-/// What `${VAR}` of secret settings stand for; none: not set.
+/// Returns the value of a `${VAR}` of secret settings. None if it is not set.
 pub type Variable<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
-//! A topic for dead letters: a message each, keyed by the source's id.
+//! A topic for dead letters: one message each, keyed by the source's id.
 //!
-//! Promises: memory is bounded; a worker waits for brokers that are away for [`WAIT`] once, and from then on what finds no
-//! room is counted and goes to the log; the end waits until all that was taken has arrived.
+//! Promises: memory is bounded; while the brokers are away and the queue is full, a worker waits [`WAIT`] once, and later dead
+//! letters are counted and sampled in the log instead of sent; [`DeadLetterTopic::finish`] waits until all queued ones have
+//! arrived.
 
 use super::Variable;
-use super::client::{Context, PATIENCE, Problem, Reader, not_made, problem, settings, topics};
+use super::client::{Context, PATIENCE, Reader, settings};
+use super::error::Problem;
+use super::topics;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, NoCustomPartitioner, Producer, ThreadedProducer};
@@ -15,44 +18,46 @@ use usher_core::sink::SinkError;
 
 /// How long a dead letter waits for room, once: as long as brokers need for an election or a restart.
 const WAIT: Duration = Duration::from_secs(5);
-/// How long the end waits for brokers.
+/// How long [`DeadLetterTopic::finish`] waits for brokers.
 const FINISH: Duration = Duration::from_secs(30);
 
 const DEFAULTS: [(&str, &str); 2] = [
     ("compression.type", "lz4"),
-    // 8 MiB wait at most.
+    // At most 8 MiB wait.
     ("queue.buffering.max.kbytes", "8192"),
 ];
 
-const OURS: [(&str, &str); 2] = [
+const FIXED: [(&str, &str); 2] = [
     // Each once and in order, while the process lives.
     ("enable.idempotence", "true"),
-    // Tried until it arrives.
+    // Retried until it arrives.
     ("message.timeout.ms", "0"),
 ];
 
 /// Writes dead letters to a topic.
-pub(crate) struct Letters {
+pub(crate) struct DeadLetterTopic {
+    /// The topic's name in errors.
     to: String,
     topic: String,
     producer: ThreadedProducer<Context, NoCustomPartitioner>,
     full: Mutex<Full>,
 }
 
-/// What became of letters that found no room.
+/// What happened to dead letters while the queue was full.
 #[derive(Default)]
 struct Full {
-    /// The brokers are away: nobody waits any more.
+    /// The brokers are away: later dead letters do not wait.
     away: bool,
+    /// Dead letters that were not sent.
     lost: u64,
 }
 
-/// Whether dead letters could be written to the topic.
-pub fn check_letters(kafka: &Kafka, topic: &str, variable: Variable<'_>) -> Result<(), SinkError> {
+/// Checks that dead letters can be written to the topic: the brokers answer, and the topic exists.
+pub fn check_dead_letters(kafka: &Kafka, topic: &str, variable: Variable<'_>) -> Result<(), SinkError> {
     let opened = || -> Result<(), Problem> {
         let context = Context::new("dead letters".to_owned(), &kafka.brokers);
         let reader = Reader::start(&settings(kafka, &[], &[], variable)?, context, |_| ())?;
-        topics(reader.base().client(), reader.context(), &[topic], PATIENCE).map(drop)
+        topics::describe(reader.base().client(), reader.context(), &[topic], PATIENCE).map(drop)
     };
     opened().map_err(|problem| failed(&name(kafka, topic), "opened", problem))
 }
@@ -65,23 +70,24 @@ fn failed(to: &str, action: &'static str, problem: Problem) -> SinkError {
     SinkError::Failed { to: to.to_owned(), action, reason: problem.reason, hint: problem.hint }
 }
 
-impl Letters {
-    /// Opens the topic, which has to be there.
-    pub(crate) fn open(kafka: &Kafka, topic: &str, variable: Variable<'_>) -> Result<Letters, SinkError> {
-        check_letters(kafka, topic, variable)?;
+impl DeadLetterTopic {
+    /// Opens the topic, which must exist.
+    pub(crate) fn open(kafka: &Kafka, topic: &str, variable: Variable<'_>) -> Result<DeadLetterTopic, SinkError> {
+        check_dead_letters(kafka, topic, variable)?;
         let to = name(kafka, topic);
-        let producer = settings(kafka, &DEFAULTS, &OURS, variable).and_then(|config| {
+        let producer = settings(kafka, &DEFAULTS, &FIXED, variable).and_then(|config| {
             let context = Context::new("dead letters".to_owned(), &kafka.brokers);
-            config.create_with_context(context).map_err(|error| not_made(&error))
+            config.create_with_context(context).map_err(|error| Problem::not_created(&error))
         });
         let producer = producer.map_err(|problem| failed(&to, "opened", problem))?;
-        Ok(Letters { to, topic: topic.to_owned(), producer, full: Mutex::default() })
+        Ok(DeadLetterTopic { to, topic: topic.to_owned(), producer, full: Mutex::default() })
     }
 
-    /// Takes a letter; some: there is no room for it, as for so many before.
+    /// Queues a dead letter. Returns None if it was queued; else the number of dead letters so far, with this one, that were not,
+    /// because the queue is full.
     pub(crate) fn push(&self, source: &str, letter: &[u8]) -> Result<Option<u64>, SinkError> {
         if let Some(code) = self.producer.client().context().take_undelivered() {
-            return Err(failed(&self.to, "written", problem(code, "a dead letter was not taken")));
+            return Err(self.rejected(code));
         }
         let until = Instant::now() + WAIT;
         loop {
@@ -99,32 +105,32 @@ impl Letters {
                     }
                 }
                 Err((error, _)) => {
-                    return Err(failed(
-                        &self.to,
-                        "written",
-                        problem(super::client::code(&error), "a dead letter was not taken"),
-                    ));
+                    return Err(self.rejected(super::error::code(&error)));
                 }
             }
-            // Room comes as letters arrive; there is nobody to wake us.
+            // There is room again when messages have arrived, of which the producer gives no signal.
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// Waits until all have arrived.
+    fn rejected(&self, code: RDKafkaErrorCode) -> SinkError {
+        failed(&self.to, "written", Problem::of_code(code, "a dead letter was rejected"))
+    }
+
+    /// Waits until all queued dead letters have arrived.
     pub(crate) fn finish(&self) -> Result<(), SinkError> {
         let lost = self.full.lock().expect("nobody panics with the lock").lost;
         if lost > 0 {
-            tracing::warn!(lost, "dead letters found no room while {} was away", self.to);
+            tracing::warn!(lost, "dead letters were not sent while {} was away", self.to);
         }
         let flushed = self.producer.flush(FINISH);
         if let Some(code) = self.producer.client().context().take_undelivered() {
-            return Err(failed(&self.to, "written", problem(code, "a dead letter was not taken")));
+            return Err(self.rejected(code));
         }
         flushed.map_err(|_| {
             let left = self.producer.in_flight_count();
             let reason = format!("{left} dead letters have not arrived within {} s", FINISH.as_secs());
-            failed(&self.to, "written", Problem { reason, hint: "see that the brokers run", passes: true })
+            failed(&self.to, "written", Problem { reason, hint: "see that the brokers run", transient: true })
         })
     }
 }

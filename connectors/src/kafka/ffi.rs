@@ -1,11 +1,12 @@
-//! The one place with unsafe code: partitions' own queues, read in batches, and what topics are.
+//! The only unsafe code: a queue for each partition, read in batches, and descriptions of topics.
 //!
-//! The safe interface of the `rdkafka` crate hands out one message at a time, and tells nothing of a topic's id. This wraps
-//! what is missing of librdkafka's C interface, and no more. Promises: no pointer leaves this file; messages live as long as
-//! the batch that they are borrowed from; queues and topics go before their client.
+//! The safe interface of the `rdkafka` crate returns one message at a time and no topic ids. This file wraps the missing part
+//! of librdkafka's C interface, and no more. Promises: no pointer leaves this file; messages live as long as the batch that
+//! they are borrowed from; queues and topics are destroyed before their client.
 #![allow(unsafe_code)]
 
-use super::client::{Problem, Reader, problem};
+use super::client::Reader;
+use super::error::Problem;
 use rdkafka::ClientContext;
 use rdkafka::bindings as c;
 use rdkafka::client::Client;
@@ -19,8 +20,8 @@ use usher_core::source::{Body, HEAD_BYTES, Headers, MessageBatch, Record};
 /// The most messages of a batch: their pointers are 32 KiB.
 const BATCH_MESSAGES: usize = 4096;
 
-/// A partition of a topic that is fetched into a queue of its own, from an offset on.
-pub(super) struct Fetched {
+/// A partition of a topic that is fetched from an offset on, into a queue of its own.
+pub(super) struct PartitionQueue {
     topic: *mut c::rd_kafka_topic_t,
     queue: *mut c::rd_kafka_queue_t,
     partition: i32,
@@ -29,28 +30,28 @@ pub(super) struct Fetched {
 }
 
 // SAFETY: librdkafka's clients, topics and queues may be used from any thread; the pointers are this value's own.
-unsafe impl Send for Fetched {}
+unsafe impl Send for PartitionQueue {}
 
-impl Fetched {
+impl PartitionQueue {
     /// Starts to fetch `partition` of `topic` from `offset` on.
-    pub(super) fn start(client: Arc<Reader>, topic: &str, partition: i32, offset: i64) -> Fetched {
+    pub(super) fn start(client: Arc<Reader>, topic: &str, partition: i32, offset: i64) -> PartitionQueue {
         let name = CString::new(topic).expect("a topic's name has no NUL");
         // SAFETY: the client lives as long as the topic, the name as long as the call; no settings means the client's.
         let topic = unsafe { c::rd_kafka_topic_new(client.native(), name.as_ptr(), ptr::null_mut()) };
         assert!(!topic.is_null(), "a client with valid settings can name any topic");
         // SAFETY: the client lives as long as the queue.
         let queue = unsafe { c::rd_kafka_queue_new(client.native()) };
-        let fetched = Fetched { topic, queue, partition, client };
+        let fetched = PartitionQueue { topic, queue, partition, client };
         fetched.fetch(offset);
         fetched
     }
 
-    /// Who fetches it.
+    /// Returns the client that fetches the partition.
     pub(super) fn reader(&self) -> &Reader {
         &self.client
     }
 
-    /// Fetches from another offset on; what is in the queue is forgotten.
+    /// Fetches from another offset on; messages in the queue are dropped.
     pub(super) fn restart(&self, offset: i64) {
         // SAFETY: the topic is alive. It may no longer be fetched, which is an error that changes nothing.
         unsafe { c::rd_kafka_consume_stop(self.topic, self.partition) };
@@ -60,17 +61,17 @@ impl Fetched {
     fn fetch(&self, offset: i64) {
         // SAFETY: topic and queue are alive.
         let result = unsafe { c::rd_kafka_consume_start_queue(self.topic, self.partition, offset, self.queue) };
-        // It fails for a client of a group, and for places that are no offset: neither is ours.
+        // It fails for a client with a group, and for logical offsets: we use neither.
         assert_eq!(result, 0, "partition {} can't be fetched from {offset}", self.partition);
     }
 
-    /// Moves at most `most` messages into `batch`: those that are there or come within `wait`, in ms.
-    pub(super) fn take(&self, batch: &mut Batch, most: usize, wait: Duration) {
+    /// Moves at most `most` messages into `batch`: those that are queued or arrive within `wait`.
+    pub(super) fn take(&self, batch: &mut FetchedBatch, most: usize, wait: Duration) {
         batch.clear();
         let most = most.clamp(1, BATCH_MESSAGES);
         batch.messages.reserve(most);
-        // SAFETY: the vector has room for so many pointers, which is what a `Message` is, and as many as are told are written.
-        // Each is then owned by the batch.
+        // SAFETY: a `Message` is a pointer, the vector has room for `most` of them, and the call returns how many it has
+        // written. Each is then owned by the batch.
         unsafe {
             let taken = c::rd_kafka_consume_batch_queue(
                 self.queue,
@@ -82,7 +83,7 @@ impl Fetched {
         }
     }
 
-    /// The end of the partition as the last answer of its broker had it.
+    /// Returns the end of the partition by its broker's latest answer. None if there was no answer yet.
     pub(super) fn end(&self) -> Option<i64> {
         let (mut low, mut high) = (0, 0);
         // SAFETY: client and topic are alive, the name is the topic's own, and both numbers are written.
@@ -94,9 +95,9 @@ impl Fetched {
     }
 }
 
-impl Drop for Fetched {
+impl Drop for PartitionQueue {
     fn drop(&mut self) {
-        // SAFETY: each is destroyed once, before the client; messages that are still out hold their own references.
+        // SAFETY: each is destroyed once, before the client; messages in batches hold their own references.
         unsafe {
             c::rd_kafka_consume_stop(self.topic, self.partition);
             c::rd_kafka_queue_destroy(self.queue);
@@ -105,35 +106,35 @@ impl Drop for Fetched {
     }
 }
 
-/// Messages that were taken out of a queue.
+/// Messages taken out of a queue.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct FetchedBatch {
     messages: Vec<Message>,
 }
 
 // SAFETY: messages may be read and destroyed by any thread, one at a time.
-unsafe impl Send for Batch {}
+unsafe impl Send for FetchedBatch {}
 
-impl Batch {
+impl FetchedBatch {
     pub(super) fn messages(&self) -> &[Message] {
         &self.messages
     }
 
     pub(super) fn clear(&mut self) {
         for message in self.messages.drain(..) {
-            // SAFETY: the message came from a queue, and goes with the vector's entry.
+            // SAFETY: the message came from a queue, and its entry is removed from the vector.
             unsafe { c::rd_kafka_message_destroy(message.0) };
         }
     }
 }
 
-impl MessageBatch for Batch {
+impl MessageBatch for FetchedBatch {
     fn record(&self, place: usize, message_bytes: usize) -> Option<Record<'_>> {
         self.messages[place].record(message_bytes)
     }
 }
 
-impl Drop for Batch {
+impl Drop for FetchedBatch {
     fn drop(&mut self) {
         self.clear();
     }
@@ -144,15 +145,15 @@ impl Drop for Batch {
 #[repr(transparent)]
 pub(super) struct Message(*mut c::rd_kafka_message_t);
 
-/// What stands in a place of a partition's queue.
+/// What an entry of a partition's queue is.
 pub(super) enum Taken<'a> {
     /// A message.
     Message(&'a Message),
-    /// The end of the partition as it is now; the next message will be here or later.
+    /// The current end of the partition: the next message has this offset or a greater one.
     End(i64),
-    /// The place that was asked for is not there any more, or not yet.
+    /// The requested offset does not exist any more, or not yet.
     OutOfRange,
-    /// Something else.
+    /// An error of the partition.
     Error(RDKafkaErrorCode),
 }
 
@@ -162,7 +163,7 @@ impl Message {
         unsafe { &*self.0 }
     }
 
-    /// What it is.
+    /// Returns what the entry is.
     pub(super) fn taken(&self) -> Taken<'_> {
         use c::rd_kafka_resp_err_t as E;
         match self.raw().err {
@@ -173,7 +174,7 @@ impl Message {
         }
     }
 
-    /// As a source's record, if it is a message.
+    /// Returns the message as a source's record. None if the entry is no message.
     fn record(&self, message_bytes: usize) -> Option<Record<'_>> {
         let Taken::Message(message) = self.taken() else { return None };
         let body = match message.value() {
@@ -188,29 +189,29 @@ impl Message {
         Some(Record { position: message.offset() as u64, timestamp: message.timestamp(), headers, body })
     }
 
-    /// Its offset.
+    /// Returns the offset.
     pub(super) fn offset(&self) -> i64 {
         self.raw().offset
     }
 
-    /// Its value; none: a tombstone.
+    /// Returns the value. None for a tombstone.
     pub(super) fn value(&self) -> Option<&[u8]> {
         self.bytes(self.raw().payload, self.raw().len)
     }
 
-    /// Its key.
+    /// Returns the key, if there is one.
     pub(super) fn key(&self) -> Option<&[u8]> {
         self.bytes(self.raw().key, self.raw().key_len)
     }
 
     fn bytes(&self, at: *mut c_void, length: usize) -> Option<&[u8]> {
-        // SAFETY: where the pointer is not null, so many bytes are there for as long as the message.
+        // SAFETY: a pointer that is not null points to `length` bytes that live as long as the message.
         (!at.is_null()).then(|| unsafe { std::slice::from_raw_parts(at.cast::<u8>(), length) })
     }
 
-    /// The time that it was given by its producer or its broker, ms since the epoch.
+    /// Returns the time set by the producer or the broker, ms since the epoch.
     pub(super) fn timestamp(&self) -> Option<u64> {
-        // SAFETY: the message is alive; the kind of time is not asked for.
+        // SAFETY: the message is alive; a null pointer means that the kind of time is not wanted.
         let time = unsafe { c::rd_kafka_message_timestamp(self.0, ptr::null_mut()) };
         u64::try_from(time).ok()
     }
@@ -235,26 +236,26 @@ impl Headers for Message {
     }
 }
 
-/// What a cluster says of a topic.
+/// A topic as the cluster describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Described {
-    /// Its id in base64; none: the broker is older than ids (Kafka 2.8).
+pub(super) struct TopicDescription {
+    /// The id in base64. None if the broker is older than ids (Kafka 2.8).
     pub(super) id: Option<String>,
-    /// How many partitions it has.
+    /// The number of partitions.
     pub(super) partitions: i32,
 }
 
-/// Asks what topics are, in the order of `topics`; none: there is no such topic. Creates nothing.
+/// Requests the descriptions of topics, in the order of `topics`; None for a topic that does not exist. Creates nothing.
 pub(super) fn describe<C: ClientContext>(
     client: &Client<C>,
     topics: &[&str],
     timeout: Duration,
-) -> Result<Vec<Option<Described>>, Problem> {
+) -> Result<Vec<Option<TopicDescription>>, Problem> {
     let names: Vec<CString> = topics.iter().map(|name| CString::new(*name).expect("no NUL")).collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     let client = client.native_ptr();
-    // SAFETY: the client is alive; everything made here is destroyed here, in the order that the interface asks for; the arrays of the result are
-    // read while its event lives; names and counts are as told.
+    // SAFETY: the client is alive; everything created here is destroyed here, in the order that the interface requires; the
+    // arrays of the result are read while its event lives, with the length that the interface returns.
     unsafe {
         let queue = c::rd_kafka_queue_new(client);
         let options = c::rd_kafka_AdminOptions_new(client, c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
@@ -282,18 +283,18 @@ pub(super) fn describe<C: ClientContext>(
                     Some((_, Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic))) => {
                         Ok(None)
                     }
-                    Some((name, Err(code))) => Err(problem(code, &format!("topic `{name}`"))),
+                    Some((name, Err(code))) => Err(Problem::of_code(code, &format!("topic `{name}`"))),
                 })
                 .collect()
         } else {
-            Err(problem(code.into(), "the cluster's topics"))
+            Err(Problem::of_code(code.into(), "the cluster's topics"))
         };
         c::rd_kafka_event_destroy(event);
         result
     }
 }
 
-/// As the interface has times.
+/// Converts to the unit of the interface.
 fn ms(time: Duration) -> i32 {
     i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
 }
@@ -303,7 +304,9 @@ fn ms(time: Duration) -> i32 {
 /// # Safety
 ///
 /// `topic` belongs to a live result.
-unsafe fn described(topic: *const c::rd_kafka_TopicDescription_t) -> (String, Result<Described, RDKafkaErrorCode>) {
+unsafe fn described(
+    topic: *const c::rd_kafka_TopicDescription_t,
+) -> (String, Result<TopicDescription, RDKafkaErrorCode>) {
     // SAFETY: as the caller promises; strings are NUL-terminated and copied.
     unsafe {
         let name = CStr::from_ptr(c::rd_kafka_TopicDescription_name(topic)).to_string_lossy().into_owned();
@@ -318,6 +321,12 @@ unsafe fn described(topic: *const c::rd_kafka_TopicDescription_t) -> (String, Re
         let known = !id.is_null()
             && (c::rd_kafka_Uuid_least_significant_bits(id), c::rd_kafka_Uuid_most_significant_bits(id)) != (0, 0);
         let id = known.then(|| CStr::from_ptr(c::rd_kafka_Uuid_base64str(id)).to_string_lossy().into_owned());
-        (name, Ok(Described { id, partitions: i32::try_from(partitions).expect("as Kafka counts them") }))
+        (
+            name,
+            Ok(TopicDescription {
+                id,
+                partitions: i32::try_from(partitions).expect("Kafka counts partitions in 31 bits"),
+            }),
+        )
     }
 }

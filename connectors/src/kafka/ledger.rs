@@ -1,22 +1,25 @@
-//! What a sync was told, as records of a compacted topic: `usher.JOB.SYNC.told`, partition 0.
+//! The ledger of a sync as records of a compacted topic: `usher.JOB.SYNC.ledger`, partition 0.
 //!
 //! ```text
 //! key               value
-//! !told             {"version":1,"run":3,"turn":1207,"clock":1763895600123}
+//! !committed        {"version":1,"run":3,"batch":1207,"clock":1763895600123}
 //! !audience/ID      {"name":"…","model":"…"}
-//! ID/KEY            ms since the epoch of the entry; a tombstone once the key has left
-//! !pending/N        {"turn":1207,"audience":"…","key":"…","entered":true,"at":1763895600123,"headers":[…],"message":"…"}
+//! ID/KEY            ms since the epoch of the entry; a tombstone after the exit
+//! !pending/N        {"batch":1207,"audience":"…","key":"…","entered":true,"at":1763895600123,"headers":[…],"message":"…"}
 //! ```
 //!
-//! No audience's id has a `!` or a `/` in it. `run` counts the processes that took the sync over, so that one that is fenced
-//! knows whether another has come after it; `turn` counts what was told, so that it knows whether its last words arrived;
-//! `clock` is the latest change's time. Written in the transaction of the changes themselves.
+//! The id of an audience contains neither `!` nor `/`. `run` counts the processes that opened the sync: a fenced process
+//! compares it to detect its successor. `batch` counts committed batches: a process compares it to find out whether its latest
+//! commit succeeded. `clock` is the time of the latest change. With transactions all of these records are in the transaction
+//! of the messages.
 //!
-//! Without transactions it may be that changes were sent and that was not told any more. So that nothing else is taken for sent
-//! than what was, each is pending here before it goes: what is pending of a turn that was not told is sent again as it was.
+//! Without transactions a process may end after it has sent messages and before it has committed them here. So each message is
+//! first written here as pending; at the next start the pending messages of a batch that was not committed are sent again,
+//! unchanged, with the same ids.
 
-use super::client::{Problem, Reader, insist, problem};
-use super::ffi::{Batch, Fetched, Taken};
+use super::client::{Reader, retry};
+use super::error::Problem;
+use super::ffi::{FetchedBatch, PartitionQueue, Taken};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -28,48 +31,53 @@ use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 const VERSION: u32 = 1;
 /// The key of the record of progress.
 pub(super) const PROGRESS: &str = "!committed";
-/// Before an audience's id, the key of its record.
+/// The prefix of the key of an audience's record; the audience's id follows.
 const AUDIENCE: &str = "!audience/";
-/// Before a number, the key of the record of a message that is about to be sent.
+/// The prefix of the key of a pending message's record; a number follows.
 const PENDING: &str = "!pending/";
 
-/// The topic's name.
+/// Returns the topic's name.
 pub(super) fn topic(job: &str, sync: &str) -> String {
     format!("usher.{job}.{sync}.ledger")
 }
 
-/// How far a sync was told.
+/// How far a sync has been committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Progress {
     version: u32,
+    /// How many processes have opened the sync.
     pub(super) run: u64,
-    pub(super) turn: u64,
+    /// How many batches have been committed.
+    pub(super) batch: u64,
+    /// The time of the latest change, ms since the epoch.
     pub(super) clock: u64,
 }
 
 impl Default for Progress {
     fn default() -> Progress {
-        Progress { version: VERSION, run: 0, turn: 0, clock: 0 }
+        Progress { version: VERSION, run: 0, batch: 0, clock: 0 }
     }
 }
 
 impl Progress {
+    /// Returns the value of the record of progress.
     pub(super) fn value(&self) -> String {
         serde_json::to_string(self).expect("numbers have a JSON form")
     }
 }
 
+/// The value of an audience's record.
 #[derive(Serialize, Deserialize)]
-struct Described {
+struct AudienceValue {
     name: String,
     model: String,
 }
 
-/// A message that is about to be sent, and what it says.
+/// A message that is about to be sent, and the change that it carries.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Pending {
-    /// The turn that it is told with.
-    pub(super) turn: u64,
+    /// The batch that commits it.
+    pub(super) batch: u64,
     pub(super) audience: String,
     pub(super) key: String,
     pub(super) entered: bool,
@@ -79,20 +87,20 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// The record of the turn's message of that number.
+    /// Returns the record, as key and value, of the batch's message of that number.
     pub(super) fn record(&self, number: usize) -> (String, String) {
         (format!("{PENDING}{number}"), serde_json::to_string(self).expect("strings and numbers have a JSON form"))
     }
 }
 
-/// The record of an audience.
+/// Returns the record of an audience, as key and value.
 pub(super) fn audience_record(audience: &LedgerAudience) -> (String, String) {
-    let described = Described { name: audience.name.clone(), model: audience.model.clone() };
+    let described = AudienceValue { name: audience.name.clone(), model: audience.model.clone() };
     let value = serde_json::to_string(&described).expect("strings have a JSON form");
     (format!("{AUDIENCE}{}", audience.id), value)
 }
 
-/// Writes the key of the record of a membership.
+/// Replaces the content of `out` with the key of a membership's record.
 pub(super) fn member_key(out: &mut Vec<u8>, audience: &str, key: &str) {
     out.clear();
     out.extend_from_slice(audience.as_bytes());
@@ -100,27 +108,27 @@ pub(super) fn member_key(out: &mut Vec<u8>, audience: &str, key: &str) {
     out.extend_from_slice(key.as_bytes());
 }
 
-/// All that a sync was told.
+/// The content of the topic.
 #[derive(Debug, Default)]
-pub(super) struct Log {
+pub(super) struct LedgerTopic {
     pub(super) progress: Progress,
     pub(super) ledger: Ledger,
     /// The audiences that have a record.
     pub(super) audiences: BTreeMap<String, LedgerAudience>,
-    /// Messages that may have been sent or not, in order. They count as told.
+    /// Messages that may have been sent or not, in order. `progress` and `ledger` count them as committed.
     pub(super) pending: Vec<Pending>,
 }
 
-/// Reads the topic to where it ends now.
+/// Reads the topic up to its current end. Waits for brokers as long as `patience`.
 ///
-/// The end is asked for here: whoever wrote before must have been fenced. Waits for brokers as long as `patience`.
-pub(super) fn read(reader: &Arc<Reader>, topic: &str, patience: Duration) -> Result<Log, Problem> {
-    let (low, end) = insist(reader.context(), patience, || reader.ends(topic, 0))?;
-    let mut log = Log::default();
+/// The end is requested here, so earlier writers must be fenced before this is called.
+pub(super) fn read(reader: &Arc<Reader>, topic: &str, patience: Duration) -> Result<LedgerTopic, Problem> {
+    let (low, end) = retry(reader.context(), patience, || reader.ends(topic, 0))?;
+    let mut log = LedgerTopic::default();
     let mut members: HashSet<Box<[u8]>, Xxh3DefaultBuilder> = HashSet::default();
     let mut pending: BTreeMap<u32, Pending> = BTreeMap::new();
-    let fetched = Fetched::start(Arc::clone(reader), topic, 0, low);
-    let mut batch = Batch::default();
+    let fetched = PartitionQueue::start(Arc::clone(reader), topic, 0, low);
+    let mut batch = FetchedBatch::default();
     let (mut position, mut moved) = (low, Instant::now());
     while position < end {
         fetched.take(&mut batch, usize::MAX, Duration::ZERO);
@@ -128,8 +136,8 @@ pub(super) fn read(reader: &Arc<Reader>, topic: &str, patience: Duration) -> Res
             fetched.take(&mut batch, 1, Duration::from_millis(100));
         }
         if moved.elapsed() > patience {
-            let reason = format!("topic `{topic}`: reading stands at offset {position} of {end}");
-            return Err(Problem { reason, hint: "see that the brokers run", passes: true });
+            let reason = format!("topic `{topic}`: reading has stopped at offset {position} of {end}");
+            return Err(Problem { reason, hint: "see that the brokers run", transient: true });
         }
         for message in batch.messages() {
             match message.taken() {
@@ -139,15 +147,15 @@ pub(super) fn read(reader: &Arc<Reader>, topic: &str, patience: Duration) -> Res
                 }
                 Taken::End(at) => position = position.max(at),
                 Taken::OutOfRange => {
-                    let reason = format!("topic `{topic}` was cut while it was read");
-                    return Err(Problem { reason, hint: "only the sync may write to its topic", passes: false });
+                    let reason = format!("topic `{topic}`: records were deleted while it was read");
+                    return Err(Problem::permanent(reason, "only the sync may write to its topic"));
                 }
                 Taken::Error(code) => {
-                    let problem = problem(code, &format!("topic `{topic}`"));
-                    if !problem.passes {
+                    let problem = Problem::of_code(code, &format!("topic `{topic}`"));
+                    if !problem.transient {
                         return Err(problem);
                     }
-                    reader.context().complain(&problem.reason);
+                    reader.context().report(&problem.reason);
                     continue;
                 }
             }
@@ -159,7 +167,8 @@ pub(super) fn read(reader: &Arc<Reader>, topic: &str, patience: Duration) -> Res
     Ok(log)
 }
 
-impl Log {
+impl LedgerTopic {
+    /// Applies one record.
     fn record(
         &mut self,
         key: &[u8],
@@ -167,10 +176,11 @@ impl Log {
         members: &mut HashSet<Box<[u8]>, Xxh3DefaultBuilder>,
         pending: &mut BTreeMap<u32, Pending>,
     ) -> Result<(), Problem> {
-        let unread = |reason: String| Problem {
-            reason: format!("what the sync was told can't be read: {reason}"),
-            hint: "give the job or the sync another name, or delete its topic `usher.JOB.SYNC.ledger`: all members are sent again",
-            passes: false,
+        let unread = |reason: String| {
+            Problem::permanent(
+                format!("the sync's ledger can't be read: {reason}"),
+                "give the job or the sync another name, or delete its topic `usher.JOB.SYNC.ledger`: all entries are sent again",
+            )
         };
         let key = str::from_utf8(key).map_err(|error| unread(error.to_string()))?;
         if !key.starts_with('!') {
@@ -193,7 +203,8 @@ impl Log {
             }
             self.progress = serde_json::from_value(found).map_err(|error| unread(error.to_string()))?;
         } else if let Some(id) = key.strip_prefix(AUDIENCE) {
-            let Described { name, model } = serde_json::from_slice(value).map_err(|error| unread(error.to_string()))?;
+            let AudienceValue { name, model } =
+                serde_json::from_slice(value).map_err(|error| unread(error.to_string()))?;
             self.audiences.insert(id.to_owned(), LedgerAudience { id: id.to_owned(), name, model });
         } else if let Some(number) = key.strip_prefix(PENDING) {
             let number = number.parse().map_err(|_| unread(format!("it has a record `{key}`")))?;
@@ -202,10 +213,10 @@ impl Log {
         Ok(())
     }
 
-    /// Takes for told what was about to be sent after the last turn that was told.
+    /// Counts the pending messages of the batch after the last committed one as committed.
     fn take_pending(&mut self, pending: BTreeMap<u32, Pending>, members: &mut HashSet<Box<[u8]>, Xxh3DefaultBuilder>) {
         let mut member = Vec::new();
-        for pending in pending.into_values().filter(|pending| pending.turn > self.progress.turn) {
+        for pending in pending.into_values().filter(|pending| pending.batch > self.progress.batch) {
             member_key(&mut member, &pending.audience, &pending.key);
             match pending.entered {
                 true => drop(members.insert(member.as_slice().into())),
@@ -214,13 +225,14 @@ impl Log {
             self.progress.clock = self.progress.clock.max(pending.at);
             self.pending.push(pending);
         }
-        self.progress.turn += u64::from(!self.pending.is_empty());
+        self.progress.batch += u64::from(!self.pending.is_empty());
     }
 
+    /// Fills the ledger with the memberships.
     fn fill(&mut self, members: HashSet<Box<[u8]>, Xxh3DefaultBuilder>) {
         let mut members: Vec<Box<[u8]>> = members.into_iter().collect();
         members.sort_unstable();
-        self.ledger.any = self.progress.turn > 0;
+        self.ledger.any = self.progress.batch > 0;
         self.ledger.clock = self.progress.clock;
         let mut latest: Option<(&str, u32)> = None;
         for member in &members {

@@ -1,13 +1,15 @@
-//! Topics as a source: each of their partitions is one of the source's.
+//! Topics as a source: each partition of a topic is a partition of the source.
 //!
-//! One client for a source, without a group: nothing is committed to the brokers, positions are the job's. Each partition is
-//! fetched into a queue of its own, which its worker empties in batches and never waits for. Where reading starts and where a
-//! bounded one ends is asked of the brokers once, when the source is opened. A thread looks for new partitions every
-//! [`LOOK`], and finds out what became of positions that are gone.
+//! A source has one client, without a group: nothing is committed to the brokers, positions are kept in the job's state. Each
+//! partition is fetched into a queue of its own, which its worker empties in batches and never waits for. The offsets where
+//! reading starts, and where a bounded reading ends, are requested from the brokers once, when the source is opened. A thread
+//! looks for new partitions every [`LOOK`], and for the offsets of partitions whose position was deleted.
 
 use super::Variable;
-use super::client::{Context, PATIENCE, Problem, REQUEST, Reader, code, ends, insist, problem, settings, topics};
-use super::ffi::{self, Batch, Described, Fetched, Taken};
+use super::client::{Context, PATIENCE, REQUEST, Reader, ends, retry, settings};
+use super::error::Problem;
+use super::ffi::{self, FetchedBatch, PartitionQueue, Taken, TopicDescription};
+use super::topics;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, HashMap};
@@ -19,38 +21,38 @@ use usher_core::source::{Partition, PartitionId, Polled, ReadFrom, Records, Resu
 /// How often new partitions are looked for: a message of a new one is this late at most.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// What fetching is set to; a job may set otherwise.
+/// Settings of fetching; a job may change them.
 const DEFAULTS: [(&str, &str); 4] = [
-    // With a full queue the fetcher sleeps for so long, 1,000 by default, which is long enough to empty it many times over.
+    // While a queue is full the fetcher sleeps for so long, 1,000 by default, in which the queue could be emptied many times.
     ("fetch.queue.backoff.ms", "2"),
-    // Per partition; more is no faster. A fetch (1 MiB, compressed) and what it is unpacked to fit.
+    // Per partition: a fetch (1 MiB, compressed) fits in unpacked. More is no faster.
     ("queued.max.messages.kbytes", "8192"),
-    // A broker that has nothing holds its answer for so long, 500 by default, and a partition whose queue was full at the
-    // request waits with it.
+    // A broker without new messages delays its answer by so long, 500 by default, and with it delays the partitions whose
+    // queues were full at the request.
     ("fetch.wait.max.ms", "50"),
     // After an error, 500 by default.
     ("fetch.error.backoff.ms", "100"),
 ];
 
-const OURS: [(&str, &str); 4] = [
-    // Messages of transactions that were rolled back are no messages.
+const FIXED: [(&str, &str); 4] = [
+    // Messages of transactions that were rolled back are skipped.
     ("isolation.level", "read_committed"),
-    // What ends a transaction has an offset too, so that the last message does not tell where the end is.
+    // The marker that ends a transaction has an offset too, so the end can't be computed from the last message.
     ("enable.partition.eof", "true"),
-    // A position that is gone is told, not passed over.
+    // A position that was deleted is reported, not skipped.
     ("auto.offset.reset", "error"),
     ("enable.auto.commit", "false"),
 ];
 
-/// A partition's name: `topic,00042`.
+/// Returns a partition's name: `topic,00042`.
 ///
-/// By bytes, names are in the order of (topic, number), for numbers below 100,000: no character that a topic's name may have
-/// comes before the comma.
+/// The byte order of names is the order of (topic, number), for numbers below 100,000: no character of a topic's name sorts
+/// before the comma.
 pub fn partition_name(topic: &str, number: i32) -> String {
     format!("{topic},{number:05}")
 }
 
-/// The topic and the number of a partition's name, with or without leading zeros.
+/// Returns the topic and the number of a partition's name, with or without leading zeros. None if it is no such name.
 pub fn parse_partition(name: &str) -> Option<(&str, i32)> {
     let (topic, number) = name.rsplit_once(',')?;
     let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
@@ -63,25 +65,25 @@ pub struct SourceSpec<'a> {
     pub id: &'a str,
     /// The cluster.
     pub kafka: &'a Kafka,
-    /// At least one.
+    /// The topics; at least one.
     pub topics: &'a [String],
-    /// Where partitions start that no state knows. Under a bounded reading `Window` is `Earliest`.
+    /// Where partitions start that have no position in the state. In a bounded reading `Window` is `Earliest`.
     pub start: Start,
-    /// What fills the longest window: how far before now, or before [`Bounds::from`], messages count, ms.
+    /// The longest window, ms: messages count from so long before now, or before [`Bounds::from`].
     pub window_ms: u64,
     /// The longest message, bytes.
     pub message_bytes: usize,
     /// The time, ms since the epoch.
     pub now: u64,
-    /// Reads what is there and ends; none: for ever.
+    /// Reads the messages that exist and ends. None: reads without end.
     pub bounds: Option<Bounds>,
 }
 
-/// What of its topics a source reads that ends where they end when it is opened.
+/// The bounds of a reading that ends where the topics end when the source is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
-    /// Messages of this time (ms since the epoch, the broker's) less the longest window, and later; none: as
-    /// [`SourceSpec::start`] says.
+    /// The broker's time, ms since the epoch, from which messages are read, less the longest window. None: by
+    /// [`SourceSpec::start`].
     pub from: Option<u64>,
 }
 
@@ -90,47 +92,50 @@ pub struct KafkaSource {
     id: String,
     pub(super) reader: Arc<Reader>,
     watch: Arc<Watch>,
-    places: BTreeMap<PartitionId, Place>,
+    bounds: BTreeMap<PartitionId, PartitionBounds>,
     bounded: bool,
     message_bytes: usize,
 }
 
-/// A partition as it was found when the source was opened.
+/// The offsets of a partition when the source was opened.
 #[derive(Clone, Debug)]
-struct Place {
+struct PartitionBounds {
     /// Index in [`Watch::topics`].
     topic: usize,
     number: i32,
+    /// The first offset.
     low: i64,
     end: i64,
+    /// Where reading starts.
     start: i64,
     since: ReadFrom,
+    /// Why it starts there, for the log.
     why: &'static str,
 }
 
-/// What the source's thread finds out.
+/// What the source's thread observes.
 struct Watch {
     topics: Vec<String>,
-    /// The topics as they were found first.
-    first: Vec<Described>,
+    /// The topics when the source was opened.
+    first: Vec<TopicDescription>,
     state: Mutex<Watched>,
 }
 
 struct Watched {
     looked: Instant,
-    /// Per topic, how many partitions it has.
+    /// By topic, the number of partitions.
     partitions: Vec<i32>,
-    /// Topics that are not those that were found first.
-    other: Vec<bool>,
-    /// Partitions whose position is gone: where they start and end now, as soon as it is known.
+    /// By topic, whether it was replaced by another topic of the same name.
+    replaced: Vec<bool>,
+    /// Partitions, by topic and number, whose position was deleted, with their current first offset and end once the brokers
+    /// have answered.
     lost: HashMap<(usize, i32), Option<(i64, i64)>>,
 }
 
 impl KafkaSource {
-    /// Connects, and finds out where each partition starts and ends.
+    /// Connects, and requests the first offset and the end of each partition.
     ///
-    /// Waits for brokers that do not answer, 30 s at most. A topic that is not there, and brokers that refuse, are errors at
-    /// once.
+    /// Waits at most 30 s for brokers that do not answer. A missing topic, and brokers that refuse, are errors at once.
     pub fn open(spec: &SourceSpec<'_>, variable: Variable<'_>) -> Result<KafkaSource, SourceError> {
         KafkaSource::open_within(PATIENCE, spec, variable).map_err(|problem| SourceError::Kafka {
             id: spec.id.to_owned(),
@@ -144,28 +149,28 @@ impl KafkaSource {
         spec: &SourceSpec<'_>,
         variable: Variable<'_>,
     ) -> Result<KafkaSource, Problem> {
-        let config = settings(spec.kafka, &DEFAULTS, &OURS, variable)?;
+        let config = settings(spec.kafka, &DEFAULTS, &FIXED, variable)?;
         let context = Context::new(format!("source {}", spec.id), &spec.kafka.brokers);
-        // The thread has nothing to look at before the topics are known.
-        let seen: Arc<Mutex<Option<Arc<Watch>>>> = Arc::default();
+        // The client's thread starts before the topics are known.
+        let watched: Arc<Mutex<Option<Arc<Watch>>>> = Arc::default();
         let reader = {
-            let seen = Arc::clone(&seen);
+            let watched = Arc::clone(&watched);
             Reader::start(&config, context, move |base| {
-                let watch = seen.lock().expect("nobody panics with the lock").clone();
+                let watch = watched.lock().expect("nobody panics with the lock").clone();
                 if let Some(watch) = watch {
                     watch.look(base);
                 }
             })?
         };
         let names: Vec<&str> = spec.topics.iter().map(String::as_str).collect();
-        let first = topics(reader.base().client(), reader.context(), &names, patience)?;
-        let mut places = BTreeMap::new();
+        let first = topics::describe(reader.base().client(), reader.context(), &names, patience)?;
+        let mut bounds = BTreeMap::new();
         for (topic, (name, described)) in names.iter().zip(&first).enumerate() {
             for number in 0..described.partitions {
-                let (low, end) = insist(reader.context(), patience, || reader.ends(name, number))?;
+                let (low, end) = retry(reader.context(), patience, || reader.ends(name, number))?;
                 let id = PartitionId { source: spec.id.to_owned(), name: partition_name(name, number) };
-                places
-                    .insert(id, Place { topic, number, low, end, start: low, since: oldest(low), why: "the earliest" });
+                let (since, why) = (oldest(low), "the earliest");
+                bounds.insert(id, PartitionBounds { topic, number, low, end, start: low, since, why });
             }
         }
         let time = match (spec.bounds, spec.start) {
@@ -174,72 +179,72 @@ impl KafkaSource {
             (None, Start::Window) => Some((spec.now.saturating_sub(spec.window_ms), "what fills the longest window")),
             (Some(_), Start::Window) | (_, Start::Earliest) => None,
             (_, Start::Latest) => {
-                places.values_mut().for_each(|place| {
-                    (place.start, place.since, place.why) = (place.end, ReadFrom::Time(spec.now), "the latest");
+                bounds.values_mut().for_each(|bounds: &mut PartitionBounds| {
+                    (bounds.start, bounds.since, bounds.why) = (bounds.end, ReadFrom::Time(spec.now), "the latest");
                 });
                 None
             }
         };
         if let Some((time, why)) = time {
-            insist(reader.context(), patience, || at_time(reader.base(), &names, &mut places, time))?;
-            for place in places.values_mut() {
-                // Where the first that is there is of that time or later, it is not known what was before it.
-                place.since = if place.start > place.low { ReadFrom::Time(time) } else { oldest(place.low) };
-                place.why = why;
+            retry(reader.context(), patience, || at_time(reader.base(), &names, &mut bounds, time))?;
+            for bounds in bounds.values_mut() {
+                // If already the first message is of that time or later, earlier ones of that time may have been deleted.
+                bounds.since = if bounds.start > bounds.low { ReadFrom::Time(time) } else { oldest(bounds.low) };
+                bounds.why = why;
             }
         }
         let watch = Arc::new(Watch {
             state: Mutex::new(Watched {
                 looked: Instant::now(),
                 partitions: first.iter().map(|described| described.partitions).collect(),
-                other: vec![false; names.len()],
+                replaced: vec![false; names.len()],
                 lost: HashMap::new(),
             }),
             topics: spec.topics.to_vec(),
             first,
         });
-        *seen.lock().expect("nobody panics with the lock") = Some(Arc::clone(&watch));
+        *watched.lock().expect("nobody panics with the lock") = Some(Arc::clone(&watch));
         Ok(KafkaSource {
             id: spec.id.to_owned(),
             reader: Arc::new(reader),
             watch,
-            places,
+            bounds,
             bounded: spec.bounds.is_some(),
             message_bytes: spec.message_bytes,
         })
     }
 }
 
-/// From when on a partition is read that is read from its first message.
+/// Returns from when on a partition is read that is read from its first message.
 fn oldest(low: i64) -> ReadFrom {
     if low == 0 { ReadFrom::Ever } else { ReadFrom::Oldest }
 }
 
-/// Sets the places to the first messages of `time` or later; without one, to the end as it was found.
+/// Sets the starts to the first message of `time` or later; without such a message, to the end.
 fn at_time(
     base: &BaseConsumer<Context>,
     topics: &[&str],
-    places: &mut BTreeMap<PartitionId, Place>,
+    bounds: &mut BTreeMap<PartitionId, PartitionBounds>,
     time: u64,
 ) -> Result<(), Problem> {
     let time = i64::try_from(time).unwrap_or(i64::MAX);
-    let mut asked = TopicPartitionList::with_capacity(places.len());
-    for place in places.values() {
+    let mut asked = TopicPartitionList::with_capacity(bounds.len());
+    for of in bounds.values() {
         asked
-            .add_partition_offset(topics[place.topic], place.number, Offset::Offset(time))
+            .add_partition_offset(topics[of.topic], of.number, Offset::Offset(time))
             .expect("a time is a valid offset");
     }
     let found =
-        base.offsets_for_times(asked, REQUEST).map_err(|error| problem(code(&error), "the offsets of a time"))?;
-    for place in places.values_mut() {
-        let topic = topics[place.topic];
-        let element = found.find_partition(topic, place.number).expect("each that was asked for is answered");
+        base.offsets_for_times(asked, REQUEST).map_err(|error| Problem::of_error(&error, "the offsets of a time"))?;
+    for of in bounds.values_mut() {
+        let topic = topics[of.topic];
+        let element = found.find_partition(topic, of.number).expect("the answer has each requested partition");
         element
             .error()
-            .map_err(|error| problem(code(&error), &format!("topic `{topic}`, partition {}", place.number)))?;
-        place.start = match element.offset() {
-            Offset::Offset(offset) => offset.clamp(place.low, place.end),
-            _ => place.end,
+            .map_err(|error| Problem::of_error(&error, &format!("topic `{topic}`, partition {}", of.number)))?;
+        of.start = match element.offset() {
+            Offset::Offset(offset) => offset.clamp(of.low, of.end),
+            _ => of.end,
         };
     }
     Ok(())
@@ -247,7 +252,7 @@ fn at_time(
 
 impl Source for KafkaSource {
     fn partitions(&self) -> Vec<PartitionId> {
-        self.places.keys().cloned().collect()
+        self.bounds.keys().cloned().collect()
     }
 
     /// New partitions are read from their start.
@@ -258,9 +263,10 @@ impl Source for KafkaSource {
             let name = &self.watch.topics[topic];
             for number in 0..count {
                 let id = PartitionId { source: self.id.clone(), name: partition_name(name, number) };
-                self.places.entry(id.clone()).or_insert_with(|| {
+                self.bounds.entry(id.clone()).or_insert_with(|| {
                     new.push(id);
-                    Place { topic, number, low: 0, end: 0, start: 0, since: ReadFrom::Ever, why: "a new partition" }
+                    let (since, why) = (ReadFrom::Ever, "a new partition");
+                    PartitionBounds { topic, number, low: 0, end: 0, start: 0, since, why }
                 });
             }
         }
@@ -275,39 +281,40 @@ impl Source for KafkaSource {
             found,
             read,
         };
-        let Some(place) = self.places.get(id) else {
+        let Some(bounds) = self.bounds.get(id) else {
             return Err(unlike("is not there".to_owned(), "it".to_owned()));
         };
-        let topic = &self.watch.topics[place.topic];
-        let identity = identity(topic, &self.watch.first[place.topic]);
-        let (mut start, mut why, mut since) = (place.start, place.why, place.since);
+        let topic = &self.watch.topics[bounds.topic];
+        let identity = identity(topic, &self.watch.first[bounds.topic]);
+        let (mut start, mut why, mut since) = (bounds.start, bounds.why, bounds.since);
         if let Some(resume) = from {
             let position = i64::try_from(resume.position).unwrap_or(i64::MAX);
             if resume.identity != identity {
-                let found = format!("is of another topic of that name, `{identity}`, and ends at {}", place.end);
+                let found = format!("is of another topic of that name, `{identity}`, and ends at {}", bounds.end);
                 return Err(unlike(found, format!("`{}` up to {position}", resume.identity)));
             }
-            if position > place.end {
-                return Err(unlike(format!("ends at {}", place.end), format!("up to {position}")));
+            if position > bounds.end {
+                return Err(unlike(format!("ends at {}", bounds.end), format!("up to {position}")));
             }
-            (start, why, since) = (position, "where an earlier run stood", ReadFrom::Ever);
-            if position < place.low {
+            (start, why, since) = (position, "the position of an earlier run", ReadFrom::Ever);
+            if position < bounds.low {
                 tracing::warn!(
-                    source = %id.source, topic = %topic, partition = place.number,
-                    read = position, first = place.low, lost = place.low - position,
-                    "messages were deleted before they were read; going on from the first that is there"
+                    source = %id.source, topic = %topic, partition = bounds.number,
+                    read = position, first = bounds.low, lost = bounds.low - position,
+                    "messages were deleted before they were read; continuing at the first one left"
                 );
-                (start, why, since) = (place.low, "the earliest: where an earlier run stood is gone", ReadFrom::Oldest);
+                (start, why, since) =
+                    (bounds.low, "the earliest: the position of an earlier run was deleted", ReadFrom::Oldest);
             }
         }
-        tracing::info!(source = %id.source, topic = %topic, partition = place.number, offset = start, why, "reading");
+        tracing::info!(source = %id.source, topic = %topic, partition = bounds.number, offset = start, why, "reading");
         Ok(Box::new(KafkaPartition {
-            fetched: Fetched::start(Arc::clone(&self.reader), topic, place.number, start),
+            queue: PartitionQueue::start(Arc::clone(&self.reader), topic, bounds.number, start),
             id: id.clone(),
-            place: Place { since, ..place.clone() },
+            bounds: PartitionBounds { since, ..bounds.clone() },
             identity,
             watch: Arc::clone(&self.watch),
-            batch: Batch::default(),
+            batch: FetchedBatch::default(),
             start,
             position: start,
             bounded: self.bounded,
@@ -318,9 +325,9 @@ impl Source for KafkaSource {
     }
 }
 
-/// What tells a topic from another one of its name: its id. Brokers before Kafka 2.8 give none; then only its name, and one
-/// that was made anew is known by an end that lies before what was read, if it does.
-fn identity(name: &str, topic: &Described) -> String {
+/// Returns what distinguishes a topic from another one of its name: the id. Brokers before Kafka 2.8 have none; then it is the
+/// name, and a topic that was created again is only noticed if it ends before the position.
+fn identity(name: &str, topic: &TopicDescription) -> String {
     match &topic.id {
         Some(id) => format!("topic {id}"),
         None => format!("topic named {name}"),
@@ -332,7 +339,7 @@ impl Watch {
         self.state.lock().expect("nobody panics with the lock")
     }
 
-    /// On the source's thread.
+    /// Looks at the topics if it is time to. Called on the client's thread.
     fn look(&self, base: &BaseConsumer<Context>) {
         let (due, lost) = {
             let state = self.lock();
@@ -345,16 +352,16 @@ impl Watch {
         let context = base.client().context();
         let names: Vec<&str> = self.topics.iter().map(String::as_str).collect();
         match ffi::describe(base.client(), &names, REQUEST) {
-            Err(problem) => context.complain(&problem.reason),
+            Err(problem) => context.report(&problem.reason),
             Ok(found) => {
                 if found.iter().all(Option::is_some) {
-                    context.calm();
+                    context.report_answer();
                 }
                 let mut state = self.lock();
                 for (topic, found) in found.iter().enumerate() {
                     match found {
-                        None => context.complain(&format!("topic `{}` is gone", names[topic])),
-                        Some(found) if found.id != self.first[topic].id => state.other[topic] = true,
+                        None => context.report(&format!("topic `{}` was deleted", names[topic])),
+                        Some(found) if found.id != self.first[topic].id => state.replaced[topic] = true,
                         Some(found) => state.partitions[topic] = found.partitions.max(state.partitions[topic]),
                     }
                 }
@@ -363,7 +370,7 @@ impl Watch {
         for (topic, number) in lost {
             match ends(base, names[topic], number) {
                 Ok(now) => drop(self.lock().lost.insert((topic, number), Some(now))),
-                Err(problem) => context.complain(&problem.reason),
+                Err(problem) => context.report(&problem.reason),
             }
         }
         self.lock().looked = Instant::now();
@@ -372,41 +379,40 @@ impl Watch {
 
 /// A partition of a topic.
 struct KafkaPartition {
-    fetched: Fetched,
+    queue: PartitionQueue,
     id: PartitionId,
-    place: Place,
+    bounds: PartitionBounds,
     identity: String,
     watch: Arc<Watch>,
-    batch: Batch,
+    batch: FetchedBatch,
     /// Where reading started.
     start: i64,
-    /// Before this, all has been handed out.
+    /// All messages before this have been returned.
     position: i64,
     bounded: bool,
     message_bytes: usize,
-    /// Bytes of a message of the last batch, on average.
+    /// The mean size of the messages of the last batch, bytes.
     mean: usize,
     failed: Option<SourceError>,
 }
 
-/// What there is of a partition whose position is not there.
-enum Lost {
-    /// It is looked for.
-    Unknown,
-    /// It was found.
+/// Whether a partition has a position to read at.
+enum Lookup {
+    /// The position was deleted, and the brokers have not answered yet where the partition starts now.
+    Pending,
     Found,
 }
 
 impl KafkaPartition {
-    /// Takes the next batch, and tells how many of it are to be handed out, counting what is no message.
+    /// Takes the next batch. Returns how many entries of it, messages or not, are to be returned; 0 if none is a message.
     fn take(&mut self, budget: usize) -> usize {
-        self.fetched.take(&mut self.batch, budget / self.mean, Duration::ZERO);
+        self.queue.take(&mut self.batch, budget / self.mean, Duration::ZERO);
         let (mut bytes, mut count, mut upto) = (0, 0, 0);
         for message in self.batch.messages() {
             match message.taken() {
                 Taken::Message(message) => {
-                    if self.bounded && message.offset() >= self.place.end {
-                        self.position = self.place.end;
+                    if self.bounded && message.offset() >= self.bounds.end {
+                        self.position = self.bounds.end;
                         break;
                     }
                     self.position = message.offset() + 1;
@@ -414,10 +420,10 @@ impl KafkaPartition {
                     count += 1;
                 }
                 Taken::End(end) => self.position = self.position.max(end),
-                Taken::OutOfRange => drop(self.watch.lock().lost.insert((self.place.topic, self.place.number), None)),
+                Taken::OutOfRange => drop(self.watch.lock().lost.insert((self.bounds.topic, self.bounds.number), None)),
                 Taken::Error(code) => {
-                    let what = format!("topic `{}`, partition {}", self.topic(), self.place.number);
-                    self.fetched.reader().context().complain(&problem(code, &what).reason);
+                    let what = format!("topic `{}`, partition {}", self.topic(), self.bounds.number);
+                    self.queue.reader().context().report(&Problem::of_code(code, &what).reason);
                 }
             }
             upto += 1;
@@ -430,20 +436,20 @@ impl KafkaPartition {
     }
 
     fn topic(&self) -> &str {
-        &self.watch.topics[self.place.topic]
+        &self.watch.topics[self.bounds.topic]
     }
 
-    /// Goes on where something is, after the position was found to be gone.
-    fn find(&mut self) -> Result<Lost, SourceError> {
-        let which = (self.place.topic, self.place.number);
+    /// Continues at the first message left, if the position was deleted.
+    fn find_position(&mut self) -> Result<Lookup, SourceError> {
+        let which = (self.bounds.topic, self.bounds.number);
         let found = {
             let mut state = self.watch.lock();
-            if state.other[self.place.topic] {
+            if state.replaced[self.bounds.topic] {
                 return Err(self.unlike("is another topic of that name".to_owned()));
             }
             match state.lost.get(&which) {
-                None => return Ok(Lost::Found),
-                Some(None) => return Ok(Lost::Unknown),
+                None => return Ok(Lookup::Found),
+                Some(None) => return Ok(Lookup::Pending),
                 Some(Some(found)) => {
                     let found = *found;
                     state.lost.remove(&which);
@@ -457,14 +463,14 @@ impl KafkaPartition {
         }
         if self.position < low {
             tracing::warn!(
-                source = %self.id.source, topic = %self.topic(), partition = self.place.number,
+                source = %self.id.source, topic = %self.topic(), partition = self.bounds.number,
                 read = self.position, first = low, lost = low - self.position,
-                "messages were deleted before they were read; going on from the first that is there"
+                "messages were deleted before they were read; continuing at the first one left"
             );
             self.position = low;
         }
-        self.fetched.restart(self.position);
-        Ok(Lost::Found)
+        self.queue.restart(self.position);
+        Ok(Lookup::Found)
     }
 
     fn unlike(&self, found: String) -> SourceError {
@@ -486,13 +492,13 @@ impl Partition for KafkaPartition {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        if self.bounded && self.position >= self.place.end {
+        if self.bounded && self.position >= self.bounds.end {
             self.batch.clear();
             return Ok(Polled::End);
         }
-        match self.find() {
-            Ok(Lost::Found) => {}
-            Ok(Lost::Unknown) => return Ok(Polled::Idle),
+        match self.find_position() {
+            Ok(Lookup::Found) => {}
+            Ok(Lookup::Pending) => return Ok(Polled::Idle),
             Err(error) => {
                 self.failed = Some(error.clone());
                 return Err(error);
@@ -514,19 +520,19 @@ impl Partition for KafkaPartition {
     }
 
     fn progress(&self) -> (u64, u64) {
-        ((self.position - self.start).max(0) as u64, (self.place.end - self.start).max(0) as u64)
+        ((self.position - self.start).max(0) as u64, (self.bounds.end - self.start).max(0) as u64)
     }
 
     fn lag(&self) -> Option<u64> {
-        self.fetched.end().map(|end| (end - self.position).max(0) as u64)
+        self.queue.end().map(|end| (end - self.position).max(0) as u64)
     }
 
     fn caught_up(&self) -> bool {
-        self.position >= self.place.end
+        self.position >= self.bounds.end
     }
 
     fn since(&self) -> ReadFrom {
-        self.place.since
+        self.bounds.since
     }
 }
 

@@ -1,7 +1,7 @@
 //! Topics as sources.
 
 use super::broker::{Broker, broker, send, until, variable};
-use crate::kafka::client::Problem;
+use crate::kafka::error::Problem;
 use crate::kafka::{Bounds, KafkaSource, SourceSpec, partition_name};
 use rdkafka::consumer::Consumer;
 use rdkafka::producer::Producer;
@@ -119,8 +119,8 @@ fn messages_have_their_time_and_their_headers() {
     assert!(partition.caught_up());
     assert_eq!((partition.progress(), partition.lag()), ((1, 1), Some(0)));
 
-    let fetched = super::super::ffi::Fetched::start(source.reader.clone(), "headers", 0, 0);
-    let mut batch = super::super::ffi::Batch::default();
+    let fetched = super::super::ffi::PartitionQueue::start(source.reader.clone(), "headers", 0, 0);
+    let mut batch = super::super::ffi::FetchedBatch::default();
     until("the message comes again", || {
         fetched.take(&mut batch, 1, Duration::from_millis(10));
         !batch.messages().is_empty()

@@ -269,8 +269,8 @@ fn turns_that_the_brokers_have_lost_are_sent_again_in_order() {
         serde_json::from_str::<serde_json::Value>(&records.next_back().unwrap().value.unwrap()).unwrap()
     };
     let mut first = progress();
-    let last = first["turn"].as_u64().unwrap();
-    first["turn"] = (last - 2).into();
+    let last = first["batch"].as_u64().unwrap();
+    first["batch"] = (last - 2).into();
     let producer = broker.producer(&[]);
     let first = first.to_string();
     producer
@@ -282,7 +282,7 @@ fn turns_that_the_brokers_have_lost_are_sent_again_in_order() {
     broker.producer(&[("transactional.id", "usher.lost.crm")]).init_transactions(DEADLINE).unwrap();
     sink.write(&one(7, 0, ChangeKind::Exit, "u-1"), 8).unwrap();
     wait_told(&*sink, 8);
-    assert_eq!(progress()["turn"], last + 1);
+    assert_eq!(progress()["batch"], last + 1);
     let mut ids: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut times: BTreeMap<String, usize> = BTreeMap::new();
     for message in broker.read("lost") {

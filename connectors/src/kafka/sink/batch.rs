@@ -1,0 +1,93 @@
+//! A batch: the changes of one transaction.
+//!
+//! Promises: a batch merged from pieces has at most [`BATCH_CHANGES`] changes, so that a first fill is many short transactions.
+
+use usher_core::change::{Change, ChangeKind, Changes, Filter};
+use usher_core::sink::Written;
+
+/// Changes of a batch: 20,000 are sent in some 100 ms, where a transaction may take 60 s.
+pub(super) const BATCH_CHANGES: usize = 20_000;
+/// Changes that are queued as one piece.
+const PIECE_CHANGES: usize = 4096;
+/// What a queued change takes besides its texts, bytes.
+const CHANGE_BYTES: usize = 64;
+
+/// Changes that are committed together.
+#[derive(Default)]
+pub(super) struct Batch {
+    changes: Changes,
+    /// By change, whether a message is sent, or the change is only committed.
+    sent: Vec<bool>,
+    /// All changes before this time have been handed over with it. None: more changes of the same write follow.
+    pub(super) until: Option<u64>,
+}
+
+impl Batch {
+    /// Returns the changes of an epoch that the filter commits, in their order, in pieces.
+    pub(super) fn pieces(epoch: &Changes, filter: &Filter) -> Vec<Batch> {
+        let mut pieces: Vec<Batch> = Vec::new();
+        for change in epoch.iter().filter(|change| filter.commits(change)) {
+            if pieces.last().is_none_or(|piece| piece.len() == PIECE_CHANGES) {
+                pieces.push(Batch::default());
+            }
+            let piece = pieces.last_mut().expect("there is one");
+            piece.changes.push_from(epoch, change);
+            piece.sent.push(filter.sends(change));
+        }
+        pieces
+    }
+
+    /// Returns the number of changes.
+    pub(super) fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Returns whether there is nothing to commit, not even a time.
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.until.is_none()
+    }
+
+    /// Returns its part of the queue's bound.
+    pub(super) fn bytes(&self) -> usize {
+        let text = |change| self.changes.key(change).len() + self.changes.row(change).len();
+        self.changes.iter().map(|change| CHANGE_BYTES + text(change)).sum()
+    }
+
+    /// Returns the changes in their order.
+    pub(super) fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter()
+    }
+
+    /// Returns the changes of which a message is sent.
+    pub(super) fn sent(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().zip(&self.sent).filter(|(_, sent)| **sent).map(|(change, _)| change)
+    }
+
+    /// Returns the key of one of its changes.
+    pub(super) fn key(&self, change: &Change) -> &str {
+        self.changes.key(change)
+    }
+
+    /// Returns the row of one of its changes, as a JSON object, or empty.
+    pub(super) fn row(&self, change: &Change) -> &str {
+        self.changes.row(change)
+    }
+
+    /// Returns the entries and exits of which a message is sent; the bytes are 0.
+    pub(super) fn written(&self) -> Written {
+        let entries = self.sent().filter(|change| change.kind == ChangeKind::Entry).count() as u64;
+        Written { entries, exits: self.sent().count() as u64 - entries, bytes: 0 }
+    }
+
+    /// Returns whether the changes of `other` fit too.
+    pub(super) fn has_room_for(&self, other: &Batch) -> bool {
+        self.len() + other.len() <= BATCH_CHANGES
+    }
+
+    /// Adds the changes of `other` at the end.
+    pub(super) fn append(&mut self, mut other: Batch) {
+        self.changes.append(&other.changes);
+        self.sent.append(&mut other.sent);
+        self.until = other.until.or(self.until);
+    }
+}

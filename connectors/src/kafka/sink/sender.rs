@@ -1,0 +1,371 @@
+//! The thread of a sync: takes batches from a bounded queue, and retries each until it is committed.
+//!
+//! Promises: batches are committed in the order in which they were handed over; while the brokers are away a batch stays queued
+//! and is retried after a growing pause, and the sync's status has the latest error; the first error that a retry does not
+//! solve ends the thread.
+
+use super::SyncSpec;
+use super::batch::{BATCH_CHANGES, Batch};
+use super::transaction::Setback;
+use crate::kafka::client::Context;
+use crate::kafka::ledger::{self, Progress};
+use crate::messages::Messages;
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::{BaseProducer, Producer};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use usher_core::catalog::Catalog;
+use usher_core::ledger::LedgerAudience;
+use usher_core::sink::{SinkError, SyncStatus, Written};
+
+/// How long an idle thread waits for a batch before it polls its producer.
+const POLL_EVERY: Duration = Duration::from_millis(500);
+/// The pause after a batch that failed, at first, …
+pub(super) const BACKOFF: Duration = Duration::from_millis(50);
+/// … and at most.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Bytes of committed batches that are kept: 2 MiB, a second of 20,000 changes/s; the latest is kept whatever its size.
+const KEPT_BYTES: usize = 2 << 20;
+
+/// What to do when the brokers do not answer before the job runs.
+pub(super) const RETRY_HINT: &str = "see that the brokers run";
+
+/// What the sink and its thread share.
+#[derive(Default)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// Wakes both sides: the state has changed.
+    pub(super) changed: Condvar,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    queue: VecDeque<Batch>,
+    /// Bytes of the changes that are queued or being sent.
+    pub(super) bytes: usize,
+    /// How many changes are queued or being sent.
+    pub(super) changes: u64,
+    /// No more changes come: queued ones are sent at once.
+    pub(super) closing: bool,
+    /// Nothing more is sent: the sink was dropped, or has waited long enough for its end.
+    pub(super) abandoned: bool,
+    /// A batch is being sent.
+    sending: bool,
+    /// The thread has ended.
+    pub(super) ended: bool,
+    /// All changes before this time have been handed over.
+    pub(super) handed_over: u64,
+    /// All changes before this time are committed.
+    pub(super) committed: u64,
+    pub(super) status: SyncStatus,
+    /// Why the thread has ended.
+    pub(super) error: Option<SinkError>,
+}
+
+impl State {
+    /// Queues batches, all of whose changes are before `until`.
+    pub(super) fn push(&mut self, batches: Vec<Batch>, until: u64) {
+        self.handed_over = until;
+        if batches.is_empty() {
+            if let Some(last) = self.queue.back_mut() {
+                last.until = Some(until);
+            }
+            self.commit_if_idle();
+        }
+        for batch in batches {
+            self.bytes += batch.bytes();
+            self.changes += batch.len() as u64;
+            self.queue.push_back(batch);
+        }
+    }
+
+    /// Takes the next batch, of as many queued pieces as fit.
+    fn pop(&mut self) -> Option<Batch> {
+        let mut batch = self.queue.pop_front()?;
+        while let Some(more) = self.queue.pop_front_if(|more| batch.has_room_for(more)) {
+            batch.append(more);
+        }
+        self.sending = true;
+        Some(batch)
+    }
+
+    /// Counts a batch as committed.
+    fn committed(&mut self, batch: &Batch) {
+        self.bytes -= batch.bytes();
+        self.changes -= batch.len() as u64;
+        self.status.committed += batch.len() as u64;
+        if let Some(until) = batch.until {
+            self.committed = until;
+        }
+        self.commit_if_idle();
+    }
+
+    /// If nothing is queued or being sent, everything that was handed over is committed.
+    fn commit_if_idle(&mut self) {
+        if self.queue.is_empty() && !self.sending {
+            self.committed = self.handed_over;
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics with the lock")
+    }
+
+    /// Waits for a change of the state, for at most `time`.
+    pub(super) fn wait<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
+        self.changed.wait_timeout(state, time).expect("nobody panics with the lock").0
+    }
+}
+
+/// What the thread does next.
+enum Next {
+    Send(Box<Batch>),
+    /// Polls the producer: no batch is due.
+    Poll,
+    End,
+}
+
+/// A committed batch, kept in case the brokers lose it.
+pub(super) struct KeptBatch {
+    pub(super) progress: Progress,
+    pub(super) batch: Box<Batch>,
+}
+
+/// The thread's state. The protocol with the brokers is in [`super::transaction`].
+pub(super) struct Sender {
+    pub(super) id: String,
+    /// The target's name in errors.
+    pub(super) name: String,
+    pub(super) topic: String,
+    pub(super) ledger_topic: String,
+    pub(super) producer: BaseProducer<Context>,
+    pub(super) producer_config: ClientConfig,
+    pub(super) reader_config: ClientConfig,
+    brokers: String,
+    pub(super) exactly_once: bool,
+    pub(super) progress: Progress,
+    /// How messages are written.
+    pub(super) messages: Messages,
+    /// The audiences whose records have been written, by id.
+    pub(super) audiences: BTreeMap<String, LedgerAudience>,
+    /// Why the producer must be replaced before the next batch, if it must.
+    broken: Option<String>,
+    /// The latest committed batches, oldest first.
+    pub(super) kept: VecDeque<KeptBatch>,
+    kept_bytes: usize,
+    /// When a batch that is not committed becomes an error. None: it is retried until the sync is closed.
+    deadline: Option<Instant>,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Sender {
+    pub(super) fn new(
+        spec: &SyncSpec<'_>,
+        producer: BaseProducer<Context>,
+        producer_config: ClientConfig,
+        reader_config: ClientConfig,
+        progress: Progress,
+        audiences: BTreeMap<String, LedgerAudience>,
+    ) -> Sender {
+        Sender {
+            id: spec.id.to_owned(),
+            name: spec.target_name(),
+            topic: spec.target.topic.clone(),
+            ledger_topic: ledger::topic(spec.job, spec.id),
+            producer,
+            producer_config,
+            reader_config,
+            brokers: spec.target.kafka.brokers.clone(),
+            exactly_once: spec.exactly_once(),
+            progress,
+            messages: Messages::of(spec.sync, Arc::new(Catalog::new(spec.job, []))),
+            audiences,
+            broken: None,
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            deadline: None,
+            shared: Arc::default(),
+        }
+    }
+
+    /// Commits the next `run` number before `deadline`: a process that is fenced by this one looks for it.
+    pub(super) fn commit_run(&mut self, deadline: Instant) -> Result<(), SinkError> {
+        self.progress.run += 1;
+        self.deadline = Some(deadline);
+        self.commit_batch(&Batch::default(), &Catalog::new("", []))?;
+        self.deadline = None;
+        Ok(())
+    }
+
+    /// Runs until the sink is closed and all is committed, the sink is abandoned, or a batch fails for good. Two batches are at
+    /// least `every` apart, unless there are enough changes for a full one.
+    pub(super) fn run(mut self, catalog: &Catalog, every: Duration) {
+        let mut last: Option<Instant> = None;
+        loop {
+            match self.next(last.map(|last| last + every)) {
+                Next::End => break,
+                Next::Poll => self.producer.poll(Duration::ZERO),
+                Next::Send(batch) => {
+                    last = Some(Instant::now());
+                    let result = self.commit_batch(&batch, catalog);
+                    let mut state = self.shared.lock();
+                    state.sending = false;
+                    if let Err(error) = result {
+                        state.status.last_error = Some(error.to_string());
+                        state.error = Some(error);
+                        break;
+                    }
+                    state.committed(&batch);
+                    drop(state);
+                    self.shared.changed.notify_all();
+                    self.keep(batch);
+                }
+            }
+        }
+        let mut state = self.shared.lock();
+        state.ended = true;
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits until a batch is due: not before `at`, unless there are enough changes for a full one.
+    fn next(&self, at: Option<Instant>) -> Next {
+        let mut state = self.shared.lock();
+        let poll_at = Instant::now() + POLL_EVERY;
+        loop {
+            if state.abandoned {
+                return Next::End;
+            }
+            let now = Instant::now();
+            let until = if state.queue.is_empty() {
+                if state.closing {
+                    return Next::End;
+                }
+                poll_at
+            } else {
+                let enough = state.closing || state.changes as usize >= BATCH_CHANGES;
+                match at {
+                    Some(at) if at > now && !enough => at,
+                    _ => break,
+                }
+            };
+            if now >= until {
+                return Next::Poll;
+            }
+            state = self.shared.wait(state, until - now);
+        }
+        Next::Send(Box::new(state.pop().expect("the queue is not empty")))
+    }
+
+    /// Sends a batch until it is committed.
+    fn commit_batch(&mut self, batch: &Batch, catalog: &Catalog) -> Result<(), SinkError> {
+        let mut progress = self.progress;
+        progress.batch += u64::from(!batch.is_empty());
+        progress.clock = batch.changes().map(|change| change.at).fold(progress.clock, u64::max);
+        let mut backoff = BACKOFF;
+        loop {
+            let result = match self.broken.take() {
+                None => self.send_once(batch, catalog, &progress),
+                Some(reason) => self.replace_producer(batch, catalog, &progress, reason),
+            };
+            match result {
+                Ok(written) => {
+                    self.committed(batch, catalog, progress, written);
+                    return Ok(());
+                }
+                Err(Setback::Failed(error)) => return Err(error),
+                Err(Setback::Retry(reason)) => self.back_off(reason, &mut backoff)?,
+                Err(Setback::Replace(reason)) => {
+                    self.broken = Some(reason.clone());
+                    self.back_off(reason, &mut backoff)?;
+                }
+            }
+        }
+    }
+
+    fn committed(&mut self, batch: &Batch, catalog: &Catalog, progress: Progress, written: Written) {
+        self.progress = progress;
+        for change in batch.changes() {
+            let id = catalog.id(change.audience);
+            if self.audiences.get(id).is_none_or(|known| *known != catalog.audience(change.audience)) {
+                self.audiences.insert(id.to_owned(), catalog.audience(change.audience));
+            }
+        }
+        self.producer.client().context().report_recovery();
+        let status = &mut self.shared.lock().status;
+        status.last_error = None;
+        status.written.entries += written.entries;
+        status.written.exits += written.exits;
+        status.written.bytes += written.bytes;
+    }
+
+    /// Leaves the producer to be replaced before the next try.
+    pub(super) fn mark_broken(&mut self, reason: String) {
+        self.broken = Some(reason);
+    }
+
+    /// Keeps a committed batch, and drops the oldest ones beyond [`KEPT_BYTES`].
+    fn keep(&mut self, batch: Box<Batch>) {
+        if !self.exactly_once {
+            return;
+        }
+        self.kept_bytes += batch.bytes();
+        self.kept.push_back(KeptBatch { progress: self.progress, batch });
+        while self.kept_bytes > KEPT_BYTES
+            && self.kept.len() > 1
+            && let Some(oldest) = self.kept.pop_front()
+        {
+            self.kept_bytes -= oldest.batch.bytes();
+        }
+    }
+
+    /// Pauses before the next try, for longer each time. An error if there is to be no other try.
+    fn back_off(&self, reason: String, backoff: &mut Duration) -> Result<(), SinkError> {
+        if self.note_setback(&reason) {
+            let hint = "see that the brokers run; changes that were not committed are sent at the next start";
+            return Err(self.failed(reason, hint));
+        }
+        self.pause(*backoff);
+        *backoff = (*backoff * 2).min(BACKOFF_MAX);
+        Ok(())
+    }
+
+    /// Pauses before the same call is made again. An error if there is to be no other try.
+    pub(super) fn retry_call(&self, reason: String) -> Result<(), Setback> {
+        if self.note_setback(&reason) {
+            return Err(Setback::Retry(reason));
+        }
+        self.pause(BACKOFF);
+        Ok(())
+    }
+
+    /// Logs and counts a setback. Returns whether to give up.
+    fn note_setback(&self, reason: &str) -> bool {
+        self.producer.client().context().report(reason);
+        let mut state = self.shared.lock();
+        state.status.retries += 1;
+        state.status.last_error = Some(reason.to_owned());
+        state.abandoned || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// Sleeps for `time`, or until the sink is abandoned.
+    fn pause(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut state = self.shared.lock();
+        while !state.abandoned
+            && let Some(left) = until.checked_duration_since(Instant::now())
+        {
+            state = self.shared.wait(state, left);
+        }
+    }
+
+    pub(super) fn failed(&self, reason: String, hint: &'static str) -> SinkError {
+        SinkError::Failed { to: self.name.clone(), action: "written", reason, hint }
+    }
+
+    pub(super) fn context(&self) -> Context {
+        Context::new(format!("sync {}", self.id), &self.brokers)
+    }
+}

@@ -1,0 +1,65 @@
+//! Topics of a cluster by name: what they are, and which name was probably meant by one that is missing.
+
+use super::client::{Context, REQUEST, retry};
+use super::error::Problem;
+use super::ffi::{self, TopicDescription};
+use rdkafka::ClientContext;
+use rdkafka::client::Client;
+use std::time::Duration;
+
+/// The most names that an error suggests.
+const SUGGESTIONS_MAX: usize = 3;
+
+/// Returns the descriptions of topics, in the order of `names`.
+///
+/// # Errors
+///
+/// A topic is missing, the brokers refuse, or they do not answer within `patience`.
+pub(super) fn describe<C: ClientContext>(
+    client: &Client<C>,
+    context: &Context,
+    names: &[&str],
+    patience: Duration,
+) -> Result<Vec<TopicDescription>, Problem> {
+    let found = retry(context, patience, || ffi::describe(client, names, REQUEST))?;
+    let mut all = Vec::new();
+    for (name, found) in names.iter().zip(found) {
+        all.push(found.ok_or_else(|| missing(client, context, name))?);
+    }
+    Ok(all)
+}
+
+/// Returns the problem of a missing topic, with the names of topics that may have been meant.
+pub(super) fn missing<C: ClientContext>(client: &Client<C>, context: &Context, name: &str) -> Problem {
+    let metadata = client.fetch_metadata(None, REQUEST).ok();
+    let all: Vec<&str> = metadata.iter().flat_map(|found| found.topics()).map(|topic| topic.name()).collect();
+    let suggested = suggestions(name, &all);
+    let suggested = if suggested.is_empty() { String::new() } else { format!("; there is {}", suggested.join(", ")) };
+    Problem::permanent(
+        format!("`{}` has no topic `{name}`{suggested}", context.brokers()),
+        "create the topic, or correct its name",
+    )
+}
+
+/// Returns the topics that may be meant by `name`: the nearest, then those that contain it or that it contains.
+fn suggestions(name: &str, all: &[&str]) -> Vec<String> {
+    let nearest = usher_config::nearest(name, all.iter().copied());
+    let mut alike: Vec<&str> =
+        all.iter().copied().filter(|topic| topic.contains(name) || name.contains(topic)).collect();
+    alike.retain(|topic| Some(*topic) != nearest);
+    alike.sort_unstable_by_key(|topic| (topic.len().abs_diff(name.len()), *topic));
+    nearest.into_iter().chain(alike).take(SUGGESTIONS_MAX).map(|topic| format!("`{topic}`")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::suggestions;
+
+    #[test]
+    fn a_missing_topic_suggests_near_names_and_names_that_contain_it() {
+        let all = ["pricing-events", "events", "web-events", "orders", "app-events", "mobile-events"];
+        assert_eq!(suggestions("pricing-event", &all), ["`pricing-events`"]);
+        assert_eq!(suggestions("event", &all), ["`events`", "`app-events`", "`web-events`"]);
+        assert!(suggestions("users", &all).is_empty());
+    }
+}
