@@ -1,6 +1,6 @@
 //! What recovery costs: a start after kill -9, checkpoints while events flow, and a start after an hour of downtime.
 //!
-//! All with 1 M users in the state, each of whom the sync was told of, from file to file. Aims: after kill -9 what was told is
+//! All with 1 M users in the state, each in the ledger of the sync, from file to file. Aims: after kill -9 the ledger is
 //! served within 2 s and the job is live within 10 s; checkpoints cost less than 10 % and make no epoch longer than 50 ms.
 //! Times are taken from the program's log, its `/metrics` and `/proc`.
 //!
@@ -129,7 +129,7 @@ api: {{listen: \"127.0.0.1:{PORT}\"}}
         self.flush();
     }
 
-    /// Brings it to where all have joined, are told and are in a checkpoint; tells how long it took to go live. Each has
+    /// Brings it to where all have joined, are committed and are in a checkpoint; tells how long it took to go live. Each has
     /// viewed so many times.
     fn prepare(&mut self, users: u64, views: u64) -> Duration {
         self.all_join(users, now() - HOUR);
@@ -235,7 +235,7 @@ impl Run {
         self.all().matches(" checkpoint took_ms").count()
     }
 
-    /// When an answer is there that somebody who was told of is a member.
+    /// When an answer is there that somebody who was committed of is a member.
     fn serves(&self) -> Duration {
         self.until("a lookup", || {
             let answer = get("/v1/audiences/users/user-0000007")?;
@@ -341,12 +341,15 @@ fn median(values: &mut [f64]) -> f64 {
 
 // --- The parts ---
 
-/// Kill -9 with everybody in the state and told; start again.
+/// Kill -9 with everybody in the state and committed; start again.
 fn restart(flags: &Flags) {
     let users = flags.users;
     let mut place = Place::new("restart", JOINED);
     let first = place.prepare(users, 0);
-    println!("restart: {users} users join; live the first time, with all told, after {:.1} s", first.as_secs_f64());
+    println!(
+        "restart: {users} users join; live the first time, with all committed, after {:.1} s",
+        first.as_secs_f64()
+    );
     let (mut serve, mut go_live) = (Vec::new(), Vec::new());
     for _ in 0..flags.rounds {
         let run = Run::start(&place.folder);
@@ -355,7 +358,7 @@ fn restart(flags: &Flags) {
         let made = made.rsplit("checkpoint ").next().unwrap_or_default();
         let peak = run.peak() as f64 / 1e9;
         println!(
-            "restart: serves what was told after {serves:.2} s, live after {live:.2} s, peak {peak:.2} GB; checkpoint {made}"
+            "restart: serves the ledgers after {serves:.2} s, live after {live:.2} s, peak {peak:.2} GB; checkpoint {made}"
         );
         serve.push(serves);
         go_live.push(live);

@@ -40,7 +40,7 @@ use usher_core::source::{Polled, Source};
 
 /// Partitions of topics.
 const PARTITIONS: i32 = 4;
-/// How long a topic grows by less than a fiftieth each 50 ms before all is said to be told.
+/// How long a topic grows by less than a fiftieth each 50 ms before all counts as committed.
 const SETTLED: Duration = Duration::from_secs(1);
 /// What is sent before it counts: connections, the first transactions, caches.
 const WARM: Duration = Duration::from_secs(2);
@@ -270,7 +270,7 @@ fn send(producer: &BaseProducer, topic: &str, rate: u64, time: Duration, commit_
     }
 }
 
-/// Consumes until told to stop; gives what lay between due and here, µs, without the warm-up.
+/// Consumes until it is asked to stop; returns what lay between due and here, µs, without the warm-up.
 fn receive(consumer: &BaseConsumer, from: u64, stop: &AtomicBool) -> Vec<u64> {
     let mut latencies = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -437,7 +437,7 @@ fn backlog(broker: &Broker, flags: &Flags) {
                 let since = Instant::now();
                 let usher = Usher::start(folder.path(), &job, workers);
                 let live = usher.wait_live();
-                // Everybody who belongs has been told when hardly anything comes any more: windows go on ending.
+                // Everybody who belongs has been committed when hardly anything comes any more: windows go on ending.
                 let consumer = broker.tail(&changes);
                 let (mut length, mut ledger) = (0, since.elapsed());
                 while since.elapsed() < ledger + SETTLED {

@@ -1,6 +1,6 @@
 //! What a sync on this machine costs: changes a second into the log, from a change to its line, and a start.
 //!
-//! `cargo bench -p usher-connectors --bench told`
+//! `cargo bench -p usher-connectors --bench ledger`
 
 #![allow(clippy::print_stdout)]
 
@@ -74,7 +74,7 @@ fn throughput(folder: &Path) {
     let delivered = began.elapsed();
     let rate = |time: Duration| 5.0 / time.as_secs_f64();
     println!(
-        "5 M changes: {:.2} M/s told ({:.0} ns a change in `write`), {:.2} M/s delivered",
+        "5 M changes: {:.2} M/s committed ({:.0} ns a change in `write`), {:.2} M/s delivered",
         rate(ledger),
         encoding.as_nanos() as f64 / 5e6,
         rate(delivered)

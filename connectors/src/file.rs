@@ -105,7 +105,7 @@ impl Source for Files {
     }
 
     fn open(&mut self, id: &PartitionId, from: Option<&Resume>) -> Result<Box<dyn Partition>, SourceError> {
-        let file = self.found.get(id).expect("a partition is opened by an id that was told").clone();
+        let file = self.found.get(id).expect("a partition is opened by a known id").clone();
         let buffer = (BUFFERS_BYTES / self.known.len().max(1)).clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX);
         let mut partition =
             FilePartition::new(id.clone(), file, self.follow, self.message_bytes, buffer, &self.followed);

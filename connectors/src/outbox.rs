@@ -1,12 +1,12 @@
-//! What a sync without Kafka was told, as a log on this machine, and the delivery from it.
+//! The ledger of a sync without Kafka, as a log on this machine, and the delivery from it.
 //!
-//! The log is told and outbox in one. [`Sink::write`] queues the changes that the sync is told of; a thread appends them in
-//! blocks and syncs, as many as have come meanwhile in one; when that has returned they are told. A second thread
+//! The log is ledger and outbox in one. [`Sink::write`] queues the changes of the sync; a thread appends them in
+//! blocks and syncs, as many as have come meanwhile in one; when that has returned they are committed. A second thread
 //! reads the log behind it, writes the messages of those that are to be sent to the destination, and keeps a durable cursor.
 //! So a slow destination holds up nothing but itself, and what it has not taken waits on the disk.
 //!
 //! Promises:
-//! 1. What is told survives a crash, and is a prefix of what was handed over. A block that a crash has torn is cut off at the next
+//! 1. What is committed survives a crash, and is a prefix of what was handed over. A block that a crash has torn is cut off at the next
 //!    start, with a warning; damage anywhere else is an error.
 //! 2. To a file each message is written once, in order. After a crash the lines behind the cursor are held against those that
 //!    the log would write next: those that are there are not written again, and a torn last one is cut off. A line is

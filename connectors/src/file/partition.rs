@@ -14,7 +14,7 @@
 //!
 //! Positions go on over all that: they are those of all content ever read of the path, one after the other. So two
 //! lines never have the same position, and later lines have later ones. A file that is cut and grows beyond its old
-//! length between two polls can't be told from one that only grew.
+//! length between two polls can't be distinguished from one that only grew.
 
 use super::find::{Listed, identity, unreadable};
 use super::input::{Coding, Input};

@@ -32,7 +32,7 @@ const SENT: u8 = 2;
 const REASON_SHIFT: u8 = 2;
 const ROW: u8 = 32;
 
-/// A change that a sync is told of.
+/// A change of a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record<'a> {
     /// An index that means something to whoever writes or reads.

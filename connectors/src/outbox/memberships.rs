@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 pub(super) struct Memberships {
     /// The greatest `at`.
     pub clock: u64,
-    /// One for each id: the definition that was told last.
+    /// One for each id: the definition that was committed last.
     audiences: Vec<Box<[u8]>>,
     /// Index in `audiences`, by definition.
     known: HashMap<Box<[u8]>, u32>,

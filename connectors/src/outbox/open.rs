@@ -1,4 +1,4 @@
-//! Reading a log at a start: what was told, what is not delivered yet, and where to go on.
+//! Reading a log at a start: the ledger, what is not delivered yet, and where to go on.
 
 use super::append::create_segment;
 use super::cursor::{Cursor, Mark};

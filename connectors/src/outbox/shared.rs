@@ -21,7 +21,7 @@ pub(super) struct Shared {
 
 pub(super) struct State {
     bounds: Bounds,
-    /// Of full blocks, with the clock that is told with each.
+    /// Of full blocks, with the clock that is committed with each.
     blocks: VecDeque<(Vec<u8>, u64)>,
     /// The one that is filled.
     encoder: Encoder,
@@ -29,7 +29,7 @@ pub(super) struct State {
     waiting_bytes: usize,
     /// All before this was handed over.
     handed: u64,
-    /// All before this is told, whatever waits.
+    /// All before this is committed, whatever waits.
     committed: u64,
     /// The log has at least one block.
     any: bool,
@@ -110,7 +110,7 @@ impl Shared {
         }
     }
 
-    /// The next block to append, with the clock that is told with it; waits for one. None: no more comes.
+    /// The next block to append, with the clock that is committed with it; waits for one. None: no more comes.
     pub fn next_block(&self) -> Option<(Vec<u8>, u64)> {
         let idle = |state: &mut State| {
             state.error.is_none() && !state.closed && state.blocks.is_empty() && state.encoder.len() == 0

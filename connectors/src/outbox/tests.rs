@@ -1,4 +1,4 @@
-//! The log against real files: what is told, what is delivered, and what a crash at any byte makes of it.
+//! The log against real files: what is committed, what is delivered, and what a crash at any byte makes of it.
 
 // A seed is for whoever reads a failed run.
 #![allow(clippy::print_stdout)]

@@ -61,7 +61,7 @@ fn open(target: &KafkaTarget) -> (Ledger, Box<dyn Sink>) {
 }
 
 fn wait_told(sink: &dyn Sink, until_time: u64) {
-    until("it is told", || sink.committed() >= until_time);
+    until("it is committed", || sink.committed() >= until_time);
 }
 
 fn one(at: u64, audience: u32, kind: ChangeKind, key: &str) -> Changes {
@@ -70,7 +70,7 @@ fn one(at: u64, audience: u32, kind: ChangeKind, key: &str) -> Changes {
     changes
 }
 
-/// What was told, as audience and key.
+/// What was committed, as audience and key.
 fn memberships(ledger: &Ledger) -> BTreeSet<(String, String)> {
     ledger.iter().map(|(audience, key)| (ledger.audiences[audience as usize].id.clone(), key.to_owned())).collect()
 }
@@ -220,7 +220,7 @@ fn what_is_visible_is_what_was_told_whenever_it_ends() {
         }
         sink.write(&changes, round + 1).unwrap();
         // Somewhere in the middle, with a transaction open or not.
-        until("some are told", || sink.status().committed > 0);
+        until("some are committed", || sink.status().committed > 0);
         drop(sink);
     }
     let (ledger, _) = open(&target);
@@ -328,7 +328,7 @@ fn outage(delivery: Delivery) {
             let killed = scope.spawn(|| broker.turn("kill"));
             while !killed.is_finished() {
                 let written = write(&mut *sink, 1);
-                until("it is told, or killed", || sink.committed() >= written || killed.is_finished());
+                until("it is committed, or killed", || sink.committed() >= written || killed.is_finished());
             }
         });
         let written = write(&mut *sink, 100);
