@@ -5,8 +5,8 @@
 //! processes, baseline beside it.
 //!
 //! ```text
-//! cargo bench --bench canonical                       # what is in docs/BENCHMARKS.md
-//! cargo bench --bench canonical -- --events 500000 --users 100000 --runs 1
+//! cargo bench --profile dist --bench canonical                       # what is in docs/BENCHMARKS.md
+//! cargo bench --profile dist --bench canonical -- --events 500000 --users 100000 --runs 1
 //! ```
 
 // A benchmark's figures are its output.

@@ -1,8 +1,8 @@
-//! A refresh of a 1 M-row snapshot, 1 % of it changed, while events flow: how far behind the clock does it get?
+//! A refresh of a 1 M-row snapshot, 1 % of it changed, while events flow: the maximum lag.
 //!
 //! ```text
-//! cargo bench --bench refresh
-//! cargo bench --bench refresh -- --users 100000 --rate 1000
+//! cargo bench --profile dist --bench refresh
+//! cargo bench --profile dist --bench refresh -- --users 100000 --rate 1000
 //! ```
 
 // A benchmark's figures are its output.

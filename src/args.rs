@@ -10,7 +10,8 @@ use std::path::PathBuf;
     name = "usher",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done, or stopped by a signal; 1 failed while running; 2 wrong job or command line; 3 could not open something.\nData goes to stdout, everything else to stderr. USHER_LOG sets the log level (default: info)."
+    after_help = "Exit codes: 0 done, or stopped by a signal; 1 failed while running; 2 wrong job or command line; 3 could not open something.\n\
+                  Data goes to stdout, everything else to stderr. USHER_LOG sets the log level (default: info)."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -21,8 +22,8 @@ pub struct Args {
 pub enum Command {
     /// Run a demo shop and print entries and exits live.
     ///
-    /// Writes users and orders as Parquet and a growing file of Segment events to a temporary folder, and runs a job of five
-    /// audiences over them. Prints each change on stdout as a line of JSON, and totals on stderr once a second.
+    /// Writes users and orders as Parquet and a growing file of Segment events to a temporary folder, and runs a job of
+    /// five audiences over them. Prints each change on stdout as a line of JSON, and totals on stderr once a second.
     Demo {
         /// How long to run, e.g. 30s or 2m (default: until Ctrl-C).
         #[arg(long = "for", value_name = "DURATION", value_parser = args_duration)]
@@ -58,7 +59,8 @@ pub enum Command {
     },
     /// Run a job until a signal stops it.
     ///
-    /// Resumes from the state of the last run. Several processes can run one job together: start each with the same job, -w,
+    /// Resumes from the state of the last run. Several processes can run one job together: start each with the same
+    /// job, -w,
     /// -n and host file, and its own -p.
     #[command(disable_help_flag = true)]
     Run {
@@ -76,7 +78,8 @@ pub enum Command {
         /// A file with the address of each process, one `host:port` per line (default: localhost, from port 2101).
         #[arg(short = 'h', long = "hosts", value_name = "FILE")]
         hosts: Option<PathBuf>,
-        /// Read a source from its start if it is not the one that the state has read (a topic that was recreated, a file that was truncated).
+        /// Read a source from its start if it is not the one that the state has read (a topic that was recreated, a
+        /// file that was truncated).
         #[arg(long)]
         restart_sources: bool,
         /// Print help.

@@ -37,7 +37,8 @@ pub struct Summary {
     pub entries: u64,
     /// Memberships that ended.
     pub exits: u64,
-    /// Memberships that hold, of all audiences together; counted apart from entries and exits, and only once the job has ended.
+    /// Memberships that hold, of all audiences together; counted apart from entries and exits, and only once the job
+    /// has ended.
     pub members: u64,
     /// Keys that have state.
     pub keys: u64,

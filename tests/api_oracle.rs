@@ -1,4 +1,5 @@
-//! The API of a running job answers what the oracle computes: on random jobs, at any moment, and its forecasts come true.
+//! The API of a running job answers what the oracle computes: on random jobs, at any moment, and its forecasts come
+//! true.
 //!
 //! `USHER_SERVE=0..2000 cargo test --release --test usher api_oracle` runs more seeds than every test run's.
 

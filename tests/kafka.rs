@@ -1,8 +1,9 @@
 //! `usher run` between topics of a real Apache Kafka, killed, cut off and refused.
 //!
-//! Each scenario is a Python program in `tests/kafka`, with confluent-kafka and a computation of membership that share no code
-//! with the engine. Each test starts one with a broker and passes if it passes. Where Java, Maven, Python or confluent-kafka
-//! are missing, the tests print that they are skipped and pass; if `USHER_REQUIRE` names `kafka` (`kafka,s3`), they fail.
+//! Each scenario is a Python program in `tests/kafka`, with confluent-kafka and a computation of membership that share
+//! no code with the engine. Each test starts one with a broker and passes if it passes. Where Java, Maven, Python or
+//! confluent-kafka are missing, the tests print that they are skipped and pass; if `USHER_REQUIRE` names `kafka`
+//! (`kafka,s3`), they fail.
 //!
 //! `USHER_KILLS` sets how often jobs are killed (10), `USHER_OUTAGE` how long brokers are away, s (4).
 

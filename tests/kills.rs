@@ -1,4 +1,5 @@
-//! A job under load that is killed again and again, in one process and in two: its changes are those of a job without kills.
+//! A job under load that is killed again and again, in one process and in two: its changes are those of a job without
+//! kills.
 //!
 //! `USHER_KILLS=100 cargo test --release --test usher kills -- --nocapture` kills more often than the ten times of every
 //! test run, and prints the figures.

@@ -101,8 +101,8 @@ fn a_replay_is_what_the_oracle_computes_for_any_number_of_workers() {
     }
 }
 
-/// Panics if the totals of a replay do not add up: read = matched + skipped + dead letters, and the arrangement of members
-/// has as many as have entered and not left.
+/// Panics if the totals of a replay do not add up: read = matched + skipped + dead letters, and the arrangement of
+/// members has as many as have entered and not left.
 fn adds_up(summary: &Path, what: &str) {
     let text = std::fs::read_to_string(summary).expect("the replay writes its summary");
     let summary: serde_json::Value = serde_json::from_str(&text).expect("the summary is JSON");

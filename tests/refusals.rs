@@ -1,5 +1,5 @@
-//! State that can't be gone on from is refused: with both facts, what to do, exit code 3, and the flag that decides where one
-//! does. Nothing is committed, and the files are as before.
+//! State that can't be gone on from is refused: with both facts, what to do, exit code 3, and the flag that decides
+//! where one does. Nothing is committed, and the files are as before.
 
 use crate::support::process::{members, until};
 use crate::support::shop::{CRM, Shop, job, with_anybody, without_marks};

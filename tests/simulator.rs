@@ -1,13 +1,14 @@
 //! The simulator: a job starts and dies at moments that a seed draws, and downstream must see no difference.
 //!
-//! A seed draws a job with a history ([`Sample`]), worker counts, moments of death, edits of the job, and what goes wrong with
-//! the store and with acknowledgements. Sources, syncs, store and clock are fakes in memory ([`world`]) behind the seams
-//! that the real ones stand behind. After every step, once the job has come to rest, everything that
-//! downstream has received is checked: entries and exits alternate, no id comes twice, and the members are the oracle's.
+//! A seed draws a job with a history ([`Sample`]), worker counts, moments of death, edits of the job, and what goes
+//! wrong with the store and with acknowledgements. Sources, syncs, store and clock are fakes in memory ([`world`])
+//! behind the seams that the real ones stand behind. After every step, once the job has come to rest, everything that
+//! downstream has received is checked: entries and exits alternate, no id comes twice, and the members are the
+//! oracle's.
 //!
-//! The same seed draws the same steps, and what is logged of them is the same for every run; between two rests threads run
-//! as they run. `USHER_SIMULATE=0..10000 cargo test --release --test usher simulator` runs more seeds than every test
-//! run's.
+//! The same seed draws the same steps, and what is logged of them is the same for every run; between two rests threads
+//! run as they run. `USHER_SIMULATE=0..10000 cargo test --release --test usher simulator` runs more seeds than every
+//! test run's.
 
 use crate::oracle::{compile, write};
 use crate::support::rows::seeds;
@@ -181,7 +182,8 @@ impl Simulation {
         Ok(Run { log: self.log, deaths: self.deaths, edits: self.edits, stops: self.stops, committed })
     }
 
-    /// Ends it as SIGTERM does, while the clock goes on. Where nothing dies meanwhile, all that it has read is in its last checkpoint.
+    /// Ends it as SIGTERM does, while the clock goes on. Where nothing dies meanwhile, all that it has read is in its
+    /// last checkpoint.
     fn stop(&mut self, job: &Job, mut clock: Range<i64>) -> Result<(), String> {
         job.status.stop();
         let since = Instant::now();
@@ -286,8 +288,8 @@ impl Simulation {
         Ok(Job { life, status, thread })
     }
 
-    /// Waits until all that was appended has been read and everything before the clock is committed; starts the job again
-    /// where it dies meanwhile.
+    /// Waits until all that was appended has been read and everything before the clock is committed; starts the job
+    /// again where it dies meanwhile.
     ///
     /// Returns up to when, exclusive: a little later for each life that may have come to where the one before it did.
     fn rest(&mut self, mut job: Job, clock: i64) -> Result<(Job, i64), String> {
@@ -377,7 +379,8 @@ impl Simulation {
 }
 
 impl Simulation {
-    /// The exit of a membership whose window ended while the job was down has the reason `expiry` and the window's end as its time.
+    /// The exit of a membership whose window ended while the job was down has the reason `expiry` and the window's end
+    /// as its time.
     fn check_dates(&self, sample: &Sample, clock: i64) -> Result<(), String> {
         let flags = oracle::Flags { from: None, until: Some(clock), now: clock + SKEW };
         let changes = oracle::changes(&self.plan, &sample.history(&self.plan), flags);

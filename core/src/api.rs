@@ -1,8 +1,8 @@
-//! The seam to what only the running job knows: a trait, and what it answers with.
+//! The port from the HTTP edge to the running job: the trait [`Api`], and the types of its answers.
 //!
-//! Membership itself is in the published index; everything else comes from here. Methods that return at once are called on
-//! the server's threads for each request and must not wait; what needs a worker returns a future, which the server gives up
-//! on after its patience. Sizes and counts of audiences are the index's.
+//! Membership, sizes and counts of audiences are in the membership index; everything else comes from here. Methods that return
+//! a value are called on the server's threads for each request and must not wait; methods that need a worker return a future, which
+//! the server drops after its time limit. Types with a schema are part of the API: their comments are its description.
 
 use crate::counts::Counts;
 use crate::message::write_time;
@@ -11,26 +11,38 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 
-/// What the server asks the running job.
+/// The running job, for the server. May be called from any thread.
 ///
-/// Ids of models and audiences that are handed in are the job's.
+/// Callers pass ids of models and audiences that the job has.
 pub trait Api: Send + Sync + 'static {
-    /// Whether the job is live.
+    // Readiness and metrics.
+
+    /// Returns whether the job is live.
     fn readiness(&self) -> Readiness;
 
-    /// The models, by id.
+    // Snapshots.
+
+    /// Returns the models, by id.
     fn models(&self) -> Vec<ModelStatus>;
 
-    /// The pulls of a model, the newest first; as many as are remembered.
+    /// Returns the pulls of a model, the newest first, as far back as they are kept.
     fn pulls(&self, model: &str) -> Vec<Pull>;
 
-    /// Starts a pull. Answers when it is accepted, not when it is done.
+    /// Starts a pull. The future ends when the pull is accepted, not when the pull ends.
+    ///
+    /// # Errors
+    /// [`ApiError::Conflict`] if a pull is running or the model has nothing to pull.
     fn pull_now(&self, model: &str, extent: Extent) -> BoxFuture<'static, Result<(), ApiError>>;
 
-    /// What is known of the audiences, by id.
+    // Members.
+
+    /// Returns freshness and windows of the audiences, by id.
     fn audiences(&self) -> Vec<AudienceState>;
 
-    /// Why a key is in the audiences of its model or not: in one of them, or in all, by id.
+    /// Explains why a key is in an audience of its model or not; without an audience, in each of them, by id.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`] if the job has nothing of the key.
     fn explain(
         &self,
         model: &str,
@@ -38,45 +50,52 @@ pub trait Api: Send + Sync + 'static {
         audience: Option<&str>,
     ) -> BoxFuture<'static, Result<Explanation, ApiError>>;
 
-    /// The members of an audience, at most `limit` of them, from the start or where an earlier page's cursor says.
+    /// Returns at most `limit` members of an audience, from the start or after the page whose cursor is given.
     ///
     /// While membership does not change, pages that follow each other's cursors hold every member once.
+    ///
+    /// # Errors
+    /// [`ApiError::Wrong`] if the cursor is malformed.
     fn members(&self, audience: &str, cursor: Option<&str>, limit: usize)
     -> BoxFuture<'static, Result<Page, ApiError>>;
 
-    /// How the syncs stand, by id.
+    // Syncs.
+
+    /// Returns the syncs, by id.
     fn syncs(&self) -> Vec<SyncReport>;
 
-    /// What is measured.
+    /// Returns what is measured beside the other answers.
     fn metrics(&self) -> Metrics;
 
-    /// The `host:port` of the process that owns a key of a model; none: this one.
+    // The cluster.
+
+    /// Returns the `host:port` of the process that owns a key of a model; `None` for this one.
     fn owner(&self, model: &str, key: &str) -> Option<String>;
 
-    /// The `host:port` of every process of the job, by number; none: this one, which there is once.
+    /// Returns the `host:port` of every process of the job, by number; `None`, once, for this one.
     fn processes(&self) -> Vec<Option<String>> {
         vec![None]
     }
 }
 
-/// Why the job does not do or answer something.
+/// Why the job refuses a request. Each text is the detail of the problem that the client gets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
-    /// There is no such thing: what, in words. 404.
+    /// What was asked for does not exist. 404.
     #[error("{0}")]
     NotFound(String),
-    /// The request can't be understood: a cursor that is none. 400.
+    /// The request is malformed, as a cursor may be. 400.
     #[error("{0}")]
     Wrong(String),
-    /// Not now: a pull is running, a model is never pulled. 409.
+    /// The job can't do this now: a pull is running, or the model is never pulled. 409.
     #[error("{0}")]
     Conflict(String),
-    /// Not yet, or no more. 503.
+    /// The job is not live yet, or stops. 503.
     #[error("{0}")]
     Unavailable(String),
 }
 
-/// A time, in ms since the epoch. RFC 3339 in UTC with ms where it is shown.
+/// A time, in ms since the epoch. Shown as RFC 3339 in UTC with ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub u64);
 
@@ -106,15 +125,15 @@ impl ToSchema for Moment {}
 /// Whether the job is live.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Readiness {
-    /// It is: what downstream hears is what holds now.
+    /// Whether the job is live: changes are sent as they happen.
     pub ready: bool,
-    /// If not, what is being done.
+    /// If not, what the job does now.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub detail: Option<String>,
 }
 
-/// How new a model's snapshot is.
+/// The freshness of a model's snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub enum Freshness {
     /// The last pull succeeded, and the next is not overdue.
@@ -123,15 +142,15 @@ pub enum Freshness {
     Refreshing,
     /// The last pull failed or is overdue.
     Stale,
-    /// It was never pulled.
+    /// The model was never pulled.
     Pending,
 }
 
 impl Freshness {
-    /// All.
+    /// All values.
     pub const ALL: [Freshness; 4] = [Freshness::Current, Freshness::Refreshing, Freshness::Stale, Freshness::Pending];
 
-    /// As it is shown.
+    /// Returns the name in answers and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Freshness::Current => "Current",
@@ -147,7 +166,7 @@ impl Freshness {
 pub struct ModelStatus {
     /// Its id.
     pub id: String,
-    /// How new its snapshot is.
+    /// The freshness of its snapshot.
     pub freshness: Freshness,
     /// How often it is pulled: a duration, `manual`, or `never` for a model without Parquet.
     pub refresh: String,
@@ -157,7 +176,7 @@ pub struct ModelStatus {
     pub next_pull: Option<Moment>,
     /// Rows of the snapshot in force.
     pub rows: Option<u64>,
-    /// Why the last pull failed.
+    /// Why the last pull failed; null if it did not.
     pub last_error: Option<String>,
 }
 
@@ -176,11 +195,11 @@ pub enum Extent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PullResult {
-    /// It has not.
+    /// It has not ended.
     Running,
-    /// It is in force.
+    /// Its snapshot is in force.
     Succeeded,
-    /// The last good snapshot stays in force.
+    /// It failed, and the previous snapshot stays in force.
     Failed,
 }
 
@@ -190,9 +209,9 @@ pub enum PullResult {
 pub enum Trigger {
     /// The start of the job.
     Start,
-    /// `refresh`.
+    /// The `refresh` of the model.
     Schedule,
-    /// Somebody asked for it.
+    /// A request to the API.
     Request,
 }
 
@@ -207,33 +226,33 @@ pub struct Pull {
     pub trigger: Trigger,
     /// How much it read.
     pub extent: Extent,
-    /// How long it took; none while it runs.
+    /// Its duration; null while it runs.
     pub duration_ms: Option<u64>,
     /// Rows that it read.
     pub rows: Option<u64>,
-    /// Keys for which something changed.
+    /// Keys with a change.
     pub changed_keys: Option<u64>,
     /// Why it failed.
     pub error: Option<String>,
 }
 
-/// What the index does not know of an audience.
+/// What is reported of an audience beside the index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AudienceState {
     /// Its id.
     pub id: String,
-    /// How new the oldest of the snapshots is that decide it.
+    /// The freshness of the oldest snapshot that the audience depends on.
     pub freshness: Freshness,
     /// Whether its windows are filled.
     pub windows: Windows,
 }
 
-/// Whether the windows of an audience hold all that they should.
+/// Whether the windows of an audience are filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Windows {
-    /// They do.
+    /// Whether they contain all events of their length.
     pub complete: bool,
-    /// When they will, if not.
+    /// If not, when they will.
     pub complete_at: Option<Moment>,
 }
 
@@ -244,7 +263,7 @@ pub struct Explanation {
     pub parent_model_id: String,
     /// The key.
     pub user_id: String,
-    /// What it is as of.
+    /// The time of the answer.
     pub as_of: Moment,
     /// Whether the key has a row in the snapshot in force.
     pub in_snapshot: bool,
@@ -257,17 +276,17 @@ pub struct Explanation {
 pub struct ExplainedAudience {
     /// The audience's id.
     pub audience_id: String,
-    /// What people see as its name.
+    /// The audience's name, as people see it.
     pub audience_name: String,
     /// Whether the key is in it.
     pub member: bool,
-    /// When that will change by itself, if nothing else happens.
+    /// When that changes if nothing else happens; null if it does not.
     pub changes_at: Option<Moment>,
-    /// Why.
+    /// The tree of conditions.
     pub condition: ExplainedCondition,
 }
 
-/// A condition, and how it stands for a key.
+/// A condition, and its result for a key.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(no_recursion)]
 pub struct ExplainedCondition {
@@ -277,13 +296,13 @@ pub struct ExplainedCondition {
     pub text: String,
     /// Whether it holds.
     pub holds: bool,
-    /// What is compared, where it is kept: a count; `3 or more` where no more than 3 events can decide.
+    /// The value that is compared, if it is kept; `3 or more` if only 3 events are kept because no more can matter.
     pub value: Option<serde_json::Value>,
-    /// With what, as in the job file: `at_least 3`.
+    /// What it is compared with, as in the job file: `at_least 3`.
     pub threshold: Option<String>,
-    /// The times of the events that count now, from the oldest to the newest: as many as can decide.
+    /// The times of the events that count now, the oldest first, as many as are kept.
     pub events: Vec<Moment>,
-    /// When it will change by itself, if nothing else happens.
+    /// When the result changes if nothing else happens; null if it does not.
     pub changes_at: Option<Moment>,
     /// The conditions inside.
     pub conditions: Vec<ExplainedCondition>,
@@ -292,52 +311,52 @@ pub struct ExplainedCondition {
 /// A page of members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// What it is as of.
+    /// The time of the answer.
     pub as_of: Moment,
     /// The keys, in the engine's order.
     pub keys: Vec<String>,
-    /// What to ask for the next page with; none: this is the last.
+    /// The cursor of the next page; `None` on the last page.
     pub next_cursor: Option<String>,
 }
 
-/// How a sync stands.
+/// A sync and its deliveries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct SyncReport {
     /// Its id.
     pub id: String,
     /// Changes that were committed to it since the start.
     pub committed: u64,
-    /// Changes that have reached the destination since the start.
+    /// Changes delivered to the destination since the start.
     pub delivered: u64,
-    /// Changes that wait to be delivered.
+    /// Changes that are committed and not delivered yet.
     pub waiting: u64,
-    /// Deliveries that were tried again.
+    /// Deliveries that were retried.
     pub retries: u64,
-    /// What went wrong last.
+    /// The last error; null if there was none.
     pub last_error: Option<String>,
-    /// Changes given up, in the dead letters.
+    /// Changes that were given up and written to the dead letters.
     pub dead_letters: u64,
 }
 
 impl SyncReport {
-    /// How the sync `id` stands, in the words of its sink.
-    pub fn of(id: &str, standing: &crate::sink::SyncStatus) -> SyncReport {
+    /// Returns the report of the sync `id` from the status of its sink.
+    pub fn of(id: &str, status: &crate::sink::SyncStatus) -> SyncReport {
         SyncReport {
             id: id.to_owned(),
-            committed: standing.committed,
-            delivered: standing.written.entries + standing.written.exits,
-            waiting: standing.waiting,
-            retries: standing.retries,
-            last_error: standing.last_error.clone(),
-            dead_letters: standing.dead_letters,
+            committed: status.committed,
+            delivered: status.written.entries + status.written.exits,
+            waiting: status.waiting,
+            retries: status.retries,
+            last_error: status.last_error.clone(),
+            dead_letters: status.dead_letters,
         }
     }
 }
 
-/// What is measured besides what the other methods tell.
+/// What is measured beside the other answers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics {
-    /// What became of messages, by source.
+    /// Counts of messages, by source.
     pub messages: Vec<(String, Counts)>,
     /// How far partitions have been read.
     pub partitions: Vec<PartitionMetrics>,
@@ -352,10 +371,10 @@ pub struct PartitionMetrics {
     pub source: String,
     /// The partition's name.
     pub partition: String,
-    /// Where the next message starts.
+    /// The position of the next message.
     pub position: u64,
-    /// Messages that are there and have not been read; none: not known.
+    /// Messages that are there and were not read; `None` if the number is not known.
     pub lag_messages: Option<u64>,
-    /// How far the newest message that was read is behind the wall clock, ms; none: nothing was read.
+    /// How far the newest message that was read is behind the wall clock, ms; `None` if nothing was read.
     pub lag_ms: Option<u64>,
 }

@@ -1,4 +1,6 @@
 //! The audiences of a job as messages name them, and those that the job no longer has but a ledger still names.
+//!
+//! Promises: the job's audiences come first, ordered by id, and an index names the same audience for as long as the job runs.
 
 use crate::ledger::LedgerAudience;
 use std::collections::BTreeMap;
@@ -10,11 +12,11 @@ use std::collections::BTreeMap;
 pub struct Catalog {
     job: String,
     audiences: Vec<CatalogEntry>,
-    /// How many of them the job has.
+    /// The number of audiences that the job has: the first.
     present: usize,
 }
 
-/// What messages say of one audience.
+/// One audience, as messages name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CatalogEntry {
     /// Its id.
@@ -23,14 +25,14 @@ pub struct CatalogEntry {
     pub name: String,
     /// The id of its parent model.
     pub model: String,
-    /// What messages have between type and key.
+    /// The part of a message between type and key.
     pub(crate) json: String,
-    /// What ids are computed from, before the key.
+    /// The part of the hashed text of an id before the key.
     pub(crate) hashed: Vec<u8>,
 }
 
 impl Catalog {
-    /// A job's audiences, given as (id, name, model id) in any order.
+    /// Returns the catalog of a job's audiences, given as (id, name, model id) in any order.
     pub fn new<'a>(job: &str, audiences: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>) -> Catalog {
         let mut audiences: Vec<CatalogEntry> =
             audiences.into_iter().map(|(id, name, model)| CatalogEntry::new(job, id, name, model)).collect();
@@ -38,8 +40,9 @@ impl Catalog {
         Catalog { job: job.to_string(), present: audiences.len(), audiences }
     }
 
-    /// Adds, behind the job's audiences and ordered by id and model, those of `ledger` that the job no longer has: no audience
-    /// has that id, or one of another model has it.
+    /// Returns the catalog with the audiences of `ledger` that the job no longer has, behind the job's, ordered by id and model.
+    ///
+    /// The job no longer has an audience if none has its id, or if one of another model has it.
     pub fn with_removed(mut self, ledger: &[LedgerAudience]) -> Catalog {
         // Ledgers may name one audience differently: the greatest name is taken.
         let mut removed: BTreeMap<(&str, &str), &str> = BTreeMap::new();
@@ -56,27 +59,27 @@ impl Catalog {
         self
     }
 
-    /// The job's name.
+    /// Returns the name of the job.
     pub fn job(&self) -> &str {
         &self.job
     }
 
-    /// How many audiences, those that the job no longer has included.
+    /// Returns the number of audiences, including those that the job no longer has.
     pub fn len(&self) -> usize {
         self.audiences.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no audiences.
     pub fn is_empty(&self) -> bool {
         self.audiences.is_empty()
     }
 
-    /// The id of the audience at `index`.
+    /// Returns the id of the audience at `index`.
     pub fn id(&self, index: u32) -> &str {
         &self.audiences[index as usize].id
     }
 
-    /// How many of them the job has: the first.
+    /// Returns the number of audiences that the job has: the first.
     pub fn present(&self) -> usize {
         self.present
     }
@@ -87,7 +90,7 @@ impl Catalog {
         LedgerAudience { id: id.clone(), name: name.clone(), model: model.clone() }
     }
 
-    /// The index of the job's audience `id`.
+    /// Returns the index of the job's audience `id`; `None` if the job has no such audience.
     pub fn index(&self, id: &str) -> Option<u32> {
         let found = self.audiences[..self.present].binary_search_by(|entry| entry.id[..].cmp(id));
         found.ok().map(|index| index as u32)
@@ -102,7 +105,7 @@ impl Catalog {
         }
     }
 
-    /// What messages say of the audience at `index`.
+    /// Returns the audience at `index`.
     pub fn entry(&self, index: u32) -> &CatalogEntry {
         &self.audiences[index as usize]
     }

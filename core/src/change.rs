@@ -1,13 +1,32 @@
 //! Changes of membership: entries and exits with their time, audience, key and reason.
 //!
 //! A [`Changes`] is a batch of changes whose texts (keys, rows) share one buffer. A [`Filter`] decides which changes of a
-//! batch concern a sync. Refuses: batches with 4 GiB of text or more.
+//! batch concern a sync. Promises: changes stay in the order in which they were added. Refuses (panics): batches with 4 GiB of
+//! text or more.
+//!
+//! ```
+//! use usher_core::catalog::Catalog;
+//! use usher_core::change::{ChangeKind, Changes, Filter, Reason};
+//!
+//! let catalog = Catalog::new("shop", [("buyers", "Buyers", "users"), ("vips", "VIPs", "users")]);
+//! let mut changes = Changes::new();
+//! changes.push(10, 0, ChangeKind::Entry, Reason::Event, "u-1");
+//! changes.push(20, 1, ChangeKind::Exit, Reason::Expiry, "u-2");
+//!
+//! // A sync of the entries of `buyers`.
+//! let filter = Filter::new(0, ["buyers"], (true, false), &catalog);
+//! let sent: Vec<&str> = changes.iter().filter(|change| filter.sends(change)).map(|change| changes.key(change)).collect();
+//! assert_eq!(sent, ["u-1"]);
+//!
+//! assert_eq!(changes.take_before(Some(15)).len(), 1);
+//! assert_eq!(changes.len(), 1);
+//! ```
 
 use crate::catalog::Catalog;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// In or out.
+/// Whether a key enters or leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ChangeKind {
     /// The key is now in the audience.
@@ -16,7 +35,7 @@ pub enum ChangeKind {
     Exit,
 }
 
-/// Why membership changed. Where several hold, the least is said (SPEC §5).
+/// The cause of a change. If there are several, the least in this order is given (SPEC §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Reason {
     /// An event.
@@ -34,7 +53,7 @@ pub enum Reason {
 }
 
 impl ChangeKind {
-    /// As messages have it.
+    /// Returns the name in messages.
     pub fn name(self) -> &'static str {
         match self {
             ChangeKind::Entry => "entry",
@@ -44,7 +63,7 @@ impl ChangeKind {
 }
 
 impl Reason {
-    /// As messages have it.
+    /// Returns the name in messages.
     pub fn name(self) -> &'static str {
         match self {
             Reason::Event => "event",
@@ -64,7 +83,7 @@ pub struct Change {
     pub at: u64,
     /// Which audience: its index in the [`Catalog`].
     pub audience: u32,
-    /// In or out.
+    /// Whether the key enters or leaves.
     pub kind: ChangeKind,
     /// Why.
     pub reason: Reason,
@@ -72,17 +91,17 @@ pub struct Change {
     pub recipients: Recipients,
     /// Where the key starts in the buffer, and its length in bytes.
     key: (u32, u32),
-    /// The same of what is known of the key's row, as a JSON object; empty where nothing is.
+    /// The same of the key's row, as a JSON object; empty if there is none.
     row: (u32, u32),
 }
 
-/// Which syncs a change concerns. Of each other, they know nothing.
+/// The syncs that a change concerns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Recipients {
-    /// All that have the audience.
+    /// All syncs that have the audience.
     #[default]
     All,
-    /// One, by its index in the job.
+    /// One sync, by its index in the job.
     Only(u16),
     /// One, by its index in the job, which commits it to its ledger without sending anything.
     LedgerOnly(u16),
@@ -97,7 +116,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// None yet.
+    /// Returns an empty batch.
     pub fn new() -> Changes {
         Changes::default()
     }
@@ -128,13 +147,13 @@ impl Changes {
         self.changes.push(Change { at, audience, kind, reason, recipients, key, row });
     }
 
-    /// Adds one of `other`'s at the end.
+    /// Adds a change of `other` at the end.
     pub fn push_from(&mut self, other: &Changes, change: &Change) {
         let Change { at, audience, kind, reason, recipients, .. } = *change;
         self.push_to(recipients, at, audience, kind, reason, other.key(change), other.row(change));
     }
 
-    /// Adds those of `other` at the end, in their order.
+    /// Adds the changes of `other` at the end, in their order.
     pub fn append(&mut self, other: &Changes) {
         other.iter().for_each(|change| self.push_from(other, change));
     }
@@ -170,7 +189,7 @@ impl Changes {
         &self.texts[change.row.0 as usize..][..change.row.1 as usize]
     }
 
-    /// Takes out those before a time; none: all.
+    /// Removes and returns the changes before a time; `None` for all.
     pub fn take_before(&mut self, time: Option<u64>) -> Changes {
         let due = |change: &Change| time.is_none_or(|time| change.at < time);
         if self.iter().all(due) {
@@ -205,21 +224,21 @@ impl<'a> IntoIterator for &'a Changes {
 /// Which changes a sync commits to its ledger, and which of these it sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
-    /// The sync's index in the job; none: it hears of everything.
+    /// The sync's index in the job; `None` for a filter of every change.
     sync: Option<u16>,
-    /// By audience, as in the catalog; none: all. Audiences beyond are ones that the job no longer has.
+    /// By audience, as in the catalog; `None` for all. Audiences beyond the end are ones that the job no longer has.
     audiences: Option<Vec<bool>>,
     entry: bool,
     exit: bool,
 }
 
 impl Filter {
-    /// Every change.
+    /// Returns the filter of every change.
     pub fn all() -> Filter {
         Filter { sync: None, audiences: None, entry: true, exit: true }
     }
 
-    /// What the job's `index`-th sync sends: entries, exits or both of the audiences with these ids.
+    /// Returns the filter of the job's sync number `index`: entries, exits or both of the audiences with these ids.
     pub fn new<'a>(
         index: u16,
         ids: impl IntoIterator<Item = &'a str>,
@@ -235,7 +254,7 @@ impl Filter {
         Filter { sync: Some(index), audiences: Some(audiences), entry, exit }
     }
 
-    /// Whether the sync has the audience.
+    /// Returns whether the sync has the audience.
     pub fn has(&self, audience: u32) -> bool {
         self.audiences.as_ref().is_none_or(|audiences| audiences.get(audience as usize).copied().unwrap_or(false))
     }
@@ -249,7 +268,7 @@ impl Filter {
         }
     }
 
-    /// Whether `change` is sent.
+    /// Returns whether the sync sends `change`.
     pub fn sends(&self, change: &Change) -> bool {
         let kind = match change.kind {
             ChangeKind::Entry => self.entry,

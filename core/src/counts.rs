@@ -1,11 +1,13 @@
-//! What became of every message: the books that must balance.
+//! Counts of messages and of what happened to them.
+//!
+//! Promises: each message that is read is counted once more, as matched, skipped or dead letter ([`Counts::balanced`]).
 
 use crate::dead_letters::DeadLetterReason;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::AddAssign;
 
-/// Why a good message had no part in anything.
+/// Why a valid message was skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Skip {
     /// Nothing but white space.
@@ -20,7 +22,7 @@ impl Skip {
     /// All, by name.
     pub const ALL: [Skip; 3] = [Skip::Blank, Skip::NoKey, Skip::Unmatched];
 
-    /// As counts have it.
+    /// Returns the name in counts.
     pub fn name(self) -> &'static str {
         match self {
             Skip::Blank => "blank",
@@ -30,7 +32,7 @@ impl Skip {
     }
 }
 
-/// How many messages were read, and what became of them.
+/// How many messages were read, and what happened to them.
 ///
 /// Its text is the closing line of a job: `read 1,000 = matched 900 + skipped 80 (blank 1, no_key 29, unmatched 50) +
 /// dead letters 20 (malformed 20); repeats 3; mismatches 2`.
@@ -40,7 +42,7 @@ pub struct Counts {
     pub read: u64,
     /// Those that match an event.
     pub matched: u64,
-    /// Those that have no part in anything, by [`Skip`].
+    /// Valid ones that no event of the job uses, by [`Skip`].
     skipped: [u64; Skip::ALL.len()],
     /// Those that can't be used, by [`DeadLetterReason`].
     dead: [u64; DeadLetterReason::ALL.len()],
@@ -61,17 +63,17 @@ impl Counts {
         self.dead[reason as usize] += 1;
     }
 
-    /// How many were skipped for `skip`.
+    /// Returns how many were skipped for `skip`.
     pub fn skipped(&self, skip: Skip) -> u64 {
         self.skipped[skip as usize]
     }
 
-    /// How many are dead letters for `reason`.
+    /// Returns how many are dead letters for `reason`.
     pub fn dead_letters(&self, reason: DeadLetterReason) -> u64 {
         self.dead[reason as usize]
     }
 
-    /// Whether every message read became one thing: read = matched + skipped + dead letters.
+    /// Returns whether each message was counted once: read = matched + skipped + dead letters.
     pub fn balanced(&self) -> bool {
         let skipped: u64 = self.skipped.iter().sum();
         let dead: u64 = self.dead.iter().sum();
@@ -111,7 +113,7 @@ impl fmt::Display for Counts {
     }
 }
 
-/// The sum, and in parentheses what it is made of: `80 (blank 1, no_key 29, unmatched 50)`.
+/// Returns the sum, and in parentheses its parts: `80 (blank 1, no_key 29, unmatched 50)`.
 fn itemised(items: &[(&str, u64)]) -> String {
     let sum = grouped(items.iter().map(|(_, count)| count).sum());
     let parts: Vec<String> = items
@@ -122,7 +124,7 @@ fn itemised(items: &[(&str, u64)]) -> String {
     if parts.is_empty() { sum } else { format!("{sum} ({})", parts.join(", ")) }
 }
 
-/// Digits in groups of three: `1,000`.
+/// Returns the digits in groups of three: `1,000`.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_closing_line_says_what_became_of_all() {
+    fn the_closing_line_has_all_counts() {
         assert_eq!(
             counts().to_string(),
             "read 1,000 = matched 900 + skipped 80 (blank 1, no_key 29, unmatched 50) + \

@@ -1,4 +1,4 @@
-//! The port to where bad messages go: a [`DeadLetters`] takes each with its place, its reason and its bytes.
+//! The port to the dead letters: a [`DeadLetters`] takes each message that can't be used, with its place, reason and bytes.
 //!
 //! Promises: a dead letter that was taken is kept or counted, never lost in silence. Refuses: calls after
 //! [`DeadLetters::finish`].
@@ -35,7 +35,7 @@ impl DeadLetterReason {
         DeadLetterReason::TooLarge,
     ];
 
-    /// As dead letters have it.
+    /// Returns the name in dead letters and counts.
     pub fn name(self) -> &'static str {
         match self {
             DeadLetterReason::BadKey => "bad_key",
@@ -57,15 +57,15 @@ pub struct DeadLetter<'a> {
     pub position: u64,
     /// Why it can't be used.
     pub reason: DeadLetterReason,
-    /// The same, closer.
+    /// What is wrong, in detail.
     pub detail: &'a str,
-    /// The message, or as much as was kept of it.
+    /// The message, or the part of it that was kept.
     pub raw: &'a [u8],
     /// Its full length, bytes.
     pub length: u64,
 }
 
-/// Where bad messages go. Shared by all workers of a process.
+/// The destination of messages that can't be used. Shared by all workers of a process.
 pub trait DeadLetters: Send + Sync {
     /// Takes a dead letter. May wait while too much is queued.
     ///

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct LedgerAudience {
     /// Its id.
     pub id: String,
-    /// What people see as its name.
+    /// Its name, as people see it.
     pub name: String,
     /// The id of its parent model.
     pub model: String,
@@ -31,7 +31,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// The index of an audience, which is added where it is new.
+    /// Returns the index of an audience, which is added if it is new.
     pub fn audience(&mut self, audience: LedgerAudience) -> u32 {
         let at = self.audiences.iter().position(|known| *known == audience).unwrap_or_else(|| {
             self.audiences.push(audience);
@@ -40,23 +40,23 @@ impl Ledger {
         at as u32
     }
 
-    /// Adds a membership; none is added twice.
+    /// Adds a membership that the ledger does not have yet.
     pub fn push(&mut self, audience: u32, key: &str) {
         self.keys.push_str(key);
         self.members.push((audience, self.keys.len()));
     }
 
-    /// How many memberships.
+    /// Returns the number of memberships.
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no memberships.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// The memberships, as index in `audiences` and key.
+    /// Returns the memberships, as index in `audiences` and key.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &str)> {
         let mut start = 0;
         self.members.iter().map(move |(audience, end)| {

@@ -1,11 +1,11 @@
-//! The vocabulary of usher and the ports between its parts. A leaf: it knows no format, no client and no dataflow.
+//! The vocabulary of usher and the ports between its parts. A leaf: it depends on no format, no client and no dataflow.
 //!
 //! | module | is |
 //! |---|---|
-//! | [`change`], [`catalog`], [`message`], [`ledger`] | changes of membership, how they are named and written, what has been committed of them |
-//! | [`source`], [`sink`], [`store`], [`warehouse`], [`dead_letters`], [`clock`], [`api`] | the ports: what the engine asks of the world, and what the HTTP edge asks of the engine |
+//! | [`change`], [`catalog`], [`message`], [`ledger`] | changes of membership, their names and messages, and the committed memberships of a sync |
+//! | [`source`], [`sink`], [`store`], [`warehouse`], [`dead_letters`], [`clock`], [`api`] | the ports: traits of sources, destinations and stores, and of the engine for the HTTP edge |
 //! | [`membership_index`] | who is in which audience, for readers that never wait for a worker |
-//! | [`counts`], [`value`] | what became of messages; the types of columns |
+//! | [`counts`], [`value`] | what happened to messages; the types of columns |
 //! | [`time`], [`suggest`], [`lock`], [`handoff`] | the calendar with its reader and writer; names that were meant; locks without a `Result`; a bounded queue to a thread |
 
 pub mod api;

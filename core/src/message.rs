@@ -12,7 +12,7 @@
 //! ```
 //!
 //! so that the same change has the same id on any run. Lengths go first so that no two changes have one encoding.
-//! It never changes: destinations know changes by it.
+//! The format of ids never changes: destinations recognise changes by them. Promises: one message is one line.
 
 use crate::catalog::{Catalog, CatalogEntry};
 use crate::change::{Change, ChangeKind};
@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 pub struct MessageId([u8; 32]);
 
 impl MessageId {
-    /// The id of `change` of `key`.
+    /// Returns the id of `change` of `key`.
     pub fn of(audience: &CatalogEntry, change: &Change, key: &str) -> MessageId {
         let hash = hash(audience, change, key);
         let mut digits = [0; 32];
@@ -34,7 +34,7 @@ impl MessageId {
         MessageId(digits)
     }
 
-    /// Its digits.
+    /// Returns the digits.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("hex digits are ASCII")
     }
@@ -47,7 +47,7 @@ pub fn write_message(out: &mut Vec<u8>, catalog: &Catalog, change: &Change, key:
     out.push(b'\n');
 }
 
-/// Appends the default message.
+/// Appends the message of `change` of `key`, whose id is `id`, without a newline.
 pub fn write_default(out: &mut Vec<u8>, audience: &CatalogEntry, change: &Change, key: &str, id: &MessageId) {
     out.reserve(160 + audience.json.len() + key.len());
     out.extend_from_slice(br#"{"id":""#);
@@ -94,7 +94,7 @@ fn digit(value: u8) -> u8 {
     b"0123456789abcdef"[usize::from(value)]
 }
 
-/// The inside of a JSON string.
+/// Appends `text` as the inside of a JSON string.
 pub fn write_escaped(out: &mut Vec<u8>, text: &str) {
     if text.bytes().any(|b| b < b' ' || b == b'"' || b == b'\\') {
         let quoted = serde_json::Value::from(text).to_string();
@@ -104,7 +104,7 @@ pub fn write_escaped(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// RFC 3339 in UTC with milliseconds: `2026-11-23T10:00:00.123Z`.
+/// Appends a time, ms since the epoch, as RFC 3339 in UTC with milliseconds: `2026-11-23T10:00:00.123Z`.
 pub fn write_time(out: &mut Vec<u8>, at: u64) {
     let (days, ms) = (at / 86_400_000, at % 86_400_000);
     let (year, month, day) = civil(days);
@@ -171,7 +171,7 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    /// `id` as its definition says it.
+    /// Computes an id as it is defined.
     fn id(job: &str, audience: &str, key: &str, kind: u8, at: u64) -> String {
         let mut encoded = Vec::new();
         for part in [job, audience, key] {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn any_message_is_what_its_definition_says() {
+    fn any_message_is_as_defined() {
         let catalog = catalog();
         for seed in 0..2000 {
             let mut rng = fastrand::Rng::with_seed(seed);
@@ -245,6 +245,6 @@ mod tests {
     fn a_catalog_is_in_the_order_of_ids() {
         let catalog = catalog();
         assert_eq!((catalog.id(0), catalog.id(1)), ("high_intent", "vip"));
-        assert_eq!((catalog.index("vip"), catalog.index("nobody")), (Some(1), None));
+        assert_eq!((catalog.index("vip"), catalog.index("unknown")), (Some(1), None));
     }
 }

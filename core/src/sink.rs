@@ -12,15 +12,15 @@ use std::sync::Arc;
 
 /// A destination of changes, with its ledger.
 pub trait Sink: Send {
-    /// Takes changes in their order; with them, all before `until` have been handed over. `until` never goes back, and
-    /// comes without changes too.
+    /// Takes changes in their order. With this call, all changes before `until` (ms since the epoch) have been handed over; `until`
+    /// never goes back, and may move without changes. Does not wait for the destination.
     ///
-    /// Does not wait for the destination. An error may be that of earlier changes; after one, nothing more is written and
-    /// each call gives it again.
+    /// # Errors
+    /// The destination refused these or earlier changes. Afterwards nothing more is written, and each call returns the error again.
     fn write(&mut self, epoch: &Changes, until: u64) -> Result<(), SinkError>;
 
-    /// Whether the destination keeps up. While it is behind by more than the sink's bound nothing more is handed over: changes
-    /// are held back, the clock with them, and events wait where they come from.
+    /// Returns whether the destination keeps up. While it is behind by more than the sink's bound, nothing more is handed over:
+    /// changes and the clock are held back, and events wait in their sources.
     fn ready(&self) -> bool {
         true
     }
@@ -30,9 +30,12 @@ pub trait Sink: Send {
     fn committed(&self) -> u64;
 
     /// Waits until all is written. Nothing can be written afterwards.
+    ///
+    /// # Errors
+    /// The destination refused changes.
     fn finish(&mut self) -> Result<(), SinkError>;
 
-    /// How it stands.
+    /// Returns counters, and the last error.
     fn status(&self) -> SyncStatus;
 }
 
@@ -45,24 +48,24 @@ pub struct OpenedSync {
     pub start: Box<dyn FnOnce(Arc<Catalog>) -> Box<dyn Sink> + Send>,
 }
 
-/// How a sync stands.
+/// The counters of a sync, and its last error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncStatus {
-    /// What has reached the destination since the start.
+    /// Entries and exits that reached the destination since the start.
     pub written: Written,
     /// Changes that were committed to it since the start.
     pub committed: u64,
     /// Changes that wait to be delivered.
     pub waiting: u64,
-    /// Deliveries that were tried again.
+    /// Deliveries that were retried.
     pub retries: u64,
     /// Changes given up, in the dead letters.
     pub dead_letters: u64,
-    /// What went wrong last.
+    /// The last error.
     pub last_error: Option<String>,
 }
 
-/// What has reached a destination.
+/// Changes that reached a destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
     /// Entries.
@@ -103,25 +106,25 @@ pub enum SinkError {
 }
 
 impl SinkError {
-    /// What to do about it.
+    /// Returns what the user can do about it.
     pub fn hint(&self) -> &'static str {
         match self {
             SinkError::Closed { .. } => "keep the reader running for as long as the job",
             SinkError::Superseded { .. } => {
-                "run a job once; two jobs that share a cluster need names of their own (`job:` in the job file)"
+                "run a job once; two jobs that share a cluster need different names (`job:` in the job file)"
             }
             SinkError::Failed { hint, .. } => hint,
         }
     }
 
-    /// The system's refusal to do `action` to `to`.
+    /// Returns the error that the system gave when `to` was to be `action`.
     pub fn new(to: &str, action: &'static str, error: &io::Error) -> SinkError {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return SinkError::Closed { to: to.to_string() };
         }
         let hint = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                "free some space, then start again: what was not written is written then"
+                "free some space, then start again: changes that were not written are written then"
             }
             io::ErrorKind::NotFound => "create the folder first; paths are relative to the job file's folder",
             io::ErrorKind::IsADirectory => "give the path of a file, not of a folder",

@@ -1,9 +1,42 @@
-//! The seam to where messages come from: partitions that are polled for records.
+//! The port to the sources of messages: partitions that are polled for records.
 //!
 //! A source is a set of partitions. A [`Partition`] is read in order and by one worker; its positions only grow, so
 //! that (source id, partition name, position) orders arrival (SPEC §2.4). A poll hands out a batch of records that
 //! all borrow from the partition's own buffer: nothing is copied or allocated per record. Polls never wait for data
-//! that is not there yet. What a record means is not known here.
+//! that is not there yet. Records are bytes here; decoding them is up to the caller.
+//!
+//! Refuses: a position that a partition no longer has, and to go on after an error.
+//!
+//! ```
+//! use usher_core::source::{Body, Partition, PartitionId, Polled, Records, SourceError};
+//!
+//! /// A partition of lines in memory.
+//! struct Lines { id: PartitionId, text: &'static [u8], position: usize }
+//!
+//! impl Partition for Lines {
+//!     fn id(&self) -> &PartitionId { &self.id }
+//!
+//!     fn poll(&mut self, _budget: usize) -> Result<Polled<'_>, SourceError> {
+//!         let start = std::mem::replace(&mut self.position, self.text.len());
+//!         match &self.text[start..] {
+//!             [] => Ok(Polled::End),
+//!             lines => Ok(Polled::Records(Records::lines(lines, start as u64, 1024))),
+//!         }
+//!     }
+//!
+//!     fn position(&self) -> u64 { self.position as u64 }
+//!     fn identity(&self) -> String { "memory".to_owned() }
+//!     fn progress(&self) -> (u64, u64) { (self.position as u64, self.text.len() as u64) }
+//!     fn caught_up(&self) -> bool { self.position == self.text.len() }
+//! }
+//!
+//! let id = PartitionId { source: "web".to_owned(), name: "a.jsonl".to_owned() };
+//! let mut partition = Lines { id, text: b"{}\n\n", position: 0 };
+//! let Ok(Polled::Records(records)) = partition.poll(1024) else { panic!("there are records") };
+//! let found: Vec<_> = records.map(|record| (record.position, record.body)).collect();
+//! assert_eq!(found, [(0, Body::Bytes(b"{}")), (3, Body::Blank)]);
+//! assert!(matches!(partition.poll(1024), Ok(Polled::End)));
+//! ```
 
 use memchr::memchr;
 use serde::{Deserialize, Serialize};
@@ -26,24 +59,28 @@ pub struct PartitionId {
 
 /// Where messages come from: a set of partitions, which may grow.
 pub trait Source: Send {
-    /// The partitions known so far, in order.
+    /// Returns the partitions found so far, in order.
     fn partitions(&self) -> Vec<PartitionId>;
 
-    /// Looks for partitions that have come since, and tells the new ones, in order.
+    /// Looks for new partitions and returns them, in order.
+    ///
+    /// # Errors
+    /// The source can't be listed.
     fn discover(&mut self) -> Result<Vec<PartitionId>, SourceError>;
 
-    /// Opens a partition to be read: from where an earlier run stood, else from where the source is to be entered.
+    /// Opens a partition at the position that an earlier run reached, or, without one, where the source starts to read.
     ///
-    /// Refuses a place that the partition no longer has.
+    /// # Errors
+    /// The partition can't be read, or no longer has the position.
     fn open(&mut self, id: &PartitionId, from: Option<&Resume>) -> Result<Box<dyn Partition>, SourceError>;
 }
 
-/// Where reading a partition goes on.
+/// The position at which reading a partition resumes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Resume {
     /// The first position that was not read.
     pub position: u64,
-    /// What was read: of the same name, another file or topic has another one. The source's own words.
+    /// Identifies the content: another file or topic of the same name has another identity. Opaque outside the source.
     pub identity: String,
 }
 
@@ -51,42 +88,40 @@ pub struct Resume {
 ///
 /// A record only refers to them: they are read where a job names one.
 pub trait Headers {
-    /// The value of the last header of that name, if there is one that has a value.
+    /// Returns the value of the last header of that name; `None` if there is none or it has no value.
     fn get(&self, name: &str) -> Option<&[u8]>;
 }
 
 /// One ordered stream of records.
 pub trait Partition: Send {
-    /// Which one it is.
+    /// Returns its id.
     fn id(&self) -> &PartitionId;
 
-    /// The next records, at least one and about `budget` bytes of them.
+    /// Returns the next records, at least one and about `budget` bytes of them. Never waits for data that is not there.
     ///
-    /// Never waits for data that is not there. After an error the partition is at its end: each further poll gives
-    /// the same error.
+    /// # Errors
+    /// The partition can't be read on. Each further poll returns the same error.
     fn poll(&mut self, budget: usize) -> Result<Polled<'_>, SourceError>;
 
-    /// Where the next record starts, in bytes of content, decompressed. Never goes back.
+    /// Returns the position of the next record: bytes of decompressed content, or an offset of a topic. Never goes back.
     fn position(&self) -> u64;
 
-    /// What is read now, as [`Resume::identity`] has it.
+    /// Returns the identity of the content, for [`Resume::identity`].
     fn identity(&self) -> String;
 
-    /// How much has been read of what is stored, and how much was stored at the open: compressed bytes of a file,
-    /// messages of a topic.
-    ///
-    /// The first may pass the second where the partition has grown.
+    /// Returns how much was read, and how much was stored when the partition was opened: compressed bytes of a file, messages of
+    /// a topic. The first may exceed the second if the partition has grown.
     fn progress(&self) -> (u64, u64);
 
-    /// How many messages are there that have not been read; none: not known.
+    /// Returns the number of messages that are there and were not read; `None` if it is not known.
     fn lag(&self) -> Option<u64> {
         None
     }
 
-    /// Whether all that stood there at the open has been handed out.
+    /// Returns whether all records that were there at the open have been returned.
     fn caught_up(&self) -> bool;
 
-    /// From when on it is read.
+    /// Returns from when on it is read.
     fn since(&self) -> ReadFrom {
         ReadFrom::Ever
     }
@@ -95,7 +130,7 @@ pub trait Partition: Send {
 /// From when on a partition is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadFrom {
-    /// From the first message that there ever was, or from where an earlier run stood.
+    /// From its very first message, or from the position that an earlier run reached.
     Ever,
     /// Messages of this time (ms since the epoch) and later.
     Time(u64),
@@ -103,17 +138,17 @@ pub enum ReadFrom {
     Oldest,
 }
 
-/// What a poll found.
+/// The result of a poll.
 pub enum Polled<'a> {
     /// At least one record.
     Records(Records<'a>),
     /// Nothing now; there may be more later.
     Idle,
-    /// Nothing, now and ever.
+    /// Nothing now or later.
     End,
 }
 
-/// One message, or what stands in its place.
+/// One message, or a blank line, or a message that is too large.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
     /// Where it starts in its partition.
@@ -127,7 +162,7 @@ pub struct Record<'a> {
 }
 
 impl fmt::Debug for Record<'_> {
-    /// Of the headers, which can't be listed, it says whether there are any.
+    /// Shows whether there are headers, which can't be listed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Record { position, timestamp, headers, body } = self;
         let mut shown = f.debug_struct("Record");
@@ -152,7 +187,7 @@ pub enum Body<'a> {
     },
 }
 
-/// A batch of records, borrowed from one buffer or from Kafka's messages: found as they are asked for.
+/// A batch of records, borrowed from one buffer or from the messages of a client. Lines are split as the batch is iterated.
 #[derive(Clone)]
 pub struct Records<'a> {
     /// Goes before the lines.
@@ -174,7 +209,7 @@ pub trait MessageBatch {
 }
 
 impl<'a> Records<'a> {
-    /// The lines of `lines`, which start at `position`.
+    /// Returns the lines of `lines`, which start at `position`.
     pub fn lines(lines: &'a [u8], position: u64, message_bytes: usize) -> Records<'a> {
         Records { first: None, lines, position, batch: None, message_bytes }
     }
@@ -184,7 +219,7 @@ impl<'a> Records<'a> {
         Records { first: None, lines: &[], position: 0, batch: Some((batch, 0..places)), message_bytes }
     }
 
-    /// A single record.
+    /// Returns a single record.
     pub fn one(record: Record<'a>) -> Records<'a> {
         Records { first: Some(record), lines: &[], position: 0, batch: None, message_bytes: 0 }
     }
@@ -213,7 +248,7 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-/// What a line is, `\n` already taken off.
+/// Returns the body of a line without its `\n`.
 #[inline]
 fn body(line: &[u8], message_bytes: usize) -> Body<'_> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -296,7 +331,7 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// What to do about it.
+    /// Returns what the user can do about it.
     pub fn hint(&self) -> &'static str {
         match self {
             SourceError::NoFile { .. } => {

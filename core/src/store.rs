@@ -1,35 +1,47 @@
-//! The seam to where state is kept: parts by name, and numbered manifests of which the greatest counts.
+//! The port to the store of state: parts by name, and numbered manifests of which the greatest counts.
 //!
 //! Promises: a manifest is published under its number once, by whoever comes first; what was stored is there after a crash,
 //! whole, or not at all; what comes back is what was stored, by its checksum. Refuses: a number that is taken, content of a
 //! newer format, damaged content. What stores write is in `docs/FORMATS.md`.
 //!
-//! Who takes over publishes a manifest of its own (that which it found, say, under the next number) before it puts its first
-//! part. With that, a predecessor that still runs removes nothing of its successor's in [`Store::collect`], and publishes
-//! nothing more. Contents of manifests differ between those who publish (they name an incarnation): by that a store tells
-//! its caller's own manifest, whose first answer was lost, from another's.
+//! A process that takes over publishes a manifest of its own (the one that it found, for example, under the next number) before
+//! it puts its first part. From then on a predecessor that still runs removes no part of its successor in [`Store::collect`], and
+//! publishes nothing more. Manifests of different processes differ in content (they name an incarnation): so a store
+//! distinguishes its caller's own manifest, whose first answer was lost, from that of another process.
 
 use std::collections::BTreeSet;
 
 /// Where state is kept. Calls wait, and may come from any thread.
 pub trait Store: Send + Sync {
-    /// Stores a part under a name that no other has: letters, digits, `.`, `_` and `-`. Tells how many bytes it took.
+    /// Stores a part under a unique name of letters, digits, `.`, `_` and `-`. Returns the number of bytes that it takes.
     ///
-    /// The same content again is no error, other content is.
+    /// # Errors
+    /// The part can't be written, or the name has other content. The same content again is not an error.
     fn put_part(&self, name: &str, content: &[u8]) -> Result<u64, StoreError>;
 
-    /// A part's content. One that is missing is damaged.
+    /// Returns the content of a part.
+    ///
+    /// # Errors
+    /// The part can't be read, or is damaged; a missing part counts as damaged.
     fn get_part(&self, name: &str) -> Result<Vec<u8>, StoreError>;
 
-    /// The manifest with the greatest number, and the number.
+    /// Returns the greatest number of a manifest and its content; `None` if there is no manifest.
+    ///
+    /// # Errors
+    /// The manifest can't be read, or is damaged.
     fn latest(&self) -> Result<Option<(u64, Vec<u8>)>, StoreError>;
 
     /// Publishes a manifest, unless one of that number with other content, or a greater one, is there.
     ///
-    /// After an error other than [`StoreError::Superseded`] it may be there or not: publishing it again tells.
+    /// # Errors
+    /// [`StoreError::Superseded`] if another process has published. After any other error the manifest may be there or not;
+    /// publishing it again is safe.
     fn publish(&self, number: u64, content: &[u8]) -> Result<(), StoreError>;
 
-    /// Removes manifests below `number`, and parts that are not named; nothing if a greater manifest is there.
+    /// Removes manifests below `number`, and parts that are not in `keep`; nothing if there is a greater manifest.
+    ///
+    /// # Errors
+    /// The store can't be listed or written.
     fn collect(&self, keep: &BTreeSet<String>, number: u64) -> Result<(), StoreError>;
 }
 
@@ -87,7 +99,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// What to do about it.
+    /// Returns what the user can do about it.
     pub fn hint(&self) -> &'static str {
         match self {
             StoreError::Superseded { .. } => "end one of the two; give each job a `state.url` of its own",

@@ -1,7 +1,7 @@
 //! `usher demo`: runs a small shop and prints its changes.
 //!
-//! Writes a warehouse of two tables and a job file to a temporary folder, appends events of made-up visitors to a file that
-//! the job follows, and runs the job as `usher run` would. Some of the events are broken, late or sent twice.
+//! Writes a warehouse of two tables and a job file to a temporary folder, appends events of made-up visitors to a file
+//! that the job follows, and runs the job as `usher run` would. Some of the events are broken, late or sent twice.
 
 mod shop;
 

@@ -1,7 +1,7 @@
 //! `usher run`: runs a job until a signal stops it.
 //!
-//! In this order, so that no change is committed twice: read the job, bind the API's port, claim the state, open the syncs
-//! (which fences an earlier run that still sends) and read their ledgers, open the sources, start the workers.
+//! In this order, so that no change is committed twice: read the job, bind the API's port, claim the state, open the
+//! syncs (which fences an earlier run that still sends) and read their ledgers, open the sources, start the workers.
 
 use crate::api::Bound;
 use crate::exit::Exit;

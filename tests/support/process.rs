@@ -1,4 +1,5 @@
-//! The program in the background: started, watched on stderr, ended by signals and crashes; and the changes that it has written.
+//! The program in the background: started, watched on stderr, ended by signals and crashes; and the changes that it has
+//! written.
 
 use crate::support::rows::usher;
 use std::collections::{BTreeMap, BTreeSet};
@@ -175,8 +176,8 @@ pub fn parse(text: &str) -> Vec<Change> {
     text.lines().map(change).collect()
 }
 
-/// Returns the members that changes add up to. Panics if entries and exits do not alternate, beginning with an entry, or an
-/// id comes twice.
+/// Returns the members that changes add up to. Panics if entries and exits do not alternate, beginning with an entry,
+/// or an id comes twice.
 pub fn members(changes: &[Change]) -> BTreeSet<(String, String)> {
     let mut ids: BTreeMap<&str, &Change> = BTreeMap::new();
     let mut members = BTreeSet::new();

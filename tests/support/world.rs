@@ -1,7 +1,7 @@
 //! The world of a simulated job: sources, syncs, store and clock in memory, which outlive it, and their failures.
 //!
-//! Promises: what was acknowledged stays; what a dead or replaced job still does has no effect, as with transactions that
-//! are fenced and manifests that are put if absent. What a job does in the world is counted: at the count that the
+//! Promises: what was acknowledged stays; what a dead or replaced job still does has no effect, as with transactions
+//! that are fenced and manifests that are put if absent. What a job does in the world is counted: at the count that the
 //! simulation draws the job dies, before the action or after it, without an acknowledgement.
 
 use std::collections::{BTreeMap, BTreeSet};
