@@ -3,7 +3,7 @@
 //! A message is one JSON object without a newline. It is built as the format has it, with the included columns where the format
 //! puts them, and then `fields` are set, in the order of their paths: a field that is there is replaced, one that is not is
 //! added, with the objects around it. Without all that the default message is written directly, byte for byte as
-//! [`write_message`](super::write_message) does.
+//! [`write_message`](usher_core::message::write_message) does, without its newline.
 //!
 //! The columns come with the change, as a JSON object of all that any sync includes of the model; a column that is not in it is
 //! null. What can't go together is found by [`Messages::check`], when a job is read.
@@ -105,7 +105,7 @@ impl Messages {
         problems
     }
 
-    /// Appends the message of `change` of `key`; `row` is what is known of its row, as [`Changes::row`](super::Changes::row)
+    /// Appends the message of `change` of `key`; `row` is what is known of its row, as [`Changes::row`](usher_core::change::Changes::row)
     /// has it. Gives the message's id.
     pub fn write(&self, out: &mut Vec<u8>, change: &Change, key: &str, row: &str) -> MessageId {
         let audience = self.catalog.entry(change.audience);

@@ -471,7 +471,8 @@ impl IndexWriter {
         IndexWriter { index, worker, changes: Vec::new(), counts, superseded: VecDeque::new() }
     }
 
-    /// Collects a change of membership at `at`, ms since the epoch. The changes of one key come in their order.
+    /// Collects a change of membership at `at`, ms since the epoch, which readers see from the next [`IndexWriter::close`] on. The
+    /// changes of one key come in their order.
     pub fn publish(&mut self, at: u64, audience: u32, kind: ChangeKind, reason: Reason, key: &str) {
         let key = match self.changes.last() {
             Some(last) if *last.change.key == *key => last.change.key.clone(),

@@ -1,41 +1,75 @@
-//! The dataflow, and nothing else: every worker builds this graph, whatever the job.
+//! The dataflow of one worker. Every worker builds the same graph for every job: audiences are data in *Membership*.
 //!
 //! ```text
-//!  partitions ─► Events ──batches of matched events──┐ exchanged by key
-//!                  └───────source progress───────────┤
-//!                                                    ▼
-//!                                               Membership ─► memberships: (audience, slot), by difference ─► Members
-//!                                                    ▲   └──► changes: the same with cause and texts ────────► Deliver ─► sinks
-//!                  ┌────whole pulls, verdicts────────┘
-//!  pulls ──► Snapshots ──rows, exchanged by key──► Stage
+//!    partitions of this worker           threads of this worker that read and evaluate rows
+//!                 │ messages                             │ RowMessage
+//!                 ▼                                      ▼
+//!  ┌──────────► Events                               Snapshots
+//!  │       events │ │ progress                           │ rows
+//!  │              ╪ ╪                                    ╪
+//!  │              │ │                                    ▼
+//!  │              │ │                                  Stage
+//!  │              │ │                       whole_pulls │ │ verdicts
+//!  │              │ │         ┌─────────────────────────┘ ╪
+//!  │              ▼ ▼         ▼                           │
+//!  │            Membership ◄──────────────────────────────┘
+//!  │   memberships │ │ changes
+//!  │               │ ╪
+//!  │               ▼ ▼
+//!  │         Members Deliver ──► sinks of the syncs
+//!  │               │ │
+//!  └── committed ◄─┴─┘
+//!
+//!  │ stays on its worker    ╪ exchanged: events and rows to the owner of the key, progress and verdicts to every
+//!  worker, changes to worker 0    ◄── committed: a probe that Events reads, no loop of timely's
 //! ```
 //!
-//! *Events* reads this worker's partitions and matches messages to the events of the job; its frontier is the clock. *Snapshots*
-//! passes on rows that threads have read and evaluated. *Stage* holds a pull back until it is whole on all workers.
-//! *Membership* owns keys: facts that events decide in windows, facts that pulls decide, and the audiences that follow from both
-//! ([`crate::state`]); it writes the index that lookups read. *Members* is differential's arrangement of the memberships: pages
-//! and sizes seek in it. *Deliver*, on worker 0, hands each finished epoch to the sinks; its frontier is what has been handed
-//! over, and feeds back to *Events*: what is slow downstream waits in the sources. Beside the data, a [`ControlChannel`] carries
-//! messages between workers.
+//! **Time** is the clock of the job in ms ([`crate::time::Time`]), live the wall clock, under replay the least clock
+//! of the partitions that are not at their end. Each Events operator holds a capability at its clock and downgrades
+//! it, with or without events; the least of all workers' is the frontier that Membership sees. An epoch is what
+//! Membership works on between two advances of it; timers of windows fire by it.
 //!
-//! The number of operators does not depend on the job: its audiences are data in *Membership*.
+//! * **Events** decodes the messages of this worker's partitions and matches them to the events of the job. `events`:
+//!   batches of matched events, each for the owner of its keys. `progress`: how far a partition was read, to every
+//!   worker, which decides when the job is live. It stops reading while more than 64 MiB of events lie between its
+//!   clock and `committed`.
+//! * **Snapshots** emits the rows of pulls, with the facts that follow from each, as threads have read and evaluated
+//!   them. A *pull* is one reading of a model's files; each worker reads a share of the files.
+//! * **Stage** keeps the rows of a pull at the owners of their keys until all workers have read their shares.
+//!   `verdicts`: each worker's, to every worker, on whether its part of the pull is complete. `whole_pulls`: the
+//!   staged facts. Membership puts a pull in force when the verdicts of all workers are good. Rows have no time:
+//!   neither they nor verdicts hold the frontier back.
+//! * **Membership** owns keys. A *slot* is the number of a key on its owner. Facts (one bit per key and condition)
+//!   are decided by events in windows and by rows of pulls, audiences by facts ([`crate::state`]). `memberships`:
+//!   `((audience, slot), time, ±1)`. `changes`: the same with causes and texts, and, at a start, the differences to
+//!   the syncs' ledgers. It writes the index that lookups read (`usher_core::membership_index`), closed at the end of
+//!   each epoch.
+//! * **Members** arranges the memberships: pages of members are read from the arrangement.
+//! * **Deliver** buffers changes on worker 0 until their epoch is complete on all workers and hands it to the sinks,
+//!   which commit it to the ledgers. Its frontier stops while a sink has no room.
+//!
+//! **Beside the graph.** [`ControlChannel`] is an exchange of messages between the worker loops (restore,
+//! checkpoints, queries, shutdown), without time. Between two steps the worker loop reads the state that it shares
+//! with Membership: checkpoints, explain. State is restored before Membership is first woken; Members is filled by
+//! Membership, not restored. The HTTP edge reads the index, and asks worker loops for the rest.
 
-use crate::ingest::reader::ReaderSetup;
+use crate::ingest::event_batch::EventBatch;
+use crate::ingest::reader::{ReaderSetup, SourceProgress};
 use crate::operators::control::ControlChannel;
-use crate::operators::deliver::{DeliverSetup, deliver};
+use crate::operators::deliver::{DeliverSetup, Outgoing, deliver};
 use crate::operators::events::events;
 use crate::operators::members::{Members, members};
 use crate::operators::membership::{MembershipInputs, MembershipOutputs, MembershipSetup, membership};
 use crate::operators::snapshots::{RowMessage, snapshots};
-use crate::operators::stage::{StageSetup, stage};
+use crate::operators::stage::{StageSetup, StagedPull, Verdict, stage};
 use crate::time::Time;
 use std::sync::mpsc::Receiver;
-use timely::dataflow::Scope;
 use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::probe::Handle as ProbeHandle;
+use timely::dataflow::{Scope, StreamVec};
 use timely::scheduling::{Activator, SyncActivator};
 
-/// What the operators of a worker need.
+/// What the operators of a worker are built from, one field for each operator that needs something.
 pub(crate) struct Inputs {
     pub(crate) events: ReaderSetup,
     pub(crate) rows: Receiver<RowMessage>,
@@ -44,30 +78,36 @@ pub(crate) struct Inputs {
     pub(crate) deliver: DeliverSetup,
 }
 
-/// What a worker holds of its dataflow.
+/// The handles that the worker loop keeps of its dataflow.
 pub(crate) struct Graph {
-    /// Its frontier is the time before which all changes have been handed to the sinks, and arranged.
+    /// Its frontier is the time before which changes were handed to the sinks and memberships arranged, on all workers.
     pub(crate) committed: ProbeHandle<Time>,
     pub(crate) members: Members,
     pub(crate) control: ControlChannel,
     /// Wakes *Snapshots* from the threads that read rows.
     pub(crate) wake_snapshots: SyncActivator,
-    /// Wakes *Membership* when its state has been restored.
+    /// Wakes *Membership* from this worker's loop, when its state has been restored.
     pub(crate) wake_membership: Activator,
 }
 
 /// Builds the dataflow of one worker.
-pub(crate) fn build(scope: Scope<'_, Time>, inputs: Inputs) -> Graph {
+pub(crate) fn build<'scope>(scope: Scope<'scope, Time>, inputs: Inputs) -> Graph {
+    type Stream<'scope, Record> = StreamVec<'scope, Time, Record>;
     let committed = ProbeHandle::new();
     let control = ControlChannel::new(scope);
 
-    let (events, progress) = events(scope, inputs.events, committed.clone());
-    let (rows, wake_snapshots) = snapshots(scope, inputs.rows);
-    let (pulls, verdicts) = stage(rows, inputs.stage);
-    let inputs_of_membership = MembershipInputs { events, progress, pulls, verdicts };
-    let MembershipOutputs { memberships, changes, wake } = membership(inputs_of_membership, inputs.membership);
+    let (events, progress): (Stream<'scope, EventBatch>, Stream<'scope, (u32, SourceProgress)>) =
+        events(scope, inputs.events, committed.clone());
+
+    let (rows, wake_snapshots): (Stream<'scope, RowMessage>, SyncActivator) = snapshots(scope, inputs.rows);
+    let (whole_pulls, verdicts): (Stream<'scope, StagedPull>, Stream<'scope, Verdict>) = stage(rows, inputs.stage);
+
+    let streams = MembershipInputs { events, progress, pulls: whole_pulls, verdicts };
+    let MembershipOutputs { memberships, changes, wake: wake_membership } = membership(streams, inputs.membership);
+
+    let changes: Stream<'scope, Outgoing> = changes;
     let members = members(memberships, &committed);
     deliver(changes, inputs.deliver).probe_with(&committed);
 
-    Graph { committed, members, control, wake_snapshots, wake_membership: wake }
+    Graph { committed, members, control, wake_snapshots, wake_membership }
 }

@@ -1,6 +1,6 @@
 //! How membership is kept: the one crate that names timely and differential dataflow.
 //!
-//! [`run`] takes a job with everything opened and runs it on worker threads. Read [`graph`](self) first: it is the whole dataflow.
+//! [`run`] takes a job with everything opened and runs it on worker threads. Read `graph.rs` first: it is the whole dataflow.
 //!
 //! ```text
 //!  run        starts the workers, joins them, finishes the sinks      worker     one worker's loop between steps

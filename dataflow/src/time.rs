@@ -5,7 +5,7 @@ pub type Time = u64;
 /// A key's number on the worker that owns it. Recycled when nothing is known of the key any more.
 pub type Slot = u32;
 
-/// How many keys, hits or timers an operator handles before it lets others run.
+/// How many keys, events or timers an operator handles before it yields.
 ///
 /// At 0.3 to 1 µs each an activation stays under some 4 ms.
 pub const FUEL: usize = 4_096;

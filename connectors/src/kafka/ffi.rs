@@ -184,8 +184,8 @@ impl Message {
             Some(value) if !value.iter().all(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n')) => Body::Bytes(value),
             _ => Body::Blank,
         };
-        // An offset is never negative.
         let headers: Option<&dyn Headers> = Some(message);
+        // An offset is never negative.
         Some(Record { position: message.offset() as u64, timestamp: message.timestamp(), headers, body })
     }
 

@@ -387,7 +387,7 @@ struct KafkaPartition {
     batch: FetchedBatch,
     /// Where reading started.
     start: i64,
-    /// All messages before this have been returned.
+    /// All messages before this were taken out of the queue, and returned by the last poll.
     position: i64,
     bounded: bool,
     message_bytes: usize,

@@ -110,6 +110,8 @@ pub(crate) fn membership<'scope>(
             if epochs.is_between() {
                 shell.outputs.since = Instant::now();
             }
+            // Transitions go to `Outputs::transition`, which collects them for both outputs below and for the index;
+            // `Outputs::epoch_end` closes the index.
             let worked = epochs.work(frontier, FUEL, &mut shell.outputs);
             members.activate().session(&*members_hold).give_iterator(shell.outputs.memberships.drain(..));
             let mut output = changes.activate();

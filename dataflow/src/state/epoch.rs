@@ -269,7 +269,7 @@ impl EpochWorker {
         }
     }
 
-    /// Takes in the progress of another worker's sources.
+    /// Takes in the progress of one worker's sources: each worker's arrives here, this one's too.
     pub(crate) fn source_progress(&mut self, progress: SourceProgress) {
         match progress {
             SourceProgress::Opened(at) => self.opened.push(at),

@@ -291,7 +291,7 @@ impl KeyWindows {
         self.runs[index].armed = 0;
         if self.runs[index].len == 0 {
             self.runs.remove(index);
-            // KeyedState come and go by the million: what one no longer needs is given back.
+            // Keys come and go by the million: the memory of one that is no longer needed is given back.
             if self.runs.is_empty() {
                 *self = KeyWindows::default();
             }

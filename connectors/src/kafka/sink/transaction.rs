@@ -242,7 +242,7 @@ impl Sender {
         self.producer.begin_transaction().map_err(|error| self.of_error(&error, "a transaction can't begin"))
     }
 
-    /// Commits the transaction.
+    /// Waits until all records have arrived, then commits the transaction.
     ///
     /// One that fails is not rolled back here: if the brokers' answer was lost it may be committed. The next producer finds the
     /// outcome out, and ends the transaction.
