@@ -92,7 +92,7 @@ pub enum Command {
     Replay {
         /// The job file, or a plan.
         job: PathBuf,
-        /// Start of the clock: earlier events count, but their changes are not printed. RFC 3339 or ms since the epoch.
+        /// Start of the clock: earlier events count, but their changes are not printed. RFC 3339 or Unix time.
         #[arg(long, value_name = "TIME", value_parser = args_time)]
         from: Option<u64>,
         /// End of the clock, inclusive.
@@ -146,10 +146,7 @@ fn args_duration(text: &str) -> Result<u64, String> {
 }
 
 fn args_time(text: &str) -> Result<u64, String> {
-    let time = match text.parse::<i64>() {
-        Ok(ms) => Some(ms),
-        Err(_) => usher_queries::time::parse_timestamp(text),
-    };
-    time.and_then(|ms| u64::try_from(ms).ok())
-        .ok_or_else(|| "a time is RFC 3339, like 2026-11-23T10:00:00Z, or ms since the epoch, from 1970 on".to_owned())
+    usher_core::time::parse_setting(text).ok_or_else(|| {
+        "a time is RFC 3339, like 2026-11-23T10:00:00Z, or Unix time in seconds or ms, from 1970 on".to_owned()
+    })
 }

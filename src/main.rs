@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     exit::end_process_on_panic();
     let args = args::Args::parse();
     terminal::log_to_stderr();
+    open::raise_limit_of_files();
     match commands::run(args.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => exit.report(),

@@ -1,12 +1,13 @@
 //! Opens things: from a path on the command line to a plan, and from a plan to its sources, snapshots, syncs and state.
 
 use crate::exit::Exit;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use usher_config::{Broken, DeadLettersTo, Job, Problem, Problems, SourceFrom, SyncTo};
 use usher_connectors::dead_letters::DeadLetterWriter;
-use usher_connectors::file::open_files;
+use usher_connectors::file::{hold_at_most, open_files, reads};
 use usher_connectors::kafka::{self, Bounds, KafkaSource, SourceSpec, SyncSpec};
 use usher_connectors::messages::Messages;
 use usher_connectors::outbox::{Outlet, open_local};
@@ -22,6 +23,8 @@ use usher_queries::{Schemas, needs_schema, plan_file};
 
 /// Ms from one checkpoint to the next, unless the job sets it.
 const CHECKPOINT_EVERY: u64 = 60_000;
+/// Files that a process without a limit may have open.
+const FILES_MAX: u64 = 1 << 20;
 
 /// The machine's clock.
 pub struct WallClock;
@@ -40,6 +43,15 @@ impl usher_core::clock::Clock for FixedClock {
     fn now(&self) -> Time {
         self.0
     }
+}
+
+/// Raises the limit of open files to what the system allows this process, and leaves half of it for all but files of sources.
+pub fn raise_limit_of_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // A refusal leaves what there is.
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_ok();
+    let files = if raised { limit.maximum } else { limit.current };
+    hold_at_most(usize::try_from(files.unwrap_or(FILES_MAX).min(FILES_MAX) / 2).unwrap_or(0));
 }
 
 /// A plan, and the folder that its paths are relative to.
@@ -255,8 +267,8 @@ pub fn open_warehouses(loaded: &Loaded) -> Result<Vec<Option<Box<dyn Warehouse>>
         .collect::<Result<_, _>>()?)
 }
 
-/// Opens the dead letters. Refuses files that are written twice or read back as a source.
-pub fn open_dead_letters(loaded: &Loaded) -> Result<Arc<dyn DeadLetters>, Exit> {
+/// Refuses files that are written twice, or that a source reads back.
+pub fn refuse_shared_files(loaded: &Loaded) -> Result<(), Exit> {
     let job = &loaded.plan.job;
     let same = |a: &str, b: &str| loaded.folder.join(a) == loaded.folder.join(b);
     let syncs = job.syncs.iter().filter_map(|(id, sync)| match &sync.to {
@@ -273,12 +285,18 @@ pub fn open_dead_letters(loaded: &Loaded) -> Result<Arc<dyn DeadLetters>, Exit> 
         let source = job
             .sources
             .iter()
-            .find(|(_, source)| matches!(&source.from, SourceFrom::File { path: read, .. } if same(path, read)));
+            .find(|(_, source)| matches!(&source.from, SourceFrom::File { path: read, .. } if reads(read, path, &loaded.folder)));
         if let Some(other) = earlier.or(source.map(|(id, _)| format!("source `{id}`"))) {
             return Err(Exit::wrong(format_args!("{what} writes to `{path}`, which {other} uses too"))
                 .hint("give each a file of its own".to_owned()));
         }
     }
+    Ok(())
+}
+
+/// Opens the dead letters. Refuses files that are written twice, or that a source reads back.
+pub fn open_dead_letters(loaded: &Loaded) -> Result<Arc<dyn DeadLetters>, Exit> {
+    refuse_shared_files(loaded)?;
     let opened = DeadLetterWriter::open(loaded.plan.job.dead_letters.as_ref(), &loaded.folder, &variable);
     Ok(Arc::new(opened?))
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use usher_core::counts::{Counts, Skip};
 use usher_core::dead_letters::DeadLetterReason;
+use usher_core::source::SourceError;
 use usher_dataflow::{FailureKind, OpenedJob, Status, Time};
 
 /// How often the job is looked at.
@@ -42,6 +43,8 @@ pub struct Summary {
     pub members: u64,
     /// Keys that have state.
     pub keys: u64,
+    /// Files that are damaged in the middle.
+    pub damaged_files: usize,
     /// How long the run took.
     pub elapsed: Duration,
 }
@@ -55,6 +58,7 @@ impl Summary {
             exits: audiences.iter().map(|audience| audience.exits).sum(),
             members: status.members().iter().sum(),
             keys: status.keys(),
+            damaged_files: status.damaged().len(),
             elapsed,
         }
     }
@@ -80,6 +84,7 @@ impl Summary {
             "exits": self.exits,
             "members": self.members,
             "keys": self.keys,
+            "damaged_files": self.damaged_files,
             "seconds": self.elapsed.as_secs_f64(),
         })
     }
@@ -105,6 +110,8 @@ pub struct Ended {
     pub summary: Summary,
     /// How it ended.
     pub result: Result<(), Exit>,
+    /// Files that are damaged in the middle.
+    pub damaged: Vec<SourceError>,
 }
 
 /// Runs an opened job to its end and prints its totals.
@@ -177,7 +184,7 @@ pub fn run_watched(
         Err(failure) => Err(failure.into()),
         Ok(()) => closed.map_err(Exit::from),
     };
-    Ok(Ended { summary, result })
+    Ok(Ended { summary, result, damaged: status.damaged() })
 }
 
 /// Returns `time` as RFC 3339 in UTC; as a number if it is beyond what RFC 3339 can hold.

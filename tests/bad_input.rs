@@ -48,6 +48,17 @@ fn dies_of(bad: &[u8], reason: &str, detail: &str) {
     assert_eq!(letter["length"], bad.len() as u64);
 }
 
+/// Replays lines as the job's events and returns the run and its dead letters.
+fn replay_lines(job: &str, lines: &[&[u8]], flags: &[&str]) -> (Ran, String) {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    std::fs::write(folder.path().join("job.yaml"), job).expect("the folder can be written");
+    std::fs::write(folder.path().join("events.jsonl"), lines.join(&b'\n')).expect("the folder can be written");
+    let ran = run(folder.path(), &[&["replay", "job.yaml", "--now", "2026-11-24T00:00:00Z"], flags].concat());
+    let dead = std::fs::read_to_string(folder.path().join("dead.jsonl")).unwrap_or_default();
+    (ran, dead)
+}
+
 fn bought(more: &str) -> Vec<u8> {
     format!(r#"{{"type":"track","event":"Bought",{more}}}"#).into_bytes()
 }
@@ -64,14 +75,33 @@ fn a_malformed_line_is_a_dead_letter() {
 
 #[test]
 fn a_time_that_cannot_be_read_is_a_dead_letter() {
-    dies_of(&bought(r#""userId":"a","timestamp":"yesterday""#), "bad_timestamp", "");
-    dies_of(&bought(r#""userId":"a","timestamp":"1969-12-31T23:59:59Z""#), "bad_timestamp", "");
+    dies_of(
+        &bought(r#""userId":"a","timestamp":"yesterday""#),
+        "bad_timestamp",
+        "`timestamp` = \"yesterday\" is neither RFC 3339 nor Unix time",
+    );
+    dies_of(
+        &bought(r#""userId":"a","timestamp":"1969-12-31T23:59:59Z""#),
+        "bad_timestamp",
+        "`timestamp` = \"1969-12-31T23:59:59Z\" is before 1970",
+    );
+    dies_of(&bought(r#""userId":"a","timestamp":-1"#), "bad_timestamp", "`timestamp` = -1 is before 1970");
     dies_of(&bought(r#""userId":"a""#), "no_timestamp", "");
 }
 
 #[test]
 fn a_time_in_the_year_9999_ends_no_window() {
-    dies_of(&bought(r#""userId":"a","timestamp":"9999-01-01T00:00:00Z""#), "future_timestamp", "");
+    dies_of(
+        &bought(r#""userId":"a","timestamp":"9999-01-01T00:00:00Z""#),
+        "future_timestamp",
+        "9999-01-01T00:00:00.000Z is 2911751d later than 2026-11-24T00:00:00.000Z; `limits.future_skew` is 5m",
+    );
+    // As a number, a year of five digits.
+    dies_of(
+        &bought(r#""userId":"a","timestamp":253402300800000"#),
+        "future_timestamp",
+        "+10000-01-01T00:00:00.000Z is 2912116d later than 2026-11-24T00:00:00.000Z; `limits.future_skew` is 5m",
+    );
 }
 
 #[test]
@@ -81,6 +111,12 @@ fn a_key_of_a_wrong_type_is_a_dead_letter() {
         "bad_key",
         "the key is a number but no integer",
     );
+    dies_of(
+        &bought(r#""userId":"a\ud800","timestamp":"2026-11-23T10:00:01Z""#),
+        "bad_key",
+        "the key has half of a surrogate pair",
+    );
+    dies_of(&bought(r#""userId":NaN,"timestamp":"2026-11-23T10:00:01Z""#), "bad_key", "the key is not a finite number");
     dies_of(&bought(r#""userId":true,"timestamp":"2026-11-23T10:00:01Z""#), "bad_key", "the key is a boolean");
     let long = format!(r#""userId":"{}","timestamp":"2026-11-23T10:00:01Z""#, "x".repeat(1_025));
     dies_of(&bought(&long), "bad_key", "the key is longer than 1,024 bytes");
@@ -229,4 +265,100 @@ fn a_missing_parquet_file_is_named() {
         "`users.parquet`: no such file or folder",
         "it was looked for at `./users.parquet`",
     );
+}
+
+#[test]
+fn a_number_as_a_time_is_unix_time_in_events_properties_and_flags() {
+    let job = JOB.replace("{revenue: number}", "{due: timestamp, seen: {type: timestamp, unit: us}}").replace(
+        "{performed: bought, within: 1h}",
+        "{performed: bought, where: \"due > '2026-11-01' and seen > '2026-11-01'\", within: 1h}",
+    );
+    let line = |user: &str, time: &str, due: &str, seen: &str| {
+        bought(&format!(r#""userId":"{user}","timestamp":{time},"properties":{{"due":{due},"seen":{seen}}}"#))
+    };
+    let lines = [
+        line("a", "1795428000", "1795428000", "1795428000000000"),
+        line("b", "\"1795428001.5\"", "\"1795428000000\"", "\"1795428000000000.5\""),
+    ];
+    let lines: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
+    let (ran, dead) = replay_lines(&job, &lines, &["--from", "1795428000", "--until", "1795428001500"]);
+    assert_eq!((ran.code, dead.as_str()), (Some(0), ""), "{}", ran.stderr);
+    let at: Vec<&str> = ran.stdout.lines().filter_map(|line| line.split("\"at\":\"").nth(1)?.get(..24)).collect();
+    assert_eq!(at, ["2026-11-23T10:00:00.000Z", "2026-11-23T10:00:01.500Z"], "{}", ran.stdout);
+    assert!(ran.stderr.contains("mismatches 0"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_sdks_write_though_json_does_not_have_it_spoils_no_message() {
+    let job =
+        JOB.replace("{performed: bought, within: 1h}", "{performed: bought, where: \"revenue is null\", within: 1h}");
+    let lines = [
+        bought(r#""userId":"a","timestamp":"2026-11-23T10:00:01Z","properties":{"revenue":NaN}"#),
+        bought(r#""userId":"b","timestamp":"2026-11-23T10:00:02Z","properties":{"revenue":-Infinity,"note":"\ud83d"}"#),
+    ];
+    let marked = [b"\xef\xbb\xbf", &lines[0][..]].concat();
+    let (ran, dead) = replay_lines(&job, &[&marked, &lines[1], b"\xef\xbb\xbf"], &[]);
+    assert_eq!((ran.code, dead.as_str(), ran.stdout.lines().count()), (Some(0), "", 2), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("read 3 = matched 2 + skipped 1 (blank 1) + dead letters 0; repeats 0; mismatches 2"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_damaged_file_ends_a_replay_with_1_when_all_else_is_done() {
+    use std::io::Write;
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    std::fs::write(folder.path().join("job.yaml"), JOB.replace("events.jsonl", "in")).expect("it can be written");
+    std::fs::create_dir(folder.path().join("in")).expect("it can be made");
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&[good("a", 1), b"\n".to_vec(), good("a", 2), b"\n".to_vec()].concat()).expect("to memory");
+    let whole = encoder.finish().expect("to memory");
+    std::fs::write(folder.path().join("in/1"), &whole[..whole.len() - 4]).expect("it can be written");
+    std::fs::write(folder.path().join("in/2"), good("b", 3)).expect("it can be written");
+    let ran = run(folder.path(), &["replay", "job.yaml", "--now", "2026-11-24T00:00:00Z"]);
+    assert_eq!((ran.code, ran.stdout.lines().count()), (Some(1), 2), "{}", ran.stderr);
+    assert!(ran.stderr.contains("read 3 = matched 3"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("error: source `web`: `./in/1` is damaged after"), "{}", ran.stderr);
+}
+
+#[test]
+fn more_files_are_read_than_may_be_open() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    std::fs::write(folder.path().join("job.yaml"), JOB.replace("events.jsonl", "in")).expect("it can be written");
+    std::fs::create_dir(folder.path().join("in")).expect("it can be made");
+    for file in 0..300 {
+        // All at once: none of them is at its end before the others are open.
+        let lines: Vec<u8> = (1..60).flat_map(|second| [good("a", second), b"\n".to_vec()].concat()).collect();
+        std::fs::write(folder.path().join(format!("in/{file:03}")), lines).expect("it can be written");
+    }
+    let usher = env!("CARGO_BIN_EXE_usher");
+    let command = format!("ulimit -n 100; exec '{usher}' replay job.yaml --now 2026-11-24T00:00:00Z");
+    let ran = std::process::Command::new("sh").args(["-c", &command]).current_dir(folder.path()).output();
+    let ran = ran.expect("a shell");
+    let stderr = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("read 17,700 = matched 17,700"), "{stderr}");
+}
+
+#[test]
+fn a_source_does_not_read_what_a_sync_writes_into_its_folder() {
+    for (path, sync) in [("data", "data/out.jsonl"), ("data/", "./data/deep/out"), ("data/*.jsonl", "data/out.jsonl")] {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        shop(folder.path());
+        std::fs::create_dir_all(folder.path().join("data/deep")).expect("it can be made");
+        std::fs::write(folder.path().join("data/in.jsonl"), good("a", 1)).expect("it can be written");
+        let job = JOB.replace("events.jsonl", path) + &format!("syncs: {{log: {{to: {{file: {{path: {sync}}}}}}}}}\n");
+        std::fs::write(folder.path().join("job.yaml"), job).expect("it can be written");
+        let ran = run(folder.path(), &["check", "job.yaml"]);
+        assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains(&format!("sync `log` writes to `{sync}`, which source `web` uses too")),
+            "{}",
+            ran.stderr
+        );
+    }
 }

@@ -54,6 +54,7 @@ fn a_running_job_can_be_asked() {
     let status: serde_json::Value =
         serde_json::from_str(&ask(&url, None, &["status", "--json"]).stdout).expect("it is JSON");
     assert_eq!((&status["ready"], &status["syncs"][0]["id"]), (&true.into(), &"crm".into()));
+    assert_eq!((&status["sources"][0]["matched"], &status["events"][0]["matched"]), (&8.into(), &8.into()));
     assert_eq!(ask(&url, None, &["pull", "users", "--full"]).code, Some(0));
     let busy = ask(&url, None, &["pull", "accounts"]);
     assert_eq!(busy.code, Some(1));

@@ -144,3 +144,31 @@ fn a_job_follows_refreshes_and_stops_on_sigterm() {
 fn two_workers_do_the_same_and_stop_on_ctrl_c() {
     live("2", "-INT");
 }
+
+#[test]
+fn a_damaged_file_that_comes_into_a_followed_folder_does_not_end_the_job() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let path = folder.path();
+    users(path, &[10.0, 10.0]);
+    std::fs::create_dir(path.join("in")).expect("it can be made");
+    let job = JOB.replace("events.jsonl", "in").replace("within: 2s", "within: 1h");
+    std::fs::write(path.join("job.yaml"), job).expect("it can be written");
+    let running = Running::start(path, "1");
+    running.wait_for("live after");
+    let bought =
+        |user: &str, at: i64| format!(r#"{{"type":"track","event":"Bought","userId":"{user}","timestamp":{at}}}"#);
+    let now = jiff::Timestamp::now().as_millisecond();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let lines = format!("{}\n{}\n", bought("a", now), bought("b", now));
+    encoder.write_all(lines.as_bytes()).expect("to memory");
+    let whole = encoder.finish().expect("to memory");
+    // It has both lines, but not its end.
+    std::fs::write(path.join("in/1.gz"), &whole[..whole.len() - 4]).expect("it can be written");
+    running.wait_for("`./in/1.gz` is damaged after");
+    assert_eq!(running.change().0, "entry buyers a event");
+    assert_eq!(running.change().0, "entry buyers b event");
+    std::fs::write(path.join("in/2.gz"), bought("c", now) + "\n").expect("it can be written");
+    std::fs::write(path.join("in/3.gz"), [0x1f, 0x8b, 1, 2, 3]).expect("it can be written");
+    running.wait_for("`./in/3.gz` is damaged after 0 bytes");
+    running.stop("-TERM");
+}

@@ -3,6 +3,7 @@
 // What a test reached, and what it could not do here, is stderr.
 #![allow(clippy::print_stdout)]
 
+mod advice;
 mod api;
 mod api_oracle;
 mod bad_input;

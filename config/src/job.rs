@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use usher_core::catalog::Catalog;
+use usher_core::time::Unit;
 pub use usher_core::value::ColumnType;
 
 use serde::{Deserialize, Serialize};
@@ -332,6 +333,8 @@ pub struct Property {
     pub path: Path,
     /// Its type.
     pub column_type: ColumnType,
+    /// What its numbers count, of a timestamp; `None`: their magnitude decides.
+    pub unit: Option<Unit>,
 }
 
 /// A set of keys of one model, defined by a condition.

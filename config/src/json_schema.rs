@@ -45,7 +45,7 @@ fn of(shape: &Shape) -> Value {
         Shape::Address => json!({"type": "string", "pattern": "^.+:[0-9]{1,5}$", "examples": ["127.0.0.1:8080"]}),
         Shape::Start => {
             let examples = ["earliest", "latest", "2026-11-23T10:00:00Z"];
-            json!({"type": ["string", "integer"], "minLength": 1, "minimum": 0, "examples": examples})
+            json!({"type": ["string", "number"], "minLength": 1, "minimum": 0, "examples": examples})
         }
         Shape::OneOrMore(element) => {
             json!({"anyOf": [of(element), {"type": "array", "items": of(element), "minItems": 1, "uniqueItems": true}]})

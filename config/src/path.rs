@@ -32,6 +32,10 @@ pub enum Found<'a> {
     Number(&'a str),
     /// A string, escapes resolved.
     Text(Cow<'a, str>),
+    /// A string in which halves of surrogate pairs are replaced by U+FFFD. It can't be a key.
+    Mended(String),
+    /// `NaN` or an infinity, which JSON does not have: present, but no value of any type.
+    NotFinite,
     /// An object or array, as JSON text.
     Compound(Cow<'a, str>),
     /// Bytes that are not UTF-8: a header of a message may have any.

@@ -281,15 +281,15 @@ impl Checker<'_> {
         let time = match &node.kind {
             Kind::Text { text, .. } if text == "earliest" => return Some(Value::Start(Start::Earliest)),
             Kind::Text { text, .. } if text == "latest" => return Some(Value::Start(Start::Latest)),
-            Kind::Text { text, .. } => parse_setting(text),
-            Kind::Number(text) => text.parse().ok(),
+            Kind::Text { text, .. } | Kind::Number(text) => parse_setting(text),
             _ => None,
         };
         match time {
             Some(ms) => Some(Value::Start(Start::Time(ms))),
             None => {
                 let message = format!("must be `earliest`, `latest` or a time, not {}", describe(node, path));
-                let hint = "a time is RFC 3339, as in `2026-11-23T10:00:00Z`, or ms since the epoch, from 1970 on";
+                let hint =
+                    "a time is RFC 3339, as in `2026-11-23T10:00:00Z`, or Unix time in seconds or ms, from 1970 on";
                 self.report_with_hint(node.place(path), message, hint)
             }
         }

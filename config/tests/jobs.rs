@@ -2,6 +2,7 @@
 
 use std::path::Path as FilePath;
 use usher_config::*;
+use usher_core::time::Unit;
 
 fn parse(text: &str) -> Result<Job, Problems> {
     usher_config::parse(text, "job.yaml", FilePath::new("/jobs"), &|name| match name {
@@ -42,6 +43,31 @@ events: {viewed: {source: web, model: users}}
 fn condition(text: &str) -> ConditionKind {
     let job = job(&format!("{BASE}audiences: {{a: {{model: users, where: {text}}}}}"));
     job.audiences["a"].condition.kind.clone()
+}
+
+#[test]
+fn a_timestamp_may_have_a_unit_and_nothing_else_may() {
+    let event =
+        |property: &str| format!("{BASE}  bought: {{source: web, model: users, properties: {{at: {property}}}}}\n");
+    let events = |property: &str| {
+        event(property)
+            .replace("events: {viewed: {source: web, model: users}}", "events:\n  viewed: {source: web, model: users}")
+    };
+    for (written, unit) in [
+        ("timestamp", None),
+        ("{type: timestamp}", None),
+        ("{type: timestamp, unit: s}", Some(Unit::Seconds)),
+        ("{type: timestamp, unit: ms}", Some(Unit::Millis)),
+        ("{type: timestamp, unit: us}", Some(Unit::Micros)),
+        ("{path: a.b, type: timestamp, unit: ns}", Some(Unit::Nanos)),
+    ] {
+        assert_eq!(job(&events(written)).events["bought"].properties["at"].unit, unit, "{written}");
+    }
+    let problem = |written: &str| parse(&events(written)).expect_err(written).to_string();
+    let text = problem("{type: integer, unit: s}");
+    assert!(text.contains("`unit` goes with `type: timestamp`, not with `integer`"), "{text}");
+    let text = problem("{type: timestamp, unit: seconds}");
+    assert!(text.contains("seconds"), "{text}");
 }
 
 #[test]

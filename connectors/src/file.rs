@@ -5,22 +5,28 @@
 //! * A **glob** has `*`, `?` or `[`, and no file of that very name exists. `*` and `?` don't match a `/`, nor a
 //!   leading `.`; `**` matches folders. Folders that match are skipped.
 //!
-//! Names ending in `.gz` or `.zst` are decompressed, all their members or frames; they are read once, also under
-//! `follow`. Partitions are sorted by path. A partition's name is its path relative to the job's folder where it lies
+//! Content that is compressed with gzip or zstd is known by its first bytes, whatever the name, and decompressed, all its members or
+//! frames; it is read once, also under `follow`. Partitions are sorted by path. A partition's name is its path relative to the job's folder where it lies
 //! below it, so that results don't depend on where a job is kept.
 //!
 //! Without `follow`, a path that matches nothing is an error. Files are opened when first polled and closed at their
-//! end; that they can be opened is tried at once.
+//! end; that they can be opened is tried at once. Any number of files can be read: [`hold_at_most`] sets how many are held open
+//! between two polls. A file that comes later and can't be read is left out with a warning, and tried again.
 
+mod budget;
 mod find;
 mod input;
 mod partition;
+mod tail;
 
-use find::{Kind, Listed, kind_of, list};
+pub use budget::hold_at_most;
+pub use find::reads;
+use find::{Kind, Listed, kind_of, list, unreadable};
 use partition::FilePartition;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use usher_core::lock::lock;
 use usher_core::source::{Partition, PartitionId, Resume, Source, SourceError};
 
 /// All buffers of a source together, about: 64 MiB. More files have smaller ones.
@@ -50,6 +56,8 @@ pub struct Files {
     kind: Kind,
     /// Names of all files ever seen.
     known: BTreeSet<PathBuf>,
+    /// Names of those that came later and can't be read.
+    refused: BTreeSet<PathBuf>,
     followed: Followed,
     /// The files by partition, as they were when they were found.
     found: BTreeMap<PartitionId, Listed>,
@@ -74,10 +82,11 @@ pub fn open_files(
         message_bytes: usize::try_from(message_bytes).unwrap_or(usize::MAX),
         kind: kind_of(&folder.join(path), path),
         known: BTreeSet::new(),
+        refused: BTreeSet::new(),
         followed: Followed::default(),
         found: BTreeMap::new(),
     };
-    files.find()?;
+    files.find(false)?;
     if files.found.is_empty() {
         if !follow {
             return Err(SourceError::NoFile {
@@ -101,7 +110,7 @@ impl Source for Files {
         if !self.follow || self.kind == Kind::File {
             return Ok(Vec::new());
         }
-        self.find()
+        self.find(true)
     }
 
     fn open(&mut self, id: &PartitionId, from: Option<&Resume>) -> Result<Box<dyn Partition>, SourceError> {
@@ -117,25 +126,36 @@ impl Source for Files {
 }
 
 impl Files {
-    /// Adds the files that are not yet known, and tells them.
-    fn find(&mut self) -> Result<Vec<PartitionId>, SourceError> {
-        let new = self.new_files()?;
+    /// Adds the files that are not yet known, and returns them. `later`: one that can't be read is left out.
+    fn find(&mut self, later: bool) -> Result<Vec<PartitionId>, SourceError> {
+        let new = self.new_files(later)?;
         let ids = new.keys().cloned().collect();
         self.found.extend(new);
         Ok(ids)
     }
 
-    /// The files that are not yet known.
-    fn new_files(&mut self) -> Result<BTreeMap<PartitionId, Listed>, SourceError> {
+    /// Returns the files that are not yet known.
+    fn new_files(&mut self, later: bool) -> Result<BTreeMap<PartitionId, Listed>, SourceError> {
         let listed = list(self.kind, &self.source_id, &self.path, &self.folder, self.follow)?;
         let mut new = Vec::new();
         let mut identities = BTreeSet::new();
         for file in listed {
             identities.extend(file.identity);
-            if !self.known.insert(file.path.clone()) {
+            if self.known.contains(&file.path) {
                 continue;
             }
-            let followed = self.followed.lock().expect("nobody panics with the lock");
+            if let Some(error) = file.try_open() {
+                let error = unreadable(&self.source_id, &file.path, &error);
+                if !later {
+                    return Err(error);
+                }
+                if self.refused.insert(file.path) {
+                    tracing::warn!("{error}; it is tried again");
+                }
+                continue;
+            }
+            self.known.insert(file.path.clone());
+            let followed = lock(&self.followed);
             if file.identity.is_some_and(|identity| followed.contains_key(&identity)) {
                 tracing::info!(path = %file.path.display(), "a file that was followed has a new name");
                 continue;
@@ -143,10 +163,7 @@ impl Files {
             new.push(file);
         }
         // Inodes are used again: one that no file has and nobody reads is forgotten.
-        self.followed
-            .lock()
-            .expect("nobody panics with the lock")
-            .retain(|identity, held| *held || identities.contains(identity));
+        lock(&self.followed).retain(|identity, held| *held || identities.contains(identity));
         let named = new.into_iter().map(|file| {
             let name = file.path.strip_prefix(&self.folder).unwrap_or(&file.path);
             (PartitionId { source: self.source_id.clone(), name: name.to_string_lossy().into_owned() }, file)

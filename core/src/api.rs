@@ -8,6 +8,7 @@ use crate::counts::Counts;
 use crate::message::write_time;
 pub use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 
@@ -66,6 +67,12 @@ pub trait Api: Send + Sync + 'static {
 
     /// Returns what is measured beside the other answers.
     fn metrics(&self) -> Metrics;
+
+    /// Returns what has matched each event of the job, by id.
+    fn events(&self) -> Vec<EventReport>;
+
+    /// Returns what was read of each source, by id.
+    fn sources(&self) -> Vec<SourceReport>;
 
     // The cluster.
 
@@ -353,6 +360,69 @@ impl SyncReport {
     }
 }
 
+/// What has matched an event of the job in this process since the start.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct EventReport {
+    /// The event's id.
+    pub id: String,
+    /// Its source's id.
+    pub source: String,
+    /// Messages that match it, repeats included.
+    pub matched: u64,
+    /// Those of them that repeat one that is held.
+    pub repeats: u64,
+    /// The greatest timestamp of them; null if none has matched.
+    pub last_seen: Option<Moment>,
+    /// Types and names that no event matches and that differ from this event's by case or a letter.
+    pub near: Vec<String>,
+}
+
+/// What has come in of a source in this process since the start.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct SourceReport {
+    /// The source's id.
+    pub id: String,
+    /// Its partitions, by name.
+    pub partitions: Vec<PartitionReport>,
+    /// All messages.
+    pub read: u64,
+    /// Those that match an event.
+    pub matched: u64,
+    /// Those that have no part in anything, by reason.
+    pub skipped: BTreeMap<String, u64>,
+    /// Those that can't be used, by reason.
+    pub dead_letters: BTreeMap<String, u64>,
+    /// Types and names that no event matches, the most frequent first, at most 100. Beyond 10,000 messages their counts are estimates.
+    pub unmatched: Vec<UnmatchedName>,
+    /// The files that are damaged in the middle, and how; what comes before counts.
+    pub damaged_files: Vec<String>,
+}
+
+/// How far a partition has been read.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct PartitionReport {
+    /// The partition's name.
+    pub name: String,
+    /// Where the next message starts.
+    pub position: u64,
+    /// Messages that are there and have not been read; null if that is not known.
+    pub lag_messages: Option<u64>,
+    /// How far the newest message that was read is behind the clock, ms; null if nothing was read.
+    pub lag_ms: Option<u64>,
+}
+
+/// A type and a name that no event matches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct UnmatchedName {
+    /// The messages' type, if they have one.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// The messages' name, if they have one.
+    pub name: Option<String>,
+    /// How many there are.
+    pub count: u64,
+}
+
 /// What is measured beside the other answers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics {
@@ -360,6 +430,8 @@ pub struct Metrics {
     pub messages: Vec<(String, Counts)>,
     /// How far partitions have been read.
     pub partitions: Vec<PartitionMetrics>,
+    /// Files that are damaged in the middle, by source: what comes before counts.
+    pub damaged_files: Vec<(String, u64)>,
     /// Bytes of state.
     pub state_bytes: u64,
 }

@@ -46,6 +46,9 @@ use std::ops::Range;
 /// How much of a message that is too large, or goes to the dead letters, is kept: 64 KiB.
 pub const HEAD_BYTES: usize = 64 * 1024;
 
+/// What Windows' tools write before a text in UTF-8.
+pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A part of a source that is read in order and has positions of its own.
 ///
 /// Ordered by source id, then name, both by bytes: with the position, SPEC §2.4's arrival order.
@@ -125,6 +128,11 @@ pub trait Partition: Send {
     fn since(&self) -> ReadFrom {
         ReadFrom::Ever
     }
+
+    /// Returns why it was not read to its end, if it is damaged in the middle: what comes before counts.
+    fn damage(&self) -> Option<&SourceError> {
+        None
+    }
 }
 
 /// From when on a partition is read.
@@ -176,7 +184,7 @@ impl fmt::Debug for Record<'_> {
 pub enum Body<'a> {
     /// A message, without its line end (`\n` or `\r\n`). Not known to be UTF-8.
     Bytes(&'a [u8]),
-    /// Nothing but JSON white space.
+    /// Nothing but JSON white space, or a byte order mark.
     Blank,
     /// More than the job's `limits.message_bytes`.
     TooLarge {
@@ -254,7 +262,7 @@ fn body(line: &[u8], message_bytes: usize) -> Body<'_> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.len() > message_bytes {
         Body::TooLarge { head: &line[..line.len().min(HEAD_BYTES)], length: line.len() as u64 }
-    } else if line.iter().all(|b| matches!(b, b' ' | b'\t' | b'\r')) {
+    } else if line.iter().all(|b| matches!(b, b' ' | b'\t' | b'\r')) || line == BYTE_ORDER_MARK {
         Body::Blank
     } else {
         Body::Bytes(line)

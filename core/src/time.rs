@@ -14,10 +14,10 @@
 //! | reader | takes | for |
 //! |---|---|---|
 //! | [`parse_rfc3339`] | RFC 3339 with a [`Leniency`] | times in messages |
-//! | [`parse_number`] | a JSON number | times in messages |
+//! | [`parse_number`], [`parse_digits`] | a JSON number, or a string of digits, of a [`Unit`] | times in messages |
 //! | [`parse_timestamp`], [`parse_date`] | SQL | literals, columns |
 //! | [`parse_zoned`] | ISO 8601 with an offset | another process of the project |
-//! | [`parse_setting`] | ISO 8601 with or without an offset, or ms | a job's settings |
+//! | [`parse_setting`] | ISO 8601 with or without an offset, or a string of digits | a job's settings and flags |
 //!
 //! ```
 //! use usher_core::time;
@@ -31,6 +31,7 @@
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
 
 /// A day, ms.
 pub const DAY: i64 = 86_400_000;
@@ -145,10 +146,62 @@ pub fn parse_date(text: &str) -> Option<i64> {
     Some(fixed_date(date)?.days()? * DAY)
 }
 
-/// Reads a JSON number of ms, floored. None if 64 bits do not hold it.
-pub fn parse_number(text: &str) -> Option<i64> {
-    if let Ok(ms) = text.parse() {
-        return Some(ms);
+/// What a number counts since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unit {
+    /// Seconds.
+    Seconds,
+    /// Ms.
+    Millis,
+    /// Microseconds.
+    Micros,
+    /// Nanoseconds.
+    Nanos,
+}
+
+impl Unit {
+    /// All units.
+    pub const ALL: [Unit; 4] = [Unit::Seconds, Unit::Millis, Unit::Micros, Unit::Nanos];
+
+    /// Returns its name in a job.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::Seconds => "s",
+            Unit::Millis => "ms",
+            Unit::Micros => "us",
+            Unit::Nanos => "ns",
+        }
+    }
+
+    /// Returns the power of ten of ms in one.
+    fn exponent(self) -> i64 {
+        match self {
+            Unit::Seconds => 3,
+            Unit::Millis => 0,
+            Unit::Micros => -3,
+            Unit::Nanos => -6,
+        }
+    }
+}
+
+/// Numbers of this magnitude and greater are ms, smaller ones seconds, if no unit is given: 10^11 s is in the year 5138,
+/// 10^11 ms in March 1973.
+const MILLIS_MIN: u64 = 100_000_000_000;
+/// The digits of [`MILLIS_MIN`].
+const MILLIS_DIGITS: i64 = 12;
+
+/// Reads a JSON number of a unit, floored to a ms. None if 64 bits do not hold the ms.
+///
+/// Without a unit it is ms, or seconds if its magnitude is below 10^11.
+pub fn parse_number(text: &str, unit: Option<Unit>) -> Option<i64> {
+    if let Ok(number) = text.parse::<i64>() {
+        let seconds = number.unsigned_abs() < MILLIS_MIN;
+        return match unit.unwrap_or(if seconds { Unit::Seconds } else { Unit::Millis }) {
+            Unit::Seconds => number.checked_mul(SECOND),
+            Unit::Millis => Some(number),
+            Unit::Micros => Some(number.div_euclid(1_000)),
+            Unit::Nanos => Some(number.div_euclid(1_000_000)),
+        };
     }
     let (negative, text) = match text.strip_prefix('-') {
         Some(text) => (true, text),
@@ -160,10 +213,13 @@ pub fn parse_number(text: &str) -> Option<i64> {
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let digits = || whole.bytes().chain(fraction.bytes()).map(|byte| i64::from(byte) - i64::from(b'0'));
-    if digits().all(|digit| digit == 0) {
+    let Some(zeros) = digits().position(|digit| digit != 0) else {
         return Some(0);
-    }
-    let point = usize::try_from(exponent?.checked_add(whole.len() as i64)?).unwrap_or(0);
+    };
+    let point = exponent?.checked_add(whole.len() as i64)?;
+    let seconds = point.checked_sub(zeros as i64)? < MILLIS_DIGITS;
+    let unit = unit.unwrap_or(if seconds { Unit::Seconds } else { Unit::Millis });
+    let point = usize::try_from(point.checked_add(unit.exponent())?).unwrap_or(0);
     let mut floor = 0i64;
     for digit in digits().chain(std::iter::repeat(0)).take(point) {
         floor = floor.checked_mul(10)?.checked_add(digit)?;
@@ -172,17 +228,26 @@ pub fn parse_number(text: &str) -> Option<i64> {
     if negative { Some(-floor - i64::from(finer)) } else { Some(floor) }
 }
 
+/// Reads what [`parse_number`] does from a string of digits: a sign and a fraction, but no exponent. None if it is something else.
+pub fn parse_digits(text: &str, unit: Option<Unit>) -> Option<i64> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
+    if digits(whole) && digits(fraction) { parse_number(text, unit) } else { None }
+}
+
 /// Reads ISO 8601 with an offset or `Z`, as jiff does. None if it is none, or before 1970.
 pub fn parse_zoned(text: &str) -> Option<u64> {
     let time: Timestamp = text.parse().ok()?;
     u64::try_from(time.as_millisecond()).ok()
 }
 
-/// Reads what a person writes in a job: ms, or ISO 8601 as jiff reads it, in UTC if it has no offset.
+/// Reads what a person writes in a job: a string of digits, as [`parse_digits`] does without a unit, or ISO 8601 as jiff reads it, in
+/// UTC if it has no offset.
 ///
 /// None if it is none of these, or before 1970.
 pub fn parse_setting(text: &str) -> Option<u64> {
-    if let Ok(ms) = text.parse::<i64>() {
+    if let Some(ms) = parse_digits(text, None) {
         return u64::try_from(ms).ok();
     }
     if let Ok(time) = text.parse::<Timestamp>() {
@@ -543,7 +608,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_floored_to_a_ms() {
+    fn numbers_of_ms_are_floored() {
         for (text, ms) in [
             ("0", 0),
             ("-0", 0),
@@ -561,17 +626,113 @@ mod tests {
             ("9223372036854775807", i64::MAX),
             ("-9223372036854775808", i64::MIN),
         ] {
-            assert_eq!(parse_number(text), Some(ms), "{text}");
+            assert_eq!(parse_number(text, Some(Unit::Millis)), Some(ms), "{text}");
         }
         for text in ["1e30", "1e999999999999999999999", "9223372036854775808", "-9223372036854775808.5"] {
-            assert_eq!(parse_number(text), None, "{text}");
+            assert_eq!(parse_number(text, Some(Unit::Millis)), None, "{text}");
+            assert_eq!(parse_number(text, None), None, "{text}");
         }
     }
 
     #[test]
-    fn settings_are_ms_or_iso_8601_from_1970_on() {
+    fn a_number_below_1e11_is_seconds() {
+        for (text, ms) in [
+            ("1793527200000", 1_793_527_200_000),
+            ("1793527201", 1_793_527_201_000),
+            ("1793527202.5", 1_793_527_202_500),
+            ("1793527202.0009", 1_793_527_202_000),
+            ("1.7935272025e9", 1_793_527_202_500),
+            ("0.00017935272025e13", 1_793_527_202_500),
+            ("17935272025000E-1", 1_793_527_202_500),
+            ("99999999999", 99_999_999_999_000),
+            ("99999999999.9999", 99_999_999_999_999),
+            ("100000000000", 100_000_000_000),
+            ("100000000000.5", 100_000_000_000),
+            ("1e11", 100_000_000_000),
+            ("-99999999999", -99_999_999_999_000),
+            ("-99999999999.9999", -100_000_000_000_000),
+            ("-100000000000", -100_000_000_000),
+            ("253402300799", 253_402_300_799),
+            ("0", 0),
+            ("0.001", 1),
+            ("-0.0001", -1),
+            ("1e-400", 0),
+        ] {
+            assert_eq!(parse_number(text, None), Some(ms), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_unit_decides_whatever_the_magnitude() {
+        let cases = [
+            ("1793527202", Unit::Seconds, 1_793_527_202_000),
+            ("253402300799.9", Unit::Seconds, 253_402_300_799_900),
+            ("1500", Unit::Millis, 1500),
+            ("1500.9", Unit::Millis, 1500),
+            ("1793527202500999", Unit::Micros, 1_793_527_202_500),
+            ("-1", Unit::Micros, -1),
+            ("1793527202500.9e3", Unit::Micros, 1_793_527_202_500),
+            ("1793527202500999999", Unit::Nanos, 1_793_527_202_500),
+            ("1793527202500999999.5", Unit::Nanos, 1_793_527_202_500),
+            ("999999", Unit::Nanos, 0),
+        ];
+        for (text, unit, ms) in cases {
+            assert_eq!(parse_number(text, Some(unit)), Some(ms), "{text} {}", unit.name());
+        }
+        assert_eq!(parse_number("9223372036854775807", Some(Unit::Seconds)), None);
+        assert_eq!(parse_number("9223372036854775.9", Some(Unit::Seconds)), None);
+    }
+
+    #[test]
+    fn numbers_are_read_as_exact_arithmetic_reads_them() {
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..20_000 {
+            let (digits, places) = (random.usize(1..17), random.u32(0..8));
+            let number: i128 = (0..digits).fold(0, |sum, _| sum * 10 + random.i128(0..10));
+            let number = if random.bool() { -number } else { number };
+            let (whole, fraction) = (number.abs() / 10i128.pow(places), number.abs() % 10i128.pow(places));
+            let sign = if number < 0 { "-" } else { "" };
+            let text = match places {
+                0 => format!("{sign}{whole}"),
+                _ => format!("{sign}{whole}.{fraction:0width$}", width = places as usize),
+            };
+            let scale = |unit: Unit| match unit {
+                Unit::Seconds => (number * 1000).div_euclid(10i128.pow(places)),
+                Unit::Millis => number.div_euclid(10i128.pow(places)),
+                Unit::Micros => number.div_euclid(10i128.pow(places + 3)),
+                Unit::Nanos => number.div_euclid(10i128.pow(places + 6)),
+            };
+            for unit in Unit::ALL {
+                let slow = i64::try_from(scale(unit)).ok();
+                assert_eq!(parse_number(&text, Some(unit)), slow, "seed {seed}: {text} {}", unit.name());
+            }
+            let unit = if whole < 100_000_000_000 { Unit::Seconds } else { Unit::Millis };
+            let slow = i64::try_from(scale(unit)).ok();
+            assert_eq!(parse_number(&text, None), slow, "seed {seed}: {text}");
+            assert_eq!(parse_digits(&text, None), slow, "seed {seed}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_string_of_digits_is_read_as_the_number() {
+        for (text, ms) in [("1793527200000", 1_793_527_200_000), ("1793527202.5", 1_793_527_202_500), ("-1", -1000)] {
+            assert_eq!(parse_digits(text, None), Some(ms), "{text}");
+        }
+        assert_eq!(parse_digits("1793527202500999", Some(Unit::Micros)), Some(1_793_527_202_500));
+        for text in
+            ["", "-", "+1", "1.", ".5", "1e9", "1793527200 ", " 1", "1_000", "0x10", "NaN", "１", "1.2.3", "--1"]
+        {
+            assert_eq!(parse_digits(text, None), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn settings_are_digits_or_iso_8601_from_1970_on() {
         for text in [
             "1795428000000",
+            "1795428000",
+            "1795428000.0004",
             "2026-11-23T10:00:00Z",
             "2026-11-23 10:00",
             "2026-11-23T12:00:00+02:00[Europe/Berlin]",

@@ -12,7 +12,9 @@
 pub(crate) mod explain;
 
 use crate::control::message::Listed;
+use crate::ingest::advice;
 use crate::ingest::event_batch::{hash_key, owner};
+use crate::ingest::seen::{EventSeen, Seen};
 use crate::operators::deliver::Sinks;
 use crate::snapshots::history::{ModelPulls, PullHistory};
 use crate::status::Status;
@@ -24,19 +26,20 @@ use std::sync::{Arc, Mutex, OnceLock};
 use timely::scheduling::SyncActivator;
 use usher_config::{Refresh, duration};
 use usher_core::api::{
-    Api, ApiError, AudienceState, BoxFuture, Explanation, Extent, Freshness, Metrics, ModelStatus, Moment, Page,
-    PartitionMetrics, Pull, Readiness, SyncReport, Windows,
+    Api, ApiError, AudienceState, BoxFuture, EventReport, Explanation, Extent, Freshness, Metrics, ModelStatus, Moment,
+    Page, PartitionMetrics, PartitionReport, Pull, Readiness, SourceReport, SyncReport, Windows,
 };
 use usher_core::catalog::Catalog;
 use usher_core::clock::Clock;
-use usher_core::counts::Counts;
+use usher_core::counts::{Counts, Skip};
+use usher_core::dead_letters::DeadLetterReason;
 use usher_core::ledger::Ledger;
 use usher_core::lock::lock;
 use usher_core::membership_index::MembershipIndex;
 use usher_core::sink::SyncStatus;
-use usher_core::source::PartitionId;
+use usher_core::source::{PartitionId, SourceError};
 use usher_queries::conditions::{Written, written};
-use usher_queries::plan::{FactKind, ModelPlan, Plan};
+use usher_queries::plan::{EventPlan, FactKind, ModelPlan, Plan};
 
 /// Who answers for which part of a job.
 pub struct ApiSetup {
@@ -487,12 +490,18 @@ impl Api for JobApi {
         let mut messages: BTreeMap<String, Counts> =
             inner.plan.job.sources.keys().map(|id| (id.clone(), Counts::default())).collect();
         let mut partitions = Vec::new();
+        let mut damaged: BTreeMap<String, u64> = inner.plan.job.sources.keys().map(|id| (id.clone(), 0)).collect();
         if let Some(status) = inner.status.get() {
             for (source, counts) in inner.plan.job.sources.keys().zip(status.messages()) {
                 *messages.entry(source.clone()).or_default() += counts;
             }
             for (event, repeats) in inner.plan.events.iter().zip(status.repeats()) {
                 messages.entry(event.source.clone()).or_default().repeats += repeats;
+            }
+            for (_, damage) in status.damaged_files() {
+                if let SourceError::Damaged { id, .. } = damage {
+                    *damaged.entry(id).or_default() += 1;
+                }
             }
             partitions.extend(status.partitions().into_iter().map(|partition| PartitionMetrics {
                 source: partition.id.source,
@@ -503,7 +512,74 @@ impl Api for JobApi {
             }));
         }
         let state_bytes = inner.status.get().map_or(0, |status| status.checkpoints().bytes);
-        Metrics { messages: messages.into_iter().collect(), partitions, state_bytes }
+        Metrics {
+            messages: messages.into_iter().collect(),
+            partitions,
+            damaged_files: damaged.into_iter().collect(),
+            state_bytes,
+        }
+    }
+
+    fn events(&self) -> Vec<EventReport> {
+        let inner = &*self.0;
+        let Some(status) = inner.status.get() else { return Vec::new() };
+        let (seen, repeats) = (status.seen(), status.repeats());
+        let of_source = |id: &str| inner.plan.job.sources.keys().position(|source| source == id);
+        let report = |(number, event): (usize, &EventPlan)| {
+            let seen = of_source(&event.source).and_then(|source| seen.get(source)).cloned().unwrap_or_default();
+            let EventSeen { matched, last } = seen.event(number);
+            EventReport {
+                id: event.id.clone(),
+                source: event.source.clone(),
+                matched,
+                repeats: repeats.get(number).copied().unwrap_or(0),
+                last_seen: last.map(Moment),
+                near: advice::near(event, &seen.names()),
+            }
+        };
+        let mut reports: Vec<EventReport> = inner.plan.events.iter().enumerate().map(report).collect();
+        reports.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        reports
+    }
+
+    fn sources(&self) -> Vec<SourceReport> {
+        let inner = &*self.0;
+        let now = inner.now();
+        let Some(status) = inner.status.get() else { return Vec::new() };
+        let (messages, seen) = (status.messages(), status.seen());
+        let (partitions, damaged) = (status.partitions(), status.damaged_files());
+        let report = |(index, id): (usize, &String)| {
+            let counts = messages.get(index).copied().unwrap_or_default();
+            let mut partitions: Vec<PartitionReport> = partitions
+                .iter()
+                .filter(|partition| partition.id.source == *id)
+                .map(|partition| PartitionReport {
+                    name: partition.id.name.clone(),
+                    position: partition.position,
+                    lag_messages: partition.lag,
+                    lag_ms: partition.newest.map(|newest| now.saturating_sub(newest)),
+                })
+                .collect();
+            partitions.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            SourceReport {
+                id: id.clone(),
+                partitions,
+                read: counts.read,
+                matched: counts.matched,
+                skipped: Skip::ALL.into_iter().map(|skip| (skip.name().to_owned(), counts.skipped(skip))).collect(),
+                dead_letters: DeadLetterReason::ALL
+                    .into_iter()
+                    .map(|reason| (reason.name().to_owned(), counts.dead_letters(reason)))
+                    .collect(),
+                unmatched: seen.get(index).map(Seen::names).unwrap_or_default(),
+                damaged_files: damaged
+                    .iter()
+                    .filter(|(source, _)| *source == index)
+                    .map(|(_, damage)| damage.to_string())
+                    .collect(),
+            }
+        };
+        inner.plan.job.sources.keys().enumerate().map(report).collect()
     }
 
     fn owner(&self, _model: &str, key: &str) -> Option<String> {

@@ -3,8 +3,10 @@
 //! All that can be decided without the other state of a key is decided here, so that what no condition asks for never leaves
 //! the worker. Batches travel, not events: [`event_batch`] and [`row_batch`] are what the dataflow carries.
 
+pub(crate) mod advice;
 pub(crate) mod evaluate_rows;
 pub(crate) mod event_batch;
 pub(crate) mod match_events;
 pub(crate) mod reader;
 pub(crate) mod row_batch;
+pub(crate) mod seen;

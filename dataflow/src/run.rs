@@ -6,6 +6,7 @@ use crate::cluster;
 use crate::control::restore::{Bootstrap, RestoreSetup, known_pulls};
 use crate::failure::{Failure, FailureKind};
 use crate::graph::{self, Inputs};
+use crate::ingest::advice::Advisor;
 use crate::ingest::match_events::EventMatcher;
 use crate::ingest::reader::{PartitionReaders, ReaderSetup};
 use crate::opened::{OpenedJob, Recovery};
@@ -60,6 +61,7 @@ struct Shared {
     store: Option<Arc<dyn Store>>,
     restart_sources: bool,
     api: Option<Arc<Inner>>,
+    advisor: Arc<Advisor>,
 }
 
 /// What one worker takes with it when it starts.
@@ -97,7 +99,9 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
         let pulls = &mut *lock(&whole_pulls);
         pulls.extend(pull.clone().map(|pull| ((model as u32, 0), pull)));
     }
-    let (source_ids, sources) = opened.sources.into_iter().map(|(id, source)| (id, Mutex::new(source))).unzip();
+    let (source_ids, sources): (Vec<String>, _) =
+        opened.sources.into_iter().map(|(id, source)| (id, Mutex::new(source))).unzip();
+    let advisor = Arc::new(Advisor::new(&plan, &source_ids));
     let shared = Shared {
         span: opened.span,
         clock: Arc::clone(&opened.clock),
@@ -111,6 +115,7 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
         store: recovery.as_ref().map(|recovery| Arc::clone(&recovery.store)),
         restart_sources: recovery.as_ref().is_some_and(|recovery| recovery.restart_sources),
         api: opened.api.map(|api| api.inner()),
+        advisor: Arc::clone(&advisor),
         plan,
     };
     if let Some(api) = &shared.api {
@@ -176,6 +181,7 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
     if let Some(puller) = puller {
         puller.join().expect("the thread of pulls does not panic");
     }
+    advisor.look(status, 1);
     if let Some(api) = &api {
         api.end();
     }
@@ -247,6 +253,7 @@ fn start_worker(worker: &mut Worker, shared: &Shared, own: Own) {
             sources: Arc::clone(&shared.sources),
             dead_letters: Arc::clone(&shared.dead_letters),
             status: Arc::clone(&shared.status),
+            advisor: Arc::clone(&shared.advisor),
         },
         rows: own.rows,
         stage: StageSetup { plan: Arc::clone(plan), readers: shared.threads, peers: shared.peers, dictionaries },

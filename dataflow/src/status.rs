@@ -4,13 +4,14 @@
 //! repeats by event. The closing line, the metrics and the API read the same numbers.
 
 use crate::failure::Failure;
+use crate::ingest::seen::Seen;
 use crate::time::Time;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use usher_core::counts::Counts;
 use usher_core::lock::lock;
-use usher_core::source::PartitionId;
+use usher_core::source::{PartitionId, SourceError};
 
 /// What a worker has read.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,8 @@ pub(crate) struct Reading {
     pub(crate) messages: Vec<Counts>,
     /// Bytes read of its partitions, and how many were stored when they were opened.
     pub(crate) bytes: (u64, u64),
+    /// The files that are damaged in the middle, by source; what comes before counts.
+    pub(crate) damaged: Vec<(usize, SourceError)>,
 }
 
 /// How far a partition has been read, as the API shows it.
@@ -57,6 +60,8 @@ pub struct Checkpoints {
 #[derive(Default)]
 struct WorkerStatus {
     reading: Mutex<Reading>,
+    /// What has come in, by source.
+    seen: Mutex<Vec<Seen>>,
     /// The progress of its partitions, as the API shows it.
     partitions: Mutex<Vec<SourceReport>>,
     /// By event of the plan, messages that repeated one that is held.
@@ -155,6 +160,16 @@ impl Status {
         bytes.fold((0, 0), |(read, of), (r, o)| (read + r, of + o))
     }
 
+    /// Returns the files of the sources that are damaged in the middle: what comes before was read.
+    pub fn damaged(&self) -> Vec<SourceError> {
+        self.damaged_files().into_iter().map(|(_, damage)| damage).collect()
+    }
+
+    /// Returns the damaged files with the indexes of their sources.
+    pub(crate) fn damaged_files(&self) -> Vec<(usize, SourceError)> {
+        self.workers.iter().flat_map(|worker| lock(&worker.reading).damaged.clone()).collect()
+    }
+
     /// Returns up to when all changes have been handed to the syncs, ms since the epoch.
     pub fn clock(&self) -> Time {
         self.clock.load(Ordering::Relaxed)
@@ -189,6 +204,22 @@ impl Status {
             all.iter_mut().zip(&reading.messages).for_each(|(all, one)| *all += *one);
         }
         all
+    }
+
+    /// Returns what has come in, by source: the sum over the workers.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        let mut all: Vec<Seen> = Vec::new();
+        for worker in &self.workers {
+            let seen = lock(&worker.seen);
+            all.resize_with(all.len().max(seen.len()), Seen::default);
+            all.iter_mut().zip(&*seen).for_each(|(all, one)| all.add(one));
+        }
+        all
+    }
+
+    /// Returns what a worker of this process has seen, by source, to be added to.
+    pub(crate) fn seen_by(&self, worker: usize) -> MutexGuard<'_, Vec<Seen>> {
+        lock(&self.workers[worker].seen)
     }
 
     /// Returns the repeats by event of the plan: the sum over the workers.

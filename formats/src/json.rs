@@ -2,7 +2,7 @@
 //!
 //! Where wanted paths lead, names are looked up in the layout's tree; all else is skipped by [`Scan::skip`],
 //! which checks structure: brackets that pair, strings that end, names, colons, commas, and a word (letters,
-//! digits, `+ - . _`) where a value must be. A needed value is checked to JSON's letter.
+//! digits, `+ - . _`) where a value must be. A needed value is checked to JSON's letter, but for what `strings.rs` takes.
 
 use std::borrow::Cow;
 
@@ -12,6 +12,7 @@ use super::layout::{Layout, Need, Slot};
 use super::malformed::{Malformed, What};
 use super::scan::{Marks, is_plain};
 use super::snowplow::Parts;
+use super::strings::{is_not_finite, mend, unescape};
 use super::{DEPTH_MAX, Fields, star};
 
 /// Reads one message into `fields`, which is cleared and sized for `layout`.
@@ -117,7 +118,7 @@ impl<'a> Walk<'a, '_> {
                     self.scan.skip::<false>(at, depth)?
                 };
                 if wanted {
-                    self.compound(slot, at, end);
+                    self.compound(slot, at);
                 }
                 end
             }
@@ -128,7 +129,7 @@ impl<'a> Walk<'a, '_> {
                     self.array(slot, at, depth)?
                 };
                 if wanted {
-                    self.compound(slot, at, end);
+                    self.compound(slot, at);
                 }
                 if node.star {
                     self.fields.lists.push((slot, at));
@@ -168,8 +169,8 @@ impl<'a> Walk<'a, '_> {
                 node.member(self.scan.bytes, at + 1, end - 1)
             } else {
                 // A name whose escapes stand for nothing is nobody's name.
-                let name = serde_json::from_str::<String>(&self.scan.text[at..end]).ok();
-                name.and_then(|name| node.member(name.as_bytes(), 0, name.len()))
+                let name = unescape(&self.scan.text[at..end]);
+                name.and_then(|name| node.member(name.text.as_bytes(), 0, name.text.len()))
             };
             at = self.scan.colon(end)?;
             if EVENT {
@@ -231,9 +232,10 @@ impl<'a> Walk<'a, '_> {
 
     #[cold]
     fn escaped(&mut self, slot: Slot, at: usize, end: usize) {
-        match serde_json::from_str(&self.scan.text[at..end]) {
-            Ok(text) => fill(self.place(slot), Found::Text(Cow::Owned(text))),
-            Err(_) => self.broken(slot, What::BrokenString, at),
+        match unescape(&self.scan.text[at..end]) {
+            Some(string) if string.mended => fill(self.place(slot), Found::Mended(string.text)),
+            Some(string) => fill(self.place(slot), Found::Text(Cow::Owned(string.text))),
+            None => self.broken(slot, What::BrokenString, at),
         }
     }
 
@@ -245,18 +247,16 @@ impl<'a> Walk<'a, '_> {
             "true" => fill(self.place(slot), Found::Boolean(true)),
             "false" => fill(self.place(slot), Found::Boolean(false)),
             word if is_number(word.as_bytes()) => fill(self.place(slot), Found::Number(word)),
+            word if is_not_finite(word) => fill(self.place(slot), Found::NotFinite),
             _ => self.broken(slot, What::BrokenNumber, at),
         }
     }
 
     /// A needed object or array, known to be well structured.
     #[inline(never)]
-    fn compound(&mut self, slot: Slot, at: usize, end: usize) {
-        match self.scan.skip::<true>(at, 0) {
-            Some(_) => {
-                let text = &self.scan.text[at..end];
-                fill(self.place(slot), Found::Compound(Cow::Borrowed(text)));
-            }
+    fn compound(&mut self, slot: Slot, at: usize) {
+        match self.scan.strict(at) {
+            Some(text) => fill(self.place(slot), Found::Compound(text)),
             None => self.fields.broken.push((slot, self.scan.error)),
         }
     }
@@ -309,11 +309,13 @@ pub(super) struct Scan<'a, 'w> {
     pub(super) bytes: &'a [u8],
     marks: &'w Marks,
     pub(super) error: Malformed,
+    /// A strict skip has passed something that is to be mended.
+    odd: bool,
 }
 
 impl<'a, 'w> Scan<'a, 'w> {
     fn new(text: &'a str, marks: &'w Marks) -> Scan<'a, 'w> {
-        Scan { text, bytes: text.as_bytes(), marks, error: Malformed { what: What::NotOneObject, at: 0 } }
+        Scan { text, bytes: text.as_bytes(), marks, error: Malformed { what: What::NotOneObject, at: 0 }, odd: false }
     }
 
     #[cold]
@@ -395,7 +397,15 @@ impl<'a, 'w> Scan<'a, 'w> {
         if self.has_no_escape(at, end) {
             return Some(Cow::Borrowed(&quoted[1..quoted.len() - 1]));
         }
-        serde_json::from_str(quoted).ok().map(Cow::Owned)
+        unescape(quoted).map(|string| Cow::Owned(string.text))
+    }
+
+    /// The text of the value at `at` as strict JSON; none: it is broken.
+    pub(super) fn strict(&mut self, at: usize) -> Option<Cow<'a, str>> {
+        self.odd = false;
+        let end = self.skip::<true>(at, 0)?;
+        let text = &self.text[at..end];
+        Some(if self.odd { Cow::Owned(mend(text)) } else { Cow::Borrowed(text) })
     }
 
     /// The end of the word that starts at `at`.
@@ -498,9 +508,12 @@ impl<'a, 'w> Scan<'a, 'w> {
         if self.has_no_escape(at, end) {
             return Some(());
         }
-        match serde_json::from_str::<String>(&self.text[at..end]) {
-            Ok(_) => Some(()),
-            Err(_) => self.fail(What::BrokenString, at),
+        match unescape(&self.text[at..end]) {
+            Some(string) => {
+                self.odd |= string.mended;
+                Some(())
+            }
+            None => self.fail(What::BrokenString, at),
         }
     }
 
@@ -508,6 +521,10 @@ impl<'a, 'w> Scan<'a, 'w> {
         match &self.text[at..end] {
             "true" | "false" | "null" => Some(()),
             word if is_number(word.as_bytes()) => Some(()),
+            word if is_not_finite(word) => {
+                self.odd = true;
+                Some(())
+            }
             _ => self.fail(What::BrokenNumber, at),
         }
     }

@@ -46,9 +46,19 @@ pub(super) struct Layout {
 /// Where a path of the job ends.
 #[derive(Debug)]
 pub(super) struct Place {
+    pub(super) own: End,
+    /// Where it ends in messages whose properties are called traits, if it is not in the message's own properties: the first that the
+    /// message has.
+    pub(super) traits: Vec<End>,
+}
+
+/// The end of a path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    /// Where its value is.
     pub(super) slot: Slot,
-    /// Where it ends in messages whose properties are called traits.
-    pub(super) traits: Option<Slot>,
+    /// The node that a message with the path has; of a path with `[*]` that of its first one.
+    pub(super) node: Slot,
 }
 
 #[derive(Debug)]
@@ -64,9 +74,21 @@ pub(super) enum NameRule {
 
 #[derive(Debug)]
 pub(super) enum TimeRule {
-    One(Option<Slot>),
-    Segment { timestamp: Slot, received: Slot, sent: Slot, original: Slot },
-    Snowplow { derived: Slot, exact: Slot, collected: Slot, sent: Slot, created: Slot },
+    /// And its path.
+    One(Option<(Slot, String)>),
+    Segment {
+        timestamp: Slot,
+        received: Slot,
+        sent: Slot,
+        original: Slot,
+    },
+    Snowplow {
+        derived: Slot,
+        exact: Slot,
+        collected: Slot,
+        sent: Slot,
+        created: Slot,
+    },
 }
 
 /// A path with `[*]`: what remains of it at the node of its first `[*]`.
@@ -209,15 +231,20 @@ impl Layout {
                 Some((Step::Key(first), rest)) if first == "properties" => match format {
                     Format::Json(json) => {
                         let object = json.properties.as_ref().map_or(&[][..], |path| &path.0);
-                        (Origin::Message([object, rest].concat()), None)
+                        (Origin::Message([object, rest].concat()), Vec::new())
                     }
-                    Format::SnowplowTsv | Format::SnowplowJson => (Origin::Message(snowplow::property(path)), None),
+                    Format::SnowplowTsv | Format::SnowplowJson => {
+                        (Origin::Message(snowplow::property(path)), Vec::new())
+                    }
                     Format::Segment | Format::Rudderstack | Format::Hightouch => {
-                        let traits = [&[Step::Key("traits".to_owned())], rest].concat();
-                        (Origin::Message(path.0.clone()), Some(Origin::Message(traits)))
+                        let traits = traits_of(format).iter().map(|names| {
+                            let names = names.iter().map(|name| Step::Key((*name).to_owned()));
+                            Origin::Message(names.chain(rest.iter().cloned()).collect())
+                        });
+                        (Origin::Message(path.0.clone()), traits.collect())
                     }
                 },
-                _ => (Origin::of(&path.0, headers), None),
+                _ => (Origin::of(&path.0, headers), Vec::new()),
             })
             .collect();
         let mut draft = Draft::default();
@@ -236,7 +263,7 @@ impl Layout {
             time: TimeRule::One(None),
         };
         let always = own.iter().flatten().chain(resolved.iter().map(|(origin, _)| origin));
-        let traits = resolved.iter().filter_map(|(_, traits)| traits.as_ref());
+        let traits = resolved.iter().flat_map(|(_, traits)| traits);
         for (origin, need) in always.map(|o| (o, Need::Always)).chain(traits.map(|o| (o, Need::Traits))) {
             match origin {
                 Origin::Message(steps) => draft.add(steps, need),
@@ -255,7 +282,10 @@ impl Layout {
         (layout.kind, layout.key, layout.id) = (at[0], at[2], at[3]);
         let all = at.iter().copied().collect::<Option<Vec<_>>>();
         (layout.name, layout.time) = match (format, all.as_deref()) {
-            (Format::Json(_), _) => (NameRule::One(at[1]), TimeRule::One(at[4])),
+            (Format::Json(json), _) => {
+                let path = json.time.as_ref().map(ToString::to_string);
+                (NameRule::One(at[1]), TimeRule::One(at[4].zip(path)))
+            }
             (_, Some(&[_, usual, _, _, other, derived, exact, collected, sent, created])) => {
                 layout.snowplow = Snowplow::new(&layout);
                 let name = NameRule::ByKind { usual, other, kinds: &["struct"] };
@@ -270,8 +300,8 @@ impl Layout {
         layout.paths = resolved
             .iter()
             .map(|(origin, traits)| Place {
-                slot: layout.slot_of(origin),
-                traits: traits.as_ref().map(|origin| layout.slot_of(origin)),
+                own: layout.end_of(origin),
+                traits: traits.iter().map(|origin| layout.end_of(origin)).collect(),
             })
             .collect();
         layout
@@ -286,6 +316,12 @@ impl Layout {
                 header.expect("the header was added").1
             }
         }
+    }
+
+    fn end_of(&self, origin: &Origin) -> End {
+        let slot = self.slot_of(origin);
+        let star = (slot as usize).checked_sub(self.nodes.len()).and_then(|behind| self.stars.get(behind));
+        End { slot, node: star.map_or(slot, |star| star.node) }
     }
 
     /// The node of a member of the message itself.
@@ -357,6 +393,15 @@ impl Layout {
 /// What the Segment family defines, in the order that [`Layout::new`] counts on.
 const SEGMENT: [&str; 9] =
     ["type", "event", "userId", "messageId", "name", "timestamp", "receivedAt", "sentAt", "originalTimestamp"];
+
+/// Where messages of a format of the Segment family have the traits of `identify` and `group`, the first first.
+fn traits_of(format: &Format) -> &'static [&'static [&'static str]] {
+    match format {
+        // Its SDKs for Python and for mobiles write no `traits` into `identify`.
+        Format::Rudderstack => &[&["traits"], &["context", "traits"]],
+        _ => &[&["traits"]],
+    }
+}
 
 /// What Snowplow defines, likewise.
 const SNOWPLOW: [&str; 10] = [

@@ -6,7 +6,9 @@
 //! Promises: a message is [`Malformed`] if it is not one JSON object (of Snowplow's TSV one row of 131 columns) in UTF-8,
 //! is deeper than [`DEPTH_MAX`] levels, or has a broken escape or number in a value that the job needs. What the job does
 //! not need is checked for structure only. Of a repeated key the last counts. A value of another type than
-//! a path expects is [`Found::Nothing`], and so is null. Times are only read when asked for.
+//! a path expects is [`Found::Nothing`], and so is null. `NaN` and infinities are [`Found::NotFinite`], and a string with half of a
+//! surrogate pair is [`Found::Mended`]. A byte order mark before a message and a line end behind it are passed over. Times are only
+//! read when asked for.
 //! In messages with headers a path `headers.NAME` leads to one of them.
 //!
 //! Refuses: to unpack a batch envelope, to coerce (the caller knows the types), to judge keys.
@@ -18,20 +20,23 @@ use std::sync::Arc;
 
 use usher_config::{Format, Found, Path, Source, SourceFrom};
 
-use usher_core::source::Headers;
+use usher_core::source::{BYTE_ORDER_MARK, Headers};
 
 mod json;
 mod layout;
+mod look;
 mod malformed;
 mod scan;
 mod snowplow;
 mod star;
+mod strings;
 mod time;
 
-use layout::{Layout, NameRule, Slot, TimeRule, Wire};
+use layout::{End, Layout, NameRule, Slot, TimeRule, Wire};
+pub use look::Look;
 pub use malformed::{Malformed, What};
 use scan::Marks;
-pub use time::{TimeError, time_of};
+pub use time::{NamedTime, TimeError};
 
 /// The deepest message, in levels of objects and arrays, its own object included.
 pub const DEPTH_MAX: usize = 128;
@@ -75,11 +80,16 @@ impl Decoder {
                 fields.found[*slot as usize] = headers.get(name).map_or(Found::Nothing, header);
             }
         }
-        match self.layout.wire {
+        let (message, start) = match message.strip_prefix(BYTE_ORDER_MARK) {
+            Some(message) => (message, BYTE_ORDER_MARK.len()),
+            None => (message, 0),
+        };
+        let walked = match self.layout.wire {
             Wire::Json => json::walk(&self.layout, message, fields),
             Wire::SnowplowJson => snowplow::walk_json(&self.layout, message, fields),
             Wire::SnowplowTsv => snowplow::walk_tsv(&self.layout, message, fields),
-        }
+        };
+        walked.map_err(|malformed| Malformed { at: malformed.at + start, ..malformed })
     }
 }
 
@@ -147,10 +157,11 @@ impl<'a> Fields<'a> {
             return &Found::Nothing;
         };
         let place = &layout.paths[i];
-        match (self.at(Some(place.slot)), place.traits) {
-            (Found::Nothing, Some(traits)) if self.is_about_traits() => self.at(Some(traits)),
-            (found, _) => found,
+        if place.traits.is_empty() || self.has(&place.own) || !self.is_about_traits() {
+            return self.at(Some(place.own.slot));
         }
+        let traits = place.traits.iter().find(|traits| self.has(traits));
+        self.at(traits.map(|traits| traits.slot))
     }
 
     /// The format's event time, in ms since the epoch.
@@ -158,30 +169,36 @@ impl<'a> Fields<'a> {
     /// Segment family: `timestamp`; else `receivedAt` − (`sentAt` − `originalTimestamp`); else
     /// `originalTimestamp`; else `receivedAt`. Snowplow: `derived_tstamp`; else `true_tstamp`; else `collector_tstamp` −
     /// (`dvce_sent_tstamp` − `dvce_created_tstamp`); else `collector_tstamp`. In all formats `broker`, the transport's time, is the last resort.
-    /// What is present counts: if it can't be read, the time is [`TimeError::Unreadable`].
-    pub fn time(&self, broker: Option<u64>) -> Result<u64, TimeError> {
+    /// What is present counts: if it can't be read, that is the error.
+    pub fn time(&self, broker: Option<u64>) -> Result<u64, TimeError<'_>> {
+        let named = |path, slot: &Slot| NamedTime { path, found: self.at(Some(*slot)) };
         let rule = self.layout.as_ref().map(|layout| &layout.time);
         let time = match rule {
-            None => Err(TimeError::Missing),
-            Some(TimeRule::One(slot)) => time_of(self.at(*slot)),
+            None | Some(TimeRule::One(None)) => Err(TimeError::Missing),
+            Some(TimeRule::One(Some((slot, path)))) => named(path, slot).read(),
             Some(TimeRule::Segment { timestamp, received, sent, original }) => time::of_segment(
-                self.at(Some(*timestamp)),
-                self.at(Some(*received)),
-                self.at(Some(*sent)),
-                self.at(Some(*original)),
+                named("timestamp", timestamp),
+                named("receivedAt", received),
+                named("sentAt", sent),
+                named("originalTimestamp", original),
             ),
             Some(TimeRule::Snowplow { derived, exact, collected, sent, created }) => time::of_snowplow(
-                self.at(Some(*derived)),
-                self.at(Some(*exact)),
-                self.at(Some(*collected)),
-                self.at(Some(*sent)),
-                self.at(Some(*created)),
+                named("derived_tstamp", derived),
+                named("true_tstamp", exact),
+                named("collector_tstamp", collected),
+                named("dvce_sent_tstamp", sent),
+                named("dvce_created_tstamp", created),
             ),
         };
         match (time, broker) {
             (Err(TimeError::Missing), Some(broker)) => Ok(broker),
             (time, _) => time,
         }
+    }
+
+    /// Whether the message has the path, be its value null.
+    fn has(&self, end: &End) -> bool {
+        self.met[end.node as usize / 64] & 1 << (end.node % 64) != 0
     }
 
     fn at(&self, slot: Option<Slot>) -> &Found<'a> {

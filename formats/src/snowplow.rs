@@ -13,7 +13,7 @@
 //! In a row a path that starts otherwise leads nowhere. A schema that is none names nothing. `_schema_version`, which the
 //! SDKs put into what they name by schema, is only in their JSON.
 //!
-//! A row is walked once for its tabs. Of its columns only the needed ones are looked at, so that a broken JSON column
+//! A line end behind a row is passed over. A row is walked once for its tabs. Of its columns only the needed ones are looked at, so that a broken JSON column
 //! is malformed where the job needs it. What is named by schema is looked up by one more pass over its list.
 
 use std::borrow::Cow;
@@ -140,6 +140,7 @@ impl Snowplow {
 
 /// Reads one row into `fields`, which is cleared and sized for `layout`.
 pub(super) fn walk_tsv<'a>(layout: &Layout, message: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Malformed> {
+    let message = message.strip_suffix(b"\n").map_or(message, |row| row.strip_suffix(b"\r").unwrap_or(row));
     let text = utf8(message)?;
     let mut ends = [0; COLUMNS.len()];
     let count = tabs(message, &mut ends) + 1;
@@ -361,11 +362,11 @@ impl Walk<'_, '_> {
         list.pop();
         let added = match path {
             Some(path) => star::follow(&mut self.scan, data, path, &mut list),
-            None => self.scan.skip::<true>(data, 0).map(|end| {
+            None => self.scan.strict(data).map(|text| {
                 if list.len() > 1 {
                     list.push(',');
                 }
-                list.push_str(&self.scan.text[data..end]);
+                list.push_str(&text);
             }),
         };
         if added.is_none() {

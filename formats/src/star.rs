@@ -6,6 +6,7 @@
 use usher_config::Step;
 
 use super::json::Scan;
+use super::strings::unescape;
 
 /// The elements at the end of `path`, as the text of a JSON array. At `at` is a well structured value.
 ///
@@ -20,13 +21,12 @@ pub(super) fn collect(scan: &mut Scan<'_, '_>, at: usize, path: &[Step]) -> Opti
 /// Adds the elements at the end of `path` to a JSON array that lacks its bracket.
 pub(super) fn follow(scan: &mut Scan<'_, '_>, at: usize, path: &[Step], found: &mut String) -> Option<()> {
     let Some((step, rest)) = path.split_first() else {
-        let end = scan.skip::<true>(at, 0)?;
-        let text = &scan.text[at..end];
+        let text = scan.strict(at)?;
         if text != "null" {
             if found.len() > 1 {
                 found.push(',');
             }
-            found.push_str(text);
+            found.push_str(&text);
         }
         return Some(());
     };
@@ -42,7 +42,7 @@ pub(super) fn follow(scan: &mut Scan<'_, '_>, at: usize, path: &[Step], found: &
             }
         }
         Step::Key(key) => {
-            let named = |name: &str| serde_json::from_str::<String>(name).is_ok_and(|name| name == *key);
+            let named = |name: &str| unescape(name).is_some_and(|name| name.text == *key);
             // The last of a repeated key counts.
             if let Some((_, at)) = elements(scan, at, b'{')?.iter().rfind(|(name, _)| named(name)) {
                 follow(scan, *at, rest, found)?;

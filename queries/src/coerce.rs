@@ -9,7 +9,7 @@
 //! | `number` | a number, or a string that is one; finite |
 //! | `integer` | the same, without fractional part (3.0 and 1e3 are), within 64 bits, exactly |
 //! | `boolean` | a boolean, `"true"`, `"false"` |
-//! | `timestamp` | RFC 3339 in a string ([`parse_timestamp`]), a number of ms since the epoch, floored |
+//! | `timestamp` | RFC 3339 in a string ([`parse_timestamp`]); Unix time, a number or a string of digits, floored to a ms: of the column's unit, else ms, or seconds below 10^11 |
 //! | `date` | `YYYY-MM-DD`, or the day in UTC of an RFC 3339 timestamp, in a string |
 //! | `list<T>` | an array; each element as above, a wrong one is null and makes the whole a mismatch |
 //!
@@ -21,7 +21,7 @@ use crate::value::element_type;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use usher_config::{ColumnType, Found};
-use usher_core::time::{midnight, parse_date, parse_timestamp};
+use usher_core::time::{Unit, midnight, parse_date, parse_digits, parse_number, parse_timestamp};
 
 /// A value, and whether something that did not fit was found in its place.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +34,11 @@ pub struct Coerced<'a> {
 
 /// Returns what was found as a value of `column_type`.
 pub fn coerce<'a>(found: &Found<'a>, column_type: ColumnType) -> Coerced<'a> {
+    coerce_of_unit(found, column_type, None)
+}
+
+/// Returns what was found as a value of `column_type`. A number read as a timestamp is of the unit; without one its magnitude decides.
+pub fn coerce_of_unit<'a>(found: &Found<'a>, column_type: ColumnType, unit: Option<Unit>) -> Coerced<'a> {
     if let Found::Nothing = found {
         return Coerced { value: Value::Null, mismatch: false };
     }
@@ -42,7 +47,7 @@ pub fn coerce<'a>(found: &Found<'a>, column_type: ColumnType) -> Coerced<'a> {
         ColumnType::Boolean => boolean(found).map(Value::Boolean),
         ColumnType::Integer => decimal(found).and_then(integer).map(Value::Integer),
         ColumnType::Number => decimal(found).and_then(number).map(Value::Number),
-        ColumnType::Timestamp => timestamp(found).map(Value::Timestamp),
+        ColumnType::Timestamp => timestamp(found, unit).map(Value::Timestamp),
         ColumnType::Date => date(found).map(Value::Date),
         ColumnType::ListString | ColumnType::ListInteger | ColumnType::ListNumber => {
             return list(found, column_type);
@@ -54,9 +59,10 @@ pub fn coerce<'a>(found: &Found<'a>, column_type: ColumnType) -> Coerced<'a> {
 fn string<'a>(found: &Found<'a>) -> Option<Cow<'a, str>> {
     match found {
         Found::Text(text) => Some(text.clone()),
+        Found::Mended(text) => Some(Cow::Owned(text.clone())),
         Found::Number(text) => Some(Cow::Borrowed(text)),
         Found::Boolean(boolean) => Some(Cow::Borrowed(if *boolean { "true" } else { "false" })),
-        Found::Nothing | Found::Compound(_) | Found::NotUtf8 => None,
+        Found::Nothing | Found::Compound(_) | Found::NotFinite | Found::NotUtf8 => None,
     }
 }
 
@@ -72,14 +78,10 @@ fn boolean(found: &Found<'_>) -> Option<bool> {
     }
 }
 
-fn timestamp(found: &Found<'_>) -> Option<i64> {
+fn timestamp(found: &Found<'_>, unit: Option<Unit>) -> Option<i64> {
     match found {
-        Found::Text(text) => parse_timestamp(text),
-        Found::Number(text) => {
-            let exact = integer(text);
-            // Between -2^63 and 2^63 the floor of a double is an i64.
-            exact.or_else(|| number(text).map(f64::floor).filter(|ms| ms.abs() < 2f64.powi(63)).map(|ms| ms as i64))
-        }
+        Found::Text(text) => parse_timestamp(text).or_else(|| parse_digits(text, unit)),
+        Found::Number(text) => parse_number(text, unit),
         _ => None,
     }
 }
@@ -276,6 +278,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_finite_fits_no_type_and_a_mended_string_only_string() {
+        for column_type in [String, Integer, Number, Boolean, Timestamp, Date, ListString, ListInteger, ListNumber] {
+            mismatches(Found::NotFinite, column_type);
+            if column_type != String {
+                mismatches(Found::Mended("\u{fffd}".to_owned()), column_type);
+            }
+        }
+        fits(Found::Mended("a\u{fffd}".to_owned()), String, Value::String("a\u{fffd}".into()));
+    }
+
+    #[test]
     fn booleans_are_read_from_two_words_only() {
         fits(Found::Boolean(true), Boolean, Value::Boolean(true));
         fits(text("true"), Boolean, Value::Boolean(true));
@@ -285,14 +298,29 @@ mod tests {
     }
 
     #[test]
-    fn times_are_rfc_3339_or_epoch_ms() {
+    fn times_are_rfc_3339_or_unix_time() {
         fits(text("1970-01-01T00:00:01.5Z"), Timestamp, Value::Timestamp(1500));
         fits(text("1970-01-01T00:00:01"), Timestamp, Value::Timestamp(1000));
-        fits(Found::Number("1500"), Timestamp, Value::Timestamp(1500));
-        fits(Found::Number("1500.9"), Timestamp, Value::Timestamp(1500));
-        fits(Found::Number("-1.5"), Timestamp, Value::Timestamp(-2));
+        for (written, ms) in [
+            ("1793527200000", 1_793_527_200_000),
+            ("1793527200000.9", 1_793_527_200_000),
+            ("1793527202.5", 1_793_527_202_500),
+            ("1793527202", 1_793_527_202_000),
+            ("-1.5", -1500),
+        ] {
+            fits(Found::Number(written), Timestamp, Value::Timestamp(ms));
+            fits(text(written), Timestamp, Value::Timestamp(ms));
+        }
+        let of_unit = |found: &Found<'static>, unit| coerce_of_unit(found, Timestamp, Some(unit)).value;
+        for found in [Found::Number("1500"), text("1500")] {
+            assert_eq!(of_unit(&found, Unit::Millis), Value::Timestamp(1500));
+            assert_eq!(of_unit(&found, Unit::Seconds), Value::Timestamp(1_500_000));
+            assert_eq!(of_unit(&found, Unit::Micros), Value::Timestamp(1));
+            assert_eq!(of_unit(&found, Unit::Nanos), Value::Timestamp(0));
+        }
+        assert_eq!(of_unit(&text("1970-01-01T00:00:01Z"), Unit::Nanos), Value::Timestamp(1000));
         mismatches(Found::Number("1e300"), Timestamp);
-        mismatches(text("1500"), Timestamp);
+        mismatches(text("1e3"), Timestamp);
         mismatches(text("1970-01-01"), Timestamp);
         mismatches(Found::Boolean(true), Timestamp);
         fits(text("1970-01-02"), Date, Value::Date(86_400_000));
@@ -313,6 +341,9 @@ mod tests {
         assert_eq!(half.value, list(&[Value::Number(1.0), Value::Null, Value::Number(2.0)]));
         assert!(half.mismatch);
         assert!(coerce(&json(r#"["\ud800"]"#), ListString).mismatch);
+        let half = coerce(&json("[1, {}, 2]"), ListNumber);
+        assert_eq!(half.value, list(&[Value::Number(1.0), Value::Null, Value::Number(2.0)]));
+        assert!(half.mismatch);
         let escaped = Found::Compound(Cow::Owned(r#"["\u00e9", "b"]"#.to_owned()));
         let strings = list(&[Value::String("é".into()), Value::String("b".into())]);
         assert_eq!(coerce(&escaped, ListString), Coerced { value: strings, mismatch: false });

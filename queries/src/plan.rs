@@ -9,6 +9,7 @@
 use crate::predicate::Predicate;
 use serde::{Deserialize, Serialize};
 use usher_config::{Aggregate, ColumnType, Comparison, Job, Members, Path};
+use usher_core::time::Unit;
 
 pub use crate::expr::{AudienceIx, Expr, FactIx};
 
@@ -154,6 +155,8 @@ pub struct EventColumn {
     pub path: Path,
     /// Its type.
     pub column_type: ColumnType,
+    /// What its numbers count, of a timestamp; `None`: their magnitude decides.
+    pub unit: Option<Unit>,
 }
 
 /// A filter on an event and the facts that count what passes it.

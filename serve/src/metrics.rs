@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 use std::time::Duration;
-use usher_core::api::{Api, Freshness, PullResult};
+use usher_core::api::{Api, Freshness, Moment, PullResult};
 use usher_core::counts::Skip;
 use usher_core::dead_letters::DeadLetterReason;
 use usher_core::membership_index::MembershipIndex;
@@ -49,6 +49,7 @@ impl ServerMetrics {
         scrape.index(index);
         scrape.models(api);
         scrape.syncs(api);
+        scrape.events(api);
         scrape.job(api);
         let mut families = self.registry.gather();
         families.extend(scrape.0.gather());
@@ -163,6 +164,26 @@ impl Scrape {
         }
     }
 
+    fn events(&self, api: &dyn Api) {
+        let matched =
+            self.counter("usher_event_matched_total", "Messages that match the event, repeats included.", &["event"]);
+        let repeats =
+            self.counter("usher_event_repeats_total", "Matched messages that repeat an earlier one.", &["event"]);
+        let seen = self.gauge(
+            "usher_event_last_seen_timestamp_seconds",
+            "The greatest timestamp of the event's messages.",
+            &["event"],
+        );
+        for event in api.events() {
+            let id = [&event.id[..]];
+            matched.with_label_values(&id).inc_by(event.matched);
+            repeats.with_label_values(&id).inc_by(event.repeats);
+            if let Some(Moment(ms)) = event.last_seen {
+                seen.with_label_values(&id).set((ms / 1000) as i64);
+            }
+        }
+    }
+
     fn job(&self, api: &dyn Api) {
         let metrics = api.metrics();
         let read = self.counter("usher_messages_read_total", "Messages that were read.", &["source"]);
@@ -215,6 +236,14 @@ impl Scrape {
             if let Some(ms) = partition.lag_ms {
                 lag_ms.with_label_values(&id).set(ms as i64);
             }
+        }
+        let damaged = self.gauge(
+            "usher_damaged_files",
+            "Files of the source that are damaged in the middle: what comes before counts.",
+            &["source"],
+        );
+        for (source, files) in &metrics.damaged_files {
+            damaged.with_label_values(&[&source[..]]).set(*files as i64);
         }
         let state = self.gauge("usher_state_bytes", "Size of the state.", &[]);
         state.with_label_values(&[] as &[&str]).set(metrics.state_bytes as i64);

@@ -5,7 +5,7 @@
 
 use crate::auth::OPEN;
 use crate::problem::ProblemBody;
-use crate::routes::{audiences, changes, lookup, members, models, process, syncs};
+use crate::routes::{audiences, changes, lookup, members, models, process, sources, syncs};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, PathItem, Ref, ResponseBuilder};
 use utoipa::{OpenApi, openapi};
@@ -25,6 +25,8 @@ use utoipa::{OpenApi, openapi};
         lookup::explain,
         members::members,
         syncs::syncs,
+        sources::sources,
+        sources::events,
         changes::changes,
         models::models,
         models::pulls,

@@ -6,6 +6,7 @@
 //! | [`members`] | the members of an audience, in pages |
 //! | [`changes`] | entries and exits as they happen |
 //! | [`audiences`], [`models`], [`syncs`] | the parts of the job: sizes, snapshots and pulls, deliveries |
+//! | [`sources`] | what came in, and what matched the events of the job |
 //! | [`process`] | health, readiness, metrics, and the description of the API |
 
 pub(crate) mod audiences;
@@ -14,6 +15,7 @@ pub(crate) mod lookup;
 pub(crate) mod members;
 pub(crate) mod models;
 pub(crate) mod process;
+pub(crate) mod sources;
 pub(crate) mod syncs;
 
 use crate::app::{App, authorize_and_count};
@@ -32,6 +34,8 @@ pub(crate) fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/v1/audiences/{parent_model_id}/{user_id}/explain", get(lookup::explain)),
         ("/v1/members/{audience_id}", get(members::members)),
         ("/v1/syncs", get(syncs::syncs)),
+        ("/v1/sources", get(sources::sources)),
+        ("/v1/events", get(sources::events)),
         ("/v1/changes", get(changes::changes)),
         ("/v1/models", get(models::models)),
         ("/v1/models/{id}/pulls", get(models::pulls).post(models::pull_now)),

@@ -458,6 +458,12 @@ fn audiences_models_syncs_and_members_are_listed() {
     assert_eq!(models["models"][1]["id"], "users");
     assert_eq!(models["models"][1]["last_pull"], "2026-11-23T10:00:00.000Z");
     assert_eq!(api.get("/v1/syncs").json()["syncs"][0]["waiting"], 2);
+    let event = &api.get("/v1/events").json()["events"][0];
+    assert_eq!((&event["matched"], &event["last_seen"]), (&json!(8), &json!("2026-11-23T10:00:00.000Z")));
+    assert_eq!(event["near"], json!(["order completed"]));
+    let source = &api.get("/v1/sources").json()["sources"][0];
+    assert_eq!(source["unmatched"], json!([{"type": "track", "name": "order completed", "count": 2}]));
+    assert_eq!(source["partitions"][0]["position"], 1000);
     let explained = api.get("/v1/audiences/users/u-42/explain?audience=high_intent").json();
     assert_eq!(explained["audiences"].as_array().unwrap().len(), 1);
     assert_eq!(explained["audiences"][0]["condition"]["threshold"], "at_least 3");
@@ -793,6 +799,10 @@ fn metrics_have_the_counters_of_server_index_and_job() {
         "usher_sync_waiting{sync=\"crm\"} 2",
         "usher_partition_lag_messages{partition=\"a \\\"quoted\\\"\\\\name\\n\",source=\"web\"} 3",
         "usher_live 1",
+        "usher_event_matched_total{event=\"bought\"} 8",
+        "usher_event_repeats_total{event=\"bought\"} 1",
+        "usher_event_last_seen_timestamp_seconds{event=\"bought\"} 1795428000",
+        "usher_damaged_files{source=\"web\"} 2",
         "usher_state_bytes 4096",
     ] {
         assert!(reply.body.lines().any(|found| found == line), "no {line} in\n{}", reply.body);

@@ -1,7 +1,7 @@
 //! `usher check`: validates a job; with `--connect` also opens what it names.
 
 use crate::exit::Exit;
-use crate::open::{Loaded, WallClock, check_kafka, load, open_sources, open_warehouses};
+use crate::open::{Loaded, WallClock, check_kafka, load, open_sources, open_warehouses, refuse_shared_files};
 use crate::terminal::print_stderr;
 use std::path::Path;
 use usher_config::{DeadLettersTo, SyncTo};
@@ -12,6 +12,7 @@ use usher_dataflow::wanted;
 /// Validates a job; with `connect` also opens what it names.
 pub fn check(path: &Path, connect: bool) -> Result<(), Exit> {
     let loaded = load(path)?;
+    refuse_shared_files(&loaded)?;
     if connect {
         open_all(&loaded)?;
     }

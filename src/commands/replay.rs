@@ -13,6 +13,7 @@ use usher_connectors::writer::Writer;
 use usher_core::change::Filter;
 use usher_core::clock::Clock;
 use usher_core::sink::Sink;
+use usher_core::source::SourceError;
 use usher_dataflow::{OpenedJob, Time};
 
 /// The flags of `replay`.
@@ -68,7 +69,18 @@ pub fn replay(path: &Path, flags: Flags) -> Result<(), Exit> {
                 .hint("free some space, or give another path".to_owned())
         })?;
     }
-    ended.result
+    ended.result?;
+    match &ended.damaged[..] {
+        [] => Ok(()),
+        damaged => Err(damaged_files(damaged)),
+    }
+}
+
+/// Returns the exit of a replay whose files could not all be read to their end.
+fn damaged_files(damaged: &[SourceError]) -> Exit {
+    let rest = damaged.len() - 1;
+    let more = if rest == 0 { String::new() } else { format!("; {rest} more files are damaged") };
+    Exit::failed(format_args!("{}{more}", damaged[0])).hint(damaged[0].hint().to_owned())
 }
 
 /// Creates the file of the summary, or empties it.

@@ -1,4 +1,4 @@
-//! `usher status`: prints the audiences, models and syncs of a running job.
+//! `usher status`: prints the audiences, models, syncs, sources and events of a running job.
 
 use super::print;
 use crate::client::{Client, Connection};
@@ -12,12 +12,14 @@ pub fn status(connection: &Connection) -> Result<(), Exit> {
     let audiences = client.get(&["v1", "audiences"])?;
     let models = client.get(&["v1", "models"])?.body["models"].take();
     let syncs = client.get(&["v1", "syncs"])?.body["syncs"].take();
+    let sources = client.get(&["v1", "sources"])?.body["sources"].take();
+    let events = client.get(&["v1", "events"])?.body["events"].take();
     let as_of = audiences.as_of;
     let audiences = &audiences.body["audiences"];
     if connection.json {
         let ready = &readiness["ready"];
         let all = json!({ "ready": ready, "detail": readiness["detail"], "as_of": as_of, "audiences": audiences,
-            "models": models, "syncs": syncs });
+            "models": models, "syncs": syncs, "sources": sources, "events": events });
         return print(&format!("{all}\n"));
     }
     let mut text = match (readiness["ready"].as_bool(), as_of) {
@@ -27,7 +29,20 @@ pub fn status(connection: &Connection) -> Result<(), Exit> {
     text += &table("audience", audiences, &["model", "size", "entries", "exits", "freshness", "windows"]);
     text += &table("model", &models, &["freshness", "rows", "last_pull", "next_pull", "last_error"]);
     text += &table("sync", &syncs, &["committed", "delivered", "waiting", "retries", "dead_letters", "last_error"]);
+    text += &table("source", &counted(&sources), &["read", "matched", "skipped", "dead_letters", "damaged_files"]);
+    text += &table("event", &events, &["source", "matched", "repeats", "last_seen"]);
     print(&text)
+}
+
+/// Returns sources with the sums of their counts by reason, and the number of their damaged files.
+fn counted(sources: &Value) -> Value {
+    let sum =
+        |counts: &Value| counts.as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum::<u64>();
+    let counted = |source: &Value| {
+        json!({ "id": source["id"], "read": source["read"], "matched": source["matched"], "skipped": sum(&source["skipped"]),
+            "dead_letters": sum(&source["dead_letters"]), "damaged_files": source["damaged_files"].as_array().map(Vec::len) })
+    };
+    sources.as_array().into_iter().flatten().map(counted).collect()
 }
 
 /// Returns the rows of a list as a table: a column for the id, then one for each name.

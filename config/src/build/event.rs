@@ -15,7 +15,9 @@ impl<'a> Builder<'a> {
             self.check_headers(fields, source);
         }
         let properties = fields.entries(&keys::PROPERTIES).into_iter();
-        let properties: Option<_> = properties.map(|entry| Some((entry.name.to_owned(), property(entry)?))).collect();
+        let properties: Vec<_> =
+            properties.map(|entry| Some((entry.name.to_owned(), self.event_property(entry)?))).collect();
+        let properties: Option<_> = properties.into_iter().collect();
         Some(Event {
             place: place.clone(),
             label: owned(fields, &keys::LABEL),
@@ -70,19 +72,25 @@ impl<'a> Builder<'a> {
             self.report(place, message);
         }
     }
-}
 
-fn property(entry: Entry<'_, Form<'_, ColumnType>>) -> Option<Property> {
-    let default_path = || Path(vec![Step::Key("properties".to_owned()), Step::Key(entry.name.to_owned())]);
-    let (path, column_type) = match entry.item?.value {
-        Form::Short(column_type) => (default_path(), column_type),
-        Form::Long(long) => {
-            let path = match long.has(&keys::PROPERTY_PATH) {
-                true => long.get(&keys::PROPERTY_PATH)?.clone(),
-                false => default_path(),
-            };
-            (path, long.get(&keys::PROPERTY_TYPE)?)
+    fn event_property(&mut self, entry: Entry<'_, Form<'_, ColumnType>>) -> Option<Property> {
+        let default_path = || Path(vec![Step::Key("properties".to_owned()), Step::Key(entry.name.to_owned())]);
+        let long = match entry.item?.value {
+            Form::Short(column_type) => return Some(Property { path: default_path(), column_type, unit: None }),
+            Form::Long(long) => long,
+        };
+        let path = match long.has(&keys::PROPERTY_PATH) {
+            true => long.get(&keys::PROPERTY_PATH)?.clone(),
+            false => default_path(),
+        };
+        let column_type = long.get(&keys::PROPERTY_TYPE)?;
+        if column_type != ColumnType::Timestamp
+            && let Some(place) = long.place(&keys::PROPERTY_UNIT)
+        {
+            let message = format!("`unit` goes with `type: timestamp`, not with `{column_type}`");
+            self.report(place, message);
+            return None;
         }
-    };
-    Some(Property { path, column_type })
+        Some(Property { path, column_type, unit: long.get(&keys::PROPERTY_UNIT) })
+    }
 }

@@ -6,6 +6,7 @@ use super::{
     reference, required, short,
 };
 use crate::{ColumnType, Path};
+use usher_core::time::Unit;
 
 pub(crate) static LABEL: Key<String> = optional("label", TEXT, "Its name, for people.");
 pub(crate) static SOURCE: Key<Reference> = required("source", reference(Section::Source), "The source's id.");
@@ -32,4 +33,8 @@ pub(crate) static PROPERTY_PATH: Key<Path> =
     optional("path", PATH, "Where in the message it is. Default: `properties.` and its name.");
 pub(crate) static PROPERTY_TYPE: Key<ColumnType> = required("type", choice(), "Its type.");
 
-static PROPERTY_RECORD: Record = Record { what: "property", keys: &[&PROPERTY_PATH, &PROPERTY_TYPE], rules: &[] };
+pub(crate) static PROPERTY_UNIT: Key<Unit> =
+    optional("unit", choice(), "Of a timestamp: what its numbers count. Default: ms, or seconds below 10^11.");
+
+static PROPERTY_RECORD: Record =
+    Record { what: "property", keys: &[&PROPERTY_PATH, &PROPERTY_TYPE, &PROPERTY_UNIT], rules: &[] };

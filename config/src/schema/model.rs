@@ -6,6 +6,7 @@ use super::{
     by_name, choice, optional, record, reference, required, short,
 };
 use crate::{ColumnType, Members, Refresh};
+use usher_core::time::Unit;
 
 pub(crate) static PARQUET: Key<String> = optional(
     "parquet",
@@ -57,6 +58,15 @@ impl Choice for Members {
             Members::Known => "known",
             Members::Any => "any",
         }
+    }
+}
+
+impl Choice for Unit {
+    const WHAT: &'static str = "unit";
+    const ALL: &'static [Unit] = &Unit::ALL;
+
+    fn word(self) -> &'static str {
+        self.name()
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) static FORMAT: Key<Short<FormatName>> =
 pub(crate) static START_AT: Key<Start> = optional(
     "start",
     START,
-    "Where a first start reads Kafka from: `earliest`, `latest`, or a time, RFC 3339 or ms since the epoch. \
+    "Where a first start reads Kafka from: `earliest`, `latest`, or a time, RFC 3339 or Unix time in seconds or ms. \
      Default: what fills the longest window.",
 );
 

@@ -5,7 +5,7 @@ use glob::{MatchOptions, Pattern};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use usher_core::source::SourceError;
 
 /// What kind of path it is.
@@ -37,10 +37,17 @@ pub fn kind_of(path: &Path, text: &str) -> Kind {
     }
 }
 
+impl Listed {
+    /// Returns why the file can't be opened.
+    pub fn try_open(&self) -> Option<io::Error> {
+        // Opening a pipe would wait for its writer, and closing it would end it.
+        self.size.and_then(|_| File::open(&self.path).err())
+    }
+}
+
 /// The files that `path` in `folder` means now, in no order.
 ///
-/// A single file that is not there is listed under `follow`, and left out otherwise. That each can be opened has been
-/// tried.
+/// A single file that is not there is listed under `follow`, and left out otherwise.
 pub fn list(kind: Kind, id: &str, path: &str, folder: &Path, follow: bool) -> Result<Vec<Listed>, SourceError> {
     let unreadable = |path: &Path, error: &io::Error| unreadable(id, path, error);
     let full = folder.join(path);
@@ -53,12 +60,7 @@ pub fn list(kind: Kind, id: &str, path: &str, folder: &Path, follow: bool) -> Re
         Kind::Glob => {
             // The folder's own name may hold `*`; a path that starts with `/` takes no part of it.
             let pattern = Path::new(&Pattern::escape(&folder.to_string_lossy())).join(path);
-            let options = MatchOptions {
-                case_sensitive: true,
-                require_literal_separator: true,
-                require_literal_leading_dot: true,
-            };
-            let found = glob::glob_with(&pattern.to_string_lossy(), options).map_err(|error| SourceError::Pattern {
+            let found = glob::glob_with(&pattern.to_string_lossy(), OPTIONS).map_err(|error| SourceError::Pattern {
                 id: id.to_string(),
                 path: path.to_string(),
                 reason: error.msg.to_string(),
@@ -75,11 +77,7 @@ pub fn list(kind: Kind, id: &str, path: &str, folder: &Path, follow: bool) -> Re
     for path in paths {
         match fs::metadata(&path) {
             Ok(metadata) => {
-                // Opening a pipe would wait for its writer, and closing it would end it.
                 let size = metadata.is_file().then_some(metadata.len());
-                if size.is_some() {
-                    File::open(&path).map_err(|error| unreadable(&path, &error))?;
-                }
                 listed.push(Listed { path, size, identity: Some(identity(&metadata)) });
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -92,6 +90,50 @@ pub fn list(kind: Kind, id: &str, path: &str, folder: &Path, follow: bool) -> Re
         }
     }
     Ok(listed)
+}
+
+/// How globs match.
+const OPTIONS: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+
+/// Returns whether a source with that path reads a file, be it there or not. Both paths are relative to `folder`.
+pub fn reads(path: &str, file: &str, folder: &Path) -> bool {
+    let (full, file) = (absolute(&folder.join(path)), absolute(&folder.join(file)));
+    if full == file {
+        return true;
+    }
+    match kind_of(&folder.join(path), path) {
+        Kind::File => false,
+        Kind::Folder => file
+            .strip_prefix(&full)
+            .is_ok_and(|below| !below.iter().any(|name| matches!(name.as_encoded_bytes().first(), Some(b'_' | b'.')))),
+        Kind::Glob => {
+            let folder = absolute(folder);
+            let pattern = plain(&Path::new(&Pattern::escape(&folder.to_string_lossy())).join(path), false);
+            Pattern::new(&pattern.to_string_lossy()).is_ok_and(|pattern| pattern.matches_path_with(&file, OPTIONS))
+        }
+    }
+}
+
+/// Returns a path from the root, its links resolved as far as they are there.
+fn absolute(path: &Path) -> PathBuf {
+    plain(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()), true)
+}
+
+/// Returns a path without `.` and `..`. `resolve`: and without links.
+fn plain(path: &Path, resolve: bool) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => drop(plain.pop()),
+            part => plain.push(part),
+        }
+        if resolve && let Ok(resolved) = plain.canonicalize() {
+            plain = resolved;
+        }
+    }
+    plain
 }
 
 /// All files below `folder`, but for names with a leading `_` or `.`.

@@ -4,37 +4,49 @@
 //! a byte is copied once by the system and, where it is in such a line, once more. The buffer grows only for a line
 //! that does not fit, up to `message_bytes`; of a longer line the first 64 KiB are kept and the rest is counted.
 //!
+//! A file that is damaged in the middle counts up to there, whole lines only, with a warning; [`Partition::damage`] has the reason.
+//!
 //! Under `follow`, as `tail -F`:
 //! * an unfinished last line waits for its newline;
-//! * a file that gets shorter is read again from its start, with a warning;
+//! * a file that gets shorter, or has other content before the position than was read, is read again from its start, with a
+//!   warning;
 //! * when another file stands at the path **and has content**, the old one is read to its end, then the new one. Until
 //!   then the old one is read: the writer may not have turned to the new one yet;
 //! * in both cases an unfinished last line of the old content counts as a line: nothing can finish it any more;
-//! * a file that is gone, or not there yet, is waited for.
+//! * a file that is gone, or not there yet, is waited for;
+//! * compressed content is read once. One that is damaged is looked at again when the file has changed: it may have been read
+//!   while it was written. What was read of it is not read again.
 //!
 //! Positions go on over all that: they are those of all content ever read of the path, one after the other. So two
-//! lines never have the same position, and later lines have later ones. A file that is cut and grows beyond its old
-//! length between two polls can't be distinguished from one that only grew.
+//! lines never have the same position, and later lines have later ones.
+//!
+//! Beyond the budget of open files (`budget.rs`) a file is closed between two polls. If another one has its name by then, the rest of
+//! it can't be read.
 
+use super::budget::{self, OpenFile};
 use super::find::{Listed, identity, unreadable};
-use super::input::{Coding, Input};
+use super::input::{Coding, Input, Stored};
+use super::tail::Tail;
 use super::{Followed, Identity};
 use memchr::{memchr, memrchr};
-use std::fs::{self, File};
-use std::io::{self, Read, Seek};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use usher_core::lock::lock;
 use usher_core::source::{Body, HEAD_BYTES, Partition, PartitionId, Polled, Record, Records, Resume, SourceError};
+
+/// How often a damaged file that is followed is looked at.
+const LOOK_AGAIN: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(1) };
 
 /// One file of a source.
 pub struct FilePartition {
     id: PartitionId,
     path: PathBuf,
-    coding: Coding,
-    /// Goes on after the end: only plain files do.
+    /// Goes on after the end, if its content is plain, and with another file of its name: the source is followed.
     follow: bool,
-    /// Another file of this name is what comes after it, and no mistake: the source is followed.
-    rotates: bool,
     /// The file that was there when it was listed.
     listed: Option<Identity>,
     message_bytes: usize,
@@ -53,24 +65,78 @@ pub struct FilePartition {
     scanned: usize,
     /// Where `unread` starts in the partition.
     position: u64,
+    /// The content of the file before `position`, if it is plain.
+    tail: Tail,
+    /// When the file had been changed last, when its content was compared.
+    compared: Option<Changed>,
     /// Where the content of the file that is read now starts in the partition.
     base: u64,
-    /// The file that an earlier run read, while none has been opened.
-    resumed: Option<Identity>,
+    /// What an earlier run read, while no file has been opened.
+    resumed: Option<Resumed>,
     /// The file that is read, or was read last.
     held: Option<Identity>,
     /// The line being read, where it is too large.
     long: Option<Long>,
     /// The one handed out last.
     long_done: Option<Long>,
+    /// Why the content is read no further.
+    damage: Option<SourceError>,
 }
 
 enum Stage {
     /// Not opened yet.
     Closed,
     Open(Input),
+    /// Damaged, and followed: it is looked at again.
+    Damaged(Damaged),
     Ended,
     Failed(SourceError),
+}
+
+/// A damaged file that may still be written.
+struct Damaged {
+    /// As it was when it was read.
+    read: Version,
+    /// As it was when it was looked at last, and when that was.
+    seen: Version,
+    looked: Instant,
+}
+
+/// When a file was written to last: s and ns.
+type Changed = (i64, i64);
+
+fn changed(metadata: &Metadata) -> Changed {
+    (metadata.mtime(), metadata.mtime_nsec())
+}
+
+/// What differs when a file has been written to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Version {
+    identity: Identity,
+    length: u64,
+    changed: Changed,
+}
+
+impl Version {
+    fn of(metadata: &Metadata) -> Version {
+        Version { identity: identity(metadata), length: metadata.len(), changed: changed(metadata) }
+    }
+}
+
+/// The file that an earlier run read.
+#[derive(Clone, Copy)]
+struct Resumed {
+    file: Identity,
+    /// The tail of the plain content that it read.
+    tail: Option<ResumedTail>,
+}
+
+/// The tail of what an earlier run read.
+#[derive(Clone, Copy)]
+struct ResumedTail {
+    /// Where it ends in the file.
+    offset: u64,
+    hash: u64,
 }
 
 /// A line that is too large, of which some has been read.
@@ -98,15 +164,10 @@ impl FilePartition {
         buffer_bytes: usize,
         followed: &Followed,
     ) -> FilePartition {
-        let coding = Coding::of(&file.path);
-        let rotates = follow;
-        let follow = follow && coding == Coding::Plain;
         FilePartition {
             id,
             path: file.path,
-            coding,
             follow,
-            rotates,
             listed: file.identity,
             message_bytes,
             buffer_bytes,
@@ -120,35 +181,45 @@ impl FilePartition {
             unread: 0..0,
             scanned: 0,
             position: 0,
+            tail: Tail::default(),
+            compared: None,
             base: 0,
             resumed: None,
             held: None,
             long: None,
             long_done: None,
+            damage: None,
         }
     }
 
     /// Goes on where an earlier run stood. What is there now is looked at when it is opened, but for files that are not
-    /// followed: one that is shorter than what was read of it, or another one, is refused at once.
+    /// followed: one that is shorter than what was read of it, has other content there, or is another one, is refused at once.
     pub fn resume(&mut self, from: &Resume) -> Result<(), SourceError> {
-        let mut parts = from.identity.split(':').map(|part| part.parse::<u64>());
-        let (Some(Ok(device)), Some(Ok(inode)), Some(Ok(base))) = (parts.next(), parts.next(), parts.next()) else {
+        let Some((resumed, base)) = parse_identity(&from.identity) else {
             return Err(self.unlike("is a file".to_owned(), format!("`{}`", from.identity)));
         };
         let base = base.min(from.position);
         let read = from.position - base;
-        if !self.rotates && self.listed.is_some_and(|listed| listed != (device, inode)) {
-            return Err(self.unlike("is another file".to_owned(), format!("one whose inode is {inode}")));
+        (self.position, self.base, self.resumed) = (from.position, base, Some(resumed));
+        self.caught_up &= self.size.is_none_or(|size| size <= read);
+        let (Some(listed), Some(size), false) = (self.listed, self.size, self.follow) else {
+            return Ok(());
+        };
+        if listed != resumed.file {
+            return Err(self.unlike("is another file".to_owned(), format!("one whose inode is {}", resumed.file.1)));
         }
-        match self.size {
-            Some(size) if !self.follow && self.coding == Coding::Plain && size < read => {
-                Err(self.unlike(format!("ends at {size}"), format!("up to {read}")))
-            }
-            _ => {
-                (self.position, self.base, self.resumed) = (from.position, base, Some((device, inode)));
-                self.caught_up &= self.size.is_none_or(|size| size <= read);
-                Ok(())
-            }
+        let opened = self.try_open();
+        let Some(Input::Plain(mut stored)) = opened.map_err(|error| unreadable(&self.id.source, &self.path, &error))?
+        else {
+            return Ok(());
+        };
+        if size < read {
+            return Err(self.unlike(format!("ends at {size}"), format!("up to {read}")));
+        }
+        match is_continued(&mut stored, read, resumed.tail) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.unlike("has other content".to_owned(), format!("up to {read}"))),
+            Err(error) => Err(unreadable(&self.id.source, &self.path, &error)),
         }
     }
 
@@ -156,31 +227,49 @@ impl FilePartition {
         SourceError::Unlike { id: self.id.source.clone(), partition: self.id.name.clone(), found, read }
     }
 
-    /// Skips what an earlier run has read of the file just opened.
+    /// Skips what has been read of the file just opened.
     fn skip_read(&mut self, input: &mut Input) -> io::Result<()> {
-        let Some(resumed) = self.resumed.take() else { return Ok(()) };
         let read = self.position - self.base;
-        let metadata = input.counted().file.metadata()?;
-        if self.rotates && (identity(&metadata) != resumed || self.follow && metadata.len() < read) {
-            // Where nothing was read there is nothing to go on from: the file may just have come.
-            if read > 0 {
-                tracing::warn!(
-                    path = %self.path.display(),
-                    "the file is not the one that was read, or is shorter; reading it from its start"
-                );
+        if let Some(resumed) = self.resumed.take()
+            && self.follow
+        {
+            let is_same = input.stored().identity() == resumed.file
+                && match input {
+                    Input::Plain(stored) => is_continued(stored, read, resumed.tail)?,
+                    Input::Packed(_) => true,
+                };
+            if !is_same {
+                // Where nothing was read there is nothing to go on from: the file may just have come.
+                if read > 0 {
+                    tracing::warn!(
+                        path = %self.path.display(),
+                        "the file is not the one that was read, or has other content; reading it from its start"
+                    );
+                }
+                self.base = self.position;
+                return Ok(());
             }
-            self.base = self.position;
-            return Ok(());
         }
         match input {
-            Input::Plain(counted) => {
-                counted.read = read;
-                counted.file.seek(io::SeekFrom::Start(read)).map(drop)
+            Input::Plain(_) if read == 0 => Ok(()),
+            Input::Plain(stored) => {
+                let mut tail = vec![0; Tail::length_at(read)];
+                let start = read - tail.len() as u64;
+                stored.read_at(&mut tail, start)?;
+                self.tail = Tail::new(tail);
+                stored.seek(read)
             }
-            compressed => {
-                let skipped = io::copy(&mut compressed.by_ref().take(read), &mut io::sink())?;
+            packed => {
+                let skipped = io::copy(&mut packed.by_ref().take(read), &mut io::sink())?;
                 if skipped == read { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
             }
+        }
+    }
+
+    /// Closes the file until it is read again.
+    pub fn release(&mut self) {
+        if let Stage::Open(input) = &mut self.stage {
+            input.release();
         }
     }
 
@@ -202,11 +291,21 @@ impl FilePartition {
                         return Ok(Batch::Idle);
                     }
                 }
-                Stage::Open(_) => {
-                    if self.fill()? == 0
-                        && let Some(batch) = self.at_the_end()?
-                    {
-                        return Ok(batch);
+                Stage::Open(input) => {
+                    if input.stored().is_released() && !self.is_changed() {
+                        return Ok(Batch::Idle);
+                    }
+                    let read = self.fill()?;
+                    if self.damage.is_none() {
+                        let batch = if read == 0 { self.at_the_end()? } else { self.compare(read)? };
+                        if let Some(batch) = batch {
+                            return Ok(batch);
+                        }
+                    }
+                }
+                Stage::Damaged(damaged) => {
+                    if damaged.looked.elapsed() < LOOK_AGAIN || !self.is_mended() {
+                        return Ok(Batch::Idle);
                     }
                 }
                 Stage::Ended => {
@@ -216,6 +315,36 @@ impl FilePartition {
                 Stage::Failed(error) => return Err(error.clone()),
             }
         }
+    }
+
+    /// Returns whether a followed file that was closed may have more than was read of it.
+    fn is_changed(&self) -> bool {
+        let Stage::Open(Input::Plain(stored)) = &self.stage else { return true };
+        let unchanged = |there: &Metadata| {
+            identity(there) == stored.identity() && there.len() == stored.read && self.compared == Some(changed(there))
+        };
+        !self.follow || !self.caught_up || !fs::metadata(&self.path).is_ok_and(|there| unchanged(&there))
+    }
+
+    /// Looks at a damaged file again. Returns whether it has changed since it was read and is no longer written, or is twice as
+    /// long: then it is read on.
+    fn is_mended(&mut self) -> bool {
+        let Stage::Damaged(damaged) = &mut self.stage else {
+            unreachable!("only a damaged file is looked at again");
+        };
+        damaged.looked = Instant::now();
+        let Ok(there) = fs::metadata(&self.path).map(|metadata| Version::of(&metadata)) else { return false };
+        let rests = std::mem::replace(&mut damaged.seen, there) == there;
+        let read = damaged.read;
+        if there == read || !rests && there.length < read.length.saturating_mul(2) {
+            return false;
+        }
+        if there.identity != read.identity {
+            self.base = self.position;
+        }
+        self.damage = None;
+        self.stage = Stage::Closed;
+        true
     }
 
     /// Takes whole lines out of the buffer, or the rest of a long one; none where no newline has been read.
@@ -275,6 +404,7 @@ impl FilePartition {
 
     /// Drops the first `count` unread bytes.
     fn advance(&mut self, count: usize) {
+        self.tail.pass(&self.buffer[self.unread.start..][..count]);
         self.unread.start += count;
         self.scanned = 0;
         self.position += count as u64;
@@ -283,47 +413,47 @@ impl FilePartition {
     /// Opens the file at the path; false where it is waited for.
     fn open(&mut self) -> Result<bool, SourceError> {
         match self.try_open() {
-            Ok(mut input) => {
-                self.hold(&input)?;
-                self.held = input.counted().file.metadata().ok().map(|metadata| identity(&metadata));
-                if let Err(error) = self.skip_read(&mut input) {
-                    return self.fail(&error);
-                }
+            Ok(Some(mut input)) => {
+                self.hold(&input);
+                let skipped = self.skip_read(&mut input);
                 self.stage = Stage::Open(input);
-                Ok(true)
+                match skipped {
+                    Ok(()) => Ok(true),
+                    Err(error) => self.fail(&error).map(|()| true),
+                }
             }
-            Err(error) if self.follow && error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => self.fail(&error),
+            // Its first bytes are still to come.
+            Ok(None) => {
+                self.caught_up = true;
+                Ok(false)
+            }
+            Err(error) if self.follow && error.kind() == io::ErrorKind::NotFound => {
+                self.caught_up = true;
+                Ok(false)
+            }
+            Err(error) => self.fail(&error).map(|()| true),
         }
     }
 
-    fn try_open(&self) -> io::Result<Input> {
-        let file = File::open(&self.path)?;
+    /// Opens the file at the path. None if its first bytes are to come.
+    fn try_open(&self) -> io::Result<Option<Input>> {
+        let file = OpenFile::new(File::open(&self.path)?);
         if file.metadata()?.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
         }
-        Input::new(file, self.coding)
+        Input::new(Stored::new(&self.path, file)?, self.follow)
     }
 
     /// Notes that `input` is the file that is held now, and no other.
-    fn hold(&mut self, input: &Input) -> Result<(), SourceError> {
-        if self.follow {
-            let held = self.identity(input)?;
-            let mut followed = self.followed.lock().expect("nobody panics with the lock");
-            if let Stage::Open(old) = &self.stage
-                && let Ok(old) = old.counted().file.metadata()
-            {
-                followed.insert(identity(&old), false);
+    fn hold(&mut self, input: &Input) {
+        let now = input.stored().identity();
+        let before = self.held.replace(now);
+        if self.follow && matches!(input, Input::Plain(_)) {
+            let mut followed = lock(&self.followed);
+            if let Some(before) = before {
+                followed.insert(before, false);
             }
-            followed.insert(held, true);
-        }
-        Ok(())
-    }
-
-    fn identity(&mut self, input: &Input) -> Result<Identity, SourceError> {
-        match input.counted().file.metadata() {
-            Ok(metadata) => Ok(identity(&metadata)),
-            Err(error) => self.fail(&error),
+            followed.insert(now, true);
         }
     }
 
@@ -331,12 +461,18 @@ impl FilePartition {
     fn fill(&mut self) -> Result<usize, SourceError> {
         self.buffer.copy_within(self.unread.clone(), 0);
         self.unread = 0..self.unread.len();
-        if self.buffer.len() - self.unread.end < self.buffer_bytes / 2 {
-            self.buffer.resize(self.unread.end + self.buffer_bytes, 0);
-        }
         let Stage::Open(input) = &mut self.stage else {
             unreachable!("only an open file is read");
         };
+        // A short file takes no more than it has, and the byte by which its end shows.
+        let left = match (&*input, self.size) {
+            (Input::Plain(stored), Some(size)) if !self.follow => size.saturating_sub(stored.read),
+            _ => u64::MAX,
+        };
+        let room = self.buffer_bytes.min(usize::try_from(left).unwrap_or(usize::MAX).saturating_add(1 + Coding::FIRST));
+        if self.buffer.len() - self.unread.end < room.div_ceil(2) {
+            self.buffer.resize(self.unread.end + room, 0);
+        }
         loop {
             match input.read(&mut self.buffer[self.unread.end..]) {
                 Ok(count) => {
@@ -344,56 +480,85 @@ impl FilePartition {
                     return Ok(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // An empty file is an empty archive, whatever its name.
-                Err(_) if input.counted().read == 0 && self.size == Some(0) => return Ok(0),
-                Err(error) => return self.fail(&error),
+                // It was closed, and there is another file now, or none: what was not read of it is lost.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && self.follow => {
+                    match input {
+                        Input::Plain(_) => self.replaced = true,
+                        Input::Packed(_) => self.end_damaged(&error),
+                    }
+                    return Ok(0);
+                }
+                Err(error) => return self.fail(&error).map(|()| 0),
             }
         }
+    }
+
+    /// Compares the content before the `read` bytes that came last with what was read of it. If the file was cut and has
+    /// grown again, goes back to its start; returns the unfinished line of the old content.
+    fn compare(&mut self, read: usize) -> Result<Option<Batch>, SourceError> {
+        let before = self.unread.end - read;
+        let Stage::Open(Input::Plain(stored)) = &mut self.stage else { return Ok(None) };
+        if !self.follow {
+            return Ok(None);
+        }
+        let tail = self.tail.with(&self.buffer[self.unread.start..before]);
+        let from = self.position - self.base + (before - self.unread.start) as u64;
+        match is_there(stored, &tail, from) {
+            Ok(true) => Ok(None),
+            Ok(false) => {
+                self.unread.end = before;
+                self.start_again("the file was cut and has grown again; reading it from its start")
+            }
+            Err(error) => self.fail(&error).map(|()| None),
+        }
+    }
+
+    /// Goes back to the start of a followed file whose content has changed. Returns the unfinished line of the old content.
+    fn start_again(&mut self, why: &str) -> Result<Option<Batch>, SourceError> {
+        tracing::warn!(path = %self.path.display(), read = self.position - self.base, "{why}");
+        let Stage::Open(Input::Plain(stored)) = &mut self.stage else {
+            unreachable!("only plain content is followed");
+        };
+        if let Err(error) = stored.seek(0) {
+            return self.fail(&error).map(|()| None);
+        }
+        let unfinished = self.take_unfinished();
+        self.base = self.position;
+        self.tail.clear();
+        Ok(unfinished)
     }
 
     /// Decides what the end of the content means; none: that there is more to read.
     fn at_the_end(&mut self) -> Result<Option<Batch>, SourceError> {
         self.caught_up = true;
+        let Stage::Open(Input::Plain(stored)) = &mut self.stage else {
+            self.stage = Stage::Ended;
+            return Ok(self.take_unfinished());
+        };
         if !self.follow {
             self.stage = Stage::Ended;
             return Ok(self.take_unfinished());
         }
-        let Stage::Open(Input::Plain(input)) = &mut self.stage else {
-            unreachable!("only plain files are followed");
-        };
-        let held = match input.file.metadata() {
-            Ok(metadata) => metadata,
-            Err(error) => return self.fail(&error),
-        };
-        if held.len() < input.read {
-            tracing::warn!(
-                path = %self.path.display(), read = input.read, length = held.len(),
-                "the file got shorter; reading it from its start"
-            );
-            input.read = 0;
-            if let Err(error) = input.file.rewind() {
-                return self.fail(&error);
-            }
-            let unfinished = self.take_unfinished();
-            self.base = self.position;
-            return Ok(unfinished);
-        }
         if self.replaced {
             // The old file has been read to its end after the new one was seen.
             self.replaced = false;
-            return match self.try_open() {
-                Ok(input) => {
-                    tracing::info!(path = %self.path.display(), "the file was replaced; reading the new one");
-                    self.hold(&input)?;
-                    self.held = input.counted().file.metadata().ok().map(|metadata| identity(&metadata));
-                    self.stage = Stage::Open(input);
-                    let unfinished = self.take_unfinished();
-                    self.base = self.position;
-                    Ok(unfinished)
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(Batch::Idle)),
-                Err(error) => self.fail(&error),
-            };
+            return self.turn_to_the_next();
+        }
+        let held = match stored.metadata() {
+            Ok(metadata) => metadata,
+            Err(error) => return self.fail(&error).map(|()| None),
+        };
+        if held.len() < stored.read {
+            return self.start_again("the file got shorter; reading it from its start");
+        }
+        if self.compared.replace(changed(&held)) != Some(changed(&held)) {
+            let tail = self.tail.with(&self.buffer[self.unread.clone()]);
+            let read = stored.read;
+            match is_there(stored, &tail, read) {
+                Ok(true) => {}
+                Ok(false) => return self.start_again("the file has other content; reading it from its start"),
+                Err(error) => return self.fail(&error).map(|()| None),
+            }
         }
         match fs::metadata(&self.path) {
             Ok(there) if identity(&there) != identity(&held) && there.len() > 0 => {
@@ -402,7 +567,25 @@ impl FilePartition {
             }
             Ok(_) => Ok(Some(Batch::Idle)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(Batch::Idle)),
-            Err(error) => self.fail(&error),
+            Err(error) => self.fail(&error).map(|()| None),
+        }
+    }
+
+    /// Turns to the file that stands at the path in place of the one that was read. Returns the unfinished line of the old one.
+    fn turn_to_the_next(&mut self) -> Result<Option<Batch>, SourceError> {
+        match self.try_open() {
+            Ok(Some(input)) => {
+                tracing::info!(path = %self.path.display(), "the file was replaced; reading the new one");
+                self.hold(&input);
+                self.stage = Stage::Open(input);
+                let unfinished = self.take_unfinished();
+                self.base = self.position;
+                self.tail.clear();
+                Ok(unfinished)
+            }
+            Ok(None) => Ok(Some(Batch::Idle)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(Batch::Idle)),
+            Err(error) => self.fail(&error).map(|()| None),
         }
     }
 
@@ -416,22 +599,72 @@ impl FilePartition {
         (!line.is_empty()).then_some(Batch::Lines(line))
     }
 
-    /// Ends the partition with the system's or the decoder's error.
-    fn fail<T>(&mut self, error: &io::Error) -> Result<T, SourceError> {
+    /// Ends the partition with the system's error, or the content with the decoder's.
+    fn fail(&mut self, error: &io::Error) -> Result<(), SourceError> {
         // Files that can't be read give the system's codes, damaged content gives the decoder's own errors.
-        let error = if self.coding == Coding::Plain || error.raw_os_error().is_some() {
-            unreadable(&self.id.source, &self.path, error)
-        } else {
-            SourceError::Damaged {
-                id: self.id.source.clone(),
-                path: self.path.display().to_string(),
-                position: self.position + self.unread.len() as u64,
-                reason: error.to_string(),
-            }
-        };
-        self.stage = Stage::Failed(error.clone());
-        Err(error)
+        let packed = matches!(&self.stage, Stage::Open(Input::Packed(_)));
+        if !packed || error.raw_os_error().is_some() {
+            let error = unreadable(&self.id.source, &self.path, error);
+            self.stage = Stage::Failed(error.clone());
+            return Err(error);
+        }
+        self.end_damaged(error);
+        Ok(())
     }
+
+    /// Ends the content where it is damaged. Of an unfinished line nothing counts.
+    fn end_damaged(&mut self, error: &io::Error) {
+        let damage = SourceError::Damaged {
+            id: self.id.source.clone(),
+            path: self.path.display().to_string(),
+            position: self.position + self.unread.len() as u64,
+            reason: error.to_string(),
+        };
+        tracing::warn!("{damage}");
+        self.damage = Some(damage);
+        self.caught_up = true;
+        (self.unread, self.scanned, self.long) = (0..0, 0, None);
+        self.stage = match fs::metadata(&self.path) {
+            Ok(metadata) if self.follow => {
+                let read = Version::of(&metadata);
+                Stage::Damaged(Damaged { read, seen: read, looked: Instant::now() })
+            }
+            _ => Stage::Ended,
+        };
+    }
+}
+
+/// Returns whether the content of a file before an offset ends as a tail does.
+fn is_there(stored: &mut Stored, tail: &Tail, offset: u64) -> io::Result<bool> {
+    let mut there = vec![0; tail.bytes().len()];
+    let Some(start) = offset.checked_sub(there.len() as u64) else { return Ok(false) };
+    Ok(stored.read_at(&mut there, start)? && there == tail.bytes())
+}
+
+/// Returns whether a file has the content that an earlier run read, of which `read` bytes are not read again.
+fn is_continued(stored: &mut Stored, read: u64, tail: Option<ResumedTail>) -> io::Result<bool> {
+    let Some(tail) = tail else {
+        return Ok(stored.metadata()?.len() >= read);
+    };
+    let mut there = vec![0; Tail::length_at(tail.offset)];
+    let start = tail.offset - there.len() as u64;
+    Ok(stored.read_at(&mut there, start)? && Tail::new(there).hash() == tail.hash)
+}
+
+/// Reads the identity of what was read: the file, its tail, and where its content starts in the partition.
+fn parse_identity(text: &str) -> Option<(Resumed, u64)> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let number = |text: &str| text.parse::<u64>().ok();
+    let (device, inode, base) = match parts[..] {
+        [device, inode, base, ..] => (number(device)?, number(inode)?, number(base)?),
+        _ => return None,
+    };
+    let tail = match parts[3..] {
+        [] => None,
+        [offset, hash] => Some(ResumedTail { offset: number(offset)?, hash: u64::from_str_radix(hash, 16).ok()? }),
+        _ => return None,
+    };
+    Some((Resumed { file: (device, inode), tail }, base))
 }
 
 impl Partition for FilePartition {
@@ -440,7 +673,11 @@ impl Partition for FilePartition {
     }
 
     fn poll(&mut self, budget: usize) -> Result<Polled<'_>, SourceError> {
-        match self.next_batch(budget)? {
+        let batch = self.next_batch(budget)?;
+        if budget::is_exceeded() {
+            self.release();
+        }
+        match batch {
             Batch::Lines(range) => {
                 let position = self.position - range.len() as u64;
                 Ok(Polled::Records(Records::lines(&self.buffer[range], position, self.message_bytes)))
@@ -466,21 +703,35 @@ impl Partition for FilePartition {
     }
 
     fn identity(&self) -> String {
-        let (device, inode) = self.held.or(self.resumed).or(self.listed).unwrap_or((0, 0));
-        format!("{device}:{inode}:{}", self.base)
+        let resumed = self.resumed.map(|resumed| resumed.file);
+        let (device, inode) = self.held.or(resumed).or(self.listed).unwrap_or((0, 0));
+        let file = format!("{device}:{inode}:{}", self.base);
+        let tail = match (&self.stage, self.resumed) {
+            (_, Some(Resumed { tail, .. })) => tail,
+            (Stage::Open(Input::Plain(_)), None) => {
+                Some(ResumedTail { offset: self.position - self.base, hash: self.tail.hash() })
+            }
+            _ => None,
+        };
+        tail.map_or(file.clone(), |tail| format!("{file}:{}:{:016x}", tail.offset, tail.hash))
     }
 
     fn progress(&self) -> (u64, u64) {
         let read = match &self.stage {
             Stage::Open(Input::Plain(_)) | Stage::Closed => self.position - self.base,
-            Stage::Open(input) => input.counted().read,
-            Stage::Ended | Stage::Failed(_) => self.size.unwrap_or(self.position),
+            Stage::Open(input) => input.stored().read,
+            Stage::Damaged(_) | Stage::Ended | Stage::Failed(_) => self.size.unwrap_or(self.position),
         };
         (read, self.size.unwrap_or(0))
     }
 
     fn caught_up(&self) -> bool {
         self.caught_up
-            || self.coding == Coding::Plain && self.size.is_some_and(|size| self.position - self.base >= size)
+            || matches!(&self.stage, Stage::Open(Input::Plain(_)))
+                && self.size.is_some_and(|size| self.position - self.base >= size)
+    }
+
+    fn damage(&self) -> Option<&SourceError> {
+        self.damage.as_ref()
     }
 }

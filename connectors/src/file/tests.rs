@@ -1,11 +1,12 @@
 //! Real files in a temporary folder, read as the job would.
 
 use super::find::Listed;
+use super::input::Coding;
 use super::partition::FilePartition;
 use super::*;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use usher_core::source::{Body, HEAD_BYTES, Polled};
 
@@ -83,8 +84,12 @@ fn names(partitions: &[Box<dyn Partition>]) -> Vec<&str> {
 }
 
 fn append(path: &Path, text: &str) {
+    append_bytes(path, text.as_bytes());
+}
+
+fn append_bytes(path: &Path, bytes: &[u8]) {
     let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
-    file.write_all(text.as_bytes()).unwrap();
+    file.write_all(bytes).unwrap();
 }
 
 fn gzip(content: &[u8]) -> Vec<u8> {
@@ -221,14 +226,24 @@ fn all_members_and_frames_are_read() {
     }
 }
 
-#[test]
-fn damage_is_an_error_with_file_and_position_after_what_was_good() {
-    let folder = tempfile::tempdir().unwrap();
+/// Some hundred KB of lines that hardly compress.
+fn noise() -> String {
     let mut rng = fastrand::Rng::with_seed(1);
-    let mut content = String::new();
-    for line in 0..20_000 {
-        content.push_str(&format!("{{\"line\":{line},\"noise\":\"{:016x}\"}}\n", rng.u64(..)));
-    }
+    (0..20_000).map(|line| format!("{{\"line\":{line},\"noise\":\"{:016x}\"}}\n", rng.u64(..))).collect()
+}
+
+/// As the `zstd` tool does; without a checksum not all damage shows.
+fn zstd_with_checksum(content: &[u8]) -> Vec<u8> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
+    encoder.include_checksum(true).unwrap();
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn a_damaged_file_counts_up_to_there_in_whole_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = noise();
     let flipped = |mut stored: Vec<u8>| {
         let middle = stored.len() / 2;
         stored[middle..middle + 64].fill(0xff);
@@ -238,46 +253,276 @@ fn damage_is_an_error_with_file_and_position_after_what_was_good() {
         stored.truncate(stored.len() / 2);
         stored
     };
-    // As the `zstd` tool does; without a checksum not all damage shows.
-    let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
-    encoder.include_checksum(true).unwrap();
-    encoder.write_all(content.as_bytes()).unwrap();
-    let zst = encoder.finish().unwrap();
-    let gz = gzip(content.as_bytes());
+    let (gz, zst) = (gzip(content.as_bytes()), zstd_with_checksum(content.as_bytes()));
+    let mut checksum = gz.clone();
+    let last = checksum.len() - 8;
+    checksum[last] ^= 1;
     for (name, stored) in [
         ("flipped.gz", flipped(gz.clone())),
-        ("cut.gz", cut(gz)),
+        ("cut.gz", cut(gz.clone())),
         ("flipped.zst", flipped(zst.clone())),
         ("cut.zst", cut(zst)),
+        ("checksum.gz", checksum),
+        ("second.gz", [&gz[..], &cut(gz.clone())].concat()),
     ] {
         fs::write(folder.path().join(name), stored).unwrap();
         let mut partition = single(folder.path(), name, false);
-        let Err((good, error)) = drain(&mut *partition, 1 << 16) else {
-            panic!("{name} is damaged");
-        };
+        let (good, ended) = drain(&mut *partition, 1 << 16).unwrap();
+        assert!(ended && partition.caught_up(), "{name}");
         assert!(good.len() > 1000, "{name}: {} good lines", good.len());
-        let expected = split(content.as_bytes(), 1 << 20);
-        let SourceError::Damaged { position, ref path, .. } = error else {
-            panic!("{error}");
-        };
-        if name.starts_with("cut") {
+        let expected = split([&content[..], &content].concat().as_bytes(), 1 << 20);
+        if !name.starts_with("flipped") {
             assert_eq!(good[..], expected[..good.len()], "{name}");
         }
-        assert!(position >= good.last().unwrap().0 && position <= content.len() as u64);
+        let Some(SourceError::Damaged { position, path, .. }) = partition.damage() else {
+            panic!("{name}: {:?}", partition.damage());
+        };
+        assert!(*position >= good.last().unwrap().0 && *position <= 2 * content.len() as u64, "{name}");
         assert!(path.ends_with(name));
-        assert!(matches!(partition.poll(100), Err(again) if again == error));
+        assert!(matches!(partition.poll(100), Ok(Polled::End)));
     }
 }
 
 #[test]
-fn a_file_that_only_claims_to_be_compressed_is_damaged() {
+fn of_a_line_that_damage_cuts_nothing_counts() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["a.gz", "a.zst"] {
-        fs::write(folder.path().join(name), "{\"plain\":1}\n").unwrap();
-        let (good, error) = drain(&mut *single(folder.path(), name, false), 100).expect_err(name);
-        assert_eq!(good, []);
-        assert!(matches!(error, SourceError::Damaged { position: 0, .. }), "{error}");
+    let stored = gzip(b"one\ntwo\nthr");
+    for cut in 1..=8 {
+        fs::write(folder.path().join("a.gz"), &stored[..stored.len() - cut]).unwrap();
+        let mut partition = single(folder.path(), "a.gz", false);
+        assert_eq!(bodies(&mut *partition), [bytes("one"), bytes("two")], "{cut}");
+        assert!(partition.damage().is_some());
+        assert_eq!(partition.position(), 8);
     }
+}
+
+#[test]
+fn a_damaged_file_of_a_followed_folder_is_read_on_when_it_has_been_written() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("in")).unwrap();
+    let content = noise();
+    for (name, stored) in [("a.gz", gzip(content.as_bytes())), ("b.zst", zstd_with_checksum(content.as_bytes()))] {
+        let path = folder.path().join("in").join(name);
+        let mut files = open(folder.path(), "in", true);
+        fs::write(&path, &stored[..stored.len() / 3]).unwrap();
+        let mut partition = discovered(&mut files).remove(0);
+        let mut found = bodies(&mut *partition);
+        assert!(found.len() > 1000 && partition.damage().is_some() && partition.caught_up(), "{name}");
+        assert_eq!(bodies(&mut *partition), []);
+        // While it is written a little is not read: only what rests, or is twice as long.
+        append_bytes(&path, &stored[stored.len() / 3..stored.len() / 3 + 100]);
+        append_bytes(&path, &stored[stored.len() / 3 + 100..]);
+        while partition.damage().is_some() {
+            found.extend(bodies(&mut *partition));
+        }
+        found.extend(bodies(&mut *partition));
+        assert_eq!(found, split(content.as_bytes(), 1 << 20).into_iter().map(|(_, body)| body).collect::<Vec<_>>());
+        assert!(matches!(partition.poll(1), Ok(Polled::End)));
+    }
+}
+
+#[test]
+fn content_is_decompressed_by_its_first_bytes_whatever_the_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = b"one\ntwo\n";
+    let skippable =
+        [&[0x53, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 7, 7, 7][..], &zstd::encode_all(&content[..], 1).unwrap()].concat();
+    for (name, stored) in [
+        ("plain.gz", content.to_vec()),
+        ("plain.zst", content.to_vec()),
+        ("gzip.jsonl", gzip(content)),
+        ("zstd", zstd::encode_all(&content[..], 1).unwrap()),
+        ("zstd.gz", zstd::encode_all(&content[..], 1).unwrap()),
+        ("skippable", skippable),
+    ] {
+        fs::write(folder.path().join(name), stored).unwrap();
+        for follow in [false, true] {
+            let mut partition = single(folder.path(), name, follow);
+            assert_eq!(bodies(&mut *partition), [bytes("one"), bytes("two")], "{name}");
+            assert_eq!(partition.damage(), None, "{name}");
+        }
+    }
+    for first in 0..=255 {
+        let decided = Coding::of(&[first]);
+        assert_eq!(decided.is_none(), matches!(first, 0x1f | 0x28 | 0x50..=0x5f), "{first:x}");
+        assert!(decided.is_none_or(|coding| coding == Coding::Plain), "{first:x}");
+    }
+    assert_eq!(Coding::of(b"P\t"), Some(Coding::Plain));
+    assert_eq!(Coding::of(b""), None);
+}
+
+#[test]
+fn a_followed_file_is_what_its_first_bytes_make_it_when_they_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    append(&path, "P");
+    let mut partition = single(folder.path(), "a", true);
+    assert_eq!(bodies(&mut *partition), []);
+    assert!(partition.caught_up());
+    append(&path, "*M\nQ\n");
+    assert_eq!(bodies(&mut *partition), [bytes("P*M"), bytes("Q")]);
+    // Of a file that ends there, nothing more comes.
+    fs::write(folder.path().join("b"), "P").unwrap();
+    assert_eq!(bodies(&mut *single(folder.path(), "b", false)), [bytes("P")]);
+}
+
+#[test]
+fn bytes_behind_the_last_member_that_begin_none_are_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, stored) in [("a.gz", gzip(b"one\ntwo")), ("a.zst", zstd_with_checksum(b"one\ntwo"))] {
+        for behind in [&[0; 512][..], b"x", &[0x1f], b"garbage\nmore\n", &[0xff; 70_000]] {
+            fs::write(folder.path().join(name), [&stored[..], behind].concat()).unwrap();
+            let mut partition = single(folder.path(), name, false);
+            assert_eq!(bodies(&mut *partition), [bytes("one"), bytes("two")], "{name} and {} bytes", behind.len());
+            assert_eq!(partition.damage(), None);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_cut_and_has_grown_again_is_read_from_its_start() {
+    let folder = tempfile::tempdir().unwrap();
+    for (before, after, found) in [
+        ("one\ntwo\n", "three\nfour\n", vec!["three", "four"]),
+        ("one\ntwo\n", "six\nten\n", vec!["six", "ten"]),
+        ("one\nunfinished", "three\nfour\nfive\n", vec!["unfinished", "three", "four", "five"]),
+        ("one\n", "two\none\nthree\n", vec!["two", "one", "three"]),
+    ] {
+        let path = folder.path().join("a");
+        fs::write(&path, before).unwrap();
+        let mut partition = single(folder.path(), "a", true);
+        bodies(&mut *partition);
+        let position = partition.position();
+        // In place: the inode stays.
+        fs::write(&path, after).unwrap();
+        File::open(&path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        let expected: Vec<_> = found.into_iter().map(bytes).collect();
+        assert_eq!(bodies(&mut *partition), expected, "{before:?} {after:?}");
+        assert!(partition.position() > position);
+        append(&path, "last\n");
+        assert_eq!(bodies(&mut *partition), [bytes("last")]);
+    }
+}
+
+#[test]
+fn a_file_that_has_grown_while_the_job_was_down_is_read_on_and_one_with_other_content_from_its_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    let lines: String = (0..200).map(|line| format!("line {line}\n")).collect();
+    fs::write(&path, &lines).unwrap();
+    let mut partition = single(folder.path(), "a", true);
+    assert_eq!(bodies(&mut *partition).len(), 200);
+    // As a checkpoint has it: the last lines may have to be read again.
+    let resume = Resume { position: partition.position() - 9, identity: partition.identity() };
+    let resumed = |follow| {
+        let mut files = open(folder.path(), "a", follow);
+        let id = files.partitions().remove(0);
+        files.open(&id, Some(&resume))
+    };
+    append(&path, "more\n");
+    for follow in [false, true] {
+        assert_eq!(bodies(&mut *resumed(follow).unwrap()), [bytes("line 199"), bytes("more")]);
+    }
+    let other: String = (1000..1300).map(|line| format!("line {line}\n")).collect();
+    fs::write(&path, &other).unwrap();
+    assert_eq!(bodies(&mut *resumed(true).unwrap()).len(), 300);
+    let Err(error) = resumed(false) else { panic!("it has other content") };
+    assert!(error.to_string().contains("has other content"), "{error}");
+    // States of before know no content.
+    let (file, _) = resume.identity.rsplit_once(':').unwrap();
+    let (file, _) = file.rsplit_once(':').unwrap();
+    let resume = Resume { position: resume.position, identity: file.to_owned() };
+    let mut files = open(folder.path(), "a", true);
+    let id = files.partitions().remove(0);
+    assert_eq!(bodies(&mut *files.open(&id, Some(&resume)).unwrap()).len(), 132);
+}
+
+#[test]
+fn files_are_read_the_same_if_they_are_closed_between_two_polls() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = noise();
+    for (name, stored) in [
+        ("a", content.clone().into_bytes()),
+        ("b.gz", gzip(content.as_bytes())),
+        ("c.zst", zstd_with_checksum(content.as_bytes())),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, &stored).unwrap();
+        let file = Listed { path, size: Some(stored.len() as u64), identity: None };
+        let id = PartitionId { source: "web".into(), name: name.into() };
+        let mut partition = FilePartition::new(id, file, false, 1 << 20, 1 << 14, &Followed::default());
+        let mut found = Vec::new();
+        while let Polled::Records(records) = partition.poll(1 << 12).unwrap() {
+            found.extend(records.map(|record| record.position));
+            partition.release();
+        }
+        let expected: Vec<_> = split(content.as_bytes(), 1 << 20).into_iter().map(|(position, _)| position).collect();
+        assert!(found == expected, "{name}: {} of {} lines", found.len(), expected.len());
+    }
+}
+
+#[test]
+fn a_followed_file_that_was_closed_is_read_on_and_so_is_the_next_of_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    append(&path, "one\n");
+    let file = Listed { path: path.clone(), size: Some(4), identity: None };
+    let id = PartitionId { source: "web".into(), name: "a".into() };
+    let mut partition = FilePartition::new(id, file, true, 1 << 20, 1 << 14, &Followed::default());
+    let mut next = |expected: &[Owned]| {
+        assert_eq!(bodies(&mut partition), expected);
+        partition.release();
+    };
+    next(&[bytes("one")]);
+    next(&[]);
+    append(&path, "two\n");
+    next(&[bytes("two")]);
+    fs::rename(&path, folder.path().join("a.1")).unwrap();
+    next(&[]);
+    append(&path, "three\n");
+    next(&[bytes("three")]);
+    append(&path, "four\n");
+    next(&[bytes("four")]);
+}
+
+#[test]
+fn small_files_take_little_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    fs::write(&path, "one\n").unwrap();
+    let file = Listed { path, size: Some(4), identity: None };
+    let id = PartitionId { source: "web".into(), name: "a".into() };
+    let mut partition = FilePartition::new(id, file, false, 1 << 20, BUFFER_BYTES_MAX, &Followed::default());
+    assert!(matches!(partition.poll(100), Ok(Polled::Records(_))));
+    assert!(partition.held_bytes() < 100, "{}", partition.held_bytes());
+}
+
+#[test]
+fn a_source_reads_the_files_that_its_path_means() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("data/sub")).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("data"), folder.path().join("link")).unwrap();
+    for (path, file, expected) in [
+        ("data/", "data/out.jsonl", true),
+        ("data", "./data/sub/../sub/out.jsonl", true),
+        ("data", "link/out.jsonl", true),
+        ("link", "data/out.jsonl", true),
+        ("data", "data/_out.jsonl", false),
+        ("data", "data/.sub/out.jsonl", false),
+        ("data", "out.jsonl", false),
+        ("data", "database/out.jsonl", false),
+        ("data/*.jsonl", "data/out.jsonl", true),
+        ("./data/*.jsonl", "data/out.jsonl", true),
+        ("data/*.jsonl", "data/sub/out.jsonl", false),
+        ("data/**/*.jsonl", "data/sub/out.jsonl", true),
+        ("data/*.jsonl", "data/out.json", false),
+        ("events.jsonl", "./events.jsonl", true),
+        ("events.jsonl", "out.jsonl", false),
+    ] {
+        assert_eq!(reads(path, file, folder.path()), expected, "{path} {file}");
+    }
+    let absolute = folder.path().join("data/out.jsonl");
+    assert!(reads("data", absolute.to_str().unwrap(), folder.path()));
 }
 
 #[test]

@@ -7,16 +7,20 @@
 //! If a message is two events, the best outcome counts: matched, else a dead letter, else skipped without a key.
 
 use crate::ingest::event_batch::{EventBatch, EventHead, hash_id, hash_key, hash_position, owner};
+use crate::ingest::seen::Seen;
 use crate::time::Time;
+use std::borrow::Cow;
 use std::collections::HashMap;
+use usher_config::duration::format as format_duration;
 use usher_config::{ColumnType, Found, Limits, Path};
 use usher_core::counts::{Counts, Skip};
 use usher_core::dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};
 use usher_core::sink::SinkError;
 use usher_core::source::{Body, PartitionId, Record};
-use usher_formats::{Decoder, Fields, TimeError, time_of};
+use usher_core::time::{Unit, write_time};
+use usher_formats::{Decoder, Fields, NamedTime, TimeError};
 use usher_queries::Value;
-use usher_queries::coerce::coerce;
+use usher_queries::coerce::coerce_of_unit;
 use usher_queries::plan::Plan;
 use usher_queries::predicate::Evaluator;
 
@@ -29,14 +33,22 @@ struct EventMatch {
     event: u16,
     /// The kind that messages must have, if any.
     kind: Option<String>,
-    /// Indexes of its key and time in the decoder's paths; `None` for the format's own.
+    /// Indexes of its key and time in the decoder's paths, the time's with its path; `None` for the format's own.
     key: Option<usize>,
-    time: Option<usize>,
-    /// Path and type of the columns that its filters read.
-    columns: Vec<(usize, ColumnType)>,
+    time: Option<(usize, String)>,
+    /// The columns that its filters read.
+    columns: Vec<Column>,
     filters: Vec<FilterMatch>,
     /// The number of its facts, in blocks of 64.
     blocks: usize,
+}
+
+/// A column of an event.
+struct Column {
+    /// Index in the decoder's paths.
+    path: usize,
+    column_type: ColumnType,
+    unit: Option<Unit>,
 }
 
 /// A filter that one or more facts of an event share.
@@ -86,13 +98,12 @@ pub(crate) struct PartitionClock {
 }
 
 /// What a message is as one event.
-#[derive(Clone, Copy)]
 enum Outcome {
     /// It matches, with a timestamp.
     Matched(Time),
     NoKey,
     /// It can't be used: the reason, and a detail.
-    Dead(DeadLetterReason, &'static str),
+    Dead(DeadLetterReason, Cow<'static, str>),
 }
 
 /// Buffers that are reused from message to message, so that reading one allocates nothing.
@@ -111,6 +122,7 @@ pub(crate) struct Output<'a> {
     /// By worker.
     pub(crate) batches: &'a mut [EventBatch],
     pub(crate) counts: &'a mut Counts,
+    pub(crate) seen: &'a mut Seen,
     pub(crate) dead_letters: &'a dyn DeadLetters,
 }
 
@@ -149,8 +161,16 @@ impl EventMatcher {
                 event: u16::try_from(number).expect("more than 65,536 events in one job"),
                 kind: event.kind.clone(),
                 key: event.foreign_key.as_ref().map(&mut path),
-                time: event.timestamp.as_ref().map(&mut path),
-                columns: event.columns.iter().map(|column| (path(&column.path), column.column_type)).collect(),
+                time: event.timestamp.as_ref().map(|time| (path(time), time.to_string())),
+                columns: event
+                    .columns
+                    .iter()
+                    .map(|column| Column {
+                        path: path(&column.path),
+                        column_type: column.column_type,
+                        unit: column.unit,
+                    })
+                    .collect(),
                 filters: filters.collect(),
                 blocks: event.facts.len().div_ceil(64),
             });
@@ -203,6 +223,7 @@ impl EventMatcher {
                 context.clock.advance(time);
             }
             out.counts.skip(Skip::Unmatched);
+            out.seen.unmatched(text(fields.kind()), text(fields.name()), message);
             return Ok(());
         }
         // The outcome as every event comes first: each may move the clock at which all take effect.
@@ -210,25 +231,30 @@ impl EventMatcher {
         for event in &scratch.matching {
             scratch.outcomes.push(self.outcome(&self.events[*event], fields, &record, context));
         }
-        let mut dead = None;
         let mut matched = false;
         for i in 0..scratch.matching.len() {
-            match scratch.outcomes[i] {
-                Outcome::Matched(timestamp) => {
-                    matched = true;
-                    let event = &self.events[scratch.matching[i]];
-                    self.push(event, timestamp, fields, scratch, &record, context, out);
-                }
-                Outcome::NoKey => {}
-                Outcome::Dead(reason, detail) => dead = dead.or(Some((reason, detail))),
+            if let Outcome::Matched(timestamp) = scratch.outcomes[i] {
+                matched = true;
+                let event = &self.events[scratch.matching[i]];
+                out.seen.matched(event.event, timestamp);
+                self.push(event, timestamp, fields, scratch, &record, context, out);
             }
         }
-        match dead {
-            _ if matched => out.counts.matched += 1,
-            Some((reason, detail)) => return write_dead_letter(&record, context, reason, detail, message, length, out),
-            None => out.counts.skip(Skip::NoKey),
+        if matched {
+            out.counts.matched += 1;
+            return Ok(());
         }
-        Ok(())
+        let dead = scratch.outcomes.iter().find_map(|outcome| match outcome {
+            Outcome::Dead(reason, detail) => Some((*reason, &**detail)),
+            Outcome::Matched(_) | Outcome::NoKey => None,
+        });
+        match dead {
+            Some((reason, detail)) => write_dead_letter(&record, context, reason, detail, message, length, out),
+            None => {
+                out.counts.skip(Skip::NoKey);
+                Ok(())
+            }
+        }
     }
 
     /// Writes the indexes of the events that a message is to `matching`, in order.
@@ -249,8 +275,8 @@ impl EventMatcher {
         record: &Record<'_>,
         context: &mut MessageContext<'_>,
     ) -> Outcome {
-        let time = match event.time {
-            Some(path) => time_of(fields.get(path)),
+        let time = match &event.time {
+            Some((index, path)) => NamedTime { path, found: fields.get(*index) }.read(),
             None => fields.time(record.timestamp),
         };
         let in_future = time.as_ref().is_ok_and(|time| self.is_future(*time, context));
@@ -262,14 +288,23 @@ impl EventMatcher {
         match key(event.key.map_or(fields.key(), |path| fields.get(path))) {
             Ok(Some(_)) => {}
             Ok(None) => return Outcome::NoKey,
-            Err(detail) => return Outcome::Dead(DeadLetterReason::BadKey, detail),
+            Err(detail) => return Outcome::Dead(DeadLetterReason::BadKey, detail.into()),
         }
         match time {
-            Ok(_) if in_future => Outcome::Dead(DeadLetterReason::FutureTimestamp, ""),
+            Ok(time) if in_future => {
+                Outcome::Dead(DeadLetterReason::FutureTimestamp, self.beyond(time, context).into())
+            }
             Ok(time) => Outcome::Matched(time),
-            Err(TimeError::Missing) => Outcome::Dead(DeadLetterReason::NoTimestamp, ""),
-            Err(TimeError::Unreadable) => Outcome::Dead(DeadLetterReason::BadTimestamp, ""),
+            Err(TimeError::Missing) => Outcome::Dead(DeadLetterReason::NoTimestamp, "".into()),
+            Err(error) => Outcome::Dead(DeadLetterReason::BadTimestamp, error.to_string().into()),
         }
+    }
+
+    /// Returns by how much a timestamp is too late.
+    fn beyond(&self, time: Time, context: &MessageContext<'_>) -> String {
+        let (time_text, now) = (rfc3339(time), rfc3339(context.now));
+        let (ahead, skew) = (format_duration(time - context.now), format_duration(self.future_skew));
+        format!("{time_text} is {ahead} later than {now}; `limits.future_skew` is {skew}")
     }
 
     fn is_future(&self, time: Time, context: &MessageContext<'_>) -> bool {
@@ -290,8 +325,8 @@ impl EventMatcher {
     ) {
         let Scratch { values, row, facts, .. } = scratch;
         values.clear();
-        for (path, column_type) in &event.columns {
-            let coerced = coerce(fields.get(*path), *column_type);
+        for column in &event.columns {
+            let coerced = coerce_of_unit(fields.get(column.path), column.column_type, column.unit);
             out.counts.mismatches += u64::from(coerced.mismatch);
             values.push(coerced.value);
         }
@@ -312,6 +347,7 @@ impl EventMatcher {
         }
         let id = match fields.id() {
             Found::Text(id) if !id.is_empty() => hash_id(id),
+            Found::Mended(id) => hash_id(id),
             Found::Number(id) => hash_id(id),
             _ => hash_position(context.seed, record.position),
         };
@@ -335,8 +371,15 @@ impl EventMatcher {
 fn text<'a>(found: &'a Found<'_>) -> Option<&'a str> {
     match found {
         Found::Text(text) => Some(text),
+        Found::Mended(text) => Some(text),
         _ => None,
     }
+}
+
+fn rfc3339(time: Time) -> String {
+    let mut text = Vec::new();
+    write_time(&mut text, time);
+    String::from_utf8(text).expect("a time is ASCII")
 }
 
 /// Counts a message that can't be used and writes it to the dead letters.
@@ -350,6 +393,7 @@ fn write_dead_letter(
     out: &mut Output<'_>,
 ) -> Result<(), SinkError> {
     out.counts.dead(reason);
+    out.seen.refused(reason, detail, raw);
     out.dead_letters.write(&DeadLetter {
         partition: context.id,
         position: record.position,
@@ -393,6 +437,8 @@ fn key<'a>(found: &'a Found<'_>) -> Result<Option<&'a str>, &'static str> {
         Found::Number(_) => Err("the key is a number but no integer"),
         Found::Boolean(_) => Err("the key is a boolean"),
         Found::Compound(_) => Err("the key is an object or a list"),
+        Found::Mended(_) => Err("the key has half of a surrogate pair"),
+        Found::NotFinite => Err("the key is not a finite number"),
         Found::NotUtf8 => Err("the key is not UTF-8"),
     }
 }

@@ -15,8 +15,10 @@
 //! A live job reads until [`PartitionReaders::rest`]; its clock then goes on until [`PartitionReaders::end`].
 
 use crate::failure::Failure;
+use crate::ingest::advice::{Advisor, LOOK_AFTER};
 use crate::ingest::event_batch::{EventBatch, hash_partition};
 use crate::ingest::match_events::{EventMatcher, MessageClock, MessageContext, Output, PartitionClock, Scratch};
+use crate::ingest::seen::Seen;
 use crate::status::{Reading, SourceReport, Status};
 use crate::time::Span;
 use crate::time::Time;
@@ -30,7 +32,7 @@ use usher_core::clock::Clock;
 use usher_core::counts::Counts;
 use usher_core::dead_letters::DeadLetters;
 use usher_core::lock::lock;
-use usher_core::source::{Partition, PartitionId, Polled, ReadFrom, Resume, Source};
+use usher_core::source::{Partition, PartitionId, Polled, ReadFrom, Resume, Source, SourceError};
 use usher_formats::Fields;
 
 /// Bytes of a partition read at a time: some 300 messages, a quarter of a millisecond.
@@ -39,6 +41,8 @@ const CHUNK: usize = 256 << 10;
 const IN_FLIGHT: usize = 64 << 20;
 /// How often sources are asked for new partitions.
 const DISCOVER: Duration = Duration::from_secs(1);
+/// How often what has come in is looked at.
+const ADVISE_EVERY: Duration = Duration::from_secs(10);
 /// How far the live clock may be ahead of what is committed, ms. It spreads what expires while a job is down, and produces no
 /// changes that a slow destination can't take.
 const STEP: Time = 1_000;
@@ -266,6 +270,7 @@ pub(crate) struct ReaderSetup {
     pub(crate) sources: Arc<Vec<Mutex<Box<dyn Source>>>>,
     pub(crate) dead_letters: Arc<dyn DeadLetters>,
     pub(crate) status: Arc<Status>,
+    pub(crate) advisor: Arc<Advisor>,
 }
 
 /// What one activation brings.
@@ -317,10 +322,13 @@ pub(crate) struct ReadScheduler {
     last: usize,
     /// Stored bytes of partitions that have been read to their end.
     ended_bytes: u64,
+    /// Those of them that are damaged in the middle, by source.
+    ended_damaged: Vec<(usize, SourceError)>,
     /// The greatest and the first timestamp of partitions at their end.
     greatest: Option<Time>,
     first: Option<Time>,
     discovered: Instant,
+    advised: Instant,
 }
 
 impl ReadScheduler {
@@ -334,9 +342,11 @@ impl ReadScheduler {
             in_flight: 0,
             last: 0,
             ended_bytes: 0,
+            ended_damaged: Vec::new(),
             greatest: None,
             first: None,
             discovered: Instant::now(),
+            advised: Instant::now(),
         }
     }
 
@@ -357,6 +367,7 @@ impl ReadScheduler {
         if !readers.ready {
             return Activation::idle(Next::Wait(held));
         }
+        let was_opened = self.opened;
         let activation = match self.setup.span {
             Span::Replay { until, .. } => self.replay(&mut readers, held, committed, until),
             Span::Live if readers.ending => Ok(Activation {
@@ -372,7 +383,18 @@ impl ReadScheduler {
             Activation::idle(Next::Done)
         });
         self.publish(&readers);
+        self.advise(was_opened);
         activation
+    }
+
+    /// Looks at what has come in: once all that was stored at the start has been read, and then from time to time.
+    fn advise(&mut self, was_opened: bool) {
+        let ReaderSetup { worker, span, status, advisor, .. } = &self.setup;
+        let has_caught_up = *span == Span::Live && self.opened && !was_opened;
+        if has_caught_up || worker % status.workers() == 0 && self.advised.elapsed() >= ADVISE_EVERY {
+            self.advised = Instant::now();
+            advisor.look(status, if has_caught_up { 1 } else { LOOK_AFTER });
+        }
     }
 
     /// Publishes what has been read, if that has changed.
@@ -380,10 +402,18 @@ impl ReadScheduler {
         let progress = readers.reading.iter().map(|reader| reader.partition.progress());
         let (read, stored) = progress.fold((0, 0), |(read, stored), (r, s)| (read + r, stored + s));
         let bytes = (read + self.ended_bytes, stored + self.ended_bytes);
-        if self.published.bytes == bytes && self.published.messages == self.counts {
+        let damaged = readers.reading.iter().filter(|reader| reader.partition.damage().is_some()).count();
+        if self.published.bytes == bytes
+            && self.published.messages == self.counts
+            && self.published.damaged.len() == damaged + self.ended_damaged.len()
+        {
             return;
         }
         self.published.bytes = bytes;
+        self.published.damaged.clone_from(&self.ended_damaged);
+        let damaged =
+            readers.reading.iter().filter_map(|reader| Some((reader.source, reader.partition.damage()?.clone())));
+        self.published.damaged.extend(damaged);
         self.published.messages.clone_from(&self.counts);
         // Each process has a status of its own.
         let worker = self.setup.worker % self.setup.status.workers();
@@ -544,9 +574,16 @@ impl ReadScheduler {
         };
         let matcher = &self.setup.matchers[*source];
         let (mut fields, mut scratch) = (Fields::default(), Scratch::default());
+        // Each process has a status of its own.
+        let worker = self.setup.worker % self.setup.status.workers();
+        let mut seen = self.setup.status.seen_by(worker);
+        if seen.is_empty() {
+            seen.resize_with(self.setup.matchers.len(), Seen::default);
+        }
         let mut out = Output {
             batches: &mut batches,
             counts: &mut self.counts[*source],
+            seen: &mut seen[*source],
             dead_letters: &*self.setup.dead_letters,
         };
         for record in records {
@@ -557,6 +594,7 @@ impl ReadScheduler {
             let mut context = MessageContext { id: &id, seed: *seed, now, clock };
             matcher.read(record, &mut context, &mut fields, &mut scratch, &mut out).map_err(Failure::of_sink)?;
         }
+        drop(seen);
         batches.retain(|batch| !batch.is_empty());
         let bytes: usize = batches.iter().map(EventBatch::bytes).sum();
         if bytes > 0 {
@@ -571,6 +609,7 @@ impl ReadScheduler {
     fn end(&mut self, readers: &mut PartitionReaders, index: usize) {
         let reader = readers.reading.remove(index);
         self.ended_bytes += reader.partition.progress().0;
+        self.ended_damaged.extend(reader.partition.damage().map(|damage| (reader.source, damage.clone())));
         self.greatest = self.greatest.max(reader.clock.greatest);
         self.first = [self.first, reader.clock.first].into_iter().flatten().min();
         readers.ended.push(reader);

@@ -9,7 +9,7 @@ use usher_config::{Format, Found, JsonPaths, Path, Step};
 use super::reference::{self, Answers};
 use super::{path, paths, seeded};
 use crate::time;
-use crate::{Decoder, Fields, time_of};
+use crate::{Decoder, Fields, NamedTime};
 
 #[test]
 fn the_reader_agrees_with_the_obvious_reader() {
@@ -50,12 +50,19 @@ fn compare(seed: u64, rounds: usize) {
                     paths: (0..paths.len()).map(|i| fields.get(i).clone()).collect(),
                 };
                 assert_eq!(got, *expected, "{}", shown());
+                let named = |path, found| NamedTime { path, found };
                 let time = match &expected.times[..] {
-                    [one] => time_of(one),
-                    [timestamp, received, sent, original] => time::of_segment(timestamp, received, sent, original),
+                    [one] => named("properties.list[1]", one).read(),
+                    [timestamp, received, sent, original] => time::of_segment(
+                        named("timestamp", timestamp),
+                        named("receivedAt", received),
+                        named("sentAt", sent),
+                        named("originalTimestamp", original),
+                    ),
                     _ => unreachable!("one time or four"),
                 };
-                assert_eq!(fields.time(None), time, "{}", shown());
+                let shown_time = |time: &Result<u64, _>| time.as_ref().map_err(ToString::to_string).copied();
+                assert_eq!(shown_time(&fields.time(None)), shown_time(&time), "{}", shown());
                 note(format!("time {time:?}").chars().take(8).collect());
                 for found in got.paths.iter().chain([&got.kind, &got.name, &got.key, &got.id]) {
                     note(format!("{found:?}").split('(').next().unwrap_or_default().to_owned());
@@ -101,6 +108,8 @@ fn compare(seed: u64, rounds: usize) {
         "Number",
         "Boolean",
         "Compound",
+        "Mended",
+        "NotFinite",
         "time Ok(",
         "time Err",
         "serde_json",
@@ -242,10 +251,12 @@ pub(super) const STRINGS: &[&str] = &[
     ",",
     ":",
     "\\/",
+    "\\ud800",
+    "\\ude00\\ud83d",
 ];
 
 const BROKEN_STRINGS: &[&str] =
-    &["\\x", "\\u12", "\\ud800", "\\ude00\\ud83d", "\t", "\u{0}", "a long one \n broken", "\\u00zz"];
+    &["\\x", "\\u12", "\\ud800\\x", "\t", "\u{0}", "a long one \n broken", "\\ud800\n", "\\u00zz"];
 
 pub(super) const WORDS: &[&str] = &[
     "null",
@@ -265,6 +276,8 @@ pub(super) const WORDS: &[&str] = &[
     "0.1",
     "1e999",
     "1763892000000.9",
+    "NaN",
+    "-Infinity",
 ];
 
 const BROKEN_WORDS: &[&str] = &[
@@ -278,12 +291,12 @@ const BROKEN_WORDS: &[&str] = &[
     "1e",
     "1e+",
     "0x1F",
-    "NaN",
+    "nan",
     "1_000",
     "1.2.3",
     "--1",
     "truefalse",
-    "Infinity",
+    "+Infinity",
 ];
 
 pub(super) fn pick<'a>(rng: &mut Rng, from: &[&'a str]) -> &'a str {

@@ -2,8 +2,8 @@
 
 use usher_config::{Format, Found, JsonPaths, Kafka, Path, Place, Source, SourceFrom, Start};
 
-use super::{path, paths, text};
-use crate::{Decoder, Fields, TimeError};
+use super::{MISSING, UNREADABLE, outcome, path, paths, text};
+use crate::{Decoder, Fields};
 use usher_core::source::Headers;
 
 /// As a message of Kafka has them: a name may repeat, a value may be missing.
@@ -131,11 +131,11 @@ fn the_formats_own_parts_may_be_headers() {
     decoder.decode(br#"{"a":1}"#, Some(&headers), &mut fields).expect("well-formed");
     assert_eq!((fields.kind(), fields.name()), (&text("paid"), &text("order")));
     assert_eq!((fields.key(), fields.id()), (&Found::NotUtf8, &text("7")));
-    assert_eq!(fields.time(None), Ok(1795428000000));
+    assert_eq!(outcome(fields.time(None)), Ok(1795428000000));
     assert_eq!(*fields.get(0), Found::Number("1"));
     let broken = Listed(vec![("ce_time", Some(b"\xff"))]);
     decoder.decode(b"{}", Some(&broken), &mut fields).expect("well-formed");
-    assert_eq!(fields.time(Some(5)), Err(TimeError::Unreadable));
+    assert_eq!(outcome(fields.time(Some(5))), Err(UNREADABLE));
 }
 
 #[test]
@@ -145,8 +145,8 @@ fn the_brokers_time_is_the_last_resort_of_all_formats() {
         let decoder = Decoder::new(&format, &[]);
         let mut fields = Fields::default();
         decoder.decode(nothing(&format), None, &mut fields).expect("well-formed");
-        assert_eq!(fields.time(Some(7)), Ok(7), "{format:?}");
-        assert_eq!(fields.time(None), Err(TimeError::Missing), "{format:?}");
+        assert_eq!(outcome(fields.time(Some(7))), Ok(7), "{format:?}");
+        assert_eq!(outcome(fields.time(None)), Err(MISSING), "{format:?}");
         // What the message says goes before it, also where it makes no sense.
         let (column, said) = match format {
             Format::SnowplowTsv => (Some(3), ""),
@@ -154,14 +154,14 @@ fn the_brokers_time_is_the_last_resort_of_all_formats() {
             Format::Json(_) => continue,
             _ => (None, "receivedAt"),
         };
-        for (time, expected) in [("2026-11-23 10:00:00", Ok(ten)), ("soon", Err(TimeError::Unreadable))] {
+        for (time, expected) in [("2026-11-23 10:00:00", Ok(ten)), ("soon", Err(UNREADABLE))] {
             let message = match column {
                 Some(column) => format!("{}{time}{}", "\t".repeat(column), "\t".repeat(130 - column)),
                 None => format!(r#"{{"{said}":"{time}"}}"#),
             };
             let mut fields = Fields::default();
             decoder.decode(message.as_bytes(), None, &mut fields).expect("well-formed");
-            assert_eq!(fields.time(Some(7)), expected, "{message}");
+            assert_eq!(outcome(fields.time(Some(7))), expected, "{message}");
         }
     }
 }

@@ -18,6 +18,7 @@ pub struct Answers<'a> {
 
 /// None: malformed.
 pub fn decode<'a>(format: &Format, paths: &[Path], message: &'a [u8]) -> Option<Answers<'a>> {
+    let message = message.strip_prefix(b"\xef\xbb\xbf").unwrap_or(message);
     let tree = object(std::str::from_utf8(message).ok()?)?;
     let key = |name: &str| Path(vec![Step::Key(name.to_owned())]);
     let one = |path: &Path| found(&tree, &path.0);
@@ -55,13 +56,25 @@ pub fn decode<'a>(format: &Format, paths: &[Path], message: &'a [u8]) -> Option<
                 .iter()
                 .map(|path| {
                     let value = one(path)?;
-                    let mut traits = path.clone();
-                    if is(&["identify", "group"]) && path.0.first() == key("properties").0.first() {
-                        traits.0[0] = Step::Key("traits".to_owned());
-                        let under_traits = one(&traits)?;
-                        return Some(if value == Found::Nothing { under_traits } else { value });
+                    if !is(&["identify", "group"]) || path.0.first() != key("properties").0.first() {
+                        return Some(value);
                     }
-                    Some(value)
+                    let mut traits = vec![vec!["traits"]];
+                    if *format == Format::Rudderstack {
+                        traits.push(vec!["context", "traits"]);
+                    }
+                    let mut places = vec![(path.clone(), value)];
+                    for names in traits {
+                        let steps = names.iter().map(|name| Step::Key((*name).to_owned()));
+                        let path = Path(steps.chain(path.0[1..].iter().cloned()).collect());
+                        let value = one(&path)?;
+                        places.push((path, value));
+                    }
+                    let has = |path: &Path| {
+                        let star = path.0.iter().position(|step| *step == Step::All).unwrap_or(path.0.len());
+                        at(&tree, &path.0[..star]).is_some()
+                    };
+                    Some(places.into_iter().find(|(path, _)| has(path)).map_or(Found::Nothing, |(_, value)| value))
                 })
                 .collect::<Option<Vec<_>>>()?;
         }
@@ -208,8 +221,9 @@ pub fn at<'t, 'a>(tree: &'t Tree<'a>, path: &[Step]) -> Option<&'t Tree<'a>> {
     };
     let next = match (step, &tree.shape) {
         (Step::Key(key), Shape::Object(members)) => {
-            let named = |raw: &str| serde_json::from_str::<String>(&raw.replace(|c: char| c < ' ', "?"));
-            &members.iter().rev().find(|(raw, _)| named(raw).is_ok_and(|name| name == *key))?.1
+            let named =
+                |raw: &str| string(&raw.replace(|c: char| c < ' ', "?")).map(|name| name.unwrap_or_else(|it| it));
+            &members.iter().rev().find(|(raw, _)| named(raw).is_some_and(|name| name == *key))?.1
         }
         (Step::Index(index), Shape::Array(elements)) => elements.get(*index)?,
         _ => return None,
@@ -223,7 +237,7 @@ fn each(tree: &Tree<'_>, path: &[Step], all: &mut Vec<String>) -> Option<()> {
         (None, _) => {}
         (Some(end), None) => {
             if value(end)? != Found::Nothing {
-                all.push(end.text.to_owned());
+                all.push(strict(end));
             }
         }
         (Some(list), Some(_)) => {
@@ -239,26 +253,100 @@ fn each(tree: &Tree<'_>, path: &[Step], all: &mut Vec<String>) -> Option<()> {
 
 fn value<'a>(tree: &Tree<'a>) -> Option<Found<'a>> {
     match &tree.shape {
-        Shape::Text => serde_json::from_str::<String>(tree.text).ok().map(|text| Found::Text(Cow::Owned(text))),
+        Shape::Text => string(tree.text).map(|string| match string {
+            Ok(text) => Found::Text(Cow::Owned(text)),
+            Err(mended) => Found::Mended(mended),
+        }),
         Shape::Word => match tree.text {
             "true" => Some(Found::Boolean(true)),
             "false" => Some(Found::Boolean(false)),
             "null" => Some(Found::Nothing),
+            "NaN" | "Infinity" | "-Infinity" => Some(Found::NotFinite),
             // A raw value is checked to the letter and not read, so that it may be of any size.
             text => serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok().then_some(Found::Number(text)),
         },
         Shape::Object(members) => {
             for (name, member) in members {
-                serde_json::from_str::<String>(name).ok()?;
+                let _ = string(name)?;
                 value(member)?;
             }
-            Some(Found::Compound(Cow::Owned(tree.text.to_owned())))
+            Some(Found::Compound(Cow::Owned(strict(tree))))
         }
         Shape::Array(elements) => {
             for element in elements {
                 value(element)?;
             }
-            Some(Found::Compound(Cow::Owned(tree.text.to_owned())))
+            Some(Found::Compound(Cow::Owned(strict(tree))))
         }
+    }
+}
+
+/// The text of a string, an error with U+FFFD for halves of surrogate pairs. None: broken.
+pub fn string(quoted: &str) -> Option<Result<String, String>> {
+    let mut units = Vec::new();
+    let mut chars = quoted[1..quoted.len() - 1].chars();
+    while let Some(char) = chars.next() {
+        let char = match char {
+            '\\' => match chars.next()? {
+                'u' => {
+                    let digits: String = chars.by_ref().take(4).collect();
+                    if digits.len() < 4 || !digits.chars().all(|digit| digit.is_ascii_hexdigit()) {
+                        return None;
+                    }
+                    units.push(u16::from_str_radix(&digits, 16).ok()?);
+                    continue;
+                }
+                char @ ('"' | '\\' | '/') => char,
+                'b' => '\u{8}',
+                'f' => '\u{c}',
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                _ => return None,
+            },
+            '\0'..' ' => return None,
+            char => char,
+        };
+        units.extend_from_slice(char.encode_utf16(&mut [0; 2]));
+    }
+    Some(String::from_utf16(&units).map_err(|_| String::from_utf16_lossy(&units)))
+}
+
+/// The text of a sound value as strict JSON.
+pub fn strict(tree: &Tree<'_>) -> String {
+    let mut parts = Vec::new();
+    odd_parts(tree, &mut parts);
+    let mut text = tree.text.to_owned();
+    for (part, strict) in parts.into_iter().rev() {
+        // A list that was put together has its elements elsewhere, and is strict.
+        let at = (part.as_ptr() as usize).wrapping_sub(tree.text.as_ptr() as usize);
+        if at < tree.text.len() {
+            text.replace_range(at..at + part.len(), &strict);
+        }
+    }
+    text
+}
+
+/// Adds the parts that are not strict JSON, in order, and what stands for them.
+fn odd_parts<'a>(tree: &Tree<'a>, parts: &mut Vec<(&'a str, String)>) {
+    let odd_string = |quoted: &'a str, parts: &mut Vec<(&'a str, String)>| {
+        if let Some(Err(mended)) = string(quoted) {
+            parts.push((quoted, serde_json::to_string(&mended).expect("a string")));
+        }
+    };
+    match &tree.shape {
+        Shape::Text => odd_string(tree.text, parts),
+        Shape::Word => {
+            if value(tree) == Some(Found::NotFinite) {
+                parts.push((tree.text, "{}".to_owned()));
+            }
+        }
+        Shape::Object(members) => {
+            for (name, member) in members {
+                odd_string(name, parts);
+                odd_parts(member, parts);
+            }
+        }
+        Shape::Array(elements) => elements.iter().for_each(|element| odd_parts(element, parts)),
     }
 }

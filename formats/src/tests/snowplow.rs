@@ -7,10 +7,10 @@ use usher_config::{Format, Found, Path, Step};
 
 use super::fuzz::{STRINGS, mutate, object, pick, value};
 use super::reference::{self, Answers, Shape, Tree};
-use super::{compound, decode_as, paths, seeded, text};
+use super::{UNREADABLE, compound, decode_as, outcome, paths, seeded, text};
 use crate::snowplow::COLUMNS;
 use crate::time;
-use crate::{Decoder, Fields, TimeError};
+use crate::{Decoder, Fields, NamedTime};
 
 const ROWS: &str = include_str!("../../testdata/snowplow/events.tsv");
 const EVENTS: &str = include_str!("../../testdata/snowplow/events.jsonl");
@@ -58,7 +58,7 @@ fn kind_name_key_id_and_time_are_columns_in_all_forms() {
             assert_eq!(*fields.name(), text(name));
             assert_eq!(fields.key(), key);
             assert_eq!(*fields.id(), text(id));
-            assert_eq!(fields.time(Some(7)), Ok(*time), "{message}");
+            assert_eq!(outcome(fields.time(Some(7))), Ok(*time), "{message}");
         }
     }
 }
@@ -234,11 +234,25 @@ fn the_event_time_falls_back_in_order() {
         (vec![collected], Ok(ten + 2000)),
         (vec![sent, created], Ok(7)),
         (vec![], Ok(7)),
-        (vec![("derived_tstamp", "soon"), collected], Err(TimeError::Unreadable)),
-        (vec![collected, ("dvce_sent_tstamp", "soon"), created], Err(TimeError::Unreadable)),
+        (vec![("derived_tstamp", "soon"), collected], Err(UNREADABLE)),
+        (vec![collected, ("dvce_sent_tstamp", "soon"), created], Err(UNREADABLE)),
     ] {
-        assert_eq!(decode_as(&Format::SnowplowTsv, &[], &row(&filled)).time(Some(7)), time, "{filled:?}");
+        assert_eq!(outcome(decode_as(&Format::SnowplowTsv, &[], &row(&filled)).time(Some(7))), time, "{filled:?}");
     }
+}
+
+#[test]
+fn a_byte_order_mark_before_a_row_and_a_line_end_behind_it_are_no_part_of_it() {
+    let (first, last) = (("app_id", "shop"), ("true_tstamp", "2026-11-23 10:00:00"));
+    let plain = row(&[first, last]);
+    for shown in ["\u{feff}ROW", "ROW\n", "ROW\r\n", "\u{feff}ROW\r\n"] {
+        let message = shown.replace("ROW", &plain);
+        let fields = decode_as(&Format::SnowplowTsv, &["app_id"], &message);
+        assert_eq!(*fields.get(0), text("shop"), "{shown}");
+        assert_eq!(fields.time(None), Ok(1795428000000), "{shown}");
+    }
+    let empty_last = format!("{}\n", row(&[first, ("collector_tstamp", "2026-11-23 10:00:00")]));
+    assert_eq!(decode_as(&Format::SnowplowTsv, &[], &empty_last).time(None), Ok(1795428000000));
 }
 
 #[test]
@@ -322,7 +336,14 @@ fn compare(seed: u64, rounds: usize) {
                 let [derived, exact, collected, sent, created] = &expected.times[..] else {
                     unreachable!("five times")
                 };
-                let time = time::of_snowplow(derived, exact, collected, sent, created);
+                let named = |path, found| NamedTime { path, found };
+                let time = time::of_snowplow(
+                    named("derived_tstamp", derived),
+                    named("true_tstamp", exact),
+                    named("collector_tstamp", collected),
+                    named("dvce_sent_tstamp", sent),
+                    named("dvce_created_tstamp", created),
+                );
                 assert_eq!(fields.time(None), time, "{}", shown());
                 for (path, found) in paths.iter().zip(&got.paths).filter(|(_, found)| **found != Found::Nothing) {
                     note(format!("{path} is {}", format!("{found:?}").split('(').next().unwrap_or_default()));
@@ -555,6 +576,7 @@ fn described(rng: &mut Rng) -> String {
 
 /// The reader again, the obvious way: make of an event the JSON object that the SDKs would, and look paths up in it.
 fn obvious<'a>(format: &Format, paths: &[Path], message: &'a [u8]) -> Option<Answers<'a>> {
+    let message = message.strip_prefix(b"\xef\xbb\xbf").unwrap_or(message);
     let text = std::str::from_utf8(message).ok()?;
     let meant: Vec<_> = paths.iter().map(meant).collect();
     let members = match format {
@@ -597,10 +619,11 @@ fn quoted(text: &str) -> &'static str {
 }
 
 fn said(quoted: &str) -> Option<String> {
-    serde_json::from_str(quoted).ok()
+    reference::string(quoted).map(|text| text.unwrap_or_else(|mended| mended))
 }
 
 fn members_of_row<'a>(paths: &[Path], text: &'a str) -> Option<Members<'a>> {
+    let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
     let columns: Vec<_> = text.split('\t').collect();
     if columns.len() != 131 {
         return None;
@@ -709,7 +732,7 @@ fn add_lists<'a>(wrappers: &[Tree<'a>], members: &mut Members<'a>) {
     }
     for (name, list) in lists {
         if !is_there(members, &name) {
-            let text = format!("[{}]", list.iter().map(|tree| tree.text).collect::<Vec<_>>().join(",")).leak();
+            let text = format!("[{}]", list.iter().map(reference::strict).collect::<Vec<_>>().join(",")).leak();
             members.push((quoted(&name), Tree { text, shape: Shape::Array(list) }));
         }
     }

@@ -81,7 +81,11 @@ pub(super) fn performed_text(
 ) -> String {
     let most = most.map_or(String::new(), |most| most.to_string());
     let filter = filter.map_or(String::new(), |filter| {
-        let paths = filter.columns.iter().map(|(name, _)| path_text(&event.properties[name].path) + ",");
+        let paths = filter.columns.iter().map(|(name, _)| {
+            let property = &event.properties[name];
+            let unit = property.unit.map_or(String::new(), |unit| format!(" in {}", unit.name()));
+            format!("{}{unit},", path_text(&property.path))
+        });
         format!(" paths=[{}] {}", paths.collect::<String>(), typed(filter))
     });
     format!("performed v1 {} count={least}..{most} within={within}{filter}", event_text(event))

@@ -123,7 +123,12 @@ impl<'a> Layout<'a> {
             filters.values().flatten().flat_map(|p| &p.columns).map(|(name, _)| name).collect();
         let columns = names.into_iter().map(|name| {
             let property = &event.properties[name];
-            EventColumn { name: name.clone(), path: property.path.clone(), column_type: property.column_type }
+            EventColumn {
+                name: name.clone(),
+                path: property.path.clone(),
+                column_type: property.column_type,
+                unit: property.unit,
+            }
         });
         EventPlan {
             id: id.to_string(),

@@ -133,7 +133,7 @@ pub fn sync(audiences: &[&str], include: &[&str]) -> Sync {
 /// Returns a property that is read by its name in `properties`.
 pub fn property_at(name: &str, column_type: ColumnType) -> (String, Property) {
     let path = Path(vec![Step::Key("properties".to_string()), Step::Key(name.to_string())]);
-    (name.to_string(), Property { path, column_type })
+    (name.to_string(), Property { path, column_type, unit: None })
 }
 
 fn condition(kind: ConditionKind) -> Condition {

@@ -250,7 +250,42 @@ impl Api for MemoryApi {
             lag_messages: Some(3),
             lag_ms: None,
         };
-        Metrics { messages: vec![("web".to_owned(), counts)], partitions: vec![partition], state_bytes: 4096 }
+        Metrics {
+            messages: vec![("web".to_owned(), counts)],
+            partitions: vec![partition],
+            damaged_files: vec![("web".to_owned(), 2)],
+            state_bytes: 4096,
+        }
+    }
+
+    fn events(&self) -> Vec<EventReport> {
+        vec![EventReport {
+            id: "bought".to_owned(),
+            source: "web".to_owned(),
+            matched: 8,
+            repeats: 1,
+            last_seen: Some(Moment(1_795_428_000_000)),
+            near: vec!["order completed".to_owned()],
+        }]
+    }
+
+    fn sources(&self) -> Vec<SourceReport> {
+        let name = UnmatchedName { kind: Some("track".to_owned()), name: Some("order completed".to_owned()), count: 2 };
+        vec![SourceReport {
+            id: "web".to_owned(),
+            partitions: vec![PartitionReport {
+                name: "events.jsonl".to_owned(),
+                position: 1000,
+                lag_messages: None,
+                lag_ms: Some(5),
+            }],
+            read: 10,
+            matched: 8,
+            skipped: [("unmatched".to_owned(), 2)].into(),
+            dead_letters: [].into(),
+            unmatched: vec![name],
+            damaged_files: vec!["it is damaged".to_owned()],
+        }]
     }
 
     fn owner(&self, _model: &str, key: &str) -> Option<String> {

@@ -1,0 +1,210 @@
+//! What came in: for each event of the job how many messages it matched, and of the messages that nothing matched which types and
+//! names they have.
+//!
+//! Each worker keeps one [`Seen`] for each source. Matched messages cost a count; unmatched ones a look-up in a table of at most
+//! [`NAMES`] names, and after the first [`ALL_COUNTED`] only one in [`SAMPLED`] counts, for all of them. Of the messages that are
+//! refused for a reason, and of those that match nothing, the first is kept, cut at [`SAMPLE_BYTES`].
+
+use crate::time::Time;
+use std::collections::HashMap;
+use usher_core::api::UnmatchedName;
+use usher_core::dead_letters::DeadLetterReason;
+
+/// The most names that are counted apart.
+const NAMES: usize = 100;
+/// The longest name, bytes; of longer ones the beginning counts.
+const NAME_BYTES: usize = 100;
+/// Unmatched messages that are all counted.
+const ALL_COUNTED: u64 = 10_000;
+/// Beyond them, one in so many is.
+const SAMPLED: u64 = 64;
+/// The bytes kept of a message.
+const SAMPLE_BYTES: usize = 4 << 10;
+
+/// What came in of one source, or of all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    /// By event of the plan; shorter if later ones matched nothing.
+    events: Vec<EventSeen>,
+    /// Messages that no event matched.
+    unmatched: u64,
+    /// By type, U+0000 and name.
+    names: HashMap<String, u64>,
+    /// Messages whose names are beyond [`NAMES`].
+    others: u64,
+    /// The first message that no event matched.
+    sample: Option<Vec<u8>>,
+    /// The first message of each reason, and the reason's detail.
+    refused: [Option<Refused>; DeadLetterReason::ALL.len()],
+    /// The name at hand.
+    name: String,
+}
+
+/// What matched an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EventSeen {
+    /// Messages, repeats included.
+    pub(crate) matched: u64,
+    /// The greatest timestamp.
+    pub(crate) last: Option<Time>,
+}
+
+/// A message that was refused.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    pub(crate) message: Vec<u8>,
+    pub(crate) detail: String,
+}
+
+impl Seen {
+    /// Counts a message that matches an event of the plan.
+    #[inline]
+    pub(crate) fn matched(&mut self, event: u16, timestamp: Time) {
+        let event = usize::from(event);
+        if event >= self.events.len() {
+            self.events.resize(event + 1, EventSeen::default());
+        }
+        let seen = &mut self.events[event];
+        seen.matched += 1;
+        seen.last = seen.last.max(Some(timestamp));
+    }
+
+    /// Counts a message of a type and name that no event matches.
+    pub(crate) fn unmatched(&mut self, kind: Option<&str>, name: Option<&str>, message: &[u8]) {
+        self.unmatched += 1;
+        let weight = match self.unmatched {
+            0..=ALL_COUNTED => 1,
+            count if count.is_multiple_of(SAMPLED) => SAMPLED,
+            _ => return,
+        };
+        if self.sample.is_none() {
+            self.sample = Some(head(message));
+        }
+        if kind.is_none() && name.is_none() {
+            return;
+        }
+        let mut text = std::mem::take(&mut self.name);
+        text.clear();
+        text.push_str(cut(kind.unwrap_or_default()));
+        text.push('\0');
+        text.push_str(cut(name.unwrap_or_default()));
+        let has_room = self.names.len() < NAMES;
+        match self.names.get_mut(text.as_str()) {
+            Some(count) => *count += weight,
+            None if has_room => drop(self.names.insert(text.clone(), weight)),
+            None => self.others += weight,
+        }
+        self.name = text;
+    }
+
+    /// Notes a message that is refused.
+    pub(crate) fn refused(&mut self, reason: DeadLetterReason, detail: &str, message: &[u8]) {
+        self.refused[reason as usize]
+            .get_or_insert_with(|| Refused { message: head(message), detail: detail.to_owned() });
+    }
+
+    /// Adds what another worker has seen.
+    pub(crate) fn add(&mut self, other: &Seen) {
+        let length = self.events.len().max(other.events.len());
+        self.events.resize(length, EventSeen::default());
+        for (all, one) in self.events.iter_mut().zip(&other.events) {
+            all.matched += one.matched;
+            all.last = all.last.max(one.last);
+        }
+        self.unmatched += other.unmatched;
+        self.others += other.others;
+        for (name, count) in &other.names {
+            *self.names.entry(name.clone()).or_default() += count;
+        }
+        self.sample = self.sample.take().or_else(|| other.sample.clone());
+        for (all, one) in self.refused.iter_mut().zip(&other.refused) {
+            *all = all.take().or_else(|| one.clone());
+        }
+    }
+
+    /// Returns what matched an event of the plan.
+    pub(crate) fn event(&self, event: usize) -> EventSeen {
+        self.events.get(event).copied().unwrap_or_default()
+    }
+
+    /// Returns the types and names that no event matched, the most frequent first.
+    pub(crate) fn names(&self) -> Vec<UnmatchedName> {
+        let mut names: Vec<(&str, u64)> = self.names.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+        names.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+        names.truncate(NAMES);
+        let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let named = names.into_iter().map(|(text, count)| {
+            let (kind, name) = text.split_once('\0').expect("a type and a name");
+            UnmatchedName { kind: given(kind), name: given(name), count }
+        });
+        named.collect()
+    }
+
+    /// Returns the first message that no event matched.
+    pub(crate) fn sample(&self) -> Option<&[u8]> {
+        self.sample.as_deref()
+    }
+
+    /// Returns the first message that was refused for a reason.
+    pub(crate) fn first_refused(&self, reason: DeadLetterReason) -> Option<&Refused> {
+        self.refused[reason as usize].as_ref()
+    }
+}
+
+/// Returns the beginning of a message.
+fn head(message: &[u8]) -> Vec<u8> {
+    message[..message.len().min(SAMPLE_BYTES)].to_vec()
+}
+
+/// Returns the beginning of a name.
+fn cut(name: &str) -> &str {
+    &name[..name.floor_char_boundary(NAME_BYTES)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_counted_up_to_a_bound_and_beyond_it_sampled() {
+        let mut seen = Seen::default();
+        for message in 0..1_000_000u64 {
+            seen.unmatched(Some("track"), Some(&format!("name {}", message % 2)), b"{}");
+        }
+        let counts: Vec<u64> = seen.names().iter().map(|name| name.count).collect();
+        assert_eq!(counts.iter().sum::<u64>(), 10_000 + 64 * (1_000_000 / 64 - 10_000 / 64), "{counts:?}");
+        for name in 0..1_000_000 {
+            seen.unmatched(None, Some(&format!("other {name}")), b"{}");
+        }
+        assert_eq!(seen.names().len(), NAMES);
+        assert!(seen.others > 900_000);
+        let mut long = Seen::default();
+        long.unmatched(Some(&"é".repeat(200)), None, &[b'x'; 100_000]);
+        assert_eq!(long.names()[0].kind.as_deref(), Some(&*"é".repeat(50)));
+        assert_eq!(long.sample().map(<[u8]>::len), Some(SAMPLE_BYTES));
+    }
+
+    #[test]
+    fn what_workers_have_seen_adds_up() {
+        let (mut one, mut two) = (Seen::default(), Seen::default());
+        one.matched(2, 70);
+        two.matched(0, 50);
+        two.matched(2, 60);
+        one.unmatched(Some("page"), None, b"first");
+        two.unmatched(Some("page"), None, b"second");
+        two.unmatched(Some("track"), Some("Seen"), b"third");
+        two.refused(DeadLetterReason::BadKey, "why", b"fourth");
+        one.add(&two);
+        assert_eq!(one.event(0), EventSeen { matched: 1, last: Some(50) });
+        assert_eq!(one.event(2), EventSeen { matched: 2, last: Some(70) });
+        assert_eq!(one.event(9), EventSeen::default());
+        let name = |kind: &str, name: Option<&str>, count| UnmatchedName {
+            kind: Some(kind.to_owned()),
+            name: name.map(str::to_owned),
+            count,
+        };
+        assert_eq!(one.names(), [name("page", None, 2), name("track", Some("Seen"), 1)]);
+        assert_eq!(one.sample(), Some(&b"first"[..]));
+        assert_eq!(one.first_refused(DeadLetterReason::BadKey).map(|refused| refused.detail.as_str()), Some("why"));
+    }
+}

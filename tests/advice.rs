@@ -1,0 +1,94 @@
+//! Where nearly nothing of a source matches, the log says once what its messages look like and what to set.
+
+use crate::support::rows::run;
+
+const JOB: &str = "
+job: shop
+sources: {web: {file: {path: events.jsonl}, format: segment}}
+models: {users: {key: user_id}}
+events: {seen: {source: web, type: track, name: Order Completed, model: users}}
+audiences: {hot: {model: users, where: {performed: seen, within: 1h}}}
+";
+
+/// Replays messages and returns what was logged.
+fn advice(job: &str, lines: &[String]) -> String {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    std::fs::write(folder.path().join("job.yaml"), job).expect("it can be written");
+    std::fs::write(folder.path().join("events.jsonl"), lines.join("\n")).expect("it can be written");
+    let ran = run(folder.path(), &["replay", "job.yaml", "--now", "2026-11-24T00:00:00Z"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    ran.stderr
+}
+
+fn track(name: &str, second: usize) -> String {
+    format!(
+        r#"{{"type":"track","event":"{name}","userId":"a","messageId":"{second}","timestamp":"2026-11-23T10:00:{:02}Z"}}"#,
+        second % 60
+    )
+}
+
+/// The lines that warn.
+fn warnings(stderr: &str) -> Vec<&str> {
+    stderr.lines().filter(|line| line.contains("WARN")).collect()
+}
+
+#[test]
+fn batches_are_known_as_batches() {
+    let batch = format!(r#"{{"batch":[{},{}],"sentAt":"2026-11-23T10:00:02Z"}}"#, track("a", 1), track("b", 2));
+    let stderr = advice(JOB, &[batch.clone(), batch]);
+    assert!(stderr.contains("2 of 2 messages match no event of the job: each is a `batch` of messages"), "{stderr}");
+    assert_eq!(warnings(&stderr).len(), 1, "{stderr}");
+}
+
+#[test]
+fn a_name_that_differs_by_a_letter_or_by_case_is_named() {
+    for near in ["order completed", "Order Complete"] {
+        let lines: Vec<String> = (0..100).map(|second| track(near, second)).collect();
+        let stderr = advice(JOB, &lines);
+        assert!(stderr.contains(&format!("most frequent are `track` `{near}` (100)")), "{stderr}");
+        assert!(stderr.contains(&format!("`{near}` comes near to `Order Completed` of the event `seen`")), "{stderr}");
+        assert_eq!(warnings(&stderr).len(), 1, "{stderr}");
+    }
+}
+
+#[test]
+fn messages_of_another_format_are_known_by_their_looks() {
+    let segment = JOB.replace("format: segment", "format: snowplow_tsv");
+    let stderr = advice(&segment, &[track("Order Completed", 1)]);
+    assert!(stderr.contains("1 of 1 messages are refused as malformed"), "{stderr}");
+    assert!(stderr.contains("they look like Segment's, RudderStack's or Hightouch's"), "{stderr}");
+    let row = format!("shop{}", "\t".repeat(130));
+    let stderr = advice(JOB, &[row.clone(), row]);
+    assert!(stderr.contains("they look like Snowplow's enriched events in TSV"), "{stderr}");
+    assert!(stderr.contains("set `format: snowplow_tsv`"), "{stderr}");
+}
+
+#[test]
+fn messages_without_a_key_or_a_time_say_where_it_is_set() {
+    let anonymous = track("Order Completed", 1).replace("\"userId\":\"a\"", "\"anonymousId\":\"a\"");
+    let stderr = advice(JOB, &[anonymous.clone(), anonymous]);
+    assert!(stderr.contains("2 of 2 messages have no key"), "{stderr}");
+    let timeless = track("Order Completed", 1).replace("\"timestamp\"", "\"when\"");
+    let stderr = advice(JOB, &[timeless.clone(), timeless]);
+    assert!(stderr.contains("2 of 2 messages are refused as no_timestamp"), "{stderr}");
+    assert!(stderr.contains("set `timestamp` of the events"), "{stderr}");
+}
+
+#[test]
+fn a_job_that_uses_little_of_a_source_is_not_advised() {
+    let mut lines: Vec<String> = (0..500).map(|second| track("Other", second)).collect();
+    lines.push(track("Order Completed", 500));
+    assert_eq!(warnings(&advice(JOB, &lines)), [""; 0]);
+    assert_eq!(warnings(&advice(JOB, &[track("Order Completed", 1)])), [""; 0]);
+}
+
+#[test]
+fn an_event_that_matches_nothing_while_its_source_brings_thousands_is_named() {
+    let job = JOB
+        .replace("events: {", "events: {gone: {source: web, type: track, name: Gone, model: users}, ")
+        .replace("audiences: {", "audiences: {cold: {model: users, where: {performed: gone, within: 1h}}, ");
+    let lines: Vec<String> = (0..2_500).map(|second| track("Order Completed", second)).collect();
+    let stderr = advice(&job, &lines);
+    assert!(stderr.contains("the event has matched none of 2500 messages"), "{stderr}");
+    assert_eq!(warnings(&stderr).len(), 1, "{stderr}");
+}
