@@ -13,7 +13,7 @@ use std::fmt;
 /// The first bytes of every plan file.
 const MAGIC: &[u8; 8] = b"usherpln";
 /// The format that is written and read.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// The bytes before the body: magic, version, hash.
 const HEADER: usize = 8 + 4 + 32;
 
@@ -125,13 +125,16 @@ mod tests {
         assert_eq!(decode(&encode(&plan())), Ok(plan()));
     }
 
-    /// The plan of the tests as version 2 of the format was first written.
-    const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/shop-v2.plan");
-    /// A plan of version 1, whose jobs had fewer fields.
-    const FIXTURE_V1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/shop-v1.plan");
+    /// The plan of the tests as version 3 of the format was first written.
+    const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/shop-v3.plan");
+    /// Plans of earlier versions, whose jobs had fewer fields.
+    const EARLIER: [(u32, &str); 2] = [
+        (1, concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/shop-v1.plan")),
+        (2, concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/shop-v2.plan")),
+    ];
 
     #[test]
-    fn a_plan_file_of_version_2_stays_readable_and_is_written_the_same() {
+    fn a_plan_file_of_version_3_stays_readable_and_is_written_the_same() {
         let bytes = std::fs::read(FIXTURE).expect("the fixture is part of the crate");
         let changed = "the format has changed: raise VERSION, and freeze a plan of it beside this one, which must stay \
                        readable or be refused by its version";
@@ -140,12 +143,15 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_file_of_version_1_is_refused_with_a_hint() {
-        let bytes = std::fs::read(FIXTURE_V1).expect("the fixture is part of the crate");
-        let error = decode(&bytes).expect_err("an old format");
-        assert_eq!(error, PlanFileError::Version { found: 1 });
-        let text = "the plan file has format `1`, this version reads `2`\n  hint: compile the job again";
-        assert_eq!(error.to_string(), text);
+    fn a_plan_file_of_an_earlier_version_is_refused_with_a_hint() {
+        for (found, file) in EARLIER {
+            let bytes = std::fs::read(file).expect("the fixture is part of the crate");
+            let error = decode(&bytes).expect_err("an old format");
+            assert_eq!(error, PlanFileError::Version { found });
+            let text =
+                format!("the plan file has format `{found}`, this version reads `3`\n  hint: compile the job again");
+            assert_eq!(error.to_string(), text);
+        }
     }
 
     #[test]
@@ -163,9 +169,9 @@ mod tests {
     #[test]
     fn a_newer_format_is_refused_by_its_version() {
         let mut bytes = encode(&plan());
-        bytes[8] = 3;
+        bytes[8] = 4;
         bytes[50] ^= 1;
-        assert_eq!(decode(&bytes), Err(PlanFileError::Version { found: 3 }));
+        assert_eq!(decode(&bytes), Err(PlanFileError::Version { found: 4 }));
     }
 
     #[test]
