@@ -189,8 +189,5 @@ pub fn run_watched(
 
 /// Returns `time` as RFC 3339 in UTC; as a number if it is beyond what RFC 3339 can hold.
 pub fn rfc3339(time: Time) -> String {
-    i64::try_from(time)
-        .ok()
-        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
-        .map_or_else(|| time.to_string(), |time| time.to_string())
+    i64::try_from(time).ok().and_then(usher_queries::time::shortest).unwrap_or_else(|| time.to_string())
 }

@@ -16,7 +16,6 @@
 //! | [`parse_rfc3339`] | RFC 3339 with a [`Leniency`] | times in messages |
 //! | [`parse_number`], [`parse_digits`] | a JSON number, or a string of digits, of a [`Unit`] | times in messages |
 //! | [`parse_timestamp`], [`parse_date`] | SQL | literals, columns |
-//! | [`parse_zoned`] | ISO 8601 with an offset | another process of the project |
 //! | [`parse_setting`] | ISO 8601 with or without an offset, or a string of digits | a job's settings and flags |
 //!
 //! ```
@@ -135,9 +134,11 @@ pub fn parse_rfc3339(text: &[u8], leniency: Leniency) -> Option<i64> {
     Some(local + fraction - offset(zone)?)
 }
 
-/// Reads a SQL timestamp: RFC 3339, [`Leniency::STRICT`]. None if it is none, or not of the years 0000 to 9999 in UTC.
+/// Reads a SQL timestamp: RFC 3339, [`Leniency::STRICT`]. None if it is none.
+///
+/// The year has four digits where it is written: with an offset the time may lie up to 23:59 h beyond these years.
 pub fn parse_timestamp(text: &str) -> Option<i64> {
-    parse_rfc3339(text.as_bytes(), Leniency::STRICT).filter(|ms| (YEAR_0..YEAR_10000).contains(ms))
+    parse_rfc3339(text.as_bytes(), Leniency::STRICT)
 }
 
 /// Reads `YYYY-MM-DD` as its midnight, UTC. None if it is none.
@@ -236,18 +237,14 @@ pub fn parse_digits(text: &str, unit: Option<Unit>) -> Option<i64> {
     if digits(whole) && digits(fraction) { parse_number(text, unit) } else { None }
 }
 
-/// Reads ISO 8601 with an offset or `Z`, as jiff does. None if it is none, or before 1970.
-pub fn parse_zoned(text: &str) -> Option<u64> {
-    let time: Timestamp = text.parse().ok()?;
-    u64::try_from(time.as_millisecond()).ok()
-}
-
-/// Reads what a person writes in a job: a string of digits, as [`parse_digits`] does without a unit, or ISO 8601 as jiff reads it, in
-/// UTC if it has no offset.
+/// Reads what a person writes in a job: a string of digits, as [`parse_digits`] does without a unit, or ISO 8601, in UTC if it has
+/// no offset. Of the rarer forms of ISO 8601 those that jiff reads.
 ///
 /// None if it is none of these, or before 1970.
 pub fn parse_setting(text: &str) -> Option<u64> {
-    if let Some(ms) = parse_digits(text, None) {
+    // The library's range ends with 9999-12-30.
+    let whole = || parse_timestamp(text).or_else(|| parse_date(text));
+    if let Some(ms) = parse_digits(text, None).or_else(whole) {
         return u64::try_from(ms).ok();
     }
     if let Ok(time) = text.parse::<Timestamp>() {
@@ -291,9 +288,17 @@ pub fn date(ms: i64) -> Option<String> {
 
 /// Returns RFC 3339 in UTC with no more digits of the fraction than it takes: `2026-11-23T10:00:00Z`.
 ///
-/// None outside the years 0000 to 9999.
+/// A time that [`parse_timestamp`] reads and that is beyond the years 0000 to 9999 in UTC has an offset:
+/// `9999-12-31T00:01:00-23:59`. None further beyond.
 pub fn shortest(ms: i64) -> Option<String> {
-    let mut text = timestamp(ms).filter(|_| ms >= YEAR_0)?;
+    /// The largest offset.
+    const AHEAD: i64 = 23 * HOUR + 59 * MINUTE;
+    let (local, zone) = match ms {
+        _ if ms < YEAR_0 => (ms.checked_add(AHEAD)?, "+23:59"),
+        _ if ms >= YEAR_10000 => (ms - AHEAD, "-23:59"),
+        _ => (ms, "Z"),
+    };
+    let mut text = timestamp(local).filter(|_| local >= YEAR_0)?;
     let unneeded = match ms {
         _ if ms % SECOND == 0 => ".000Z",
         _ if ms % 100 == 0 => "00Z",
@@ -301,7 +306,7 @@ pub fn shortest(ms: i64) -> Option<String> {
         _ => "Z",
     };
     text.truncate(text.len() - unneeded.len());
-    text.push('Z');
+    text.push_str(zone);
     Some(text)
 }
 
@@ -497,9 +502,7 @@ mod tests {
             let text = notation(&mut random);
             let slow = text.parse::<Timestamp>().ok().map(|time| time.as_nanosecond().div_euclid(1_000_000) as i64);
             assert_eq!(traffic(&text), slow, "seed {seed}: {text}");
-            let slow = slow.filter(|ms| (YEAR_0..YEAR_10000).contains(ms));
             assert_eq!(parse_timestamp(&text), slow, "seed {seed}: {text}");
-            assert_eq!(parse_zoned(&text), slow.and_then(|ms| u64::try_from(ms).ok()), "seed {seed}: {text}");
             let slow = text[..10].parse::<jiff::civil::Date>().ok();
             let slow = slow.map(|date| TimeZone::UTC.to_timestamp(date.into()).expect("it is in range"));
             assert_eq!(parse_date(&text[..10]), slow.map(Timestamp::as_millisecond), "seed {seed}: {text}");
@@ -561,12 +564,34 @@ mod tests {
             ("2026-11-23T10:00:00,5Z", TEN + 500),
             ("2015-2-02T00:30:08.276Z", 1_422_837_008_276),
             ("2015-2-2T0:30:08.276Z", 1_422_837_008_276),
-            ("9999-12-31T23:59:59-01:00", YEAR_10000 + 3_599_000),
-            ("0000-01-01T00:00:00+01:00", YEAR_0 - 3_600_000),
         ] {
             assert_eq!(traffic(text), Some(ms), "{text}");
             assert_eq!(parse_timestamp(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_year_of_four_digits_is_read_with_any_offset_and_written_again() {
+        let last = YEAR_10000 - 1000;
+        for (text, ms, written) in [
+            ("9999-12-31T23:59:59Z", last, "9999-12-31T23:59:59Z"),
+            ("9999-12-31T23:59:59+14:00", last - 14 * HOUR, "9999-12-31T09:59:59Z"),
+            ("9999-12-31T23:59:59-01:00", last + HOUR, "9999-12-31T01:00:59-23:59"),
+            ("9999-12-31T23:59:59.5-23:59", YEAR_10000 + 23 * HOUR + 59 * MINUTE - 500, "9999-12-31T23:59:59.5-23:59"),
+            ("9999-12-31T23:00:00-01:00", YEAR_10000, "9999-12-31T00:01:00-23:59"),
+            ("0000-01-01T00:00:00+01:00", YEAR_0 - HOUR, "0000-01-01T22:59:00+23:59"),
+            ("0000-01-01T00:00:00+23:59", YEAR_0 - 23 * HOUR - 59 * MINUTE, "0000-01-01T00:00:00+23:59"),
+        ] {
+            for text in [text, written] {
+                assert_eq!((parse_timestamp(text), traffic(text)), (Some(ms), Some(ms)), "{text}");
+            }
+            assert_eq!(shortest(ms).as_deref(), Some(written), "{text}");
+        }
+        let beyond = YEAR_10000 + 23 * HOUR + 59 * MINUTE;
+        assert_eq!(
+            (shortest(beyond), shortest(YEAR_0 - DAY), shortest(i64::MIN), shortest(i64::MAX)),
+            (None, None, None, None)
+        );
     }
 
     #[test]
@@ -742,10 +767,11 @@ mod tests {
             assert_eq!(parse_setting(text), Some(TEN as u64), "{text}");
         }
         assert_eq!(parse_setting("2026-11-23"), Some((TEN - 10 * HOUR) as u64));
+        assert_eq!(parse_setting("9999-12-31T23:59:59.999Z"), Some(YEAR_10000 as u64 - 1));
+        assert_eq!(parse_setting("9999-12-31"), Some((YEAR_10000 - DAY) as u64));
         for text in ["", "-1", "1969-12-31T23:59:59Z", "1969-12-31", "now", "1e12", "2026-11-23T10:00:00 Z"] {
             assert_eq!(parse_setting(text), None, "{text}");
         }
-        assert_eq!(parse_zoned("2026-11-23T10:00:00"), None);
     }
 
     #[test]
@@ -785,8 +811,8 @@ mod tests {
         assert_eq!(timestamp(YEAR_0).as_deref(), Some("0000-01-01T00:00:00.000Z"));
         assert_eq!(date(YEAR_0 - 1).as_deref(), Some("-001-12-31"));
         assert_eq!(date(YEAR_MINUS_9999).as_deref(), Some("-9999-01-01"));
-        assert_eq!((timestamp(YEAR_10000), date(YEAR_10000), shortest(YEAR_10000)), (None, None, None));
-        assert_eq!((timestamp(YEAR_MINUS_9999 - 1), date(i64::MIN), shortest(YEAR_0 - 1)), (None, None, None));
+        assert_eq!((timestamp(YEAR_10000), date(YEAR_10000)), (None, None));
+        assert_eq!((timestamp(YEAR_MINUS_9999 - 1), date(i64::MIN)), (None, None));
     }
 
     #[test]

@@ -30,6 +30,5 @@ pub(crate) fn time_header(time: u64) -> HeaderValue {
 
 /// Returns the time of an `Usher-As-Of` in ms since the epoch; `None` if it is not a time from 1970 on.
 pub(crate) fn parse_time(text: &str) -> Option<u64> {
-    let time: jiff::Timestamp = text.parse().ok()?;
-    u64::try_from(time.as_millisecond()).ok()
+    u64::try_from(usher_core::time::parse_timestamp(text)?).ok()
 }

@@ -256,11 +256,12 @@ pub(crate) fn quoted(name: &str) -> String {
     if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
-/// Returns a time as a literal: a date where it is a midnight.
+/// Returns a time as a literal: a date where it is the midnight of one that a literal can name.
 fn written_time(time: i64) -> String {
-    let (sql_type, written) =
-        if time % DAY == 0 { ("date", time::date(time)) } else { ("timestamp", time::shortest(time)) };
-    format!("{sql_type} '{}'", written.expect("literals are of four-digit years"))
+    match time::shortest(time).expect("literals are written with years of four digits") {
+        midnight if time % DAY == 0 && midnight.ends_with('Z') => format!("date '{}'", &midnight[..10]),
+        moment => format!("timestamp '{moment}'"),
+    }
 }
 
 /// Returns an interval in the largest unit up to days in which it is whole.
