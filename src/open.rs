@@ -5,7 +5,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use usher_config::{Broken, DeadLettersTo, Job, Problem, Problems, SourceFrom, SyncTo};
+use usher_config::{Broken, ColumnType, DeadLettersTo, Job, Model, Problem, Problems, SourceFrom, SyncTo};
 use usher_connectors::dead_letters::DeadLetterWriter;
 use usher_connectors::file::{hold_at_most, open_files, reads};
 use usher_connectors::kafka::{self, Bounds, KafkaSource, SourceSpec, SyncSpec};
@@ -86,7 +86,7 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
         Err(Broken { mut problems, salvage }) => {
             // Predicates are read apart; their problems are reported too.
             if let Some(job) = salvage
-                && let Ok(schemas) = schemas(&job)
+                && let Ok(schemas) = schemas(&job, Footers::All)
             {
                 problems.problems.extend(usher_queries::check_predicates(&job, &schemas));
                 problems.problems.extend(messages(&job));
@@ -99,7 +99,11 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
 
 /// Compiles a job with the schemas that it needs.
 pub fn plan(job: &Job, file: &str) -> Result<Plan, Exit> {
-    let compiled = usher_queries::compile(job, file, &schemas(job)?);
+    let mut compiled = usher_queries::compile(job, file, &schemas(job, Footers::First)?);
+    if compiled.is_err() {
+        // A column that the first file lacks may be in another.
+        compiled = usher_queries::compile(job, file, &schemas(job, Footers::All)?);
+    }
     let mut problems = messages(job);
     match compiled {
         Ok(plan) if problems.is_empty() => Ok(plan),
@@ -116,22 +120,41 @@ fn messages(job: &Job) -> Vec<Problem> {
     job.syncs.values().flat_map(Messages::check).collect()
 }
 
+/// The footers of a model's files that are read for its schema.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Footers {
+    /// That of the first file, by path.
+    First,
+    All,
+}
+
 /// Reads the schemas that a job needs.
-fn schemas(job: &Job) -> Result<Schemas, Exit> {
+fn schemas(job: &Job, footers: Footers) -> Result<Schemas, Exit> {
     let mut schemas = Schemas::new();
     for model in needs_schema(job) {
-        let parquet = job.models[&model].parquet.as_ref().expect("only a model with Parquet has a schema");
-        let schema =
-            ParquetWarehouse::new(parquet, &job.folder).and_then(|warehouse| warehouse.schema()).map_err(|error| {
-                Exit::not_opened(format_args!("the schema of model `{model}` can't be read: {}", error.message()))
-                    .hint(error.hint)
-            })?;
+        let of = &job.models[&model];
+        let parquet = of.parquet.as_ref().expect("only a model with Parquet has a schema");
+        let schema = warehouse(parquet, of, &job.folder).and_then(|warehouse| match footers {
+            // A column without a value there has its type in another file.
+            Footers::First => match warehouse.schema()? {
+                schema if schema.has_null() => warehouse.whole_schema(),
+                schema => Ok(schema),
+            },
+            Footers::All => warehouse.whole_schema(),
+        });
+        let schema = schema.map_err(|error| {
+            Exit::not_opened(format_args!("the schema of model `{model}` can't be read: {}", error.message()))
+                .hint(error.hint)
+        })?;
         let columns = schema.names().map(|name| {
-            let known = match schema.column(name) {
-                Some(FoundType::Known(column_type)) => Some(column_type),
-                Some(FoundType::Unsupported(_)) | None => None,
+            let found = match schema.column(name) {
+                Some(FoundType::Known(column_type)) => Ok(column_type),
+                // What has no value anywhere is compared as text is, unless it is declared.
+                Some(FoundType::Null) => Ok(ColumnType::String),
+                Some(FoundType::Unsupported(found)) => Err(found),
+                None => Err("any of several, whose names differ by case".to_owned()),
             };
-            (name.to_owned(), known)
+            (name.to_owned(), found)
         });
         schemas.insert(model, columns.collect());
     }
@@ -258,13 +281,18 @@ pub fn check_kafka(loaded: &Loaded) -> Result<(), Exit> {
 
 /// Returns the warehouse of each model of the plan, in order; `None` for a model without Parquet.
 pub fn open_warehouses(loaded: &Loaded) -> Result<Vec<Option<Box<dyn Warehouse>>>, Exit> {
-    let open = |parquet: &str| -> Result<Box<dyn Warehouse>, SnapshotError> {
-        Ok(Box::new(ParquetWarehouse::new(parquet, &loaded.folder)?))
+    let open = |parquet: &str, model: &str| -> Result<Box<dyn Warehouse>, SnapshotError> {
+        Ok(Box::new(warehouse(parquet, &loaded.plan.job.models[model], &loaded.folder)?))
     };
     let models = loaded.plan.models.iter();
     Ok(models
-        .map(|model| model.snapshot.as_ref().map(|snapshot| open(&snapshot.parquet)).transpose())
+        .map(|model| model.snapshot.as_ref().map(|snapshot| open(&snapshot.parquet, &model.id)).transpose())
         .collect::<Result<_, _>>()?)
+}
+
+/// Returns the warehouse of a model with Parquet.
+fn warehouse(parquet: &str, model: &Model, folder: &Path) -> Result<ParquetWarehouse, SnapshotError> {
+    Ok(ParquetWarehouse::new(parquet, folder)?.force_files(model.force_files))
 }
 
 /// Refuses files that are written twice, or that a source reads back.

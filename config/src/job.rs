@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::path::write_name;
 use crate::schema::job::{API, DEAD_LETTERS, SOURCES, SYNCS};
 use crate::schema::{AnyKey, destination, process, source, sync};
-use crate::{Decimal, Path, Place};
+use crate::{Decimal, Path, Place, Share};
 
 /// A whole job file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -266,6 +266,12 @@ pub struct Model {
     pub key: String,
     /// How often it is pulled.
     pub refresh: Refresh,
+    /// A pull by which more than this share of an audience's members would leave is held; `None`: no limit.
+    pub max_exits: Option<Share>,
+    /// A pull with fewer rows is held; `None`: one without rows is, where the last had any.
+    pub min_rows: Option<u32>,
+    /// Whether the files of a table format are read as plain files.
+    pub force_files: bool,
     /// The declared columns; the others have the file's type.
     pub columns: BTreeMap<String, ColumnType>,
     /// The model whose rows these rows belong to.

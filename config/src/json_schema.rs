@@ -37,6 +37,10 @@ fn of(shape: &Shape) -> Value {
         Shape::Size => {
             json!({"type": ["string", "integer"], "pattern": "^[0-9]+(KiB|MiB|GiB)?$", "minimum": 1})
         }
+        Shape::Share => {
+            let pattern = r"^([0-9]+(\.[0-9]{1,2})?)%$";
+            json!({"type": "string", "pattern": pattern, "examples": ["20%", "0.5%"]})
+        }
         Shape::Whole { least, most } => json!({"type": "integer", "minimum": least, "maximum": most}),
         Shape::Secret => json!({"type": "string", "minLength": 1, "examples": ["${TOKEN}"]}),
         Shape::Setting => json!({"type": ["string", "number", "boolean"]}),
@@ -239,6 +243,10 @@ mod tests {
             ("file: {path: \"events/*.jsonl.zst\"}, ", ""),
             ("parquet: accounts.parquet, key: id,", "parquet: accounts.parquet,"),
             ("refresh: manual", "refresh: 5"),
+            ("refresh: manual", "max_exits: 20"),
+            ("refresh: manual", "max_exits: 1.234%"),
+            ("refresh: manual", "min_rows: -1"),
+            ("refresh: manual", "force_files: 1"),
             ("members: any", "members: all"),
             ("tags: list<string>", "tags: list<date>"),
             ("tags: list<string>", "tags: {type: string, live: {}}"),

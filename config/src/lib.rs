@@ -22,6 +22,7 @@ mod json_schema;
 pub mod path;
 pub mod problem;
 mod schema;
+pub mod share;
 pub mod size;
 mod typed;
 mod variables;
@@ -34,7 +35,8 @@ pub use job::*;
 pub use json_schema::schema;
 pub use path::{Found, Path, Step};
 pub use problem::{Place, Problem, Problems};
-pub use usher_core::suggest::nearest;
+pub use share::Share;
+pub use usher_core::suggest::{nearest, some_of};
 
 /// The problems of a job file, and the parts that could be built nevertheless.
 #[derive(Clone, Debug, PartialEq)]

@@ -27,7 +27,7 @@ pub(crate) use value::{
     Short, Value,
 };
 
-use crate::{Decimal, Path, Refresh, Secret, Start};
+use crate::{Decimal, Path, Refresh, Secret, Share, Start};
 use value::DefaultValue;
 
 /// What a value may be.
@@ -54,6 +54,8 @@ pub(crate) enum Shape {
     Refresh,
     /// A number of bytes, at least 1.
     Size,
+    /// A share of a whole, in percent.
+    Share,
     /// A number.
     Number,
     /// `true` or `false`.
@@ -186,6 +188,7 @@ const PATH: Type<Path> = Type::new(Shape::Path);
 const NUMBER: Type<Decimal> = Type::new(Shape::Number);
 const BOOLEAN: Type<bool> = Type::new(Shape::Boolean);
 const SIZE: Type<Bytes> = Type::new(Shape::Size);
+const SHARE: Type<Share> = Type::new(Shape::Share);
 const SECRET: Type<Secret> = Type::new(Shape::Secret);
 const SETTING: Type<RawSetting> = Type::new(Shape::Setting);
 const START: Type<Start> = Type::new(Shape::Start);

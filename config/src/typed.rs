@@ -8,7 +8,7 @@ use usher_core::time::parse_setting;
 
 use crate::schema::{self, AnyKey, Fields, Item, Named, RawSetting, Record, Reference, Rule, Shape, Value};
 use crate::yaml::{self, Entry, Kind, Node};
-use crate::{Decimal, Path, Place, Problem, Refresh, Secret, Start, duration, size};
+use crate::{Decimal, Path, Place, Problem, Refresh, Secret, Share, Start, duration, size};
 
 /// The longest name of a topic, by Kafka's rules.
 const TOPIC_BYTES_MAX: usize = 249;
@@ -62,6 +62,7 @@ impl Checker<'_> {
                 _ => self.duration(node, path, 1_000, u64::MAX).map(|ms| Value::Refresh(Refresh::Every(ms))),
             },
             Shape::Size => self.size(node, path),
+            Shape::Share => self.share(node, path),
             Shape::Number => self.number(node, path).map(Value::Number),
             Shape::Whole { least, most } => self.whole(node, path, *least, *most),
             Shape::Secret => self.secret(node, path),
@@ -213,6 +214,21 @@ impl Checker<'_> {
             }
             Ok(0) => self.report(node.place(path), "must be at least 1"),
             Ok(bytes) => Some(Value::Bytes(bytes)),
+        }
+    }
+
+    fn share(&mut self, node: &Node, path: &str) -> Option<Value> {
+        let share = match &node.kind {
+            Kind::Text { text, .. } => Share::parse(text),
+            _ => None,
+        };
+        match share {
+            Some(share) => Some(Value::Share(share)),
+            None => {
+                let message = format!("must be a share, not {}", describe(node, path));
+                let hint = "a share is written as in `20%` or `0.5%`, from `0%` to `100%`";
+                self.report_with_hint(node.place(path), message, hint)
+            }
         }
     }
 

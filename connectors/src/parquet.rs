@@ -1,20 +1,25 @@
 //! Reading a model's Parquet: a warehouse is listed, its footers are checked, its rows are read in pieces.
 //!
 //! Promises: only wanted columns are read; the same files in the same order give the same pieces everywhere, so that workers
-//! share them by index; a file that is replaced while it is read is an error, never a mixture. Refuses: files without the
-//! wanted columns, and columns whose type is another than the job's and can't become it. When to pull, and what to do with
-//! the rows, is decided by the caller. All calls block; none may be made from inside an async runtime.
+//! share them by index; a file that is replaced while it is read is an error, never a mixture; checksums of pages are verified,
+//! and a row group has as many rows as its footer says. Refuses: what [`layout`] refuses of columns, the folder of a table format
+//! ([`tables`]), and what is compressed or encrypted in a way that is not read here, by its name. When to pull, and what to do
+//! with the rows, is decided by the caller. All calls block; none may be made from inside an async runtime.
 //!
 //! Local files, `http(s)://` and `s3://` are tested against real ones; `gs://` and `az://` share their path, but have been tried on
 //! no real store. Credentials come from the environment (`AWS_*`, `GOOGLE_*`, `AZURE_*`), never from a job.
 
 mod cast;
 pub(crate) mod error;
+mod footer;
+mod layout;
 mod local;
 pub(crate) mod location;
+mod partitions;
 mod read;
 pub(crate) mod remote;
 mod schema;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -22,23 +27,21 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_schema::{DataType, TimeUnit};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
-};
-use parquet::basic::Type as Physical;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::basic::Compression;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::ChunkReader;
-use usher_core::value::ColumnType;
 use usher_core::warehouse::{Batches, FileVersion, Snapshot, SnapshotError, SnapshotErrorKind, Wanted, Warehouse};
 
 pub use read::{PieceReader, panics_are_caught};
 pub use schema::{FoundType, Schema};
 
+use footer::footers;
+use layout::{Layout, Layouts};
 use location::{Base, Location};
-use read::{Layout, guarded};
+use read::guarded;
 use remote::Store;
 
 /// Rows of a batch: small enough for caches, large enough that the work per batch does not show.
@@ -49,6 +52,8 @@ const BATCH_ROWS: usize = 8_192;
 pub struct ParquetWarehouse {
     location: Location,
     reach: Reach,
+    /// Whether the files of a table format are read as plain files.
+    force_files: bool,
 }
 
 /// How the files are reached.
@@ -103,10 +108,15 @@ impl ParquetWarehouse {
             Base::Local(path) => Reach::Local(path.clone()),
             Base::Store { scheme, root, path } => Reach::Store(Arc::new(Store::open(&location, *scheme, root, path)?)),
         };
-        Ok(ParquetWarehouse { location, reach })
+        Ok(ParquetWarehouse { location, reach, force_files: false })
     }
 
-    /// The columns and their types, from the footer of the first file by path.
+    /// Reads all files that are found, whether they are plain files or some of a table's, if `force` is set.
+    pub fn force_files(self, force: bool) -> ParquetWarehouse {
+        ParquetWarehouse { force_files: force, ..self }
+    }
+
+    /// Returns the columns and their types, from the footer of the first file by path.
     ///
     /// # Errors
     ///
@@ -114,20 +124,37 @@ impl ParquetWarehouse {
     pub fn schema(&self) -> Result<Schema, SnapshotError> {
         let mut found = self.list()?;
         found.truncate(1);
-        let (found, metadata) = footers(found)?.remove(0);
-        Ok(Schema::of_arrow(&found.version.path, metadata.schema()))
+        self.schema_of(found)
+    }
+
+    /// Returns the columns and their types, from the footers of all files; a column's type is that of the first file that has it.
+    ///
+    /// # Errors
+    ///
+    /// There is no file, or one can't be read.
+    pub fn whole_schema(&self) -> Result<Schema, SnapshotError> {
+        self.schema_of(self.list()?)
+    }
+
+    fn schema_of(&self, found: Vec<Found>) -> Result<Schema, SnapshotError> {
+        let footers = footers(found)?;
+        let mut schemas = footers.iter().map(|(found, metadata)| Schema::of_file(&found.version.path, metadata));
+        let mut schema = schemas.next().expect("at least one file is listed");
+        schemas.for_each(|other| schema.join(other));
+        Ok(schema)
     }
 
     /// Lists the files and reads their footers.
     ///
     /// # Errors
     ///
-    /// There is no file; one can't be read; one lacks a wanted column or has it in a type that can't become the wanted one; the
-    /// column of a key is neither string nor integer.
+    /// There is no file; one can't be read; one lacks a key, or has a wanted column in a type that can't become the wanted one; no
+    /// file has a wanted column; the column of a key is neither string nor integer.
     pub fn pull(&self, wanted: &Wanted) -> Result<ParquetSnapshot, SnapshotError> {
         let mut pull = ParquetSnapshot { files: Vec::new(), opened: Vec::new(), pieces: Vec::new() };
+        let mut layouts = Layouts::new(wanted);
         for (found, metadata) in footers(self.list()?)? {
-            let (roots, layout) = lay_out(&found.version.path, &metadata, wanted)?;
+            let (roots, layout) = layouts.file(&found.version.path, &metadata)?;
             let file = pull.files.len();
             let opened = OpenedFile { handle: found.handle, metadata, roots, layout };
             for row_group in 0..opened.metadata.metadata().num_row_groups() {
@@ -137,15 +164,19 @@ impl ParquetWarehouse {
             pull.files.push(found.version);
             pull.opened.push(opened);
         }
+        layouts.end()?;
         Ok(pull)
     }
 
     /// The files, by path; at least one.
     fn list(&self) -> Result<Vec<Found>, SnapshotError> {
-        let mut found = match &self.reach {
+        let (mut found, table) = match &self.reach {
             Reach::Local(base) => local::list(&self.location, base)?,
             Reach::Store(store) => store.list(&self.location)?,
         };
+        if let Some(table) = table.filter(|_| !self.force_files) {
+            return Err(table.error());
+        }
         if found.is_empty() {
             let what = match self.location.shape {
                 location::Shape::Glob(_) => "no file matches",
@@ -162,9 +193,8 @@ impl ParquetWarehouse {
 impl ParquetSnapshot {
     /// The rows of all pieces by the footers, those without a key included.
     pub fn rows(&self) -> u64 {
-        let rows =
-            |opened: &OpenedFile| u64::try_from(opened.metadata.metadata().file_metadata().num_rows()).unwrap_or(0);
-        self.opened.iter().map(rows).sum()
+        let groups = self.opened.iter().flat_map(|opened| opened.metadata.metadata().row_groups());
+        groups.map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).sum()
     }
 
     /// Reads one piece, 8,192 rows at a time. Of a store, the wanted columns of the row group are fetched first and held.
@@ -194,6 +224,8 @@ impl ParquetSnapshot {
             version: version.clone(),
             row_group,
             layout: opened.layout.clone(),
+            rows_read: 0,
+            rows_said: opened.metadata.metadata().row_group(row_group).num_rows(),
             batches: Some(batches.map_err(of_page)?),
             local,
         })
@@ -215,6 +247,10 @@ impl Snapshot for ParquetSnapshot {
         self.pieces.len()
     }
 
+    fn file(&self, piece: usize) -> usize {
+        self.pieces[piece].0
+    }
+
     fn read(&self, piece: usize) -> Result<Batches, SnapshotError> {
         Ok(Box::new(self.piece(piece)?))
     }
@@ -232,8 +268,22 @@ impl OpenedFile {
         chunks.filter(move |(leaf, _)| projection.leaf_included(*leaf)).map(|(_, chunk)| chunk)
     }
 
-    /// Checks that the wanted columns lie inside the file: the Parquet reader takes that for granted.
+    /// Checks that the wanted columns can be read, and lie inside the file: the Parquet reader takes that for granted.
     fn check(&self, version: &FileVersion, row_group: usize) -> Result<(), SnapshotError> {
+        for chunk in self.chunks(row_group) {
+            let column = chunk.column_path().string();
+            let codec = match chunk.compression() {
+                Compression::BROTLI(_) => "brotli",
+                Compression::LZO => "LZO",
+                _ if chunk.crypto_metadata().is_some() => {
+                    let what = format!("the column `{column}` is encrypted, which is not supported");
+                    return Err(error::unsupported(&version.path, what, error::NOT_ENCRYPTED));
+                }
+                _ => continue,
+            };
+            let what = format!("the column `{column}` is compressed with {codec}, which is not supported");
+            return Err(error::unsupported(&version.path, what, "compress it with zstd, snappy, gzip or lz4"));
+        }
         let is_inside = |chunk: &ColumnChunkMetaData| {
             let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
             let (start, length) = (u64::try_from(start).ok()?, u64::try_from(chunk.compressed_size()).ok()?);
@@ -244,10 +294,9 @@ impl OpenedFile {
             Some(chunk) => {
                 let what = format!(
                     "the column `{}` of row group {row_group} lies beyond the end of the file",
-                    chunk.column_path()
+                    chunk.column_path().string()
                 );
-                Err(SnapshotError::new(SnapshotErrorKind::NotParquet, &version.path, what)
-                    .hint("the file is damaged; write it again"))
+                Err(SnapshotError::new(SnapshotErrorKind::NotParquet, &version.path, what).hint(error::DAMAGED))
             }
         }
     }
@@ -274,108 +323,4 @@ impl OpenedFile {
                 .build()
         })
     }
-}
-
-/// Reads the footers of files, in their order.
-fn footers(found: Vec<Found>) -> Result<Vec<(Found, ArrowReaderMetadata)>, SnapshotError> {
-    let metadata = match found.first().map(|found| &found.handle) {
-        Some(Handle::Store(store, _)) => {
-            let files = found.iter().filter_map(|found| match &found.handle {
-                Handle::Store(_, path) => Some((found.version.clone(), path.clone())),
-                Handle::Local(_) => None,
-            });
-            let tails = store.tails(&files.collect::<Vec<_>>())?;
-            tails.iter().zip(&found).map(|(tail, found)| footer(&found.version, tail)).collect::<Result<Vec<_>, _>>()?
-        }
-        _ => {
-            let local = |found: &Found| match &found.handle {
-                Handle::Local(path) => footer(&found.version, &local::open(&found.version, path)?),
-                Handle::Store(..) => {
-                    unreachable!("all files of a warehouse are reached in the same way")
-                }
-            };
-            found.iter().map(local).collect::<Result<Vec<_>, _>>()?
-        }
-    };
-    Ok(found.into_iter().zip(metadata).collect())
-}
-
-fn footer(version: &FileVersion, reader: &impl ChunkReader) -> Result<ArrowReaderMetadata, SnapshotError> {
-    let read = || {
-        let metadata =
-            ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Skip).parse_and_finish(reader)?;
-        arrow_metadata(Arc::new(metadata))
-    };
-    guarded(read).map_err(|error| error::of_footer(&version.path, &error))
-}
-
-/// Finds out the Arrow types of a file's columns.
-fn arrow_metadata(metadata: Arc<ParquetMetaData>) -> Result<ArrowReaderMetadata, ParquetError> {
-    let options = ArrowReaderOptions::new();
-    // What a writer says of Arrow may not fit its columns; then Parquet's own types decide.
-    let found = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.clone()).or_else(|_| {
-        ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.clone().with_skip_arrow_metadata(true))
-    })?;
-    // The old 96-bit timestamps span more years than 64 bits of ns: read them as ms, or `9999-12-31` wraps around.
-    let columns = found.parquet_schema().root_schema().get_fields();
-    let is_int96 = |at: usize| columns[at].is_primitive() && columns[at].get_physical_type() == Physical::INT96;
-    if !(0..columns.len()).any(is_int96) {
-        return Ok(found);
-    }
-    let fields = found.schema().fields().iter().enumerate().map(|(at, field)| match is_int96(at) {
-        true => Arc::new(field.as_ref().clone().with_data_type(DataType::Timestamp(TimeUnit::Millisecond, None))),
-        false => Arc::clone(field),
-    });
-    let schema = arrow_schema::Schema::new_with_metadata(fields.collect::<Vec<_>>(), found.schema().metadata().clone());
-    ArrowReaderMetadata::try_new(metadata, options.with_schema(Arc::new(schema)))
-}
-
-/// Finds the wanted columns in a file.
-fn lay_out(file: &str, metadata: &ArrowReaderMetadata, wanted: &Wanted) -> Result<(Vec<usize>, Layout), SnapshotError> {
-    let schema = Schema::of_arrow(file, metadata.schema());
-    let type_at = |at: usize| metadata.schema().field(at).data_type();
-    let changed = |name: &str, at: usize, wanted: &str| {
-        let found = match &schema.columns[at].1 {
-            FoundType::Known(found) => found.to_string(),
-            FoundType::Unsupported(found) => found.clone(),
-        };
-        let what = format!("the column `{name}` has the type `{found}`; wanted is `{wanted}`");
-        SnapshotError::new(SnapshotErrorKind::ChangedType, file, what)
-    };
-    let key_at = |name: &String| {
-        let at = schema.position(name)?;
-        match cast::can_be_key(type_at(at)) {
-            true => Ok(at),
-            false => Err(changed(name, at, "string` or `integer").hint("keys are strings or integers")),
-        }
-    };
-    let column_at = |&(ref name, to): &(String, ColumnType)| {
-        let at = schema.position(name)?;
-        match cast::can_become(type_at(at), to) {
-            true => Ok((at, to)),
-            false => Err(changed(name, at, &to.to_string()).hint(match &schema.columns[at].1 {
-                FoundType::Known(found) => {
-                    format!("write the column as it was, or declare it as `{}` in the job", found)
-                }
-                FoundType::Unsupported(_) => {
-                    "no type of a job can hold it; write the column in another type".to_owned()
-                }
-            })),
-        }
-    };
-    let key = key_at(&wanted.key)?;
-    let foreign_key = wanted.foreign_key.as_ref().map(key_at).transpose()?;
-    let columns = wanted.columns.iter().map(column_at).collect::<Result<Vec<_>, _>>()?;
-
-    let mut roots: Vec<usize> = columns.iter().map(|&(at, _)| at).chain(foreign_key).chain([key]).collect();
-    roots.sort_unstable();
-    roots.dedup();
-    // A batch holds the read columns only.
-    let in_batch = |at: usize| roots.binary_search(&at).expect("the columns of a layout are read");
-    let layout = Layout {
-        key: in_batch(key),
-        foreign_key: foreign_key.map(in_batch),
-        columns: columns.into_iter().map(|(at, to)| (in_batch(at), to)).collect(),
-    };
-    Ok((roots, layout))
 }

@@ -52,6 +52,22 @@ pub fn and_list(names: &[&str]) -> String {
     list(names, "and")
 }
 
+/// Returns `` `a`, `b` and 7 more ``: the first twelve of these names. None if there are none.
+pub fn some_of<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    // A hint is read by people: a wide table is cut.
+    const SHOWN: usize = 12;
+    let names: Vec<&str> = names.into_iter().collect();
+    let shown = &names[..names.len().min(SHOWN)];
+    match names.len() - shown.len() {
+        _ if names.is_empty() => None,
+        0 => Some(and_list(shown)),
+        more => Some(format!(
+            "{} and {more} more",
+            shown.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        )),
+    }
+}
+
 fn list(names: &[&str], last: &str) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     match quoted.split_last() {

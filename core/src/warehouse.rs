@@ -5,6 +5,7 @@
 
 use crate::value::ColumnType;
 use arrow_array::{ArrayRef, StringArray};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,6 +25,12 @@ pub trait Snapshot: Send + Sync {
 
     /// Returns the number of pieces.
     fn pieces(&self) -> usize;
+
+    /// Returns the file that a piece is of, by its place in [`Snapshot::files`].
+    ///
+    /// # Panics
+    /// Panics if `piece` is not below [`Snapshot::pieces`].
+    fn file(&self, piece: usize) -> usize;
 
     /// Reads one piece, batch by batch. The iterator ends after its first error.
     ///
@@ -60,6 +67,8 @@ pub struct Wanted {
     pub foreign_key: Option<String>,
     /// The columns, and the types that they are to have.
     pub columns: Vec<(String, ColumnType)>,
+    /// Those of them, the key and the foreign key included, whose type is not declared: it must be the same in all files.
+    pub undeclared: BTreeSet<String>,
 }
 
 /// One version of one file. Equal versions have equal content.
@@ -93,16 +102,20 @@ pub struct SnapshotError {
 pub enum SnapshotErrorKind {
     /// The location is not one that could ever be read: an unknown scheme, a store that is not configured.
     Location,
+    /// The folder is one of a table format, whose files are not plain files.
+    Table,
     /// No such file, or no file in the folder.
     Missing,
     /// The footer can't be read: truncated, or not Parquet.
     NotParquet,
-    /// A wanted column is not in a file, or not unique in it.
+    /// A wanted column is in no file, a key not in all, or one not unique.
     MissingColumn,
-    /// A wanted column has a type that can't become the job's.
+    /// A wanted column has a type that can't become the job's, or another than in another file.
     ChangedType,
-    /// A page of a file can't be decoded.
+    /// A page of a file can't be decoded, or has a value that no row of a job can have.
     Unreadable,
+    /// A file is compressed or encrypted in a way that is not read.
+    Unsupported,
     /// The file was replaced between the listing and the reading.
     Replaced,
     /// The store or the disk did not answer, or with an error.

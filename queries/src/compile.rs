@@ -37,9 +37,9 @@ use usher_config::{ColumnType, Job, Members, Problem, Problems};
 
 pub use self::columns::needs_schema;
 
-/// The columns in the files of models: by model id, each column's name and its type. The type is `None` if no
-/// condition can read it.
-pub type Schemas = BTreeMap<String, Vec<(String, Option<ColumnType>)>>;
+/// The columns in the files of models: by model id, each column's name and its type. The error is the name of a type that is
+/// not supported.
+pub type Schemas = BTreeMap<String, Vec<(String, Result<ColumnType, String>)>>;
 
 /// Compiles `job`, read from `file`; `schemas` has the columns of at least [`needs_schema`]'s models.
 ///

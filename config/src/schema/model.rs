@@ -2,10 +2,10 @@
 
 use super::value::EveryDuration;
 use super::{
-    Choice, DESCRIPTION, Duration, Entries, Fields, Key, REFRESH, Record, Reference, Rule, Section, Short, TEXT, Type,
-    by_name, choice, optional, record, reference, required, short,
+    BOOLEAN, Choice, DESCRIPTION, Duration, Entries, Fields, Key, REFRESH, Record, Reference, Rule, SHARE, Section,
+    Short, TEXT, Type, by_name, choice, optional, record, reference, required, short, whole,
 };
-use crate::{ColumnType, Members, Refresh};
+use crate::{ColumnType, Members, Refresh, Share};
 use usher_core::time::Unit;
 
 pub(crate) static PARQUET: Key<String> = optional(
@@ -17,6 +17,23 @@ pub(crate) static KEY: Key<String> = optional("key", TEXT, "The column of the ke
 pub(crate) static REFRESH_EVERY: Key<Refresh> =
     optional("refresh", REFRESH, "How often it is pulled: a duration of at least 1s, or `manual`.")
         .default(EveryDuration(Duration::hours(24)));
+pub(crate) static MAX_EXITS: Key<Share> = optional(
+    "max_exits",
+    SHARE,
+    "A pull by which more than this share of the members of an audience would leave is held (default: no limit). \
+     Audiences with fewer than 20 members do not count.",
+);
+pub(crate) static MIN_ROWS: Key<u32> = optional(
+    "min_rows",
+    whole(0, u32::MAX),
+    "A pull with fewer rows is held (default: 1 where the last pull had any).",
+);
+pub(crate) static FORCE_FILES: Key<bool> = optional(
+    "force_files",
+    BOOLEAN,
+    "Whether all files in the folder of a Delta, Iceberg or Hudi table are read as plain files, whatever the table says.",
+)
+.default(false);
 pub(crate) static COLUMNS: Key<Entries<Short<ColumnType>>> =
     optional("columns", by_name(&COLUMN), "Types of columns. What is not declared has the file's type.");
 pub(crate) static BELONGS_TO: Key<Fields> =
@@ -31,8 +48,26 @@ pub(crate) static MEMBERS: Key<Members> = optional(
 /// A model.
 pub(crate) static RECORD: Record = Record {
     what: "model",
-    keys: &[&DESCRIPTION, &PARQUET, &KEY, &REFRESH_EVERY, &COLUMNS, &BELONGS_TO, &MEMBERS],
-    rules: &[Rule::Needs(&PARQUET, &KEY), Rule::Needs(&REFRESH_EVERY, &PARQUET), Rule::Needs(&BELONGS_TO, &PARQUET)],
+    keys: &[
+        &DESCRIPTION,
+        &PARQUET,
+        &KEY,
+        &REFRESH_EVERY,
+        &MAX_EXITS,
+        &MIN_ROWS,
+        &FORCE_FILES,
+        &COLUMNS,
+        &BELONGS_TO,
+        &MEMBERS,
+    ],
+    rules: &[
+        Rule::Needs(&PARQUET, &KEY),
+        Rule::Needs(&REFRESH_EVERY, &PARQUET),
+        Rule::Needs(&MAX_EXITS, &PARQUET),
+        Rule::Needs(&MIN_ROWS, &PARQUET),
+        Rule::Needs(&FORCE_FILES, &PARQUET),
+        Rule::Needs(&BELONGS_TO, &PARQUET),
+    ],
 };
 
 static COLUMN: Type<Short<ColumnType>> = short(&COLUMN_TYPE, &COLUMN_RECORD);

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::marker::PhantomData;
 
 use super::{AnyKey, Choice, Key, Record, Section};
-use crate::{Decimal, Path, Place, Refresh, Secret, Start, size};
+use crate::{Decimal, Path, Place, Refresh, Secret, Share, Start, size};
 
 /// A value and its place.
 pub(crate) struct Item {
@@ -26,6 +26,7 @@ pub(crate) enum Value {
     Milliseconds(u64),
     Refresh(Refresh),
     Bytes(u64),
+    Share(Share),
     Number(Decimal),
     Boolean(bool),
     Whole(u32),
@@ -230,6 +231,15 @@ impl FromValue for Decimal {
 
     fn from_value(value: &Value) -> Option<Decimal> {
         if let Value::Number(number) = value { Some(*number) } else { None }
+    }
+}
+
+impl FromValue for Share {
+    type Out<'a> = Share;
+    type Default = Infallible;
+
+    fn from_value(value: &Value) -> Option<Share> {
+        if let Value::Share(share) = value { Some(*share) } else { None }
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! One canonical Arrow type per type of a job: `string` Utf8, `integer` Int64, `number` Float64, `boolean` Boolean, `timestamp` and
 //! `date` Timestamp in ms without zone, lists List of the first three. What has no value there (an integer beyond 64 bits, NaN, an
-//! infinity, a time beyond the range of ms) is null. A declared type may be wider than the file's: a string takes integers, numbers
-//! and booleans (their JSON text), a number takes integers, a timestamp takes dates, lists likewise; nothing else is converted.
+//! infinity) is null. A declared type may be wider than the file's: a string takes integers, numbers and booleans (their JSON
+//! text), a number takes integers, a timestamp takes dates, lists likewise; nothing else is converted. Refuses, with the value: a
+//! time beyond 64 bits of ms, and bytes that are no UTF-8 where text is wanted.
 
+use std::fmt;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -13,28 +15,47 @@ use arrow_array::types::{
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 use arrow_array::{
-    Array, ArrayRef, Float64Array, ListArray, PrimitiveArray, StringArray, TimestampMillisecondArray, new_null_array,
+    Array, ArrayRef, Float64Array, LargeBinaryArray, ListArray, PrimitiveArray, StringArray, TimestampMillisecondArray,
+    new_null_array,
 };
 use arrow_cast::cast;
 use arrow_schema::{ArrowError, DataType, Field, TimeUnit};
 use usher_config::ColumnType;
 
-use super::schema::{FoundType, found_type};
+use super::schema::FoundType;
 
 /// A key longer than this is none, in bytes (SPEC §3).
 const KEY_BYTES_MAX: usize = 1024;
 
 const DAY_MS: i64 = 86_400_000;
 
-/// Tells whether a column of the type `from` can be read as `to`.
-pub(super) fn can_become(from: &DataType, to: ColumnType) -> bool {
-    use ColumnType::*;
-    // A column without any value is written without a type by some writers; null is of all types.
-    if *from == DataType::Null {
-        return true;
+/// Why a value of a column is refused, without the column's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub what: String,
+}
+
+impl Refused {
+    fn new(what: String) -> ArrowError {
+        ArrowError::ExternalError(Box::new(Refused { what }))
     }
-    let FoundType::Known(from) = found_type(from) else {
-        return false;
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Returns whether a column of the type `from` can be read as `to`.
+pub(super) fn can_become(from: &FoundType, to: ColumnType) -> bool {
+    use ColumnType::*;
+    let from = match *from {
+        FoundType::Known(from) => from,
+        FoundType::Null => return true,
+        FoundType::Unsupported(_) => return false,
     };
     from == to
         || matches!(
@@ -47,9 +68,9 @@ pub(super) fn can_become(from: &DataType, to: ColumnType) -> bool {
         )
 }
 
-/// Tells whether a column of the type `from` can hold keys.
-pub(super) fn can_be_key(from: &DataType) -> bool {
-    matches!(found_type(from), FoundType::Known(ColumnType::String | ColumnType::Integer))
+/// Returns whether a column of the type `from` can hold keys. One without a value does: its rows have none.
+pub(super) fn can_be_key(from: &FoundType) -> bool {
+    matches!(from, FoundType::Known(ColumnType::String | ColumnType::Integer) | FoundType::Null)
 }
 
 /// The canonical Arrow type of a job's type.
@@ -124,8 +145,44 @@ fn strings(column: &ArrayRef) -> Result<StringArray, ArrowError> {
         DataType::Float64 => {
             column.as_primitive::<Float64Type>().iter().map(|x| json(x.filter(|x| x.is_finite())?)).collect()
         }
+        // Of all fixed sizes only this one is read as text.
+        DataType::FixedSizeBinary(16) => column.as_fixed_size_binary().iter().map(|bytes| bytes.map(uuid)).collect(),
+        DataType::Binary | DataType::BinaryView => texts(cast(column, &DataType::LargeBinary)?.as_binary())?,
+        DataType::LargeBinary => texts(column.as_binary())?,
+        DataType::Null => StringArray::new_null(column.len()),
         _ => cast(column, &DataType::Utf8)?.as_string().clone(),
     })
+}
+
+/// The texts that bytes are.
+fn texts(column: &LargeBinaryArray) -> Result<StringArray, ArrowError> {
+    let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(error) => {
+            Err(Refused::new(format!("holds bytes that are not UTF-8: `{}`", shown(bytes, error.valid_up_to()))))
+        }
+    };
+    let texts = column.iter().map(|bytes| bytes.map(text).transpose()).collect::<Result<Vec<_>, _>>()?;
+    Ok(StringArray::from(texts))
+}
+
+/// Some bytes from `at` on, in hexadecimal.
+fn shown(bytes: &[u8], at: usize) -> String {
+    bytes[at..].iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A UUID with hyphens.
+fn uuid(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(36);
+    for (at, byte) in bytes.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(digit.into(), 16).expect("half a byte is one digit"));
+        }
+    }
+    text
 }
 
 fn json(x: impl serde::Serialize) -> Option<String> {
@@ -166,10 +223,17 @@ fn moments(column: &ArrayRef) -> Result<TimestampMillisecondArray, ArrowError> {
     fn by<T: arrow_array::types::ArrowPrimitiveType>(
         column: &ArrayRef,
         to_ms: impl Fn(T::Native) -> Option<i64>,
-    ) -> PrimitiveArray<TimestampMillisecondType> {
-        column.as_primitive::<T>().unary_opt(to_ms)
+    ) -> Result<PrimitiveArray<TimestampMillisecondType>, ArrowError>
+    where
+        T::Native: fmt::Display,
+    {
+        column.as_primitive::<T>().try_unary(|raw| {
+            to_ms(raw).ok_or_else(|| {
+                Refused::new(format!("holds `{raw}`, a {} that 64 bits of ms do not hold", column.data_type()))
+            })
+        })
     }
-    Ok(match column.data_type() {
+    match column.data_type() {
         DataType::Date32 => by::<Date32Type>(column, |days| Some(i64::from(days) * DAY_MS)),
         DataType::Date64 => by::<Date64Type>(column, |ms| ms.div_euclid(DAY_MS).checked_mul(DAY_MS)),
         DataType::Timestamp(TimeUnit::Second, _) => by::<TimestampSecondType>(column, |s| s.checked_mul(1_000)),
@@ -181,8 +245,8 @@ fn moments(column: &ArrayRef) -> Result<TimestampMillisecondArray, ArrowError> {
         DataType::Timestamp(TimeUnit::Nanosecond, _) => {
             by::<TimestampNanosecondType>(column, |ns| Some(ns.div_euclid(1_000_000)))
         }
-        other => return Err(ArrowError::CastError(format!("{other} is no time"))),
-    })
+        other => Err(ArrowError::CastError(format!("{other} is no time"))),
+    }
 }
 
 fn lists(column: &ArrayRef, item: ColumnType) -> Result<ListArray, ArrowError> {

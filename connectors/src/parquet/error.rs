@@ -8,7 +8,13 @@ use usher_core::warehouse::{SnapshotError, SnapshotErrorKind};
 
 use parquet::errors::ParquetError;
 
+use super::cast::Refused;
+
 const NO_CREDENTIALS: &str = "there are no credentials for the store";
+
+pub(crate) const DAMAGED: &str = "the file is damaged; write it again";
+
+pub(crate) const NOT_ENCRYPTED: &str = "write it without Parquet's encryption";
 
 pub(crate) const FROM_ENVIRONMENT: &str =
     "the store's credentials are taken from the environment: AWS_*, GOOGLE_* or AZURE_*";
@@ -52,13 +58,27 @@ pub(crate) fn of_store(at: &str, error: &object_store::Error) -> SnapshotError {
 pub(crate) fn of_page(at: &str, row_group: usize, error: &ParquetError) -> SnapshotError {
     below(at, error).unwrap_or_else(|| {
         let what = format!("row group {row_group} can't be decoded: {}", plain(error));
-        SnapshotError::new(SnapshotErrorKind::Unreadable, at, what).hint("the file is damaged; write it again")
+        SnapshotError::new(SnapshotErrorKind::Unreadable, at, what).hint(DAMAGED)
     })
+}
+
+/// Returns the error of a row group whose rows are not as many as the footer says.
+pub(crate) fn of_rows(at: &str, row_group: usize, read: i64, said: i64) -> SnapshotError {
+    let what = format!("row group {row_group} has {read} rows, and the footer says that it has {said}");
+    SnapshotError::new(SnapshotErrorKind::Unreadable, at, what).hint(DAMAGED)
+}
+
+/// Returns the error of something that Parquet allows and this program does not read.
+pub(crate) fn unsupported(at: &str, what: impl Into<String>, hint: &str) -> SnapshotError {
+    SnapshotError::new(SnapshotErrorKind::Unsupported, at, what).hint(hint)
 }
 
 /// Returns the Parquet reader's error of a footer.
 pub(crate) fn of_footer(at: &str, error: &ParquetError) -> SnapshotError {
     below(at, error).unwrap_or_else(|| {
+        if error.to_string().contains("encrypted footer") {
+            return unsupported(at, "the file is encrypted, which is not supported", NOT_ENCRYPTED);
+        }
         let what = format!("the Parquet footer can't be read: {}", plain(error));
         SnapshotError::new(SnapshotErrorKind::NotParquet, at, what)
             .hint("the file is truncated, still being written, or in another format")
@@ -87,20 +107,25 @@ fn below(at: &str, error: &ParquetError) -> Option<SnapshotError> {
     if let Some(cause) = cause.downcast_ref::<SnapshotError>() {
         return Some(cause.clone());
     }
+    if let Some(Refused { what }) = cause.downcast_ref() {
+        return Some(SnapshotError::new(SnapshotErrorKind::Unreadable, at, what).hint("cast it in the export"));
+    }
     cause
         .downcast_ref::<io::Error>()
         .filter(|cause| cause.kind() != io::ErrorKind::UnexpectedEof)
         .map(|cause| of_io(at, cause))
 }
 
-/// The reader's words without the name of their enum.
+/// The reader's words without the names of their enums, which may be inside each other.
 fn plain(error: &ParquetError) -> String {
     let text = error.to_string();
-    let text = text
-        .split_once(": ")
-        .filter(|(first, _)| ["Parquet error", "EOF", "NYI", "Arrow", "External"].contains(first))
-        .map_or(&*text, |(_, rest)| rest);
-    text.trim_end_matches('.').to_owned()
+    let mut text = text.trim_end_matches('.');
+    while let Some((first, rest)) = text.split_once(": ")
+        && ["Parquet error", "EOF", "NYI", "Arrow", "External"].contains(&first)
+    {
+        text = rest;
+    }
+    text.to_owned()
 }
 
 /// What the other side answered: the status and its reason, or why there was no answer.

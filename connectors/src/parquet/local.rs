@@ -1,21 +1,23 @@
 //! Files of this machine.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::error;
 use super::location::{Location, Shape};
+use super::tables::{ABOVE, DATA, DELTA, Format, HUDI, METADATA, METADATA_FILE, Table};
 use super::{Found, Handle};
 use usher_core::warehouse::FileVersion;
 use usher_core::warehouse::SnapshotError;
 
-/// Lists the files of a location that starts at `base`, in no order.
+/// Lists the files of a location that starts at `base`, in no order, and finds the table that one of them is of.
 ///
 /// # Errors
 ///
 /// The base is missing, or a folder or file can't be looked at.
-pub(super) fn list(location: &Location, base: &Path) -> Result<Vec<Found>, SnapshotError> {
+pub(super) fn list(location: &Location, base: &Path) -> Result<(Vec<Found>, Option<Table>), SnapshotError> {
     let meta = fs::metadata(base).map_err(|error| of_base(location, base, &error))?;
     let mut found = Vec::new();
     match location.shape {
@@ -23,7 +25,49 @@ pub(super) fn list(location: &Location, base: &Path) -> Result<Vec<Found>, Snaps
         Shape::Exact => walk(&Shape::Folder, &location.shown, base, &mut Vec::new(), &mut Vec::new(), &mut found)?,
         _ => walk(&location.shape, &location.shown, base, &mut Vec::new(), &mut Vec::new(), &mut found)?,
     }
-    Ok(found)
+    let table = table(location, base, &found);
+    Ok((found, table))
+}
+
+/// Returns the table that one of the files is of: one of the folders around it, up to some above the base.
+fn table(location: &Location, base: &Path, found: &[Found]) -> Option<Table> {
+    let paths = found.iter().filter_map(|found| match &found.handle {
+        Handle::Local(path) => Some(path),
+        Handle::Store(..) => None,
+    });
+    // From the base down, then from the base up.
+    let below = paths.flat_map(|path| path.ancestors().skip(1).take_while(|folder| folder.starts_with(base)));
+    let folders: BTreeSet<&Path> = below.collect();
+    let first_above = if folders.contains(base) { 1 } else { 0 };
+    let real = fs::canonicalize(base).ok();
+    let folder = if base.is_dir() { real.as_deref() } else { real.as_deref().and_then(Path::parent) };
+    let above =
+        folder.into_iter().flat_map(|folder| folder.ancestors().skip(first_above).take(ABOVE + 1 - first_above));
+    let mut all = folders.iter().copied().chain(above);
+    all.find_map(|folder| {
+        let format = format(folder)?;
+        let folder = match folder.strip_prefix(base) {
+            Ok(below) => Path::new(&location.shown).join(below).display().to_string(),
+            Err(_) => folder.display().to_string(),
+        };
+        Some(Table { folder: folder.trim_end_matches('/').to_owned(), format })
+    })
+}
+
+/// Returns the format of the table that a folder is.
+fn format(folder: &Path) -> Option<Format> {
+    let has = |name: &str| folder.join(name).is_dir();
+    let has_metadata = || {
+        let files = fs::read_dir(folder.join(METADATA)).into_iter().flatten().flatten();
+        files.into_iter().any(|file| file.file_name().to_string_lossy().ends_with(METADATA_FILE))
+    };
+    if has(DELTA) {
+        Some(Format::Delta)
+    } else if has(HUDI) {
+        Some(Format::Hudi)
+    } else {
+        (has(DATA) && has_metadata()).then_some(Format::Iceberg)
+    }
 }
 
 /// Opens a listed file.

@@ -3,33 +3,32 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, BooleanArray, RecordBatch, StringArray};
+use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, UInt32Array, new_null_array};
 use arrow_schema::ArrowError;
 use arrow_select::filter::filter;
+use arrow_select::take::take;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::errors::ParquetError;
 
 use usher_core::value::ColumnType;
 use usher_core::warehouse::{FileVersion, KeyedBatch, SnapshotError};
 
-use super::error;
-use super::{cast, local};
+use super::cast::Refused;
+use super::layout::{LaidOut, Layout, Place};
+use super::{cast, error, local};
 
-/// Which columns of a batch are what.
-#[derive(Clone, Debug)]
-pub(super) struct Layout {
-    pub key: usize,
-    pub foreign_key: Option<usize>,
-    pub columns: Vec<(usize, ColumnType)>,
-}
-
-/// The rows of one piece; ends at the first error. A local file that is written over meanwhile is an error at the end.
+/// The rows of one piece; ends at the first error. Errors at the end: fewer or more rows than the footer says, and a local file
+/// that was written over meanwhile.
 pub struct PieceReader {
     pub(super) version: FileVersion,
     pub(super) row_group: usize,
     pub(super) layout: Layout,
+    /// The rows that were read, and those that the footer says.
+    pub(super) rows_read: i64,
+    pub(super) rows_said: i64,
     /// None: over.
     pub(super) batches: Option<ParquetRecordBatchReader>,
     /// The file, where it may be written over while it is read.
@@ -40,16 +39,23 @@ impl Iterator for PieceReader {
     type Item = Result<KeyedBatch, SnapshotError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (batches, layout) = (self.batches.as_mut()?, &self.layout);
+        let (batches, layout, rows_read) = (self.batches.as_mut()?, &self.layout, &mut self.rows_read);
         let rows = guarded(|| match batches.next() {
-            Some(batch) => batch.and_then(|batch| rows(&batch, layout)).map(Some).map_err(of_arrow),
+            Some(batch) => {
+                let batch = batch.map_err(of_arrow)?;
+                *rows_read += batch.num_rows() as i64;
+                rows(&batch, layout).map(Some).map_err(of_arrow)
+            }
             None => Ok(None),
         });
-        let rows = rows.map_err(|error| error::of_page(&self.version.path, self.row_group, &error)).transpose();
+        let mut rows = rows.map_err(|error| error::of_page(&self.version.path, self.row_group, &error)).transpose();
         if let Some(Ok(_)) = rows {
             return rows;
         }
         self.batches = None;
+        if rows.is_none() && self.rows_read != self.rows_said {
+            rows = Some(Err(error::of_rows(&self.version.path, self.row_group, self.rows_read, self.rows_said)));
+        }
         // A file that changed explains an error, and an end without one may be a mixture.
         match self.local.take().map(|file| local::check(&self.version, &file)) {
             Some(Err(replaced)) => Some(Err(replaced)),
@@ -96,12 +102,39 @@ fn of_arrow(error: ArrowError) -> ParquetError {
 }
 
 fn rows(batch: &RecordBatch, layout: &Layout) -> Result<KeyedBatch, ArrowError> {
-    let keys = cast::keys(batch.column(layout.key))?;
-    let foreign_keys = layout.foreign_key.map(|at| cast::keys(batch.column(at))).transpose()?;
-    let columns =
-        layout.columns.iter().map(|&(at, to)| cast::canonical(batch.column(at), to)).collect::<Result<_, _>>()?;
+    let keys = |column: &LaidOut| match values(column, batch)? {
+        Some(array) => cast::keys(&array).map_err(|error| of_column(error, &column.name)),
+        None => Ok(StringArray::new_null(batch.num_rows())),
+    };
+    let column = |(column, to): &(LaidOut, ColumnType)| match (&column.place, values(column, batch)?) {
+        (Place::Batch(_), Some(array)) => cast::canonical(&array, *to).map_err(|error| of_column(error, &column.name)),
+        (_, Some(array)) => Ok(array),
+        (_, None) => Ok(new_null_array(&cast::canonical_type(*to), batch.num_rows())),
+    };
+    let foreign_keys = layout.foreign_key.as_ref().map(keys).transpose()?;
+    let columns = layout.columns.iter().map(column).collect::<Result<_, _>>()?;
+    let keys = keys(&layout.key)?;
     let rows = KeyedBatch { skipped: keys.null_count() as u64, keys, foreign_keys, columns };
     if rows.skipped == 0 { Ok(rows) } else { with_keys(rows) }
+}
+
+/// The values of a column as they are in the batch, or as often as it has rows; `None` if they are nowhere.
+fn values(column: &LaidOut, batch: &RecordBatch) -> Result<Option<ArrayRef>, ArrowError> {
+    Ok(match &column.place {
+        Place::Batch(at) => Some(Arc::clone(batch.column(*at))),
+        Place::Path(value) => Some(take(value, &UInt32Array::from(vec![0; batch.num_rows()]), None)?),
+        Place::Nowhere => None,
+    })
+}
+
+/// Names the column whose value was refused.
+fn of_column(error: ArrowError, name: &str) -> ArrowError {
+    match error {
+        ArrowError::ExternalError(cause) if cause.is::<Refused>() => {
+            ArrowError::ExternalError(Box::new(Refused { what: format!("the column `{name}` {cause}") }))
+        }
+        other => other,
+    }
 }
 
 /// The rows that have a key.

@@ -22,6 +22,7 @@ use tokio::runtime::Runtime;
 
 use super::error::{self, FROM_ENVIRONMENT};
 use super::location::{Location, Scheme, Shape};
+use super::tables::{ABOVE, DATA, DELTA, Format, HUDI, METADATA, METADATA_FILE, Markers, Table};
 use super::{Found, Handle};
 use usher_core::warehouse::FileVersion;
 use usher_core::warehouse::{SnapshotError, SnapshotErrorKind};
@@ -68,23 +69,67 @@ impl Store {
         Ok(Store { store, scheme, path, runtime: OnceLock::new() })
     }
 
-    /// Lists the files of the location, in no order.
+    /// Lists the files of the location, in no order, and finds the table that one of them is of.
     ///
     /// # Errors
     ///
     /// The store refuses or does not answer, or the one file is missing.
-    pub fn list(self: &Arc<Store>, location: &Location) -> Result<Vec<Found>, SnapshotError> {
+    pub fn list(self: &Arc<Store>, location: &Location) -> Result<(Vec<Found>, Option<Table>), SnapshotError> {
         match &location.shape {
             Shape::Exact => match self.wait(self.probe(location)) {
                 // A web server has no folders; in a bucket a name without a file may be one.
                 Err(error) if error.kind == SnapshotErrorKind::Missing && self.scheme != Scheme::Http => {
-                    let found = self.wait(self.below(location, &Shape::Folder))?;
-                    if found.is_empty() { Err(error) } else { Ok(found) }
+                    let (found, table) = self.wait(self.below(location, &Shape::Folder))?;
+                    if found.is_empty() { Err(error) } else { Ok((found, table)) }
                 }
-                found => Ok(vec![found?]),
+                // Nor does it list what is around a file.
+                found if self.scheme == Scheme::Http => Ok((vec![found?], None)),
+                found => Ok((vec![found?], self.wait(self.table_above(location, true)))),
             },
             shape => self.wait(self.below(location, shape)),
         }
+    }
+
+    /// Returns the table that one of the folders above the location's path is, with `file` of that of the file.
+    async fn table_above(&self, location: &Location, file: bool) -> Option<Table> {
+        let names: Vec<_> = self.path.parts().collect();
+        let above = (0..names.len()).rev().take(if file { ABOVE + 1 } else { ABOVE });
+        let folders = above.map(|depth| Path::from_iter(names[..depth].iter().cloned()));
+        let formats = folders.map(async |folder| {
+            let format = self.format(&folder).await?;
+            let bucket = location.shown.split('/').take(3).collect::<Vec<_>>().join("/");
+            Some(Table { folder: format!("{bucket}/{folder}"), format })
+        });
+        futures::future::join_all(formats).await.into_iter().flatten().next()
+    }
+
+    /// Returns the format of the table that a folder is. What the store does not list is no table's.
+    async fn format(&self, folder: &Path) -> Option<Format> {
+        let (delta, hudi, iceberg) = futures::join!(self.has(folder, DELTA, ""), self.has(folder, HUDI, ""), async {
+            self.has(folder, METADATA, METADATA_FILE).await && self.has(folder, DATA, "").await
+        });
+        match (delta, hudi, iceberg) {
+            (true, ..) => Some(Format::Delta),
+            (_, true, _) => Some(Format::Hudi),
+            (.., true) => Some(Format::Iceberg),
+            _ => None,
+        }
+    }
+
+    /// Returns whether a folder has one of this name with a file whose name ends so. Looks at the first page of it.
+    async fn has(&self, folder: &Path, name: &str, end: &str) -> bool {
+        const PAGE: usize = 1_000;
+        let inside = folder.clone().join(name);
+        if self.scheme == Scheme::Http {
+            let listing = self.store.list_with_delimiter(Some(&inside)).await;
+            return listing
+                .is_ok_and(|listing| listing.objects.iter().any(|file| file.location.as_ref().ends_with(end)));
+        }
+        let files = self.store.list(Some(&inside)).take(PAGE).take_while(|file| futures::future::ready(file.is_ok()));
+        let mut ends = files.filter(|file| {
+            futures::future::ready(file.as_ref().is_ok_and(|file| file.location.as_ref().ends_with(end)))
+        });
+        ends.next().await.is_some()
     }
 
     /// Fetches the ends of files, a few at a time, in their order.
@@ -143,12 +188,17 @@ impl Store {
         Ok(self.found(location.written.clone(), meta))
     }
 
-    async fn below(self: &Arc<Store>, location: &Location, shape: &Shape) -> Result<Vec<Found>, SnapshotError> {
+    async fn below(
+        self: &Arc<Store>,
+        location: &Location,
+        shape: &Shape,
+    ) -> Result<(Vec<Found>, Option<Table>), SnapshotError> {
         let of_store = |error: object_store::Error| error::of_store(&location.written, &error);
-        let mut found = Vec::new();
+        let (mut found, mut markers) = (Vec::new(), Markers::default());
         let mut take = |meta: ObjectMeta| {
             let names = self.names(&meta.location);
             let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+            markers.see(&names);
             if shape.takes(&names) {
                 found.push(self.found(format!("{}/{}", location.shown, names.join("/")), meta));
             }
@@ -159,10 +209,10 @@ impl Store {
             while let Some(meta) = listing.next().await {
                 take(meta.map_err(of_store)?);
             }
-            return Ok(found);
+            return Ok(self.with_table(location, found, &markers).await);
         }
         // Web servers list folder by folder; some refuse to list all at once.
-        let mut folders = vec![self.path.clone()];
+        let (mut folders, mut inside) = (vec![self.path.clone()], Markers::default());
         while let Some(folder) = folders.pop() {
             let listing = self.store.list_with_delimiter(Some(&folder)).await.map_err(|error| {
                 let error = of_store(error);
@@ -170,12 +220,38 @@ impl Store {
                     .hint("only a server with WebDAV lists its files; give the url of one file")
             })?;
             listing.objects.into_iter().for_each(&mut take);
-            folders.extend(listing.common_prefixes.into_iter().filter(|below| {
-                let names = self.names(below);
-                shape.enters(&names.iter().map(|name| &**name).collect::<Vec<_>>())
-            }));
+            for below in listing.common_prefixes {
+                let names = self.names(&below);
+                let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+                inside.see(&names);
+                if shape.enters(&names) {
+                    folders.push(below);
+                }
+            }
         }
-        Ok(found)
+        markers.join(inside);
+        Ok(self.with_table(location, found, &markers).await)
+    }
+
+    /// Returns the files with the table that one of them is of.
+    async fn with_table(
+        &self,
+        location: &Location,
+        found: Vec<Found>,
+        markers: &Markers,
+    ) -> (Vec<Found>, Option<Table>) {
+        let below = found.iter().find_map(|found| match &found.handle {
+            Handle::Store(_, path) => {
+                let names = self.names(path);
+                markers.around(&names.iter().map(|name| &**name).collect::<Vec<_>>())
+            }
+            Handle::Local(_) => None,
+        });
+        let table = match below {
+            Some((folder, format)) => Some(Table { folder: format!("{}/{folder}", location.shown), format }),
+            None => self.table_above(location, false).await,
+        };
+        (found, table)
     }
 
     /// The names below the location's path.

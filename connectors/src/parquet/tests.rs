@@ -7,7 +7,9 @@ mod damage;
 mod errors;
 mod remote;
 mod types;
+mod warehouses;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
@@ -49,7 +51,7 @@ fn write_users(path: &Path, users: &[(&str, f64)]) {
 
 fn wanted(key: &str, columns: &[(&str, ColumnType)]) -> Wanted {
     let columns = columns.iter().map(|&(name, to)| (name.to_owned(), to)).collect();
-    Wanted { key: key.to_owned(), foreign_key: None, columns }
+    Wanted { key: key.to_owned(), foreign_key: None, columns, undeclared: BTreeSet::new() }
 }
 
 /// Users as they are pulled.

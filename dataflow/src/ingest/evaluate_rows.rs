@@ -10,6 +10,7 @@ use crate::state::facts::words_for;
 use arrow_array::{Array, ArrayRef, BooleanArray};
 use std::fmt::Write;
 use usher_config::{Aggregate, ColumnType};
+use usher_core::time::{write_date, write_timestamp};
 use usher_core::warehouse;
 use usher_core::warehouse::Wanted;
 use usher_queries::Value;
@@ -51,11 +52,12 @@ pub(crate) struct RowReader {
 /// Returns the columns to read of a model's Parquet; `None` if it has none.
 pub fn wanted(plan: &Plan, model: usize) -> Option<Wanted> {
     let snapshot = plan.models[model].snapshot.as_ref()?;
-    Some(Wanted {
-        key: snapshot.key.clone(),
-        foreign_key: snapshot.parent.as_ref().map(|(_, column)| column.clone()),
-        columns: columns(snapshot),
-    })
+    let foreign_key = snapshot.parent.as_ref().map(|(_, column)| column.clone());
+    let columns = columns(snapshot);
+    let declared = &plan.job.models[&plan.models[model].id].columns;
+    let read = columns.iter().map(|(name, _)| name).chain(&foreign_key).chain([&snapshot.key]);
+    let undeclared = read.filter(|name| !declared.contains_key(&name[..])).cloned().collect();
+    Some(Wanted { key: snapshot.key.clone(), foreign_key, columns, undeclared })
 }
 
 /// Returns the columns that conditions read, and then those that only messages carry.
@@ -65,11 +67,12 @@ fn columns(snapshot: &SnapshotPlan) -> Vec<(String, ColumnType)> {
     columns
 }
 
-/// Returns a value as JSON, with times as messages have them.
+/// Returns a value as JSON, with times as messages have them: a year beyond 9999 has a sign.
 fn json(value: &Value<'_>) -> serde_json::Value {
-    let time = |ms: i64, format: &str| {
-        jiff::Timestamp::from_millisecond(ms)
-            .map_or(serde_json::Value::Null, |time| time.strftime(format).to_string().into())
+    let time = |ms: i64, write: fn(&mut Vec<u8>, i64)| {
+        let mut text = Vec::with_capacity("2026-11-23T10:00:00.123Z".len());
+        write(&mut text, ms);
+        String::from_utf8(text).expect("times are ASCII").into()
     };
     match value {
         Value::Null => serde_json::Value::Null,
@@ -77,8 +80,8 @@ fn json(value: &Value<'_>) -> serde_json::Value {
         Value::Integer(n) => (*n).into(),
         Value::Number(x) => (*x).into(),
         Value::String(text) => text.as_ref().into(),
-        Value::Timestamp(ms) => time(*ms, "%Y-%m-%dT%H:%M:%S%.3fZ"),
-        Value::Date(ms) => time(*ms, "%Y-%m-%d"),
+        Value::Timestamp(ms) => time(*ms, write_timestamp),
+        Value::Date(ms) => time(*ms, write_date),
         Value::List(values) => values.iter().map(json).collect(),
     }
 }
@@ -259,5 +262,30 @@ impl Filter {
             }
         }
         Timeline { first, flips }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_any_year_is_sent() {
+        const DAY: i64 = 86_400_000;
+        // 10000-01-01.
+        let end = 2_932_897 * DAY;
+        for (value, text) in [
+            (Value::Timestamp(end - 1), "9999-12-31T23:59:59.999Z"),
+            (Value::Timestamp(end), "+10000-01-01T00:00:00.000Z"),
+            (Value::Timestamp(-1), "1969-12-31T23:59:59.999Z"),
+            (Value::Timestamp(i64::MAX), "+292278994-08-17T07:12:55.807Z"),
+            (Value::Date(end - DAY), "9999-12-31"),
+            (Value::Date(-719_528 * DAY), "0000-01-01"),
+            (Value::Date(end), "+10000-01-01"),
+        ] {
+            assert_eq!(json(&value), text, "{value:?}");
+        }
+        let list = Value::List(vec![Value::Integer(1), Value::Null]);
+        assert_eq!(json(&list), serde_json::json!([1, null]));
     }
 }

@@ -8,7 +8,9 @@ use super::canonical::{aggregate_name, column_of};
 use crate::predicate::{Now, Predicate};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use usher_config::{Aggregate, ColumnType, Condition, ConditionKind, Event, Job, Place, Problem, Sync, Text, nearest};
+use usher_config::{
+    Aggregate, ColumnType, Condition, ConditionKind, Event, Job, Place, Problem, Sync, Text, nearest, some_of,
+};
 
 /// Returns the models whose file's schema [`compile`](super::compile()) needs: those of which some condition reads, or
 /// some sync includes, a column that is not declared.
@@ -68,10 +70,10 @@ pub(super) type Included = BTreeMap<String, BTreeMap<String, ColumnType>>;
 
 /// A column that a model has.
 #[derive(Clone, Copy)]
-enum Column {
+enum Column<'a> {
     Typed(ColumnType),
-    /// Its type in the file is none of [`ColumnType`]'s.
-    Unreadable,
+    /// Its type in the file, by its name, is none of [`ColumnType`]'s.
+    Unreadable(&'a str),
 }
 
 /// The columns of a job, and what is wrong with those that are read.
@@ -110,11 +112,11 @@ impl<'a> Columns<'a> {
     /// Types a predicate on the rows of `model`. `None` if something is wrong, which is reported.
     pub(super) fn model_predicate(&mut self, model: &str, text: &Text) -> Option<Predicate> {
         let names = self.names(model);
-        let unreadable = RefCell::new(BTreeSet::new());
+        let unreadable = RefCell::new(BTreeMap::new());
         let column = |name: &str| match self.column(model, name)? {
             Column::Typed(column_type) => Some(column_type),
-            Column::Unreadable => {
-                unreadable.borrow_mut().insert(name.to_string());
+            Column::Unreadable(found) => {
+                unreadable.borrow_mut().insert(name.to_string(), found.to_string());
                 None
             }
         };
@@ -122,9 +124,9 @@ impl<'a> Columns<'a> {
             Ok(predicate) => Some(predicate),
             Err(mut problems) => {
                 // The parser takes an unreadable column for an unknown one.
-                for name in unreadable.into_inner() {
+                for (name, found) in unreadable.into_inner() {
                     problems.retain(|problem| !problem.message.contains(&format!("`{name}`")));
-                    problems.push(Problem::new(&text.place, unreadable_column(model, &name)));
+                    problems.push(unreadable_column(&text.place, model, &name, &found));
                 }
                 self.problems.extend(problems);
                 None
@@ -147,17 +149,21 @@ impl<'a> Columns<'a> {
 
     /// Returns a model's column, as declared, else as in its file. Names match exactly, else without case where that is
     /// unique. `None` if there is no such column.
-    fn column(&self, model: &str, name: &str) -> Option<Column> {
+    fn column(&self, model: &str, name: &str) -> Option<Column<'a>> {
         if let Some(declared) = self.job.models[model].columns.get(name) {
             return Some(Column::Typed(*declared));
         }
-        let columns = self.schemas.get(model)?;
+        let schemas: &'a Schemas = self.schemas;
+        let columns = schemas.get(model)?;
         let mut alike = columns.iter().filter(|(column, _)| column.to_lowercase() == name.to_lowercase());
         let found = match columns.iter().find(|(column, _)| column == name) {
             Some(exact) => exact,
             None => alike.next().filter(|_| alike.next().is_none())?,
         };
-        Some(found.1.map_or(Column::Unreadable, Column::Typed))
+        Some(match &found.1 {
+            Ok(found) => Column::Typed(*found),
+            Err(found) => Column::Unreadable(found),
+        })
     }
 
     /// Returns the names of a model's columns, sorted.
@@ -187,7 +193,10 @@ impl<'a> Columns<'a> {
                 self.unknown_column(name, &names, place);
                 return Err(());
             }
-            Some(Column::Unreadable) => unreadable_column(model, name),
+            Some(Column::Unreadable(found)) => {
+                self.problems.push(unreadable_column(place, model, name, found));
+                return Err(());
+            }
             Some(Column::Typed(column_type)) => match aggregate_takes(aggregate, column_type) {
                 Ok(()) => return Ok(Some(column_type)),
                 Err(takes) => format!("{takes}, and column `{name}` is {column_type}"),
@@ -227,10 +236,7 @@ impl<'a> Columns<'a> {
                 Column::Typed(column_type) => {
                     included.entry(model.to_string()).or_default().insert(name.to_string(), column_type);
                 }
-                Column::Unreadable => {
-                    let message = format!("column `{name}` of model `{model}` has a type that no message can carry");
-                    self.problems.push(Problem::new(place, message));
-                }
+                Column::Unreadable(found) => self.problems.push(unreadable_column(place, model, name, found)),
             }
         }
     }
@@ -250,9 +256,11 @@ impl<'a> Columns<'a> {
     /// Reports a name that no column has.
     fn unknown_column<'n>(&mut self, name: &str, known: impl IntoIterator<Item = &'n String>, place: &Place) {
         let problem = Problem::new(place, format!("unknown column `{name}`"));
-        self.problems.push(match nearest(name, known.into_iter().map(String::as_str)) {
-            Some(close) => problem.hint(format!("did you mean `{close}`?")),
-            None => problem,
+        let known: Vec<&str> = known.into_iter().map(String::as_str).collect();
+        self.problems.push(match (nearest(name, known.iter().copied()), some_of(known)) {
+            (Some(close), _) => problem.hint(format!("did you mean `{close}`?")),
+            (None, Some(known)) => problem.hint(format!("there are {known}")),
+            (None, None) => problem,
         });
     }
 }
@@ -269,7 +277,8 @@ fn aggregate_takes(aggregate: &Aggregate, column_type: ColumnType) -> Result<(),
     }
 }
 
-/// Returns the message about a column whose type is none of [`ColumnType`]'s.
-fn unreadable_column(model: &str, name: &str) -> String {
-    format!("column `{name}` of model `{model}` has a type that no condition can read")
+/// Returns the problem of a column whose type in the file is none of [`ColumnType`]'s.
+fn unreadable_column(place: &Place, model: &str, name: &str, found: &str) -> Problem {
+    let message = format!("column `{name}` of model `{model}` is of type `{found}`, which is not supported");
+    Problem::new(place, message).hint("cast it in the export")
 }

@@ -44,7 +44,7 @@ pub fn written(plan: &Plan) -> Vec<Vec<Written>> {
     let columns = |model: &ModelPlan| {
         let snapshot = model.snapshot.as_ref()?;
         let read = snapshot.columns.iter().chain(&snapshot.include);
-        Some((model.id.clone(), read.map(|(name, column_type)| (name.clone(), Some(*column_type))).collect()))
+        Some((model.id.clone(), read.map(|(name, column_type)| (name.clone(), Ok(*column_type))).collect()))
     };
     let schemas: Schemas = plan.models.iter().filter_map(columns).collect();
     let of = |model: &ModelPlan| {

@@ -279,7 +279,7 @@ fn all_that_is_wrong_is_reported_at_once_in_the_files_order() {
             ("target", "users", at(1, priced(1))),
         ]),
         "job.yaml:2:1: line2: unknown column `ltx` at column 1\n  hint: did you mean `ltv`?\n\
-         job.yaml:2:1: line2: unknown column `pro` at column 15\n\
+         job.yaml:2:1: line2: unknown column `pro` at column 15\n  hint: there are `ltv`, `plan` and `trial_ends`\n\
          job.yaml:3:1: line3: expected an expression, found the end\n\
          job.yaml:4:1: line4: `=` takes one type, found number and string at column 7\n  \
          hint: numbers have no quotes: `5`\n\
@@ -301,24 +301,27 @@ fn the_predicates_of_a_job_with_other_problems_are_checked_and_nothing_else_is_r
 fn columns_that_are_not_declared_have_their_files_type() {
     let mut bare = job(&[("a", "users", related(None, Aggregate::Sum("total".into()), at_least(1)))]);
     assert_eq!(needs_schema(&bare), BTreeSet::from(["orders".to_string()]));
-    let schema = |columns: &[(&str, Option<ColumnType>)]| {
-        let columns = columns.iter().map(|(name, column_type)| (name.to_string(), *column_type)).collect();
+    let schema = |columns: &[(&str, Result<ColumnType, &str>)]| {
+        let column =
+            |(name, found): &(&str, Result<ColumnType, &str>)| (name.to_string(), found.map_err(str::to_string));
+        let columns = columns.iter().map(column).collect();
         Schemas::from([("orders".to_string(), columns)])
     };
     let typed = |job: &Job, schemas: &Schemas| -> Result<ColumnType, String> {
         let plan = compile(job, "job.yaml", schemas).map_err(|problems| problems.to_string())?;
         Ok(model(&plan, "orders").snapshot.as_ref().expect("orders are read").columns[0].1)
     };
-    assert_eq!(typed(&bare, &schema(&[("total", Some(ColumnType::Integer))])), Ok(ColumnType::Integer));
-    assert_eq!(typed(&bare, &schema(&[("Total", Some(ColumnType::Integer))])), Ok(ColumnType::Integer));
-    let twice = schema(&[("Total", Some(ColumnType::Integer)), ("TOTAL", Some(ColumnType::Integer))]);
+    assert_eq!(typed(&bare, &schema(&[("total", Ok(ColumnType::Integer))])), Ok(ColumnType::Integer));
+    assert_eq!(typed(&bare, &schema(&[("Total", Ok(ColumnType::Integer))])), Ok(ColumnType::Integer));
+    let twice = schema(&[("Total", Ok(ColumnType::Integer)), ("TOTAL", Ok(ColumnType::Integer))]);
     assert!(typed(&bare, &twice).expect_err("not unique").contains("unknown column `total`"));
-    let error = typed(&bare, &schema(&[("total", None)])).expect_err("no type");
-    assert!(error.contains("column `total` of model `orders` has a type that no condition can read"), "{error}");
+    let error = typed(&bare, &schema(&[("total", Err("Time64(µs)"))])).expect_err("no type");
+    let expected = "column `total` of model `orders` is of type `Time64(µs)`, which is not supported\n  hint: cast it in the export";
+    assert!(error.contains(expected), "{error}");
     let orders = bare.models.get_mut("orders").expect("a model");
     orders.columns.insert("total".to_string(), ColumnType::Number);
     assert_eq!(needs_schema(&bare), BTreeSet::new());
-    assert_eq!(typed(&bare, &schema(&[("total", None)])), Ok(ColumnType::Number), "what is declared wins");
+    assert_eq!(typed(&bare, &schema(&[("total", Err("struct"))])), Ok(ColumnType::Number), "what is declared wins");
 }
 
 #[test]
@@ -366,12 +369,12 @@ fn a_predicate_on_an_undeclared_column_needs_the_schema_of_its_model() {
         ("b", "users", related(Some("amount > 1"), Aggregate::Count, at_least(1))),
     ]);
     assert_eq!(needs_schema(&job), BTreeSet::from(["users".to_string()]));
-    let email = ("email".to_string(), Some(ColumnType::String));
+    let email = ("email".to_string(), Ok(ColumnType::String));
     let schemas = Schemas::from([("users".to_string(), vec![email.clone()])]);
     compile(&job, "job.yaml", &schemas).expect("its type is known");
-    let binary = Schemas::from([("users".to_string(), vec![("email".to_string(), None)])]);
+    let binary = Schemas::from([("users".to_string(), vec![("email".to_string(), Err("struct".to_string()))])]);
     let text = compile(&job, "job.yaml", &binary).expect_err("no type").to_string();
-    assert!(text.contains("column `email` of model `users` has a type that no condition can read"), "{text}");
+    assert!(text.contains("column `email` of model `users` is of type `struct`, which is not supported"), "{text}");
     let close = Schemas::from([("users".to_string(), vec![("e_mail".to_string(), email.1)])]);
     let text = compile(&job, "job.yaml", &close).expect_err("no such column").to_string();
     assert!(text.contains("did you mean `e_mail`"), "{text}");
@@ -385,7 +388,7 @@ fn a_snapshot_reads_what_syncs_with_an_audience_of_its_model_include() {
     job.syncs.insert("one".to_string(), sync(&["a"], &["plan", "email"]));
     job.syncs.insert("two".to_string(), sync(&["a", "b"], &["plan", "ltv"]));
     assert_eq!(needs_schema(&job), BTreeSet::from(["users".to_string()]), "the type of `email` is not declared");
-    let schemas = Schemas::from([("users".to_string(), vec![("email".to_string(), Some(ColumnType::String))])]);
+    let schemas = Schemas::from([("users".to_string(), vec![("email".to_string(), Ok(ColumnType::String))])]);
     let plan = compile(&job, "job.yaml", &schemas).unwrap_or_else(|problems| panic!("{problems}"));
     let snapshot = model(&plan, "users").snapshot.as_ref().expect("users are read");
     let expected = [("email", ColumnType::String), ("ltv", ColumnType::Number), ("plan", ColumnType::String)];
@@ -401,14 +404,16 @@ fn a_column_that_no_model_of_a_sync_has_is_reported_with_its_place() {
     let mut job = job(&[("a", "users", priced(1)), ("b", "visitors", performed("visited", at_least(1), HOUR))]);
     job.syncs.insert("one".to_string(), sync(&["a"], &["plan", "plam", "avatar", "amount"]));
     job.syncs.insert("two".to_string(), sync(&["b"], &["plan"]));
-    let schemas = Schemas::from([("users".to_string(), vec![("avatar".to_string(), None)])]);
+    let schemas = Schemas::from([("users".to_string(), vec![("avatar".to_string(), Err("map".to_string()))])]);
     let problems = compile(&job, "job.yaml", &schemas).expect_err("they are wrong").to_string();
     let expected = "\
 job.yaml:100:1: syncs.s.include[0]: no audience of this sync is of a model with `parquet`, so no message has `plan`
 job.yaml:100:2: syncs.s.include[1]: unknown column `plam`
   hint: did you mean `plan`?
-job.yaml:100:3: syncs.s.include[2]: column `avatar` of model `users` has a type that no message can carry
+job.yaml:100:3: syncs.s.include[2]: column `avatar` of model `users` is of type `map`, which is not supported
+  hint: cast it in the export
 job.yaml:100:4: syncs.s.include[3]: unknown column `amount`
+  hint: there are `avatar`, `ltv`, `plan` and `trial_ends`
 ";
     assert_eq!(problems, expected);
 }

@@ -29,7 +29,7 @@ use super::syntax::{DEPTH, Fault};
 use super::tree::Node;
 use sqlparser::ast::{BinaryOperator, Expr, Ident, InTarget, UnaryOperator};
 use sqlparser::tokenizer::Location;
-use usher_config::{ColumnType, nearest};
+use usher_config::{ColumnType, nearest, some_of};
 
 /// What collects while a tree is typed.
 pub(crate) struct Typer<'a> {
@@ -164,7 +164,10 @@ impl<'a> Typer<'a> {
                 let text = name.value.replace('\'', "''");
                 self.hinted(at, message, format!("double quotes name a column; text is `'{text}'`"))
             }
-            None => self.fault(at, message),
+            None => match some_of(self.known.iter().map(String::as_str)) {
+                Some(known) => self.hinted(at, message, format!("there are {known}")),
+                None => self.fault(at, message),
+            },
         }
     }
 

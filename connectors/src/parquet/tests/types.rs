@@ -241,7 +241,7 @@ fn a_string_takes_the_json_text_of_what_is_none() {
 fn a_column_of_nothing_is_of_any_type() {
     for to in [ColumnType::String, ColumnType::Number, ColumnType::ListInteger, ColumnType::Date, ColumnType::Boolean] {
         let (found, read) = as_type(Arc::new(NullArray::new(3)), to);
-        assert_eq!(found, FoundType::Unsupported("Null".into()));
+        assert_eq!(found, FoundType::Null);
         assert_eq!((read.len(), read.logical_null_count()), (3, 3));
         assert_eq!(*read.data_type(), super::super::cast::canonical_type(to));
     }
@@ -252,14 +252,176 @@ fn other_types_are_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let columns: [(&str, ArrayRef); 3] = [
         ("id", Arc::new(Int64Array::from(vec![1]))),
-        ("bytes", Arc::new(BinaryArray::from(vec![&b"x"[..]]))),
+        ("bytes", Arc::new(FixedSizeBinaryArray::try_from(vec![&[0u8; 16][..]]).expect("one size"))),
         ("time", Arc::new(Time64MicrosecondArray::from(vec![1]))),
     ];
     write(&folder.path().join("t.parquet"), &columns, zstd(), 10);
     let schema =
         ParquetWarehouse::new("t.parquet", folder.path()).and_then(|warehouse| warehouse.schema()).expect("a schema");
-    assert_eq!(schema.column("bytes"), Some(FoundType::Unsupported("Binary".into())));
+    assert_eq!(schema.column("bytes"), Some(FoundType::Unsupported("FixedSizeBinary(16)".into())));
     assert_eq!(schema.column("time"), Some(FoundType::Unsupported("Time64(µs)".into())));
+    for (name, to) in [("time", ColumnType::Timestamp), ("bytes", ColumnType::String)] {
+        let error = pull("t.parquet", folder.path(), &wanted("id", &[(name, to)])).expect_err("it is no type of a job");
+        let found = schema.column(name).expect("the column");
+        let expected = format!(
+            "`t.parquet`: the column `{name}` has the type `{found}`; wanted is `{to}`\n  hint: cast it in the export"
+        );
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[test]
+fn bytes_that_are_utf_8_are_string_and_others_are_refused_with_their_column() {
+    let texts = vec![Some("a"), None, Some("ü"), Some("")];
+    let bytes: Vec<Option<&[u8]>> = texts.iter().map(|text| text.map(str::as_bytes)).collect();
+    let expected = || StringArray::from(texts.clone());
+    check(BinaryArray::from(bytes.clone()), ColumnType::String, expected());
+    check(LargeBinaryArray::from(bytes.clone()), ColumnType::String, expected());
+    check(BinaryViewArray::from(bytes), ColumnType::String, expected());
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let raw: ArrayRef = Arc::new(BinaryArray::from(vec![&b"a"[..], b"b\xff\x00"]));
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    write(&folder.path().join("b.parquet"), &[("id", ids), ("raw", raw)], zstd(), 10);
+    let expected =
+        "`b.parquet`: the column `raw` holds bytes that are not UTF-8: `ff00`\n  hint: cast it in the export";
+    for wanted in [wanted("id", &[("raw", ColumnType::String)]), wanted("raw", &[])] {
+        let pull = pull("b.parquet", folder.path(), &wanted).expect("the file is read");
+        assert_eq!(read(&pull).expect_err("one value is no text").to_string(), expected);
+    }
+}
+
+/// Writes a file with one row per value of `values` in a column `x` of the type that `message` gives it; `id` counts.
+fn write_raw<T: parquet::data_type::DataType>(path: &Path, column: &str, values: &[T::T]) {
+    use parquet::data_type::Int64Type as Long;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    let message = format!("message m {{ required int64 id; {column} }}");
+    let schema = parse_message_type(&message).expect("a schema");
+    let file = File::create(path).expect("a file");
+    let mut writer = SerializedFileWriter::new(file, Arc::new(schema), Arc::default()).expect("a writer");
+    let mut group = writer.next_row_group().expect("a row group");
+    let mut ids = group.next_column().expect("a column").expect("the ids");
+    let count: Vec<i64> = (0..values.len() as i64).collect();
+    ids.typed::<Long>().write_batch(&count, None, None).expect("ids");
+    ids.close().expect("the ids");
+    let mut column = group.next_column().expect("a column").expect("the values");
+    column.typed::<T>().write_batch(values, None, None).expect("values");
+    column.close().expect("the values");
+    group.close().expect("the row group");
+    writer.close().expect("the footer");
+}
+
+/// The column `x` of a file, as `to`.
+fn read_raw(folder: &Path, to: ColumnType) -> ArrayRef {
+    let pull = pull("x.parquet", folder, &wanted("id", &[("x", to)])).expect("a pull");
+    Arc::clone(&read(&pull).expect("rows")[0].columns[0])
+}
+
+#[test]
+fn a_uuid_is_text_with_hyphens_as_a_column_and_as_a_key() {
+    use parquet::data_type::{FixedLenByteArray, FixedLenByteArrayType};
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let bytes: Vec<u8> = (0..16).map(|byte| byte * 17).collect();
+    let values = [FixedLenByteArray::from(bytes), FixedLenByteArray::from(vec![0; 16])];
+    let path = folder.path().join("x.parquet");
+    write_raw::<FixedLenByteArrayType>(&path, "required fixed_len_byte_array(16) x (UUID);", &values);
+    let expected =
+        StringArray::from(vec!["00112233-4455-6677-8899-aabbccddeeff", "00000000-0000-0000-0000-000000000000"]);
+    assert_eq!(read_raw(folder.path(), ColumnType::String).as_string::<i32>(), &expected);
+    let keyed = pull("x.parquet", folder.path(), &wanted("x", &[])).expect("a pull");
+    assert_eq!(read(&keyed).expect("rows")[0].keys, expected);
+}
+
+#[test]
+fn decimals_of_every_physical_form_are_the_nearest_double() {
+    use parquet::data_type::{ByteArray, ByteArrayType, FixedLenByteArray, FixedLenByteArrayType};
+    use parquet::data_type::{Int32Type as Int, Int64Type as Long};
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x.parquet");
+    let expected = Float64Array::from(vec![-1.25, 0.01]);
+    let check = || {
+        let schema = ParquetWarehouse::new("x.parquet", folder.path()).and_then(|of| of.schema()).expect("a schema");
+        assert_eq!(schema.column("x"), Some(FoundType::Known(ColumnType::Number)));
+        assert_eq!(read_raw(folder.path(), ColumnType::Number).as_primitive::<Float64Type>(), &expected);
+        assert_eq!(
+            read_raw(folder.path(), ColumnType::String).as_string::<i32>(),
+            &StringArray::from(vec!["-1.25", "0.01"])
+        );
+    };
+    write_raw::<Int>(&path, "required int32 x (DECIMAL(9, 2));", &[-125, 1]);
+    check();
+    write_raw::<Long>(&path, "required int64 x (DECIMAL(18, 2));", &[-125, 1]);
+    check();
+    let bytes = |length: usize| {
+        [-125i128, 1].map(|n| [vec![if n < 0 { 0xff } else { 0 }; length - 16], n.to_be_bytes().to_vec()].concat())
+    };
+    let cut = |length: usize| [-125i128, 1].map(|n| n.to_be_bytes()[16 - length..].to_vec());
+    write_raw::<ByteArrayType>(&path, "required binary x (DECIMAL(30, 2));", &cut(3).map(ByteArray::from));
+    check();
+    let of_length = "required fixed_len_byte_array";
+    for length in [5, 16] {
+        let values = cut(length).map(FixedLenByteArray::from);
+        write_raw::<FixedLenByteArrayType>(&path, &format!("{of_length}({length}) x (DECIMAL(11, 2));"), &values);
+        check();
+    }
+    let values = bytes(20).map(FixedLenByteArray::from);
+    write_raw::<FixedLenByteArrayType>(&path, &format!("{of_length}(20) x (DECIMAL(45, 2));"), &values);
+    check();
+}
+
+#[test]
+fn lists_of_two_levels_and_repeated_columns_are_lists() {
+    use parquet::data_type::Int32Type as Int;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    for column in [
+        "optional group x (LIST) { repeated int32 array; }",
+        "optional group x (LIST) { repeated group list { optional int32 element; } }",
+        "required group x (LIST) { repeated group bag { required int32 array_element; } }",
+        "repeated int32 x;",
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let schema = parse_message_type(&format!("message m {{ {column} required int64 id; }}")).expect("a schema");
+        let levels = |of: &parquet::schema::types::SchemaDescriptor| of.column(0).max_def_level();
+        let all = levels(&parquet::schema::types::SchemaDescriptor::new(Arc::new(schema.clone())));
+        let file = File::create(folder.path().join("x.parquet")).expect("a file");
+        let mut writer = SerializedFileWriter::new(file, Arc::new(schema), Arc::default()).expect("a writer");
+        let mut group = writer.next_row_group().expect("a row group");
+        let mut values = group.next_column().expect("a column").expect("the items");
+        values.typed::<Int>().write_batch(&[1, 2, 3], Some(&[all, all, all]), Some(&[0, 1, 0])).expect("items");
+        values.close().expect("the items");
+        let mut ids = group.next_column().expect("a column").expect("the ids");
+        ids.typed::<parquet::data_type::Int64Type>().write_batch(&[1, 2], None, None).expect("ids");
+        ids.close().expect("the ids");
+        group.close().expect("the row group");
+        writer.close().expect("the footer");
+        let expected =
+            ListArray::from_iter_primitive::<Int64Type, _, _>(vec![Some(vec![Some(1), Some(2)]), Some(vec![Some(3)])]);
+        let read = read_raw(folder.path(), ColumnType::ListInteger);
+        assert_eq!(read.as_list::<i32>(), &expected, "{column}");
+    }
+}
+
+#[test]
+fn a_time_beyond_64_bits_of_ms_is_refused_with_its_value() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    let times: ArrayRef = Arc::new(TimestampSecondArray::from(vec![i64::MAX]));
+    write(&folder.path().join("t.parquet"), &[("id", ids), ("at", times)], zstd(), 10);
+    let wanted = wanted("id", &[("at", ColumnType::Timestamp)]);
+    let error = read(&pull("t.parquet", folder.path(), &wanted).expect("a pull")).expect_err("no ms holds it");
+    let expected =
+        "`t.parquet`: the column `at` holds `9223372036854775807`, a Timestamp(s) that 64 bits of ms do not hold";
+    assert!(error.to_string().starts_with(expected), "{error}");
+    // The largest date is 5,881,580-07-11.
+    let all = Date32Array::from(vec![i32::MIN, i32::MAX]);
+    let midnights = [i32::MIN, i32::MAX].map(|days| i64::from(days) * 86_400_000);
+    check(all, ColumnType::Date, TimestampMillisecondArray::from(midnights.to_vec()));
 }
 
 #[test]
