@@ -122,13 +122,20 @@ pub enum Command {
     },
     /// Make a running job pull a model now.
     ///
-    /// Skips files that have not changed. Returns when the job has accepted the pull, not when the pull is done.
+    /// Does nothing if no file has changed since the last good pull. Returns when the job has accepted the pull, not when the
+    /// pull is done.
     Pull {
         /// The model's id.
         model: String,
         /// Read all files, changed or not.
         #[arg(long)]
         full: bool,
+        /// Take the pull whatever `max_exits` and `min_rows` say: one that was held is pulled anew.
+        #[arg(long)]
+        accept: bool,
+        /// Wait for the pull's end; exit code 1 if it fails or is held.
+        #[arg(long)]
+        wait: bool,
         #[command(flatten)]
         connection: Connection,
     },

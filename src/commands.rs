@@ -29,7 +29,9 @@ pub fn run(command: Command) -> Result<(), Exit> {
             replay::replay(&job, replay::Flags { from, until, now, workers: usize::from(workers), out, summary })
         }
         Command::Lookup { model, key, connection } => lookup::lookup(&connection, &model, &key),
-        Command::Pull { model, full, connection } => pull::pull(&connection, &model, full),
+        Command::Pull { model, full, accept, wait, connection } => {
+            pull::pull(&connection, &model, pull::Flags { full, accept, wait })
+        }
         Command::Status { connection } => status::status(&connection),
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&usher_config::schema()).expect("a schema is JSON");

@@ -250,6 +250,7 @@ fn a_pull_is_asked_for_and_seen() {
     assert_eq!((&users_model["id"], &users_model["freshness"]), (&json!("users"), &json!("Current")));
     assert_eq!((&users_model["refresh"], &users_model["rows"]), (&json!("manual"), &json!(2)));
     assert_eq!((&users_model["next_pull"], &models["models"][1]["refresh"]), (&Value::Null, &json!("never")));
+    assert_eq!(models["models"][1]["freshness"], Value::Null, "a model without Parquet has no freshness");
 
     let pull = |body: Value| {
         let reply = api.post("/v1/models/users/pulls", &body);

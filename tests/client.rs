@@ -56,6 +56,13 @@ fn a_running_job_can_be_asked() {
     assert_eq!((&status["ready"], &status["syncs"][0]["id"]), (&true.into(), &"crm".into()));
     assert_eq!((&status["sources"][0]["matched"], &status["events"][0]["matched"]), (&8.into(), &8.into()));
     assert_eq!(ask(&url, None, &["pull", "users", "--full"]).code, Some(0));
+    let waited = ask(&url, None, &["pull", "users", "--accept", "--wait"]);
+    assert_eq!(
+        (waited.code, &waited.stdout[..]),
+        (Some(0), "pulled `users`: 2 rows in 0.012 s\n"),
+        "{}",
+        waited.stderr
+    );
     let busy = ask(&url, None, &["pull", "accounts"]);
     assert_eq!(busy.code, Some(1));
     assert!(busy.stderr.contains("409 Conflict: a pull of `accounts` is running"), "{}", busy.stderr);

@@ -172,3 +172,145 @@ fn a_damaged_file_that_comes_into_a_followed_folder_does_not_end_the_job() {
     running.wait_for("`./in/3.gz` is damaged after 0 bytes");
     running.stop("-TERM");
 }
+
+const BRAKED: &str = "
+job: shop
+sources: {web: {file: {path: events.jsonl, follow: true}, format: segment}}
+models: {users: {parquet: users.parquet, key: user_id, refresh: manual, max_exits: 20%}}
+events: {bought: {source: web, type: track, name: Bought, model: users}}
+audiences:
+  rich: {model: users, where: {property: ltv > 15}}
+  few: {model: users, where: {property: ltv > 1000}}
+syncs: {log: {to: {file: {path: changes.jsonl}}}}
+state: {url: state, checkpoint_every: 250ms}
+api: {listen: \"127.0.0.1:0\"}
+";
+
+/// Writes 40 users, of whom so many are rich; the first two are very rich unless none is.
+fn shoppers(folder: &Path, count: usize, rich: usize) {
+    let keys: Vec<String> = (0..count).map(|user| format!("u-{user}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let ltv = |user| {
+        if user >= rich {
+            1.0
+        } else if user < 2 {
+            2_000.0
+        } else {
+            20.0
+        }
+    };
+    let ltv: Vec<f64> = (0..count).map(ltv).collect();
+    write_parquet(&folder.join("_users.parquet"), vec![("user_id", strings(&keys)), ("ltv", numbers(&ltv))]);
+    std::fs::rename(folder.join("_users.parquet"), folder.join("users.parquet")).expect("the folder can be written");
+}
+
+/// Runs a command that asks the job; returns its exit code and what it printed.
+fn ask(url: &str, args: &[&str]) -> (Option<i32>, String) {
+    let output = usher(Path::new("."), args).env("USHER_URL", url).output().expect("the program starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn a_pull_that_takes_too_many_out_is_held_before_a_row_switches_until_it_is_accepted() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let write =
+        |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("the folder can be written");
+    write("job.yaml", BRAKED);
+    write("events.jsonl", "");
+    shoppers(folder.path(), 40, 30);
+    let running = Running::start(folder.path(), "2");
+    let line = running.wait_for("api on ");
+    let url = line.split("api on ").nth(1).expect("the url comes after it").trim().to_owned();
+    running.wait_for("live after");
+    let changes = || crate::support::process::changes(&folder.path().join("changes.jsonl"));
+    let left = || changes().iter().filter(|change| !change.entered).count();
+    let pull = |flags: &[&str]| ask(&url, &[&["pull", "users", "--wait"], flags].concat());
+
+    // 6 of 30 is a fifth; few has too few members to count.
+    shoppers(folder.path(), 40, 24);
+    let (code, text) = pull(&[]);
+    assert_eq!((code, text.starts_with("pulled `users`: 40 rows in ")), (Some(0), true), "{text}");
+    crate::support::process::until(&|| "they leave".to_owned(), || left() == 6);
+    // 5 of 24 is more.
+    shoppers(folder.path(), 40, 19);
+    let (code, text) = pull(&[]);
+    let held = "the pull of `users` is held: it has 40 rows, and by it 5 of the 24 members of `rich` would leave, more than `max_exits`: 20%";
+    assert_eq!(
+        (code, text.contains(held), text.contains("usher pull users --accept")),
+        (Some(1), true, true),
+        "{text}"
+    );
+    running.wait_for("the pull is held; the last good snapshot stays in force");
+    // Without rows it is held too.
+    shoppers(folder.path(), 0, 0);
+    let (code, text) = pull(&["--full"]);
+    assert!(code == Some(1) && text.contains("it has 0 rows, fewer than `min_rows`: 1"), "{text}");
+    let (_, models) = ask(&url, &["status", "--json"]);
+    let models: serde_json::Value = serde_json::from_str(&models).expect("it is JSON");
+    let users = &models["models"][0];
+    assert_eq!((&users["freshness"], &users["rows"]), (&"Stale".into(), &40.into()));
+    assert_eq!(users["pulls"], serde_json::json!({"succeeded": 2, "failed": 0, "held": 2}));
+    assert_eq!(left(), 6, "nobody has left by a pull that is held");
+
+    let (code, text) = pull(&["--accept"]);
+    assert_eq!(code, Some(0), "{text}");
+    crate::support::process::until(&|| "all leave".to_owned(), || left() == 32);
+    running.stop("-TERM");
+}
+
+#[test]
+fn where_nothing_is_in_force_the_ledgers_judge_the_first_pull_and_a_held_one_ends_the_start() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let write =
+        |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("the folder can be written");
+    write("events.jsonl", "");
+    write("job.yaml", BRAKED);
+    shoppers(folder.path(), 40, 30);
+    let running = Running::start(folder.path(), "2");
+    running.wait_for("live after");
+    running.stop("-TERM");
+    let changes = || crate::support::process::changes(&folder.path().join("changes.jsonl"));
+    assert_eq!(changes().len(), 32);
+
+    // A snapshot of another place is in force nowhere.
+    let others = BRAKED.replace("users.parquet", "others.parquet");
+    write("job.yaml", &others);
+    let start = |rich: usize, rows: usize| {
+        shoppers(folder.path(), rows, rich);
+        std::fs::copy(folder.path().join("users.parquet"), folder.path().join("others.parquet")).expect("it is copied");
+        let output = usher(folder.path(), &["run", "job.yaml", "-w", "2"]).output().expect("the program starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, stderr) = start(20, 40);
+    let expected = "model `users` is held: nothing of it is in force, and by the ledgers 10 of the 30 members of `rich` would leave, more than `max_exits`: 20%";
+    assert!(code == Some(3) && stderr.contains(expected), "{code:?} {stderr}");
+    let (code, stderr) = start(0, 0);
+    let expected = "model `users` is held: it has 0 rows, fewer than `min_rows`: 1";
+    assert!(code == Some(3) && stderr.contains(expected), "{code:?} {stderr}");
+    assert!(stderr.contains("leave out `max_exits` and `min_rows`"), "{stderr}");
+    assert_eq!(changes().len(), 32, "nothing was sent");
+
+    shoppers(folder.path(), 40, 25);
+    std::fs::rename(folder.path().join("users.parquet"), folder.path().join("others.parquet")).expect("it is moved");
+    let running = Running::start(folder.path(), "1");
+    running.wait_for("live after");
+    crate::support::process::until(&|| "five leave".to_owned(), || changes().len() == 37);
+    running.stop("-TERM");
+}
+
+#[test]
+fn a_pull_that_failed_is_tried_again_by_itself() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    std::fs::write(folder.path().join("job.yaml"), JOB).expect("the folder can be written");
+    users(folder.path(), &[10.0, 20.0]);
+    let running = Running::start(folder.path(), "1");
+    running.wait_for("live after");
+    std::fs::write(folder.path().join("users.parquet"), "half a file").expect("the folder can be written");
+    let line = running.wait_for("the pull failed; the last good snapshot stays in force");
+    assert!(line.contains("next=\"in 1s\""), "{line}");
+    users(folder.path(), &[30.0, 20.0]);
+    assert_eq!(running.change().0, "entry rich b definition");
+    assert_eq!(running.change().0, "entry rich a snapshot");
+    running.stop("-TERM");
+}

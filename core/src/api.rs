@@ -33,7 +33,7 @@ pub trait Api: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`ApiError::Conflict`] if a pull is running or the model has nothing to pull.
-    fn pull_now(&self, model: &str, extent: Extent) -> BoxFuture<'static, Result<(), ApiError>>;
+    fn pull_now(&self, model: &str, order: PullOrder) -> BoxFuture<'static, Result<(), ApiError>>;
 
     // Members.
 
@@ -147,7 +147,7 @@ pub enum Freshness {
     Current,
     /// A pull is running.
     Refreshing,
-    /// The last pull failed or is overdue.
+    /// The last pull failed, was held or is overdue.
     Stale,
     /// The model was never pulled.
     Pending,
@@ -173,8 +173,8 @@ impl Freshness {
 pub struct ModelStatus {
     /// Its id.
     pub id: String,
-    /// The freshness of its snapshot.
-    pub freshness: Freshness,
+    /// How new its snapshot is; none if the model is never pulled: it has no Parquet, or nothing needs its rows.
+    pub freshness: Option<Freshness>,
     /// How often it is pulled: a duration, `manual`, or `never` for a model without Parquet.
     pub refresh: String,
     /// When the snapshot in force was pulled.
@@ -183,8 +183,35 @@ pub struct ModelStatus {
     pub next_pull: Option<Moment>,
     /// Rows of the snapshot in force.
     pub rows: Option<u64>,
-    /// Why the last pull failed; null if it did not.
+    /// Why the last pull failed or was held.
     pub last_error: Option<String>,
+    /// How many pulls ended, and how, since the start.
+    pub pulls: PullCounts,
+}
+
+/// How many pulls of a model ended, and how, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PullCounts {
+    /// Those that are, or were, in force, or found nothing new.
+    pub succeeded: u64,
+    /// Those that could not be read.
+    pub failed: u64,
+    /// Those that the brake held.
+    pub held: u64,
+}
+
+/// What is asked of a pull.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PullOrder {
+    /// `partial`, the default, skips the pull if no file has changed since the last good one.
+    #[serde(default)]
+    #[schema(required = false)]
+    pub extent: Extent,
+    /// Whether it is taken whatever `max_exits` and `min_rows` say.
+    #[serde(default)]
+    #[schema(required = false)]
+    pub accept: bool,
 }
 
 /// How much a pull reads.
@@ -206,8 +233,10 @@ pub enum PullResult {
     Running,
     /// Its snapshot is in force.
     Succeeded,
-    /// It failed, and the previous snapshot stays in force.
+    /// It could not be read: the last good snapshot stays in force.
     Failed,
+    /// It would have taken too many out of an audience, or had too few rows: the last good snapshot stays in force.
+    Held,
 }
 
 /// What caused a pull.
@@ -216,7 +245,7 @@ pub enum PullResult {
 pub enum Trigger {
     /// The start of the job.
     Start,
-    /// The `refresh` of the model.
+    /// `refresh`, or another try after one that failed.
     Schedule,
     /// A request to the API.
     Request,
@@ -239,7 +268,7 @@ pub struct Pull {
     pub rows: Option<u64>,
     /// Keys with a change.
     pub changed_keys: Option<u64>,
-    /// Why it failed.
+    /// Why it failed or was held.
     pub error: Option<String>,
 }
 

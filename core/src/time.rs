@@ -237,8 +237,8 @@ pub fn parse_digits(text: &str, unit: Option<Unit>) -> Option<i64> {
     if digits(whole) && digits(fraction) { parse_number(text, unit) } else { None }
 }
 
-/// Reads what a person writes in a job: a string of digits, as [`parse_digits`] does without a unit, or ISO 8601, in UTC if it has no
-/// offset. Of the rarer forms of ISO 8601 those that jiff reads.
+/// Reads what a person writes in a job: a string of digits, as [`parse_digits`] does without a unit, or ISO 8601, in UTC if it has
+/// no offset. Of the rarer forms of ISO 8601 those that jiff reads.
 ///
 /// None if it is none of these, or before 1970.
 pub fn parse_setting(text: &str) -> Option<u64> {

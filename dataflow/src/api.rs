@@ -26,8 +26,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use timely::scheduling::SyncActivator;
 use usher_config::{Refresh, duration};
 use usher_core::api::{
-    Api, ApiError, AudienceState, BoxFuture, EventReport, Explanation, Extent, Freshness, Metrics, ModelStatus, Moment,
-    Page, PartitionMetrics, PartitionReport, Pull, Readiness, SourceReport, SyncReport, Windows,
+    Api, ApiError, AudienceState, BoxFuture, EventReport, Explanation, Freshness, Metrics, ModelStatus, Moment, Page,
+    PartitionMetrics, PartitionReport, Pull, PullOrder, Readiness, SourceReport, SyncReport, Windows,
 };
 use usher_core::catalog::Catalog;
 use usher_core::clock::Clock;
@@ -99,7 +99,7 @@ pub(crate) enum WorkerRequest {
     /// Have the first process pull a model.
     Pull {
         model: usize,
-        full: bool,
+        order: PullOrder,
     },
 }
 
@@ -197,8 +197,8 @@ impl Inner {
         handle.wake.activate().map_err(|_| not_live())
     }
 
-    pub(crate) fn ask_for_pull(&self, model: usize, full: bool) {
-        self.pulls.ask(model, if full { Extent::Full } else { Extent::Partial });
+    pub(crate) fn ask_for_pull(&self, model: usize, order: PullOrder) {
+        self.pulls.ask(model, order);
     }
 
     pub(crate) fn note_since(&self, id: PartitionId, since: Option<Time>) {
@@ -371,7 +371,7 @@ impl Api for JobApi {
             let model = &inner.plan.job.models[&plan.id];
             ModelStatus {
                 id: plan.id.clone(),
-                freshness: log.freshness(now),
+                freshness: plan.snapshot.is_some().then(|| log.freshness(now)),
                 refresh: match (&model.parquet, model.refresh) {
                     (None, _) => "never".to_owned(),
                     (Some(_), Refresh::Manual) => "manual".to_owned(),
@@ -381,6 +381,7 @@ impl Api for JobApi {
                 next_pull: log.next_pull().map(Moment),
                 rows: log.rows(),
                 last_error: log.last_error().map(str::to_owned),
+                pulls: log.counts(),
             }
         };
         inner.plan.models.iter().zip(inner.pulls.models()).map(status).collect()
@@ -390,7 +391,7 @@ impl Api for JobApi {
         self.0.pulls.models()[self.0.model(model)].history()
     }
 
-    fn pull_now(&self, model: &str, extent: Extent) -> BoxFuture<'static, Result<(), ApiError>> {
+    fn pull_now(&self, model: &str, order: PullOrder) -> BoxFuture<'static, Result<(), ApiError>> {
         let inner = &*self.0;
         let index = inner.model(model);
         let asked = || {
@@ -408,13 +409,12 @@ impl Api for JobApi {
                 Some(status) if !status.stopped() && !status.aborted() => {}
                 _ => return Err(ApiError::Unavailable("the job does not run".to_owned())),
             }
-            let full = extent == Extent::Full;
             match inner.process {
                 0 => {
-                    inner.ask_for_pull(index, full);
+                    inner.ask_for_pull(index, order);
                     Ok(())
                 }
-                _ => inner.ask(0, WorkerRequest::Pull { model: index, full }),
+                _ => inner.ask(0, WorkerRequest::Pull { model: index, order }),
             }
         };
         Box::pin(std::future::ready(asked()))

@@ -122,6 +122,7 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
         let ledgers = recovery.as_ref().map_or(&[][..], |recovery| &recovery.ledgers);
         api.run(status, &shared.sinks, ledgers, &opened.catalog);
     }
+    let in_ledgers = in_ledgers(&shared.plan, recovery.as_ref());
     let (pull_ended, pulls_ended) = channel();
     let first = (process == 0).then(|| First {
         pulls: pull_ended,
@@ -138,6 +139,7 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
         span: shared.span,
         clock: opened.clock,
         known: known_pulls,
+        in_ledgers,
         whole: whole_pulls,
         peers: shared.peers,
         status: Arc::clone(status),
@@ -209,6 +211,20 @@ fn partitions(opened: &OpenedJob, manifest: Option<&Manifest>) -> Result<Vec<Par
     Ok(partitions.into_iter().collect())
 }
 
+/// Returns, per model, whether a ledger has a member of one of its audiences.
+fn in_ledgers(plan: &Plan, recovery: Option<&Recovery>) -> Vec<bool> {
+    let mut found = vec![false; plan.models.len()];
+    for ledger in recovery.iter().flat_map(|recovery| &recovery.ledgers) {
+        for (audience, _) in ledger.iter() {
+            let id = &ledger.audiences[audience as usize].model;
+            if let Some(model) = plan.models.iter().position(|model| model.id == *id) {
+                found[model] = true;
+            }
+        }
+    }
+    found
+}
+
 /// Returns what makes the checkpoints, if state is kept.
 fn coordinator(
     plan: &Arc<Plan>,
@@ -256,7 +272,13 @@ fn start_worker(worker: &mut Worker, shared: &Shared, own: Own) {
             advisor: Arc::clone(&shared.advisor),
         },
         rows: own.rows,
-        stage: StageSetup { plan: Arc::clone(plan), readers: shared.threads, peers: shared.peers, dictionaries },
+        stage: StageSetup {
+            plan: Arc::clone(plan),
+            readers: shared.threads,
+            peers: shared.peers,
+            dictionaries,
+            epochs: Rc::clone(&epochs),
+        },
         membership: MembershipSetup {
             worker: index,
             peers: shared.peers,

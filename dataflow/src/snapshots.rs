@@ -1,4 +1,5 @@
-//! Snapshots: when models are pulled ([`schedule`]), and what became of it ([`history`]).
+//! Snapshots: when models are pulled ([`schedule`]), what became of it ([`history`]), and why one is not taken ([`refusal`]).
 
 pub(crate) mod history;
+pub(crate) mod refusal;
 pub(crate) mod schedule;

@@ -7,9 +7,10 @@
 //! ```
 //!
 //! [`epoch`] drives them, epoch by epoch. [`keyed`] holds the three of one model together. Keys are slots of a [`dictionary`].
-//! Beside them: [`staged`] pulls, the ledgers at the start ([`committed`]), what will change by itself ([`forecast`]), and keys
+//! Beside them: [`staged`] pulls and who would leave by them ([`brake`]), the ledgers at the start ([`committed`]), what will change by itself ([`forecast`]), and keys
 //! on their way to a checkpoint and back ([`codec`]).
 
+pub(crate) mod brake;
 pub(crate) mod codec;
 pub(crate) mod committed;
 pub(crate) mod dictionary;

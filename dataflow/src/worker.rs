@@ -16,6 +16,7 @@ use crate::graph::Graph;
 use crate::ingest::event_batch::hash_key;
 use crate::ingest::reader::PartitionReaders;
 use crate::operators::deliver::Sinks;
+use crate::state::brake::Exits;
 use crate::state::epoch::EpochWorker;
 use crate::status::Status;
 use crate::time::Span;
@@ -69,6 +70,8 @@ pub(crate) struct WorkerLoop {
     end_sent: bool,
     ending: Option<Instant>,
     caught_up: bool,
+    /// What workers have counted before the start of who would leave by the first pulls.
+    start_exits: Vec<Vec<Exits>>,
 }
 
 impl WorkerLoop {
@@ -85,6 +88,7 @@ impl WorkerLoop {
             end_sent: false,
             ending: None,
             caught_up: false,
+            start_exits: Vec::new(),
         }
     }
 
@@ -144,6 +148,9 @@ impl WorkerLoop {
             return false;
         }
         self.send_stop();
+        if let Some(exits) = self.setup.epochs.borrow_mut().take_start_exits() {
+            self.setup.graph.control.broadcast(&ControlMessage::Start(StartMessage::Exits(exits)));
+        }
         if let Some(checkpoint) = self.settling
             && self.setup.readers.borrow().has_settled(committed.unwrap_or(Time::MAX))
         {
@@ -201,6 +208,15 @@ impl WorkerLoop {
     fn receive_start(&mut self, message: StartMessage) -> Result<(), Failure> {
         let WorkerSetup { graph, epochs, readers, restore, .. } = &self.setup;
         match message {
+            StartMessage::Exits(exits) => {
+                self.start_exits.push(exits);
+                if self.start_exits.len() == graph.control.peers() as usize {
+                    let exits = std::mem::take(&mut self.start_exits).concat();
+                    restore::judge_start(&restore.plan, &epochs.borrow(), &exits)?;
+                    epochs.borrow_mut().pass_start();
+                    graph.wake_membership.activate();
+                }
+            }
             StartMessage::Ledger { sync, model, members } => {
                 let members = members.into_iter().map(|(audience, key)| (audience, hash_key(&key), key));
                 epochs.borrow_mut().restore_ledger(model as usize, sync as usize, members);

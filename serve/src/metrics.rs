@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 use std::time::Duration;
-use usher_core::api::{Api, Freshness, Moment, PullResult};
+use usher_core::api::{Api, Freshness, Moment, PullCounts};
 use usher_core::counts::Skip;
 use usher_core::dead_letters::DeadLetterReason;
 use usher_core::membership_index::MembershipIndex;
@@ -119,10 +119,14 @@ impl Scrape {
             &["model"],
         );
         let took = self.gauge("usher_pull_duration_ms", "Duration of the last pull that ended.", &["model"]);
-        let pulls = self.gauge("usher_pulls", "Pulls of the kept history, by result.", &["model", "status"]);
+        let pulls =
+            self.counter("usher_pulls_total", "Pulls that ended since the start, by result.", &["model", "status"]);
         for model in api.models() {
             for one in Freshness::ALL {
-                freshness.with_label_values(&[&model.id[..], one.name()]).set(i64::from(one == model.freshness));
+                // A model that is never pulled has no freshness.
+                if let Some(now) = model.freshness {
+                    freshness.with_label_values(&[&model.id[..], one.name()]).set(i64::from(one == now));
+                }
             }
             let id = [&model.id[..]];
             if let Some(count) = model.rows {
@@ -131,12 +135,11 @@ impl Scrape {
             if let Some(time) = model.last_pull {
                 last.with_label_values(&id).set(time.0 as i64);
             }
-            let remembered = api.pulls(&model.id);
-            for (status, name) in [(PullResult::Succeeded, "succeeded"), (PullResult::Failed, "failed")] {
-                let count = remembered.iter().filter(|pull| pull.status == status).count();
-                pulls.with_label_values(&[&model.id[..], name]).set(count as i64);
+            let PullCounts { succeeded, failed, held } = model.pulls;
+            for (name, count) in [("succeeded", succeeded), ("failed", failed), ("held", held)] {
+                pulls.with_label_values(&[&model.id[..], name]).inc_by(count);
             }
-            if let Some(duration) = remembered.iter().find_map(|pull| pull.duration_ms) {
+            if let Some(duration) = api.pulls(&model.id).iter().find_map(|pull| pull.duration_ms) {
                 took.with_label_values(&id).set(duration as i64);
             }
         }

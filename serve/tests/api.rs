@@ -796,6 +796,8 @@ fn metrics_have_the_counters_of_server_index_and_job() {
         "usher_audience_members{audience=\"seen\"} 2",
         "usher_dead_letters_total{reason=\"malformed\",source=\"web\"} 1",
         "usher_model_freshness{freshness=\"Current\",model=\"users\"} 1",
+        "usher_pulls_total{model=\"users\",status=\"failed\"} 2",
+        "usher_pulls_total{model=\"users\",status=\"held\"} 1",
         "usher_sync_waiting{sync=\"crm\"} 2",
         "usher_partition_lag_messages{partition=\"a \\\"quoted\\\"\\\\name\\n\",source=\"web\"} 3",
         "usher_live 1",

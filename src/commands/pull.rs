@@ -3,15 +3,55 @@
 use super::print;
 use crate::client::{Client, Connection};
 use crate::exit::Exit;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::time::Duration;
 
-/// Requests a pull; does not wait for its end.
-pub fn pull(connection: &Connection, model: &str, full: bool) -> Result<(), Exit> {
+/// How often the pulls are looked at while one is waited for.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What is asked of a pull.
+pub struct Flags {
+    pub full: bool,
+    pub accept: bool,
+    pub wait: bool,
+}
+
+/// Requests a pull; with `wait` waits for its end.
+pub fn pull(connection: &Connection, model: &str, flags: Flags) -> Result<(), Exit> {
     let client = Client::new(connection)?;
-    let extent = if full { "full" } else { "partial" };
-    let answer = client.post(&["v1", "models", model, "pulls"], &json!({ "extent": extent }))?;
-    if connection.json {
-        return print(&format!("{}\n", answer.body));
+    let path = ["v1", "models", model, "pulls"];
+    let newest = |pulls: &Value| pulls["pulls"][0]["date"].clone();
+    let before = if flags.wait { newest(&client.get(&path)?.body) } else { Value::Null };
+    let extent = if flags.full { "full" } else { "partial" };
+    let answer = client.post(&path, &json!({ "extent": extent, "accept": flags.accept }))?;
+    if !flags.wait {
+        if connection.json {
+            return print(&format!("{}\n", answer.body));
+        }
+        return print(&format!("accepted a pull of `{model}`; `usher status` shows when it is done\n"));
     }
-    print(&format!("accepted a pull of `{model}`; `usher status` shows when it is done\n"))
+    let ended = loop {
+        let pulls = client.get(&path)?.body;
+        // The first after the one that was the newest.
+        let later = pulls["pulls"].as_array().into_iter().flatten().take_while(|pull| pull["date"] != before).last();
+        match later {
+            Some(pull) if pull["status"] != "running" => break pull.clone(),
+            _ => std::thread::sleep(LOOK),
+        }
+    };
+    if connection.json {
+        print(&format!("{ended}\n"))?;
+    }
+    let text = |name: &str| ended[name].as_str().unwrap_or_default().to_owned();
+    match &text("status")[..] {
+        "succeeded" if connection.json => Ok(()),
+        "succeeded" => {
+            let number = |name: &str| ended[name].as_u64().unwrap_or(0);
+            let (rows, ms) = (number("rows"), number("duration_ms"));
+            print(&format!("pulled `{model}`: {rows} rows in {}.{:03} s\n", ms / 1000, ms % 1000))
+        }
+        "held" => Err(Exit::failed(format_args!("the pull of `{model}` is held: {}", text("error")))
+            .hint(format!("`usher pull {model} --accept` takes it as it is"))),
+        _ => Err(Exit::failed(format_args!("the pull of `{model}` failed: {}", text("error")))),
+    }
 }

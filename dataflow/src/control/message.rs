@@ -5,8 +5,10 @@
 
 use crate::ingest::reader::PartitionProgress;
 use crate::snapshots::history::ModelPulls;
+use crate::state::brake::Exits;
 use crate::time::{Slot, Time};
 use serde::{Deserialize, Serialize};
+use usher_core::api::PullOrder;
 use usher_core::sink::SyncStatus;
 use usher_core::source::PartitionId;
 
@@ -49,6 +51,8 @@ pub(crate) enum StartMessage {
     },
     /// To all: all ledgers have been sent.
     LedgersSent,
+    /// To all, at the start: the members that the ledgers have on a worker, and who of them would leave by the first pulls.
+    Exits(Vec<Exits>),
 }
 
 /// From worker 0 to all: the steps of a checkpoint, numbered from 1 in each run.
@@ -106,7 +110,7 @@ pub(crate) enum QueryMessage {
     /// To worker 0: a worker has switched to a pull, which changed so many of its keys.
     Switched { model: u32, pull: u64, changed: u64 },
     /// To worker 0: pull a model.
-    Pull { model: u32, full: bool },
+    Pull { model: u32, order: PullOrder },
     /// To the first worker of each other process: the progress of a partition.
     Reflected(ReflectedProgress),
     /// From worker 0 to the first worker of each other process: the pulls of the models, and the state of the syncs.

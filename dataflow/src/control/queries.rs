@@ -124,7 +124,7 @@ impl Queries {
             QueryMessage::Switched { model, pull, changed } => {
                 self.inner.pulls.switched(model as usize, pull, changed);
             }
-            QueryMessage::Pull { model, full } => self.inner.ask_for_pull(model as usize, full),
+            QueryMessage::Pull { model, order } => self.inner.ask_for_pull(model as usize, order),
             QueryMessage::Reflected(progress) => self.take_reflected(progress),
             QueryMessage::Report { pulls, syncs } => {
                 self.inner.pulls.replace(pulls);
@@ -147,8 +147,8 @@ impl Queries {
                 let list = QueryMessage::List { to, request, audience, from, limit };
                 control.send(worker, ControlMessage::Query(list));
             }
-            WorkerRequest::Pull { model, full } => {
-                control.send(0, ControlMessage::Query(QueryMessage::Pull { model: model as u32, full }));
+            WorkerRequest::Pull { model, order } => {
+                control.send(0, ControlMessage::Query(QueryMessage::Pull { model: model as u32, order }));
             }
         }
     }

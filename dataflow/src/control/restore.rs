@@ -10,6 +10,9 @@ use crate::failure::{Failure, FailureKind};
 use crate::ingest::event_batch::{hash_key, owner};
 use crate::ingest::reader::{PartitionReader, PartitionReaders};
 use crate::operators::control::ControlChannel;
+use crate::snapshots::refusal::leaving;
+use crate::snapshots::schedule::HELD_AT_START;
+use crate::state::brake::{Exits, exceeding};
 use crate::state::codec::Mapping;
 use crate::state::committed::{Baseline, SyncBaseline};
 use crate::state::epoch::{EpochWorker, Restored};
@@ -102,6 +105,24 @@ pub(crate) fn send(bootstrap: Bootstrap, plan: &Plan, control: &ControlChannel) 
     control.broadcast(&ControlMessage::Start(StartMessage::LedgersSent));
     removed.sort_by(|a, b| (a.audience, &a.key).cmp(&(b.audience, &b.key)));
     removed
+}
+
+/// Judges the first pulls by the ledgers: `exits` are the counts of all workers.
+///
+/// # Errors
+/// More members of an audience would leave than its model, or one that belongs to it, allows.
+pub(crate) fn judge_start(plan: &Plan, epochs: &EpochWorker, exits: &[Exits]) -> Result<(), Failure> {
+    for model in 0..plan.models.len() as u32 {
+        let Some((pulled, most)) = epochs.start_limit(model) else { continue };
+        let exceeding = exceeding(exits.iter().filter(|exits| exits.model == model).cloned(), most);
+        if !exceeding.is_empty() {
+            let leaving = leaving(plan, &exceeding, most);
+            let id = &plan.models[pulled as usize].id;
+            let message = format!("model `{id}` is held: nothing of it is in force, and by the ledgers {leaving}");
+            return Err(Failure { kind: FailureKind::FirstPull, message, hint: Some(HELD_AT_START.to_owned()) });
+        }
+    }
+    Ok(())
 }
 
 impl RestoreSetup {

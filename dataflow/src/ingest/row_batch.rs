@@ -53,6 +53,8 @@ pub(crate) struct RowBatch {
     /// The model whose keys are named.
     pub(crate) model: u32,
     pub(crate) role: Role,
+    /// The file that the rows are of, by its number in the snapshot.
+    pub(crate) file: u32,
     /// Per row: [`hash_key`](super::event_batch::hash_key) of its key, and the end of the key in `keys`.
     heads: Vec<(u64, u32)>,
     keys: String,
@@ -82,6 +84,7 @@ impl RowBatch {
             pull,
             model,
             role,
+            file: 0,
             heads: Vec::new(),
             keys: String::new(),
             texts: String::new(),

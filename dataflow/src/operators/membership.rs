@@ -7,8 +7,10 @@
 use crate::ingest::event_batch::EventBatch;
 use crate::ingest::reader::SourceProgress;
 use crate::operators::deliver::Outgoing;
+use crate::operators::snapshots::{Outcome, PullError};
 use crate::operators::stage::{StagedPull, Verdict};
 use crate::snapshots::schedule::PullEnded;
+use crate::state::brake::exceeding;
 use crate::state::epoch::{EpochWorker, WholePull, Worked};
 use crate::state::transition::{EpochOutput, KeyText, Removed, Transition};
 use crate::status::{Status, Transitions};
@@ -169,16 +171,11 @@ impl Shell {
     fn judge(&mut self, verdict: Verdict, epochs: &mut EpochWorker) {
         let Some((pull, verdicts)) = self.verdicts.judge(verdict) else { return };
         let model = pull.pulled as usize;
-        let outcome = match verdicts.iter().filter_map(|verdict| verdict.outcome.as_ref().err()).min() {
-            None => {
-                epochs.take(pull);
-                verdicts[0].outcome.clone()
-            }
-            Some(failed) => {
-                epochs.give_up(&pull);
-                Err(failed.clone())
-            }
-        };
+        let outcome = outcome(verdicts);
+        match &outcome {
+            Ok(_) => epochs.take(pull),
+            Err(_) => epochs.give_up(&pull),
+        }
         if let Some(pulls) = &self.pulls {
             // The receiver is gone once the job is ending.
             let _ = pulls.send(PullEnded { model, outcome });
@@ -208,6 +205,22 @@ impl Shell {
         if std::mem::take(&mut self.outputs.counted) {
             self.status.publish_transitions(worker, &self.outputs.counts);
         }
+    }
+}
+
+/// Returns what the verdicts of all workers on a pull come to. Every worker has the same verdicts, and comes to the same.
+fn outcome(verdicts: Vec<Verdict>) -> Outcome {
+    if let Some(error) = verdicts.iter().filter_map(|verdict| verdict.outcome.as_ref().err()).min() {
+        return Err(error.clone());
+    }
+    let Verdict { outcome, terms, .. } = &verdicts[0];
+    let (outcome, terms) = (outcome.clone(), *terms);
+    match (outcome, terms.exits_max) {
+        (Ok(read), Some(most)) => {
+            let exits = exceeding(verdicts.into_iter().flat_map(|verdict| verdict.exits), most);
+            if exits.is_empty() { Ok(read) } else { Err(PullError::Exits { rows: read.rows, exits, most }) }
+        }
+        (outcome, _) => outcome,
     }
 }
 

@@ -6,6 +6,7 @@
 
 use crate::ingest::evaluate_rows::RowReader;
 use crate::ingest::row_batch::RowBatch;
+use crate::state::brake::Exits;
 use crate::time::Time;
 use arrow_array::Array;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, StreamVec};
 use timely::scheduling::SyncActivator;
+use usher_config::Share;
 use usher_core::warehouse::{Snapshot, SnapshotError};
 use usher_queries::plan::Plan;
 
@@ -41,17 +43,32 @@ pub(crate) struct RowsRead {
     pub(crate) skipped: u64,
 }
 
-/// Why a pull failed, and what to do.
+/// Why a pull is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct PullError {
-    pub(crate) reason: String,
-    pub(crate) hint: Option<String>,
+pub(crate) enum PullError {
+    /// It can't be read.
+    Unreadable { reason: String, hint: Option<String> },
+    /// A key comes twice, in these files, by their number in the snapshot.
+    RepeatedKey { key: String, files: (u32, u32) },
+    /// It has fewer rows than it must have.
+    FewRows { rows: u64, least: u64 },
+    /// By it too many members of these audiences would leave.
+    Exits { rows: u64, exits: Vec<Exits>, most: Share },
 }
 
 impl From<SnapshotError> for PullError {
     fn from(error: SnapshotError) -> PullError {
-        PullError { reason: error.message(), hint: error.hint }
+        PullError::Unreadable { reason: error.message(), hint: error.hint }
     }
+}
+
+/// What a pull must meet to be taken; nothing by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PullTerms {
+    /// The fewest rows.
+    pub(crate) rows_min: u64,
+    /// The largest share of an audience's members that may leave by it.
+    pub(crate) exits_max: Option<Share>,
 }
 
 /// A worker has read its share.
@@ -63,6 +80,7 @@ pub(crate) struct EndOfShare {
     /// How many batches went to `worker`.
     pub(crate) batches: u64,
     pub(crate) outcome: Outcome,
+    pub(crate) terms: PullTerms,
 }
 
 impl RowMessage {
@@ -84,6 +102,7 @@ pub(crate) struct PullShare {
     pub(crate) plan: Arc<Plan>,
     pub(crate) model: usize,
     pub(crate) pull: u64,
+    pub(crate) terms: PullTerms,
     pub(crate) opened: Arc<dyn Snapshot>,
     /// Which of so many readers this is.
     pub(crate) reader: usize,
@@ -101,6 +120,7 @@ impl PullShare {
         let mut batches = vec![0; self.peers];
         let mut outcome = Ok(RowsRead::default());
         'pieces: for piece in (self.reader..self.opened.pieces()).step_by(self.readers) {
+            let file = u32::try_from(self.opened.file(piece)).expect("a pull has fewer than 2^32 files");
             let read = match self.opened.read(piece) {
                 Ok(read) => read,
                 Err(error) => {
@@ -120,7 +140,8 @@ impl PullShare {
                     read.rows += batch.keys.len() as u64;
                     read.skipped += batch.skipped;
                 }
-                for rows in reader.read(&batch) {
+                for mut rows in reader.read(&batch) {
+                    rows.file = file;
                     batches[rows.worker as usize] += 1;
                     if !self.send(RowMessage::Rows(rows)) {
                         return;
@@ -135,6 +156,7 @@ impl PullShare {
                 pull: self.pull,
                 batches,
                 outcome: outcome.clone(),
+                terms: self.terms,
             };
             if !self.send(RowMessage::End(end)) {
                 return;

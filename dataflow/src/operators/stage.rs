@@ -2,22 +2,28 @@
 //!
 //! Promises: one verdict of this worker on each pull, sent to every worker, and the pull's facts to this worker's Membership
 //! operator before it. A pull is whole if all workers could read their share, all batches have arrived, and no key came twice.
-//! Holds a pull's facts ([`Staged`]), and with them the dictionaries of the keys that it names.
+//! A whole pull is held if it has too few rows. If a share of exits is set, the verdict has how many members of this worker's
+//! keys would leave ([`Weighing`]): they are counted between epochs, some [`FUEL`] keys an activation, once the job has started
+//! and no other pull is being switched to. Holds a pull's facts ([`Staged`]), and with them the dictionaries of the keys that it
+//! names.
 
 use crate::ingest::row_batch::{Role, RowBatch};
-use crate::operators::snapshots::{EndOfShare, Outcome, PullError, RowMessage, RowsRead, route};
+use crate::operators::snapshots::{EndOfShare, Outcome, PullError, PullTerms, RowMessage, RowsRead, route};
+use crate::state::brake::{Exits, Weighing};
 use crate::state::dictionary::SharedDictionary;
-use crate::state::epoch::WholePull;
-use crate::state::staged::{SeenKeys, Staged};
-use crate::time::{Slot, Time};
+use crate::state::epoch::{EpochWorker, WholePull};
+use crate::state::staged::{SeenKeys, Staged, Twice};
+use crate::time::{FUEL, Slot, Time};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use usher_queries::plan::Plan;
@@ -30,6 +36,9 @@ pub(crate) struct Verdict {
     pub(crate) pull: u64,
     /// Of all workers' shares.
     pub(crate) outcome: Outcome,
+    pub(crate) terms: PullTerms,
+    /// Who of this worker's members would leave, if a share of exits is set.
+    pub(crate) exits: Vec<Exits>,
 }
 
 /// This worker's whole part of a pull, on its way to the next operator of the worker.
@@ -54,7 +63,11 @@ pub(crate) struct StageSetup {
     pub(crate) peers: usize,
     /// By model.
     pub(crate) dictionaries: Vec<SharedDictionary>,
+    pub(crate) epochs: Rc<RefCell<EpochWorker>>,
 }
+
+/// How long after a look at keys that could not be weighed the next one is, at the latest.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// A worker's own parts of pulls, and its verdicts to all.
 pub(crate) type StageStreams<'scope> = (StreamVec<'scope, Time, StagedPull>, StreamVec<'scope, Time, Verdict>);
@@ -63,6 +76,7 @@ pub(crate) type StageStreams<'scope> = (StreamVec<'scope, Time, StagedPull>, Str
 pub(crate) fn stage<'scope>(rows: StreamVec<'scope, Time, RowMessage>, setup: StageSetup) -> StageStreams<'scope> {
     let scope = rows.scope();
     let mut builder = OperatorBuilder::new("Stage".to_owned(), scope);
+    let activator = scope.activator_for(Rc::clone(&builder.operator_info().address));
     let mut rows = builder.new_input(rows, Exchange::new(route));
     let (pulls, pulls_stream) = builder.new_output::<Vec<StagedPull>>();
     let mut pulls = OutputBuilder::<Time, CapacityContainerBuilder<Vec<StagedPull>>>::from(pulls);
@@ -71,6 +85,10 @@ pub(crate) fn stage<'scope>(rows: StreamVec<'scope, Time, RowMessage>, setup: St
     builder.build(move |capabilities| {
         drop(capabilities);
         let mut receiving: BTreeMap<(u32, u64), Receiving> = BTreeMap::new();
+        let mut weighed: VecDeque<Whole> = VecDeque::new();
+        let mut given: Vec<Whole> = Vec::new();
+        // When the operator is activated by itself, if that is arranged.
+        let mut looks_at: Option<Instant> = None;
         move |_frontiers| {
             rows.for_each_stamp(|stamp, data| {
                 for message in data.flat_map(|data| data.drain(..)) {
@@ -83,20 +101,88 @@ pub(crate) fn stage<'scope>(rows: StreamVec<'scope, Time, RowMessage>, setup: St
                         RowMessage::Rows(rows) => pull.rows(rows, &setup.dictionaries),
                         RowMessage::End(end) => pull.ends.push(end),
                     }
-                    let Some(outcome) = pull.outcome(setup.readers) else { continue };
+                    let Some((outcome, terms)) = pull.outcome(setup.readers) else { continue };
                     let pull = receiving.remove(&id).expect("it was just there");
-                    let whole = WholePull { pulled: id.0, number: id.1, parts: pull.parts };
-                    pulls.activate().session(&stamp).give(StagedPull(Rc::new(RefCell::new(Some(whole)))));
-                    let mut output = verdicts.activate();
-                    let mut session = output.session(&stamp);
-                    for worker in 0..setup.peers as u32 {
-                        session.give(Verdict { worker, pulled: id.0, pull: id.1, outcome: outcome.clone() });
+                    let hold = |port| stamp.retain_least(port).expect("rows are sent at a time");
+                    let pull = Whole {
+                        holds: (hold(0), hold(1)),
+                        weighing: (outcome.is_ok() && terms.exits_max.is_some()).then(Weighing::new),
+                        pull: WholePull { pulled: id.0, number: id.1, parts: pull.parts },
+                        outcome,
+                        terms,
+                    };
+                    // What is not weighed waits for nothing: the start of the job may wait for it.
+                    match pull.weighing {
+                        None => given.push(pull),
+                        Some(_) => weighed.push_back(pull),
                     }
                 }
             });
+            looks_at = looks_at.filter(|at| *at > Instant::now());
+            while let Some(first) = weighed.front_mut() {
+                match first.weigh(&setup.epochs) {
+                    Weighed::All => given.extend(weighed.pop_front()),
+                    Weighed::Some => {
+                        activator.activate();
+                        break;
+                    }
+                    Weighed::NotNow => {
+                        // One at a time: activations that are arranged add up.
+                        looks_at.get_or_insert_with(|| {
+                            let at = Instant::now() + LOOK;
+                            activator.activate_after(LOOK);
+                            at
+                        });
+                        break;
+                    }
+                }
+            }
+            for Whole { holds, weighing, pull, outcome, terms } in given.drain(..) {
+                let (pulled, number) = (pull.pulled, pull.number);
+                pulls.activate().session(&holds.0).give(StagedPull(Rc::new(RefCell::new(Some(pull)))));
+                let mut output = verdicts.activate();
+                let mut session = output.session(&holds.1);
+                let exits = weighing.map(Weighing::end).unwrap_or_default();
+                for worker in 0..setup.peers as u32 {
+                    let (outcome, exits) = (outcome.clone(), exits.clone());
+                    session.give(Verdict { worker, pulled, pull: number, outcome, terms, exits });
+                }
+            }
         }
     });
     (pulls_stream, verdicts_stream)
+}
+
+/// A pull of which all has arrived, until the verdict on it is given.
+struct Whole {
+    holds: (Capability<Time>, Capability<Time>),
+    /// Set if it is weighed.
+    weighing: Option<Weighing>,
+    pull: WholePull,
+    outcome: Outcome,
+    terms: PullTerms,
+}
+
+/// How far the weighing of a pull has come.
+enum Weighed {
+    /// To its end; or there is nothing to weigh.
+    All,
+    Some,
+    /// No further: an epoch is under way, keys are being switched, or the job has not started.
+    NotNow,
+}
+
+impl Whole {
+    fn weigh(&mut self, epochs: &RefCell<EpochWorker>) -> Weighed {
+        let Some(weighing) = &mut self.weighing else { return Weighed::All };
+        let mut epochs = epochs.borrow_mut();
+        let time = epochs.rest().filter(|_| epochs.steady().is_some());
+        match time {
+            None => Weighed::NotNow,
+            Some(time) if weighing.step(&self.pull, &epochs, time, FUEL) => Weighed::All,
+            Some(_) => Weighed::Some,
+        }
+    }
 }
 
 /// A pull whose rows arrive.
@@ -105,8 +191,8 @@ struct Receiving {
     seen: SeenKeys,
     batches: u64,
     ends: Vec<EndOfShare>,
-    /// A key that came twice: the least, so that every run names the same.
-    twice: Option<String>,
+    /// A key that came twice, with its files: the least, so that every run names the same.
+    twice: Option<(String, (u32, u32))>,
 }
 
 impl Receiving {
@@ -127,8 +213,8 @@ impl Receiving {
 
     fn rows(&mut self, mut rows: RowBatch, dictionaries: &[SharedDictionary]) {
         self.batches += 1;
-        if let Some(row) = self.seen.add(&rows.seen) {
-            self.came_twice(rows.seen_key(row).to_owned());
+        if let Some(Twice { row, files }) = self.seen.add(&rows.seen, rows.file) {
+            self.came_twice(rows.seen_key(row).to_owned(), files);
         }
         let part = self.parts.iter_mut().find(|(model, staged)| *model == rows.model && staged.role == rows.role);
         let (model, staged) = part.expect("rows are for a part of their pull");
@@ -139,36 +225,35 @@ impl Receiving {
                 keys.intern(hash, key)
             })
             .collect();
-        if let Some(row) = staged.add(&mut rows, &slots) {
-            self.came_twice(rows.key(row).1.to_owned());
+        if let Some(Twice { row, files }) = staged.add(&mut rows, &slots) {
+            self.came_twice(rows.key(row).1.to_owned(), files);
         }
     }
 
-    fn came_twice(&mut self, key: String) {
-        self.twice = [self.twice.take(), Some(key)].into_iter().flatten().min();
+    fn came_twice(&mut self, key: String, files: (u32, u32)) {
+        self.twice = [self.twice.take(), Some((key, files))].into_iter().flatten().min();
     }
 
-    /// Returns the verdict, once all is there.
-    fn outcome(&self, readers: usize) -> Option<Outcome> {
+    /// Returns the verdict and what it goes by, once all is there.
+    fn outcome(&self, readers: usize) -> Option<(Outcome, PullTerms)> {
         let all = self.ends.len() == readers && self.ends.iter().map(|end| end.batches).sum::<u64>() == self.batches;
-        all.then(|| {
-            let failed = self.ends.iter().filter_map(|end| end.outcome.as_ref().err()).min();
-            match (failed, &self.twice) {
-                (Some(failed), _) => Err(failed.clone()),
-                (None, Some(key)) => Err(PullError {
-                    reason: format!("the key `{key}` comes twice"),
-                    hint: Some(
-                        "a key names one row: remove the repeated row, or the file that is there twice".to_owned(),
-                    ),
-                }),
-                (None, None) => {
-                    let read = self.ends.iter().filter_map(|end| end.outcome.as_ref().ok());
-                    Ok(read.fold(RowsRead::default(), |all, one| RowsRead {
-                        rows: all.rows + one.rows,
-                        skipped: all.skipped + one.skipped,
-                    }))
-                }
+        // Those of one pull are the same.
+        let terms = self.ends.first().filter(|_| all)?.terms;
+        let mut all = RowsRead::default();
+        for end in &self.ends {
+            if let Ok(RowsRead { rows, skipped }) = end.outcome {
+                all = RowsRead { rows: all.rows + rows, skipped: all.skipped + skipped };
             }
-        })
+        }
+        let failed = self.ends.iter().filter_map(|end| end.outcome.as_ref().err()).min();
+        let outcome = match (failed, &self.twice) {
+            (Some(failed), _) => Err(failed.clone()),
+            (None, Some((key, files))) => Err(PullError::RepeatedKey { key: key.clone(), files: *files }),
+            (None, None) if all.rows < terms.rows_min => {
+                Err(PullError::FewRows { rows: all.rows, least: terms.rows_min })
+            }
+            (None, None) => Ok(all),
+        };
+        Some((outcome, terms))
     }
 }

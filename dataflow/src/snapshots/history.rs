@@ -7,7 +7,7 @@ use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use usher_core::api::{Extent, Freshness, Moment, Pull, PullResult, Trigger};
+use usher_core::api::{Extent, Freshness, Moment, Pull, PullCounts, PullOrder, PullResult, Trigger};
 use usher_core::lock::lock;
 
 /// Pulls of a model that are remembered: three months of daily ones.
@@ -18,7 +18,7 @@ const OVERDUE: Time = 5_000;
 /// The history of all models, by index, and what is asked for.
 pub(crate) struct PullHistory {
     models: Mutex<Vec<ModelPulls>>,
-    asked: Mutex<Vec<(usize, Extent)>>,
+    asked: Mutex<Vec<(usize, PullOrder)>>,
 }
 
 /// The pulls of one model.
@@ -30,6 +30,7 @@ pub(crate) struct ModelPulls {
     in_force: Option<(Time, u64)>,
     /// When the next pull is due; `None` if only on request.
     next: Option<Time>,
+    counts: PullCounts,
 }
 
 /// A pull.
@@ -52,6 +53,8 @@ struct Ended {
     took: u64,
     rows: Option<u64>,
     error: Option<String>,
+    /// Whether the brake held it.
+    held: bool,
 }
 
 impl PullHistory {
@@ -71,12 +74,12 @@ impl PullHistory {
     }
 
     /// Asks for a pull.
-    pub(crate) fn ask(&self, model: usize, extent: Extent) {
-        lock(&self.asked).push((model, extent));
+    pub(crate) fn ask(&self, model: usize, order: PullOrder) {
+        lock(&self.asked).push((model, order));
     }
 
     /// Returns the models that were asked for since the last call.
-    pub(crate) fn take_asked(&self) -> Vec<(usize, Extent)> {
+    pub(crate) fn take_asked(&self) -> Vec<(usize, PullOrder)> {
         std::mem::take(&mut lock(&self.asked))
     }
 
@@ -106,24 +109,36 @@ impl PullHistory {
     pub(crate) fn unchanged(&self, model: usize, took: u64) {
         let mut models = self.lock();
         let rows = models[model].in_force.map(|(_, rows)| rows);
+        models[model].counts.succeeded += 1;
         let running = models[model].running();
         (running.number, running.changed_keys) = (0, Some(0));
-        running.ended = Some(Ended { took, rows, error: None });
+        running.ended = Some(Ended { took, rows, error: None, held: false });
     }
 
     /// Ends the running pull, which is in force now.
     pub(crate) fn succeeded(&self, model: usize, took: u64, rows: u64) {
         let mut models = self.lock();
         let model = &mut models[model];
+        model.counts.succeeded += 1;
         let running = model.running();
-        running.ended = Some(Ended { took, rows: Some(rows), error: None });
+        running.ended = Some(Ended { took, rows: Some(rows), error: None, held: false });
         model.in_force = Some((running.began, rows));
     }
 
     /// Ends the running pull, which failed.
     pub(crate) fn failed(&self, model: usize, took: u64, error: String) {
-        let ended = Ended { took, rows: None, error: Some(error) };
-        self.lock()[model].running().ended = Some(ended);
+        let ended = Ended { took, rows: None, error: Some(error), held: false };
+        let mut models = self.lock();
+        models[model].counts.failed += 1;
+        models[model].running().ended = Some(ended);
+    }
+
+    /// Ends the running pull, which the brake held.
+    pub(crate) fn held(&self, model: usize, took: u64, rows: u64, error: String) {
+        let ended = Ended { took, rows: Some(rows), error: Some(error), held: true };
+        let mut models = self.lock();
+        models[model].counts.held += 1;
+        models[model].running().ended = Some(ended);
     }
 
     /// Records that a worker has switched to a pull, which changed so many of its keys.
@@ -167,7 +182,12 @@ impl ModelPulls {
         self.in_force.map(|(_, rows)| rows)
     }
 
-    /// Returns why the last pull that has ended failed.
+    /// Returns how many pulls ended, and how.
+    pub(crate) fn counts(&self) -> PullCounts {
+        self.counts
+    }
+
+    /// Returns why the last pull that has ended failed or was held.
     pub(crate) fn last_error(&self) -> Option<&str> {
         let last = self.pulls.iter().find_map(|pull| pull.ended.as_ref());
         last.and_then(|ended| ended.error.as_deref())
@@ -193,6 +213,7 @@ impl ModelPulls {
             status: match &record.ended {
                 None => PullResult::Running,
                 Some(Ended { error: None, .. }) => PullResult::Succeeded,
+                Some(Ended { held: true, .. }) => PullResult::Held,
                 Some(_) => PullResult::Failed,
             },
             trigger: record.trigger,
@@ -231,7 +252,11 @@ mod tests {
             (Some(100), Some(3)),
             "it stays in force"
         );
-        history.begin(0, 3, 1_200, Trigger::Request, false);
+        history.begin(0, 3, 1_150, Trigger::Schedule, true);
+        history.held(0, 1, 0, "it has no rows".to_owned());
+        assert_eq!(freshness(1_151), Freshness::Stale);
+        assert_eq!((history.models()[0].rows(), history.models()[0].last_error()), (Some(3), Some("it has no rows")));
+        history.begin(0, 4, 1_200, Trigger::Request, false);
         history.unchanged(0, 1);
         assert_eq!(freshness(1_201), Freshness::Current, "the snapshot in force was found to be up to date");
         let pulls = history.models()[0].history();
@@ -240,10 +265,12 @@ mod tests {
             changed,
             [
                 (Extent::Partial, PullResult::Succeeded, Some(0)),
+                (Extent::Full, PullResult::Held, None),
                 (Extent::Full, PullResult::Failed, None),
                 (Extent::Full, PullResult::Succeeded, Some(3))
             ]
         );
+        assert_eq!(history.models()[0].counts(), PullCounts { succeeded: 2, failed: 1, held: 1 });
         for number in 0..KEPT as u64 + 10 {
             history.begin(0, number, number, Trigger::Schedule, true);
             history.succeeded(0, 0, 0);

@@ -3,13 +3,15 @@
 //! One thread of the first process decides. At the start it pulls each model whose snapshot an earlier run did not leave
 //! behind, or whose pull is due; then as `refresh` says; and when the API asks. It runs at most one pull of a model at a time. It
 //! opens a pull (lists files, reads footers) and has each worker of its process read a share, on a thread of its own. A first
-//! pull that fails ends the job; after a later one, which is logged, the last good snapshot stays in force.
+//! pull that fails or is held ends the job; after a later one, which is logged, the last good snapshot stays in force. One that failed is
+//! tried again after [`RETRY_FIRST`], doubled up to `refresh`; one that was held is left until the next is due.
 
 use crate::checkpoint::{PullRecord, WholePulls};
 use crate::failure::{Failure, FailureKind};
 use crate::ingest::evaluate_rows::wanted;
-use crate::operators::snapshots::{Outcome, PullError, PullShare, RowMessage, RowsRead};
+use crate::operators::snapshots::{Outcome, PullError, PullShare, PullTerms, RowMessage, RowsRead};
 use crate::snapshots::history::PullHistory;
+use crate::snapshots::refusal::describe;
 use crate::status::Status;
 use crate::time::Span;
 use crate::time::Time;
@@ -18,15 +20,23 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 use timely::scheduling::SyncActivator;
 use tracing::{info, warn};
-use usher_config::Refresh;
-use usher_core::api::{Extent, Trigger};
+use usher_config::{Members, Refresh, duration};
+use usher_core::api::{Extent, PullOrder, Trigger};
 use usher_core::clock::Clock;
 use usher_core::lock::lock;
 use usher_core::warehouse::{FileVersion, Warehouse};
 use usher_queries::plan::Plan;
 
+/// When a pull that failed is tried again: `refresh` if that is less.
+const RETRY_FIRST: Duration = Duration::from_secs(60);
+/// How long the next try waits at most where `refresh` is `manual`.
+const RETRY_LAST: Duration = Duration::from_secs(3_600);
 /// How soon the thread notices that the job has ended, and what the API asks for.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// What to do where the first pull of a start is held.
+pub(crate) const HELD_AT_START: &str =
+    "if that is right, leave out `max_exits` and `min_rows`, or set `min_rows: 0`, for one start";
 
 /// How a pull ended, on all workers.
 #[derive(Clone, Debug)]
@@ -49,6 +59,8 @@ pub(crate) struct ScheduleSetup {
     pub(crate) clock: Arc<dyn Clock>,
     /// By model, the pull of an earlier run that is in force.
     pub(crate) known: Vec<Option<PullRecord>>,
+    /// By model, whether a ledger has a member of one of its audiences.
+    pub(crate) in_ledgers: Vec<bool>,
     /// The pulls that checkpoints may refer to.
     pub(crate) whole: WholePulls,
     /// The number of workers of all processes.
@@ -72,6 +84,8 @@ struct Model {
     /// Whether a snapshot is in force.
     good: bool,
     running: bool,
+    /// How many pulls have failed since the last that did not.
+    failures: u32,
     /// When the last pull was begun.
     since: Instant,
     /// The files of the last pull that was begun, and of the snapshot in force if this run pulled it.
@@ -117,6 +131,7 @@ pub(crate) fn run(
             begun: 0,
             good,
             running: false,
+            failures: 0,
             since: now,
             files,
             files_in_force,
@@ -126,17 +141,19 @@ pub(crate) fn run(
     models.iter().for_each(|model| model.publish_due(&setup));
     loop {
         for model in models.iter_mut().filter(|model| model.due.is_some_and(|due| due <= Instant::now())) {
-            model.begin(&setup, &channels, trigger, Extent::Full);
+            model.begin(&setup, &channels, trigger, PullOrder { extent: Extent::Full, accept: false });
         }
         trigger = Trigger::Schedule;
-        for (index, extent) in setup.history.take_asked() {
+        for (index, order) in setup.history.take_asked() {
             let model = models
                 .iter_mut()
                 .find(|model| model.index == index)
                 .expect("only a model with Parquet can be asked for");
-            // A request while one is running is served by that one.
-            if !model.running {
-                model.begin(&setup, &channels, Trigger::Request, extent);
+            // A request while one is running is served by that one, unless that one is judged and this one is not.
+            match model.running {
+                false => model.begin(&setup, &channels, Trigger::Request, order),
+                true if order.accept => setup.history.ask(index, order),
+                true => {}
             }
         }
         match ended.recv_timeout(LOOK) {
@@ -155,7 +172,8 @@ pub(crate) fn run(
 
 impl Model {
     /// Begins a pull: a thread for each worker of this process reads a share.
-    fn begin(&mut self, setup: &ScheduleSetup, channels: &[RowChannel], trigger: Trigger, extent: Extent) {
+    fn begin(&mut self, setup: &ScheduleSetup, channels: &[RowChannel], trigger: Trigger, order: PullOrder) {
+        let extent = order.extent;
         let due = self.due.take();
         let since = std::mem::replace(&mut self.since, Instant::now());
         self.begun += 1;
@@ -186,14 +204,21 @@ impl Model {
             lock(&setup.whole).remove(&self.number());
             self.begun -= 1;
             (self.due, self.since, self.running) = (due, since, false);
+            if std::mem::take(&mut self.failures) > 0 {
+                // What was to be tried again is no longer wrong.
+                self.due = self.every.map(|every| self.since + every);
+                self.publish_due(setup);
+            }
             return;
         }
         setup.history.reads_all(self.index);
+        let terms = if order.accept { PullTerms::default() } else { self.terms(setup) };
         for (reader, channel) in channels.iter().enumerate() {
             let share = PullShare {
                 plan: Arc::clone(plan),
                 model: self.index,
                 pull: self.begun,
+                terms,
                 opened: Arc::clone(&opened),
                 reader,
                 readers: channels.len(),
@@ -208,33 +233,75 @@ impl Model {
         }
     }
 
+    /// Returns what the next pull must meet. Under replay nothing is judged.
+    fn terms(&self, setup: &ScheduleSetup) -> PullTerms {
+        if setup.span != Span::Live {
+            return PullTerms::default();
+        }
+        let model = &setup.plan.job.models[&self.id];
+        let had_any = match setup.history.models()[self.index].rows() {
+            Some(rows) => rows > 0,
+            // Members of whom no row is known any more had rows.
+            None => model.members == Members::Known && setup.in_ledgers[self.index],
+        };
+        PullTerms {
+            rows_min: model.min_rows.map_or(u64::from(had_any), u64::from),
+            // Where nothing is in force the ledgers judge, at the start.
+            exits_max: model.max_exits.filter(|_| self.good),
+        }
+    }
+
     /// Ends the pull that is running.
     fn end(&mut self, outcome: Outcome, setup: &ScheduleSetup) {
-        self.due = self.every.map(|every| self.since + every);
-        self.running = false;
-        self.publish_due(setup);
         let took = self.since.elapsed().as_millis() as Time;
-        match &outcome {
-            Ok(read) => setup.history.succeeded(self.index, took, read.rows),
-            Err(error) => setup.history.failed(self.index, took, error.reason.clone()),
-        }
-        let model = &self.id;
-        match outcome {
+        let (model, now) = (&self.id, Instant::now());
+        self.running = false;
+        self.due = self.every.map(|every| self.since + every);
+        let error = match outcome {
             Ok(RowsRead { rows, skipped }) => {
-                self.good = true;
+                setup.history.succeeded(self.index, took, rows);
+                (self.good, self.failures) = (true, 0);
                 self.files_in_force = Some(std::mem::take(&mut self.files));
                 let recorded = lock(&setup.whole).get(&self.number()).cloned();
                 self.record(setup, PullRecord { rows, took, ..recorded.expect("it was recorded when it began") });
                 info!(model, rows, skipped, took_ms = took, "pulled");
+                self.publish_due(setup);
+                return;
             }
-            Err(PullError { reason, hint }) if self.good => {
-                let hint = hint.unwrap_or_default();
-                warn!(model, reason, hint, "the pull failed; the last good snapshot stays in force");
-            }
-            Err(PullError { reason, hint }) => {
-                let message = format!("model `{model}` could not be pulled: {reason}");
-                setup.status.fail(Failure { kind: FailureKind::FirstPull, message, hint });
-            }
+            Err(error) => error,
+        };
+        let (reason, hint) = describe(&setup.plan, model, &self.files, &error);
+        let held = match error {
+            PullError::FewRows { rows, .. } | PullError::Exits { rows, .. } => Some(rows),
+            PullError::Unreadable { .. } | PullError::RepeatedKey { .. } => None,
+        };
+        match held {
+            Some(rows) => setup.history.held(self.index, took, rows, reason.clone()),
+            None => setup.history.failed(self.index, took, reason.clone()),
+        }
+        if !self.good {
+            let what = if held.is_some() { "is held" } else { "could not be pulled" };
+            let message = format!("model `{model}` {what}: {reason}");
+            // No API runs that could take an order.
+            let hint = if held.is_some() { Some(HELD_AT_START.to_owned()) } else { hint };
+            setup.status.fail(Failure { kind: FailureKind::FirstPull, message, hint });
+            return;
+        }
+        if held.is_some() {
+            self.failures = 0;
+        } else {
+            self.due = Some(now + retry(self.failures, self.every));
+            self.failures += 1;
+        }
+        self.publish_due(setup);
+        let next = match self.due {
+            Some(due) => format!("in {}", duration::format(to_seconds(due.saturating_duration_since(now)))),
+            None => "on request".to_owned(),
+        };
+        let hint = hint.unwrap_or_default();
+        match held {
+            Some(_) => warn!(model, reason, hint, next, "the pull is held; the last good snapshot stays in force"),
+            None => warn!(model, reason, hint, next, "the pull failed; the last good snapshot stays in force"),
         }
     }
 
@@ -252,5 +319,35 @@ impl Model {
     /// Records the pull for checkpoints.
     fn record(&self, setup: &ScheduleSetup, pull: PullRecord) {
         lock(&setup.whole).insert(self.number(), pull);
+    }
+}
+
+/// Returns how long the next try waits after so many failures before the last one.
+fn retry(failures: u32, every: Option<Duration>) -> Duration {
+    let last = every.unwrap_or(RETRY_LAST);
+    RETRY_FIRST.saturating_mul(1 << failures.min(16)).min(last)
+}
+
+/// Returns whole seconds, in ms; less than one as it is.
+fn to_seconds(left: Duration) -> u64 {
+    let ms = left.as_millis() as u64;
+    if ms < 1_000 { ms } else { (ms + 500) / 1_000 * 1_000 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_are_a_minute_apart_then_twice_as_far_up_to_the_refresh() {
+        let minutes = |every: Option<u64>| -> Vec<u64> {
+            let every = every.map(|minutes| Duration::from_secs(60 * minutes));
+            (0..8).map(|failures| retry(failures, every).as_secs() / 60).collect()
+        };
+        assert_eq!(minutes(Some(24 * 60)), [1, 2, 4, 8, 16, 32, 64, 128]);
+        assert_eq!(minutes(Some(10)), [1, 2, 4, 8, 10, 10, 10, 10]);
+        assert_eq!(minutes(None), [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(retry(0, Some(Duration::from_secs(5))), Duration::from_secs(5));
+        assert_eq!(retry(u32::MAX, Some(Duration::from_secs(86_400))), Duration::from_secs(86_400));
     }
 }

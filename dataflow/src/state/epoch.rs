@@ -10,12 +10,14 @@
 //! 2. timers due in it fire;
 //! 3. keys that a pull concerns are switched, at its last ms;
 //! 4. flips are ordered and settled into transitions;
-//! 5. at the job's start only: every key is announced.
+//! 5. at the job's start only: every key is announced; before that, who would leave by the first pulls is counted, where a limit
+//!    is set, and the worker waits for leave to go on.
 //!
 //! Until the start no transition is given: what came before is history. Under [`Span::Live`] no work is done before the ledgers
 //! and the checkpoint of an earlier run have been taken up ([`EpochWorker::begin`]); at the start only what differs from the
 //! ledgers is given.
 
+use super::brake::Exits;
 use super::codec::{KeyState, Mapping};
 use super::committed::Baseline;
 use super::dictionary::SharedDictionary;
@@ -30,7 +32,8 @@ use crate::state::shard::Encoder;
 use crate::time::Span;
 use crate::time::{Slot, Time};
 use std::collections::{BTreeSet, VecDeque};
-use usher_queries::plan::Plan;
+use usher_config::Share;
+use usher_queries::plan::{ModelPlan, Plan};
 
 /// What an earlier run left behind, for one worker.
 #[derive(Default)]
@@ -76,6 +79,7 @@ enum Step {
     SwitchPulls,
     OrderFlips,
     Settle,
+    Judge,
     Announce { model: usize, slot: Slot },
 }
 
@@ -90,6 +94,11 @@ struct Epoch {
 pub(crate) struct Listing {
     /// Per model, the slots in order of their shard, and where each shard ends.
     models: Vec<(Vec<Slot>, Vec<usize>)>,
+}
+
+/// Returns the model that the rows of a model belong to.
+fn parent(model: &ModelPlan) -> Option<u32> {
+    model.snapshot.as_ref()?.parent.as_ref().map(|(parent, _)| *parent)
 }
 
 /// Shards that state is cut into: 256, by the first byte of the key's hash. It never changes.
@@ -168,6 +177,20 @@ pub(crate) struct EpochWorker {
     switched: Vec<Switched>,
     /// By event, messages that repeated one that is held.
     repeats: Vec<u64>,
+    brake: StartBrake,
+}
+
+/// The limits that first pulls have, which the ledgers judge at the start: nothing else is in force.
+#[derive(Default)]
+struct StartBrake {
+    /// Per model: its `max_exits`, and its parent.
+    limits: Vec<(Option<Share>, Option<u32>)>,
+    /// Per model whose audiences a first pull with a limit decides: that pull's model, and the limit.
+    of_audiences: Vec<Option<(u32, Share)>>,
+    /// What was counted and not been taken.
+    counted: Option<Vec<Exits>>,
+    /// Whether it was counted.
+    asked: bool,
 }
 
 impl EpochWorker {
@@ -206,6 +229,10 @@ impl EpochWorker {
             awaited: false,
             switched: Vec::new(),
             repeats: vec![0; plan.events.len()],
+            brake: StartBrake {
+                limits: plan.models.iter().map(|model| (plan.job.models[&model.id].max_exits, parent(model))).collect(),
+                ..StartBrake::default()
+            },
         }
     }
 
@@ -219,6 +246,29 @@ impl EpochWorker {
         let syncs = self.restored.baselines.iter().flat_map(|baseline| &baseline.syncs);
         let committed = syncs.map(|sync| sync.committed).filter(|committed| *committed > 0).min();
         self.resumed = committed.filter(|_| !self.missing.is_empty()).map(|committed| committed + 1);
+        self.brake.of_audiences = vec![None; self.models.len()];
+        for model in &self.missing {
+            let (Some(limit), parent) = self.brake.limits[*model as usize] else { continue };
+            for decided in [Some(*model), parent].into_iter().flatten() {
+                let of = &mut self.brake.of_audiences[decided as usize];
+                *of = [of.take(), Some((*model, limit))].into_iter().flatten().min_by_key(|(_, limit)| *limit);
+            }
+        }
+    }
+
+    /// Returns, at the start and once, the members that the ledgers have, and who of them would leave by the first pulls.
+    pub(crate) fn take_start_exits(&mut self) -> Option<Vec<Exits>> {
+        self.brake.counted.take()
+    }
+
+    /// Returns the model whose first pull decides the audiences of a model, and its limit.
+    pub(crate) fn start_limit(&self, model: u32) -> Option<(u32, Share)> {
+        self.brake.of_audiences.get(model as usize).copied().flatten()
+    }
+
+    /// Goes on with the start: the first pulls are within their limits.
+    pub(crate) fn pass_start(&mut self) {
+        self.go_on(Step::Announce { model: 0, slot: 0 });
     }
 
     /// Takes up a key as an earlier run had it at `clock`.
@@ -437,6 +487,9 @@ impl EpochWorker {
             Ok(end) => end,
             Err(worked) => return worked,
         };
+        if self.brake.asked && self.epoch.is_some_and(|epoch| matches!(epoch.step, Step::Judge)) {
+            return Worked::Idle;
+        }
         loop {
             if self.epoch.is_none() {
                 match self.next_epoch(end, fuel) {
@@ -530,6 +583,7 @@ impl EpochWorker {
                 fuel
             }
             Step::Settle => self.settle(until, fuel, out),
+            Step::Judge => self.judge(fuel),
             Step::Announce { model, slot } => self.announce(until, (model, slot), fuel, out),
         }
     }
@@ -640,7 +694,7 @@ impl EpochWorker {
             }
         }
         if !self.started && self.start.is_some_and(|start| start < until) {
-            self.go_on(Step::Announce { model: 0, slot: 0 });
+            self.go_on(Step::Judge);
         } else {
             if self.started {
                 out.epoch_end(until);
@@ -648,6 +702,26 @@ impl EpochWorker {
             self.finish_epoch(until);
         }
         fuel - 1
+    }
+
+    /// Counts who would leave by the first pulls; goes on at once if none has a limit.
+    fn judge(&mut self, fuel: usize) -> usize {
+        if self.brake.of_audiences.iter().all(Option::is_none) {
+            self.pass_start();
+            return fuel;
+        }
+        let mut counted = Vec::new();
+        for (model, keys) in self.models.iter().enumerate() {
+            if self.brake.of_audiences[model].is_some() {
+                let mut exits = Exits::of_model(model as u32, keys.evaluate.audiences());
+                keys.evaluate.count_committed(&mut exits);
+                // What leaves an audience whose definition is new leaves by that.
+                let is_new = &self.restored.baselines[model].new_definitions;
+                counted.extend(exits.into_iter().filter(|exits| !is_new[exits.audience as usize]));
+            }
+        }
+        (self.brake.counted, self.brake.asked) = (Some(counted), true);
+        0
     }
 
     /// Announces every key at the start.

@@ -13,6 +13,7 @@
 //! An audience that is a conjunction of facts and their negations, as most are, is compared by masks of 64 facts at a time;
 //! others are walked.
 
+use super::brake::Exits;
 use super::committed::{Baseline, CommittedBits};
 use super::facts::{BitRows, Words, get, ones, set, words_for};
 use super::transition::{Cause, Causes, EpochOutput, Flip, KeyText, Transition};
@@ -100,6 +101,26 @@ impl EvaluateState {
     /// Returns the truth of all facts.
     pub(crate) fn facts(&self) -> &BitRows {
         &self.facts
+    }
+
+    /// Returns the number of audiences.
+    pub(crate) fn audiences(&self) -> usize {
+        self.audiences.by_rank.len()
+    }
+
+    /// Returns the audiences that a key is in.
+    pub(crate) fn members(&self, slot: Slot) -> &[u64] {
+        self.members.row(slot)
+    }
+
+    /// Finds the audiences that a key with these facts is in.
+    pub(crate) fn members_by(&self, facts: &[u64], members: &mut Words) {
+        members.clear();
+        members.resize(self.audiences.rank_words, 0);
+        for (rank, index) in self.audiences.order.iter().enumerate() {
+            let holds = self.audiences.holds(rank, facts, members);
+            set(members, *index, holds);
+        }
     }
 
     /// Takes up the truth of a fact of a key.
@@ -218,6 +239,21 @@ impl EvaluateState {
                     let transition = Transition { time, model, slot, audience, kind: ChangeKind::Exit, reason };
                     out.correction(&transition, *to, text);
                 }
+            }
+        }
+    }
+
+    /// Counts, per audience, the keys that some ledger has in it, and those of them that do not hold and whose membership did not
+    /// end by itself. Before the start.
+    pub(crate) fn count_committed(&self, counts: &mut [Exits]) {
+        let Some(committed) = &self.committed else { return };
+        let mut after = Words::new();
+        for slot in committed.slots() {
+            self.members_by(self.facts.row(slot), &mut after);
+            for audience in committed.audiences(slot) {
+                let count = &mut counts[audience as usize];
+                count.members += 1;
+                count.leaving += u64::from(!get(&after, audience) && committed.ended(slot, audience).is_none());
             }
         }
     }

@@ -4,7 +4,7 @@
 //! passes. Holds, per (key, fact) that depends on `now()`: its truth over all time and one armed timer; per key: the included
 //! columns of its row. The truth now of the other facts is in the bits that evaluation keeps. Refuses: facts that events decide.
 
-use super::facts::{BitRows, get};
+use super::facts::{BitRows, get, set};
 use super::staged::Staged;
 use super::timers::{Timer, Timers};
 use super::transition::{Cause, Flip};
@@ -154,6 +154,32 @@ impl PropertyState {
         new
     }
 
+    /// Writes into `facts` what they would be at `time` if the key were switched to a pull; `default` are those of a key of which
+    /// nothing is known.
+    pub(crate) fn preview(&self, staged: &Staged, slot: Slot, time: Time, default: &[u64], facts: &mut [u64]) {
+        let known = staged.has(slot);
+        if staged.role == Role::Own {
+            set(facts, 0, known);
+        }
+        for (i, fact) in staged.facts.iter().enumerate() {
+            let truth = match self.facts[*fact as usize].as_ref() {
+                Some(PropertyFact::Row { clocked: false }) => known && staged.truth(slot, i),
+                Some(PropertyFact::Related { comparison, clocked: false, .. }) => {
+                    staged.summary(slot, i).holds(comparison)
+                }
+                Some(PropertyFact::Row { .. }) => {
+                    staged.timelines.get(&(slot, *fact)).map_or(get(default, *fact), |timeline| timeline.at(time))
+                }
+                Some(PropertyFact::Related { empty, comparison, .. }) => {
+                    let rows = staged.timed.get(&(slot, *fact));
+                    rows.map_or(get(default, *fact), |rows| aggregate(empty, rows, time).holds(comparison))
+                }
+                Some(PropertyFact::Known) | None => panic!("fact {fact} is decided by no pull"),
+            };
+            set(facts, *fact, truth);
+        }
+    }
+
     fn switch_clocked(
         &mut self,
         slot: Slot,
@@ -245,11 +271,17 @@ impl PropertyState {
         match (&clocked.truth, &self.facts[fact as usize]) {
             (ClockedTruth::Row(timeline), _) => (timeline.at(time), timeline.next(time)),
             (ClockedTruth::Aggregate(rows), Some(PropertyFact::Related { empty, comparison, .. })) => {
-                let mut summary = empty.clone();
-                rows.iter().filter(|(_, when)| when.at(time)).for_each(|(what, _)| summary.add(*what));
-                (summary.holds(comparison), rows.iter().filter_map(|(_, when)| when.next(time)).min())
+                let truth = aggregate(empty, rows, time).holds(comparison);
+                (truth, rows.iter().filter_map(|(_, when)| when.next(time)).min())
             }
             (ClockedTruth::Aggregate(_), _) => panic!("fact {fact} is no aggregate"),
         }
     }
+}
+
+/// Returns the aggregate of the rows that count at `time`.
+fn aggregate(empty: &Summary, rows: &[(Contribution, Timeline)], time: Time) -> Summary {
+    let mut summary = empty.clone();
+    rows.iter().filter(|(_, when)| when.at(time)).for_each(|(what, _)| summary.add(*what));
+    summary
 }

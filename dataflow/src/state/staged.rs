@@ -1,12 +1,13 @@
 //! A pull, staged until it is known to be whole, then switched to key by key.
 //!
 //! Promises: nothing of a pull shows before [`Staged`] is handed over; then each key's facts switch at one moment. Holds, until then, per key of the pull: an index and a word of truths, or its aggregates. Refuses: a key that
-//! comes twice in a pull of its own model; the first in order is remembered, and the pull fails.
+//! comes twice in a pull of its own model, with the two files that have it.
 
 use super::facts::words_for;
 use crate::ingest::row_batch::{Role, RowBatch, Timeline};
 use crate::time::Slot;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::hash_table::Entry;
+use hashbrown::{HashMap, HashTable};
 use usher_queries::aggregate::{Contribution, Summary};
 use usher_queries::plan::{Fact, FactKind};
 
@@ -26,6 +27,40 @@ pub(crate) struct Staged {
     pub(crate) timelines: HashMap<(Slot, u32), Timeline>,
     pub(crate) timed: HashMap<(Slot, u32), Vec<(Contribution, Timeline)>>,
     rows: u32,
+    batches: Batches,
+}
+
+/// Which file each row is of: per batch, the number of rows at its end, and the file.
+#[derive(Default)]
+struct Batches(Vec<(u32, u32)>);
+
+impl Batches {
+    /// Ends a batch of a file with its last row.
+    fn end(&mut self, rows: u32, file: u32) {
+        match self.0.last_mut() {
+            Some((last, of)) if *of == file => *last = rows,
+            _ => self.0.push((rows, file)),
+        }
+    }
+
+    /// Returns the file of a row of an ended batch, by the row's number from 1 on; `file` if its batch has not ended.
+    fn file(&self, row: u32, file: u32) -> u32 {
+        let at = self.0.partition_point(|(last, _)| *last < row);
+        self.0.get(at).map_or(file, |(_, file)| *file)
+    }
+}
+
+/// A key that comes twice: its row in the batch, and the files, the lesser number first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Twice {
+    pub(crate) row: usize,
+    pub(crate) files: (u32, u32),
+}
+
+impl Twice {
+    fn new(row: usize, one: u32, other: u32) -> Twice {
+        Twice { row, files: (one.min(other), one.max(other)) }
+    }
 }
 
 impl Staged {
@@ -55,11 +90,12 @@ impl Staged {
             timelines: HashMap::new(),
             timed: HashMap::new(),
             rows: 0,
+            batches: Batches::default(),
         }
     }
 
     /// Adds a batch; `slots[row]` are its keys' slots. Returns the first row whose key the pull had before.
-    pub(crate) fn add(&mut self, rows: &mut RowBatch, slots: &[Slot]) -> Option<usize> {
+    pub(crate) fn add(&mut self, rows: &mut RowBatch, slots: &[Slot]) -> Option<Twice> {
         let mut twice = None;
         for (row, slot) in slots.iter().enumerate() {
             let slot = *slot as usize;
@@ -68,7 +104,10 @@ impl Staged {
             }
             let seen = self.index[slot] != 0;
             match self.role {
-                Role::Own if seen => twice = twice.or(Some(row)),
+                Role::Own if seen => {
+                    let first = self.batches.file(self.index[slot], rows.file);
+                    twice = twice.or(Some(Twice::new(row, first, rows.file)));
+                }
                 Role::Own => {
                     self.truths.extend_from_slice(&rows.truths[row * self.stride..][..self.stride]);
                     if !rows.text(row).is_empty() {
@@ -85,6 +124,7 @@ impl Staged {
                 }
             }
         }
+        self.batches.end(self.rows, rows.file);
         for (row, fact, timeline) in rows.timelines.drain(..) {
             self.timelines.insert((slots[row as usize], fact), timeline);
         }
@@ -136,17 +176,55 @@ impl Staged {
 
 /// The keys of a pulled model that is no parent model, to find one that comes twice.
 #[derive(Default)]
-pub(crate) struct SeenKeys(HashSet<u128>);
+pub(crate) struct SeenKeys {
+    /// By number from 0 on.
+    keys: Vec<u128>,
+    numbers: HashTable<u32>,
+    batches: Batches,
+}
 
 impl SeenKeys {
-    /// Adds keys by fingerprint; returns the first that had been seen.
-    pub(crate) fn add(&mut self, keys: &[(u128, u32)]) -> Option<usize> {
+    /// Adds the keys, by fingerprint, of a batch of a file; returns the first that had been seen.
+    pub(crate) fn add(&mut self, keys: &[(u128, u32)], file: u32) -> Option<Twice> {
         let mut twice = None;
-        for (i, (key, _)) in keys.iter().enumerate() {
-            if !self.0.insert(*key) {
-                twice = twice.or(Some(i));
+        for (row, (key, _)) in keys.iter().enumerate() {
+            let SeenKeys { keys, numbers, batches } = self;
+            // A fingerprint is as good a hash as any.
+            let hash = |key: u128| key as u64;
+            let place = numbers.entry(hash(*key), |at| keys[*at as usize] == *key, |at| hash(keys[*at as usize]));
+            match place {
+                Entry::Occupied(first) => {
+                    let first = batches.file(*first.get() + 1, file);
+                    twice = twice.or(Some(Twice::new(row, first, file)));
+                }
+                Entry::Vacant(place) => {
+                    place.insert(u32::try_from(keys.len()).expect("a worker has at most 2^32 keys of a pull"));
+                    keys.push(*key);
+                }
             }
         }
+        self.batches.end(self.keys.len() as u32, file);
         twice
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_comes_twice_is_found_with_both_files() {
+        let mut seen = SeenKeys::default();
+        let mut add = |keys: &[u128], file| {
+            let keys: Vec<(u128, u32)> = keys.iter().map(|key| (*key, 0)).collect();
+            seen.add(&keys, file).map(|twice| (twice.row, twice.files))
+        };
+        assert_eq!(add(&[1, 2], 7), None);
+        assert_eq!(add(&[3], 7), None);
+        assert_eq!(add(&[], 5), None);
+        assert_eq!(add(&[4, 5], 3), None);
+        assert_eq!(add(&[6, 3, 1], 3), Some((1, (3, 7))));
+        assert_eq!(add(&[8, 5], 9), Some((1, (3, 9))));
+        assert_eq!(add(&[10, 10], 11), Some((1, (11, 11))));
     }
 }

@@ -6,8 +6,8 @@ use crate::problem::{Problem, ProblemBody};
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{HeaderValue, LOCATION};
-use serde::{Deserialize, Serialize};
-use usher_core::api::{Extent, ModelStatus, Pull};
+use serde::Serialize;
+use usher_core::api::{Extent, ModelStatus, Pull, PullOrder};
 use utoipa::ToSchema;
 
 /// Models.
@@ -49,16 +49,6 @@ pub(crate) async fn pulls(State(app): Shared, path: PathOf<String>) -> Answer {
     Ok(json(StatusCode::OK, &Pulls { pulls: app.api.pulls(&model) }))
 }
 
-/// What to pull.
-#[derive(Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PullBody {
-    /// `partial`, the default, skips files that did not change.
-    #[serde(default)]
-    #[schema(required = false)]
-    extent: Extent,
-}
-
 /// A pull that was accepted.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PullAccepted {
@@ -76,7 +66,7 @@ pub(crate) struct PullAccepted {
     path = "/v1/models/{id}/pulls",
     tag = "job",
     params(("id" = String, Path, description = "A model of the job")),
-    request_body = Option<PullBody>,
+    request_body = Option<PullOrder>,
     responses(
         (status = 202, description = "Accepted", body = PullAccepted),
         (status = 404, description = "The job has no such model", body = ProblemBody,
@@ -94,15 +84,15 @@ pub(crate) async fn pull_now(State(app): Shared, path: PathOf<String>, request: 
     app.model(&model)?;
     let has_json_type = is_json(request.headers());
     let body = read_body(request, app.patience).await?;
-    let PullBody { extent } = match &body[..] {
-        [] => PullBody::default(),
+    let order = match &body[..] {
+        [] => PullOrder::default(),
         _ if !has_json_type => return Err(Problem::media_type()),
         // The OpenAPI document allows `null`.
-        body => parse_json::<Option<PullBody>>(body)?.unwrap_or_default(),
+        body => parse_json::<Option<PullOrder>>(body)?.unwrap_or_default(),
     };
-    app.in_time(app.api.pull_now(&model, extent)).await?;
+    app.in_time(app.api.pull_now(&model, order)).await?;
     let location = format!("/v1/models/{model}/pulls");
-    let mut response = json(StatusCode::ACCEPTED, &PullAccepted { model_id: model, extent });
+    let mut response = json(StatusCode::ACCEPTED, &PullAccepted { model_id: model, extent: order.extent });
     response.headers_mut().insert(LOCATION, HeaderValue::from_str(&location).expect("an id of the job is ASCII"));
     Ok(response)
 }

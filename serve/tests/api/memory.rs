@@ -130,12 +130,13 @@ impl Api for MemoryApi {
     fn models(&self) -> Vec<ModelStatus> {
         let model = |id: &str| ModelStatus {
             id: id.to_owned(),
-            freshness: Freshness::Current,
+            freshness: Some(Freshness::Current),
             refresh: "24h".to_owned(),
             last_pull: Some(Moment(START)),
             next_pull: Some(Moment(START + 86_400_000)),
             rows: Some(2),
             last_error: None,
+            pulls: PullCounts { succeeded: 3, failed: 2, held: 1 },
         };
         vec![model("accounts"), model("users")]
     }
@@ -144,21 +145,21 @@ impl Api for MemoryApi {
         if model == "users" { self.state.lock().unwrap().pulls.clone() } else { Vec::new() }
     }
 
-    fn pull_now(&self, model: &str, extent: Extent) -> BoxFuture<'static, Result<(), ApiError>> {
+    fn pull_now(&self, model: &str, order: PullOrder) -> BoxFuture<'static, Result<(), ApiError>> {
         if model == "accounts" {
             return Box::pin(ready(Err(ApiError::Conflict("a pull of `accounts` is running".to_owned()))));
         }
+        let pulls = &mut self.state.lock().unwrap().pulls;
         let pull = Pull {
-            date: Moment(START),
+            date: Moment(START + pulls.len() as u64),
             status: PullResult::Succeeded,
             trigger: Trigger::Request,
-            extent,
+            extent: order.extent,
             duration_ms: Some(12),
             rows: Some(2),
             changed_keys: Some(0),
             error: None,
         };
-        let pulls = &mut self.state.lock().unwrap().pulls;
         pulls.insert(0, pull);
         pulls.truncate(100);
         Box::pin(ready(Ok(())))
