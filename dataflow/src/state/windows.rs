@@ -837,6 +837,7 @@ mod tests {
     fn aggregates_equal_those_of_all_events_in_the_window() {
         let column = || "c".to_owned();
         let n = Decimal::from;
+        let mut reached = 0;
         for seed in 0..120 {
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut facts = Vec::new();
@@ -858,7 +859,7 @@ mod tests {
             }
             let (mut state, mut flips) = (aggregates(&facts), Vec::new());
             let mut truth: Vec<bool> = facts.iter().map(|(of, comparison)| naive(of, comparison, &[], 0)).collect();
-            let (mut events, mut clock, mut reached): (Vec<(Time, i128)>, _, _) = (Vec::new(), WITHIN, 0);
+            let (mut events, mut clock): (Vec<(Time, i128)>, _) = (Vec::new(), WITHIN);
             let all: Vec<u32> = (0..facts.len() as u32).collect();
             for id in 0..400 {
                 let next = clock + if seed % 2 == 0 { rng.u64(0..30) } else { u64::from(rng.u8(0..4) == 0) };
@@ -900,10 +901,10 @@ mod tests {
                     state = restored;
                 }
             }
-            assert!(reached > 20, "seed {seed} reaches nothing");
             fire(&mut state, clock + WITHIN, &mut flips);
             assert!(state.key(0).is_empty(), "seed {seed}: nothing is held for ever");
         }
+        assert!(reached > 5_000, "{reached} flips");
     }
 
     #[test]
