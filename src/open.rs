@@ -169,11 +169,7 @@ pub fn variable(name: &str) -> Option<String> {
 /// Returns how far back messages count, ms: the longest window plus the skew that clocks may have.
 fn window_ms(plan: &Plan) -> u64 {
     let facts = plan.models.iter().flat_map(|model| &model.facts);
-    let windows = facts.filter_map(|fact| match fact.kind {
-        FactKind::Performed { within, .. } => Some(within),
-        _ => None,
-    });
-    windows.max().unwrap_or(0) + plan.job.limits.future_skew
+    facts.filter_map(|fact| fact.kind.window()).max().unwrap_or(0) + plan.job.limits.future_skew
 }
 
 /// The sources of a job, by id.

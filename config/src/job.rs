@@ -389,13 +389,13 @@ pub enum ConditionKind {
     Audience(String),
     /// A predicate on the key's row.
     Property(Text),
-    /// The count of the matching events in the window, compared.
+    /// An aggregate over the matching events in the window, compared.
     Performed {
         /// The event's id.
         event: String,
         /// Which of them; `None`: all.
         filter: Option<Text>,
-        /// Always `Count` in this version.
+        /// The value that is compared.
         aggregate: Aggregate,
         /// The comparison.
         comparison: Comparison,
@@ -425,6 +425,20 @@ pub enum Aggregate {
     Min(String),
     Max(String),
     Distinct(String),
+}
+
+impl Aggregate {
+    /// Returns the column that it takes; `None` for the count.
+    pub fn column(&self) -> Option<&str> {
+        match self {
+            Aggregate::Count => None,
+            Aggregate::Sum(column)
+            | Aggregate::Avg(column)
+            | Aggregate::Min(column)
+            | Aggregate::Max(column)
+            | Aggregate::Distinct(column) => Some(column),
+        }
+    }
 }
 
 /// A comparison with a threshold.

@@ -257,7 +257,7 @@ mod tests {
             ("more_than: 1000.5", "more_than: \"many\""),
             ("within: 30d", "wthin: 30d"),
             (", within: 30d", ""),
-            ("performed: app_opened", "performed: app_opened, sum: x"),
+            ("performed: app_opened", "performed: app_opened, sum: x, avg: x"),
             ("{property: \"list_contains(tags, 'vip')\"}", "{property: a, audience: buyers}"),
             ("{property: \"list_contains(tags, 'vip')\"}", "{}"),
             ("between: [2, 5]", "between: [2]"),

@@ -402,11 +402,6 @@ pub(crate) struct Unavailable {
 /// All features that are refused by name.
 const UNAVAILABLE: &[Unavailable] = &[
     lacking("column", "live", "`live` columns are"),
-    lacking("performed", "sum", "`sum` in `performed` is"),
-    lacking("performed", "avg", "`avg` in `performed` is"),
-    lacking("performed", "min", "`min` in `performed` is"),
-    lacking("performed", "max", "`max` in `performed` is"),
-    lacking("performed", "distinct", "`distinct` in `performed` is"),
     lacking("condition", "sequence", "`sequence` conditions are"),
     lacking("destination", "webhook", "`webhook` syncs are"),
 ];

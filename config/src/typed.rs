@@ -191,11 +191,13 @@ impl Checker<'_> {
                 None
             }
             Ok(ms) if ms < least => {
-                self.report(node.place(path), format!("must be at least {}", duration::format(least)));
+                let message = format!("must be at least {}, not `{}`", duration::format(least), duration::format(ms));
+                self.report(node.place(path), message);
                 None
             }
             Ok(ms) if ms > most => {
-                self.report(node.place(path), format!("must be at most {}", duration::format(most)));
+                let message = format!("must be at most {}, not `{}`", duration::format(most), duration::format(ms));
+                self.report(node.place(path), message);
                 None
             }
             Ok(ms) => Some(ms),

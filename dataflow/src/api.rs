@@ -254,11 +254,14 @@ impl Inner {
             let pulled = match &plan.facts[fact as usize].kind {
                 FactKind::Known | FactKind::Property(_) => Some(model),
                 FactKind::Related { model, .. } => Some(*model as usize),
-                FactKind::Performed { event, within, .. } => {
-                    let source = &self.plan.events[*event as usize].source;
-                    let of_source = since.iter().filter(|(id, _)| id.source == *source);
-                    let latest = of_source.filter_map(|(_, since)| *since).max();
-                    complete_at = complete_at.max(latest.map_or(0, |since| since + within));
+                kind => {
+                    let within = kind.window().expect("a fact that no pull decides has a window");
+                    for event in kind.events() {
+                        let source = &self.plan.events[event as usize].source;
+                        let of_source = since.iter().filter(|(id, _)| id.source == *source);
+                        let latest = of_source.filter_map(|(_, since)| *since).max();
+                        complete_at = complete_at.max(latest.map_or(0, |since| since + within));
+                    }
                     None
                 }
             };

@@ -1,4 +1,4 @@
-//! Exact aggregates over the rows that belong to a key.
+//! Exact aggregates over the rows that belong to a key, and over its events in a window.
 //!
 //! A row is reduced to a [`Contribution`] where it is read, a few bytes that can be shipped; a [`Summary`] adds
 //! contributions up where the key lives and is held against a threshold. Order never matters and nothing is rounded
@@ -32,6 +32,12 @@ pub enum Contribution {
 }
 
 impl Contribution {
+    /// Returns what an event adds whose number is written as `text` in its message. A message's number counts as it is
+    /// written, not as the double next to it.
+    pub fn of_number(text: &str) -> Contribution {
+        Decimal::parse(text).map_or(Contribution::OutOfRange, |number| Contribution::Number(number.raw()))
+    }
+
     /// Returns what a row with `value` in the aggregate's column adds; `count` ignores the value.
     ///
     /// # Panics
@@ -52,6 +58,40 @@ impl Contribution {
             }
         }
     }
+}
+
+/// How a value bears on a compared `min` or `max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bearing {
+    /// No other value makes it matter: below all that holds for a `max`, above it for a `min`.
+    Nothing,
+    /// The comparison holds if it is the extreme value.
+    Holds,
+    /// The comparison does not hold as long as it is there.
+    Breaks,
+}
+
+/// Returns how a value in units of 10^-9 bears on a `min` or `max` that is compared.
+///
+/// So one value of each of two kinds decides: the comparison holds as long as there is one that `Holds` and none that `Breaks`.
+///
+/// # Panics
+///
+/// Panics if the aggregate is another one.
+pub fn bearing(aggregate: &Aggregate, comparison: &Comparison, raw: i128) -> Bearing {
+    if compare(I256::from(raw), 1, comparison) {
+        return Bearing::Holds;
+    }
+    let breaks = match (aggregate, comparison) {
+        (Aggregate::Max(_), Comparison::AtLeast(_) | Comparison::MoreThan(_))
+        | (Aggregate::Min(_), Comparison::AtMost(_) | Comparison::LessThan(_)) => false,
+        (Aggregate::Max(_), Comparison::AtMost(most) | Comparison::LessThan(most) | Comparison::Exactly(most))
+        | (Aggregate::Max(_), Comparison::Between(_, most)) => raw >= most.raw(),
+        (Aggregate::Min(_), Comparison::AtLeast(least) | Comparison::MoreThan(least) | Comparison::Exactly(least))
+        | (Aggregate::Min(_), Comparison::Between(least, _)) => raw <= least.raw(),
+        (other, _) => panic!("`{other:?}` has no extreme value"),
+    };
+    if breaks { Bearing::Breaks } else { Bearing::Nothing }
 }
 
 /// Returns the 128-bit hash of a value's canonical bytes. Equal values have equal bytes, 0.0 and -0.0 too.
@@ -125,6 +165,37 @@ impl Summary {
         }
     }
 
+    /// Takes back what was added to a sum or an average.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the aggregate is another one, or has not had the contribution.
+    pub fn take_back(&mut self, contribution: Contribution) {
+        match (&mut self.0, contribution) {
+            (Kept::Sum(sum), Contribution::Number(raw)) => *sum -= I256::from(raw),
+            (Kept::Avg { sum, count }, Contribution::Number(raw)) => {
+                *sum -= I256::from(raw);
+                *count = count.checked_sub(1).expect("only what was added is taken back");
+            }
+            (kept, contribution) => panic!("`{contribution:?}` can't be taken back from `{kept:?}`"),
+        }
+    }
+
+    /// Returns the aggregate for people: a sum and an average with 9 fractional digits at most, the average rounded towards
+    /// zero. `None` if it is null, or beyond ±10^28.
+    pub fn shown(&self) -> Option<String> {
+        let decimal =
+            |raw: I256| i128::try_from(raw).ok().and_then(Decimal::from_raw).map(|decimal| decimal.to_string());
+        match &self.0 {
+            Kept::Count(count) => Some(count.to_string()),
+            Kept::Sum(sum) => decimal(*sum),
+            Kept::Avg { count: 0, .. } => None,
+            Kept::Avg { sum, count } => decimal(*sum / I256::from(*count)),
+            Kept::Min(raw) | Kept::Max(raw) => raw.and_then(|raw| decimal(I256::from(raw))),
+            Kept::Distinct(seen) => Some(seen.len().to_string()),
+        }
+    }
+
     /// Returns whether a comparison holds for the aggregate. `avg`, `min` and `max` of nothing are null: none holds.
     pub fn holds(&self, comparison: &Comparison) -> bool {
         // The aggregate is `total / n`, and `n × threshold` is compared with `total`: exact for averages too.
@@ -136,15 +207,20 @@ impl Summary {
             Kept::Min(Some(raw)) | Kept::Max(Some(raw)) => (I256::from(*raw), 1),
             Kept::Distinct(seen) => (I256::from(seen.len() as u64) * I256::from(ONE), 1),
         };
-        let times = |threshold: &Decimal| I256::from(threshold.raw()) * I256::from(n);
-        match comparison {
-            Comparison::AtLeast(threshold) => total >= times(threshold),
-            Comparison::AtMost(threshold) => total <= times(threshold),
-            Comparison::MoreThan(threshold) => total > times(threshold),
-            Comparison::LessThan(threshold) => total < times(threshold),
-            Comparison::Exactly(threshold) => total == times(threshold),
-            Comparison::Between(least, most) => times(least) <= total && total <= times(most),
-        }
+        compare(total, n, comparison)
+    }
+}
+
+/// Returns whether a comparison holds for `total / n`.
+fn compare(total: I256, n: u64, comparison: &Comparison) -> bool {
+    let times = |threshold: &Decimal| I256::from(threshold.raw()) * I256::from(n);
+    match comparison {
+        Comparison::AtLeast(threshold) => total >= times(threshold),
+        Comparison::AtMost(threshold) => total <= times(threshold),
+        Comparison::MoreThan(threshold) => total > times(threshold),
+        Comparison::LessThan(threshold) => total < times(threshold),
+        Comparison::Exactly(threshold) => total == times(threshold),
+        Comparison::Between(least, most) => times(least) <= total && total <= times(most),
     }
 }
 
@@ -245,5 +321,59 @@ mod tests {
         assert!(two.holds(&Comparison::MoreThan(n(1))) && !two.holds(&Comparison::MoreThan(n(2))));
         assert!(two.holds(&Comparison::LessThan(n(3))) && !two.holds(&Comparison::LessThan(n(2))));
         assert!(two.holds(&Comparison::Between(n(1), n(2))) && !two.holds(&Comparison::Between(n(3), n(9))));
+    }
+
+    #[test]
+    fn what_is_taken_back_leaves_no_trace_in_any_order() {
+        let seed = 11;
+        let mut random = fastrand::Rng::with_seed(seed);
+        for aggregate in [Aggregate::Sum(column()), Aggregate::Avg(column())] {
+            let mut numbers: Vec<i128> = (0..200).map(|_| random.i128(-(10i128.pow(37))..=10i128.pow(37))).collect();
+            let mut summary = Summary::new(&aggregate);
+            numbers.iter().for_each(|raw| summary.add(Contribution::Number(*raw)));
+            random.shuffle(&mut numbers);
+            let last = numbers.pop().expect("there are numbers");
+            numbers.iter().for_each(|raw| summary.take_back(Contribution::Number(*raw)));
+            let exactly = Comparison::Exactly(Decimal::from_raw(last).expect("in range"));
+            assert!(summary.holds(&exactly), "seed {seed}: {aggregate:?}");
+        }
+    }
+
+    #[test]
+    fn the_extreme_value_is_decided_by_one_that_holds_and_one_that_breaks() {
+        let seed = 12;
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..20_000 {
+            let one = |random: &mut fastrand::Rng| Decimal::from(random.i64(-3..=3));
+            let (a, b) = (one(&mut random), one(&mut random));
+            let comparison = match random.u8(0..6) {
+                0 => Comparison::AtLeast(a),
+                1 => Comparison::AtMost(a),
+                2 => Comparison::MoreThan(a),
+                3 => Comparison::LessThan(a),
+                4 => Comparison::Exactly(a),
+                _ => Comparison::Between(a.min(b), a.max(b)),
+            };
+            let aggregate = if random.bool() { Aggregate::Min(column()) } else { Aggregate::Max(column()) };
+            let numbers: Vec<i128> = (0..random.usize(0..4)).map(|_| one(&mut random).raw()).collect();
+            let mut summary = Summary::new(&aggregate);
+            numbers.iter().for_each(|raw| summary.add(Contribution::Number(*raw)));
+            let bearings: Vec<Bearing> = numbers.iter().map(|raw| bearing(&aggregate, &comparison, *raw)).collect();
+            let decided = bearings.contains(&Bearing::Holds) && !bearings.contains(&Bearing::Breaks);
+            assert_eq!(decided, summary.holds(&comparison), "{aggregate:?} {comparison:?} of {numbers:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_of_a_message_counts_as_it_is_written() {
+        let number = |raw: i128| Contribution::Number(raw);
+        assert_eq!(Contribution::of_number("0.1"), number(100_000_000));
+        assert_eq!(
+            Contribution::of_number("12345678901234567890.123456789"),
+            number(12_345_678_901_234_567_890_123_456_789)
+        );
+        assert_eq!(Contribution::of_number("0.1234567894999999999999999999999999999999"), number(123_456_789));
+        assert_eq!(Contribution::of_number("1e28"), number(10i128.pow(37)));
+        assert_eq!(Contribution::of_number("1e300"), Contribution::OutOfRange);
     }
 }

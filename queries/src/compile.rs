@@ -35,6 +35,7 @@ use crate::plan::Plan;
 use std::collections::BTreeMap;
 use usher_config::{ColumnType, Job, Members, Problem, Problems};
 
+pub use self::canonical::count_range;
 pub use self::columns::needs_schema;
 
 /// The columns in the files of models: by model id, each column's name and its type. The error is the name of a type that is

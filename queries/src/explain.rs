@@ -4,7 +4,7 @@
 //! it and the state it holds; then the events with what is read of their messages. The text depends on the plan alone:
 //! the same job gives the same bytes. A fact is named by the first 8 digits of its fingerprint.
 
-use crate::compile::canonical::{aggregate_name, column_of, hex};
+use crate::compile::canonical::{aggregate_name, count_range, hex};
 use crate::plan::{AudiencePlan, EventPlan, Expr, Fact, FactKind, ModelPlan, Plan};
 use crate::predicate::Predicate;
 use std::collections::BTreeSet;
@@ -70,8 +70,7 @@ impl Explained<'_> {
             for fact in facts {
                 match &model.facts[fact].kind {
                     FactKind::Related { model, .. } => models.extend([*model as usize]),
-                    FactKind::Performed { event, .. } => events.extend([*event as usize]),
-                    FactKind::Known | FactKind::Property(_) => {}
+                    kind => events.extend(kind.events().into_iter().map(|event| event as usize)),
                 }
             }
         }
@@ -169,9 +168,17 @@ impl Explained<'_> {
                 let filter = filtered(event.filters[*filter as usize].predicate.as_ref());
                 format!("performed {}{filter}, {} within {}", event.id, count(*least, *most), duration::format(*within))
             }
+            FactKind::Aggregated { event, filter, within, aggregate, comparison, .. } => {
+                let event = &self.plan.events[*event as usize];
+                let filter = filtered(event.filters[*filter as usize].predicate.as_ref());
+                let column = aggregate.column().expect("the count is no aggregate of a column");
+                let (what, compared) = (aggregate_name(aggregate), compared(comparison));
+                let within = duration::format(*within);
+                format!("performed {}{filter}, {what} of {column} {compared} within {within}", event.id)
+            }
             FactKind::Related { model, filter, aggregate, comparison, .. } => {
                 let model = &self.plan.models[*model as usize].id;
-                let what = match column_of(aggregate) {
+                let what = match aggregate.column() {
                     None => String::new(),
                     Some(column) => format!("{} of {column} ", aggregate_name(aggregate)),
                 };
@@ -255,12 +262,35 @@ fn state(fact: &Fact) -> String {
             };
             format!("1 bit and {each} per key{}", moments(filter.as_ref()))
         }
+        FactKind::Aggregated { aggregate, comparison, .. } => aggregated_state(aggregate, comparison),
         FactKind::Performed { least, most: Some(most), .. } if most < least => "nothing: no count does".to_string(),
         FactKind::Performed { .. } => match fact.kind.newest().expect("performed counts the newest") {
             0 => "nothing: any count does".to_string(),
             1 => "the newest timestamp per key, one timer".to_string(),
             newest => format!("the newest {newest} timestamps per key, one timer"),
         },
+    }
+}
+
+/// Describes the state that is kept per key for an aggregate of events, and its bound.
+fn aggregated_state(aggregate: &Aggregate, comparison: &Comparison) -> String {
+    match (aggregate, comparison) {
+        (Aggregate::Sum(_) | Aggregate::Avg(_), _) => {
+            "time and value of each event in the window with a value, and their sum, per key, one timer".to_string()
+        }
+        (Aggregate::Distinct(_), comparison) => match count_range(comparison) {
+            (least, Some(most)) if most < least => "nothing: no count does".to_string(),
+            (0, None) => "nothing: any count does".to_string(),
+            (least, most) => {
+                let newest = most.map_or(least, |most| most + 1);
+                format!("the newest timestamp of each of the newest {newest} values per key, one timer")
+            }
+        },
+        (Aggregate::Max(_), Comparison::AtLeast(_) | Comparison::MoreThan(_))
+        | (Aggregate::Min(_), Comparison::AtMost(_) | Comparison::LessThan(_)) => {
+            "the newest event per key whose value is enough, one timer".to_string()
+        }
+        _ => "the newest event per key whose value holds, and the newest whose value breaks it, one timer".to_string(),
     }
 }
 
@@ -331,6 +361,40 @@ mod tests {
     fn the_whole_plan() {
         let plan = compile(&shop(), "job.yaml", &Schemas::new()).expect("a sound job");
         insta::assert_snapshot!(explain(&plan, None).expect("the whole plan"));
+    }
+
+    #[test]
+    fn an_aggregate_of_events_names_the_state_that_it_keeps() {
+        let n = usher_config::Decimal::from;
+        let column = || "revenue".to_string();
+        let audiences = [
+            ("a_sum", Aggregate::Sum(column()), Comparison::AtLeast(n(100))),
+            ("b_most", Aggregate::Max(column()), Comparison::AtLeast(n(100))),
+            ("c_all_small", Aggregate::Max(column()), Comparison::LessThan(n(100))),
+            ("d_least", Aggregate::Min(column()), Comparison::Exactly(n(7))),
+            ("e_prices", Aggregate::Distinct(column()), Comparison::Between(n(2), n(3))),
+        ];
+        let audiences = audiences
+            .map(|(id, aggregate, comparison)| (id, "users", performed_of("ordered", aggregate, comparison, 4 * HOUR)));
+        let plan =
+            compile(&crate::testing::fixtures::job(&audiences), "job.yaml", &Schemas::new()).expect("a sound job");
+        let text = explain(&plan, None).expect("the whole plan");
+        let facts = text.lines().filter(|line| line.starts_with("  fact ") || line.starts_with("    holds "));
+        let expected = [
+            "performed ordered, sum of revenue at least 100 within 4h",
+            "time and value of each event in the window with a value, and their sum, per key, one timer",
+            "performed ordered, max of revenue at least 100 within 4h",
+            "the newest event per key whose value is enough, one timer",
+            "performed ordered, max of revenue less than 100 within 4h",
+            "the newest event per key whose value holds, and the newest whose value breaks it, one timer",
+            "performed ordered, min of revenue exactly 7 within 4h",
+            "performed ordered, distinct of revenue between 2 and 3 within 4h",
+            "the newest timestamp of each of the newest 4 values per key, one timer",
+        ];
+        let facts = facts.collect::<Vec<_>>().join("\n");
+        for expected in expected {
+            assert!(facts.contains(expected), "`{expected}` is not in:\n{facts}");
+        }
     }
 
     #[test]

@@ -155,6 +155,30 @@ pub fn members(plan: &Plan, history: &History, now: i64, time: i64) -> BTreeSet<
     members
 }
 
+/// A flip of a fact of a key: what the generator's tests look for in samples.
+#[cfg(test)]
+pub(crate) struct FactFlip<'a> {
+    pub(crate) kind: &'a FactKind,
+    pub(crate) truth: bool,
+    pub(crate) reason: Reason,
+}
+
+/// Returns all flips of all facts of all keys.
+#[cfg(test)]
+pub(crate) fn fact_flips<'a>(plan: &'a Plan, history: &History, now: i64) -> Vec<FactFlip<'a>> {
+    let applications = applications(plan, history, now);
+    let mut flips = Vec::new();
+    for key in keys(plan, history, &applications) {
+        let truths = Truths::new(plan, history, &applications, key);
+        for (fact, timeline) in truths.model.facts.iter().zip(&truths.timelines) {
+            for (at, reason) in &timeline.flips {
+                flips.push(FactFlip { kind: &fact.kind, truth: timeline.at(*at), reason: *reason });
+            }
+        }
+    }
+    flips
+}
+
 /// An occurrence as it takes effect.
 struct Application<'a> {
     /// When: the greatest timestamp so far in its partition.
@@ -283,15 +307,14 @@ impl<'a> Truths<'a> {
             FactKind::Performed { event, filter, within, least, most } => {
                 let plan = &plan.events[*event as usize];
                 let filter = plan.filters[*filter as usize].predicate.as_ref();
-                let evaluator = filter.map(|filter| (filter, Evaluator::new(filter)));
-                let matching = applications.iter().filter(|Application { occurrence, .. }| {
-                    occurrence.event == *event
-                        && occurrence.key == key.1
-                        && evaluator.as_ref().is_none_or(|(filter, evaluator)| {
-                            evaluator.holds(&event_row(plan, filter, occurrence), occurrence_now())
-                        })
-                });
-                performed(&matching.collect::<Vec<_>>(), *within as i64, *least, *most)
+                let matching = matching(applications, key.1, (*event, plan), filter);
+                performed(&matching, *within as i64, *least, *most)
+            }
+            FactKind::Aggregated { event, filter, within, aggregate, comparison, .. } => {
+                let plan = &plan.events[*event as usize];
+                let filter = plan.filters[*filter as usize].predicate.as_ref();
+                let matching = matching(applications, key.1, (*event, plan), filter);
+                aggregated(&matching, plan, *within as i64, aggregate, comparison)
             }
         };
         Truths { model, timelines: model.facts.iter().map(timeline).collect() }
@@ -336,7 +359,7 @@ impl<'a> Truths<'a> {
                     causes.extend(self.causes(*ix, before, after));
                 }
                 Expr::Fact(ix) if self.fact(*ix, before) != self.fact(*ix, after) => {
-                    let performed = matches!(self.model.facts[*ix as usize].kind, FactKind::Performed { .. });
+                    let performed = self.model.facts[*ix as usize].kind.window().is_some();
                     causes.insert(match (before, after) {
                         (When::At(_), When::At(time)) => self.timelines[*ix as usize].flips[&time],
                         _ if performed => Reason::Event,
@@ -348,6 +371,24 @@ impl<'a> Truths<'a> {
         }
         causes
     }
+}
+
+/// Returns the applications of an event of `key` that pass a filter.
+fn matching<'a, 'b>(
+    applications: &'b [Application<'a>],
+    key: &str,
+    (event, plan): (u32, &EventPlan),
+    filter: Option<&Predicate>,
+) -> Vec<&'b Application<'a>> {
+    let evaluator = filter.map(|filter| (filter, Evaluator::new(filter)));
+    let matching = applications.iter().filter(|Application { occurrence, .. }| {
+        occurrence.event == event
+            && occurrence.key == key
+            && evaluator.as_ref().is_none_or(|(filter, evaluator)| {
+                evaluator.holds(&event_row(plan, filter, occurrence), occurrence_now())
+            })
+    });
+    matching.collect()
 }
 
 /// Returns any time: filters of events never read the clock, because `now()` is refused in them.
@@ -440,18 +481,137 @@ fn performed(applications: &[&Application<'_>], within: i64, least: u64, most: O
     }
 }
 
+/// Returns the timeline of a compared aggregate of events in a window, one ms after the other: as [`performed`], but that an
+/// event is held as long as it is not irrelevant.
+fn aggregated(
+    applications: &[&Application<'_>],
+    plan: &EventPlan,
+    within: i64,
+    aggregate: &Aggregate,
+    comparison: &Comparison,
+) -> Timeline {
+    #[derive(Clone)]
+    struct Held<'a> {
+        id: &'a str,
+        timestamp: i64,
+        arrival: (usize, u64),
+        value: Value<'static>,
+    }
+    let name = aggregate.column().expect("the count is no aggregate of a column");
+    let column = plan.columns.iter().position(|column| column.name == name).expect("an aggregate's column is read");
+    let truth = |held: &[Held]| {
+        let values: Vec<Value<'static>> = held.iter().map(|event| event.value.clone()).collect();
+        compare_values(aggregate, comparison, held.len(), &values)
+    };
+    let alone = |value: &Value<'static>| compare_values(aggregate, comparison, 1, std::slice::from_ref(value));
+    // With the newer events that are held, could this one ever make a difference?
+    let relevant = |event: &Held, newer: &[Held]| match aggregate {
+        Aggregate::Distinct(_) => {
+            let mut values: Vec<&Value<'static>> = Vec::new();
+            for other in newer {
+                if !values.contains(&&other.value) {
+                    values.push(&other.value);
+                }
+            }
+            let enough = match comparison {
+                Comparison::AtLeast(n) => n.to_i64().expect("a count"),
+                Comparison::Between(_, n) => n.to_i64().expect("a count") + 1,
+                other => panic!("`{other:?}` is not in canonical form"),
+            };
+            !values.contains(&&event.value) && (values.len() as i64) < enough
+        }
+        // A newer value that is as good as this one, as bad, or no matter: what decides is on which side of the bound it is.
+        Aggregate::Min(_) | Aggregate::Max(_) => {
+            let holds = alone(&event.value);
+            let zero = billionths(&event.value).expect("it is no null");
+            let beyond = match (aggregate, comparison) {
+                (
+                    Aggregate::Max(_),
+                    Comparison::AtMost(n)
+                    | Comparison::LessThan(n)
+                    | Comparison::Exactly(n)
+                    | Comparison::Between(_, n),
+                ) => !holds && zero >= I256::from(n.raw()),
+                (
+                    Aggregate::Min(_),
+                    Comparison::AtLeast(n)
+                    | Comparison::MoreThan(n)
+                    | Comparison::Exactly(n)
+                    | Comparison::Between(n, _),
+                ) => !holds && zero <= I256::from(n.raw()),
+                _ => false,
+            };
+            (holds && !newer.iter().any(|other| alone(&other.value)))
+                || (beyond && newer.iter().all(|other| alone(&other.value)))
+        }
+        _ => true,
+    };
+    let mut held: Vec<Held> = Vec::new();
+    let mut timeline = Timeline::constant(truth(&held));
+    let mut next = applications.iter().peekable();
+    loop {
+        let expiry = held.iter().map(|event| event.timestamp + within).min();
+        let Some(now) = expiry.into_iter().chain(next.peek().map(|application| application.at)).min() else {
+            return timeline;
+        };
+        let before = truth(&held);
+        let mut by = Reason::Expiry;
+        held.retain(|event| now < event.timestamp + within);
+        let mut last = truth(&held);
+        while let Some(application) = next.next_if(|application| application.at == now) {
+            let Application { arrival, timestamp, occurrence, .. } = **application;
+            let value = occurrence.values[column].clone();
+            let counts = match aggregate {
+                Aggregate::Distinct(_) => value != Value::Null,
+                _ => value != Value::Null && billionths(&value).is_some(),
+            };
+            if !counts {
+                continue;
+            }
+            if let Some(same) = held.iter_mut().find(|event| event.id == occurrence.id) {
+                same.arrival = same.arrival.min(arrival);
+            } else if now < timestamp + within {
+                held.push(Held { id: &occurrence.id, timestamp, arrival, value });
+                // From the newest to the oldest, only those that are relevant beside the newer ones stay.
+                held.sort_by_key(|event| std::cmp::Reverse((event.timestamp, event.arrival)));
+                let mut kept: Vec<Held> = Vec::new();
+                for event in held.drain(..) {
+                    if relevant(&event, &kept) {
+                        kept.push(event);
+                    }
+                }
+                held = kept;
+            }
+            if truth(&held) != last {
+                last = !last;
+                by = Reason::Event;
+            }
+        }
+        if last != before {
+            timeline.flips.insert(now, by);
+        }
+    }
+}
+
 /// Returns whether a comparison holds for the aggregate of `rows`.
 fn compare(aggregate: &Aggregate, comparison: &Comparison, rows: &[&Row]) -> bool {
-    let one = I256::from(1_000_000_000i64);
-    let present = |column: &String| -> Vec<Value<'static>> {
-        let values = rows.iter().filter_map(|row| row.values.get(column).cloned());
-        values.filter(|value| *value != Value::Null).collect()
+    let values: Vec<Value<'static>> = match aggregate.column() {
+        Some(column) => rows.iter().filter_map(|row| row.values.get(column).cloned()).collect(),
+        None => Vec::new(),
     };
+    compare_values(aggregate, comparison, rows.len(), &values)
+}
+
+/// Returns whether a comparison holds for the aggregate of `values`, or for the count.
+fn compare_values(aggregate: &Aggregate, comparison: &Comparison, count: usize, values: &[Value<'static>]) -> bool {
+    let one = I256::from(1_000_000_000i64);
+    let present =
+        |_: &String| -> Vec<Value<'static>> { values.iter().filter(|value| **value != Value::Null).cloned().collect() };
     let numbers = |column: &String| -> Vec<I256> { present(column).iter().filter_map(billionths).collect() };
     // The aggregate is `total / n`; `n` is 1 but for the average.
     let mut n = I256::ONE;
     let total = match aggregate {
-        Aggregate::Count => Some(I256::from(rows.len() as u64) * one),
+        Aggregate::Count => Some(I256::from(count as u64) * one),
         Aggregate::Sum(column) => Some(numbers(column).into_iter().sum()),
         Aggregate::Avg(column) => {
             let numbers = numbers(column);

@@ -106,6 +106,21 @@ pub enum FactKind {
         /// What the aggregate is compared with.
         comparison: Comparison,
     },
+    /// An aggregate of a column over the events in the window.
+    Aggregated {
+        /// Index in [`Plan::events`].
+        event: u32,
+        /// Index in [`EventPlan::filters`].
+        filter: u32,
+        /// Index in [`EventPlan::values`].
+        value: u32,
+        /// The window, ms.
+        within: u64,
+        /// The aggregate, never the count.
+        aggregate: Aggregate,
+        /// What the aggregate is compared with.
+        comparison: Comparison,
+    },
 }
 
 /// An audience over facts.
@@ -176,9 +191,50 @@ impl FactKind {
     pub fn newest(&self) -> Option<u64> {
         match self {
             FactKind::Performed { least, most, .. } => Some(most.map_or(*least, |most| most + 1)),
+            FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } | FactKind::Aggregated { .. } => None,
+        }
+    }
+
+    /// Returns the window of a fact that events decide, ms. `None` for other kinds.
+    pub fn window(&self) -> Option<u64> {
+        match self {
+            FactKind::Performed { within, .. } | FactKind::Aggregated { within, .. } => Some(*within),
             FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } => None,
         }
     }
+
+    /// Returns the events that decide a fact, as indexes in [`Plan::events`].
+    pub fn events(&self) -> Vec<u32> {
+        match self {
+            FactKind::Performed { event, .. } | FactKind::Aggregated { event, .. } => vec![*event],
+            FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } => Vec::new(),
+        }
+    }
+}
+
+impl EventPlan {
+    /// Returns the values that a matched event carries: those that aggregates of `model`, the event's own, take.
+    pub fn values(&self, model: &ModelPlan) -> Vec<EventValue> {
+        let mut values: Vec<EventValue> = Vec::new();
+        for (position, fact) in self.facts.iter().enumerate() {
+            let FactKind::Aggregated { value, aggregate, .. } = &model.facts[*fact as usize].kind else { continue };
+            // Facts are in the order in which values got their index.
+            if values.len() == *value as usize {
+                values.push(EventValue { aggregate: aggregate.clone(), facts: Vec::new() });
+            }
+            values[*value as usize].facts.push(position as u32);
+        }
+        values
+    }
+}
+
+/// A value that a matched event carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventValue {
+    /// An aggregate that takes it; others that take it have the same column and read it alike.
+    pub aggregate: Aggregate,
+    /// The facts that take it, as positions in [`EventPlan::facts`].
+    pub facts: Vec<u32>,
 }
 
 /// How a model's Parquet is read.

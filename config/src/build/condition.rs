@@ -2,17 +2,27 @@
 
 use usher_core::suggest::or_list;
 
+use super::event::declared_property;
 use super::model::{declared_type, parent};
 use super::{Builder, entry, text};
 use crate::schema::condition as keys;
 use crate::schema::{AnyKey, At, Fields, Key, Reference, audience, event, model};
-use crate::{Aggregate, ColumnType, Comparison, Condition, ConditionKind, Decimal, Place, Text};
+use crate::{Aggregate, ColumnType, Comparison, Condition, ConditionKind, Decimal, Place, Text, nearest};
 
 /// The largest threshold of a count. It bounds what is stored per key.
 const COUNT_MAX: i64 = 1_000_000_000;
 
 /// A key that is one of several, and the constructor that takes its value.
 type Alternative<T, V> = (&'static Key<T>, fn(T) -> V);
+
+/// The aggregates of a column.
+const AGGREGATES: [Alternative<String, Aggregate>; 5] = [
+    (&keys::SUM, Aggregate::Sum),
+    (&keys::AVG, Aggregate::Avg),
+    (&keys::MIN, Aggregate::Min),
+    (&keys::MAX, Aggregate::Max),
+    (&keys::DISTINCT, Aggregate::Distinct),
+];
 
 /// The audience that a condition belongs to.
 #[derive(Clone, Copy)]
@@ -37,9 +47,9 @@ impl<'a> Builder<'a> {
         } else if fields.has(&keys::PROPERTY) {
             ConditionKind::Property(self.property(fields, scope)?)
         } else if fields.has(&keys::PERFORMED) {
-            self.performed(fields, scope)?
+            self.performed(condition, scope)?
         } else {
-            self.related(fields, scope)?
+            self.related(condition, scope)?
         };
         Some(Condition { place: condition.place.clone(), kind })
     }
@@ -77,7 +87,8 @@ impl<'a> Builder<'a> {
         Some(predicate)
     }
 
-    fn performed(&mut self, fields: &'a Fields, scope: Scope<'a>) -> Option<ConditionKind> {
+    fn performed(&mut self, condition: &At<'a, &'a Fields>, scope: Scope<'a>) -> Option<ConditionKind> {
+        let (place, fields) = (condition.place, condition.value);
         let reference = fields.at(&keys::PERFORMED);
         let event = reference.as_ref().and_then(|reference| self.resolve(reference));
         if let (Some(reference), Some(event), Some(model)) = (&reference, event, scope.model)
@@ -87,37 +98,40 @@ impl<'a> Builder<'a> {
             let message = format!("the event `{event}` is of the model `{}`, the audience of `{model}`", other.id);
             self.report(reference.place, message);
         }
-        // This version lacks the aggregates of `performed`. The threshold of one need not be a count.
-        let comparison = self.comparison(fields, !fields.has_unavailable);
-        if let (Some(event), Some(filter)) = (event, text(fields, &keys::WHICH_EVENTS)) {
-            let place = filter.place.clone();
+        let aggregate =
+            self.aggregate(fields, |builder, column| declared_property(entry(&builder.events, event?)?, column));
+        self.check_aggregated_property(fields, event);
+        let comparison = aggregate.as_ref().and_then(|aggregate| self.comparison(fields, aggregate, place));
+        let filter = text(fields, &keys::WHICH_EVENTS);
+        if let (Some(event), Some(filter)) = (event, &filter) {
             let kind = ConditionKind::Performed {
                 event: event.to_owned(),
-                filter: Some(filter),
+                filter: Some(filter.clone()),
                 aggregate: Aggregate::Count,
                 comparison: one_or_more(),
                 within: 1_000,
             };
-            self.keep_predicate(scope, &place, kind);
+            self.keep_predicate(scope, &filter.place, kind);
         }
         Some(ConditionKind::Performed {
             event: event?.to_owned(),
-            filter: text(fields, &keys::WHICH_EVENTS),
-            aggregate: Aggregate::Count,
+            filter,
+            aggregate: aggregate?,
             comparison: comparison?,
             within: fields.get(&keys::WITHIN)?,
         })
     }
 
-    fn related(&mut self, fields: &'a Fields, scope: Scope<'a>) -> Option<ConditionKind> {
+    fn related(&mut self, condition: &At<'a, &'a Fields>, scope: Scope<'a>) -> Option<ConditionKind> {
+        let (place, fields) = (condition.place, condition.value);
         let reference = fields.at(&keys::RELATED);
         let rows = reference.as_ref().and_then(|reference| self.resolve(reference));
         if let (Some(reference), Some(rows), Some(parent)) = (&reference, rows, scope.model) {
             self.check_belongs(rows, parent, reference.place);
         }
-        let aggregate = self.aggregate(fields, rows)?;
-        let counts = matches!(aggregate, Aggregate::Count | Aggregate::Distinct(_));
-        let comparison = self.comparison(fields, counts);
+        let aggregate =
+            self.aggregate(fields, |builder, column| declared_type(entry(&builder.models, rows?)?, column))?;
+        let comparison = self.comparison(fields, &aggregate, place);
         let filter = text(fields, &keys::WHICH_ROWS);
         if let (Some(reference), Some(rows)) = (&reference, rows) {
             let kind = ConditionKind::Related {
@@ -131,31 +145,56 @@ impl<'a> Builder<'a> {
         Some(ConditionKind::Related { model: rows?.to_owned(), filter, aggregate, comparison: comparison? })
     }
 
-    /// Builds the aggregate of a `related` over the rows of a model. Reports a column that is declared with a wrong
-    /// type.
-    fn aggregate(&mut self, fields: &'a Fields, model: Option<&'a str>) -> Option<Aggregate> {
-        let aggregates: [Alternative<String, Aggregate>; 5] = [
-            (&keys::SUM, Aggregate::Sum),
-            (&keys::AVG, Aggregate::Avg),
-            (&keys::MIN, Aggregate::Min),
-            (&keys::MAX, Aggregate::Max),
-            (&keys::DISTINCT, Aggregate::Distinct),
-        ];
-        let Some((key, aggregate)) = aggregates.into_iter().find(|(key, _)| fields.has(*key)) else {
+    /// Builds the aggregate of a `performed` or `related`. Reports a column that is `declared` with a type which the
+    /// aggregate does not take.
+    fn aggregate(
+        &mut self,
+        fields: &'a Fields,
+        declared: impl Fn(&Self, &str) -> Option<ColumnType>,
+    ) -> Option<Aggregate> {
+        let Some((key, aggregate)) = AGGREGATES.into_iter().find(|(key, _)| fields.has(*key)) else {
             return Some(Aggregate::Count);
         };
         let At { place, value: column } = fields.at(key)?;
         let aggregate = aggregate(column.to_owned());
-        let declared = model.and_then(|id| entry(&self.models, id)).and_then(|model| declared_type(model, column));
-        if let Some(declared) = declared
+        if let Some(declared) = declared(self, column)
             && !matches!(aggregate, Aggregate::Distinct(_))
             && !matches!(declared, ColumnType::Integer | ColumnType::Number)
         {
             let key = key.name();
             let message = format!("`{key}` takes an integer or number, and `{column}` is declared as `{declared}`");
-            self.report(place, message);
+            let hint = format!("declare `{column}` as `number`, or count its values: `distinct: {column}`");
+            self.report_with_hint(place, message, hint);
         }
         Some(aggregate)
+    }
+
+    /// Reports an aggregated property that the event does not have, or whose values can't be counted.
+    fn check_aggregated_property(&mut self, fields: &'a Fields, event: Option<&'a str>) {
+        let Some((id, declared)) = event.and_then(|id| Some((id, entry(&self.events, id)?))) else {
+            return;
+        };
+        let Some((key, _)) = AGGREGATES.into_iter().find(|(key, _)| fields.has(*key)) else {
+            return;
+        };
+        let Some(At { place, value: column }) = fields.at(key) else {
+            return;
+        };
+        let names: Vec<&str> = declared.entries(&event::PROPERTIES).iter().map(|entry| entry.name).collect();
+        if !names.contains(&column) {
+            let message = format!("the event `{id}` has no property `{column}`");
+            let hint = match nearest(column, names) {
+                Some(close) => format!("did you mean `{close}`?"),
+                None => format!("declare it at the event: `properties: {{{column}: number}}`"),
+            };
+            self.report_with_hint(place, message, hint);
+        } else if std::ptr::eq(key, &keys::DISTINCT)
+            && let Some(declared) = declared_property(declared, column)
+            && matches!(declared, ColumnType::ListString | ColumnType::ListInteger | ColumnType::ListNumber)
+        {
+            let message = format!("`distinct` takes no lists, and `{column}` is declared as `{declared}`");
+            self.report(place, message);
+        }
     }
 
     /// Reports a related model that does not belong to the audience's.
@@ -179,8 +218,10 @@ impl<'a> Builder<'a> {
         self.report_with_hint(place, message, hint);
     }
 
-    /// Builds the comparison of a `performed` or `related`. If it `counts`, reports a threshold that no count can have.
-    fn comparison(&mut self, fields: &'a Fields, counts: bool) -> Option<Comparison> {
+    /// Builds the comparison of an aggregate. Reports a threshold that no count can have, and an aggregate that is
+    /// compared with nothing; only the count has a default.
+    fn comparison(&mut self, fields: &'a Fields, aggregate: &Aggregate, place: &Place) -> Option<Comparison> {
+        let counts = matches!(aggregate, Aggregate::Count | Aggregate::Distinct(_));
         let single: [Alternative<Decimal, Comparison>; 5] = [
             (&keys::AT_LEAST, Comparison::AtLeast),
             (&keys::AT_MOST, Comparison::AtMost),
@@ -192,6 +233,12 @@ impl<'a> Builder<'a> {
             return self.threshold(&fields.at(key)?, counts).map(comparison);
         }
         if !fields.has(&keys::BETWEEN) {
+            if let Some((key, _)) = AGGREGATES.into_iter().find(|(key, _)| fields.has(*key)) {
+                let (key, column) = (key.name(), fields.get(key)?);
+                let message = format!("`{key}: {column}` is compared with nothing");
+                self.report_with_hint(place, message, format!("add a comparison: `{key}: {column}, at_least: 100`"));
+                return None;
+            }
             return Some(one_or_more());
         }
         let At { place, value: bounds } = fields.at(&keys::BETWEEN)?;

@@ -94,3 +94,12 @@ impl<'a> Builder<'a> {
         Some(Property { path, column_type, unit: long.get(&keys::PROPERTY_UNIT) })
     }
 }
+
+/// Returns the type of an event's property; `None` if it has no such property, or a wrong one.
+pub(super) fn declared_property(event: &Fields, name: &str) -> Option<ColumnType> {
+    let entry = event.entries(&keys::PROPERTIES).into_iter().find(|entry| entry.name == name)?;
+    match entry.item?.value {
+        Form::Short(column_type) => Some(column_type),
+        Form::Long(long) => long.get(&keys::PROPERTY_TYPE),
+    }
+}

@@ -39,15 +39,30 @@ static PROPERTY_RECORD: Record = Record { what: "property condition", keys: &[&P
 pub(crate) static PERFORMED: Key<Reference> = required(
     "performed",
     reference(Section::Event),
-    "The event's id. The number of its events in the window is compared.",
+    "The event's id. An aggregate over its events in the window is compared.",
 );
 pub(crate) static WHICH_EVENTS: Key<String> = optional("where", PREDICATE, "Which of them. Default: all.");
 pub(crate) static WITHIN: Key<Duration> =
     required("within", duration(1_000, Duration::days(90).ms()), "The window, from 1s to 90d.");
 static PERFORMED_RECORD: Record = Record {
     what: "performed",
-    keys: &[&PERFORMED, &WHICH_EVENTS, &AT_LEAST, &AT_MOST, &MORE_THAN, &LESS_THAN, &EXACTLY, &BETWEEN, &WITHIN],
-    rules: &[ONE_COMPARISON],
+    keys: &[
+        &PERFORMED,
+        &WHICH_EVENTS,
+        &SUM,
+        &AVG,
+        &MIN,
+        &MAX,
+        &DISTINCT,
+        &AT_LEAST,
+        &AT_MOST,
+        &MORE_THAN,
+        &LESS_THAN,
+        &EXACTLY,
+        &BETWEEN,
+        &WITHIN,
+    ],
+    rules: &[ONE_AGGREGATE, ONE_COMPARISON],
 };
 
 pub(crate) static RELATED: Key<Reference> = required(
@@ -57,7 +72,7 @@ pub(crate) static RELATED: Key<Reference> = required(
 );
 pub(crate) static WHICH_ROWS: Key<String> = optional("where", PREDICATE, "Which rows. Default: all.");
 pub(crate) static SUM: Key<String> =
-    optional("sum", TEXT, "Compare the sum of this column. Default: the number of rows.");
+    optional("sum", TEXT, "Compare the sum of this column. Default: the number of rows or events.");
 pub(crate) static AVG: Key<String> = optional("avg", TEXT, "Compare the mean of this column.");
 pub(crate) static MIN: Key<String> = optional("min", TEXT, "Compare the least value of this column.");
 pub(crate) static MAX: Key<String> = optional("max", TEXT, "Compare the greatest value of this column.");
@@ -80,16 +95,18 @@ static RELATED_RECORD: Record = Record {
         &EXACTLY,
         &BETWEEN,
     ],
-    rules: &[Rule::AtMostOne("aggregate", &[&SUM, &AVG, &MIN, &MAX, &DISTINCT]), ONE_COMPARISON],
+    rules: &[ONE_AGGREGATE, ONE_COMPARISON],
 };
 
 pub(crate) static AT_LEAST: Key<Decimal> =
-    optional("at_least", NUMBER, "n or more. Without any comparison: 1 or more.");
+    optional("at_least", NUMBER, "n or more. A count without any comparison: 1 or more.");
 pub(crate) static AT_MOST: Key<Decimal> = optional("at_most", NUMBER, "n or less.");
 pub(crate) static MORE_THAN: Key<Decimal> = optional("more_than", NUMBER, "More than n.");
 pub(crate) static LESS_THAN: Key<Decimal> = optional("less_than", NUMBER, "Less than n.");
 pub(crate) static EXACTLY: Key<Decimal> = optional("exactly", NUMBER, "Exactly n.");
 pub(crate) static BETWEEN: Key<List<Decimal>> =
     optional("between", list(&NUMBER, 2, 2), "From the first to the second, both included.");
+static AGGREGATES: [&dyn AnyKey; 5] = [&SUM, &AVG, &MIN, &MAX, &DISTINCT];
+const ONE_AGGREGATE: Rule = Rule::AtMostOne("aggregate", &AGGREGATES);
 static COMPARISONS: [&dyn AnyKey; 6] = [&AT_LEAST, &AT_MOST, &MORE_THAN, &LESS_THAN, &EXACTLY, &BETWEEN];
 const ONE_COMPARISON: Rule = Rule::AtMostOne("comparison", &COMPARISONS);

@@ -5,6 +5,7 @@
 //! but those that wait for their time, and no pull.
 
 use crate::state::forecast::Forecast;
+use crate::state::windows::Shown;
 use crate::time::Time;
 use std::collections::BTreeSet;
 use usher_core::api::{ExplainedAudience, ExplainedCondition, Moment};
@@ -59,19 +60,18 @@ impl Moments {
             Decided::Fact(fact) => Some(&forecast[fact as usize]),
             _ => None,
         };
-        let counted = fact.and_then(|fact| Some((fact.events.as_ref()?, fact.full)));
+        let events = fact.and_then(|fact| fact.events.as_ref());
         ExplainedCondition {
             kind: written.kind.to_owned(),
             text: written.text.clone(),
             holds: self.holds(written, 0),
-            value: counted.and_then(|(events, full)| match (events.len(), full) {
-                // Any count does, and none is kept.
-                (0, true) => None,
-                (count, true) => Some(format!("{count} or more").into()),
-                (count, false) => Some(count.into()),
+            value: fact.and_then(|fact| fact.value.as_ref()).map(|value| match value {
+                Shown::Count(count) => (*count).into(),
+                Shown::CountOrMore(count) => format!("{count} or more").into(),
+                Shown::Total(total) => total.clone().into(),
             }),
             threshold: written.threshold.clone(),
-            events: counted.map_or_else(Vec::new, |(events, _)| {
+            events: events.map_or_else(Vec::new, |events| {
                 events[events.len().saturating_sub(EVENTS_SHOWN)..].iter().map(|at| Moment(*at)).collect()
             }),
             changes_at: self.change(|moment| self.holds(written, moment)),

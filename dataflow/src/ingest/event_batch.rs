@@ -26,6 +26,8 @@ pub(crate) struct MatchedEvent {
     /// The facts that it counts for: a bit for each of the event's 64 facts from `64 * block` on.
     pub(crate) facts: u64,
     key_start: u32,
+    /// Where the values that it carries start.
+    values_start: u32,
     key_len: u16,
     /// Index in `Plan::events`.
     pub(crate) event: u16,
@@ -52,6 +54,8 @@ pub(crate) struct EventBatch {
     pub(crate) partition: u32,
     pub(crate) events: Vec<MatchedEvent>,
     keys: String,
+    /// Numbers in units of 10^-9 and hashes, for the aggregates of events.
+    values: Vec<i128>,
 }
 
 impl EventBatch {
@@ -60,12 +64,15 @@ impl EventBatch {
         EventBatch { worker, partition, ..EventBatch::default() }
     }
 
-    /// Adds an event of a key: one [`MatchedEvent`] for each block of 64 `facts` that is not empty.
-    pub(crate) fn push(&mut self, event: &EventHead, key: &str, facts: &[u64]) {
+    /// Adds an event of a key: one [`MatchedEvent`] for each block of 64 `facts` that is not empty. `values` are those of
+    /// the event in the plan; one that none of the facts takes may be anything.
+    pub(crate) fn push(&mut self, event: &EventHead, key: &str, facts: &[u64], values: &[i128]) {
         let EventHead { at, timestamp, position, id, key_hash, event } = *event;
         let key_start = u32::try_from(self.keys.len()).expect("the keys of one batch stay under 4 GiB");
         let key_len = u16::try_from(key.len()).expect("keys are at most 1,024 bytes");
         self.keys.push_str(key);
+        let values_start = u32::try_from(self.values.len()).expect("one batch has less than 2^32 values");
+        self.values.extend_from_slice(values);
         for (block, facts) in facts.iter().enumerate().filter(|(_, facts)| **facts != 0) {
             let (facts, block) = (*facts, block as u16);
             self.events.push(MatchedEvent {
@@ -76,6 +83,7 @@ impl EventBatch {
                 key_hash,
                 facts,
                 key_start,
+                values_start,
                 key_len,
                 event,
                 block,
@@ -88,6 +96,11 @@ impl EventBatch {
         &self.keys[event.key_start as usize..][..usize::from(event.key_len)]
     }
 
+    /// Returns the values from the first one that one of its events carries on: the event knows how many are its own.
+    pub(crate) fn values(&self, event: &MatchedEvent) -> &[i128] {
+        &self.values[event.values_start as usize..]
+    }
+
     /// Returns whether there are no events in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.events.is_empty()
@@ -95,7 +108,7 @@ impl EventBatch {
 
     /// Returns about how many bytes it takes in memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.events.len() * size_of::<MatchedEvent>() + self.keys.len()
+        self.events.len() * size_of::<MatchedEvent>() + self.keys.len() + self.values.len() * size_of::<i128>()
     }
 }
 

@@ -12,7 +12,7 @@ use crate::time::Time;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use usher_config::duration::format as format_duration;
-use usher_config::{ColumnType, Found, Limits, Path};
+use usher_config::{Aggregate, ColumnType, Found, Limits, Path};
 use usher_core::counts::{Counts, Skip};
 use usher_core::dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};
 use usher_core::sink::SinkError;
@@ -20,6 +20,7 @@ use usher_core::source::{Body, PartitionId, Record};
 use usher_core::time::{Unit, write_time};
 use usher_formats::{Decoder, Fields, NamedTime, TimeError};
 use usher_queries::Value;
+use usher_queries::aggregate::Contribution;
 use usher_queries::coerce::coerce_of_unit;
 use usher_queries::plan::Plan;
 use usher_queries::predicate::Evaluator;
@@ -39,6 +40,7 @@ struct EventMatch {
     /// The columns that its filters read.
     columns: Vec<Column>,
     filters: Vec<FilterMatch>,
+    values: Vec<ValueMatch>,
     /// The number of its facts, in blocks of 64.
     blocks: usize,
 }
@@ -56,6 +58,15 @@ struct FilterMatch {
     /// The predicate, and the columns of the event that it reads; `None` if everything passes.
     predicate: Option<(Evaluator, Vec<usize>)>,
     /// The facts that count what passes, as bits.
+    facts: Vec<u64>,
+}
+
+/// A value that aggregates take.
+struct ValueMatch {
+    /// Index in [`EventMatch::columns`].
+    column: usize,
+    aggregate: Aggregate,
+    /// The facts that take it, as bits.
     facts: Vec<u64>,
 }
 
@@ -115,6 +126,7 @@ pub(crate) struct Scratch<'a> {
     values: Vec<Value<'a>>,
     row: Vec<Value<'a>>,
     facts: Vec<u64>,
+    carried: Vec<i128>,
 }
 
 /// Where events, counts and dead letters go.
@@ -144,11 +156,20 @@ impl EventMatcher {
                 Some(name) => by_name.entry(name.clone()).or_default().push(events.len()),
                 None => of_any_name.push(events.len()),
             }
-            let filters = event.filters.iter().map(|filter| {
+            let bits = |of: &[u32]| {
                 let mut facts = vec![0u64; event.facts.len().div_ceil(64)];
-                filter.facts.iter().for_each(|fact| facts[*fact as usize / 64] |= 1 << (fact % 64));
+                of.iter().for_each(|fact| facts[*fact as usize / 64] |= 1 << (fact % 64));
+                facts
+            };
+            let at = |name: &str| event.columns.iter().position(|column| column.name == name);
+            let values = event.values(&plan.models[event.model as usize]).into_iter().map(|value| {
+                let name = value.aggregate.column().expect("the count takes no value");
+                let column = at(name).expect("an event reads what its aggregates take");
+                ValueMatch { column, facts: bits(&value.facts), aggregate: value.aggregate }
+            });
+            let filters = event.filters.iter().map(|filter| {
+                let facts = bits(&filter.facts);
                 let predicate = filter.predicate.as_ref().map(|predicate| {
-                    let at = |name: &str| event.columns.iter().position(|column| column.name == name);
                     let columns = predicate
                         .columns
                         .iter()
@@ -172,6 +193,7 @@ impl EventMatcher {
                     })
                     .collect(),
                 filters: filters.collect(),
+                values: values.collect(),
                 blocks: event.facts.len().div_ceil(64),
             });
         }
@@ -323,7 +345,7 @@ impl EventMatcher {
         context: &MessageContext<'_>,
         out: &mut Output<'_>,
     ) {
-        let Scratch { values, row, facts, .. } = scratch;
+        let Scratch { values, row, facts, carried, .. } = scratch;
         values.clear();
         for column in &event.columns {
             let coerced = coerce_of_unit(fields.get(column.path), column.column_type, column.unit);
@@ -341,6 +363,26 @@ impl EventMatcher {
             if passes {
                 facts.iter_mut().zip(&filter.facts).for_each(|(all, these)| *all |= these);
             }
+        }
+        carried.clear();
+        for ValueMatch { column, aggregate, facts: takers } in &event.values {
+            if facts.iter().zip(takers).all(|(all, takers)| all & takers == 0) {
+                carried.push(0);
+                continue;
+            }
+            let found = fields.get(event.columns[*column].path);
+            let contribution = contribution(aggregate, &values[*column], found);
+            out.counts.mismatches += u64::from(contribution == Contribution::OutOfRange);
+            let value = match contribution {
+                Contribution::Number(raw) => Some(raw),
+                Contribution::Value(hash) => Some(hash as i128),
+                Contribution::Row | Contribution::Null | Contribution::OutOfRange => None,
+            };
+            if value.is_none() {
+                // Aggregates skip nulls: to the facts that take the value the event is none.
+                facts.iter_mut().zip(takers).for_each(|(all, takers)| *all &= !takers);
+            }
+            carried.push(value.unwrap_or(0));
         }
         if facts.iter().all(|block| *block == 0) {
             return;
@@ -363,7 +405,18 @@ impl EventMatcher {
             event: event.event,
         };
         let worker = owner(head.key_hash, out.batches.len() as u32) as usize;
-        out.batches[worker].push(&head, key, facts);
+        out.batches[worker].push(&head, key, facts, carried);
+    }
+}
+
+/// Returns what an event adds to an aggregate; `value` is what was `found`, as a value of its column.
+fn contribution(aggregate: &Aggregate, value: &Value<'_>, found: &Found<'_>) -> Contribution {
+    match (aggregate, value, found) {
+        // Hashes are of values, sums of what is written.
+        (Aggregate::Distinct(_), ..) => Contribution::of(aggregate, value),
+        (_, Value::Number(_), Found::Number(text)) => Contribution::of_number(text),
+        (_, Value::Number(_), Found::Text(text)) => Contribution::of_number(text),
+        _ => Contribution::of(aggregate, value),
     }
 }
 

@@ -11,6 +11,7 @@ use super::properties::ClockedTruth;
 use super::windows::{Arrival, Held};
 use crate::time::{Slot, Time};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// All that is known of a key, borrowed from where it is kept. It is what is written; a [`KeyState`] is what is read back. Their
 /// bytes are the same.
@@ -18,9 +19,10 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct KeyView<'a> {
     key: &'a str,
     truths: &'a [u64],
-    windows: Vec<(u32, &'a [Held])>,
+    windows: Vec<(u32, Cow<'a, [Held]>)>,
     clocked: Vec<(u32, &'a ClockedTruth)>,
     row: &'a str,
+    valued: Vec<(u32, Cow<'a, [(Held, i128)]>)>,
 }
 
 /// All that is known of a key.
@@ -29,12 +31,31 @@ pub(crate) struct KeyState {
     pub(crate) key: String,
     /// A bit per fact; only those of facts that pulls decide mean anything.
     truths: Vec<u64>,
-    /// Events that matter, by fact.
+    /// Events that matter to counts, by fact.
     windows: Vec<(u32, Vec<Held>)>,
     /// Truth over time, by fact.
     clocked: Vec<(u32, ClockedTruth)>,
     /// The included columns of its row.
     row: String,
+    /// Events that matter to aggregates, with their values, by fact.
+    valued: Vec<(u32, Vec<(Held, i128)>)>,
+}
+
+/// A key as the first version of shards had it, without aggregates of events.
+#[derive(Deserialize)]
+pub(crate) struct KeyStateV1 {
+    key: String,
+    truths: Vec<u64>,
+    windows: Vec<(u32, Vec<Held>)>,
+    clocked: Vec<(u32, ClockedTruth)>,
+    row: String,
+}
+
+impl From<KeyStateV1> for KeyState {
+    fn from(old: KeyStateV1) -> KeyState {
+        let KeyStateV1 { key, truths, windows, clocked, row } = old;
+        KeyState { key, truths, windows, clocked, row, valued: Vec::new() }
+    }
 }
 
 /// What facts and ranks of partitions were written as, and what they are now.
@@ -52,9 +73,10 @@ impl KeyState {
         KeyView {
             key: &self.key,
             truths: &self.truths,
-            windows: self.windows.iter().map(|(fact, held)| (*fact, &held[..])).collect(),
+            windows: self.windows.iter().map(|(fact, held)| (*fact, Cow::Borrowed(&held[..]))).collect(),
             clocked: self.clocked.iter().map(|(fact, truth)| (*fact, truth)).collect(),
             row: &self.row,
+            valued: self.valued.iter().map(|(fact, held)| (*fact, Cow::Borrowed(&held[..]))).collect(),
         }
     }
 }
@@ -70,9 +92,10 @@ impl KeyedState {
         Some(KeyView {
             key,
             truths: self.evaluate.facts().row(slot),
-            windows: windows.runs().collect(),
+            windows: windows.counted(&self.windows).collect(),
             clocked,
             row: self.properties.row(slot),
+            valued: windows.valued(&self.windows).map(|(fact, held)| (fact, held.into())).collect(),
         })
     }
 
@@ -86,10 +109,13 @@ impl KeyedState {
                 self.evaluate.restore(slot, fact, get(&state.truths, was as u32));
             }
         }
-        for (was, held) in &state.windows {
-            let Some(fact) = mapping.facts[*was as usize] else { continue };
-            let moved: Vec<Held> =
-                held.iter().map(|held| Held { arrival: mapped(held.arrival, &mapping.ranks), ..*held }).collect();
+        let counted = state.windows.iter().map(|(was, held)| (*was, held.iter().map(|held| (*held, 0)).collect()));
+        let valued = state.valued.iter().cloned();
+        for (was, held) in counted.chain(valued) {
+            let Some(fact) = mapping.facts[was as usize] else { continue };
+            let moved =
+                |(held, value): (Held, i128)| (Held { arrival: mapped(held.arrival, &mapping.ranks), ..held }, value);
+            let moved: Vec<(Held, i128)> = held.into_iter().map(moved).collect();
             let truth = self.windows.restore(slot, fact, &moved, &mut self.flips);
             self.evaluate.restore(slot, fact, truth);
         }

@@ -430,7 +430,11 @@ impl EpochWorker {
             let held = Held { timestamp: event.timestamp, arrival, id: event.id };
             let positions =
                 (0..64).filter(|bit| event.facts >> bit & 1 == 1).map(|bit| usize::from(event.block) * 64 + bit);
-            found.extend(positions.map(|position| Waiting { fact: facts[position], at: event.at, event: held }));
+            let values = waiting.batch.values(event);
+            found.extend(positions.map(|position| {
+                let fact = facts[position];
+                Waiting { fact, at: event.at, event: held, value: self.models[model].value_of(fact, values) }
+            }));
         }
         found.sort_by_key(|waiting| (waiting.at, waiting.event.arrival));
         found
@@ -616,7 +620,8 @@ impl EpochWorker {
         let waiting = place.as_mut().expect("a batch stays until its last event is applied");
         let event: MatchedEvent = waiting.batch.events[ready.index as usize];
         let (model, facts) = &self.events[usize::from(event.event)];
-        let repeat = self.models[*model].apply(&event, waiting.batch.key(&event), ready.arrival, facts);
+        let (key, values) = (waiting.batch.key(&event), waiting.batch.values(&event));
+        let repeat = self.models[*model].apply(&event, key, ready.arrival, facts, values);
         self.repeats[usize::from(event.event)] += u64::from(repeat);
         waiting.left -= 1;
         if waiting.left == 0 {

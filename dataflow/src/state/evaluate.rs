@@ -19,7 +19,7 @@ use super::facts::{BitRows, Words, get, ones, set, words_for};
 use super::transition::{Cause, Causes, EpochOutput, Flip, KeyText, Transition};
 use crate::time::{Slot, Time};
 use usher_core::change::{ChangeKind, Recipients};
-use usher_queries::plan::{Expr, FactKind, ModelPlan};
+use usher_queries::plan::{Expr, ModelPlan};
 
 /// How an audience is decided.
 enum Test {
@@ -296,7 +296,7 @@ impl Audiences {
         let mut performed = vec![0; words_for(facts)];
         for (i, fact) in model.facts.iter().enumerate() {
             set(&mut default_facts, i as u32, fact.default);
-            set(&mut performed, i as u32, matches!(fact.kind, FactKind::Performed { .. }));
+            set(&mut performed, i as u32, fact.kind.window().is_some());
         }
         let audiences = Audiences {
             causes: vec![Causes::default(); by_rank.len()],
@@ -445,6 +445,7 @@ fn conjunction(expr: &Expr) -> Option<Vec<(u32, u64, u64)>> {
 mod tests {
     use super::*;
     use usher_config::Members;
+    use usher_queries::plan::FactKind;
     use usher_queries::plan::{AudiencePlan, Fact};
 
     const FACTS: u32 = 70;

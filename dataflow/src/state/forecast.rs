@@ -5,7 +5,7 @@
 
 use super::facts::get;
 use super::keyed::KeyedState;
-use super::windows::{Held, flips_ahead};
+use super::windows::{Held, KeyWindows, Shown, flips_ahead};
 use crate::time::{Slot, Time};
 
 /// An event of the key that has not taken effect.
@@ -15,6 +15,8 @@ pub(crate) struct Waiting {
     /// When it takes effect.
     pub(crate) at: Time,
     pub(crate) event: Held,
+    /// The value of it that the fact takes; 0 if it takes none.
+    pub(crate) value: i128,
 }
 
 /// A fact of a key, now and later.
@@ -25,8 +27,8 @@ pub(crate) struct Forecast {
     pub(crate) flips: Vec<Time>,
     /// The times of the events that count, from oldest to newest; `None` if events do not decide it.
     pub(crate) events: Option<Vec<Time>>,
-    /// Whether there may be more events, which can't decide.
-    pub(crate) full: bool,
+    /// What is counted or added up; `None` if events do not decide it, or if what is held does not determine it.
+    pub(crate) value: Option<Shown>,
 }
 
 impl KeyedState {
@@ -38,13 +40,15 @@ impl KeyedState {
         let of = |fact: u32| {
             let truth = get(truths, fact);
             if let Some(rule) = self.windows.rule(fact) {
-                let held = slot.map_or(&[][..], |slot| self.windows.key(slot).held_of(fact));
+                let nothing = KeyWindows::default();
+                let windows = slot.map_or(&nothing, |slot| self.windows.key(slot));
+                let held = windows.events_of(fact);
                 let mut events = waiting.iter().filter(|waiting| waiting.fact == fact);
                 return Forecast {
                     truth,
-                    flips: flips_ahead(rule, fact, held, &mut events),
-                    events: Some(held.iter().map(|held| held.timestamp).collect()),
-                    full: held.len() >= rule.keep,
+                    flips: flips_ahead(rule, fact, &held, &mut events),
+                    events: Some(held.iter().map(|(held, _)| held.timestamp).collect()),
+                    value: windows.shown(rule, fact),
                 };
             }
             let flips = slot.map_or(Vec::new(), |slot| self.properties.flips_ahead(slot, fact, time, truth));

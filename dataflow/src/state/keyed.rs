@@ -82,19 +82,33 @@ impl KeyedState {
     }
 
     /// Applies a matched event; `facts` are those of its event in the plan. Returns whether it repeats an event that is held.
-    pub(crate) fn apply(&mut self, event: &MatchedEvent, key: &str, arrival: Arrival, facts: &[u32]) -> bool {
+    /// `values` are those that it carries.
+    pub(crate) fn apply(
+        &mut self,
+        event: &MatchedEvent,
+        key: &str,
+        arrival: Arrival,
+        facts: &[u32],
+        values: &[i128],
+    ) -> bool {
         let slot = self.intern(event.key_hash, key);
         let applied = Applied {
             at: event.at,
             event: Held { timestamp: event.timestamp, arrival, id: event.id },
             bits: event.facts,
             facts: &facts[usize::from(event.block) * 64..],
+            values,
         };
         let repeat = self.windows.apply(slot, &applied, &mut self.flips);
         if self.windows.key(slot).is_empty() {
             self.idle.push(slot);
         }
         repeat
+    }
+
+    /// Returns which of the values that an event carries a fact takes; 0 if it takes none.
+    pub(crate) fn value_of(&self, fact: u32, values: &[i128]) -> i128 {
+        self.windows.rule(fact).and_then(|rule| rule.value()).map_or(0, |value| values[value])
     }
 
     /// Fires the next timer due by `through`; returns whether one was due.

@@ -1,9 +1,13 @@
-//! A shard as bytes: per model of the manifest, the keys.
+//! A shard as bytes: its version, then per model of the manifest the keys.
 //!
 //! The worker encodes keys straight from its keyed state. Handing copies of keys to a thread would be millions of small
 //! allocations that one thread makes and another one frees, which slows down every later allocation of the worker.
 
-use crate::state::codec::{KeyState, KeyView};
+use crate::state::codec::{KeyState, KeyStateV1, KeyView};
+
+/// The first bytes of a shard of the second version: no first version's number of models. What a key has more in it than in the
+/// first version stands behind the rest.
+const VERSION_2: u64 = u64::from_le_bytes(*b"usher\0\0\x02");
 
 /// Writes a shard, model by model and key by key.
 pub(crate) struct Encoder {
@@ -16,7 +20,8 @@ pub(crate) struct Encoder {
 impl Encoder {
     /// Starts a shard of so many models.
     pub(crate) fn new(models: usize) -> Encoder {
-        Encoder { bytes: (models as u64).to_le_bytes().to_vec(), model: (0, 0), keys: 0 }
+        let bytes = [VERSION_2, models as u64].map(u64::to_le_bytes).concat();
+        Encoder { bytes, model: (0, 0), keys: 0 }
     }
 
     /// Starts the next model.
@@ -40,7 +45,13 @@ impl Encoder {
     }
 }
 
-/// Returns the keys in a shard's bytes, per model, or the decoder's message.
+/// Returns the keys in a shard's bytes, of this version or the one before, per model; or the decoder's message.
 pub(crate) fn decode_shard(bytes: &[u8]) -> Result<Vec<Vec<KeyState>>, String> {
-    bincode::deserialize(bytes).map_err(|error| error.to_string())
+    let decoded = match bytes.split_first_chunk() {
+        Some((version, keys)) if u64::from_le_bytes(*version) == VERSION_2 => bincode::deserialize(keys),
+        _ => bincode::deserialize(bytes).map(|models: Vec<Vec<KeyStateV1>>| {
+            models.into_iter().map(|keys| keys.into_iter().map(KeyState::from).collect()).collect()
+        }),
+    };
+    decoded.map_err(|error| error.to_string())
 }

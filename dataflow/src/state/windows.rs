@@ -1,9 +1,10 @@
-//! Windows: facts that events decide, "the number of events in the window lies in `least..=most`".
+//! Windows: facts that events decide, "the number of events in the window lies in `least..=most`", or an aggregate of a value
+//! that they carry.
 //!
-//! Computes for each such fact of a key its truth, and when it flips. Holds, per (key, fact): the newest `keep` events by
-//! (timestamp, arrival), 24 bytes each, and the time of one armed timer. An event that is not among them can never decide the
-//! fact again: all newer ones stay longer. Refuses: events of the future; the caller hands in an event when the clock has
-//! reached it.
+//! Computes for each such fact of a key its truth, and when it flips. Holds, per (key, fact) of a count: the newest `keep` events
+//! by (timestamp, arrival), 24 bytes each, and the time of one armed timer. An event that is not among them can never decide the
+//! fact again: all newer ones stay longer. Counts of more than [`FEW`] and aggregates are kept in `windows/kept.rs`, by the same
+//! steps. Refuses: events of the future; the caller hands in an event when the clock has reached it.
 //!
 //! Applying an event is idempotent while it is held: its id is found, and only its arrival may become earlier.
 //!
@@ -14,11 +15,19 @@
 //! 4. truth may flip at `at`;
 //! 5. a timer stands at or before the moment at which the oldest held event leaves.
 
+mod event_list;
+mod kept;
+
+use self::event_list::FEW;
+use self::kept::{Kept, KeptRule, Question};
 use super::forecast::Waiting;
 use super::timers::{Timer, Timers};
 use super::transition::{Cause, Flip};
 use crate::time::{Slot, Time};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use usher_config::Aggregate;
+use usher_queries::compile::count_range;
 use usher_queries::plan::{FactKind, ModelPlan};
 
 /// When a count of events in a window holds, and how many decide it.
@@ -41,6 +50,63 @@ impl Rule {
         let count = count as u64;
         self.least <= count && self.most.is_none_or(|most| count <= most)
     }
+}
+
+/// How a fact is decided.
+#[derive(Clone, Debug)]
+pub(crate) enum WindowRule {
+    /// By the newest few events.
+    Newest(Rule),
+    /// By more, or by values that they carry.
+    Kept(KeptRule),
+}
+
+impl WindowRule {
+    /// Returns how a fact of this kind is decided; `None` if not by events.
+    pub(crate) fn of(kind: &FactKind) -> Option<WindowRule> {
+        match kind {
+            FactKind::Performed { within, least, most, .. } => {
+                let rule = Rule::new(*within, *least, *most);
+                Some(if rule.keep <= FEW {
+                    WindowRule::Newest(rule)
+                } else {
+                    WindowRule::Kept(KeptRule { within: *within, value: 0, question: Question::Count(rule) })
+                })
+            }
+            FactKind::Aggregated { within, value, aggregate, comparison, .. } => {
+                let question = match aggregate {
+                    Aggregate::Distinct(_) => {
+                        let (least, most) = count_range(comparison);
+                        Question::Distinct(Rule::new(*within, least, most))
+                    }
+                    Aggregate::Sum(_) | Aggregate::Avg(_) => Question::Total(aggregate.clone(), *comparison),
+                    Aggregate::Min(_) | Aggregate::Max(_) => Question::Extreme(aggregate.clone(), *comparison),
+                    Aggregate::Count => panic!("the count is a fact of its own kind"),
+                };
+                Some(WindowRule::Kept(KeptRule { within: *within, value: *value as usize, question }))
+            }
+            FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } => None,
+        }
+    }
+
+    /// Returns which of an event's values the fact takes; `None` if none.
+    pub(crate) fn value(&self) -> Option<usize> {
+        match self {
+            WindowRule::Kept(KeptRule { question: Question::Count(_), .. }) | WindowRule::Newest(_) => None,
+            WindowRule::Kept(rule) => Some(rule.value),
+        }
+    }
+}
+
+/// What is held of a fact, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// The number of events or values.
+    Count(usize),
+    /// As many as are held, or more.
+    CountOrMore(usize),
+    /// A sum or average.
+    Total(String),
 }
 
 /// Where a message came from, in SPEC §2.4's order: the rank of its partition, then its position.
@@ -90,6 +156,17 @@ pub(crate) struct KeyWindows {
     runs: Vec<Run>,
     /// The runs one after the other, each from oldest to newest.
     held: Vec<Held>,
+    /// The facts of [`WindowRule::Kept`], sorted.
+    kept: Vec<KeptFact>,
+}
+
+/// What is held of a fact of [`WindowRule::Kept`].
+#[derive(Debug)]
+struct KeptFact {
+    /// When the armed timer fires; 0 if none is armed.
+    armed: Time,
+    fact: u32,
+    kept: Kept,
 }
 
 /// Where flips and timers go while windows are worked on.
@@ -102,7 +179,7 @@ struct Out<'a> {
 /// The windows of all keys of a model.
 pub(crate) struct WindowState {
     /// By fact; `None` for facts that events do not decide.
-    rules: Vec<Option<Rule>>,
+    rules: Vec<Option<WindowRule>>,
     /// By slot.
     keys: Vec<KeyWindows>,
     timers: Timers,
@@ -116,15 +193,13 @@ pub(crate) struct Applied<'a> {
     /// Bits into `facts`.
     pub(crate) bits: u64,
     pub(crate) facts: &'a [u32],
+    /// Those that it carries.
+    pub(crate) values: &'a [i128],
 }
 
 impl WindowState {
     pub(crate) fn new(model: &ModelPlan) -> WindowState {
-        let rule = |kind: &FactKind| match kind {
-            FactKind::Performed { within, least, most, .. } => Some(Rule::new(*within, *least, *most)),
-            FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } => None,
-        };
-        let rules = model.facts.iter().map(|fact| rule(&fact.kind)).collect();
+        let rules = model.facts.iter().map(|fact| WindowRule::of(&fact.kind)).collect();
         WindowState { rules, keys: Vec::new(), timers: Timers::default() }
     }
 
@@ -136,8 +211,13 @@ impl WindowState {
     }
 
     /// Returns the rule of a fact; `None` if events do not decide it.
-    pub(crate) fn rule(&self, fact: u32) -> Option<&Rule> {
+    pub(crate) fn rule(&self, fact: u32) -> Option<&WindowRule> {
         self.rules[fact as usize].as_ref()
+    }
+
+    /// Returns whether a fact takes a value of its events.
+    fn takes_value(&self, fact: u32) -> bool {
+        self.rule(fact).is_some_and(|rule| rule.value().is_some())
     }
 
     /// Returns whether there is room for a slot.
@@ -165,7 +245,13 @@ impl WindowState {
             let Some(rule) = &self.rules[fact as usize] else {
                 panic!("an event counts for fact {fact}, which has no window");
             };
-            repeat |= key.apply(rule, fact, applied.at, applied.event, &mut out);
+            repeat |= match rule {
+                WindowRule::Newest(rule) => key.apply(rule, fact, applied.at, applied.event, &mut out),
+                WindowRule::Kept(rule) => {
+                    let value = applied.values.get(rule.value).copied().unwrap_or(0);
+                    key.apply_kept(rule, fact, applied.at, (applied.event, value), &mut out)
+                }
+            };
         }
         repeat
     }
@@ -174,7 +260,11 @@ impl WindowState {
     pub(crate) fn fire(&mut self, through: Time, flips: &mut Vec<Flip>) -> Option<Slot> {
         let Timer { time, slot, fact } = self.timers.pop(through)?;
         let rule = self.rules[fact as usize].as_ref().expect("a timer is of a fact with a window");
-        self.keys[slot as usize].fire(rule, fact, time, &mut Out { slot, flips, timers: &mut self.timers });
+        let out = &mut Out { slot, flips, timers: &mut self.timers };
+        match rule {
+            WindowRule::Newest(rule) => self.keys[slot as usize].fire(rule, fact, time, out),
+            WindowRule::Kept(rule) => self.keys[slot as usize].fire_kept(rule, fact, time, out),
+        }
         Some(slot)
     }
 
@@ -182,7 +272,7 @@ impl WindowState {
     ///
     /// # Panics
     /// Panics if events do not decide the fact.
-    pub(crate) fn restore(&mut self, slot: Slot, fact: u32, held: &[Held], flips: &mut Vec<Flip>) -> bool {
+    pub(crate) fn restore(&mut self, slot: Slot, fact: u32, held: &[(Held, i128)], flips: &mut Vec<Flip>) -> bool {
         let rule = self.rules[fact as usize].as_ref().expect("a fact with events has a window, by its fingerprint");
         let mut out = Out { slot, flips, timers: &mut self.timers };
         self.keys[slot as usize].restore(rule, fact, held, &mut out)
@@ -191,7 +281,106 @@ impl WindowState {
 
 impl KeyWindows {
     pub(crate) fn is_empty(&self) -> bool {
-        self.runs.is_empty()
+        self.runs.is_empty() && self.kept.is_empty()
+    }
+
+    /// Applies an event with its value to a fact of [`WindowRule::Kept`]; returns whether it repeats a held one.
+    fn apply_kept(
+        &mut self,
+        rule: &KeptRule,
+        fact: u32,
+        at: Time,
+        (event, value): (Held, i128),
+        out: &mut Out<'_>,
+    ) -> bool {
+        debug_assert!(event.timestamp <= at, "an event of the future was applied");
+        if rule.is_constant() {
+            return false;
+        }
+        let over = event.timestamp + rule.within <= at;
+        let index = match self.kept.binary_search_by_key(&fact, |kept| kept.fact) {
+            Ok(index) => index,
+            Err(_) if over => return false,
+            Err(index) => {
+                self.kept.insert(index, KeptFact { armed: 0, fact, kept: Kept::new(rule) });
+                index
+            }
+        };
+        let of = &mut self.kept[index];
+        of.expire(rule, at, out);
+        if let Some(held) = of.kept.find(event.id) {
+            if event.arrival < held.arrival {
+                of.kept.set_arrival(&held, event.arrival);
+            }
+            return true;
+        }
+        if !over {
+            let before = of.kept.holds(rule);
+            of.kept.insert(rule, event, value);
+            of.kept.index_values(rule);
+            let after = of.kept.holds(rule);
+            if before != after {
+                out.flips.push(Flip { time: at, slot: out.slot, fact, truth: after, cause: Cause::Event });
+            }
+        }
+        of.arm(rule, out);
+        self.drop_unused(index);
+        false
+    }
+
+    /// Looks at a fact of [`WindowRule::Kept`] when a timer of it fires at `time`.
+    fn fire_kept(&mut self, rule: &KeptRule, fact: u32, time: Time, out: &mut Out<'_>) {
+        let Ok(index) = self.kept.binary_search_by_key(&fact, |kept| kept.fact) else { return };
+        let of = &mut self.kept[index];
+        if of.armed != time {
+            return;
+        }
+        of.expire(rule, time, out);
+        of.armed = 0;
+        of.arm(rule, out);
+        self.drop_unused(index);
+    }
+
+    /// Gives back the room of a fact of which nothing is held and for which no timer is armed.
+    fn drop_unused(&mut self, index: usize) {
+        if self.kept[index].kept.is_empty() && self.kept[index].armed == 0 {
+            self.kept.remove(index);
+            if self.is_empty() {
+                *self = KeyWindows::default();
+            }
+        }
+    }
+
+    /// Returns what is held of a fact, with the values, from oldest to newest.
+    pub(crate) fn events_of(&self, fact: u32) -> Vec<(Held, i128)> {
+        match self.kept.binary_search_by_key(&fact, |kept| kept.fact) {
+            Ok(index) => self.kept[index].kept.events().collect(),
+            Err(_) => self.held_of(fact).iter().map(|held| (*held, 0)).collect(),
+        }
+    }
+
+    /// Returns what is held of a fact, for people; `None` if that does not determine it.
+    pub(crate) fn shown(&self, rule: &WindowRule, fact: u32) -> Option<Shown> {
+        let of = self.kept.binary_search_by_key(&fact, |kept| kept.fact).ok().map(|index| &self.kept[index].kept);
+        let count = |held: usize, keep: usize| match held {
+            0 if keep == 0 => None,
+            _ if held >= keep => Some(Shown::CountOrMore(held)),
+            _ => Some(Shown::Count(held)),
+        };
+        match rule {
+            WindowRule::Newest(rule) => count(self.held_of(fact).len(), rule.keep),
+            WindowRule::Kept(rule) => match &rule.question {
+                Question::Count(of_count) | Question::Distinct(of_count) => {
+                    count(of.map_or(0, Kept::len), of_count.keep)
+                }
+                Question::Total(..) => match of {
+                    Some(of) => of.total(),
+                    None => Kept::new(rule).total(),
+                }
+                .map(Shown::Total),
+                Question::Extreme(..) => None,
+            },
+        }
     }
 
     /// Applies an event at clock `at`; returns whether it repeats a held one.
@@ -245,14 +434,23 @@ impl KeyWindows {
         false
     }
 
-    /// The held events, by fact, each from oldest to newest.
-    pub(crate) fn runs(&self) -> impl Iterator<Item = (u32, &[Held])> {
+    /// The held events of counts, by fact, each from oldest to newest.
+    pub(crate) fn counted(&self, rules: &WindowState) -> impl Iterator<Item = (u32, Cow<'_, [Held]>)> {
         let mut start = 0;
-        self.runs.iter().map(move |run| {
+        let runs = self.runs.iter().map(move |run| {
             let held = &self.held[start..][..run.len as usize];
             start += run.len as usize;
-            (run.fact, held)
-        })
+            (run.fact, Cow::Borrowed(held))
+        });
+        let of_counts = self.kept.iter().filter(|of| !rules.takes_value(of.fact));
+        let kept = of_counts.map(|of| (of.fact, of.kept.events().map(|(held, _)| held).collect()));
+        runs.chain(kept)
+    }
+
+    /// The held events of aggregates with their values, by fact, each from oldest to newest.
+    pub(crate) fn valued(&self, rules: &WindowState) -> impl Iterator<Item = (u32, Vec<(Held, i128)>)> {
+        let of_values = self.kept.iter().filter(|of| rules.takes_value(of.fact));
+        of_values.map(|of| (of.fact, of.kept.events().collect()))
     }
 
     /// The held events of a fact, from oldest to newest.
@@ -265,7 +463,33 @@ impl KeyWindows {
     }
 
     /// Takes up what was held of a fact of which nothing is held yet; returns its truth.
-    fn restore(&mut self, rule: &Rule, fact: u32, held: &[Held], out: &mut Out<'_>) -> bool {
+    fn restore(&mut self, rule: &WindowRule, fact: u32, held: &[(Held, i128)], out: &mut Out<'_>) -> bool {
+        match rule {
+            WindowRule::Newest(rule) => {
+                let held: Vec<Held> = held.iter().map(|(held, _)| *held).collect();
+                self.restore_newest(rule, fact, &held, out)
+            }
+            WindowRule::Kept(rule) => self.restore_kept(rule, fact, held, out),
+        }
+    }
+
+    fn restore_kept(&mut self, rule: &KeptRule, fact: u32, held: &[(Held, i128)], out: &mut Out<'_>) -> bool {
+        let mut kept = Kept::new(rule);
+        for (event, value) in held {
+            kept.insert(rule, *event, *value);
+            kept.index_values(rule);
+        }
+        let truth = kept.holds(rule);
+        if !kept.is_empty() {
+            let found = self.kept.binary_search_by_key(&fact, |kept| kept.fact);
+            let index = found.expect_err("a fact is restored once");
+            self.kept.insert(index, KeptFact { armed: 0, fact, kept });
+            self.kept[index].arm(rule, out);
+        }
+        truth
+    }
+
+    fn restore_newest(&mut self, rule: &Rule, fact: u32, held: &[Held], out: &mut Out<'_>) -> bool {
         if held.is_empty() {
             return rule.holds(0);
         }
@@ -292,7 +516,7 @@ impl KeyWindows {
         if self.runs[index].len == 0 {
             self.runs.remove(index);
             // Keys come and go by the million: the memory of one that is no longer needed is given back.
-            if self.runs.is_empty() {
+            if self.is_empty() {
                 *self = KeyWindows::default();
             }
         } else {
@@ -342,23 +566,58 @@ impl KeyWindows {
     }
 }
 
+impl KeptFact {
+    fn expire(&mut self, rule: &KeptRule, through: Time, out: &mut Out<'_>) {
+        let leaves = |kept: &Kept| kept.oldest().map(|held| held.timestamp + rule.within).filter(|at| *at <= through);
+        let Some(mut time) = leaves(&self.kept) else { return };
+        let mut truth = self.kept.holds(rule);
+        loop {
+            self.kept.remove_oldest();
+            let left = self.kept.holds(rule);
+            if left != truth {
+                truth = left;
+                out.flips.push(Flip { time, slot: out.slot, fact: self.fact, truth, cause: Cause::Expiry });
+            }
+            match leaves(&self.kept) {
+                Some(next) => time = next,
+                None => break,
+            }
+        }
+        self.kept.index_values(rule);
+    }
+
+    fn arm(&mut self, rule: &KeptRule, out: &mut Out<'_>) {
+        let Some(oldest) = self.kept.oldest() else { return };
+        let due = oldest.timestamp + rule.within;
+        if self.armed == 0 || due < self.armed {
+            self.armed = due;
+            out.timers.push(Timer { time: due, slot: out.slot, fact: self.fact });
+        }
+    }
+}
+
 /// Returns when the truth of a fact flips by itself: `held` is held of it now, and nothing else comes but `waiting`, in the order
 /// in which it takes effect.
 pub(crate) fn flips_ahead(
-    rule: &Rule,
+    rule: &WindowRule,
     fact: u32,
-    held: &[Held],
+    held: &[(Held, i128)],
     waiting: &mut dyn Iterator<Item = &Waiting>,
 ) -> Vec<Time> {
     let (mut flips, mut timers) = (Vec::new(), Timers::default());
     let mut out = Out { slot: 0, flips: &mut flips, timers: &mut timers };
     let mut windows = KeyWindows::default();
     let before = windows.restore(rule, fact, held, &mut out);
-    for Waiting { at, event, .. } in waiting {
-        windows.apply(rule, fact, *at, *event, &mut out);
+    for Waiting { at, event, value, .. } in waiting {
+        match rule {
+            WindowRule::Newest(rule) => windows.apply(rule, fact, *at, *event, &mut out),
+            WindowRule::Kept(rule) => windows.apply_kept(rule, fact, *at, (*event, *value), &mut out),
+        };
     }
-    if !windows.is_empty() {
-        windows.expire(rule, 0, 0, Time::MAX, &mut out);
+    match rule {
+        WindowRule::Newest(rule) if !windows.is_empty() => windows.expire(rule, 0, 0, Time::MAX, &mut out),
+        WindowRule::Newest(_) => {}
+        WindowRule::Kept(rule) => windows.kept.iter_mut().for_each(|of| of.expire(rule, Time::MAX, &mut out)),
     }
     // Stable: of two flips in the same ms the later one counts.
     flips.sort_by_key(|flip| flip.time);
@@ -381,7 +640,8 @@ fn order(held: &Held) -> (Time, Arrival) {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
-    use usher_config::Members;
+    use usher_config::{Comparison, Decimal, Members};
+    use usher_queries::aggregate::{Contribution, Summary};
     use usher_queries::plan::Fact;
 
     const WITHIN: Time = 100;
@@ -419,7 +679,7 @@ mod tests {
         flips: &mut Vec<Flip>,
     ) -> bool {
         let event = Held { timestamp, arrival: Arrival::new(0, id), id };
-        state.apply(0, &Applied { at, event, bits: (1 << facts.len()) - 1, facts }, flips)
+        state.apply(0, &Applied { at, event, bits: (1 << facts.len()) - 1, facts, values: &[] }, flips)
     }
 
     fn fire(state: &mut WindowState, through: Time, flips: &mut Vec<Flip>) {
@@ -508,7 +768,9 @@ mod tests {
                         truth[flip.fact as usize] = flip.truth;
                     }
                     for (fact, list) in lists.iter().enumerate() {
-                        let rule = state.rule(fact as u32).expect("all facts have windows");
+                        let WindowRule::Newest(rule) = state.rule(fact as u32).expect("all facts have windows") else {
+                            panic!("these are small counts")
+                        };
                         assert_eq!(truth[fact], list.holds(rule, time), "seed {seed}: fact {fact} at {time}");
                     }
                 }
@@ -522,7 +784,9 @@ mod tests {
                     reached += usize::from(flip.truth);
                 }
                 for (fact, list) in lists.iter().enumerate() {
-                    let rule = state.rule(fact as u32).expect("all facts have windows");
+                    let WindowRule::Newest(rule) = state.rule(fact as u32).expect("all facts have windows") else {
+                        panic!("these are small counts")
+                    };
                     assert_eq!(
                         truth[fact],
                         list.holds(rule, clock),
@@ -532,5 +796,174 @@ mod tests {
             }
             assert!(reached > 0, "seed {seed} reaches nothing");
         }
+    }
+
+    /// Facts of these aggregates of the only value that events carry.
+    fn aggregates(of: &[(Aggregate, Comparison)]) -> WindowState {
+        let mut model = model(&[]);
+        model.facts = of
+            .iter()
+            .map(|(aggregate, comparison)| Fact {
+                kind: FactKind::Aggregated {
+                    event: 0,
+                    filter: 0,
+                    value: 0,
+                    within: WITHIN,
+                    aggregate: aggregate.clone(),
+                    comparison: *comparison,
+                },
+                fingerprint: [0; 16],
+                text: String::new(),
+                default: false,
+            })
+            .collect();
+        let mut state = WindowState::new(&model);
+        state.fit(1);
+        state
+    }
+
+    /// Computes an aggregate anew from all events in the window.
+    fn naive(aggregate: &Aggregate, comparison: &Comparison, events: &[(Time, i128)], clock: Time) -> bool {
+        let in_window = events.iter().filter(|(at, _)| *at <= clock && clock < at + WITHIN);
+        let mut summary = Summary::new(aggregate);
+        in_window.for_each(|(_, value)| match aggregate {
+            Aggregate::Distinct(_) => summary.add(Contribution::Value(*value as u128)),
+            _ => summary.add(Contribution::Number(*value)),
+        });
+        summary.holds(comparison)
+    }
+
+    #[test]
+    fn aggregates_equal_those_of_all_events_in_the_window() {
+        let column = || "c".to_owned();
+        let n = Decimal::from;
+        let mut reached = 0;
+        for seed in 0..120 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut facts = Vec::new();
+            // Half of the seeds put more events in a window than a vector has.
+            let (values, most) = if seed % 2 == 0 { (4, 3) } else { (150, 100) };
+            for make in [Aggregate::Sum, Aggregate::Avg, Aggregate::Min, Aggregate::Max, Aggregate::Distinct] {
+                let (a, b) = (rng.i64(0..=most), rng.i64(0..=most));
+                facts.extend([
+                    (make(column()), Comparison::AtLeast(n(a))),
+                    (make(column()), Comparison::Between(n(a.min(b)), n(a.max(b)))),
+                ]);
+                // A plan has counts of distinct values in canonical form.
+                if !matches!(make(column()), Aggregate::Distinct(_)) {
+                    facts.extend([
+                        (make(column()), Comparison::LessThan(n(a))),
+                        (make(column()), Comparison::Exactly(n(b))),
+                    ]);
+                }
+            }
+            let (mut state, mut flips) = (aggregates(&facts), Vec::new());
+            let mut truth: Vec<bool> = facts.iter().map(|(of, comparison)| naive(of, comparison, &[], 0)).collect();
+            let (mut events, mut clock): (Vec<(Time, i128)>, _) = (Vec::new(), WITHIN);
+            let all: Vec<u32> = (0..facts.len() as u32).collect();
+            for id in 0..400 {
+                let next = clock + if seed % 2 == 0 { rng.u64(0..30) } else { u64::from(rng.u8(0..4) == 0) };
+                fire(&mut state, next, &mut flips);
+                flips.sort_by_key(|flip| flip.time);
+                for time in clock + 1..=next {
+                    for flip in flips.extract_if(.., |flip| flip.time <= time) {
+                        truth[flip.fact as usize] = flip.truth;
+                    }
+                    for (fact, (aggregate, comparison)) in facts.iter().enumerate() {
+                        let want = naive(aggregate, comparison, &events, time);
+                        assert_eq!(truth[fact], want, "seed {seed}: {aggregate:?} {comparison:?} at {time}");
+                    }
+                }
+                clock = next;
+                let (timestamp, value) = (next - rng.u64(0..WITHIN + 10).min(next), rng.i64(-1..values));
+                let event = Held { timestamp, arrival: Arrival::new(0, id), id };
+                let value = n(value).raw();
+                let applied = Applied { at: clock, event, bits: (1 << facts.len()) - 1, facts: &all, values: &[value] };
+                assert!(!state.apply(0, &applied, &mut flips));
+                events.push((timestamp, value));
+                reached += flips.len();
+                for flip in flips.drain(..) {
+                    truth[flip.fact as usize] = flip.truth;
+                }
+                for (fact, (aggregate, comparison)) in facts.iter().enumerate() {
+                    let want = naive(aggregate, comparison, &events, clock);
+                    assert_eq!(truth[fact], want, "seed {seed}: {aggregate:?} {comparison:?} after {id} at {clock}");
+                }
+                if id % 100 == 99 {
+                    // What is held restores to the same.
+                    let mut restored = aggregates(&facts);
+                    let mut ignored = Vec::new();
+                    for fact in &all {
+                        let held = state.key(0).events_of(*fact);
+                        let is = restored.restore(0, *fact, &held, &mut ignored);
+                        assert_eq!(is, truth[*fact as usize], "seed {seed}: fact {fact} as restored");
+                    }
+                    state = restored;
+                }
+            }
+            fire(&mut state, clock + WITHIN, &mut flips);
+            assert!(state.key(0).is_empty(), "seed {seed}: nothing is held for ever");
+        }
+        assert!(reached > 5_000, "{reached} flips");
+    }
+
+    #[test]
+    fn no_more_events_of_an_aggregate_are_held_than_can_decide() {
+        let (column, n) = (|| "c".to_owned(), Decimal::from);
+        let facts = [
+            (Aggregate::Max(column()), Comparison::AtLeast(n(5))),
+            (Aggregate::Max(column()), Comparison::Exactly(n(5))),
+            (Aggregate::Distinct(column()), Comparison::AtLeast(n(3))),
+            (Aggregate::Sum(column()), Comparison::AtLeast(n(3))),
+        ];
+        let (mut state, mut flips) = (aggregates(&facts), Vec::new());
+        for id in 0..90 {
+            let event = Held { timestamp: id, arrival: Arrival::new(0, id), id };
+            let values = [n(id as i64 % 10).raw()];
+            state.apply(0, &Applied { at: id, event, bits: 0b1111, facts: &[0, 1, 2, 3], values: &values }, &mut flips);
+        }
+        let held: Vec<usize> = (0..4).map(|fact| state.key(0).events_of(fact).len()).collect();
+        assert_eq!(held, [1, 2, 3, 90]);
+    }
+
+    #[test]
+    fn a_repeat_with_another_value_changes_nothing_while_the_event_is_held() {
+        let facts = [(Aggregate::Sum("c".to_owned()), Comparison::AtLeast(Decimal::from(10)))];
+        let (mut state, mut flips) = (aggregates(&facts), Vec::new());
+        let mut apply = |at, value: i64| {
+            let event = Held { timestamp: at, arrival: Arrival::new(0, at), id: 1 };
+            let values = [Decimal::from(value).raw()];
+            state.apply(0, &Applied { at, event, bits: 1, facts: &[0], values: &values }, &mut flips)
+        };
+        assert_eq!([apply(10, 4), apply(20, 40), apply(110, 40)], [false, true, false]);
+        assert_eq!(times(&flips), [(110, true)], "the second is an event once the first has left");
+    }
+
+    #[test]
+    fn counts_beyond_a_few_equal_a_sorted_list_of_all_events() {
+        let rules = [(100, None), (0, Some(80)), (70, Some(90))];
+        let mut rng = fastrand::Rng::with_seed(5);
+        let (mut state, mut flips) = (state(&rules), Vec::new());
+        let mut timestamps: Vec<Time> = Vec::new();
+        let mut truth = [false, true, false];
+        let (mut clock, mut flipped) = (WITHIN, 0);
+        for id in 0..6_000 {
+            // It comes in bursts, and in between most of them leave.
+            let next = clock + if id % 400 == 0 { rng.u64(20..WITHIN) } else { u64::from(rng.u8(0..6) == 0) };
+            fire(&mut state, next, &mut flips);
+            clock = next;
+            let timestamp = next - rng.u64(0..WITHIN + 10);
+            apply(&mut state, clock, timestamp, id, &[0, 1, 2], &mut flips);
+            timestamps.push(timestamp);
+            flips.sort_by_key(|flip| flip.time);
+            flipped += flips.len();
+            flips.drain(..).for_each(|flip| truth[flip.fact as usize] = flip.truth);
+            let count = timestamps.iter().filter(|at| clock < **at + WITHIN).count();
+            for (fact, (least, most)) in rules.iter().enumerate() {
+                let want = Rule::new(WITHIN, *least, *most).holds(count);
+                assert_eq!(truth[fact], want, "fact {fact} after {id}: {count} in the window");
+            }
+        }
+        assert!(flipped > 20, "the bursts reach their thresholds: {flipped}");
     }
 }

@@ -4,11 +4,11 @@
 
 use crate::plan::{AudienceIx, Expr, Fact};
 use crate::predicate::Predicate;
-use usher_config::{Aggregate, ColumnType, Comparison, Decimal, Event, Members, Model, Path, Step};
+use usher_config::{Aggregate, ColumnType, Comparison, Decimal, Event, Members, Model, Path, Property, Step};
 
 /// Returns the counts for which a comparison holds, as the least and the greatest; one that no count fulfils is 1 to 0.
 /// The greatest is `None` if there is no bound.
-pub(super) fn count_range(comparison: &Comparison) -> (u64, Option<u64>) {
+pub fn count_range(comparison: &Comparison) -> (u64, Option<u64>) {
     const ONE: i128 = 1_000_000_000;
     /// No key has more rows or events than this: a greater threshold is no bound above and unreachable below.
     const GREATEST: i128 = i64::MAX as i128;
@@ -35,18 +35,6 @@ pub(super) fn count_comparison(comparison: &Comparison) -> Comparison {
     match count_range(comparison) {
         (least, None) => Comparison::AtLeast(decimal(least)),
         (least, Some(most)) => Comparison::Between(decimal(least), decimal(most)),
-    }
-}
-
-/// Returns the column that an aggregate takes, `None` for the count.
-pub(crate) fn column_of(aggregate: &Aggregate) -> Option<&str> {
-    match aggregate {
-        Aggregate::Count => None,
-        Aggregate::Sum(column)
-        | Aggregate::Avg(column)
-        | Aggregate::Min(column)
-        | Aggregate::Max(column)
-        | Aggregate::Distinct(column) => Some(column),
     }
 }
 
@@ -80,15 +68,42 @@ pub(super) fn performed_text(
     within: u64,
 ) -> String {
     let most = most.map_or(String::new(), |most| most.to_string());
-    let filter = filter.map_or(String::new(), |filter| {
-        let paths = filter.columns.iter().map(|(name, _)| {
-            let property = &event.properties[name];
-            let unit = property.unit.map_or(String::new(), |unit| format!(" in {}", unit.name()));
-            format!("{}{unit},", path_text(&property.path))
-        });
-        format!(" paths=[{}] {}", paths.collect::<String>(), typed(filter))
-    });
+    let filter = filter_text(event, filter);
     format!("performed v1 {} count={least}..{most} within={within}{filter}", event_text(event))
+}
+
+/// Returns the canonical text of where a property is, with the unit that its numbers are in.
+fn place_text(property: &Property) -> String {
+    let unit = property.unit.map_or(String::new(), |unit| format!(" in {}", unit.name()));
+    format!("{}{unit}", path_text(&property.path))
+}
+
+/// Returns the canonical text of a filter on an event, with a space before it; empty if there is none.
+fn filter_text(event: &Event, filter: Option<&Predicate>) -> String {
+    filter.map_or(String::new(), |filter| {
+        let paths = filter.columns.iter().map(|(name, _)| place_text(&event.properties[name]) + ",");
+        format!(" paths=[{}] {}", paths.collect::<String>(), typed(filter))
+    })
+}
+
+/// Returns the canonical text of a `performed` condition on an aggregate of a column.
+pub(super) fn aggregated_text(
+    event: &Event,
+    filter: Option<&Predicate>,
+    aggregate: &Aggregate,
+    comparison: &Comparison,
+    within: u64,
+) -> String {
+    let column = aggregate.column().expect("the count is no aggregate of a column");
+    let property = &event.properties[column];
+    format!(
+        "performed v1 {} {} of={} {} within={within}{}",
+        event_text(event),
+        aggregate_text(aggregate, Some(property.column_type)),
+        place_text(property),
+        comparison_text(comparison),
+        filter_text(event, filter),
+    )
 }
 
 /// Returns the canonical text of a `related` condition on the rows of `model`, which belongs to another one.
@@ -145,7 +160,7 @@ fn expr_text(expr: &Expr, facts: &[Fact], audience: &dyn Fn(AudienceIx) -> [u8; 
 
 /// Returns the canonical text of an aggregate with its column's type.
 fn aggregate_text(aggregate: &Aggregate, column_type: Option<ColumnType>) -> String {
-    match column_of(aggregate).zip(column_type) {
+    match aggregate.column().zip(column_type) {
         Some((column, column_type)) => {
             format!("{}({}:{})", aggregate_name(aggregate), quoted(column), column_type)
         }

@@ -4,7 +4,7 @@
 //! predicates, aggregates and included columns is collected here.
 
 use super::Schemas;
-use super::canonical::{aggregate_name, column_of};
+use super::canonical::aggregate_name;
 use crate::predicate::{Now, Predicate};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,7 +48,7 @@ fn columns_read(condition: &Condition, model: &str, read: &mut BTreeSet<(String,
         ConditionKind::Property(text) => names_in(text, model, read),
         ConditionKind::Related { model, filter, aggregate, .. } => {
             filter.iter().for_each(|text| names_in(text, model, read));
-            read.extend(column_of(aggregate).map(|column| (model.clone(), column.to_string())));
+            read.extend(aggregate.column().map(|column| (model.clone(), column.to_string())));
         }
         ConditionKind::Audience(_) | ConditionKind::Performed { .. } => {}
     }
@@ -184,7 +184,7 @@ impl<'a> Columns<'a> {
         aggregate: &Aggregate,
         place: &Place,
     ) -> Result<Option<ColumnType>, ()> {
-        let Some(name) = column_of(aggregate) else {
+        let Some(name) = aggregate.column() else {
             return Ok(None);
         };
         let message = match self.column(model, name) {

@@ -6,7 +6,7 @@
 //! must be explained like one that was compiled just now. It costs one pass over the predicates when the API starts.
 
 use super::Schemas;
-use super::canonical::{aggregate_name, column_of};
+use super::canonical::aggregate_name;
 use super::facts::{Facts, Tree};
 use crate::plan::{AudienceIx, FactIx, ModelPlan, Plan};
 use std::fmt::Write as _;
@@ -117,7 +117,7 @@ fn write_filter(out: &mut String, filter: Option<&Text>) {
 
 /// Writes what is aggregated and compared; nothing if it is the default, a count of at least 1.
 fn write_comparison(out: &mut String, aggregate: &Aggregate, comparison: &Comparison) {
-    if let Some(column) = column_of(aggregate) {
+    if let Some(column) = aggregate.column() {
         write!(out, ", {}: {column}", aggregate_name(aggregate)).expect("writing to a string");
     }
     if *aggregate != Aggregate::Count || *comparison != Comparison::AtLeast(Decimal::from(1)) {

@@ -3,7 +3,7 @@
 //! Facts are addressed by their canonical text until all are found and [`layout`](super::layout) gives them indexes.
 
 use super::Schemas;
-use super::canonical::{count_comparison, count_range, performed_text, property_text, related_text};
+use super::canonical::{aggregated_text, count_comparison, count_range, performed_text, property_text, related_text};
 use super::columns::Columns;
 use crate::plan::{AudienceIx, Expr, FactIx};
 use crate::predicate::Predicate;
@@ -20,6 +20,14 @@ pub(super) enum Draft<'a> {
         within: u64,
         least: u64,
         most: Option<u64>,
+    },
+    Aggregated {
+        /// As in `Performed`.
+        event: &'a str,
+        filter: Option<Predicate>,
+        within: u64,
+        aggregate: &'a Aggregate,
+        comparison: Comparison,
     },
     Property(Predicate),
     Related {
@@ -85,8 +93,7 @@ impl<'a> Facts<'a> {
                 Some(self.fact(audience, text, Draft::Property(predicate)))
             }
             ConditionKind::Performed { event, filter, aggregate, comparison, within } => {
-                assert_eq!(*aggregate, Aggregate::Count, "config refuses other aggregates of `performed`");
-                self.performed(audience, event, filter.as_ref(), comparison, *within)
+                self.performed(audience, event, filter.as_ref(), (aggregate, comparison), *within)
             }
             ConditionKind::Related { model, filter, aggregate, comparison } => {
                 self.related(audience, &condition.place, model, filter.as_ref(), aggregate, comparison)
@@ -105,7 +112,7 @@ impl<'a> Facts<'a> {
         audience: &'a Audience,
         event: &str,
         filter: Option<&Text>,
-        comparison: &Comparison,
+        (aggregate, comparison): (&'a Aggregate, &Comparison),
         within: u64,
     ) -> Option<Tree> {
         let (id, event) = self.job.events.get_key_value(event).expect("config resolves the events of conditions");
@@ -114,9 +121,17 @@ impl<'a> Facts<'a> {
             Some(text) => Some(self.columns.event_predicate(event, text)?),
             None => None,
         };
-        let (least, most) = count_range(comparison);
-        let text = performed_text(event, filter.as_ref(), (least, most), within);
-        Some(self.fact(audience, text, Draft::Performed { event: id, filter, within, least, most }))
+        if *aggregate == Aggregate::Count {
+            let (least, most) = count_range(comparison);
+            let text = performed_text(event, filter.as_ref(), (least, most), within);
+            return Some(self.fact(audience, text, Draft::Performed { event: id, filter, within, least, most }));
+        }
+        let comparison = match aggregate {
+            Aggregate::Distinct(_) => count_comparison(comparison),
+            _ => *comparison,
+        };
+        let text = aggregated_text(event, filter.as_ref(), aggregate, &comparison, within);
+        Some(self.fact(audience, text, Draft::Aggregated { event: id, filter, within, aggregate, comparison }))
     }
 
     fn related(
@@ -147,7 +162,10 @@ impl<'a> Facts<'a> {
     fn fact(&mut self, audience: &'a Audience, text: String, draft: Draft<'a>) -> Tree {
         let drafts = self.drafts.entry(&audience.model).or_default();
         match (drafts.get_mut(&text), draft) {
-            (Some(Draft::Performed { event: kept, .. }), Draft::Performed { event, .. }) => *kept = event.min(*kept),
+            (
+                Some(Draft::Performed { event: kept, .. } | Draft::Aggregated { event: kept, .. }),
+                Draft::Performed { event, .. } | Draft::Aggregated { event, .. },
+            ) => *kept = event.min(*kept),
             (Some(_), _) => {}
             (None, draft) => {
                 drafts.insert(text.clone(), draft);

@@ -3,7 +3,7 @@
 //! It cannot fail: conditions are typed and references are resolved. The order depends on the job's meaning only, so
 //! equal jobs have equal plans.
 
-use super::canonical::{audience_text, column_of, fingerprint, known_text};
+use super::canonical::{audience_text, fingerprint, known_text};
 use super::columns::Included;
 use super::facts::{Draft, Drafts, Tree};
 use crate::aggregate::Summary;
@@ -12,7 +12,7 @@ use crate::plan::{
 };
 use crate::predicate::Predicate;
 use std::collections::{BTreeMap, BTreeSet};
-use usher_config::{ColumnType, Condition, ConditionKind, Event, Job, Members, Model};
+use usher_config::{Aggregate, ColumnType, Condition, ConditionKind, Event, Job, Members, Model};
 
 /// The parts of a job that become its plan, and the events, which get their facts while models get theirs.
 pub(super) struct Layout<'a> {
@@ -24,6 +24,8 @@ pub(super) struct Layout<'a> {
     /// All audiences so that each comes after those it mentions.
     order: Vec<&'a str>,
     events: Vec<EventPlan>,
+    /// By event, the values that its matches carry: the column, and whether it is counted by its hash.
+    values: Vec<Vec<(&'a str, bool)>>,
 }
 
 impl<'a> Layout<'a> {
@@ -33,7 +35,15 @@ impl<'a> Layout<'a> {
         trees: &'a BTreeMap<&'a str, Tree>,
         included: &'a Included,
     ) -> Layout<'a> {
-        Layout { job, drafts, trees, included, order: order(job), events: Vec::new() }
+        Layout {
+            job,
+            drafts,
+            trees,
+            included,
+            order: order(job),
+            events: Vec::new(),
+            values: vec![Vec::new(); job.events.len()],
+        }
     }
 
     /// Lays out the plan.
@@ -67,6 +77,12 @@ impl<'a> Layout<'a> {
                     let (event, filter) = self.enter(event, filter.as_ref(), facts.len() as FactIx);
                     FactKind::Performed { event, filter, within: *within, least: *least, most: *most }
                 }
+                Draft::Aggregated { event, filter, within, aggregate, comparison } => {
+                    let (event, filter) = self.enter(event, filter.as_ref(), facts.len() as FactIx);
+                    let value = self.value(event, aggregate);
+                    let (within, aggregate, comparison) = (*within, (*aggregate).clone(), *comparison);
+                    FactKind::Aggregated { event, filter, value, within, aggregate, comparison }
+                }
             };
             facts.push(fact(kind, text.clone()));
         }
@@ -82,6 +98,19 @@ impl<'a> Layout<'a> {
         event.filters[filter_ix].facts.push(event.facts.len() as u32);
         event.facts.push(fact);
         (event_ix as u32, filter_ix as u32)
+    }
+
+    /// Returns the index of the value of an event that an aggregate takes.
+    fn value(&mut self, event: u32, aggregate: &'a Aggregate) -> u32 {
+        let column = aggregate.column().expect("the count is no aggregate of a column");
+        let value = (column, matches!(aggregate, Aggregate::Distinct(_)));
+        let values = &mut self.values[event as usize];
+        let known = values.iter().position(|known| *known == value);
+        let index = known.unwrap_or_else(|| {
+            values.push(value);
+            values.len() - 1
+        });
+        index as u32
     }
 
     /// Returns the audiences of a model, by index, and their order of evaluation.
@@ -112,17 +141,20 @@ impl<'a> Layout<'a> {
     /// Returns what is read of an event's messages, with its filters and without its facts.
     fn event(&self, id: &str, event: &Event) -> EventPlan {
         let mut filters: BTreeMap<Option<String>, Option<Predicate>> = BTreeMap::new();
+        let mut names: BTreeSet<String> = BTreeSet::new();
         for draft in self.drafts.get(event.model.as_str()).into_iter().flat_map(BTreeMap::values) {
-            if let Draft::Performed { event, filter, .. } = draft
+            if let Draft::Performed { event, filter, .. } | Draft::Aggregated { event, filter, .. } = draft
                 && *event == id
             {
                 filters.insert(filter.as_ref().map(|predicate| predicate.text.clone()), filter.clone());
+                if let Draft::Aggregated { aggregate, .. } = draft {
+                    names.extend(aggregate.column().map(str::to_owned));
+                }
             }
         }
-        let names: BTreeSet<&String> =
-            filters.values().flatten().flat_map(|p| &p.columns).map(|(name, _)| name).collect();
+        names.extend(filters.values().flatten().flat_map(|p| &p.columns).map(|(name, _)| name.clone()));
         let columns = names.into_iter().map(|name| {
-            let property = &event.properties[name];
+            let property = &event.properties[&name];
             EventColumn {
                 name: name.clone(),
                 path: property.path.clone(),
@@ -157,7 +189,7 @@ impl<'a> Layout<'a> {
                     Draft::Related { model, filter, aggregate, column_type, .. } if *model == id => {
                         is_related = true;
                         columns.extend(filter.iter().flat_map(|predicate| predicate.columns.iter().cloned()));
-                        columns.extend(column_of(aggregate).map(str::to_string).zip(*column_type));
+                        columns.extend(aggregate.column().map(str::to_string).zip(*column_type));
                     }
                     _ => {}
                 }
@@ -184,7 +216,9 @@ fn fact(kind: FactKind, text: String) -> Fact {
     let default = match &kind {
         FactKind::Known | FactKind::Property(_) => false,
         FactKind::Performed { least, most, .. } => *least == 0 && most.is_none_or(|most| *least <= most),
-        FactKind::Related { aggregate, comparison, .. } => Summary::new(aggregate).holds(comparison),
+        FactKind::Related { aggregate, comparison, .. } | FactKind::Aggregated { aggregate, comparison, .. } => {
+            Summary::new(aggregate).holds(comparison)
+        }
     };
     Fact { kind, fingerprint: fingerprint(&text), text, default }
 }

@@ -239,7 +239,7 @@ fn config_refuses_what_compiling_asserts() {
         ("{not: {audience: target}}", "audiences depend on each other in a circle: `target` -> `target`"),
         ("{performed: prised, within: 1h}", "unknown event `prised`\n  hint: did you mean `priced`?"),
         ("{performed: visited, within: 1h}", "the event `visited` is of the model `visitors`, the audience of `users`"),
-        ("{performed: priced, sum: amount, at_least: 1, within: 1h}", "`sum`"),
+        ("{performed: priced, sum: amount, at_least: 1, within: 1h}", "the event `priced` has no property `amount`"),
         ("{related: order}", "unknown model `order`\n  hint: did you mean `orders`?"),
         ("{related: visitors}", "the model `visitors` does not belong to `users`, the audience's model"),
     ] {

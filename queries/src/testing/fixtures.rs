@@ -183,6 +183,12 @@ pub fn performed(event: &str, comparison: Comparison, within: i64) -> Condition 
     })
 }
 
+/// Returns a `performed` condition on an aggregate of an event's property in the last `within` ms.
+pub fn performed_of(event: &str, aggregate: Aggregate, comparison: Comparison, within: i64) -> Condition {
+    let event = event.to_string();
+    condition(ConditionKind::Performed { event, filter: None, aggregate, comparison, within: within as u64 })
+}
+
 /// Returns a `performed` condition on events that fulfil a predicate.
 pub fn performed_where(event: &str, predicate: &str, comparison: Comparison, within: i64) -> Condition {
     let ConditionKind::Performed { event, aggregate, comparison, within, .. } =

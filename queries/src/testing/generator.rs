@@ -315,8 +315,10 @@ impl Maker {
             _ => {
                 let mut performed = self.performed(model, events);
                 let count = self.random.u8(1..=2);
-                for comparison in ["at_least", "at_most", "more_than", "less_than", "exactly", "between"] {
-                    performed.as_object_mut().expect("an object").remove(comparison);
+                let aggregates = ["sum", "avg", "min", "max", "distinct"];
+                let comparisons = ["at_least", "at_most", "more_than", "less_than", "exactly", "between"];
+                for key in aggregates.iter().chain(&comparisons) {
+                    performed.as_object_mut().expect("an object").remove(*key);
                 }
                 performed["at_least"] = json!(count);
                 performed
@@ -343,15 +345,36 @@ impl Maker {
         }
     }
 
+    /// Aggregates one of the columns and compares with what its values often add up to.
+    fn aggregate(&mut self, condition: &mut Json, aggregate: &str, columns: &[&str]) {
+        condition[aggregate] = json!(self.one(columns));
+        let sums: [f64; 11] = [-0.7, 0.0, 0.1, 0.2, 0.9, 1.0, 1.5, 1.6, 2.0, 3.0, 5.0];
+        let (a, b) = (self.one(&sums), self.one(&sums));
+        match self.random.u8(0..6) {
+            0 => condition["at_least"] = json!(a),
+            1 => condition["at_most"] = json!(a),
+            2 => condition["more_than"] = json!(a),
+            3 => condition["less_than"] = json!(a),
+            4 => condition["exactly"] = json!(a),
+            _ => condition["between"] = json!([a.min(b), a.max(b)]),
+        }
+    }
+
+    /// Compares a count, or leaves it at its default.
     fn comparison(&mut self, condition: &mut Json, greatest: i64) {
+        if !self.once_in(4) {
+            self.bound(condition, greatest);
+        }
+    }
+
+    fn bound(&mut self, condition: &mut Json, greatest: i64) {
         let n = self.random.i64(0..=greatest);
-        match self.random.u8(0..8) {
-            0 | 1 => {}
+        match self.random.u8(0..6) {
             2 => condition["at_most"] = json!(n),
-            3 => condition["more_than"] = json!(n),
-            4 => condition["less_than"] = json!(n),
-            5 => condition["exactly"] = json!(n),
-            6 => condition["between"] = json!([n, n + self.random.i64(0..=greatest)]),
+            1 => condition["more_than"] = json!(n),
+            3 => condition["less_than"] = json!(n),
+            4 => condition["exactly"] = json!(n),
+            5 => condition["between"] = json!([n, n + self.random.i64(0..=greatest)]),
             _ => condition["at_least"] = json!(n),
         }
     }
@@ -376,7 +399,17 @@ impl Maker {
             ];
             performed["where"] = json!(self.one(&filters));
         }
-        self.comparison(&mut performed, 3);
+        match self.random.u8(0..12) {
+            0 | 1 => self.aggregate(&mut performed, "sum", &["n", "x"]),
+            2 => self.aggregate(&mut performed, "avg", &["n", "x"]),
+            3 => self.aggregate(&mut performed, "min", &["n", "x"]),
+            4 => self.aggregate(&mut performed, "max", &["n", "x"]),
+            5 => {
+                performed["distinct"] = json!(self.one(&["b", "n", "s", "x"]));
+                self.bound(&mut performed, 3);
+            }
+            _ => self.comparison(&mut performed, 3),
+        }
         performed
     }
 
@@ -405,9 +438,12 @@ impl Maker {
             3 => related["min"] = json!("amount"),
             4 => related["max"] = json!("items"),
             5 => related["distinct"] = json!("status"),
-            _ => {}
+            _ => {
+                self.comparison(&mut related, 3);
+                return related;
+            }
         }
-        self.comparison(&mut related, 3);
+        self.bound(&mut related, 3);
         related
     }
 
@@ -545,7 +581,7 @@ impl Maker {
             ("n", [json!(1), json!(2), json!(3)]),
             ("s", [json!("a"), json!("ab"), json!("b")]),
             ("b", [json!(true), json!(false), json!(true)]),
-            ("x", [json!(0.1), json!(1.5), json!(2)]),
+            ("x", [json!(0.1), json!(1.5), json!(-0.7)]),
         ] {
             match self.random.usize(0..5) {
                 0 => {}

@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::oracle::{Change, Reason, changes, members};
+use crate::plan::FactKind;
 use crate::{Schemas, compile, explain, plan_file};
 use std::collections::BTreeSet;
+use usher_config::Aggregate;
 
 const SEEDS: std::ops::Range<u64> = 0..300;
 
@@ -70,6 +72,20 @@ fn samples_reach_what_is_hard() {
             };
             saw(what, changes.iter().filter(|change| change.reason == reason).count());
         }
+        for flip in crate::oracle::fact_flips(&plan, &history, sample.flags.now) {
+            let FactKind::Aggregated { aggregate, .. } = flip.kind else { continue };
+            match (aggregate, flip.truth, flip.reason) {
+                (Aggregate::Sum(_), false, Reason::Expiry) => {
+                    saw("sums that fall through their threshold by expiry", 1)
+                }
+                (Aggregate::Sum(_), _, Reason::Event) => saw("sums that an event moves through their threshold", 1),
+                (Aggregate::Avg(_), ..) => saw("averages that cross their threshold", 1),
+                (Aggregate::Max(_) | Aggregate::Min(_), _, Reason::Expiry) => saw("extreme values that age out", 1),
+                (Aggregate::Distinct(_), ..) => saw("numbers of distinct values that cross their threshold", 1),
+                _ => {}
+            }
+        }
+        saw("distinct values seen twice of which one ages out", twins(&plan, &history));
         saw("entries by expiry", changes.iter().filter(|c| c.entry && c.reason == Reason::Expiry).count());
         saw("exits by an event", changes.iter().filter(|c| !c.entry && c.reason == Reason::Event).count());
         let pairs = || changes.windows(2);
@@ -103,6 +119,12 @@ fn samples_reach_what_is_hard() {
         ("changes by an event", 600),
         ("changes by expiry", 600),
         ("changes by the snapshot", 600),
+        ("sums that fall through their threshold by expiry", 100),
+        ("sums that an event moves through their threshold", 100),
+        ("averages that cross their threshold", 100),
+        ("extreme values that age out", 100),
+        ("numbers of distinct values that cross their threshold", 100),
+        ("distinct values seen twice of which one ages out", 100),
         ("entries by expiry", 100),
         ("exits by an event", 100),
         ("audiences changed in one ms", 100),
@@ -115,6 +137,30 @@ fn samples_reach_what_is_hard() {
         let times = seen.get(what).copied().unwrap_or(0);
         assert!(times >= at_least, "{what}: {times} times in {SEEDS:?}, expected {at_least}; all: {seen:#?}");
     }
+}
+
+/// Counts pairs of events of a key with the same value of a column that a condition counts distinct values of, in one window.
+fn twins(plan: &Plan, history: &History) -> usize {
+    let mut found = 0;
+    for fact in plan.models.iter().flat_map(|model| &model.facts) {
+        let FactKind::Aggregated { event, aggregate: Aggregate::Distinct(column), within, .. } = &fact.kind else {
+            continue;
+        };
+        let column = plan.events[*event as usize].columns.iter().position(|of| of.name == *column).expect("it is read");
+        let mut seen: Vec<(&str, &Value<'_>, i64)> = Vec::new();
+        for message in history.partitions.iter().flat_map(|partition| &partition.messages) {
+            let Some(at) = message.timestamp else { continue };
+            for occurrence in message.occurrences.iter().filter(|occurrence| occurrence.event == *event) {
+                let value = &occurrence.values[column];
+                let near = |(key, other, then): &&(&str, &Value<'_>, i64)| {
+                    *key == occurrence.key && *other == value && *then != at && then.abs_diff(at) < *within
+                };
+                found += usize::from(*value != Value::Null && seen.iter().any(|of| near(&of)));
+                seen.push((&occurrence.key, value, at));
+            }
+        }
+    }
+    found
 }
 
 /// Returns a history with each message changed; `change` also gets the message's number.

@@ -1,0 +1,231 @@
+//! Facts that take more than the newest few events: large counts, and aggregates of a value that events carry.
+//!
+//! Computes the truth of one such fact of a key at any time. Holds, of the events in the window, no more than can decide:
+//!
+//! | question | what is held |
+//! |---|---|
+//! | count | the newest `keep` |
+//! | `sum`, `avg` | all of them, and their exact sum |
+//! | `distinct` | the newest event of each value, of the newest `keep` values |
+//! | `min`, `max` | the newest whose value is enough, the newest whose value is too much |
+//!
+//! Promises: an event costs O(log n) in the number of those held, wherever it stands, and an event that leaves as much.
+//! What is exact does not depend on the order in which events come and go.
+
+use super::event_list::{EventList, FEW};
+use super::{Arrival, Held, Rule, order};
+use crate::time::Time;
+use hashbrown::HashMap;
+use usher_config::{Aggregate, Comparison};
+use usher_queries::aggregate::{Bearing, Contribution, Summary, bearing};
+
+/// What decides a fact of a key.
+#[derive(Clone, Debug)]
+pub(crate) enum Question {
+    /// The number of events.
+    Count(Rule),
+    /// The number of distinct values.
+    Distinct(Rule),
+    /// Their sum or average.
+    Total(Aggregate, Comparison),
+    /// Their least or greatest value.
+    Extreme(Aggregate, Comparison),
+}
+
+/// A window with a question.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptRule {
+    pub(crate) within: Time,
+    /// Which of the event's values counts.
+    pub(crate) value: usize,
+    pub(crate) question: Question,
+}
+
+impl KeptRule {
+    /// Returns whether any number of events decides alike, so that none is held.
+    pub(super) fn is_constant(&self) -> bool {
+        match &self.question {
+            Question::Count(rule) | Question::Distinct(rule) => {
+                rule.keep == 0 || rule.most.is_some_and(|most| most < rule.least)
+            }
+            Question::Total(..) | Question::Extreme(..) => false,
+        }
+    }
+}
+
+/// The events of a fact of a key that matter.
+#[derive(Debug)]
+pub(super) struct Kept {
+    events: EventList,
+    beside: Beside,
+}
+
+/// What is kept beside the events.
+#[derive(Debug)]
+enum Beside {
+    Nothing,
+    /// The sum of all of them.
+    Total(Summary),
+    /// The event of each value, once there are more than a few.
+    ByValue(HashMap<i128, Held>),
+}
+
+impl Kept {
+    pub(super) fn new(rule: &KeptRule) -> Kept {
+        let beside = match &rule.question {
+            Question::Total(aggregate, _) => Beside::Total(Summary::new(aggregate)),
+            Question::Count(_) | Question::Distinct(_) | Question::Extreme(..) => Beside::Nothing,
+        };
+        Kept { events: EventList::default(), beside }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    pub(super) fn oldest(&self) -> Option<Held> {
+        self.events.oldest()
+    }
+
+    pub(super) fn find(&self, id: u64) -> Option<Held> {
+        self.events.find(id)
+    }
+
+    /// Returns the events with their values, from oldest to newest.
+    pub(super) fn events(&self) -> impl Iterator<Item = (Held, i128)> {
+        self.events.iter()
+    }
+
+    /// Returns the sum or average for people; `None` if it is null or the question another one.
+    pub(super) fn total(&self) -> Option<String> {
+        match &self.beside {
+            Beside::Total(total) => total.shown(),
+            Beside::Nothing | Beside::ByValue(_) => None,
+        }
+    }
+
+    pub(super) fn holds(&self, rule: &KeptRule) -> bool {
+        match (&rule.question, &self.beside) {
+            (Question::Count(count) | Question::Distinct(count), _) => count.holds(self.events.len()),
+            (Question::Total(_, comparison), Beside::Total(total)) => total.holds(comparison),
+            (Question::Extreme(aggregate, comparison), _) => {
+                let mut holds = false;
+                for (_, value) in self.events.iter() {
+                    match bearing(aggregate, comparison, value) {
+                        Bearing::Holds => holds = true,
+                        Bearing::Breaks => return false,
+                        Bearing::Nothing => {}
+                    }
+                }
+                holds
+            }
+            (Question::Total(..), _) => unreachable!("a total is kept for a question about it"),
+        }
+    }
+
+    /// Gives an event that is held an earlier arrival.
+    pub(super) fn set_arrival(&mut self, event: &Held, arrival: Arrival) {
+        let value = self.events.remove(event);
+        let event = Held { arrival, ..*event };
+        self.events.insert(event, value);
+        if let Beside::ByValue(by_value) = &mut self.beside {
+            by_value.insert(value, event);
+        }
+    }
+
+    /// Takes in an event whose id is not held, and drops what can't decide any more.
+    pub(super) fn insert(&mut self, rule: &KeptRule, event: Held, value: i128) {
+        match &rule.question {
+            Question::Count(count) => {
+                self.add(event, value);
+                self.drop_beyond(count.keep);
+            }
+            Question::Total(..) => self.add(event, value),
+            Question::Distinct(count) => {
+                if self.replace(event, self.of_value(value), value) {
+                    self.drop_beyond(count.keep);
+                }
+            }
+            Question::Extreme(aggregate, comparison) => {
+                let of = |value| bearing(aggregate, comparison, value);
+                if of(value) != Bearing::Nothing {
+                    let alike = self.events.iter().find(|(_, other)| of(*other) == of(value));
+                    self.replace(event, alike.map(|(held, _)| held), value);
+                }
+            }
+        }
+    }
+
+    /// Removes the oldest event.
+    pub(super) fn remove_oldest(&mut self) {
+        let oldest = self.events.oldest().expect("it is asked for while there are events");
+        self.remove(&oldest);
+    }
+
+    /// Takes in an event in place of the one that stands for the same, unless that is newer; returns whether it did.
+    fn replace(&mut self, event: Held, alike: Option<Held>, value: i128) -> bool {
+        if let Some(alike) = alike {
+            if order(&event) < order(&alike) {
+                return false;
+            }
+            self.remove(&alike);
+        }
+        self.add(event, value);
+        true
+    }
+
+    fn drop_beyond(&mut self, keep: usize) {
+        if self.events.len() > keep {
+            self.remove_oldest();
+        }
+    }
+
+    fn of_value(&self, value: i128) -> Option<Held> {
+        match &self.beside {
+            Beside::ByValue(by_value) => by_value.get(&value).copied(),
+            Beside::Nothing | Beside::Total(_) => {
+                self.events.iter().find(|(_, other)| *other == value).map(|(held, _)| held)
+            }
+        }
+    }
+
+    fn add(&mut self, event: Held, value: i128) {
+        self.events.insert(event, value);
+        match &mut self.beside {
+            Beside::Nothing => {}
+            Beside::Total(total) => total.add(Contribution::Number(value)),
+            Beside::ByValue(by_value) => {
+                by_value.insert(value, event);
+            }
+        }
+    }
+
+    fn remove(&mut self, event: &Held) {
+        let value = self.events.remove(event);
+        match &mut self.beside {
+            Beside::Nothing => {}
+            Beside::Total(total) => total.take_back(Contribution::Number(value)),
+            Beside::ByValue(by_value) => {
+                by_value.remove(&value);
+            }
+        }
+    }
+
+    /// Makes the table of values once there are more than a few, and drops it when there are none left.
+    pub(super) fn index_values(&mut self, rule: &KeptRule) {
+        if !matches!(rule.question, Question::Distinct(_)) {
+            return;
+        }
+        match self.beside {
+            Beside::Nothing if self.events.len() > FEW => {
+                self.beside = Beside::ByValue(self.events.iter().map(|(held, value)| (value, held)).collect());
+            }
+            Beside::ByValue(_) if self.events.is_empty() => self.beside = Beside::Nothing,
+            _ => {}
+        }
+    }
+}
