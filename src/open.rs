@@ -18,7 +18,7 @@ use usher_core::sink::OpenedSync;
 use usher_core::source::Source;
 use usher_core::warehouse::{SnapshotError, Warehouse};
 use usher_dataflow::{Span, Time};
-use usher_queries::plan::{FactKind, Plan};
+use usher_queries::plan::Plan;
 use usher_queries::{Schemas, needs_schema, plan_file};
 
 /// Ms from one checkpoint to the next, unless the job sets it.
