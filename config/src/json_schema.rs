@@ -244,7 +244,6 @@ mod tests {
             ("parquet: accounts.parquet, key: id,", "parquet: accounts.parquet,"),
             ("refresh: manual", "refresh: 5"),
             ("refresh: manual", "max_exits: 20"),
-            ("refresh: manual", "max_exits: 1.234%"),
             ("refresh: manual", "min_rows: -1"),
             ("refresh: manual", "force_files: 1"),
             ("members: any", "members: all"),
