@@ -250,7 +250,7 @@ fn a_full_disk_stops_the_sync_and_the_next_start_goes_on() {
     std::os::unix::fs::symlink("/dev/full", &next).unwrap();
     sink.write(&changes(ledger, ledger + 1), ledger + 1).unwrap();
     let error = sink.finish().unwrap_err();
-    assert_eq!(error.hint(), "free some space, then start again: what was not written is written then");
+    assert_eq!(error.hint(), "free some space, then start again: changes that were not written are written then");
     let to = format!("`{}` can't be written: No space left on device (os error 28)", next.display());
     assert_eq!(error.to_string(), to);
     assert_eq!(sink.committed(), ledger);

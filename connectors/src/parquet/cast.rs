@@ -36,7 +36,7 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    fn new(what: String) -> ArrowError {
+    fn error(what: String) -> ArrowError {
         ArrowError::ExternalError(Box::new(Refused { what }))
     }
 }
@@ -159,7 +159,7 @@ fn texts(column: &LargeBinaryArray) -> Result<StringArray, ArrowError> {
     let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text.to_owned()),
         Err(error) => {
-            Err(Refused::new(format!("holds bytes that are not UTF-8: `{}`", shown(bytes, error.valid_up_to()))))
+            Err(Refused::error(format!("holds bytes that are not UTF-8: `{}`", shown(bytes, error.valid_up_to()))))
         }
     };
     let texts = column.iter().map(|bytes| bytes.map(text).transpose()).collect::<Result<Vec<_>, _>>()?;
@@ -229,7 +229,7 @@ fn moments(column: &ArrayRef) -> Result<TimestampMillisecondArray, ArrowError> {
     {
         column.as_primitive::<T>().try_unary(|raw| {
             to_ms(raw).ok_or_else(|| {
-                Refused::new(format!("holds `{raw}`, a {} that 64 bits of ms do not hold", column.data_type()))
+                Refused::error(format!("holds `{raw}`, a {} that 64 bits of ms do not hold", column.data_type()))
             })
         })
     }

@@ -13,6 +13,9 @@ use crate::time::{Slot, Time};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
+/// An event and its value, 10^-9.
+type ValuedEvent = (Held, i128);
+
 /// All that is known of a key, borrowed from where it is kept. It is what is written; a [`KeyState`] is what is read back. Their
 /// bytes are the same.
 #[derive(Serialize)]
@@ -22,7 +25,7 @@ pub(crate) struct KeyView<'a> {
     windows: Vec<(u32, Cow<'a, [Held]>)>,
     clocked: Vec<(u32, &'a ClockedTruth)>,
     row: &'a str,
-    valued: Vec<(u32, Cow<'a, [(Held, i128)]>)>,
+    valued: Vec<(u32, Cow<'a, [ValuedEvent]>)>,
 }
 
 /// All that is known of a key.
@@ -38,7 +41,7 @@ pub(crate) struct KeyState {
     /// The included columns of its row.
     row: String,
     /// Events that matter to aggregates, with their values, by fact.
-    valued: Vec<(u32, Vec<(Held, i128)>)>,
+    valued: Vec<(u32, Vec<ValuedEvent>)>,
 }
 
 /// A key as the first version of shards had it, without aggregates of events.
