@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use usher_config::{ColumnType, Found};
-use usher_fuzz::formats::time_of;
+use usher_fuzz::formats::NamedTime;
 use usher_queries::Value;
 use usher_queries::coerce::coerce;
 
@@ -14,7 +14,7 @@ fuzz_target!(|text: &str| {
         && text.ends_with(|last: char| last.is_ascii_digit());
     let as_number = number.then_some(Found::Number(text));
     for found in [Some(as_text), as_number].into_iter().flatten() {
-        let event = time_of(&found).ok();
+        let event = NamedTime { path: "time", found: &found }.read().ok();
         if let (Some(event), Value::Timestamp(column)) = (event, coerce(&found, ColumnType::Timestamp).value)
             && let Found::Text(_) = found
         {
