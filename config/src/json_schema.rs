@@ -83,7 +83,14 @@ fn of(shape: &Shape) -> Value {
 
 const TOPIC: &str = "^[A-Za-z0-9._-]{1,249}$";
 const ID: &str = "^[A-Za-z_][A-Za-z0-9_-]*$";
-const DURATION: &str = "(?=[0-9])([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?";
+/// At least one of the units, in this order. It needs no look-ahead, which not all validators have.
+const DURATION: &str = concat!(
+    "([0-9]+d([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?",
+    "|[0-9]+h([0-9]+m)?([0-9]+s)?([0-9]+ms)?",
+    "|[0-9]+m([0-9]+s)?([0-9]+ms)?",
+    "|[0-9]+s([0-9]+ms)?",
+    "|[0-9]+ms)"
+);
 
 fn one_of(records: &[&Record]) -> Value {
     json!({"oneOf": records.iter().map(|kind| Value::from(record(kind))).collect::<Vec<_>>()})
@@ -133,6 +140,7 @@ fn rule(rule: &Rule) -> Value {
 mod tests {
     use super::*;
     use crate::yaml::{self, Kind, Node};
+    use regex::Regex;
 
     fn value(node: &Node) -> Value {
         match &node.kind {
@@ -149,13 +157,16 @@ mod tests {
         }
     }
 
-    /// Validates the keywords that the schema uses, patterns aside. Panics at any other keyword.
+    /// Validates the keywords that the schema uses. Panics at any other keyword.
     fn fits(schema: &Value, root: &Value, value: &Value) -> bool {
         let words = schema.as_object().expect("a schema is an object");
         let one = |schema: &Value| fits(schema, root, value);
         let all = |list: &Value| list.as_array().expect("a list").clone();
         words.iter().all(|(word, operand)| match word.as_str() {
-            "$schema" | "title" | "description" | "default" | "examples" | "$defs" | "pattern" => true,
+            "$schema" | "title" | "description" | "default" | "examples" | "$defs" => true,
+            "pattern" => value.as_str().is_none_or(|text| {
+                Regex::new(operand.as_str().expect("a pattern")).expect("a pattern that is valid").is_match(text)
+            }),
             "$ref" => {
                 assert_eq!(operand, "#/$defs/condition");
                 one(&root["$defs"]["condition"])
@@ -244,6 +255,8 @@ mod tests {
             ("parquet: accounts.parquet, key: id,", "parquet: accounts.parquet,"),
             ("refresh: manual", "refresh: 5"),
             ("refresh: manual", "max_exits: 20"),
+            ("refresh: manual", "max_exits: 1.234%"),
+            ("refresh: manual", "refresh: 1 hour"),
             ("refresh: manual", "min_rows: -1"),
             ("refresh: manual", "force_files: 1"),
             ("members: any", "members: all"),
