@@ -2,23 +2,33 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 /// Returns whether stderr is a terminal.
 pub fn stderr_is_terminal() -> bool {
     std::io::stderr().is_terminal()
 }
 
+const LEVELS: &str =
+    "write a level (`error`, `warn`, `info`, `debug`, `trace`, `off`), or levels by crate: `info,usher_dataflow=debug`";
+
 /// Sends the libraries' log lines to stderr.
 pub fn log_to_stderr() {
     // The object store's client logs each retry with its url, which may be a signed one.
-    let filter = EnvFilter::try_from_env("USHER_LOG").unwrap_or_else(|_| EnvFilter::new("info,object_store=warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    const DEFAULT: &str = "info,object_store=warn";
+    let wanted = std::env::var("USHER_LOG").ok();
+    let filter = wanted.as_deref().unwrap_or(DEFAULT).parse::<Targets>();
+    if let Err(error) = &filter {
+        let wanted = wanted.as_deref().unwrap_or(DEFAULT);
+        print_stderr(format_args!("USHER_LOG is `{wanted}`: {error}; the default is used\n  hint: {LEVELS}"));
+    }
+    let filter = filter.unwrap_or_else(|_| DEFAULT.parse().expect("the default is right"));
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(stderr_is_terminal())
-        .with_target(false)
-        .init();
+        .with_target(false);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }
 
 /// Prints a line on stderr; does nothing where stderr is closed.

@@ -161,7 +161,7 @@ impl Schema {
 }
 
 /// The job's type of a column, by its Arrow type and by its type in the file, which has annotations that Arrow's lacks.
-fn found_type(data_type: &DataType, in_file: &Type) -> FoundType {
+pub(super) fn found_type(data_type: &DataType, in_file: &Type) -> FoundType {
     use ColumnType::*;
     use DataType as D;
     let known = match data_type {

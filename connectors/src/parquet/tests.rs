@@ -9,7 +9,7 @@ mod remote;
 mod types;
 mod warehouses;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;

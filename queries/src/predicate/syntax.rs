@@ -42,6 +42,10 @@ pub(crate) const RESERVED: [&str; 24] = [
 pub(crate) const DEPTH: usize = 50;
 const PARSER_DEPTH: usize = 2 * DEPTH + 10;
 
+/// The stack of the thread that parses, in bytes: a caller's may be small, and a level of the parser takes many kB where it is
+/// built without optimisation.
+const PARSER_STACK: usize = 16 << 20;
+
 /// How many operators there may be: the parser's tree is as deep as its longest chain of them.
 const OPERATORS: usize = 2_000;
 
@@ -83,6 +87,15 @@ impl Fault {
 ///
 /// Returns the first fault: the parser does not read on behind one.
 pub(crate) fn parse(text: &str) -> Result<Expr, Fault> {
+    let parse = || parse_on_this_stack(text);
+    std::thread::scope(|scope| {
+        let parser = std::thread::Builder::new().name("parser".to_owned()).stack_size(PARSER_STACK);
+        let parser = parser.spawn_scoped(scope, parse).expect("the system starts a thread");
+        parser.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn parse_on_this_stack(text: &str) -> Result<Expr, Fault> {
     let tokens = Tokenizer::new(&Predicates, text).with_unescape(true).tokenize_with_location();
     let tokens = tokens.map_err(|error| Fault::new(error.location, lower_first(&error.message)))?;
     check(&tokens)?;

@@ -457,3 +457,100 @@ fn the_old_96_bit_timestamps_reach_beyond_the_range_of_ns() {
     // A day before the epoch and 1 ms; 9999-12-31T23:59:59Z.
     assert_eq!(at, &TimestampMillisecondArray::from(vec![Some(-86_399_999), Some(253_402_300_799_000), None]));
 }
+
+/// Columns of types that a file can have, with values chosen by `rng` and with nulls; some are a slice of a longer column.
+fn random_columns(rng: &mut fastrand::Rng) -> Vec<ArrayRef> {
+    use arrow_array::types::{Int16Type, Int64Type as Long};
+    use arrow_schema::Field;
+
+    let len = rng.usize(0..40);
+    let mut longs = |span: i64| -> ArrayRef {
+        Arc::new((0..len).map(|_| rng.bool().then(|| rng.i64(-span..=span))).collect::<Int64Array>())
+    };
+    let (small, large) = (longs(100), longs(i64::MAX));
+    let cast = |from: &ArrayRef, to: &D| arrow_cast::cast(from, to).expect("Arrow converts it");
+    let mut columns = vec![Arc::clone(&small), Arc::clone(&large)];
+    for to in [D::Int8, D::Int16, D::Int32, D::UInt8, D::UInt16, D::UInt32, D::UInt64, D::Boolean] {
+        columns.push(cast(&small, &to));
+    }
+    for to in [D::UInt64, D::Float64, D::Utf8, D::LargeUtf8, D::Utf8View, D::Binary, D::LargeBinary, D::BinaryView] {
+        columns.push(cast(&if to.is_numeric() { large.clone() } else { cast(&large, &D::Utf8) }, &to));
+    }
+    columns.push(cast(&small, &D::Float16));
+    columns.push(cast(&small, &D::Float32));
+    for to in [D::Decimal32(9, 0), D::Decimal64(18, 0), D::Decimal128(38, 0), D::Decimal256(76, 0)] {
+        columns.push(cast(&small, &to));
+    }
+    for to in [D::Decimal32(9, 2), D::Decimal64(18, 3), D::Decimal128(38, 4), D::Decimal256(76, 5)] {
+        columns.push(cast(&small, &to));
+    }
+    let text = cast(&small, &D::Utf8);
+    for values in [Arc::clone(&small), text, cast(&small, &D::Float64)] {
+        let of = |ends: D| D::Dictionary(Box::new(ends), Box::new(values.data_type().clone()));
+        columns.push(cast(&values, &of(D::Int8)));
+        columns.push(cast(&values, &of(D::UInt32)));
+        let ends: Vec<i64> = (1..=len as i64).map(|end| end * 3).collect();
+        if len > 0 {
+            let runs = RunArray::<Long>::try_new(&Int64Array::from(ends.clone()), &values).expect("runs");
+            columns.push(Arc::new(runs));
+            let ends = Int16Array::from_iter_values(ends.iter().map(|&end| end as i16));
+            columns.push(Arc::new(RunArray::<Int16Type>::try_new(&ends, &values).expect("runs")));
+        }
+        let item = Arc::new(Field::new("item", values.data_type().clone(), true));
+        let mut rows = ListArray::from_iter_primitive::<Long, _, _>(
+            (0..len).map(|row| (row % 5 != 3).then(|| (0..row % 4).map(|at| (at != 1).then_some(at as i64)))),
+        );
+        if *values.data_type() != D::Int64 {
+            rows = cast(&(Arc::new(rows) as ArrayRef), &D::List(Arc::clone(&item))).as_list().clone();
+        }
+        let rows: ArrayRef = Arc::new(rows);
+        for to in [D::LargeList(Arc::clone(&item)), D::ListView(Arc::clone(&item)), D::LargeListView(item)] {
+            columns.push(cast(&rows, &to));
+        }
+        columns.push(rows);
+        let fixed = Arc::new(Field::new("item", values.data_type().clone(), true));
+        columns
+            .push(Arc::new(FixedSizeListArray::try_new(fixed, 2, values.slice(0, len / 2 * 2), None).expect("pairs")));
+    }
+    let part = |column: ArrayRef| if rng.bool() { column.slice(column.len() / 3, column.len() / 2) } else { column };
+    columns.into_iter().map(part).collect()
+}
+
+#[test]
+fn what_arrow_converts_is_converted_to_the_same() {
+    use super::super::cast::{can_become, canonical, canonical_type};
+    use ColumnType::*;
+
+    let seed = 11;
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let bytes = parquet::schema::types::Type::primitive_type_builder("x", parquet::basic::Type::BYTE_ARRAY);
+    let bytes = bytes.build().expect("a type");
+    let mut compared = BTreeMap::new();
+    for _ in 0..200 {
+        for column in random_columns(&mut rng) {
+            let found = super::super::schema::found_type(column.data_type(), &bytes);
+            for to in [String, Integer, Number, Boolean, ListString, ListInteger, ListNumber] {
+                if !can_become(&found, to) {
+                    continue;
+                }
+                let own = canonical(&column, to).expect("it can become that");
+                let text = |array: &ArrayRef| {
+                    let options = arrow_cast::display::FormatOptions::default().with_null("null");
+                    let shown = arrow_cast::display::ArrayFormatter::try_new(array, &options).expect("it has a text");
+                    (0..array.len()).map(|row| shown.value(row).to_string()).collect::<Vec<_>>()
+                };
+                assert_eq!(*own.data_type(), canonical_type(to));
+                let by_arrow = arrow_cast::cast(&column, &canonical_type(to)).expect("Arrow converts it");
+                // Where the texts of Arrow are not those of JSON, `a_string_takes_the_json_text_of_what_is_none` says what is right.
+                let of_floats = matches!(found, FoundType::Known(Number | ListNumber));
+                if !(of_floats && matches!(to, String | ListString)) {
+                    assert_eq!(text(&own), text(&by_arrow), "{} as {to}", column.data_type());
+                    *compared.entry(column.data_type().to_string()).or_insert(0) += column.len();
+                }
+            }
+        }
+    }
+    println!("{compared:?}");
+    assert!(compared.len() > 45 && compared.values().all(|&rows| rows > 300), "{compared:?}");
+}
