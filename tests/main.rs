@@ -10,6 +10,7 @@ mod bad_input;
 mod cli;
 mod client;
 mod cluster;
+mod cookbook;
 mod event_aggregates;
 mod golden;
 mod kafka;
