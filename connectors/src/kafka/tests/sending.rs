@@ -2,7 +2,7 @@
 
 use super::broker::{Broker, DEADLINE, Seen, broker, until, variable};
 use crate::dead_letters::DeadLetterWriter;
-use crate::kafka::{SyncSpec, check_sync, open_sync};
+use crate::kafka::{SyncSpec, check_sync, open_sync, resend_sync};
 use rdkafka::producer::{BaseRecord, Producer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,7 +13,7 @@ use usher_core::change::Recipients;
 use usher_core::change::{ChangeKind, Changes, Reason};
 use usher_core::dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};
 use usher_core::ledger::Ledger;
-use usher_core::sink::{OpenedSync, Sink, SinkError};
+use usher_core::sink::{LedgerPosition, OpenedSync, Sink, SinkError};
 use usher_core::source::PartitionId;
 
 fn target(kafka: Kafka, topic: &str) -> KafkaTarget {
@@ -45,10 +45,13 @@ fn sync() -> Sync {
 }
 
 /// The job of a topic is named after it: tests don't meet.
+fn spec<'a>(sync: &'a Sync, target: &'a KafkaTarget, noted: Option<&'a LedgerPosition>) -> SyncSpec<'a> {
+    let incarnation = fastrand::u64(..);
+    SyncSpec { job: &target.topic, id: "crm", index: 0, sync, target, incarnation, noted }
+}
+
 fn try_open(target: &KafkaTarget) -> Result<OpenedSync, SinkError> {
-    let sync = sync();
-    let spec = SyncSpec { job: &target.topic, id: "crm", index: 0, sync: &sync, target };
-    open_sync(&spec, &variable)
+    open_sync(&spec(&sync(), target, None), &variable)
 }
 
 fn catalog(job: &str) -> Arc<Catalog> {
@@ -182,6 +185,163 @@ fn an_older_process_can_write_nothing_more() {
 }
 
 #[test]
+fn of_processes_that_open_a_sync_at_once_at_most_one_goes_on() {
+    let Some(broker) = broker() else { return };
+    // Nothing came twice: entries and exits alternate.
+    duel(&target(broker.kafka(), "duel"));
+    added_up(&broker.read("duel"));
+}
+
+#[test]
+fn of_processes_without_transactions_at_most_one_goes_on() {
+    let Some(broker) = broker() else { return };
+    let mut target = target(broker.kafka(), "duel-plain");
+    target.delivery = Delivery::AtLeastOnce;
+    duel(&target);
+}
+
+/// Opens a sync three times at once, again and again.
+fn duel(target: &KafkaTarget) {
+    // Longer than the mark in the ledger is not looked at.
+    let looks = std::time::Duration::from_secs(5);
+    for round in 0..4 {
+        let open_after = |wait: u64| {
+            std::thread::sleep(std::time::Duration::from_millis(wait));
+            try_open(target).map(|opened| (memberships(&opened.ledger), (opened.start)(catalog(&target.topic))))
+        };
+        let open_after = &open_after;
+        let waits = [0, 0, fastrand::u64(..40)];
+        let mut opened: Vec<_> = std::thread::scope(|scope| {
+            let threads = waits.map(|wait| scope.spawn(move || open_after(wait)));
+            threads.map(|thread| thread.join().unwrap()).into()
+        });
+        // Each that was opened goes on writing until it ends or has committed.
+        let at = round * 10 + 1;
+        let since = std::time::Instant::now();
+        let mut went_on = 0;
+        for opened in &mut opened {
+            let (members, sink) = match opened {
+                Ok(opened) => opened,
+                Err(error) => {
+                    assert!(matches!(error, SinkError::Superseded { .. }), "{error}");
+                    continue;
+                }
+            };
+            let kind = match members.is_empty() {
+                true => ChangeKind::Entry,
+                false => ChangeKind::Exit,
+            };
+            let ended = |sink: &mut Box<dyn Sink>| sink.write(&Changes::new(), at + 1).err();
+            let mut error = sink.write(&one(at, 0, kind, "u-1"), at + 1).err();
+            until("it has committed or ended", || {
+                error = error.take().or_else(|| ended(sink));
+                error.is_some() || sink.committed() > at && since.elapsed() > looks
+            });
+            match error {
+                Some(error) => assert!(matches!(error, SinkError::Superseded { .. }), "{error}"),
+                None => went_on += 1,
+            }
+        }
+        assert!(went_on <= 1, "{went_on} processes went on with one ledger, waits {waits:?}");
+    }
+}
+
+#[test]
+fn an_idle_process_ends_when_another_has_taken_its_ledger() {
+    let Some(broker) = broker() else { return };
+    for delivery in [Delivery::ExactlyOnce, Delivery::AtLeastOnce] {
+        let mut target = target(broker.kafka(), &format!("idle-{delivery:?}").to_lowercase());
+        target.delivery = delivery;
+        let (_, mut old) = open(&target);
+        old.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
+        wait_told(&*old, 2);
+        let (ledger, mut new) = open(&target);
+        assert_eq!(ledger.len(), 1);
+        let mut error = None;
+        until("the older one ends", || {
+            error = old.write(&Changes::new(), 3).err();
+            error.is_some()
+        });
+        assert!(matches!(error, Some(SinkError::Superseded { .. })), "{error:?}");
+        new.write(&one(5, 0, ChangeKind::Exit, "u-1"), 6).unwrap();
+        wait_told(&*new, 6);
+    }
+}
+
+#[test]
+fn a_ledger_that_is_behind_the_checkpoint_is_refused_until_it_is_to_begin_anew() {
+    let Some(broker) = broker() else { return };
+    let target = target(broker.kafka(), "behind");
+    let (_, mut sink) = open(&target);
+    sink.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
+    wait_told(&*sink, 2);
+    let noted = sink.position().unwrap();
+    drop(sink);
+    let sync = sync();
+    assert_eq!(open_sync(&spec(&sync, &target, Some(&noted)), &variable).unwrap().ledger.len(), 1);
+    let ahead = LedgerPosition { at: noted.at + 5, ..noted.clone() };
+    let error = open_sync(&spec(&sync, &target, Some(&ahead)), &variable).err().unwrap();
+    assert!(matches!(&error, SinkError::Behind { sync, .. } if sync == "crm"), "{error}");
+    assert!(error.hint().contains("usher resend"), "{}", error.hint());
+
+    resend_sync(&spec(&sync, &target, None), &variable).unwrap();
+    let opened = open_sync(&spec(&sync, &target, Some(&ahead)), &variable).unwrap();
+    assert!(!opened.ledger.any && opened.ledger.is_empty());
+    assert_eq!(opened.ledger.clock, 1);
+    // It is asked for once, and what was noted before is not ahead of it.
+    let opened = open_sync(&spec(&sync, &target, Some(&ahead)), &variable).unwrap();
+    assert!(!opened.ledger.any && opened.ledger.is_empty());
+    let mut sink = (opened.start)(catalog("behind"));
+    sink.write(&one(3, 0, ChangeKind::Entry, "u-2"), 4).unwrap();
+    wait_told(&*sink, 4);
+    assert!(sink.position().unwrap().at > ahead.at);
+    drop(sink);
+    let (ledger, _) = open(&target);
+    assert!(ledger.any);
+    assert_eq!(memberships(&ledger), [("a".to_owned(), "u-2".to_owned())].into());
+}
+
+#[test]
+fn a_ledger_topic_that_is_deleted_ends_the_sync_with_what_to_do() {
+    let Some(broker) = broker() else { return };
+    let target = target(broker.kafka(), "deleted");
+    let (_, mut sink) = open(&target);
+    sink.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
+    wait_told(&*sink, 2);
+    broker.delete("usher.deleted.crm.ledger");
+    let mut error = None;
+    until("it ends", || {
+        error = sink.write(&Changes::new(), 3).err();
+        error.is_some()
+    });
+    let error = error.unwrap();
+    assert!(error.to_string().contains("`usher.deleted.crm.ledger`"), "{error}");
+    assert!(error.to_string().contains("it was deleted"), "{error}");
+    assert!(error.hint().contains("usher resend"), "{}", error.hint());
+}
+
+#[test]
+fn a_change_that_is_too_large_is_named() {
+    let Some(broker) = broker() else { return };
+    broker.create_with("too-large", 1, &[("max.message.bytes", "2000")]);
+    let target = target(broker.kafka(), "too-large");
+    let (_, mut sink) = open(&target);
+    let mut changes = one(1, 0, ChangeKind::Entry, "u-1");
+    // Not to be compressed.
+    let long: String = std::iter::repeat_with(fastrand::alphanumeric).take(6000).collect();
+    changes.push(1, 0, ChangeKind::Entry, Reason::Event, &long);
+    sink.write(&changes, 2).unwrap();
+    let mut error = None;
+    until("it ends", || {
+        error = sink.write(&Changes::new(), 3).err();
+        error.is_some()
+    });
+    let error = error.unwrap();
+    assert!(error.to_string().contains(&long), "{error}");
+    assert!(error.hint().contains("`max.message.bytes`"), "{}", error.hint());
+}
+
+#[test]
 fn what_a_process_had_begun_when_it_ended_was_never_told() {
     let Some(broker) = broker() else { return };
     let target = target(broker.kafka(), "begun");
@@ -254,7 +414,7 @@ fn a_first_fill_is_many_short_transactions_and_is_read_back() {
 }
 
 #[test]
-fn turns_that_the_brokers_have_lost_are_sent_again_in_order() {
+fn batches_that_only_the_ledger_has_lost_are_committed_again_and_not_sent_again() {
     let Some(broker) = broker() else { return };
     let target = target(broker.kafka(), "lost");
     let ledger_topic = "usher.lost.crm.ledger";
@@ -290,7 +450,8 @@ fn turns_that_the_brokers_have_lost_are_sent_again_in_order() {
         ids.entry(what.clone()).or_default().insert(message.headers["id"].clone());
         *times.entry(what).or_default() += 1;
     }
-    let expected = [("entry u-1", 1), ("entry u-2", 2), ("entry u-3", 2), ("exit u-1", 1)];
+    // The ledger had lost them, and the target had not: they do not come again.
+    let expected = [("entry u-1", 1), ("entry u-2", 1), ("entry u-3", 1), ("exit u-1", 1)];
     assert_eq!(times, expected.map(|(what, count)| (what.to_owned(), count)).into());
     assert!(ids.values().all(|ids| ids.len() == 1), "{ids:?}");
     sink.finish().unwrap();
@@ -385,9 +546,7 @@ fn a_missing_topic_is_an_error_that_names_the_key_that_creates_it() {
     let Some(broker) = broker() else { return };
     let mut target = target(broker.kafka(), "not-there");
     let sync = sync();
-    let check = |target: &KafkaTarget| {
-        check_sync(&SyncSpec { job: "not-there", id: "crm", index: 0, sync: &sync, target }, &variable)
-    };
+    let check = |target: &KafkaTarget| check_sync(&spec(&sync, target, None), &variable);
     check(&target).unwrap();
     target.partitions = None;
     let error = check(&target).unwrap_err();
