@@ -77,8 +77,9 @@ pub fn open_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<OpenedSy
     sender.commit_before(deadline, |sender| sender.send_mark())?;
     sender.owned = true;
     let mut found = ledger::read(&reader, &ledger_topic, PATIENCE).map_err(failed)?;
-    // Without transactions nothing else shows a process that has come since.
-    if found.owner != Some(spec.incarnation) {
+    // Without transactions nothing else shows a process that has come since. With them the mark may not be visible yet: brokers
+    // confirm a transaction before its partitions have it.
+    if !spec.exactly_once() && found.owner != Some(spec.incarnation) {
         return Err(sender.superseded());
     }
     if !found.resend {

@@ -112,7 +112,11 @@ impl Sender {
             tracing::warn!(sync = %self.id, partitions = hanging.len(), "rolling back a transaction that the brokers left open");
             self.roll_back(&hanging)?;
         }
-        let found = self.read_progress()?;
+        let (found, marked) = self.read_progress()?;
+        if !marked {
+            // It was rolled back with what hung. Without it an older process would take the ledger for its own.
+            self.send_mark()?;
+        }
         if hanging.is_empty() && found == *progress {
             return Ok(Some(batch.written()));
         }
@@ -218,13 +222,15 @@ impl Sender {
         reader.map(Arc::new).map_err(|problem| self.of_problem(problem))
     }
 
-    /// Reads the committed progress from the ledger. Fails if another process has taken the sync over.
-    pub(super) fn read_progress(&self) -> Result<Progress, Setback> {
+    /// Reads the committed progress from the ledger, and whether this process's mark is there. Fails if another process has taken
+    /// the sync over.
+    fn read_progress(&self) -> Result<(Progress, bool), Setback> {
         let found =
             ledger::read(&self.reader()?, &self.ledger_topic, ANSWER).map_err(|problem| self.of_problem(problem))?;
         // A version without `!owner` leaves a later `run`.
-        if found.owner.is_none_or(|owner| owner == self.incarnation) && found.progress.run <= self.progress.run {
-            return Ok(found.progress);
+        let marked = found.owner == Some(self.incarnation);
+        if (marked || found.owner == self.previous_owner) && found.progress.run <= self.progress.run {
+            return Ok((found.progress, marked));
         }
         Err(Setback::Failed(self.superseded()))
     }

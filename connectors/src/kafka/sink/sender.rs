@@ -161,6 +161,8 @@ pub(super) struct Sender {
     pub(super) incarnation: u64,
     /// Whether the mark is committed.
     pub(super) owned: bool,
+    /// The mark that was in the ledger when it was read: where it is still there, this process's is not visible yet or lost.
+    pub(super) previous_owner: Option<u64>,
     pub(super) watch: Watch,
     /// By partition of the target, an offset before the messages of the next batch. A partition that is missing is new.
     pub(super) ends: BTreeMap<i32, i64>,
@@ -200,6 +202,7 @@ impl Sender {
             exactly_once: spec.exactly_once(),
             incarnation: spec.incarnation,
             owned: false,
+            previous_owner: None,
             watch,
             ends: BTreeMap::new(),
             progress: Progress::default(),
@@ -216,6 +219,7 @@ impl Sender {
     /// Goes on from a ledger that was read.
     pub(super) fn take_ledger(&mut self, found: &LedgerTopic) {
         self.progress = found.progress;
+        self.previous_owner = found.owner;
         self.audiences.clone_from(&found.audiences);
         self.watch.wrote_ledger(found.end);
     }
