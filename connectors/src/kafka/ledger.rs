@@ -80,6 +80,14 @@ impl Default for Progress {
     }
 }
 
+/// The mark of a process that the ledger belongs to, or belonged to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) incarnation: u64,
+    /// Where it is in the topic: of two marks the later one is that of the owner.
+    pub(super) offset: i64,
+}
+
 /// The value of the owner's record.
 #[derive(Serialize, Deserialize)]
 struct OwnerValue {
@@ -145,8 +153,10 @@ pub(super) fn member_key(out: &mut Vec<u8>, audience: &str, key: &str) {
 /// The content of the topic.
 #[derive(Debug, Default)]
 pub(super) struct LedgerTopic {
-    /// The incarnation of the process that the ledger belongs to. None before the first that marks it.
-    pub(super) owner: Option<u64>,
+    /// The mark of the process that the ledger belongs to. None before the first that marks it.
+    pub(super) owner: Option<Mark>,
+    /// The mark before it, of another process, where it is still in the topic.
+    pub(super) previous: Option<Mark>,
     /// Whether the ledger is to begin anew.
     pub(super) resend: bool,
     /// The id of the topic that the messages have gone to. None before it was noted.
@@ -170,24 +180,25 @@ pub(super) fn read(reader: &Arc<Reader>, topic: &str, patience: Duration) -> Res
     let mut members: HashSet<Box<[u8]>, Xxh3DefaultBuilder> = HashSet::default();
     let mut pending: BTreeMap<u32, Pending> = BTreeMap::new();
     read_between(reader, (topic, 0), (low, end), patience, |message| {
-        log.record(message.key().unwrap_or_default(), message.value(), &mut members, &mut pending)
+        let key = message.key().unwrap_or_default();
+        log.record(message.offset(), key, message.value(), &mut members, &mut pending)
     })?;
     log.take_pending(pending, &mut members);
     log.fill(members);
     Ok(log)
 }
 
-/// Returns the latest owner that is marked between two offsets. None if no mark is there.
-pub(super) fn owner_between(
+/// Returns the latest mark between two offsets. None if no mark is there.
+pub(super) fn mark_between(
     reader: &Arc<Reader>,
     topic: &str,
     between: (i64, i64),
     patience: Duration,
-) -> Result<Option<u64>, Problem> {
+) -> Result<Option<Mark>, Problem> {
     let mut log = LedgerTopic::default();
     read_between(reader, (topic, 0), between, patience, |message| match message.key() {
         Some(key) if key == OWNER.as_bytes() => {
-            log.record(key, message.value(), &mut HashSet::default(), &mut BTreeMap::new())
+            log.record(message.offset(), key, message.value(), &mut HashSet::default(), &mut BTreeMap::new())
         }
         _ => Ok(()),
     })?;
@@ -246,9 +257,10 @@ pub(super) fn read_between(
 }
 
 impl LedgerTopic {
-    /// Applies one record.
+    /// Applies the record at an offset.
     fn record(
         &mut self,
+        offset: i64,
         key: &[u8],
         value: Option<&[u8]>,
         members: &mut HashSet<Box<[u8]>, Xxh3DefaultBuilder>,
@@ -280,7 +292,10 @@ impl LedgerTopic {
             let OwnerValue { incarnation } =
                 serde_json::from_slice(value).map_err(|error| unread(error.to_string()))?;
             let incarnation = u64::from_str_radix(&incarnation, 16).map_err(|error| unread(error.to_string()))?;
-            self.owner = Some(incarnation);
+            if let Some(before) = self.owner.filter(|before| before.incarnation != incarnation) {
+                self.previous = Some(before);
+            }
+            self.owner = Some(Mark { incarnation, offset });
         } else if key == TARGET {
             self.target = Some(String::from_utf8_lossy(value).into_owned());
         } else if key == PROGRESS {
@@ -347,12 +362,12 @@ mod tests {
     fn read(records: &str) -> LedgerTopic {
         let mut log = LedgerTopic::default();
         let (mut members, mut pending) = (HashSet::default(), BTreeMap::new());
-        for record in records.lines() {
+        for (offset, record) in (0..).zip(records.lines()) {
             let (key, value) = match record.split_once('\t') {
                 Some((key, value)) => (key, Some(value.as_bytes())),
                 None => (record, None),
             };
-            log.record(key.as_bytes(), value, &mut members, &mut pending).unwrap();
+            log.record(offset, key.as_bytes(), value, &mut members, &mut pending).unwrap();
         }
         log.take_pending(pending, &mut members);
         log.fill(members);
@@ -385,7 +400,8 @@ mod tests {
     #[test]
     fn records_of_owners_and_of_ledgers_that_begin_anew_stay_readable() {
         let log = read(include_str!("testdata/ledger.v1-owner.tsv"));
-        assert_eq!(log.owner, Some(0x9f1c_27ab_0000_0001));
+        let owner = Mark { incarnation: 0x9f1c_27ab_0000_0001, offset: 1 };
+        assert_eq!((log.owner, log.previous), (Some(owner), Some(Mark { incarnation: 7, offset: 0 })));
         assert_eq!(log.target.as_deref(), Some("x1hUQ3sNTk2pNxXcGQ8dVw"));
         assert!(log.resend);
         assert_eq!((log.progress.batch, log.progress.began), (1300, 1300));
@@ -394,6 +410,14 @@ mod tests {
             "!resend\t{}\n!resend\n!committed\t{\"version\":1,\"run\":3,\"batch\":1301,\"clock\":1,\"began\":1300}",
         );
         assert!(!begun.resend && begun.ledger.any);
+    }
+
+    #[test]
+    fn of_several_marks_the_latest_is_the_owners_and_the_one_before_is_known() {
+        let marks = [7, 7, 8, 9, 9].map(|incarnation| format!("!owner\t{}", owner_value(incarnation)));
+        let log = read(&marks.join("\n"));
+        let previous = Mark { incarnation: 8, offset: 2 };
+        assert_eq!((log.owner, log.previous), (Some(Mark { incarnation: 9, offset: 4 }), Some(previous)));
     }
 
     #[test]

@@ -24,8 +24,8 @@
 //! processes that write one ledger at most one goes on, however they started:
 //!
 //! * A process that is fenced before its mark is committed ends: the one that has fenced it came later.
-//! * A process that is fenced afterwards reads the mark. If the mark is another's, it ends; if it is its own (the brokers have
-//!   timed its transaction out), it fences in its turn.
+//! * A process that is fenced afterwards reads the ledger. If there is a mark behind its own, or more is committed than it has
+//!   sent, it ends; if not (the brokers have timed its transaction out), it fences in its turn.
 //! * An idle process looks at the mark every few seconds, so it ends too. With `delivery: at_least_once`, where nothing is fenced,
 //!   that look is the only one, and two processes may both send for that time, with the same ids.
 
@@ -36,6 +36,8 @@ mod sender;
 mod transaction;
 mod watch;
 
+#[cfg(test)]
+pub(super) use open::mark_sync;
 pub use open::{check_sync, open_sync, resend_sync};
 
 use super::client::Context;

@@ -116,7 +116,7 @@ const SMALL: Bounds = Bounds {
 };
 
 #[test]
-fn what_was_told_is_known_at_the_next_start() {
+fn what_was_committed_is_known_at_the_next_start() {
     let place = Place::new(BOUNDS);
     let opened = place.open().unwrap();
     assert_eq!(opened.ledger, Ledger::default());
@@ -153,7 +153,7 @@ fn what_was_told_is_known_at_the_next_start() {
 }
 
 #[test]
-fn a_sync_that_was_told_of_nothing_is_not_new_at_the_next_start() {
+fn a_sync_without_changes_is_not_new_at_the_next_start() {
     let place = Place::new(BOUNDS);
     assert!(!place.open().unwrap().ledger.any);
     assert!(!place.open().unwrap().ledger.any);
@@ -218,7 +218,7 @@ fn a_destination_that_does_not_take_holds_up_nothing_and_gets_all() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_told_apart() {
+fn a_reader_that_goes_away_is_an_error_of_its_own() {
     let place = Place::new(BOUNDS);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -656,7 +656,7 @@ fn blocks(log: &Path, from: u64) -> Vec<(u64, u64, usize, usize)> {
 }
 
 #[test]
-fn after_a_crash_at_any_byte_told_is_a_prefix_and_each_line_is_there_once() {
+fn after_a_crash_at_any_byte_the_ledger_is_a_prefix_and_each_line_is_there_once() {
     let seed = 11;
     println!("seed {seed}");
     let mut rng = fastrand::Rng::with_seed(seed);

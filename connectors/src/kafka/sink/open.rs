@@ -5,9 +5,10 @@
 //!    partitions;
 //! 2. with transactions: fence older processes, which rolls back what they had begun;
 //! 3. commit the mark of this process; one that is fenced meanwhile ends;
-//! 4. read the ledger, and compare it with the position that the checkpoint has noted;
-//! 5. commit the next `run` number, which versions without a mark look for;
-//! 6. without transactions: send the pending messages of an earlier run again;
+//! 4. wait until the mark is visible, and read the ledger: a later mark is a successor's, and this process ends. Compare the
+//!    ledger with the position that the checkpoint has noted;
+//! 5. without transactions before: send the pending messages of an earlier run again;
+//! 6. commit the next `run` number, which versions without a mark look for;
 //! 7. if `usher resend` has asked for it: forget the memberships, and begin the ledger anew.
 //!
 //! Refuses: missing topics that it may not create, a ledger topic whose records expire, and a ledger that is behind the
@@ -52,6 +53,18 @@ const DEFAULTS: [(&str, &str); 2] = [
 /// Creates the sync's ledger topic if it is missing, and the target if it is missing and the job has its number of partitions.
 /// Waits at most 30 s for brokers that do not answer.
 pub fn open_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<OpenedSync, SinkError> {
+    mark_sync(spec, variable)?.open(spec)
+}
+
+/// A sync whose ledger has this process's mark, and which is not read yet.
+pub(in crate::kafka) struct MarkedSync {
+    sender: Sender,
+    reader: Arc<Reader>,
+    deadline: Instant,
+}
+
+/// Does steps 1 to 3.
+pub(in crate::kafka) fn mark_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<MarkedSync, SinkError> {
     let failed = |problem| spec.failed("opened", problem);
     let producer_config = producer_settings(spec, variable).map_err(failed)?;
     let reader_config = reader_settings(spec, variable).map_err(failed)?;
@@ -75,46 +88,54 @@ pub fn open_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<OpenedSy
     }
     let deadline = Instant::now() + PATIENCE;
     sender.commit_before(deadline, |sender| sender.send_mark())?;
-    sender.owned = true;
-    let mut found = ledger::read(&reader, &ledger_topic, PATIENCE).map_err(failed)?;
-    // Without transactions nothing else shows a process that has come since. With them the mark may not be visible yet: brokers
-    // confirm a transaction before its partitions have it.
-    if !spec.exactly_once() && found.owner != Some(spec.incarnation) {
-        return Err(sender.superseded());
+    sender.note_mark();
+    Ok(MarkedSync { sender, reader, deadline })
+}
+
+impl MarkedSync {
+    /// Does steps 4 to 7.
+    pub(in crate::kafka) fn open(self, spec: &SyncSpec<'_>) -> Result<OpenedSync, SinkError> {
+        let MarkedSync { mut sender, reader, deadline } = self;
+        let failed = |problem| spec.failed("opened", problem);
+        sender.wait_for_mark(&reader, deadline).map_err(failed)?;
+        let mut found = ledger::read(&reader, &sender.ledger_topic, PATIENCE).map_err(failed)?;
+        if found.owner.is_none_or(|mark| mark.incarnation != spec.incarnation) {
+            return Err(sender.superseded());
+        }
+        if !found.resend {
+            LedgerPosition::check(&position(found.progress.batch), spec.noted, spec.id)?;
+        }
+        sender.take_ledger(&found);
+        sender.note_target_ends(&reader).map_err(failed)?;
+        drop(reader);
+        if !found.pending.is_empty() {
+            let messages = found.pending.len();
+            tracing::info!(sync = spec.id, messages, "sending pending messages of an earlier run again");
+            sender.commit_before(deadline, |sender| sender.send_pending_again(&found.pending))?;
+        }
+        if spec.exactly_once() {
+            sender.commit_run(deadline)?;
+        }
+        if found.resend {
+            begin_anew(spec, &mut sender, &found.ledger, deadline)?;
+            let clock = found.ledger.clock;
+            found.ledger = Ledger::default();
+            found.ledger.clock = clock;
+        }
+        note_target(&mut sender, &found, deadline)?;
+        let every = if spec.exactly_once() { Duration::from_millis(spec.target.commit_every) } else { BATCH_EVERY };
+        let (sync, index) = (spec.sync.clone(), spec.index);
+        let any = found.ledger.any;
+        sender.shared.lock().batch = sender.progress.batch;
+        Ok(OpenedSync {
+            ledger: found.ledger,
+            start: Box::new(move |catalog: Arc<Catalog>| {
+                let filter = filter(index, &sync, &catalog);
+                sender.messages = Messages::of(&sync, Arc::clone(&catalog));
+                Box::new(KafkaSink::start(sender, catalog, filter, every, any))
+            }),
+        })
     }
-    if !found.resend {
-        LedgerPosition::check(&position(found.progress.batch), spec.noted, spec.id)?;
-    }
-    sender.take_ledger(&found);
-    sender.note_target_ends(&reader).map_err(failed)?;
-    drop(reader);
-    if spec.exactly_once() {
-        sender.commit_run(deadline)?;
-    }
-    if !found.pending.is_empty() {
-        let messages = found.pending.len();
-        tracing::info!(sync = spec.id, messages, "sending pending messages of an earlier run again");
-        sender.commit_before(deadline, |sender| sender.send_pending_again(&found.pending))?;
-    }
-    if found.resend {
-        begin_anew(spec, &mut sender, &found.ledger, deadline)?;
-        let clock = found.ledger.clock;
-        found.ledger = Ledger::default();
-        found.ledger.clock = clock;
-    }
-    note_target(&mut sender, &found, deadline)?;
-    let every = if spec.exactly_once() { Duration::from_millis(spec.target.commit_every) } else { BATCH_EVERY };
-    let (sync, index) = (spec.sync.clone(), spec.index);
-    let any = found.ledger.any;
-    sender.shared.lock().batch = sender.progress.batch;
-    Ok(OpenedSync {
-        ledger: found.ledger,
-        start: Box::new(move |catalog: Arc<Catalog>| {
-            let filter = filter(index, &sync, &catalog);
-            sender.messages = Messages::of(&sync, Arc::clone(&catalog));
-            Box::new(KafkaSink::start(sender, catalog, filter, every, any))
-        }),
-    })
 }
 
 /// Forgets the memberships. The count of batches goes on, beyond what the checkpoint has noted.

@@ -71,7 +71,7 @@ impl Sender {
         if broken.fenced {
             self.pause(GRACE);
         }
-        let replaced = self.read_progress().and_then(|_| {
+        let replaced = self.read_progress(progress).and_then(|_| {
             let new =
                 producer(self.producer_context(), &self.producer_config).map_err(|problem| self.of_problem(problem))?;
             fence(&new, ANSWER).map_err(|problem| self.of_problem(problem))?;
@@ -112,7 +112,7 @@ impl Sender {
             tracing::warn!(sync = %self.id, partitions = hanging.len(), "rolling back a transaction that the brokers left open");
             self.roll_back(&hanging)?;
         }
-        let (found, marked) = self.read_progress()?;
+        let (found, marked) = self.read_progress(progress)?;
         if !marked {
             // It was rolled back with what hung. Without it an older process would take the ledger for its own.
             self.send_mark()?;
@@ -223,23 +223,23 @@ impl Sender {
     }
 
     /// Reads the committed progress from the ledger, and whether this process's mark is there. Fails if another process has taken
-    /// the sync over.
-    fn read_progress(&self) -> Result<(Progress, bool), Setback> {
+    /// the sync over, or has committed more than `sent`, up to which this one has sent.
+    fn read_progress(&self, sent: &Progress) -> Result<(Progress, bool), Setback> {
         let found =
             ledger::read(&self.reader()?, &self.ledger_topic, ANSWER).map_err(|problem| self.of_problem(problem))?;
         // A version without `!owner` leaves a later `run`.
-        let marked = found.owner == Some(self.incarnation);
-        if (marked || found.owner == self.previous_owner) && found.progress.run <= self.progress.run {
-            return Ok((found.progress, marked));
+        let is_own = found.progress.run <= sent.run && found.progress.batch <= sent.batch;
+        match self.is_marked(found.owner) {
+            Some(marked) if is_own => Ok((found.progress, marked)),
+            _ => Err(Setback::Failed(self.superseded())),
         }
-        Err(Setback::Failed(self.superseded()))
     }
 
     /// Checks between two offsets of the ledger that no other process has marked it.
     pub(super) fn check_owner(&self, between: (i64, i64)) -> Result<(), Setback> {
-        let owner = ledger::owner_between(&self.reader()?, &self.ledger_topic, between, ANSWER);
-        match owner.map_err(|problem| self.of_problem(problem))? {
-            Some(owner) if owner != self.incarnation => Err(Setback::Failed(self.superseded())),
+        let mark = ledger::mark_between(&self.reader()?, &self.ledger_topic, between, ANSWER);
+        match mark.map_err(|problem| self.of_problem(problem))? {
+            Some(mark) if mark.incarnation != self.incarnation => Err(Setback::Failed(self.superseded())),
             _ => Ok(()),
         }
     }

@@ -11,7 +11,7 @@ use super::transaction::Setback;
 use super::watch::Watch;
 use crate::kafka::client::{Context, PATIENCE, Reader, retry};
 use crate::kafka::error::Problem;
-use crate::kafka::ledger::{self, LedgerTopic, Progress};
+use crate::kafka::ledger::{self, LedgerTopic, Mark, Progress};
 use crate::messages::Messages;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer};
@@ -24,12 +24,18 @@ use usher_core::sink::{SinkError, SyncStatus, Written};
 
 /// How long an idle thread waits for a batch before it polls its producer.
 const POLL_EVERY: Duration = Duration::from_millis(500);
+/// The pause between two looks whether the mark is visible.
+const VISIBLE_EVERY: Duration = Duration::from_millis(5);
 /// The pause after a batch that failed, at first, …
 pub(super) const BACKOFF: Duration = Duration::from_millis(50);
 /// … and at most.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Bytes of committed batches that are kept: 2 MiB, a second of 20,000 changes/s; the latest is kept whatever its size.
 const KEPT_BYTES: usize = 2 << 20;
+
+/// The places of the topics in what [`Sender::producer_context`] notes.
+const TARGET: usize = 0;
+const LEDGER: usize = 1;
 
 /// What to do when the brokers do not answer before the job runs.
 pub(super) const RETRY_HINT: &str = "see that the brokers run";
@@ -161,8 +167,10 @@ pub(super) struct Sender {
     pub(super) incarnation: u64,
     /// Whether the mark is committed.
     pub(super) owned: bool,
-    /// The mark that was in the ledger when it was read: where it is still there, this process's is not visible yet or lost.
-    pub(super) previous_owner: Option<u64>,
+    /// The offset of the mark: a later one is a successor's. None if the brokers have not said it.
+    marked_at: Option<i64>,
+    /// The process that the ledger belonged to before. Where its mark is the latest, this process's is lost.
+    previous_owner: Option<u64>,
     pub(super) watch: Watch,
     /// By partition of the target, an offset before the messages of the next batch. A partition that is missing is new.
     pub(super) ends: BTreeMap<i32, i64>,
@@ -202,6 +210,7 @@ impl Sender {
             exactly_once: spec.exactly_once(),
             incarnation: spec.incarnation,
             owned: false,
+            marked_at: None,
             previous_owner: None,
             watch,
             ends: BTreeMap::new(),
@@ -216,10 +225,48 @@ impl Sender {
         }
     }
 
+    /// Notes that the mark is committed, and where.
+    pub(super) fn note_mark(&mut self) {
+        self.owned = true;
+        let end = self.producer.client().context().take_delivered().remove(&(LEDGER, 0));
+        // A duplicate that was refused has no offset.
+        self.marked_at = end.filter(|end| *end > 0).map(|end| end - 1);
+    }
+
+    /// Waits until the mark can be read, and with it all that was committed before: brokers confirm a transaction before its
+    /// partitions have it. Fails if it can't be read before `deadline`.
+    pub(super) fn wait_for_mark(&self, reader: &Reader, deadline: Instant) -> Result<(), Problem> {
+        let Some(mark) = self.marked_at else { return Ok(()) };
+        loop {
+            let (_, end) = retry(reader.context(), PATIENCE, || reader.ends(&self.ledger_topic, 0))?;
+            if end > mark {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let reason = format!("a transaction is open in topic `{}` at offset {end}", self.ledger_topic);
+                return Err(Problem { reason, hint: RETRY_HINT, transient: true });
+            }
+            std::thread::sleep(VISIBLE_EVERY);
+        }
+    }
+
+    /// Returns whether the ledger shows this process's mark. None if it belongs to another process.
+    ///
+    /// Brokers that fail may lose the mark: then the ledger has none, or the one before. A mark behind this process's is never
+    /// the one before.
+    pub(super) fn is_marked(&self, owner: Option<Mark>) -> Option<bool> {
+        let Some(owner) = owner else { return Some(false) };
+        let is_before = self.marked_at.is_some_and(|at| owner.offset < at);
+        match owner.incarnation == self.incarnation {
+            true => Some(true),
+            false => (is_before && self.previous_owner == Some(owner.incarnation)).then_some(false),
+        }
+    }
+
     /// Goes on from a ledger that was read.
     pub(super) fn take_ledger(&mut self, found: &LedgerTopic) {
         self.progress = found.progress;
-        self.previous_owner = found.owner;
+        self.previous_owner = found.previous.map(|mark| mark.incarnation);
         self.audiences.clone_from(&found.audiences);
         self.watch.wrote_ledger(found.end);
     }
@@ -247,11 +294,9 @@ impl Sender {
         self.deadline = None;
         result.map_err(|setback| match setback {
             Setback::Failed(error) => error,
-            // Before its mark is committed a process may not fence the one that has fenced it.
-            Setback::Fenced(_) if !self.owned => self.superseded(),
-            Setback::Retry(reason) | Setback::Replace(reason) | Setback::Fenced(reason) => {
-                self.failed(reason, RETRY_HINT)
-            }
+            // While it opens the sync a process does not fence the one that has fenced it.
+            Setback::Fenced(_) => self.superseded(),
+            Setback::Retry(reason) | Setback::Replace(reason) => self.failed(reason, RETRY_HINT),
         })
     }
 
@@ -403,7 +448,7 @@ impl Sender {
         let before = self.ends.clone();
         for ((topic, partition), end) in self.producer.client().context().take_delivered() {
             match topic {
-                0 => drop(self.ends.insert(partition, end)),
+                TARGET => drop(self.ends.insert(partition, end)),
                 _ if self.exactly_once => self.watch.wrote_ledger(end),
                 // What others wrote before it is not known.
                 _ => {}
@@ -462,7 +507,7 @@ impl Sender {
         Context::new(format!("sync {}", self.id), &self.brokers)
     }
 
-    /// Returns the context of a producer, which notes how far the target (0) and the ledger (1) are written.
+    /// Returns the context of a producer, which notes how far the target and the ledger are written.
     pub(super) fn producer_context(&self) -> Context {
         self.context().noting(&[&self.topic, &self.ledger_topic])
     }

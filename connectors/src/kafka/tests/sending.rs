@@ -2,6 +2,7 @@
 
 use super::broker::{Broker, DEADLINE, Seen, broker, until, variable};
 use crate::dead_letters::DeadLetterWriter;
+use crate::kafka::sink::mark_sync;
 use crate::kafka::{SyncSpec, check_sync, open_sync, resend_sync};
 use rdkafka::producer::{BaseRecord, Producer};
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,7 +64,7 @@ fn open(target: &KafkaTarget) -> (Ledger, Box<dyn Sink>) {
     (opened.ledger, (opened.start)(catalog(&target.topic)))
 }
 
-fn wait_told(sink: &dyn Sink, until_time: u64) {
+fn wait_committed(sink: &dyn Sink, until_time: u64) {
     until("it is committed", || sink.committed() >= until_time);
 }
 
@@ -109,7 +110,7 @@ fn write_epochs(sink: &mut dyn Sink, first: u64, count: u64) {
 }
 
 #[test]
-fn changes_and_what_was_told_are_there_together() {
+fn changes_and_their_ledger_are_committed_together() {
     let Some(broker) = broker() else { return };
     let target = target(broker.kafka(), "together");
     let (ledger, mut sink) = open(&target);
@@ -122,7 +123,7 @@ fn changes_and_what_was_told_are_there_together() {
     changes.push_to(Recipients::LedgerOnly(0), 14, 1, ChangeKind::Entry, Reason::Event, "u-4", "");
     changes.push_to(Recipients::Only(7), 15, 1, ChangeKind::Entry, Reason::Event, "u-5", "");
     sink.write(&changes, 20).unwrap();
-    wait_told(&*sink, 20);
+    wait_committed(&*sink, 20);
     let standing = sink.status();
     assert_eq!((standing.written.entries, standing.written.exits, standing.committed, standing.waiting), (3, 1, 5, 0));
     let seen = broker.read("together");
@@ -156,7 +157,7 @@ fn a_sync_that_had_nothing_to_tell_is_not_new_again() {
     let (ledger, mut sink) = open(&target);
     assert!(!ledger.any);
     sink.write(&Changes::new(), 5).unwrap();
-    wait_told(&*sink, 5);
+    wait_committed(&*sink, 5);
     drop(sink);
     assert!(open(&target).0.any);
 }
@@ -167,7 +168,7 @@ fn an_older_process_can_write_nothing_more() {
     let target = target(broker.kafka(), "fenced");
     let (_, mut old) = open(&target);
     old.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
-    wait_told(&*old, 2);
+    wait_committed(&*old, 2);
     let (ledger, mut new) = open(&target);
     assert_eq!(ledger.len(), 1);
     let mut error = None;
@@ -179,7 +180,7 @@ fn an_older_process_can_write_nothing_more() {
     assert!(matches!(error, SinkError::Superseded { .. }), "{error}");
     assert_eq!(old.finish(), Err(error));
     new.write(&one(5, 0, ChangeKind::Exit, "u-1"), 6).unwrap();
-    wait_told(&*new, 6);
+    wait_committed(&*new, 6);
     let kinds: Vec<_> = broker.read("fenced").iter().map(|message| message.headers["type"].clone()).collect();
     assert_eq!(kinds, ["entry", "exit"]);
 }
@@ -190,6 +191,25 @@ fn of_processes_that_open_a_sync_at_once_at_most_one_goes_on() {
     // Nothing came twice: entries and exits alternate.
     duel(&target(broker.kafka(), "duel"));
     added_up(&broker.read("duel"));
+}
+
+#[test]
+fn a_mark_that_came_after_its_own_is_not_taken_for_the_one_before() {
+    let Some(broker) = broker() else { return };
+    let target = target(broker.kafka(), "late");
+    // It has marked the ledger, and not read it yet, when another process takes the ledger over and writes.
+    let sync = sync();
+    let late = spec(&sync, &target, None);
+    let marked = mark_sync(&late, &variable).unwrap();
+    let (_, mut other) = open(&target);
+    other.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
+    wait_committed(&*other, 2);
+    let error = marked.open(&late).err();
+    assert!(matches!(error, Some(SinkError::Superseded { .. })), "{error:?}");
+    other.write(&one(3, 0, ChangeKind::Exit, "u-1"), 4).unwrap();
+    wait_committed(&*other, 4);
+    let kinds: Vec<_> = broker.read("late").iter().map(|message| message.headers["type"].clone()).collect();
+    assert_eq!(kinds, ["entry", "exit"]);
 }
 
 #[test]
@@ -254,7 +274,7 @@ fn an_idle_process_ends_when_another_has_taken_its_ledger() {
         target.delivery = delivery;
         let (_, mut old) = open(&target);
         old.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
-        wait_told(&*old, 2);
+        wait_committed(&*old, 2);
         let (ledger, mut new) = open(&target);
         assert_eq!(ledger.len(), 1);
         let mut error = None;
@@ -264,7 +284,7 @@ fn an_idle_process_ends_when_another_has_taken_its_ledger() {
         });
         assert!(matches!(error, Some(SinkError::Superseded { .. })), "{error:?}");
         new.write(&one(5, 0, ChangeKind::Exit, "u-1"), 6).unwrap();
-        wait_told(&*new, 6);
+        wait_committed(&*new, 6);
     }
 }
 
@@ -274,7 +294,7 @@ fn a_ledger_that_is_behind_the_checkpoint_is_refused_until_it_is_to_begin_anew()
     let target = target(broker.kafka(), "behind");
     let (_, mut sink) = open(&target);
     sink.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
-    wait_told(&*sink, 2);
+    wait_committed(&*sink, 2);
     let noted = sink.position().unwrap();
     drop(sink);
     let sync = sync();
@@ -293,7 +313,7 @@ fn a_ledger_that_is_behind_the_checkpoint_is_refused_until_it_is_to_begin_anew()
     assert!(!opened.ledger.any && opened.ledger.is_empty());
     let mut sink = (opened.start)(catalog("behind"));
     sink.write(&one(3, 0, ChangeKind::Entry, "u-2"), 4).unwrap();
-    wait_told(&*sink, 4);
+    wait_committed(&*sink, 4);
     assert!(sink.position().unwrap().at > ahead.at);
     drop(sink);
     let (ledger, _) = open(&target);
@@ -307,7 +327,7 @@ fn a_ledger_topic_that_is_deleted_ends_the_sync_with_what_to_do() {
     let target = target(broker.kafka(), "deleted");
     let (_, mut sink) = open(&target);
     sink.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
-    wait_told(&*sink, 2);
+    wait_committed(&*sink, 2);
     broker.delete("usher.deleted.crm.ledger");
     let mut error = None;
     until("it ends", || {
@@ -342,12 +362,12 @@ fn a_change_that_is_too_large_is_named() {
 }
 
 #[test]
-fn what_a_process_had_begun_when_it_ended_was_never_told() {
+fn what_a_process_had_begun_when_it_ended_is_never_visible() {
     let Some(broker) = broker() else { return };
     let target = target(broker.kafka(), "begun");
     let (_, mut sink) = open(&target);
     sink.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
-    wait_told(&*sink, 2);
+    wait_committed(&*sink, 2);
     drop(sink);
     // As the sync itself, up to the commit.
     let producer = broker.producer(&[("transactional.id", "usher.begun.crm")]);
@@ -364,7 +384,7 @@ fn what_a_process_had_begun_when_it_ended_was_never_told() {
 }
 
 #[test]
-fn what_is_visible_is_what_was_told_whenever_it_ends() {
+fn what_is_visible_is_what_the_ledger_has_whenever_it_ends() {
     let Some(broker) = broker() else { return };
     let target = target(broker.kafka(), "ended");
     for round in 0..4 {
@@ -421,7 +441,7 @@ fn batches_that_only_the_ledger_has_lost_are_committed_again_and_not_sent_again(
     let (_, mut sink) = open(&target);
     for (at, key) in [(1, "u-1"), (3, "u-2"), (5, "u-3")] {
         sink.write(&one(at, 0, ChangeKind::Entry, key), at + 1).unwrap();
-        wait_told(&*sink, at + 1);
+        wait_committed(&*sink, at + 1);
     }
     // As if the log ended with the first of them; what was sent is still there, so that what comes again is seen.
     let progress = || {
@@ -441,7 +461,7 @@ fn batches_that_only_the_ledger_has_lost_are_committed_again_and_not_sent_again(
     // And as if its producer had come to an end.
     broker.producer(&[("transactional.id", "usher.lost.crm")]).init_transactions(DEADLINE).unwrap();
     sink.write(&one(7, 0, ChangeKind::Exit, "u-1"), 8).unwrap();
-    wait_told(&*sink, 8);
+    wait_committed(&*sink, 8);
     assert_eq!(progress()["batch"], last + 1);
     let mut ids: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut times: BTreeMap<String, usize> = BTreeMap::new();
@@ -484,7 +504,7 @@ fn outage(delivery: Delivery) {
     };
     for round in 0..KILLS {
         let written = write(&mut *sink, 100);
-        wait_told(&*sink, written);
+        wait_committed(&*sink, written);
         std::thread::scope(|scope| {
             let killed = scope.spawn(|| broker.turn("kill"));
             while !killed.is_finished() {
@@ -503,7 +523,7 @@ fn outage(delivery: Delivery) {
         broker.turn("start");
     }
     let count = write(&mut *sink, 100);
-    wait_told(&*sink, count);
+    wait_committed(&*sink, count);
     assert_eq!(sink.status().last_error, None);
     sink.finish().unwrap();
     let seen = broker.read(&name);
@@ -532,7 +552,7 @@ fn nothing_is_lost_without_transactions_though_the_broker_was_killed() {
 }
 
 #[test]
-fn a_topic_of_what_was_told_that_forgets_is_refused() {
+fn a_ledger_topic_that_forgets_is_refused() {
     let Some(broker) = broker() else { return };
     broker.create_with("usher.forgets.crm.ledger", 1, &[("cleanup.policy", "delete")]);
     let target = target(broker.kafka(), "forgets");
