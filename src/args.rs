@@ -82,6 +82,9 @@ pub enum Command {
         /// file that was truncated).
         #[arg(long)]
         restart_sources: bool,
+        /// Drop the changes that wait for a sync that was removed from the job. May be given several times.
+        #[arg(long = "drop-sync", value_name = "ID")]
+        drop_syncs: Vec<String>,
         /// Print help.
         #[arg(long, action = clap::ArgAction::Help)]
         help: Option<bool>,
@@ -139,6 +142,20 @@ pub enum Command {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Start the ledger of a sync anew at the next start of the job: all members are then sent again.
+    ///
+    /// For a destination that was created anew or has lost what was sent, and for a ledger that is gone or older than the state.
+    #[command(override_usage = "usher resend [JOB] SYNC")]
+    Resend {
+        /// The job file or a plan (default: job.yaml), and the sync's id.
+        #[arg(value_name = "[JOB] SYNC", num_args = 1..=2, required = true)]
+        job_and_sync: Vec<String>,
+    },
+    /// Work on the state of a stopped job.
+    State {
+        #[command(subcommand)]
+        command: StateCommand,
+    },
     /// Print the audiences, models and syncs of a running job.
     Status {
         #[command(flatten)]
@@ -146,6 +163,21 @@ pub enum Command {
     },
     /// Print the JSON Schema of the job file.
     Schema,
+}
+
+/// What can be done with state.
+#[derive(Debug, Subcommand)]
+pub enum StateCommand {
+    /// Read all of a stopped job's state, as a start would, and print what it holds.
+    ///
+    /// Ends with 3 if something is missing or damaged. Ledgers in topics are not read.
+    Verify {
+        /// Where the state is: `state.url` of the job; a folder is relative to the working folder.
+        url: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn args_duration(text: &str) -> Result<u64, String> {

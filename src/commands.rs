@@ -7,10 +7,14 @@ mod explain;
 mod lookup;
 mod pull;
 mod replay;
+mod resend;
 mod run;
+mod state;
 mod status;
 
-use crate::args::Command;
+pub use state::folders;
+
+use crate::args::{Command, StateCommand};
 use crate::exit::Exit;
 use std::io::Write;
 
@@ -21,9 +25,9 @@ pub fn run(command: Command) -> Result<(), Exit> {
         Command::Check { job, connect } => check::check(&job, connect),
         Command::Compile { job, output } => compile::compile(&job, &output),
         Command::Explain { job, audience } => explain::explain(&job, audience.as_deref()),
-        Command::Run { job, workers, processes, process, hosts, restart_sources, .. } => {
+        Command::Run { job, workers, processes, process, hosts, restart_sources, drop_syncs, .. } => {
             let (workers, processes, process) = (usize::from(workers), usize::from(processes), usize::from(process));
-            run::run(&job, &run::Flags { workers, processes, process, hosts, restart_sources })
+            run::run(&job, &run::Flags { workers, processes, process, hosts, restart_sources, drop_syncs })
         }
         Command::Replay { job, from, until, now, workers, out, summary } => {
             replay::replay(&job, replay::Flags { from, until, now, workers: usize::from(workers), out, summary })
@@ -32,6 +36,12 @@ pub fn run(command: Command) -> Result<(), Exit> {
         Command::Pull { model, full, accept, wait, connection } => {
             pull::pull(&connection, &model, pull::Flags { full, accept, wait })
         }
+        Command::Resend { job_and_sync } => match &job_and_sync[..] {
+            [job, sync] => resend::resend(job.as_ref(), sync),
+            [sync] => resend::resend("job.yaml".as_ref(), sync),
+            _ => unreachable!("the command line has one or two of them"),
+        },
+        Command::State { command: StateCommand::Verify { url, json } } => state::verify(&url, json),
         Command::Status { connection } => status::status(&connection),
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&usher_config::schema()).expect("a schema is JSON");

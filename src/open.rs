@@ -1,6 +1,8 @@
 //! Opens things: from a path on the command line to a plan, and from a plan to its sources, snapshots, syncs and state.
 
+use crate::commands::folders;
 use crate::exit::Exit;
+use crate::terminal::print_stderr;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,11 +12,11 @@ use usher_connectors::dead_letters::DeadLetterWriter;
 use usher_connectors::file::{hold_at_most, open_files, reads};
 use usher_connectors::kafka::{self, Bounds, KafkaSource, SourceSpec, SyncSpec};
 use usher_connectors::messages::Messages;
-use usher_connectors::outbox::{Outlet, open_local};
+use usher_connectors::outbox::{LogSpec, Outlet, open_local, read_content, resend_local};
 use usher_connectors::parquet::{FoundType, ParquetWarehouse};
 use usher_connectors::state_store::Objects;
 use usher_core::dead_letters::DeadLetters;
-use usher_core::sink::OpenedSync;
+use usher_core::sink::{LedgerPosition, OpenedSync};
 use usher_core::source::Source;
 use usher_core::warehouse::{SnapshotError, Warehouse};
 use usher_dataflow::{Span, Time};
@@ -33,6 +35,10 @@ impl usher_core::clock::Clock for WallClock {
     fn now(&self) -> Time {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         since.map_or(0, |since| since.as_millis() as Time)
+    }
+
+    fn runs(&self) -> bool {
+        true
     }
 }
 
@@ -175,6 +181,19 @@ fn window_ms(plan: &Plan) -> u64 {
 /// The sources of a job, by id.
 pub type Sources = Vec<(String, Box<dyn Source>)>;
 
+/// Checks that every source is there, and opens none of them.
+pub fn check_sources(loaded: &Loaded) -> Result<(), Exit> {
+    for (id, source) in &loaded.plan.job.sources {
+        match &source.from {
+            SourceFrom::File { path, follow } => {
+                open_files(id, path, &loaded.folder, *follow, loaded.plan.job.limits.message_bytes)?;
+            }
+            SourceFrom::Kafka { kafka, topics } => kafka::check_source(id, kafka, topics, &variable)?,
+        }
+    }
+    Ok(())
+}
+
 /// Opens every source at the time `now`. With `bounds` each has an end.
 pub fn open_sources(loaded: &Loaded, bounds: Option<Bounds>, now: Time) -> Result<Sources, Exit> {
     let (job, bounded) = (&loaded.plan.job, bounds.is_some());
@@ -206,18 +225,66 @@ pub fn open_sources(loaded: &Loaded, bounds: Option<Bounds>, now: Time) -> Resul
 /// Describes the sync `id`, which is the job's `index`-th and goes to Kafka.
 fn sync_spec<'a>(loaded: &'a Loaded, index: usize, id: &'a str, target: &'a usher_config::KafkaTarget) -> SyncSpec<'a> {
     let job = &loaded.plan.job;
-    SyncSpec { job: &job.name, id, index: index as u16, sync: &job.syncs[id], target }
+    SyncSpec { job: &job.name, id, index: index as u16, sync: &job.syncs[id], target, incarnation: 0, noted: None }
 }
 
-/// Opens the sync `id`, which is the job's `index`-th; `ledger` is the folder of the ledgers on this machine.
-pub fn open_sync(loaded: &Loaded, index: usize, id: &str, ledger: &Path) -> Result<OpenedSync, Exit> {
+/// Opens the sync `id`, which is the job's `index`-th; `ledger` is the folder of the ledgers on this machine. `noted` is the
+/// position of its ledger in the latest checkpoint.
+pub fn open_sync(
+    loaded: &Loaded,
+    index: usize,
+    id: &str,
+    ledger: &Path,
+    incarnation: u64,
+    noted: Option<&LedgerPosition>,
+) -> Result<OpenedSync, Exit> {
     let sync = &loaded.plan.job.syncs[id];
     let outlet = match &sync.to {
-        SyncTo::Kafka(target) => return Ok(kafka::open_sync(&sync_spec(loaded, index, id, target), &variable)?),
+        SyncTo::Kafka(target) => {
+            let spec = SyncSpec { incarnation, noted, ..sync_spec(loaded, index, id, target) };
+            return Ok(kafka::open_sync(&spec, &variable)?);
+        }
         SyncTo::File(target) => Outlet::file(&loaded.folder.join(&target.path))?,
         SyncTo::Stdout => Outlet::stdout(),
     };
-    Ok(open_local(index as u16, sync, &ledger.join(id), outlet)?)
+    let spec = LogSpec { id, index: index as u16, sync, folder: &ledger.join(id), incarnation, noted };
+    Ok(open_local(&spec, outlet)?)
+}
+
+/// Asks for a ledger of the sync `id`, the job's `index`-th, that begins anew at the next start.
+pub fn resend_sync(loaded: &Loaded, index: usize, id: &str) -> Result<(), Exit> {
+    match &loaded.plan.job.syncs[id].to {
+        SyncTo::Kafka(target) => Ok(kafka::resend_sync(&sync_spec(loaded, index, id, target), &variable)?),
+        SyncTo::File(_) | SyncTo::Stdout => Ok(resend_local(&state_place(loaded).ledger.join(id))?),
+    }
+}
+
+/// Refuses a job from which a sync was removed while changes wait for it; `dropped` are syncs whose changes are dropped.
+///
+/// Syncs to Kafka have no changes that are committed and wait.
+pub fn settle_removed_syncs(loaded: &Loaded, state: &State, dropped: &[String]) -> Result<(), Exit> {
+    let syncs = &loaded.plan.job.syncs;
+    if let Some(id) = dropped.iter().find(|id| syncs.contains_key(*id)) {
+        return Err(Exit::wrong(format_args!("--drop-sync {id}: the job has the sync `{id}`"))
+            .hint("remove the sync from the job first".to_owned()));
+    }
+    for (id, folder) in folders(&state.ledger)? {
+        if syncs.contains_key(&id) {
+            continue;
+        }
+        if dropped.contains(&id) {
+            std::fs::remove_dir_all(&folder)
+                .map_err(|error| Exit::not_opened(format_args!("`{}` can't be removed: {error}", folder.display())))?;
+            print_stderr(format_args!("the ledger of sync `{id}`, which was removed, is dropped"));
+            continue;
+        }
+        let waiting = read_content(&folder)?.map_or(0, |log| log.waiting);
+        if waiting > 0 {
+            return Err(Exit::not_opened(format_args!("sync `{id}` was removed, and {waiting} changes wait for it"))
+                .hint(format!("put the sync back until they are delivered, or drop them with `--drop-sync {id}`")));
+        }
+    }
+    Ok(())
 }
 
 /// Where a job's state is kept.
@@ -232,24 +299,39 @@ pub struct State {
     pub checkpoint_every: Duration,
 }
 
-/// Opens the state of a job, in `process` of its processes.
-pub fn open_state(loaded: &Loaded, process: usize) -> Result<State, Exit> {
+/// A job's places, none of them opened.
+struct StatePlace {
+    /// The store's url, or its folder.
+    url: String,
+    /// What that is relative to.
+    relative_to: PathBuf,
+    /// The folder of the ledgers on this machine.
+    ledger: PathBuf,
+}
+
+fn state_place(loaded: &Loaded) -> StatePlace {
     let job = &loaded.plan.job;
     let own = PathBuf::from("usher-state").join(&job.name);
-    let (place, folder) = match &job.state {
+    let (url, relative_to) = match &job.state {
         Some(state) => (state.url.clone(), loaded.folder.clone()),
         None => (own.display().to_string(), PathBuf::from(".")),
     };
-    let store = Arc::new(Objects::open(&place, &folder, process)?);
     // The ledger of a sync without Kafka stays on this machine.
-    let ledger = match place.strip_prefix("file://") {
+    let ledger = match url.strip_prefix("file://") {
         Some(path) => PathBuf::from(path),
-        None if place.contains("://") => own,
-        None => folder.join(&place),
+        None if url.contains("://") => own,
+        None => relative_to.join(&url),
     };
-    let checkpoint_every = job.state.as_ref().map_or(CHECKPOINT_EVERY, |state| state.checkpoint_every);
+    StatePlace { url, relative_to, ledger: ledger.join("ledger") }
+}
+
+/// Opens the state of a job, in `process` of its processes.
+pub fn open_state(loaded: &Loaded, process: usize) -> Result<State, Exit> {
+    let StatePlace { url, relative_to, ledger } = state_place(loaded);
+    let store = Arc::new(Objects::open(&url, &relative_to, process)?);
+    let checkpoint_every = loaded.plan.job.state.as_ref().map_or(CHECKPOINT_EVERY, |state| state.checkpoint_every);
     let checkpoint_every = Duration::from_millis(checkpoint_every);
-    Ok(State { store, place, ledger: ledger.join("ledger"), checkpoint_every })
+    Ok(State { store, place: url, ledger, checkpoint_every })
 }
 
 /// Returns a random number that identifies this start.

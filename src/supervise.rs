@@ -114,27 +114,49 @@ pub struct Ended {
     pub damaged: Vec<SourceError>,
 }
 
+/// The signals that stop a job, handled from when this is made.
+///
+/// A signal while the job is being opened ends the process at once, with 0: nothing was read, and what was begun is found out at
+/// the next start, as after a crash. Once the job runs, the first signal stops it cleanly, and another one ends it at once.
+pub struct Signals {
+    opening: Arc<AtomicBool>,
+    signalled: Arc<AtomicBool>,
+    end_at_once: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Handles the signals.
+    pub fn handle() -> Result<Signals, Exit> {
+        let flag = |value| Arc::new(AtomicBool::new(value));
+        let signals = Signals { opening: flag(true), signalled: flag(false), end_at_once: flag(false) };
+        for signal in [SIGINT, SIGTERM] {
+            // A second signal does not wait for anything.
+            signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&signals.end_at_once))
+                .and_then(|_| signal_hook::flag::register_conditional_shutdown(signal, 0, Arc::clone(&signals.opening)))
+                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&signals.signalled)))
+                .map_err(|error| Exit::failed(format_args!("signals can't be handled: {error}")))?;
+        }
+        Ok(signals)
+    }
+}
+
 /// Runs an opened job to its end and prints its totals.
-pub fn run(opened: OpenedJob, ending: Ending) -> Result<Ended, Exit> {
-    run_watched(opened, ending, &mut |_, _| {})
+pub fn run(opened: OpenedJob, ending: Ending, signals: &Signals) -> Result<Ended, Exit> {
+    run_watched(opened, ending, signals, &mut |_, _| {})
 }
 
 /// As [`run`]; calls `observe` some 50 times a second with the job's status and how long it has run.
 pub fn run_watched(
     opened: OpenedJob,
     ending: Ending,
+    signals: &Signals,
     observe: &mut dyn FnMut(&Status, Duration),
 ) -> Result<Ended, Exit> {
     let audiences: usize = opened.plan.models.iter().map(|model| model.audiences.len()).sum();
     let status = Status::new(opened.workers, audiences);
     let dead_letters = Arc::clone(&opened.dead_letters);
-    let (signalled, end_at_once) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    for signal in [SIGINT, SIGTERM] {
-        // A second signal does not wait for anything.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&end_at_once))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&signalled)))
-            .map_err(|error| Exit::failed(format_args!("signals can't be handled: {error}")))?;
-    }
+    let Signals { opening, signalled, end_at_once } = signals;
+    opening.store(false, Ordering::SeqCst);
     let since = Instant::now();
     let job = {
         let status = Arc::clone(&status);

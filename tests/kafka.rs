@@ -5,7 +5,8 @@
 //! confluent-kafka are missing, the tests print that they are skipped and pass; if `USHER_REQUIRE` names `kafka`
 //! (`kafka,s3`), they fail.
 //!
-//! `USHER_KILLS` sets how often jobs are killed (10), `USHER_OUTAGE` how long brokers are away, s (4).
+//! `USHER_KILLS` sets how often jobs are killed (10), `USHER_DUELS` how many pairs of instances start at once (4; 30 is thorough),
+//! `USHER_OUTAGE` how long brokers are away, s (4).
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -131,6 +132,16 @@ fn what_can_not_be_opened_or_gone_on_from_is_refused() {
     passes(SHARED.as_ref(), "refusals.py", &[]);
 }
 
+#[test]
+fn rights_that_are_taken_away_are_named_and_nothing_is_lost() {
+    passes(SHARED.as_ref(), "rights.py", &[]);
+}
+
+#[test]
+fn topics_that_are_deleted_are_named_with_what_to_do() {
+    passes(SHARED.as_ref(), "topics.py", &[]);
+}
+
 /// Runs a scenario that stops and starts its broker.
 fn passes_alone(name: &str, scenario: &str) {
     let own = if PYTHON.is_some() { Broker::start(name) } else { None };
@@ -149,6 +160,30 @@ fn brokers_that_go_away_and_come_back_lose_nothing() {
 #[test]
 fn a_topic_that_has_lost_its_end_is_refused() {
     passes_alone("loss", "loss.py");
+}
+
+#[test]
+fn of_two_instances_that_start_at_once_at_most_one_goes_on() {
+    let rounds = std::env::var("USHER_DUELS").unwrap_or_else(|_| "4".to_owned());
+    passes(SHARED.as_ref(), "duel.py", &["--rounds", &rounds]);
+}
+
+#[test]
+fn of_three_brokers_any_may_be_killed_restarted_or_frozen() {
+    let Some(python) = PYTHON.as_ref() else { return };
+    if SHARED.is_none() {
+        return;
+    }
+    let bin = python.parent().filter(|bin| !bin.as_os_str().is_empty());
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/three-brokers"));
+    command.args(["test", "--short"]).env("USHER", env!("CARGO_BIN_EXE_usher"));
+    if let Some(bin) = bin {
+        command.env("PATH", format!("{}:{path}", bin.display()));
+    }
+    let Output { status, stdout, stderr } = command.output().expect("bash runs scripts");
+    assert!(status.success(), "{}\n{}", text(&stdout), text(&stderr));
+    print(text(&stdout).trim_end());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! where one does. Nothing is committed, and the files are as before.
 
 use crate::support::process::{members, until};
+use crate::support::rows::run;
 use crate::support::shop::{CRM, Shop, job, with_anybody, without_marks};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -108,6 +109,100 @@ fn damaged_state() {
 }
 
 #[test]
+fn parts_that_were_exchanged() {
+    let shop = closed();
+    let parts = files(&shop.path("state/parts"));
+    let [first, second, ..] = &parts[..] else { panic!("there are some parts: {parts:?}") };
+    let bytes = [first, second].map(|part| fs::read(part).expect("it is there"));
+    fs::write(first, &bytes[1]).expect("it can be written");
+    fs::write(second, &bytes[0]).expect("it can be written");
+    refused(&shop, &["is damaged", "`parts/", "it is another part than the manifest names", "backup"]);
+    let verified = run(shop.folder(), &["state", "verify", "state"]);
+    assert_eq!(verified.code, Some(3), "{}", verified.stderr);
+    assert!(verified.stderr.contains("is damaged"), "{}", verified.stderr);
+    fs::write(first, &bytes[0]).expect("it can be written");
+    fs::write(second, &bytes[1]).expect("it can be written");
+    goes_on(&shop, &[]);
+}
+
+#[test]
+fn a_ledger_that_is_behind_the_checkpoint_until_it_is_to_begin_anew() {
+    let shop = closed();
+    let ledger = shop.path("state/ledger/crm");
+    fs::remove_dir_all(&ledger).expect("it can be removed");
+    for _ in 0..2 {
+        refused(&shop, &["the ledger of sync `crm` is behind the checkpoint", "`usher resend SYNC`"]);
+    }
+    let before = shop.changes().len();
+    let resent = run(shop.folder(), &["resend", "cmr"]);
+    assert_eq!(resent.code, Some(2), "{}", resent.stderr);
+    assert!(resent.stderr.contains("did you mean `crm`?"), "{}", resent.stderr);
+    let resent = run(shop.folder(), &["resend", "crm"]);
+    assert_eq!(resent.code, Some(0), "{}", resent.stderr);
+    let process = shop.live(&[]);
+    shop.wait_until_committed(&process);
+    process.stop();
+    let anew = &shop.changes()[before..];
+    assert_eq!(members(anew), members(&shop.changes()[..before]).into_iter().chain(members(anew)).collect());
+    // It is asked for once.
+    let count = shop.changes().len();
+    let process = shop.live(&[]);
+    process.stop();
+    assert_eq!(shop.changes().len(), count);
+}
+
+#[test]
+fn a_sync_that_is_removed_while_changes_wait_for_it() {
+    let full = "  full: {audiences: [rich], to: {file: {path: /dev/full}}}\n";
+    let shop = Shop::new(&job(AUDIENCES, &format!("{CRM}{full}")));
+    let (code, stderr) = shop.run(&[]).ends();
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("No space left"), "{stderr}");
+    shop.job(&job(AUDIENCES, CRM));
+    refused(&shop, &["sync `full` was removed", "changes wait for it", "`--drop-sync full`"]);
+    let (code, stderr) = shop.run(&["--drop-sync", "crm"]).ends();
+    assert_eq!(code, Some(2), "a sync of the job is not dropped: {stderr}");
+    goes_on(&shop, &["--drop-sync", "full"]);
+    assert!(!shop.path("state/ledger/full").exists());
+    goes_on(&shop, &[]);
+}
+
+#[test]
+fn state_is_verified_only_while_nothing_uses_it() {
+    let shop = closed();
+    let verified = run(shop.folder(), &["state", "verify", "state", "--json"]);
+    assert_eq!(verified.code, Some(0), "{}", verified.stderr);
+    let found: serde_json::Value = serde_json::from_str(&verified.stdout).expect("it prints JSON");
+    assert_eq!(found["job"], "shop");
+    assert_eq!(found["models"][0]["id"], "users");
+    assert!(found["models"][0]["keys"].as_u64().is_some_and(|keys| keys >= 10), "{found}");
+    assert_eq!(found["ledgers"][0]["sync"], "crm");
+    assert_eq!(found["ledgers"][0]["members"], members(&shop.changes()).len());
+    assert_eq!(found["ledgers"][0]["waiting"], 0);
+    let text = run(shop.folder(), &["state", "verify", "state"]);
+    assert!(text.stdout.contains("job shop: checkpoint "), "{}", text.stdout);
+    let process = shop.live(&[]);
+    let verified = run(shop.folder(), &["state", "verify", "state"]);
+    assert_eq!(verified.code, Some(3), "{}", verified.stderr);
+    assert!(verified.stderr.contains("is in use by another process"), "{}", verified.stderr);
+    process.stop();
+    let verified = run(shop.folder(), &["state", "verify", "nowhere"]);
+    assert_eq!(verified.code, Some(3), "{}", verified.stderr);
+    assert!(!shop.path("nowhere").exists());
+    goes_on(&shop, &[]);
+}
+
+#[test]
+fn a_signal_while_the_job_is_opened_is_a_clean_stop() {
+    let away = job(AUDIENCES, CRM)
+        .replace("sources: {", "sources: {away: {kafka: {brokers: '127.0.0.1:1', topic: events}, format: segment}, ");
+    let shop = Shop::new(&away);
+    let mut process = shop.run(&[]);
+    process.wait_for("waiting for kafka");
+    process.stop();
+}
+
+#[test]
 fn a_damaged_ledger() {
     let shop = closed();
     let log =
@@ -154,6 +249,8 @@ fn a_source_that_is_another_file_than_was_read() {
 fn state_that_another_process_uses() {
     let shop = Shop::new(&job(AUDIENCES, CRM));
     let process = shop.live(&[]);
+    // Then it writes nothing more while the other one is refused.
+    shop.wait_until_committed(&process);
     refused(&shop, &["is in use by another process", "process ", "stop the other process first"]);
     process.stop();
     goes_on(&shop, &[]);

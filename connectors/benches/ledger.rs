@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use usher_connectors::outbox::{Outlet, open_local};
+use usher_connectors::outbox::{LogSpec, Outlet, open_local};
 use usher_core::catalog::Catalog;
 use usher_core::change::{ChangeKind, Changes, Reason};
 use usher_core::sink::Sink;
@@ -37,7 +37,8 @@ fn catalog() -> Arc<Catalog> {
 }
 
 fn start(folder: &Path, outlet: Outlet) -> (usize, Box<dyn Sink>) {
-    let opened = open_local(0, &sync(), folder, outlet).expect("the log opens");
+    let spec = LogSpec { id: "crm", index: 0, sync: &sync(), folder, incarnation: 1, noted: None };
+    let opened = open_local(&spec, outlet).expect("the log opens");
     (opened.ledger.len(), (opened.start)(catalog()))
 }
 

@@ -28,8 +28,8 @@ mod topics;
 
 pub(crate) use dead_letters::DeadLetterTopic;
 pub use dead_letters::check_dead_letters;
-pub use sink::{SyncSpec, check_sync, open_sync};
-pub use source::{Bounds, KafkaSource, SourceSpec, parse_partition, partition_name};
+pub use sink::{SyncSpec, check_sync, open_sync, resend_sync};
+pub use source::{Bounds, KafkaSource, SourceSpec, check_source, parse_partition, partition_name};
 
 /// Returns the value of a `${VAR}` of secret settings. None if it is not set.
 pub type Variable<'a> = &'a dyn Fn(&str) -> Option<String>;

@@ -13,10 +13,18 @@
 //!    known by its text or by its message's id, so that a message may look different after an edit of the job. Lines of others
 //!    are left alone. It takes that nobody shortens the file, and that what was in it is there again: a loss of power may take lines
 //!    from the middle of what was not synced yet (at most the last second), and then those behind them come twice.
+//!    A file that is moved away or removed while the job runs is opened again at its path before the next line is written.
 //! 3. To a stream (stdout) each message is written at least once: after a crash up to a second of them again.
 //! 4. Opening reads what compaction has left: a snapshot of the memberships, and segments not much larger than it.
 //!
-//! Refuses: a folder that another process uses, a newer format, damage, a log that ends before its cursor.
+//! 5. At most one process goes on with a log. On one machine a lock keeps a second one out; on a disk of several machines, where
+//!    locks may not hold, each start writes its mark, a random incarnation, into the file `owner`, and a process that finds
+//!    another mark there appends no block any more.
+//! 6. A file `resend`, which `usher resend` writes, asks for a ledger that begins anew: the next start forgets the memberships,
+//!    delivers what waits, and keeps positions growing.
+//!
+//! Refuses: a folder that another process uses, a newer format, damage, a log that ends before its cursor, a log that is behind
+//! the checkpoint.
 //!
 //! In memory per sync: what waits to be synced, 32 MiB before it is not `ready`; at a start and during a compaction the keys of
 //! the memberships.
@@ -43,7 +51,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use usher_core::catalog::Catalog;
 use usher_core::change::{Changes, Filter};
-use usher_core::sink::{OpenedSync, Sink, SinkError, SyncStatus};
+use usher_core::sink::{LedgerPosition, OpenedSync, Sink, SinkError, SyncStatus};
 
 /// Bounds, smaller in tests.
 #[derive(Clone, Copy, Debug)]
@@ -71,39 +79,62 @@ const BOUNDS: Bounds = Bounds {
     save_every: Duration::from_secs(1),
 };
 
+/// What keeps the ledger, in [`LedgerPosition`].
+const KEEPER: &str = "outbox";
 /// Changes encoded before the lock is let go: 4,096, well below a millisecond.
 const CHANGES_LOCKED: usize = 4096;
 
-/// Opens the log of `sync`, the job's `index`-th, in `folder` (made where it is missing), which delivers to `outlet`.
+/// A sync without Kafka, as the job has it, and where its log is.
+pub struct LogSpec<'a> {
+    /// The sync's id.
+    pub id: &'a str,
+    /// The sync's index in the job.
+    pub index: u16,
+    /// The sync.
+    pub sync: &'a usher_config::Sync,
+    /// The folder of the log, which is made where it is missing.
+    pub folder: &'a Path,
+    /// A random number of this process: its mark in the folder.
+    pub incarnation: u64,
+    /// The ledger's position in the latest checkpoint.
+    pub noted: Option<&'a LedgerPosition>,
+}
+
+/// Opens the log of a sync, which delivers to `outlet`.
 ///
 /// # Errors
 ///
-/// The folder is another process's or can't be read; the log is damaged or of a newer format.
-pub fn open_local(
-    index: u16,
-    sync: &usher_config::Sync,
-    folder: &Path,
-    outlet: Outlet,
-) -> Result<OpenedSync, SinkError> {
-    open_within(index, sync, folder, outlet, BOUNDS)
+/// The folder is another process's or can't be read; the log is damaged, of a newer format, or behind the checkpoint.
+pub fn open_local(spec: &LogSpec<'_>, outlet: Outlet) -> Result<OpenedSync, SinkError> {
+    open_within(spec, outlet, BOUNDS)
 }
 
-fn open_within(
-    index: u16,
-    sync: &usher_config::Sync,
-    folder: &Path,
-    outlet: Outlet,
-    bounds: Bounds,
-) -> Result<OpenedSync, SinkError> {
-    let log = open::open(folder, &outlet)?;
+/// Asks for a ledger that begins anew when the sync is opened next. `folder` is the log's, which is made where it is missing.
+///
+/// # Errors
+///
+/// The folder can't be written.
+pub fn resend_local(folder: &Path) -> Result<(), SinkError> {
+    open::ask_for_resend(folder)
+}
+
+pub use open::{LogContent, read_content};
+
+fn open_within(spec: &LogSpec<'_>, outlet: Outlet, bounds: Bounds) -> Result<OpenedSync, SinkError> {
+    let log = open::open(spec, &outlet)?;
     let ledger = log.memberships.ledger(log.any);
     let log = open::Log { memberships: Default::default(), ..log };
-    let sync = sync.clone();
+    let (index, sync) = (spec.index, spec.sync.clone());
     let start = move |catalog: Arc<Catalog>| -> Box<dyn Sink> {
         let filter = filter(index, &sync, &catalog);
         Box::new(Log::start(log, outlet, sync, catalog, filter, bounds))
     };
     Ok(OpenedSync { ledger, start: Box::new(start) })
+}
+
+/// Returns the position of a log that ends at `end`.
+fn position(end: u64) -> LedgerPosition {
+    LedgerPosition { keeper: KEEPER.to_owned(), at: end }
 }
 
 /// The sink.
@@ -125,11 +156,11 @@ impl Log {
         bounds: Bounds,
     ) -> Log {
         let shared = Arc::new(Shared::new(&log, bounds));
-        let open::Log { folder, segments, file, end, cursor, mark, undelivered, .. } = log;
+        let open::Log { folder, segments, file, end, cursor, mark, undelivered, owner, .. } = log;
         let segment = segments.iter().rfind(|&&base| base <= mark.position).copied();
         let segment = segment.expect("the segment of the cursor was read");
         let delivery = Delivery::new(shared.clone(), folder.clone(), (cursor, mark), outlet, sync, catalog.clone());
-        let append = Append::new(shared.clone(), folder, segments, (file, end));
+        let append = Append::new(shared.clone(), folder, segments, (file, end), owner);
         let spawn = |name: &str, run: Box<dyn FnOnce() -> Result<(), SinkError> + Send>| {
             let shared = shared.clone();
             let run = move || shared.ended(run());
@@ -192,6 +223,10 @@ impl Sink for Log {
 
     fn status(&self) -> SyncStatus {
         self.shared.lock().status()
+    }
+
+    fn position(&self) -> Option<LedgerPosition> {
+        Some(position(self.shared.lock().end))
     }
 }
 

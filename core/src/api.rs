@@ -60,6 +60,11 @@ pub trait Api: Send + Sync + 'static {
     fn members(&self, audience: &str, cursor: Option<&str>, limit: usize)
     -> BoxFuture<'static, Result<Page, ApiError>>;
 
+    /// Keeps the clock of an idle job going for a while, so that answers are as of now; returns whether it stood.
+    fn wake(&self) -> bool {
+        false
+    }
+
     // Syncs.
 
     /// Returns the syncs, by id.
@@ -134,7 +139,7 @@ impl ToSchema for Moment {}
 pub struct Readiness {
     /// Whether the job is live: changes are sent as they happen.
     pub ready: bool,
-    /// If not, what the job does now.
+    /// If not, what the job does now. If it is, a sync that delivers nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub detail: Option<String>,
@@ -366,6 +371,8 @@ pub struct SyncReport {
     pub delivered: u64,
     /// Changes that are committed and not delivered yet.
     pub waiting: u64,
+    /// For how long the sync has changes to deliver and has delivered none, ms; 0 if nothing waits.
+    pub oldest_waiting_ms: u64,
     /// Deliveries that were retried.
     pub retries: u64,
     /// The last error; null if there was none.
@@ -382,6 +389,7 @@ impl SyncReport {
             committed: status.committed,
             delivered: status.written.entries + status.written.exits,
             waiting: status.waiting,
+            oldest_waiting_ms: status.oldest_waiting_ms,
             retries: status.retries,
             last_error: status.last_error.clone(),
             dead_letters: status.dead_letters,
@@ -463,6 +471,21 @@ pub struct Metrics {
     pub damaged_files: Vec<(String, u64)>,
     /// Bytes of state.
     pub state_bytes: u64,
+    /// The checkpoints of this run.
+    pub checkpoints: CheckpointMetrics,
+}
+
+/// The checkpoints of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckpointMetrics {
+    /// How many were made.
+    pub made: u64,
+    /// How many were given up.
+    pub failed: u64,
+    /// How long ago the last one was made, ms; none: this run has made none.
+    pub age_ms: Option<u64>,
+    /// How long the last one took, ms.
+    pub took_ms: u64,
 }
 
 /// How far a partition has been read.

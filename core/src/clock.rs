@@ -6,4 +6,9 @@
 pub trait Clock: Send + Sync {
     /// Returns the time in ms since the epoch.
     fn now(&self) -> u64;
+
+    /// Whether it runs by itself, evenly with the machine's time: then who waits for a moment may sleep until it comes.
+    fn runs(&self) -> bool {
+        false
+    }
 }

@@ -414,6 +414,23 @@ impl MembershipIndex {
         tokio::time::timeout(patience, waiting).await.unwrap_or(Reflected::NotYet)
     }
 
+    /// Waits until answers are as of a time after `time`, at most for `patience`.
+    pub async fn wait_past(&self, time: u64, patience: Duration) {
+        let waiting = async {
+            loop {
+                let moved = self.moved.notified();
+                tokio::pin!(moved);
+                moved.as_mut().enable();
+                if self.live_time() > time {
+                    return;
+                }
+                moved.await;
+            }
+        };
+        // An answer that is a little older is one, too.
+        let _ = tokio::time::timeout(patience, waiting).await;
+    }
+
     /// Returns the least of the times that workers closed last; 0 until all have closed once.
     fn live_time(&self) -> u64 {
         self.workers.iter().map(|worker| worker.closed.load(Ordering::Acquire)).min().unwrap_or(0)

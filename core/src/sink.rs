@@ -7,8 +7,8 @@ use crate::catalog::Catalog;
 use crate::change::Changes;
 use crate::ledger::Ledger;
 use serde::{Deserialize, Serialize};
-use std::io;
 use std::sync::Arc;
+use std::{fmt, io};
 
 /// A destination of changes, with its ledger.
 pub trait Sink: Send {
@@ -37,6 +37,46 @@ pub trait Sink: Send {
 
     /// Returns counters, and the last error.
     fn status(&self) -> SyncStatus;
+
+    /// Returns how far the ledger is, for the checkpoint to note. None if there is no ledger that outlives the process.
+    fn position(&self) -> Option<LedgerPosition> {
+        None
+    }
+}
+
+/// How far a ledger is. A checkpoint notes it, and a start refuses a ledger that is behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerPosition {
+    /// What keeps the ledger: `kafka` (a topic) or `outbox` (a folder). Positions of different keepers can't be compared.
+    pub keeper: String,
+    /// Grows with what is committed, also where the ledger begins anew: batches of a topic, bytes of a log.
+    pub at: u64,
+}
+
+impl LedgerPosition {
+    /// Refuses a ledger that is not as far as the checkpoint has noted.
+    ///
+    /// # Errors
+    /// `found` is behind `noted`, or is kept by another keeper.
+    pub fn check(found: &LedgerPosition, noted: Option<&LedgerPosition>, sync: &str) -> Result<(), SinkError> {
+        match noted {
+            Some(noted) if noted.keeper != found.keeper || noted.at > found.at => {
+                Err(SinkError::Behind { sync: sync.to_owned(), found: found.to_string(), noted: noted.to_string() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for LedgerPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LedgerPosition { keeper, at } = self;
+        match &keeper[..] {
+            "kafka" => write!(f, "batch {at} of a topic"),
+            "outbox" => write!(f, "byte {at} of a log"),
+            keeper => write!(f, "position {at} of `{keeper}`"),
+        }
+    }
 }
 
 /// A sync that was opened: its ledger, and how to go on.
@@ -57,6 +97,8 @@ pub struct SyncStatus {
     pub committed: u64,
     /// Changes that wait to be delivered.
     pub waiting: u64,
+    /// For how long the sync has changes to deliver and has delivered none, ms; 0 if nothing waits.
+    pub oldest_waiting_ms: u64,
     /// Deliveries that were retried.
     pub retries: u64,
     /// Changes given up, in the dead letters.
@@ -85,6 +127,16 @@ pub enum SinkError {
         /// The destination.
         to: String,
     },
+    /// The ledger lacks what the checkpoint has noted as committed: it is gone, or was restored from an older backup.
+    #[error("the ledger of sync `{sync}` is behind the checkpoint: it is at {found}, and {noted} was committed before")]
+    Behind {
+        /// The sync's id.
+        sync: String,
+        /// The position that was found.
+        found: String,
+        /// The position in the checkpoint.
+        noted: String,
+    },
     /// Another process of the same sync has taken over.
     #[error("{to} is now another process's, which has taken over from this one")]
     Superseded {
@@ -110,6 +162,9 @@ impl SinkError {
     pub fn hint(&self) -> &'static str {
         match self {
             SinkError::Closed { .. } => "keep the reader running for as long as the job",
+            SinkError::Behind { .. } => {
+                "restore the ledger, or start it anew with `usher resend SYNC`: all members are then sent again"
+            }
             SinkError::Superseded { .. } => {
                 "run a job once; two jobs that share a cluster need different names (`job:` in the job file)"
             }

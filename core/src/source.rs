@@ -42,6 +42,7 @@ use memchr::memchr;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// How much of a message that is too large, or goes to the dead letters, is kept: 64 KiB.
 pub const HEAD_BYTES: usize = 64 * 1024;
@@ -105,6 +106,13 @@ pub trait Partition: Send {
     /// # Errors
     /// The partition can't be read on. Each further poll returns the same error.
     fn poll(&mut self, budget: usize) -> Result<Polled<'_>, SourceError>;
+
+    /// Has `wake` called, from any thread, whenever records come after a poll that found none. Returns false if the partition
+    /// can't do that: then it is to be polled now and again.
+    fn wake_with(&mut self, wake: Arc<dyn Fn() + Send + Sync>) -> bool {
+        let _ = wake;
+        false
+    }
 
     /// Returns the position of the next record: bytes of decompressed content, or an offset of a topic. Never goes back.
     fn position(&self) -> u64;

@@ -17,7 +17,7 @@ use crate::ingest::event_batch::{hash_key, owner};
 use crate::ingest::seen::{EventSeen, Seen};
 use crate::operators::deliver::Sinks;
 use crate::snapshots::history::{ModelPulls, PullHistory};
-use crate::status::Status;
+use crate::status::{Checkpoints, Status};
 use crate::time::{Slot, Time};
 use futures::channel::oneshot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,8 +26,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use timely::scheduling::SyncActivator;
 use usher_config::{Refresh, duration};
 use usher_core::api::{
-    Api, ApiError, AudienceState, BoxFuture, EventReport, Explanation, Freshness, Metrics, ModelStatus, Moment, Page,
-    PartitionMetrics, PartitionReport, Pull, PullOrder, Readiness, SourceReport, SyncReport, Windows,
+    Api, ApiError, AudienceState, BoxFuture, CheckpointMetrics, EventReport, Explanation, Freshness, Metrics,
+    ModelStatus, Moment, Page, PartitionMetrics, PartitionReport, Pull, PullOrder, Readiness, SourceReport, SyncReport,
+    Windows,
 };
 use usher_core::catalog::Catalog;
 use usher_core::clock::Clock;
@@ -54,6 +55,9 @@ pub struct ApiSetup {
     /// Part of the ids in the stream of changes: the time of the start, ms since the epoch.
     pub run: u64,
 }
+
+/// For how long a sync delivers nothing before readiness says so, ms: an election or a restart of a broker takes less.
+const STALLED: u64 = 10_000;
 
 /// What the API asks.
 pub struct JobApi(Arc<Inner>);
@@ -221,6 +225,18 @@ impl Inner {
         last.clone()
     }
 
+    /// Describes the sync that has delivered nothing for longest although it has something to deliver, if that is long.
+    fn stalled(&self) -> Option<String> {
+        let syncs = self.plan.job.syncs.keys().zip(self.sync_statuses());
+        let (id, status) = syncs.max_by_key(|(_, status)| status.oldest_waiting_ms)?;
+        if status.oldest_waiting_ms < STALLED {
+            return None;
+        }
+        let (seconds, waiting) = (status.oldest_waiting_ms / 1_000, status.waiting);
+        let reason = status.last_error.map_or(String::new(), |error| format!(": {error}"));
+        Some(format!("live, but sync `{id}` has delivered nothing for {seconds} s, and {waiting} changes wait{reason}"))
+    }
+
     fn model(&self, id: &str) -> usize {
         self.plan.models.iter().position(|model| model.id == id).expect("the server asks for the job's models")
     }
@@ -358,13 +374,17 @@ impl Api for JobApi {
             return not_yet("the job is stopping");
         }
         if status.live() && self.0.index.as_of().is_some_and(|as_of| !as_of.recovering) {
-            return Readiness { ready: true, detail: None };
+            return Readiness { ready: true, detail: self.0.stalled() };
         }
         let (read, of) = status.bytes();
         match read < of {
             true => not_yet(&format!("the sources are being read: {read} of {of}")),
             false => not_yet("the sources have been read; snapshots are waited for, and who belongs is worked out"),
         }
+    }
+
+    fn wake(&self) -> bool {
+        self.0.status.get().is_some_and(|status| status.live() && status.pace().stir())
     }
 
     fn models(&self) -> Vec<ModelStatus> {
@@ -514,12 +534,20 @@ impl Api for JobApi {
                 lag_ms: partition.newest.map(|newest| now.saturating_sub(newest)),
             }));
         }
-        let state_bytes = inner.status.get().map_or(0, |status| status.checkpoints().bytes);
+        let Checkpoints { made, failed, took, bytes, last } =
+            inner.status.get().map(|status| status.checkpoints()).unwrap_or_default();
+        let checkpoints = CheckpointMetrics {
+            made,
+            failed,
+            age_ms: last.map(|last| last.elapsed().as_millis() as u64),
+            took_ms: took.as_millis() as u64,
+        };
         Metrics {
             messages: messages.into_iter().collect(),
             partitions,
             damaged_files: damaged.into_iter().collect(),
-            state_bytes,
+            state_bytes: bytes,
+            checkpoints,
         }
     }
 

@@ -18,11 +18,15 @@
 
 mod coordinator;
 mod manifest;
+mod part;
+mod verify;
 mod writer;
 
 pub(crate) use coordinator::{Coordinator, ManifestHeader, WholePulls};
-pub use manifest::{ClaimError, ManifestError, claim};
+pub use manifest::{ClaimError, ManifestError, claim, noted_positions};
 pub(crate) use manifest::{Manifest, ModelManifest, PullRecord};
+pub(crate) use part::read_part;
+pub use verify::{ModelContent, PartitionContent, StateContent, verify};
 pub(crate) use writer::{ShardWriter, Uploader};
 
 #[cfg(test)]

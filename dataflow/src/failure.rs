@@ -44,7 +44,7 @@ impl Failure {
     pub(crate) fn of_sink(error: SinkError) -> Failure {
         let kind = match error {
             SinkError::Closed { .. } => FailureKind::SinkClosed,
-            SinkError::Superseded { .. } | SinkError::Failed { .. } => FailureKind::Sink,
+            SinkError::Behind { .. } | SinkError::Superseded { .. } | SinkError::Failed { .. } => FailureKind::Sink,
         };
         Failure::new(kind, &error, error.hint())
     }

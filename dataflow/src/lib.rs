@@ -28,7 +28,9 @@ mod time;
 mod worker;
 
 pub use api::{ApiSetup, JobApi};
-pub use checkpoint::{ClaimError, ManifestError, claim};
+pub use checkpoint::{
+    ClaimError, ManifestError, ModelContent, PartitionContent, StateContent, claim, noted_positions, verify,
+};
 pub use cluster::{Cluster, ClusterError, Peers, connect};
 pub use failure::{Failure, FailureKind};
 pub use ingest::evaluate_rows::wanted;

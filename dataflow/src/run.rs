@@ -118,6 +118,9 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
         advisor: Arc::clone(&advisor),
         plan,
     };
+    if shared.span == Span::Live && shared.clock.runs() {
+        status.pace().let_sleep(processes > 1);
+    }
     if let Some(api) = &shared.api {
         let ledgers = recovery.as_ref().map_or(&[][..], |recovery| &recovery.ledgers);
         api.run(status, &shared.sinks, ledgers, &opened.catalog);

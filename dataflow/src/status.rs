@@ -4,11 +4,12 @@
 //! repeats by event. The closing line, the metrics and the API read the same numbers.
 
 use crate::failure::Failure;
+use crate::ingest::pace::Pace;
 use crate::ingest::seen::Seen;
 use crate::time::Time;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use usher_core::counts::Counts;
 use usher_core::lock::lock;
 use usher_core::source::{PartitionId, SourceError};
@@ -54,6 +55,10 @@ pub struct Checkpoints {
     pub took: Duration,
     /// How many bytes its parts have.
     pub bytes: u64,
+    /// How many were given up.
+    pub failed: u64,
+    /// When the last one was made.
+    pub last: Option<Instant>,
 }
 
 /// What one worker has counted.
@@ -83,6 +88,7 @@ pub struct Status {
     checkpoints: Mutex<Checkpoints>,
     stop: AtomicBool,
     abort: AtomicBool,
+    pace: Pace,
     failure: Mutex<Option<Failure>>,
 }
 
@@ -103,6 +109,7 @@ impl Status {
             checkpoints: Mutex::new(Checkpoints::default()),
             stop: AtomicBool::new(false),
             abort: AtomicBool::new(false),
+            pace: Pace::new(workers),
             failure: Mutex::new(None),
         })
     }
@@ -110,6 +117,7 @@ impl Status {
     /// Asks the job to stop: what was read is worked off and, if the job is live, goes into a last checkpoint; then it ends.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
+        self.pace.stir();
     }
 
     /// Ends the job at once: what has been committed is flushed, nothing more is read.
@@ -238,6 +246,11 @@ impl Status {
         self.workers.iter().flat_map(|worker| lock(&worker.partitions).clone()).collect()
     }
 
+    /// Returns the pace of the workers of this process.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
     pub(crate) fn aborted(&self) -> bool {
         self.abort.load(Ordering::Acquire)
     }
@@ -286,7 +299,12 @@ impl Status {
 
     pub(crate) fn publish_checkpoint(&self, took: Duration, bytes: u64) {
         let mut checkpoints = lock(&self.checkpoints);
-        *checkpoints = Checkpoints { made: checkpoints.made + 1, took, bytes };
+        let made = checkpoints.made + 1;
+        *checkpoints = Checkpoints { made, took, bytes, last: Some(Instant::now()), ..*checkpoints };
+    }
+
+    pub(crate) fn publish_failed_checkpoints(&self, failed: u64) {
+        lock(&self.checkpoints).failed = failed;
     }
 
     pub(crate) fn publish_clock(&self, clock: Time) {

@@ -35,7 +35,7 @@ const WORK_OFF: Duration = Duration::from_secs(5);
 /// How near to the clock, ms, a job that goes live has caught up with it.
 const CAUGHT_UP: Time = 20;
 /// How long a parked worker may not notice that the job was aborted.
-const PARK: Duration = Duration::from_millis(50);
+const PARK: Duration = Duration::from_millis(100);
 
 /// What a worker works with.
 pub(crate) struct WorkerSetup {
@@ -125,7 +125,7 @@ impl WorkerLoop {
     fn measure_lag(&mut self, committed: Time) {
         let WorkerSetup { span, status, clock, .. } = &self.setup;
         if *span == Span::Live && status.live() && !status.stopped() {
-            let lag = clock.now().saturating_sub(committed);
+            let lag = self.setup.readers.borrow_mut().lag(committed, clock.now());
             // Going live takes what it takes; once the clock has been caught up with, every ms counts.
             self.caught_up |= lag < CAUGHT_UP;
             if self.caught_up {
@@ -287,9 +287,15 @@ impl WorkerLoop {
             let sinks = lock(&self.setup.sinks);
             sinks.iter().map(|sink| sink.committed()).min().unwrap_or(Time::MAX)
         };
+        let ledgers = || {
+            let sinks = lock(&self.setup.sinks);
+            let positions = self.setup.restore.plan.job.syncs.keys().zip(sinks.iter());
+            positions.filter_map(|(id, sink)| Some((id.clone(), sink.position()?))).collect()
+        };
         let made = coordinator
-            .step(&self.setup.graph.control, uploader, clock, by_sinks.min(clock))
+            .step(&self.setup.graph.control, uploader, clock, by_sinks.min(clock), ledgers)
             .map_err(|error| Failure::of_state(&error))?;
+        self.setup.status.publish_failed_checkpoints(coordinator.failed());
         if let Some(made) = made {
             let took_ms = made.took.as_millis() as u64;
             tracing::debug!(took_ms, bytes = made.bytes, parts = made.parts, "checkpoint");

@@ -24,6 +24,9 @@ use usher_core::membership_index::{MembershipIndex, ModelIndex};
 /// Followers of changes at most: each looks at every change.
 const FOLLOWERS_MAX: usize = 256;
 
+/// How long the answer of an idle job waits for its clock: several times what an epoch without events takes.
+const FRESHEN: Duration = Duration::from_millis(20);
+
 /// The state of the server. Shared by all handlers.
 pub(crate) struct App {
     /// Membership, for lookups.
@@ -115,6 +118,17 @@ impl App {
     }
 }
 
+impl App {
+    /// Has the clock of an idle job go on, and waits until answers are as of then.
+    async fn freshen(&self) {
+        if self.api.wake()
+            && let Some(as_of) = self.index.as_of().filter(|as_of| !as_of.recovering)
+        {
+            self.index.wait_past(as_of.time, FRESHEN).await;
+        }
+    }
+}
+
 /// Checks that the client may make the request, passes it to its handler, and counts the answer.
 pub(crate) async fn authorize_and_count(State(app): Shared, request: Request, next: Next) -> Response {
     let start = Instant::now();
@@ -129,7 +143,12 @@ pub(crate) async fn authorize_and_count(State(app): Shared, request: Request, ne
         false => app.auth.check(request.headers(), scope),
     });
     let response = match allowed {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            if path.starts_with("/v1/") {
+                app.freshen().await;
+            }
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(),
     };
     app.metrics.count(route.as_ref().map_or("none", MatchedPath::as_str), response.status(), start.elapsed());

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 use std::time::Duration;
-use usher_core::api::{Api, Freshness, Moment, PullCounts};
+use usher_core::api::{Api, CheckpointMetrics, Freshness, Moment, PullCounts};
 use usher_core::counts::Skip;
 use usher_core::dead_letters::DeadLetterReason;
 use usher_core::membership_index::MembershipIndex;
@@ -151,6 +151,11 @@ impl Scrape {
         let delivered =
             self.counter("usher_sync_delivered_total", "Changes delivered to the destination of a sync.", &["sync"]);
         let waiting = self.gauge("usher_sync_waiting", "Changes that are committed and not delivered yet.", &["sync"]);
+        let oldest = self.gauge(
+            "usher_sync_oldest_waiting_ms",
+            "For how long a sync has had changes to deliver and has delivered none.",
+            &["sync"],
+        );
         let retries = self.counter("usher_sync_retries_total", "Deliveries that were retried.", &["sync"]);
         let dead = self.counter(
             "usher_sync_dead_letters_total",
@@ -162,6 +167,7 @@ impl Scrape {
             committed.with_label_values(&id).inc_by(sync.committed);
             delivered.with_label_values(&id).inc_by(sync.delivered);
             waiting.with_label_values(&id).set(sync.waiting as i64);
+            oldest.with_label_values(&id).set(sync.oldest_waiting_ms as i64);
             retries.with_label_values(&id).inc_by(sync.retries);
             dead.with_label_values(&id).inc_by(sync.dead_letters);
         }
@@ -250,5 +256,19 @@ impl Scrape {
         }
         let state = self.gauge("usher_state_bytes", "Size of the state.", &[]);
         state.with_label_values(&[] as &[&str]).set(metrics.state_bytes as i64);
+        let none: [&str; 0] = [];
+        let CheckpointMetrics { made, failed, age_ms, took_ms } = metrics.checkpoints;
+        self.counter("usher_checkpoints_total", "Checkpoints that were made.", &[])
+            .with_label_values(&none)
+            .inc_by(made);
+        self.counter("usher_checkpoints_failed_total", "Checkpoints that were given up.", &[])
+            .with_label_values(&none)
+            .inc_by(failed);
+        if let Some(age_ms) = age_ms {
+            let age = self.gauge("usher_checkpoint_age_ms", "How long ago the last checkpoint was made.", &[]);
+            age.with_label_values(&none).set(age_ms as i64);
+            let took = self.gauge("usher_checkpoint_duration_ms", "How long the last checkpoint took.", &[]);
+            took.with_label_values(&none).set(took_ms as i64);
+        }
     }
 }

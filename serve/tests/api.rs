@@ -799,6 +799,8 @@ fn metrics_have_the_counters_of_server_index_and_job() {
         "usher_pulls_total{model=\"users\",status=\"failed\"} 2",
         "usher_pulls_total{model=\"users\",status=\"held\"} 1",
         "usher_sync_waiting{sync=\"crm\"} 2",
+        "usher_sync_oldest_waiting_ms{sync=\"crm\"} 0",
+        "usher_checkpoints_failed_total 0",
         "usher_partition_lag_messages{partition=\"a \\\"quoted\\\"\\\\name\\n\",source=\"web\"} 3",
         "usher_live 1",
         "usher_event_matched_total{event=\"bought\"} 8",

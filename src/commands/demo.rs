@@ -8,7 +8,7 @@ mod shop;
 use crate::api::Bound;
 use crate::exit::Exit;
 use crate::open::{self, Loaded, WallClock};
-use crate::supervise::{self, Ending};
+use crate::supervise::{self, Ending, Signals};
 use crate::terminal::print_stderr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,7 +52,9 @@ pub fn demo(duration: Option<u64>, workers: usize) -> Result<(), Exit> {
     };
     let visitors = visitors.expect("the system can start a thread");
     let mut seconds = 0;
-    let ended = supervise::run_watched(opened, Ending::WhenStopped, &mut |status, since| {
+    // Only now: a signal before leaves the folder, which the system removes.
+    let signals = Signals::handle()?;
+    let ended = supervise::run_watched(opened, Ending::WhenStopped, &signals, &mut |status, since| {
         if since.as_secs() > seconds {
             seconds = since.as_secs();
             print_stderr(format_args!("{:>3} s: {}; {}", since.as_secs(), status.counts(), changes(status)));

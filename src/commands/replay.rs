@@ -2,7 +2,7 @@
 
 use crate::exit::Exit;
 use crate::open::{self, FixedClock, load};
-use crate::supervise::{self, Ending};
+use crate::supervise::{self, Ending, Signals};
 use crate::terminal::print_stderr;
 use std::fs::File;
 use std::io::Write;
@@ -28,6 +28,7 @@ pub struct Flags {
 
 /// Replays a job over all that its sources hold.
 pub fn replay(path: &Path, flags: Flags) -> Result<(), Exit> {
+    let signals = Signals::handle()?;
     let span = open::replay_span(flags.from, flags.until)?;
     let loaded = load(path)?;
     let now = flags.now.unwrap_or_else(|| {
@@ -62,7 +63,7 @@ pub fn replay(path: &Path, flags: Flags) -> Result<(), Exit> {
         dead_letters,
         workers: flags.workers,
     };
-    let ended = supervise::run(opened, Ending::AtTheEnd)?;
+    let ended = supervise::run(opened, Ending::AtTheEnd, &signals)?;
     if let Some((path, mut file)) = summary {
         writeln!(file, "{}", ended.summary.json()).map_err(|error| {
             Exit::failed(format_args!("the summary `{}` can't be written: {error}", path.display()))

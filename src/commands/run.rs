@@ -1,12 +1,14 @@
 //! `usher run`: runs a job until a signal stops it.
 //!
-//! In this order, so that no change is committed twice: read the job, bind the API's port, claim the state, open the
-//! syncs (which fences an earlier run that still sends) and read their ledgers, open the sources, start the workers.
+//! In this order, so that no change is committed twice: read the job, bind the API's port, check that the sources are there,
+//! claim the state, open the syncs (which fences an earlier run that still sends) and read their ledgers, open the sources, start
+//! the workers. The sources are opened last because a start goes live when it has read what they held then: an earlier run may
+//! have committed what came in up to the moment at which it was fenced.
 
 use crate::api::Bound;
 use crate::exit::Exit;
 use crate::open::{self, Loaded, WallClock, load};
-use crate::supervise::{self, Ending};
+use crate::supervise::{self, Ending, Signals};
 use crate::terminal::print_stderr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,26 +27,36 @@ pub struct Flags {
     pub process: usize,
     pub hosts: Option<PathBuf>,
     pub restart_sources: bool,
+    /// Syncs that were removed, whose waiting changes are dropped.
+    pub drop_syncs: Vec<String>,
 }
 
 /// Runs a job.
 pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
+    let signals = Signals::handle()?;
     let loaded = load(path)?;
     // Before anything is taken over from an earlier run: one that is still running has the port.
     let api = Bound::of(&loaded.plan, flags.process, flags.processes)?;
     let (cluster, hosts) = cluster(&loaded, flags)?;
     let serve = |api: Bound| api.serve(&loaded.plan, flags.workers, flags.process, &hosts);
     let api = api.map(serve).transpose()?;
+    // Before anything is created for the syncs.
+    open::check_sources(&loaded)?;
+    let warehouses = open::open_warehouses(&loaded)?;
+    let dead_letters = open::open_dead_letters(&loaded)?;
     let state = open::open_state(&loaded, flags.process)?;
     let incarnation = open::incarnation();
     let first = flags.process == 0;
     // Only the first process claims the state and writes to syncs.
     let claim = first.then(|| usher_dataflow::claim(&*state.store, &loaded.plan.job.name, incarnation)).transpose()?;
+    let noted = claim.as_ref().map(|(_, manifest)| usher_dataflow::noted_positions(manifest)).transpose();
+    let noted = noted.map_err(usher_dataflow::ClaimError::from)?.unwrap_or_default();
     let mut ledgers = Vec::new();
     let mut starts = Vec::new();
     if first {
+        open::settle_removed_syncs(&loaded, &state, &flags.drop_syncs)?;
         for (index, id) in loaded.plan.job.syncs.keys().enumerate() {
-            let opened = open::open_sync(&loaded, index, id, &state.ledger)?;
+            let opened = open::open_sync(&loaded, index, id, &state.ledger, incarnation, noted.get(id))?;
             ledgers.push(opened.ledger);
             starts.push(opened.start);
         }
@@ -55,8 +67,6 @@ pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
         announce(&loaded, &state);
     }
     let sources = open::open_sources(&loaded, None, WallClock.now())?;
-    let warehouses = open::open_warehouses(&loaded)?;
-    let dead_letters = open::open_dead_letters(&loaded)?;
     let opened = OpenedJob {
         recovery: Some(Recovery {
             store: state.store as Arc<dyn Store>,
@@ -78,7 +88,7 @@ pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
         dead_letters,
         workers: flags.workers,
     };
-    let ended = supervise::run(opened, Ending::WhenStopped);
+    let ended = supervise::run(opened, Ending::WhenStopped, &signals);
     if let Some(api) = api {
         api.stop();
     }

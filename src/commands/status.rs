@@ -23,12 +23,19 @@ pub fn status(connection: &Connection) -> Result<(), Exit> {
         return print(&format!("{all}\n"));
     }
     let mut text = match (readiness["ready"].as_bool(), as_of) {
-        (Some(true), Some(as_of)) => format!("live, as of {as_of}\n"),
+        (Some(true), Some(as_of)) => match &readiness["detail"] {
+            Value::Null => format!("live, as of {as_of}\n"),
+            detail => format!("{}, as of {as_of}\n", shown(detail)),
+        },
         _ => format!("not live yet: {}\n", shown(&readiness["detail"])),
     };
     text += &table("audience", audiences, &["model", "size", "entries", "exits", "freshness", "windows"]);
     text += &table("model", &models, &["freshness", "rows", "last_pull", "next_pull", "last_error"]);
-    text += &table("sync", &syncs, &["committed", "delivered", "waiting", "retries", "dead_letters", "last_error"]);
+    text += &table(
+        "sync",
+        &syncs,
+        &["committed", "delivered", "waiting", "oldest_waiting_ms", "retries", "dead_letters", "last_error"],
+    );
     text += &table("source", &counted(&sources), &["read", "matched", "skipped", "dead_letters", "damaged_files"]);
     text += &table("event", &events, &["source", "matched", "repeats", "last_seen"]);
     print(&text)

@@ -22,6 +22,8 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 BROKERS = os.environ["KAFKA_BROKERS"]
 USHER = os.environ["USHER"]
+# Of topics: three where there are three brokers.
+REPLICAS = len(BROKERS.split(","))
 # How long anything is waited for: far more than it takes on a busy machine.
 PATIENCE = 90.0
 
@@ -52,7 +54,7 @@ ADMIN = AdminClient({"bootstrap.servers": BROKERS})
 
 
 def create(topic, partitions, **config):
-    new = NewTopic(topic, partitions, 1, config={name.replace("_", "."): str(value) for name, value in config.items()})
+    new = NewTopic(topic, partitions, REPLICAS, config={name.replace("_", "."): str(value) for name, value in config.items()})
     ADMIN.create_topics([new])[topic].result(30)
     until(f"topic {topic} is known", lambda: topic in ADMIN.list_topics(timeout=10).topics)
 

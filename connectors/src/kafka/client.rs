@@ -7,8 +7,10 @@ use super::error::{Problem, code};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::{ClientContext, Statistics};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -112,6 +114,8 @@ pub(super) struct Context {
     /// The source or sync that the client works for, as the log names it: `source web`.
     owner: String,
     brokers: String,
+    /// The topics of which the offsets of delivered messages are noted.
+    noted: Vec<String>,
     state: Mutex<ClientState>,
 }
 
@@ -125,8 +129,37 @@ struct ClientState {
     latest_at: Option<Instant>,
     /// The latest line in the log since the brokers last answered.
     logged: Option<Logged>,
-    /// The first delivery that failed.
-    undelivered: Option<RDKafkaErrorCode>,
+    /// The delivery that failed.
+    undelivered: Option<Undelivered>,
+    /// By noted topic and partition, the offset after the last message that was delivered.
+    delivered: BTreeMap<(usize, i32), i64>,
+}
+
+/// A message that was not delivered.
+#[derive(Clone, Debug)]
+pub(super) struct Undelivered {
+    pub(super) code: RDKafkaErrorCode,
+    /// The message's key, and the length of its value.
+    pub(super) key: String,
+    pub(super) bytes: usize,
+}
+
+impl Undelivered {
+    /// Returns the failure of a message that is not known.
+    pub(super) fn of(code: RDKafkaErrorCode) -> Undelivered {
+        Undelivered { code, key: String::new(), bytes: 0 }
+    }
+
+    /// Returns whether this shows the cause better than `other`: a purge has another cause, and of messages that are refused
+    /// together for their size it is the largest.
+    fn is_closer_than(&self, other: &Undelivered) -> bool {
+        use RDKafkaErrorCode as E;
+        let is_purge = |code| matches!(code, E::PurgeQueue | E::PurgeInflight);
+        match (is_purge(self.code), is_purge(other.code)) {
+            (own, others) if own != others => others,
+            _ => self.code == other.code && self.bytes > other.bytes,
+        }
+    }
 }
 
 /// A problem in the log.
@@ -139,7 +172,12 @@ struct Logged {
 
 impl Context {
     pub(super) fn new(owner: String, brokers: &str) -> Context {
-        Context { owner, brokers: brokers.to_owned(), state: Mutex::default() }
+        Context { owner, brokers: brokers.to_owned(), noted: Vec::new(), state: Mutex::default() }
+    }
+
+    /// Notes the offsets of messages that are delivered to `topics`.
+    pub(super) fn noting(self, topics: &[&str]) -> Context {
+        Context { noted: topics.iter().map(|topic| (*topic).to_owned()).collect(), ..self }
     }
 
     fn lock(&self) -> MutexGuard<'_, ClientState> {
@@ -192,9 +230,14 @@ impl Context {
         self.lock().refused.clone()
     }
 
-    /// Returns the first delivery that failed since the last call.
-    pub(super) fn take_undelivered(&self) -> Option<RDKafkaErrorCode> {
+    /// Returns the delivery that failed since the last call. Of several the one that shows the cause.
+    pub(super) fn take_undelivered(&self) -> Option<Undelivered> {
         self.lock().undelivered.take()
+    }
+
+    /// Returns, by noted topic and partition, the offset after the last message that was delivered since the last call.
+    pub(super) fn take_delivered(&self) -> BTreeMap<(usize, i32), i64> {
+        std::mem::take(&mut self.lock().delivered)
     }
 }
 
@@ -235,8 +278,23 @@ impl ProducerContext for Context {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            self.lock().undelivered.get_or_insert(code(error));
+        match result {
+            Ok(message) => {
+                let Some(topic) = self.noted.iter().position(|topic| topic == message.topic()) else { return };
+                let end = message.offset() + 1;
+                let mut state = self.lock();
+                let noted = state.delivered.entry((topic, message.partition())).or_insert(end);
+                *noted = end.max(*noted);
+            }
+            Err((error, message)) => {
+                let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
+                let bytes = message.payload().map_or(0, <[u8]>::len);
+                let failed = Undelivered { code: code(error), key, bytes };
+                let mut state = self.lock();
+                if state.undelivered.as_ref().is_none_or(|known| failed.is_closer_than(known)) {
+                    state.undelivered = Some(failed);
+                }
+            }
         }
     }
 }

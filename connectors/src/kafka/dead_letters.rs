@@ -86,8 +86,8 @@ impl DeadLetterTopic {
     /// Queues a dead letter. Returns None if it was queued; else the number of dead letters so far, with this one, that were not,
     /// because the queue is full.
     pub(crate) fn push(&self, source: &str, letter: &[u8]) -> Result<Option<u64>, SinkError> {
-        if let Some(code) = self.producer.client().context().take_undelivered() {
-            return Err(self.rejected(code));
+        if let Some(undelivered) = self.producer.client().context().take_undelivered() {
+            return Err(self.rejected(undelivered.code));
         }
         let until = Instant::now() + WAIT;
         loop {
@@ -124,8 +124,8 @@ impl DeadLetterTopic {
             tracing::warn!(lost, "dead letters were not sent while {} was away", self.to);
         }
         let flushed = self.producer.flush(FINISH);
-        if let Some(code) = self.producer.client().context().take_undelivered() {
-            return Err(self.rejected(code));
+        if let Some(undelivered) = self.producer.client().context().take_undelivered() {
+            return Err(self.rejected(undelivered.code));
         }
         flushed.map_err(|_| {
             let left = self.producer.in_flight_count();

@@ -66,6 +66,25 @@ pub(super) fn code(error: &KafkaError) -> RDKafkaErrorCode {
     error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)
 }
 
+/// Returns whether a code says that the brokers take nothing more from a producer: a newer one of its transactional id has
+/// come, or a transaction took too long.
+pub(super) fn is_fenced(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as E;
+    matches!(code, E::Fenced | E::ProducerFenced | E::InvalidProducerEpoch)
+}
+
+/// Returns whether a code says that a right is missing.
+pub(super) fn is_authorization(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as E;
+    matches!(
+        code,
+        E::TopicAuthorizationFailed
+            | E::ClusterAuthorizationFailed
+            | E::TransactionalIdAuthorizationFailed
+            | E::GroupAuthorizationFailed
+    )
+}
+
 /// Returns librdkafka's description of a code without its prefixes.
 fn without_prefix(text: &str) -> String {
     let text = text.split_once(" (").map_or(text, |(_, rest)| rest.strip_suffix(')').unwrap_or(rest));

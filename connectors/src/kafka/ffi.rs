@@ -14,6 +14,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use usher_core::source::{Body, HEAD_BYTES, Headers, MessageBatch, Record};
 
@@ -25,8 +26,24 @@ pub(super) struct PartitionQueue {
     topic: *mut c::rd_kafka_topic_t,
     queue: *mut c::rd_kafka_queue_t,
     partition: i32,
+    /// What the queue calls when it is no longer empty. Its address stays as long as the queue may call it.
+    waking: Option<Box<Waking>>,
     /// Dropped last: nothing above may outlive it.
     client: Arc<Reader>,
+}
+
+/// What a queue calls, and whether it has since the last look.
+struct Waking {
+    wake: Arc<dyn Fn() + Send + Sync>,
+    called: AtomicBool,
+}
+
+/// Called by librdkafka's threads when a queue is no longer empty.
+extern "C" fn on_message(_: *mut c::rd_kafka_t, waking: *mut c_void) {
+    // SAFETY: the pointer is that of a `Waking` that lives until the queue has ceased to call it.
+    let waking = unsafe { &*waking.cast::<Waking>() };
+    waking.called.store(true, Ordering::Release);
+    (waking.wake)();
 }
 
 // SAFETY: librdkafka's clients, topics and queues may be used from any thread; the pointers are this value's own.
@@ -41,9 +58,30 @@ impl PartitionQueue {
         assert!(!topic.is_null(), "a client with valid settings can name any topic");
         // SAFETY: the client lives as long as the queue.
         let queue = unsafe { c::rd_kafka_queue_new(client.native()) };
-        let fetched = PartitionQueue { topic, queue, partition, client };
+        let fetched = PartitionQueue { topic, queue, partition, waking: None, client };
         fetched.fetch(offset);
         fetched
+    }
+
+    /// Has `wake` called whenever the queue is no longer empty. It must not call librdkafka, which holds the queue's lock.
+    pub(super) fn wake_with(&mut self, wake: Arc<dyn Fn() + Send + Sync>) {
+        // The queue may have entries already.
+        let waking = self.waking.insert(Box::new(Waking { wake, called: AtomicBool::new(true) }));
+        let opaque = ptr::from_ref::<Waking>(waking).cast_mut().cast();
+        // SAFETY: the queue is alive; what is called is valid until `drop` has ended the calls.
+        unsafe { c::rd_kafka_queue_cb_event_enable(self.queue, Some(on_message), opaque) };
+    }
+
+    /// Returns whether the queue may have entries. Must be followed by a [`PartitionQueue::take`] if it has.
+    pub(super) fn may_have_some(&self) -> bool {
+        self.waking.as_ref().is_none_or(|waking| waking.called.swap(false, Ordering::AcqRel))
+    }
+
+    /// Notes that more entries may be in the queue than were taken.
+    pub(super) fn has_more(&self) {
+        if let Some(waking) = &self.waking {
+            waking.called.store(true, Ordering::Release);
+        }
     }
 
     /// Returns the client that fetches the partition.
@@ -98,7 +136,9 @@ impl PartitionQueue {
 impl Drop for PartitionQueue {
     fn drop(&mut self) {
         // SAFETY: each is destroyed once, before the client; messages in batches hold their own references.
+        // The queue's lock is held while it calls: once the calls are disabled, none is under way.
         unsafe {
+            c::rd_kafka_queue_cb_event_enable(self.queue, None, ptr::null_mut());
             c::rd_kafka_consume_stop(self.topic, self.partition);
             c::rd_kafka_queue_destroy(self.queue);
             c::rd_kafka_topic_destroy(self.topic);

@@ -2,16 +2,24 @@
 //!
 //! ```text
 //! key               value
+//! !owner            {"incarnation":"9f1c27ab00000001"}
 //! !committed        {"version":1,"run":3,"batch":1207,"clock":1763895600123}
+//! !target           the id of the topic that the messages go to, as the brokers show it
+//! !resend           {}; a tombstone once the ledger has begun anew
 //! !audience/ID      {"name":"…","model":"…"}
 //! ID/KEY            ms since the epoch of the entry; a tombstone after the exit
 //! !pending/N        {"batch":1207,"audience":"…","key":"…","entered":true,"at":1763895600123,"headers":[…],"message":"…"}
 //! ```
 //!
-//! The id of an audience contains neither `!` nor `/`. `run` counts the processes that opened the sync: a fenced process
-//! compares it to detect its successor. `batch` counts committed batches: a process compares it to find out whether its latest
-//! commit succeeded. `clock` is the time of the latest change. With transactions all of these records are in the transaction
-//! of the messages.
+//! The id of an audience contains neither `!` nor `/`. `!owner` is the mark of the process that the ledger belongs to: each
+//! process writes its random incarnation there before it reads the ledger, and one that is fenced compares it to detect its
+//! successor. `run` counts the processes that opened the sync; versions without `!owner` compare that. `batch` counts committed
+//! batches: a process compares it to find out whether its latest commit succeeded, and a checkpoint notes it as the ledger's
+//! position. `clock` is the time of the latest change. `began`, where it is not 0, is the `batch` after which the ledger was
+//! begun anew. With transactions all of these records are in the transaction of the messages.
+//!
+//! `!resend` asks for a ledger that begins anew: the next process to open the sync forgets the memberships, and keeps the
+//! count of batches and the clock.
 //!
 //! Without transactions a process may end after it has sent messages and before it has committed them here. So each message is
 //! first written here as pending; at the next start the pending messages of a batch that was not committed are sent again,
@@ -19,7 +27,7 @@
 
 use super::client::{Reader, retry};
 use super::error::Problem;
-use super::ffi::{FetchedBatch, PartitionQueue, Taken};
+use super::ffi::{FetchedBatch, Message, PartitionQueue, Taken};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -29,6 +37,12 @@ use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 /// The version of the records' format.
 const VERSION: u32 = 1;
+/// The key of the record of the process that the ledger belongs to.
+pub(super) const OWNER: &str = "!owner";
+/// The key of the record that asks for a ledger that begins anew.
+pub(super) const RESEND: &str = "!resend";
+/// The key of the record of the topic that the messages go to.
+pub(super) const TARGET: &str = "!target";
 /// The key of the record of progress.
 pub(super) const PROGRESS: &str = "!committed";
 /// The prefix of the key of an audience's record; the audience's id follows.
@@ -51,12 +65,40 @@ pub(super) struct Progress {
     pub(super) batch: u64,
     /// The time of the latest change, ms since the epoch.
     pub(super) clock: u64,
+    /// The batch after which the ledger was begun anew; 0 if it never was.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) began: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Default for Progress {
     fn default() -> Progress {
-        Progress { version: VERSION, run: 0, batch: 0, clock: 0 }
+        Progress { version: VERSION, run: 0, batch: 0, clock: 0, began: 0 }
     }
+}
+
+/// The mark of a process that the ledger belongs to, or belonged to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) incarnation: u64,
+    /// Where it is in the topic: of two marks the later one is that of the owner.
+    pub(super) offset: i64,
+}
+
+/// The value of the owner's record.
+#[derive(Serialize, Deserialize)]
+struct OwnerValue {
+    /// 16 hexadecimal digits: JSON's numbers lose digits of such long ones in some readers.
+    incarnation: String,
+}
+
+/// Returns the value of the owner's record.
+pub(super) fn owner_value(incarnation: u64) -> String {
+    let value = OwnerValue { incarnation: format!("{incarnation:016x}") };
+    serde_json::to_string(&value).expect("strings have a JSON form")
 }
 
 impl Progress {
@@ -111,10 +153,20 @@ pub(super) fn member_key(out: &mut Vec<u8>, audience: &str, key: &str) {
 /// The content of the topic.
 #[derive(Debug, Default)]
 pub(super) struct LedgerTopic {
+    /// The mark of the process that the ledger belongs to. None before the first that marks it.
+    pub(super) owner: Option<Mark>,
+    /// The mark before it, of another process, where it is still in the topic.
+    pub(super) previous: Option<Mark>,
+    /// Whether the ledger is to begin anew.
+    pub(super) resend: bool,
+    /// The id of the topic that the messages have gone to. None before it was noted.
+    pub(super) target: Option<String>,
     pub(super) progress: Progress,
     pub(super) ledger: Ledger,
     /// The audiences that have a record.
     pub(super) audiences: BTreeMap<String, LedgerAudience>,
+    /// The offset up to which the topic was read.
+    pub(super) end: i64,
     /// Messages that may have been sent or not, in order. `progress` and `ledger` count them as committed.
     pub(super) pending: Vec<Pending>,
 }
@@ -124,25 +176,64 @@ pub(super) struct LedgerTopic {
 /// The end is requested here, so earlier writers must be fenced before this is called.
 pub(super) fn read(reader: &Arc<Reader>, topic: &str, patience: Duration) -> Result<LedgerTopic, Problem> {
     let (low, end) = retry(reader.context(), patience, || reader.ends(topic, 0))?;
-    let mut log = LedgerTopic::default();
+    let mut log = LedgerTopic { end, ..LedgerTopic::default() };
     let mut members: HashSet<Box<[u8]>, Xxh3DefaultBuilder> = HashSet::default();
     let mut pending: BTreeMap<u32, Pending> = BTreeMap::new();
-    let fetched = PartitionQueue::start(Arc::clone(reader), topic, 0, low);
+    read_between(reader, (topic, 0), (low, end), patience, |message| {
+        let key = message.key().unwrap_or_default();
+        log.record(message.offset(), key, message.value(), &mut members, &mut pending)
+    })?;
+    log.take_pending(pending, &mut members);
+    log.fill(members);
+    Ok(log)
+}
+
+/// Returns the latest mark between two offsets. None if no mark is there.
+pub(super) fn mark_between(
+    reader: &Arc<Reader>,
+    topic: &str,
+    between: (i64, i64),
+    patience: Duration,
+) -> Result<Option<Mark>, Problem> {
+    let mut log = LedgerTopic::default();
+    read_between(reader, (topic, 0), between, patience, |message| match message.key() {
+        Some(key) if key == OWNER.as_bytes() => {
+            log.record(message.offset(), key, message.value(), &mut HashSet::default(), &mut BTreeMap::new())
+        }
+        _ => Ok(()),
+    })?;
+    Ok(log.owner)
+}
+
+/// Calls `take` for each committed message of a partition between two offsets. Ends with a problem if nothing comes for as
+/// long as `patience`: a transaction may be open there.
+pub(super) fn read_between(
+    reader: &Arc<Reader>,
+    (topic, partition): (&str, i32),
+    (from, end): (i64, i64),
+    patience: Duration,
+    mut take: impl FnMut(&Message) -> Result<(), Problem>,
+) -> Result<(), Problem> {
+    if from >= end {
+        return Ok(());
+    }
+    let fetched = PartitionQueue::start(Arc::clone(reader), topic, partition, from);
     let mut batch = FetchedBatch::default();
-    let (mut position, mut moved) = (low, Instant::now());
+    let (mut position, mut moved) = (from, Instant::now());
     while position < end {
         fetched.take(&mut batch, usize::MAX, Duration::ZERO);
         if batch.messages().is_empty() {
             fetched.take(&mut batch, 1, Duration::from_millis(100));
         }
         if moved.elapsed() > patience {
-            let reason = format!("topic `{topic}`: reading has stopped at offset {position} of {end}");
+            let reason =
+                format!("topic `{topic}`, partition {partition}: reading has stopped at offset {position} of {end}");
             return Err(Problem { reason, hint: "see that the brokers run", transient: true });
         }
         for message in batch.messages() {
             match message.taken() {
                 Taken::Message(message) => {
-                    log.record(message.key().unwrap_or_default(), message.value(), &mut members, &mut pending)?;
+                    take(message)?;
                     position = message.offset() + 1;
                 }
                 Taken::End(at) => position = position.max(at),
@@ -162,15 +253,14 @@ pub(super) fn read(reader: &Arc<Reader>, topic: &str, patience: Duration) -> Res
             moved = Instant::now();
         }
     }
-    log.take_pending(pending, &mut members);
-    log.fill(members);
-    Ok(log)
+    Ok(())
 }
 
 impl LedgerTopic {
-    /// Applies one record.
+    /// Applies the record at an offset.
     fn record(
         &mut self,
+        offset: i64,
         key: &[u8],
         value: Option<&[u8]>,
         members: &mut HashSet<Box<[u8]>, Xxh3DefaultBuilder>,
@@ -179,7 +269,7 @@ impl LedgerTopic {
         let unread = |reason: String| {
             Problem::permanent(
                 format!("the sync's ledger can't be read: {reason}"),
-                "give the job or the sync another name, or delete its topic `usher.JOB.SYNC.ledger`: all entries are sent again",
+                "give the job or the sync another name, or delete its topic `usher.JOB.SYNC.ledger` and run `usher resend SYNC`: all members are sent again",
             )
         };
         let key = str::from_utf8(key).map_err(|error| unread(error.to_string()))?;
@@ -194,8 +284,21 @@ impl LedgerTopic {
             }
             return Ok(());
         }
+        if key == RESEND {
+            self.resend = value.is_some();
+        }
         let Some(value) = value else { return Ok(()) };
-        if key == PROGRESS {
+        if key == OWNER {
+            let OwnerValue { incarnation } =
+                serde_json::from_slice(value).map_err(|error| unread(error.to_string()))?;
+            let incarnation = u64::from_str_radix(&incarnation, 16).map_err(|error| unread(error.to_string()))?;
+            if let Some(before) = self.owner.filter(|before| before.incarnation != incarnation) {
+                self.previous = Some(before);
+            }
+            self.owner = Some(Mark { incarnation, offset });
+        } else if key == TARGET {
+            self.target = Some(String::from_utf8_lossy(value).into_owned());
+        } else if key == PROGRESS {
             let found: serde_json::Value = serde_json::from_slice(value).map_err(|error| unread(error.to_string()))?;
             if found["version"].as_u64().is_none_or(|version| version > u64::from(VERSION)) {
                 let found = &found["version"];
@@ -232,7 +335,7 @@ impl LedgerTopic {
     fn fill(&mut self, members: HashSet<Box<[u8]>, Xxh3DefaultBuilder>) {
         let mut members: Vec<Box<[u8]>> = members.into_iter().collect();
         members.sort_unstable();
-        self.ledger.any = self.progress.batch > 0;
+        self.ledger.any = self.progress.batch > self.progress.began;
         self.ledger.clock = self.progress.clock;
         let mut latest: Option<(&str, u32)> = None;
         for member in &members {
@@ -248,5 +351,82 @@ impl LedgerTopic {
             latest = Some((id, index));
             self.ledger.push(index, key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads records, one a line: key, a tab, value; no tab: a tombstone.
+    fn read(records: &str) -> LedgerTopic {
+        let mut log = LedgerTopic::default();
+        let (mut members, mut pending) = (HashSet::default(), BTreeMap::new());
+        for (offset, record) in (0..).zip(records.lines()) {
+            let (key, value) = match record.split_once('\t') {
+                Some((key, value)) => (key, Some(value.as_bytes())),
+                None => (record, None),
+            };
+            log.record(offset, key.as_bytes(), value, &mut members, &mut pending).unwrap();
+        }
+        log.take_pending(pending, &mut members);
+        log.fill(members);
+        log
+    }
+
+    fn members(log: &LedgerTopic) -> Vec<(String, String, String)> {
+        let named = |(audience, key): (u32, &str)| {
+            let LedgerAudience { id, name, .. } = &log.ledger.audiences[audience as usize];
+            (id.clone(), name.clone(), key.to_owned())
+        };
+        log.ledger.iter().map(named).collect()
+    }
+
+    fn member(id: &str, name: &str, key: &str) -> (String, String, String) {
+        (id.to_owned(), name.to_owned(), key.to_owned())
+    }
+
+    #[test]
+    fn records_of_the_first_release_stay_readable() {
+        let log = read(include_str!("testdata/ledger.v1.tsv"));
+        assert_eq!(log.owner, None);
+        assert_eq!((log.progress.run, log.progress.batch, log.progress.clock), (3, 1208, 1_763_895_600_456));
+        assert_eq!(members(&log), [member("keen", "Keen", "u/1"), member("rich", "rich", "u-3")]);
+        assert_eq!(log.pending.len(), 1);
+        assert_eq!((&log.pending[0].key[..], log.pending[0].entered), ("u-3", true));
+        assert!(log.ledger.any);
+    }
+
+    #[test]
+    fn records_of_owners_and_of_ledgers_that_begin_anew_stay_readable() {
+        let log = read(include_str!("testdata/ledger.v1-owner.tsv"));
+        let owner = Mark { incarnation: 0x9f1c_27ab_0000_0001, offset: 1 };
+        assert_eq!((log.owner, log.previous), (Some(owner), Some(Mark { incarnation: 7, offset: 0 })));
+        assert_eq!(log.target.as_deref(), Some("x1hUQ3sNTk2pNxXcGQ8dVw"));
+        assert!(log.resend);
+        assert_eq!((log.progress.batch, log.progress.began), (1300, 1300));
+        assert!(!log.ledger.any);
+        let begun = read(
+            "!resend\t{}\n!resend\n!committed\t{\"version\":1,\"run\":3,\"batch\":1301,\"clock\":1,\"began\":1300}",
+        );
+        assert!(!begun.resend && begun.ledger.any);
+    }
+
+    #[test]
+    fn of_several_marks_the_latest_is_the_owners_and_the_one_before_is_known() {
+        let marks = [7, 7, 8, 9, 9].map(|incarnation| format!("!owner\t{}", owner_value(incarnation)));
+        let log = read(&marks.join("\n"));
+        let previous = Mark { incarnation: 8, offset: 2 };
+        assert_eq!((log.owner, log.previous), (Some(Mark { incarnation: 9, offset: 4 }), Some(previous)));
+    }
+
+    #[test]
+    fn records_are_written_as_they_were_in_the_first_release() {
+        let progress = Progress { run: 3, batch: 1207, clock: 1_763_895_600_123, ..Progress::default() };
+        assert_eq!(progress.value(), r#"{"version":1,"run":3,"batch":1207,"clock":1763895600123}"#);
+        assert_eq!(owner_value(0x9f1c_27ab_0000_0001), r#"{"incarnation":"9f1c27ab00000001"}"#);
+        let audience = LedgerAudience { id: "keen".to_owned(), name: "Keen".to_owned(), model: "users".to_owned() };
+        let record = ("!audience/keen".to_owned(), r#"{"name":"Keen","model":"users"}"#.to_owned());
+        assert_eq!(audience_record(&audience), record);
     }
 }

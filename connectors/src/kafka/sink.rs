@@ -9,7 +9,9 @@
 //! |---|---|
 //! | `open` | settings of the clients, topics, fencing of older processes, reading the ledger |
 //! | `sender` | the thread: queue, pace, retries |
-//! | `transaction` | one batch as one transaction, and what follows when its outcome is unknown |
+//! | `transaction` | one batch as one transaction |
+//! | `reconcile` | what follows when its outcome is unknown |
+//! | `watch` | the topics and the mark in the ledger, looked at every few seconds |
 //! | `batch` | the changes of one transaction |
 //!
 //! Promises: a batch's messages and the records of the ledger that belong to them are one transaction, so both are committed or
@@ -18,14 +20,25 @@
 //! after a crash, with the same ids.
 //!
 //! A sync has one transactional id, `usher.JOB.SYNC`, however many workers the job has: a process that opens the sync fences
-//! the one before.
+//! the one before. A process owns the ledger from the moment at which its mark, a random incarnation, is committed there. Of
+//! processes that write one ledger at most one goes on, however they started:
+//!
+//! * A process that is fenced before its mark is committed ends: the one that has fenced it came later.
+//! * A process that is fenced afterwards reads the ledger. If there is a mark behind its own, or more is committed than it has
+//!   sent, it ends; if not (the brokers have timed its transaction out), it fences in its turn.
+//! * An idle process looks at the mark every few seconds, so it ends too. With `delivery: at_least_once`, where nothing is fenced,
+//!   that look is the only one, and two processes may both send for that time, with the same ids.
 
 mod batch;
 mod open;
+mod reconcile;
 mod sender;
 mod transaction;
+mod watch;
 
-pub use open::{check_sync, open_sync};
+#[cfg(test)]
+pub(super) use open::mark_sync;
+pub use open::{check_sync, open_sync, resend_sync};
 
 use super::client::Context;
 use super::error::Problem;
@@ -38,10 +51,12 @@ use transaction::CALL;
 use usher_config::{Delivery, KafkaTarget};
 use usher_core::catalog::Catalog;
 use usher_core::change::{Changes, Filter};
-use usher_core::sink::{Sink, SinkError, SyncStatus};
+use usher_core::sink::{LedgerPosition, Sink, SinkError, SyncStatus};
 
 /// Bytes of changes that may wait before the sink is not [`Sink::ready`]: 32 MiB, some 300,000 changes.
 const WAITING_BYTES: usize = 32 << 20;
+/// What keeps the ledger, in [`LedgerPosition`].
+const KEEPER: &str = "kafka";
 /// How long [`Sink::finish`] waits for brokers that do not answer. Changes that are not committed then are sent at the next
 /// start.
 const FINISH: Duration = Duration::from_secs(30);
@@ -58,6 +73,10 @@ pub struct SyncSpec<'a> {
     pub sync: &'a usher_config::Sync,
     /// Where it sends to.
     pub target: &'a KafkaTarget,
+    /// A random number of this process: its mark in the ledger.
+    pub incarnation: u64,
+    /// The ledger's position in the latest checkpoint.
+    pub noted: Option<&'a LedgerPosition>,
 }
 
 impl SyncSpec<'_> {
@@ -152,8 +171,19 @@ impl Sink for KafkaSink {
 
     fn status(&self) -> SyncStatus {
         let state = self.shared.lock();
-        SyncStatus { waiting: state.changes, ..state.status.clone() }
+        let since = state.waiting_since.filter(|_| state.changes > 0);
+        let oldest_waiting_ms = since.map_or(0, |since| since.elapsed().as_millis() as u64);
+        SyncStatus { waiting: state.changes, oldest_waiting_ms, ..state.status.clone() }
     }
+
+    fn position(&self) -> Option<LedgerPosition> {
+        Some(position(self.shared.lock().batch))
+    }
+}
+
+/// Returns the position of a ledger with so many committed batches.
+fn position(batch: u64) -> LedgerPosition {
+    LedgerPosition { keeper: KEEPER.to_owned(), at: batch }
 }
 
 impl Drop for KafkaSink {

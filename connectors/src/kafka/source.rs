@@ -13,6 +13,7 @@ use super::topics;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use usher_config::{Kafka, Start};
@@ -21,15 +22,19 @@ use usher_core::source::{Partition, PartitionId, Polled, ReadFrom, Records, Resu
 /// How often new partitions are looked for: a message of a new one is this late at most.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// How long a broker without new messages delays its answer, ms, …
+const FETCH_WAIT: usize = 50;
+/// … for so many partitions, and longer for more: each such answer, and each request, names all of them, …
+const FETCH_WAIT_PARTITIONS: usize = 20;
+/// … and at most. A message ends the wait at once; only partitions whose queues were full at the request wait for it.
+const FETCH_WAIT_MAX: usize = 1_000;
+
 /// Settings of fetching; a job may change them.
-const DEFAULTS: [(&str, &str); 4] = [
+const DEFAULTS: [(&str, &str); 3] = [
     // While a queue is full the fetcher sleeps for so long, 1,000 by default, in which the queue could be emptied many times.
     ("fetch.queue.backoff.ms", "2"),
     // Per partition: a fetch (1 MiB, compressed) fits in unpacked. More is no faster.
     ("queued.max.messages.kbytes", "8192"),
-    // A broker without new messages delays its answer by so long, 500 by default, and with it delays the partitions whose
-    // queues were full at the request.
-    ("fetch.wait.max.ms", "50"),
     // After an error, 500 by default.
     ("fetch.error.backoff.ms", "100"),
 ];
@@ -119,6 +124,8 @@ struct Watch {
     /// The topics when the source was opened.
     first: Vec<TopicDescription>,
     state: Mutex<Watched>,
+    /// Whether a topic was replaced or a position was deleted: partitions look at the state.
+    noticed: AtomicBool,
 }
 
 struct Watched {
@@ -150,20 +157,28 @@ impl KafkaSource {
         variable: Variable<'_>,
     ) -> Result<KafkaSource, Problem> {
         let config = settings(spec.kafka, &DEFAULTS, &FIXED, variable)?;
-        let context = Context::new(format!("source {}", spec.id), &spec.kafka.brokers);
+        let context = || Context::new(format!("source {}", spec.id), &spec.kafka.brokers);
         // The client's thread starts before the topics are known.
         let watched: Arc<Mutex<Option<Arc<Watch>>>> = Arc::default();
+        let names: Vec<&str> = spec.topics.iter().map(String::as_str).collect();
+        // A client that only asks, because the settings of the one that fetches depend on the answer.
+        let first = {
+            let reader = Reader::start(&config, context(), |_| ())?;
+            topics::describe(reader.base().client(), reader.context(), &names, patience)?
+        };
+        let partitions = first.iter().map(|topic| usize::try_from(topic.partitions).unwrap_or(0)).sum();
+        let wait = fetch_wait(partitions).to_string();
+        let config =
+            settings(spec.kafka, &[&DEFAULTS[..], &[("fetch.wait.max.ms", &wait)]].concat(), &FIXED, variable)?;
         let reader = {
             let watched = Arc::clone(&watched);
-            Reader::start(&config, context, move |base| {
+            Reader::start(&config, context(), move |base| {
                 let watch = watched.lock().expect("nobody panics with the lock").clone();
                 if let Some(watch) = watch {
                     watch.look(base);
                 }
             })?
         };
-        let names: Vec<&str> = spec.topics.iter().map(String::as_str).collect();
-        let first = topics::describe(reader.base().client(), reader.context(), &names, patience)?;
         let mut bounds = BTreeMap::new();
         for (topic, (name, described)) in names.iter().zip(&first).enumerate() {
             for number in 0..described.partitions {
@@ -202,6 +217,7 @@ impl KafkaSource {
             }),
             topics: spec.topics.to_vec(),
             first,
+            noticed: AtomicBool::new(false),
         });
         *watched.lock().expect("nobody panics with the lock") = Some(Arc::clone(&watch));
         Ok(KafkaSource {
@@ -213,6 +229,24 @@ impl KafkaSource {
             message_bytes: spec.message_bytes,
         })
     }
+}
+
+/// Returns how long a broker delays its answer about so many partitions without new messages, ms.
+fn fetch_wait(partitions: usize) -> usize {
+    (FETCH_WAIT * partitions.div_ceil(FETCH_WAIT_PARTITIONS)).clamp(FETCH_WAIT, FETCH_WAIT_MAX)
+}
+
+/// Checks that the topics of the source `id` exist.
+///
+/// Waits at most 30 s for brokers that do not answer.
+pub fn check_source(id: &str, kafka: &Kafka, topics: &[String], variable: Variable<'_>) -> Result<(), SourceError> {
+    let check = || -> Result<(), Problem> {
+        let config = settings(kafka, &DEFAULTS, &FIXED, variable)?;
+        let reader = Reader::start(&config, Context::new(format!("source {id}"), &kafka.brokers), |_| ())?;
+        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+        topics::describe(reader.base().client(), reader.context(), &names, PATIENCE).map(drop)
+    };
+    check().map_err(|Problem { reason, hint, .. }| SourceError::Kafka { id: id.to_owned(), reason, hint })
 }
 
 /// Returns from when on a partition is read that is read from its first message.
@@ -361,7 +395,10 @@ impl Watch {
                 for (topic, found) in found.iter().enumerate() {
                     match found {
                         None => context.report(&format!("topic `{}` was deleted", names[topic])),
-                        Some(found) if found.id != self.first[topic].id => state.replaced[topic] = true,
+                        Some(found) if found.id != self.first[topic].id => {
+                            state.replaced[topic] = true;
+                            self.noticed.store(true, Ordering::Release);
+                        }
                         Some(found) => state.partitions[topic] = found.partitions.max(state.partitions[topic]),
                     }
                 }
@@ -406,7 +443,14 @@ enum Lookup {
 impl KafkaPartition {
     /// Takes the next batch. Returns how many entries of it, messages or not, are to be returned; 0 if none is a message.
     fn take(&mut self, budget: usize) -> usize {
+        if !self.queue.may_have_some() {
+            self.batch.clear();
+            return 0;
+        }
         self.queue.take(&mut self.batch, budget / self.mean, Duration::ZERO);
+        if !self.batch.messages().is_empty() {
+            self.queue.has_more();
+        }
         let (mut bytes, mut count, mut upto) = (0, 0, 0);
         for message in self.batch.messages() {
             match message.taken() {
@@ -420,7 +464,10 @@ impl KafkaPartition {
                     count += 1;
                 }
                 Taken::End(end) => self.position = self.position.max(end),
-                Taken::OutOfRange => drop(self.watch.lock().lost.insert((self.bounds.topic, self.bounds.number), None)),
+                Taken::OutOfRange => {
+                    self.watch.lock().lost.insert((self.bounds.topic, self.bounds.number), None);
+                    self.watch.noticed.store(true, Ordering::Release);
+                }
                 Taken::Error(code) => {
                     let what = format!("topic `{}`, partition {}", self.topic(), self.bounds.number);
                     self.queue.reader().context().report(&Problem::of_code(code, &what).reason);
@@ -441,6 +488,9 @@ impl KafkaPartition {
 
     /// Continues at the first message left, if the position was deleted.
     fn find_position(&mut self) -> Result<Lookup, SourceError> {
+        if !self.watch.noticed.load(Ordering::Acquire) {
+            return Ok(Lookup::Found);
+        }
         let which = (self.bounds.topic, self.bounds.number);
         let found = {
             let mut state = self.watch.lock();
@@ -510,6 +560,11 @@ impl Partition for KafkaPartition {
         }
     }
 
+    fn wake_with(&mut self, wake: Arc<dyn Fn() + Send + Sync>) -> bool {
+        self.queue.wake_with(wake);
+        true
+    }
+
     fn position(&self) -> u64 {
         // An offset is never negative.
         self.position as u64
@@ -539,6 +594,11 @@ impl Partition for KafkaPartition {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn empty_fetches_wait_longer_the_more_partitions_they_name() {
+        assert_eq!([0, 1, 20, 21, 100, 400, 2_000].map(fetch_wait), [50, 50, 50, 100, 250, 1_000, 1_000]);
+    }
 
     #[test]
     fn names_of_partitions_sort_by_topic_and_number() {

@@ -3,6 +3,7 @@
 use super::block;
 use super::files::{self, Blocks, HEAD_BYTES, Head, Next, refused};
 use super::memberships::Memberships;
+use super::open::Owner;
 use super::shared::Shared;
 use std::fs::File;
 use std::io::Write;
@@ -21,12 +22,19 @@ pub(super) struct Append {
     /// The end of the log.
     end: u64,
     compaction: Option<JoinHandle<()>>,
+    owner: Owner,
 }
 
 impl Append {
     /// Goes on at the `end` of the log, which is in the last of `segments`, in `file`.
-    pub fn new(shared: Arc<Shared>, folder: PathBuf, segments: Vec<u64>, (file, end): (File, u64)) -> Append {
-        Append { shared, folder, segments, file, end, compaction: None }
+    pub fn new(
+        shared: Arc<Shared>,
+        folder: PathBuf,
+        segments: Vec<u64>,
+        (file, end): (File, u64),
+        owner: Owner,
+    ) -> Append {
+        Append { shared, folder, segments, file, end, compaction: None, owner }
     }
 
     /// Appends what comes, until no more does.
@@ -60,6 +68,7 @@ impl Append {
     }
 
     fn append(&mut self, block: &mut [u8]) -> Result<(), SinkError> {
+        self.owner.check()?;
         let base = *self.segments.last().expect("a log has a segment");
         if self.end - base >= self.shared.bounds.segment_bytes {
             self.begin_segment()?;

@@ -8,6 +8,7 @@ use crate::messages::Messages;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -62,6 +63,24 @@ impl Outlet {
 
     fn failed(&self, action: &'static str, error: &io::Error) -> SinkError {
         SinkError::new(&self.to, action, error)
+    }
+
+    /// Opens the file again if another one, or none, is at its path: it was moved away or removed, and what is written to it
+    /// would be missed. Returns whether it did.
+    fn reopen(&mut self) -> Result<bool, SinkError> {
+        let Kind::File(path, file) = &self.kind else { return Ok(false) };
+        let own = file.metadata().map_err(|error| self.failed("read", &error))?;
+        let same = match std::fs::metadata(path) {
+            Ok(found) => (found.dev(), found.ino()) == (own.dev(), own.ino()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(self.failed("read", &error)),
+        };
+        if same {
+            return Ok(false);
+        }
+        tracing::warn!(path = %path.display(), "the file was moved or removed; changes go to a new one from now on");
+        *self = Outlet::file(&path.clone())?;
+        Ok(true)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
@@ -309,6 +328,9 @@ impl Delivery {
     fn flush(&mut self) -> Result<(), SinkError> {
         if self.out.is_empty() {
             return Ok(());
+        }
+        if self.outlet.reopen()? {
+            self.outlet.end_line()?;
         }
         self.outlet.write(&self.out)?;
         let (changes, written) = std::mem::take(&mut self.held);

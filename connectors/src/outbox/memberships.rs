@@ -107,8 +107,17 @@ impl Memberships {
         ledger
     }
 
-    /// Writes the snapshot of a position; gives its length in bytes.
+    /// Writes the snapshot of a ledger that begins at a position: without a block. Returns its length in bytes.
+    pub fn write_begun(&self, folder: &Path, position: u64) -> Result<u64, SinkError> {
+        self.write_blocks(folder, position, usize::MAX, false)
+    }
+
+    /// Writes the snapshot of a position, of one block at least; gives its length in bytes.
     pub fn write(&self, folder: &Path, position: u64, block_bytes: usize) -> Result<u64, SinkError> {
+        self.write_blocks(folder, position, block_bytes, true)
+    }
+
+    fn write_blocks(&self, folder: &Path, position: u64, block_bytes: usize, any: bool) -> Result<u64, SinkError> {
         let path = files::snapshot(folder, position);
         let new = path.with_extension("new");
         let failed = refused(&path, "written");
@@ -116,6 +125,9 @@ impl Memberships {
         let mut length = HEAD_BYTES;
         file.write_all(&[0; HEAD_BYTES as usize]).map_err(&failed)?;
         let mut encoder = Encoder::default();
+        if any {
+            encoder.begin();
+        }
         let mut flush = |encoder: &mut Encoder, file: &mut File| {
             let mut block = encoder.take();
             block::seal(&mut block, length);

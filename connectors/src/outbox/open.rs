@@ -1,15 +1,17 @@
 //! Reading a log at a start: the ledger, what is not delivered yet, and where to go on.
 
+use super::LogSpec;
 use super::append::create_segment;
 use super::cursor::{Cursor, Mark};
 use super::deliver::Outlet;
 use super::files::{self, Blocks, HEAD_BYTES, Next, refused};
 use super::memberships::Memberships;
 use std::fs::{self, File};
-use std::io::{Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use usher_core::sink::SinkError;
+use usher_core::ledger::Ledger;
+use usher_core::sink::{LedgerPosition, SinkError};
 
 /// A log that was read.
 pub(super) struct Log {
@@ -30,10 +32,126 @@ pub(super) struct Log {
     pub mark: Mark,
     /// Changes that are to be delivered.
     pub undelivered: u64,
+    pub owner: Owner,
 }
 
-/// Reads the log of a folder, which is made where it is missing.
-pub(super) fn open(folder: &Path, outlet: &Outlet) -> Result<Log, SinkError> {
+/// The mark of the process that a log belongs to: a file with its incarnation.
+#[derive(Clone)]
+pub(super) struct Owner {
+    path: PathBuf,
+    incarnation: String,
+}
+
+impl Owner {
+    /// Writes the mark.
+    fn mark(folder: &Path, incarnation: u64) -> Result<Owner, SinkError> {
+        let (path, new) = (folder.join("owner"), folder.join("owner.new"));
+        let incarnation = format!("{incarnation:016x}");
+        let mut file = File::create(&new).map_err(refused(&path, "written"))?;
+        file.write_all(incarnation.as_bytes())
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::rename(&new, &path))
+            .and_then(|()| crate::disk::sync_folder_of(&path))
+            .map_err(refused(&path, "written"))?;
+        Ok(Owner { path, incarnation })
+    }
+
+    /// Checks that the log has no other mark.
+    pub(super) fn check(&self) -> Result<(), SinkError> {
+        let found = fs::read(&self.path).map_err(refused(&self.path, "read"))?;
+        if found == self.incarnation.as_bytes() {
+            return Ok(());
+        }
+        let folder = self.path.parent().expect("the mark is in the log's folder");
+        Err(SinkError::Superseded { to: files::name(folder) })
+    }
+}
+
+/// The file that asks for a ledger that begins anew.
+fn resend_file(folder: &Path) -> PathBuf {
+    folder.join("resend")
+}
+
+/// See [`super::resend_local`].
+pub(super) fn ask_for_resend(folder: &Path) -> Result<(), SinkError> {
+    crate::disk::create_folder(folder).map_err(refused(folder, "opened"))?;
+    let path = resend_file(folder);
+    let write = File::create(&path).and_then(|file| file.sync_all()).and_then(|()| crate::disk::sync_folder_of(&path));
+    write.map_err(refused(&path, "written"))
+}
+
+/// Opens the log of a sync, whose folder is made where it is missing.
+pub(super) fn open(spec: &LogSpec<'_>, outlet: &Outlet) -> Result<Log, SinkError> {
+    let folder = spec.folder;
+    let lock = take_lock(folder)?;
+    let owner = Owner::mark(folder, spec.incarnation)?;
+    let noted = spec.noted.filter(|noted| noted.keeper == super::KEEPER).map_or(0, |noted| noted.at);
+    if !resend_file(folder).exists() {
+        let log = read(folder, outlet, lock, owner)?;
+        LedgerPosition::check(&super::position(log.end), spec.noted, spec.id)?;
+        return Ok(log);
+    }
+    tracing::info!(sync = spec.id, "the ledger begins anew, as `usher resend` has asked");
+    let log = match read(folder, outlet, lock.clone(), owner.clone()) {
+        Ok(log) if log.end >= noted => begin_anew(log)?,
+        // What is gone, damaged or restored from an older backup has nothing that the new ledger needs.
+        _ => begin_empty(folder, outlet, noted, lock, owner)?,
+    };
+    let path = resend_file(folder);
+    crate::disk::remove(&path).and_then(|()| crate::disk::sync_folder_of(&path)).map_err(refused(&path, "written"))?;
+    Ok(log)
+}
+
+/// Begins a ledger at the end of a log: what waits is still delivered.
+fn begin_anew(mut log: Log) -> Result<Log, SinkError> {
+    let position = log.end;
+    log.file = create_segment(&log.folder, position)?;
+    log.segments.push(position);
+    log.end += HEAD_BYTES;
+    let clock = log.memberships.clock;
+    log.memberships = Memberships::default();
+    log.memberships.clock = clock;
+    log.snapshot = (position, log.memberships.write_begun(&log.folder, position)?);
+    log.any = false;
+    Ok(log)
+}
+
+/// Begins an empty log at a position, whatever the folder holds.
+fn begin_empty(
+    folder: &Path,
+    outlet: &Outlet,
+    position: u64,
+    lock: Arc<crate::disk::Lock>,
+    owner: Owner,
+) -> Result<Log, SinkError> {
+    let (segments, snapshots) = files::list(folder).map_err(refused(folder, "read"))?;
+    let segments = segments.into_iter().map(|base| files::segment(folder, base));
+    let snapshots = snapshots.into_iter().map(|base| files::snapshot(folder, base));
+    for path in segments.chain(snapshots).chain([folder.join("cursor")]) {
+        crate::disk::remove(&path).map_err(refused(&path, "written"))?;
+    }
+    let mark = Mark { position, length: outlet.length()? };
+    let file = create_segment(folder, position)?;
+    let memberships = Memberships::default();
+    let length = if position > 0 { memberships.write_begun(folder, position)? } else { 0 };
+    Ok(Log {
+        folder: folder.to_owned(),
+        lock,
+        memberships,
+        any: false,
+        segments: vec![position],
+        file,
+        end: position + HEAD_BYTES,
+        snapshot: (position, length),
+        cursor: Cursor::create(folder, mark)?,
+        mark,
+        undelivered: 0,
+        owner,
+    })
+}
+
+/// Takes the lock of a folder, which is made where it is missing.
+fn take_lock(folder: &Path) -> Result<Arc<crate::disk::Lock>, SinkError> {
     crate::disk::create_folder(folder).map_err(refused(folder, "opened"))?;
     let lock = crate::disk::Lock::take(&folder.join("lock")).map_err(|taken| match taken {
         Ok(holder) => SinkError::Failed {
@@ -44,6 +162,45 @@ pub(super) fn open(folder: &Path, outlet: &Outlet) -> Result<Log, SinkError> {
         },
         Err(error) => refused(folder, "opened")(error),
     })?;
+    Ok(Arc::new(lock))
+}
+
+/// What a log holds.
+pub struct LogContent {
+    /// The memberships.
+    pub ledger: Ledger,
+    /// Changes that are committed and not delivered.
+    pub waiting: u64,
+    /// How far the ledger is.
+    pub position: LedgerPosition,
+}
+
+/// Reads the log in a folder as a start does, and hands nothing to a destination. None if there is no log.
+///
+/// # Errors
+///
+/// Another process uses the folder; the log is damaged or of a newer format.
+pub fn read_content(folder: &Path) -> Result<Option<LogContent>, SinkError> {
+    let (segments, _) = match files::list(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        listed => listed.map_err(refused(folder, "read"))?,
+    };
+    if segments.is_empty() && !folder.join("cursor").exists() {
+        return Ok(None);
+    }
+    let lock = take_lock(folder)?;
+    let owner = Owner { path: folder.join("owner"), incarnation: String::new() };
+    // Nothing is written to it.
+    let log = read(folder, &Outlet::stream("nothing", io::sink()), lock, owner)?;
+    Ok(Some(LogContent {
+        ledger: log.memberships.ledger(log.any),
+        waiting: log.undelivered,
+        position: super::position(log.end),
+    }))
+}
+
+/// Reads the log of a folder whose lock is taken.
+fn read(folder: &Path, outlet: &Outlet, lock: Arc<crate::disk::Lock>, owner: Owner) -> Result<Log, SinkError> {
     files::remove_leftovers(folder).map_err(refused(folder, "written"))?;
     let (mut segments, snapshots) = files::list(folder).map_err(refused(folder, "read"))?;
     let (cursor, mark) = match Cursor::open(folder)? {
@@ -94,8 +251,9 @@ pub(super) fn open(folder: &Path, outlet: &Outlet) -> Result<Log, SinkError> {
     file.seek(SeekFrom::Start(end - last)).map_err(refused(&path, "opened"))?;
     Ok(Log {
         folder: folder.to_owned(),
-        lock: Arc::new(lock),
-        any: snapshot.0 > 0 || log.blocks > 0,
+        lock,
+        // A snapshot without a block is that of a ledger that was begun anew.
+        any: snapshot.1 > HEAD_BYTES || log.blocks > 0,
         memberships: log.memberships,
         segments,
         file,
@@ -104,6 +262,7 @@ pub(super) fn open(folder: &Path, outlet: &Outlet) -> Result<Log, SinkError> {
         cursor,
         mark,
         undelivered: log.undelivered,
+        owner,
     })
 }
 
@@ -113,6 +272,7 @@ struct Read {
     snapshot: u64,
     mark: Mark,
     undelivered: u64,
+    /// Blocks since the snapshot.
     blocks: u64,
 }
 
@@ -131,7 +291,7 @@ impl Read {
             match blocks.next(length)? {
                 Next::End => return Ok(position),
                 Next::Block => {
-                    self.blocks += 1;
+                    self.blocks += u64::from(position >= self.snapshot);
                     // A cursor at a segment's beginning is in front of its head.
                     let undelivered = position >= self.mark.position;
                     let sent = if position >= self.snapshot {

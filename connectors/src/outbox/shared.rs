@@ -4,7 +4,7 @@ use super::block::{Encoder, Record};
 use super::{Bounds, open};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use usher_core::ledger::LedgerAudience;
 use usher_core::sink::{SinkError, SyncStatus, Written};
 
@@ -48,6 +48,8 @@ pub(super) struct State {
     written: Written,
     committed_changes: u64,
     undelivered: u64,
+    /// When changes began to wait, or the last ones were delivered.
+    waiting_since: Option<Instant>,
 }
 
 impl Shared {
@@ -70,6 +72,7 @@ impl Shared {
             written: Written::default(),
             committed_changes: 0,
             undelivered: log.undelivered,
+            waiting_since: (log.undelivered > 0).then(Instant::now),
         };
         Shared {
             bounds,
@@ -164,6 +167,9 @@ impl State {
         self.waiting_bytes += self.encoder.len() - before;
         self.committed_changes += 1;
         self.undelivered += u64::from(record.sent);
+        if record.sent {
+            self.waiting_since.get_or_insert_with(Instant::now);
+        }
         self.any = true;
         if self.encoder.len() >= self.bounds.block_bytes {
             // The write that this is of is not all handed over: the clock is that of the one before.
@@ -192,6 +198,7 @@ impl State {
     /// Lines of so many changes are in the destination; `written` are those that were not before.
     pub fn delivered(&mut self, changes: u64, written: Written) {
         self.undelivered -= changes;
+        self.waiting_since = (self.undelivered > 0).then(Instant::now);
         self.written.entries += written.entries;
         self.written.exits += written.exits;
         self.written.bytes += written.bytes;
@@ -210,6 +217,7 @@ impl State {
             written: self.written,
             committed: self.committed_changes,
             waiting: self.undelivered,
+            oldest_waiting_ms: self.waiting_since.map_or(0, |since| since.elapsed().as_millis() as u64),
             last_error: self.error.as_ref().map(ToString::to_string),
             ..SyncStatus::default()
         }

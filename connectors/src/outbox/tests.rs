@@ -6,6 +6,7 @@
 use super::block::Records;
 use super::cursor::{Cursor, Mark};
 use super::files::{Blocks, HEAD_BYTES, Next};
+use super::memberships::Memberships;
 use super::*;
 use std::collections::BTreeSet;
 use std::fs;
@@ -33,6 +34,10 @@ fn sync() -> usher_config::Sync {
         on_remove: usher_config::OnRemove::Exit,
         to: usher_config::SyncTo::Stdout,
     }
+}
+
+fn spec<'a>(sync: &'a usher_config::Sync, folder: &'a Path, noted: Option<&'a LedgerPosition>) -> LogSpec<'a> {
+    LogSpec { id: "crm", index: INDEX, sync, folder, incarnation: fastrand::u64(..), noted }
 }
 
 fn catalog() -> Arc<Catalog> {
@@ -75,7 +80,7 @@ impl Place {
     }
 
     fn open(&self) -> Result<OpenedSync, SinkError> {
-        open_within(INDEX, &sync(), &self.log(), Outlet::file(&self.target()).unwrap(), self.bounds)
+        open_within(&spec(&sync(), &self.log(), None), Outlet::file(&self.target()).unwrap(), self.bounds)
     }
 
     fn run(&self, changes: &Changes) -> Box<dyn Sink> {
@@ -111,7 +116,7 @@ const SMALL: Bounds = Bounds {
 };
 
 #[test]
-fn what_was_told_is_known_at_the_next_start() {
+fn what_was_committed_is_known_at_the_next_start() {
     let place = Place::new(BOUNDS);
     let opened = place.open().unwrap();
     assert_eq!(opened.ledger, Ledger::default());
@@ -148,7 +153,7 @@ fn what_was_told_is_known_at_the_next_start() {
 }
 
 #[test]
-fn a_sync_that_was_told_of_nothing_is_not_new_at_the_next_start() {
+fn a_sync_without_changes_is_not_new_at_the_next_start() {
     let place = Place::new(BOUNDS);
     assert!(!place.open().unwrap().ledger.any);
     assert!(!place.open().unwrap().ledger.any);
@@ -195,7 +200,7 @@ fn a_destination_that_does_not_take_holds_up_nothing_and_gets_all() {
     let place = Place::new(BOUNDS);
     let (reader, writer) = std::io::pipe().unwrap();
     let outlet = Outlet::stream("pipe", writer);
-    let opened = open_within(INDEX, &sync(), &place.log(), outlet, place.bounds).unwrap();
+    let opened = open_within(&spec(&sync(), &place.log(), None), outlet, place.bounds).unwrap();
     let mut sink = (opened.start)(catalog());
     let changes = changes(0, 5_000);
     sink.write(&changes, 5_000).unwrap();
@@ -213,11 +218,12 @@ fn a_destination_that_does_not_take_holds_up_nothing_and_gets_all() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_told_apart() {
+fn a_reader_that_goes_away_is_an_error_of_its_own() {
     let place = Place::new(BOUNDS);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let opened = open_within(INDEX, &sync(), &place.log(), Outlet::stream("stdout", writer), place.bounds).unwrap();
+    let opened =
+        open_within(&spec(&sync(), &place.log(), None), Outlet::stream("stdout", writer), place.bounds).unwrap();
     let mut sink = (opened.start)(catalog());
     sink.write(&changes(0, 1), 1).unwrap();
     let closed = Err(SinkError::Closed { to: "stdout".to_string() });
@@ -225,7 +231,8 @@ fn a_reader_that_goes_away_is_told_apart() {
     drop(sink);
     // It gets it at the next start.
     let (reader, writer) = std::io::pipe().unwrap();
-    let opened = open_within(INDEX, &sync(), &place.log(), Outlet::stream("stdout", writer), place.bounds).unwrap();
+    let opened =
+        open_within(&spec(&sync(), &place.log(), None), Outlet::stream("stdout", writer), place.bounds).unwrap();
     assert_eq!(opened.ledger.len(), 1);
     (opened.start)(catalog()).finish().unwrap();
     assert_eq!(BufReader::new(reader).lines().count(), 1);
@@ -263,9 +270,127 @@ fn a_full_disk_stops_the_sync_and_the_next_start_goes_on() {
 }
 
 #[test]
+fn a_ledger_that_begins_anew_forgets_its_members_and_delivers_what_waits() {
+    let place = Place::new(SMALL);
+    place.run(&changes(0, 40));
+    // The cursor is that of an earlier time: the last changes wait.
+    let opened = place.open().unwrap();
+    let mut sink = (opened.start)(catalog());
+    sink.write(&changes(40, 45), 45).unwrap();
+    until_committed(&*sink, 45);
+    let noted = sink.position().unwrap();
+    drop(sink);
+    resend_local(&place.log()).unwrap();
+    let anew = open_within(&spec(&sync(), &place.log(), Some(&noted)), Outlet::file(&place.target()).unwrap(), SMALL);
+    let anew = anew.unwrap();
+    assert!(!anew.ledger.any && anew.ledger.is_empty());
+    assert_eq!(anew.ledger.clock, 44);
+    drop(anew);
+    // Not begun to be used, it is still new; and not asked for again.
+    let opened = place.open().unwrap();
+    assert!(!opened.ledger.any && opened.ledger.is_empty());
+    let mut sink = (opened.start)(catalog());
+    sink.write(&changes(50, 52), 52).unwrap();
+    sink.finish().unwrap();
+    assert!(sink.position().unwrap().at > noted.at);
+    drop(sink);
+    assert_eq!(place.lines(), messages(&catalog(), &changes(0, 45)) + &messages(&catalog(), &changes(50, 52)));
+    let opened = place.open().unwrap();
+    assert!(opened.ledger.any);
+    assert_eq!(members(&opened).len(), 2);
+}
+
+#[test]
+fn a_ledger_that_is_gone_or_older_than_the_checkpoint_is_refused_until_it_is_to_begin_anew() {
+    let place = Place::new(SMALL);
+    let noted = place.run(&changes(0, 100)).position().unwrap();
+    let open =
+        || open_within(&spec(&sync(), &place.log(), Some(&noted)), Outlet::file(&place.target()).unwrap(), SMALL);
+    assert_eq!(open().unwrap().ledger.len(), 100);
+    let ahead = LedgerPosition { at: noted.at + 1, ..noted.clone() };
+    let behind = open_within(&spec(&sync(), &place.log(), Some(&ahead)), Outlet::stdout(), SMALL).err();
+    assert!(matches!(behind, Some(SinkError::Behind { .. })), "{behind:?}");
+    fs::remove_dir_all(place.log()).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(open().err(), Some(SinkError::Behind { .. })));
+    }
+    resend_local(&place.log()).unwrap();
+    for _ in 0..2 {
+        assert!(!open().unwrap().ledger.any);
+    }
+    let mut sink = (open().unwrap().start)(catalog());
+    sink.write(&changes(100, 103), 103).unwrap();
+    sink.finish().unwrap();
+    drop(sink);
+    assert_eq!(members(&open().unwrap()).len(), 3);
+}
+
+#[test]
+fn a_snapshot_of_no_members_is_not_that_of_a_new_ledger() {
+    let place = Place::new(SMALL);
+    place.run(&changes(0, 1));
+    let mut left = Memberships::default();
+    left.clock = 1;
+    let end = place.open().unwrap();
+    drop(end);
+    let position = fs::metadata(files::segment(&place.log(), 0)).unwrap().len();
+    append::create_segment(&place.log(), position).unwrap();
+    left.write(&place.log(), position, 300).unwrap();
+    let opened = place.open().unwrap();
+    assert!(opened.ledger.any && opened.ledger.is_empty());
+}
+
+#[test]
+fn a_process_whose_mark_was_replaced_appends_nothing_more() {
+    let place = Place::new(SMALL);
+    let mut sink = (place.open().unwrap().start)(catalog());
+    sink.write(&changes(0, 1), 1).unwrap();
+    until_committed(&*sink, 1);
+    // As a process of another machine does where locks do not hold.
+    fs::write(place.log().join("owner"), "another").unwrap();
+    sink.write(&changes(1, 2), 2).unwrap();
+    let error = sink.finish().unwrap_err();
+    assert!(matches!(error, SinkError::Superseded { .. }), "{error}");
+    drop(sink);
+    assert_eq!(place.open().unwrap().ledger.len(), 1);
+}
+
+#[test]
+fn a_file_that_is_moved_or_removed_is_written_anew() {
+    let place = Place::new(SMALL);
+    let mut sink = (place.open().unwrap().start)(catalog());
+    let delivered = |sink: &dyn Sink| {
+        while sink.status().waiting > 0 {
+            std::thread::yield_now()
+        }
+    };
+    let moved = place.folder.path().join("moved.jsonl");
+    for (from, leave) in [(0, Some(&moved)), (1, None), (2, None)] {
+        sink.write(&changes(from, from + 1), from + 1).unwrap();
+        until_committed(&*sink, from + 1);
+        delivered(&*sink);
+        assert_eq!(place.lines(), messages(&catalog(), &changes(from, from + 1)));
+        match leave {
+            Some(to) => fs::rename(place.target(), to).unwrap(),
+            None => fs::remove_file(place.target()).unwrap(),
+        }
+    }
+    assert_eq!(fs::read_to_string(moved).unwrap(), messages(&catalog(), &changes(0, 1)));
+    sink.write(&changes(3, 4), 4).unwrap();
+    sink.finish().unwrap();
+    assert_eq!(place.lines(), messages(&catalog(), &changes(3, 4)));
+}
+
+fn until_committed(sink: &dyn Sink, time: u64) {
+    while sink.committed() < time {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn a_queue_beyond_its_bound_is_not_ready() {
     let place = Place::new(SMALL);
-    let log = open::open(&place.log(), &Outlet::stdout()).unwrap();
+    let log = open::open(&spec(&sync(), &place.log(), None), &Outlet::stdout()).unwrap();
     let shared = Shared::new(&log, SMALL);
     let record =
         |key| Record { audience: 0, kind: ChangeKind::Entry, reason: Reason::Event, sent: true, at: 5, key, row: "" };
@@ -531,7 +656,7 @@ fn blocks(log: &Path, from: u64) -> Vec<(u64, u64, usize, usize)> {
 }
 
 #[test]
-fn after_a_crash_at_any_byte_told_is_a_prefix_and_each_line_is_there_once() {
+fn after_a_crash_at_any_byte_the_ledger_is_a_prefix_and_each_line_is_there_once() {
     let seed = 11;
     println!("seed {seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -726,7 +851,7 @@ fn inside_a_process_that_is_killed() {
     let seed = std::env::var("USHER_TEST_SEED").unwrap().parse().unwrap();
     let mut rng = fastrand::Rng::with_seed(seed);
     let outlet = Outlet::file(&folder.join("changes.jsonl")).unwrap();
-    let opened = open_within(INDEX, &sync(), &folder.join("state/ledger/crm"), outlet, BUSY).unwrap();
+    let opened = open_within(&spec(&sync(), &folder.join("state/ledger/crm"), None), outlet, BUSY).unwrap();
     let mut now: BTreeSet<(String, String)> = members(&opened).into_iter().collect();
     let mut at = opened.ledger.clock;
     let mut sink = (opened.start)(catalog());

@@ -97,7 +97,7 @@ fn a_bucket_that_answers_badly_keeps_the_contract() {
 }
 
 #[test]
-fn a_second_process_is_told_who_holds_the_folder() {
+fn a_second_process_gets_an_error_that_names_who_holds_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let first = Objects::open("state", folder.path(), 0).unwrap();
     let error = Objects::open("state", folder.path(), 0).err().expect("it is locked");

@@ -182,7 +182,7 @@ fn a_full_disk_is_said_at_a_later_write_and_at_the_end() {
 }
 
 #[test]
-fn a_closed_pipe_is_told_from_other_failures() {
+fn a_closed_pipe_is_not_any_other_failure() {
     let (reader, writer) = io::pipe().unwrap();
     let mut sink = Writer::new("stdout", writer, catalog(), Filter::all());
     drop(reader);

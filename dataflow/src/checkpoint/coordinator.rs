@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use usher_core::lock::lock;
+use usher_core::sink::LedgerPosition;
 use usher_core::source::PartitionId;
 use usher_core::store::StoreError;
 use usher_queries::plan::Plan;
@@ -92,6 +93,8 @@ pub(crate) struct Coordinator {
     until: Option<Instant>,
     /// Whether the one under way is the last.
     last: bool,
+    /// How many were given up.
+    failed: u64,
 }
 
 impl Coordinator {
@@ -119,7 +122,13 @@ impl Coordinator {
             due: now,
             until: None,
             last: false,
+            failed: 0,
         }
+    }
+
+    /// Returns how many checkpoints were given up.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed
     }
 
     /// Makes one more checkpoint, at once or after the one under way, and then no more.
@@ -137,7 +146,8 @@ impl Coordinator {
 
     /// Advances the checkpoint as far as possible without waiting. Returns it if it is made now.
     ///
-    /// `clock` is the job's frontier; all syncs have committed every change before `committed`.
+    /// `clock` is the job's frontier; all syncs have committed every change before `committed`, and `ledgers` returns the positions
+    /// of their ledgers.
     ///
     /// # Errors
     /// Another process has claimed the state.
@@ -147,6 +157,7 @@ impl Coordinator {
         uploader: &Uploader,
         clock: Time,
         committed: Time,
+        ledgers: impl FnOnce() -> Vec<(String, LedgerPosition)>,
     ) -> Result<Option<CheckpointMade>, StoreError> {
         if self.until.is_some_and(|until| until <= Instant::now()) && !self.is_over() {
             let seconds = LAST.as_secs();
@@ -162,7 +173,7 @@ impl Coordinator {
                 Ok(None)
             }
             Phase::Committing { progress, parts, done } if committed >= done => {
-                self.publish(uploader, progress, parts);
+                self.publish(uploader, progress, parts, ledgers());
                 Ok(None)
             }
             Phase::Publishing { bytes, parts } => self.published(uploader.result(), bytes, parts),
@@ -234,16 +245,23 @@ impl Coordinator {
 
     fn give_up(&mut self, reason: &str) {
         tracing::warn!(reason, "a checkpoint was given up; it is made again");
+        self.failed += 1;
         self.phase = Phase::Idle;
         self.due = Instant::now() + if self.until.is_some() { RETRY_LAST } else { RETRY };
     }
 
     /// Starts to publish the manifest of parts that are all stored.
-    fn publish(&mut self, uploader: &Uploader, mut progress: Vec<PartitionProgress>, mut parts: Vec<StoredPart>) {
+    fn publish(
+        &mut self,
+        uploader: &Uploader,
+        mut progress: Vec<PartitionProgress>,
+        mut parts: Vec<StoredPart>,
+        ledgers: Vec<(String, LedgerPosition)>,
+    ) {
         progress.sort();
         parts.sort();
         self.partitions.extend(progress.iter().map(|partition| (partition.rank, partition.id.clone())));
-        let manifest = self.manifest(progress, parts);
+        let manifest = self.manifest(progress, parts, ledgers);
         let keep: BTreeSet<String> = manifest.parts.iter().map(|part| part.name.clone()).collect();
         let bytes = manifest.parts.iter().map(|part| part.bytes).sum();
         let parts = manifest.parts.len();
@@ -251,7 +269,12 @@ impl Coordinator {
         self.phase = Phase::Publishing { bytes, parts };
     }
 
-    fn manifest(&self, progress: Vec<PartitionProgress>, parts: Vec<StoredPart>) -> Manifest {
+    fn manifest(
+        &self,
+        progress: Vec<PartitionProgress>,
+        parts: Vec<StoredPart>,
+        ledgers: Vec<(String, LedgerPosition)>,
+    ) -> Manifest {
         let whole_pulls = lock(&self.whole_pulls);
         let in_force = self.in_force.as_ref().expect("every answer has the pulls in force");
         let models = self.plan.models.iter().enumerate().map(|(index, model)| ModelManifest {
@@ -270,6 +293,7 @@ impl Coordinator {
             models: models.collect(),
             audiences: audiences.map(|audience| (audience.id.clone(), audience.fingerprint)).collect(),
             parts,
+            ledgers,
         }
     }
 

@@ -2,16 +2,23 @@
 //!
 //! Encoded with bincode 1.3, in the frame of the store, which has version and checksum. A change of a type that is reachable
 //! from [`Manifest`] or from a shard's keys raises [`REVISION`] and adds a fixture. Names of types and fields are not encoded.
+//!
+//! | revision | what was added |
+//! |---|---|
+//! | 1 | |
+//! | 2 | the checksum of each part, the position of each ledger |
 
 use crate::control::message::StoredPart;
 use crate::ingest::reader::PartitionProgress;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use usher_core::sink::LedgerPosition;
 use usher_core::source::PartitionId;
 use usher_core::store::{Store, StoreError};
 
 /// The version of what manifests and shards hold.
-pub(crate) const REVISION: u32 = 1;
+pub(crate) const REVISION: u32 = 2;
 
 /// How many times a claim is tried while an earlier run goes on publishing.
 const CLAIMS: u32 = 10;
@@ -37,6 +44,50 @@ pub(crate) struct Manifest {
     pub(crate) audiences: Vec<(String, [u8; 16])>,
     /// The files with the keys.
     pub(crate) parts: Vec<StoredPart>,
+    /// By sync, the position of its ledger: it had committed all changes that the keys may have caused.
+    pub(crate) ledgers: Vec<(String, LedgerPosition)>,
+}
+
+/// A manifest of revision 1.
+#[derive(Deserialize)]
+struct ManifestV1 {
+    #[expect(dead_code, reason = "it takes its place in the bytes")]
+    revision: u32,
+    job: String,
+    incarnation: u64,
+    clock: Time,
+    partitions: Vec<(u32, PartitionId)>,
+    progress: Vec<PartitionProgress>,
+    models: Vec<ModelManifest>,
+    audiences: Vec<(String, [u8; 16])>,
+    parts: Vec<StoredPartV1>,
+}
+
+/// A part in a manifest of revision 1.
+#[derive(Deserialize)]
+struct StoredPartV1 {
+    shard: u32,
+    name: String,
+    bytes: u64,
+}
+
+impl From<ManifestV1> for Manifest {
+    fn from(old: ManifestV1) -> Manifest {
+        let ManifestV1 { job, incarnation, clock, partitions, progress, models, audiences, parts, .. } = old;
+        let part = |StoredPartV1 { shard, name, bytes }| StoredPart { shard, name, bytes, sum: None };
+        Manifest {
+            revision: REVISION,
+            job,
+            incarnation,
+            clock,
+            partitions,
+            progress,
+            models,
+            audiences,
+            parts: parts.into_iter().map(part).collect(),
+            ledgers: Vec::new(),
+        }
+    }
 }
 
 /// A model as the shards have it.
@@ -69,7 +120,7 @@ pub(crate) struct PullRecord {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// It was written by another version.
-    #[error("the state was written with revision `{found}` of its content, this version reads `{REVISION}`")]
+    #[error("the state was written with revision `{found}` of its content, this version reads up to `{REVISION}`")]
     Revision {
         /// The revision of the version that wrote it.
         found: u32,
@@ -145,6 +196,7 @@ impl Manifest {
             models: Vec::new(),
             audiences: Vec::new(),
             parts: Vec::new(),
+            ledgers: Vec::new(),
         }
     }
 
@@ -153,18 +205,26 @@ impl Manifest {
         bincode::serialize(self).expect("a manifest is plain data")
     }
 
-    /// Reads a manifest of this version's [`REVISION`].
+    /// Reads a manifest of this version's [`REVISION`] or an earlier one.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         // The revision comes first in every revision.
         let revision = bytes.first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
+        let damaged = |error: bincode::Error| ManifestError::Damaged { reason: error.to_string() };
         match revision {
-            Some(REVISION) => {
-                bincode::deserialize(bytes).map_err(|error| ManifestError::Damaged { reason: error.to_string() })
-            }
+            Some(REVISION) => bincode::deserialize(bytes).map_err(damaged),
+            Some(1) => bincode::deserialize(bytes).map(|old: ManifestV1| old.into()).map_err(damaged),
             Some(found) => Err(ManifestError::Revision { found }),
             None => Err(ManifestError::Damaged { reason: "it is empty".to_owned() }),
         }
     }
+}
+
+/// Returns, by sync, the ledger's position that a claimed manifest has noted.
+///
+/// # Errors
+/// The manifest can't be decoded.
+pub fn noted_positions(manifest: &[u8]) -> Result<BTreeMap<String, LedgerPosition>, ManifestError> {
+    Ok(Manifest::decode(manifest)?.ledgers.into_iter().collect())
 }
 
 /// Claims the state in a store for a run of `job`: from then on no earlier run can publish a manifest.

@@ -1,18 +1,20 @@
-//! Checkpoints of the first revision stay readable: `dataflow/testdata` holds bytes that were written once.
+//! Checkpoints of all revisions stay readable: `dataflow/testdata` holds bytes that were written once.
 
+use super::manifest::REVISION;
 use super::*;
 use crate::control::message::StoredPart;
 use crate::ingest::reader::PartitionProgress;
 use crate::state::codec::KeyState;
 use crate::state::shard::{Encoder, decode_shard};
 use serde_json::json;
+use usher_core::sink::LedgerPosition;
 use usher_core::source::{PartitionId, Resume};
 
 fn manifest() -> Manifest {
     let partition = |name: &str| PartitionId { source: "web".to_owned(), name: name.to_owned() };
     let resume = Resume { position: 1_234, identity: "2049:17:0".to_owned() };
     Manifest {
-        revision: 1,
+        revision: REVISION,
         job: "shop".to_owned(),
         incarnation: 0xfeed_beef_0bad_cafe,
         clock: 1_795_600_800_123,
@@ -37,8 +39,18 @@ fn manifest() -> Manifest {
             shard: 255,
             name: "00000000000000000003-00000000000000ff-1-000-255".to_owned(),
             bytes: 4_096,
+            sum: Some(0x0123_4567_89ab_cdef),
         }],
+        ledgers: vec![("crm".to_owned(), LedgerPosition { keeper: "kafka".to_owned(), at: 1_207 })],
     }
+}
+
+/// The same as the first revision has it.
+fn manifest_v1() -> Manifest {
+    let mut manifest = manifest();
+    manifest.parts[0].sum = None;
+    manifest.ledgers.clear();
+    manifest
 }
 
 /// Keys of two models, one of them with everything that a key can have.
@@ -73,6 +85,12 @@ fn shard_json() -> serde_json::Value {
 #[test]
 fn a_manifest_of_the_first_revision_stays_readable() {
     let bytes = include_bytes!("../../testdata/manifest.v1");
+    assert_eq!(Manifest::decode(bytes), Ok(manifest_v1()));
+}
+
+#[test]
+fn a_manifest_of_the_second_revision_stays_readable() {
+    let bytes = include_bytes!("../../testdata/manifest.v2");
     assert_eq!(Manifest::decode(bytes), Ok(manifest()));
     assert_eq!(manifest().encode(), bytes, "the encoding has not changed");
 }
@@ -117,9 +135,12 @@ fn freeze_a_shard() {
 #[test]
 fn another_revision_is_named_whatever_follows_it() {
     let mut bytes = manifest().encode();
-    bytes[0] = 2;
+    bytes[0] = 3;
     bytes.truncate(7);
     let error = Manifest::decode(&bytes).expect_err("it is of another revision");
-    assert_eq!(error, ManifestError::Revision { found: 2 });
-    assert_eq!(error.to_string(), "the state was written with revision `2` of its content, this version reads `1`");
+    assert_eq!(error, ManifestError::Revision { found: 3 });
+    assert_eq!(
+        error.to_string(),
+        "the state was written with revision `3` of its content, this version reads up to `2`"
+    );
 }

@@ -5,6 +5,7 @@
 
 use super::Manifest;
 use super::manifest::{PublishOutcome, publish};
+use super::part;
 use crate::control::message::{CheckpointAnswer, CheckpointStep, StoredPart};
 use crate::state::epoch::{EpochWorker, Listing, SHARDS};
 use crate::time::Time;
@@ -68,7 +69,8 @@ fn store_upload(store: &dyn Store, upload: Upload) -> Uploaded {
     match upload {
         Upload::Part { shard, name, content } => {
             let stored = store.put_part(&name, &content);
-            Uploaded::Part(stored.map(|bytes| StoredPart { shard, name, bytes }))
+            let sum = Some(part::sum(&content));
+            Uploaded::Part(stored.map(|bytes| StoredPart { shard, name, bytes, sum }))
         }
         Upload::Manifest { number, manifest, keep } => {
             let outcome = publish(store, number, &manifest);

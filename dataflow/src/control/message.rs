@@ -74,6 +74,8 @@ pub(crate) struct StoredPart {
     pub(crate) shard: u32,
     pub(crate) name: String,
     pub(crate) bytes: u64,
+    /// The checksum of its content; `None` if a version wrote it that had none.
+    pub(crate) sum: Option<u64>,
 }
 
 /// To worker 0: a worker's part of a checkpoint.

@@ -5,7 +5,7 @@
 //! memberships of its keys. What an edit of the job has changed is found by fingerprints ([`Unchanged`]).
 
 use super::message::{ControlMessage, StartMessage};
-use crate::checkpoint::{Manifest, ModelManifest, PullRecord};
+use crate::checkpoint::{Manifest, ModelManifest, PullRecord, read_part};
 use crate::failure::{Failure, FailureKind};
 use crate::ingest::event_batch::{hash_key, owner};
 use crate::ingest::reader::{PartitionReader, PartitionReaders};
@@ -17,7 +17,6 @@ use crate::state::codec::Mapping;
 use crate::state::committed::{Baseline, SyncBaseline};
 use crate::state::epoch::{EpochWorker, Restored};
 use crate::state::facts::{set, words_for};
-use crate::state::shard::decode_shard;
 use crate::state::transition::Removed;
 use crate::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +27,7 @@ use usher_core::change::Recipients;
 use usher_core::ledger::Ledger;
 use usher_core::lock::lock;
 use usher_core::source::{Partition, PartitionId, Resume, Source, SourceError};
-use usher_core::store::{Store, StoreError};
+use usher_core::store::Store;
 use usher_queries::plan::{FactKind, Plan};
 
 /// Memberships in a message: a few hundred kB.
@@ -176,11 +175,7 @@ impl RestoreSetup {
             if !(owner(first, peers)..=owner(first | u64::MAX >> 8, peers)).contains(&self.worker) {
                 continue;
             }
-            let bytes = store.get_part(&part.name).map_err(|error| Failure::of_resume(&error))?;
-            let shard = decode_shard(&bytes).map_err(|reason| {
-                let (url, name) = ("the store".to_owned(), part.name.clone());
-                Failure::of_resume(&StoreError::Damaged { url, name, reason })
-            })?;
+            let shard = read_part(&**store, part).map_err(|error| Failure::of_resume(&error))?;
             for (states, mapping) in shard.iter().zip(&mappings) {
                 let Some((model, mapping)) = mapping else { continue };
                 for state in states {

@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::ingest::advice::{Advisor, LOOK_AFTER};
 use crate::ingest::event_batch::{EventBatch, hash_partition};
 use crate::ingest::match_events::{EventMatcher, MessageClock, MessageContext, Output, PartitionClock, Scratch};
+use crate::ingest::pace::TICK;
 use crate::ingest::seen::Seen;
 use crate::status::{Reading, SourceReport, Status};
 use crate::time::Span;
@@ -28,6 +29,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use timely::scheduling::SyncActivator;
 use usher_core::clock::Clock;
 use usher_core::counts::Counts;
 use usher_core::dead_letters::DeadLetters;
@@ -67,6 +69,8 @@ pub(crate) struct PartitionReader {
     oldest: Option<Time>,
     /// The position and time that [`PartitionReaders::take_moved`] returned last.
     reported: Option<(u64, Time)>,
+    /// Whether the partition says when a message comes; `None` before it was asked to.
+    waking: Option<bool>,
 }
 
 impl PartitionReader {
@@ -88,6 +92,7 @@ impl PartitionReader {
             newest: None,
             oldest: None,
             reported: None,
+            waking: None,
         }
     }
 
@@ -152,6 +157,8 @@ pub(crate) struct PartitionReaders {
     rests_from: Option<Time>,
     /// Whether the clock is to end.
     ending: bool,
+    /// Moves of the live clock that may not be committed: where to, and since when something that they bring was due.
+    moves: VecDeque<(Time, Time)>,
 }
 
 /// A partition that has been read further.
@@ -226,6 +233,12 @@ impl PartitionReaders {
         self.rests_from.is_some_and(|at| all.all(|reader| settled(at, reader)))
     }
 
+    /// Returns how far what is committed lags behind what was due, ms, at the time `now`.
+    pub(crate) fn lag(&mut self, committed: Time, now: Time) -> Time {
+        while self.moves.pop_front_if(|(to, _)| *to <= committed).is_some() {}
+        self.moves.front().map_or(0, |(_, since)| now.saturating_sub(*since))
+    }
+
     /// Returns the partitions that have been read further since the last call.
     pub(crate) fn take_moved(&mut self) -> Vec<Moved> {
         if !std::mem::take(&mut self.moved) {
@@ -248,6 +261,13 @@ impl PartitionReaders {
     /// Returns from where each partition would have to be read again, if all that takes effect before `done` has taken effect.
     pub(crate) fn progress(&mut self, done: Time) -> Vec<PartitionProgress> {
         self.reading.iter_mut().chain(&mut self.ended).map(|reader| reader.resume(done)).collect()
+    }
+
+    /// Notes a move of the live clock, which brings what has been due since a time.
+    fn note_move(&mut self, from: Time, to: Time, since: Time) {
+        if to > from {
+            self.moves.push_back((to, since));
+        }
     }
 
     /// Returns the least clock of the partitions; `None` if there are none.
@@ -277,6 +297,8 @@ pub(crate) struct ReaderSetup {
 pub(crate) struct Activation {
     /// At most one batch for each worker.
     pub(crate) events: Vec<EventBatch>,
+    /// No event of these takes effect before.
+    pub(crate) from: Time,
     pub(crate) source_progress: Vec<SourceProgress>,
     pub(crate) next: Next,
 }
@@ -286,16 +308,16 @@ pub(crate) struct Activation {
 pub(crate) enum Next {
     /// There may be more to read at once.
     Again(Time),
-    /// There is nothing to do for a while.
-    Wait(Time),
+    /// There is nothing to do for so long, unless a message comes.
+    Wait(Time, Duration),
     /// Nothing more is read, ever.
     Done,
 }
 
 impl Activation {
-    /// Returns an activation that reads nothing.
-    fn idle(next: Next) -> Activation {
-        Activation { events: Vec::new(), source_progress: Vec::new(), next }
+    /// Returns an activation that reads nothing, and looks again after a tick.
+    fn idle(from: Time, to: Time) -> Activation {
+        Activation { events: Vec::new(), from, source_progress: Vec::new(), next: Next::Wait(to, TICK) }
     }
 }
 
@@ -329,10 +351,13 @@ pub(crate) struct ReadScheduler {
     first: Option<Time>,
     discovered: Instant,
     advised: Instant,
+    /// Wakes the operator when a message has come.
+    wake: Arc<Mutex<SyncActivator>>,
 }
 
 impl ReadScheduler {
-    pub(crate) fn new(setup: ReaderSetup) -> ReadScheduler {
+    /// `wake` wakes the operator from any thread.
+    pub(crate) fn new(setup: ReaderSetup, wake: SyncActivator) -> ReadScheduler {
         ReadScheduler {
             counts: vec![Counts::default(); setup.matchers.len()],
             setup,
@@ -347,6 +372,21 @@ impl ReadScheduler {
             first: None,
             discovered: Instant::now(),
             advised: Instant::now(),
+            wake: Arc::new(Mutex::new(wake)),
+        }
+    }
+
+    /// Has partitions say when a message comes, where they can.
+    fn watch(&self, readers: &mut PartitionReaders) {
+        for reader in readers.reading.iter_mut().filter(|reader| reader.waking.is_none()) {
+            let (status, wake) = (Arc::clone(&self.setup.status), Arc::clone(&self.wake));
+            let waking = reader.partition.wake_with(Arc::new(move || {
+                if !status.pace().stir() {
+                    // A worker that has ended needs no waking.
+                    let _ = lock(&wake).activate();
+                }
+            }));
+            reader.waking = Some(waking);
         }
     }
 
@@ -365,13 +405,14 @@ impl ReadScheduler {
         let readers = Rc::clone(&self.setup.readers);
         let mut readers = readers.borrow_mut();
         if !readers.ready {
-            return Activation::idle(Next::Wait(held));
+            return Activation::idle(held, held);
         }
         let was_opened = self.opened;
         let activation = match self.setup.span {
             Span::Replay { until, .. } => self.replay(&mut readers, held, committed, until),
             Span::Live if readers.ending => Ok(Activation {
                 events: Vec::new(),
+                from: held,
                 source_progress: vec![SourceProgress::Ended(Some(held))],
                 next: Next::Done,
             }),
@@ -380,7 +421,7 @@ impl ReadScheduler {
         };
         let activation = activation.unwrap_or_else(|failure| {
             self.setup.status.fail(failure);
-            Activation::idle(Next::Done)
+            Activation { next: Next::Done, ..Activation::idle(held, held) }
         });
         self.publish(&readers);
         self.advise(was_opened);
@@ -428,7 +469,7 @@ impl ReadScheduler {
         until: Option<Time>,
     ) -> Result<Activation, Failure> {
         if self.is_full(held, committed) {
-            return Ok(Activation::idle(Next::Wait(held)));
+            return Ok(Activation::idle(held, held));
         }
         let (events, idle) = self.read_furthest_behind(readers, |_| true)?;
         // Later messages of a partition take effect later too, beyond the end.
@@ -445,14 +486,14 @@ impl ReadScheduler {
             source_progress.push(SourceProgress::Opened(firsts().flatten().chain(self.first).min()));
         }
         let next = match readers.least_clock() {
-            Some(least) if idle => Next::Wait(least.unwrap_or(0).max(held)),
+            Some(least) if idle => Next::Wait(least.unwrap_or(0).max(held), TICK),
             Some(least) => Next::Again(least.unwrap_or(0).max(held)),
             None => {
                 source_progress.push(SourceProgress::Ended(self.greatest));
                 Next::Done
             }
         };
-        Ok(Activation { events, source_progress, next })
+        Ok(Activation { events, from: held, source_progress, next })
     }
 
     /// Reads what was stored in the partitions when they were opened.
@@ -464,7 +505,7 @@ impl ReadScheduler {
     ) -> Result<Activation, Failure> {
         let now = self.setup.clock.now().max(held);
         if self.is_full(held, committed) {
-            return Ok(Activation::idle(Next::Wait(held)));
+            return Ok(Activation::idle(held, held));
         }
         let (events, idle) = self.read_furthest_behind(readers, |reader| !reader.partition.caught_up())?;
         let behind = readers.reading.iter().filter(|reader| !reader.partition.caught_up());
@@ -475,7 +516,8 @@ impl ReadScheduler {
                 (vec![SourceProgress::Opened(Some(now))], now)
             }
         };
-        Ok(Activation { events, source_progress, next: if idle { Next::Wait(clock) } else { Next::Again(clock) } })
+        let next = if idle { Next::Wait(clock, TICK) } else { Next::Again(clock) };
+        Ok(Activation { events, from: held, source_progress, next })
     }
 
     fn live(
@@ -489,23 +531,43 @@ impl ReadScheduler {
         let clock = now.min(committed.map_or(now, |committed| committed.saturating_add(STEP))).max(held);
         if readers.resting {
             readers.rests_from.get_or_insert(now.max(held));
-            return Ok(Activation::idle(Next::Wait(clock)));
+            return Ok(Activation::idle(held, clock));
         }
         self.discover(readers)?;
+        self.watch(readers);
         let mut left = readers.reading.len();
         while left > 0 && self.in_flight <= IN_FLIGHT {
             left -= 1;
             self.last = (self.last + 1) % readers.reading.len();
-            match self.poll(&mut readers.reading[self.last], now, Some(held))? {
+            match self.poll(&mut readers.reading[self.last], now, Some(clock))? {
                 Chunk::Read(events) => {
                     readers.moved = true;
-                    return Ok(Activation { events, source_progress: Vec::new(), next: Next::Again(clock) });
+                    self.setup.status.pace().stir();
+                    readers.note_move(held, clock, held);
+                    return Ok(Activation {
+                        events,
+                        from: clock,
+                        source_progress: Vec::new(),
+                        next: Next::Again(clock),
+                    });
                 }
                 Chunk::Idle => {}
                 Chunk::End => self.end(readers, self.last),
             }
         }
-        Ok(Activation::idle(Next::Wait(clock)))
+        let polled = readers.reading.iter().filter(|reader| reader.waking == Some(false)).count();
+        let pace = self.setup.status.pace();
+        let since = pace.due_since(held, clock);
+        let (moves, sleep) = match clock < now {
+            // What is committed is far behind.
+            true => (true, TICK),
+            false => pace.next(held, now, polled),
+        };
+        if !moves {
+            return Ok(Activation { next: Next::Wait(held, sleep), ..Activation::idle(held, held) });
+        }
+        readers.note_move(held, clock, since);
+        Ok(Activation { next: Next::Wait(clock, sleep), ..Activation::idle(held, held) })
     }
 
     /// Returns whether batches on their way have to be worked off before more is read.

@@ -1,24 +1,23 @@
 //! Events: this worker's partitions become batches of matched events.
 //!
 //! A shell around [`ReadScheduler`]. Promises: the frontier of the output is the clock, so no batch takes effect before it; one
-//! chunk of a partition per activation, with a timer of [`TICK`] while there is nothing to read. Feedback: `committed`, the
+//! chunk of a partition per activation, with a timer while there is nothing to read ([`Pace`]). Feedback: `committed`, the
 //! frontier of the whole job, limits what is on its way, and how far the live clock runs ahead.
 //!
 //! Holds one capability for each output: for events at the clock, for progress at time 0.
+//!
+//! [`Pace`]: crate::ingest::pace::Pace
 
 use crate::ingest::event_batch::EventBatch;
 use crate::ingest::reader::{Next, ReadScheduler, ReaderSetup, SourceProgress};
 use crate::time::Time;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::probe::Handle as ProbeHandle;
 use timely::dataflow::{Scope, StreamVec};
-
-/// How often an idle live job looks for messages and moves its clock, and a waiting replay looks again.
-const TICK: Duration = Duration::from_millis(2);
 
 /// Batches of events, and the progress of sources, addressed to each worker.
 pub(crate) type EventStreams<'scope> =
@@ -32,6 +31,9 @@ pub(crate) fn events<'scope>(
 ) -> EventStreams<'scope> {
     let mut builder = OperatorBuilder::new("Events".to_owned(), scope);
     let activator = scope.activator_for(Rc::clone(&builder.operator_info().address));
+    let wake = |scope: &Scope<'scope, Time>, address: &[usize]| scope.worker().sync_activator_for(address.to_vec());
+    setup.status.pace().add(wake(&scope, &builder.operator_info().address));
+    let wake_readers = wake(&scope, &builder.operator_info().address);
     let (events, events_stream) = builder.new_output::<Vec<EventBatch>>();
     let mut events = OutputBuilder::<Time, CapacityContainerBuilder<Vec<EventBatch>>>::from(events);
     let (progress, progress_stream) = builder.new_output::<Vec<(u32, SourceProgress)>>();
@@ -40,13 +42,14 @@ pub(crate) fn events<'scope>(
         let progress_cap = capabilities.pop().expect("an operator starts with a capability for each output");
         let events_cap = capabilities.pop().expect("an operator starts with a capability for each output");
         let mut caps = Some((events_cap, progress_cap));
-        let mut scheduler = ReadScheduler::new(setup);
+        let mut scheduler = ReadScheduler::new(setup, wake_readers);
         let peers = scheduler.peers() as u32;
         let mut armed: Option<Instant> = None;
         move |_frontiers| {
             let Some((hold, progress_hold)) = &mut caps else { return false };
             let committed = committed.with_frontier(|frontier| frontier.first().copied());
             let activation = scheduler.activate(*hold.time(), committed);
+            hold.downgrade(&activation.from);
             for batch in activation.events {
                 events.activate().session(&*hold).give(batch);
             }
@@ -58,14 +61,14 @@ pub(crate) fn events<'scope>(
                     hold.downgrade(&time);
                     activator.activate();
                 }
-                Next::Wait(time) => {
+                Next::Wait(time, wait) => {
                     hold.downgrade(&time);
-                    // Armed once a period: a second timer would never go away.
+                    // A timer can't be taken back: another one is armed only where it goes off earlier.
                     let now = Instant::now();
-                    if armed.is_none_or(|at| at <= now) {
+                    if armed.is_none_or(|at| at <= now || at > now + wait) {
                         // Taken before it is armed: when it goes off, this has passed.
-                        armed = Some(now + TICK);
-                        activator.activate_after(TICK);
+                        armed = Some(now + wait);
+                        activator.activate_after(wait);
                     }
                 }
                 Next::Done => caps = None,

@@ -197,6 +197,7 @@ impl Shell {
             self.live = true;
             self.status.publish_live();
         }
+        self.status.pace().publish_due(worker, epochs.due(), epochs.done().saturating_sub(1));
         self.status.publish_keys(worker, epochs.len());
         if self.repeats != epochs.repeats() {
             self.repeats.clone_from(&epochs.repeats().to_vec());

@@ -371,6 +371,19 @@ impl EpochWorker {
         self.done
     }
 
+    /// Returns a time before which nothing changes by itself: no timer is due, and no event takes effect. 0 if there is work that
+    /// only waits for the clock to go on; the end of time if nothing ever changes.
+    pub(crate) fn due(&self) -> Time {
+        let busy = self.epoch.is_some() || self.switching.is_some() || !self.whole.is_empty() || !self.ready.is_empty();
+        if !self.started || busy {
+            return 0;
+        }
+        let timers = self.models.iter().filter_map(KeyedState::next_timer);
+        let waiting = self.batches.iter().flatten();
+        let events = waiting.filter_map(|waiting| Some(waiting.batch.events.get(waiting.next)?.at));
+        timers.chain(events).min().unwrap_or(Time::MAX)
+    }
+
     /// Returns when all keys are announced, once that is known.
     pub(crate) fn start(&self) -> Option<Time> {
         self.start

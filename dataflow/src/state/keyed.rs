@@ -106,6 +106,11 @@ impl KeyedState {
         repeat
     }
 
+    /// Returns a time before which nothing changes by itself. None if nothing ever does.
+    pub(crate) fn next_timer(&self) -> Option<Time> {
+        self.windows.next_timer().into_iter().chain(self.properties.next_timer()).min()
+    }
+
     /// Returns which of the values that an event carries a fact takes; 0 if it takes none.
     pub(crate) fn value_of(&self, fact: u32, values: &[i128]) -> i128 {
         self.windows.rule(fact).and_then(|rule| rule.value()).map_or(0, |value| values[value])

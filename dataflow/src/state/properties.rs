@@ -215,6 +215,11 @@ impl PropertyState {
         }
     }
 
+    /// Returns a time before which no timer is due. None if there are no timers.
+    pub(crate) fn next_timer(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
     /// Fires the next timer due by `through`; returns whether one was due.
     pub(crate) fn fire(&mut self, through: Time, flips: &mut Vec<Flip>) -> bool {
         let Some(Timer { time, slot, fact }) = self.timers.pop(through) else { return false };

@@ -42,6 +42,12 @@ impl Timers {
         }
     }
 
+    /// Returns a time before which no timer is due: that of the next one, or the start of its bucket. None if there are no timers.
+    pub(crate) fn next(&self) -> Option<Time> {
+        let near = self.near.peek().map(|Reverse(timer)| timer.time);
+        near.or_else(|| self.far.keys().next().map(|bucket| bucket << SPAN))
+    }
+
     /// The next timer due at or before `through`.
     pub(crate) fn pop(&mut self, through: Time) -> Option<Timer> {
         loop {
@@ -78,6 +84,8 @@ mod tests {
             pending.push(timer);
             if slot % 7 == 0 {
                 now += rng.u64(0..3_000);
+                let first = pending.iter().map(|timer: &Timer| timer.time).min();
+                assert!(timers.next() <= first && timers.next().is_some(), "seed {seed}");
                 let mut due: Vec<Timer> = pending.extract_if(.., |t| t.time <= now).collect();
                 due.sort_by_key(|t| t.time);
                 for want in due {

@@ -256,6 +256,11 @@ impl WindowState {
         repeat
     }
 
+    /// Returns a time before which no timer is due. None if there are no timers.
+    pub(crate) fn next_timer(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
     /// Fires the next timer due by `through`; returns its slot, `None` if none is due.
     pub(crate) fn fire(&mut self, through: Time, flips: &mut Vec<Flip>) -> Option<Slot> {
         let Timer { time, slot, fact } = self.timers.pop(through)?;

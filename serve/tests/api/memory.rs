@@ -256,6 +256,7 @@ impl Api for MemoryApi {
             partitions: vec![partition],
             damaged_files: vec![("web".to_owned(), 2)],
             state_bytes: 4096,
+            ..Metrics::default()
         }
     }
 

@@ -4,30 +4,38 @@
 //! 1. check the settings and the topics; create the ledger topic if it is missing, and the target if the job has its number of
 //!    partitions;
 //! 2. with transactions: fence older processes, which rolls back what they had begun;
-//! 3. read the ledger, and commit the next `run` number, which a fenced process looks for;
-//! 4. without transactions: send the pending messages of an earlier run again.
+//! 3. commit the mark of this process; one that is fenced meanwhile ends;
+//! 4. wait until the mark is visible, and read the ledger: a later mark is a successor's, and this process ends. Compare the
+//!    ledger with the position that the checkpoint has noted;
+//! 5. without transactions before: send the pending messages of an earlier run again;
+//! 6. commit the next `run` number, which versions without a mark look for;
+//! 7. if `usher resend` has asked for it: forget the memberships, and begin the ledger anew.
 //!
-//! Refuses: missing topics that it may not create, and a ledger topic whose records expire.
+//! Refuses: missing topics that it may not create, a ledger topic whose records expire, and a ledger that is behind the
+//! checkpoint.
 
-use super::sender::{RETRY_HINT, Sender};
-use super::transaction::Setback;
-use super::{KafkaSink, SyncSpec};
+use super::batch::BATCH_CHANGES;
+use super::sender::Sender;
+use super::watch::Watch;
+use super::{KafkaSink, SyncSpec, position};
 use crate::kafka::Variable;
 use crate::kafka::client::{Context, PATIENCE, REQUEST, Reader, retry, settings};
-use crate::kafka::error::{Problem, code};
+use crate::kafka::error::{Problem, code, is_fenced};
 use crate::kafka::ffi::{self, TopicDescription};
-use crate::kafka::{ledger, topics};
+use crate::kafka::ledger::{self, LedgerTopic, RESEND};
+use crate::kafka::topics;
 use crate::messages::{Messages, filter};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use usher_core::catalog::Catalog;
-use usher_core::sink::{OpenedSync, SinkError};
+use usher_core::ledger::Ledger;
+use usher_core::sink::{LedgerPosition, OpenedSync, SinkError};
 
 /// Without transactions the shortest time between two batches: changes of that time are sent together.
 const BATCH_EVERY: Duration = Duration::from_millis(2);
@@ -45,42 +53,142 @@ const DEFAULTS: [(&str, &str); 2] = [
 /// Creates the sync's ledger topic if it is missing, and the target if it is missing and the job has its number of partitions.
 /// Waits at most 30 s for brokers that do not answer.
 pub fn open_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<OpenedSync, SinkError> {
+    mark_sync(spec, variable)?.open(spec)
+}
+
+/// A sync whose ledger has this process's mark, and which is not read yet.
+pub(in crate::kafka) struct MarkedSync {
+    sender: Sender,
+    reader: Arc<Reader>,
+    deadline: Instant,
+}
+
+/// Does steps 1 to 3.
+pub(in crate::kafka) fn mark_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<MarkedSync, SinkError> {
     let failed = |problem| spec.failed("opened", problem);
     let producer_config = producer_settings(spec, variable).map_err(failed)?;
     let reader_config = reader_settings(spec, variable).map_err(failed)?;
     let ledger_topic = ledger::topic(spec.job, spec.id);
     let reader = Arc::new(Reader::start(&reader_config, spec.context(), |_| ()).map_err(failed)?);
-    let found = find_topics(spec, &reader, &ledger_topic).map_err(failed)?;
-    create_missing(spec, &reader, &ledger_topic, &found, variable).map_err(failed)?;
-    let producer = producer(spec.context(), &producer_config).map_err(failed)?;
-    if spec.exactly_once() {
-        fence(&producer, PATIENCE).map_err(failed)?;
+    let topics = find_topics(spec, &reader, &ledger_topic).map_err(failed)?;
+    create_missing(spec, &reader, &ledger_topic, &topics, variable).map_err(failed)?;
+    let names = [&spec.target.topic[..], &ledger_topic];
+    let mut described =
+        topics::describe(reader.base().client(), reader.context(), &names, PATIENCE).map_err(failed)?.into_iter();
+    let mut next = || described.next().expect("each topic was described");
+    let watch = Watch::new(next(), next());
+    let context = spec.context().noting(&names);
+    let producer = producer(context, &producer_config).map_err(failed)?;
+    let mut sender = Sender::new(spec, producer, producer_config, reader_config, watch);
+    if spec.exactly_once()
+        && let Err(problem) = fence(&sender.producer, PATIENCE)
+    {
+        let fenced = sender.producer.client().fatal_error().is_some_and(|(code, _)| is_fenced(code));
+        return Err(if fenced { sender.superseded() } else { failed(problem) });
     }
-    let found = ledger::read(&reader, &ledger_topic, PATIENCE).map_err(failed)?;
-    drop(reader);
-    let mut sender = Sender::new(spec, producer, producer_config, reader_config, found.progress, found.audiences);
-    if spec.exactly_once() {
-        sender.commit_run(Instant::now() + PATIENCE)?;
+    let deadline = Instant::now() + PATIENCE;
+    sender.commit_before(deadline, |sender| sender.send_mark())?;
+    sender.note_mark();
+    Ok(MarkedSync { sender, reader, deadline })
+}
+
+impl MarkedSync {
+    /// Does steps 4 to 7.
+    pub(in crate::kafka) fn open(self, spec: &SyncSpec<'_>) -> Result<OpenedSync, SinkError> {
+        let MarkedSync { mut sender, reader, deadline } = self;
+        let failed = |problem| spec.failed("opened", problem);
+        sender.wait_for_mark(&reader, deadline).map_err(failed)?;
+        let mut found = ledger::read(&reader, &sender.ledger_topic, PATIENCE).map_err(failed)?;
+        if found.owner.is_none_or(|mark| mark.incarnation != spec.incarnation) {
+            return Err(sender.superseded());
+        }
+        if !found.resend {
+            LedgerPosition::check(&position(found.progress.batch), spec.noted, spec.id)?;
+        }
+        sender.take_ledger(&found);
+        sender.note_target_ends(&reader).map_err(failed)?;
+        drop(reader);
+        if !found.pending.is_empty() {
+            let messages = found.pending.len();
+            tracing::info!(sync = spec.id, messages, "sending pending messages of an earlier run again");
+            sender.commit_before(deadline, |sender| sender.send_pending_again(&found.pending))?;
+        }
+        if spec.exactly_once() {
+            sender.commit_run(deadline)?;
+        }
+        if found.resend {
+            begin_anew(spec, &mut sender, &found.ledger, deadline)?;
+            let clock = found.ledger.clock;
+            found.ledger = Ledger::default();
+            found.ledger.clock = clock;
+        }
+        note_target(&mut sender, &found, deadline)?;
+        let every = if spec.exactly_once() { Duration::from_millis(spec.target.commit_every) } else { BATCH_EVERY };
+        let (sync, index) = (spec.sync.clone(), spec.index);
+        let any = found.ledger.any;
+        sender.shared.lock().batch = sender.progress.batch;
+        Ok(OpenedSync {
+            ledger: found.ledger,
+            start: Box::new(move |catalog: Arc<Catalog>| {
+                let filter = filter(index, &sync, &catalog);
+                sender.messages = Messages::of(&sync, Arc::clone(&catalog));
+                Box::new(KafkaSink::start(sender, catalog, filter, every, any))
+            }),
+        })
     }
-    if !found.pending.is_empty() {
-        let messages = found.pending.len();
-        tracing::info!(sync = spec.id, messages, "sending pending messages of an earlier run again");
-        sender.send_pending_again(&found.pending).map_err(|setback| match setback {
-            Setback::Failed(error) => error,
-            Setback::Retry(reason) | Setback::Replace(reason) => sender.failed(reason, RETRY_HINT),
-        })?;
+}
+
+/// Forgets the memberships. The count of batches goes on, beyond what the checkpoint has noted.
+fn begin_anew(spec: &SyncSpec<'_>, sender: &mut Sender, ledger: &Ledger, deadline: Instant) -> Result<(), SinkError> {
+    tracing::info!(sync = spec.id, members = ledger.len(), "the ledger begins anew, as `usher resend` has asked");
+    let members: Vec<(&str, &str)> =
+        ledger.iter().map(|(audience, key)| (&ledger.audiences[audience as usize].id[..], key)).collect();
+    for members in members.chunks(BATCH_CHANGES) {
+        sender.commit_before(deadline, |sender| sender.send_forgotten(members))?;
     }
-    let every = if spec.exactly_once() { Duration::from_millis(spec.target.commit_every) } else { BATCH_EVERY };
-    let (sync, index) = (spec.sync.clone(), spec.index);
-    let any = found.ledger.any;
-    Ok(OpenedSync {
-        ledger: found.ledger,
-        start: Box::new(move |catalog: Arc<Catalog>| {
-            let filter = filter(index, &sync, &catalog);
-            sender.messages = Messages::of(&sync, Arc::clone(&catalog));
-            Box::new(KafkaSink::start(sender, catalog, filter, every, any))
-        }),
-    })
+    let noted = spec.noted.filter(|noted| noted.keeper == super::KEEPER).map_or(0, |noted| noted.at);
+    let mut progress = sender.progress;
+    progress.batch = progress.batch.max(noted);
+    progress.began = progress.batch;
+    sender.commit_before(deadline, |sender| sender.send_begun(&progress))?;
+    sender.progress = progress;
+    Ok(())
+}
+
+/// Writes which topic the messages go to, where that is not known or the ledger begins anew. Warns if it is another one.
+fn note_target(sender: &mut Sender, found: &LedgerTopic, deadline: Instant) -> Result<(), SinkError> {
+    let Some(id) = sender.watch.target_id().map(str::to_owned) else { return Ok(()) };
+    match &found.target {
+        Some(known) if *known == id => Ok(()),
+        Some(_) if !found.resend => {
+            sender.warn_of_another_target();
+            Ok(())
+        }
+        _ => sender.commit_before(deadline, |sender| sender.send_target(&id)),
+    }
+}
+
+/// Asks for a ledger that begins anew when the sync is opened next. Creates the ledger topic if it is missing; fences no
+/// process.
+pub fn resend_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<(), SinkError> {
+    let failed = |problem| spec.failed("opened", problem);
+    let reader_config = reader_settings(spec, variable).map_err(failed)?;
+    let ledger_topic = ledger::topic(spec.job, spec.id);
+    let reader = Reader::start(&reader_config, spec.context(), |_| ()).map_err(failed)?;
+    let topics = find_topics(spec, &reader, &ledger_topic).map_err(failed)?;
+    create_missing(spec, &reader, &ledger_topic, &topics, variable).map_err(failed)?;
+    // Without the sync's transactional id, which would fence a process that runs.
+    let fixed = [("enable.idempotence", "true"), ("message.timeout.ms", "30000")];
+    let config = settings(&spec.target.kafka, &DEFAULTS, &fixed, variable).map_err(failed)?;
+    let producer = producer(spec.context(), &config).map_err(failed)?;
+    let record = BaseRecord::to(&ledger_topic).partition(0).key(RESEND).payload("{}");
+    let sent = producer.send(record).map_err(|(error, _)| error).and_then(|()| producer.flush(PATIENCE));
+    let undelivered = producer.client().context().take_undelivered();
+    let code = undelivered.map(|undelivered| undelivered.code).or(sent.err().map(|error| code(&error)));
+    match code {
+        None => Ok(()),
+        Some(code) => Err(failed(Problem::of_code(code, &format!("topic `{ledger_topic}`")))),
+    }
 }
 
 /// Checks that the sync can be opened. Changes nothing, and fences no process.

@@ -6,9 +6,12 @@
 
 use super::SyncSpec;
 use super::batch::{BATCH_CHANGES, Batch};
+use super::reconcile::{Broken, Visible};
 use super::transaction::Setback;
-use crate::kafka::client::Context;
-use crate::kafka::ledger::{self, Progress};
+use super::watch::Watch;
+use crate::kafka::client::{Context, PATIENCE, Reader, retry};
+use crate::kafka::error::Problem;
+use crate::kafka::ledger::{self, LedgerTopic, Mark, Progress};
 use crate::messages::Messages;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer};
@@ -21,12 +24,18 @@ use usher_core::sink::{SinkError, SyncStatus, Written};
 
 /// How long an idle thread waits for a batch before it polls its producer.
 const POLL_EVERY: Duration = Duration::from_millis(500);
+/// The pause between two looks whether the mark is visible.
+const VISIBLE_EVERY: Duration = Duration::from_millis(5);
 /// The pause after a batch that failed, at first, …
 pub(super) const BACKOFF: Duration = Duration::from_millis(50);
 /// … and at most.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Bytes of committed batches that are kept: 2 MiB, a second of 20,000 changes/s; the latest is kept whatever its size.
 const KEPT_BYTES: usize = 2 << 20;
+
+/// The places of the topics in what [`Sender::producer_context`] notes.
+const TARGET: usize = 0;
+const LEDGER: usize = 1;
 
 /// What to do when the brokers do not answer before the job runs.
 pub(super) const RETRY_HINT: &str = "see that the brokers run";
@@ -58,6 +67,10 @@ pub(super) struct State {
     pub(super) handed_over: u64,
     /// All changes before this time are committed.
     pub(super) committed: u64,
+    /// How many batches have been committed, since the ledger began.
+    pub(super) batch: u64,
+    /// When changes began to wait, or the last ones were committed.
+    pub(super) waiting_since: Option<Instant>,
     pub(super) status: SyncStatus,
     /// Why the thread has ended.
     pub(super) error: Option<SinkError>,
@@ -74,6 +87,7 @@ impl State {
             self.commit_if_idle();
         }
         for batch in batches {
+            self.waiting_since.get_or_insert_with(Instant::now);
             self.bytes += batch.bytes();
             self.changes += batch.len() as u64;
             self.queue.push_back(batch);
@@ -95,6 +109,7 @@ impl State {
         self.bytes -= batch.bytes();
         self.changes -= batch.len() as u64;
         self.status.committed += batch.len() as u64;
+        self.waiting_since = (self.changes > 0).then(Instant::now);
         if let Some(until) = batch.until {
             self.committed = until;
         }
@@ -131,6 +146,8 @@ enum Next {
 /// A committed batch, kept in case the brokers lose it.
 pub(super) struct KeptBatch {
     pub(super) progress: Progress,
+    /// By partition of the target, an offset before its messages.
+    pub(super) ends: BTreeMap<i32, i64>,
     pub(super) batch: Box<Batch>,
 }
 
@@ -146,13 +163,24 @@ pub(super) struct Sender {
     pub(super) reader_config: ClientConfig,
     brokers: String,
     pub(super) exactly_once: bool,
+    /// The random number by which this process knows its mark in the ledger.
+    pub(super) incarnation: u64,
+    /// Whether the mark is committed.
+    pub(super) owned: bool,
+    /// The offset of the mark: a later one is a successor's. None if the brokers have not said it.
+    marked_at: Option<i64>,
+    /// The process that the ledger belonged to before. Where its mark is the latest, this process's is lost.
+    previous_owner: Option<u64>,
+    pub(super) watch: Watch,
+    /// By partition of the target, an offset before the messages of the next batch. A partition that is missing is new.
+    pub(super) ends: BTreeMap<i32, i64>,
     pub(super) progress: Progress,
     /// How messages are written.
     pub(super) messages: Messages,
     /// The audiences whose records have been written, by id.
     pub(super) audiences: BTreeMap<String, LedgerAudience>,
     /// Why the producer must be replaced before the next batch, if it must.
-    broken: Option<String>,
+    broken: Option<Broken>,
     /// The latest committed batches, oldest first.
     pub(super) kept: VecDeque<KeptBatch>,
     kept_bytes: usize,
@@ -162,13 +190,13 @@ pub(super) struct Sender {
 }
 
 impl Sender {
+    /// Returns a sender that knows nothing of its ledger yet.
     pub(super) fn new(
         spec: &SyncSpec<'_>,
         producer: BaseProducer<Context>,
         producer_config: ClientConfig,
         reader_config: ClientConfig,
-        progress: Progress,
-        audiences: BTreeMap<String, LedgerAudience>,
+        watch: Watch,
     ) -> Sender {
         Sender {
             id: spec.id.to_owned(),
@@ -180,9 +208,15 @@ impl Sender {
             reader_config,
             brokers: spec.target.kafka.brokers.clone(),
             exactly_once: spec.exactly_once(),
-            progress,
+            incarnation: spec.incarnation,
+            owned: false,
+            marked_at: None,
+            previous_owner: None,
+            watch,
+            ends: BTreeMap::new(),
+            progress: Progress::default(),
             messages: Messages::of(spec.sync, Arc::new(Catalog::new(spec.job, []))),
-            audiences,
+            audiences: BTreeMap::new(),
             broken: None,
             kept: VecDeque::new(),
             kept_bytes: 0,
@@ -191,7 +225,82 @@ impl Sender {
         }
     }
 
-    /// Commits the next `run` number before `deadline`: a process that is fenced by this one looks for it.
+    /// Notes that the mark is committed, and where.
+    pub(super) fn note_mark(&mut self) {
+        self.owned = true;
+        let end = self.producer.client().context().take_delivered().remove(&(LEDGER, 0));
+        // A duplicate that was refused has no offset.
+        self.marked_at = end.filter(|end| *end > 0).map(|end| end - 1);
+    }
+
+    /// Waits until the mark can be read, and with it all that was committed before: brokers confirm a transaction before its
+    /// partitions have it. Fails if it can't be read before `deadline`.
+    pub(super) fn wait_for_mark(&self, reader: &Reader, deadline: Instant) -> Result<(), Problem> {
+        let Some(mark) = self.marked_at else { return Ok(()) };
+        loop {
+            let (_, end) = retry(reader.context(), PATIENCE, || reader.ends(&self.ledger_topic, 0))?;
+            if end > mark {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let reason = format!("a transaction is open in topic `{}` at offset {end}", self.ledger_topic);
+                return Err(Problem { reason, hint: RETRY_HINT, transient: true });
+            }
+            std::thread::sleep(VISIBLE_EVERY);
+        }
+    }
+
+    /// Returns whether the ledger shows this process's mark. None if it belongs to another process.
+    ///
+    /// Brokers that fail may lose the mark: then the ledger has none, or the one before. A mark behind this process's is never
+    /// the one before.
+    pub(super) fn is_marked(&self, owner: Option<Mark>) -> Option<bool> {
+        let Some(owner) = owner else { return Some(false) };
+        let is_before = self.marked_at.is_some_and(|at| owner.offset < at);
+        match owner.incarnation == self.incarnation {
+            true => Some(true),
+            false => (is_before && self.previous_owner == Some(owner.incarnation)).then_some(false),
+        }
+    }
+
+    /// Goes on from a ledger that was read.
+    pub(super) fn take_ledger(&mut self, found: &LedgerTopic) {
+        self.progress = found.progress;
+        self.previous_owner = found.previous.map(|mark| mark.incarnation);
+        self.audiences.clone_from(&found.audiences);
+        self.watch.wrote_ledger(found.end);
+    }
+
+    /// Notes where the target ends.
+    pub(super) fn note_target_ends(&mut self, reader: &Reader) -> Result<(), Problem> {
+        if !self.exactly_once {
+            return Ok(());
+        }
+        for partition in 0..self.watch.target_partitions() {
+            let (_, end) = retry(reader.context(), PATIENCE, || reader.ends(&self.topic, partition))?;
+            self.ends.insert(partition, end);
+        }
+        Ok(())
+    }
+
+    /// Commits what opening a sync writes, before `deadline`.
+    pub(super) fn commit_before<T>(
+        &mut self,
+        deadline: Instant,
+        commit: impl FnOnce(&mut Sender) -> Result<T, Setback>,
+    ) -> Result<T, SinkError> {
+        self.deadline = Some(deadline);
+        let result = commit(self);
+        self.deadline = None;
+        result.map_err(|setback| match setback {
+            Setback::Failed(error) => error,
+            // While it opens the sync a process does not fence the one that has fenced it.
+            Setback::Fenced(_) => self.superseded(),
+            Setback::Retry(reason) | Setback::Replace(reason) => self.failed(reason, RETRY_HINT),
+        })
+    }
+
+    /// Commits the next `run` number before `deadline`: a version that knows no mark looks for it.
     pub(super) fn commit_run(&mut self, deadline: Instant) -> Result<(), SinkError> {
         self.progress.run += 1;
         self.deadline = Some(deadline);
@@ -205,7 +314,14 @@ impl Sender {
     pub(super) fn run(mut self, catalog: &Catalog, every: Duration) {
         let mut last: Option<Instant> = None;
         loop {
-            match self.next(last.map(|last| last + every)) {
+            let next = self.next(last.map(|last| last + every));
+            if let Err(error) = self.look() {
+                let mut state = self.shared.lock();
+                state.status.last_error = Some(error.to_string());
+                state.error = Some(error);
+                break;
+            }
+            match next {
                 Next::End => break,
                 Next::Poll => self.producer.poll(Duration::ZERO),
                 Next::Send(batch) => {
@@ -219,6 +335,7 @@ impl Sender {
                         break;
                     }
                     state.committed(&batch);
+                    state.batch = self.progress.batch;
                     drop(state);
                     self.shared.changed.notify_all();
                     self.keep(batch);
@@ -267,8 +384,8 @@ impl Sender {
         let mut backoff = BACKOFF;
         loop {
             let result = match self.broken.take() {
-                None => self.send_once(batch, catalog, &progress),
-                Some(reason) => self.replace_producer(batch, catalog, &progress, reason),
+                None => self.send_once(batch, catalog, &progress, &Visible::default()),
+                Some(broken) => self.replace_producer(batch, catalog, &progress, broken),
             };
             match result {
                 Ok(written) => {
@@ -278,7 +395,11 @@ impl Sender {
                 Err(Setback::Failed(error)) => return Err(error),
                 Err(Setback::Retry(reason)) => self.back_off(reason, &mut backoff)?,
                 Err(Setback::Replace(reason)) => {
-                    self.broken = Some(reason.clone());
+                    self.mark_broken(Broken { reason: reason.clone(), fenced: false });
+                    self.back_off(reason, &mut backoff)?;
+                }
+                Err(Setback::Fenced(reason)) => {
+                    self.mark_broken(Broken { reason: reason.clone(), fenced: true });
                     self.back_off(reason, &mut backoff)?;
                 }
             }
@@ -302,17 +423,18 @@ impl Sender {
     }
 
     /// Leaves the producer to be replaced before the next try.
-    pub(super) fn mark_broken(&mut self, reason: String) {
-        self.broken = Some(reason);
+    pub(super) fn mark_broken(&mut self, broken: Broken) {
+        self.broken = Some(broken);
     }
 
     /// Keeps a committed batch, and drops the oldest ones beyond [`KEPT_BYTES`].
     fn keep(&mut self, batch: Box<Batch>) {
+        let ends = self.note_delivered();
         if !self.exactly_once {
             return;
         }
         self.kept_bytes += batch.bytes();
-        self.kept.push_back(KeptBatch { progress: self.progress, batch });
+        self.kept.push_back(KeptBatch { progress: self.progress, ends, batch });
         while self.kept_bytes > KEPT_BYTES
             && self.kept.len() > 1
             && let Some(oldest) = self.kept.pop_front()
@@ -321,8 +443,23 @@ impl Sender {
         }
     }
 
+    /// Notes how far the topics are written. Returns where the target was before.
+    pub(super) fn note_delivered(&mut self) -> BTreeMap<i32, i64> {
+        let before = self.ends.clone();
+        for ((topic, partition), end) in self.producer.client().context().take_delivered() {
+            match topic {
+                TARGET => drop(self.ends.insert(partition, end)),
+                _ if self.exactly_once => self.watch.wrote_ledger(end),
+                // What others wrote before it is not known.
+                _ => {}
+            }
+        }
+        before
+    }
+
     /// Pauses before the next try, for longer each time. An error if there is to be no other try.
     fn back_off(&self, reason: String, backoff: &mut Duration) -> Result<(), SinkError> {
+        self.look()?;
         if self.note_setback(&reason) {
             let hint = "see that the brokers run; changes that were not committed are sent at the next start";
             return Err(self.failed(reason, hint));
@@ -334,6 +471,7 @@ impl Sender {
 
     /// Pauses before the same call is made again. An error if there is to be no other try.
     pub(super) fn retry_call(&self, reason: String) -> Result<(), Setback> {
+        self.look().map_err(Setback::Failed)?;
         if self.note_setback(&reason) {
             return Err(Setback::Retry(reason));
         }
@@ -351,7 +489,7 @@ impl Sender {
     }
 
     /// Sleeps for `time`, or until the sink is abandoned.
-    fn pause(&self, time: Duration) {
+    pub(super) fn pause(&self, time: Duration) {
         let until = Instant::now() + time;
         let mut state = self.shared.lock();
         while !state.abandoned
@@ -367,5 +505,10 @@ impl Sender {
 
     pub(super) fn context(&self) -> Context {
         Context::new(format!("sync {}", self.id), &self.brokers)
+    }
+
+    /// Returns the context of a producer, which notes how far the target and the ledger are written.
+    pub(super) fn producer_context(&self) -> Context {
+        self.context().noting(&[&self.topic, &self.ledger_topic])
     }
 }

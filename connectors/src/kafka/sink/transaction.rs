@@ -1,25 +1,21 @@
-//! The protocol with the brokers: one batch is one transaction, and a transaction of unknown outcome is found out about.
+//! The protocol with the brokers: one batch is one transaction.
 //!
 //! A transaction holds the messages of a batch and the records by which the ledger changes, so both are committed or neither. If
-//! a commit fails or has no answer, the outcome is unknown: a new producer ends the old one's transaction, the ledger is read,
-//! and its [`Progress`] shows whether the batch was committed. If not, the batch is sent again with the same message ids. If
-//! batches before it are missing too, because brokers that went away have lost them, they are sent again first, in order, from
-//! those that are kept.
+//! a commit fails or has no answer, the outcome is unknown, and [`super::reconcile`] finds it out.
 //!
 //! With `delivery: at_least_once` there are no transactions: the messages are written to the ledger as pending, then sent, then
 //! the ledger is written, each after the one before has arrived.
 
 use super::batch::Batch;
-use super::open::{fence, producer};
+use super::reconcile::Visible;
 use super::sender::Sender;
-use crate::kafka::client::Reader;
-use crate::kafka::error::{Problem, code};
-use crate::kafka::ledger::{self, PROGRESS, Pending, Progress};
+use crate::kafka::client::{PATIENCE, Undelivered};
+use crate::kafka::error::{Problem, code, is_authorization, is_fenced};
+use crate::kafka::ledger::{self, OWNER, PROGRESS, Pending, Progress, RESEND, TARGET};
 use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders, ToBytes};
 use rdkafka::producer::{BaseRecord, Producer};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use usher_core::catalog::Catalog;
 use usher_core::change::{Change, ChangeKind};
@@ -31,7 +27,7 @@ pub(super) const CALL: Duration = Duration::from_secs(2);
 /// The pause between two looks whether all messages have arrived.
 const ARRIVED_EVERY: Duration = Duration::from_micros(200);
 /// How long a commit may have no answer before a new producer finds out the outcome: a restart of a broker takes less.
-const ANSWER: Duration = Duration::from_secs(10);
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
 /// Why a batch is not committed.
 pub(super) enum Setback {
@@ -39,37 +35,76 @@ pub(super) enum Setback {
     Retry(String),
     /// The outcome is unknown, and the producer must be replaced.
     Replace(String),
+    /// The brokers take nothing more from this producer: another process has come, or a transaction took too long.
+    Fenced(String),
     /// A retry does not help.
     Failed(SinkError),
 }
 
 impl Sender {
-    /// Sends a batch once, and commits it.
-    pub(super) fn send_once(&self, batch: &Batch, catalog: &Catalog, progress: &Progress) -> Result<Written, Setback> {
+    /// Sends a batch once, and commits it. Messages that are `visible` in the target already are left out.
+    pub(super) fn send_once(
+        &self,
+        batch: &Batch,
+        catalog: &Catalog,
+        progress: &Progress,
+        visible: &Visible,
+    ) -> Result<Written, Setback> {
         let _ = self.producer.client().context().take_undelivered();
         if !self.exactly_once {
             self.send_audiences(batch, catalog)?;
             self.send_pending(batch, catalog, progress)?;
             self.flush()?;
-            let written = self.send_messages(batch)?;
+            let written = self.send_messages(batch, visible)?;
             self.flush()?;
             self.send_ledger(batch, catalog, progress)?;
             self.flush()?;
             return Ok(written);
         }
         self.begin()?;
-        let written = self.send_messages(batch)?;
+        let written = self.send_messages(batch, visible)?;
         self.send_audiences(batch, catalog)?;
         self.send_ledger(batch, catalog, progress)?;
         self.commit()?;
         Ok(written)
     }
 
+    /// Commits the mark of this process, with which the ledger is its own. Not yet marked, it fences nobody a second time.
+    pub(super) fn send_mark(&self) -> Result<(), Setback> {
+        self.begin()?;
+        let value = ledger::owner_value(self.incarnation);
+        self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(OWNER).payload(&value))?;
+        self.commit()
+    }
+
+    /// Writes which topic the messages go to: at the next start one that was created anew is noticed.
+    pub(super) fn send_target(&self, id: &str) -> Result<(), Setback> {
+        self.begin()?;
+        self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(TARGET).payload(id))?;
+        self.commit()
+    }
+
+    /// Forgets memberships, in order that the ledger begins anew.
+    pub(super) fn send_forgotten(&self, members: &[(&str, &str)]) -> Result<(), Setback> {
+        self.begin()?;
+        let mut buffer = Vec::new();
+        for (audience, key) in members {
+            self.send_member(&mut buffer, audience, key, None)?;
+        }
+        self.commit()
+    }
+
+    /// Ends the request for a ledger that begins anew: it has.
+    pub(super) fn send_begun(&self, progress: &Progress) -> Result<(), Setback> {
+        self.begin()?;
+        self.send_progress(progress)?;
+        self.send(BaseRecord::<str, str>::to(&self.ledger_topic).partition(0).key(RESEND))?;
+        self.commit()
+    }
+
     /// Sends the pending messages of an earlier run, and commits them as the batch that [`Sender::progress`] already counts.
     pub(super) fn send_pending_again(&self, pending: &[Pending]) -> Result<(), Setback> {
-        if self.exactly_once {
-            self.begin()?;
-        }
+        self.begin()?;
         for pending in pending {
             let headers = pending
                 .headers
@@ -85,28 +120,11 @@ impl Sender {
             self.send_member(&mut key, &pending.audience, &pending.key, pending.entered.then_some(pending.at))?;
         }
         self.send_progress(&self.progress)?;
-        if self.exactly_once { self.commit() } else { self.flush() }
-    }
-
-    /// Sends the batches after number `found` again, which the brokers had committed and have lost.
-    ///
-    /// The last replica of a topic may answer, while it stops cleanly, that a transaction is complete, and not have marked it in
-    /// its partitions; the next transaction, which is rolled back, takes it along (observed with Kafka 4.3).
-    fn resend_lost(&self, found: u64, catalog: &Catalog) -> Result<(), Setback> {
-        let committed = self.progress.batch;
-        if self.kept.front().is_none_or(|oldest| oldest.progress.batch > found + 1) {
-            let reason = format!("the brokers have lost committed batches: {found} is the last of {committed}");
-            return Err(Setback::Failed(self.failed(reason, "start again: what was lost is sent then")));
-        }
-        tracing::warn!(sync = %self.id, found, committed, "the brokers have lost committed batches; sending them again");
-        for kept in self.kept.iter().filter(|kept| kept.progress.batch > found) {
-            self.send_once(&kept.batch, catalog, &kept.progress)?;
-        }
-        Ok(())
+        self.commit()
     }
 
     /// Calls `send` for each message of a batch.
-    fn for_each_message<'a>(
+    pub(super) fn for_each_message<'a>(
         &'a self,
         batch: &'a Batch,
         mut send: impl FnMut(&Change, &[u8], &MessageId) -> Result<(), Setback>,
@@ -141,9 +159,12 @@ impl Sender {
         })
     }
 
-    fn send_messages(&self, batch: &Batch) -> Result<Written, Setback> {
+    fn send_messages(&self, batch: &Batch, visible: &Visible) -> Result<Written, Setback> {
         let mut written = batch.written();
         self.for_each_message(batch, |change, message, id| {
+            if visible.has(batch.key(change), message) {
+                return Ok(());
+            }
             let headers = self.messages.headers(change, id);
             let headers = headers.fold(OwnedHeaders::new_with_capacity(4), |headers, (key, value)| {
                 headers.insert(Header { key, value: Some(value) })
@@ -194,7 +215,10 @@ impl Sender {
     }
 
     /// Hands a record to librdkafka; waits while its queue is full.
-    fn send<K: ToBytes + ?Sized, P: ToBytes + ?Sized>(&self, record: BaseRecord<'_, K, P>) -> Result<(), Setback> {
+    pub(super) fn send<K: ToBytes + ?Sized, P: ToBytes + ?Sized>(
+        &self,
+        record: BaseRecord<'_, K, P>,
+    ) -> Result<(), Setback> {
         let mut record = record;
         loop {
             match self.producer.send(record) {
@@ -206,13 +230,19 @@ impl Sender {
                         return Err(self.of_fatal(error));
                     }
                 }
+                Err((KafkaError::MessageProduction(code @ RDKafkaErrorCode::MessageSizeTooLarge), back)) => {
+                    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                    let key = back.key.map(|key| text(key.to_bytes())).unwrap_or_default();
+                    let bytes = back.payload.map_or(0, |payload| payload.to_bytes().len());
+                    return Err(self.of_undelivered(Undelivered { code, key, bytes }));
+                }
                 Err((error, _)) => return Err(self.of_error(&error, "a message can't be sent")),
             }
         }
     }
 
     /// Waits until all records have arrived.
-    fn flush(&self) -> Result<(), Setback> {
+    pub(super) fn flush(&self) -> Result<(), Setback> {
         let since = Instant::now();
         let mut reported = since;
         // The crate's `flush` looks every 100 ms only, and its `poll` does not sleep for less than 1 ms.
@@ -234,63 +264,103 @@ impl Sender {
         }
         match self.producer.client().context().take_undelivered() {
             None => Ok(()),
-            Some(code) => Err(self.of_undelivered(code)),
+            Some(undelivered) => Err(self.of_undelivered(undelivered)),
         }
     }
 
-    fn begin(&self) -> Result<(), Setback> {
+    /// Begins a transaction, if there are transactions.
+    pub(super) fn begin(&self) -> Result<(), Setback> {
+        if !self.exactly_once {
+            return Ok(());
+        }
         self.producer.begin_transaction().map_err(|error| self.of_error(&error, "a transaction can't begin"))
     }
 
-    /// Waits until all records have arrived, then commits the transaction.
+    /// Commits the transaction; without transactions, waits until all records have arrived.
     ///
     /// One that fails is not rolled back here: if the brokers' answer was lost it may be committed. The next producer finds the
     /// outcome out, and ends the transaction.
     fn commit(&self) -> Result<(), Setback> {
         self.flush()?;
+        if !self.exactly_once {
+            return Ok(());
+        }
         let since = Instant::now();
+        let answer = if self.owned { ANSWER } else { PATIENCE };
         loop {
             let Err(error) = self.producer.commit_transaction(CALL) else { return Ok(()) };
             if let Some(error) = self.producer.client().fatal_error() {
                 return Err(self.of_fatal(error));
             }
-            if let Some(code) = self.producer.client().context().take_undelivered() {
-                return Err(self.of_undelivered(code));
+            if let Some(undelivered) = self.producer.client().context().take_undelivered() {
+                return Err(self.of_undelivered(undelivered));
             }
             match &error {
                 KafkaError::Transaction(inner) if inner.txn_requires_abort() || !is_unanswered(inner) => {
-                    return Err(Setback::Replace(inner.string()));
+                    return Err(self.of_transaction(inner, "a transaction can't be committed"));
                 }
                 // The outcome is unknown: the same call again returns it.
-                _ if since.elapsed() < ANSWER => {
+                _ if since.elapsed() < answer => {
                     self.retry_call(format!("a commit has no answer for {} s", since.elapsed().as_secs()))?;
                 }
-                _ => return Err(Setback::Replace(format!("a commit has no answer for {} s", ANSWER.as_secs()))),
+                _ => return Err(Setback::Replace(format!("a commit has no answer for {} s", answer.as_secs()))),
             }
         }
     }
 
     /// Returns what an error of a call means for the batch.
-    fn of_error(&self, error: &KafkaError, what: &str) -> Setback {
+    pub(super) fn of_error(&self, error: &KafkaError, what: &str) -> Setback {
         if let Some(error) = self.producer.client().fatal_error() {
             return self.of_fatal(error);
         }
         match error {
-            KafkaError::Transaction(inner) => Setback::Replace(format!("{what}: {}", inner.string())),
-            error => self.of_undelivered(code(error)),
+            KafkaError::Transaction(inner) => self.of_transaction(inner, what),
+            error => self.of_undelivered(Undelivered::of(code(error))),
         }
+    }
+
+    /// Returns what an error of a transaction means for the batch. Its code is the cause also where messages were purged.
+    fn of_transaction(&self, error: &RDKafkaError, what: &str) -> Setback {
+        if is_authorization(error.code()) {
+            return Setback::Replace(self.not_allowed(error.code()));
+        }
+        Setback::Replace(format!("{what}: {}", error.string()))
     }
 
     /// Returns what a message that was not delivered means for the batch.
-    fn of_undelivered(&self, code: RDKafkaErrorCode) -> Setback {
-        match self.of_problem(Problem::of_code(code, "a message was rejected")) {
-            Setback::Retry(reason) if self.exactly_once => Setback::Replace(reason),
-            setback => setback,
+    fn of_undelivered(&self, undelivered: Undelivered) -> Setback {
+        let Undelivered { code, key, bytes } = undelivered;
+        match code {
+            // librdkafka removes the messages of a transaction that has failed: why it has is what the transaction returns.
+            code if is_purge(code) && self.exactly_once => match self.producer.commit_transaction(CALL) {
+                Err(KafkaError::Transaction(error)) => match self.producer.client().fatal_error() {
+                    Some(error) => self.of_fatal(error),
+                    None => self.of_transaction(&error, "a transaction has failed"),
+                },
+                _ => Setback::Replace("a transaction has failed".to_owned()),
+            },
+            code if is_authorization(code) && self.exactly_once => Setback::Replace(self.not_allowed(code)),
+            code if is_authorization(code) => Setback::Retry(self.not_allowed(code)),
+            RDKafkaErrorCode::MessageSizeTooLarge => {
+                let what = format!("the change of key `{key}`, a message of {bytes} bytes");
+                self.of_problem(Problem::of_code(code, &what))
+            }
+            code => match self.of_problem(Problem::of_code(code, "a message was rejected")) {
+                Setback::Retry(reason) if self.exactly_once => Setback::Replace(reason),
+                setback => setback,
+            },
         }
     }
 
+    /// Returns the reason of a right that is missing. It may be given back: the batch is sent again until then.
+    fn not_allowed(&self, code: RDKafkaErrorCode) -> String {
+        let what = format!("topics `{}` and `{}`", self.topic, self.ledger_topic);
+        let Problem { reason, hint, .. } = Problem::of_code(code, &what);
+        format!("{reason}; {hint}")
+    }
+
     /// Returns what a problem means for the batch.
-    fn of_problem(&self, problem: Problem) -> Setback {
+    pub(super) fn of_problem(&self, problem: Problem) -> Setback {
         match problem.transient {
             true => Setback::Retry(problem.reason),
             false => Setback::Failed(self.failed(problem.reason, problem.hint)),
@@ -303,81 +373,27 @@ impl Sender {
         use RDKafkaErrorCode as E;
         let replaceable = matches!(
             code,
-            E::Fenced
-                | E::ProducerFenced
-                | E::InvalidProducerEpoch
-                | E::InvalidProducerIdMapping
+            E::InvalidProducerIdMapping
                 | E::UnknownProducerId
                 | E::OutOfOrderSequenceNumber
                 | E::InvalidTransactionalState
         );
+        if self.exactly_once && is_fenced(code) {
+            return Setback::Fenced(reason);
+        }
+        if self.exactly_once && is_authorization(code) {
+            return Setback::Replace(self.not_allowed(code));
+        }
         if self.exactly_once && replaceable {
             return Setback::Replace(reason);
         }
         Setback::Failed(self.failed(reason, "start again: what was not committed is sent then"))
     }
+}
 
-    /// Replaces the producer, which ends the old one's transaction, and finds out whether the batch was committed after all.
-    ///
-    /// If another process has taken the sync over, the ledger has its `run` number: then this one does not fence it.
-    pub(super) fn replace_producer(
-        &mut self,
-        batch: &Batch,
-        catalog: &Catalog,
-        progress: &Progress,
-        reason: String,
-    ) -> Result<Written, Setback> {
-        let replaced = self.read_progress().and_then(|_| {
-            let new = producer(self.context(), &self.producer_config).map_err(|problem| self.of_problem(problem))?;
-            fence(&new, ANSWER).map_err(|problem| self.of_problem(problem))?;
-            Ok(new)
-        });
-        match replaced {
-            Ok(new) => self.producer = new,
-            Err(Setback::Retry(problem)) => {
-                self.mark_broken(reason);
-                return Err(Setback::Retry(problem));
-            }
-            Err(setback) => return Err(setback),
-        }
-        tracing::info!(sync = %self.id, %reason, "continuing with a new producer");
-        self.find_outcome(batch, catalog, progress, reason)
-    }
-
-    /// Finds out whether a batch was committed, and whether those before it still are. No transaction is open.
-    fn find_outcome(
-        &self,
-        batch: &Batch,
-        catalog: &Catalog,
-        progress: &Progress,
-        reason: String,
-    ) -> Result<Written, Setback> {
-        loop {
-            match self.read_progress() {
-                Ok(found) if found == *progress => return Ok(batch.written()),
-                Ok(found) if found.batch < self.progress.batch => {
-                    self.resend_lost(found.batch, catalog)?;
-                    return Err(Setback::Retry(reason));
-                }
-                Ok(_) => return Err(Setback::Retry(reason)),
-                // Nothing is sent before the outcome is known.
-                Err(Setback::Retry(reason)) => self.retry_call(reason)?,
-                Err(setback) => return Err(setback),
-            }
-        }
-    }
-
-    /// Reads the committed progress from the ledger. Fails if another process has taken the sync over.
-    fn read_progress(&self) -> Result<Progress, Setback> {
-        let reader = Reader::start(&self.reader_config, self.context(), |_| ()).map(Arc::new);
-        let found = reader
-            .and_then(|reader| ledger::read(&reader, &self.ledger_topic, ANSWER))
-            .map_err(|problem| self.of_problem(problem))?;
-        if found.progress.run == self.progress.run {
-            return Ok(found.progress);
-        }
-        Err(Setback::Failed(SinkError::Superseded { to: self.name.clone() }))
-    }
+/// Returns whether a code says only that librdkafka has removed a message, and not why.
+fn is_purge(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
 }
 
 /// Returns whether an error leaves the outcome of a call unknown.

@@ -2,7 +2,8 @@
 
 use super::broker::{Broker, DEADLINE, Seen, broker, until, variable};
 use crate::dead_letters::DeadLetterWriter;
-use crate::kafka::{SyncSpec, check_sync, open_sync};
+use crate::kafka::sink::mark_sync;
+use crate::kafka::{SyncSpec, check_sync, open_sync, resend_sync};
 use rdkafka::producer::{BaseRecord, Producer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,7 +14,7 @@ use usher_core::change::Recipients;
 use usher_core::change::{ChangeKind, Changes, Reason};
 use usher_core::dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};
 use usher_core::ledger::Ledger;
-use usher_core::sink::{OpenedSync, Sink, SinkError};
+use usher_core::sink::{LedgerPosition, OpenedSync, Sink, SinkError};
 use usher_core::source::PartitionId;
 
 fn target(kafka: Kafka, topic: &str) -> KafkaTarget {
@@ -45,10 +46,13 @@ fn sync() -> Sync {
 }
 
 /// The job of a topic is named after it: tests don't meet.
+fn spec<'a>(sync: &'a Sync, target: &'a KafkaTarget, noted: Option<&'a LedgerPosition>) -> SyncSpec<'a> {
+    let incarnation = fastrand::u64(..);
+    SyncSpec { job: &target.topic, id: "crm", index: 0, sync, target, incarnation, noted }
+}
+
 fn try_open(target: &KafkaTarget) -> Result<OpenedSync, SinkError> {
-    let sync = sync();
-    let spec = SyncSpec { job: &target.topic, id: "crm", index: 0, sync: &sync, target };
-    open_sync(&spec, &variable)
+    open_sync(&spec(&sync(), target, None), &variable)
 }
 
 fn catalog(job: &str) -> Arc<Catalog> {
@@ -60,7 +64,7 @@ fn open(target: &KafkaTarget) -> (Ledger, Box<dyn Sink>) {
     (opened.ledger, (opened.start)(catalog(&target.topic)))
 }
 
-fn wait_told(sink: &dyn Sink, until_time: u64) {
+fn wait_committed(sink: &dyn Sink, until_time: u64) {
     until("it is committed", || sink.committed() >= until_time);
 }
 
@@ -106,7 +110,7 @@ fn write_epochs(sink: &mut dyn Sink, first: u64, count: u64) {
 }
 
 #[test]
-fn changes_and_what_was_told_are_there_together() {
+fn changes_and_their_ledger_are_committed_together() {
     let Some(broker) = broker() else { return };
     let target = target(broker.kafka(), "together");
     let (ledger, mut sink) = open(&target);
@@ -119,7 +123,7 @@ fn changes_and_what_was_told_are_there_together() {
     changes.push_to(Recipients::LedgerOnly(0), 14, 1, ChangeKind::Entry, Reason::Event, "u-4", "");
     changes.push_to(Recipients::Only(7), 15, 1, ChangeKind::Entry, Reason::Event, "u-5", "");
     sink.write(&changes, 20).unwrap();
-    wait_told(&*sink, 20);
+    wait_committed(&*sink, 20);
     let standing = sink.status();
     assert_eq!((standing.written.entries, standing.written.exits, standing.committed, standing.waiting), (3, 1, 5, 0));
     let seen = broker.read("together");
@@ -153,7 +157,7 @@ fn a_sync_that_had_nothing_to_tell_is_not_new_again() {
     let (ledger, mut sink) = open(&target);
     assert!(!ledger.any);
     sink.write(&Changes::new(), 5).unwrap();
-    wait_told(&*sink, 5);
+    wait_committed(&*sink, 5);
     drop(sink);
     assert!(open(&target).0.any);
 }
@@ -164,7 +168,7 @@ fn an_older_process_can_write_nothing_more() {
     let target = target(broker.kafka(), "fenced");
     let (_, mut old) = open(&target);
     old.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
-    wait_told(&*old, 2);
+    wait_committed(&*old, 2);
     let (ledger, mut new) = open(&target);
     assert_eq!(ledger.len(), 1);
     let mut error = None;
@@ -176,18 +180,194 @@ fn an_older_process_can_write_nothing_more() {
     assert!(matches!(error, SinkError::Superseded { .. }), "{error}");
     assert_eq!(old.finish(), Err(error));
     new.write(&one(5, 0, ChangeKind::Exit, "u-1"), 6).unwrap();
-    wait_told(&*new, 6);
+    wait_committed(&*new, 6);
     let kinds: Vec<_> = broker.read("fenced").iter().map(|message| message.headers["type"].clone()).collect();
     assert_eq!(kinds, ["entry", "exit"]);
 }
 
 #[test]
-fn what_a_process_had_begun_when_it_ended_was_never_told() {
+fn of_processes_that_open_a_sync_at_once_at_most_one_goes_on() {
+    let Some(broker) = broker() else { return };
+    // Nothing came twice: entries and exits alternate.
+    duel(&target(broker.kafka(), "duel"));
+    added_up(&broker.read("duel"));
+}
+
+#[test]
+fn a_mark_that_came_after_its_own_is_not_taken_for_the_one_before() {
+    let Some(broker) = broker() else { return };
+    let target = target(broker.kafka(), "late");
+    // It has marked the ledger, and not read it yet, when another process takes the ledger over and writes.
+    let sync = sync();
+    let late = spec(&sync, &target, None);
+    let marked = mark_sync(&late, &variable).unwrap();
+    let (_, mut other) = open(&target);
+    other.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
+    wait_committed(&*other, 2);
+    let error = marked.open(&late).err();
+    assert!(matches!(error, Some(SinkError::Superseded { .. })), "{error:?}");
+    other.write(&one(3, 0, ChangeKind::Exit, "u-1"), 4).unwrap();
+    wait_committed(&*other, 4);
+    let kinds: Vec<_> = broker.read("late").iter().map(|message| message.headers["type"].clone()).collect();
+    assert_eq!(kinds, ["entry", "exit"]);
+}
+
+#[test]
+fn of_processes_without_transactions_at_most_one_goes_on() {
+    let Some(broker) = broker() else { return };
+    let mut target = target(broker.kafka(), "duel-plain");
+    target.delivery = Delivery::AtLeastOnce;
+    duel(&target);
+}
+
+/// Opens a sync three times at once, again and again.
+fn duel(target: &KafkaTarget) {
+    // Longer than the mark in the ledger is not looked at.
+    let looks = std::time::Duration::from_secs(5);
+    for round in 0..4 {
+        let open_after = |wait: u64| {
+            std::thread::sleep(std::time::Duration::from_millis(wait));
+            try_open(target).map(|opened| (memberships(&opened.ledger), (opened.start)(catalog(&target.topic))))
+        };
+        let open_after = &open_after;
+        let waits = [0, 0, fastrand::u64(..40)];
+        let mut opened: Vec<_> = std::thread::scope(|scope| {
+            let threads = waits.map(|wait| scope.spawn(move || open_after(wait)));
+            threads.map(|thread| thread.join().unwrap()).into()
+        });
+        // Each that was opened goes on writing until it ends or has committed.
+        let at = round * 10 + 1;
+        let since = std::time::Instant::now();
+        let mut went_on = 0;
+        for opened in &mut opened {
+            let (members, sink) = match opened {
+                Ok(opened) => opened,
+                Err(error) => {
+                    assert!(matches!(error, SinkError::Superseded { .. }), "{error}");
+                    continue;
+                }
+            };
+            let kind = match members.is_empty() {
+                true => ChangeKind::Entry,
+                false => ChangeKind::Exit,
+            };
+            let ended = |sink: &mut Box<dyn Sink>| sink.write(&Changes::new(), at + 1).err();
+            let mut error = sink.write(&one(at, 0, kind, "u-1"), at + 1).err();
+            until("it has committed or ended", || {
+                error = error.take().or_else(|| ended(sink));
+                error.is_some() || sink.committed() > at && since.elapsed() > looks
+            });
+            match error {
+                Some(error) => assert!(matches!(error, SinkError::Superseded { .. }), "{error}"),
+                None => went_on += 1,
+            }
+        }
+        assert!(went_on <= 1, "{went_on} processes went on with one ledger, waits {waits:?}");
+    }
+}
+
+#[test]
+fn an_idle_process_ends_when_another_has_taken_its_ledger() {
+    let Some(broker) = broker() else { return };
+    for delivery in [Delivery::ExactlyOnce, Delivery::AtLeastOnce] {
+        let mut target = target(broker.kafka(), &format!("idle-{delivery:?}").to_lowercase());
+        target.delivery = delivery;
+        let (_, mut old) = open(&target);
+        old.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
+        wait_committed(&*old, 2);
+        let (ledger, mut new) = open(&target);
+        assert_eq!(ledger.len(), 1);
+        let mut error = None;
+        until("the older one ends", || {
+            error = old.write(&Changes::new(), 3).err();
+            error.is_some()
+        });
+        assert!(matches!(error, Some(SinkError::Superseded { .. })), "{error:?}");
+        new.write(&one(5, 0, ChangeKind::Exit, "u-1"), 6).unwrap();
+        wait_committed(&*new, 6);
+    }
+}
+
+#[test]
+fn a_ledger_that_is_behind_the_checkpoint_is_refused_until_it_is_to_begin_anew() {
+    let Some(broker) = broker() else { return };
+    let target = target(broker.kafka(), "behind");
+    let (_, mut sink) = open(&target);
+    sink.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
+    wait_committed(&*sink, 2);
+    let noted = sink.position().unwrap();
+    drop(sink);
+    let sync = sync();
+    assert_eq!(open_sync(&spec(&sync, &target, Some(&noted)), &variable).unwrap().ledger.len(), 1);
+    let ahead = LedgerPosition { at: noted.at + 5, ..noted.clone() };
+    let error = open_sync(&spec(&sync, &target, Some(&ahead)), &variable).err().unwrap();
+    assert!(matches!(&error, SinkError::Behind { sync, .. } if sync == "crm"), "{error}");
+    assert!(error.hint().contains("usher resend"), "{}", error.hint());
+
+    resend_sync(&spec(&sync, &target, None), &variable).unwrap();
+    let opened = open_sync(&spec(&sync, &target, Some(&ahead)), &variable).unwrap();
+    assert!(!opened.ledger.any && opened.ledger.is_empty());
+    assert_eq!(opened.ledger.clock, 1);
+    // It is asked for once, and what was noted before is not ahead of it.
+    let opened = open_sync(&spec(&sync, &target, Some(&ahead)), &variable).unwrap();
+    assert!(!opened.ledger.any && opened.ledger.is_empty());
+    let mut sink = (opened.start)(catalog("behind"));
+    sink.write(&one(3, 0, ChangeKind::Entry, "u-2"), 4).unwrap();
+    wait_committed(&*sink, 4);
+    assert!(sink.position().unwrap().at > ahead.at);
+    drop(sink);
+    let (ledger, _) = open(&target);
+    assert!(ledger.any);
+    assert_eq!(memberships(&ledger), [("a".to_owned(), "u-2".to_owned())].into());
+}
+
+#[test]
+fn a_ledger_topic_that_is_deleted_ends_the_sync_with_what_to_do() {
+    let Some(broker) = broker() else { return };
+    let target = target(broker.kafka(), "deleted");
+    let (_, mut sink) = open(&target);
+    sink.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
+    wait_committed(&*sink, 2);
+    broker.delete("usher.deleted.crm.ledger");
+    let mut error = None;
+    until("it ends", || {
+        error = sink.write(&Changes::new(), 3).err();
+        error.is_some()
+    });
+    let error = error.unwrap();
+    assert!(error.to_string().contains("`usher.deleted.crm.ledger`"), "{error}");
+    assert!(error.to_string().contains("it was deleted"), "{error}");
+    assert!(error.hint().contains("usher resend"), "{}", error.hint());
+}
+
+#[test]
+fn a_change_that_is_too_large_is_named() {
+    let Some(broker) = broker() else { return };
+    broker.create_with("too-large", 1, &[("max.message.bytes", "2000")]);
+    let target = target(broker.kafka(), "too-large");
+    let (_, mut sink) = open(&target);
+    let mut changes = one(1, 0, ChangeKind::Entry, "u-1");
+    // Not to be compressed.
+    let long: String = std::iter::repeat_with(fastrand::alphanumeric).take(6000).collect();
+    changes.push(1, 0, ChangeKind::Entry, Reason::Event, &long);
+    sink.write(&changes, 2).unwrap();
+    let mut error = None;
+    until("it ends", || {
+        error = sink.write(&Changes::new(), 3).err();
+        error.is_some()
+    });
+    let error = error.unwrap();
+    assert!(error.to_string().contains(&long), "{error}");
+    assert!(error.hint().contains("`max.message.bytes`"), "{}", error.hint());
+}
+
+#[test]
+fn what_a_process_had_begun_when_it_ended_is_never_visible() {
     let Some(broker) = broker() else { return };
     let target = target(broker.kafka(), "begun");
     let (_, mut sink) = open(&target);
     sink.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
-    wait_told(&*sink, 2);
+    wait_committed(&*sink, 2);
     drop(sink);
     // As the sync itself, up to the commit.
     let producer = broker.producer(&[("transactional.id", "usher.begun.crm")]);
@@ -204,7 +384,7 @@ fn what_a_process_had_begun_when_it_ended_was_never_told() {
 }
 
 #[test]
-fn what_is_visible_is_what_was_told_whenever_it_ends() {
+fn what_is_visible_is_what_the_ledger_has_whenever_it_ends() {
     let Some(broker) = broker() else { return };
     let target = target(broker.kafka(), "ended");
     for round in 0..4 {
@@ -254,14 +434,14 @@ fn a_first_fill_is_many_short_transactions_and_is_read_back() {
 }
 
 #[test]
-fn turns_that_the_brokers_have_lost_are_sent_again_in_order() {
+fn batches_that_only_the_ledger_has_lost_are_committed_again_and_not_sent_again() {
     let Some(broker) = broker() else { return };
     let target = target(broker.kafka(), "lost");
     let ledger_topic = "usher.lost.crm.ledger";
     let (_, mut sink) = open(&target);
     for (at, key) in [(1, "u-1"), (3, "u-2"), (5, "u-3")] {
         sink.write(&one(at, 0, ChangeKind::Entry, key), at + 1).unwrap();
-        wait_told(&*sink, at + 1);
+        wait_committed(&*sink, at + 1);
     }
     // As if the log ended with the first of them; what was sent is still there, so that what comes again is seen.
     let progress = || {
@@ -281,7 +461,7 @@ fn turns_that_the_brokers_have_lost_are_sent_again_in_order() {
     // And as if its producer had come to an end.
     broker.producer(&[("transactional.id", "usher.lost.crm")]).init_transactions(DEADLINE).unwrap();
     sink.write(&one(7, 0, ChangeKind::Exit, "u-1"), 8).unwrap();
-    wait_told(&*sink, 8);
+    wait_committed(&*sink, 8);
     assert_eq!(progress()["batch"], last + 1);
     let mut ids: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut times: BTreeMap<String, usize> = BTreeMap::new();
@@ -290,7 +470,8 @@ fn turns_that_the_brokers_have_lost_are_sent_again_in_order() {
         ids.entry(what.clone()).or_default().insert(message.headers["id"].clone());
         *times.entry(what).or_default() += 1;
     }
-    let expected = [("entry u-1", 1), ("entry u-2", 2), ("entry u-3", 2), ("exit u-1", 1)];
+    // The ledger had lost them, and the target had not: they do not come again.
+    let expected = [("entry u-1", 1), ("entry u-2", 1), ("entry u-3", 1), ("exit u-1", 1)];
     assert_eq!(times, expected.map(|(what, count)| (what.to_owned(), count)).into());
     assert!(ids.values().all(|ids| ids.len() == 1), "{ids:?}");
     sink.finish().unwrap();
@@ -323,7 +504,7 @@ fn outage(delivery: Delivery) {
     };
     for round in 0..KILLS {
         let written = write(&mut *sink, 100);
-        wait_told(&*sink, written);
+        wait_committed(&*sink, written);
         std::thread::scope(|scope| {
             let killed = scope.spawn(|| broker.turn("kill"));
             while !killed.is_finished() {
@@ -342,7 +523,7 @@ fn outage(delivery: Delivery) {
         broker.turn("start");
     }
     let count = write(&mut *sink, 100);
-    wait_told(&*sink, count);
+    wait_committed(&*sink, count);
     assert_eq!(sink.status().last_error, None);
     sink.finish().unwrap();
     let seen = broker.read(&name);
@@ -371,7 +552,7 @@ fn nothing_is_lost_without_transactions_though_the_broker_was_killed() {
 }
 
 #[test]
-fn a_topic_of_what_was_told_that_forgets_is_refused() {
+fn a_ledger_topic_that_forgets_is_refused() {
     let Some(broker) = broker() else { return };
     broker.create_with("usher.forgets.crm.ledger", 1, &[("cleanup.policy", "delete")]);
     let target = target(broker.kafka(), "forgets");
@@ -385,9 +566,7 @@ fn a_missing_topic_is_an_error_that_names_the_key_that_creates_it() {
     let Some(broker) = broker() else { return };
     let mut target = target(broker.kafka(), "not-there");
     let sync = sync();
-    let check = |target: &KafkaTarget| {
-        check_sync(&SyncSpec { job: "not-there", id: "crm", index: 0, sync: &sync, target }, &variable)
-    };
+    let check = |target: &KafkaTarget| check_sync(&spec(&sync, target, None), &variable);
     check(&target).unwrap();
     target.partitions = None;
     let error = check(&target).unwrap_err();

@@ -1,0 +1,142 @@
+//! What a sync looks at every [`LOOK`], whether it has something to send or not: its topics, and the mark in its ledger.
+//!
+//! Promises: a process whose ledger has another's mark ends within seconds, also if it has nothing to send; a ledger topic that
+//! is gone, or another topic of its name, ends the sync with the reason; a target that is another topic is named in the log.
+
+use super::sender::Sender;
+use super::transaction::Setback;
+use crate::kafka::client::REQUEST;
+use crate::kafka::ffi::{self, TopicDescription};
+use rdkafka::producer::Producer;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+use usher_core::sink::SinkError;
+
+/// From one look to the next: how long two processes may both go on where nothing is fenced.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long a topic is missing before it is gone: a broker that starts lists topics that it knows only after a while.
+const GONE: Duration = Duration::from_secs(10);
+
+/// What was seen at the last look.
+pub(super) struct Watch {
+    /// The topics as they were when the sync was opened.
+    target: TopicDescription,
+    ledger: TopicDescription,
+    looked: Cell<Instant>,
+    /// How far the ledger is known to have no other mark. None: not at all.
+    ledger_end: Cell<Option<i64>>,
+    missing_since: Cell<Option<Instant>>,
+    replaced: Cell<bool>,
+}
+
+impl Watch {
+    pub(super) fn new(target: TopicDescription, ledger: TopicDescription) -> Watch {
+        Watch {
+            target,
+            ledger,
+            looked: Cell::new(Instant::now()),
+            ledger_end: Cell::new(None),
+            missing_since: Cell::new(None),
+            replaced: Cell::new(false),
+        }
+    }
+
+    /// Returns the id of the target. None if the brokers are older than ids.
+    pub(super) fn target_id(&self) -> Option<&str> {
+        self.target.id.as_deref()
+    }
+
+    /// Returns the number of the target's partitions when the sync was opened.
+    pub(super) fn target_partitions(&self) -> i32 {
+        self.target.partitions
+    }
+
+    /// This process has written the ledger up to an offset, or has read it up to there.
+    pub(super) fn wrote_ledger(&mut self, end: i64) {
+        self.ledger_end.set(self.ledger_end.get().max(Some(end)));
+    }
+}
+
+impl Sender {
+    /// Looks at the topics and at the mark, if it is time to. Problems of the brokers are left to what sends.
+    ///
+    /// # Errors
+    /// The ledger is another process's, or its topic is gone.
+    pub(super) fn look(&self) -> Result<(), SinkError> {
+        let watch = &self.watch;
+        if !self.owned || watch.looked.get().elapsed() < LOOK {
+            return Ok(());
+        }
+        watch.looked.set(Instant::now());
+        let looked = self.look_at_topics()?;
+        if looked && let Err(Setback::Failed(error)) = self.look_at_mark() {
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Returns whether the ledger topic is there.
+    fn look_at_topics(&self) -> Result<bool, SinkError> {
+        let (client, watch) = (self.producer.client(), &self.watch);
+        let found = match ffi::describe(client, &[&self.topic, &self.ledger_topic], REQUEST) {
+            Ok(found) => found,
+            Err(problem) => {
+                client.context().report(&problem.reason);
+                return Ok(false);
+            }
+        };
+        let [target, ledger] = &found[..] else { return Ok(false) };
+        if target.as_ref().is_some_and(|target| target.id != watch.target.id) && !watch.replaced.replace(true) {
+            self.warn_of_another_target();
+        }
+        let gone = match ledger {
+            None => {
+                let since = watch.missing_since.get().unwrap_or_else(Instant::now);
+                watch.missing_since.set(Some(since));
+                client.context().report(&format!("topic `{}` is missing", self.ledger_topic));
+                since.elapsed() >= GONE
+            }
+            Some(ledger) => {
+                watch.missing_since.set(None);
+                ledger.id != watch.ledger.id
+            }
+        };
+        if gone {
+            return Err(SinkError::Failed {
+                to: format!("topic `{}`, the ledger of sync `{}`,", self.ledger_topic, self.id),
+                action: "written",
+                reason: match ledger {
+                    None => "it was deleted".to_owned(),
+                    Some(_) => "it was deleted, and another topic has its name".to_owned(),
+                },
+                hint: "restore the topic, or start the ledger anew with `usher resend SYNC`: all members are then sent again",
+            });
+        }
+        Ok(ledger.is_some())
+    }
+
+    pub(super) fn warn_of_another_target(&self) {
+        tracing::warn!(
+            sync = %self.id, topic = %self.topic,
+            "the topic is another one than the sync has written to (it was created again, or the job names another one), and \
+             lacks what was sent before; `usher resend {}` sends all members again at the next start", self.id
+        );
+    }
+
+    /// Fails if another process has marked the ledger since the last look.
+    fn look_at_mark(&self) -> Result<(), Setback> {
+        let (_, end) = self
+            .producer
+            .client()
+            .fetch_watermarks(&self.ledger_topic, 0, REQUEST)
+            .map_err(|error| Setback::Retry(error.to_string()))?;
+        let known = self.watch.ledger_end.get();
+        // With transactions a record of this process shows that it was not fenced before; its marker follows.
+        let is_new = known.is_none_or(|known| if self.exactly_once { end > known + 1 } else { end > known });
+        if is_new {
+            self.check_owner((known.unwrap_or(0), end))?;
+            self.watch.ledger_end.set(Some(end));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! Pace: when an idle live job moves its clock.
+//!
+//! While something happens the workers of a process move their clocks every [`TICK`]. Once nothing has happened for [`AWAKE`] they
+//! sleep: each wakes when something of its process changes by itself ([`Pace::publish_due`]), when a message comes or a request
+//! asks for a fresh answer ([`Pace::stir`]), and at each multiple of [`IDLE`], at the same moment, so that they wake each other as
+//! seldom as possible.
+//!
+//! Promises: what is due by the clock is given within a tick of when it is due, whether the job sleeps or not; a message is given
+//! as soon as it is read. Holds an atomic per worker. A process of several does not hear of what is due in others: it sleeps for
+//! [`IDLE_OF_SEVERAL`] at most. A clock that does not run by itself is never slept on.
+
+use crate::time::Time;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use timely::scheduling::SyncActivator;
+use usher_core::lock::lock;
+
+/// How often a live job looks for messages and moves its clock while something happens, and a waiting replay looks again.
+pub(crate) const TICK: Duration = Duration::from_millis(2);
+/// How long the clock goes on in ticks after something has happened: traffic of some messages a second keeps it awake.
+const AWAKE: Duration = Duration::from_millis(300);
+/// How long the clock may stand, ms: as long as an answer of the API may be old that does not ask for a fresh one.
+const IDLE: u64 = 100;
+/// The same where other processes wait for this one's clock.
+const IDLE_OF_SEVERAL: u64 = 5;
+/// How often partitions that do not say when a message comes are looked at, …
+const POLL: Duration = Duration::from_millis(20);
+/// … and how much more seldom for each of them: a look costs a call of the system.
+const POLL_OF_EACH: Duration = Duration::from_micros(50);
+
+/// The pace of the workers of one process.
+pub(crate) struct Pace {
+    /// How long the clock may stand, ms; 0 if it may not.
+    idle: AtomicU64,
+    since: Instant,
+    /// Until when the clock goes on in ticks: microseconds after `since`.
+    awake_until: AtomicU64,
+    /// By worker, the time at which something of its keys may change by itself; 0 if there is work.
+    due: Vec<AtomicU64>,
+    asleep: AtomicBool,
+    wakes: Mutex<Vec<SyncActivator>>,
+}
+
+impl Pace {
+    /// Returns the pace of so many workers, which do not sleep.
+    pub(crate) fn new(workers: usize) -> Pace {
+        Pace {
+            idle: AtomicU64::new(0),
+            since: Instant::now(),
+            awake_until: AtomicU64::new(0),
+            due: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            asleep: AtomicBool::new(false),
+            wakes: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Lets the workers sleep: the clock runs by itself. `several` if there are other processes.
+    pub(crate) fn let_sleep(&self, several: bool) {
+        self.idle.store(if several { IDLE_OF_SEVERAL } else { IDLE }, Ordering::Relaxed);
+    }
+
+    /// Adds what wakes a worker.
+    pub(crate) fn add(&self, wake: SyncActivator) {
+        lock(&self.wakes).push(wake);
+    }
+
+    /// Keeps the workers awake for a while, and wakes them; returns whether they slept.
+    pub(crate) fn stir(&self) -> bool {
+        let now = self.elapsed();
+        let until = now + AWAKE.as_micros() as u64;
+        // Written a few times a second, not with each message.
+        if self.awake_until.load(Ordering::Relaxed) < now + AWAKE.as_micros() as u64 / 2 {
+            self.awake_until.fetch_max(until, Ordering::AcqRel);
+        }
+        let slept = self.asleep.swap(false, Ordering::AcqRel);
+        if slept {
+            // A worker that has ended needs no waking.
+            lock(&self.wakes).iter().for_each(|wake| {
+                let _ = wake.activate();
+            });
+        }
+        slept
+    }
+
+    /// Takes when something of a worker's keys may change by itself, `now` being the time that it has worked to.
+    pub(crate) fn publish_due(&self, worker: usize, due: Time, now: Time) {
+        let before = self.due[worker].swap(due, Ordering::AcqRel);
+        if due <= now || due < before {
+            self.wake_before(due, now);
+        }
+    }
+
+    fn wake_before(&self, due: Time, now: Time) {
+        let idle = self.idle.load(Ordering::Relaxed);
+        if due <= now {
+            self.stir();
+        } else if due < now + idle && self.asleep.load(Ordering::Acquire) {
+            // The others have gone to sleep for longer.
+            lock(&self.wakes).iter().for_each(|wake| {
+                let _ = wake.activate();
+            });
+        }
+    }
+
+    fn elapsed(&self) -> u64 {
+        self.since.elapsed().as_micros() as u64
+    }
+
+    fn least_due(&self) -> Time {
+        self.due.iter().map(|due| due.load(Ordering::Acquire)).min().unwrap_or(0)
+    }
+
+    /// Returns how long a worker sleeps that stands at `held`, and whether its clock moves before. `polled` is the number of its
+    /// partitions that do not say when a message comes.
+    pub(crate) fn next(&self, held: Time, now: Time, polled: usize) -> (bool, Duration) {
+        let idle = self.idle.load(Ordering::Relaxed);
+        let due = self.least_due();
+        if idle == 0 || self.elapsed() < self.awake_until.load(Ordering::Acquire) || due == 0 {
+            self.asleep.store(false, Ordering::Release);
+            return (true, TICK);
+        }
+        self.asleep.store(true, Ordering::Release);
+        // Looked at again: who has stirred in between has not woken this worker.
+        if self.elapsed() < self.awake_until.load(Ordering::Acquire) {
+            return (true, TICK);
+        }
+        let moves = due <= now || now / idle > held / idle;
+        let tick = (now / idle + 1) * idle;
+        let until = if due > now { tick.min(due) } else { tick };
+        let mut sleep = Duration::from_millis(until - now).max(Duration::from_millis(1));
+        if polled > 0 {
+            sleep = sleep.min(POLL.max(POLL_OF_EACH * polled as u32));
+        }
+        (moves, sleep)
+    }
+
+    /// Returns since when something was due that a clock brings which moves from `held` to `clock`.
+    pub(crate) fn due_since(&self, held: Time, clock: Time) -> Time {
+        match self.asleep.load(Ordering::Acquire) {
+            true => self.least_due().clamp(held, clock),
+            false => held,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asleep(workers: usize) -> Pace {
+        let pace = Pace::new(workers);
+        pace.let_sleep(false);
+        (0..workers).for_each(|worker| pace.publish_due(worker, Time::MAX, 0));
+        pace
+    }
+
+    #[test]
+    fn a_clock_that_does_not_run_by_itself_is_not_slept_on() {
+        let pace = Pace::new(1);
+        pace.publish_due(0, Time::MAX, 0);
+        assert_eq!(pace.next(1_000, 1_000, 0), (true, TICK));
+    }
+
+    #[test]
+    fn idle_workers_wake_at_the_same_moments_and_when_something_is_due() {
+        let pace = asleep(2);
+        assert_eq!(pace.next(1_000, 1_040, 0), (false, Duration::from_millis(60)));
+        assert_eq!(pace.next(1_000, 1_100, 0), (true, Duration::from_millis(100)));
+        pace.publish_due(1, 1_130, 1_100);
+        assert_eq!(pace.next(1_100, 1_110, 0), (false, Duration::from_millis(20)));
+        assert_eq!(pace.next(1_100, 1_130, 0), (true, Duration::from_millis(70)));
+        assert_eq!(pace.due_since(1_100, 1_131), 1_130);
+        let pace = asleep(1);
+        assert_eq!(pace.next(1_100, 1_110, 3), (false, POLL));
+        assert_eq!(pace.next(1_100, 1_110, 1_000), (false, Duration::from_millis(50)));
+    }
+
+    #[test]
+    fn workers_with_work_and_those_that_were_stirred_tick() {
+        let pace = asleep(2);
+        assert!(!pace.next(1_000, 1_010, 0).0);
+        assert!(pace.stir());
+        assert!(!pace.stir());
+        assert_eq!(pace.next(1_000, 1_010, 0), (true, TICK));
+        let pace = asleep(2);
+        pace.publish_due(0, 0, 1_000);
+        assert_eq!(pace.next(1_000, 1_010, 0), (true, TICK));
+    }
+}
