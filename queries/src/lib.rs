@@ -18,6 +18,7 @@ pub mod coerce;
 pub mod compile;
 pub mod explain;
 mod expr;
+pub mod missing;
 pub mod oracle;
 pub mod plan;
 pub mod plan_file;
