@@ -441,7 +441,8 @@ impl EpochWorker {
         self.done
     }
 
-    /// Returns a time before which nothing changes by itself: no timer is due, and no event takes effect. 0 if there is work that
+    /// Returns a time before which nothing changes by itself: no timer is due, no window is complete that keys are held for, and no
+    /// event takes effect. 0 if there is work that
     /// only waits for the clock to go on; the end of time if nothing ever changes.
     pub(crate) fn due(&self) -> Time {
         let busy = self.epoch.is_some() || self.switching.is_some() || !self.whole.is_empty() || !self.ready.is_empty();
@@ -451,7 +452,8 @@ impl EpochWorker {
         let timers = self.models.iter().filter_map(KeyedState::next_timer);
         let waiting = self.batches.iter().flatten();
         let events = waiting.filter_map(|waiting| Some(waiting.batch.events.get(waiting.next)?.at));
-        timers.chain(events).min().unwrap_or(Time::MAX)
+        let complete = self.models.iter().filter_map(|model| model.holding()?.next_complete());
+        timers.chain(events).chain(complete).min().unwrap_or(Time::MAX)
     }
 
     /// Returns when all keys are announced, once that is known.

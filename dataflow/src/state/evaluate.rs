@@ -729,9 +729,17 @@ mod tests {
                             Flip { time, slot, fact, truth: rng.u8(0..3) > 0, cause: Cause::Event }
                         })
                         .collect();
+                    let mut foreseen = Words::new();
                     if !flips.is_empty() {
                         flips.iter().for_each(|flip| set(&mut facts[slot as usize], flip.fact, flip.truth));
+                        let is_member = |audience: u32| members[slot as usize][audience as usize];
+                        evaluate.members_by(&facts[slot as usize], is_member, &mut foreseen);
                         evaluate.settle(&flips, true);
+                        assert_eq!(
+                            foreseen,
+                            evaluate.members(slot),
+                            "seed {seed}, key {slot} at {time}: who will be a member"
+                        );
                     }
                     let (facts, members) = (&facts[slot as usize], &mut members[slot as usize]);
                     let before = members.clone();
