@@ -85,6 +85,9 @@ pub enum Command {
         /// Drop the changes that wait for a sync that was removed from the job. May be given several times.
         #[arg(long = "drop-sync", value_name = "ID")]
         drop_syncs: Vec<String>,
+        /// Where the state's clock is ahead of this machine's, go on from this machine's: changes are then dated before ones that were sent.
+        #[arg(long)]
+        clock_from_now: bool,
         /// Print help.
         #[arg(long, action = clap::ArgAction::Help)]
         help: Option<bool>,

@@ -25,9 +25,12 @@ pub fn run(command: Command) -> Result<(), Exit> {
         Command::Check { job, connect } => check::check(&job, connect),
         Command::Compile { job, output } => compile::compile(&job, &output),
         Command::Explain { job, audience } => explain::explain(&job, audience.as_deref()),
-        Command::Run { job, workers, processes, process, hosts, restart_sources, drop_syncs, .. } => {
+        Command::Run {
+            job, workers, processes, process, hosts, restart_sources, drop_syncs, clock_from_now, ..
+        } => {
             let (workers, processes, process) = (usize::from(workers), usize::from(processes), usize::from(process));
-            run::run(&job, &run::Flags { workers, processes, process, hosts, restart_sources, drop_syncs })
+            let flags = run::Flags { workers, processes, process, hosts, restart_sources, drop_syncs, clock_from_now };
+            run::run(&job, &flags)
         }
         Command::Replay { job, from, until, now, workers, out, summary } => {
             replay::replay(&job, replay::Flags { from, until, now, workers: usize::from(workers), out, summary })

@@ -55,7 +55,7 @@ impl Summary {
         Summary {
             counts: status.counts(),
             entries: audiences.iter().map(|audience| audience.entries).sum(),
-            exits: audiences.iter().map(|audience| audience.exits).sum(),
+            exits: audiences.iter().map(|audience| audience.exits).sum::<u64>() + status.removed_exits(),
             members: status.members().iter().sum(),
             keys: status.keys(),
             damaged_files: status.damaged().len(),

@@ -38,12 +38,13 @@ fn recipes() -> Vec<Recipe<'static>> {
 fn table(key: &str) -> Vec<(&'static str, ArrayRef)> {
     let from = PAGE.find(&format!("| {key} |")).expect("the table is there");
     let rows = PAGE[from..].lines().take_while(|line| line.starts_with('|'));
-    let rows: Vec<Vec<&str>> =
-        rows.map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect();
+    let rows: Vec<Vec<&str>> = rows.map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect();
     let column = |at: usize| {
         let cells = || rows[2..].iter().map(move |row| Some(row[at]).filter(|cell| !cell.is_empty()));
         let column: ArrayRef = match rows[0][at] {
-            name if name.ends_with("_at") => Arc::new(cells().map(|cell| Some(ms(cell?))).collect::<TimestampMillisecondArray>()),
+            name if name.ends_with("_at") => {
+                Arc::new(cells().map(|cell| Some(ms(cell?))).collect::<TimestampMillisecondArray>())
+            }
             "ltv" | "amount" => {
                 Arc::new(cells().map(|cell| Some(cell?.parse().expect("a number"))).collect::<Float64Array>())
             }
@@ -89,7 +90,8 @@ fn message(line: &str, number: usize) -> String {
 fn lines(folder: &Path, recipe: &Recipe) -> String {
     let (job, _) = block(PAGE, "yaml");
     let audiences = recipe.audiences.lines().map(|line| format!("  {line}\n")).collect::<String>();
-    std::fs::write(folder.join("job.yaml"), format!("{job}audiences:\n{audiences}")).expect("the folder can be written");
+    std::fs::write(folder.join("job.yaml"), format!("{job}audiences:\n{audiences}"))
+        .expect("the folder can be written");
     write_parquet(&folder.join("users.parquet"), table("user_id"));
     write_parquet(&folder.join("orders.parquet"), table("order_id"));
     let events: Vec<&str> = recipe.lines.lines().filter(|line| line.contains('"')).collect();

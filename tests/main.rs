@@ -20,6 +20,7 @@ mod oracle;
 mod recovery;
 mod refusals;
 mod simulator;
+mod sync_rows;
 mod support {
     //! What suites share: the program as a process, a shop that it runs on, rows of Parquet, a simulated world.
 

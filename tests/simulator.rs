@@ -33,6 +33,8 @@ use usher_queries::testing::generator::Sample;
 pub const SKEW: i64 = 10_000;
 /// How long a job that has read everything runs on before it is looked at, ms.
 const REST: i64 = 20;
+/// The longest window of the samples, ms.
+const LONGEST: i64 = 60_000;
 /// Far more than any step takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -43,6 +45,7 @@ struct Run {
     edits: u64,
     stops: u64,
     committed: usize,
+    incomplete: (u64, u64),
 }
 
 /// A job that runs.
@@ -76,6 +79,12 @@ struct Simulation {
     edits: u64,
     deaths: u64,
     stops: u64,
+    /// Messages dated before it were deleted before the first start.
+    kept_since: Option<i64>,
+    /// What was checked while windows were incomplete, and who was held.
+    incomplete: (u64, u64),
+    /// Whether a start goes on from the machine's clock where the state's is ahead of it.
+    clock_from_now: bool,
 }
 
 impl Simulation {
@@ -120,7 +129,18 @@ impl Simulation {
             edits: 0,
             deaths: 0,
             stops: 0,
+            kept_since: None,
+            incomplete: (0, 0),
+            clock_from_now: false,
         }
+    }
+
+    /// Draws from when on messages are kept: windows are incomplete at the start.
+    fn with_retention(mut self) -> Simulation {
+        let since = self.sample.flags.now - 100_000 - self.chance.i64(0..30_000);
+        self.kept_since = Some(since);
+        self.world.keep_since(since as u64);
+        self
     }
 
     fn run(mut self) -> Result<Run, String> {
@@ -179,7 +199,14 @@ impl Simulation {
             let _ = zombie.thread.join();
         }
         let committed = self.world.committed_in_all();
-        Ok(Run { log: self.log, deaths: self.deaths, edits: self.edits, stops: self.stops, committed })
+        Ok(Run {
+            log: self.log,
+            deaths: self.deaths,
+            edits: self.edits,
+            stops: self.stops,
+            committed,
+            incomplete: self.incomplete,
+        })
     }
 
     /// Ends it as SIGTERM does, while the clock goes on. Where nothing dies meanwhile, all that it has read is in its
@@ -223,8 +250,10 @@ impl Simulation {
         for (index, file) in self.sample.files.iter().enumerate() {
             let from = self.appended[index];
             let new = file.messages[from..].iter().take_while(|message| message.timestamp <= clock + ahead);
-            let lines: Vec<String> = new.map(usher_queries::testing::generator::SampleMessage::line).collect();
-            self.appended[index] += lines.len();
+            let new: Vec<_> = new.collect();
+            self.appended[index] += new.len();
+            let kept = new.into_iter().filter(|message| self.kept_since.is_none_or(|since| message.timestamp >= since));
+            let lines: Vec<String> = kept.map(usher_queries::testing::generator::SampleMessage::line).collect();
             self.world.append(&file.source, &file.path, lines);
         }
     }
@@ -270,6 +299,7 @@ impl Simulation {
                 ledgers,
                 checkpoint_every: Duration::from_millis(self.chance.u64(1..=60)),
                 restart_sources: false,
+                clock_from_now: self.clock_from_now,
             }),
             cluster: None,
             api: None,
@@ -353,6 +383,10 @@ impl Simulation {
             file.messages.truncate(*appended);
             // Under a live clock an event counts from its own time on, whatever comes before it.
             file.messages.sort_by_key(|message| message.timestamp);
+            file.messages.retain(|message| self.kept_since.is_none_or(|since| message.timestamp >= since));
+        }
+        if let Some(since) = self.kept_since.filter(|since| clock < since + LONGEST) {
+            return self.check_incomplete(&sample, clock, since);
         }
         let want = oracle::members(&self.plan, &sample.history(&self.plan), clock + SKEW, clock);
         for (sync, id) in self.plan.job.syncs.keys().enumerate() {
@@ -371,7 +405,7 @@ impl Simulation {
                 ));
             }
         }
-        if self.edits == 0 && self.seed.is_multiple_of(2) {
+        if self.edits == 0 && self.seed.is_multiple_of(2) && self.kept_since.is_none() {
             self.check_dates(&sample, clock)?;
         }
         Ok(())
@@ -379,8 +413,36 @@ impl Simulation {
 }
 
 impl Simulation {
-    /// The exit of a membership whose window ended while the job was down has the reason `expiry` and the window's end
-    /// as its time.
+    /// While windows are incomplete all are members who would enter at a start now, and nobody is whose conditions do not hold.
+    /// Who else is one depends on who was before. An audience that mentions others follows who is a member of those.
+    fn check_incomplete(&mut self, sample: &Sample, clock: i64, since: i64) -> Result<(), String> {
+        let history = sample.history(&self.plan);
+        let holding = oracle::members(&self.plan, &history, clock + SKEW, clock);
+        let admitted = oracle::members_since(&self.plan, &history, clock + SKEW, clock, since);
+        let mentions = |id: &str| {
+            let mut mentions = false;
+            let audiences = self.plan.models.iter().flat_map(|model| &model.audiences);
+            let of = audiences.filter(|audience| audience.id == id);
+            of.for_each(|audience| audience.expr.leaves(&mut |_| (), &mut |_| mentions = true));
+            mentions
+        };
+        for (sync, id) in self.plan.job.syncs.keys().enumerate() {
+            let members = self.world.check(sync).map_err(|what| format!("sync {id}: {what}"))?;
+            let missing: Vec<_> = admitted.difference(&members).collect();
+            let wrong: Vec<_> = members.difference(&holding).filter(|(audience, _)| !mentions(audience)).collect();
+            if !missing.is_empty() || !wrong.is_empty() {
+                let (log, notes) = (&self.log, self.world.notes());
+                return Err(format!(
+                    "sync {id}: {missing:?} should be members, {wrong:?} should not, at {clock} since {since}\n{log}{notes}"
+                ));
+            }
+            self.incomplete.1 += holding.difference(&members).count() as u64;
+        }
+        self.incomplete.0 += 1;
+        Ok(())
+    }
+
+    /// The exit of a membership whose window ended while the job was down has the reason `expiry` and the window's end as its time.
     fn check_dates(&self, sample: &Sample, clock: i64) -> Result<(), String> {
         let flags = oracle::Flags { from: None, until: Some(clock), now: clock + SKEW };
         let changes = oracle::changes(&self.plan, &sample.history(&self.plan), flags);
@@ -427,6 +489,74 @@ fn simulate(seed: u64, rules: Rules) -> Result<Run, String> {
 /// Runs seeds until one of them fails.
 fn first_failure(rules: Rules) -> Option<String> {
     (0..200).find_map(|seed| simulate(seed, rules).err())
+}
+
+/// Waits until something of a job holds, while the clock goes on from `clock`; returns where it is then.
+fn ticks_until(world: &World, job: &Job, mut clock: i64, holds: impl Fn(&Job) -> bool) -> i64 {
+    let since = Instant::now();
+    while !holds(job) {
+        assert!(since.elapsed() < PATIENCE && !job.thread.is_finished(), "{}", job.progress());
+        world.set_clock(clock as u64);
+        clock += 1;
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    clock
+}
+
+#[test]
+fn a_state_whose_clock_is_ahead_waits_and_commits_nothing_when_it_is_stopped_and_goes_on_from_now_if_asked_to() {
+    const HOUR: i64 = 3_600_000;
+    let mut entries = 0;
+    for seed in 0..8 {
+        let mut simulation = Simulation::new(seed, Rules::default());
+        let world = Arc::clone(&simulation.world);
+        let clock = simulation.sample.flags.now;
+        world.set_clock(clock as u64);
+        simulation.append(clock);
+        let job = simulation.start().expect("it starts");
+        let (job, rested) = simulation.rest(job, clock).expect("it comes to rest");
+        simulation.check(rested - 1, 0).unwrap_or_else(|what| panic!("{what}"));
+        simulation.stop(&job, rested..i64::MAX).expect("it stops");
+        simulation.join(job).expect("it ends well");
+        let committed = world.committed_in_all();
+        entries += committed;
+
+        // The machine's clock is an hour back.
+        world.set_clock((clock - HOUR) as u64);
+        let job = simulation.start().expect("it starts");
+        let now =
+            ticks_until(&world, &job, clock - HOUR, |job| job.life.has_read_all() && job.status.clock_ahead() > 0);
+        assert!((HOUR as u64 - 60_000..=HOUR as u64 + 60_000).contains(&job.status.clock_ahead()), "seed {seed}");
+        assert!(!job.status.live(), "seed {seed}");
+        simulation.stop(&job, now..clock - 60_000).expect("it stops");
+        simulation.join(job).expect("it ends well");
+        assert_eq!(world.committed_in_all(), committed, "seed {seed}: nothing is committed ahead of time");
+
+        simulation.clock_from_now = true;
+        world.set_clock((clock - HOUR) as u64);
+        let job = simulation.start().expect("it starts");
+        let now = ticks_until(&world, &job, clock - HOUR, |job| job.status.live());
+        let dated_ahead = world.dated_after(rested as u64);
+        simulation.stop(&job, now..clock).expect("it stops");
+        simulation.join(job).expect("it ends well");
+        assert_eq!(dated_ahead, 0, "seed {seed}");
+        assert!(now < clock - HOUR + 60_000, "seed {seed}: it waits for nothing");
+    }
+    assert!(entries > 0, "some seed has members");
+}
+
+#[test]
+fn while_windows_are_incomplete_nobody_enters_whose_membership_could_come_from_missing_events() {
+    let (mut deaths, mut edits, mut committed, mut incomplete) = (0, 0, 0, (0, 0));
+    for seed in seeds("USHER_SIMULATE", 60) {
+        let simulation = Simulation::new(seed, Rules::default()).with_retention();
+        let job = simulation.sample.job.clone();
+        let run = simulation.run().unwrap_or_else(|what| panic!("seed {seed}: {what}\n{job}"));
+        (deaths, edits, committed) = (deaths + run.deaths, edits + run.edits, committed + run.committed);
+        incomplete = (incomplete.0 + run.incomplete.0, incomplete.1 + run.incomplete.1);
+    }
+    let reached = deaths > 0 && edits > 0 && committed > 0 && incomplete.0 > 20 && incomplete.1 > 20;
+    assert!(reached, "{deaths} deaths, {edits} edits, {committed} changes, (looks, held): {incomplete:?}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use usher_core::suggest::nearest;
 
 use crate::schema::{At, Entries, Fields, Key, Reference, Section, job};
-use crate::{Audience, Condition, ConditionKind, Event, Job, Model, Place, Problem, Text};
+use crate::{Audience, Condition, ConditionKind, Event, Incomplete, Job, Model, Place, Problem, Text};
 use circles::Edges;
 
 /// What could be built of a job.
@@ -168,7 +168,14 @@ impl<'a> Builder<'a> {
             });
             let condition = Condition { place: Place::default(), kind: ConditionKind::All(conditions) };
             let (name, model) = (id.to_owned(), model.to_owned());
-            let audience = Audience { place: Place::default(), name, description: None, model, condition };
+            let audience = Audience {
+                place: Place::default(),
+                name,
+                description: None,
+                model,
+                incomplete: Incomplete::Hold,
+                condition,
+            };
             audiences.insert(id.to_owned(), audience);
         }
         audiences

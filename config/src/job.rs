@@ -354,8 +354,20 @@ pub struct Audience {
     pub description: Option<String>,
     /// The parent model's id.
     pub model: String,
+    /// What becomes of keys while windows are incomplete.
+    pub incomplete: Incomplete,
     /// The condition.
     pub condition: Condition,
+}
+
+/// What becomes of keys whose membership could come from events that a window does not have yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Incomplete {
+    /// They do not enter before the window is complete.
+    #[default]
+    Hold,
+    /// They enter at once.
+    Send,
 }
 
 /// Text with its place: a predicate.
@@ -467,6 +479,8 @@ pub struct Sync {
     pub send_entry: bool,
     /// Whether exits are sent.
     pub send_exit: bool,
+    /// Whether updates are sent; then `include` has columns.
+    pub send_update: bool,
     /// The messages' format.
     pub format: SyncFormat,
     /// Columns of the member's row that messages carry, each with its place.
@@ -475,6 +489,8 @@ pub struct Sync {
     pub entry_name: Option<String>,
     /// The name of an exit in messages; `None`: that of the format.
     pub exit_name: Option<String>,
+    /// The name of an update in messages; `None`: that of the format.
+    pub update_name: Option<String>,
     /// Templates by the path of the field that each fills.
     pub fields: BTreeMap<String, Text>,
     /// Whether a new sync receives an entry for each present member. If not, it receives only later changes.

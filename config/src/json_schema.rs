@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(schema["required"], json!(["job"]));
         let sync = &schema["properties"]["syncs"]["additionalProperties"]["properties"];
         assert_eq!(sync["send"]["default"], json!(["entry", "exit"]));
-        assert_eq!(sync["send"]["items"]["enum"], json!(["entry", "exit"]));
+        assert_eq!(sync["send"]["items"]["enum"], json!(["entry", "exit", "update"]));
         assert_eq!(sync["to"]["description"], "The destination of the changes.");
         let model = &schema["properties"]["models"]["additionalProperties"]["properties"];
         assert_eq!(model["refresh"]["default"], "24h");

@@ -373,6 +373,29 @@ cluster: {{peer_timeout: 1s}}
 }
 
 #[test]
+fn updates_need_columns_and_an_audience_waits_for_its_windows_unless_it_sends_at_once() {
+    let file = |send: &str, audience: &str| {
+        format!(
+            "job: shop
+models: {{users: {{parquet: u, key: id}}}}
+audiences: {{a: {{model: users, where: {{property: a}}{audience}}}}}
+syncs: {{s: {{to: {{stdout: }}, send: [{send}], event_names: {{update: Changed}}}}}}"
+        )
+    };
+    let with =
+        job(&file("entry, update", ", incomplete: send").replace("send: [entry", "include: [plan], send: [entry"));
+    let sync = &with.syncs["s"];
+    assert_eq!((sync.send_entry, sync.send_exit, sync.send_update), (true, false, true));
+    assert_eq!(sync.update_name.as_deref(), Some("Changed"));
+    assert_eq!(with.audiences["a"].incomplete, Incomplete::Send);
+    assert_eq!(job(&file("entry", "")).audiences["a"].incomplete, Incomplete::Hold);
+    let problems = parse(&file("update", "")).expect_err("an update of no columns never comes");
+    let found: Vec<_> =
+        problems.problems.iter().map(|problem| (&problem.place.path[..], &problem.message[..])).collect();
+    assert_eq!(found, [("syncs.s.send", "`send` has `update`, and the sync includes no columns")]);
+}
+
+#[test]
 fn times_to_start_at_are_rfc_3339_or_ms() {
     let start = |text: &str| {
         let text =

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use usher_config::DeadLettersTo;
 use usher_core::dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};
+use usher_core::lock::lock;
 use usher_core::sink::{SinkError, Written};
 use usher_core::source::HEAD_BYTES;
 
@@ -78,7 +79,7 @@ impl DeadLetters for DeadLetterWriter {
             }
             Target::Log(counts) => {
                 let count = {
-                    let mut counts = counts.lock().expect("nobody panics with the lock");
+                    let mut counts = lock(counts);
                     counts[letter.reason as usize] += 1;
                     counts[letter.reason as usize]
                 };
@@ -96,7 +97,7 @@ impl DeadLetters for DeadLetterWriter {
             Target::File(queue) => queue.finish(),
             Target::Topic(letters) => letters.finish(),
             Target::Log(counts) => {
-                let counts = *counts.lock().expect("nobody panics with the lock");
+                let counts = *lock(counts);
                 for reason in DeadLetterReason::ALL {
                     let count = counts[reason as usize];
                     if count > SHOWN_FIRST {

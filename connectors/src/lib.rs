@@ -11,6 +11,7 @@
 //!
 //! Nothing here knows what an audience is: rows are columns, changes are texts.
 
+mod committed_rows;
 pub mod dead_letters;
 mod disk;
 pub mod file;

@@ -5,8 +5,8 @@
 //! added, with the objects around it. Without all that the default message is written directly, byte for byte as
 //! [`write_message`](usher_core::message::write_message) does, without its newline.
 //!
-//! The columns come with the change, as a JSON object of all that any sync includes of the model; a column that is not in it is
-//! null. What can't go together is found by [`Messages::check`], when a job is read.
+//! The columns come with the change, as a JSON object of those that the sync includes ([`crate::committed_rows`]); a column that
+//! is not in it is null. An update has them twice: `row`, and `previous_row` as they were before. What can't go together is found by [`Messages::check`], when a job is read.
 
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -15,17 +15,20 @@ use template::{Context, Templates};
 use usher_config::{Path, Problem, Step, Sync, SyncFormat, Text};
 use usher_core::catalog::Catalog;
 use usher_core::catalog::CatalogEntry;
-use usher_core::change::{Change, ChangeKind, Filter};
-use usher_core::message::{MessageId, write_default, write_escaped, write_time};
+use usher_core::change::{Change, ChangeKind, ChangeTexts, Filter};
+use usher_core::message::{MessageId, write_default, write_escaped};
+use usher_core::time::write_time;
 
 mod template;
 
-/// What CloudEvents call the two kinds of changes.
-const CLOUDEVENTS_TYPES: [&str; 2] = ["usher.audience.entry", "usher.audience.exit"];
+/// What CloudEvents call an entry, an exit and an update.
+const CLOUDEVENTS_TYPES: [&str; 3] = ["usher.audience.entry", "usher.audience.exit", "usher.audience.updated"];
 /// What Segment calls them.
-const SEGMENT_EVENTS: [&str; 2] = ["Audience Entered", "Audience Exited"];
+const SEGMENT_EVENTS: [&str; 3] = ["Audience Entered", "Audience Exited", "Audience Updated"];
 /// What the properties of Segment's message have besides columns.
 const SEGMENT_PROPERTIES: [&str; 5] = ["audience_id", "audience_name", "model", "job", "reason"];
+/// What it has besides, of an update.
+const PREVIOUS_ROW: &str = "previous_row";
 /// Attributes of CloudEvents that are not the author's to set: the format's own, and the time and id of the change.
 const CLOUDEVENTS_FIXED: [&str; 4] = ["specversion", "id", "time", "datacontenttype"];
 /// What says to Kafka's readers that a message is a CloudEvent (its Kafka protocol binding, structured mode).
@@ -44,8 +47,8 @@ struct Custom {
     format: SyncFormat,
     /// The columns that messages carry.
     include: Vec<String>,
-    /// What entries and exits are called; none: as the format does.
-    names: [Option<String>; 2],
+    /// What entries, exits and updates are called; none: as the format does.
+    names: [Option<String>; 3],
     /// By template.
     fields: Vec<Vec<String>>,
     templates: Templates,
@@ -54,7 +57,13 @@ struct Custom {
 /// Returns which changes `sync`, the job's `index`-th, commits and sends.
 pub fn filter(index: u16, sync: &Sync, catalog: &Catalog) -> Filter {
     let audiences = sync.audiences.iter().map(|id| &id[..]);
-    Filter::new(index, audiences, (sync.send_entry, sync.send_exit), catalog)
+    let kinds = [
+        (sync.send_entry, ChangeKind::Entry),
+        (sync.send_exit, ChangeKind::Exit),
+        (sync.send_update, ChangeKind::Update),
+    ];
+    let send: Vec<ChangeKind> = kinds.into_iter().filter(|(sends, _)| *sends).map(|(_, kind)| kind).collect();
+    Filter::new(index, audiences, &send, catalog)
 }
 
 impl From<Arc<Catalog>> for Messages {
@@ -71,11 +80,12 @@ impl Messages {
             && sync.include.is_empty()
             && sync.fields.is_empty()
             && sync.entry_name.is_none()
-            && sync.exit_name.is_none();
+            && sync.exit_name.is_none()
+            && sync.update_name.is_none();
         let custom = || Custom {
             format: sync.format,
             include: sync.include.iter().map(|column| column.value.clone()).collect(),
-            names: [sync.entry_name.clone(), sync.exit_name.clone()],
+            names: [sync.entry_name.clone(), sync.exit_name.clone(), sync.update_name.clone()],
             fields: sync.fields.keys().map(|field| names(field)).collect(),
             templates: Templates::new(sync.fields.values().map(|text| text.value.as_str()))
                 .unwrap_or_else(|(_, error)| panic!("a template was not checked when the job was read: {error}")),
@@ -94,7 +104,9 @@ impl Messages {
                 problems.extend(sync.fields.iter().filter_map(|(field, text)| no_attribute(&names(field), text)));
             }
             SyncFormat::Segment => {
-                let taken = sync.include.iter().filter(|column| SEGMENT_PROPERTIES.contains(&column.value.as_str()));
+                let is_taken =
+                    |column: &str| SEGMENT_PROPERTIES.contains(&column) || (sync.send_update && column == PREVIOUS_ROW);
+                let taken = sync.include.iter().filter(|column| is_taken(&column.value));
                 problems.extend(taken.map(|column| {
                     let message = format!("`properties.{}` is the format's own, not a column", column.value);
                     Problem::new(&column.place, message)
@@ -105,20 +117,20 @@ impl Messages {
         problems
     }
 
-    /// Appends the message of `change` of `key`; `row` is what is known of its row, as [`Changes::row`](usher_core::change::Changes::row)
-    /// has it. Gives the message's id.
-    pub fn write(&self, out: &mut Vec<u8>, change: &Change, key: &str, row: &str) -> MessageId {
+    /// Appends the message of `change`, whose texts are `texts`. Returns the message's id.
+    pub fn write(&self, out: &mut Vec<u8>, change: &Change, texts: ChangeTexts<'_>) -> MessageId {
+        let key = texts.key;
         let audience = self.catalog.entry(change.audience);
         let id = MessageId::of(audience, change, key);
         match &self.custom {
             None => write_default(out, audience, change, key, &id),
-            Some(custom) => custom.message(self.catalog.job(), audience, change, key, row, &id).write(out),
+            Some(custom) => custom.message(self.catalog.job(), audience, change, texts, &id).write(out),
         }
         id
     }
 
-    /// The headers that say in Kafka what a message is without opening it: `id`, `audience`, `type` (`entry` or `exit`, whatever
-    /// the message calls them), and for CloudEvents `content-type`.
+    /// The headers that say in Kafka what a message is without opening it: `id`, `audience`, `type` (`entry`, `exit` or
+    /// `update`, whatever the message calls them), and for CloudEvents `content-type`.
     pub fn headers<'a>(
         &'a self,
         change: &Change,
@@ -179,6 +191,9 @@ enum Node<'a> {
     Object(Members<'a>),
 }
 
+/// A column's name, and its value as JSON.
+type Column<'a> = (&'a String, String);
+
 /// The members of an object.
 type Members<'a> = Vec<(String, Node<'a>)>;
 
@@ -188,15 +203,17 @@ impl Custom {
         job: &'a str,
         audience: &'a CatalogEntry,
         change: &Change,
-        key: &'a str,
-        row: &str,
+        texts: ChangeTexts<'a>,
         id: &'a MessageId,
     ) -> Node<'a> {
+        let key = texts.key;
         let mut at = Vec::new();
         write_time(&mut at, change.at);
         let at = String::from_utf8(at).expect("a time is ASCII");
-        let columns = self.columns(row);
-        let mut message = Node::Object(self.base(job, audience, change, key, &at, &columns, id));
+        let columns = self.columns(texts.row);
+        let is_update = change.kind == ChangeKind::Update;
+        let previous = if is_update { self.columns(texts.previous_row) } else { Vec::new() };
+        let mut message = Node::Object(self.base(job, audience, change, key, &at, (&columns, &previous), id));
         if self.fields.is_empty() {
             return message;
         }
@@ -207,6 +224,7 @@ impl Custom {
         let context = Context {
             key,
             row: columns.iter().map(value).collect(),
+            previous_row: previous.iter().map(value).collect(),
             id: id.as_str(),
             kind: change.kind.name(),
             at: &at,
@@ -230,7 +248,7 @@ impl Custom {
     }
 
     /// The included columns of a row as JSON, in the order of `include`.
-    fn columns(&self, row: &str) -> Vec<(&String, String)> {
+    fn columns(&self, row: &str) -> Vec<Column<'_>> {
         if self.include.is_empty() {
             return Vec::new();
         }
@@ -251,18 +269,23 @@ impl Custom {
         change: &Change,
         key: &'a str,
         at: &str,
-        columns: &[(&String, String)],
+        (columns, previous): (&[Column<'_>], &[Column<'_>]),
         id: &'a MessageId,
     ) -> Members<'a> {
         let which = match change.kind {
             ChangeKind::Entry => 0,
             ChangeKind::Exit => 1,
+            ChangeKind::Update => 2,
         };
         let name = |usual: &'static str| self.names[which].as_deref().unwrap_or(usual);
         let time = || Node::Raw(format!("\"{at}\""));
         let text = |name: &str, value: &'a str| (name.to_owned(), Node::Text(value));
-        let columns = columns.iter().map(|(name, json)| ((*name).clone(), Node::Raw(json.clone())));
-        let row = (!self.include.is_empty()).then(|| ("row".to_owned(), Node::Object(columns.clone().collect())));
+        let members = |columns: &[Column<'_>]| -> Members<'a> {
+            columns.iter().map(|(name, json)| ((*name).clone(), Node::Raw(json.clone()))).collect()
+        };
+        let object = |name: &str, columns: &[Column<'_>]| (name.to_owned(), Node::Object(members(columns)));
+        let row = (!self.include.is_empty()).then(|| object("row", columns));
+        let previous_row = (!previous.is_empty()).then(|| object(PREVIOUS_ROW, previous));
         let usher = |kind: &'a str| -> Members<'a> {
             let members = vec![
                 text("type", kind),
@@ -274,7 +297,7 @@ impl Custom {
                 ("at".to_owned(), time()),
                 text("reason", change.reason.name()),
             ];
-            members.into_iter().chain(row).collect()
+            members.into_iter().chain(row).chain(previous_row).collect()
         };
         match self.format {
             SyncFormat::Usher => {
@@ -300,13 +323,15 @@ impl Custom {
             SyncFormat::Segment => {
                 let own = [&audience.id[..], &audience.name[..], &audience.model[..], job, change.reason.name()];
                 let own = SEGMENT_PROPERTIES.iter().zip(own).map(|(name, value)| text(name, value));
+                let previous_row = (!previous.is_empty()).then(|| object(PREVIOUS_ROW, previous));
+                let properties = own.chain(members(columns)).chain(previous_row);
                 vec![
                     text("type", "track"),
                     text("messageId", id.as_str()),
                     text("event", name(SEGMENT_EVENTS[which])),
                     text("userId", key),
                     ("timestamp".to_owned(), time()),
-                    ("properties".to_owned(), Node::Object(own.chain(columns).collect())),
+                    ("properties".to_owned(), Node::Object(properties.collect())),
                 ]
             }
         }

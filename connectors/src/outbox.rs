@@ -26,8 +26,8 @@
 //! Refuses: a folder that another process uses, a newer format, damage, a log that ends before its cursor, a log that is behind
 //! the checkpoint.
 //!
-//! In memory per sync: what waits to be synced, 32 MiB before it is not `ready`; at a start and during a compaction the keys of
-//! the memberships.
+//! In memory per sync: what waits to be synced, 32 MiB before it is not `ready`; the rows of [`crate::committed_rows`], if the
+//! sync includes columns; at a start and during a compaction the keys and rows of the memberships.
 
 mod append;
 mod block;
@@ -40,6 +40,7 @@ mod shared;
 
 pub use deliver::Outlet;
 
+use crate::committed_rows::CommittedRows;
 use crate::messages::filter;
 use append::Append;
 use block::Record;
@@ -50,7 +51,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use usher_core::catalog::Catalog;
-use usher_core::change::{Changes, Filter};
+use usher_core::change::{Change, ChangeKind, ChangeTexts, Changes, Filter};
 use usher_core::sink::{LedgerPosition, OpenedSync, Sink, SinkError, SyncStatus};
 
 /// Bounds, smaller in tests.
@@ -123,11 +124,13 @@ pub use open::{LogContent, read_content};
 fn open_within(spec: &LogSpec<'_>, outlet: Outlet, bounds: Bounds) -> Result<OpenedSync, SinkError> {
     let log = open::open(spec, &outlet)?;
     let ledger = log.memberships.ledger(log.any);
+    let mut rows = CommittedRows::new(spec.sync);
+    log.memberships.restore_rows(&mut rows);
     let log = open::Log { memberships: Default::default(), ..log };
     let (index, sync) = (spec.index, spec.sync.clone());
     let start = move |catalog: Arc<Catalog>| -> Box<dyn Sink> {
         let filter = filter(index, &sync, &catalog);
-        Box::new(Log::start(log, outlet, sync, catalog, filter, bounds))
+        Box::new(Log::start(log, outlet, sync, catalog, (filter, rows), bounds))
     };
     Ok(OpenedSync { ledger, start: Box::new(start) })
 }
@@ -142,6 +145,9 @@ struct Log {
     shared: Arc<Shared>,
     catalog: Arc<Catalog>,
     filter: Filter,
+    rows: CommittedRows,
+    /// Changes of one write, as they are committed.
+    committed: Changes,
     /// Of the log and of the delivery.
     threads: Vec<JoinHandle<()>>,
 }
@@ -152,7 +158,7 @@ impl Log {
         outlet: Outlet,
         sync: usher_config::Sync,
         catalog: Arc<Catalog>,
-        filter: Filter,
+        (filter, rows): (Filter, CommittedRows),
         bounds: Bounds,
     ) -> Log {
         let shared = Arc::new(Shared::new(&log, bounds));
@@ -170,7 +176,7 @@ impl Log {
             spawn("ledger", Box::new(move || append.run())),
             spawn("deliver", Box::new(move || delivery.run(segment, undelivered))),
         ];
-        Log { shared, catalog, filter, threads }
+        Log { shared, catalog, filter, rows, committed: Changes::new(), threads }
     }
 }
 
@@ -178,18 +184,18 @@ impl Sink for Log {
     fn write(&mut self, epoch: &Changes, until: u64) -> Result<(), SinkError> {
         let mut ledger = epoch.iter().filter(|change| self.filter.commits(change)).peekable();
         loop {
-            let mut state = self.shared.working()?;
+            self.committed.clear();
             for change in ledger.by_ref().take(CHANGES_LOCKED) {
+                self.rows.commit(epoch, change, &self.catalog, &mut self.committed);
+            }
+            let mut state = self.shared.working()?;
+            for change in &self.committed {
                 let sent = self.filter.sends(change);
-                let record = Record {
-                    audience: change.audience,
-                    kind: change.kind,
-                    reason: change.reason,
-                    sent,
-                    at: change.at,
-                    key: epoch.key(change),
-                    row: if sent { epoch.row(change) } else { "" },
-                };
+                let ChangeTexts { key, row, previous_row } = self.committed.texts(change);
+                // The ledger keeps the row of a membership, sent or not.
+                let row = if sent || change.kind != ChangeKind::Exit { row } else { "" };
+                let Change { audience, kind, reason, at, .. } = *change;
+                let record = Record { audience, kind, reason, sent, at, key, row, previous_row };
                 state.push(&record, || self.catalog.audience(change.audience));
             }
             if ledger.peek().is_none() {

@@ -7,6 +7,7 @@
 use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use usher_core::lock::{lock, wait};
 use usher_core::sink::{SinkError, Written};
 
 /// Bytes formatted before they are written: 64 KiB, where a write's own cost no longer counts.
@@ -47,7 +48,7 @@ struct State<T> {
 
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().expect("nobody panics with the lock")
+        lock(&self.state)
     }
 }
 
@@ -80,7 +81,7 @@ impl<T: Item> QueuedWriter<T> {
         let weight = item.weight();
         let mut state = self.shared.lock();
         while state.error.is_none() && state.weight > 0 && state.weight + weight > bound {
-            state = self.shared.emptied.wait(state).expect("nobody panics with the lock");
+            state = wait(&self.shared.emptied, state);
         }
         if let Some(error) = &state.error {
             return Err(error.clone());
@@ -95,7 +96,7 @@ impl<T: Item> QueuedWriter<T> {
     /// Waits until all is written, and ends the thread.
     pub fn finish(&self) -> Result<(), SinkError> {
         self.close();
-        let thread = self.thread.lock().expect("nobody panics with the lock").take();
+        let thread = lock(&self.thread).take();
         if let Some(thread) = thread
             && let Err(panic) = thread.join()
         {
@@ -135,7 +136,7 @@ fn run<T: Item>(shared: &Shared<T>, to: &str, mut target: impl Write) {
                 if state.closed {
                     return;
                 }
-                state = shared.filled.wait(state).expect("nobody panics with the lock");
+                state = wait(&shared.filled, state);
             }
             (std::mem::take(&mut state.items), state.weight)
         };

@@ -9,7 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
-use usher_core::change::{ChangeKind, Changes, Filter};
+use usher_core::change::{Changes, Filter};
 use usher_core::sink::{Sink, SinkError, SyncStatus, Written};
 
 /// Changes that may wait to be written: 65,536, with usual keys some 4 MB.
@@ -93,12 +93,9 @@ impl Item for Batch {
 
     fn format(&self, out: &mut Vec<u8>, written: &mut Written) {
         for change in &self.changes {
-            self.messages.write(out, change, self.changes.key(change), self.changes.row(change));
+            self.messages.write(out, change, self.changes.texts(change));
             out.push(b'\n');
-            match change.kind {
-                ChangeKind::Entry => written.entries += 1,
-                ChangeKind::Exit => written.exits += 1,
-            }
+            written.count(change.kind);
         }
     }
 }

@@ -5,7 +5,7 @@
 //! the server drops after its time limit. Types with a schema are part of the API: their comments are its description.
 
 use crate::counts::Counts;
-use crate::message::write_time;
+use crate::time::write_time;
 pub use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -139,7 +139,7 @@ impl ToSchema for Moment {}
 pub struct Readiness {
     /// Whether the job is live: changes are sent as they happen.
     pub ready: bool,
-    /// If not, what the job does now. If it is, a sync that delivers nothing.
+    /// If not, what is being done; if so, what stands in its way: a clock that does not go on, or a sync that delivers nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub detail: Option<String>,
@@ -286,6 +286,8 @@ pub struct AudienceState {
     pub freshness: Freshness,
     /// Whether its windows are filled.
     pub windows: Windows,
+    /// Keys of this process that do not enter before windows are.
+    pub held: u64,
 }
 
 /// Whether the windows of an audience are filled.
@@ -469,6 +471,8 @@ pub struct Metrics {
     pub partitions: Vec<PartitionMetrics>,
     /// Files that are damaged in the middle, by source: what comes before counts.
     pub damaged_files: Vec<(String, u64)>,
+    /// How far the job's clock is ahead of the machine's, ms.
+    pub clock_ahead_ms: u64,
     /// Bytes of state.
     pub state_bytes: u64,
     /// The checkpoints of this run.

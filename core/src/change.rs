@@ -1,7 +1,7 @@
-//! Changes of membership: entries and exits with their time, audience, key and reason.
+//! Changes of membership: entries, exits and updates with their time, audience, key and reason.
 //!
 //! A [`Changes`] is a batch of changes whose texts (keys, rows) share one buffer. A [`Filter`] decides which changes of a
-//! batch concern a sync. Promises: changes stay in the order in which they were added. Refuses (panics): batches with 4 GiB of
+//! batch a sync commits and sends. Promises: changes stay in the order in which they were added. Refuses (panics): batches with 4 GiB of
 //! text or more.
 //!
 //! ```
@@ -14,7 +14,7 @@
 //! changes.push(20, 1, ChangeKind::Exit, Reason::Expiry, "u-2");
 //!
 //! // A sync of the entries of `buyers`.
-//! let filter = Filter::new(0, ["buyers"], (true, false), &catalog);
+//! let filter = Filter::new(0, ["buyers"], &[ChangeKind::Entry], &catalog);
 //! let sent: Vec<&str> = changes.iter().filter(|change| filter.sends(change)).map(|change| changes.key(change)).collect();
 //! assert_eq!(sent, ["u-1"]);
 //!
@@ -26,13 +26,15 @@ use crate::catalog::Catalog;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Whether a key enters or leaves.
+/// What happens to a membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ChangeKind {
     /// The key is now in the audience.
     Entry,
     /// The key is no longer in the audience.
     Exit,
+    /// The key stays in the audience, and its row changes. Only syncs whose included columns differ commit it.
+    Update,
 }
 
 /// The cause of a change. If there are several, the least in this order is given (SPEC §5).
@@ -58,6 +60,7 @@ impl ChangeKind {
         match self {
             ChangeKind::Entry => "entry",
             ChangeKind::Exit => "exit",
+            ChangeKind::Update => "update",
         }
     }
 }
@@ -76,14 +79,14 @@ impl Reason {
     }
 }
 
-/// An entry or an exit; its key is in the [`Changes`] that holds it.
+/// A change; its texts are in the [`Changes`] that holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// When, ms since the epoch.
     pub at: u64,
     /// Which audience: its index in the [`Catalog`].
     pub audience: u32,
-    /// Whether the key enters or leaves.
+    /// What happens.
     pub kind: ChangeKind,
     /// Why.
     pub reason: Reason,
@@ -93,10 +96,30 @@ pub struct Change {
     key: (u32, u32),
     /// The same of the key's row, as a JSON object; empty if there is none.
     row: (u32, u32),
+    /// The same of the row before an update.
+    previous_row: (u32, u32),
 }
 
-/// The syncs that a change concerns.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The texts of a change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChangeTexts<'a> {
+    /// The member's key.
+    pub key: &'a str,
+    /// Columns of its row, as a JSON object; empty where none are known.
+    pub row: &'a str,
+    /// Of an update that a sync commits: the columns before it, as a JSON object; else empty.
+    pub previous_row: &'a str,
+}
+
+impl<'a> ChangeTexts<'a> {
+    /// Returns the texts of a change of `key` without a row.
+    pub fn of_key(key: &'a str) -> ChangeTexts<'a> {
+        ChangeTexts { key, ..ChangeTexts::default() }
+    }
+}
+
+/// Which syncs a change concerns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Recipients {
     /// All syncs that have the audience.
     #[default]
@@ -121,13 +144,12 @@ impl Changes {
         Changes::default()
     }
 
-    /// Adds a change at the end.
+    /// Adds a change of a key without a row at the end.
     pub fn push(&mut self, at: u64, audience: u32, kind: ChangeKind, reason: Reason, key: &str) {
-        self.push_to(Recipients::All, at, audience, kind, reason, key, "");
+        self.push_to(Recipients::All, at, audience, kind, reason, ChangeTexts::of_key(key));
     }
 
-    /// Adds a change at the end; `row` is a JSON object of what messages may carry of the key's row, or empty.
-    #[allow(clippy::too_many_arguments)]
+    /// Adds a change at the end.
     pub fn push_to(
         &mut self,
         recipients: Recipients,
@@ -135,22 +157,21 @@ impl Changes {
         audience: u32,
         kind: ChangeKind,
         reason: Reason,
-        key: &str,
-        row: &str,
+        texts: ChangeTexts<'_>,
     ) {
         let mut keep = |text: &str| {
             let start = u32::try_from(self.texts.len()).expect("a batch holds less than 4 GiB of text");
             self.texts.push_str(text);
             (start, u32::try_from(text.len()).expect("a text of a batch is shorter than the batch"))
         };
-        let (key, row) = (keep(key), keep(row));
-        self.changes.push(Change { at, audience, kind, reason, recipients, key, row });
+        let (key, row, previous_row) = (keep(texts.key), keep(texts.row), keep(texts.previous_row));
+        self.changes.push(Change { at, audience, kind, reason, recipients, key, row, previous_row });
     }
 
     /// Adds a change of `other` at the end.
     pub fn push_from(&mut self, other: &Changes, change: &Change) {
         let Change { at, audience, kind, reason, recipients, .. } = *change;
-        self.push_to(recipients, at, audience, kind, reason, other.key(change), other.row(change));
+        self.push_to(recipients, at, audience, kind, reason, other.texts(change));
     }
 
     /// Adds the changes of `other` at the end, in their order.
@@ -181,12 +202,25 @@ impl Changes {
 
     /// The key of `change`, which is one of these.
     pub fn key(&self, change: &Change) -> &str {
-        &self.texts[change.key.0 as usize..][..change.key.1 as usize]
+        self.text(change.key)
     }
 
     /// What is known of the row of `change`, which is one of these.
     pub fn row(&self, change: &Change) -> &str {
-        &self.texts[change.row.0 as usize..][..change.row.1 as usize]
+        self.text(change.row)
+    }
+
+    /// The texts of `change`, which is one of these.
+    pub fn texts(&self, change: &Change) -> ChangeTexts<'_> {
+        ChangeTexts {
+            key: self.text(change.key),
+            row: self.text(change.row),
+            previous_row: self.text(change.previous_row),
+        }
+    }
+
+    fn text(&self, (start, length): (u32, u32)) -> &str {
+        &self.texts[start as usize..][..length as usize]
     }
 
     /// Removes and returns the changes before a time; `None` for all.
@@ -224,25 +258,26 @@ impl<'a> IntoIterator for &'a Changes {
 /// Which changes a sync commits to its ledger, and which of these it sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
-    /// The sync's index in the job; `None` for a filter of every change.
+    /// The sync's index in the job; `None` for a filter that is no sync's.
     sync: Option<u16>,
     /// By audience, as in the catalog; `None` for all. Audiences beyond the end are ones that the job no longer has.
     audiences: Option<Vec<bool>>,
     entry: bool,
     exit: bool,
+    update: bool,
 }
 
 impl Filter {
-    /// Returns the filter of every change.
+    /// Returns the filter of every entry and exit.
     pub fn all() -> Filter {
-        Filter { sync: None, audiences: None, entry: true, exit: true }
+        Filter { sync: None, audiences: None, entry: true, exit: true, update: false }
     }
 
-    /// Returns the filter of the job's sync number `index`: entries, exits or both of the audiences with these ids.
+    /// Returns the filter of the job's sync number `index`: changes of the kinds of `send`, of the audiences with these ids.
     pub fn new<'a>(
         index: u16,
         ids: impl IntoIterator<Item = &'a str>,
-        (entry, exit): (bool, bool),
+        send: &[ChangeKind],
         catalog: &Catalog,
     ) -> Filter {
         let mut audiences = vec![false; catalog.len()];
@@ -251,7 +286,9 @@ impl Filter {
                 audiences[index as usize] = true;
             }
         }
-        Filter { sync: Some(index), audiences: Some(audiences), entry, exit }
+        let [entry, exit, update] =
+            [ChangeKind::Entry, ChangeKind::Exit, ChangeKind::Update].map(|kind| send.contains(&kind));
+        Filter { sync: Some(index), audiences: Some(audiences), entry, exit, update }
     }
 
     /// Returns whether the sync has the audience.
@@ -259,8 +296,12 @@ impl Filter {
         self.audiences.as_ref().is_none_or(|audiences| audiences.get(audience as usize).copied().unwrap_or(false))
     }
 
-    /// Returns whether the sync commits `change` to its ledger: the ledger is membership, whatever is sent of it.
+    /// Returns whether the sync commits `change` to its ledger: entries and exits always, whatever is sent of them, and the
+    /// updates that it sends.
     pub fn commits(&self, change: &Change) -> bool {
+        if change.kind == ChangeKind::Update && !self.update {
+            return false;
+        }
         match (change.recipients, self.sync) {
             (Recipients::All, _) => self.has(change.audience),
             (Recipients::Only(sync) | Recipients::LedgerOnly(sync), Some(me)) => sync == me,
@@ -273,6 +314,7 @@ impl Filter {
         let kind = match change.kind {
             ChangeKind::Entry => self.entry,
             ChangeKind::Exit => self.exit,
+            ChangeKind::Update => self.update,
         };
         kind && self.commits(change) && !matches!(change.recipients, Recipients::LedgerOnly(_))
     }

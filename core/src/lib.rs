@@ -6,7 +6,7 @@
 //! | [`source`], [`sink`], [`store`], [`warehouse`], [`dead_letters`], [`clock`], [`api`] | the ports: traits of sources, destinations and stores, and of the engine for the HTTP edge |
 //! | [`membership_index`] | who is in which audience, for readers that never wait for a worker |
 //! | [`counts`], [`value`] | what happened to messages; the types of columns |
-//! | [`time`], [`suggest`], [`lock`], [`handoff`] | the calendar with its reader and writer; names that were meant; locks without a `Result`; a bounded queue to a thread |
+//! | [`time`], [`suggest`], [`lock`] | the calendar with its reader and writer; names that were meant; locks without a `Result` |
 
 pub mod api;
 pub mod catalog;
@@ -14,7 +14,6 @@ pub mod change;
 pub mod clock;
 pub mod counts;
 pub mod dead_letters;
-pub mod handoff;
 pub mod ledger;
 pub mod lock;
 pub mod membership_index;

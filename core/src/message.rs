@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! job, audience id, key   each as its length in bytes (4 bytes, little endian) and its UTF-8
-//! type                    1 byte: 0 entry, 1 exit
+//! type                    1 byte: 0 entry, 1 exit, 2 update
 //! at                      8 bytes, little endian: ms since the epoch
 //! ```
 //!
@@ -16,6 +16,7 @@
 
 use crate::catalog::{Catalog, CatalogEntry};
 use crate::change::{Change, ChangeKind};
+use crate::time::write_time;
 use sha2::{Digest, Sha256};
 
 /// A change's identity: 32 hex digits.
@@ -71,6 +72,7 @@ fn hash(audience: &CatalogEntry, change: &Change, key: &str) -> [u8; 16] {
     let kind = match change.kind {
         ChangeKind::Entry => [0],
         ChangeKind::Exit => [1],
+        ChangeKind::Update => [2],
     };
     for part in
         [&audience.hashed[..], &(key.len() as u32).to_le_bytes(), key.as_bytes(), &kind, &change.at.to_le_bytes()]
@@ -102,52 +104,6 @@ pub fn write_escaped(out: &mut Vec<u8>, text: &str) {
     } else {
         out.extend_from_slice(text.as_bytes());
     }
-}
-
-/// Appends a time, ms since the epoch, as RFC 3339 in UTC with milliseconds: `2026-11-23T10:00:00.123Z`.
-pub fn write_time(out: &mut Vec<u8>, at: u64) {
-    let (days, ms) = (at / 86_400_000, at % 86_400_000);
-    let (year, month, day) = civil(days);
-    if year > 9999 {
-        // Beyond RFC 3339; ISO 8601 has a sign there.
-        out.extend_from_slice(format!("+{year}").as_bytes());
-    } else {
-        write_digits::<4>(out, year);
-    }
-    for (before, value) in
-        [(b'-', month), (b'-', day), (b'T', ms / 3_600_000), (b':', ms / 60_000 % 60), (b':', ms / 1000 % 60)]
-    {
-        out.push(before);
-        write_digits::<2>(out, value);
-    }
-    out.push(b'.');
-    write_digits::<3>(out, ms % 1000);
-    out.push(b'Z');
-}
-
-/// The last `N` decimal digits of `value`.
-fn write_digits<const N: usize>(out: &mut Vec<u8>, mut value: u64) {
-    let mut digits = [b'0'; N];
-    for digit in digits.iter_mut().rev() {
-        *digit += (value % 10) as u8;
-        value /= 10;
-    }
-    out.extend_from_slice(&digits);
-}
-
-/// Year, month and day of the Gregorian calendar, `days` after 1970-01-01.
-///
-/// Howard Hinnant's `civil_from_days`: years start in March, so that the leap day is a year's last.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    (year, month, day)
 }
 
 #[cfg(test)]
@@ -203,7 +159,9 @@ mod tests {
             let length = rng.usize(0..if seed % 10 == 0 { 1024 } else { 30 });
             let key: String = (0..length).map(|_| rng.char('\0'..'\u{2000}')).collect();
             let at = rng.u64(0..253_402_300_800_000);
-            let (kind, name) = *rng.choice(&[(ChangeKind::Entry, "entry"), (ChangeKind::Exit, "exit")]).unwrap();
+            let (kind, name) = *rng
+                .choice(&[(ChangeKind::Entry, "entry"), (ChangeKind::Exit, "exit"), (ChangeKind::Update, "update")])
+                .unwrap();
             let (audience, audience_id) = *rng.choice(&[(0, "high_intent"), (1, "vip")]).unwrap();
             let mut changes = Changes::new();
             changes.push(at, audience, kind, Reason::Trait, &key);

@@ -4,9 +4,10 @@
 //! error; each of them returns the error again.
 
 use crate::catalog::Catalog;
-use crate::change::Changes;
+use crate::change::{ChangeKind, Changes};
 use crate::ledger::Ledger;
 use serde::{Deserialize, Serialize};
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::{fmt, io};
 
@@ -114,8 +115,30 @@ pub struct Written {
     pub entries: u64,
     /// Exits.
     pub exits: u64,
+    /// Updates.
+    pub updates: u64,
     /// Bytes.
     pub bytes: u64,
+}
+
+impl Written {
+    /// Counts a change of `kind`, without its bytes.
+    pub fn count(&mut self, kind: ChangeKind) {
+        match kind {
+            ChangeKind::Entry => self.entries += 1,
+            ChangeKind::Exit => self.exits += 1,
+            ChangeKind::Update => self.updates += 1,
+        }
+    }
+}
+
+impl AddAssign for Written {
+    fn add_assign(&mut self, other: Written) {
+        self.entries += other.entries;
+        self.exits += other.exits;
+        self.updates += other.updates;
+        self.bytes += other.bytes;
+    }
 }
 
 /// Why a destination can't be opened or written to.

@@ -11,6 +11,7 @@
 
 pub(crate) mod explain;
 
+use crate::clock_watch;
 use crate::control::message::Listed;
 use crate::ingest::advice;
 use crate::ingest::event_batch::{hash_key, owner};
@@ -38,7 +39,7 @@ use usher_core::ledger::Ledger;
 use usher_core::lock::lock;
 use usher_core::membership_index::MembershipIndex;
 use usher_core::sink::SyncStatus;
-use usher_core::source::{PartitionId, SourceError};
+use usher_core::source::SourceError;
 use usher_queries::conditions::{Written, written};
 use usher_queries::plan::{EventPlan, FactKind, ModelPlan, Plan};
 
@@ -79,8 +80,6 @@ pub(crate) struct Inner {
     pub(crate) sync_statuses: Mutex<Vec<SyncStatus>>,
     /// By worker of this process; none: it does not answer yet, or no more.
     handles: Mutex<Vec<Option<WorkerHandle>>>,
-    /// The time from which on a partition was read; `None` if it was read from its first message.
-    since: Mutex<BTreeMap<PartitionId, Option<Time>>>,
 }
 
 /// How a worker is asked.
@@ -144,7 +143,6 @@ impl JobApi {
             sinks: OnceLock::new(),
             sync_statuses: Mutex::new(vec![SyncStatus::default(); plan.job.syncs.len()]),
             handles: Mutex::new(handles),
-            since: Mutex::new(BTreeMap::new()),
         }))
     }
 
@@ -205,13 +203,6 @@ impl Inner {
         self.pulls.ask(model, order);
     }
 
-    pub(crate) fn note_since(&self, id: PartitionId, since: Option<Time>) {
-        let mut known = lock(&self.since);
-        if known.get(&id) != Some(&since) {
-            known.insert(id, since);
-        }
-    }
-
     /// How the syncs stand, in the order of the job.
     pub(crate) fn sync_statuses(&self) -> Vec<SyncStatus> {
         let mut last = lock(&self.sync_statuses);
@@ -265,19 +256,16 @@ impl Inner {
         let plan = &self.plan.models[model];
         let mut freshness = Freshness::Current;
         let mut complete_at = 0;
-        let since = lock(&self.since);
+        let fact_since = self.status.get().map(|status| status.fact_since()).unwrap_or_default();
+        let is_known = !fact_since.is_empty();
         for fact in Inner::facts(plan, audience) {
             let pulled = match &plan.facts[fact as usize].kind {
                 FactKind::Known | FactKind::Property(_) => Some(model),
                 FactKind::Related { model, .. } => Some(*model as usize),
                 kind => {
                     let within = kind.window().expect("a fact that no pull decides has a window");
-                    for event in kind.events() {
-                        let source = &self.plan.events[event as usize].source;
-                        let of_source = since.iter().filter(|(id, _)| id.source == *source);
-                        let latest = of_source.filter_map(|(_, since)| *since).max();
-                        complete_at = complete_at.max(latest.map_or(0, |since| since + within));
-                    }
+                    let since = fact_since.get(model).map_or(0, |facts| facts[fact as usize]);
+                    complete_at = complete_at.max(if since > 0 { since + within } else { 0 });
                     None
                 }
             };
@@ -285,9 +273,12 @@ impl Inner {
                 freshness = worse(freshness, fresh[pulled]);
             }
         }
-        let complete = complete_at <= as_of;
-        let windows = Windows { complete, complete_at: (!complete).then_some(Moment(complete_at)) };
-        AudienceState { id: plan.audiences[audience].id.clone(), freshness, windows }
+        let complete = is_known && complete_at <= as_of;
+        let windows = Windows { complete, complete_at: (complete_at > as_of).then_some(Moment(complete_at)) };
+        let id = plan.audiences[audience].id.clone();
+        let number = self.index.audiences().iter().position(|known| known.id == id);
+        let held = self.status.get().zip(number).map_or(0, |(status, number)| status.held()[number]);
+        AudienceState { id, freshness, windows, held }
     }
 
     fn freshness(&self) -> Vec<Freshness> {
@@ -374,7 +365,10 @@ impl Api for JobApi {
             return not_yet("the job is stopping");
         }
         if status.live() && self.0.index.as_of().is_some_and(|as_of| !as_of.recovering) {
-            return Readiness { ready: true, detail: self.0.stalled() };
+            return Readiness { ready: true, detail: clock_ahead(status, "job").or_else(|| self.0.stalled()) };
+        }
+        if let Some(detail) = clock_ahead(status, "state") {
+            return not_yet(&detail);
         }
         let (read, of) = status.bytes();
         match read < of {
@@ -542,10 +536,12 @@ impl Api for JobApi {
             age_ms: last.map(|last| last.elapsed().as_millis() as u64),
             took_ms: took.as_millis() as u64,
         };
+        let clock_ahead_ms = inner.status.get().map_or(0, |status| status.clock_ahead());
         Metrics {
             messages: messages.into_iter().collect(),
             partitions,
             damaged_files: damaged.into_iter().collect(),
+            clock_ahead_ms,
             state_bytes: bytes,
             checkpoints,
         }
@@ -637,6 +633,13 @@ impl Api for JobApi {
     }
 }
 
+/// Returns how far the clock of the job, or of the state it starts from, is ahead of this machine's; `None` if it is not.
+fn clock_ahead(status: &Status, of: &str) -> Option<String> {
+    let ahead = status.clock_ahead();
+    (ahead > 0)
+        .then(|| format!("the clock of the {of} is {} ahead of this machine's clock", clock_watch::length(ahead)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -718,12 +721,16 @@ audiences: {seen: {model: users, where: {performed: viewed, within: 1h}}}
     fn a_window_is_complete_when_it_has_been_read_from_its_beginning() {
         let engine = engine(1, 0);
         let windows = || engine.audiences()[0].windows;
+        assert_eq!(windows(), Windows { complete: false, complete_at: None }, "nothing has been read");
+        let status = Status::new(1, 1);
+        assert!(engine.0.status.set(Arc::clone(&status)).is_ok());
+        let since = |time| engine.0.plan.models.iter().map(|model| vec![time; model.facts.len()]).collect();
+        status.publish_fact_since(since(0));
         assert!(windows().complete);
-        let id = |name: &str| PartitionId { source: "web".to_owned(), name: name.to_owned() };
-        engine.0.note_since(id("a"), None);
-        assert!(windows().complete);
-        engine.0.note_since(id("b"), Some(900));
+        status.publish_fact_since(since(900));
         assert_eq!((windows().complete, windows().complete_at), (false, Some(Moment(3_600_900))));
+        status.publish_held(0, vec![7]);
+        assert_eq!(engine.audiences()[0].held, 7);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 
 mod api;
 mod checkpoint;
+mod clock_watch;
 mod cluster;
 mod control;
 mod failure;

@@ -57,4 +57,6 @@ pub struct Recovery {
     pub checkpoint_every: Duration,
     /// Partitions that are not what was read are read from where they are entered, instead of ending the job.
     pub restart_sources: bool,
+    /// Where the state's clock is ahead of the machine's, go on from the machine's.
+    pub clock_from_now: bool,
 }

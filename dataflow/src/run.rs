@@ -126,6 +126,8 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
         api.run(status, &shared.sinks, ledgers, &opened.catalog);
     }
     let in_ledgers = in_ledgers(&shared.plan, recovery.as_ref());
+    let from_now = recovery.as_ref().is_some_and(|recovery| recovery.clock_from_now);
+    let clock_limit = from_now.then(|| shared.clock.now());
     let (pull_ended, pulls_ended) = channel();
     let first = (process == 0).then(|| First {
         pulls: pull_ended,
@@ -135,6 +137,7 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
             manifest: claim.map(|(_, bytes)| bytes),
             ledgers: recovery.map(|recovery| recovery.ledgers).unwrap_or_default(),
             catalog: opened.catalog,
+            clock_limit,
         },
     });
     let schedule = ScheduleSetup {
@@ -285,6 +288,7 @@ fn start_worker(worker: &mut Worker, shared: &Shared, own: Own) {
         membership: MembershipSetup {
             worker: index,
             peers: shared.peers,
+            plan: Arc::clone(plan),
             numbers,
             epochs: Rc::clone(&epochs),
             status: Arc::clone(&shared.status),

@@ -18,6 +18,7 @@ pub(crate) mod epoch;
 pub(crate) mod evaluate;
 pub(crate) mod facts;
 pub(crate) mod forecast;
+pub(crate) mod holding;
 pub(crate) mod keyed;
 pub(crate) mod properties;
 pub(crate) mod shard;

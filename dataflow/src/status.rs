@@ -73,9 +73,13 @@ struct WorkerStatus {
     repeats: Mutex<Vec<u64>>,
     /// By audience, in order of their ids.
     transitions: Mutex<Vec<Transitions>>,
+    /// Exits of memberships whose audience is gone.
+    removed_exits: AtomicU64,
     /// Members by audience at the end of the run, from the arrangement.
     members: Mutex<Vec<u64>>,
     keys: AtomicU64,
+    /// Keys that are held, by audience, in order of their ids.
+    held: Mutex<Vec<u64>>,
 }
 
 /// The status of a job in this process.
@@ -85,6 +89,9 @@ pub struct Status {
     clock: AtomicU64,
     live: AtomicU64,
     lag_ms_max: AtomicU64,
+    clock_ahead: AtomicU64,
+    /// Per model and fact, from when on the events of its window were read.
+    fact_since: Mutex<Vec<Vec<Time>>>,
     checkpoints: Mutex<Checkpoints>,
     stop: AtomicBool,
     abort: AtomicBool,
@@ -98,6 +105,7 @@ impl Status {
         let worker = || WorkerStatus {
             transitions: Mutex::new(vec![Transitions::default(); audiences]),
             members: Mutex::new(vec![0; audiences]),
+            held: Mutex::new(vec![0; audiences]),
             ..WorkerStatus::default()
         };
         Arc::new(Status {
@@ -106,6 +114,8 @@ impl Status {
             clock: AtomicU64::new(0),
             live: AtomicU64::new(0),
             lag_ms_max: AtomicU64::new(0),
+            clock_ahead: AtomicU64::new(0),
+            fact_since: Mutex::new(Vec::new()),
             checkpoints: Mutex::new(Checkpoints::default()),
             stop: AtomicBool::new(false),
             abort: AtomicBool::new(false),
@@ -140,8 +150,8 @@ impl Status {
         self.workers.iter().map(|worker| worker.keys.load(Ordering::Relaxed)).sum()
     }
 
-    /// Returns the entries and exits of each audience, in order of the audiences' ids. Exits of audiences that the job no
-    /// longer has are not among them.
+    /// Returns the entries and exits of each audience, in order of the audiences' ids. A change that was given to several syncs
+    /// counts once. Exits of audiences that the job no longer has are [`Status::removed_exits`].
     pub fn transitions(&self) -> Vec<Transitions> {
         let mut all = vec![Transitions::default(); self.audiences];
         for worker in &self.workers {
@@ -151,6 +161,11 @@ impl Status {
             }
         }
         all
+    }
+
+    /// Returns the exits from audiences that the job or a sync no longer has, each membership once.
+    pub fn removed_exits(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.removed_exits.load(Ordering::Relaxed)).sum()
     }
 
     /// Returns the members of each audience at the end of the run, in order of the audiences' ids.
@@ -188,6 +203,11 @@ impl Status {
         self.lag_ms_max.load(Ordering::Relaxed)
     }
 
+    /// Returns how far the job's clock is ahead of the machine's, ms; 0 below a second.
+    pub fn clock_ahead(&self) -> u64 {
+        self.clock_ahead.load(Ordering::Relaxed)
+    }
+
     /// Returns whether every worker has announced its members: the job is live.
     pub fn live(&self) -> bool {
         self.live.load(Ordering::Relaxed) == self.workers.len() as u64
@@ -196,6 +216,20 @@ impl Status {
     /// Returns the checkpoints of this run.
     pub fn checkpoints(&self) -> Checkpoints {
         *lock(&self.checkpoints)
+    }
+
+    /// Returns, per model and fact, from when on the events of its window were read; empty before the job is live.
+    pub(crate) fn fact_since(&self) -> Vec<Vec<Time>> {
+        lock(&self.fact_since).clone()
+    }
+
+    /// Returns the keys of this process that are held until windows are complete, by audience in order of their ids.
+    pub(crate) fn held(&self) -> Vec<u64> {
+        let mut all = vec![0; self.audiences];
+        for worker in &self.workers {
+            all.iter_mut().zip(&*lock(&worker.held)).for_each(|(all, one)| *all += one);
+        }
+        all
     }
 
     /// Returns the number of workers of this process.
@@ -289,8 +323,9 @@ impl Status {
         published.extend_from_slice(repeats);
     }
 
-    pub(crate) fn publish_transitions(&self, worker: usize, transitions: &[Transitions]) {
+    pub(crate) fn publish_transitions(&self, worker: usize, transitions: &[Transitions], removed_exits: u64) {
         lock(&self.workers[worker].transitions).copy_from_slice(transitions);
+        self.workers[worker].removed_exits.store(removed_exits, Ordering::Relaxed);
     }
 
     pub(crate) fn publish_members(&self, worker: usize, sizes: Vec<u64>) {
@@ -313,6 +348,18 @@ impl Status {
 
     pub(crate) fn publish_lag(&self, ms: u64) {
         self.lag_ms_max.fetch_max(ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn publish_fact_since(&self, fact_since: Vec<Vec<Time>>) {
+        *lock(&self.fact_since) = fact_since;
+    }
+
+    pub(crate) fn publish_held(&self, worker: usize, held: Vec<u64>) {
+        *lock(&self.workers[worker].held) = held;
+    }
+
+    pub(crate) fn publish_clock_ahead(&self, ms: u64) {
+        self.clock_ahead.store(ms, Ordering::Relaxed);
     }
 
     pub(crate) fn publish_live(&self) {

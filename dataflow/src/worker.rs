@@ -6,6 +6,7 @@
 
 use crate::api::Inner;
 use crate::checkpoint::{Coordinator, ShardWriter, Uploader};
+use crate::clock_watch::{self, ClockNews, ClockWatch, LOOK_EVERY};
 use crate::control::message::{
     CheckpointAnswer, CheckpointOrder, CheckpointStep, ControlMessage, ShutdownMessage, StartMessage,
 };
@@ -72,13 +73,45 @@ pub(crate) struct WorkerLoop {
     caught_up: bool,
     /// What workers have counted before the start of who would leave by the first pulls.
     start_exits: Vec<Vec<Exits>>,
+    clocks: ClockWatch,
+    started: Instant,
+    /// When the clocks were looked at last.
+    clocks_seen: Option<Instant>,
+}
+
+/// Logs what the clocks show.
+fn log_clock(news: ClockNews, live: bool) {
+    match news {
+        ClockNews::Ahead(ahead) if live => tracing::warn!(
+            "the job's clock is {} ahead of this machine's clock: it stands until that has caught up, and no window ends\n  \
+             hint: set the machine's clock, or start with `--clock-from-now`",
+            clock_watch::length(ahead)
+        ),
+        ClockNews::Ahead(ahead) => tracing::warn!(
+            "the clock of the state is {} ahead of this machine's clock: the job is live when that has caught up\n  \
+             hint: set the machine's clock, or start with `--clock-from-now`",
+            clock_watch::length(ahead)
+        ),
+        ClockNews::CaughtUp => tracing::info!("this machine's clock has caught up with the job's"),
+        ClockNews::Jumped(jump) if jump > 0 => tracing::warn!(
+            "this machine's clock has jumped forward by {}: shorter windows end at once",
+            clock_watch::length(jump.unsigned_abs())
+        ),
+        ClockNews::Jumped(jump) => {
+            tracing::warn!("this machine's clock has jumped back by {}", clock_watch::length(jump.unsigned_abs()));
+        }
+    }
 }
 
 impl WorkerLoop {
     pub(crate) fn new(setup: WorkerSetup) -> WorkerLoop {
         let uploader = setup.store.as_ref().map(|store| Uploader::start(Arc::clone(store)));
         let queries = setup.api.clone().map(|api| Queries::new(setup.worker, api, &setup.graph));
+        let clocks = ClockWatch::new(setup.restore.plan.job.limits.future_skew);
         WorkerLoop {
+            clocks,
+            started: Instant::now(),
+            clocks_seen: None,
             setup,
             queries,
             uploader,
@@ -94,8 +127,7 @@ impl WorkerLoop {
 
     /// Worker 0: sends all workers what the run starts from.
     pub(crate) fn bootstrap(&self, bootstrap: Bootstrap) {
-        let removed = restore::send(bootstrap, &self.setup.restore.plan, &self.setup.graph.control);
-        self.setup.epochs.borrow_mut().take_removed(removed);
+        restore::send(bootstrap, &self.setup.restore.plan, &self.setup.graph.control);
     }
 
     /// Runs to the end of the job. `audiences` is the number of the job's.
@@ -109,6 +141,7 @@ impl WorkerLoop {
             }
             let committed = self.setup.graph.committed.with_frontier(|frontier| frontier.first().copied());
             busy = self.between_steps(committed);
+            self.watch_clocks();
             let Some(committed) = committed else { continue };
             self.setup.graph.members.compact(committed);
             self.setup.epochs.borrow_mut().release_slots(committed);
@@ -119,6 +152,23 @@ impl WorkerLoop {
         // Nothing more is read.
         for dataflow in worker.installed_dataflows() {
             worker.drop_dataflow(dataflow);
+        }
+    }
+
+    /// Publishes, on the first worker of each process, how far the job's clock is ahead of the machine's; worker 0 logs it.
+    fn watch_clocks(&mut self) {
+        let WorkerSetup { worker, span, clock, status, epochs, .. } = &self.setup;
+        let first = (*worker as usize).is_multiple_of(status.workers());
+        if *span != Span::Live || !first || self.clocks_seen.is_some_and(|seen| seen.elapsed() < LOOK_EVERY) {
+            return;
+        }
+        self.clocks_seen = Some(Instant::now());
+        let (job, machine) = (epochs.borrow().done().saturating_sub(1), clock.now());
+        let ahead = clock_watch::ahead(job, machine);
+        status.publish_clock_ahead(ahead);
+        let news = self.clocks.look(job, machine, self.started.elapsed());
+        if *worker == 0 {
+            news.into_iter().for_each(|news| log_clock(news, status.live()));
         }
     }
 
@@ -221,6 +271,7 @@ impl WorkerLoop {
                 let members = members.into_iter().map(|(audience, key)| (audience, hash_key(&key), key));
                 epochs.borrow_mut().restore_ledger(model as usize, sync as usize, members);
             }
+            StartMessage::Removed { members } => epochs.borrow_mut().take_removed(members),
             StartMessage::LedgersSent => {
                 epochs.borrow_mut().begin();
                 graph.wake_membership.activate();
@@ -283,6 +334,7 @@ impl WorkerLoop {
         if stopped {
             coordinator.stop();
         }
+        coordinator.read_since(self.setup.epochs.borrow().fact_since());
         let by_sinks = {
             let sinks = lock(&self.setup.sinks);
             sinks.iter().map(|sink| sink.committed()).min().unwrap_or(Time::MAX)

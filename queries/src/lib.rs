@@ -18,6 +18,7 @@ pub mod coerce;
 pub mod compile;
 pub mod explain;
 mod expr;
+pub mod missing;
 #[cfg(any(test, feature = "testing"))]
 pub mod oracle;
 pub mod plan;

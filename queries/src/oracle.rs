@@ -4,8 +4,8 @@
 //! it flips and why. Memberships are then compared at each time at which anything flips. The result is every change
 //! with its time and reason, in the order in which a replay prints them.
 //!
-//! It shares no code with the engine or with [`crate::aggregate`] beyond the plan, [`Evaluator::holds`] and
-//! [`Evaluator::moments`]; it has its own walk of expressions and its own reading of numbers, on purpose. It keeps
+//! It shares no code with the engine or with [`crate::aggregate`] beyond the plan, [`Evaluator::holds`],
+//! [`Evaluator::moments`] and [`Predicate::excludes_negative_numbers`]; it has its own walk of expressions and its own reading of numbers, on purpose. It keeps
 //! everything in memory: hundreds of messages, not millions.
 
 use crate::Value;
@@ -14,7 +14,7 @@ use crate::predicate::{Evaluator, Predicate};
 use ethnum::I256;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use usher_config::{Aggregate, Comparison};
+use usher_config::{Aggregate, Comparison, Incomplete};
 
 /// All that happened: messages as they were read, and the snapshot's rows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -177,6 +177,109 @@ pub(crate) fn fact_flips<'a>(plan: &'a Plan, history: &History, now: i64) -> Vec
         }
     }
     flips
+}
+
+/// Returns the memberships, as (audience, key), of a job that starts at `time` without the events dated before `since`, which `history` does
+/// not have: who belongs and whose membership could not come from missing events (SPEC §6).
+pub fn members_since(plan: &Plan, history: &History, now: i64, time: i64, since: i64) -> BTreeSet<(String, String)> {
+    let applications = applications(plan, history, now);
+    let mut members = BTreeSet::new();
+    for key in keys(plan, history, &applications) {
+        let truths = Truths::new(plan, history, &applications, key);
+        let known = Known { truths: &truths, plan, time, since };
+        let mut admitted = vec![false; truths.model.audiences.len()];
+        for ix in &truths.model.order {
+            let audience = &truths.model.audiences[*ix as usize];
+            admitted[*ix as usize] = known.plainly(&audience.expr, &admitted)
+                && (known.sends(*ix) || known.known(&audience.expr, &admitted) == Some(true));
+            if admitted[*ix as usize] {
+                members.insert((audience.id.clone(), key.1.to_string()));
+            }
+        }
+    }
+    members
+}
+
+/// What is known of a key's conditions at a time: true, false, or, as `None`, neither, because it could come from missing events.
+struct Known<'a> {
+    truths: &'a Truths<'a>,
+    plan: &'a Plan,
+    time: i64,
+    since: i64,
+}
+
+impl Known<'_> {
+    fn sends(&self, audience: AudienceIx) -> bool {
+        let id = &self.truths.model.audiences[audience as usize].id;
+        self.plan.job.audiences[id].incomplete == Incomplete::Send
+    }
+
+    fn fact(&self, ix: u32) -> Option<bool> {
+        let truth = self.truths.fact(ix, When::At(self.time));
+        let kind = &self.truths.model.facts[ix as usize].kind;
+        let lacks_events = kind.window().is_some_and(|within| self.since + within as i64 > self.time);
+        let unknown = lacks_events && more_events_turn(self.plan, kind, truth);
+        (!unknown).then_some(truth)
+    }
+
+    fn known(&self, expr: &Expr, admitted: &[bool]) -> Option<bool> {
+        let all = |parts: &[Expr], neutral: bool| {
+            let parts: Vec<Option<bool>> = parts.iter().map(|part| self.known(part, admitted)).collect();
+            match parts.contains(&Some(!neutral)) {
+                true => Some(!neutral),
+                false => (!parts.contains(&None)).then_some(neutral),
+            }
+        };
+        match expr {
+            Expr::All(parts) => all(parts, true),
+            Expr::Any(parts) => all(parts, false),
+            Expr::Not(part) => self.known(part, admitted).map(|truth| !truth),
+            Expr::Fact(ix) => self.fact(*ix),
+            Expr::Audience(ix) => {
+                let of = || self.known(&self.truths.model.audiences[*ix as usize].expr, admitted);
+                if admitted[*ix as usize] && !self.sends(*ix) { Some(true) } else { of() }
+            }
+        }
+    }
+
+    /// Returns whether an expression holds, with all that is there.
+    fn plainly(&self, expr: &Expr, admitted: &[bool]) -> bool {
+        match expr {
+            Expr::All(parts) => parts.iter().all(|part| self.plainly(part, admitted)),
+            Expr::Any(parts) => parts.iter().any(|part| self.plainly(part, admitted)),
+            Expr::Not(part) => !self.plainly(part, admitted),
+            Expr::Fact(ix) => self.truths.fact(*ix, When::At(self.time)),
+            Expr::Audience(ix) => admitted[*ix as usize],
+        }
+    }
+}
+
+/// Returns whether a condition on events whose truth is `truth` could turn if there were more of them than were seen.
+fn more_events_turn(plan: &Plan, condition: &FactKind, truth: bool) -> bool {
+    match condition {
+        FactKind::Performed { most: Some(_), .. } if truth => true,
+        FactKind::Performed { least, .. } => !truth && *least > 0,
+        FactKind::Aggregated { event, filter, aggregate, comparison, .. } => {
+            let is_above = matches!(comparison, Comparison::AtLeast(_) | Comparison::MoreThan(_));
+            let is_below = matches!(comparison, Comparison::AtMost(_) | Comparison::LessThan(_));
+            let filter = &plan.events[*event as usize].filters[*filter as usize].predicate;
+            let never_negative =
+                |column: &str| filter.as_ref().is_some_and(|filter| filter.excludes_negative_numbers(column));
+            let only_grows = match aggregate {
+                Aggregate::Count | Aggregate::Distinct(_) => true,
+                Aggregate::Sum(column) => never_negative(column),
+                Aggregate::Avg(_) | Aggregate::Min(_) | Aggregate::Max(_) => false,
+            };
+            match (aggregate, truth) {
+                (_, true) if only_grows => !is_above,
+                (_, false) if only_grows => !is_below,
+                (Aggregate::Max(_), true) => !is_above,
+                (Aggregate::Min(_), true) => !is_below,
+                _ => true,
+            }
+        }
+        FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } => false,
+    }
 }
 
 /// An occurrence as it takes effect.

@@ -100,6 +100,13 @@ impl Predicate {
     pub fn mentions_now(&self) -> bool {
         self.root.any(&|node| matches!(node, Node::Clock(..)))
     }
+
+    /// Returns whether it is known to hold only for rows in which the value of `column`, a number, is not negative: by a
+    /// comparison of the column with a literal that all such rows must meet.
+    pub fn excludes_negative_numbers(&self, column: &str) -> bool {
+        let index = self.columns.iter().position(|(name, _)| name == column);
+        index.is_some_and(|index| self.root.excludes_negatives(index as u32))
+    }
 }
 
 /// Replaces the index of each column.

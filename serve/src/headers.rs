@@ -24,7 +24,7 @@ pub(crate) fn put_as_of(headers: &mut HeaderMap, as_of: AsOf) {
 /// Returns the header value of a time, given in ms since the epoch.
 pub(crate) fn time_header(time: u64) -> HeaderValue {
     let mut text = Vec::with_capacity(24);
-    usher_core::message::write_time(&mut text, time);
+    usher_core::time::write_time(&mut text, time);
     HeaderValue::from_maybe_shared(Bytes::from(text)).expect("a time is ASCII")
 }
 

@@ -4,7 +4,7 @@
 
 use axum::http::StatusCode;
 use prometheus::core::Collector;
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 use std::time::Duration;
 use usher_core::api::{Api, CheckpointMetrics, Freshness, Moment, PullCounts};
 use usher_core::counts::Skip;
@@ -254,6 +254,10 @@ impl Scrape {
         for (source, files) in &metrics.damaged_files {
             damaged.with_label_values(&[&source[..]]).set(*files as i64);
         }
+        let ahead = Gauge::new("usher_clock_ahead_seconds", "How far the job's clock is ahead of the machine's.");
+        let ahead = ahead.expect("the name is valid");
+        register(&self.0, ahead.clone());
+        ahead.set(metrics.clock_ahead_ms as f64 / 1e3);
         let state = self.gauge("usher_state_bytes", "Size of the state.", &[]);
         state.with_label_values(&[] as &[&str]).set(metrics.state_bytes as i64);
         let none: [&str; 0] = [];

@@ -29,6 +29,7 @@ pub struct Flags {
     pub restart_sources: bool,
     /// Syncs that were removed, whose waiting changes are dropped.
     pub drop_syncs: Vec<String>,
+    pub clock_from_now: bool,
 }
 
 /// Runs a job.
@@ -75,6 +76,7 @@ pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
             ledgers,
             checkpoint_every: state.checkpoint_every,
             restart_sources: flags.restart_sources,
+            clock_from_now: flags.clock_from_now,
         }),
         api: api.as_ref().map(|api| Arc::clone(&api.api)),
         plan: loaded.plan,

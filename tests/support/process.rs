@@ -133,18 +133,25 @@ impl Drop for Process {
 pub struct Change {
     pub id: String,
     pub entered: bool,
+    /// Neither an entry nor an exit.
+    pub updated: bool,
     pub audience: String,
     pub key: String,
     /// Ms since the epoch.
     pub at: i64,
     pub reason: String,
     pub row: serde_json::Value,
+    pub previous_row: serde_json::Value,
 }
 
 impl Change {
     /// As `entry keen u-1 event`.
     pub fn text(&self) -> String {
-        let kind = if self.entered { "entry" } else { "exit" };
+        let kind = match self.updated {
+            true => "update",
+            false if self.entered => "entry",
+            false => "exit",
+        };
         format!("{kind} {} {} {}", self.audience, self.key, self.reason)
     }
 }
@@ -166,11 +173,13 @@ pub fn parse(text: &str) -> Vec<Change> {
         Change {
             id: field("id"),
             entered: field("type") == "entry",
+            updated: field("type") == "update",
             audience: field("audience_id"),
             key: field("key"),
             at: at.as_millisecond(),
             reason: field("reason"),
             row: message["row"].take(),
+            previous_row: message["previous_row"].take(),
         }
     };
     text.lines().map(change).collect()
@@ -186,6 +195,10 @@ pub fn members(changes: &[Change]) -> BTreeSet<(String, String)> {
             panic!("an id comes twice: {before:?}, {change:?}");
         }
         let place = (change.audience.clone(), change.key.clone());
+        if change.updated {
+            assert!(members.contains(&place), "only a member is updated: {change:?}");
+            continue;
+        }
         let alternates = if change.entered { members.insert(place.clone()) } else { members.remove(&place) };
         let of = || changes.iter().filter(|of| (&of.audience, &of.key) == (&place.0, &place.1)).collect::<Vec<_>>();
         assert!(alternates, "entries and exits do not alternate: {:#?}", of());

@@ -13,7 +13,9 @@ use usher_core::change::{ChangeKind, Changes, Filter, Reason};
 use usher_core::clock::Clock;
 use usher_core::ledger::{Ledger, LedgerAudience};
 use usher_core::sink::{Sink, SinkError, SyncStatus};
-use usher_core::source::{Body, Partition, PartitionId, Polled, Record, Records, Resume, Source, SourceError};
+use usher_core::source::{
+    Body, Partition, PartitionId, Polled, ReadFrom, Record, Records, Resume, Source, SourceError,
+};
 use usher_core::store::{Store, StoreError};
 use usher_dataflow::{Status, Time};
 
@@ -73,6 +75,8 @@ struct Lasting {
 /// What outlives a job.
 pub struct World {
     clock: AtomicU64,
+    /// Messages before this time were deleted before any job read them; 0: none were.
+    kept_since: AtomicU64,
     /// Syncs are asked to commit whatever they have.
     commit: AtomicBool,
     lasting: Mutex<Lasting>,
@@ -90,6 +94,7 @@ impl World {
         let random = fastrand::Rng::with_seed(seed);
         Arc::new(World {
             clock: AtomicU64::new(0),
+            kept_since: AtomicU64::new(0),
             commit: AtomicBool::new(false),
             lasting: Mutex::new(Lasting { random, ..Lasting::default() }),
             rules,
@@ -102,6 +107,10 @@ impl World {
 
     pub fn set_clock(&self, clock: u64) {
         self.clock.store(clock, Ordering::SeqCst);
+    }
+
+    pub fn keep_since(&self, time: u64) {
+        self.kept_since.store(time, Ordering::SeqCst);
     }
 
     pub fn ask_to_commit(&self, asked: bool) {
@@ -140,6 +149,11 @@ impl World {
 
     pub fn committed_in_all(&self) -> usize {
         self.lasting().topics.iter().map(|topic| topic.messages.len()).sum()
+    }
+
+    /// How many messages are dated later than a time.
+    pub fn dated_after(&self, time: u64) -> usize {
+        self.lasting().topics.iter().flat_map(|topic| &topic.messages).filter(|message| message.at > time).count()
     }
 
     /// Notes what happens, for the report of a failure.
@@ -316,7 +330,9 @@ impl Source for FakeSource {
         assert!(position <= there as u64, "the state has read what was never there");
         let (life, id, line) = (Arc::clone(&self.life), id.clone(), String::new());
         life.read.lock().expect("the lock is not poisoned").insert(id.clone(), position as usize);
-        Ok(Box::new(FakePartition { life, id, position, there, line }))
+        let kept_since = self.life.world.kept_since.load(Ordering::SeqCst);
+        let since = if from.is_none() && kept_since > 0 { ReadFrom::Time(kept_since) } else { ReadFrom::Ever };
+        Ok(Box::new(FakePartition { life, id, position, there, line, since }))
     }
 }
 
@@ -326,6 +342,7 @@ struct FakePartition {
     position: u64,
     there: usize,
     line: String,
+    since: ReadFrom,
 }
 
 impl Partition for FakePartition {
@@ -350,6 +367,10 @@ impl Partition for FakePartition {
 
     fn position(&self) -> u64 {
         self.position
+    }
+
+    fn since(&self) -> ReadFrom {
+        self.since
     }
 
     fn identity(&self) -> String {

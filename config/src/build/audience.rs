@@ -17,6 +17,7 @@ impl<'a> Builder<'a> {
             name: owned(fields, &keys::NAME).unwrap_or_else(|| id.to_owned()),
             description: owned(fields, &DESCRIPTION),
             model: model?.to_owned(),
+            incomplete: fields.get(&keys::INCOMPLETE)?,
             condition: condition?,
         })
     }

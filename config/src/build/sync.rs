@@ -17,6 +17,13 @@ impl<'a> Builder<'a> {
         self.check_kafka_only(fields, to);
         let templates = self.templates(fields);
         let send = fields.get(&keys::SEND).unwrap_or_default();
+        if let (true, false, Some(place)) =
+            (send.contains(&Change::Update), fields.has(&keys::INCLUDE), fields.place(&keys::SEND))
+        {
+            let message = "`send` has `update`, and the sync includes no columns";
+            let hint = "name the columns in `include`: an update is sent when one of them changes";
+            self.report_with_hint(place, message, hint);
+        }
         let names = fields.get(&keys::EVENT_NAMES);
         Some(Sync {
             place: place.clone(),
@@ -24,10 +31,12 @@ impl<'a> Builder<'a> {
             audiences: audiences.into_iter().map(str::to_owned).collect(),
             send_entry: send.contains(&Change::Entry),
             send_exit: send.contains(&Change::Exit),
+            send_update: send.contains(&Change::Update),
             format: fields.get(&keys::FORMAT)?,
             include: fields.list(&keys::INCLUDE).into_iter().map(placed).collect(),
             entry_name: names.and_then(|names| owned(names, &keys::ENTRY_NAME)),
             exit_name: names.and_then(|names| owned(names, &keys::EXIT_NAME)),
+            update_name: names.and_then(|names| owned(names, &keys::UPDATE_NAME)),
             fields: templates?,
             backfill: fields.get(&keys::BACKFILL)?,
             on_remove: fields.get(&keys::ON_REMOVE)?,

@@ -1,12 +1,33 @@
 //! The keys of audiences.
 
 use super::condition::condition;
-use super::{DESCRIPTION, Fields, Key, Record, Reference, Section, TEXT, optional, reference, required};
+use super::{
+    Choice, DESCRIPTION, Fields, Key, Record, Reference, Section, TEXT, choice, optional, reference, required,
+};
+use crate::Incomplete;
 
 pub(crate) static NAME: Key<String> = optional("name", TEXT, "Its name, for people. Default: its id.");
 pub(crate) static MODEL: Key<Reference> = required("model", reference(Section::Model), "The parent model's id.");
+pub(crate) static INCOMPLETE: Key<Incomplete> = optional(
+    "incomplete",
+    choice(),
+    "Whether keys whose membership could come from events that a window does not have yet are held back, or sent at once.",
+)
+.default(Incomplete::Hold);
 pub(crate) static WHERE: Key<Fields> = required("where", condition(), "The condition of membership.");
 
 /// An audience.
 pub(crate) static RECORD: Record =
-    Record { what: "audience", keys: &[&NAME, &DESCRIPTION, &MODEL, &WHERE], rules: &[] };
+    Record { what: "audience", keys: &[&NAME, &DESCRIPTION, &MODEL, &INCOMPLETE, &WHERE], rules: &[] };
+
+impl Choice for Incomplete {
+    const WHAT: &'static str = "`incomplete`";
+    const ALL: &'static [Incomplete] = &[Incomplete::Hold, Incomplete::Send];
+
+    fn word(self) -> &'static str {
+        match self {
+            Incomplete::Hold => "hold",
+            Incomplete::Send => "send",
+        }
+    }
+}

@@ -18,7 +18,8 @@ pub(crate) const COMMIT_EVERY_DEFAULT: Duration = Duration::millis(100);
 pub(crate) static AUDIENCES: Key<List<Reference>> =
     optional("audiences", set(&AUDIENCE), "The audiences whose changes are sent. Default: all.");
 pub(crate) static SEND: Key<Choices<Change>> =
-    optional("send", choices(), "Which changes are sent.").default(&[Change::Entry, Change::Exit]);
+    optional("send", choices(), "Which changes are sent. An update is a change of an included column of a member.")
+        .default(&[Change::Entry, Change::Exit]);
 pub(crate) static FORMAT: Key<SyncFormat> =
     optional("format", choice(), "The messages' format.").default(SyncFormat::Usher);
 pub(crate) static INCLUDE: Key<List<String>> =
@@ -26,7 +27,7 @@ pub(crate) static INCLUDE: Key<List<String>> =
 pub(crate) static EVENT_NAMES: Key<Fields> = optional(
     "event_names",
     record(&EVENT_NAMES_RECORD),
-    "What messages call an entry and an exit. Default: as the format does.",
+    "What messages call an entry, an exit and an update. Default: as the format does.",
 );
 pub(crate) static FIELDS: Key<Entries<String>> =
     optional("fields", by_name(&TEMPLATE), "Templates by the dotted path of the field that each fills.");
@@ -79,24 +80,28 @@ static AUDIENCE: Type<Reference> = reference(Section::Audience);
 
 pub(crate) static ENTRY_NAME: Key<String> = optional("entry", TEXT, "What messages call an entry.");
 pub(crate) static EXIT_NAME: Key<String> = optional("exit", TEXT, "What messages call an exit.");
+pub(crate) static UPDATE_NAME: Key<String> = optional("update", TEXT, "What messages call an update.");
 
-static EVENT_NAMES_RECORD: Record = Record { what: "`event_names`", keys: &[&ENTRY_NAME, &EXIT_NAME], rules: &[] };
+static EVENT_NAMES_RECORD: Record =
+    Record { what: "`event_names`", keys: &[&ENTRY_NAME, &EXIT_NAME, &UPDATE_NAME], rules: &[] };
 
 /// A kind of change that a sync sends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
     Entry,
     Exit,
+    Update,
 }
 
 impl Choice for Change {
     const WHAT: &'static str = "`send`";
-    const ALL: &'static [Change] = &[Change::Entry, Change::Exit];
+    const ALL: &'static [Change] = &[Change::Entry, Change::Exit, Change::Update];
 
     fn word(self) -> &'static str {
         match self {
             Change::Entry => "entry",
             Change::Exit => "exit",
+            Change::Update => "update",
         }
     }
 }

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use usher_config::{Kafka, Setting};
+use usher_core::lock::lock;
 
 /// How long a cluster may take to answer at a start: 30 s, an election of a new leader and a restart of one broker included.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -181,7 +182,7 @@ impl Context {
     }
 
     fn lock(&self) -> MutexGuard<'_, ClientState> {
-        self.state.lock().expect("nobody panics with the lock")
+        lock(&self.state)
     }
 
     pub(super) fn brokers(&self) -> &str {

@@ -14,6 +14,7 @@ use rdkafka::producer::{BaseRecord, NoCustomPartitioner, Producer, ThreadedProdu
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use usher_config::Kafka;
+use usher_core::lock::lock;
 use usher_core::sink::SinkError;
 
 /// How long a dead letter waits for room, once: as long as brokers need for an election or a restart.
@@ -93,11 +94,11 @@ impl DeadLetterTopic {
         loop {
             match self.producer.send(BaseRecord::to(&self.topic).key(source).payload(letter)) {
                 Ok(()) => {
-                    self.full.lock().expect("nobody panics with the lock").away = false;
+                    lock(&self.full).away = false;
                     return Ok(None);
                 }
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                    let mut full = self.full.lock().expect("nobody panics with the lock");
+                    let mut full = lock(&self.full);
                     full.away |= Instant::now() >= until;
                     if full.away {
                         full.lost += 1;
@@ -119,7 +120,7 @@ impl DeadLetterTopic {
 
     /// Waits until all queued dead letters have arrived.
     pub(crate) fn finish(&self) -> Result<(), SinkError> {
-        let lost = self.full.lock().expect("nobody panics with the lock").lost;
+        let lost = lock(&self.full).lost;
         if lost > 0 {
             tracing::warn!(lost, "dead letters were not sent while {} was away", self.to);
         }

@@ -3,13 +3,17 @@
 //! ```text
 //! key               value
 //! !owner            {"incarnation":"9f1c27ab00000001"}
-//! !committed        {"version":1,"run":3,"batch":1207,"clock":1763895600123}
+//! !committed        {"version":2,"run":3,"batch":1207,"clock":1763895600123}
 //! !target           the id of the topic that the messages go to, as the brokers show it
 //! !resend           {}; a tombstone once the ledger has begun anew
 //! !audience/ID      {"name":"…","model":"…"}
-//! ID/KEY            ms since the epoch of the entry; a tombstone after the exit
-//! !pending/N        {"batch":1207,"audience":"…","key":"…","entered":true,"at":1763895600123,"headers":[…],"message":"…"}
+//! ID/KEY            of a membership: ms since the epoch of its last change; if the sync includes columns
+//!                   {"at":1763895600123,"row":{"plan":"pro"}}; a tombstone after the exit
+//! !pending/N        {"batch":1207,"audience":"…","key":"…","entered":true,"at":1763895600123,"row":"…","headers":[…],
+//!                   "message":"…"}; `entered` is false of an exit only, `row` is the JSON of the row or is missing
 //! ```
+//!
+//! Version 1 has no rows.
 //!
 //! The id of an audience contains neither `!` nor `/`. `!owner` is the mark of the process that the ledger belongs to: each
 //! process writes its random incarnation there before it reads the ledger, and one that is fenced compares it to detect its
@@ -28,15 +32,17 @@
 use super::client::{Reader, retry};
 use super::error::Problem;
 use super::ffi::{FetchedBatch, Message, PartitionQueue, Taken};
+use crate::committed_rows::RowTexts;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
+use serde_json::value::RawValue;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use usher_core::ledger::{Ledger, LedgerAudience};
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 /// The version of the records' format.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The key of the record of the process that the ledger belongs to.
 pub(super) const OWNER: &str = "!owner";
 /// The key of the record that asks for a ledger that begins anew.
@@ -124,6 +130,8 @@ pub(super) struct Pending {
     pub(super) key: String,
     pub(super) entered: bool,
     pub(super) at: u64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) row: String,
     pub(super) headers: Vec<(String, String)>,
     pub(super) message: String,
 }
@@ -150,6 +158,36 @@ pub(super) fn member_key(out: &mut Vec<u8>, audience: &str, key: &str) {
     out.extend_from_slice(key.as_bytes());
 }
 
+/// Returns audience and key of a membership's record.
+pub(super) fn member(record: &[u8]) -> (&str, &str) {
+    let record = str::from_utf8(record).expect("records are strings");
+    record.split_once('/').expect("memberships have a `/`")
+}
+
+/// Returns the value of a membership's record.
+pub(super) fn member_value(at: u64, row: &str) -> String {
+    match row {
+        "" => at.to_string(),
+        row => format!(r#"{{"at":{at},"row":{row}}}"#),
+    }
+}
+
+/// Returns the row in the value of a membership's record; empty if it has none. An error if the value is nothing of the kind.
+fn row_of(value: &[u8]) -> Result<&str, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct MemberValue<'a> {
+        #[serde(borrow)]
+        row: &'a RawValue,
+    }
+    match value.first() {
+        Some(b'{') => Ok(serde_json::from_slice::<MemberValue<'_>>(value)?.row.get()),
+        _ => Ok(""),
+    }
+}
+
+/// Memberships by the keys of their records, with their rows; a row is empty if the sync includes no columns.
+pub(super) type Members = HashMap<Box<[u8]>, Arc<str>, Xxh3DefaultBuilder>;
+
 /// The content of the topic.
 #[derive(Debug, Default)]
 pub(super) struct LedgerTopic {
@@ -163,6 +201,8 @@ pub(super) struct LedgerTopic {
     pub(super) target: Option<String>,
     pub(super) progress: Progress,
     pub(super) ledger: Ledger,
+    /// The memberships of `ledger`.
+    pub(super) members: Members,
     /// The audiences that have a record.
     pub(super) audiences: BTreeMap<String, LedgerAudience>,
     /// The offset up to which the topic was read.
@@ -177,14 +217,16 @@ pub(super) struct LedgerTopic {
 pub(super) fn read(reader: &Arc<Reader>, topic: &str, patience: Duration) -> Result<LedgerTopic, Problem> {
     let (low, end) = retry(reader.context(), patience, || reader.ends(topic, 0))?;
     let mut log = LedgerTopic { end, ..LedgerTopic::default() };
-    let mut members: HashSet<Box<[u8]>, Xxh3DefaultBuilder> = HashSet::default();
+    let mut rows = RowTexts::default();
     let mut pending: BTreeMap<u32, Pending> = BTreeMap::new();
     read_between(reader, (topic, 0), (low, end), patience, |message| {
         let key = message.key().unwrap_or_default();
-        log.record(message.offset(), key, message.value(), &mut members, &mut pending)
+        log.record(message.offset(), key, message.value(), &mut rows, &mut pending)
     })?;
-    log.take_pending(pending, &mut members);
-    log.fill(members);
+    // The next record of progress is of this version.
+    log.progress.version = VERSION;
+    log.take_pending(pending, &mut rows);
+    log.fill();
     Ok(log)
 }
 
@@ -198,7 +240,7 @@ pub(super) fn mark_between(
     let mut log = LedgerTopic::default();
     read_between(reader, (topic, 0), between, patience, |message| match message.key() {
         Some(key) if key == OWNER.as_bytes() => {
-            log.record(message.offset(), key, message.value(), &mut HashSet::default(), &mut BTreeMap::new())
+            log.record(message.offset(), key, message.value(), &mut RowTexts::default(), &mut BTreeMap::new())
         }
         _ => Ok(()),
     })?;
@@ -263,7 +305,7 @@ impl LedgerTopic {
         offset: i64,
         key: &[u8],
         value: Option<&[u8]>,
-        members: &mut HashSet<Box<[u8]>, Xxh3DefaultBuilder>,
+        rows: &mut RowTexts,
         pending: &mut BTreeMap<u32, Pending>,
     ) -> Result<(), Problem> {
         let unread = |reason: String| {
@@ -277,11 +319,8 @@ impl LedgerTopic {
             if !key.contains('/') {
                 return Err(unread(format!("it has a record `{key}`")));
             }
-            match value {
-                Some(_) if members.contains(key.as_bytes()) => {}
-                Some(_) => drop(members.insert(key.as_bytes().into())),
-                None => drop(members.remove(key.as_bytes())),
-            }
+            let row = value.map(row_of).transpose().map_err(|error| unread(error.to_string()))?;
+            self.set_member(key.as_bytes(), row, rows);
             return Ok(());
         }
         if key == RESEND {
@@ -316,15 +355,25 @@ impl LedgerTopic {
         Ok(())
     }
 
+    /// Takes up what a record has of a membership: its row, or None after an exit.
+    fn set_member(&mut self, member: &[u8], row: Option<&str>, rows: &mut RowTexts) {
+        let before = match (self.members.get_mut(member), row) {
+            (Some(known), Some(row)) => Some(std::mem::replace(known, rows.share(row))),
+            (None, Some(row)) => self.members.insert(member.into(), rows.share(row)),
+            (_, None) => self.members.remove(member),
+        };
+        if let Some(before) = before {
+            rows.release(before);
+        }
+    }
+
     /// Counts the pending messages of the batch after the last committed one as committed.
-    fn take_pending(&mut self, pending: BTreeMap<u32, Pending>, members: &mut HashSet<Box<[u8]>, Xxh3DefaultBuilder>) {
+    fn take_pending(&mut self, pending: BTreeMap<u32, Pending>, rows: &mut RowTexts) {
         let mut member = Vec::new();
-        for pending in pending.into_values().filter(|pending| pending.batch > self.progress.batch) {
+        let committed = self.progress.batch;
+        for pending in pending.into_values().filter(|pending| pending.batch > committed) {
             member_key(&mut member, &pending.audience, &pending.key);
-            match pending.entered {
-                true => drop(members.insert(member.as_slice().into())),
-                false => drop(members.remove(member.as_slice())),
-            }
+            self.set_member(&member, pending.entered.then_some(&pending.row), rows);
             self.progress.clock = self.progress.clock.max(pending.at);
             self.pending.push(pending);
         }
@@ -332,15 +381,14 @@ impl LedgerTopic {
     }
 
     /// Fills the ledger with the memberships.
-    fn fill(&mut self, members: HashSet<Box<[u8]>, Xxh3DefaultBuilder>) {
-        let mut members: Vec<Box<[u8]>> = members.into_iter().collect();
+    fn fill(&mut self) {
+        let mut members: Vec<&[u8]> = self.members.keys().map(|member| &**member).collect();
         members.sort_unstable();
         self.ledger.any = self.progress.batch > self.progress.began;
         self.ledger.clock = self.progress.clock;
         let mut latest: Option<(&str, u32)> = None;
-        for member in &members {
-            let member = str::from_utf8(member).expect("records are strings");
-            let (id, key) = member.split_once('/').expect("memberships have a `/`");
+        for member in members {
+            let (id, key) = self::member(member);
             let index = match latest {
                 Some((known, index)) if known == id => index,
                 _ => {
@@ -360,41 +408,58 @@ mod tests {
 
     /// Reads records, one a line: key, a tab, value; no tab: a tombstone.
     fn read(records: &str) -> LedgerTopic {
-        let mut log = LedgerTopic::default();
-        let (mut members, mut pending) = (HashSet::default(), BTreeMap::new());
+        let (mut log, mut rows, mut pending) = (LedgerTopic::default(), RowTexts::default(), BTreeMap::new());
         for (offset, record) in (0..).zip(records.lines()) {
             let (key, value) = match record.split_once('\t') {
                 Some((key, value)) => (key, Some(value.as_bytes())),
                 None => (record, None),
             };
-            log.record(offset, key.as_bytes(), value, &mut members, &mut pending).unwrap();
+            log.record(offset, key.as_bytes(), value, &mut rows, &mut pending)
+                .unwrap_or_else(|error| panic!("{}", error.reason));
         }
-        log.take_pending(pending, &mut members);
-        log.fill(members);
+        log.take_pending(pending, &mut rows);
+        log.fill();
         log
     }
 
-    fn members(log: &LedgerTopic) -> Vec<(String, String, String)> {
+    /// Returns audience, its name, key and row of each membership.
+    fn members(log: &LedgerTopic) -> Vec<[String; 4]> {
         let named = |(audience, key): (u32, &str)| {
             let LedgerAudience { id, name, .. } = &log.ledger.audiences[audience as usize];
-            (id.clone(), name.clone(), key.to_owned())
+            let mut member = Vec::new();
+            member_key(&mut member, id, key);
+            [id.clone(), name.clone(), key.to_owned(), log.members[&member[..]].to_string()]
         };
         log.ledger.iter().map(named).collect()
     }
 
-    fn member(id: &str, name: &str, key: &str) -> (String, String, String) {
-        (id.to_owned(), name.to_owned(), key.to_owned())
+    fn member(id: &str, name: &str, key: &str, row: &str) -> [String; 4] {
+        [id, name, key, row].map(str::to_owned)
     }
 
     #[test]
-    fn records_of_the_first_release_stay_readable() {
+    fn records_of_the_first_version_stay_readable() {
         let log = read(include_str!("testdata/ledger.v1.tsv"));
         assert_eq!(log.owner, None);
         assert_eq!((log.progress.run, log.progress.batch, log.progress.clock), (3, 1208, 1_763_895_600_456));
-        assert_eq!(members(&log), [member("keen", "Keen", "u/1"), member("rich", "rich", "u-3")]);
+        assert_eq!(members(&log), [member("keen", "Keen", "u/1", ""), member("rich", "rich", "u-3", "")]);
         assert_eq!(log.pending.len(), 1);
         assert_eq!((&log.pending[0].key[..], log.pending[0].entered), ("u-3", true));
         assert!(log.ledger.any);
+    }
+
+    #[test]
+    fn records_of_the_second_version_stay_readable() {
+        let log = read(include_str!("testdata/ledger.v2.tsv"));
+        let expected = [
+            member("a", "A", "u-1", r#"{"plan":"team","ltv":12.5}"#),
+            member("a", "A", "u-4", ""),
+            member("b", "B", "u-6", r#"{"plan":null}"#),
+            member("b", "B", "u/2 \"é\"", r#"{"plan":"pro"}"#),
+        ];
+        assert_eq!(members(&log), expected);
+        assert!(log.ledger.any && log.pending.len() == 2);
+        assert_eq!((log.progress.run, log.progress.batch, log.ledger.clock), (3, 8, 1_763_895_600_200));
     }
 
     #[test]
@@ -421,12 +486,22 @@ mod tests {
     }
 
     #[test]
-    fn records_are_written_as_they_were_in_the_first_release() {
+    fn records_are_written_as_they_were_in_the_second_version() {
         let progress = Progress { run: 3, batch: 1207, clock: 1_763_895_600_123, ..Progress::default() };
-        assert_eq!(progress.value(), r#"{"version":1,"run":3,"batch":1207,"clock":1763895600123}"#);
+        assert_eq!(progress.value(), r#"{"version":2,"run":3,"batch":1207,"clock":1763895600123}"#);
         assert_eq!(owner_value(0x9f1c_27ab_0000_0001), r#"{"incarnation":"9f1c27ab00000001"}"#);
         let audience = LedgerAudience { id: "keen".to_owned(), name: "Keen".to_owned(), model: "users".to_owned() };
         let record = ("!audience/keen".to_owned(), r#"{"name":"Keen","model":"users"}"#.to_owned());
         assert_eq!(audience_record(&audience), record);
+        assert_eq!(member_value(1_763_895_600_123, ""), "1763895600123");
+        assert_eq!(member_value(7, r#"{"plan":"pro"}"#), r#"{"at":7,"row":{"plan":"pro"}}"#);
+    }
+
+    #[test]
+    fn a_value_is_read_as_it_was_written() {
+        for row in ["", "{}", r#"{"plan":"{\"at\":1}","n":null}"#] {
+            assert_eq!(row_of(member_value(1_763_895_600_123, row).as_bytes()).unwrap(), row);
+        }
+        assert!(row_of(b"{").is_err());
     }
 }

@@ -42,6 +42,7 @@ pub use open::{check_sync, open_sync, resend_sync};
 
 use super::client::Context;
 use super::error::Problem;
+use crate::committed_rows::CommittedRows;
 use batch::Batch;
 use sender::{Sender, Shared};
 use std::sync::Arc;
@@ -101,6 +102,8 @@ impl SyncSpec<'_> {
 /// The sink, which hands changes to its thread.
 struct KafkaSink {
     filter: Filter,
+    catalog: Arc<Catalog>,
+    rows: CommittedRows,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     /// Whether anything was ever handed over: the ledger is not that of a new sync.
@@ -108,17 +111,24 @@ struct KafkaSink {
 }
 
 impl KafkaSink {
-    fn start(sender: Sender, catalog: Arc<Catalog>, filter: Filter, every: Duration, any: bool) -> KafkaSink {
+    fn start(
+        sender: Sender,
+        catalog: Arc<Catalog>,
+        (filter, rows): (Filter, CommittedRows),
+        every: Duration,
+        any: bool,
+    ) -> KafkaSink {
         let shared = Arc::clone(&sender.shared);
         let name = format!("sync {}", sender.id);
-        let thread = std::thread::Builder::new().name(name).spawn(move || sender.run(&catalog, every));
-        KafkaSink { filter, shared, thread: Some(thread.expect("the system can start a thread")), any }
+        let of_thread = Arc::clone(&catalog);
+        let thread = std::thread::Builder::new().name(name).spawn(move || sender.run(&of_thread, every));
+        KafkaSink { filter, catalog, rows, shared, thread: Some(thread.expect("the system can start a thread")), any }
     }
 }
 
 impl Sink for KafkaSink {
     fn write(&mut self, epoch: &Changes, until: u64) -> Result<(), SinkError> {
-        let mut batches = Batch::pieces(epoch, &self.filter);
+        let mut batches = Batch::pieces(epoch, &self.filter, &self.catalog, &mut self.rows);
         // The first write is committed even without changes: the sync is not new at the next start.
         if batches.is_empty() && !self.any {
             batches.push(Batch::default());

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use usher_config::{Kafka, Start};
+use usher_core::lock::lock;
 use usher_core::source::{Partition, PartitionId, Polled, ReadFrom, Records, Resume, Source, SourceError};
 
 /// How often new partitions are looked for: a message of a new one is this late at most.
@@ -173,7 +174,7 @@ impl KafkaSource {
         let reader = {
             let watched = Arc::clone(&watched);
             Reader::start(&config, context(), move |base| {
-                let watch = watched.lock().expect("nobody panics with the lock").clone();
+                let watch = lock(&watched).clone();
                 if let Some(watch) = watch {
                     watch.look(base);
                 }
@@ -219,7 +220,7 @@ impl KafkaSource {
             first,
             noticed: AtomicBool::new(false),
         });
-        *watched.lock().expect("nobody panics with the lock") = Some(Arc::clone(&watch));
+        *lock(&watched) = Some(Arc::clone(&watch));
         Ok(KafkaSource {
             id: spec.id.to_owned(),
             reader: Arc::new(reader),
@@ -370,7 +371,7 @@ fn identity(name: &str, topic: &TopicDescription) -> String {
 
 impl Watch {
     fn lock(&self) -> MutexGuard<'_, Watched> {
-        self.state.lock().expect("nobody panics with the lock")
+        lock(&self.state)
     }
 
     /// Looks at the topics if it is time to. Called on the client's thread.

@@ -17,9 +17,11 @@ pub(super) struct Context<'a> {
     pub key: &'a str,
     /// The columns that the sync includes.
     pub row: serde_json::Map<String, serde_json::Value>,
+    /// The same before an update; empty of an entry or exit.
+    pub previous_row: serde_json::Map<String, serde_json::Value>,
     /// The message's id.
     pub id: &'a str,
-    /// `entry` or `exit`.
+    /// `entry`, `exit` or `update`.
     pub kind: &'a str,
     /// RFC 3339.
     pub at: &'a str,
@@ -35,7 +37,7 @@ pub(super) struct Context<'a> {
     pub job: &'a str,
 }
 
-/// The names that [`Context`] has in templates, but for `row` and `audience`.
+/// The names that [`Context`] has in templates, but for `row`, `previous_row` and `audience`.
 const SINGLE: [&str; 7] = ["key", "id", "type", "at", "reason", "model", "job"];
 /// What an audience has.
 const AUDIENCE: [&str; 2] = ["id", "name"];
@@ -84,6 +86,7 @@ impl Context<'_> {
         context! {
             key => self.key,
             row => Value::from(Serde(self.row)),
+            previous_row => Value::from(Serde(self.previous_row)),
             id => self.id,
             type => self.kind,
             at => self.at,
@@ -161,9 +164,9 @@ fn names(templates: &Templates, text: &Text, include: &[&str], problems: &mut Ve
         let mut parts = name.split('.');
         let first = parts.next().expect("a split has a first part");
         let (known, inner): (Vec<&str>, &str) = match (first, parts.next()) {
-            ("row", Some(column)) => (include.to_vec(), column),
+            ("row" | "previous_row", Some(column)) => (include.to_vec(), column),
             ("audience", Some(part)) => (AUDIENCE.to_vec(), part),
-            ("row" | "audience", None) => continue,
+            ("row" | "previous_row" | "audience", None) => continue,
             (first, _) if globals.contains(&first) => continue,
             (first, None) if SINGLE.contains(&first) => continue,
             (first, Some(_)) if SINGLE.contains(&first) => {
@@ -171,7 +174,7 @@ fn names(templates: &Templates, text: &Text, include: &[&str], problems: &mut Ve
                 problems.push(Problem::new(&text.place, message));
                 continue;
             }
-            (first, _) => (SINGLE.iter().copied().chain(["row", "audience"]).collect(), first),
+            (first, _) => (SINGLE.iter().copied().chain(["row", "previous_row", "audience"]).collect(), first),
         };
         if known.contains(&inner) {
             continue;
@@ -179,17 +182,23 @@ fn names(templates: &Templates, text: &Text, include: &[&str], problems: &mut Ve
         let problem = Problem::new(&text.place, format!("nothing is called `{name}` in templates"));
         problems.push(match nearest(inner, known.iter().copied()) {
             Some(near) => problem.hint(format!("did you mean `{near}`?")),
-            None if first == "row" => problem.hint("a row has the columns that the sync's `include` names"),
-            None => problem.hint("there are `key`, `row`, `id`, `type`, `at`, `reason`, `audience`, `model` and `job`"),
+            None if first == "row" || first == "previous_row" => {
+                problem.hint("a row has the columns that the sync's `include` names")
+            }
+            None => problem.hint(
+                "there are `key`, `row`, `previous_row`, `id`, `type`, `at`, `reason`, `audience`, `model` and `job`",
+            ),
         });
     }
 }
 
 /// Reports a filter, test or function that there is not, where a row of nulls comes across it.
 fn unknown_filter(templates: &Templates, text: &Text, include: &[&str]) -> Option<Problem> {
+    let nulls = || include.iter().map(|column| ((*column).to_owned(), serde_json::Value::Null)).collect();
     let context = Context {
         key: "key",
-        row: include.iter().map(|column| ((*column).to_owned(), serde_json::Value::Null)).collect(),
+        row: nulls(),
+        previous_row: nulls(),
         id: "00000000000000000000000000000000",
         kind: "entry",
         at: "2026-11-23T10:00:00.123Z",
@@ -219,6 +228,7 @@ mod tests {
         let context = Context {
             key: "u-\"1\"",
             row,
+            previous_row: serde_json::Map::new(),
             id: "00ff",
             kind: "entry",
             at: "2026-11-23T10:00:00.123Z",

@@ -2,10 +2,12 @@
 
 use super::*;
 use serde_json::Value;
-use usher_core::change::{Changes, Reason};
+use usher_core::change::{ChangeTexts, Changes, Reason};
 use usher_core::message::write_message;
 
 const ROW: &str = r#"{"email":"zoë@example.com","job":"cook","ltv":12345678901234567.25,"n":9007199254740993,"plan":"pro","tags":["a","b"]}"#;
+/// The row before an update.
+const PREVIOUS_ROW: &str = r#"{"ltv":1.5,"n":null,"plan":"free"}"#;
 const AT: u64 = 1_795_428_000_123;
 
 fn catalog() -> Arc<Catalog> {
@@ -25,17 +27,23 @@ syncs: {{s: {{to: {{stdout: }}, {text}}}}}"
     job.unwrap_or_else(|problems| panic!("{text}\n{problems}")).syncs["s"].clone()
 }
 
-/// The messages of an entry with a row and of an exit without one.
+fn entry_of_u_42() -> ChangeTexts<'static> {
+    ChangeTexts { key: "u-42", row: ROW, previous_row: "" }
+}
+
+/// The messages of an entry with a row, of an exit without one, and of an update.
 fn written(text: &str) -> String {
     let sync = sync(text);
     assert_eq!(Messages::check(&sync), [], "{text}");
     let messages = Messages::of(&sync, catalog());
     let mut changes = Changes::new();
-    changes.push_to(Default::default(), AT, 0, ChangeKind::Entry, Reason::Event, "u-42", ROW);
+    changes.push_to(Default::default(), AT, 0, ChangeKind::Entry, Reason::Event, entry_of_u_42());
     changes.push(AT + 1, 1, ChangeKind::Exit, Reason::Expiry, "Zoë \"\n\"");
+    let update = ChangeTexts { previous_row: PREVIOUS_ROW, ..entry_of_u_42() };
+    changes.push_to(Default::default(), AT + 2, 0, ChangeKind::Update, Reason::Snapshot, update);
     let mut out = Vec::new();
     for change in &changes {
-        let id = messages.write(&mut out, change, changes.key(change), changes.row(change));
+        let id = messages.write(&mut out, change, changes.texts(change));
         out.push(b'\n');
         let headers = messages.headers(change, &id);
         let headers: Vec<_> =
@@ -61,6 +69,7 @@ golden!(
     "format: usher",
     "include: [plan, ltv, n, email, missing]",
     "event_names: {entry: Entered}",
+    "include: [plan, n], event_names: {update: Changed}, fields: {was: '{{ previous_row.plan }}', title: '{{ type }}'}",
     "event_names: {entry: Entered, exit: Left}, include: [plan, n], fields: {userId: '{{ key }}', audience_name: '{{ audience.name | upper }}', properties.plan: '{{ row.plan }}', properties.n: '{{ row.n }}', 'row.\"odd one\"': 'n={{ row.n }}', at: '{{ at[:10] }}'}"
 );
 golden!(
@@ -88,7 +97,7 @@ fn without_anything_asked_the_default_message_is_as_it_always_was() {
         write_message(&mut expected, &catalog, change, &key);
         for messages in [Messages::from(catalog.clone()), Messages::of(&sync("format: usher"), catalog.clone())] {
             let mut found = Vec::new();
-            let id = messages.write(&mut found, change, &key, ROW);
+            let id = messages.write(&mut found, change, ChangeTexts { key: &key, row: ROW, previous_row: "" });
             let message: Value = serde_json::from_slice(&found).unwrap();
             assert_eq!(message["id"], id.as_str(), "seed {seed}");
             found.push(b'\n');
@@ -97,7 +106,7 @@ fn without_anything_asked_the_default_message_is_as_it_always_was() {
         // Built piece by piece it is the same too.
         let messages = Messages::of(&sync("event_names: {entry: entry, exit: exit}"), catalog.clone());
         let mut found = Vec::new();
-        messages.write(&mut found, change, &key, ROW);
+        messages.write(&mut found, change, ChangeTexts { key: &key, row: ROW, previous_row: "" });
         found.push(b'\n');
         assert!(found == expected, "seed {seed}");
     }
@@ -133,7 +142,7 @@ fn what_a_format_has_no_room_for_is_found_before_anything_runs() {
     let all: Vec<String> = [
         "fields: {a: '{{ kye }}', b: '{{ row.plan }}', c: '{{'}",
         "format: cloudevents, fields: {specversion: '2', id: x, time: x, datacontenttype: x, subject.a: x, userId: x, data_base64: x, data: x}",
-        "format: segment, include: [plan, job, model]",
+        "format: segment, include: [plan, job, model, previous_row], send: [update]",
     ]
     .iter()
     .flat_map(|text| Messages::check(&sync(text)))
@@ -148,6 +157,7 @@ fn whatever_an_author_writes_a_message_is_one_line_of_json() {
     let pieces = [
         "{{ key }}",
         "{{ row.plan }}",
+        "{{ previous_row.plan }}",
         "{{ row.n / 0 }}",
         "{{ row }}",
         "{{",
@@ -196,11 +206,11 @@ fn whatever_an_author_writes_a_message_is_one_line_of_json() {
         sound += 1;
         let messages = Messages::of(&one, catalog());
         let mut changes = Changes::new();
-        changes.push_to(Default::default(), AT, 0, ChangeKind::Entry, Reason::Event, "u-42", ROW);
+        changes.push_to(Default::default(), AT, 0, ChangeKind::Entry, Reason::Event, entry_of_u_42());
         changes.push(AT, 1, ChangeKind::Exit, Reason::Event, "u-\n");
         for change in &changes {
             let mut out = Vec::new();
-            messages.write(&mut out, change, changes.key(change), changes.row(change));
+            messages.write(&mut out, change, changes.texts(change));
             let found: Result<Value, _> = serde_json::from_slice(&out);
             let text = String::from_utf8_lossy(&out);
             assert!(found.is_ok_and(|value| value.is_object()), "seed {seed}, round {round}: {text}\n{:?}", one.fields);

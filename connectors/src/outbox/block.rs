@@ -10,13 +10,16 @@
 //!  8  u64       XXH3 (64 bits) of the body, seeded with the block's position
 //! 16  the body: any number of
 //!       audience   1 byte 128; id, name, model: texts. The block's records name it by its index among the block's audiences
-//!       record     1 byte: bit 0 exit (else entry), bit 1 to be delivered, bits 2-4 reason (0 event, 1 expiry, 2 snapshot, 3 trait,
-//!                  4 definition, 5 recovery), bit 5 a row follows
+//!       record     1 byte: bit 0 exit, bit 6 update (else entry), bit 1 to be delivered, bits 2-4 reason (0 event, 1 expiry,
+//!                  2 snapshot, 3 trait, 4 definition, 5 recovery), bit 5 a row follows
 //!                  varint: the audience's index
 //!                  varint: `at` minus the record's before (the first: minus 0), zigzag
 //!                  text: the key
 //!                  text: the row as a JSON object, where bit 5 says so
+//!                  text: the row before it, of an update
 //! ```
+//!
+//! Files of format version 1 have no updates, and rows only where a change is to be delivered.
 
 use usher_core::change::{ChangeKind, Reason};
 use usher_core::ledger::LedgerAudience;
@@ -31,6 +34,7 @@ const EXIT: u8 = 1;
 const SENT: u8 = 2;
 const REASON_SHIFT: u8 = 2;
 const ROW: u8 = 32;
+const UPDATE: u8 = 64;
 
 /// A change of a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,8 @@ pub(super) struct Record<'a> {
     pub key: &'a str,
     /// Empty: none.
     pub row: &'a str,
+    /// Of an update; else empty.
+    pub previous_row: &'a str,
 }
 
 /// A block being put together.
@@ -88,10 +94,14 @@ impl Encoder {
                 *self.audiences[index].insert(self.defined - 1)
             }
         };
-        let exit = if record.kind == ChangeKind::Exit { EXIT } else { 0 };
+        let kind = match record.kind {
+            ChangeKind::Entry => 0,
+            ChangeKind::Exit => EXIT,
+            ChangeKind::Update => UPDATE,
+        };
         let sent = if record.sent { SENT } else { 0 };
         let row = if record.row.is_empty() { 0 } else { ROW };
-        self.block.push(exit | sent | (number(record.reason) << REASON_SHIFT) | row);
+        self.block.push(kind | sent | (number(record.reason) << REASON_SHIFT) | row);
         write_varint(&mut self.block, u64::from(known));
         let step = record.at.wrapping_sub(self.at) as i64;
         self.at = record.at;
@@ -99,6 +109,9 @@ impl Encoder {
         write_text(&mut self.block, record.key);
         if row != 0 {
             write_text(&mut self.block, record.row);
+        }
+        if record.kind == ChangeKind::Update {
+            write_text(&mut self.block, record.previous_row);
         }
     }
 
@@ -160,21 +173,29 @@ impl<'a> Records<'a> {
                 continue;
             }
             let audience = read_varint(&mut self.rest)?;
-            if tag > (ROW << 1) - 1 || audience >= self.audiences.len() as u64 {
+            if tag > (UPDATE << 1) - 1 || audience >= self.audiences.len() as u64 {
                 return None;
             }
             let step = read_varint(&mut self.rest)?;
             self.at = self.at.wrapping_add((step >> 1) ^ (step & 1).wrapping_neg());
             let key = read_text(&mut self.rest)?;
             let row = if tag & ROW != 0 { read_text(&mut self.rest)? } else { "" };
+            let kind = match tag & (EXIT | UPDATE) {
+                0 => ChangeKind::Entry,
+                EXIT => ChangeKind::Exit,
+                UPDATE => ChangeKind::Update,
+                _ => return None,
+            };
+            let previous_row = if kind == ChangeKind::Update { read_text(&mut self.rest)? } else { "" };
             return Some(Some(Record {
                 audience: audience as u32,
-                kind: if tag & EXIT != 0 { ChangeKind::Exit } else { ChangeKind::Entry },
+                kind,
                 reason: reason((tag >> REASON_SHIFT) & 7)?,
                 sent: tag & SENT != 0,
                 at: self.at,
                 key,
                 row,
+                previous_row,
             }));
         }
     }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use usher_core::catalog::Catalog;
-use usher_core::change::{ChangeKind, Changes, Recipients};
+use usher_core::change::{ChangeTexts, Changes, Recipients};
 use usher_core::ledger::LedgerAudience;
 use usher_core::sink::{SinkError, Written};
 
@@ -297,12 +297,13 @@ impl Delivery {
                 continue;
             }
             let (messages, index) = &audiences[record.audience as usize];
-            let Record { at, kind, reason, key, row, .. } = record;
+            let Record { at, kind, reason, key, row, previous_row, .. } = record;
             changes.clear();
-            changes.push_to(Recipients::All, at, *index, kind, reason, key, row);
+            let texts = ChangeTexts { key, row, previous_row };
+            changes.push_to(Recipients::All, at, *index, kind, reason, texts);
             let change = *changes.iter().next().expect("it was just pushed");
             let start = self.out.len();
-            let id = messages.write(&mut self.out, &change, key, row);
+            let id = messages.write(&mut self.out, &change, texts);
             self.out.push(b'\n');
             if let Some(tail) = &mut self.tail {
                 if tail.find(&self.outlet, &self.out[start..], id.as_str().as_bytes())? {
@@ -314,10 +315,7 @@ impl Delivery {
                 self.outlet.end_line()?;
             }
             self.held.0 += 1;
-            match kind {
-                ChangeKind::Entry => self.held.1.entries += 1,
-                ChangeKind::Exit => self.held.1.exits += 1,
-            }
+            self.held.1.count(kind);
             if self.out.len() >= PIECE_BYTES {
                 self.flush()?;
             }

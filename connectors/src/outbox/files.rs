@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  0  4 bytes   `USHT`
-//!  4  u32       format version, 1
+//!  4  u32       format version, 2; 1 is read too
 //!  8  u64       its position
 //! 16  u64       a snapshot's length in bytes; a segment's 0
 //! 24  u64       a snapshot's greatest `at`; a segment's 0
@@ -24,25 +24,32 @@ use usher_core::sink::SinkError;
 use xxhash_rust::xxh3::xxh3_64;
 
 const MAGIC: [u8; 4] = *b"USHT";
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Bytes before the first block.
 pub(super) const HEAD_BYTES: u64 = 40;
 /// Read at once: small blocks cost no call each.
 const READ_BYTES: usize = 256 << 10;
 
 /// What a file of the log begins with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
+    pub version: u32,
     pub position: u64,
     pub length: u64,
     pub clock: u64,
+}
+
+impl Default for Head {
+    fn default() -> Head {
+        Head { version: VERSION, position: 0, length: 0, clock: 0 }
+    }
 }
 
 impl Head {
     pub fn bytes(self) -> [u8; HEAD_BYTES as usize] {
         let mut bytes = [0; HEAD_BYTES as usize];
         bytes[..4].copy_from_slice(&MAGIC);
-        bytes[4..8].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.version.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.position.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.length.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.clock.to_le_bytes());
@@ -156,7 +163,7 @@ impl Blocks {
         }
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
         let version = u32::from_le_bytes(bytes[4..8].try_into().expect("4 bytes"));
-        let head = Head { position: u64_at(8), length: u64_at(16), clock: u64_at(24) };
+        let head = Head { version, position: u64_at(8), length: u64_at(16), clock: u64_at(24) };
         if bytes[..4] == MAGIC && version > VERSION {
             return Err(SinkError::Failed {
                 to: name(path),

@@ -1,15 +1,17 @@
 //! What the records of a log add up to.
 //!
 //! Holds the key of each entry, of members that have left since too: compaction keeps a log within a multiple of its members.
-//! A membership is known by 128 bits of its key's hash, seeded with its audience.
+//! Equal rows are held once. A membership is known by 128 bits of its key's hash, seeded with its audience.
 
 use super::block::{self, Encoder, Record, Records};
 use super::files::{self, Blocks, HEAD_BYTES, Head, Next, refused};
+use crate::committed_rows::{CommittedRows, Folded, RowTexts};
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::io::{Seek, Write};
 use std::path::Path;
+use std::sync::Arc;
 use usher_core::change::ChangeKind;
 use usher_core::ledger::Ledger;
 use usher_core::sink::SinkError;
@@ -26,9 +28,19 @@ pub(super) struct Memberships {
     known: HashMap<Box<[u8]>, u32>,
     /// Index in `members`.
     held: HashMap<u128, usize, BuildHasherDefault<Folded>>,
-    /// Audience and where the key ends in `keys`; the audience of those that have left is [`GONE`].
-    members: Vec<(u32, usize)>,
+    members: Vec<Member>,
     keys: String,
+    rows: RowTexts,
+}
+
+/// An entry.
+struct Member {
+    /// [`GONE`] if it has left.
+    audience: u32,
+    /// Where its key ends in `keys`.
+    key_end: usize,
+    /// The row of its last change; empty if that had none.
+    row: Arc<str>,
 }
 
 const GONE: u32 = u32::MAX;
@@ -51,13 +63,21 @@ impl Memberships {
                 ChangeKind::Entry => {
                     self.held.entry(hash).or_insert_with(|| {
                         self.keys.push_str(record.key);
-                        self.members.push((audience, self.keys.len()));
+                        let row = self.rows.share(record.row);
+                        self.members.push(Member { audience, key_end: self.keys.len(), row });
                         self.members.len() - 1
                     });
                 }
+                ChangeKind::Update => {
+                    if let Some(&index) = self.held.get(&hash) {
+                        let row = self.rows.share(record.row);
+                        self.rows.release(std::mem::replace(&mut self.members[index].row, row));
+                    }
+                }
                 ChangeKind::Exit => {
                     if let Some(index) = self.held.remove(&hash) {
-                        self.members[index].0 = GONE;
+                        self.members[index].audience = GONE;
+                        self.rows.release(std::mem::take(&mut self.members[index].row));
                     }
                 }
             }
@@ -84,14 +104,21 @@ impl Memberships {
         index
     }
 
-    fn iter(&self) -> impl Iterator<Item = (u32, &str)> {
+    /// Returns audience, key and row of each.
+    fn iter(&self) -> impl Iterator<Item = (u32, &str, &str)> {
         let mut start = 0;
-        let keys = self.members.iter().map(move |&(audience, end)| {
-            let key = &self.keys[start..end];
-            start = end;
-            (audience, key)
+        let members = self.members.iter().map(move |member| {
+            let key = &self.keys[start..member.key_end];
+            start = member.key_end;
+            (member.audience, key, &*member.row)
         });
-        keys.filter(|(audience, _)| *audience != GONE)
+        members.filter(|(audience, ..)| *audience != GONE)
+    }
+
+    /// Adds the rows to the committed ones of the sync.
+    pub fn restore_rows(&self, rows: &mut CommittedRows) {
+        let ids: Vec<String> = self.audiences.iter().map(|definition| block::audience(definition).id).collect();
+        self.iter().for_each(|(audience, key, row)| rows.restore(&ids[audience as usize], key, row));
     }
 
     /// The same as the rest of the job knows it.
@@ -99,7 +126,7 @@ impl Memberships {
         let mut ledger = Ledger::default();
         (ledger.any, ledger.clock) = (any, self.clock);
         let mut indices = vec![None; self.audiences.len()];
-        for (audience, key) in self.iter() {
+        for (audience, key, _) in self.iter() {
             let index = *indices[audience as usize]
                 .get_or_insert_with(|| ledger.audience(block::audience(&self.audiences[audience as usize])));
             ledger.push(index, key);
@@ -134,7 +161,7 @@ impl Memberships {
             length += block.len() as u64;
             file.write_all(&block).map_err(&failed)
         };
-        for (audience, key) in self.iter() {
+        for (audience, key, row) in self.iter() {
             let record = Record {
                 audience,
                 kind: ChangeKind::Entry,
@@ -142,7 +169,8 @@ impl Memberships {
                 sent: false,
                 at: 0,
                 key,
-                row: "",
+                row,
+                previous_row: "",
             };
             encoder.push(&record, || block::audience(&self.audiences[audience as usize]));
             if encoder.len() >= block_bytes {
@@ -152,7 +180,7 @@ impl Memberships {
         if encoder.len() > 0 {
             flush(&mut encoder, &mut file)?;
         }
-        let head = Head { position, length, clock: self.clock };
+        let head = Head { position, length, clock: self.clock, ..Head::default() };
         file.rewind().and_then(|()| file.write_all(&head.bytes())).map_err(&failed)?;
         file.sync_all().map_err(&failed)?;
         fs::rename(&new, &path).and_then(|()| crate::disk::sync_folder_of(&path)).map_err(&failed)?;
@@ -177,23 +205,5 @@ impl Memberships {
         }
         self.clock = self.clock.max(blocks.head.clock);
         Ok(length)
-    }
-}
-
-/// Takes half of a hash for the whole.
-#[derive(Default)]
-struct Folded(u64);
-
-impl Hasher for Folded {
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("only numbers of 128 bits are hashed")
-    }
-
-    fn write_u128(&mut self, hash: u128) {
-        self.0 = hash as u64;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }

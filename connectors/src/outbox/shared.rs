@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use usher_core::ledger::LedgerAudience;
+use usher_core::lock::{lock, wait_timeout_while, wait_while};
 use usher_core::sink::{SinkError, SyncStatus, Written};
 
 pub(super) struct Shared {
@@ -84,7 +85,7 @@ impl Shared {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panics with the lock")
+        lock(&self.state)
     }
 
     /// The state, if nothing has failed.
@@ -118,7 +119,7 @@ impl Shared {
         let idle = |state: &mut State| {
             state.error.is_none() && !state.closed && state.blocks.is_empty() && state.encoder.len() == 0
         };
-        let mut state = self.filled.wait_while(self.lock(), idle).expect("nobody panics with the lock");
+        let mut state = wait_while(&self.filled, self.lock(), idle);
         if state.error.is_some() {
             return None;
         }
@@ -144,10 +145,9 @@ impl Shared {
     pub fn more(&self, position: u64, wait: Option<Duration>) -> More {
         let idle = |state: &mut State| state.error.is_none() && !state.appended && state.end <= position;
         let mut state = match wait {
-            Some(wait) => self.synced.wait_timeout_while(self.lock(), wait, idle).map(|(state, _)| state).ok(),
-            None => self.synced.wait_while(self.lock(), idle).ok(),
-        }
-        .expect("nobody panics with the lock");
+            Some(wait) => wait_timeout_while(&self.synced, self.lock(), wait, idle),
+            None => wait_while(&self.synced, self.lock(), idle),
+        };
         if state.error.is_some() {
             return More::Over;
         }
@@ -199,9 +199,7 @@ impl State {
     pub fn delivered(&mut self, changes: u64, written: Written) {
         self.undelivered -= changes;
         self.waiting_since = (self.undelivered > 0).then(Instant::now);
-        self.written.entries += written.entries;
-        self.written.exits += written.exits;
-        self.written.bytes += written.bytes;
+        self.written += written;
     }
 
     pub fn ready(&self) -> bool {

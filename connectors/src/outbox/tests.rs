@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use usher_core::change::{Change, ChangeKind, Reason, Recipients};
+use usher_core::change::{Reason, Recipients};
 use usher_core::ledger::Ledger;
 use usher_core::message::write_message;
 
@@ -25,10 +25,12 @@ fn sync() -> usher_config::Sync {
         audiences: vec!["a".to_string(), "b".to_string()],
         send_entry: true,
         send_exit: true,
+        send_update: false,
         format: usher_config::SyncFormat::Usher,
         include: Vec::new(),
         entry_name: None,
         exit_name: None,
+        update_name: None,
         fields: Default::default(),
         backfill: true,
         on_remove: usher_config::OnRemove::Exit,
@@ -125,10 +127,31 @@ fn what_was_committed_is_known_at_the_next_start() {
     let mut first = changes(1, 4);
     first.push(7, 0, ChangeKind::Exit, Reason::Expiry, "u-2");
     first.push(8, 2, ChangeKind::Entry, Reason::Event, "of an audience that the sync does not have");
-    first.push_to(Recipients::Only(INDEX + 1), 8, 0, ChangeKind::Entry, Reason::Event, "of another sync", "");
+    first.push_to(
+        Recipients::Only(INDEX + 1),
+        8,
+        0,
+        ChangeKind::Entry,
+        Reason::Event,
+        ChangeTexts::of_key("of another sync"),
+    );
     let mut silent = Changes::new();
-    silent.push_to(Recipients::LedgerOnly(INDEX), 9, 0, ChangeKind::Entry, Reason::Definition, "quiet", "{}");
-    silent.push_to(Recipients::Only(INDEX), 9, 2, ChangeKind::Exit, Reason::Definition, "of a removed audience", "");
+    silent.push_to(
+        Recipients::LedgerOnly(INDEX),
+        9,
+        0,
+        ChangeKind::Entry,
+        Reason::Definition,
+        ChangeTexts::of_key("quiet"),
+    );
+    silent.push_to(
+        Recipients::Only(INDEX),
+        9,
+        2,
+        ChangeKind::Exit,
+        Reason::Definition,
+        ChangeTexts::of_key("of a removed audience"),
+    );
     sink.write(&first, 8).unwrap();
     sink.write(&silent, 10).unwrap();
     sink.write(&Changes::new(), 12).unwrap();
@@ -392,8 +415,16 @@ fn a_queue_beyond_its_bound_is_not_ready() {
     let place = Place::new(SMALL);
     let log = open::open(&spec(&sync(), &place.log(), None), &Outlet::stdout()).unwrap();
     let shared = Shared::new(&log, SMALL);
-    let record =
-        |key| Record { audience: 0, kind: ChangeKind::Entry, reason: Reason::Event, sent: true, at: 5, key, row: "" };
+    let record = |key| Record {
+        audience: 0,
+        kind: ChangeKind::Entry,
+        reason: Reason::Event,
+        sent: true,
+        at: 5,
+        key,
+        row: "",
+        previous_row: "",
+    };
     let key = "k".repeat(500);
     shared.lock().push(&record(&key), || catalog().audience(0));
     shared.lock().until(6);
@@ -456,16 +487,16 @@ fn what_can_not_be_gone_on_from_is_said() {
     );
     fs::write(path(last), whole).unwrap();
 
-    let whole = spoil(&path(0), 4);
+    let whole = spoil(&path(0), 8);
     assert_eq!(
         place.said(),
         format!("{} can't be read: it is damaged: its head is not that of a log of this name", name(0))
     );
     fs::write(path(0), &whole).unwrap();
     let mut newer = whole.clone();
-    newer[4] = 2;
+    newer[4] = 3;
     fs::write(path(0), newer).unwrap();
-    assert_eq!(place.said(), format!("{} can't be read: it has format version 2; this version reads up to 1", name(0)));
+    assert_eq!(place.said(), format!("{} can't be read: it has format version 3; this version reads up to 2", name(0)));
     fs::write(path(0), whole).unwrap();
 
     // What was delivered was synced, so it is not a crash that takes it away.
@@ -569,7 +600,8 @@ fn no_body_is_walked_into_a_panic() {
     let mut encoder = block::Encoder::default();
     for (change, all) in changes(0, 30).iter().map(|change| (change, changes(0, 30))) {
         let Change { audience, kind, reason, at, .. } = *change;
-        let record = Record { audience, kind, reason, sent: true, at, key: all.key(change), row: "{}" };
+        let record =
+            Record { audience, kind, reason, sent: true, at, key: all.key(change), row: "{}", previous_row: "" };
         encoder.push(&record, || catalog().audience(audience));
     }
     let block = encoder.take();
@@ -691,7 +723,7 @@ fn after_a_crash_at_any_byte_the_ledger_is_a_prefix_and_each_line_is_there_once(
                 let sent = rng.u8(..5) > 0;
                 let address = if sent { Recipients::All } else { Recipients::LedgerOnly(INDEX) };
                 let kind = if entry { ChangeKind::Entry } else { ChangeKind::Exit };
-                epoch.push_to(address, at, audience, kind, Reason::Event, &key, "");
+                epoch.push_to(address, at, audience, kind, Reason::Event, ChangeTexts::of_key(&key));
                 history.push(Remembered { audience, key, entry, at, sent });
             }
             sink.write(&epoch, at + 1).unwrap();
@@ -720,7 +752,7 @@ fn after_a_crash_at_any_byte_the_ledger_is_a_prefix_and_each_line_is_there_once(
             .iter()
             .map(|change| {
                 let messages = crate::messages::Messages::from(names.clone());
-                messages.write(&mut Vec::new(), change, sent.key(change), "").as_str().to_owned()
+                messages.write(&mut Vec::new(), change, sent.texts(change)).as_str().to_owned()
             })
             .collect();
         assert!(ids == expected, "round {round}: {} lines, {} expected", ids.len(), expected.len());
@@ -876,9 +908,51 @@ fn inside_a_process_that_is_killed() {
     }
 }
 
+fn testdata(version: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/outbox/testdata").join(version)
+}
+
+/// The memberships of a log, with the rows that the ledger keeps.
+fn rows(log: &Path) -> Vec<String> {
+    let log = open::open(&spec(&sync(), log, None), &Outlet::stdout()).unwrap();
+    let mut rows = CommittedRows::new(&sync_with_plan());
+    log.memberships.restore_rows(&mut rows);
+    let ledger = log.memberships.ledger(log.any);
+    let exits = ledger.iter().map(|(audience, key)| {
+        let audience = &ledger.audiences[audience as usize].id;
+        let mut exits = Changes::new();
+        exits.push(1, catalog().index(audience).unwrap(), ChangeKind::Exit, Reason::Event, key);
+        let mut committed = Changes::new();
+        assert!(rows.commit(&exits, exits.iter().next().unwrap(), &catalog(), &mut committed));
+        format!("{audience} {key} {}", committed.row(committed.iter().next().unwrap()))
+    });
+    exits.collect()
+}
+
+fn sync_with_plan() -> usher_config::Sync {
+    let plan = usher_config::Text { value: "plan".to_owned(), place: usher_config::Place::default() };
+    usher_config::Sync { include: vec![plan], send_update: true, ..sync() }
+}
+
 #[test]
-fn a_log_of_the_first_version_stays_readable_and_is_written_so() {
-    let frozen = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/outbox/testdata/v1");
+fn a_log_of_the_first_version_stays_readable() {
+    let place = Place::new(BOUNDS);
+    let log = place.log();
+    crate::disk::create_folder(&log).unwrap();
+    for file in fs::read_dir(testdata("v1")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), log.join(file.file_name())).unwrap();
+    }
+    assert_eq!(rows(&log)[0], r#"a Zoë 0 {"plan":null}"#);
+    let opened = place.open().unwrap();
+    let ledger: Vec<_> = members(&opened).into_iter().map(|(audience, key)| format!("{audience} {key}")).collect();
+    assert_eq!(ledger, ["a Zoë 0", "a Zoë 2", "a Zoë 4", "b Zoë 5"]);
+    assert_eq!((opened.ledger.any, opened.ledger.clock), (true, 1_795_428_000_123));
+}
+
+#[test]
+fn a_log_is_written_as_version_2_and_read_as_such() {
+    let frozen = testdata("v2");
     let place = Place::new(BOUNDS);
     let log = place.log();
     crate::disk::create_folder(&log).unwrap();
@@ -899,6 +973,7 @@ fn a_log_of_the_first_version_stays_readable_and_is_written_so() {
             at: 1_795_428_000_000 - 1000 * n,
             key: &key,
             row,
+            previous_row: "",
         };
         encoder.push(&record, || audience(audience_index));
     }
@@ -910,15 +985,25 @@ fn a_log_of_the_first_version_stays_readable_and_is_written_so() {
         at: 1_795_428_000_123,
         key: "Zoë 3",
         row: "",
+        previous_row: "",
     };
     encoder.push(&record, || audience(1));
+    let update = Record {
+        kind: ChangeKind::Update,
+        key: "Zoë 1",
+        row: r#"{"plan":null}"#,
+        previous_row: r#"{"plan":"pro"}"#,
+        ..record
+    };
+    encoder.push(&update, || audience(1));
+    encoder.push(&Record { key: "Zoë 5", row: r#"{"plan":"team"}"#, ..update }, || audience(1));
     let mut first = encoder.take();
     let mut file = append::create_segment(&log, 0).unwrap();
     block::seal(&mut first, HEAD_BYTES);
     file.write_all(&first).unwrap();
     let end = HEAD_BYTES + first.len() as u64;
     let mut held = memberships::Memberships::default();
-    assert_eq!(held.apply(&first[block::HEAD_BYTES..]), Some(6));
+    assert_eq!(held.apply(&first[block::HEAD_BYTES..]), Some(8));
     held.write(&log, end, BOUNDS.block_bytes).unwrap();
     encoder.push(&Record { key: "Zoë 1", ..record }, || audience(1));
     let mut second = encoder.take();
@@ -934,8 +1019,9 @@ fn a_log_of_the_first_version_stays_readable_and_is_written_so() {
         let written = fs::read(log.join(&file)).unwrap();
         assert!(written == fs::read(frozen.join(&file)).unwrap(), "{file:?} is written in another way");
     }
-    let opened = place.open().unwrap();
-    let ledger: Vec<_> = members(&opened).into_iter().map(|(audience, key)| format!("{audience} {key}")).collect();
-    assert_eq!(ledger, ["a Zoë 0", "a Zoë 2", "a Zoë 4", "b Zoë 5"]);
-    assert_eq!((opened.ledger.any, opened.ledger.clock), (true, 1_795_428_000_123));
+    let nothing = r#"{"plan":null}"#;
+    let expected = [("a", 0, nothing), ("a", 2, nothing), ("a", 4, nothing), ("b", 5, r#"{"plan":"team"}"#)];
+    let expected = expected.map(|(audience, key, row)| format!("{audience} Zoë {key} {row}"));
+    assert_eq!(rows(&log), expected);
+    assert_eq!(place.open().unwrap().ledger.clock, 1_795_428_000_123);
 }

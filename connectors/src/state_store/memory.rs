@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::frame::{self, Kind};
 use super::objects::{self, Blobs, Objects};
+use usher_core::lock::{lock, wait_while};
 use usher_core::store::{Store, StoreError};
 
 /// A store in memory.
@@ -61,7 +62,7 @@ struct State {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panics with the lock")
+        lock(&self.state)
     }
 }
 
@@ -114,7 +115,7 @@ impl MemoryStore {
                 let releases = state.releases;
                 state.held += 1;
                 let until = |state: &mut State| state.releases == releases;
-                state = self.shared.released.wait_while(state, until).expect("nobody panics with the lock");
+                state = wait_while(&self.shared.released, state, until);
                 state.held -= 1;
                 Ok(false)
             }

@@ -2,6 +2,7 @@
 
 use super::queue::{Item, QueuedWriter};
 use super::*;
+use usher_core::change::ChangeTexts;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -97,10 +98,12 @@ fn a_sync_sends_what_it_names() {
         audiences: vec!["b".to_string()],
         send_entry: false,
         send_exit: true,
+        send_update: false,
         format: usher_config::SyncFormat::Usher,
         include: Vec::new(),
         entry_name: None,
         exit_name: None,
+        update_name: None,
         fields: Default::default(),
         backfill: true,
         on_remove: usher_config::OnRemove::Exit,
@@ -129,7 +132,7 @@ syncs: {s: {format: segment, include: [plan], to: {stdout: }}}";
     let filter = Filter::of(0, &job.syncs["s"], &catalog);
     let mut sink = Writer::create(&path, Messages::of(&job.syncs["s"], catalog), filter).unwrap();
     let mut changes = Changes::new();
-    changes.push_to(Recipients::All, 0, 0, ChangeKind::Entry, Reason::Event, "u-1", r#"{"ltv":1,"plan":"pro"}"#);
+    changes.push_to(Recipients::All, 0, 0, ChangeKind::Entry, Reason::Event, ChangeTexts { key: "u-1", row: r#"{"ltv":1,"plan":"pro"}"#, previous_row: "" });
     sink.write(&changes, 1).unwrap();
     sink.finish().unwrap();
     let found: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();

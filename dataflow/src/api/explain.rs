@@ -26,14 +26,20 @@ struct Moments {
 }
 
 impl Moments {
-    fn new(model: &ModelPlan, forecast: &[Forecast], now: Time) -> Moments {
-        let flips: BTreeSet<Time> = forecast.iter().flat_map(|fact| &fact.flips).copied().collect();
+    /// `held`: by audience, until when the key is held for it, if it is.
+    fn new(model: &ModelPlan, forecast: &[Forecast], held: &[Option<Time>], now: Time) -> Moments {
+        let mut flips: BTreeSet<Time> = forecast.iter().flat_map(|fact| &fact.flips).copied().collect();
+        flips.extend(held.iter().flatten());
         let mut moments = Moments { at: Vec::new(), facts: Vec::new(), members: Vec::new() };
         for at in [now].into_iter().chain(flips) {
             let truth = |fact: &Forecast| fact.truth ^ (fact.flips.partition_point(|flip| *flip <= at) % 2 == 1);
             let facts: Vec<bool> = forecast.iter().map(truth).collect();
             moments.at.push(at);
-            moments.members.push(model.evaluate(|fact| facts[fact as usize]));
+            let mut members = model.evaluate(|fact| facts[fact as usize]);
+            for (member, held) in members.iter_mut().zip(held) {
+                *member &= held.is_none_or(|until| at >= until);
+            }
+            moments.members.push(members);
             moments.facts.push(facts);
         }
         moments
@@ -80,15 +86,16 @@ impl Moments {
     }
 }
 
-/// Explains the audiences of a model for a key with this outlook at `now`; `only`: one of them, by index.
+/// Explains the audiences of a model for a key with this outlook at `now`; `only`: one of them, by index. `held`: by audience, until
+/// when the key is held for it, if it is.
 pub(crate) fn explain(
     model: &ModelPlan,
     written: &[Written],
-    forecast: &[Forecast],
+    (forecast, held): (&[Forecast], &[Option<Time>]),
     now: Time,
     only: Option<usize>,
 ) -> Vec<ExplainedAudience> {
-    let moments = Moments::new(model, forecast, now);
+    let moments = Moments::new(model, forecast, held, now);
     let audiences = model.audiences.iter().zip(written).enumerate();
     let asked = audiences.filter(|(index, _)| only.is_none_or(|only| only == *index));
     asked

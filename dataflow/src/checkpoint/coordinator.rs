@@ -83,6 +83,8 @@ pub(crate) struct Coordinator {
     in_force: Option<Vec<u64>>,
     /// Partitions by rank, those found after the start too.
     partitions: BTreeMap<u32, PartitionId>,
+    /// Per model and fact, from when on the events of its window were read.
+    fact_since: Vec<Vec<Time>>,
     checkpoint: u64,
     /// The number of the newest manifest.
     number: u64,
@@ -115,6 +117,7 @@ impl Coordinator {
             phase: Phase::Idle,
             in_force: None,
             partitions,
+            fact_since: Vec::new(),
             checkpoint: 0,
             number,
             clock: 0,
@@ -129,6 +132,13 @@ impl Coordinator {
     /// Returns how many checkpoints were given up.
     pub(crate) fn failed(&self) -> u64 {
         self.failed
+    }
+
+    /// Takes up from when on the events of each window were read; before the first checkpoint.
+    pub(crate) fn read_since(&mut self, fact_since: &[Vec<Time>]) {
+        if self.fact_since.is_empty() {
+            self.fact_since = fact_since.to_vec();
+        }
     }
 
     /// Makes one more checkpoint, at once or after the one under way, and then no more.
@@ -280,6 +290,7 @@ impl Coordinator {
         let models = self.plan.models.iter().enumerate().map(|(index, model)| ModelManifest {
             id: model.id.clone(),
             facts: model.facts.iter().map(|fact| fact.fingerprint).collect(),
+            since: self.fact_since.get(index).cloned().unwrap_or_else(|| vec![0; model.facts.len()]),
             pull: whole_pulls.get(&(index as u32, in_force[index])).cloned(),
         });
         let audiences = self.plan.models.iter().flat_map(|model| &model.audiences);

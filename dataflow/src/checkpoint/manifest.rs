@@ -7,6 +7,7 @@
 //! |---|---|
 //! | 1 | |
 //! | 2 | the checksum of each part, the position of each ledger |
+//! | 3 | of each fact, from when on the events of its window were read |
 
 use crate::control::message::StoredPart;
 use crate::ingest::reader::PartitionProgress;
@@ -18,7 +19,7 @@ use usher_core::source::PartitionId;
 use usher_core::store::{Store, StoreError};
 
 /// The version of what manifests and shards hold.
-pub(crate) const REVISION: u32 = 2;
+pub(crate) const REVISION: u32 = 3;
 
 /// How many times a claim is tried while an earlier run goes on publishing.
 const CLAIMS: u32 = 10;
@@ -51,14 +52,13 @@ pub(crate) struct Manifest {
 /// A manifest of revision 1.
 #[derive(Deserialize)]
 struct ManifestV1 {
-    #[expect(dead_code, reason = "it takes its place in the bytes")]
     revision: u32,
     job: String,
     incarnation: u64,
     clock: Time,
     partitions: Vec<(u32, PartitionId)>,
     progress: Vec<PartitionProgress>,
-    models: Vec<ModelManifest>,
+    models: Vec<ModelManifestV2>,
     audiences: Vec<(String, [u8; 16])>,
     parts: Vec<StoredPartV1>,
 }
@@ -71,10 +71,47 @@ struct StoredPartV1 {
     bytes: u64,
 }
 
-impl From<ManifestV1> for Manifest {
-    fn from(old: ManifestV1) -> Manifest {
-        let ManifestV1 { job, incarnation, clock, partitions, progress, models, audiences, parts, .. } = old;
+impl From<ManifestV1> for ManifestV2 {
+    fn from(old: ManifestV1) -> ManifestV2 {
+        let ManifestV1 { revision, job, incarnation, clock, partitions, progress, models, audiences, parts } = old;
         let part = |StoredPartV1 { shard, name, bytes }| StoredPart { shard, name, bytes, sum: None };
+        let parts = parts.into_iter().map(part).collect();
+        let ledgers = Vec::new();
+        ManifestV2 { revision, job, incarnation, clock, partitions, progress, models, audiences, parts, ledgers }
+    }
+}
+
+/// A manifest of revision 2.
+#[derive(Deserialize)]
+struct ManifestV2 {
+    #[expect(dead_code, reason = "it takes its place in the bytes")]
+    revision: u32,
+    job: String,
+    incarnation: u64,
+    clock: Time,
+    partitions: Vec<(u32, PartitionId)>,
+    progress: Vec<PartitionProgress>,
+    models: Vec<ModelManifestV2>,
+    audiences: Vec<(String, [u8; 16])>,
+    parts: Vec<StoredPart>,
+    ledgers: Vec<(String, LedgerPosition)>,
+}
+
+/// A model in a manifest of revisions 1 and 2.
+#[derive(Deserialize)]
+struct ModelManifestV2 {
+    id: String,
+    facts: Vec<[u8; 16]>,
+    pull: Option<PullRecord>,
+}
+
+impl From<ManifestV2> for Manifest {
+    /// The events of all windows count as read.
+    fn from(old: ManifestV2) -> Manifest {
+        let ManifestV2 { job, incarnation, clock, partitions, progress, models, audiences, parts, ledgers, .. } = old;
+        let model =
+            |ModelManifestV2 { id, facts, pull }| ModelManifest { since: vec![0; facts.len()], id, facts, pull };
+        let models = models.into_iter().map(model).collect();
         Manifest {
             revision: REVISION,
             job,
@@ -84,8 +121,8 @@ impl From<ManifestV1> for Manifest {
             progress,
             models,
             audiences,
-            parts: parts.into_iter().map(part).collect(),
-            ledgers: Vec::new(),
+            parts,
+            ledgers,
         }
     }
 }
@@ -97,6 +134,8 @@ pub(crate) struct ModelManifest {
     pub(crate) id: String,
     /// The fingerprints of its facts, in order.
     pub(crate) facts: Vec<[u8; 16]>,
+    /// Per fact, from when on the events of its window were read, ms since the epoch; 0: all, or it has no window.
+    pub(crate) since: Vec<Time>,
     /// The pull in force, if there was one.
     pub(crate) pull: Option<PullRecord>,
 }
@@ -212,7 +251,8 @@ impl Manifest {
         let damaged = |error: bincode::Error| ManifestError::Damaged { reason: error.to_string() };
         match revision {
             Some(REVISION) => bincode::deserialize(bytes).map_err(damaged),
-            Some(1) => bincode::deserialize(bytes).map(|old: ManifestV1| old.into()).map_err(damaged),
+            Some(1) => bincode::deserialize(bytes).map(|old: ManifestV1| ManifestV2::from(old).into()).map_err(damaged),
+            Some(2) => bincode::deserialize(bytes).map(|old: ManifestV2| old.into()).map_err(damaged),
             Some(found) => Err(ManifestError::Revision { found }),
             None => Err(ManifestError::Damaged { reason: "it is empty".to_owned() }),
         }

@@ -24,6 +24,7 @@ fn manifest() -> Manifest {
             ModelManifest {
                 id: "users".to_owned(),
                 facts: vec![[7; 16], [8; 16]],
+                since: vec![0, 1_795_000_000_000],
                 pull: Some(PullRecord {
                     parquet: "users/".to_owned(),
                     include: vec!["plan".to_owned()],
@@ -32,7 +33,7 @@ fn manifest() -> Manifest {
                     rows: 1_000_000,
                 }),
             },
-            ModelManifest { id: "accounts".to_owned(), facts: vec![[9; 16]], pull: None },
+            ModelManifest { id: "accounts".to_owned(), facts: vec![[9; 16]], since: vec![0], pull: None },
         ],
         audiences: vec![("keen".to_owned(), [1; 16])],
         parts: vec![StoredPart {
@@ -45,9 +46,16 @@ fn manifest() -> Manifest {
     }
 }
 
+/// The same as the second revision has it.
+fn manifest_v2() -> Manifest {
+    let mut manifest = manifest();
+    manifest.models[0].since = vec![0, 0];
+    manifest
+}
+
 /// The same as the first revision has it.
 fn manifest_v1() -> Manifest {
-    let mut manifest = manifest();
+    let mut manifest = manifest_v2();
     manifest.parts[0].sum = None;
     manifest.ledgers.clear();
     manifest
@@ -83,14 +91,20 @@ fn shard_json() -> serde_json::Value {
 }
 
 #[test]
-fn a_manifest_of_the_first_revision_stays_readable() {
+fn a_manifest_of_the_first_revision_stays_readable_and_has_read_everything() {
     let bytes = include_bytes!("../../testdata/manifest.v1");
     assert_eq!(Manifest::decode(bytes), Ok(manifest_v1()));
 }
 
 #[test]
-fn a_manifest_of_the_second_revision_stays_readable() {
+fn a_manifest_of_the_second_revision_stays_readable_and_has_read_everything() {
     let bytes = include_bytes!("../../testdata/manifest.v2");
+    assert_eq!(Manifest::decode(bytes), Ok(manifest_v2()));
+}
+
+#[test]
+fn a_manifest_of_the_third_revision_stays_readable_and_is_written_the_same() {
+    let bytes = include_bytes!("../../testdata/manifest.v3");
     assert_eq!(Manifest::decode(bytes), Ok(manifest()));
     assert_eq!(manifest().encode(), bytes, "the encoding has not changed");
 }
@@ -135,12 +149,12 @@ fn freeze_a_shard() {
 #[test]
 fn another_revision_is_named_whatever_follows_it() {
     let mut bytes = manifest().encode();
-    bytes[0] = 3;
+    bytes[0] = 4;
     bytes.truncate(7);
     let error = Manifest::decode(&bytes).expect_err("it is of another revision");
-    assert_eq!(error, ManifestError::Revision { found: 3 });
+    assert_eq!(error, ManifestError::Revision { found: 4 });
     assert_eq!(
         error.to_string(),
-        "the state was written with revision `3` of its content, this version reads up to `2`"
+        "the state was written with revision `4` of its content, this version reads up to `3`"
     );
 }

@@ -6,6 +6,7 @@
 use crate::ingest::reader::PartitionProgress;
 use crate::snapshots::history::ModelPulls;
 use crate::state::brake::Exits;
+use crate::state::transition::Removed;
 use crate::time::{Slot, Time};
 use serde::{Deserialize, Serialize};
 use usher_core::api::PullOrder;
@@ -40,6 +41,8 @@ pub(crate) enum StartMessage {
         new_syncs: Vec<bool>,
         /// Per sync of the job, the time of the latest committed change: the clock does not start before it.
         clocks: Vec<Time>,
+        /// A time that the clock starts at if it would start later; `None` if there is no limit.
+        clock_limit: Option<Time>,
     },
     /// To the owner of keys: memberships in the ledger of a sync.
     Ledger {
@@ -49,6 +52,8 @@ pub(crate) enum StartMessage {
         /// Audiences by index in the model, and keys.
         members: Vec<(u32, String)>,
     },
+    /// To the owner of keys: memberships in ledgers whose audience is gone.
+    Removed { members: Vec<Removed> },
     /// To all: all ledgers have been sent.
     LedgersSent,
     /// To all, at the start: the members that the ledgers have on a worker, and who of them would leave by the first pulls.
@@ -137,8 +142,6 @@ pub(crate) struct ReflectedProgress {
     pub(crate) position: u64,
     /// … takes effect at this time or before.
     pub(crate) at: Time,
-    /// The time from which on the partition was read; `None` if it was read from its first message.
-    pub(crate) since: Option<Time>,
 }
 
 /// How a job of several processes ends together.

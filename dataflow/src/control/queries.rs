@@ -9,7 +9,7 @@ use crate::api::explain::explain;
 use crate::api::{ExplainRequest, Inner, WorkerHandle, WorkerRequest, not_live};
 use crate::graph::Graph;
 use crate::ingest::event_batch::hash_key;
-use crate::ingest::reader::{Moved, PartitionReaders, StartOfReading};
+use crate::ingest::reader::{Moved, PartitionReaders};
 use crate::snapshots::history::ModelPulls;
 use crate::state::epoch::{EpochWorker, Switched};
 use crate::status::Status;
@@ -188,7 +188,13 @@ impl Queries {
                 user_id: key,
                 as_of: Moment(as_of),
                 in_snapshot: forecast[0].truth,
-                audiences: explain(plan, &self.inner.written[model], &forecast, as_of, audience),
+                audiences: explain(
+                    plan,
+                    &self.inner.written[model],
+                    (&forecast, &keyed.held_until(slot)),
+                    as_of,
+                    audience,
+                ),
             })
         };
         // The client may have gone.
@@ -229,13 +235,8 @@ impl Queries {
     /// Notes how far partitions are reflected, and which pulls were switched to; the other processes get both.
     fn reflect(&self, context: &QueryContext<'_>) {
         let control = &context.graph.control;
-        for Moved { id, position, at, since } in context.readers.borrow_mut().take_moved() {
-            let since = match since {
-                StartOfReading::First => None,
-                StartOfReading::At(time) => Some(time),
-                StartOfReading::OldestUnknown => Some(self.inner.now()),
-            };
-            let progress = ReflectedProgress { id, position, at, since };
+        for Moved { id, position, at } in context.readers.borrow_mut().take_moved() {
+            let progress = ReflectedProgress { id, position, at };
             let first_workers = (0..control.peers()).step_by(self.inner.threads);
             for first in first_workers.filter(|first| !self.inner.is_here(*first)) {
                 control.send(first, ControlMessage::Query(QueryMessage::Reflected(progress.clone())));
@@ -249,9 +250,8 @@ impl Queries {
     }
 
     fn take_reflected(&self, progress: ReflectedProgress) {
-        let ReflectedProgress { id, position, at, since } = progress;
+        let ReflectedProgress { id, position, at } = progress;
         self.inner.index.reflect(&id.source, &id.name, position, at);
-        self.inner.note_since(id, since);
     }
 
     fn publish(&mut self, context: &QueryContext<'_>) {

@@ -8,7 +8,7 @@ use super::message::{ControlMessage, StartMessage};
 use crate::checkpoint::{Manifest, ModelManifest, PullRecord, read_part};
 use crate::failure::{Failure, FailureKind};
 use crate::ingest::event_batch::{hash_key, owner};
-use crate::ingest::reader::{PartitionReader, PartitionReaders};
+use crate::ingest::reader::{PartitionReader, PartitionReaders, ReadSince};
 use crate::operators::control::ControlChannel;
 use crate::snapshots::refusal::leaving;
 use crate::snapshots::schedule::HELD_AT_START;
@@ -41,6 +41,8 @@ pub(crate) struct Bootstrap {
     /// Per sync of the job.
     pub(crate) ledgers: Vec<Ledger>,
     pub(crate) catalog: Arc<Catalog>,
+    /// A time that the clock starts at if it would start later; `None` if there is no limit.
+    pub(crate) clock_limit: Option<Time>,
 }
 
 /// What a worker restores with.
@@ -55,13 +57,15 @@ pub(crate) struct RestoreSetup {
     pub(crate) restart_sources: bool,
 }
 
-/// Sends all workers what the run starts from. Returns the memberships in ledgers whose audience is gone: they exit at the start.
-pub(crate) fn send(bootstrap: Bootstrap, plan: &Plan, control: &ControlChannel) -> Vec<Removed> {
-    let Bootstrap { partitions, manifest, ledgers, catalog } = bootstrap;
+/// Sends all workers what the run starts from. Memberships in ledgers whose audience is gone go to the owners of their keys too:
+/// they exit at the start.
+pub(crate) fn send(bootstrap: Bootstrap, plan: &Plan, control: &ControlChannel) {
+    let Bootstrap { partitions, manifest, ledgers, catalog, clock_limit } = bootstrap;
     let new_syncs: Vec<bool> = ledgers.iter().map(|ledger| !ledger.any).collect();
     let clocks = ledgers.iter().map(|ledger| ledger.clock).collect();
-    control.broadcast(&ControlMessage::Start(StartMessage::Begin { partitions, manifest, new_syncs, clocks }));
-    let mut removed = Vec::new();
+    let begin = StartMessage::Begin { partitions, manifest, new_syncs, clocks, clock_limit };
+    control.broadcast(&ControlMessage::Start(begin));
+    let mut removed: BTreeMap<u32, Vec<Removed>> = BTreeMap::new();
     for (sync, ((id, of), ledger)) in plan.job.syncs.iter().zip(&ledgers).enumerate() {
         // Of each audience in the ledger, where it is now.
         let places: Vec<Option<(u32, u32)>> = ledger
@@ -95,15 +99,24 @@ pub(crate) fn send(bootstrap: Bootstrap, plan: &Plan, control: &ControlChannel) 
                         OnRemove::Exit => Recipients::Only(sync as u16),
                         OnRemove::Forget => Recipients::LedgerOnly(sync as u16),
                     };
-                    removed.push(Removed { audience, key: key.to_owned(), recipients });
+                    let model = plan.models.iter().position(|model| model.id == catalog.entry(audience).model);
+                    let model = model.map(|model| model as u32);
+                    let to = owner(hash_key(key), control.peers());
+                    let gone = removed.entry(to).or_default();
+                    gone.push(Removed { model, audience, key: key.to_owned(), recipients });
+                    if gone.len() == MEMBERS_PER_MESSAGE {
+                        let members = std::mem::take(gone);
+                        control.send(to, ControlMessage::Start(StartMessage::Removed { members }));
+                    }
                 }
             }
         }
         messages.into_iter().for_each(|(place, members)| send(place, members));
     }
+    for (to, members) in removed {
+        control.send(to, ControlMessage::Start(StartMessage::Removed { members }));
+    }
     control.broadcast(&ControlMessage::Start(StartMessage::LedgersSent));
-    removed.sort_by(|a, b| (a.audience, &a.key).cmp(&(b.audience, &b.key)));
-    removed
 }
 
 /// Judges the first pulls by the ledgers: `exits` are the counts of all workers.
@@ -136,16 +149,23 @@ impl RestoreSetup {
         epochs: &mut EpochWorker,
         readers: &mut PartitionReaders,
     ) -> Result<(), Failure> {
-        let StartMessage::Begin { partitions, manifest, new_syncs, clocks } = begin else { return Ok(()) };
+        let StartMessage::Begin { partitions, manifest, new_syncs, clocks, clock_limit } = begin else {
+            return Ok(());
+        };
         let plan = &self.plan;
-        let manifest = manifest.as_ref().map(|bytes| Manifest::decode(bytes).expect("it was read before"));
+        let limited = |clock: Time| clock_limit.map_or(clock, |limit| clock.min(limit));
+        let manifest = manifest.as_ref().map(|bytes| {
+            let manifest = Manifest::decode(bytes).expect("it was read before");
+            Manifest { clock: limited(manifest.clock), ..manifest }
+        });
         let unchanged = Unchanged::new(plan, manifest.as_ref());
         if let Some(manifest) = &manifest {
             let of = |(index, new): (usize, &Vec<bool>)| baseline(plan, index, new.clone(), new_syncs, clocks);
             let baselines = unchanged.new_definitions.iter().enumerate().map(of).collect();
             let committed = clocks.iter().max().map_or(0, |committed| committed + 1);
-            let restored = Restored { baselines, pulled: unchanged.pulled.clone() };
-            epochs.prepare(restored, manifest.clock.max(committed));
+            let fact_since = fact_since(plan, &manifest.models);
+            let restored = Restored { baselines, pulled: unchanged.pulled.clone(), fact_since };
+            epochs.prepare(restored, manifest.clock.max(limited(committed)));
             self.restore_keys(peers, manifest, &unchanged, partitions, epochs)?;
         }
         self.open_partitions(peers, manifest.as_ref(), &unchanged, partitions, readers)
@@ -219,12 +239,14 @@ impl RestoreSetup {
                     continue;
                 }
                 let again = unchanged.new_sources.contains(id);
-                let reader = if resume.is_none() && read_before.contains(&id[..]) {
-                    open_new(&mut **of, partition)?
+                let (reader, read) = if resume.is_none() && read_before.contains(&id[..]) {
+                    let reader = open_new(&mut **of, partition)?;
+                    let from = reader.since();
+                    (reader, ReadSince { new: from, kept: from })
                 } else {
                     open(&mut **of, partition, resume, again, self.restart_sources)?
                 };
-                opened.push(PartitionReader::new(source, rank, reader, since));
+                opened.push(PartitionReader::new(source, rank, reader, read, since));
             }
         }
         // Partitions found later have the ranks that come next for their worker.
@@ -283,6 +305,19 @@ impl Unchanged {
     }
 }
 
+/// Returns, per model and fact, from when on an earlier run has read the events of its window; `None` if it has not kept it.
+fn fact_since(plan: &Plan, states: &[ModelManifest]) -> Vec<Vec<Option<Time>>> {
+    let models = plan.models.iter().map(|model| {
+        let state = states.iter().find(|state| state.id == model.id);
+        let since = |fingerprint: &[u8; 16]| {
+            let fact = state?.facts.iter().position(|known| known == fingerprint)?;
+            Some(state?.since.get(fact).copied().unwrap_or(0))
+        };
+        model.facts.iter().map(|fact| since(&fact.fingerprint)).collect()
+    });
+    models.collect()
+}
+
 /// Returns whether the checkpoint has all that a pull of `model` decides.
 fn has_snapshot<'a>(
     plan: &Plan,
@@ -328,23 +363,34 @@ fn baseline(plan: &Plan, index: usize, new_definitions: Vec<bool>, new_syncs: &[
                 set(&mut has, index as u32, true);
             }
         }
-        SyncBaseline { has, is_new: *is_new, silent: *is_new && !sync.backfill, committed: *clock }
+        SyncBaseline {
+            has,
+            is_new: *is_new,
+            silent: *is_new && !sync.backfill,
+            committed: *clock,
+            updates: sync.send_update,
+        }
     });
     Baseline { live: true, syncs: syncs.collect(), new_definitions }
 }
 
-/// Opens a partition at the position of an earlier run; with `again` where the source is entered, if that is earlier.
+/// Opens a partition at the position of an earlier run; with `again` where the source is entered, if that is earlier. Returns from when
+/// on it is read, too.
 fn open(
     source: &mut dyn Source,
     id: &PartitionId,
     resume: Option<&Resume>,
     again: bool,
     restart: bool,
-) -> Result<Box<dyn Partition>, Failure> {
+) -> Result<(Box<dyn Partition>, ReadSince), Failure> {
+    let entered = |partition: Box<dyn Partition>| {
+        let from = partition.since();
+        (partition, ReadSince { new: from, kept: from })
+    };
     let resumed = match source.open(id, resume) {
         Err(error @ SourceError::Unlike { .. }) if restart => {
             tracing::warn!(error = %error, "the partition is not what was read: it is read from where the source is entered");
-            return source.open(id, None).map_err(Failure::of_source);
+            return source.open(id, None).map_err(Failure::of_source).map(entered);
         }
         Err(error) => {
             return Err(Failure { kind: FailureKind::Resume, ..Failure::of_source(error) });
@@ -352,20 +398,22 @@ fn open(
         Ok(resumed) => resumed,
     };
     if resume.is_none() || !again {
-        return Ok(resumed);
+        return Ok(entered(resumed));
     }
     // One at a time: a partition is read once.
     let to = resumed.position();
+    let kept = resumed.since();
     drop(resumed);
     let entered = source.open(id, None).map_err(Failure::of_source)?;
     let from = entered.position();
+    let read = ReadSince { new: entered.since(), kept };
     if from < to {
         let (source, partition) = (&id.source, &id.name);
         tracing::info!(source, partition, from, to, "the partition is read again for a window that is new");
-        return Ok(entered);
+        return Ok((entered, read));
     }
     drop(entered);
-    source.open(id, resume).map_err(Failure::of_source)
+    Ok((source.open(id, resume).map_err(Failure::of_source)?, read))
 }
 
 /// Opens a partition that was added while the job was down: from its start, wherever the source would be entered.

@@ -67,6 +67,7 @@ pub(crate) struct PartitionReader {
     newest: Option<Time>,
     /// The timestamp of its first event.
     oldest: Option<Time>,
+    since: ReadSince,
     /// The position and time that [`PartitionReaders::take_moved`] returned last.
     reported: Option<(u64, Time)>,
     /// Whether the partition says when a message comes; `None` before it was asked to.
@@ -74,11 +75,13 @@ pub(crate) struct PartitionReader {
 }
 
 impl PartitionReader {
-    /// Returns a reader of an opened partition of the source with an index. No message of it takes effect before `not_before`.
+    /// Returns a reader of an opened partition of the source with an index, read since `since`. No message of it takes effect before
+    /// `not_before`.
     pub(crate) fn new(
         source: usize,
         rank: u32,
         partition: Box<dyn Partition>,
+        since: ReadSince,
         not_before: Option<Time>,
     ) -> PartitionReader {
         PartitionReader {
@@ -91,6 +94,7 @@ impl PartitionReader {
             effective: 0,
             newest: None,
             oldest: None,
+            since,
             reported: None,
             waking: None,
         }
@@ -102,12 +106,18 @@ impl PartitionReader {
         if self.reported.replace(now) == Some(now) {
             return None;
         }
-        let since = match self.partition.since() {
-            ReadFrom::Ever => StartOfReading::First,
-            ReadFrom::Time(time) => StartOfReading::At(time),
-            ReadFrom::Oldest => self.oldest.map_or(StartOfReading::OldestUnknown, StartOfReading::At),
+        Some(Moved { id: self.partition.id().clone(), position: now.0, at: now.1 })
+    }
+
+    /// Returns the times from which on conditions have all that it has, at the time `now`.
+    fn source_since(&self, now: Time) -> SourceSince {
+        let time = |from: ReadFrom| match from {
+            ReadFrom::Ever => 0,
+            ReadFrom::Time(time) => time,
+            // Of a partition that had nothing any more it is not known what was deleted.
+            ReadFrom::Oldest => self.oldest.unwrap_or(now),
         };
-        Some(Moved { id: self.partition.id().clone(), position: now.0, at: now.1, since })
+        SourceSince { source: self.source as u32, new: time(self.since.new), kept: time(self.since.kept) }
     }
 
     /// Returns the position before which all that takes effect before `done` need not be read again.
@@ -169,18 +179,25 @@ pub(crate) struct Moved {
     pub(crate) position: u64,
     /// … takes effect at this time or before.
     pub(crate) at: Time,
-    pub(crate) since: StartOfReading,
 }
 
-/// Where the reading of a partition began.
+/// From when on a partition is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StartOfReading {
-    /// At its first message, or where an earlier run had read to.
-    First,
-    /// At messages of this time.
-    At(Time),
-    /// At the oldest message that is still there; its time is not known yet.
-    OldestUnknown,
+pub(crate) struct ReadSince {
+    /// For conditions that are new.
+    pub(crate) new: ReadFrom,
+    /// For conditions that an earlier run has kept, beside what it had read for them.
+    pub(crate) kept: ReadFrom,
+}
+
+/// The times, ms since the epoch, from which on the partitions of a source are read; 0: from their first messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct SourceSince {
+    /// The source's index by id.
+    pub(crate) source: u32,
+    /// As [`ReadSince`] has them.
+    pub(crate) new: Time,
+    pub(crate) kept: Time,
 }
 
 /// From where a partition would have to be read again.
@@ -193,10 +210,11 @@ pub(crate) struct PartitionProgress {
 }
 
 /// What the readers of one worker send to all workers: where the clock starts and ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum SourceProgress {
-    /// Replay: the least first timestamp of its partitions. Live: its clock when it had caught up.
-    Opened(Option<Time>),
+    /// Replay: the least first timestamp of its partitions. Live: its clock when it had caught up, and from when on each of its
+    /// partitions is read.
+    Opened(Option<Time>, Vec<SourceSince>),
     /// Replay: the greatest timestamp. Live: the clock at which it was stopped.
     Ended(Option<Time>),
 }
@@ -483,7 +501,7 @@ impl ReadScheduler {
         let firsts = || readers.reading.iter().map(|reader| reader.clock.first);
         if !self.opened && firsts().all(|first| first.is_some()) {
             self.opened = true;
-            source_progress.push(SourceProgress::Opened(firsts().flatten().chain(self.first).min()));
+            source_progress.push(SourceProgress::Opened(firsts().flatten().chain(self.first).min(), Vec::new()));
         }
         let next = match readers.least_clock() {
             Some(least) if idle => Next::Wait(least.unwrap_or(0).max(held), TICK),
@@ -513,7 +531,9 @@ impl ReadScheduler {
             Some(least) => (Vec::new(), least.unwrap_or(0).clamp(held, now)),
             None => {
                 self.opened = true;
-                (vec![SourceProgress::Opened(Some(now))], now)
+                let all = readers.reading.iter().chain(&readers.ended);
+                let since = all.map(|reader| reader.source_since(now)).collect();
+                (vec![SourceProgress::Opened(Some(now), since)], now)
             }
         };
         let next = if idle { Next::Wait(clock, TICK) } else { Next::Again(clock) };
@@ -691,7 +711,8 @@ impl ReadScheduler {
             let mut source = lock(source);
             for id in source.discover().map_err(Failure::of_source)? {
                 let partition = source.open(&id, None).map_err(Failure::of_source)?;
-                readers.reading.push(PartitionReader::new(index, readers.next_rank, partition, None));
+                let since = ReadSince { new: ReadFrom::Ever, kept: ReadFrom::Ever };
+                readers.reading.push(PartitionReader::new(index, readers.next_rank, partition, since, None));
                 readers.next_rank += self.setup.peers as u32;
             }
         }

@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(2);
 /// What arrives.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Outgoing {
-    /// When all keys are announced: sinks are handed nothing before. From worker 0.
+    /// When all keys were announced: sinks are handed nothing before. From worker 0, which holds the time until it has sent it.
     Start(Time),
     /// Some changes of a worker.
     Changes(Changes),

@@ -54,7 +54,10 @@ pub(crate) fn events<'scope>(
                 events.activate().session(&*hold).give(batch);
             }
             for news in activation.source_progress {
-                progress.activate().session(&*progress_hold).give_iterator((0..peers).map(|worker| (worker, news)));
+                progress
+                    .activate()
+                    .session(&*progress_hold)
+                    .give_iterator((0..peers).map(|worker| (worker, news.clone())));
             }
             match activation.next {
                 Next::Again(time) => {

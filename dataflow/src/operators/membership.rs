@@ -29,8 +29,10 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::Antichain;
 use timely::scheduling::Activator;
-use usher_core::change::{ChangeKind, Changes, Reason, Recipients};
+use usher_core::api::Moment;
+use usher_core::change::{ChangeKind, ChangeTexts, Changes, Reason, Recipients};
 use usher_core::membership_index::IndexWriter;
+use usher_queries::plan::Plan;
 
 /// A membership: the audience's number in the job, and the slot of the key on its worker.
 pub(crate) type Membership = (u32, Slot);
@@ -39,6 +41,7 @@ pub(crate) type Membership = (u32, Slot);
 pub(crate) struct MembershipSetup {
     pub(crate) worker: usize,
     pub(crate) peers: usize,
+    pub(crate) plan: Arc<Plan>,
     /// Per model and audience of it, the audience's number in the job.
     pub(crate) numbers: Vec<Vec<u32>>,
     pub(crate) epochs: Rc<RefCell<EpochWorker>>,
@@ -146,25 +149,32 @@ struct Shell {
     /// Whether the start has been sent to the sinks.
     start_sent: bool,
     live: bool,
+    plan: Arc<Plan>,
+    /// Whether keys were held when that was published last.
+    holds: bool,
     /// The repeats by event that were published last.
     repeats: Vec<u64>,
 }
 
 impl Shell {
     fn new(setup: MembershipSetup) -> Shell {
-        let MembershipSetup { worker, peers, numbers, epochs, status, pulls, index } = setup;
+        let MembershipSetup { worker, peers, plan, numbers, epochs, status, pulls, index } = setup;
         let audiences = numbers.iter().flatten().count();
         let outputs = Outputs {
             numbers,
             index,
             since: Instant::now(),
             counts: vec![Transitions::default(); audiences],
+            corrected: None,
+            removed_exits: 0,
+            removed: None,
             counted: false,
             memberships: Vec::new(),
             changes: Changes::default(),
         };
         let verdicts = Verdicts { peers, staged: BTreeMap::new(), so_far: BTreeMap::new() };
-        Shell { worker, epochs, status, pulls, verdicts, outputs, start_sent: false, live: false, repeats: Vec::new() }
+        let (start_sent, live, holds, repeats) = (false, false, false, Vec::new());
+        Shell { worker, epochs, status, pulls, verdicts, outputs, start_sent, live, plan, holds, repeats }
     }
 
     /// Takes in a worker's verdict on a pull. With that of the last worker the pull is taken or given up.
@@ -182,9 +192,10 @@ impl Shell {
         }
     }
 
-    /// Returns what this activation sends to the sinks.
+    /// Returns what this activation sends to the sinks: once all keys are announced, that they are.
     fn outgoing(&mut self, epochs: &EpochWorker) -> impl Iterator<Item = Outgoing> + use<> {
-        let start = epochs.start().filter(|_| !self.start_sent && self.worker == 0);
+        let announced = epochs.is_started() && !self.start_sent && self.worker == 0;
+        let start = epochs.start().filter(|_| announced);
         self.start_sent |= start.is_some();
         let changes = std::mem::take(&mut self.outputs.changes);
         let changes = (!changes.is_empty()).then_some(Outgoing::Changes(changes));
@@ -195,16 +206,59 @@ impl Shell {
         let worker = self.worker % self.status.workers();
         if epochs.is_started() && !self.live {
             self.live = true;
+            self.status.publish_fact_since(epochs.fact_since().to_vec());
+            if self.worker == 0 {
+                self.log_held(epochs);
+            }
             self.status.publish_live();
         }
         self.status.pace().publish_due(worker, epochs.due(), epochs.done().saturating_sub(1));
         self.status.publish_keys(worker, epochs.len());
+        self.publish_held(worker, epochs);
         if self.repeats != epochs.repeats() {
             self.repeats.clone_from(&epochs.repeats().to_vec());
             self.status.publish_repeats(worker, &self.repeats);
         }
         if std::mem::take(&mut self.outputs.counted) {
-            self.status.publish_transitions(worker, &self.outputs.counts);
+            self.status.publish_transitions(worker, &self.outputs.counts, self.outputs.removed_exits);
+        }
+    }
+}
+
+impl Shell {
+    /// Publishes how many keys are held, while any can be.
+    fn publish_held(&mut self, worker: usize, epochs: &EpochWorker) {
+        let numbers = &self.outputs.numbers;
+        let holding = || (0..numbers.len()).filter_map(|model| Some((model, epochs.model(model).holding()?)));
+        let holds = holding().next().is_some();
+        if !holds && !self.holds {
+            return;
+        }
+        let mut held = vec![0; self.outputs.counts.len()];
+        for (model, holding) in holding() {
+            for (number, count) in numbers[model].iter().zip(holding.counts()) {
+                held[*number as usize] = *count;
+            }
+        }
+        self.holds = holds;
+        self.status.publish_held(worker, held);
+    }
+
+    /// Logs which audiences hold keys, until when and for which conditions.
+    fn log_held(&self, epochs: &EpochWorker) {
+        for (model, plan) in self.plan.models.iter().enumerate() {
+            let Some(holding) = epochs.model(model).holding() else { continue };
+            for (index, audience) in plan.audiences.iter().enumerate() {
+                let Some((until, facts)) = holding.held_until(index as u32) else { continue };
+                let conditions: Vec<&str> = facts.iter().map(|fact| &plan.facts[*fact as usize].text[..]).collect();
+                tracing::warn!(
+                    audience = %audience.id,
+                    until = %Moment(until),
+                    conditions = conditions.join("; "),
+                    "windows lack events from before the sources were read: keys whose membership could come from that do not enter \
+                     before\n  hint: `incomplete: send` on the audience does not wait"
+                );
+            }
         }
     }
 }
@@ -259,6 +313,11 @@ struct Outputs {
     since: Instant,
     /// By audience of the job: the changes given to the syncs.
     counts: Vec<Transitions>,
+    /// What [`Outputs::count_correction`] counted last.
+    corrected: Option<Corrected>,
+    /// Exits from audiences that are gone, each membership once, and the last of them.
+    removed_exits: u64,
+    removed: Option<(u32, String)>,
     /// Whether a count has changed since it was published.
     counted: bool,
     memberships: Vec<(Membership, Time, isize)>,
@@ -271,9 +330,30 @@ impl Outputs {
         match kind {
             ChangeKind::Entry => count.entries += 1,
             ChangeKind::Exit => count.exits += 1,
+            ChangeKind::Update => {}
         }
         self.counted = true;
     }
+
+    /// Counts a change of a membership that ledgers lack. What several ledgers lack comes for one after the other, and counts once.
+    fn count_correction(&mut self, of: Corrected) {
+        if self.corrected != Some(of) {
+            self.count(of.audience, of.kind);
+        }
+        self.corrected = Some(of);
+    }
+}
+
+/// A change of a membership that ledgers lack.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Corrected {
+    audience: u32,
+    slot: Slot,
+    kind: ChangeKind,
+}
+
+fn texts(text: KeyText<'_>) -> ChangeTexts<'_> {
+    ChangeTexts { key: text.key, row: text.row, previous_row: "" }
 }
 
 impl EpochOutput for Outputs {
@@ -283,27 +363,45 @@ impl EpochOutput for Outputs {
         let diff = match kind {
             ChangeKind::Entry => 1,
             ChangeKind::Exit => -1,
+            ChangeKind::Update => panic!("an update is no transition"),
         };
         self.memberships.push(((audience, slot), time, diff));
         if let Some(index) = &mut self.index {
             index.publish(time, audience, kind, reason, text.key);
         }
         if let Some(recipients) = recipients {
-            self.count(audience, kind);
-            self.changes.push_to(recipients, time, audience, kind, reason, text.key, text.row);
+            match recipients {
+                Recipients::All => self.count(audience, kind),
+                Recipients::Only(_) | Recipients::LedgerOnly(_) => {
+                    self.count_correction(Corrected { audience, slot, kind });
+                }
+            }
+            self.changes.push_to(recipients, time, audience, kind, reason, texts(text));
         }
     }
 
     fn correction(&mut self, transition: &Transition, recipients: Recipients, text: KeyText<'_>) {
-        let Transition { time, model, audience, kind, reason, .. } = *transition;
+        let Transition { time, model, slot, audience, kind, reason } = *transition;
         let audience = self.numbers[model][audience as usize];
-        self.count(audience, kind);
-        self.changes.push_to(recipients, time, audience, kind, reason, text.key, text.row);
+        self.count_correction(Corrected { audience, slot, kind });
+        self.changes.push_to(recipients, time, audience, kind, reason, texts(text));
     }
 
-    fn removal(&mut self, removed: &Removed, time: Time) {
-        let Removed { audience, key, recipients } = removed;
-        self.changes.push_to(*recipients, time, *audience, ChangeKind::Exit, Reason::Definition, key, "");
+    fn update(&mut self, transition: &Transition, recipients: Recipients, text: KeyText<'_>) {
+        let Transition { time, model, audience, kind, reason, .. } = *transition;
+        let audience = self.numbers[model][audience as usize];
+        self.changes.push_to(recipients, time, audience, kind, reason, texts(text));
+    }
+
+    fn removal(&mut self, removed: &Removed, time: Time, row: &str) {
+        let Removed { audience, key, recipients, .. } = removed;
+        let texts = ChangeTexts { key, row, previous_row: "" };
+        self.changes.push_to(*recipients, time, *audience, ChangeKind::Exit, Reason::Definition, texts);
+        if self.removed.as_ref().is_none_or(|(before, of)| (before, of) != (audience, key)) {
+            self.removed = Some((*audience, key.clone()));
+            self.removed_exits += 1;
+            self.counted = true;
+        }
     }
 
     fn epoch_end(&mut self, until: Time) {

@@ -88,7 +88,7 @@ impl Weighing {
                     self.facts.clear();
                     self.facts.extend_from_slice(facts.row(self.slot));
                     model.properties.preview(staged, self.slot, time, facts.default(), &mut self.facts);
-                    model.evaluate.members_by(&self.facts, &mut self.after);
+                    model.evaluate.members_by(&self.facts, |audience| get(before, audience), &mut self.after);
                     for audience in ones(before) {
                         let count = &mut self.counts[first + audience as usize];
                         count.members += 1;
@@ -220,11 +220,13 @@ mod tests {
                     assert!(self.members.remove(&member));
                     *self.exits.entry((model as u32, audience)).or_default() += 1;
                 }
+                ChangeKind::Update => panic!("an update is no transition"),
             }
         }
 
         fn correction(&mut self, _: &Transition, _: Recipients, _: KeyText<'_>) {}
-        fn removal(&mut self, _: &Removed, _: Time) {}
+        fn update(&mut self, _: &Transition, _: Recipients, _: KeyText<'_>) {}
+        fn removal(&mut self, _: &Removed, _: Time, _: &str) {}
         fn epoch_end(&mut self, _: Time) {}
     }
 
@@ -239,7 +241,7 @@ mod tests {
             let keys: Vec<SharedDictionary> = plan.models.iter().map(|_| SharedDictionary::default()).collect();
             let span = Span::Replay { from: Some(START), until: None };
             let mut epochs = EpochWorker::new(&plan, span, 1, &keys);
-            epochs.source_progress(SourceProgress::Opened(Some(START)));
+            epochs.source_progress(SourceProgress::Opened(Some(START), Vec::new()));
             models.iter().for_each(|model| epochs.take(staged(&plan, *model, 1, &mut rng, &keys)));
             let mut seen = Seen::default();
             while epochs.work(Some(START + 1), 7, &mut seen) == Worked::More {}

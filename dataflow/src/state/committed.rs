@@ -33,6 +33,8 @@ pub(crate) struct SyncBaseline {
     pub(crate) silent: bool,
     /// The time of the latest change that was committed to it.
     pub(crate) committed: Time,
+    /// Whether it sends updates.
+    pub(crate) updates: bool,
 }
 
 impl Baseline {
@@ -108,6 +110,11 @@ impl CommittedBits {
     pub(crate) fn is_committed(&self, slot: Slot, sync: usize, audience: u32) -> bool {
         let words = self.member_words;
         self.bits.get(&slot).is_some_and(|bits| get(&bits[sync * words..][..words], audience))
+    }
+
+    /// Returns whether some ledger has the key in the audience.
+    pub(crate) fn is_in_any(&self, slot: Slot, audience: u32) -> bool {
+        (0..self.syncs).any(|sync| self.is_committed(slot, sync, audience))
     }
 
     /// Returns the audiences that some ledger has the key in.

@@ -11,7 +11,8 @@
 //! 3. keys that a pull concerns are switched, at its last ms;
 //! 4. flips are ordered and settled into transitions;
 //! 5. at the job's start only: every key is announced; before that, who would leave by the first pulls is counted, where a limit
-//!    is set, and the worker waits for leave to go on.
+//!    is set, and the worker waits for leave to go on;
+//! 6. when a window is complete, which ends an epoch: keys that were held for it enter.
 //!
 //! Until the start no transition is given: what came before is history. Under [`Span::Live`] no work is done before the ledgers
 //! and the checkpoint of an earlier run have been taken up ([`EpochWorker::begin`]); at the start only what differs from the
@@ -21,19 +22,22 @@ use super::brake::Exits;
 use super::codec::{KeyState, Mapping};
 use super::committed::Baseline;
 use super::dictionary::SharedDictionary;
+use super::facts::{Words, set, words_for};
 use super::forecast::Waiting;
+use super::holding::IncompleteWindow;
 use super::keyed::KeyedState;
 use super::staged::Staged;
 use super::transition::{EpochOutput, Removed};
 use super::windows::{Arrival, Held};
-use crate::ingest::event_batch::{EventBatch, MatchedEvent};
-use crate::ingest::reader::SourceProgress;
+use crate::ingest::event_batch::{EventBatch, MatchedEvent, hash_key};
+use crate::ingest::reader::{SourceProgress, SourceSince};
 use crate::state::shard::Encoder;
 use crate::time::Span;
 use crate::time::{Slot, Time};
-use std::collections::{BTreeSet, VecDeque};
-use usher_config::Share;
-use usher_queries::plan::{ModelPlan, Plan};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use usher_config::{Incomplete, Share};
+use usher_queries::missing::{self, MissingEvents};
+use usher_queries::plan::{Fact, ModelPlan, Plan};
 
 /// What an earlier run left behind, for one worker.
 #[derive(Default)]
@@ -42,6 +46,16 @@ pub(crate) struct Restored {
     pub(crate) baselines: Vec<Baseline>,
     /// Models whose snapshot the checkpoint has.
     pub(crate) pulled: Vec<bool>,
+    /// Per model and fact, from when on the events of its window were read; `None` if the fact is new. Empty: all are.
+    pub(crate) fact_since: Vec<Vec<Option<Time>>>,
+}
+
+/// The window of a fact.
+struct FactWindow {
+    /// Those of its events, by index in the order of ids.
+    sources: Vec<u32>,
+    within: Time,
+    missing: MissingEvents,
 }
 
 /// How [`EpochWorker::work`] left things.
@@ -81,6 +95,7 @@ enum Step {
     Settle,
     Judge,
     Announce { model: usize, slot: Slot },
+    Release { model: usize, slot: Slot },
 }
 
 /// An epoch under way: its end, exclusive, and its next step.
@@ -139,6 +154,39 @@ pub(crate) struct Switched {
     pub(crate) changed: u64,
 }
 
+/// Returns the windows of a model's facts.
+fn fact_windows(plan: &Plan, model: &ModelPlan) -> Vec<Option<FactWindow>> {
+    let source = |event: &u32| {
+        let of = &plan.events[*event as usize].source;
+        plan.job.sources.keys().position(|id| id == of).expect("an event's source is one of the job's") as u32
+    };
+    let window = |fact: &Fact| {
+        let within = fact.kind.window()?;
+        let sources = fact.kind.events().iter().map(source).collect();
+        Some(FactWindow { sources, within, missing: missing::could_come_from_missing_events(plan, &fact.kind) })
+    };
+    model.facts.iter().map(window).collect()
+}
+
+/// Returns, by audience of a model, whether it does not wait for incomplete windows.
+fn sending(plan: &Plan, model: &ModelPlan) -> Vec<bool> {
+    let sends = |id: &String| plan.job.audiences.get(id).is_some_and(|of| of.incomplete == Incomplete::Send);
+    model.audiences.iter().map(|audience| sends(&audience.id)).collect()
+}
+
+/// Returns the audiences of a model that some sync sends updates of.
+fn with_updates(plan: &Plan, model: &ModelPlan) -> Words {
+    let mut audiences = vec![0; words_for(model.audiences.len())];
+    for sync in plan.job.syncs.values().filter(|sync| sync.send_update) {
+        for (index, audience) in model.audiences.iter().enumerate() {
+            if sync.audiences.contains(&audience.id) {
+                set(&mut audiences, index as u32, true);
+            }
+        }
+    }
+    audiences
+}
+
 /// One worker's share of the memberships, and how far time has come there.
 pub(crate) struct EpochWorker {
     span: Span,
@@ -150,6 +198,14 @@ pub(crate) struct EpochWorker {
     vacant: Vec<u32>,
     ready: VecDeque<Ready>,
     opened: Vec<Option<Time>>,
+    /// From when on sources are read, by source: the latest of their partitions.
+    since: BTreeMap<u32, SourceSince>,
+    /// Per model and fact.
+    windows: Vec<Vec<Option<FactWindow>>>,
+    /// Per model and audience, whether it does not wait for incomplete windows.
+    sends: Vec<Vec<bool>>,
+    /// Per model and fact, from when on the events of its window were read, once that is known; 0: all.
+    fact_since: Vec<Vec<Time>>,
     ended: Vec<Option<Time>>,
     /// Models whose first pull has not come.
     missing: BTreeSet<u32>,
@@ -162,7 +218,7 @@ pub(crate) struct EpochWorker {
     /// Whether what an earlier run left behind has been taken up.
     begun: bool,
     restored: Restored,
-    /// Memberships that exit at the start; on one worker.
+    /// Memberships that exit at the start, because their audience is gone.
     removed: Vec<Removed>,
     /// Per model, the number of the pull in force; 0 if it is an earlier run's, or there is none.
     in_force: Vec<u64>,
@@ -202,12 +258,18 @@ impl EpochWorker {
         EpochWorker {
             span,
             peers,
-            models: models.map(|(index, (model, keys))| KeyedState::new(index, model, keys.clone())).collect(),
+            models: models
+                .map(|(index, (model, keys))| KeyedState::new(index, model, with_updates(plan, model), keys.clone()))
+                .collect(),
             events: plan.events.iter().map(|event| (event.model as usize, event.facts.clone())).collect(),
             batches: Vec::new(),
             vacant: Vec::new(),
             ready: VecDeque::new(),
             opened: Vec::new(),
+            since: BTreeMap::new(),
+            windows: plan.models.iter().map(|model| fact_windows(plan, model)).collect(),
+            sends: plan.models.iter().map(|model| sending(plan, model)).collect(),
+            fact_since: Vec::new(),
             ended: Vec::new(),
             missing: (0..plan.models.len() as u32)
                 .filter(|model| plan.models[*model as usize].snapshot.is_some())
@@ -219,6 +281,7 @@ impl EpochWorker {
             restored: Restored {
                 baselines: plan.models.iter().map(|model| baseline(model.audiences.len())).collect(),
                 pulled: Vec::new(),
+                fact_since: Vec::new(),
             },
             removed: Vec::new(),
             in_force: vec![0; plan.models.len()],
@@ -294,7 +357,8 @@ impl EpochWorker {
 
     /// Takes up memberships that exit at the start, because the job or the sync no longer has their audience.
     pub(crate) fn take_removed(&mut self, removed: Vec<Removed>) {
-        self.removed = removed;
+        assert!(!self.begun, "ledgers are taken up before anything else is done");
+        self.removed.extend(removed);
     }
 
     /// Begins to work: all that an earlier run left behind has been taken up.
@@ -322,7 +386,13 @@ impl EpochWorker {
     /// Takes in the progress of one worker's sources: each worker's arrives here, this one's too.
     pub(crate) fn source_progress(&mut self, progress: SourceProgress) {
         match progress {
-            SourceProgress::Opened(at) => self.opened.push(at),
+            SourceProgress::Opened(at, since) => {
+                self.opened.push(at);
+                for of in since {
+                    let latest = self.since.entry(of.source).or_insert(of);
+                    (latest.new, latest.kept) = (latest.new.max(of.new), latest.kept.max(of.kept));
+                }
+            }
             SourceProgress::Ended(at) => self.ended.push(at),
         }
         if self.start.is_none() {
@@ -371,7 +441,8 @@ impl EpochWorker {
         self.done
     }
 
-    /// Returns a time before which nothing changes by itself: no timer is due, and no event takes effect. 0 if there is work that
+    /// Returns a time before which nothing changes by itself: no timer is due, no window is complete that keys are held for, and no
+    /// event takes effect. 0 if there is work that
     /// only waits for the clock to go on; the end of time if nothing ever changes.
     pub(crate) fn due(&self) -> Time {
         let busy = self.epoch.is_some() || self.switching.is_some() || !self.whole.is_empty() || !self.ready.is_empty();
@@ -381,7 +452,8 @@ impl EpochWorker {
         let timers = self.models.iter().filter_map(KeyedState::next_timer);
         let waiting = self.batches.iter().flatten();
         let events = waiting.filter_map(|waiting| Some(waiting.batch.events.get(waiting.next)?.at));
-        timers.chain(events).min().unwrap_or(Time::MAX)
+        let complete = self.models.iter().filter_map(|model| model.holding()?.next_complete());
+        timers.chain(events).chain(complete).min().unwrap_or(Time::MAX)
     }
 
     /// Returns when all keys are announced, once that is known.
@@ -402,6 +474,12 @@ impl EpochWorker {
     /// Returns the number of the pull in force, per model; `None` while keys are switched.
     pub(crate) fn steady(&self) -> Option<Vec<u64>> {
         (self.whole.is_empty() && self.switching.is_none()).then(|| self.in_force.clone())
+    }
+
+    /// Returns, per model and fact, from when on the events of its window were read; 0: all, or it has no window. Empty before the
+    /// start.
+    pub(crate) fn fact_since(&self) -> &[Vec<Time>] {
+        &self.fact_since
     }
 
     /// Returns the keys of a model.
@@ -527,7 +605,9 @@ impl EpochWorker {
         let last = match (self.span, self.start) {
             (Span::Replay { until: Some(until), .. }, Some(start)) if until < start => return Err(Worked::Finished),
             (Span::Replay { until: Some(until), .. }, _) => Some(until),
-            // With `from` beyond the end, what holds then is given all the same.
+            // With `from` beyond the end, what holds then is given all the same. A live job that is stopped before its start has
+            // none: with a state whose clock is ahead, changes would be dated ahead too.
+            (Span::Live, _) if self.ended.len() == self.peers => self.ended.iter().flatten().max().copied(),
             _ if self.ended.len() == self.peers => self.ended.iter().flatten().max().copied().max(self.start),
             _ => None,
         };
@@ -544,7 +624,11 @@ impl EpochWorker {
     /// Returns the end, exclusive, of the next epoch: no further than the start, and with a limited number of events.
     fn next_epoch(&mut self, end: Time, fuel: usize) -> Option<Time> {
         let end = match self.start {
-            _ if self.started => end,
+            _ if self.started => {
+                // A window that becomes complete ends the epoch, at the ms at which keys enter for it.
+                let complete = self.models.iter().filter_map(|model| model.holding()?.next_complete()).min();
+                complete.map_or(end, |complete| end.min(complete.max(self.done) + 1))
+            }
             _ if self.resumed.is_some() && !self.missing.is_empty() => return None,
             _ if self.resumed.is_some() => end.min(self.done + 1),
             None if matches!(self.span, Span::Replay { .. }) => return None,
@@ -602,6 +686,7 @@ impl EpochWorker {
             Step::Settle => self.settle(until, fuel, out),
             Step::Judge => self.judge(fuel),
             Step::Announce { model, slot } => self.announce(until, (model, slot), fuel, out),
+            Step::Release { model, slot } => self.release(until, (model, slot), fuel, out),
         }
     }
 
@@ -712,7 +797,11 @@ impl EpochWorker {
             }
         }
         if !self.started && self.start.is_some_and(|start| start < until) {
+            self.hold(until - 1);
             self.go_on(Step::Judge);
+        } else if self.started && self.completes(until - 1) {
+            self.models.iter_mut().for_each(|model| model.complete(until - 1));
+            self.go_on(Step::Release { model: 0, slot: 0 });
         } else {
             if self.started {
                 out.epoch_end(until);
@@ -763,11 +852,92 @@ impl EpochWorker {
             }
             (model, slot) = (model + 1, 0);
         }
-        std::mem::take(&mut self.removed).iter().for_each(|removed| out.removal(removed, time));
+        self.remove(time, out);
         self.started = true;
         self.models.iter_mut().for_each(KeyedState::end_announcement);
         out.epoch_end(until);
         self.finish_epoch(until);
         fuel
+    }
+
+    /// Works out which windows are incomplete at the start, and begins to hold keys for them.
+    fn hold(&mut self, start: Time) {
+        if !matches!(self.span, Span::Live) {
+            return;
+        }
+        let restored = &self.restored.fact_since;
+        let since = |model: usize, fact: usize, window: &FactWindow| {
+            let kept = restored.get(model).and_then(|facts| *facts.get(fact)?);
+            let of_sources = window.sources.iter().filter_map(|source| self.since.get(source));
+            match kept {
+                Some(kept) => of_sources.map(|of| of.kept).max().unwrap_or(0).max(kept),
+                None => of_sources.map(|of| of.new).max().unwrap_or(0),
+            }
+        };
+        let fact_since: Vec<Vec<Time>> = self
+            .windows
+            .iter()
+            .enumerate()
+            .map(|(model, windows)| {
+                let of = |(fact, window): (usize, &Option<FactWindow>)| {
+                    window.as_ref().map_or(0, |window| since(model, fact, window))
+                };
+                windows.iter().enumerate().map(of).collect()
+            })
+            .collect();
+        for (index, windows) in self.windows.iter().enumerate() {
+            let incomplete = windows.iter().enumerate().filter_map(|(fact, window)| {
+                let (window, since) = (window.as_ref()?, fact_since[index][fact]);
+                let complete_at = since + window.within;
+                let is_incomplete = since > 0 && complete_at > start;
+                is_incomplete.then_some(IncompleteWindow { fact: fact as u32, complete_at, missing: window.missing })
+            });
+            let incomplete = incomplete.collect();
+            self.models[index].hold_for(&self.sends[index], incomplete);
+        }
+        self.fact_since = fact_since;
+    }
+
+    /// Returns whether a window is complete at `time` whose keys have not been released.
+    fn completes(&self, time: Time) -> bool {
+        let mut next = self.models.iter().filter_map(|model| model.holding()?.next_complete());
+        next.any(|complete| complete <= time)
+    }
+
+    /// Lets keys enter that were held for windows which are complete now.
+    fn release(
+        &mut self,
+        until: Time,
+        (mut model, mut slot): (usize, Slot),
+        mut fuel: usize,
+        out: &mut impl EpochOutput,
+    ) -> usize {
+        while let Some(keys) = self.models.get_mut(model) {
+            while fuel > 0 && keys.holding().is_some() && keys.has(slot) {
+                keys.release(slot, until - 1, out);
+                slot += 1;
+                fuel -= 1;
+            }
+            if fuel == 0 {
+                self.go_on(Step::Release { model, slot });
+                return 0;
+            }
+            keys.end_release();
+            (model, slot) = (model + 1, 0);
+        }
+        out.epoch_end(until);
+        self.finish_epoch(until);
+        fuel
+    }
+
+    /// Gives the exits of memberships whose audience is gone, those of one membership one after the other.
+    fn remove(&mut self, time: Time, out: &mut impl EpochOutput) {
+        let mut removed = std::mem::take(&mut self.removed);
+        removed.sort();
+        for removed in &removed {
+            let model = removed.model.map(|model| &self.models[model as usize]);
+            let row = model.and_then(|model| Some(model.row(model.find(hash_key(&removed.key), &removed.key)?)));
+            out.removal(removed, time, row.unwrap_or_default());
+        }
     }
 }

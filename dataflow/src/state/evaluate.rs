@@ -16,9 +16,10 @@
 use super::brake::Exits;
 use super::committed::{Baseline, CommittedBits};
 use super::facts::{BitRows, Words, get, ones, set, words_for};
+use super::holding::{Holding, IncompleteWindow};
 use super::transition::{Cause, Causes, EpochOutput, Flip, KeyText, Transition};
 use crate::time::{Slot, Time};
-use usher_core::change::{ChangeKind, Recipients};
+use usher_core::change::{ChangeKind, Reason, Recipients};
 use usher_queries::plan::{Expr, ModelPlan};
 
 /// How an audience is decided.
@@ -43,6 +44,8 @@ struct Audiences {
     by_rank: Vec<Audience>,
     /// Index of the audience at a rank.
     order: Vec<u32>,
+    /// By index.
+    exprs: Vec<Expr>,
     /// Per fact, the ranks of the audiences that mention it.
     by_fact: Vec<Words>,
     /// Truth of each fact for a key of which nothing is known. No audience holds for such a key.
@@ -70,6 +73,8 @@ pub(crate) struct EvaluateState {
     members: BitRows,
     /// What the ledgers had at the start, until the difference to them has been given.
     committed: Option<CommittedBits>,
+    /// Who does not enter yet, while windows are incomplete.
+    holding: Option<Holding>,
     // Scratch, used again from key to key.
     last: Vec<(u32, bool, Cause)>,
     flipped: Vec<(u32, Cause)>,
@@ -85,6 +90,7 @@ impl EvaluateState {
             members: BitRows::new(vec![0; audiences.rank_words]),
             audiences,
             committed: None,
+            holding: None,
             last: Vec::new(),
             flipped: Vec::new(),
             decisions: Vec::new(),
@@ -96,6 +102,49 @@ impl EvaluateState {
     pub(crate) fn fit(&mut self, slots: usize) {
         self.facts.fit(slots);
         self.members.fit(slots);
+        if let Some(holding) = &mut self.holding {
+            holding.fit(slots);
+        }
+    }
+
+    /// Begins to hold keys until windows are complete. `sends`: by audience, whether it does not wait.
+    pub(crate) fn hold_for(&mut self, sends: &[bool], incomplete: Vec<IncompleteWindow>, slots: usize) {
+        let audiences = &self.audiences;
+        self.holding =
+            Holding::new(&audiences.exprs, &audiences.order, audiences.default_facts.len(), sends, incomplete);
+        if let Some(holding) = &mut self.holding {
+            holding.fit(slots);
+        }
+    }
+
+    /// Returns what is held; `None` if nothing can be.
+    pub(crate) fn holding(&self) -> Option<&Holding> {
+        self.holding.as_ref()
+    }
+
+    /// Takes note that the windows up to `time` are complete. Keys are released one by one.
+    pub(crate) fn complete(&mut self, time: Time) {
+        if let Some(holding) = &mut self.holding {
+            holding.complete(time);
+        }
+    }
+
+    /// Decides again the audiences that a key is held for; returns the memberships that change.
+    pub(crate) fn release(&mut self, slot: Slot) -> &[Decision] {
+        self.decisions.clear();
+        let Some(holding) = &mut self.holding else { return &[] };
+        if holding.held(slot).iter().any(|word| *word != 0) {
+            let (facts, members) = (self.facts.row(slot), self.members.row_mut(slot));
+            self.audiences.decide_held(facts, members, &mut self.decisions, (holding, slot));
+        }
+        &self.decisions
+    }
+
+    /// Ends holding once all windows are complete and all keys released.
+    pub(crate) fn end_holding(&mut self) {
+        if self.holding.as_ref().is_some_and(|holding| holding.next_complete().is_none()) {
+            self.holding = None;
+        }
     }
 
     /// Returns the truth of all facts.
@@ -113,12 +162,13 @@ impl EvaluateState {
         self.members.row(slot)
     }
 
-    /// Finds the audiences that a key with these facts is in.
-    pub(crate) fn members_by(&self, facts: &[u64], members: &mut Words) {
+    /// Finds the audiences that a key with these facts would be in. `is_member`: whether it is in one now, and so is not held for it.
+    pub(crate) fn members_by(&self, facts: &[u64], is_member: impl Fn(u32) -> bool, members: &mut Words) {
         members.clear();
         members.resize(self.audiences.rank_words, 0);
         for (rank, index) in self.audiences.order.iter().enumerate() {
-            let holds = self.audiences.holds(rank, facts, members);
+            let waits = |holding: &Holding| !is_member(*index) && !holding.is_certain(*index, facts, members);
+            let holds = self.audiences.holds(rank, facts, members) && !self.holding.as_ref().is_some_and(waits);
             set(members, *index, holds);
         }
     }
@@ -138,7 +188,8 @@ impl EvaluateState {
     pub(crate) fn decide_committed(&mut self) {
         let Some(committed) = &self.committed else { return };
         for slot in committed.slots() {
-            self.audiences.decide_all(self.facts.row(slot), self.members.row_mut(slot), &mut self.decisions);
+            let members = self.members.row_mut(slot);
+            self.audiences.decide_all(self.facts.row(slot), members, &mut self.decisions, None, |_| true);
         }
     }
 
@@ -155,6 +206,11 @@ impl EvaluateState {
     /// Forgets a key, which is in no audience.
     pub(crate) fn forget(&mut self, slot: Slot) {
         assert!(self.members.row(slot).iter().all(|word| *word == 0), "a key of which nothing is known is a member");
+    }
+
+    /// Returns the audiences that a key is in.
+    pub(crate) fn memberships(&self, slot: Slot) -> impl Iterator<Item = u32> + '_ {
+        ones(self.members.row(slot))
     }
 
     /// Takes the flips of one key at one ms, in order, and returns the memberships that change. Before the start none are
@@ -183,9 +239,12 @@ impl EvaluateState {
         }
         let members = self.members.row_mut(slot);
         match &mut self.committed {
-            _ if started => self.audiences.decide(facts, &self.flipped, members, &mut self.decisions),
+            _ if started => {
+                let holding = self.holding.as_mut().map(|holding| (holding, slot));
+                self.audiences.decide(facts, &self.flipped, members, &mut self.decisions, holding);
+            }
             Some(committed) if committed.has(slot) => {
-                self.audiences.decide(facts, &self.flipped, members, &mut self.decisions);
+                self.audiences.decide(facts, &self.flipped, members, &mut self.decisions, None);
                 self.decisions.drain(..).for_each(|decision| committed.note(slot, time, decision));
             }
             _ => {}
@@ -209,7 +268,10 @@ impl EvaluateState {
         }
         let members = self.members.row_mut(slot);
         self.decisions.clear();
-        self.audiences.decide_all(facts, members, &mut self.decisions);
+        // Who was committed before stays.
+        let stays = |audience: u32| committed.is_some_and(|committed| committed.is_in_any(slot, audience));
+        let holding = self.holding.as_mut().map(|holding| (holding, slot));
+        self.audiences.decide_all(facts, members, &mut self.decisions, holding, stays);
         for Decision { audience, cause, .. } in &self.decisions {
             let has = |sync| committed.is_some_and(|committed| committed.is_committed(slot, sync, *audience));
             let transition =
@@ -221,6 +283,13 @@ impl EvaluateState {
                     let reason = |to| baseline.reason(*audience, to, *cause, false);
                     out.transition(&transition(reason(*first)), Some(*first), text);
                     others.iter().for_each(|to| out.correction(&transition(reason(*to)), *to, text));
+                }
+            }
+            // Whether the row differs from what the ledger has, the sync decides, which has that.
+            for (sync, of) in baseline.syncs.iter().enumerate().filter(|(sync, of)| of.updates && has(*sync)) {
+                if get(&of.has, *audience) {
+                    let update = Transition { kind: ChangeKind::Update, ..transition(Reason::Recovery) };
+                    out.update(&update, Recipients::Only(sync as u16), text);
                 }
             }
         }
@@ -243,13 +312,13 @@ impl EvaluateState {
         }
     }
 
-    /// Counts, per audience, the keys that some ledger has in it, and those of them that do not hold and whose membership did not
-    /// end by itself. Before the start.
+    /// Counts, per audience, the keys that some ledger has in it, and those of them that will not be members at the start and whose
+    /// membership did not end by itself. Before the start, when it is known what is held.
     pub(crate) fn count_committed(&self, counts: &mut [Exits]) {
         let Some(committed) = &self.committed else { return };
         let mut after = Words::new();
         for slot in committed.slots() {
-            self.members_by(self.facts.row(slot), &mut after);
+            self.members_by(self.facts.row(slot), |audience| committed.is_in_any(slot, audience), &mut after);
             for audience in committed.audiences(slot) {
                 let count = &mut counts[audience as usize];
                 count.members += 1;
@@ -303,6 +372,7 @@ impl Audiences {
             dirty: vec![0; rank_words],
             by_rank,
             order: model.order.clone(),
+            exprs: model.audiences.iter().map(|audience| audience.expr.clone()).collect(),
             by_fact,
             default_facts,
             performed,
@@ -322,13 +392,45 @@ impl Audiences {
 
     /// Decides again what flipped facts touch. `facts` is the truth now, `flipped` are the facts that have flipped and why,
     /// `members` the memberships before, and after; `decisions` gets those that changed.
-    fn decide(&mut self, facts: &[u64], flipped: &[(u32, Cause)], members: &mut [u64], decisions: &mut Vec<Decision>) {
+    fn decide(
+        &mut self,
+        facts: &[u64],
+        flipped: &[(u32, Cause)],
+        members: &mut [u64],
+        decisions: &mut Vec<Decision>,
+        holding: Option<(&mut Holding, Slot)>,
+    ) {
         self.dirty.fill(0);
         for (fact, _) in flipped {
-            for (dirty, touched) in self.dirty.iter_mut().zip(&self.by_fact[*fact as usize]) {
-                *dirty |= touched;
-            }
+            let touched = match &holding {
+                Some((holding, _)) => holding.touched(*fact),
+                None => &self.by_fact[*fact as usize],
+            };
+            self.dirty.iter_mut().zip(touched).for_each(|(dirty, touched)| *dirty |= touched);
         }
+        self.decide_dirty(facts, flipped, members, decisions, holding);
+    }
+
+    /// Decides again the audiences that a key is held for, as [`Audiences::decide`] does. The cause is not one of theirs.
+    fn decide_held(
+        &mut self,
+        facts: &[u64],
+        members: &mut [u64],
+        decisions: &mut Vec<Decision>,
+        (holding, slot): (&mut Holding, Slot),
+    ) {
+        self.dirty.copy_from_slice(holding.held(slot));
+        self.decide_dirty(facts, &[], members, decisions, Some((holding, slot)));
+    }
+
+    fn decide_dirty(
+        &mut self,
+        facts: &[u64],
+        flipped: &[(u32, Cause)],
+        members: &mut [u64],
+        decisions: &mut Vec<Decision>,
+        mut holding: Option<(&mut Holding, Slot)>,
+    ) {
         let mut changed = false;
         for word in 0..self.rank_words {
             // An audience only makes later ones dirty, in this word or those that follow.
@@ -336,8 +438,11 @@ impl Audiences {
                 let rank = word * 64 + self.dirty[word].trailing_zeros() as usize;
                 self.dirty[word] &= self.dirty[word] - 1;
                 let index = self.order[rank];
-                let holds = self.holds(rank, facts, members);
-                if holds == get(members, index) {
+                let (mut holds, is_member) = (self.holds(rank, facts, members), get(members, index));
+                if let Some((holding, slot)) = &mut holding {
+                    holds = holding.admits((*slot, index), (holds, is_member), facts, members);
+                }
+                if holds == is_member {
                     continue;
                 }
                 set(members, index, holds);
@@ -355,6 +460,14 @@ impl Audiences {
                 for later in &audience.mentioned_by {
                     set(&mut self.dirty, *later, true);
                 }
+                if holding.is_some() && causes.get().is_none() {
+                    // What made it certain is a condition of an audience that it mentions, whose members are the same; or a window
+                    // that is complete now.
+                    flipped.iter().for_each(|(_, cause)| causes.add(*cause));
+                    if flipped.is_empty() {
+                        causes.add(Cause::Snapshot);
+                    }
+                }
                 self.causes[rank] = causes;
                 let kind = if holds { ChangeKind::Entry } else { ChangeKind::Exit };
                 decisions.push(Decision { audience: index, kind, cause: causes.first() });
@@ -367,13 +480,26 @@ impl Audiences {
 
     /// Decides all audiences of a key from nothing; `decisions` gets those that hold. The cause is an event if some performed
     /// condition differs from that of an unknown key, else the snapshot.
-    fn decide_all(&mut self, facts: &[u64], members: &mut [u64], decisions: &mut Vec<Decision>) {
+    ///
+    /// `stays`: the key is a member already, and stays one if the audience's conditions hold.
+    fn decide_all(
+        &mut self,
+        facts: &[u64],
+        members: &mut [u64],
+        decisions: &mut Vec<Decision>,
+        mut holding: Option<(&mut Holding, Slot)>,
+        stays: impl Fn(u32) -> bool,
+    ) {
         members.fill(0);
         for rank in 0..self.by_rank.len() {
-            if !self.holds(rank, facts, members) {
+            let (index, mut holds) = (self.order[rank], self.holds(rank, facts, members));
+            if let Some((holding, slot)) = &mut holding {
+                holds = holding.admits((*slot, index), (holds, stays(index)), facts, members);
+            }
+            if !holds {
                 continue;
             }
-            let (index, audience) = (self.order[rank], &self.by_rank[rank]);
+            let audience = &self.by_rank[rank];
             set(members, index, true);
             let own = audience.facts.iter().enumerate();
             let by_event =
@@ -445,6 +571,7 @@ fn conjunction(expr: &Expr) -> Option<Vec<(u32, u64, u64)>> {
 mod tests {
     use super::*;
     use usher_config::Members;
+    use usher_queries::missing::MissingEvents;
     use usher_queries::plan::FactKind;
     use usher_queries::plan::{AudiencePlan, Fact};
 
@@ -499,7 +626,7 @@ mod tests {
                 }
                 let before = members.clone();
                 let (mut turned, mut decisions) = (vec![0; audiences.rank_words], Vec::new());
-                audiences.decide(&facts, &flipped, &mut members, &mut decisions);
+                audiences.decide(&facts, &flipped, &mut members, &mut decisions, None);
                 for decision in &decisions {
                     set(&mut turned, decision.audience, true);
                     entries += u32::from(decision.kind == ChangeKind::Entry);
@@ -515,6 +642,144 @@ mod tests {
             }
             assert!(entries > 0, "seed {seed} reaches no audience");
         }
+    }
+
+    /// What is known of an expression where conditions are in doubt: Kleene's logic. `None`: it could be either.
+    fn known(
+        expr: &Expr,
+        facts: &[u64],
+        doubtful: &dyn Fn(u32, bool) -> bool,
+        (model, sends): (&ModelPlan, &[bool]),
+        members: &[bool],
+    ) -> Option<bool> {
+        let of = |expr: &Expr| known(expr, facts, doubtful, (model, sends), members);
+        let parts = |of_all: &[Expr], neutral: bool| {
+            let parts: Vec<Option<bool>> = of_all.iter().map(of).collect();
+            match parts.contains(&Some(!neutral)) {
+                true => Some(!neutral),
+                false => (!parts.contains(&None)).then_some(neutral),
+            }
+        };
+        match expr {
+            Expr::All(of_all) => parts(of_all, true),
+            Expr::Any(of_any) => parts(of_any, false),
+            Expr::Not(part) => of(part).map(|truth| !truth),
+            Expr::Fact(fact) => Some(get(facts, *fact)).filter(|truth| !doubtful(*fact, *truth)),
+            Expr::Audience(audience) if members[*audience as usize] && !sends[*audience as usize] => Some(true),
+            Expr::Audience(audience) => of(&model.audiences[*audience as usize].expr),
+        }
+    }
+
+    /// Memberships by definition: who is one stays as long as the conditions hold, and who is not enters when that is certain.
+    fn by_definition(
+        model: &ModelPlan,
+        sends: &[bool],
+        facts: &[u64],
+        doubtful: &dyn Fn(u32, bool) -> bool,
+        before: &[bool],
+    ) -> (Vec<bool>, Vec<bool>) {
+        let (mut members, mut held) = (vec![false; before.len()], vec![false; before.len()]);
+        for (index, audience) in model.audiences.iter().enumerate() {
+            let mut bits = vec![0; words_for(members.len())];
+            members.iter().enumerate().for_each(|(index, member)| set(&mut bits, index as u32, *member));
+            let holds = walk(&audience.expr, facts, &bits);
+            let certain = || known(&audience.expr, facts, doubtful, (model, sends), &members) == Some(true);
+            let admitted = holds && (before[index] || sends[index] || certain());
+            (members[index], held[index]) = (admitted, holds && !admitted);
+        }
+        (members, held)
+    }
+
+    #[test]
+    fn keys_are_held_and_released_as_by_definition() {
+        const KEYS: Slot = 5;
+        let (mut holds, mut released, mut stayed) = (0u64, 0u64, 0u64);
+        for seed in 0..60 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let model = model(&mut rng);
+            let sends: Vec<bool> = model.audiences.iter().map(|_| rng.u8(0..6) == 0).collect();
+            let windows: Vec<IncompleteWindow> = (0..FACTS)
+                .filter(|_| rng.u8(0..4) == 0)
+                .collect::<Vec<u32>>()
+                .into_iter()
+                .map(|fact| IncompleteWindow {
+                    fact,
+                    complete_at: rng.u64(5..40),
+                    missing: MissingEvents { makes_true: rng.bool(), makes_false: rng.bool() },
+                })
+                .collect();
+            let doubtful_at = |time: Time| {
+                let windows = windows.clone();
+                move |fact: u32, truth: bool| {
+                    let of = windows.iter().find(|window| window.fact == fact);
+                    of.is_some_and(|window| window.complete_at > time && window.missing.makes(truth))
+                }
+            };
+            let mut evaluate = EvaluateState::new(&model);
+            evaluate.fit(KEYS as usize);
+            evaluate.hold_for(&sends, windows.clone(), KEYS as usize);
+            let mut facts = vec![vec![0; words_for(FACTS as usize)]; KEYS as usize];
+            let mut members = vec![vec![false; model.audiences.len()]; KEYS as usize];
+            for time in 1..50u64 {
+                // Flips settle with the windows as they were before this ms, then those that are complete now release keys.
+                for slot in 0..KEYS {
+                    let flips: Vec<Flip> = (0..rng.u8(0..4))
+                        .map(|_| {
+                            let fact = rng.u32(0..FACTS);
+                            Flip { time, slot, fact, truth: rng.u8(0..3) > 0, cause: Cause::Event }
+                        })
+                        .collect();
+                    let mut foreseen = Words::new();
+                    if !flips.is_empty() {
+                        flips.iter().for_each(|flip| set(&mut facts[slot as usize], flip.fact, flip.truth));
+                        let is_member = |audience: u32| members[slot as usize][audience as usize];
+                        evaluate.members_by(&facts[slot as usize], is_member, &mut foreseen);
+                        evaluate.settle(&flips, true);
+                        assert_eq!(
+                            foreseen,
+                            evaluate.members(slot),
+                            "seed {seed}, key {slot} at {time}: who will be a member"
+                        );
+                    }
+                    let (facts, members) = (&facts[slot as usize], &mut members[slot as usize]);
+                    let before = members.clone();
+                    *members = by_definition(&model, &sends, facts, &doubtful_at(time - 1), members).0;
+                    stayed += before.iter().zip(&*members).filter(|(before, now)| **before && **now).count() as u64;
+                    let found: Vec<u32> = evaluate.memberships(slot).collect();
+                    let want: Vec<u32> = ones_of(members);
+                    assert_eq!(found, want, "seed {seed}, key {slot} at {time}");
+                }
+                if windows.iter().any(|window| window.complete_at == time) {
+                    evaluate.complete(time);
+                    for slot in 0..KEYS {
+                        released += evaluate.release(slot).len() as u64;
+                    }
+                    evaluate.end_holding();
+                }
+                let mut count = vec![0; model.audiences.len()];
+                for slot in 0..KEYS {
+                    let (facts, members) = (&facts[slot as usize], &mut members[slot as usize]);
+                    let (now, held) = by_definition(&model, &sends, facts, &doubtful_at(time), members);
+                    *members = now;
+                    count.iter_mut().zip(&held).for_each(|(count, held)| *count += u64::from(*held));
+                    let found: Vec<u32> = evaluate.memberships(slot).collect();
+                    assert_eq!(found, ones_of(members), "seed {seed}, key {slot} after {time}");
+                }
+                holds += count.iter().sum::<u64>();
+                let counts =
+                    evaluate.holding().map_or(vec![0; model.audiences.len()], |holding| holding.counts().to_vec());
+                assert_eq!(counts, count, "seed {seed}: what is held at {time}");
+            }
+            assert!(evaluate.holding().is_none(), "seed {seed}: nothing is held when all windows are complete");
+        }
+        assert!(
+            holds > 1_000 && released > 100 && stayed > 1_000,
+            "{holds} held, {released} released, {stayed} stayed"
+        );
+    }
+
+    fn ones_of(members: &[bool]) -> Vec<u32> {
+        members.iter().enumerate().filter(|(_, member)| **member).map(|(index, _)| index as u32).collect()
     }
 
     /// Memberships as differential's general `reduce` derives them from the same facts.

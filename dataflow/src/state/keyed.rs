@@ -7,14 +7,17 @@
 use super::committed::Baseline;
 use super::dictionary::SharedDictionary;
 use super::evaluate::EvaluateState;
+use super::facts::{Words, get};
+use super::holding::{Holding, IncompleteWindow};
 use super::properties::PropertyState;
 use super::staged::Staged;
 use super::transition::{EpochOutput, Flip, KeyText, Transition};
 use super::windows::{Applied, Arrival, Held, WindowState};
 use crate::ingest::event_batch::MatchedEvent;
 use crate::time::{Slot, Time};
+use hashbrown::HashSet;
 use std::rc::Rc;
-use usher_core::change::Recipients;
+use usher_core::change::{ChangeKind, Reason, Recipients};
 use usher_queries::plan::ModelPlan;
 
 /// The keys of one model that this worker owns.
@@ -30,12 +33,16 @@ pub(crate) struct KeyedState {
     pub(super) flips: Vec<Flip>,
     /// How many of the flips, in order, have been settled.
     settled: usize,
+    /// Entries at the ms at which the row of their key changes.
+    entered: HashSet<(Slot, u32)>,
+    /// The audiences that some sync sends updates of.
+    with_updates: Words,
     /// Slots of which perhaps nothing is known any more.
     idle: Vec<Slot>,
 }
 
 impl KeyedState {
-    pub(crate) fn new(index: usize, model: &ModelPlan, keys: SharedDictionary) -> KeyedState {
+    pub(crate) fn new(index: usize, model: &ModelPlan, with_updates: Words, keys: SharedDictionary) -> KeyedState {
         KeyedState {
             model: index,
             facts: model.facts.len(),
@@ -45,8 +52,15 @@ impl KeyedState {
             evaluate: EvaluateState::new(model),
             flips: Vec::new(),
             settled: 0,
+            entered: HashSet::new(),
+            with_updates,
             idle: Vec::new(),
         }
+    }
+
+    /// Returns the included columns of a key's row; empty if there are none.
+    pub(crate) fn row(&self, slot: Slot) -> &str {
+        self.properties.row(slot)
     }
 
     /// Returns the dictionary of the keys.
@@ -162,7 +176,8 @@ impl KeyedState {
         self.settled = 0;
     }
 
-    /// Turns up to about `fuel` ordered flips into transitions; returns whether any are left.
+    /// Turns up to about `fuel` ordered flips into transitions, and then rows that have changed into updates; returns whether any
+    /// flips are left.
     pub(crate) fn settle(&mut self, fuel: usize, out: &mut impl EpochOutput) -> bool {
         let until = self.flips.len().min(self.settled + fuel);
         let keys = Rc::clone(&self.keys);
@@ -174,14 +189,38 @@ impl KeyedState {
             if decisions.is_empty() {
                 continue;
             }
-            let text = KeyText { key: keys.key(slot), row: self.properties.row(slot) };
+            let text = KeyText { key: keys.key(slot), row: self.properties.row_at(slot, time) };
             for decision in decisions {
                 let (audience, kind, reason) = (decision.audience, decision.kind, decision.cause.reason());
                 let transition = Transition { time, model: self.model, slot, audience, kind, reason };
                 out.transition(&transition, Some(Recipients::All), text);
+                if kind == ChangeKind::Entry && self.properties.row_changed(slot) == Some(time) {
+                    self.entered.insert((slot, audience));
+                }
             }
         }
+        if self.settled == self.flips.len() {
+            self.update(out);
+        }
         self.end_settling()
+    }
+
+    /// Gives the updates of members whose rows have changed. All flips of the epoch are settled; a row changes at its last ms.
+    fn update(&mut self, out: &mut impl EpochOutput) {
+        let keys = Rc::clone(&self.keys);
+        let keys = keys.borrow();
+        for (slot, time) in self.properties.take_changed_rows() {
+            let text = KeyText { key: keys.key(slot), row: self.properties.row(slot) };
+            for audience in self.evaluate.memberships(slot) {
+                // An entry at this ms has the row already.
+                if get(&self.with_updates, audience) && !self.entered.contains(&(slot, audience)) {
+                    let (model, kind, reason) = (self.model, ChangeKind::Update, Reason::Snapshot);
+                    let transition = Transition { time, model, slot, audience, kind, reason };
+                    out.update(&transition, Recipients::All, text);
+                }
+            }
+        }
+        self.entered.clear();
     }
 
     /// Takes up to about `fuel` ordered flips into the facts; returns whether any are left. Before the start nothing is decided
@@ -215,9 +254,49 @@ impl KeyedState {
         }
     }
 
+    /// Begins to hold keys until windows are complete. `sends`: by audience, whether it does not wait.
+    pub(crate) fn hold_for(&mut self, sends: &[bool], incomplete: Vec<IncompleteWindow>) {
+        let slots = self.keys.borrow().len();
+        self.evaluate.hold_for(sends, incomplete, slots);
+    }
+
+    /// Returns what is held; `None` if nothing can be.
+    pub(crate) fn holding(&self) -> Option<&Holding> {
+        self.evaluate.holding()
+    }
+
+    /// Returns, by audience, until when a key is held for it; `None` if it is not. Empty if nothing is held.
+    pub(crate) fn held_until(&self, slot: Option<Slot>) -> Vec<Option<Time>> {
+        let (Some(holding), Some(slot)) = (self.evaluate.holding(), slot) else { return Vec::new() };
+        let until = |audience: u32| holding.holds(slot, audience).then(|| holding.held_until(audience))?;
+        (0..holding.counts().len() as u32).map(|audience| Some(until(audience)?.0)).collect()
+    }
+
+    /// Takes note that the windows up to `time` are complete.
+    pub(crate) fn complete(&mut self, time: Time) {
+        self.evaluate.complete(time);
+    }
+
+    /// Lets a key enter that was held until a window was complete, at `time`.
+    pub(crate) fn release(&mut self, slot: Slot, time: Time, out: &mut impl EpochOutput) {
+        let keys = self.keys.borrow();
+        for decision in self.evaluate.release(slot) {
+            let (model, audience, kind) = (self.model, decision.audience, decision.kind);
+            let transition = Transition { time, model, slot, audience, kind, reason: Reason::Definition };
+            let text = KeyText { key: keys.key(slot), row: self.properties.row(slot) };
+            out.transition(&transition, Some(Recipients::All), text);
+        }
+    }
+
+    /// Ends holding once all windows are complete and all keys released.
+    pub(crate) fn end_release(&mut self) {
+        self.evaluate.end_holding();
+    }
+
     /// Takes note that all keys have been announced.
     pub(crate) fn end_announcement(&mut self) {
         self.evaluate.end_announcement();
+        self.properties.note_changed_rows();
     }
 
     /// Forgets the keys of which nothing is known any more, at the end of an epoch whose last ms is `at`. No flips may be

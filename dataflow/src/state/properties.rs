@@ -51,6 +51,10 @@ pub(crate) struct PropertyState {
     clocked: HashMap<(Slot, u32), Clocked>,
     /// The included columns of a key's row.
     rows: HashMap<Slot, Box<str>>,
+    /// Rows that have changed in this epoch: when, and the row before. Noted only once the job is live, and only of what
+    /// an epoch switches.
+    changed_rows: HashMap<Slot, (Time, Box<str>)>,
+    notes_changed_rows: bool,
     timers: Timers,
 }
 
@@ -76,6 +80,8 @@ impl PropertyState {
             facts,
             clocked: HashMap::new(),
             rows: HashMap::new(),
+            changed_rows: HashMap::new(),
+            notes_changed_rows: false,
             timers: Timers::default(),
         }
     }
@@ -95,6 +101,31 @@ impl PropertyState {
     /// Returns the included columns of a key's row; empty if there are none.
     pub(crate) fn row(&self, slot: Slot) -> &str {
         self.rows.get(&slot).map_or("", |row| row)
+    }
+
+    /// Begins to note which rows change.
+    pub(crate) fn note_changed_rows(&mut self) {
+        self.notes_changed_rows = true;
+    }
+
+    /// Returns when the row of a key changes in this epoch, if it does.
+    pub(crate) fn row_changed(&self, slot: Slot) -> Option<Time> {
+        self.changed_rows.get(&slot).map(|(time, _)| *time)
+    }
+
+    /// Returns what [`PropertyState::row`] returns as of a time of this epoch.
+    pub(crate) fn row_at(&self, slot: Slot, time: Time) -> &str {
+        match self.changed_rows.get(&slot) {
+            Some((changed, before)) if time < *changed => before,
+            _ => self.row(slot),
+        }
+    }
+
+    /// Returns the keys whose rows have changed in this epoch, and when, in order; they are no longer noted.
+    pub(crate) fn take_changed_rows(&mut self) -> Vec<(Slot, Time)> {
+        let mut changed: Vec<(Slot, Time)> = self.changed_rows.drain().map(|(slot, (time, _))| (slot, time)).collect();
+        changed.sort_unstable();
+        changed
     }
 
     /// Returns the facts of a key whose truth over time is held.
@@ -126,10 +157,15 @@ impl PropertyState {
         if staged.role == Role::Own {
             new |= settle(0, known);
             let row = staged.text(slot);
-            new |= self.rows.get(&slot) != row.as_ref();
-            match row {
-                Some(row) => drop(self.rows.insert(slot, row)),
-                None => drop(self.rows.remove(&slot)),
+            if self.rows.get(&slot) != row.as_ref() {
+                new = true;
+                let before = match row {
+                    Some(row) => self.rows.insert(slot, row),
+                    None => self.rows.remove(&slot),
+                };
+                if self.notes_changed_rows {
+                    self.changed_rows.insert(slot, (time, before.unwrap_or_default()));
+                }
             }
         }
         for i in 0..staged.facts.len() {

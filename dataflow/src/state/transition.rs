@@ -44,10 +44,12 @@ impl Causes {
     /// # Panics
     /// Panics if there is none: nothing changes without a cause.
     pub(crate) fn first(self) -> Cause {
-        [Cause::Event, Cause::Expiry, Cause::Snapshot]
-            .into_iter()
-            .find(|cause| self.0 >> *cause as u8 & 1 == 1)
-            .expect("a membership changed without a cause")
+        self.get().expect("a membership changed without a cause")
+    }
+
+    /// Returns the cause that is given; `None` if there is none.
+    pub(crate) fn get(self) -> Option<Cause> {
+        [Cause::Event, Cause::Expiry, Cause::Snapshot].into_iter().find(|cause| self.0 >> *cause as u8 & 1 == 1)
     }
 }
 
@@ -61,7 +63,7 @@ pub(crate) struct Flip {
     pub(crate) cause: Cause,
 }
 
-/// A key enters or leaves an audience.
+/// A key enters or leaves an audience, or stays in it with another row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Transition {
     pub(crate) time: Time,
@@ -82,8 +84,10 @@ pub(crate) struct KeyText<'a> {
 }
 
 /// A membership in a ledger whose audience the job, or the sync, no longer has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Removed {
+    /// The model whose key it is; `None` if the job no longer has it.
+    pub(crate) model: Option<u32>,
     /// The audience's index in the catalog of messages.
     pub(crate) audience: u32,
     pub(crate) key: String,
@@ -98,8 +102,12 @@ pub(crate) trait EpochOutput {
     /// Membership does not change, but the ledgers of some syncs differ from it.
     fn correction(&mut self, transition: &Transition, recipients: Recipients, text: KeyText<'_>);
 
-    /// A ledger has a membership in an audience that is gone: it exits at `time`.
-    fn removal(&mut self, removed: &Removed, time: Time);
+    /// The row of a member changes: the transition's kind is [`ChangeKind::Update`]. Syncs whose included columns do not differ
+    /// commit nothing.
+    fn update(&mut self, transition: &Transition, recipients: Recipients, text: KeyText<'_>);
+
+    /// A ledger has a membership in an audience that is gone: it exits at `time`. `row` is its key's, empty if there is none.
+    fn removal(&mut self, removed: &Removed, time: Time, row: &str);
 
     /// All transitions before `until` have been given.
     fn epoch_end(&mut self, until: Time);

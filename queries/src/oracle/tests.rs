@@ -1,6 +1,6 @@
 //! The rules of SPEC as histories with their changes; and the oracle against a cruder one.
 
-use super::{Flags, Message, Partition, Row, changes, clock, dated, members};
+use super::{Flags, Message, Partition, Row, changes, clock, dated, members, members_since};
 use crate::plan::Plan;
 use crate::testing::fixtures::*;
 use crate::{Schemas, Value, compile};
@@ -354,4 +354,69 @@ fn without_repeats_it_agrees_with_counting_at_each_ms() {
         assert_eq!(found, expected, "seed {seed}, round {round}");
     }
     assert!(flips > 300, "the histories reach what they test: {flips} flips");
+}
+
+/// A condition over events of `u`, of some depth.
+fn random_condition(random: &mut fastrand::Rng, depth: u32, earlier: usize) -> Condition {
+    let some = |random: &mut fastrand::Rng| -> [Condition; 2] {
+        [random_condition(random, depth + 1, earlier), random_condition(random, depth + 1, earlier)]
+    };
+    match random.u8(0..if depth > 2 { 3 } else { 6 }) {
+        0 | 1 => {
+            let (event, within) = (if random.bool() { "priced" } else { "ordered" }, random.i64(1..40));
+            let least = random.i64(0..3);
+            let comparison = match random.u8(0..3) {
+                0 => at_least(least + 1),
+                1 => at_most(least),
+                _ => between(least, least + random.i64(0..2)),
+            };
+            performed(event, comparison, within)
+        }
+        2 if earlier > 0 => audience(&format!("a{}", random.usize(0..earlier))),
+        2 => property("ltv > 100"),
+        3 => not(random_condition(random, depth + 1, earlier)),
+        4 => any(some(random)),
+        _ => all(some(random)),
+    }
+}
+
+#[test]
+fn whoever_is_admitted_without_the_events_before_a_time_belongs_with_them_too() {
+    let seed = 0x5113_e0ce;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (mut admitted, mut held, mut complete) = (0, 0, 0);
+    for round in 0..600 {
+        let ids: Vec<String> = (0..random.usize(1..5)).map(|at| format!("a{at}")).collect();
+        let audiences: Vec<(&str, &str, Condition)> =
+            ids.iter().enumerate().map(|(at, id)| (&id[..], "users", random_condition(&mut random, 0, at))).collect();
+        let plan = plan_of(&audiences);
+        let mut messages: Vec<(i64, &str, String)> = (0..random.usize(0..14))
+            .map(|id| (random.i64(0..60), if random.bool() { "priced" } else { "ordered" }, id.to_string()))
+            .collect();
+        messages.sort_by_key(|message| message.0);
+        let of = |since: i64| {
+            let kept = messages.iter().filter(|message| message.0 >= since);
+            let kept: Vec<_> = kept.map(|(at, event, id)| (*at, *event, "u", &id[..])).collect();
+            history(vec![partition(&plan, &kept)], &[("u", 500.0), ("v", 10.0)])
+        };
+        let since = random.i64(1..50);
+        let (whole, rest) = (of(i64::MIN), of(since));
+        for time in since..since + 50 {
+            let all = members(&plan, &whole, i64::MAX, time);
+            let found = members_since(&plan, &rest, i64::MAX, time, since);
+            let seen = members(&plan, &rest, i64::MAX, time);
+            let wrong: Vec<_> = found.difference(&all).collect();
+            assert!(
+                wrong.is_empty(),
+                "seed {seed}, round {round}: {wrong:?} at {time} since {since}\n{audiences:?}\n{messages:?}"
+            );
+            admitted += found.len();
+            held += seen.difference(&found).count();
+            if time >= since + 40 {
+                assert_eq!(found, all, "seed {seed}, round {round}: every window is complete at {time}");
+                complete += 1;
+            }
+        }
+    }
+    assert!(admitted > 1_000 && held > 1_000 && complete > 1_000, "{admitted} admitted, {held} held, {complete}");
 }

@@ -160,6 +160,40 @@ impl Compare {
 }
 
 impl Node {
+    /// Returns whether, in its canonical form, it is true only where a numeric column is not negative, as far as comparisons of
+    /// the column with literals show.
+    pub(crate) fn excludes_negatives(&self, column: u32) -> bool {
+        let reads = |node: &Node| {
+            let node = if let Node::ToNumber(operand) = node { operand } else { node };
+            *node == Node::Column(column)
+        };
+        match self {
+            Node::All(parts) => parts.iter().any(|part| part.excludes_negatives(column)),
+            Node::Any(parts) => parts.iter().all(|part| part.excludes_negatives(column)),
+            Node::Compare(Compare::Equal | Compare::Greater | Compare::GreaterEqual, left, right) => {
+                reads(left) && right.is_not_negative()
+            }
+            Node::Between(operand, low, _) => reads(operand) && low.is_not_negative(),
+            Node::In(operand, Items { values: ItemValues::Integer(values), .. }) => {
+                reads(operand) && values.iter().all(|value| *value >= 0)
+            }
+            Node::In(operand, Items { values: ItemValues::Number(values), .. }) => {
+                reads(operand) && values.iter().all(|value| *value >= 0.0)
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns whether it is a literal number that is not negative.
+    fn is_not_negative(&self) -> bool {
+        match self {
+            Node::Literal(Literal::Integer(number)) => *number >= 0,
+            Node::Literal(Literal::Number(number)) => *number >= 0.0,
+            Node::ToNumber(operand) => operand.is_not_negative(),
+            _ => false,
+        }
+    }
+
     /// Returns the direct operands, in order.
     pub(crate) fn operands(&self) -> Vec<&Node> {
         match self {

@@ -36,6 +36,7 @@ pub fn job(audiences: &[(&str, &str, Condition)]) -> Job {
             name: id.to_string(),
             description: None,
             model: model.to_string(),
+            incomplete: usher_config::Incomplete::Hold,
             condition: condition.clone(),
         };
         (id.to_string(), audience)
@@ -122,10 +123,12 @@ pub fn sync(audiences: &[&str], include: &[&str]) -> Sync {
         audiences: audiences.iter().map(|id| id.to_string()).collect(),
         send_entry: true,
         send_exit: true,
+        send_update: false,
         format: SyncFormat::Usher,
         include: include.iter().enumerate().map(column).collect(),
         entry_name: None,
         exit_name: None,
+        update_name: None,
         fields: BTreeMap::new(),
         backfill: true,
         on_remove: OnRemove::Exit,
@@ -143,7 +146,8 @@ fn condition(kind: ConditionKind) -> Condition {
     Condition { place: Place::default(), kind }
 }
 
-fn text(value: &str) -> Text {
+/// Returns a text of the job file.
+pub fn text(value: &str) -> Text {
     Text { value: value.to_string(), place: Place::default() }
 }
 

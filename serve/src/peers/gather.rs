@@ -51,6 +51,7 @@ struct PeerAudience {
     size: u64,
     entries: u64,
     exits: u64,
+    held: u64,
 }
 
 impl Peers {
@@ -65,16 +66,22 @@ impl Peers {
         Parts { own, others: processes.into_iter().enumerate().filter_map(other).collect() }
     }
 
-    /// Returns sizes, entries and exits of the job's audiences, by audience, and the time of them; `None` before there is any.
+    /// Returns sizes, entries and exits of the job's audiences, and their keys that are held, by audience, and the time of them; `None`
+    /// before there is any.
     ///
     /// The ledgers are in one process and cover all keys: if a process still serves them, that is the answer.
     ///
     /// # Errors
     /// 502 if a process does not answer or has other audiences, 503 if only some are live.
-    pub(crate) async fn counts(&self, uri: &Uri, headers: &HeaderMap) -> Result<(Option<AsOf>, Vec<Count>), Problem> {
+    pub(crate) async fn counts(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<(Option<AsOf>, Vec<Count>, Vec<u64>), Problem> {
         let (own_as_of, mut sum) = (self.index.as_of(), self.index.counts());
+        let mut held: Vec<u64> = self.api.audiences().iter().map(|audience| audience.held).collect();
         if own_as_of.is_some_and(|as_of| as_of.recovering) {
-            return Ok((own_as_of, sum));
+            return Ok((own_as_of, sum, held));
         }
         let mut times = vec![own_as_of.map(|as_of| as_of.time)];
         let Parts { others, .. } = self.parts(headers);
@@ -83,15 +90,17 @@ impl Peers {
             let reply = reply?;
             let wrong = || Problem::peer(format!("`{peer}` has other audiences"));
             let theirs: PeerAudiences = serde_json::from_slice(&reply.body).map_err(|_| wrong())?;
-            let mut counts = Vec::with_capacity(sum.len());
+            let (mut counts, mut theirs_held) = (Vec::with_capacity(sum.len()), Vec::with_capacity(sum.len()));
             for audience in self.index.audiences() {
                 let their = theirs.audiences.iter().find(|their| their.id == audience.id).ok_or_else(wrong)?;
+                theirs_held.push(their.held);
                 counts.push(Count { size: their.size, entries: their.entries, exits: their.exits });
             }
             if let (Some(time), true) = (reply.time, reply.recovering) {
-                return Ok((Some(AsOf { time, recovering: true }), counts));
+                return Ok((Some(AsOf { time, recovering: true }), counts, theirs_held));
             }
             times.push(reply.time);
+            held.iter_mut().zip(theirs_held).for_each(|(sum, theirs)| *sum += theirs);
             for (sum, count) in sum.iter_mut().zip(counts) {
                 sum.size += count.size;
                 sum.entries += count.entries;
@@ -99,9 +108,9 @@ impl Peers {
             }
         }
         match times.iter().flatten().min() {
-            None => Ok((None, sum)),
+            None => Ok((None, sum, held)),
             Some(_) if times.contains(&None) => Err(Problem::unavailable("not all processes of the job are live yet")),
-            Some(time) => Ok((Some(AsOf { time: *time, recovering: false }), sum)),
+            Some(time) => Ok((Some(AsOf { time: *time, recovering: false }), sum, held)),
         }
     }
 

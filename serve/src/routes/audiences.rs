@@ -31,6 +31,8 @@ pub(crate) struct AudienceStatus {
     freshness: Freshness,
     /// Whether its windows are filled.
     windows: Windows,
+    /// Keys that do not enter before windows are filled: their membership could come from events that are missing.
+    held: u64,
 }
 
 /// Audiences.
@@ -50,10 +52,10 @@ pub(crate) struct Audiences {
             content_type = "application/problem+json")
     ))]
 pub(crate) async fn audiences(State(app): Shared, uri: Uri, headers: HeaderMap) -> Answer {
-    let (as_of, counts) = app.peers.counts(&uri, &headers).await?;
+    let (as_of, counts, held) = app.peers.counts(&uri, &headers).await?;
     let states: BTreeMap<String, (Freshness, Windows)> =
         app.api.audiences().into_iter().map(|state| (state.id, (state.freshness, state.windows))).collect();
-    let audiences = app.index.audiences().iter().zip(counts).map(|(audience, count)| {
+    let audiences = app.index.audiences().iter().zip(counts.into_iter().zip(held)).map(|(audience, (count, held))| {
         let unknown = (Freshness::Pending, Windows { complete: false, complete_at: None });
         let (freshness, windows) = states.get(&audience.id).copied().unwrap_or(unknown);
         AudienceStatus {
@@ -65,6 +67,7 @@ pub(crate) async fn audiences(State(app): Shared, uri: Uri, headers: HeaderMap) 
             exits: count.exits,
             freshness,
             windows,
+            held,
         }
     });
     let mut response = json(StatusCode::OK, &Audiences { audiences: audiences.collect() });

@@ -169,6 +169,7 @@ impl Api for MemoryApi {
         let state = |id: &str| AudienceState {
             id: id.to_owned(),
             freshness: Freshness::Current,
+            held: 3,
             windows: Windows { complete: id != "seen", complete_at: (id == "seen").then_some(Moment(START + 1000)) },
         };
         self.index.audiences().iter().map(|audience| state(&audience.id)).collect()
@@ -255,6 +256,7 @@ impl Api for MemoryApi {
             messages: vec![("web".to_owned(), counts)],
             partitions: vec![partition],
             damaged_files: vec![("web".to_owned(), 2)],
+            clock_ahead_ms: 1_500,
             state_bytes: 4096,
             ..Metrics::default()
         }

@@ -2,7 +2,9 @@
 //!
 //! Promises: a batch merged from pieces has at most [`BATCH_CHANGES`] changes, so that a first fill is many short transactions.
 
-use usher_core::change::{Change, ChangeKind, Changes, Filter};
+use crate::committed_rows::CommittedRows;
+use usher_core::catalog::Catalog;
+use usher_core::change::{Change, ChangeTexts, Changes, Filter};
 use usher_core::sink::Written;
 
 /// Changes of a batch: 20,000 are sent in some 100 ms, where a transaction may take 60 s.
@@ -23,17 +25,19 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Returns the changes of an epoch that the filter commits, in their order, in pieces.
-    pub(super) fn pieces(epoch: &Changes, filter: &Filter) -> Vec<Batch> {
+    /// Returns the changes of an epoch that the filter commits, in their order, in pieces, with the rows that the sync commits.
+    pub(super) fn pieces(epoch: &Changes, filter: &Filter, catalog: &Catalog, rows: &mut CommittedRows) -> Vec<Batch> {
         let mut pieces: Vec<Batch> = Vec::new();
         for change in epoch.iter().filter(|change| filter.commits(change)) {
             if pieces.last().is_none_or(|piece| piece.len() == PIECE_CHANGES) {
                 pieces.push(Batch::default());
             }
             let piece = pieces.last_mut().expect("there is one");
-            piece.changes.push_from(epoch, change);
-            piece.sent.push(filter.sends(change));
+            if rows.commit(epoch, change, catalog, &mut piece.changes) {
+                piece.sent.push(filter.sends(change));
+            }
         }
+        pieces.retain(|piece| !piece.is_empty());
         pieces
     }
 
@@ -49,7 +53,10 @@ impl Batch {
 
     /// Returns its part of the queue's bound.
     pub(super) fn bytes(&self) -> usize {
-        let text = |change| self.changes.key(change).len() + self.changes.row(change).len();
+        let text = |change| {
+            let ChangeTexts { key, row, previous_row } = self.changes.texts(change);
+            key.len() + row.len() + previous_row.len()
+        };
         self.changes.iter().map(|change| CHANGE_BYTES + text(change)).sum()
     }
 
@@ -68,15 +75,16 @@ impl Batch {
         self.changes.key(change)
     }
 
-    /// Returns the row of one of its changes, as a JSON object, or empty.
-    pub(super) fn row(&self, change: &Change) -> &str {
-        self.changes.row(change)
+    /// Returns the texts of one of its changes.
+    pub(super) fn texts(&self, change: &Change) -> ChangeTexts<'_> {
+        self.changes.texts(change)
     }
 
-    /// Returns the entries and exits of which a message is sent; the bytes are 0.
+    /// Returns the changes of which a message is sent, by kind; the bytes are 0.
     pub(super) fn written(&self) -> Written {
-        let entries = self.sent().filter(|change| change.kind == ChangeKind::Entry).count() as u64;
-        Written { entries, exits: self.sent().count() as u64 - entries, bytes: 0 }
+        let mut written = Written::default();
+        self.sent().for_each(|change| written.count(change.kind));
+        written
     }
 
     /// Returns whether the changes of `other` fit too.

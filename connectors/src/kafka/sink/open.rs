@@ -18,6 +18,7 @@ use super::batch::BATCH_CHANGES;
 use super::sender::Sender;
 use super::watch::Watch;
 use super::{KafkaSink, SyncSpec, position};
+use crate::committed_rows::CommittedRows;
 use crate::kafka::Variable;
 use crate::kafka::client::{Context, PATIENCE, REQUEST, Reader, retry, settings};
 use crate::kafka::error::{Problem, code, is_fenced};
@@ -121,18 +122,24 @@ impl MarkedSync {
             let clock = found.ledger.clock;
             found.ledger = Ledger::default();
             found.ledger.clock = clock;
+            found.members.clear();
         }
         note_target(&mut sender, &found, deadline)?;
         let every = if spec.exactly_once() { Duration::from_millis(spec.target.commit_every) } else { BATCH_EVERY };
         let (sync, index) = (spec.sync.clone(), spec.index);
         let any = found.ledger.any;
         sender.shared.lock().batch = sender.progress.batch;
+        let mut rows = CommittedRows::new(spec.sync);
+        found.members.iter().for_each(|(member, row)| {
+            let (audience, key) = ledger::member(member);
+            rows.restore(audience, key, row);
+        });
         Ok(OpenedSync {
             ledger: found.ledger,
             start: Box::new(move |catalog: Arc<Catalog>| {
                 let filter = filter(index, &sync, &catalog);
                 sender.messages = Messages::of(&sync, Arc::clone(&catalog));
-                Box::new(KafkaSink::start(sender, catalog, filter, every, any))
+                Box::new(KafkaSink::start(sender, catalog, (filter, rows), every, any))
             }),
         })
     }

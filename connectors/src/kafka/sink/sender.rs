@@ -20,6 +20,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use usher_core::catalog::Catalog;
 use usher_core::ledger::LedgerAudience;
+use usher_core::lock::{lock, wait_timeout};
 use usher_core::sink::{SinkError, SyncStatus, Written};
 
 /// How long an idle thread waits for a batch before it polls its producer.
@@ -126,12 +127,12 @@ impl State {
 
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panics with the lock")
+        lock(&self.state)
     }
 
     /// Waits for a change of the state, for at most `time`.
     pub(super) fn wait<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
-        self.changed.wait_timeout(state, time).expect("nobody panics with the lock").0
+        wait_timeout(&self.changed, state, time)
     }
 }
 
@@ -417,9 +418,7 @@ impl Sender {
         self.producer.client().context().report_recovery();
         let status = &mut self.shared.lock().status;
         status.last_error = None;
-        status.written.entries += written.entries;
-        status.written.exits += written.exits;
-        status.written.bytes += written.bytes;
+        status.written += written;
     }
 
     /// Leaves the producer to be replaced before the next try.

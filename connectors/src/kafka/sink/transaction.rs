@@ -117,7 +117,8 @@ impl Sender {
         }
         let mut key = Vec::new();
         for pending in pending {
-            self.send_member(&mut key, &pending.audience, &pending.key, pending.entered.then_some(pending.at))?;
+            let value = pending.entered.then(|| ledger::member_value(pending.at, &pending.row));
+            self.send_member(&mut key, &pending.audience, &pending.key, value)?;
         }
         self.send_progress(&self.progress)?;
         self.commit()
@@ -132,7 +133,7 @@ impl Sender {
         let mut message = Vec::new();
         for change in batch.sent() {
             message.clear();
-            let id = self.messages.write(&mut message, change, batch.key(change), batch.row(change));
+            let id = self.messages.write(&mut message, change, batch.texts(change));
             send(change, &message, &id)?;
         }
         Ok(())
@@ -147,8 +148,9 @@ impl Sender {
                 batch: progress.batch,
                 audience: catalog.id(change.audience).to_owned(),
                 key: batch.key(change).to_owned(),
-                entered: change.kind == ChangeKind::Entry,
+                entered: change.kind != ChangeKind::Exit,
                 at: change.at,
+                row: batch.texts(change).row.to_owned(),
                 headers: headers.map(|(name, value)| (name.to_owned(), text(value))).collect(),
                 // Messages are JSON.
                 message: text(message),
@@ -192,16 +194,22 @@ impl Sender {
     fn send_ledger(&self, batch: &Batch, catalog: &Catalog, progress: &Progress) -> Result<(), Setback> {
         let mut key = Vec::new();
         for change in batch.changes() {
-            let at = (change.kind == ChangeKind::Entry).then_some(change.at);
-            self.send_member(&mut key, catalog.id(change.audience), batch.key(change), at)?;
+            let value = || ledger::member_value(change.at, batch.texts(change).row);
+            let value = (change.kind != ChangeKind::Exit).then(value);
+            self.send_member(&mut key, catalog.id(change.audience), batch.key(change), value)?;
         }
         self.send_progress(progress)
     }
 
-    /// Writes the record of a membership since `at`; None: a tombstone, because the key has left.
-    fn send_member(&self, buffer: &mut Vec<u8>, audience: &str, key: &str, at: Option<u64>) -> Result<(), Setback> {
+    /// Writes the record of a membership; without a value a tombstone, because the key has left.
+    fn send_member(
+        &self,
+        buffer: &mut Vec<u8>,
+        audience: &str,
+        key: &str,
+        value: Option<String>,
+    ) -> Result<(), Setback> {
         ledger::member_key(buffer, audience, key);
-        let value = at.map(|at| at.to_string());
         let record = BaseRecord::<[u8], str>::to(&self.ledger_topic).partition(0).key(buffer);
         self.send(match &value {
             Some(value) => record.payload(value),

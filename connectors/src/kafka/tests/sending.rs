@@ -10,8 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use usher_config::{DeadLettersTo, Delivery, Kafka, KafkaTarget, OnRemove, Setting, Sync, SyncFormat, SyncTo};
 use usher_core::catalog::Catalog;
-use usher_core::change::Recipients;
-use usher_core::change::{ChangeKind, Changes, Reason};
+use usher_core::change::{ChangeKind, ChangeTexts, Changes, Reason, Recipients};
 use usher_core::dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};
 use usher_core::ledger::Ledger;
 use usher_core::sink::{LedgerPosition, OpenedSync, Sink, SinkError};
@@ -34,10 +33,12 @@ fn sync() -> Sync {
         audiences: vec!["a".to_owned(), "b".to_owned()],
         send_entry: true,
         send_exit: true,
+        send_update: false,
         format: SyncFormat::Usher,
         include: Vec::new(),
         entry_name: None,
         exit_name: None,
+        update_name: None,
         fields: BTreeMap::default(),
         backfill: true,
         on_remove: OnRemove::Exit,
@@ -120,8 +121,8 @@ fn changes_and_their_ledger_are_committed_together() {
     changes.push(11, 1, ChangeKind::Entry, Reason::Event, "u/2 \"é\"");
     changes.push(12, 0, ChangeKind::Entry, Reason::Event, "u-3");
     changes.push(13, 0, ChangeKind::Exit, Reason::Expiry, "u-1");
-    changes.push_to(Recipients::LedgerOnly(0), 14, 1, ChangeKind::Entry, Reason::Event, "u-4", "");
-    changes.push_to(Recipients::Only(7), 15, 1, ChangeKind::Entry, Reason::Event, "u-5", "");
+    changes.push_to(Recipients::LedgerOnly(0), 14, 1, ChangeKind::Entry, Reason::Event, ChangeTexts::of_key("u-4"));
+    changes.push_to(Recipients::Only(7), 15, 1, ChangeKind::Entry, Reason::Event, ChangeTexts::of_key("u-5"));
     sink.write(&changes, 20).unwrap();
     wait_committed(&*sink, 20);
     let standing = sink.status();
@@ -143,6 +144,37 @@ fn changes_and_their_ledger_are_committed_together() {
     assert_eq!(memberships(&ledger), [text("a", "u-3"), text("b", "u/2 \"é\""), text("b", "u-4")].into());
     assert_eq!(ledger.audiences[0].name, "A");
     assert_eq!(ledger.audiences[0].model, "users");
+}
+
+#[test]
+fn the_ledger_keeps_the_rows_that_exits_and_updates_carry() {
+    let Some(broker) = broker() else { return };
+    for (delivery, topic) in [(Delivery::ExactlyOnce, "rows"), (Delivery::AtLeastOnce, "rows-at-least-once")] {
+        let target = KafkaTarget { delivery, ..target(broker.kafka(), topic) };
+        let plan = usher_config::Text { value: "plan".to_owned(), place: usher_config::Place::default() };
+        let sync = Sync { include: vec![plan], send_update: true, ..sync() };
+        // Each change is of a run of its own.
+        for (at, kind, row) in [
+            (1, ChangeKind::Entry, r#"{"ltv":1,"plan":"free"}"#),
+            (3, ChangeKind::Update, r#"{"ltv":2,"plan":"free"}"#),
+            (5, ChangeKind::Update, r#"{"ltv":2,"plan":"pro"}"#),
+            (7, ChangeKind::Exit, ""),
+        ] {
+            let mut sink = (open_sync(&spec(&sync, &target, None), &variable).unwrap().start)(catalog(topic));
+            let mut changes = Changes::new();
+            let texts = ChangeTexts { key: "u-1", row, previous_row: "" };
+            changes.push_to(Recipients::All, at, 0, kind, Reason::Snapshot, texts);
+            sink.write(&changes, at + 1).unwrap();
+            wait_committed(&*sink, at + 1);
+            sink.finish().unwrap();
+        }
+        let messages = broker.read(topic).into_iter().map(|seen| {
+            let value: serde_json::Value = serde_json::from_str(&seen.value.unwrap()).unwrap();
+            format!("{} {} {}", value["type"], value["row"]["plan"], value["previous_row"]["plan"])
+        });
+        let expected = [r#""entry" "free" null"#, r#""update" "pro" "free""#, r#""exit" "pro" null"#];
+        assert_eq!(messages.collect::<Vec<_>>(), expected, "{topic}");
+    }
 }
 
 #[test]

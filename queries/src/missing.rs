@@ -1,0 +1,184 @@
+//! What events that are missing could change: whether a condition whose window is not filled can be relied on (SPEC §6).
+
+use crate::plan::{FactKind, Plan};
+use usher_config::{Aggregate, Comparison};
+
+/// What events that are missing could have done to the truth of a condition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MissingEvents {
+    /// Where the condition is true: with them it could be false.
+    pub makes_true: bool,
+    /// Where it is false: with them it could be true.
+    pub makes_false: bool,
+}
+
+impl MissingEvents {
+    /// Returns whether the truth that a condition has could come from missing events.
+    pub fn makes(self, truth: bool) -> bool {
+        if truth { self.makes_true } else { self.makes_false }
+    }
+}
+
+/// Which bounds a comparison has.
+#[derive(Clone, Copy)]
+struct Bounds {
+    lower: bool,
+    upper: bool,
+}
+
+impl Bounds {
+    fn of(comparison: &Comparison) -> Bounds {
+        match comparison {
+            Comparison::AtLeast(_) | Comparison::MoreThan(_) => Bounds { lower: true, upper: false },
+            Comparison::AtMost(_) | Comparison::LessThan(_) => Bounds { lower: false, upper: true },
+            Comparison::Exactly(_) | Comparison::Between(..) => Bounds { lower: true, upper: true },
+        }
+    }
+}
+
+/// Returns what missing events could do to a condition of `plan`, for both of its truths.
+///
+/// More events only raise a count, a number of distinct values and a sum of what can't be negative: they never fall below a lower
+/// bound again, nor below an upper one that they have passed. A `max` never falls and a `min` never rises, but of no event they are
+/// null, for which no bound holds. Any other sum, and an `avg`, may go either way. A condition without a window has no missing events.
+pub fn could_come_from_missing_events(plan: &Plan, condition: &FactKind) -> MissingEvents {
+    let only_rises = |Bounds { lower, upper }| MissingEvents { makes_true: upper, makes_false: lower };
+    match condition {
+        FactKind::Performed { least, most, .. } => only_rises(Bounds { lower: *least > 0, upper: most.is_some() }),
+        FactKind::Aggregated { event, filter, aggregate, comparison, .. } => {
+            let bounds = Bounds::of(comparison);
+            let filter = plan.events[*event as usize].filters[*filter as usize].predicate.as_ref();
+            match aggregate {
+                Aggregate::Count | Aggregate::Distinct(_) => only_rises(bounds),
+                Aggregate::Sum(column) if filter.is_some_and(|filter| filter.excludes_negative_numbers(column)) => {
+                    only_rises(bounds)
+                }
+                Aggregate::Sum(_) | Aggregate::Avg(_) => MissingEvents { makes_true: true, makes_false: true },
+                Aggregate::Max(_) => MissingEvents { makes_true: bounds.upper, makes_false: true },
+                Aggregate::Min(_) => MissingEvents { makes_true: bounds.lower, makes_false: true },
+            }
+        }
+        FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } => MissingEvents::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregate::{Contribution, Summary};
+    use crate::compile::{Schemas, compile};
+    use crate::testing::fixtures::{job, performed_of, text};
+    use usher_config::{Condition, ConditionKind, Decimal};
+
+    /// By trying it: whatever was seen, and whatever more there was.
+    #[test]
+    fn a_truth_could_come_from_missing_events_if_some_more_of_them_change_it() {
+        let plan = compile(&job(&[]), "job.yaml", &Schemas::new()).expect("a sound job");
+        for least in 0..4u64 {
+            for most in [None, Some(0), Some(1), Some(2), Some(3)] {
+                let condition = FactKind::Performed { event: 0, filter: 0, within: 1_000, least, most };
+                let holds = |count: u64| least <= count && most.is_none_or(|most| count <= most);
+                let changes = |truth: bool| {
+                    let seen = (0..8).filter(|seen| holds(*seen) == truth);
+                    seen.into_iter().any(|seen| (seen..16).any(|all| holds(all) != truth))
+                };
+                let found = could_come_from_missing_events(&plan, &condition);
+                // Where no count holds nothing changes; to hold back for it harms nobody.
+                if most.is_none_or(|most| most >= least) {
+                    assert_eq!(
+                        (found.makes(true), found.makes(false)),
+                        (changes(true), changes(false)),
+                        "{condition:?}"
+                    );
+                }
+            }
+        }
+        let none = could_come_from_missing_events(&plan, &FactKind::Known);
+        assert_eq!((none.makes(true), none.makes(false)), (false, false));
+    }
+
+    /// Returns whether an aggregate of `values` meets a comparison.
+    fn meets(aggregate: &Aggregate, comparison: &Comparison, values: &[f64]) -> bool {
+        let mut summary = Summary::new(aggregate);
+        values.iter().for_each(|value| summary.add(Contribution::of(aggregate, &crate::Value::Number(*value))));
+        summary.holds(comparison)
+    }
+
+    /// Returns a condition of events that fulfil a predicate.
+    fn of_events(predicate: &str, mut condition: Condition) -> Condition {
+        let ConditionKind::Performed { filter, .. } = &mut condition.kind else { panic!("it is about events") };
+        *filter = Some(text(predicate));
+        condition
+    }
+
+    /// Returns all lists of up to three of some values.
+    fn lists(of: &[f64]) -> Vec<Vec<f64>> {
+        let mut lists = vec![Vec::new()];
+        for from in 0..3 {
+            let longest: Vec<Vec<f64>> = lists.iter().filter(|list: &&Vec<f64>| list.len() == from).cloned().collect();
+            lists.extend(longest.iter().flat_map(|list| of.iter().map(|value| [&list[..], &[*value]].concat())));
+        }
+        lists
+    }
+
+    /// Of the values that the events of a condition can have.
+    #[test]
+    fn an_aggregate_could_come_from_missing_events_if_some_more_of_them_change_it() {
+        let column = || "revenue".to_string();
+        let aggregates = [
+            Aggregate::Sum(column()),
+            Aggregate::Avg(column()),
+            Aggregate::Min(column()),
+            Aggregate::Max(column()),
+            Aggregate::Distinct(column()),
+        ];
+        let number = |n: i64| Decimal::from(n);
+        // Bounds that some values meet and some do not.
+        let comparisons = [
+            Comparison::AtLeast(number(2)),
+            Comparison::MoreThan(number(1)),
+            Comparison::AtMost(number(1)),
+            Comparison::LessThan(number(2)),
+            Comparison::Exactly(number(1)),
+            Comparison::Between(number(1), number(2)),
+        ];
+        let filters: [(&str, &[f64]); 6] = [
+            ("revenue is not null", &[-2.0, 0.0, 1.0, 3.0]),
+            ("revenue >= 0", &[0.0, 1.0, 3.0]),
+            ("0 < revenue and revenue <> 5", &[0.5, 1.0, 3.0]),
+            ("revenue between 0 and 5 or revenue in (7, 9)", &[0.0, 1.0, 3.0, 7.0]),
+            ("revenue > -1", &[-0.5, 0.0, 1.0, 3.0]),
+            ("revenue >= 0 or revenue < -1", &[-2.0, 0.0, 1.0, 3.0]),
+        ];
+        let mut certain = 0;
+        for aggregate in &aggregates {
+            for comparison in &comparisons {
+                for (filter, values) in filters {
+                    let condition = of_events(filter, performed_of("ordered", aggregate.clone(), *comparison, 1_000));
+                    let plan = compile(&job(&[("a", "users", condition)]), "job.yaml", &Schemas::new());
+                    let plan = plan.expect("a sound job");
+                    let facts = plan.models.iter().flat_map(|model| &model.facts);
+                    let fact = facts.into_iter().find(|fact| fact.kind.window().is_some()).expect("the condition");
+                    let found = could_come_from_missing_events(&plan, &fact.kind);
+                    let lists = lists(values);
+                    let changes = |truth: bool| {
+                        lists.iter().filter(|seen| meets(aggregate, comparison, seen) == truth).any(|seen| {
+                            let more = |more: &Vec<f64>| [&seen[..], more].concat();
+                            lists.iter().any(|list| meets(aggregate, comparison, &more(list)) != truth)
+                        })
+                    };
+                    for truth in [true, false] {
+                        let (changes, found) = (changes(truth), found.makes(truth));
+                        assert!(found || !changes, "{aggregate:?} {comparison:?} {filter}: {truth} can change");
+                        certain += u32::from(!found);
+                    }
+                    // What an average of values that are bounded can't come to is not worked out.
+                    if !matches!(aggregate, Aggregate::Avg(_)) {
+                        assert_eq!(found.makes(true), changes(true), "{aggregate:?} {comparison:?} {filter}");
+                    }
+                }
+            }
+        }
+        assert!(certain > 60, "{certain} truths are certain");
+    }
+}
