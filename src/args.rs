@@ -2,6 +2,7 @@
 
 use crate::client::Connection;
 use clap::{Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// An open realtime audience engine: who is in which audience, to the millisecond.
@@ -38,9 +39,12 @@ pub enum Command {
     Check {
         /// The job file, or a plan.
         job: PathBuf,
-        /// Also open every source, snapshot, sync and dead letter file.
+        /// Also open every source, snapshot, sync and dead letter file, and the state store.
         #[arg(long)]
         connect: bool,
+        /// Print the result on stdout as JSON: `{"ok": …, "problems": [{"file", "line", "column", "path", "message", "hint"}]}`.
+        #[arg(long)]
+        json: bool,
     },
     /// Compile a job to a plan: one file that `run` and `replay` accept in place of the job.
     Compile {
@@ -76,6 +80,8 @@ pub enum Command {
         #[arg(short = 'p', long, value_name = "I", default_value_t = 0)]
         process: u16,
         /// A file with the address of each process, one `host:port` per line (default: localhost, from port 2101).
+        ///
+        /// Without a value, -h is help.
         #[arg(short = 'h', long = "hosts", value_name = "FILE")]
         hosts: Option<PathBuf>,
         /// Read a source from its start if it is not the one that the state has read (a topic that was recreated, a
@@ -113,6 +119,9 @@ pub enum Command {
         /// Write changes to this file, replacing it, instead of stdout.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Write messages that can't be read to this file, replacing it (default: samples in the log).
+        #[arg(long, value_name = "FILE")]
+        dead_letters: Option<PathBuf>,
         /// Write the totals to this file as JSON, replacing it.
         #[arg(long, value_name = "FILE")]
         summary: Option<PathBuf>,
@@ -123,6 +132,29 @@ pub enum Command {
         model: String,
         /// The key.
         key: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Print why a key is in audiences or not, from a running job: each condition with its value and threshold.
+    Why {
+        /// The model's id.
+        model: String,
+        /// The key.
+        key: String,
+        /// Only this audience.
+        audience: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Print the members of an audience of a running job, one a line.
+    Members {
+        /// The audience's id.
+        audience: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Print how the syncs of a running job stand.
+    Syncs {
         #[command(flatten)]
         connection: Connection,
     },
@@ -164,6 +196,13 @@ pub enum Command {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Print a script that completes usher's command line.
+    ///
+    /// For bash: `source <(usher completions bash)`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Print the JSON Schema of the job file.
     Schema,
 }
@@ -181,6 +220,27 @@ pub enum StateCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+impl Args {
+    /// Reads the command line; prints what is wrong with it, or help, and ends the process.
+    pub fn of_process() -> Args {
+        Args::parse_from(with_help(std::env::args_os()))
+    }
+}
+
+/// Returns the arguments with `run -h` as `run --help` where no value follows: with a value it is timely's host file.
+fn with_help(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.collect();
+    let is_run = args.get(1).is_some_and(|command| command == "run");
+    for at in 2..args.len() {
+        let value = args.get(at + 1);
+        let has_value = value.is_some_and(|value| !value.as_encoded_bytes().starts_with(b"-"));
+        if is_run && args[at] == "-h" && !has_value {
+            args[at] = "--help".into();
+        }
+    }
+    args
 }
 
 fn args_duration(text: &str) -> Result<u64, String> {

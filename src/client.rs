@@ -72,23 +72,31 @@ impl Client {
 
     /// Sends a GET to a path, given as segments.
     pub fn get(&self, path: &[&str]) -> Result<Answer, Exit> {
-        self.send(self.request(Method::GET, path))
+        self.send(self.request(Method::GET, path, &[]))
+    }
+
+    /// Sends a GET to a path, given as segments, with a query.
+    pub fn get_with(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Answer, Exit> {
+        self.send(self.request(Method::GET, path, query))
     }
 
     /// Sends a POST with `body` to a path, given as segments.
     pub fn post(&self, path: &[&str], body: &Value) -> Result<Answer, Exit> {
-        self.send(self.request(Method::POST, path).json(body))
+        self.send(self.request(Method::POST, path, &[]).json(body))
     }
 
     /// Returns the answer of `/readyz`, whatever its status.
     pub fn readiness(&self) -> Result<Value, Exit> {
-        let (_, _, text) = self.exchange(self.request(Method::GET, &["readyz"]))?;
+        let (_, _, text) = self.exchange(self.request(Method::GET, &["readyz"], &[]))?;
         self.parse(&text)
     }
 
-    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+    fn request(&self, method: Method, path: &[&str], query: &[(&str, &str)]) -> RequestBuilder {
         let mut url = self.url.clone();
         url.path_segments_mut().expect("a url of http has a path").pop_if_empty().extend(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
         let request = self.http.request(method, url);
         match &self.key {
             Some(key) => request.bearer_auth(key),

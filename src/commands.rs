@@ -5,24 +5,28 @@ mod compile;
 mod demo;
 mod explain;
 mod lookup;
+mod members;
 mod pull;
 mod replay;
 mod resend;
 mod run;
 mod state;
 mod status;
+mod syncs;
+mod why;
 
 pub use state::folders;
 
-use crate::args::{Command, StateCommand};
+use crate::args::{Args, Command, StateCommand};
 use crate::exit::Exit;
+use clap::CommandFactory;
 use std::io::Write;
 
 /// Runs a command.
 pub fn run(command: Command) -> Result<(), Exit> {
     match command {
         Command::Demo { duration, workers } => demo::demo(duration, usize::from(workers)),
-        Command::Check { job, connect } => check::check(&job, connect),
+        Command::Check { job, connect, json } => check::check(&job, connect, json),
         Command::Compile { job, output } => compile::compile(&job, &output),
         Command::Explain { job, audience } => explain::explain(&job, audience.as_deref()),
         Command::Run {
@@ -32,8 +36,9 @@ pub fn run(command: Command) -> Result<(), Exit> {
             let flags = run::Flags { workers, processes, process, hosts, restart_sources, drop_syncs, clock_from_now };
             run::run(&job, &flags)
         }
-        Command::Replay { job, from, until, now, workers, out, summary } => {
-            replay::replay(&job, replay::Flags { from, until, now, workers: usize::from(workers), out, summary })
+        Command::Replay { job, from, until, now, workers, out, dead_letters, summary } => {
+            let workers = usize::from(workers);
+            replay::replay(&job, replay::Flags { from, until, now, workers, out, dead_letters, summary })
         }
         Command::Lookup { model, key, connection } => lookup::lookup(&connection, &model, &key),
         Command::Pull { model, full, accept, wait, connection } => {
@@ -45,7 +50,15 @@ pub fn run(command: Command) -> Result<(), Exit> {
             _ => unreachable!("the command line has one or two of them"),
         },
         Command::State { command: StateCommand::Verify { url, json } } => state::verify(&url, json),
+        Command::Why { model, key, audience, connection } => why::why(&connection, &model, &key, audience.as_deref()),
+        Command::Members { audience, connection } => members::members(&connection, &audience),
+        Command::Syncs { connection } => syncs::syncs(&connection),
         Command::Status { connection } => status::status(&connection),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "usher", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&usher_config::schema()).expect("a schema is JSON");
             print(&format!("{schema}\n"))

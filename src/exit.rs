@@ -1,10 +1,11 @@
 //! Every way to end badly: the one file that turns all errors into a message, a hint and an exit code.
 
 use crate::terminal::{bold_red, print_stderr};
+use serde_json::{Value, json};
 use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::Duration;
-use usher_config::Problems;
+use usher_config::{Problem, Problems};
 use usher_core::sink::SinkError;
 use usher_core::source::SourceError;
 use usher_core::store::StoreError;
@@ -25,11 +26,13 @@ pub struct Exit {
     code: u8,
     message: String,
     hint: Option<String>,
+    /// What is wrong in the job, place by place.
+    problems: Option<Problems>,
 }
 
 impl Exit {
     fn new(code: u8, message: impl Display) -> Exit {
-        Exit { code, message: message.to_string(), hint: None }
+        Exit { code, message: message.to_string(), hint: None, problems: None }
     }
 
     /// The job or the command line is wrong.
@@ -53,6 +56,19 @@ impl Exit {
         self
     }
 
+    /// Returns what is wrong as JSON: the problems of the job, else the one message.
+    pub fn problems(&self) -> Vec<Value> {
+        let Some(problems) = &self.problems else {
+            return vec![json!({ "message": self.message, "hint": self.hint })];
+        };
+        let problem = |problem: &Problem| {
+            let Problem { place, message, hint } = problem;
+            json!({ "file": problems.file_of(place), "line": place.line, "column": place.column, "path": place.path,
+                "message": message, "hint": hint })
+        };
+        problems.problems.iter().map(problem).collect()
+    }
+
     /// Prints the message and the hint; returns the code for the shell.
     pub fn report(self) -> ExitCode {
         if !self.message.is_empty() {
@@ -69,7 +85,8 @@ impl From<Problems> for Exit {
     fn from(problems: Problems) -> Exit {
         let count = problems.problems.len();
         let noun = if count == 1 { "problem" } else { "problems" };
-        Exit::wrong(format_args!("{count} {noun} in `{}`\n{problems}", problems.file))
+        let exit = Exit::wrong(format_args!("{count} {noun} in `{}`\n{problems}", problems.file));
+        Exit { problems: Some(problems), ..exit }
     }
 }
 

@@ -12,12 +12,11 @@ mod open;
 mod supervise;
 mod terminal;
 
-use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     exit::end_process_on_panic();
-    let args = args::Args::parse();
+    let args = args::Args::of_process();
     terminal::log_to_stderr();
     open::raise_limit_of_files();
     match commands::run(args.command) {

@@ -7,7 +7,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use usher_config::{Broken, ColumnType, DeadLettersTo, Job, Model, Problem, Problems, SourceFrom, SyncTo};
+use usher_config::{
+    Broken, ColumnType, DeadLettersTo, FileTarget, Included, Job, Model, Place, Problem, Problems, SourceFrom, SyncTo,
+};
 use usher_connectors::dead_letters::DeadLetterWriter;
 use usher_connectors::file::{hold_at_most, open_files, reads};
 use usher_connectors::kafka::{self, Bounds, KafkaSource, SourceSpec, SyncSpec};
@@ -87,7 +89,8 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
     let text = String::from_utf8(bytes).map_err(|error| {
         Exit::wrong(format_args!("`{file}` is not text: byte {} is not UTF-8", error.utf8_error().valid_up_to()))
     })?;
-    match usher_config::parse_or_salvage(&text, &file, &folder, &variable) {
+    let include = |glob: &str| included(&folder, glob);
+    match usher_config::parse_or_salvage(&text, &file, &folder, &variable, &include) {
         Ok(job) => Ok(Loaded { plan: plan(&job, &file)?, folder }),
         Err(Broken { mut problems, salvage }) => {
             // Predicates are read apart; their problems are reported too.
@@ -101,6 +104,25 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
             Err(problems.into())
         }
     }
+}
+
+/// Returns the files of a glob relative to a folder, by name. The error is a reason without the glob.
+fn included(folder: &Path, glob: &str) -> Result<Vec<Included>, String> {
+    let base = glob::Pattern::escape(&folder.display().to_string());
+    let pattern = Path::new(&base).join(glob).display().to_string();
+    let paths = glob::glob(&pattern).map_err(|error| format!("it is not a glob: {}", error.msg))?;
+    let mut files = Vec::new();
+    for path in paths {
+        let path = path.map_err(|error| error.to_string())?;
+        if path.is_dir() {
+            continue;
+        }
+        let file = path.strip_prefix(folder).unwrap_or(&path).display().to_string();
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("`{file}`: {error}"))?;
+        files.push(Included { file, text });
+    }
+    files.sort_by(|a, b| a.file.cmp(&b.file));
+    Ok(files)
 }
 
 /// Compiles a job with the schemas that it needs.
@@ -121,9 +143,43 @@ pub fn plan(job: &Job, file: &str) -> Result<Plan, Exit> {
     }
 }
 
-/// Returns the problems in the messages of a job's syncs.
+/// Returns the problems in the messages of a job's syncs, and in the settings of its Kafka clients.
 fn messages(job: &Job) -> Vec<Problem> {
-    job.syncs.values().flat_map(Messages::check).collect()
+    let messages = job.syncs.values().flat_map(Messages::check);
+    messages.chain(kafka_settings(job)).collect()
+}
+
+/// Returns the settings that the clients of a job can't have: those that usher sets itself, and those that librdkafka
+/// does not know. A secret whose variable is not set is checked at the start.
+fn kafka_settings(job: &Job) -> Vec<Problem> {
+    let sources = job.sources.iter().filter_map(|(id, source)| match &source.from {
+        SourceFrom::Kafka { kafka, .. } => Some((format!("sources.{id}.kafka"), &source.place, kafka)),
+        SourceFrom::File { .. } => None,
+    });
+    let syncs = job.syncs.iter().filter_map(|(id, sync)| match &sync.to {
+        SyncTo::Kafka(target) => Some((format!("syncs.{id}.to.kafka"), &sync.place, &target.kafka)),
+        SyncTo::File(_) | SyncTo::Stdout => None,
+    });
+    let top = Place { line: 1, column: 1, ..Place::default() };
+    let dead_letters = job.dead_letters.iter().filter_map(|to| match to {
+        DeadLettersTo::Kafka { kafka, .. } => Some(("dead_letters.kafka".to_owned(), &top, kafka)),
+        DeadLettersTo::File(_) => None,
+    });
+    let mut problems = Vec::new();
+    for (path, place, cluster) in sources.chain(syncs).chain(dead_letters) {
+        for (message, hint) in kafka::check_settings(cluster, &variable) {
+            problems.push(Problem::new(&Place { path: path.clone(), ..place.clone() }, message).hint(hint));
+        }
+    }
+    problems
+}
+
+/// Prints what of a job is probably not meant; `file` is the job file as the user gave it.
+pub fn print_warnings(plan: &Plan, file: &Path) {
+    for warning in usher_queries::warnings(plan) {
+        let problems = Problems { file: file.display().to_string(), problems: vec![warning] };
+        print_stderr(format_args!("warning: {}", problems.to_string().trim_end()));
+    }
 }
 
 /// The footers of a model's files that are read for its schema.
@@ -196,12 +252,12 @@ pub fn check_sources(loaded: &Loaded) -> Result<(), Exit> {
 
 /// Opens every source at the time `now`. With `bounds` each has an end.
 pub fn open_sources(loaded: &Loaded, bounds: Option<Bounds>, now: Time) -> Result<Sources, Exit> {
-    let (job, bounded) = (&loaded.plan.job, bounds.is_some());
+    let (job, to_the_end) = (&loaded.plan.job, bounds.is_some());
     let mut sources = Vec::new();
     for (id, source) in &job.sources {
         let opened: Box<dyn Source> = match &source.from {
             SourceFrom::File { path, follow } => {
-                Box::new(open_files(id, path, &loaded.folder, *follow && !bounded, job.limits.message_bytes)?)
+                Box::new(open_files(id, path, &loaded.folder, *follow && !to_the_end, job.limits.message_bytes)?)
             }
             SourceFrom::Kafka { kafka, topics } => {
                 let spec = SourceSpec {
@@ -299,36 +355,65 @@ pub struct State {
     pub checkpoint_every: Duration,
 }
 
+impl State {
+    /// Returns its place for people: a folder as an absolute path, a url without what may be secret in it.
+    pub fn shown(&self) -> String {
+        match self.place.split_once("://") {
+            None | Some(("file", _)) => {
+                let folder = self.ledger.parent().unwrap_or(&self.ledger);
+                std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()).display().to_string()
+            }
+            Some((scheme, rest)) => {
+                let rest = rest.split(['?', '#']).next().unwrap_or_default();
+                format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, rest)| rest))
+            }
+        }
+    }
+}
+
 /// A job's places, none of them opened.
 struct StatePlace {
-    /// The store's url, or its folder.
+    /// The store's url, or its folder, relative to the job's.
     url: String,
-    /// What that is relative to.
-    relative_to: PathBuf,
     /// The folder of the ledgers on this machine.
     ledger: PathBuf,
 }
 
+/// Checks that the state of a job can be opened. Takes no lock and leaves nothing behind.
+pub fn check_state(loaded: &Loaded) -> Result<(), Exit> {
+    let url = state_place(loaded).url;
+    let folder = match url.split_once("://") {
+        None => loaded.folder.join(&url),
+        Some(("file", path)) => PathBuf::from(path),
+        Some(_) => return Ok(Objects::open(&url, &loaded.folder, 0).map(drop)?),
+    };
+    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+    tempfile::tempfile_in(there).map_err(|error| {
+        Exit::not_opened(format_args!("the state store `{}` can't be opened: {error}", folder.display()))
+            .hint("give `state.url` a folder that this user may read and write".to_owned())
+    })?;
+    Ok(())
+}
+
 fn state_place(loaded: &Loaded) -> StatePlace {
     let job = &loaded.plan.job;
-    let own = PathBuf::from("usher-state").join(&job.name);
-    let (url, relative_to) = match &job.state {
-        Some(state) => (state.url.clone(), loaded.folder.clone()),
-        None => (own.display().to_string(), PathBuf::from(".")),
-    };
+    let own = loaded.folder.join("usher-state").join(&job.name);
+    let own = std::path::absolute(&own).unwrap_or(own);
+    let url = job.state.as_ref().map_or_else(|| own.display().to_string(), |state| state.url.clone());
     // The ledger of a sync without Kafka stays on this machine.
     let ledger = match url.strip_prefix("file://") {
         Some(path) => PathBuf::from(path),
         None if url.contains("://") => own,
-        None => relative_to.join(&url),
+        None => loaded.folder.join(&url),
     };
-    StatePlace { url, relative_to, ledger: ledger.join("ledger") }
+    StatePlace { url, ledger: ledger.join("ledger") }
 }
 
 /// Opens the state of a job, in `process` of its processes.
 pub fn open_state(loaded: &Loaded, process: usize) -> Result<State, Exit> {
-    let StatePlace { url, relative_to, ledger } = state_place(loaded);
-    let store = Arc::new(Objects::open(&url, &relative_to, process)?);
+    let StatePlace { url, ledger } = state_place(loaded);
+    let store = Arc::new(Objects::open(&url, &loaded.folder, process)?);
     let checkpoint_every = loaded.plan.job.state.as_ref().map_or(CHECKPOINT_EVERY, |state| state.checkpoint_every);
     let checkpoint_every = Duration::from_millis(checkpoint_every);
     Ok(State { store, place: url, ledger, checkpoint_every })
@@ -405,6 +490,18 @@ pub fn open_dead_letters(loaded: &Loaded) -> Result<Arc<dyn DeadLetters>, Exit> 
     refuse_shared_files(loaded)?;
     let opened = DeadLetterWriter::open(loaded.plan.job.dead_letters.as_ref(), &loaded.folder, &variable);
     Ok(Arc::new(opened?))
+}
+
+/// Opens dead letters that go to a file of the working folder, which is emptied; `None`: samples go to the log.
+pub fn open_dead_letters_at(file: Option<&Path>) -> Result<Arc<dyn DeadLetters>, Exit> {
+    let target = file.map(|file| DeadLettersTo::File(FileTarget { path: file.display().to_string() }));
+    if let Some(file) = file {
+        std::fs::File::create(file).map_err(|error| {
+            Exit::not_opened(format_args!("the dead letters `{}` can't be written: {error}", file.display()))
+                .hint("give a path in a folder that exists and may be written".to_owned())
+        })?;
+    }
+    Ok(Arc::new(DeadLetterWriter::open(target.as_ref(), Path::new(""), &variable)?))
 }
 
 /// Returns the span of a replay; refuses `from` after `until`.

@@ -13,6 +13,11 @@ pub fn stderr_is_terminal() -> bool {
 const LEVELS: &str =
     "write a level (`error`, `warn`, `info`, `debug`, `trace`, `off`), or levels by crate: `info,usher_dataflow=debug`";
 
+/// Returns whether stderr takes colours: it is a terminal, and NO_COLOR is not set.
+fn has_colours() -> bool {
+    stderr_is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// Sends the libraries' log lines to stderr.
 pub fn log_to_stderr() {
     // The object store's client logs each retry with its url, which may be a signed one.
@@ -26,7 +31,7 @@ pub fn log_to_stderr() {
     let filter = filter.unwrap_or_else(|_| DEFAULT.parse().expect("the default is right"));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(stderr_is_terminal())
+        .with_ansi(has_colours())
         .with_target(false);
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }
@@ -39,7 +44,7 @@ pub fn print_stderr(line: impl std::fmt::Display) {
 
 /// Returns `text` in bold red on a terminal, else as it is.
 pub fn bold_red(text: &str) -> String {
-    if stderr_is_terminal() { format!("\x1b[1;31m{text}\x1b[0m") } else { text.to_owned() }
+    if has_colours() { format!("\x1b[1;31m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 /// Returns a bar for a long read of so many bytes; without a terminal it draws nothing.

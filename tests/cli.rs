@@ -262,3 +262,155 @@ fn a_reader_that_leaves_early_is_no_failure() {
     drop(child.stdout.take());
     assert_eq!(child.wait().expect("the child is ours").code(), Some(0));
 }
+
+/// A shop whose events come from a topic's worth of files and from one more, with a filter on the event.
+#[test]
+fn an_event_of_two_sources_two_names_and_a_filter_counts_repeats_once() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let path = folder.path();
+    let line = |name: &str, id: &str, second: u32, price: u32| {
+        let at = format!("2026-11-23T10:00:{second:02}Z");
+        format!(
+            r#"{{"type":"track","event":"{name}","messageId":"{id}","userId":"a","timestamp":"{at}","properties":{{"price":{price}}}}}"#
+        ) + "\n"
+    };
+    // The second file repeats the first message, and a cheap one does not count.
+    let old = line("Bought", "m1", 0, 30) + &line("Ordered", "m2", 1, 5);
+    let new = line("Bought", "m1", 2, 30) + &line("Ordered", "m3", 3, 40) + &line("Else", "m4", 4, 50);
+    std::fs::write(path.join("old.jsonl"), old).expect("the folder can be written");
+    std::fs::write(path.join("new.jsonl"), new).expect("the folder can be written");
+    let job = "
+job: shop
+include: more/*.yaml
+sources:
+  old: {file: {path: old.jsonl}, format: segment}
+  new: {file: {path: new.jsonl}, format: segment}
+models: {anybody: {}}
+events:
+  bought: {source: [old, new], type: track, name: [Bought, Ordered], where: price > 10, model: anybody,
+    properties: {price: number}}
+";
+    let audiences = "audiences:
+  one: {model: anybody, where: {performed: bought, exactly: 1, within: 1h}}
+  two: {model: anybody, where: {performed: bought, at_least: 2, within: 1h}}
+  three: {model: anybody, where: {performed: bought, at_least: 3, within: 1h}}
+";
+    std::fs::create_dir(path.join("more")).expect("the folder can be written");
+    std::fs::write(path.join("more/audiences.yaml"), audiences).expect("the folder can be written");
+    std::fs::write(path.join("job.yaml"), job).expect("the folder can be written");
+    for workers in ["1", "2"] {
+        let ran = run(path, &["replay", "job.yaml", "-w", workers, "--now", "2026-11-23T12:00:00Z"]);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        let changes: Vec<String> = ran
+            .stdout
+            .lines()
+            .map(|line| {
+                let change: serde_json::Value = serde_json::from_str(line).expect("a change is JSON");
+                let field = |name: &str| change[name].as_str().unwrap_or_default().to_owned();
+                format!("{} {} {}", field("at"), field("type"), field("audience_id"))
+            })
+            .collect();
+        let want = [
+            "2026-11-23T10:00:00.000Z entry one",
+            "2026-11-23T10:00:03.000Z exit one",
+            "2026-11-23T10:00:03.000Z entry two",
+        ];
+        assert_eq!(changes, want, "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_replay_writes_dead_letters_only_where_its_flag_says() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    let job = format!("{JOB}dead_letters: {{file: {{path: dead.jsonl}}}}\n");
+    std::fs::write(folder.path().join("job.yaml"), job).expect("the folder can be written");
+    std::fs::write(folder.path().join("events.jsonl"), "{broken\n").expect("the folder can be written");
+    let ran = run(folder.path(), &["replay", "job.yaml", "--now", "2026-11-23T12:00:00Z"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(!folder.path().join("dead.jsonl").exists(), "the job's dead letters are not touched");
+    let work = folder.path().join("work");
+    std::fs::create_dir(&work).expect("the folder can be written");
+    for _ in 0..2 {
+        let args = ["replay", "../job.yaml", "--now", "2026-11-23T12:00:00Z", "--dead-letters", "dead.jsonl"];
+        assert_eq!(run(&work, &args).code, Some(0));
+        let letters = std::fs::read_to_string(work.join("dead.jsonl")).expect("they are written");
+        assert_eq!(letters.lines().count(), 1, "the file is replaced: {letters}");
+    }
+    let ran = run(&work, &["replay", "../job.yaml", "--dead-letters", "x", "--out", "x"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains("--out and --dead-letters both name `x`"), "{}", ran.stderr);
+}
+
+#[test]
+fn check_finds_what_a_run_would_refuse() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    let kafka = |setting: &str| format!("kafka: {{brokers: \"127.0.0.1:1\", topic: t, properties: {{{setting}}}}}");
+    for (from, to, want) in [
+        (
+            "path: changes.jsonl",
+            "path: ./events.jsonl",
+            "the sync `out` writes to `./events.jsonl`, which the source `web` reads",
+        ),
+        ("file: {path: events.jsonl}", &kafka("group.id: g"), "`properties` can't set `group.id`"),
+        ("file: {path: events.jsonl}", &kafka("fetch.mni.bytes: 1"), "`properties.fetch.mni.bytes`: "),
+        ("file: {path: changes.jsonl}", &kafka("acks: 1"), "`properties` can't set `acks`"),
+        ("job: shop", "job: shop\nstate: {url: \"redis://x\"}", "state can't be at `redis://`"),
+    ] {
+        let job = JOB.replacen(from, to, 1);
+        assert_ne!(job, JOB, "{from} is in the job");
+        std::fs::write(folder.path().join("job.yaml"), &job).expect("the folder can be written");
+        for command in ["check", "run"] {
+            let ran = run(folder.path(), &[command, "job.yaml"]);
+            assert_eq!(ran.code, Some(2), "{command} {to}: {}", ran.stderr);
+            assert!(ran.stderr.contains(want), "{command} {to}: {}", ran.stderr);
+        }
+    }
+    // What is only not there yet is right.
+    let followed = JOB.replace("{path: events.jsonl}", "{path: later.jsonl, follow: true}");
+    std::fs::write(folder.path().join("job.yaml"), followed).expect("the folder can be written");
+    let ran = run(folder.path(), &["check", "job.yaml", "--connect"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let state = JOB.replace("job: shop", "job: shop\nstate: {url: users.parquet/state}");
+    std::fs::write(folder.path().join("job.yaml"), state).expect("the folder can be written");
+    let ran = run(folder.path(), &["check", "job.yaml", "--connect"]);
+    assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the state store") && ran.stderr.contains("hint: "), "{}", ran.stderr);
+    assert!(!folder.path().join("usher-state").exists(), "the check leaves nothing behind");
+}
+
+#[test]
+fn check_prints_problems_as_json_for_programs_and_warns_of_what_is_never_true() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    std::fs::write(folder.path().join("job.yaml"), JOB.replace("ltv > 15", "ltv != null")).expect("it can be written");
+    let ran = run(folder.path(), &["check", "job.yaml", "--json"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "{\"ok\":true,\"problems\":[]}\n"), "{}", ran.stderr);
+    let warning = "warning: job.yaml:7:86: audiences.rich_buyers.where.all[1].property: `ltv` is compared with null, \
+                   which is never true\n  hint: write `ltv is not null`";
+    assert!(ran.stderr.contains(warning), "{}", ran.stderr);
+    std::fs::write(folder.path().join("job.yaml"), JOB.replace("ltv > 15", "ltx > 15")).expect("it can be written");
+    let ran = run(folder.path(), &["check", "job.yaml", "--json"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    let found: serde_json::Value = serde_json::from_str(&ran.stdout).expect("it is JSON");
+    let problem = &found["problems"][0];
+    assert_eq!((&found["ok"], &problem["line"], &problem["file"]), (&false.into(), &7.into(), &"job.yaml".into()));
+    assert_eq!(problem["path"], "audiences.rich_buyers.where.all[1].property");
+    assert!(problem["hint"].as_str().is_some_and(|hint| hint.contains("`ltv`")), "{problem}");
+}
+
+#[test]
+fn the_letter_h_of_run_is_help_without_a_value_and_completions_are_printed() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    for args in [&["run", "-h"][..], &["run", "job.yaml", "-h"], &["run", "--help"], &["check", "-h"]] {
+        let ran = run(folder.path(), args);
+        assert_eq!(ran.code, Some(0), "{args:?}: {}", ran.stderr);
+        assert!(ran.stdout.contains("Usage: usher "), "{args:?}: {}", ran.stdout);
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = run(folder.path(), &["completions", shell]);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert!(ran.stdout.contains("usher") && ran.stdout.contains("replay"), "{shell}");
+    }
+}

@@ -11,6 +11,7 @@ mod circles;
 mod condition;
 mod destination;
 mod event;
+mod location;
 mod model;
 mod process;
 mod source;
@@ -20,7 +21,7 @@ use std::collections::BTreeMap;
 
 use usher_core::suggest::nearest;
 
-use crate::schema::{At, Entries, Fields, Key, Reference, Section, job};
+use crate::schema::{At, Entries, Fields, Key, Reference, Section, audience as audience_keys, job};
 use crate::{Audience, Condition, ConditionKind, Event, Incomplete, Job, Model, Place, Problem, Text};
 use circles::Edges;
 
@@ -49,7 +50,8 @@ pub(crate) fn job(file: &Fields, folder: &std::path::Path, problems: &mut Vec<Pr
     let models = builder.all(file, &job::MODELS, Builder::model, &mut whole);
     builder.check_model_circles();
     let events = builder.all(file, &job::EVENTS, Builder::event, &mut whole);
-    let mut audiences = builder.all(file, &job::AUDIENCES, Builder::audience, &mut whole);
+    let audiences = builder.all(file, &job::AUDIENCES, Builder::audience, &mut whole);
+    let mut audiences = audiences.into_iter().filter_map(|(id, audience)| Some((id, audience?))).collect();
     builder.check_audience_circles();
     let syncs = builder.all(file, &job::SYNCS, Builder::sync, &mut whole);
     let name = owned(file, &job::NAME);
@@ -59,6 +61,8 @@ pub(crate) fn job(file: &Fields, folder: &std::path::Path, problems: &mut Vec<Pr
     let api = file.at(&job::API).and_then(|api| builder.api(api));
     let cluster = file.get(&job::CLUSTER).and_then(process::cluster).unwrap_or_default();
     builder.check_feedback(&sources, &syncs, dead_letters.as_ref(), file);
+    builder.check_locations(file);
+    builder.check_files(file);
     let limits = file.get(&job::LIMITS).and_then(process::limits).unwrap_or_default();
     if !whole {
         audiences = builder.salvage(&models, &events);
@@ -142,6 +146,12 @@ impl<'a> Builder<'a> {
             Section::Audience => &self.audiences,
         };
         if declared.contains_key(id.as_str()) {
+            if *section == Section::Audience && !self.is_enabled(id) {
+                let message = format!("the audience `{id}` has `enabled: false`, which is as if it were removed");
+                let hint = "remove what refers to it, or enable it";
+                self.report_with_hint(reference.place, message, hint);
+                return None;
+            }
             return Some(id);
         }
         let hint = nearest(id, declared.keys().copied()).map(|near| format!("did you mean `{near}`?"));
@@ -149,6 +159,11 @@ impl<'a> Builder<'a> {
         problem.hint = hint;
         self.problems.push(problem);
         None
+    }
+
+    /// Returns whether the job has an audience of the file: one that is wrong counts as enabled.
+    fn is_enabled(&self, audience: &str) -> bool {
+        entry(&self.audiences, audience).and_then(|fields| fields.get(&audience_keys::ENABLED)).unwrap_or(true)
     }
 
     /// Builds audiences of nothing but the conditions whose predicates can be parsed with the models and events that
@@ -172,6 +187,8 @@ impl<'a> Builder<'a> {
                 place: Place::default(),
                 name,
                 description: None,
+                owner: None,
+                tags: Vec::new(),
                 model,
                 incomplete: Incomplete::Hold,
                 condition,

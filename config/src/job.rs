@@ -36,7 +36,7 @@ pub struct Job {
     pub syncs: BTreeMap<String, Sync>,
     /// Where messages go that can't be parsed; `None`: they are counted and sampled in the log.
     pub dead_letters: Option<DeadLettersTo>,
-    /// Where state is kept; `None`: in `usher-state/<job>` of the working folder.
+    /// Where state is kept; `None`: in `usher-state/<job>` of the job's folder.
     pub state: Option<State>,
     /// The HTTP API; `None` if the job has none.
     pub api: Option<Api>,
@@ -316,12 +316,14 @@ pub struct Event {
     pub label: Option<String>,
     /// The author's description.
     pub description: Option<String>,
-    /// The source's id.
-    pub source: String,
+    /// The ids of its sources: at least one, sorted.
+    pub sources: Vec<String>,
     /// The message's type; `None`: any.
     pub kind: Option<String>,
-    /// The message's name; `None`: any.
-    pub name: Option<String>,
+    /// The message's names, sorted; empty: any.
+    pub names: Vec<String>,
+    /// A predicate that all its conditions share.
+    pub filter: Option<Text>,
     /// The parent model's id.
     pub model: String,
     /// The path of the key; `None`: the format's user id.
@@ -352,6 +354,10 @@ pub struct Audience {
     pub name: String,
     /// The author's description.
     pub description: Option<String>,
+    /// Who is responsible for it.
+    pub owner: Option<String>,
+    /// Words to find it by, in the file's order.
+    pub tags: Vec<String>,
     /// The parent model's id.
     pub model: String,
     /// What becomes of keys while windows are incomplete.

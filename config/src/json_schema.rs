@@ -6,7 +6,7 @@ use crate::schema::{AnyKey, Record, Rule, Shape, condition, job};
 
 /// Returns the JSON Schema (draft 2020-12) of the job files that this version accepts.
 ///
-/// It describes a file after `${VAR}` is substituted. It does not cover references between parts and predicates:
+/// A value that is no text may be a text with `${VAR}`. It does not cover references between parts and predicates:
 /// [`crate::parse`] checks those.
 pub fn schema() -> Value {
     let mut schema = Map::new();
@@ -18,7 +18,26 @@ pub fn schema() -> Value {
     schema.into()
 }
 
+/// Returns the schema of a shape. Where it takes no text, or only some, a text with a variable stands for the value.
 fn of(shape: &Shape) -> Value {
+    let schema = plain(shape);
+    let substituted = match shape {
+        Shape::Duration { .. }
+        | Shape::Refresh
+        | Shape::Size
+        | Shape::Whole { .. }
+        | Shape::Topic
+        | Shape::Id
+        | Shape::Address
+        | Shape::Number
+        | Shape::Boolean
+        | Shape::Choice { .. } => true,
+        _ => false,
+    };
+    if substituted { json!({"anyOf": [schema, {"type": "string", "pattern": VARIABLE}]}) } else { schema }
+}
+
+fn plain(shape: &Shape) -> Value {
     match shape {
         Shape::Text | Shape::Reference(_) => json!({"type": "string", "minLength": 1}),
         Shape::Id => json!({"type": "string", "pattern": ID}),
@@ -81,6 +100,8 @@ fn of(shape: &Shape) -> Value {
     }
 }
 
+/// A text in which a variable stands.
+const VARIABLE: &str = r"\$\{";
 const TOPIC: &str = "^[A-Za-z0-9._-]{1,249}$";
 const ID: &str = "^[A-Za-z_][A-Za-z0-9_-]*$";
 /// At least one of the units, in this order. It needs no look-ahead, which not all validators have.
@@ -224,7 +245,7 @@ mod tests {
     }
 
     fn accepts(text: &str) -> bool {
-        let node = yaml::parse(text, &mut Vec::new()).expect("readable");
+        let node = yaml::parse(text, "", &mut Vec::new()).expect("readable");
         let schema = schema();
         fits(&schema, &schema, &value(&node))
     }
@@ -239,6 +260,29 @@ mod tests {
             include_str!("../examples/streams.yaml"),
         ] {
             assert!(accepts(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_schema_accepts_a_variable_wherever_the_reader_does() {
+        let job = include_str!("../examples/nested.yaml");
+        for (from, to) in [
+            ("more_than: 1000.5", "more_than: \"${N:-3}\""),
+            ("between: [2, 5]", "between: [\"${N:-3}\", 5]"),
+            ("format: rudderstack", "format: \"${F:-segment}\""),
+            ("refresh: manual", "refresh: \"${F:-1h}\""),
+            ("members: any", "members: \"${F:-any}\""),
+            ("send: [entry]", "send: [\"${F:-entry}\"]"),
+            ("send: [entry]", "backfill: \"${F:-true}\""),
+            ("within: 30d", "within: \"${F:-30d}\""),
+            ("job: nested", "job: \"${JOB:-nested}\"\nlimits: {message_bytes: \"${F:-1MiB}\"}"),
+            ("job: nested", "job: nested\napi: {listen: \"127.0.0.1:${PORT:-80}\", rate_limit: \"${N:-3}\"}"),
+        ] {
+            let substituted = job.replacen(from, to, 1);
+            assert_ne!(substituted, job, "{from} is in the example");
+            let read = crate::parse(&substituted, "job.yaml", std::path::Path::new("."), &|_| None);
+            assert!(read.is_ok(), "the reader refuses {to}: {read:?}");
+            assert!(accepts(&substituted), "the schema refuses {to}");
         }
     }
 
@@ -307,7 +351,7 @@ mod tests {
         assert_eq!(schema["required"], json!(["job"]));
         let sync = &schema["properties"]["syncs"]["additionalProperties"]["properties"];
         assert_eq!(sync["send"]["default"], json!(["entry", "exit"]));
-        assert_eq!(sync["send"]["items"]["enum"], json!(["entry", "exit", "update"]));
+        assert_eq!(sync["send"]["items"]["anyOf"][0]["enum"], json!(["entry", "exit", "update"]));
         assert_eq!(sync["to"]["description"], "The destination of the changes.");
         let model = &schema["properties"]["models"]["additionalProperties"]["properties"];
         assert_eq!(model["refresh"]["default"], "24h");

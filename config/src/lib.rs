@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `yaml` | text to a tree of nodes with places |
 //! | `variables` | `${VAR}` in string leaves |
+//! | `include` | the sections of included files |
 //! | `typed` | nodes to typed values, by `schema` |
 //! | `build` | values to the [`Job`], references checked |
 //!
@@ -17,6 +18,7 @@
 mod build;
 pub mod decimal;
 pub mod duration;
+mod include;
 pub mod job;
 mod json_schema;
 pub mod path;
@@ -31,6 +33,7 @@ mod yaml;
 use std::path::Path as FilePath;
 
 pub use decimal::Decimal;
+pub use include::{Include, Included};
 pub use job::*;
 pub use json_schema::schema;
 pub use path::{Found, Path, Step};
@@ -48,7 +51,7 @@ pub struct Broken {
     pub salvage: Option<Box<Job>>,
 }
 
-/// Parses a job file: YAML, of which JSON is a subset.
+/// Parses a job file that includes no others: YAML, of which JSON is a subset.
 ///
 /// `file` is the file's name as the user gave it, for messages; relative paths are relative to `folder`; `variable`
 /// returns the value of `${VAR}`. The error has all problems of the file, in the file's order.
@@ -58,20 +61,24 @@ pub fn parse(
     folder: &FilePath,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Job, Problems> {
-    parse_or_salvage(text, file, folder, variable).map_err(|broken| broken.problems)
+    let include: Include = &|_| Err("this job is not read from a folder".to_owned());
+    parse_or_salvage(text, file, folder, variable, include).map_err(|broken| broken.problems)
 }
 
-/// Parses like [`parse`], and returns the parts of a broken file that could be built.
+/// Parses like [`parse`], with the files that the job includes, and returns the parts of a broken job that could be
+/// built.
 pub fn parse_or_salvage(
     text: &str,
     file: &str,
     folder: &FilePath,
     variable: &dyn Fn(&str) -> Option<String>,
+    files: Include,
 ) -> Result<Job, Broken> {
     let mut problems = Vec::new();
-    let built = match yaml::parse(text, &mut problems) {
+    let built = match yaml::parse(text, "", &mut problems) {
         Ok(mut root) => {
             variables::substitute(&mut root, "", variable, &mut problems);
+            include::include(&mut root, files, variable, &mut problems);
             typed::job(&root, &mut problems).map(|fields| build::job(&fields, folder, &mut problems))
         }
         // Problems from before a syntax error may be consequences of it.

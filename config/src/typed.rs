@@ -281,6 +281,10 @@ impl Checker<'_> {
     }
 
     fn address(&mut self, node: &Node, path: &str) -> Option<Value> {
+        let hint = "an address is written as in `127.0.0.1:8080`, `localhost:8080` or `[::1]:8080`";
+        if let Kind::Number(text) = &node.kind {
+            return self.report_with_hint(node.place(path), format!("`{text}` is not an address"), hint);
+        }
         let text = self.text(node, path)?;
         let host = text.rsplit_once(':').and_then(|(host, port)| port.parse::<u16>().is_ok().then_some(host));
         let bracketed = |host: &str| host.starts_with('[') && host.ends_with(']');
@@ -288,10 +292,7 @@ impl Checker<'_> {
             Some(host) if !host.trim().is_empty() && (bracketed(host) || !host.contains(':')) => {
                 Some(Value::Text(text.to_owned()))
             }
-            _ => {
-                let hint = "an address is written as in `127.0.0.1:8080`, `localhost:8080` or `[::1]:8080`";
-                self.report_with_hint(node.place(path), format!("`{text}` is not an address"), hint)
-            }
+            _ => self.report_with_hint(node.place(path), format!("`{text}` is not an address"), hint),
         }
     }
 
@@ -400,6 +401,18 @@ impl Checker<'_> {
         node: &Node,
         path: &str,
     ) -> Option<Value> {
+        let hint = match &node.kind {
+            Kind::Text { text, .. } => Some(format!("write a predicate as `property: {text}`")),
+            Kind::List(_) => Some("put the list under `all:` or `any:`".to_owned()),
+            _ => None,
+        };
+        if let Some(hint) = hint {
+            return self.report_with_hint(
+                node.place(path),
+                format!("must be a mapping, not {}", describe(node, path)),
+                hint,
+            );
+        }
         let entries = self.mapping(node, path)?;
         let lacking = |entry: &Entry| schema::unavailable(what).find(|unavailable| unavailable.name == entry.key);
         if let Some((entry, unavailable)) = entries.iter().find_map(|entry| Some((entry, lacking(entry)?))) {
@@ -432,6 +445,10 @@ impl Checker<'_> {
         let kinds: Vec<&str> = records.iter().map(|record| record.leading_key()).collect();
         let all = || kinds.iter().copied().chain(schema::unavailable(what).map(|unavailable| unavailable.name));
         for entry in entries {
+            if let Some(hint) = meaning(&entry.key) {
+                let place = entry.place(&yaml::child(path, &entry.key));
+                return self.report_with_hint(place, format!("unknown key `{}`", entry.key), hint);
+            }
             let known = records.iter().any(|record| record.key(&entry.key).is_some());
             if let (false, Some(kind)) = (known, nearest(&entry.key, all())) {
                 let place = entry.place(&yaml::child(path, &entry.key));
@@ -439,7 +456,10 @@ impl Checker<'_> {
                 return self.report_with_hint(place, format!("unknown key `{}`", entry.key), hint);
             }
         }
-        self.report(place, format!("a {what} has one of {}", or_list(&kinds)))
+        let found: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+        let found = if found.is_empty() { "nothing".to_owned() } else { and_list(&found) };
+        let hint = "as in `property: plan = 'pro'` or `{performed: EVENT, within: 7d}`";
+        self.report_with_hint(place, format!("a {what} has one of {}, and this one has {found}", or_list(&kinds)), hint)
     }
 
     fn record(&mut self, record: &'static Record, node: &Node, path: &str) -> Option<Fields> {
@@ -488,8 +508,32 @@ impl Checker<'_> {
         if conditions.iter().any(|other| std::ptr::eq(*other, record))
             && conditions.iter().any(|other| other.key(&entry.key).is_some())
         {
-            let message = format!("`{}` does not go with `{}`", entry.key, record.leading_key());
-            self.report(place, message);
+            let leading = record.leading_key();
+            let message = format!("`{}` does not go with `{leading}`", entry.key);
+            let hint = match (entry.key.as_str(), leading) {
+                ("within", "related") => "rows have no time of their own: name a column, as in `where: at > now() - \
+                                          interval '7 days'`"
+                    .to_owned(),
+                ("within", "property") => {
+                    "compare a column with the clock, as in `property: at > now() - interval '7 days'`".to_owned()
+                }
+                ("where", "property") => "join the two with `and` in one predicate".to_owned(),
+                _ => format!("give each a condition of its own, in a list under `all`: `{leading}` has {}", {
+                    let names: Vec<&str> = record.names().collect();
+                    and_list(&names)
+                }),
+            };
+            self.report_with_hint(place, message, hint);
+            return None;
+        }
+        if entry.key == "<<" {
+            let hint = "write the keys out; an alias can stand for a whole value";
+            self.report_with_hint(place, "merge keys (`<<`) are not read", hint);
+            return None;
+        }
+        let is_condition = conditions.iter().any(|other| std::ptr::eq(*other, record));
+        if let Some(hint) = meaning(&entry.key).filter(|_| is_condition) {
+            self.report_with_hint(place, format!("unknown key `{}`", entry.key), hint);
             return None;
         }
         let all = record.names().chain(schema::unavailable(record.what).map(|unavailable| unavailable.name));
@@ -509,7 +553,11 @@ impl Checker<'_> {
     /// Reports a key that is missing, or fills in its default.
     fn absent(&mut self, key: &'static dyn AnyKey, fields: &mut Fields, place: Place) {
         if key.is_required() {
-            self.report(place, format!("`{}` is missing", key.name()));
+            let message = format!("`{}` is missing", key.name());
+            match example(key.name(), key.shape()) {
+                Some(hint) => self.report_with_hint(place, message, hint),
+                None => self.report(place, message),
+            };
         } else if let Some(value) = key.default_value() {
             fields.insert(key.name(), Item { place, value });
         }
@@ -527,10 +575,12 @@ impl Checker<'_> {
                     self.report(place, format!("`{only}` is missing"));
                 }
                 ([], all) => {
-                    self.report(place, format!("one of {} is missing", or_list(all)));
+                    let hint = format!("write one of them here, as in `{}: …`", all[0]);
+                    self.report_with_hint(place, format!("one of {} is missing", or_list(all)), hint);
                 }
                 (many, _) => {
-                    self.report(place, format!("only one of {} may stand here", and_list(many)));
+                    let hint = format!("keep one of them, as `{}`, and remove the rest", many[0]);
+                    self.report_with_hint(place, format!("only one of {} may stand here", and_list(many)), hint);
                 }
             },
             Rule::AtMostOne(what, keys) => {
@@ -546,6 +596,53 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+/// Returns what to write for a key that other languages have for the same thing: letters alone would lead elsewhere,
+/// `and` to `any`. `None` if the key is none of these.
+fn meaning(key: &str) -> Option<&'static str> {
+    Some(match key.to_ascii_lowercase().as_str() {
+        "and" | "every" | "must" | "all_of" => "write `all: [CONDITION, …]`",
+        "or" | "some" | "should" | "any_of" | "one_of" => "write `any: [CONDITION, …]`",
+        "none" | "none_of" | "neither" | "nor" => "write `not: {any: [CONDITION, …]}`",
+        "must_not" | "except" | "exclude" | "unless" => "write `not: CONDITION`",
+        "not_performed" | "never" | "never_performed" | "did_not" | "did_not_perform" | "not_done" | "didnt" => {
+            "write `not: {performed: EVENT, within: DURATION}`"
+        }
+        "not_in" | "not_audience" | "not_in_audience" => "write `not: {audience: ID}`",
+        "event" | "did" | "done" | "has_done" | "has_performed" | "triggered" => {
+            "write `performed: EVENT` with `within: DURATION`"
+        }
+        "segment" | "cohort" | "member_of" | "in_audience" => "write `audience: ID`",
+        "attribute" | "trait" | "column" | "field" | "sql" | "predicate" | "user_property" => {
+            "write a predicate, as in `property: plan = 'pro'`"
+        }
+        "relation" | "relationship" | "has_many" | "join" => {
+            "write `related: MODEL`, of a model that belongs to this one"
+        }
+        "minimum" | "at_min" | "min_count" | "gte" | "count" | "times" => "write `at_least: N`, or another comparison",
+        "maximum" | "at_max" | "max_count" | "lte" => "write `at_most: N`",
+        "last" | "window" | "lookback" | "during" | "in_the_last" => "write `within: DURATION`, as in `within: 7d`",
+        _ => return None,
+    })
+}
+
+/// Returns what to write for a key that is missing; `None` if its name is enough.
+fn example(name: &str, shape: &Shape) -> Option<String> {
+    Some(match shape {
+        Shape::Duration { .. } => format!("as in `{name}: 7d`"),
+        Shape::Reference(section) => format!("give the id of a {}", section.noun()),
+        Shape::OneOrMore(of) => return example(name, of),
+        Shape::Choice { words, .. } => format!("it is one of {}", or_list(&words())),
+        Shape::Short { scalar, .. } => return example(name, scalar),
+        Shape::OneOf { .. } => format!("as in `{name}: {{property: plan = 'pro'}}`"),
+        Shape::Address => format!("as in `{name}: \"127.0.0.1:8080\"`"),
+        Shape::Secret => format!("as in `{name}: ${{TOKEN}}`"),
+        Shape::Id => format!("as in `{name}: shop`"),
+        Shape::Topic => format!("as in `{name}: web-events`"),
+        Shape::Record(record) => format!("as in `{name}: {{{}: …}}`", record.leading_key()),
+        _ => return None,
+    })
 }
 
 /// Describes a node for a message, without quoting what may be a secret.

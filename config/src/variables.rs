@@ -166,11 +166,11 @@ mod tests {
     fn only_string_leaves_are_touched() {
         let text = "${K}: '${V}'\nlist: [\"${V}\", 1, true, {a: '${V}'}]\nplain: ${V}";
         let mut problems = Vec::new();
-        let mut node = yaml::parse(text, &mut problems).expect("readable");
+        let mut node = yaml::parse(text, "", &mut problems).expect("readable");
         substitute(&mut node, "", &|_| Some("x: [y]".to_owned()), &mut problems);
         assert_eq!(problems, []);
         let expected =
-            yaml::parse("${K}: 'x: [y]'\nlist: ['x: [y]', 1, true, {a: 'x: [y]'}]\nplain: 'x: [y]'", &mut problems)
+            yaml::parse("${K}: 'x: [y]'\nlist: ['x: [y]', 1, true, {a: 'x: [y]'}]\nplain: 'x: [y]'", "", &mut problems)
                 .expect("readable");
         assert_eq!(texts(&node), texts(&expected));
     }
@@ -189,8 +189,8 @@ mod tests {
     #[test]
     fn a_missing_variable_is_reported_at_its_leaf() {
         let mut problems = Vec::new();
-        let mut node = yaml::parse("a:\n  - b: x${NONE}", &mut problems).expect("readable");
+        let mut node = yaml::parse("a:\n  - b: x${NONE}", "", &mut problems).expect("readable");
         substitute(&mut node, "", &|_| None, &mut problems);
-        assert_eq!(problems[0].place, Place { path: "a[0].b".to_owned(), line: 2, column: 8 });
+        assert_eq!(problems[0].place, Place { path: "a[0].b".to_owned(), line: 2, column: 8, ..Place::default() });
     }
 }

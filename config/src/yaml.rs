@@ -6,6 +6,7 @@
 //! one, and its first value counts.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 
@@ -19,6 +20,8 @@ const NODES_MAX: usize = 1_000_000;
 /// A value with its position.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Node {
+    /// As [`Place::file`].
+    pub file: Rc<str>,
     /// Line, from 1.
     pub line: u32,
     /// Column, from 1, in characters.
@@ -55,6 +58,8 @@ pub(crate) enum Kind {
 /// A key and its value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Entry {
+    /// As [`Place::file`].
+    pub file: Rc<str>,
     /// The key.
     pub key: String,
     /// The key's line, from 1.
@@ -68,14 +73,14 @@ pub(crate) struct Entry {
 impl Node {
     /// Returns its place, given its path.
     pub fn place(&self, path: &str) -> Place {
-        Place { path: path.to_owned(), line: self.line, column: self.column }
+        Place { file: self.file.as_ref().to_owned(), path: path.to_owned(), line: self.line, column: self.column }
     }
 }
 
 impl Entry {
     /// Returns the place of the key, given its path.
     pub fn place(&self, path: &str) -> Place {
-        Place { path: path.to_owned(), line: self.line, column: self.column }
+        Place { file: self.file.as_ref().to_owned(), path: path.to_owned(), line: self.line, column: self.column }
     }
 }
 
@@ -90,11 +95,23 @@ pub(crate) fn element(path: &str, index: usize) -> String {
     format!("{path}[{index}]")
 }
 
-/// Parses the one document of `text`. Repeated keys are pushed to `problems`; the error is the problem that ends the
-/// parsing.
-pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Result<Node, Problem> {
+/// Parses the one document of `text`, which is that of `file` ([`Place::file`]). Repeated keys are pushed to `problems`;
+/// the error is the problem that ends the parsing.
+pub(crate) fn parse(text: &str, file: &str, problems: &mut Vec<Problem>) -> Result<Node, Problem> {
+    let before = problems.len();
+    let parsed = parse_file(text, &Rc::from(file), problems);
+    problems[before..].iter_mut().for_each(|problem| file.clone_into(&mut problem.place.file));
+    parsed.map_err(|mut problem| {
+        file.clone_into(&mut problem.place.file);
+        problem
+    })
+}
+
+fn parse_file(text: &str, file: &Rc<str>, problems: &mut Vec<Problem>) -> Result<Node, Problem> {
     let options = granit_parser::options! { flow_nesting_limit: DEPTH_MAX, block_nesting_limit: DEPTH_MAX };
-    let mut builder = Builder { open: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None, problems };
+    let file = Rc::clone(file);
+    let mut builder =
+        Builder { file: Rc::clone(&file), open: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None, problems };
     let mut documents = 0;
     for event in Parser::new_from_str_with_options(text, options) {
         let (event, span) = event.map_err(|error| syntax_problem(error, text))?;
@@ -123,7 +140,7 @@ pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Result<Node, Pro
             _ => {}
         }
     }
-    Ok(builder.root.unwrap_or(Node { line: 1, column: 1, kind: Kind::Null }))
+    Ok(builder.root.unwrap_or(Node { file, line: 1, column: 1, kind: Kind::Null }))
 }
 
 /// A line and column, from 1.
@@ -140,7 +157,7 @@ impl Position {
     }
 
     fn place(self) -> Place {
-        Place { path: String::new(), line: self.line, column: self.column }
+        Place { line: self.line, column: self.column, ..Place::default() }
     }
 
     fn problem(self, message: impl Into<String>) -> Problem {
@@ -176,6 +193,7 @@ struct Open {
 
 /// The part of the tree that is parsed.
 struct Builder<'a> {
+    file: Rc<str>,
     open: Vec<Open>,
     /// Anchored nodes by the parser's number.
     anchors: HashMap<usize, Node>,
@@ -187,7 +205,7 @@ struct Builder<'a> {
 impl Builder<'_> {
     /// Adds a scalar: as a key if one is due, else as a value.
     fn node(&mut self, kind: Kind, at: Position, anchor: usize) -> Result<(), Problem> {
-        let node = Node { line: at.line, column: at.column, kind };
+        let node = Node { file: Rc::clone(&self.file), line: at.line, column: at.column, kind };
         self.count(1, at)?;
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
@@ -203,7 +221,7 @@ impl Builder<'_> {
             return Err(at.problem(too_deep()));
         }
         self.count(1, at)?;
-        let node = Node { line: at.line, column: at.column, kind };
+        let node = Node { file: Rc::clone(&self.file), line: at.line, column: at.column, kind };
         self.open.push(Open { node, anchor, key: None, lines: HashMap::new() });
         Ok(())
     }
@@ -257,7 +275,8 @@ impl Builder<'_> {
                 match open.lines.get(&key) {
                     None => {
                         open.lines.insert(key.clone(), key_at.line);
-                        entries.push(Entry { key, line: key_at.line, column: key_at.column, value: node });
+                        let file = Rc::clone(&self.file);
+                        entries.push(Entry { file, key, line: key_at.line, column: key_at.column, value: node });
                     }
                     Some(line) => {
                         let message = format!("the key `{key}` is given twice, first on line {line}");
@@ -376,13 +395,13 @@ mod tests {
 
     fn read(text: &str) -> Node {
         let mut problems = Vec::new();
-        let node = parse(text, &mut problems).unwrap_or_else(|problem| panic!("{text}: {problem:?}"));
+        let node = parse(text, "", &mut problems).unwrap_or_else(|problem| panic!("{text}: {problem:?}"));
         assert_eq!(problems, [], "{text}");
         node
     }
 
     fn refused(text: &str) -> Problem {
-        parse(text, &mut Vec::new()).expect_err("not refused")
+        parse(text, "", &mut Vec::new()).expect_err("not refused")
     }
 
     /// The tree as JSON, numbers as `#text`.
@@ -451,7 +470,7 @@ mod tests {
     #[test]
     fn a_repeated_key_is_a_problem_with_its_path_and_the_first_counts() {
         let mut problems = Vec::new();
-        let node = parse("a:\n  - x\n  - {b: {c: 1, d: 2, c: 3}}\na: 4\n", &mut problems).expect("readable");
+        let node = parse("a:\n  - x\n  - {b: {c: 1, d: 2, c: 3}}\na: 4\n", "", &mut problems).expect("readable");
         assert_eq!(plain(&node), serde_json::json!({"a": ["x", {"b": {"c": "#1", "d": "#2"}}]}));
         let shown: Vec<_> = problems.iter().map(|problem| (problem.place.path.as_str(), problem.place.line)).collect();
         assert_eq!(shown, [("a[1].b.c", 3), ("a", 4)]);

@@ -23,7 +23,7 @@ fn example(name: &str) -> Job {
 }
 
 fn place(path: &str, line: u32, column: u32) -> Place {
-    Place { path: path.to_owned(), line, column }
+    Place { path: path.to_owned(), line, column, ..Place::default() }
 }
 
 fn decimal(text: &str) -> Decimal {
@@ -84,7 +84,7 @@ fn the_shop_is_read_as_written() {
     assert_eq!(users.columns["plan"], ColumnType::String);
     assert_eq!(job.models["orders"].belongs_to.as_ref().map(|parent| parent.model.as_str()), Some("users"));
     let viewed = &job.events["pricing_viewed"];
-    assert_eq!((viewed.kind.as_deref(), viewed.name.as_deref()), (Some("page"), None));
+    assert_eq!((viewed.kind.as_deref(), viewed.names.as_slice()), (Some("page"), &[][..]));
     assert_eq!(viewed.foreign_key, Path::parse("userId").ok());
     assert_eq!(viewed.properties["path"].path.to_string(), "properties.path");
     assert_eq!(viewed.properties["channel"].path.to_string(), "context.channel");

@@ -26,6 +26,7 @@ mod sink;
 mod source;
 mod topics;
 
+pub use client::check_settings;
 pub(crate) use dead_letters::DeadLetterTopic;
 pub use dead_letters::check_dead_letters;
 pub use sink::{SyncSpec, check_sync, open_sync, resend_sync};

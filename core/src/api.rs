@@ -282,6 +282,10 @@ pub struct Pull {
 pub struct AudienceState {
     /// Its id.
     pub id: String,
+    /// Who is responsible for it.
+    pub owner: Option<String>,
+    /// Words to find it by.
+    pub tags: Vec<String>,
     /// The freshness of the oldest snapshot that the audience depends on.
     pub freshness: Freshness,
     /// Whether its windows are filled.
@@ -404,7 +408,7 @@ impl SyncReport {
 pub struct EventReport {
     /// The event's id.
     pub id: String,
-    /// Its source's id.
+    /// The id of its source; those of several are joined by `, `.
     pub source: String,
     /// Messages that match it, repeats included.
     pub matched: u64,

@@ -15,7 +15,7 @@ use crate::clock_watch;
 use crate::control::message::Listed;
 use crate::ingest::advice;
 use crate::ingest::event_batch::{hash_key, owner};
-use crate::ingest::seen::{EventSeen, Seen};
+use crate::ingest::seen::Seen;
 use crate::operators::deliver::Sinks;
 use crate::snapshots::history::{ModelPulls, PullHistory};
 use crate::status::{Checkpoints, Status};
@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock};
 use timely::scheduling::SyncActivator;
-use usher_config::{Refresh, duration};
+use usher_config::{Audience, Refresh, SourceFrom, duration};
 use usher_core::api::{
     Api, ApiError, AudienceState, BoxFuture, CheckpointMetrics, EventReport, Explanation, Freshness, Metrics,
     ModelStatus, Moment, Page, PartitionMetrics, PartitionReport, Pull, PullOrder, Readiness, SourceReport, SyncReport,
@@ -278,7 +278,8 @@ impl Inner {
         let id = plan.audiences[audience].id.clone();
         let number = self.index.audiences().iter().position(|known| known.id == id);
         let held = self.status.get().zip(number).map_or(0, |(status, number)| status.held()[number]);
-        AudienceState { id, freshness, windows, held }
+        let Audience { owner, tags, .. } = &self.plan.job.audiences[&id];
+        AudienceState { owner: owner.clone(), tags: tags.clone(), id, freshness, windows, held }
     }
 
     fn freshness(&self) -> Vec<Freshness> {
@@ -513,7 +514,8 @@ impl Api for JobApi {
                 *messages.entry(source.clone()).or_default() += counts;
             }
             for (event, repeats) in inner.plan.events.iter().zip(status.repeats()) {
-                messages.entry(event.source.clone()).or_default().repeats += repeats;
+                // Which of an event's sources a repeat came from is not kept: the first stands for all.
+                messages.entry(event.sources[0].clone()).or_default().repeats += repeats;
             }
             for (_, damage) in status.damaged_files() {
                 if let SourceError::Damaged { id, .. } = damage {
@@ -553,15 +555,21 @@ impl Api for JobApi {
         let (seen, repeats) = (status.seen(), status.repeats());
         let of_source = |id: &str| inner.plan.job.sources.keys().position(|source| source == id);
         let report = |(number, event): (usize, &EventPlan)| {
-            let seen = of_source(&event.source).and_then(|source| seen.get(source)).cloned().unwrap_or_default();
-            let EventSeen { matched, last } = seen.event(number);
+            let of_sources = event.sources.iter().filter_map(|id| seen.get(of_source(id)?));
+            let (mut matched, mut last, mut near) = (0, None, Vec::new());
+            for seen in of_sources {
+                let one = seen.event(number);
+                matched += one.matched;
+                last = last.max(one.last);
+                near.extend(advice::near(event, &seen.names()));
+            }
             EventReport {
                 id: event.id.clone(),
-                source: event.source.clone(),
+                source: event.sources.join(", "),
                 matched,
                 repeats: repeats.get(number).copied().unwrap_or(0),
                 last_seen: last.map(Moment),
-                near: advice::near(event, &seen.names()),
+                near,
             }
         };
         let mut reports: Vec<EventReport> = inner.plan.events.iter().enumerate().map(report).collect();

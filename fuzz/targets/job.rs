@@ -6,7 +6,7 @@ use usher_queries::{Schemas, compile};
 
 fuzz_target!(|text: &str| {
     let variable = |name: &str| (name.len() % 2 == 0).then(|| name.to_lowercase());
-    match usher_config::parse_or_salvage(text, "job.yaml", "/".as_ref(), &variable) {
+    match usher_config::parse_or_salvage(text, "job.yaml", "/".as_ref(), &variable, &|_| Ok(Vec::new())) {
         Ok(job) => {
             let _ = compile(&job, "job.yaml", &Schemas::new());
         }

@@ -23,7 +23,7 @@
 //! | `conditions.rs` | back from a plan to the conditions as they are written |
 
 pub(crate) mod canonical;
-mod columns;
+pub(crate) mod columns;
 pub mod conditions;
 mod facts;
 mod layout;
@@ -37,6 +37,7 @@ use usher_config::{ColumnType, Job, Members, Problem, Problems};
 
 pub use self::canonical::count_range;
 pub use self::columns::needs_schema;
+pub(crate) use self::conditions::plan_schemas;
 
 /// The columns in the files of models: by model id, each column's name and its type. The error is the name of a type that is
 /// not supported.
@@ -55,6 +56,9 @@ pub type Schemas = BTreeMap<String, Vec<(String, Result<ColumnType, String>)>>;
 /// Panics if the job breaks what `usher_config` guarantees of one that it read without a problem.
 pub fn compile(job: &Job, file: &str, schemas: &Schemas) -> Result<Plan, Problems> {
     let mut facts = Facts::new(job, schemas);
+    for id in job.events.keys() {
+        let _ = facts.shared(id);
+    }
     let mut trees = BTreeMap::new();
     for (id, audience) in &job.audiences {
         if let Some(tree) = facts.condition(&audience.condition, audience) {
@@ -77,6 +81,9 @@ pub fn check_predicates(job: &Job, schemas: &Schemas) -> Vec<Problem> {
     for audience in job.audiences.values() {
         columns.check(&audience.condition, &audience.model);
     }
+    for event in job.events.values() {
+        event.filter.iter().for_each(|text| drop(columns.event_predicate(event, text)));
+    }
     columns.included();
     columns.problems
 }
@@ -84,7 +91,7 @@ pub fn check_predicates(job: &Job, schemas: &Schemas) -> Vec<Problem> {
 /// Returns problems in the file's order.
 fn sorted(file: &str, mut problems: Vec<Problem>) -> Problems {
     problems.sort_by(|a, b| {
-        let place = |p: &Problem| (p.place.line, p.place.column, p.place.path.clone());
+        let place = |p: &Problem| (p.place.file.clone(), p.place.line, p.place.column, p.place.path.clone());
         place(a).cmp(&place(b)).then_with(|| a.message.cmp(&b.message))
     });
     Problems { file: file.to_string(), problems }

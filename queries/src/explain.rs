@@ -192,8 +192,9 @@ impl Explained<'_> {
         let plan = self.plan;
         writeln!(self.out, "\nevent {}", event.id)?;
         let kind = event.kind.as_deref().unwrap_or("any");
-        let name = event.name.as_ref().map_or("any".to_string(), |name| format!("\"{name}\""));
-        writeln!(self.out, "  messages of {}: type {kind}, name {name}", event.source)?;
+        let names: Vec<String> = event.names.iter().map(|name| format!("\"{name}\"")).collect();
+        let name = if names.is_empty() { "any".to_string() } else { names.join(" or ") };
+        writeln!(self.out, "  messages of {}: type {kind}, name {name}", event.sources.join(", "))?;
         let key = event.foreign_key.as_ref().map_or("the format's user id".to_string(), Path::to_string);
         writeln!(self.out, "  key of {}: {key}", plan.models[event.model as usize].id)?;
         let time = event.timestamp.as_ref().map_or("the format's event time".to_string(), Path::to_string);

@@ -6,6 +6,7 @@
 //! | module | contents |
 //! |---|---|
 //! | [`mod@compile`] | a job becomes a plan |
+//! | `lint` | what of a sound job is probably not meant |
 //! | [`plan`], [`plan_file`], [`explain`] | the plan: as data, as bytes, as text |
 //! | [`predicate`] | SQL expressions, typed and evaluated |
 //! | [`coerce`], [`value`] | values of messages and rows; their times are read by [`time`] |
@@ -18,6 +19,7 @@ pub mod coerce;
 pub mod compile;
 pub mod explain;
 mod expr;
+mod lint;
 pub mod missing;
 #[cfg(any(test, feature = "testing"))]
 pub mod oracle;
@@ -30,5 +32,6 @@ pub mod value;
 
 pub use compile::conditions;
 pub use compile::{Schemas, check_predicates, compile, needs_schema};
+pub use lint::warnings;
 pub use usher_core::time;
 pub use value::Value;

@@ -141,12 +141,12 @@ pub struct AudiencePlan {
 pub struct EventPlan {
     /// The event's id.
     pub id: String,
-    /// The source's id.
-    pub source: String,
+    /// The ids of its sources: at least one, sorted.
+    pub sources: Vec<String>,
     /// The message's type; any if `None`.
     pub kind: Option<String>,
-    /// The message's name; any if `None`.
-    pub name: Option<String>,
+    /// The message's names, sorted; any if empty.
+    pub names: Vec<String>,
     /// Index in [`Plan::models`] of the parent model.
     pub model: u32,
     /// Where the key is; the format's user id if `None`.

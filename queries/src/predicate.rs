@@ -21,6 +21,7 @@
 mod batch;
 mod canonical;
 mod like;
+mod never;
 mod print;
 mod regexp;
 mod scalar;
@@ -28,6 +29,7 @@ mod syntax;
 mod tree;
 mod typing;
 
+pub use self::never::Never;
 use self::scalar::{Scalar, is_true, value};
 use self::tree::{Compare, Node};
 use self::typing::Typer;
@@ -94,6 +96,23 @@ impl Predicate {
         renumber(&mut root, &place);
         canonical::canonical(&mut root, &columns);
         Predicate { text: print::text(&root, &columns), columns, root }
+    }
+
+    /// Returns the predicate that holds where both do.
+    pub fn and(&self, other: &Predicate) -> Predicate {
+        let mut met = self.columns.clone();
+        met.extend(other.columns.iter().filter(|column| !self.columns.contains(column)).cloned());
+        let roots = [self, other].map(|predicate| {
+            let mut root = predicate.root.clone();
+            let place = |index: u32| {
+                let column = &predicate.columns[index as usize];
+                let at = met.iter().position(|met| met == column).expect("it has the columns of both");
+                u32::try_from(at).expect("an index came from a u32")
+            };
+            renumber(&mut root, &place);
+            root
+        });
+        Predicate::new(Node::All(roots.into()), met)
     }
 
     /// Returns whether its truth depends on the clock.

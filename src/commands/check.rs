@@ -1,24 +1,36 @@
 //! `usher check`: validates a job; with `--connect` also opens what it names.
 
 use crate::exit::Exit;
-use crate::open::{Loaded, WallClock, check_kafka, load, open_sources, open_warehouses, refuse_shared_files};
+use crate::open::{
+    Loaded, WallClock, check_kafka, check_sources, check_state, load, open_warehouses, print_warnings,
+    refuse_shared_files,
+};
 use crate::terminal::print_stderr;
+use serde_json::json;
 use std::path::Path;
 use usher_config::{DeadLettersTo, SyncTo};
-use usher_connectors::kafka::Bounds;
 use usher_core::clock::Clock;
 use usher_dataflow::wanted;
 
 /// Validates a job; with `connect` also opens what it names.
-pub fn check(path: &Path, connect: bool) -> Result<(), Exit> {
-    let loaded = load(path)?;
-    refuse_shared_files(&loaded)?;
-    if connect {
-        open_all(&loaded)?;
+pub fn check(path: &Path, connect: bool, json: bool) -> Result<(), Exit> {
+    let loaded = load(path).and_then(|loaded| {
+        refuse_shared_files(&loaded)?;
+        if connect {
+            open_all(&loaded)?;
+        }
+        Ok(loaded)
+    });
+    if json {
+        let problems = loaded.as_ref().err().map_or_else(Vec::new, Exit::problems);
+        super::print(&format!("{}\n", json!({ "ok": loaded.is_ok(), "problems": problems })))?;
     }
+    let loaded = loaded?;
+    print_warnings(&loaded.plan, path);
     let audiences: usize = loaded.plan.models.iter().map(|model| model.audiences.len()).sum();
     let facts: usize = loaded.plan.models.iter().map(|model| model.facts.len() - 1).sum();
-    let opened = if connect { "; sources, snapshots, syncs and dead letters can be opened" } else { "" };
+    let opened =
+        if connect { "; sources, snapshots, syncs, dead letters and the state store can be opened" } else { "" };
     print_stderr(format_args!(
         "ok: `{}`: {} over {}{opened}",
         path.display(),
@@ -35,7 +47,8 @@ fn counted(count: usize, noun: &str) -> String {
 }
 
 fn open_all(loaded: &Loaded) -> Result<(), Exit> {
-    open_sources(loaded, Some(Bounds::default()), WallClock.now())?;
+    check_sources(loaded)?;
+    check_state(loaded)?;
     check_kafka(loaded)?;
     for (model, warehouse) in open_warehouses(loaded)?.into_iter().enumerate() {
         if let (Some(warehouse), Some(wanted)) = (warehouse, wanted(&loaded.plan, model)) {

@@ -26,6 +26,14 @@ pub fn compile(path: &Path, output: &Path) -> Result<(), Exit> {
     let file = tempfile::NamedTempFile::new_in(folder).map_err(not_written)?;
     std::fs::write(file.path(), &bytes).map_err(not_written)?;
     file.persist(output).map_err(|error| not_written(error.error))?;
+    let here = |folder: &Path| std::path::absolute(folder).ok();
+    if here(folder) != here(&loaded.folder) {
+        print_stderr(format_args!(
+            "note: the job's relative paths start from `{}`, the plan's from `{}`: move the data or the plan",
+            loaded.folder.display(),
+            folder.display()
+        ));
+    }
     print_stderr(format_args!(
         "wrote `{}`, {} bytes; paths in it are relative to its folder",
         output.display(),

@@ -23,13 +23,30 @@ pub struct Flags {
     pub now: Option<Time>,
     pub workers: usize,
     pub out: Option<PathBuf>,
+    pub dead_letters: Option<PathBuf>,
     pub summary: Option<PathBuf>,
+}
+
+impl Flags {
+    /// Refuses two flags that name one file.
+    fn check_files(&self) -> Result<(), Exit> {
+        let files = [("--out", &self.out), ("--dead-letters", &self.dead_letters), ("--summary", &self.summary)];
+        for (at, (flag, file)) in files.iter().enumerate() {
+            let other = files[..at].iter().find(|(_, other)| file.is_some() && other == file);
+            if let (Some((other, _)), Some(file)) = (other, file) {
+                return Err(Exit::wrong(format_args!("{other} and {flag} both name `{}`", file.display()))
+                    .hint("give each a file of its own".to_owned()));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Replays a job over all that its sources hold.
 pub fn replay(path: &Path, flags: Flags) -> Result<(), Exit> {
     let signals = Signals::handle()?;
     let span = open::replay_span(flags.from, flags.until)?;
+    flags.check_files()?;
     let loaded = load(path)?;
     let now = flags.now.unwrap_or_else(|| {
         let now = open::WallClock.now();
@@ -42,7 +59,7 @@ pub fn replay(path: &Path, flags: Flags) -> Result<(), Exit> {
     });
     let sources = open::open_sources(&loaded, Some(Bounds { from: flags.from }), now)?;
     let warehouses = open::open_warehouses(&loaded)?;
-    let dead_letters = open::open_dead_letters(&loaded)?;
+    let dead_letters = open::open_dead_letters_at(flags.dead_letters.as_deref())?;
     let catalog = Arc::new(loaded.plan.job.catalog());
     let sink: Box<dyn Sink> = match &flags.out {
         Some(out) => Box::new(Writer::create(out, Arc::clone(&catalog), Filter::all())?),

@@ -36,6 +36,7 @@ pub struct Flags {
 pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
     let signals = Signals::handle()?;
     let loaded = load(path)?;
+    open::print_warnings(&loaded.plan, path);
     // Before anything is taken over from an earlier run: one that is still running has the port.
     let api = Bound::of(&loaded.plan, flags.process, flags.processes)?;
     let (cluster, hosts) = cluster(&loaded, flags)?;
@@ -103,9 +104,8 @@ fn announce(loaded: &Loaded, state: &open::State) {
     if job.syncs.is_empty() {
         print_stderr("the job has no syncs: changes are counted but not sent");
     }
-    if job.state.is_none() {
-        print_stderr(format_args!("state is kept in `{}`; `state.url` sets another place", state.place));
-    }
+    let hint = if job.state.is_none() { "; `state.url` sets another place" } else { "" };
+    print_stderr(format_args!("state is kept in `{}`{hint}", state.shown()));
     for (id, sync) in &job.syncs {
         match &sync.to {
             SyncTo::Stdout => {

@@ -52,11 +52,13 @@ fn counted(sources: &Value) -> Value {
     sources.as_array().into_iter().flatten().map(counted).collect()
 }
 
-/// Returns the rows of a list as a table: a column for the id, then one for each name.
-fn table(first: &str, rows: &Value, columns: &[&str]) -> String {
+/// Returns the rows of a list as a table: a column for the id, then one for each name that some row has.
+pub(super) fn table(first: &str, rows: &Value, columns: &[&str]) -> String {
     if rows.as_array().is_none_or(Vec::is_empty) {
         return format!("\nno {first}s\n");
     }
+    let known = |name: &&&str| rows.as_array().into_iter().flatten().any(|row| row.get(**name).is_some());
+    let columns: Vec<&str> = columns.iter().filter(known).copied().collect();
     let mut cells = vec![vec![first.to_owned()]];
     cells[0].extend(columns.iter().map(|name| name.replace('_', " ")));
     for row in rows.as_array().into_iter().flatten() {

@@ -1,19 +1,25 @@
 //! Builds events.
 
 use super::source::provides;
-use super::{Builder, entry, owned};
+use std::collections::BTreeSet;
+
+use super::{Builder, entry, owned, text};
 use crate::schema::event as keys;
 use crate::schema::{AnyKey, DESCRIPTION, Entry, Fields, Form, Key, source};
 use crate::{ColumnType, Event, Path, Place, Property, Step};
 
 impl<'a> Builder<'a> {
     pub(super) fn event(&mut self, id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Event> {
-        let source = self.refer(fields, &keys::SOURCE);
+        let references = fields.get(&keys::SOURCES);
+        let found: Option<Vec<Option<&str>>> =
+            references.map(|references| references.iter().map(|reference| self.resolve(reference)).collect());
         let model = self.refer(fields, &keys::MODEL);
-        if let Some(source) = source {
+        for source in found.iter().flatten().flatten() {
             self.check_json_parts(id, place, fields, source);
             self.check_headers(fields, source);
         }
+        let sources: Option<BTreeSet<&str>> = found.and_then(|found| found.into_iter().collect());
+        let names: BTreeSet<&str> = fields.list(&keys::NAMES).into_iter().map(|name| name.value).collect();
         let properties = fields.entries(&keys::PROPERTIES).into_iter();
         let properties: Vec<_> =
             properties.map(|entry| Some((entry.name.to_owned(), self.event_property(entry)?))).collect();
@@ -22,9 +28,10 @@ impl<'a> Builder<'a> {
             place: place.clone(),
             label: owned(fields, &keys::LABEL),
             description: owned(fields, &DESCRIPTION),
-            source: source?.to_owned(),
+            sources: sources?.into_iter().map(str::to_owned).collect(),
             kind: owned(fields, &keys::TYPE),
-            name: owned(fields, &keys::NAME),
+            names: names.into_iter().map(str::to_owned).collect(),
+            filter: text(fields, &keys::WHERE),
             model: model?.to_owned(),
             foreign_key: fields.get(&keys::FOREIGN_KEY).cloned(),
             timestamp: fields.get(&keys::TIMESTAMP).cloned(),
@@ -53,8 +60,8 @@ impl<'a> Builder<'a> {
         let Some(source) = entry(&self.sources, source_id) else {
             return;
         };
-        let matched: [(&Key<String>, &Key<Path>); 2] =
-            [(&keys::TYPE, &source::JSON_TYPE), (&keys::NAME, &source::JSON_NAME)];
+        let matched: [(&dyn AnyKey, &Key<Path>); 2] =
+            [(&keys::TYPE, &source::JSON_TYPE), (&keys::NAMES, &source::JSON_NAME)];
         for (key, part) in matched {
             if let Some(place) = fields.place(key).filter(|_| !provides(source, part)) {
                 let part = part.name();

@@ -11,7 +11,7 @@ impl<'a> Builder<'a> {
     pub(super) fn sync(&mut self, _id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Sync> {
         let audiences: BTreeSet<&str> = match fields.get(&keys::AUDIENCES) {
             Some(audiences) => audiences.iter().filter_map(|reference| self.resolve(reference)).collect(),
-            None => self.audiences.keys().copied().collect(),
+            None => self.audiences.keys().copied().filter(|id| self.is_enabled(id)).collect(),
         };
         let to = fields.get(&keys::TO)?;
         self.check_kafka_only(fields, to);

@@ -2,7 +2,8 @@
 
 use super::condition::condition;
 use super::{
-    Choice, DESCRIPTION, Fields, Key, Record, Reference, Section, TEXT, choice, optional, reference, required,
+    BOOLEAN, Choice, DESCRIPTION, Fields, Key, List, Record, Reference, Section, TEXT, choice, optional, reference,
+    required, set,
 };
 use crate::Incomplete;
 
@@ -16,9 +17,19 @@ pub(crate) static INCOMPLETE: Key<Incomplete> = optional(
 .default(Incomplete::Hold);
 pub(crate) static WHERE: Key<Fields> = required("where", condition(), "The condition of membership.");
 
+pub(crate) static OWNER: Key<String> = optional("owner", TEXT, "Who is responsible for it, for people.");
+pub(crate) static TAGS: Key<List<String>> = optional("tags", set(&TEXT), "Words to find it by, for people.");
+pub(crate) static ENABLED: Key<bool> =
+    optional("enabled", BOOLEAN, "Whether the job has it: `false` is as if it were removed from the file.")
+        .default(true);
+
 /// An audience.
 pub(crate) static RECORD: Record =
-    Record { what: "audience", keys: &[&NAME, &DESCRIPTION, &MODEL, &INCOMPLETE, &WHERE], rules: &[] };
+    Record {
+        what: "audience",
+        keys: &[&NAME, &DESCRIPTION, &OWNER, &TAGS, &ENABLED, &MODEL, &INCOMPLETE, &WHERE],
+        rules: &[],
+    };
 
 impl Choice for Incomplete {
     const WHAT: &'static str = "`incomplete`";

@@ -2,16 +2,24 @@
 
 use super::model::COLUMN_TYPE;
 use super::{
-    DESCRIPTION, Entries, Key, PATH, Record, Reference, Section, Short, TEXT, Type, by_name, choice, optional,
-    reference, required, short,
+    DESCRIPTION, Entries, Key, List, PATH, PREDICATE, Record, Reference, Section, Short, TEXT, Type, by_name, choice,
+    one_or_more, optional, reference, required, short,
 };
 use crate::{ColumnType, Path};
 use usher_core::time::Unit;
 
 pub(crate) static LABEL: Key<String> = optional("label", TEXT, "Its name, for people.");
-pub(crate) static SOURCE: Key<Reference> = required("source", reference(Section::Source), "The source's id.");
+pub(crate) static SOURCES: Key<List<Reference>> = required(
+    "source",
+    one_or_more(&SOURCE),
+    "The source's id, or a list of ids, as of files that backfill a topic. Messages of several sources with the same id \
+     and key are one event.",
+);
 pub(crate) static TYPE: Key<String> = optional("type", TEXT, "The messages' type. Default: any.");
-pub(crate) static NAME: Key<String> = optional("name", TEXT, "The messages' name. Default: any.");
+pub(crate) static NAMES: Key<List<String>> =
+    optional("name", one_or_more(&TEXT), "The messages' name, or a list of names. Default: any.");
+pub(crate) static WHERE: Key<String> =
+    optional("where", PREDICATE, "A predicate on the properties that all conditions on this event share.");
 pub(crate) static MODEL: Key<Reference> = required("model", reference(Section::Model), "The parent model's id.");
 pub(crate) static FOREIGN_KEY: Key<Path> =
     optional("foreign_key", PATH, "The path of the parent model's key. Default: the format's user id.");
@@ -23,9 +31,11 @@ pub(crate) static PROPERTIES: Key<Entries<Short<ColumnType>>> =
 /// An event.
 pub(crate) static RECORD: Record = Record {
     what: "event",
-    keys: &[&LABEL, &DESCRIPTION, &SOURCE, &TYPE, &NAME, &MODEL, &FOREIGN_KEY, &TIMESTAMP, &PROPERTIES],
+    keys: &[&LABEL, &DESCRIPTION, &SOURCES, &TYPE, &NAMES, &WHERE, &MODEL, &FOREIGN_KEY, &TIMESTAMP, &PROPERTIES],
     rules: &[],
 };
+
+static SOURCE: Type<Reference> = reference(Section::Source);
 
 static PROPERTY: Type<Short<ColumnType>> = short(&COLUMN_TYPE, &PROPERTY_RECORD);
 

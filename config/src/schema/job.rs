@@ -1,11 +1,16 @@
 //! The keys of the file's top level.
 
 use super::{
-    Entries, Fields, ID, Key, Record, Type, audience, by_id, destination, event, model, optional, process, record,
-    required, source, sync,
+    AnyKey, Entries, Fields, ID, Key, List, Record, TEXT, Type, audience, by_id, destination, event, model,
+    one_or_more, optional, process, record, required, source, sync,
 };
 
 pub(crate) static NAME: Key<String> = required("job", ID, "The job's name: an id.");
+pub(crate) static INCLUDE: Key<List<String>> = optional(
+    "include",
+    one_or_more(&TEXT),
+    "Files with more sources, models, events, audiences and syncs: globs relative to the job file's folder.",
+);
 pub(crate) static SOURCES: Key<Entries<Fields>> = optional("sources", by_id(&SOURCE), "Streams of messages, by id.");
 pub(crate) static MODELS: Key<Entries<Fields>> = optional("models", by_id(&MODEL), "Tables of the warehouse, by id.");
 pub(crate) static EVENTS: Key<Entries<Fields>> =
@@ -19,8 +24,11 @@ pub(crate) static DEAD_LETTERS: Key<Fields> = optional(
     record(&destination::DEAD_LETTERS),
     "Where messages go that can't be read. Default: counted and sampled in the log.",
 );
-pub(crate) static STATE: Key<Fields> =
-    optional("state", record(&process::STATE), "Where durable state is kept. Default: `./usher-state/<job>`.");
+pub(crate) static STATE: Key<Fields> = optional(
+    "state",
+    record(&process::STATE),
+    "Where durable state is kept. Default: `usher-state/<job>` beside the job file.",
+);
 pub(crate) static API: Key<Fields> = optional("api", record(&process::API), "The HTTP API. Default: there is none.");
 pub(crate) static CLUSTER: Key<Fields> =
     optional("cluster", record(&process::CLUSTER), "How the processes of a cluster wait for each other.");
@@ -29,9 +37,25 @@ pub(crate) static LIMITS: Key<Fields> = optional("limits", record(&process::LIMI
 /// The whole file.
 pub(crate) static RECORD: Record = Record {
     what: "job",
-    keys: &[&NAME, &SOURCES, &MODELS, &EVENTS, &AUDIENCES, &SYNCS, &DEAD_LETTERS, &STATE, &API, &CLUSTER, &LIMITS],
+    keys: &[
+        &NAME,
+        &INCLUDE,
+        &SOURCES,
+        &MODELS,
+        &EVENTS,
+        &AUDIENCES,
+        &SYNCS,
+        &DEAD_LETTERS,
+        &STATE,
+        &API,
+        &CLUSTER,
+        &LIMITS,
+    ],
     rules: &[],
 };
+
+/// The sections that an included file may have.
+pub(crate) static SECTIONS: [&dyn AnyKey; 5] = [&SOURCES, &MODELS, &EVENTS, &AUDIENCES, &SYNCS];
 
 static SOURCE: Type<Fields> = record(&source::RECORD);
 static MODEL: Type<Fields> = record(&model::RECORD);

@@ -110,6 +110,26 @@ pub(super) fn settings(
     }
 }
 
+/// Returns what is wrong with the settings of a job's cluster, each with a hint; connects to nothing. A secret whose
+/// variable is not set is left out.
+pub fn check_settings(kafka: &Kafka, variable: &dyn Fn(&str) -> Option<String>) -> Vec<(String, &'static str)> {
+    let mut problems = Vec::new();
+    for (name, setting) in &kafka.properties {
+        let known = match setting {
+            Setting::Plain(_) => true,
+            Setting::Secret(secret) => secret.resolve(variable).is_ok() || RESERVED.iter().any(|(own, _)| own == name),
+        };
+        if known {
+            let one = Kafka {
+                brokers: kafka.brokers.clone(),
+                properties: [(name.clone(), setting.clone())].into_iter().collect(),
+            };
+            problems.extend(settings(&one, &[], &[], variable).err().map(|problem| (problem.reason, problem.hint)));
+        }
+    }
+    problems
+}
+
 /// What a client reports: its problems are logged, first at once and then ever more rarely.
 pub(super) struct Context {
     /// The source or sync that the client works for, as the log names it: `source web`.

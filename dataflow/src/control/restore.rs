@@ -300,7 +300,7 @@ impl Unchanged {
             models: models.collect(),
             new_definitions: new_definitions.collect(),
             pulled: (0..plan.models.len()).map(|model| has_snapshot(plan, model, &state_of, &kept)).collect(),
-            new_sources: new_sources.map(|event| event.source.clone()).collect(),
+            new_sources: new_sources.flat_map(|event| event.sources.iter().cloned()).collect(),
         }
     }
 }

@@ -61,7 +61,7 @@ impl Advisor {
                 tracing::warn!(source = %id, "{advice}");
                 continue;
             }
-            for (number, event) in self.plan.events.iter().enumerate().filter(|(_, event)| event.source == *id) {
+            for (number, event) in self.plan.events.iter().enumerate().filter(|(_, event)| event.sources.contains(id)) {
                 if let Some(advice) = of_event(number, event, counts, seen)
                     && !self.sources_said[index].load(Ordering::Relaxed)
                     && !self.events_said[number].swap(true, Ordering::Relaxed)
@@ -76,10 +76,9 @@ impl Advisor {
 /// Returns the names that came near to those of an event of the job: they differ by case or a letter.
 pub(crate) fn near(event: &EventPlan, names: &[UnmatchedName]) -> Vec<String> {
     let of_kind = names.iter().filter(|name| event.kind.is_none() || name.kind == event.kind);
-    let wanted = event.name.as_deref();
     let near = of_kind.filter_map(|name| {
         let name = name.name.as_deref()?;
-        nearest(name, wanted).map(|_| name.to_owned())
+        nearest(name, event.names.iter().map(String::as_str)).map(|_| name.to_owned())
     });
     let mut near: Vec<String> = near.take(NAMES).collect();
     if let Some(kind) = &event.kind {
@@ -138,17 +137,20 @@ fn of_unmatched(plan: &Plan, id: &str, format: &Format, (count, read): (u64, u64
     if !look.is_of(format) || names.is_empty() {
         return Some(format!("{what}: {look}\n  hint: {}", hint(&look, format)));
     }
-    let mut events = plan.events.iter().enumerate().filter(|(_, event)| event.source == id);
+    let mut events =
+        plan.events.iter().enumerate().filter(|(_, event)| event.sources.iter().any(|source| source == id));
     if events.all(|(number, _)| seen.event(number).matched > 0) {
         // The job uses little of what comes.
         return None;
     }
     let shown: Vec<String> = names.iter().take(NAMES).map(shown).collect();
-    let events = plan.events.iter().filter(|event| event.source == id);
+    let events = plan.events.iter().filter(|event| event.sources.iter().any(|source| source == id));
     let near = events.filter_map(|event| near(event, &names).into_iter().next().map(|near| (event, near))).next();
     let hint = match near {
         Some((event, near)) => {
-            let wanted = event.name.as_deref().or(event.kind.as_deref()).unwrap_or_default();
+            let names = event.names.iter().map(String::as_str);
+            let first = event.names.first().map(String::as_str);
+            let wanted = nearest(&near, names).or(first).or(event.kind.as_deref()).unwrap_or_default();
             format!("`{near}` comes near to `{wanted}` of the event `{}`: types and names match exactly", event.id)
         }
         None => "set `type` and `name` of the events to what comes".to_owned(),

@@ -151,10 +151,14 @@ impl EventMatcher {
         };
         let mut events = Vec::new();
         let (mut by_name, mut of_any_name): (HashMap<String, Vec<usize>>, _) = (HashMap::new(), Vec::new());
-        for (number, event) in plan.events.iter().enumerate().filter(|(_, event)| event.source == source) {
-            match &event.name {
-                Some(name) => by_name.entry(name.clone()).or_default().push(events.len()),
-                None => of_any_name.push(events.len()),
+        for (number, event) in
+            plan.events.iter().enumerate().filter(|(_, event)| event.sources.iter().any(|of| of == source))
+        {
+            if event.names.is_empty() {
+                of_any_name.push(events.len());
+            }
+            for name in &event.names {
+                by_name.entry(name.clone()).or_default().push(events.len());
             }
             let bits = |of: &[u32]| {
                 let mut facts = vec![0u64; event.facts.len().div_ceil(64)];

@@ -180,15 +180,22 @@ fn comparison_text(comparison: &Comparison) -> String {
     }
 }
 
-/// Returns the canonical text of an event's definition, without its id.
+/// Returns the canonical text of an event's definition, without its id and without its `where`, which is part of its
+/// conditions.
 fn event_text(event: &Event) -> String {
     let text = |text: &Option<String>| text.as_deref().map_or("-".to_string(), quoted);
+    // A list of one is as before there were lists.
+    let list = |texts: &[String]| match texts {
+        [] => "-".to_string(),
+        [one] => quoted(one),
+        many => format!("[{}]", many.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(",")),
+    };
     let path = |path: &Option<Path>| path.as_ref().map_or("-".to_string(), path_text);
     format!(
         "source={} type={} name={} model={} key={} time={}",
-        quoted(&event.source),
+        list(&event.sources),
         text(&event.kind),
-        text(&event.name),
+        list(&event.names),
         quoted(&event.model),
         path(&event.foreign_key),
         path(&event.timestamp),

@@ -77,7 +77,7 @@ enum Column<'a> {
 }
 
 /// The columns of a job, and what is wrong with those that are read.
-pub(super) struct Columns<'a> {
+pub(crate) struct Columns<'a> {
     job: &'a Job,
     schemas: &'a Schemas,
     /// What was found so far.
@@ -85,7 +85,7 @@ pub(super) struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    pub(super) fn new(job: &'a Job, schemas: &'a Schemas) -> Columns<'a> {
+    pub(crate) fn new(job: &'a Job, schemas: &'a Schemas) -> Columns<'a> {
         Columns { job, schemas, problems: Vec::new() }
     }
 
@@ -110,7 +110,7 @@ impl<'a> Columns<'a> {
     }
 
     /// Types a predicate on the rows of `model`. `None` if something is wrong, which is reported.
-    pub(super) fn model_predicate(&mut self, model: &str, text: &Text) -> Option<Predicate> {
+    pub(crate) fn model_predicate(&mut self, model: &str, text: &Text) -> Option<Predicate> {
         let names = self.names(model);
         let unreadable = RefCell::new(BTreeMap::new());
         let column = |name: &str| match self.column(model, name)? {
@@ -135,7 +135,7 @@ impl<'a> Columns<'a> {
     }
 
     /// Types a predicate on the properties of `event`. `None` if something is wrong, which is reported.
-    pub(super) fn event_predicate(&mut self, event: &Event, text: &Text) -> Option<Predicate> {
+    pub(crate) fn event_predicate(&mut self, event: &Event, text: &Text) -> Option<Predicate> {
         let names: Vec<String> = event.properties.keys().cloned().collect();
         let column = |name: &str| event.properties.get(name).map(|property| property.column_type);
         match Predicate::parse(text, &column, &names, Now::Refused) {

@@ -40,13 +40,7 @@ pub struct Written {
 
 /// Returns the conditions of all audiences of a plan, by the index of model and audience.
 pub fn written(plan: &Plan) -> Vec<Vec<Written>> {
-    // The columns that conditions read, with their types: typing them again asks for no others.
-    let columns = |model: &ModelPlan| {
-        let snapshot = model.snapshot.as_ref()?;
-        let read = snapshot.columns.iter().chain(&snapshot.include);
-        Some((model.id.clone(), read.map(|(name, column_type)| (name.clone(), Ok(*column_type))).collect()))
-    };
-    let schemas: Schemas = plan.models.iter().filter_map(columns).collect();
+    let schemas = plan_schemas(plan);
     let of = |model: &ModelPlan| {
         let of = |audience: &crate::plan::AudiencePlan| {
             let audience = &plan.job.audiences[&audience.id];
@@ -55,6 +49,16 @@ pub fn written(plan: &Plan) -> Vec<Vec<Written>> {
         model.audiences.iter().map(of).collect()
     };
     plan.models.iter().map(of).collect()
+}
+
+/// Returns the columns that conditions read, with their types: typing them again needs no others.
+pub(crate) fn plan_schemas(plan: &Plan) -> Schemas {
+    let columns = |model: &ModelPlan| {
+        let snapshot = model.snapshot.as_ref()?;
+        let read = snapshot.columns.iter().chain(&snapshot.include);
+        Some((model.id.clone(), read.map(|(name, column_type)| (name.clone(), Ok(*column_type))).collect()))
+    };
+    plan.models.iter().filter_map(columns).collect()
 }
 
 struct Writing<'a> {

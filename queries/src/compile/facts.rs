@@ -68,12 +68,14 @@ impl Tree {
 pub(super) struct Facts<'a> {
     job: &'a Job,
     pub(super) columns: Columns<'a>,
+    /// By event id: what all conditions on it share, `None` if it is wrong and reported. Each is typed once.
+    shared: BTreeMap<&'a str, Option<Option<Predicate>>>,
     pub(super) drafts: Drafts<'a>,
 }
 
 impl<'a> Facts<'a> {
     pub(super) fn new(job: &'a Job, schemas: &'a Schemas) -> Facts<'a> {
-        Facts { job, columns: Columns::new(job, schemas), drafts: Drafts::new() }
+        Facts { job, columns: Columns::new(job, schemas), shared: BTreeMap::new(), drafts: Drafts::new() }
     }
 
     /// Adds the facts of a condition of `audience`. `None` if a predicate or a column is wrong, which is reported.
@@ -117,9 +119,12 @@ impl<'a> Facts<'a> {
     ) -> Option<Tree> {
         let (id, event) = self.job.events.get_key_value(event).expect("config resolves the events of conditions");
         assert_eq!(event.model, audience.model, "config lets audiences count events of their model only");
-        let filter = match filter {
-            Some(text) => Some(self.columns.event_predicate(event, text)?),
-            None => None,
+        // Both are checked, so that what is wrong with either is reported at once.
+        let own = filter.map(|text| self.columns.event_predicate(event, text).ok_or(())).transpose();
+        let shared = self.shared(id)?;
+        let filter = match (shared, own.ok()?) {
+            (Some(shared), Some(own)) => Some(shared.and(&own)),
+            (shared, own) => shared.or(own),
         };
         if *aggregate == Aggregate::Count {
             let (least, most) = count_range(comparison);
@@ -132,6 +137,20 @@ impl<'a> Facts<'a> {
         };
         let text = aggregated_text(event, filter.as_ref(), aggregate, &comparison, within);
         Some(self.fact(audience, text, Draft::Aggregated { event: id, filter, within, aggregate, comparison }))
+    }
+
+    /// Returns the predicate that all conditions on an event share, if it has one. `None` if it is wrong, which is
+    /// reported once.
+    pub(super) fn shared(&mut self, event: &'a str) -> Option<Option<Predicate>> {
+        if !self.shared.contains_key(event) {
+            let job = self.job;
+            let shared = match &job.events[event].filter {
+                None => Some(None),
+                Some(text) => self.columns.event_predicate(&job.events[event], text).map(Some),
+            };
+            self.shared.insert(event, shared);
+        }
+        self.shared[event].clone()
     }
 
     fn related(

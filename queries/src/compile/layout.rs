@@ -164,9 +164,9 @@ impl<'a> Layout<'a> {
         });
         EventPlan {
             id: id.to_string(),
-            source: event.source.clone(),
+            sources: event.sources.clone(),
             kind: event.kind.clone(),
-            name: event.name.clone(),
+            names: event.names.clone(),
             model: self.model_ix(&event.model),
             foreign_key: event.foreign_key.clone(),
             timestamp: event.timestamp.clone(),

@@ -261,7 +261,7 @@ fn a_job_that_config_did_not_check_is_a_bug() {
 #[test]
 fn all_that_is_wrong_is_reported_at_once_in_the_files_order() {
     let at = |line, mut condition: Condition| {
-        condition.place = Place { path: format!("line{line}"), line, column: 1 };
+        condition.place = Place { path: format!("line{line}"), line, column: 1, ..Place::default() };
         condition
     };
     let predicate_at = |line, text: &str| {
@@ -291,7 +291,8 @@ fn all_that_is_wrong_is_reported_at_once_in_the_files_order() {
 #[test]
 fn the_predicates_of_a_job_with_other_problems_are_checked_and_nothing_else_is_reported() {
     let text = job_file("{all: [{audience: target}, {property: ltx > 1}, {related: visitors}]}");
-    let broken = usher_config::parse_or_salvage(&text, "job.yaml", ".".as_ref(), &|_| None).expect_err("a circle");
+    let broken = usher_config::parse_or_salvage(&text, "job.yaml", ".".as_ref(), &|_| None, &|_| Ok(Vec::new()))
+        .expect_err("a circle");
     let job = broken.salvage.expect("all of it can be read");
     let found: Vec<String> = check_predicates(&job, &Schemas::new()).into_iter().map(|p| p.message).collect();
     assert_eq!(found, ["unknown column `ltx` at column 1"]);

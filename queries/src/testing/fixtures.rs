@@ -32,9 +32,11 @@ pub fn job(audiences: &[(&str, &str, Condition)]) -> Job {
     let audience = |(ix, (id, model, condition)): (usize, &(&str, &str, Condition))| {
         let line = 10 * (ix as u32 + 1);
         let audience = Audience {
-            place: Place { path: format!("audiences.{id}"), line, column: 3 },
+            place: Place { path: format!("audiences.{id}"), line, column: 3, ..Place::default() },
             name: id.to_string(),
             description: None,
+            owner: None,
+            tags: Vec::new(),
             model: model.to_string(),
             incomplete: usher_config::Incomplete::Hold,
             condition: condition.clone(),
@@ -94,9 +96,10 @@ fn events() -> BTreeMap<String, Event> {
         place: Place::default(),
         label: None,
         description: None,
-        source: "web".to_string(),
+        sources: vec!["web".to_string()],
         kind: Some(kind.to_string()),
-        name: name.map(str::to_string),
+        names: name.map(str::to_string).into_iter().collect(),
+        filter: None,
         model: model.to_string(),
         foreign_key: None,
         timestamp: None,
@@ -114,7 +117,8 @@ fn events() -> BTreeMap<String, Event> {
 /// column 2, ...
 pub fn sync(audiences: &[&str], include: &[&str]) -> Sync {
     let column = |(at, name): (usize, &&str)| {
-        let place = Place { path: format!("syncs.s.include[{at}]"), line: 100, column: at as u32 + 1 };
+        let place =
+            Place { path: format!("syncs.s.include[{at}]"), line: 100, column: at as u32 + 1, ..Place::default() };
         Text { value: name.to_string(), place }
     };
     Sync {

@@ -3,7 +3,7 @@
 //! A [`Sample`] is a job file's text, the lines of its event files and the rows of its models, all made from one
 //! number, so that a failure is reproduced by printing it. The hard cases are frequent: partitions that run apart, late
 //! messages, bursts in one ms, timestamps exactly at the end of a window and one ms before it, repeats in other
-//! partitions and with other timestamps, messages of the future, nulls, anonymous traffic, equal events under two
+//! partitions and with other timestamps, messages of the future, nulls, anonymous traffic, events of two sources, equal events under two
 //! names, audiences of audiences, and `now()` moments. [`Sample::history`] is the same input for the oracle.
 //!
 //! It touches no file: its caller writes lines and Parquet.
@@ -138,7 +138,7 @@ impl Sample {
         // From the front or from the back, so that few keys are now known and now not.
         let (few, many) = (random.usize(3..=8), random.bool());
         let keys = if many { &KEYS[..few] } else { &KEYS[8 - few..] };
-        let anyone = random.u8(0..3) == 0;
+        let anyone = random.bool();
         Maker { random, windows: Vec::new(), keys, anyone }.sample(seed)
     }
 
@@ -148,9 +148,10 @@ impl Sample {
             let message = |(position, message): (usize, &SampleMessage)| {
                 let id = message.id.clone().unwrap_or_else(|| format!("at {rank}:{position}"));
                 let matching = plan.events.iter().enumerate().filter(|(_, event)| {
-                    event.source == file.source
+                    event.sources.contains(&file.source)
                         && event.kind.as_deref().is_none_or(|kind| kind == message.kind)
-                        && event.name.as_deref().is_none_or(|name| Some(name) == message.name)
+                        && (event.names.is_empty()
+                            || message.name.is_some_and(|name| event.names.iter().any(|one| one == name)))
                 });
                 let occurrence = |(event, plan): (usize, &EventPlan)| {
                     let (key, id) = (message.key()?, id.clone());
@@ -187,8 +188,38 @@ fn values(plan: &EventPlan, message: &SampleMessage) -> Vec<Value<'static>> {
     plan.columns.iter().map(value).collect()
 }
 
-/// An event of the job: id, source, type, name, model.
-type EventLine = (&'static str, &'static str, &'static str, Option<&'static str>, &'static str);
+/// An event of the job.
+#[derive(Clone, Copy)]
+struct EventLine {
+    id: &'static str,
+    sources: &'static [&'static str],
+    kind: &'static str,
+    /// Any if empty.
+    names: &'static [&'static str],
+    model: &'static str,
+    /// Its `where`.
+    filter: Option<&'static str>,
+}
+
+/// The keys of aggregates.
+const AGGREGATES: [&str; 5] = ["sum", "avg", "min", "max", "distinct"];
+
+/// The keys of comparisons.
+const COMPARISONS: [&str; 6] = ["at_least", "at_most", "more_than", "less_than", "exactly", "between"];
+
+/// Predicates on the properties of events.
+const FILTERS: [&str; 10] = [
+    "n > 2",
+    "s = 'a'",
+    "s in ('a', 'b')",
+    "n is null",
+    "b",
+    "not b",
+    "x >= 1.5",
+    "n > 1 and s <> 'b'",
+    "s like 'a%' or x = 0.1",
+    "coalesce(n, 3) + 1 > 3",
+];
 
 struct Maker {
     random: fastrand::Rng,
@@ -231,28 +262,38 @@ impl Maker {
     }
 
     fn events(&mut self) -> Vec<EventLine> {
-        let mut events = vec![
-            ("added", "web", "track", Some("Added"), "users"),
-            ("bought", "web", "track", Some("Bought"), "users"),
-        ];
+        let sources: &[&str] = if self.once_in(3) { &["app", "web"] } else { &["web"] };
+        let names: &[&str] = if self.once_in(3) { &["Added", "Bought"] } else { &["Bought"] };
+        let filter = self.event_filter();
+        let added = EventLine { id: "added", sources, kind: "track", names: &["Added"], model: "users", filter };
+        let filter = self.event_filter();
+        let mut events = vec![added, EventLine { id: "bought", sources: &["web"], names, filter, ..added }];
         if self.random.bool() {
-            events.push(("viewed", self.one(&["app", "web"]), "page", None, "users"));
+            let sources: &[&str] = self.one(&[&["app"], &["web"], &["app", "web"]]);
+            let filter = self.event_filter();
+            events.push(EventLine { id: "viewed", sources, kind: "page", names: &[], model: "users", filter });
         }
         if self.random.bool() {
             // The same as `added`, under another name: their equal conditions must be one.
             events.push(if self.random.bool() {
-                ("put", "web", "track", Some("Added"), "users")
+                EventLine { id: "put", ..added }
             } else {
-                ("visited", "app", "page", None, "visitors")
+                let filter = self.event_filter();
+                EventLine { id: "visited", sources: &["app"], kind: "page", names: &[], model: "visitors", filter }
             });
         }
         events
     }
 
+    /// Returns the `where` of an event.
+    fn event_filter(&mut self) -> Option<&'static str> {
+        self.once_in(4).then(|| self.one(&FILTERS))
+    }
+
     fn job(&mut self, events: &[EventLine]) -> String {
         let mut job = String::from("job: sample\n\nsources:\n");
         for source in ["app", "web"] {
-            if events.iter().any(|event| event.1 == source) {
+            if events.iter().any(|event| event.sources.contains(&source)) {
                 writeln!(job, "  {source}: {{file: {{path: events/{source}/}}, format: segment}}").expect("a string");
             }
         }
@@ -269,15 +310,21 @@ impl Maker {
             }
             job.push_str("}\n");
         }
-        if events.iter().any(|event| event.4 == "visitors") {
+        if events.iter().any(|event| event.model == "visitors") {
             job.push_str("  visitors: {key: visitor_id}\n");
         }
         job.push_str("\nevents:\n");
-        for (id, source, kind, name, model) in events {
-            let name = name.map_or(String::new(), |name| format!(", name: {name}"));
+        for EventLine { id, sources, kind, names, model, filter } in events {
+            let list = |texts: &[&str]| match texts {
+                [one] => one.to_string(),
+                many => format!("[{}]", many.join(", ")),
+            };
+            let name = if names.is_empty() { String::new() } else { format!(", name: {}", list(names)) };
+            let filter = filter.map_or(String::new(), |filter| format!(", where: \"{filter}\""));
+            let sources = list(sources);
             writeln!(
                 job,
-                "  {id}: {{source: {source}, type: {kind}{name}, model: {model}, \
+                "  {id}: {{source: {sources}, type: {kind}{name}{filter}, model: {model}, \
                  properties: {{n: integer, s: string, b: boolean, x: number}}}}"
             )
             .expect("a string");
@@ -287,7 +334,7 @@ impl Maker {
         for ix in 0..self.random.usize(1..=6) {
             // Ids out of order, so that a mentioned audience comes before and after by id.
             let id = format!("{}{ix}", self.one(&["a", "m", "z"]));
-            let visitors = events.iter().any(|event| event.4 == "visitors") && self.once_in(3);
+            let visitors = events.iter().any(|event| event.model == "visitors") && self.once_in(3);
             let model = if visitors { "visitors" } else { "users" };
             let others: Vec<String> =
                 audiences.iter().filter(|(_, of)| *of == model).map(|(id, _)| id.clone()).collect();
@@ -315,9 +362,7 @@ impl Maker {
             _ => {
                 let mut performed = self.performed(model, events);
                 let count = self.random.u8(1..=2);
-                let aggregates = ["sum", "avg", "min", "max", "distinct"];
-                let comparisons = ["at_least", "at_most", "more_than", "less_than", "exactly", "between"];
-                for key in aggregates.iter().chain(&comparisons) {
+                for key in AGGREGATES.iter().chain(&COMPARISONS) {
                     performed.as_object_mut().expect("an object").remove(*key);
                 }
                 performed["at_least"] = json!(count);
@@ -380,24 +425,12 @@ impl Maker {
     }
 
     fn performed(&mut self, model: &str, events: &[EventLine]) -> Json {
-        let mine: Vec<&str> = events.iter().filter(|event| event.4 == model).map(|event| event.0).collect();
+        let mine: Vec<&str> = events.iter().filter(|event| event.model == model).map(|event| event.id).collect();
         let within = self.one(&WINDOWS);
         self.windows.push(within);
         let mut performed = json!({"performed": self.one(&mine), "within": format!("{}s", within / 1_000)});
         if self.random.bool() {
-            let filters = [
-                "n > 2",
-                "s = 'a'",
-                "s in ('a', 'b')",
-                "n is null",
-                "b",
-                "not b",
-                "x >= 1.5",
-                "n > 1 and s <> 'b'",
-                "s like 'a%' or x = 0.1",
-                "coalesce(n, 3) + 1 > 3",
-            ];
-            performed["where"] = json!(self.one(&filters));
+            performed["where"] = json!(self.one(&FILTERS));
         }
         match self.random.u8(0..12) {
             0 | 1 => self.aggregate(&mut performed, "sum", &["n", "x"]),
@@ -493,13 +526,15 @@ impl Maker {
     fn files(&mut self, events: &[EventLine], now: i64) -> Vec<EventFile> {
         let mut files: Vec<EventFile> = Vec::new();
         for source in ["app", "web"] {
-            if events.iter().any(|event| event.1 == source) {
+            if events.iter().any(|event| event.sources.contains(&source)) {
                 for ix in 0..self.random.usize(1..=3) {
                     let path = format!("events/{source}/{ix}.jsonl");
                     files.push(EventFile { source: source.to_string(), path, messages: Vec::new() });
                 }
             }
         }
+        // Repeats come in all sources of an event.
+        let shared = events.iter().any(|event| event.sources.len() > 1);
         // Each partition's own clock: where it is and how far a message moves it.
         let mut clocks: Vec<(i64, i64)> =
             files.iter().map(|_| (EPOCH + self.random.i64(0..20_000), self.random.i64(1..4_000))).collect();
@@ -509,7 +544,7 @@ impl Maker {
                 continue;
             }
             let earlier: Vec<(usize, usize)> = (0..files.len())
-                .filter(|other| files[*other].source == files[ix].source)
+                .filter(|other| shared || files[*other].source == files[ix].source)
                 .flat_map(|other| (0..files[other].messages.len()).map(move |message| (other, message)))
                 .collect();
             let repeated = (!earlier.is_empty()).then(|| {

@@ -9,7 +9,7 @@ use axum::http::header::HeaderMap;
 use axum::http::{StatusCode, Uri};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use usher_core::api::{Freshness, Windows};
+use usher_core::api::{AudienceState, Freshness, Windows};
 use utoipa::ToSchema;
 
 /// An audience.
@@ -21,6 +21,10 @@ pub(crate) struct AudienceStatus {
     name: String,
     /// The id of its model.
     model: String,
+    /// Who is responsible for it.
+    owner: Option<String>,
+    /// Words to find it by.
+    tags: Vec<String>,
     /// Number of members.
     size: u64,
     /// Entries since the start of the job, including one for each member at the start.
@@ -53,11 +57,17 @@ pub(crate) struct Audiences {
     ))]
 pub(crate) async fn audiences(State(app): Shared, uri: Uri, headers: HeaderMap) -> Answer {
     let (as_of, counts, held) = app.peers.counts(&uri, &headers).await?;
-    let states: BTreeMap<String, (Freshness, Windows)> =
-        app.api.audiences().into_iter().map(|state| (state.id, (state.freshness, state.windows))).collect();
+    let mut states: BTreeMap<String, AudienceState> =
+        app.api.audiences().into_iter().map(|state| (state.id.clone(), state)).collect();
     let audiences = app.index.audiences().iter().zip(counts.into_iter().zip(held)).map(|(audience, (count, held))| {
-        let unknown = (Freshness::Pending, Windows { complete: false, complete_at: None });
-        let (freshness, windows) = states.get(&audience.id).copied().unwrap_or(unknown);
+        let state = states.remove(&audience.id).unwrap_or_else(|| AudienceState {
+            id: audience.id.clone(),
+            owner: None,
+            tags: Vec::new(),
+            freshness: Freshness::Pending,
+            windows: Windows { complete: false, complete_at: None },
+            held: 0,
+        });
         AudienceStatus {
             id: audience.id.clone(),
             name: audience.name.clone(),
@@ -65,8 +75,10 @@ pub(crate) async fn audiences(State(app): Shared, uri: Uri, headers: HeaderMap) 
             size: count.size,
             entries: count.entries,
             exits: count.exits,
-            freshness,
-            windows,
+            owner: state.owner,
+            tags: state.tags,
+            freshness: state.freshness,
+            windows: state.windows,
             held,
         }
     });

@@ -168,6 +168,8 @@ impl Api for MemoryApi {
     fn audiences(&self) -> Vec<AudienceState> {
         let state = |id: &str| AudienceState {
             id: id.to_owned(),
+            owner: (id == "seen").then(|| "growth".to_owned()),
+            tags: if id == "seen" { vec!["web".to_owned(), "q4".to_owned()] } else { Vec::new() },
             freshness: Freshness::Current,
             held: 3,
             windows: Windows { complete: id != "seen", complete_at: (id == "seen").then_some(Moment(START + 1000)) },

@@ -98,6 +98,14 @@ fn samples_reach_what_is_hard() {
             message.occurrences.iter_mut().for_each(|occurrence| occurrence.id = number.to_string());
         });
         saw("histories where repeats matter", differs(&unique));
+        let mut apart = history.clone();
+        for partition in &mut apart.partitions {
+            let occurrences = partition.messages.iter_mut().flat_map(|message| &mut message.occurrences);
+            occurrences.for_each(|occurrence| occurrence.id = format!("{} {}", partition.source, occurrence.id));
+        }
+        saw("histories where repeats in two sources matter", differs(&apart));
+        saw("events with a filter", plan.job.events.values().filter(|event| event.filter.is_some()).count());
+        saw("events of two names", plan.job.events.values().filter(|event| event.names.len() > 1).count());
         let on_time = change_messages(&history, |message, _| {
             message.timestamp = message.timestamp.filter(|timestamp| *timestamp <= sample.flags.now + SKEW);
         });
@@ -131,6 +139,9 @@ fn samples_reach_what_is_hard() {
         ("audiences mentioned", 50),
         ("members known from events only", 50),
         ("histories where repeats matter", 30),
+        ("histories where repeats in two sources matter", 10),
+        ("events with a filter", 30),
+        ("events of two names", 20),
         ("messages of the future", 50),
         ("histories where partitions matter", 30),
     ] {
