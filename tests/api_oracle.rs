@@ -149,12 +149,20 @@ impl Served {
         Ok(rested - 1)
     }
 
-    /// All members of an audience, page by page.
-    fn members(&self, audience: &str, limit: usize) -> Result<BTreeSet<(String, String)>, String> {
+    /// All members of an audience, page by page, once the arrangement that is listed is as of `as_of`: it follows the index.
+    fn members(&self, audience: &str, limit: usize, as_of: i64) -> Result<BTreeSet<(String, String)>, String> {
         let (mut members, mut cursor) = (BTreeSet::new(), None::<String>);
+        let since = Instant::now();
         loop {
             let page = self.runtime.block_on(self.engine.members(audience, cursor.as_deref(), limit));
             let page = page.map_err(|error| format!("members of {audience}: {error}"))?;
+            if (page.as_of.0 as i64) < as_of {
+                if since.elapsed() > PATIENCE {
+                    return Err(format!("members of {audience} stay as of {}", page.as_of.0));
+                }
+                std::thread::yield_now();
+                continue;
+            }
             if page.keys.len() > limit {
                 return Err(format!("{} members on a page of {limit}", page.keys.len()));
             }
@@ -319,7 +327,7 @@ fn check(served: &Served, history: &History, as_of: i64, found: &mut Found) -> R
     }
     let mut listed = BTreeSet::new();
     for (audience, count) in served.published.audiences().iter().zip(served.published.counts()) {
-        let members = served.members(&audience.id, 2)?;
+        let members = served.members(&audience.id, 2, as_of)?;
         if count.size as usize != members.len() || count.entries - count.exits != count.size {
             return Err(format!("{}: {count:?}, but {} are listed", audience.id, members.len()));
         }

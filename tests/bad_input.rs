@@ -9,8 +9,9 @@ sources: {web: {file: {path: events.jsonl}, format: segment}}
 models: {users: {parquet: users.parquet, key: user_id, columns: {ltv: number}}}
 events: {bought: {source: web, type: track, name: Bought, model: users, properties: {revenue: number}}}
 audiences: {buyers: {model: users, where: {all: [{performed: bought, within: 1h}, {property: ltv > 1}]}}}
-dead_letters: {file: {path: dead.jsonl}}
 ";
+
+const REPLAY: [&str; 6] = ["replay", "job.yaml", "--now", "2026-11-24T00:00:00Z", "--dead-letters", "dead.jsonl"];
 
 fn good(user: &str, second: u32) -> Vec<u8> {
     format!(r#"{{"type":"track","event":"Bought","userId":"{user}","messageId":"{user}-{second}","timestamp":"2026-11-23T10:00:{second:02}Z"}}"#).into_bytes()
@@ -30,7 +31,7 @@ fn between_good_ones(bad: &[u8]) -> (Ran, serde_json::Value) {
     shop(folder.path());
     let lines = [good("a", 1), bad.to_vec(), good("b", 2)].join(&b'\n');
     std::fs::write(folder.path().join("events.jsonl"), lines).expect("the folder can be written");
-    let ran = run(folder.path(), &["replay", "job.yaml", "--now", "2026-11-24T00:00:00Z"]);
+    let ran = run(folder.path(), &REPLAY);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert_eq!(ran.stdout.lines().count(), 2, "both good ones enter: {}", ran.stdout);
     let dead = std::fs::read_to_string(folder.path().join("dead.jsonl")).expect("dead letters are written");
@@ -54,7 +55,7 @@ fn replay_lines(job: &str, lines: &[&[u8]], flags: &[&str]) -> (Ran, String) {
     shop(folder.path());
     std::fs::write(folder.path().join("job.yaml"), job).expect("the folder can be written");
     std::fs::write(folder.path().join("events.jsonl"), lines.join(&b'\n')).expect("the folder can be written");
-    let ran = run(folder.path(), &[&["replay", "job.yaml", "--now", "2026-11-24T00:00:00Z"], flags].concat());
+    let ran = run(folder.path(), &[&REPLAY, flags].concat());
     let dead = std::fs::read_to_string(folder.path().join("dead.jsonl")).unwrap_or_default();
     (ran, dead)
 }
@@ -356,7 +357,7 @@ fn a_source_does_not_read_what_a_sync_writes_into_its_folder() {
         let ran = run(folder.path(), &["check", "job.yaml"]);
         assert_eq!(ran.code, Some(2), "{}", ran.stderr);
         assert!(
-            ran.stderr.contains(&format!("sync `log` writes to `{sync}`, which source `web` uses too")),
+            ran.stderr.contains(&format!("the sync `log` writes to `{sync}`, which the source `web` reads")),
             "{}",
             ran.stderr
         );

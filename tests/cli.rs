@@ -215,7 +215,7 @@ fn two_things_do_not_write_to_one_file() {
     let ran = run(folder.path(), &["run", "job.yaml"]);
     assert_eq!(ran.code, Some(2), "{}", ran.stderr);
     assert!(
-        ran.stderr.contains("error: `dead_letters` writes to `./changes.jsonl`, which sync `out` uses too"),
+        ran.stderr.contains("`dead_letters` writes to `./changes.jsonl`, which the sync `out` writes too"),
         "{}",
         ran.stderr
     );
@@ -387,7 +387,7 @@ fn check_prints_problems_as_json_for_programs_and_warns_of_what_is_never_true() 
     std::fs::write(folder.path().join("job.yaml"), JOB.replace("ltv > 15", "ltv != null")).expect("it can be written");
     let ran = run(folder.path(), &["check", "job.yaml", "--json"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "{\"ok\":true,\"problems\":[]}\n"), "{}", ran.stderr);
-    let warning = "warning: job.yaml:7:86: audiences.rich_buyers.where.all[1].property: `ltv` is compared with null, \
+    let warning = "warning: job.yaml:7:89: audiences.rich_buyers.where.all[1].property: `ltv` is compared with null, \
                    which is never true\n  hint: write `ltv is not null`";
     assert!(ran.stderr.contains(warning), "{}", ran.stderr);
     std::fs::write(folder.path().join("job.yaml"), JOB.replace("ltv > 15", "ltx > 15")).expect("it can be written");

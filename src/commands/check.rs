@@ -2,14 +2,13 @@
 
 use crate::exit::Exit;
 use crate::open::{
-    Loaded, WallClock, check_kafka, check_sources, check_state, load, open_warehouses, print_warnings,
+    Loaded, check_kafka, check_sources, check_state, load, open_warehouses, print_warnings,
     refuse_shared_files,
 };
 use crate::terminal::print_stderr;
 use serde_json::json;
 use std::path::Path;
 use usher_config::{DeadLettersTo, SyncTo};
-use usher_core::clock::Clock;
 use usher_dataflow::wanted;
 
 /// Validates a job; with `connect` also opens what it names.

@@ -262,12 +262,12 @@ impl Maker {
     }
 
     fn events(&mut self) -> Vec<EventLine> {
-        let sources: &[&str] = if self.once_in(3) { &["app", "web"] } else { &["web"] };
+        let sources: &[&str] = if self.random.bool() { &["app", "web"] } else { &["web"] };
         let names: &[&str] = if self.once_in(3) { &["Added", "Bought"] } else { &["Bought"] };
         let filter = self.event_filter();
         let added = EventLine { id: "added", sources, kind: "track", names: &["Added"], model: "users", filter };
         let filter = self.event_filter();
-        let mut events = vec![added, EventLine { id: "bought", sources: &["web"], names, filter, ..added }];
+        let mut events = vec![added, EventLine { id: "bought", names, filter, ..added }];
         if self.random.bool() {
             let sources: &[&str] = self.one(&[&["app"], &["web"], &["app", "web"]]);
             let filter = self.event_filter();
