@@ -457,6 +457,17 @@ impl Aggregate {
             | Aggregate::Distinct(column) => Some(column),
         }
     }
+
+    /// Returns whether it takes a column of a type: `distinct` takes all but lists, the others integers and numbers.
+    pub fn takes(&self, column_type: ColumnType) -> bool {
+        match self {
+            Aggregate::Count => false,
+            Aggregate::Distinct(_) => !column_type.is_list(),
+            Aggregate::Sum(_) | Aggregate::Avg(_) | Aggregate::Min(_) | Aggregate::Max(_) => {
+                matches!(column_type, ColumnType::Integer | ColumnType::Number)
+            }
+        }
+    }
 }
 
 /// A comparison with a threshold.

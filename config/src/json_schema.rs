@@ -57,7 +57,7 @@ fn plain(shape: &Shape) -> Value {
             json!({"type": ["string", "integer"], "pattern": "^[0-9]+(KiB|MiB|GiB)?$", "minimum": 1})
         }
         Shape::Share => {
-            let pattern = r"^([0-9]+(\.[0-9]{1,2})?)%$";
+            let pattern = r"^(0*100(\.0{1,2})?|0*[0-9]{1,2}(\.[0-9]{1,2})?)%$";
             json!({"type": "string", "pattern": pattern, "examples": ["20%", "0.5%"]})
         }
         Shape::Whole { least, most } => json!({"type": "integer", "minimum": least, "maximum": most}),
@@ -300,6 +300,8 @@ mod tests {
             ("refresh: manual", "refresh: 5"),
             ("refresh: manual", "max_exits: 20"),
             ("refresh: manual", "max_exits: 1.234%"),
+            ("refresh: manual", "max_exits: 101%"),
+            ("refresh: manual", "max_exits: 100.01%"),
             ("refresh: manual", "refresh: 1 hour"),
             ("refresh: manual", "min_rows: -1"),
             ("refresh: manual", "force_files: 1"),

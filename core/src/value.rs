@@ -32,6 +32,11 @@ impl ColumnType {
         ColumnType::ListNumber,
     ];
 
+    /// Returns whether it is a list.
+    pub const fn is_list(self) -> bool {
+        matches!(self, ColumnType::ListString | ColumnType::ListInteger | ColumnType::ListNumber)
+    }
+
     /// Returns the type as the job file writes it.
     pub const fn name(self) -> &'static str {
         match self {

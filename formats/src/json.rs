@@ -314,7 +314,7 @@ pub(super) struct Scan<'a, 'w> {
 }
 
 impl<'a, 'w> Scan<'a, 'w> {
-    fn new(text: &'a str, marks: &'w Marks) -> Scan<'a, 'w> {
+    pub(super) fn new(text: &'a str, marks: &'w Marks) -> Scan<'a, 'w> {
         Scan { text, bytes: text.as_bytes(), marks, error: Malformed { what: What::NotOneObject, at: 0 }, odd: false }
     }
 

@@ -1,16 +1,14 @@
 //! What a message looks like, apart from any job: for the advice where a source's messages match nothing.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use serde_json::value::RawValue;
 use usher_config::Format;
 use usher_core::source::BYTE_ORDER_MARK;
+use usher_core::suggest::some_of;
 
 use super::snowplow::COLUMNS;
-
-/// The most keys of an object that a description lists.
-const KEYS: usize = 8;
+use super::star::members;
+use super::strings::unescape;
 
 /// What a message looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +31,7 @@ pub enum Look {
     SnowplowJson,
     /// What Snowplow's trackers send to a collector.
     SnowplowTracker,
-    /// Another object: its first keys, sorted.
+    /// Another object: its keys, sorted.
     Json(Vec<String>),
     /// Bytes in front of which a schema registry's client put the id of the schema.
     Registry,
@@ -44,7 +42,7 @@ pub enum Look {
 }
 
 impl Look {
-    /// Returns what a message looks like. It may be cut: then it is known by less.
+    /// Returns what a message looks like.
     pub fn of(message: &[u8]) -> Look {
         let message = message.strip_prefix(BYTE_ORDER_MARK).unwrap_or(message);
         let text = message.trim_ascii_start();
@@ -70,7 +68,15 @@ impl Look {
             (Look::Segment(_), Format::Segment | Format::Rudderstack | Format::Hightouch)
                 | (Look::SnowplowTsv, Format::SnowplowTsv)
                 | (Look::SnowplowJson, Format::SnowplowJson)
-                | (Look::Segment(_) | Look::SnowplowJson | Look::CloudEvent | Look::Json(_), Format::Json(_))
+                | (
+                    Look::Segment(_)
+                        | Look::SnowplowJson
+                        | Look::CloudEvent
+                        | Look::Debezium
+                        | Look::Connect
+                        | Look::Json(_),
+                    Format::Json(_)
+                )
         )
     }
 }
@@ -92,12 +98,12 @@ const BINARY: &[(&[u8], &str)] = &[
 const TYPES: [&str; 6] = ["identify", "track", "page", "screen", "group", "alias"];
 
 fn of_object(message: &[u8]) -> Look {
-    let Ok(members) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(message) else {
+    let Some(members) = std::str::from_utf8(message).ok().and_then(members) else {
         return if message.starts_with(b"{\"batch\"") { Look::Batch } else { Look::Other };
     };
-    let text = |name: &str| members.get(name).and_then(|value| serde_json::from_str::<String>(value.get()).ok());
+    let text = |name: &str| members.get(name).and_then(|value| unescape(value)).map(|value| value.text);
     let has = |name: &str| members.contains_key(name);
-    if members.get("batch").is_some_and(|value| value.get().starts_with('[')) {
+    if members.get("batch").is_some_and(|value| value.starts_with('[')) {
         Look::Batch
     } else if has("op") && (has("after") || has("before")) {
         Look::Debezium
@@ -114,7 +120,7 @@ fn of_object(message: &[u8]) -> Look {
     {
         Look::Segment(kind)
     } else {
-        Look::Json(members.into_keys().take(KEYS).collect())
+        Look::Json(members.into_keys().collect())
     }
 }
 
@@ -130,10 +136,10 @@ impl fmt::Display for Look {
             Look::Row(columns) => write!(f, "they are rows of {columns} columns between tabs"),
             Look::SnowplowJson => f.write_str("they look like Snowplow's enriched events in JSON"),
             Look::SnowplowTracker => f.write_str("they look like what Snowplow's trackers send to a collector"),
-            Look::Json(keys) => {
-                let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-                write!(f, "they are JSON objects with {}", usher_core::suggest::and_list(&keys))
-            }
+            Look::Json(keys) => match some_of(keys.iter().map(String::as_str)) {
+                Some(keys) => write!(f, "they are JSON objects with {keys}"),
+                None => f.write_str("they are JSON objects without keys"),
+            },
             Look::Registry => f.write_str("they begin with byte 0, as a schema registry's clients write them"),
             Look::Binary(name) => write!(f, "they look like {name}"),
             Look::Other => f.write_str("they are neither JSON objects nor rows"),
@@ -167,6 +173,11 @@ mod tests {
             (&format!("a{}", row(131)), Look::SnowplowTsv),
             ("a\tb\tc", Look::Row(3)),
             ("\u{feff}{\"a\":1}", json(&["a"])),
+            (r#"{"type":"track","userId":"a","properties":{"price":NaN}}"#, Look::Segment("track".to_owned())),
+            (r#"{"type":"track","userId":"\ud83d","properties":{}}"#, Look::Segment("track".to_owned())),
+            (r#"{"a":1} x"#, Look::Other),
+            (r#"{"a":}"#, Look::Other),
+            ("{}", json(&[])),
             ("hello", Look::Other),
             ("", Look::Other),
             ("\0\0\0\0\u{1}x", Look::Registry),
@@ -174,5 +185,7 @@ mod tests {
             assert_eq!(Look::of(message.as_bytes()), look, "{message}");
         }
         assert_eq!(Look::of(b"\xff\xfe{\0}\0"), Look::Binary("UTF-16"));
+        assert_eq!(Look::of(b"{}").to_string(), "they are JSON objects without keys");
+        assert_eq!(json(&["a", "b"]).to_string(), "they are JSON objects with `a` and `b`");
     }
 }

@@ -3,9 +3,11 @@
 //! Few jobs have them, so they are read in a second walk over the array's text, one path at a time. What is
 //! not there, or null, adds nothing to the list.
 
+use std::collections::BTreeMap;
 use usher_config::Step;
 
 use super::json::Scan;
+use super::scan::Marks;
 use super::strings::unescape;
 
 /// The elements at the end of `path`, as the text of a JSON array. At `at` is a well structured value.
@@ -50,6 +52,26 @@ pub(super) fn follow(scan: &mut Scan<'_, '_>, at: usize, path: &[Step], found: &
         }
     }
     Some(())
+}
+
+/// Returns the members of a message that is one object, as text by name; of a repeated name the last. `None` if the message is no
+/// object, or is broken.
+#[cold]
+pub(super) fn members(text: &str) -> Option<BTreeMap<String, &str>> {
+    let mut marks = Marks::default();
+    marks.refill(text.as_bytes());
+    let mut scan = Scan::new(text, &marks);
+    let start = scan.blank(0);
+    let end = scan.skip::<false>(start, 0)?;
+    if scan.byte(start) != b'{' || scan.blank(end) < text.len() {
+        return None;
+    }
+    let mut members = BTreeMap::new();
+    for (name, at) in elements(&mut scan, start, b'{')? {
+        let end = scan.skip::<false>(at, 0)?;
+        members.insert(unescape(name)?.text, &text[at..end]);
+    }
+    Some(members)
 }
 
 /// Where the elements of an array or the members of an object are, with their names; none of another value.

@@ -258,6 +258,25 @@ mod tests {
     }
 
     #[test]
+    fn an_aggregate_is_shown_as_a_decimal_and_null_as_nothing() {
+        let shown = |aggregate: Aggregate, values: &[Value<'_>]| summary(&aggregate, values).shown();
+        let values = [Value::Number(0.1), Value::Integer(1), Value::Null, Value::Integer(1)];
+        let text = |text: &str| Some(text.to_string());
+        assert_eq!(shown(Aggregate::Count, &values), text("4"));
+        assert_eq!(shown(Aggregate::Sum(column()), &values), text("2.1"));
+        assert_eq!(shown(Aggregate::Avg(column()), &values), text("0.7"));
+        assert_eq!(shown(Aggregate::Avg(column()), &[Value::Integer(1), Value::Integer(1), Value::Integer(-3)]), text("-0.333333333"));
+        assert_eq!(shown(Aggregate::Min(column()), &values), text("0.1"));
+        assert_eq!(shown(Aggregate::Max(column()), &values), text("1"));
+        assert_eq!(shown(Aggregate::Distinct(column()), &values[1..]), text("1"));
+        assert_eq!(shown(Aggregate::Sum(column()), &[]), text("0"));
+        for aggregate in [Aggregate::Avg(column()), Aggregate::Min(column()), Aggregate::Max(column())] {
+            assert_eq!(shown(aggregate, &[Value::Null]), None);
+        }
+        assert_eq!(shown(Aggregate::Sum(column()), &vec![Value::Number(1e28); 2]), None, "beyond the range");
+    }
+
+    #[test]
     fn nulls_count_as_rows_and_as_nothing_else() {
         let values = [Value::Null, Value::Integer(4), Value::Null];
         let exactly = |n| Comparison::Exactly(Decimal::from(n));

@@ -536,20 +536,26 @@ fn related(filter: Option<&Predicate>, aggregate: &Aggregate, comparison: &Compa
     })
 }
 
-/// Returns the timeline of a compared count of events in a window: SPEC §2.2 and §2.4, one ms after the other.
-fn performed(applications: &[&Application<'_>], within: i64, least: u64, most: Option<u64>) -> Timeline {
-    struct Held<'a> {
-        id: &'a str,
-        timestamp: i64,
-        arrival: (usize, u64),
-    }
-    // One more than the most shows that there are too many; without a most, the least shows that there are enough.
-    let newest = most.map_or(least, |most| most + 1);
-    let truth = |held: &[Held]| {
-        let count = held.len() as u64;
-        least <= count && most.is_none_or(|most| count <= most)
-    };
-    let mut held: Vec<Held> = Vec::new();
+/// An event in a window, with what is kept of it.
+struct Held<'a, V> {
+    id: &'a str,
+    timestamp: i64,
+    arrival: (usize, u64),
+    value: V,
+}
+
+/// Returns the timeline of a condition on the events in a window, one ms after the other: SPEC §2.2 and §2.4.
+///
+/// An event without a `value` has no part in it. `keep` is called with the held events, the newest first, when one is added, and
+/// returns those that can still make a difference.
+fn windowed<'a, V>(
+    applications: &[&Application<'a>],
+    within: i64,
+    value: impl Fn(&Occurrence) -> Option<V>,
+    keep: impl Fn(Vec<Held<'a, V>>) -> Vec<Held<'a, V>>,
+    truth: impl Fn(&[Held<'a, V>]) -> bool,
+) -> Timeline {
+    let mut held: Vec<Held<V>> = Vec::new();
     let mut timeline = Timeline::constant(truth(&held));
     let mut next = applications.iter().peekable();
     loop {
@@ -558,20 +564,18 @@ fn performed(applications: &[&Application<'_>], within: i64, least: u64, most: O
             return timeline;
         };
         let before = truth(&held);
-        let mut last = before;
         let mut by = Reason::Expiry;
         held.retain(|event| now < event.timestamp + within);
-        last = if truth(&held) == last { last } else { !last };
+        let mut last = truth(&held);
         while let Some(application) = next.next_if(|application| application.at == now) {
             let Application { arrival, timestamp, occurrence, .. } = **application;
+            let Some(value) = value(occurrence) else { continue };
             if let Some(same) = held.iter_mut().find(|event| event.id == occurrence.id) {
                 same.arrival = same.arrival.min(arrival);
             } else if now < timestamp + within {
-                held.push(Held { id: &occurrence.id, timestamp, arrival });
-                if held.len() as u64 > newest {
-                    held.sort_by_key(|event| (event.timestamp, event.arrival));
-                    held.remove(0);
-                }
+                held.push(Held { id: &occurrence.id, timestamp, arrival, value });
+                held.sort_by_key(|event| std::cmp::Reverse((event.timestamp, event.arrival)));
+                held = keep(held);
             }
             if truth(&held) != last {
                 last = !last;
@@ -584,8 +588,22 @@ fn performed(applications: &[&Application<'_>], within: i64, least: u64, most: O
     }
 }
 
-/// Returns the timeline of a compared aggregate of events in a window, one ms after the other: as [`performed`], but that an
-/// event is held as long as it is not irrelevant.
+/// Returns the timeline of a compared count of events in a window.
+fn performed(applications: &[&Application<'_>], within: i64, least: u64, most: Option<u64>) -> Timeline {
+    // One more than the most shows that there are too many; without a most, the least shows that there are enough.
+    let newest = most.map_or(least, |most| most + 1);
+    let keep = |mut held: Vec<_>| {
+        held.truncate(usize::try_from(newest).unwrap_or(usize::MAX));
+        held
+    };
+    let truth = |held: &[Held<()>]| {
+        let count = held.len() as u64;
+        least <= count && most.is_none_or(|most| count <= most)
+    };
+    windowed(applications, within, |_| Some(()), keep, truth)
+}
+
+/// Returns the timeline of a compared aggregate of events in a window; null values have no part in it.
 fn aggregated(
     applications: &[&Application<'_>],
     plan: &EventPlan,
@@ -593,22 +611,42 @@ fn aggregated(
     aggregate: &Aggregate,
     comparison: &Comparison,
 ) -> Timeline {
-    #[derive(Clone)]
-    struct Held<'a> {
-        id: &'a str,
-        timestamp: i64,
-        arrival: (usize, u64),
-        value: Value<'static>,
-    }
     let name = aggregate.column().expect("the count is no aggregate of a column");
     let column = plan.columns.iter().position(|column| column.name == name).expect("an aggregate's column is read");
-    let truth = |held: &[Held]| {
+    let value = |occurrence: &Occurrence| {
+        let value = occurrence.values[column].clone();
+        let counts = match aggregate {
+            Aggregate::Distinct(_) => value != Value::Null,
+            _ => value != Value::Null && billionths(&value).is_some(),
+        };
+        counts.then_some(value)
+    };
+    // From the newest to the oldest, only those that are relevant beside the newer ones stay.
+    let keep = |held: Vec<_>| {
+        let mut kept: Vec<Held<Value<'static>>> = Vec::new();
+        for event in held {
+            if relevant(aggregate, comparison, &event, &kept) {
+                kept.push(event);
+            }
+        }
+        kept
+    };
+    let truth = |held: &[Held<Value<'static>>]| {
         let values: Vec<Value<'static>> = held.iter().map(|event| event.value.clone()).collect();
         compare_values(aggregate, comparison, held.len(), &values)
     };
+    windowed(applications, within, value, keep, truth)
+}
+
+/// Returns whether an event could ever make a difference beside the newer ones that are held.
+fn relevant(
+    aggregate: &Aggregate,
+    comparison: &Comparison,
+    event: &Held<'_, Value<'static>>,
+    newer: &[Held<'_, Value<'static>>],
+) -> bool {
     let alone = |value: &Value<'static>| compare_values(aggregate, comparison, 1, std::slice::from_ref(value));
-    // With the newer events that are held, could this one ever make a difference?
-    let relevant = |event: &Held, newer: &[Held]| match aggregate {
+    match aggregate {
         Aggregate::Distinct(_) => {
             let mut values: Vec<&Value<'static>> = Vec::new();
             for other in newer {
@@ -623,76 +661,32 @@ fn aggregated(
             };
             !values.contains(&&event.value) && (values.len() as i64) < enough
         }
-        // A newer value that is as good as this one, as bad, or no matter: what decides is on which side of the bound it is.
+        // A value that fulfils the comparison alone matters if no newer one does. A value that breaks it whatever else is held
+        // matters if no newer one breaks it.
         Aggregate::Min(_) | Aggregate::Max(_) => {
             let holds = alone(&event.value);
-            let zero = billionths(&event.value).expect("it is no null");
-            let beyond = match (aggregate, comparison) {
+            let raw = billionths(&event.value).expect("it is no null");
+            let breaks = match (aggregate, comparison) {
                 (
                     Aggregate::Max(_),
                     Comparison::AtMost(n)
                     | Comparison::LessThan(n)
                     | Comparison::Exactly(n)
                     | Comparison::Between(_, n),
-                ) => !holds && zero >= I256::from(n.raw()),
+                ) => !holds && raw >= I256::from(n.raw()),
                 (
                     Aggregate::Min(_),
                     Comparison::AtLeast(n)
                     | Comparison::MoreThan(n)
                     | Comparison::Exactly(n)
                     | Comparison::Between(n, _),
-                ) => !holds && zero <= I256::from(n.raw()),
+                ) => !holds && raw <= I256::from(n.raw()),
                 _ => false,
             };
             (holds && !newer.iter().any(|other| alone(&other.value)))
-                || (beyond && newer.iter().all(|other| alone(&other.value)))
+                || (breaks && newer.iter().all(|other| alone(&other.value)))
         }
         _ => true,
-    };
-    let mut held: Vec<Held> = Vec::new();
-    let mut timeline = Timeline::constant(truth(&held));
-    let mut next = applications.iter().peekable();
-    loop {
-        let expiry = held.iter().map(|event| event.timestamp + within).min();
-        let Some(now) = expiry.into_iter().chain(next.peek().map(|application| application.at)).min() else {
-            return timeline;
-        };
-        let before = truth(&held);
-        let mut by = Reason::Expiry;
-        held.retain(|event| now < event.timestamp + within);
-        let mut last = truth(&held);
-        while let Some(application) = next.next_if(|application| application.at == now) {
-            let Application { arrival, timestamp, occurrence, .. } = **application;
-            let value = occurrence.values[column].clone();
-            let counts = match aggregate {
-                Aggregate::Distinct(_) => value != Value::Null,
-                _ => value != Value::Null && billionths(&value).is_some(),
-            };
-            if !counts {
-                continue;
-            }
-            if let Some(same) = held.iter_mut().find(|event| event.id == occurrence.id) {
-                same.arrival = same.arrival.min(arrival);
-            } else if now < timestamp + within {
-                held.push(Held { id: &occurrence.id, timestamp, arrival, value });
-                // From the newest to the oldest, only those that are relevant beside the newer ones stay.
-                held.sort_by_key(|event| std::cmp::Reverse((event.timestamp, event.arrival)));
-                let mut kept: Vec<Held> = Vec::new();
-                for event in held.drain(..) {
-                    if relevant(&event, &kept) {
-                        kept.push(event);
-                    }
-                }
-                held = kept;
-            }
-            if truth(&held) != last {
-                last = !last;
-                by = Reason::Event;
-            }
-        }
-        if last != before {
-            timeline.flips.insert(now, by);
-        }
     }
 }
 
@@ -708,24 +702,23 @@ fn compare(aggregate: &Aggregate, comparison: &Comparison, rows: &[&Row]) -> boo
 /// Returns whether a comparison holds for the aggregate of `values`, or for the count.
 fn compare_values(aggregate: &Aggregate, comparison: &Comparison, count: usize, values: &[Value<'static>]) -> bool {
     let one = I256::from(1_000_000_000i64);
-    let present =
-        |_: &String| -> Vec<Value<'static>> { values.iter().filter(|value| **value != Value::Null).cloned().collect() };
-    let numbers = |column: &String| -> Vec<I256> { present(column).iter().filter_map(billionths).collect() };
+    let present = || values.iter().filter(|value| **value != Value::Null);
+    let numbers = || -> Vec<I256> { present().filter_map(billionths).collect() };
     // The aggregate is `total / n`; `n` is 1 but for the average.
     let mut n = I256::ONE;
     let total = match aggregate {
         Aggregate::Count => Some(I256::from(count as u64) * one),
-        Aggregate::Sum(column) => Some(numbers(column).into_iter().sum()),
-        Aggregate::Avg(column) => {
-            let numbers = numbers(column);
+        Aggregate::Sum(_) => Some(numbers().into_iter().sum()),
+        Aggregate::Avg(_) => {
+            let numbers = numbers();
             n = I256::from(numbers.len() as u64);
             (!numbers.is_empty()).then(|| numbers.into_iter().sum())
         }
-        Aggregate::Min(column) => numbers(column).into_iter().min(),
-        Aggregate::Max(column) => numbers(column).into_iter().max(),
-        Aggregate::Distinct(column) => {
-            let mut different: Vec<Value<'static>> = Vec::new();
-            for value in present(column) {
+        Aggregate::Min(_) => numbers().into_iter().min(),
+        Aggregate::Max(_) => numbers().into_iter().max(),
+        Aggregate::Distinct(_) => {
+            let mut different: Vec<&Value<'static>> = Vec::new();
+            for value in present() {
                 if !different.contains(&value) {
                     different.push(value);
                 }

@@ -157,19 +157,20 @@ impl<'a> Builder<'a> {
         };
         let At { place, value: column } = fields.at(key)?;
         let aggregate = aggregate(column.to_owned());
-        if let Some(declared) = declared(self, column)
-            && !matches!(aggregate, Aggregate::Distinct(_))
-            && !matches!(declared, ColumnType::Integer | ColumnType::Number)
-        {
-            let key = key.name();
-            let message = format!("`{key}` takes an integer or number, and `{column}` is declared as `{declared}`");
-            let hint = format!("declare `{column}` as `number`, or count its values: `distinct: {column}`");
-            self.report_with_hint(place, message, hint);
+        if let Some(declared) = declared(self, column).filter(|declared| !aggregate.takes(*declared)) {
+            let takes = if matches!(aggregate, Aggregate::Distinct(_)) { "no lists" } else { "an integer or number" };
+            let message = format!("`{}` takes {takes}, and `{column}` is declared as `{declared}`", key.name());
+            if declared.is_list() {
+                self.report(place, message);
+            } else {
+                let hint = format!("declare `{column}` as `number`, or count its values: `distinct: {column}`");
+                self.report_with_hint(place, message, hint);
+            }
         }
         Some(aggregate)
     }
 
-    /// Reports an aggregated property that the event does not have, or whose values can't be counted.
+    /// Reports an aggregated property that the event does not have.
     fn check_aggregated_property(&mut self, fields: &'a Fields, event: Option<&'a str>) {
         let Some((id, declared)) = event.and_then(|id| Some((id, entry(&self.events, id)?))) else {
             return;
@@ -188,12 +189,6 @@ impl<'a> Builder<'a> {
                 None => format!("declare it at the event: `properties: {{{column}: number}}`"),
             };
             self.report_with_hint(place, message, hint);
-        } else if std::ptr::eq(key, &keys::DISTINCT)
-            && let Some(declared) = declared_property(declared, column)
-            && matches!(declared, ColumnType::ListString | ColumnType::ListInteger | ColumnType::ListNumber)
-        {
-            let message = format!("`distinct` takes no lists, and `{column}` is declared as `{declared}`");
-            self.report(place, message);
         }
     }
 

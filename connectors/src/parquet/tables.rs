@@ -41,7 +41,7 @@ impl Table {
             Format::Hudi => ("a Hudi table", ".hoodie"),
             Format::Iceberg => ("an Iceberg table", "metadata/*.metadata.json"),
         };
-        let what = format!("this is {name}, with `{marker}`: its files hold rows that the table has no more");
+        let what = format!("this is {name}, with `{marker}`: its files hold rows that were deleted from the table");
         let key = match self.format {
             Format::Delta => "`delta:` is not supported by this version",
             Format::Hudi | Format::Iceberg => "this format is not supported",

@@ -107,12 +107,12 @@ fn of_source(plan: &Plan, id: &str, counts: &Counts, seen: &Seen) -> Option<Stri
     }
     let reason = DeadLetterReason::ALL.into_iter().find(|reason| nearly_all(counts.dead_letters(*reason)))?;
     let refused = seen.first_refused(reason)?;
-    let look = Look::of(&refused.message);
+    let look = &refused.look;
     let count = (counts.dead_letters(reason), counts.read);
     let detail = if refused.detail.is_empty() { String::new() } else { format!(" ({})", refused.detail) };
     let what = format!("{} of {} messages are refused as {}{detail}", count.0, count.1, reason.name());
     Some(match reason {
-        DeadLetterReason::Malformed => format!("{what}: {look}\n  hint: {}", hint(&look, format)),
+        DeadLetterReason::Malformed => format!("{what}: {look}\n  hint: {}", hint(look, format)),
         DeadLetterReason::NoTimestamp => {
             format!("{what}\n  hint: set `timestamp` of the events, or `time` of the format, to where the time is")
         }
@@ -131,11 +131,11 @@ fn of_source(plan: &Plan, id: &str, counts: &Counts, seen: &Seen) -> Option<Stri
 
 /// Returns what to say of a source nearly all of whose messages match no event.
 fn of_unmatched(plan: &Plan, id: &str, format: &Format, (count, read): (u64, u64), seen: &Seen) -> Option<String> {
-    let look = Look::of(seen.sample().unwrap_or_default());
+    let look = seen.sample()?;
     let what = format!("{count} of {read} messages match no event of the job");
     let names = seen.names();
     if !look.is_of(format) || names.is_empty() {
-        return Some(format!("{what}: {look}\n  hint: {}", hint(&look, format)));
+        return Some(format!("{what}: {look}\n  hint: {}", hint(look, format)));
     }
     let mut events =
         plan.events.iter().enumerate().filter(|(_, event)| event.sources.iter().any(|source| source == id));
@@ -187,6 +187,9 @@ fn hint(look: &Look, format: &Format) -> String {
     let set = |format: &str| format!("set `format: {format}`");
     match look {
         Look::Batch => "put each element of a batch into a message of its own".to_owned(),
+        Look::Debezium | Look::Connect if matches!(format, Format::Json(_)) => {
+            "set `type` of the events to what comes, or leave it out".to_owned()
+        }
         Look::Debezium => "set `format: {json: {key: after.ID, time: ts_ms, properties: after}}`".to_owned(),
         Look::Connect => {
             "set `format: {json: {properties: payload, …}}`, with the paths that begin with `payload`".to_owned()

@@ -3,12 +3,13 @@
 //!
 //! Each worker keeps one [`Seen`] for each source. Matched messages cost a count; unmatched ones a look-up in a table of at most
 //! [`NAMES`] names, and after the first [`ALL_COUNTED`] only one in [`SAMPLED`] counts, for all of them. Of the messages that are
-//! refused for a reason, and of those that match nothing, the first is kept, cut at [`SAMPLE_BYTES`].
+//! refused for a reason, and of those that match nothing, the first is kept by its look.
 
 use crate::time::Time;
 use std::collections::HashMap;
 use usher_core::api::UnmatchedName;
 use usher_core::dead_letters::DeadLetterReason;
+use usher_formats::Look;
 
 /// The most names that are counted apart.
 const NAMES: usize = 100;
@@ -18,8 +19,6 @@ const NAME_BYTES: usize = 100;
 const ALL_COUNTED: u64 = 10_000;
 /// Beyond them, one in so many is.
 const SAMPLED: u64 = 64;
-/// The bytes kept of a message.
-const SAMPLE_BYTES: usize = 4 << 10;
 
 /// What came in of one source, or of all.
 #[derive(Clone, Debug, Default)]
@@ -32,8 +31,8 @@ pub(crate) struct Seen {
     names: HashMap<String, u64>,
     /// Messages whose names are beyond [`NAMES`].
     others: u64,
-    /// The first message that no event matched.
-    sample: Option<Vec<u8>>,
+    /// What the first message looks like that no event matched.
+    sample: Option<Look>,
     /// The first message of each reason, and the reason's detail.
     refused: [Option<Refused>; DeadLetterReason::ALL.len()],
     /// The name at hand.
@@ -52,7 +51,7 @@ pub(crate) struct EventSeen {
 /// A message that was refused.
 #[derive(Clone, Debug)]
 pub(crate) struct Refused {
-    pub(crate) message: Vec<u8>,
+    pub(crate) look: Look,
     pub(crate) detail: String,
 }
 
@@ -78,7 +77,7 @@ impl Seen {
             _ => return,
         };
         if self.sample.is_none() {
-            self.sample = Some(head(message));
+            self.sample = Some(Look::of(message));
         }
         if kind.is_none() && name.is_none() {
             return;
@@ -100,7 +99,7 @@ impl Seen {
     /// Notes a message that is refused.
     pub(crate) fn refused(&mut self, reason: DeadLetterReason, detail: &str, message: &[u8]) {
         self.refused[reason as usize]
-            .get_or_insert_with(|| Refused { message: head(message), detail: detail.to_owned() });
+            .get_or_insert_with(|| Refused { look: Look::of(message), detail: detail.to_owned() });
     }
 
     /// Adds what another worker has seen.
@@ -140,20 +139,15 @@ impl Seen {
         named.collect()
     }
 
-    /// Returns the first message that no event matched.
-    pub(crate) fn sample(&self) -> Option<&[u8]> {
-        self.sample.as_deref()
+    /// Returns what the first message looks like that no event matched.
+    pub(crate) fn sample(&self) -> Option<&Look> {
+        self.sample.as_ref()
     }
 
     /// Returns the first message that was refused for a reason.
     pub(crate) fn first_refused(&self, reason: DeadLetterReason) -> Option<&Refused> {
         self.refused[reason as usize].as_ref()
     }
-}
-
-/// Returns the beginning of a message.
-fn head(message: &[u8]) -> Vec<u8> {
-    message[..message.len().min(SAMPLE_BYTES)].to_vec()
 }
 
 /// Returns the beginning of a name.
@@ -179,9 +173,10 @@ mod tests {
         assert_eq!(seen.names().len(), NAMES);
         assert!(seen.others > 900_000);
         let mut long = Seen::default();
-        long.unmatched(Some(&"é".repeat(200)), None, &[b'x'; 100_000]);
+        let message = format!(r#"{{"text":"{}","type":"page","userId":"a"}}"#, "x".repeat(100_000));
+        long.unmatched(Some(&"é".repeat(200)), None, message.as_bytes());
         assert_eq!(long.names()[0].kind.as_deref(), Some(&*"é".repeat(50)));
-        assert_eq!(long.sample().map(<[u8]>::len), Some(SAMPLE_BYTES));
+        assert_eq!(long.sample(), Some(&Look::Segment("page".to_owned())), "the whole message is looked at");
     }
 
     #[test]
@@ -190,7 +185,7 @@ mod tests {
         one.matched(2, 70);
         two.matched(0, 50);
         two.matched(2, 60);
-        one.unmatched(Some("page"), None, b"first");
+        one.unmatched(Some("page"), None, b"a\tb");
         two.unmatched(Some("page"), None, b"second");
         two.unmatched(Some("track"), Some("Seen"), b"third");
         two.refused(DeadLetterReason::BadKey, "why", b"fourth");
@@ -204,7 +199,7 @@ mod tests {
             count,
         };
         assert_eq!(one.names(), [name("page", None, 2), name("track", Some("Seen"), 1)]);
-        assert_eq!(one.sample(), Some(&b"first"[..]));
+        assert_eq!(one.sample(), Some(&Look::Row(2)));
         assert_eq!(one.first_refused(DeadLetterReason::BadKey).map(|refused| refused.detail.as_str()), Some("why"));
     }
 }

@@ -197,10 +197,11 @@ impl<'a> Columns<'a> {
                 self.problems.push(unreadable_column(place, model, name, found));
                 return Err(());
             }
-            Some(Column::Typed(column_type)) => match aggregate_takes(aggregate, column_type) {
-                Ok(()) => return Ok(Some(column_type)),
-                Err(takes) => format!("{takes}, and column `{name}` is {column_type}"),
-            },
+            Some(Column::Typed(column_type)) if aggregate.takes(column_type) => return Ok(Some(column_type)),
+            Some(Column::Typed(column_type)) => {
+                let takes = if matches!(aggregate, Aggregate::Distinct(_)) { "no lists" } else { "integers and numbers" };
+                format!("`{}` takes {takes}, and column `{name}` is {column_type}", aggregate_name(aggregate))
+            }
         };
         self.problems.push(Problem::new(place, message));
         Err(())
@@ -259,21 +260,9 @@ impl<'a> Columns<'a> {
         let known: Vec<&str> = known.into_iter().map(String::as_str).collect();
         self.problems.push(match (nearest(name, known.iter().copied()), some_of(known)) {
             (Some(close), _) => problem.hint(format!("did you mean `{close}`?")),
-            (None, Some(known)) => problem.hint(format!("there are {known}")),
+            (None, Some(known)) => problem.hint(format!("columns: {known}")),
             (None, None) => problem,
         });
-    }
-}
-
-/// Returns an error that names the types which `aggregate` takes, if this is none of them.
-fn aggregate_takes(aggregate: &Aggregate, column_type: ColumnType) -> Result<(), String> {
-    let numeric = matches!(column_type, ColumnType::Integer | ColumnType::Number);
-    let list = matches!(column_type, ColumnType::ListString | ColumnType::ListInteger | ColumnType::ListNumber);
-    match aggregate {
-        Aggregate::Distinct(_) if list => Err("`distinct` takes no lists".to_string()),
-        Aggregate::Distinct(_) => Ok(()),
-        _ if numeric => Ok(()),
-        _ => Err(format!("`{}` takes integers and numbers", aggregate_name(aggregate))),
     }
 }
 

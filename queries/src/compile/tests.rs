@@ -279,7 +279,7 @@ fn all_that_is_wrong_is_reported_at_once_in_the_files_order() {
             ("target", "users", at(1, priced(1))),
         ]),
         "job.yaml:2:1: line2: unknown column `ltx` at column 1\n  hint: did you mean `ltv`?\n\
-         job.yaml:2:1: line2: unknown column `pro` at column 15\n  hint: there are `ltv`, `plan` and `trial_ends`\n\
+         job.yaml:2:1: line2: unknown column `pro` at column 15\n  hint: columns: `ltv`, `plan` and `trial_ends`\n\
          job.yaml:3:1: line3: expected an expression, found the end\n\
          job.yaml:4:1: line4: `=` takes one type, found number and string at column 7\n  \
          hint: numbers have no quotes: `5`\n\
@@ -414,7 +414,7 @@ job.yaml:100:2: syncs.s.include[1]: unknown column `plam`
 job.yaml:100:3: syncs.s.include[2]: column `avatar` of model `users` is of type `map`, which is not supported
   hint: cast it in the export
 job.yaml:100:4: syncs.s.include[3]: unknown column `amount`
-  hint: there are `avatar`, `ltv`, `plan` and `trial_ends`
+  hint: columns: `avatar`, `ltv`, `plan` and `trial_ends`
 ";
     assert_eq!(problems, expected);
 }

@@ -165,7 +165,7 @@ impl<'a> Typer<'a> {
                 self.hinted(at, message, format!("double quotes name a column; text is `'{text}'`"))
             }
             None => match some_of(self.known.iter().map(String::as_str)) {
-                Some(known) => self.hinted(at, message, format!("there are {known}")),
+                Some(known) => self.hinted(at, message, format!("columns: {known}")),
                 None => self.fault(at, message),
             },
         }
