@@ -29,10 +29,8 @@ pub fn log_to_stderr() {
         print_stderr(format_args!("USHER_LOG is `{wanted}`: {error}; the default is used\n  hint: {LEVELS}"));
     }
     let filter = filter.unwrap_or_else(|_| DEFAULT.parse().expect("the default is right"));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(has_colours())
-        .with_target(false);
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(has_colours()).with_target(false);
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }
 

@@ -21,19 +21,19 @@ pub fn schema() -> Value {
 /// Returns the schema of a shape. Where it takes no text, or only some, a text with a variable stands for the value.
 fn of(shape: &Shape) -> Value {
     let schema = plain(shape);
-    let substituted = match shape {
+    let substituted = matches!(
+        shape,
         Shape::Duration { .. }
-        | Shape::Refresh
-        | Shape::Size
-        | Shape::Whole { .. }
-        | Shape::Topic
-        | Shape::Id
-        | Shape::Address
-        | Shape::Number
-        | Shape::Boolean
-        | Shape::Choice { .. } => true,
-        _ => false,
-    };
+            | Shape::Refresh
+            | Shape::Size
+            | Shape::Whole { .. }
+            | Shape::Topic
+            | Shape::Id
+            | Shape::Address
+            | Shape::Number
+            | Shape::Boolean
+            | Shape::Choice { .. }
+    );
     if substituted { json!({"anyOf": [schema, {"type": "string", "pattern": VARIABLE}]}) } else { schema }
 }
 

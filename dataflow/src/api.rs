@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock};
 use timely::scheduling::SyncActivator;
-use usher_config::{Audience, Refresh, SourceFrom, duration};
+use usher_config::{Audience, Refresh, duration};
 use usher_core::api::{
     Api, ApiError, AudienceState, BoxFuture, CheckpointMetrics, EventReport, Explanation, Freshness, Metrics,
     ModelStatus, Moment, Page, PartitionMetrics, PartitionReport, Pull, PullOrder, Readiness, SourceReport, SyncReport,

@@ -265,7 +265,10 @@ mod tests {
         assert_eq!(shown(Aggregate::Count, &values), text("4"));
         assert_eq!(shown(Aggregate::Sum(column()), &values), text("2.1"));
         assert_eq!(shown(Aggregate::Avg(column()), &values), text("0.7"));
-        assert_eq!(shown(Aggregate::Avg(column()), &[Value::Integer(1), Value::Integer(1), Value::Integer(-3)]), text("-0.333333333"));
+        assert_eq!(
+            shown(Aggregate::Avg(column()), &[Value::Integer(1), Value::Integer(1), Value::Integer(-3)]),
+            text("-0.333333333")
+        );
         assert_eq!(shown(Aggregate::Min(column()), &values), text("0.1"));
         assert_eq!(shown(Aggregate::Max(column()), &values), text("1"));
         assert_eq!(shown(Aggregate::Distinct(column()), &values[1..]), text("1"));

@@ -54,7 +54,7 @@ impl Lint<'_> {
         };
         if event.sources.iter().all(of_family) && !TYPES.contains(&kind.as_str()) {
             let message = format!("no message of this format has the type `{kind}`, so `{id}` never matches");
-            let hint = match nearest(kind, TYPES.into_iter()) {
+            let hint = match nearest(kind, TYPES) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "it is `track`, `page`, `screen`, `identify`, `group` or `alias`".to_string(),
             };

@@ -2,8 +2,7 @@
 
 use crate::exit::Exit;
 use crate::open::{
-    Loaded, check_kafka, check_sources, check_state, load, open_warehouses, print_warnings,
-    refuse_shared_files,
+    Loaded, check_kafka, check_sources, check_state, load, open_warehouses, print_warnings, refuse_shared_files,
 };
 use crate::terminal::print_stderr;
 use serde_json::json;

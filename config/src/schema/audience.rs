@@ -24,12 +24,11 @@ pub(crate) static ENABLED: Key<bool> =
         .default(true);
 
 /// An audience.
-pub(crate) static RECORD: Record =
-    Record {
-        what: "audience",
-        keys: &[&NAME, &DESCRIPTION, &OWNER, &TAGS, &ENABLED, &MODEL, &INCOMPLETE, &WHERE],
-        rules: &[],
-    };
+pub(crate) static RECORD: Record = Record {
+    what: "audience",
+    keys: &[&NAME, &DESCRIPTION, &OWNER, &TAGS, &ENABLED, &MODEL, &INCOMPLETE, &WHERE],
+    rules: &[],
+};
 
 impl Choice for Incomplete {
     const WHAT: &'static str = "`incomplete`";

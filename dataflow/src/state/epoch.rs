@@ -35,7 +35,7 @@ use crate::state::shard::Encoder;
 use crate::time::Span;
 use crate::time::{Slot, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use usher_config::{Incomplete, Share};
+use usher_config::{Incomplete, Share, SourceFrom};
 use usher_queries::missing::{self, MissingEvents};
 use usher_queries::plan::{Fact, ModelPlan, Plan};
 
@@ -156,13 +156,18 @@ pub(crate) struct Switched {
 
 /// Returns the windows of a model's facts.
 fn fact_windows(plan: &Plan, model: &ModelPlan) -> Vec<Option<FactWindow>> {
-    let source = |event: &u32| {
-        let of = &plan.events[*event as usize].source;
+    let is_file = |id: &String| matches!(plan.job.sources[id].from, SourceFrom::File { .. });
+    let number = |of: &String| {
         plan.job.sources.keys().position(|id| id == of).expect("an event's source is one of the job's") as u32
+    };
+    // A file has all of the history that there is: beside a topic it fills what the topic does not keep.
+    let sources = |event: &u32| {
+        let of = &plan.events[*event as usize].sources;
+        of.iter().filter(|_| !of.iter().any(is_file)).map(number).collect::<Vec<_>>()
     };
     let window = |fact: &Fact| {
         let within = fact.kind.window()?;
-        let sources = fact.kind.events().iter().map(source).collect();
+        let sources = fact.kind.events().iter().flat_map(sources).collect();
         Some(FactWindow { sources, within, missing: missing::could_come_from_missing_events(plan, &fact.kind) })
     };
     model.facts.iter().map(window).collect()

@@ -199,7 +199,8 @@ impl<'a> Columns<'a> {
             }
             Some(Column::Typed(column_type)) if aggregate.takes(column_type) => return Ok(Some(column_type)),
             Some(Column::Typed(column_type)) => {
-                let takes = if matches!(aggregate, Aggregate::Distinct(_)) { "no lists" } else { "integers and numbers" };
+                let takes =
+                    if matches!(aggregate, Aggregate::Distinct(_)) { "no lists" } else { "integers and numbers" };
                 format!("`{}` takes {takes}, and column `{name}` is {column_type}", aggregate_name(aggregate))
             }
         };
