@@ -451,7 +451,8 @@ fn audiences_models_syncs_and_members_are_listed() {
     let audiences = api.get("/v1/audiences").json();
     assert_eq!(
         audiences["audiences"][2],
-        json!({"id": "seen", "name": "seen", "model": "users", "size": 2, "entries": 2, "exits": 0,
+        json!({"id": "seen", "name": "seen", "model": "users", "owner": "growth", "tags": ["web", "q4"], "size": 2,
+            "entries": 2, "exits": 0,
             "freshness": "Current", "windows": {"complete": false, "complete_at": "2026-11-23T10:00:01.000Z"}, "held": 3})
     );
     let models = api.get("/v1/models").json();

@@ -92,6 +92,14 @@ impl Place {
         sink
     }
 
+    /// Drops a sink that was not finished, and waits until its threads, which nobody joins, no longer use the folder.
+    fn drop_at_once(&self, sink: Box<dyn Sink>) {
+        drop(sink);
+        while let Err(Ok(_)) = crate::disk::Lock::take(&self.log().join("lock")) {
+            std::thread::yield_now();
+        }
+    }
+
     fn lines(&self) -> String {
         fs::read_to_string(self.target()).unwrap()
     }
@@ -302,7 +310,7 @@ fn a_ledger_that_begins_anew_forgets_its_members_and_delivers_what_waits() {
     sink.write(&changes(40, 45), 45).unwrap();
     until_committed(&*sink, 45);
     let noted = sink.position().unwrap();
-    drop(sink);
+    place.drop_at_once(sink);
     resend_local(&place.log()).unwrap();
     let anew = open_within(&spec(&sync(), &place.log(), Some(&noted)), Outlet::file(&place.target()).unwrap(), SMALL);
     let anew = anew.unwrap();

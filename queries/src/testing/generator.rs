@@ -432,8 +432,8 @@ impl Maker {
         if self.random.bool() {
             performed["where"] = json!(self.one(&FILTERS));
         }
-        match self.random.u8(0..12) {
-            0 | 1 => self.aggregate(&mut performed, "sum", &["n", "x"]),
+        match self.random.u8(0..13) {
+            0 | 1 | 12 => self.aggregate(&mut performed, "sum", &["n", "x"]),
             2 => self.aggregate(&mut performed, "avg", &["n", "x"]),
             3 => self.aggregate(&mut performed, "min", &["n", "x"]),
             4 => self.aggregate(&mut performed, "max", &["n", "x"]),

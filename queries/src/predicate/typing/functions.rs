@@ -77,7 +77,7 @@ impl Typer<'_> {
     fn unknown_function(&mut self, name: &str, at: Location) -> Option<Typed> {
         let hint = match nearest(name, NAMES) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("there are {}", NAMES.map(|name| format!("`{name}`")).join(", ")),
+            None => format!("functions: {}", NAMES.map(|name| format!("`{name}`")).join(", ")),
         };
         self.hinted(at, format!("unknown function `{name}`"), hint)
     }
