@@ -35,7 +35,7 @@ use crate::state::shard::Encoder;
 use crate::time::Span;
 use crate::time::{Slot, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use usher_config::{Incomplete, Share, SourceFrom};
+use usher_config::{Incomplete, Share};
 use usher_queries::missing::{self, MissingEvents};
 use usher_queries::plan::{Fact, ModelPlan, Plan};
 
@@ -156,15 +156,10 @@ pub(crate) struct Switched {
 
 /// Returns the windows of a model's facts.
 fn fact_windows(plan: &Plan, model: &ModelPlan) -> Vec<Option<FactWindow>> {
-    let is_file = |id: &String| matches!(plan.job.sources[id].from, SourceFrom::File { .. });
     let number = |of: &String| {
         plan.job.sources.keys().position(|id| id == of).expect("an event's source is one of the job's") as u32
     };
-    // A file has all of the history that there is: beside a topic it fills what the topic does not keep.
-    let sources = |event: &u32| {
-        let of = &plan.events[*event as usize].sources;
-        of.iter().filter(|_| !of.iter().any(is_file)).map(number).collect::<Vec<_>>()
-    };
+    let sources = |event: &u32| plan.events[*event as usize].sources.iter().map(number);
     let window = |fact: &Fact| {
         let within = fact.kind.window()?;
         let sources = fact.kind.events().iter().flat_map(sources).collect();
@@ -873,10 +868,14 @@ impl EpochWorker {
         let restored = &self.restored.fact_since;
         let since = |model: usize, fact: usize, window: &FactWindow| {
             let kept = restored.get(model).and_then(|facts| *facts.get(fact)?);
-            let of_sources = window.sources.iter().filter_map(|source| self.since.get(source));
+            let of_sources = |time: fn(&SourceSince) -> Time| {
+                let times = || window.sources.iter().filter_map(|source| self.since.get(source)).map(time);
+                // A source that has all, as files have, fills what the event's other sources do not keep.
+                if times().any(|time| time == 0) { 0 } else { times().max().unwrap_or(0) }
+            };
             match kept {
-                Some(kept) => of_sources.map(|of| of.kept).max().unwrap_or(0).max(kept),
-                None => of_sources.map(|of| of.new).max().unwrap_or(0),
+                Some(kept) => of_sources(|of| of.kept).max(kept),
+                None => of_sources(|of| of.new),
             }
         };
         let fact_since: Vec<Vec<Time>> = self
