@@ -97,7 +97,7 @@ async function answer(response) {
     differences.push(Date.parse(asOf) - Date.now());
     if (differences.length > 20) differences.shift();
   }
-  return { data: await response.json(), asOf, recovering };
+  return { data: response.status === 204 ? null : await response.json(), asOf, recovering };
 }
 
 /** Asks for a resource. */

@@ -37,7 +37,9 @@ macro_rules! files {
 
 /// The files, by name.
 const FILES: &[(&str, &[u8])] = files! {
-    "index.html" "style.css" "icon.svg" "main.js"
+    "index.html" "style.css" "icon.svg"
+    "main.js" "dom.js" "api.js" "stream.js" "format.js" "charts.js" "parts.js"
+    "overview.js" "audiences.js" "audience.js" "person.js" "models.js" "syncs.js" "sources.js" "job.js"
 };
 
 /// How the console is served.
