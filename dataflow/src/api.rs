@@ -28,9 +28,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use timely::scheduling::SyncActivator;
 use usher_config::{Audience, Refresh, duration};
 use usher_core::api::{
-    Api, ApiError, AudienceState, BoxFuture, CheckpointMetrics, Definition, EventReport, Explanation, Freshness, JobReport,
-    Metrics, ModelStatus, Moment, Page, PartitionMetrics, PartitionReport, Pull, PullOrder, Readiness, SourceReport,
-    SyncReport, Windows,
+    Api, ApiError, AudienceState, BoxFuture, CheckpointMetrics, Definition, EventReport, Explanation, Freshness,
+    JobReport, Metrics, ModelStatus, Moment, Page, PartitionMetrics, PartitionReport, Pull, PullOrder, Readiness,
+    SourceReport, SyncReport, Windows,
 };
 use usher_core::catalog::Catalog;
 use usher_core::clock::Clock;

@@ -128,7 +128,8 @@ impl Auth {
         if !self.has_keys() {
             return Access { read: true, admin: true };
         }
-        self.key(headers).map_or(Access { read: false, admin: false }, |key| Access { read: key.read, admin: key.admin })
+        self.key(headers)
+            .map_or(Access { read: false, admin: false }, |key| Access { read: key.read, admin: key.admin })
     }
 
     /// Checks that a request has a key for `scope` and that the key is within its rate.

@@ -95,15 +95,15 @@ impl Series {
         let until = own.min(theirs);
         self.end_at(until, step);
         other.end_at(until, step);
-        for (own, theirs) in [
-            (&mut self.sizes, other.sizes),
-            (&mut self.entries, other.entries),
-            (&mut self.exits, other.exits),
-        ] {
+        for (own, theirs) in
+            [(&mut self.sizes, other.sizes), (&mut self.entries, other.entries), (&mut self.exits, other.exits)]
+        {
             let known = own.len().min(theirs.len());
             own.drain(..own.len() - known);
             let theirs = &theirs[theirs.len() - known..];
-            own.iter_mut().zip(theirs).for_each(|(own, theirs)| *own = own.zip(*theirs).map(|(own, theirs)| own + theirs));
+            own.iter_mut()
+                .zip(theirs)
+                .for_each(|(own, theirs)| *own = own.zip(*theirs).map(|(own, theirs)| own + theirs));
         }
     }
 
@@ -233,7 +233,8 @@ mod tests {
     fn the_series_of_processes_are_summed_where_all_know() {
         let some = |list: &[u64]| list.iter().copied().map(Some).collect::<Vec<_>>();
         let mut own = Series { until: Some(30_000), sizes: some(&[1, 2, 3]), ..Series::default() };
-        let other = Series { until: Some(20_000), sizes: vec![Some(10), None, Some(20), Some(30)], ..Series::default() };
+        let other =
+            Series { until: Some(20_000), sizes: vec![Some(10), None, Some(20), Some(30)], ..Series::default() };
         own.add(other, STEP);
         assert_eq!((own.until, own.sizes), (Some(20_000), some(&[21, 32])));
         let mut own = Series { until: Some(30_000), sizes: some(&[1]), ..Series::default() };

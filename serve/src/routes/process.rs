@@ -59,7 +59,9 @@ pub(crate) async fn openapi_json(State(app): Shared) -> Response {
 pub(crate) async fn home(State(app): Shared, headers: HeaderMap) -> Response {
     match app.console {
         Some(_) => console::shell(&headers),
-        None => concat!("usher ", env!("CARGO_PKG_VERSION"), "\n\nThe API is described at /openapi.json.\n").into_response(),
+        None => {
+            concat!("usher ", env!("CARGO_PKG_VERSION"), "\n\nThe API is described at /openapi.json.\n").into_response()
+        }
     }
 }
 

@@ -127,12 +127,7 @@ pub(crate) struct ManySizes {
             content_type = "application/problem+json")
     )
 )]
-pub(crate) async fn many_sizes(
-    State(app): Shared,
-    query: QueryOf<SizesQuery>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Answer {
+pub(crate) async fn many_sizes(State(app): Shared, query: QueryOf<SizesQuery>, uri: Uri, headers: HeaderMap) -> Answer {
     let Query(SizesQuery { ids }) = query?;
     let all = || app.index.audiences().iter().take(LIST_MAX).map(|audience| audience.id.clone()).collect();
     let ids: Vec<String> = match ids {
