@@ -123,9 +123,9 @@ export async function open(path, headers, signal) {
   return response;
 }
 
-/** Whether what needs no restart of anything can be asked for now. */
+/** Whether something can be asked for now. */
 function isReachable() {
-  return (server.state === 'live' || server.state === 'recovering') && !server.paused;
+  return server.state !== 'disconnected' && server.state !== 'locked' && !server.paused;
 }
 
 /**
@@ -137,6 +137,7 @@ export function follow(path, ms, took) {
   const one = { data: null, asOf: null, recovering: false, error: null, again, stop };
   let timer = null;
   let asking = false;
+  let askAgain = false;
   let stopped = false;
   async function ask() {
     clearTimeout(timer);
@@ -151,11 +152,17 @@ export function follow(path, ms, took) {
       }
       asking = false;
       took(one);
+      if (askAgain) {
+        askAgain = false;
+        return ask();
+      }
     }
     timer = setTimeout(ask, isReachable() ? ms : LOOK_AGAIN);
   }
   function again() {
-    return ask();
+    // An answer that is on its way may be from before what it is asked again for.
+    if (asking) askAgain = true;
+    else ask();
   }
   function stop() {
     stopped = true;
@@ -171,6 +178,8 @@ let looking = null;
 /** Looks whether the job is live. */
 async function look() {
   clearTimeout(looking);
+  // Without a key there is nothing to see: the next look comes with one.
+  if (server.state === 'locked') return;
   let [state, detail] = ['disconnected', null];
   try {
     const response = await send('/readyz', { signal: AbortSignal.timeout(PATIENCE) });

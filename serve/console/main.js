@@ -77,7 +77,7 @@ function frame() {
     { class: 'frame' },
     h('a', { class: 'skip', href: '#main', onclick: skip }, 'Skip to the content'),
     h(
-      'div',
+      'header',
       { class: 'side' },
       h(
         'a',

@@ -12,6 +12,8 @@ const EVERY = 2000;
 const TICK = 200;
 /** Changes that are shown. */
 const SHOWN = 20;
+/** Audiences of each kind that are shown at first. */
+const FIRST = 20;
 /** An id of no run: the stream begins with all changes that are kept. */
 const ALL_KEPT = '0-0';
 /** ms that a timer waits at most. */
@@ -66,6 +68,7 @@ function search(model, draw) {
 
 function person(model, key, draw) {
   let seen = [];
+  const all = new Set();
   let timer = null;
   const path = `/v1/audiences/${segment(model)}/${segment(key)}/explain`;
   const explained = follow(path, EVERY, () => {
@@ -106,7 +109,9 @@ function person(model, key, draw) {
       ];
     }
     const { audiences, in_snapshot: known, as_of: asOf } = explained.data;
-    const of = (member) => audiences.filter((audience) => audience.member === member);
+    // First what changes next.
+    const order = (a, b) => (a.changes_at ?? '~').localeCompare(b.changes_at ?? '~') || a.audience_id.localeCompare(b.audience_id);
+    const of = (member) => audiences.filter((audience) => audience.member === member).sort(order);
     return [
       head(key, `In ${plural(of(true).length, 'audience')} of ${audiences.length} of ${model}, as of ${time(asOf)}.`, trail),
       !known && h('p', { class: 'warn' }, `The key is in no snapshot of ${model}: it is known from events only. Unless the model has "members: any", it enters no audience.`),
@@ -121,7 +126,10 @@ function person(model, key, draw) {
       id,
       title,
       h('span', { class: 'muted' }, String(list.length)),
-      list.length ? h('div', { class: 'stack' }, list.map(one)) : h('p', { class: 'empty' }, nothing),
+      list.length ? h('div', { class: 'stack' }, (all.has(id) ? list : list.slice(0, FIRST)).map(one)) : h('p', { class: 'empty' }, nothing),
+      list.length > FIRST &&
+        !all.has(id) &&
+        h('div', null, h('button', { class: 'act slim', onclick: () => (all.add(id), draw()) }, `Show all ${list.length}`)),
     );
   }
 

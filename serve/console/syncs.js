@@ -109,7 +109,7 @@ export function page(_, draw) {
     return [
       table(
         `Dead letters of ${id}, the oldest first`,
-        [['Given up'], ['Change'], ['Key'], ['Why'], ['', 'num']],
+        [['Given up'], ['Change'], ['Key'], ['Why'], ['Action', 'num']],
         list.map((letter) => [
           letter.id,
           [
