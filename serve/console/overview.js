@@ -157,7 +157,7 @@ export function page(_, draw) {
         h('a', { href: '#/audiences' }, 'All audiences'),
         busiest.length
           ? table(
-              'Audiences that move most',
+              'Sizes and changes of the audiences that move most',
               [['Audience'], ['Size', 'num'], ['Last hour', 'wide'], ['Entries a minute', 'num'], ['Exits a minute', 'num']],
               busiest.map(({ id, sizes: past, entries, exits }) => {
                 const audience = audiences.data.audiences.find((one) => one.id === id);
