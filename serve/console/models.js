@@ -71,7 +71,7 @@ export function page(_, draw) {
       shown.length > 0 &&
         table(
           `Pulls of ${id}, the newest first`,
-          [['Began'], ['Result'], ['Trigger', 'wide'], ['Took', 'num'], ['Rows', 'num'], ['Changed keys', 'num']],
+          [['Began'], ['Result'], ['Trigger', 'wide'], ['Took', 'num wide'], ['Rows', 'num'], ['Changed keys', 'num']],
           shown.map((pull) => [
             pull.date,
             [

@@ -147,7 +147,7 @@ export function page(_, draw) {
           behind.length
             ? ['Behind the sources', number(sum(behind)), plural(partitions.length, 'partition')]
             : ['Newest message', lags.length ? duration(Math.min(...lags)) : '–', 'ago'],
-          ['Dead letters', number(dead), `${share(dead, read)} of what was read`],
+          ['Dead letters', number(dead), `${share(dead, read)} of all`],
           ['Waiting for syncs', syncs.data?.syncs.length ? number(waiting) : '–', syncs.data?.syncs.length ? plural(syncs.data.syncs.length, 'sync') : 'the job has no syncs'],
         ]),
       ),

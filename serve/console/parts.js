@@ -37,10 +37,11 @@ export function section(id, title, end, ...children) {
 
 /** A list of figures: [label, number, what stands below or beside]. */
 export function figures(list) {
+  const known = list.filter(Boolean);
   return h(
     'dl',
-    { class: 'figures' },
-    list.filter(Boolean).map(([label, value, below, kind]) =>
+    { class: known.length > 5 ? 'figures' : 'figures few' },
+    known.map(([label, value, below, kind]) =>
       h('div', { key: label }, h('dt', null, label), h('dd', { class: kind ?? '' }, value), below && h('dd', { class: 'note' }, below)),
     ),
   );
