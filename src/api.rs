@@ -9,7 +9,7 @@ use std::sync::Arc;
 use usher_core::clock::Clock;
 use usher_dataflow::{ApiSetup, JobApi};
 use usher_queries::plan::Plan;
-use usher_serve::{Key, Options, ServeError, Server, bind};
+use usher_serve::{Console, Key, Options, ServeError, Server, bind};
 
 /// An API that has its port and does not answer yet.
 pub struct Bound {
@@ -53,8 +53,12 @@ impl Bound {
         let run = clock.now();
         let addresses = hosts.iter().enumerate().map(address).collect();
         let job_api = Arc::new(JobApi::new(plan, ApiSetup { clock, workers, process, addresses, run }));
+        let console = self.options.console.is_some();
         let server = Server::start(self.options, job_api.index(), Arc::clone(&job_api) as Arc<_>, self.listener)?;
         print_stderr(format_args!("api on http://{}", server.address()));
+        if console {
+            print_stderr(format_args!("console on http://{}/", server.address()));
+        }
         Ok(Serving { server, api: job_api })
     }
 }
@@ -69,7 +73,12 @@ fn options(api: &usher_config::Api) -> Result<Options, ServeError> {
         }
         keys.push(Key { token, read: key.read, admin: key.admin });
     }
-    Ok(Options { keys, rate_limit: api.rate_limit.and_then(NonZeroU32::new), ..Options::default() })
+    let console = match api.console {
+        usher_config::Console::Off => None,
+        usher_config::Console::On { actions } => Some(Console { actions }),
+    };
+    let rate_limit = api.rate_limit.and_then(NonZeroU32::new);
+    Ok(Options { keys, rate_limit, console, ..Options::default() })
 }
 
 impl Serving {

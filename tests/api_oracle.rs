@@ -13,8 +13,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use usher_config::Members;
 use usher_connectors::dead_letters::DeadLetterWriter;
-use usher_core::api::{Api, ApiError, Explanation};
+use usher_core::api::{Api, ApiError, CountedCondition, ExplainedCondition, Explanation};
 use usher_core::clock::Clock;
 use usher_core::membership_index::MembershipIndex;
 use usher_core::source::Source;
@@ -278,6 +279,8 @@ struct Found {
     /// Memberships that change by themselves, and of events that wait.
     changes: usize,
     pages: usize,
+    /// Keys that meet conditions, conditions inside others, and members that leave by themselves within an hour.
+    counted: [u64; 3],
 }
 
 /// Runs a sample live; at each rest, all that can be asked is asked.
@@ -313,6 +316,10 @@ fn live(seed: u64, found: &mut Found) -> Result<(), String> {
             file.messages.sort_by_key(|message| message.timestamp);
         }
         let history = read.history(&plan);
+        let dated = read.files.iter().flat_map(|file| &file.messages);
+        if dated.into_iter().all(|message| message.timestamp <= as_of) && random.u8(0..3) == 0 {
+            check_definitions(&served, as_of, found).map_err(|what| format!("step {step} at {as_of}: {what}"))?;
+        }
         check(&served, &history, as_of, found).map_err(|what| format!("step {step} at {as_of}: {what}"))?;
     }
     served.end()
@@ -387,6 +394,64 @@ fn check(served: &Served, history: &History, as_of: i64, found: &mut Found) -> R
     Ok(())
 }
 
+/// Counts, over all keys, what explain has of each; nothing waits for its time.
+fn check_definitions(served: &Served, as_of: i64, found: &mut Found) -> Result<(), String> {
+    for model in served.plan.models.iter().filter(|model| !model.audiences.is_empty()) {
+        let explained = KEYS.iter().filter_map(|key| served.explain(&model.id, key).ok());
+        let may_be_members: Vec<Explanation> =
+            explained.filter(|explained| explained.in_snapshot || model.members == Members::Any).collect();
+        for (index, audience) in model.audiences.iter().enumerate() {
+            let definition = served.runtime.block_on(served.engine.definition(&audience.id));
+            let definition = definition.map_err(|error| format!("definition of {}: {error}", audience.id))?;
+            let of_keys: Vec<&ExplainedCondition> =
+                may_be_members.iter().map(|explained| &explained.audiences[index].condition).collect();
+            let is_fresh = definition.counted_at.0 as i64 == as_of;
+            count(&definition.condition, &of_keys, is_fresh, found)
+                .map_err(|what| format!("{}: {what}", audience.id))?;
+            if definition.as_of.0 as i64 != as_of {
+                return Err(format!("{definition:?}"));
+            }
+            if !is_fresh {
+                continue;
+            }
+            let mut leaving = vec![0; 60];
+            for explained in may_be_members.iter().map(|explained| &explained.audiences[index]) {
+                if let (true, Some(at)) = (explained.member, explained.changes_at)
+                    && let Some(minute) = leaving.get_mut((at.0 as i64 - as_of - 1) as usize / 60_000)
+                {
+                    *minute += 1;
+                    found.counted[2] += 1;
+                }
+            }
+            if definition.leaving_by_minute != leaving {
+                return Err(format!("{}: {:?} leave, not {leaving:?}", audience.id, definition.leaving_by_minute));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Counts the keys that meet a condition and those inside it. `is_fresh`: those inside which others are, were counted now.
+fn count(
+    counted: &CountedCondition,
+    of_keys: &[&ExplainedCondition],
+    is_fresh: bool,
+    found: &mut Found,
+) -> Result<(), String> {
+    let keys = of_keys.iter().filter(|condition| condition.holds).count() as u64;
+    let is_fact = counted.conditions.is_empty() && !matches!(&counted.kind[..], "all" | "any" | "audience");
+    if (is_fact || is_fresh) && counted.keys != keys {
+        return Err(format!("{} of {} keys meet {}, not {}", keys, of_keys.len(), counted.text, counted.keys));
+    }
+    found.counted[0] += keys;
+    for (index, inside) in counted.conditions.iter().enumerate() {
+        found.counted[1] += 1;
+        let of_keys: Vec<&ExplainedCondition> = of_keys.iter().map(|condition| &condition.conditions[index]).collect();
+        count(inside, &of_keys, is_fresh, found)?;
+    }
+    Ok(())
+}
+
 #[test]
 fn lookups_are_membership_as_of_their_time_at_any_moment_of_a_run() {
     let mut times = 0;
@@ -402,7 +467,8 @@ fn a_live_job_answers_what_is_so_and_what_it_forecasts_happens() {
     for seed in seeds("USHER_SERVE", 100) {
         live(seed, &mut found).unwrap_or_else(|what| panic!("seed {seed}: {what}\n{}", Sample::new(seed).job));
     }
-    let Found { members, explained, changes, pages } = found;
+    let Found { members, explained, changes, pages, counted } = found;
+    assert!(counted.iter().all(|count| *count > 0), "{counted:?} keys, conditions inside others, members that leave");
     let reached = members > 0 && pages > 0 && explained > 0 && changes > 0;
     assert!(
         reached,

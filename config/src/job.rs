@@ -151,6 +151,20 @@ pub struct Api {
     pub keys: Vec<ApiKey>,
     /// Requests per second and key; `None`: any number.
     pub rate_limit: Option<u32>,
+    /// The console.
+    pub console: Console,
+}
+
+/// The console of an API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Console {
+    /// There is none.
+    Off,
+    /// It is at `/`.
+    On {
+        /// Whether it offers what changes something.
+        actions: bool,
+    },
 }
 
 /// A bearer of the API.

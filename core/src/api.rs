@@ -65,6 +65,14 @@ pub trait Api: Send + Sync + 'static {
         false
     }
 
+    /// Counts the keys that meet each condition of an audience, and its members that will leave by themselves.
+    fn definition(&self, audience: &str) -> BoxFuture<'static, Result<Definition, ApiError>>;
+
+    // The job.
+
+    /// Returns what runs: the plan, its state, and how far it is.
+    fn job(&self) -> JobReport;
+
     // Syncs.
 
     /// Returns the syncs, by id.
@@ -355,6 +363,71 @@ pub struct ExplainedCondition {
     pub conditions: Vec<ExplainedCondition>,
 }
 
+/// What an audience is, and how many keys meet each of its conditions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Definition {
+    /// The audience's id.
+    pub audience_id: String,
+    /// The audience's name, as people see it.
+    pub audience_name: String,
+    /// What it is for; null if the job file does not say.
+    pub description: Option<String>,
+    /// The id of its model.
+    pub model: String,
+    /// The ids of the syncs that its changes are sent to.
+    pub syncs: Vec<String>,
+    /// The time that the keys of conditions without conditions inside are counted as of.
+    pub as_of: Moment,
+    /// The time that the keys of the other conditions, and those that leave, are counted as of.
+    pub counted_at: Moment,
+    /// The tree of conditions.
+    pub condition: CountedCondition,
+    /// The members that leave by themselves in the hour after `counted_at`, by the minute in which they do. Of what is read later,
+    /// pulls included, nothing is assumed.
+    pub leaving_by_minute: Vec<u64>,
+}
+
+/// A condition, and how many keys meet it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(no_recursion)]
+pub struct CountedCondition {
+    /// `all`, `any`, `not`, `audience`, `property`, `performed` or `related`.
+    pub kind: String,
+    /// As in the job file.
+    pub text: String,
+    /// What a count or another aggregate is compared with, as in the job file: `at_least 3`.
+    pub threshold: Option<String>,
+    /// How many keys meet it, of those that may be members.
+    pub keys: u64,
+    /// The conditions inside.
+    pub conditions: Vec<CountedCondition>,
+}
+
+/// What runs.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct JobReport {
+    /// The name of the job.
+    pub job: String,
+    /// The version of the program.
+    pub version: String,
+    /// When the process started that answers.
+    pub started_at: Moment,
+    /// Processes of the job.
+    pub processes: u32,
+    /// Worker threads of each process.
+    pub workers: u32,
+    /// Keys that this process owns and of which something is known.
+    pub keys: u64,
+    /// Bytes of the last checkpoint.
+    pub state_bytes: u64,
+    /// Checkpoints since the start.
+    pub checkpoints: u64,
+    /// How long the last checkpoint took, ms; null if there was none since the start.
+    pub checkpoint_ms: Option<u64>,
+    /// The plan as text: conditions with their fingerprints, what they share, and the state that each holds.
+    pub plan: String,
+}
+
 /// A page of members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
@@ -448,6 +521,8 @@ pub struct PartitionReport {
     pub name: String,
     /// Where the next message starts.
     pub position: u64,
+    /// Where the last message that is there ends; null if that is not known.
+    pub end: Option<u64>,
     /// Messages that are there and have not been read; null if that is not known.
     pub lag_messages: Option<u64>,
     /// How far the newest message that was read is behind the clock, ms; null if nothing was read.

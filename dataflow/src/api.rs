@@ -9,10 +9,11 @@
 //! by control messages, pulls and syncs are those of the first process; sizes and changes the edge gathers itself from
 //! [`Api::processes`]. Counts of messages and partitions are those of the process that is asked.
 
+mod definition;
 pub(crate) mod explain;
 
 use crate::clock_watch;
-use crate::control::message::Listed;
+use crate::control::message::{Counts as KeyCounts, Listed};
 use crate::ingest::advice;
 use crate::ingest::event_batch::{hash_key, owner};
 use crate::ingest::seen::Seen;
@@ -27,9 +28,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use timely::scheduling::SyncActivator;
 use usher_config::{Audience, Refresh, duration};
 use usher_core::api::{
-    Api, ApiError, AudienceState, BoxFuture, CheckpointMetrics, EventReport, Explanation, Freshness, Metrics,
-    ModelStatus, Moment, Page, PartitionMetrics, PartitionReport, Pull, PullOrder, Readiness, SourceReport, SyncReport,
-    Windows,
+    Api, ApiError, AudienceState, BoxFuture, CheckpointMetrics, Definition, EventReport, Explanation, Freshness,
+    JobReport, Metrics, ModelStatus, Moment, Page, PartitionMetrics, PartitionReport, Pull, PullOrder, Readiness,
+    SourceReport, SyncReport, Windows,
 };
 use usher_core::catalog::Catalog;
 use usher_core::clock::Clock;
@@ -73,6 +74,8 @@ pub(crate) struct Inner {
     pub(crate) threads: usize,
     process: usize,
     addresses: Vec<String>,
+    /// The time of the start, ms since the epoch.
+    run: u64,
     pub(crate) pulls: Arc<PullHistory>,
     status: OnceLock<Arc<Status>>,
     sinks: OnceLock<Sinks>,
@@ -98,6 +101,12 @@ pub(crate) enum WorkerRequest {
         from: Slot,
         limit: usize,
         answer: oneshot::Sender<Listed>,
+    },
+    /// Count the keys of `worker`, which may be another one, that meet the conditions of an audience.
+    Count {
+        worker: u32,
+        audience: u32,
+        answer: oneshot::Sender<KeyCounts>,
     },
     /// Have the first process pull a model.
     Pull {
@@ -138,6 +147,7 @@ impl JobApi {
             threads: workers,
             process,
             addresses,
+            run,
             pulls: Arc::new(PullHistory::new(plan.models.len())),
             status: OnceLock::new(),
             sinks: OnceLock::new(),
@@ -233,7 +243,7 @@ impl Inner {
     }
 
     /// The model of an audience, and its index there.
-    fn audience(&self, id: &str) -> (usize, usize) {
+    pub(crate) fn audience(&self, id: &str) -> (usize, usize) {
         let place = |(index, model): (usize, &ModelPlan)| {
             Some((index, model.audiences.iter().position(|audience| audience.id == id)?))
         };
@@ -241,7 +251,7 @@ impl Inner {
     }
 
     /// The facts that decide an audience, those of audiences that it mentions too.
-    fn facts(model: &ModelPlan, audience: usize) -> BTreeSet<u32> {
+    pub(crate) fn facts(model: &ModelPlan, audience: usize) -> BTreeSet<u32> {
         let (mut facts, mut next) = (BTreeSet::new(), vec![audience]);
         while let Some(audience) = next.pop() {
             let mut add = |fact| {
@@ -497,6 +507,14 @@ impl Api for JobApi {
         }
     }
 
+    fn definition(&self, audience: &str) -> BoxFuture<'static, Result<Definition, ApiError>> {
+        Box::pin(Arc::clone(&self.0).definition(audience.to_owned()))
+    }
+
+    fn job(&self) -> JobReport {
+        self.0.job()
+    }
+
     fn syncs(&self) -> Vec<SyncReport> {
         let syncs = self.0.plan.job.syncs.keys().zip(self.0.sync_statuses());
         syncs.map(|(id, standing)| SyncReport::of(id, &standing)).collect()
@@ -591,6 +609,7 @@ impl Api for JobApi {
                 .map(|partition| PartitionReport {
                     name: partition.id.name.clone(),
                     position: partition.position,
+                    end: partition.lag.map(|lag| partition.position + lag),
                     lag_messages: partition.lag,
                     lag_ms: partition.newest.map(|newest| now.saturating_sub(newest)),
                 })

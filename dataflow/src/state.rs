@@ -7,15 +7,17 @@
 //! ```
 //!
 //! [`epoch`] drives them, epoch by epoch. [`keyed`] holds the three of one model together. Keys are slots of a [`dictionary`].
-//! Beside them: [`staged`] pulls and who would leave by them ([`brake`]), the ledgers at the start ([`committed`]), what will change by itself ([`forecast`]), and keys
+//! Beside them: [`staged`] pulls and who would leave by them ([`brake`]), the ledgers at the start ([`committed`]), what will change by itself ([`forecast`]), how many keys meet a condition ([`fact_counts`], [`census`]), and keys
 //! on their way to a checkpoint and back ([`codec`]).
 
 pub(crate) mod brake;
+pub(crate) mod census;
 pub(crate) mod codec;
 pub(crate) mod committed;
 pub(crate) mod dictionary;
 pub(crate) mod epoch;
 pub(crate) mod evaluate;
+pub(crate) mod fact_counts;
 pub(crate) mod facts;
 pub(crate) mod forecast;
 pub(crate) mod holding;

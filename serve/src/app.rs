@@ -3,15 +3,17 @@
 //! [`App`] holds the index, the port to the job, the other processes, and the bounds of the server. It checks ids of models and
 //! audiences, and waits for the job no longer than `patience`.
 
-use crate::auth::{Auth, OPEN, Scope};
+use crate::auth::{Access, Auth, Scope, is_open};
+use crate::console::Console;
 use crate::metrics::ServerMetrics;
 use crate::options::Options;
 use crate::peers::Peers;
 use crate::problem::Problem;
+use crate::sizes::Sizes;
 use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{MatchedPath, Path, Query, Request, State};
-use axum::http::Method;
+use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::future::BoxFuture;
@@ -41,6 +43,10 @@ pub(crate) struct App {
     pub(crate) stopping: watch::Receiver<bool>,
     /// One permit per follower of the changes.
     pub(crate) followers: Arc<Semaphore>,
+    /// Sizes over time.
+    pub(crate) sizes: Sizes,
+    /// How the console is served; `None` for no console.
+    pub(crate) console: Option<Console>,
     /// The counters of the server.
     pub(crate) metrics: ServerMetrics,
     /// The OpenAPI document, as JSON.
@@ -73,6 +79,8 @@ impl App {
             auth: Auth::new(&options.keys, options.rate_limit),
             quoted_ids: index.audiences().iter().map(|audience| quoted(&audience.id)).collect(),
             openapi,
+            sizes: Sizes::new(),
+            console: options.console,
             metrics: ServerMetrics::new(&index),
             peers: Peers::new(index.clone(), api.clone(), options.patience),
             index,
@@ -81,6 +89,11 @@ impl App {
             followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
             patience: options.patience,
         }
+    }
+
+    /// Returns what the key of a request allows.
+    pub(crate) fn access(&self, headers: &HeaderMap) -> Access {
+        self.auth.access(headers)
     }
 
     /// Returns the model with this id.
@@ -138,7 +151,7 @@ pub(crate) async fn authorize_and_count(State(app): Shared, request: Request, ne
         Method::POST if path.starts_with("/v1/models/") => Scope::Admin,
         _ => Scope::Read,
     };
-    let allowed = app.auth.check_local(request.uri(), request.headers()).and_then(|()| match OPEN.contains(&path) {
+    let allowed = app.auth.check_local(request.uri(), request.headers()).and_then(|()| match is_open(path) {
         true => Ok(()),
         false => app.auth.check(request.headers(), scope),
     });

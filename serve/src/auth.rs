@@ -11,13 +11,32 @@ use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, Uri};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use subtle::ConstantTimeEq;
+use utoipa::ToSchema;
 
 /// Routes that need no key.
 pub(crate) const OPEN: [&str; 3] = ["/healthz", "/readyz", "/"];
+
+/// The route of the files of the console, which need no key either.
+pub(crate) const CONSOLE_FILE: &str = "/console/{version}/{file}";
+
+/// Returns whether a path needs no key.
+pub(crate) fn is_open(path: &str) -> bool {
+    OPEN.contains(&path) || path.starts_with("/console/")
+}
+
+/// What the key of a request allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Access {
+    /// To read.
+    read: bool,
+    /// To change something.
+    admin: bool,
+}
 
 /// What a request needs a key for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,22 +106,39 @@ impl Auth {
         Ok(())
     }
 
+    /// Returns the key of a request.
+    ///
+    /// # Errors
+    /// 401 without a key of the job.
+    fn key(&self, headers: &HeaderMap) -> Result<&HashedKey, Problem> {
+        let token = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
+        let Some(token) = token else { return Err(Problem::unauthorized(false)) };
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        let mut found = None;
+        for key in &self.keys {
+            if bool::from(key.digest.ct_eq(&digest)) {
+                found = Some(key);
+            }
+        }
+        found.ok_or_else(|| Problem::unauthorized(true))
+    }
+
+    /// Returns what the key of a request allows; without keys, everything.
+    pub(crate) fn access(&self, headers: &HeaderMap) -> Access {
+        if !self.has_keys() {
+            return Access { read: true, admin: true };
+        }
+        self.key(headers)
+            .map_or(Access { read: false, admin: false }, |key| Access { read: key.read, admin: key.admin })
+    }
+
     /// Checks that a request has a key for `scope` and that the key is within its rate.
     ///
     /// # Errors
     /// 401 without a key of the job, 403 if the key lacks the scope, 429 above the rate.
     pub(crate) fn check(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Problem> {
         let limiter = if self.has_keys() {
-            let token = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
-            let Some(token) = token else { return Err(Problem::unauthorized(false)) };
-            let digest: [u8; 32] = Sha256::digest(token).into();
-            let mut found = None;
-            for key in &self.keys {
-                if bool::from(key.digest.ct_eq(&digest)) {
-                    found = Some(key);
-                }
-            }
-            let Some(key) = found else { return Err(Problem::unauthorized(true)) };
+            let key = self.key(headers)?;
             match scope {
                 Scope::Read if !key.read => return Err(Problem::scope("read")),
                 Scope::Admin if !key.admin => return Err(Problem::scope("admin")),

@@ -9,6 +9,7 @@
 //! | `auth`, `connections`, `options` | who may use the API, how many at once, and for how long |
 //! | `peers`, `sse` | the other processes of the job: forwarded requests, gathered answers, merged streams |
 //! | `body`, `headers`, `problem` | the parts of requests and answers |
+//! | `console`, `sizes` | the files of the console, and sizes over time |
 //! | `metrics` | counters, and the text of `/metrics` |
 //!
 //! Promises: a client costs a bounded amount of memory and time: headers up to 64 KiB, bodies up to 1 MiB, 1,000 ids, a number
@@ -20,6 +21,7 @@ mod app;
 mod auth;
 mod body;
 mod connections;
+mod console;
 mod headers;
 mod metrics;
 mod openapi;
@@ -27,8 +29,10 @@ mod options;
 mod peers;
 mod problem;
 mod routes;
+mod sizes;
 mod sse;
 
+pub use console::Console;
 pub use openapi::document;
 pub use options::{Key, Options};
 pub use peers::http_client;
@@ -173,7 +177,12 @@ impl Server {
             let bounds = connections::Bounds { connections: options.connections, idle: options.idle };
             let document = openapi::document(!options.keys.is_empty()).to_json().expect("the document has a JSON form");
             let app = App::new(options, index, api, stopping.clone(), document.into());
-            let router = routes::router(Arc::new(app));
+            let app = Arc::new(app);
+            runtime.spawn({
+                let (app, stopping) = (app.clone(), stopping.clone());
+                async move { app.sizes.follow(&app.index, stopping).await }
+            });
+            let router = routes::router(app);
             runtime.spawn(connections::accept(listener, router, bounds, stopping))
         };
         tracing::info!(%address, "the API is served");

@@ -3,9 +3,9 @@
 //! Promises: it describes every route and no other. A handler's comment is its summary and description; a field's comment is
 //! the description of the field.
 
-use crate::auth::OPEN;
+use crate::auth::{CONSOLE_FILE, OPEN};
 use crate::problem::ProblemBody;
-use crate::routes::{audiences, changes, lookup, members, models, process, sources, syncs};
+use crate::routes::{audiences, changes, definitions, job, lookup, members, models, process, sizes, sources, syncs};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, PathItem, Ref, ResponseBuilder};
 use utoipa::{OpenApi, openapi};
@@ -24,6 +24,10 @@ use utoipa::{OpenApi, openapi};
         lookup::lookup,
         lookup::explain,
         members::members,
+        definitions::definition,
+        sizes::many_sizes,
+        sizes::sizes,
+        job::job,
         syncs::syncs,
         sources::sources,
         sources::events,
@@ -35,7 +39,8 @@ use utoipa::{OpenApi, openapi};
         process::readyz,
         process::metrics,
         process::openapi_json,
-        process::home
+        process::home,
+        process::console_file
     ),
     components(schemas(ProblemBody))
 )]
@@ -57,7 +62,7 @@ pub fn document(has_keys: bool) -> openapi::OpenApi {
         let components = document.components.get_or_insert_with(Default::default);
         components.add_security_scheme("key", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
         document.security = Some(vec![SecurityRequirement::new("key", [] as [&str; 0])]);
-        for path in OPEN {
+        for path in OPEN.into_iter().chain([CONSOLE_FILE]) {
             for operation in document.paths.paths.get_mut(path).into_iter().flat_map(operations) {
                 operation.security = Some(vec![SecurityRequirement::default()]);
             }

@@ -1,6 +1,7 @@
 //! How the API is served: keys, bounds and time limits.
 
 use crate::connections;
+use crate::console::Console;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -15,6 +16,8 @@ pub struct Options {
     pub keys: Vec<Key>,
     /// Requests per second and key; `None` for no limit.
     pub rate_limit: Option<NonZeroU32>,
+    /// How the console is served; `None` for no console.
+    pub console: Option<Console>,
     /// Connections at most. Further ones are answered 503 and closed.
     pub connections: usize,
     /// How long a connection may be idle, take to send the headers of a request, or not read what was sent to it.
@@ -49,6 +52,7 @@ impl Default for Options {
         Options {
             keys: Vec::new(),
             rate_limit: None,
+            console: Some(Console { actions: true }),
             connections: connections::affordable().min(CONNECTIONS_MAX),
             // Longer than the pools of common clients keep a connection unused, so that the client closes it.
             idle: Duration::from_secs(120),

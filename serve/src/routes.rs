@@ -6,19 +6,25 @@
 //! | [`members`] | the members of an audience, in pages |
 //! | [`changes`] | entries and exits as they happen |
 //! | [`audiences`], [`models`], [`syncs`] | the parts of the job: sizes, snapshots and pulls, deliveries |
+//! | [`definitions`], [`sizes`] | the conditions of an audience and who meets them, sizes over time |
 //! | [`sources`] | what came in, and what matched the events of the job |
-//! | [`process`] | health, readiness, metrics, and the description of the API |
+//! | [`job`] | what runs |
+//! | [`process`] | health, readiness, metrics, the description of the API, and the console |
 
 pub(crate) mod audiences;
 pub(crate) mod changes;
+pub(crate) mod definitions;
+pub(crate) mod job;
 pub(crate) mod lookup;
 pub(crate) mod members;
 pub(crate) mod models;
 pub(crate) mod process;
+pub(crate) mod sizes;
 pub(crate) mod sources;
 pub(crate) mod syncs;
 
 use crate::app::{App, authorize_and_count};
+use crate::auth::CONSOLE_FILE;
 use crate::problem::Problem;
 use axum::Router;
 use axum::http::Uri;
@@ -33,6 +39,10 @@ pub(crate) fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/v1/audiences/{parent_model_id}/{user_id}", get(lookup::lookup)),
         ("/v1/audiences/{parent_model_id}/{user_id}/explain", get(lookup::explain)),
         ("/v1/members/{audience_id}", get(members::members)),
+        ("/v1/definitions/{audience_id}", get(definitions::definition)),
+        ("/v1/sizes", get(sizes::many_sizes)),
+        ("/v1/sizes/{audience_id}", get(sizes::sizes)),
+        ("/v1/job", get(job::job)),
         ("/v1/syncs", get(syncs::syncs)),
         ("/v1/sources", get(sources::sources)),
         ("/v1/events", get(sources::events)),
@@ -44,6 +54,7 @@ pub(crate) fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/metrics", get(process::metrics)),
         ("/openapi.json", get(process::openapi_json)),
         ("/", get(process::home)),
+        (CONSOLE_FILE, get(process::console_file)),
     ]
 }
 

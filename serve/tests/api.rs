@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
-use usher_serve::{Key, Options, ServeError, Server, bind};
+use usher_serve::{Console, Key, Options, ServeError, Server, bind};
 
 /// A server, and a client of it.
 struct Api {
@@ -489,7 +489,86 @@ fn audiences_models_syncs_and_members_are_listed() {
         assert_eq!(api.get(&format!("/v1/members/big?{wrong}")).problem().0, 400, "{wrong}");
     }
     assert_eq!(api.get("/v1/members/nothing").problem(), (404, "unknown_audience".to_owned()));
+    let definition = api.get("/v1/definitions/seen");
+    assert_eq!(definition.headers["usher-as-of"], "2026-11-23T10:00:00.002Z");
+    assert_eq!(definition.json()["condition"]["keys"], 2);
+    assert_eq!(definition.json()["leaving_by_minute"].as_array().unwrap().len(), 60);
+    assert_eq!(api.get("/v1/definitions/nothing").problem(), (404, "unknown_audience".to_owned()));
+    let job = api.get("/v1/job").json();
+    assert_eq!((&job["job"], &job["plan"]), (&json!("shop"), &json!("job shop\n")));
+    assert_eq!((&job["access"], &job["console_actions"]), (&json!({"read": true, "admin": true}), &json!(true)));
+}
+
+#[test]
+fn sizes_over_time_are_those_of_the_index() {
+    let (_memory, api) = live();
+    let begun = Instant::now();
+    let sizes = loop {
+        let sizes = api.get("/v1/sizes/seen").json();
+        if sizes["hour"]["until"].is_string() {
+            break sizes;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{sizes}");
+    };
+    assert_eq!(sizes["hour"]["until"], "2026-11-23T10:00:00.000Z");
+    assert_eq!((&sizes["hour"]["sizes"], &sizes["day"]["sizes"]), (&json!([2]), &json!([2])));
+    assert_eq!((&sizes["hour"]["step_ms"], &sizes["day"]["step_ms"]), (&json!(10_000), &json!(60_000)));
+    let many = api.get("/v1/sizes?ids=seen,big").json();
+    assert_eq!(many["audiences"][0], json!({"id": "seen", "sizes": [2], "entries": null, "exits": null}));
+    assert_eq!((&many["audiences"][1]["id"], &many["audiences"][1]["sizes"]), (&json!("big"), &json!([1])));
+    assert_eq!(api.get("/v1/sizes").json()["audiences"].as_array().unwrap().len(), 3);
+    assert_eq!(api.get("/v1/sizes?ids=").json()["audiences"], json!([]));
+    for unknown in ["/v1/sizes/nothing", "/v1/sizes?ids=seen,nothing"] {
+        assert_eq!(api.get(unknown).problem(), (404, "unknown_audience".to_owned()));
+    }
+    let many = vec!["seen"; 1001].join(",");
+    assert_eq!(api.get(&format!("/v1/sizes?ids={many}")).problem().0, 413);
+}
+
+#[test]
+fn the_console_needs_no_key_and_runs_nothing_but_its_own_files() {
+    let memory = Memory::live();
+    let keys = vec![key("reader", true, false), key("boss", true, true)];
+    let console = Some(Console { actions: false });
+    let api = serve(&memory, Options { keys, console, ..Options::default() });
+    let shell = api.get("/");
+    assert_eq!((shell.status, &shell.headers["content-type"][..]), (200, "text/html; charset=utf-8"));
+    let policy = &shell.headers["content-security-policy"];
+    assert!(policy.starts_with("default-src 'none'; script-src 'self'") && !policy.contains("unsafe"), "{policy}");
+    assert_eq!(shell.headers["cache-control"], "no-cache");
+    let etag = shell.headers["etag"].clone();
+    assert_eq!(api.get_with("/", "if-none-match", &etag).status, 304);
+    assert_eq!(api.get_with("/", "if-none-match", &format!("\"other\", W/\"x\", {etag}")).status, 304);
+    let file = shell.body.split('"').find(|part| part.ends_with("/main.js")).expect("the shell names its module");
+    let plain = api.get(file);
+    assert_eq!((plain.status, &plain.headers["content-type"][..]), (200, "text/javascript; charset=utf-8"));
+    assert!(plain.headers["cache-control"].contains("immutable") && !plain.headers.contains_key("content-encoding"));
+    let compressed = api.client.http.get(api.url(file)).header("accept-encoding", "br;q=1.0, gzip;q=0.8");
+    let (encoding, length) = api.client.runtime.block_on(async {
+        let answer = compressed.send().await.unwrap();
+        (answer.headers()["content-encoding"].clone(), answer.bytes().await.unwrap().len())
+    });
+    assert_eq!(encoding, "gzip");
+    assert!(length < plain.body.len());
+    for absent in ["/console/0000/main.js", &file.replace("main.js", "index.html"), &file.replace("main.js", "x")] {
+        assert_eq!(api.get(absent).problem(), (404, "not_found".to_owned()), "{absent}");
+    }
+    // What the data needs a key for, it does.
+    assert_eq!(api.get("/v1/job").problem().0, 401);
+    for (token, admin) in [("reader", false), ("boss", true)] {
+        let job = api.get_with("/v1/job", "authorization", &format!("Bearer {token}")).json();
+        assert_eq!((&job["access"], &job["console_actions"]), (&json!({"read": true, "admin": admin}), &json!(false)));
+    }
+}
+
+#[test]
+fn a_console_can_be_switched_off() {
+    let memory = Memory::live();
+    let file = serve(&memory, Options::default()).get("/").body;
+    let file = file.split('"').find(|part| part.ends_with("/main.js")).expect("the shell names its module").to_owned();
+    let api = serve(&memory, Options { console: None, ..Options::default() });
     assert!(api.get("/").body.contains("/openapi.json"));
+    assert_eq!(api.get(&file).problem().0, 404);
 }
 
 #[test]

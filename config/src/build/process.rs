@@ -2,8 +2,8 @@
 
 use super::{Builder, owned};
 use crate::schema::process::{self as keys, Permission};
-use crate::schema::{At, Fields};
-use crate::{Api, ApiKey, Cluster, Limits, State};
+use crate::schema::{At, Fields, Form};
+use crate::{Api, ApiKey, Cluster, Console, Limits, State};
 
 impl<'a> Builder<'a> {
     pub(super) fn api(&mut self, api: At<'a, &'a Fields>) -> Option<Api> {
@@ -22,8 +22,18 @@ impl<'a> Builder<'a> {
             keys: fields.list(&keys::KEYS).into_iter().map(|key| api_key(key.value)).collect::<Option<_>>()?,
             listen: listen?.value.to_owned(),
             rate_limit: fields.get(&keys::RATE_LIMIT),
+            console: console(fields)?,
         })
     }
+}
+
+/// Returns the console of an API: there is one unless it is switched off.
+fn console(api: &Fields) -> Option<Console> {
+    Some(match api.get(&keys::CONSOLE) {
+        None | Some(Form::Short(true)) => Console::On { actions: true },
+        Some(Form::Short(false)) => Console::Off,
+        Some(Form::Long(long)) => Console::On { actions: long.get(&keys::CONSOLE_ACTIONS)? },
+    })
 }
 
 fn api_key(fields: &Fields) -> Option<ApiKey> {

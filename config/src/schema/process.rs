@@ -1,8 +1,8 @@
 //! The keys of what the process itself needs: durable state, the HTTP API, the cluster, limits.
 
 use super::{
-    ADDRESS, Bytes, Choice, Choices, Duration, Fields, Key, List, Record, SECRET, SIZE, TEXT, Type, choices, duration,
-    list, optional, record, required, whole,
+    ADDRESS, BOOLEAN, Bytes, Choice, Choices, Duration, Fields, Key, List, Record, SECRET, SIZE, Short, TEXT, Type,
+    choices, duration, list, optional, record, required, short, whole,
 };
 use crate::{Cluster, Limits, Secret};
 
@@ -28,8 +28,19 @@ pub(crate) static KEYS: Key<List<Fields>> = optional(
 pub(crate) static RATE_LIMIT: Key<u32> =
     optional("rate_limit", whole(1, u32::MAX), "Requests per second and key. Default: any number.");
 
+pub(crate) static CONSOLE: Key<Short<bool>> = optional(
+    "console",
+    short(&BOOLEAN, &CONSOLE_RECORD),
+    "Whether a console for browsers is at `/`, and what it offers. Default: true.",
+);
+
 /// The HTTP API.
-pub(crate) static API: Record = Record { what: "api", keys: &[&LISTEN, &KEYS, &RATE_LIMIT], rules: &[] };
+pub(crate) static API: Record = Record { what: "api", keys: &[&LISTEN, &KEYS, &RATE_LIMIT, &CONSOLE], rules: &[] };
+
+pub(crate) static CONSOLE_ACTIONS: Key<bool> =
+    optional("actions", BOOLEAN, "Whether it offers what changes something, to bearers who `can` `admin`.")
+        .default(true);
+static CONSOLE_RECORD: Record = Record { what: "console", keys: &[&CONSOLE_ACTIONS], rules: &[] };
 
 pub(crate) static TOKEN: Key<Secret> = required("token", SECRET, "What the bearer sends. It is never shown.");
 pub(crate) static CAN: Key<Choices<Permission>> =

@@ -114,6 +114,10 @@ pub(crate) enum QueryMessage {
     List { to: u32, request: u64, audience: u32, from: Slot, limit: u32 },
     /// To the worker that asked: the members.
     Listed { request: u64, members: Listed },
+    /// To a worker: count the keys that meet the conditions of an audience, and send the counts to worker `to`.
+    Count { to: u32, request: u64, audience: u32 },
+    /// To the worker that asked: the counts.
+    Counted { request: u64, counts: Counts },
     /// To worker 0: a worker has switched to a pull, which changed so many of its keys.
     Switched { model: u32, pull: u64, changed: u64 },
     /// To worker 0: pull a model.
@@ -132,6 +136,19 @@ pub(crate) struct Listed {
     pub(crate) next: Option<Slot>,
     /// The time that the page is as of; 0 if the worker is not live.
     pub(crate) as_of: Time,
+}
+
+/// How many keys of one worker meet the conditions of an audience.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Counts {
+    /// The time of the counts of facts; 0 if the worker is not live.
+    pub(crate) as_of: Time,
+    /// The time of the other counts.
+    pub(crate) counted_at: Time,
+    /// By condition, each before those inside it.
+    pub(crate) keys: Vec<u64>,
+    /// By minute after `counted_at`: the members that leave by themselves in it.
+    pub(crate) leaving: Vec<u64>,
 }
 
 /// How much of a partition is reflected in membership.

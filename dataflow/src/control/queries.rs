@@ -1,10 +1,10 @@
 //! Queries: a worker's part in the API, between two steps of its dataflow.
 //!
 //! Explains a key of this worker when it is between two epochs, so that the answer is as of a time; lists members from the
-//! arrangement; reports the progress of partitions and pulls. If there are several processes it passes on to the others what only
+//! arrangement; counts the keys that meet the conditions of an audience ([`census`]); reports the progress of partitions and pulls. If there are several processes it passes on to the others what only
 //! one of them has. Works within [`LOOKS`] per step.
 
-use super::message::{ControlMessage, Listed, QueryMessage, ReflectedProgress};
+use super::message::{ControlMessage, Counts, Listed, QueryMessage, ReflectedProgress};
 use crate::api::explain::explain;
 use crate::api::{ExplainRequest, Inner, WorkerHandle, WorkerRequest, not_live};
 use crate::graph::Graph;
@@ -14,6 +14,7 @@ use crate::snapshots::history::ModelPulls;
 use crate::state::epoch::{EpochWorker, Switched};
 use crate::status::Status;
 use crate::time::{Slot, Time};
+use census::Censuses;
 use futures::channel::oneshot;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -24,6 +25,8 @@ use std::time::{Duration, Instant};
 use usher_core::api::{ApiError, Explanation, Moment};
 use usher_core::lock::lock;
 use usher_core::sink::SyncStatus;
+
+mod census;
 
 /// Entries of the arrangement that are walked in one step for members: some ms.
 const LOOKS: usize = 1 << 16;
@@ -38,6 +41,18 @@ const REPORT: Duration = Duration::from_millis(500);
 enum Reply {
     Here(oneshot::Sender<Listed>),
     Worker { to: u32, request: u64 },
+}
+
+/// Where counts go.
+pub(crate) enum CountReply {
+    Here(oneshot::Sender<Counts>),
+    Worker { to: u32, request: u64 },
+}
+
+/// A request that another worker answers.
+enum Relayed {
+    Listed(oneshot::Sender<Listed>),
+    Counted(oneshot::Sender<Counts>),
 }
 
 /// A page of members that is being made.
@@ -72,8 +87,9 @@ pub(crate) struct Queries {
     requests: Receiver<WorkerRequest>,
     explaining: VecDeque<ExplainRequest>,
     listing: VecDeque<Listing>,
+    censuses: Censuses,
     /// Requests that other workers answer, by number.
-    relayed: BTreeMap<u64, oneshot::Sender<Listed>>,
+    relayed: BTreeMap<u64, Relayed>,
     relayed_last: u64,
     published: Instant,
     reported: Reported,
@@ -91,6 +107,7 @@ impl Queries {
             requests,
             explaining: VecDeque::new(),
             listing: VecDeque::new(),
+            censuses: Censuses::default(),
             relayed: BTreeMap::new(),
             relayed_last: 0,
             published: now,
@@ -103,7 +120,7 @@ impl Queries {
         while let Ok(request) = self.requests.try_recv() {
             self.request(request, context);
         }
-        let busy = self.explain_next(context) | self.list_next(context);
+        let busy = self.explain_next(context) | self.list_next(context) | self.count_next(context);
         self.reflect(context);
         self.publish(context);
         busy
@@ -116,9 +133,18 @@ impl Queries {
                 self.list(Reply::Worker { to, request }, audience, from, limit as usize);
             }
             QueryMessage::Listed { request, members } => {
-                if let Some(answer) = self.relayed.remove(&request) {
+                if let Some(Relayed::Listed(answer)) = self.relayed.remove(&request) {
                     // The client may have gone.
                     let _ = answer.send(members);
+                }
+            }
+            QueryMessage::Count { to, request, audience } => {
+                self.censuses.ask(audience, CountReply::Worker { to, request });
+            }
+            QueryMessage::Counted { request, counts } => {
+                if let Some(Relayed::Counted(answer)) = self.relayed.remove(&request) {
+                    // The client may have gone.
+                    let _ = answer.send(counts);
                 }
             }
             QueryMessage::Switched { model, pull, changed } => {
@@ -141,16 +167,28 @@ impl Queries {
                 self.list(Reply::Here(answer), audience, from, limit);
             }
             WorkerRequest::List { worker, audience, from, limit, answer } => {
-                self.relayed_last += 1;
-                self.relayed.insert(self.relayed_last, answer);
-                let (to, request, limit) = (self.worker, self.relayed_last, limit as u32);
+                let (to, request, limit) = (self.worker, self.relay(Relayed::Listed(answer)), limit as u32);
                 let list = QueryMessage::List { to, request, audience, from, limit };
                 control.send(worker, ControlMessage::Query(list));
+            }
+            WorkerRequest::Count { worker, audience, answer } if worker == self.worker => {
+                self.censuses.ask(audience, CountReply::Here(answer));
+            }
+            WorkerRequest::Count { worker, audience, answer } => {
+                let (to, request) = (self.worker, self.relay(Relayed::Counted(answer)));
+                control.send(worker, ControlMessage::Query(QueryMessage::Count { to, request, audience }));
             }
             WorkerRequest::Pull { model, order } => {
                 control.send(0, ControlMessage::Query(QueryMessage::Pull { model: model as u32, order }));
             }
         }
+    }
+
+    /// Keeps what waits for the answer of another worker; returns the number of the request.
+    fn relay(&mut self, waiting: Relayed) -> u64 {
+        self.relayed_last += 1;
+        self.relayed.insert(self.relayed_last, waiting);
+        self.relayed_last
     }
 
     fn list(&mut self, reply: Reply, audience: u32, from: Slot, limit: usize) {
@@ -230,6 +268,22 @@ impl Queries {
             }
         }
         !self.listing.is_empty()
+    }
+
+    /// Goes on with what is counted; returns whether there is more to do at once.
+    fn count_next(&mut self, context: &mut QueryContext<'_>) -> bool {
+        let answers = self.censuses.go_on(&self.inner, context.epochs);
+        for (reply, counts) in answers {
+            match reply {
+                // The client may have gone.
+                CountReply::Here(answer) => drop(answer.send(counts)),
+                CountReply::Worker { to, request } => {
+                    let counted = QueryMessage::Counted { request, counts };
+                    context.graph.control.send(to, ControlMessage::Query(counted));
+                }
+            }
+        }
+        !self.censuses.is_idle()
     }
 
     /// Notes how far partitions are reflected, and which pulls were switched to; the other processes get both.

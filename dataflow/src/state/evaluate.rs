@@ -15,6 +15,7 @@
 
 use super::brake::Exits;
 use super::committed::{Baseline, CommittedBits};
+use super::fact_counts::FactCounts;
 use super::facts::{BitRows, Words, get, ones, set, words_for};
 use super::holding::{Holding, IncompleteWindow};
 use super::transition::{Cause, Causes, EpochOutput, Flip, KeyText, Transition};
@@ -71,6 +72,8 @@ pub(crate) struct EvaluateState {
     audiences: Audiences,
     facts: BitRows,
     members: BitRows,
+    /// From the start on: how many keys meet each fact.
+    counts: FactCounts,
     /// What the ledgers had at the start, until the difference to them has been given.
     committed: Option<CommittedBits>,
     /// Who does not enter yet, while windows are incomplete.
@@ -88,6 +91,7 @@ impl EvaluateState {
         EvaluateState {
             facts: BitRows::new(audiences.default_facts.clone()),
             members: BitRows::new(vec![0; audiences.rank_words]),
+            counts: FactCounts::new(model),
             audiences,
             committed: None,
             holding: None,
@@ -150,6 +154,11 @@ impl EvaluateState {
     /// Returns the truth of all facts.
     pub(crate) fn facts(&self) -> &BitRows {
         &self.facts
+    }
+
+    /// Returns how many keys meet each fact.
+    pub(crate) fn fact_counts(&self) -> &FactCounts {
+        &self.counts
     }
 
     /// Returns the number of audiences.
@@ -237,6 +246,9 @@ impl EvaluateState {
         if self.flipped.is_empty() {
             return &[];
         }
+        if started {
+            self.counts.flip(facts, self.flipped.iter().map(|(fact, _)| *fact));
+        }
         let members = self.members.row_mut(slot);
         match &mut self.committed {
             _ if started => {
@@ -262,6 +274,7 @@ impl EvaluateState {
         out: &mut impl EpochOutput,
     ) {
         let facts = self.facts.row(slot);
+        self.counts.add(facts);
         let committed = self.committed.as_ref().filter(|committed| committed.has(slot));
         if facts == self.facts.default() && committed.is_none() {
             return;

@@ -32,6 +32,22 @@ pub(crate) struct Forecast {
 }
 
 impl KeyedState {
+    /// Returns the later times at which a fact of a key flips if nothing is read any more, ascending, after all that happens at
+    /// `time` has taken effect.
+    pub(crate) fn flips_of(&self, slot: Slot, fact: u32, time: Time) -> Vec<Time> {
+        let Some(rule) = self.windows.rule(fact) else {
+            let truth = get(self.evaluate.facts().row(slot), fact);
+            return self.properties.flips_ahead(slot, fact, time, truth);
+        };
+        let held = self.windows.key(slot).events_of(fact);
+        if held.is_empty() { Vec::new() } else { flips_ahead(rule, fact, &held, &mut std::iter::empty()) }
+    }
+
+    /// Returns how many of the keys that may be members meet a fact.
+    pub(crate) fn keys_meeting(&self, fact: u32) -> u64 {
+        self.evaluate.fact_counts().keys(fact, self.keys().borrow().keys())
+    }
+
     /// Returns all facts of a key after all that happens at `time` has taken effect; `slot` is `None` if nothing is known of the
     /// key yet. `waiting` is in the order in which it takes effect.
     pub(crate) fn forecast(&self, slot: Option<Slot>, time: Time, waiting: &[Waiting]) -> Vec<Forecast> {

@@ -66,6 +66,17 @@ impl Peers {
         Parts { own, others: processes.into_iter().enumerate().filter_map(other).collect() }
     }
 
+    /// Returns the addresses and answers of the other processes to the same request, each with its part.
+    ///
+    /// # Errors
+    /// 502, 503 or 429 if a process does not answer with its part.
+    pub(crate) async fn part_bodies(&self, uri: &Uri, headers: &HeaderMap) -> Result<Vec<(String, Bytes)>, Problem> {
+        let Parts { others, .. } = self.parts(headers);
+        let requests = others.iter().map(|(_, peer)| self.forward.part(peer, uri, headers, self.patience));
+        let replies = others.iter().zip(join_all(requests).await);
+        replies.map(|((_, peer), reply)| Ok((peer.clone(), reply?.body))).collect()
+    }
+
     /// Returns sizes, entries and exits of the job's audiences, and their keys that are held, by audience, and the time of them; `None`
     /// before there is any.
     ///

@@ -1,12 +1,14 @@
-//! The routes about the process: health, readiness, metrics, the description of the API, and a start page.
+//! The routes about the process: health, readiness, metrics, the description of the API, and the console.
 
-use crate::app::Shared;
+use crate::app::{Answer, PathOf, Shared};
 use crate::body::{json, json_text};
+use crate::console;
+use crate::problem::{Problem, ProblemBody};
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, HeaderValue};
-use axum::response::Response;
+use axum::extract::{Path, State};
+use axum::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
 use usher_core::api::Readiness;
 
 /// Whether the process serves
@@ -49,13 +51,41 @@ pub(crate) async fn openapi_json(State(app): Shared) -> Response {
     json_text(StatusCode::OK, app.openapi.clone())
 }
 
-/// Where to start
+/// The console
+///
+/// A page for browsers; without a console, a short text.
 #[utoipa::path(get, path = "/", tag = "process",
-    responses((status = 200, description = "A short text", body = String, content_type = "text/plain")))]
-pub(crate) async fn home() -> &'static str {
-    concat!(
-        "usher ",
-        env!("CARGO_PKG_VERSION"),
-        "\n\nThe API is described at /openapi.json. There is no console yet.\n"
+    responses((status = 200, description = "A page", body = String, content_type = "text/html")))]
+pub(crate) async fn home(State(app): Shared, headers: HeaderMap) -> Response {
+    match app.console {
+        Some(_) => console::shell(&headers),
+        None => {
+            concat!("usher ", env!("CARGO_PKG_VERSION"), "\n\nThe API is described at /openapi.json.\n").into_response()
+        }
+    }
+}
+
+/// A file of the console
+///
+/// Its address contains a hash of all files of the console: what is there never changes.
+#[utoipa::path(
+    get,
+    path = "/console/{version}/{file}",
+    tag = "process",
+    params(("version" = String, Path, description = "The hash of all files"), ("file" = String, Path, description = "Its name")),
+    responses(
+        (status = 200, description = "The file", body = String, content_type = "text/javascript"),
+        (status = 404, description = "There is no such file, or the job has no console", body = ProblemBody,
+            content_type = "application/problem+json")
     )
+)]
+pub(crate) async fn console_file(
+    State(app): Shared,
+    path: PathOf<(String, String)>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Answer {
+    let Path((version, file)) = path?;
+    let file = app.console.and_then(|_| console::file(&version, &file, &headers));
+    file.ok_or_else(|| Problem::no_route(uri.path()))
 }

@@ -236,6 +236,44 @@ impl Api for MemoryApi {
         Box::pin(ready(Ok(Page { as_of: Moment(state.now), keys, next_cursor })))
     }
 
+    fn definition(&self, audience: &str) -> BoxFuture<'static, Result<Definition, ApiError>> {
+        let state = self.state.lock().unwrap();
+        let leaf = CountedCondition {
+            kind: "performed".to_owned(),
+            text: "performed: viewed".to_owned(),
+            threshold: Some("at_least 3".to_owned()),
+            keys: state.members[audience].len() as u64,
+            conditions: Vec::new(),
+        };
+        let definition = Definition {
+            audience_id: audience.to_owned(),
+            audience_name: audience.to_owned(),
+            description: None,
+            model: "users".to_owned(),
+            syncs: vec!["crm".to_owned()],
+            as_of: Moment(state.now),
+            counted_at: Moment(state.now),
+            condition: leaf,
+            leaving_by_minute: vec![0; 60],
+        };
+        Box::pin(ready(Ok(definition)))
+    }
+
+    fn job(&self) -> JobReport {
+        JobReport {
+            job: "shop".to_owned(),
+            version: "1.2.3".to_owned(),
+            started_at: Moment(START),
+            processes: 1,
+            workers: 1,
+            keys: 3,
+            state_bytes: 4096,
+            checkpoints: 0,
+            checkpoint_ms: None,
+            plan: "job shop\n".to_owned(),
+        }
+    }
+
     fn syncs(&self) -> Vec<SyncReport> {
         let status =
             sink::SyncStatus { committed: 5, waiting: 2, last_error: Some("away".to_owned()), ..Default::default() };
@@ -282,6 +320,7 @@ impl Api for MemoryApi {
             partitions: vec![PartitionReport {
                 name: "events.jsonl".to_owned(),
                 position: 1000,
+                end: None,
                 lag_messages: None,
                 lag_ms: Some(5),
             }],
