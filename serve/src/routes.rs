@@ -22,7 +22,7 @@ use crate::app::{App, authorize_and_count};
 use crate::problem::Problem;
 use axum::Router;
 use axum::http::Uri;
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use std::sync::Arc;
 
 /// Returns all routes: each path, and the handlers of its methods.
@@ -34,6 +34,13 @@ pub(crate) fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/v1/audiences/{parent_model_id}/{user_id}/explain", get(lookup::explain)),
         ("/v1/members/{audience_id}", get(members::members)),
         ("/v1/syncs", get(syncs::syncs)),
+        ("/v1/syncs/{id}/attempts", get(syncs::attempts)),
+        ("/v1/syncs/{id}/dead_letters", get(syncs::dead_letters)),
+        ("/v1/syncs/{id}/dead_letters/redeliver", post(syncs::redeliver)),
+        ("/v1/syncs/{id}/dead_letters/drop", post(syncs::drop)),
+        ("/v1/syncs/{id}/pause", post(syncs::pause)),
+        ("/v1/syncs/{id}/resume", post(syncs::resume)),
+        ("/v1/syncs/{id}/test", post(syncs::test)),
         ("/v1/sources", get(sources::sources)),
         ("/v1/events", get(sources::events)),
         ("/v1/changes", get(changes::changes)),
