@@ -14,9 +14,10 @@ use usher_connectors::dead_letters::DeadLetterWriter;
 use usher_connectors::file::{hold_at_most, open_files, reads};
 use usher_connectors::kafka::{self, Bounds, KafkaSource, SourceSpec, SyncSpec};
 use usher_connectors::messages::Messages;
-use usher_connectors::outbox::{LogSpec, Outlet, open_local, read_content, resend_local};
+use usher_connectors::outbox::{LogSpec, Outlet, open_local, open_webhook, read_content, resend_local};
 use usher_connectors::parquet::{FoundType, ParquetWarehouse};
 use usher_connectors::state_store::Objects;
+use usher_connectors::webhook;
 use usher_core::dead_letters::DeadLetters;
 use usher_core::sink::{LedgerPosition, OpenedSync};
 use usher_core::source::Source;
@@ -145,7 +146,8 @@ pub fn plan(job: &Job, file: &str) -> Result<Plan, Exit> {
 
 /// Returns the problems in the messages of a job's syncs, and in the settings of its Kafka clients.
 fn messages(job: &Job) -> Vec<Problem> {
-    let messages = job.syncs.values().flat_map(Messages::check);
+    let problems = |sync| Messages::check(sync).into_iter().chain(webhook::check(sync, &variable));
+    let messages = job.syncs.values().flat_map(problems);
     messages.chain(kafka_settings(job)).collect()
 }
 
@@ -158,7 +160,7 @@ fn kafka_settings(job: &Job) -> Vec<Problem> {
     });
     let syncs = job.syncs.iter().filter_map(|(id, sync)| match &sync.to {
         SyncTo::Kafka(target) => Some((format!("syncs.{id}.to.kafka"), &sync.place, &target.kafka)),
-        SyncTo::File(_) | SyncTo::Stdout => None,
+        SyncTo::File(_) | SyncTo::Stdout | SyncTo::Webhook(_) => None,
     });
     let top = Place { line: 1, column: 1, ..Place::default() };
     let dead_letters = job.dead_letters.iter().filter_map(|to| match to {
@@ -302,6 +304,10 @@ pub fn open_sync(
         }
         SyncTo::File(target) => Outlet::file(&loaded.folder.join(&target.path))?,
         SyncTo::Stdout => Outlet::stdout(),
+        SyncTo::Webhook(target) => {
+            let spec = LogSpec { id, index: index as u16, sync, folder: &ledger.join(id), incarnation, noted };
+            return Ok(open_webhook(&spec, target, (&loaded.folder, &variable), Arc::new(WallClock))?);
+        }
     };
     let spec = LogSpec { id, index: index as u16, sync, folder: &ledger.join(id), incarnation, noted };
     Ok(open_local(&spec, outlet)?)
@@ -311,7 +317,9 @@ pub fn open_sync(
 pub fn resend_sync(loaded: &Loaded, index: usize, id: &str) -> Result<(), Exit> {
     match &loaded.plan.job.syncs[id].to {
         SyncTo::Kafka(target) => Ok(kafka::resend_sync(&sync_spec(loaded, index, id, target), &variable)?),
-        SyncTo::File(_) | SyncTo::Stdout => Ok(resend_local(&state_place(loaded).ledger.join(id))?),
+        SyncTo::File(_) | SyncTo::Stdout | SyncTo::Webhook(_) => {
+            Ok(resend_local(&state_place(loaded).ledger.join(id))?)
+        }
     }
 }
 
@@ -464,7 +472,7 @@ pub fn refuse_shared_files(loaded: &Loaded) -> Result<(), Exit> {
     let same = |a: &str, b: &str| loaded.folder.join(a) == loaded.folder.join(b);
     let syncs = job.syncs.iter().filter_map(|(id, sync)| match &sync.to {
         SyncTo::File(target) => Some((format!("sync `{id}`"), &target.path)),
-        SyncTo::Stdout | SyncTo::Kafka(_) => None,
+        SyncTo::Stdout | SyncTo::Kafka(_) | SyncTo::Webhook(_) => None,
     });
     let dead = job.dead_letters.iter().filter_map(|to| match to {
         DeadLettersTo::File(target) => Some(("`dead_letters`".to_owned(), &target.path)),

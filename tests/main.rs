@@ -25,8 +25,10 @@ mod support {
     //! What suites share: the program as a process, a shop that it runs on, rows of Parquet, a simulated world.
 
     pub mod process;
+    pub mod receiver;
     pub mod rows;
     pub mod shop;
     pub mod world;
 }
 mod tidy;
+mod webhooks;

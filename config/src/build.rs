@@ -16,6 +16,7 @@ mod model;
 mod process;
 mod source;
 mod sync;
+mod webhook;
 
 use std::collections::BTreeMap;
 

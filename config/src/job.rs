@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::path::write_name;
 use crate::schema::job::{API, DEAD_LETTERS, SOURCES, SYNCS};
 use crate::schema::{AnyKey, destination, process, source, sync};
-use crate::{Decimal, Path, Place, Share};
+use crate::{Decimal, Path, Place, Share, WebhookTarget};
 
 /// A whole job file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,7 +83,7 @@ impl Job {
             SyncTo::Kafka(target) => {
                 Some((path(&[SYNCS.name(), id, sync::TO.name(), destination::KAFKA.name()]), &target.kafka))
             }
-            SyncTo::File(_) | SyncTo::Stdout => None,
+            SyncTo::File(_) | SyncTo::Stdout | SyncTo::Webhook(_) => None,
         });
         let dead_letters = self.dead_letters.iter().filter_map(|to| match to {
             DeadLettersTo::Kafka { kafka, .. } => {
@@ -103,7 +103,15 @@ impl Job {
             let keys = format!("{}[{at}]", process::KEYS.name());
             (path(&[API.name(), &keys, process::TOKEN.name()]), &key.token)
         });
-        settings.chain(keys).collect()
+        let webhooks = self.syncs.iter().flat_map(|(id, sync)| {
+            let to = path(&[SYNCS.name(), id, sync::TO.name(), destination::WEBHOOK.name()]);
+            let secrets = match &sync.to {
+                SyncTo::Webhook(target) => target.secrets(),
+                SyncTo::File(_) | SyncTo::Stdout | SyncTo::Kafka(_) => Vec::new(),
+            };
+            secrets.into_iter().map(move |(key, secret)| (path(&[&to, &key]), secret)).collect::<Vec<_>>()
+        });
+        settings.chain(keys).chain(webhooks).collect()
     }
 }
 
@@ -561,6 +569,8 @@ pub enum SyncTo {
     Stdout,
     /// Messages in a topic of Kafka.
     Kafka(KafkaTarget),
+    /// Requests by HTTP.
+    Webhook(Box<WebhookTarget>),
 }
 
 /// A topic that changes are sent to.

@@ -60,6 +60,7 @@ fn plain(shape: &Shape) -> Value {
             let pattern = r"^(0*100(\.0{1,2})?|0*[0-9]{1,2}(\.[0-9]{1,2})?)%$";
             json!({"type": "string", "pattern": pattern, "examples": ["20%", "0.5%"]})
         }
+        Shape::Rate => json!({"type": "string", "pattern": "^0*[1-9][0-9]*/(s|m|h)$", "examples": ["100/s", "60/m"]}),
         Shape::Whole { least, most } => json!({"type": "integer", "minimum": least, "maximum": most}),
         Shape::Secret => json!({"type": "string", "minLength": 1, "examples": ["${TOKEN}"]}),
         Shape::Setting => json!({"type": ["string", "number", "boolean"]}),
@@ -333,6 +334,14 @@ mod tests {
             ("to: {file: {path: out/marketing.jsonl}}", "to: {file: {path: out/marketing.jsonl}, stdout: {}}"),
             ("to: {file: {path: out/marketing.jsonl}}", "to: {kafka: {}}"),
             ("to: {file: {path: out/marketing.jsonl}}", "to: {kafka: {brokers: a, topic: a, properties: {a: []}}}"),
+            ("to: {file: {path: out/marketing.jsonl}}", "to: {webhook: {}}"),
+            ("to: {file: {path: out/marketing.jsonl}}", "to: {webhook: {url: a, rate: 5}}"),
+            ("to: {file: {path: out/marketing.jsonl}}", "to: {webhook: {url: a, rate: 0/s}}"),
+            ("to: {file: {path: out/marketing.jsonl}}", "to: {webhook: {url: a, method: GET}}"),
+            ("to: {file: {path: out/marketing.jsonl}}", "to: {webhook: {url: a, secret: []}}"),
+            ("to: {file: {path: out/marketing.jsonl}}", "to: {webhook: {url: a, mode: net}}"),
+            ("to: {file: {path: out/marketing.jsonl}}", "to: {webhook: {url: a, batch: {changes: 0}}}"),
+            ("to: {file: {path: out/marketing.jsonl}}", "to: {webhook: {url: a, concurrency: 0}}"),
             ("file: {path: \"events/*.jsonl.zst\"}", "kafka: {brokers: a, topic: []}"),
             ("job: nested", "job: nested\napi: {listen: \"[::1]:80\", rate_limit: 0}"),
             ("job: nested", "job: nested\napi: {listen: \"[::1]:80\", keys: [{token: \"\"}]}"),
@@ -359,6 +368,10 @@ mod tests {
         assert_eq!(model["refresh"]["default"], "24h");
         assert_eq!(sync["on_remove"]["default"], "exit");
         assert_eq!(sync["backfill"]["default"], true);
-        assert!(!schema.to_string().contains("webhook"), "what is not available is not in the schema");
+        let webhook = &sync["to"]["properties"]["webhook"]["properties"];
+        assert_eq!(webhook["timeout"]["default"], "15s");
+        assert_eq!(webhook["keep_bytes"]["default"], "10GiB");
+        assert_eq!(webhook["mode"]["enum"], json!(["changes", "state"]));
+        assert!(!schema.to_string().contains("braze"), "what is not available is not in the schema");
     }
 }

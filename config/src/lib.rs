@@ -23,11 +23,13 @@ pub mod job;
 mod json_schema;
 pub mod path;
 pub mod problem;
+pub mod rate;
 mod schema;
 pub mod share;
 pub mod size;
 mod typed;
 mod variables;
+pub mod webhook;
 mod yaml;
 
 use std::path::Path as FilePath;
@@ -38,8 +40,10 @@ pub use job::*;
 pub use json_schema::schema;
 pub use path::{Found, Path, Step};
 pub use problem::{Place, Problem, Problems};
+pub use rate::Rate;
 pub use share::Share;
 pub use usher_core::suggest::{nearest, some_of};
+pub use webhook::*;
 
 /// The problems of a job file, and the parts that could be built nevertheless.
 #[derive(Clone, Debug, PartialEq)]

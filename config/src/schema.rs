@@ -19,6 +19,7 @@ pub(crate) mod process;
 pub(crate) mod source;
 pub(crate) mod sync;
 mod value;
+pub(crate) mod webhook;
 
 use std::marker::PhantomData;
 
@@ -27,7 +28,7 @@ pub(crate) use value::{
     Short, Value,
 };
 
-use crate::{Decimal, Path, Refresh, Secret, Share, Start};
+use crate::{Decimal, Path, Rate, Refresh, Secret, Share, Start};
 use value::DefaultValue;
 
 /// What a value may be.
@@ -56,6 +57,8 @@ pub(crate) enum Shape {
     Size,
     /// A share of a whole, in percent.
     Share,
+    /// A number in a unit of time.
+    Rate,
     /// A number.
     Number,
     /// `true` or `false`.
@@ -189,6 +192,7 @@ const NUMBER: Type<Decimal> = Type::new(Shape::Number);
 const BOOLEAN: Type<bool> = Type::new(Shape::Boolean);
 const SIZE: Type<Bytes> = Type::new(Shape::Size);
 const SHARE: Type<Share> = Type::new(Shape::Share);
+const RATE: Type<Rate> = Type::new(Shape::Rate);
 const SECRET: Type<Secret> = Type::new(Shape::Secret);
 const SETTING: Type<RawSetting> = Type::new(Shape::Setting);
 const START: Type<Start> = Type::new(Shape::Start);
@@ -403,7 +407,11 @@ pub(crate) struct Unavailable {
 const UNAVAILABLE: &[Unavailable] = &[
     lacking("column", "live", "`live` columns are"),
     lacking("condition", "sequence", "`sequence` conditions are"),
-    lacking("destination", "webhook", "`webhook` syncs are"),
+    lacking("destination", "segment", "`segment` destinations are"),
+    lacking("destination", "rudderstack", "`rudderstack` destinations are"),
+    lacking("destination", "braze", "`braze` destinations are"),
+    lacking("destination", "iterable", "`iterable` destinations are"),
+    lacking("destination", "customerio", "`customerio` destinations are"),
 ];
 
 const fn lacking(inside: &'static str, name: &'static str, called: &'static str) -> Unavailable {
@@ -428,6 +436,7 @@ pub(crate) fn is_secret(name: &str) -> bool {
 pub(crate) fn is_discreet(path: &str) -> bool {
     path.starts_with(&[job::API.name, process::KEYS.name].join("."))
         || path.contains(&[destination::KAFKA.name, destination::PROPERTIES.name].join("."))
+        || webhook::SECRETS.iter().any(|key| path.contains(&[destination::WEBHOOK.name, key].join(".")))
 }
 
 #[cfg(test)]

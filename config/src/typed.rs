@@ -8,7 +8,7 @@ use usher_core::time::parse_setting;
 
 use crate::schema::{self, AnyKey, Fields, Item, Named, RawSetting, Record, Reference, Rule, Shape, Value};
 use crate::yaml::{self, Entry, Kind, Node};
-use crate::{Decimal, Path, Place, Problem, Refresh, Secret, Share, Start, duration, size};
+use crate::{Decimal, Path, Place, Problem, Rate, Refresh, Secret, Share, Start, duration, size};
 
 /// The longest name of a topic, by Kafka's rules.
 const TOPIC_BYTES_MAX: usize = 249;
@@ -63,6 +63,7 @@ impl Checker<'_> {
             },
             Shape::Size => self.size(node, path),
             Shape::Share => self.share(node, path),
+            Shape::Rate => self.rate(node, path),
             Shape::Number => self.number(node, path).map(Value::Number),
             Shape::Whole { least, most } => self.whole(node, path, *least, *most),
             Shape::Secret => self.secret(node, path),
@@ -229,6 +230,21 @@ impl Checker<'_> {
             None => {
                 let message = format!("must be a share, not {}", describe(node, path));
                 let hint = "a share is written as in `20%` or `0.5%`, from `0%` to `100%`";
+                self.report_with_hint(node.place(path), message, hint)
+            }
+        }
+    }
+
+    fn rate(&mut self, node: &Node, path: &str) -> Option<Value> {
+        let rate = match &node.kind {
+            Kind::Text { text, .. } => Rate::parse(text),
+            _ => None,
+        };
+        match rate {
+            Some(rate) => Some(Value::Rate(rate)),
+            None => {
+                let message = format!("must be a rate, not {}", describe(node, path));
+                let hint = "a rate is written as in `100/s`, `60/m` or `1000/h`";
                 self.report_with_hint(node.place(path), message, hint)
             }
         }

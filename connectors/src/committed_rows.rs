@@ -165,7 +165,7 @@ fn parsed(row: &str) -> BTreeMap<String, &RawValue> {
 }
 
 /// Returns what identifies a membership: 128 bits of the key's hash, seeded with the audience's.
-fn membership(audience: &str, key: &str) -> u128 {
+pub(crate) fn membership(audience: &str, key: &str) -> u128 {
     xxh3_128_with_seed(key.as_bytes(), xxh3_64(audience.as_bytes()))
 }
 

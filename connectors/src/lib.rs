@@ -6,6 +6,7 @@
 //! | [`file`](mod@file) | files as sources: plain, compressed, followed |
 //! | [`parquet`] | a model's Parquet, local or in an object store |
 //! | [`messages`], [`writer`], [`outbox`] | how changes are written, and the syncs to files and to stdout |
+//! | [`webhook`] | syncs by HTTP: an outlet of the outbox |
 //! | [`dead_letters`] | files, topics and the log as places for bad messages |
 //! | [`state_store`] | folders and buckets as stores of state |
 //!
@@ -21,4 +22,5 @@ pub mod outbox;
 pub mod parquet;
 mod queued_writer;
 pub mod state_store;
+pub mod webhook;
 pub mod writer;

@@ -19,7 +19,8 @@ use usher_core::change::{Change, ChangeKind, ChangeTexts, Filter};
 use usher_core::message::{MessageId, write_default, write_escaped};
 use usher_core::time::write_time;
 
-mod template;
+mod filters;
+pub(crate) mod template;
 
 /// What CloudEvents call an entry, an exit and an update.
 const CLOUDEVENTS_TYPES: [&str; 3] = ["usher.audience.entry", "usher.audience.exit", "usher.audience.updated"];
@@ -129,6 +130,19 @@ impl Messages {
         id
     }
 
+    /// Returns the id of `change`, and what templates see of it.
+    pub(crate) fn context(&self, change: &Change, texts: ChangeTexts<'_>) -> (MessageId, minijinja::Value) {
+        let audience = self.catalog.entry(change.audience);
+        let id = MessageId::of(audience, change, texts.key);
+        let mut at = Vec::new();
+        write_time(&mut at, change.at);
+        let at = String::from_utf8(at).expect("a time is ASCII");
+        let columns = |row| self.custom.as_ref().map_or_else(Vec::new, |custom| custom.columns(row));
+        let columns = (&columns(texts.row)[..], &columns(texts.previous_row)[..]);
+        let context = context(self.catalog.job(), audience, change, texts.key, &at, columns, &id);
+        (id, context)
+    }
+
     /// The headers that say in Kafka what a message is without opening it: `id`, `audience`, `type` (`entry`, `exit` or
     /// `update`, whatever the message calls them), and for CloudEvents `content-type`.
     pub fn headers<'a>(
@@ -146,6 +160,36 @@ impl Messages {
             .chain(content.map(|content| ("content-type", content)))
             .map(|(name, value)| (name, value.as_bytes()))
     }
+}
+
+/// Returns what templates see of a change.
+fn context(
+    job: &str,
+    audience: &CatalogEntry,
+    change: &Change,
+    key: &str,
+    at: &str,
+    (columns, previous): (&[Column<'_>], &[Column<'_>]),
+    id: &MessageId,
+) -> minijinja::Value {
+    let value = |(name, json): &(&String, String)| {
+        let value = serde_json::from_str(json).expect("a column is JSON");
+        ((*name).clone(), value)
+    };
+    let context = Context {
+        key,
+        row: columns.iter().map(value).collect(),
+        previous_row: previous.iter().map(value).collect(),
+        id: id.as_str(),
+        kind: change.kind.name(),
+        at,
+        reason: change.reason.name(),
+        audience_id: &audience.id,
+        audience_name: &audience.name,
+        model: &audience.model,
+        job,
+    };
+    context.value()
 }
 
 /// The names of a field's path.
@@ -217,24 +261,7 @@ impl Custom {
         if self.fields.is_empty() {
             return message;
         }
-        let value = |(name, json): &(&String, String)| {
-            let value = serde_json::from_str(json).expect("a column is JSON");
-            ((*name).clone(), value)
-        };
-        let context = Context {
-            key,
-            row: columns.iter().map(value).collect(),
-            previous_row: previous.iter().map(value).collect(),
-            id: id.as_str(),
-            kind: change.kind.name(),
-            at: &at,
-            reason: change.reason.name(),
-            audience_id: &audience.id,
-            audience_name: &audience.name,
-            model: &audience.model,
-            job,
-        };
-        let context = context.value();
+        let context = context(job, audience, change, key, &at, (&columns, &previous), id);
         for (number, field) in self.fields.iter().enumerate() {
             let to_attribute = self.format == SyncFormat::Cloudevents && field[0] != "data";
             if !to_attribute {

@@ -30,21 +30,26 @@
 //! sync includes columns; at a start and during a compaction the keys and rows of the memberships.
 
 mod append;
-mod block;
-mod cursor;
+pub(crate) mod block;
+pub(crate) mod cursor;
 mod deliver;
-mod files;
+pub(crate) mod files;
+pub(crate) mod formats;
 mod memberships;
 mod open;
-mod shared;
+pub(crate) mod shared;
 
 pub use deliver::Outlet;
 
 use crate::committed_rows::CommittedRows;
 use crate::messages::filter;
+use crate::webhook;
 use append::Append;
 use block::Record;
-use deliver::Delivery;
+use cursor::Mark;
+use deliver::Delivery as LineDelivery;
+use formats::Formats;
+use open::Beginning;
 use shared::Shared;
 use std::path::Path;
 use std::sync::Arc;
@@ -52,6 +57,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use usher_core::catalog::Catalog;
 use usher_core::change::{Change, ChangeKind, ChangeTexts, Changes, Filter};
+use usher_core::clock::Clock;
+use usher_core::delivery::Delivery;
 use usher_core::sink::{LedgerPosition, OpenedSync, Sink, SinkError, SyncStatus};
 
 /// Bounds, smaller in tests.
@@ -107,7 +114,23 @@ pub struct LogSpec<'a> {
 ///
 /// The folder is another process's or can't be read; the log is damaged, of a newer format, or behind the checkpoint.
 pub fn open_local(spec: &LogSpec<'_>, outlet: Outlet) -> Result<OpenedSync, SinkError> {
-    open_within(spec, outlet, BOUNDS)
+    open_within(spec, Destination::Lines(outlet), BOUNDS)
+}
+
+/// Opens the log of a sync, which delivers to the webhook `target`: paths in it are relative to `job_folder`, and `variable` returns the
+/// values of `${VAR}` in its secrets.
+///
+/// # Errors
+///
+/// As [`open_local`]; what the job says of the webhook is wrong, or what it holds can't be read.
+pub fn open_webhook(
+    spec: &LogSpec<'_>,
+    target: &usher_config::WebhookTarget,
+    (job_folder, variable): (&Path, webhook::Lookup),
+    clock: Arc<dyn Clock>,
+) -> Result<OpenedSync, SinkError> {
+    let webhook = webhook::open(spec.sync, target, job_folder, variable, clock)?;
+    open_within(spec, Destination::Webhook(Box::new(webhook)), BOUNDS)
 }
 
 /// Asks for a ledger that begins anew when the sync is opened next. `folder` is the log's, which is made where it is missing.
@@ -121,8 +144,36 @@ pub fn resend_local(folder: &Path) -> Result<(), SinkError> {
 
 pub use open::{LogContent, read_content};
 
-fn open_within(spec: &LogSpec<'_>, outlet: Outlet, bounds: Bounds) -> Result<OpenedSync, SinkError> {
-    let log = open::open(spec, &outlet)?;
+/// Where a log delivers to.
+enum Destination {
+    Lines(Outlet),
+    Webhook(Box<webhook::Opened>),
+}
+
+/// The same, with what it has of earlier runs.
+enum Outgoing {
+    Lines(Outlet),
+    Webhook(Box<(webhook::Opened, webhook::Kept)>),
+}
+
+fn open_within(spec: &LogSpec<'_>, to: Destination, bounds: Bounds) -> Result<OpenedSync, SinkError> {
+    let (log, outgoing) = match to {
+        Destination::Lines(outlet) => {
+            let mut beginning = Beginning { length: outlet.length()?, mark: &mut Ok };
+            (open::open(spec, &mut beginning)?, Outgoing::Lines(outlet))
+        }
+        Destination::Webhook(webhook) => {
+            let mut kept = None;
+            let mut mark = |mark: Mark| {
+                let found = kept.insert(webhook::Kept::open(&webhook, spec.folder, mark.position)?);
+                Ok(Mark { position: found.position(), length: 0 })
+            };
+            let log = open::open(spec, &mut Beginning { length: 0, mark: &mut mark })?;
+            let mut kept = kept.expect("a log that was opened has begun");
+            kept.complete(log.undelivered, log.any, log.memberships.rows());
+            (log, Outgoing::Webhook(Box::new((*webhook, kept))))
+        }
+    };
     let ledger = log.memberships.ledger(log.any);
     let mut rows = CommittedRows::new(spec.sync);
     log.memberships.restore_rows(&mut rows);
@@ -130,7 +181,7 @@ fn open_within(spec: &LogSpec<'_>, outlet: Outlet, bounds: Bounds) -> Result<Ope
     let (index, sync) = (spec.index, spec.sync.clone());
     let start = move |catalog: Arc<Catalog>| -> Box<dyn Sink> {
         let filter = filter(index, &sync, &catalog);
-        Box::new(Log::start(log, outlet, sync, catalog, (filter, rows), bounds))
+        Box::new(Log::start(log, outgoing, sync, catalog, (filter, rows), bounds))
     };
     Ok(OpenedSync { ledger, start: Box::new(start) })
 }
@@ -148,6 +199,8 @@ struct Log {
     rows: CommittedRows,
     /// Changes of one write, as they are committed.
     committed: Changes,
+    /// Of the delivery, if it takes orders.
+    control: Option<Arc<webhook::Control>>,
     /// Of the log and of the delivery.
     threads: Vec<JoinHandle<()>>,
 }
@@ -155,7 +208,7 @@ struct Log {
 impl Log {
     fn start(
         log: open::Log,
-        outlet: Outlet,
+        outgoing: Outgoing,
         sync: usher_config::Sync,
         catalog: Arc<Catalog>,
         (filter, rows): (Filter, CommittedRows),
@@ -165,18 +218,30 @@ impl Log {
         let open::Log { folder, segments, file, end, cursor, mark, undelivered, owner, .. } = log;
         let segment = segments.iter().rfind(|&&base| base <= mark.position).copied();
         let segment = segment.expect("the segment of the cursor was read");
-        let delivery = Delivery::new(shared.clone(), folder.clone(), (cursor, mark), outlet, sync, catalog.clone());
+        let mut control = None;
+        let deliver: Box<dyn FnOnce() -> Result<(), SinkError> + Send> = match outgoing {
+            Outgoing::Lines(outlet) => {
+                let cursor = (cursor, mark);
+                let delivery = LineDelivery::new(shared.clone(), folder.clone(), cursor, outlet, sync, catalog.clone());
+                Box::new(move || delivery.run(segment, undelivered))
+            }
+            Outgoing::Webhook(webhook) => {
+                shared.lock().set_undelivered(webhook.1.waiting());
+                let log = webhook::Log { shared: shared.clone(), folder: folder.clone(), cursor, segment };
+                let formats = Formats::new(sync, catalog.clone());
+                let (sender, commands) = webhook::control();
+                control = Some(Arc::new(sender));
+                Box::new(move || webhook::run(*webhook, log, formats, commands))
+            }
+        };
         let append = Append::new(shared.clone(), folder, segments, (file, end), owner);
         let spawn = |name: &str, run: Box<dyn FnOnce() -> Result<(), SinkError> + Send>| {
             let shared = shared.clone();
             let run = move || shared.ended(run());
             std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("the system can start a thread")
         };
-        let threads = vec![
-            spawn("ledger", Box::new(move || append.run())),
-            spawn("deliver", Box::new(move || delivery.run(segment, undelivered))),
-        ];
-        Log { shared, catalog, filter, rows, committed: Changes::new(), threads }
+        let threads = vec![spawn("ledger", Box::new(move || append.run())), spawn("deliver", deliver)];
+        Log { shared, catalog, filter, rows, committed: Changes::new(), control, threads }
     }
 }
 
@@ -233,6 +298,10 @@ impl Sink for Log {
 
     fn position(&self) -> Option<LedgerPosition> {
         Some(position(self.shared.lock().end))
+    }
+
+    fn delivery(&self) -> Option<Arc<dyn Delivery>> {
+        self.control.clone().map(|control| control as Arc<dyn Delivery>)
     }
 }
 

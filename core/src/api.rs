@@ -5,6 +5,7 @@
 //! the server drops after its time limit. Types with a schema are part of the API: their comments are its description.
 
 use crate::counts::Counts;
+use crate::delivery::{DeliveryOrder, DeliveryReply};
 use crate::time::write_time;
 pub use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,12 @@ pub trait Api: Send + Sync + 'static {
 
     /// Returns the syncs, by id.
     fn syncs(&self) -> Vec<SyncReport>;
+
+    /// Carries out an order to a sync that delivers by itself, in the process that does.
+    ///
+    /// # Errors
+    /// [`ApiError::Conflict`] if the sync does not deliver by itself, else as [`Delivery::order`](crate::delivery::Delivery::order).
+    fn delivery(&self, sync: &str, order: DeliveryOrder) -> BoxFuture<'static, Result<DeliveryReply, ApiError>>;
 
     /// Returns what is measured beside the other answers.
     fn metrics(&self) -> Metrics;
@@ -444,12 +451,18 @@ pub struct Page {
 pub struct SyncReport {
     /// Its id.
     pub id: String,
-    /// Changes that were committed to it since the start.
+    /// Whether the destination takes changes: `ok`, `open`, `paused` or `rejecting`.
+    pub state: crate::sink::SyncState,
+    /// Changes that were committed to it: to a webhook since its ledger began, else since the start.
     pub committed: u64,
-    /// Changes delivered to the destination since the start.
+    /// Changes delivered to the destination, counted as `committed`.
     pub delivered: u64,
     /// Changes that are committed and not delivered yet.
     pub waiting: u64,
+    /// Attempts to deliver since the start, of a webhook.
+    pub attempts: crate::sink::AttemptCounts,
+    /// Changes that need not be sent any more: a later one of their audience and key holds.
+    pub superseded: u64,
     /// For how long the sync has changes to deliver and has delivered none, ms; 0 if nothing waits.
     pub oldest_waiting_ms: u64,
     /// Deliveries that were retried.
@@ -465,9 +478,12 @@ impl SyncReport {
     pub fn of(id: &str, status: &crate::sink::SyncStatus) -> SyncReport {
         SyncReport {
             id: id.to_owned(),
+            state: status.state,
             committed: status.committed,
-            delivered: status.written.entries + status.written.exits,
+            delivered: status.delivered.unwrap_or(status.written.changes()),
             waiting: status.waiting,
+            attempts: status.attempts,
+            superseded: status.superseded,
             oldest_waiting_ms: status.oldest_waiting_ms,
             retries: status.retries,
             last_error: status.last_error.clone(),

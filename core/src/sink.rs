@@ -5,6 +5,7 @@
 
 use crate::catalog::Catalog;
 use crate::change::{ChangeKind, Changes};
+use crate::delivery::Delivery;
 use crate::ledger::Ledger;
 use serde::{Deserialize, Serialize};
 use std::ops::AddAssign;
@@ -38,6 +39,11 @@ pub trait Sink: Send {
 
     /// Returns counters, and the last error.
     fn status(&self) -> SyncStatus;
+
+    /// Returns the delivery of a sink that delivers by itself, for an operator's orders; `None` of others.
+    fn delivery(&self) -> Option<Arc<dyn Delivery>> {
+        None
+    }
 
     /// Returns how far the ledger is, for the checkpoint to note. None if there is no ledger that outlives the process.
     fn position(&self) -> Option<LedgerPosition> {
@@ -104,8 +110,68 @@ pub struct SyncStatus {
     pub retries: u64,
     /// Changes given up, in the dead letters.
     pub dead_letters: u64,
+    /// Attempts to deliver since the start.
+    pub attempts: AttemptCounts,
+    /// Changes that need not be sent any more.
+    pub superseded: u64,
+    /// Whether the destination takes changes.
+    pub state: SyncState,
+    /// Changes that were delivered since the ledger began; `None` if only those since the start are known.
+    pub delivered: Option<u64>,
     /// The last error.
     pub last_error: Option<String>,
+}
+
+/// Whether a destination takes changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncState {
+    /// It does.
+    #[default]
+    Ok,
+    /// It fails: one change a step of the schedule is sent.
+    Open,
+    /// Nothing is sent until it is resumed.
+    Paused,
+    /// It refuses most of what is sent: nothing is dropped, and one change a step of the schedule is sent.
+    Rejecting,
+}
+
+impl SyncState {
+    /// All values.
+    pub const ALL: [SyncState; 4] = [SyncState::Ok, SyncState::Open, SyncState::Paused, SyncState::Rejecting];
+
+    /// Returns the name in answers and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            SyncState::Ok => "ok",
+            SyncState::Open => "open",
+            SyncState::Paused => "paused",
+            SyncState::Rejecting => "rejecting",
+        }
+    }
+}
+
+/// Attempts to deliver, by how they ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AttemptCounts {
+    /// Those that were delivered.
+    pub delivered: u64,
+    /// Those that failed, by the destination's fault.
+    pub failed: u64,
+    /// Those that came too soon after others.
+    pub throttled: u64,
+    /// Those whose changes were refused.
+    pub refused: u64,
+    /// How long all of them took together, ms.
+    pub latency_ms: u64,
+}
+
+impl AttemptCounts {
+    /// Returns how many have ended.
+    pub fn ended(&self) -> u64 {
+        self.delivered + self.failed + self.throttled + self.refused
+    }
 }
 
 /// Changes that reached a destination.
@@ -122,6 +188,11 @@ pub struct Written {
 }
 
 impl Written {
+    /// Returns how many changes.
+    pub fn changes(&self) -> u64 {
+        self.entries + self.exits + self.updates
+    }
+
     /// Counts a change of `kind`, without its bytes.
     pub fn count(&mut self, kind: ChangeKind) {
         match kind {

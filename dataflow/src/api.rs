@@ -22,6 +22,7 @@ use crate::snapshots::history::{ModelPulls, PullHistory};
 use crate::status::{Checkpoints, Status};
 use crate::time::{Slot, Time};
 use futures::channel::oneshot;
+use futures::future::ready;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -36,6 +37,7 @@ use usher_core::catalog::Catalog;
 use usher_core::clock::Clock;
 use usher_core::counts::{Counts, Skip};
 use usher_core::dead_letters::DeadLetterReason;
+use usher_core::delivery::{Delivery, DeliveryOrder, DeliveryReply};
 use usher_core::ledger::Ledger;
 use usher_core::lock::lock;
 use usher_core::membership_index::MembershipIndex;
@@ -79,6 +81,8 @@ pub(crate) struct Inner {
     pub(crate) pulls: Arc<PullHistory>,
     status: OnceLock<Arc<Status>>,
     sinks: OnceLock<Sinks>,
+    /// Of the syncs that deliver by themselves, in the order of the job.
+    deliveries: OnceLock<Vec<Option<Arc<dyn Delivery>>>>,
     /// How the syncs stood when they were looked at last.
     pub(crate) sync_statuses: Mutex<Vec<SyncStatus>>,
     /// By worker of this process; none: it does not answer yet, or no more.
@@ -151,6 +155,7 @@ impl JobApi {
             pulls: Arc::new(PullHistory::new(plan.models.len())),
             status: OnceLock::new(),
             sinks: OnceLock::new(),
+            deliveries: OnceLock::new(),
             sync_statuses: Mutex::new(vec![SyncStatus::default(); plan.job.syncs.len()]),
             handles: Mutex::new(handles),
         }))
@@ -171,6 +176,8 @@ impl Inner {
     pub(crate) fn run(&self, status: &Arc<Status>, sinks: &Sinks, ledgers: &[Ledger], catalog: &Catalog) {
         assert!(self.status.set(Arc::clone(status)).is_ok(), "it is for one run");
         assert!(self.sinks.set(Arc::clone(sinks)).is_ok(), "it is for one run");
+        let deliveries = lock(sinks).iter().map(|sink| sink.delivery()).collect();
+        assert!(self.deliveries.set(deliveries).is_ok(), "it is for one run");
         if !ledgers.iter().any(|ledger| ledger.any) {
             return;
         }
@@ -518,6 +525,20 @@ impl Api for JobApi {
     fn syncs(&self) -> Vec<SyncReport> {
         let syncs = self.0.plan.job.syncs.keys().zip(self.0.sync_statuses());
         syncs.map(|(id, standing)| SyncReport::of(id, &standing)).collect()
+    }
+
+    fn delivery(&self, sync: &str, order: DeliveryOrder) -> BoxFuture<'static, Result<DeliveryReply, ApiError>> {
+        let index =
+            self.0.plan.job.syncs.keys().position(|id| id == sync).expect("the server asks for the job's syncs");
+        let Some(deliveries) = self.0.deliveries.get() else { return Box::pin(ready(Err(not_live()))) };
+        match deliveries.get(index).and_then(Option::as_ref) {
+            Some(delivery) => delivery.order(order),
+            None => {
+                let reason =
+                    format!("the sync `{sync}` goes to no webhook: its destination takes changes as they come");
+                Box::pin(ready(Err(ApiError::Conflict(reason))))
+            }
+        }
     }
 
     fn metrics(&self) -> Metrics {

@@ -119,6 +119,11 @@ impl App {
         }
     }
 
+    /// Returns the `host:port` of the process that delivers to webhooks; `None` if it is this one.
+    pub(crate) fn deliverer(&self) -> Option<String> {
+        self.api.processes().into_iter().next().flatten()
+    }
+
     /// Waits for an answer of the job, at most for `patience`.
     ///
     /// # Errors
@@ -148,7 +153,7 @@ pub(crate) async fn authorize_and_count(State(app): Shared, request: Request, ne
     let route = request.extensions().get::<MatchedPath>().cloned();
     let path = request.uri().path();
     let scope = match *request.method() {
-        Method::POST if path.starts_with("/v1/models/") => Scope::Admin,
+        Method::POST if path.starts_with("/v1/models/") || path.starts_with("/v1/syncs/") => Scope::Admin,
         _ => Scope::Read,
     };
     let allowed = app.auth.check_local(request.uri(), request.headers()).and_then(|()| match is_open(path) {

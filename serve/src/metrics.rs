@@ -10,6 +10,7 @@ use usher_core::api::{Api, CheckpointMetrics, Freshness, Moment, PullCounts};
 use usher_core::counts::Skip;
 use usher_core::dead_letters::DeadLetterReason;
 use usher_core::membership_index::MembershipIndex;
+use usher_core::sink::{AttemptCounts, SyncState};
 
 /// Bounds of the buckets of answers' durations, in seconds.
 const SECONDS: [f64; 10] = [0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0];
@@ -162,6 +163,18 @@ impl Scrape {
             "Changes that were given up and written to the dead letters.",
             &["sync"],
         );
+        let superseded = self.counter(
+            "usher_sync_superseded_total",
+            "Changes that need not be sent any more: a later one of their audience and key holds.",
+            &["sync"],
+        );
+        let state = self.gauge("usher_sync_state", "1 for the state that the sync is in.", &["sync", "state"]);
+        let attempts = self.counter(
+            "usher_sync_attempts_total",
+            "Attempts to deliver to a webhook, by how they ended.",
+            &["sync", "outcome"],
+        );
+        let latency = self.counter("usher_sync_attempts_ms_total", "How long these attempts took.", &["sync"]);
         for sync in api.syncs() {
             let id = [&sync.id[..]];
             committed.with_label_values(&id).inc_by(sync.committed);
@@ -170,6 +183,17 @@ impl Scrape {
             oldest.with_label_values(&id).set(sync.oldest_waiting_ms as i64);
             retries.with_label_values(&id).inc_by(sync.retries);
             dead.with_label_values(&id).inc_by(sync.dead_letters);
+            superseded.with_label_values(&id).inc_by(sync.superseded);
+            for name in SyncState::ALL {
+                state.with_label_values(&[&sync.id[..], name.name()]).set(i64::from(name == sync.state));
+            }
+            let AttemptCounts { delivered, failed, throttled, refused, latency_ms } = sync.attempts;
+            let outcomes =
+                [("delivered", delivered), ("failed", failed), ("throttled", throttled), ("refused", refused)];
+            for (outcome, count) in outcomes {
+                attempts.with_label_values(&[&sync.id[..], outcome]).inc_by(count);
+            }
+            latency.with_label_values(&id).inc_by(latency_ms);
         }
     }
 

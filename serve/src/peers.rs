@@ -9,6 +9,7 @@ pub(crate) mod gather;
 pub use forward::http_client;
 
 use crate::problem::Problem;
+use axum::body::Bytes;
 use axum::http::header::HeaderMap;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
@@ -54,6 +55,28 @@ impl Peers {
             return Err(Problem::no_answer());
         }
         Ok(response)
+    }
+
+    /// Returns the answer of `peer`, the process that delivers, to the same request.
+    ///
+    /// # Errors
+    /// 502 or 508 as [`Forward::get`].
+    pub(crate) async fn get(&self, peer: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response, Problem> {
+        self.forward.get(peer, uri, headers, self.patience).await
+    }
+
+    /// Returns the answer of `peer`, the process that delivers, to the same request with its body.
+    ///
+    /// # Errors
+    /// As [`Peers::get`].
+    pub(crate) async fn post(
+        &self,
+        peer: &str,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Response, Problem> {
+        self.forward.post(peer, uri, headers, body, self.patience).await
     }
 
     /// Asks `peer` for the ids in `body`, a batch that it owns.

@@ -28,7 +28,7 @@ use crate::auth::CONSOLE_FILE;
 use crate::problem::Problem;
 use axum::Router;
 use axum::http::Uri;
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use std::sync::Arc;
 
 /// Returns all routes: each path, and the handlers of its methods.
@@ -44,6 +44,13 @@ pub(crate) fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/v1/sizes/{audience_id}", get(sizes::sizes)),
         ("/v1/job", get(job::job)),
         ("/v1/syncs", get(syncs::syncs)),
+        ("/v1/syncs/{id}/attempts", get(syncs::attempts)),
+        ("/v1/syncs/{id}/dead_letters", get(syncs::dead_letters)),
+        ("/v1/syncs/{id}/dead_letters/redeliver", post(syncs::redeliver)),
+        ("/v1/syncs/{id}/dead_letters/drop", post(syncs::drop)),
+        ("/v1/syncs/{id}/pause", post(syncs::pause)),
+        ("/v1/syncs/{id}/resume", post(syncs::resume)),
+        ("/v1/syncs/{id}/test", post(syncs::test)),
         ("/v1/sources", get(sources::sources)),
         ("/v1/events", get(sources::events)),
         ("/v1/changes", get(changes::changes)),

@@ -3,11 +3,13 @@
 use crate::exit::Exit;
 use crate::open::{
     Loaded, check_kafka, check_sources, check_state, load, open_warehouses, print_warnings, refuse_shared_files,
+    variable,
 };
 use crate::terminal::print_stderr;
 use serde_json::json;
 use std::path::Path;
 use usher_config::{DeadLettersTo, SyncTo};
+use usher_connectors::webhook;
 use usher_dataflow::wanted;
 
 /// Validates a job; with `connect` also opens what it names.
@@ -57,9 +59,12 @@ fn open_all(loaded: &Loaded) -> Result<(), Exit> {
         }
     }
     let job = &loaded.plan.job;
+    for sync in job.syncs.values() {
+        webhook::connect(sync, &loaded.folder, &variable)?;
+    }
     let syncs = job.syncs.values().filter_map(|sync| match &sync.to {
         SyncTo::File(target) => Some(target),
-        SyncTo::Stdout | SyncTo::Kafka(_) => None,
+        SyncTo::Stdout | SyncTo::Kafka(_) | SyncTo::Webhook(_) => None,
     });
     let dead_letters = job.dead_letters.iter().filter_map(|to| match to {
         DeadLettersTo::File(target) => Some(target),

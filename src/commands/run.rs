@@ -116,7 +116,7 @@ fn announce(loaded: &Loaded, state: &open::State) {
                     "sync `{id}` may send changes again after a crash (`delivery` is at_least_once), with the same ids"
                 ));
             }
-            SyncTo::Kafka(_) | SyncTo::File(_) => {}
+            SyncTo::Kafka(_) | SyncTo::File(_) | SyncTo::Webhook(_) => {}
         }
     }
 }

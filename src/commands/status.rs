@@ -34,7 +34,17 @@ pub fn status(connection: &Connection) -> Result<(), Exit> {
     text += &table(
         "sync",
         &syncs,
-        &["committed", "delivered", "waiting", "oldest_waiting_ms", "retries", "dead_letters", "last_error"],
+        &[
+            "state",
+            "committed",
+            "delivered",
+            "waiting",
+            "oldest_waiting_ms",
+            "superseded",
+            "dead_letters",
+            "retries",
+            "last_error",
+        ],
     );
     text += &table("source", &counted(&sources), &["read", "matched", "skipped", "dead_letters", "damaged_files"]);
     text += &table("event", &events, &["source", "matched", "repeats", "last_seen"]);

@@ -122,10 +122,16 @@ impl Shop {
         process
     }
 
-    /// Waits until the changes of all events so far are committed and written.
-    pub fn wait_until_committed(&self, process: &Process) {
+    /// Lets the next of the users that mark how far the job is enter `marked`; returns its key.
+    pub fn mark(&self) -> String {
         let mark = format!("m-{}", self.marks.replace(self.marks.get() + 1));
         self.happens("Marked", &mark);
+        mark
+    }
+
+    /// Waits until the changes of all events so far are committed and written.
+    pub fn wait_until_committed(&self, process: &Process) {
+        let mark = self.mark();
         let there = || self.changes().iter().any(|change| change.key == mark);
         until(&|| format!("{mark} is committed\n{}", process.stderr()), there);
     }

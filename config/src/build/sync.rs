@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Builder, destination, owned, placed};
+use super::{Builder, destination, owned, placed, webhook};
 use crate::schema::sync::{self as keys, Change};
 use crate::schema::{AnyKey, At, DESCRIPTION, Fields, destination as to_keys, job};
 use crate::{DeadLettersTo, Delivery, KafkaTarget, Path, Place, Source, SourceFrom, Step, Sync, SyncTo, Text};
@@ -55,7 +55,7 @@ impl<'a> Builder<'a> {
             }
             return;
         }
-        let others: [&dyn AnyKey; 2] = [&to_keys::FILE, &to_keys::STDOUT];
+        let others: [&dyn AnyKey; 3] = [&to_keys::FILE, &to_keys::STDOUT, &to_keys::WEBHOOK];
         let Some(other) = others.into_iter().find(|key| to.has(*key)).map(AnyKey::name) else {
             return;
         };
@@ -163,6 +163,9 @@ fn sync_to(fields: &Fields, to: &Fields) -> Option<SyncTo> {
     }
     if to.has(&to_keys::STDOUT) {
         return Some(SyncTo::Stdout);
+    }
+    if let Some(target) = to.get(&to_keys::WEBHOOK) {
+        return Some(SyncTo::Webhook(Box::new(webhook::target(target)?)));
     }
     Some(SyncTo::File(destination::file(to.get(&to_keys::FILE)?)?))
 }

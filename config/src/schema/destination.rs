@@ -1,18 +1,20 @@
 //! The keys of places that messages are written to: the destinations of syncs and of dead letters.
 
 use super::{
-    Entries, Fields, Key, RawSetting, Record, Rule, SETTING, TEXT, TOPIC, by_name, optional, record, required,
+    Entries, Fields, Key, RawSetting, Record, Rule, SETTING, TEXT, TOPIC, by_name, optional, record, required, webhook,
 };
 
 pub(crate) static FILE: Key<Fields> = optional("file", record(&FILE_RECORD), "Appends lines to a file.");
 pub(crate) static KAFKA: Key<Fields> = optional("kafka", record(&KAFKA_RECORD), "Messages in a topic of Kafka.");
+pub(crate) static WEBHOOK: Key<Fields> =
+    optional("webhook", record(&webhook::RECORD), "Sends each change by HTTP, signed as Standard Webhooks are.");
 pub(crate) static STDOUT: Key<Fields> = optional("stdout", record(&STDOUT_RECORD), "Prints lines: `stdout: {}`.");
 
 /// The destination of a sync.
 pub(crate) static DESTINATION: Record = Record {
     what: "destination",
-    keys: &[&FILE, &KAFKA, &STDOUT],
-    rules: &[Rule::ExactlyOne(&[&FILE, &KAFKA, &STDOUT])],
+    keys: &[&FILE, &KAFKA, &STDOUT, &WEBHOOK],
+    rules: &[Rule::ExactlyOne(&[&FILE, &KAFKA, &STDOUT, &WEBHOOK])],
 };
 
 /// The destination of dead letters.

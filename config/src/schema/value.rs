@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::marker::PhantomData;
 
 use super::{AnyKey, Choice, Key, Record, Section};
-use crate::{Decimal, Path, Place, Refresh, Secret, Share, Start, size};
+use crate::{Decimal, Path, Place, Rate, Refresh, Secret, Share, Start, size};
 
 /// A value and its place.
 pub(crate) struct Item {
@@ -27,6 +27,7 @@ pub(crate) enum Value {
     Refresh(Refresh),
     Bytes(u64),
     Share(Share),
+    Rate(Rate),
     Number(Decimal),
     Boolean(bool),
     Whole(u32),
@@ -240,6 +241,15 @@ impl FromValue for Share {
 
     fn from_value(value: &Value) -> Option<Share> {
         if let Value::Share(share) = value { Some(*share) } else { None }
+    }
+}
+
+impl FromValue for Rate {
+    type Out<'a> = Rate;
+    type Default = Infallible;
+
+    fn from_value(value: &Value) -> Option<Rate> {
+        if let Value::Rate(rate) = value { Some(*rate) } else { None }
     }
 }
 

@@ -44,7 +44,7 @@ const AUDIENCE: [&str; 2] = ["id", "name"];
 
 /// The templates of one sync, by number.
 #[derive(Debug)]
-pub(super) struct Templates {
+pub(crate) struct Templates {
     environment: Environment<'static>,
 }
 
@@ -61,6 +61,18 @@ impl Templates {
             environment.add_template_owned(text_name(number), text).map_err(|error| (number, error))?;
         }
         Ok(Templates { environment })
+    }
+
+    /// The template of a url's path and query: what it puts in is percent-encoded.
+    pub fn of_url(text: &str) -> Result<Templates, minijinja::Error> {
+        let mut environment = environment();
+        environment.add_template_owned(URL_NAME, text.to_owned())?;
+        Ok(Templates { environment })
+    }
+
+    /// What the template of a url gives; none: it failed.
+    pub fn url(&self, context: &Value) -> Option<String> {
+        self.environment.get_template(URL_NAME).expect("it was added").render(context).ok()
     }
 
     /// What template `number` gives, as JSON.
@@ -103,6 +115,9 @@ fn value_name(number: usize) -> String {
     format!("value {number}")
 }
 
+/// The name of the template of a url.
+const URL_NAME: &str = "url";
+
 /// The name of the template that is written as text.
 fn text_name(number: usize) -> String {
     format!("text {number}")
@@ -115,12 +130,28 @@ fn environment() -> Environment<'static> {
             let json = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
             return out.write_str(&json).map_err(Into::into);
         }
+        if state.name() == URL_NAME && !value.is_none() && !value.is_undefined() {
+            return out.write_str(&percent_encoded(&value.to_string())).map_err(Into::into);
+        }
         match value.is_none() {
             true => Ok(()),
             false => minijinja::escape_formatter(out, state, value),
         }
     });
+    super::filters::add(&mut environment);
     environment
+}
+
+/// Returns a text as it stands in a url, whatever part: all but letters, digits and `-._~` is encoded.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 /// Whether a template is `{{ expression }}` and nothing else.
@@ -133,7 +164,7 @@ fn is_expression(environment: &Environment, text: &str) -> bool {
 }
 
 /// What is wrong with the templates of a sync that includes these columns.
-pub(super) fn check<'a>(texts: impl Iterator<Item = &'a Text>, include: &[&str]) -> Vec<Problem> {
+pub(crate) fn check<'a>(texts: impl Iterator<Item = &'a Text>, include: &[&str]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for text in texts {
         match Templates::new(std::iter::once(text.value.as_str())) {

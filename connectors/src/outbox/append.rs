@@ -47,7 +47,7 @@ impl Append {
                 break;
             }
             self.shared.lock().synced(block.len(), ledger, self.end);
-            self.shared.synced.notify_all();
+            self.shared.notify_delivery();
             // A block that is full does not wait; one that is not gets fuller meanwhile.
             let pause = self.shared.bounds.sync_every;
             if let Some(rest) = last_sync.and_then(|last| pause.checked_sub(last.elapsed()))
@@ -63,7 +63,7 @@ impl Append {
             std::panic::resume_unwind(panic);
         }
         self.shared.lock().appended = true;
-        self.shared.synced.notify_all();
+        self.shared.notify_delivery();
         result
     }
 

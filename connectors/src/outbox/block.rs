@@ -25,9 +25,9 @@ use usher_core::change::{ChangeKind, Reason};
 use usher_core::ledger::LedgerAudience;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-pub(super) const MAGIC: [u8; 4] = *b"USHB";
+pub(crate) const MAGIC: [u8; 4] = *b"USHB";
 /// Bytes before the body.
-pub(super) const HEAD_BYTES: usize = 16;
+pub(crate) const HEAD_BYTES: usize = 16;
 
 const AUDIENCE: u8 = 128;
 const EXIT: u8 = 1;
@@ -38,7 +38,7 @@ const UPDATE: u8 = 64;
 
 /// A change of a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Record<'a> {
+pub(crate) struct Record<'a> {
     /// An index that means something to whoever writes or reads.
     pub audience: u32,
     pub kind: ChangeKind,
@@ -55,7 +55,7 @@ pub(super) struct Record<'a> {
 
 /// A block being put together.
 #[derive(Default)]
-pub(super) struct Encoder {
+pub(crate) struct Encoder {
     /// With room for the head.
     block: Vec<u8>,
     /// By the writer's index: the block's.
@@ -124,7 +124,7 @@ impl Encoder {
 }
 
 /// Writes the head of a block that goes to a position.
-pub(super) fn seal(block: &mut [u8], position: u64) {
+pub(crate) fn seal(block: &mut [u8], position: u64) {
     let (head, body) = block.split_at_mut(HEAD_BYTES);
     let length = u32::try_from(body.len()).expect("a block is cut long before 4 GiB");
     head[..4].copy_from_slice(&MAGIC);
@@ -133,19 +133,19 @@ pub(super) fn seal(block: &mut [u8], position: u64) {
 }
 
 /// The length of the body that a head announces, and its checksum.
-pub(super) fn read_head(head: &[u8; HEAD_BYTES]) -> Option<(usize, u64)> {
+pub(crate) fn read_head(head: &[u8; HEAD_BYTES]) -> Option<(usize, u64)> {
     let length = u32::from_le_bytes(head[4..8].try_into().expect("4 bytes"));
     let sum = u64::from_le_bytes(head[8..].try_into().expect("8 bytes"));
     (head[..4] == MAGIC).then_some((length as usize, sum))
 }
 
 /// Tells whether this is the body with that checksum at a position.
-pub(super) fn is_whole(body: &[u8], sum: u64, position: u64) -> bool {
+pub(crate) fn is_whole(body: &[u8], sum: u64, position: u64) -> bool {
     xxh3_64_with_seed(body, position) == sum
 }
 
 /// Reads the records of a body.
-pub(super) struct Records<'a> {
+pub(crate) struct Records<'a> {
     rest: &'a [u8],
     at: u64,
     /// The audiences so far, as they stand in the body: what [`audience`] reads.
@@ -202,9 +202,16 @@ impl<'a> Records<'a> {
 }
 
 /// Reads one of [`Records::audiences`].
-pub(super) fn audience(mut definition: &[u8]) -> LedgerAudience {
+pub(crate) fn audience(mut definition: &[u8]) -> LedgerAudience {
     let mut text = || read_text(&mut definition).expect("it was walked before").to_owned();
     LedgerAudience { id: text(), name: text(), model: text() }
+}
+
+/// Writes one, as it stands in a body.
+pub(crate) fn definition(audience: &LedgerAudience) -> Vec<u8> {
+    let mut definition = Vec::new();
+    [&audience.id, &audience.name, &audience.model].iter().for_each(|text| write_text(&mut definition, text));
+    definition
 }
 
 fn number(reason: Reason) -> u8 {
@@ -230,7 +237,7 @@ fn reason(number: u8) -> Option<Reason> {
     })
 }
 
-fn write_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn write_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 128 {
         out.push(value as u8 | 128);
         value >>= 7;
@@ -238,7 +245,7 @@ fn write_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-fn read_varint(rest: &mut &[u8]) -> Option<u64> {
+pub(crate) fn read_varint(rest: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
         let (&byte, after) = rest.split_first()?;
@@ -251,12 +258,12 @@ fn read_varint(rest: &mut &[u8]) -> Option<u64> {
     None
 }
 
-fn write_text(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn write_text(out: &mut Vec<u8>, text: &str) {
     write_varint(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
 }
 
-fn read_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+pub(crate) fn read_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     let length = usize::try_from(read_varint(rest)?).ok()?;
     let (text, after) = rest.split_at_checked(length)?;
     *rest = after;

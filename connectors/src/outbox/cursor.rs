@@ -26,7 +26,7 @@ const SLOT_BYTES: u64 = 512;
 
 /// How far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(crate) struct Mark {
     /// In the log.
     pub position: u64,
     /// Of the destination's file.
@@ -34,7 +34,7 @@ pub(super) struct Mark {
 }
 
 /// The file.
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     path: PathBuf,
     file: File,
     number: u64,

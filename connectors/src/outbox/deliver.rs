@@ -1,11 +1,11 @@
 //! The thread that delivers: it reads the log behind the one that writes it, and writes messages to the destination.
 
-use super::block::{self, Record, Records};
+use super::block::{Record, Records};
 use super::cursor::{Cursor, Mark};
 use super::files::{self, Blocks, Next, refused};
+use super::formats::Formats;
 use super::shared::{More, Shared};
 use crate::messages::Messages;
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Instant;
 use usher_core::catalog::Catalog;
 use usher_core::change::{ChangeTexts, Changes, Recipients};
-use usher_core::ledger::LedgerAudience;
 use usher_core::sink::{SinkError, Written};
 
 /// Bytes formatted before they are written: 64 KiB, where a write's own cost no longer counts.
@@ -178,33 +177,6 @@ pub(super) struct Delivery {
     unsaved: Option<Instant>,
 }
 
-/// How messages are written, by what blocks say of audiences: the job's, and one for each audience that it no longer has.
-struct Formats {
-    sync: usher_config::Sync,
-    catalog: Arc<Catalog>,
-    messages: Arc<Messages>,
-    known: HashMap<Box<[u8]>, (Arc<Messages>, u32)>,
-}
-
-impl Formats {
-    fn audience(&mut self, definition: &[u8]) -> (Arc<Messages>, u32) {
-        if let Some(known) = self.known.get(definition) {
-            return known.clone();
-        }
-        let audience = block::audience(definition);
-        let found = match self.catalog.index(&audience.id) {
-            Some(index) => (Arc::clone(&self.messages), index),
-            None => {
-                let LedgerAudience { id, name, model } = &audience;
-                let catalog = Catalog::new(self.catalog.job(), [(&id[..], &name[..], &model[..])]);
-                (Arc::new(Messages::of(&self.sync, Arc::new(catalog))), 0)
-            }
-        };
-        self.known.insert(definition.into(), found.clone());
-        found
-    }
-}
-
 impl Delivery {
     pub fn new(
         shared: Arc<Shared>,
@@ -214,7 +186,6 @@ impl Delivery {
         sync: usher_config::Sync,
         catalog: Arc<Catalog>,
     ) -> Delivery {
-        let messages = Arc::new(Messages::of(&sync, Arc::clone(&catalog)));
         Delivery {
             shared,
             folder,
@@ -222,7 +193,7 @@ impl Delivery {
             tail: None,
             cursor,
             mark,
-            formats: Formats { sync, catalog, messages, known: HashMap::new() },
+            formats: Formats::new(sync, catalog),
             sweep: false,
             out: Vec::new(),
             held: (0, Written::default()),

@@ -24,15 +24,15 @@ use usher_core::sink::SinkError;
 use xxhash_rust::xxh3::xxh3_64;
 
 const MAGIC: [u8; 4] = *b"USHT";
-pub(super) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 2;
 /// Bytes before the first block.
-pub(super) const HEAD_BYTES: u64 = 40;
+pub(crate) const HEAD_BYTES: u64 = 40;
 /// Read at once: small blocks cost no call each.
 const READ_BYTES: usize = 256 << 10;
 
 /// What a file of the log begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(crate) struct Head {
     pub version: u32,
     pub position: u64,
     pub length: u64,
@@ -59,16 +59,16 @@ impl Head {
     }
 }
 
-pub(super) fn segment(folder: &Path, position: u64) -> PathBuf {
+pub(crate) fn segment(folder: &Path, position: u64) -> PathBuf {
     folder.join(format!("{position:020}.log"))
 }
 
-pub(super) fn snapshot(folder: &Path, position: u64) -> PathBuf {
+pub(crate) fn snapshot(folder: &Path, position: u64) -> PathBuf {
     folder.join(format!("{position:020}.snapshot"))
 }
 
 /// The positions of a folder's segments and of its snapshots, in order.
-pub(super) fn list(folder: &Path) -> io::Result<(Vec<u64>, Vec<u64>)> {
+pub(crate) fn list(folder: &Path) -> io::Result<(Vec<u64>, Vec<u64>)> {
     let (mut segments, mut snapshots) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
@@ -83,7 +83,7 @@ pub(super) fn list(folder: &Path) -> io::Result<(Vec<u64>, Vec<u64>)> {
 }
 
 /// Removes what a crash has left half written: files get their names when they are whole.
-pub(super) fn remove_leftovers(folder: &Path) -> io::Result<()> {
+pub(crate) fn remove_leftovers(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "new") {
@@ -95,7 +95,7 @@ pub(super) fn remove_leftovers(folder: &Path) -> io::Result<()> {
 
 /// Removes what neither the memberships after `snapshot` nor the delivery from `delivered` on needs; in order, so that a crash
 /// leaves no gap.
-pub(super) fn sweep(folder: &Path, snapshot: u64, delivered: u64) -> io::Result<()> {
+pub(crate) fn sweep(folder: &Path, snapshot: u64, delivered: u64) -> io::Result<()> {
     let (segments, snapshots) = list(folder)?;
     for old in snapshots.iter().filter(|&&old| old < snapshot) {
         crate::disk::remove(&self::snapshot(folder, *old))?;
@@ -107,17 +107,17 @@ pub(super) fn sweep(folder: &Path, snapshot: u64, delivered: u64) -> io::Result<
 }
 
 /// A file's name in errors.
-pub(super) fn name(path: &Path) -> String {
+pub(crate) fn name(path: &Path) -> String {
     format!("`{}`", path.display())
 }
 
 /// The system's refusal.
-pub(super) fn refused(path: &Path, action: &'static str) -> impl Fn(io::Error) -> SinkError {
+pub(crate) fn refused(path: &Path, action: &'static str) -> impl Fn(io::Error) -> SinkError {
     move |error| SinkError::new(&name(path), action, &error)
 }
 
 /// What can't be gone on from.
-pub(super) fn damaged(path: &Path, reason: impl Into<String>) -> SinkError {
+pub(crate) fn damaged(path: &Path, reason: impl Into<String>) -> SinkError {
     SinkError::Failed {
         to: name(path),
         action: "read",
@@ -128,7 +128,7 @@ pub(super) fn damaged(path: &Path, reason: impl Into<String>) -> SinkError {
 
 /// What comes next in a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// A block: its body is there.
     Block,
     End,
@@ -137,7 +137,7 @@ pub(super) enum Next {
 }
 
 /// The blocks of a file, one after another.
-pub(super) struct Blocks {
+pub(crate) struct Blocks {
     pub path: PathBuf,
     file: BufReader<File>,
     pub head: Head,

@@ -5,7 +5,7 @@
 
 use super::block::{self, Encoder, Record, Records};
 use super::files::{self, Blocks, HEAD_BYTES, Head, Next, refused};
-use crate::committed_rows::{CommittedRows, Folded, RowTexts};
+use crate::committed_rows::{CommittedRows, Folded, RowTexts, membership};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::hash::BuildHasherDefault;
@@ -119,6 +119,12 @@ impl Memberships {
     pub fn restore_rows(&self, rows: &mut CommittedRows) {
         let ids: Vec<String> = self.audiences.iter().map(|definition| block::audience(definition).id).collect();
         self.iter().for_each(|(audience, key, row)| rows.restore(&ids[audience as usize], key, row));
+    }
+
+    /// Returns what identifies each membership, and its row.
+    pub fn rows(&self) -> impl Iterator<Item = (u128, &str)> {
+        let ids: Vec<String> = self.audiences.iter().map(|definition| block::audience(definition).id).collect();
+        self.iter().map(move |(audience, key, row)| (membership(&ids[audience as usize], key), row))
     }
 
     /// The same as the rest of the job knows it.

@@ -3,9 +3,9 @@
 use super::LogSpec;
 use super::append::create_segment;
 use super::cursor::{Cursor, Mark};
-use super::deliver::Outlet;
 use super::files::{self, Blocks, HEAD_BYTES, Next, refused};
 use super::memberships::Memberships;
+use crate::webhook::Standing;
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -80,22 +80,30 @@ pub(super) fn ask_for_resend(folder: &Path) -> Result<(), SinkError> {
     write.map_err(refused(&path, "written"))
 }
 
+/// How the delivery of a log begins.
+pub(super) struct Beginning<'a> {
+    /// The length of the destination's file, bytes; 0 if it is none.
+    pub length: u64,
+    /// Returns where the delivery goes on, by the cursor. Called each time that the log is read.
+    pub mark: &'a mut dyn FnMut(Mark) -> Result<Mark, SinkError>,
+}
+
 /// Opens the log of a sync, whose folder is made where it is missing.
-pub(super) fn open(spec: &LogSpec<'_>, outlet: &Outlet) -> Result<Log, SinkError> {
+pub(super) fn open(spec: &LogSpec<'_>, beginning: &mut Beginning<'_>) -> Result<Log, SinkError> {
     let folder = spec.folder;
     let lock = take_lock(folder)?;
     let owner = Owner::mark(folder, spec.incarnation)?;
     let noted = spec.noted.filter(|noted| noted.keeper == super::KEEPER).map_or(0, |noted| noted.at);
     if !resend_file(folder).exists() {
-        let log = read(folder, outlet, lock, owner)?;
+        let log = read(folder, beginning, lock, owner)?;
         LedgerPosition::check(&super::position(log.end), spec.noted, spec.id)?;
         return Ok(log);
     }
     tracing::info!(sync = spec.id, "the ledger begins anew, as `usher resend` has asked");
-    let log = match read(folder, outlet, lock.clone(), owner.clone()) {
+    let log = match read(folder, beginning, lock.clone(), owner.clone()) {
         Ok(log) if log.end >= noted => begin_anew(log)?,
         // What is gone, damaged or restored from an older backup has nothing that the new ledger needs.
-        _ => begin_empty(folder, outlet, noted, lock, owner)?,
+        _ => begin_empty(folder, beginning, noted, lock, owner)?,
     };
     let path = resend_file(folder);
     crate::disk::remove(&path).and_then(|()| crate::disk::sync_folder_of(&path)).map_err(refused(&path, "written"))?;
@@ -119,7 +127,7 @@ fn begin_anew(mut log: Log) -> Result<Log, SinkError> {
 /// Begins an empty log at a position, whatever the folder holds.
 fn begin_empty(
     folder: &Path,
-    outlet: &Outlet,
+    beginning: &mut Beginning<'_>,
     position: u64,
     lock: Arc<crate::disk::Lock>,
     owner: Owner,
@@ -127,10 +135,11 @@ fn begin_empty(
     let (segments, snapshots) = files::list(folder).map_err(refused(folder, "read"))?;
     let segments = segments.into_iter().map(|base| files::segment(folder, base));
     let snapshots = snapshots.into_iter().map(|base| files::snapshot(folder, base));
-    for path in segments.chain(snapshots).chain([folder.join("cursor")]) {
+    for path in segments.chain(snapshots).chain([folder.join("cursor"), folder.join("delivery")]) {
         crate::disk::remove(&path).map_err(refused(&path, "written"))?;
     }
-    let mark = Mark { position, length: outlet.length()? };
+    let mark = Mark { position, length: beginning.length };
+    let mark = Mark { position, ..(beginning.mark)(mark)? };
     let file = create_segment(folder, position)?;
     let memberships = Memberships::default();
     let length = if position > 0 { memberships.write_begun(folder, position)? } else { 0 };
@@ -190,28 +199,39 @@ pub fn read_content(folder: &Path) -> Result<Option<LogContent>, SinkError> {
     }
     let lock = take_lock(folder)?;
     let owner = Owner { path: folder.join("owner"), incarnation: String::new() };
-    // Nothing is written to it.
-    let log = read(folder, &Outlet::stream("nothing", io::sink()), lock, owner)?;
+    let mut standing = None;
+    let mut mark = |mark: Mark| {
+        standing = Standing::read(folder, mark.position)?;
+        let position = standing.as_ref().map_or(mark.position, Standing::position);
+        Ok(Mark { position, ..mark })
+    };
+    let log = read(folder, &mut Beginning { length: 0, mark: &mut mark }, lock, owner)?;
     Ok(Some(LogContent {
         ledger: log.memberships.ledger(log.any),
-        waiting: log.undelivered,
+        waiting: standing.map_or(log.undelivered, |standing| standing.waiting(log.undelivered)),
         position: super::position(log.end),
     }))
 }
 
 /// Reads the log of a folder whose lock is taken.
-fn read(folder: &Path, outlet: &Outlet, lock: Arc<crate::disk::Lock>, owner: Owner) -> Result<Log, SinkError> {
+fn read(
+    folder: &Path,
+    beginning: &mut Beginning<'_>,
+    lock: Arc<crate::disk::Lock>,
+    owner: Owner,
+) -> Result<Log, SinkError> {
     files::remove_leftovers(folder).map_err(refused(folder, "written"))?;
     let (mut segments, snapshots) = files::list(folder).map_err(refused(folder, "read"))?;
     let (cursor, mark) = match Cursor::open(folder)? {
         Some(found) => found,
         None if segments.is_empty() => {
             // What was in the destination before is not this log's.
-            let mark = Mark { position: 0, length: outlet.length()? };
+            let mark = Mark { position: 0, length: beginning.length };
             (Cursor::create(folder, mark)?, mark)
         }
         None => return Err(files::damaged(&folder.join("cursor"), "it is missing, and the log is not")),
     };
+    let mark = (beginning.mark)(mark)?;
     if segments.is_empty() {
         if let Some(&snapshot) = snapshots.last() {
             return Err(files::damaged(&files::segment(folder, snapshot), "it is missing"));

@@ -7,10 +7,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use usher_core::ledger::LedgerAudience;
 use usher_core::lock::{lock, wait_timeout_while, wait_while};
-use usher_core::sink::{SinkError, SyncStatus, Written};
+use usher_core::sink::{AttemptCounts, SinkError, SyncState, SyncStatus, Written};
 
-pub(super) struct Shared {
-    pub bounds: Bounds,
+pub(crate) struct Shared {
+    pub(super) bounds: Bounds,
     /// Held until the last thread has ended.
     _lock: Arc<crate::disk::Lock>,
     state: Mutex<State>,
@@ -18,9 +18,11 @@ pub(super) struct Shared {
     pub filled: Condvar,
     /// For the delivery: there is more in the log, or it is over.
     pub synced: Condvar,
+    /// The same for a delivery that waits for more than that.
+    pub changed: tokio::sync::Notify,
 }
 
-pub(super) struct State {
+pub(crate) struct State {
     bounds: Bounds,
     /// Of full blocks, with the clock that is committed with each.
     blocks: VecDeque<(Vec<u8>, u64)>,
@@ -51,10 +53,27 @@ pub(super) struct State {
     undelivered: u64,
     /// When changes began to wait, or the last ones were delivered.
     waiting_since: Option<Instant>,
+    /// Of a delivery that counts more than lines.
+    report: Option<Report>,
+}
+
+/// What a delivery says of itself beside what it has written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub state: SyncState,
+    /// Since the ledger began.
+    pub delivered: u64,
+    pub superseded: u64,
+    pub dead_letters: u64,
+    /// Since the start.
+    pub retries: u64,
+    pub attempts: AttemptCounts,
+    pub oldest_waiting_ms: u64,
+    pub last_error: Option<String>,
 }
 
 impl Shared {
-    pub fn new(log: &open::Log, bounds: Bounds) -> Shared {
+    pub(super) fn new(log: &open::Log, bounds: Bounds) -> Shared {
         let state = State {
             bounds,
             blocks: VecDeque::new(),
@@ -74,6 +93,7 @@ impl Shared {
             committed_changes: 0,
             undelivered: log.undelivered,
             waiting_since: (log.undelivered > 0).then(Instant::now),
+            report: None,
         };
         Shared {
             bounds,
@@ -81,6 +101,7 @@ impl Shared {
             state: Mutex::new(state),
             filled: Condvar::new(),
             synced: Condvar::new(),
+            changed: tokio::sync::Notify::new(),
         }
     }
 
@@ -98,11 +119,29 @@ impl Shared {
         }
     }
 
+    /// Wakes the delivery.
+    pub fn notify_delivery(&self) {
+        self.synced.notify_all();
+        self.changed.notify_one();
+    }
+
+    /// Returns the end of what is synced, and where the segments begin that this has not returned before.
+    pub fn log_end(&self) -> (u64, Vec<u64>) {
+        let mut state = self.lock();
+        (state.end, state.segments.drain(..).collect())
+    }
+
+    /// Returns whether nothing more is appended.
+    pub fn is_over(&self) -> bool {
+        let state = self.lock();
+        state.appended || state.error.is_some()
+    }
+
     /// Nothing more is handed over.
     pub fn close(&self) {
         self.lock().closed = true;
         self.filled.notify_all();
-        self.synced.notify_all();
+        self.notify_delivery();
     }
 
     /// Takes the end of a thread, which may be the end of all.
@@ -110,7 +149,7 @@ impl Shared {
         if let Err(error) = result {
             self.lock().error.get_or_insert(error);
             self.filled.notify_all();
-            self.synced.notify_all();
+            self.notify_delivery();
         }
     }
 
@@ -131,7 +170,7 @@ impl Shared {
 }
 
 /// What there is for the delivery.
-pub(super) enum More {
+pub(crate) enum More {
     /// Blocks up to `end`; the next one in the segment that begins at `segment`, where that is another.
     Blocks { end: u64, segment: Option<u64> },
     /// Nothing yet.
@@ -197,9 +236,23 @@ impl State {
 
     /// Lines of so many changes are in the destination; `written` are those that were not before.
     pub fn delivered(&mut self, changes: u64, written: Written) {
-        self.undelivered -= changes;
+        self.undelivered = self.undelivered.saturating_sub(changes);
         self.waiting_since = (self.undelivered > 0).then(Instant::now);
         self.written += written;
+    }
+
+    /// Sets how many changes wait to be delivered.
+    pub fn set_undelivered(&mut self, changes: u64) {
+        self.undelivered = changes;
+    }
+
+    /// Takes it that so many dead letters wait to be delivered again.
+    pub fn again(&mut self, changes: u64) {
+        self.undelivered += changes;
+    }
+
+    pub fn report(&mut self, report: Report) {
+        self.report = Some(report);
     }
 
     pub fn ready(&self) -> bool {
@@ -211,13 +264,28 @@ impl State {
     }
 
     pub fn status(&self) -> SyncStatus {
-        SyncStatus {
+        let status = SyncStatus {
             written: self.written,
             committed: self.committed_changes,
             waiting: self.undelivered,
             oldest_waiting_ms: self.waiting_since.map_or(0, |since| since.elapsed().as_millis() as u64),
             last_error: self.error.as_ref().map(ToString::to_string),
             ..SyncStatus::default()
+        };
+        match &self.report {
+            None => status,
+            Some(report) => SyncStatus {
+                committed: report.delivered + report.superseded + report.dead_letters + self.undelivered,
+                delivered: Some(report.delivered),
+                superseded: report.superseded,
+                dead_letters: report.dead_letters,
+                retries: report.retries,
+                attempts: report.attempts,
+                state: report.state,
+                oldest_waiting_ms: if self.undelivered > 0 { report.oldest_waiting_ms } else { 0 },
+                last_error: status.last_error.or_else(|| report.last_error.clone()),
+                ..status
+            },
         }
     }
 }

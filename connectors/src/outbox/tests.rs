@@ -16,6 +16,14 @@ use usher_core::change::{Reason, Recipients};
 use usher_core::ledger::Ledger;
 use usher_core::message::write_message;
 
+fn open_within(spec: &LogSpec<'_>, outlet: Outlet, bounds: Bounds) -> Result<OpenedSync, SinkError> {
+    super::open_within(spec, Destination::Lines(outlet), bounds)
+}
+
+fn open_log(spec: &LogSpec<'_>) -> Result<open::Log, SinkError> {
+    open::open(spec, &mut Beginning { length: 0, mark: &mut Ok })
+}
+
 const INDEX: u16 = 3;
 
 fn sync() -> usher_config::Sync {
@@ -421,7 +429,7 @@ fn until_committed(sink: &dyn Sink, time: u64) {
 #[test]
 fn a_queue_beyond_its_bound_is_not_ready() {
     let place = Place::new(SMALL);
-    let log = open::open(&spec(&sync(), &place.log(), None), &Outlet::stdout()).unwrap();
+    let log = open_log(&spec(&sync(), &place.log(), None)).unwrap();
     let shared = Shared::new(&log, SMALL);
     let record = |key| Record {
         audience: 0,
@@ -922,7 +930,7 @@ fn testdata(version: &str) -> PathBuf {
 
 /// The memberships of a log, with the rows that the ledger keeps.
 fn rows(log: &Path) -> Vec<String> {
-    let log = open::open(&spec(&sync(), log, None), &Outlet::stdout()).unwrap();
+    let log = open_log(&spec(&sync(), log, None)).unwrap();
     let mut rows = CommittedRows::new(&sync_with_plan());
     log.memberships.restore_rows(&mut rows);
     let ledger = log.memberships.ledger(log.any);

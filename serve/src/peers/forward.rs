@@ -69,16 +69,26 @@ impl Forward {
         headers: &HeaderMap,
         patience: Duration,
     ) -> Result<Response, Problem> {
-        let reply = send(self.client.get(url(peer, uri)).timeout(patience), peer, headers).await?;
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = reply.status();
-        for name in &PASSED_ON {
-            if let Some(value) = reply.headers().get(name) {
-                response.headers_mut().insert(name.clone(), value.clone());
-            }
+        passed_on(peer, send(self.client.get(url(peer, uri)).timeout(patience), peer, headers).await?).await
+    }
+
+    /// Returns the answer of `peer` to the same request with a body of JSON, whatever its status.
+    ///
+    /// # Errors
+    /// As [`Forward::get`].
+    pub(super) async fn post(
+        &self,
+        peer: &str,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<Response, Problem> {
+        let mut request = self.client.post(url(peer, uri)).timeout(patience);
+        if !body.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
-        *response.body_mut() = reply.bytes().await.map_err(|error| no_reply(peer, &error))?.into();
-        Ok(response)
+        passed_on(peer, send(request, peer, headers).await?).await
     }
 
     /// Returns the answer of `peer` to the same request, for its part of the job.
@@ -143,6 +153,19 @@ impl Forward {
             .map_err(|_| Problem::peer(format!("the answer of `{peer}` is not a list")))?;
         Ok(BatchReply { answers, as_of: AsOf { time, recovering } })
     }
+}
+
+/// Returns the answer of another process as this one's.
+async fn passed_on(peer: &str, reply: reqwest::Response) -> Result<Response, Problem> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = reply.status();
+    for name in &PASSED_ON {
+        if let Some(value) = reply.headers().get(name) {
+            response.headers_mut().insert(name.clone(), value.clone());
+        }
+    }
+    *response.body_mut() = reply.bytes().await.map_err(|error| no_reply(peer, &error))?.into();
+    Ok(response)
 }
 
 fn url(peer: &str, uri: &Uri) -> String {

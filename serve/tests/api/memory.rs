@@ -8,6 +8,7 @@ use usher_core::catalog::Catalog;
 use usher_core::change::{ChangeKind, Reason};
 use usher_core::counts::{Counts, Skip};
 use usher_core::dead_letters::DeadLetterReason;
+use usher_core::delivery::{AttemptReport, DeadLetterPage, DeliveryOrder, DeliveryReply};
 use usher_core::membership_index::{IndexWriter, MembershipIndex};
 use usher_core::sink;
 
@@ -117,6 +118,17 @@ struct MemoryApi {
     state: Arc<Mutex<State>>,
     owner: Arc<RwLock<Owner>>,
     processes: Arc<RwLock<Vec<Option<String>>>>,
+}
+
+fn attempt() -> AttemptReport {
+    AttemptReport {
+        time: Moment(1_000),
+        id: "00ff".to_owned(),
+        changes: 1,
+        status: Some(503),
+        latency_ms: 12,
+        answer: "later".to_owned(),
+    }
 }
 
 impl Api for MemoryApi {
@@ -278,6 +290,25 @@ impl Api for MemoryApi {
         let status =
             sink::SyncStatus { committed: 5, waiting: 2, last_error: Some("away".to_owned()), ..Default::default() };
         vec![SyncReport::of("crm", &status)]
+    }
+
+    fn delivery(&self, sync: &str, order: DeliveryOrder) -> BoxFuture<'static, Result<DeliveryReply, ApiError>> {
+        let reply = match order {
+            DeliveryOrder::Attempts => DeliveryReply::Attempts(vec![attempt()]),
+            DeliveryOrder::Test => DeliveryReply::Test(attempt()),
+            DeliveryOrder::DeadLetters { from, limit } => {
+                let next_cursor = (limit == 1).then(|| (from + 1).to_string());
+                DeliveryReply::DeadLetters(DeadLetterPage { dead_letters: Vec::new(), next_cursor })
+            }
+            DeliveryOrder::Redeliver(selection) | DeliveryOrder::Drop(selection) => match selection.ids {
+                Some(ids) if ids == ["404"] => {
+                    return Box::pin(ready(Err(ApiError::NotFound(format!("`{sync}` has no dead letter `404`")))));
+                }
+                ids => DeliveryReply::Count(ids.map_or(7, |ids| ids.len() as u64)),
+            },
+            DeliveryOrder::Pause | DeliveryOrder::Resume => DeliveryReply::Done,
+        };
+        Box::pin(ready(Ok(reply)))
     }
 
     fn metrics(&self) -> Metrics {
