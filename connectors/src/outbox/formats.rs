@@ -24,7 +24,7 @@ impl Formats {
     /// Returns the first audience of the sync, or of the job, as blocks have it, and its id.
     pub fn first(&self) -> Option<(Vec<u8>, String)> {
         let of_sync = self.sync.audiences.iter().find_map(|id| self.catalog.index(id));
-        let index = of_sync.or_else(|| (self.catalog.len() > 0).then_some(0))?;
+        let index = of_sync.or_else(|| (!self.catalog.is_empty()).then_some(0))?;
         let audience = self.catalog.audience(index);
         Some((block::definition(&audience), audience.id))
     }
