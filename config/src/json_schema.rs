@@ -371,7 +371,7 @@ mod tests {
         let webhook = &sync["to"]["properties"]["webhook"]["properties"];
         assert_eq!(webhook["timeout"]["default"], "15s");
         assert_eq!(webhook["keep_bytes"]["default"], "10GiB");
-        assert_eq!(webhook["mode"]["enum"], json!(["changes", "state"]));
+        assert_eq!(webhook["mode"]["anyOf"][0]["enum"], json!(["changes", "state"]));
         assert!(!schema.to_string().contains("braze"), "what is not available is not in the schema");
     }
 }
