@@ -333,7 +333,7 @@ async function overMany(browser) {
     const lamp = page.locator('.lamp');
     await kill(child, 'SIGKILL');
     await until('Disconnected is shown', async () => (await lamp.innerText()) === 'Disconnected', 10);
-    await page.getByText('usher does not answer.').waitFor();
+    await page.locator('.banner', { hasText: 'usher does not answer' }).waitFor();
     ({ child, url } = await start());
     await until('Recovering is shown', async () => (await lamp.innerText()) === 'Recovering', 30);
     await until('Live is shown', async () => (await lamp.innerText()) === 'Live', 120);
