@@ -5,12 +5,14 @@ import { follow, get, segment } from './api.js';
 import { changes } from './stream.js';
 import { number, plural, second, time } from './format.js';
 import { changeKind, countedTree, figures, freshness, head, instead, personAddress, renewed, section, windows } from './parts.js';
-import { histogram, leavingTable, sizeChart, sizeTable } from './charts.js';
+import { histogram, leavingTable, sizeChart, sizeTable, within } from './charts.js';
 
 /** Changes that are shown. */
 const SHOWN = 20;
 /** ms between two steps of the feed: what comes faster comes together. */
 const STEP = 500;
+/** Steps of each span. */
+const STEPS = { hour: 360, day: 1440 };
 /** Members of a page. */
 const PAGE = 60;
 
@@ -104,7 +106,7 @@ export function page([id], draw) {
         ),
         sizes.data
           ? [
-              sizeChart(sizes.data[span], `Size of ${audience.name}`, picked, (index) => ((picked = index), draw())),
+              sizeChart({ ...sizes.data[span], sizes: within(sizes.data[span].sizes, STEPS[span]) }, `Size of ${audience.name}`, picked, (index) => ((picked = index), draw())),
               sizes.data[span].until && h('details', null, h('summary', null, 'As a table'), h('div', { class: 'tall', tabindex: '0' }, sizeTable(sizes.data[span], `Size in the last ${span}`))),
             ]
           : instead(sizes, 'Asking for the sizes'),

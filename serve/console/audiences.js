@@ -5,7 +5,7 @@ import { h } from './dom.js';
 import { follow } from './api.js';
 import { number, plural, time } from './format.js';
 import { audienceAddress, freshness, head, instead, renewed, windows } from './parts.js';
-import { sparkline } from './charts.js';
+import { sparkline, within } from './charts.js';
 
 /** Audiences of a page. */
 const PAGE = 50;
@@ -146,7 +146,7 @@ export function page(_, draw) {
         h('span', { class: 'name' }, h('a', { href: audienceAddress(audience.id) }, audience.name), audience.name !== audience.id && h('span', { class: 'id' }, audience.id)),
       ),
       h('td', { class: 'num' }, number(audience.size)),
-      h('td', { class: 'wide' }, sparkline(hour?.sizes ?? [], 'Size in the last hour')),
+      h('td', { class: 'wide' }, sparkline(within(hour?.sizes ?? [], 60), 'Size in the last hour')),
       h('td', { class: 'num wide' }, number(hour?.entries)),
       h('td', { class: 'num wide' }, number(hour?.exits)),
       h('td', null, freshness(audience.freshness)),

@@ -25,6 +25,11 @@ function range(values) {
   return known.length ? [Math.min(...known), Math.max(...known)] : null;
 }
 
+/** Values at the right end of as many steps as a span has: what is not known yet is a gap at the left. */
+export function within(values, steps) {
+  return [...Array(Math.max(0, steps - values.length)).fill(null), ...values];
+}
+
 /** A small line without axes. `what` begins its label. */
 export function sparkline(values, what, { width = 112, height = 28, from = null } = {}) {
   const found = range(values);
@@ -99,7 +104,7 @@ export function sizeChart(series, what, picked, pick) {
       'div',
       { class: 'x', 'aria-hidden': 'true' },
       h('span', null, minute(at(0))),
-      h('span', { class: 'reading' }, size === null ? `${second(at(shown))}: not live` : `${second(at(shown))}: ${number(size)}`),
+      h('span', { class: 'reading' }, size === null ? `${second(at(shown))}: not known` : `${second(at(shown))}: ${number(size)}`),
       h('span', null, minute(until)),
     ),
   );

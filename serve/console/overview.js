@@ -4,7 +4,7 @@ import { h } from './dom.js';
 import { follow, server } from './api.js';
 import { duration, number, plural, rate, share, time } from './format.js';
 import { audienceAddress, figures, head, instead, section, table } from './parts.js';
-import { sparkline } from './charts.js';
+import { sparkline, within } from './charts.js';
 
 /** ms between two looks. */
 const EVERY = 2000;
@@ -166,7 +166,7 @@ export function page(_, draw) {
                   [
                     h('span', { class: 'name' }, h('a', { href: audienceAddress(id) }, audience?.name ?? id)),
                     number(audience?.size),
-                    sparkline(past, 'Size in the last hour'),
+                    sparkline(within(past, 60), 'Size in the last hour'),
                     number(entries),
                     number(exits),
                   ],

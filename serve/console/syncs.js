@@ -23,17 +23,16 @@ export function page(_, draw) {
   const said = new Map();
   const syncs = follow('/v1/syncs', 2000, () => {
     for (const sync of syncs.data?.syncs ?? []) {
-      // A sync that counts attempts is delivered by requests; others answer 409 to what is asked of attempts.
-      if (sync.attempts === undefined || attempts.has(sync.id)) continue;
-      attempts.set(sync.id, follow(`/v1/syncs/${segment(sync.id)}/attempts`, 3000, (one) => stopIfNone(sync.id, one)));
+      if (!isByRequests(sync) || attempts.has(sync.id)) continue;
+      attempts.set(sync.id, follow(`/v1/syncs/${segment(sync.id)}/attempts`, 3000, draw));
       dead.set(sync.id, follow(`/v1/syncs/${segment(sync.id)}/dead_letters?limit=${SHOWN}`, 3000, draw));
     }
     draw();
   });
 
-  function stopIfNone(id, one) {
-    if (one.error?.status === 409) [one, dead.get(id)].forEach((of) => of?.stop());
-    draw();
+  /** Whether a sync has been delivered by requests, or stands still: others have no attempts to ask for. */
+  function isByRequests({ state: word, attempts: { delivered, failed, throttled, refused } }) {
+    return word !== 'ok' || delivered + failed + throttled + refused > 0;
   }
 
   async function act(id, what, body, done) {
@@ -141,9 +140,8 @@ export function page(_, draw) {
       'div',
       { class: 'buttons end' },
       button('Send an example', 'test', (data) => `The example was answered ${data.status ?? 'by nothing'}${data.answer ? `: ${data.answer.slice(0, 200)}` : ''}.`),
-      word === 'ok' || word === undefined
-        ? button('Pause', 'pause', () => 'It is paused: changes wait, after restarts too.')
-        : button('Resume', 'resume', () => 'It is resumed, and sends at once.'),
+      word !== 'paused' && button('Pause', 'pause', () => 'It is paused: changes wait, after restarts too.'),
+      word !== 'ok' && button(word === 'paused' ? 'Resume' : 'Try at once', 'resume', () => 'It sends at once.'),
     );
   }
 
