@@ -225,7 +225,7 @@ async function overDemo(browser) {
     await close();
   });
 
-  await check('the first page is painted within 200 ms', async () => {
+  await check('the first page is painted, and with --timed within 200 ms', async () => {
     const { page, close } = await open(browser);
     const paints = [];
     for (let round = 0; round < 9; round += 1) {
@@ -236,8 +236,9 @@ async function overDemo(browser) {
     }
     paints.sort((a, b) => a - b);
     console.log(`  first paint: ${paints.map((ms) => Math.round(ms)).join(', ')} ms`);
-    // The least: others share the machine with this check.
-    assert.ok(paints[0] < 200, `${paints}`);
+    assert.ok(paints.every((ms) => ms > 0), `${paints}`);
+    // On a machine that does nothing else. The least of them, for it never does quite that.
+    if (process.argv.includes('--timed')) assert.ok(paints[0] < 200, `${paints}`);
     await close();
   });
 
