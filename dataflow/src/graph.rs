@@ -26,27 +26,28 @@
 //!
 //! **Time** is the clock of the job in ms ([`crate::time::Time`]), live the wall clock, under replay the least clock
 //! of the partitions that are not at their end. Each Events operator holds a capability at its clock and downgrades
-//! it, with or without events; the least of all workers' is the frontier that Membership sees. An epoch is what
-//! Membership works on between two advances of it; timers of windows fire by it.
+//! it, with or without events; the least of all workers' is the frontier of `events` and `progress`, by which Membership
+//! works. An *epoch* is what it works on between two advances of that frontier; timers of windows fire by it.
 //!
 //! * **Events** decodes the messages of this worker's partitions and matches them to the events of the job. `events`:
 //!   batches of matched events, each for the owner of its keys. `progress`: how far a partition was read, to every
-//!   worker, which decides when the job is live. It stops reading while more than 64 MiB of events lie between its
-//!   clock and `committed`.
+//!   worker, each of which decides by it when the job is live. Events stops reading while more than 64 MiB of the
+//!   events that it has emitted lie between its clock and `committed`.
 //! * **Snapshots** emits the rows of pulls, with the facts that follow from each, as threads have read and evaluated
 //!   them. A *pull* is one reading of a model's files; each worker reads a share of the files.
-//! * **Stage** keeps the rows of a pull at the owners of their keys until all workers have read their shares.
-//!   `verdicts`: each worker's, to every worker, on whether its part of the pull is complete. `whole_pulls`: the
-//!   staged facts. Membership puts a pull in force when the verdicts of all workers are good. Rows have no time:
-//!   neither they nor verdicts hold the frontier back.
+//! * **Stage** keeps the rows of a pull, each at the owner of its key, until all workers have read their shares.
+//!   `verdicts`: of each worker, for every worker, whether its part of the pull is complete. `whole_pulls`: the part of
+//!   this worker's keys. Membership puts a pull in force when the verdicts of all workers are good, at the time of its
+//!   frontier then. It does not wait for the frontiers of these two streams, so rows hold no time back.
 //! * **Membership** owns keys. A *slot* is the number of a key on its owner. Facts (one bit per key and condition)
 //!   are decided by events in windows and by rows of pulls, audiences by facts ([`crate::state`]). `memberships`:
-//!   `((audience, slot), time, ±1)`. `changes`: the same with causes and texts, and, at a start, the differences to
-//!   the syncs' ledgers. It writes the index that lookups read (`usher_core::membership_index`), closed at the end of
+//!   `((audience, slot), time, ±1)`. `changes`: the same as entries and exits with their causes, keys and rows, and,
+//!   at a start, the differences to the syncs' ledgers, which were read before. It writes the index that lookups read (`usher_core::membership_index`), closed at the end of
 //!   each epoch.
 //! * **Members** arranges the memberships: pages of members are read from the arrangement.
-//! * **Deliver** buffers changes on worker 0 until their epoch is complete on all workers and hands it to the sinks,
-//!   which commit it to the ledgers. Its frontier stops while a sink has no room.
+//! * **Deliver** buffers changes on worker 0 until the frontier shows that no worker has more of their time, and hands
+//!   them to the sinks, which commit them to the ledgers on threads of their own. It holds its output's frontier while
+//!   a sink has no room.
 //!
 //! **Beside the graph.** [`ControlChannel`] is an exchange of messages between the worker loops (restore,
 //! checkpoints, queries, shutdown), without time. Between two steps the worker loop reads the state that it shares
