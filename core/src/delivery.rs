@@ -1,7 +1,7 @@
 //! The port to a sync that delivers by itself: what an operator asks of it. Types with a schema are part of the API: their comments
 //! are its description.
 
-use crate::api::{ApiError, BoxFuture, Moment};
+use crate::reply::{ApiError, BoxFuture, Moment};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
