@@ -94,13 +94,14 @@ pub(crate) fn remove_leftovers(folder: &Path) -> io::Result<()> {
 }
 
 /// Removes what neither the memberships after `snapshot` nor the delivery from `delivered` on needs; in order, so that a crash
-/// leaves no gap.
+/// leaves no gap. A segment that ends where the delivery goes on is kept: the delivery may be about to open it, for it chose its
+/// segment when there was no later one.
 pub(crate) fn sweep(folder: &Path, snapshot: u64, delivered: u64) -> io::Result<()> {
     let (segments, snapshots) = list(folder)?;
     for old in snapshots.iter().filter(|&&old| old < snapshot) {
         crate::disk::remove(&self::snapshot(folder, *old))?;
     }
-    for pair in segments.windows(2).filter(|pair| pair[1] <= snapshot.min(delivered)) {
+    for pair in segments.windows(2).filter(|pair| pair[1] <= snapshot && pair[1] < delivered) {
         crate::disk::remove(&segment(folder, pair[0]))?;
     }
     Ok(())

@@ -309,6 +309,22 @@ fn a_full_disk_stops_the_sync_and_the_next_start_goes_on() {
 }
 
 #[test]
+fn the_segment_that_the_delivery_may_be_about_to_open_is_not_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    for base in [0, 100, 200] {
+        fs::write(files::segment(folder.path(), base), "").unwrap();
+    }
+    let left = |snapshot, delivered| {
+        files::sweep(folder.path(), snapshot, delivered).unwrap();
+        files::list(folder.path()).unwrap().0
+    };
+    // The delivery began at 200 when the log ended there, in the segment that begins at 100.
+    assert_eq!(left(200, 200), [100, 200]);
+    assert_eq!(left(100, 250), [100, 200], "the memberships need it");
+    assert_eq!(left(200, 201), [200]);
+}
+
+#[test]
 fn a_ledger_that_begins_anew_forgets_its_members_and_delivers_what_waits() {
     let place = Place::new(SMALL);
     place.run(&changes(0, 40));
