@@ -11,6 +11,8 @@ import { histogram, leavingTable, sizeChart, sizeTable, within } from './charts.
 const SHOWN = 20;
 /** ms between two steps of the feed: what comes faster comes together. */
 const STEP = 500;
+/** More new changes than this in one step are not marked as new: a feed that moves all the time need not shine too. */
+const MARKED = 3;
 /** Steps of each span. */
 const STEPS = { hour: 360, day: 1440 };
 /** Members of a page. */
@@ -31,6 +33,7 @@ export function page([id], draw) {
   let minute = null;
   let feed = [];
   let come = [];
+  let marked = new Set();
   let step = null;
   const members = { keys: null, asOf: null, cursors: [''], next: null, error: null };
   let wanted = '';
@@ -45,6 +48,7 @@ export function page([id], draw) {
       took: (change) => {
         come = [change, ...come].slice(0, SHOWN);
         step ??= setTimeout(() => {
+          marked = new Set(come.length <= MARKED ? come.map((one) => one.id) : []);
           feed = [...come, ...feed].slice(0, SHOWN);
           [come, step] = [[], null];
           draw();
@@ -144,7 +148,7 @@ export function page([id], draw) {
                 feed.map((change) =>
                   h(
                     'li',
-                    { key: change.id, class: 'new' },
+                    { key: change.id, class: marked.has(change.id) ? 'new' : null },
                     h('span', { class: 'muted', title: change.at }, second(Date.parse(change.at))),
                     changeKind(change.type),
                     h('a', { class: 'key mono', href: personAddress(audience.model, change.key) }, change.key),
