@@ -46,6 +46,33 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write a job file from samples of events and tables.
+    ///
+    /// Events are files, folders, globs or `kafka://HOST:PORT/TOPIC`, tables are Parquet: they are told apart by content. Without
+    /// samples it writes a small shop with its data. Never overwrites.
+    Init {
+        /// Samples of events, and tables.
+        #[arg(value_name = "FILE")]
+        samples: Vec<String>,
+        /// The job file to write.
+        #[arg(short, long, value_name = "JOB", default_value = "job.yaml")]
+        output: PathBuf,
+    },
+    /// Print what comes in: types, names, paths with counts and samples, and which events of the job match.
+    ///
+    /// SOURCE is the id of a source of JOB, else a file, folder, glob or `kafka://HOST:PORT/TOPIC`. `where` of events is not evaluated.
+    #[command(override_usage = "usher peek [OPTIONS] [JOB] SOURCE")]
+    Peek {
+        /// The job file or a plan (default: job.yaml), and the source.
+        #[arg(value_name = "[JOB] SOURCE", num_args = 1..=2, required = true)]
+        job_and_source: Vec<String>,
+        /// Read so many messages at most.
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
+        messages: usize,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Compile a job to a plan: one file that `run` and `replay` accept in place of the job.
     Compile {
         /// The job file.

@@ -13,6 +13,7 @@ mod cluster;
 mod cookbook;
 mod event_aggregates;
 mod golden;
+mod init;
 mod kafka;
 mod kills;
 mod live;
