@@ -112,7 +112,7 @@ fn without_samples_a_small_shop_is_written_and_nothing_is_overwritten() {
     let before = std::fs::read(folder.path().join("job.yaml")).expect("it is there");
     let ran = run(folder.path(), &["init"]);
     assert_eq!(ran.code, Some(2), "{}", ran.stderr);
-    assert!(ran.stderr.contains("`job.yaml` is there already, and nothing is overwritten\n  hint: "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("`job.yaml` is there already, and nothing is overwritten\nhint: "), "{}", ran.stderr);
     assert_eq!(std::fs::read(folder.path().join("job.yaml")).expect("it is there"), before);
 }
 

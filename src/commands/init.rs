@@ -55,7 +55,7 @@ pub fn init(samples: &[String], output: &Path) -> Result<(), Exit> {
     let loaded = load(output)?;
     let plan = &loaded.plan.job;
     print_stderr(format_args!(
-        "wrote `{}`: sources {}, models {}, events {}, audiences {}\n  hint: edit it, then `usher replay {0}` prints every change of the \
+        "wrote `{}`: sources {}, models {}, events {}, audiences {}\nhint: edit it, then `usher replay {0}` prints every change of the \
          past, and `usher run {0}` goes on with what comes",
         output.display(),
         plan.sources.len(),
@@ -135,7 +135,7 @@ fn shop(output: &Path, folder: &Path) -> Result<(), Exit> {
     write(output, &format!("{}{}{}", text::SHOP, shop::JOB, text::SHOP_SYNC))?;
     open::load(output)?;
     print_stderr(format_args!(
-        "wrote `{}` with a small shop: `warehouse/`, `events.jsonl`\n  hint: `usher replay {0}` prints every change, `usher run {0}` goes \
+        "wrote `{}` with a small shop: `warehouse/`, `events.jsonl`\nhint: `usher replay {0}` prints every change, `usher run {0}` goes \
          on with what is appended to `events.jsonl`",
         output.display()
     ));

@@ -27,6 +27,8 @@ syncs:
 struct Declared {
     id: String,
     count: u64,
+    /// How many properties are declared.
+    properties: usize,
     /// Somebody did something, rather than was described or looked at a page.
     is_action: bool,
     text: String,
@@ -179,7 +181,7 @@ fn model(
     }
 }
 
-/// Returns the events to declare, the most frequent first.
+/// Returns the events to declare: the most frequent first, of equals the one with most properties.
 fn declared(sources: &[Events], model: &str) -> Vec<Declared> {
     let mut ids = BTreeSet::new();
     let mut events = Vec::new();
@@ -205,7 +207,7 @@ fn declared(sources: &[Events], model: &str) -> Vec<Declared> {
             events.push(event(name, source, &kind, &group, model));
         }
     }
-    events.sort_by(|a, b| b.count.cmp(&a.count).then(a.id.cmp(&b.id)));
+    events.sort_by(|a, b| (b.count, b.properties, &a.id).cmp(&(a.count, a.properties, &b.id)));
     events.truncate(EVENTS);
     events
 }
@@ -233,7 +235,7 @@ fn event(id: String, source: &Events, kind: &Kind, group: &Group, model: &str) -
         properties.iter().for_each(|(name, property)| line(&mut text, format_args!("      {name}: {property}")));
     }
     let is_action = !is_family(&source.format) || kind.kind.as_deref() == Some("track");
-    Declared { id, count: group.messages, is_action, text }
+    Declared { id, count: group.messages, properties: properties.len(), is_action, text }
 }
 
 /// Returns the properties of an event by their names in conditions.
