@@ -3,6 +3,7 @@
 mod check;
 mod compile;
 mod demo;
+mod diff;
 mod explain;
 mod init;
 mod lookup;
@@ -40,6 +41,14 @@ pub fn run(command: Command) -> Result<(), Exit> {
         }
         Command::Compile { job, output } => compile::compile(&job, &output),
         Command::Explain { job, audience } => explain::explain(&job, audience.as_deref()),
+        Command::Diff { jobs, state, read, json, max_exits, workers } => {
+            let flags = diff::Flags { state, read, json, max_exits, workers: usize::from(workers) };
+            match &jobs[..] {
+                [old, new] => diff::diff(Some(old), new, &flags),
+                [new] => diff::diff(None, new, &flags),
+                _ => unreachable!("the command line has one or two of them"),
+            }
+        }
         Command::Run {
             job, workers, processes, process, hosts, restart_sources, drop_syncs, clock_from_now, ..
         } => {
