@@ -4,6 +4,7 @@ use crate::client::Connection;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use usher_config::Share;
 
 /// An open realtime audience engine: who is in which audience, to the millisecond.
 #[derive(Debug, Parser)]
@@ -46,6 +47,33 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write a job file from samples of events and tables.
+    ///
+    /// Events are files, folders, globs or `kafka://HOST:PORT/TOPIC`, tables are Parquet: they are told apart by content. Without
+    /// samples it writes a small shop with its data. Never overwrites.
+    Init {
+        /// Samples of events, and tables.
+        #[arg(value_name = "FILE")]
+        samples: Vec<String>,
+        /// The job file to write.
+        #[arg(short, long, value_name = "JOB", default_value = "job.yaml")]
+        output: PathBuf,
+    },
+    /// Print what comes in: types, names, paths with counts and samples, and which events of the job match.
+    ///
+    /// SOURCE is the id of a source of JOB, else a file, folder, glob or `kafka://HOST:PORT/TOPIC`. `where` of events is not evaluated.
+    #[command(override_usage = "usher peek [OPTIONS] [JOB] SOURCE")]
+    Peek {
+        /// The job file or a plan (default: job.yaml), and the source.
+        #[arg(value_name = "[JOB] SOURCE", num_args = 1..=2, required = true)]
+        job_and_source: Vec<String>,
+        /// Read so many messages at most.
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
+        messages: usize,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Compile a job to a plan: one file that `run` and `replay` accept in place of the job.
     Compile {
         /// The job file.
@@ -60,6 +88,32 @@ pub enum Command {
         job: PathBuf,
         /// Only this audience.
         audience: Option<String>,
+    },
+    /// Print what an edit of a job does before it is made: what is added, removed, changed or renamed, which windows are filled, and, with
+    /// the state of the job that runs, how many members would enter and leave.
+    ///
+    /// Reads the state as of its last checkpoint, whether the job runs or not, and changes nothing. Without OLD the edit is compared
+    /// with that state.
+    #[command(override_usage = "usher diff [OPTIONS] [OLD] NEW")]
+    Diff {
+        /// The job files, or plans, before the edit and after it.
+        #[arg(value_name = "[OLD] NEW", num_args = 1..=2, required = true)]
+        jobs: Vec<PathBuf>,
+        /// The state of the job that runs (default, without OLD: that of NEW).
+        #[arg(long, value_name = "URL")]
+        state: Option<String>,
+        /// Also read the sources and the warehouse, as a start would: windows that are new count too.
+        #[arg(long)]
+        read: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// End with 1 if more than this share of an audience's members would leave in a sync, or if that is unknown, e.g. 5%.
+        #[arg(long, value_name = "SHARE", value_parser = args_share)]
+        max_exits: Option<Share>,
+        /// Worker threads.
+        #[arg(short = 'w', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+        workers: u16,
     },
     /// Run a job until a signal stops it.
     ///
@@ -245,6 +299,10 @@ fn with_help(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
 
 fn args_duration(text: &str) -> Result<u64, String> {
     usher_config::duration::parse(text).map_err(|error| error.to_string())
+}
+
+fn args_share(text: &str) -> Result<Share, String> {
+    Share::parse(text).ok_or_else(|| "a share is a percentage, like `5%` or `0.5%`".to_owned())
 }
 
 fn args_time(text: &str) -> Result<u64, String> {

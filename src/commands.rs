@@ -3,9 +3,12 @@
 mod check;
 mod compile;
 mod demo;
+mod diff;
 mod explain;
+mod init;
 mod lookup;
 mod members;
+mod peek;
 mod pull;
 mod replay;
 mod resend;
@@ -27,8 +30,25 @@ pub fn run(command: Command) -> Result<(), Exit> {
     match command {
         Command::Demo { duration, workers } => demo::demo(duration, usize::from(workers)),
         Command::Check { job, connect, json } => check::check(&job, connect, json),
+        Command::Init { samples, output } => init::init(&samples, &output),
+        Command::Peek { job_and_source, messages, json } => {
+            let flags = peek::Flags { messages, json };
+            match &job_and_source[..] {
+                [job, source] => peek::peek(Some(job.as_ref()), source, flags),
+                [source] => peek::peek(None, source, flags),
+                _ => unreachable!("the command line has one or two of them"),
+            }
+        }
         Command::Compile { job, output } => compile::compile(&job, &output),
         Command::Explain { job, audience } => explain::explain(&job, audience.as_deref()),
+        Command::Diff { jobs, state, read, json, max_exits, workers } => {
+            let flags = diff::Flags { state, read, json, max_exits, workers: usize::from(workers) };
+            match &jobs[..] {
+                [old, new] => diff::diff(Some(old), new, &flags),
+                [new] => diff::diff(None, new, &flags),
+                _ => unreachable!("the command line has one or two of them"),
+            }
+        }
         Command::Run {
             job, workers, processes, process, hosts, restart_sources, drop_syncs, clock_from_now, ..
         } => {

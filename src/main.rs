@@ -9,6 +9,8 @@ mod client;
 mod commands;
 mod exit;
 mod open;
+mod profile;
+mod sample;
 mod supervise;
 mod terminal;
 

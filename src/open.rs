@@ -14,11 +14,12 @@ use usher_connectors::dead_letters::DeadLetterWriter;
 use usher_connectors::file::{hold_at_most, open_files, reads};
 use usher_connectors::kafka::{self, Bounds, KafkaSource, SourceSpec, SyncSpec};
 use usher_connectors::messages::Messages;
-use usher_connectors::outbox::{LogSpec, Outlet, open_local, open_webhook, read_content, resend_local};
+use usher_connectors::outbox::{LogSpec, Outlet, open_local, open_webhook, read_content, read_ledger, resend_local};
 use usher_connectors::parquet::{FoundType, ParquetWarehouse};
 use usher_connectors::state_store::Objects;
 use usher_connectors::webhook;
 use usher_core::dead_letters::DeadLetters;
+use usher_core::ledger::Ledger;
 use usher_core::sink::{LedgerPosition, OpenedSync};
 use usher_core::source::Source;
 use usher_core::warehouse::{SnapshotError, Warehouse};
@@ -318,7 +319,7 @@ pub fn resend_sync(loaded: &Loaded, index: usize, id: &str) -> Result<(), Exit> 
     match &loaded.plan.job.syncs[id].to {
         SyncTo::Kafka(target) => Ok(kafka::resend_sync(&sync_spec(loaded, index, id, target), &variable)?),
         SyncTo::File(_) | SyncTo::Stdout | SyncTo::Webhook(_) => {
-            Ok(resend_local(&state_place(loaded).ledger.join(id))?)
+            Ok(resend_local(&state_place(loaded, None).ledger.join(id))?)
         }
     }
 }
@@ -389,7 +390,7 @@ struct StatePlace {
 
 /// Checks that the state of a job can be opened. Takes no lock and leaves nothing behind.
 pub fn check_state(loaded: &Loaded) -> Result<(), Exit> {
-    let url = state_place(loaded).url;
+    let url = state_place(loaded, None).url;
     let folder = match url.split_once("://") {
         None => loaded.folder.join(&url),
         Some(("file", path)) => PathBuf::from(path),
@@ -404,11 +405,17 @@ pub fn check_state(loaded: &Loaded) -> Result<(), Exit> {
     Ok(())
 }
 
-fn state_place(loaded: &Loaded) -> StatePlace {
+/// Returns where the state of a job is; at `url`, a path being relative to the working folder, if it is given.
+fn state_place(loaded: &Loaded, url: Option<&str>) -> StatePlace {
     let job = &loaded.plan.job;
     let own = loaded.folder.join("usher-state").join(&job.name);
     let own = std::path::absolute(&own).unwrap_or(own);
-    let url = job.state.as_ref().map_or_else(|| own.display().to_string(), |state| state.url.clone());
+    let url = match (url, &job.state) {
+        (Some(url), _) if url.contains("://") => url.to_owned(),
+        (Some(path), _) => std::path::absolute(path).map_or(path.to_owned(), |path| path.display().to_string()),
+        (None, Some(state)) => state.url.clone(),
+        (None, None) => own.display().to_string(),
+    };
     // The ledger of a sync without Kafka stays on this machine.
     let ledger = match url.strip_prefix("file://") {
         Some(path) => PathBuf::from(path),
@@ -420,11 +427,24 @@ fn state_place(loaded: &Loaded) -> StatePlace {
 
 /// Opens the state of a job, in `process` of its processes.
 pub fn open_state(loaded: &Loaded, process: usize) -> Result<State, Exit> {
-    let StatePlace { url, ledger } = state_place(loaded);
+    let StatePlace { url, ledger } = state_place(loaded, None);
     let store = Arc::new(Objects::open(&url, &loaded.folder, process)?);
     let checkpoint_every = loaded.plan.job.state.as_ref().map_or(CHECKPOINT_EVERY, |state| state.checkpoint_every);
     let checkpoint_every = Duration::from_millis(checkpoint_every);
     Ok(State { store, place: url, ledger, checkpoint_every })
+}
+
+/// Opens the state of a job to read it, whether the job runs or not: its store, and the ledger of each of the job's syncs. `url` is
+/// where it is, if the job at hand does not have it.
+pub fn read_state(loaded: &Loaded, url: Option<&str>) -> Result<(Arc<Objects>, Vec<Ledger>), Exit> {
+    let StatePlace { url, ledger } = state_place(loaded, url);
+    let store = Arc::new(Objects::open_to_read(&url, &loaded.folder)?);
+    let syncs = loaded.plan.job.syncs.iter().enumerate();
+    let ledgers = syncs.map(|(index, (id, sync))| match &sync.to {
+        SyncTo::Kafka(target) => Ok(kafka::read_ledger(&sync_spec(loaded, index, id, target), &variable)?),
+        SyncTo::File(_) | SyncTo::Stdout | SyncTo::Webhook(_) => Ok(read_ledger(&ledger.join(id))?.unwrap_or_default()),
+    });
+    Ok((store, ledgers.collect::<Result<_, Exit>>()?))
 }
 
 /// Returns a random number that identifies this start.

@@ -10,6 +10,8 @@
 //! run as they run. `USHER_SIMULATE=0..10000 cargo test --release --test usher simulator` runs more seeds than every
 //! test run's.
 
+mod foresee;
+
 use crate::oracle::{compile, write};
 use crate::support::rows::seeds;
 use crate::support::world::{FakeSource, Life, Rules, World};
@@ -21,10 +23,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use usher_connectors::dead_letters::DeadLetterWriter;
 use usher_connectors::parquet::ParquetWarehouse;
+use usher_core::sink::Sink;
 use usher_core::source::Source;
 use usher_core::store::Store;
 use usher_core::warehouse::Warehouse;
-use usher_dataflow::{Failure, OpenedJob, Recovery, Span, Status};
+use usher_dataflow::{Failure, OpenedJob, Purpose, Recovery, Span, Status};
 use usher_queries::oracle;
 use usher_queries::plan::Plan;
 use usher_queries::testing::generator::Sample;
@@ -271,15 +274,29 @@ impl Simulation {
     }
 
     fn start(&mut self) -> Result<Job, String> {
+        self.start_for(Purpose::Run)
+    }
+
+    fn start_for(&mut self, purpose: Purpose) -> Result<Job, String> {
         let workers = self.chance.usize(1..=3);
         let life = self.world.new_life();
 
         self.world.note(format!("life {} starts with {workers} workers", life.number()));
         let store: Arc<dyn Store> = Arc::new(life.store());
-        let claim = usher_dataflow::claim(&*store, &self.plan.job.name, life.number()).map_err(|e| e.to_string())?;
-        let catalog = Arc::new(self.plan.job.catalog());
-        let (ledgers, sinks) =
-            (0..self.plan.job.syncs.len()).map(|sync| life.sink(sync, &self.plan.job, &catalog)).unzip();
+        let job = &self.plan.job;
+        let claim = match purpose {
+            Purpose::Run => usher_dataflow::claim(&*store, &job.name, life.number()),
+            Purpose::Foresee | Purpose::ForeseeByState => {
+                usher_dataflow::before(&*store, &job.name).map(|state| state.manifest)
+            }
+        };
+        let claim = claim.map_err(|error| error.to_string())?;
+        let syncs = if purpose == Purpose::Run { 0..job.syncs.len() } else { 0..0 };
+        syncs.clone().for_each(|sync| life.fence(sync));
+        let ledgers: Vec<_> = (0..job.syncs.len()).map(|sync| self.world.ledger(sync, job)).collect();
+        let in_ledgers: Vec<_> = ledgers.iter().flat_map(|ledger| ledger.audiences.iter().cloned()).collect();
+        let catalog = Arc::new(job.catalog().with_removed(&in_ledgers));
+        let sinks: Vec<Box<dyn Sink>> = syncs.map(|sync| life.sink(sync, job, &catalog)).collect();
         let mut sources: Vec<(String, Box<dyn Source>)> = Vec::new();
         for id in self.plan.job.sources.keys() {
             sources.push((id.clone(), Box::new(FakeSource::new(&life, id))));
@@ -293,6 +310,7 @@ impl Simulation {
             sinks,
             catalog,
             recovery: Some(Recovery {
+                purpose,
                 store,
                 incarnation: life.number(),
                 claim: Some(claim),

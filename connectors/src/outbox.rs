@@ -142,7 +142,7 @@ pub fn resend_local(folder: &Path) -> Result<(), SinkError> {
     open::ask_for_resend(folder)
 }
 
-pub use open::{LogContent, read_content};
+pub use open::{LogContent, read_content, read_ledger};
 
 /// Where a log delivers to.
 enum Destination {

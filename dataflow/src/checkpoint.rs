@@ -23,7 +23,7 @@ mod verify;
 mod writer;
 
 pub(crate) use coordinator::{Coordinator, ManifestHeader, WholePulls};
-pub use manifest::{ClaimError, ManifestError, claim, noted_positions};
+pub use manifest::{ClaimError, ManifestError, StateBefore, before, claim, job_before, noted_positions};
 pub(crate) use manifest::{Manifest, ModelManifest, PullRecord};
 pub(crate) use part::read_part;
 pub use verify::{ModelContent, PartitionContent, StateContent, verify};

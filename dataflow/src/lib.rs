@@ -23,6 +23,7 @@ mod opened;
 mod operators;
 mod run;
 mod snapshots;
+mod start_difference;
 mod state;
 mod status;
 mod time;
@@ -30,12 +31,15 @@ mod worker;
 
 pub use api::{ApiSetup, JobApi};
 pub use checkpoint::{
-    ClaimError, ManifestError, ModelContent, PartitionContent, StateContent, claim, noted_positions, verify,
+    ClaimError, ManifestError, ModelContent, PartitionContent, StateBefore, StateContent, before, claim, job_before,
+    noted_positions, verify,
 };
 pub use cluster::{Cluster, ClusterError, Peers, connect};
 pub use failure::{Failure, FailureKind};
 pub use ingest::evaluate_rows::wanted;
-pub use opened::{OpenedJob, Recovery};
+pub use opened::{OpenedJob, Purpose, Recovery};
 pub use run::run;
+pub use start_difference::{AudienceDifference, StartDifference, StartSample};
+pub use state::deciding::Deciding;
 pub use status::{Checkpoints, Status, Transitions};
 pub use time::{Span, Time};

@@ -43,8 +43,24 @@ pub struct OpenedJob {
     pub workers: usize,
 }
 
+/// What a job is started for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// To run.
+    #[default]
+    Run,
+    /// To work out what a start would send, from sources and models as they are. Nothing is written; the job has no sinks, and goes
+    /// on until it is stopped.
+    Foresee,
+    /// The same from what the state has alone: no source is read, and no model is pulled. Conditions that the state lacks are those of
+    /// a key of which nothing is known.
+    ForeseeByState,
+}
+
 /// What an earlier run left behind, and where to leave it.
 pub struct Recovery {
+    /// What the job is started for.
+    pub purpose: Purpose,
     /// Where state is kept.
     pub store: Arc<dyn Store>,
     /// A random number of this start: parts that it stores have it in their names.

@@ -9,7 +9,7 @@ use crate::graph::{self, Inputs};
 use crate::ingest::advice::Advisor;
 use crate::ingest::match_events::EventMatcher;
 use crate::ingest::reader::{PartitionReaders, ReaderSetup};
-use crate::opened::{OpenedJob, Recovery};
+use crate::opened::{OpenedJob, Purpose, Recovery};
 use crate::operators::deliver::{DeliverSetup, Sinks};
 use crate::operators::membership::MembershipSetup;
 use crate::operators::snapshots::RowMessage;
@@ -29,6 +29,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use timely::worker::Worker;
+use usher_core::catalog::Catalog;
 use usher_core::clock::Clock;
 use usher_core::dead_letters::DeadLetters;
 use usher_core::lock::lock;
@@ -60,6 +61,8 @@ struct Shared {
     status: Arc<Status>,
     store: Option<Arc<dyn Store>>,
     restart_sources: bool,
+    purpose: Purpose,
+    catalog: Arc<Catalog>,
     api: Option<Arc<Inner>>,
     advisor: Arc<Advisor>,
 }
@@ -114,6 +117,8 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
         status: Arc::clone(status),
         store: recovery.as_ref().map(|recovery| Arc::clone(&recovery.store)),
         restart_sources: recovery.as_ref().is_some_and(|recovery| recovery.restart_sources),
+        purpose: recovery.as_ref().map_or(Purpose::Run, |recovery| recovery.purpose),
+        catalog: Arc::clone(&opened.catalog),
         api: opened.api.map(|api| api.inner()),
         advisor: Arc::clone(&advisor),
         plan,
@@ -239,7 +244,7 @@ fn coordinator(
     partitions: &[PartitionId],
     whole_pulls: &WholePulls,
 ) -> Option<Coordinator> {
-    let ((number, _), recovery) = claim.zip(recovery)?;
+    let ((number, _), recovery) = claim.zip(recovery.filter(|recovery| recovery.purpose == Purpose::Run))?;
     let header = ManifestHeader { incarnation: recovery.incarnation, claim: *number, partitions: partitions.to_vec() };
     Some(Coordinator::new(Arc::clone(plan), header, recovery.checkpoint_every, Arc::clone(whole_pulls)))
 }
@@ -292,12 +297,15 @@ fn start_worker(worker: &mut Worker, shared: &Shared, own: Own) {
             numbers,
             epochs: Rc::clone(&epochs),
             status: Arc::clone(&shared.status),
+            foresees: shared.purpose != Purpose::Run,
             pulls,
             index: shared.api.as_ref().map(|api| IndexWriter::new(Arc::clone(&api.index), index % shared.threads)),
         },
         deliver: DeliverSetup {
             worker: index,
             span: shared.span,
+            plan: Arc::clone(plan),
+            catalog: Arc::clone(&shared.catalog),
             sinks: Arc::clone(&shared.sinks),
             status: Arc::clone(&shared.status),
         },
@@ -319,6 +327,7 @@ fn start_worker(worker: &mut Worker, shared: &Shared, own: Own) {
             sources: Arc::clone(&shared.sources),
             store: shared.store.clone(),
             restart_sources: shared.restart_sources,
+            pulls: shared.purpose != Purpose::ForeseeByState,
         },
         status: Arc::clone(&shared.status),
         store: shared.store.clone(),

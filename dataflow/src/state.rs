@@ -14,6 +14,7 @@ pub(crate) mod brake;
 pub(crate) mod census;
 pub(crate) mod codec;
 pub(crate) mod committed;
+pub(crate) mod deciding;
 pub(crate) mod dictionary;
 pub(crate) mod epoch;
 pub(crate) mod evaluate;

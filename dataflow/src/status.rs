@@ -6,6 +6,7 @@
 use crate::failure::Failure;
 use crate::ingest::pace::Pace;
 use crate::ingest::seen::Seen;
+use crate::start_difference::{Conditions, StartDifference, keep_condition};
 use crate::time::Time;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -93,6 +94,8 @@ pub struct Status {
     /// Per model and fact, from when on the events of its window were read.
     fact_since: Mutex<Vec<Vec<Time>>>,
     checkpoints: Mutex<Checkpoints>,
+    conditions: Mutex<Conditions>,
+    start_difference: Mutex<Option<StartDifference>>,
     stop: AtomicBool,
     abort: AtomicBool,
     pace: Pace,
@@ -117,6 +120,8 @@ impl Status {
             clock_ahead: AtomicU64::new(0),
             fact_since: Mutex::new(Vec::new()),
             checkpoints: Mutex::new(Checkpoints::default()),
+            conditions: Mutex::new(Conditions::new()),
+            start_difference: Mutex::new(None),
             stop: AtomicBool::new(false),
             abort: AtomicBool::new(false),
             pace: Pace::new(workers),
@@ -128,6 +133,29 @@ impl Status {
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         self.pace.stir();
+    }
+
+    /// Returns what the start sends, once it is known, and the first time only.
+    pub fn take_start_difference(&self) -> Option<StartDifference> {
+        lock(&self.start_difference).take()
+    }
+
+    /// Publishes what the start sends.
+    pub(crate) fn publish_start_difference(&self, difference: StartDifference) {
+        *lock(&self.start_difference) = Some(difference);
+    }
+
+    /// Publishes the conditions that decide members of a worker at the start.
+    pub(crate) fn publish_conditions(&self, conditions: Conditions) {
+        let mut all = lock(&self.conditions);
+        for (of, keys) in conditions {
+            keys.into_iter().for_each(|(key, condition)| keep_condition(&mut all, of, &key, || condition));
+        }
+    }
+
+    /// Returns the conditions that decide members at the start.
+    pub(crate) fn conditions(&self) -> Conditions {
+        lock(&self.conditions).clone()
     }
 
     /// Ends the job at once: what has been committed is flushed, nothing more is read.

@@ -36,6 +36,7 @@ use layout::{End, Layout, NameRule, Slot, TimeRule, Wire};
 pub use look::Look;
 pub use malformed::{Malformed, What};
 use scan::Marks;
+pub use star::to_json;
 pub use time::{NamedTime, TimeError};
 
 /// The deepest message, in levels of objects and arrays, its own object included.

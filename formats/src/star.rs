@@ -3,11 +3,14 @@
 //! Few jobs have them, so they are read in a second walk over the array's text, one path at a time. What is
 //! not there, or null, adds nothing to the list.
 
+use serde_json::Value;
 use std::collections::BTreeMap;
 use usher_config::Step;
+use usher_core::source::BYTE_ORDER_MARK;
 
 use super::json::Scan;
 use super::scan::Marks;
+use super::snowplow::COLUMNS;
 use super::strings::unescape;
 
 /// The elements at the end of `path`, as the text of a JSON array. At `at` is a well structured value.
@@ -72,6 +75,27 @@ pub(super) fn members(text: &str) -> Option<BTreeMap<String, &str>> {
         members.insert(unescape(name)?.text, &text[at..end]);
     }
     Some(members)
+}
+
+/// Returns a message as JSON, as a job reads it: what SDKs write though JSON does not have it is mended, and a row of Snowplow's
+/// becomes an object of its columns that have a value. `None` if it is neither one value of JSON nor such a row.
+#[cold]
+pub fn to_json(message: &[u8]) -> Option<Value> {
+    let text = std::str::from_utf8(message.strip_prefix(BYTE_ORDER_MARK).unwrap_or(message)).ok()?;
+    let columns: Vec<&str> = text.split('\t').collect();
+    if columns.len() == COLUMNS.len() && !text.starts_with('{') {
+        let with_value = COLUMNS.into_iter().zip(columns).filter(|(_, value)| !value.is_empty());
+        return Some(with_value.map(|(name, value)| (name.to_owned(), Value::from(value))).collect());
+    }
+    let mut marks = Marks::default();
+    marks.refill(text.as_bytes());
+    let mut scan = Scan::new(text, &marks);
+    let start = scan.blank(0);
+    let end = scan.skip::<false>(start, 0)?;
+    if scan.blank(end) < text.len() {
+        return None;
+    }
+    serde_json::from_str(&scan.strict(start)?).ok()
 }
 
 /// Where the elements of an array or the members of an object are, with their names; none of another value.

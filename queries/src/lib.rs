@@ -17,6 +17,7 @@
 pub mod aggregate;
 pub mod coerce;
 pub mod compile;
+pub mod diff;
 pub mod explain;
 mod expr;
 mod lint;

@@ -3,7 +3,7 @@
 //! Writes a warehouse of two tables and a job file to a temporary folder, appends events of made-up visitors to a file
 //! that the job follows, and runs the job as `usher run` would. Some of the events are broken, late or sent twice.
 
-mod shop;
+pub(super) mod shop;
 
 use crate::api::Bound;
 use crate::exit::Exit;

@@ -5,6 +5,7 @@
 //! the workers. The sources are opened last because a start goes live when it has read what they held then: an earlier run may
 //! have committed what came in up to the moment at which it was fenced.
 
+use super::diff;
 use crate::api::Bound;
 use crate::exit::Exit;
 use crate::open::{self, Loaded, WallClock, load};
@@ -18,7 +19,7 @@ use usher_core::clock::Clock;
 use usher_core::ledger::{Ledger, LedgerAudience};
 use usher_core::sink::Sink;
 use usher_core::store::Store;
-use usher_dataflow::{Cluster, OpenedJob, Peers, Recovery, Span};
+use usher_dataflow::{Cluster, OpenedJob, Peers, Purpose, Recovery, Span};
 
 /// The flags of `run`.
 pub struct Flags {
@@ -65,8 +66,9 @@ pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
     }
     let catalog = Arc::new(loaded.plan.job.catalog().with_removed(&audiences(&ledgers)));
     let sinks: Vec<Box<dyn Sink>> = starts.into_iter().map(|start| start(Arc::clone(&catalog))).collect();
-    if first {
+    if let Some((_, manifest)) = &claim {
         announce(&loaded, &state);
+        diff::announce(&usher_dataflow::job_before(manifest).map_err(usher_dataflow::ClaimError::from)?, &loaded.plan);
     }
     let sources = open::open_sources(&loaded, None, WallClock.now())?;
     let opened = OpenedJob {
@@ -78,6 +80,7 @@ pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
             checkpoint_every: state.checkpoint_every,
             restart_sources: flags.restart_sources,
             clock_from_now: flags.clock_from_now,
+            purpose: Purpose::Run,
         }),
         api: api.as_ref().map(|api| Arc::clone(&api.api)),
         plan: loaded.plan,
@@ -122,7 +125,7 @@ fn announce(loaded: &Loaded, state: &open::State) {
 }
 
 /// Returns all audiences in the ledgers.
-fn audiences(ledgers: &[Ledger]) -> Vec<LedgerAudience> {
+pub fn audiences(ledgers: &[Ledger]) -> Vec<LedgerAudience> {
     let mut audiences: Vec<LedgerAudience> =
         ledgers.iter().flat_map(|ledger| ledger.audiences.iter().cloned()).collect();
     audiences.sort();

@@ -40,7 +40,7 @@ pub struct Message {
     pub audience: String,
     pub key: String,
     pub at: u64,
-    entered: bool,
+    pub entered: bool,
     reason: Reason,
 }
 
@@ -147,6 +147,25 @@ impl World {
         })
     }
 
+    /// Returns the ledger of a sync.
+    pub fn ledger(&self, sync: usize, job: &Job) -> Ledger {
+        let lasting = self.lasting();
+        let mut ledger = Ledger::default();
+        let Some(topic) = lasting.topics.get(sync) else { return ledger };
+        (ledger.any, ledger.clock) = (topic.any, topic.clock);
+        for (id, model, key) in &topic.ledger {
+            let name = job.audiences.get(id).map_or(id, |audience| &audience.name);
+            let audience = ledger.audience(LedgerAudience { id: id.clone(), name: name.clone(), model: model.clone() });
+            ledger.push(audience, key);
+        }
+        ledger
+    }
+
+    /// Returns the messages of a sync.
+    pub fn messages(&self, sync: usize) -> Vec<Message> {
+        self.lasting().topics.get(sync).map_or(Vec::new(), |topic| topic.messages.clone())
+    }
+
     pub fn committed_in_all(&self) -> usize {
         self.lasting().topics.iter().map(|topic| topic.messages.len()).sum()
     }
@@ -247,21 +266,18 @@ impl Life {
         FakeStore(Arc::clone(self))
     }
 
-    /// Opens a sync, as a producer that fences does.
-    pub fn sink(self: &Arc<Life>, sync: usize, job: &Job, catalog: &Arc<Catalog>) -> (Ledger, Box<dyn Sink>) {
+    /// Takes over the ledger of a sync, as a producer that fences does.
+    pub fn fence(&self, sync: usize) {
         let mut lasting = self.world.lasting();
         if lasting.topics.len() <= sync {
             lasting.topics.resize_with(sync + 1, Topic::default);
         }
-        let topic = &mut lasting.topics[sync];
-        topic.owner = self.number;
-        let mut ledger = Ledger::default();
-        (ledger.any, ledger.clock) = (topic.any, topic.clock);
-        for (id, model, key) in &topic.ledger {
-            let name = job.audiences.get(id).map_or(id, |audience| &audience.name);
-            let audience = ledger.audience(LedgerAudience { id: id.clone(), name: name.clone(), model: model.clone() });
-            ledger.push(audience, key);
-        }
+        lasting.topics[sync].owner = self.number;
+    }
+
+    /// Starts a sync.
+    pub fn sink(self: &Arc<Life>, sync: usize, job: &Job, catalog: &Arc<Catalog>) -> Box<dyn Sink> {
+        let mut lasting = self.world.lasting();
         self.committed.lock().expect("the lock is not poisoned").push(0);
         let filter = usher_connectors::messages::filter(
             sync as u16,
@@ -281,7 +297,7 @@ impl Life {
             commit_every: if lasting.random.bool() { lasting.random.usize(1..=3) } else { usize::MAX },
             writes: 0,
         };
-        (ledger, Box::new(sink))
+        Box::new(sink)
     }
 
     /// Counts something that is done in the world; decides what comes of it.

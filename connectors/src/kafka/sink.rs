@@ -38,7 +38,7 @@ mod watch;
 
 #[cfg(test)]
 pub(super) use open::mark_sync;
-pub use open::{check_sync, open_sync, resend_sync};
+pub use open::{check_sync, open_sync, read_ledger, resend_sync};
 
 use super::client::Context;
 use super::error::Problem;

@@ -13,6 +13,9 @@ use std::sync::Arc;
 use usher_core::ledger::Ledger;
 use usher_core::sink::{LedgerPosition, SinkError};
 
+/// How often a log is read that changes meanwhile.
+const PEEKS_MAX: u32 = 10;
+
 /// A log that was read.
 pub(super) struct Log {
     pub folder: PathBuf,
@@ -211,6 +214,60 @@ pub fn read_content(folder: &Path) -> Result<Option<LogContent>, SinkError> {
         waiting: standing.map_or(log.undelivered, |standing| standing.waiting(log.undelivered)),
         position: super::position(log.end),
     }))
+}
+
+/// Reads the ledger of the log in a folder while a process may write to it. None if there is no log.
+///
+/// # Errors
+///
+/// The log is damaged or of a newer format, or changes faster than it is read.
+pub fn read_ledger(folder: &Path) -> Result<Option<Ledger>, SinkError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match peek(folder) {
+            // Compaction has removed a file meanwhile.
+            Err(_) if tries < PEEKS_MAX => {}
+            read => return read,
+        }
+    }
+}
+
+/// Reads the ledger as far as it is whole: the end of the last segment may be about to be written.
+fn peek(folder: &Path) -> Result<Option<Ledger>, SinkError> {
+    let (segments, snapshots) = match files::list(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        listed => listed.map_err(refused(folder, "read"))?,
+    };
+    let mut memberships = Memberships::default();
+    let (from, length) = match snapshots.last() {
+        Some(&position) => (position, memberships.read(folder, position)?),
+        None => (0, 0),
+    };
+    let mut any = length > HEAD_BYTES;
+    for &base in &segments {
+        let path = files::segment(folder, base);
+        let length = fs::metadata(&path).map_err(refused(&path, "read"))?.len();
+        if length < HEAD_BYTES {
+            continue;
+        }
+        let mut blocks = Blocks::open(&path)?;
+        loop {
+            let position = blocks.position();
+            match blocks.next(length)? {
+                Next::Block if position < from => {}
+                Next::Block => {
+                    any = true;
+                    if memberships.apply(&blocks.body).is_none() {
+                        return Err(files::damaged(&path, "a block holds no records"));
+                    }
+                }
+                Next::Flaw(flaw) if Some(&base) != segments.last() => return Err(files::damaged(&path, flaw)),
+                Next::End | Next::Flaw(_) => break,
+            }
+        }
+    }
+    Ok(Some(memberships.ledger(any)))
 }
 
 /// Reads the log of a folder whose lock is taken.

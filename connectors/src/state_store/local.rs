@@ -12,13 +12,14 @@ use super::objects::Blobs;
 use crate::disk;
 use usher_core::store::StoreError;
 
-/// The folder, locked.
+/// The folder.
 pub(super) struct Folder {
     folder: PathBuf,
     /// Of this process and no other.
     leftovers: String,
     written: AtomicU64,
-    _lock: disk::Lock,
+    /// `None` if it is only read.
+    _lock: Option<disk::Lock>,
 }
 
 impl Folder {
@@ -40,7 +41,12 @@ impl Folder {
                 disk::remove(&entry.path()).map_err(failed)?;
             }
         }
-        Ok(Folder { folder: folder.to_owned(), leftovers, written: AtomicU64::new(0), _lock: lock })
+        Ok(Folder { folder: folder.to_owned(), leftovers, written: AtomicU64::new(0), _lock: Some(lock) })
+    }
+
+    /// Returns the folder of a process that may write to it, or of none, to read it. Nothing is made, locked or removed.
+    pub fn open_to_read(folder: &Path) -> Folder {
+        Folder { folder: folder.to_owned(), leftovers: String::new(), written: AtomicU64::new(0), _lock: None }
     }
 
     fn try_create(&self, to: &Path, bytes: &[u8]) -> io::Result<bool> {

@@ -65,6 +65,28 @@ impl Objects {
         Ok(objects)
     }
 
+    /// Opens the store at `url` to read it while a process may write to it: nothing is made or locked, and nothing may be written.
+    ///
+    /// # Errors
+    ///
+    /// The url is none of a store; the place holds no state or can't be reached.
+    pub fn open_to_read(url: &str, folder: &Path) -> Result<Objects, StoreError> {
+        let path = match url.split_once("://") {
+            None => Some(url),
+            Some(("file", path)) => Some(path),
+            Some(_) => None,
+        };
+        let objects = match path {
+            Some(path) => Objects::over(url, Box::new(Folder::open_to_read(&folder.join(path)))),
+            None => {
+                let bucket = Bucket::open(url)?;
+                Objects { url: bucket.shown().to_owned(), blobs: Box::new(bucket) }
+            }
+        };
+        objects.manifests("opened")?;
+        Ok(objects)
+    }
+
     pub(super) fn over(url: &str, blobs: Box<dyn Blobs>) -> Objects {
         Objects { url: url.to_owned(), blobs }
     }

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use usher_core::sink::LedgerPosition;
 use usher_core::source::PartitionId;
 use usher_core::store::{Store, StoreError};
+use usher_queries::diff::Before;
 
 /// The version of what manifests and shards hold.
 pub(crate) const REVISION: u32 = 3;
@@ -239,6 +240,17 @@ impl Manifest {
         }
     }
 
+    /// Returns what it has kept of the job's audiences, conditions and syncs.
+    fn job_before(&self) -> Before<'static> {
+        let facts = self.models.iter().map(|model| (model.id.clone(), model.facts.iter().copied().collect()));
+        Before {
+            plan: None,
+            audiences: self.audiences.iter().cloned().collect(),
+            facts: facts.collect(),
+            syncs: self.ledgers.iter().map(|(sync, _)| sync.clone()).collect(),
+        }
+    }
+
     /// Returns the manifest as bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
         bincode::serialize(self).expect("a manifest is plain data")
@@ -265,6 +277,40 @@ impl Manifest {
 /// The manifest can't be decoded.
 pub fn noted_positions(manifest: &[u8]) -> Result<BTreeMap<String, LedgerPosition>, ManifestError> {
     Ok(Manifest::decode(manifest)?.ledgers.into_iter().collect())
+}
+
+/// The latest state of a job, as an edit of the job finds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateBefore {
+    /// The number of the manifest, and its bytes.
+    pub manifest: (u64, Vec<u8>),
+    /// The clock, ms since the epoch; 0 if no checkpoint was made.
+    pub clock: Time,
+    /// The job's audiences, conditions and syncs.
+    pub job: Before<'static>,
+}
+
+/// Reads the latest manifest of `job` in a store, without claiming it. The state of a job that has none is empty.
+///
+/// # Errors
+/// The state belongs to another job or another version, or can't be read.
+pub fn before(store: &dyn Store, job: &str) -> Result<StateBefore, ClaimError> {
+    let (number, manifest) = match store.latest()? {
+        Some((number, bytes)) => (number, Manifest::decode(&bytes)?),
+        None => (0, Manifest::first(job)),
+    };
+    if manifest.job != job {
+        return Err(ManifestError::Job { found: manifest.job, job: job.to_owned() }.into());
+    }
+    Ok(StateBefore { manifest: (number, manifest.encode()), clock: manifest.clock, job: manifest.job_before() })
+}
+
+/// Returns what a claimed manifest has kept of the job before an edit.
+///
+/// # Errors
+/// The manifest can't be decoded.
+pub fn job_before(manifest: &[u8]) -> Result<Before<'static>, ManifestError> {
+    Ok(Manifest::decode(manifest)?.job_before())
 }
 
 /// Claims the state in a store for a run of `job`: from then on no earlier run can publish a manifest.

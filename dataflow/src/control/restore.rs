@@ -55,6 +55,8 @@ pub(crate) struct RestoreSetup {
     pub(crate) store: Option<Arc<dyn Store>>,
     /// Partitions that are not what an earlier run read are read from where they are entered.
     pub(crate) restart_sources: bool,
+    /// Whether models are pulled; else what the state has of them is all that is known.
+    pub(crate) pulls: bool,
 }
 
 /// Sends all workers what the run starts from. Memberships in ledgers whose audience is gone go to the owners of their keys too:
@@ -164,7 +166,8 @@ impl RestoreSetup {
             let baselines = unchanged.new_definitions.iter().enumerate().map(of).collect();
             let committed = clocks.iter().max().map_or(0, |committed| committed + 1);
             let fact_since = fact_since(plan, &manifest.models);
-            let restored = Restored { baselines, pulled: unchanged.pulled.clone(), fact_since };
+            let pulled = unchanged.pulled.iter().map(|pulled| *pulled || !self.pulls).collect();
+            let restored = Restored { baselines, pulled, fact_since };
             epochs.prepare(restored, manifest.clock.max(limited(committed)));
             self.restore_keys(peers, manifest, &unchanged, partitions, epochs)?;
         }

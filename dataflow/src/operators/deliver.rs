@@ -6,6 +6,7 @@
 //! not complete or not handed over.
 
 use crate::failure::Failure;
+use crate::start_difference::{AudienceDifference, StartDifference};
 use crate::status::Status;
 use crate::time::Span;
 use crate::time::Time;
@@ -18,12 +19,17 @@ use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use usher_core::catalog::Catalog;
 use usher_core::change::Changes;
 use usher_core::lock::lock;
 use usher_core::sink::Sink;
+use usher_queries::plan::Plan;
 
 /// The sinks of a job.
 pub(crate) type Sinks = Arc<Mutex<Vec<Box<dyn Sink>>>>;
+
+/// Lines of the log about what a start sends, at most.
+const LINES_MAX: usize = 20;
 
 /// How soon to look again whether a sink has caught up.
 const LOOK: Duration = Duration::from_millis(2);
@@ -41,6 +47,8 @@ pub(crate) enum Outgoing {
 pub(crate) struct DeliverSetup {
     pub(crate) worker: usize,
     pub(crate) span: Span,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) catalog: Arc<Catalog>,
     pub(crate) sinks: Sinks,
     pub(crate) status: Arc<Status>,
 }
@@ -49,6 +57,8 @@ pub(crate) struct DeliverSetup {
 #[derive(Default)]
 struct Pending {
     start: Option<Time>,
+    /// Whether what the start sends was counted.
+    counted: bool,
     changes: Changes,
     /// The time up to which sinks were last handed changes.
     until: Time,
@@ -100,6 +110,19 @@ impl Pending {
 }
 
 impl DeliverSetup {
+    /// Counts what the start sends, before the sinks are handed it.
+    fn foresee(&self, start: Time, changes: &Changes) {
+        let difference = StartDifference::count(&self.plan, &self.catalog, start, changes, &self.status.conditions());
+        for AudienceDifference { sync, audience, entries, exits, .. } in difference.audiences.iter().take(LINES_MAX) {
+            tracing::info!(sync, audience, entries, exits, "the start sends");
+        }
+        let more = difference.audiences.len().saturating_sub(LINES_MAX);
+        if more > 0 {
+            tracing::info!("the start sends changes of {more} more audiences");
+        }
+        self.status.publish_start_difference(difference);
+    }
+
     /// Hands over what is complete, up to `frontier`; returns whether it did, `false` if a sink is behind.
     fn hand_over(&self, pending: &mut Pending, frontier: Option<Time>) -> bool {
         if self.status.aborted() {
@@ -116,6 +139,10 @@ impl DeliverSetup {
             }
             let mut due = pending.changes.take_before(frontier);
             due.sort();
+            if let (Span::Live, Some(start), false) = (self.span, pending.start, pending.counted) {
+                pending.counted = true;
+                self.foresee(start, &due);
+            }
             let latest = || due.iter().map(|change| change.at + 1).max();
             pending.until = frontier.or_else(latest).unwrap_or(0).max(pending.until);
             if let Some(error) = sinks.iter_mut().find_map(|sink| sink.write(&due, pending.until).err()) {

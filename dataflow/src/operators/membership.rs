@@ -4,12 +4,13 @@
 //! given. Works within [`FUEL`] per activation. Holds one capability per output, at the least time that is not done. Refuses to
 //! let rows and verdicts hold back time: they have none, so their inputs are not connected to the outputs.
 
-use crate::ingest::event_batch::EventBatch;
+use crate::ingest::event_batch::{EventBatch, hash_key};
 use crate::ingest::reader::SourceProgress;
 use crate::operators::deliver::Outgoing;
 use crate::operators::snapshots::{Outcome, PullError};
 use crate::operators::stage::{StagedPull, Verdict};
 use crate::snapshots::schedule::PullEnded;
+use crate::start_difference::{Conditions, keep_condition};
 use crate::state::brake::exceeding;
 use crate::state::epoch::{EpochWorker, WholePull, Worked};
 use crate::state::transition::{EpochOutput, KeyText, Removed, Transition};
@@ -46,6 +47,8 @@ pub(crate) struct MembershipSetup {
     pub(crate) numbers: Vec<Vec<u32>>,
     pub(crate) epochs: Rc<RefCell<EpochWorker>>,
     pub(crate) status: Arc<Status>,
+    /// Whether the conditions that decide members at the start are kept.
+    pub(crate) foresees: bool,
     /// On worker 0: where it is reported how pulls ended.
     pub(crate) pulls: Option<Sender<PullEnded>>,
     /// The index that the API reads; `None` if there is no API.
@@ -146,6 +149,8 @@ struct Shell {
     pulls: Option<Sender<PullEnded>>,
     verdicts: Verdicts,
     outputs: Outputs,
+    /// The conditions that decide members at the start; `None` if they are not kept.
+    conditions: Option<Conditions>,
     /// Whether the start has been sent to the sinks.
     start_sent: bool,
     live: bool,
@@ -158,7 +163,8 @@ struct Shell {
 
 impl Shell {
     fn new(setup: MembershipSetup) -> Shell {
-        let MembershipSetup { worker, peers, plan, numbers, epochs, status, pulls, index } = setup;
+        let MembershipSetup { worker, peers, plan, numbers, epochs, status, foresees, pulls, index } = setup;
+        let conditions = foresees.then(Conditions::new);
         let audiences = numbers.iter().flatten().count();
         let outputs = Outputs {
             numbers,
@@ -174,7 +180,7 @@ impl Shell {
         };
         let verdicts = Verdicts { peers, staged: BTreeMap::new(), so_far: BTreeMap::new() };
         let (start_sent, live, holds, repeats) = (false, false, false, Vec::new());
-        Shell { worker, epochs, status, pulls, verdicts, outputs, start_sent, live, plan, holds, repeats }
+        Shell { worker, epochs, status, pulls, verdicts, outputs, conditions, start_sent, live, plan, holds, repeats }
     }
 
     /// Takes in a worker's verdict on a pull. With that of the last worker the pull is taken or given up.
@@ -198,8 +204,27 @@ impl Shell {
         let start = epochs.start().filter(|_| announced);
         self.start_sent |= start.is_some();
         let changes = std::mem::take(&mut self.outputs.changes);
+        self.keep_conditions(epochs, &changes);
         let changes = (!changes.is_empty()).then_some(Outgoing::Changes(changes));
         start.map(Outgoing::Start).into_iter().chain(changes)
+    }
+
+    /// Keeps the conditions that decide changes, and publishes them at the start.
+    fn keep_conditions(&mut self, epochs: &EpochWorker, changes: &Changes) {
+        let Some(conditions) = &mut self.conditions else { return };
+        for change in changes {
+            let key = changes.key(change);
+            keep_condition(conditions, (change.audience, change.kind), key, || {
+                let numbers = &self.outputs.numbers;
+                let model = numbers.iter().position(|model| model.contains(&change.audience))?;
+                let audience = numbers[model].iter().position(|number| *number == change.audience)?;
+                let keyed = epochs.model(model);
+                keyed.decided_by(keyed.find(hash_key(key), key)?, &self.plan.models[model].audiences[audience].expr)
+            });
+        }
+        if epochs.is_started() {
+            self.status.publish_conditions(self.conditions.take().unwrap_or_default());
+        }
     }
 
     fn publish(&mut self, epochs: &EpochWorker) {

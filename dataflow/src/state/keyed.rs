@@ -5,6 +5,7 @@
 //! any more is forgotten. Refuses: to decide when time passes; [`super::epoch`] does.
 
 use super::committed::Baseline;
+use super::deciding::{Deciding, deciding};
 use super::dictionary::SharedDictionary;
 use super::evaluate::EvaluateState;
 use super::facts::{Words, get};
@@ -18,7 +19,7 @@ use crate::time::{Slot, Time};
 use hashbrown::HashSet;
 use std::rc::Rc;
 use usher_core::change::{ChangeKind, Reason, Recipients};
-use usher_queries::plan::ModelPlan;
+use usher_queries::plan::{Expr, ModelPlan};
 
 /// The keys of one model that this worker owns.
 pub(crate) struct KeyedState {
@@ -61,6 +62,11 @@ impl KeyedState {
     /// Returns the included columns of a key's row; empty if there are none.
     pub(crate) fn row(&self, slot: Slot) -> &str {
         self.properties.row(slot)
+    }
+
+    /// Returns the condition that decides whether a key meets an expression; `None` if it has no conditions.
+    pub(crate) fn decided_by(&self, slot: Slot, expr: &Expr) -> Option<Deciding> {
+        deciding(expr, self.evaluate.facts().row(slot), self.evaluate.members(slot))
     }
 
     /// Returns the dictionary of the keys.

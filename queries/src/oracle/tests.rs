@@ -35,6 +35,65 @@ fn the_third_event_enters_and_the_exit_is_at_the_oldest_plus_the_window() {
     assert_eq!(replay(&keen, &views, FLAGS), expected[..1], "the clock stops at the greatest timestamp");
 }
 
+/// Returns the changes of `rich`: an aggregate of the revenue of orders of u in the last hour.
+fn revenue(
+    aggregate: fn(String) -> Aggregate,
+    comparison: Comparison,
+    orders: &[(i64, &str, Value<'static>)],
+) -> Vec<String> {
+    let rich = performed_of("ordered", aggregate("revenue".to_string()), comparison, HOUR);
+    let plan = plan_of(&[("rich", "users", rich)]);
+    let event = plan.events.iter().position(|event| event.id == "ordered").expect("an event of the job");
+    let column = plan.events[event].columns.iter().position(|column| column.name == "revenue").expect("it is read");
+    let messages: Vec<_> = orders.iter().map(|(at, id, _)| (*at, "ordered", "u", *id)).collect();
+    let mut partition = partition(&plan, &messages);
+    for (message, (.., value)) in partition.messages.iter_mut().zip(orders) {
+        let occurrence = message.occurrences.iter_mut().find(|occurrence| occurrence.event as usize == event);
+        occurrence.expect("an order").values[column] = value.clone();
+    }
+    lines(&changes(&plan, &history(vec![partition], &[("u", 500.0)]), until(5 * HOUR)))
+}
+
+fn at_least_decimal(text: &str) -> Comparison {
+    Comparison::AtLeast(Decimal::parse(text).expect("a decimal"))
+}
+
+#[test]
+fn a_sum_holds_until_the_oldest_of_its_events_ages_out() {
+    let tenths = |at, id| (at, id, Value::Number(0.1));
+    let orders = [tenths(0, "a"), tenths(MINUTE, "b"), tenths(2 * MINUTE, "c"), (3 * MINUTE, "d", Value::Null)];
+    let expected = [format!("{} +rich u event", 2 * MINUTE), format!("{HOUR} -rich u expiry")];
+    assert_eq!(revenue(Aggregate::Sum, at_least_decimal("0.3"), &orders), expected, "tenths add up exactly");
+    assert_eq!(revenue(Aggregate::Sum, at_least_decimal("0.300000001"), &orders), [""; 0]);
+    let repeated = [tenths(0, "a"), tenths(MINUTE, "a"), tenths(2 * MINUTE, "c")];
+    assert_eq!(revenue(Aggregate::Sum, at_least_decimal("0.3"), &repeated), [""; 0], "a repeat adds nothing");
+}
+
+#[test]
+fn an_average_rises_when_a_small_value_ages_out() {
+    let orders = [(0, "a", Value::Number(1.0)), (MINUTE, "b", Value::Number(4.0))];
+    let expected = [format!("{HOUR} +rich u expiry"), format!("{} -rich u expiry", HOUR + MINUTE)];
+    assert_eq!(revenue(Aggregate::Avg, at_least_decimal("4"), &orders), expected);
+}
+
+#[test]
+fn extreme_values_age_out_and_none_of_nothing_is_compared() {
+    let orders = [(0, "a", Value::Number(9.0)), (MINUTE, "b", Value::Number(2.0))];
+    let expected = ["0 +rich u event".to_string(), format!("{HOUR} -rich u expiry")];
+    assert_eq!(revenue(Aggregate::Max, at_least_decimal("9"), &orders), expected);
+    let least = ["0 +rich u event".to_string(), format!("{MINUTE} -rich u event")];
+    assert_eq!(revenue(Aggregate::Min, at_least_decimal("9"), &orders), least);
+    assert_eq!(revenue(Aggregate::Max, at_least_decimal("0"), &[(0, "a", Value::Null)]), [""; 0]);
+}
+
+#[test]
+fn distinct_values_count_once_however_often_they_come() {
+    let order = |at, id, value| (at, id, Value::Number(value));
+    let orders = [order(0, "a", 1.0), order(MINUTE, "b", 1.0), order(2 * MINUTE, "c", 2.0)];
+    let expected = [format!("{} +rich u event", 2 * MINUTE), format!("{} -rich u expiry", HOUR + MINUTE)];
+    assert_eq!(revenue(Aggregate::Distinct, at_least(2), &orders), expected);
+}
+
 #[test]
 fn an_order_suppresses_until_its_window_ends() {
     let audiences = [(

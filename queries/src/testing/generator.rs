@@ -15,7 +15,7 @@ use serde_json::{Value as Json, json};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use usher_config::Step;
+use usher_config::{ColumnType, Step};
 use usher_core::time;
 
 /// 2023-11-14 22:13:20 UTC, ms: where all histories start.
@@ -176,9 +176,14 @@ fn values(plan: &EventPlan, message: &SampleMessage) -> Vec<Value<'static>> {
         Some(Step::Key(name)) => match message.properties.get(name.as_str()) {
             None | Some(Json::Null) => Value::Null,
             Some(Json::Bool(b)) => Value::Boolean(*b),
-            Some(Json::String(s)) => Value::String(Cow::Owned(s.clone())),
+            Some(Json::String(s)) => match column.column_type {
+                ColumnType::Integer => Value::Integer(s.parse().expect("samples have integers in strings")),
+                ColumnType::Number => Value::Number(s.parse().expect("samples have numbers in strings")),
+                ColumnType::Boolean => Value::Boolean(s == "true"),
+                _ => Value::String(Cow::Owned(s.clone())),
+            },
             Some(Json::Number(n)) => match (column.column_type, n.as_i64()) {
-                (usher_config::ColumnType::Integer, Some(n)) => Value::Integer(n),
+                (ColumnType::Integer, Some(n)) => Value::Integer(n),
                 _ => Value::Number(n.as_f64().expect("samples have plain numbers")),
             },
             Some(other) => panic!("samples have no properties such as `{other}`"),
@@ -613,12 +618,13 @@ impl Maker {
         };
         let mut properties = BTreeMap::new();
         for (name, values) in [
-            ("n", [json!(1), json!(2), json!(3)]),
-            ("s", [json!("a"), json!("ab"), json!("b")]),
-            ("b", [json!(true), json!(false), json!(true)]),
-            ("x", [json!(0.1), json!(1.5), json!(-0.7)]),
+            ("n", [json!(1), json!(2), json!(3), json!("2")]),
+            ("s", [json!("a"), json!("ab"), json!("b"), json!("a")]),
+            ("b", [json!(true), json!(false), json!(true), json!("true")]),
+            // The last is a number in a string.
+            ("x", [json!(0.1), json!(1.5), json!(-0.7), json!("1.5")]),
         ] {
-            match self.random.usize(0..5) {
+            match self.random.usize(0..6) {
                 0 => {}
                 1 => {
                     properties.insert(name, Json::Null);

@@ -21,10 +21,26 @@ const PACE: Duration = Duration::from_millis(10);
 
 /// Writes the warehouse, the job file and an empty file of events.
 pub fn write(folder: &Path) -> io::Result<()> {
-    let mut rng = Rng::with_seed(1);
-    std::fs::create_dir(folder.join("warehouse"))?;
     std::fs::write(folder.join("job.yaml"), JOB)?;
     File::create(folder.join("events.jsonl"))?;
+    write_tables(folder)
+}
+
+/// Writes a file of so many events, the last of now.
+pub fn write_events(path: &Path, count: u64) -> io::Result<()> {
+    let mut rng = Rng::with_seed(2);
+    let mut file = io::BufWriter::new(File::create_new(path)?);
+    for number in 1..=count {
+        let ago = PACE * u32::try_from(count - number).unwrap_or(u32::MAX);
+        writeln!(file, "{}", message(&mut rng, number, jiff::Timestamp::now() - ago))?;
+    }
+    file.flush()
+}
+
+/// Writes the warehouse.
+pub fn write_tables(folder: &Path) -> io::Result<()> {
+    let mut rng = Rng::with_seed(1);
+    std::fs::create_dir(folder.join("warehouse"))?;
     let ids: Vec<String> = (0..USERS).map(user).collect();
     let plans: Vec<&str> =
         (0..USERS).map(|_| rng.choice(["free", "pro", "enterprise"]).expect("there are plans")).collect();
@@ -64,7 +80,7 @@ pub fn visit(events: &Path, closing: &AtomicBool) -> io::Result<()> {
     let mut number = 0u64;
     while !closing.load(Ordering::Relaxed) {
         number += 1;
-        let line = message(&mut rng, number);
+        let line = message(&mut rng, number, jiff::Timestamp::now());
         let line = match rng.u32(0..100) {
             // A proxy cut it off.
             0 => line[..line.len() / 2].to_owned(),
@@ -79,14 +95,14 @@ pub fn visit(events: &Path, closing: &AtomicBool) -> io::Result<()> {
 }
 
 /// Returns a Segment message. Few visitors send most of them.
-fn message(rng: &mut Rng, number: u64) -> String {
+fn message(rng: &mut Rng, number: u64, now: jiff::Timestamp) -> String {
     let visitor = (rng.f64().powi(2) * USERS as f64) as usize;
     let late = match rng.u32(0..20) {
         // A phone that was in a tunnel.
         0 => Duration::from_millis(rng.u64(500..4_000)),
         _ => Duration::ZERO,
     };
-    let time = jiff::Timestamp::now() - late;
+    let time = now - late;
     let mut message = json!({
         "messageId": format!("m-{number}"),
         "timestamp": format!("{time:.3}"),

@@ -198,6 +198,21 @@ pub fn resend_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<(), Si
     }
 }
 
+/// Reads the sync's ledger while a process may write to it. Changes nothing, and fences no process. The ledger of a sync without a
+/// ledger topic is empty.
+pub fn read_ledger(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<Ledger, SinkError> {
+    let failed = |problem| spec.failed("opened", problem);
+    let reader_config = reader_settings(spec, variable).map_err(failed)?;
+    let ledger_topic = ledger::topic(spec.job, spec.id);
+    let reader = Arc::new(Reader::start(&reader_config, spec.context(), |_| ()).map_err(failed)?);
+    let (client, names) = (reader.base().client(), [&ledger_topic[..]]);
+    let found = retry(reader.context(), PATIENCE, || ffi::describe(client, &names, REQUEST)).map_err(failed)?;
+    match found.first() {
+        Some(Some(_)) => Ok(ledger::read(&reader, &ledger_topic, PATIENCE).map_err(failed)?.ledger),
+        _ => Ok(Ledger::default()),
+    }
+}
+
 /// Checks that the sync can be opened. Changes nothing, and fences no process.
 pub fn check_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<(), SinkError> {
     let failed = |problem| spec.failed("opened", problem);

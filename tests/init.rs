@@ -1,0 +1,176 @@
+//! `usher init` and `usher peek`: from nothing but events and tables to a job that runs, in two commands.
+
+use crate::support::rows::{numbers, run, strings, write_parquet};
+use std::path::Path;
+
+fn tables(folder: &Path) {
+    write_parquet(
+        &folder.join("users.parquet"),
+        vec![
+            ("plan", strings(&["pro", "free"])),
+            ("user_id", strings(&["u-1", "u-2"])),
+            ("ltv", numbers(&[10.0, 20.0])),
+        ],
+    );
+    write_parquet(
+        &folder.join("orders.parquet"),
+        vec![
+            ("order_id", strings(&["o-1", "o-2", "o-3"])),
+            ("customer", strings(&["u-1", "u-1", "u-2"])),
+            ("total", numbers(&[1.0, 2.0, 3.0])),
+        ],
+    );
+}
+
+fn write(path: &Path, lines: &[String]) {
+    std::fs::write(path, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).expect("it can be written");
+}
+
+/// The messages of an SDK's requests, each on a line of its own, with a time where a server would add it.
+fn sdk(file: &str) -> Vec<String> {
+    let path = format!("{}/formats/tests/sdk/{file}", env!("CARGO_MANIFEST_DIR"));
+    let requests = std::fs::read_to_string(path).expect("the requests are part of the project");
+    let mut lines = Vec::new();
+    for request in requests.lines() {
+        // What JSON does not have stays in the messages.
+        let request: serde_json::Value =
+            serde_json::from_str(&request.replace("NaN", "\"NaN\"")).expect("a request is JSON");
+        for message in request["batch"].as_array().expect("a request is a batch") {
+            let mut message = message.clone();
+            if message.get("timestamp").is_none() {
+                message["receivedAt"] = "2026-11-27T14:17:18Z".into();
+            }
+            lines.push(message.to_string().replace("\"NaN\"", "NaN"));
+        }
+    }
+    lines
+}
+
+#[test]
+fn events_of_each_sdk_and_a_table_become_a_job_that_runs() {
+    for (file, format) in [
+        ("segment-analytics-node-3.1.0.jsonl", "segment"),
+        ("segment-analytics-python-2.4.0.jsonl", "segment"),
+        ("rudder-sdk-node-3.0.13.jsonl", "rudderstack"),
+        ("rudder-sdk-python-2.1.9.jsonl", "rudderstack"),
+        ("hightouch-events-sdk-python-0.0.4.jsonl", "hightouch"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        tables(folder.path());
+        write(&folder.path().join("events.jsonl"), &sdk(file));
+        let ran = run(folder.path(), &["init", "orders.parquet", "events.jsonl", "users.parquet"]);
+        assert_eq!(ran.code, Some(0), "{file}: {}", ran.stderr);
+        let job = std::fs::read_to_string(folder.path().join("job.yaml")).expect("the job is written");
+        for part in [
+            &format!("format: {format}\n"),
+            "name: \"Order Completed\"",
+            "revenue: number",
+            "key: user_id\n",
+            "belongs_to: {model: users, foreign_key: customer}",
+        ] {
+            assert!(job.contains(part), "{file}: {part} in\n{job}");
+        }
+        let ran = run(folder.path(), &["replay", "job.yaml", "--now", "2026-11-28T00:00:00Z"]);
+        assert_eq!(ran.code, Some(0), "{file}: {}\n{job}", ran.stderr);
+        assert!(
+            ran.stdout.contains("\"type\":\"entry\"") && ran.stdout.contains("\"key\":\"u-1\""),
+            "{file}: {}",
+            ran.stdout
+        );
+        assert!(ran.stderr.contains("dead letters 0") && ran.stderr.contains("mismatches 0"), "{file}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn other_json_gets_its_paths_by_names_and_its_key_by_the_table() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    tables(folder.path());
+    let line = |n: u32, who: &str| {
+        format!(
+            r#"{{"kind":"order","actor":{{"ref":"{who}"}},"ts":"2026-11-23T10:00:{n:02}Z","event_id":"{n}","data":{{"total":{n},"at home":true}}}}"#
+        )
+    };
+    write(&folder.path().join("log.jsonl"), &[line(1, "u-1"), line(2, "u-2"), line(3, "u-9")]);
+    let ran = run(folder.path(), &["init", "log.jsonl", "users.parquet", "-o", "mine.yaml"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let job = std::fs::read_to_string(folder.path().join("mine.yaml")).expect("the job is written");
+    assert!(
+        job.contains("format: {json: {type: kind, key: actor.ref, time: ts, id: event_id, properties: data}}"),
+        "{job}"
+    );
+    let ran = run(folder.path(), &["replay", "mine.yaml", "--now", "2026-11-24T00:00:00Z"]);
+    assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 2), "{}\n{job}", ran.stderr);
+    assert!(ran.stderr.contains("read 3 = matched 3") && ran.stderr.contains("mismatches 0"), "{}", ran.stderr);
+}
+
+#[test]
+fn without_samples_a_small_shop_is_written_and_nothing_is_overwritten() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let ran = run(folder.path(), &["init"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let ran = run(folder.path(), &["replay", "job.yaml"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stdout.contains("\"type\":\"exit\""), "{}", ran.stderr);
+    let before = std::fs::read(folder.path().join("job.yaml")).expect("it is there");
+    let ran = run(folder.path(), &["init"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains("`job.yaml` is there already, and nothing is overwritten\nhint: "), "{}", ran.stderr);
+    assert_eq!(std::fs::read(folder.path().join("job.yaml")).expect("it is there"), before);
+}
+
+#[test]
+fn what_no_format_reads_is_refused_with_what_it_looks_like() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    write(&folder.path().join("events.jsonl"), &[r#"{"batch":[{"type":"track"}]}"#.to_owned()]);
+    let ran = run(folder.path(), &["init", "events.jsonl"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("no format reads the messages of `events.jsonl`: each is a `batch` of messages"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!folder.path().join("job.yaml").exists());
+    let ran = run(folder.path(), &["init", "missing.jsonl"]);
+    assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+}
+
+#[test]
+fn peek_shows_types_names_paths_and_the_events_that_match() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    tables(folder.path());
+    let bought = |user: &str, revenue: &str| {
+        format!(
+            r#"{{"type":"track","event":"Bought","userId":"{user}","timestamp":"2026-11-23T10:00:00Z","properties":{{"revenue":{revenue}}}}}"#
+        )
+    };
+    let page = r#"{"type":"page","name":"Home","userId":"u-1","timestamp":"2026-11-23T10:00:00Z"}"#.to_owned();
+    write(&folder.path().join("events.jsonl"), &[bought("u-1", "5"), bought("u-2", "5.5"), page, "broken".to_owned()]);
+    let ran = run(folder.path(), &["peek", "events.jsonl"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    for part in [
+        "events.jsonl: 4 messages\n",
+        "`track` `Bought`, 2 messages\n",
+        "`page` `Home`, 1 message\n",
+        "integer or number       2  5, 5.5",
+    ] {
+        assert!(ran.stdout.contains(part), "{part} in\n{}", ran.stdout);
+    }
+    let job = "job: shop\nsources: {web: {file: {path: events.jsonl}, format: segment}}\n\
+               models: {users: {parquet: users.parquet, key: user_id}}\n\
+               events: {bought: {source: web, type: track, name: Bought, model: users}}\n\
+               audiences: {buyers: {model: users, where: {performed: bought, within: 1h}}}\n";
+    std::fs::write(folder.path().join("job.yaml"), job).expect("it can be written");
+    for args in [&["peek", "job.yaml", "web"][..], &["peek", "web"]] {
+        let ran = run(folder.path(), args);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert!(ran.stdout.contains("`track` `Bought`, 2 messages: bought\n"), "{}", ran.stdout);
+        assert!(ran.stdout.contains("`page` `Home`, 1 message: no event of the job\n"), "{}", ran.stdout);
+    }
+    let ran = run(folder.path(), &["peek", "job.yaml", "wbe"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains("hint: did you mean `web`?"), "{}", ran.stderr);
+    let ran = run(folder.path(), &["peek", "events.jsonl", "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&ran.stdout).expect("it is JSON");
+    assert_eq!((&found["messages"], &found["unreadable"]), (&4.into(), &1.into()));
+    assert_eq!(found["kinds"][0]["paths"][0]["path"], "event");
+}
