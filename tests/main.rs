@@ -19,6 +19,7 @@ mod live;
 mod oracle;
 mod recovery;
 mod refusals;
+mod sequences;
 mod simulator;
 mod sync_rows;
 mod support {
