@@ -25,7 +25,7 @@ pub enum Command {
     /// Run a demo shop and print entries and exits live.
     ///
     /// Writes users and orders as Parquet and a growing file of Segment events to a temporary folder, and runs a job of
-    /// six audiences over them. Prints each change on stdout as a line of JSON, and totals on stderr once a second.
+    /// seven audiences over them. Prints each change on stdout as a line of JSON, and totals on stderr once a second.
     Demo {
         /// How long to run, e.g. 30s or 2m (default: until Ctrl-C).
         #[arg(long = "for", value_name = "DURATION", value_parser = args_duration)]

@@ -21,6 +21,7 @@ mod live;
 mod oracle;
 mod recovery;
 mod refusals;
+mod sequences;
 mod simulator;
 mod sync_rows;
 mod support {

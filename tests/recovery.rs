@@ -11,6 +11,8 @@ const AUDIENCES: &str = "
   rich: {model: users, where: {property: ltv > 15}}
   calm: {model: users, where: {all: [{audience: rich}, {not: {performed: bought, within: 2s}}]}}
   ripe: {model: users, where: {all: [{audience: rich}, {audience: keen}]}}
+  sold: {model: users, where: {sequence: [{performed: viewed}, {performed: bought}], within: 1h}}
+  swayed: {model: users, where: {sequence: [{performed: viewed}, {performed: viewed, after: 1h}, {performed: bought}], without: [{performed: bought}], within: 1h}}
 ";
 
 /// ms of `buyers`.
@@ -48,7 +50,9 @@ fn in_the_end() -> BTreeSet<(String, String)> {
     let rich = (2..10).flat_map(|user| [("rich", user), ("calm", user)]);
     let keen = [0, 1, 2, 4].map(|user| ("keen", user));
     let ripe = [2, 4].map(|user| ("ripe", user));
-    let all = rich.chain(keen).chain(ripe);
+    // `u-1` bought before the first look, `u-4` between two.
+    let sequences = [("sold", 0), ("sold", 4), ("swayed", 0)];
+    let all = rich.chain(keen).chain(ripe).chain(sequences);
     all.map(|(audience, user)| (audience.to_owned(), format!("u-{user}"))).collect()
 }
 

@@ -178,9 +178,11 @@ impl<'a> Builder<'a> {
                 ConditionKind::Related { model: rows, .. } => {
                     models.get(rows).is_some_and(|rows| rows.parquet.is_some())
                 }
-                ConditionKind::All(_) | ConditionKind::Any(_) | ConditionKind::Not(_) | ConditionKind::Audience(_) => {
-                    false
-                }
+                ConditionKind::All(_)
+                | ConditionKind::Any(_)
+                | ConditionKind::Not(_)
+                | ConditionKind::Audience(_)
+                | ConditionKind::Sequence { .. } => false,
             });
             let condition = Condition { place: Place::default(), kind: ConditionKind::All(conditions) };
             let (name, model) = (id.to_owned(), model.to_owned());

@@ -453,6 +453,33 @@ pub enum ConditionKind {
         /// The comparison.
         comparison: Comparison,
     },
+    /// Events that match the steps, in order.
+    Sequence {
+        /// Two or more.
+        steps: Vec<SequenceStep>,
+        /// Events of which none lies between the first and the last step's.
+        without: Vec<EventMatch>,
+        /// The window, ms.
+        within: u64,
+    },
+}
+
+/// A step of a sequence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SequenceStep {
+    /// Its events.
+    pub of: EventMatch,
+    /// How much later its event may be than that of the step before, ms; `None`: any time. Always `None` for the first step.
+    pub after: Option<u64>,
+}
+
+/// Events of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventMatch {
+    /// The event's id.
+    pub event: String,
+    /// Which of them; `None`: all.
+    pub filter: Option<Text>,
 }
 
 /// A value that is computed from rows or events.

@@ -6,7 +6,7 @@
 use usher_core::suggest::{and_list, nearest, or_list};
 use usher_core::time::parse_setting;
 
-use crate::schema::{self, AnyKey, Fields, Item, Named, RawSetting, Record, Reference, Rule, Shape, Value};
+use crate::schema::{self, AnyKey, Fields, Item, Named, RawSetting, Record, Reference, Rule, Section, Shape, Value};
 use crate::yaml::{self, Entry, Kind, Node};
 use crate::{Decimal, Path, Place, Problem, Rate, Refresh, Secret, Share, Start, duration, size};
 
@@ -355,11 +355,16 @@ impl Checker<'_> {
             return self.report(node.place(path), format!("must be a list, not {}", describe(node, path)));
         };
         if nodes.len() < least || nodes.len() > most {
-            let message = match (least, most) {
-                _ if least == most => format!("must have {least} elements, not {}", nodes.len()),
-                _ => "must not be empty".to_owned(),
+            let message = match nodes.len() {
+                count if least == most => format!("must have {least} elements, not {count}"),
+                0 if least == 1 => "must not be empty".to_owned(),
+                count if count < least => format!("must have at least {least} elements, not {count}"),
+                count => format!("must have at most {most} elements, not {count}"),
             };
-            return self.report(node.place(path), message);
+            return match shorter_form(of, nodes) {
+                Some(hint) => self.report_with_hint(node.place(path), message, hint),
+                None => self.report(node.place(path), message),
+            };
         }
         let mut seen: Vec<&str> = Vec::new();
         let mut items = Vec::new();
@@ -408,6 +413,18 @@ impl Checker<'_> {
                 None
             }
         }
+    }
+
+    /// Reports what stands for a step or an event of `without` and is no mapping: an event's id alone.
+    fn step_of_text(&mut self, record: &'static Record, node: &Node, path: &str) -> Option<()> {
+        use schema::condition::{EXCLUDED_RECORD, STEP_RECORD};
+        let Kind::Text { text, .. } = &node.kind else { return None };
+        if !std::ptr::eq(record, &STEP_RECORD) && !std::ptr::eq(record, &EXCLUDED_RECORD) {
+            return None;
+        }
+        let message = format!("must be a mapping, not {}", describe(node, path));
+        self.report_with_hint(node.place(path), message, format!("write `{{performed: {text}}}`"));
+        Some(())
     }
 
     fn one_of(
@@ -479,6 +496,9 @@ impl Checker<'_> {
     }
 
     fn record(&mut self, record: &'static Record, node: &Node, path: &str) -> Option<Fields> {
+        if self.step_of_text(record, node, path).is_some() {
+            return None;
+        }
         let entries = self.mapping(node, path)?;
         let mut fields = Fields::new(record);
         for entry in entries {
@@ -545,6 +565,10 @@ impl Checker<'_> {
         if entry.key == "<<" {
             let hint = "write the keys out; an alias can stand for a whole value";
             self.report_with_hint(place, "merge keys (`<<`) are not read", hint);
+            return None;
+        }
+        if let Some(hint) = step_hint(record, entry) {
+            self.report_with_hint(place, format!("`{}` does not go with {}", entry.key, record.what), hint);
             return None;
         }
         let is_condition = conditions.iter().any(|other| std::ptr::eq(*other, record));
@@ -614,6 +638,47 @@ impl Checker<'_> {
     }
 }
 
+/// Returns what to write in place of a list that is too short: a sequence of one step is a `performed`.
+fn shorter_form(of: &Shape, nodes: &[Node]) -> Option<String> {
+    let (Shape::Record(record), [node]) = (of, nodes) else { return None };
+    let Kind::Mapping(entries) = &node.kind else { return None };
+    let event = entries.iter().find(|entry| entry.key == "performed")?;
+    match &event.value.kind {
+        Kind::Text { text, .. } if std::ptr::eq(*record, &schema::condition::STEP_RECORD) => {
+            Some(format!("for a single event write `performed: {text}` with `within`, or add the step that follows"))
+        }
+        _ => None,
+    }
+}
+
+/// Returns what to write for a key of another condition in a step or `without`; `None` if it is none of those.
+fn step_hint(record: &'static Record, entry: &Entry) -> Option<String> {
+    use schema::condition::{EXCLUDED_RECORD, RECORDS, STEP_RECORD};
+    let is_step = std::ptr::eq(record, &STEP_RECORD);
+    if !is_step && !std::ptr::eq(record, &EXCLUDED_RECORD) {
+        return None;
+    }
+    let value = match &entry.value.kind {
+        Kind::Text { text, .. } | Kind::Number(text) => text.as_str(),
+        _ => "…",
+    };
+    let key = entry.key.as_str();
+    Some(match key {
+        "within" => format!(
+            "the window is of the whole sequence: write `within: {value}` beside `sequence`; a step's `after` limits how much \
+             later it is than the one before"
+        ),
+        "after" => format!(
+            "`without` is about all that lies between the first and the last step: write `after: {value}` on a step"
+        ),
+        _ if RECORDS.iter().any(|other| other.key(key).is_some()) => {
+            let single = if is_step { "a step is one event: repeat the step" } else { "a single event is too much" };
+            format!("{single}; `{key}: {value}` goes with a `performed` of its own, beside the sequence under `all`")
+        }
+        _ => return None,
+    })
+}
+
 /// Returns what to write for a key that other languages have for the same thing: letters alone would lead elsewhere,
 /// `and` to `any`. `None` if the key is none of these.
 fn meaning(key: &str) -> Option<&'static str> {
@@ -638,6 +703,10 @@ fn meaning(key: &str) -> Option<&'static str> {
         }
         "minimum" | "at_min" | "min_count" | "gte" | "count" | "times" => "write `at_least: N`, or another comparison",
         "maximum" | "at_max" | "max_count" | "lte" => "write `at_most: N`",
+        "steps" | "funnel" | "then" | "followed_by" | "in_order" => {
+            "write `sequence: [{performed: EVENT}, {performed: EVENT}]` with `within: DURATION`"
+        }
+        "after" | "gap" => "write `after: DURATION` on a step of a `sequence`",
         "last" | "window" | "lookback" | "during" | "in_the_last" => "write `within: DURATION`, as in `within: 7d`",
         _ => return None,
     })
@@ -647,6 +716,9 @@ fn meaning(key: &str) -> Option<&'static str> {
 fn example(name: &str, shape: &Shape) -> Option<String> {
     Some(match shape {
         Shape::Duration { .. } => format!("as in `{name}: 7d`"),
+        Shape::Reference(section @ (Section::Event | Section::Audience)) => {
+            format!("give the id of an {}", section.noun())
+        }
         Shape::Reference(section) => format!("give the id of a {}", section.noun()),
         Shape::OneOrMore(of) => return example(name, of),
         Shape::Choice { words, .. } => format!("it is one of {}", or_list(&words())),

@@ -20,10 +20,11 @@ fn a_key_of_another_language_gets_the_one_that_means_the_same() {
         ("{segment: b}", "segment", "write `audience: ID`"),
         ("{attribute: plan}", "attribute", "write a predicate, as in `property: plan = 'pro'`"),
         ("{performed: seen, within: 1h, count: 3}", "count", "write `at_least: N`, or another comparison"),
+        ("{funnel: [seen, seen], within: 1h}", "funnel", "write `sequence: [{performed: EVENT}, {performed: EVENT}]`"),
         ("{performed: seen, last: 7d, within: 1h}", "last", "write `within: DURATION`, as in `within: 7d`"),
     ] {
         let found = problem(condition);
-        assert!(found.contains(&format!("unknown key `{key}`\n  hint: {hint}\n")), "{condition}: {found}");
+        assert!(found.contains(&format!("unknown key `{key}`\n  hint: {hint}")), "{condition}: {found}");
     }
     assert!(problem("{al: []}").contains("hint: did you mean `all`?"), "a misspelt key is still found by its letters");
 }

@@ -312,11 +312,12 @@ pub struct ExplainedCondition {
     pub text: String,
     /// Whether it holds.
     pub holds: bool,
-    /// The value that is compared, if it is kept; `3 or more` if only 3 events are kept because no more can matter.
+    /// The value that is compared, if it is kept; `3 or more` if only 3 events are kept because no more can matter. Of a sequence, how
+    /// many steps it has reached.
     pub value: Option<serde_json::Value>,
-    /// What it is compared with, as in the job file: `at_least 3`.
+    /// What it is compared with, as in the job file: `at_least 3`. Of a sequence, all its steps: `3 steps`.
     pub threshold: Option<String>,
-    /// The times of the events that count now, the oldest first, as many as are kept.
+    /// The times of the events that count now, the oldest first, as many as are kept. Of a sequence, of the steps it has reached.
     pub events: Vec<Moment>,
     /// When the result changes if nothing else happens; null if it does not.
     pub changes_at: Option<Moment>,

@@ -5,7 +5,7 @@
 //! the same job gives the same bytes. A fact is named by the first 8 digits of its fingerprint.
 
 use crate::compile::canonical::{aggregate_name, count_range, hex};
-use crate::plan::{AudiencePlan, EventPlan, Expr, Fact, FactKind, ModelPlan, Plan};
+use crate::plan::{AudiencePlan, EventFilter, EventPlan, Expr, Fact, FactKind, ModelPlan, Plan, SequenceStep};
 use crate::predicate::Predicate;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
@@ -176,6 +176,7 @@ impl Explained<'_> {
                 let within = duration::format(*within);
                 format!("performed {}{filter}, {what} of {column} {compared} within {within}", event.id)
             }
+            FactKind::Sequence { steps, without, within } => self.sequence(steps, without, *within),
             FactKind::Related { model, filter, aggregate, comparison, .. } => {
                 let model = &self.plan.models[*model as usize].id;
                 let what = match aggregate.column() {
@@ -186,6 +187,27 @@ impl Explained<'_> {
             }
         };
         format!("{} {condition}", short(&fact.fingerprint))
+    }
+
+    /// Describes a sequence, step by step.
+    fn sequence(&self, steps: &[SequenceStep], without: &[EventFilter], within: u64) -> String {
+        let of = |of: &EventFilter| {
+            let event = &self.plan.events[of.event as usize];
+            let filter = event.filters[of.filter as usize].predicate.as_ref();
+            format!("{}{}", event.id, filter.map_or(String::new(), |filter| format!(" where {}", filter.text)))
+        };
+        let step = |step: &SequenceStep| match step.after {
+            Some(after) => format!("{} at most {} later", of(&step.of), duration::format(after)),
+            None => of(&step.of),
+        };
+        let steps: Vec<String> = steps.iter().map(step).collect();
+        let mut text = format!("sequence {}", steps.join(", then "));
+        if !without.is_empty() {
+            let without: Vec<String> = without.iter().map(of).collect();
+            write!(text, ", without {}", without.join(" or ")).expect("writing to a string");
+        }
+        write!(text, ", within {}", duration::format(within)).expect("writing to a string");
+        text
     }
 
     fn event(&mut self, event: &EventPlan) -> fmt::Result {
@@ -204,7 +226,9 @@ impl Explained<'_> {
         }
         for filter in &event.filters {
             let passing = filter.predicate.as_ref().map_or("all of them".to_string(), |p| format!("where {}", p.text));
-            let facts = filter.facts.iter().map(|position| event.facts[*position as usize] as usize);
+            let facts: BTreeSet<usize> =
+                filter.facts.iter().map(|position| event.facts[*position as usize] as usize).collect();
+            let facts = facts.into_iter();
             let facts: Vec<String> =
                 facts.map(|ix| short(&plan.models[event.model as usize].facts[ix].fingerprint)).collect();
             writeln!(self.out, "  decides {}: {passing}", facts.join(", "))?;
@@ -264,6 +288,10 @@ fn state(fact: &Fact) -> String {
             format!("1 bit and {each} per key{}", moments(filter.as_ref()))
         }
         FactKind::Aggregated { aggregate, comparison, .. } => aggregated_state(aggregate, comparison),
+        FactKind::Sequence { without, .. } => {
+            let or_excluded = if without.is_empty() { "" } else { " or is excluded" };
+            format!("time and steps of each event per key in the window that matches one{or_excluded}, one timer")
+        }
         FactKind::Performed { least, most: Some(most), .. } if most < least => "nothing: no count does".to_string(),
         FactKind::Performed { .. } => match fact.kind.newest().expect("performed counts the newest") {
             0 => "nothing: any count does".to_string(),
@@ -395,6 +423,35 @@ mod tests {
         let facts = facts.collect::<Vec<_>>().join("\n");
         for expected in expected {
             assert!(facts.contains(expected), "`{expected}` is not in:\n{facts}");
+        }
+    }
+
+    #[test]
+    fn a_sequence_is_explained_step_by_step_with_the_state_that_it_keeps() {
+        let steps = || {
+            [
+                step("priced", Some("path = '/cart'"), None),
+                step("priced", None, Some(90 * SECOND)),
+                step("ordered", None, None),
+            ]
+        };
+        let audiences = [
+            ("plain", "users", sequence(steps(), &[], DAY)),
+            ("without", "users", sequence(steps(), &["ordered"], DAY)),
+        ];
+        let job = crate::testing::fixtures::job(&audiences);
+        let plan = compile(&job, "job.yaml", &Schemas::new()).expect("a sound job");
+        let text = explain(&plan, None).expect("the whole plan");
+        let steps = "sequence priced where path = '/cart', then priced at most 1m30s later, then ordered";
+        for expected in [
+            &format!(
+                "{steps}, within 1d\n    in plain\n    holds time and steps of each event per key in the window that matches one, one timer\n"
+            ),
+            &format!(
+                "{steps}, without ordered, within 1d\n    in without\n    holds time and steps of each event per key in the window that matches one or is excluded, one timer\n"
+            ),
+        ] {
+            assert!(text.contains(expected), "`{expected}` is not in:\n{text}");
         }
     }
 

@@ -7,7 +7,9 @@ use crate::compile::columns::Columns;
 use crate::compile::plan_schemas;
 use crate::plan::Plan;
 use crate::predicate::{Never, Predicate};
-use usher_config::{Aggregate, Condition, ConditionKind, Format, Place, Problem, nearest};
+use usher_config::{
+    Aggregate, Condition, ConditionKind, EventMatch, Format, Place, Problem, SequenceStep, duration, nearest,
+};
 
 /// The types of messages in the formats of Segment's family.
 const TYPES: [&str; 6] = ["track", "page", "screen", "identify", "group", "alias"];
@@ -83,6 +85,17 @@ impl Lint<'_> {
                 }
                 self.count(aggregate, count_range(comparison), &condition.place);
             }
+            ConditionKind::Sequence { steps, without, within } => {
+                for EventMatch { event, filter } in steps.iter().map(|step| &step.of).chain(without) {
+                    let event = &self.plan.job.events[event];
+                    if let Some(text) = filter
+                        && let Some(predicate) = self.columns.event_predicate(event, text)
+                    {
+                        self.predicate(&predicate, &text.place);
+                    }
+                }
+                self.sequence(steps, without, *within, &condition.place);
+            }
             ConditionKind::Related { model, filter, aggregate, comparison } => {
                 if let Some(text) = filter
                     && let Some(predicate) = self.columns.model_predicate(model, text)
@@ -90,6 +103,35 @@ impl Lint<'_> {
                     self.predicate(&predicate, &text.place);
                 }
                 self.count(aggregate, count_range(comparison), &condition.place);
+            }
+        }
+    }
+
+    /// Warns of a step that `without` excludes, and of an `after` that limits nothing.
+    fn sequence(&mut self, steps: &[SequenceStep], without: &[EventMatch], within: u64, place: &Place) {
+        let filter = |of: &EventMatch| of.filter.as_ref().map(|text| text.value.clone());
+        let excludes = |step: &EventMatch| {
+            let is_all =
+                |of: &&EventMatch| of.event == step.event && (of.filter.is_none() || filter(of) == filter(step));
+            without.iter().any(|of| is_all(&of))
+        };
+        for (number, step) in steps.iter().enumerate() {
+            let event = &step.of.event;
+            if number > 0 && number + 1 < steps.len() && excludes(&step.of) {
+                let message = format!(
+                    "this sequence is never true: `without` excludes every `{event}` of its step {}",
+                    number + 1
+                );
+                self.warn(
+                    place,
+                    message,
+                    format!("remove `{event}` from `without`, or distinguish the two by `where`"),
+                );
+            }
+            if let Some(after) = step.after.filter(|after| *after >= within).map(duration::format) {
+                let within = duration::format(within);
+                let message = format!("`after: {after}` limits nothing: all events lie within {within}");
+                self.warn(place, message, format!("write an `after` below `{within}`, or leave it out"));
             }
         }
     }
@@ -199,6 +241,21 @@ mod tests {
         let sum = Comparison::AtLeast(usher_config::Decimal::from(0));
         assert_eq!(found(related(None, Aggregate::Sum("amount".into()), sum)), [""; 0], "a sum may be negative");
         assert_eq!(found(performed("priced", at_most(0), HOUR)), [""; 0]);
+    }
+
+    #[test]
+    fn a_middle_step_that_is_excluded_and_an_after_beyond_the_window_are_not_meant() {
+        let steps = || [step("priced", None, None), step("ordered", None, None), step("priced", None, None)];
+        let never = "this sequence is never true: `without` excludes every `ordered` of its step 2; remove `ordered` from \
+                     `without`, or distinguish the two by `where`";
+        assert_eq!(found(sequence(steps(), &["ordered"], HOUR)), [never]);
+        assert_eq!(found(sequence(steps(), &["priced"], HOUR)), [""; 0], "the ends are not in between");
+        let long = [step("priced", None, None), step("ordered", None, Some(HOUR))];
+        let nothing =
+            "`after: 1h` limits nothing: all events lie within 1h; write an `after` below `1h`, or leave it out";
+        assert_eq!(found(sequence(long, &[], HOUR)), [nothing]);
+        let null = [step("priced", None, None), step("priced", Some("path = null"), None)];
+        assert_eq!(found(sequence(null, &[], HOUR)).len(), 1);
     }
 
     #[test]

@@ -40,7 +40,8 @@ impl Bounds {
 ///
 /// More events only raise a count, a number of distinct values and a sum of what can't be negative: they never fall below a lower
 /// bound again, nor below an upper one that they have passed. A `max` never falls and a `min` never rises, but of no event they are
-/// null, for which no bound holds. Any other sum, and an `avg`, may go either way. A condition without a window has no missing events.
+/// null, for which no bound holds. More events only add to the chains of a sequence without exclusions; a missing event may be excluded
+/// in a chain that was seen. Any other sum, and an `avg`, may go either way. A condition without a window has no missing events.
 pub fn could_come_from_missing_events(plan: &Plan, condition: &FactKind) -> MissingEvents {
     let only_rises = |Bounds { lower, upper }| MissingEvents { makes_true: upper, makes_false: lower };
     match condition {
@@ -58,6 +59,7 @@ pub fn could_come_from_missing_events(plan: &Plan, condition: &FactKind) -> Miss
                 Aggregate::Min(_) => MissingEvents { makes_true: bounds.lower, makes_false: true },
             }
         }
+        FactKind::Sequence { without, .. } => MissingEvents { makes_true: !without.is_empty(), makes_false: true },
         FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } => MissingEvents::default(),
     }
 }

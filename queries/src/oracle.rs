@@ -4,9 +4,13 @@
 //! it flips and why. Memberships are then compared at each time at which anything flips. The result is every change
 //! with its time and reason, in the order in which a replay prints them.
 //!
+//! The chains of sequences are searched for in `oracle/sequence.rs`.
+//!
 //! It shares no code with the engine or with [`crate::aggregate`] beyond the plan, [`Evaluator::holds`],
 //! [`Evaluator::moments`] and [`Predicate::excludes_negative_numbers`]; it has its own walk of expressions and its own reading of numbers, on purpose. It keeps
 //! everything in memory: hundreds of messages, not millions.
+
+mod sequence;
 
 use crate::Value;
 use crate::plan::{AudienceIx, EventPlan, Expr, Fact, FactKind, ModelPlan, Plan};
@@ -278,6 +282,8 @@ fn more_events_turn(plan: &Plan, condition: &FactKind, truth: bool) -> bool {
                 _ => true,
             }
         }
+        // More events make more chains, and any of them may be excluded in one.
+        FactKind::Sequence { without, .. } => !truth || !without.is_empty(),
         FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } => false,
     }
 }
@@ -419,6 +425,9 @@ impl<'a> Truths<'a> {
                 let matching = matching(applications, key.1, (*event, plan), filter);
                 aggregated(&matching, plan, *within as i64, aggregate, comparison)
             }
+            FactKind::Sequence { steps, without, within } => {
+                sequence::timeline(applications, key.1, plan, (steps, without), *within as i64)
+            }
         };
         Truths { model, timelines: model.facts.iter().map(timeline).collect() }
     }
@@ -538,6 +547,8 @@ fn related(filter: Option<&Predicate>, aggregate: &Aggregate, comparison: &Compa
 
 /// An event in a window, with what is kept of it.
 struct Held<'a, V> {
+    /// Index in [`Plan::events`]: message ids are of one event.
+    event: u32,
     id: &'a str,
     timestamp: i64,
     arrival: (usize, u64),
@@ -570,10 +581,11 @@ fn windowed<'a, V>(
         while let Some(application) = next.next_if(|application| application.at == now) {
             let Application { arrival, timestamp, occurrence, .. } = **application;
             let Some(value) = value(occurrence) else { continue };
-            if let Some(same) = held.iter_mut().find(|event| event.id == occurrence.id) {
+            let event = occurrence.event;
+            if let Some(same) = held.iter_mut().find(|same| same.event == event && same.id == occurrence.id) {
                 same.arrival = same.arrival.min(arrival);
             } else if now < timestamp + within {
-                held.push(Held { id: &occurrence.id, timestamp, arrival, value });
+                held.push(Held { event, id: &occurrence.id, timestamp, arrival, value });
                 held.sort_by_key(|event| std::cmp::Reverse((event.timestamp, event.arrival)));
                 held = keep(held);
             }

@@ -6,11 +6,15 @@
 //!
 //! Plan files contain these types: a change of one changes their format ([`crate::plan_file`]).
 
+mod sequence;
+
 use crate::predicate::Predicate;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use usher_config::{Aggregate, ColumnType, Comparison, Job, Members, Path};
 use usher_core::time::Unit;
 
+pub use self::sequence::{EXCLUDED, EventFilter, Role, SequenceStep};
 pub use crate::expr::{AudienceIx, Expr, FactIx};
 
 /// The compiled job.
@@ -121,6 +125,15 @@ pub enum FactKind {
         /// What the aggregate is compared with.
         comparison: Comparison,
     },
+    /// Events that match the steps in order, all in the window, with no excluded one between the first and the last.
+    Sequence {
+        /// Two or more.
+        steps: Vec<SequenceStep>,
+        /// The events that may not lie in between, in canonical order.
+        without: Vec<EventFilter>,
+        /// The window, ms.
+        within: u64,
+    },
 }
 
 /// An audience over facts.
@@ -157,7 +170,8 @@ pub struct EventPlan {
     pub columns: Vec<EventColumn>,
     /// The distinct filters of conditions on this event.
     pub filters: Vec<Filter>,
-    /// All facts on this event, in order: a matched event names them by position in this list.
+    /// All facts on this event, in order: a matched event names them by position in this list. A sequence has a position for each
+    /// of its filters on this event. A position that no filter has means nothing.
     pub facts: Vec<FactIx>,
 }
 
@@ -191,21 +205,31 @@ impl FactKind {
     pub fn newest(&self) -> Option<u64> {
         match self {
             FactKind::Performed { least, most, .. } => Some(most.map_or(*least, |most| most + 1)),
-            FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } | FactKind::Aggregated { .. } => None,
+            FactKind::Known
+            | FactKind::Property(_)
+            | FactKind::Related { .. }
+            | FactKind::Aggregated { .. }
+            | FactKind::Sequence { .. } => None,
         }
     }
 
     /// Returns the window of a fact that events decide, ms. `None` for other kinds.
     pub fn window(&self) -> Option<u64> {
         match self {
-            FactKind::Performed { within, .. } | FactKind::Aggregated { within, .. } => Some(*within),
+            FactKind::Performed { within, .. }
+            | FactKind::Aggregated { within, .. }
+            | FactKind::Sequence { within, .. } => Some(*within),
             FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } => None,
         }
     }
 
-    /// Returns the events that decide a fact, as indexes in [`Plan::events`].
+    /// Returns the events that decide a fact, as indexes in [`Plan::events`], each once.
     pub fn events(&self) -> Vec<u32> {
         match self {
+            FactKind::Sequence { steps, without, .. } => {
+                let of = steps.iter().map(|step| step.of).chain(without.iter().copied());
+                of.map(|of| of.event).collect::<BTreeSet<u32>>().into_iter().collect()
+            }
             FactKind::Performed { event, .. } | FactKind::Aggregated { event, .. } => vec![*event],
             FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } => Vec::new(),
         }

@@ -181,7 +181,7 @@ export function countdown(at) {
 
 /** The tree of conditions with their results for a key. */
 export function explainedTree(condition, key = 'root') {
-  const { holds, value, threshold, changes_at: at, conditions } = condition;
+  const { kind, holds, value, threshold, events, changes_at: at, conditions } = condition;
   return h(
     'ul',
     { class: 'tree', key },
@@ -196,6 +196,7 @@ export function explainedTree(condition, key = 'root') {
           'span',
           { class: 'truth' },
           value !== null && h('span', null, `${value}${threshold ? `, needs ${threshold.replace('_', ' ')}` : ''}`),
+          kind === 'sequence' && events.length > 0 && h('span', null, 'since ', time(events.at(-1))),
           at && h('span', null, holds ? 'ends ' : 'holds ', countdown(at)),
         ),
       ),

@@ -7,7 +7,10 @@ use super::model::{declared_type, parent};
 use super::{Builder, entry, text};
 use crate::schema::condition as keys;
 use crate::schema::{AnyKey, At, Fields, Key, Reference, audience, event, model};
-use crate::{Aggregate, ColumnType, Comparison, Condition, ConditionKind, Decimal, Place, Text, nearest};
+use crate::{
+    Aggregate, ColumnType, Comparison, Condition, ConditionKind, Decimal, EventMatch, Place, SequenceStep, Text,
+    duration, nearest,
+};
 
 /// The largest threshold of a count. It bounds what is stored per key.
 const COUNT_MAX: i64 = 1_000_000_000;
@@ -48,6 +51,8 @@ impl<'a> Builder<'a> {
             ConditionKind::Property(self.property(fields, scope)?)
         } else if fields.has(&keys::PERFORMED) {
             self.performed(condition, scope)?
+        } else if fields.has(&keys::SEQUENCE) {
+            self.sequence(fields, scope)?
         } else {
             self.related(condition, scope)?
         };
@@ -89,19 +94,37 @@ impl<'a> Builder<'a> {
 
     fn performed(&mut self, condition: &At<'a, &'a Fields>, scope: Scope<'a>) -> Option<ConditionKind> {
         let (place, fields) = (condition.place, condition.value);
-        let reference = fields.at(&keys::PERFORMED);
-        let event = reference.as_ref().and_then(|reference| self.resolve(reference));
-        if let (Some(reference), Some(event), Some(model)) = (&reference, event, scope.model)
+        let event = self.event_of(fields, &keys::PERFORMED, scope);
+        let aggregate =
+            self.aggregate(fields, |builder, column| declared_property(entry(&builder.events, event?)?, column));
+        self.check_aggregated_property(fields, event);
+        let comparison = aggregate.as_ref().and_then(|aggregate| self.comparison(fields, aggregate, place));
+        let filter = self.filter_of(fields, event, scope);
+        Some(ConditionKind::Performed {
+            event: event?.to_owned(),
+            filter,
+            aggregate: aggregate?,
+            comparison: comparison?,
+            within: fields.get(&keys::WITHIN)?,
+        })
+    }
+
+    /// Returns the event under a key. Reports one that does not exist or is of another model than the audience's.
+    fn event_of(&mut self, fields: &'a Fields, key: &Key<Reference>, scope: Scope<'a>) -> Option<&'a str> {
+        let reference = fields.at(key)?;
+        let event = self.resolve(&reference)?;
+        if let Some(model) = scope.model
             && let Some(other) = entry(&self.events, event).and_then(|fields| fields.get(&event::MODEL))
             && other.id != model
         {
             let message = format!("the event `{event}` is of the model `{}`, the audience of `{model}`", other.id);
             self.report(reference.place, message);
         }
-        let aggregate =
-            self.aggregate(fields, |builder, column| declared_property(entry(&builder.events, event?)?, column));
-        self.check_aggregated_property(fields, event);
-        let comparison = aggregate.as_ref().and_then(|aggregate| self.comparison(fields, aggregate, place));
+        Some(event)
+    }
+
+    /// Returns which events a condition is about: its predicate, which is kept for [`Builder::salvage`].
+    fn filter_of(&mut self, fields: &'a Fields, event: Option<&'a str>, scope: Scope<'a>) -> Option<Text> {
         let filter = text(fields, &keys::WHICH_EVENTS);
         if let (Some(event), Some(filter)) = (event, &filter) {
             let kind = ConditionKind::Performed {
@@ -113,13 +136,46 @@ impl<'a> Builder<'a> {
             };
             self.keep_predicate(scope, &filter.place, kind);
         }
-        Some(ConditionKind::Performed {
-            event: event?.to_owned(),
-            filter,
-            aggregate: aggregate?,
-            comparison: comparison?,
+        filter
+    }
+
+    /// Builds all steps, even if one of them is wrong.
+    fn sequence(&mut self, fields: &'a Fields, scope: Scope<'a>) -> Option<ConditionKind> {
+        let mut steps: Vec<Option<SequenceStep>> = Vec::new();
+        for step in fields.list(&keys::SEQUENCE) {
+            let of = self.event_match(step.value, scope);
+            let after = step.value.get(&keys::AFTER);
+            if steps.is_empty() && step.value.has(&keys::AFTER) {
+                let place = step.value.place(&keys::AFTER).unwrap_or(step.place);
+                if let Some(after) = after.map(duration::format) {
+                    let hint =
+                        format!("put `after: {after}` on the step that comes at most {after} later than this one");
+                    self.report_with_hint(place, "the first step has no step before it to come `after`", hint);
+                }
+                steps.push(None);
+            } else {
+                let is_sound = after.is_some() || !step.value.has(&keys::AFTER);
+                steps.push(of.filter(|_| is_sound).map(|of| SequenceStep { of, after }));
+            }
+        }
+        let without = fields.list(&keys::WITHOUT);
+        let without: Vec<_> = without.iter().map(|of| self.event_match(of.value, scope)).collect();
+        if !fields.has(&keys::SEQUENCE) || steps.is_empty() {
+            return None;
+        }
+        Some(ConditionKind::Sequence {
+            steps: steps.into_iter().collect::<Option<_>>()?,
+            without: without.into_iter().collect::<Option<_>>()?,
             within: fields.get(&keys::WITHIN)?,
         })
+    }
+
+    /// Builds what events a step or `without` is about; `None` if a part of it is wrong and reported.
+    fn event_match(&mut self, fields: &'a Fields, scope: Scope<'a>) -> Option<EventMatch> {
+        let event = self.event_of(fields, &keys::STEP_EVENT, scope);
+        let filter = self.filter_of(fields, event, scope);
+        let is_sound = filter.is_some() || !fields.has(&keys::WHICH_EVENTS);
+        Some(EventMatch { event: event.filter(|_| is_sound)?.to_owned(), filter })
     }
 
     fn related(&mut self, condition: &At<'a, &'a Fields>, scope: Scope<'a>) -> Option<ConditionKind> {

@@ -2,7 +2,7 @@
 
 use super::{
     AnyKey, Duration, Fields, Key, List, NUMBER, PREDICATE, Record, Reference, Rule, Section, TEXT, Type, duration,
-    list, one_of, optional, reference, required,
+    list, one_of, optional, record, reference, required,
 };
 use crate::Decimal;
 
@@ -14,8 +14,16 @@ pub(crate) const fn condition() -> Type<Fields> {
 static CONDITION: Type<Fields> = condition();
 
 /// The kinds of conditions.
-pub(crate) static RECORDS: [&Record; 7] =
-    [&ALL_RECORD, &ANY_RECORD, &NOT_RECORD, &AUDIENCE_RECORD, &PROPERTY_RECORD, &PERFORMED_RECORD, &RELATED_RECORD];
+pub(crate) static RECORDS: [&Record; 8] = [
+    &ALL_RECORD,
+    &ANY_RECORD,
+    &NOT_RECORD,
+    &AUDIENCE_RECORD,
+    &PROPERTY_RECORD,
+    &PERFORMED_RECORD,
+    &RELATED_RECORD,
+    &SEQUENCE_RECORD,
+];
 
 pub(crate) static ALL: Key<List<Fields>> =
     required("all", list(&CONDITION, 0, usize::MAX), "All hold; true if the list is empty.");
@@ -97,6 +105,36 @@ static RELATED_RECORD: Record = Record {
     ],
     rules: &[ONE_AGGREGATE, ONE_COMPARISON],
 };
+
+/// The most steps of a sequence, and the most kinds of events that its `without` lists: each is a bit of a matched event.
+pub(crate) const STEPS_MAX: usize = 32;
+
+pub(crate) static SEQUENCE: Key<List<Fields>> = required(
+    "sequence",
+    list(&STEP, 2, STEPS_MAX),
+    "The steps, in order: two or more. One event for each, strictly later than the one before, all in the window.",
+);
+pub(crate) static WITHOUT: Key<List<Fields>> = optional(
+    "without",
+    list(&EXCLUDED, 0, STEPS_MAX),
+    "None of these events lies between the first and the last event of the sequence.",
+);
+static SEQUENCE_RECORD: Record = Record { what: "sequence", keys: &[&SEQUENCE, &WITHOUT, &WITHIN], rules: &[] };
+
+static STEP: Type<Fields> = record(&STEP_RECORD);
+pub(crate) static STEP_EVENT: Key<Reference> =
+    required("performed", reference(Section::Event), "The event's id: one event of this kind.");
+pub(crate) static AFTER: Key<Duration> = optional(
+    "after",
+    duration(0, Duration::days(90).ms()),
+    "The event is at most so much later than that of the step before. Not on the first step. Default: no limit but the window.",
+);
+pub(crate) static STEP_RECORD: Record =
+    Record { what: "a step", keys: &[&STEP_EVENT, &WHICH_EVENTS, &AFTER], rules: &[] };
+
+static EXCLUDED: Type<Fields> = record(&EXCLUDED_RECORD);
+pub(crate) static EXCLUDED_RECORD: Record =
+    Record { what: "`without`", keys: &[&STEP_EVENT, &WHICH_EVENTS], rules: &[] };
 
 pub(crate) static AT_LEAST: Key<Decimal> =
     optional("at_least", NUMBER, "n or more. A count without any comparison: 1 or more.");

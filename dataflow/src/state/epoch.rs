@@ -28,7 +28,7 @@ use super::holding::IncompleteWindow;
 use super::keyed::KeyedState;
 use super::staged::Staged;
 use super::transition::{EpochOutput, Removed};
-use super::windows::{Arrival, Held};
+use super::windows::{Arrival, Held, held_as};
 use crate::ingest::event_batch::{EventBatch, MatchedEvent, hash_key};
 use crate::ingest::reader::{SourceProgress, SourceSince};
 use crate::state::shard::Encoder;
@@ -37,7 +37,7 @@ use crate::time::{Slot, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use usher_config::{Incomplete, Share};
 use usher_queries::missing::{self, MissingEvents};
-use usher_queries::plan::{Fact, ModelPlan, Plan};
+use usher_queries::plan::{EventPlan, Fact, ModelPlan, Plan, Role};
 
 /// What an earlier run left behind, for one worker.
 #[derive(Default)]
@@ -50,10 +50,27 @@ pub(crate) struct Restored {
     pub(crate) fact_since: Vec<Vec<Option<Time>>>,
 }
 
+/// What matches of an event of the plan decide.
+struct EventFacts {
+    model: usize,
+    /// By position, as matches name them.
+    facts: Vec<u32>,
+    /// By position, what a match is in a sequence.
+    roles: Vec<Role>,
+}
+
+impl EventFacts {
+    fn of(plan: &Plan, (index, event): (usize, &EventPlan)) -> EventFacts {
+        let model = event.model as usize;
+        let roles = event.roles(index as u32, &plan.models[model].facts);
+        EventFacts { model, facts: event.facts.clone(), roles }
+    }
+}
+
 /// The window of a fact.
 struct FactWindow {
-    /// Those of its events, by index in the order of ids.
-    sources: Vec<u32>,
+    /// Those of each of its events, by index in the order of ids.
+    sources: Vec<Vec<u32>>,
     within: Time,
     missing: MissingEvents,
 }
@@ -159,10 +176,10 @@ fn fact_windows(plan: &Plan, model: &ModelPlan) -> Vec<Option<FactWindow>> {
     let number = |of: &String| {
         plan.job.sources.keys().position(|id| id == of).expect("an event's source is one of the job's") as u32
     };
-    let sources = |event: &u32| plan.events[*event as usize].sources.iter().map(number);
+    let sources = |event: &u32| plan.events[*event as usize].sources.iter().map(number).collect();
     let window = |fact: &Fact| {
         let within = fact.kind.window()?;
-        let sources = fact.kind.events().iter().flat_map(sources).collect();
+        let sources = fact.kind.events().iter().map(sources).collect();
         Some(FactWindow { sources, within, missing: missing::could_come_from_missing_events(plan, &fact.kind) })
     };
     model.facts.iter().map(window).collect()
@@ -192,8 +209,7 @@ pub(crate) struct EpochWorker {
     span: Span,
     peers: usize,
     models: Vec<KeyedState>,
-    /// Per event: its model and the facts that its matches name.
-    events: Vec<(usize, Vec<u32>)>,
+    events: Vec<EventFacts>,
     batches: Vec<Option<WaitingBatch>>,
     vacant: Vec<u32>,
     ready: VecDeque<Ready>,
@@ -261,7 +277,7 @@ impl EpochWorker {
             models: models
                 .map(|(index, (model, keys))| KeyedState::new(index, model, with_updates(plan, model), keys.clone()))
                 .collect(),
-            events: plan.events.iter().map(|event| (event.model as usize, event.facts.clone())).collect(),
+            events: plan.events.iter().enumerate().map(|event| EventFacts::of(plan, event)).collect(),
             batches: Vec::new(),
             vacant: Vec::new(),
             ready: VecDeque::new(),
@@ -509,11 +525,11 @@ impl EpochWorker {
             let indexes = waiting.as_ref().map_or(0..0, |waiting| waiting.next..waiting.batch.events.len());
             indexes.map(move |index| (number, index))
         });
-        let mut found = Vec::new();
+        let mut found: Vec<Waiting> = Vec::new();
         for (number, index) in gathered.chain(later) {
             let waiting = self.batches[number].as_ref().expect("a batch stays until its last event is applied");
             let event = &waiting.batch.events[index];
-            let (of, facts) = &self.events[usize::from(event.event)];
+            let EventFacts { model: of, facts, roles } = &self.events[usize::from(event.event)];
             if *of != model || event.key_hash != hash || waiting.batch.key(event) != key {
                 continue;
             }
@@ -522,10 +538,19 @@ impl EpochWorker {
             let positions =
                 (0..64).filter(|bit| event.facts >> bit & 1 == 1).map(|bit| usize::from(event.block) * 64 + bit);
             let values = waiting.batch.values(event);
-            found.extend(positions.map(|position| {
-                let fact = facts[position];
-                Waiting { fact, at: event.at, event: held, value: self.models[model].value_of(fact, values) }
-            }));
+            let before = found.len();
+            for position in positions {
+                let (fact, role) = (facts[position], roles[position]);
+                let bits = i128::from(role.bits);
+                if role.bits == 0 {
+                    let value = self.models[model].value_of(fact, values);
+                    found.push(Waiting { fact, at: event.at, event: held, value });
+                } else if let Some(of_sequence) = found[before..].iter_mut().find(|waiting| waiting.fact == fact) {
+                    of_sequence.value |= bits;
+                } else {
+                    found.push(Waiting { fact, at: event.at, event: held_as(role, held), value: bits });
+                }
+            }
         }
         found.sort_by_key(|waiting| (waiting.at, waiting.event.arrival));
         found
@@ -717,9 +742,9 @@ impl EpochWorker {
         let place = &mut self.batches[ready.batch as usize];
         let waiting = place.as_mut().expect("a batch stays until its last event is applied");
         let event: MatchedEvent = waiting.batch.events[ready.index as usize];
-        let (model, facts) = &self.events[usize::from(event.event)];
+        let EventFacts { model, facts, roles } = &self.events[usize::from(event.event)];
         let (key, values) = (waiting.batch.key(&event), waiting.batch.values(&event));
-        let repeat = self.models[*model].apply(&event, key, ready.arrival, facts, values);
+        let repeat = self.models[*model].apply(&event, key, ready.arrival, (facts, roles), values);
         self.repeats[usize::from(event.event)] += u64::from(repeat);
         waiting.left -= 1;
         if waiting.left == 0 {
@@ -868,10 +893,13 @@ impl EpochWorker {
         let restored = &self.restored.fact_since;
         let since = |model: usize, fact: usize, window: &FactWindow| {
             let kept = restored.get(model).and_then(|facts| *facts.get(fact)?);
-            let of_sources = |time: fn(&SourceSince) -> Time| {
-                let times = || window.sources.iter().filter_map(|source| self.since.get(source)).map(time);
+            let of_event = |sources: &Vec<u32>, time: fn(&SourceSince) -> Time| {
+                let times = || sources.iter().filter_map(|source| self.since.get(source)).map(time);
                 // A source that has all, as files have, fills what the event's other sources do not keep.
                 if times().any(|time| time == 0) { 0 } else { times().max().unwrap_or(0) }
+            };
+            let of_sources = |time: fn(&SourceSince) -> Time| {
+                window.sources.iter().map(|sources| of_event(sources, time)).max().unwrap_or(0)
             };
             match kept {
                 Some(kept) => of_sources(|of| of.kept).max(kept),

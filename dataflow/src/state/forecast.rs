@@ -15,7 +15,7 @@ pub(crate) struct Waiting {
     /// When it takes effect.
     pub(crate) at: Time,
     pub(crate) event: Held,
-    /// The value of it that the fact takes; 0 if it takes none.
+    /// The value of it that the fact takes, or what it is in a sequence; 0 if it takes none.
     pub(crate) value: i128,
 }
 
@@ -25,9 +25,10 @@ pub(crate) struct Forecast {
     pub(crate) truth: bool,
     /// Later times at which it flips, ascending; its truth alternates.
     pub(crate) flips: Vec<Time>,
-    /// The times of the events that count, from oldest to newest; `None` if events do not decide it.
+    /// The times of the events that count, from oldest to newest: of a sequence, those for the steps that it has reached. `None` if
+    /// events do not decide it.
     pub(crate) events: Option<Vec<Time>>,
-    /// What is counted or added up; `None` if events do not decide it, or if what is held does not determine it.
+    /// What is counted or added up, or the number of steps reached; `None` if events do not decide it, or if what is held does not determine it.
     pub(crate) value: Option<Shown>,
 }
 
@@ -60,12 +61,12 @@ impl KeyedState {
                 let windows = slot.map_or(&nothing, |slot| self.windows.key(slot));
                 let held = windows.events_of(fact);
                 let mut events = waiting.iter().filter(|waiting| waiting.fact == fact);
-                return Forecast {
-                    truth,
-                    flips: flips_ahead(rule, fact, &held, &mut events),
-                    events: Some(held.iter().map(|(held, _)| held.timestamp).collect()),
-                    value: windows.shown(rule, fact),
+                let flips = flips_ahead(rule, fact, &held, &mut events);
+                let (events, value) = match windows.progress(rule, fact, time) {
+                    Some(reached) => (reached.clone(), Some(Shown::Count(reached.len()))),
+                    None => (held.iter().map(|(held, _)| held.timestamp).collect(), windows.shown(rule, fact)),
                 };
+                return Forecast { truth, flips, events: Some(events), value };
             }
             let flips = slot.map_or(Vec::new(), |slot| self.properties.flips_ahead(slot, fact, time, truth));
             Forecast { truth, flips, ..Forecast::default() }

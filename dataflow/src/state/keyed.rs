@@ -19,7 +19,7 @@ use crate::time::{Slot, Time};
 use hashbrown::HashSet;
 use std::rc::Rc;
 use usher_core::change::{ChangeKind, Reason, Recipients};
-use usher_queries::plan::{Expr, ModelPlan};
+use usher_queries::plan::{Expr, ModelPlan, Role};
 
 /// The keys of one model that this worker owns.
 pub(crate) struct KeyedState {
@@ -101,14 +101,14 @@ impl KeyedState {
         slot
     }
 
-    /// Applies a matched event; `facts` are those of its event in the plan. Returns whether it repeats an event that is held.
-    /// `values` are those that it carries.
+    /// Applies a matched event; `facts` and `roles` are those of its event in the plan. Returns whether it repeats an event that is
+    /// held. `values` are those that it carries.
     pub(crate) fn apply(
         &mut self,
         event: &MatchedEvent,
         key: &str,
         arrival: Arrival,
-        facts: &[u32],
+        (facts, roles): (&[u32], &[Role]),
         values: &[i128],
     ) -> bool {
         let slot = self.intern(event.key_hash, key);
@@ -117,6 +117,7 @@ impl KeyedState {
             event: Held { timestamp: event.timestamp, arrival, id: event.id },
             bits: event.facts,
             facts: &facts[usize::from(event.block) * 64..],
+            roles: &roles[usize::from(event.block) * 64..],
             values,
         };
         let repeat = self.windows.apply(slot, &applied, &mut self.flips);

@@ -68,7 +68,7 @@ impl PropertyState {
                 comparison: *comparison,
                 clocked: filter.as_ref().is_some_and(|filter| filter.mentions_now()),
             }),
-            FactKind::Performed { .. } | FactKind::Aggregated { .. } => None,
+            FactKind::Performed { .. } | FactKind::Aggregated { .. } | FactKind::Sequence { .. } => None,
         };
         let facts: Vec<Option<PropertyFact>> = model.facts.iter().map(|of| fact(&of.kind)).collect();
         let is_clocked = |fact: &Option<PropertyFact>| {

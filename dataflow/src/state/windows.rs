@@ -1,10 +1,10 @@
-//! Windows: facts that events decide, "the number of events in the window lies in `least..=most`", or an aggregate of a value
-//! that they carry.
+//! Windows: facts that events decide, "the number of events in the window lies in `least..=most`", an aggregate of a value
+//! that they carry, or a sequence of them.
 //!
 //! Computes for each such fact of a key its truth, and when it flips. Holds, per (key, fact) of a count: the newest `keep` events
 //! by (timestamp, arrival), 24 bytes each, and the time of one armed timer. An event that is not among them can never decide the
-//! fact again: all newer ones stay longer. Counts of more than [`FEW`] and aggregates are kept in `windows/kept.rs`, by the same
-//! steps. Refuses: events of the future; the caller hands in an event when the clock has reached it.
+//! fact again: all newer ones stay longer. Counts of more than [`FEW`], aggregates and sequences are kept in `windows/kept.rs`, by the
+//! same steps. Refuses: events of the future; the caller hands in an event when the clock has reached it.
 //!
 //! Applying an event is idempotent while it is held: its id is found, and only its arrival may become earlier.
 //!
@@ -15,9 +15,11 @@
 //! 4. truth may flip at `at`;
 //! 5. a timer stands at or before the moment at which the oldest held event leaves.
 
+mod chains;
 mod event_list;
 mod kept;
 
+use self::chains::SequenceRule;
 use self::event_list::FEW;
 use self::kept::{Kept, KeptRule, Question};
 use super::forecast::Waiting;
@@ -29,7 +31,9 @@ use std::borrow::Cow;
 use std::ops::{Deref, DerefMut};
 use usher_config::Aggregate;
 use usher_queries::compile::count_range;
-use usher_queries::plan::{FactKind, ModelPlan};
+use usher_queries::plan::{FactKind, ModelPlan, Role};
+
+pub(crate) use self::chains::held_as;
 
 /// When a count of events in a window holds, and how many decide it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +90,10 @@ impl WindowRule {
                 };
                 Some(WindowRule::Kept(KeptRule { within: *within, value: *value as usize, question }))
             }
+            FactKind::Sequence { steps, within, .. } => {
+                let question = Question::Sequence(SequenceRule::new(steps));
+                Some(WindowRule::Kept(KeptRule { within: *within, value: 0, question }))
+            }
             FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } => None,
         }
     }
@@ -93,9 +101,15 @@ impl WindowRule {
     /// Returns which of an event's values the fact takes; `None` if none.
     pub(crate) fn value(&self) -> Option<usize> {
         match self {
-            WindowRule::Kept(KeptRule { question: Question::Count(_), .. }) | WindowRule::Newest(_) => None,
+            WindowRule::Kept(KeptRule { question: Question::Count(_) | Question::Sequence(_), .. })
+            | WindowRule::Newest(_) => None,
             WindowRule::Kept(rule) => Some(rule.value),
         }
+    }
+
+    /// Returns whether a sequence decides the fact.
+    fn is_sequence(&self) -> bool {
+        matches!(self, WindowRule::Kept(KeptRule { question: Question::Sequence(_), .. }))
     }
 }
 
@@ -227,8 +241,27 @@ pub(crate) struct Applied<'a> {
     /// Bits into `facts`.
     pub(crate) bits: u64,
     pub(crate) facts: &'a [u32],
+    /// What it is in the sequences among `facts`.
+    pub(crate) roles: &'a [Role],
     /// Those that it carries.
     pub(crate) values: &'a [i128],
+}
+
+impl Applied<'_> {
+    /// Returns what the event is in the sequence at `position`: all positions of one sequence stand next to each other. Those are
+    /// taken from `rest`.
+    fn role(&self, position: usize, rest: &mut u64) -> Role {
+        let mut role = self.roles[position];
+        while *rest != 0 {
+            let next = rest.trailing_zeros() as usize;
+            if self.facts[next] != self.facts[position] {
+                break;
+            }
+            role.bits |= self.roles[next].bits;
+            *rest &= *rest - 1;
+        }
+        role
+    }
 }
 
 impl WindowState {
@@ -249,9 +282,9 @@ impl WindowState {
         self.rules[fact as usize].as_ref()
     }
 
-    /// Returns whether a fact takes a value of its events.
+    /// Returns whether the events of a fact are kept with a value.
     fn takes_value(&self, fact: u32) -> bool {
-        self.rule(fact).is_some_and(|rule| rule.value().is_some())
+        self.rule(fact).is_some_and(|rule| rule.value().is_some() || rule.is_sequence())
     }
 
     /// Returns whether there is room for a slot.
@@ -274,13 +307,19 @@ impl WindowState {
         let mut repeat = false;
         let mut rest = applied.bits;
         while rest != 0 {
-            let fact = applied.facts[rest.trailing_zeros() as usize];
+            let position = rest.trailing_zeros() as usize;
+            let fact = applied.facts[position];
             rest &= rest - 1;
             let Some(rule) = &self.rules[fact as usize] else {
                 panic!("an event counts for fact {fact}, which has no window");
             };
             repeat |= match rule {
                 WindowRule::Newest(rule) => key.apply(rule, fact, applied.at, applied.event, &mut out),
+                WindowRule::Kept(rule @ KeptRule { question: Question::Sequence(_), .. }) => {
+                    let role = applied.role(position, &mut rest);
+                    let event = (held_as(role, applied.event), i128::from(role.bits));
+                    key.apply_kept(rule, fact, applied.at, event, &mut out)
+                }
                 WindowRule::Kept(rule) => {
                     let value = applied.values.get(rule.value).copied().unwrap_or(0);
                     key.apply_kept(rule, fact, applied.at, (applied.event, value), &mut out)
@@ -349,14 +388,19 @@ impl KeyWindows {
         of.expire(rule, at, out);
         if let Some(held) = of.kept.find(event.id) {
             if event.arrival < held.arrival {
-                of.kept.set_arrival(&held, event.arrival);
+                let before = of.kept.holds(rule);
+                of.kept.set_arrival(rule, &held, event.arrival);
+                // The order of events of equal timestamps decides sequences.
+                let after = of.kept.holds(rule);
+                if before != after {
+                    out.flips.push(Flip { time: at, slot: out.slot, fact, truth: after, cause: Cause::Event });
+                }
             }
             return true;
         }
         if !over {
             let before = of.kept.holds(rule);
             of.kept.insert(rule, event, value);
-            of.kept.index_values(rule);
             let after = of.kept.holds(rule);
             if before != after {
                 out.flips.push(Flip { time: at, slot: out.slot, fact, truth: after, cause: Cause::Event });
@@ -417,8 +461,18 @@ impl KeyWindows {
                     None => Kept::new(rule).total(),
                 }
                 .map(Shown::Total),
-                Question::Extreme(..) => None,
+                Question::Extreme(..) | Question::Sequence(_) => None,
             },
+        }
+    }
+
+    /// Returns how far a sequence has come at `now`, as the timestamps of the events for the steps that it has reached; `None` if the
+    /// fact is no sequence.
+    pub(crate) fn progress(&self, rule: &WindowRule, fact: u32, now: Time) -> Option<Vec<Time>> {
+        let WindowRule::Kept(rule @ KeptRule { question: Question::Sequence(_), .. }) = rule else { return None };
+        match self.kept.binary_search_by_key(&fact, |kept| kept.fact) {
+            Ok(index) => self.kept[index].kept.progress(rule, now),
+            Err(_) => Some(Vec::new()),
         }
     }
 
@@ -513,11 +567,7 @@ impl KeyWindows {
     }
 
     fn restore_kept(&mut self, rule: &KeptRule, fact: u32, held: &[(Held, i128)], out: &mut Out<'_>) -> bool {
-        let mut kept = Kept::new(rule);
-        for (event, value) in held {
-            kept.insert(rule, *event, *value);
-            kept.index_values(rule);
-        }
+        let kept = Kept::of(rule, held);
         let truth = kept.holds(rule);
         if !kept.is_empty() {
             let found = self.kept.binary_search_by_key(&fact, |kept| kept.fact);
@@ -611,7 +661,7 @@ impl KeptFact {
         let Some(mut time) = leaves(&self.kept) else { return };
         let mut truth = self.kept.holds(rule);
         loop {
-            self.kept.remove_oldest();
+            self.kept.remove_oldest(rule);
             let left = self.kept.holds(rule);
             if left != truth {
                 truth = left;
@@ -622,7 +672,6 @@ impl KeptFact {
                 None => break,
             }
         }
-        self.kept.index_values(rule);
     }
 
     fn arm(&mut self, rule: &KeptRule, out: &mut Out<'_>) {
@@ -718,7 +767,7 @@ mod tests {
         flips: &mut Vec<Flip>,
     ) -> bool {
         let event = Held { timestamp, arrival: Arrival::new(0, id), id };
-        state.apply(0, &Applied { at, event, bits: (1 << facts.len()) - 1, facts, values: &[] }, flips)
+        state.apply(0, &Applied { at, event, bits: (1 << facts.len()) - 1, facts, roles: &[], values: &[] }, flips)
     }
 
     fn fire(state: &mut WindowState, through: Time, flips: &mut Vec<Flip>) {
@@ -926,7 +975,14 @@ mod tests {
                 let (timestamp, value) = (next - rng.u64(0..WITHIN + 10).min(next), rng.i64(-1..values));
                 let event = Held { timestamp, arrival: Arrival::new(0, id), id };
                 let value = n(value).raw();
-                let applied = Applied { at: clock, event, bits: (1 << facts.len()) - 1, facts: &all, values: &[value] };
+                let applied = Applied {
+                    at: clock,
+                    event,
+                    bits: (1 << facts.len()) - 1,
+                    facts: &all,
+                    roles: &[],
+                    values: &[value],
+                };
                 assert!(!state.apply(0, &applied, &mut flips));
                 events.push((timestamp, value));
                 reached += flips.len();
@@ -968,7 +1024,11 @@ mod tests {
         for id in 0..90 {
             let event = Held { timestamp: id, arrival: Arrival::new(0, id), id };
             let values = [n(id as i64 % 10).raw()];
-            state.apply(0, &Applied { at: id, event, bits: 0b1111, facts: &[0, 1, 2, 3], values: &values }, &mut flips);
+            state.apply(
+                0,
+                &Applied { at: id, event, bits: 0b1111, facts: &[0, 1, 2, 3], roles: &[], values: &values },
+                &mut flips,
+            );
         }
         let held: Vec<usize> = (0..4).map(|fact| state.key(0).events_of(fact).len()).collect();
         assert_eq!(held, [1, 2, 3, 90]);
@@ -981,7 +1041,7 @@ mod tests {
         let mut apply = |at, value: i64| {
             let event = Held { timestamp: at, arrival: Arrival::new(0, at), id: 1 };
             let values = [Decimal::from(value).raw()];
-            state.apply(0, &Applied { at, event, bits: 1, facts: &[0], values: &values }, &mut flips)
+            state.apply(0, &Applied { at, event, bits: 1, facts: &[0], roles: &[], values: &values }, &mut flips)
         };
         assert_eq!([apply(10, 4), apply(20, 40), apply(110, 40)], [false, true, false]);
         assert_eq!(times(&flips), [(110, true)], "the second is an event once the first has left");

@@ -4,7 +4,8 @@
 
 use crate::plan::{AudienceIx, Expr, Fact};
 use crate::predicate::Predicate;
-use usher_config::{Aggregate, ColumnType, Comparison, Decimal, Event, Members, Model, Path, Property, Step};
+use std::collections::BTreeSet;
+use usher_config::{Aggregate, ColumnType, Comparison, Decimal, Event, Job, Members, Model, Path, Property, Step};
 
 /// Returns the counts for which a comparison holds, as the least and the greatest; one that no count fulfils is 1 to 0.
 /// The greatest is `None` if there is no bound.
@@ -104,6 +105,35 @@ pub(super) fn aggregated_text(
         comparison_text(comparison),
         filter_text(event, filter),
     )
+}
+
+/// Returns the canonical text of events that pass a filter.
+pub(super) fn filtered_text(event: &Event, filter: Option<&Predicate>) -> String {
+    format!("{}{}", event_text(event), filter_text(event, filter))
+}
+
+/// Returns the canonical text of a `sequence` condition: steps as [`filtered_text`] with their `after`, and exclusions, sorted.
+pub(super) fn sequence_text(steps: &[(String, Option<u64>)], without: &BTreeSet<String>, within: u64) -> String {
+    let step = |(of, after): &(String, Option<u64>)| match after {
+        Some(after) => format!("({of} after={after})"),
+        None => format!("({of})"),
+    };
+    let steps: String = steps.iter().map(step).collect();
+    let without: String = without.iter().map(|of| format!("({of})")).collect();
+    format!("sequence v1 within={within} steps=[{steps}] without=[{without}]")
+}
+
+/// Returns the first event by id, of those with the definition of `event`, that reads the columns of a filter alike: with that filter
+/// all of them have one [`filtered_text`].
+pub(super) fn first_alike<'a>(job: &'a Job, event: &Event, filter: Option<&Predicate>) -> &'a str {
+    let is_alike = |other: &Event| {
+        let of_message = (&other.sources, &other.kind, &other.names) == (&event.sources, &event.kind, &event.names);
+        let of_key = (&other.model, &other.foreign_key) == (&event.model, &event.foreign_key);
+        let mut columns = filter.iter().flat_map(|filter| &filter.columns);
+        let reads = |name: &str| other.properties.get(name) == event.properties.get(name);
+        of_message && of_key && other.timestamp == event.timestamp && columns.all(|(name, _)| reads(name))
+    };
+    job.events.iter().find(|(_, other)| is_alike(other)).expect("an event is like itself").0
 }
 
 /// Returns the canonical text of a `related` condition on the rows of `model`, which belongs to another one.

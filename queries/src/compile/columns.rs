@@ -9,7 +9,8 @@ use crate::predicate::{Now, Predicate};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use usher_config::{
-    Aggregate, ColumnType, Condition, ConditionKind, Event, Job, Place, Problem, Sync, Text, nearest, some_of,
+    Aggregate, ColumnType, Condition, ConditionKind, Event, EventMatch, Job, Place, Problem, Sync, Text, nearest,
+    some_of,
 };
 
 /// Returns the models whose file's schema [`compile`](super::compile()) needs: those of which some condition reads, or
@@ -50,7 +51,7 @@ fn columns_read(condition: &Condition, model: &str, read: &mut BTreeSet<(String,
             filter.iter().for_each(|text| names_in(text, model, read));
             read.extend(aggregate.column().map(|column| (model.clone(), column.to_string())));
         }
-        ConditionKind::Audience(_) | ConditionKind::Performed { .. } => {}
+        ConditionKind::Audience(_) | ConditionKind::Performed { .. } | ConditionKind::Sequence { .. } => {}
     }
 }
 
@@ -101,6 +102,12 @@ impl<'a> Columns<'a> {
             ConditionKind::Performed { event, filter, .. } => {
                 let job = self.job;
                 filter.iter().for_each(|text| drop(self.event_predicate(&job.events[event], text)));
+            }
+            ConditionKind::Sequence { steps, without, .. } => {
+                let job = self.job;
+                for EventMatch { event, filter } in steps.iter().map(|step| &step.of).chain(without) {
+                    filter.iter().for_each(|text| drop(self.event_predicate(&job.events[event], text)));
+                }
             }
             ConditionKind::Related { model, filter, aggregate, .. } => {
                 filter.iter().for_each(|text| drop(self.model_predicate(model, text)));

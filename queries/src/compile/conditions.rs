@@ -10,7 +10,9 @@ use super::canonical::aggregate_name;
 use super::facts::{Facts, Tree};
 use crate::plan::{AudienceIx, FactIx, ModelPlan, Plan};
 use std::fmt::Write as _;
-use usher_config::{Aggregate, Audience, Comparison, Condition, ConditionKind, Decimal, Text, duration};
+use usher_config::{
+    Aggregate, Audience, Comparison, Condition, ConditionKind, Decimal, EventMatch, SequenceStep, Text, duration,
+};
 
 /// What decides a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +28,11 @@ pub enum Decided {
 /// A condition as its author wrote it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Written {
-    /// `all`, `any`, `not`, `audience`, `property`, `performed` or `related`.
+    /// `all`, `any`, `not`, `audience`, `property`, `performed`, `related` or `sequence`.
     pub kind: &'static str,
     /// As in the job file, on one line; a default that is not needed is left out.
     pub text: String,
-    /// What a count or another aggregate is compared with: `at_least 3`.
+    /// What a count or another aggregate is compared with: `at_least 3`; of a sequence, its number of steps: `3 steps`.
     pub threshold: Option<String>,
     /// What decides it.
     pub decided: Decided,
@@ -82,6 +84,10 @@ impl<'a> Writing<'a> {
                 write!(text, ", within: {}", duration::format(*within)).expect("writing to a string");
                 ("performed", text, Some(threshold(comparison)), Vec::new())
             }
+            ConditionKind::Sequence { steps, without, within } => {
+                let (text, threshold) = sequence_text(steps, without, *within);
+                ("sequence", text, Some(threshold), Vec::new())
+            }
             ConditionKind::Related { model, filter, aggregate, comparison } => {
                 let mut text = format!("related: {model}");
                 write_filter(&mut text, filter.as_ref());
@@ -102,7 +108,10 @@ impl<'a> Writing<'a> {
                 let index = self.model.audiences.binary_search_by(|audience| audience.id.cmp(id));
                 Decided::Audience(index.expect("the plan has the audience") as AudienceIx)
             }
-            ConditionKind::Property(_) | ConditionKind::Performed { .. } | ConditionKind::Related { .. } => {
+            ConditionKind::Property(_)
+            | ConditionKind::Performed { .. }
+            | ConditionKind::Related { .. }
+            | ConditionKind::Sequence { .. } => {
                 let Some(Tree::Fact(canonical)) = self.facts.condition(condition, self.audience) else {
                     panic!("a compiled condition is sound: {:?}", self.facts.columns.problems);
                 };
@@ -111,6 +120,26 @@ impl<'a> Writing<'a> {
             }
         }
     }
+}
+
+/// Returns a sequence as in the job file, on one line, and its number of steps.
+fn sequence_text(steps: &[SequenceStep], without: &[EventMatch], within: u64) -> (String, String) {
+    let of = |EventMatch { event, filter }: &EventMatch, after: Option<u64>| {
+        let mut text = format!("{{performed: {event}");
+        write_filter(&mut text, filter.as_ref());
+        if let Some(after) = after {
+            write!(text, ", after: {}", duration::format(after)).expect("writing to a string");
+        }
+        text + "}"
+    };
+    let listed: Vec<String> = steps.iter().map(|step| of(&step.of, step.after)).collect();
+    let mut text = format!("sequence: [{}]", listed.join(", "));
+    if !without.is_empty() {
+        let excluded: Vec<String> = without.iter().map(|excluded| of(excluded, None)).collect();
+        write!(text, ", without: [{}]", excluded.join(", ")).expect("writing to a string");
+    }
+    write!(text, ", within: {}", duration::format(within)).expect("writing to a string");
+    (text, format!("{} steps", steps.len()))
 }
 
 fn write_filter(out: &mut String, filter: Option<&Text>) {
@@ -179,6 +208,15 @@ mod tests {
                     Aggregate::Sum("amount".into()),
                     Comparison::MoreThan(Decimal::from(9)),
                 ),
+                sequence(
+                    [
+                        step("priced", Some("path = '/pricing'"), None),
+                        step("ordered", None, Some(90 * SECOND)),
+                        step("priced", None, None),
+                    ],
+                    &["ordered"],
+                    DAY,
+                ),
             ]),
         )]);
         let plan = compile(&job, "job.yaml", &Schemas::new()).expect("a sound job");
@@ -193,6 +231,11 @@ mod tests {
                 ("not", None),
                 ("property: ltv > 300", None),
                 ("related: orders, where: status = 'paid', sum: amount, more_than: 9", Some("more_than 9")),
+                (
+                    "sequence: [{performed: priced, where: path = '/pricing'}, {performed: ordered, after: 1m30s}, \
+                     {performed: priced}], without: [{performed: ordered}], within: 1d",
+                    Some("3 steps")
+                ),
             ]
         );
         assert_eq!(of.inside[2].inside[0].threshold.as_deref(), Some("between [1, 2]"));

@@ -1,14 +1,19 @@
 //! Conditions become facts: equal ones are one, whichever audiences they stand in.
 //!
+//! The facts of sequences are in `facts/sequence.rs`.
+//!
 //! Facts are addressed by their canonical text until all are found and [`layout`](super::layout) gives them indexes.
 
+mod sequence;
+
+pub(super) use self::sequence::{FilteredEvent, SequenceDraft};
 use super::Schemas;
 use super::canonical::{aggregated_text, count_comparison, count_range, performed_text, property_text, related_text};
 use super::columns::Columns;
 use crate::plan::{AudienceIx, Expr, FactIx};
 use crate::predicate::Predicate;
 use std::collections::BTreeMap;
-use usher_config::{Aggregate, Audience, ColumnType, Comparison, Condition, ConditionKind, Job, Place, Text};
+use usher_config::{Aggregate, Audience, ColumnType, Comparison, Condition, ConditionKind, Event, Job, Place, Text};
 
 /// A fact before everything has its index.
 #[derive(Clone)]
@@ -29,6 +34,7 @@ pub(super) enum Draft<'a> {
         aggregate: &'a Aggregate,
         comparison: Comparison,
     },
+    Sequence(SequenceDraft<'a>),
     Property(Predicate),
     Related {
         model: &'a str,
@@ -97,6 +103,7 @@ impl<'a> Facts<'a> {
             ConditionKind::Performed { event, filter, aggregate, comparison, within } => {
                 self.performed(audience, event, filter.as_ref(), (aggregate, comparison), *within)
             }
+            ConditionKind::Sequence { steps, without, within } => self.sequence(audience, steps, without, *within),
             ConditionKind::Related { model, filter, aggregate, comparison } => {
                 self.related(audience, &condition.place, model, filter.as_ref(), aggregate, comparison)
             }
@@ -117,15 +124,7 @@ impl<'a> Facts<'a> {
         (aggregate, comparison): (&'a Aggregate, &Comparison),
         within: u64,
     ) -> Option<Tree> {
-        let (id, event) = self.job.events.get_key_value(event).expect("config resolves the events of conditions");
-        assert_eq!(event.model, audience.model, "config lets audiences count events of their model only");
-        // Both are checked, so that what is wrong with either is reported at once.
-        let own = filter.map(|text| self.columns.event_predicate(event, text).ok_or(())).transpose();
-        let shared = self.shared(id)?;
-        let filter = match (shared, own.ok()?) {
-            (Some(shared), Some(own)) => Some(shared.and(&own)),
-            (shared, own) => shared.or(own),
-        };
+        let (id, event, filter) = self.filtered(audience, event, filter)?;
         if *aggregate == Aggregate::Count {
             let (least, most) = count_range(comparison);
             let text = performed_text(event, filter.as_ref(), (least, most), within);
@@ -137,6 +136,25 @@ impl<'a> Facts<'a> {
         };
         let text = aggregated_text(event, filter.as_ref(), aggregate, &comparison, within);
         Some(self.fact(audience, text, Draft::Aggregated { event: id, filter, within, aggregate, comparison }))
+    }
+
+    /// Returns an event of a condition with the predicate that its events fulfil: that of the condition and that of the event.
+    fn filtered(
+        &mut self,
+        audience: &Audience,
+        event: &str,
+        filter: Option<&Text>,
+    ) -> Option<(&'a str, &'a Event, Option<Predicate>)> {
+        let (id, event) = self.job.events.get_key_value(event).expect("config resolves the events of conditions");
+        assert_eq!(event.model, audience.model, "config lets audiences count events of their model only");
+        // Both are checked, so that what is wrong with either is reported at once.
+        let own = filter.map(|text| self.columns.event_predicate(event, text).ok_or(())).transpose();
+        let shared = self.shared(id)?;
+        let filter = match (shared, own.ok()?) {
+            (Some(shared), Some(own)) => Some(shared.and(&own)),
+            (shared, own) => shared.or(own),
+        };
+        Some((id, event, filter))
     }
 
     /// Returns the predicate that all conditions on an event share, if it has one. `None` if it is wrong, which is

@@ -5,14 +5,18 @@
 
 use super::canonical::{audience_text, fingerprint, known_text};
 use super::columns::Included;
-use super::facts::{Draft, Drafts, Tree};
+use super::facts::{Draft, Drafts, FilteredEvent, SequenceDraft, Tree};
 use crate::aggregate::Summary;
 use crate::plan::{
-    AudienceIx, AudiencePlan, EventColumn, EventPlan, Fact, FactIx, FactKind, Filter, ModelPlan, Plan, SnapshotPlan,
+    AudienceIx, AudiencePlan, EventColumn, EventFilter, EventPlan, Fact, FactIx, FactKind, Filter, ModelPlan, Plan,
+    SequenceStep, SnapshotPlan,
 };
 use crate::predicate::Predicate;
 use std::collections::{BTreeMap, BTreeSet};
 use usher_config::{Aggregate, ColumnType, Condition, ConditionKind, Event, Job, Members, Model};
+
+/// The number of facts of an event that a matched event names at once.
+const BLOCK: usize = 64;
 
 /// The parts of a job that become its plan, and the events, which get their facts while models get theirs.
 pub(super) struct Layout<'a> {
@@ -77,6 +81,7 @@ impl<'a> Layout<'a> {
                     let (event, filter) = self.enter(event, filter.as_ref(), facts.len() as FactIx);
                     FactKind::Performed { event, filter, within: *within, least: *least, most: *most }
                 }
+                Draft::Sequence(draft) => self.sequence(draft, facts.len() as FactIx),
                 Draft::Aggregated { event, filter, within, aggregate, comparison } => {
                     let (event, filter) = self.enter(event, filter.as_ref(), facts.len() as FactIx);
                     let value = self.value(event, aggregate);
@@ -91,13 +96,50 @@ impl<'a> Layout<'a> {
 
     /// Enters a fact at its event and filter, and returns their indexes.
     fn enter(&mut self, event: &str, filter: Option<&Predicate>, fact: FactIx) -> (u32, u32) {
-        let event_ix = self.job.events.keys().position(|id| id == event).expect("an event of the job");
-        let event = &mut self.events[event_ix];
-        let filter_ix = event.filters.iter().position(|known| known.predicate.as_ref() == filter);
-        let filter_ix = filter_ix.expect("the filters were collected from all drafts");
-        event.filters[filter_ix].facts.push(event.facts.len() as u32);
+        let EventFilter { event, filter } = self.find(event, filter);
+        self.enter_at(EventFilter { event, filter }, fact);
+        (event, filter)
+    }
+
+    /// Returns the indexes of an event and one of its filters.
+    fn find(&self, event: &str, filter: Option<&Predicate>) -> EventFilter {
+        let event = self.job.events.keys().position(|id| id == event).expect("an event of the job");
+        let filter = self.events[event].filters.iter().position(|known| known.predicate.as_ref() == filter);
+        let filter = filter.expect("the filters were collected from all drafts");
+        EventFilter { event: event as u32, filter: filter as u32 }
+    }
+
+    fn enter_at(&mut self, of: EventFilter, fact: FactIx) {
+        let event = &mut self.events[of.event as usize];
+        event.filters[of.filter as usize].facts.push(event.facts.len() as u32);
         event.facts.push(fact);
-        (event_ix as u32, filter_ix as u32)
+    }
+
+    /// Enters a sequence at its events and filters, and returns it. Its positions at one event stand next to each other in one
+    /// block of 64, so that a matched event has all that it is in the sequence at once.
+    fn sequence(&mut self, draft: &SequenceDraft<'a>, fact: FactIx) -> FactKind {
+        let mut filters: Vec<EventFilter> =
+            draft.events().map(|(event, filter)| self.find(event, filter.as_ref())).collect();
+        filters.sort_by_key(|of| (of.event, of.filter));
+        filters.dedup();
+        for of_event in filters.chunk_by(|a, b| a.event == b.event) {
+            let facts = &mut self.events[of_event[0].event as usize].facts;
+            assert!(of_event.len() <= BLOCK, "config limits the steps and exclusions of a sequence");
+            if facts.len() % BLOCK + of_event.len() > BLOCK {
+                // No filter has these positions, so they mean nothing.
+                facts.resize(facts.len().next_multiple_of(BLOCK), 0);
+            }
+            of_event.iter().for_each(|of| self.enter_at(*of, fact));
+        }
+        let step = |((event, filter), after): &(FilteredEvent<'a>, Option<u64>)| SequenceStep {
+            of: self.find(event, filter.as_ref()),
+            after: *after,
+        };
+        FactKind::Sequence {
+            steps: draft.steps.iter().map(step).collect(),
+            without: draft.without.iter().map(|(event, filter)| self.find(event, filter.as_ref())).collect(),
+            within: draft.within,
+        }
     }
 
     /// Returns the index of the value of an event that an aggregate takes.
@@ -142,14 +184,20 @@ impl<'a> Layout<'a> {
     fn event(&self, id: &str, event: &Event) -> EventPlan {
         let mut filters: BTreeMap<Option<String>, Option<Predicate>> = BTreeMap::new();
         let mut names: BTreeSet<String> = BTreeSet::new();
+        let mut add = |filter: &Option<Predicate>| {
+            filters.insert(filter.as_ref().map(|predicate| predicate.text.clone()), filter.clone());
+        };
         for draft in self.drafts.get(event.model.as_str()).into_iter().flat_map(BTreeMap::values) {
-            if let Draft::Performed { event, filter, .. } | Draft::Aggregated { event, filter, .. } = draft
-                && *event == id
-            {
-                filters.insert(filter.as_ref().map(|predicate| predicate.text.clone()), filter.clone());
-                if let Draft::Aggregated { aggregate, .. } = draft {
+            match draft {
+                Draft::Performed { event, filter, .. } if *event == id => add(filter),
+                Draft::Aggregated { event, filter, aggregate, .. } if *event == id => {
+                    add(filter);
                     names.extend(aggregate.column().map(str::to_owned));
                 }
+                Draft::Sequence(draft) => {
+                    draft.events().filter(|(event, _)| *event == id).for_each(|(_, filter)| add(filter));
+                }
+                Draft::Performed { .. } | Draft::Aggregated { .. } | Draft::Property(_) | Draft::Related { .. } => {}
             }
         }
         names.extend(filters.values().flatten().flat_map(|p| &p.columns).map(|(name, _)| name.clone()));
@@ -214,7 +262,7 @@ impl<'a> Layout<'a> {
 /// Returns a fact with its identity and its truth for a key of which nothing is known.
 fn fact(kind: FactKind, text: String) -> Fact {
     let default = match &kind {
-        FactKind::Known | FactKind::Property(_) => false,
+        FactKind::Known | FactKind::Property(_) | FactKind::Sequence { .. } => false,
         FactKind::Performed { least, most, .. } => *least == 0 && most.is_none_or(|most| *least <= most),
         FactKind::Related { aggregate, comparison, .. } | FactKind::Aggregated { aggregate, comparison, .. } => {
             Summary::new(aggregate).holds(comparison)
@@ -254,6 +302,9 @@ fn audiences_in<'a>(condition: &'a Condition, mentioned: &mut BTreeSet<&'a str>)
         ConditionKind::Audience(id) => {
             mentioned.insert(id);
         }
-        ConditionKind::Property(_) | ConditionKind::Performed { .. } | ConditionKind::Related { .. } => {}
+        ConditionKind::Property(_)
+        | ConditionKind::Performed { .. }
+        | ConditionKind::Related { .. }
+        | ConditionKind::Sequence { .. } => {}
     }
 }

@@ -2,7 +2,7 @@
 
 use super::canonical::count_range;
 use super::{Schemas, check_predicates, compile, needs_schema};
-use crate::plan::{Expr, FactKind, ModelPlan, Plan};
+use crate::plan::{EXCLUDED, Expr, Fact, FactKind, ModelPlan, Plan};
 use crate::testing::fixtures::*;
 use std::collections::BTreeSet;
 use usher_config::{Aggregate, ColumnType, Comparison, Condition, ConditionKind, Decimal, Job, Place};
@@ -417,4 +417,74 @@ job.yaml:100:4: syncs.s.include[3]: unknown column `amount`
   hint: columns: `avatar`, `ltv`, `plan` and `trial_ends`
 ";
     assert_eq!(problems, expected);
+}
+
+/// The facts of one audience of users, without `known`.
+fn facts_of(condition: Condition) -> Vec<[u8; 16]> {
+    model(&plan(&[("a", "users", condition)]), "users").facts[1..].iter().map(|fact| fact.fingerprint).collect()
+}
+
+#[test]
+fn equal_sequences_are_one_fact_however_they_are_written() {
+    let steps = |after| [step("priced", None, None), step("ordered", None, after)];
+    let one = facts_of(sequence(steps(None), &["ordered", "priced"], HOUR));
+    assert_eq!(
+        one,
+        facts_of(sequence(steps(None), &["priced", "ordered", "priced"], HOUR)),
+        "exclusions have no order"
+    );
+    assert_eq!(one, facts_of(sequence(steps(Some(HOUR - 1)), &["ordered", "priced"], HOUR)), "it limits nothing");
+    for other in [
+        sequence(steps(Some(HOUR - 2)), &["ordered", "priced"], HOUR),
+        sequence(steps(None), &["ordered"], HOUR),
+        sequence(steps(None), &["ordered", "priced"], HOUR + 1),
+        sequence([step("ordered", None, None), step("priced", None, None)], &["ordered", "priced"], HOUR),
+        sequence([step("priced", Some("path = 'a'"), None), step("ordered", None, None)], &["ordered", "priced"], HOUR),
+    ] {
+        assert_ne!(one, facts_of(other));
+    }
+}
+
+#[test]
+fn steps_on_two_names_of_one_event_are_of_the_first() {
+    let mut job = job(&[("a", "users", sequence([step("priced", None, None), step("viewed", None, None)], &[], HOUR))]);
+    let priced = job.events["priced"].clone();
+    job.events.insert("viewed".to_string(), priced);
+    let plan = compile(&job, "job.yaml", &Schemas::new()).expect("a sound job");
+    let FactKind::Sequence { steps, .. } = &model(&plan, "users").facts[1].kind else { panic!("it is a sequence") };
+    assert_eq!(steps[0], steps[1]);
+    assert_eq!(plan.events[steps[0].of.event as usize].id, "priced");
+}
+
+#[test]
+fn all_positions_of_a_sequence_at_an_event_stand_in_one_block_with_their_roles() {
+    let filters: Vec<String> = (0..30).map(|n| format!("path = 'p{n}'")).collect();
+    let alone = |n: usize| performed_where("priced", &filters[n], at_least(1), HOUR + n as i64);
+    let long = |offset: usize, within| {
+        let of = |n: usize| step("priced", Some(&filters[offset + n]), None);
+        sequence([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12].map(of), &["priced", "ordered"], within)
+    };
+    for singles in 1..30 {
+        let mut audiences: Vec<(String, Condition)> = (0..singles).map(|n| (format!("a{n}"), alone(n))).collect();
+        audiences.extend((0..12).map(|n| (format!("s{n}"), long(n, HOUR + n as i64))));
+        let audiences: Vec<(&str, &str, Condition)> =
+            audiences.iter().map(|(id, condition)| (id.as_str(), "users", condition.clone())).collect();
+        let plan = plan(&audiences);
+        let index = plan.events.iter().position(|event| event.id == "priced").expect("an event");
+        let (event, facts) = (&plan.events[index], &model(&plan, "users").facts);
+        let roles = event.roles(index as u32, facts);
+        let mut sequences = 0;
+        for (fact, Fact { kind, .. }) in facts.iter().enumerate() {
+            let FactKind::Sequence { .. } = kind else { continue };
+            let positions: Vec<usize> =
+                (0..event.facts.len()).filter(|position| event.facts[*position] as usize == fact).collect();
+            assert_eq!(positions.len(), 14, "a position for each filter");
+            assert!(positions.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{positions:?}");
+            assert_eq!(positions[0] / 64, positions[13] / 64, "{positions:?}");
+            let all = positions.iter().fold(0, |all, position| all | roles[*position].bits);
+            assert_eq!(all, EXCLUDED | (1 << 13) - 1);
+            sequences += 1;
+        }
+        assert_eq!(sequences, 12);
+    }
 }

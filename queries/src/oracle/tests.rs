@@ -479,3 +479,69 @@ fn whoever_is_admitted_without_the_events_before_a_time_belongs_with_them_too() 
     }
     assert!(admitted > 1_000 && held > 1_000 && complete > 1_000, "{admitted} admitted, {held} held, {complete}");
 }
+
+/// A sequence of `priced` and `ordered` in an hour, without these.
+fn priced_then_ordered(without: &[&str]) -> [(&'static str, &'static str, Condition); 1] {
+    [("seq", "users", sequence([step("priced", None, None), step("ordered", None, None)], without, HOUR))]
+}
+
+#[test]
+fn a_sequence_enters_with_its_last_step_and_exits_when_its_first_event_leaves() {
+    let messages = [(0, "ordered", "u", "a"), (MINUTE, "priced", "u", "b"), (2 * MINUTE, "ordered", "u", "c")];
+    let expected = [format!("{} +seq u event", 2 * MINUTE), format!("{} -seq u expiry", HOUR + MINUTE)];
+    assert_eq!(replay(&priced_then_ordered(&[]), &messages, until(2 * HOUR)), expected);
+    let again = [&messages[..], &[(3 * MINUTE, "priced", "u", "d"), (4 * MINUTE, "ordered", "u", "e")]].concat();
+    let expected = [format!("{} +seq u event", 2 * MINUTE), format!("{} -seq u expiry", HOUR + 3 * MINUTE)];
+    assert_eq!(replay(&priced_then_ordered(&[]), &again, until(2 * HOUR)), expected, "a newer chain holds it longer");
+}
+
+#[test]
+fn events_of_equal_timestamps_are_in_order_of_arrival_and_one_message_is_one_event() {
+    let twice = [("seq", "users", sequence([step("priced", None, None), step("priced", None, None)], &[], HOUR))];
+    assert_eq!(replay(&twice, &[(5, "priced", "u", "a"), (5, "priced", "u", "a")], FLAGS), [""; 0]);
+    assert_eq!(replay(&twice, &[(5, "priced", "u", "a"), (5, "priced", "u", "b")], FLAGS), ["5 +seq u event"]);
+    let order = [(5, "ordered", "u", "a"), (5, "priced", "u", "b")];
+    assert_eq!(replay(&priced_then_ordered(&[]), &order, FLAGS), [""; 0], "the order arrived before the view");
+}
+
+#[test]
+fn after_limits_how_much_later_a_step_is() {
+    let soon = sequence([step("priced", None, None), step("ordered", None, Some(MINUTE))], &[], HOUR);
+    let soon = [("seq", "users", soon)];
+    let late = [(0, "priced", "u", "a"), (MINUTE + 1, "ordered", "u", "b")];
+    assert_eq!(replay(&soon, &late, FLAGS), [""; 0]);
+    let in_time = [(0, "priced", "u", "a"), (MINUTE, "ordered", "u", "b")];
+    assert_eq!(replay(&soon, &in_time, FLAGS), [format!("{MINUTE} +seq u event")]);
+}
+
+#[test]
+fn an_excluded_event_breaks_a_sequence_only_between_its_ends() {
+    let three = sequence(
+        [step("priced", None, None), step("ordered", None, None), step("priced", None, None)],
+        &["priced"],
+        HOUR,
+    );
+    let three = [("seq", "users", three)];
+    let messages = [(0, "priced", "u", "a"), (1, "ordered", "u", "b"), (2, "priced", "u", "c")];
+    assert_eq!(replay(&three, &messages, FLAGS), ["2 +seq u event"], "its ends are not in between");
+    let broken =
+        [&messages[..1], &[(1, "priced", "u", "x"), (1, "ordered", "u", "b"), (2, "priced", "u", "c")]].concat();
+    let expected = ["2 +seq u event".to_string(), format!("{} -seq u expiry", HOUR + 1)];
+    assert_eq!(replay(&three, &broken, until(2 * HOUR)), expected, "the chain from the one at 1 holds");
+}
+
+#[test]
+fn a_late_excluded_event_breaks_a_chain_that_held_and_a_late_step_repairs_one() {
+    let priced_twice =
+        [("seq", "users", sequence([step("priced", None, None), step("priced", None, None)], &["ordered"], HOUR))];
+    let broken = [(0, "priced", "u", "a"), (10, "priced", "u", "b"), (20, "-", "u", "t"), (5, "ordered", "u", "c")];
+    assert_eq!(replay(&priced_twice, &broken, FLAGS), ["10 +seq u event", "20 -seq u event"]);
+    let repaired = [&broken[..], &[(30, "-", "u", "t2"), (6, "priced", "u", "d")]].concat();
+    let expected = [
+        "10 +seq u event".into(),
+        "20 -seq u event".into(),
+        "30 +seq u event".into(),
+        format!("{} -seq u expiry", HOUR + 6),
+    ];
+    assert_eq!(replay(&priced_twice, &repaired, until(2 * HOUR)), expected);
+}

@@ -9,9 +9,9 @@ use crate::oracle::{Change, History, Message, Occurrence, Partition, Reason, Row
 use crate::plan::Plan;
 use std::collections::BTreeMap;
 use usher_config::{
-    Aggregate, Audience, BelongsTo, Cluster, ColumnType, Comparison, Condition, ConditionKind, Decimal, Event, Format,
-    Job, Limits, Members, Model, OnRemove, Path, Place, Property, Refresh, Source, SourceFrom, Start, Step, Sync,
-    SyncFormat, SyncTo, Text,
+    Aggregate, Audience, BelongsTo, Cluster, ColumnType, Comparison, Condition, ConditionKind, Decimal, Event,
+    EventMatch, Format, Job, Limits, Members, Model, OnRemove, Path, Place, Property, Refresh, SequenceStep, Source,
+    SourceFrom, Start, Step, Sync, SyncFormat, SyncTo, Text,
 };
 
 /// A second, ms.
@@ -20,6 +20,8 @@ pub const SECOND: i64 = 1_000;
 pub const MINUTE: i64 = 60 * SECOND;
 /// An hour, ms.
 pub const HOUR: i64 = 60 * MINUTE;
+/// A day, ms.
+pub const DAY: i64 = 24 * HOUR;
 
 /// Returns the shop with these audiences, as (id, model, condition). They stand on lines 10, 20, ...
 pub fn job(audiences: &[(&str, &str, Condition)]) -> Job {
@@ -205,6 +207,18 @@ pub fn performed_where(event: &str, predicate: &str, comparison: Comparison, wit
         unreachable!("`performed` makes no other kind")
     };
     condition(ConditionKind::Performed { event, filter: Some(text(predicate)), aggregate, comparison, within })
+}
+
+/// Returns a step of a sequence, with its `where` and its `after` in ms.
+pub fn step(event: &str, predicate: Option<&str>, after: Option<i64>) -> SequenceStep {
+    let of = EventMatch { event: event.to_string(), filter: predicate.map(text) };
+    SequenceStep { of, after: after.map(|after| after as u64) }
+}
+
+/// Returns a `sequence` condition without the events of some ids, in the last `within` ms.
+pub fn sequence<const N: usize>(steps: [SequenceStep; N], without: &[&str], within: i64) -> Condition {
+    let without = without.iter().map(|event| EventMatch { event: event.to_string(), filter: None }).collect();
+    condition(ConditionKind::Sequence { steps: steps.into(), without, within: within as u64 })
 }
 
 /// Returns a `related` condition on orders.

@@ -4,7 +4,7 @@
 //! number, so that a failure is reproduced by printing it. The hard cases are frequent: partitions that run apart, late
 //! messages, bursts in one ms, timestamps exactly at the end of a window and one ms before it, repeats in other
 //! partitions and with other timestamps, messages of the future, nulls, anonymous traffic, events of two sources, equal events under two
-//! names, audiences of audiences, and `now()` moments. [`Sample::history`] is the same input for the oracle.
+//! names, audiences of audiences, sequences whose steps and exclusions overlap, and `now()` moments. [`Sample::history`] is the same input for the oracle.
 //!
 //! It touches no file: its caller writes lines and Parquet.
 
@@ -364,6 +364,7 @@ impl Maker {
             1 if model == "users" => {
                 json!({"property": self.one(&["active", "ltv >= 0", "plan = 'pro'"])})
             }
+            2 if self.random.bool() => self.sequence(model, events),
             _ => {
                 let mut performed = self.performed(model, events);
                 let count = self.random.u8(1..=2);
@@ -377,6 +378,9 @@ impl Maker {
     }
 
     fn condition(&mut self, model: &str, events: &[EventLine], others: &[String], depth: u8) -> Json {
+        if self.once_in(7) {
+            return self.sequence(model, events);
+        }
         let leaves = if depth == 0 { 5 } else { 9 };
         match self.random.u8(0..leaves) {
             0 | 1 => self.performed(model, events),
@@ -437,8 +441,8 @@ impl Maker {
         if self.random.bool() {
             performed["where"] = json!(self.one(&FILTERS));
         }
-        match self.random.u8(0..13) {
-            0 | 1 | 12 => self.aggregate(&mut performed, "sum", &["n", "x"]),
+        match self.random.u8(0..14) {
+            0 | 1 | 12 | 13 => self.aggregate(&mut performed, "sum", &["n", "x"]),
             2 => self.aggregate(&mut performed, "avg", &["n", "x"]),
             3 => self.aggregate(&mut performed, "min", &["n", "x"]),
             4 => self.aggregate(&mut performed, "max", &["n", "x"]),
@@ -449,6 +453,37 @@ impl Maker {
             _ => self.comparison(&mut performed, 3),
         }
         performed
+    }
+
+    /// Draws a sequence that events of this model often complete, and often break.
+    fn sequence(&mut self, model: &str, events: &[EventLine]) -> Json {
+        let mine: Vec<&str> = events.iter().filter(|event| event.model == model).map(|event| event.id).collect();
+        let within = self.one(&WINDOWS[2..]);
+        self.windows.push(within);
+        let count = self.one(&[2, 2, 2, 2, 3, 3, 4]);
+        let mut steps: Vec<Json> = (0..count).map(|_| self.matching(&mine)).collect();
+        for step in &mut steps[1..] {
+            if self.once_in(3) {
+                let after = self.one(&WINDOWS[..5]);
+                self.windows.push(after);
+                step["after"] = json!(format!("{}s", after / 1_000));
+            }
+        }
+        let mut sequence = json!({"sequence": steps, "within": format!("{}s", within / 1_000)});
+        if !self.once_in(3) {
+            let excluded = self.one(&[1, 1, 2]);
+            sequence["without"] = (0..excluded).map(|_| self.matching(&mine)).collect();
+        }
+        sequence
+    }
+
+    /// Draws events of a step or an exclusion.
+    fn matching(&mut self, events: &[&str]) -> Json {
+        let mut matching = json!({"performed": self.one(events)});
+        if self.once_in(3) {
+            matching["where"] = json!(self.one(&FILTERS));
+        }
+        matching
     }
 
     fn property(&mut self) -> &'static str {
@@ -559,6 +594,14 @@ impl Maker {
             let times: Vec<i64> =
                 earlier.iter().map(|(file, message)| files[*file].messages[*message].timestamp).collect();
             let timestamp = self.timestamp(&mut clocks[ix], &times, now);
+            let known: Vec<&SampleMessage> =
+                earlier.iter().map(|(file, message)| &files[*file].messages[*message]).collect();
+            if self.once_in(6)
+                && let Some(between) = self.between(number, &known, clocks[ix].0)
+            {
+                files[ix].messages.push(between);
+                continue;
+            }
             let message = match repeated {
                 // A repeat: often with its own timestamp, now and then of another key, which is another event.
                 Some(mut repeat) if self.once_in(4) => {
@@ -575,6 +618,21 @@ impl Maker {
             files[ix].messages.push(message);
         }
         files
+    }
+
+    /// Returns a message of a key dated between two others of it, not later than `clock`: what came in order before may not be in order any
+    /// more. `None` if the one that was drawn has no other near it.
+    fn between(&mut self, number: usize, earlier: &[&SampleMessage], clock: i64) -> Option<SampleMessage> {
+        let one = earlier.get(self.random.usize(0..earlier.len().max(1)))?;
+        let is_near = |other: &&&SampleMessage| {
+            let apart = one.timestamp.abs_diff(other.timestamp);
+            other.user == one.user && (1..20_000).contains(&apart)
+        };
+        let near: Vec<i64> = earlier.iter().filter(is_near).map(|other| other.timestamp).collect();
+        let other = near.get(self.random.usize(0..near.len().max(1)))?;
+        let user = one.user.clone();
+        let timestamp = (one.timestamp + other) / 2;
+        (timestamp <= clock).then(|| SampleMessage { user, ..self.message(number, timestamp) })
     }
 
     /// Returns the timestamp of the next message of a partition with this clock and step, after messages with these

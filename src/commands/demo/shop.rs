@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// The shop's job: six audiences with windows short enough to see people leave.
+/// The shop's job: seven audiences with windows short enough to see people leave.
 pub const JOB: &str = include_str!("job.yaml");
 
 /// Users in the warehouse.

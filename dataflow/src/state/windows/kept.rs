@@ -8,10 +8,12 @@
 //! | `sum`, `avg` | all of them, and their exact sum |
 //! | `distinct` | the newest event of each value, of the newest `keep` values |
 //! | `min`, `max` | the newest whose value is enough, the newest whose value is too much |
+//! | sequence | all of them: see `chains.rs` |
 //!
 //! Promises: an event costs O(log n) in the number of those held, wherever it stands, and an event that leaves as much.
 //! What is exact does not depend on the order in which events come and go.
 
+use super::chains::{Chains, SequenceRule};
 use super::event_list::{EventList, FEW};
 use super::{Arrival, Held, Rule, order};
 use crate::time::Time;
@@ -30,6 +32,8 @@ pub(crate) enum Question {
     Total(Aggregate, Comparison),
     /// Their least or greatest value.
     Extreme(Aggregate, Comparison),
+    /// Whether they make a sequence. Their value is what they are in it, as bits.
+    Sequence(SequenceRule),
 }
 
 /// A window with a question.
@@ -48,14 +52,135 @@ impl KeptRule {
             Question::Count(rule) | Question::Distinct(rule) => {
                 rule.keep == 0 || rule.most.is_some_and(|most| most < rule.least)
             }
-            Question::Total(..) | Question::Extreme(..) => false,
+            Question::Total(..) | Question::Extreme(..) | Question::Sequence(_) => false,
         }
     }
 }
 
 /// The events of a fact of a key that matter.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) enum Kept {
+    /// Of a count or an aggregate.
+    Valued(Valued),
+    /// Of a sequence.
+    Chains(Box<Chains>),
+}
+
+impl Kept {
+    pub(super) fn new(rule: &KeptRule) -> Kept {
+        match &rule.question {
+            Question::Sequence(_) => Kept::Chains(Box::default()),
+            _ => Kept::Valued(Valued::new(rule)),
+        }
+    }
+
+    /// Takes up events in any order, with their values.
+    pub(super) fn of(rule: &KeptRule, events: &[(Held, i128)]) -> Kept {
+        if let Question::Sequence(sequence) = &rule.question {
+            return Kept::Chains(Box::new(Chains::of(sequence, events)));
+        }
+        let mut valued = Valued::new(rule);
+        for (event, value) in events {
+            valued.insert(rule, *event, *value);
+            valued.index_values(rule);
+        }
+        Kept::Valued(valued)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Kept::Valued(valued) => valued.events.len(),
+            Kept::Chains(chains) => chains.len(),
+        }
+    }
+
+    pub(super) fn oldest(&self) -> Option<Held> {
+        match self {
+            Kept::Valued(valued) => valued.events.oldest(),
+            Kept::Chains(chains) => chains.oldest(),
+        }
+    }
+
+    pub(super) fn find(&self, id: u64) -> Option<Held> {
+        match self {
+            Kept::Valued(valued) => valued.events.find(id),
+            Kept::Chains(chains) => chains.find(id),
+        }
+    }
+
+    /// Returns the events with their values, from oldest to newest.
+    pub(super) fn events(&self) -> impl Iterator<Item = (Held, i128)> {
+        let (valued, chains) = match self {
+            Kept::Valued(valued) => (Some(valued), None),
+            Kept::Chains(chains) => (None, Some(chains)),
+        };
+        let chained = chains.into_iter().flat_map(|chains| chains.events());
+        valued.into_iter().flat_map(|valued| valued.events.iter()).chain(chained)
+    }
+
+    /// Returns the sum or average for people; `None` if it is null or the question another one.
+    pub(super) fn total(&self) -> Option<String> {
+        match self {
+            Kept::Valued(valued) => valued.total(),
+            Kept::Chains(_) => None,
+        }
+    }
+
+    pub(super) fn holds(&self, rule: &KeptRule) -> bool {
+        match self {
+            Kept::Valued(valued) => valued.holds(rule),
+            Kept::Chains(chains) => chains.holds(),
+        }
+    }
+
+    /// Gives an event that is held an earlier arrival.
+    pub(super) fn set_arrival(&mut self, rule: &KeptRule, event: &Held, arrival: Arrival) {
+        match (self, &rule.question) {
+            (Kept::Chains(chains), Question::Sequence(sequence)) => chains.set_arrival(sequence, event, arrival),
+            (Kept::Valued(valued), _) => valued.set_arrival(event, arrival),
+            (Kept::Chains(_), _) => unreachable!("chains are kept for a sequence"),
+        }
+    }
+
+    /// Takes in an event whose id is not held, and drops what can't decide any more.
+    pub(super) fn insert(&mut self, rule: &KeptRule, event: Held, value: i128) {
+        match (self, &rule.question) {
+            (Kept::Chains(chains), Question::Sequence(sequence)) => chains.insert(sequence, event, value as u64),
+            (Kept::Valued(valued), _) => {
+                valued.insert(rule, event, value);
+                valued.index_values(rule);
+            }
+            (Kept::Chains(_), _) => unreachable!("chains are kept for a sequence"),
+        }
+    }
+
+    /// Removes the oldest event.
+    pub(super) fn remove_oldest(&mut self, rule: &KeptRule) {
+        match self {
+            Kept::Valued(valued) => {
+                valued.remove_oldest();
+                valued.index_values(rule);
+            }
+            Kept::Chains(chains) => chains.remove_oldest(),
+        }
+    }
+
+    /// Returns how far a sequence has come; `None` if the question is another one.
+    pub(super) fn progress(&self, rule: &KeptRule, now: Time) -> Option<Vec<Time>> {
+        match (self, &rule.question) {
+            (Kept::Chains(chains), Question::Sequence(sequence)) => Some(chains.progress(sequence, now)),
+            _ => None,
+        }
+    }
+}
+
+/// The events of a count or an aggregate.
+#[derive(Debug)]
+pub(super) struct Valued {
     events: EventList,
     beside: Beside,
 }
@@ -70,45 +195,24 @@ enum Beside {
     ByValue(HashMap<i128, Held>),
 }
 
-impl Kept {
-    pub(super) fn new(rule: &KeptRule) -> Kept {
+impl Valued {
+    fn new(rule: &KeptRule) -> Valued {
         let beside = match &rule.question {
             Question::Total(aggregate, _) => Beside::Total(Summary::new(aggregate)),
-            Question::Count(_) | Question::Distinct(_) | Question::Extreme(..) => Beside::Nothing,
+            _ => Beside::Nothing,
         };
-        Kept { events: EventList::default(), beside }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.events.is_empty()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.events.len()
-    }
-
-    pub(super) fn oldest(&self) -> Option<Held> {
-        self.events.oldest()
-    }
-
-    pub(super) fn find(&self, id: u64) -> Option<Held> {
-        self.events.find(id)
-    }
-
-    /// Returns the events with their values, from oldest to newest.
-    pub(super) fn events(&self) -> impl Iterator<Item = (Held, i128)> {
-        self.events.iter()
+        Valued { events: EventList::default(), beside }
     }
 
     /// Returns the sum or average for people; `None` if it is null or the question another one.
-    pub(super) fn total(&self) -> Option<String> {
+    fn total(&self) -> Option<String> {
         match &self.beside {
             Beside::Total(total) => total.shown(),
             Beside::Nothing | Beside::ByValue(_) => None,
         }
     }
 
-    pub(super) fn holds(&self, rule: &KeptRule) -> bool {
+    fn holds(&self, rule: &KeptRule) -> bool {
         match (&rule.question, &self.beside) {
             (Question::Count(count) | Question::Distinct(count), _) => count.holds(self.events.len()),
             (Question::Total(_, comparison), Beside::Total(total)) => total.holds(comparison),
@@ -124,11 +228,12 @@ impl Kept {
                 holds
             }
             (Question::Total(..), _) => unreachable!("a total is kept for a question about it"),
+            (Question::Sequence(_), _) => unreachable!("a sequence is decided by chains"),
         }
     }
 
     /// Gives an event that is held an earlier arrival.
-    pub(super) fn set_arrival(&mut self, event: &Held, arrival: Arrival) {
+    fn set_arrival(&mut self, event: &Held, arrival: Arrival) {
         let value = self.events.remove(event);
         let event = Held { arrival, ..*event };
         self.events.insert(event, value);
@@ -138,7 +243,7 @@ impl Kept {
     }
 
     /// Takes in an event whose id is not held, and drops what can't decide any more.
-    pub(super) fn insert(&mut self, rule: &KeptRule, event: Held, value: i128) {
+    fn insert(&mut self, rule: &KeptRule, event: Held, value: i128) {
         match &rule.question {
             Question::Count(count) => {
                 self.add(event, value);
@@ -157,11 +262,12 @@ impl Kept {
                     self.replace(event, alike.map(|(held, _)| held), value);
                 }
             }
+            Question::Sequence(_) => unreachable!("a sequence is decided by chains"),
         }
     }
 
     /// Removes the oldest event.
-    pub(super) fn remove_oldest(&mut self) {
+    fn remove_oldest(&mut self) {
         let oldest = self.events.oldest().expect("it is asked for while there are events");
         self.remove(&oldest);
     }
@@ -216,7 +322,7 @@ impl Kept {
     }
 
     /// Makes the table of values once there are more than a few, and drops it when there are none left.
-    pub(super) fn index_values(&mut self, rule: &KeptRule) {
+    fn index_values(&mut self, rule: &KeptRule) {
         if !matches!(rule.question, Question::Distinct(_)) {
             return;
         }

@@ -73,6 +73,15 @@ fn samples_reach_what_is_hard() {
             saw(what, changes.iter().filter(|change| change.reason == reason).count());
         }
         for flip in crate::oracle::fact_flips(&plan, &history, sample.flags.now) {
+            if let FactKind::Sequence { without, .. } = flip.kind {
+                match (without.is_empty(), flip.truth, flip.reason) {
+                    (true, true, Reason::Event) => saw("sequences that an event completes", 1),
+                    (false, true, Reason::Event) => saw("sequences with exclusions that an event completes", 1),
+                    (false, false, Reason::Event) => saw("sequences that a late excluded event breaks", 1),
+                    (_, false, Reason::Expiry) => saw("sequences that age out", 1),
+                    _ => {}
+                }
+            }
             let FactKind::Aggregated { aggregate, .. } = flip.kind else { continue };
             match (aggregate, flip.truth, flip.reason) {
                 (Aggregate::Sum(_), false, Reason::Expiry) => {
@@ -133,6 +142,10 @@ fn samples_reach_what_is_hard() {
         ("extreme values that age out", 100),
         ("numbers of distinct values that cross their threshold", 100),
         ("distinct values seen twice of which one ages out", 100),
+        ("sequences that an event completes", 150),
+        ("sequences with exclusions that an event completes", 200),
+        ("sequences that a late excluded event breaks", 10),
+        ("sequences that age out", 300),
         ("entries by expiry", 100),
         ("exits by an event", 100),
         ("audiences changed in one ms", 100),
