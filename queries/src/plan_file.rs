@@ -13,7 +13,7 @@ use std::fmt;
 /// The first bytes of every plan file.
 const MAGIC: &[u8; 8] = b"usherpln";
 /// The format that is written and read.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// The bytes before the body: magic, version, hash.
 const HEADER: usize = 8 + 4 + 32;
 
