@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use usher_config::{
-    Broken, ColumnType, DeadLettersTo, FileTarget, Included, Job, Model, Place, Problem, Problems, SourceFrom, SyncTo,
+    Broken, ColumnType, DeadLettersTo, FileTarget, Included, Job, Model, Parquet, Place, Problem, Problems, SourceFrom,
+    SyncTo,
 };
 use usher_connectors::dead_letters::DeadLetterWriter;
 use usher_connectors::file::{hold_at_most, open_files, reads};
@@ -198,8 +199,7 @@ fn schemas(job: &Job, footers: Footers) -> Result<Schemas, Exit> {
     let mut schemas = Schemas::new();
     for model in needs_schema(job) {
         let of = &job.models[&model];
-        let parquet = of.parquet.as_ref().expect("only a model with Parquet has a schema");
-        let schema = warehouse(parquet, of, &job.folder).and_then(|warehouse| match footers {
+        let schema = warehouse(of, &job.folder).and_then(|warehouse| match footers {
             // A column without a value there has its type in another file.
             Footers::First => match warehouse.schema()? {
                 schema if schema.has_null() => warehouse.whole_schema(),
@@ -472,18 +472,19 @@ pub fn check_kafka(loaded: &Loaded) -> Result<(), Exit> {
 
 /// Returns the warehouse of each model of the plan, in order; `None` for a model without Parquet.
 pub fn open_warehouses(loaded: &Loaded) -> Result<Vec<Option<Box<dyn Warehouse>>>, Exit> {
-    let open = |parquet: &str, model: &str| -> Result<Box<dyn Warehouse>, SnapshotError> {
-        Ok(Box::new(warehouse(parquet, &loaded.plan.job.models[model], &loaded.folder)?))
+    let open = |model: &str| -> Result<Box<dyn Warehouse>, SnapshotError> {
+        Ok(Box::new(warehouse(&loaded.plan.job.models[model], &loaded.folder)?))
     };
     let models = loaded.plan.models.iter();
-    Ok(models
-        .map(|model| model.snapshot.as_ref().map(|snapshot| open(&snapshot.parquet, &model.id)).transpose())
-        .collect::<Result<_, _>>()?)
+    Ok(models.map(|model| model.snapshot.as_ref().map(|_| open(&model.id)).transpose()).collect::<Result<_, _>>()?)
 }
 
 /// Returns the warehouse of a model with Parquet.
-fn warehouse(parquet: &str, model: &Model, folder: &Path) -> Result<ParquetWarehouse, SnapshotError> {
-    Ok(ParquetWarehouse::new(parquet, folder)?.force_files(model.force_files))
+fn warehouse(model: &Model, folder: &Path) -> Result<ParquetWarehouse, SnapshotError> {
+    match model.parquet.as_ref().expect("only a model with Parquet is read") {
+        Parquet::Files(written) => Ok(ParquetWarehouse::new(written, folder)?.force_files(model.force_files)),
+        Parquet::Delta(table) => ParquetWarehouse::delta(&table.url, table.at, folder),
+    }
 }
 
 /// Refuses files that are written twice, or that a source reads back.

@@ -292,6 +292,56 @@ fn a_pull_is_asked_for_and_seen() {
     api.running.stop("-INT");
 }
 
+#[test]
+fn a_version_of_a_delta_table_is_pulled_once() {
+    let folder = shop();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors/src/parquet/tests/delta/timed");
+    let table = folder.path().join("lake");
+    let commit = |version: u32| {
+        for name in [format!("_delta_log/{version:020}.json"), format!("{version}.parquet")] {
+            std::fs::copy(from.join(&name), table.join(&name)).expect("a copy");
+        }
+    };
+    std::fs::create_dir_all(table.join("_delta_log")).expect("a folder");
+    commit(0);
+    let job = JOB.replace("parquet: users.parquet", "delta: lake").replace("ltv > 15", "ltv >= 2.5");
+    std::fs::write(folder.path().join("job.yaml"), job).expect("the folder can be written");
+    let api = Api::start(folder.path(), "2");
+    api.live();
+    let pull = |count: usize, body: Value| {
+        if count > 1 {
+            assert_eq!(api.post("/v1/models/users/pulls", &body).status, 202);
+        }
+        let reply = api.until("/v1/models/users/pulls", |reply| {
+            let pulls = reply.json();
+            let pulls = pulls["pulls"].as_array().expect("a list").clone();
+            let ended = pulls[0]["error"].is_null() != pulls[0]["changed_keys"].is_null();
+            pulls.len() == count && pulls[0]["status"] != "running" && ended
+        });
+        reply.json()["pulls"][0].clone()
+    };
+    let of = |pull: &Value| json!([pull["version"], pull["extent"], pull["rows"], pull["changed_keys"]]);
+    assert_eq!(of(&pull(1, json!({}))), json!([0, "full", 2, 2]));
+    assert_eq!(of(&pull(2, json!({"extent": "full"}))), json!([0, "partial", 2, 0]), "the version is in force");
+    commit(1);
+    assert_eq!(of(&pull(3, json!({}))), json!([1, "full", 4, 2]));
+    assert_eq!(api.get("/v1/models").json()["models"][0]["version"], 1);
+    api.until("/v1/audiences/users/u-10", |reply| reply.json()["audience_ids"] == json!(["rich"]));
+    // The next version's file is not there.
+    std::fs::copy(
+        from.join("_delta_log/00000000000000000002.json"),
+        table.join("_delta_log/00000000000000000002.json"),
+    )
+    .expect("a copy");
+    let failed = pull(4, json!({}));
+    let error = failed["error"].as_str().expect("it failed");
+    assert!(error.ends_with("lake/2.parquet`: the file is gone, and version 2 of the table names it"), "{error}");
+    assert_eq!(api.get("/v1/models").json()["models"][0]["version"], 1, "the last good version stays in force");
+    commit(2);
+    assert_eq!(of(&pull(5, json!({}))), json!([2, "full", 6, 2]));
+    api.running.stop("-INT");
+}
+
 /// Two ports, one after the other, that were free a moment ago.
 fn two_ports() -> u16 {
     loop {

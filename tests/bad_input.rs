@@ -260,6 +260,21 @@ fn a_key_that_comes_twice_is_named() {
 }
 
 #[test]
+fn a_key_in_two_partitions_is_named_with_both_files() {
+    let two = |folder: &Path| {
+        std::fs::remove_file(folder.join("users.parquet")).expect("it was written");
+        for country in ["DE", "FR"] {
+            let inside = folder.join(format!("users.parquet/country={country}"));
+            std::fs::create_dir_all(&inside).expect("a folder");
+            let columns = vec![("user_id", strings(&["a", country])), ("ltv", numbers(&[1.0, 2.0]))];
+            write_parquet(&inside.join("part-0.parquet"), columns);
+        }
+    };
+    let files = "in `users.parquet/country=DE/part-0.parquet` and in `users.parquet/country=FR/part-0.parquet`";
+    first_pull(two, &format!("the key `a` comes twice: {files}"), "a key names one row");
+}
+
+#[test]
 fn a_missing_parquet_file_is_named() {
     first_pull(
         |folder| std::fs::remove_file(folder.join("users.parquet")).expect("it was written"),

@@ -4,6 +4,7 @@
 //! are text with a place: `usher-queries` parses them, and its problems point into the same file.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use usher_core::catalog::Catalog;
 use usher_core::time::Unit;
@@ -282,8 +283,8 @@ pub struct Model {
     pub place: Place,
     /// The author's description.
     pub description: Option<String>,
-    /// Its Parquet files: path, folder, glob or url, as written. `None`: its keys come from events only.
-    pub parquet: Option<String>,
+    /// Where its Parquet is. `None`: its keys come from events only.
+    pub parquet: Option<Parquet>,
     /// The column of the key; empty if a model without Parquet has none.
     pub key: String,
     /// How often it is pulled.
@@ -300,6 +301,48 @@ pub struct Model {
     pub belongs_to: Option<BelongsTo>,
     /// Which keys can be members of its audiences.
     pub members: Members,
+}
+
+/// Where a model's Parquet is. Shown as a text that another location or another version has not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Parquet {
+    /// Files: path, folder, glob or url, as written.
+    Files(String),
+    /// The files that the log of a Delta table names.
+    Delta(DeltaTable),
+}
+
+/// A Delta table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeltaTable {
+    /// Path or url of its folder, as written.
+    pub url: String,
+    /// Which version is read.
+    pub at: TableVersion,
+}
+
+/// Which version of a table is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TableVersion {
+    /// The newest at each pull.
+    Newest,
+    /// This one.
+    Number(u32),
+    /// The newest that was committed at this time, ms since the epoch, or before.
+    Time(u64),
+}
+
+impl fmt::Display for Parquet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Parquet::Files(written) => f.write_str(written),
+            Parquet::Delta(DeltaTable { url, at }) => match at {
+                TableVersion::Newest => write!(f, "delta {url}"),
+                TableVersion::Number(version) => write!(f, "delta {url}, version {version}"),
+                TableVersion::Time(ms) => write!(f, "delta {url}, at {ms} ms"),
+            },
+        }
+    }
 }
 
 /// How often a snapshot is pulled.

@@ -155,6 +155,11 @@ fn rule(rule: &Rule) -> Value {
             json!({"oneOf": [{"not": {"anyOf": there(keys)}}, {"oneOf": there(keys)}]})
         }
         Rule::Needs(key, other) => json!({"dependentRequired": {key.name(): [other.name()]}}),
+        Rule::NeedsOneOf(key, others) => {
+            let absent = json!({"not": {"required": [key.name()]}});
+            let any: Vec<Value> = std::iter::once(absent).chain(there(others)).collect();
+            json!({"anyOf": any})
+        }
     }
 }
 
@@ -306,6 +311,13 @@ mod tests {
             ("refresh: manual", "refresh: 1 hour"),
             ("refresh: manual", "min_rows: -1"),
             ("refresh: manual", "force_files: 1"),
+            ("parquet: accounts.parquet, key: id,", "parquet: accounts.parquet, delta: accounts, key: id,"),
+            ("parquet: accounts.parquet, key: id,", "delta: accounts,"),
+            ("parquet: accounts.parquet, key: id,", "delta: {version: 3}, key: id,"),
+            ("parquet: accounts.parquet, key: id,", "delta: {url: a, version: -1}, key: id,"),
+            ("parquet: accounts.parquet, key: id,", "delta: {url: a, version: 1, timestamp: \"2026-11-01\"}, key: id,"),
+            ("parquet: accounts.parquet, key: id,", "delta: a, force_files: true, key: id,"),
+            ("parquet: accounts.parquet, key: id,", ""),
             ("members: any", "members: all"),
             ("tags: list<string>", "tags: list<date>"),
             ("tags: list<string>", "tags: {type: string, live: {}}"),

@@ -391,6 +391,8 @@ pub(crate) enum Rule {
     AtMostOne(&'static str, Keys),
     /// Where the first is, the second is too.
     Needs(&'static dyn AnyKey, &'static dyn AnyKey),
+    /// Where the first is, one of the others is too.
+    NeedsOneOf(&'static dyn AnyKey, Keys),
 }
 
 /// A feature of the language that this version lacks.
@@ -493,6 +495,7 @@ mod tests {
                 let keys = match rule {
                     Rule::ExactlyOne(keys) | Rule::AtMostOne(_, keys) => keys.to_vec(),
                     Rule::Needs(key, other) => vec![*key, *other],
+                    Rule::NeedsOneOf(key, others) => [&[*key], *others].concat(),
                 };
                 let is_there = |key: &&dyn AnyKey| record.keys.iter().any(|other| std::ptr::addr_eq(*other, *key));
                 assert!(keys.iter().all(is_there), "{}", record.what);

@@ -634,6 +634,12 @@ impl Checker<'_> {
                     self.report(place, format!("`{}` needs `{}`, which is missing", key.name(), other.name()));
                 }
             }
+            Rule::NeedsOneOf(key, others) => {
+                if fields.has(*key) && there(others).is_empty() {
+                    let others = or_list(&names(others));
+                    self.report(place, format!("`{}` needs {others}, which is missing", key.name()));
+                }
+            }
         }
     }
 }

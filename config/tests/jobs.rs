@@ -46,6 +46,41 @@ fn condition(text: &str) -> ConditionKind {
 }
 
 #[test]
+fn a_model_is_in_files_or_in_a_delta_table() {
+    let model = |text: &str| parse(&format!("job: j\nmodels: {{users: {{{text}, key: id}}}}"));
+    let parquet = |text: &str| model(text).map(|job| job.models["users"].parquet.clone().expect("it has Parquet"));
+    let delta = |at| Ok(Parquet::Delta(DeltaTable { url: "lake/users".to_owned(), at }));
+    assert_eq!(parquet("parquet: users/"), Ok(Parquet::Files("users/".to_owned())));
+    assert_eq!(parquet("delta: lake/users"), delta(TableVersion::Newest));
+    assert_eq!(parquet("delta: {url: lake/users}"), delta(TableVersion::Newest));
+    assert_eq!(parquet("delta: {url: lake/users, version: 12}"), delta(TableVersion::Number(12)));
+    let at = delta(TableVersion::Time(1_793_491_200_000));
+    assert_eq!(parquet("delta: {url: lake/users, timestamp: 2026-11-01T00:00:00Z}"), at);
+    assert_eq!(parquet("delta: {url: lake/users, timestamp: 2026-11-01}"), at);
+    let shown = |at| Parquet::Delta(DeltaTable { url: "t".to_owned(), at }).to_string();
+    assert_eq!(shown(TableVersion::Newest), "delta t");
+    assert_eq!(shown(TableVersion::Number(3)), "delta t, version 3");
+    let job = model("delta: lake/users, refresh: 5m, min_rows: 1").expect("a table is pulled as files are");
+    assert_eq!((job.models["users"].members, job.models["users"].refresh), (Members::Known, Refresh::Every(300_000)));
+
+    let refused = |text: &str, want: &str| {
+        let problems = model(text).expect_err(text).to_string();
+        assert!(problems.contains(want), "{text}: {problems}");
+    };
+    refused("delta: t, parquet: u", "only one location of rows may stand here, not `parquet` and `delta`");
+    refused("delta: t, force_files: true", "`force_files` needs `parquet`, which is missing");
+    refused("refresh: 5m", "`refresh` needs `parquet` or `delta`, which is missing");
+    refused("delta: {url: t, version: 1, timestamp: 2026-11-01}", "only one version may stand here");
+    refused("delta: {url: t, timestamp: lately}", "models.users.delta.timestamp: `lately` is not a time");
+    refused("delta: {version: 1}", "`url` is missing");
+    refused("delta: lake/*", "models.users.delta: `lake/*` has a wildcard, and a table is one folder");
+    refused("delta: ~/t", "models.users.delta: `~/t` would be a folder with the name `~`");
+    refused("delta: {url: \"ftp://h/t\"}", "models.users.delta.url: a snapshot can't be at `ftp://`");
+    let keyless = parse("job: j\nmodels: {users: {delta: t}}").expect_err("no key").to_string();
+    assert!(keyless.contains("`delta` needs `key`, which is missing"), "{keyless}");
+}
+
+#[test]
 fn a_timestamp_may_have_a_unit_and_nothing_else_may() {
     let event =
         |property: &str| format!("{BASE}  bought: {{source: web, model: users, properties: {{at: {property}}}}}\n");
@@ -79,7 +114,7 @@ fn the_shop_is_read_as_written() {
     assert_eq!(web.from, SourceFrom::File { path: "events.jsonl".to_owned(), follow: true });
     assert_eq!((&web.format, &web.place), (&Format::Segment, &place("sources.web", 5, 3)));
     let users = &job.models["users"];
-    assert_eq!(users.parquet.as_deref(), Some("warehouse/users/"));
+    assert_eq!(users.parquet, Some(Parquet::Files("warehouse/users/".to_owned())));
     assert_eq!((users.refresh, users.members), (Refresh::Every(86_400_000), Members::Known));
     assert_eq!(users.columns["plan"], ColumnType::String);
     assert_eq!(job.models["orders"].belongs_to.as_ref().map(|parent| parent.model.as_str()), Some("users"));

@@ -2,14 +2,15 @@
 //!
 //! Promises: only wanted columns are read; the same files in the same order give the same pieces everywhere, so that workers
 //! share them by index; a file that is replaced while it is read is an error, never a mixture; checksums of pages are verified,
-//! and a row group has as many rows as its footer says. Refuses: what [`layout`] refuses of columns, the folder of a table format
-//! ([`tables`]), and what is compressed or encrypted in a way that is not read here, by its name. When to pull, and what to do
+//! and a row group has as many rows as its footer says; of a Delta table ([`delta`]) what is read is one version. Refuses: what
+//! [`layout`] refuses of columns, the folder of a table format where plain files are read ([`tables`]), and what is compressed or encrypted in a way that is not read here, by its name. When to pull, and what to do
 //! with the rows, is decided by the caller. All calls block; none may be made from inside an async runtime.
 //!
 //! Local files, `http(s)://` and `s3://` are tested against real ones; `gs://` and `az://` share their path, but have been tried on
 //! no real store. Credentials come from the environment (`AWS_*`, `GOOGLE_*`, `AZURE_*`), never from a job.
 
 mod cast;
+mod delta;
 pub(crate) mod error;
 mod footer;
 mod layout;
@@ -23,6 +24,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,11 +35,16 @@ use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::ChunkReader;
-use usher_core::warehouse::{Batches, FileVersion, Snapshot, SnapshotError, SnapshotErrorKind, Wanted, Warehouse};
+use usher_config::TableVersion;
+use usher_core::warehouse::{
+    Batches, FileVersion, Snapshot, SnapshotError, SnapshotErrorKind, Version, Wanted, Warehouse,
+};
 
 pub use read::{PieceReader, panics_are_caught};
 pub use schema::{FoundType, Schema};
 
+use delta::Delta;
+use delta::deletion::Deleted;
 use footer::footers;
 use layout::{Layout, Layouts};
 use location::{Base, Location};
@@ -54,6 +61,8 @@ pub struct ParquetWarehouse {
     reach: Reach,
     /// Whether the files of a table format are read as plain files.
     force_files: bool,
+    /// Set if it is the folder of a Delta table.
+    delta: Option<Delta>,
 }
 
 /// How the files are reached.
@@ -66,6 +75,7 @@ enum Reach {
 /// The files of a model at one time, checked and ready to be read.
 #[derive(Debug)]
 pub struct ParquetSnapshot {
+    version: Option<Version>,
     files: Vec<FileVersion>,
     opened: Vec<OpenedFile>,
     pieces: Vec<(usize, usize)>,
@@ -93,6 +103,7 @@ struct OpenedFile {
     /// The positions in the file of the columns that are read, ascending.
     roots: Vec<usize>,
     layout: Layout,
+    deleted: Option<Deleted>,
 }
 
 impl ParquetWarehouse {
@@ -108,7 +119,18 @@ impl ParquetWarehouse {
             Base::Local(path) => Reach::Local(path.clone()),
             Base::Store { scheme, root, path } => Reach::Store(Arc::new(Store::open(&location, *scheme, root, path)?)),
         };
-        Ok(ParquetWarehouse { location, reach, force_files: false })
+        Ok(ParquetWarehouse { location, reach, force_files: false, delta: None })
+    }
+
+    /// Resolves `url`, the path or url of a Delta table's folder as written in a job, otherwise as [`ParquetWarehouse::new`] does.
+    /// Reads its version `at`.
+    ///
+    /// # Errors
+    ///
+    /// An unknown kind of url, or a store that is not configured.
+    pub fn delta(url: &str, at: TableVersion, folder: &Path) -> Result<ParquetWarehouse, SnapshotError> {
+        let files = ParquetWarehouse::new(url, folder)?;
+        Ok(ParquetWarehouse { delta: Some(Delta::new(at)), ..files })
     }
 
     /// Reads all files that are found, whether they are plain files or some of a table's, if `force` is set.
@@ -116,12 +138,15 @@ impl ParquetWarehouse {
         ParquetWarehouse { force_files: force, ..self }
     }
 
-    /// Returns the columns and their types, from the footer of the first file by path.
+    /// Returns the columns and their types, from the footer of the first file by path; of a Delta table from its log.
     ///
     /// # Errors
     ///
     /// There is no file, or the first can't be read.
     pub fn schema(&self) -> Result<Schema, SnapshotError> {
+        if self.delta.is_some() {
+            return self.whole_schema();
+        }
         let mut found = self.list()?;
         found.truncate(1);
         self.schema_of(found)
@@ -133,6 +158,10 @@ impl ParquetWarehouse {
     ///
     /// There is no file, or one can't be read.
     pub fn whole_schema(&self) -> Result<Schema, SnapshotError> {
+        if let Some(delta) = &self.delta {
+            let columns = delta.columns(&self.location, &self.reach)?;
+            return Ok(Schema::of_table(&self.location.shown, &columns));
+        }
         self.schema_of(self.list()?)
     }
 
@@ -144,28 +173,35 @@ impl ParquetWarehouse {
         Ok(schema)
     }
 
-    /// Lists the files and reads their footers.
+    /// Lists the files and reads their footers. Of a Delta table a version that was opened before is the same snapshot.
     ///
     /// # Errors
     ///
     /// There is no file; one can't be read; one lacks a key, or has a wanted column in a type that can't become the wanted one; no
-    /// file has a wanted column; the column of a key is neither string nor integer.
-    pub fn pull(&self, wanted: &Wanted) -> Result<ParquetSnapshot, SnapshotError> {
-        let mut pull = ParquetSnapshot { files: Vec::new(), opened: Vec::new(), pieces: Vec::new() };
-        let mut layouts = Layouts::new(wanted);
-        for (found, metadata) in footers(self.list()?)? {
-            let (roots, layout) = layouts.file(&found.version.path, &metadata)?;
-            let file = pull.files.len();
-            let opened = OpenedFile { handle: found.handle, metadata, roots, layout };
-            for row_group in 0..opened.metadata.metadata().num_row_groups() {
-                opened.check(&found.version, row_group)?;
-                pull.pieces.push((file, row_group));
+    /// file has a wanted column; the column of a key is neither string nor integer; or what [`delta`] refuses.
+    pub fn pull(&self, wanted: &Wanted) -> Result<Arc<ParquetSnapshot>, SnapshotError> {
+        let Some(delta) = &self.delta else {
+            let files = footers(self.list()?)?.into_iter().map(|(found, metadata)| {
+                let schema = Schema::of_file(&found.version.path, &metadata);
+                (found, metadata, schema, None)
+            });
+            return ParquetSnapshot::new(None, files, wanted).map(Arc::new);
+        };
+        delta.open(&self.location, &self.reach, wanted, |table, before| {
+            let (files, of_table): (Vec<_>, Vec<_>) = table.files.into_iter().unzip();
+            let files = footers_but(files, before)?.into_iter().zip(of_table).map(|((found, metadata), file)| {
+                let schema = Schema::of_table_file(&found.version.path, &metadata, &file);
+                (found, metadata, schema, file.deleted)
+            });
+            // Also where the table has no file.
+            let columns = Schema::of_table(&self.location.shown, &table.columns);
+            let lacks = |name: &&String| matches!(columns.position(name), Ok(None));
+            let names = wanted.columns.iter().map(|(name, _)| name).chain(&wanted.foreign_key).chain([&wanted.key]);
+            match names.into_iter().find(lacks) {
+                Some(name) => Err(columns.missing(name)),
+                None => ParquetSnapshot::new(Some(table.version), files, wanted),
             }
-            pull.files.push(found.version);
-            pull.opened.push(opened);
-        }
-        layouts.end()?;
-        Ok(pull)
+        })
     }
 
     /// The files, by path; at least one.
@@ -190,11 +226,61 @@ impl ParquetWarehouse {
     }
 }
 
+/// Reads the footers of files, but of those that the snapshot `before` has.
+fn footers_but(
+    files: Vec<Found>,
+    before: Option<&ParquetSnapshot>,
+) -> Result<Vec<(Found, ArrowReaderMetadata)>, SnapshotError> {
+    let before = before.into_iter().flat_map(|before| before.files.iter().zip(&before.opened));
+    let known: HashMap<&str, _> = before.map(|(version, opened)| (&version.path[..], (version, opened))).collect();
+    let known = |found: &Found| {
+        let (version, opened) = known.get(&found.version.path[..])?;
+        (**version == found.version).then(|| opened.metadata.clone())
+    };
+    let of_files: Vec<_> = files.iter().map(known).collect();
+    let (mut read, mut all) = (Vec::new(), Vec::new());
+    for (found, metadata) in files.into_iter().zip(of_files) {
+        match metadata {
+            Some(metadata) => all.push((found, metadata)),
+            None => read.push(found),
+        }
+    }
+    all.extend(footers(read)?);
+    all.sort_by(|a, b| a.0.version.path.cmp(&b.0.version.path));
+    Ok(all)
+}
+
 impl ParquetSnapshot {
-    /// The rows of all pieces by the footers, those without a key included.
+    /// Lays out files, each with its footer, its columns and its deleted rows.
+    fn new(
+        version: Option<Version>,
+        files: impl Iterator<Item = (Found, ArrowReaderMetadata, Schema, Option<Deleted>)>,
+        wanted: &Wanted,
+    ) -> Result<ParquetSnapshot, SnapshotError> {
+        let mut pull = ParquetSnapshot { version, files: Vec::new(), opened: Vec::new(), pieces: Vec::new() };
+        let mut layouts = Layouts::new(wanted);
+        for (found, metadata, schema, deleted) in files {
+            let (roots, layout) = layouts.file(schema)?;
+            let file = pull.files.len();
+            let opened = OpenedFile { handle: found.handle, metadata, roots, layout, deleted };
+            for row_group in 0..opened.metadata.metadata().num_row_groups() {
+                opened.check(&found.version, row_group)?;
+                pull.pieces.push((file, row_group));
+            }
+            pull.files.push(found.version);
+            pull.opened.push(opened);
+        }
+        layouts.end()?;
+        Ok(pull)
+    }
+
+    /// The rows of all pieces by the footers, those without a key included, those that are deleted not.
     pub fn rows(&self) -> u64 {
-        let groups = self.opened.iter().flat_map(|opened| opened.metadata.metadata().row_groups());
-        groups.map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).sum()
+        let rows = |opened: &OpenedFile| {
+            let deleted = opened.deleted.as_ref().map_or(0, Deleted::count);
+            opened.rows_before(opened.metadata.metadata().num_row_groups()).saturating_sub(deleted)
+        };
+        self.opened.iter().map(rows).sum()
     }
 
     /// Reads one piece, 8,192 rows at a time. Of a store, the wanted columns of the row group are fetched first and held.
@@ -207,6 +293,13 @@ impl ParquetSnapshot {
     ///
     /// `piece` is not below [`Snapshot::pieces`].
     pub fn piece(&self, piece: usize) -> Result<PieceReader, SnapshotError> {
+        self.open_piece(piece).map_err(|error| match &self.version {
+            Some(version) => delta::of_gone(version.number, error),
+            None => error,
+        })
+    }
+
+    fn open_piece(&self, piece: usize) -> Result<PieceReader, SnapshotError> {
         let (file, row_group) = self.pieces[piece];
         let (version, opened) = (&self.files[file], &self.opened[file]);
         let of_page = |error| error::of_page(&version.path, row_group, &error);
@@ -227,6 +320,7 @@ impl ParquetSnapshot {
             rows_read: 0,
             rows_said: opened.metadata.metadata().row_group(row_group).num_rows(),
             batches: Some(batches.map_err(of_page)?),
+            deleted: opened.deleted.clone().map(|deleted| (deleted, opened.rows_before(row_group))),
             local,
         })
     }
@@ -234,13 +328,17 @@ impl ParquetSnapshot {
 
 impl Warehouse for ParquetWarehouse {
     fn open(&self, wanted: &Wanted) -> Result<Arc<dyn Snapshot>, SnapshotError> {
-        Ok(Arc::new(self.pull(wanted)?))
+        Ok(self.pull(wanted)?)
     }
 }
 
 impl Snapshot for ParquetSnapshot {
     fn files(&self) -> &[FileVersion] {
         &self.files
+    }
+
+    fn version(&self) -> Option<&Version> {
+        self.version.as_ref()
     }
 
     fn pieces(&self) -> usize {
@@ -257,6 +355,12 @@ impl Snapshot for ParquetSnapshot {
 }
 
 impl OpenedFile {
+    /// The rows of the row groups before one.
+    fn rows_before(&self, row_group: usize) -> u64 {
+        let groups = &self.metadata.metadata().row_groups()[..row_group];
+        groups.iter().map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).sum()
+    }
+
     fn projection(&self) -> ProjectionMask {
         ProjectionMask::roots(self.metadata.parquet_schema(), self.roots.iter().copied())
     }

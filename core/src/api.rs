@@ -157,6 +157,8 @@ pub struct ModelStatus {
     pub next_pull: Option<Moment>,
     /// Rows of the snapshot in force.
     pub rows: Option<u64>,
+    /// The version of the Delta table that is in force; null where the model has none, or where an earlier run pulled it.
+    pub version: Option<u64>,
     /// Why the last pull failed or was held.
     pub last_error: Option<String>,
     /// How many pulls ended, and how, since the start.
@@ -236,6 +238,8 @@ pub struct Pull {
     pub trigger: Trigger,
     /// How much it read.
     pub extent: Extent,
+    /// The version of the Delta table that it read or found unchanged; null where the model has none.
+    pub version: Option<u64>,
     /// Its duration; null while it runs.
     pub duration_ms: Option<u64>,
     /// Rows that it read.

@@ -23,6 +23,11 @@ pub trait Snapshot: Send + Sync {
     /// Returns the files, by path.
     fn files(&self) -> &[FileVersion];
 
+    /// Returns the version of the table that it is; `None` where the files have no table with versions.
+    fn version(&self) -> Option<&Version> {
+        None
+    }
+
     /// Returns the number of pieces.
     fn pieces(&self) -> usize;
 
@@ -82,6 +87,15 @@ pub struct FileVersion {
     pub e_tag: Option<String>,
     /// When it was written, in ms since the epoch, if that is known.
     pub modified_ms: Option<i64>,
+}
+
+/// A version of a table, whose content never changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// What identifies the table: another one in the same place has another id.
+    pub table: String,
+    /// Its number, from 0 on.
+    pub number: u64,
 }
 
 /// Why a warehouse could not be read.

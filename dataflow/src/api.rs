@@ -415,6 +415,7 @@ impl Api for JobApi {
                 last_pull: log.last_pull().map(Moment),
                 next_pull: log.next_pull().map(Moment),
                 rows: log.rows(),
+                version: log.version(),
                 last_error: log.last_error().map(str::to_owned),
                 pulls: log.counts(),
             }

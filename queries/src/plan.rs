@@ -264,7 +264,7 @@ pub struct EventValue {
 /// How a model's Parquet is read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotPlan {
-    /// Its location, as written in the job.
+    /// Where it is, as [`usher_config::Parquet`] is shown.
     pub parquet: String,
     /// The column of the key.
     pub key: String,

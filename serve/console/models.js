@@ -71,13 +71,14 @@ export function page(_, draw) {
       shown.length > 0 &&
         table(
           `Pulls of ${id}, the newest first`,
-          [['Began'], ['Result'], ['Trigger', 'wide'], ['Took', 'num wide'], ['Rows', 'num'], ['Changed keys', 'num']],
+          [['Began'], ['Result'], ['Trigger', 'wide'], ['Version', 'num wide'], ['Took', 'num wide'], ['Rows', 'num'], ['Changed keys', 'num']],
           shown.map((pull) => [
             pull.date,
             [
               h('span', { title: pull.date }, time(pull.date)),
               h('span', null, h('span', { class: `badge ${STATUS[pull.status]}` }, pull.status), pull.error && h('span', { class: 'muted' }, ` ${pull.error}`)),
               `${TRIGGERS[pull.trigger] ?? pull.trigger}, ${pull.extent}`,
+              pull.version === null ? '' : number(pull.version),
               duration(pull.duration_ms),
               number(pull.rows),
               number(pull.changed_keys),

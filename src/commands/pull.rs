@@ -48,7 +48,11 @@ pub fn pull(connection: &Connection, model: &str, flags: Flags) -> Result<(), Ex
         "succeeded" => {
             let number = |name: &str| ended[name].as_u64().unwrap_or(0);
             let (rows, ms) = (number("rows"), number("duration_ms"));
-            print(&format!("pulled `{model}`: {rows} rows in {}.{:03} s\n", ms / 1000, ms % 1000))
+            let version = match ended["version"].as_u64() {
+                Some(version) => format!(" of version {version}"),
+                None => String::new(),
+            };
+            print(&format!("pulled `{model}`: {rows} rows{version} in {}.{:03} s\n", ms / 1000, ms % 1000))
         }
         "held" => Err(Exit::failed(format_args!("the pull of `{model}` is held: {}", text("error")))
             .hint(format!("`usher pull {model} --accept` takes it as it is"))),

@@ -8,7 +8,9 @@ use usher_core::suggest::or_list;
 
 use super::Builder;
 use crate::Place;
-use crate::schema::{Fields, destination as to_keys, job, model as model_keys, process, source as source_keys, sync};
+use crate::schema::{
+    Fields, Form, destination as to_keys, job, model as model_keys, process, source as source_keys, sync,
+};
 
 /// The schemes of urls that a snapshot can have.
 const OF_SNAPSHOTS: &[&str] = &["file", "s3", "gs", "az", "http", "https"];
@@ -26,8 +28,19 @@ impl<'a> Builder<'a> {
     /// Reports locations that are not what they seem.
     pub(super) fn check_locations(&mut self, file: &'a Fields) {
         for model in file.entries(&job::MODELS) {
-            if let Some(parquet) = model.item.and_then(|model| model.value.at(&model_keys::PARQUET)) {
+            let Some(model) = model.item else { continue };
+            if let Some(parquet) = model.value.at(&model_keys::PARQUET) {
                 self.check_location(parquet.place, parquet.value, OF_SNAPSHOTS, "a snapshot");
+            }
+            if let Some(table) = model.value.at(&model_keys::DELTA) {
+                let (place, url) = match table.value {
+                    Form::Short(url) => (table.place, url),
+                    Form::Long(long) => match long.at(&model_keys::URL) {
+                        Some(url) => (url.place, url.value),
+                        None => continue,
+                    },
+                };
+                self.check_location(place, url, OF_SNAPSHOTS, "a snapshot");
             }
         }
         if let Some(url) = file.get(&job::STATE).and_then(|state| state.at(&process::URL)) {

@@ -11,7 +11,14 @@ use usher_core::time::Unit;
 pub(crate) static PARQUET: Key<String> = optional(
     "parquet",
     TEXT,
-    "Path, folder, glob or url (s3, gs, az, http, https) of its Parquet files. Without: keys come from events only.",
+    "Path, folder, glob or url (s3, gs, az, http, https) of its Parquet files. Without it and `delta`: keys come from \
+     events only.",
+);
+pub(crate) static DELTA: Key<Short<String>> = optional(
+    "delta",
+    short(&TABLE_URL, &DELTA_RECORD),
+    "Path or url (s3, gs, az, http, https) of its Delta table, in place of `parquet`, or a mapping that also says \
+     which version is read.",
 );
 pub(crate) static KEY: Key<String> = optional("key", TEXT, "The column of the key.");
 pub(crate) static REFRESH_EVERY: Key<Refresh> =
@@ -42,7 +49,7 @@ pub(crate) static MEMBERS: Key<Members> = optional(
     "members",
     choice(),
     "Who can be a member: keys of the snapshot only (default), or any key of a row or an event \
-     (default without `parquet`).",
+     (default without `parquet` and `delta`).",
 );
 
 /// A model.
@@ -51,6 +58,7 @@ pub(crate) static RECORD: Record = Record {
     keys: &[
         &DESCRIPTION,
         &PARQUET,
+        &DELTA,
         &KEY,
         &REFRESH_EVERY,
         &MAX_EXITS,
@@ -61,14 +69,27 @@ pub(crate) static RECORD: Record = Record {
         &MEMBERS,
     ],
     rules: &[
+        Rule::AtMostOne("location of rows", &[&PARQUET, &DELTA]),
         Rule::Needs(&PARQUET, &KEY),
-        Rule::Needs(&REFRESH_EVERY, &PARQUET),
-        Rule::Needs(&MAX_EXITS, &PARQUET),
-        Rule::Needs(&MIN_ROWS, &PARQUET),
+        Rule::Needs(&DELTA, &KEY),
+        Rule::NeedsOneOf(&REFRESH_EVERY, &[&PARQUET, &DELTA]),
+        Rule::NeedsOneOf(&MAX_EXITS, &[&PARQUET, &DELTA]),
+        Rule::NeedsOneOf(&MIN_ROWS, &[&PARQUET, &DELTA]),
         Rule::Needs(&FORCE_FILES, &PARQUET),
-        Rule::Needs(&BELONGS_TO, &PARQUET),
+        Rule::NeedsOneOf(&BELONGS_TO, &[&PARQUET, &DELTA]),
     ],
 };
+
+static TABLE_URL: Type<String> = TEXT;
+
+pub(crate) static URL: Key<String> = required("url", TEXT, "Path or url of the table's folder.");
+pub(crate) static VERSION: Key<u32> =
+    optional("version", whole(0, u32::MAX), "The version that is read. Without it and `timestamp`: the newest.");
+pub(crate) static AT: Key<String> =
+    optional("timestamp", TEXT, "A time: the newest version that was committed then or before is read.");
+
+static DELTA_RECORD: Record =
+    Record { what: "`delta`", keys: &[&URL, &VERSION, &AT], rules: &[Rule::AtMostOne("version", &[&VERSION, &AT])] };
 
 static COLUMN: Type<Short<ColumnType>> = short(&COLUMN_TYPE, &COLUMN_RECORD);
 

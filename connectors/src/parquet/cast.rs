@@ -249,7 +249,7 @@ fn shown(bytes: &[u8], at: usize) -> String {
 }
 
 /// A UUID with hyphens.
-fn uuid(bytes: &[u8]) -> String {
+pub(super) fn uuid(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(36);
     for (at, byte) in bytes.iter().enumerate() {
         if matches!(at, 4 | 6 | 8 | 10) {

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 
 use arrow_array::BooleanArray;
 use arrow_array::{ArrayRef, Float64Array, Int64Array, StringArray, TimestampMillisecondArray, new_null_array};
-use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use std::sync::Arc;
 use usher_core::time::{midnight, parse_date, parse_timestamp};
 use usher_core::value::ColumnType;
@@ -63,12 +62,7 @@ impl<'a> Layouts<'a> {
     /// # Errors
     ///
     /// The file lacks the key or the foreign key, or has a wanted column in a type that can't become the wanted one.
-    pub(super) fn file(
-        &mut self,
-        path: &str,
-        metadata: &ArrowReaderMetadata,
-    ) -> Result<(Vec<usize>, Layout), SnapshotError> {
-        let schema = Schema::of_file(path, metadata);
+    pub(super) fn file(&mut self, schema: Schema) -> Result<(Vec<usize>, Layout), SnapshotError> {
         let wanted = self.wanted;
         let key = self.key(&schema, &wanted.key)?;
         let foreign_key = wanted.foreign_key.as_ref().map(|name| self.key(&schema, name)).transpose()?;
@@ -130,6 +124,7 @@ impl<'a> Layouts<'a> {
         let place = match &column.source {
             Source::File(at) => Place::Batch(*at),
             Source::Path(value) => Place::Path(Arc::new(StringArray::from(vec![value.clone()]))),
+            Source::Absent => return Err(schema.missing(name)),
         };
         Ok(LaidOut { name: name.to_owned(), place })
     }
@@ -159,6 +154,7 @@ impl<'a> Layouts<'a> {
         laid_out(match &column.source {
             Source::File(at) => Place::Batch(*at),
             Source::Path(value) => Place::Path(self.of_path(schema, name, value.as_deref(), to)?),
+            Source::Absent => Place::Nowhere,
         })
     }
 

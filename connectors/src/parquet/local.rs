@@ -130,7 +130,7 @@ fn walk(
     Ok(())
 }
 
-fn version(shown: &str, path: PathBuf, meta: &Metadata) -> Found {
+pub(super) fn version(shown: &str, path: PathBuf, meta: &Metadata) -> Found {
     let modified = meta.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     let version = FileVersion {
         path: shown.to_owned(),
@@ -141,7 +141,7 @@ fn version(shown: &str, path: PathBuf, meta: &Metadata) -> Found {
     Found { version, handle: Handle::Local(path) }
 }
 
-fn of_base(location: &Location, base: &Path, error: &std::io::Error) -> SnapshotError {
+pub(super) fn of_base(location: &Location, base: &Path, error: &std::io::Error) -> SnapshotError {
     let error = error::of_io(&location.written, error);
     match error.hint {
         None => error.hint(format!("it was looked for at `{}`", base.display())),

@@ -22,7 +22,7 @@ pub(super) fn of_path(path: &str) -> Vec<(String, Option<String>)> {
 }
 
 /// Decodes `%XX`. What is no escape stays, and so does a text that would not be UTF-8.
-fn decoded(text: &str) -> String {
+pub(super) fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {

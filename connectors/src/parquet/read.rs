@@ -17,6 +17,7 @@ use usher_core::value::ColumnType;
 use usher_core::warehouse::{FileVersion, KeyedBatch, SnapshotError};
 
 use super::cast::Refused;
+use super::delta::deletion::Deleted;
 use super::layout::{LaidOut, Layout, Place};
 use super::{cast, error, local};
 
@@ -31,6 +32,8 @@ pub struct PieceReader {
     pub(super) rows_said: i64,
     /// None: over.
     pub(super) batches: Option<ParquetRecordBatchReader>,
+    /// The rows of the file that are deleted, and the number in it of the row group's first.
+    pub(super) deleted: Option<(Deleted, u64)>,
     /// The file, where it may be written over while it is read.
     pub(super) local: Option<File>,
 }
@@ -40,10 +43,15 @@ impl Iterator for PieceReader {
 
     fn next(&mut self) -> Option<Self::Item> {
         let (batches, layout, rows_read) = (self.batches.as_mut()?, &self.layout, &mut self.rows_read);
+        let deleted = &self.deleted;
         let rows = guarded(|| match batches.next() {
             Some(batch) => {
-                let batch = batch.map_err(of_arrow)?;
+                let mut batch = batch.map_err(of_arrow)?;
+                let before = *rows_read as u64;
                 *rows_read += batch.num_rows() as i64;
+                if let Some((deleted, first)) = deleted {
+                    batch = deleted.without(first + before, batch).map_err(of_arrow)?;
+                }
                 rows(&batch, layout).map(Some).map_err(of_arrow)
             }
             None => Ok(None),

@@ -90,6 +90,50 @@ impl Store {
         }
     }
 
+    /// Lists the files right in a folder below the location's path, those whose names come after `after` only. The path of each is
+    /// its name.
+    ///
+    /// # Errors
+    ///
+    /// The store refuses or does not answer.
+    pub fn right_in(
+        self: &Arc<Store>,
+        location: &Location,
+        folder: &str,
+        after: Option<&str>,
+    ) -> Result<Vec<FileVersion>, SnapshotError> {
+        let folder = self.path.clone().join(folder);
+        let name = |meta: ObjectMeta| {
+            let below: Vec<String> =
+                meta.location.prefix_match(&folder)?.map(|part| part.as_ref().to_owned()).collect();
+            let [name] = <[String; 1]>::try_from(below).ok()?;
+            Some(self.found(name, meta).version)
+        };
+        let listing = async {
+            if self.scheme == Scheme::Http {
+                return Ok(self.store.list_with_delimiter(Some(&folder)).await?.objects);
+            }
+            match after {
+                Some(after) => {
+                    self.store.list_with_offset(Some(&folder), &folder.clone().join(after)).try_collect().await
+                }
+                None => self.store.list(Some(&folder)).try_collect::<Vec<_>>().await,
+            }
+        };
+        let listed = self.wait(listing).map_err(|error| error::of_store(&location.written, &error))?;
+        Ok(listed.into_iter().filter_map(name).collect())
+    }
+
+    /// Reads a file whole; `shown` is its path as people see it.
+    ///
+    /// # Errors
+    ///
+    /// The store refuses or does not answer, or the file is missing.
+    pub fn whole(&self, shown: &str, path: &Path) -> Result<Bytes, SnapshotError> {
+        let read = self.wait(async { self.store.get_opts(path, GetOptions::default()).await?.bytes().await });
+        read.map_err(|error| error::of_store(shown, &error))
+    }
+
     /// Returns the table that one of the folders above the location's path is, with `file` of that of the file.
     async fn table_above(&self, location: &Location, file: bool) -> Option<Table> {
         let names: Vec<_> = self.path.parts().collect();

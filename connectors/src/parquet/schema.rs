@@ -8,6 +8,8 @@ use parquet::basic::{ConvertedType, LogicalType};
 use parquet::schema::types::Type;
 use usher_config::ColumnType;
 
+use super::delta::TableFile;
+use super::delta::columns::TableColumns;
 use super::partitions;
 use usher_core::suggest::some_of;
 use usher_core::warehouse::{SnapshotError, SnapshotErrorKind};
@@ -32,8 +34,10 @@ pub(super) struct Column {
 pub(super) enum Source {
     /// In the file, at this position.
     File(usize),
-    /// In its path, with this text; `None` for null.
+    /// In its path or in the log of its table, with this text; `None` for null.
     Path(Option<String>),
+    /// Nowhere: the file was written before its table had the column, which is null.
+    Absent,
 }
 
 /// The type of a column as found in a file.
@@ -76,6 +80,16 @@ impl Schema {
             }
         }
         Schema { file: path.to_owned(), columns }
+    }
+
+    /// Returns the columns of a table at a location.
+    pub(super) fn of_table(location: &str, columns: &TableColumns) -> Schema {
+        Schema { file: location.to_owned(), columns: columns.of_table() }
+    }
+
+    /// Returns the columns of a file of a table.
+    pub(super) fn of_table_file(path: &str, metadata: &ArrowReaderMetadata, file: &TableFile) -> Schema {
+        Schema { file: path.to_owned(), columns: file.columns.of_file(metadata, &file.partition) }
     }
 
     /// Adds the columns of another file that this one lacks, and the types of those that have no value here.
@@ -142,6 +156,16 @@ impl Schema {
             .map(|other| (strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase()), other))
             .filter(|&(likeness, _)| likeness > 0.8)
             .max_by(|a, b| a.0.total_cmp(&b.0));
+        // A folder without a value where a partition was meant.
+        let path: Vec<&str> = self.file.split('/').collect();
+        let (_, folders) = path.split_last().unwrap_or((&"", &[]));
+        if let Some(at) = folders.iter().position(|folder| folder.eq_ignore_ascii_case(name)) {
+            let value = folders.get(at + 1).filter(|value| !value.contains('=')).unwrap_or(&"VALUE");
+            return error.hint(format!(
+                "the folder `{}` is no column: one is named with its value, as in `{name}={value}`",
+                folders[at]
+            ));
+        }
         match closest {
             Some((_, other)) => error.hint(format!("did you mean `{other}`?")),
             None => error.hint(self.listing()),

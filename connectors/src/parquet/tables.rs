@@ -43,12 +43,11 @@ impl Table {
         };
         let what = format!("this is {name}, with `{marker}`: its files hold rows that were deleted from the table");
         let key = match self.format {
-            Format::Delta => "`delta:` is not supported by this version",
-            Format::Hudi | Format::Iceberg => "this format is not supported",
+            Format::Delta => "read it with `delta:` in place of `parquet:`",
+            Format::Hudi | Format::Iceberg => "this format is not supported: export the table as plain Parquet",
         };
-        SnapshotError::new(SnapshotErrorKind::Table, &self.folder, what).hint(format!(
-            "{key}: export the table as plain Parquet; `force_files: true` reads all its files as they are"
-        ))
+        SnapshotError::new(SnapshotErrorKind::Table, &self.folder, what)
+            .hint(format!("{key}; `force_files: true` reads all its files as they are"))
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout)]
 
 mod damage;
+mod delta;
 mod errors;
 mod remote;
 mod types;
@@ -59,7 +60,7 @@ fn users() -> Wanted {
     wanted("user_id", &[("ltv", ColumnType::Number)])
 }
 
-fn pull(parquet: &str, folder: &Path, wanted: &Wanted) -> Result<ParquetSnapshot, SnapshotError> {
+fn pull(parquet: &str, folder: &Path, wanted: &Wanted) -> Result<Arc<ParquetSnapshot>, SnapshotError> {
     ParquetWarehouse::new(parquet, folder)?.pull(wanted)
 }
 

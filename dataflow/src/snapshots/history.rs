@@ -28,6 +28,8 @@ pub(crate) struct ModelPulls {
     pulls: VecDeque<Record>,
     /// When the snapshot in force was pulled, and the number of its rows.
     in_force: Option<(Time, u64)>,
+    /// The version of the table that is in force, where it has versions and this run pulled it.
+    version: Option<u64>,
     /// When the next pull is due; `None` if only on request.
     next: Option<Time>,
     counts: PullCounts,
@@ -41,6 +43,8 @@ struct Record {
     began: Time,
     trigger: Trigger,
     full: bool,
+    /// The version of the table, where it has versions.
+    version: Option<u64>,
     ended: Option<Ended>,
     /// Keys that it changed on the workers that have switched to it, which may be before it has ended here.
     changed_keys: Option<u64>,
@@ -96,7 +100,7 @@ impl PullHistory {
     /// Records that a pull has begun.
     pub(crate) fn begin(&self, model: usize, number: u64, began: Time, trigger: Trigger, full: bool) {
         let pulls = &mut self.lock()[model].pulls;
-        pulls.push_front(Record { number, began, trigger, full, ended: None, changed_keys: None });
+        pulls.push_front(Record { number, began, trigger, full, version: None, ended: None, changed_keys: None });
         pulls.truncate(KEPT);
     }
 
@@ -105,13 +109,18 @@ impl PullHistory {
         self.lock()[model].running().full = true;
     }
 
+    /// Records the version of the table that the running pull reads.
+    pub(crate) fn reads_version(&self, model: usize, version: Option<u64>) {
+        self.lock()[model].running().version = version;
+    }
+
     /// Ends the running pull, which found the files of the snapshot in force and read nothing.
     pub(crate) fn unchanged(&self, model: usize, took: u64) {
         let mut models = self.lock();
         let rows = models[model].in_force.map(|(_, rows)| rows);
         models[model].counts.succeeded += 1;
         let running = models[model].running();
-        (running.number, running.changed_keys) = (0, Some(0));
+        (running.number, running.changed_keys, running.full) = (0, Some(0), false);
         running.ended = Some(Ended { took, rows, error: None, held: false });
     }
 
@@ -122,7 +131,8 @@ impl PullHistory {
         model.counts.succeeded += 1;
         let running = model.running();
         running.ended = Some(Ended { took, rows: Some(rows), error: None, held: false });
-        model.in_force = Some((running.began, rows));
+        let (began, version) = (running.began, running.version);
+        (model.in_force, model.version) = (Some((began, rows)), version);
     }
 
     /// Ends the running pull, which failed.
@@ -182,6 +192,11 @@ impl ModelPulls {
         self.in_force.map(|(_, rows)| rows)
     }
 
+    /// Returns the version of the table that is in force, where that is known.
+    pub(crate) fn version(&self) -> Option<u64> {
+        self.version
+    }
+
     /// Returns how many pulls ended, and how.
     pub(crate) fn counts(&self) -> PullCounts {
         self.counts
@@ -218,6 +233,7 @@ impl ModelPulls {
             },
             trigger: record.trigger,
             extent: if record.full { Extent::Full } else { Extent::Partial },
+            version: record.version,
             duration_ms: record.ended.as_ref().map(|ended| ended.took),
             rows: record.ended.as_ref().and_then(|ended| ended.rows),
             changed_keys: record.changed_keys,

@@ -24,7 +24,7 @@ use usher_config::{Members, Refresh, duration};
 use usher_core::api::{Extent, PullOrder, Trigger};
 use usher_core::clock::Clock;
 use usher_core::lock::lock;
-use usher_core::warehouse::{FileVersion, Warehouse};
+use usher_core::warehouse::{FileVersion, Version, Warehouse};
 use usher_queries::plan::Plan;
 
 /// When a pull that failed is tried again: `refresh` if that is less.
@@ -91,6 +91,9 @@ struct Model {
     /// The files of the last pull that was begun, and of the snapshot in force if this run pulled it.
     files: Vec<FileVersion>,
     files_in_force: Option<Vec<FileVersion>>,
+    /// The version of the table of that pull and of that snapshot, where it has versions.
+    version: Option<Version>,
+    version_in_force: Option<Version>,
 }
 
 /// Schedules pulls until the job ends. `warehouses` are by model, `channels` by worker of this process.
@@ -135,6 +138,8 @@ pub(crate) fn run(
             since: now,
             files,
             files_in_force,
+            version: None,
+            version_in_force: None,
         });
     }
     let mut trigger = Trigger::Start;
@@ -198,8 +203,15 @@ impl Model {
             Err(error) => return self.end(Err(error.into()), setup),
         };
         self.files = opened.files().to_vec();
-        if extent == Extent::Partial && self.files_in_force.as_ref() == Some(&self.files) {
-            // As if it had not been begun: the snapshot in force has the same files.
+        self.version = opened.version().cloned();
+        setup.history.reads_version(self.index, self.version.as_ref().map(|version| version.number));
+        // A version never changes: it need not be read again even if all is to be read.
+        let unchanged = match &self.version {
+            Some(_) => self.version == self.version_in_force,
+            None => extent == Extent::Partial && self.files_in_force.as_ref() == Some(&self.files),
+        };
+        if unchanged {
+            // As if it had not been begun: the snapshot in force is the same.
             setup.history.unchanged(self.index, self.since.elapsed().as_millis() as u64);
             lock(&setup.whole).remove(&self.number());
             self.begun -= 1;
@@ -262,9 +274,11 @@ impl Model {
                 setup.history.succeeded(self.index, took, rows);
                 (self.good, self.failures) = (true, 0);
                 self.files_in_force = Some(std::mem::take(&mut self.files));
+                let version = self.version.as_ref().map(|version| version.number);
+                self.version_in_force = self.version.take();
                 let recorded = lock(&setup.whole).get(&self.number()).cloned();
                 self.record(setup, PullRecord { rows, took, ..recorded.expect("it was recorded when it began") });
-                info!(model, rows, skipped, took_ms = took, "pulled");
+                info!(model, rows, skipped, version, took_ms = took, "pulled");
                 self.publish_due(setup);
                 return;
             }

@@ -10,8 +10,8 @@ use crate::plan::Plan;
 use std::collections::BTreeMap;
 use usher_config::{
     Aggregate, Audience, BelongsTo, Cluster, ColumnType, Comparison, Condition, ConditionKind, Decimal, Event,
-    EventMatch, Format, Job, Limits, Members, Model, OnRemove, Path, Place, Property, Refresh, SequenceStep, Source,
-    SourceFrom, Start, Step, Sync, SyncFormat, SyncTo, Text,
+    EventMatch, Format, Job, Limits, Members, Model, OnRemove, Parquet, Path, Place, Property, Refresh, SequenceStep,
+    Source, SourceFrom, Start, Step, Sync, SyncFormat, SyncTo, Text,
 };
 
 /// A second, ms.
@@ -65,7 +65,7 @@ fn models() -> BTreeMap<String, Model> {
     let model = |key: &str, members, columns: &[(&str, ColumnType)]| Model {
         place: Place::default(),
         description: None,
-        parquet: (members == Members::Known).then(|| format!("{key}.parquet")),
+        parquet: (members == Members::Known).then(|| Parquet::Files(format!("{key}.parquet"))),
         key: key.to_string(),
         refresh: Refresh::Every(24 * HOUR as u64),
         max_exits: None,

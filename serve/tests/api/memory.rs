@@ -147,6 +147,7 @@ impl Api for MemoryApi {
             last_pull: Some(Moment(START)),
             next_pull: Some(Moment(START + 86_400_000)),
             rows: Some(2),
+            version: None,
             last_error: None,
             pulls: PullCounts { succeeded: 3, failed: 2, held: 1 },
         };
@@ -167,6 +168,7 @@ impl Api for MemoryApi {
             status: PullResult::Succeeded,
             trigger: Trigger::Request,
             extent: order.extent,
+            version: None,
             duration_ms: Some(12),
             rows: Some(2),
             changed_keys: Some(0),

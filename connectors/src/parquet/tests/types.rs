@@ -66,6 +66,28 @@ fn keys_beyond_64_bits_are_their_decimal_text() {
     let narrow = Decimal128Array::from(vec![10, -7]).with_precision_and_scale(4, 0);
     check(Arc::new(narrow.expect("a precision")), &["10", "-7"]);
     check(Arc::new(Int8Array::from(vec![-128, 127])), &["-128", "127"]);
+    let widest = arrow_buffer::i256::from_string(&"9".repeat(76)).expect("76 digits");
+    let widest = Decimal256Array::from(vec![widest]).with_precision_and_scale(76, 0);
+    check(Arc::new(widest.expect("a precision")), &[&"9".repeat(76)]);
+}
+
+#[test]
+fn a_decimal_of_76_digits_is_the_nearest_number_and_beyond_64_bits_no_integer() {
+    let digits = |text: &str| arrow_buffer::i256::from_string(text).expect("an integer");
+    let of = |scale: i8| {
+        let values = vec![Some(digits(&"9".repeat(76))), None, Some(digits("-12345")), Some(digits("1"))];
+        Decimal256Array::from(values).with_precision_and_scale(76, scale).expect("a precision")
+    };
+    check(of(0), ColumnType::Integer, Int64Array::from(vec![None, None, Some(-12_345), Some(1)]));
+    check(of(2), ColumnType::Number, Float64Array::from(vec![Some(1e74), None, Some(-123.45), Some(0.01)]));
+    check(of(76), ColumnType::Number, Float64Array::from(vec![Some(1.0), None, Some(-1.2345e-72), Some(1e-76)]));
+    check_wider(of(0), ColumnType::Integer, ColumnType::Number, {
+        Float64Array::from(vec![Some(1e76), None, Some(-12_345.0), Some(1.0)])
+    });
+    let text = format!("{}.{}", "9".repeat(74), "99");
+    check_wider(of(2), ColumnType::Number, ColumnType::String, {
+        StringArray::from(vec![Some(&text[..]), None, Some("-123.45"), Some("0.01")])
+    });
 }
 
 #[test]

@@ -180,7 +180,26 @@ fn the_folder_of_a_table_format_is_refused_by_its_name_wherever_the_location_sta
     let folder = table(&["_delta_log/0.json"]);
     let text = said("w/users/data/p=1/", folder.path(), &users());
     assert!(text.starts_with("`FOLDER/w/users`: this is a Delta table"), "{text}");
-    assert!(text.contains("`delta:` is not supported by this version"), "{text}");
+    assert!(text.contains("read it with `delta:` in place of `parquet:`"), "{text}");
+}
+
+#[test]
+fn a_folder_without_a_value_is_no_column_and_the_message_says_how_one_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |path: &str, key: &str| write(&folder.path().join(path), &[("user_id", texts(&[key]))], zstd(), 10);
+    file("w/country/DE/a.parquet", "a");
+    let columns = [("country", ColumnType::String)];
+    assert_eq!(
+        said("w", folder.path(), &wanted("user_id", &columns)),
+        "`w/country/DE/a.parquet`: no column `country`\n  hint: the folder `country` is no column: one is named with its \
+         value, as in `country=DE`"
+    );
+    assert!(said("w", folder.path(), &wanted("Country", &[])).ends_with("as in `Country=DE`"));
+    // Of folders of both kinds those with a value are columns, which are null elsewhere.
+    file("v/country=DE/a.parquet", "a");
+    file("v/FR/b.parquet", "b");
+    let pulled = pull("v", folder.path(), &wanted("user_id", &columns)).expect("a pull");
+    assert_eq!(lines(&pulled), ["b null", "a DE"]);
 }
 
 #[test]
