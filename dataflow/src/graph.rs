@@ -18,41 +18,53 @@
 //!  │               ▼ ▼
 //!  │         Members Deliver ──► sinks of the syncs
 //!  │               │ │
-//!  └── committed ◄─┴─┘
+//!  └ handed_over ◄─┴─┘
 //!
 //!  │ stays on its worker    ╪ exchanged: events and rows to the owner of the key, progress and verdicts to every
-//!  worker, changes to worker 0    ◄── committed: a probe that Events reads, no loop of timely's
+//!  worker, changes to worker 0    handed_over: one probe of both outputs, which Events reads; no loop of timely's
 //! ```
 //!
-//! **Time** is the clock of the job in ms ([`crate::time::Time`]), live the wall clock, under replay the least clock
-//! of the partitions that are not at their end. Each Events operator holds a capability at its clock and downgrades
-//! it, with or without events; the least of all workers' is the frontier of `events` and `progress`, by which Membership
-//! works. An *epoch* is what it works on between two advances of that frontier; timers of windows fire by it.
+//! **Time** is the clock of the job in ms ([`crate::time::Time`]). Under `replay` it is the least clock of the
+//! partitions that are not at their end, and the clock of a partition is the greatest timestamp read from it. Under
+//! `run` it is that too until the job has read what was there at its start, and the wall clock from then on. Each
+//! Events operator holds a capability at its clock and downgrades it, with or without events; the least of all
+//! workers' is the frontier that Membership works by. An *epoch* is the span of ms between two frontiers that
+//! Membership sees. It is worked through ms by ms: where a membership after a ms differs from that before it, there
+//! is a change, at that ms. The timers of windows end them within an epoch, in order with the events.
 //!
 //! * **Events** decodes the messages of this worker's partitions and matches them to the events of the job. `events`:
-//!   batches of matched events, each for the owner of its keys. `progress`: how far a partition was read, to every
-//!   worker, each of which decides by it when the job is live. Events stops reading while more than 64 MiB of the
-//!   events that it has emitted lie between its clock and `committed`.
+//!   batches of matched events, each batch for one worker, the owner of their keys, by hash. A batch is sent at the
+//!   clock; an event has its own timestamp in it, which may be earlier: then it counts for what is left of its
+//!   windows. `progress`: how far a partition was read, a copy for each worker with the number of that worker, which
+//!   decides by it whether the job has read what was there at its start. Events stops reading while more than 64 MiB
+//!   of the events that this worker has emitted have times that are not handed over.
 //! * **Snapshots** emits the rows of pulls, with the facts that follow from each, as threads have read and evaluated
-//!   them. A *pull* is one reading of a model's files; each worker reads a share of the files.
-//! * **Stage** keeps the rows of a pull, each at the owner of its key, until all workers have read their shares.
-//!   `verdicts`: of each worker, for every worker, whether its part of the pull is complete. `whole_pulls`: the part of
-//!   this worker's keys. Membership puts a pull in force when the verdicts of all workers are good, at the time of its
-//!   frontier then. It does not wait for the frontiers of these two streams, so rows hold no time back.
-//! * **Membership** owns keys. A *slot* is the number of a key on its owner. Facts (one bit per key and condition)
-//!   are decided by events in windows and by rows of pulls, audiences by facts ([`crate::state`]). `memberships`:
-//!   `((audience, slot), time, ±1)`. `changes`: the same as entries and exits with their causes, keys and rows, and,
-//!   at a start, the differences to the syncs' ledgers, which were read before. It writes the index that lookups read (`usher_core::membership_index`), closed at the end of
-//!   each epoch.
+//!   them. A *pull* is one reading of a model's files, its rows are the model's *snapshot* once it is in force; each
+//!   worker reads a share of the files, and ends it with a mark to every worker. Rows have no time: Snapshots holds
+//!   time 0 as long as the job runs, and the inputs of Membership that follow from it are not connected to its
+//!   outputs.
+//! * **Stage** keeps the rows of a pull, each at the owner of its key, until the marks of all shares are there. Then
+//!   it emits this worker's part of the pull (`whole_pulls`), and its verdict (`verdicts`, a copy for each worker):
+//!   good, or a share could not be read, a key came twice, too many members would leave. Each Membership has the
+//!   verdicts of all workers, so all come to the same, and puts its part in force at its frontier then; under replay
+//!   no event is applied before.
+//! * **Membership** owns keys. A *slot* is the number of a key on its owner. A *fact* is a distinct condition, a bit
+//!   per key; facts are decided by events in windows and by rows of pulls, audiences by facts ([`crate::state`]).
+//!   `memberships`: `((audience, slot), time, ±1)`. `changes`: the same as entries and exits with their causes, keys
+//!   and the keys' rows; at a start, the differences to the ledgers of the syncs, which were read before. It writes
+//!   the index that lookups read (`usher_core::membership_index`), closed at the end of each epoch.
 //! * **Members** arranges the memberships: pages of members are read from the arrangement.
-//! * **Deliver** buffers changes on worker 0 until the frontier shows that no worker has more of their time, and hands
-//!   them to the sinks, which commit them to the ledgers on threads of their own. It holds its output's frontier while
-//!   a sink has no room.
+//! * **Deliver** buffers changes on worker 0 until the frontier shows that no worker has more of their time, and
+//!   hands them to the sinks, one for each sync, which commit them to the ledgers on threads of their own. It holds
+//!   its output's frontier while a sink has no room. So what is handed over is not yet committed, but what waits to
+//!   be committed is bounded.
 //!
 //! **Beside the graph.** [`ControlChannel`] is an exchange of messages between the worker loops (restore,
 //! checkpoints, queries, shutdown), without time. Between two steps the worker loop reads the state that it shares
-//! with Membership: checkpoints, explain. State is restored before Membership is first woken; Members is filled by
-//! Membership, not restored. The HTTP edge reads the index, and asks worker loops for the rest.
+//! with Membership: checkpoints, explain. A checkpoint needs no common time: applying an event again changes nothing,
+//! so the positions from which to read are enough, if they are no later than the state. Membership works nothing off
+//! until its state has been restored; then the loop wakes it. Members is filled by Membership, not restored. Lookups
+//! and `/v1/changes` read the index, pages of members the arrangement, explain the state.
 
 use crate::ingest::event_batch::EventBatch;
 use crate::ingest::reader::{ReaderSetup, SourceProgress};
@@ -82,7 +94,7 @@ pub(crate) struct Inputs {
 /// The handles that the worker loop keeps of its dataflow.
 pub(crate) struct Graph {
     /// Its frontier is the time before which changes were handed to the sinks and memberships arranged, on all workers.
-    pub(crate) committed: ProbeHandle<Time>,
+    pub(crate) handed_over: ProbeHandle<Time>,
     pub(crate) members: Members,
     pub(crate) control: ControlChannel,
     /// Wakes *Snapshots* from the threads that read rows.
@@ -94,21 +106,25 @@ pub(crate) struct Graph {
 /// Builds the dataflow of one worker.
 pub(crate) fn build<'scope>(scope: Scope<'scope, Time>, inputs: Inputs) -> Graph {
     type Stream<'scope, Record> = StreamVec<'scope, Time, Record>;
-    let committed = ProbeHandle::new();
-    let control = ControlChannel::new(scope);
+    let handed_over = ProbeHandle::new();
 
     let (events, progress): (Stream<'scope, EventBatch>, Stream<'scope, (u32, SourceProgress)>) =
-        events(scope, inputs.events, committed.clone());
+        events(scope, inputs.events, handed_over.clone());
 
     let (rows, wake_snapshots): (Stream<'scope, RowMessage>, SyncActivator) = snapshots(scope, inputs.rows);
     let (whole_pulls, verdicts): (Stream<'scope, StagedPull>, Stream<'scope, Verdict>) = stage(rows, inputs.stage);
 
+    // Exchanged at its inputs: `events`, `progress` and `verdicts`, each to the worker that it names. `whole_pulls` stays.
     let streams = MembershipInputs { events, progress, pulls: whole_pulls, verdicts };
     let MembershipOutputs { memberships, changes, wake: wake_membership } = membership(streams, inputs.membership);
 
+    // Exchanged at Deliver's input: all changes, to worker 0. The probe has the lesser of both frontiers, over all workers.
     let changes: Stream<'scope, Outgoing> = changes;
-    let members = members(memberships, &committed);
-    deliver(changes, inputs.deliver).probe_with(&committed);
+    let members = members(memberships, &handed_over);
+    deliver(changes, inputs.deliver).probe_with(&handed_over);
 
-    Graph { committed, members, control, wake_snapshots, wake_membership }
+    // Beside the graph: an exchange is a dataflow channel and needs a scope, but no operator above reads it.
+    let control = ControlChannel::new(scope);
+
+    Graph { handed_over, members, control, wake_snapshots, wake_membership }
 }

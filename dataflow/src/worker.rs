@@ -65,7 +65,7 @@ pub(crate) struct WorkerLoop {
     uploader: Option<Uploader>,
     /// The worker's share of a checkpoint.
     writer: Option<ShardWriter>,
-    /// The number of the last checkpoint, until all that has been read is committed.
+    /// The number of the last checkpoint, until all that has been read has been handed over.
     settling: Option<u64>,
     stop_sent: bool,
     end_sent: bool,
@@ -133,19 +133,19 @@ impl WorkerLoop {
     /// Runs to the end of the job. `audiences` is the number of the job's.
     pub(crate) fn run(mut self, worker: &mut Worker, audiences: usize) {
         let mut busy = true;
-        while !self.setup.graph.committed.done() && !self.setup.status.aborted() {
+        while !self.setup.graph.handed_over.done() && !self.setup.status.aborted() {
             if busy {
                 worker.step();
             } else {
                 worker.step_or_park(Some(PARK));
             }
-            let committed = self.setup.graph.committed.with_frontier(|frontier| frontier.first().copied());
-            busy = self.between_steps(committed);
+            let handed_over = self.setup.graph.handed_over.with_frontier(|frontier| frontier.first().copied());
+            busy = self.between_steps(handed_over);
             self.watch_clocks();
-            let Some(committed) = committed else { continue };
-            self.setup.graph.members.compact(committed);
-            self.setup.epochs.borrow_mut().release_slots(committed);
-            self.measure_lag(committed);
+            let Some(handed_over) = handed_over else { continue };
+            self.setup.graph.members.compact(handed_over);
+            self.setup.epochs.borrow_mut().release_slots(handed_over);
+            self.measure_lag(handed_over);
         }
         let sizes = self.setup.graph.members.sizes(audiences);
         self.setup.status.publish_members(self.setup.worker as usize % self.setup.status.workers(), sizes);
@@ -172,10 +172,10 @@ impl WorkerLoop {
         }
     }
 
-    fn measure_lag(&mut self, committed: Time) {
+    fn measure_lag(&mut self, handed_over: Time) {
         let WorkerSetup { span, status, clock, .. } = &self.setup;
         if *span == Span::Live && status.live() && !status.stopped() {
-            let lag = self.setup.readers.borrow_mut().lag(committed, clock.now());
+            let lag = self.setup.readers.borrow_mut().lag(handed_over, clock.now());
             // Going live takes what it takes; once the clock has been caught up with, every ms counts.
             self.caught_up |= lag < CAUGHT_UP;
             if self.caught_up {
@@ -184,16 +184,16 @@ impl WorkerLoop {
         }
     }
 
-    /// Takes control messages and goes on with what there is to do. `committed`: all changes before it have been handed to the
+    /// Takes control messages and goes on with what there is to do. `handed_over`: all changes before it have been handed to the
     /// sinks. Returns whether there is more at once.
-    fn between_steps(&mut self, committed: Option<Time>) -> bool {
+    fn between_steps(&mut self, handed_over: Option<Time>) -> bool {
         while let Some(message) = self.setup.graph.control.receive() {
-            if let Err(failure) = self.receive(message, committed) {
+            if let Err(failure) = self.receive(message, handed_over) {
                 self.setup.status.fail(failure);
                 return false;
             }
         }
-        if let Err(failure) = self.coordinate(committed) {
+        if let Err(failure) = self.coordinate(handed_over) {
             self.setup.status.fail(failure);
             return false;
         }
@@ -202,10 +202,10 @@ impl WorkerLoop {
             self.setup.graph.control.broadcast(&ControlMessage::Start(StartMessage::Exits(exits)));
         }
         if let Some(checkpoint) = self.settling
-            && self.setup.readers.borrow().has_settled(committed.unwrap_or(Time::MAX))
+            && self.setup.readers.borrow().has_settled(handed_over.unwrap_or(Time::MAX))
         {
             self.settling = None;
-            self.mark(checkpoint, committed);
+            self.mark(checkpoint, handed_over);
         }
         if self.ending.is_some_and(|since| since.elapsed() > WORK_OFF) && !self.setup.status.aborted() {
             tracing::warn!("a sync did not accept all changes before shutdown: they are sent at the next start");
@@ -230,10 +230,10 @@ impl WorkerLoop {
         false
     }
 
-    fn receive(&mut self, message: ControlMessage, committed: Option<Time>) -> Result<(), Failure> {
+    fn receive(&mut self, message: ControlMessage, handed_over: Option<Time>) -> Result<(), Failure> {
         match message {
             ControlMessage::Start(message) => self.receive_start(message)?,
-            ControlMessage::Checkpoint(order) => self.receive_order(order, committed),
+            ControlMessage::Checkpoint(order) => self.receive_order(order, handed_over),
             ControlMessage::CheckpointAnswer(answer) => {
                 let coordinator = self.setup.coordinator.as_mut().expect("only worker 0 is answered");
                 coordinator.take(&self.setup.graph.control, answer);
@@ -284,9 +284,9 @@ impl WorkerLoop {
         Ok(())
     }
 
-    fn receive_order(&mut self, order: CheckpointOrder, committed: Option<Time>) {
+    fn receive_order(&mut self, order: CheckpointOrder, handed_over: Option<Time>) {
         match order {
-            CheckpointOrder::Mark { checkpoint, last: false } => self.mark(checkpoint, committed),
+            CheckpointOrder::Mark { checkpoint, last: false } => self.mark(checkpoint, handed_over),
             CheckpointOrder::Mark { checkpoint, last: true } => {
                 self.setup.readers.borrow_mut().rest();
                 self.settling = Some(checkpoint);
@@ -299,8 +299,8 @@ impl WorkerLoop {
     }
 
     /// Answers with the progress of this worker's partitions.
-    fn mark(&self, checkpoint: u64, committed: Option<Time>) {
-        let progress = self.setup.readers.borrow_mut().progress(committed.unwrap_or(Time::MAX));
+    fn mark(&self, checkpoint: u64, handed_over: Option<Time>) {
+        let progress = self.setup.readers.borrow_mut().progress(handed_over.unwrap_or(Time::MAX));
         let in_force = self.setup.epochs.borrow().steady();
         let answer = CheckpointAnswer { checkpoint, in_force, step: CheckpointStep::Marked(progress) };
         self.setup.graph.control.send(0, ControlMessage::CheckpointAnswer(answer));
@@ -308,12 +308,12 @@ impl WorkerLoop {
 
     /// Worker 0: makes checkpoints, and lets all workers end if the job was asked to stop. A job that is not live ends at once:
     /// it has committed nothing.
-    fn coordinate(&mut self, committed: Option<Time>) -> Result<(), Failure> {
+    fn coordinate(&mut self, handed_over: Option<Time>) -> Result<(), Failure> {
         if self.setup.worker != 0 || self.end_sent {
             return Ok(());
         }
         let stopped = self.setup.status.stopped();
-        let over = match committed {
+        let over = match handed_over {
             Some(clock) if self.setup.coordinator.is_some() && self.setup.status.live() => {
                 self.checkpoint(stopped, clock)?
             }

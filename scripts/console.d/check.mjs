@@ -1,6 +1,7 @@
 // What the console promises, checked in a browser. Each check has a name that is a claim; the first that fails ends the run.
 //
-// Runs the program in USHER with the browser in CHROMIUM; `--screenshots FOLDER`, `--soak MINUTES`: see scripts/console.
+// Runs the program in USHER with the browser in CHROMIUM; `--screenshots FOLDER`, `--soak MINUTES`, `--crowd N`: see
+// scripts/console.
 
 import { AxeBuilder } from '@axe-core/playwright';
 import assert from 'node:assert/strict';
@@ -15,6 +16,7 @@ import { chromium } from 'playwright-core';
 const option = (name) => (process.argv.includes(name) ? process.argv[process.argv.indexOf(name) + 1] : null);
 const screenshots = option('--screenshots');
 const soak = Number(option('--soak') ?? 0);
+const crowd = Number(option('--crowd') ?? 0);
 
 const HOSTILE = '<img src=x onerror=document.title=1>';
 const AUDIENCES = 1000;
@@ -82,6 +84,45 @@ async function open(browser, options = {}, expected = /^$/) {
 async function settled(page) {
   await page.waitForSelector('h1');
   await until('the page shows data', async () => !(await page.locator('main .empty', { hasText: '…' }).count()));
+}
+
+/** The share of one core that a process uses in `ms` from now on. Linux. */
+async function processorShare(pid, ms) {
+  // User and system time, in hundredths of a second: fields 14 and 15, behind a name that may hold spaces.
+  const used = () => fs.readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /s, '').split(' ').slice(11, 13).reduce((sum, one) => sum + Number(one), 0);
+  const before = used();
+  const begun = Date.now();
+  await new Promise((resolve) => setTimeout(resolve, ms));
+  return (used() - before) / 100 / ((Date.now() - begun) / 1000);
+}
+
+/** Milliseconds from before an event is appended until its change is in the stream, for `events` of them, sorted. */
+async function latencies(url, append, name, events) {
+  const leave = new AbortController();
+  const stream = await fetch(`${url}/v1/changes?audience=soon`, { signal: leave.signal });
+  const [sent, took] = [new Map(), []];
+  const reading = (async () => {
+    const text = new TextDecoder();
+    let rest = '';
+    for await (const bytes of stream.body) {
+      const lines = (rest + text.decode(bytes, { stream: true })).split('\n');
+      rest = lines.pop();
+      for (const line of lines.filter((line) => line.startsWith('data:'))) {
+        const { key, type } = JSON.parse(line.slice(5));
+        if (type === 'entry' && sent.has(key)) took.push(performance.now() - sent.get(key));
+        sent.delete(key);
+      }
+    }
+  })().catch((error) => leave.signal.aborted || Promise.reject(error));
+  for (let number = 0; number < events; number += 1) {
+    sent.set(`${name}-${number}`, performance.now());
+    append(`${name}-${number}`, '/soon');
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  await until('all changes have come', async () => took.length === events);
+  leave.abort();
+  await reading;
+  return took.sort((a, b) => a - b);
 }
 
 async function check(claim, work) {
@@ -243,12 +284,15 @@ async function overDemo(browser) {
   });
 
   if (soak) {
-    await check(`the heap of a page that is open for ${soak} min is flat`, async () => {
+    await check(`a page that is open for ${soak} min has a flat heap and costs usher little`, async () => {
+      // What usher uses without a page, for a sixth of the time, and then with one.
+      const alone = await processorShare(child.pid, (soak * 60_000) / 6);
       const { page, context, close } = await open(browser);
       await page.goto(`${url}/#/audiences/high_intent`);
       const session = await context.newCDPSession(page);
       await session.send('Performance.enable');
       const samples = [];
+      const watched = processorShare(child.pid, soak * 60_000);
       for (const end = Date.now() + soak * 60_000; Date.now() < end; ) {
         await page.waitForTimeout(10_000);
         await session.send('HeapProfiler.collectGarbage');
@@ -260,6 +304,9 @@ async function overDemo(browser) {
       const [first, last] = [mean(samples.slice(third, 2 * third)), mean(samples.slice(-third))];
       console.log(`  heap: ${(first / 1e6).toFixed(2)} MB in the middle, ${(last / 1e6).toFixed(2)} MB at the end`);
       assert.ok(last < first * 1.1 + 500_000, `${samples}`);
+      const more = (await watched) - alone;
+      console.log(`  usher's processor: ${(100 * alone).toFixed(2)} % of a core without a page, ${(100 * more).toFixed(2)} % more with it`);
+      assert.ok(more < 0.02, `${more}`);
       await close();
     });
   }
@@ -344,6 +391,29 @@ async function overMany(browser) {
     assert.deepEqual(wrong, []);
     await close();
   });
+
+  if (crowd) {
+    await check(`${crowd} consoles leave the latency of events as it is`, async () => {
+      const at = (sorted, share) => sorted[Math.floor(share * (sorted.length - 1))].toFixed(1);
+      const report = (name, sorted) => console.log(`  ${name}: p50 ${at(sorted, 0.5)} ms, p99 ${at(sorted, 0.99)} ms`);
+      const medians = { without: [], with: [] };
+      for (let round = 0; round < 3; round += 1) {
+        const alone = await latencies(url, append, `alone-${round}`, 300);
+        report('without them', alone);
+        const consoles = spawn(process.execPath, [path.join(import.meta.dirname, 'crowd.mjs'), url, String(crowd)], { stdio: ['ignore', 'pipe', 'inherit'] });
+        running.add(consoles);
+        await once(consoles.stdout, 'data');
+        const together = await latencies(url, append, `together-${round}`, 300);
+        report('with them', together);
+        await kill(consoles, 'SIGTERM');
+        running.delete(consoles);
+        medians.without.push(alone[150]);
+        medians.with.push(together[150]);
+      }
+      const median = (list) => list.sort((a, b) => a - b)[1];
+      assert.ok(median(medians.with) < 2 * median(medians.without) + 5, JSON.stringify(medians));
+    });
+  }
   await kill(child, 'SIGTERM');
 }
 

@@ -5,7 +5,7 @@
 //!   memory. The worker's clock is the least of them.
 //! * **Catch up**, at the start of a live job, does the same with what was stored when the partitions were opened, so that what
 //!   expired while the job was down is dated by when it expired.
-//! * **Live** polls the partitions in rotation. The worker's clock is the job's, at most [`STEP`] ahead of what is committed.
+//! * **Live** polls the partitions in rotation. The worker's clock is the job's, at most [`STEP`] ahead of what has been handed over.
 //!
 //! Promises: one chunk of a partition per activation; beyond [`IN_FLIGHT`] bytes on their way to the owners nothing more is read,
 //! and messages wait in the sources. Holds per partition which positions may not have taken effect yet:
@@ -45,7 +45,7 @@ const IN_FLIGHT: usize = 64 << 20;
 const DISCOVER: Duration = Duration::from_secs(1);
 /// How often what has come in is looked at.
 const ADVISE_EVERY: Duration = Duration::from_secs(10);
-/// How far the live clock may be ahead of what is committed, ms. It spreads what expires while a job is down, and produces no
+/// How far the live clock may be ahead of what has been handed over to the sinks, ms. It spreads what expires while a job is down, and produces no
 /// changes that a slow destination can't take.
 const STEP: Time = 1_000;
 
@@ -167,7 +167,7 @@ pub(crate) struct PartitionReaders {
     rests_from: Option<Time>,
     /// Whether the clock is to end.
     ending: bool,
-    /// Moves of the live clock that may not be committed: where to, and since when something that they bring was due.
+    /// Moves of the live clock whose changes may not have been handed over: where to, and since when something that they bring was due.
     moves: VecDeque<(Time, Time)>,
 }
 
@@ -251,9 +251,9 @@ impl PartitionReaders {
         self.rests_from.is_some_and(|at| all.all(|reader| settled(at, reader)))
     }
 
-    /// Returns how far what is committed lags behind what was due, ms, at the time `now`.
-    pub(crate) fn lag(&mut self, committed: Time, now: Time) -> Time {
-        while self.moves.pop_front_if(|(to, _)| *to <= committed).is_some() {}
+    /// Returns how far what has been handed over lags behind what was due, ms, at the time `now`.
+    pub(crate) fn lag(&mut self, handed_over: Time, now: Time) -> Time {
+        while self.moves.pop_front_if(|(to, _)| *to <= handed_over).is_some() {}
         self.moves.front().map_or(0, |(_, since)| now.saturating_sub(*since))
     }
 
@@ -413,10 +413,10 @@ impl ReadScheduler {
         self.setup.peers
     }
 
-    /// Reads some more. `held` is the worker's clock; all changes of the job before `committed` are committed, all if it is
-    /// `None`. A failure ends the job.
-    pub(crate) fn activate(&mut self, held: Time, committed: Option<Time>) -> Activation {
-        let is_done = |at: Time| committed.is_none_or(|committed| at < committed);
+    /// Reads some more. `held` is the worker's clock; all changes of the job before `handed_over` have been handed to the
+    /// sinks, all if it is `None`. A failure ends the job.
+    pub(crate) fn activate(&mut self, held: Time, handed_over: Option<Time>) -> Activation {
+        let is_done = |at: Time| handed_over.is_none_or(|handed_over| at < handed_over);
         while let Some((_, bytes)) = self.sent.pop_front_if(|(at, _)| is_done(*at)) {
             self.in_flight -= bytes;
         }
@@ -427,15 +427,15 @@ impl ReadScheduler {
         }
         let was_opened = self.opened;
         let activation = match self.setup.span {
-            Span::Replay { until, .. } => self.replay(&mut readers, held, committed, until),
+            Span::Replay { until, .. } => self.replay(&mut readers, held, handed_over, until),
             Span::Live if readers.ending => Ok(Activation {
                 events: Vec::new(),
                 from: held,
                 source_progress: vec![SourceProgress::Ended(Some(held))],
                 next: Next::Done,
             }),
-            Span::Live if !self.opened => self.catch_up(&mut readers, held, committed),
-            Span::Live => self.live(&mut readers, held, committed),
+            Span::Live if !self.opened => self.catch_up(&mut readers, held, handed_over),
+            Span::Live => self.live(&mut readers, held, handed_over),
         };
         let activation = activation.unwrap_or_else(|failure| {
             self.setup.status.fail(failure);
@@ -483,10 +483,10 @@ impl ReadScheduler {
         &mut self,
         readers: &mut PartitionReaders,
         held: Time,
-        committed: Option<Time>,
+        handed_over: Option<Time>,
         until: Option<Time>,
     ) -> Result<Activation, Failure> {
-        if self.is_full(held, committed) {
+        if self.is_full(held, handed_over) {
             return Ok(Activation::idle(held, held));
         }
         let (events, idle) = self.read_furthest_behind(readers, |_| true)?;
@@ -519,10 +519,10 @@ impl ReadScheduler {
         &mut self,
         readers: &mut PartitionReaders,
         held: Time,
-        committed: Option<Time>,
+        handed_over: Option<Time>,
     ) -> Result<Activation, Failure> {
         let now = self.setup.clock.now().max(held);
-        if self.is_full(held, committed) {
+        if self.is_full(held, handed_over) {
             return Ok(Activation::idle(held, held));
         }
         let (events, idle) = self.read_furthest_behind(readers, |reader| !reader.partition.caught_up())?;
@@ -544,11 +544,11 @@ impl ReadScheduler {
         &mut self,
         readers: &mut PartitionReaders,
         held: Time,
-        committed: Option<Time>,
+        handed_over: Option<Time>,
     ) -> Result<Activation, Failure> {
         let now = self.setup.clock.now();
-        // It only moves forward, whatever the machine's clock does, and not far ahead of what is committed.
-        let clock = now.min(committed.map_or(now, |committed| committed.saturating_add(STEP))).max(held);
+        // It only moves forward, whatever the machine's clock does, and not far ahead of what has been handed over.
+        let clock = now.min(handed_over.map_or(now, |handed_over| handed_over.saturating_add(STEP))).max(held);
         if readers.resting {
             readers.rests_from.get_or_insert(now.max(held));
             return Ok(Activation::idle(held, clock));
@@ -579,7 +579,7 @@ impl ReadScheduler {
         let pace = self.setup.status.pace();
         let since = pace.due_since(held, clock);
         let (moves, sleep) = match clock < now {
-            // What is committed is far behind.
+            // What has been handed over is far behind.
             true => (true, TICK),
             false => pace.next(held, now, polled),
         };
@@ -591,8 +591,8 @@ impl ReadScheduler {
     }
 
     /// Returns whether batches on their way have to be worked off before more is read.
-    fn is_full(&self, held: Time, committed: Option<Time>) -> bool {
-        self.in_flight > IN_FLIGHT && committed.is_some_and(|committed| held > committed)
+    fn is_full(&self, held: Time, handed_over: Option<Time>) -> bool {
+        self.in_flight > IN_FLIGHT && handed_over.is_some_and(|handed_over| held > handed_over)
     }
 
     /// Reads a chunk of the partition whose clock is furthest behind, of those that are `asked` and have something. Returns the

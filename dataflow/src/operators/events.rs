@@ -1,7 +1,7 @@
 //! Events: this worker's partitions become batches of matched events.
 //!
 //! A shell around [`ReadScheduler`]. Promises: the frontier of the output is the clock, so no batch takes effect before it; one
-//! chunk of a partition per activation, with a timer while there is nothing to read ([`Pace`]). Feedback: `committed`, the
+//! chunk of a partition per activation, with a timer while there is nothing to read ([`Pace`]). Feedback: `handed_over`, the
 //! frontier of the whole job, limits what is on its way, and how far the live clock runs ahead.
 //!
 //! Holds one capability for each output: for events at the clock, for progress at time 0.
@@ -23,11 +23,12 @@ use timely::dataflow::{Scope, StreamVec};
 pub(crate) type EventStreams<'scope> =
     (StreamVec<'scope, Time, EventBatch>, StreamVec<'scope, Time, (u32, SourceProgress)>);
 
-/// Builds the operator. The frontier of `committed` is the time before which all changes of the job are committed.
+/// Builds the operator. The frontier of `handed_over` is the time before which all changes of the job have been
+/// handed to the sinks.
 pub(crate) fn events<'scope>(
     scope: Scope<'scope, Time>,
     setup: ReaderSetup,
-    committed: ProbeHandle<Time>,
+    handed_over: ProbeHandle<Time>,
 ) -> EventStreams<'scope> {
     let mut builder = OperatorBuilder::new("Events".to_owned(), scope);
     let activator = scope.activator_for(Rc::clone(&builder.operator_info().address));
@@ -47,8 +48,8 @@ pub(crate) fn events<'scope>(
         let mut armed: Option<Instant> = None;
         move |_frontiers| {
             let Some((hold, progress_hold)) = &mut caps else { return false };
-            let committed = committed.with_frontier(|frontier| frontier.first().copied());
-            let activation = scheduler.activate(*hold.time(), committed);
+            let handed_over = handed_over.with_frontier(|frontier| frontier.first().copied());
+            let activation = scheduler.activate(*hold.time(), handed_over);
             hold.downgrade(&activation.from);
             for batch in activation.events {
                 events.activate().session(&*hold).give(batch);

@@ -33,16 +33,16 @@ pub(crate) struct MemberSlots {
     pub(crate) as_of: Time,
 }
 
-/// Arranges memberships. `committed` waits for the arrangement too.
+/// Arranges memberships. `handed_over` waits for the arrangement too.
 pub(crate) fn members<'scope>(
     memberships: VecCollection<'scope, Time, Membership, isize>,
-    committed: &ProbeHandle<Time>,
+    handed_over: &ProbeHandle<Time>,
 ) -> Members {
     // Each worker arranges its own keys: slots mean nothing elsewhere.
     let pairs = memberships.map(|membership| (membership, ()));
     let arranged: Arranged<'_, TraceAgent<MemberSpine>> =
         arrange_core(pairs.inner, Pipeline, "Members", KeyBatcher::new);
-    arranged.stream.probe_with(committed);
+    arranged.stream.probe_with(handed_over);
     Members(arranged.trace)
 }
 
