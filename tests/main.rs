@@ -31,4 +31,5 @@ mod support {
     pub mod world;
 }
 mod tidy;
+mod traits;
 mod webhooks;

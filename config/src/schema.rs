@@ -405,7 +405,6 @@ pub(crate) struct Unavailable {
 
 /// All features that are refused by name.
 const UNAVAILABLE: &[Unavailable] = &[
-    lacking("column", "live", "`live` columns are"),
     lacking("condition", "sequence", "`sequence` conditions are"),
     lacking("destination", "segment", "`segment` destinations are"),
     lacking("destination", "rudderstack", "`rudderstack` destinations are"),

@@ -665,6 +665,7 @@ mod tests {
             order: Vec::new(),
             facts: rules.iter().map(fact).collect(),
             snapshot: None,
+            rows: None,
         }
     }
 

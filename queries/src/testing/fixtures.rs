@@ -10,7 +10,7 @@ use crate::plan::Plan;
 use std::collections::BTreeMap;
 use usher_config::{
     Aggregate, Audience, BelongsTo, Cluster, ColumnType, Comparison, Condition, ConditionKind, Decimal, Event, Format,
-    Job, Limits, Members, Model, OnRemove, Path, Place, Property, Refresh, Source, SourceFrom, Start, Step, Sync,
+    Job, Limits, Live, Members, Model, OnRemove, Path, Place, Property, Refresh, Source, SourceFrom, Start, Step, Sync,
     SyncFormat, SyncTo, Text,
 };
 
@@ -70,6 +70,7 @@ fn models() -> BTreeMap<String, Model> {
         min_rows: None,
         force_files: false,
         columns: columns.iter().map(|(name, column_type)| (name.to_string(), *column_type)).collect(),
+        live: BTreeMap::new(),
         belongs_to: None,
         members,
     };
@@ -111,6 +112,22 @@ fn events() -> BTreeMap<String, Event> {
         ("priced".to_string(), event("page", None, "users", &[("path", ColumnType::String)])),
         ("visited".to_string(), event("page", None, "visitors", &[])),
     ])
+}
+
+/// Makes columns of a model live: an event `identified` of it, of the type `identify`, has a property of the name and type of each.
+pub fn set_live(job: &mut Job, model: &str, columns: &[&str]) {
+    let of = job.models.get_mut(model).expect("a model of the shop");
+    let properties = columns.iter().map(|name| property_at(name, of.columns[*name])).collect();
+    let live = |name: &&str| (name.to_string(), Live { event: "identified".to_string(), property: name.to_string() });
+    of.live = columns.iter().map(live).collect();
+    let identified = Event {
+        kind: Some("identify".to_string()),
+        names: Vec::new(),
+        model: model.to_string(),
+        properties,
+        ..job.events["ordered"].clone()
+    };
+    job.events.insert("identified".to_string(), identified);
 }
 
 /// Returns a sync of these audiences that includes these columns; the first stands in column 1 of line 100, the next in
@@ -247,6 +264,7 @@ pub fn partition(plan: &Plan, messages: &[(i64, &str, &str, &str)]) -> Partition
             key: key.to_string(),
             id: id.to_string(),
             values: vec![Value::Null; plan.events[event].columns.len()],
+            says: vec![false; plan.events[event].columns.len()],
         });
         Message {
             position: position as u64,
@@ -264,7 +282,8 @@ pub fn history(partitions: Vec<Partition>, users: &[(&str, f64)]) -> History {
         values: BTreeMap::from([("ltv".to_string(), Value::Number(*ltv))]),
         foreign_key: None,
     };
-    History { partitions, rows: BTreeMap::from([("users".to_string(), users.iter().map(row).collect())]) }
+    let rows = BTreeMap::from([("users".to_string(), users.iter().map(row).collect())]);
+    History { partitions, rows, pulled: None }
 }
 
 /// Returns changes as lines: `AT +AUDIENCE KEY REASON`.
@@ -275,6 +294,7 @@ pub fn lines(changes: &[Change]) -> Vec<String> {
             Reason::Event => "event",
             Reason::Expiry => "expiry",
             Reason::Snapshot => "snapshot",
+            Reason::Trait => "trait",
         };
         format!("{at} {sign}{audience} {key} {reason}")
     };
