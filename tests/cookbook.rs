@@ -62,7 +62,8 @@ fn ms(text: &str) -> i64 {
     time.as_millisecond()
 }
 
-/// The message of a line: `11-23 10:00  ada  "Product Added"  price=30`, `11-23 10:00  ada  page "Home"`.
+/// The message of a line: `11-23 10:00  ada  "Product Added"  price=30`, `11-23 10:00  ada  page "Home"`,
+/// `11-23 10:00  ada  identify "Ada"  plan=pro`.
 fn message(line: &str, number: usize) -> String {
     let (head, rest) = line.split_once('"').expect("an event has a name in quotes");
     let (name, properties) = rest.split_once('"').expect("a name ends with a quote");
@@ -76,12 +77,15 @@ fn message(line: &str, number: usize) -> String {
     let what = match words[3..] {
         [] => format!(r#""type":"track","event":{name:?}"#),
         ["page"] => format!(r#""type":"page","name":{name:?}"#),
+        // It has no name: the text in quotes is for people.
+        ["identify"] => r#""type":"identify""#.to_owned(),
         _ => panic!("`{line}` is no event"),
     };
     let time = format!("2026-{}T{}:00Z", words[0], words[1]);
     let user = words[2];
+    let values = if words[3..] == ["identify"] { "traits" } else { "properties" };
     format!(
-        r#"{{"timestamp":"{time}","userId":"{user}","messageId":"m-{number}",{what},"properties":{{{}}}}}"#,
+        r#"{{"timestamp":"{time}","userId":"{user}","messageId":"m-{number}",{what},"{values}":{{{}}}}}"#,
         properties.join(",")
     )
 }

@@ -34,4 +34,5 @@ mod support {
     pub mod world;
 }
 mod tidy;
+mod traits;
 mod webhooks;

@@ -38,6 +38,7 @@ fn text_of_oracle(changes: &[oracle::Change]) -> String {
             Reason::Event => "event",
             Reason::Expiry => "expiry",
             Reason::Snapshot => "snapshot",
+            Reason::Trait => "trait",
         };
         writeln!(text, "{} {} {} {kind} {reason}", rfc3339(change.at), change.audience, change.key)
             .expect("text can be written");

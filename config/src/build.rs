@@ -47,10 +47,11 @@ pub(crate) fn job(file: &Fields, folder: &std::path::Path, problems: &mut Vec<Pr
         problems,
     };
     let mut whole = true;
-    let sources = builder.all(file, &job::SOURCES, Builder::source, &mut whole);
+    let mut sources = builder.all(file, &job::SOURCES, Builder::source, &mut whole);
     let models = builder.all(file, &job::MODELS, Builder::model, &mut whole);
     builder.check_model_circles();
     let events = builder.all(file, &job::EVENTS, Builder::event, &mut whole);
+    builder.read_traits_from_the_start(&mut sources, &models, &events);
     let audiences = builder.all(file, &job::AUDIENCES, Builder::audience, &mut whole);
     let mut audiences = audiences.into_iter().filter_map(|(id, audience)| Some((id, audience?))).collect();
     builder.check_audience_circles();
@@ -173,7 +174,9 @@ impl<'a> Builder<'a> {
         let mut audiences = BTreeMap::new();
         for (id, (model, mut conditions)) in self.predicates {
             conditions.retain(|condition| match &condition.kind {
-                ConditionKind::Property(_) => models.get(model).is_some_and(|model| model.parquet.is_some()),
+                ConditionKind::Property(_) => {
+                    models.get(model).is_some_and(|model| model.parquet.is_some() || !model.live.is_empty())
+                }
                 ConditionKind::Performed { event, .. } => events.get(event).is_some_and(|event| event.model == model),
                 ConditionKind::Related { model: rows, .. } => {
                     models.get(rows).is_some_and(|rows| rows.parquet.is_some())

@@ -297,6 +297,8 @@ pub struct Model {
     pub force_files: bool,
     /// The declared columns; the others have the file's type.
     pub columns: BTreeMap<String, ColumnType>,
+    /// Those of the declared columns whose values events set too.
+    pub live: BTreeMap<String, Live>,
     /// The model whose rows these rows belong to.
     pub belongs_to: Option<BelongsTo>,
     /// Which keys can be members of its audiences.
@@ -343,6 +345,15 @@ impl fmt::Display for Parquet {
             },
         }
     }
+}
+
+/// The event that sets a column.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Live {
+    /// The event's id.
+    pub event: String,
+    /// The event's property with the value; of the column's type.
+    pub property: String,
 }
 
 /// How often a snapshot is pulled.

@@ -407,7 +407,6 @@ pub(crate) struct Unavailable {
 
 /// All features that are refused by name.
 const UNAVAILABLE: &[Unavailable] = &[
-    lacking("column", "live", "`live` columns are"),
     lacking("destination", "segment", "`segment` destinations are"),
     lacking("destination", "rudderstack", "`rudderstack` destinations are"),
     lacking("destination", "braze", "`braze` destinations are"),

@@ -287,8 +287,23 @@ pub struct Explanation {
     pub as_of: Moment,
     /// Whether the key has a row in the snapshot in force.
     pub in_snapshot: bool,
+    /// The live columns of its row that something reads.
+    pub live: Vec<ExplainedLive>,
     /// By audience.
     pub audiences: Vec<ExplainedAudience>,
+}
+
+/// The value of a live column.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ExplainedLive {
+    /// The column.
+    pub column: String,
+    /// Its value.
+    pub value: serde_json::Value,
+    /// The timestamp of the event, or when the first pull began that had the value.
+    pub at: Moment,
+    /// `event` or `snapshot`.
+    pub origin: String,
 }
 
 /// Why a key is in an audience or not.

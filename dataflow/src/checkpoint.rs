@@ -24,7 +24,7 @@ mod writer;
 
 pub(crate) use coordinator::{Coordinator, ManifestHeader, WholePulls};
 pub use manifest::{ClaimError, ManifestError, StateBefore, before, claim, job_before, noted_positions};
-pub(crate) use manifest::{Manifest, ModelManifest, PullRecord};
+pub(crate) use manifest::{Manifest, ModelManifest, PullRecord, RowsManifest};
 pub(crate) use part::read_part;
 pub use verify::{ModelContent, PartitionContent, StateContent, verify};
 pub(crate) use writer::{ShardWriter, Uploader};

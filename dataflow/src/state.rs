@@ -4,6 +4,7 @@
 //!  matched events ─► windows ────┐ flips of facts         ┌─► transitions: who enters, who leaves, when and why
 //!                                ├──────────────► evaluate ┤
 //!  rows of pulls  ─► properties ─┘                        └─► differences to the ledgers, once, at the start
+//!  live columns   ─► rows ────────┘ (also the pulls of models that have some)
 //! ```
 //!
 //! [`epoch`] drives them, epoch by epoch. [`keyed`] holds the three of one model together. Keys are slots of a [`dictionary`].
@@ -24,6 +25,7 @@ pub(crate) mod forecast;
 pub(crate) mod holding;
 pub(crate) mod keyed;
 pub(crate) mod properties;
+pub(crate) mod rows;
 pub(crate) mod shard;
 pub(crate) mod staged;
 pub(crate) mod timers;

@@ -165,6 +165,23 @@ impl<'a> Fields<'a> {
         self.at(traits.map(|traits| traits.slot))
     }
 
+    /// Returns whether the message has a null at path `i` of those given to [`Decoder::new`], at the path's own end: not where a step
+    /// before it is missing, null or no object. An empty column of a row is no null.
+    ///
+    /// # Panics
+    ///
+    /// If a message has been decoded and there are no more than `i` paths.
+    pub fn is_null(&self, i: usize) -> bool {
+        let Some(layout) = &self.layout else { return false };
+        let place = &layout.paths[i];
+        let mut end = Some(&place.own);
+        if !place.traits.is_empty() && !self.has(&place.own) && self.is_about_traits() {
+            end = place.traits.iter().find(|traits| self.has(traits));
+        }
+        // Of a path with `[*]` the end is beyond its array.
+        end.is_some_and(|end| end.slot == end.node && self.has(end) && *self.at(Some(end.slot)) == Found::Nothing)
+    }
+
     /// The format's event time, in ms since the epoch.
     ///
     /// Segment family: `timestamp`; else `receivedAt` − (`sentAt` − `originalTimestamp`); else

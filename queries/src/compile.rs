@@ -19,6 +19,7 @@
 //! | `columns.rs` | the types of columns; predicates and aggregates against them |
 //! | `facts.rs` | conditions become facts, equal ones once |
 //! | `layout.rs` | everything gets its index: the plan |
+//! | `live.rs` | live columns: their identity, and what is kept of rows |
 //! | `canonical.rs` | canonical texts and fingerprints |
 //! | `conditions.rs` | back from a plan to the conditions as they are written |
 
@@ -27,6 +28,7 @@ pub(crate) mod columns;
 pub mod conditions;
 mod facts;
 mod layout;
+mod live;
 
 use self::columns::Columns;
 use self::facts::Facts;
@@ -66,10 +68,11 @@ pub fn compile(job: &Job, file: &str, schemas: &Schemas) -> Result<Plan, Problem
         }
     }
     let included = facts.columns.included();
+    facts.refuse_live_rows();
     if !facts.columns.problems.is_empty() {
         return Err(sorted(file, facts.columns.problems));
     }
-    let plan = Layout::new(job, &facts.drafts, &trees, &included).plan();
+    let plan = Layout::new(job, &facts, &trees, &included).plan();
     let problems = audiences_of_unknown_keys(&plan);
     if problems.is_empty() { Ok(plan) } else { Err(sorted(file, problems)) }
 }

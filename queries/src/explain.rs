@@ -5,7 +5,9 @@
 //! the same job gives the same bytes. A fact is named by the first 8 digits of its fingerprint.
 
 use crate::compile::canonical::{aggregate_name, count_range, hex};
-use crate::plan::{AudiencePlan, EventFilter, EventPlan, Expr, Fact, FactKind, ModelPlan, Plan, SequenceStep};
+use crate::plan::{
+    AudiencePlan, EventFilter, EventPlan, Expr, Fact, FactKind, LivePlan, ModelPlan, Plan, SequenceStep, TraitPlan,
+};
 use crate::predicate::Predicate;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
@@ -110,6 +112,10 @@ impl Explained<'_> {
                 }
             }
         }
+        for live in model.rows.iter().flat_map(|rows| &rows.live) {
+            let (column, event) = (self.live_column(model, live), &self.plan.events[live.event as usize].id);
+            writeln!(self.out, "  live column {column}: {} of {event}, where that is newer", live.property)?;
+        }
         let scope = Scope::of(model, requested);
         for ix in &scope.audiences {
             let audience = &model.audiences[*ix];
@@ -128,6 +134,12 @@ impl Explained<'_> {
             writeln!(self.out, "    holds {}", state(fact))?;
         }
         Ok(())
+    }
+
+    /// Returns a live column's name.
+    fn live_column(&self, model: &ModelPlan, live: &LivePlan) -> String {
+        let rows = model.rows.as_ref().expect("a model with a live column keeps rows");
+        rows.columns[live.column as usize].0.clone()
     }
 
     fn tree(&mut self, model: &ModelPlan, expr: &Expr, depth: usize) -> fmt::Result {
@@ -233,7 +245,14 @@ impl Explained<'_> {
                 facts.map(|ix| short(&plan.models[event.model as usize].facts[ix].fingerprint)).collect();
             writeln!(self.out, "  decides {}: {passing}", facts.join(", "))?;
         }
-        if event.filters.is_empty() {
+        for TraitPlan { live, column } in &event.traits {
+            let model = &plan.models[event.model as usize];
+            let live = model.rows.as_ref().map(|rows| &rows.live[*live as usize]).expect("its model keeps rows");
+            let name = self.live_column(model, live);
+            let passing = event.shared.as_ref().map_or(String::new(), |p| format!(" where {}", p.text));
+            writeln!(self.out, "  sets {name} of {} to {}{passing}", model.id, event.columns[*column as usize].name)?;
+        }
+        if event.filters.is_empty() && event.traits.is_empty() {
             writeln!(self.out, "  decides nothing")?;
         }
         Ok(())

@@ -35,4 +35,4 @@ pub use compile::conditions;
 pub use compile::{Schemas, check_predicates, compile, needs_schema};
 pub use lint::warnings;
 pub use usher_core::time;
-pub use value::Value;
+pub use value::{StoredValue, Value};

@@ -8,7 +8,7 @@
 //!
 //! It shares no code with the engine or with [`crate::aggregate`] beyond the plan, [`Evaluator::holds`],
 //! [`Evaluator::moments`] and [`Predicate::excludes_negative_numbers`]; it has its own walk of expressions and its own reading of numbers, on purpose. It keeps
-//! everything in memory: hundreds of messages, not millions.
+//! everything in memory: hundreds of messages, not millions. Rows that events change are in `live.rs`.
 
 mod sequence;
 
@@ -27,6 +27,8 @@ pub struct History {
     pub partitions: Vec<Partition>,
     /// The rows of the models, by model id.
     pub rows: BTreeMap<String, Vec<Row>>,
+    /// When the pulls began that have them, ms. `None`: where the clock starts without `from`.
+    pub pulled: Option<i64>,
 }
 
 /// A partition of a source.
@@ -60,6 +62,8 @@ pub struct Occurrence {
     pub id: String,
     /// The values of [`EventPlan::columns`].
     pub values: Vec<Value<'static>>,
+    /// Of each, whether the message has a value of its type there, or null: a live column takes no other.
+    pub says: Vec<bool>,
 }
 
 /// A row of a model.
@@ -93,6 +97,8 @@ pub enum Reason {
     Expiry,
     /// The snapshot has it so.
     Snapshot,
+    /// An event set a live column.
+    Trait,
 }
 
 /// An entry or an exit; ordered as a replay prints them.
@@ -115,10 +121,10 @@ pub fn changes(plan: &Plan, history: &History, flags: Flags) -> Vec<Change> {
     let Some((start, end)) = clock(plan, history, flags) else {
         return Vec::new();
     };
-    let applications = applications(plan, history, flags.now);
+    let past = Past::new(plan, history, flags.now, Some(start));
     let mut changes = Vec::new();
-    for key in keys(plan, history, &applications) {
-        let truths = Truths::new(plan, history, &applications, key);
+    for key in keys(plan, history, &past.applications) {
+        let truths = Truths::new(plan, history, &past, key);
         let flips = truths.flips();
         for (ix, audience) in truths.model.audiences.iter().enumerate() {
             let ix = ix as AudienceIx;
@@ -146,10 +152,10 @@ pub fn changes(plan: &Plan, history: &History, flags: Flags) -> Vec<Change> {
 
 /// Returns the memberships, as (audience, key), at `time`; `now` is the present.
 pub fn members(plan: &Plan, history: &History, now: i64, time: i64) -> BTreeSet<(String, String)> {
-    let applications = applications(plan, history, now);
+    let past = Past::new(plan, history, now, None);
     let mut members = BTreeSet::new();
-    for key in keys(plan, history, &applications) {
-        let truths = Truths::new(plan, history, &applications, key);
+    for key in keys(plan, history, &past.applications) {
+        let truths = Truths::new(plan, history, &past, key);
         for (ix, audience) in truths.model.audiences.iter().enumerate() {
             if truths.member(ix as AudienceIx, When::At(time)) {
                 members.insert((audience.id.clone(), key.1.to_string()));
@@ -170,10 +176,10 @@ pub(crate) struct FactFlip<'a> {
 /// Returns all flips of all facts of all keys.
 #[cfg(test)]
 pub(crate) fn fact_flips<'a>(plan: &'a Plan, history: &History, now: i64) -> Vec<FactFlip<'a>> {
-    let applications = applications(plan, history, now);
+    let past = Past::new(plan, history, now, None);
     let mut flips = Vec::new();
-    for key in keys(plan, history, &applications) {
-        let truths = Truths::new(plan, history, &applications, key);
+    for key in keys(plan, history, &past.applications) {
+        let truths = Truths::new(plan, history, &past, key);
         for (fact, timeline) in truths.model.facts.iter().zip(&truths.timelines) {
             for (at, reason) in &timeline.flips {
                 flips.push(FactFlip { kind: &fact.kind, truth: timeline.at(*at), reason: *reason });
@@ -186,10 +192,10 @@ pub(crate) fn fact_flips<'a>(plan: &'a Plan, history: &History, now: i64) -> Vec
 /// Returns the memberships, as (audience, key), of a job that starts at `time` without the events dated before `since`, which `history` does
 /// not have: who belongs and whose membership could not come from missing events (SPEC §6).
 pub fn members_since(plan: &Plan, history: &History, now: i64, time: i64, since: i64) -> BTreeSet<(String, String)> {
-    let applications = applications(plan, history, now);
+    let past = Past::new(plan, history, now, None);
     let mut members = BTreeSet::new();
-    for key in keys(plan, history, &applications) {
-        let truths = Truths::new(plan, history, &applications, key);
+    for key in keys(plan, history, &past.applications) {
+        let truths = Truths::new(plan, history, &past, key);
         let known = Known { truths: &truths, plan, time, since };
         let mut admitted = vec![false; truths.model.audiences.len()];
         for ix in &truths.model.order {
@@ -325,6 +331,25 @@ fn clock(plan: &Plan, history: &History, flags: Flags) -> Option<(i64, i64)> {
     (start <= end).then_some((start, end))
 }
 
+/// All that a key's conditions depend on, beside the rows.
+struct Past<'a> {
+    applications: Vec<Application<'a>>,
+    /// When the pulls began.
+    pulled: i64,
+    /// When they came into force.
+    in_force: i64,
+}
+
+impl<'a> Past<'a> {
+    /// `start`: where the clock starts; if `None`, the pulls are in force from when they began.
+    fn new(plan: &Plan, history: &'a History, now: i64, start: Option<i64>) -> Past<'a> {
+        let natural =
+            || clock(plan, history, Flags { from: None, until: None, now }).map_or(i64::MIN, |(start, _)| start);
+        let pulled = history.pulled.unwrap_or_else(natural);
+        Past { applications: applications(plan, history, now), pulled, in_force: start.unwrap_or(pulled) }
+    }
+}
+
 /// Returns all occurrences in the order in which they take effect.
 fn applications<'a>(plan: &Plan, history: &'a History, now: i64) -> Vec<Application<'a>> {
     let mut applications = Vec::new();
@@ -359,11 +384,13 @@ struct Timeline {
     initially: bool,
     /// When it changes and why; it alternates.
     flips: BTreeMap<i64, Reason>,
+    /// Why it is not as for an unknown key where it starts so.
+    initially_by: Reason,
 }
 
 impl Timeline {
     fn constant(truth: bool) -> Timeline {
-        Timeline { initially: truth, flips: BTreeMap::new() }
+        Timeline { initially: truth, flips: BTreeMap::new(), initially_by: Reason::Snapshot }
     }
 
     fn at(&self, time: i64) -> bool {
@@ -399,10 +426,16 @@ struct Truths<'a> {
 }
 
 impl<'a> Truths<'a> {
-    fn new(plan: &'a Plan, history: &History, applications: &[Application<'_>], key: (usize, &str)) -> Truths<'a> {
+    fn new(plan: &'a Plan, history: &History, past: &Past<'_>, key: (usize, &str)) -> Truths<'a> {
         let model = &plan.models[key.0];
+        let applications = &past.applications;
         let row = history.rows.get(&model.id).into_iter().flatten().find(|row| row.key == key.1);
+        let versions = model.rows.as_ref().map(|rows| live::versions(plan, (model, rows), past, row, key.1));
         let timeline = |fact: &Fact| match &fact.kind {
+            FactKind::Known if versions.is_some() => live::timeline(versions.iter().flatten(), row, None),
+            FactKind::Property(predicate) if versions.is_some() => {
+                live::timeline(versions.iter().flatten(), row, Some(predicate))
+            }
             FactKind::Known => Timeline::constant(row.is_some()),
             FactKind::Property(predicate) => match row {
                 Some(row) => property(predicate, row),
@@ -475,7 +508,7 @@ impl<'a> Truths<'a> {
                     causes.insert(match (before, after) {
                         (When::At(_), When::At(time)) => self.timelines[*ix as usize].flips[&time],
                         _ if performed => Reason::Event,
-                        _ => Reason::Snapshot,
+                        _ => self.timelines[*ix as usize].initially_by,
                     });
                 }
                 Expr::Audience(_) | Expr::Fact(_) => {}
@@ -772,5 +805,6 @@ fn billionths(value: &Value<'_>) -> Option<I256> {
     (raw <= 10i128.pow(37)).then(|| I256::from(sign * raw))
 }
 
+mod live;
 #[cfg(test)]
 mod tests;

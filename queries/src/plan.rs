@@ -46,6 +46,8 @@ pub struct ModelPlan {
     /// How its Parquet is read. `None` if it has none, or if no audience is about its keys and no condition about its
     /// rows: then it is not pulled.
     pub snapshot: Option<SnapshotPlan>,
+    /// What is kept of its rows. `None` if nothing is: conditions are decided when a row is read, and only the truth is kept.
+    pub rows: Option<RowsPlan>,
 }
 
 impl ModelPlan {
@@ -173,6 +175,19 @@ pub struct EventPlan {
     /// All facts on this event, in order: a matched event names them by position in this list. A sequence has a position for each
     /// of its filters on this event. A position that no filter has means nothing.
     pub facts: Vec<FactIx>,
+    /// The live columns that it sets.
+    pub traits: Vec<TraitPlan>,
+    /// What a message must fulfil to set them: the predicate that all its conditions share.
+    pub shared: Option<Predicate>,
+}
+
+/// A live column that an event sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraitPlan {
+    /// Index in [`RowsPlan::live`] of the event's model.
+    pub live: u32,
+    /// Index in [`EventPlan::columns`] of the value.
+    pub column: u32,
 }
 
 /// A property to read.
@@ -259,6 +274,30 @@ pub struct EventValue {
     pub aggregate: Aggregate,
     /// The facts that take it, as positions in [`EventPlan::facts`].
     pub facts: Vec<u32>,
+}
+
+/// What is kept of each row of a model, because something else than a pull changes rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RowsPlan {
+    /// The columns that conditions read or messages carry, sorted by name.
+    pub columns: Vec<(String, ColumnType)>,
+    /// Those that messages carry, as indexes in `columns`.
+    pub include: Vec<u32>,
+    /// Those that events set.
+    pub live: Vec<LivePlan>,
+}
+
+/// A column of a model that events set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LivePlan {
+    /// Index in [`RowsPlan::columns`].
+    pub column: u32,
+    /// Index in [`Plan::events`].
+    pub event: u32,
+    /// The event's property with the value.
+    pub property: String,
+    /// The identity of its values: a hash of the canonical text.
+    pub fingerprint: [u8; 16],
 }
 
 /// How a model's Parquet is read.

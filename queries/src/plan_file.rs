@@ -125,6 +125,7 @@ mod tests {
             ),
         ];
         let mut job = job(&audiences);
+        set_live(&mut job, "users", &["plan"]);
         job.syncs.insert("crm".to_string(), sync(&["keen"], &["plan", "ltv"]));
         compile(&job, "job.yaml", &Schemas::new()).expect("a sound job")
     }

@@ -3,6 +3,7 @@
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMillisecondType};
 use arrow_array::{Array, ArrayRef};
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use usher_config::ColumnType;
 
@@ -66,5 +67,51 @@ pub fn element_type(column_type: ColumnType) -> Option<ColumnType> {
         ColumnType::ListInteger => Some(ColumnType::Integer),
         ColumnType::ListNumber => Some(ColumnType::Number),
         _ => None,
+    }
+}
+
+/// A [`Value`] that is kept or sent: it borrows nothing, and equal values are equal bit by bit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum StoredValue {
+    #[default]
+    Null,
+    Boolean(bool),
+    Integer(i64),
+    /// The bits of the double; those of 0.0 for -0.0.
+    Number(u64),
+    String(Box<str>),
+    Timestamp(i64),
+    Date(i64),
+    List(Box<[StoredValue]>),
+}
+
+impl StoredValue {
+    /// Returns a copy of a value.
+    pub fn of(value: &Value<'_>) -> StoredValue {
+        match value {
+            Value::Null => StoredValue::Null,
+            Value::Boolean(boolean) => StoredValue::Boolean(*boolean),
+            Value::Integer(integer) => StoredValue::Integer(*integer),
+            Value::Number(number) => StoredValue::Number((number + 0.0).to_bits()),
+            Value::String(text) => StoredValue::String(text.as_ref().into()),
+            Value::Timestamp(ms) => StoredValue::Timestamp(*ms),
+            Value::Date(ms) => StoredValue::Date(*ms),
+            Value::List(values) => StoredValue::List(values.iter().map(StoredValue::of).collect()),
+        }
+    }
+
+    /// Returns the value; text is borrowed.
+    pub fn value(&self) -> Value<'_> {
+        match self {
+            StoredValue::Null => Value::Null,
+            StoredValue::Boolean(boolean) => Value::Boolean(*boolean),
+            StoredValue::Integer(integer) => Value::Integer(*integer),
+            StoredValue::Number(bits) => Value::Number(f64::from_bits(*bits)),
+            StoredValue::String(text) => Value::String(Cow::Borrowed(text)),
+            StoredValue::Timestamp(ms) => Value::Timestamp(*ms),
+            StoredValue::Date(ms) => Value::Date(*ms),
+            StoredValue::List(values) => Value::List(values.iter().map(StoredValue::value).collect()),
+        }
     }
 }

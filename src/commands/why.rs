@@ -34,6 +34,11 @@ fn text(explanation: &Value) -> String {
         text += "; it has no row in the snapshot";
     }
     text.push('\n');
+    for live in explanation["live"].as_array().into_iter().flatten() {
+        let (column, value, at) = (word(&live["column"]), &live["value"], word(&live["at"]));
+        let origin = if live["origin"] == "event" { "set by an event of" } else { "in the snapshot since the pull of" };
+        writeln!(text, "  {column} is {value}, {origin} {at}").expect("writing to a string");
+    }
     for audience in explanation["audiences"].as_array().into_iter().flatten() {
         let member = if audience["member"] == true { "is in" } else { "is not in" };
         write!(text, "\n{member} {}", word(&audience["audience_id"])).expect("writing to a string");
@@ -81,6 +86,8 @@ mod tests {
     #[test]
     fn an_explanation_shows_each_value_with_its_threshold_and_when_it_changes() {
         let explanation = json!({"parent_model_id": "users", "user_id": "u-1", "as_of": "T", "in_snapshot": true,
+            "live": [{"column": "plan", "value": "pro", "at": "T0", "origin": "event"},
+                {"column": "seats", "value": null, "at": "T2", "origin": "snapshot"}],
             "audiences": [{"audience_id": "keen", "audience_name": "Keen ones", "member": true, "changes_at": "T1",
                 "condition": {"kind": "all", "text": "all", "holds": true, "value": null, "threshold": null, "conditions": [
                     {"text": "performed: seen, within: 1h", "holds": true, "value": "3 or more", "threshold": "at_least 3",
@@ -89,6 +96,8 @@ mod tests {
         assert_eq!(
             text(&explanation),
             "`u-1` of `users`, as of T
+  plan is \"pro\", set by an event of T0
+  seats is null, in the snapshot since the pull of T2
 
 is in keen (Keen ones); leaves by itself at T1
   yes all

@@ -3,7 +3,7 @@
 use usher_core::suggest::or_list;
 
 use super::event::declared_property;
-use super::model::{declared_type, parent};
+use super::model::{declared_type, has_live_columns, parent};
 use super::{Builder, entry, text};
 use crate::schema::condition as keys;
 use crate::schema::{AnyKey, At, Fields, Key, Reference, audience, event, model};
@@ -83,8 +83,10 @@ impl<'a> Builder<'a> {
         if let Some(id) = scope.model
             && let Some(model) = entry(&self.models, id)
             && !model.has(&model::PARQUET)
+            && !has_live_columns(model)
         {
-            let message = format!("the model `{id}` has no `parquet`, so its keys have no properties");
+            let message =
+                format!("the model `{id}` has no `parquet` and no live column, so its keys have no properties");
             let hint = "give the model `parquet`, or test what the key did with `performed`";
             self.report_with_hint(&predicate.place, message, hint);
         }

@@ -1,10 +1,11 @@
 //! Builds models.
 
 use super::circles::circles;
-use super::{Builder, owned};
+use super::event::declared_property;
+use super::{Builder, entry, owned};
 use crate::schema::model as keys;
-use crate::schema::{DESCRIPTION, Fields, Form};
-use crate::{BelongsTo, ColumnType, DeltaTable, Members, Model, Parquet, Place, Refresh, TableVersion};
+use crate::schema::{At, DESCRIPTION, Fields, Form, event};
+use crate::{BelongsTo, ColumnType, DeltaTable, Live, Members, Model, Parquet, Place, Refresh, TableVersion, nearest};
 use usher_core::time::parse_setting;
 
 impl<'a> Builder<'a> {
@@ -41,6 +42,7 @@ impl<'a> Builder<'a> {
             min_rows: fields.get(&keys::MIN_ROWS),
             force_files: fields.get(&keys::FORCE_FILES).unwrap_or(false),
             columns: columns.collect::<Option<_>>()?,
+            live: self.live_columns(id, fields)?,
             belongs_to,
             members,
         })
@@ -76,6 +78,59 @@ impl<'a> Builder<'a> {
         Some(Parquet::Delta(table))
     }
 
+    /// Builds the live columns of a model.
+    fn live_columns(&mut self, id: &'a str, fields: &'a Fields) -> Option<std::collections::BTreeMap<String, Live>> {
+        let declared = fields.entries(&keys::COLUMNS).into_iter().filter_map(|entry| match entry.item?.value {
+            Form::Long(long) if long.has(&keys::LIVE) => Some((entry.name, long)),
+            Form::Long(_) | Form::Short(_) => None,
+        });
+        let live = declared.map(|(name, long)| Some((name.to_owned(), self.live_column(id, fields, name, long)?)));
+        let live: Vec<_> = live.collect();
+        live.into_iter().collect()
+    }
+
+    /// Builds one live column. Reports one that is the key, and an event or property that does not fit it.
+    fn live_column(&mut self, model: &'a str, fields: &'a Fields, name: &str, column: &'a Fields) -> Option<Live> {
+        let At { place, value: live } = column.at(&keys::LIVE)?;
+        if fields.get(&keys::KEY) == Some(name) {
+            let message = format!("`{name}` is the key of the model `{model}`, and a key can't be live");
+            self.report_with_hint(place, message, "an event of another key is about another row");
+            return None;
+        }
+        let column_type = column.get(&keys::TYPE);
+        let reference = live.at(&keys::LIVE_EVENT);
+        let event = reference.as_ref().and_then(|reference| self.resolve(reference));
+        let property = live.at(&keys::LIVE_PROPERTY)?;
+        let (id, reference) = (event?, reference?);
+        let found = entry(&self.events, id)?;
+        if let Some(of) = found.get(&event::MODEL).filter(|of| of.id != model) {
+            let message = format!("the event `{id}` is of the model `{}`, the column of `{model}`", of.id);
+            self.report_with_hint(reference.place, message, "a live column takes an event of its own model");
+            return None;
+        }
+        let names: Vec<&str> = found.entries(&event::PROPERTIES).iter().map(|entry| entry.name).collect();
+        if !names.contains(&property.value) {
+            let message = format!("the event `{id}` has no property `{}`", property.value);
+            let hint = match (nearest(property.value, names), column_type) {
+                (Some(close), _) => format!("did you mean `{close}`?"),
+                (None, Some(of)) => format!("declare it at the event: `properties: {{{}: {of}}}`", property.value),
+                (None, None) => "declare it at the event".to_owned(),
+            };
+            self.report_with_hint(property.place, message, hint);
+            return None;
+        }
+        let (column_type, of) = (column_type?, declared_property(found, property.value)?);
+        if column_type != of {
+            let property_name = property.value;
+            let message = format!(
+                "the column `{name}` is declared as `{column_type}`, and the property `{property_name}` of the event `{id}` as `{of}`"
+            );
+            self.report_with_hint(property.place, message, "declare both with one type");
+            return None;
+        }
+        Some(Live { event: id.to_owned(), property: property.value.to_owned() })
+    }
+
     /// Reports models that belong to themselves, directly or through others.
     pub(super) fn check_model_circles(&mut self) {
         let edges = self.models.iter().filter_map(|(id, fields)| {
@@ -98,6 +153,14 @@ pub(super) fn declared_type(model: &Fields, column: &str) -> Option<ColumnType> 
     let columns = model.entries(&keys::COLUMNS);
     let entry = columns.into_iter().find(|entry| entry.name == column)?;
     column_type(entry.item?.value)
+}
+
+/// Returns whether a model has a live column, even a wrong one.
+pub(super) fn has_live_columns(model: &Fields) -> bool {
+    let columns = model.entries(&keys::COLUMNS);
+    columns
+        .into_iter()
+        .any(|entry| matches!(entry.item, Some(At { value: Form::Long(long), .. }) if long.has(&keys::LIVE)))
 }
 
 fn column_type(form: Form<'_, ColumnType>) -> Option<ColumnType> {

@@ -1,11 +1,11 @@
 //! Builds sources.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Builder, destination};
+use super::{Builder, destination, entry};
 use crate::schema::source::{self as keys, FormatName};
 use crate::schema::{At, Fields, Form, Key};
-use crate::{Format, JsonPaths, Path, Place, Source, SourceFrom, Start};
+use crate::{Event, Format, JsonPaths, Members, Model, Path, Place, Source, SourceFrom, Start};
 
 impl<'a> Builder<'a> {
     pub(super) fn source(&mut self, id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Source> {
@@ -25,6 +25,25 @@ impl<'a> Builder<'a> {
         };
         let start = fields.get(&keys::START_AT).unwrap_or(Start::Window);
         Some(Source { place: place.clone(), from, format: format(fields)?, start })
+    }
+
+    /// Sets the default start of sources whose events set live columns of a model that any key can be a member of: those keys have
+    /// no other row.
+    pub(super) fn read_traits_from_the_start(
+        &self,
+        sources: &mut BTreeMap<String, Source>,
+        models: &BTreeMap<String, Model>,
+        events: &BTreeMap<String, Event>,
+    ) {
+        let of_any = models.values().filter(|model| model.members == Members::Any);
+        for event in of_any.flat_map(|model| model.live.values()).filter_map(|live| events.get(&live.event)) {
+            for id in &event.sources {
+                let has_start = entry(&self.sources, id).is_none_or(|fields| fields.has(&keys::START_AT));
+                if let Some(source) = sources.get_mut(id).filter(|_| !has_start) {
+                    source.start = Start::Earliest;
+                }
+            }
+        }
     }
 
     /// Reports the paths of a `json` format that lead to headers in a wrong way.

@@ -98,7 +98,20 @@ pub(crate) static COLUMN_TYPE: Type<ColumnType> = choice();
 
 pub(crate) static TYPE: Key<ColumnType> = required("type", choice(), "The column's type.");
 
-static COLUMN_RECORD: Record = Record { what: "column", keys: &[&TYPE], rules: &[] };
+pub(crate) static LIVE: Key<Fields> = optional(
+    "live",
+    record(&LIVE_RECORD),
+    "The value of a key is that of the last such event, where that is newer than the snapshot's.",
+);
+
+static COLUMN_RECORD: Record = Record { what: "column", keys: &[&TYPE, &LIVE], rules: &[] };
+
+pub(crate) static LIVE_EVENT: Key<Reference> =
+    required("event", reference(Section::Event), "The id of an event of this model.");
+pub(crate) static LIVE_PROPERTY: Key<String> =
+    required("property", TEXT, "The event's property with the value. It has the type of the column.");
+
+static LIVE_RECORD: Record = Record { what: "`live`", keys: &[&LIVE_EVENT, &LIVE_PROPERTY], rules: &[] };
 
 pub(crate) static PARENT: Key<Reference> = required("model", reference(Section::Model), "The parent model's id.");
 pub(crate) static FOREIGN_KEY: Key<String> = required("foreign_key", TEXT, "The column that holds the parent's key.");

@@ -10,7 +10,7 @@
 
 use super::manifest::{PublishOutcome, REVISION};
 use super::writer::Uploaded;
-use super::{Manifest, ModelManifest, PullRecord, Uploader};
+use super::{Manifest, ModelManifest, PullRecord, RowsManifest, Uploader};
 use crate::control::message::{CheckpointAnswer, CheckpointOrder, CheckpointStep, ControlMessage, StoredPart};
 use crate::ingest::reader::PartitionProgress;
 use crate::operators::control::ControlChannel;
@@ -292,6 +292,7 @@ impl Coordinator {
             facts: model.facts.iter().map(|fact| fact.fingerprint).collect(),
             since: self.fact_since.get(index).cloned().unwrap_or_else(|| vec![0; model.facts.len()]),
             pull: whole_pulls.get(&(index as u32, in_force[index])).cloned(),
+            rows: RowsManifest::of(model),
         });
         let audiences = self.plan.models.iter().flat_map(|model| &model.audiences);
         Manifest {

@@ -8,6 +8,7 @@
 //! | 1 | |
 //! | 2 | the checksum of each part, the position of each ledger |
 //! | 3 | of each fact, from when on the events of its window were read |
+//! | 4 | of each model, the columns of rows that are kept |
 
 use crate::control::message::StoredPart;
 use crate::ingest::reader::PartitionProgress;
@@ -18,9 +19,10 @@ use usher_core::sink::LedgerPosition;
 use usher_core::source::PartitionId;
 use usher_core::store::{Store, StoreError};
 use usher_queries::diff::Before;
+use usher_queries::plan::ModelPlan;
 
 /// The version of what manifests and shards hold.
-pub(crate) const REVISION: u32 = 3;
+pub(crate) const REVISION: u32 = 4;
 
 /// How many times a claim is tried while an earlier run goes on publishing.
 const CLAIMS: u32 = 10;
@@ -85,7 +87,6 @@ impl From<ManifestV1> for ManifestV2 {
 /// A manifest of revision 2.
 #[derive(Deserialize)]
 struct ManifestV2 {
-    #[expect(dead_code, reason = "it takes its place in the bytes")]
     revision: u32,
     job: String,
     incarnation: u64,
@@ -98,6 +99,54 @@ struct ManifestV2 {
     ledgers: Vec<(String, LedgerPosition)>,
 }
 
+/// A manifest of revision 3.
+#[derive(Deserialize)]
+struct ManifestV3 {
+    #[expect(dead_code, reason = "it takes its place in the bytes")]
+    revision: u32,
+    job: String,
+    incarnation: u64,
+    clock: Time,
+    partitions: Vec<(u32, PartitionId)>,
+    progress: Vec<PartitionProgress>,
+    models: Vec<ModelManifestV3>,
+    audiences: Vec<(String, [u8; 16])>,
+    parts: Vec<StoredPart>,
+    ledgers: Vec<(String, LedgerPosition)>,
+}
+
+/// A model in a manifest of revision 3.
+#[derive(Deserialize)]
+struct ModelManifestV3 {
+    id: String,
+    facts: Vec<[u8; 16]>,
+    since: Vec<Time>,
+    pull: Option<PullRecord>,
+}
+
+impl From<ManifestV3> for Manifest {
+    /// No rows were kept.
+    fn from(old: ManifestV3) -> Manifest {
+        let ManifestV3 { job, incarnation, clock, partitions, progress, models, audiences, parts, ledgers, .. } = old;
+        let model = |ModelManifestV3 { id, facts, since, pull }| {
+            let rows = RowsManifest::default();
+            ModelManifest { id, facts, since, pull, rows }
+        };
+        Manifest {
+            revision: REVISION,
+            job,
+            incarnation,
+            clock,
+            partitions,
+            progress,
+            models: models.into_iter().map(model).collect(),
+            audiences,
+            parts,
+            ledgers,
+        }
+    }
+}
+
 /// A model in a manifest of revisions 1 and 2.
 #[derive(Deserialize)]
 struct ModelManifestV2 {
@@ -106,25 +155,15 @@ struct ModelManifestV2 {
     pull: Option<PullRecord>,
 }
 
-impl From<ManifestV2> for Manifest {
+impl From<ManifestV2> for ManifestV3 {
     /// The events of all windows count as read.
-    fn from(old: ManifestV2) -> Manifest {
-        let ManifestV2 { job, incarnation, clock, partitions, progress, models, audiences, parts, ledgers, .. } = old;
+    fn from(old: ManifestV2) -> ManifestV3 {
+        let ManifestV2 { revision, job, incarnation, clock, partitions, progress, models, audiences, parts, ledgers } =
+            old;
         let model =
-            |ModelManifestV2 { id, facts, pull }| ModelManifest { since: vec![0; facts.len()], id, facts, pull };
+            |ModelManifestV2 { id, facts, pull }| ModelManifestV3 { since: vec![0; facts.len()], id, facts, pull };
         let models = models.into_iter().map(model).collect();
-        Manifest {
-            revision: REVISION,
-            job,
-            incarnation,
-            clock,
-            partitions,
-            progress,
-            models,
-            audiences,
-            parts,
-            ledgers,
-        }
+        ManifestV3 { revision, job, incarnation, clock, partitions, progress, models, audiences, parts, ledgers }
     }
 }
 
@@ -139,6 +178,29 @@ pub(crate) struct ModelManifest {
     pub(crate) since: Vec<Time>,
     /// The pull in force, if there was one.
     pub(crate) pull: Option<PullRecord>,
+    /// What is kept of its rows.
+    pub(crate) rows: RowsManifest,
+}
+
+/// What the shards have of a model's rows; nothing where rows are not kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RowsManifest {
+    /// The columns and the names of their types, in order.
+    pub(crate) columns: Vec<(String, String)>,
+    /// The fingerprints of the live columns, in order.
+    pub(crate) live: Vec<[u8; 16]>,
+}
+
+impl RowsManifest {
+    /// Returns what is kept of the rows of a model of the plan.
+    pub(crate) fn of(model: &ModelPlan) -> RowsManifest {
+        let rows = model.rows.iter();
+        let columns = rows.clone().flat_map(|rows| &rows.columns).map(|(name, of)| (name.clone(), of.to_string()));
+        RowsManifest {
+            columns: columns.collect(),
+            live: rows.flat_map(|rows| &rows.live).map(|live| live.fingerprint).collect(),
+        }
+    }
 }
 
 /// A pull whose rows are in force.
@@ -263,8 +325,11 @@ impl Manifest {
         let damaged = |error: bincode::Error| ManifestError::Damaged { reason: error.to_string() };
         match revision {
             Some(REVISION) => bincode::deserialize(bytes).map_err(damaged),
-            Some(1) => bincode::deserialize(bytes).map(|old: ManifestV1| ManifestV2::from(old).into()).map_err(damaged),
-            Some(2) => bincode::deserialize(bytes).map(|old: ManifestV2| old.into()).map_err(damaged),
+            Some(1) => bincode::deserialize(bytes)
+                .map(|old: ManifestV1| ManifestV3::from(ManifestV2::from(old)).into())
+                .map_err(damaged),
+            Some(2) => bincode::deserialize(bytes).map(|old: ManifestV2| ManifestV3::from(old).into()).map_err(damaged),
+            Some(3) => bincode::deserialize(bytes).map(|old: ManifestV3| old.into()).map_err(damaged),
             Some(found) => Err(ManifestError::Revision { found }),
             None => Err(ManifestError::Damaged { reason: "it is empty".to_owned() }),
         }

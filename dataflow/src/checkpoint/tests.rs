@@ -32,8 +32,18 @@ fn manifest() -> Manifest {
                     took: 250,
                     rows: 1_000_000,
                 }),
+                rows: RowsManifest {
+                    columns: vec![("ltv".to_owned(), "number".to_owned()), ("plan".to_owned(), "string".to_owned())],
+                    live: vec![[3; 16]],
+                },
             },
-            ModelManifest { id: "accounts".to_owned(), facts: vec![[9; 16]], since: vec![0], pull: None },
+            ModelManifest {
+                id: "accounts".to_owned(),
+                facts: vec![[9; 16]],
+                since: vec![0],
+                pull: None,
+                rows: RowsManifest::default(),
+            },
         ],
         audiences: vec![("keen".to_owned(), [1; 16])],
         parts: vec![StoredPart {
@@ -46,9 +56,16 @@ fn manifest() -> Manifest {
     }
 }
 
+/// The same as the third revision has it.
+fn manifest_v3() -> Manifest {
+    let mut manifest = manifest();
+    manifest.models[0].rows = RowsManifest::default();
+    manifest
+}
+
 /// The same as the second revision has it.
 fn manifest_v2() -> Manifest {
-    let mut manifest = manifest();
+    let mut manifest = manifest_v3();
     manifest.models[0].since = vec![0, 0];
     manifest
 }
@@ -82,7 +99,13 @@ fn shard_json() -> serde_json::Value {
                     ]}]
                 ],
                 "row": "{\"plan\":\"pro\"}",
-                "valued": [[4, [[{"timestamp": 1_795_600_700_000_u64, "arrival": 98, "id": 8}, -1_500_000_000]]]]
+                "valued": [[4, [[{"timestamp": 1_795_600_700_000_u64, "arrival": 98, "id": 8}, -1_500_000_000]]]],
+                "kept": {
+                    "snapshot": ["Null", {"Boolean": true}, {"Integer": -1}, {"Number": 4_609_434_218_613_702_656_u64},
+                        {"String": "pro"}, {"Timestamp": 5}, {"Date": 86_400_000}, {"List": ["Null", {"String": "a"}]}],
+                    "dated": [1_795_600_000_000_u64, 1_795_500_000_000_u64],
+                    "set": [{"live": 1, "timestamp": 1_795_600_600_000_u64, "values": [[97, 9, {"String": "free"}]]}]
+                }
             },
             {"key": "é", "truths": [1], "windows": [], "clocked": [], "row": "", "valued": []}
         ],
@@ -103,8 +126,14 @@ fn a_manifest_of_the_second_revision_stays_readable_and_has_read_everything() {
 }
 
 #[test]
-fn a_manifest_of_the_third_revision_stays_readable_and_is_written_the_same() {
+fn a_manifest_of_the_third_revision_stays_readable_and_has_no_rows() {
     let bytes = include_bytes!("../../testdata/manifest.v3");
+    assert_eq!(Manifest::decode(bytes), Ok(manifest_v3()));
+}
+
+#[test]
+fn a_manifest_of_the_fourth_revision_stays_readable_and_is_written_the_same() {
+    let bytes = include_bytes!("../../testdata/manifest.v4");
     assert_eq!(Manifest::decode(bytes), Ok(manifest()));
     assert_eq!(manifest().encode(), bytes, "the encoding has not changed");
 }
@@ -113,13 +142,21 @@ fn a_manifest_of_the_third_revision_stays_readable_and_is_written_the_same() {
 fn a_shard_of_the_first_version_stays_readable() {
     let bytes = include_bytes!("../../testdata/shard.v1");
     let mut keys = shard();
-    keys[0][0] = without_aggregates();
+    keys[0][0] = first_without(&["valued", "kept"]);
     assert_eq!(decode_shard(bytes), Ok(keys));
 }
 
 #[test]
 fn a_shard_of_the_second_version_stays_readable() {
     let bytes = include_bytes!("../../testdata/shard.v2");
+    let mut keys = shard();
+    keys[0][0] = first_without(&["kept"]);
+    assert_eq!(decode_shard(bytes), Ok(keys));
+}
+
+#[test]
+fn a_shard_of_the_third_version_stays_readable() {
+    let bytes = include_bytes!("../../testdata/shard.v3");
     assert_eq!(decode_shard(bytes), Ok(shard()));
     assert_eq!(encoded(), bytes, "the encoding has not changed");
 }
@@ -133,28 +170,32 @@ fn encoded() -> Vec<u8> {
     encoder.end().expect("there are keys")
 }
 
-/// The first key of the shard, as the first version has it.
-fn without_aggregates() -> KeyState {
+/// The first key of the shard without what earlier versions had not.
+fn first_without(lacking: &[&str]) -> KeyState {
     let mut key = shard_json()[0][0].clone();
-    key["valued"] = json!([]);
+    for name in lacking {
+        key[*name] = if *name == "kept" { json!(null) } else { json!([]) };
+    }
     serde_json::from_value(key).expect("this is a key")
 }
 
 #[test]
-#[ignore = "it writes the fixture that the test above reads: once for each version"]
-fn freeze_a_shard() {
-    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/shard.v2"), encoded()).expect("the folder is there");
+#[ignore = "it writes the fixtures that the tests above read: once for each version"]
+fn freeze_fixtures() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/manifest.v4");
+    std::fs::write(path, manifest().encode()).expect("the folder is there");
+    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/shard.v3"), encoded()).expect("the folder is there");
 }
 
 #[test]
 fn another_revision_is_named_whatever_follows_it() {
     let mut bytes = manifest().encode();
-    bytes[0] = 4;
+    bytes[0] = 5;
     bytes.truncate(7);
     let error = Manifest::decode(&bytes).expect_err("it is of another revision");
-    assert_eq!(error, ManifestError::Revision { found: 4 });
+    assert_eq!(error, ManifestError::Revision { found: 5 });
     assert_eq!(
         error.to_string(),
-        "the state was written with revision `4` of its content, this version reads up to `3`"
+        "the state was written with revision `5` of its content, this version reads up to `4`"
     );
 }

@@ -225,7 +225,8 @@ impl Queries {
                 parent_model_id: plan.id.clone(),
                 user_id: key,
                 as_of: Moment(as_of),
-                in_snapshot: forecast[0].truth,
+                in_snapshot: keyed.in_snapshot(slot),
+                live: slot.map_or_else(Vec::new, |slot| keyed.live_values(slot)),
                 audiences: explain(
                     plan,
                     &self.inner.written[model],

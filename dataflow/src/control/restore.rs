@@ -5,7 +5,7 @@
 //! memberships of its keys. What an edit of the job has changed is found by fingerprints ([`Unchanged`]).
 
 use super::message::{ControlMessage, StartMessage};
-use crate::checkpoint::{Manifest, ModelManifest, PullRecord, read_part};
+use crate::checkpoint::{Manifest, ModelManifest, PullRecord, RowsManifest, read_part};
 use crate::failure::{Failure, FailureKind};
 use crate::ingest::event_batch::{hash_key, owner};
 use crate::ingest::reader::{PartitionReader, PartitionReaders, ReadSince};
@@ -28,7 +28,7 @@ use usher_core::ledger::Ledger;
 use usher_core::lock::lock;
 use usher_core::source::{Partition, PartitionId, Resume, Source, SourceError};
 use usher_core::store::Store;
-use usher_queries::plan::{FactKind, Plan};
+use usher_queries::plan::{FactKind, LivePlan, ModelPlan, Plan, TraitPlan};
 
 /// Memberships in a message: a few hundred kB.
 const MEMBERS_PER_MESSAGE: usize = 4_096;
@@ -188,11 +188,19 @@ impl RestoreSetup {
             let now = partitions.iter().position(|partition| partition == id);
             ranks[*rank as usize] = now.expect("all partitions of the manifest are listed") as u32;
         }
-        let mapping = |model: &Option<(usize, Vec<Option<u32>>)>| {
+        let mapping = |(model, state): (&Option<(usize, Vec<Option<u32>>)>, &ModelManifest)| {
             let (model, facts) = model.as_ref()?;
-            Some((*model, Mapping { facts: facts.clone(), ranks: ranks.clone() }))
+            let (columns, live) = rows_kept(&self.plan.models[*model], &state.rows);
+            let pulled = state.pull.as_ref().map_or(0, |pull| pull.began);
+            Some((*model, Mapping { facts: facts.clone(), ranks: ranks.clone(), columns, live, pulled }))
         };
-        let mappings: Vec<Option<(usize, Mapping)>> = unchanged.models.iter().map(mapping).collect();
+        let mappings: Vec<Option<(usize, Mapping)>> =
+            unchanged.models.iter().zip(&manifest.models).map(mapping).collect();
+        for (model, state) in unchanged.models.iter().zip(&manifest.models) {
+            if let (Some((model, _)), Some(pull)) = (model, &state.pull) {
+                epochs.restore_pull(*model, pull.began);
+            }
+        }
         for part in &manifest.parts {
             let first = u64::from(part.shard) << 56;
             if !(owner(first, peers)..=owner(first | u64::MAX >> 8, peers)).contains(&self.worker) {
@@ -295,10 +303,14 @@ impl Unchanged {
             let new = |id: &str, now| !audiences.is_empty() && fingerprint(id) != Some(now);
             model.audiences.iter().map(|audience| new(&audience.id, audience.fingerprint)).collect()
         });
-        let new_sources = plan
-            .events
-            .iter()
-            .filter(|event| event.facts.iter().any(|fact| !kept(event.model as usize, *fact as usize)));
+        let new_sources = plan.events.iter().filter(|event| {
+            let model = &plan.models[event.model as usize];
+            let set = |set: &TraitPlan| model.rows.as_ref().map(|rows| &rows.live[set.live as usize]);
+            let is_new =
+                |live: &LivePlan| !state_of(&model.id).is_some_and(|state| state.rows.live.contains(&live.fingerprint));
+            event.facts.iter().any(|fact| !kept(event.model as usize, *fact as usize))
+                || event.traits.iter().filter_map(set).any(is_new)
+        });
         Unchanged {
             models: models.collect(),
             new_definitions: new_definitions.collect(),
@@ -321,6 +333,14 @@ fn fact_since(plan: &Plan, states: &[ModelManifest]) -> Vec<Vec<Option<Time>>> {
     models.collect()
 }
 
+/// Returns, by column and by live column of a model's rows, which one it was when the state was written; `None` if it is new.
+fn rows_kept(model: &ModelPlan, was: &RowsManifest) -> (Vec<Option<u32>>, Vec<Option<u32>>) {
+    let now = RowsManifest::of(model);
+    let column = |now: &(String, String)| was.columns.iter().position(|was| was == now).map(|was| was as u32);
+    let live = |now: &[u8; 16]| was.live.iter().position(|was| was == now).map(|was| was as u32);
+    (now.columns.iter().map(column).collect(), now.live.iter().map(live).collect())
+}
+
 /// Returns whether the checkpoint has all that a pull of `model` decides.
 fn has_snapshot<'a>(
     plan: &Plan,
@@ -340,9 +360,14 @@ fn has_snapshot<'a>(
         on.map(|(fact, _)| (*parent as usize, fact))
     });
     let include = || snapshot.include.iter().map(|(name, _)| name);
+    let has_columns = || {
+        let state = state_of(&plan.models[model].id);
+        state.is_some_and(|state| rows_kept(&plan.models[model], &state.rows).0.iter().all(Option::is_some))
+    };
     pull.is_some_and(|pull| pull.parquet == snapshot.parquet && pull.include.iter().eq(include()))
         && own.all(|(fact, _)| kept(model, fact))
         && related.into_iter().all(|(parent, fact)| kept(parent, fact))
+        && has_columns()
 }
 
 /// Returns, per model of the plan, the pull of an earlier run that has all that the job needs.

@@ -13,10 +13,10 @@ use usher_config::{Aggregate, ColumnType};
 use usher_core::time::{write_date, write_timestamp};
 use usher_core::warehouse;
 use usher_core::warehouse::Wanted;
-use usher_queries::Value;
 use usher_queries::aggregate::Contribution;
 use usher_queries::plan::{FactKind, Plan, SnapshotPlan};
 use usher_queries::predicate::{Evaluator, Predicate};
+use usher_queries::{StoredValue, Value};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// A predicate, and the places of its columns in a batch.
@@ -41,8 +41,10 @@ pub(crate) struct RowReader {
     pulled: u32,
     pull: u64,
     peers: u32,
-    /// Property facts, if the model has audiences of its own.
+    /// Property facts, if the model has audiences of its own; none where rows are kept.
     own: Option<Vec<(u32, Filter)>>,
+    /// The columns of rows that are kept: place in a batch, type.
+    kept: Vec<(usize, ColumnType)>,
     /// The columns that messages may carry: name as JSON, place in a batch, type.
     include: Vec<(String, usize, ColumnType)>,
     /// The parent model, and its facts about rows of this one.
@@ -68,7 +70,7 @@ fn columns(snapshot: &SnapshotPlan) -> Vec<(String, ColumnType)> {
 }
 
 /// Returns a value as JSON, with times as messages have them: a year beyond 9999 has a sign.
-fn json(value: &Value<'_>) -> serde_json::Value {
+pub(crate) fn json(value: &Value<'_>) -> serde_json::Value {
     let time = |ms: i64, write: fn(&mut Vec<u8>, i64)| {
         let mut text = Vec::with_capacity("2026-11-23T10:00:00.123Z".len());
         write(&mut text, ms);
@@ -84,6 +86,16 @@ fn json(value: &Value<'_>) -> serde_json::Value {
         Value::Date(ms) => time(*ms, write_date),
         Value::List(values) => values.iter().map(json).collect(),
     }
+}
+
+/// Writes columns as a JSON object: names as JSON, and values.
+pub(crate) fn write_columns(columns: impl Iterator<Item = (impl AsRef<str>, serde_json::Value)>, out: &mut String) {
+    out.push('{');
+    for (i, (name, value)) in columns.enumerate() {
+        let comma = if i == 0 { "" } else { "," };
+        write!(out, "{comma}{}:{value}", name.as_ref()).expect("writing to a string never fails");
+    }
+    out.push('}');
 }
 
 impl RowReader {
@@ -105,7 +117,7 @@ impl RowReader {
         // Every model has fact 0; it matters only if there are audiences.
         let own = (!plan.models[model].audiences.is_empty()).then(|| {
             let properties = facts(model).filter_map(|(fact, kind)| match kind {
-                FactKind::Property(predicate) => Some((fact, filter(predicate))),
+                FactKind::Property(predicate) if plan.models[model].rows.is_none() => Some((fact, filter(predicate))),
                 _ => None,
             });
             properties.collect()
@@ -131,8 +143,10 @@ impl RowReader {
         });
         let include = snapshot.include.iter();
         let include = include.map(|(name, kind)| (serde_json::Value::from(&name[..]).to_string(), column(name), *kind));
-        let include = if own.is_some() { include.collect() } else { Vec::new() };
-        RowReader { pulled: model as u32, pull, peers, own, include, related }
+        let rows = plan.models[model].rows.as_ref();
+        let include = if own.is_some() && rows.is_none() { include.collect() } else { Vec::new() };
+        let kept = rows.iter().flat_map(|rows| &rows.columns).map(|(name, of)| (column(name), *of)).collect();
+        RowReader { pulled: model as u32, pull, peers, own, kept, include, related }
     }
 
     /// Evaluates a batch of rows, and splits it by role and by the worker that owns the keys.
@@ -177,6 +191,8 @@ impl RowReader {
                 self.write_row(batch, row, part.row_text());
                 part.end_row();
             }
+            let kept = self.kept.iter().map(|(at, of)| StoredValue::of(&Value::at(&batch.columns[*at], *of, row)));
+            part.values.extend(kept);
             let start = part.truths.len();
             part.truths.resize(start + stride, 0);
             for (i, (fact, filter)) in properties.iter().enumerate() {
@@ -190,13 +206,8 @@ impl RowReader {
 
     /// Writes what messages may carry of a row: a JSON object.
     fn write_row(&self, batch: &warehouse::KeyedBatch, row: usize, out: &mut String) {
-        out.push('{');
-        for (i, (name, at, kind)) in self.include.iter().enumerate() {
-            let value = json(&Value::at(&batch.columns[*at], *kind, row));
-            let comma = if i == 0 { "" } else { "," };
-            write!(out, "{comma}{name}:{value}").expect("writing to a string never fails");
-        }
-        out.push('}');
+        let columns = self.include.iter();
+        write_columns(columns.map(|(name, at, of)| (name, json(&Value::at(&batch.columns[*at], *of, row)))), out);
     }
 
     fn read_related(&self, batch: &warehouse::KeyedBatch, facts: &[RelatedFact], parts: &mut [RowBatch]) {
@@ -250,18 +261,7 @@ impl Filter {
     fn timeline(&self, columns: &[ArrayRef], row: usize) -> Timeline {
         let values =
             self.columns.iter().zip(&self.types).map(|(at, column_type)| Value::at(&columns[*at], *column_type, row));
-        let values: Vec<Value<'_>> = values.collect();
-        let moments = self.evaluator.moments(&values);
-        let first = self.evaluator.holds(&values, moments.first().map_or(0, |moment| moment.saturating_sub(1)));
-        let mut truth = first;
-        let mut flips = Vec::new();
-        for moment in moments {
-            if self.evaluator.holds(&values, moment) != truth {
-                truth = !truth;
-                flips.push(moment);
-            }
-        }
-        Timeline { first, flips }
+        Timeline::of(&self.evaluator, &values.collect::<Vec<_>>())
     }
 }
 

@@ -2,14 +2,18 @@
 //!
 //! A matched event is an event of a key that passed the filter of at least one condition. Events travel in batches, one per
 //! partition and destination, with their keys in one buffer. The dataflow's record is a batch, so that an event costs no
-//! allocation and no call on its way.
+//! allocation and no call on its way. A [`MatchedEvent`] whose block is [`TRAITS`] or later sets live columns instead.
 //!
 //! The hashes of keys, ids and positions are here too: durable state refers to them, so they never change.
 
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use usher_core::source::PartitionId;
+use usher_queries::StoredValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+/// The first block of events that set live columns: their bits are the event's traits in the plan, from `64 * (block - TRAITS)` on.
+pub(crate) const TRAITS: u16 = 1 << 15;
 
 /// An event of a key, with the conditions that it counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -56,6 +60,8 @@ pub(crate) struct EventBatch {
     keys: String,
     /// Numbers in units of 10^-9 and hashes, for the aggregates of events.
     values: Vec<i128>,
+    /// The values of live columns.
+    traits: Vec<StoredValue>,
 }
 
 impl EventBatch {
@@ -91,6 +97,46 @@ impl EventBatch {
         }
     }
 
+    /// Adds an event of a key that sets live columns: by its traits in the plan, in order, the values of those that it sets.
+    pub(crate) fn push_traits(&mut self, event: &EventHead, key: &str, set: &mut [Option<StoredValue>]) {
+        let EventHead { at, timestamp, position, id, key_hash, event } = *event;
+        let key_start = u32::try_from(self.keys.len()).expect("the keys of one batch stay under 4 GiB");
+        let key_len = u16::try_from(key.len()).expect("keys are at most 1,024 bytes");
+        self.keys.push_str(key);
+        for (block, set) in set.chunks_mut(64).enumerate() {
+            let values_start = u32::try_from(self.traits.len()).expect("one batch has less than 2^32 values");
+            let mut facts = 0;
+            for (bit, value) in set.iter_mut().enumerate().filter_map(|(bit, value)| Some((bit, value.take()?))) {
+                facts |= 1 << bit;
+                self.traits.push(value);
+            }
+            if facts == 0 {
+                continue;
+            }
+            let block = TRAITS + block as u16;
+            self.events.push(MatchedEvent {
+                at,
+                timestamp,
+                position,
+                id,
+                key_hash,
+                facts,
+                key_start,
+                values_start,
+                key_len,
+                event,
+                block,
+            });
+        }
+    }
+
+    /// Returns the live columns that one of its events sets, as traits of its event in the plan, with the values.
+    pub(crate) fn traits(&self, event: &MatchedEvent) -> impl Iterator<Item = (usize, &StoredValue)> {
+        let first = usize::from(event.block - TRAITS) * 64;
+        let set = (0..64).filter(|bit| event.facts >> bit & 1 == 1).map(move |bit| first + bit);
+        set.zip(&self.traits[event.values_start as usize..])
+    }
+
     /// Returns the key of one of its events.
     pub(crate) fn key(&self, event: &MatchedEvent) -> &str {
         &self.keys[event.key_start as usize..][..usize::from(event.key_len)]
@@ -108,7 +154,17 @@ impl EventBatch {
 
     /// Returns about how many bytes it takes in memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.events.len() * size_of::<MatchedEvent>() + self.keys.len() + self.values.len() * size_of::<i128>()
+        self.events.len() * size_of::<MatchedEvent>()
+            + self.keys.len()
+            + self.values.len() * size_of::<i128>()
+            + self.traits.len() * size_of::<StoredValue>()
+    }
+}
+
+impl MatchedEvent {
+    /// Returns whether it sets live columns, and counts for no condition.
+    pub(crate) fn sets_traits(&self) -> bool {
+        self.block >= TRAITS
     }
 }
 

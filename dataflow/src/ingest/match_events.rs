@@ -19,11 +19,11 @@ use usher_core::sink::SinkError;
 use usher_core::source::{Body, PartitionId, Record};
 use usher_core::time::{Unit, write_time};
 use usher_formats::{Decoder, Fields, NamedTime, TimeError};
-use usher_queries::Value;
 use usher_queries::aggregate::Contribution;
 use usher_queries::coerce::coerce_of_unit;
 use usher_queries::plan::Plan;
-use usher_queries::predicate::Evaluator;
+use usher_queries::predicate::{Evaluator, Predicate};
+use usher_queries::{StoredValue, Value};
 
 /// The longest key, bytes (SPEC §3).
 const KEY_BYTES: usize = 1_024;
@@ -43,6 +43,10 @@ struct EventMatch {
     values: Vec<ValueMatch>,
     /// The number of its facts, in blocks of 64.
     blocks: usize,
+    /// The columns whose values set live columns, as indexes in `columns`.
+    traits: Vec<usize>,
+    /// What a message must fulfil to set them, and the columns that it reads.
+    shared: Option<(Evaluator, Vec<usize>)>,
 }
 
 /// A column of an event.
@@ -127,6 +131,9 @@ pub(crate) struct Scratch<'a> {
     row: Vec<Value<'a>>,
     facts: Vec<u64>,
     carried: Vec<i128>,
+    /// By column, whether the message has a value or null there.
+    says: Vec<bool>,
+    traits: Vec<Option<StoredValue>>,
 }
 
 /// Where events, counts and dead letters go.
@@ -171,16 +178,14 @@ impl EventMatcher {
                 let column = at(name).expect("an event reads what its aggregates take");
                 ValueMatch { column, facts: bits(&value.facts), aggregate: value.aggregate }
             });
+            let evaluator = |predicate: &Predicate| {
+                let columns =
+                    predicate.columns.iter().map(|(name, _)| at(name).expect("an event reads what its filters need"));
+                (Evaluator::new(predicate), columns.collect::<Vec<usize>>())
+            };
             let filters = event.filters.iter().map(|filter| {
                 let facts = bits(&filter.facts);
-                let predicate = filter.predicate.as_ref().map(|predicate| {
-                    let columns = predicate
-                        .columns
-                        .iter()
-                        .map(|(name, _)| at(name).expect("an event reads what its filters need"));
-                    (Evaluator::new(predicate), columns.collect())
-                });
-                FilterMatch { predicate, facts }
+                FilterMatch { predicate: filter.predicate.as_ref().map(evaluator), facts }
             });
             events.push(EventMatch {
                 event: u16::try_from(number).expect("more than 65,536 events in one job"),
@@ -199,6 +204,8 @@ impl EventMatcher {
                 filters: filters.collect(),
                 values: values.collect(),
                 blocks: event.facts.len().div_ceil(64),
+                traits: event.traits.iter().map(|set| set.column as usize).collect(),
+                shared: event.shared.as_ref().map(evaluator),
             });
         }
         let Limits { future_skew, .. } = plan.job.limits;
@@ -349,12 +356,29 @@ impl EventMatcher {
         context: &MessageContext<'_>,
         out: &mut Output<'_>,
     ) {
-        let Scratch { values, row, facts, carried, .. } = scratch;
+        let Scratch { values, row, facts, carried, says, traits, .. } = scratch;
         values.clear();
+        says.clear();
         for column in &event.columns {
-            let coerced = coerce_of_unit(fields.get(column.path), column.column_type, column.unit);
+            let found = fields.get(column.path);
+            let coerced = coerce_of_unit(found, column.column_type, column.unit);
             out.counts.mismatches += u64::from(coerced.mismatch);
+            if !event.traits.is_empty() {
+                says.push(!coerced.mismatch && (*found != Found::Nothing || fields.is_null(column.path)));
+            }
             values.push(coerced.value);
+        }
+        traits.clear();
+        if event.traits.iter().any(|column| says[*column]) {
+            let passes = event.shared.as_ref().is_none_or(|(evaluator, columns)| {
+                row.clear();
+                row.extend(columns.iter().map(|column| values[*column].clone()));
+                evaluator.holds(row, 0)
+            });
+            if passes {
+                let set = |column: &usize| says[*column].then(|| StoredValue::of(&values[*column]));
+                traits.extend(event.traits.iter().map(set));
+            }
         }
         facts.clear();
         facts.resize(event.blocks, 0);
@@ -388,7 +412,7 @@ impl EventMatcher {
             }
             carried.push(value.unwrap_or(0));
         }
-        if facts.iter().all(|block| *block == 0) {
+        if facts.iter().all(|block| *block == 0) && traits.is_empty() {
             return;
         }
         let id = match fields.id() {
@@ -409,7 +433,12 @@ impl EventMatcher {
             event: event.event,
         };
         let worker = owner(head.key_hash, out.batches.len() as u32) as usize;
-        out.batches[worker].push(&head, key, facts, carried);
+        if facts.iter().any(|block| *block != 0) {
+            out.batches[worker].push(&head, key, facts, carried);
+        }
+        if !traits.is_empty() {
+            out.batches[worker].push_traits(&head, key, traits);
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use usher_queries::aggregate::Contribution;
+use usher_queries::predicate::Evaluator;
+use usher_queries::{StoredValue, Value};
 
 /// Truth over all clock values: a start and the moments at which it flips.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -17,6 +19,21 @@ pub(crate) struct Timeline {
 }
 
 impl Timeline {
+    /// Returns the truth of a predicate for these values of its columns.
+    pub(crate) fn of(evaluator: &Evaluator, values: &[Value<'_>]) -> Timeline {
+        let moments = evaluator.moments(values);
+        let first = evaluator.holds(values, moments.first().map_or(0, |moment| moment.saturating_sub(1)));
+        let mut truth = first;
+        let mut flips = Vec::new();
+        for moment in moments {
+            if evaluator.holds(values, moment) != truth {
+                truth = !truth;
+                flips.push(moment);
+            }
+        }
+        Timeline { first, flips }
+    }
+
     /// Returns the truth at a time.
     pub(crate) fn at(&self, time: Time) -> bool {
         self.first ^ (self.passed(time) % 2 == 1)
@@ -63,6 +80,8 @@ pub(crate) struct RowBatch {
     text_ends: Vec<u32>,
     /// Own: the truth of the model's property facts, in their order, `stride` words a row.
     pub(crate) truths: Vec<u64>,
+    /// Own, of a model whose rows are kept: the columns of each row, in the order of the plan.
+    pub(crate) values: Vec<StoredValue>,
     /// (row, fact, truth) of property facts with `now()`.
     pub(crate) timelines: Vec<(u32, u32, Timeline)>,
     /// (row, fact, contribution) to related facts.
@@ -90,6 +109,7 @@ impl RowBatch {
             texts: String::new(),
             text_ends: Vec::new(),
             truths: Vec::new(),
+            values: Vec::new(),
             timelines: Vec::new(),
             contributions: Vec::new(),
             timed: Vec::new(),

@@ -77,6 +77,8 @@ pub(crate) struct EndOfShare {
     pub(crate) worker: u32,
     pub(crate) pulled: u32,
     pub(crate) pull: u64,
+    /// When the pull began, ms since the epoch.
+    pub(crate) began: Time,
     /// How many batches went to `worker`.
     pub(crate) batches: u64,
     pub(crate) outcome: Outcome,
@@ -102,6 +104,8 @@ pub(crate) struct PullShare {
     pub(crate) plan: Arc<Plan>,
     pub(crate) model: usize,
     pub(crate) pull: u64,
+    /// When it began, ms since the epoch.
+    pub(crate) began: Time,
     pub(crate) terms: PullTerms,
     pub(crate) opened: Arc<dyn Snapshot>,
     /// Which of so many readers this is.
@@ -154,6 +158,7 @@ impl PullShare {
                 worker: worker as u32,
                 pulled: self.model as u32,
                 pull: self.pull,
+                began: self.began,
                 batches,
                 outcome: outcome.clone(),
                 terms: self.terms,

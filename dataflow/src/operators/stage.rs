@@ -107,7 +107,7 @@ pub(crate) fn stage<'scope>(rows: StreamVec<'scope, Time, RowMessage>, setup: St
                     let pull = Whole {
                         holds: (hold(0), hold(1)),
                         weighing: (outcome.is_ok() && terms.exits_max.is_some()).then(Weighing::new),
-                        pull: WholePull { pulled: id.0, number: id.1, parts: pull.parts },
+                        pull: WholePull { pulled: id.0, number: id.1, began: pull.began(), parts: pull.parts },
                         outcome,
                         terms,
                     };
@@ -201,10 +201,10 @@ impl Receiving {
         let mut parts = Vec::new();
         let model = &plan.models[pulled as usize];
         if !model.audiences.is_empty() {
-            parts.push((pulled, Staged::new(Role::Own, pulled, &model.facts)));
+            parts.push((pulled, Staged::new(Role::Own, pulled, model)));
         }
         if let Some((parent, _)) = model.snapshot.as_ref().and_then(|snapshot| snapshot.parent.as_ref()) {
-            parts.push((*parent, Staged::new(Role::Related, pulled, &plan.models[*parent as usize].facts)));
+            parts.push((*parent, Staged::new(Role::Related, pulled, &plan.models[*parent as usize])));
         }
         // Until the pull is switched to or given up.
         parts.iter().for_each(|(model, _)| setup.dictionaries[*model as usize].borrow_mut().hold());
@@ -228,6 +228,11 @@ impl Receiving {
         if let Some(Twice { row, files }) = staged.add(&mut rows, &slots) {
             self.came_twice(rows.key(row).1.to_owned(), files);
         }
+    }
+
+    /// Returns when the pull began, once a share has ended.
+    fn began(&self) -> Time {
+        self.ends.first().map_or(0, |end| end.began)
     }
 
     fn came_twice(&mut self, key: String, files: (u32, u32)) {

@@ -183,7 +183,8 @@ impl Model {
         let since = std::mem::replace(&mut self.since, Instant::now());
         self.begun += 1;
         self.running = true;
-        setup.history.begin(self.index, self.begun, setup.clock.now(), trigger, extent == Extent::Full);
+        let began = setup.clock.now();
+        setup.history.begin(self.index, self.begun, began, trigger, extent == Extent::Full);
         let plan = &setup.plan;
         let wanted = wanted(plan, self.index).expect("a model with Parquet has columns to read");
         let snapshot = plan.models[self.index].snapshot.as_ref().expect("a model with Parquet has a snapshot");
@@ -193,7 +194,7 @@ impl Model {
             PullRecord {
                 parquet: snapshot.parquet.clone(),
                 include: snapshot.include.iter().map(|(name, _)| name.clone()).collect(),
-                began: setup.clock.now(),
+                began,
                 took: 0,
                 rows: 0,
             },
@@ -230,6 +231,7 @@ impl Model {
                 plan: Arc::clone(plan),
                 model: self.index,
                 pull: self.begun,
+                began,
                 terms,
                 opened: Arc::clone(&opened),
                 reader,

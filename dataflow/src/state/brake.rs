@@ -87,7 +87,7 @@ impl Weighing {
                     let facts = model.evaluate.facts();
                     self.facts.clear();
                     self.facts.extend_from_slice(facts.row(self.slot));
-                    model.properties.preview(staged, self.slot, time, facts.default(), &mut self.facts);
+                    model.preview(staged, self.slot, (pull.began, time), &mut self.facts);
                     model.evaluate.members_by(&self.facts, |audience| get(before, audience), &mut self.after);
                     for audience in ones(before) {
                         let count = &mut self.counts[first + audience as usize];
@@ -186,7 +186,7 @@ mod tests {
         let mut parts: Vec<(u32, Staged)> = own
             .into_iter()
             .chain(parent.map(|(parent, _)| (*parent, Role::Related)))
-            .map(|(of, role)| (of, Staged::new(role, model as u32, &plan.models[of as usize].facts)))
+            .map(|(of, role)| (of, Staged::new(role, model as u32, &plan.models[of as usize])))
             .collect();
         for (of, _) in &parts {
             keys[*of as usize].borrow_mut().hold();
@@ -200,7 +200,7 @@ mod tests {
             let slots: Vec<Slot> = (0..rows.len()).map(|row| keys.intern(rows.key(row).0, rows.key(row).1)).collect();
             assert_eq!(staged.add(&mut rows, &slots), None, "keys are unique");
         }
-        WholePull { pulled: model as u32, number, parts }
+        WholePull { pulled: model as u32, number, began: START, parts }
     }
 
     /// Who is in which audience, and how many have left it.

@@ -8,10 +8,12 @@
 use super::facts::get;
 use super::keyed::KeyedState;
 use super::properties::ClockedTruth;
+use super::rows::{KeptRow, Settings};
 use super::windows::{Arrival, Held};
 use crate::time::{Slot, Time};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use usher_queries::StoredValue;
 
 /// An event and its value, 10^-9.
 type ValuedEvent = (Held, i128);
@@ -26,6 +28,7 @@ pub(crate) struct KeyView<'a> {
     clocked: Vec<(u32, &'a ClockedTruth)>,
     row: &'a str,
     valued: Vec<(u32, Cow<'a, [ValuedEvent]>)>,
+    kept: Option<&'a KeptRow>,
 }
 
 /// All that is known of a key.
@@ -42,6 +45,27 @@ pub(crate) struct KeyState {
     row: String,
     /// Events that matter to aggregates, with their values, by fact.
     valued: Vec<(u32, Vec<ValuedEvent>)>,
+    /// Its row, of a model whose rows are kept.
+    #[serde(default)]
+    kept: Option<KeptRow>,
+}
+
+/// A key as the second version of shards had it, without rows.
+#[derive(Deserialize)]
+pub(crate) struct KeyStateV2 {
+    key: String,
+    truths: Vec<u64>,
+    windows: Vec<(u32, Vec<Held>)>,
+    clocked: Vec<(u32, ClockedTruth)>,
+    row: String,
+    valued: Vec<(u32, Vec<ValuedEvent>)>,
+}
+
+impl From<KeyStateV2> for KeyState {
+    fn from(old: KeyStateV2) -> KeyState {
+        let KeyStateV2 { key, truths, windows, clocked, row, valued } = old;
+        KeyState { key, truths, windows, clocked, row, valued, kept: None }
+    }
 }
 
 /// A key as the first version of shards had it, without aggregates of events.
@@ -57,7 +81,7 @@ pub(crate) struct KeyStateV1 {
 impl From<KeyStateV1> for KeyState {
     fn from(old: KeyStateV1) -> KeyState {
         let KeyStateV1 { key, truths, windows, clocked, row } = old;
-        KeyState { key, truths, windows, clocked, row, valued: Vec::new() }
+        KeyState { key, truths, windows, clocked, row, valued: Vec::new(), kept: None }
     }
 }
 
@@ -67,6 +91,32 @@ pub(crate) struct Mapping {
     pub(crate) facts: Vec<Option<u32>>,
     /// By rank of a partition as it was written, the rank now.
     pub(crate) ranks: Vec<u32>,
+    /// By column of kept rows as it is now, the one as it was written; `None` if it is new.
+    pub(crate) columns: Vec<Option<u32>>,
+    /// By live column as it is now, the one as it was written; `None` if it is new.
+    pub(crate) live: Vec<Option<u32>>,
+    /// When the pull began whose rows were in force; 0 if there was none.
+    pub(crate) pulled: Time,
+}
+
+impl Mapping {
+    /// Returns a row with the columns that are kept now; one that is new is null until a pull has it.
+    fn row(&self, row: &KeptRow) -> KeptRow {
+        let column =
+            |was: &Option<u32>, row: &[StoredValue]| was.map_or(StoredValue::Null, |was| row[was as usize].clone());
+        let settings = |(now, was): (usize, &Option<u32>)| {
+            let Settings { timestamp, values, .. } = row.set.iter().find(|settings| Some(settings.live) == *was)?;
+            let values = values.iter().map(|(arrival, id, value)| (mapped(*arrival, &self.ranks), *id, value.clone()));
+            Some(Settings { live: now as u32, timestamp: *timestamp, values: values.collect() })
+        };
+        let dated = |was: &Option<u32>| was.and_then(|was| row.dated.get(was as usize)).copied().unwrap_or(self.pulled);
+        let snapshot = row.snapshot.as_ref();
+        KeptRow {
+            snapshot: snapshot.map(|row| self.columns.iter().map(|was| column(was, row)).collect()),
+            dated: self.live.iter().map(dated).collect(),
+            set: self.live.iter().enumerate().filter_map(settings).collect(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -80,16 +130,29 @@ impl KeyState {
             clocked: self.clocked.iter().map(|(fact, truth)| (*fact, truth)).collect(),
             row: &self.row,
             valued: self.valued.iter().map(|(fact, held)| (*fact, Cow::Borrowed(&held[..]))).collect(),
+            kept: self.kept.as_ref(),
         }
     }
 }
 
 impl KeyedState {
+    /// Returns whether a fact follows from a row that is kept.
+    fn is_of_row(&self, fact: u32) -> bool {
+        self.rows.as_ref().is_some_and(|rows| rows.decides(fact))
+    }
+
     /// Returns all that is known of the key in a slot; `None` if nothing is.
     pub(crate) fn encoded<'a>(&'a self, slot: Slot, key: &'a str) -> Option<KeyView<'a>> {
         let windows = self.windows.key(slot);
         let clocked: Vec<(u32, &ClockedTruth)> = self.properties.clocked(slot).collect();
-        if self.evaluate.is_default(slot) && windows.is_empty() && clocked.is_empty() {
+        let kept = self.rows.as_ref().and_then(|rows| rows.kept(slot));
+        // Of a kept row they follow.
+        let clocked = if kept.is_some() {
+            clocked.into_iter().filter(|(fact, _)| !self.is_of_row(*fact)).collect()
+        } else {
+            clocked
+        };
+        if self.evaluate.is_default(slot) && windows.is_empty() && clocked.is_empty() && kept.is_none() {
             return None;
         }
         Some(KeyView {
@@ -97,18 +160,25 @@ impl KeyedState {
             truths: self.evaluate.facts().row(slot),
             windows: windows.counted(&self.windows).collect(),
             clocked,
-            row: self.properties.row(slot),
+            row: if kept.is_some() { "" } else { self.properties.row(slot) },
             valued: windows.valued(&self.windows).map(|(fact, held)| (fact, held.into())).collect(),
+            kept,
         })
     }
 
     /// Takes up a key at `clock`. `hash` is [`crate::ingest::event_batch::hash_key`] of it.
     pub(crate) fn restore(&mut self, hash: u64, state: &KeyState, mapping: &Mapping, clock: Time) {
         let slot = self.intern(hash, &state.key);
-        self.properties.restore_row(slot, &state.row);
+        match (&mut self.rows, &state.kept) {
+            (Some(rows), Some(row)) => {
+                rows.restore(slot, mapping.row(row), clock, (&mut self.properties, &mut self.flips));
+            }
+            (Some(_), None) => {}
+            (None, _) => self.properties.restore_row(slot, &state.row),
+        }
         for (was, fact) in mapping.facts.iter().enumerate() {
             let Some(fact) = *fact else { continue };
-            if self.properties.is_plain(fact) {
+            if self.properties.is_plain(fact) && !self.is_of_row(fact) {
                 self.evaluate.restore(slot, fact, get(&state.truths, was as u32));
             }
         }
@@ -123,7 +193,7 @@ impl KeyedState {
             self.evaluate.restore(slot, fact, truth);
         }
         for (was, truth) in &state.clocked {
-            let Some(fact) = mapping.facts[*was as usize] else { continue };
+            let Some(fact) = mapping.facts[*was as usize].filter(|fact| !self.is_of_row(*fact)) else { continue };
             self.properties.hold(slot, fact, truth.clone(), clock, &mut self.flips);
         }
     }
@@ -162,6 +232,7 @@ mod tests {
             order: Vec::new(),
             facts: vec![fact(FactKind::Known), fact(sequence)],
             snapshot: None,
+            rows: None,
         };
         KeyedState::new(0, &model, Vec::new(), SharedDictionary::default())
     }
@@ -203,7 +274,13 @@ mod tests {
         let decoded = decode_shard(bytes).expect("it is a shard");
         let mut restored = keyed();
         // Its partition has another rank now.
-        let mapping = Mapping { facts: vec![None, Some(1)], ranks: vec![1, 0] };
+        let mapping = Mapping {
+            facts: vec![None, Some(1)],
+            ranks: vec![1, 0],
+            columns: Vec::new(),
+            live: Vec::new(),
+            pulled: 0,
+        };
         restored.restore(hash_key(KEY), &decoded[0][0], &mapping, 400);
         restored.end_restore();
         assert_eq!(apply(&mut restored, 300, (10, 1), 4), [], "a repeat");

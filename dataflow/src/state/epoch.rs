@@ -149,6 +149,8 @@ pub(crate) struct WholePull {
     pub(crate) pulled: u32,
     /// Which pull of it, from 1.
     pub(crate) number: u64,
+    /// When it began, ms since the epoch.
+    pub(crate) began: Time,
     /// Each with the model whose keys it names. Their dictionaries are held until the pull is switched to or given up.
     pub(crate) parts: Vec<(u32, Staged)>,
 }
@@ -210,6 +212,10 @@ pub(crate) struct EpochWorker {
     peers: usize,
     models: Vec<KeyedState>,
     events: Vec<EventFacts>,
+    /// Per event: the live columns that it sets.
+    traits: Vec<Vec<u32>>,
+    /// Where the clock of a replay starts without `from`, once that is known.
+    natural_start: Option<Time>,
     batches: Vec<Option<WaitingBatch>>,
     vacant: Vec<u32>,
     ready: VecDeque<Ready>,
@@ -278,6 +284,8 @@ impl EpochWorker {
                 .map(|(index, (model, keys))| KeyedState::new(index, model, with_updates(plan, model), keys.clone()))
                 .collect(),
             events: plan.events.iter().enumerate().map(|event| EventFacts::of(plan, event)).collect(),
+            traits: plan.events.iter().map(|event| event.traits.iter().map(|set| set.live).collect()).collect(),
+            natural_start: None,
             batches: Vec::new(),
             vacant: Vec::new(),
             ready: VecDeque::new(),
@@ -357,6 +365,11 @@ impl EpochWorker {
         self.done = self.done.max(clock);
     }
 
+    /// Takes note that the rows of a pull that began then are in force, as an earlier run had them.
+    pub(crate) fn restore_pull(&mut self, model: usize, began: Time) {
+        self.models[model].restore_pull(began);
+    }
+
     /// Takes up what the ledger of a sync has of keys of a model: audience, the key's hash, key.
     pub(crate) fn restore_ledger(
         &mut self,
@@ -414,9 +427,10 @@ impl EpochWorker {
         if self.start.is_none() {
             // Without any timestamp there is no transition, whatever the flags say.
             let all_opened = self.opened.len() == self.peers;
+            self.natural_start = self.opened.iter().flatten().min().copied().filter(|_| all_opened);
             self.start = match self.span {
                 Span::Live if all_opened => self.opened.iter().flatten().max().map(|clock| self.done.max(clock + 1)),
-                Span::Replay { from: Some(from), .. } if self.opened.iter().any(Option::is_some) => Some(from),
+                Span::Replay { from: Some(from), .. } if all_opened && self.natural_start.is_some() => Some(from),
                 Span::Replay { from: None, .. } if all_opened => self.opened.iter().flatten().min().copied(),
                 _ => None,
             };
@@ -529,6 +543,9 @@ impl EpochWorker {
         for (number, index) in gathered.chain(later) {
             let waiting = self.batches[number].as_ref().expect("a batch stays until its last event is applied");
             let event = &waiting.batch.events[index];
+            if event.sets_traits() {
+                continue;
+            }
             let EventFacts { model: of, facts, roles } = &self.events[usize::from(event.event)];
             if *of != model || event.key_hash != hash || waiting.batch.key(event) != key {
                 continue;
@@ -743,9 +760,17 @@ impl EpochWorker {
         let waiting = place.as_mut().expect("a batch stays until its last event is applied");
         let event: MatchedEvent = waiting.batch.events[ready.index as usize];
         let EventFacts { model, facts, roles } = &self.events[usize::from(event.event)];
-        let (key, values) = (waiting.batch.key(&event), waiting.batch.values(&event));
-        let repeat = self.models[*model].apply(&event, key, ready.arrival, (facts, roles), values);
-        self.repeats[usize::from(event.event)] += u64::from(repeat);
+        let key = waiting.batch.key(&event);
+        // A message that counts for conditions too is a repeat once.
+        let counts = !event.sets_traits() || facts.is_empty();
+        let repeat = if event.sets_traits() {
+            let live = &self.traits[usize::from(event.event)];
+            let values = waiting.batch.traits(&event).map(|(set, value)| (live[set], value));
+            self.models[*model].apply_traits(&event, key, ready.arrival, values)
+        } else {
+            self.models[*model].apply(&event, key, ready.arrival, (facts, roles), waiting.batch.values(&event))
+        };
+        self.repeats[usize::from(event.event)] += u64::from(repeat && counts);
         waiting.left -= 1;
         if waiting.left == 0 {
             *place = None;
@@ -793,17 +818,24 @@ impl EpochWorker {
                 pull.parts.iter().for_each(|(model, _)| self.models[*model as usize].fit());
                 self.switching = Some(Switching { pull, part: 0, slot: 0, changed: 0 });
             }
+            // Under replay a snapshot is as old as the clock.
+            let replayed = self.natural_start;
             let Some(switching) = &mut self.switching else { return fuel };
+            let began = match self.span {
+                Span::Live => switching.pull.began,
+                Span::Replay { .. } => replayed.unwrap_or(time),
+            };
             while let Some((model, staged)) = switching.pull.parts.get_mut(switching.part) {
                 let model = &mut self.models[*model as usize];
                 while model.has(switching.slot) {
                     if fuel == 0 {
                         return 0;
                     }
-                    switching.changed += u64::from(model.switch(staged, switching.slot, time));
+                    switching.changed += u64::from(model.switch(staged, switching.slot, began, time));
                     switching.slot += 1;
                     fuel -= 1;
                 }
+                model.end_switch(staged, began);
                 model.keys().borrow_mut().let_go();
                 (switching.part, switching.slot) = (switching.part + 1, 0);
             }

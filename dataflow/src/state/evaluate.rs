@@ -18,7 +18,7 @@ use super::committed::{Baseline, CommittedBits};
 use super::fact_counts::FactCounts;
 use super::facts::{BitRows, Words, get, ones, set, words_for};
 use super::holding::{Holding, IncompleteWindow};
-use super::transition::{Cause, Causes, EpochOutput, Flip, KeyText, Transition};
+use super::transition::{Cause, Causes, EpochOutput, Flip, KeyText, ROW, Transition};
 use crate::time::{Slot, Time};
 use usher_core::change::{ChangeKind, Reason, Recipients};
 use usher_queries::plan::{Expr, ModelPlan};
@@ -198,7 +198,7 @@ impl EvaluateState {
         let Some(committed) = &self.committed else { return };
         for slot in committed.slots() {
             let members = self.members.row_mut(slot);
-            self.audiences.decide_all(self.facts.row(slot), members, &mut self.decisions, None, |_| true);
+            self.audiences.decide_all(self.facts.row(slot), &[], members, &mut self.decisions, None, |_| true);
         }
     }
 
@@ -229,7 +229,7 @@ impl EvaluateState {
         let Flip { time, slot, .. } = of_key[0];
         // Of two flips of a fact at one ms the later one counts.
         self.last.clear();
-        for flip in of_key {
+        for flip in of_key.iter().filter(|flip| flip.fact != ROW) {
             match self.last.iter_mut().find(|(fact, ..)| *fact == flip.fact) {
                 Some(last) => *last = (flip.fact, flip.truth, flip.cause),
                 None => self.last.push((flip.fact, flip.truth, flip.cause)),
@@ -264,12 +264,14 @@ impl EvaluateState {
         &self.decisions
     }
 
-    /// Decides all audiences of one key at the start: gives its memberships, and what the ledgers have otherwise.
+    /// Decides all audiences of one key at the start: gives its memberships, and what the ledgers have otherwise. `by_traits`: its facts
+    /// that live columns decide; empty if there are none.
     pub(crate) fn announce(
         &mut self,
         (model, slot): (usize, Slot),
         time: Time,
         baseline: &Baseline,
+        by_traits: &[u64],
         text: KeyText<'_>,
         out: &mut impl EpochOutput,
     ) {
@@ -284,7 +286,7 @@ impl EvaluateState {
         // Who was committed before stays.
         let stays = |audience: u32| committed.is_some_and(|committed| committed.is_in_any(slot, audience));
         let holding = self.holding.as_mut().map(|holding| (holding, slot));
-        self.audiences.decide_all(facts, members, &mut self.decisions, holding, stays);
+        self.audiences.decide_all(facts, by_traits, members, &mut self.decisions, holding, stays);
         for Decision { audience, cause, .. } in &self.decisions {
             let has = |sync| committed.is_some_and(|committed| committed.is_committed(slot, sync, *audience));
             let transition =
@@ -492,12 +494,13 @@ impl Audiences {
     }
 
     /// Decides all audiences of a key from nothing; `decisions` gets those that hold. The cause is an event if some performed
-    /// condition differs from that of an unknown key, else the snapshot.
+    /// condition differs from that of an unknown key, else the snapshot, else traits.
     ///
     /// `stays`: the key is a member already, and stays one if the audience's conditions hold.
     fn decide_all(
         &mut self,
         facts: &[u64],
+        by_traits: &[u64],
         members: &mut [u64],
         decisions: &mut Vec<Decision>,
         mut holding: Option<(&mut Holding, Slot)>,
@@ -514,14 +517,23 @@ impl Audiences {
             }
             let audience = &self.by_rank[rank];
             set(members, index, true);
-            let own = audience.facts.iter().enumerate();
-            let by_event =
-                own.into_iter().any(|(w, own)| own & self.performed[w] & (facts[w] ^ self.default_facts[w]) != 0);
+            let (mut by_event, mut by_trait, mut by_snapshot) = (false, false, false);
+            for (w, own) in audience.facts.iter().enumerate() {
+                let differ = own & (facts[w] ^ self.default_facts[w]);
+                let traits = by_traits.get(w).copied().unwrap_or(0);
+                by_event |= differ & self.performed[w] != 0;
+                by_trait |= differ & traits != 0;
+                by_snapshot |= differ & !self.performed[w] & !traits != 0;
+            }
             // Of the audiences that it mentions, only those that hold have causes here.
             let mut causes = Causes::default();
-            causes.add(if by_event { Cause::Event } else { Cause::Snapshot });
+            let own = [(by_event, Cause::Event), (by_trait, Cause::Trait), (by_snapshot, Cause::Snapshot)];
+            own.into_iter().filter(|(is, _)| *is).for_each(|(_, cause)| causes.add(cause));
             for earlier in &audience.mentions {
                 causes.join(self.causes[*earlier as usize]);
+            }
+            if causes.get().is_none() {
+                causes.add(Cause::Snapshot);
             }
             self.causes[rank] = causes;
             decisions.push(Decision { audience: index, kind: ChangeKind::Entry, cause: causes.first() });
@@ -618,6 +630,7 @@ mod tests {
             order: (0..100).collect(),
             facts: (0..FACTS).map(|_| fact()).collect(),
             snapshot: None,
+            rows: None,
         }
     }
 

@@ -87,7 +87,15 @@ mod tests {
             default: index > 0 && rng.u8(0..3) == 0,
         };
         let facts = (0..FACTS).map(&mut fact).collect();
-        ModelPlan { id: String::new(), members, facts, audiences: Vec::new(), order: Vec::new(), snapshot: None }
+        ModelPlan {
+            id: String::new(),
+            members,
+            facts,
+            audiences: Vec::new(),
+            order: Vec::new(),
+            snapshot: None,
+            rows: None,
+        }
     }
 
     #[test]

@@ -11,15 +11,18 @@ use super::evaluate::EvaluateState;
 use super::facts::{Words, get};
 use super::holding::{Holding, IncompleteWindow};
 use super::properties::PropertyState;
+use super::rows::RowState;
 use super::staged::Staged;
-use super::transition::{EpochOutput, Flip, KeyText, Transition};
+use super::transition::{Cause, EpochOutput, Flip, KeyText, ROW, Transition};
 use super::windows::{Applied, Arrival, Held, WindowState};
 use crate::ingest::event_batch::MatchedEvent;
+use crate::ingest::row_batch::Role;
 use crate::time::{Slot, Time};
-use hashbrown::HashSet;
 use std::rc::Rc;
+use usher_core::api::ExplainedLive;
 use usher_core::change::{ChangeKind, Reason, Recipients};
-use usher_queries::plan::{Expr, ModelPlan, Role};
+use usher_queries::StoredValue;
+use usher_queries::plan::{Expr, ModelPlan, Role as EventRole};
 
 /// The keys of one model that this worker owns.
 pub(crate) struct KeyedState {
@@ -30,14 +33,18 @@ pub(crate) struct KeyedState {
     keys: SharedDictionary,
     pub(super) windows: WindowState,
     pub(super) properties: PropertyState,
+    /// The rows, if events change them too.
+    pub(super) rows: Option<RowState>,
     pub(super) evaluate: EvaluateState,
     pub(super) flips: Vec<Flip>,
     /// How many of the flips, in order, have been settled.
     settled: usize,
-    /// Entries at the ms at which the row of their key changes.
-    entered: HashSet<(Slot, u32)>,
+    /// The audiences that a key enters at the ms at hand.
+    entered: Vec<u32>,
     /// The audiences that some sync sends updates of.
     with_updates: Words,
+    /// The facts of a key that traits decide, at the start.
+    by_traits: Words,
     /// Slots of which perhaps nothing is known any more.
     idle: Vec<Slot>,
 }
@@ -50,11 +57,13 @@ impl KeyedState {
             keys,
             windows: WindowState::new(model),
             properties: PropertyState::new(model),
+            rows: RowState::new(model),
             evaluate: EvaluateState::new(model),
             flips: Vec::new(),
             settled: 0,
-            entered: HashSet::new(),
+            entered: Vec::new(),
             with_updates,
+            by_traits: Words::new(),
             idle: Vec::new(),
         }
     }
@@ -67,6 +76,20 @@ impl KeyedState {
     /// Returns the condition that decides whether a key meets an expression; `None` if it has no conditions.
     pub(crate) fn decided_by(&self, slot: Slot, expr: &Expr) -> Option<Deciding> {
         deciding(expr, self.evaluate.facts().row(slot), self.evaluate.members(slot))
+    }
+
+    /// Returns whether a key has a row in the snapshot in force.
+    pub(crate) fn in_snapshot(&self, slot: Option<Slot>) -> bool {
+        let Some(slot) = slot else { return false };
+        match &self.rows {
+            Some(rows) => rows.kept(slot).is_some_and(|row| row.snapshot.is_some()),
+            None => get(self.evaluate.facts().row(slot), 0),
+        }
+    }
+
+    /// Returns the live columns of a key's row; none if it has no row.
+    pub(crate) fn live_values(&self, slot: Slot) -> Vec<ExplainedLive> {
+        self.rows.as_ref().map_or_else(Vec::new, |rows| rows.live_values(slot))
     }
 
     /// Returns the dictionary of the keys.
@@ -108,7 +131,7 @@ impl KeyedState {
         event: &MatchedEvent,
         key: &str,
         arrival: Arrival,
-        (facts, roles): (&[u32], &[Role]),
+        (facts, roles): (&[u32], &[EventRole]),
         values: &[i128],
     ) -> bool {
         let slot = self.intern(event.key_hash, key);
@@ -122,6 +145,24 @@ impl KeyedState {
         };
         let repeat = self.windows.apply(slot, &applied, &mut self.flips);
         if self.windows.key(slot).is_empty() {
+            self.idle.push(slot);
+        }
+        repeat
+    }
+
+    /// Applies an event that sets live columns, by index, to values. Returns whether it repeats an event that is held.
+    pub(crate) fn apply_traits<'v>(
+        &mut self,
+        event: &MatchedEvent,
+        key: &str,
+        arrival: Arrival,
+        values: impl Iterator<Item = (u32, &'v StoredValue)>,
+    ) -> bool {
+        let slot = self.intern(event.key_hash, key);
+        let rows = self.rows.as_mut().expect("a model with live columns keeps rows");
+        let (times, origin) = ((event.at, event.timestamp), (arrival, event.id));
+        let repeat = rows.apply(slot, times, origin, values, (&mut self.properties, &mut self.flips));
+        if rows.is_empty(slot) {
             self.idle.push(slot);
         }
         repeat
@@ -148,13 +189,41 @@ impl KeyedState {
         self.properties.fire(through, &mut self.flips)
     }
 
-    /// Switches a key to what a pull has of it, at `time`; returns whether anything is new.
-    pub(crate) fn switch(&mut self, staged: &mut Staged, slot: Slot, time: Time) -> bool {
-        let new = self.properties.switch(staged, slot, time, self.evaluate.facts(), &mut self.flips);
+    /// Switches a key to what a pull that began then has of it, at `time`; returns whether anything is new.
+    pub(crate) fn switch(&mut self, staged: &mut Staged, slot: Slot, began: Time, time: Time) -> bool {
+        let new = match &mut self.rows {
+            Some(rows) if staged.role == Role::Own => {
+                let to = (&mut self.properties, &mut self.flips);
+                rows.switch(slot, staged.values(slot), (began, time), to)
+            }
+            _ => self.properties.switch(staged, slot, time, self.evaluate.facts(), &mut self.flips),
+        };
         if !staged.has(slot) {
             self.idle.push(slot);
         }
         new
+    }
+
+    /// Takes note that all keys have been switched to a part of a pull that began then.
+    pub(crate) fn end_switch(&mut self, staged: &Staged, began: Time) {
+        if let Some(rows) = self.rows.as_mut().filter(|_| staged.role == Role::Own) {
+            rows.set_pulled(began);
+        }
+    }
+
+    /// Takes note that the rows of a pull that began then are in force.
+    pub(crate) fn restore_pull(&mut self, began: Time) {
+        if let Some(rows) = &mut self.rows {
+            rows.set_pulled(began);
+        }
+    }
+
+    /// Writes into `facts` what they would be at `time` if the key were switched to a pull that began then.
+    pub(crate) fn preview(&self, staged: &Staged, slot: Slot, (began, time): (Time, Time), facts: &mut [u64]) {
+        match &self.rows {
+            Some(rows) if staged.role == Role::Own => rows.preview(slot, staged.values(slot), (began, time), facts),
+            _ => self.properties.preview(staged, slot, time, self.evaluate.facts().default(), facts),
+        }
     }
 
     /// Takes note that a staged pull is given up: keys that only it named are forgotten.
@@ -183,8 +252,8 @@ impl KeyedState {
         self.settled = 0;
     }
 
-    /// Turns up to about `fuel` ordered flips into transitions, and then rows that have changed into updates; returns whether any
-    /// flips are left.
+    /// Turns up to about `fuel` ordered flips into transitions, and changes of members' rows into updates; returns whether any flips
+    /// are left.
     pub(crate) fn settle(&mut self, fuel: usize, out: &mut impl EpochOutput) -> bool {
         let until = self.flips.len().min(self.settled + fuel);
         let keys = Rc::clone(&self.keys);
@@ -192,42 +261,41 @@ impl KeyedState {
         while self.settled < until {
             let of_key = next_key(&self.flips, &mut self.settled);
             let Flip { time, slot, .. } = of_key[0];
+            let row_changes = of_key.iter().filter(|flip| flip.fact == ROW).map(|flip| flip.cause).min();
             let decisions = self.evaluate.settle(of_key, true);
-            if decisions.is_empty() {
+            if decisions.is_empty() && row_changes.is_none() {
                 continue;
             }
             let text = KeyText { key: keys.key(slot), row: self.properties.row_at(slot, time) };
+            self.entered.clear();
             for decision in decisions {
                 let (audience, kind, reason) = (decision.audience, decision.kind, decision.cause.reason());
                 let transition = Transition { time, model: self.model, slot, audience, kind, reason };
                 out.transition(&transition, Some(Recipients::All), text);
-                if kind == ChangeKind::Entry && self.properties.row_changed(slot) == Some(time) {
-                    self.entered.insert((slot, audience));
+                if kind == ChangeKind::Entry {
+                    self.entered.push(audience);
                 }
+            }
+            if let Some(cause) = row_changes {
+                self.update(slot, time, cause, text, out);
             }
         }
         if self.settled == self.flips.len() {
-            self.update(out);
+            self.properties.end_epoch();
         }
         self.end_settling()
     }
 
-    /// Gives the updates of members whose rows have changed. All flips of the epoch are settled; a row changes at its last ms.
-    fn update(&mut self, out: &mut impl EpochOutput) {
-        let keys = Rc::clone(&self.keys);
-        let keys = keys.borrow();
-        for (slot, time) in self.properties.take_changed_rows() {
-            let text = KeyText { key: keys.key(slot), row: self.properties.row(slot) };
-            for audience in self.evaluate.memberships(slot) {
-                // An entry at this ms has the row already.
-                if get(&self.with_updates, audience) && !self.entered.contains(&(slot, audience)) {
-                    let (model, kind, reason) = (self.model, ChangeKind::Update, Reason::Snapshot);
-                    let transition = Transition { time, model, slot, audience, kind, reason };
-                    out.update(&transition, Recipients::All, text);
-                }
+    /// Gives the updates of a member whose row changes at `time`.
+    fn update(&self, slot: Slot, time: Time, cause: Cause, text: KeyText<'_>, out: &mut impl EpochOutput) {
+        for audience in self.evaluate.memberships(slot) {
+            // An entry at this ms has the row already.
+            if get(&self.with_updates, audience) && !self.entered.contains(&audience) {
+                let (model, kind, reason) = (self.model, ChangeKind::Update, cause.reason());
+                let transition = Transition { time, model, slot, audience, kind, reason };
+                out.update(&transition, Recipients::All, text);
             }
         }
-        self.entered.clear();
     }
 
     /// Takes up to about `fuel` ordered flips into the facts; returns whether any are left. Before the start nothing is decided
@@ -255,7 +323,11 @@ impl KeyedState {
         let in_ledger = self.evaluate.is_in_ledger(slot);
         let keys = self.keys.borrow();
         let text = KeyText { key: keys.key(slot), row: self.properties.row(slot) };
-        self.evaluate.announce((self.model, slot), time, baseline, text, out);
+        if let Some(rows) = &self.rows {
+            self.by_traits.resize(self.evaluate.facts().default().len(), 0);
+            rows.by_traits(slot, time, &mut self.by_traits);
+        }
+        self.evaluate.announce((self.model, slot), time, baseline, &self.by_traits, text, out);
         if in_ledger {
             self.idle.push(slot);
         }
@@ -320,6 +392,7 @@ impl KeyedState {
             let nothing_known = keys.is_in_use(slot)
                 && self.windows.key(slot).is_empty()
                 && self.evaluate.is_default(slot)
+                && self.rows.as_ref().is_none_or(|rows| rows.is_empty(slot))
                 && self.properties.is_timeless(slot);
             if !nothing_known {
                 continue;

@@ -5,9 +5,10 @@
 //! columns of its row. The truth now of the other facts is in the bits that evaluation keeps. Refuses: facts that events decide.
 
 use super::facts::{BitRows, get, set};
+use super::rows::Moved;
 use super::staged::Staged;
 use super::timers::{Timer, Timers};
-use super::transition::{Cause, Flip};
+use super::transition::{Cause, Flip, ROW};
 use crate::ingest::row_batch::{Role, Timeline};
 use crate::time::{Slot, Time};
 use hashbrown::HashMap;
@@ -51,9 +52,8 @@ pub(crate) struct PropertyState {
     clocked: HashMap<(Slot, u32), Clocked>,
     /// The included columns of a key's row.
     rows: HashMap<Slot, Box<str>>,
-    /// Rows that have changed in this epoch: when, and the row before. Noted only once the job is live, and only of what
-    /// an epoch switches.
-    changed_rows: HashMap<Slot, (Time, Box<str>)>,
+    /// Rows that have changed in this epoch: when, and the row before, in order. Noted only once the job is live.
+    changed_rows: HashMap<Slot, Vec<(Time, Box<str>)>>,
     notes_changed_rows: bool,
     timers: Timers,
 }
@@ -108,24 +108,68 @@ impl PropertyState {
         self.notes_changed_rows = true;
     }
 
-    /// Returns when the row of a key changes in this epoch, if it does.
-    pub(crate) fn row_changed(&self, slot: Slot) -> Option<Time> {
-        self.changed_rows.get(&slot).map(|(time, _)| *time)
-    }
-
     /// Returns what [`PropertyState::row`] returns as of a time of this epoch.
     pub(crate) fn row_at(&self, slot: Slot, time: Time) -> &str {
-        match self.changed_rows.get(&slot) {
-            Some((changed, before)) if time < *changed => before,
-            _ => self.row(slot),
-        }
+        let changes = self.changed_rows.get(&slot);
+        let later = changes.and_then(|changes| changes.iter().find(|(changed, _)| time < *changed));
+        later.map_or_else(|| self.row(slot), |(_, before)| before)
     }
 
-    /// Returns the keys whose rows have changed in this epoch, and when, in order; they are no longer noted.
-    pub(crate) fn take_changed_rows(&mut self) -> Vec<(Slot, Time)> {
-        let mut changed: Vec<(Slot, Time)> = self.changed_rows.drain().map(|(slot, (time, _))| (slot, time)).collect();
-        changed.sort_unstable();
-        changed
+    /// Forgets how rows were before they changed in this epoch.
+    pub(crate) fn end_epoch(&mut self) {
+        self.changed_rows.clear();
+    }
+
+    /// Sets the included columns of a key's row; empty if there is none.
+    pub(crate) fn set_row(&mut self, slot: Slot, row: Box<str>, moved: Moved, flips: &mut Vec<Flip>) -> bool {
+        let Moved { time, cause } = moved;
+        if self.row(slot) == &*row {
+            return false;
+        }
+        let before = if row.is_empty() { self.rows.remove(&slot) } else { self.rows.insert(slot, row) };
+        if self.notes_changed_rows {
+            let changes = self.changed_rows.entry(slot).or_default();
+            if changes.last().is_none_or(|(last, _)| *last != time) {
+                changes.push((time, before.unwrap_or_default()));
+            }
+            flips.push(Flip { time, slot, fact: ROW, truth: true, cause });
+        }
+        true
+    }
+
+    /// Sets the truth over time of a fact of a key, which follows from its row and depends on `now()`; `None` if there is no row.
+    /// What flips by itself up to then does so first.
+    pub(crate) fn set_row_truth(
+        &mut self,
+        slot: Slot,
+        fact: u32,
+        timeline: Option<Timeline>,
+        moved: Moved,
+        flips: &mut Vec<Flip>,
+    ) {
+        let Moved { time, cause } = moved;
+        while let Some(armed) =
+            self.clocked.get(&(slot, fact)).and_then(|clocked| clocked.armed).filter(|at| *at <= time)
+        {
+            self.look(slot, fact, armed, Cause::Expiry, flips);
+        }
+        let before = match self.clocked.get(&(slot, fact)) {
+            Some(Clocked { truth: ClockedTruth::Row(before), .. }) if Some(before) == timeline.as_ref() => return,
+            Some(_) => self.look_at(slot, fact, time).0,
+            None => false,
+        };
+        let truth = timeline.as_ref().is_some_and(|timeline| timeline.at(time));
+        match timeline {
+            None => drop(self.clocked.remove(&(slot, fact))),
+            Some(timeline) => {
+                let armed = timeline.next(time);
+                armed.into_iter().for_each(|time| self.timers.push(Timer { time, slot, fact }));
+                self.clocked.insert((slot, fact), Clocked { truth: ClockedTruth::Row(timeline), armed });
+            }
+        }
+        if truth != before {
+            flips.push(Flip { time, slot, fact, truth, cause });
+        }
     }
 
     /// Returns the facts of a key whose truth over time is held.
@@ -156,17 +200,6 @@ impl PropertyState {
         let mut clocked_now = Vec::new();
         if staged.role == Role::Own {
             new |= settle(0, known);
-            let row = staged.text(slot);
-            if self.rows.get(&slot) != row.as_ref() {
-                new = true;
-                let before = match row {
-                    Some(row) => self.rows.insert(slot, row),
-                    None => self.rows.remove(&slot),
-                };
-                if self.notes_changed_rows {
-                    self.changed_rows.insert(slot, (time, before.unwrap_or_default()));
-                }
-            }
         }
         for i in 0..staged.facts.len() {
             let fact = staged.facts[i];
@@ -183,6 +216,10 @@ impl PropertyState {
                 }
                 Some(PropertyFact::Known) | None => panic!("fact {fact} is decided by no pull"),
             }
+        }
+        if staged.role == Role::Own {
+            let row = staged.text(slot).unwrap_or_default();
+            new |= self.set_row(slot, row, Moved { time, cause: Cause::Snapshot }, flips);
         }
         for (fact, truth) in clocked_now {
             new |= self.switch_clocked(slot, fact, truth, time, truths, flips);

@@ -3,11 +3,12 @@
 //! The worker encodes keys straight from its keyed state. Handing copies of keys to a thread would be millions of small
 //! allocations that one thread makes and another one frees, which slows down every later allocation of the worker.
 
-use crate::state::codec::{KeyState, KeyStateV1, KeyView};
+use crate::state::codec::{KeyState, KeyStateV1, KeyStateV2, KeyView};
 
-/// The first bytes of a shard of the second version: no first version's number of models. What a key has more in it than in the
-/// first version stands behind the rest.
+/// The first bytes of a shard of the second version: no first version's number of models. What a key has more in a version than in the
+/// one before stands behind the rest.
 const VERSION_2: u64 = u64::from_le_bytes(*b"usher\0\0\x02");
+const VERSION_3: u64 = u64::from_le_bytes(*b"usher\0\0\x03");
 
 /// Writes a shard, model by model and key by key.
 pub(crate) struct Encoder {
@@ -20,7 +21,7 @@ pub(crate) struct Encoder {
 impl Encoder {
     /// Starts a shard of so many models.
     pub(crate) fn new(models: usize) -> Encoder {
-        let bytes = [VERSION_2, models as u64].map(u64::to_le_bytes).concat();
+        let bytes = [VERSION_3, models as u64].map(u64::to_le_bytes).concat();
         Encoder { bytes, model: (0, 0), keys: 0 }
     }
 
@@ -45,13 +46,16 @@ impl Encoder {
     }
 }
 
-/// Returns the keys in a shard's bytes, of this version or the one before, per model; or the decoder's message.
+/// Returns the keys in a shard's bytes, of this version or an earlier one, per model; or the decoder's message.
 pub(crate) fn decode_shard(bytes: &[u8]) -> Result<Vec<Vec<KeyState>>, String> {
-    let decoded = match bytes.split_first_chunk() {
-        Some((version, keys)) if u64::from_le_bytes(*version) == VERSION_2 => bincode::deserialize(keys),
-        _ => bincode::deserialize(bytes).map(|models: Vec<Vec<KeyStateV1>>| {
-            models.into_iter().map(|keys| keys.into_iter().map(KeyState::from).collect()).collect()
-        }),
+    fn keys<Key: Into<KeyState> + serde::de::DeserializeOwned>(bytes: &[u8]) -> bincode::Result<Vec<Vec<KeyState>>> {
+        let models: Vec<Vec<Key>> = bincode::deserialize(bytes)?;
+        Ok(models.into_iter().map(|keys| keys.into_iter().map(Key::into).collect()).collect())
+    }
+    let decoded = match bytes.split_first_chunk().map(|(version, rest)| (u64::from_le_bytes(*version), rest)) {
+        Some((VERSION_3, rest)) => bincode::deserialize(rest),
+        Some((VERSION_2, rest)) => keys::<KeyStateV2>(rest),
+        _ => keys::<KeyStateV1>(bytes),
     };
     decoded.map_err(|error| error.to_string())
 }

@@ -8,8 +8,9 @@ use crate::ingest::row_batch::{Role, RowBatch, Timeline};
 use crate::time::Slot;
 use hashbrown::hash_table::Entry;
 use hashbrown::{HashMap, HashTable};
+use usher_queries::StoredValue;
 use usher_queries::aggregate::{Contribution, Summary};
-use usher_queries::plan::{Fact, FactKind};
+use usher_queries::plan::{FactKind, ModelPlan};
 
 /// What a pull decides of the keys of one model.
 pub(crate) struct Staged {
@@ -22,6 +23,9 @@ pub(crate) struct Staged {
     truths: Vec<u64>,
     /// The included columns of each row; empty if no sync includes any.
     texts: Vec<Box<str>>,
+    /// The number of columns of a row that are kept, and their values.
+    columns: usize,
+    values: Vec<StoredValue>,
     summaries: Vec<Summary>,
     empty: Vec<Summary>,
     pub(crate) timelines: HashMap<(Slot, u32), Timeline>,
@@ -65,12 +69,14 @@ impl Twice {
 
 impl Staged {
     /// Stages a pull of model `pulled` for the keys of a model with `facts`.
-    pub(crate) fn new(role: Role, pulled: u32, model_facts: &[Fact]) -> Staged {
+    pub(crate) fn new(role: Role, pulled: u32, model: &ModelPlan) -> Staged {
+        let rows = model.rows.as_ref().filter(|_| role == Role::Own);
         let mut facts = Vec::new();
         let mut empty = Vec::new();
-        for (i, fact) in model_facts.iter().enumerate() {
+        for (i, fact) in model.facts.iter().enumerate() {
             match (&fact.kind, role) {
-                (FactKind::Property(_), Role::Own) => facts.push(i as u32),
+                // Of rows that are kept properties are decided where they are.
+                (FactKind::Property(_), Role::Own) if rows.is_none() => facts.push(i as u32),
                 (FactKind::Related { model, aggregate, .. }, Role::Related) if *model == pulled => {
                     facts.push(i as u32);
                     empty.push(Summary::new(aggregate));
@@ -85,6 +91,8 @@ impl Staged {
             index: Vec::new(),
             truths: Vec::new(),
             texts: Vec::new(),
+            columns: rows.map_or(0, |rows| rows.columns.len()),
+            values: Vec::new(),
             summaries: Vec::new(),
             empty,
             timelines: HashMap::new(),
@@ -113,6 +121,8 @@ impl Staged {
                     if !rows.text(row).is_empty() {
                         self.texts.push(rows.text(row).into());
                     }
+                    let values = &mut rows.values[row * self.columns..][..self.columns];
+                    self.values.extend(values.iter_mut().map(std::mem::take));
                     self.rows += 1;
                     self.index[slot] = self.rows;
                 }
@@ -154,6 +164,12 @@ impl Staged {
     pub(crate) fn text(&mut self, slot: Slot) -> Option<Box<str>> {
         let at = *self.index.get(slot as usize)? as usize;
         self.texts.get_mut(at.checked_sub(1)?).map(std::mem::take)
+    }
+
+    /// Returns the columns of a key's row, of a model whose rows are kept; `None` if the pull has no row of the key.
+    pub(crate) fn values(&self, slot: Slot) -> Option<&[StoredValue]> {
+        let at = (*self.index.get(slot as usize)? as usize).checked_sub(1)?;
+        Some(&self.values[at * self.columns..][..self.columns])
     }
 
     /// Returns the aggregate of its `i`-th fact.

@@ -13,6 +13,8 @@ pub(crate) enum Cause {
     Expiry,
     /// A pull switched the key.
     Snapshot,
+    /// An event set a live column.
+    Trait,
 }
 
 impl Cause {
@@ -22,6 +24,7 @@ impl Cause {
             Cause::Event => Reason::Event,
             Cause::Expiry => Reason::Expiry,
             Cause::Snapshot => Reason::Snapshot,
+            Cause::Trait => Reason::Trait,
         }
     }
 }
@@ -49,9 +52,14 @@ impl Causes {
 
     /// Returns the cause that is given; `None` if there is none.
     pub(crate) fn get(self) -> Option<Cause> {
-        [Cause::Event, Cause::Expiry, Cause::Snapshot].into_iter().find(|cause| self.0 >> *cause as u8 & 1 == 1)
+        [Cause::Event, Cause::Expiry, Cause::Snapshot, Cause::Trait]
+            .into_iter()
+            .find(|cause| self.0 >> *cause as u8 & 1 == 1)
     }
 }
+
+/// In place of a fact: the included columns of the key's row change.
+pub(crate) const ROW: u32 = u32::MAX;
 
 /// A fact of a key becomes true or false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -748,6 +748,7 @@ mod tests {
             order: Vec::new(),
             facts: rules.iter().map(fact).collect(),
             snapshot: None,
+            rows: None,
         }
     }
 

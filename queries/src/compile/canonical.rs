@@ -57,8 +57,10 @@ pub(super) fn known_text(model: &str) -> String {
 }
 
 /// Returns the canonical text of a `property` condition.
-pub(super) fn property_text(model: &str, predicate: &Predicate) -> String {
-    format!("property v1 model={} {}", quoted(model), typed(predicate))
+///
+/// `live` is what it has of live columns.
+pub(super) fn property_text(model: &str, predicate: &Predicate, live: &str) -> String {
+    format!("property v1 model={} {}{live}", quoted(model), typed(predicate))
 }
 
 /// Returns the canonical text of a `performed` condition; the counts are those of [`count_range`].
@@ -74,13 +76,13 @@ pub(super) fn performed_text(
 }
 
 /// Returns the canonical text of where a property is, with the unit that its numbers are in.
-fn place_text(property: &Property) -> String {
+pub(super) fn place_text(property: &Property) -> String {
     let unit = property.unit.map_or(String::new(), |unit| format!(" in {}", unit.name()));
     format!("{}{unit}", path_text(&property.path))
 }
 
 /// Returns the canonical text of a filter on an event, with a space before it; empty if there is none.
-fn filter_text(event: &Event, filter: Option<&Predicate>) -> String {
+pub(super) fn filter_text(event: &Event, filter: Option<&Predicate>) -> String {
     filter.map_or(String::new(), |filter| {
         let paths = filter.columns.iter().map(|(name, _)| place_text(&event.properties[name]) + ",");
         format!(" paths=[{}] {}", paths.collect::<String>(), typed(filter))
@@ -212,7 +214,7 @@ fn comparison_text(comparison: &Comparison) -> String {
 
 /// Returns the canonical text of an event's definition, without its id and without its `where`, which is part of its
 /// conditions.
-fn event_text(event: &Event) -> String {
+pub(super) fn event_text(event: &Event) -> String {
     let text = |text: &Option<String>| text.as_deref().map_or("-".to_string(), quoted);
     // A list of one is as before there were lists.
     let list = |texts: &[String]| match texts {
@@ -250,7 +252,7 @@ fn typed(predicate: &Predicate) -> String {
 }
 
 /// Returns a string in quotes, as JSON: unlike `Debug`'s, the same with every compiler.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("a string is always JSON")
 }
 

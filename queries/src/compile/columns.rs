@@ -252,7 +252,10 @@ impl<'a> Columns<'a> {
 
     /// Reports a column that none of these models has.
     fn not_included(&mut self, name: &str, models: &[&str], place: &Place) {
-        let read = |model: &&str| self.job.models[*model].parquet.is_some();
+        let read = |model: &&str| {
+            let model = &self.job.models[*model];
+            model.parquet.is_some() || !model.live.is_empty()
+        };
         if models.iter().any(read) {
             let names: BTreeSet<String> = models.iter().flat_map(|model| self.names(model)).collect();
             self.unknown_column(name, &names, place);

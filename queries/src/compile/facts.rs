@@ -42,6 +42,8 @@ pub(super) enum Draft<'a> {
         aggregate: &'a Aggregate,
         column_type: Option<ColumnType>,
         comparison: Comparison,
+        /// Of the first condition.
+        place: &'a Place,
     },
 }
 
@@ -72,10 +74,10 @@ impl Tree {
 
 /// All facts found so far, and what was wrong on the way.
 pub(super) struct Facts<'a> {
-    job: &'a Job,
+    pub(super) job: &'a Job,
     pub(super) columns: Columns<'a>,
     /// By event id: what all conditions on it share, `None` if it is wrong and reported. Each is typed once.
-    shared: BTreeMap<&'a str, Option<Option<Predicate>>>,
+    pub(super) shared: BTreeMap<&'a str, Option<Option<Predicate>>>,
     pub(super) drafts: Drafts<'a>,
 }
 
@@ -97,7 +99,8 @@ impl<'a> Facts<'a> {
             }
             ConditionKind::Property(text) => {
                 let predicate = self.columns.model_predicate(&audience.model, text)?;
-                let text = property_text(&audience.model, &predicate);
+                let live = self.live_columns_text(&audience.model, &predicate)?;
+                let text = property_text(&audience.model, &predicate, &live);
                 Some(self.fact(audience, text, Draft::Property(predicate)))
             }
             ConditionKind::Performed { event, filter, aggregate, comparison, within } => {
@@ -174,7 +177,7 @@ impl<'a> Facts<'a> {
     fn related(
         &mut self,
         audience: &'a Audience,
-        place: &Place,
+        place: &'a Place,
         model: &str,
         filter: Option<&Text>,
         aggregate: &'a Aggregate,
@@ -192,7 +195,8 @@ impl<'a> Facts<'a> {
             _ => *comparison,
         };
         let text = related_text(id, related, (aggregate, column_type), &comparison, filter.as_ref());
-        Some(self.fact(audience, text, Draft::Related { model: id, filter, aggregate, column_type, comparison }))
+        let draft = Draft::Related { model: id, filter, aggregate, column_type, comparison, place };
+        Some(self.fact(audience, text, draft))
     }
 
     /// Keeps a fact on the audience's model; of equal ones, the one on the first event id.

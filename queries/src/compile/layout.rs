@@ -5,11 +5,12 @@
 
 use super::canonical::{audience_text, fingerprint, known_text};
 use super::columns::Included;
-use super::facts::{Draft, Drafts, FilteredEvent, SequenceDraft, Tree};
+use super::facts::{Draft, Drafts, Facts, FilteredEvent, SequenceDraft, Tree};
+use super::live::{columns_needed, properties_set, rows_plan};
 use crate::aggregate::Summary;
 use crate::plan::{
     AudienceIx, AudiencePlan, EventColumn, EventFilter, EventPlan, Fact, FactIx, FactKind, Filter, ModelPlan, Plan,
-    SequenceStep, SnapshotPlan,
+    RowsPlan, SequenceStep, SnapshotPlan, TraitPlan,
 };
 use crate::predicate::Predicate;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,10 @@ pub(super) struct Layout<'a> {
     /// The condition of each audience.
     trees: &'a BTreeMap<&'a str, Tree>,
     included: &'a Included,
+    /// By event, what all its conditions share.
+    shared: &'a BTreeMap<&'a str, Option<Option<Predicate>>>,
+    /// By model, what is kept of its rows.
+    rows: BTreeMap<&'a str, RowsPlan>,
     /// All audiences so that each comes after those it mentions.
     order: Vec<&'a str>,
     events: Vec<EventPlan>,
@@ -35,15 +40,19 @@ pub(super) struct Layout<'a> {
 impl<'a> Layout<'a> {
     pub(super) fn new(
         job: &'a Job,
-        drafts: &'a Drafts<'a>,
+        facts: &'a Facts<'a>,
         trees: &'a BTreeMap<&'a str, Tree>,
         included: &'a Included,
     ) -> Layout<'a> {
+        let (drafts, shared) = (&facts.drafts, &facts.shared);
+        let rows = |id: &'a String| Some((id.as_str(), rows_plan(job, (id, drafts), included, shared)?));
         Layout {
             job,
             drafts,
             trees,
             included,
+            shared,
+            rows: job.models.keys().filter_map(rows).collect(),
             order: order(job),
             events: Vec::new(),
             values: vec![Vec::new(); job.events.len()],
@@ -61,7 +70,8 @@ impl<'a> Layout<'a> {
         let facts = self.facts(id);
         let (audiences, order) = self.audiences(id, model, &facts);
         let snapshot = self.snapshot(id, model);
-        ModelPlan { id: id.to_string(), members: model.members, facts, audiences, order, snapshot }
+        let rows = self.rows.get(id).cloned();
+        ModelPlan { id: id.to_string(), members: model.members, facts, audiences, order, snapshot, rows }
     }
 
     /// Returns the facts of a model, by index, and enters those on events there.
@@ -70,7 +80,7 @@ impl<'a> Layout<'a> {
         for (text, draft) in self.drafts.get(model).into_iter().flatten() {
             let kind = match draft {
                 Draft::Property(predicate) => FactKind::Property(predicate.clone()),
-                Draft::Related { model, filter, aggregate, column_type, comparison } => FactKind::Related {
+                Draft::Related { model, filter, aggregate, column_type, comparison, .. } => FactKind::Related {
                     model: self.model_ix(model),
                     filter: filter.clone(),
                     aggregate: (*aggregate).clone(),
@@ -201,6 +211,12 @@ impl<'a> Layout<'a> {
             }
         }
         names.extend(filters.values().flatten().flat_map(|p| &p.columns).map(|(name, _)| name.clone()));
+        let ix = self.job.events.keys().position(|known| known == id).expect("an event of the job") as u32;
+        let set: Vec<(u32, &str)> = properties_set(&self.rows, event, ix).collect();
+        let shared = self.shared[id].as_ref().expect("what is wrong was reported").clone().filter(|_| !set.is_empty());
+        names.extend(columns_needed(&set, shared.as_ref()));
+        let place = |name: &str| names.iter().position(|column| column == name).expect("it is read") as u32;
+        let traits = set.iter().map(|(live, name)| TraitPlan { live: *live, column: place(name) }).collect();
         let columns = names.into_iter().map(|name| {
             let property = &event.properties[&name];
             EventColumn {
@@ -221,6 +237,8 @@ impl<'a> Layout<'a> {
             columns: columns.collect(),
             filters: filters.into_values().map(|predicate| Filter { predicate, facts: Vec::new() }).collect(),
             facts: Vec::new(),
+            traits,
+            shared,
         }
     }
 

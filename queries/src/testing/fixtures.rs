@@ -10,8 +10,8 @@ use crate::plan::Plan;
 use std::collections::BTreeMap;
 use usher_config::{
     Aggregate, Audience, BelongsTo, Cluster, ColumnType, Comparison, Condition, ConditionKind, Decimal, Event,
-    EventMatch, Format, Job, Limits, Members, Model, OnRemove, Parquet, Path, Place, Property, Refresh, SequenceStep,
-    Source, SourceFrom, Start, Step, Sync, SyncFormat, SyncTo, Text,
+    EventMatch, Format, Job, Limits, Live, Members, Model, OnRemove, Parquet, Path, Place, Property, Refresh,
+    SequenceStep, Source, SourceFrom, Start, Step, Sync, SyncFormat, SyncTo, Text,
 };
 
 /// A second, ms.
@@ -72,6 +72,7 @@ fn models() -> BTreeMap<String, Model> {
         min_rows: None,
         force_files: false,
         columns: columns.iter().map(|(name, column_type)| (name.to_string(), *column_type)).collect(),
+        live: BTreeMap::new(),
         belongs_to: None,
         members,
     };
@@ -113,6 +114,22 @@ fn events() -> BTreeMap<String, Event> {
         ("priced".to_string(), event("page", None, "users", &[("path", ColumnType::String)])),
         ("visited".to_string(), event("page", None, "visitors", &[])),
     ])
+}
+
+/// Makes columns of a model live: an event `identified` of it, of the type `identify`, has a property of the name and type of each.
+pub fn set_live(job: &mut Job, model: &str, columns: &[&str]) {
+    let of = job.models.get_mut(model).expect("a model of the shop");
+    let properties = columns.iter().map(|name| property_at(name, of.columns[*name])).collect();
+    let live = |name: &&str| (name.to_string(), Live { event: "identified".to_string(), property: name.to_string() });
+    of.live = columns.iter().map(live).collect();
+    let identified = Event {
+        kind: Some("identify".to_string()),
+        names: Vec::new(),
+        model: model.to_string(),
+        properties,
+        ..job.events["ordered"].clone()
+    };
+    job.events.insert("identified".to_string(), identified);
 }
 
 /// Returns a sync of these audiences that includes these columns; the first stands in column 1 of line 100, the next in
@@ -261,6 +278,7 @@ pub fn partition(plan: &Plan, messages: &[(i64, &str, &str, &str)]) -> Partition
             key: key.to_string(),
             id: id.to_string(),
             values: vec![Value::Null; plan.events[event].columns.len()],
+            says: vec![false; plan.events[event].columns.len()],
         });
         Message {
             position: position as u64,
@@ -278,7 +296,8 @@ pub fn history(partitions: Vec<Partition>, users: &[(&str, f64)]) -> History {
         values: BTreeMap::from([("ltv".to_string(), Value::Number(*ltv))]),
         foreign_key: None,
     };
-    History { partitions, rows: BTreeMap::from([("users".to_string(), users.iter().map(row).collect())]) }
+    let rows = BTreeMap::from([("users".to_string(), users.iter().map(row).collect())]);
+    History { partitions, rows, pulled: None }
 }
 
 /// Returns changes as lines: `AT +AUDIENCE KEY REASON`.
@@ -289,6 +308,7 @@ pub fn lines(changes: &[Change]) -> Vec<String> {
             Reason::Event => "event",
             Reason::Expiry => "expiry",
             Reason::Snapshot => "snapshot",
+            Reason::Trait => "trait",
         };
         format!("{at} {sign}{audience} {key} {reason}")
     };

@@ -77,8 +77,8 @@ impl SampleMessage {
             "type": self.kind,
             "userId": self.user,
             "timestamp": time::timestamp(self.timestamp).expect("a time near EPOCH"),
-            "properties": self.properties,
         });
+        message[if self.kind == "identify" { "traits" } else { "properties" }] = json!(self.properties);
         if let Some(name) = self.name {
             message["event"] = json!(name);
         }
@@ -139,7 +139,7 @@ impl Sample {
         let (few, many) = (random.usize(3..=8), random.bool());
         let keys = if many { &KEYS[..few] } else { &KEYS[8 - few..] };
         let anyone = random.bool();
-        Maker { random, windows: Vec::new(), keys, anyone }.sample(seed)
+        Maker { random, windows: Vec::new(), keys, anyone, live: Vec::new(), sets: false }.sample(seed)
     }
 
     /// Returns the input as the oracle takes it; `plan` is this sample's job, compiled.
@@ -155,7 +155,8 @@ impl Sample {
                 });
                 let occurrence = |(event, plan): (usize, &EventPlan)| {
                     let (key, id) = (message.key()?, id.clone());
-                    Some(Occurrence { event: event as u32, key, id, values: values(plan, message) })
+                    let (values, says) = (values(plan, message), says(plan, message));
+                    Some(Occurrence { event: event as u32, key, id, values, says })
                 };
                 Message {
                     position: position as u64,
@@ -166,7 +167,8 @@ impl Sample {
             let messages = file.messages.iter().enumerate().map(message).collect();
             Partition { source: file.source.clone(), messages }
         };
-        History { partitions: self.files.iter().enumerate().map(partition).collect(), rows: self.rows.clone() }
+        let partitions = self.files.iter().enumerate().map(partition).collect();
+        History { partitions, rows: self.rows.clone(), pulled: None }
     }
 }
 
@@ -176,12 +178,17 @@ fn values(plan: &EventPlan, message: &SampleMessage) -> Vec<Value<'static>> {
         Some(Step::Key(name)) => match message.properties.get(name.as_str()) {
             None | Some(Json::Null) => Value::Null,
             Some(Json::Bool(b)) => Value::Boolean(*b),
+            Some(Json::String(s)) if column.column_type == ColumnType::Timestamp => {
+                Value::Timestamp(time::parse_timestamp(s).expect("samples have sound times"))
+            }
             Some(Json::String(s)) => match column.column_type {
                 ColumnType::Integer => Value::Integer(s.parse().expect("samples have integers in strings")),
                 ColumnType::Number => Value::Number(s.parse().expect("samples have numbers in strings")),
                 ColumnType::Boolean => Value::Boolean(s == "true"),
                 _ => Value::String(Cow::Owned(s.clone())),
             },
+            // No value of any type that samples have.
+            Some(Json::Object(_)) => Value::Null,
             Some(Json::Number(n)) => match (column.column_type, n.as_i64()) {
                 (ColumnType::Integer, Some(n)) => Value::Integer(n),
                 _ => Value::Number(n.as_f64().expect("samples have plain numbers")),
@@ -191,6 +198,15 @@ fn values(plan: &EventPlan, message: &SampleMessage) -> Vec<Value<'static>> {
         _ => panic!("samples read properties by name"),
     };
     plan.columns.iter().map(value).collect()
+}
+
+/// Returns, by column of an event, whether a message says something: it has a value there, or null.
+fn says(plan: &EventPlan, message: &SampleMessage) -> Vec<bool> {
+    let says = |column: &crate::plan::EventColumn| match column.path.0.last() {
+        Some(Step::Key(name)) => message.properties.get(name.as_str()).is_some_and(|value| !value.is_object()),
+        _ => false,
+    };
+    plan.columns.iter().map(says).collect()
 }
 
 /// An event of the job.
@@ -204,7 +220,21 @@ struct EventLine {
     model: &'static str,
     /// Its `where`.
     filter: Option<&'static str>,
+    properties: &'static str,
 }
+
+impl EventLine {
+    /// Returns whether it sets live columns, and nothing else.
+    fn sets(&self) -> bool {
+        self.properties != PROPERTIES
+    }
+}
+
+/// The properties of events that conditions are about.
+const PROPERTIES: &str = "n: integer, s: string, b: boolean, x: number";
+
+/// The columns that may be live, with the property that sets each.
+const LIVE: [(&str, &str); 4] = [("active", "active"), ("ltv", "ltv"), ("plan", "plan"), ("trial_ends", "ends")];
 
 /// The keys of aggregates.
 const AGGREGATES: [&str; 5] = ["sum", "avg", "min", "max", "distinct"];
@@ -234,6 +264,10 @@ struct Maker {
     keys: &'static [&'static str],
     /// Whether keys outside the snapshot may be members of users' audiences.
     anyone: bool,
+    /// The live columns of users.
+    live: Vec<&'static str>,
+    /// Whether messages come that set live columns.
+    sets: bool,
 }
 
 /// `7` may stand in a message as a number; the last three are in no snapshot.
@@ -242,6 +276,7 @@ const KEYS: [&str; 8] = ["u0", "7", "u1", "u2", "u3", "u5", "u6", "u7"];
 impl Maker {
     fn sample(mut self, seed: u64) -> Sample {
         let events = self.events();
+        self.sets = events.iter().any(EventLine::sets);
         let job = self.job(&events);
         let now = EPOCH + SPAN;
         let files = self.files(&events, now);
@@ -270,22 +305,41 @@ impl Maker {
         let sources: &[&str] = if self.random.bool() { &["app", "web"] } else { &["web"] };
         let names: &[&str] = if self.once_in(3) { &["Added", "Bought"] } else { &["Bought"] };
         let filter = self.event_filter();
-        let added = EventLine { id: "added", sources, kind: "track", names: &["Added"], model: "users", filter };
+        let properties = PROPERTIES;
+        let names_added = &["Added"];
+        let added =
+            EventLine { id: "added", sources, kind: "track", names: names_added, model: "users", filter, properties };
         let filter = self.event_filter();
         let mut events = vec![added, EventLine { id: "bought", names, filter, ..added }];
         if self.random.bool() {
             let sources: &[&str] = self.one(&[&["app"], &["web"], &["app", "web"]]);
             let filter = self.event_filter();
-            events.push(EventLine { id: "viewed", sources, kind: "page", names: &[], model: "users", filter });
+            events.push(EventLine { id: "viewed", kind: "page", sources, names: &[], filter, ..added });
+        }
+        if self.random.bool() {
+            self.live = LIVE.iter().map(|(column, _)| *column).filter(|_| self.random.u8(0..4) > 0).collect();
+            let sources: &[&str] = self.one(&[&["app"], &["web"], &["app", "web"]]);
+            let filter = self.once_in(4).then_some("coalesce(active, true)");
+            let properties = "active: boolean, ends: timestamp, ltv: number, plan: string";
+            let set =
+                EventLine { id: "identified", kind: "identify", sources, names: &[], filter, properties, ..added };
+            events.push(set);
         }
         if self.random.bool() {
             // The same as `added`, under another name: their equal conditions must be one.
-            events.push(if self.random.bool() {
-                EventLine { id: "put", ..added }
+            if self.random.bool() {
+                events.push(EventLine { id: "put", ..added });
             } else {
                 let filter = self.event_filter();
-                EventLine { id: "visited", sources: &["app"], kind: "page", names: &[], model: "visitors", filter }
-            });
+                let sources = &["app"];
+                let visited =
+                    EventLine { id: "visited", sources, kind: "page", names: &[], model: "visitors", filter, ..added };
+                if self.random.bool() {
+                    let (filter, properties) = (None, "plan: string");
+                    events.push(EventLine { id: "hailed", kind: "identify", filter, properties, ..visited });
+                }
+                events.push(visited);
+            }
         }
         events
     }
@@ -305,7 +359,14 @@ impl Maker {
         job.push_str("\nmodels:\n");
         for model in ["users", "orders"] {
             let (path, key, foreign_key, columns) = parquet_of(model);
-            let columns: Vec<String> = columns.iter().map(|(name, kind)| format!("{name}: {kind}")).collect();
+            let live = |name: &str| LIVE.iter().find(|(column, _)| *column == name && self.live.contains(column));
+            let column = |(name, kind): &(&str, &str)| match live(name).filter(|_| model == "users") {
+                Some((_, property)) => {
+                    format!("{name}: {{type: {kind}, live: {{event: identified, property: {property}}}}}")
+                }
+                None => format!("{name}: {kind}"),
+            };
+            let columns: Vec<String> = columns.iter().map(column).collect();
             write!(job, "  {model}: {{parquet: {path}, key: {key}, columns: {{{}}}", columns.join(", "))
                 .expect("a string");
             if let Some(foreign_key) = foreign_key {
@@ -316,10 +377,13 @@ impl Maker {
             job.push_str("}\n");
         }
         if events.iter().any(|event| event.model == "visitors") {
-            job.push_str("  visitors: {key: visitor_id}\n");
+            let live = "plan: {type: string, live: {event: hailed, property: plan}}, city: string";
+            let hailed = events.iter().any(|event| event.id == "hailed");
+            let columns = if hailed { format!(", columns: {{{live}}}") } else { String::new() };
+            writeln!(job, "  visitors: {{key: visitor_id{columns}}}").expect("a string");
         }
         job.push_str("\nevents:\n");
-        for EventLine { id, sources, kind, names, model, filter } in events {
+        for EventLine { id, sources, kind, names, model, filter, properties } in events {
             let list = |texts: &[&str]| match texts {
                 [one] => one.to_string(),
                 many => format!("[{}]", many.join(", ")),
@@ -329,8 +393,7 @@ impl Maker {
             let sources = list(sources);
             writeln!(
                 job,
-                "  {id}: {{source: {sources}, type: {kind}{name}{filter}, model: {model}, \
-                 properties: {{n: integer, s: string, b: boolean, x: number}}}}"
+                "  {id}: {{source: {sources}, type: {kind}{name}{filter}, model: {model}, properties: {{{properties}}}}}"
             )
             .expect("a string");
         }
@@ -385,6 +448,9 @@ impl Maker {
         match self.random.u8(0..leaves) {
             0 | 1 => self.performed(model, events),
             2 if model == "users" => json!({"property": self.property()}),
+            2 | 3 if events.iter().any(|event| event.id == "hailed") && model == "visitors" => {
+                json!({"property": self.one(&["plan = 'pro'", "plan is null", "city is null and plan <> 'pro'"])})
+            }
             3 if model == "users" => self.related(),
             4 if !others.is_empty() => {
                 json!({"audience": others[self.random.usize(0..others.len())]})
@@ -434,7 +500,8 @@ impl Maker {
     }
 
     fn performed(&mut self, model: &str, events: &[EventLine]) -> Json {
-        let mine: Vec<&str> = events.iter().filter(|event| event.model == model).map(|event| event.id).collect();
+        let mine = events.iter().filter(|event| event.model == model && !event.sets());
+        let mine: Vec<&str> = mine.map(|event| event.id).collect();
         let within = self.one(&WINDOWS);
         self.windows.push(within);
         let mut performed = json!({"performed": self.one(&mine), "within": format!("{}s", within / 1_000)});
@@ -660,13 +727,16 @@ impl Maker {
     }
 
     fn message(&mut self, number: usize, timestamp: i64) -> SampleMessage {
-        let (kind, name) = self.one(&[
+        let kinds = [
             ("track", Some("Added")),
             ("track", Some("Added")),
             ("track", Some("Bought")),
             ("page", None),
             ("track", Some("Else")),
-        ]);
+            ("identify", None),
+            ("identify", None),
+        ];
+        let (kind, name) = self.one(if self.sets { &kinds } else { &kinds[..5] });
         let key = self.key();
         let user = match self.random.u8(0..20) {
             0 => Json::Null,
@@ -675,6 +745,23 @@ impl Maker {
             _ => json!(key),
         };
         let mut properties = BTreeMap::new();
+        if kind == "identify" {
+            let ends = time::timestamp(EPOCH + self.random.i64(-10_000..SPAN)).expect("a time near EPOCH");
+            for (name, values) in [
+                ("active", [json!(true), json!(false), json!(true)]),
+                ("ends", [json!(ends), json!({}), json!(ends)]),
+                ("ltv", [json!(0), json!(50.5), json!(99.0)]),
+                ("plan", [json!("free"), json!("pro"), json!({"is": "pro"})]),
+            ] {
+                match self.random.usize(0..5) {
+                    0 => {}
+                    1 => drop(properties.insert(name, Json::Null)),
+                    value => drop(properties.insert(name, values[value - 2].clone())),
+                }
+            }
+            let id = (!self.once_in(12)).then(|| format!("m{number}"));
+            return SampleMessage { kind, name, user, id, timestamp, properties };
+        }
         for (name, values) in [
             ("n", [json!(1), json!(2), json!(3), json!("2")]),
             ("s", [json!("a"), json!("ab"), json!("b"), json!("a")]),

@@ -231,6 +231,7 @@ impl Api for MemoryApi {
             user_id: key.to_owned(),
             as_of: Moment(state.now),
             in_snapshot: true,
+            live: Vec::new(),
             audiences: explained.collect(),
         };
         Box::pin(ready(Ok(explanation)))

@@ -64,11 +64,12 @@ fn samples_reach_what_is_hard() {
         let plan = plan_of(&sample);
         let history = sample.history(&plan);
         let changes = changes(&plan, &history, sample.flags);
-        for reason in [Reason::Event, Reason::Expiry, Reason::Snapshot] {
+        for reason in [Reason::Event, Reason::Expiry, Reason::Snapshot, Reason::Trait] {
             let what = match reason {
                 Reason::Event => "changes by an event",
                 Reason::Expiry => "changes by expiry",
                 Reason::Snapshot => "changes by the snapshot",
+                Reason::Trait => "changes by a trait",
             };
             saw(what, changes.iter().filter(|change| change.reason == reason).count());
         }
@@ -136,6 +137,7 @@ fn samples_reach_what_is_hard() {
         ("changes by an event", 600),
         ("changes by expiry", 600),
         ("changes by the snapshot", 600),
+        ("changes by a trait", 100),
         ("sums that fall through their threshold by expiry", 100),
         ("sums that an event moves through their threshold", 100),
         ("averages that cross their threshold", 100),

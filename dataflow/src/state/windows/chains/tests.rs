@@ -38,6 +38,7 @@ fn state(after: &[Option<u64>]) -> WindowState {
         order: Vec::new(),
         facts: vec![Fact { kind, fingerprint: [0; 16], text: String::new(), default: false }],
         snapshot: None,
+        rows: None,
     });
     state.fit(1);
     state

@@ -1,0 +1,363 @@
+//! Rows that are kept, because events change them too: the properties that follow from a row, whoever changed it.
+//!
+//! Computes the flips of the `property` facts of a key when an event sets a live column of its row or a pull switches it: of each
+//! live column the newer of the two values counts (SPEC §3). Promises: a fact flips at the ms at which its row changes, with the
+//! cause of the change that made it so; what repeats a value changes nothing. Holds, per key: the columns of its row in the snapshot,
+//! since when each live one has its value, and per live column the values of the latest ms with their ids, without end. Dropped is what is older
+//! than the row's value, and of a key without a row, where only keys with one are members, what is older than the last pull.
+//! Refuses: facts that events decide, and aggregates over other models' rows.
+
+use super::facts::{get, set, words_for};
+use super::properties::PropertyState;
+use super::transition::{Cause, Flip};
+use super::windows::Arrival;
+use crate::ingest::evaluate_rows::{json, write_columns};
+use crate::ingest::row_batch::Timeline;
+use crate::time::{Slot, Time};
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+use usher_config::Members;
+use usher_core::api::{ExplainedLive, Moment};
+use usher_queries::plan::{FactKind, ModelPlan};
+use usher_queries::predicate::{Evaluator, Predicate};
+use usher_queries::{StoredValue, Value};
+
+/// A value that an event sets, among those of one ms.
+pub(crate) type Setting = (Arrival, u64, StoredValue);
+
+/// What events have set a live column to: the values of the latest ms, each with the arrival and the id of its event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    /// The live column, by index.
+    pub(crate) live: u32,
+    pub(crate) timestamp: Time,
+    pub(crate) values: Vec<Setting>,
+}
+
+impl Settings {
+    /// Returns the value that counts among those of the ms: that of the last arrival.
+    fn last(&self) -> &StoredValue {
+        let last = self.values.iter().max_by_key(|(arrival, ..)| *arrival);
+        last.map(|(.., value)| value).expect("a time is kept with a value")
+    }
+}
+
+/// A row as it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct KeptRow {
+    /// The columns in the snapshot; `None` if it has no such row.
+    pub(crate) snapshot: Option<Box<[StoredValue]>>,
+    /// By live column: when the first pull began that had the value.
+    pub(crate) dated: Vec<Time>,
+    /// Of the live columns that events have set.
+    pub(crate) set: Vec<Settings>,
+}
+
+/// A property of a row.
+struct RowFact {
+    fact: u32,
+    evaluator: Evaluator,
+    /// The columns that it reads, by index.
+    columns: Vec<usize>,
+    /// Whether it mentions `now()`.
+    clocked: bool,
+}
+
+impl RowFact {
+    fn new(fact: usize, predicate: &Predicate, columns: &[(String, usher_config::ColumnType)]) -> RowFact {
+        let at = |name: &String| columns.iter().position(|(column, _)| column == name).expect("what is read is kept");
+        RowFact {
+            fact: fact as u32,
+            evaluator: Evaluator::new(predicate),
+            columns: predicate.columns.iter().map(|(name, _)| at(name)).collect(),
+            clocked: predicate.mentions_now(),
+        }
+    }
+
+    fn values<'v>(&self, row: &[&'v StoredValue]) -> Vec<Value<'v>> {
+        self.columns.iter().map(|column| row[*column].value()).collect()
+    }
+
+    /// Returns the truth for a row over all time.
+    fn timeline(&self, row: &[&StoredValue]) -> Timeline {
+        Timeline::of(&self.evaluator, &self.values(row))
+    }
+
+    /// Returns the truth for a row at a time; false if there is none.
+    fn holds(&self, row: Option<&[&StoredValue]>, time: Time) -> bool {
+        row.is_some_and(|row| self.evaluator.holds(&self.values(row), i64::try_from(time).unwrap_or(i64::MAX)))
+    }
+}
+
+/// A row, with the truth of the properties that do not depend on `now()`.
+struct Held {
+    row: KeptRow,
+    /// A bit per property, in order; the first is whether there is a row.
+    truths: Vec<u64>,
+}
+
+/// The rows of all keys of a model.
+pub(crate) struct RowState {
+    /// Whether a key without a row in the snapshot has one of its live columns.
+    any: bool,
+    /// By live column, its column.
+    live: Vec<usize>,
+    /// The columns that messages carry: name as JSON, index.
+    include: Vec<(String, usize)>,
+    columns: Vec<(String, usher_config::ColumnType)>,
+    facts: Vec<RowFact>,
+    rows: HashMap<Slot, Held>,
+    /// When the last pull began whose rows are in force; 0 if there is none.
+    pulled: Time,
+}
+
+/// A change of a row: when, and why.
+#[derive(Clone, Copy)]
+pub(crate) struct Moved {
+    pub(crate) time: Time,
+    pub(crate) cause: Cause,
+}
+
+/// Returns the row that follows from what is kept; `None` if there is none.
+fn effective<'r>(any: bool, live: &[usize], columns: usize, kept: &'r KeptRow) -> Option<Vec<&'r StoredValue>> {
+    const NULL: &StoredValue = &StoredValue::Null;
+    let mut row: Vec<&StoredValue> = match &kept.snapshot {
+        Some(snapshot) => snapshot.iter().collect(),
+        None if any && !kept.set.is_empty() => vec![NULL; columns],
+        None => return None,
+    };
+    for settings in &kept.set {
+        let live_column = settings.live as usize;
+        if kept.snapshot.is_none() || settings.timestamp >= kept.dated[live_column] {
+            row[live[live_column]] = settings.last();
+        }
+    }
+    Some(row)
+}
+
+/// Returns what messages may carry of a row: a JSON object; empty if there is no row.
+fn text(include: &[(String, usize)], row: Option<&[&StoredValue]>) -> Box<str> {
+    let Some(row) = row else { return Box::default() };
+    let mut text = String::new();
+    write_columns(include.iter().map(|(name, column)| (name, json(&row[*column].value()))), &mut text);
+    text.into()
+}
+
+impl RowState {
+    /// Returns the rows of a model; `None` if none are kept.
+    pub(crate) fn new(model: &ModelPlan) -> Option<RowState> {
+        let rows = model.rows.as_ref()?;
+        let fact = |(index, kind): (usize, &FactKind)| match kind {
+            FactKind::Property(predicate) => Some(RowFact::new(index, predicate, &rows.columns)),
+            _ => None,
+        };
+        let name = |column: &u32| {
+            let column = *column as usize;
+            (serde_json::Value::from(&rows.columns[column].0[..]).to_string(), column)
+        };
+        Some(RowState {
+            any: model.members == Members::Any,
+            live: rows.live.iter().map(|live| live.column as usize).collect(),
+            include: rows.include.iter().map(name).collect(),
+            columns: rows.columns.clone(),
+            facts: model.facts.iter().map(|fact| &fact.kind).enumerate().filter_map(fact).collect(),
+            rows: HashMap::new(),
+            pulled: 0,
+        })
+    }
+
+    /// Sets live columns of a key by an event; returns whether it repeats one that is held.
+    pub(crate) fn apply<'v>(
+        &mut self,
+        slot: Slot,
+        (time, timestamp): (Time, Time),
+        (arrival, id): (Arrival, u64),
+        values: impl Iterator<Item = (u32, &'v StoredValue)>,
+        (properties, flips): (&mut PropertyState, &mut Vec<Flip>),
+    ) -> bool {
+        let held = self.rows.entry(slot).or_insert_with(|| Held { row: KeptRow::default(), truths: Vec::new() });
+        let mut repeats = false;
+        for (live, value) in values {
+            let oldest = match &held.row.snapshot {
+                Some(_) => held.row.dated[live as usize],
+                None if self.any => 0,
+                None => self.pulled,
+            };
+            let setting = (arrival, id, value.clone());
+            match held.row.set.iter_mut().find(|settings| settings.live == live) {
+                Some(settings) => match settings.values.iter_mut().find(|(_, known, _)| *known == id) {
+                    Some(same) => {
+                        same.0 = same.0.min(arrival);
+                        repeats = true;
+                    }
+                    None if timestamp == settings.timestamp => settings.values.push(setting),
+                    None if timestamp > settings.timestamp => {
+                        (settings.timestamp, settings.values) = (timestamp, vec![setting]);
+                    }
+                    None => {}
+                },
+                None if timestamp >= oldest => {
+                    held.row.set.push(Settings { live, timestamp, values: vec![setting] });
+                    held.row.set.sort_by_key(|settings| settings.live);
+                }
+                None => {}
+            }
+        }
+        self.moved(slot, Moved { time, cause: Cause::Trait }, properties, flips);
+        repeats
+    }
+
+    /// Switches a key to what a pull that began at `began` has of it; returns whether anything is new.
+    pub(crate) fn switch(
+        &mut self,
+        slot: Slot,
+        values: Option<&[StoredValue]>,
+        (began, time): (Time, Time),
+        (properties, flips): (&mut PropertyState, &mut Vec<Flip>),
+    ) -> bool {
+        let Some(held) = self.rows.get_mut(&slot) else {
+            let Some(values) = values else { return false };
+            let row = KeptRow { snapshot: Some(values.into()), dated: vec![began; self.live.len()], set: Vec::new() };
+            self.rows.insert(slot, Held { row, truths: Vec::new() });
+            self.moved(slot, Moved { time, cause: Cause::Snapshot }, properties, flips);
+            return true;
+        };
+        let new = held.row.snapshot.as_deref() != values;
+        let drops = held.row.switch(values, began, &self.live, self.any);
+        if new || drops {
+            self.moved(slot, Moved { time, cause: Cause::Snapshot }, properties, flips);
+        }
+        new
+    }
+
+    /// Takes note that a pull that began then is in force for all keys.
+    pub(crate) fn set_pulled(&mut self, began: Time) {
+        self.pulled = began;
+    }
+
+    /// Works out what follows from a row that may have changed.
+    fn moved(&mut self, slot: Slot, moved: Moved, properties: &mut PropertyState, flips: &mut Vec<Flip>) {
+        let Some(held) = self.rows.get_mut(&slot) else { return };
+        let row = effective(self.any, &self.live, self.columns.len(), &held.row);
+        held.truths.resize(words_for(self.facts.len() + 1), 0);
+        let Moved { time, cause } = moved;
+        let mut settle = |bit: usize, fact: u32, truth: bool, truths: &mut [u64]| {
+            if get(truths, bit as u32) != truth {
+                set(truths, bit as u32, truth);
+                flips.push(Flip { time, slot, fact, truth, cause });
+            }
+        };
+        settle(0, 0, row.is_some(), &mut held.truths);
+        for (i, fact) in self.facts.iter().enumerate().filter(|(_, fact)| !fact.clocked) {
+            settle(i + 1, fact.fact, fact.holds(row.as_deref(), time), &mut held.truths);
+        }
+        for fact in self.facts.iter().filter(|fact| fact.clocked) {
+            properties.set_row_truth(slot, fact.fact, row.as_ref().map(|row| fact.timeline(row)), moved, flips);
+        }
+        if !self.include.is_empty() {
+            properties.set_row(slot, text(&self.include, row.as_deref()), moved, flips);
+        }
+        self.drop_empty(slot);
+    }
+
+    fn drop_empty(&mut self, slot: Slot) {
+        if self.rows.get(&slot).is_some_and(|held| held.row.snapshot.is_none() && held.row.set.is_empty()) {
+            self.rows.remove(&slot);
+        }
+    }
+
+    /// Writes into `facts` what they would be at `time` if the key were switched to this row of a pull that began at `began`.
+    pub(crate) fn preview(
+        &self,
+        slot: Slot,
+        values: Option<&[StoredValue]>,
+        (began, time): (Time, Time),
+        facts: &mut [u64],
+    ) {
+        let mut row = self.rows.get(&slot).map(|held| held.row.clone()).unwrap_or_default();
+        row.switch(values, began, &self.live, self.any);
+        let row = effective(self.any, &self.live, self.columns.len(), &row);
+        set(facts, 0, row.is_some());
+        self.facts.iter().for_each(|fact| set(facts, fact.fact, fact.holds(row.as_deref(), time)));
+    }
+
+    /// Returns the facts of a key that are not as the snapshot alone would have them.
+    pub(crate) fn by_traits(&self, slot: Slot, time: Time, facts: &mut [u64]) {
+        facts.fill(0);
+        let Some(held) = self.rows.get(&slot).filter(|held| !held.row.set.is_empty()) else { return };
+        let row = effective(self.any, &self.live, self.columns.len(), &held.row);
+        let snapshot: Option<Vec<&StoredValue>> = held.row.snapshot.as_ref().map(|row| row.iter().collect());
+        set(facts, 0, row.is_some() != snapshot.is_some());
+        for fact in &self.facts {
+            set(facts, fact.fact, fact.holds(row.as_deref(), time) != fact.holds(snapshot.as_deref(), time));
+        }
+    }
+
+    /// Returns the live columns of a key's row with their values; none if it has no row.
+    pub(crate) fn live_values(&self, slot: Slot) -> Vec<ExplainedLive> {
+        let Some(held) = self.rows.get(&slot) else { return Vec::new() };
+        let Some(row) = effective(self.any, &self.live, self.columns.len(), &held.row) else { return Vec::new() };
+        let value = |(index, column): (usize, &usize)| {
+            let settings = held.row.set.iter().find(|settings| settings.live as usize == index);
+            let dated = held.row.snapshot.as_ref().map(|_| held.row.dated[index]);
+            let by_event = settings.is_some_and(|settings| dated.is_none_or(|dated| settings.timestamp >= dated));
+            let at = settings.filter(|_| by_event).map(|settings| settings.timestamp).or(dated)?;
+            let origin = if by_event { "event" } else { "snapshot" }.to_owned();
+            let (column, value) = (self.columns[*column].0.clone(), json(&row[*column].value()));
+            Some(ExplainedLive { column, value, at: Moment(at), origin })
+        };
+        self.live.iter().enumerate().filter_map(value).collect()
+    }
+
+    /// Returns whether nothing is kept of a key.
+    pub(crate) fn is_empty(&self, slot: Slot) -> bool {
+        !self.rows.contains_key(&slot)
+    }
+
+    /// Returns what is kept of a key's row.
+    pub(crate) fn kept(&self, slot: Slot) -> Option<&KeptRow> {
+        self.rows.get(&slot).map(|held| &held.row)
+    }
+
+    /// Returns whether a row decides a fact.
+    pub(crate) fn decides(&self, fact: u32) -> bool {
+        fact == 0 || self.facts.iter().any(|of| of.fact == fact)
+    }
+
+    /// Takes up a row as it was kept, as of `time`: what follows from it flips.
+    pub(crate) fn restore(
+        &mut self,
+        slot: Slot,
+        row: KeptRow,
+        time: Time,
+        (properties, flips): (&mut PropertyState, &mut Vec<Flip>),
+    ) {
+        self.rows.insert(slot, Held { row, truths: Vec::new() });
+        self.moved(slot, Moved { time, cause: Cause::Snapshot }, properties, flips);
+    }
+}
+
+impl KeptRow {
+    /// Switches to the columns that a pull has, which began then; returns whether something that events have set is dropped.
+    fn switch(&mut self, values: Option<&[StoredValue]>, began: Time, live: &[usize], any: bool) -> bool {
+        self.dated.resize(live.len(), began);
+        for (index, column) in live.iter().enumerate() {
+            let before = self.snapshot.as_ref().map(|row| &row[*column]);
+            if before.is_none() || before != values.map(|row| &row[*column]) {
+                self.dated[index] = began;
+            }
+        }
+        self.snapshot = values.map(Into::into);
+        let before = self.set.len();
+        let oldest = |live: u32| match values {
+            Some(_) => self.dated[live as usize],
+            None if any => 0,
+            None => began,
+        };
+        self.set.retain(|settings| settings.timestamp >= oldest(settings.live));
+        self.set.len() < before
+    }
+}
+
+#[cfg(test)]
+mod tests;
