@@ -19,6 +19,7 @@ pub(crate) mod process;
 pub(crate) mod source;
 pub(crate) mod sync;
 mod value;
+pub(crate) mod vendor;
 pub(crate) mod webhook;
 
 use std::marker::PhantomData;
@@ -404,15 +405,8 @@ pub(crate) struct Unavailable {
 }
 
 /// All features that are refused by name.
-const UNAVAILABLE: &[Unavailable] = &[
-    lacking("column", "live", "`live` columns are"),
-    lacking("condition", "sequence", "`sequence` conditions are"),
-    lacking("destination", "segment", "`segment` destinations are"),
-    lacking("destination", "rudderstack", "`rudderstack` destinations are"),
-    lacking("destination", "braze", "`braze` destinations are"),
-    lacking("destination", "iterable", "`iterable` destinations are"),
-    lacking("destination", "customerio", "`customerio` destinations are"),
-];
+const UNAVAILABLE: &[Unavailable] =
+    &[lacking("column", "live", "`live` columns are"), lacking("condition", "sequence", "`sequence` conditions are")];
 
 const fn lacking(inside: &'static str, name: &'static str, called: &'static str) -> Unavailable {
     Unavailable { inside, name, called }
@@ -437,6 +431,7 @@ pub(crate) fn is_discreet(path: &str) -> bool {
     path.starts_with(&[job::API.name, process::KEYS.name].join("."))
         || path.contains(&[destination::KAFKA.name, destination::PROPERTIES.name].join("."))
         || webhook::SECRETS.iter().any(|key| path.contains(&[destination::WEBHOOK.name, key].join(".")))
+        || vendor::SECRETS.iter().any(|(to, key)| path.contains(&[to.name, key].join(".")))
 }
 
 #[cfg(test)]
