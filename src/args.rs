@@ -207,8 +207,11 @@ pub enum Command {
         #[command(flatten)]
         connection: Connection,
     },
-    /// Print how the syncs of a running job stand.
+    /// Print how the syncs of a running job stand, or order a delivery about.
+    #[command(args_conflicts_with_subcommands = true)]
     Syncs {
+        #[command(subcommand)]
+        order: Option<SyncOrder>,
         #[command(flatten)]
         connection: Connection,
     },
@@ -259,6 +262,89 @@ pub enum Command {
     },
     /// Print the JSON Schema of the job file.
     Schema,
+}
+
+/// An order to a sync of a running job.
+#[derive(Debug, Subcommand)]
+pub enum SyncOrder {
+    /// Send nothing until it is resumed, after restarts too.
+    Pause {
+        /// The sync's id.
+        sync: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// End a pause and all waiting: it sends at once.
+    Resume {
+        /// The sync's id.
+        sync: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Send an example now, whatever the state: an entry of the key `usher-test`. Exit code 1 if it is not taken.
+    Test {
+        /// The sync's id.
+        sync: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Print the last attempts, the newest first.
+    Attempts {
+        /// The sync's id.
+        sync: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Print dead letters, the oldest first.
+    DeadLetters {
+        /// The sync's id.
+        sync: String,
+        /// How many at most, to 1000.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// Where to go on: what the page before has printed.
+        #[arg(long, default_value = "")]
+        cursor: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Send dead letters again.
+    Redeliver {
+        #[command(flatten)]
+        selection: DeadLetterSelection,
+        /// Send those too of which a later change of the audience and key was delivered (default: they are superseded).
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Drop dead letters. They stay counted.
+    Drop {
+        #[command(flatten)]
+        selection: DeadLetterSelection,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+/// Which dead letters of a sync: some ids, those of an audience, or all.
+#[derive(Debug, clap::Args)]
+pub struct DeadLetterSelection {
+    /// The sync's id.
+    pub sync: String,
+    /// Those with these ids.
+    #[arg(
+        value_name = "ID",
+        required_unless_present_any = ["audience", "all"],
+        conflicts_with_all = ["audience", "all"]
+    )]
+    pub ids: Vec<String>,
+    /// Those of this audience.
+    #[arg(long, value_name = "AUDIENCE", conflicts_with = "all")]
+    pub audience: Option<String>,
+    /// All of them.
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// What can be done with state.

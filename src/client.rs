@@ -85,6 +85,11 @@ impl Client {
         self.send(self.request(Method::POST, path, &[]).json(body))
     }
 
+    /// Sends a POST without a body to a path, given as segments. The body of an answer without one is null.
+    pub fn post_nothing(&self, path: &[&str]) -> Result<Answer, Exit> {
+        self.send(self.request(Method::POST, path, &[]))
+    }
+
     /// Returns the answer of `/readyz`, whatever its status.
     pub fn readiness(&self) -> Result<Value, Exit> {
         let (_, _, text) = self.exchange(self.request(Method::GET, &["readyz"], &[]))?;
@@ -106,6 +111,9 @@ impl Client {
 
     fn send(&self, request: RequestBuilder) -> Result<Answer, Exit> {
         let (status, as_of, text) = self.exchange(request)?;
+        if status == StatusCode::NO_CONTENT {
+            return Ok(Answer { as_of, body: Value::Null });
+        }
         if status.is_success() {
             return Ok(Answer { as_of, body: self.parse(&text)? });
         }

@@ -72,7 +72,8 @@ pub fn run(command: Command) -> Result<(), Exit> {
         Command::State { command: StateCommand::Verify { url, json } } => state::verify(&url, json),
         Command::Why { model, key, audience, connection } => why::why(&connection, &model, &key, audience.as_deref()),
         Command::Members { audience, connection } => members::members(&connection, &audience),
-        Command::Syncs { connection } => syncs::syncs(&connection),
+        Command::Syncs { order: None, connection } => syncs::syncs(&connection),
+        Command::Syncs { order: Some(order), .. } => syncs::order(order),
         Command::Status { connection } => status::status(&connection),
         Command::Completions { shell } => {
             let mut script = Vec::new();

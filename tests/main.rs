@@ -11,6 +11,7 @@ mod cli;
 mod client;
 mod cluster;
 mod cookbook;
+mod destinations;
 mod diff;
 mod event_aggregates;
 mod golden;

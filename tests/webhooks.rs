@@ -28,20 +28,20 @@ fn hooked(receiver: &Receiver, audiences: &str, settings: &str) -> String {
 }
 
 /// The port of a process's API.
-fn port(process: &Process) -> u16 {
+pub fn port(process: &Process) -> u16 {
     let stderr = process.stderr();
     let url = stderr.split("api on ").nth(1).and_then(|rest| rest.lines().next()).expect("it has an API");
     url.trim().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a url with a port")
 }
 
 /// The report of the sync `crm`.
-fn sync(process: &Process) -> serde_json::Value {
+pub fn sync(process: &Process) -> serde_json::Value {
     let (status, syncs) = ask(port(process), "GET", "/v1/syncs", "");
     assert_eq!(status, 200);
     syncs["syncs"][0].clone()
 }
 
-fn number(report: &serde_json::Value, name: &str) -> u64 {
+pub fn number(report: &serde_json::Value, name: &str) -> u64 {
     report[name].as_u64().unwrap_or_else(|| panic!("no {name} in {report}"))
 }
 
@@ -455,6 +455,61 @@ fn a_sync_is_paused_resumed_and_tested_by_hand() {
     assert_eq!(order(&process, "resume").0, 204);
     until(&|| format!("it goes: {}", sync(&process)), || number(&sync(&process), "waiting") == 0);
     assert_eq!(sync(&process)["state"], "ok");
+    process.stop();
+}
+
+#[test]
+fn orders_to_a_sync_are_given_by_command() {
+    let receiver = Receiver::start(|request| {
+        let text = String::from_utf8_lossy(&request.body);
+        if text.contains("\"u-8\"") || text.contains("\"u-9\"") { Fate::Refused(422, "") } else { Fate::Taken(200) }
+    });
+    let settings = "retry: {first: 10ms, most: 50ms}";
+    let shop = Shop::new(&hooked(&receiver, "  rich: {model: users, where: {property: ltv > 65}}\n", settings));
+    let process = shop.live(&[]);
+    until(&|| format!("they are given up: {}", sync(&process)), || number(&sync(&process), "dead_letters") == 2);
+    let url = format!("http://127.0.0.1:{}", port(&process));
+    let order = |args: &[&str]| {
+        let all = [&["syncs"][..], args, &["--url", &url[..]][..]].concat();
+        let ran = run(shop.folder(), &all);
+        (ran.code, ran.stdout, ran.stderr)
+    };
+    let (code, stdout, _) = order(&["pause", "crm"]);
+    assert_eq!((code, &stdout[..], &sync(&process)["state"]), (Some(0), "`crm` is paused\n", &"paused".into()));
+    let (code, stdout, stderr) = order(&["test", "crm"]);
+    assert!(code == Some(0) && stdout.starts_with("answered 200 in "), "{stdout}{stderr}");
+    let (_, stdout, _) = order(&["resume", "crm", "--json"]);
+    assert_eq!(stdout, "{\"id\":\"crm\",\"order\":\"resume\"}\n");
+    assert_eq!(sync(&process)["state"], "ok");
+    let (_, stdout, _) = order(&["attempts", "crm"]);
+    assert!(stdout.starts_with("attempt") && stdout.contains("422"), "{stdout}");
+    let (_, stdout, _) = order(&["dead-letters", "crm", "--limit", "1"]);
+    assert!(stdout.contains("refused") && stdout.contains("not now ok"), "{stdout}");
+    let next = stdout.lines().last().and_then(|line| line.rsplit(' ').next()).expect("there is another page");
+    let (_, rest, _) = order(&["dead-letters", "crm", "--cursor", next, "--json"]);
+    let rest: serde_json::Value = serde_json::from_str(&rest).expect("it is JSON");
+    let second = rest["dead_letters"][0]["id"].as_str().expect("an id").to_owned();
+    receiver.set(|_| Fate::Taken(200));
+    let (_, stdout, _) = order(&["redeliver", "crm", &second]);
+    assert_eq!(stdout, "1 dead letter is sent again\n");
+    until(&|| format!("it goes: {}", sync(&process)), || number(&sync(&process), "dead_letters") == 1);
+    let (_, stdout, _) = order(&["drop", "crm", "--audience", "rich"]);
+    assert_eq!(stdout, "1 dead letter is dropped\n");
+    let (_, stdout, _) = order(&["drop", "crm", "--all"]);
+    assert_eq!(stdout, "0 dead letters are dropped\n");
+    // What can't be carried out is said.
+    receiver.set(|_| Fate::Refused(500, ""));
+    let (code, _, stderr) = order(&["test", "crm"]);
+    assert!(code == Some(1) && stderr.contains("was answered 500"), "{stderr}");
+    let (code, _, stderr) = order(&["redeliver", "crm", "77"]);
+    assert!(code == Some(2) && stderr.contains("no dead letter `77`"), "{stderr}");
+    assert_eq!(order(&["pause", "crn"]).0, Some(2));
+    for args in [&["drop", "crm"][..], &["drop", "crm", "1", "--all"], &["drop", "crm", "--all", "--audience", "rich"]]
+    {
+        assert_eq!(order(args).0, Some(2), "{args:?}");
+    }
+    let (code, stdout, _) = order(&[]);
+    assert!(code == Some(0) && stdout.starts_with("sync"), "{stdout}");
     process.stop();
 }
 

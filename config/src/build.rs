@@ -16,6 +16,7 @@ mod model;
 mod process;
 mod source;
 mod sync;
+mod vendor;
 mod webhook;
 
 use std::collections::BTreeMap;

@@ -105,11 +105,11 @@ impl Job {
             (path(&[API.name(), &keys, process::TOKEN.name()]), &key.token)
         });
         let webhooks = self.syncs.iter().flat_map(|(id, sync)| {
-            let to = path(&[SYNCS.name(), id, sync::TO.name(), destination::WEBHOOK.name()]);
-            let secrets = match &sync.to {
-                SyncTo::Webhook(target) => target.secrets(),
-                SyncTo::File(_) | SyncTo::Stdout | SyncTo::Kafka(_) => Vec::new(),
+            let (name, secrets) = match &sync.to {
+                SyncTo::Webhook(target) => (target.name(), target.secrets()),
+                SyncTo::File(_) | SyncTo::Stdout | SyncTo::Kafka(_) => Default::default(),
             };
+            let to = path(&[SYNCS.name(), id, sync::TO.name(), name]);
             secrets.into_iter().map(move |(key, secret)| (path(&[&to, &key]), secret)).collect::<Vec<_>>()
         });
         settings.chain(keys).chain(webhooks).collect()

@@ -363,6 +363,11 @@ mod tests {
             ("to: {file: {path: out/marketing.jsonl}}", "to: {webhook: {url: a, mode: net}}"),
             ("to: {file: {path: out/marketing.jsonl}}", "to: {webhook: {url: a, batch: {changes: 0}}}"),
             ("to: {file: {path: out/marketing.jsonl}}", "to: {webhook: {url: a, concurrency: 0}}"),
+            ("to: {file: {path: out/marketing.jsonl}}", "to: {segment: {}}"),
+            ("to: {file: {path: out/marketing.jsonl}}", "to: {segment: {write_key: a, region: us, url: b}}"),
+            ("to: {file: {path: out/marketing.jsonl}}", "to: {braze: {api_key: a, url: b, id_type: name}}"),
+            ("to: {file: {path: out/marketing.jsonl}}", "to: {iterable: {api_key: a, lists: {active: x}}}"),
+            ("to: {file: {path: out/marketing.jsonl}}", "to: {customerio: {site_id: a, api_key: b, as: rows}}"),
             ("file: {path: \"events/*.jsonl.zst\"}", "kafka: {brokers: a, topic: []}"),
             ("job: nested", "job: nested\napi: {listen: \"[::1]:80\", rate_limit: 0}"),
             ("job: nested", "job: nested\napi: {listen: \"[::1]:80\", keys: [{token: \"\"}]}"),
@@ -393,6 +398,8 @@ mod tests {
         assert_eq!(webhook["timeout"]["default"], "15s");
         assert_eq!(webhook["keep_bytes"]["default"], "10GiB");
         assert_eq!(webhook["mode"]["anyOf"][0]["enum"], json!(["changes", "state"]));
-        assert!(!schema.to_string().contains("braze"), "what is not available is not in the schema");
+        let braze = &sync["to"]["properties"]["braze"];
+        assert_eq!(braze["required"], json!(["api_key", "url"]));
+        assert_eq!(braze["properties"]["as"]["anyOf"][0]["enum"], json!(["attributes", "events"]));
     }
 }

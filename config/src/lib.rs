@@ -29,6 +29,7 @@ pub mod share;
 pub mod size;
 mod typed;
 mod variables;
+pub mod vendor;
 pub mod webhook;
 mod yaml;
 
@@ -43,6 +44,7 @@ pub use problem::{Place, Problem, Problems};
 pub use rate::Rate;
 pub use share::Share;
 pub use usher_core::suggest::{nearest, some_of};
+pub use vendor::*;
 pub use webhook::*;
 
 /// The problems of a job file, and the parts that could be built nevertheless.

@@ -19,6 +19,7 @@ pub(crate) mod process;
 pub(crate) mod source;
 pub(crate) mod sync;
 mod value;
+pub(crate) mod vendor;
 pub(crate) mod webhook;
 
 use std::marker::PhantomData;
@@ -407,11 +408,9 @@ pub(crate) struct Unavailable {
 
 /// All features that are refused by name.
 const UNAVAILABLE: &[Unavailable] = &[
-    lacking("destination", "segment", "`segment` destinations are"),
-    lacking("destination", "rudderstack", "`rudderstack` destinations are"),
-    lacking("destination", "braze", "`braze` destinations are"),
-    lacking("destination", "iterable", "`iterable` destinations are"),
-    lacking("destination", "customerio", "`customerio` destinations are"),
+    lacking("related", "whose", "`whose` conditions are"),
+    lacking("source", "encoding", "encodings of messages are"),
+    lacking("source", "unwrap", "envelopes of messages are"),
 ];
 
 const fn lacking(inside: &'static str, name: &'static str, called: &'static str) -> Unavailable {
@@ -437,6 +436,7 @@ pub(crate) fn is_discreet(path: &str) -> bool {
     path.starts_with(&[job::API.name, process::KEYS.name].join("."))
         || path.contains(&[destination::KAFKA.name, destination::PROPERTIES.name].join("."))
         || webhook::SECRETS.iter().any(|key| path.contains(&[destination::WEBHOOK.name, key].join(".")))
+        || vendor::SECRETS.iter().any(|(to, key)| path.contains(&[to.name, key].join(".")))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Its url, secrets and headers keep their `${VAR}`: they are read when the sync is opened, and never shown. What can be wrong
 //! with them (a scheme, a host in a template, a secret that is none) `usher-connectors` finds, which has the variables.
 
-use crate::{Place, Rate, Secret, Text};
+use crate::{Place, Rate, Secret, Text, VendorApi, VendorTarget};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -44,6 +44,9 @@ pub struct WebhookTarget {
     pub deny_private: bool,
     /// Whether `http` is allowed to other machines than this one.
     pub allow_http: bool,
+    /// Of a destination by name, whose API it is; `None`: a webhook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vendor: Option<VendorTarget>,
 }
 
 /// A secret, and its place.
@@ -107,9 +110,22 @@ pub enum WebhookMode {
 }
 
 impl WebhookTarget {
-    /// Returns its secrets, each with its path behind `webhook`.
+    /// Returns the key of the destination.
+    pub fn name(&self) -> &'static str {
+        use crate::schema::{AnyKey, destination};
+        self.vendor.as_ref().map_or(destination::WEBHOOK.name(), |vendor| vendor.api.name())
+    }
+
+    /// Returns its secrets, each with its path behind the [key](Self::name) of the destination.
     pub fn secrets(&self) -> Vec<(String, &Secret)> {
-        use crate::schema::{AnyKey, webhook as keys};
+        use crate::schema::{AnyKey, vendor, webhook as keys};
+        let key = self.vendor.as_ref().map(|target| {
+            let name = match target.api {
+                VendorApi::Segment { .. } | VendorApi::Rudderstack { .. } => vendor::WRITE_KEY.name(),
+                _ => vendor::API_KEY.name(),
+            };
+            (name.to_owned(), &target.key.secret)
+        });
         let one = std::iter::once((keys::URL.name().to_owned(), &self.url.secret));
         let many = self.secrets.len() > 1;
         let secrets = self.secrets.iter().enumerate().map(move |(at, secret)| {
@@ -120,6 +136,6 @@ impl WebhookTarget {
             let path = [keys::HEADERS.name(), &crate::path::write_name(name)].join(".");
             (path, &value.secret)
         });
-        one.chain(secrets).chain(headers).collect()
+        one.chain(key).chain(secrets).chain(headers).collect()
     }
 }

@@ -381,6 +381,71 @@ fn a_stream_is_read_as_written() {
 }
 
 #[test]
+fn a_destination_by_name_has_the_host_the_limits_and_the_mode_of_its_vendor() {
+    let job = job(&format!(
+        "{BASE}
+audiences: {{a: {{model: users, where: {{performed: viewed, within: 1h}}}}}}
+syncs:
+  segment: {{to: {{segment: {{write_key: k}}}}}}
+  identify: {{to: {{segment: {{write_key: k, region: eu, as: identify}}}}}}
+  rudder: {{to: {{rudderstack: {{write_key: k, url: \"https://r.example\"}}}}}}
+  braze: {{to: {{braze: {{api_key: k, url: \"https://b.example\"}}}}}}
+  braze_events: {{to: {{braze: {{api_key: k, url: \"https://b.example\", as: events, mode: state, rate: 5/m}}}}}}
+  iterable: {{to: {{iterable: {{api_key: k, region: eu, lists: {{a: 7}}, batch: {{changes: 10, wait: 2s}}}}}}}}
+  customerio: {{to: {{customerio: {{site_id: s, api_key: \"${{KEY}}\", url: \"https://c.example\"}}}}}}
+  segments: {{to: {{customerio: {{site_id: s, api_key: k, segments: {{a: 8, gone: 9}}}}}}}}
+"
+    ));
+    let of = |id: &str| {
+        let SyncTo::Webhook(target) = &job.syncs[id].to else { panic!("{id}") };
+        let vendor = target.vendor.as_ref().expect("a destination by name");
+        let batch = target.batch.expect("batches");
+        let rate = target.rate.map(|rate| (rate.number, rate.unit_ms));
+        let url = target.url.secret.resolve(&|_| None).expect("no variable");
+        (vendor.api.name(), url, target.mode, (batch.changes, batch.bytes, batch.wait), rate)
+    };
+    let (changes, state) = (WebhookMode::Changes, WebhookMode::State);
+    let (second, text) = (1_000, |url: &str| url.to_owned());
+    for (id, expected) in [
+        (
+            "segment",
+            ("segment", text("https://api.segment.io"), changes, (2_500, 500_000, second), Some((1_000, second))),
+        ),
+        (
+            "identify",
+            (
+                "segment",
+                text("https://events.eu1.segmentapis.com"),
+                state,
+                (2_500, 500_000, second),
+                Some((1_000, second)),
+            ),
+        ),
+        ("rudder", ("rudderstack", text("https://r.example"), changes, (2_500, 4_000_000, second), None)),
+        ("braze", ("braze", text("https://b.example"), state, (75, 4_000_000, second), Some((1_000, second)))),
+        ("braze_events", ("braze", text("https://b.example"), state, (75, 4_000_000, second), Some((5, 60_000)))),
+        (
+            "iterable",
+            ("iterable", text("https://api.eu.iterable.com"), state, (10, 4_000_000, 2_000), Some((5, second))),
+        ),
+        ("customerio", ("customerio", text("https://c.example"), state, (1_000, 500_000, second), Some((100, second)))),
+        (
+            "segments",
+            ("customerio", text("https://track.customer.io"), state, (1_000, 500_000, second), Some((100, second))),
+        ),
+    ] {
+        assert_eq!(of(id), expected, "{id}");
+    }
+    assert_eq!((job.syncs["segment"].format, job.syncs["identify"].format), (SyncFormat::Segment, SyncFormat::Usher));
+    let secrets: Vec<String> = job.secrets().into_iter().map(|(path, _)| path).collect();
+    for path in
+        ["syncs.segment.to.segment.write_key", "syncs.customerio.to.customerio.api_key", "syncs.braze.to.braze.url"]
+    {
+        assert!(secrets.iter().any(|secret| secret == path), "{path}: {secrets:?}");
+    }
+}
+
+#[test]
 fn what_a_stream_leaves_out_has_its_default() {
     let job = job(&format!(
         "{BASE}

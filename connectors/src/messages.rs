@@ -130,6 +130,61 @@ impl Messages {
         id
     }
 
+    /// Returns what a request of a destination by name has of `change`, whose texts are `texts`.
+    pub(crate) fn parts<'a>(&'a self, change: &Change, texts: ChangeTexts<'a>) -> Parts<'a> {
+        let (id, context) = self.context(change, texts);
+        let mut at = Vec::new();
+        write_time(&mut at, change.at);
+        let custom = self.custom.as_ref();
+        let name = custom.and_then(|custom| custom.names[kind_index(change.kind)].as_deref());
+        let columns = |row| custom.map_or_else(Vec::new, |custom| custom.columns(row));
+        Parts {
+            id,
+            reason: change.reason.name(),
+            at: String::from_utf8(at).expect("a time is ASCII"),
+            at_ms: change.at,
+            job: self.catalog.job(),
+            audience: self.catalog.entry(change.audience),
+            event: name.unwrap_or(SEGMENT_EVENTS[kind_index(change.kind)]),
+            columns: columns(texts.row),
+            context,
+        }
+    }
+
+    /// Sets the fields of the sync in an object of `parts`, but those whose template gives null, and appends the object.
+    pub(crate) fn write_object(&self, out: &mut Vec<u8>, object: Members<'_>, parts: &Parts<'_>) {
+        let mut object = Node::Object(object);
+        if let Some(custom) = &self.custom {
+            for (number, field) in custom.fields.iter().enumerate() {
+                let value = custom.templates.json(number, &parts.context);
+                if value != "null" {
+                    object.set(field, Node::Raw(value));
+                }
+            }
+        }
+        object.write(out);
+    }
+
+    /// Returns the message of `change` as Segment has it, before the fields of the sync.
+    pub(crate) fn track<'a>(&'a self, change: &Change, texts: ChangeTexts<'a>, parts: &'a Parts<'a>) -> Members<'a> {
+        let Some(custom) = self.custom.as_ref().filter(|custom| custom.format == SyncFormat::Segment) else {
+            unreachable!("a sync whose changes become events of Segment has its format");
+        };
+        let previous = if change.kind == ChangeKind::Update { custom.columns(texts.previous_row) } else { Vec::new() };
+        let columns = (&parts.columns[..], &previous[..]);
+        custom.base(parts.job, parts.audience, change, texts.key, &parts.at, columns, &parts.id)
+    }
+
+    /// Returns the id of the audience of a change.
+    pub(crate) fn audience_id(&self, change: &Change) -> &str {
+        self.audience_id_of(change.audience)
+    }
+
+    /// Returns the id of an audience, by its index.
+    pub(crate) fn audience_id_of(&self, index: u32) -> &str {
+        self.catalog.id(index)
+    }
+
     /// Returns the id of `change`, and what templates see of it.
     pub(crate) fn context(&self, change: &Change, texts: ChangeTexts<'_>) -> (MessageId, minijinja::Value) {
         let audience = self.catalog.entry(change.audience);
@@ -159,6 +214,49 @@ impl Messages {
             .into_iter()
             .chain(content.map(|content| ("content-type", content)))
             .map(|(name, value)| (name, value.as_bytes()))
+    }
+}
+
+/// What a request of a destination by name has of a change.
+pub(crate) struct Parts<'a> {
+    /// The message's id.
+    pub id: MessageId,
+    /// The cause.
+    pub reason: &'static str,
+    /// RFC 3339.
+    pub at: String,
+    /// The same, ms since the epoch.
+    pub at_ms: u64,
+    pub job: &'a str,
+    pub audience: &'a CatalogEntry,
+    /// What the event is called, of a destination that takes events.
+    pub event: &'a str,
+    /// The columns that the sync includes.
+    pub columns: Vec<Column<'a>>,
+    /// What templates see.
+    pub context: minijinja::Value,
+}
+
+impl<'a> Parts<'a> {
+    /// Returns the columns as members of an object.
+    pub fn columns(&self) -> Members<'a> {
+        self.columns.iter().map(|(name, json)| ((*name).clone(), Node::Raw(json.clone()))).collect()
+    }
+
+    /// Returns what the properties of an event have.
+    pub fn properties(&self) -> Members<'a> {
+        let own = [&self.audience.id[..], &self.audience.name, &self.audience.model, self.job, self.reason];
+        let own = SEGMENT_PROPERTIES.iter().zip(own).map(|(name, value)| ((*name).to_owned(), Node::Text(value)));
+        own.chain(self.columns()).collect()
+    }
+}
+
+/// Which of the names of changes is that of a kind.
+fn kind_index(kind: ChangeKind) -> usize {
+    match kind {
+        ChangeKind::Entry => 0,
+        ChangeKind::Exit => 1,
+        ChangeKind::Update => 2,
     }
 }
 
@@ -228,7 +326,7 @@ fn is_attribute(text: &str) -> bool {
 }
 
 /// A JSON value under construction. Objects keep their order.
-enum Node<'a> {
+pub(crate) enum Node<'a> {
     Text(&'a str),
     /// JSON.
     Raw(String),
@@ -236,10 +334,10 @@ enum Node<'a> {
 }
 
 /// A column's name, and its value as JSON.
-type Column<'a> = (&'a String, String);
+pub(crate) type Column<'a> = (&'a String, String);
 
 /// The members of an object.
-type Members<'a> = Vec<(String, Node<'a>)>;
+pub(crate) type Members<'a> = Vec<(String, Node<'a>)>;
 
 impl Custom {
     fn message<'a>(
@@ -299,11 +397,7 @@ impl Custom {
         (columns, previous): (&[Column<'_>], &[Column<'_>]),
         id: &'a MessageId,
     ) -> Members<'a> {
-        let which = match change.kind {
-            ChangeKind::Entry => 0,
-            ChangeKind::Exit => 1,
-            ChangeKind::Update => 2,
-        };
+        let which = kind_index(change.kind);
         let name = |usual: &'static str| self.names[which].as_deref().unwrap_or(usual);
         let time = || Node::Raw(format!("\"{at}\""));
         let text = |name: &str, value: &'a str| (name.to_owned(), Node::Text(value));
@@ -367,7 +461,7 @@ impl Custom {
 
 impl<'a> Node<'a> {
     /// Sets what stands at a path of names, and makes objects on the way to it.
-    fn set(&mut self, path: &[String], value: Node<'a>) {
+    pub fn set(&mut self, path: &[String], value: Node<'a>) {
         let Some((first, rest)) = path.split_first() else {
             *self = value;
             return;
@@ -383,7 +477,8 @@ impl<'a> Node<'a> {
         members[at].1.set(rest, value);
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    /// Appends it as JSON.
+    pub fn write(&self, out: &mut Vec<u8>) {
         let string = |out: &mut Vec<u8>, text: &str| {
             out.push(b'"');
             write_escaped(out, text);

@@ -166,7 +166,7 @@ fn open_within(spec: &LogSpec<'_>, to: Destination, bounds: Bounds) -> Result<Op
             let mut kept = None;
             let mut mark = |mark: Mark| {
                 let found = kept.insert(webhook::Kept::open(&webhook, spec.folder, mark.position)?);
-                Ok(Mark { position: found.position(), length: 0 })
+                Ok(Mark { position: found.position(), length: 0, ..mark })
             };
             let log = open::open(spec, &mut Beginning { length: 0, mark: &mut mark })?;
             let mut kept = kept.expect("a log that was opened has begun");

@@ -19,6 +19,7 @@
 //! | `progress`, `ranges` | what is settled, above a low watermark too |
 //! | `dead_letters`, `attempts` | what was given up; what was tried last |
 //! | `request`, `signature`, `target`, `address` | what a request looks like, and where it may go |
+//! | `vendor` | destinations by name: a vendor's requests, and how its answers are read |
 //! | `open` | a job's webhook, checked and opened |
 //! | `run`, `control` | the thread, and orders to it |
 //!
@@ -51,6 +52,7 @@ mod run;
 mod schedule;
 mod signature;
 mod target;
+mod vendor;
 
 pub(crate) use control::{Control, control};
 pub use open::{Lookup, check, connect};

@@ -427,11 +427,11 @@ pub struct SyncReport {
     pub id: String,
     /// Whether the destination takes changes: `ok`, `open`, `paused` or `rejecting`.
     pub state: crate::sink::SyncState,
-    /// Changes that were committed to it: to a webhook since its ledger began, else since the start.
+    /// Changes that were committed to it since its ledger began: delivered, waiting, superseded and dead letters together.
     pub committed: u64,
     /// Changes delivered to the destination, counted as `committed`.
     pub delivered: u64,
-    /// Changes that are committed and not delivered yet.
+    /// Changes that are not delivered yet: committed to the outbox, or queued for a topic.
     pub waiting: u64,
     /// Attempts to deliver since the start, of a webhook.
     pub attempts: crate::sink::AttemptCounts,

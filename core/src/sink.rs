@@ -100,7 +100,7 @@ pub struct OpenedSync {
 pub struct SyncStatus {
     /// Entries and exits that reached the destination since the start.
     pub written: Written,
-    /// Changes that were committed to it since the start.
+    /// Changes that were committed to it since the ledger began; without a ledger, since the start.
     pub committed: u64,
     /// Changes that wait to be delivered.
     pub waiting: u64,

@@ -11,6 +11,8 @@ use std::time::Instant;
 pub enum Fate {
     /// It is taken, and answered with a status and more headers.
     Taken(u16),
+    /// It is taken, at least in part, and answered with a status and a body.
+    Answered(u16, String),
     /// It is taken, and the connection closed without an answer.
     TakenSilently,
     /// It is not taken, and answered with a status and more headers, each ended by a newline.
@@ -45,7 +47,7 @@ impl Request {
 
     /// Whether the receiver has it.
     pub fn is_taken(&self) -> bool {
-        matches!(self.fate, Fate::Taken(_) | Fate::TakenSilently)
+        matches!(self.fate, Fate::Taken(_) | Fate::Answered(..) | Fate::TakenSilently)
     }
 }
 
@@ -117,6 +119,9 @@ impl Receiver {
             };
             let answer = match fate {
                 Fate::Taken(status) => format!("HTTP/1.1 {status} Taken\r\nContent-Length: 2\r\n\r\nok"),
+                Fate::Answered(status, body) => {
+                    format!("HTTP/1.1 {status} Taken\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+                }
                 Fate::Refused(status, headers) => {
                     let headers = headers.replace('\n', "\r\n");
                     format!("HTTP/1.1 {status} No\r\n{headers}Content-Length: 10\r\n\r\nnot now ok")

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Builder, destination, owned, placed, webhook};
+use super::{Builder, destination, owned, placed, vendor, webhook};
 use crate::schema::sync::{self as keys, Change};
 use crate::schema::{AnyKey, At, DESCRIPTION, Fields, destination as to_keys, job};
-use crate::{DeadLettersTo, Delivery, KafkaTarget, Path, Place, Source, SourceFrom, Step, Sync, SyncTo, Text};
+use crate::{
+    DeadLettersTo, Delivery, KafkaTarget, Path, Place, SegmentCall, Source, SourceFrom, Step, Sync, SyncFormat, SyncTo,
+    Text, VendorApi,
+};
 
 impl<'a> Builder<'a> {
     pub(super) fn sync(&mut self, _id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Sync> {
@@ -25,6 +28,10 @@ impl<'a> Builder<'a> {
             self.report_with_hint(place, message, hint);
         }
         let names = fields.get(&keys::EVENT_NAMES);
+        let to = match vendor::named(to) {
+            Some(named) => self.vendor(named, fields, &audiences).map(|target| SyncTo::Webhook(Box::new(target))),
+            None => sync_to(fields, to),
+        };
         Some(Sync {
             place: place.clone(),
             description: owned(fields, &DESCRIPTION),
@@ -32,7 +39,7 @@ impl<'a> Builder<'a> {
             send_entry: send.contains(&Change::Entry),
             send_exit: send.contains(&Change::Exit),
             send_update: send.contains(&Change::Update),
-            format: fields.get(&keys::FORMAT)?,
+            format: fields.get(&keys::FORMAT).map(|format| own_format(to.as_ref(), format))?,
             include: fields.list(&keys::INCLUDE).into_iter().map(placed).collect(),
             entry_name: names.and_then(|names| owned(names, &keys::ENTRY_NAME)),
             exit_name: names.and_then(|names| owned(names, &keys::EXIT_NAME)),
@@ -40,7 +47,7 @@ impl<'a> Builder<'a> {
             fields: templates?,
             backfill: fields.get(&keys::BACKFILL)?,
             on_remove: fields.get(&keys::ON_REMOVE)?,
-            to: sync_to(fields, to)?,
+            to: to?,
         })
     }
 
@@ -55,7 +62,16 @@ impl<'a> Builder<'a> {
             }
             return;
         }
-        let others: [&dyn AnyKey; 3] = [&to_keys::FILE, &to_keys::STDOUT, &to_keys::WEBHOOK];
+        let others: [&dyn AnyKey; 8] = [
+            &to_keys::FILE,
+            &to_keys::STDOUT,
+            &to_keys::WEBHOOK,
+            &to_keys::SEGMENT,
+            &to_keys::RUDDERSTACK,
+            &to_keys::BRAZE,
+            &to_keys::ITERABLE,
+            &to_keys::CUSTOMERIO,
+        ];
         let Some(other) = others.into_iter().find(|key| to.has(*key)).map(AnyKey::name) else {
             return;
         };
@@ -148,6 +164,20 @@ impl<'a> Builder<'a> {
                 self.report(place, message);
             }
         }
+    }
+}
+
+/// Returns the format of a destination that has one of its own, else that of the file.
+fn own_format(to: Option<&SyncTo>, format: SyncFormat) -> SyncFormat {
+    let vendor = match to {
+        Some(SyncTo::Webhook(target)) => target.vendor.as_ref(),
+        _ => None,
+    };
+    match vendor.map(|vendor| &vendor.api) {
+        Some(VendorApi::Segment { call, .. } | VendorApi::Rudderstack { call, .. }) if *call == SegmentCall::Track => {
+            SyncFormat::Segment
+        }
+        _ => format,
     }
 }
 

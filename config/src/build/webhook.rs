@@ -3,16 +3,15 @@
 use super::text;
 use crate::schema::webhook as keys;
 use crate::schema::{At, Fields};
-use crate::{Batch, PlacedSecret, Retry, Secret, WebhookTarget};
+use crate::{Batch, HttpMethod, PlacedSecret, Rate, Retry, Secret, VendorTarget, WebhookMode, WebhookTarget};
+use std::collections::BTreeMap;
 
 pub(super) fn target(fields: &Fields) -> Option<WebhookTarget> {
-    let headers = fields.entries(&keys::HEADERS).into_iter();
-    let headers = headers.map(|entry| Some((entry.name.to_owned(), secret(entry.item?))));
     Some(WebhookTarget {
         url: secret(fields.at(&keys::URL)?),
         secrets: fields.list(&keys::SECRET).into_iter().map(secret).collect(),
         method: fields.get(&keys::METHOD)?,
-        headers: headers.collect::<Option<_>>()?,
+        headers: headers(fields)?,
         body: text(fields, &keys::BODY),
         timeout: fields.get(&keys::TIMEOUT)?,
         concurrency: fields.get(&keys::CONCURRENCY).unwrap_or(keys::CONCURRENCY_DEFAULT),
@@ -21,10 +20,7 @@ pub(super) fn target(fields: &Fields) -> Option<WebhookTarget> {
             Some(batch) => Some(self::batch(batch)?),
             None => None,
         },
-        retry: match fields.get(&keys::RETRY) {
-            Some(retry) => self::retry(retry)?,
-            None => Retry { first: keys::RETRY_FIRST_DEFAULT.ms(), most: keys::RETRY_MOST_DEFAULT.ms() },
-        },
+        retry: retry(fields)?,
         keep: fields.get(&keys::KEEP)?,
         keep_bytes: fields.get(&keys::KEEP_BYTES)?,
         mode: fields.get(&keys::MODE)?,
@@ -32,10 +28,52 @@ pub(super) fn target(fields: &Fields) -> Option<WebhookTarget> {
         ca: text(fields, &keys::CA),
         deny_private: fields.get(&keys::DENY_PRIVATE)?,
         allow_http: fields.get(&keys::ALLOW_HTTP)?,
+        vendor: None,
     })
 }
 
-fn secret(secret: At<'_, &Secret>) -> PlacedSecret {
+/// Builds the delivery to a destination by name, whose fields have the keys that it shares with webhooks.
+pub(super) fn vendor_target(
+    fields: &Fields,
+    url: PlacedSecret,
+    batch: Batch,
+    rate: Option<Rate>,
+    mode: WebhookMode,
+    vendor: VendorTarget,
+) -> Option<WebhookTarget> {
+    Some(WebhookTarget {
+        url,
+        secrets: Vec::new(),
+        method: HttpMethod::Post,
+        headers: headers(fields)?,
+        body: None,
+        timeout: fields.get(&keys::TIMEOUT)?,
+        concurrency: fields.get(&keys::CONCURRENCY).unwrap_or(keys::CONCURRENCY_DEFAULT),
+        rate,
+        batch: Some(batch),
+        retry: retry(fields)?,
+        keep: fields.get(&keys::KEEP)?,
+        keep_bytes: fields.get(&keys::KEEP_BYTES)?,
+        mode,
+        gzip: false,
+        ca: text(fields, &keys::CA),
+        deny_private: fields.get(&keys::DENY_PRIVATE)?,
+        allow_http: fields.get(&keys::ALLOW_HTTP)?,
+        vendor: Some(vendor),
+    })
+}
+
+/// Returns the rate that the file sets.
+pub(super) fn rate(fields: &Fields) -> Option<Rate> {
+    fields.get(&keys::RATE_LIMIT)
+}
+
+fn headers(fields: &Fields) -> Option<BTreeMap<String, PlacedSecret>> {
+    let headers = fields.entries(&keys::HEADERS).into_iter();
+    headers.map(|entry| Some((entry.name.to_owned(), secret(entry.item?)))).collect()
+}
+
+pub(super) fn secret(secret: At<'_, &Secret>) -> PlacedSecret {
     PlacedSecret { secret: secret.value.clone(), place: secret.place.clone() }
 }
 
@@ -48,5 +86,8 @@ fn batch(fields: &Fields) -> Option<Batch> {
 }
 
 fn retry(fields: &Fields) -> Option<Retry> {
-    Some(Retry { first: fields.get(&keys::RETRY_FIRST)?, most: fields.get(&keys::RETRY_MOST)? })
+    match fields.get(&keys::RETRY) {
+        Some(retry) => Some(Retry { first: retry.get(&keys::RETRY_FIRST)?, most: retry.get(&keys::RETRY_MOST)? }),
+        None => Some(Retry { first: keys::RETRY_FIRST_DEFAULT.ms(), most: keys::RETRY_MOST_DEFAULT.ms() }),
+    }
 }

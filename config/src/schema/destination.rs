@@ -1,20 +1,43 @@
 //! The keys of places that messages are written to: the destinations of syncs and of dead letters.
 
 use super::{
-    Entries, Fields, Key, RawSetting, Record, Rule, SETTING, TEXT, TOPIC, by_name, optional, record, required, webhook,
+    Entries, Fields, Key, RawSetting, Record, Rule, SETTING, TEXT, TOPIC, by_name, optional, record, required, vendor,
+    webhook,
 };
 
 pub(crate) static FILE: Key<Fields> = optional("file", record(&FILE_RECORD), "Appends lines to a file.");
 pub(crate) static KAFKA: Key<Fields> = optional("kafka", record(&KAFKA_RECORD), "Messages in a topic of Kafka.");
 pub(crate) static WEBHOOK: Key<Fields> =
     optional("webhook", record(&webhook::RECORD), "Sends each change by HTTP, signed as Standard Webhooks are.");
+pub(crate) static SEGMENT: Key<Fields> =
+    optional("segment", record(&vendor::SEGMENT), "Messages of a source of Segment.");
+pub(crate) static RUDDERSTACK: Key<Fields> =
+    optional("rudderstack", record(&vendor::RUDDERSTACK), "Messages of a source of RudderStack.");
+pub(crate) static BRAZE: Key<Fields> =
+    optional("braze", record(&vendor::BRAZE), "Attributes or events of users of Braze.");
+pub(crate) static ITERABLE: Key<Fields> = optional("iterable", record(&vendor::ITERABLE), "Static lists of Iterable.");
+pub(crate) static CUSTOMERIO: Key<Fields> = optional(
+    "customerio",
+    record(&vendor::CUSTOMERIO),
+    "Attributes or events of people of Customer.io, or its manual segments.",
+);
 pub(crate) static STDOUT: Key<Fields> = optional("stdout", record(&STDOUT_RECORD), "Prints lines: `stdout: {}`.");
 
 /// The destination of a sync.
 pub(crate) static DESTINATION: Record = Record {
     what: "destination",
-    keys: &[&FILE, &KAFKA, &STDOUT, &WEBHOOK],
-    rules: &[Rule::ExactlyOne(&[&FILE, &KAFKA, &STDOUT, &WEBHOOK])],
+    keys: &[&FILE, &KAFKA, &STDOUT, &WEBHOOK, &SEGMENT, &RUDDERSTACK, &BRAZE, &ITERABLE, &CUSTOMERIO],
+    rules: &[Rule::ExactlyOne(&[
+        &FILE,
+        &KAFKA,
+        &STDOUT,
+        &WEBHOOK,
+        &SEGMENT,
+        &RUDDERSTACK,
+        &BRAZE,
+        &ITERABLE,
+        &CUSTOMERIO,
+    ])],
 };
 
 /// The destination of dead letters.

@@ -254,6 +254,7 @@ impl Delivery {
     fn deliver(&mut self, body: &[u8]) -> Result<Option<()>, SinkError> {
         let mut records = Records::of(body);
         let mut audiences: Vec<(Arc<Messages>, u32)> = Vec::new();
+        let mut sent = 0;
         let mut changes = Changes::new();
         loop {
             let record = match records.next() {
@@ -267,6 +268,7 @@ impl Delivery {
             if !record.sent {
                 continue;
             }
+            sent += 1;
             let (messages, index) = &audiences[record.audience as usize];
             let Record { at, kind, reason, key, row, previous_row, .. } = record;
             changes.clear();
@@ -291,7 +293,9 @@ impl Delivery {
                 self.flush()?;
             }
         }
-        self.flush().map(Some)
+        self.flush()?;
+        self.mark.delivered += sent;
+        Ok(Some(()))
     }
 
     fn flush(&mut self) -> Result<(), SinkError> {

@@ -141,7 +141,7 @@ fn begin_empty(
     for path in segments.chain(snapshots).chain([folder.join("cursor"), folder.join("delivery")]) {
         crate::disk::remove(&path).map_err(refused(&path, "written"))?;
     }
-    let mark = Mark { position, length: beginning.length };
+    let mark = Mark { position, length: beginning.length, delivered: 0 };
     let mark = Mark { position, ..(beginning.mark)(mark)? };
     let file = create_segment(folder, position)?;
     let memberships = Memberships::default();
@@ -283,7 +283,7 @@ fn read(
         Some(found) => found,
         None if segments.is_empty() => {
             // What was in the destination before is not this log's.
-            let mark = Mark { position: 0, length: beginning.length };
+            let mark = Mark { position: 0, length: beginning.length, delivered: 0 };
             (Cursor::create(folder, mark)?, mark)
         }
         None => return Err(files::damaged(&folder.join("cursor"), "it is missing, and the log is not")),

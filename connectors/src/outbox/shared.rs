@@ -49,7 +49,8 @@ pub(crate) struct State {
     /// How far the durable cursor is.
     pub delivered: u64,
     written: Written,
-    committed_changes: u64,
+    /// Changes that were delivered since the ledger began.
+    delivered_changes: u64,
     undelivered: u64,
     /// When changes began to wait, or the last ones were delivered.
     waiting_since: Option<Instant>,
@@ -90,7 +91,7 @@ impl Shared {
             snapshot: log.snapshot,
             delivered: log.mark.position,
             written: Written::default(),
-            committed_changes: 0,
+            delivered_changes: log.mark.delivered,
             undelivered: log.undelivered,
             waiting_since: (log.undelivered > 0).then(Instant::now),
             report: None,
@@ -204,7 +205,6 @@ impl State {
         let before = self.encoder.len();
         self.encoder.push(record, audience);
         self.waiting_bytes += self.encoder.len() - before;
-        self.committed_changes += 1;
         self.undelivered += u64::from(record.sent);
         if record.sent {
             self.waiting_since.get_or_insert_with(Instant::now);
@@ -236,6 +236,7 @@ impl State {
 
     /// Lines of so many changes are in the destination; `written` are those that were not before.
     pub fn delivered(&mut self, changes: u64, written: Written) {
+        self.delivered_changes += changes;
         self.undelivered = self.undelivered.saturating_sub(changes);
         self.waiting_since = (self.undelivered > 0).then(Instant::now);
         self.written += written;
@@ -266,7 +267,8 @@ impl State {
     pub fn status(&self) -> SyncStatus {
         let status = SyncStatus {
             written: self.written,
-            committed: self.committed_changes,
+            committed: self.delivered_changes + self.undelivered,
+            delivered: Some(self.delivered_changes),
             waiting: self.undelivered,
             oldest_waiting_ms: self.waiting_since.map_or(0, |since| since.elapsed().as_millis() as u64),
             last_error: self.error.as_ref().map(ToString::to_string),

@@ -174,7 +174,7 @@ fn what_was_committed_is_known_at_the_next_start() {
     sink.finish().unwrap();
     assert_eq!(sink.committed(), 12);
     let standing = sink.status();
-    assert_eq!((standing.committed, standing.waiting), (6, 0));
+    assert_eq!((standing.committed, standing.delivered, standing.waiting), (5, Some(5), 0));
     assert_eq!((standing.written.entries, standing.written.exits), (3, 2));
     assert_eq!(standing.written.bytes, place.lines().len() as u64);
     let sent = messages(&catalog(), &first);
@@ -567,7 +567,7 @@ fn lines_of_others_are_left_alone() {
     // The cursor was lost with the power, and others have appended.
     let (mut cursor, _) = Cursor::open(&place.log()).unwrap().unwrap();
     let line = ours.lines().next().unwrap();
-    cursor.save(Mark { position: 0, length: 16 }, true).unwrap();
+    cursor.save(Mark { position: 0, length: 16, delivered: 0 }, true).unwrap();
     fs::write(place.target(), format!("torn by another\n{line}\nanother's\ntorn too")).unwrap();
     place.run(&Changes::new());
     let rest: String = ours.lines().skip(1).map(|line| format!("{line}\n")).collect();
@@ -583,7 +583,7 @@ fn a_file_that_was_replaced_gets_what_was_not_delivered_and_no_more() {
     place.run(&changes(3, 5));
     let (mut cursor, _) = Cursor::open(&place.log()).unwrap().unwrap();
     let third = blocks(&place.log(), 0)[0].1;
-    cursor.save(Mark { position: third, length: 1_000_000 }, true).unwrap();
+    cursor.save(Mark { position: third, length: 1_000_000, delivered: 0 }, true).unwrap();
     drop(cursor);
     place.run(&changes(5, 6));
     assert_eq!(place.lines(), messages(&catalog(), &changes(3, 6)));
@@ -1044,7 +1044,7 @@ fn a_log_is_written_as_version_2_and_read_as_such() {
     let mut file = append::create_segment(&log, end).unwrap();
     block::seal(&mut second, end + HEAD_BYTES);
     file.write_all(&second).unwrap();
-    Cursor::create(&log, Mark::default()).unwrap().save(Mark { position: end, length: 7 }, true).unwrap();
+    Cursor::create(&log, Mark::default()).unwrap().save(Mark { position: end, length: 7, delivered: 0 }, true).unwrap();
 
     let mut files: Vec<_> = fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     files.sort();

@@ -7,7 +7,8 @@
 //!   It probes like `open`, and the first delivery ends it.
 //! * `paused`: nothing, until it is resumed by hand. Survives restarts.
 //!
-//! Too many requests (429) is no failure: all wait as long as was asked, else a step of the schedule.
+//! Too many requests (429) is no failure: all wait as long as was asked, else a step of the schedule, and then half as many may be on
+//! their way, one more after each delivery. Answers to requests that were on their way together are one step.
 
 use super::schedule::{self, Schedule};
 use std::collections::VecDeque;
@@ -40,8 +41,10 @@ pub(super) struct Breaker {
     phase: Phase,
     /// Of the endpoint, since the last delivery or refusal.
     failures: u32,
-    /// Answers 429 since the last other one.
+    /// Waits for too many requests since the last other answer.
     throttles: u32,
+    /// Whether fewer requests are on their way since there were too many.
+    is_throttled: bool,
     /// Probes that failed.
     probes: u32,
     /// Nothing is sent before: the endpoint has asked for it.
@@ -72,6 +75,7 @@ impl Breaker {
             phase: Phase::Closed(concurrency),
             failures: 0,
             throttles: 0,
+            is_throttled: false,
             probes: 0,
             asked_until: None,
             probe_at: None,
@@ -109,7 +113,11 @@ impl Breaker {
         keys.for_each(|key| self.outcome(key, false));
         self.answered();
         match self.phase {
-            Phase::Closed(requests) => self.phase = Phase::Closed((requests * 2).min(self.concurrency)),
+            Phase::Closed(requests) => {
+                let more = if self.is_throttled { requests + 1 } else { requests * 2 };
+                self.is_throttled &= more < self.concurrency;
+                self.phase = Phase::Closed(more.min(self.concurrency));
+            }
             Phase::Open => self.phase = Phase::Closed(1),
             Phase::Rejecting => {
                 self.keys.clear();
@@ -159,7 +167,14 @@ impl Breaker {
 
     /// Takes an answer that the endpoint gets too many requests.
     pub fn throttled(&mut self, asked: Option<Duration>, now: Instant, random: f64) {
-        self.throttles += 1;
+        // Those that were sent before it waits are answered while it does.
+        if self.asked_until.is_none_or(|until| until <= now) {
+            self.throttles += 1;
+            self.is_throttled = true;
+            if let Phase::Closed(requests) = self.phase {
+                self.phase = Phase::Closed((requests / 2).max(1));
+            }
+        }
         let wait = match asked {
             Some(asked) => schedule::asked(asked, random),
             None => self.schedule.delay(self.throttles, random),
@@ -276,11 +291,32 @@ mod tests {
         }
         assert_eq!(breaker.state(), SyncState::Ok);
         assert_eq!(breaker.allowance(now), Allowance::Nothing { until: Some(now + seconds(30)) });
-        assert_eq!(breaker.allowance(now + seconds(30)), Allowance::Requests(8));
+        assert_eq!(breaker.allowance(now + seconds(30)), Allowance::Requests(4), "they are one step");
         let mut breaker = Breaker::new(SCHEDULE, 8, false);
         breaker.throttled(None, now, 1.0);
         breaker.throttled(None, now + seconds(1), 1.0);
         assert_eq!(breaker.allowance(now + seconds(1)), Allowance::Nothing { until: Some(now + seconds(3)) });
+    }
+
+    #[test]
+    fn after_too_many_requests_half_as_many_go_and_one_more_after_each_delivery() {
+        let mut now = Instant::now();
+        let mut breaker = Breaker::new(SCHEDULE, 8, false);
+        let mut allowed = Vec::new();
+        for _ in 0..4 {
+            breaker.throttled(None, now, 1.0);
+            now += seconds(60);
+            allowed.push(breaker.allowance(now));
+        }
+        assert_eq!(allowed, [4, 2, 1, 1].map(Allowance::Requests));
+        allowed.clear();
+        for _ in 0..8 {
+            breaker.delivered(std::iter::empty());
+            allowed.push(breaker.allowance(now));
+        }
+        assert_eq!(allowed, [2, 3, 4, 5, 6, 7, 8, 8].map(Allowance::Requests));
+        breaker.throttled(None, now, 0.0);
+        assert_eq!(breaker.allowance(now), Allowance::Requests(4), "it begins with a short wait again");
     }
 
     #[test]

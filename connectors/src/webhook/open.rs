@@ -6,6 +6,7 @@ use super::request::{OWN_HEADERS, Requests};
 use super::schedule::Schedule;
 use super::signature::Key;
 use super::target::{Target, TargetError};
+use super::vendor::Vendor;
 use crate::messages::template::{self, Templates};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -33,7 +34,7 @@ pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// How a sync sends requests.
 pub(crate) struct Opened {
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) requests: Requests,
+    pub(super) requests: Arc<Requests>,
     pub(super) client: Client,
     pub(super) limiter: Option<DefaultDirectRateLimiter>,
     pub(super) schedule: Schedule,
@@ -71,7 +72,7 @@ pub(crate) fn open(
     let client = client(&requests.target, target, folder, variable)?;
     Ok(Opened {
         clock,
-        requests,
+        requests: Arc::new(requests),
         client,
         limiter: target.rate.and_then(limiter),
         schedule: Schedule {
@@ -210,6 +211,7 @@ fn requests(
         };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
+    let vendor = vendor(sync, target, variable, (&include, &mut headers), &mut problems);
     let body = target.body.as_ref().and_then(|body| {
         problems.extend(template::check(std::iter::once(body), &include));
         Templates::new(std::iter::once(body.value.as_str())).ok()
@@ -219,8 +221,37 @@ fn requests(
         problems.push(problem.hint("the first retry waits `first`, doubled each time up to `most`"));
     }
     let method = Method::from_bytes(target.method.name().as_bytes()).expect("it is one of those that HTTP has");
-    let requests = to.map(|to| Requests { target: to, method, headers, keys, body, is_batch, gzip: target.gzip });
+    let requests =
+        to.map(|to| Requests { target: to, method, headers, keys, body, is_batch, gzip: target.gzip, vendor });
     (requests, problems)
+}
+
+/// Reads how requests of a destination by name are written, and adds the header with its key.
+fn vendor(
+    sync: &Sync,
+    target: &WebhookTarget,
+    variable: Variables<'_>,
+    (include, headers): (&[&str], &mut HeaderMap),
+    problems: &mut Vec<Problem>,
+) -> Option<Vendor> {
+    let vendor = target.vendor.as_ref()?;
+    let name = vendor.api.vendor();
+    let own = Vendor::own_names(&vendor.api);
+    for column in sync.include.iter().filter(|column| own.contains(&column.value.as_str())) {
+        let message = format!("`{}` is not for a column to set: {name} has its own meaning for it", column.value);
+        problems.push(Problem::new(&column.place, message));
+    }
+    let found = template::check(vendor.id.iter().chain(&vendor.attribute), include);
+    let is_written = found.is_empty();
+    problems.extend(found);
+    let key = variable.resolved(&vendor.key, problems);
+    if let Some(key) = key {
+        match Vendor::authorization(&vendor.api, key.trim()) {
+            Some((header, value)) => drop(headers.insert(header, value)),
+            None => problems.push(Problem::new(&vendor.key.place, "this key has characters that headers can't have")),
+        }
+    }
+    is_written.then(|| Vendor::new(vendor))
 }
 
 /// What becomes of a secret whose variable is not set.
@@ -273,7 +304,9 @@ fn url(
             return None;
         }
     };
-    if to.has_templates() {
+    if to.has_templates() && target.vendor.is_some() {
+        problems.push(Problem::new(place, "the host of a destination by name has no templates"));
+    } else if to.has_templates() {
         problems.extend(template::check(std::iter::once(&Text { value: text, place: place.clone() }), include));
         if target.batch.is_some() {
             let problem = Problem::new(place, "a batch has one url, and this one differs by change");

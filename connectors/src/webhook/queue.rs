@@ -6,8 +6,8 @@
 //! * **Order.** Each key has a lane: its changes in the order of the log, of which one is in a request or waits for its retry, and
 //!   the others wait behind it. So a change that waits for a retry holds its key and nothing else. Lanes whose first change may go
 //!   are taken in the order of the log.
-//! * **Requests.** One change, or a batch: of different keys, up to a number and a size, sent when it is full or its oldest change has
-//!   waited long enough. A request that failed is tried again as it was, unless something in it was superseded. A batch
+//! * **Requests.** One change, or a batch: of different keys and one group, up to a number and a size, sent when it is full or its oldest
+//!   change has waited long enough. A request that failed is tried again as it was, unless something in it was superseded. A batch
 //!   that was refused is halved, down to one change; that has three tries, and is a dead letter then, unless the sync is
 //!   `rejecting`.
 //! * **`mode: state`.** A change is superseded when it would be sent and a later one of its membership is in the log, or the
@@ -46,6 +46,8 @@ pub(super) struct Change {
     pub sent: bool,
     /// Its audience, as the caller numbers them.
     pub audience: u32,
+    /// The number of the requests that it can be in: a request has changes of one number.
+    pub group: u32,
     /// What identifies its audience and key.
     pub membership: u128,
     pub kind: ChangeKind,
@@ -112,8 +114,8 @@ struct Lane {
     waiting: VecDeque<Arc<Change>>,
     /// One is in a request, or waits for its retry.
     busy: bool,
-    /// The number by which it is in `ready`.
-    ready: Option<u64>,
+    /// The group and the number by which it is in `ready`.
+    ready: Option<(u32, u64)>,
 }
 
 /// The changes of a request.
@@ -144,8 +146,8 @@ pub(super) struct Queue {
     batch: Option<BatchBounds>,
     state: Option<State>,
     lanes: HashMap<Arc<str>, Lane>,
-    /// Keys whose first change may go, by its number.
-    ready: BTreeMap<u64, Arc<str>>,
+    /// Keys whose first change may go, by its group and number. No group is empty.
+    ready: BTreeMap<u32, BTreeMap<u64, Arc<str>>>,
     /// By when they are due, and a number that makes that unique.
     retries: BTreeMap<(Instant, u64), Unit>,
     on_their_way: HashMap<u64, Unit>,
@@ -275,8 +277,8 @@ impl Queue {
             return None;
         }
         let retry = self.retries.first_key_value().map(|((due, _), _)| *due);
-        let ready = self.ready.first_key_value().map(|(_, key)| match &self.batch {
-            Some(batch) if !self.is_full(batch) => self.lanes[key].waiting[0].since + batch.wait,
+        let ready = self.ready.values().map(|keys| match &self.batch {
+            Some(batch) if !self.is_full(keys, batch) => self.first_of(keys).since + batch.wait,
             _ => now,
         });
         retry.into_iter().chain(ready).min()
@@ -290,8 +292,40 @@ impl Queue {
     /// Takes the end of a request that was delivered.
     pub fn delivered(&mut self, id: u64) {
         let unit = self.take(id);
-        self.breaker.delivered(unit.changes.iter().map(|change| xxh3_64(change.key.as_bytes())));
-        for change in unit.changes {
+        self.take_over(unit.changes);
+    }
+
+    /// Takes the end of a request of which some changes were refused, by their places in order, and all others delivered.
+    pub fn delivered_but(&mut self, id: u64, refused: &[usize], now: Instant, random: f64) {
+        let unit = self.take(id);
+        let (refusals, mut delivered, mut changes) = (unit.refusals + 1, Vec::new(), Vec::new());
+        let mut before = unit.before.into_iter();
+        for (place, change) in unit.changes.into_iter().enumerate() {
+            let before = before.next();
+            if refused.binary_search(&place).is_err() {
+                delivered.push(change);
+                continue;
+            }
+            if let Some(before) = before {
+                // It was answered: what was held before is held.
+                self.hold(change.membership, before);
+            }
+            changes.push(change);
+        }
+        if !delivered.is_empty() {
+            self.take_over(delivered);
+        }
+        let mut rejecting = false;
+        for change in &changes {
+            rejecting = self.breaker.refused(xxh3_64(change.key.as_bytes()), now, random);
+        }
+        self.refuse(Unit { changes, failures: 0, refusals, before: Vec::new() }, rejecting, now, random);
+    }
+
+    /// Settles changes as delivered.
+    fn take_over(&mut self, changes: Vec<Arc<Change>>) {
+        self.breaker.delivered(changes.iter().map(|change| xxh3_64(change.key.as_bytes())));
+        for change in changes {
             if self.state.is_some() {
                 let held = (change.kind != ChangeKind::Exit).then(|| (Arc::clone(&change.row), true));
                 self.hold(change.membership, held);
@@ -329,6 +363,11 @@ impl Queue {
         unit.refusals += 1;
         let key = xxh3_64(unit.changes[0].key.as_bytes());
         let rejecting = self.breaker.refused(key, now, random);
+        self.refuse(unit, rejecting, now, random);
+    }
+
+    /// Tries changes again that were refused, or gives them up.
+    fn refuse(&mut self, unit: Unit, rejecting: bool, now: Instant, random: f64) {
         if unit.refusals >= TRIES && !rejecting {
             for change in unit.changes {
                 self.finish(change, End::Dead(Death::Refused));
@@ -382,25 +421,50 @@ impl Queue {
     fn offer(&mut self, key: &Arc<str>) {
         let Some(lane) = self.lanes.get_mut(key) else { return };
         let first = if lane.busy { None } else { lane.waiting.front() };
-        let number = first.map(|change| change.number);
-        if lane.ready != number {
-            if let Some(before) = lane.ready {
-                self.ready.remove(&before);
-            }
-            if let Some(number) = number {
-                self.ready.insert(number, Arc::clone(key));
-            }
-            lane.ready = number;
-        }
+        let place = first.map(|change| (change.group, change.number));
+        let before = std::mem::replace(&mut lane.ready, place);
         if !lane.busy && lane.waiting.is_empty() {
             self.lanes.remove(key);
         }
+        if before != place {
+            if let Some((group, number)) = before {
+                self.remove_ready(group, number);
+            }
+            if let Some((group, number)) = place {
+                self.ready.entry(group).or_default().insert(number, Arc::clone(key));
+            }
+        }
     }
 
-    fn is_full(&self, batch: &BatchBounds) -> bool {
-        let first = self.ready.values().take(batch.changes);
-        self.ready.len() >= batch.changes
-            || first.map(|key| self.lanes[key].waiting[0].bytes).sum::<usize>() >= batch.bytes
+    /// Removes a key from those that may go. Returns it.
+    fn remove_ready(&mut self, group: u32, number: u64) -> Option<Arc<str>> {
+        let keys = self.ready.get_mut(&group)?;
+        let key = keys.remove(&number);
+        if keys.is_empty() {
+            self.ready.remove(&group);
+        }
+        key
+    }
+
+    /// Returns whether the keys of a group fill a batch.
+    fn is_full(&self, keys: &BTreeMap<u64, Arc<str>>, batch: &BatchBounds) -> bool {
+        let first = keys.values().take(batch.changes);
+        keys.len() >= batch.changes || first.map(|key| self.lanes[key].waiting[0].bytes).sum::<usize>() >= batch.bytes
+    }
+
+    /// Returns the first change of the keys of a group.
+    fn first_of(&self, keys: &BTreeMap<u64, Arc<str>>) -> &Arc<Change> {
+        let key = keys.values().next().expect("no group is empty");
+        &self.lanes[key].waiting[0]
+    }
+
+    /// Returns the group whose first change is the oldest of those whose batch may go.
+    fn first_group(&self, now: Instant, batch: Option<&BatchBounds>) -> Option<u32> {
+        let may_go = |keys: &BTreeMap<u64, Arc<str>>| {
+            batch.is_none_or(|batch| self.first_of(keys).since + batch.wait <= now || self.is_full(keys, batch))
+        };
+        let groups = self.ready.iter().filter(|(_, keys)| may_go(keys));
+        groups.min_by_key(|(_, keys)| keys.keys().next().copied()).map(|(group, _)| *group)
     }
 
     fn first_retry(&mut self) -> Option<Unit> {
@@ -409,34 +473,38 @@ impl Queue {
 
     /// Takes the changes of a new request.
     fn first_ready(&mut self, now: Instant, probe: bool) -> Option<Unit> {
-        let mut unit = Unit { changes: Vec::new(), failures: 0, refusals: 0, before: Vec::new() };
-        let bounds = match self.batch {
-            Some(batch) if !probe => {
-                let oldest = self.ready.values().next().map(|key| self.lanes[key].waiting[0].since)?;
-                if oldest + batch.wait > now && !self.is_full(&batch) {
-                    return None;
-                }
-                batch
+        let batch = self.batch.filter(|_| !probe);
+        // All changes of a group may turn out not to be sent.
+        while let Some(group) = self.first_group(now, batch.as_ref()) {
+            let changes = self.first_changes(group, batch.as_ref());
+            if !changes.is_empty() {
+                return Some(Unit { changes, failures: 0, refusals: 0, before: Vec::new() });
             }
-            _ => BatchBounds { changes: 1, bytes: 0, wait: Duration::ZERO },
-        };
-        let mut bytes = 0;
-        while unit.changes.len() < bounds.changes {
-            let next = self.ready.values().next().map_or(0, |key| self.lanes[key].waiting[0].bytes);
-            if !unit.changes.is_empty() && bytes + next > bounds.bytes {
-                break;
-            }
-            let Some(change) = self.first_change() else { break };
-            bytes += change.bytes;
-            unit.changes.push(change);
         }
-        (!unit.changes.is_empty()).then_some(unit)
+        None
     }
 
-    /// Takes the first change that is to be sent, and settles those before it that are not.
-    fn first_change(&mut self) -> Option<Arc<Change>> {
+    /// Takes the first changes of a group that are to be sent, as many as go in one request.
+    fn first_changes(&mut self, group: u32, batch: Option<&BatchBounds>) -> Vec<Arc<Change>> {
+        let (most, most_bytes) = batch.map_or((1, 0), |batch| (batch.changes, batch.bytes));
+        let (mut changes, mut bytes) = (Vec::new(), 0);
+        while changes.len() < most {
+            let next = self.ready.get(&group).map_or(0, |keys| self.first_of(keys).bytes);
+            if !changes.is_empty() && bytes + next > most_bytes {
+                break;
+            }
+            let Some(change) = self.first_change(group) else { break };
+            bytes += change.bytes;
+            changes.push(change);
+        }
+        changes
+    }
+
+    /// Takes the first change of a group that is to be sent, and settles those before it that are not.
+    fn first_change(&mut self, group: u32) -> Option<Arc<Change>> {
         loop {
-            let (_, key) = self.ready.pop_first()?;
+            let number = *self.ready.get(&group)?.keys().next().expect("no group is empty");
+            let key = self.remove_ready(group, number).expect("it was just found");
             let lane = self.lanes.get_mut(&key).expect("a lane that is ready is there");
             lane.ready = None;
             lane.busy = true;

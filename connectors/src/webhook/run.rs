@@ -12,8 +12,9 @@ use super::held::Held;
 use super::open::Opened;
 use super::progress::{Base, Found, Progress};
 use super::queue::{Attempt, Change, Death, End, Event, Queue};
-use super::request::{Audience, Content};
+use super::request::{Asked, Audience, Content, Requests};
 use super::schedule;
+use super::vendor::Reading;
 use crate::committed_rows::membership;
 use crate::outbox::block::{self, Record, Records};
 use crate::outbox::cursor::{Cursor, Mark};
@@ -53,6 +54,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 const TEST_KEY: &str = "usher-test";
 /// Bytes of an answer that are read, so that its connection is used again.
 const BODY_BYTES: usize = 64 << 10;
+/// Bytes that are read of an answer that can refuse some of a request's changes: more than it has for the largest request.
+const PARTS_BYTES: usize = 4 << 20;
 
 /// What a sync has of earlier runs.
 pub(crate) struct Kept {
@@ -219,6 +222,7 @@ struct Answered {
     bytes: u64,
     began: u64,
     latency: Duration,
+    asked: Asked,
     answer: Result<Answer, String>,
 }
 
@@ -226,6 +230,8 @@ struct Answer {
     status: u16,
     retry_after: Option<Duration>,
     body: Vec<u8>,
+    /// Whether the body was read to its end.
+    whole: bool,
 }
 
 /// What ends a wait.
@@ -266,6 +272,8 @@ struct Run {
     again: VecDeque<(u64, bool)>,
     /// The status and text of the last answer.
     last_answer: (Option<u16>, String),
+    /// What the last answer says of single changes, by their numbers.
+    said: HashMap<u64, String>,
     last_error: Option<String>,
     state: SyncState,
     random: fastrand::Rng,
@@ -314,6 +322,7 @@ impl Run {
             counts: AttemptCounts::default(),
             again: VecDeque::new(),
             last_answer: (None, String::new()),
+            said: HashMap::new(),
             last_error: None,
             state: SyncState::Ok,
             random: fastrand::Rng::new(),
@@ -489,6 +498,7 @@ impl Run {
             forced: false,
             sent: record.sent,
             audience,
+            group: self.webhook.requests.group(audience, record.kind),
             membership: membership(&self.audiences[audience as usize].ledger.id, record.key),
             kind: record.kind,
             reason: record.reason,
@@ -549,6 +559,7 @@ impl Run {
             forced,
             sent: true,
             audience,
+            group: self.webhook.requests.group(audience, letter.kind),
             membership,
             kind: letter.kind,
             reason: letter.reason,
@@ -607,8 +618,8 @@ impl Run {
             let audience = |change: &Change| &audiences[change.audience as usize].audience;
             match self.webhook.requests.content(&attempt.changes, audience) {
                 Ok(content) => started.push((attempt, content)),
-                Err(place) => {
-                    self.last_answer = (None, "its request can't be written: a template fails on it".to_owned());
+                Err((place, reason)) => {
+                    self.last_answer = (None, reason.to_string());
                     self.queue.unwritable(attempt.id, place, now);
                 }
             }
@@ -623,24 +634,25 @@ impl Run {
     fn send(&mut self, attempt: Attempt, content: Content) {
         let began = self.now();
         let answer = self.answer(&content, began);
-        let (id, bytes) = (content.id, content.body.len() as u64);
+        let (id, bytes, asked) = (content.id, content.body.len() as u64, content.asked);
         let since = Instant::now();
-        self.on_their_way.push(
-            answer
-                .map(move |answer| Answered { attempt: attempt.id, id, bytes, began, latency: since.elapsed(), answer })
-                .boxed(),
-        );
+        let ended = move |answer| {
+            let latency = since.elapsed();
+            Answered { attempt: attempt.id, id, bytes, began, latency, asked, answer }
+        };
+        self.on_their_way.push(answer.map(ended).boxed());
     }
 
     /// Sends a request, and waits for its answer.
     fn answer(&self, content: &Content, began: u64) -> impl Future<Output = Result<Answer, String>> + Send + use<> {
         let client = self.webhook.client.clone();
-        let request = self.webhook.requests.attempt(&client, content, began);
+        let requests = Arc::clone(&self.webhook.requests);
+        let request = requests.attempt(&client, content, began);
         let since = Instant::now();
         async move {
             let request = request.map_err(|error| super::describe(&error))?;
             let response = client.execute(request).await.map_err(|error| super::describe(&error))?;
-            Ok(answer(response, began + since.elapsed().as_millis() as u64).await)
+            Ok(answer(response, began + since.elapsed().as_millis() as u64, &requests).await)
         }
     }
 
@@ -651,14 +663,18 @@ impl Run {
     }
 
     fn ended(&mut self, answered: Answered) {
-        let Answered { attempt, id, bytes, began, latency, answer } = answered;
+        let Answered { attempt, id, bytes, began, latency, asked, answer } = answered;
         let now = Instant::now();
         let random = self.random.f64();
         let changes = self.queue.changes(attempt);
         let attempted = ended_attempt(id, changes.len(), began, latency, &answer);
         let (status, text) = (attempted.status, attempted.answer.clone());
         self.attempts.push(attempted);
-        let verdict = status.map_or(Verdict::Endpoint, verdict);
+        let mut verdict = status.map_or(Verdict::Endpoint, verdict);
+        let mut refused = Vec::new();
+        if let (Verdict::Delivered, Ok(answer)) = (verdict, &answer) {
+            (verdict, refused) = self.read_parts(&asked, answer);
+        }
         self.counts.latency_ms += latency.as_millis() as u64;
         match verdict {
             Verdict::Delivered => self.counts.delivered += 1,
@@ -667,8 +683,11 @@ impl Run {
             Verdict::Endpoint | Verdict::Gone => self.counts.failed += 1,
         }
         let asked = answer.as_ref().ok().and_then(|answer| answer.retry_after);
-        if verdict != Verdict::Delivered {
-            self.last_error = Some(failure(&self.webhook.requests.target.shown(), status, &text));
+        let to = self.webhook.requests.target.shown();
+        if let Some((_, reason)) = refused.first() {
+            self.last_error = Some(format!("`{to}` refused {} of {} changes: {reason}", refused.len(), changes.len()));
+        } else if verdict != Verdict::Delivered {
+            self.last_error = Some(failure(&to, status, &text));
         }
         self.last_answer = (status, text);
         match verdict {
@@ -685,7 +704,33 @@ impl Run {
                 self.queue.breaker.pause(true);
                 self.progress.pause(true);
             }
-            Verdict::Refused => self.queue.refused(attempt, now, random),
+            Verdict::Refused if refused.is_empty() => self.queue.refused(attempt, now, random),
+            Verdict::Refused => {
+                let places: Vec<usize> = refused.iter().map(|(place, _)| *place).collect();
+                let mut written = Written::default();
+                let taken = changes.iter().enumerate().filter(|(place, _)| places.binary_search(place).is_err());
+                taken.for_each(|(_, change)| written.count(change.kind));
+                self.log.shared.lock().delivered(0, written);
+                self.said = refused.into_iter().map(|(place, reason)| (changes[place].number, reason)).collect();
+                self.queue.delivered_but(attempt, &places, now, random);
+            }
+        }
+    }
+
+    /// Reads which changes of a request an answer of 2xx refuses, by their places in order, with the reasons. Refused without such places:
+    /// some of them, and the answer does not say which.
+    fn read_parts(&self, asked: &Asked, answer: &Answer) -> (Verdict, Vec<(usize, String)>) {
+        let requests = &self.webhook.requests;
+        if !requests.answers_in_parts() {
+            return (Verdict::Delivered, Vec::new());
+        }
+        let reading = if answer.whole { requests.read(asked, &answer.body) } else { None };
+        match reading {
+            Some(Reading::Delivered) => (Verdict::Delivered, Vec::new()),
+            Some(Reading::Refused(items)) => (Verdict::Refused, items),
+            Some(Reading::Unnamed) => (Verdict::Refused, Vec::new()),
+            // What was refused is not known: the request is tried again.
+            None => (Verdict::Endpoint, Vec::new()),
         }
     }
 
@@ -729,6 +774,7 @@ impl Run {
     /// Writes a change to the dead letters.
     fn bury(&mut self, change: &Change, death: Death) -> Result<(), SinkError> {
         let (status, answer) = self.last_answer.clone();
+        let answer = self.said.remove(&change.number).unwrap_or(answer);
         self.letters.add(&DeadLetter {
             log_number: change.number,
             time: self.now(),
@@ -852,6 +898,7 @@ impl Run {
             forced: false,
             sent: true,
             audience,
+            group: 0,
             membership: membership(&audience_id, TEST_KEY),
             kind: ChangeKind::Entry,
             reason: Reason::Event,
@@ -863,10 +910,13 @@ impl Run {
             bytes: 0,
         };
         let audience = &self.audiences[audience as usize].audience;
-        let Ok(content) = self.webhook.requests.content(&[Arc::new(change)], |_| audience) else {
-            let reason = "its request can't be written: a template fails on a change without a row".to_owned();
-            let _gone = answer.send(Err(ApiError::Conflict(reason)));
-            return Ok(());
+        let content = match self.webhook.requests.content(&[Arc::new(change)], |_| audience) {
+            Ok(content) => content,
+            Err((_, reason)) => {
+                let reason = format!("{reason}; an example has no row");
+                let _gone = answer.send(Err(ApiError::Conflict(reason)));
+                return Ok(());
+            }
         };
         let began = self.now();
         let since = Instant::now();
@@ -921,7 +971,8 @@ impl Run {
 
     fn save(&mut self) -> Result<(), SinkError> {
         let position = self.progress.base().position;
-        self.log.cursor.save(Mark { position, length: 0 }, true)?;
+        let delivered = self.progress.counts().delivered;
+        self.log.cursor.save(Mark { position, length: 0, delivered }, true)?;
         self.saved = Instant::now();
         let (snapshot, is_moved) = {
             let mut state = self.log.shared.lock();
@@ -980,26 +1031,37 @@ fn next<'a>(records: &mut Records<'a>, reader: &Reader) -> Result<Option<Record<
 }
 
 /// Reads an answer, which came at `now` (ms since the epoch): its status settles the request, whatever becomes of its body.
-async fn answer(mut response: reqwest::Response, now: u64) -> Answer {
+async fn answer(mut response: reqwest::Response, now: u64, requests: &Requests) -> Answer {
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
     let retry_after = header(reqwest::header::RETRY_AFTER)
-        .and_then(|value| schedule::retry_after(value, header(reqwest::header::DATE), now));
+        .and_then(|value| schedule::retry_after(value, header(reqwest::header::DATE), now))
+        .or_else(|| requests.asks_to_wait(response.headers(), now));
     let status = response.status().as_u16();
+    let (kept, most) = match requests.answers_in_parts() {
+        true => (PARTS_BYTES, PARTS_BYTES),
+        false => (attempts::ANSWER_BYTES, BODY_BYTES),
+    };
     let mut body = Vec::new();
     let read = async {
         let mut bytes = 0;
-        while let Ok(Some(chunk)) = response.chunk().await {
-            bytes += chunk.len();
-            let room = attempts::ANSWER_BYTES.saturating_sub(body.len());
-            body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-            if bytes > BODY_BYTES {
-                break;
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) => {
+                    bytes += chunk.len();
+                    let room = kept.saturating_sub(body.len());
+                    body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+                    if bytes > most {
+                        return false;
+                    }
+                }
+                Ok(None) => return true,
+                Err(_) => return false,
             }
         }
     };
     // One that does not end is left: its connection is closed.
-    let _ended = tokio::time::timeout(BODY_TIMEOUT, read).await;
-    Answer { status, retry_after, body }
+    let whole = tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or(false);
+    Answer { status, retry_after, body, whole }
 }
 
 fn ended_attempt(

@@ -18,6 +18,7 @@ fn change(number: u64, kind: ChangeKind, audience: u32, key: &str, now: Instant)
         forced: false,
         sent: true,
         audience,
+        group: 0,
         membership: u128::from(audience) << 64 | u128::from(xxh3_64(key.as_bytes())),
         kind,
         reason: Reason::Event,
@@ -59,6 +60,8 @@ enum Fate {
     Failed,
     Throttled,
     Refused,
+    /// Some of it was refused, and the answer says which.
+    Partly,
 }
 
 fn fate(random: &mut fastrand::Rng, calm: bool) -> Fate {
@@ -67,7 +70,8 @@ fn fate(random: &mut fastrand::Rng, calm: bool) -> Fate {
         0..40 => Fate::Taken,
         40..55 => Fate::TakenSilently,
         55..75 => Fate::Failed,
-        75..85 => Fate::Throttled,
+        75..82 => Fate::Throttled,
+        82..90 => Fate::Partly,
         _ => Fate::Refused,
     }
 }
@@ -86,7 +90,9 @@ fn delivered_to_a_random_endpoint(seed: u64, is_state: bool, batch: bool) {
         let is_member = members.entry(place.clone()).or_default();
         *is_member = !*is_member;
         let kind = if *is_member { ChangeKind::Entry } else { ChangeKind::Exit };
-        log.push(change(number, kind, place.0, &place.1, now));
+        let mut change = change(number, kind, place.0, &place.1, now);
+        change.group = if seed % 4 < 2 { 0 } else { 2 * place.0 + u32::from(kind == ChangeKind::Exit) };
+        log.push(change);
     }
     let mut coming: VecDeque<Change> = log.iter().cloned().collect();
     let mut on_their_way: Vec<Attempt> = Vec::new();
@@ -105,6 +111,8 @@ fn delivered_to_a_random_endpoint(seed: u64, is_state: bool, batch: bool) {
         while let Some(attempt) = queue.next(now) {
             let keys: std::collections::BTreeSet<&str> = attempt.changes.iter().map(|change| &*change.key).collect();
             assert_eq!(keys.len(), attempt.changes.len(), "seed {seed}: one change of a key in a request");
+            let groups: std::collections::BTreeSet<u32> = attempt.changes.iter().map(|change| change.group).collect();
+            assert_eq!(groups.len(), 1, "seed {seed}: one group in a request");
             let others = on_their_way.iter().flat_map(|other| &other.changes);
             assert!(
                 !others.into_iter().any(|other| keys.contains(&*other.key)),
@@ -116,8 +124,15 @@ fn delivered_to_a_random_endpoint(seed: u64, is_state: bool, batch: bool) {
         if !on_their_way.is_empty() {
             let attempt = on_their_way.swap_remove(random.usize(0..on_their_way.len()));
             let fate = fate(&mut random, turn > 20_000);
-            if matches!(fate, Fate::Taken | Fate::TakenSilently) {
-                for change in &attempt.changes {
+            let mut refused = Vec::new();
+            if matches!(fate, Fate::Partly) {
+                refused.extend((0..attempt.changes.len()).filter(|_| random.bool()));
+            }
+            if matches!(fate, Fate::Taken | Fate::TakenSilently | Fate::Partly) {
+                for (place, change) in attempt.changes.iter().enumerate() {
+                    if refused.contains(&place) {
+                        continue;
+                    }
                     let last = got.insert(change.key.to_string(), change.number).unwrap_or_default();
                     assert!(last <= change.number, "seed {seed}: {} of `{}` after {last}", change.number, change.key);
                     holds.insert((change.audience, change.key.to_string()), change.kind == ChangeKind::Entry);
@@ -129,6 +144,8 @@ fn delivered_to_a_random_endpoint(seed: u64, is_state: bool, batch: bool) {
                 Fate::TakenSilently | Fate::Failed => queue.failed(attempt.id, None, false, now, chance),
                 Fate::Throttled => queue.failed(attempt.id, Some(Duration::from_millis(200)), true, now, chance),
                 Fate::Refused => queue.refused(attempt.id, now, chance),
+                Fate::Partly if refused.is_empty() => queue.delivered(attempt.id),
+                Fate::Partly => queue.delivered_but(attempt.id, &refused, now, chance),
             }
         } else if let Some(wake) = queue.wake(now) {
             now = now.max(wake);
@@ -251,6 +268,51 @@ fn a_batch_goes_when_it_is_full_or_its_oldest_change_has_waited() {
     assert!(queue.next(now).is_none());
     let waited = queue.next(now + Duration::from_secs(1)).unwrap();
     assert_eq!(numbers(&waited), [3]);
+}
+
+#[test]
+fn of_a_request_that_is_answered_in_parts_only_what_was_refused_goes_again() {
+    let now = Instant::now();
+    let mut queue = queue(Some(BatchBounds { changes: 4, bytes: 100, wait: Duration::ZERO }), Some(Held::new(false)));
+    for (number, key) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        queue.push(entry(number as u64, key, now));
+    }
+    let mut attempt = queue.next(now).unwrap();
+    queue.delivered_but(attempt.id, &[1, 3], now, 1.0);
+    assert_eq!(ends(&mut queue), [(0, End::Delivered), (2, End::Delivered)]);
+    for wait in [100, 200] {
+        assert!(queue.next(now + Duration::from_millis(wait - 1)).is_none());
+        attempt = queue.next(now + Duration::from_millis(1_000)).unwrap();
+        assert_eq!(numbers(&attempt), [1, 3]);
+        queue.delivered_but(attempt.id, &[0, 1], now, 1.0);
+    }
+    assert_eq!(ends(&mut queue), [(1, End::Dead(Death::Refused)), (3, End::Dead(Death::Refused))]);
+    // What was refused is not held.
+    queue.push(exit(4, "b", now));
+    assert!(queue.next(now).is_none());
+    assert_eq!(ends(&mut queue), [(4, End::Superseded)]);
+}
+
+#[test]
+fn a_request_has_changes_of_one_group_and_the_oldest_group_goes_first() {
+    let now = Instant::now();
+    let mut queue = queue(Some(BatchBounds { changes: 2, bytes: 1_000, wait: Duration::from_secs(1) }), None);
+    let of = |number, key: &str, group, since| Change { group, ..entry(number, key, since) };
+    queue.push(of(0, "a", 1, now));
+    queue.push(of(1, "b", 0, now));
+    assert!(queue.next(now).is_none(), "no group is full");
+    queue.push(of(2, "c", 0, now));
+    assert_eq!(numbers(&queue.next(now).unwrap()), [1, 2], "a full group does not wait for another");
+    assert!(queue.next(now).is_none());
+    // The next change of a key may be of another group.
+    queue.push(of(3, "a", 0, now + Duration::from_millis(10)));
+    let waited = now + Duration::from_secs(1);
+    assert_eq!(queue.wake(now), Some(waited));
+    let first = queue.next(waited).unwrap();
+    assert_eq!(numbers(&first), [0]);
+    assert!(queue.next(waited).is_none());
+    queue.delivered(first.id);
+    assert_eq!(numbers(&queue.next(waited + Duration::from_millis(10)).unwrap()), [3]);
 }
 
 #[test]
