@@ -18,6 +18,7 @@ mod init;
 mod kafka;
 mod kills;
 mod live;
+mod metrics;
 mod oracle;
 mod recovery;
 mod refusals;

@@ -52,7 +52,7 @@ use transaction::CALL;
 use usher_config::{Delivery, KafkaTarget};
 use usher_core::catalog::Catalog;
 use usher_core::change::{Changes, Filter};
-use usher_core::sink::{LedgerPosition, Sink, SinkError, SyncStatus};
+use usher_core::sink::{LedgerPosition, Sink, SinkError, Standing};
 
 /// Bytes of changes that may wait before the sink is not [`Sink::ready`]: 32 MiB, some 300,000 changes.
 const WAITING_BYTES: usize = 32 << 20;
@@ -179,11 +179,8 @@ impl Sink for KafkaSink {
         }
     }
 
-    fn status(&self) -> SyncStatus {
-        let state = self.shared.lock();
-        let since = state.waiting_since.filter(|_| state.changes > 0);
-        let oldest_waiting_ms = since.map_or(0, |since| since.elapsed().as_millis() as u64);
-        SyncStatus { waiting: state.changes, oldest_waiting_ms, ..state.status.clone() }
+    fn standing(&self) -> Arc<dyn Standing> {
+        Arc::clone(&self.shared) as Arc<dyn Standing>
     }
 
     fn position(&self) -> Option<LedgerPosition> {
