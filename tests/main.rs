@@ -21,6 +21,7 @@ mod live;
 mod metrics;
 mod oracle;
 mod recovery;
+mod reference;
 mod refusals;
 mod simulator;
 mod sync_rows;
