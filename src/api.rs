@@ -3,10 +3,12 @@
 use crate::exit::Exit;
 use crate::open::{WallClock, variable};
 use crate::terminal::print_stderr;
+use crate::version;
 use std::net::TcpListener;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use usher_core::clock::Clock;
+use usher_core::edit::Differ;
 use usher_dataflow::{ApiSetup, JobApi};
 use usher_queries::plan::Plan;
 use usher_serve::{Console, Key, Options, ServeError, Server, bind};
@@ -41,23 +43,32 @@ impl Bound {
 
     /// Binds a free port on loopback.
     pub fn local() -> Result<Bound, Exit> {
-        Ok(Bound { listener: bind("127.0.0.1:0", 0)?, options: Options::default() })
+        Ok(Bound {
+            listener: bind("127.0.0.1:0", 0)?,
+            options: Options { build: version::build(), ..Options::default() },
+        })
     }
 
-    /// Starts to answer. `hosts` has the host of each process.
-    pub fn serve(self, plan: &Plan, workers: usize, process: usize, hosts: &[String]) -> Result<Serving, Exit> {
+    /// Starts to answer, as `process` of those with these hosts. `differ` works out edits; `None` if the job keeps no state.
+    pub fn serve(
+        self,
+        plan: &Plan,
+        workers: usize,
+        (process, hosts): (usize, &[String]),
+        differ: Option<Arc<dyn Differ>>,
+    ) -> Result<Serving, Exit> {
         let port = self.listener.local_addr().map_or(0, |address| address.port());
         // Process p listens on the port of process 0 plus p.
         let address = |(other, host): (usize, &String)| format!("{host}:{}", usize::from(port) + other - process);
         let clock = Arc::new(WallClock);
         let run = clock.now();
         let addresses = hosts.iter().enumerate().map(address).collect();
-        let job_api = Arc::new(JobApi::new(plan, ApiSetup { clock, workers, process, addresses, run }));
+        let job_api = Arc::new(JobApi::new(plan, ApiSetup { clock, workers, process, addresses, run, differ }));
         let console = self.options.console.is_some();
         let server = Server::start(self.options, job_api.index(), Arc::clone(&job_api) as Arc<_>, self.listener)?;
         print_stderr(format_args!("api on http://{}", server.address()));
         if console {
-            print_stderr(format_args!("console on http://{}/", server.address()));
+            print_stderr("a browser shows its console there");
         }
         Ok(Serving { server, api: job_api })
     }
@@ -78,7 +89,7 @@ fn options(api: &usher_config::Api) -> Result<Options, ServeError> {
         usher_config::Console::On { actions } => Some(Console { actions }),
     };
     let rate_limit = api.rate_limit.and_then(NonZeroU32::new);
-    Ok(Options { keys, rate_limit, console, ..Options::default() })
+    Ok(Options { keys, rate_limit, console, build: version::build(), ..Options::default() })
 }
 
 impl Serving {

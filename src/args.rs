@@ -1,6 +1,8 @@
 //! The command line.
 
 use crate::client::Connection;
+use crate::terminal::LogFormat;
+use crate::version;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,7 +12,8 @@ use usher_config::Share;
 #[derive(Debug, Parser)]
 #[command(
     name = "usher",
-    version,
+    version = env!("CARGO_PKG_VERSION"),
+    long_version = version::text(),
     max_term_width = 100,
     after_help = "Exit codes: 0 done, or stopped by a signal; 1 failed while running; 2 wrong job or command line; 3 could not open something.\n\
                   Data goes to stdout, everything else to stderr. USHER_LOG sets the log level (default: info)."
@@ -93,7 +96,7 @@ pub enum Command {
     /// the state of the job that runs, how many members would enter and leave.
     ///
     /// Reads the state as of its last checkpoint, whether the job runs or not, and changes nothing. Without OLD the edit is compared
-    /// with that state.
+    /// with that state, or with the job at --url.
     #[command(override_usage = "usher diff [OPTIONS] [OLD] NEW")]
     Diff {
         /// The job files, or plans, before the edit and after it.
@@ -102,6 +105,12 @@ pub enum Command {
         /// The state of the job that runs (default, without OLD: that of NEW).
         #[arg(long, value_name = "URL")]
         state: Option<String>,
+        /// The API of the job that runs, which then works it out; the key is in $USHER_API_KEY and needs `admin`.
+        #[arg(long, value_name = "URL", conflicts_with = "state")]
+        url: Option<String>,
+        /// A file that contains a key of the API.
+        #[arg(long, value_name = "FILE", requires = "url")]
+        key_file: Option<PathBuf>,
         /// Also read the sources and the warehouse, as a start would: windows that are new count too.
         #[arg(long)]
         read: bool,
@@ -148,6 +157,9 @@ pub enum Command {
         /// Where the state's clock is ahead of this machine's, go on from this machine's: changes are then dated before ones that were sent.
         #[arg(long)]
         clock_from_now: bool,
+        /// How lines on stderr are written.
+        #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+        log_format: LogFormat,
         /// Print help.
         #[arg(long, action = clap::ArgAction::Help)]
         help: Option<bool>,
@@ -179,6 +191,9 @@ pub enum Command {
         /// Write the totals to this file as JSON, replacing it.
         #[arg(long, value_name = "FILE")]
         summary: Option<PathBuf>,
+        /// How lines on stderr are written.
+        #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+        log_format: LogFormat,
     },
     /// Print the audiences that a key is in, from a running job.
     Lookup {
@@ -360,6 +375,16 @@ pub enum StateCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+impl Command {
+    /// Returns how lines on stderr are written.
+    pub fn log_format(&self) -> LogFormat {
+        match self {
+            Command::Run { log_format, .. } | Command::Replay { log_format, .. } => *log_format,
+            _ => LogFormat::Text,
+        }
+    }
 }
 
 impl Args {

@@ -5,6 +5,7 @@ use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
+use usher_core::edit::EditReport;
 
 /// The API's default address.
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
@@ -12,15 +13,18 @@ const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 /// How long an answer may take: longer than the server's own limit, which gives a reason.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long an edit may take to be worked out: sources may hold much.
+const DIFF_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+
 /// How to reach the API.
 #[derive(Debug, clap::Args)]
 pub struct Connection {
     /// The API's address (default: $USHER_URL, else http://127.0.0.1:8080).
     #[arg(long)]
-    url: Option<String>,
+    pub url: Option<String>,
     /// A file that contains a key of the API (default: the key in $USHER_API_KEY).
     #[arg(long, value_name = "FILE")]
-    key_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -88,6 +92,14 @@ impl Client {
     /// Sends a POST without a body to a path, given as segments. The body of an answer without one is null.
     pub fn post_nothing(&self, path: &[&str]) -> Result<Answer, Exit> {
         self.send(self.request(Method::POST, path, &[]))
+    }
+
+    /// Sends a plan file to `/v1/diff`; waits for as long as it takes.
+    pub fn diff(&self, plan: Vec<u8>, read: bool) -> Result<EditReport, Exit> {
+        let query: &[(&str, &str)] = if read { &[("read", "true")] } else { &[] };
+        let request = self.request(Method::POST, &["v1", "diff"], query).timeout(DIFF_TIMEOUT);
+        let answer = self.send(request.header("content-type", "application/octet-stream").body(plan))?;
+        serde_json::from_value(answer.body).map_err(|error| self.foreign(&format!("its report can't be read: {error}")))
     }
 
     /// Returns the answer of `/readyz`, whatever its status.

@@ -18,9 +18,11 @@ mod status;
 mod syncs;
 mod why;
 
+pub use run::audiences;
 pub use state::folders;
 
 use crate::args::{Args, Command, StateCommand};
+use crate::client::Connection;
 use crate::exit::Exit;
 use clap::CommandFactory;
 use std::io::Write;
@@ -41,8 +43,9 @@ pub fn run(command: Command) -> Result<(), Exit> {
         }
         Command::Compile { job, output } => compile::compile(&job, &output),
         Command::Explain { job, audience } => explain::explain(&job, audience.as_deref()),
-        Command::Diff { jobs, state, read, json, max_exits, workers } => {
-            let flags = diff::Flags { state, read, json, max_exits, workers: usize::from(workers) };
+        Command::Diff { jobs, state, url, key_file, read, json, max_exits, workers } => {
+            let api = url.map(|url| Connection { url: Some(url), key_file, json });
+            let flags = diff::Flags { state, api, read, json, max_exits, workers: usize::from(workers) };
             match &jobs[..] {
                 [old, new] => diff::diff(Some(old), new, &flags),
                 [new] => diff::diff(None, new, &flags),
@@ -56,7 +59,7 @@ pub fn run(command: Command) -> Result<(), Exit> {
             let flags = run::Flags { workers, processes, process, hosts, restart_sources, drop_syncs, clock_from_now };
             run::run(&job, &flags)
         }
-        Command::Replay { job, from, until, now, workers, out, dead_letters, summary } => {
+        Command::Replay { job, from, until, now, workers, out, dead_letters, summary, .. } => {
             let workers = usize::from(workers);
             replay::replay(&job, replay::Flags { from, until, now, workers, out, dead_letters, summary })
         }

@@ -1,6 +1,6 @@
 //! Every way to end badly: the one file that turns all errors into a message, a hint and an exit code.
 
-use crate::terminal::{bold_red, print_stderr};
+use crate::terminal::{is_json, print_error, print_stderr};
 use serde_json::{Value, json};
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -69,13 +69,16 @@ impl Exit {
         problems.problems.iter().map(problem).collect()
     }
 
+    /// Returns the message and the hint as one line.
+    pub fn in_one_line(&self) -> String {
+        let hint = self.hint.as_ref().map_or(String::new(), |hint| format!("; {hint}"));
+        format!("{}{hint}", self.message.trim_end().replace('\n', "; "))
+    }
+
     /// Prints the message and the hint; returns the code for the shell.
     pub fn report(self) -> ExitCode {
         if !self.message.is_empty() {
-            print_stderr(format_args!("{} {}", bold_red("error:"), self.message.trim_end()));
-        }
-        if let Some(hint) = self.hint {
-            print_stderr(format_args!("hint: {hint}"));
+            print_error(self.message.trim_end(), self.hint.as_deref());
         }
         ExitCode::from(self.code)
     }
@@ -144,6 +147,9 @@ fn lost_process() -> Option<String> {
     matches!(task, "send" | "recv").then(|| process.to_owned())
 }
 
+/// What a panic means.
+const BUG: &str = "this is a bug in usher, not in your job";
+
 /// Makes a panic of any thread end the process: without one worker the others would wait for ever.
 pub fn end_process_on_panic() {
     let report = std::panic::take_hook();
@@ -155,12 +161,18 @@ pub fn end_process_on_panic() {
         // timely's connections panic when the other end is gone. The heartbeat finds that too, with a better reason.
         if let Some(process) = lost_process() {
             std::thread::sleep(LOST_PROCESS_GRACE);
-            print_stderr(format_args!("{} the connection to process {process} broke", bold_red("error:")));
-            print_stderr("hint: restart all processes together");
+            print_error(
+                format_args!("the connection to process {process} broke"),
+                Some("restart all processes together"),
+            );
             std::process::exit(i32::from(FAILED));
         }
-        report(info);
-        print_stderr("hint: this is a bug in usher, not in your job; the lines above say where");
+        if is_json() {
+            print_error(info, Some(BUG));
+        } else {
+            report(info);
+            print_stderr(format_args!("hint: {BUG}; the lines above say where"));
+        }
         std::process::exit(i32::from(FAILED));
     }));
 }

@@ -8,18 +8,20 @@ mod args;
 mod client;
 mod commands;
 mod exit;
+mod foresee;
 mod open;
 mod profile;
 mod sample;
 mod supervise;
 mod terminal;
+mod version;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     exit::end_process_on_panic();
     let args = args::Args::of_process();
-    terminal::log_to_stderr();
+    terminal::log_to_stderr(args.command.log_format());
     open::raise_limit_of_files();
     match commands::run(args.command) {
         Ok(()) => ExitCode::SUCCESS,

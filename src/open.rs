@@ -425,6 +425,12 @@ fn state_place(loaded: &Loaded, url: Option<&str>) -> StatePlace {
     StatePlace { url, ledger: ledger.join("ledger") }
 }
 
+/// Returns where the state of a job is, as a url or an absolute path.
+pub fn state_url(loaded: &Loaded) -> String {
+    let url = state_place(loaded, None).url;
+    if url.contains("://") { url } else { loaded.folder.join(url).display().to_string() }
+}
+
 /// Opens the state of a job, in `process` of its processes.
 pub fn open_state(loaded: &Loaded, process: usize) -> Result<State, Exit> {
     let StatePlace { url, ledger } = state_place(loaded, None);

@@ -154,6 +154,7 @@ pub fn run_watched(
 ) -> Result<Ended, Exit> {
     let audiences: usize = opened.plan.models.iter().map(|model| model.audiences.len()).sum();
     let status = Status::new(opened.workers, audiences);
+    let syncs: Vec<String> = opened.plan.job.syncs.keys().cloned().collect();
     let dead_letters = Arc::clone(&opened.dead_letters);
     let Signals { opening, signalled, end_at_once } = signals;
     opening.store(false, Ordering::SeqCst);
@@ -199,6 +200,11 @@ pub fn run_watched(
     print_stderr(&summary);
     if live {
         print_stderr(format_args!("max lag since live: {} ms", status.lag_ms_max()));
+    }
+    for (id, sync) in syncs.iter().zip(status.syncs()).filter(|(_, sync)| sync.waiting > 0) {
+        let reason = sync.last_error.map_or(String::new(), |error| format!(": {error}"));
+        let wait = if sync.waiting == 1 { "change still waits" } else { "changes still wait" };
+        print_stderr(format_args!("{} {wait} for sync `{id}`{reason}", sync.waiting));
     }
     let result = match result {
         // The reader of stdout has closed it: it has all it wants.

@@ -1,13 +1,37 @@
 //! stderr: log lines, messages, the progress bar, colours; the latter two only on a terminal.
+//!
+//! With [`LogFormat::Json`] everything on stderr is one object a line: `timestamp`, `level`, `message`, and the fields of a log line.
 
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use serde_json::json;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
-/// Returns whether stderr is a terminal.
+/// How lines on stderr are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: one object a line.
+    Json,
+}
+
+/// Whether lines are written as JSON. Set once, before the first line.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// Returns whether lines are written as JSON.
+pub fn is_json() -> bool {
+    IS_JSON.load(Ordering::Relaxed)
+}
+
+/// Returns whether stderr is a terminal for people.
 pub fn stderr_is_terminal() -> bool {
-    std::io::stderr().is_terminal()
+    !is_json() && std::io::stderr().is_terminal()
 }
 
 const LEVELS: &str =
@@ -18,30 +42,61 @@ fn has_colours() -> bool {
     stderr_is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Sends the libraries' log lines to stderr.
-pub fn log_to_stderr() {
+/// Sends the libraries' log lines to stderr, and decides how all lines are written.
+pub fn log_to_stderr(format: LogFormat) {
     // The object store's client logs each retry with its url, which may be a signed one.
     const DEFAULT: &str = "info,object_store=warn";
+    IS_JSON.store(format == LogFormat::Json, Ordering::Relaxed);
     let wanted = std::env::var("USHER_LOG").ok();
     let filter = wanted.as_deref().unwrap_or(DEFAULT).parse::<Targets>();
     if let Err(error) = &filter {
         let wanted = wanted.as_deref().unwrap_or(DEFAULT);
-        print_stderr(format_args!("USHER_LOG is `{wanted}`: {error}; the default is used\n  hint: {LEVELS}"));
+        print_error(format_args!("USHER_LOG is `{wanted}`: {error}; the default is used"), Some(LEVELS));
     }
     let filter = filter.unwrap_or_else(|_| DEFAULT.parse().expect("the default is right"));
-    let lines =
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(has_colours()).with_target(false);
-    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Text => {
+            tracing_subscriber::registry().with(lines.with_ansi(has_colours()).with_filter(filter)).init();
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+        }
+    }
 }
 
 /// Prints a line on stderr; does nothing where stderr is closed.
-pub fn print_stderr(line: impl std::fmt::Display) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{line}");
+pub fn print_stderr(line: impl Display) {
+    let _ = match is_json() {
+        true => write_json("INFO", &line.to_string(), None),
+        false => writeln!(std::io::stderr(), "{line}"),
+    };
+}
+
+/// Prints what went wrong on stderr, and what to do about it; does nothing where stderr is closed.
+pub fn print_error(message: impl Display, hint: Option<&str>) {
+    if is_json() {
+        let _ = write_json("ERROR", &message.to_string(), hint);
+        return;
+    }
+    print_stderr(format_args!("{} {message}", bold_red("error:")));
+    if let Some(hint) = hint {
+        print_stderr(format_args!("hint: {hint}"));
+    }
+}
+
+fn write_json(level: &str, message: &str, hint: Option<&str>) -> std::io::Result<()> {
+    let mut line = json!({ "timestamp": format!("{:.6}", jiff::Timestamp::now()), "level": level, "message": message });
+    if let Some(hint) = hint {
+        line["hint"] = hint.into();
+    }
+    // One write a line: threads of the log write too.
+    std::io::stderr().write_all(format!("{line}\n").as_bytes())
 }
 
 /// Returns `text` in bold red on a terminal, else as it is.
-pub fn bold_red(text: &str) -> String {
+fn bold_red(text: &str) -> String {
     if has_colours() { format!("\x1b[1;31m{text}\x1b[0m") } else { text.to_owned() }
 }
 

@@ -64,6 +64,7 @@ impl Served {
             process: 0,
             addresses: vec!["localhost:0".to_owned()],
             run: 1,
+            differ: None,
         };
         let engine = Arc::new(JobApi::new(plan, setup));
         let readiness = engine.readiness();

@@ -401,6 +401,50 @@ fn check_prints_problems_as_json_for_programs_and_warns_of_what_is_never_true() 
 }
 
 #[test]
+fn the_version_has_what_the_program_was_built_from() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let ran = run(folder.path(), &["--version"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    let features = if cfg!(feature = "tls") { "features: tls" } else { "features: none" };
+    assert_eq!(lines[0], concat!("usher ", env!("CARGO_PKG_VERSION")));
+    assert!(lines[1].starts_with("commit: "), "{lines:?}");
+    assert_eq!(lines[2], features);
+    assert!(lines[3].starts_with("librdkafka: 2."), "{lines:?}");
+    assert_eq!(run(folder.path(), &["-V"]).stdout.trim_end(), lines[0]);
+}
+
+#[test]
+fn with_log_format_json_each_line_of_stderr_is_an_object() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    let parsed = |stderr: &str| -> Vec<serde_json::Value> {
+        let object = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        stderr.lines().map(object).collect()
+    };
+    let ran = run(folder.path(), &["replay", "job.yaml", "--log-format", "json"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let lines = parsed(&ran.stderr);
+    for line in &lines {
+        assert!(["timestamp", "level", "message"].iter().all(|name| line[name].is_string()), "{line}");
+    }
+    let has = |what: &dyn Fn(&serde_json::Value) -> bool| lines.iter().any(what);
+    assert!(has(&|line| line["message"] == "pulled" && line["model"] == "users" && line["rows"] == 2), "{lines:?}");
+    assert!(has(&|line| line["message"].as_str().is_some_and(|text| text.contains("1 entries"))), "{lines:?}");
+    // Errors too, with the hint beside the message.
+    std::fs::remove_file(folder.path().join("users.parquet")).expect("it is there");
+    for command in ["replay", "run"] {
+        let ran = run(folder.path(), &[command, "job.yaml", "--log-format", "json"]);
+        assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+        let lines = parsed(&ran.stderr);
+        let last = lines.last().expect("an error is printed");
+        assert_eq!(last["level"], "ERROR");
+        assert!(last["message"].is_string() && last["hint"].is_string(), "{last}");
+    }
+    assert_eq!(run(folder.path(), &["run", "job.yaml", "--log-format", "xml"]).code, Some(2));
+}
+
+#[test]
 fn the_letter_h_of_run_is_help_without_a_value_and_completions_are_printed() {
     let folder = tempfile::tempdir().expect("a folder for the test");
     for args in [&["run", "-h"][..], &["run", "job.yaml", "-h"], &["run", "--help"], &["check", "-h"]] {

@@ -2,10 +2,10 @@
 //! That requests are the vendors' is the matter of `connectors/src/webhook/vendor/tests.rs`.
 
 use crate::support::process::{Process, until};
-use crate::support::receiver::{Fate, Receiver, Request, ask};
+use crate::support::receiver::{Fate, Receiver, Request, ask, port};
 use crate::support::rows::run;
 use crate::support::shop::{Shop, job};
-use crate::webhooks::{number, port, sync};
+use crate::webhooks::{number, sync};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,7 @@
 //! `usher diff`: what an edit does is printed before it is made, whether the job runs or not, and nothing is changed by that.
 
+use crate::support::process::{Change, changes, until};
+use crate::support::receiver::port;
 use crate::support::rows::{Ran, run};
 use crate::support::shop::{CRM, Shop, job, without_marks};
 use serde_json::{Value, json};
@@ -157,4 +159,193 @@ fn a_limit_of_exits_decides_the_exit_code_and_what_is_unknown_exceeds_it() {
     assert!(stderr.contains("give `--state`"), "{stderr}");
     assert_eq!(ends(&["job.yaml", "--read", "--max-exits", "0%"]).0, Some(0), "without an edit nobody leaves");
     assert_eq!(ends(&["job.yaml", "after.yaml", "--read"]).0, Some(2));
+}
+
+#[test]
+fn the_job_that_runs_works_out_an_edit_that_is_posted_to_its_api() {
+    let api = "api: {listen: \"127.0.0.1:0\"}\n";
+    let shop = shop();
+    shop.job(&(job(BEFORE, CRM) + api));
+    std::fs::write(shop.path("after.yaml"), job(AFTER, CRM) + api).expect("the folder can be written");
+    let process = shop.live(&[]);
+    shop.wait_until_committed(&process);
+    shop.checkpointed(&process);
+    let url = format!("http://127.0.0.1:{}", port(&process));
+    let before = without_marks(shop.changes());
+    for flags in [&[][..], &["--read"]] {
+        let posted = diffed(&shop, &[flags, &["after.yaml", "--url", &url]].concat());
+        let here = diffed(&shop, &[flags, &["after.yaml"]].concat());
+        assert_eq!(numbers(&posted), numbers(&here));
+        assert_eq!(posted["state"]["to_be_filled"], here["state"]["to_be_filled"]);
+        // The job knows more of itself than its state does.
+        assert_eq!(posted["audiences"][3]["removed_conditions"], json!(["property: ltv > 15"]));
+        assert_eq!(
+            posted["audiences"][4],
+            json!({"id": "rich", "change": "renamed", "from": "rich", "to": "The rich"})
+        );
+    }
+    let Ran { stderr, code, .. } = diff(&shop, &["after.yaml", "--url", &url, "--read", "--max-exits", "40%"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("sync `crm`, audience `rich`: 4 of 8 members would leave"), "{stderr}");
+    let text = diff(&shop, &["after.yaml", "--url", &url, "--read"]).stdout;
+    assert!(
+        text.contains("  crm: rich: 0 enter, 4 leave, of 8 members\n    u-2 leaves (definition): property: ltv > 55\n"),
+        "{text}"
+    );
+    // What can't follow is refused by name, and the job goes on.
+    std::fs::write(shop.path("other.yaml"), job(AFTER, CRM).replace("job: shop", "job: other")).expect("as above");
+    let Ran { stderr, code, .. } = diff(&shop, &["other.yaml", "--url", &url]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("the job that runs is `shop`, the plan is of `other`"), "{stderr}");
+    shop.wait_until_committed(&process);
+    assert_eq!(without_marks(shop.changes()), before, "nothing was sent");
+    process.stop();
+}
+
+/// An audience at random, of one to three conditions whose windows do not end within the test.
+fn condition(random: &mut fastrand::Rng) -> String {
+    let one = |random: &mut fastrand::Rng| match random.u8(0..4) {
+        0 => format!("{{property: ltv > {}}}", random.u8(0..10) * 10),
+        1 => format!("{{not: {{performed: bought, within: {}h}}}}", random.u8(1..4)),
+        _ => {
+            let event = random.choice(["viewed", "bought"]).expect("there are two");
+            let compared = random.choice(["at_least", "at_most", "exactly"]).expect("there are three");
+            format!("{{performed: {event}, {compared}: {}, within: {}h}}", random.u8(0..4), random.u8(1..4))
+        }
+    };
+    let conditions: Vec<String> = (0..random.usize(1..=3)).map(|_| one(random)).collect();
+    let joined = random.choice(["all", "any"]).expect("there are two");
+    format!("{{{joined}: [{}]}}", conditions.join(", "))
+}
+
+/// A job that is edited at random.
+struct Edited {
+    audiences: BTreeMap<String, String>,
+    /// Of a second sync: its audiences; none: there is no second sync.
+    other: Vec<String>,
+    next: u32,
+}
+
+impl Edited {
+    fn new(random: &mut fastrand::Rng) -> Edited {
+        let mut new = Edited { audiences: BTreeMap::new(), other: Vec::new(), next: 0 };
+        (0..3).for_each(|_| new.add(random));
+        new
+    }
+
+    fn add(&mut self, random: &mut fastrand::Rng) {
+        self.next += 1;
+        self.audiences.insert(format!("a{}", self.next), condition(random));
+    }
+
+    fn edit(&mut self, random: &mut fastrand::Rng) {
+        let ids: Vec<String> = self.audiences.keys().cloned().collect();
+        let id = ids[random.usize(0..ids.len())].clone();
+        match random.u8(0..5) {
+            0 => self.add(random),
+            1 if ids.len() > 1 => drop(self.audiences.remove(&id)),
+            2 => {
+                // Another id, the same conditions.
+                let of = self.audiences.remove(&id).expect("it is one of them");
+                self.next += 1;
+                self.audiences.insert(format!("a{}", self.next), of);
+            }
+            3 => self.other = ids.into_iter().filter(|_| random.bool()).collect(),
+            _ => drop(self.audiences.insert(id, condition(random))),
+        }
+        self.other.retain(|id| self.audiences.contains_key(id));
+    }
+
+    fn job(&self) -> String {
+        let audiences = self.audiences.iter().map(|(id, of)| format!("  {id}: {{model: users, where: {of}}}\n"));
+        let other = match &self.other[..] {
+            [] => String::new(),
+            ids => {
+                format!("  other: {{audiences: [marked, {}], to: {{file: {{path: other.jsonl}}}}}}\n", ids.join(", "))
+            }
+        };
+        job(&audiences.collect::<String>(), &format!("{CRM}{other}"))
+    }
+}
+
+impl Edited {
+    /// Waits until both syncs have written the changes of all events so far.
+    fn settle(&self, shop: &Shop) {
+        let mark = shop.mark();
+        let files: &[&str] = if self.other.is_empty() { &["changes.jsonl"] } else { &["changes.jsonl", "other.jsonl"] };
+        for file in files {
+            let there = || changes(&shop.path(file)).iter().any(|change| change.key == mark);
+            until(&|| format!("{mark} comes to {file}"), there);
+        }
+    }
+}
+
+/// Entries and exits that were sent behind the first `before` of the changes.
+fn sent(changes: Vec<Change>, before: usize, sync: &str) -> BTreeMap<(String, String), [u64; 2]> {
+    let mut sent: BTreeMap<(String, String), [u64; 2]> = BTreeMap::new();
+    for change in without_marks(changes).into_iter().skip(before) {
+        sent.entry((sync.to_owned(), change.audience)).or_default()[usize::from(!change.entered)] += 1;
+    }
+    sent
+}
+
+/// `USHER_EDITS=500 cargo test --test usher diff::what_is_printed` tries more.
+#[test]
+fn what_is_printed_of_random_edits_of_jobs_over_files_is_what_the_starts_send() {
+    let edits: usize = std::env::var("USHER_EDITS").map_or(8, |count| count.parse().expect("a number"));
+    let (mut entries, mut exits) = (0, 0);
+    for seed in 0..edits.div_ceil(4) as u64 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut edited = Edited::new(&mut random);
+        let shop = Shop::new(&edited.job());
+        for _ in 0..4 {
+            for _ in 0..random.usize(0..30) {
+                let what = random.choice(["Viewed", "Bought"]).expect("there are two");
+                shop.happens(what, &format!("u-{}", random.u8(0..10)));
+            }
+            // What comes while the job runs, and what comes while it is down.
+            let process = shop.live(&[]);
+            for _ in 0..random.usize(0..10) {
+                shop.happens("Viewed", &format!("u-{}", random.u8(0..10)));
+            }
+            edited.settle(&shop);
+            if random.bool() {
+                drop(process.stop())
+            } else {
+                process.kill()
+            }
+            for _ in 0..random.usize(0..10) {
+                shop.happens("Bought", &format!("u-{}", random.u8(0..10)));
+            }
+            let other = || changes(&shop.path("other.jsonl"));
+            let before = (without_marks(shop.changes()).len(), without_marks(other()).len());
+            edited.edit(&mut random);
+            std::fs::write(shop.path("after.yaml"), edited.job()).expect("the folder can be written");
+            let report = diffed(&shop, &["after.yaml", "--read"]);
+            let foreseen: BTreeMap<(String, String), [u64; 2]> = report["state"]["differences"]
+                .as_array()
+                .expect("there is a state")
+                .iter()
+                .filter(|of| of["audience"] != "marked")
+                .map(|of| {
+                    let text = |name: &str| of[name].as_str().expect("an id").to_owned();
+                    let count = |name: &str| of[name].as_u64().expect("a number");
+                    ((text("sync"), text("audience")), [count("entries"), count("exits")])
+                })
+                .collect();
+            shop.job(&edited.job());
+            let process = shop.live(&[]);
+            edited.settle(&shop);
+            process.stop();
+            let mut found = sent(shop.changes(), before.0, "crm");
+            found.extend(sent(other(), before.1, "other"));
+            assert_eq!(foreseen, found, "seed {seed}: {report:#}");
+            found.values().for_each(|[of_entries, of_exits]| {
+                entries += of_entries;
+                exits += of_exits;
+            });
+        }
+    }
+    println!("{} edits, {entries} entries, {exits} exits", edits.div_ceil(4) * 4);
+    assert!(entries > 20 && exits > 5, "{entries} entries, {exits} exits");
 }

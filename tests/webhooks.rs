@@ -4,7 +4,7 @@
 //! `USHER_KILLS=50 cargo test --release --test usher webhooks -- --nocapture` kills more often than every test run does.
 
 use crate::support::process::{Process, members, now, parse, pass, until};
-use crate::support::receiver::{Fate, Receiver, Request, ask};
+use crate::support::receiver::{Fate, Receiver, Request, ask, port};
 use crate::support::rows::run;
 use crate::support::shop::{Shop, job, without_marks};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,13 +25,6 @@ const LONGEST: i64 = 3_000;
 fn hooked(receiver: &Receiver, audiences: &str, settings: &str) -> String {
     let sync = format!("  crm: {{to: {{webhook: {{url: \"{}\", {settings}}}}}}}\n", receiver.url());
     job(audiences, &sync) + "api: {listen: \"127.0.0.1:0\"}\n"
-}
-
-/// The port of a process's API.
-pub fn port(process: &Process) -> u16 {
-    let stderr = process.stderr();
-    let url = stderr.split("api on ").nth(1).and_then(|rest| rest.lines().next()).expect("it has an API");
-    url.trim().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a url with a port")
 }
 
 /// The report of the sync `crm`.
@@ -511,6 +504,25 @@ fn orders_to_a_sync_are_given_by_command() {
     let (code, stdout, _) = order(&[]);
     assert!(code == Some(0) && stdout.starts_with("sync"), "{stdout}");
     process.stop();
+}
+
+#[test]
+fn the_oldest_change_waits_longer_at_each_look_and_the_closing_lines_count_what_waits() {
+    let receiver = Receiver::start(|_| Fate::Refused(503, ""));
+    let shop = Shop::new(&hooked(&receiver, AUDIENCES, "retry: {first: 1m}"));
+    let process = shop.live(&[]);
+    shop.mark();
+    until(&|| process.stderr(), || number(&sync(&process), "retries") > 0 || !receiver.requests().is_empty());
+    let oldest = || number(&sync(&process), "oldest_waiting_ms");
+    let since = Instant::now();
+    for _ in 0..10 {
+        let before = oldest();
+        until(&|| format!("the oldest waits for longer than {before} ms"), || oldest() > before);
+    }
+    // Nothing is tried for a minute, and the delivery looks around once a second.
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    let stderr = process.stop();
+    assert!(stderr.contains("1 change still waits for sync `crm`"), "{stderr}");
 }
 
 #[test]

@@ -38,9 +38,9 @@ impl Decimal {
         if whole.len() + fraction.len() == 0 || !all_digits(whole) || !all_digits(fraction) {
             return None;
         }
-        let digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).skip_while(|digit| *digit == b'0').collect();
+        let digits = whole.bytes().chain(fraction.bytes()).skip_while(|digit| *digit == b'0');
         let shift = exponent.saturating_sub(fraction.len() as i64).saturating_add(DIGITS);
-        let units = scale(&digits, shift)?;
+        let units = scale(digits, shift)?;
         Decimal::from_raw(if negative { -units } else { units })
     }
 
@@ -91,26 +91,27 @@ fn parse_exponent(text: &str) -> Option<i64> {
 }
 
 /// Returns `digits` × 10^`shift`, rounded half to even; `None` from 10^38 on. `digits` has no leading zero.
-fn scale(digits: &[u8], shift: i64) -> Option<i128> {
-    if digits.is_empty() {
+fn scale(digits: impl Iterator<Item = u8> + Clone, shift: i64) -> Option<i128> {
+    let count = digits.clone().count();
+    if count == 0 {
         return Some(0);
     }
-    let length = shift.checked_add(digits.len() as i64)?;
+    let length = shift.checked_add(count as i64)?;
     if length > 38 {
         return None;
     }
     if length < 0 {
         return Some(0);
     }
-    let kept = &digits[..digits.len().min(length as usize)];
-    let dropped = &digits[kept.len()..];
-    let mut units = kept.iter().fold(0i128, |units, digit| units * 10 + i128::from(digit - b'0'));
+    let kept = count.min(length as usize);
+    let mut units = digits.clone().take(kept).fold(0i128, |units, digit| units * 10 + i128::from(digit - b'0'));
     if shift > 0 {
         units *= 10i128.pow(shift as u32);
     }
-    let up = match dropped.split_first() {
-        Some((b'5', rest)) if rest.iter().all(|digit| *digit == b'0') => units % 2 == 1,
-        Some((first, _)) => *first >= b'5',
+    let mut dropped = digits.skip(kept);
+    let up = match dropped.next() {
+        Some(b'5') if dropped.all(|digit| digit == b'0') => units % 2 == 1,
+        Some(first) => first >= b'5',
         None => false,
     };
     Some(units + i128::from(up))

@@ -35,5 +35,10 @@ pub use source::{Bounds, KafkaSource, SourceSpec, check_source, parse_partition,
 /// Returns the value of a `${VAR}` of secret settings. None if it is not set.
 pub type Variable<'a> = &'a dyn Fn(&str) -> Option<String>;
 
+/// Returns the version of librdkafka that is built in.
+pub fn librdkafka_version() -> String {
+    rdkafka::util::get_rdkafka_version().1
+}
+
 #[cfg(test)]
 mod tests;

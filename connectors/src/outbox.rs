@@ -59,7 +59,7 @@ use usher_core::catalog::Catalog;
 use usher_core::change::{Change, ChangeKind, ChangeTexts, Changes, Filter};
 use usher_core::clock::Clock;
 use usher_core::delivery::Delivery;
-use usher_core::sink::{LedgerPosition, OpenedSync, Sink, SinkError, SyncStatus};
+use usher_core::sink::{LedgerPosition, OpenedSync, Sink, SinkError, Standing};
 
 /// Bounds, smaller in tests.
 #[derive(Clone, Copy, Debug)]
@@ -292,8 +292,8 @@ impl Sink for Log {
         self.shared.lock().error.clone().map_or(Ok(()), Err)
     }
 
-    fn status(&self) -> SyncStatus {
-        self.shared.lock().status()
+    fn standing(&self) -> Arc<dyn Standing> {
+        Arc::clone(&self.shared) as Arc<dyn Standing>
     }
 
     fn position(&self) -> Option<LedgerPosition> {

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use usher_core::lock::{lock, wait};
-use usher_core::sink::{SinkError, Written};
+use usher_core::sink::{SinkError, Standing, SyncStatus, Written};
 
 /// Bytes formatted before they are written: 64 KiB, where a write's own cost no longer counts.
 const PIECE_BYTES: usize = 64 << 10;
@@ -49,6 +49,14 @@ struct State<T> {
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         lock(&self.state)
+    }
+}
+
+impl<T: Item> Standing for Shared<T> {
+    fn status(&self) -> SyncStatus {
+        let state = self.lock();
+        let last_error = state.error.as_ref().map(ToString::to_string);
+        SyncStatus { written: state.written, last_error, ..SyncStatus::default() }
     }
 }
 
@@ -110,9 +118,9 @@ impl<T: Item> QueuedWriter<T> {
         self.shared.lock().error.clone()
     }
 
-    /// What has been written so far.
-    pub fn written(&self) -> Written {
-        self.shared.lock().written
+    /// Returns a handle on what has been written, and on what went wrong.
+    pub fn standing(&self) -> Arc<dyn Standing> {
+        Arc::clone(&self.shared) as Arc<dyn Standing>
     }
 
     fn close(&self) {

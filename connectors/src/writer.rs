@@ -10,7 +10,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 use usher_core::change::{Changes, Filter};
-use usher_core::sink::{Sink, SinkError, SyncStatus, Written};
+use usher_core::sink::{Sink, SinkError, Standing, Written};
 
 /// Changes that may wait to be written: 65,536, with usual keys some 4 MB.
 const QUEUE_CHANGES: usize = 65_536;
@@ -81,8 +81,8 @@ impl Sink for Writer {
         self.queue.finish()
     }
 
-    fn status(&self) -> SyncStatus {
-        SyncStatus { written: self.queue.written(), ..SyncStatus::default() }
+    fn standing(&self) -> Arc<dyn Standing> {
+        self.queue.standing()
     }
 }
 

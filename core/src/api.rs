@@ -6,6 +6,7 @@
 
 use crate::counts::Counts;
 use crate::delivery::{DeliveryOrder, DeliveryReply};
+use crate::edit::EditReport;
 pub use crate::reply::{ApiError, BoxFuture, Moment};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -82,6 +83,13 @@ pub trait Api: Send + Sync + 'static {
     /// # Errors
     /// [`ApiError::Conflict`] if the sync does not deliver by itself, else as [`Delivery::order`](crate::delivery::Delivery::order).
     fn delivery(&self, sync: &str, order: DeliveryOrder) -> BoxFuture<'static, Result<DeliveryReply, ApiError>>;
+
+    /// Works out what the job in the bytes of a plan file would do in place of this one.
+    ///
+    /// # Errors
+    /// [`ApiError::Conflict`] if another edit is being worked out or the job keeps no state, else as
+    /// [`Differ::diff`](crate::edit::Differ::diff).
+    fn diff(&self, plan: Vec<u8>, read: bool) -> BoxFuture<'static, Result<EditReport, ApiError>>;
 
     /// Returns what is measured beside the other answers.
     fn metrics(&self) -> Metrics;
@@ -555,10 +563,10 @@ pub struct CheckpointMetrics {
     pub made: u64,
     /// How many were given up.
     pub failed: u64,
-    /// How long ago the last one was made, ms; none: this run has made none.
+    /// How long ago the last one was made, before the first how long ago the job was started, ms; `None` if no state is kept.
     pub age_ms: Option<u64>,
-    /// How long the last one took, ms.
-    pub took_ms: u64,
+    /// How long the last one took, ms; `None` if none was made.
+    pub took_ms: Option<u64>,
 }
 
 /// How far a partition has been read.

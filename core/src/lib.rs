@@ -5,6 +5,7 @@
 //! | [`change`], [`catalog`], [`message`], [`ledger`] | changes of membership, their names and messages, and the committed memberships of a sync |
 //! | [`source`], [`sink`], [`store`], [`warehouse`], [`dead_letters`], [`clock`], [`api`] | the ports: traits of sources, destinations and stores, and of the engine for the HTTP edge |
 //! | [`delivery`], [`reply`] | what an operator asks of a sync that delivers by itself; refusals and times of answers |
+//! | [`edit`] | what an edit of a job does |
 //! | [`membership_index`] | who is in which audience, for readers that never wait for a worker |
 //! | [`counts`], [`value`] | what happened to messages; the types of columns |
 //! | [`time`], [`suggest`], [`lock`] | the calendar with its reader and writer; names that were meant; locks without a `Result` |
@@ -16,6 +17,7 @@ pub mod clock;
 pub mod counts;
 pub mod dead_letters;
 pub mod delivery;
+pub mod edit;
 pub mod ledger;
 pub mod lock;
 pub mod membership_index;

@@ -37,8 +37,13 @@ pub trait Sink: Send {
     /// The destination refused changes.
     fn finish(&mut self) -> Result<(), SinkError>;
 
+    /// Returns a handle on the status, which stays valid while the sink takes changes and after it has ended.
+    fn standing(&self) -> Arc<dyn Standing>;
+
     /// Returns counters, and the last error.
-    fn status(&self) -> SyncStatus;
+    fn status(&self) -> SyncStatus {
+        self.standing().status()
+    }
 
     /// Returns the delivery of a sink that delivers by itself, for an operator's orders; `None` of others.
     fn delivery(&self) -> Option<Arc<dyn Delivery>> {
@@ -49,6 +54,12 @@ pub trait Sink: Send {
     fn position(&self) -> Option<LedgerPosition> {
         None
     }
+}
+
+/// The status of a sync. May be read from any thread, at any time.
+pub trait Standing: Send + Sync {
+    /// Returns counters, and the last error. Does not wait for the destination.
+    fn status(&self) -> SyncStatus;
 }
 
 /// How far a ledger is. A checkpoint notes it, and a start refuses a ledger that is behind.

@@ -24,7 +24,6 @@
 //! let ten = time::parse_timestamp("2026-11-23 11:00:00.5+01:00").expect("a timestamp");
 //! assert_eq!(ten, 1_795_428_000_500);
 //! assert_eq!(time::timestamp(ten).as_deref(), Some("2026-11-23T10:00:00.500Z"));
-//! assert_eq!(time::date(ten).as_deref(), Some("2026-11-23"));
 //! ```
 
 use jiff::Timestamp;
@@ -281,11 +280,6 @@ pub fn timestamp(ms: i64) -> Option<String> {
     text(ms, write_timestamp)
 }
 
-/// Returns what [`write_date`] writes. None if the year has more than four digits.
-pub fn date(ms: i64) -> Option<String> {
-    text(ms, write_date)
-}
-
 /// Returns RFC 3339 in UTC with no more digits of the fraction than it takes: `2026-11-23T10:00:00Z`.
 ///
 /// A time that [`parse_timestamp`] reads and that is beyond the years 0000 to 9999 in UTC has an offset:
@@ -448,6 +442,11 @@ fn text(ms: i64, write: fn(&mut Vec<u8>, i64)) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Returns what [`write_date`] writes. None if the year has more than four digits.
+    fn date(ms: i64) -> Option<String> {
+        text(ms, write_date)
+    }
 
     const TEN: i64 = 1_795_428_000_000;
 

@@ -24,6 +24,7 @@ use crate::time::{Slot, Time};
 use futures::channel::oneshot;
 use futures::future::ready;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock};
 use timely::scheduling::SyncActivator;
@@ -38,6 +39,7 @@ use usher_core::clock::Clock;
 use usher_core::counts::{Counts, Skip};
 use usher_core::dead_letters::DeadLetterReason;
 use usher_core::delivery::{Delivery, DeliveryOrder, DeliveryReply};
+use usher_core::edit::{Differ, EditReport};
 use usher_core::ledger::Ledger;
 use usher_core::lock::lock;
 use usher_core::membership_index::MembershipIndex;
@@ -58,6 +60,8 @@ pub struct ApiSetup {
     pub addresses: Vec<String>,
     /// Part of the ids in the stream of changes: the time of the start, ms since the epoch.
     pub run: u64,
+    /// What works out edits; `None` if the job keeps no state.
+    pub differ: Option<Arc<dyn Differ>>,
 }
 
 /// For how long a sync delivers nothing before readiness says so, ms: an election or a restart of a broker takes less.
@@ -78,13 +82,15 @@ pub(crate) struct Inner {
     addresses: Vec<String>,
     /// The time of the start, ms since the epoch.
     run: u64,
+    differ: Option<Arc<dyn Differ>>,
+    /// Whether an edit is being worked out: it takes as much memory as the job.
+    is_diffing: Arc<AtomicBool>,
     pub(crate) pulls: Arc<PullHistory>,
     status: OnceLock<Arc<Status>>,
-    sinks: OnceLock<Sinks>,
     /// Of the syncs that deliver by themselves, in the order of the job.
     deliveries: OnceLock<Vec<Option<Arc<dyn Delivery>>>>,
-    /// How the syncs stood when they were looked at last.
-    pub(crate) sync_statuses: Mutex<Vec<SyncStatus>>,
+    /// Of processes other than the first: how the syncs stood in the latest report of the first.
+    pub(crate) reported_syncs: Mutex<Vec<SyncStatus>>,
     /// By worker of this process; none: it does not answer yet, or no more.
     handles: Mutex<Vec<Option<WorkerHandle>>>,
 }
@@ -135,7 +141,7 @@ pub(crate) fn not_live() -> ApiError {
 impl JobApi {
     /// An engine for a job that is about to run.
     pub fn new(plan: &Plan, setup: ApiSetup) -> JobApi {
-        let ApiSetup { clock, workers, process, addresses, run } = setup;
+        let ApiSetup { clock, workers, process, addresses, run, differ } = setup;
         let handles = std::iter::repeat_with(|| None).take(workers).collect();
         JobApi(Arc::new(Inner {
             index: Arc::new(MembershipIndex::new(
@@ -152,11 +158,12 @@ impl JobApi {
             process,
             addresses,
             run,
+            differ,
+            is_diffing: Arc::default(),
             pulls: Arc::new(PullHistory::new(plan.models.len())),
             status: OnceLock::new(),
-            sinks: OnceLock::new(),
             deliveries: OnceLock::new(),
-            sync_statuses: Mutex::new(vec![SyncStatus::default(); plan.job.syncs.len()]),
+            reported_syncs: Mutex::new(vec![SyncStatus::default(); plan.job.syncs.len()]),
             handles: Mutex::new(handles),
         }))
     }
@@ -175,7 +182,6 @@ impl Inner {
     /// The job begins to run.
     pub(crate) fn run(&self, status: &Arc<Status>, sinks: &Sinks, ledgers: &[Ledger], catalog: &Catalog) {
         assert!(self.status.set(Arc::clone(status)).is_ok(), "it is for one run");
-        assert!(self.sinks.set(Arc::clone(sinks)).is_ok(), "it is for one run");
         let deliveries = lock(sinks).iter().map(|sink| sink.delivery()).collect();
         assert!(self.deliveries.set(deliveries).is_ok(), "it is for one run");
         if !ledgers.iter().any(|ledger| ledger.any) {
@@ -222,15 +228,10 @@ impl Inner {
 
     /// How the syncs stand, in the order of the job.
     pub(crate) fn sync_statuses(&self) -> Vec<SyncStatus> {
-        let mut last = lock(&self.sync_statuses);
-        // While a sink takes changes, or ends, it is as it was.
-        if let Some(sinks) = self.sinks.get()
-            && self.process == 0
-            && let Ok(sinks) = sinks.try_lock()
-        {
-            *last = sinks.iter().map(|sink| sink.status()).collect();
+        match self.status.get() {
+            Some(status) if self.process == 0 => status.syncs(),
+            _ => lock(&self.reported_syncs).clone(),
         }
-        last.clone()
     }
 
     /// Describes the sync that has delivered nothing for longest although it has something to deliver, if that is long.
@@ -542,6 +543,26 @@ impl Api for JobApi {
         }
     }
 
+    fn diff(&self, plan: Vec<u8>, read: bool) -> BoxFuture<'static, Result<EditReport, ApiError>> {
+        let conflict = |what: &str| -> BoxFuture<'static, Result<EditReport, ApiError>> {
+            Box::pin(ready(Err(ApiError::Conflict(what.to_owned()))))
+        };
+        let Some(differ) = self.0.differ.clone() else { return conflict("the job keeps no state") };
+        let is_diffing = Arc::clone(&self.0.is_diffing);
+        if is_diffing.swap(true, Ordering::AcqRel) {
+            return conflict("another edit is being worked out");
+        }
+        let (answer, answered) = oneshot::channel();
+        let work = move || {
+            let report = differ.diff(&plan, read, &|| answer.is_canceled());
+            is_diffing.store(false, Ordering::Release);
+            // The client may have gone.
+            let _ = answer.send(report);
+        };
+        std::thread::Builder::new().name("diff".to_owned()).spawn(work).expect("the system can start a thread");
+        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(not_live())) })
+    }
+
     fn metrics(&self) -> Metrics {
         let inner = &*self.0;
         let now = inner.now();
@@ -570,13 +591,13 @@ impl Api for JobApi {
                 lag_ms: partition.newest.map(|newest| now.saturating_sub(newest)),
             }));
         }
-        let Checkpoints { made, failed, took, bytes, last } =
+        let Checkpoints { made, failed, took, bytes, started, last } =
             inner.status.get().map(|status| status.checkpoints()).unwrap_or_default();
         let checkpoints = CheckpointMetrics {
             made,
             failed,
-            age_ms: last.map(|last| last.elapsed().as_millis() as u64),
-            took_ms: took.as_millis() as u64,
+            age_ms: last.or(started).map(|since| since.elapsed().as_millis() as u64),
+            took_ms: last.map(|_| took.as_millis() as u64),
         };
         let clock_ahead_ms = inner.status.get().map_or(0, |status| status.clock_ahead());
         Metrics {
@@ -692,6 +713,8 @@ fn clock_ahead(status: &Status, of: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicU64;
+    use usher_core::sink::Standing;
 
     struct Stands;
 
@@ -708,11 +731,12 @@ sources: {web: {file: {path: events.jsonl}, format: segment}}
 models: {users: {}}
 events: {viewed: {source: web, type: page, model: users}}
 audiences: {seen: {model: users, where: {performed: viewed, within: 1h}}}
+syncs: {log: {to: {stdout: {}}}}
 ";
         let job = usher_config::parse(job, "job.yaml", std::path::Path::new("."), &|_| None).expect("a sound job");
         let plan = usher_queries::compile(&job, "job.yaml", &usher_queries::Schemas::new()).expect("a sound job");
         let addresses = (0..processes).map(|process| format!("host-{process}:{}", 8_080 + process)).collect();
-        JobApi::new(&plan, ApiSetup { clock: Arc::new(Stands), workers: 1, process, addresses, run: 1 })
+        JobApi::new(&plan, ApiSetup { clock: Arc::new(Stands), workers: 1, process, addresses, run: 1, differ: None })
     }
 
     #[test]
@@ -780,6 +804,32 @@ audiences: {seen: {model: users, where: {performed: viewed, within: 1h}}}
         assert_eq!((windows().complete, windows().complete_at), (false, Some(Moment(3_600_900))));
         status.publish_held(0, vec![7]);
         assert_eq!(engine.audiences()[0].held, 7);
+    }
+
+    #[test]
+    fn a_sync_is_reported_as_it_stands_in_that_moment() {
+        struct Counting(AtomicU64);
+
+        impl Standing for Counting {
+            fn status(&self) -> SyncStatus {
+                SyncStatus { waiting: self.0.fetch_add(1, Ordering::Relaxed), ..SyncStatus::default() }
+            }
+        }
+
+        let (first, other) = (engine(2, 0), engine(2, 1));
+        for (engine, syncs) in
+            [(&first, vec![Arc::new(Counting(AtomicU64::new(5))) as Arc<dyn Standing>]), (&other, vec![])]
+        {
+            let status = Status::new(1, 1);
+            status.set_syncs(syncs);
+            assert!(engine.0.status.set(status).is_ok());
+        }
+        let waiting = |engine: &JobApi| engine.syncs()[0].waiting;
+        assert_eq!((waiting(&first), waiting(&first)), (5, 6));
+        // The other processes have what the first has sent.
+        assert_eq!(waiting(&other), 0);
+        *lock(&other.0.reported_syncs) = first.0.sync_statuses();
+        assert_eq!((waiting(&other), waiting(&other)), (7, 7));
     }
 
     #[test]

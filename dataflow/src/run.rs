@@ -102,6 +102,7 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
         let pulls = &mut *lock(&whole_pulls);
         pulls.extend(pull.clone().map(|pull| ((model as u32, 0), pull)));
     }
+    status.set_syncs(opened.sinks.iter().map(|sink| sink.standing()).collect());
     let (source_ids, sources): (Vec<String>, _) =
         opened.sources.into_iter().map(|(id, source)| (id, Mutex::new(source))).unzip();
     let advisor = Arc::new(Advisor::new(&plan, &source_ids));
@@ -125,6 +126,9 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
     };
     if shared.span == Span::Live && shared.clock.runs() {
         status.pace().let_sleep(processes > 1);
+    }
+    if recovery.is_some() {
+        status.keep_state();
     }
     if let Some(api) = &shared.api {
         let ledgers = recovery.as_ref().map_or(&[][..], |recovery| &recovery.ledgers);
@@ -308,6 +312,7 @@ fn start_worker(worker: &mut Worker, shared: &Shared, own: Own) {
             catalog: Arc::clone(&shared.catalog),
             sinks: Arc::clone(&shared.sinks),
             status: Arc::clone(&shared.status),
+            logs: shared.purpose == Purpose::Run,
         },
     };
     let graph = worker.dataflow::<Time, _, _>(|scope| graph::build(scope, inputs));

@@ -9,10 +9,11 @@ use crate::ingest::seen::Seen;
 use crate::start_difference::{Conditions, StartDifference, keep_condition};
 use crate::time::Time;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 use usher_core::counts::Counts;
 use usher_core::lock::lock;
+use usher_core::sink::{Standing, SyncStatus};
 use usher_core::source::{PartitionId, SourceError};
 
 /// What a worker has read.
@@ -58,6 +59,8 @@ pub struct Checkpoints {
     pub bytes: u64,
     /// How many were given up.
     pub failed: u64,
+    /// When the job began that makes them; `None` if it keeps no state.
+    pub started: Option<Instant>,
     /// When the last one was made.
     pub last: Option<Instant>,
 }
@@ -100,6 +103,8 @@ pub struct Status {
     abort: AtomicBool,
     pace: Pace,
     failure: Mutex<Option<Failure>>,
+    /// Of the syncs, in the order of the job; empty in processes that write to none.
+    syncs: OnceLock<Vec<Arc<dyn Standing>>>,
 }
 
 impl Status {
@@ -126,6 +131,7 @@ impl Status {
             abort: AtomicBool::new(false),
             pace: Pace::new(workers),
             failure: Mutex::new(None),
+            syncs: OnceLock::new(),
         })
     }
 
@@ -133,6 +139,11 @@ impl Status {
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         self.pace.stir();
+    }
+
+    /// Returns how the syncs stand, in the order of the job; nothing before the job runs, and in processes that write to none.
+    pub fn syncs(&self) -> Vec<SyncStatus> {
+        self.syncs.get().into_iter().flatten().map(|sync| sync.status()).collect()
     }
 
     /// Returns what the start sends, once it is known, and the first time only.
@@ -331,6 +342,11 @@ impl Status {
         lock(&self.failure).take()
     }
 
+    /// Takes the handles on the syncs. Panics if it is called twice.
+    pub(crate) fn set_syncs(&self, syncs: Vec<Arc<dyn Standing>>) {
+        assert!(self.syncs.set(syncs).is_ok(), "it is for one run");
+    }
+
     // Published by the workers of this process, by their number in it.
 
     pub(crate) fn publish_reading(&self, worker: usize, reading: Reading) {
@@ -364,6 +380,11 @@ impl Status {
         let mut checkpoints = lock(&self.checkpoints);
         let made = checkpoints.made + 1;
         *checkpoints = Checkpoints { made, took, bytes, last: Some(Instant::now()), ..*checkpoints };
+    }
+
+    /// Takes it that the job keeps state, from now on.
+    pub(crate) fn keep_state(&self) {
+        lock(&self.checkpoints).started = Some(Instant::now());
     }
 
     pub(crate) fn publish_failed_checkpoints(&self, failed: u64) {

@@ -6,9 +6,9 @@
 
 use crate::compile::conditions::{Decided, Written, written};
 use crate::plan::{FactIx, ModelPlan, Plan};
-use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use usher_config::{Event, Source, SourceFrom, Start, Sync, Text, duration};
+use usher_core::edit::{AudienceChange, AudienceEdit, Edit, FilledWindow, NamedChange, NamedEdit};
 use usher_core::time::shortest;
 
 /// What is known of a job before an edit.
@@ -41,104 +41,6 @@ impl<'a> Before<'a> {
         let facts = self.facts.get(&model.id);
         facts.is_some_and(|facts| facts.contains(&model.facts[fact as usize].fingerprint))
     }
-}
-
-/// What an edit changes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Edit {
-    /// The audiences that differ, by id.
-    pub audiences: Vec<AudienceEdit>,
-    /// The events that differ, by id. Empty if only the state of the job before the edit is known.
-    pub events: Vec<NamedEdit>,
-    /// The syncs that differ, by id.
-    pub syncs: Vec<NamedEdit>,
-    /// The windows that are new.
-    pub filled: Vec<FilledWindow>,
-}
-
-/// What happens to an audience.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AudienceEdit {
-    /// Its id.
-    pub id: String,
-    /// What happens to it.
-    #[serde(flatten)]
-    pub change: AudienceChange,
-}
-
-/// The ways in which an audience differs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "change", rename_all = "snake_case")]
-pub enum AudienceChange {
-    /// It is new.
-    Added {
-        /// Audiences that are removed and have the same conditions.
-        same_conditions_as: Vec<String>,
-    },
-    /// It is gone.
-    Removed {
-        /// Audiences that are added and have the same conditions.
-        same_conditions_as: Vec<String>,
-    },
-    /// It has other conditions. Both lists are empty where the same conditions are combined otherwise.
-    Changed {
-        /// Conditions that it had, as in the job file; unknown, and empty, if only the state is known.
-        removed_conditions: Vec<String>,
-        /// Conditions that it has now.
-        added_conditions: Vec<String>,
-    },
-    /// Its name for people is another.
-    Renamed {
-        /// The name before.
-        from: String,
-        /// The name now.
-        to: String,
-    },
-}
-
-/// What happens to an event or a sync.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct NamedEdit {
-    /// Its id.
-    pub id: String,
-    /// What happens to it.
-    #[serde(flatten)]
-    pub change: NamedChange,
-}
-
-/// The ways in which an event or a sync differs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "change", rename_all = "snake_case")]
-pub enum NamedChange {
-    /// It is new.
-    Added,
-    /// It is gone.
-    Removed,
-    /// It differs.
-    Changed {
-        /// The keys of the job file that differ.
-        keys: Vec<&'static str>,
-    },
-    /// Its label for people is another.
-    Renamed {
-        /// The label before, or the id.
-        from: String,
-        /// The label now, or the id.
-        to: String,
-    },
-}
-
-/// A window that the job has not kept before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FilledWindow {
-    /// The condition, as in the job file.
-    pub condition: String,
-    /// The audiences that have it.
-    pub audiences: Vec<String>,
-    /// Its length.
-    pub within: String,
-    /// From when on each of its sources is read.
-    pub from: Vec<String>,
 }
 
 /// Returns what differs between a job before and after an edit.
@@ -262,7 +164,7 @@ fn named<T>(
 }
 
 fn changed(keys: Vec<&'static str>) -> Option<NamedChange> {
-    (!keys.is_empty()).then_some(NamedChange::Changed { keys })
+    (!keys.is_empty()).then(|| NamedChange::Changed { keys: keys.into_iter().map(str::to_owned).collect() })
 }
 
 /// Returns the names of what differs.

@@ -81,7 +81,7 @@ impl App {
             openapi,
             sizes: Sizes::new(),
             console: options.console,
-            metrics: ServerMetrics::new(&index),
+            metrics: ServerMetrics::new(&index, &options.build),
             peers: Peers::new(index.clone(), api.clone(), options.patience),
             index,
             api,
@@ -152,8 +152,9 @@ pub(crate) async fn authorize_and_count(State(app): Shared, request: Request, ne
     let start = Instant::now();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let path = request.uri().path();
+    let is_order = ["/v1/models/", "/v1/syncs/", "/v1/diff"].iter().any(|start| path.starts_with(start));
     let scope = match *request.method() {
-        Method::POST if path.starts_with("/v1/models/") || path.starts_with("/v1/syncs/") => Scope::Admin,
+        Method::POST if is_order => Scope::Admin,
         _ => Scope::Read,
     };
     let allowed = app.auth.check_local(request.uri(), request.headers()).and_then(|()| match is_open(path) {

@@ -16,6 +16,9 @@ use std::time::Duration;
 /// Bytes of a body at most: 1,000 ids of 1,024 bytes fit.
 const BODY_BYTES: usize = 1 << 20;
 
+/// Bytes of a plan at most: far more than one of 1,000 audiences has.
+const PLAN_BYTES: usize = 16 << 20;
+
 /// How much is read of a body whose announced length is too large, before the refusal is sent: 4 MiB.
 const DRAINED_BYTES: usize = 4 << 20;
 
@@ -24,14 +27,26 @@ const DRAINED_BYTES: usize = 4 << 20;
 /// # Errors
 /// 413 if the body is longer than [`BODY_BYTES`] or breaks off, 408 if it does not arrive in time.
 pub(crate) async fn read_body(request: Request, patience: Duration) -> Result<Bytes, Problem> {
-    let too_large = || Problem::too_large(format!("a body has at most {BODY_BYTES} bytes"));
+    read_at_most(BODY_BYTES, request, patience).await
+}
+
+/// Reads a plan, which has `patience` to arrive.
+///
+/// # Errors
+/// As [`read_body`], with another bound.
+pub(crate) async fn read_plan(request: Request, patience: Duration) -> Result<Bytes, Problem> {
+    read_at_most(PLAN_BYTES, request, patience).await
+}
+
+async fn read_at_most(bound: usize, request: Request, patience: Duration) -> Result<Bytes, Problem> {
+    let too_large = || Problem::too_large(format!("a body has at most {bound} bytes"));
     let body = request.into_body();
-    if body.size_hint().exact().is_some_and(|length| length > BODY_BYTES as u64) {
+    if body.size_hint().exact().is_some_and(|length| length > bound as u64) {
         // A client that is still sending when the connection ends does not read the answer: a part is read and dropped.
         let _ = tokio::time::timeout(patience, to_bytes(body, DRAINED_BYTES)).await;
         return Err(too_large());
     }
-    match tokio::time::timeout(patience, to_bytes(body, BODY_BYTES)).await {
+    match tokio::time::timeout(patience, to_bytes(body, bound)).await {
         Err(_) => Err(Problem::slow_body()),
         Ok(Ok(body)) => Ok(body),
         // Too long without an announced length, or broken off. In the second case the client does not read the answer.

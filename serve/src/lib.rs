@@ -28,13 +28,14 @@ mod openapi;
 mod options;
 mod peers;
 mod problem;
+mod process;
 mod routes;
 mod sizes;
 mod sse;
 
 pub use console::Console;
 pub use openapi::document;
-pub use options::{Key, Options};
+pub use options::{Build, Key, Options};
 pub use peers::http_client;
 pub use problem::ProblemBody;
 
@@ -185,7 +186,6 @@ impl Server {
             let router = routes::router(app);
             runtime.spawn(connections::accept(listener, router, bounds, stopping))
         };
-        tracing::info!(%address, "the API is served");
         Ok(Server { address, runtime, stop, accepting })
     }
 

@@ -5,7 +5,9 @@
 
 use crate::auth::{CONSOLE_FILE, OPEN};
 use crate::problem::ProblemBody;
-use crate::routes::{audiences, changes, definitions, job, lookup, members, models, process, sizes, sources, syncs};
+use crate::routes::{
+    audiences, changes, definitions, diff, job, lookup, members, models, process, sizes, sources, syncs,
+};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, PathItem, Ref, ResponseBuilder};
 use utoipa::{OpenApi, openapi};
@@ -28,6 +30,7 @@ use utoipa::{OpenApi, openapi};
         sizes::many_sizes,
         sizes::sizes,
         job::job,
+        diff::diff,
         syncs::syncs,
         syncs::attempts,
         syncs::dead_letters,

@@ -9,6 +9,19 @@ use std::time::Duration;
 /// Connections at most, whatever the system allows: each takes some 10 KiB.
 const CONNECTIONS_MAX: usize = 20_000;
 
+/// What the program was built from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Build {
+    /// The version.
+    pub version: String,
+    /// The commit; empty if it is not known.
+    pub commit: String,
+    /// The features that are built in, separated by commas.
+    pub features: String,
+    /// The version of librdkafka.
+    pub librdkafka: String,
+}
+
 /// How the API is served.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -26,6 +39,8 @@ pub struct Options {
     pub patience: Duration,
     /// Threads of the server.
     pub threads: usize,
+    /// What the program was built from, for the metrics.
+    pub build: Build,
 }
 
 /// A key of the API, with what it allows.
@@ -58,6 +73,7 @@ impl Default for Options {
             idle: Duration::from_secs(120),
             patience: Duration::from_secs(10),
             threads: 2,
+            build: Build::default(),
         }
     }
 }

@@ -79,6 +79,20 @@ impl Peers {
         self.forward.post(peer, uri, headers, body, self.patience).await
     }
 
+    /// Returns the answer of `peer`, the first process, to a request for what the plan in `body` does.
+    ///
+    /// # Errors
+    /// As [`Peers::get`], without a time limit for the answer.
+    pub(crate) async fn diff(
+        &self,
+        peer: &str,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Response, Problem> {
+        self.forward.post_bytes(peer, uri, headers, body).await
+    }
+
     /// Asks `peer` for the ids in `body`, a batch that it owns.
     ///
     /// # Errors

@@ -8,12 +8,13 @@
 //! | [`audiences`], [`models`], [`syncs`] | the parts of the job: sizes, snapshots and pulls, deliveries |
 //! | [`definitions`], [`sizes`] | the conditions of an audience and who meets them, sizes over time |
 //! | [`sources`] | what came in, and what matched the events of the job |
-//! | [`job`] | what runs |
+//! | [`job`], [`diff`] | what runs, and what an edit of it does |
 //! | [`process`] | health, readiness, metrics, the description of the API, and the console |
 
 pub(crate) mod audiences;
 pub(crate) mod changes;
 pub(crate) mod definitions;
+pub(crate) mod diff;
 pub(crate) mod job;
 pub(crate) mod lookup;
 pub(crate) mod members;
@@ -43,6 +44,7 @@ pub(crate) fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/v1/sizes", get(sizes::many_sizes)),
         ("/v1/sizes/{audience_id}", get(sizes::sizes)),
         ("/v1/job", get(job::job)),
+        ("/v1/diff", post(diff::diff)),
         ("/v1/syncs", get(syncs::syncs)),
         ("/v1/syncs/{id}/attempts", get(syncs::attempts)),
         ("/v1/syncs/{id}/dead_letters", get(syncs::dead_letters)),

@@ -6,7 +6,7 @@ mod memory;
 use memory::{Memory, START};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroU32;
@@ -879,8 +879,13 @@ fn metrics_have_the_counters_of_server_index_and_job() {
         "usher_pulls_total{model=\"users\",status=\"failed\"} 2",
         "usher_pulls_total{model=\"users\",status=\"held\"} 1",
         "usher_sync_waiting{sync=\"crm\"} 2",
-        "usher_sync_oldest_waiting_ms{sync=\"crm\"} 0",
+        "usher_sync_oldest_waiting_seconds{sync=\"crm\"} 0",
         "usher_checkpoints_failed_total 0",
+        "usher_checkpoint_age_seconds 2.5",
+        "usher_checkpoint_duration_seconds 0.015",
+        "usher_clock_ahead_seconds 1.5",
+        "usher_partition_lag_seconds{partition=\"a \\\"quoted\\\"\\\\name\\n\",source=\"web\"} 0.25",
+        "usher_build_info{commit=\"\",features=\"\",librdkafka=\"\",version=\"\"} 1",
         "usher_partition_lag_messages{partition=\"a \\\"quoted\\\"\\\\name\\n\",source=\"web\"} 3",
         "usher_live 1",
         "usher_event_matched_total{event=\"bought\"} 8",
@@ -891,6 +896,49 @@ fn metrics_have_the_counters_of_server_index_and_job() {
     ] {
         assert!(reply.body.lines().any(|found| found == line), "no {line} in\n{}", reply.body);
     }
+}
+
+#[test]
+fn each_metric_is_described_in_the_docs_and_no_other_is() {
+    let (_memory, api) = live();
+    api.get("/v1/audiences/users/u-42");
+    let answered: BTreeSet<String> = (api.get("/metrics").body.lines())
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .map(|line| line.replace(' ', " | "))
+        .collect();
+    let docs = include_str!("../../docs/METRICS.md");
+    let described: BTreeSet<String> = (docs.lines())
+        .filter_map(|line| line.strip_prefix("| `"))
+        .map(|row| row.split(" | ").take(2).map(|cell| cell.trim_end_matches('`')).collect::<Vec<_>>().join(" | "))
+        .collect();
+    assert_eq!(described, answered);
+}
+
+#[test]
+fn an_edit_is_worked_out_for_admins_by_the_first_process() {
+    let (memory, second) = (Memory::live(), Memory::live());
+    let keys = || vec![key("reader", true, false), key("admin", true, true)];
+    let options = || Options { keys: keys(), ..Options::default() };
+    let (first, other) = (serve(&memory, options()), serve(&second, options()));
+    second.one_of(vec![Some(first.address.to_string()), None]);
+    let post = |api: &Api, query: &str, who: &str, body: Vec<u8>| {
+        let request = api.client.http.post(api.url(&format!("/v1/diff{query}")));
+        api.client.send(request.header("authorization", format!("Bearer {who}")).body(body))
+    };
+    assert_eq!(post(&first, "", "reader", b"plan".to_vec()).problem(), (403, "scope".to_owned()));
+    for (query, read) in [("", false), ("?read=true", true), ("?read=false", false)] {
+        for api in [&first, &other] {
+            let reply = post(api, query, "admin", b"plan".to_vec());
+            assert_eq!(reply.status, 200, "{}", reply.body);
+            assert_eq!(reply.json()["state"]["as_of"], "plan");
+            assert_eq!(reply.json()["state"]["read"], read);
+        }
+    }
+    assert_eq!(post(&first, "?raed=true", "admin", b"plan".to_vec()).status, 400);
+    assert_eq!(post(&first, "", "admin", Vec::new()).status, 400);
+    // A plan may be larger than other bodies, and has a bound too.
+    assert_eq!(post(&first, "", "admin", vec![b'x'; 2 << 20]).status, 200);
+    assert_eq!(post(&first, "", "admin", vec![b'x'; (16 << 20) + 1]).status, 413);
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub fn demo(duration: Option<u64>, workers: usize) -> Result<(), Exit> {
     let job = usher_config::parse(shop::JOB, &file.display().to_string(), folder.path(), &|_| None)?;
     let loaded = Loaded { plan: open::plan(&job, "job.yaml")?, folder: folder.path().to_owned() };
     let catalog = Arc::new(loaded.plan.job.catalog());
-    let api = Bound::local()?.serve(&loaded.plan, workers, 0, &["localhost".to_owned()])?;
+    let api = Bound::local()?.serve(&loaded.plan, workers, (0, &["localhost".to_owned()]), None)?;
     let opened = OpenedJob {
         api: Some(Arc::clone(&api.api)),
         span: Span::Live,

@@ -8,6 +8,7 @@
 use super::diff;
 use crate::api::Bound;
 use crate::exit::Exit;
+use crate::foresee::RunningJob;
 use crate::open::{self, Loaded, WallClock, load};
 use crate::supervise::{self, Ending, Signals};
 use crate::terminal::print_stderr;
@@ -41,7 +42,10 @@ pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
     // Before anything is taken over from an earlier run: one that is still running has the port.
     let api = Bound::of(&loaded.plan, flags.process, flags.processes)?;
     let (cluster, hosts) = cluster(&loaded, flags)?;
-    let serve = |api: Bound| api.serve(&loaded.plan, flags.workers, flags.process, &hosts);
+    let serve = |api: Bound| {
+        let differ = Arc::new(RunningJob::of(&loaded));
+        api.serve(&loaded.plan, flags.workers, (flags.process, &hosts), Some(differ))
+    };
     let api = api.map(serve).transpose()?;
     // Before anything is created for the syncs.
     open::check_sources(&loaded)?;

@@ -1,5 +1,6 @@
 //! A receiver of webhooks: an HTTP server in the test's process, which answers as it is let, and folds what it gets.
 
+use crate::support::process::Process;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -161,8 +162,27 @@ fn read(reader: &mut impl BufRead) -> Option<Request> {
     Some(Request { at: Instant::now(), line, headers, body, fate: Fate::Reset })
 }
 
+/// The port of a process's API.
+pub fn port(process: &Process) -> u16 {
+    let stderr = process.stderr();
+    let url = stderr.split("api on ").nth(1).and_then(|rest| rest.lines().next()).expect("it has an API");
+    url.trim().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a url with a port")
+}
+
 /// Asks an API of this machine; returns the status and the body.
 pub fn ask(port: u16, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
+    let (status, body) = ask_text(port, method, path, body);
+    (status, serde_json::from_str(&body).unwrap_or_default())
+}
+
+/// Returns the text that an API of this machine answers with.
+pub fn get_text(port: u16, path: &str) -> String {
+    let (status, body) = ask_text(port, "GET", path, "");
+    assert_eq!(status, 200, "{body}");
+    body
+}
+
+fn ask_text(port: u16, method: &str, path: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the API listens");
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -172,6 +192,5 @@ pub fn ask(port: u16, method: &str, path: &str, body: &str) -> (u16, serde_json:
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("the API answers with text");
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("an answer has a status");
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    (status, serde_json::from_str(body).unwrap_or_default())
+    (status, answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned())
 }

@@ -12,7 +12,7 @@ use usher_core::catalog::Catalog;
 use usher_core::change::{ChangeKind, Changes, Filter, Reason};
 use usher_core::clock::Clock;
 use usher_core::ledger::{Ledger, LedgerAudience};
-use usher_core::sink::{Sink, SinkError, SyncStatus};
+use usher_core::sink::{Sink, SinkError, Standing, SyncStatus};
 use usher_core::source::{
     Body, Partition, PartitionId, Polled, ReadFrom, Record, Records, Resume, Source, SourceError,
 };
@@ -525,6 +525,15 @@ impl FakeSink {
     }
 }
 
+/// The status of a sync that nobody asks for.
+struct NoStanding;
+
+impl Standing for NoStanding {
+    fn status(&self) -> SyncStatus {
+        SyncStatus::default()
+    }
+}
+
 impl Sink for FakeSink {
     fn write(&mut self, epoch: &Changes, until: u64) -> Result<(), SinkError> {
         assert!(until >= self.until, "time goes back");
@@ -560,7 +569,7 @@ impl Sink for FakeSink {
         if self.waiting.is_empty() { Ok(()) } else { self.commit() }
     }
 
-    fn status(&self) -> SyncStatus {
-        SyncStatus::default()
+    fn standing(&self) -> Arc<dyn Standing> {
+        Arc::new(NoStanding)
     }
 }

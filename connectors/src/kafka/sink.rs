@@ -54,7 +54,7 @@ use usher_core::api::{ApiError, BoxFuture};
 use usher_core::catalog::Catalog;
 use usher_core::change::{Changes, Filter};
 use usher_core::delivery::{DeadLetterPage, Delivery, DeliveryOrder, DeliveryReply};
-use usher_core::sink::{LedgerPosition, Sink, SinkError, SyncStatus};
+use usher_core::sink::{LedgerPosition, Sink, SinkError, Standing};
 
 /// Bytes of changes that may wait before the sink is not [`Sink::ready`]: 32 MiB, some 300,000 changes.
 const WAITING_BYTES: usize = 32 << 20;
@@ -183,19 +183,8 @@ impl Sink for KafkaSink {
         }
     }
 
-    fn status(&self) -> SyncStatus {
-        let state = self.shared.lock();
-        let since = state.waiting_since.filter(|_| state.changes > 0);
-        let oldest_waiting_ms = since.map_or(0, |since| since.elapsed().as_millis() as u64);
-        // What waits is not in the ledger yet; it is counted, so that the counts add up.
-        SyncStatus {
-            committed: state.delivered + state.dead + state.to_send,
-            delivered: Some(state.delivered),
-            dead_letters: state.dead,
-            waiting: state.to_send,
-            oldest_waiting_ms,
-            ..state.status.clone()
-        }
+    fn standing(&self) -> Arc<dyn Standing> {
+        Arc::clone(&self.shared) as Arc<dyn Standing>
     }
 
     fn delivery(&self) -> Option<Arc<dyn Delivery>> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use usher_core::ledger::LedgerAudience;
 use usher_core::lock::{lock, wait_timeout_while, wait_while};
-use usher_core::sink::{AttemptCounts, SinkError, SyncState, SyncStatus, Written};
+use usher_core::sink::{AttemptCounts, SinkError, Standing, SyncState, SyncStatus, Written};
 
 pub(crate) struct Shared {
     pub(super) bounds: Bounds,
@@ -69,7 +69,8 @@ pub(crate) struct Report {
     /// Since the start.
     pub retries: u64,
     pub attempts: AttemptCounts,
-    pub oldest_waiting_ms: u64,
+    /// When the oldest change that waits was committed; `None` if that is not known.
+    pub oldest_waiting_since: Option<Instant>,
     pub last_error: Option<String>,
 }
 
@@ -170,6 +171,16 @@ impl Shared {
     }
 }
 
+impl Standing for Shared {
+    fn status(&self) -> SyncStatus {
+        self.lock().status()
+    }
+}
+
+fn elapsed_ms(since: Instant) -> u64 {
+    since.elapsed().as_millis() as u64
+}
+
 /// What there is for the delivery.
 pub(crate) enum More {
     /// Blocks up to `end`; the next one in the segment that begins at `segment`, where that is another.
@@ -264,13 +275,13 @@ impl State {
         if self.waiting_bytes == 0 { self.handed } else { self.committed }
     }
 
-    pub fn status(&self) -> SyncStatus {
+    fn status(&self) -> SyncStatus {
         let status = SyncStatus {
             written: self.written,
             committed: self.delivered_changes + self.undelivered,
             delivered: Some(self.delivered_changes),
             waiting: self.undelivered,
-            oldest_waiting_ms: self.waiting_since.map_or(0, |since| since.elapsed().as_millis() as u64),
+            oldest_waiting_ms: self.waiting_since.map_or(0, elapsed_ms),
             last_error: self.error.as_ref().map(ToString::to_string),
             ..SyncStatus::default()
         };
@@ -284,7 +295,7 @@ impl State {
                 retries: report.retries,
                 attempts: report.attempts,
                 state: report.state,
-                oldest_waiting_ms: if self.undelivered > 0 { report.oldest_waiting_ms } else { 0 },
+                oldest_waiting_ms: report.oldest_waiting_since.filter(|_| self.undelivered > 0).map_or(0, elapsed_ms),
                 last_error: status.last_error.or_else(|| report.last_error.clone()),
                 ..status
             },

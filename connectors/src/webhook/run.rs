@@ -1018,7 +1018,10 @@ impl Run {
             dead_letters: counts.dead_letters.saturating_sub(self.letters.again()),
             retries: self.queue.retried,
             attempts: self.counts,
-            oldest_waiting_ms: committed_at.map_or(0, |time| self.now().saturating_sub(time)),
+            oldest_waiting_since: committed_at.and_then(|time| {
+                let age = Duration::from_millis(self.now().saturating_sub(time));
+                Instant::now().checked_sub(age)
+            }),
             last_error: self.last_error.clone(),
         };
         self.log.shared.lock().report(report);

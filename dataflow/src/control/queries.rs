@@ -154,7 +154,7 @@ impl Queries {
             QueryMessage::Reflected(progress) => self.take_reflected(progress),
             QueryMessage::Report { pulls, syncs } => {
                 self.inner.pulls.replace(pulls);
-                *lock(&self.inner.sync_statuses) = syncs;
+                *lock(&self.inner.reported_syncs) = syncs;
             }
         }
     }

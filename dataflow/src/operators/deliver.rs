@@ -51,6 +51,8 @@ pub(crate) struct DeliverSetup {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) sinks: Sinks,
     pub(crate) status: Arc<Status>,
+    /// Whether it is logged what the start sends: not if that is only worked out.
+    pub(crate) logs: bool,
 }
 
 /// What waits to be handed over.
@@ -109,16 +111,23 @@ impl Pending {
     }
 }
 
+/// Logs what a start sends.
+fn log(difference: &StartDifference) {
+    for AudienceDifference { sync, audience, entries, exits, .. } in difference.audiences.iter().take(LINES_MAX) {
+        tracing::info!(sync, audience, entries, exits, "the start sends");
+    }
+    let more = difference.audiences.len().saturating_sub(LINES_MAX);
+    if more > 0 {
+        tracing::info!("the start sends changes of {more} more audiences");
+    }
+}
+
 impl DeliverSetup {
     /// Counts what the start sends, before the sinks are handed it.
     fn foresee(&self, start: Time, changes: &Changes) {
         let difference = StartDifference::count(&self.plan, &self.catalog, start, changes, &self.status.conditions());
-        for AudienceDifference { sync, audience, entries, exits, .. } in difference.audiences.iter().take(LINES_MAX) {
-            tracing::info!(sync, audience, entries, exits, "the start sends");
-        }
-        let more = difference.audiences.len().saturating_sub(LINES_MAX);
-        if more > 0 {
-            tracing::info!("the start sends changes of {more} more audiences");
+        if self.logs {
+            log(&difference);
         }
         self.status.publish_start_difference(difference);
     }

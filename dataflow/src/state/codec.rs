@@ -274,13 +274,8 @@ mod tests {
         let decoded = decode_shard(bytes).expect("it is a shard");
         let mut restored = keyed();
         // Its partition has another rank now.
-        let mapping = Mapping {
-            facts: vec![None, Some(1)],
-            ranks: vec![1, 0],
-            columns: Vec::new(),
-            live: Vec::new(),
-            pulled: 0,
-        };
+        let mapping =
+            Mapping { facts: vec![None, Some(1)], ranks: vec![1, 0], columns: Vec::new(), live: Vec::new(), pulled: 0 };
         restored.restore(hash_key(KEY), &decoded[0][0], &mapping, 400);
         restored.end_restore();
         assert_eq!(apply(&mut restored, 300, (10, 1), 4), [], "a repeat");

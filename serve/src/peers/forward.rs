@@ -91,6 +91,21 @@ impl Forward {
         passed_on(peer, send(request, peer, headers).await?).await
     }
 
+    /// Returns the answer of `peer` to the same request with a body of bytes, whatever its status and however long it takes.
+    ///
+    /// # Errors
+    /// 508 if the request was forwarded already, 502 if `peer` can't be reached.
+    pub(super) async fn post_bytes(
+        &self,
+        peer: &str,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Response, Problem> {
+        let request = self.client.post(url(peer, uri)).header(CONTENT_TYPE, "application/octet-stream").body(body);
+        passed_on(peer, send(request, peer, headers).await?).await
+    }
+
     /// Returns the answer of `peer` to the same request, for its part of the job.
     ///
     /// # Errors

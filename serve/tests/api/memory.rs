@@ -9,6 +9,7 @@ use usher_core::change::{ChangeKind, Reason};
 use usher_core::counts::{Counts, Skip};
 use usher_core::dead_letters::DeadLetterReason;
 use usher_core::delivery::{AttemptReport, DeadLetterPage, DeliveryOrder, DeliveryReply};
+use usher_core::edit::{EditReport, StartReport};
 use usher_core::membership_index::{IndexWriter, MembershipIndex};
 use usher_core::sink;
 
@@ -274,6 +275,12 @@ impl Api for MemoryApi {
         Box::pin(ready(Ok(definition)))
     }
 
+    fn diff(&self, plan: Vec<u8>, read: bool) -> BoxFuture<'static, Result<EditReport, ApiError>> {
+        let state = StartReport { as_of: String::from_utf8_lossy(&plan).into_owned(), read, ..StartReport::default() };
+        let report = EditReport { state: Some(state), ..EditReport::default() };
+        Box::pin(ready(if plan.is_empty() { Err(ApiError::Wrong("not a plan file".to_owned())) } else { Ok(report) }))
+    }
+
     fn job(&self) -> JobReport {
         JobReport {
             job: "shop".to_owned(),
@@ -324,7 +331,7 @@ impl Api for MemoryApi {
             partition: "a \"quoted\"\\name\n".to_owned(),
             position: 1000,
             lag_messages: Some(3),
-            lag_ms: None,
+            lag_ms: Some(250),
         };
         Metrics {
             messages: vec![("web".to_owned(), counts)],
@@ -332,7 +339,7 @@ impl Api for MemoryApi {
             damaged_files: vec![("web".to_owned(), 2)],
             clock_ahead_ms: 1_500,
             state_bytes: 4096,
-            ..Metrics::default()
+            checkpoints: CheckpointMetrics { made: 3, failed: 0, age_ms: Some(2_500), took_ms: Some(15) },
         }
     }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use usher_core::catalog::Catalog;
 use usher_core::ledger::LedgerAudience;
 use usher_core::lock::{lock, wait_timeout};
-use usher_core::sink::{SinkError, SyncStatus, Written};
+use usher_core::sink::{SinkError, Standing, SyncStatus, Written};
 
 /// How long an idle thread waits for a batch before it polls its producer.
 const POLL_EVERY: Duration = Duration::from_millis(500);
@@ -83,6 +83,23 @@ pub(super) struct State {
     pub(super) dead_letters: DeadLettersOfLedger,
     /// Why the thread has ended.
     pub(super) error: Option<SinkError>,
+}
+
+impl Standing for Shared {
+    fn status(&self) -> SyncStatus {
+        let state = self.lock();
+        let since = state.waiting_since.filter(|_| state.changes > 0);
+        let oldest_waiting_ms = since.map_or(0, |since| since.elapsed().as_millis() as u64);
+        // What waits is not in the ledger yet; it is counted, so that the counts add up.
+        SyncStatus {
+            committed: state.delivered + state.dead + state.to_send,
+            delivered: Some(state.delivered),
+            dead_letters: state.dead,
+            waiting: state.to_send,
+            oldest_waiting_ms,
+            ..state.status.clone()
+        }
+    }
 }
 
 impl State {
