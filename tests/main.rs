@@ -13,6 +13,7 @@ mod cluster;
 mod cookbook;
 mod destinations;
 mod diff;
+mod envelopes;
 mod event_aggregates;
 mod golden;
 mod init;

@@ -409,8 +409,8 @@ pub(crate) struct Unavailable {
 /// All features that are refused by name.
 const UNAVAILABLE: &[Unavailable] = &[
     lacking("related", "whose", "`whose` conditions are"),
-    lacking("source", "encoding", "encodings of messages are"),
-    lacking("source", "unwrap", "envelopes of messages are"),
+    lacking("encoding", "json_schema", "`encoding: json_schema` is"),
+    lacking("source", "registry", "`registry` is"),
 ];
 
 const fn lacking(inside: &'static str, name: &'static str, called: &'static str) -> Unavailable {

@@ -24,6 +24,7 @@
 //! let ten = time::parse_timestamp("2026-11-23 11:00:00.5+01:00").expect("a timestamp");
 //! assert_eq!(ten, 1_795_428_000_500);
 //! assert_eq!(time::timestamp(ten).as_deref(), Some("2026-11-23T10:00:00.500Z"));
+//! assert_eq!(time::date(ten).as_deref(), Some("2026-11-23"));
 //! ```
 
 use jiff::Timestamp;
@@ -195,13 +196,7 @@ const MILLIS_DIGITS: i64 = 12;
 /// Without a unit it is ms, or seconds if its magnitude is below 10^11.
 pub fn parse_number(text: &str, unit: Option<Unit>) -> Option<i64> {
     if let Ok(number) = text.parse::<i64>() {
-        let seconds = number.unsigned_abs() < MILLIS_MIN;
-        return match unit.unwrap_or(if seconds { Unit::Seconds } else { Unit::Millis }) {
-            Unit::Seconds => number.checked_mul(SECOND),
-            Unit::Millis => Some(number),
-            Unit::Micros => Some(number.div_euclid(1_000)),
-            Unit::Nanos => Some(number.div_euclid(1_000_000)),
-        };
+        return of_integer(number, unit);
     }
     let (negative, text) = match text.strip_prefix('-') {
         Some(text) => (true, text),
@@ -226,6 +221,17 @@ pub fn parse_number(text: &str, unit: Option<Unit>) -> Option<i64> {
     }
     let finer = digits().skip(point).any(|digit| digit != 0);
     if negative { Some(-floor - i64::from(finer)) } else { Some(floor) }
+}
+
+/// Returns the time that an integer is, as [`parse_number`] does.
+pub fn of_integer(number: i64, unit: Option<Unit>) -> Option<i64> {
+    let seconds = number.unsigned_abs() < MILLIS_MIN;
+    match unit.unwrap_or(if seconds { Unit::Seconds } else { Unit::Millis }) {
+        Unit::Seconds => number.checked_mul(SECOND),
+        Unit::Millis => Some(number),
+        Unit::Micros => Some(number.div_euclid(1_000)),
+        Unit::Nanos => Some(number.div_euclid(1_000_000)),
+    }
 }
 
 /// Reads what [`parse_number`] does from a string of digits: a sign and a fraction, but no exponent. None if it is something else.
@@ -278,6 +284,11 @@ pub fn write_date(out: &mut Vec<u8>, ms: i64) {
 /// Returns what [`write_timestamp`] writes. None if the year has more than four digits.
 pub fn timestamp(ms: i64) -> Option<String> {
     text(ms, write_timestamp)
+}
+
+/// Returns what [`write_date`] writes. None if the year has more than four digits.
+pub fn date(ms: i64) -> Option<String> {
+    text(ms, write_date)
 }
 
 /// Returns RFC 3339 in UTC with no more digits of the fraction than it takes: `2026-11-23T10:00:00Z`.
@@ -442,11 +453,6 @@ fn text(ms: i64, write: fn(&mut Vec<u8>, i64)) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Returns what [`write_date`] writes. None if the year has more than four digits.
-    fn date(ms: i64) -> Option<String> {
-        text(ms, write_date)
-    }
 
     const TEN: i64 = 1_795_428_000_000;
 

@@ -9,8 +9,8 @@ use crate::oracle::{Change, History, Message, Occurrence, Partition, Reason, Row
 use crate::plan::Plan;
 use std::collections::BTreeMap;
 use usher_config::{
-    Aggregate, Audience, BelongsTo, Cluster, ColumnType, Comparison, Condition, ConditionKind, Decimal, Event,
-    EventMatch, Format, Job, Limits, Live, Members, Model, OnRemove, Parquet, Path, Place, Property, Refresh,
+    Aggregate, Audience, BelongsTo, Cluster, ColumnType, Comparison, Condition, ConditionKind, Decimal, Encoding,
+    Event, EventMatch, Format, Job, Limits, Live, Members, Model, OnRemove, Parquet, Path, Place, Property, Refresh,
     SequenceStep, Source, SourceFrom, Start, Step, Sync, SyncFormat, SyncTo, Text,
 };
 
@@ -29,6 +29,8 @@ pub fn job(audiences: &[(&str, &str, Condition)]) -> Job {
         place: Place::default(),
         from: SourceFrom::File { path: "events.jsonl".to_string(), follow: false },
         format: Format::Segment,
+        encoding: Encoding::Json,
+        unwrap: Vec::new(),
         start: Start::Window,
     };
     let audience = |(ix, (id, model, condition)): (usize, &(&str, &str, Condition))| {
