@@ -175,7 +175,7 @@ impl AvroReader {
             Some(Entry::List(items)) => {
                 return walk.elements(*items, outer).map(|()| Inside::Elements).ok_or(walk.error);
             }
-            Some(Entry::Wrong(what)) => return missing(*what),
+            Some(Entry::Wrong(what)) => return missing(what),
             None if *self.schema.of(of) == Type::Null => return Ok(Inside::Nothing),
             Some(Entry::Message(_)) | None => return missing("another type than its schema has there"),
         };

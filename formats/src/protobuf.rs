@@ -49,9 +49,12 @@ pub(super) struct ProtobufReader {
     root: TypeId,
     /// By message: its step as the message itself.
     roots: Vec<StepId>,
-    /// By the index of the envelope, then by message: the step for what is beside the message, and the parts by their fields.
-    envelopes: Vec<Vec<(StepId, Vec<(Part, usize)>)>>,
+    /// By the index of the envelope, then by message.
+    envelopes: Vec<Vec<EnvelopeStep>>,
 }
+
+/// Of a message that is an envelope: the step for what is beside the message in it, and its parts by the indexes of their fields.
+type EnvelopeStep = (StepId, Vec<(Part, usize)>);
 
 /// What a message stands for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -334,7 +337,7 @@ impl Compiler<'_> {
     }
 
     /// Returns the step for what is beside the message in an envelope, and its parts.
-    fn envelope(&mut self, envelope: Envelope, of: TypeId) -> (StepId, Vec<(Part, usize)>) {
+    fn envelope(&mut self, envelope: Envelope, of: TypeId) -> EnvelopeStep {
         let schema = self.schema;
         let fields = &schema.messages[of as usize].fields;
         let part = |field: &Field| Part::of(envelope, &field.name);

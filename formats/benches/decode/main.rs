@@ -45,7 +45,7 @@ fn main() -> std::io::Result<()> {
     let of_json = decoder();
 
     let mut out = std::io::stdout().lock();
-    let runs: [(&str, &[&[u8]], &dyn Fn(&[&[u8]]) -> usize); 8] = [
+    let runs: [(&str, &[&[u8]], Run); 8] = [
         ("decode", &json, &|messages| decode(&of_json, messages)),
         ("serde_json, borrowed fields", &json, &borrowed),
         ("decode and event time", &json, &|messages| timed(&of_json, messages)),
@@ -85,6 +85,9 @@ fn main() -> std::io::Result<()> {
     writeln!(out, "Avro is {:.2} times as fast as JSON, with event times {:.2} times", times(4, 0), times(5, 2))?;
     writeln!(out, "Protobuf is {:.2} times as fast as JSON, with event times {:.2} times", times(6, 0), times(7, 2))
 }
+
+/// Reads a batch, and returns something of what it read.
+type Run<'r> = &'r dyn Fn(&[&[u8]]) -> usize;
 
 /// How often the batch is read between two looks at the clock.
 const ROUNDS: usize = 600;

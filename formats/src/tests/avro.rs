@@ -219,13 +219,11 @@ fn a_union_of_four_branches_is_passed_through() {
     assert_eq!(decoder(&null, &["a"], &[]).decode(&long(0), None, &mut fields), Ok(Content::Blank));
 }
 
+/// What the paths and the id find in a message, and its time; else why it is malformed, `None` if it is blank.
+pub(super) type Unpacked = Result<(Vec<Value>, Option<u64>), Option<Malformed>>;
+
 /// Returns what the paths and the id find in each message, and its time.
-fn unwrap(
-    schema: &Value,
-    envelopes: &[Envelope],
-    wanted: &[&str],
-    record: &[u8],
-) -> Vec<Result<(Vec<Value>, Option<u64>), Option<Malformed>>> {
+fn unwrap(schema: &Value, envelopes: &[Envelope], wanted: &[&str], record: &[u8]) -> Vec<Unpacked> {
     let decoder = decoder(schema, wanted, envelopes);
     let mut messages = Vec::new();
     let done: Result<(), ()> = decoder.unwrap(record, None, &mut Fields::default(), &mut |unwrapped, fields| {
@@ -290,7 +288,7 @@ fn the_elements_of_a_list_in_avro_are_messages() {
     let found = unwrap(&schema, &[Envelope::Batch], &["a", "sent"], &message);
     let one =
         |a: i64, id: &str| Ok((vec![json!({ "integer": a.to_string() }), json!(null), json!({ "text": id })], None));
-    let with_sent = |of: Result<(Vec<Value>, Option<u64>), Option<Malformed>>| {
+    let with_sent = |of: Unpacked| {
         of.map(|(mut found, time)| {
             found[1] = json!({ "text": "now" });
             (found, time)

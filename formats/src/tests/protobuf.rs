@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use usher_config::{Envelope, Found};
 
-use super::avro::{assert_same, bytes, case_paths, plain, shown};
+use super::avro::{Unpacked, assert_same, bytes, case_paths, plain, shown};
 use super::{paths, seeded};
-use crate::{Content, Decoder, Fields, Malformed, Unwrapped};
+use crate::{Content, Decoder, Fields, Unwrapped};
 
 /// What Google's library wrote, and what is found of it: see `make.py` beside it.
 const CASES: &str = include_str!("../../testdata/protobuf/cases.jsonl");
@@ -147,12 +147,7 @@ fn a_message_that_the_file_lacks_is_refused_with_the_one_that_is_near() {
 }
 
 /// Returns what the paths and the id find in each message, and its time.
-fn unwrap(
-    file: &str,
-    envelope: Envelope,
-    wanted: &[&str],
-    record: &[u8],
-) -> Vec<Result<(Vec<Value>, Option<u64>), Option<Malformed>>> {
+fn unwrap(file: &str, envelope: Envelope, wanted: &[&str], record: &[u8]) -> Vec<Unpacked> {
     let decoder = decoder(file, "M", wanted, &[envelope]);
     let mut messages = Vec::new();
     let done: Result<(), ()> = decoder.unwrap(record, None, &mut Fields::default(), &mut |unwrapped, fields| {
