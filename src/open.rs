@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use usher_config::{
-    Broken, ColumnType, DeadLettersTo, FileTarget, Included, Job, Model, Place, Problem, Problems, SourceFrom, SyncTo,
+    Broken, ColumnType, DeadLettersTo, Encoding, Event, FileTarget, Included, Job, Model, Place, Problem, Problems,
+    SourceFrom, SyncTo,
 };
 use usher_connectors::dead_letters::DeadLetterWriter;
 use usher_connectors::file::{hold_at_most, open_files, reads};
@@ -23,6 +24,7 @@ use usher_core::sink::{LedgerPosition, OpenedSync};
 use usher_core::source::Source;
 use usher_core::warehouse::{SnapshotError, Warehouse};
 use usher_dataflow::{Span, Time};
+use usher_formats::Decoder;
 use usher_queries::plan::Plan;
 use usher_queries::{Schemas, needs_schema, plan_file};
 
@@ -92,12 +94,16 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
     })?;
     let include = |glob: &str| included(&folder, glob);
     match usher_config::parse_or_salvage(&text, &file, &folder, &variable, &include) {
-        Ok(job) => Ok(Loaded { plan: plan(&job, &file)?, folder }),
+        Ok(mut job) => {
+            read_schemas(&mut job, &folder);
+            Ok(Loaded { plan: plan(&job, &file)?, folder })
+        }
         Err(Broken { mut problems, salvage }) => {
             // Predicates are read apart; their problems are reported too.
-            if let Some(job) = salvage
+            if let Some(mut job) = salvage
                 && let Ok(schemas) = schemas(&job, Footers::All)
             {
+                read_schemas(&mut job, &folder);
                 problems.problems.extend(usher_queries::check_predicates(&job, &schemas));
                 problems.problems.extend(messages(&job));
                 problems = Problems::new(&file, problems.problems);
@@ -126,6 +132,80 @@ fn included(folder: &Path, glob: &str) -> Result<Vec<Included>, String> {
     Ok(files)
 }
 
+/// Reads the schemas of a job's sources. What can't be read stays empty: [`source_schemas`] reports it.
+fn read_schemas(job: &mut Job, folder: &Path) {
+    for source in job.sources.values_mut() {
+        match &mut source.encoding {
+            Encoding::Json => {}
+            Encoding::Avro(schema) => {
+                schema.text = std::fs::read_to_string(folder.join(&schema.path)).unwrap_or_default()
+            }
+            Encoding::Protobuf { schema, .. } => {
+                let path = folder.join(&schema.path);
+                schema.text = std::fs::read_to_string(&path).unwrap_or_default();
+                let beside = path.parent().unwrap_or(folder);
+                let mut unread = usher_formats::imports(&schema.text).unwrap_or_default();
+                while let Some(import) = unread.pop() {
+                    // Relative to the file, or to the job's folder. One that is in neither is reported by its name.
+                    let found = [beside, folder].iter().find_map(|at| std::fs::read_to_string(at.join(&import)).ok());
+                    let Some(text) = found.filter(|_| !schema.imports.contains_key(&import)) else { continue };
+                    unread.extend(usher_formats::imports(&text).unwrap_or_default());
+                    schema.imports.insert(import, text);
+                }
+            }
+        }
+    }
+}
+
+/// Returns the paths into the messages of a source that events of it alone have, with their events.
+fn paths_into<'j>(job: &'j Job, source: &str) -> Vec<(&'j Event, &'j usher_config::Path)> {
+    let events = job.events.values().filter(|event| event.sources == [source]);
+    let paths = events.flat_map(|event| {
+        let own = [&event.foreign_key, &event.timestamp].into_iter().flatten();
+        own.chain(event.properties.values().map(|property| &property.path)).map(move |path| (event, path))
+    });
+    paths.collect()
+}
+
+/// Returns what is wrong with the schemas of a job's sources.
+fn source_schemas(job: &Job) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (id, source) in &job.sources {
+        let Some(schema) = source.encoding.schema() else { continue };
+        let paths = paths_into(job, id);
+        let wrong = match schema.text.is_empty() {
+            true => match std::fs::read_to_string(job.folder.join(&schema.path)) {
+                Ok(_) => "it is empty".to_owned(),
+                Err(error) => error.to_string(),
+            },
+            false => match Decoder::of(source, &paths.iter().map(|(_, path)| (*path).clone()).collect::<Vec<_>>()) {
+                Ok(decoder) => {
+                    for (index, near) in decoder.lacking() {
+                        let (event, path) = &paths[index];
+                        let message = format!("the schema `{}` has no `{path}`", schema.path);
+                        let problem = Problem::new(&event.place, message);
+                        problems.push(match near {
+                            Some(near) => problem.hint(format!("did you mean `{near}`?")),
+                            None => problem.hint("give the path of a field of the schema"),
+                        });
+                    }
+                    continue;
+                }
+                Err(reason) => reason,
+            },
+        };
+        let message = format!("the schema `{}` can't be used: {wrong}", schema.path);
+        let hint = match source.encoding {
+            Encoding::Protobuf { .. } => {
+                "give a `.proto` file; files that it imports lie beside it, or in the job's folder"
+            }
+            _ => "give the file of an Avro schema, as its registry has it",
+        };
+        problems.push(Problem::new(&schema.place, message).hint(hint));
+    }
+    problems
+}
+
 /// Compiles a job with the schemas that it needs.
 pub fn plan(job: &Job, file: &str) -> Result<Plan, Exit> {
     let mut compiled = usher_queries::compile(job, file, &schemas(job, Footers::First)?);
@@ -144,11 +224,11 @@ pub fn plan(job: &Job, file: &str) -> Result<Plan, Exit> {
     }
 }
 
-/// Returns the problems in the messages of a job's syncs, and in the settings of its Kafka clients.
+/// Returns the problems in the messages of a job's syncs, in the settings of its Kafka clients, and in the schemas of its sources.
 fn messages(job: &Job) -> Vec<Problem> {
     let problems = |sync| Messages::check(sync).into_iter().chain(webhook::check(sync, &variable));
     let messages = job.syncs.values().flat_map(problems);
-    messages.chain(kafka_settings(job)).collect()
+    messages.chain(kafka_settings(job)).chain(source_schemas(job)).collect()
 }
 
 /// Returns the settings that the clients of a job can't have: those that usher sets itself, and those that librdkafka

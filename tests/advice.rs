@@ -37,7 +37,33 @@ fn batches_are_known_as_batches() {
     let batch = format!(r#"{{"batch":[{},{}],"sentAt":"2026-11-23T10:00:02Z"}}"#, track("a", 1), track("b", 2));
     let stderr = advice(JOB, &[batch.clone(), batch]);
     assert!(stderr.contains("2 of 2 messages match no event of the job: each is a `batch` of messages"), "{stderr}");
+    assert!(stderr.contains("hint: set `unwrap: batch` of the source"), "{stderr}");
     assert_eq!(warnings(&stderr).len(), 1, "{stderr}");
+}
+
+#[test]
+fn envelopes_that_the_source_does_not_take_off_are_named() {
+    let row = r#"{"before":null,"after":{"id":"a"},"op":"c","ts_ms":1795428000000}"#;
+    let payload = format!(r#"{{"schema":{{}},"payload":{row}}}"#);
+    let event = format!(r#"{{"specversion":"1.0","id":"1","type":"t","source":"/s","data":{}}}"#, track("a", 1));
+    let json =
+        JOB.replace("format: segment", "format: {json: {key: id}}").replace("type: track, name: Order Completed, ", "");
+    let connect = json.replace("{json: {key: id}}", "{json: {key: id}}, unwrap: connect");
+    for (job, message, hint) in [
+        (JOB, row, "set `unwrap: debezium` of the source"),
+        (JOB, &payload, "set `unwrap: connect` of the source"),
+        (JOB, &event, "set `unwrap: cloudevents` of the source"),
+        // They have a time and no key where the format says.
+        (&json, row, "set `unwrap: debezium` of the source"),
+        (&connect, &payload, "set `unwrap: [connect, debezium]` of the source"),
+    ] {
+        let stderr = advice(job, &[message.to_owned(), message.to_owned()]);
+        assert!(stderr.contains(&format!("hint: {hint}")), "{stderr}");
+        assert_eq!(warnings(&stderr).len(), 1, "{stderr}");
+    }
+    let debezium = json.replace("{json: {key: id}}", "{json: {key: id}}, unwrap: [connect, debezium]");
+    let stderr = advice(&debezium, &[payload.clone(), payload]);
+    assert!(warnings(&stderr).is_empty(), "{stderr}");
 }
 
 #[test]

@@ -123,6 +123,11 @@ fn a_cold_start_reads_as_far_back_as_the_longest_window() {
 }
 
 #[test]
+fn the_same_events_in_any_encoding_and_envelope_give_the_same_changes() {
+    passes(SHARED.as_ref(), "encodings.py", &[]);
+}
+
+#[test]
 fn new_partitions_are_read_from_their_start() {
     passes(SHARED.as_ref(), "partitions.py", &[]);
 }

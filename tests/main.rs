@@ -11,6 +11,7 @@ mod cli;
 mod client;
 mod cluster;
 mod cookbook;
+mod envelopes;
 mod event_aggregates;
 mod golden;
 mod kafka;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::path::write_name;
 use crate::schema::job::{API, DEAD_LETTERS, SOURCES, SYNCS};
-use crate::schema::{AnyKey, destination, process, source, sync};
+use crate::schema::{AnyKey, Choice as _, destination, process, source, sync};
 use crate::{Decimal, Path, Place, Share, WebhookTarget};
 
 /// A whole job file.
@@ -202,8 +202,12 @@ pub struct Source {
     pub place: Place,
     /// The transport.
     pub from: SourceFrom,
-    /// The wire format.
+    /// What messages look like.
     pub format: Format,
+    /// How they are written.
+    pub encoding: Encoding,
+    /// The envelopes around each message, the outermost first.
+    pub unwrap: Vec<Envelope>,
     /// The position of the first read of a source that can be read from any position. State of an earlier run overrides
     /// it.
     pub start: Start,
@@ -239,6 +243,65 @@ pub enum SourceFrom {
         /// At least one, sorted.
         topics: Vec<String>,
     },
+}
+
+/// How messages are written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Encoding {
+    /// As text, which the format reads.
+    Json,
+    /// In Avro.
+    Avro(SchemaFile),
+    /// In Protobuf.
+    Protobuf {
+        /// The `.proto` file.
+        schema: SchemaFile,
+        /// The name of the message in it.
+        message: String,
+    },
+}
+
+impl Encoding {
+    /// Returns the file of the schema; `None` if there is none.
+    pub fn schema(&self) -> Option<&SchemaFile> {
+        match self {
+            Encoding::Json => None,
+            Encoding::Avro(schema) | Encoding::Protobuf { schema, .. } => Some(schema),
+        }
+    }
+}
+
+/// A file with the schema that writes messages.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SchemaFile {
+    /// As written, relative to the job's folder.
+    pub path: String,
+    /// Its place in the job file.
+    pub place: Place,
+    /// Its content. The parser of job files reads no other files: it leaves this empty.
+    pub text: String,
+    /// The files that it imports, by the names that it imports them by; likewise.
+    pub imports: BTreeMap<String, String>,
+}
+
+/// What is around messages of a format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Envelope {
+    /// `{"batch": […]}`, or a bare array: each element is a message.
+    Batch,
+    /// A change record of Debezium: the message is the row after the change, of a deletion the row before it.
+    Debezium,
+    /// A record of Kafka Connect's JSON converter with schemas: the message is `payload`.
+    Connect,
+    /// A CloudEvent, structured or binary: the message is its data.
+    Cloudevents,
+}
+
+impl Envelope {
+    /// Returns the envelope as a job file writes it.
+    pub fn name(self) -> &'static str {
+        self.word()
+    }
 }
 
 /// A wire format of events.

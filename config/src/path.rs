@@ -30,6 +30,16 @@ pub enum Found<'a> {
     Boolean(bool),
     /// A number as written.
     Number(&'a str),
+    /// An integer, of an encoding that has them.
+    Integer(i64),
+    /// A finite number, likewise.
+    Double(f64),
+    /// A number that neither of them holds, in decimal digits.
+    Decimal(String),
+    /// A time, ms since the epoch, of an encoding that has times.
+    Timestamp(i64),
+    /// A day, likewise: its midnight in UTC, ms since the epoch.
+    Date(i64),
     /// A string, escapes resolved.
     Text(Cow<'a, str>),
     /// A string in which halves of surrogate pairs are replaced by U+FFFD. It can't be a key.

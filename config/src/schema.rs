@@ -407,6 +407,8 @@ pub(crate) struct Unavailable {
 const UNAVAILABLE: &[Unavailable] = &[
     lacking("column", "live", "`live` columns are"),
     lacking("condition", "sequence", "`sequence` conditions are"),
+    lacking("encoding", "json_schema", "`encoding: json_schema` is"),
+    lacking("source", "registry", "`registry` is"),
     lacking("destination", "segment", "`segment` destinations are"),
     lacking("destination", "rudderstack", "`rudderstack` destinations are"),
     lacking("destination", "braze", "`braze` destinations are"),

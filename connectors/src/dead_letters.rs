@@ -9,6 +9,7 @@ use crate::queued_writer::{Item, QueuedWriter};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
+use std::fmt;
 use std::path::Path;
 use std::sync::Mutex;
 use usher_config::DeadLettersTo;
@@ -131,7 +132,7 @@ fn show(letter: &DeadLetter<'_>, count: u64, what: &str) {
     tracing::warn!(
         source = %letter.partition.source,
         partition = %letter.partition.name,
-        position = letter.position,
+        position = %Position::of(letter),
         reason = letter.reason.name(),
         detail = letter.detail,
         length = letter.length,
@@ -141,13 +142,40 @@ fn show(letter: &DeadLetter<'_>, count: u64, what: &str) {
     );
 }
 
+/// Where a dead letter was read.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Position {
+    Record(u64),
+    /// `P.i`: an element of a batch.
+    Element(String),
+}
+
+impl Position {
+    fn of(letter: &DeadLetter<'_>) -> Position {
+        match letter.element {
+            None => Position::Record(letter.position),
+            Some(index) => Position::Element(format!("{}.{index}", letter.position)),
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Position::Record(position) => write!(f, "{position}"),
+            Position::Element(position) => f.write_str(position),
+        }
+    }
+}
+
 /// The dead letter as JSON.
 fn json(letter: &DeadLetter<'_>) -> Vec<u8> {
     #[derive(Serialize)]
     struct Line<'a> {
         source: &'a str,
         partition: &'a str,
-        position: u64,
+        position: Position,
         reason: &'a str,
         detail: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -160,7 +188,7 @@ fn json(letter: &DeadLetter<'_>) -> Vec<u8> {
     serde_json::to_vec(&Line {
         source: &letter.partition.source,
         partition: &letter.partition.name,
-        position: letter.position,
+        position: Position::of(letter),
         reason: letter.reason.name(),
         detail: letter.detail,
         raw: text,
@@ -201,6 +229,7 @@ mod tests {
         let line = json(&DeadLetter {
             partition: &partition(),
             position: 7,
+            element: None,
             reason: DeadLetterReason::Malformed,
             detail: "no JSON object",
             raw,
@@ -220,6 +249,7 @@ mod tests {
             let letter = DeadLetter {
                 partition: &partition(),
                 position: 12,
+                element: None,
                 reason,
                 detail: "the key is `3.0`",
                 raw,
@@ -268,6 +298,7 @@ mod tests {
                         let letter = DeadLetter {
                             partition: &partition(),
                             position: worker * 1000 + position,
+                            element: None,
                             reason: DeadLetterReason::TooLarge,
                             detail: "",
                             raw: b"{}",
@@ -298,6 +329,7 @@ mod tests {
         let letter = DeadLetter {
             partition: &partition(),
             position: 0,
+            element: Some(3),
             reason: DeadLetterReason::NoTimestamp,
             detail: "",
             raw: b"{}",

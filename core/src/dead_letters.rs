@@ -53,8 +53,10 @@ impl DeadLetterReason {
 pub struct DeadLetter<'a> {
     /// Where it was read.
     pub partition: &'a PartitionId,
-    /// Where it starts there.
+    /// Where it starts there; of an element of a batch where the batch does.
     pub position: u64,
+    /// Its index in its batch, if it was in one.
+    pub element: Option<u32>,
     /// Why it can't be used.
     pub reason: DeadLetterReason,
     /// What is wrong, in detail.

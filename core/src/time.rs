@@ -196,13 +196,7 @@ const MILLIS_DIGITS: i64 = 12;
 /// Without a unit it is ms, or seconds if its magnitude is below 10^11.
 pub fn parse_number(text: &str, unit: Option<Unit>) -> Option<i64> {
     if let Ok(number) = text.parse::<i64>() {
-        let seconds = number.unsigned_abs() < MILLIS_MIN;
-        return match unit.unwrap_or(if seconds { Unit::Seconds } else { Unit::Millis }) {
-            Unit::Seconds => number.checked_mul(SECOND),
-            Unit::Millis => Some(number),
-            Unit::Micros => Some(number.div_euclid(1_000)),
-            Unit::Nanos => Some(number.div_euclid(1_000_000)),
-        };
+        return of_integer(number, unit);
     }
     let (negative, text) = match text.strip_prefix('-') {
         Some(text) => (true, text),
@@ -227,6 +221,17 @@ pub fn parse_number(text: &str, unit: Option<Unit>) -> Option<i64> {
     }
     let finer = digits().skip(point).any(|digit| digit != 0);
     if negative { Some(-floor - i64::from(finer)) } else { Some(floor) }
+}
+
+/// Returns the time that an integer is, as [`parse_number`] does.
+pub fn of_integer(number: i64, unit: Option<Unit>) -> Option<i64> {
+    let seconds = number.unsigned_abs() < MILLIS_MIN;
+    match unit.unwrap_or(if seconds { Unit::Seconds } else { Unit::Millis }) {
+        Unit::Seconds => number.checked_mul(SECOND),
+        Unit::Millis => Some(number),
+        Unit::Micros => Some(number.div_euclid(1_000)),
+        Unit::Nanos => Some(number.div_euclid(1_000_000)),
+    }
 }
 
 /// Reads what [`parse_number`] does from a string of digits: a sign and a fraction, but no exponent. None if it is something else.

@@ -100,7 +100,7 @@ impl<'a> Walk<'a, '_> {
         let node = &layout.nodes[slot as usize];
         let (word, bit) = (slot as usize / 64, 1 << (slot % 64));
         if self.fields.met[word] & bit != 0 {
-            self.forget(slot, node.end);
+            self.forget(slot);
         }
         self.fields.met[word] |= bit;
         let wanted = node.need != Need::Through;
@@ -273,14 +273,8 @@ impl<'a> Walk<'a, '_> {
 
     /// A key repeats: what its former value gave does not count.
     #[cold]
-    fn forget(&mut self, slot: Slot, end: Slot) {
-        self.fields.found[slot as usize..end as usize].fill(Found::Nothing);
-        for below in slot..end {
-            self.fields.met[below as usize / 64] &= !(1 << (below % 64));
-        }
-        let stays = |each: Slot| !(slot..end).contains(&each);
-        self.fields.broken.retain(|(each, _)| stays(*each));
-        self.fields.lists.retain(|(each, _)| stays(*each));
+    fn forget(&mut self, slot: Slot) {
+        self.fields.forget(self.layout, slot);
     }
 }
 
@@ -531,7 +525,7 @@ impl<'a, 'w> Scan<'a, 'w> {
 }
 
 /// JSON's grammar of numbers.
-fn is_number(text: &[u8]) -> bool {
+pub(super) fn is_number(text: &[u8]) -> bool {
     let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let text = text.strip_prefix(b"-").unwrap_or(text);
     let whole = digits(text);

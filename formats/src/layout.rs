@@ -324,6 +324,15 @@ impl Layout {
         End { slot, node: star.map_or(slot, |star| star.node) }
     }
 
+    /// The node that a node is in, and its name there if it has one. None: it is the message itself.
+    pub(super) fn parent(&self, slot: Slot) -> Option<(Slot, Option<&str>)> {
+        self.nodes.iter().enumerate().find_map(|(parent, node)| {
+            let member = node.members.iter().find(|member| member.node == slot).map(|member| Some(&*member.name));
+            let element = node.elements.iter().find(|(_, element)| *element == slot).map(|_| None);
+            Some((parent as Slot, member.or(element)?))
+        })
+    }
+
     /// The node of a member of the message itself.
     pub(super) fn root_member(&self, name: &str) -> Option<Slot> {
         self.nodes[0].member(name.as_bytes(), 0, name.len())

@@ -11,30 +11,42 @@
 //! read when asked for.
 //! In messages with headers a path `headers.NAME` leads to one of them.
 //!
-//! Refuses: to unpack a batch envelope, to coerce (the caller knows the types), to judge keys.
+//! Messages in envelopes are read by [`Decoder::unwrap`] (`envelope.rs`).
+//!
+//! Refuses: to coerce (the caller knows the types), to judge keys.
 //!
 //! Another wire format is another `Wire` here and another walk that fills the same `Fields`.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use usher_config::{Format, Found, Path, Source, SourceFrom};
+use usher_config::{Encoding, Envelope, Format, Found, Path, Source, SourceFrom};
 
 use usher_core::source::{BYTE_ORDER_MARK, Headers};
 
+mod avro;
+mod binary;
+mod envelope;
 mod json;
 mod layout;
 mod look;
 mod malformed;
+mod protobuf;
 mod scan;
 mod snowplow;
 mod star;
 mod strings;
 mod time;
 
-use layout::{End, Layout, NameRule, Slot, TimeRule, Wire};
+use avro::AvroReader;
+use envelope::Outer;
+pub use envelope::{Content, Element, Unwrapped};
+use layout::{End, Layout, NameRule, Need, Slot, TimeRule, Wire};
 pub use look::Look;
 pub use malformed::{Malformed, What};
+use protobuf::ProtobufReader;
+pub use protobuf::imports;
 use scan::Marks;
 pub use time::{NamedTime, TimeError};
 
@@ -45,6 +57,31 @@ pub const DEPTH_MAX: usize = 128;
 #[derive(Clone, Debug)]
 pub struct Decoder {
     layout: Arc<Layout>,
+    /// The outermost first.
+    envelopes: Arc<[Envelope]>,
+    /// Of CloudEvents: the headers of the attributes that are needed, with their nodes.
+    attributes: Arc<[(String, Slot)]>,
+    written: Written,
+}
+
+/// How messages are written.
+#[derive(Clone, Debug)]
+enum Written {
+    /// As text, which the layout's wire is about.
+    Text,
+    Avro(Arc<AvroReader>),
+    Protobuf(Arc<ProtobufReader>),
+}
+
+impl Written {
+    /// The type of what is outermost, of an encoding that has types.
+    fn root(&self) -> Option<u32> {
+        match self {
+            Written::Text => None,
+            Written::Avro(reader) => Some(reader.root()),
+            Written::Protobuf(reader) => Some(reader.root()),
+        }
+    }
 }
 
 impl Decoder {
@@ -53,43 +90,139 @@ impl Decoder {
     /// A path whose first step is `properties` is resolved against the format's properties object. Messages have no
     /// headers: `headers.NAME` is a path like others.
     pub fn new(format: &Format, paths: &[Path]) -> Decoder {
-        Decoder { layout: Arc::new(Layout::new(format, false, paths)) }
+        Decoder::with_layout(Layout::new(format, false, paths))
     }
 
-    /// Does what [`Decoder::new`] does for the messages of `source`: those of Kafka have headers.
+    fn with_layout(layout: Layout) -> Decoder {
+        Decoder { layout: Arc::new(layout), envelopes: Arc::new([]), attributes: Arc::new([]), written: Written::Text }
+    }
+
+    /// Returns the decoder of messages in these envelopes, the outermost first.
+    pub fn in_envelopes(self, envelopes: &[Envelope]) -> Decoder {
+        let attributes = match envelopes.contains(&Envelope::Cloudevents) {
+            true => envelope::attributes(&self.layout),
+            false => Vec::new(),
+        };
+        Decoder { envelopes: envelopes.into(), attributes: attributes.into(), ..self }
+    }
+
+    /// Returns the decoder of messages that an Avro schema writes. Envelopes are to be known before. `references` are the schemas whose
+    /// types it names.
+    ///
+    /// # Errors
+    /// A clause about the schema.
+    pub fn in_avro(self, schema: &str, references: &[&str]) -> Result<Decoder, String> {
+        let reader = AvroReader::new(schema, references, &self.layout, &self.envelopes)?;
+        Ok(Decoder { written: Written::Avro(Arc::new(reader)), ..self })
+    }
+
+    /// Returns the decoder of a message of a `.proto` file. Envelopes are to be known before. `files` are those that it imports, by
+    /// the names that it imports them by.
+    ///
+    /// # Errors
+    /// A clause about the schema.
+    pub fn in_protobuf(self, file: &str, files: &BTreeMap<String, String>, message: &str) -> Result<Decoder, String> {
+        let reader = ProtobufReader::new(file, files, message, &self.layout, &self.envelopes)?;
+        Ok(Decoder { written: Written::Protobuf(Arc::new(reader)), ..self })
+    }
+
+    /// Does what [`Decoder::new`] does for the messages of `source`, in its envelopes and its encoding: those of Kafka have headers.
     ///
     /// There a path `headers.NAME`, of the format too, is the value of that header as text. All that follows `headers.` is
     /// the name, points included. A value that is not UTF-8 is [`Found::NotUtf8`].
-    pub fn of(source: &Source, paths: &[Path]) -> Decoder {
+    ///
+    /// # Errors
+    /// A clause about the source's schema.
+    pub fn of(source: &Source, paths: &[Path]) -> Result<Decoder, String> {
         let headers = matches!(source.from, SourceFrom::Kafka { .. });
-        Decoder { layout: Arc::new(Layout::new(&source.format, headers, paths)) }
+        let decoder = Decoder::with_layout(Layout::new(&source.format, headers, paths)).in_envelopes(&source.unwrap);
+        match &source.encoding {
+            Encoding::Json => Ok(decoder),
+            Encoding::Avro(schema) => decoder.in_avro(&schema.text, &[]),
+            Encoding::Protobuf { schema, message } => decoder.in_protobuf(&schema.text, &schema.imports, message),
+        }
     }
 
-    /// Walks `message` once and refills `fields`, which is reused over the messages of a batch. `headers` are the message's.
+    /// Returns which of the paths given to [`Decoder::new`] the schema has nothing for, by their indexes, each with a name that is near
+    /// to the one that it lacks. None without a schema, and where headers may have what it lacks.
+    pub fn lacking(&self) -> Vec<(usize, Option<String>)> {
+        let layout = &self.layout;
+        let mut reached: Vec<Option<Vec<String>>> = vec![None; layout.nodes.len()];
+        let note = |slot: Slot, names: &mut dyn Iterator<Item = &str>| {
+            reached[slot as usize].get_or_insert_default().extend(names.map(str::to_owned));
+        };
+        match &self.written {
+            Written::Text => return Vec::new(),
+            _ if self.envelopes.contains(&Envelope::Cloudevents) => return Vec::new(),
+            Written::Avro(reader) => reader.reached(note),
+            Written::Protobuf(reader) => reader.reached(note),
+        }
+        let is_there = |end: &End| match reached.get(end.node as usize) {
+            Some(names) => names.is_some(),
+            // A header.
+            None => true,
+        };
+        let near = |end: &End| {
+            let (mut node, mut name) = (end.node, None);
+            while reached[node as usize].is_none() {
+                let (parent, of) = layout.parent(node)?;
+                (node, name) = (parent, of);
+            }
+            let names = reached[node as usize].iter().flatten().map(String::as_str);
+            usher_core::suggest::nearest(name?, names).map(str::to_owned)
+        };
+        let lacking = layout
+            .paths
+            .iter()
+            .enumerate()
+            .filter(|(_, path)| !is_there(&path.own) && !path.traits.iter().any(is_there));
+        lacking.map(|(index, path)| (index, near(&path.own))).collect()
+    }
+
+    /// Walks `message`, which is in no envelope, once and refills `fields`, which is reused over the messages of a batch. `headers` are
+    /// the message's.
     ///
-    /// After an error `fields` holds nothing of use. A blank message is malformed: the caller skips those.
+    /// After an error `fields` holds nothing of use. A blank text is malformed: the caller skips those. Only an encoding can have
+    /// [`Content::Blank`]: a null.
     pub fn decode<'a>(
         &self,
         message: &'a [u8],
         headers: Option<&'a dyn Headers>,
         fields: &mut Fields<'a>,
-    ) -> Result<(), Malformed> {
+    ) -> Result<Content, Malformed> {
+        self.begin(headers, fields);
+        match &self.written {
+            Written::Text => {}
+            Written::Avro(reader) => return reader.message(&self.layout, reader.root(), message, fields),
+            Written::Protobuf(reader) => return reader.message(&self.layout, reader.root(), message, fields),
+        }
+        match message.strip_prefix(BYTE_ORDER_MARK) {
+            Some(marked) => {
+                let placed = |malformed: Malformed| Malformed { at: malformed.at + BYTE_ORDER_MARK.len(), ..malformed };
+                self.walk(marked, fields).map_err(placed)
+            }
+            None => self.walk(message, fields),
+        }
+    }
+
+    /// Empties `fields` but for the headers.
+    fn begin<'a>(&self, headers: Option<&'a dyn Headers>, fields: &mut Fields<'a>) {
         fields.clear(&self.layout);
         if let Some(headers) = headers {
             for (name, slot) in &self.layout.headers {
                 fields.found[*slot as usize] = headers.get(name).map_or(Found::Nothing, header);
             }
         }
-        let (message, start) = match message.strip_prefix(BYTE_ORDER_MARK) {
-            Some(message) => (message, BYTE_ORDER_MARK.len()),
-            None => (message, 0),
-        };
-        let walked = match self.layout.wire {
-            Wire::Json => json::walk(&self.layout, message, fields),
-            Wire::SnowplowJson => snowplow::walk_json(&self.layout, message, fields),
-            Wire::SnowplowTsv => snowplow::walk_tsv(&self.layout, message, fields),
-        };
-        walked.map_err(|malformed| Malformed { at: malformed.at + start, ..malformed })
+    }
+
+    /// Reads a text.
+    fn walk<'a>(&self, message: &'a [u8], fields: &mut Fields<'a>) -> Result<Content, Malformed> {
+        match self.layout.wire {
+            Wire::Json => json::walk(&self.layout, message, fields)?,
+            Wire::SnowplowJson => snowplow::walk_json(&self.layout, message, fields)?,
+            Wire::SnowplowTsv => snowplow::walk_tsv(&self.layout, message, fields)?,
+        }
+        Ok(Content::Message)
     }
 }
 
@@ -114,6 +247,7 @@ pub struct Fields<'a> {
     /// Where names are put together.
     name: String,
     marks: Marks,
+    outer: Outer<'a>,
 }
 
 impl<'a> Fields<'a> {
@@ -142,9 +276,13 @@ impl<'a> Fields<'a> {
         self.at(self.layout.as_ref().and_then(|layout| layout.key))
     }
 
-    /// The message id.
+    /// The message id; where the format finds none, that of the envelope.
     pub fn id(&self) -> &Found<'a> {
-        self.at(self.layout.as_ref().and_then(|layout| layout.id))
+        match self.at(self.layout.as_ref().and_then(|layout| layout.id)) {
+            Found::Nothing => &self.outer.id,
+            Found::Text(id) if id.is_empty() && self.outer.id != Found::Nothing => &self.outer.id,
+            id => id,
+        }
     }
 
     /// What stood at path `i` of those given to [`Decoder::new`].
@@ -168,7 +306,8 @@ impl<'a> Fields<'a> {
     ///
     /// Segment family: `timestamp`; else `receivedAt` − (`sentAt` − `originalTimestamp`); else
     /// `originalTimestamp`; else `receivedAt`. Snowplow: `derived_tstamp`; else `true_tstamp`; else `collector_tstamp` −
-    /// (`dvce_sent_tstamp` − `dvce_created_tstamp`); else `collector_tstamp`. In all formats `broker`, the transport's time, is the last resort.
+    /// (`dvce_sent_tstamp` − `dvce_created_tstamp`); else `collector_tstamp`. In all formats the envelope's time comes next, and `broker`, the
+    /// transport's time, is the last resort.
     /// What is present counts: if it can't be read, that is the error.
     pub fn time(&self, broker: Option<u64>) -> Result<u64, TimeError<'_>> {
         let named = |path, slot: &Slot| NamedTime { path, found: self.at(Some(*slot)) };
@@ -190,7 +329,9 @@ impl<'a> Fields<'a> {
                 named("dvce_created_tstamp", created),
             ),
         };
+        let (outer, path) = &self.outer.time;
         match (time, broker) {
+            (Err(TimeError::Missing), _) if *outer != Found::Nothing => NamedTime { path, found: outer }.read(),
             (Err(TimeError::Missing), Some(broker)) => Ok(broker),
             (time, _) => time,
         }
@@ -227,6 +368,44 @@ impl<'a> Fields<'a> {
         self.broken.clear();
         self.lists.clear();
         self.entities.clear();
+        (self.outer.id, self.outer.time) = Default::default();
+    }
+
+    /// Notes that a node has a value; what an earlier one gave does not count.
+    #[inline(always)]
+    fn meet(&mut self, layout: &Layout, slot: Slot) {
+        let (word, bit) = (slot as usize / 64, 1 << (slot % 64));
+        if self.met[word] & bit != 0 {
+            self.forget(layout, slot);
+        }
+        self.met[word] |= bit;
+    }
+
+    /// Puts a value at a node where there may be another.
+    #[inline(always)]
+    fn set(&mut self, layout: &Layout, slot: Slot, found: Found<'a>) {
+        self.meet(layout, slot);
+        if layout.nodes[slot as usize].need != Need::Through {
+            self.found[slot as usize] = found;
+        }
+    }
+
+    /// Takes back what the value at a node gave.
+    #[cold]
+    fn forget(&mut self, layout: &Layout, slot: Slot) {
+        let below = slot..layout.nodes[slot as usize].end;
+        self.found[below.start as usize..below.end as usize].fill(Found::Nothing);
+        for slot in below.clone() {
+            self.met[slot as usize / 64] &= !(1 << (slot % 64));
+        }
+        let stars = layout.stars.iter().filter(|star| below.contains(&star.node));
+        for star in stars.clone() {
+            // An envelope may have had the list.
+            self.found[star.slot as usize] = Found::Nothing;
+        }
+        let stays = |each: Slot| !below.contains(&each) && stars.clone().all(|star| star.slot != each);
+        self.broken.retain(|(each, _)| stays(*each));
+        self.lists.retain(|(each, _)| stays(*each));
     }
 }
 

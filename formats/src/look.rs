@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use usher_config::Format;
+use usher_config::{Envelope, Format};
 use usher_core::source::BYTE_ORDER_MARK;
 use usher_core::suggest::some_of;
 
@@ -58,6 +58,17 @@ impl Look {
                 columns if columns == COLUMNS.len() => Look::SnowplowTsv,
                 columns => Look::Row(columns),
             },
+        }
+    }
+
+    /// Returns the envelope that a message looks to be in.
+    pub fn envelope(&self) -> Option<Envelope> {
+        match self {
+            Look::Batch => Some(Envelope::Batch),
+            Look::Debezium => Some(Envelope::Debezium),
+            Look::Connect => Some(Envelope::Connect),
+            Look::CloudEvent => Some(Envelope::Cloudevents),
+            _ => None,
         }
     }
 

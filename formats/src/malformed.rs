@@ -26,6 +26,10 @@ pub enum What {
     BrokenString,
     /// A needed value is no number, `true`, `false` or `null`.
     BrokenNumber,
+    /// It is not in the envelope that it is to be in: it has something, as it is shown.
+    Envelope(&'static str),
+    /// It does not fit the schema that wrote it: it has something, as it is shown.
+    Unfit(&'static str),
     /// A row has so many columns, which is not what its format has.
     Columns(usize),
 }
@@ -39,6 +43,8 @@ impl fmt::Display for Malformed {
             What::Expected(what) => write!(f, "not JSON: expected {what} at byte {at}"),
             What::TooDeep => write!(f, "deeper than {} levels at byte {at}", super::DEPTH_MAX),
             What::BrokenString => write!(f, "broken string at byte {at}"),
+            What::Envelope(what) => write!(f, "not in its envelope: {what}"),
+            What::Unfit(what) => write!(f, "does not fit its schema: {what} at byte {at}"),
             What::Columns(count) => {
                 write!(f, "not a row of {} columns: it has {count}", super::snowplow::COLUMNS.len())
             }

@@ -136,6 +136,11 @@ impl Snowplow {
         };
         Snowplow { columns: COLUMNS.iter().enumerate().filter_map(column).collect(), properties, entities, event }
     }
+
+    /// The node of `properties`, which is no member.
+    pub(super) fn properties(&self) -> Option<Slot> {
+        self.properties
+    }
 }
 
 /// Reads one row into `fields`, which is cleared and sized for `layout`.

@@ -5,10 +5,13 @@ use std::borrow::Cow;
 use usher_config::{Format, Found, JsonPaths, Path, Step};
 
 use super::scan::Marks;
-use super::{DEPTH_MAX, Decoder, Fields, NamedTime, TimeError, What};
+use super::{Content, DEPTH_MAX, Decoder, Fields, NamedTime, TimeError, What};
 
+mod avro;
+mod envelope;
 mod fuzz;
 mod headers;
+mod protobuf;
 mod reference;
 mod sdk;
 mod snowplow;
@@ -48,7 +51,7 @@ fn decode<'a>(wanted: &[&str], message: &'a str) -> Fields<'a> {
 fn decode_as<'a>(format: &Format, wanted: &[&str], message: &'a str) -> Fields<'a> {
     let mut fields = Fields::default();
     let verdict = Decoder::new(format, &paths(wanted)).decode(message.as_bytes(), None, &mut fields);
-    assert_eq!(verdict, Ok(()), "{message}");
+    assert_eq!(verdict, Ok(Content::Message), "{message}");
     fields
 }
 
@@ -63,6 +66,7 @@ fn get(wanted: &str, message: &str) -> Found<'static> {
         Found::Number(found) => Found::Number(found.to_string().leak()),
         Found::Text(found) => Found::Text(found.clone().into_owned().into()),
         Found::Compound(found) => Found::Compound(found.clone().into_owned().into()),
+        typed => panic!("JSON has no {typed:?}"),
     }
 }
 
@@ -236,7 +240,7 @@ fn traits_are_only_needed_where_they_are_the_properties() {
     let decoder = Decoder::new(&Format::Segment, &paths(&["properties.plan"]));
     let mut fields = Fields::default();
     let track = br#"{"traits":{"plan":01},"type":"track"}"#;
-    assert_eq!(decoder.decode(track, None, &mut fields), Ok(()));
+    assert_eq!(decoder.decode(track, None, &mut fields), Ok(Content::Message));
     let identify = br#"{"traits":{"plan":01},"type":"identify"}"#;
     let error = decoder.decode(identify, None, &mut fields).expect_err("a broken number that is needed");
     assert_eq!((error.what, error.at), (What::BrokenNumber, 18));
@@ -369,7 +373,7 @@ fn properties_that_are_no_object_hold_nothing() {
 fn a_decoder_may_go_to_another_thread() {
     let decoder = Decoder::new(&Format::Segment, &[]);
     let read = move || decoder.decode(b"{}", None, &mut Fields::default());
-    assert_eq!(std::thread::spawn(read).join().expect("no panic"), Ok(()));
+    assert_eq!(std::thread::spawn(read).join().expect("no panic"), Ok(Content::Message));
 }
 
 #[test]

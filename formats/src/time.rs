@@ -7,7 +7,9 @@
 use std::fmt;
 
 use usher_config::Found;
-use usher_core::time::{Leniency, parse_digits, parse_number, parse_rfc3339};
+use usher_core::time::{Leniency, of_integer, parse_digits, parse_number, parse_rfc3339};
+
+use super::binary::write_json;
 
 /// The most of a value that a text about it shows, in characters.
 const SHOWN: usize = 100;
@@ -49,6 +51,7 @@ impl std::error::Error for TimeError<'_> {}
 
 impl fmt::Display for NamedTime<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let owned;
         let (text, quote) = match self.found {
             Found::Nothing => ("null", ""),
             Found::Boolean(true) => ("true", ""),
@@ -59,6 +62,16 @@ impl fmt::Display for NamedTime<'_> {
             Found::Compound(text) => (&**text, ""),
             Found::NotFinite => ("not a finite number", ""),
             Found::NotUtf8 => ("bytes that are not UTF-8", ""),
+            typed @ (Found::Integer(_)
+            | Found::Double(_)
+            | Found::Decimal(_)
+            | Found::Timestamp(_)
+            | Found::Date(_)) => {
+                let mut json = String::new();
+                write_json(typed, &mut json);
+                owned = json;
+                (owned.as_str(), "")
+            }
         };
         let end = text.char_indices().nth(SHOWN).map_or(text.len(), |(at, _)| at);
         let more = if end < text.len() { "…" } else { "" };
@@ -85,6 +98,10 @@ impl<'f> NamedTime<'f> {
             Found::Nothing => return Err(TimeError::Missing),
             Found::Text(text) => parse_rfc3339(text.as_bytes(), Leniency::TRAFFIC).or_else(|| parse_digits(text, None)),
             Found::Number(text) => parse_number(text, None),
+            Found::Decimal(text) => parse_number(text, None),
+            Found::Integer(integer) => of_integer(*integer, None),
+            Found::Double(number) => parse_number(&serde_json::Value::from(*number).to_string(), None),
+            Found::Timestamp(ms) | Found::Date(ms) => Some(*ms),
             Found::Boolean(_) | Found::Compound(_) | Found::Mended(_) | Found::NotFinite | Found::NotUtf8 => None,
         };
         ms.ok_or(TimeError::Unreadable(self))

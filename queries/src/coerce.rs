@@ -13,6 +13,10 @@
 //! | `date` | `YYYY-MM-DD`, or the day in UTC of an RFC 3339 timestamp, in a string |
 //! | `list<T>` | an array; each element as above, a wrong one is null and makes the whole a mismatch |
 //!
+//! Encodings with types of their own have integers, doubles, decimals, times and days: an integer or a decimal counts as the same number in
+//! JSON, a double as its shortest text. A time is a `timestamp`, a `date` (its day in UTC) and a `string` (RFC 3339); a day likewise, and
+//! neither is a number.
+//!
 //! A string is a number if it is an optional sign, digits with at most one point, and an optional exponent: no
 //! spaces, no `NaN`.
 
@@ -21,7 +25,7 @@ use crate::value::element_type;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use usher_config::{ColumnType, Found};
-use usher_core::time::{Unit, midnight, parse_date, parse_digits, parse_number, parse_timestamp};
+use usher_core::time::{self, Unit, midnight, parse_date, parse_digits, parse_number, parse_timestamp};
 
 /// A value, and whether something that did not fit was found in its place.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,8 +49,16 @@ pub fn coerce_of_unit<'a>(found: &Found<'a>, column_type: ColumnType, unit: Opti
     let value = match column_type {
         ColumnType::String => string(found).map(Value::String),
         ColumnType::Boolean => boolean(found).map(Value::Boolean),
-        ColumnType::Integer => decimal(found).and_then(integer).map(Value::Integer),
-        ColumnType::Number => decimal(found).and_then(number).map(Value::Number),
+        ColumnType::Integer => match found {
+            Found::Integer(integer) => Some(Value::Integer(*integer)),
+            Found::Double(number) => whole(*number).map(Value::Integer),
+            _ => decimal(found).and_then(integer).map(Value::Integer),
+        },
+        ColumnType::Number => match found {
+            Found::Integer(integer) => Some(Value::Number(*integer as f64)),
+            Found::Double(number) => Some(Value::Number(*number)),
+            _ => decimal(found).and_then(number).map(Value::Number),
+        },
         ColumnType::Timestamp => timestamp(found, unit).map(Value::Timestamp),
         ColumnType::Date => date(found).map(Value::Date),
         ColumnType::ListString | ColumnType::ListInteger | ColumnType::ListNumber => {
@@ -62,6 +74,11 @@ fn string<'a>(found: &Found<'a>) -> Option<Cow<'a, str>> {
         Found::Mended(text) => Some(Cow::Owned(text.clone())),
         Found::Number(text) => Some(Cow::Borrowed(text)),
         Found::Boolean(boolean) => Some(Cow::Borrowed(if *boolean { "true" } else { "false" })),
+        Found::Integer(integer) => Some(Cow::Owned(integer.to_string())),
+        Found::Double(number) => Some(Cow::Owned(serde_json::Value::from(*number).to_string())),
+        Found::Decimal(text) => Some(Cow::Owned(text.clone())),
+        Found::Timestamp(ms) => time::timestamp(*ms).map(Cow::Owned),
+        Found::Date(ms) => time::date(*ms).map(Cow::Owned),
         Found::Nothing | Found::Compound(_) | Found::NotFinite | Found::NotUtf8 => None,
     }
 }
@@ -82,6 +99,10 @@ fn timestamp(found: &Found<'_>, unit: Option<Unit>) -> Option<i64> {
     match found {
         Found::Text(text) => parse_timestamp(text).or_else(|| parse_digits(text, unit)),
         Found::Number(text) => parse_number(text, unit),
+        Found::Decimal(text) => parse_number(text, unit),
+        Found::Integer(integer) => time::of_integer(*integer, unit),
+        Found::Double(number) => parse_number(&serde_json::Value::from(*number).to_string(), unit),
+        Found::Timestamp(ms) | Found::Date(ms) => Some(*ms),
         _ => None,
     }
 }
@@ -89,6 +110,8 @@ fn timestamp(found: &Found<'_>, unit: Option<Unit>) -> Option<i64> {
 fn date(found: &Found<'_>) -> Option<i64> {
     match found {
         Found::Text(text) => parse_date(text).or_else(|| parse_timestamp(text).map(midnight)),
+        Found::Timestamp(ms) => Some(midnight(*ms)),
+        Found::Date(ms) => Some(*ms),
         _ => None,
     }
 }
@@ -97,10 +120,18 @@ fn date(found: &Found<'_>) -> Option<i64> {
 fn decimal<'f>(found: &'f Found<'_>) -> Option<&'f str> {
     match found {
         Found::Number(text) => Some(text),
+        Found::Decimal(text) => Some(text),
         // Of what a Rust float can be read from, only `inf`, `infinity` and `nan` contain these letters.
         Found::Text(text) if !text.bytes().any(|byte| matches!(byte, b'n' | b'N' | b'i' | b'I')) => Some(text),
         _ => None,
     }
+}
+
+/// Returns the integer that a number is. `None` if it has a fractional part or does not fit.
+fn whole(number: f64) -> Option<i64> {
+    // 2^63 is a double, 2^63 - 1 is none.
+    let fits = number >= i64::MIN as f64 && number < i64::MAX as f64;
+    (fits && number.fract() == 0.0).then_some(number as i64)
 }
 
 fn number(text: &str) -> Option<f64> {
@@ -213,6 +244,41 @@ mod tests {
     #[track_caller]
     fn mismatches(found: Found<'_>, column_type: ColumnType) {
         assert_eq!(coerce(&found, column_type), Coerced { value: Value::Null, mismatch: true }, "{found:?}");
+    }
+
+    #[test]
+    fn values_of_encodings_with_types_count_as_the_same_in_json() {
+        fits(Found::Integer(-7), Integer, Value::Integer(-7));
+        fits(Found::Integer(i64::MAX), Number, Value::Number(i64::MAX as f64));
+        fits(Found::Integer(42), String, Value::String("42".into()));
+        fits(Found::Integer(1_700_000_000), Timestamp, Value::Timestamp(1_700_000_000_000));
+        fits(Found::Double(1.5), Number, Value::Number(1.5));
+        fits(Found::Double(1.0), String, Value::String("1.0".into()));
+        fits(Found::Double(-2.0), Integer, Value::Integer(-2));
+        fits(Found::Double(1_700_000_000_123.5), Timestamp, Value::Timestamp(1_700_000_000_123));
+        fits(Found::Decimal("12.50".to_owned()), Number, Value::Number(12.5));
+        fits(Found::Decimal("3.00".to_owned()), Integer, Value::Integer(3));
+        fits(Found::Decimal("12.50".to_owned()), String, Value::String("12.50".into()));
+        for found in [Found::Double(0.5), Found::Double(9.3e18), Found::Double(-9.3e18)] {
+            mismatches(found, Integer);
+        }
+        mismatches(Found::Integer(1), Boolean);
+        mismatches(Found::Double(1.0), Boolean);
+    }
+
+    #[test]
+    fn a_time_with_a_type_is_a_time_and_no_number() {
+        let ms = 1_795_428_000_123;
+        fits(Found::Timestamp(ms), Timestamp, Value::Timestamp(ms));
+        fits(Found::Timestamp(ms), Date, Value::Date(midnight(ms)));
+        fits(Found::Timestamp(ms), String, Value::String("2026-11-23T10:00:00.123Z".into()));
+        fits(Found::Date(midnight(ms)), Date, Value::Date(midnight(ms)));
+        fits(Found::Date(midnight(ms)), Timestamp, Value::Timestamp(midnight(ms)));
+        fits(Found::Date(midnight(ms)), String, Value::String("2026-11-23".into()));
+        for column_type in [Integer, Number, Boolean, ListString] {
+            mismatches(Found::Timestamp(ms), column_type);
+            mismatches(Found::Date(ms), column_type);
+        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Builds sources.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Builder, destination};
-use crate::schema::source::{self as keys, FormatName};
-use crate::schema::{At, Fields, Form, Key};
-use crate::{Format, JsonPaths, Path, Place, Source, SourceFrom, Start};
+use crate::schema::source::{self as keys, EncodingName, FormatName};
+use crate::schema::{At, Choice as _, Fields, Form, Key};
+use crate::{Encoding, Envelope, Format, JsonPaths, Path, Place, SchemaFile, Source, SourceFrom, Start};
 
 impl<'a> Builder<'a> {
     pub(super) fn source(&mut self, id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Source> {
@@ -24,7 +24,67 @@ impl<'a> Builder<'a> {
             }
         };
         let start = fields.get(&keys::START_AT).unwrap_or(Start::Window);
-        Some(Source { place: place.clone(), from, format: format(fields)?, start })
+        let format = format(fields)?;
+        let (encoding, unwrap) = (self.encoding(fields, &format), self.envelopes(fields, &format));
+        Some(Source { place: place.clone(), from, format, encoding: encoding?, unwrap: unwrap?, start })
+    }
+
+    /// Returns how the messages of a source are written; `None` if that is wrong, or its format can't be written so.
+    fn encoding(&mut self, source: &'a Fields, format: &Format) -> Option<Encoding> {
+        let name = source.get(&keys::ENCODING)?;
+        let (encoding, schema, message) =
+            (source.place(&keys::ENCODING), source.at(&keys::SCHEMA), source.at(&keys::MESSAGE));
+        let Some(encoding) = encoding.filter(|_| name != EncodingName::Json) else {
+            if let Some(schema) = schema {
+                let hint = "set `encoding: avro` or `encoding: protobuf`, or leave `schema` out";
+                self.report_with_hint(schema.place, "`schema` is for messages in Avro and Protobuf", hint);
+                return None;
+            }
+            return Some(Encoding::Json);
+        };
+        let word = name.word();
+        if source.has(&keys::FILE) {
+            let message = format!("`encoding: {word}` is for messages of Kafka, and files have lines of text");
+            self.report(encoding, message);
+            return None;
+        }
+        if matches!(format, Format::SnowplowTsv | Format::SnowplowJson) {
+            let message = format!("Snowplow's events are text, and `encoding: {word}` is not");
+            self.report_with_hint(encoding, message, "set `format: {json: {…}}`, with the paths of the schema");
+            return None;
+        }
+        let Some(schema) = schema else {
+            let hint = "give the file of the schema that writes the messages";
+            self.report_with_hint(encoding, format!("`encoding: {word}` needs `schema`"), hint);
+            return None;
+        };
+        let (path, place) = (schema.value.to_owned(), schema.place.clone());
+        let schema = SchemaFile { path, place, text: String::new(), imports: BTreeMap::new() };
+        match (name, message) {
+            (EncodingName::Protobuf, Some(message)) => {
+                Some(Encoding::Protobuf { schema, message: message.value.to_owned() })
+            }
+            (EncodingName::Protobuf, None) => {
+                let hint = "name the message of the file, as in `message: shop.Order`";
+                self.report_with_hint(encoding, "`encoding: protobuf` needs `message`", hint);
+                None
+            }
+            (_, Some(message)) => {
+                self.report(message.place, "`message` is for `encoding: protobuf`: a schema of Avro has one type");
+                None
+            }
+            (_, None) => Some(Encoding::Avro(schema)),
+        }
+    }
+
+    /// Returns the envelopes of a source; `None` if its format can't be in one.
+    fn envelopes(&mut self, source: &'a Fields, format: &Format) -> Option<Vec<Envelope>> {
+        let Some(place) = source.place(&keys::UNWRAP).filter(|_| *format == Format::SnowplowTsv) else {
+            return Some(source.list(&keys::UNWRAP).into_iter().map(|envelope| envelope.value).collect());
+        };
+        let message = "`unwrap` is for messages in JSON, and `snowplow_tsv` has rows";
+        self.report_with_hint(place, message, "leave it out, or read Snowplow's events as `snowplow_json`");
+        None
     }
 
     /// Reports the paths of a `json` format that lead to headers in a wrong way.

@@ -5,7 +5,7 @@ use super::{
     BOOLEAN, Choice, Fields, Key, List, PATH, Record, Rule, START, Short, TEXT, TOPIC, Type, choice, one_or_more,
     optional, record, required, short,
 };
-use crate::{Path, Start};
+use crate::{Envelope, Path, Start};
 
 pub(crate) static FILE: Key<Fields> =
     optional("file", record(&FILE_RECORD), "Files of lines; each file is a partition.");
@@ -13,6 +13,19 @@ pub(crate) static KAFKA: Key<Fields> =
     optional("kafka", record(&KAFKA_RECORD), "Topics of Kafka; each of their partitions is one.");
 pub(crate) static FORMAT: Key<Short<FormatName>> =
     required("format", short(&FORMAT_NAME, &FORMAT_RECORD), "The messages' wire format.");
+pub(crate) static ENCODING: Key<EncodingName> =
+    optional("encoding", choice(), "How the messages are written.").default(EncodingName::Json);
+pub(crate) static SCHEMA: Key<String> = optional(
+    "schema",
+    TEXT,
+    "The file with the schema that writes the messages, relative to the job file's folder: an Avro schema, or a `.proto` file.",
+);
+pub(crate) static MESSAGE: Key<String> = optional("message", TEXT, "The name of the message in a `.proto` file.");
+pub(crate) static UNWRAP: Key<List<Envelope>> = optional(
+    "unwrap",
+    one_or_more(&ENVELOPE),
+    "The envelope around each message, or a list of envelopes, the outermost first.",
+);
 pub(crate) static START_AT: Key<Start> = optional(
     "start",
     START,
@@ -23,8 +36,8 @@ pub(crate) static START_AT: Key<Start> = optional(
 /// A source.
 pub(crate) static RECORD: Record = Record {
     what: "source",
-    keys: &[&FILE, &KAFKA, &FORMAT, &START_AT],
-    rules: &[Rule::ExactlyOne(&[&FILE, &KAFKA]), Rule::Needs(&START_AT, &KAFKA)],
+    keys: &[&FILE, &KAFKA, &FORMAT, &ENCODING, &SCHEMA, &MESSAGE, &UNWRAP, &START_AT],
+    rules: &[Rule::ExactlyOne(&[&FILE, &KAFKA]), Rule::Needs(&START_AT, &KAFKA), Rule::Needs(&MESSAGE, &SCHEMA)],
 };
 
 pub(crate) static TOPICS: Key<List<String>> = required("topic", one_or_more(&TOPIC), "The topic, or a list of topics.");
@@ -37,6 +50,43 @@ pub(crate) static FOLLOW: Key<bool> =
     optional("follow", BOOLEAN, "Whether to keep reading what is appended.").default(false);
 
 static FILE_RECORD: Record = Record { what: "file source", keys: &[&FILE_PATH, &FOLLOW], rules: &[] };
+
+/// How messages are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EncodingName {
+    Json,
+    Avro,
+    Protobuf,
+}
+
+impl Choice for EncodingName {
+    const WHAT: &'static str = "encoding";
+    const ALL: &'static [EncodingName] = &[EncodingName::Json, EncodingName::Avro, EncodingName::Protobuf];
+
+    fn word(self) -> &'static str {
+        match self {
+            EncodingName::Json => "json",
+            EncodingName::Avro => "avro",
+            EncodingName::Protobuf => "protobuf",
+        }
+    }
+}
+
+static ENVELOPE: Type<Envelope> = choice();
+
+impl Choice for Envelope {
+    const WHAT: &'static str = "envelope";
+    const ALL: &'static [Envelope] = &[Envelope::Batch, Envelope::Debezium, Envelope::Connect, Envelope::Cloudevents];
+
+    fn word(self) -> &'static str {
+        match self {
+            Envelope::Batch => "batch",
+            Envelope::Debezium => "debezium",
+            Envelope::Connect => "connect",
+            Envelope::Cloudevents => "cloudevents",
+        }
+    }
+}
 
 /// The formats that need no more than a name.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use crate::ingest::seen::Seen;
 use crate::status::Status;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use usher_config::Format;
+use usher_config::{Encoding, Source};
 use usher_core::api::UnmatchedName;
 use usher_core::counts::{Counts, Skip};
 use usher_core::dead_letters::DeadLetterReason;
@@ -92,18 +92,17 @@ pub(crate) fn near(event: &EventPlan, names: &[UnmatchedName]) -> Vec<String> {
 /// Returns what to say of a source.
 fn of_source(plan: &Plan, id: &str, counts: &Counts, seen: &Seen) -> Option<String> {
     let nearly_all = |count: u64| count > 0 && (counts.read - count) * NEARLY_ALL <= counts.read;
-    let format = &plan.job.sources[id].format;
+    let source = &plan.job.sources[id];
     let unmatched = counts.skipped(Skip::Unmatched);
     if nearly_all(unmatched) {
-        return of_unmatched(plan, id, format, (unmatched, counts.read), seen);
+        return of_unmatched(plan, id, source, (unmatched, counts.read), seen);
     }
     let no_key = counts.skipped(Skip::NoKey);
     // Where some have a key, those without are anonymous traffic.
     if counts.matched == 0 && nearly_all(no_key) {
-        return Some(format!(
-            "{no_key} of {} messages have no key\n  hint: set `foreign_key` of the events to where the key of the model is",
-            counts.read
-        ));
+        let of_key = || "set `foreign_key` of the events to where the key of the model is".to_owned();
+        let hint = seen.first_keyless().and_then(|look| unwrap_hint(look, source)).unwrap_or_else(of_key);
+        return Some(format!("{no_key} of {} messages have no key\n  hint: {hint}", counts.read));
     }
     let reason = DeadLetterReason::ALL.into_iter().find(|reason| nearly_all(counts.dead_letters(*reason)))?;
     let refused = seen.first_refused(reason)?;
@@ -111,8 +110,14 @@ fn of_source(plan: &Plan, id: &str, counts: &Counts, seen: &Seen) -> Option<Stri
     let count = (counts.dead_letters(reason), counts.read);
     let detail = if refused.detail.is_empty() { String::new() } else { format!(" ({})", refused.detail) };
     let what = format!("{} of {} messages are refused as {}{detail}", count.0, count.1, reason.name());
+    if let Some(hint) = unwrap_hint(look, source) {
+        return Some(format!("{what}: {look}\n  hint: {hint}"));
+    }
     Some(match reason {
-        DeadLetterReason::Malformed => format!("{what}: {look}\n  hint: {}", hint(look, format)),
+        DeadLetterReason::Malformed if source.encoding != Encoding::Json => {
+            format!("{what}\n  hint: set `schema` of the source to the one that writes its messages")
+        }
+        DeadLetterReason::Malformed => format!("{what}: {look}\n  hint: {}", hint(look, source)),
         DeadLetterReason::NoTimestamp => {
             format!("{what}\n  hint: set `timestamp` of the events, or `time` of the format, to where the time is")
         }
@@ -130,12 +135,16 @@ fn of_source(plan: &Plan, id: &str, counts: &Counts, seen: &Seen) -> Option<Stri
 }
 
 /// Returns what to say of a source nearly all of whose messages match no event.
-fn of_unmatched(plan: &Plan, id: &str, format: &Format, (count, read): (u64, u64), seen: &Seen) -> Option<String> {
+fn of_unmatched(plan: &Plan, id: &str, source: &Source, (count, read): (u64, u64), seen: &Seen) -> Option<String> {
     let look = seen.sample()?;
     let what = format!("{count} of {read} messages match no event of the job");
     let names = seen.names();
-    if !look.is_of(format) || names.is_empty() {
-        return Some(format!("{what}: {look}\n  hint: {}", hint(look, format)));
+    let is_text = source.encoding == Encoding::Json;
+    if is_text && (!look.is_of(&source.format) || names.is_empty()) {
+        return Some(format!("{what}: {look}\n  hint: {}", hint(look, source)));
+    }
+    if names.is_empty() {
+        return Some(format!("{what}\n  hint: set `type` and `name` of the format to where they are in the schema"));
     }
     let mut events =
         plan.events.iter().enumerate().filter(|(_, event)| event.sources.iter().any(|source| source == id));
@@ -182,21 +191,25 @@ fn shown(name: &UnmatchedName) -> String {
     format!("{} ({})", parts.join(" "), name.count)
 }
 
+/// Returns what to set for messages that look to be in an envelope that their source does not take off.
+fn unwrap_hint(look: &Look, source: &Source) -> Option<String> {
+    let envelope = look.envelope().filter(|envelope| !source.unwrap.contains(envelope))?;
+    let inside: Vec<&str> = source.unwrap.iter().map(|envelope| envelope.name()).chain([envelope.name()]).collect();
+    Some(match &inside[..] {
+        [only] => format!("set `unwrap: {only}` of the source"),
+        all => format!("set `unwrap: [{}]` of the source", all.join(", ")),
+    })
+}
+
 /// Returns what to set for messages that look so.
-fn hint(look: &Look, format: &Format) -> String {
+fn hint(look: &Look, source: &Source) -> String {
+    if let Some(hint) = unwrap_hint(look, source) {
+        return hint;
+    }
     let set = |format: &str| format!("set `format: {format}`");
     match look {
-        Look::Batch => "put each element of a batch into a message of its own".to_owned(),
-        Look::Debezium | Look::Connect if matches!(format, Format::Json(_)) => {
+        Look::Batch | Look::Debezium | Look::Connect | Look::CloudEvent => {
             "set `type` of the events to what comes, or leave it out".to_owned()
-        }
-        Look::Debezium => "set `format: {json: {key: after.ID, time: ts_ms, properties: after}}`".to_owned(),
-        Look::Connect => {
-            "set `format: {json: {properties: payload, …}}`, with the paths that begin with `payload`".to_owned()
-        }
-        Look::CloudEvent if matches!(format, Format::Json(_)) => "set `type` of the events to what comes".to_owned(),
-        Look::CloudEvent => {
-            "set `format: {json: {type: type, id: id, time: time, key: subject, properties: data}}`".to_owned()
         }
         Look::Segment(_) => "set `format` to `segment`, `rudderstack` or `hightouch`".to_owned(),
         Look::SnowplowTsv => set("snowplow_tsv"),
@@ -206,7 +219,9 @@ fn hint(look: &Look, format: &Format) -> String {
             "set `format: {json: {type: PATH, name: PATH, key: PATH, time: PATH, id: PATH, properties: PATH}}`"
                 .to_owned()
         }
-        Look::Registry => "write the messages as JSON".to_owned(),
+        Look::Registry => {
+            "write the messages as JSON, or without the registry's prefix and set `encoding` and `schema`".to_owned()
+        }
         Look::Binary("gzip" | "zstd") => "compress files as a whole, or let Kafka's producers compress".to_owned(),
         Look::Binary(_) | Look::Row(_) | Look::Other => "write each message as one JSON object in UTF-8".to_owned(),
     }

@@ -17,7 +17,7 @@ pub(crate) struct MatchedEvent {
     /// When it takes effect; not before `timestamp`.
     pub(crate) at: Time,
     pub(crate) timestamp: Time,
-    /// Of the message in its partition.
+    /// Of the message in its partition, for the order of arrival: elements of one batch have several.
     pub(crate) position: u64,
     /// [`hash_id`] of the message id, or [`hash_position`].
     pub(crate) id: u64,
@@ -130,6 +130,14 @@ pub(crate) fn hash_id(id: &str) -> u64 {
 /// Returns the identity of a message without an id, by its position. It never changes: durable state identifies events by it.
 pub(crate) fn hash_position(partition: u64, position: u64) -> u64 {
     xxh3_64_with_seed(&position.to_le_bytes(), partition)
+}
+
+/// Returns the identity of an element of a batch, without an id, by the batch's position and its index. It never changes.
+pub(crate) fn hash_element(partition: u64, position: u64, index: u32) -> u64 {
+    let mut place = [0; 12];
+    place[..8].copy_from_slice(&position.to_le_bytes());
+    place[8..].copy_from_slice(&index.to_le_bytes());
+    xxh3_64_with_seed(&place, partition)
 }
 
 /// Returns the hash of a partition for [`hash_position`].

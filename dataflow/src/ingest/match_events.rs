@@ -6,19 +6,19 @@
 //!
 //! If a message is two events, the best outcome counts: matched, else a dead letter, else skipped without a key.
 
-use crate::ingest::event_batch::{EventBatch, EventHead, hash_id, hash_key, hash_position, owner};
+use crate::ingest::event_batch::{EventBatch, EventHead, hash_element, hash_id, hash_key, hash_position, owner};
 use crate::ingest::seen::Seen;
 use crate::time::Time;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use usher_config::duration::format as format_duration;
-use usher_config::{Aggregate, ColumnType, Found, Limits, Path};
+use usher_config::{Aggregate, ColumnType, Found, Limits, Path, SourceFrom};
 use usher_core::counts::{Counts, Skip};
 use usher_core::dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};
 use usher_core::sink::SinkError;
 use usher_core::source::{Body, PartitionId, Record};
 use usher_core::time::{Unit, write_time};
-use usher_formats::{Decoder, Fields, NamedTime, TimeError};
+use usher_formats::{Content, Decoder, Element, Fields, NamedTime, TimeError, Unwrapped};
 use usher_queries::Value;
 use usher_queries::aggregate::Contribution;
 use usher_queries::coerce::coerce_of_unit;
@@ -79,7 +79,29 @@ pub(crate) struct EventMatcher {
     by_name: HashMap<String, Vec<usize>>,
     of_any_name: Vec<usize>,
     future_skew: Time,
+    positions: Positions,
 }
+
+/// What a source's positions count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Positions {
+    Bytes,
+    Messages,
+}
+
+/// Where a message is in its partition.
+#[derive(Clone, Copy, Debug)]
+struct MessagePlace {
+    /// Of the record that it is in.
+    position: u64,
+    /// Where it is in the record's batch, if it is in one.
+    element: Option<Element>,
+}
+
+/// Elements of one batch of a topic that have an order of arrival each; those behind them have the last one's.
+const ORDERED_ELEMENTS: u64 = 1 << 12;
+/// Orders of arrival in one partition. Batches of a topic beyond offset 2^36 all have the last one.
+const ARRIVALS: u64 = 1 << 48;
 
 /// The partition of a message, and the clock by which it takes effect.
 pub(crate) struct MessageContext<'a> {
@@ -202,11 +224,16 @@ impl EventMatcher {
             });
         }
         let Limits { future_skew, .. } = plan.job.limits;
-        let decoder = Decoder::of(&plan.job.sources[source], &paths);
-        EventMatcher { decoder, events, by_name, of_any_name, future_skew }
+        let decoder = Decoder::of(&plan.job.sources[source], &paths)
+            .unwrap_or_else(|reason| panic!("the schema of `{source}` was read before: {reason}"));
+        let positions = match plan.job.sources[source].from {
+            SourceFrom::File { .. } => Positions::Bytes,
+            SourceFrom::Kafka { .. } => Positions::Messages,
+        };
+        EventMatcher { decoder, events, by_name, of_any_name, future_skew, positions }
     }
 
-    /// Reads one record: counts it, moves the clock, and adds its events to the batches of the keys' owners.
+    /// Reads one record: counts its messages, moves the clock, and adds its events to the batches of the keys' owners.
     ///
     /// # Errors
     /// A dead letter can't be written.
@@ -218,28 +245,54 @@ impl EventMatcher {
         scratch: &mut Scratch<'a>,
         out: &mut Output<'_>,
     ) -> Result<(), SinkError> {
-        out.counts.read += 1;
-        let message = match record.body {
+        let bytes = match record.body {
             Body::Bytes(bytes) => bytes,
             Body::Blank => {
+                out.counts.read += 1;
                 out.counts.skip(Skip::Blank);
                 return Ok(());
             }
             Body::TooLarge { head, length } => {
-                return write_dead_letter(&record, context, DeadLetterReason::TooLarge, "", head, length, out);
+                out.counts.read += 1;
+                out.seen.refused(DeadLetterReason::TooLarge, "", head);
+                let place = MessagePlace { position: record.position, element: None };
+                return write_dead_letter(place, context, DeadLetterReason::TooLarge, "", (head, length), out);
             }
         };
-        let length = message.len() as u64;
-        if let Err(malformed) = self.decoder.decode(message, record.headers, fields) {
-            return write_dead_letter(
-                &record,
-                context,
-                DeadLetterReason::Malformed,
-                &malformed.to_string(),
-                message,
-                length,
-                out,
-            );
+        if !self.decoder.has_envelopes() {
+            let content = self.decoder.decode(bytes, record.headers, fields);
+            let message = Unwrapped { element: None, raw: bytes, inner: bytes, content };
+            return self.read_message(&record, &message, context, fields, scratch, out);
+        }
+        self.decoder.unwrap(bytes, record.headers, fields, &mut |message, fields| {
+            self.read_message(&record, &message, context, fields, scratch, out)
+        })
+    }
+
+    /// Reads one message of a record, whose values are in `fields`.
+    fn read_message<'a>(
+        &self,
+        record: &Record<'a>,
+        message: &Unwrapped<'a>,
+        context: &mut MessageContext<'_>,
+        fields: &mut Fields<'a>,
+        scratch: &mut Scratch<'a>,
+        out: &mut Output<'_>,
+    ) -> Result<(), SinkError> {
+        out.counts.read += 1;
+        let place = MessagePlace { position: record.position, element: message.element };
+        let raw = (message.raw, message.raw.len() as u64);
+        match message.content {
+            Ok(Content::Message) => {}
+            Ok(Content::Blank) => {
+                out.counts.skip(Skip::Blank);
+                return Ok(());
+            }
+            Err(malformed) => {
+                let (reason, detail) = (DeadLetterReason::Malformed, malformed.to_string());
+                out.seen.refused(reason, &detail, message.inner);
+                return write_dead_letter(place, context, reason, &detail, raw, out);
+            }
         }
         self.find_matching(fields, &mut scratch.matching);
         if scratch.matching.is_empty() {
@@ -249,13 +302,13 @@ impl EventMatcher {
                 context.clock.advance(time);
             }
             out.counts.skip(Skip::Unmatched);
-            out.seen.unmatched(text(fields.kind()), text(fields.name()), message);
+            out.seen.unmatched(text(fields.kind()), text(fields.name()), message.inner);
             return Ok(());
         }
         // The outcome as every event comes first: each may move the clock at which all take effect.
         scratch.outcomes.clear();
         for event in &scratch.matching {
-            scratch.outcomes.push(self.outcome(&self.events[*event], fields, &record, context));
+            scratch.outcomes.push(self.outcome(&self.events[*event], fields, record, context));
         }
         let mut matched = false;
         for i in 0..scratch.matching.len() {
@@ -263,7 +316,7 @@ impl EventMatcher {
                 matched = true;
                 let event = &self.events[scratch.matching[i]];
                 out.seen.matched(event.event, timestamp);
-                self.push(event, timestamp, fields, scratch, &record, context, out);
+                self.push(event, timestamp, fields, scratch, place, context, out);
             }
         }
         if matched {
@@ -275,8 +328,12 @@ impl EventMatcher {
             Outcome::Matched(_) | Outcome::NoKey => None,
         });
         match dead {
-            Some((reason, detail)) => write_dead_letter(&record, context, reason, detail, message, length, out),
+            Some((reason, detail)) => {
+                out.seen.refused(reason, detail, message.inner);
+                write_dead_letter(place, context, reason, detail, raw, out)
+            }
             None => {
+                out.seen.keyless(message.inner);
                 out.counts.skip(Skip::NoKey);
                 Ok(())
             }
@@ -311,7 +368,7 @@ impl EventMatcher {
         {
             context.clock.advance(time);
         }
-        match key(event.key.map_or(fields.key(), |path| fields.get(path))) {
+        match key(event.key.map_or(fields.key(), |path| fields.get(path)), &mut Digits::default()) {
             Ok(Some(_)) => {}
             Ok(None) => return Outcome::NoKey,
             Err(detail) => return Outcome::Dead(DeadLetterReason::BadKey, detail.into()),
@@ -345,7 +402,7 @@ impl EventMatcher {
         timestamp: Time,
         fields: &Fields<'a>,
         scratch: &mut Scratch<'a>,
-        record: &Record<'_>,
+        place: MessagePlace,
         context: &MessageContext<'_>,
         out: &mut Output<'_>,
     ) {
@@ -395,15 +452,21 @@ impl EventMatcher {
             Found::Text(id) if !id.is_empty() => hash_id(id),
             Found::Mended(id) => hash_id(id),
             Found::Number(id) => hash_id(id),
-            _ => hash_position(context.seed, record.position),
+            Found::Decimal(id) => hash_id(id),
+            Found::Integer(id) => hash_id(Digits::of(*id).text()),
+            _ => match place.element {
+                Some(element) => hash_element(context.seed, place.position, element.index),
+                None => hash_position(context.seed, place.position),
+            },
         };
-        let Ok(Some(key)) = key(event.key.map_or(fields.key(), |path| fields.get(path))) else {
+        let mut digits = Digits::default();
+        let Ok(Some(key)) = key(event.key.map_or(fields.key(), |path| fields.get(path)), &mut digits) else {
             panic!("an event that matches has a key");
         };
         let head = EventHead {
             at: context.clock.takes_effect(timestamp),
             timestamp,
-            position: record.position,
+            position: self.positions.arrival(place),
             id,
             key_hash: hash_key(key),
             event: event.event,
@@ -420,6 +483,8 @@ fn contribution(aggregate: &Aggregate, value: &Value<'_>, found: &Found<'_>) -> 
         (Aggregate::Distinct(_), ..) => Contribution::of(aggregate, value),
         (_, Value::Number(_), Found::Number(text)) => Contribution::of_number(text),
         (_, Value::Number(_), Found::Text(text)) => Contribution::of_number(text),
+        (_, Value::Number(_), Found::Decimal(text)) => Contribution::of_number(text),
+        (_, Value::Number(_), Found::Integer(integer)) => Contribution::of(aggregate, &Value::Integer(*integer)),
         _ => Contribution::of(aggregate, value),
     }
 }
@@ -439,26 +504,41 @@ fn rfc3339(time: Time) -> String {
     String::from_utf8(text).expect("a time is ASCII")
 }
 
-/// Counts a message that can't be used and writes it to the dead letters.
+/// Counts a message that can't be used and writes it to the dead letters, with its bytes and their full length.
 fn write_dead_letter(
-    record: &Record<'_>,
+    place: MessagePlace,
     context: &MessageContext<'_>,
     reason: DeadLetterReason,
     detail: &str,
-    raw: &[u8],
-    length: u64,
+    (raw, length): (&[u8], u64),
     out: &mut Output<'_>,
 ) -> Result<(), SinkError> {
     out.counts.dead(reason);
-    out.seen.refused(reason, detail, raw);
     out.dead_letters.write(&DeadLetter {
         partition: context.id,
-        position: record.position,
+        position: place.position,
+        element: place.element.map(|element| element.index),
         reason,
         detail,
         raw,
         length,
     })
+}
+
+impl Positions {
+    /// Returns a message's position for the order of arrival: those of the elements of a batch are in their order, behind those of all
+    /// earlier records.
+    fn arrival(self, place: MessagePlace) -> u64 {
+        match (self, place.element) {
+            (_, None) => place.position,
+            // The next record starts behind the element.
+            (Positions::Bytes, Some(element)) => place.position + element.start as u64,
+            (Positions::Messages, Some(element)) => {
+                let index = u64::from(element.index).min(ORDERED_ELEMENTS - 1);
+                place.position.saturating_mul(ORDERED_ELEMENTS).saturating_add(index).min(ARRIVALS - 1)
+            }
+        }
+    }
 }
 
 impl MessageClock<'_> {
@@ -481,21 +561,85 @@ impl MessageClock<'_> {
     }
 }
 
-/// Returns the key as SPEC §3 reads it: `None` for anonymous traffic, an error for what can't be a key.
-fn key<'a>(found: &'a Found<'_>) -> Result<Option<&'a str>, &'static str> {
+/// Returns the key as SPEC §3 reads it: `None` for anonymous traffic, an error for what can't be a key. `digits` is where an integer is
+/// written.
+fn key<'a>(found: &'a Found<'_>, digits: &'a mut Digits) -> Result<Option<&'a str>, &'static str> {
     match found {
         Found::Nothing => Ok(None),
         Found::Text(key) if key.is_empty() => Ok(None),
         Found::Text(key) if key.len() > KEY_BYTES => Err("the key is longer than 1,024 bytes"),
         Found::Text(key) => Ok(Some(key)),
-        Found::Number("-0") => Ok(Some("0")),
-        Found::Number(key) if key.len() > KEY_BYTES => Err("the key is longer than 1,024 bytes"),
-        Found::Number(key) if key.bytes().all(|b| b.is_ascii_digit() || b == b'-') => Ok(Some(key)),
-        Found::Number(_) => Err("the key is a number but no integer"),
+        Found::Integer(key) => {
+            *digits = Digits::of(*key);
+            Ok(Some(digits.text()))
+        }
+        Found::Number(key) => number_key(key),
+        Found::Decimal(key) => number_key(key),
+        Found::Double(_) => Err("the key is a number but no integer"),
         Found::Boolean(_) => Err("the key is a boolean"),
         Found::Compound(_) => Err("the key is an object or a list"),
+        Found::Timestamp(_) | Found::Date(_) => Err("the key is a time"),
         Found::Mended(_) => Err("the key has half of a surrogate pair"),
         Found::NotFinite => Err("the key is not a finite number"),
         Found::NotUtf8 => Err("the key is not UTF-8"),
+    }
+}
+
+/// Returns the key that a number is.
+fn number_key(key: &str) -> Result<Option<&str>, &'static str> {
+    match key {
+        "-0" => Ok(Some("0")),
+        key if key.len() > KEY_BYTES => Err("the key is longer than 1,024 bytes"),
+        key if key.bytes().all(|b| b.is_ascii_digit() || b == b'-') => Ok(Some(key)),
+        _ => Err("the key is a number but no integer"),
+    }
+}
+
+/// The decimal form of an integer, written without an allocation.
+#[derive(Clone, Copy, Default)]
+struct Digits {
+    bytes: [u8; 20],
+    start: usize,
+}
+
+impl Digits {
+    fn of(integer: i64) -> Digits {
+        let mut digits = Digits { bytes: [0; 20], start: 20 };
+        let mut rest = integer.unsigned_abs();
+        while rest > 0 || digits.start == 20 {
+            digits.start -= 1;
+            digits.bytes[digits.start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        if integer < 0 {
+            digits.start -= 1;
+            digits.bytes[digits.start] = b'-';
+        }
+        digits
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.bytes[self.start..]).expect("digits are ASCII")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_integer_is_the_key_that_its_digits_are() {
+        for integer in [0, 7, -7, 10, i64::MAX, i64::MIN, 1_234_567_890_123_456_789] {
+            let mut digits = Digits::default();
+            assert_eq!(key(&Found::Integer(integer), &mut digits), Ok(Some(&*integer.to_string())));
+        }
+        let mut digits = Digits::default();
+        assert_eq!(
+            key(&Found::Decimal("18446744073709551615".to_owned()), &mut digits),
+            Ok(Some("18446744073709551615"))
+        );
+        for wrong in [Found::Decimal("1.0".to_owned()), Found::Double(1.0), Found::Timestamp(7), Found::Date(7)] {
+            assert!(key(&wrong, &mut digits).is_err(), "{wrong:?}");
+        }
     }
 }

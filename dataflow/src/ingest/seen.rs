@@ -3,7 +3,7 @@
 //!
 //! Each worker keeps one [`Seen`] for each source. Matched messages cost a count; unmatched ones a look-up in a table of at most
 //! [`NAMES`] names, and after the first [`ALL_COUNTED`] only one in [`SAMPLED`] counts, for all of them. Of the messages that are
-//! refused for a reason, and of those that match nothing, the first is kept by its look.
+//! refused for a reason, of those without a key, and of those that match nothing, the first is kept by its look.
 
 use crate::time::Time;
 use std::collections::HashMap;
@@ -33,6 +33,8 @@ pub(crate) struct Seen {
     others: u64,
     /// What the first message looks like that no event matched.
     sample: Option<Look>,
+    /// What the first message looks like that has no key.
+    keyless: Option<Look>,
     /// The first message of each reason, and the reason's detail.
     refused: [Option<Refused>; DeadLetterReason::ALL.len()],
     /// The name at hand.
@@ -96,6 +98,11 @@ impl Seen {
         self.name = text;
     }
 
+    /// Notes a message that has no key.
+    pub(crate) fn keyless(&mut self, message: &[u8]) {
+        self.keyless.get_or_insert_with(|| Look::of(message));
+    }
+
     /// Notes a message that is refused.
     pub(crate) fn refused(&mut self, reason: DeadLetterReason, detail: &str, message: &[u8]) {
         self.refused[reason as usize]
@@ -116,6 +123,7 @@ impl Seen {
             *self.names.entry(name.clone()).or_default() += count;
         }
         self.sample = self.sample.take().or_else(|| other.sample.clone());
+        self.keyless = self.keyless.take().or_else(|| other.keyless.clone());
         for (all, one) in self.refused.iter_mut().zip(&other.refused) {
             *all = all.take().or_else(|| one.clone());
         }
@@ -142,6 +150,11 @@ impl Seen {
     /// Returns what the first message looks like that no event matched.
     pub(crate) fn sample(&self) -> Option<&Look> {
         self.sample.as_ref()
+    }
+
+    /// Returns what the first message looks like that had no key.
+    pub(crate) fn first_keyless(&self) -> Option<&Look> {
+        self.keyless.as_ref()
     }
 
     /// Returns the first message that was refused for a reason.

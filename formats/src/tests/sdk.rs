@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use usher_config::{Format, Found};
 
 use super::{paths, text};
-use crate::{Decoder, Fields};
+use crate::{Content, Decoder, Fields};
 
 const SENT: &[(Format, &str)] = &[
     (Format::Segment, include_str!("../../tests/sdk/segment-analytics-python-2.4.0.jsonl")),
@@ -50,7 +50,7 @@ fn the_short_forms_find_what_sdks_sent() {
         let mut kinds = Vec::new();
         for message in messages(sent) {
             let mut fields = Fields::default();
-            assert_eq!(decoder.decode(message.as_bytes(), None, &mut fields), Ok(()), "{message}");
+            assert_eq!(decoder.decode(message.as_bytes(), None, &mut fields), Ok(Content::Message), "{message}");
             let Found::Text(kind) = fields.kind() else { panic!("a message has a type: {message}") };
             let time = fields.time(None);
             assert!(time.is_ok(), "{time:?}: {message}");
@@ -86,6 +86,6 @@ fn the_sdk_of_segment_for_python_sends_nan() {
     let all = messages(SENT[0].1);
     let message = all.iter().find(|message| message.contains("\"Seen\"")).expect("it was sent");
     let mut fields = Fields::default();
-    assert_eq!(decoder.decode(message.as_bytes(), None, &mut fields), Ok(()));
+    assert_eq!(decoder.decode(message.as_bytes(), None, &mut fields), Ok(Content::Message));
     assert_eq!(*fields.get(0), Found::NotFinite);
 }

@@ -9,9 +9,9 @@ use crate::oracle::{Change, History, Message, Occurrence, Partition, Reason, Row
 use crate::plan::Plan;
 use std::collections::BTreeMap;
 use usher_config::{
-    Aggregate, Audience, BelongsTo, Cluster, ColumnType, Comparison, Condition, ConditionKind, Decimal, Event, Format,
-    Job, Limits, Members, Model, OnRemove, Path, Place, Property, Refresh, Source, SourceFrom, Start, Step, Sync,
-    SyncFormat, SyncTo, Text,
+    Aggregate, Audience, BelongsTo, Cluster, ColumnType, Comparison, Condition, ConditionKind, Decimal, Encoding,
+    Event, Format, Job, Limits, Members, Model, OnRemove, Path, Place, Property, Refresh, Source, SourceFrom, Start,
+    Step, Sync, SyncFormat, SyncTo, Text,
 };
 
 /// A second, ms.
@@ -27,6 +27,8 @@ pub fn job(audiences: &[(&str, &str, Condition)]) -> Job {
         place: Place::default(),
         from: SourceFrom::File { path: "events.jsonl".to_string(), follow: false },
         format: Format::Segment,
+        encoding: Encoding::Json,
+        unwrap: Vec::new(),
         start: Start::Window,
     };
     let audience = |(ix, (id, model, condition)): (usize, &(&str, &str, Condition))| {

@@ -622,6 +622,7 @@ fn dead_letters_are_messages_keyed_by_their_source() {
             .write(&DeadLetter {
                 partition: &partition,
                 position,
+                element: None,
                 reason: DeadLetterReason::Malformed,
                 detail: "no JSON object",
                 raw: b"\xff",

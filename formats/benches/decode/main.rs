@@ -1,59 +1,93 @@
-//! How many messages a second one core reads: ours against `serde_json` into borrowed fields.
+//! How many messages a second one core reads: ours against `serde_json` into borrowed fields, and the same messages in Avro and in Protobuf.
 //!
 //! Ten fields of Segment messages of some 860 bytes, varied in order of magnitude as traffic is: pages and tracks, two
 //! user agents, ids and urls of several lengths. Prints the median of five runs of each. Both add up what they
 //! read, and the sums must agree, so that neither skips its work.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use encode::Shape;
 use serde::Deserialize;
+use serde_json::Value;
 use usher_config::{Format, Found, Path, Step};
 use usher_formats::{Decoder, Fields};
 
+mod encode;
+
 fn main() -> std::io::Result<()> {
-    let messages = messages(1_000);
-    let bytes = messages.len();
-    let messages: Vec<_> = messages.trim_ascii_end().split(|byte| *byte == b'\n').collect();
+    let text = messages(1_000);
+    let json: Vec<&[u8]> = text.trim_ascii_end().split(|byte| *byte == b'\n').collect();
+    let values: Vec<Value> = json.iter().map(|message| serde_json::from_slice(message).expect("it is JSON")).collect();
+    let mut shape = Shape::default();
+    values.iter().for_each(|value| shape.add(value));
+    let in_avro = |value: &Value| {
+        let mut out = Vec::new();
+        shape.to_avro(value, &mut out);
+        out
+    };
+    let in_protobuf = |value: &Value| {
+        let mut out = Vec::new();
+        shape.to_protobuf(value.as_object().expect("an object"), &mut out);
+        out
+    };
+    let avro: Vec<Vec<u8>> = values.iter().map(in_avro).collect();
+    let protobuf: Vec<Vec<u8>> = values.iter().map(in_protobuf).collect();
+    let avro: Vec<&[u8]> = avro.iter().map(Vec::as_slice).collect();
+    let protobuf: Vec<&[u8]> = protobuf.iter().map(Vec::as_slice).collect();
+    let mut file = "syntax = \"proto3\"; ".to_owned();
+    shape.protobuf("Message", &mut file);
+    let of_avro = decoder().in_avro(&shape.avro(&mut 0).to_string(), &[]).expect("a sound schema");
+    let of_protobuf = decoder().in_protobuf(&file, &BTreeMap::new(), "Message").expect("a sound schema");
+    let of_json = decoder();
+
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{} messages, {} bytes each", messages.len(), bytes / messages.len())?;
-    let runs: [(&str, Run); 4] = [
-        ("decode", decode),
-        ("serde_json, borrowed fields", borrowed),
-        ("decode and event time", timed),
-        ("simdutf8 alone", valid),
+    let runs: [(&str, &[&[u8]], Run); 8] = [
+        ("decode", &json, &|messages| decode(&of_json, messages)),
+        ("serde_json, borrowed fields", &json, &borrowed),
+        ("decode and event time", &json, &|messages| timed(&of_json, messages)),
+        ("simdutf8 alone", &json, &valid),
+        ("Avro, decode", &avro, &|messages| decode(&of_avro, messages)),
+        ("Avro, and event time", &avro, &|messages| timed(&of_avro, messages)),
+        ("Protobuf, decode", &protobuf, &|messages| decode(&of_protobuf, messages)),
+        ("Protobuf, and event time", &protobuf, &|messages| timed(&of_protobuf, messages)),
     ];
-    assert_eq!(decode(&messages), borrowed(&messages), "both read the same values");
+    let sum = decode(&of_json, &json);
+    let sums = [borrowed(&json), decode(&of_avro, &avro), decode(&of_protobuf, &protobuf)];
+    assert_eq!(sums, [sum; 3], "all read the same values");
+    let sum = timed(&of_json, &json);
+    assert_eq!([timed(&of_avro, &avro), timed(&of_protobuf, &protobuf)], [sum; 2], "all read the same times");
     // In turns, so that whatever else the machine does meets all of them.
-    let mut rates = [const { Vec::new() }; 4];
+    let mut rates = [const { Vec::new() }; 8];
     for _ in 0..5 {
-        for ((_, run), rates) in runs.iter().zip(&mut rates) {
+        for ((_, messages, run), rates) in runs.iter().zip(&mut rates) {
             let start = spent();
             for _ in 0..ROUNDS {
-                std::hint::black_box(run(&messages));
+                std::hint::black_box(run(messages));
             }
             rates.push((ROUNDS * messages.len()) as f64 / (spent() - start).as_secs_f64());
         }
     }
-    for ((what, _), rates) in runs.iter().zip(&mut rates) {
+    for ((what, messages, _), rates) in runs.iter().zip(&mut rates) {
         rates.sort_by(f64::total_cmp);
-        let rate = rates[2];
-        let bandwidth = rate * (bytes / messages.len()) as f64;
+        let (rate, bytes) = (rates[2], messages.iter().map(|message| message.len()).sum::<usize>() / messages.len());
+        let (millions, nanos, bandwidth) = (rate / 1e6, 1e9 / rate, rate * bytes as f64 / 1e9);
         writeln!(
             out,
-            "{what:28} {:6.2} M messages/s, {:4.0} ns each, {:5.2} GB/s",
-            rate / 1e6,
-            1e9 / rate,
-            bandwidth / 1e9
+            "{what:28} {bytes:4} bytes, {millions:6.2} M messages/s, {nanos:4.0} ns each, {bandwidth:5.2} GB/s"
         )?;
     }
-    writeln!(out, "decode is {:.2} times as fast as serde_json", rates[0][2] / rates[1][2])
+    let times = |one: usize, other: usize| rates[one][2] / rates[other][2];
+    writeln!(out, "decode is {:.2} times as fast as serde_json", times(0, 1))?;
+    writeln!(out, "Avro is {:.2} times as fast as JSON, with event times {:.2} times", times(4, 0), times(5, 2))?;
+    writeln!(out, "Protobuf is {:.2} times as fast as JSON, with event times {:.2} times", times(6, 0), times(7, 2))
 }
 
-/// Reads a batch, and answers something of what it read.
-type Run = fn(&[&[u8]]) -> usize;
+/// Reads a batch, and returns something of what it read.
+type Run<'r> = &'r dyn Fn(&[&[u8]]) -> usize;
 
 /// How often the batch is read between two looks at the clock.
 const ROUNDS: usize = 600;
@@ -82,8 +116,7 @@ fn decoder() -> Decoder {
     Decoder::new(&Format::Segment, &paths)
 }
 
-fn decode(messages: &[&[u8]]) -> usize {
-    let decoder = decoder();
+fn decode(decoder: &Decoder, messages: &[&[u8]]) -> usize {
     let mut fields = Fields::default();
     let mut sum = 0;
     for message in messages {
@@ -94,8 +127,7 @@ fn decode(messages: &[&[u8]]) -> usize {
     sum
 }
 
-fn timed(messages: &[&[u8]]) -> usize {
-    let decoder = decoder();
+fn timed(decoder: &Decoder, messages: &[&[u8]]) -> usize {
     let mut fields = Fields::default();
     let mut sum = 0;
     for message in messages {
@@ -108,7 +140,7 @@ fn timed(messages: &[&[u8]]) -> usize {
 fn length(found: &Found<'_>) -> usize {
     match found {
         Found::Text(text) => text.len(),
-        Found::Number(_) => 1,
+        Found::Number(_) | Found::Double(_) => 1,
         _ => 0,
     }
 }
