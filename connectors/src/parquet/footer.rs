@@ -83,14 +83,15 @@ fn arrow_metadata(metadata: Arc<ParquetMetaData>) -> Result<ArrowReaderMetadata,
     let found = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.clone()).or_else(|_| {
         ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.clone().with_skip_arrow_metadata(true))
     })?;
-    // The old 96-bit timestamps span more years than 64 bits of ns: read them as ms, or `9999-12-31` wraps around.
+    // The old 96-bit timestamps span more years than 64 bits of ns: read them as µs, or `9999-12-31` wraps around. Not as ms: Spark
+    // computes their days in 64 bits of µs, and what wraps around there comes back only there.
     let columns = found.parquet_schema().root_schema().get_fields();
     let is_int96 = |at: usize| columns[at].is_primitive() && columns[at].get_physical_type() == Physical::INT96;
     if !(0..columns.len()).any(is_int96) {
         return Ok(found);
     }
     let fields = found.schema().fields().iter().enumerate().map(|(at, field)| match is_int96(at) {
-        true => Arc::new(field.as_ref().clone().with_data_type(DataType::Timestamp(TimeUnit::Millisecond, None))),
+        true => Arc::new(field.as_ref().clone().with_data_type(DataType::Timestamp(TimeUnit::Microsecond, None))),
         false => Arc::clone(field),
     });
     let schema = arrow_schema::Schema::new_with_metadata(fields.collect::<Vec<_>>(), found.schema().metadata().clone());

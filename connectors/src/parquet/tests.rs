@@ -6,6 +6,7 @@
 mod damage;
 mod delta;
 mod errors;
+mod foreign;
 mod remote;
 mod types;
 mod warehouses;
