@@ -35,6 +35,9 @@ struct Row {
 
 /// Collects the mappings with keys of a schema, below a place.
 fn collect(place: &str, schema: &Value, records: &mut Records) {
+    if !schema.is_object() {
+        return;
+    }
     let list = |name: &str| schema[name].as_array().cloned().unwrap_or_default();
     if let Some(keys) = schema["properties"].as_object().filter(|keys| !keys.is_empty()) {
         let required = list("required");
@@ -223,6 +226,19 @@ fn the_reference_has_each_key_of_the_schema_and_no_other() {
     }
 }
 
+/// The variables that the examples name, beside a secret.
+const VARIABLES: [&str; 9] = [
+    "USHER_API_KEY",
+    "READER_KEY",
+    "OPERATOR_KEY",
+    "SEGMENT_KEY",
+    "RUDDERSTACK_KEY",
+    "BRAZE_KEY",
+    "ITERABLE_KEY",
+    "CUSTOMERIO_KEY",
+    "CIO_SITE",
+];
+
 /// What an example lacks of a job.
 const REST: [(&str, &str); 6] = [
     ("job", "job: shop\n"),
@@ -261,6 +277,12 @@ fn each_example_of_the_reference_is_right() {
     write_parquet(&folder.path().join("orders.parquet"), orders);
     std::fs::create_dir(folder.path().join("audiences")).expect("the folder can be written");
     std::fs::write(folder.path().join("events.jsonl"), "").expect("the folder can be written");
+    let avro = r#"{"type": "record", "name": "order", "fields": [{"name": "kind", "type": "string"},
+        {"name": "user", "type": "string"}, {"name": "at", "type": "string"}]}"#;
+    std::fs::write(folder.path().join("order.avsc"), avro).expect("the folder can be written");
+    let proto =
+        "syntax = \"proto3\"; package shop; message Refund { string kind = 1; string user = 2; string at = 3; }";
+    std::fs::write(folder.path().join("refund.proto"), proto).expect("the folder can be written");
     let more = "audiences: {included: {model: users, where: {property: ltv > 1}}}\n";
     std::fs::write(folder.path().join("audiences/more.yaml"), more).expect("the folder can be written");
     let sections = sections(&page);
@@ -275,7 +297,7 @@ fn each_example_of_the_reference_is_right() {
         std::fs::write(folder.path().join("job.yaml"), &job).expect("the folder can be written");
         let mut check = usher(folder.path(), &["check", "job.yaml"]);
         check.env("CRM_SECRET", "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz");
-        for name in ["USHER_API_KEY", "READER_KEY", "OPERATOR_KEY"] {
+        for name in VARIABLES {
             check.env(name, name);
         }
         let checked = check.output().expect("the program starts");

@@ -392,7 +392,7 @@ syncs:
   braze: {{to: {{braze: {{api_key: k, url: \"https://b.example\"}}}}}}
   braze_events: {{to: {{braze: {{api_key: k, url: \"https://b.example\", as: events, mode: state, rate: 5/m}}}}}}
   iterable: {{to: {{iterable: {{api_key: k, region: eu, lists: {{a: 7}}, batch: {{changes: 10, wait: 2s}}}}}}}}
-  customerio: {{to: {{customerio: {{site_id: s, api_key: \"${{KEY}}\", url: \"https://c.example\"}}}}}}
+  customerio: {{to: {{customerio: {{site_id: s, api_key: \"${{PAGE}}\", url: \"https://c.example\"}}}}}}
   segments: {{to: {{customerio: {{site_id: s, api_key: k, segments: {{a: 8, gone: 9}}}}}}}}
 "
     ));

@@ -83,11 +83,12 @@ impl<'a> Builder<'a> {
         if let Some(id) = scope.model
             && let Some(model) = entry(&self.models, id)
             && !model.has(&model::PARQUET)
+            && !model.has(&model::DELTA)
             && !has_live_columns(model)
         {
             let message =
                 format!("the model `{id}` has no `parquet` and no live column, so its keys have no properties");
-            let hint = "give the model `parquet`, or test what the key did with `performed`";
+            let hint = "give the model `parquet` or `delta`, or test what the key did with `performed`";
             self.report_with_hint(&predicate.place, message, hint);
         }
         self.keep_predicate(scope, &predicate.place, ConditionKind::Property(predicate.clone()));

@@ -216,11 +216,12 @@ impl Queries {
         let plan = &self.inner.plan.models[model];
         let (keyed, hash) = (epochs.model(model), hash_key(&key));
         let (slot, waiting) = (keyed.find(hash, &key), epochs.waiting(model, hash, &key));
-        let explained = if slot.is_none() && waiting.is_empty() {
+        let traits = epochs.waiting_traits(model, hash, &key);
+        let explained = if slot.is_none() && waiting.is_empty() && traits.is_empty() {
             let shown: String = key.chars().take(SHOWN).collect();
             Err(ApiError::NotFound(format!("nothing is known of `{shown}`")))
         } else {
-            let forecast = keyed.forecast(slot, as_of, &waiting);
+            let forecast = keyed.forecast(slot, as_of, (&waiting, &traits));
             Ok(Explanation {
                 parent_model_id: plan.id.clone(),
                 user_id: key,

@@ -26,6 +26,7 @@ use super::facts::{Words, set, words_for};
 use super::forecast::Waiting;
 use super::holding::IncompleteWindow;
 use super::keyed::KeyedState;
+use super::rows::WaitingTraits;
 use super::staged::Staged;
 use super::transition::{EpochOutput, Removed};
 use super::windows::{Arrival, Held, held_as};
@@ -532,29 +533,56 @@ impl EpochWorker {
         self.models.iter().for_each(|model| model.keys().borrow_mut().release(time));
     }
 
-    /// Returns the events of a key that have not taken effect, in the order in which they will.
-    pub(crate) fn waiting(&self, model: usize, hash: u64, key: &str) -> Vec<Waiting> {
+    /// Returns the events of a key that have not taken effect, each with its batch.
+    fn of_key<'a>(
+        &'a self,
+        model: usize,
+        hash: u64,
+        key: &'a str,
+    ) -> impl Iterator<Item = (&'a EventBatch, &'a MatchedEvent)> {
         let gathered = self.ready.iter().map(|ready| (ready.batch as usize, ready.index as usize));
         let later = self.batches.iter().enumerate().flat_map(|(number, waiting)| {
             let indexes = waiting.as_ref().map_or(0..0, |waiting| waiting.next..waiting.batch.events.len());
             indexes.map(move |index| (number, index))
         });
-        let mut found: Vec<Waiting> = Vec::new();
-        for (number, index) in gathered.chain(later) {
+        let of = gathered.chain(later).map(|(number, index)| {
             let waiting = self.batches[number].as_ref().expect("a batch stays until its last event is applied");
-            let event = &waiting.batch.events[index];
-            if event.sets_traits() {
-                continue;
+            (&waiting.batch, &waiting.batch.events[index])
+        });
+        of.filter(move |(batch, event)| {
+            let of = self.events[usize::from(event.event)].model;
+            of == model && event.key_hash == hash && batch.key(event) == key
+        })
+    }
+
+    /// Returns what events of a key that have not taken effect will set of its row, in the order in which they will.
+    pub(crate) fn waiting_traits(&self, model: usize, hash: u64, key: &str) -> Vec<WaitingTraits> {
+        let of = |(batch, event): (&EventBatch, &MatchedEvent)| {
+            let live = &self.traits[usize::from(event.event)];
+            WaitingTraits {
+                at: event.at,
+                timestamp: event.timestamp,
+                arrival: Arrival::new(batch.partition, event.position),
+                id: event.id,
+                values: batch.traits(event).map(|(set, value)| (live[set], value.clone())).collect(),
             }
-            let EventFacts { model: of, facts, roles } = &self.events[usize::from(event.event)];
-            if *of != model || event.key_hash != hash || waiting.batch.key(event) != key {
-                continue;
-            }
-            let arrival = Arrival::new(waiting.batch.partition, event.position);
+        };
+        let setting = self.of_key(model, hash, key).filter(|(_, event)| event.sets_traits());
+        let mut found: Vec<WaitingTraits> = setting.map(of).collect();
+        found.sort_by_key(|waiting| (waiting.at, waiting.arrival));
+        found
+    }
+
+    /// Returns the events of a key that count for conditions and have not taken effect, in the order in which they will.
+    pub(crate) fn waiting(&self, model: usize, hash: u64, key: &str) -> Vec<Waiting> {
+        let mut found: Vec<Waiting> = Vec::new();
+        for (batch, event) in self.of_key(model, hash, key).filter(|(_, event)| !event.sets_traits()) {
+            let EventFacts { facts, roles, .. } = &self.events[usize::from(event.event)];
+            let arrival = Arrival::new(batch.partition, event.position);
             let held = Held { timestamp: event.timestamp, arrival, id: event.id };
             let positions =
                 (0..64).filter(|bit| event.facts >> bit & 1 == 1).map(|bit| usize::from(event.block) * 64 + bit);
-            let values = waiting.batch.values(event);
+            let values = batch.values(event);
             let before = found.len();
             for position in positions {
                 let (fact, role) = (facts[position], roles[position]);

@@ -5,8 +5,10 @@
 
 use super::facts::get;
 use super::keyed::KeyedState;
+use super::rows::WaitingTraits;
 use super::windows::{Held, KeyWindows, Shown, flips_ahead};
 use crate::time::{Slot, Time};
+use std::collections::BTreeMap;
 
 /// An event of the key that has not taken effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +52,15 @@ impl KeyedState {
     }
 
     /// Returns all facts of a key after all that happens at `time` has taken effect; `slot` is `None` if nothing is known of the
-    /// key yet. `waiting` is in the order in which it takes effect.
-    pub(crate) fn forecast(&self, slot: Option<Slot>, time: Time, waiting: &[Waiting]) -> Vec<Forecast> {
+    /// key yet. `waiting` and `traits` are in the order in which they take effect.
+    pub(crate) fn forecast(
+        &self,
+        slot: Option<Slot>,
+        time: Time,
+        (waiting, traits): (&[Waiting], &[WaitingTraits]),
+    ) -> Vec<Forecast> {
+        let rows = self.rows.as_ref().filter(|_| !traits.is_empty());
+        let by_traits = rows.map_or_else(BTreeMap::new, |rows| rows.flips_ahead(slot, time, traits));
         let facts = self.evaluate.facts();
         let truths = slot.map_or(facts.default(), |slot| facts.row(slot));
         let of = |fact: u32| {
@@ -68,7 +77,11 @@ impl KeyedState {
                 };
                 return Forecast { truth, flips, events: Some(events), value };
             }
-            let flips = slot.map_or(Vec::new(), |slot| self.properties.flips_ahead(slot, fact, time, truth));
+            let flips = match (by_traits.get(&fact), slot) {
+                (Some(flips), _) => flips.clone(),
+                (None, Some(slot)) => self.properties.flips_ahead(slot, fact, time, truth),
+                (None, None) => Vec::new(),
+            };
             Forecast { truth, flips, ..Forecast::default() }
         };
         (0..self.facts as u32).map(of).collect()

@@ -16,6 +16,7 @@ use crate::ingest::row_batch::Timeline;
 use crate::time::{Slot, Time};
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use usher_config::Members;
 use usher_core::api::{ExplainedLive, Moment};
 use usher_queries::plan::{FactKind, ModelPlan};
@@ -40,6 +41,18 @@ impl Settings {
         let last = self.values.iter().max_by_key(|(arrival, ..)| *arrival);
         last.map(|(.., value)| value).expect("a time is kept with a value")
     }
+}
+
+/// What an event that has not taken effect will set.
+#[derive(Clone, Debug)]
+pub(crate) struct WaitingTraits {
+    /// When it takes effect.
+    pub(crate) at: Time,
+    pub(crate) timestamp: Time,
+    pub(crate) arrival: Arrival,
+    pub(crate) id: u64,
+    /// By live column.
+    pub(crate) values: Vec<(u32, StoredValue)>,
 }
 
 /// A row as it is kept.
@@ -135,6 +148,34 @@ fn effective<'r>(any: bool, live: &[usize], columns: usize, kept: &'r KeptRow) -
     Some(row)
 }
 
+/// Returns the time before which an event sets nothing of a row, where no event has set the column.
+fn oldest(row: &KeptRow, live: u32, any: bool, pulled: Time) -> Time {
+    match &row.snapshot {
+        Some(_) => row.dated[live as usize],
+        None if any => 0,
+        None => pulled,
+    }
+}
+
+/// Returns the times behind the first at which a truth flips that follows each timeline from its time on.
+fn flips_of(timelines: &[(Time, Timeline)]) -> Vec<Time> {
+    let mut flips = Vec::new();
+    let mut truth = timelines.first().is_some_and(|(from, timeline)| timeline.at(*from));
+    let ends = timelines.iter().skip(1).map(|(from, _)| *from).chain([Time::MAX]);
+    for ((from, timeline), end) in timelines.iter().zip(ends) {
+        if timeline.at(*from) != truth {
+            flips.push(*from);
+            truth = !truth;
+        }
+        let later = std::iter::successors(timeline.next(*from), |time| timeline.next(*time));
+        for time in later.take_while(|time| *time < end) {
+            flips.push(time);
+            truth = !truth;
+        }
+    }
+    flips
+}
+
 /// Returns what messages may carry of a row: a JSON object; empty if there is no row.
 fn text(include: &[(String, usize)], row: Option<&[&StoredValue]>) -> Box<str> {
     let Some(row) = row else { return Box::default() };
@@ -178,30 +219,8 @@ impl RowState {
         let held = self.rows.entry(slot).or_insert_with(|| Held { row: KeptRow::default(), truths: Vec::new() });
         let mut repeats = false;
         for (live, value) in values {
-            let oldest = match &held.row.snapshot {
-                Some(_) => held.row.dated[live as usize],
-                None if self.any => 0,
-                None => self.pulled,
-            };
-            let setting = (arrival, id, value.clone());
-            match held.row.set.iter_mut().find(|settings| settings.live == live) {
-                Some(settings) => match settings.values.iter_mut().find(|(_, known, _)| *known == id) {
-                    Some(same) => {
-                        same.0 = same.0.min(arrival);
-                        repeats = true;
-                    }
-                    None if timestamp == settings.timestamp => settings.values.push(setting),
-                    None if timestamp > settings.timestamp => {
-                        (settings.timestamp, settings.values) = (timestamp, vec![setting]);
-                    }
-                    None => {}
-                },
-                None if timestamp >= oldest => {
-                    held.row.set.push(Settings { live, timestamp, values: vec![setting] });
-                    held.row.set.sort_by_key(|settings| settings.live);
-                }
-                None => {}
-            }
+            let oldest = oldest(&held.row, live, self.any, self.pulled);
+            repeats |= held.row.set(live, timestamp, (arrival, id, value.clone()), oldest);
         }
         self.moved(slot, Moved { time, cause: Cause::Trait }, properties, flips);
         repeats
@@ -228,6 +247,43 @@ impl RowState {
             self.moved(slot, Moved { time, cause: Cause::Snapshot }, properties, flips);
         }
         new
+    }
+
+    /// Returns, by fact that a row decides, the times after `time` at which it flips if these events of the key come and no others;
+    /// `slot` is `None` if nothing is known of the key yet.
+    pub(crate) fn flips_ahead(
+        &self,
+        slot: Option<Slot>,
+        time: Time,
+        waiting: &[WaitingTraits],
+    ) -> BTreeMap<u32, Vec<Time>> {
+        let mut row = slot.and_then(|slot| self.kept(slot)).cloned().unwrap_or_default();
+        // From when which row counts.
+        let mut rows = vec![(time, row.clone())];
+        for event in waiting {
+            for (live, value) in &event.values {
+                let oldest = oldest(&row, *live, self.any, self.pulled);
+                row.set(*live, event.timestamp, (event.arrival, event.id, value.clone()), oldest);
+            }
+            match rows.last_mut() {
+                Some((at, last)) if *at == event.at => last.clone_from(&row),
+                _ => rows.push((event.at, row.clone())),
+            }
+        }
+        let rows: Vec<(Time, Option<Vec<&StoredValue>>)> = (rows.iter())
+            .map(|(from, row)| (*from, effective(self.any, &self.live, self.columns.len(), row)))
+            .collect();
+        let is_there = |(from, row): &(Time, Option<Vec<&StoredValue>>)| {
+            (*from, Timeline { first: row.is_some(), flips: Vec::new() })
+        };
+        let known: Vec<(Time, Timeline)> = rows.iter().map(is_there).collect();
+        let of_fact = |fact: &RowFact| {
+            let timeline = |(from, row): &(Time, Option<Vec<&StoredValue>>)| {
+                (*from, row.as_ref().map_or_else(Timeline::default, |row| fact.timeline(row)))
+            };
+            (fact.fact, flips_of(&rows.iter().map(timeline).collect::<Vec<_>>()))
+        };
+        std::iter::once((0, flips_of(&known))).chain(self.facts.iter().map(of_fact)).collect()
     }
 
     /// Takes note that a pull that began then is in force for all keys.
@@ -338,6 +394,30 @@ impl RowState {
 }
 
 impl KeptRow {
+    /// Sets a live column by an event, unless no event has set it and this one is older than `oldest`; returns whether the event is
+    /// one that is held.
+    fn set(&mut self, live: u32, timestamp: Time, setting: Setting, oldest: Time) -> bool {
+        match self.set.iter_mut().find(|settings| settings.live == live) {
+            Some(settings) => match settings.values.iter_mut().find(|(_, known, _)| *known == setting.1) {
+                Some(same) => {
+                    same.0 = same.0.min(setting.0);
+                    return true;
+                }
+                None if timestamp == settings.timestamp => settings.values.push(setting),
+                None if timestamp > settings.timestamp => {
+                    (settings.timestamp, settings.values) = (timestamp, vec![setting]);
+                }
+                None => {}
+            },
+            None if timestamp >= oldest => {
+                self.set.push(Settings { live, timestamp, values: vec![setting] });
+                self.set.sort_by_key(|settings| settings.live);
+            }
+            None => {}
+        }
+        false
+    }
+
     /// Switches to the columns that a pull has, which began then; returns whether something that events have set is dropped.
     fn switch(&mut self, values: Option<&[StoredValue]>, began: Time, live: &[usize], any: bool) -> bool {
         self.dated.resize(live.len(), began);

@@ -524,7 +524,8 @@ impl Maker {
 
     /// Draws a sequence that events of this model often complete, and often break.
     fn sequence(&mut self, model: &str, events: &[EventLine]) -> Json {
-        let mine: Vec<&str> = events.iter().filter(|event| event.model == model).map(|event| event.id).collect();
+        let mine = events.iter().filter(|event| event.model == model && !event.sets());
+        let mine: Vec<&str> = mine.map(|event| event.id).collect();
         let within = self.one(&WINDOWS[2..]);
         self.windows.push(within);
         let count = self.one(&[2, 2, 2, 2, 3, 3, 4]);
