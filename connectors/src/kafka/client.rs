@@ -160,8 +160,6 @@ struct ClientState {
 #[derive(Clone, Debug)]
 pub(super) struct Undelivered {
     pub(super) code: RDKafkaErrorCode,
-    /// The place of its topic among those that [`Context::noting`] notes; `None` if it is not known.
-    pub(super) topic: Option<usize>,
     /// The message's key, and the length of its value.
     pub(super) key: String,
     pub(super) bytes: usize,
@@ -170,7 +168,7 @@ pub(super) struct Undelivered {
 impl Undelivered {
     /// Returns the failure of a message that is not known.
     pub(super) fn of(code: RDKafkaErrorCode) -> Undelivered {
-        Undelivered { code, topic: None, key: String::new(), bytes: 0 }
+        Undelivered { code, key: String::new(), bytes: 0 }
     }
 
     /// Returns whether this shows the cause better than `other`: a purge has another cause, and of messages that are refused
@@ -312,8 +310,7 @@ impl ProducerContext for Context {
             Err((error, message)) => {
                 let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
                 let bytes = message.payload().map_or(0, <[u8]>::len);
-                let topic = self.noted.iter().position(|topic| topic == message.topic());
-                let failed = Undelivered { code: code(error), topic, key, bytes };
+                let failed = Undelivered { code: code(error), key, bytes };
                 let mut state = self.lock();
                 if state.undelivered.as_ref().is_none_or(|known| failed.is_closer_than(known)) {
                     state.undelivered = Some(failed);

@@ -9,8 +9,6 @@
 //! !audience/ID      {"name":"…","model":"…"}
 //! ID/KEY            of a membership: ms since the epoch of its last change; if the sync includes columns
 //!                   {"at":1763895600123,"row":{"plan":"pro"}}; a tombstone after the exit
-//! !dead/N           {"time":…,"audience":"…","key":"…","kind":"Entry","cause":"Event","at":…,"row":"{…}","reason":"…","bytes":N}: a
-//!                   change whose message Kafka did not take; N counts from 0, and the last 10,000 are kept
 //! !pending/N        {"batch":1207,"audience":"…","key":"…","entered":true,"at":1763895600123,"row":"…","headers":[…],
 //!                   "message":"…"}; `entered` is false of an exit only, `row` is the JSON of the row or is missing
 //! ```
@@ -22,7 +20,7 @@
 //! successor. `run` counts the processes that opened the sync; versions without `!owner` compare that. `batch` counts committed
 //! batches: a process compares it to find out whether its latest commit succeeded, and a checkpoint notes it as the ledger's
 //! position. `clock` is the time of the latest change. `began`, where it is not 0, is the `batch` after which the ledger was
-//! begun anew. `delivered` and `dead_letters`, where they are not 0, count changes since the ledger began. With transactions all of these records are in the transaction of the messages.
+//! begun anew. With transactions all of these records are in the transaction of the messages.
 //!
 //! `!resend` asks for a ledger that begins anew: the next process to open the sync forgets the memberships, and keeps the
 //! count of batches and the clock.
@@ -40,9 +38,6 @@ use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use usher_core::api::Moment;
-use usher_core::change::{Change, ChangeKind, ChangeTexts, Reason};
-use usher_core::delivery::DeadLetterReport;
 use usher_core::ledger::{Ledger, LedgerAudience};
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
@@ -58,12 +53,6 @@ pub(super) const TARGET: &str = "!target";
 pub(super) const PROGRESS: &str = "!committed";
 /// The prefix of the key of an audience's record; the audience's id follows.
 const AUDIENCE: &str = "!audience/";
-/// The prefix of the key of a dead letter's record; its number follows.
-const DEAD: &str = "!dead/";
-/// Dead letters that are kept.
-const DEAD_KEPT: u64 = 10_000;
-/// Bytes of the row that a dead letter keeps: a longer one may be why the message was too large, and would not fit here either.
-const DEAD_ROW_BYTES: usize = 16 << 10;
 /// The prefix of the key of a pending message's record; a number follows.
 const PENDING: &str = "!pending/";
 
@@ -75,7 +64,7 @@ pub(super) fn topic(job: &str, sync: &str) -> String {
 /// How far a sync has been committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Progress {
-    pub(super) version: u32,
+    version: u32,
     /// How many processes have opened the sync.
     pub(super) run: u64,
     /// How many batches have been committed.
@@ -85,12 +74,6 @@ pub(super) struct Progress {
     /// The batch after which the ledger was begun anew; 0 if it never was.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) began: u64,
-    /// Changes whose messages were committed, since the ledger began; by a version before it had this, none.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub(super) delivered: u64,
-    /// Changes whose messages Kafka did not take, counted likewise.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub(super) dead_letters: u64,
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -99,7 +82,7 @@ fn is_zero(number: &u64) -> bool {
 
 impl Default for Progress {
     fn default() -> Progress {
-        Progress { version: VERSION, run: 0, batch: 0, clock: 0, began: 0, delivered: 0, dead_letters: 0 }
+        Progress { version: VERSION, run: 0, batch: 0, clock: 0, began: 0 }
     }
 }
 
@@ -125,12 +108,6 @@ pub(super) fn owner_value(incarnation: u64) -> String {
 }
 
 impl Progress {
-    /// Returns whether it is of the same batch of the same run.
-    pub(super) fn is_at(&self, other: &Progress) -> bool {
-        let place = |progress: &Progress| (progress.run, progress.batch, progress.clock, progress.began);
-        place(self) == place(other)
-    }
-
     /// Returns the value of the record of progress.
     pub(super) fn value(&self) -> String {
         serde_json::to_string(self).expect("numbers have a JSON form")
@@ -163,95 +140,6 @@ impl Pending {
     /// Returns the record, as key and value, of the batch's message of that number.
     pub(super) fn record(&self, number: usize) -> (String, String) {
         (format!("{PENDING}{number}"), serde_json::to_string(self).expect("strings and numbers have a JSON form"))
-    }
-}
-
-/// A change whose message Kafka did not take.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct DeadLetter {
-    /// When it was given up, by the job's clock, ms since the epoch.
-    pub(super) time: u64,
-    pub(super) audience: String,
-    pub(super) key: String,
-    pub(super) kind: ChangeKind,
-    /// Of the change.
-    pub(super) cause: Reason,
-    pub(super) at: u64,
-    /// JSON; empty if it was long or there is none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    row: String,
-    /// Why the message was not taken.
-    pub(super) reason: String,
-    /// Of the message.
-    pub(super) bytes: usize,
-}
-
-impl DeadLetter {
-    /// Returns that of a change at `time`, ms since the epoch, whose message of so many bytes was refused.
-    pub(super) fn new(
-        time: u64,
-        change: &Change,
-        (audience, texts): (&str, ChangeTexts<'_>),
-        (reason, bytes): (String, usize),
-    ) -> DeadLetter {
-        let row = if texts.row.len() <= DEAD_ROW_BYTES { texts.row } else { "" };
-        DeadLetter {
-            time,
-            audience: audience.to_owned(),
-            key: texts.key.to_owned(),
-            kind: change.kind,
-            cause: change.reason,
-            at: change.at,
-            row: row.to_owned(),
-            reason,
-            bytes,
-        }
-    }
-
-    /// Returns the value of its record.
-    pub(super) fn value(&self) -> String {
-        serde_json::to_string(self).expect("strings and numbers have a JSON form")
-    }
-
-    /// Returns it as the API shows it.
-    pub(super) fn report(&self, number: u64) -> DeadLetterReport {
-        DeadLetterReport {
-            id: number.to_string(),
-            time: Moment(self.time),
-            reason: "refused".to_owned(),
-            status: None,
-            answer: format!("{}: a message of {} bytes", self.reason, self.bytes),
-            again: false,
-            kind: self.kind.name().to_owned(),
-            audience_id: self.audience.clone(),
-            key: self.key.clone(),
-            at: Moment(self.at),
-            row: serde_json::from_str(&self.row).ok(),
-        }
-    }
-}
-
-/// Returns the key of the record of a dead letter, and that of the record that goes for it, if one does.
-pub(super) fn dead_keys(number: u64) -> (String, Option<String>) {
-    let key = |number: u64| format!("{DEAD}{number}");
-    (key(number), number.checked_sub(DEAD_KEPT).map(key))
-}
-
-/// Dead letters by their numbers: the last that are kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct DeadLettersOfLedger(BTreeMap<u64, DeadLetter>);
-
-impl DeadLettersOfLedger {
-    pub(super) fn insert(&mut self, number: u64, letter: DeadLetter) {
-        self.0.insert(number, letter);
-        while self.0.len() as u64 > DEAD_KEPT {
-            self.0.pop_first();
-        }
-    }
-
-    /// Returns those from a number on.
-    pub(super) fn from(&self, number: u64) -> impl Iterator<Item = (u64, &DeadLetter)> {
-        self.0.range(number..).map(|(number, letter)| (*number, letter))
     }
 }
 
@@ -317,7 +205,6 @@ pub(super) struct LedgerTopic {
     pub(super) members: Members,
     /// The audiences that have a record.
     pub(super) audiences: BTreeMap<String, LedgerAudience>,
-    pub(super) dead_letters: DeadLettersOfLedger,
     /// The offset up to which the topic was read.
     pub(super) end: i64,
     /// Messages that may have been sent or not, in order. `progress` and `ledger` count them as committed.
@@ -461,10 +348,6 @@ impl LedgerTopic {
             let AudienceValue { name, model } =
                 serde_json::from_slice(value).map_err(|error| unread(error.to_string()))?;
             self.audiences.insert(id.to_owned(), LedgerAudience { id: id.to_owned(), name, model });
-        } else if let Some(number) = key.strip_prefix(DEAD) {
-            let number = number.parse().map_err(|_| unread(format!("it has a record `{key}`")))?;
-            let letter = serde_json::from_slice(value).map_err(|error| unread(error.to_string()))?;
-            self.dead_letters.insert(number, letter);
         } else if let Some(number) = key.strip_prefix(PENDING) {
             let number = number.parse().map_err(|_| unread(format!("it has a record `{key}`")))?;
             pending.insert(number, serde_json::from_slice(value).map_err(|error| unread(error.to_string()))?);
@@ -495,7 +378,6 @@ impl LedgerTopic {
             self.pending.push(pending);
         }
         self.progress.batch += u64::from(!self.pending.is_empty());
-        self.progress.delivered += self.pending.len() as u64;
     }
 
     /// Fills the ledger with the memberships.
@@ -613,37 +495,6 @@ mod tests {
         assert_eq!(audience_record(&audience), record);
         assert_eq!(member_value(1_763_895_600_123, ""), "1763895600123");
         assert_eq!(member_value(7, r#"{"plan":"pro"}"#), r#"{"at":7,"row":{"plan":"pro"}}"#);
-    }
-
-    #[test]
-    fn dead_letters_and_counts_are_read_as_they_were_written() {
-        let letter = |number: u64| DeadLetter {
-            time: 5,
-            audience: "a".to_owned(),
-            key: format!("u-{number}"),
-            kind: ChangeKind::Entry,
-            cause: Reason::Event,
-            at: 4,
-            row: r#"{"plan":"pro"}"#.to_owned(),
-            reason: "message size too large".to_owned(),
-            bytes: 2_000_000,
-        };
-        let value = letter(0).value();
-        let expected = r#"{"time":5,"audience":"a","key":"u-0","kind":"Entry","cause":"Event","at":4,"row":"{\"plan\":\"pro\"}","reason":"message size too large","bytes":2000000}"#;
-        assert_eq!(value, expected);
-        let progress = Progress { delivered: 7, dead_letters: 2, ..Progress::default() };
-        let records =
-            format!("!committed\t{}\n!dead/0\t{value}\n!dead/1\t{}\n!dead/0", progress.value(), letter(1).value());
-        let log = read(&records);
-        assert_eq!((log.progress.delivered, log.progress.dead_letters), (7, 2));
-        assert_eq!(log.dead_letters.from(1).collect::<Vec<_>>(), [(1, &letter(1))]);
-        let report = letter(1).report(1);
-        assert_eq!((&report.id[..], &report.answer[..]), ("1", "message size too large: a message of 2000000 bytes"));
-        assert_eq!(report.row, Some(serde_json::json!({"plan": "pro"})));
-        let mut kept = DeadLettersOfLedger::default();
-        (0..DEAD_KEPT + 5).for_each(|number| kept.insert(number, letter(number)));
-        assert_eq!(kept.from(0).next().map(|(number, _)| number), Some(5));
-        assert_eq!(dead_keys(DEAD_KEPT + 4), ("!dead/10004".to_owned(), Some("!dead/4".to_owned())));
     }
 
     #[test]

@@ -49,11 +49,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use transaction::CALL;
-use usher_config::KafkaTarget;
-use usher_core::api::{ApiError, BoxFuture};
+use usher_config::{Delivery, KafkaTarget};
 use usher_core::catalog::Catalog;
 use usher_core::change::{Changes, Filter};
-use usher_core::delivery::{DeadLetterPage, Delivery, DeliveryOrder, DeliveryReply};
 use usher_core::sink::{LedgerPosition, Sink, SinkError, Standing};
 
 /// Bytes of changes that may wait before the sink is not [`Sink::ready`]: 32 MiB, some 300,000 changes.
@@ -97,13 +95,12 @@ impl SyncSpec<'_> {
     }
 
     fn exactly_once(&self) -> bool {
-        self.target.delivery == usher_config::Delivery::ExactlyOnce
+        self.target.delivery == Delivery::ExactlyOnce
     }
 }
 
 /// The sink, which hands changes to its thread.
 struct KafkaSink {
-    sync: String,
     filter: Filter,
     catalog: Arc<Catalog>,
     rows: CommittedRows,
@@ -123,10 +120,9 @@ impl KafkaSink {
     ) -> KafkaSink {
         let shared = Arc::clone(&sender.shared);
         let name = format!("sync {}", sender.id);
-        let (sync, of_thread) = (sender.id.clone(), Arc::clone(&catalog));
+        let of_thread = Arc::clone(&catalog);
         let thread = std::thread::Builder::new().name(name).spawn(move || sender.run(&of_thread, every));
-        let thread = Some(thread.expect("the system can start a thread"));
-        KafkaSink { sync, filter, catalog, rows, shared, thread, any }
+        KafkaSink { filter, catalog, rows, shared, thread: Some(thread.expect("the system can start a thread")), any }
     }
 }
 
@@ -187,43 +183,8 @@ impl Sink for KafkaSink {
         Arc::clone(&self.shared) as Arc<dyn Standing>
     }
 
-    fn delivery(&self) -> Option<Arc<dyn Delivery>> {
-        Some(Arc::new(Letters { sync: self.sync.clone(), shared: Arc::clone(&self.shared) }))
-    }
-
     fn position(&self) -> Option<LedgerPosition> {
         Some(position(self.shared.lock().batch))
-    }
-}
-
-/// The dead letters of a sync, which are in its ledger. It takes no orders: a transaction is sent as it comes.
-struct Letters {
-    sync: String,
-    shared: Arc<Shared>,
-}
-
-impl Letters {
-    fn page(&self, from: u64, limit: usize) -> DeadLetterPage {
-        let state = self.shared.lock();
-        let mut letters = state.dead_letters.from(from);
-        let dead_letters = letters.by_ref().take(limit).map(|(number, letter)| letter.report(number)).collect();
-        DeadLetterPage { dead_letters, next_cursor: letters.next().map(|(number, _)| number.to_string()) }
-    }
-}
-
-impl Delivery for Letters {
-    fn order(&self, order: DeliveryOrder) -> BoxFuture<'static, Result<DeliveryReply, ApiError>> {
-        let reply = match order {
-            DeliveryOrder::DeadLetters { from, limit } => Ok(DeliveryReply::DeadLetters(self.page(from, limit))),
-            _ => {
-                let reason = format!(
-                    "the sync `{}` goes to a topic: its messages are committed as they come, and its dead letters are only listed",
-                    self.sync
-                );
-                Err(ApiError::Conflict(reason))
-            }
-        };
-        Box::pin(std::future::ready(reply))
     }
 }
 

@@ -128,10 +128,7 @@ impl MarkedSync {
         let every = if spec.exactly_once() { Duration::from_millis(spec.target.commit_every) } else { BATCH_EVERY };
         let (sync, index) = (spec.sync.clone(), spec.index);
         let any = found.ledger.any;
-        let mut state = sender.shared.lock();
-        state.take_progress(&sender.progress);
-        state.dead_letters = std::mem::take(&mut found.dead_letters);
-        drop(state);
+        sender.shared.lock().batch = sender.progress.batch;
         let mut rows = CommittedRows::new(spec.sync);
         found.members.iter().for_each(|(member, row)| {
             let (audience, key) = ledger::member(member);

@@ -13,7 +13,7 @@
 //!
 //! Nothing is sent before the outcome is known.
 
-use super::batch::{Batch, Refusal};
+use super::batch::Batch;
 use super::open::{fence, producer};
 use super::sender::{KeptBatch, Sender};
 use super::transaction::{ANSWER, CALL, Setback};
@@ -117,7 +117,7 @@ impl Sender {
             // It was rolled back with what hung. Without it an older process would take the ledger for its own.
             self.send_mark()?;
         }
-        if hanging.is_empty() && found.is_at(progress) {
+        if hanging.is_empty() && found == *progress {
             return Ok(Some(batch.written()));
         }
         // A batch whose transaction hung may lack messages although the ledger has it.
@@ -137,17 +137,10 @@ impl Sender {
         }
         for kept in kept {
             if kept.progress.batch > found.batch || !self.is_visible(&kept.batch, &visible)? {
-                self.send_once(&kept.batch, catalog, &kept.progress, &visible).map_err(|setback| match setback {
-                    // It was taken before: the topic's settings have changed, and a change that was delivered is no dead letter.
-                    Setback::Refused(Refusal { reason, bytes }, ..) => {
-                        let reason = format!("a message of {bytes} bytes that the brokers have lost: {reason}");
-                        Setback::Failed(self.failed(reason, "give the topic back the settings that it had"))
-                    }
-                    setback => setback,
-                })?;
+                self.send_once(&kept.batch, catalog, &kept.progress, &visible)?;
             }
         }
-        if found.is_at(progress) && self.is_visible(batch, &visible)? {
+        if found == *progress && self.is_visible(batch, &visible)? {
             return Ok(Some(batch.written()));
         }
         if visible.0.is_empty() {
@@ -159,7 +152,7 @@ impl Sender {
     /// Returns whether all messages of a batch are in the target.
     fn is_visible(&self, batch: &Batch, visible: &Visible) -> Result<bool, Setback> {
         let mut all = true;
-        self.for_each_message(batch, |_, change, message, _| {
+        self.for_each_message(batch, |change, message, _| {
             all &= visible.has(batch.key(change), message);
             Ok(())
         })?;

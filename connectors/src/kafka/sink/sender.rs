@@ -5,13 +5,13 @@
 //! solve ends the thread.
 
 use super::SyncSpec;
-use super::batch::{BATCH_CHANGES, Batch, Refusal};
+use super::batch::{BATCH_CHANGES, Batch};
 use super::reconcile::{Broken, Visible};
 use super::transaction::Setback;
 use super::watch::Watch;
 use crate::kafka::client::{Context, PATIENCE, Reader, retry};
 use crate::kafka::error::Problem;
-use crate::kafka::ledger::{self, DeadLettersOfLedger, LedgerTopic, Mark, Progress};
+use crate::kafka::ledger::{self, LedgerTopic, Mark, Progress};
 use crate::messages::Messages;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer};
@@ -35,7 +35,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const KEPT_BYTES: usize = 2 << 20;
 
 /// The places of the topics in what [`Sender::producer_context`] notes.
-pub(super) const TARGET: usize = 0;
+const TARGET: usize = 0;
 const LEDGER: usize = 1;
 
 /// What to do when the brokers do not answer before the job runs.
@@ -56,8 +56,6 @@ pub(super) struct State {
     pub(super) bytes: usize,
     /// How many changes are queued or being sent.
     pub(super) changes: u64,
-    /// Those of them that are to be delivered.
-    pub(super) to_send: u64,
     /// No more changes come: queued ones are sent at once.
     pub(super) closing: bool,
     /// Nothing more is sent: the sink was dropped, or has waited long enough for its end.
@@ -75,12 +73,6 @@ pub(super) struct State {
     /// When changes began to wait, or the last ones were committed.
     pub(super) waiting_since: Option<Instant>,
     pub(super) status: SyncStatus,
-    /// Changes that were delivered since the ledger began.
-    pub(super) delivered: u64,
-    /// Changes that Kafka did not take since then.
-    pub(super) dead: u64,
-    /// The last of them.
-    pub(super) dead_letters: DeadLettersOfLedger,
     /// Why the thread has ended.
     pub(super) error: Option<SinkError>,
 }
@@ -90,15 +82,7 @@ impl Standing for Shared {
         let state = self.lock();
         let since = state.waiting_since.filter(|_| state.changes > 0);
         let oldest_waiting_ms = since.map_or(0, |since| since.elapsed().as_millis() as u64);
-        // What waits is not in the ledger yet; it is counted, so that the counts add up.
-        SyncStatus {
-            committed: state.delivered + state.dead + state.to_send,
-            delivered: Some(state.delivered),
-            dead_letters: state.dead,
-            waiting: state.to_send,
-            oldest_waiting_ms,
-            ..state.status.clone()
-        }
+        SyncStatus { waiting: state.changes, oldest_waiting_ms, ..state.status.clone() }
     }
 }
 
@@ -116,7 +100,6 @@ impl State {
             self.waiting_since.get_or_insert_with(Instant::now);
             self.bytes += batch.bytes();
             self.changes += batch.len() as u64;
-            self.to_send += batch.to_send();
             self.queue.push_back(batch);
         }
     }
@@ -135,18 +118,12 @@ impl State {
     fn committed(&mut self, batch: &Batch) {
         self.bytes -= batch.bytes();
         self.changes -= batch.len() as u64;
-        self.to_send -= batch.to_send();
+        self.status.committed += batch.len() as u64;
         self.waiting_since = (self.changes > 0).then(Instant::now);
         if let Some(until) = batch.until {
             self.committed = until;
         }
         self.commit_if_idle();
-    }
-
-    /// Takes how far the ledger is.
-    pub(super) fn take_progress(&mut self, progress: &Progress) {
-        self.batch = progress.batch;
-        (self.delivered, self.dead) = (progress.delivered, progress.dead_letters);
     }
 
     /// If nothing is queued or being sent, everything that was handed over is committed.
@@ -330,10 +307,6 @@ impl Sender {
             // While it opens the sync a process does not fence the one that has fenced it.
             Setback::Fenced(_) => self.superseded(),
             Setback::Retry(reason) | Setback::Replace(reason) => self.failed(reason, RETRY_HINT),
-            Setback::Refused(Refusal { reason, bytes }, ..) => {
-                let reason = format!("a pending message of {bytes} bytes: {reason}");
-                self.failed(reason, "raise the topic's `max.message.bytes`")
-            }
         })
     }
 
@@ -363,7 +336,6 @@ impl Sender {
                 Next::Poll => self.producer.poll(Duration::ZERO),
                 Next::Send(batch) => {
                     last = Some(Instant::now());
-                    let before = self.progress;
                     let result = self.commit_batch(&batch, catalog);
                     let mut state = self.shared.lock();
                     state.sending = false;
@@ -373,15 +345,10 @@ impl Sender {
                         break;
                     }
                     state.committed(&batch);
-                    state.take_progress(&self.progress);
-                    for (letter, number) in batch.dead_letters(catalog).into_iter().zip(before.dead_letters..) {
-                        tracing::warn!(sync = %self.id, key = letter.key, audience = letter.audience, bytes = letter.bytes,
-                            reason = letter.reason, "a message is not taken, and is a dead letter");
-                        state.dead_letters.insert(number, letter);
-                    }
+                    state.batch = self.progress.batch;
                     drop(state);
                     self.shared.changed.notify_all();
-                    self.keep(batch, before);
+                    self.keep(batch);
                 }
             }
         }
@@ -432,20 +399,8 @@ impl Sender {
             };
             match result {
                 Ok(written) => {
-                    self.committed(batch, catalog, batch.counted(progress), written);
+                    self.committed(batch, catalog, progress, written);
                     return Ok(());
-                }
-                Err(Setback::Refused(refusal, from, to)) => {
-                    self.look()?;
-                    batch.narrow(from, to, refusal);
-                    match self.roll_back_refused() {
-                        Ok(()) => {}
-                        Err(Setback::Failed(error)) => return Err(error),
-                        Err(setback) => {
-                            let reason = "a transaction can't be rolled back".to_owned();
-                            self.mark_broken(Broken { reason, fenced: matches!(setback, Setback::Fenced(_)) });
-                        }
-                    }
                 }
                 Err(Setback::Failed(error)) => return Err(error),
                 Err(Setback::Retry(reason)) => self.back_off(reason, &mut backoff)?,
@@ -480,17 +435,14 @@ impl Sender {
         self.broken = Some(broken);
     }
 
-    /// Keeps a committed batch, before which the ledger was at `before`, and drops the oldest ones beyond [`KEPT_BYTES`].
-    fn keep(&mut self, batch: Box<Batch>, before: Progress) {
+    /// Keeps a committed batch, and drops the oldest ones beyond [`KEPT_BYTES`].
+    fn keep(&mut self, batch: Box<Batch>) {
         let ends = self.note_delivered();
         if !self.exactly_once {
             return;
         }
         self.kept_bytes += batch.bytes();
-        // Sent again, it is counted again.
-        let Progress { delivered, dead_letters, .. } = before;
-        let progress = Progress { delivered, dead_letters, ..self.progress };
-        self.kept.push_back(KeptBatch { progress, ends, batch });
+        self.kept.push_back(KeptBatch { progress: self.progress, ends, batch });
         while self.kept_bytes > KEPT_BYTES
             && self.kept.len() > 1
             && let Some(oldest) = self.kept.pop_front()

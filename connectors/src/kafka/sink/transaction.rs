@@ -3,18 +3,15 @@
 //! A transaction holds the messages of a batch and the records by which the ledger changes, so both are committed or neither. If
 //! a commit fails or has no answer, the outcome is unknown, and [`super::reconcile`] finds it out.
 //!
-//! A message that Kafka does not take is found by groups ([`Batch`]): the transaction that it was in is rolled back, and the batch sent
-//! again without it. Its change is in the ledger, as a dead letter, in the same transaction as the others.
-//!
 //! With `delivery: at_least_once` there are no transactions: the messages are written to the ledger as pending, then sent, then
 //! the ledger is written, each after the one before has arrived.
 
-use super::batch::{Batch, Refusal};
+use super::batch::Batch;
 use super::reconcile::Visible;
 use super::sender::Sender;
 use crate::kafka::client::{PATIENCE, Undelivered};
 use crate::kafka::error::{Problem, code, is_authorization, is_fenced};
-use crate::kafka::ledger::{self, OWNER, PROGRESS, Pending, Progress, RESEND};
+use crate::kafka::ledger::{self, OWNER, PROGRESS, Pending, Progress, RESEND, TARGET};
 use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders, ToBytes};
 use rdkafka::producer::{BaseRecord, Producer};
@@ -40,8 +37,6 @@ pub(super) enum Setback {
     Replace(String),
     /// The brokers take nothing more from this producer: another process has come, or a transaction took too long.
     Fenced(String),
-    /// Kafka does not take a message, which is one from the first place to before the second.
-    Refused(Refusal, usize, usize),
     /// A retry does not help.
     Failed(SinkError),
 }
@@ -74,17 +69,6 @@ impl Sender {
         Ok(written)
     }
 
-    /// Rolls a transaction back of which a message was refused.
-    pub(super) fn roll_back_refused(&self) -> Result<(), Setback> {
-        match self.exactly_once {
-            true => self
-                .producer
-                .abort_transaction(ANSWER)
-                .map_err(|error| self.of_error(&error, "a transaction can't be rolled back")),
-            false => Ok(()),
-        }
-    }
-
     /// Commits the mark of this process, with which the ledger is its own. Not yet marked, it fences nobody a second time.
     pub(super) fn send_mark(&self) -> Result<(), Setback> {
         self.begin()?;
@@ -96,7 +80,7 @@ impl Sender {
     /// Writes which topic the messages go to: at the next start one that was created anew is noticed.
     pub(super) fn send_target(&self, id: &str) -> Result<(), Setback> {
         self.begin()?;
-        self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(ledger::TARGET).payload(id))?;
+        self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(TARGET).payload(id))?;
         self.commit()
     }
 
@@ -140,24 +124,24 @@ impl Sender {
         self.commit()
     }
 
-    /// Calls `send` for each message of a batch that Kafka does not refuse, with its place.
+    /// Calls `send` for each message of a batch.
     pub(super) fn for_each_message<'a>(
         &'a self,
         batch: &'a Batch,
-        mut send: impl FnMut(usize, &Change, &[u8], &MessageId) -> Result<(), Setback>,
+        mut send: impl FnMut(&Change, &[u8], &MessageId) -> Result<(), Setback>,
     ) -> Result<(), Setback> {
         let mut message = Vec::new();
-        for (place, change) in batch.sent() {
+        for change in batch.sent() {
             message.clear();
             let id = self.messages.write(&mut message, change, batch.texts(change));
-            send(place, change, &message, &id)?;
+            send(change, &message, &id)?;
         }
         Ok(())
     }
 
     fn send_pending(&self, batch: &Batch, catalog: &Catalog, progress: &Progress) -> Result<(), Setback> {
         let mut number = 0;
-        self.for_each_message(batch, |place, change, message, id| {
+        self.for_each_message(batch, |change, message, id| {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let headers = self.messages.headers(change, id);
             let pending = Pending {
@@ -173,25 +157,13 @@ impl Sender {
             };
             let (key, value) = pending.record(number);
             number += 1;
-            let record = BaseRecord::to(&self.ledger_topic).partition(0).key(&key[..]).payload(&value[..]);
-            match self.try_send(record)? {
-                None => Ok(()),
-                // What can't be noted as pending can't be sent: a crash would lose it.
-                Some(refusal) => {
-                    batch.refuse(place, Refusal { bytes: message.len(), ..refusal });
-                    Ok(())
-                }
-            }
+            self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(&key[..]).payload(&value[..]))
         })
     }
 
     fn send_messages(&self, batch: &Batch, visible: &Visible) -> Result<Written, Setback> {
-        let (mut bytes, mut group) = (0, 0);
-        self.for_each_message(batch, |place, change, message, id| {
-            if place > group && batch.begins_group(place) {
-                self.flush_group(group, place)?;
-                group = place;
-            }
+        let mut written = batch.written();
+        self.for_each_message(batch, |change, message, id| {
             if visible.has(batch.key(change), message) {
                 return Ok(());
             }
@@ -199,27 +171,11 @@ impl Sender {
             let headers = headers.fold(OwnedHeaders::new_with_capacity(4), |headers, (key, value)| {
                 headers.insert(Header { key, value: Some(value) })
             });
+            written.bytes += message.len() as u64;
             // The message has the time of the change; the record has the broker's time of its arrival.
-            let record = BaseRecord::to(&self.topic).key(batch.key(change)).payload(message).headers(headers);
-            match self.try_send(record)? {
-                None => bytes += message.len() as u64,
-                // It was not taken into the transaction, which goes on.
-                Some(refusal) => batch.refuse(place, refusal),
-            }
-            Ok(())
+            self.send(BaseRecord::to(&self.topic).key(batch.key(change)).payload(message).headers(headers))
         })?;
-        if batch.has_groups() {
-            self.flush_group(group, usize::MAX)?;
-        }
-        Ok(Written { bytes, ..batch.written() })
-    }
-
-    /// Waits until the messages from one place to before another have arrived.
-    fn flush_group(&self, from: usize, to: usize) -> Result<(), Setback> {
-        self.flush().map_err(|setback| match setback {
-            Setback::Refused(refusal, ..) => Setback::Refused(refusal, from, to),
-            setback => setback,
-        })
+        Ok(written)
     }
 
     /// Writes the records of a batch's audiences, where they are new or have changed, before those of its memberships.
@@ -234,24 +190,15 @@ impl Sender {
         Ok(())
     }
 
-    /// Writes the memberships that a batch changes, its dead letters, and the progress, which `progress` is before the batch is counted.
+    /// Writes the memberships that a batch changes, and the progress.
     fn send_ledger(&self, batch: &Batch, catalog: &Catalog, progress: &Progress) -> Result<(), Setback> {
         let mut key = Vec::new();
-        for (place, change) in batch.changes().enumerate() {
-            // The row may be why a message was too large, and would not fit here either.
-            let row = if batch.is_refused(place) { "" } else { batch.texts(change).row };
-            let value = || ledger::member_value(change.at, row);
+        for change in batch.changes() {
+            let value = || ledger::member_value(change.at, batch.texts(change).row);
             let value = (change.kind != ChangeKind::Exit).then(value);
             self.send_member(&mut key, catalog.id(change.audience), batch.key(change), value)?;
         }
-        for (letter, number) in batch.dead_letters(catalog).iter().zip(progress.dead_letters..) {
-            let ((key, gone), value) = (ledger::dead_keys(number), letter.value());
-            self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(&key[..]).payload(&value[..]))?;
-            if let Some(gone) = gone {
-                self.send(BaseRecord::<str, str>::to(&self.ledger_topic).partition(0).key(&gone))?;
-            }
-        }
-        self.send_progress(&batch.counted(*progress))
+        self.send_progress(progress)
     }
 
     /// Writes the record of a membership; without a value a tombstone, because the key has left.
@@ -280,26 +227,10 @@ impl Sender {
         &self,
         record: BaseRecord<'_, K, P>,
     ) -> Result<(), Setback> {
-        let key = record.key;
-        match self.try_send(record)? {
-            None => Ok(()),
-            Some(Refusal { bytes, .. }) => {
-                let key = key.map(|key| String::from_utf8_lossy(key.to_bytes()).into_owned()).unwrap_or_default();
-                let code = RDKafkaErrorCode::MessageSizeTooLarge;
-                Err(self.of_undelivered(Undelivered { code, topic: None, key, bytes }))
-            }
-        }
-    }
-
-    /// Hands a record to librdkafka; waits while its queue is full. Returns why the record is not taken, if it is too large.
-    fn try_send<K: ToBytes + ?Sized, P: ToBytes + ?Sized>(
-        &self,
-        record: BaseRecord<'_, K, P>,
-    ) -> Result<Option<Refusal>, Setback> {
         let mut record = record;
         loop {
             match self.producer.send(record) {
-                Ok(()) => return Ok(None),
+                Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     record = back;
                     self.producer.poll(Duration::from_millis(5));
@@ -308,8 +239,10 @@ impl Sender {
                     }
                 }
                 Err((KafkaError::MessageProduction(code @ RDKafkaErrorCode::MessageSizeTooLarge), back)) => {
+                    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                    let key = back.key.map(|key| text(key.to_bytes())).unwrap_or_default();
                     let bytes = back.payload.map_or(0, |payload| payload.to_bytes().len());
-                    return Ok(Some(Refusal { reason: reason(code), bytes }));
+                    return Err(self.of_undelivered(Undelivered { code, key, bytes }));
                 }
                 Err((error, _)) => return Err(self.of_error(&error, "a message can't be sent")),
             }
@@ -404,12 +337,8 @@ impl Sender {
 
     /// Returns what a message that was not delivered means for the batch.
     fn of_undelivered(&self, undelivered: Undelivered) -> Setback {
-        let Undelivered { code, topic, key, bytes } = undelivered;
+        let Undelivered { code, key, bytes } = undelivered;
         match code {
-            // Of those that arrive together the others are refused with it: which it is the groups find out.
-            code if is_refusal(code) && topic == Some(super::sender::TARGET) => {
-                Setback::Refused(Refusal { reason: reason(code), bytes }, 0, usize::MAX)
-            }
             // librdkafka removes the messages of a transaction that has failed: why it has is what the transaction returns.
             code if is_purge(code) && self.exactly_once => match self.producer.commit_transaction(CALL) {
                 Err(KafkaError::Transaction(error)) => match self.producer.client().fatal_error() {
@@ -468,18 +397,6 @@ impl Sender {
         }
         Setback::Failed(self.failed(reason, "start again: what was not committed is sent then"))
     }
-}
-
-/// Returns whether a code says that brokers don't take a message, whoever sends it.
-fn is_refusal(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as E;
-    matches!(code, E::MessageSizeTooLarge | E::InvalidRecord | E::InvalidTimestamp | E::InvalidMessageSize)
-}
-
-/// Returns the reason of a refusal.
-fn reason(code: RDKafkaErrorCode) -> String {
-    let Problem { reason, .. } = Problem::of_code(code, "");
-    reason.trim_start_matches(": ").to_owned()
 }
 
 /// Returns whether a code says only that librdkafka has removed a message, and not why.

@@ -138,7 +138,7 @@ fn samples_reach_what_is_hard() {
         ("changes by expiry", 600),
         ("changes by the snapshot", 600),
         ("changes by a trait", 100),
-        ("sums that fall through their threshold by expiry", 100),
+        ("sums that fall through their threshold by expiry", 60),
         ("sums that an event moves through their threshold", 100),
         ("averages that cross their threshold", 100),
         ("extreme values that age out", 100),
