@@ -18,7 +18,7 @@ models:
 events: {identified: {source: web, type: identify, model: users, properties: {plan: string}}}
 audiences:
   pro: {model: users, where: {property: plan = 'pro'}}
-  paying: {model: users, where: {property: plan in ('pro', 'basic')}}
+  paying: {model: users, where: {property: "plan in ('pro', 'basic')"}}
 syncs: {crm: {send: [entry, exit, update], include: [plan], to: {file: {path: changes.jsonl}}}}
 state: {url: state, checkpoint_every: 100ms}
 api: {listen: "127.0.0.1:0"}

@@ -47,7 +47,7 @@ impl<'a> Before<'a> {
 pub fn compare(before: &Before<'_>, new: &Plan) -> Edit {
     let now = Before::of_plan(new);
     let sync = |old: &Sync, new: &Sync| changed(sync_keys(old, new));
-    let events = before.plan.map(|old| named(&old.job.events, &new.job.events, |old, new| event(old, new)));
+    let events = before.plan.map(|old| named(&old.job.events, &new.job.events, event));
     let syncs = match before.plan {
         Some(old) => named(&old.job.syncs, &new.job.syncs, |old, new| sync(old, new).into_iter().collect()),
         None => {

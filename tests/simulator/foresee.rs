@@ -43,7 +43,10 @@ impl Simulation {
                 self.sample.job.replace("more: {to:", &format!("more: {{audiences: [{id}], to:"))
             }
             6 => replaced(format!("{}\n{}", lines[at], lines[other].replacen(": {", "_copy: {", 1))),
-            _ => self.sample.job.replacen(&window(&mut self.random), &window(&mut self.random), 1),
+            _ => {
+                let (from, to) = (window(&mut self.random), window(&mut self.random));
+                self.sample.job.replacen(&from, &to, 1)
+            }
         };
         let parsed = usher_config::parse(&new, "job.yaml", self.folder.path(), &|_| None).ok();
         let plan = parsed.and_then(|job| usher_queries::compile(&job, "job.yaml", &usher_queries::Schemas::new()).ok());

@@ -188,14 +188,14 @@ impl RestoreSetup {
             let now = partitions.iter().position(|partition| partition == id);
             ranks[*rank as usize] = now.expect("all partitions of the manifest are listed") as u32;
         }
-        let mapping = |(model, state): (&Option<(usize, Vec<Option<u32>>)>, &ModelManifest)| {
+        let models = unchanged.models.iter().zip(&manifest.models);
+        let mappings = models.map(|(model, state)| {
             let (model, facts) = model.as_ref()?;
             let (columns, live) = rows_kept(&self.plan.models[*model], &state.rows);
             let pulled = state.pull.as_ref().map_or(0, |pull| pull.began);
             Some((*model, Mapping { facts: facts.clone(), ranks: ranks.clone(), columns, live, pulled }))
-        };
-        let mappings: Vec<Option<(usize, Mapping)>> =
-            unchanged.models.iter().zip(&manifest.models).map(mapping).collect();
+        });
+        let mappings: Vec<Option<(usize, Mapping)>> = mappings.collect();
         for (model, state) in unchanged.models.iter().zip(&manifest.models) {
             if let (Some((model, _)), Some(pull)) = (model, &state.pull) {
                 epochs.restore_pull(*model, pull.began);

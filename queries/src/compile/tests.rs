@@ -482,7 +482,7 @@ fn all_positions_of_a_sequence_at_an_event_stand_in_one_block_with_their_roles()
             assert!(positions.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{positions:?}");
             assert_eq!(positions[0] / 64, positions[13] / 64, "{positions:?}");
             let all = positions.iter().fold(0, |all, position| all | roles[*position].bits);
-            assert_eq!(all, EXCLUDED | (1 << 13) - 1);
+            assert_eq!(all, EXCLUDED | ((1 << 13) - 1));
             sequences += 1;
         }
         assert_eq!(sequences, 12);
