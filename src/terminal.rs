@@ -70,7 +70,8 @@ pub fn log_to_stderr(format: LogFormat) {
 pub fn print_stderr(line: impl Display) {
     let _ = match is_json() {
         true => write_json("INFO", &line.to_string(), None),
-        false => writeln!(std::io::stderr(), "{line}"),
+        // In one write: whoever reads it reads whole lines.
+        false => std::io::stderr().write_all(format!("{line}\n").as_bytes()),
     };
 }
 

@@ -36,7 +36,7 @@ async function usher(args, cwd) {
   const url = await new Promise((resolve, reject) => {
     child.stderr.on('data', (bytes) => {
       said += bytes;
-      const found = /^api on (http:\S+)/m.exec(said);
+      const found = /^api on (http:\S+)\n/m.exec(said);
       if (found) resolve(found[1]);
     });
     child.on('exit', (code) => reject(new Error(`usher ${args.join(' ')} ended with ${code}: ${said}`)));
