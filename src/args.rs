@@ -52,7 +52,7 @@ pub enum Command {
     },
     /// Write a job file from samples of events and tables.
     ///
-    /// Events are files, folders, globs or `kafka://HOST:PORT/TOPIC`, tables are Parquet: they are told apart by content. Without
+    /// Events are files, folders, globs or `kafka://HOST:PORT/TOPIC`, tables are Parquet: they are distinguished by content. Without
     /// samples it writes a small shop with its data. Never overwrites.
     Init {
         /// Samples of events, and tables.

@@ -8,7 +8,7 @@
 //!   id is not: an id is of one message. Kafka Connect's `schema` is none.
 //! * `ts_ms` of Debezium and `time` of a CloudEvent are the message's time, and `id` of a CloudEvent is its id, where the format
 //!   finds none.
-//! * The elements of a batch are told apart by brackets and quotes alone, so that a broken one is malformed alone. One whose brackets or
+//! * The elements of a batch are separated by brackets and quotes alone, so that a broken one is malformed alone. One whose brackets or
 //!   quotes do not pair makes the batch malformed.
 //! * A CloudEvent is binary if the message has the header `ce_specversion`, unless its `content-type` says that it is structured.
 //!
@@ -468,7 +468,7 @@ fn ends(scan: &mut Scan<'_, '_>, at: usize) -> Option<()> {
     Some(())
 }
 
-/// Adds the ranges of the elements of the array at `at`, told apart by brackets and quotes, and returns where it ends.
+/// Adds the ranges of the elements of the array at `at`, separated by brackets and quotes, and returns where it ends.
 fn split(scan: &mut Scan<'_, '_>, at: usize, elements: &mut Vec<(usize, usize, InsideType)>) -> Option<usize> {
     let mut at = scan.blank(at + 1);
     let mut start = at;

@@ -1,6 +1,6 @@
 //! `usher init`: writes a job file from samples of events and tables, or a small shop to begin with.
 //!
-//! Samples are told apart by their content. Nothing is overwritten. What is written is a job that `run` takes.
+//! Samples are distinguished by their content. Nothing is overwritten. What is written is a job that `run` takes.
 
 mod tables;
 mod text;

@@ -276,10 +276,10 @@ fn a_cloud_event_is_its_data_with_its_id_and_time() {
     ]);
     let data = r#"{"user":"u-2","n":1}"#;
     assert_eq!(read(data, Some(&binary), &json_format(true)), expected(text("com.shop.order"), "e-1"));
-    let mut told_apart = binary.0;
-    told_apart.pop();
-    told_apart.push(("content-type", Some(b"application/cloudevents+json; charset=UTF-8")));
-    assert_eq!(read(record, Some(&Listed(told_apart)), &json_format(true)), expected(text("com.shop.order"), "e-1"));
+    let mut distinguished = binary.0;
+    distinguished.pop();
+    distinguished.push(("content-type", Some(b"application/cloudevents+json; charset=UTF-8")));
+    assert_eq!(read(record, Some(&Listed(distinguished)), &json_format(true)), expected(text("com.shop.order"), "e-1"));
     assert_eq!(read(r#"{"specversion":"1.0","data":null}"#, None, &json_format(true)), Message::Blank);
     assert_eq!(read(r#"{"specversion":"1.0"}"#, None, &json_format(true)), Message::Blank);
 }
