@@ -10,6 +10,9 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+/// How `scripts/promtool` ends without a tool.
+const MISSING: i32 = 69;
+
 /// Runs `scripts/promtool`; returns its exit code and what it printed, `None` if there is no tool.
 fn promtool(command: &str, input: &str) -> Option<(i32, String)> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/promtool");
@@ -25,7 +28,7 @@ fn promtool(command: &str, input: &str) -> Option<(i32, String)> {
     let Output { status, stdout, stderr } = child.wait_with_output().expect("the child is ours");
     let said = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     match status.code() {
-        Some(3) => {
+        Some(MISSING) => {
             let required = std::env::var("USHER_REQUIRE").unwrap_or_default();
             assert!(required.split(',').all(|name| name != "promtool"), "USHER_REQUIRE names promtool, but: {said}");
             println!("skipped: {}", said.trim_end());
