@@ -79,6 +79,7 @@ struct Kept<'a> {
     found: Vec<Found<'a>>,
     met: Vec<u64>,
     broken: Vec<(Slot, Malformed)>,
+    defaulted: Vec<Slot>,
 }
 
 /// What a field of an envelope is, in encodings whose schemas name it.
@@ -536,6 +537,7 @@ impl Fields<'_> {
         kept.found.clone_from(&self.found);
         kept.met.clone_from(&self.met);
         kept.broken.clone_from(&self.broken);
+        kept.defaulted.clone_from(&self.defaulted);
     }
 
     /// Forgets what the last element has left.
@@ -546,6 +548,7 @@ impl Fields<'_> {
         self.found.clone_from_slice(&kept.found);
         self.met.clone_from_slice(&kept.met);
         self.broken.clone_from(&kept.broken);
+        self.defaulted.clone_from(&kept.defaulted);
         self.lists.clear();
         self.entities.clear();
     }

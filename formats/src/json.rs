@@ -98,11 +98,7 @@ impl<'a> Walk<'a, '_> {
     pub(super) fn value(&mut self, slot: Slot, at: usize, depth: usize, ahead: Ahead) -> Option<usize> {
         let layout = self.layout;
         let node = &layout.nodes[slot as usize];
-        let (word, bit) = (slot as usize / 64, 1 << (slot % 64));
-        if self.fields.met[word] & bit != 0 {
-            self.forget(slot);
-        }
-        self.fields.met[word] |= bit;
+        self.fields.meet(layout, slot);
         let wanted = node.need != Need::Through;
         let end = match self.scan.byte(at) {
             b'"' => {
@@ -269,12 +265,6 @@ impl<'a> Walk<'a, '_> {
     #[cold]
     fn broken(&mut self, slot: Slot, what: What, at: usize) {
         self.fields.broken.push((slot, Malformed { what, at }));
-    }
-
-    /// A key repeats: what its former value gave does not count.
-    #[cold]
-    fn forget(&mut self, slot: Slot) {
-        self.fields.forget(self.layout, slot);
     }
 }
 

@@ -42,7 +42,7 @@ mod time;
 use avro::AvroReader;
 use envelope::Outer;
 pub use envelope::{Content, Element, Unwrapped};
-use layout::{End, Layout, NameRule, Need, Slot, TimeRule, Wire};
+use layout::{End, Layout, NameRule, Need, Place, Slot, TimeRule, Wire};
 pub use look::Look;
 pub use malformed::{Malformed, What};
 use protobuf::ProtobufReader;
@@ -245,6 +245,8 @@ pub struct Fields<'a> {
     lists: Vec<(Slot, usize)>,
     /// How many of Snowplow's entities came of each wanted kind, by slot.
     entities: Vec<(Slot, usize)>,
+    /// Where a field of Protobuf without presence is at its default.
+    defaulted: Vec<Slot>,
     /// Where names are put together.
     name: String,
     marks: Marks,
@@ -295,12 +297,7 @@ impl<'a> Fields<'a> {
         let Some(layout) = &self.layout else {
             return &Found::Nothing;
         };
-        let place = &layout.paths[i];
-        if place.traits.is_empty() || self.has(&place.own) || !self.is_about_traits() {
-            return self.at(Some(place.own.slot));
-        }
-        let traits = place.traits.iter().find(|traits| self.has(traits));
-        self.at(traits.map(|traits| traits.slot))
+        self.at(self.end(&layout.paths[i]).map(|end| end.slot))
     }
 
     /// Returns whether the message has a null at path `i` of those given to [`Decoder::new`], at the path's own end: not where a step
@@ -311,13 +308,28 @@ impl<'a> Fields<'a> {
     /// If a message has been decoded and there are no more than `i` paths.
     pub fn is_null(&self, i: usize) -> bool {
         let Some(layout) = &self.layout else { return false };
-        let place = &layout.paths[i];
-        let mut end = Some(&place.own);
-        if !place.traits.is_empty() && !self.has(&place.own) && self.is_about_traits() {
-            end = place.traits.iter().find(|traits| self.has(traits));
-        }
         // Of a path with `[*]` the end is beyond its array.
-        end.is_some_and(|end| end.slot == end.node && self.has(end) && *self.at(Some(end.slot)) == Found::Nothing)
+        self.end(&layout.paths[i])
+            .is_some_and(|end| end.slot == end.node && self.has(end) && *self.at(Some(end.slot)) == Found::Nothing)
+    }
+
+    /// Returns whether a field of Protobuf without presence is at its default at path `i` of those given to [`Decoder::new`]: the message
+    /// does not say whether it was set. An element of a list and a member of a map are set.
+    ///
+    /// # Panics
+    ///
+    /// If a message has been decoded and there are no more than `i` paths.
+    pub fn is_default(&self, i: usize) -> bool {
+        let Some(layout) = &self.layout else { return false };
+        !self.defaulted.is_empty() && self.end(&layout.paths[i]).is_some_and(|end| self.defaulted.contains(&end.slot))
+    }
+
+    /// Where a path ends in the message.
+    fn end<'p>(&self, place: &'p Place) -> Option<&'p End> {
+        if place.traits.is_empty() || self.has(&place.own) || !self.is_about_traits() {
+            return Some(&place.own);
+        }
+        place.traits.iter().find(|traits| self.has(traits))
     }
 
     /// The format's event time, in ms since the epoch.
@@ -386,6 +398,7 @@ impl<'a> Fields<'a> {
         self.broken.clear();
         self.lists.clear();
         self.entities.clear();
+        self.defaulted.clear();
         (self.outer.id, self.outer.time) = Default::default();
     }
 
@@ -424,6 +437,7 @@ impl<'a> Fields<'a> {
         let stays = |each: Slot| !below.contains(&each) && stars.clone().all(|star| star.slot != each);
         self.broken.retain(|(each, _)| stays(*each));
         self.lists.retain(|(each, _)| stays(*each));
+        self.defaulted.retain(|each| stays(*each));
     }
 }
 

@@ -15,10 +15,10 @@
 //! | repeated, map, message | [`Found::Compound`], as JSON, where it is wanted whole |
 //!
 //! A field that is left out has its default, unless it has presence (`optional`, `oneof`, messages): then it has no value. Of a field that is
-//! given twice the last counts, of a `oneof` the last of its fields; messages are merged, but a list in them is that of the last one that has
-//! it. Packed and unpacked lists are both read.
+//! given twice the last counts, of a `oneof` the last of its fields; of a message that is given twice the fields of both count, but its lists
+//! and its JSON are those of the last one that has them. Packed and unpacked lists are both read.
 //!
-//! Refuses: groups of needed fields, a message that ends early, and one deeper than [`DEPTH_MAX`].
+//! Refuses: a schema with groups, a message that ends early, and one deeper than [`DEPTH_MAX`].
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -53,8 +53,8 @@ pub(super) struct ProtobufReader {
     envelopes: Vec<Vec<EnvelopeStep>>,
 }
 
-/// Of a message that is an envelope: the step for what is beside the message in it, and its parts by the indexes of their fields.
-type EnvelopeStep = (StepId, Vec<(Part, usize)>);
+/// Of a message that is an envelope: the step for what is beside the message in it, and its parts with their fields.
+type EnvelopeStep = (StepId, Vec<(Part, Field)>);
 
 /// What a message stands for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,6 +80,8 @@ struct Wanted {
     slot: Slot,
     /// The value itself is needed.
     needed: bool,
+    /// It has no presence: at its default it says nothing.
+    implicit: bool,
     /// Of one message: its step.
     inside: Option<StepId>,
     /// Of a list: the wanted elements.
@@ -144,14 +146,27 @@ impl ProtobufReader {
             wanted.elements.iter().for_each(|(_, element)| inside(element, each, schema));
             wanted.members.iter().for_each(|member| inside(member, each, schema));
         }
-        // What is reached from the message itself; all messages are prepared as one.
-        let (mut left, mut seen) = (vec![self.roots[self.root as usize]], vec![false; self.steps.len()]);
-        left.extend(self.envelopes.iter().flatten().map(|(step, _)| *step));
-        if !self.envelopes.is_empty() {
-            left.extend(&self.roots);
+        // All messages are prepared as one: those count that are in the envelopes.
+        let (mut left, mut seen) = (Vec::new(), vec![false; self.steps.len()]);
+        let mut types = vec![self.root];
+        for envelope in &self.envelopes {
+            let mut inside = Vec::new();
+            for (beside, parts) in types.iter().map(|of| &envelope[*of as usize]) {
+                left.push(*beside);
+                let messages = parts.iter().filter(|(part, _)| matches!(part, Part::Message | Part::Before));
+                inside.extend(messages.filter_map(|(_, field)| match field.kind {
+                    Kind::Message(of) => Some(of),
+                    _ => None,
+                }));
+            }
+            inside.sort_unstable();
+            inside.dedup();
+            types = inside;
         }
-        let root = &self.schema.messages[self.root as usize].fields;
-        each(0, &mut root.iter().map(|field| &*field.name));
+        for of in types {
+            left.push(self.roots[of as usize]);
+            each(0, &mut self.schema.messages[of as usize].fields.iter().map(|field| &*field.name));
+        }
         while let Some(step) = left.pop() {
             if std::mem::replace(&mut seen[step as usize], true) {
                 continue;
@@ -181,44 +196,39 @@ impl ProtobufReader {
         walk.message(self.roots[of as usize], bytes, 0).map(|()| Content::Message).ok_or(walk.error)
     }
 
-    /// Takes off the envelope that is around a value when `off` envelopes are off.
+    /// Takes off the envelope that is around a value inside `opened` others.
     pub(super) fn open<'a>(
         &self,
         layout: &Layout,
-        (envelope, off): (Envelope, usize),
+        (envelope, opened): (Envelope, usize),
         of: TypeId,
         bytes: &'a [u8],
         fields: &mut Fields<'a>,
         outer: &mut Outer<'a>,
     ) -> Result<Inside<'a>, Malformed> {
-        let (beside, parts) = &self.envelopes[off][of as usize];
+        let (beside, parts) = &self.envelopes[opened][of as usize];
         let mut walk = Walk::new(self, layout, bytes, fields);
         let (mut message, mut before, mut operation, mut has_version) = (None, None, None, false);
-        let mut elements = Vec::new();
+        outer.elements.clear();
         let read = walk.message(*beside, bytes, 1).and_then(|()| {
-            for (part, field) in parts {
-                let field = &self.schema.messages[of as usize].fields[*field];
-                let mut at = 0;
-                while at < bytes.len() {
-                    let (number, raw) = walk.next(bytes, &mut at)?;
-                    if number != field.number {
-                        continue;
+            let mut at = 0;
+            while at < bytes.len() {
+                let (number, raw) = walk.next(bytes, &mut at)?;
+                let Some((part, field)) = parts.iter().find(|(_, field)| field.number == number) else { continue };
+                let found = walk.leaf(field.kind, raw)?;
+                match (part, field.kind, raw) {
+                    (Part::Beside, ..) => {}
+                    (Part::Message, Kind::Message(of), Raw::Bytes(inside)) if field.repeated => {
+                        let start = inside.as_ptr() as usize - bytes.as_ptr() as usize;
+                        outer.elements.push((start, start + inside.len(), of));
                     }
-                    let found = walk.leaf(field.kind, raw)?;
-                    match (part, field.kind, raw) {
-                        (Part::Beside, ..) => {}
-                        (Part::Message, Kind::Message(of), Raw::Bytes(inside)) if field.repeated => {
-                            let start = inside.as_ptr() as usize - bytes.as_ptr() as usize;
-                            elements.push((start, start + inside.len(), of));
-                        }
-                        (Part::Message, Kind::Message(of), Raw::Bytes(inside)) => message = Some((inside, of)),
-                        (Part::Before, Kind::Message(of), Raw::Bytes(inside)) => before = Some((inside, of)),
-                        (Part::Message | Part::Before, ..) => {}
-                        (Part::Operation, ..) => operation = found,
-                        (Part::Time(name), ..) => outer.time = (found.unwrap_or_default(), *name),
-                        (Part::Id, ..) => outer.id = found.unwrap_or_default(),
-                        (Part::Version, ..) => has_version = true,
-                    }
+                    (Part::Message, Kind::Message(of), Raw::Bytes(inside)) => message = Some((inside, of)),
+                    (Part::Before, Kind::Message(of), Raw::Bytes(inside)) => before = Some((inside, of)),
+                    (Part::Message | Part::Before, ..) => {}
+                    (Part::Operation, ..) => operation = found,
+                    (Part::Time(name), ..) => outer.time = (found.unwrap_or_default(), *name),
+                    (Part::Id, ..) => outer.id = found.unwrap_or_default(),
+                    (Part::Version, ..) => has_version = true,
                 }
             }
             Some(())
@@ -229,16 +239,23 @@ impl ProtobufReader {
         let has = |part: Part| parts.iter().any(|(known, _)| *known == part);
         let inside = match (envelope, operation) {
             (Envelope::Batch, _) if has(Part::Message) => {
+                let elements = std::mem::take(&mut outer.elements);
                 outer.begin_batch(layout, fields);
                 outer.elements = elements;
                 return Ok(Inside::Elements);
             }
             (Envelope::Batch, _) => return missing("no list `batch`, which `unwrap: batch` takes"),
             (Envelope::Connect, _) if !has(Part::Message) => {
-                return missing("no `payload`, which `unwrap: connect` takes");
+                return missing("no message `payload`, which `unwrap: connect` takes");
             }
             (Envelope::Cloudevents, _) if !has_version => {
                 return missing("no `specversion`, which a CloudEvent has");
+            }
+            (Envelope::Cloudevents, _) if !has(Part::Message) => {
+                return missing("no message `data`, which `unwrap: cloudevents` takes");
+            }
+            (Envelope::Debezium, Some(Found::Text(_))) if !has(Part::Message) => {
+                return missing("no message `after`, which `unwrap: debezium` takes");
             }
             (Envelope::Debezium, Some(Found::Text(operation))) if operation == "d" => before,
             (Envelope::Debezium, Some(Found::Text(_))) => message,
@@ -286,7 +303,12 @@ impl Compiler<'_> {
             _ => self.member(slot, field),
         };
         let wanted: Vec<(&Field, Slot)> = fields.iter().filter_map(|field| Some((field, slot_of(field)?))).collect();
-        self.steps[id as usize] = self.compile(&wanted);
+        let mut step = self.compile(&wanted);
+        if self.special[of as usize] == Special::Transparent {
+            // A wrapper that is there is a value.
+            step.wanted.iter_mut().for_each(|wanted| wanted.implicit = false);
+        }
+        self.steps[id as usize] = step;
         id
     }
 
@@ -314,6 +336,7 @@ impl Compiler<'_> {
             field: field.clone(),
             slot,
             needed,
+            implicit: !field.presence || field.repeated,
             inside: None,
             elements: Vec::new(),
             members: Vec::new(),
@@ -322,10 +345,10 @@ impl Compiler<'_> {
         };
         if field.map {
             let Kind::Message(entry) = field.kind else { unreachable!("a map's entries are messages") };
-            let value = Field { repeated: false, ..self.schema.messages[entry as usize].fields[1].clone() };
+            let value = Field { presence: true, ..self.schema.messages[entry as usize].fields[1].clone() };
             wanted.members = node.members.iter().map(|member| self.wanted(&value, member.node)).collect();
         } else if field.repeated {
-            let element = Field { repeated: false, ..field.clone() };
+            let element = Field { repeated: false, presence: true, ..field.clone() };
             wanted.elements =
                 node.elements.iter().map(|(index, slot)| (*index, self.wanted(&element, *slot))).collect();
             wanted.star = node.star;
@@ -340,8 +363,15 @@ impl Compiler<'_> {
     fn envelope(&mut self, envelope: Envelope, of: TypeId) -> EnvelopeStep {
         let schema = self.schema;
         let fields = &schema.messages[of as usize].fields;
-        let part = |field: &Field| Part::of(envelope, &field.name);
-        let parts = fields.iter().enumerate().map(|(index, field)| (part(field), index));
+        let part = |field: &Field| match Part::of(envelope, &field.name) {
+            Part::Message | Part::Before
+                if field.repeated != (envelope == Envelope::Batch) || !matches!(field.kind, Kind::Message(_)) =>
+            {
+                Part::Beside
+            }
+            part => part,
+        };
+        let parts = fields.iter().map(|field| (part(field), field.clone()));
         let parts: Vec<_> = parts.filter(|(part, _)| *part != Part::Beside).collect();
         let is_beside =
             |field: &&Field| envelope != Envelope::Connect && !matches!(part(field), Part::Message | Part::Before);
@@ -351,6 +381,11 @@ impl Compiler<'_> {
         self.steps.push(step);
         (self.steps.len() as StepId - 1, parts)
     }
+}
+
+/// Returns whether a value is the default of every type that can have it.
+fn is_zero(raw: Raw<'_>) -> bool {
+    matches!(raw, Raw::Varint(0) | Raw::Four(0) | Raw::Eight(0) | Raw::Bytes(&[]))
 }
 
 /// A walk over one value.
@@ -464,6 +499,9 @@ impl<'a, 'w> Walk<'a, 'w> {
             } else if !wanted.field.presence && !self.is_met(wanted.slot) {
                 let default = self.default(&wanted.field);
                 self.fields.set(self.layout, wanted.slot, default);
+                if wanted.implicit {
+                    self.fields.defaulted.push(wanted.slot);
+                }
             }
         }
         Some(())
@@ -481,6 +519,9 @@ impl<'a, 'w> Walk<'a, 'w> {
         let Some(inside) = wanted.inside else {
             if let Some(found) = self.leaf(wanted.field.kind, raw)? {
                 self.fields.set(self.layout, wanted.slot, found);
+                if wanted.implicit && is_zero(raw) {
+                    self.fields.defaulted.push(wanted.slot);
+                }
             }
             return Some(());
         };
@@ -531,6 +572,10 @@ impl<'a, 'w> Walk<'a, 'w> {
         if wanted.needed || wanted.star {
             let mut json = String::new();
             self.json_list(&wanted.field, bytes, &mut json, depth)?;
+            if wanted.implicit && matches!(&*json, "[]" | "{}") {
+                let stars = self.layout.stars.iter().filter(|star| star.node == wanted.slot).map(|star| star.slot);
+                self.fields.defaulted.extend(stars.chain([wanted.slot]));
+            }
             if wanted.star {
                 binary::stars(self.layout, wanted.slot, &json, self.fields);
             }
@@ -714,10 +759,14 @@ impl<'a, 'w> Walk<'a, 'w> {
                 continue;
             }
             last = match (field.kind, raw, last) {
-                (Kind::Message(_), Raw::Bytes(more), Some(Last::Merged(before))) => {
-                    Some(Last::Merged([&before[..], more].concat()))
+                (Kind::Message(_), Raw::Bytes(more), Some(Last::Merged(mut before))) => {
+                    before.extend_from_slice(more);
+                    Some(Last::Merged(before))
                 }
-                (Kind::Message(_), Raw::Bytes(more), _) => Some(Last::Merged(more.to_vec())),
+                (Kind::Message(_), Raw::Bytes(more), Some(Last::Raw(Raw::Bytes(before)))) => {
+                    Some(Last::Merged([before, more].concat()))
+                }
+                (Kind::Message(_), Raw::Bytes(_), _) => Some(Last::Raw(raw)),
                 (_, raw, last) => self.leaf(field.kind, raw)?.map(|_| Last::Raw(raw)).or(last),
             };
         }

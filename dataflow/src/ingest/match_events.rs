@@ -421,7 +421,8 @@ impl EventMatcher {
             let coerced = coerce_of_unit(found, column.column_type, column.unit);
             out.counts.mismatches += u64::from(coerced.mismatch);
             if !event.traits.is_empty() {
-                says.push(!coerced.mismatch && (*found != Found::Nothing || fields.is_null(column.path)));
+                let has_value = *found != Found::Nothing && !fields.is_default(column.path);
+                says.push(!coerced.mismatch && (has_value || fields.is_null(column.path)));
             }
             values.push(coerced.value);
         }

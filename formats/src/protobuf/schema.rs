@@ -2,9 +2,9 @@
 //!
 //! Promises: names are found as protoc finds them, from the innermost scope outwards; fields have presence as `syntax`, `edition`,
 //! `optional` and `oneof` say. The files of `google/protobuf` that have types of their own here are known without their text.
-//! Options but `json_name` and `features.field_presence`, services, extensions and reserved names are passed over.
+//! Options but `json_name`, `features.field_presence` and `features.message_encoding`, services, extensions and reserved names are passed over.
 //!
-//! Refuses: groups, and names that are not defined or defined twice.
+//! Refuses: groups, also as `features.message_encoding` makes them, and names that are not defined or defined twice.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -137,7 +137,7 @@ const KNOWN: [(&str, &str); 5] = [
 
 /// Files that only options refer to.
 fn is_about_options(import: &str) -> bool {
-    matches!(import, "google/protobuf/descriptor.proto" | "confluent/meta.proto" | "confluent/type/decimal.proto")
+    matches!(import, "google/protobuf/descriptor.proto" | "confluent/meta.proto")
 }
 
 /// Returns the files that a file imports and that are not known without their text, as it names them.
@@ -329,7 +329,9 @@ impl<'t> Parser<'t> {
                     self.sign(';')?;
                 }
                 "option" => {
-                    if self.statement()?.replace(' ', "").contains("features.field_presence=IMPLICIT") {
+                    let option = self.statement()?;
+                    self.not_delimited(&option)?;
+                    if option.replace(' ', "").contains("features.field_presence=IMPLICIT") {
                         self.presence = false;
                     }
                 }
@@ -429,6 +431,7 @@ impl<'t> Parser<'t> {
         let mut presence = presence.unwrap_or(self.presence);
         if self.next == Token::Sign('[') {
             let options = self.balanced()?;
+            self.not_delimited(&options)?;
             if let Some((_, given)) = options.split_once("json_name = \"") {
                 given.split('"').next().unwrap_or_default().clone_into(&mut json_name);
             }
@@ -564,6 +567,15 @@ impl<'t> Parser<'t> {
 
     fn not_ended(&self) -> Result<(), String> {
         if self.next == Token::End { Err(self.unexpected(&Token::End, "`}`")) } else { Ok(()) }
+    }
+
+    /// Refuses options that make messages groups.
+    fn not_delimited(&self, options: &str) -> Result<(), String> {
+        let sets = |sign: &str| options.contains(&format!("message_encoding {sign} DELIMITED"));
+        if sets("=") || sets(":") {
+            return Err(format!("groups are not read, which `message_encoding = DELIMITED` writes, {}", self.line()));
+        }
+        Ok(())
     }
 
     /// Passes over the rest of a statement, with its `;`.
@@ -780,6 +792,16 @@ mod tests {
     }
 
     #[test]
+    fn a_file_whose_message_fields_use_is_imported() {
+        let decimal = "confluent/type/decimal.proto";
+        let text = format!(r#"import "{decimal}"; message M {{ optional confluent.type.Decimal price = 1; }}"#);
+        assert_eq!(imports(&text), Ok(vec![decimal.to_owned()]));
+        let file = r#"syntax = "proto3"; package confluent.type; message Decimal { bytes value = 1; }"#;
+        let files = BTreeMap::from([(decimal.to_owned(), file.to_owned())]);
+        assert!(Schema::parse(&text, &files).is_ok());
+    }
+
+    #[test]
     fn what_is_no_schema_is_refused_with_the_reason() {
         for (text, reason) in [
             ("message M {", "the end stands where a name is expected, line 1"),
@@ -790,6 +812,18 @@ mod tests {
             ("message M { N n = 1; }", "the type `N` is not defined"),
             ("message M {} message M {}", "`M` is defined twice"),
             ("message M { optional group G = 1 {} }", "groups are not read, line 1"),
+            (
+                r#"edition = "2023"; message M { M m = 1 [features.message_encoding = DELIMITED]; }"#,
+                "groups are not read, which `message_encoding = DELIMITED` writes, line 1",
+            ),
+            (
+                r#"edition = "2023"; message M { M m = 1 [features = { message_encoding: DELIMITED }]; }"#,
+                "groups are not read, which `message_encoding = DELIMITED` writes, line 1",
+            ),
+            (
+                "edition = \"2023\";\noption features.message_encoding = DELIMITED; message M {}",
+                "groups are not read, which `message_encoding = DELIMITED` writes, line 2",
+            ),
             ("{\"type\": 1}", "`{` has no place in a file, line 1"),
             ("/* x", "a comment does not end, line 1"),
             ("import \"x", "a text does not end, line 1"),

@@ -50,6 +50,9 @@ pub(super) fn shown(found: &Found<'_>) -> Value {
 /// Asserts that what is found is what a case has. The parser of the cases rounds numbers of many digits.
 pub(super) fn assert_same(found: &Value, expected: &Value, of: &str) {
     match (found, expected) {
+        (Value::Number(_), Value::Number(whole)) if whole.is_i64() || whole.is_u64() => {
+            assert_eq!(found, expected, "{of}");
+        }
         (Value::Number(found), Value::Number(expected)) => {
             let (found, expected) = (found.as_f64().unwrap_or(0.0), expected.as_f64().unwrap_or(0.0));
             assert!((found - expected).abs() <= expected.abs() * 1e-14, "{found}, but {expected}: {of}");
