@@ -192,6 +192,9 @@ fn what_is_wrong_with_a_destination_by_name_is_found_by_check() {
         ("braze", "api_key: k", "", "`url` is missing"),
         ("braze", "api_key: k, url: \"https://{{ key }}.braze.com\"", "", "scheme and host can't have templates"),
         ("braze", "api_key: k, url: \"https://a.example/{{ key }}\"", "", "has no templates"),
+        ("braze", "api_key: k, url: \"https://a.example/p?q=1\"", "", "has no query and no user"),
+        ("braze", "api_key: k, url: \"https://a.example/p#f\"", "", "has no query and no user"),
+        ("segment", "write_key: k, url: \"https://u:p@a.example\"", "", "has no query and no user"),
         ("braze", "api_key: k, url: \"https://169.254.169.254\"", "", "link-local"),
         ("braze", braze, "event_names: {entry: a},", "`event_names` is for events"),
         ("braze", braze, "delivery: exactly_once,", "this sync goes to `braze`"),
@@ -232,6 +235,27 @@ fn what_is_wrong_with_a_destination_by_name_is_found_by_check() {
         let ran = run(shop.folder(), &["check", "job.yaml"]);
         assert_eq!(ran.code, Some(0), "{vendor} {settings}: {}", ran.stderr);
     }
+}
+
+#[test]
+fn a_destination_at_the_vendors_own_host_is_compiled() {
+    let shop = Shop::new("");
+    for to in [
+        "segment: {write_key: \"${K}\"}",
+        "segment: {write_key: \"${K}\", region: eu}",
+        "iterable: {api_key: \"${K}\", lists: {rich: 7, poor: 8}}",
+        "customerio: {site_id: s, api_key: \"${K}\", region: eu}",
+    ] {
+        shop.job(&job(AUDIENCES, &format!("  crm: {{audiences: [rich, poor], to: {{{to}}}}}\n")));
+        let ran = run(shop.folder(), &["compile", "job.yaml", "-o", "plan"]);
+        assert_eq!(ran.code, Some(0), "{to}: {}", ran.stderr);
+    }
+    // A host that the file sets may have a secret in its path.
+    let to = "segment: {write_key: \"${K}\", url: \"https://proxy.example.com/hidden\"}";
+    shop.job(&job(AUDIENCES, &format!("  crm: {{audiences: [rich, poor], to: {{{to}}}}}\n")));
+    let ran = run(shop.folder(), &["compile", "job.yaml", "-o", "plan"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains("`syncs.crm.to.segment.url` is written in the job itself"), "{}", ran.stderr);
 }
 
 #[test]

@@ -63,6 +63,7 @@ fn plain(shape: &Shape) -> Value {
         Shape::Rate => json!({"type": "string", "pattern": "^0*[1-9][0-9]*/(s|m|h)$", "examples": ["100/s", "60/m"]}),
         Shape::Whole { least, most } => json!({"type": "integer", "minimum": least, "maximum": most}),
         Shape::Secret => json!({"type": "string", "minLength": 1, "examples": ["${TOKEN}"]}),
+        Shape::SecretUrl => json!({"type": "string", "minLength": 1, "examples": ["https://api.example.com"]}),
         Shape::Setting => json!({"type": ["string", "number", "boolean"]}),
         Shape::Template => json!({"type": "string", "examples": ["{{ row.plan }}"]}),
         Shape::Topic => json!({"type": "string", "pattern": TOPIC}),

@@ -73,6 +73,8 @@ pub(crate) enum Shape {
     },
     /// A string that is never shown, and keeps its `${VAR}`.
     Secret,
+    /// A secret that is an address: its user, password and query are.
+    SecretUrl,
     /// A string, number or boolean, as text. Its name decides whether it is a secret.
     Setting,
     /// A template, as text. `usher-connectors` parses it.
@@ -126,6 +128,17 @@ pub(crate) enum Shape {
         /// The mapping.
         long: &'static Record,
     },
+}
+
+impl Shape {
+    /// Returns whether it is a secret, or has secrets as its elements.
+    fn is_secret(&self) -> bool {
+        match self {
+            Shape::Secret | Shape::SecretUrl => true,
+            Shape::OneOrMore(of) | Shape::Entries { of, .. } => of.is_secret(),
+            _ => false,
+        }
+    }
 }
 
 /// The sections of a file whose entries are referred to by id.
@@ -195,6 +208,7 @@ const SIZE: Type<Bytes> = Type::new(Shape::Size);
 const SHARE: Type<Share> = Type::new(Shape::Share);
 const RATE: Type<Rate> = Type::new(Shape::Rate);
 const SECRET: Type<Secret> = Type::new(Shape::Secret);
+const SECRET_URL: Type<Secret> = Type::new(Shape::SecretUrl);
 const SETTING: Type<RawSetting> = Type::new(Shape::Setting);
 const START: Type<Start> = Type::new(Shape::Start);
 const REFRESH: Type<Refresh> = Type::new(Shape::Refresh);
@@ -435,8 +449,13 @@ pub(crate) fn is_secret(name: &str) -> bool {
 pub(crate) fn is_discreet(path: &str) -> bool {
     path.starts_with(&[job::API.name, process::KEYS.name].join("."))
         || path.contains(&[destination::KAFKA.name, destination::PROPERTIES.name].join("."))
-        || webhook::SECRETS.iter().any(|key| path.contains(&[destination::WEBHOOK.name, key].join(".")))
-        || vendor::SECRETS.iter().any(|(to, key)| path.contains(&[to.name, key].join(".")))
+        || destination::DESTINATION.keys.iter().any(|to| match to.shape() {
+            Shape::Record(record) => {
+                let mut secrets = record.keys.iter().filter(|key| key.shape().is_secret());
+                secrets.any(|key| path.contains(&[to.name(), key.name()].join(".")))
+            }
+            _ => false,
+        })
 }
 
 #[cfg(test)]

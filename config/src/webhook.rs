@@ -3,7 +3,7 @@
 //! Its url, secrets and headers keep their `${VAR}`: they are read when the sync is opened, and never shown. What can be wrong
 //! with them (a scheme, a host in a template, a secret that is none) `usher-connectors` finds, which has the variables.
 
-use crate::{Place, Rate, Secret, Text, VendorApi, VendorTarget};
+use crate::{Place, Rate, Region, Secret, Text, VendorApi, VendorTarget};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -116,7 +116,7 @@ impl WebhookTarget {
         self.vendor.as_ref().map_or(destination::WEBHOOK.name(), |vendor| vendor.api.name())
     }
 
-    /// Returns its secrets, each with its path behind the [key](Self::name) of the destination.
+    /// Returns its secrets, each with its path behind the [key](Self::name) of the destination. The vendor's own host is none.
     pub fn secrets(&self) -> Vec<(String, &Secret)> {
         use crate::schema::{AnyKey, vendor, webhook as keys};
         let key = self.vendor.as_ref().map(|target| {
@@ -126,7 +126,10 @@ impl WebhookTarget {
             };
             (name.to_owned(), &target.key.secret)
         });
-        let one = std::iter::once((keys::URL.name().to_owned(), &self.url.secret));
+        let is_own_host = self.vendor.as_ref().is_some_and(|target| {
+            [Region::Us, Region::Eu].into_iter().any(|region| target.api.host(region) == Some(&self.url.secret.0[..]))
+        });
+        let url = (!is_own_host).then(|| (keys::URL.name().to_owned(), &self.url.secret));
         let many = self.secrets.len() > 1;
         let secrets = self.secrets.iter().enumerate().map(move |(at, secret)| {
             let name = keys::SECRET.name();
@@ -136,6 +139,6 @@ impl WebhookTarget {
             let path = [keys::HEADERS.name(), &crate::path::write_name(name)].join(".");
             (path, &value.secret)
         });
-        one.chain(key).chain(secrets).chain(headers).collect()
+        url.into_iter().chain(key).chain(secrets).chain(headers).collect()
     }
 }

@@ -176,12 +176,7 @@ impl Messages {
     }
 
     /// Returns the id of the audience of a change.
-    pub(crate) fn audience_id(&self, change: &Change) -> &str {
-        self.audience_id_of(change.audience)
-    }
-
-    /// Returns the id of an audience, by its index.
-    pub(crate) fn audience_id_of(&self, index: u32) -> &str {
+    pub(crate) fn audience_id(&self, index: u32) -> &str {
         self.catalog.id(index)
     }
 

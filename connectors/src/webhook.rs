@@ -57,7 +57,7 @@ mod vendor;
 pub(crate) use control::{Control, control};
 pub use open::{Lookup, check, connect};
 pub(crate) use open::{Opened, open};
-pub(crate) use run::{Kept, Log, Standing, run};
+pub(crate) use run::{Kept, Log, Settled, run};
 
 /// Returns an error of a request with its causes, without its url.
 fn describe(error: &reqwest::Error) -> String {

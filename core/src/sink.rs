@@ -111,7 +111,8 @@ pub struct OpenedSync {
 pub struct SyncStatus {
     /// Entries and exits that reached the destination since the start.
     pub written: Written,
-    /// Changes that were committed to it since the ledger began; without a ledger, since the start.
+    /// Changes that were committed to it since its log began, of a sync to Kafka since the start. A ledger that begins anew in the log
+    /// does not reset it.
     pub committed: u64,
     /// Changes that wait to be delivered.
     pub waiting: u64,
@@ -127,7 +128,7 @@ pub struct SyncStatus {
     pub superseded: u64,
     /// Whether the destination takes changes.
     pub state: SyncState,
-    /// Changes that were delivered since the ledger began; `None` if only those since the start are known.
+    /// Changes that were delivered since its log began; `None` if only those since the start are known.
     pub delivered: Option<u64>,
     /// The last error.
     pub last_error: Option<String>,

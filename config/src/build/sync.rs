@@ -62,17 +62,7 @@ impl<'a> Builder<'a> {
             }
             return;
         }
-        let others: [&dyn AnyKey; 8] = [
-            &to_keys::FILE,
-            &to_keys::STDOUT,
-            &to_keys::WEBHOOK,
-            &to_keys::SEGMENT,
-            &to_keys::RUDDERSTACK,
-            &to_keys::BRAZE,
-            &to_keys::ITERABLE,
-            &to_keys::CUSTOMERIO,
-        ];
-        let Some(other) = others.into_iter().find(|key| to.has(*key)).map(AnyKey::name) else {
+        let Some(other) = to_keys::DESTINATION.keys.iter().find(|key| to.has(**key)).map(|key| key.name()) else {
             return;
         };
         let kafka_only: [&dyn AnyKey; 2] = [&keys::PARTITIONS, &keys::COMMIT_EVERY];

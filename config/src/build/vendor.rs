@@ -2,6 +2,7 @@
 
 use super::{Builder, owned, text, webhook};
 use crate::schema::vendor as keys;
+use crate::schema::webhook as delivery_keys;
 use crate::schema::{AnyKey, Entries, Fields, Key, destination as to_keys, sync as sync_keys};
 use crate::{
     Batch, CustomerioRequest, CustomerioShape, PlacedSecret, Region, Secret, VendorApi, VendorTarget, WebhookTarget,
@@ -62,7 +63,7 @@ impl<'a> Builder<'a> {
         };
         let batch = self.vendor_batch(&api, fields);
         let mode = fields.get(&keys::MODE).unwrap_or_else(|| api.mode());
-        let rate = webhook::rate(fields).or(api.limits().rate);
+        let rate = fields.get(&delivery_keys::RATE_LIMIT).or(api.limits().rate);
         // A template says something only of an attribute.
         let attribute = if api.has_attribute() { text(fields, &keys::ATTRIBUTE) } else { None };
         let vendor = VendorTarget { api, key, id: text(fields, &keys::ID), attribute };
@@ -152,7 +153,9 @@ impl<'a> Builder<'a> {
         whole.then_some(Batch {
             changes: changes.map_or(limits.changes, |changes| changes.value),
             bytes: bytes.map_or(limits.bytes, |bytes| bytes.value),
-            wait: batch.and_then(|batch| batch.get(&keys::BATCH_WAIT)).unwrap_or(keys::BATCH_WAIT_DEFAULT.ms()),
+            wait: batch
+                .and_then(|batch| batch.get(&delivery_keys::BATCH_WAIT))
+                .unwrap_or(delivery_keys::BATCH_WAIT_DEFAULT.ms()),
         })
     }
 }

@@ -8,27 +8,15 @@ use std::collections::BTreeMap;
 
 pub(super) fn target(fields: &Fields) -> Option<WebhookTarget> {
     Some(WebhookTarget {
-        url: secret(fields.at(&keys::URL)?),
         secrets: fields.list(&keys::SECRET).into_iter().map(secret).collect(),
         method: fields.get(&keys::METHOD)?,
-        headers: headers(fields)?,
         body: text(fields, &keys::BODY),
-        timeout: fields.get(&keys::TIMEOUT)?,
-        concurrency: fields.get(&keys::CONCURRENCY).unwrap_or(keys::CONCURRENCY_DEFAULT),
-        rate: fields.get(&keys::RATE_LIMIT),
         batch: match fields.get(&keys::BATCH) {
             Some(batch) => Some(self::batch(batch)?),
             None => None,
         },
-        retry: retry(fields)?,
-        keep: fields.get(&keys::KEEP)?,
-        keep_bytes: fields.get(&keys::KEEP_BYTES)?,
-        mode: fields.get(&keys::MODE)?,
         gzip: fields.get(&keys::GZIP)?,
-        ca: text(fields, &keys::CA),
-        deny_private: fields.get(&keys::DENY_PRIVATE)?,
-        allow_http: fields.get(&keys::ALLOW_HTTP)?,
-        vendor: None,
+        ..delivery(fields, secret(fields.at(&keys::URL)?), fields.get(&keys::MODE)?)?
     })
 }
 
@@ -41,6 +29,11 @@ pub(super) fn vendor_target(
     mode: WebhookMode,
     vendor: VendorTarget,
 ) -> Option<WebhookTarget> {
+    Some(WebhookTarget { rate, batch: Some(batch), vendor: Some(vendor), ..delivery(fields, url, mode)? })
+}
+
+/// Builds a delivery by the keys that all destinations by HTTP share.
+fn delivery(fields: &Fields, url: PlacedSecret, mode: WebhookMode) -> Option<WebhookTarget> {
     Some(WebhookTarget {
         url,
         secrets: Vec::new(),
@@ -49,8 +42,8 @@ pub(super) fn vendor_target(
         body: None,
         timeout: fields.get(&keys::TIMEOUT)?,
         concurrency: fields.get(&keys::CONCURRENCY).unwrap_or(keys::CONCURRENCY_DEFAULT),
-        rate,
-        batch: Some(batch),
+        rate: fields.get(&keys::RATE_LIMIT),
+        batch: None,
         retry: retry(fields)?,
         keep: fields.get(&keys::KEEP)?,
         keep_bytes: fields.get(&keys::KEEP_BYTES)?,
@@ -59,13 +52,8 @@ pub(super) fn vendor_target(
         ca: text(fields, &keys::CA),
         deny_private: fields.get(&keys::DENY_PRIVATE)?,
         allow_http: fields.get(&keys::ALLOW_HTTP)?,
-        vendor: Some(vendor),
+        vendor: None,
     })
-}
-
-/// Returns the rate that the file sets.
-pub(super) fn rate(fields: &Fields) -> Option<Rate> {
-    fields.get(&keys::RATE_LIMIT)
 }
 
 fn headers(fields: &Fields) -> Option<BTreeMap<String, PlacedSecret>> {

@@ -1,18 +1,15 @@
 //! The keys of destinations by name: what each vendor's API needs, and those of the delivery, which all share with webhooks.
 
 use super::webhook::{
-    ALLOW_HTTP, CA, CONCURRENCY, DENY_PRIVATE, HEADERS, KEEP, KEEP_BYTES, RATE_LIMIT, RETRY, TIMEOUT,
+    ALLOW_HTTP, BATCH_WAIT, CA, CONCURRENCY, DENY_PRIVATE, HEADERS, KEEP, KEEP_BYTES, RATE_LIMIT, RETRY, TIMEOUT,
 };
 use super::{
-    Bytes, Choice, Duration, Entries, Fields, Key, Record, Rule, SECRET, SIZE, TEMPLATE, TEXT, Type, by_name, choice,
-    destination, duration, optional, record, required, whole,
+    Bytes, Choice, Entries, Fields, Key, Record, Rule, SECRET, SECRET_URL, SIZE, TEMPLATE, TEXT, Type, by_name, choice,
+    optional, record, required, whole,
 };
 use crate::{
     BrazeId, BrazeShape, CustomerioId, CustomerioShape, IterableId, Region, Secret, SegmentCall, SegmentId, WebhookMode,
 };
-
-/// How long a change waits for others where the file does not set it.
-pub(crate) const BATCH_WAIT_DEFAULT: Duration = Duration::seconds(1);
 
 pub(crate) static WRITE_KEY: Key<Secret> = required("write_key", SECRET, "The write key of the source. Never shown.");
 pub(crate) static API_KEY: Key<Secret> = required("api_key", SECRET, "The API key. Never shown.");
@@ -21,13 +18,13 @@ pub(crate) static REGION: Key<Region> =
     optional("region", choice(), "Where the account is, which decides the host. Default: `us`.");
 pub(crate) static URL: Key<Secret> = optional(
     "url",
-    SECRET,
-    "The host in place of the vendor's, as in `https://proxy.example.com`. User and path are never shown.",
+    SECRET_URL,
+    "The host in place of the vendor's, as in `https://proxy.example.com`. Its path is never shown.",
 );
 pub(crate) static OWN_URL: Key<Secret> = required(
     "url",
-    SECRET,
-    "The host of the account's API: of Braze its REST endpoint, of RudderStack its data plane. User and path are never shown.",
+    SECRET_URL,
+    "The host of the account's API: of Braze its REST endpoint, of RudderStack its data plane. Its path is never shown.",
 );
 pub(crate) static ID: Key<String> = optional(
     "id",
@@ -76,167 +73,67 @@ pub(crate) static BATCH_CHANGES: Key<u32> =
     optional("changes", whole(1, u32::MAX), "Changes of a request at most. Default: the vendor's limit.");
 pub(crate) static BATCH_BYTES: Key<Bytes> =
     optional("bytes", SIZE, "Bytes of a body at most. Default: the vendor's limit.");
-pub(crate) static BATCH_WAIT: Key<Duration> =
-    optional("wait", duration(0, 3_600_000), "How long a change waits for others at most.")
-        .described_default(BATCH_WAIT_DEFAULT);
 
 static LIST: Type<u32> = whole(1, u32::MAX);
 
 static BATCH_RECORD: Record =
     Record { what: "a vendor's `batch`", keys: &[&BATCH_CHANGES, &BATCH_BYTES, &BATCH_WAIT], rules: &[] };
 
+/// Returns a list of keys, with those of the delivery behind them.
+macro_rules! with_delivery {
+    ($($own:ident),*) => {
+        &[
+            $(&$own,)*
+            &MODE,
+            &BATCH,
+            &RATE_LIMIT,
+            &CONCURRENCY,
+            &TIMEOUT,
+            &RETRY,
+            &KEEP,
+            &KEEP_BYTES,
+            &HEADERS,
+            &CA,
+            &DENY_PRIVATE,
+            &ALLOW_HTTP,
+        ]
+    };
+}
+
 /// A source of Segment.
 pub(crate) static SEGMENT: Record = Record {
     what: "segment",
-    keys: &[
-        &WRITE_KEY,
-        &REGION,
-        &URL,
-        &CALL,
-        &ID,
-        &SEGMENT_ID_TYPE,
-        &ATTRIBUTE,
-        &MODE,
-        &BATCH,
-        &RATE_LIMIT,
-        &CONCURRENCY,
-        &TIMEOUT,
-        &RETRY,
-        &KEEP,
-        &KEEP_BYTES,
-        &HEADERS,
-        &CA,
-        &DENY_PRIVATE,
-        &ALLOW_HTTP,
-    ],
+    keys: with_delivery![WRITE_KEY, REGION, URL, CALL, ID, SEGMENT_ID_TYPE, ATTRIBUTE],
     rules: &[Rule::AtMostOne("host", &[&REGION, &URL])],
 };
 
 /// A source of RudderStack.
 pub(crate) static RUDDERSTACK: Record = Record {
     what: "rudderstack",
-    keys: &[
-        &WRITE_KEY,
-        &OWN_URL,
-        &CALL,
-        &ID,
-        &SEGMENT_ID_TYPE,
-        &ATTRIBUTE,
-        &MODE,
-        &BATCH,
-        &RATE_LIMIT,
-        &CONCURRENCY,
-        &TIMEOUT,
-        &RETRY,
-        &KEEP,
-        &KEEP_BYTES,
-        &HEADERS,
-        &CA,
-        &DENY_PRIVATE,
-        &ALLOW_HTTP,
-    ],
+    keys: with_delivery![WRITE_KEY, OWN_URL, CALL, ID, SEGMENT_ID_TYPE, ATTRIBUTE],
     rules: &[],
 };
 
 /// A workspace of Braze.
 pub(crate) static BRAZE: Record = Record {
     what: "braze",
-    keys: &[
-        &API_KEY,
-        &OWN_URL,
-        &BRAZE_SHAPE,
-        &ID,
-        &BRAZE_ID_TYPE,
-        &ATTRIBUTE,
-        &MODE,
-        &BATCH,
-        &RATE_LIMIT,
-        &CONCURRENCY,
-        &TIMEOUT,
-        &RETRY,
-        &KEEP,
-        &KEEP_BYTES,
-        &HEADERS,
-        &CA,
-        &DENY_PRIVATE,
-        &ALLOW_HTTP,
-    ],
+    keys: with_delivery![API_KEY, OWN_URL, BRAZE_SHAPE, ID, BRAZE_ID_TYPE, ATTRIBUTE],
     rules: &[],
 };
 
 /// A project of Iterable.
 pub(crate) static ITERABLE: Record = Record {
     what: "iterable",
-    keys: &[
-        &API_KEY,
-        &REGION,
-        &URL,
-        &LISTS,
-        &ID,
-        &ITERABLE_ID_TYPE,
-        &MODE,
-        &BATCH,
-        &RATE_LIMIT,
-        &CONCURRENCY,
-        &TIMEOUT,
-        &RETRY,
-        &KEEP,
-        &KEEP_BYTES,
-        &HEADERS,
-        &CA,
-        &DENY_PRIVATE,
-        &ALLOW_HTTP,
-    ],
+    keys: with_delivery![API_KEY, REGION, URL, LISTS, ID, ITERABLE_ID_TYPE],
     rules: &[Rule::AtMostOne("host", &[&REGION, &URL])],
 };
 
 /// A workspace of Customer.io.
 pub(crate) static CUSTOMERIO: Record = Record {
     what: "customerio",
-    keys: &[
-        &SITE_ID,
-        &API_KEY,
-        &REGION,
-        &URL,
-        &CUSTOMERIO_SHAPE,
-        &SEGMENTS,
-        &ID,
-        &CUSTOMERIO_ID_TYPE,
-        &ATTRIBUTE,
-        &MODE,
-        &BATCH,
-        &RATE_LIMIT,
-        &CONCURRENCY,
-        &TIMEOUT,
-        &RETRY,
-        &KEEP,
-        &KEEP_BYTES,
-        &HEADERS,
-        &CA,
-        &DENY_PRIVATE,
-        &ALLOW_HTTP,
-    ],
+    keys: with_delivery![SITE_ID, API_KEY, REGION, URL, CUSTOMERIO_SHAPE, SEGMENTS, ID, CUSTOMERIO_ID_TYPE, ATTRIBUTE],
     rules: &[Rule::AtMostOne("host", &[&REGION, &URL]), Rule::AtMostOne("shape", &[&CUSTOMERIO_SHAPE, &SEGMENTS])],
 };
-
-/// The keys whose values are not quoted in messages, by destination.
-pub(crate) static SECRETS: [(&Key<Fields>, &str); 15] = [
-    (&destination::SEGMENT, WRITE_KEY.name),
-    (&destination::SEGMENT, URL.name),
-    (&destination::SEGMENT, HEADERS.name),
-    (&destination::RUDDERSTACK, WRITE_KEY.name),
-    (&destination::RUDDERSTACK, URL.name),
-    (&destination::RUDDERSTACK, HEADERS.name),
-    (&destination::BRAZE, API_KEY.name),
-    (&destination::BRAZE, URL.name),
-    (&destination::BRAZE, HEADERS.name),
-    (&destination::ITERABLE, API_KEY.name),
-    (&destination::ITERABLE, URL.name),
-    (&destination::ITERABLE, HEADERS.name),
-    (&destination::CUSTOMERIO, API_KEY.name),
-    (&destination::CUSTOMERIO, URL.name),
-    (&destination::CUSTOMERIO, HEADERS.name),
-];
 
 impl Choice for Region {
     const WHAT: &'static str = "region";

@@ -1,8 +1,8 @@
 //! The keys of destinations by HTTP.
 
 use super::{
-    BOOLEAN, Bytes, Choice, Duration, Entries, Fields, Key, List, RATE, Record, SECRET as SECRET_TEXT, SIZE, TEMPLATE,
-    TEXT, Type, by_name, choice, duration, one_or_more, optional, record, required, whole,
+    BOOLEAN, Bytes, Choice, Duration, Entries, Fields, Key, List, RATE, Record, SECRET as SECRET_TEXT, SECRET_URL,
+    SIZE, TEMPLATE, TEXT, Type, by_name, choice, duration, one_or_more, optional, record, required, whole,
 };
 use crate::{HttpMethod, Rate, Secret, WebhookMode};
 
@@ -21,12 +21,14 @@ const BATCH_MAX: u32 = 10_000;
 pub(crate) const CONCURRENCY_DEFAULT: u32 = 16;
 /// Changes of a request where the file has `batch` and no number.
 pub(crate) const BATCH_CHANGES_DEFAULT: u32 = 100;
+/// How long a change of a batch waits for others where the file does not set it.
+pub(crate) const BATCH_WAIT_DEFAULT: Duration = Duration::seconds(1);
 
 static ONE_SECRET: Type<Secret> = SECRET_TEXT;
 
 pub(crate) static URL: Key<Secret> = required(
     "url",
-    SECRET_TEXT,
+    SECRET_URL,
     "Where requests go: `https`, or `http` to this machine. Path and query may have templates. User, password and query are \
      never shown.",
 );
@@ -107,16 +109,12 @@ pub(crate) static RECORD: Record = Record {
     rules: &[],
 };
 
-/// The keys whose values are not quoted in messages.
-pub(crate) const SECRETS: [&str; 3] = [URL.name, SECRET.name, HEADERS.name];
-
 pub(crate) static BATCH_CHANGES: Key<u32> =
     optional("changes", whole(1, BATCH_MAX), "Changes of a request at most. Default: 100.");
 pub(crate) static BATCH_BYTES: Key<Bytes> =
     optional("bytes", SIZE, "Bytes of a body at most; a single change may be larger.").default(Bytes(256 << 10));
 pub(crate) static BATCH_WAIT: Key<Duration> =
-    optional("wait", duration(0, 3_600_000), "How long a change waits for others at most.")
-        .default(Duration::seconds(1));
+    optional("wait", duration(0, 3_600_000), "How long a change waits for others at most.").default(BATCH_WAIT_DEFAULT);
 
 static BATCH_RECORD: Record =
     Record { what: "`batch`", keys: &[&BATCH_CHANGES, &BATCH_BYTES, &BATCH_WAIT], rules: &[] };

@@ -9,7 +9,7 @@
 //!  8  u64       its number
 //! 16  u64       position in the log, between two blocks: all before it has been delivered
 //! 24  u64       length of the destination's file in bytes when it had been; 0 where it is no file
-//! 32  u64       changes that had been delivered since the ledger began
+//! 32  u64       changes that had been delivered since the log began, which `usher resend` goes on with unless it is lost
 //! 40  u64       XXH3 (64 bits, seed 0) of the 40 bytes before
 //! ```
 //!
@@ -36,7 +36,7 @@ pub(crate) struct Mark {
     pub position: u64,
     /// Of the destination's file.
     pub length: u64,
-    /// Changes that were delivered since the ledger began.
+    /// Changes that were delivered since the log began.
     pub delivered: u64,
 }
 

@@ -5,7 +5,7 @@ use super::append::create_segment;
 use super::cursor::{Cursor, Mark};
 use super::files::{self, Blocks, HEAD_BYTES, Next, refused};
 use super::memberships::Memberships;
-use crate::webhook::Standing;
+use crate::webhook::Settled;
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -202,16 +202,16 @@ pub fn read_content(folder: &Path) -> Result<Option<LogContent>, SinkError> {
     }
     let lock = take_lock(folder)?;
     let owner = Owner { path: folder.join("owner"), incarnation: String::new() };
-    let mut standing = None;
+    let mut settled = None;
     let mut mark = |mark: Mark| {
-        standing = Standing::read(folder, mark.position)?;
-        let position = standing.as_ref().map_or(mark.position, Standing::position);
+        settled = Settled::read(folder, mark.position)?;
+        let position = settled.as_ref().map_or(mark.position, Settled::position);
         Ok(Mark { position, ..mark })
     };
     let log = read(folder, &mut Beginning { length: 0, mark: &mut mark }, lock, owner)?;
     Ok(Some(LogContent {
         ledger: log.memberships.ledger(log.any),
-        waiting: standing.map_or(log.undelivered, |standing| standing.waiting(log.undelivered)),
+        waiting: settled.map_or(log.undelivered, |settled| settled.waiting(log.undelivered)),
         position: super::position(log.end),
     }))
 }
@@ -245,8 +245,17 @@ fn peek(folder: &Path) -> Result<Option<Ledger>, SinkError> {
         None => (0, 0),
     };
     let mut any = length > HEAD_BYTES;
+    let mut end = match segments.first() {
+        Some(&first) if first > from => {
+            return Err(files::damaged(&files::segment(folder, first), "the segment before it is missing"));
+        }
+        first => first.copied().unwrap_or(from),
+    };
     for &base in &segments {
         let path = files::segment(folder, base);
+        if base != end {
+            return Err(files::damaged(&path, format!("the segment before it ends at {end}")));
+        }
         let length = fs::metadata(&path).map_err(refused(&path, "read"))?.len();
         if length < HEAD_BYTES {
             continue;
@@ -263,7 +272,10 @@ fn peek(folder: &Path) -> Result<Option<Ledger>, SinkError> {
                     }
                 }
                 Next::Flaw(flaw) if Some(&base) != segments.last() => return Err(files::damaged(&path, flaw)),
-                Next::End | Next::Flaw(_) => break,
+                Next::End | Next::Flaw(_) => {
+                    end = position;
+                    break;
+                }
             }
         }
     }

@@ -49,7 +49,7 @@ pub(crate) struct State {
     /// How far the durable cursor is.
     pub delivered: u64,
     written: Written,
-    /// Changes that were delivered since the ledger began.
+    /// Changes that were delivered since the log began: a ledger that begins anew in it does not reset them.
     delivered_changes: u64,
     undelivered: u64,
     /// When changes began to wait, or the last ones were delivered.
@@ -62,7 +62,7 @@ pub(crate) struct State {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     pub state: SyncState,
-    /// Since the ledger began.
+    /// Since the log began.
     pub delivered: u64,
     pub superseded: u64,
     pub dead_letters: u64,

@@ -590,6 +590,30 @@ fn a_file_that_was_replaced_gets_what_was_not_delivered_and_no_more() {
 }
 
 #[test]
+fn a_ledger_that_is_read_beside_its_process_lacks_no_segment() {
+    let place = Place::new(SMALL);
+    place.run(&changes(0, 600));
+    place.run(&changes(600, 700));
+    let log = place.log();
+    let (segments, snapshots) = files::list(&log).unwrap();
+    assert_eq!(read_ledger(&log).unwrap().unwrap().len(), 700);
+    let without = |path: PathBuf| {
+        let kept = path.with_extension("kept");
+        fs::rename(&path, &kept).unwrap();
+        let read = read_ledger(&log);
+        fs::rename(&kept, &path).unwrap();
+        read
+    };
+    assert!(without(files::snapshot(&log, snapshots[0])).is_err(), "the segments before it are gone");
+    // The ledger needs the segments from the snapshot on; that the last one was there can't be known.
+    let needed: Vec<u64> = segments.iter().copied().filter(|&base| base >= snapshots[0]).collect();
+    assert!(needed.len() > 1, "{segments:?} {snapshots:?}");
+    for &base in &needed[..needed.len() - 1] {
+        assert!(without(files::segment(&log, base)).is_err(), "{base}");
+    }
+}
+
+#[test]
 fn leftovers_of_a_compaction_are_removed() {
     let place = Place::new(BOUNDS);
     place.run(&changes(0, 3));

@@ -18,6 +18,8 @@ use usher_core::warehouse::{SnapshotError, SnapshotErrorKind};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schema {
     file: String,
+    /// Whether its columns are those of a table, not of paths.
+    is_table: bool,
     pub(super) columns: Vec<Column>,
 }
 
@@ -79,17 +81,18 @@ impl Schema {
                 columns.push(Column { name, found, source: Source::Path(value) });
             }
         }
-        Schema { file: path.to_owned(), columns }
+        Schema { file: path.to_owned(), is_table: false, columns }
     }
 
     /// Returns the columns of a table at a location.
     pub(super) fn of_table(location: &str, columns: &TableColumns) -> Schema {
-        Schema { file: location.to_owned(), columns: columns.of_table() }
+        Schema { file: location.to_owned(), is_table: true, columns: columns.of_table() }
     }
 
     /// Returns the columns of a file of a table.
     pub(super) fn of_table_file(path: &str, metadata: &ArrowReaderMetadata, file: &TableFile) -> Schema {
-        Schema { file: path.to_owned(), columns: file.columns.of_file(metadata, &file.partition) }
+        let columns = file.columns.of_file(metadata, &file.partition);
+        Schema { file: path.to_owned(), is_table: true, columns }
     }
 
     /// Adds the columns of another file that this one lacks, and the types of those that have no value here.
@@ -156,20 +159,20 @@ impl Schema {
             .map(|other| (strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase()), other))
             .filter(|&(likeness, _)| likeness > 0.8)
             .max_by(|a, b| a.0.total_cmp(&b.0));
-        // A folder without a value where a partition was meant.
-        let path: Vec<&str> = self.file.split('/').collect();
-        let (_, folders) = path.split_last().unwrap_or((&"", &[]));
-        if let Some(at) = folders.iter().position(|folder| folder.eq_ignore_ascii_case(name)) {
-            let value = folders.get(at + 1).filter(|value| !value.contains('=')).unwrap_or(&"VALUE");
-            return error.hint(format!(
-                "the folder `{}` is no column: one is named with its value, as in `{name}={value}`",
-                folders[at]
-            ));
-        }
         match closest {
             Some((_, other)) => error.hint(format!("did you mean `{other}`?")),
-            None => error.hint(self.listing()),
+            None => error.hint(self.folder(name).unwrap_or_else(|| self.listing())),
         }
+    }
+
+    /// Returns a hint about a folder of a name, without a value, where a partition was meant; `None` if there is none.
+    fn folder(&self, name: &str) -> Option<String> {
+        let path: Vec<&str> = self.file.split('/').collect();
+        let (_, folders) = path.split_last().filter(|_| !self.is_table)?;
+        let at = folders.iter().position(|folder| folder.eq_ignore_ascii_case(name))?;
+        let value = folders.get(at + 1).filter(|value| !value.contains('=')).unwrap_or(&"VALUE");
+        let folder = folders[at];
+        Some(format!("the folder `{folder}` is no column: one is named with its value, as in `{name}={value}`"))
     }
 
     fn ambiguous(&self, name: &str, found: &[usize]) -> SnapshotError {

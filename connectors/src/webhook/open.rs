@@ -306,6 +306,9 @@ fn url(
     };
     if to.has_templates() && target.vendor.is_some() {
         problems.push(Problem::new(place, "the host of a destination by name has no templates"));
+    } else if to.has_user_or_query() && target.vendor.is_some() {
+        let problem = Problem::new(place, "the host of a destination by name has no query and no user");
+        problems.push(problem.hint("write scheme, host and path only, as in `https://proxy.example.com/crm`"));
     } else if to.has_templates() {
         problems.extend(template::check(std::iter::once(&Text { value: text, place: place.clone() }), include));
         if target.batch.is_some() {

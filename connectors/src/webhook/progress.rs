@@ -64,7 +64,7 @@ pub(super) struct Base {
     pub sent: u64,
 }
 
-/// How many changes ended how, since the ledger began.
+/// How many changes ended how, since the log began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub delivered: u64,

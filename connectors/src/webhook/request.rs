@@ -76,6 +76,13 @@ pub(super) struct Asked {
     kind: ChangeKind,
 }
 
+/// Where what a request has of a change goes.
+enum To {
+    Url(Url),
+    /// To a vendor: the person's id.
+    Person(String),
+}
+
 impl Requests {
     /// Returns the type of bodies in a format.
     pub fn content_type(format: SyncFormat, is_batch: bool) -> &'static str {
@@ -92,13 +99,9 @@ impl Requests {
         self.vendor.as_ref().map_or(0, |vendor| vendor.group(audience, kind))
     }
 
-    /// Appends what a request has of a change. Returns its id, the url, and of a destination by name the person's id.
-    fn write(
-        &self,
-        change: &Change,
-        audience: &Audience,
-        body: &mut Vec<u8>,
-    ) -> Result<(MessageId, Url, Option<String>), Unwritable> {
+    /// Appends what a request has of a change. Returns its id, and the url; of a destination by name, whose url is that of the group,
+    /// the person's id in its place.
+    fn write(&self, change: &Change, audience: &Audience, body: &mut Vec<u8>) -> Result<(MessageId, To), Unwritable> {
         let mut one = Changes::new();
         let texts = ChangeTexts { key: &change.key, row: &change.row, previous_row: &change.previous_row };
         one.push_to(Recipients::All, change.at, audience.index, change.kind, change.reason, texts);
@@ -106,13 +109,11 @@ impl Requests {
         let messages = &audience.messages;
         if let Some(vendor) = &self.vendor {
             let (id, person) = vendor.write(body, messages, one, texts)?;
-            let host = self.target.url(&minijinja::Value::UNDEFINED).ok_or(Unwritable::Template)?;
-            let url = vendor.url(&host, messages.audience_id(one), change.kind).ok_or(Unwritable::Template)?;
-            return Ok((id, url, Some(person)));
+            return Ok((id, To::Person(person)));
         }
         if self.body.is_none() && !self.target.has_templates() {
             let id = messages.write(body, one, texts);
-            return Ok((id, self.target.url(&minijinja::Value::UNDEFINED).ok_or(Unwritable::Template)?, None));
+            return Ok((id, To::Url(self.target.url(&minijinja::Value::UNDEFINED).ok_or(Unwritable::Template)?)));
         }
         let (id, context) = messages.context(one, texts);
         match &self.body {
@@ -122,7 +123,7 @@ impl Requests {
             }
             None => drop(messages.write(body, one, texts)),
         }
-        Ok((id, self.target.url(&context).ok_or(Unwritable::Template)?, None))
+        Ok((id, To::Url(self.target.url(&context).ok_or(Unwritable::Template)?)))
     }
 
     /// Returns how many bytes a change has in a batch.
@@ -147,17 +148,21 @@ impl Requests {
             if place > 0 {
                 items.push(b',');
             }
-            let (id, to, person) =
-                self.write(change, audience(change), &mut items).map_err(|reason| (place, reason))?;
+            let (id, to) = self.write(change, audience(change), &mut items).map_err(|reason| (place, reason))?;
             ids.push(id);
-            asked.ids.extend(person);
             asked.kind = change.kind;
-            url = Some(to);
+            match to {
+                To::Url(to) => url = Some(to),
+                To::Person(person) => asked.ids.push(person),
+            }
         }
         match (&self.vendor, changes.first()) {
             (Some(vendor), Some(first)) => {
                 let audience = audience(first);
-                vendor.begin(&mut body, audience.messages.audience_id_of(audience.index), first.kind);
+                let id = audience.messages.audience_id(audience.index);
+                let host = self.target.url(&minijinja::Value::UNDEFINED);
+                url = Some(host.and_then(|host| vendor.url(&host, id, first.kind)).ok_or((0, Unwritable::Template))?);
+                vendor.begin(&mut body, id, first.kind);
                 body.append(&mut items);
                 body.extend_from_slice(vendor.end());
             }

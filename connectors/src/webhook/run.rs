@@ -118,20 +118,20 @@ fn waiting(progress: &Progress, letters: &DeadLetters, undelivered: u64) -> u64 
 }
 
 /// How far a webhook has delivered a log that no job delivers now.
-pub(crate) struct Standing {
+pub(crate) struct Settled {
     progress: Progress,
     letters: DeadLetters,
 }
 
-impl Standing {
+impl Settled {
     /// Reads it in the log's folder; `None` if no webhook has delivered the log. `position` is that of the log's cursor.
-    pub fn read(folder: &Path, position: u64) -> Result<Option<Standing>, SinkError> {
+    pub fn read(folder: &Path, position: u64) -> Result<Option<Settled>, SinkError> {
         if !Progress::is_in(folder) {
             return Ok(None);
         }
         let letters = DeadLetters::open(&folder.join("dead_letters"))?;
         let Found { progress, .. } = Progress::open(folder, position, letters.next_log_number(), false)?;
-        Ok(Some(Standing { progress, letters }))
+        Ok(Some(Settled { progress, letters }))
     }
 
     /// Returns where it goes on in the log.
@@ -139,7 +139,7 @@ impl Standing {
         self.progress.base().position
     }
 
-    /// Returns how many changes wait, of which `undelivered` are sent behind [`Standing::position`].
+    /// Returns how many changes wait, of which `undelivered` are sent behind [`Settled::position`].
     pub fn waiting(&self, undelivered: u64) -> u64 {
         waiting(&self.progress, &self.letters, undelivered)
     }
@@ -226,9 +226,9 @@ struct Answered {
     answer: Result<Answer, String>,
 }
 
-struct Answer {
+pub(super) struct Answer {
     status: u16,
-    retry_after: Option<Duration>,
+    pub retry_after: Option<Duration>,
     body: Vec<u8>,
     /// Whether the body was read to its end.
     whole: bool,
@@ -664,6 +664,7 @@ impl Run {
 
     fn ended(&mut self, answered: Answered) {
         let Answered { attempt, id, bytes, began, latency, asked, answer } = answered;
+        self.said.clear();
         let now = Instant::now();
         let random = self.random.f64();
         let changes = self.queue.changes(attempt);
@@ -1034,12 +1035,14 @@ fn next<'a>(records: &mut Records<'a>, reader: &Reader) -> Result<Option<Record<
 }
 
 /// Reads an answer, which came at `now` (ms since the epoch): its status settles the request, whatever becomes of its body.
-async fn answer(mut response: reqwest::Response, now: u64, requests: &Requests) -> Answer {
+pub(super) async fn answer(mut response: reqwest::Response, now: u64, requests: &Requests) -> Answer {
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let status = response.status().as_u16();
+    // A vendor's header of its limit says nothing of an outage.
+    let by_vendor = || (status == 429).then(|| requests.asks_to_wait(response.headers(), now)).flatten();
     let retry_after = header(reqwest::header::RETRY_AFTER)
         .and_then(|value| schedule::retry_after(value, header(reqwest::header::DATE), now))
-        .or_else(|| requests.asks_to_wait(response.headers(), now));
-    let status = response.status().as_u16();
+        .or_else(by_vendor);
     let (kept, most) = match requests.answers_in_parts() {
         true => (PARTS_BYTES, PARTS_BYTES),
         false => (attempts::ANSWER_BYTES, BODY_BYTES),

@@ -73,6 +73,17 @@ impl Target {
         matches!(self.kind, Kind::Templates { .. })
     }
 
+    /// Returns whether its url has a user, a password, a query or a fragment.
+    pub fn has_user_or_query(&self) -> bool {
+        match &self.kind {
+            Kind::Fixed(url) => {
+                let has_user = !url.username().is_empty() || url.password().is_some();
+                has_user || url.query().is_some() || url.fragment().is_some()
+            }
+            Kind::Templates { .. } => false,
+        }
+    }
+
     pub fn is_https(&self) -> bool {
         self.root.scheme() == "https"
     }

@@ -101,11 +101,11 @@ impl<'a> Person<'a> {
         self.change.kind != ChangeKind::Exit
     }
 
-    /// Returns the attribute, and the columns of a member.
+    /// Returns the attribute, and the columns of a member; a column of the attribute's name is left out.
     fn attributes(&self) -> Members<'a> {
         let mut attributes = vec![(self.attribute.to_owned(), raw(self.is_member().to_string()))];
         if self.is_member() {
-            attributes.extend(self.parts.columns());
+            attributes.extend(self.parts.columns().into_iter().filter(|(name, _)| *name != self.attribute));
         }
         attributes
     }

@@ -277,6 +277,8 @@ fn a_folder_without_a_log_and_a_column_that_no_version_has_are_named() {
     };
     let missing = column("pla", TableVersion::Newest).expect_err("no such column");
     assert_eq!((missing.what, missing.hint.as_deref()), ("no column `pla`".to_owned(), Some("did you mean `plan`?")));
+    let of_location = column("tests", TableVersion::Newest).expect_err("a folder of the location");
+    assert_eq!(of_location.hint.as_deref(), Some("the file has `user_id`, `ltv` and `plan`"));
     assert_eq!(column("plan", TableVersion::Number(3)).expect_err("not yet").what, "no column `plan`");
     let values = column("plan", TableVersion::Number(4)).expect("it is a column now, and null in the files before");
     assert_eq!(values.iter().filter(|row| !row[1].is_null()).count(), 2);

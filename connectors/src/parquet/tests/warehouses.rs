@@ -195,6 +195,10 @@ fn a_folder_without_a_value_is_no_column_and_the_message_says_how_one_is_written
          value, as in `country=DE`"
     );
     assert!(said("w", folder.path(), &wanted("Country", &[])).ends_with("as in `Country=DE`"));
+    // A column whose name is near is the better hint.
+    let county = folder.path().join("u/country/DE/a.parquet");
+    write(&county, &[("user_id", texts(&["a"])), ("county", texts(&["Kent"]))], zstd(), 10);
+    assert!(said("u", folder.path(), &wanted("user_id", &columns)).ends_with("hint: did you mean `county`?"));
     // Of folders of both kinds those with a value are columns, which are null elsewhere.
     file("v/country=DE/a.parquet", "a");
     file("v/FR/b.parquet", "b");

@@ -64,10 +64,13 @@ impl Api for Iterable {
         let mut named = 0;
         for (reason, persons) in answer["failedUpdates"].as_object().into_iter().flatten() {
             let persons: Vec<&str> = persons.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-            named += persons.len() as u64;
             if kind == ChangeKind::Exit && NOT_FOUND.contains(&reason.as_str()) {
+                named += persons.len() as u64;
                 continue;
             }
+            // A name that is none of ours leaves one of ours unnamed.
+            let is_ours = |person: &str| ids.iter().any(|id| person.eq_ignore_ascii_case(id));
+            named += persons.iter().filter(|person| is_ours(person)).count() as u64;
             let is_named = |id: &str| persons.iter().any(|person| person.eq_ignore_ascii_case(id));
             let places = ids.iter().enumerate().filter(|(_, id)| is_named(id));
             refused.extend(places.map(|(place, _)| (place, reason.clone())));

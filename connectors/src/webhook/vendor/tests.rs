@@ -4,6 +4,7 @@
 use super::super::open;
 use super::super::queue::Change;
 use super::super::request::{Audience, Content, Requests};
+use super::super::run;
 use super::*;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -182,6 +183,23 @@ fn fields_are_set_in_what_a_change_becomes_and_null_is_left_out() {
 }
 
 #[test]
+fn a_column_of_the_attributes_name_does_not_set_it_again() {
+    for (to, of) in [
+        (json!({"braze": {"api_key": "k", "url": "https://b.example", "attribute": "plan"}}), "attributes"),
+        (json!({"customerio": {"site_id": "s", "api_key": "k", "attribute": "plan"}}), "batch"),
+        (json!({"segment": {"write_key": "k", "as": "identify", "attribute": "plan"}}), "batch"),
+    ] {
+        let audiences = json!({"new": "New", "vip": "Very important"});
+        let opened = opened(&sync(json!({"to": to, "include": ["plan", "ltv"]})), &audiences);
+        let row = json!({"plan": "pro", "ltv": 5});
+        let content = opened.content(&[change(&one("entry"), &audiences, &row)]).unwrap();
+        let text = String::from_utf8(content.body).unwrap();
+        assert_eq!(text.matches("\"plan\":").count(), 1, "{of}: {text}");
+        assert!(text.contains("\"plan\":true") && text.contains("\"ltv\":5"), "{of}: {text}");
+    }
+}
+
+#[test]
 fn a_change_without_an_id_or_a_list_or_too_large_is_not_sent() {
     let by_email = json!({"to": {"braze": {"api_key": "k", "url": "https://b.example", "id_type": "email",
         "id": "{{ row.email | normalize_email }}"}}, "include": ["email"]});
@@ -263,6 +281,13 @@ fn an_answer_says_which_items_were_refused() {
             Some(Reading::Delivered),
         ),
         (&iterable, entry, r#"{"failCount": 1, "failedUpdates": {}}"#, Some(Reading::Unnamed)),
+        // Of a name that is none of ours, which of ours is meant is not known.
+        (
+            &iterable,
+            entry,
+            r#"{"failCount": 1, "failedUpdates": {"invalidEmails": ["other@x"]}}"#,
+            Some(Reading::Unnamed),
+        ),
         (&customerio, entry, "{}", Some(Reading::Delivered)),
         (
             &customerio,
@@ -290,4 +315,39 @@ fn braze_says_when_it_takes_requests_again() {
     assert_eq!(braze.asks_to_wait(&headers("soon"), 0), None);
     let segment = vendor(json!({"segment": {"write_key": "k"}}));
     assert_eq!(segment.asks_to_wait(&headers("1795428003"), 0), None);
+}
+
+/// What an answer of a status and these headers asks to wait.
+fn asked_to_wait(requests: &Requests, status: u16, headers: &str) -> Option<Duration> {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n{headers}\r\n");
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 4096];
+        let _read = stream.read(&mut request).unwrap();
+        stream.write_all(answer.as_bytes()).unwrap();
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let retry_after = runtime.block_on(async {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let response = client.get(url).send().await.unwrap();
+        run::answer(response, 1_795_428_000_500, requests).await.retry_after
+    });
+    server.join().unwrap();
+    retry_after
+}
+
+#[test]
+fn the_limit_of_braze_counts_where_it_answers_too_many_requests_and_nowhere_else() {
+    let sync = sync(json!({"to": {"braze": {"api_key": "k", "url": "https://b.example"}}}));
+    let opened = opened(&sync, &json!({"new": "New", "vip": "Very important"}));
+    let reset = "x-ratelimit-reset: 1795431600\r\n";
+    assert_eq!(asked_to_wait(&opened.requests, 429, reset), Some(Duration::from_millis(3_599_500)));
+    for status in [201, 401, 500, 503] {
+        assert_eq!(asked_to_wait(&opened.requests, status, reset), None, "{status}");
+    }
+    let both = format!("retry-after: 7\r\n{reset}");
+    assert_eq!(asked_to_wait(&opened.requests, 503, &both), Some(Duration::from_secs(7)));
 }
