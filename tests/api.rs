@@ -292,20 +292,52 @@ fn a_pull_is_asked_for_and_seen() {
     api.running.stop("-INT");
 }
 
+const DELTA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/connectors/src/parquet/tests/delta/timed");
+
+/// Copies a version of a Delta table, and its file, into the folder `lake`.
+fn commit(folder: &Path, version: u32) {
+    let table = folder.join("lake");
+    std::fs::create_dir_all(table.join("_delta_log")).expect("a folder");
+    for name in [format!("_delta_log/{version:020}.json"), format!("{version}.parquet")] {
+        std::fs::copy(Path::new(DELTA).join(&name), table.join(&name)).expect("a copy");
+    }
+}
+
+/// A shop whose users are the first version of a Delta table.
+fn lake(refresh: &str) -> tempfile::TempDir {
+    let folder = shop();
+    commit(folder.path(), 0);
+    let job = JOB.replace("parquet: users.parquet", "delta: lake").replace("ltv > 15", "ltv >= 2.5");
+    let job = job.replace("refresh: manual", &format!("refresh: {refresh}"));
+    std::fs::write(folder.path().join("job.yaml"), job).expect("the folder can be written");
+    folder
+}
+
+#[test]
+fn a_table_without_a_new_version_is_looked_at_once_in_each_refresh() {
+    let folder = lake("1s");
+    let since = Instant::now();
+    let api = Api::start(folder.path(), "1");
+    api.live();
+    let pulls = |least: usize| {
+        let reply = api
+            .until("/v1/models/users/pulls", |reply| reply.json()["pulls"].as_array().expect("a list").len() >= least);
+        reply.json()["pulls"].as_array().expect("a list").clone()
+    };
+    let second = pulls(2)[0].clone();
+    assert_eq!((&second["trigger"], &second["version"]), (&json!("schedule"), &json!(0)));
+    std::thread::sleep(Duration::from_millis(1_500));
+    // It goes on.
+    let (found, elapsed) = (pulls(3).len() as u64, since.elapsed());
+    assert!(found <= elapsed.as_secs() + 2, "{found} pulls in {elapsed:?}");
+    api.running.stop("-TERM");
+}
+
 #[test]
 fn a_version_of_a_delta_table_is_pulled_once() {
-    let folder = shop();
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors/src/parquet/tests/delta/timed");
-    let table = folder.path().join("lake");
-    let commit = |version: u32| {
-        for name in [format!("_delta_log/{version:020}.json"), format!("{version}.parquet")] {
-            std::fs::copy(from.join(&name), table.join(&name)).expect("a copy");
-        }
-    };
-    std::fs::create_dir_all(table.join("_delta_log")).expect("a folder");
-    commit(0);
-    let job = JOB.replace("parquet: users.parquet", "delta: lake").replace("ltv > 15", "ltv >= 2.5");
-    std::fs::write(folder.path().join("job.yaml"), job).expect("the folder can be written");
+    let folder = lake("manual");
+    let (from, table) = (Path::new(DELTA), folder.path().join("lake"));
+    let commit = |version: u32| commit(folder.path(), version);
     let api = Api::start(folder.path(), "2");
     api.live();
     let pulled = |count: usize, is_so: &dyn Fn(&Value) -> bool| {

@@ -279,6 +279,8 @@ struct Found {
     explained: usize,
     /// Memberships that change by themselves, and of events that wait.
     changes: usize,
+    /// Those of keys with an event that waits and sets a live column.
+    by_traits: usize,
     pages: usize,
     /// Keys that meet conditions, conditions inside others, and members that leave by themselves within an hour.
     counted: [u64; 3],
@@ -391,11 +393,23 @@ fn check(served: &Served, history: &History, as_of: i64, found: &mut Found) -> R
                 }
                 found.explained += 1;
                 found.changes += usize::from(changes_at.is_some());
+                found.by_traits +=
+                    usize::from(changes_at.is_some() && waits_for_traits(plan, history, (&model.id, key), as_of));
             }
         }
     }
     found.members += want.len();
     Ok(())
+}
+
+/// Returns whether an event of a key sets a live column after `as_of`.
+fn waits_for_traits(plan: &Plan, history: &History, (model, key): (&str, &str), as_of: i64) -> bool {
+    let messages = history.partitions.iter().flat_map(|partition| &partition.messages);
+    let later = messages.filter(|message| message.timestamp.is_some_and(|timestamp| timestamp > as_of));
+    later.flat_map(|message| &message.occurrences).any(|occurrence| {
+        let event = &plan.events[occurrence.event as usize];
+        occurrence.key == key && !event.traits.is_empty() && plan.models[event.model as usize].id == model
+    })
 }
 
 /// Counts, over all keys, what explain has of each; nothing waits for its time.
@@ -471,11 +485,12 @@ fn a_live_job_answers_what_is_so_and_what_it_forecasts_happens() {
     for seed in seeds("USHER_SERVE", 100) {
         live(seed, &mut found).unwrap_or_else(|what| panic!("seed {seed}: {what}\n{}", Sample::new(seed).job));
     }
-    let Found { members, explained, changes, pages, counted } = found;
+    let Found { members, explained, changes, by_traits, pages, counted } = found;
     assert!(counted.iter().all(|count| *count > 0), "{counted:?} keys, conditions inside others, members that leave");
-    let reached = members > 0 && pages > 0 && explained > 0 && changes > 0;
+    let reached = members > 0 && pages > 0 && explained > 0 && changes > 0 && by_traits > 0;
     assert!(
         reached,
-        "{members} members, {pages} more pages, {explained} explained, {changes} of them change by themselves"
+        "{members} members, {pages} more pages, {explained} explained, {changes} of them change by themselves, \
+         {by_traits} where an event waits that sets a live column"
     );
 }

@@ -138,6 +138,22 @@ pub(crate) fn not_live() -> ApiError {
     ApiError::Unavailable("the job is not live".to_owned())
 }
 
+/// The turn to work out an edit, which ends when it is dropped, in a panic too.
+struct DiffTurn(Arc<AtomicBool>);
+
+impl DiffTurn {
+    /// Takes the turn; `None` while it is taken.
+    fn take(is_diffing: &Arc<AtomicBool>) -> Option<DiffTurn> {
+        (!is_diffing.swap(true, Ordering::AcqRel)).then(|| DiffTurn(Arc::clone(is_diffing)))
+    }
+}
+
+impl Drop for DiffTurn {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
 impl JobApi {
     /// An engine for a job that is about to run.
     pub fn new(plan: &Plan, setup: ApiSetup) -> JobApi {
@@ -548,14 +564,13 @@ impl Api for JobApi {
             Box::pin(ready(Err(ApiError::Conflict(what.to_owned()))))
         };
         let Some(differ) = self.0.differ.clone() else { return conflict("the job keeps no state") };
-        let is_diffing = Arc::clone(&self.0.is_diffing);
-        if is_diffing.swap(true, Ordering::AcqRel) {
+        let Some(turn) = DiffTurn::take(&self.0.is_diffing) else {
             return conflict("another edit is being worked out");
-        }
+        };
         let (answer, answered) = oneshot::channel();
         let work = move || {
             let report = differ.diff(&plan, read, &|| answer.is_canceled());
-            is_diffing.store(false, Ordering::Release);
+            drop(turn);
             // The client may have gone.
             let _ = answer.send(report);
         };
@@ -830,6 +845,19 @@ syncs: {log: {to: {stdout: {}}}}
         assert_eq!(waiting(&other), 0);
         *lock(&other.0.reported_syncs) = first.0.sync_statuses();
         assert_eq!((waiting(&other), waiting(&other)), (7, 7));
+    }
+
+    #[test]
+    fn an_edit_can_be_worked_out_after_one_that_panicked() {
+        let is_diffing = Arc::default();
+        let turn = DiffTurn::take(&is_diffing).expect("no edit is being worked out");
+        assert!(DiffTurn::take(&is_diffing).is_none(), "one at a time");
+        let work = move || {
+            let _turn = turn;
+            panic!("what works out edits has a fault");
+        };
+        assert!(std::thread::spawn(work).join().is_err());
+        assert!(DiffTurn::take(&is_diffing).is_some());
     }
 
     #[test]

@@ -361,8 +361,12 @@ fn has_snapshot<'a>(
     });
     let include = || snapshot.include.iter().map(|(name, _)| name);
     let has_columns = || {
-        let state = state_of(&plan.models[model].id);
-        state.is_some_and(|state| rows_kept(&plan.models[model], &state.rows).0.iter().all(Option::is_some))
+        let now = &plan.models[model];
+        state_of(&now.id).is_some_and(|state| {
+            // What follows from a kept row is in no checkpoint.
+            let knows_more = now.rows.is_some() || state.rows == RowsManifest::default();
+            knows_more && rows_kept(now, &state.rows).0.iter().all(Option::is_some)
+        })
     };
     pull.is_some_and(|pull| pull.parquet == snapshot.parquet && pull.include.iter().eq(include()))
         && own.all(|(fact, _)| kept(model, fact))

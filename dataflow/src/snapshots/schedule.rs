@@ -216,12 +216,12 @@ impl Model {
             setup.history.unchanged(self.index, self.since.elapsed().as_millis() as u64);
             lock(&setup.whole).remove(&self.number());
             self.begun -= 1;
-            (self.due, self.since, self.running) = (due, since, false);
-            if std::mem::take(&mut self.failures) > 0 {
-                // What was to be tried again is no longer wrong.
-                self.due = self.every.map(|every| self.since + every);
-                self.publish_due(setup);
-            }
+            (self.since, self.running) = (since, false);
+            let was_due = due.is_some_and(|due| due <= Instant::now());
+            // What was to be tried again is no longer wrong, and what was due has been done.
+            let is_over = std::mem::take(&mut self.failures) > 0 || was_due;
+            self.due = if is_over { self.every.map(|every| Instant::now() + every) } else { due };
+            self.publish_due(setup);
             return;
         }
         setup.history.reads_all(self.index);

@@ -144,14 +144,11 @@ impl KeyedState {
     /// Returns all that is known of the key in a slot; `None` if nothing is.
     pub(crate) fn encoded<'a>(&'a self, slot: Slot, key: &'a str) -> Option<KeyView<'a>> {
         let windows = self.windows.key(slot);
-        let clocked: Vec<(u32, &ClockedTruth)> = self.properties.clocked(slot).collect();
         let kept = self.rows.as_ref().and_then(|rows| rows.kept(slot));
         // Of a kept row they follow.
-        let clocked = if kept.is_some() {
-            clocked.into_iter().filter(|(fact, _)| !self.is_of_row(*fact)).collect()
-        } else {
-            clocked
-        };
+        let is_written = |fact| kept.is_none() || !self.is_of_row(fact);
+        let clocked: Vec<(u32, &ClockedTruth)> =
+            self.properties.clocked(slot).filter(|(fact, _)| is_written(*fact)).collect();
         if self.evaluate.is_default(slot) && windows.is_empty() && clocked.is_empty() && kept.is_none() {
             return None;
         }

@@ -51,20 +51,23 @@ pub(crate) struct Restored {
     pub(crate) fact_since: Vec<Vec<Option<Time>>>,
 }
 
-/// What matches of an event of the plan decide.
+/// What an event of the plan decides: facts by its matches, and values of rows.
 struct EventFacts {
     model: usize,
     /// By position, as matches name them.
     facts: Vec<u32>,
     /// By position, what a match is in a sequence.
     roles: Vec<Role>,
+    /// The live columns that it sets.
+    live: Vec<u32>,
 }
 
 impl EventFacts {
     fn of(plan: &Plan, (index, event): (usize, &EventPlan)) -> EventFacts {
         let model = event.model as usize;
         let roles = event.roles(index as u32, &plan.models[model].facts);
-        EventFacts { model, facts: event.facts.clone(), roles }
+        let live = event.traits.iter().map(|set| set.live).collect();
+        EventFacts { model, facts: event.facts.clone(), roles, live }
     }
 }
 
@@ -213,8 +216,6 @@ pub(crate) struct EpochWorker {
     peers: usize,
     models: Vec<KeyedState>,
     events: Vec<EventFacts>,
-    /// Per event: the live columns that it sets.
-    traits: Vec<Vec<u32>>,
     /// Where the clock of a replay starts without `from`, once that is known.
     natural_start: Option<Time>,
     batches: Vec<Option<WaitingBatch>>,
@@ -285,7 +286,6 @@ impl EpochWorker {
                 .map(|(index, (model, keys))| KeyedState::new(index, model, with_updates(plan, model), keys.clone()))
                 .collect(),
             events: plan.events.iter().enumerate().map(|event| EventFacts::of(plan, event)).collect(),
-            traits: plan.events.iter().map(|event| event.traits.iter().map(|set| set.live).collect()).collect(),
             natural_start: None,
             batches: Vec::new(),
             vacant: Vec::new(),
@@ -431,9 +431,8 @@ impl EpochWorker {
             self.natural_start = self.opened.iter().flatten().min().copied().filter(|_| all_opened);
             self.start = match self.span {
                 Span::Live if all_opened => self.opened.iter().flatten().max().map(|clock| self.done.max(clock + 1)),
-                Span::Replay { from: Some(from), .. } if all_opened && self.natural_start.is_some() => Some(from),
-                Span::Replay { from: None, .. } if all_opened => self.opened.iter().flatten().min().copied(),
-                _ => None,
+                Span::Live => None,
+                Span::Replay { from, .. } => self.natural_start.map(|natural| from.unwrap_or(natural)),
             };
         }
     }
@@ -557,8 +556,11 @@ impl EpochWorker {
 
     /// Returns what events of a key that have not taken effect will set of its row, in the order in which they will.
     pub(crate) fn waiting_traits(&self, model: usize, hash: u64, key: &str) -> Vec<WaitingTraits> {
+        if self.models[model].rows.is_none() {
+            return Vec::new();
+        }
         let of = |(batch, event): (&EventBatch, &MatchedEvent)| {
-            let live = &self.traits[usize::from(event.event)];
+            let live = &self.events[usize::from(event.event)].live;
             WaitingTraits {
                 at: event.at,
                 timestamp: event.timestamp,
@@ -787,12 +789,11 @@ impl EpochWorker {
         let place = &mut self.batches[ready.batch as usize];
         let waiting = place.as_mut().expect("a batch stays until its last event is applied");
         let event: MatchedEvent = waiting.batch.events[ready.index as usize];
-        let EventFacts { model, facts, roles } = &self.events[usize::from(event.event)];
+        let EventFacts { model, facts, roles, live } = &self.events[usize::from(event.event)];
         let key = waiting.batch.key(&event);
         // A message that counts for conditions too is a repeat once.
         let counts = !event.sets_traits() || facts.is_empty();
         let repeat = if event.sets_traits() {
-            let live = &self.traits[usize::from(event.event)];
             let values = waiting.batch.traits(&event).map(|(set, value)| (live[set], value));
             self.models[*model].apply_traits(&event, key, ready.arrival, values)
         } else {
@@ -819,7 +820,7 @@ impl EpochWorker {
     }
 
     fn switch_pulls(&mut self, until: Time, fuel: usize) -> usize {
-        let left = self.switch(self.resumed.unwrap_or(until - 1), fuel);
+        let left = self.switch(self.resumed.unwrap_or(until - 1), until - 1, fuel);
         if left > 0 && self.resumed.take().is_some() {
             // What the first pulls bring for later moments of this epoch is due at once.
             self.go_on(Step::FireTimers);
@@ -836,8 +837,8 @@ impl EpochWorker {
         left
     }
 
-    /// Switches keys to whole pulls at `time`; returns the fuel left.
-    fn switch(&mut self, time: Time, mut fuel: usize) -> usize {
+    /// Switches keys to whole pulls at `time`, rows that are held at `last`, the last ms of the epoch; returns the fuel left.
+    fn switch(&mut self, time: Time, last: Time, mut fuel: usize) -> usize {
         loop {
             if self.switching.is_none() {
                 // History gives no transitions: the first pulls are in force from the start on.
@@ -859,7 +860,7 @@ impl EpochWorker {
                     if fuel == 0 {
                         return 0;
                     }
-                    switching.changed += u64::from(model.switch(staged, switching.slot, began, time));
+                    switching.changed += u64::from(model.switch(staged, switching.slot, began, (time, last)));
                     switching.slot += 1;
                     fuel -= 1;
                 }

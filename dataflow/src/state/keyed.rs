@@ -189,12 +189,13 @@ impl KeyedState {
         self.properties.fire(through, &mut self.flips)
     }
 
-    /// Switches a key to what a pull that began then has of it, at `time`; returns whether anything is new.
-    pub(crate) fn switch(&mut self, staged: &mut Staged, slot: Slot, began: Time, time: Time) -> bool {
+    /// Switches a key to what a pull that began then has of it, at `time`, or at `last` if its row is held; returns whether anything
+    /// is new.
+    pub(crate) fn switch(&mut self, staged: &mut Staged, slot: Slot, began: Time, (time, last): (Time, Time)) -> bool {
         let new = match &mut self.rows {
             Some(rows) if staged.role == Role::Own => {
                 let to = (&mut self.properties, &mut self.flips);
-                rows.switch(slot, staged.values(slot), (began, time), to)
+                rows.switch(slot, staged.values(slot), began, (time, last), to)
             }
             _ => self.properties.switch(staged, slot, time, self.evaluate.facts(), &mut self.flips),
         };

@@ -118,6 +118,7 @@ pub(crate) struct RowState {
     /// The columns that messages carry: name as JSON, index.
     include: Vec<(String, usize)>,
     columns: Vec<(String, usher_config::ColumnType)>,
+    /// By fact, ascending.
     facts: Vec<RowFact>,
     rows: HashMap<Slot, Held>,
     /// When the last pull began whose rows are in force; 0 if there is none.
@@ -139,11 +140,9 @@ fn effective<'r>(any: bool, live: &[usize], columns: usize, kept: &'r KeptRow) -
         None if any && !kept.set.is_empty() => vec![NULL; columns],
         None => return None,
     };
+    // What is older than the row's value is not kept.
     for settings in &kept.set {
-        let live_column = settings.live as usize;
-        if kept.snapshot.is_none() || settings.timestamp >= kept.dated[live_column] {
-            row[live[live_column]] = settings.last();
-        }
+        row[live[settings.live as usize]] = settings.last();
     }
     Some(row)
 }
@@ -218,20 +217,28 @@ impl RowState {
     ) -> bool {
         let held = self.rows.entry(slot).or_insert_with(|| Held { row: KeptRow::default(), truths: Vec::new() });
         let mut repeats = false;
+        // Nothing has been worked out of a row that is new.
+        let mut changes = held.truths.is_empty();
         for (live, value) in values {
             let oldest = oldest(&held.row, live, self.any, self.pulled);
+            let before = held.row.set_value(live).cloned();
             repeats |= held.row.set(live, timestamp, (arrival, id, value.clone()), oldest);
+            changes |= held.row.set_value(live) != before.as_ref();
         }
-        self.moved(slot, Moved { time, cause: Cause::Trait }, properties, flips);
+        if changes {
+            self.moved(slot, Moved { time, cause: Cause::Trait }, properties, flips);
+        }
         repeats
     }
 
-    /// Switches a key to what a pull that began at `began` has of it; returns whether anything is new.
+    /// Switches a key to what a pull that began at `began` has of it, at `time`; a row that is held at `last`, no earlier than anything
+    /// that has been worked out of it. Returns whether anything is new.
     pub(crate) fn switch(
         &mut self,
         slot: Slot,
         values: Option<&[StoredValue]>,
-        (began, time): (Time, Time),
+        began: Time,
+        (time, last): (Time, Time),
         (properties, flips): (&mut PropertyState, &mut Vec<Flip>),
     ) -> bool {
         let Some(held) = self.rows.get_mut(&slot) else {
@@ -244,7 +251,7 @@ impl RowState {
         let new = held.row.snapshot.as_deref() != values;
         let drops = held.row.switch(values, began, &self.live, self.any);
         if new || drops {
-            self.moved(slot, Moved { time, cause: Cause::Snapshot }, properties, flips);
+            self.moved(slot, Moved { time: last, cause: Cause::Snapshot }, properties, flips);
         }
         new
     }
@@ -356,9 +363,8 @@ impl RowState {
         let value = |(index, column): (usize, &usize)| {
             let settings = held.row.set.iter().find(|settings| settings.live as usize == index);
             let dated = held.row.snapshot.as_ref().map(|_| held.row.dated[index]);
-            let by_event = settings.is_some_and(|settings| dated.is_none_or(|dated| settings.timestamp >= dated));
-            let at = settings.filter(|_| by_event).map(|settings| settings.timestamp).or(dated)?;
-            let origin = if by_event { "event" } else { "snapshot" }.to_owned();
+            let at = settings.map(|settings| settings.timestamp).or(dated)?;
+            let origin = if settings.is_some() { "event" } else { "snapshot" }.to_owned();
             let (column, value) = (self.columns[*column].0.clone(), json(&row[*column].value()));
             Some(ExplainedLive { column, value, at: Moment(at), origin })
         };
@@ -377,7 +383,7 @@ impl RowState {
 
     /// Returns whether a row decides a fact.
     pub(crate) fn decides(&self, fact: u32) -> bool {
-        fact == 0 || self.facts.iter().any(|of| of.fact == fact)
+        fact == 0 || self.facts.binary_search_by_key(&fact, |of| of.fact).is_ok()
     }
 
     /// Takes up a row as it was kept, as of `time`: what follows from it flips.
@@ -394,6 +400,11 @@ impl RowState {
 }
 
 impl KeptRow {
+    /// Returns the value that events have set a live column to; `None` if none has.
+    fn set_value(&self, live: u32) -> Option<&StoredValue> {
+        self.set.iter().find(|settings| settings.live == live).map(Settings::last)
+    }
+
     /// Sets a live column by an event, unless no event has set it and this one is older than `oldest`; returns whether the event is
     /// one that is held.
     fn set(&mut self, live: u32, timestamp: Time, setting: Setting, oldest: Time) -> bool {
@@ -427,7 +438,9 @@ impl KeptRow {
                 self.dated[index] = began;
             }
         }
-        self.snapshot = values.map(Into::into);
+        if self.snapshot.as_deref() != values {
+            self.snapshot = values.map(Into::into);
+        }
         let before = self.set.len();
         let oldest = |live: u32| match values {
             Some(_) => self.dated[live as usize],

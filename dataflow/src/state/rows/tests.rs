@@ -141,7 +141,10 @@ fn a_row_has_of_each_live_column_the_newer_value_at_every_ms() {
                 let set = past.events.iter().any(|event| !event.dropped);
                 past.pulls.push((began, row.clone()));
                 past.drop_older(&live, any);
-                state.switch(KEY, row.as_deref(), (began, now), (&mut properties, &mut flips));
+                // A row that is held is switched at the end of its epoch, though the pull is in force from before.
+                let in_force = if state.rows.contains_key(&KEY) { now - rng.u64(0..=now - from) } else { now };
+                let to = (&mut properties, &mut flips);
+                state.switch(KEY, row.as_deref(), began, (in_force, now), to);
                 state.set_pulled(began);
                 let after = past.row(&live, rows.columns.len(), any);
                 let reach = match (before == after, past.events.iter().any(|event| !event.dropped)) {
@@ -195,7 +198,7 @@ fn a_repeat_sets_nothing_and_may_move_the_arrival_of_what_it_repeats() {
     let mut state = RowState::new(model).expect("rows are kept");
     let (mut properties, mut flips) = (PropertyState::new(model), Vec::new());
     let row = vec![StoredValue::Null; state.columns.len()];
-    state.switch(KEY, Some(&row), (1, 1), (&mut properties, &mut flips));
+    state.switch(KEY, Some(&row), 1, (1, 1), (&mut properties, &mut flips));
     let (pro, free) = (StoredValue::String("pro".into()), StoredValue::String("free".into()));
     let mut set = |id, rank, timestamp, value: &StoredValue| {
         let to = (&mut properties, &mut flips);
