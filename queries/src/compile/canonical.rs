@@ -128,12 +128,10 @@ pub(super) fn sequence_text(steps: &[(String, Option<u64>)], without: &BTreeSet<
 /// Returns the first event by id, of those with the definition of `event`, that reads the columns of a filter alike: with that filter
 /// all of them have one [`filtered_text`].
 pub(super) fn first_alike<'a>(job: &'a Job, event: &Event, filter: Option<&Predicate>) -> &'a str {
+    let text = event_text(event);
     let is_alike = |other: &Event| {
-        let of_message = (&other.sources, &other.kind, &other.names) == (&event.sources, &event.kind, &event.names);
-        let of_key = (&other.model, &other.foreign_key) == (&event.model, &event.foreign_key);
         let mut columns = filter.iter().flat_map(|filter| &filter.columns);
-        let reads = |name: &str| other.properties.get(name) == event.properties.get(name);
-        of_message && of_key && other.timestamp == event.timestamp && columns.all(|(name, _)| reads(name))
+        event_text(other) == text && columns.all(|(name, _)| other.properties.get(name) == event.properties.get(name))
     };
     job.events.iter().find(|(_, other)| is_alike(other)).expect("an event is like itself").0
 }

@@ -508,12 +508,12 @@ impl Maker {
         if self.random.bool() {
             performed["where"] = json!(self.one(&FILTERS));
         }
-        match self.random.u8(0..14) {
+        match self.random.u8(0..16) {
             0 | 1 | 12 | 13 => self.aggregate(&mut performed, "sum", &["n", "x"]),
             2 => self.aggregate(&mut performed, "avg", &["n", "x"]),
             3 => self.aggregate(&mut performed, "min", &["n", "x"]),
             4 => self.aggregate(&mut performed, "max", &["n", "x"]),
-            5 => {
+            5 | 14 | 15 => {
                 performed["distinct"] = json!(self.one(&["b", "n", "s", "x"]));
                 self.bound(&mut performed, 3);
             }
@@ -537,8 +537,12 @@ impl Maker {
                 step["after"] = json!(format!("{}s", after / 1_000));
             }
         }
-        let mut sequence = json!({"sequence": steps, "within": format!("{}s", within / 1_000)});
+        let mut sequence = json!({"sequence": &steps, "within": format!("{}s", within / 1_000)});
         if !self.once_in(3) {
+            // An event that is no step breaks more than one that may itself begin or end a sequence.
+            let is_step = |event: &&str| steps.iter().any(|step| step["performed"] == **event);
+            let others: Vec<&str> = mine.iter().copied().filter(|event| !is_step(event)).collect();
+            let mine = if others.is_empty() || self.once_in(4) { mine } else { others };
             let excluded = self.one(&[1, 1, 2]);
             sequence["without"] = (0..excluded).map(|_| self.matching(&mine)).collect();
         }

@@ -7,7 +7,7 @@ use crate::{Schemas, compile, explain, plan_file};
 use std::collections::BTreeSet;
 use usher_config::Aggregate;
 
-const SEEDS: std::ops::Range<u64> = 0..300;
+const SEEDS: std::ops::Range<u64> = 0..500;
 
 fn plan_of(sample: &Sample) -> Plan {
     let folder = std::path::Path::new(".");
@@ -76,10 +76,10 @@ fn samples_reach_what_is_hard() {
         for flip in crate::oracle::fact_flips(&plan, &history, sample.flags.now) {
             if let FactKind::Sequence { without, .. } = flip.kind {
                 match (without.is_empty(), flip.truth, flip.reason) {
-                    (true, true, Reason::Event) => saw("sequences that an event completes", 1),
-                    (false, true, Reason::Event) => saw("sequences with exclusions that an event completes", 1),
-                    (false, false, Reason::Event) => saw("sequences that a late excluded event breaks", 1),
-                    (_, false, Reason::Expiry) => saw("sequences that age out", 1),
+                    (true, true, Reason::Event) => saw("sequences that an event completes", 150),
+                    (false, true, Reason::Event) => saw("sequences with exclusions that an event completes", 200),
+                    (false, false, Reason::Event) => saw("sequences that a late excluded event breaks", 10),
+                    (_, false, Reason::Expiry) => saw("sequences that age out", 300),
                     _ => {}
                 }
             }
@@ -91,7 +91,7 @@ fn samples_reach_what_is_hard() {
                 (Aggregate::Sum(_), _, Reason::Event) => saw("sums that an event moves through their threshold", 1),
                 (Aggregate::Avg(_), ..) => saw("averages that cross their threshold", 1),
                 (Aggregate::Max(_) | Aggregate::Min(_), _, Reason::Expiry) => saw("extreme values that age out", 1),
-                (Aggregate::Distinct(_), ..) => saw("numbers of distinct values that cross their threshold", 1),
+                (Aggregate::Distinct(_), ..) => saw("numbers of distinct values that cross their threshold", 100),
                 _ => {}
             }
         }
@@ -138,16 +138,16 @@ fn samples_reach_what_is_hard() {
         ("changes by expiry", 600),
         ("changes by the snapshot", 600),
         ("changes by a trait", 100),
-        ("sums that fall through their threshold by expiry", 60),
+        ("sums that fall through their threshold by expiry", 100),
         ("sums that an event moves through their threshold", 100),
         ("averages that cross their threshold", 100),
         ("extreme values that age out", 100),
-        ("numbers of distinct values that cross their threshold", 30),
+        ("numbers of distinct values that cross their threshold", 100),
         ("distinct values seen twice of which one ages out", 100),
-        ("sequences that an event completes", 80),
-        ("sequences with exclusions that an event completes", 110),
-        ("sequences that a late excluded event breaks", 1),
-        ("sequences that age out", 200),
+        ("sequences that an event completes", 150),
+        ("sequences with exclusions that an event completes", 200),
+        ("sequences that a late excluded event breaks", 10),
+        ("sequences that age out", 300),
         ("entries by expiry", 100),
         ("exits by an event", 100),
         ("audiences changed in one ms", 100),
