@@ -68,7 +68,7 @@ impl Bound {
         let server = Server::start(self.options, job_api.index(), Arc::clone(&job_api) as Arc<_>, self.listener)?;
         print_stderr(format_args!("api on http://{}", server.address()));
         if console {
-            print_stderr("a browser shows its console there");
+            print_stderr("its console: open this address in a browser");
         }
         Ok(Serving { server, api: job_api })
     }

@@ -121,7 +121,7 @@ pub enum Command {
         #[arg(long, value_name = "SHARE", value_parser = args_share)]
         max_exits: Option<Share>,
         /// Worker threads.
-        #[arg(short = 'w', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+        #[arg(short = 'w', long, value_name = "N", default_value_t = 1, conflicts_with = "url", value_parser = clap::value_parser!(u16).range(1..=256))]
         workers: u16,
     },
     /// Run a job until a signal stops it.
@@ -222,7 +222,7 @@ pub enum Command {
         #[command(flatten)]
         connection: Connection,
     },
-    /// Print how the syncs of a running job stand, or order a delivery about.
+    /// Print how the syncs of a running job stand, or pause, resume and test one, and see to its dead letters.
     #[command(args_conflicts_with_subcommands = true)]
     Syncs {
         #[command(subcommand)]

@@ -90,6 +90,12 @@ pub fn run(command: Command) -> Result<(), Exit> {
     }
 }
 
+/// Returns a count with its noun: `1 audience`, `3 audiences`.
+fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 /// Writes data to stdout; a reader may close it early.
 fn print(text: &str) -> Result<(), Exit> {
     let mut stdout = std::io::stdout().lock();

@@ -200,7 +200,7 @@ fn source_schemas(job: &Job) -> Vec<Problem> {
             Encoding::Protobuf { .. } => {
                 "give a `.proto` file; files that it imports lie beside it, or in the job's folder"
             }
-            _ => "give the file of an Avro schema, as its registry has it",
+            _ => "give a file with the schema of Avro as JSON, relative to the job file's folder",
         };
         problems.push(Problem::new(&schema.place, message).hint(hint));
     }

@@ -202,7 +202,8 @@ impl Texts {
     }
 }
 
-/// Returns the format of messages by the most frequent look. The error is what they look like, if no format reads it.
+/// Returns the format of messages by the most frequent look. The error is what they look like, if no format reads
+/// it, or if they are in envelopes.
 pub fn guess_format(messages: &[Vec<u8>], texts: &Texts) -> Result<Format, Look> {
     let mut looks: BTreeMap<String, (u64, Look)> = BTreeMap::new();
     for message in messages {
@@ -217,12 +218,12 @@ pub fn guess_format(messages: &[Vec<u8>], texts: &Texts) -> Result<Format, Look>
     }
     let Some((_, look)) = looks.into_values().max_by_key(|(count, _)| *count) else { return Ok(Format::Segment) };
     match look {
+        // In an envelope: the format is that of what is inside, which is not looked at here.
+        look if look.envelope().is_some() => Err(look),
         Look::Segment(_) => Ok(family(messages)),
         Look::SnowplowTsv => Ok(Format::SnowplowTsv),
         Look::SnowplowJson => Ok(Format::SnowplowJson),
-        Look::CloudEvent | Look::Json(_) | Look::Debezium | Look::Connect => {
-            Ok(Format::Json(json_paths(messages, texts)))
-        }
+        Look::Json(_) => Ok(Format::Json(json_paths(messages, texts))),
         other => Err(other),
     }
 }
@@ -420,5 +421,18 @@ mod tests {
         assert_eq!(text(&paths.time).as_deref(), Some("ts"));
         assert_eq!(text(&paths.id).as_deref(), Some("event_id"));
         assert_eq!(text(&paths.properties).as_deref(), Some("data"));
+    }
+
+    #[test]
+    fn the_format_of_messages_in_envelopes_is_not_guessed() {
+        for message in [
+            r#"{"batch":[{"type":"track","event":"x","userId":"a"}]}"#,
+            r#"{"before":null,"after":{"user_id":7},"op":"c","ts_ms":1}"#,
+            r#"{"schema":{},"payload":{"user_id":7}}"#,
+            r#"{"specversion":"1.0","id":"1","type":"order","data":{"user_id":7}}"#,
+        ] {
+            let guessed = guess_format(&[message.as_bytes().to_vec()], &Texts::default());
+            assert!(guessed.is_err_and(|look| look.envelope().is_some()), "{message}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Reads the first messages of a file, a folder, a glob or a topic, without a job, and the rows of a table.
+//! Reads the first messages of a file, a folder, a glob or a topic, without a job.
 
 use crate::exit::Exit;
 use crate::open::{WallClock, variable};
@@ -9,13 +9,13 @@ use usher_config::{Kafka, SourceFrom, Start};
 use usher_connectors::file::open_files;
 use usher_connectors::kafka::{Bounds, KafkaSource, SourceSpec};
 use usher_core::clock::Clock;
-use usher_core::source::{Body, Polled, Source};
+use usher_core::source::{Body, Partition, Polled, Source};
 
 /// The longest message, bytes.
 const MESSAGE_BYTES: u64 = 1 << 20;
 /// Bytes that a partition reads at a time.
 const BUDGET: usize = 1 << 20;
-/// How long a topic may take.
+/// How long a topic may send nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Returns where a source that is no id of a job reads: `kafka://BROKERS/TOPIC`, else files.
@@ -34,6 +34,9 @@ pub fn source_of(text: &str) -> Result<SourceFrom, Exit> {
 }
 
 /// Reads the first `most` messages with content; those of all partitions by turns. Paths are relative to `folder`.
+///
+/// # Errors
+/// The source can't be read, or is a topic that has sent nothing at all.
 pub fn read(id: &str, from: &SourceFrom, folder: &Path, most: usize) -> Result<Vec<Vec<u8>>, Exit> {
     let mut source: Box<dyn Source> = match from {
         SourceFrom::File { path, .. } => Box::new(open_files(id, path, folder, false, MESSAGE_BYTES)?),
@@ -55,8 +58,18 @@ pub fn read(id: &str, from: &SourceFrom, folder: &Path, most: usize) -> Result<V
     for partition in source.partitions() {
         partitions.push(source.open(&partition, None)?);
     }
+    first_messages(id, partitions, most, PATIENCE)
+}
+
+/// Reads the first `most` messages of partitions. Ends early where none of them has sent anything for `patience`.
+fn first_messages(
+    id: &str,
+    mut partitions: Vec<Box<dyn Partition>>,
+    most: usize,
+    patience: Duration,
+) -> Result<Vec<Vec<u8>>, Exit> {
     let mut messages = Vec::new();
-    let since = Instant::now();
+    let mut since = Instant::now();
     while !partitions.is_empty() && messages.len() < most {
         let (before, mut open) = (messages.len(), Vec::new());
         let share = (most / partitions.len()).max(1);
@@ -78,10 +91,17 @@ pub fn read(id: &str, from: &SourceFrom, folder: &Path, most: usize) -> Result<V
             }
         }
         partitions = open;
-        if messages.len() == before && !partitions.is_empty() {
-            if since.elapsed() > PATIENCE {
-                let seconds = PATIENCE.as_secs();
-                return Err(Exit::not_opened(format_args!("source `{id}` has sent nothing for {seconds} s")));
+        if messages.len() > before {
+            since = Instant::now();
+        } else if !partitions.is_empty() {
+            if since.elapsed() > patience {
+                let seconds = patience.as_secs();
+                if messages.is_empty() {
+                    return Err(Exit::not_opened(format_args!("source `{id}` has sent nothing for {seconds} s"))
+                        .hint("see that the topic's brokers answer".to_owned()));
+                }
+                tracing::warn!(source = id, messages = messages.len(), "nothing more was sent for {seconds} s");
+                break;
             }
             // The client fetches in the background.
             std::thread::sleep(Duration::from_millis(10));
@@ -89,4 +109,73 @@ pub fn read(id: &str, from: &SourceFrom, folder: &Path, most: usize) -> Result<V
     }
     messages.truncate(most);
     Ok(messages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use usher_core::source::{PartitionId, Records, SourceError};
+
+    const PATIENCE: Duration = Duration::from_millis(400);
+
+    /// A partition that sends a line at each of these polls, counted from 0, and nothing at the others.
+    struct Slow {
+        id: PartitionId,
+        polls: usize,
+        sends_at: Vec<usize>,
+        pause: Duration,
+    }
+
+    impl Partition for Slow {
+        fn id(&self) -> &PartitionId {
+            &self.id
+        }
+
+        fn poll(&mut self, _budget: usize) -> Result<Polled<'_>, SourceError> {
+            let poll = self.polls;
+            self.polls += 1;
+            if self.sends_at.contains(&poll) {
+                return Ok(Polled::Records(Records::lines(b"{}\n", 0, 1024)));
+            }
+            std::thread::sleep(self.pause);
+            Ok(Polled::Idle)
+        }
+
+        fn position(&self) -> u64 {
+            0
+        }
+
+        fn identity(&self) -> String {
+            "slow".to_owned()
+        }
+
+        fn progress(&self) -> (u64, u64) {
+            (0, 0)
+        }
+
+        fn caught_up(&self) -> bool {
+            false
+        }
+    }
+
+    fn slow(sends_at: &[usize], pause: Duration) -> Vec<Box<dyn Partition>> {
+        let id = PartitionId { source: "web".to_owned(), name: "topic,00000".to_owned() };
+        vec![Box::new(Slow { id, polls: 0, sends_at: sends_at.to_vec(), pause })]
+    }
+
+    #[test]
+    fn a_topic_that_is_slow_in_all_is_read_as_long_as_it_sends() {
+        // Each idle poll takes most of the patience, all of them together far more.
+        let pause = PATIENCE * 3 / 5;
+        let messages = first_messages("web", slow(&[0, 2, 4, 6], pause), 4, PATIENCE).expect("it sends");
+        assert_eq!(messages.len(), 4);
+    }
+
+    #[test]
+    fn what_a_topic_sent_before_it_fell_silent_is_used() {
+        let messages = first_messages("web", slow(&[0], PATIENCE / 4), 4, PATIENCE).expect("it has sent one");
+        assert_eq!(messages, [b"{}"]);
+        let silent = first_messages("web", slow(&[], PATIENCE / 4), 4, PATIENCE).expect_err("it has sent nothing");
+        assert_eq!(silent.in_one_line(), "source `web` has sent nothing for 0 s; see that the topic's brokers answer");
+    }
 }

@@ -49,11 +49,10 @@ pub fn log_to_stderr(format: LogFormat) {
     IS_JSON.store(format == LogFormat::Json, Ordering::Relaxed);
     let wanted = std::env::var("USHER_LOG").ok();
     let filter = wanted.as_deref().unwrap_or(DEFAULT).parse::<Targets>();
-    if let Err(error) = &filter {
-        let wanted = wanted.as_deref().unwrap_or(DEFAULT);
-        print_error(format_args!("USHER_LOG is `{wanted}`: {error}; the default is used"), Some(LEVELS));
-    }
-    let filter = filter.unwrap_or_else(|_| DEFAULT.parse().expect("the default is right"));
+    let (filter, error) = match filter {
+        Ok(filter) => (filter, None),
+        Err(error) => (DEFAULT.parse().expect("the default is right"), Some(error)),
+    };
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     match format {
         LogFormat::Text => {
@@ -63,6 +62,10 @@ pub fn log_to_stderr(format: LogFormat) {
             let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
             tracing_subscriber::registry().with(lines.with_filter(filter)).init();
         }
+    }
+    if let Some(error) = error {
+        let wanted = wanted.unwrap_or_default();
+        tracing::warn!(hint = LEVELS, "USHER_LOG is `{wanted}`: {error}; the default is used");
     }
 }
 

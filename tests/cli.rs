@@ -458,3 +458,25 @@ fn the_letter_h_of_run_is_help_without_a_value_and_completions_are_printed() {
         assert!(ran.stdout.contains("usher") && ran.stdout.contains("replay"), "{shell}");
     }
 }
+
+#[test]
+fn a_log_level_that_is_none_is_a_warning_and_the_command_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    let ran = usher(folder.path(), &["check", "job.yaml"]).env("USHER_LOG", "loud=x=y").output().expect("it runs");
+    let stderr = String::from_utf8(ran.stderr).expect("it is text");
+    assert_eq!(ran.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains(" WARN USHER_LOG is `loud=x=y`: ") && stderr.contains("hint=\"write a level"), "{stderr}");
+    assert!(!stderr.contains("error:"), "{stderr}");
+}
+
+#[test]
+fn diff_refuses_workers_where_the_job_that_runs_works_it_out() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    let ran = run(folder.path(), &["diff", "job.yaml", "--url", "http://127.0.0.1:9", "-w", "2"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains("cannot be used with"), "{}", ran.stderr);
+    let ran = run(folder.path(), &["diff", "job.yaml", "--url", "http://127.0.0.1:9"]);
+    assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+}

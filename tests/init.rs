@@ -142,15 +142,28 @@ fn the_job_of_the_readme_runs_on_the_small_shop() {
 #[test]
 fn what_no_format_reads_is_refused_with_what_it_looks_like() {
     let folder = tempfile::tempdir().expect("a folder for the test");
-    write(&folder.path().join("events.jsonl"), &[r#"{"batch":[{"type":"track"}]}"#.to_owned()]);
-    let ran = run(folder.path(), &["init", "events.jsonl"]);
-    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
-    assert!(
-        ran.stderr.contains("no format reads the messages of `events.jsonl`: each is a `batch` of messages"),
-        "{}",
-        ran.stderr
-    );
-    assert!(!folder.path().join("job.yaml").exists());
+    for (message, look, hint) in [
+        (r#"{"batch":[{"type":"track"}]}"#, "each is a `batch` of messages", "`unwrap: batch`"),
+        (
+            r#"{"before":null,"after":{"user_id":"u-1"},"op":"c","ts_ms":1}"#,
+            "they look like Debezium's change records",
+            "`unwrap: debezium`",
+        ),
+        (r#"{"schema":{},"payload":{"user_id":"u-1"}}"#, "they look like Kafka Connect's", "`unwrap: connect`"),
+        (
+            r#"{"specversion":"1.0","type":"order","id":"1","data":{}}"#,
+            "they look like CloudEvents",
+            "`unwrap: cloudevents`",
+        ),
+        ("hello", "they are neither JSON objects nor rows", "give events as JSON, one object a line"),
+    ] {
+        write(&folder.path().join("events.jsonl"), &[message.to_owned()]);
+        let ran = run(folder.path(), &["init", "events.jsonl"]);
+        assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+        let refused = format!("no format reads the messages of `events.jsonl`: {look}");
+        assert!(ran.stderr.contains(&refused) && ran.stderr.contains(hint), "{}", ran.stderr);
+        assert!(!folder.path().join("job.yaml").exists());
+    }
     let ran = run(folder.path(), &["init", "missing.jsonl"]);
     assert_eq!(ran.code, Some(3), "{}", ran.stderr);
 }
@@ -194,4 +207,38 @@ fn peek_shows_types_names_paths_and_the_events_that_match() {
     let found: serde_json::Value = serde_json::from_str(&ran.stdout).expect("it is JSON");
     assert_eq!((&found["messages"], &found["unreadable"]), (&4.into(), &1.into()));
     assert_eq!(found["kinds"][0]["paths"][0]["path"], "event");
+}
+
+#[test]
+fn peek_refuses_a_source_whose_messages_it_does_not_read_as_the_job_does() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let job = "job: shop\nsources: {web: {file: {path: events.jsonl}, format: segment, unwrap: batch}}\n\
+               models: {users: {key: user_id}}\n\
+               events: {bought: {source: web, type: track, name: Bought, model: users}}\n\
+               audiences: {buyers: {model: users, where: {performed: bought, within: 1h}}}\n";
+    std::fs::write(folder.path().join("job.yaml"), job).expect("it can be written");
+    // It is refused before anything is read: the file is not there.
+    let ran = run(folder.path(), &["peek", "job.yaml", "web"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("`web` has `unwrap` or `encoding`, which `peek` does not read\nhint: `usher run` counts"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_compressed_file_becomes_a_followed_source_that_is_read_to_its_last_line() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    tables(folder.path());
+    let line = r#"{"type":"track","event":"Bought","userId":"u-1","timestamp":"2026-11-23T10:00:00Z"}"#;
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, line.as_bytes()).expect("memory takes it");
+    let packed = packed.finish().expect("memory takes it");
+    std::fs::write(folder.path().join("events.gz"), packed).expect("it can be written");
+    let ran = run(folder.path(), &["init", "events.gz", "users.parquet"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let ran = run(folder.path(), &["replay", "job.yaml", "--now", "2026-11-24T00:00:00Z"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("read 1 = matched 1"), "{}", ran.stderr);
 }

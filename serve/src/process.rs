@@ -75,15 +75,12 @@ mod tests {
         let process = read().expect("Linux has /proc");
         assert!(process.resident_bytes > 1e6 && process.virtual_bytes >= process.resident_bytes, "{process:?}");
         assert!(process.open_files > 2.0 && process.open_files <= process.max_files, "{process:?}");
-        let file = fs::File::open("/proc/self/stat").expect("it was read before");
-        assert!(read().expect("as before").open_files > 2.0);
-        drop(file);
         // After the year 2020, and CPU time grows.
         assert!(process.started > 1.58e9, "{process:?}");
         let mut sum = 0u64;
         while read().expect("as before").cpu_seconds <= process.cpu_seconds {
             sum = (0..1_000_000u64).fold(sum, |sum, n| sum.wrapping_mul(31).wrapping_add(n));
         }
-        assert_ne!(sum, 1);
+        std::hint::black_box(sum);
     }
 }

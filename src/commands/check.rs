@@ -1,5 +1,6 @@
 //! `usher check`: validates a job; with `--connect` also opens what it names.
 
+use super::counted;
 use crate::exit::Exit;
 use crate::open::{
     Loaded, check_kafka, check_sources, check_state, load, open_warehouses, print_warnings, refuse_shared_files,
@@ -34,16 +35,10 @@ pub fn check(path: &Path, connect: bool, json: bool) -> Result<(), Exit> {
     print_stderr(format_args!(
         "ok: `{}`: {} over {}{opened}",
         path.display(),
-        counted(audiences, "audience"),
-        counted(facts, "condition")
+        counted(audiences as u64, "audience"),
+        counted(facts as u64, "condition")
     ));
     Ok(())
-}
-
-/// Returns a count with its noun: `1 audience`, `3 audiences`.
-fn counted(count: usize, noun: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{plural}")
 }
 
 fn open_all(loaded: &Loaded) -> Result<(), Exit> {

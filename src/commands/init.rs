@@ -14,7 +14,6 @@ use crate::terminal::print_stderr;
 use std::path::{Path, PathBuf};
 use tables::Table;
 use usher_config::{Format, SourceFrom};
-use usher_formats::Look;
 
 /// Messages of each source that are read.
 const MESSAGES: usize = 10_000;
@@ -26,8 +25,6 @@ struct Events {
     /// Its id in the job.
     id: String,
     from: SourceFrom,
-    /// Whether its file may grow.
-    follow: bool,
     format: Format,
     profile: Profile,
     texts: Texts,
@@ -72,30 +69,23 @@ fn read_events(sample: &str) -> Result<Events, Exit> {
     let mut texts = Texts::default();
     messages.iter().for_each(|message| texts.add(message));
     let format = guess_format(&messages, &texts).map_err(|look| {
-        let hint = match look {
-            Look::Batch => "write each element of a batch as a message of its own",
-            _ => "give events as JSON, one object a line, or as Snowplow's rows; `usher peek` prints what a file contains",
+        let hint = match look.envelope() {
+            Some(envelope) => format!(
+                "a job reads them with `unwrap: {}` of the source; give a sample of what is inside, one message a line",
+                envelope.name()
+            ),
+            None => "give events as JSON, one object a line, or as Snowplow's rows; `usher peek` prints what a file contains"
+                .to_owned(),
         };
-        Exit::wrong(format_args!("no format reads the messages of `{sample}`: {look}")).hint(hint.to_owned())
+        Exit::wrong(format_args!("no format reads the messages of `{sample}`: {look}")).hint(hint)
     })?;
     let mut profile = Profile::default();
     messages.iter().for_each(|message| profile.add(message, &format));
-    let follow = matches!(from, SourceFrom::File { .. }) && !is_compressed(sample);
     let name = match &from {
         SourceFrom::File { path, .. } => Path::new(path).file_stem().map(|stem| stem.to_string_lossy().into_owned()),
         SourceFrom::Kafka { topics, .. } => topics.first().cloned(),
     };
-    Ok(Events { id: text::id(&name.unwrap_or_default(), "events"), from, follow, format, profile, texts })
-}
-
-/// Returns whether a file begins as gzip's and zstd's do.
-fn is_compressed(path: &str) -> bool {
-    let mut start = [0; 4];
-    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read(&mut file, &mut start));
-    read.is_ok_and(|read| {
-        let start = &start[..read];
-        start.starts_with(&[0x1f, 0x8b]) || start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
-    })
+    Ok(Events { id: text::id(&name.unwrap_or_default(), "events"), from, format, profile, texts })
 }
 
 /// Gives later ones of the same id a number.

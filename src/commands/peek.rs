@@ -1,5 +1,6 @@
 //! `usher peek`: prints what comes in from a source, and which events of a job match it.
 
+use super::counted;
 use crate::exit::Exit;
 use crate::open::{Loaded, load};
 use crate::profile::{Kind, Profile, Texts, guess_format};
@@ -7,7 +8,7 @@ use crate::sample;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
-use usher_config::{Format, SourceFrom};
+use usher_config::{Encoding, Format, SourceFrom};
 
 /// The job that an id is of where none is given.
 const JOB: &str = "job.yaml";
@@ -31,6 +32,10 @@ pub fn peek(job: Option<&Path>, source: &str, flags: Flags) -> Result<(), Exit> 
         (Some(loaded), None) if !is_place => return Err(unknown(loaded, source)),
         _ => (sample::source_of(source)?, Path::new(".")),
     };
+    if known.is_some_and(|known| !known.unwrap.is_empty() || known.encoding != Encoding::Json) {
+        return Err(Exit::wrong(format_args!("`{source}` has `unwrap` or `encoding`, which `peek` does not read"))
+            .hint("`usher run` counts what matches: GET /v1/events, /v1/sources".to_owned()));
+    }
     let messages = sample::read(source, &from, folder, flags.messages)?;
     let mut texts = Texts::default();
     messages.iter().for_each(|message| texts.add(message));
@@ -70,11 +75,6 @@ fn matching<'a>(loaded: &'a Loaded, source: &str, of: &Kind) -> Vec<&'a str> {
     loaded.plan.events.iter().filter(matches).map(|event| event.id.as_str()).collect()
 }
 
-/// Returns a count of messages with its noun.
-fn counted(count: u64) -> String {
-    format!("{count} message{}", if count == 1 { "" } else { "s" })
-}
-
 fn as_json<'a>(profile: &Profile, events: &dyn Fn(&Kind) -> Vec<&'a str>) -> Value {
     let looks: Vec<Value> =
         profile.look().into_iter().map(|(look, count)| json!({"look": look, "messages": count})).collect();
@@ -104,7 +104,8 @@ fn as_text<'a>(
         SourceFrom::File { path, .. } => path.clone(),
         SourceFrom::Kafka { topics, .. } => topics.join(", "),
     };
-    let mut text = format!("{}: {}\n", if place == source { source } else { &place }, counted(profile.messages));
+    let mut text =
+        format!("{}: {}\n", if place == source { source } else { &place }, counted(profile.messages, "message"));
     for (look, count) in profile.look() {
         writeln!(text, "  {count}: {look}").expect("a string takes text");
     }
@@ -117,7 +118,7 @@ fn as_text<'a>(
             (true, []) => ": no event of the job".to_owned(),
             (true, events) => format!(": {}", events.join(", ")),
         };
-        writeln!(text, "\n{named}, {}{matched}", counted(group.messages)).expect("a string takes text");
+        writeln!(text, "\n{named}, {}{matched}", counted(group.messages, "message")).expect("a string takes text");
         let width = group.paths.keys().map(|path| path.chars().count()).max().unwrap_or(0).min(50);
         for (path, values) in &group.paths {
             let types: Vec<&str> = values.types.iter().copied().collect();

@@ -15,7 +15,7 @@ const EVENTS: usize = 50;
 
 /// What stands before the job of the small shop.
 pub const SHOP: &str = "# A small shop: people look at pages, put things into carts and order.
-# `usher replay job.yaml` prints who entered and left its audiences; docs: `usher schema`, `usher check job.yaml`.
+# `usher replay` prints who entered and left its audiences, `usher schema` is the JSON Schema for your editor.
 ";
 /// What stands behind it.
 pub const SHOP_SYNC: &str = "
@@ -116,8 +116,7 @@ impl Events {
 fn source(text: &mut String, source: &Events, folder: &Path) {
     let from = match &source.from {
         SourceFrom::File { path, .. } => {
-            let follow = if source.follow { ", follow: true" } else { "" };
-            format!("file: {{path: {}{follow}}}", quoted(&relative(path, folder)))
+            format!("file: {{path: {}, follow: true}}", quoted(&relative(path, folder)))
         }
         SourceFrom::Kafka { kafka, topics } => {
             format!("kafka: {{brokers: {}, topic: {}}}", quoted(&kafka.brokers), quoted(&topics[0]))
