@@ -241,17 +241,17 @@ fn what_is_wrong_with_a_destination_by_name_is_found_by_check() {
 fn a_destination_at_the_vendors_own_host_is_compiled() {
     let shop = Shop::new("");
     for to in [
-        "segment: {write_key: \"${K}\"}",
-        "segment: {write_key: \"${K}\", region: eu}",
-        "iterable: {api_key: \"${K}\", lists: {rich: 7, poor: 8}}",
-        "customerio: {site_id: s, api_key: \"${K}\", region: eu}",
+        "segment: {write_key: \"${K:-k}\"}",
+        "segment: {write_key: \"${K:-k}\", region: eu}",
+        "iterable: {api_key: \"${K:-k}\", lists: {rich: 7, poor: 8}}",
+        "customerio: {site_id: s, api_key: \"${K:-k}\", region: eu}",
     ] {
         shop.job(&job(AUDIENCES, &format!("  crm: {{audiences: [rich, poor], to: {{{to}}}}}\n")));
         let ran = run(shop.folder(), &["compile", "job.yaml", "-o", "plan"]);
         assert_eq!(ran.code, Some(0), "{to}: {}", ran.stderr);
     }
     // A host that the file sets may have a secret in its path.
-    let to = "segment: {write_key: \"${K}\", url: \"https://proxy.example.com/hidden\"}";
+    let to = "segment: {write_key: \"${K:-k}\", url: \"https://proxy.example.com/hidden\"}";
     shop.job(&job(AUDIENCES, &format!("  crm: {{audiences: [rich, poor], to: {{{to}}}}}\n")));
     let ran = run(shop.folder(), &["compile", "job.yaml", "-o", "plan"]);
     assert_eq!(ran.code, Some(2), "{}", ran.stderr);

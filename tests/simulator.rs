@@ -227,10 +227,11 @@ impl Simulation {
             return Ok(());
         }
         self.world.ask_to_commit(true);
-        let (mut now, since) = (clock, Instant::now());
+        let (mut now, since) = (clock as u64, Instant::now());
         while job.status.checkpoints().made == 0 {
-            now = (now + 1).min(clock + REST);
-            self.world.set_clock(now as u64);
+            // A job is live a moment after the clock at which it had read everything.
+            now = (now + u64::from(job.status.clock() + 1 >= now)).min((clock + REST) as u64);
+            self.world.set_clock(now);
             if since.elapsed() > PATIENCE || job.thread.is_finished() {
                 return Err(format!("the first checkpoint is not made: {}", job.progress()));
             }

@@ -72,13 +72,9 @@ pub(in crate::kafka) fn mark_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -
     let ledger_topic = ledger::topic(spec.job, spec.id);
     let reader = Arc::new(Reader::start(&reader_config, spec.context(), |_| ()).map_err(failed)?);
     let topics = find_topics(spec, &reader, &ledger_topic).map_err(failed)?;
-    create_missing(spec, &reader, &ledger_topic, &topics, variable).map_err(failed)?;
-    let names = [&spec.target.topic[..], &ledger_topic];
-    let mut described =
-        topics::describe(reader.base().client(), reader.context(), &names, PATIENCE).map_err(failed)?.into_iter();
-    let mut next = || described.next().expect("each topic was described");
-    let watch = Watch::new(next(), next());
-    let context = spec.context().noting(&names);
+    let (target, ledger) = create_missing(spec, &reader, &ledger_topic, topics, variable).map_err(failed)?;
+    let watch = Watch::new(target, ledger);
+    let context = spec.context().noting(&[&spec.target.topic[..], &ledger_topic]);
     let producer = producer(context, &producer_config).map_err(failed)?;
     let mut sender = Sender::new(spec, producer, producer_config, reader_config, watch);
     if spec.exactly_once()
@@ -183,7 +179,7 @@ pub fn resend_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<(), Si
     let ledger_topic = ledger::topic(spec.job, spec.id);
     let reader = Reader::start(&reader_config, spec.context(), |_| ()).map_err(failed)?;
     let topics = find_topics(spec, &reader, &ledger_topic).map_err(failed)?;
-    create_missing(spec, &reader, &ledger_topic, &topics, variable).map_err(failed)?;
+    create_missing(spec, &reader, &ledger_topic, topics, variable).map_err(failed)?;
     // Without the sync's transactional id, which would fence a process that runs.
     let fixed = [("enable.idempotence", "true"), ("message.timeout.ms", "30000")];
     let config = settings(&spec.target.kafka, &DEFAULTS, &fixed, variable).map_err(failed)?;
@@ -273,14 +269,14 @@ fn find_topics(spec: &SyncSpec<'_>, reader: &Reader, ledger_topic: &str) -> Resu
     Ok(Topics { target, ledger })
 }
 
-/// Creates the missing topics; checks the settings of a ledger topic that exists.
+/// Creates the missing topics; checks the settings of a ledger topic that exists. Returns the target and the ledger topic.
 fn create_missing(
     spec: &SyncSpec<'_>,
     reader: &Reader,
     ledger_topic: &str,
-    found: &Topics,
+    found: Topics,
     variable: Variable<'_>,
-) -> Result<(), Problem> {
+) -> Result<(TopicDescription, TopicDescription), Problem> {
     let mut new = Vec::new();
     if let (None, Some(partitions)) = (&found.target, spec.target.partitions) {
         let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
@@ -296,8 +292,8 @@ fn create_missing(
                 .set("segment.ms", "3600000"),
         ),
     }
-    if new.is_empty() {
-        return Ok(());
+    if let Topics { target: Some(target), ledger: Some(ledger) } = found {
+        return Ok((target, ledger));
     }
     let admin = admin(spec, variable)?;
     let created = retry(reader.context(), PATIENCE, || {
@@ -312,13 +308,10 @@ fn create_missing(
         }
     }
     // The answer comes before all brokers have the topic.
-    let names: Vec<&str> = new.iter().map(|topic| topic.name).collect();
+    let names = [&spec.target.topic[..], ledger_topic];
     retry(reader.context(), PATIENCE, || {
-        let found = ffi::describe(reader.base().client(), &names, REQUEST)?;
-        if found.iter().all(Option::is_some) {
-            return Ok(());
-        }
-        Err(Problem {
+        let mut described = ffi::describe(reader.base().client(), &names, REQUEST)?.into_iter().flatten();
+        described.next().zip(described.next()).ok_or_else(|| Problem {
             reason: "a new topic does not exist on all brokers yet".to_owned(),
             hint: "see that the brokers run",
             transient: true,
