@@ -13,8 +13,10 @@ use usher_core::dead_letters::DeadLetterReason;
 use usher_core::source::SourceError;
 use usher_dataflow::{FailureKind, OpenedJob, Status, Time};
 
-/// How often the job is looked at.
+/// How often the job is looked at until it is live.
 const POLL_EVERY: Duration = Duration::from_millis(20);
+/// How often it is looked at once it is live: only a signal is waited for then. The end of the job wakes at once.
+const POLL_LIVE_EVERY: Duration = Duration::from_millis(100);
 
 /// How long after the first signal another one counts as the same: some senders signal a process and its group.
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
@@ -145,7 +147,7 @@ pub fn run(opened: OpenedJob, ending: Ending, signals: &Signals) -> Result<Ended
     run_watched(opened, ending, signals, &mut |_, _| {})
 }
 
-/// As [`run`]; calls `observe` some 50 times a second with the job's status and how long it has run.
+/// As [`run`]; calls `observe` with the job's status and how long it has run: some 50 times a second, 10 times once it is live.
 pub fn run_watched(
     opened: OpenedJob,
     ending: Ending,
@@ -160,15 +162,19 @@ pub fn run_watched(
     opening.store(false, Ordering::SeqCst);
     let since = Instant::now();
     let job = {
-        let status = Arc::clone(&status);
-        std::thread::Builder::new().name("job".to_owned()).spawn(move || usher_dataflow::run(opened, &status))
+        let (status, supervisor) = (Arc::clone(&status), std::thread::current());
+        std::thread::Builder::new().name("job".to_owned()).spawn(move || {
+            let result = usher_dataflow::run(opened, &status);
+            supervisor.unpark();
+            result
+        })
     };
     let job = job.expect("the system can start a thread");
     let bar = progress(0);
     let mut live = false;
     let mut stopping = None;
     while !job.is_finished() {
-        std::thread::sleep(POLL_EVERY);
+        std::thread::park_timeout(if live { POLL_LIVE_EVERY } else { POLL_EVERY });
         let (read, of) = status.bytes();
         bar.set_length(of.max(read));
         bar.set_position(read);

@@ -11,3 +11,4 @@ pub(crate) mod pace;
 pub(crate) mod reader;
 pub(crate) mod row_batch;
 pub(crate) mod seen;
+pub(crate) mod watch;

@@ -32,8 +32,10 @@ mod census;
 const LOOKS: usize = 1 << 16;
 /// Characters of an unknown key that an error shows.
 const SHOWN: usize = 200;
-/// How often the progress of partitions is published for the API.
+/// How often the progress of partitions is published for the API while something is read.
 const PUBLISH: Duration = Duration::from_millis(100);
+/// How often it is published while nothing is read: what has come in and waits counts too.
+const PUBLISH_UNREAD: Duration = Duration::from_secs(1);
 /// How often the other processes get the state of pulls and syncs.
 const REPORT: Duration = Duration::from_millis(500);
 
@@ -311,10 +313,11 @@ impl Queries {
     }
 
     fn publish(&mut self, context: &QueryContext<'_>) {
-        if self.published.elapsed() >= PUBLISH {
+        let mut readers = context.readers.borrow_mut();
+        if self.published.elapsed() >= if readers.has_read() { PUBLISH } else { PUBLISH_UNREAD } {
             self.published = Instant::now();
             let worker = self.worker as usize % self.inner.threads;
-            context.status.publish_partitions(worker, context.readers.borrow().report());
+            context.status.publish_partitions(worker, readers.report());
         }
         let control = &context.graph.control;
         let several = control.peers() as usize > self.inner.threads;

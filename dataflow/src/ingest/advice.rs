@@ -193,7 +193,9 @@ fn shown(name: &UnmatchedName) -> String {
 
 /// Returns what to set for messages that look to be in an envelope that their source does not take off.
 fn unwrap_hint(look: &Look, source: &Source) -> Option<String> {
-    let envelope = look.envelope().filter(|envelope| !source.unwrap.contains(envelope))?;
+    // Bytes of other encodings look like an envelope by chance only.
+    let is_text = source.encoding == Encoding::Json;
+    let envelope = look.envelope().filter(|envelope| is_text && !source.unwrap.contains(envelope))?;
     let inside: Vec<&str> = source.unwrap.iter().map(|envelope| envelope.name()).chain([envelope.name()]).collect();
     Some(match &inside[..] {
         [only] => format!("set `unwrap: {only}` of the source"),

@@ -20,6 +20,7 @@ use crate::ingest::event_batch::{EventBatch, hash_partition};
 use crate::ingest::match_events::{EventMatcher, MessageClock, MessageContext, Output, PartitionClock, Scratch};
 use crate::ingest::pace::TICK;
 use crate::ingest::seen::Seen;
+use crate::ingest::watch::Watch;
 use crate::status::{Reading, SourceReport, Status};
 use crate::time::Span;
 use crate::time::Time;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use timely::scheduling::SyncActivator;
@@ -54,6 +56,7 @@ pub(crate) struct PartitionReader {
     /// Index in [`ReaderSetup::matchers`].
     source: usize,
     rank: u32,
+    id: PartitionId,
     partition: Box<dyn Partition>,
     clock: PartitionClock,
     /// [`hash_partition`] of its id.
@@ -88,6 +91,7 @@ impl PartitionReader {
             source,
             rank,
             seed: hash_partition(partition.id()),
+            id: partition.id().clone(),
             partition,
             clock: PartitionClock { first: None, greatest: not_before },
             pending: VecDeque::new(),
@@ -161,6 +165,8 @@ pub(crate) struct PartitionReaders {
     next_rank: u32,
     /// Whether something has been read since the last [`PartitionReaders::take_moved`].
     moved: bool,
+    /// Whether something has been read since the last [`PartitionReaders::report`].
+    has_read: bool,
     /// Whether nothing more is to be read.
     resting: bool,
     /// The clock when reading stopped.
@@ -227,7 +233,12 @@ impl PartitionReaders {
     pub(crate) fn hand_in(&mut self, readers: Vec<PartitionReader>, next_rank: u32) {
         assert!(!self.ready, "partitions are handed in once");
         (self.reading, self.ready, self.next_rank) = (readers, true, next_rank);
-        self.moved = true;
+        self.note_read();
+    }
+
+    /// Notes that something has been read, or is there to be reported.
+    fn note_read(&mut self) {
+        (self.moved, self.has_read) = (true, true);
     }
 
     /// Stops reading with the next activation. The clock goes on.
@@ -265,10 +276,16 @@ impl PartitionReaders {
         self.reading.iter_mut().chain(&mut self.ended).filter_map(PartitionReader::take_moved).collect()
     }
 
+    /// Returns whether something has been read since the last report.
+    pub(crate) fn has_read(&self) -> bool {
+        self.has_read
+    }
+
     /// Returns how far each partition has been read.
-    pub(crate) fn report(&self) -> Vec<SourceReport> {
+    pub(crate) fn report(&mut self) -> Vec<SourceReport> {
+        self.has_read = false;
         let report = |reader: &PartitionReader| SourceReport {
-            id: reader.partition.id().clone(),
+            id: reader.id.clone(),
             position: reader.partition.position(),
             lag: reader.partition.lag(),
             newest: reader.newest,
@@ -360,6 +377,10 @@ pub(crate) struct ReadScheduler {
     in_flight: usize,
     /// The partition polled last, live.
     last: usize,
+    /// Whether a partition has been polled since the last publication.
+    polled: bool,
+    /// When partitions are looked at, live.
+    watch: Watch,
     /// Stored bytes of partitions that have been read to their end.
     ended_bytes: u64,
     /// Those of them that are damaged in the middle, by source.
@@ -384,6 +405,8 @@ impl ReadScheduler {
             sent: VecDeque::new(),
             in_flight: 0,
             last: 0,
+            polled: false,
+            watch: Watch::new(Instant::now()),
             ended_bytes: 0,
             ended_damaged: Vec::new(),
             greatest: None,
@@ -395,10 +418,12 @@ impl ReadScheduler {
     }
 
     /// Has partitions say when a message comes, where they can.
-    fn watch(&self, readers: &mut PartitionReaders) {
+    fn watch_partitions(&mut self, readers: &mut PartitionReaders) {
         for reader in readers.reading.iter_mut().filter(|reader| reader.waking.is_none()) {
             let (status, wake) = (Arc::clone(&self.setup.status), Arc::clone(&self.wake));
+            let has_come = self.watch.has_come();
             let waking = reader.partition.wake_with(Arc::new(move || {
+                has_come.store(true, Ordering::Release);
                 if !status.pace().stir() {
                     // A worker that has ended needs no waking.
                     let _ = lock(&wake).activate();
@@ -406,6 +431,7 @@ impl ReadScheduler {
             }));
             reader.waking = Some(waking);
         }
+        self.watch.set_silent(readers.reading.iter().filter(|reader| reader.waking == Some(false)).count());
     }
 
     /// Returns the number of workers of all processes.
@@ -458,6 +484,9 @@ impl ReadScheduler {
 
     /// Publishes what has been read, if that has changed.
     fn publish(&mut self, readers: &PartitionReaders) {
+        if !std::mem::take(&mut self.polled) {
+            return;
+        }
         let progress = readers.reading.iter().map(|reader| reader.partition.progress());
         let (read, stored) = progress.fold((0, 0), |(read, stored), (r, s)| (read + r, stored + s));
         let bytes = (read + self.ended_bytes, stored + self.ended_bytes);
@@ -554,40 +583,55 @@ impl ReadScheduler {
             return Ok(Activation::idle(held, clock));
         }
         self.discover(readers)?;
-        self.watch(readers);
-        let mut left = readers.reading.len();
-        while left > 0 && self.in_flight <= IN_FLIGHT {
-            left -= 1;
-            self.last = (self.last + 1) % readers.reading.len();
-            match self.poll(&mut readers.reading[self.last], now, Some(clock))? {
-                Chunk::Read(events) => {
-                    readers.moved = true;
-                    self.setup.status.pace().stir();
-                    readers.note_move(held, clock, held);
-                    return Ok(Activation {
-                        events,
-                        from: clock,
-                        source_progress: Vec::new(),
-                        next: Next::Again(clock),
-                    });
-                }
-                Chunk::Idle => {}
-                Chunk::End => self.end(readers, self.last),
-            }
+        if let Some(events) = self.read_next(readers, now, clock)? {
+            readers.note_move(held, clock, held);
+            return Ok(Activation { events, from: clock, source_progress: Vec::new(), next: Next::Again(clock) });
         }
-        let polled = readers.reading.iter().filter(|reader| reader.waking == Some(false)).count();
         let pace = self.setup.status.pace();
         let since = pace.due_since(held, clock);
         let (moves, sleep) = match clock < now {
             // What has been handed over is far behind.
             true => (true, TICK),
-            false => pace.next(held, now, polled),
+            false => pace.next(held, now, self.watch.silent()),
         };
         if !moves {
             return Ok(Activation { next: Next::Wait(held, sleep), ..Activation::idle(held, held) });
         }
         readers.note_move(held, clock, since);
         Ok(Activation { next: Next::Wait(clock, sleep), ..Activation::idle(held, held) })
+    }
+
+    /// Reads a chunk of the next partition in rotation that has one; `None` if none has, or
+    /// if none is to be looked at.
+    fn read_next(
+        &mut self,
+        readers: &mut PartitionReaders,
+        now: Time,
+        clock: Time,
+    ) -> Result<Option<Vec<EventBatch>>, Failure> {
+        if !self.watch.take_due(Instant::now()) {
+            return Ok(None);
+        }
+        self.watch_partitions(readers);
+        let mut left = readers.reading.len();
+        while left > 0 && self.in_flight <= IN_FLIGHT {
+            left -= 1;
+            self.last = (self.last + 1) % readers.reading.len();
+            match self.poll(&mut readers.reading[self.last], now, Some(clock))? {
+                Chunk::Read(events) => {
+                    readers.note_read();
+                    self.setup.status.pace().stir();
+                    self.watch.note_more();
+                    return Ok(Some(events));
+                }
+                Chunk::Idle => {}
+                Chunk::End => self.end(readers, self.last),
+            }
+        }
+        if left > 0 {
+            self.watch.note_more();
+        }
+        Ok(None)
     }
 
     /// Returns whether batches on their way have to be worked off before more is read.
@@ -614,7 +658,7 @@ impl ReadScheduler {
             let index = index.expect("a partition is removed only at the end of this loop");
             match self.poll(&mut readers.reading[index], now, None)? {
                 Chunk::Read(events) => {
-                    readers.moved = true;
+                    readers.note_read();
                     return Ok((events, false));
                 }
                 Chunk::End => {
@@ -639,21 +683,21 @@ impl ReadScheduler {
 
     /// Reads a chunk of a partition. `clock` is the job's, if events take effect by it; else they do by the partition's own.
     fn poll(&mut self, reader: &mut PartitionReader, now: Time, clock: Option<Time>) -> Result<Chunk, Failure> {
-        let PartitionReader { source, rank, partition, clock: partition_clock, seed, .. } = reader;
+        let PartitionReader { source, rank, id, partition, clock: partition_clock, seed, .. } = reader;
+        self.polled = true;
         // Messages dated later than now do not move a live clock beyond now.
         let limit = match self.setup.span {
             Span::Replay { .. } => Time::MAX,
             Span::Live => now,
         };
-        let id = partition.id().clone();
         let first = partition.position();
-        let mut batches: Vec<EventBatch> =
-            (0..self.setup.peers as u32).map(|worker| EventBatch::new(worker, *rank)).collect();
         let records = match partition.poll(CHUNK).map_err(Failure::of_source)? {
             Polled::End => return Ok(Chunk::End),
             Polled::Idle => return Ok(Chunk::Idle),
             Polled::Records(records) => records,
         };
+        let mut batches: Vec<EventBatch> =
+            (0..self.setup.peers as u32).map(|worker| EventBatch::new(worker, *rank)).collect();
         let matcher = &self.setup.matchers[*source];
         let (mut fields, mut scratch) = (Fields::default(), Scratch::default());
         // Each process has a status of its own.
@@ -673,7 +717,7 @@ impl ReadScheduler {
                 Some(clock) => MessageClock::Job(clock),
                 None => MessageClock::Partition(partition_clock, limit),
             };
-            let mut context = MessageContext { id: &id, seed: *seed, now, clock };
+            let mut context = MessageContext { id, seed: *seed, now, clock };
             matcher.read(record, &mut context, &mut fields, &mut scratch, &mut out).map_err(Failure::of_sink)?;
         }
         drop(seen);
@@ -714,6 +758,7 @@ impl ReadScheduler {
                 let since = ReadSince { new: ReadFrom::Ever, kept: ReadFrom::Ever };
                 readers.reading.push(PartitionReader::new(index, readers.next_rank, partition, since, None));
                 readers.next_rank += self.setup.peers as u32;
+                self.watch.note_more();
             }
         }
         Ok(())
