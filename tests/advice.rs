@@ -1,6 +1,6 @@
 //! Where nearly nothing of a source matches, the log says once what its messages look like and what to set.
 
-use crate::support::rows::run;
+use crate::support::rows::{run, strings, write_parquet};
 
 const JOB: &str = "
 job: shop
@@ -117,4 +117,27 @@ fn an_event_that_matches_nothing_while_its_source_brings_thousands_is_named() {
     let stderr = advice(&job, &lines);
     assert!(stderr.contains("the event has matched none of 2500 messages"), "{stderr}");
     assert_eq!(warnings(&stderr).len(), 1, "{stderr}");
+}
+
+#[test]
+fn an_event_whose_keys_no_row_has_is_named_with_the_key_to_set() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let ids = ["a@example.com", "b@example.com"];
+    write_parquet(&folder.path().join("users.parquet"), vec![("email", strings(&ids))]);
+    let job = JOB.replace("{users: {key: user_id}}", "{users: {parquet: users.parquet, key: email}}");
+    let lines = [track("Order Completed", 1), track("Order Completed", 2), track("Order Completed", 3)];
+    std::fs::write(folder.path().join("events.jsonl"), lines.join("\n")).expect("it can be written");
+    let replay = |job: &str| {
+        std::fs::write(folder.path().join("job.yaml"), job).expect("it can be written");
+        let ran = run(folder.path(), &["replay", "job.yaml", "--now", "2026-11-24T00:00:00Z"]);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        ran.stderr
+    };
+    let stderr = replay(&job);
+    assert!(stderr.contains("3 of 3 messages have a key that no row of `users` has"), "{stderr}");
+    assert!(stderr.contains("hint: set `foreign_key` of the event to where `email` of `users` is"), "{stderr}");
+    assert_eq!(warnings(&stderr).len(), 1, "{stderr}");
+    // With `members: any` keys without a row are members.
+    let stderr = replay(&job.replace("key: email}", "key: email, members: any}"));
+    assert_eq!(warnings(&stderr).len(), 0, "{stderr}");
 }

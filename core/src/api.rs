@@ -486,6 +486,9 @@ pub struct EventReport {
     pub matched: u64,
     /// Those of them that repeat one that is held.
     pub repeats: u64,
+    /// Messages whose key has no row in the model's snapshot; null for a model without one. Beyond the first 10,000 one in 64 is looked
+    /// up and counts for all; of those that came before the first pull the first 10,000 are.
+    pub without_row: Option<u64>,
     /// The greatest timestamp of them; null if none has matched.
     pub last_seen: Option<Moment>,
     /// Types and names that no event matches and that differ from this event's by case or a letter.

@@ -589,9 +589,9 @@ impl Api for JobApi {
             for (source, counts) in inner.plan.job.sources.keys().zip(status.messages()) {
                 *messages.entry(source.clone()).or_default() += counts;
             }
-            for (event, repeats) in inner.plan.events.iter().zip(status.repeats()) {
+            for (event, counts) in inner.plan.events.iter().zip(status.event_counts()) {
                 // Which of an event's sources a repeat came from is not kept: the first stands for all.
-                messages.entry(event.sources[0].clone()).or_default().repeats += repeats;
+                messages.entry(event.sources[0].clone()).or_default().repeats += counts.repeats;
             }
             for (_, damage) in status.damaged_files() {
                 if let SourceError::Damaged { id, .. } = damage {
@@ -628,7 +628,7 @@ impl Api for JobApi {
     fn events(&self) -> Vec<EventReport> {
         let inner = &*self.0;
         let Some(status) = inner.status.get() else { return Vec::new() };
-        let (seen, repeats) = (status.seen(), status.repeats());
+        let (seen, counts) = (status.seen(), status.event_counts());
         let of_source = |id: &str| inner.plan.job.sources.keys().position(|source| source == id);
         let report = |(number, event): (usize, &EventPlan)| {
             let of_sources = event.sources.iter().filter_map(|id| seen.get(of_source(id)?));
@@ -639,11 +639,14 @@ impl Api for JobApi {
                 last = last.max(one.last);
                 near.extend(advice::near(event, &seen.names()));
             }
+            let counts = counts.get(number).copied().unwrap_or_default();
+            let has_snapshot = inner.plan.models[event.model as usize].snapshot.is_some();
             EventReport {
                 id: event.id.clone(),
                 source: event.sources.join(", "),
                 matched,
-                repeats: repeats.get(number).copied().unwrap_or(0),
+                repeats: counts.repeats,
+                without_row: has_snapshot.then_some(counts.without_row),
                 last_seen: last.map(Moment),
                 near,
             }

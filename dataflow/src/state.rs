@@ -19,6 +19,7 @@ pub(crate) mod deciding;
 pub(crate) mod dictionary;
 pub(crate) mod epoch;
 pub(crate) mod evaluate;
+pub(crate) mod event_counts;
 pub(crate) mod fact_counts;
 pub(crate) mod facts;
 pub(crate) mod forecast;

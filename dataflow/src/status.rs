@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::ingest::pace::Pace;
 use crate::ingest::seen::Seen;
 use crate::start_difference::{Conditions, StartDifference, keep_condition};
+use crate::state::event_counts::EventCounts;
 use crate::time::Time;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -73,8 +74,8 @@ struct WorkerStatus {
     seen: Mutex<Vec<Seen>>,
     /// The progress of its partitions, as the API shows it.
     partitions: Mutex<Vec<SourceReport>>,
-    /// By event of the plan, messages that repeated one that is held.
-    repeats: Mutex<Vec<u64>>,
+    /// What took effect, by event of the plan.
+    event_counts: Mutex<Vec<EventCounts>>,
     /// By audience, in order of their ids.
     transitions: Mutex<Vec<Transitions>>,
     /// Exits of memberships whose audience is gone.
@@ -179,7 +180,7 @@ impl Status {
         let mut all = Counts::default();
         for worker in &self.workers {
             lock(&worker.reading).messages.iter().for_each(|counts| all += *counts);
-            all.repeats += lock(&worker.repeats).iter().sum::<u64>();
+            all.repeats += lock(&worker.event_counts).iter().map(|counts| counts.repeats).sum::<u64>();
         }
         all
     }
@@ -303,13 +304,13 @@ impl Status {
         lock(&self.workers[worker].seen)
     }
 
-    /// Returns the repeats by event of the plan: the sum over the workers.
-    pub(crate) fn repeats(&self) -> Vec<u64> {
-        let mut all: Vec<u64> = Vec::new();
+    /// Returns what took effect, by event of the plan: the sum over the workers.
+    pub(crate) fn event_counts(&self) -> Vec<EventCounts> {
+        let mut all: Vec<EventCounts> = Vec::new();
         for worker in &self.workers {
-            let repeats = lock(&worker.repeats);
-            all.resize(all.len().max(repeats.len()), 0);
-            all.iter_mut().zip(&*repeats).for_each(|(all, one)| *all += one);
+            let counts = lock(&worker.event_counts);
+            all.resize(all.len().max(counts.len()), EventCounts::default());
+            all.iter_mut().zip(&*counts).for_each(|(all, one)| all.add(one));
         }
         all
     }
@@ -361,10 +362,8 @@ impl Status {
         self.workers[worker].keys.store(keys as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn publish_repeats(&self, worker: usize, repeats: &[u64]) {
-        let mut published = lock(&self.workers[worker].repeats);
-        published.clear();
-        published.extend_from_slice(repeats);
+    pub(crate) fn publish_event_counts(&self, worker: usize, counts: &[EventCounts]) {
+        counts.clone_into(&mut lock(&self.workers[worker].event_counts));
     }
 
     pub(crate) fn publish_transitions(&self, worker: usize, transitions: &[Transitions], removed_exits: u64) {

@@ -225,6 +225,11 @@ impl Scrape {
             self.counter("usher_event_matched_total", "Messages that match the event, repeats included.", &["event"]);
         let repeats =
             self.counter("usher_event_repeats_total", "Matched messages that repeat an earlier one.", &["event"]);
+        let without_row = self.counter(
+            "usher_event_without_row_total",
+            "Matched messages whose key has no row in the model's snapshot.",
+            &["event"],
+        );
         let seen = self.gauge(
             "usher_event_last_seen_timestamp_seconds",
             "The greatest timestamp of the event's messages.",
@@ -234,6 +239,9 @@ impl Scrape {
             let id = [&event.id[..]];
             matched.with_label_values(&id).inc_by(event.matched as f64);
             repeats.with_label_values(&id).inc_by(event.repeats as f64);
+            if let Some(count) = event.without_row {
+                without_row.with_label_values(&id).inc_by(count as f64);
+            }
             if let Some(Moment(ms)) = event.last_seen {
                 seen.with_label_values(&id).set(seconds(ms));
             }

@@ -47,7 +47,7 @@ pub fn status(connection: &Connection) -> Result<(), Exit> {
         ],
     );
     text += &table("source", &counted(&sources), &["read", "matched", "skipped", "dead_letters", "damaged_files"]);
-    text += &table("event", &events, &["source", "matched", "repeats", "last_seen"]);
+    text += &table("event", &events, &["source", "matched", "repeats", "without_row", "last_seen"]);
     print(&text)
 }
 

@@ -2,13 +2,14 @@
 //!
 //! [`Advisor::look`] is called now and then while a job reads, and at its end. Of a source nearly all of whose messages match nothing,
 //! or are refused for one reason, it says what they look like; of an event that has matched nothing, though its source has brought
-//! many messages, which names came near.
+//! many messages, which names came near; of an event nearly all of whose keys have no row, where its key is set.
 
 use crate::ingest::seen::Seen;
+use crate::state::event_counts::EventCounts;
 use crate::status::Status;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use usher_config::{Encoding, Source};
+use usher_config::{Encoding, Members, Source};
 use usher_core::api::UnmatchedName;
 use usher_core::counts::{Counts, Skip};
 use usher_core::dead_letters::DeadLetterReason;
@@ -22,6 +23,8 @@ pub(crate) const LOOK_AFTER: u64 = 1_000;
 const NEARLY_ALL: u64 = 20;
 /// Messages of a source without one of an event before that is said.
 const EVENT_AFTER: u64 = 2_000;
+/// Messages of an event whose keys are looked up before it is said that they have no rows.
+const KEYS_AFTER: u64 = 20;
 /// The names that a line lists.
 const NAMES: usize = 5;
 
@@ -68,6 +71,13 @@ impl Advisor {
                 {
                     tracing::warn!(source = %id, event = %event.id, "{advice}");
                 }
+            }
+        }
+        for (number, (event, counts)) in self.plan.events.iter().zip(status.event_counts()).enumerate() {
+            if let Some(advice) = of_keys(&self.plan, event, &counts, at_least.min(KEYS_AFTER))
+                && !self.events_said[number].swap(true, Ordering::Relaxed)
+            {
+                tracing::warn!(event = %event.id, "{advice}");
             }
         }
     }
@@ -183,6 +193,21 @@ fn of_event(number: usize, event: &EventPlan, counts: &Counts, seen: &Seen) -> O
         }
     };
     Some(format!("the event has matched none of {} messages\n  hint: {hint}", counts.read))
+}
+
+/// Returns what to say of an event nearly all of whose keys have no row, so that no audience of the model has them.
+fn of_keys(plan: &Plan, event: &EventPlan, counts: &EventCounts, at_least: u64) -> Option<String> {
+    let EventCounts { looked_up, without_row, .. } = *counts;
+    let nearly_all = without_row > 0 && (looked_up - without_row) * NEARLY_ALL <= looked_up;
+    let model = &plan.models[event.model as usize];
+    if looked_up < at_least || !nearly_all || model.members == Members::Any {
+        return None;
+    }
+    let (id, key) = (&model.id, &plan.job.models[&model.id].key);
+    Some(format!(
+        "{without_row} of {looked_up} messages have a key that no row of `{id}` has\n  hint: set `foreign_key` of the event to where \
+         `{key}` of `{id}` is, or `key` of the model to the column that the messages have"
+    ))
 }
 
 /// Returns a type and a name with their count.

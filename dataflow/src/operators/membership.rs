@@ -13,6 +13,7 @@ use crate::snapshots::schedule::PullEnded;
 use crate::start_difference::{Conditions, keep_condition};
 use crate::state::brake::exceeding;
 use crate::state::epoch::{EpochWorker, WholePull, Worked};
+use crate::state::event_counts::EventCounts;
 use crate::state::transition::{EpochOutput, KeyText, Removed, Transition};
 use crate::status::{Status, Transitions};
 use crate::time::{FUEL, Slot, Time};
@@ -157,8 +158,8 @@ struct Shell {
     plan: Arc<Plan>,
     /// Whether keys were held when that was published last.
     holds: bool,
-    /// The repeats by event that were published last.
-    repeats: Vec<u64>,
+    /// The counts by event that were published last.
+    counts: Vec<EventCounts>,
 }
 
 impl Shell {
@@ -179,8 +180,8 @@ impl Shell {
             changes: Changes::default(),
         };
         let verdicts = Verdicts { peers, staged: BTreeMap::new(), so_far: BTreeMap::new() };
-        let (start_sent, live, holds, repeats) = (false, false, false, Vec::new());
-        Shell { worker, epochs, status, pulls, verdicts, outputs, conditions, start_sent, live, plan, holds, repeats }
+        let (start_sent, live, holds, counts) = (false, false, false, Vec::new());
+        Shell { worker, epochs, status, pulls, verdicts, outputs, conditions, start_sent, live, plan, holds, counts }
     }
 
     /// Takes in a worker's verdict on a pull. With that of the last worker the pull is taken or given up.
@@ -240,9 +241,9 @@ impl Shell {
         self.status.pace().publish_due(worker, epochs.due(), epochs.done().saturating_sub(1));
         self.status.publish_keys(worker, epochs.len());
         self.publish_held(worker, epochs);
-        if self.repeats != epochs.repeats() {
-            self.repeats.clone_from(&epochs.repeats().to_vec());
-            self.status.publish_repeats(worker, &self.repeats);
+        if self.counts != epochs.event_counts() {
+            epochs.event_counts().clone_into(&mut self.counts);
+            self.status.publish_event_counts(worker, &self.counts);
         }
         if std::mem::take(&mut self.outputs.counted) {
             self.status.publish_transitions(worker, &self.outputs.counts, self.outputs.removed_exits);

@@ -22,6 +22,7 @@ use super::brake::Exits;
 use super::codec::{KeyState, Mapping};
 use super::committed::Baseline;
 use super::dictionary::SharedDictionary;
+use super::event_counts::{AllEventCounts, EventCounts};
 use super::facts::{Words, set, words_for};
 use super::forecast::Waiting;
 use super::holding::IncompleteWindow;
@@ -60,6 +61,8 @@ struct EventFacts {
     roles: Vec<Role>,
     /// The live columns that it sets.
     live: Vec<u32>,
+    /// Whether its model has one.
+    has_snapshot: bool,
 }
 
 impl EventFacts {
@@ -67,7 +70,8 @@ impl EventFacts {
         let model = event.model as usize;
         let roles = event.roles(index as u32, &plan.models[model].facts);
         let live = event.traits.iter().map(|set| set.live).collect();
-        EventFacts { model, facts: event.facts.clone(), roles, live }
+        let has_snapshot = plan.models[model].snapshot.is_some();
+        EventFacts { model, facts: event.facts.clone(), roles, live, has_snapshot }
     }
 }
 
@@ -255,8 +259,7 @@ pub(crate) struct EpochWorker {
     awaited: bool,
     /// Pulls that have been switched to and not been taken.
     switched: Vec<Switched>,
-    /// By event, messages that repeated one that is held.
-    repeats: Vec<u64>,
+    counts: AllEventCounts,
     brake: StartBrake,
 }
 
@@ -316,7 +319,7 @@ impl EpochWorker {
             epoch: None,
             awaited: false,
             switched: Vec::new(),
-            repeats: vec![0; plan.events.len()],
+            counts: AllEventCounts::new(plan.events.len()),
             brake: StartBrake {
                 limits: plan.models.iter().map(|model| (plan.job.models[&model.id].max_exits, parent(model))).collect(),
                 ..StartBrake::default()
@@ -522,9 +525,9 @@ impl EpochWorker {
         std::mem::take(&mut self.switched)
     }
 
-    /// Returns, by event, how many messages repeated one that is held.
-    pub(crate) fn repeats(&self) -> &[u64] {
-        &self.repeats
+    /// Returns what took effect, by event.
+    pub(crate) fn event_counts(&self) -> &[EventCounts] {
+        self.counts.by_event()
     }
 
     /// Ends the retirement of slots that are read as of no time before `time`.
@@ -789,17 +792,23 @@ impl EpochWorker {
         let place = &mut self.batches[ready.batch as usize];
         let waiting = place.as_mut().expect("a batch stays until its last event is applied");
         let event: MatchedEvent = waiting.batch.events[ready.index as usize];
-        let EventFacts { model, facts, roles, live } = &self.events[usize::from(event.event)];
+        let EventFacts { model, facts, roles, live, has_snapshot } = &self.events[usize::from(event.event)];
         let key = waiting.batch.key(&event);
         // A message that counts for conditions too is a repeat once.
         let counts = !event.sets_traits() || facts.is_empty();
-        let repeat = if event.sets_traits() {
+        let (slot, repeat) = if event.sets_traits() {
             let values = waiting.batch.traits(&event).map(|(set, value)| (live[set], value));
             self.models[*model].apply_traits(&event, key, ready.arrival, values)
         } else {
             self.models[*model].apply(&event, key, ready.arrival, (facts, roles), waiting.batch.values(&event))
         };
-        self.repeats[usize::from(event.event)] += u64::from(repeat && counts);
+        if repeat && counts {
+            self.counts.repeat(event.event);
+        }
+        if *has_snapshot && counts {
+            let has_row = || self.models[*model].in_snapshot(Some(slot));
+            self.counts.applied(event.event, slot, self.started.then_some(has_row));
+        }
         waiting.left -= 1;
         if waiting.left == 0 {
             *place = None;
@@ -939,6 +948,8 @@ impl EpochWorker {
             (model, slot) = (model + 1, 0);
         }
         self.remove(time, out);
+        let (models, events) = (&self.models, &self.events);
+        self.counts.start(|event, slot| models[events[usize::from(event)].model].in_snapshot(Some(slot)));
         self.started = true;
         self.models.iter_mut().for_each(KeyedState::end_announcement);
         out.epoch_end(until);

@@ -124,8 +124,8 @@ impl KeyedState {
         slot
     }
 
-    /// Applies a matched event; `facts` and `roles` are those of its event in the plan. Returns whether it repeats an event that is
-    /// held. `values` are those that it carries.
+    /// Applies a matched event; `facts` and `roles` are those of its event in the plan. Returns the key's slot, and whether it repeats
+    /// an event that is held. `values` are those that it carries.
     pub(crate) fn apply(
         &mut self,
         event: &MatchedEvent,
@@ -133,7 +133,7 @@ impl KeyedState {
         arrival: Arrival,
         (facts, roles): (&[u32], &[EventRole]),
         values: &[i128],
-    ) -> bool {
+    ) -> (Slot, bool) {
         let slot = self.intern(event.key_hash, key);
         let applied = Applied {
             at: event.at,
@@ -147,17 +147,18 @@ impl KeyedState {
         if self.windows.key(slot).is_empty() {
             self.idle.push(slot);
         }
-        repeat
+        (slot, repeat)
     }
 
-    /// Applies an event that sets live columns, by index, to values. Returns whether it repeats an event that is held.
+    /// Applies an event that sets live columns, by index, to values. Returns the key's slot, and whether it repeats an event that is
+    /// held.
     pub(crate) fn apply_traits<'v>(
         &mut self,
         event: &MatchedEvent,
         key: &str,
         arrival: Arrival,
         values: impl Iterator<Item = (u32, &'v StoredValue)>,
-    ) -> bool {
+    ) -> (Slot, bool) {
         let slot = self.intern(event.key_hash, key);
         let rows = self.rows.as_mut().expect("a model with live columns keeps rows");
         let (times, origin) = ((event.at, event.timestamp), (arrival, event.id));
@@ -165,7 +166,7 @@ impl KeyedState {
         if rows.is_empty(slot) {
             self.idle.push(slot);
         }
-        repeat
+        (slot, repeat)
     }
 
     /// Returns a time before which nothing changes by itself. None if nothing ever does.

@@ -349,6 +349,7 @@ impl Api for MemoryApi {
             source: "web".to_owned(),
             matched: 8,
             repeats: 1,
+            without_row: Some(3),
             last_seen: Some(Moment(1_795_428_000_000)),
             near: vec!["order completed".to_owned()],
         }]
