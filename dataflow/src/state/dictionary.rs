@@ -63,6 +63,11 @@ impl Dictionary {
         self.table.find(hash, same).copied()
     }
 
+    /// Returns a slot that a key with this hash may have; `None` if no key has the hash.
+    pub(crate) fn candidate(&self, hash: u64) -> Option<Slot> {
+        self.table.find(hash, |_| true).copied()
+    }
+
     /// Returns the slot of a key, a new one if it has none. `hash` is [`crate::ingest::event_batch::hash_key`] of the key.
     pub(crate) fn intern(&mut self, hash: u64, key: &str) -> Slot {
         let Dictionary { table, heads, free, .. } = self;

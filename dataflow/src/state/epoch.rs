@@ -26,7 +26,7 @@ use super::event_counts::{AllEventCounts, EventCounts};
 use super::facts::{Words, set, words_for};
 use super::forecast::Waiting;
 use super::holding::IncompleteWindow;
-use super::keyed::KeyedState;
+use super::keyed::{AHEAD, KeyedState};
 use super::rows::WaitingTraits;
 use super::staged::Staged;
 use super::transition::{EpochOutput, Removed};
@@ -775,12 +775,31 @@ impl EpochWorker {
         self.epoch = None;
     }
 
+    /// Reads what the next events of the ready ones will read.
+    fn read_ahead(&self, due: usize) {
+        for (index, model) in self.models.iter().enumerate() {
+            let hash = |ready: &Ready| {
+                let waiting = self.batches[ready.batch as usize].as_ref();
+                let event =
+                    &waiting.expect("a batch stays until its last event is applied").batch.events[ready.index as usize];
+                (self.events[usize::from(event.event)].model == index).then_some(event.key_hash)
+            };
+            model.read_ahead(self.ready.iter().take(due).filter_map(hash));
+        }
+    }
+
     fn apply_events(&mut self, until: Time, mut fuel: usize) -> usize {
-        while fuel > 0
-            && let Some(ready) = self.ready.pop_front_if(|ready| ready.at < until)
-        {
-            self.apply(ready);
-            fuel -= 1;
+        loop {
+            let due = self.ready.iter().take(AHEAD.min(fuel)).take_while(|ready| ready.at < until).count();
+            if due == 0 {
+                break;
+            }
+            self.read_ahead(due);
+            for _ in 0..due {
+                let ready = self.ready.pop_front().expect("so many were counted");
+                self.apply(ready);
+            }
+            fuel -= due;
         }
         if fuel > 0 {
             self.go_on(Step::FireTimers);

@@ -10,8 +10,8 @@
 //! Holds: a bit per (key, fact) and per (key, audience); until the start also what the ledgers have of each key. Refuses:
 //! nothing; any fact may flip at any time.
 //!
-//! An audience that is a conjunction of facts and their negations, as most are, is compared by masks of 64 facts at a time;
-//! others are walked.
+//! The facts and negated facts of a conjunction, which most audiences are, are compared by masks of 64 facts at a time; the masks of all
+//! audiences stand in a row. Where an audience has other conditions too, these are walked if the masks fit.
 
 use super::brake::Exits;
 use super::committed::{Baseline, CommittedBits};
@@ -23,26 +23,61 @@ use crate::time::{Slot, Time};
 use usher_core::change::{ChangeKind, Reason, Recipients};
 use usher_queries::plan::{Expr, ModelPlan};
 
-/// How an audience is decided.
-enum Test {
-    /// All facts under `mask` have the value in `want`, word by word.
-    Conjunction(Vec<(u32, u64, u64)>),
-    Tree(Expr),
+/// Facts that have to have a value: those under `mask` that in `want`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Term {
+    /// Which 64 facts.
+    word: u32,
+    mask: u64,
+    want: u64,
 }
 
-struct Audience {
-    test: Test,
-    /// The facts that its conditions are.
-    facts: Words,
-    /// The ranks of the audiences that its conditions are.
+/// Facts never have it.
+const NEVER: Term = Term { word: 0, mask: 0, want: 1 };
+
+/// How the audiences are decided, by rank.
+#[derive(Default)]
+struct Tests {
+    /// Where the terms of a rank end in `terms`, behind those of the rank before.
+    ends: Vec<u32>,
+    terms: Vec<Term>,
+    /// What has to hold beside the terms.
+    others: Vec<Option<Expr>>,
+}
+
+impl Tests {
+    fn push(&mut self, expr: &Expr) {
+        let (terms, other) = split(expr);
+        self.terms.extend(terms);
+        self.ends.push(self.terms.len() as u32);
+        self.others.push(other);
+    }
+
+    /// Returns whether the audience at a rank holds.
+    #[inline]
+    fn holds(&self, rank: usize, facts: &[u64], members: &[u64]) -> bool {
+        let begin = rank.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        let terms = &self.terms[begin..self.ends[rank] as usize];
+        terms.iter().all(|term| facts[term.word as usize] & term.mask == term.want)
+            && self.others[rank].as_ref().is_none_or(|other| walk(other, facts, members))
+    }
+}
+
+/// The ranks of the audiences that an audience mentions, and of those that mention it.
+#[derive(Default)]
+struct Links {
     mentions: Vec<u32>,
-    /// The ranks of the audiences that mention it.
     mentioned_by: Vec<u32>,
 }
 
 /// All audiences of a model, ready to be decided. Ranks are positions in `ModelPlan::order`.
 struct Audiences {
-    by_rank: Vec<Audience>,
+    tests: Tests,
+    /// The facts that the conditions of an audience are, by rank.
+    own: BitRows,
+    links: Vec<Links>,
+    /// The ranks that have links.
+    linked: Words,
     /// Index of the audience at a rank.
     order: Vec<u32>,
     /// By index.
@@ -53,9 +88,10 @@ struct Audiences {
     default_facts: Words,
     performed: Words,
     rank_words: usize,
-    // Scratch of `decide`.
+    // Scratch of `decide`. Causes are kept of linked audiences, those of `caused`.
     dirty: Words,
     causes: Vec<Causes>,
+    caused: Vec<u32>,
 }
 
 /// A membership of one key that changes.
@@ -151,6 +187,12 @@ impl EvaluateState {
         }
     }
 
+    /// Returns something of a key's facts and memberships: see [`KeyedState::read_ahead`](super::keyed::KeyedState::read_ahead).
+    pub(crate) fn touch(&self, slot: Slot) -> u64 {
+        let first = |row: &[u64]| row.first().copied().unwrap_or(0);
+        first(self.facts.row(slot)) ^ first(self.members.row(slot))
+    }
+
     /// Returns the truth of all facts.
     pub(crate) fn facts(&self) -> &BitRows {
         &self.facts
@@ -163,7 +205,7 @@ impl EvaluateState {
 
     /// Returns the number of audiences.
     pub(crate) fn audiences(&self) -> usize {
-        self.audiences.by_rank.len()
+        self.audiences.order.len()
     }
 
     /// Returns the audiences that a key is in.
@@ -360,21 +402,26 @@ impl Audiences {
         let facts = model.facts.len();
         let rank_words = words_for(model.audiences.len());
         let mut by_fact = vec![vec![0; rank_words]; facts];
-        let mut by_rank: Vec<Audience> = Vec::new();
+        let ranks = model.order.len();
+        let (mut tests, mut own_facts) = (Tests::default(), BitRows::new(vec![0; words_for(facts)]));
+        own_facts.fit(ranks);
+        let (mut links, mut linked): (Vec<Links>, Words) = (Vec::new(), vec![0; rank_words]);
         for (rank, index) in model.order.iter().enumerate() {
             let expr = &model.audiences[*index as usize].expr;
-            let (mut own, mut mentions) = (vec![0; words_for(facts)], Vec::new());
-            expr.leaves(&mut |fact| set(&mut own, fact, true), &mut |audience| mentions.push(audience));
-            for fact in ones(&own) {
+            let (own, mut mentions) = (own_facts.row_mut(rank as Slot), Vec::new());
+            expr.leaves(&mut |fact| set(own, fact, true), &mut |audience| mentions.push(audience));
+            for fact in ones(own) {
                 set(&mut by_fact[fact as usize], rank as u32, true);
             }
             let mentions: Vec<u32> = mentions.into_iter().map(|a| rank_of[a as usize]).collect();
             for earlier in &mentions {
                 assert!((*earlier as usize) < rank, "an audience is ordered before one that it mentions");
-                by_rank[*earlier as usize].mentioned_by.push(rank as u32);
+                links[*earlier as usize].mentioned_by.push(rank as u32);
+                set(&mut linked, *earlier, true);
+                set(&mut linked, rank as u32, true);
             }
-            let test = conjunction(expr).map_or_else(|| Test::Tree(expr.clone()), Test::Conjunction);
-            by_rank.push(Audience { test, facts: own, mentions, mentioned_by: Vec::new() });
+            links.push(Links { mentions, mentioned_by: Vec::new() });
+            tests.push(expr);
         }
         let mut default_facts = vec![0; words_for(facts)];
         let mut performed = vec![0; words_for(facts)];
@@ -383,9 +430,13 @@ impl Audiences {
             set(&mut performed, i as u32, fact.kind.window().is_some());
         }
         let audiences = Audiences {
-            causes: vec![Causes::default(); by_rank.len()],
+            causes: vec![Causes::default(); ranks],
+            caused: Vec::new(),
             dirty: vec![0; rank_words],
-            by_rank,
+            tests,
+            own: own_facts,
+            links,
+            linked,
             order: model.order.clone(),
             exprs: model.audiences.iter().map(|audience| audience.expr.clone()).collect(),
             by_fact,
@@ -446,7 +497,6 @@ impl Audiences {
         decisions: &mut Vec<Decision>,
         mut holding: Option<(&mut Holding, Slot)>,
     ) {
-        let mut changed = false;
         for word in 0..self.rank_words {
             // An audience only makes later ones dirty, in this word or those that follow.
             while self.dirty[word] != 0 {
@@ -461,19 +511,18 @@ impl Audiences {
                     continue;
                 }
                 set(members, index, holds);
-                changed = true;
-                let audience = &self.by_rank[rank];
+                let own = self.own.row(rank as Slot);
                 let mut causes = Causes::default();
                 for (fact, cause) in flipped {
-                    if get(&audience.facts, *fact) {
+                    if get(own, *fact) {
                         causes.add(*cause);
                     }
                 }
-                for earlier in &audience.mentions {
-                    causes.join(self.causes[*earlier as usize]);
-                }
-                for later in &audience.mentioned_by {
-                    set(&mut self.dirty, *later, true);
+                let is_linked = get(&self.linked, rank as u32);
+                if is_linked {
+                    let Links { mentions, mentioned_by } = &self.links[rank];
+                    mentions.iter().for_each(|earlier| causes.join(self.causes[*earlier as usize]));
+                    mentioned_by.iter().for_each(|later| set(&mut self.dirty, *later, true));
                 }
                 if holding.is_some() && causes.get().is_none() {
                     // What made it certain is a condition of an audience that it mentions, whose members are the same; or a window
@@ -483,14 +532,23 @@ impl Audiences {
                         causes.add(Cause::Snapshot);
                     }
                 }
-                self.causes[rank] = causes;
+                if is_linked {
+                    self.keep_causes(rank, causes);
+                }
                 let kind = if holds { ChangeKind::Entry } else { ChangeKind::Exit };
                 decisions.push(Decision { audience: index, kind, cause: causes.first() });
             }
         }
-        if changed {
-            self.causes.fill(Causes::default());
-        }
+        self.forget_causes();
+    }
+
+    fn keep_causes(&mut self, rank: usize, causes: Causes) {
+        self.causes[rank] = causes;
+        self.caused.push(rank as u32);
+    }
+
+    fn forget_causes(&mut self) {
+        self.caused.drain(..).for_each(|rank| self.causes[rank as usize] = Causes::default());
     }
 
     /// Decides all audiences of a key from nothing; `decisions` gets those that hold. The cause is an event if some performed
@@ -507,7 +565,7 @@ impl Audiences {
         stays: impl Fn(u32) -> bool,
     ) {
         members.fill(0);
-        for rank in 0..self.by_rank.len() {
+        for rank in 0..self.order.len() {
             let (index, mut holds) = (self.order[rank], self.holds(rank, facts, members));
             if let Some((holding, slot)) = &mut holding {
                 holds = holding.admits((*slot, index), (holds, stays(index)), facts, members);
@@ -515,10 +573,9 @@ impl Audiences {
             if !holds {
                 continue;
             }
-            let audience = &self.by_rank[rank];
             set(members, index, true);
             let (mut by_event, mut by_trait, mut by_snapshot) = (false, false, false);
-            for (w, own) in audience.facts.iter().enumerate() {
+            for (w, own) in self.own.row(rank as Slot).iter().enumerate() {
                 let differ = own & (facts[w] ^ self.default_facts[w]);
                 let traits = by_traits.get(w).copied().unwrap_or(0);
                 by_event |= differ & self.performed[w] != 0;
@@ -529,23 +586,21 @@ impl Audiences {
             let mut causes = Causes::default();
             let own = [(by_event, Cause::Event), (by_trait, Cause::Trait), (by_snapshot, Cause::Snapshot)];
             own.into_iter().filter(|(is, _)| *is).for_each(|(_, cause)| causes.add(cause));
-            for earlier in &audience.mentions {
+            for earlier in &self.links[rank].mentions {
                 causes.join(self.causes[*earlier as usize]);
             }
             if causes.get().is_none() {
                 causes.add(Cause::Snapshot);
             }
-            self.causes[rank] = causes;
+            self.keep_causes(rank, causes);
             decisions.push(Decision { audience: index, kind: ChangeKind::Entry, cause: causes.first() });
         }
-        self.causes.fill(Causes::default());
+        self.forget_causes();
     }
 
+    #[inline]
     fn holds(&self, rank: usize, facts: &[u64], members: &[u64]) -> bool {
-        match &self.by_rank[rank].test {
-            Test::Conjunction(masks) => masks.iter().all(|(word, mask, want)| facts[*word as usize] & mask == *want),
-            Test::Tree(expr) => walk(expr, facts, members),
-        }
+        self.tests.holds(rank, facts, members)
     }
 }
 
@@ -559,37 +614,38 @@ fn walk(expr: &Expr, facts: &[u64], members: &[u64]) -> bool {
     }
 }
 
-/// The masks of a conjunction of facts and negated facts that does not contradict itself.
-fn conjunction(expr: &Expr) -> Option<Vec<(u32, u64, u64)>> {
-    let mut masks: Vec<(u32, u64, u64)> = Vec::new();
-    let mut literal = |fact: u32, value: bool| {
-        let (word, bit) = (fact / 64, 1 << (fact % 64));
-        let mask = match masks.iter_mut().find(|(w, ..)| *w == word) {
-            Some(mask) => mask,
-            None => masks.push_mut((word, 0, 0)),
-        };
-        if mask.1 & bit != 0 && (mask.2 & bit != 0) != value {
-            return None;
-        }
-        mask.1 |= bit;
-        mask.2 |= if value { bit } else { 0 };
-        Some(())
-    };
-    let of = match expr {
+/// Splits a conjunction into the facts and negated facts among its parts, and the rest.
+fn split(expr: &Expr) -> (Vec<Term>, Option<Expr>) {
+    let parts = match expr {
         Expr::All(of) => of.as_slice(),
         other => std::slice::from_ref(other),
     };
-    for e in of {
-        match e {
-            Expr::Fact(fact) => literal(*fact, true)?,
-            Expr::Not(e) => match **e {
-                Expr::Fact(fact) => literal(fact, false)?,
-                _ => return None,
+    let (mut terms, mut others): (Vec<Term>, Vec<Expr>) = (Vec::new(), Vec::new());
+    for part in parts {
+        let literal = match part {
+            Expr::Fact(fact) => Some((*fact, true)),
+            Expr::Not(of) => match **of {
+                Expr::Fact(fact) => Some((fact, false)),
+                _ => None,
             },
-            _ => return None,
+            _ => None,
+        };
+        let Some((fact, truth)) = literal else {
+            others.push(part.clone());
+            continue;
+        };
+        let (word, bit) = (fact / 64, 1 << (fact % 64));
+        let term = match terms.iter_mut().find(|term| term.word == word) {
+            Some(term) => term,
+            None => terms.push_mut(Term { word, mask: 0, want: 0 }),
+        };
+        if term.mask & bit != 0 && (term.want & bit != 0) != truth {
+            return (vec![NEVER], None);
         }
+        term.mask |= bit;
+        term.want |= if truth { bit } else { 0 };
     }
-    Some(masks)
+    (terms, (!others.is_empty()).then_some(Expr::All(others)))
 }
 
 #[cfg(test)]

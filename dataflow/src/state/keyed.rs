@@ -18,11 +18,15 @@ use super::windows::{Applied, Arrival, Held, WindowState};
 use crate::ingest::event_batch::MatchedEvent;
 use crate::ingest::row_batch::Role;
 use crate::time::{Slot, Time};
+use std::hint::black_box;
 use std::rc::Rc;
 use usher_core::api::ExplainedLive;
 use usher_core::change::{ChangeKind, Reason, Recipients};
 use usher_queries::StoredValue;
 use usher_queries::plan::{Expr, ModelPlan, Role as EventRole};
+
+/// How many keys are read ahead at once: as many reads as a core has under way.
+pub(crate) const AHEAD: usize = 16;
 
 /// The keys of one model that this worker owns.
 pub(crate) struct KeyedState {
@@ -122,6 +126,25 @@ impl KeyedState {
             self.fit();
         }
         slot
+    }
+
+    /// Reads what events of keys with these hashes will read. All but the first reads of a key depend on the one before, and most miss the
+    /// caches: of several keys at once they overlap.
+    pub(crate) fn read_ahead(&self, hashes: impl Iterator<Item = u64>) {
+        let keys = self.keys.borrow();
+        let mut slots = [0; AHEAD];
+        let mut count = 0;
+        for slot in hashes.take(AHEAD).filter_map(|hash| keys.candidate(hash)).filter(|slot| self.has(*slot)) {
+            slots[count] = slot;
+            count += 1;
+        }
+        let slots = &slots[..count];
+        let own = |slot: &Slot| keys.hash(*slot) ^ self.windows.touch(*slot) as u64 ^ self.evaluate.touch(*slot);
+        let text = |slot: &Slot| keys.key(*slot).as_bytes().first().copied().unwrap_or(0);
+        let within = |slot: &Slot| u64::from(text(slot)) ^ self.windows.touch_within(*slot);
+        // The compiler must not find that nothing uses what is read.
+        black_box(slots.iter().map(own).fold(0, |all, one| all ^ one));
+        black_box(slots.iter().map(within).fold(0, |all, one| all ^ one));
     }
 
     /// Applies a matched event; `facts` and `roles` are those of its event in the plan. Returns the key's slot, and whether it repeats
@@ -260,7 +283,13 @@ impl KeyedState {
         let until = self.flips.len().min(self.settled + fuel);
         let keys = Rc::clone(&self.keys);
         let keys = keys.borrow();
+        let mut ahead = self.settled;
         while self.settled < until {
+            if self.settled >= ahead {
+                ahead = self.settled + AHEAD;
+                let next = &self.flips[self.settled..ahead.min(self.flips.len())];
+                black_box(next.iter().fold(0, |all, flip| all ^ self.evaluate.touch(flip.slot)));
+            }
             let of_key = next_key(&self.flips, &mut self.settled);
             let Flip { time, slot, .. } = of_key[0];
             let row_changes = of_key.iter().filter(|flip| flip.fact == ROW).map(|flip| flip.cause).min();

@@ -297,6 +297,16 @@ impl WindowState {
         &self.keys[slot as usize]
     }
 
+    /// Returns something that is read with a key, and something behind it: see [`KeyedState::read_ahead`](super::keyed::KeyedState::read_ahead).
+    pub(crate) fn touch(&self, slot: Slot) -> usize {
+        self.keys[slot as usize].held.len()
+    }
+
+    /// Returns something behind what [`WindowState::touch`] reads.
+    pub(crate) fn touch_within(&self, slot: Slot) -> Time {
+        self.keys[slot as usize].held.first().map_or(0, |held| held.timestamp)
+    }
+
     /// Applies an event to each fact that it counts for; returns whether it repeats an event that is held.
     ///
     /// # Panics
