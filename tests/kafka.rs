@@ -143,6 +143,11 @@ fn rights_that_are_taken_away_are_named_and_nothing_is_lost() {
 }
 
 #[test]
+fn messages_that_are_too_large_are_dead_letters_once_each_though_the_job_is_killed() {
+    passes(SHARED.as_ref(), "sizes.py", &["--kills", &kills()]);
+}
+
+#[test]
 fn topics_that_are_deleted_are_named_with_what_to_do() {
     passes(SHARED.as_ref(), "topics.py", &[]);
 }

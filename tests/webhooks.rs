@@ -115,7 +115,7 @@ fn at_random(seed: u64) -> impl FnMut(&Request) -> Fate + Send {
 }
 
 fn kills() -> u64 {
-    std::env::var("USHER_KILLS").map_or(6, |text| text.parse().expect("USHER_KILLS is a number"))
+    std::env::var("USHER_KILLS").map_or(20, |text| text.parse().expect("USHER_KILLS is a number"))
 }
 
 fn folds_to_what_the_job_says(seed: u64, settings: &str) {

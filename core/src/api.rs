@@ -435,8 +435,7 @@ pub struct SyncReport {
     pub id: String,
     /// Whether the destination takes changes: `ok`, `open`, `paused` or `rejecting`.
     pub state: crate::sink::SyncState,
-    /// Changes that were committed to it since its log began, of a sync to Kafka since the start: delivered, waiting,
-    /// superseded and dead letters together.
+    /// Changes that were committed to it since its log began: delivered, waiting, superseded and dead letters together.
     pub committed: u64,
     /// Changes delivered to the destination, counted as `committed`.
     pub delivered: u64,

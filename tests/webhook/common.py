@@ -1,5 +1,6 @@
 """What the scenarios of webhooks share: nginx as the endpoint, a receiver behind it, and the program as a process with its API."""
 
+import atexit
 import http.server
 import json
 import os
@@ -8,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -27,6 +29,24 @@ def until(what, condition, patience=PATIENCE):
         if time.monotonic() > end:
             raise AssertionError(f"it never came to this: {what() if callable(what) else what}")
         time.sleep(0.02)
+
+
+def ends_within(seconds, name):
+    """Ends this process after so long, and with it what it has started; so does SIGTERM."""
+
+    def over(number, _):
+        sys.exit(f"{name}: failed: " + ("stopped" if number == signal.SIGTERM else f"not done within {seconds} s"))
+
+    signal.signal(signal.SIGALRM, over)
+    signal.signal(signal.SIGTERM, over)
+    signal.alarm(seconds)
+
+
+def start(command, **how):
+    """Starts a process that does not outlive this one, and holds none of its pipes."""
+    process = subprocess.Popen(command, **{"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, **how})
+    atexit.register(process.kill)
+    return process
 
 
 def free_port():
@@ -104,7 +124,7 @@ class Nginx:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "nginx.conf").write_text(
             f"""
-daemon off; worker_processes 1; pid {self.folder}/pid; error_log {self.folder}/error.log;
+daemon off; master_process off; pid {self.folder}/pid; error_log stderr;
 events {{ worker_connections 1024; }}
 http {{
     access_log off; keepalive_requests 1000000; client_max_body_size 8m; client_body_buffer_size 1m;
@@ -114,10 +134,13 @@ http {{
 }}
 """
         )
-        self.process = subprocess.Popen(["nginx", "-p", str(self.folder), "-c", "nginx.conf"], stderr=subprocess.DEVNULL)
+        # No master: its worker would outlive one that is killed.
+        command = ["nginx", "-p", str(self.folder), "-c", "nginx.conf"]
+        self.process = start(command, stderr=(self.folder / "error.log").open("w"))
 
     def wait_for(self, port):
         def listens():
+            assert self.process.poll() is None, f"nginx has ended: {(self.folder / 'error.log').read_text()}"
             with socket.socket() as client:
                 return client.connect_ex(("127.0.0.1", port)) == 0
 
@@ -126,7 +149,7 @@ http {{
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait()
+        self.process.wait(60)
 
 
 class Job:
@@ -156,7 +179,7 @@ api: {{listen: "127.0.0.1:0"}}
     def start(self):
         self.log = self.folder / "log"
         with self.log.open("w") as log:
-            self.process = subprocess.Popen([USHER, "run", "job.yaml"], cwd=self.folder, stderr=log, stdout=log)
+            self.process = start([USHER, "run", "job.yaml"], cwd=self.folder, stderr=log, stdout=log)
         found = until(
             lambda: f"it is live: {self.log.read_text()}",
             lambda: re.search(r"live after", self.log.read_text()) and re.search(r"api on (\S+)", self.log.read_text()),

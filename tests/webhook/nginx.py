@@ -4,11 +4,14 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 
-from common import Job, Nginx, Receiver, free_port, until
+from common import Job, Nginx, Receiver, ends_within, free_port, until
 
 KEYS = [f"u-{number}" for number in range(200)]
 HELD = {("buyers", key) for key in KEYS}
+# All scenarios together take half a minute.
+BOUND = 300
 RETRY = "retry: {first: 50ms, most: 1s}"
 
 
@@ -28,7 +31,7 @@ def run(folder, to, receiver, check):
 def limited(folder):
     port, receiver = free_port(), Receiver()
     http = f"""
-        limit_req_zone $server_name zone=all:1m rate=200r/s;
+        limit_req_zone $binary_remote_addr zone=all:1m rate=100r/s;
         server {{ listen 127.0.0.1:{port}; location / {{
             limit_req zone=all burst=5 nodelay; limit_req_status 429; proxy_pass http://127.0.0.1:{receiver.port}; }} }}
     """
@@ -65,7 +68,7 @@ def slow_bodies(folder):
     http = f"""server {{ listen 127.0.0.1:{port}; location / {{
         proxy_buffering off; proxy_pass http://127.0.0.1:{receiver.port}; }} }}"""
     nginx = Nginx(folder / "nginx", http).wait_for(port)
-    # The status has settled a request: what is slow behind it is left.
+    # The status has settled a request: what is slow behind it is left after the timeout.
     attempts = run(folder / "job", f'url: "http://127.0.0.1:{port}/hook", timeout: 2s, concurrency: 64', receiver, lambda job: None)
     assert len(receiver.messages) == len(KEYS) and attempts["failed"] == 0, (len(receiver.messages), attempts)
     nginx.stop()
@@ -103,10 +106,17 @@ def private_ca(folder):
 
 
 def main():
-    names = sys.argv[1:] or ["limited", "upstream_down", "slow_bodies", "private_ca"]
+    scenarios = {scenario.__name__: scenario for scenario in (limited, upstream_down, slow_bodies, private_ca)}
+    names = sys.argv[1:] or list(scenarios)
+    if unknown := [name for name in names if name not in scenarios]:
+        sys.exit(f"webhook-nginx: there is no scenario {unknown[0]}; there are {', '.join(scenarios)}")
+    ends_within(BOUND, "webhook-nginx")
     for name in names:
         with tempfile.TemporaryDirectory(prefix="webhook-nginx-") as folder:
-            print(f"{name}: {globals()[name](pathlib.Path(folder) / name)}", flush=True)
+            since = time.monotonic()
+            attempts = scenarios[name](pathlib.Path(folder) / name)
+            print(f"{name}: {attempts}; {time.monotonic() - since:.0f} s", flush=True)
+    print(f"webhook-nginx: ok: {len(names)} scenarios, {len(KEYS)} changes each, 0 lost, in order")
 
 
 if __name__ == "__main__":

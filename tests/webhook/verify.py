@@ -117,7 +117,7 @@ def main():
         node.terminate()
     if Receiver.wrong:
         sys.exit(f"{len(Receiver.wrong)} requests are not verified: {Receiver.wrong[:3]}")
-    print(f"{len(Receiver.verified)} requests verified by standardwebhooks and svix{', in Node too' if node else ''}")
+    print(f"webhook-verify: ok: {len(Receiver.verified)} requests verified by standardwebhooks and svix{', in Node too' if node else ''}")
 
 
 main()

@@ -174,13 +174,16 @@ impl Undelivered {
     /// Returns whether this shows the cause better than `other`: a purge has another cause, and of messages that are refused
     /// together for their size it is the largest.
     fn is_closer_than(&self, other: &Undelivered) -> bool {
-        use RDKafkaErrorCode as E;
-        let is_purge = |code| matches!(code, E::PurgeQueue | E::PurgeInflight);
         match (is_purge(self.code), is_purge(other.code)) {
             (own, others) if own != others => others,
             _ => self.code == other.code && self.bytes > other.bytes,
         }
     }
+}
+
+/// Returns whether a code says only that librdkafka has removed a message, and not why.
+pub(super) fn is_purge(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
 }
 
 /// A problem in the log.
@@ -254,6 +257,11 @@ impl Context {
     /// Returns the delivery that failed since the last call. Of several the one that shows the cause.
     pub(super) fn take_undelivered(&self) -> Option<Undelivered> {
         self.lock().undelivered.take()
+    }
+
+    /// Returns whether a delivery failed since the last [`Context::take_undelivered`] for a reason of its own, not by a purge.
+    pub(super) fn has_rejected(&self) -> bool {
+        self.lock().undelivered.as_ref().is_some_and(|undelivered| !is_purge(undelivered.code))
     }
 
     /// Returns, by noted topic and partition, the offset after the last message that was delivered since the last call.

@@ -35,7 +35,10 @@ impl Problem {
                 false,
             ),
             E::InvalidTopic => ("topics have letters, digits, `.`, `_` and `-` in their names, at most 249", false),
-            E::MessageSizeTooLarge => ("raise the topic's `max.message.bytes`, or send less of the row", false),
+            E::MessageSizeTooLarge => (
+                "raise the topic's `max.message.bytes`, or allow the user of `properties` to describe the topic's settings",
+                false,
+            ),
             E::PolicyViolation => ("ask whoever runs the cluster to create the topic", false),
             E::UnsupportedVersion | E::UnsupportedFeature => ("use brokers of Kafka 2.5 or later", false),
             E::Resolve => ("see that the names in `brokers` are right and resolve on this machine", true),

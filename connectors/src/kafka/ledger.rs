@@ -9,6 +9,8 @@
 //! !audience/ID      {"name":"…","model":"…"}
 //! ID/KEY            of a membership: ms since the epoch of its last change; if the sync includes columns
 //!                   {"at":1763895600123,"row":{"plan":"pro"}}; a tombstone after the exit
+//! !dead/N           {"time":…,"audience":"…","key":"…","kind":"Entry","cause":"Event","at":…,"row":"{…}","reason":"…"}: a
+//!                   change whose message is larger than Kafka takes; N counts from 0, and the last 10,000 are kept
 //! !pending/N        {"batch":1207,"audience":"…","key":"…","entered":true,"at":1763895600123,"row":"…","headers":[…],
 //!                   "message":"…"}; `entered` is false of an exit only, `row` is the JSON of the row or is missing
 //! ```
@@ -20,7 +22,8 @@
 //! successor. `run` counts the processes that opened the sync; versions without `!owner` compare that. `batch` counts committed
 //! batches: a process compares it to find out whether its latest commit succeeded, and a checkpoint notes it as the ledger's
 //! position. `clock` is the time of the latest change. `began`, where it is not 0, is the `batch` after which the ledger was
-//! begun anew. With transactions all of these records are in the transaction of the messages.
+//! begun anew. `delivered` and `dead_letters`, where they are not 0, count changes since the first of them. With transactions
+//! all of these records are in the transaction of the messages.
 //!
 //! `!resend` asks for a ledger that begins anew: the next process to open the sync forgets the memberships, and keeps the
 //! count of batches and the clock.
@@ -38,6 +41,9 @@ use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use usher_core::api::Moment;
+use usher_core::change::{Change, ChangeKind, ChangeTexts, Reason};
+use usher_core::delivery::DeadLetterReport;
 use usher_core::ledger::{Ledger, LedgerAudience};
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
@@ -53,6 +59,14 @@ pub(super) const TARGET: &str = "!target";
 pub(super) const PROGRESS: &str = "!committed";
 /// The prefix of the key of an audience's record; the audience's id follows.
 const AUDIENCE: &str = "!audience/";
+/// The prefix of the key of a dead letter's record; its number follows.
+const DEAD: &str = "!dead/";
+/// Dead letters that are kept.
+const DEAD_KEPT: u64 = 10_000;
+/// Bytes of the row that a dead letter keeps: all of them are in memory.
+const DEAD_TEXT_BYTES: usize = 16 << 10;
+/// Bytes of the key of a dead letter that does not fit into the ledger otherwise.
+const DEAD_KEY_BYTES: usize = 256;
 /// The prefix of the key of a pending message's record; a number follows.
 const PENDING: &str = "!pending/";
 
@@ -64,7 +78,7 @@ pub(super) fn topic(job: &str, sync: &str) -> String {
 /// How far a sync has been committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Progress {
-    version: u32,
+    pub(super) version: u32,
     /// How many processes have opened the sync.
     pub(super) run: u64,
     /// How many batches have been committed.
@@ -74,6 +88,12 @@ pub(super) struct Progress {
     /// The batch after which the ledger was begun anew; 0 if it never was.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) began: u64,
+    /// Changes whose messages were committed, since the ledger began; by a version before it had this, none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) delivered: u64,
+    /// Changes whose messages were larger than Kafka takes, counted likewise.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) dead_letters: u64,
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -82,7 +102,7 @@ fn is_zero(number: &u64) -> bool {
 
 impl Default for Progress {
     fn default() -> Progress {
-        Progress { version: VERSION, run: 0, batch: 0, clock: 0, began: 0 }
+        Progress { version: VERSION, run: 0, batch: 0, clock: 0, began: 0, delivered: 0, dead_letters: 0 }
     }
 }
 
@@ -108,6 +128,12 @@ pub(super) fn owner_value(incarnation: u64) -> String {
 }
 
 impl Progress {
+    /// Returns whether it is of the same batch of the same run.
+    pub(super) fn is_at(&self, other: &Progress) -> bool {
+        let place = |progress: &Progress| (progress.run, progress.batch, progress.clock, progress.began);
+        place(self) == place(other)
+    }
+
     /// Returns the value of the record of progress.
     pub(super) fn value(&self) -> String {
         serde_json::to_string(self).expect("numbers have a JSON form")
@@ -140,6 +166,99 @@ impl Pending {
     /// Returns the record, as key and value, of the batch's message of that number.
     pub(super) fn record(&self, number: usize) -> (String, String) {
         (format!("{PENDING}{number}"), serde_json::to_string(self).expect("strings and numbers have a JSON form"))
+    }
+}
+
+/// A change whose message is larger than Kafka takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DeadLetter {
+    /// When it was given up, by the job's clock, ms since the epoch.
+    pub(super) time: u64,
+    pub(super) audience: String,
+    pub(super) key: String,
+    pub(super) kind: ChangeKind,
+    /// Of the change.
+    pub(super) cause: Reason,
+    pub(super) at: u64,
+    /// JSON; empty if it is too large or there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    row: String,
+    /// Why the message was not sent.
+    pub(super) reason: String,
+}
+
+impl DeadLetter {
+    /// Returns that of a change of an audience at `time`, ms since the epoch.
+    pub(super) fn new(
+        time: u64,
+        change: &Change,
+        audience: &str,
+        texts: ChangeTexts<'_>,
+        reason: String,
+    ) -> DeadLetter {
+        DeadLetter {
+            time,
+            audience: audience.to_owned(),
+            key: texts.key.to_owned(),
+            kind: change.kind,
+            cause: change.reason,
+            at: change.at,
+            row: if texts.row.len() <= DEAD_TEXT_BYTES { texts.row.to_owned() } else { String::new() },
+            reason,
+        }
+    }
+
+    /// Returns the value of its record: without the row, and with a key that is cut, where it does not fit otherwise.
+    pub(super) fn value(&mut self, fits: impl Fn(&str) -> bool) -> String {
+        let value = |letter: &DeadLetter| serde_json::to_string(letter).expect("strings and numbers have a JSON form");
+        if !fits(&value(self)) {
+            self.row.clear();
+        }
+        if !fits(&value(self)) {
+            self.key.truncate(self.key.floor_char_boundary(DEAD_KEY_BYTES));
+        }
+        value(self)
+    }
+
+    /// Returns it as the API shows it.
+    pub(super) fn report(&self, number: u64) -> DeadLetterReport {
+        DeadLetterReport {
+            id: number.to_string(),
+            time: Moment(self.time),
+            reason: "refused".to_owned(),
+            status: None,
+            answer: self.reason.clone(),
+            again: false,
+            kind: self.kind.name().to_owned(),
+            audience_id: self.audience.clone(),
+            key: self.key.clone(),
+            at: Moment(self.at),
+            row: serde_json::from_str(&self.row).ok(),
+        }
+    }
+}
+
+/// Returns the key of the record of a dead letter, and that of the record that goes for it, if one does.
+pub(super) fn dead_keys(number: u64) -> (String, Option<String>) {
+    let key = |number: u64| format!("{DEAD}{number}");
+    (key(number), number.checked_sub(DEAD_KEPT).map(key))
+}
+
+/// Dead letters by their numbers: the last that are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct DeadLettersOfLedger(BTreeMap<u64, DeadLetter>);
+
+impl DeadLettersOfLedger {
+    pub(super) fn insert(&mut self, number: u64, letter: DeadLetter) {
+        self.0.insert(number, letter);
+        while self.0.len() as u64 > DEAD_KEPT {
+            self.0.pop_first();
+        }
+    }
+
+    /// Returns those from a number on.
+    pub(super) fn from(&self, number: u64) -> impl Iterator<Item = (u64, &DeadLetter)> {
+        self.0.range(number..).map(|(number, letter)| (*number, letter))
     }
 }
 
@@ -205,6 +324,7 @@ pub(super) struct LedgerTopic {
     pub(super) members: Members,
     /// The audiences that have a record.
     pub(super) audiences: BTreeMap<String, LedgerAudience>,
+    pub(super) dead_letters: DeadLettersOfLedger,
     /// The offset up to which the topic was read.
     pub(super) end: i64,
     /// Messages that may have been sent or not, in order. `progress` and `ledger` count them as committed.
@@ -348,6 +468,10 @@ impl LedgerTopic {
             let AudienceValue { name, model } =
                 serde_json::from_slice(value).map_err(|error| unread(error.to_string()))?;
             self.audiences.insert(id.to_owned(), LedgerAudience { id: id.to_owned(), name, model });
+        } else if let Some(number) = key.strip_prefix(DEAD) {
+            let number = number.parse().map_err(|_| unread(format!("it has a record `{key}`")))?;
+            let letter = serde_json::from_slice(value).map_err(|error| unread(error.to_string()))?;
+            self.dead_letters.insert(number, letter);
         } else if let Some(number) = key.strip_prefix(PENDING) {
             let number = number.parse().map_err(|_| unread(format!("it has a record `{key}`")))?;
             pending.insert(number, serde_json::from_slice(value).map_err(|error| unread(error.to_string()))?);
@@ -378,6 +502,7 @@ impl LedgerTopic {
             self.pending.push(pending);
         }
         self.progress.batch += u64::from(!self.pending.is_empty());
+        self.progress.delivered += self.pending.len() as u64;
     }
 
     /// Fills the ledger with the memberships.
@@ -495,6 +620,39 @@ mod tests {
         assert_eq!(audience_record(&audience), record);
         assert_eq!(member_value(1_763_895_600_123, ""), "1763895600123");
         assert_eq!(member_value(7, r#"{"plan":"pro"}"#), r#"{"at":7,"row":{"plan":"pro"}}"#);
+    }
+
+    #[test]
+    fn dead_letters_and_counts_are_read_as_they_were_written() {
+        let letter = |number: u64| DeadLetter {
+            time: 5,
+            audience: "a".to_owned(),
+            key: format!("u-{number}"),
+            kind: ChangeKind::Entry,
+            cause: Reason::Event,
+            at: 4,
+            row: r#"{"plan":"pro"}"#.to_owned(),
+            reason: "it is too large".to_owned(),
+        };
+        let value_of = |number| letter(number).value(|_| true);
+        let value = value_of(0);
+        let expected = r#"{"time":5,"audience":"a","key":"u-0","kind":"Entry","cause":"Event","at":4,"row":"{\"plan\":\"pro\"}","reason":"it is too large"}"#;
+        assert_eq!(value, expected);
+        let progress = Progress { delivered: 7, dead_letters: 2, ..Progress::default() };
+        let records = format!("!committed\t{}\n!dead/0\t{value}\n!dead/1\t{}\n!dead/0", progress.value(), value_of(1));
+        let log = read(&records);
+        assert_eq!((log.progress.delivered, log.progress.dead_letters), (7, 2));
+        assert_eq!(log.dead_letters.from(1).collect::<Vec<_>>(), [(1, &letter(1))]);
+        let report = letter(1).report(1);
+        assert_eq!((&report.id[..], &report.answer[..]), ("1", "it is too large"));
+        assert_eq!(report.row, Some(serde_json::json!({"plan": "pro"})));
+        let mut kept = DeadLettersOfLedger::default();
+        (0..DEAD_KEPT + 5).for_each(|number| kept.insert(number, letter(number)));
+        assert_eq!(kept.from(0).next().map(|(number, _)| number), Some(5));
+        let mut long = DeadLetter { key: "é".repeat(1_000), ..letter(2) };
+        let short = long.value(|value| value.len() < 600);
+        assert!(short.len() < 600 && long.row.is_empty() && long.key == "é".repeat(DEAD_KEY_BYTES / 2), "{short}");
+        assert_eq!(dead_keys(DEAD_KEPT + 4), ("!dead/10004".to_owned(), Some("!dead/4".to_owned())));
     }
 
     #[test]

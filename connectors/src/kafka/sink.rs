@@ -13,6 +13,7 @@
 //! | `reconcile` | what follows when its outcome is unknown |
 //! | `watch` | the topics and the mark in the ledger, looked at every few seconds |
 //! | `batch` | the changes of one transaction |
+//! | `limits` | how large a record may be |
 //!
 //! Promises: a batch's messages and the records of the ledger that belong to them are one transaction, so both are committed or
 //! neither. A batch is sent `commit_every` after the one before at the latest, and at once if the sync was idle. A batch that
@@ -30,6 +31,7 @@
 //!   that look is the only one, and two processes may both send for that time, with the same ids.
 
 mod batch;
+mod limits;
 mod open;
 mod reconcile;
 mod sender;
@@ -49,9 +51,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use transaction::CALL;
-use usher_config::{Delivery, KafkaTarget};
+use usher_config::KafkaTarget;
 use usher_core::catalog::Catalog;
 use usher_core::change::{Changes, Filter};
+use usher_core::delivery::{DeadLetterPage, Delivery, DeliveryOrder, DeliveryReply};
+use usher_core::reply::{ApiError, BoxFuture};
 use usher_core::sink::{LedgerPosition, Sink, SinkError, Standing};
 
 /// Bytes of changes that may wait before the sink is not [`Sink::ready`]: 32 MiB, some 300,000 changes.
@@ -95,12 +99,13 @@ impl SyncSpec<'_> {
     }
 
     fn exactly_once(&self) -> bool {
-        self.target.delivery == Delivery::ExactlyOnce
+        self.target.delivery == usher_config::Delivery::ExactlyOnce
     }
 }
 
 /// The sink, which hands changes to its thread.
 struct KafkaSink {
+    sync: String,
     filter: Filter,
     catalog: Arc<Catalog>,
     rows: CommittedRows,
@@ -120,9 +125,10 @@ impl KafkaSink {
     ) -> KafkaSink {
         let shared = Arc::clone(&sender.shared);
         let name = format!("sync {}", sender.id);
-        let of_thread = Arc::clone(&catalog);
+        let (sync, of_thread) = (sender.id.clone(), Arc::clone(&catalog));
         let thread = std::thread::Builder::new().name(name).spawn(move || sender.run(&of_thread, every));
-        KafkaSink { filter, catalog, rows, shared, thread: Some(thread.expect("the system can start a thread")), any }
+        let thread = Some(thread.expect("the system can start a thread"));
+        KafkaSink { sync, filter, catalog, rows, shared, thread, any }
     }
 }
 
@@ -183,8 +189,43 @@ impl Sink for KafkaSink {
         Arc::clone(&self.shared) as Arc<dyn Standing>
     }
 
+    fn delivery(&self) -> Option<Arc<dyn Delivery>> {
+        Some(Arc::new(Letters { sync: self.sync.clone(), shared: Arc::clone(&self.shared) }))
+    }
+
     fn position(&self) -> Option<LedgerPosition> {
         Some(position(self.shared.lock().batch))
+    }
+}
+
+/// The dead letters of a sync, which are in its ledger. It takes no orders: a transaction is sent as it comes.
+struct Letters {
+    sync: String,
+    shared: Arc<Shared>,
+}
+
+impl Letters {
+    fn page(&self, from: u64, limit: usize) -> DeadLetterPage {
+        let state = self.shared.lock();
+        let mut letters = state.dead_letters.from(from);
+        let dead_letters = letters.by_ref().take(limit).map(|(number, letter)| letter.report(number)).collect();
+        DeadLetterPage { dead_letters, next_cursor: letters.next().map(|(number, _)| number.to_string()) }
+    }
+}
+
+impl Delivery for Letters {
+    fn order(&self, order: DeliveryOrder) -> BoxFuture<'static, Result<DeliveryReply, ApiError>> {
+        let reply = match order {
+            DeliveryOrder::DeadLetters { from, limit } => Ok(DeliveryReply::DeadLetters(self.page(from, limit))),
+            _ => {
+                let reason = format!(
+                    "the sync `{}` goes to a topic, and its dead letters are only listed; `usher resend {0}` sends all members again",
+                    self.sync
+                );
+                Err(ApiError::Conflict(reason))
+            }
+        };
+        Box::pin(std::future::ready(reply))
     }
 }
 

@@ -4,7 +4,11 @@ use super::client::{Context, REQUEST, retry};
 use super::error::Problem;
 use super::ffi::{self, TopicDescription};
 use rdkafka::ClientContext;
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::client::Client;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+use std::future::Future;
 use std::time::Duration;
 
 /// The most names that an error suggests.
@@ -27,6 +31,36 @@ pub(super) fn describe<C: ClientContext>(
         all.push(found.ok_or_else(|| missing(client, context, name))?);
     }
     Ok(all)
+}
+
+/// Returns a setting of topics, in the order of `names`; the brokers' code where they do not show it.
+///
+/// # Errors
+///
+/// The brokers refuse, or do not answer within `patience`.
+pub(super) fn setting(
+    config: &ClientConfig,
+    context: Context,
+    names: &[&str],
+    name: &str,
+    patience: Duration,
+) -> Result<Vec<Result<String, RDKafkaErrorCode>>, Problem> {
+    let admin: AdminClient<Context> =
+        config.create_with_context(context).map_err(|error| Problem::not_created(&error))?;
+    let wanted: Vec<ResourceSpecifier<'_>> = names.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+    let found = retry(admin.inner().context(), patience, || {
+        let options = AdminOptions::new().request_timeout(Some(REQUEST));
+        wait(admin.describe_configs(&wanted, &options), "the settings of a topic")
+    })?;
+    let value = |resource: ConfigResource| resource.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
+    Ok(found.into_iter().map(|resource| resource.map(value)).collect())
+}
+
+/// Waits for the answer to a request, which has a timeout of its own.
+pub(super) fn wait<T>(request: impl Future<Output = KafkaResult<T>>, what: &str) -> Result<T, Problem> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers needs nothing");
+    runtime.block_on(request).map_err(|error| Problem::of_error(&error, what))
 }
 
 /// Returns the problem of a missing topic, with the names of topics that may have been meant.

@@ -1,8 +1,16 @@
 //! A batch: the changes of one transaction.
 //!
 //! Promises: a batch merged from pieces has at most [`BATCH_CHANGES`] changes, so that a first fill is many short transactions.
+//!
+//! A change whose message is larger than Kafka takes ([`super::limits`]) is *refused*: the batch is committed without the
+//! message, and the change is a dead letter. Which changes are refused is found while the batch is sent, and holds for all
+//! later tries.
 
+use super::limits::Refusal;
 use crate::committed_rows::CommittedRows;
+use crate::kafka::ledger::{DeadLetter, Progress};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use usher_core::catalog::Catalog;
 use usher_core::change::{Change, ChangeTexts, Changes, Filter};
 use usher_core::sink::Written;
@@ -20,6 +28,8 @@ pub(super) struct Batch {
     changes: Changes,
     /// By change, whether a message is sent, or the change is only committed.
     sent: Vec<bool>,
+    /// By the place of a change, why its message is not sent.
+    refused: RefCell<BTreeMap<usize, Refusal>>,
     /// All changes before this time have been handed over with it. None: more changes of the same write follow.
     pub(super) until: Option<u64>,
 }
@@ -65,9 +75,41 @@ impl Batch {
         self.changes.iter()
     }
 
-    /// Returns the changes of which a message is sent.
-    pub(super) fn sent(&self) -> impl Iterator<Item = &Change> {
-        self.changes.iter().zip(&self.sent).filter(|(_, sent)| **sent).map(|(change, _)| change)
+    /// Returns the changes of which a message is sent, with their places: those that are refused are left out.
+    pub(super) fn sent(&self) -> impl Iterator<Item = (usize, &Change)> {
+        let changes = self.changes.iter().zip(&self.sent).enumerate().filter(|(_, (_, sent))| **sent);
+        changes
+            .map(|(place, (change, _))| (place, change))
+            .filter(|(place, _)| !self.refused.borrow().contains_key(place))
+    }
+
+    /// Returns how many of its changes are to be delivered, refused ones included.
+    pub(super) fn to_send(&self) -> u64 {
+        self.sent.iter().filter(|sent| **sent).count() as u64
+    }
+
+    /// Leaves out the message of the change at `place`.
+    pub(super) fn refuse(&self, place: usize, refusal: Refusal) {
+        self.refused.borrow_mut().insert(place, refusal);
+    }
+
+    /// Returns the dead letters of the refused changes, in their order.
+    pub(super) fn dead_letters(&self, catalog: &Catalog) -> Vec<DeadLetter> {
+        let refused = self.refused.borrow();
+        let changes = self.changes.iter().enumerate();
+        let refused = changes.filter_map(|(place, change)| Some((change, refused.get(&place)?)));
+        let letter = |(change, refusal): (&Change, &Refusal)| {
+            let time = self.until.unwrap_or(change.at);
+            DeadLetter::new(time, change, catalog.id(change.audience), self.texts(change), refusal.to_string())
+        };
+        refused.map(letter).collect()
+    }
+
+    /// Returns how far the ledger is with this batch, behind `before`.
+    pub(super) fn counted(&self, before: Progress) -> Progress {
+        let dead_letters = self.refused.borrow().len() as u64;
+        let delivered = before.delivered + self.to_send() - dead_letters;
+        Progress { delivered, dead_letters: before.dead_letters + dead_letters, ..before }
     }
 
     /// Returns the key of one of its changes.
@@ -80,10 +122,10 @@ impl Batch {
         self.changes.texts(change)
     }
 
-    /// Returns the changes of which a message is sent, by kind; the bytes are 0.
+    /// Returns the changes whose message is sent, by kind; the bytes are 0.
     pub(super) fn written(&self) -> Written {
         let mut written = Written::default();
-        self.sent().for_each(|change| written.count(change.kind));
+        self.sent().for_each(|(_, change)| written.count(change.kind));
         written
     }
 

@@ -15,6 +15,7 @@
 //! checkpoint.
 
 use super::batch::BATCH_CHANGES;
+use super::limits::Limits;
 use super::sender::Sender;
 use super::watch::Watch;
 use super::{KafkaSink, SyncSpec, position};
@@ -26,12 +27,11 @@ use crate::kafka::ffi::{self, TopicDescription};
 use crate::kafka::ledger::{self, LedgerTopic, RESEND};
 use crate::kafka::topics;
 use crate::messages::{Messages, filter};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer;
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use usher_core::catalog::Catalog;
@@ -67,16 +67,24 @@ pub(in crate::kafka) struct MarkedSync {
 /// Does steps 1 to 3.
 pub(in crate::kafka) fn mark_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<MarkedSync, SinkError> {
     let failed = |problem| spec.failed("opened", problem);
-    let producer_config = producer_settings(spec, variable).map_err(failed)?;
+    let mut producer_config = producer_settings(spec, variable).map_err(failed)?;
     let reader_config = reader_settings(spec, variable).map_err(failed)?;
+    let admin_config = admin_settings(spec, variable).map_err(failed)?;
     let ledger_topic = ledger::topic(spec.job, spec.id);
     let reader = Arc::new(Reader::start(&reader_config, spec.context(), |_| ()).map_err(failed)?);
     let topics = find_topics(spec, &reader, &ledger_topic).map_err(failed)?;
     let (target, ledger) = create_missing(spec, &reader, &ledger_topic, topics, variable).map_err(failed)?;
     let watch = Watch::new(target, ledger);
-    let context = spec.context().noting(&[&spec.target.topic[..], &ledger_topic]);
+    let names = [&spec.target.topic[..], &ledger_topic];
+    let limits = Limits::read(spec.context(), names, &producer_config, &admin_config).unwrap_or_else(|problem| {
+        tracing::warn!(sync = spec.id, "how large messages may be can't be read: {}", problem.reason);
+        Limits::of_client(&producer_config)
+    });
+    limits.bound(&mut producer_config);
+    let context = spec.context().noting(&names);
     let producer = producer(context, &producer_config).map_err(failed)?;
-    let mut sender = Sender::new(spec, producer, producer_config, reader_config, watch);
+    let configs = [producer_config, reader_config, admin_config];
+    let mut sender = Sender::new(spec, producer, configs, limits, watch);
     if spec.exactly_once()
         && let Err(problem) = fence(&sender.producer, PATIENCE)
     {
@@ -124,7 +132,10 @@ impl MarkedSync {
         let every = if spec.exactly_once() { Duration::from_millis(spec.target.commit_every) } else { BATCH_EVERY };
         let (sync, index) = (spec.sync.clone(), spec.index);
         let any = found.ledger.any;
-        sender.shared.lock().batch = sender.progress.batch;
+        let mut state = sender.shared.lock();
+        state.take_progress(&sender.progress);
+        state.dead_letters = std::mem::take(&mut found.dead_letters);
+        drop(state);
         let mut rows = CommittedRows::new(spec.sync);
         found.members.iter().for_each(|(member, row)| {
             let (audience, key) = ledger::member(member);
@@ -295,10 +306,12 @@ fn create_missing(
     if let Topics { target: Some(target), ledger: Some(ledger) } = found {
         return Ok((target, ledger));
     }
-    let admin = admin(spec, variable)?;
+    let admin: AdminClient<Context> = admin_settings(spec, variable)?
+        .create_with_context(spec.context())
+        .map_err(|error| Problem::not_created(&error))?;
     let created = retry(reader.context(), PATIENCE, || {
         let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
-        wait(admin.create_topics(&new, &options), "creating topics")
+        topics::wait(admin.create_topics(&new, &options), "creating topics")
     })?;
     for result in created {
         match result {
@@ -321,44 +334,30 @@ fn create_missing(
 
 /// Checks that the ledger topic keeps the latest record of each key without a time limit.
 fn check_is_compacted(spec: &SyncSpec<'_>, ledger_topic: &str, variable: Variable<'_>) -> Result<(), Problem> {
-    let admin = admin(spec, variable)?;
-    let wanted = [ResourceSpecifier::Topic(ledger_topic)];
-    let found = retry(admin.inner().context(), PATIENCE, || {
-        let options = AdminOptions::new().request_timeout(Some(REQUEST));
-        wait(admin.describe_configs(&wanted, &options), "the settings of a topic")
-    })?;
-    for resource in found {
-        match resource {
+    let config = admin_settings(spec, variable)?;
+    let found = topics::setting(&config, spec.context(), &[ledger_topic], "cleanup.policy", PATIENCE)?;
+    for policy in found {
+        match policy {
             Err(code) => {
                 tracing::warn!(
                     topic = ledger_topic,
                     "the topic's settings can't be read: {code}; it must have `cleanup.policy=compact`"
                 );
             }
-            Ok(resource) => {
-                let policy = resource.get("cleanup.policy").and_then(|entry| entry.value.clone()).unwrap_or_default();
-                if policy != "compact" {
-                    return Err(Problem::permanent(
-                        format!("topic `{ledger_topic}`, the sync's ledger, has `cleanup.policy={policy}`"),
-                        "set its `cleanup.policy` to `compact`: entries whose records are deleted would be sent again",
-                    ));
-                }
+            Ok(policy) if policy != "compact" => {
+                return Err(Problem::permanent(
+                    format!("topic `{ledger_topic}`, the sync's ledger, has `cleanup.policy={policy}`"),
+                    "set its `cleanup.policy` to `compact`: entries whose records are deleted would be sent again",
+                ));
             }
+            Ok(_) => {}
         }
     }
     Ok(())
 }
 
-fn admin(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<AdminClient<Context>, Problem> {
-    let config = settings(&spec.target.kafka, &[], &[], variable)?;
-    config.create_with_context(spec.context()).map_err(|error| Problem::not_created(&error))
-}
-
-/// Waits for the answer to a request, which has a timeout of its own.
-fn wait<T>(request: impl Future<Output = KafkaResult<T>>, what: &str) -> Result<T, Problem> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers needs nothing");
-    runtime.block_on(request).map_err(|error| Problem::of_error(&error, what))
+fn admin_settings(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<ClientConfig, Problem> {
+    settings(&spec.target.kafka, &[], &[], variable)
 }
 
 /// Creates a producer.

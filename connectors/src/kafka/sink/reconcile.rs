@@ -117,7 +117,7 @@ impl Sender {
             // It was rolled back with what hung. Without it an older process would take the ledger for its own.
             self.send_mark()?;
         }
-        if hanging.is_empty() && found == *progress {
+        if hanging.is_empty() && found.is_at(progress) {
             return Ok(Some(batch.written()));
         }
         // A batch whose transaction hung may lack messages although the ledger has it.
@@ -140,7 +140,7 @@ impl Sender {
                 self.send_once(&kept.batch, catalog, &kept.progress, &visible)?;
             }
         }
-        if found == *progress && self.is_visible(batch, &visible)? {
+        if found.is_at(progress) && self.is_visible(batch, &visible)? {
             return Ok(Some(batch.written()));
         }
         if visible.0.is_empty() {
@@ -152,7 +152,7 @@ impl Sender {
     /// Returns whether all messages of a batch are in the target.
     fn is_visible(&self, batch: &Batch, visible: &Visible) -> Result<bool, Setback> {
         let mut all = true;
-        self.for_each_message(batch, |change, message, _| {
+        self.for_each_message(batch, |_, change, message, _| {
             all &= visible.has(batch.key(change), message);
             Ok(())
         })?;

@@ -6,15 +6,17 @@
 
 use super::SyncSpec;
 use super::batch::{BATCH_CHANGES, Batch};
+use super::limits::Limits;
 use super::reconcile::{Broken, Visible};
 use super::transaction::Setback;
 use super::watch::Watch;
 use crate::kafka::client::{Context, PATIENCE, Reader, retry};
 use crate::kafka::error::Problem;
-use crate::kafka::ledger::{self, LedgerTopic, Mark, Progress};
+use crate::kafka::ledger::{self, DeadLettersOfLedger, LedgerTopic, Mark, Progress};
 use crate::messages::Messages;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer};
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -56,6 +58,8 @@ pub(super) struct State {
     pub(super) bytes: usize,
     /// How many changes are queued or being sent.
     pub(super) changes: u64,
+    /// Those of them that are to be delivered.
+    pub(super) to_send: u64,
     /// No more changes come: queued ones are sent at once.
     pub(super) closing: bool,
     /// Nothing more is sent: the sink was dropped, or has waited long enough for its end.
@@ -73,6 +77,12 @@ pub(super) struct State {
     /// When changes began to wait, or the last ones were committed.
     pub(super) waiting_since: Option<Instant>,
     pub(super) status: SyncStatus,
+    /// Changes that were delivered since the ledger began.
+    pub(super) delivered: u64,
+    /// Changes that Kafka did not take since then.
+    pub(super) dead: u64,
+    /// The last of them.
+    pub(super) dead_letters: DeadLettersOfLedger,
     /// Why the thread has ended.
     pub(super) error: Option<SinkError>,
 }
@@ -82,7 +92,15 @@ impl Standing for Shared {
         let state = self.lock();
         let since = state.waiting_since.filter(|_| state.changes > 0);
         let oldest_waiting_ms = since.map_or(0, |since| since.elapsed().as_millis() as u64);
-        SyncStatus { waiting: state.changes, oldest_waiting_ms, ..state.status.clone() }
+        // What waits is not in the ledger yet; it is counted, so that the counts add up.
+        SyncStatus {
+            committed: state.delivered + state.dead + state.to_send,
+            delivered: Some(state.delivered),
+            dead_letters: state.dead,
+            waiting: state.to_send,
+            oldest_waiting_ms,
+            ..state.status.clone()
+        }
     }
 }
 
@@ -100,6 +118,7 @@ impl State {
             self.waiting_since.get_or_insert_with(Instant::now);
             self.bytes += batch.bytes();
             self.changes += batch.len() as u64;
+            self.to_send += batch.to_send();
             self.queue.push_back(batch);
         }
     }
@@ -118,12 +137,18 @@ impl State {
     fn committed(&mut self, batch: &Batch) {
         self.bytes -= batch.bytes();
         self.changes -= batch.len() as u64;
-        self.status.committed += batch.len() as u64;
+        self.to_send -= batch.to_send();
         self.waiting_since = (self.changes > 0).then(Instant::now);
         if let Some(until) = batch.until {
             self.committed = until;
         }
         self.commit_if_idle();
+    }
+
+    /// Takes how far the ledger is.
+    pub(super) fn take_progress(&mut self, progress: &Progress) {
+        self.batch = progress.batch;
+        (self.delivered, self.dead) = (progress.delivered, progress.dead_letters);
     }
 
     /// If nothing is queued or being sent, everything that was handed over is committed.
@@ -171,6 +196,9 @@ pub(super) struct Sender {
     pub(super) producer: BaseProducer<Context>,
     pub(super) producer_config: ClientConfig,
     pub(super) reader_config: ClientConfig,
+    pub(super) admin_config: ClientConfig,
+    /// How large records may be.
+    pub(super) limits: Cell<Limits>,
     brokers: String,
     pub(super) exactly_once: bool,
     /// The random number by which this process knows its mark in the ledger.
@@ -200,14 +228,16 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// Returns a sender that knows nothing of its ledger yet.
+    /// Returns a sender that knows nothing of its ledger yet. `configs` are those of producers, readers and admin
+    /// clients.
     pub(super) fn new(
         spec: &SyncSpec<'_>,
         producer: BaseProducer<Context>,
-        producer_config: ClientConfig,
-        reader_config: ClientConfig,
+        configs: [ClientConfig; 3],
+        limits: Limits,
         watch: Watch,
     ) -> Sender {
+        let [producer_config, reader_config, admin_config] = configs;
         Sender {
             id: spec.id.to_owned(),
             name: spec.target_name(),
@@ -216,6 +246,8 @@ impl Sender {
             producer,
             producer_config,
             reader_config,
+            admin_config,
+            limits: Cell::new(limits),
             brokers: spec.target.kafka.brokers.clone(),
             exactly_once: spec.exactly_once(),
             incarnation: spec.incarnation,
@@ -307,6 +339,7 @@ impl Sender {
             // While it opens the sync a process does not fence the one that has fenced it.
             Setback::Fenced(_) => self.superseded(),
             Setback::Retry(reason) | Setback::Replace(reason) => self.failed(reason, RETRY_HINT),
+            Setback::TooLarge(Problem { reason, hint, .. }) => self.failed(reason, hint),
         })
     }
 
@@ -336,6 +369,7 @@ impl Sender {
                 Next::Poll => self.producer.poll(Duration::ZERO),
                 Next::Send(batch) => {
                     last = Some(Instant::now());
+                    let before = self.progress;
                     let result = self.commit_batch(&batch, catalog);
                     let mut state = self.shared.lock();
                     state.sending = false;
@@ -345,10 +379,13 @@ impl Sender {
                         break;
                     }
                     state.committed(&batch);
-                    state.batch = self.progress.batch;
+                    state.take_progress(&self.progress);
+                    for (letter, number) in batch.dead_letters(catalog).into_iter().zip(before.dead_letters..) {
+                        state.dead_letters.insert(number, letter);
+                    }
                     drop(state);
                     self.shared.changed.notify_all();
-                    self.keep(batch);
+                    self.keep(batch, before);
                 }
             }
         }
@@ -399,19 +436,30 @@ impl Sender {
             };
             match result {
                 Ok(written) => {
-                    self.committed(batch, catalog, progress, written);
+                    self.committed(batch, catalog, batch.counted(progress), written);
                     return Ok(());
                 }
-                Err(Setback::Failed(error)) => return Err(error),
-                Err(Setback::Retry(reason)) => self.back_off(reason, &mut backoff)?,
-                Err(Setback::Replace(reason)) => {
-                    self.mark_broken(Broken { reason: reason.clone(), fenced: false });
-                    self.back_off(reason, &mut backoff)?;
-                }
-                Err(Setback::Fenced(reason)) => {
-                    self.mark_broken(Broken { reason: reason.clone(), fenced: true });
-                    self.back_off(reason, &mut backoff)?;
-                }
+                Err(setback) => self.take_setback(setback, &mut backoff)?,
+            }
+        }
+    }
+
+    /// Prepares the next try of a batch, and pauses before it. An error if there is to be none.
+    fn take_setback(&mut self, setback: Setback, backoff: &mut Duration) -> Result<(), SinkError> {
+        match setback {
+            Setback::Failed(error) => Err(error),
+            Setback::Retry(reason) => self.back_off(reason, backoff),
+            Setback::Replace(reason) => {
+                self.mark_broken(Broken { reason: reason.clone(), fenced: false });
+                self.back_off(reason, backoff)
+            }
+            Setback::Fenced(reason) => {
+                self.mark_broken(Broken { reason: reason.clone(), fenced: true });
+                self.back_off(reason, backoff)
+            }
+            Setback::TooLarge(problem) => {
+                let setback = self.lower_limits(problem);
+                self.take_setback(setback, backoff)
             }
         }
     }
@@ -435,14 +483,17 @@ impl Sender {
         self.broken = Some(broken);
     }
 
-    /// Keeps a committed batch, and drops the oldest ones beyond [`KEPT_BYTES`].
-    fn keep(&mut self, batch: Box<Batch>) {
+    /// Keeps a committed batch, before which the ledger was at `before`; drops the oldest ones beyond [`KEPT_BYTES`].
+    fn keep(&mut self, batch: Box<Batch>, before: Progress) {
         let ends = self.note_delivered();
         if !self.exactly_once {
             return;
         }
         self.kept_bytes += batch.bytes();
-        self.kept.push_back(KeptBatch { progress: self.progress, ends, batch });
+        // Sent again, it is counted again.
+        let Progress { delivered, dead_letters, .. } = before;
+        let progress = Progress { delivered, dead_letters, ..self.progress };
+        self.kept.push_back(KeptBatch { progress, ends, batch });
         while self.kept_bytes > KEPT_BYTES
             && self.kept.len() > 1
             && let Some(oldest) = self.kept.pop_front()

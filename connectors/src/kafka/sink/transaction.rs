@@ -3,13 +3,17 @@
 //! A transaction holds the messages of a batch and the records by which the ledger changes, so both are committed or neither. If
 //! a commit fails or has no answer, the outcome is unknown, and [`super::reconcile`] finds it out.
 //!
+//! A change whose message is larger than Kafka takes is refused: it is in the ledger like the others, with a dead letter in
+//! the place of its message, all in one transaction.
+//!
 //! With `delivery: at_least_once` there are no transactions: the messages are written to the ledger as pending, then sent, then
 //! the ledger is written, each after the one before has arrived.
 
 use super::batch::Batch;
+use super::limits::record_bytes;
 use super::reconcile::Visible;
 use super::sender::Sender;
-use crate::kafka::client::{PATIENCE, Undelivered};
+use crate::kafka::client::{PATIENCE, Undelivered, is_purge};
 use crate::kafka::error::{Problem, code, is_authorization, is_fenced};
 use crate::kafka::ledger::{self, OWNER, PROGRESS, Pending, Progress, RESEND, TARGET};
 use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
@@ -37,6 +41,8 @@ pub(super) enum Setback {
     Replace(String),
     /// The brokers take nothing more from this producer: another process has come, or a transaction took too long.
     Fenced(String),
+    /// The brokers take only smaller messages than was known.
+    TooLarge(Problem),
     /// A retry does not help.
     Failed(SinkError),
 }
@@ -124,24 +130,24 @@ impl Sender {
         self.commit()
     }
 
-    /// Calls `send` for each message of a batch.
+    /// Calls `send` for each message of a batch, with the place of its change; those that are refused are left out.
     pub(super) fn for_each_message<'a>(
         &'a self,
         batch: &'a Batch,
-        mut send: impl FnMut(&Change, &[u8], &MessageId) -> Result<(), Setback>,
+        mut send: impl FnMut(usize, &Change, &[u8], &MessageId) -> Result<(), Setback>,
     ) -> Result<(), Setback> {
         let mut message = Vec::new();
-        for change in batch.sent() {
+        for (place, change) in batch.sent() {
             message.clear();
             let id = self.messages.write(&mut message, change, batch.texts(change));
-            send(change, &message, &id)?;
+            send(place, change, &message, &id)?;
         }
         Ok(())
     }
 
     fn send_pending(&self, batch: &Batch, catalog: &Catalog, progress: &Progress) -> Result<(), Setback> {
         let mut number = 0;
-        self.for_each_message(batch, |change, message, id| {
+        self.for_each_message(batch, |place, change, message, id| {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let headers = self.messages.headers(change, id);
             let pending = Pending {
@@ -156,26 +162,44 @@ impl Sender {
                 message: text(message),
             };
             let (key, value) = pending.record(number);
+            let (bytes, in_ledger) =
+                (self.bytes_of(batch, change, message, id), record_bytes(key.len(), value.len(), []));
+            // What can't be noted as pending can't be sent: a crash would lose it.
+            let refusal = self.refusal(|limits| limits.refuses(bytes).or_else(|| limits.ledger_refuses(in_ledger)));
+            if let Some(refusal) = refusal {
+                batch.refuse(place, refusal);
+                return Ok(());
+            }
             number += 1;
             self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(&key[..]).payload(&value[..]))
         })
     }
 
     fn send_messages(&self, batch: &Batch, visible: &Visible) -> Result<Written, Setback> {
-        let mut written = batch.written();
-        self.for_each_message(batch, |change, message, id| {
+        let mut bytes = 0;
+        self.for_each_message(batch, |place, change, message, id| {
             if visible.has(batch.key(change), message) {
+                return Ok(());
+            }
+            let of_record = self.bytes_of(batch, change, message, id);
+            if let Some(refusal) = self.refusal(|limits| limits.refuses(of_record)) {
+                batch.refuse(place, refusal);
                 return Ok(());
             }
             let headers = self.messages.headers(change, id);
             let headers = headers.fold(OwnedHeaders::new_with_capacity(4), |headers, (key, value)| {
                 headers.insert(Header { key, value: Some(value) })
             });
-            written.bytes += message.len() as u64;
+            bytes += message.len() as u64;
             // The message has the time of the change; the record has the broker's time of its arrival.
             self.send(BaseRecord::to(&self.topic).key(batch.key(change)).payload(message).headers(headers))
         })?;
-        Ok(written)
+        Ok(Written { bytes, ..batch.written() })
+    }
+
+    /// Returns the most bytes of the record of a message.
+    fn bytes_of(&self, batch: &Batch, change: &Change, message: &[u8], id: &MessageId) -> usize {
+        record_bytes(batch.key(change).len(), message.len(), self.messages.headers(change, id))
     }
 
     /// Writes the records of a batch's audiences, where they are new or have changed, before those of its memberships.
@@ -190,15 +214,37 @@ impl Sender {
         Ok(())
     }
 
-    /// Writes the memberships that a batch changes, and the progress.
+    /// Writes the memberships that a batch changes, its dead letters, and the progress, which is `progress` before the batch
+    /// is counted.
     fn send_ledger(&self, batch: &Batch, catalog: &Catalog, progress: &Progress) -> Result<(), Setback> {
         let mut key = Vec::new();
         for change in batch.changes() {
-            let value = || ledger::member_value(change.at, batch.texts(change).row);
-            let value = (change.kind != ChangeKind::Exit).then(value);
-            self.send_member(&mut key, catalog.id(change.audience), batch.key(change), value)?;
+            let audience = catalog.id(change.audience);
+            let value = (change.kind != ChangeKind::Exit).then(|| self.member_value(audience, batch, change));
+            self.send_member(&mut key, audience, batch.key(change), value)?;
         }
-        self.send_progress(progress)
+        for (mut letter, number) in batch.dead_letters(catalog).into_iter().zip(progress.dead_letters..) {
+            let (key, dropped) = ledger::dead_keys(number);
+            let value = letter.value(|value| self.fits_ledger(key.len(), value));
+            self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(&key[..]).payload(&value[..]))?;
+            if let Some(dropped) = dropped {
+                self.send(BaseRecord::<str, str>::to(&self.ledger_topic).partition(0).key(&dropped[..]))?;
+            }
+        }
+        self.send_progress(&batch.counted(*progress))
+    }
+
+    /// Returns the value of a membership's record, without a row that is too large for the ledger.
+    fn member_value(&self, audience: &str, batch: &Batch, change: &Change) -> String {
+        let value = ledger::member_value(change.at, batch.texts(change).row);
+        match self.fits_ledger(audience.len() + 1 + batch.key(change).len(), &value) {
+            true => value,
+            false => ledger::member_value(change.at, ""),
+        }
+    }
+
+    fn fits_ledger(&self, key: usize, value: &str) -> bool {
+        self.limits.get().ledger_refuses(record_bytes(key, value.len(), [])).is_none()
     }
 
     /// Writes the record of a membership; without a value a tombstone, because the key has left.
@@ -263,6 +309,10 @@ impl Sender {
             std::thread::sleep(ARRIVED_EVERY);
             if let Some(error) = self.producer.client().fatal_error() {
                 return Err(self.of_fatal(error));
+            }
+            // The transaction can't be committed any more, and librdkafka sends none of its other records.
+            if self.exactly_once && self.producer.client().context().has_rejected() {
+                break;
             }
             if reported.elapsed() > CALL {
                 reported = Instant::now();
@@ -351,7 +401,7 @@ impl Sender {
             code if is_authorization(code) => Setback::Retry(self.not_allowed(code)),
             RDKafkaErrorCode::MessageSizeTooLarge => {
                 let what = format!("the change of key `{key}`, a message of {bytes} bytes");
-                self.of_problem(Problem::of_code(code, &what))
+                Setback::TooLarge(Problem::of_code(code, &what))
             }
             code => match self.of_problem(Problem::of_code(code, "a message was rejected")) {
                 Setback::Retry(reason) if self.exactly_once => Setback::Replace(reason),
@@ -397,11 +447,6 @@ impl Sender {
         }
         Setback::Failed(self.failed(reason, "start again: what was not committed is sent then"))
     }
-}
-
-/// Returns whether a code says only that librdkafka has removed a message, and not why.
-fn is_purge(code: RDKafkaErrorCode) -> bool {
-    matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
 }
 
 /// Returns whether an error leaves the outcome of a call unknown.

@@ -1,6 +1,8 @@
 //! A broker for tests, and plain clients that make and look at topics.
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -135,6 +137,14 @@ impl Broker {
     pub fn delete(&self, topic: &str) {
         let options = AdminOptions::new().operation_timeout(Some(REQUEST));
         for result in wait(self.admin().delete_topics(&[topic], &options)).unwrap() {
+            result.unwrap();
+        }
+    }
+
+    /// Sets a setting of a topic, and all others to their defaults.
+    pub fn set(&self, topic: &str, name: &str, value: &str) {
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+        for result in wait(self.admin().alter_configs([&change], &AdminOptions::new())).unwrap() {
             result.unwrap();
         }
     }

@@ -12,6 +12,7 @@ use usher_config::{DeadLettersTo, Delivery, Kafka, KafkaTarget, OnRemove, Settin
 use usher_core::catalog::Catalog;
 use usher_core::change::{ChangeKind, ChangeTexts, Changes, Reason, Recipients};
 use usher_core::dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};
+use usher_core::delivery::{DeadLetterReport, DeliveryOrder, DeliveryReply};
 use usher_core::ledger::Ledger;
 use usher_core::sink::{LedgerPosition, OpenedSync, Sink, SinkError};
 use usher_core::source::PartitionId;
@@ -126,7 +127,7 @@ fn changes_and_their_ledger_are_committed_together() {
     sink.write(&changes, 20).unwrap();
     wait_committed(&*sink, 20);
     let standing = sink.status();
-    assert_eq!((standing.written.entries, standing.written.exits, standing.committed, standing.waiting), (3, 1, 5, 0));
+    assert_eq!((standing.written.entries, standing.written.exits, standing.committed, standing.waiting), (3, 1, 4, 0));
     let seen = broker.read("together");
     assert_eq!(seen.len(), 4);
     let bytes: usize = seen.iter().map(|message| message.value.as_ref().unwrap().len()).sum();
@@ -372,25 +373,255 @@ fn a_ledger_topic_that_is_deleted_ends_the_sync_with_what_to_do() {
     assert!(error.hint().contains("usher resend"), "{}", error.hint());
 }
 
-#[test]
-fn a_change_that_is_too_large_is_named() {
+/// Bytes that are not to be compressed.
+fn noise(bytes: usize) -> String {
+    std::iter::repeat_with(fastrand::alphanumeric).take(bytes).collect()
+}
+
+/// Returns the destination as `topic`, uncompressed: brokers measure what is compressed.
+fn uncompressed(broker: &Broker, topic: &str, delivery: Delivery) -> KafkaTarget {
+    let mut target = target(broker.kafka(), topic);
+    target.delivery = delivery;
+    target.kafka.properties.insert("compression.type".to_owned(), Setting::Plain("none".to_owned()));
+    target
+}
+
+/// Returns what a topic has of a sync; of what was sent twice only the first, which only comes without transactions.
+fn sent_to(broker: &Broker, topic: &str, delivery: Delivery) -> Vec<Seen> {
+    let (mut seen, mut ids) = (broker.read(topic), BTreeSet::new());
+    seen.retain(|message| message.headers.contains_key("id"));
+    seen.retain(|message| ids.insert(message.headers["id"].clone()) || delivery == Delivery::ExactlyOnce);
+    seen
+}
+
+/// Writes 402 changes, of which two are too large for the topic and all others together too, and goes on.
+fn refuses_messages(topic: &str, delivery: Delivery) {
     let Some(broker) = broker() else { return };
-    broker.create_with("too-large", 1, &[("max.message.bytes", "2000")]);
-    let target = target(broker.kafka(), "too-large");
+    broker.create_with(topic, 2, &[("max.message.bytes", "20000")]);
+    let target = uncompressed(broker, topic, delivery);
     let (_, mut sink) = open(&target);
-    let mut changes = one(1, 0, ChangeKind::Entry, "u-1");
-    // Not to be compressed.
-    let long: String = std::iter::repeat_with(fastrand::alphanumeric).take(6000).collect();
-    changes.push(1, 0, ChangeKind::Entry, Reason::Event, &long);
+    let large = [(5, noise(30_000)), (25, noise(50_000))];
+    let mut changes = Changes::new();
+    let mut expected = BTreeSet::new();
+    for number in 0..400 {
+        let key = format!("u-{number}");
+        changes.push(1, 0, ChangeKind::Entry, Reason::Event, &key);
+        expected.insert(("a".to_owned(), key));
+        for (_, key) in large.iter().filter(|(at, _)| *at == number) {
+            changes.push(1, 1, ChangeKind::Entry, Reason::Event, key);
+        }
+    }
     sink.write(&changes, 2).unwrap();
-    let mut error = None;
-    until("it ends", || {
-        error = sink.write(&Changes::new(), 3).err();
-        error.is_some()
+    wait_committed(&*sink, 2);
+    let standing = sink.status();
+    let counts = (standing.committed, standing.delivered, standing.dead_letters, standing.waiting);
+    assert_eq!(counts, (402, Some(400), 2, 0), "{standing:?}");
+    assert_eq!((standing.written.changes(), standing.last_error), (400, None));
+    // Later changes of the same key go on.
+    let mut later = one(3, 0, ChangeKind::Entry, "later");
+    later.push(3, 1, ChangeKind::Exit, Reason::Expiry, &large[0].1);
+    expected.insert(("a".to_owned(), "later".to_owned()));
+    sink.write(&later, 4).unwrap();
+    wait_committed(&*sink, 4);
+    assert_eq!(added_up(&sent_to(broker, topic, delivery)), expected);
+    let listed = letters(&*sink);
+    let keys: Vec<&str> = listed.iter().map(|letter| &letter.key[..]).collect();
+    assert_eq!(keys, [&large[0].1[..], &large[1].1, &large[0].1]);
+    for letter in &listed {
+        assert_eq!(letter.reason, "refused");
+        assert!(letter.answer.ends_with("is larger than the topic's `max.message.bytes`, 19939"), "{}", letter.answer);
+    }
+    let kinds: Vec<&str> = listed.iter().map(|letter| &letter.kind[..]).collect();
+    assert_eq!(kinds, ["entry", "entry", "exit"]);
+    sink.finish().unwrap();
+    drop(sink);
+    // The next process has them, and the memberships, of which nothing is sent again.
+    let (ledger, sink) = open(&target);
+    expected.insert(("b".to_owned(), large[1].1.clone()));
+    assert_eq!(memberships(&ledger), expected, "a change is in the ledger, whether its message was sent or not");
+    let standing = sink.status();
+    assert_eq!((standing.committed, standing.delivered, standing.dead_letters), (404, Some(401), 3));
+    assert_eq!(letters(&*sink), listed);
+}
+
+/// Lowers the limit of a topic while a sync sends to it.
+fn takes_only_smaller_messages_later(topic: &str, delivery: Delivery) {
+    let Some(broker) = broker() else { return };
+    broker.create_with(topic, 1, &[("max.message.bytes", "40000")]);
+    let target = uncompressed(broker, topic, delivery);
+    let (_, mut sink) = open(&target);
+    // It is in the message too.
+    let key = noise(15_000);
+    sink.write(&one(1, 0, ChangeKind::Entry, &key), 2).unwrap();
+    wait_committed(&*sink, 2);
+    assert_eq!(sink.status().delivered, Some(1));
+    broker.set(topic, "max.message.bytes", "8000");
+    let plain = broker.producer(&[]);
+    until("the broker refuses", || {
+        let before = broker.read(topic).len();
+        let probe = noise(20_000);
+        plain.send(BaseRecord::to(topic).key("probe").payload(&probe)).map_err(|(error, _)| error).unwrap();
+        plain.flush(DEADLINE).unwrap();
+        broker.read(topic).len() == before
     });
-    let error = error.unwrap();
-    assert!(error.to_string().contains(&long), "{error}");
-    assert!(error.hint().contains("`max.message.bytes`"), "{}", error.hint());
+    let mut changes = Changes::new();
+    for number in 0..200 {
+        changes.push(3, 0, ChangeKind::Entry, Reason::Event, &format!("u-{number}"));
+    }
+    changes.push(3, 0, ChangeKind::Exit, Reason::Expiry, &key);
+    sink.write(&changes, 4).unwrap();
+    wait_committed(&*sink, 4);
+    let standing = sink.status();
+    assert_eq!((standing.committed, standing.delivered, standing.dead_letters), (202, Some(201), 1), "{standing:?}");
+    assert_eq!(sent_to(broker, topic, delivery).len(), 201);
+    assert_eq!(letters(&*sink)[0].kind, "exit");
+}
+
+fn letters(sink: &dyn Sink) -> Vec<DeadLetterReport> {
+    let delivery = sink.delivery().expect("a topic lists its dead letters");
+    let order = |order| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(delivery.order(order))
+    };
+    assert!(order(DeliveryOrder::Pause).is_err());
+    let mut letters = Vec::new();
+    let mut from = 0;
+    loop {
+        let Ok(DeliveryReply::DeadLetters(page)) = order(DeliveryOrder::DeadLetters { from, limit: 2 }) else {
+            panic!("a page of dead letters")
+        };
+        letters.extend(page.dead_letters);
+        match page.next_cursor {
+            Some(next) => from = next.parse().unwrap(),
+            None => return letters,
+        }
+    }
+}
+
+#[test]
+fn a_message_that_kafka_refuses_is_a_dead_letter_and_all_others_are_committed_once() {
+    refuses_messages("refused-once", Delivery::ExactlyOnce);
+}
+
+#[test]
+fn without_transactions_a_message_that_kafka_refuses_is_a_dead_letter_too() {
+    refuses_messages("refused", Delivery::AtLeastOnce);
+}
+
+#[test]
+fn a_topic_that_takes_only_smaller_messages_later_gets_all_others_once() {
+    takes_only_smaller_messages_later("smaller-once", Delivery::ExactlyOnce);
+}
+
+#[test]
+fn without_transactions_a_topic_that_takes_only_smaller_messages_later_gets_all_others() {
+    takes_only_smaller_messages_later("smaller", Delivery::AtLeastOnce);
+}
+
+#[test]
+fn a_topic_whose_limit_is_raised_takes_larger_messages_soon_and_all_of_them_after_a_resend() {
+    let Some(broker) = broker() else { return };
+    broker.create_with("raised", 1, &[("max.message.bytes", "2000")]);
+    let target = target(broker.kafka(), "raised");
+    let (_, mut sink) = open(&target);
+    let key = noise(6_000);
+    let mut turns = (1..).zip([ChangeKind::Entry, ChangeKind::Exit].into_iter().cycle());
+    let mut turn = |sink: &mut dyn Sink| {
+        let (at, kind) = turns.next().unwrap();
+        sink.write(&one(at, 0, kind, &key), at + 1).unwrap();
+        wait_committed(sink, at + 1);
+        (at, sink.status().delivered, kind)
+    };
+    assert_eq!(turn(&mut *sink), (1, Some(0), ChangeKind::Entry));
+    broker.set("raised", "max.message.bytes", "20000");
+    let mut last = (0, None, ChangeKind::Entry);
+    until("a larger message is taken", || {
+        last = turn(&mut *sink);
+        last.1 == Some(1)
+    });
+    sink.finish().unwrap();
+    assert_eq!(sink.status().dead_letters, last.0 - 1);
+    drop(sink);
+    resend_sync(&spec(&sync(), &target, None), &variable).unwrap();
+    let (ledger, mut sink) = open(&target);
+    assert!(ledger.is_empty());
+    turn(&mut *sink);
+    let standing = sink.status();
+    assert_eq!((standing.delivered, standing.dead_letters), (Some(2), last.0 - 1));
+}
+
+#[test]
+fn what_is_visible_and_what_is_a_dead_letter_is_what_the_ledger_counts_whenever_it_ends() {
+    let Some(broker) = broker() else { return };
+    broker.create_with("refused-ended", 3, &[("max.message.bytes", "20000")]);
+    let target = target(broker.kafka(), "refused-ended");
+    let long: Vec<String> = (0..30).map(|_| noise(30_000)).collect();
+    let (mut refused, mut rounds_with_both) = (0, 0);
+    for round in 0..5 {
+        let (ledger, mut sink) = open(&target);
+        let (members, seen, letters) = (memberships(&ledger), broker.read("refused-ended"), letters(&*sink));
+        let standing = sink.status();
+        assert_eq!((standing.delivered, standing.dead_letters), (Some(seen.len() as u64), letters.len() as u64));
+        let is_long = |(_, key): &(String, String)| key.len() == 30_000;
+        let (refused_members, sent): (BTreeSet<_>, BTreeSet<_>) = members.iter().cloned().partition(is_long);
+        assert_eq!(sent, added_up(&seen));
+        let mut folded = BTreeSet::new();
+        for letter in &letters {
+            let member = (letter.audience_id.clone(), letter.key.clone());
+            assert!(
+                if letter.kind == "entry" { folded.insert(member) } else { folded.remove(&member) },
+                "{}",
+                letter.id
+            );
+        }
+        assert_eq!(folded, refused_members);
+        rounds_with_both += u64::from(letters.len() > refused);
+        refused = letters.len();
+        let mut changes = Changes::new();
+        for number in 0..30_000 {
+            let key = format!("u-{number}");
+            for key in [Some(&key), long.get(number / 1_000).filter(|_| number % 1_000 == 0)].into_iter().flatten() {
+                let is_member = members.contains(&("a".to_owned(), key.clone()));
+                changes.push(
+                    round,
+                    0,
+                    if is_member { ChangeKind::Exit } else { ChangeKind::Entry },
+                    Reason::Event,
+                    key,
+                );
+            }
+        }
+        let before = standing.delivered;
+        sink.write(&changes, round + 1).unwrap();
+        // Somewhere in the middle, with a transaction open or not.
+        until("some are committed", || sink.status().delivered > before);
+        drop(sink);
+    }
+    assert!(rounds_with_both >= 3, "{rounds_with_both}");
+}
+
+#[test]
+fn a_row_that_is_too_large_is_a_dead_letter_and_not_in_the_ledger() {
+    let Some(broker) = broker() else { return };
+    let target = target(broker.kafka(), "large-row");
+    let text = usher_config::Text { value: "bio".to_owned(), place: usher_config::Place::default() };
+    let sync = Sync { include: vec![text], ..sync() };
+    let opened = open_sync(&spec(&sync, &target, None), &variable).unwrap();
+    let mut sink = (opened.start)(catalog(&target.topic));
+    let mut changes = Changes::new();
+    let row = format!(r#"{{"bio":"{}"}}"#, noise(1_200_000));
+    let texts = ChangeTexts { key: "u-1", row: &row, previous_row: "" };
+    changes.push_to(Default::default(), 1, 0, ChangeKind::Entry, Reason::Event, texts);
+    let texts = ChangeTexts { key: "u-2", row: r#"{"bio":"short"}"#, previous_row: "" };
+    changes.push_to(Default::default(), 1, 0, ChangeKind::Entry, Reason::Event, texts);
+    sink.write(&changes, 2).unwrap();
+    wait_committed(&*sink, 2);
+    assert_eq!((sink.status().delivered, sink.status().dead_letters), (Some(1), 1));
+    assert_eq!(letters(&*sink)[0].row, None);
+    sink.finish().unwrap();
+    drop(sink);
+    let opened = open_sync(&spec(&sync, &target, None), &variable).unwrap();
+    assert_eq!(memberships(&opened.ledger).len(), 2);
 }
 
 #[test]
@@ -430,9 +661,10 @@ fn what_is_visible_is_what_the_ledger_has_whenever_it_ends() {
                 if members.contains(&("a".to_owned(), key.clone())) { ChangeKind::Exit } else { ChangeKind::Entry };
             changes.push(round, 0, kind, Reason::Event, &key);
         }
+        let before = sink.status().delivered;
         sink.write(&changes, round + 1).unwrap();
         // Somewhere in the middle, with a transaction open or not.
-        until("some are committed", || sink.status().committed > 0);
+        until("some are committed", || sink.status().delivered > before);
         drop(sink);
     }
     let (ledger, _) = open(&target);
