@@ -126,7 +126,7 @@ impl From<ServeError> for Exit {
 impl From<Failure> for Exit {
     fn from(failure: Failure) -> Exit {
         let code = match failure.kind {
-            FailureKind::FirstPull | FailureKind::Resume => NOT_OPENED,
+            FailureKind::FirstPull | FailureKind::Resume | FailureKind::Registry => NOT_OPENED,
             FailureKind::Source
             | FailureKind::Sink
             | FailureKind::SinkClosed

@@ -91,7 +91,7 @@ pub fn foresee(new: Loaded, state: State, how: &How<'_>) -> Result<StartReport, 
         ledgers.iter().map(|ledger| ledger.clock + 1).chain([before.clock]).max().unwrap_or(0).saturating_sub(1);
     let (clock, sources, warehouses) = if how.read {
         let now = WallClock.now();
-        (now.max(least), open::open_sources(&new, None, now)?, open::open_warehouses(&new)?)
+        (now.max(least), open::open_sources(&new, None, now, None)?, open::open_warehouses(&new)?)
     } else {
         (least, Vec::new(), new.plan.models.iter().map(|_| None).collect())
     };

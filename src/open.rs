@@ -17,6 +17,7 @@ use usher_connectors::kafka::{self, Bounds, KafkaSource, SourceSpec, SyncSpec};
 use usher_connectors::messages::Messages;
 use usher_connectors::outbox::{LogSpec, Outlet, open_local, open_webhook, read_content, read_ledger, resend_local};
 use usher_connectors::parquet::{FoundType, ParquetWarehouse};
+use usher_connectors::registry::{self, Registry, RegistrySpec};
 use usher_connectors::state_store::Objects;
 use usher_connectors::webhook;
 use usher_core::dead_letters::DeadLetters;
@@ -25,7 +26,7 @@ use usher_core::sink::{LedgerPosition, OpenedSync};
 use usher_core::source::Source;
 use usher_core::warehouse::{SnapshotError, Warehouse};
 use usher_dataflow::{Span, Time};
-use usher_formats::Decoder;
+use usher_formats::{Decoder, Lacking};
 use usher_queries::plan::Plan;
 use usher_queries::{Schemas, needs_schema, plan_file};
 
@@ -137,7 +138,7 @@ fn included(folder: &Path, glob: &str) -> Result<Vec<Included>, String> {
 fn read_schemas(job: &mut Job, folder: &Path) {
     for source in job.sources.values_mut() {
         match &mut source.encoding {
-            Encoding::Json => {}
+            Encoding::Json | Encoding::Registered { .. } => {}
             Encoding::Avro(schema) => {
                 schema.text = std::fs::read_to_string(folder.join(&schema.path)).unwrap_or_default()
             }
@@ -168,6 +169,63 @@ fn paths_into<'j>(job: &'j Job, source: &str) -> Vec<(&'j Event, &'j usher_confi
     paths.collect()
 }
 
+/// Returns paths without their events.
+fn only(paths: &[(&Event, &usher_config::Path)]) -> Vec<usher_config::Path> {
+    paths.iter().map(|(_, path)| (*path).clone()).collect()
+}
+
+/// Returns the problems of paths that a schema has nothing for.
+fn lacking(lacking: &Lacking, paths: &[(&Event, &usher_config::Path)], schema: &str) -> Vec<Problem> {
+    let problem = |(index, near): &(usize, Option<String>)| {
+        let (event, path) = &paths[*index];
+        let problem = Problem::new(&event.place, format!("{schema} has no `{path}`"));
+        match near {
+            Some(near) => problem.hint(format!("did you mean `{near}`?")),
+            None => problem.hint("give the path of a field of the schema"),
+        }
+    };
+    lacking.iter().map(problem).collect()
+}
+
+/// Compares the latest schemas in the registries of a job's sources with the paths of the job.
+///
+/// # Errors
+/// A registry does not answer, a schema can't be read, or it has nothing for a path of the job; `file` is the job file.
+pub fn check_registries(loaded: &Loaded, file: &Path) -> Result<(), Exit> {
+    let job = &loaded.plan.job;
+    let mut problems = Vec::new();
+    for (id, source) in &job.sources {
+        let (SourceFrom::Kafka { topics, .. }, Encoding::Registered { kind, registry }) =
+            (&source.from, &source.encoding)
+        else {
+            continue;
+        };
+        let paths = paths_into(job, id);
+        for topic in topics {
+            let subject = format!("{topic}-value");
+            let spec = RegistrySpec { id, registry, bounded: false, kept: None };
+            let Some(schema) = Registry::latest(&spec, &subject, &variable)? else {
+                print_stderr(format_args!(
+                    "source `{id}`: the registry has no subject `{subject}`, so the paths of its events are not compared with a schema"
+                ));
+                continue;
+            };
+            let latest = format!("the latest schema of `{subject}`");
+            if schema.kind != *kind {
+                let message = format!("{latest} is in {}, and `encoding` is {}", schema.kind, kind.word());
+                let hint = format!("set `encoding: {}`", schema.kind.word());
+                problems.push(Problem::new(&source.place, message).hint(hint));
+                continue;
+            }
+            match Decoder::lacking_in(source, &only(&paths), &schema) {
+                Ok(found) => problems.extend(lacking(&found, &paths, &latest)),
+                Err(reason) => problems.push(Problem::new(&source.place, format!("{latest} can't be read: {reason}"))),
+            }
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Problems::new(&file.display().to_string(), problems).into()) }
+}
+
 /// Returns what is wrong with the schemas of a job's sources.
 fn source_schemas(job: &Job) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -179,17 +237,9 @@ fn source_schemas(job: &Job) -> Vec<Problem> {
                 Ok(_) => "it is empty".to_owned(),
                 Err(error) => error.to_string(),
             },
-            false => match Decoder::of(source, &paths.iter().map(|(_, path)| (*path).clone()).collect::<Vec<_>>()) {
+            false => match Decoder::of(source, &only(&paths), None) {
                 Ok(decoder) => {
-                    for (index, near) in decoder.lacking() {
-                        let (event, path) = &paths[index];
-                        let message = format!("the schema `{}` has no `{path}`", schema.path);
-                        let problem = Problem::new(&event.place, message);
-                        problems.push(match near {
-                            Some(near) => problem.hint(format!("did you mean `{near}`?")),
-                            None => problem.hint("give the path of a field of the schema"),
-                        });
-                    }
+                    problems.extend(lacking(&decoder.lacking(), &paths, &format!("the schema `{}`", schema.path)));
                     continue;
                 }
                 Err(reason) => reason,
@@ -229,7 +279,7 @@ pub fn plan(job: &Job, file: &str) -> Result<Plan, Exit> {
 fn messages(job: &Job) -> Vec<Problem> {
     let problems = |sync| Messages::check(sync).into_iter().chain(webhook::check(sync, &variable));
     let messages = job.syncs.values().flat_map(problems);
-    messages.chain(kafka_settings(job)).chain(source_schemas(job)).collect()
+    messages.chain(kafka_settings(job)).chain(source_schemas(job)).chain(registry::check(job, &variable)).collect()
 }
 
 /// Returns the settings that the clients of a job can't have: those that usher sets itself, and those that librdkafka
@@ -332,8 +382,13 @@ pub fn check_sources(loaded: &Loaded) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Opens every source at the time `now`. With `bounds` each has an end.
-pub fn open_sources(loaded: &Loaded, bounds: Option<Bounds>, now: Time) -> Result<Sources, Exit> {
+/// Opens every source at the time `now`. With `bounds` each has an end. `kept` has the schemas that messages have named.
+pub fn open_sources(
+    loaded: &Loaded,
+    bounds: Option<Bounds>,
+    now: Time,
+    kept: Option<&Arc<Objects>>,
+) -> Result<Sources, Exit> {
     let (job, to_the_end) = (&loaded.plan.job, bounds.is_some());
     let mut sources = Vec::new();
     for (id, source) in &job.sources {
@@ -342,7 +397,15 @@ pub fn open_sources(loaded: &Loaded, bounds: Option<Bounds>, now: Time) -> Resul
                 Box::new(open_files(id, path, &loaded.folder, *follow && !to_the_end, job.limits.message_bytes)?)
             }
             SourceFrom::Kafka { kafka, topics } => {
+                let schemas = match &source.encoding {
+                    Encoding::Registered { registry, .. } => {
+                        let spec = RegistrySpec { id, registry, bounded: to_the_end, kept: kept.cloned() };
+                        Some(Registry::open(&spec, &variable)?)
+                    }
+                    Encoding::Json | Encoding::Avro(_) | Encoding::Protobuf { .. } => None,
+                };
                 let spec = SourceSpec {
+                    schemas,
                     id,
                     kafka,
                     topics,

@@ -50,6 +50,7 @@ pub fn read(id: &str, from: &SourceFrom, folder: &Path, most: usize) -> Result<V
                 message_bytes: MESSAGE_BYTES as usize,
                 now: WallClock.now(),
                 bounds: Some(Bounds::default()),
+                schemas: None,
             };
             Box::new(KafkaSource::open(&spec, &variable)?)
         }

@@ -3,7 +3,7 @@
 //! Each scenario is a Python program in `tests/kafka`, with confluent-kafka and a computation of membership that share
 //! no code with the engine. Each test starts one with a broker and passes if it passes. Where Java, Maven, Python or
 //! confluent-kafka are missing, the tests print that they are skipped and pass; if `USHER_REQUIRE` names `kafka`
-//! (`kafka,s3`), they fail.
+//! (`kafka,s3`), they fail. So does the test of a real schema registry where `scripts/registry` can't start one; its name is `registry`.
 //!
 //! `USHER_KILLS` sets how often jobs are killed (10), `USHER_DUELS` how many pairs of instances start at once (4; 30 is thorough),
 //! `USHER_OUTAGE` how long brokers are away, s (4).
@@ -50,6 +50,30 @@ static PYTHON: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     Some(own)
 });
 
+/// Returns a Python whose confluent-kafka has the serializers of registries: the system's, or one of an environment that is made once.
+fn python_with_serializers() -> Option<PathBuf> {
+    let has_serializers = |python: &Path| {
+        let imports = "import confluent_kafka.schema_registry.avro, confluent_kafka.schema_registry.protobuf, \
+             confluent_kafka.schema_registry.json_schema";
+        Command::new(python).args(["-c", imports]).output().is_ok_and(|output| output.status.success())
+    };
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-registry");
+    let own = folder.join("bin/python");
+    if let Some(found) = [Path::new("python3"), &own].into_iter().find(|python| has_serializers(python)) {
+        return Some(found.to_owned());
+    }
+    let ran = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
+    let is_made = ran(Command::new("python3").args(["-m", "venv"]).arg(&folder))
+        && ran(Command::new(&own).args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "confluent-kafka[avro,protobuf,json]>=2.10",
+        ]));
+    (is_made && has_serializers(&own)).then_some(own)
+}
+
 /// Prints past the test harness, which hides the output of passing tests.
 fn print(what: &str) {
     let _ = writeln!(std::io::stdout(), "{what}");
@@ -57,9 +81,13 @@ fn print(what: &str) {
 
 /// Prints that tests are skipped. Panics if `USHER_REQUIRE` names `kafka`.
 fn skipped(why: &str) {
+    skipped_of("kafka", "a real Kafka", why);
+}
+
+fn skipped_of(name: &str, what: &str, why: &str) {
     let required = std::env::var("USHER_REQUIRE").unwrap_or_default();
-    assert!(required.split(',').all(|name| name != "kafka"), "USHER_REQUIRE names kafka, but it is skipped: {why}");
-    print(&format!("tests of a real Kafka are not run: {why}"));
+    assert!(required.split(',').all(|of| of != name), "USHER_REQUIRE names {name}, but it is skipped: {why}");
+    print(&format!("tests of {what} are not run: {why}"));
 }
 
 fn has_client(python: &Path) -> bool {
@@ -98,9 +126,13 @@ impl Broker {
 /// Runs a scenario to its end.
 fn passes(broker: Option<&Broker>, scenario: &str, flags: &[&str]) {
     let (Some(broker), Some(python)) = (broker, PYTHON.as_ref()) else { return };
+    passes_with(broker, python, scenario, flags, &[]);
+}
+
+fn passes_with(broker: &Broker, python: &Path, scenario: &str, flags: &[&str], variables: &[(&str, &str)]) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka").join(scenario);
     let mut command = Command::new(python);
-    command.arg("-B").arg(file).args(flags).envs(&broker.variables);
+    command.arg("-B").arg(file).args(flags).envs(&broker.variables).envs(variables.iter().copied());
     command.env("USHER", env!("CARGO_BIN_EXE_usher"));
     command.env("KAFKA_SCRIPT", script()).env("KAFKA_FOLDER", &broker.folder);
     let Output { status, stdout, stderr } = command.output().expect("Python was there before");
@@ -125,6 +157,34 @@ fn a_cold_start_reads_as_far_back_as_the_longest_window() {
 #[test]
 fn the_same_events_in_any_encoding_and_envelope_give_the_same_changes() {
     passes(SHARED.as_ref(), "encodings.py", &[]);
+}
+
+#[test]
+fn messages_that_name_their_schemas_are_read_whatever_the_registry_answers() {
+    passes(SHARED.as_ref(), "registry.py", &[]);
+}
+
+#[test]
+fn what_clients_of_a_real_registry_write_gives_the_changes_of_the_same_events_in_json() {
+    let Some(broker) = SHARED.as_ref() else { return };
+    let skipped = |why: &str| skipped_of("registry", "a real schema registry", why);
+    let Some(python) = python_with_serializers() else {
+        return skipped("pip could not get confluent-kafka with its serializers");
+    };
+    let folder = std::env::temp_dir().join(format!("usher-registry-tests-{}", std::process::id()));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/registry");
+    let mut up = Command::new(&script);
+    up.arg("up").arg(&folder).env("USHER_REGISTRY_FOR", std::process::id().to_string());
+    let Output { status, stdout, stderr } = up.output().expect("bash runs scripts");
+    if status.code() == Some(3) {
+        return skipped(text(&stderr).trim_end());
+    }
+    assert!(status.success(), "{}", text(&stderr));
+    let stdout = text(&stdout);
+    let url = stdout.trim().strip_prefix("export REGISTRY_URL=").expect("it prints the url");
+    passes_with(broker, &python, "real_registry.py", &[], &[("REGISTRY_URL", url)]);
+    let down = Command::new(&script).arg("down").arg(&folder).status();
+    assert!(down.expect("bash runs scripts").success());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use usher_core::catalog::Catalog;
+pub use usher_core::schemas::SchemaKind;
 use usher_core::time::Unit;
 pub use usher_core::value::ColumnType;
 
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::path::write_name;
 use crate::schema::job::{API, DEAD_LETTERS, SOURCES, SYNCS};
 use crate::schema::{AnyKey, Choice as _, destination, process, source, sync};
-use crate::{Decimal, Path, Place, Share, WebhookTarget};
+use crate::{Decimal, Path, Place, PlacedSecret, Share, WebhookTarget};
 
 /// A whole job file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,7 +113,18 @@ impl Job {
             let to = path(&[SYNCS.name(), id, sync::TO.name(), name]);
             secrets.into_iter().map(move |(key, secret)| (path(&[&to, &key]), secret)).collect::<Vec<_>>()
         });
-        settings.chain(keys).chain(webhooks).collect()
+        let registries = self.sources.iter().filter_map(|(id, source)| match &source.encoding {
+            Encoding::Registered { registry, .. } => {
+                Some((path(&[SOURCES.name(), id, source::REGISTRY.name()]), registry))
+            }
+            Encoding::Json | Encoding::Avro(_) | Encoding::Protobuf { .. } => None,
+        });
+        let registries = registries.flat_map(|(at, Registry { url, password, .. })| {
+            let url = (path(&[&at, source::REGISTRY_URL.name()]), &url.secret);
+            let password = password.iter().map(|password| (path(&[&at, source::PASSWORD.name()]), &password.secret));
+            std::iter::once(url).chain(password).collect::<Vec<_>>()
+        });
+        settings.chain(keys).chain(webhooks).chain(registries).collect()
     }
 }
 
@@ -260,13 +272,31 @@ pub enum Encoding {
         /// The name of the message in it.
         message: String,
     },
+    /// In a language of schemas, by the schema that each message names.
+    Registered {
+        /// The language.
+        kind: SchemaKind,
+        /// Where the schemas are.
+        registry: Registry,
+    },
+}
+
+/// A schema registry, compatible with Confluent's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Registry {
+    /// Its url: user info and query are secret.
+    pub url: PlacedSecret,
+    /// The user's name.
+    pub username: Option<String>,
+    /// The user's password.
+    pub password: Option<PlacedSecret>,
 }
 
 impl Encoding {
     /// Returns the file of the schema; `None` if there is none.
     pub fn schema(&self) -> Option<&SchemaFile> {
         match self {
-            Encoding::Json => None,
+            Encoding::Json | Encoding::Registered { .. } => None,
             Encoding::Avro(schema) | Encoding::Protobuf { schema, .. } => Some(schema),
         }
     }

@@ -421,11 +421,7 @@ pub(crate) struct Unavailable {
 }
 
 /// All features that are refused by name.
-const UNAVAILABLE: &[Unavailable] = &[
-    lacking("related", "whose", "`whose` conditions are"),
-    lacking("encoding", "json_schema", "`encoding: json_schema` is"),
-    lacking("source", "registry", "`registry` is"),
-];
+const UNAVAILABLE: &[Unavailable] = &[lacking("related", "whose", "`whose` conditions are")];
 
 const fn lacking(inside: &'static str, name: &'static str, called: &'static str) -> Unavailable {
     Unavailable { inside, name, called }
@@ -449,13 +445,17 @@ pub(crate) fn is_secret(name: &str) -> bool {
 pub(crate) fn is_discreet(path: &str) -> bool {
     path.starts_with(&[job::API.name, process::KEYS.name].join("."))
         || path.contains(&[destination::KAFKA.name, destination::PROPERTIES.name].join("."))
+        || secret_keys(&source::REGISTRY_RECORD)
+            .any(|key| path.contains(&[source::REGISTRY.name, key.name()].join(".")))
         || destination::DESTINATION.keys.iter().any(|to| match to.shape() {
-            Shape::Record(record) => {
-                let mut secrets = record.keys.iter().filter(|key| key.shape().is_secret());
-                secrets.any(|key| path.contains(&[to.name(), key.name()].join(".")))
-            }
+            Shape::Record(record) => secret_keys(record).any(|key| path.contains(&[to.name(), key.name()].join("."))),
             _ => false,
         })
+}
+
+/// Returns the keys of a record whose values are secret.
+fn secret_keys(record: &Record) -> impl Iterator<Item = &'static dyn AnyKey> {
+    record.keys.iter().copied().filter(|key| key.shape().is_secret())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! | module | is |
 //! |---|---|
 //! | [`kafka`] | topics as sources, as destinations of changes, for dead letters. The only one that names `rdkafka` |
+//! | [`registry`] | schemas that the messages of topics name |
 //! | [`file`](mod@file) | files as sources: plain, compressed, followed |
 //! | [`parquet`] | a model's Parquet, local or in an object store |
 //! | [`messages`], [`writer`], [`outbox`] | how changes are written, and the syncs to files and to stdout |
@@ -21,6 +22,7 @@ pub mod messages;
 pub mod outbox;
 pub mod parquet;
 mod queued_writer;
+pub mod registry;
 pub mod state_store;
 pub mod webhook;
 pub mod writer;

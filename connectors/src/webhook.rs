@@ -60,7 +60,7 @@ pub(crate) use open::{Opened, open};
 pub(crate) use run::{Kept, Log, Settled, run};
 
 /// Returns an error of a request with its causes, without its url.
-fn describe(error: &reqwest::Error) -> String {
+pub(crate) fn describe(error: &reqwest::Error) -> String {
     let mut causes: Vec<String> = Vec::new();
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
     while let Some(error) = cause {

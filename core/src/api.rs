@@ -513,6 +513,24 @@ pub struct SourceReport {
     pub unmatched: Vec<UnmatchedName>,
     /// The files that are damaged in the middle, and how; what comes before counts.
     pub damaged_files: Vec<String>,
+    /// `ok`, or `waiting: registry` while its messages wait for a schema that the registry does not give.
+    pub state: String,
+    /// Why it waits; null if it does not.
+    pub last_error: Option<String>,
+    /// The schemas of the registry that its messages have named, by id.
+    pub schemas: Vec<SchemaReport>,
+}
+
+/// A schema of a registry that messages have named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SchemaReport {
+    /// A number, or a GUID.
+    pub id: String,
+    /// `avro`, `protobuf` or `json_schema`; null if the registry has no schema that can be used.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// Why its messages are dead letters; null if they are read.
+    pub error: Option<String>,
 }
 
 /// How far a partition has been read.

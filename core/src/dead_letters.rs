@@ -22,17 +22,20 @@ pub enum DeadLetterReason {
     NoTimestamp,
     /// It is longer than `limits.message_bytes`.
     TooLarge,
+    /// The registry has no schema of its id.
+    UnknownSchema,
 }
 
 impl DeadLetterReason {
     /// All, by name.
-    pub const ALL: [DeadLetterReason; 6] = [
+    pub const ALL: [DeadLetterReason; 7] = [
         DeadLetterReason::BadKey,
         DeadLetterReason::BadTimestamp,
         DeadLetterReason::FutureTimestamp,
         DeadLetterReason::Malformed,
         DeadLetterReason::NoTimestamp,
         DeadLetterReason::TooLarge,
+        DeadLetterReason::UnknownSchema,
     ];
 
     /// Returns the name in dead letters and counts.
@@ -44,6 +47,7 @@ impl DeadLetterReason {
             DeadLetterReason::Malformed => "malformed",
             DeadLetterReason::NoTimestamp => "no_timestamp",
             DeadLetterReason::TooLarge => "too_large",
+            DeadLetterReason::UnknownSchema => "unknown_schema",
         }
     }
 }

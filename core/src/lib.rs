@@ -3,7 +3,7 @@
 //! | module | is |
 //! |---|---|
 //! | [`change`], [`catalog`], [`message`], [`ledger`] | changes of membership, their names and messages, and the committed memberships of a sync |
-//! | [`source`], [`sink`], [`store`], [`warehouse`], [`dead_letters`], [`clock`], [`api`] | the ports: traits of sources, destinations and stores, and of the engine for the HTTP edge |
+//! | [`source`], [`schemas`], [`sink`], [`store`], [`warehouse`], [`dead_letters`], [`clock`], [`api`] | the ports: traits of sources, destinations and stores, and of the engine for the HTTP edge |
 //! | [`delivery`], [`reply`] | what an operator asks of a sync that delivers by itself; refusals and times of answers |
 //! | [`edit`] | what an edit of a job does |
 //! | [`membership_index`] | who is in which audience, for readers that never wait for a worker |
@@ -23,6 +23,7 @@ pub mod lock;
 pub mod membership_index;
 pub mod message;
 pub mod reply;
+pub mod schemas;
 pub mod sink;
 pub mod source;
 pub mod store;

@@ -38,6 +38,7 @@
 //! assert!(matches!(partition.poll(1024), Ok(Polled::End)));
 //! ```
 
+use crate::schemas::Schemas;
 use memchr::memchr;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -77,6 +78,11 @@ pub trait Source: Send {
     /// # Errors
     /// The partition can't be read, or no longer has the position.
     fn open(&mut self, id: &PartitionId, from: Option<&Resume>) -> Result<Box<dyn Partition>, SourceError>;
+
+    /// Returns the schemas of its messages, if they name them by ids.
+    fn schemas(&self) -> Option<Arc<dyn Schemas>> {
+        None
+    }
 }
 
 /// The position at which reading a partition resumes.
@@ -332,6 +338,18 @@ pub enum SourceError {
         /// What to do about it.
         hint: &'static str,
     },
+    /// The registry of its messages' schemas can't be read.
+    #[error("source `{id}`: the registry at `{url}` {reason}")]
+    Registry {
+        /// The source's id.
+        id: String,
+        /// Where it is, without what may be secret.
+        url: String,
+        /// What it does, or does not do.
+        reason: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
     /// A compressed file breaks off or makes no sense.
     #[error("source `{id}`: `{path}` is damaged after {position} bytes of content: {reason}")]
     Damaged {
@@ -363,7 +381,7 @@ impl SourceError {
             SourceError::Unlike { .. } => {
                 "restore what was read, or start again from what is there with `--restart-sources`: what is held of it then stays held"
             }
-            SourceError::Kafka { hint, .. } => hint,
+            SourceError::Kafka { hint, .. } | SourceError::Registry { hint, .. } => hint,
             SourceError::Damaged { .. } => {
                 "restore the file, or decompress what can be saved (`gzip -dc`, `zstd -dc`) and read that"
             }

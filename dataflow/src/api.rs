@@ -32,7 +32,7 @@ use usher_config::{Audience, Refresh, duration};
 use usher_core::api::{
     Api, ApiError, AudienceState, BoxFuture, CheckpointMetrics, Definition, EventReport, Explanation, Freshness,
     JobReport, Metrics, ModelStatus, Moment, Page, PartitionMetrics, PartitionReport, Pull, PullOrder, Readiness,
-    SourceReport, SyncReport, Windows,
+    SchemaReport, SourceReport, SyncReport, Windows,
 };
 use usher_core::catalog::Catalog;
 use usher_core::clock::Clock;
@@ -43,6 +43,7 @@ use usher_core::edit::{Differ, EditReport};
 use usher_core::ledger::Ledger;
 use usher_core::lock::lock;
 use usher_core::membership_index::MembershipIndex;
+use usher_core::schemas::{SchemaId, SchemaKind};
 use usher_core::sink::SyncStatus;
 use usher_core::source::SourceError;
 use usher_queries::conditions::{Written, written};
@@ -664,6 +665,8 @@ impl Api for JobApi {
         let (partitions, damaged) = (status.partitions(), status.damaged_files());
         let report = |(index, id): (usize, &String)| {
             let counts = messages.get(index).copied().unwrap_or_default();
+            let schemas = status.schemas().get(index).and_then(Option::as_ref);
+            let schemas = schemas.map(|schemas| schemas.report()).unwrap_or_default();
             let mut partitions: Vec<PartitionReport> = partitions
                 .iter()
                 .filter(|partition| partition.id.source == *id)
@@ -692,6 +695,9 @@ impl Api for JobApi {
                     .filter(|(source, _)| *source == index)
                     .map(|(_, damage)| damage.to_string())
                     .collect(),
+                state: if schemas.waiting.is_some() { "waiting: registry" } else { "ok" }.to_owned(),
+                last_error: schemas.waiting,
+                schemas: schemas.seen.into_iter().map(schema_report).collect(),
             }
         };
         inner.plan.job.sources.keys().enumerate().map(report).collect()
@@ -726,6 +732,12 @@ fn clock_ahead(status: &Status, of: &str) -> Option<String> {
     let ahead = status.clock_ahead();
     (ahead > 0)
         .then(|| format!("the clock of the {of} is {} ahead of this machine's clock", clock_watch::length(ahead)))
+}
+
+/// Returns a schema as the API shows it.
+fn schema_report((id, found): (SchemaId, Result<SchemaKind, String>)) -> SchemaReport {
+    let kind = found.as_ref().ok().map(|kind| kind.word().to_owned());
+    SchemaReport { id: id.to_string(), kind, error: found.err() }
 }
 
 #[cfg(test)]

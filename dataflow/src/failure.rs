@@ -20,6 +20,8 @@ pub struct Failure {
 pub enum FailureKind {
     /// A source could not be read on.
     Source,
+    /// A source could not be read to its end without its registry.
+    Registry,
     /// The first pull of a model failed.
     FirstPull,
     /// A sink could not be written.
@@ -37,7 +39,11 @@ pub enum FailureKind {
 impl Failure {
     /// Returns a source's error as the end of the job.
     pub(crate) fn of_source(error: SourceError) -> Failure {
-        Failure::new(FailureKind::Source, &error, error.hint())
+        let kind = match error {
+            SourceError::Registry { .. } => FailureKind::Registry,
+            _ => FailureKind::Source,
+        };
+        Failure::new(kind, &error, error.hint())
     }
 
     /// Returns a sink's error as the end of the job.

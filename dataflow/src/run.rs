@@ -103,6 +103,7 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
         pulls.extend(pull.clone().map(|pull| ((model as u32, 0), pull)));
     }
     status.set_syncs(opened.sinks.iter().map(|sink| sink.standing()).collect());
+    status.set_schemas(opened.sources.iter().map(|(_, source)| source.schemas()).collect());
     let (source_ids, sources): (Vec<String>, _) =
         opened.sources.into_iter().map(|(id, source)| (id, Mutex::new(source))).unzip();
     let advisor = Arc::new(Advisor::new(&plan, &source_ids));
@@ -279,7 +280,12 @@ fn start_worker(worker: &mut Worker, shared: &Shared, own: Own) {
             peers: shared.peers,
             span: shared.span,
             clock: Arc::clone(&shared.clock),
-            matchers: shared.source_ids.iter().map(|source| EventMatcher::new(plan, source)).collect(),
+            matchers: shared
+                .source_ids
+                .iter()
+                .zip(shared.status.schemas())
+                .map(|(source, schemas)| EventMatcher::new(plan, source, schemas.clone()))
+                .collect(),
             readers: Rc::clone(&readers),
             sources: Arc::clone(&shared.sources),
             dead_letters: Arc::clone(&shared.dead_letters),

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 use usher_core::counts::Counts;
 use usher_core::lock::lock;
+use usher_core::schemas::Schemas;
 use usher_core::sink::{Standing, SyncStatus};
 use usher_core::source::{PartitionId, SourceError};
 
@@ -106,6 +107,8 @@ pub struct Status {
     failure: Mutex<Option<Failure>>,
     /// Of the syncs, in the order of the job; empty in processes that write to none.
     syncs: OnceLock<Vec<Arc<dyn Standing>>>,
+    /// By source, the schemas that its messages name, if they name any.
+    schemas: OnceLock<Vec<Option<Arc<dyn Schemas>>>>,
 }
 
 impl Status {
@@ -133,6 +136,7 @@ impl Status {
             pace: Pace::new(workers),
             failure: Mutex::new(None),
             syncs: OnceLock::new(),
+            schemas: OnceLock::new(),
         })
     }
 
@@ -341,6 +345,16 @@ impl Status {
 
     pub(crate) fn take_failure(&self) -> Option<Failure> {
         lock(&self.failure).take()
+    }
+
+    /// Sets the schemas that the messages of each source name, once.
+    pub(crate) fn set_schemas(&self, schemas: Vec<Option<Arc<dyn Schemas>>>) {
+        let _ = self.schemas.set(schemas);
+    }
+
+    /// Returns, by source, the schemas that its messages name; nothing before they are set.
+    pub(crate) fn schemas(&self) -> &[Option<Arc<dyn Schemas>>] {
+        self.schemas.get().map_or(&[], Vec::as_slice)
     }
 
     /// Takes the handles on the syncs. Panics if it is called twice.

@@ -22,6 +22,7 @@ use usher_core::source::{BYTE_ORDER_MARK, Headers};
 use super::json::{Ahead, Scan, is_number, over, utf8};
 use super::layout::{Layout, Slot};
 use super::malformed::{Malformed, What};
+use super::registered::Unprefixed;
 use super::scan::Marks;
 use super::{Decoder, Fields, Written};
 
@@ -122,6 +123,8 @@ pub(super) fn attributes(layout: &Layout) -> Vec<(String, Slot)> {
 /// A record that is being unwrapped.
 struct Record<'a, 'd> {
     decoder: &'d Decoder,
+    /// How it is written: by the schema that it names, where it names one.
+    written: &'d Written,
     headers: Option<&'a dyn Headers>,
 }
 
@@ -157,10 +160,27 @@ impl Decoder {
         self.begin(headers, fields);
         let start = if record.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
         let whole = Unwrapped { element: None, raw: record, inner: record, content: Ok(Content::Blank) };
-        if let Some(root) = self.written.root() {
-            return Record { decoder: self, headers }.open((0, root), record, 0, whole, fields, each);
+        let written = &self.written;
+        if let Written::Registered(registered) = written {
+            let message = match registered.open(record, headers, &self.layout, &self.envelopes) {
+                Ok(message) => message,
+                Err(malformed) => return each(Unwrapped { content: Err(malformed), ..whole }, fields),
+            };
+            let Unprefixed { written, root, bytes, start } = message;
+            let whole = Unwrapped { inner: bytes, ..whole };
+            return Record { decoder: self, written: &written, headers }.open(
+                (0, root),
+                bytes,
+                start,
+                whole,
+                fields,
+                each,
+            );
         }
-        Record { decoder: self, headers }.open((0, 0), &record[start..], start, whole, fields, each)
+        if let Some(root) = written.root() {
+            return Record { decoder: self, written, headers }.open((0, root), record, 0, whole, fields, each);
+        }
+        Record { decoder: self, written, headers }.open((0, 0), &record[start..], start, whole, fields, each)
     }
 }
 
@@ -179,21 +199,18 @@ impl<'a> Record<'a, '_> {
         let layout = &decoder.layout;
         let placed = |malformed: Malformed| Malformed { at: malformed.at + at, ..malformed };
         let Some(envelope) = decoder.envelopes.get(off) else {
-            let read = match &decoder.written {
-                Written::Text => decoder.walk(value, fields),
-                Written::Avro(reader) => reader.message(layout, of, value, fields),
-                Written::Protobuf(reader) => reader.message(layout, of, value, fields),
-            };
+            let read = self.written.read(layout, of, value, fields);
             return each(Unwrapped { inner: value, content: read.map_err(placed), ..message }, fields);
         };
         let mut outer = std::mem::take(&mut fields.outer);
-        let opened = match (envelope, &decoder.written) {
+        let opened = match (envelope, self.written) {
             (Envelope::Cloudevents, _) if self.is_binary() => {
                 self.attributes(fields, &mut outer);
                 Ok(Inside::One(value, 0, of))
             }
             (_, Written::Avro(reader)) => reader.open(layout, (*envelope, off), of, value, fields, &mut outer),
             (_, Written::Protobuf(reader)) => reader.open(layout, (*envelope, off), of, value, fields, &mut outer),
+            (_, Written::Registered(_)) => unreachable!("a message is written by one schema"),
             (Envelope::Batch, Written::Text) => batch(layout, value, fields, &mut outer),
             (Envelope::Debezium, Written::Text) => debezium(layout, value, fields, &mut outer),
             (Envelope::Connect, Written::Text) => connect(value, &mut outer),
@@ -214,7 +231,7 @@ impl<'a> Record<'a, '_> {
                     let element = Some(Element { index, start: at + start });
                     let message = Unwrapped { element, raw, inner: raw, content: Ok(Content::Blank) };
                     fields.reset();
-                    done = match (raw, &decoder.written) {
+                    done = match (raw, self.written) {
                         (b"null", Written::Text) => each(message, fields),
                         _ => self.open((off + 1, of), raw, 0, message, fields, each),
                     };

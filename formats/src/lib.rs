@@ -21,18 +21,21 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use usher_config::{Encoding, Envelope, Format, Found, Path, Source, SourceFrom};
+use usher_config::{Encoding, Envelope, Format, Found, Path, SchemaKind, Source, SourceFrom};
 
+use usher_core::schemas::{Schema, SchemaId, Schemas};
 use usher_core::source::{BYTE_ORDER_MARK, Headers};
 
 mod avro;
 mod binary;
 mod envelope;
 mod json;
+mod json_schema;
 mod layout;
 mod look;
 mod malformed;
 mod protobuf;
+mod registered;
 mod scan;
 mod snowplow;
 mod star;
@@ -47,6 +50,7 @@ pub use look::Look;
 pub use malformed::{Malformed, What};
 use protobuf::ProtobufReader;
 pub use protobuf::imports;
+use registered::Registered;
 use scan::Marks;
 pub use star::to_json;
 pub use time::{NamedTime, TimeError};
@@ -72,15 +76,33 @@ enum Written {
     Text,
     Avro(Arc<AvroReader>),
     Protobuf(Arc<ProtobufReader>),
+    /// By the schema that each message names.
+    Registered(Arc<Registered>),
 }
 
 impl Written {
     /// The type of what is outermost, of an encoding that has types.
     fn root(&self) -> Option<u32> {
         match self {
-            Written::Text => None,
+            Written::Text | Written::Registered(_) => None,
             Written::Avro(reader) => Some(reader.root()),
             Written::Protobuf(reader) => Some(reader.root()),
+        }
+    }
+
+    /// Reads a message of a type, whose envelopes are off.
+    fn read<'a>(
+        &self,
+        layout: &Arc<Layout>,
+        of: u32,
+        message: &'a [u8],
+        fields: &mut Fields<'a>,
+    ) -> Result<Content, Malformed> {
+        match self {
+            Written::Text => walk(layout, message, fields),
+            Written::Avro(reader) => reader.message(layout, of, message, fields),
+            Written::Protobuf(reader) => reader.message(layout, of, message, fields),
+            Written::Registered(_) => unreachable!("a message is written by one schema"),
         }
     }
 }
@@ -123,7 +145,7 @@ impl Decoder {
     /// # Errors
     /// A clause about the schema.
     pub fn in_protobuf(self, file: &str, files: &BTreeMap<String, String>, message: &str) -> Result<Decoder, String> {
-        let reader = ProtobufReader::new(file, files, message, &self.layout, &self.envelopes)?;
+        let reader = ProtobufReader::new(file, files, Some(message), &self.layout, &self.envelopes)?;
         Ok(Decoder { written: Written::Protobuf(Arc::new(reader)), ..self })
     }
 
@@ -132,32 +154,77 @@ impl Decoder {
     /// There a path `headers.NAME`, of the format too, is the value of that header as text. All that follows `headers.` is
     /// the name, points included. A value that is not UTF-8 is [`Found::NotUtf8`].
     ///
+    /// `schemas` are those that the messages name; without them no message that names one is read.
+    ///
     /// # Errors
     /// A clause about the source's schema.
-    pub fn of(source: &Source, paths: &[Path]) -> Result<Decoder, String> {
-        let headers = matches!(source.from, SourceFrom::Kafka { .. });
-        let decoder = Decoder::with_layout(Layout::new(&source.format, headers, paths)).in_envelopes(&source.unwrap);
+    pub fn of(source: &Source, paths: &[Path], schemas: Option<Arc<dyn Schemas>>) -> Result<Decoder, String> {
+        let decoder = Decoder::without_schema(source, paths);
         match &source.encoding {
+            Encoding::Registered { kind, .. } => {
+                let schemas = schemas.unwrap_or_else(|| Arc::new(NoSchemas));
+                let written = Written::Registered(Arc::new(Registered::new(*kind, schemas)));
+                Ok(Decoder { written, ..decoder })
+            }
             Encoding::Json => Ok(decoder),
             Encoding::Avro(schema) => decoder.in_avro(&schema.text, &[]),
             Encoding::Protobuf { schema, message } => decoder.in_protobuf(&schema.text, &schema.imports, message),
         }
     }
 
+    fn without_schema(source: &Source, paths: &[Path]) -> Decoder {
+        let headers = matches!(source.from, SourceFrom::Kafka { .. });
+        Decoder::with_layout(Layout::new(&source.format, headers, paths)).in_envelopes(&source.unwrap)
+    }
+
+    /// Returns a clause why messages that name a schema are [`What::UnknownSchema`].
+    pub fn why_unknown(&self, id: SchemaId) -> String {
+        match &self.written {
+            Written::Registered(registered) => registered.why(id),
+            Written::Text | Written::Avro(_) | Written::Protobuf(_) => String::new(),
+        }
+    }
+
+    /// Returns which of `paths` into the messages of a source a schema that may write them has nothing for, as [`Decoder::lacking`] does. Of
+    /// Protobuf all messages of the file may be written that are in no other one; JSON in envelopes is not looked at.
+    ///
+    /// # Errors
+    /// A clause about the schema.
+    pub fn lacking_in(source: &Source, paths: &[Path], schema: &Schema) -> Result<Lacking, String> {
+        let decoder = Decoder::without_schema(source, paths);
+        let mut reached = Reached::new(&decoder.layout);
+        if schema.kind == SchemaKind::JsonSchema {
+            let references: Vec<_> = schema.references.iter().map(|of| (&*of.name, &*of.text)).collect();
+            json_schema::reached(&schema.text, &references, &decoder.layout, |slot, names| reached.note(slot, names))?;
+            return Ok(if decoder.has_envelopes() { Vec::new() } else { decoder.lacking_by(&reached) });
+        }
+        let written = registered::compile(schema, &decoder.layout, &decoder.envelopes)?;
+        if let Written::Protobuf(reader) = &written {
+            for of in reader.outermost() {
+                reader.reached(of, |slot, names| reached.note(slot, names));
+            }
+            return Ok(decoder.lacking_by(&reached));
+        }
+        Ok(Decoder { written, ..decoder }.lacking())
+    }
+
     /// Returns which of the paths given to [`Decoder::new`] the schema has nothing for, by their indexes, each with a name that is near
     /// to the one that it lacks. None without a schema, and where headers may have what it lacks.
-    pub fn lacking(&self) -> Vec<(usize, Option<String>)> {
-        let layout = &self.layout;
-        let mut reached: Vec<Option<Vec<String>>> = vec![None; layout.nodes.len()];
-        let note = |slot: Slot, names: &mut dyn Iterator<Item = &str>| {
-            reached[slot as usize].get_or_insert_default().extend(names.map(str::to_owned));
-        };
+    pub fn lacking(&self) -> Lacking {
+        let mut reached = Reached::new(&self.layout);
         match &self.written {
-            Written::Text => return Vec::new(),
-            _ if self.envelopes.contains(&Envelope::Cloudevents) => return Vec::new(),
-            Written::Avro(reader) => reader.reached(note),
-            Written::Protobuf(reader) => reader.reached(note),
+            Written::Text | Written::Registered(_) => return Vec::new(),
+            Written::Avro(reader) => reader.reached(|slot, names| reached.note(slot, names)),
+            Written::Protobuf(reader) => reader.reached(reader.root(), |slot, names| reached.note(slot, names)),
         }
+        self.lacking_by(&reached)
+    }
+
+    fn lacking_by(&self, Reached(reached): &Reached) -> Lacking {
+        if self.envelopes.contains(&Envelope::Cloudevents) {
+            return Vec::new();
+        }
+        let layout = &self.layout;
         let is_there = |end: &End| match reached.get(end.node as usize) {
             Some(names) => names.is_some(),
             // A header.
@@ -196,13 +263,18 @@ impl Decoder {
             Written::Text => {}
             Written::Avro(reader) => return reader.message(&self.layout, reader.root(), message, fields),
             Written::Protobuf(reader) => return reader.message(&self.layout, reader.root(), message, fields),
+            Written::Registered(registered) => {
+                let found = registered.open(message, headers, &self.layout, &self.envelopes)?;
+                let placed = |malformed: Malformed| Malformed { at: malformed.at + found.start, ..malformed };
+                return found.written.read(&self.layout, found.root, found.bytes, fields).map_err(placed);
+            }
         }
         match message.strip_prefix(BYTE_ORDER_MARK) {
             Some(marked) => {
                 let placed = |malformed: Malformed| Malformed { at: malformed.at + BYTE_ORDER_MARK.len(), ..malformed };
-                self.walk(marked, fields).map_err(placed)
+                walk(&self.layout, marked, fields).map_err(placed)
             }
-            None => self.walk(message, fields),
+            None => walk(&self.layout, message, fields),
         }
     }
 
@@ -215,16 +287,45 @@ impl Decoder {
             }
         }
     }
+}
 
-    /// Reads a text.
-    fn walk<'a>(&self, message: &'a [u8], fields: &mut Fields<'a>) -> Result<Content, Malformed> {
-        match self.layout.wire {
-            Wire::Json => json::walk(&self.layout, message, fields)?,
-            Wire::SnowplowJson => snowplow::walk_json(&self.layout, message, fields)?,
-            Wire::SnowplowTsv => snowplow::walk_tsv(&self.layout, message, fields)?,
-        }
-        Ok(Content::Message)
+/// Paths that a schema has nothing for: the index of each, and a name that is near to the one that it lacks.
+pub type Lacking = Vec<(usize, Option<String>)>;
+
+/// By node of a layout, the names of what a schema has there; `None` if it has nothing for the node.
+struct Reached(Vec<Option<Vec<String>>>);
+
+impl Reached {
+    fn new(layout: &Layout) -> Reached {
+        Reached(vec![None; layout.nodes.len()])
     }
+
+    fn note(&mut self, slot: Slot, names: &mut dyn Iterator<Item = &str>) {
+        self.0[slot as usize].get_or_insert_default().extend(names.map(str::to_owned));
+    }
+}
+
+/// The schemas of a source without any.
+struct NoSchemas;
+
+impl Schemas for NoSchemas {
+    fn find(&self, _: SchemaId) -> Option<Result<Arc<Schema>, Arc<str>>> {
+        None
+    }
+
+    fn report(&self) -> usher_core::schemas::SchemasReport {
+        Default::default()
+    }
+}
+
+/// Reads a text.
+fn walk<'a>(layout: &Arc<Layout>, message: &'a [u8], fields: &mut Fields<'a>) -> Result<Content, Malformed> {
+    match layout.wire {
+        Wire::Json => json::walk(layout, message, fields)?,
+        Wire::SnowplowJson => snowplow::walk_json(layout, message, fields)?,
+        Wire::SnowplowTsv => snowplow::walk_tsv(layout, message, fields)?,
+    }
+    Ok(Content::Message)
 }
 
 fn header(value: &[u8]) -> Found<'_> {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use usher_core::schemas::{SchemaId, SchemaKind};
+
 /// A message that can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
@@ -30,6 +32,12 @@ pub enum What {
     Envelope(&'static str),
     /// It does not fit the schema that wrote it: it has something, as it is shown.
     Unfit(&'static str),
+    /// It names no schema, though its source has a registry.
+    NoSchema,
+    /// It names a schema that can't be had, or can't be read.
+    UnknownSchema(SchemaId),
+    /// It names a schema in another language than its source is in.
+    OtherSchema(SchemaId, SchemaKind),
     /// A row has so many columns, which is not what its format has.
     Columns(usize),
 }
@@ -45,6 +53,13 @@ impl fmt::Display for Malformed {
             What::BrokenString => write!(f, "broken string at byte {at}"),
             What::Envelope(what) => write!(f, "not in its envelope: {what}"),
             What::Unfit(what) => write!(f, "does not fit its schema: {what} at byte {at}"),
+            What::NoSchema => {
+                f.write_str("it names no schema: neither its prefix nor the header `__value_schema_id` has an id")
+            }
+            What::UnknownSchema(id) => write!(f, "its schema {id} can't be had"),
+            What::OtherSchema(id, kind) => {
+                write!(f, "its schema {id} is in {kind}, and the source's `encoding` is not")
+            }
             What::Columns(count) => {
                 write!(f, "not a row of {} columns: it has {count}", super::snowplow::COLUMNS.len())
             }

@@ -105,23 +105,32 @@ enum Raw<'b> {
 }
 
 impl ProtobufReader {
-    /// Prepares to read the message of a name in a file, in these envelopes. `files` are those that it imports.
+    /// Prepares to read the message of a name in a file, in these envelopes; without a name the first one of the file. `files` are those
+    /// that it imports.
     ///
     /// # Errors
     /// A clause about the schema.
     pub(super) fn new(
         text: &str,
         files: &BTreeMap<String, String>,
-        message: &str,
+        message: Option<&str>,
         layout: &Layout,
         envelopes: &[Envelope],
     ) -> Result<ProtobufReader, String> {
         let schema = Schema::parse(text, files)?;
+        let Some(message) = message else {
+            let root = schema.at(&[0]).ok_or("it has no message")?;
+            return Ok(ProtobufReader::of_schema(schema, root, layout, envelopes));
+        };
         let Some(root) = schema.message(message) else {
             let near = usher_core::suggest::nearest(message, schema.names());
             let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
             return Err(format!("it has no message `{message}`{hint}"));
         };
+        Ok(ProtobufReader::of_schema(schema, root, layout, envelopes))
+    }
+
+    fn of_schema(schema: Schema, root: TypeId, layout: &Layout, envelopes: &[Envelope]) -> ProtobufReader {
         let special: Vec<Special> = schema.messages.iter().map(|message| special(&message.name)).collect();
         let all = 0..schema.messages.len() as TypeId;
         let mut compiler =
@@ -130,11 +139,21 @@ impl ProtobufReader {
         let envelopes =
             envelopes.iter().map(|envelope| all.clone().map(|of| compiler.envelope(*envelope, of)).collect()).collect();
         let steps = compiler.steps;
-        Ok(ProtobufReader { special, steps, root, roots, envelopes, schema })
+        ProtobufReader { special, steps, root, roots, envelopes, schema }
     }
 
-    /// Calls `each` with each node of the layout that the schema has something for, and the names of the fields there.
-    pub(super) fn reached(&self, mut each: impl FnMut(Slot, &mut dyn Iterator<Item = &str>)) {
+    /// Returns the message at a place in the file: the index in the file, then those in the messages around it.
+    pub(super) fn at(&self, place: &[u32]) -> Option<TypeId> {
+        self.schema.at(place)
+    }
+
+    /// Returns the messages of the file that are in no other one.
+    pub(super) fn outermost(&self) -> impl Iterator<Item = TypeId> {
+        self.schema.outermost()
+    }
+
+    /// Calls `each` with each node of the layout that a message has something for, and the names of the fields there.
+    pub(super) fn reached(&self, root: TypeId, mut each: impl FnMut(Slot, &mut dyn Iterator<Item = &str>)) {
         fn inside(wanted: &Wanted, each: &mut impl FnMut(Slot, &mut dyn Iterator<Item = &str>), schema: &Schema) {
             match wanted.field.kind {
                 Kind::Message(of) if !wanted.field.map => {
@@ -148,7 +167,7 @@ impl ProtobufReader {
         }
         // All messages are prepared as one: those count that are in the envelopes.
         let (mut left, mut seen) = (Vec::new(), vec![false; self.steps.len()]);
-        let mut types = vec![self.root];
+        let mut types = vec![root];
         for envelope in &self.envelopes {
             let mut inside = Vec::new();
             for (beside, parts) in types.iter().map(|of| &envelope[*of as usize]) {

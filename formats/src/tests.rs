@@ -13,6 +13,7 @@ mod fuzz;
 mod headers;
 mod protobuf;
 mod reference;
+mod registered;
 mod sdk;
 mod snowplow;
 

@@ -53,6 +53,7 @@ export function page(_, draw) {
           ['Dead letters', number(dead), share(dead, read), dead / read > 0.05 ? 'bad' : ''],
           behind.length > 0 && ['Behind', number(behind.reduce((a, b) => a + b, 0)), 'messages'],
         ]),
+        source.last_error && h('p', { class: 'bad' }, `It waits: ${source.last_error}`),
         source.damaged_files.map((damage) => h('p', { class: 'bad', key: damage }, damage)),
         reasons(source),
       ),
@@ -88,6 +89,17 @@ export function page(_, draw) {
                 event.near.length ? h('span', { class: 'warn' }, event.near.join(', ')) : h('span', { class: 'muted' }, 'nothing'),
               ],
             ]),
+          ),
+        ),
+      source.schemas.length > 0 &&
+        section(
+          `schemas-${id}`,
+          'Schemas',
+          null,
+          table(
+            `Schemas of the messages of ${id}`,
+            [['Id'], ['Language'], ['Why its messages are not read', 'wide']],
+            source.schemas.map(({ id: schema, type, error }) => [schema, [h('span', { class: 'mono' }, schema), type ?? h('span', { class: 'muted' }, 'none'), error && h('span', { class: 'bad' }, error)]]),
           ),
         ),
       section(

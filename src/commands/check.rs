@@ -3,8 +3,8 @@
 use super::counted;
 use crate::exit::Exit;
 use crate::open::{
-    Loaded, check_kafka, check_sources, check_state, load, open_warehouses, print_warnings, refuse_shared_files,
-    variable,
+    Loaded, check_kafka, check_registries, check_sources, check_state, load, open_warehouses, print_warnings,
+    refuse_shared_files, variable,
 };
 use crate::terminal::print_stderr;
 use serde_json::json;
@@ -18,7 +18,7 @@ pub fn check(path: &Path, connect: bool, json: bool) -> Result<(), Exit> {
     let loaded = load(path).and_then(|loaded| {
         refuse_shared_files(&loaded)?;
         if connect {
-            open_all(&loaded)?;
+            open_all(&loaded, path)?;
         }
         Ok(loaded)
     });
@@ -41,8 +41,9 @@ pub fn check(path: &Path, connect: bool, json: bool) -> Result<(), Exit> {
     Ok(())
 }
 
-fn open_all(loaded: &Loaded) -> Result<(), Exit> {
+fn open_all(loaded: &Loaded, path: &Path) -> Result<(), Exit> {
     check_sources(loaded)?;
+    check_registries(loaded, path)?;
     check_state(loaded)?;
     check_kafka(loaded)?;
     for (model, warehouse) in open_warehouses(loaded)?.into_iter().enumerate() {

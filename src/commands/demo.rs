@@ -35,7 +35,7 @@ pub fn demo(duration: Option<u64>, workers: usize) -> Result<(), Exit> {
         api: Some(Arc::clone(&api.api)),
         span: Span::Live,
         clock: Arc::new(WallClock),
-        sources: open::open_sources(&loaded, None, WallClock.now())?,
+        sources: open::open_sources(&loaded, None, WallClock.now(), None)?,
         warehouses: open::open_warehouses(&loaded)?,
         catalog: Arc::clone(&catalog),
         recovery: None,

@@ -57,7 +57,7 @@ pub fn replay(path: &Path, flags: Flags) -> Result<(), Exit> {
         ));
         now
     });
-    let sources = open::open_sources(&loaded, Some(Bounds { from: flags.from }), now)?;
+    let sources = open::open_sources(&loaded, Some(Bounds { from: flags.from }), now, None)?;
     let warehouses = open::open_warehouses(&loaded)?;
     let dead_letters = open::open_dead_letters_at(flags.dead_letters.as_deref())?;
     let catalog = Arc::new(loaded.plan.job.catalog());

@@ -74,7 +74,7 @@ pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
         announce(&loaded, &state);
         diff::announce(&usher_dataflow::job_before(manifest).map_err(usher_dataflow::ClaimError::from)?, &loaded.plan);
     }
-    let sources = open::open_sources(&loaded, None, WallClock.now())?;
+    let sources = open::open_sources(&loaded, None, WallClock.now(), Some(&state.store))?;
     let opened = OpenedJob {
         recovery: Some(Recovery {
             store: state.store as Arc<dyn Store>,

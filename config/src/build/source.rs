@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Builder, destination, entry};
+use super::{Builder, destination, entry, webhook};
 use crate::schema::source::{self as keys, EncodingName, FormatName};
 use crate::schema::{At, Choice as _, Fields, Form, Key};
 use crate::{
-    Encoding, Envelope, Event, Format, JsonPaths, Members, Model, Path, Place, SchemaFile, Source, SourceFrom, Start,
+    Encoding, Envelope, Event, Format, JsonPaths, Members, Model, Path, Place, Registry, SchemaFile, SchemaKind,
+    Source, SourceFrom, Start,
 };
 
 impl<'a> Builder<'a> {
@@ -34,12 +35,16 @@ impl<'a> Builder<'a> {
     /// Returns how the messages of a source are written; `None` if that is wrong, or its format can't be written so.
     fn encoding(&mut self, source: &'a Fields, format: &Format) -> Option<Encoding> {
         let name = source.get(&keys::ENCODING)?;
-        let (encoding, schema, message) =
-            (source.place(&keys::ENCODING), source.at(&keys::SCHEMA), source.at(&keys::MESSAGE));
-        let Some(encoding) = encoding.filter(|_| name != EncodingName::Json) else {
+        let (registry, schema) = (source.at(&keys::REGISTRY), source.at(&keys::SCHEMA));
+        let Some(encoding) = source.place(&keys::ENCODING).filter(|_| name != EncodingName::Json) else {
             if let Some(schema) = schema {
                 let hint = "set `encoding: avro` or `encoding: protobuf`, or leave `schema` out";
                 self.report_with_hint(schema.place, "`schema` is for messages in Avro and Protobuf", hint);
+                return None;
+            }
+            if let Some(registry) = registry {
+                let hint = "set `encoding: avro`, `protobuf` or `json_schema`, or leave `registry` out";
+                self.report_with_hint(registry.place, "`registry` is for messages that name their schema", hint);
                 return None;
             }
             return Some(Encoding::Json);
@@ -50,32 +55,76 @@ impl<'a> Builder<'a> {
             self.report(encoding, message);
             return None;
         }
-        if matches!(format, Format::SnowplowTsv | Format::SnowplowJson) {
-            let message = format!("Snowplow's events are text, and `encoding: {word}` is not");
+        if matches!(format, Format::SnowplowTsv) || matches!(format, Format::SnowplowJson) && name.is_binary() {
+            let message = match name.is_binary() {
+                true => format!("Snowplow's events are text, and `encoding: {word}` is not"),
+                false => format!("Snowplow's rows are no JSON, and `encoding: {word}` is"),
+            };
             self.report_with_hint(encoding, message, "set `format: {json: {…}}`, with the paths of the schema");
             return None;
         }
-        let Some(schema) = schema else {
-            let hint = "give the file of the schema that writes the messages";
-            self.report_with_hint(encoding, format!("`encoding: {word}` needs `schema`"), hint);
-            return None;
+        match (registry, schema) {
+            (Some(registry), _) => self.registered(name, registry.value),
+            (None, Some(schema)) => self.schema_file(name, source, &schema, encoding),
+            (None, None) if name == EncodingName::JsonSchema => {
+                let hint = "give the `url` of the registry; messages that name no schema are `encoding: json`";
+                self.report_with_hint(encoding, "`encoding: json_schema` needs `registry`", hint);
+                None
+            }
+            (None, None) => {
+                let hint = "give the file of the schema that writes the messages, or the registry of the schemas that they name";
+                self.report_with_hint(encoding, format!("`encoding: {word}` needs `schema` or `registry`"), hint);
+                None
+            }
+        }
+    }
+
+    /// Returns the encoding of messages whose schemas are in a registry.
+    fn registered(&mut self, name: EncodingName, registry: &'a Fields) -> Option<Encoding> {
+        let kind = match name {
+            EncodingName::Json => return None,
+            EncodingName::Avro => SchemaKind::Avro,
+            EncodingName::Protobuf => SchemaKind::Protobuf,
+            EncodingName::JsonSchema => SchemaKind::JsonSchema,
         };
+        let registry = Registry {
+            url: webhook::secret(registry.at(&keys::REGISTRY_URL)?),
+            username: registry.get(&keys::USERNAME).map(str::to_owned),
+            password: registry.at(&keys::PASSWORD).map(webhook::secret),
+        };
+        Some(Encoding::Registered { kind, registry })
+    }
+
+    /// Returns the encoding of messages whose schema is in a file.
+    fn schema_file(
+        &mut self,
+        name: EncodingName,
+        source: &'a Fields,
+        schema: &At<'a, &'a str>,
+        encoding: &Place,
+    ) -> Option<Encoding> {
+        let message = source.at(&keys::MESSAGE);
         let (path, place) = (schema.value.to_owned(), schema.place.clone());
-        let schema = SchemaFile { path, place, text: String::new(), imports: BTreeMap::new() };
+        let file = SchemaFile { path, place, text: String::new(), imports: BTreeMap::new() };
         match (name, message) {
             (EncodingName::Protobuf, Some(message)) => {
-                Some(Encoding::Protobuf { schema, message: message.value.to_owned() })
+                Some(Encoding::Protobuf { schema: file, message: message.value.to_owned() })
             }
             (EncodingName::Protobuf, None) => {
                 let hint = "name the message of the file, as in `message: shop.Order`";
                 self.report_with_hint(encoding, "`encoding: protobuf` needs `message`", hint);
                 None
             }
+            (EncodingName::JsonSchema, _) => {
+                let hint = "give `registry`; messages that name no schema are `encoding: json`";
+                self.report_with_hint(schema.place, "`encoding: json_schema` takes no file of a schema", hint);
+                None
+            }
             (_, Some(message)) => {
                 self.report(message.place, "`message` is for `encoding: protobuf`: a schema of Avro has one type");
                 None
             }
-            (_, None) => Some(Encoding::Avro(schema)),
+            (_, None) => Some(Encoding::Avro(file)),
         }
     }
 

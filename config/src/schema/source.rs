@@ -2,10 +2,10 @@
 
 use super::destination::{BROKERS, PROPERTIES};
 use super::{
-    BOOLEAN, Choice, Fields, Key, List, PATH, Record, Rule, START, Short, TEXT, TOPIC, Type, choice, one_or_more,
-    optional, record, required, short,
+    BOOLEAN, Choice, Fields, Key, List, PATH, Record, Rule, SECRET, SECRET_URL, START, Short, TEXT, TOPIC, Type,
+    choice, one_or_more, optional, record, required, short,
 };
-use crate::{Envelope, Path, Start};
+use crate::{Envelope, Path, Secret, Start};
 
 pub(crate) static FILE: Key<Fields> =
     optional("file", record(&FILE_RECORD), "Files of lines; each file is a partition.");
@@ -19,6 +19,11 @@ pub(crate) static SCHEMA: Key<String> = optional(
     "schema",
     TEXT,
     "The file with the schema that writes the messages, relative to the job file's folder: an Avro schema, or a `.proto` file.",
+);
+pub(crate) static REGISTRY: Key<Fields> = optional(
+    "registry",
+    record(&REGISTRY_RECORD),
+    "The schema registry that has the schemas that the messages name: in their prefix, or in the header `__value_schema_id`.",
 );
 pub(crate) static MESSAGE: Key<String> = optional("message", TEXT, "The name of the message in a `.proto` file.");
 pub(crate) static UNWRAP: Key<List<Envelope>> = optional(
@@ -36,8 +41,27 @@ pub(crate) static START_AT: Key<Start> = optional(
 /// A source.
 pub(crate) static RECORD: Record = Record {
     what: "source",
-    keys: &[&FILE, &KAFKA, &FORMAT, &ENCODING, &SCHEMA, &MESSAGE, &UNWRAP, &START_AT],
-    rules: &[Rule::ExactlyOne(&[&FILE, &KAFKA]), Rule::Needs(&START_AT, &KAFKA), Rule::Needs(&MESSAGE, &SCHEMA)],
+    keys: &[&FILE, &KAFKA, &FORMAT, &ENCODING, &REGISTRY, &SCHEMA, &MESSAGE, &UNWRAP, &START_AT],
+    rules: &[
+        Rule::ExactlyOne(&[&FILE, &KAFKA]),
+        Rule::AtMostOne("place of schemas", &[&REGISTRY, &SCHEMA]),
+        Rule::Needs(&START_AT, &KAFKA),
+        Rule::Needs(&MESSAGE, &SCHEMA),
+    ],
+};
+
+pub(crate) static REGISTRY_URL: Key<Secret> = required(
+    "url",
+    SECRET_URL,
+    "The address of a registry that is compatible with Confluent's. User, password and query are never shown.",
+);
+pub(crate) static USERNAME: Key<String> = optional("username", TEXT, "The name of the user, for basic authentication.");
+pub(crate) static PASSWORD: Key<Secret> = optional("password", SECRET, "The password of the user. It is never shown.");
+
+pub(crate) static REGISTRY_RECORD: Record = Record {
+    what: "schema registry",
+    keys: &[&REGISTRY_URL, &USERNAME, &PASSWORD],
+    rules: &[Rule::Needs(&PASSWORD, &USERNAME)],
 };
 
 pub(crate) static TOPICS: Key<List<String>> = required("topic", one_or_more(&TOPIC), "The topic, or a list of topics.");
@@ -57,17 +81,27 @@ pub(crate) enum EncodingName {
     Json,
     Avro,
     Protobuf,
+    JsonSchema,
+}
+
+impl EncodingName {
+    /// Returns whether its messages are no text.
+    pub(crate) fn is_binary(self) -> bool {
+        matches!(self, EncodingName::Avro | EncodingName::Protobuf)
+    }
 }
 
 impl Choice for EncodingName {
     const WHAT: &'static str = "encoding";
-    const ALL: &'static [EncodingName] = &[EncodingName::Json, EncodingName::Avro, EncodingName::Protobuf];
+    const ALL: &'static [EncodingName] =
+        &[EncodingName::Json, EncodingName::Avro, EncodingName::Protobuf, EncodingName::JsonSchema];
 
     fn word(self) -> &'static str {
         match self {
             EncodingName::Json => "json",
             EncodingName::Avro => "avro",
             EncodingName::Protobuf => "protobuf",
+            EncodingName::JsonSchema => "json_schema",
         }
     }
 }

@@ -161,7 +161,13 @@ impl FetchedBatch {
     }
 
     pub(super) fn clear(&mut self) {
-        for message in self.messages.drain(..) {
+        self.keep_last(0);
+    }
+
+    /// Drops all but the last `count` entries.
+    pub(super) fn keep_last(&mut self, count: usize) {
+        let gone = self.messages.len().saturating_sub(count);
+        for message in self.messages.drain(..gone) {
             // SAFETY: the message came from a queue, and its entry is removed from the vector.
             unsafe { c::rd_kafka_message_destroy(message.0) };
         }
@@ -217,16 +223,22 @@ impl Message {
     /// Returns the message as a source's record. None if the entry is no message.
     fn record(&self, message_bytes: usize) -> Option<Record<'_>> {
         let Taken::Message(message) = self.taken() else { return None };
-        let body = match message.value() {
+        let body = message.body(message_bytes)?;
+        let headers: Option<&dyn Headers> = Some(message);
+        // An offset is never negative.
+        Some(Record { position: message.offset() as u64, timestamp: message.timestamp(), headers, body })
+    }
+
+    /// Returns the value as a record's body. None if the entry is no message.
+    pub(super) fn body(&self, message_bytes: usize) -> Option<Body<'_>> {
+        let Taken::Message(message) = self.taken() else { return None };
+        Some(match message.value() {
             Some(value) if value.len() > message_bytes => {
                 Body::TooLarge { head: &value[..value.len().min(HEAD_BYTES)], length: value.len() as u64 }
             }
             Some(value) if !value.iter().all(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n')) => Body::Bytes(value),
             _ => Body::Blank,
-        };
-        let headers: Option<&dyn Headers> = Some(message);
-        // An offset is never negative.
-        Some(Record { position: message.offset() as u64, timestamp: message.timestamp(), headers, body })
+        })
     }
 
     /// Returns the offset.

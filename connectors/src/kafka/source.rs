@@ -4,21 +4,29 @@
 //! partition is fetched into a queue of its own, which its worker empties in batches and never waits for. The offsets where
 //! reading starts, and where a bounded reading ends, are requested from the brokers once, when the source is opened. A thread
 //! looks for new partitions every [`LOOK`], and for the offsets of partitions whose position was deleted.
+//!
+//! Where messages name their schemas, a message is handed out once its schema is known, or that it has none. Until then its partition
+//! has nothing, and stays where it is.
 
 use super::Variable;
 use super::client::{Context, PATIENCE, REQUEST, Reader, ends, retry, settings};
 use super::error::Problem;
-use super::ffi::{self, FetchedBatch, PartitionQueue, Taken, TopicDescription};
+use super::ffi::{self, FetchedBatch, Message, PartitionQueue, Taken, TopicDescription};
 use super::topics;
+use crate::registry::{Registry, Standing};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use usher_config::{Kafka, Start};
 use usher_core::lock::lock;
-use usher_core::source::{Partition, PartitionId, Polled, ReadFrom, Records, Resume, Source, SourceError};
+use usher_core::schemas::{HEADER, SchemaId, Schemas, named};
+use usher_core::source::{
+    Body, Headers as _, Partition, PartitionId, Polled, ReadFrom, Records, Resume, Source, SourceError,
+};
 
 /// How often new partitions are looked for: a message of a new one is this late at most.
 const LOOK: Duration = Duration::from_secs(5);
@@ -83,6 +91,8 @@ pub struct SourceSpec<'a> {
     pub now: u64,
     /// Reads the messages that exist and ends. None: reads without end.
     pub bounds: Option<Bounds>,
+    /// The schemas that messages name. None: they name none.
+    pub schemas: Option<Arc<Registry>>,
 }
 
 /// The bounds of a reading that ends where the topics end when the source is opened.
@@ -101,6 +111,7 @@ pub struct KafkaSource {
     bounds: BTreeMap<PartitionId, PartitionBounds>,
     bounded: bool,
     message_bytes: usize,
+    schemas: Option<Arc<Registry>>,
 }
 
 /// The offsets of a partition when the source was opened.
@@ -228,6 +239,7 @@ impl KafkaSource {
             bounds,
             bounded: spec.bounds.is_some(),
             message_bytes: spec.message_bytes,
+            schemas: spec.schemas.clone(),
         })
     }
 }
@@ -286,6 +298,10 @@ fn at_time(
 }
 
 impl Source for KafkaSource {
+    fn schemas(&self) -> Option<Arc<dyn Schemas>> {
+        self.schemas.clone().map(|schemas| schemas as Arc<dyn Schemas>)
+    }
+
     fn partitions(&self) -> Vec<PartitionId> {
         self.bounds.keys().cloned().collect()
     }
@@ -355,6 +371,8 @@ impl Source for KafkaSource {
             bounded: self.bounded,
             message_bytes: self.message_bytes,
             mean: 1024,
+            held: 0,
+            schemas: self.schemas.clone().map(|registry| Gate { registry, latest: Cell::new(None) }),
             failed: None,
         }))
     }
@@ -431,7 +449,31 @@ struct KafkaPartition {
     message_bytes: usize,
     /// The mean size of the messages of the last batch, bytes.
     mean: usize,
+    /// The last entries of the batch, so many, are to be returned: the first of them waits for its schema.
+    held: usize,
+    schemas: Option<Gate>,
     failed: Option<SourceError>,
+}
+
+/// What lets messages pass whose schemas are known.
+struct Gate {
+    registry: Arc<Registry>,
+    /// The schema of the latest message, if it is known.
+    latest: Cell<Option<SchemaId>>,
+}
+
+impl Gate {
+    /// Returns whether a message can be read, or can never be; if not, its schema is requested.
+    fn passes(&self, message: &Message, message_bytes: usize) -> bool {
+        let Some(Body::Bytes(bytes)) = message.body(message_bytes) else { return true };
+        let Some(named) = named(bytes, message.get(HEADER)) else { return true };
+        if self.latest.get() == Some(named.id) {
+            return true;
+        }
+        let standing = self.registry.standing(named.id);
+        self.latest.set((standing == Standing::Known).then_some(named.id));
+        standing != Standing::Requested
+    }
 }
 
 /// Whether a partition has a position to read at.
@@ -444,13 +486,16 @@ enum Lookup {
 impl KafkaPartition {
     /// Takes the next batch. Returns how many entries of it, messages or not, are to be returned; 0 if none is a message.
     fn take(&mut self, budget: usize) -> usize {
-        if !self.queue.may_have_some() {
+        if self.held > 0 {
+            self.batch.keep_last(std::mem::take(&mut self.held));
+        } else if self.queue.may_have_some() {
+            self.queue.take(&mut self.batch, budget / self.mean, Duration::ZERO);
+            if !self.batch.messages().is_empty() {
+                self.queue.has_more();
+            }
+        } else {
             self.batch.clear();
             return 0;
-        }
-        self.queue.take(&mut self.batch, budget / self.mean, Duration::ZERO);
-        if !self.batch.messages().is_empty() {
-            self.queue.has_more();
         }
         let (mut bytes, mut count, mut upto) = (0, 0, 0);
         for message in self.batch.messages() {
@@ -458,6 +503,10 @@ impl KafkaPartition {
                 Taken::Message(message) => {
                     if self.bounded && message.offset() >= self.bounds.end {
                         self.position = self.bounds.end;
+                        break;
+                    }
+                    if self.schemas.as_ref().is_some_and(|gate| !gate.passes(message, self.message_bytes)) {
+                        self.held = self.batch.messages().len() - upto;
                         break;
                     }
                     self.position = message.offset() + 1;
@@ -520,6 +569,7 @@ impl KafkaPartition {
             );
             self.position = low;
         }
+        self.held = 0;
         self.queue.restart(self.position);
         Ok(Lookup::Found)
     }
@@ -556,12 +606,21 @@ impl Partition for KafkaPartition {
             }
         }
         match self.take(budget) {
-            0 => Ok(Polled::Idle),
+            0 => match self.schemas.as_ref().filter(|_| self.held > 0).and_then(|gate| gate.registry.failure()) {
+                Some(error) => {
+                    self.failed = Some(error.clone());
+                    Err(error)
+                }
+                None => Ok(Polled::Idle),
+            },
             upto => Ok(Polled::Records(Records::messages(&self.batch, upto, self.message_bytes))),
         }
     }
 
     fn wake_with(&mut self, wake: Arc<dyn Fn() + Send + Sync>) -> bool {
+        if let Some(gate) = &self.schemas {
+            gate.registry.wake_with(Arc::clone(&wake));
+        }
         self.queue.wake_with(wake);
         true
     }

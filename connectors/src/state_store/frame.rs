@@ -5,7 +5,7 @@
 //! ```text
 //!  0  4 bytes   `USHS`
 //!  4  u32       format version, 1
-//!  8  u32       kind: 1 part, 2 manifest
+//!  8  u32       kind: 1 part, 2 manifest, 3 schema
 //! 12  u64       length of the content, bytes
 //! 20  u64       length of the body, bytes
 //! 28  u64       XXH3 (64 bits, seed 0) of the 28 bytes before, then of the body
@@ -32,6 +32,7 @@ const LEVEL: i32 = 1;
 pub(super) enum Kind {
     Part = 1,
     Manifest = 2,
+    Schema = 3,
 }
 
 /// Why a frame can't be opened.

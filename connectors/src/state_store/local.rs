@@ -27,7 +27,7 @@ impl Folder {
     pub fn open(url: &str, folder: &Path, process: usize) -> Result<Folder, StoreError> {
         let failed =
             |error: io::Error| StoreError::Failed { url: url.to_owned(), action: "opened", reason: error.to_string() };
-        for folder in [folder, &folder.join("manifests"), &folder.join("parts")] {
+        for folder in [folder, &folder.join("manifests"), &folder.join("parts"), &folder.join("schemas")] {
             disk::create_folder(folder).map_err(failed)?;
         }
         let lock = disk::Lock::take(&folder.join(format!("lock-{process}"))).map_err(|taken| match taken {

@@ -1,6 +1,6 @@
 //! A store of framed objects, in a folder of this machine or in a bucket.
 //!
-//! Manifests are `manifests/NUMBER` (20 digits), parts are `parts/NAME`. A number is published by creating its object where there
+//! Manifests are `manifests/NUMBER` (20 digits), parts are `parts/NAME`, schemas that messages name are `schemas/NAME`. A number is published by creating its object where there
 //! is none, and then looking that no greater one has come: as the greatest manifest is never removed, whoever sees only
 //! lower ones after it created its own is the latest.
 
@@ -99,6 +99,39 @@ impl Objects {
     fn manifests(&self, action: &'static str) -> Result<BTreeSet<u64>, StoreError> {
         let names = self.blobs.list("manifests").map_err(|reason| self.failed(action, reason))?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Keeps a schema under a name of letters, digits, `.`, `_` and `-`. One that is there stays.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn put_schema(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
+        let name = format!("schemas/{name}");
+        self.blobs
+            .create(&name, &frame::seal(Kind::Schema, content))
+            .map_err(|reason| self.failed("written", reason))?;
+        Ok(())
+    }
+
+    /// Returns the schemas that are kept under names with a prefix. A damaged one is removed: schemas can be had again.
+    ///
+    /// # Errors
+    /// They can't be read, or one was written by a newer version.
+    pub fn schemas(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let names = self.blobs.list("schemas").map_err(|reason| self.failed("read", reason))?;
+        let mut schemas = Vec::new();
+        for name in names.into_iter().filter(|name| name.starts_with(prefix)) {
+            let path = format!("schemas/{name}");
+            let Some(bytes) = self.blobs.read(&path).map_err(|reason| self.failed("read", reason))? else { continue };
+            match self.unframe(Kind::Schema, &path, &bytes) {
+                Ok(content) => schemas.push((name, content)),
+                Err(StoreError::Damaged { .. }) => {
+                    self.blobs.remove(&path).map_err(|reason| self.failed("written", reason))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(schemas)
     }
 
     fn superseded(&self, number: u64) -> StoreError {

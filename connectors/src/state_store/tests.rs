@@ -77,7 +77,7 @@ fn a_folder_keeps_the_contract() {
     let mut left: Vec<_> =
         fs::read_dir(folder.path().join("a/state")).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["lock-0", "lock-1", "manifests", "parts"]);
+    assert_eq!(left, ["lock-0", "lock-1", "manifests", "parts", "schemas"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::state::event_counts::EventCounts;
 use crate::status::Status;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use usher_config::{Encoding, Members, Source};
+use usher_config::{Encoding, Members, SchemaKind, Source};
 use usher_core::api::UnmatchedName;
 use usher_core::counts::{Counts, Skip};
 use usher_core::dead_letters::DeadLetterReason;
@@ -124,6 +124,11 @@ fn of_source(plan: &Plan, id: &str, counts: &Counts, seen: &Seen) -> Option<Stri
         return Some(format!("{what}: {look}\n  hint: {hint}"));
     }
     Some(match reason {
+        DeadLetterReason::Malformed if matches!(source.encoding, Encoding::Registered { .. }) => {
+            format!(
+                "{what}\n  hint: set `encoding` of the source to that of the schemas; what names no schema has none here"
+            )
+        }
         DeadLetterReason::Malformed if source.encoding != Encoding::Json => {
             format!("{what}\n  hint: set `schema` of the source to the one that writes its messages")
         }
@@ -141,6 +146,9 @@ fn of_source(plan: &Plan, id: &str, counts: &Counts, seen: &Seen) -> Option<Stri
             format!("{what}\n  hint: set `foreign_key` of the events to a string or an integer")
         }
         DeadLetterReason::TooLarge => format!("{what}\n  hint: raise `limits.message_bytes`"),
+        DeadLetterReason::UnknownSchema => {
+            format!("{what}\n  hint: set `registry.url` of the source to the registry of those who write its messages")
+        }
     })
 }
 
@@ -149,7 +157,11 @@ fn of_unmatched(plan: &Plan, id: &str, source: &Source, (count, read): (u64, u64
     let look = seen.sample()?;
     let what = format!("{count} of {read} messages match no event of the job");
     let names = seen.names();
-    let is_text = source.encoding == Encoding::Json;
+    let is_text = match &source.encoding {
+        Encoding::Json => true,
+        Encoding::Registered { kind, .. } => *kind == SchemaKind::JsonSchema,
+        Encoding::Avro(_) | Encoding::Protobuf { .. } => false,
+    };
     if is_text && (!look.is_of(&source.format) || names.is_empty()) {
         return Some(format!("{what}: {look}\n  hint: {}", hint(look, source)));
     }
@@ -247,7 +259,7 @@ fn hint(look: &Look, source: &Source) -> String {
                 .to_owned()
         }
         Look::Registry => {
-            "write the messages as JSON, or without the registry's prefix and set `encoding` and `schema`".to_owned()
+            "set `encoding` of the source, and `registry` to that of those who write its messages".to_owned()
         }
         Look::Binary("gzip" | "zstd") => "compress files as a whole, or let Kafka's producers compress".to_owned(),
         Look::Binary(_) | Look::Row(_) | Look::Other => "write each message as one JSON object in UTF-8".to_owned(),

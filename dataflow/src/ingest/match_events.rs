@@ -11,14 +11,16 @@ use crate::ingest::seen::Seen;
 use crate::time::Time;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 use usher_config::duration::format as format_duration;
 use usher_config::{Aggregate, ColumnType, Found, Limits, Path, SourceFrom};
 use usher_core::counts::{Counts, Skip};
 use usher_core::dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};
+use usher_core::schemas::Schemas;
 use usher_core::sink::SinkError;
 use usher_core::source::{Body, PartitionId, Record};
 use usher_core::time::{Unit, write_time};
-use usher_formats::{Content, Decoder, Element, Fields, NamedTime, TimeError, Unwrapped};
+use usher_formats::{Content, Decoder, Element, Fields, NamedTime, TimeError, Unwrapped, What};
 use usher_queries::aggregate::Contribution;
 use usher_queries::coerce::coerce_of_unit;
 use usher_queries::plan::Plan;
@@ -168,8 +170,8 @@ pub(crate) struct Output<'a> {
 }
 
 impl EventMatcher {
-    /// Returns the matcher of a source of the plan.
-    pub(crate) fn new(plan: &Plan, source: &str) -> EventMatcher {
+    /// Returns the matcher of a source of the plan; `schemas` are those that its messages name.
+    pub(crate) fn new(plan: &Plan, source: &str, schemas: Option<Arc<dyn Schemas>>) -> EventMatcher {
         let mut paths: Vec<Path> = Vec::new();
         let mut path = |path: &Path| match paths.iter().position(|p| p == path) {
             Some(at) => at,
@@ -231,7 +233,7 @@ impl EventMatcher {
             });
         }
         let Limits { future_skew, .. } = plan.job.limits;
-        let decoder = Decoder::of(&plan.job.sources[source], &paths)
+        let decoder = Decoder::of(&plan.job.sources[source], &paths, schemas)
             .unwrap_or_else(|reason| panic!("the schema of `{source}` was read before: {reason}"));
         let positions = match plan.job.sources[source].from {
             SourceFrom::File { .. } => Positions::Bytes,
@@ -296,7 +298,12 @@ impl EventMatcher {
                 return Ok(());
             }
             Err(malformed) => {
-                let (reason, detail) = (DeadLetterReason::Malformed, malformed.to_string());
+                let (reason, detail) = match malformed.what {
+                    What::UnknownSchema(id) => {
+                        (DeadLetterReason::UnknownSchema, format!("schema {id}: {}", self.decoder.why_unknown(id)))
+                    }
+                    _ => (DeadLetterReason::Malformed, malformed.to_string()),
+                };
                 out.seen.refused(reason, &detail, message.inner);
                 return write_dead_letter(place, context, reason, &detail, raw, out);
             }

@@ -1,4 +1,4 @@
-//! Protobuf's schemas: the text of `.proto` files becomes a table of messages and enums.
+//! Protobuf's schemas: the text of `.proto` files, or their descriptors in base64, becomes a table of messages and enums.
 //!
 //! Promises: names are found as protoc finds them, from the innermost scope outwards; fields have presence as `syntax`, `edition`,
 //! `optional` and `oneof` say. The files of `google/protobuf` that have types of their own here are known without their text.
@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+mod descriptor;
+
 /// A message or an enum, by its place in its table.
 pub(crate) type TypeId = u32;
 
@@ -16,6 +18,8 @@ pub(crate) type TypeId = u32;
 pub(crate) struct Schema {
     pub(crate) messages: Vec<Message>,
     pub(crate) enums: Vec<Enum>,
+    /// The messages of the file itself by their places: the index in the file, then those in the messages around it.
+    places: Vec<(Vec<u32>, TypeId)>,
 }
 
 #[derive(Debug, Default)]
@@ -106,7 +110,7 @@ impl Kind {
 }
 
 /// The files of `google/protobuf` that are known, but for their comments and options.
-const KNOWN: [(&str, &str); 5] = [
+const KNOWN: [(&str, &str); 7] = [
     (
         "google/protobuf/timestamp.proto",
         r#"syntax = "proto3"; package google.protobuf; message Timestamp { int64 seconds = 1; int32 nanos = 2; }"#,
@@ -114,6 +118,14 @@ const KNOWN: [(&str, &str); 5] = [
     (
         "google/protobuf/duration.proto",
         r#"syntax = "proto3"; package google.protobuf; message Duration { int64 seconds = 1; int32 nanos = 2; }"#,
+    ),
+    (
+        "google/protobuf/any.proto",
+        r#"syntax = "proto3"; package google.protobuf; message Any { string type_url = 1; bytes value = 2; }"#,
+    ),
+    (
+        "google/protobuf/field_mask.proto",
+        r#"syntax = "proto3"; package google.protobuf; message FieldMask { repeated string paths = 1; }"#,
     ),
     ("google/protobuf/empty.proto", r#"syntax = "proto3"; package google.protobuf; message Empty {}"#),
     (
@@ -145,10 +157,9 @@ fn is_about_options(import: &str) -> bool {
 /// # Errors
 /// A clause about the text.
 pub fn imports(text: &str) -> Result<Vec<String>, String> {
-    let mut parser = Parser::new(text);
-    parser.file()?;
+    let file = File::read(text)?;
     let unknown = |import: &String| !KNOWN.iter().any(|(known, _)| known == import) && !is_about_options(import);
-    Ok(parser.imports.into_iter().filter(unknown).collect())
+    Ok(file.imports.into_iter().filter(unknown).collect())
 }
 
 impl Schema {
@@ -160,6 +171,16 @@ impl Schema {
         let mut drafts = Drafts::default();
         drafts.file(text, files, &mut Vec::new())?;
         drafts.resolve()
+    }
+
+    /// Returns the message at a place in the file: the index in the file, then those in the messages around it.
+    pub(crate) fn at(&self, place: &[u32]) -> Option<TypeId> {
+        self.places.iter().find(|(known, _)| known == place).map(|(_, id)| *id)
+    }
+
+    /// Returns the messages of the file that are in no other one.
+    pub(crate) fn outermost(&self) -> impl Iterator<Item = TypeId> {
+        self.places.iter().filter(|(place, _)| place.len() == 1).map(|(_, id)| *id)
     }
 
     /// Returns the message of a name: with its package, or without it where that is unique.
@@ -177,17 +198,41 @@ impl Schema {
     }
 }
 
+/// One file.
+#[derive(Default)]
+struct File {
+    imports: Vec<String>,
+    messages: Vec<DraftMessage>,
+    enums: Vec<(String, Enum)>,
+}
+
+impl File {
+    /// Reads a file, as text or as its descriptor in base64.
+    fn read(text: &str) -> Result<File, String> {
+        if let Some(bytes) = descriptor::of_base64(text) {
+            return descriptor::file(&bytes);
+        }
+        let mut parser = Parser::new(text);
+        parser.file()?;
+        Ok(File { imports: parser.imports, messages: parser.messages, enums: parser.enums })
+    }
+}
+
 /// Messages whose types are names.
 #[derive(Default)]
 struct Drafts {
     messages: Vec<DraftMessage>,
     enums: Vec<(String, Enum)>,
+    /// Where the messages of the file itself begin, behind those that it imports.
+    own: usize,
 }
 
 #[derive(Debug)]
 struct DraftMessage {
     name: String,
     fields: Vec<DraftField>,
+    /// Its place in its file; `None`: the entry of a map, which a text does not have.
+    place: Option<Vec<u32>>,
 }
 
 #[derive(Debug)]
@@ -199,9 +244,8 @@ struct DraftField {
 
 impl Drafts {
     fn file(&mut self, text: &str, files: &BTreeMap<String, String>, seen: &mut Vec<String>) -> Result<(), String> {
-        let mut parser = Parser::new(text);
-        parser.file()?;
-        for import in &parser.imports {
+        let mut read = File::read(text)?;
+        for import in &read.imports {
             if seen.contains(import) || is_about_options(import) {
                 continue;
             }
@@ -211,8 +255,9 @@ impl Drafts {
             let text = text.ok_or_else(|| format!("it imports `{import}`, which is not there"))?;
             self.file(text, files, seen).map_err(|reason| format!("`{import}`: {reason}"))?;
         }
-        self.messages.append(&mut parser.messages);
-        self.enums.append(&mut parser.enums);
+        self.own = self.messages.len();
+        self.messages.append(&mut read.messages);
+        self.enums.append(&mut read.enums);
         Ok(())
     }
 
@@ -226,7 +271,10 @@ impl Drafts {
             }
         }
         let mut schema = Schema::default();
-        for DraftMessage { name, fields } in self.messages {
+        for (id, DraftMessage { name, fields, place }) in self.messages.into_iter().enumerate() {
+            if let Some(place) = place.filter(|_| id >= self.own) {
+                schema.places.push((place, id as TypeId));
+            }
             let mut resolved = Vec::new();
             for DraftField { mut field, of } in fields {
                 field.kind = match Kind::scalar(&of) {
@@ -242,6 +290,7 @@ impl Drafts {
             schema.messages.push(Message { name, fields: resolved });
         }
         schema.enums = self.enums.into_iter().map(|(_, of)| of).collect();
+        schema.places.sort_unstable();
         Ok(schema)
     }
 }
@@ -283,6 +332,10 @@ struct Parser<'t> {
     imports: Vec<String>,
     messages: Vec<DraftMessage>,
     enums: Vec<(String, Enum)>,
+    /// The place of the message that is read.
+    place: Vec<u32>,
+    /// How many messages there have been in it, in the message around it and so on, and in the file, which comes first.
+    siblings: Vec<u32>,
 }
 
 impl<'t> Parser<'t> {
@@ -297,6 +350,8 @@ impl<'t> Parser<'t> {
             imports: Vec::new(),
             messages: Vec::new(),
             enums: Vec::new(),
+            place: Vec::new(),
+            siblings: vec![0],
         }
     }
 
@@ -352,6 +407,10 @@ impl<'t> Parser<'t> {
 
     fn message(&mut self, scope: &str) -> Result<(), String> {
         let name = full_name(scope, &self.word()?);
+        let siblings = self.siblings.last_mut().expect("the file is the first");
+        self.place.push(*siblings);
+        *siblings += 1;
+        self.siblings.push(0);
         let mut fields = Vec::new();
         let mut oneofs = 0;
         self.sign('{')?;
@@ -410,7 +469,9 @@ impl<'t> Parser<'t> {
         if numbers.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(format!("`{name}` has a number twice"));
         }
-        self.messages.push(DraftMessage { name, fields });
+        self.messages.push(DraftMessage { name, fields, place: Some(self.place.clone()) });
+        self.place.pop();
+        self.siblings.pop();
         Ok(())
     }
 
@@ -474,7 +535,7 @@ impl<'t> Parser<'t> {
         let fields = vec![part(1, "key", key), part(2, "value", value)];
         field.of = format!(".{name}");
         (field.field.repeated, field.field.map) = (true, true);
-        self.messages.push(DraftMessage { name, fields });
+        self.messages.push(DraftMessage { name, fields, place: None });
         Ok(field)
     }
 
@@ -799,6 +860,67 @@ mod tests {
         let file = r#"syntax = "proto3"; package confluent.type; message Decimal { bytes value = 1; }"#;
         let files = BTreeMap::from([(decimal.to_owned(), file.to_owned())]);
         assert!(Schema::parse(&text, &files).is_ok());
+    }
+
+    /// The descriptors that Google's library makes of [`AS_TEXT`] and of the file that it imports, in base64.
+    const DESCRIPTORS: &str = include_str!("../../testdata/protobuf/descriptors.txt");
+    const AS_TEXT: [&str; 2] = [
+        r#"syntax = "proto3"; package shop; import "google/protobuf/timestamp.proto"; import "parts.proto";
+        message Other {}
+        message Event {
+          enum Kind { none = 0; minus = -1; }
+          message Inner { sfixed64 deep = 1; }
+          string user_id = 1; optional int32 maybe = 2; oneof either { double left = 3; bytes right = 4; }
+          Kind kind = 5; map<string, Inner> tags = 6; google.protobuf.Timestamp at = 7; repeated sint64 many = 8 [json_name = "lots"];
+          parts.Part part = 9;
+        }"#,
+        r#"package parts; message Part { optional bool a = 1; required uint32 b = 2; }"#,
+    ];
+
+    #[test]
+    fn a_file_is_the_same_as_a_descriptor_and_as_text() {
+        let described: Vec<&str> = DESCRIPTORS.lines().collect();
+        let shown = |texts: [&str; 2]| {
+            let schema =
+                Schema::parse(texts[0], &BTreeMap::from([("parts.proto".to_owned(), texts[1].to_owned())])).unwrap();
+            let fields = schema.messages.iter().map(|message| {
+                // The entries of maps have names that only we give them.
+                let of = |kind: Kind| match kind {
+                    Kind::Message(id) => {
+                        format!("message {}", schema.messages[id as usize].name.replace("TagsEntry", "tags entry"))
+                    }
+                    Kind::Enum(id) => format!("{:?}", schema.enums[id as usize]),
+                    scalar => format!("{scalar:?}"),
+                };
+                let field = |field: &Field| {
+                    let Field { number, name, json_name, kind, repeated, presence, oneof, map } = field;
+                    let is_in_oneof = oneof.is_some();
+                    format!("{number} {name} {json_name} {} {repeated} {presence} {is_in_oneof} {map}", of(*kind))
+                };
+                (message.name.replace("TagsEntry", "tags entry"), message.fields.iter().map(field).collect::<Vec<_>>())
+            });
+            let mut fields: Vec<_> = fields.collect();
+            fields.sort();
+            let place = |place: &[u32]| schema.at(place).map(|id| schema.messages[id as usize].name.clone());
+            (fields, place(&[0]), place(&[1]), place(&[1, 0]), place(&[2]))
+        };
+        let expected = shown(AS_TEXT);
+        assert_eq!(expected.3.as_deref(), Some("shop.Event.Inner"));
+        assert_eq!(shown([described[0], described[1]]), expected);
+        assert_eq!(shown([described[0], AS_TEXT[1]]), expected);
+        assert_eq!(imports(described[0]).unwrap(), ["parts.proto"]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_descriptor_are_refused() {
+        for wrong in ["AAAA", "////", "Zm9vYmFy", "EgRzaG9wIg=="] {
+            assert!(Schema::parse(wrong, &BTreeMap::new()).is_err(), "{wrong}");
+        }
+        let whole = DESCRIPTORS.lines().next().unwrap();
+        for end in (4..whole.len()).step_by(4) {
+            // A descriptor that ends early is refused, or has fewer messages.
+            let _ = Schema::parse(&whole[..end], &BTreeMap::new());
+        }
     }
 
     #[test]

@@ -315,7 +315,7 @@ fn a_header_with_an_id_is_not_that_of_the_elements_of_its_batch() {
         unwrap: vec![Batch],
         start: usher_config::Start::Window,
     };
-    let decoder = Decoder::of(&source, &[]).expect("there is no schema");
+    let decoder = Decoder::of(&source, &[], None).expect("there is no schema");
     let headers = Listed(vec![("id", Some(b"one"))]);
     let mut ids = Vec::new();
     let done: Result<(), ()> = decoder.unwrap(b"[{},{}]", Some(&headers), &mut Fields::default(), &mut |_, fields| {

@@ -67,7 +67,7 @@ fn a_header_is_a_string_whatever_the_format() {
         "headers.user",
     ]);
     for format in all_formats() {
-        let decoder = Decoder::of(&source(kafka(), format.clone()), &wanted).expect("there is no schema");
+        let decoder = Decoder::of(&source(kafka(), format.clone()), &wanted, None).expect("there is no schema");
         let mut fields = Fields::default();
         decoder.decode(nothing(&format), Some(&headers), &mut fields).expect("well-formed");
         let found: Vec<_> = (0..wanted.len()).map(|i| fields.get(i).clone()).collect();
@@ -86,7 +86,7 @@ fn a_name_with_points_may_be_quoted_or_not() {
     let headers = Listed(vec![("trace.id", Some(b"0042"))]);
     for written in ["headers.trace.id", r#"headers."trace.id""#] {
         let path = Path::parse(written).expect("a path");
-        let decoder = Decoder::of(&source(kafka(), Format::Segment), &[path]).expect("there is no schema");
+        let decoder = Decoder::of(&source(kafka(), Format::Segment), &[path], None).expect("there is no schema");
         let mut fields = Fields::default();
         decoder.decode(b"{}", Some(&headers), &mut fields).expect("well-formed");
         assert_eq!(*fields.get(0), text("0042"), "{written}");
@@ -99,7 +99,7 @@ fn where_messages_have_no_headers_it_is_a_path_like_others() {
     let headers = Listed(vec![("user", Some(b"of the transport"))]);
     let wanted = paths(&["headers.user", "headers", "properties.headers.user"]);
     for (from, user) in [(file(), "of the message"), (kafka(), "of the transport")] {
-        let decoder = Decoder::of(&source(from, Format::Segment), &wanted).expect("there is no schema");
+        let decoder = Decoder::of(&source(from, Format::Segment), &wanted, None).expect("there is no schema");
         let mut fields = Fields::default();
         decoder.decode(message, Some(&headers), &mut fields).expect("well-formed");
         assert_eq!(*fields.get(0), text(user));
@@ -126,7 +126,7 @@ fn the_formats_own_parts_may_be_headers() {
         ("ce_time", Some(b"2026-11-23T10:00:00Z")),
         ("ce_id", Some(b"7")),
     ]);
-    let decoder = Decoder::of(&source(kafka(), format), &paths(&["properties.a"])).expect("there is no schema");
+    let decoder = Decoder::of(&source(kafka(), format), &paths(&["properties.a"]), None).expect("there is no schema");
     let mut fields = Fields::default();
     decoder.decode(br#"{"a":1}"#, Some(&headers), &mut fields).expect("well-formed");
     assert_eq!((fields.kind(), fields.name()), (&text("paid"), &text("order")));

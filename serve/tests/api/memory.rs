@@ -372,6 +372,12 @@ impl Api for MemoryApi {
             dead_letters: [].into(),
             unmatched: vec![name],
             damaged_files: vec!["it is damaged".to_owned()],
+            state: "waiting: registry".to_owned(),
+            last_error: Some("the registry does not answer".to_owned()),
+            schemas: vec![
+                SchemaReport { id: "7".to_owned(), kind: Some("avro".to_owned()), error: None },
+                SchemaReport { id: "8".to_owned(), kind: None, error: Some("it is not there".to_owned()) },
+            ],
         }]
     }
 

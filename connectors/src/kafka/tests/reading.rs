@@ -31,6 +31,7 @@ fn try_open(
         message_bytes: 1000,
         now: NOW,
         bounds,
+        schemas: None,
     };
     KafkaSource::open_within(patience, &spec, &variable)
 }

@@ -888,8 +888,17 @@ fn users_are_known_by_their_password_over_tls() {
     let topics = ["secure".to_owned()];
     let source = |kafka: &Kafka, variable: &dyn Fn(&str) -> Option<String>| {
         let (id, start) = ("web", Start::Earliest);
-        let spec =
-            SourceSpec { id, kafka, topics: &topics, start, window_ms: 0, message_bytes: 1000, now: 0, bounds: None };
+        let spec = SourceSpec {
+            id,
+            kafka,
+            topics: &topics,
+            start,
+            window_ms: 0,
+            message_bytes: 1000,
+            now: 0,
+            bounds: None,
+            schemas: None,
+        };
         KafkaSource::open(&spec, variable).map(drop)
     };
     source(&target.kafka, &variable).unwrap();
