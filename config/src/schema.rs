@@ -421,11 +421,8 @@ pub(crate) struct Unavailable {
 }
 
 /// All features that are refused by name.
-const UNAVAILABLE: &[Unavailable] = &[
-    lacking("related", "whose", "`whose` conditions are"),
-    lacking("encoding", "json_schema", "`encoding: json_schema` is"),
-    lacking("source", "registry", "`registry` is"),
-];
+const UNAVAILABLE: &[Unavailable] =
+    &[lacking("encoding", "json_schema", "`encoding: json_schema` is"), lacking("source", "registry", "`registry` is")];
 
 const fn lacking(inside: &'static str, name: &'static str, called: &'static str) -> Unavailable {
     Unavailable { inside, name, called }
