@@ -545,11 +545,18 @@ impl EpochWorker {
         self.done
     }
 
+    /// Returns the time, exclusive, that the state of some keys may have reached: within an epoch, its end.
+    pub(crate) fn reached(&self) -> Time {
+        self.epoch.map_or(self.done, |epoch| epoch.until)
+    }
+
     /// Returns a time before which nothing changes by itself: no timer is due, no window is complete that keys are held for, and no
     /// event takes effect. 0 if there is work that
     /// only waits for the clock to go on; the end of time if nothing ever changes.
     pub(crate) fn due(&self) -> Time {
-        let busy = self.epoch.is_some() || self.switching.is_some() || !self.whole.is_empty() || !self.ready.is_empty();
+        // An epoch that waits for other workers does not wait for the clock.
+        let works = self.epoch.is_some() && !self.waits();
+        let busy = works || self.switching.is_some() || !self.whole.is_empty() || !self.ready.is_empty();
         if !self.started || busy {
             return 0;
         }
