@@ -186,7 +186,7 @@ impl Foreseen {
     /// Returns the condition that decides a sample, as in the job file.
     fn condition(&self, audience: &str, sample: &StartSample) -> Option<String> {
         let Some(written) = self.conditions.get(audience) else { return Some("the audience is gone".to_owned()) };
-        let text = |decided| text_of(written, decided).map(str::to_owned);
+        let text = |decided| text_of(written, (written.model, decided)).map(str::to_owned);
         match sample.condition? {
             Deciding::Fact(fact) => text(Decided::Fact(fact)).or_else(|| Some("in the snapshot".to_owned())),
             Deciding::Audience(audience) => text(Decided::Audience(audience)),

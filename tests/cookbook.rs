@@ -98,6 +98,7 @@ fn lines(folder: &Path, recipe: &Recipe) -> String {
         .expect("the folder can be written");
     write_parquet(&folder.join("users.parquet"), table("user_id"));
     write_parquet(&folder.join("orders.parquet"), table("order_id"));
+    write_parquet(&folder.join("accounts.parquet"), table("account_id"));
     let events: Vec<&str> = recipe.lines.lines().filter(|line| line.contains('"')).collect();
     let messages: String = events.iter().enumerate().map(|(at, line)| message(line, at) + "\n").collect();
     std::fs::write(folder.join("events.jsonl"), messages).expect("the folder can be written");

@@ -25,6 +25,7 @@ mod oracle;
 mod recovery;
 mod reference;
 mod refusals;
+mod related;
 mod sequences;
 mod simulator;
 mod sync_rows;

@@ -2,7 +2,7 @@
 
 use crate::support::process::{Change, Process, members, now, parse, pass};
 use crate::support::rows::run;
-use crate::support::shop::{CRM, Shop, job, with_anybody, without_marks};
+use crate::support::shop::{CRM, Shop, job, with_accounts, with_anybody, without_marks};
 use std::collections::BTreeSet;
 
 const AUDIENCES: &str = "
@@ -13,6 +13,9 @@ const AUDIENCES: &str = "
   ripe: {model: users, where: {all: [{audience: rich}, {audience: keen}]}}
   sold: {model: users, where: {sequence: [{performed: viewed}, {performed: bought}], within: 1h}}
   swayed: {model: users, where: {sequence: [{performed: viewed}, {performed: viewed, after: 1h}, {performed: bought}], without: [{performed: bought}], within: 1h}}
+  eager: {model: accounts, where: {related: users, whose: {performed: viewed, at_least: 3, within: 1h}, at_least: 3}}
+  dear: {model: accounts, where: {related: users, where: ltv > 15, whose: {audience: keen}, sum: ltv, between: [50, 70]}}
+  lively: {model: accounts, where: {related: users, whose: {performed: bought, within: 2s}}}
 ";
 
 /// ms of `buyers`.
@@ -53,12 +56,16 @@ fn in_the_end() -> BTreeSet<(String, String)> {
     // `u-1` bought before the first look, `u-4` between two.
     let sequences = [("sold", 0), ("sold", 4), ("swayed", 0)];
     let all = rich.chain(keen).chain(ripe).chain(sequences);
-    all.map(|(audience, user)| (audience.to_owned(), format!("u-{user}"))).collect()
+    let users = all.map(|(audience, user)| (audience.to_owned(), format!("u-{user}")));
+    // Of the account's five users four are keen, of whom `u-2` and `u-4` are rich, with 60 together.
+    users
+        .chain([("eager", "a-0"), ("dear", "a-0")].map(|(audience, key)| (audience.to_owned(), key.to_owned())))
+        .collect()
 }
 
 /// Lives through the history; `runs` are the arguments of each part's run, and how that ends.
 fn live_through(runs: [(&[&str], Ending); 6]) -> Vec<Change> {
-    let shop = Shop::new(&job(AUDIENCES, CRM));
+    let shop = Shop::new(&with_accounts(&job(AUDIENCES, CRM)));
     let mut bought: Vec<(String, i64)> = Vec::new();
     let mut running: Option<Process> = None;
     let compiled = run(shop.folder(), &["compile", "job.yaml", "-o", "job.plan"]);
@@ -126,6 +133,10 @@ fn live_through(runs: [(&[&str], Ending); 6]) -> Vec<Change> {
         let exit = change.audience == "buyers" && !change.entered;
         exit || change.audience == "calm" && change.entered && change.reason == "expiry"
     };
+    for change in changes.iter().filter(|change| change.audience == "lively" && !change.entered) {
+        let ended = bought.iter().any(|(_, at)| at + WINDOW == change.at);
+        assert!(ended && change.reason == "expiry", "it is dated exactly as its user's: {change:?}, {bought:?}");
+    }
     for change in changes.iter().filter(by_itself) {
         let ended = bought.iter().any(|(user, at)| *user == change.key && at + WINDOW == change.at);
         assert!(ended && change.reason == "expiry", "it is dated exactly ts + within: {change:?}, {bought:?}");
@@ -372,7 +383,7 @@ fn read_in_all(stderr: &str) -> u64 {
 
 /// Starts it with only one checkpoint of its own accord, lets much happen, and stops it in the midst of it; twice.
 fn stopped(start: impl Fn(&Shop) -> Vec<Process>) {
-    let rarely = job(AUDIENCES, CRM).replace("checkpoint_every: 250ms", "checkpoint_every: 1h");
+    let rarely = with_accounts(&job(AUDIENCES, CRM)).replace("checkpoint_every: 250ms", "checkpoint_every: 1h");
     let shop = Shop::new(&with_anybody(&rarely));
     let (mut happened, mut read) = (0, 0);
     for round in 0..3 {
@@ -416,7 +427,7 @@ fn a_job_of_several_processes_that_is_stopped_reads_nothing_again() {
 
 #[test]
 fn a_job_that_is_stopped_and_can_not_write_its_state_ends_well_or_at_once_at_a_second_signal() {
-    let shop = Shop::new(&job(AUDIENCES, CRM));
+    let shop = Shop::new(&with_accounts(&job(AUDIENCES, CRM)));
     let (parts, away) = (shop.path("state/parts"), shop.path("state/away"));
     for again in [false, true] {
         let mut process = shop.live(&[]);

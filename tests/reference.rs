@@ -245,7 +245,8 @@ const REST: [(&str, &str); 6] = [
     ("sources", "sources: {web: {file: {path: events.jsonl}, format: segment}}\n"),
     (
         "models",
-        "models:\n  users: {parquet: users.parquet, key: user_id}\n  \
+        "models:\n  accounts: {parquet: accounts.parquet, key: account_id}\n  \
+         users: {parquet: users.parquet, key: user_id, belongs_to: {model: accounts, foreign_key: account}}\n  \
          orders: {parquet: orders.parquet, key: order_id, belongs_to: {model: users, foreign_key: customer_id}}\n",
     ),
     (
@@ -266,8 +267,10 @@ fn each_example_of_the_reference_is_right() {
         ("plan", strings(&["pro"])),
         ("email", strings(&["a@example.com"])),
         ("ltv", numbers(&[1.0])),
+        ("account", strings(&["a-1"])),
     ];
     write_parquet(&folder.path().join("users.parquet"), users);
+    write_parquet(&folder.path().join("accounts.parquet"), vec![("account_id", strings(&["a-1"]))]);
     let orders = vec![
         ("order_id", strings(&["o-1"])),
         ("customer_id", strings(&["u-1"])),

@@ -38,7 +38,7 @@ fn identify(folder: &Path, user: &str, at: i64, traits: &str) {
     file.and_then(|mut file| writeln!(file, "{line}")).expect("the folder can be written");
 }
 
-fn now() -> i64 {
+pub fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
@@ -67,7 +67,7 @@ fn wait_for(folder: &Path, known: usize, wanted: &[&str]) -> usize {
 }
 
 /// Starts the job; returns it and the url of its API.
-fn start(folder: &Path, workers: &str) -> (Running, String) {
+pub fn start(folder: &Path, workers: &str) -> (Running, String) {
     let running = Running::start(folder, workers);
     let line = running.wait_for("api on ");
     let url = line.split("api on ").nth(1).expect("the url comes after it").trim().to_owned();
@@ -75,14 +75,14 @@ fn start(folder: &Path, workers: &str) -> (Running, String) {
     (running, url)
 }
 
-fn ask(url: &str, args: &[&str]) -> String {
+pub fn ask(url: &str, args: &[&str]) -> String {
     let output = usher(Path::new("."), args).env("USHER_URL", url).output().expect("the program starts");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
 }
 
 /// Waits until a checkpoint has been published that began from now on.
-fn checkpointed(folder: &Path) {
+pub fn checkpointed(folder: &Path) {
     let newest = || {
         let manifests = std::fs::read_dir(folder.join("state/manifests")).into_iter().flatten();
         let number = |entry: std::io::Result<std::fs::DirEntry>| entry.ok()?.file_name().into_string().ok();

@@ -102,8 +102,8 @@ struct Builder<'a> {
     audiences: Declared<'a>,
     /// By audience: the audiences that its condition mentions.
     mentions: Edges<'a>,
-    /// By audience: its model, and the conditions with a predicate, as far as they can be parsed.
-    predicates: BTreeMap<&'a str, (&'a str, Vec<Condition>)>,
+    /// By audience, and model that they are about: the conditions with a predicate, as far as they can be parsed.
+    predicates: BTreeMap<(&'a str, &'a str), Vec<Condition>>,
     problems: &'a mut Vec<Problem>,
 }
 
@@ -173,7 +173,7 @@ impl<'a> Builder<'a> {
     /// could be built.
     fn salvage(self, models: &BTreeMap<String, Model>, events: &BTreeMap<String, Event>) -> BTreeMap<String, Audience> {
         let mut audiences = BTreeMap::new();
-        for (id, (model, mut conditions)) in self.predicates {
+        for ((id, model), mut conditions) in self.predicates {
             conditions.retain(|condition| match &condition.kind {
                 ConditionKind::Property(_) => {
                     models.get(model).is_some_and(|model| model.parquet.is_some() || !model.live.is_empty())
@@ -189,7 +189,8 @@ impl<'a> Builder<'a> {
                 | ConditionKind::Sequence { .. } => false,
             });
             let condition = Condition { place: Place::default(), kind: ConditionKind::All(conditions) };
-            let (name, model) = (id.to_owned(), model.to_owned());
+            // One of an audience's own model, and one of each other that its conditions are about.
+            let (name, model) = (format!("{id} {model}"), model.to_owned());
             let audience = Audience {
                 place: Place::default(),
                 name,
@@ -200,7 +201,7 @@ impl<'a> Builder<'a> {
                 incomplete: Incomplete::Hold,
                 condition,
             };
-            audiences.insert(id.to_owned(), audience);
+            audiences.insert(audience.name.clone(), audience);
         }
         audiences
     }

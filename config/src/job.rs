@@ -595,6 +595,8 @@ pub enum ConditionKind {
         model: String,
         /// Which rows; `None`: all.
         filter: Option<Text>,
+        /// A condition of that model, which the key of a row must meet; `None`: none.
+        whose: Option<Box<Condition>>,
         /// The value that is compared.
         aggregate: Aggregate,
         /// The comparison.

@@ -5,9 +5,7 @@
 //! misspelt key or a value of another type does not compile. A [`Record`] lists the keys of one mapping. The checker
 //! (`typed.rs`), "did you mean" and the JSON Schema (`json_schema.rs`) read the same records.
 //!
-//! The records are in `schema/`, one file per section of the job file; the root is [`job::RECORD`]. [`UNAVAILABLE`]
-//! lists the features of the language that this version lacks: those keys are refused by name. A feature that arrives
-//! leaves that list and joins a record.
+//! The records are in `schema/`, one file per section of the job file; the root is [`job::RECORD`].
 
 pub(crate) mod audience;
 pub(crate) mod condition;
@@ -87,7 +85,7 @@ pub(crate) enum Shape {
     Start,
     /// One of some words.
     Choice {
-        /// Its name in messages and in [`UNAVAILABLE`].
+        /// Its name in messages.
         what: &'static str,
         /// Returns the words.
         words: fn() -> Vec<&'static str>,
@@ -109,7 +107,7 @@ pub(crate) enum Shape {
     Record(&'static Record),
     /// A mapping of one of several records. The first key of each record identifies it.
     OneOf {
-        /// Its name in messages and in [`UNAVAILABLE`].
+        /// Its name in messages.
         what: &'static str,
         /// The records.
         records: &'static [&'static Record],
@@ -164,7 +162,7 @@ impl Section {
 
 /// An enumeration whose values are words in the file.
 pub(crate) trait Choice: Copy + PartialEq + Sync + 'static {
-    /// Its name in messages and in [`UNAVAILABLE`].
+    /// Its name in messages.
     const WHAT: &'static str;
     /// All values, in the order of messages.
     const ALL: &'static [Self];
@@ -373,7 +371,7 @@ type Keys = &'static [&'static dyn AnyKey];
 
 /// A mapping with fixed keys.
 pub(crate) struct Record {
-    /// Its name in messages and in [`UNAVAILABLE`].
+    /// Its name in messages.
     pub what: &'static str,
     /// Its keys.
     pub keys: Keys,
@@ -408,28 +406,6 @@ pub(crate) enum Rule {
     Needs(&'static dyn AnyKey, &'static dyn AnyKey),
     /// Where the first is, one of the others is too.
     NeedsOneOf(&'static dyn AnyKey, Keys),
-}
-
-/// A feature of the language that this version lacks.
-pub(crate) struct Unavailable {
-    /// The record or choice that it belongs to.
-    pub inside: &'static str,
-    /// The key or word.
-    pub name: &'static str,
-    /// The subject and verb of the message.
-    pub called: &'static str,
-}
-
-/// All features that are refused by name.
-const UNAVAILABLE: &[Unavailable] = &[lacking("related", "whose", "`whose` conditions are")];
-
-const fn lacking(inside: &'static str, name: &'static str, called: &'static str) -> Unavailable {
-    Unavailable { inside, name, called }
-}
-
-/// Returns the features that this version lacks inside of a record or choice.
-pub(crate) fn unavailable(inside: &str) -> impl Iterator<Item = &'static Unavailable> {
-    UNAVAILABLE.iter().filter(move |unavailable| unavailable.inside == inside)
 }
 
 /// What it is, for people: of models, events, audiences and syncs.
@@ -487,19 +463,6 @@ mod tests {
         if !records.iter().any(|seen| std::ptr::eq(*seen, record)) {
             records.push(record);
             record.keys.iter().for_each(|key| walk(key.shape(), records, choices));
-        }
-    }
-
-    #[test]
-    fn what_is_unavailable_belongs_somewhere_and_is_not_there() {
-        let (mut records, mut choices) = (Vec::new(), Vec::new());
-        walk_record(&job::RECORD, &mut records, &mut choices);
-        for Unavailable { inside, name, .. } in UNAVAILABLE {
-            let homes: Vec<_> = records.iter().filter(|record| record.what == *inside).collect();
-            let words: Vec<_> = choices.iter().filter(|(what, _)| what == inside).collect();
-            assert!(homes.len() + words.len() > 0, "there is no `{inside}` for `{name}`");
-            assert!(homes.iter().all(|record| record.key(name).is_none()), "`{name}` is there");
-            assert!(words.iter().all(|(_, words)| !words.contains(name)), "`{name}` is there");
         }
     }
 

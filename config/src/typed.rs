@@ -335,19 +335,11 @@ impl Checker<'_> {
         if let Some(word) = words.iter().copied().find(|word| *word == text) {
             return Some(Value::Choice(word));
         }
-        if let Some(unavailable) = schema::unavailable(what).find(|unavailable| unavailable.name == text) {
-            return self.unavailable(unavailable.called, node.place(path));
-        }
-        let all = words.iter().copied().chain(schema::unavailable(what).map(|unavailable| unavailable.name));
-        let hint = match nearest(text, all) {
+        let hint = match nearest(text, words.iter().copied()) {
             Some(word) => format!("did you mean `{word}`?"),
             None => format!("it is one of {}", or_list(words)),
         };
         self.report_with_hint(node.place(path), format!("unknown {what} `{text}`"), hint)
-    }
-
-    fn unavailable(&mut self, called: &str, place: Place) -> Option<Value> {
-        self.report(place, format!("{called} not available in this version"))
     }
 
     fn list(&mut self, of: &Shape, least: usize, most: usize, unique: bool, node: &Node, path: &str) -> Option<Value> {
@@ -447,10 +439,6 @@ impl Checker<'_> {
             );
         }
         let entries = self.mapping(node, path)?;
-        let lacking = |entry: &Entry| schema::unavailable(what).find(|unavailable| unavailable.name == entry.key);
-        if let Some((entry, unavailable)) = entries.iter().find_map(|entry| Some((entry, lacking(entry)?))) {
-            return self.unavailable(unavailable.called, entry.place(&yaml::child(path, &entry.key)));
-        }
         let is_there = |record: &&&Record| entries.iter().any(|entry| entry.key == record.leading_key());
         let there: Vec<_> = records.iter().filter(is_there).collect();
         match there.as_slice() {
@@ -476,14 +464,13 @@ impl Checker<'_> {
         path: &str,
     ) -> Option<Value> {
         let kinds: Vec<&str> = records.iter().map(|record| record.leading_key()).collect();
-        let all = || kinds.iter().copied().chain(schema::unavailable(what).map(|unavailable| unavailable.name));
         for entry in entries {
             if let Some(hint) = meaning(&entry.key) {
                 let place = entry.place(&yaml::child(path, &entry.key));
                 return self.report_with_hint(place, format!("unknown key `{}`", entry.key), hint);
             }
             let known = records.iter().any(|record| record.key(&entry.key).is_some());
-            if let (false, Some(kind)) = (known, nearest(&entry.key, all())) {
+            if let (false, Some(kind)) = (known, nearest(&entry.key, kinds.iter().copied())) {
                 let place = entry.place(&yaml::child(path, &entry.key));
                 let hint = format!("did you mean `{kind}`?");
                 return self.report_with_hint(place, format!("unknown key `{}`", entry.key), hint);
@@ -511,17 +498,9 @@ impl Checker<'_> {
                 continue;
             }
             let place = entry.place(&inner_path);
-            match schema::unavailable(record.what).find(|unavailable| unavailable.name == entry.key) {
-                Some(unavailable) => {
-                    fields.has_unavailable = true;
-                    self.unavailable(unavailable.called, place);
-                }
-                // A key that is only misspelt is not missing.
-                None => {
-                    if let Some(meant) = self.unknown_key(record, entry, place) {
-                        fields.write(meant);
-                    }
-                }
+            // A key that is only misspelt is not missing.
+            if let Some(meant) = self.unknown_key(record, entry, place) {
+                fields.write(meant);
             }
         }
         for key in record.keys {
@@ -529,11 +508,8 @@ impl Checker<'_> {
                 self.absent(*key, &mut fields, node.place(path));
             }
         }
-        // A rule may ask for a feature that this version lacks: rules wait until it is gone.
-        if !fields.has_unavailable {
-            for rule in record.rules {
-                self.rule(rule, &fields, node.place(path));
-            }
+        for rule in record.rules {
+            self.rule(rule, &fields, node.place(path));
         }
         Some(fields)
     }
@@ -576,8 +552,7 @@ impl Checker<'_> {
             self.report_with_hint(place, format!("unknown key `{}`", entry.key), hint);
             return None;
         }
-        let all = record.names().chain(schema::unavailable(record.what).map(|unavailable| unavailable.name));
-        let meant = nearest(&entry.key, all);
+        let meant = nearest(&entry.key, record.names());
         let message = format!("unknown key `{}`", entry.key);
         match meant {
             Some(key) => self.report_with_hint(place, message, format!("did you mean `{key}`?")),

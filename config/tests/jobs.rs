@@ -193,6 +193,7 @@ limits:
         ConditionKind::Related {
             model: "orders".to_owned(),
             filter: None,
+            whose: None,
             aggregate: Aggregate::Count,
             comparison: Comparison::AtLeast(decimal("1")),
         }

@@ -58,3 +58,42 @@ fn an_address_that_is_a_number_is_not_sent_in_a_circle() {
         "{found}"
     );
 }
+
+#[test]
+fn what_is_wrong_inside_whose_is_refused_at_its_place_with_the_next_step() {
+    let job = |audiences: &str| {
+        let head = "job: j\nsources: {web: {file: {path: e}, format: segment}}\nmodels:\n  accounts: {parquet: a, key: id}\n  users: {parquet: u, key: id, belongs_to: {model: accounts, foreign_key: a}}\n  orders: {parquet: o, key: id, belongs_to: {model: users, foreign_key: u}}\nevents:\n  seen: {source: web, type: page, model: users}\n  visited: {source: web, type: page, model: accounts}\naudiences:\n";
+        usher_config::parse(&format!("{head}{audiences}"), "job.yaml", Path::new("."), &|_| None)
+    };
+    let of = |whose: &str| {
+        let found = job(&format!(
+            "  a: {{model: accounts, where: {{related: users, whose: {whose}}}}}\n  b: {{model: accounts, where: {{performed: visited, within: 1h}}}}\n"
+        ));
+        found.expect_err("it is wrong").to_string()
+    };
+    for (whose, place, message) in [
+        (
+            "{performed: visited, within: 1h}",
+            "whose",
+            "is of the model `accounts`, this `whose` of `users`\n  hint: events of `users`: `seen`",
+        ),
+        (
+            "{related: users}",
+            "whose",
+            "the model `users` does not belong to `users`, the model of this `whose`\n  hint: `orders` belongs to `users`",
+        ),
+        ("{audience: b}", "whose", "the audience `b` is of the model `accounts`, this one of `users`"),
+        ("{performed: seen}", "whose", "`within` is missing"),
+        (
+            "{related: orders, whose: {performed: seen, within: 1h}}",
+            "whose.whose",
+            "is of the model `users`, this `whose` of `orders`\n  hint: declare an event with `model: orders`",
+        ),
+        ("\"seen\"", "whose", "must be a mapping, not the string `seen`"),
+    ] {
+        let found = of(whose);
+        assert!(found.contains(&format!("audiences.a.where.{place}")) && found.contains(message), "{whose}: {found}");
+    }
+    let circle = job("  a: {model: users, where: {any: [{related: orders, whose: {property: x}}, {audience: a}]}}\n");
+    assert!(circle.expect_err("it is wrong").to_string().contains("`a`"), "a circle is named");
+}

@@ -293,13 +293,14 @@ impl Inner {
         let mut complete_at = 0;
         let fact_since = self.status.get().map(|status| status.fact_since()).unwrap_or_default();
         let is_known = !fact_since.is_empty();
-        for fact in Inner::facts(plan, audience) {
-            let pulled = match &plan.facts[fact as usize].kind {
-                FactKind::Known | FactKind::Property(_) => Some(model),
-                FactKind::Related { model, .. } => Some(*model as usize),
+        let facts = Inner::facts(plan, audience).into_iter();
+        for (of, fact) in facts.flat_map(|fact| self.plan.deciding(model, fact)) {
+            let pulled = match &self.plan.models[of].facts[fact as usize].kind {
+                FactKind::Known | FactKind::Property(_) => Some(of),
+                FactKind::Related { model, .. } | FactKind::Tallied { model, .. } => Some(*model as usize),
                 kind => {
                     let within = kind.window().expect("a fact that no pull decides has a window");
-                    let since = fact_since.get(model).map_or(0, |facts| facts[fact as usize]);
+                    let since = fact_since.get(of).map_or(0, |facts| facts[fact as usize]);
                     complete_at = complete_at.max(if since > 0 { since + within } else { 0 });
                     None
                 }

@@ -53,6 +53,8 @@
 //!   `memberships`: `((audience, slot), time, ±1)`. `changes`: the same as entries and exits with their causes, keys
 //!   and the keys' rows; at a start, the differences to the ledgers of the syncs, which were read before. It writes
 //!   the index that lookups read (`usher_core::membership_index`), closed at the end of each epoch.
+//!   Where rows contribute to facts of the keys that they belong to, Membership of all workers exchanges *updates* with itself,
+//!   over a stream for each layer of models ([`crate::state::contributions`]); they are not in the picture.
 //! * **Members** arranges the memberships: pages of members are read from the arrangement.
 //! * **Deliver** buffers changes on worker 0 until the frontier shows that no worker has more of their time, and
 //!   hands them to the sinks, one for each sync, which commit them to the ledgers on threads of their own. It holds

@@ -11,10 +11,12 @@
 //! Beside them: [`staged`] pulls and who would leave by them ([`brake`]), the ledgers at the start ([`committed`]), what will change by itself ([`forecast`]), how many keys meet a condition ([`fact_counts`], [`census`]), and keys
 //! on their way to a checkpoint and back ([`codec`]).
 
+pub(crate) mod agreement;
 pub(crate) mod brake;
 pub(crate) mod census;
 pub(crate) mod codec;
 pub(crate) mod committed;
+pub(crate) mod contributions;
 pub(crate) mod deciding;
 pub(crate) mod dictionary;
 pub(crate) mod epoch;
@@ -29,6 +31,7 @@ pub(crate) mod properties;
 pub(crate) mod rows;
 pub(crate) mod shard;
 pub(crate) mod staged;
+pub(crate) mod tallies;
 pub(crate) mod timers;
 pub(crate) mod transition;
 pub(crate) mod windows;

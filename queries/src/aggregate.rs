@@ -165,13 +165,21 @@ impl Summary {
         }
     }
 
-    /// Takes back what was added to a sum or an average.
+    /// Returns the count of so many rows, or of so many distinct values.
+    pub fn of_count(count: u64) -> Summary {
+        Summary(Kept::Count(count))
+    }
+
+    /// Takes back what was added to a count, a sum or an average.
     ///
     /// # Panics
     ///
     /// Panics if the aggregate is another one, or has not had the contribution.
     pub fn take_back(&mut self, contribution: Contribution) {
         match (&mut self.0, contribution) {
+            (Kept::Count(count), Contribution::Row) => {
+                *count = count.checked_sub(1).expect("only what was added is taken back");
+            }
             (Kept::Sum(sum), Contribution::Number(raw)) => *sum -= I256::from(raw),
             (Kept::Avg { sum, count }, Contribution::Number(raw)) => {
                 *sum -= I256::from(raw);

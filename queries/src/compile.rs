@@ -63,12 +63,11 @@ pub fn compile(job: &Job, file: &str, schemas: &Schemas) -> Result<Plan, Problem
     }
     let mut trees = BTreeMap::new();
     for (id, audience) in &job.audiences {
-        if let Some(tree) = facts.condition(&audience.condition, audience) {
+        if let Some(tree) = facts.condition(&audience.condition, &audience.model) {
             trees.insert(id.as_str(), tree);
         }
     }
     let included = facts.columns.included();
-    facts.refuse_live_rows();
     if !facts.columns.problems.is_empty() {
         return Err(sorted(file, facts.columns.problems));
     }

@@ -215,14 +215,17 @@ fn sync_keys(old: &Sync, new: &Sync) -> Vec<&'static str> {
 /// Returns the windows that are new, in the order of models and facts.
 fn filled(before: &Before<'_>, new: &Plan) -> Vec<FilledWindow> {
     let mut filled = Vec::new();
-    for (model, written) in new.models.iter().zip(written(new)) {
+    let written = written(new);
+    for (number, model) in new.models.iter().enumerate() {
         for (index, fact) in model.facts.iter().enumerate() {
             let index = index as FactIx;
             let Some(within) = fact.kind.window().filter(|_| !before.has_fact(model, index)) else { continue };
             let mut condition = None;
             let mut audiences = Vec::new();
-            for (audience, written) in model.audiences.iter().zip(&written) {
-                if let Some(text) = text_of(written, Decided::Fact(index)) {
+            // Inside `whose` the audiences of another model have it too.
+            let all = new.models.iter().zip(&written).flat_map(|(of, written)| of.audiences.iter().zip(written));
+            for (audience, written) in all {
+                if let Some(text) = text_of(written, (number, Decided::Fact(index))) {
                     audiences.push(audience.id.clone());
                     condition.get_or_insert_with(|| text.to_owned());
                 }
@@ -240,9 +243,9 @@ fn filled(before: &Before<'_>, new: &Plan) -> Vec<FilledWindow> {
     filled
 }
 
-/// Returns the text of the condition that a fact or an audience decides; `None` if it is not among them.
-pub fn text_of(written: &Written, decided: Decided) -> Option<&str> {
-    if written.decided == decided {
+/// Returns the text of the condition that a fact or an audience of a model decides; `None` if it is not among them.
+pub fn text_of(written: &Written, decided: (usize, Decided)) -> Option<&str> {
+    if (written.model, written.decided) == decided {
         return Some(&written.text);
     }
     written.inside.iter().find_map(|of| text_of(of, decided))

@@ -71,7 +71,9 @@ impl Explained<'_> {
             }
             for fact in facts {
                 match &model.facts[fact].kind {
-                    FactKind::Related { model, .. } => models.extend([*model as usize]),
+                    FactKind::Related { model, .. } | FactKind::Tallied { model, .. } => {
+                        models.extend([*model as usize])
+                    }
                     kind => events.extend(kind.events().into_iter().map(|event| event as usize)),
                 }
             }
@@ -189,6 +191,9 @@ impl Explained<'_> {
                 format!("performed {}{filter}, {what} of {column} {compared} within {within}", event.id)
             }
             FactKind::Sequence { steps, without, within } => self.sequence(steps, without, *within),
+            FactKind::Tallied { model: child, aggregate, comparison, .. } => {
+                self.tallied(model, fact, *child as usize, aggregate, comparison)
+            }
             FactKind::Related { model, filter, aggregate, comparison, .. } => {
                 let model = &self.plan.models[*model as usize].id;
                 let what = match aggregate.column() {
@@ -220,6 +225,28 @@ impl Explained<'_> {
         }
         write!(text, ", within {}", duration::format(within)).expect("writing to a string");
         text
+    }
+
+    /// Describes a condition over the rows of a model, each of which counts where conditions of its own key hold.
+    fn tallied(
+        &self,
+        of: &ModelPlan,
+        fact: &Fact,
+        child: usize,
+        aggregate: &Aggregate,
+        comparison: &Comparison,
+    ) -> String {
+        let what = match aggregate.column() {
+            None => String::new(),
+            Some(column) => format!("{} of {column} ", aggregate_name(aggregate)),
+        };
+        let ix = of.facts.iter().position(|known| known.fingerprint == fact.fingerprint).expect("a fact of the model");
+        let contribution = self.plan.contribution(child, ix as u32);
+        let child = &self.plan.models[child];
+        let mut counts = Vec::new();
+        let mut add = |fact: u32| counts.push(short(&child.facts[fact as usize].fingerprint));
+        contribution.counts.leaves(&mut add, &mut |_| ());
+        format!("related {} where {} decide, {what}{}", child.id, counts.join(", "), compared(comparison))
     }
 
     fn event(&mut self, event: &EventPlan) -> fmt::Result {
@@ -305,6 +332,14 @@ fn state(fact: &Fact) -> String {
                 _ => "one number of each related row",
             };
             format!("1 bit and {each} per key{}", moments(filter.as_ref()))
+        }
+        FactKind::Tallied { aggregate, .. } => {
+            let each = match aggregate {
+                Aggregate::Count => "one count",
+                Aggregate::Sum(_) | Aggregate::Avg(_) => "one sum",
+                _ => "the values of related rows, each with its count,",
+            };
+            format!("1 bit and {each} per key; of each related row what it contributes")
         }
         FactKind::Aggregated { aggregate, comparison, .. } => aggregated_state(aggregate, comparison),
         FactKind::Sequence { without, .. } => {

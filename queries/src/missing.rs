@@ -1,6 +1,6 @@
 //! What events that are missing could change: whether a condition whose window is not filled can be relied on (SPEC §6).
 
-use crate::plan::{FactKind, Plan};
+use crate::plan::{Expr, FactIx, FactKind, Plan};
 use usher_config::{Aggregate, Comparison};
 
 /// What events that are missing could have done to the truth of a condition.
@@ -16,6 +16,48 @@ impl MissingEvents {
     /// Returns whether the truth that a condition has could come from missing events.
     pub fn makes(self, truth: bool) -> bool {
         if truth { self.makes_true } else { self.makes_false }
+    }
+}
+
+/// Returns what missing events could do to a fact of a model, for both of its truths.
+///
+/// Where rows count by their own key, events that are missing of a row may let it count or not, as they turn what decides that. Rows that only
+/// begin to count raise a count, as events do; rows that cease to count lower it.
+pub fn missing_events(plan: &Plan, model: usize, fact: FactIx) -> MissingEvents {
+    let kind = &plan.models[model].facts[fact as usize].kind;
+    let FactKind::Tallied { model: child, aggregate, comparison, .. } = kind else {
+        return could_come_from_missing_events(plan, kind);
+    };
+    let rows = in_rows(plan, *child as usize, &plan.contribution(*child as usize, fact).counts);
+    let bounds = Bounds::of(comparison);
+    match aggregate {
+        Aggregate::Count | Aggregate::Distinct(_) => MissingEvents {
+            makes_true: rows.makes_false && bounds.upper || rows.makes_true && bounds.lower,
+            makes_false: rows.makes_false && bounds.lower || rows.makes_true && bounds.upper,
+        },
+        Aggregate::Sum(_) | Aggregate::Avg(_) | Aggregate::Min(_) | Aggregate::Max(_) => {
+            let any = rows.makes_true || rows.makes_false;
+            MissingEvents { makes_true: any, makes_false: any }
+        }
+    }
+}
+
+/// Returns what missing events could do to an expression over the facts of a model, for both of its truths.
+fn in_rows(plan: &Plan, model: usize, expr: &Expr) -> MissingEvents {
+    match expr {
+        Expr::All(parts) | Expr::Any(parts) => {
+            let parts = parts.iter().map(|part| in_rows(plan, model, part));
+            parts.fold(MissingEvents::default(), |one, other| MissingEvents {
+                makes_true: one.makes_true || other.makes_true,
+                makes_false: one.makes_false || other.makes_false,
+            })
+        }
+        Expr::Not(part) => {
+            let MissingEvents { makes_true, makes_false } = in_rows(plan, model, part);
+            MissingEvents { makes_true: makes_false, makes_false: makes_true }
+        }
+        Expr::Fact(fact) => missing_events(plan, model, *fact),
+        Expr::Audience(_) => panic!("audiences are inlined"),
     }
 }
 
@@ -42,7 +84,7 @@ impl Bounds {
 /// bound again, nor below an upper one that they have passed. A `max` never falls and a `min` never rises, but of no event they are
 /// null, for which no bound holds. More events only add to the chains of a sequence without exclusions; a missing event may be excluded
 /// in a chain that was seen. Any other sum, and an `avg`, may go either way. A condition without a window has no missing events.
-pub fn could_come_from_missing_events(plan: &Plan, condition: &FactKind) -> MissingEvents {
+fn could_come_from_missing_events(plan: &Plan, condition: &FactKind) -> MissingEvents {
     let only_rises = |Bounds { lower, upper }| MissingEvents { makes_true: upper, makes_false: lower };
     match condition {
         FactKind::Performed { least, most, .. } => only_rises(Bounds { lower: *least > 0, upper: most.is_some() }),
@@ -60,7 +102,9 @@ pub fn could_come_from_missing_events(plan: &Plan, condition: &FactKind) -> Miss
             }
         }
         FactKind::Sequence { without, .. } => MissingEvents { makes_true: !without.is_empty(), makes_false: true },
-        FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } => MissingEvents::default(),
+        FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } | FactKind::Tallied { .. } => {
+            MissingEvents::default()
+        }
     }
 }
 

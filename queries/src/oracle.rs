@@ -150,12 +150,22 @@ pub fn changes(plan: &Plan, history: &History, flags: Flags) -> Vec<Change> {
     changes
 }
 
-/// Returns the memberships, as (audience, key), at `time`; `now` is the present.
+/// Returns the memberships, as (audience, key), at `time`; `now` is the present. The pulls are in force from when they began.
 pub fn members(plan: &Plan, history: &History, now: i64, time: i64) -> BTreeSet<(String, String)> {
-    let past = Past::new(plan, history, now, None);
+    members_by(plan, history, &Past::new(plan, history, now, None), time)
+}
+
+/// Returns the memberships, as (audience, key), at `time` in a replay, in which the pulls are in force from where its clock starts.
+#[cfg(test)]
+pub(crate) fn members_of_replay(plan: &Plan, history: &History, flags: Flags, time: i64) -> BTreeSet<(String, String)> {
+    let start = clock(plan, history, flags).map(|(start, _)| start);
+    members_by(plan, history, &Past::new(plan, history, flags.now, start), time)
+}
+
+fn members_by(plan: &Plan, history: &History, past: &Past<'_>, time: i64) -> BTreeSet<(String, String)> {
     let mut members = BTreeSet::new();
     for key in keys(plan, history, &past.applications) {
-        let truths = Truths::new(plan, history, &past, key);
+        let truths = Truths::new(plan, history, past, key);
         for (ix, audience) in truths.model.audiences.iter().enumerate() {
             if truths.member(ix as AudienceIx, When::At(time)) {
                 members.insert((audience.id.clone(), key.1.to_string()));
@@ -226,10 +236,42 @@ impl Known<'_> {
 
     fn fact(&self, ix: u32) -> Option<bool> {
         let truth = self.truths.fact(ix, When::At(self.time));
-        let kind = &self.truths.model.facts[ix as usize].kind;
-        let lacks_events = kind.window().is_some_and(|within| self.since + within as i64 > self.time);
-        let unknown = lacks_events && more_events_turn(self.plan, kind, truth);
-        (!unknown).then_some(truth)
+        let model = self.plan.models.iter().position(|model| std::ptr::eq(model, self.truths.model));
+        (!self.turns(model.expect("a model of the plan"), ix, truth)).then_some(truth)
+    }
+
+    /// Returns whether a fact of a model, whose truth is `truth`, could turn with the events that are missing.
+    fn turns(&self, model: usize, ix: u32, truth: bool) -> bool {
+        let kind = &self.plan.models[model].facts[ix as usize].kind;
+        match kind {
+            FactKind::Tallied { model: child, aggregate, comparison, .. } => {
+                let counts = &self.plan.contribution(*child as usize, ix).counts;
+                let (joins, leaves) =
+                    (self.could_turn(*child as usize, counts, false), self.could_turn(*child as usize, counts, true));
+                let least = !matches!(comparison, Comparison::AtMost(_) | Comparison::LessThan(_));
+                let most = !matches!(comparison, Comparison::AtLeast(_) | Comparison::MoreThan(_));
+                match (aggregate, truth) {
+                    // More rows raise a count, fewer lower it.
+                    (Aggregate::Count | Aggregate::Distinct(_), true) => joins && most || leaves && least,
+                    (Aggregate::Count | Aggregate::Distinct(_), false) => joins && least || leaves && most,
+                    _ => joins || leaves,
+                }
+            }
+            _ => {
+                let lacks_events = kind.window().is_some_and(|within| self.since + within as i64 > self.time);
+                lacks_events && more_events_turn(self.plan, kind, truth)
+            }
+        }
+    }
+
+    /// Returns whether an expression over the facts of a model could turn from `truth` for some key.
+    fn could_turn(&self, model: usize, expr: &Expr, truth: bool) -> bool {
+        match expr {
+            Expr::All(parts) | Expr::Any(parts) => parts.iter().any(|part| self.could_turn(model, part, truth)),
+            Expr::Not(part) => self.could_turn(model, part, !truth),
+            Expr::Fact(ix) => self.turns(model, *ix, truth),
+            Expr::Audience(_) => panic!("audiences are inlined"),
+        }
     }
 
     fn known(&self, expr: &Expr, admitted: &[bool]) -> Option<bool> {
@@ -290,7 +332,7 @@ fn more_events_turn(plan: &Plan, condition: &FactKind, truth: bool) -> bool {
         }
         // More events make more chains, and any of them may be excluded in one.
         FactKind::Sequence { without, .. } => !truth || !without.is_empty(),
-        FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } => false,
+        FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } | FactKind::Tallied { .. } => false,
     }
 }
 
@@ -367,6 +409,32 @@ fn applications<'a>(plan: &Plan, history: &'a History, now: i64) -> Vec<Applicat
 
 /// Returns all keys of which anything is known, as (model's index, key), of models with audiences.
 fn keys<'a>(plan: &Plan, history: &'a History, applications: &[Application<'a>]) -> BTreeSet<(usize, &'a str)> {
+    let mut keys = all_keys(plan, history, applications);
+    // A row makes known the key that it points to, by a live foreign key too.
+    for (ix, model) in plan.models.iter().enumerate() {
+        let Some(belongs_to) = &plan.job.models[&model.id].belongs_to else { continue };
+        let to = plan.models.iter().position(|of| of.id == belongs_to.model).expect("config resolves models");
+        for row in history.rows.get(&model.id).into_iter().flatten() {
+            keys.extend(row.foreign_key.as_deref().map(|key| (to, key)));
+        }
+        let Some(parent) = model.rows.as_ref().and_then(|rows| rows.parent) else { continue };
+        let live = parent.live.map(|live| &model.rows.as_ref().expect("it keeps rows").live[live as usize]);
+        for Application { occurrence, .. } in applications {
+            let event = &plan.events[occurrence.event as usize];
+            if let Some(live) = live.filter(|live| live.event == occurrence.event && event.model as usize == ix)
+                && let column = event.columns.iter().position(|column| column.name == live.property)
+                && let Some(Value::String(key)) = column.map(|column| &occurrence.values[column])
+            {
+                keys.insert((parent.model as usize, key));
+            }
+        }
+    }
+    keys.retain(|(model, _)| !plan.models[*model].audiences.is_empty());
+    keys
+}
+
+/// Returns all keys of which a row or an event is known, as (model's index, key).
+fn all_keys<'a>(plan: &Plan, history: &'a History, applications: &[Application<'a>]) -> BTreeSet<(usize, &'a str)> {
     let mut keys = BTreeSet::new();
     for (ix, model) in plan.models.iter().enumerate() {
         keys.extend(history.rows.get(&model.id).into_iter().flatten().map(|row| (ix, row.key.as_str())));
@@ -374,7 +442,6 @@ fn keys<'a>(plan: &Plan, history: &'a History, applications: &[Application<'a>])
     for Application { occurrence, .. } in applications {
         keys.insert((plan.events[occurrence.event as usize].model as usize, occurrence.key.as_str()));
     }
-    keys.retain(|(model, _)| !plan.models[*model].audiences.is_empty());
     keys
 }
 
@@ -441,6 +508,15 @@ impl<'a> Truths<'a> {
                 Some(row) => property(predicate, row),
                 None => Timeline::constant(false),
             },
+            FactKind::Tallied { model: child, aggregate, comparison, windowed, .. } => {
+                let ix = model.facts.iter().position(|known| std::ptr::eq(known, fact)).expect("a fact of the model");
+                let of = (*child as usize, ix as u32, key.1);
+                let mut timeline = whose::tallied(plan, history, past, of, aggregate, comparison);
+                if *windowed {
+                    timeline.initially_by = Reason::Event;
+                }
+                timeline
+            }
             FactKind::Related { model, filter, aggregate, comparison, .. } => {
                 let rows = history.rows.get(&plan.models[*model as usize].id).into_iter().flatten();
                 let mine: Vec<&Row> = rows.filter(|row| row.foreign_key.as_deref() == Some(key.1)).collect();
@@ -808,3 +884,4 @@ fn billionths(value: &Value<'_>) -> Option<I256> {
 mod live;
 #[cfg(test)]
 mod tests;
+mod whose;

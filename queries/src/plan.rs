@@ -51,6 +51,11 @@ pub struct ModelPlan {
 }
 
 impl ModelPlan {
+    /// Returns whether something depends on which rows its keys have: its audiences, or what is kept of rows.
+    pub fn owns_rows(&self) -> bool {
+        !self.audiences.is_empty() || self.rows.is_some()
+    }
+
     /// Returns whether each audience holds, by index, given which facts hold for a key.
     pub fn evaluate(&self, fact: impl Fn(FactIx) -> bool) -> Vec<bool> {
         let mut holds = vec![false; self.audiences.len()];
@@ -111,6 +116,20 @@ pub enum FactKind {
         column_type: Option<ColumnType>,
         /// What the aggregate is compared with.
         comparison: Comparison,
+    },
+    /// An aggregate over the rows of a model that belongs to this one and whose rows are kept: their owners send what each contributes.
+    Tallied {
+        /// Index in [`Plan::models`].
+        model: u32,
+        /// The aggregate.
+        aggregate: Aggregate,
+        /// What the aggregate is compared with.
+        comparison: Comparison,
+        /// Whether events in a window decide which rows count.
+        windowed: bool,
+        /// Whether rows may begin or cease to count at times that are known ahead, by their owners: windows and `now()` decide it, or events
+        /// that set live columns wait.
+        timed: bool,
     },
     /// An aggregate of a column over the events in the window.
     Aggregated {
@@ -223,6 +242,7 @@ impl FactKind {
             FactKind::Known
             | FactKind::Property(_)
             | FactKind::Related { .. }
+            | FactKind::Tallied { .. }
             | FactKind::Aggregated { .. }
             | FactKind::Sequence { .. } => None,
         }
@@ -234,7 +254,7 @@ impl FactKind {
             FactKind::Performed { within, .. }
             | FactKind::Aggregated { within, .. }
             | FactKind::Sequence { within, .. } => Some(*within),
-            FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } => None,
+            FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } | FactKind::Tallied { .. } => None,
         }
     }
 
@@ -246,7 +266,7 @@ impl FactKind {
                 of.map(|of| of.event).collect::<BTreeSet<u32>>().into_iter().collect()
             }
             FactKind::Performed { event, .. } | FactKind::Aggregated { event, .. } => vec![*event],
-            FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } => Vec::new(),
+            FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } | FactKind::Tallied { .. } => Vec::new(),
         }
     }
 }
@@ -285,6 +305,57 @@ pub struct RowsPlan {
     pub include: Vec<u32>,
     /// Those that events set.
     pub live: Vec<LivePlan>,
+    /// The model that the rows belong to. `None` if no row contributes to a condition there.
+    pub parent: Option<ParentPlan>,
+    /// The conditions of the parent model that rows contribute to.
+    pub contributions: Vec<ContributionPlan>,
+}
+
+/// The model that rows belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParentPlan {
+    /// Index in [`Plan::models`].
+    pub model: u32,
+    /// Index in [`RowsPlan::live`] of the foreign key, if events set it.
+    pub live: Option<u32>,
+}
+
+impl Plan {
+    /// Returns what rows of a model contribute to a fact of the model that they belong to.
+    ///
+    /// # Panics
+    ///
+    /// Panics if they contribute nothing to it.
+    pub fn contribution(&self, child: usize, fact: FactIx) -> &ContributionPlan {
+        let rows = self.models[child].rows.as_ref().expect("rows that contribute are kept");
+        rows.contributions.iter().find(|of| of.fact == fact).expect("a fact has what rows contribute to it")
+    }
+
+    /// Returns the facts that decide a fact, each with its model: the fact itself; where rows count by their own key, those that decide
+    /// whether they do, down to what events and pulls decide.
+    pub fn deciding(&self, model: usize, fact: FactIx) -> Vec<(usize, FactIx)> {
+        let FactKind::Tallied { model: child, .. } = &self.models[model].facts[fact as usize].kind else {
+            return vec![(model, fact)];
+        };
+        let child = *child as usize;
+        let mut deciding = Vec::new();
+        let counts = &self.contribution(child, fact).counts;
+        counts.leaves(&mut |of_row| deciding.extend(self.deciding(child, of_row)), &mut |_| ());
+        deciding
+    }
+}
+
+/// What a row contributes to a condition of its parent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContributionPlan {
+    /// The fact of the parent model, [`FactKind::Tallied`].
+    pub fact: FactIx,
+    /// Whether the row counts: over the facts of its own key.
+    pub counts: Expr,
+    /// The aggregate.
+    pub aggregate: Aggregate,
+    /// Index in [`RowsPlan::columns`] of the column that it takes; `None` for the count.
+    pub column: Option<u32>,
 }
 
 /// A column of a model that events set.

@@ -43,6 +43,13 @@ pub fn with_anybody(job: &str) -> String {
     job.replace("events:\n", "events:\n  seen: {source: web, type: track, name: Seen, model: anybody}\n")
 }
 
+/// Adds to a job the accounts that the users belong to: `a-0` has `u-0` to `u-4`, `a-1` the others.
+pub fn with_accounts(job: &str) -> String {
+    let users = "users: {parquet: users.parquet, key: user_id";
+    let belonging = format!("{users}, belongs_to: {{model: accounts, foreign_key: account}}");
+    job.replace(users, &format!("accounts: {{parquet: accounts.parquet, key: account_id}}, {belonging}"))
+}
+
 impl Shop {
     /// Opens it with a job.
     pub fn new(job: &str) -> Shop {
@@ -53,6 +60,7 @@ impl Shop {
         };
         let ltv: Vec<f64> = (0..10).map(|user| f64::from(user) * 10.0).collect();
         shop.users("users.parquet", &ltv);
+        write_parquet(&shop.path("accounts.parquet"), vec![("account_id", strings(&["a-0", "a-1"]))]);
         shop.job(job);
         std::fs::write(shop.path("events.jsonl"), "").expect("the folder can be written");
         shop
@@ -82,7 +90,10 @@ impl Shop {
         let keys: Vec<String> = keys.collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let ltv: Vec<f64> = ltv.iter().copied().chain(std::iter::repeat_n(0.0, MARKS)).collect();
-        write_parquet(&self.path(file), vec![("user_id", strings(&keys)), ("ltv", numbers(&ltv))]);
+        let account = |at: usize| if at < 5 { "a-0" } else { "a-1" };
+        let accounts: Vec<&str> = (0..keys.len()).map(account).collect();
+        let columns = vec![("user_id", strings(&keys)), ("ltv", numbers(&ltv)), ("account", strings(&accounts))];
+        write_parquet(&self.path(file), columns);
     }
 
     /// Appends an event that happens now; returns its time.

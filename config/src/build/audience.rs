@@ -14,7 +14,7 @@ impl<'a> Builder<'a> {
             return Some(None);
         }
         let model = self.refer(fields, &keys::MODEL);
-        let scope = Scope { audience: id, model };
+        let scope = Scope { audience: id, model, in_whose: false };
         let condition = fields.at(&keys::WHERE).and_then(|condition| self.condition(&condition, scope));
         Some(Some(Audience {
             place: place.clone(),

@@ -34,6 +34,8 @@ pub(super) struct Scope<'a> {
     pub audience: &'a str,
     /// The parent model's id, if it exists.
     pub model: Option<&'a str>,
+    /// Whether the condition is inside `whose`, about keys of a related model.
+    pub in_whose: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -120,6 +122,18 @@ impl<'a> Builder<'a> {
             && let Some(other) = entry(&self.events, event).and_then(|fields| fields.get(&event::MODEL))
             && other.id != model
         {
+            if scope.in_whose {
+                let message = format!("the event `{event}` is of the model `{}`, this `whose` of `{model}`", other.id);
+                let is_of = |fields: &'a Fields| fields.get(&event::MODEL).is_some_and(|of| of.id == model);
+                let events = self.events.iter().filter(|(_, fields)| fields.is_some_and(is_of));
+                let events: Vec<&str> = events.map(|(id, _)| *id).collect();
+                let hint = match events.as_slice() {
+                    [] => format!("declare an event with `model: {model}`"),
+                    events => format!("events of `{model}`: {}", or_list(events)),
+                };
+                self.report_with_hint(reference.place, message, hint);
+                return Some(event);
+            }
             let message = format!("the event `{event}` is of the model `{}`, the audience of `{model}`", other.id);
             self.report(reference.place, message);
         }
@@ -186,7 +200,7 @@ impl<'a> Builder<'a> {
         let reference = fields.at(&keys::RELATED);
         let rows = reference.as_ref().and_then(|reference| self.resolve(reference));
         if let (Some(reference), Some(rows), Some(parent)) = (&reference, rows, scope.model) {
-            self.check_belongs(rows, parent, reference.place);
+            self.check_belongs(rows, parent, scope, reference.place);
         }
         let aggregate =
             self.aggregate(fields, |builder, column| declared_type(entry(&builder.models, rows?)?, column))?;
@@ -196,12 +210,20 @@ impl<'a> Builder<'a> {
             let kind = ConditionKind::Related {
                 model: rows.to_owned(),
                 filter: filter.clone(),
+                whose: None,
                 aggregate: aggregate.clone(),
                 comparison: one_or_more(),
             };
             self.keep_predicate(scope, reference.place, kind);
         }
-        Some(ConditionKind::Related { model: rows?.to_owned(), filter, aggregate, comparison: comparison? })
+        let inner = Scope { audience: scope.audience, model: rows, in_whose: true };
+        let whose = fields.at(&keys::WHOSE).map(|whose| self.condition(&whose, inner).map(Box::new));
+        let whose = match (whose, fields.has(&keys::WHOSE)) {
+            (Some(whose), _) => Some(whose?),
+            (None, false) => None,
+            (None, true) => return None,
+        };
+        Some(ConditionKind::Related { model: rows?.to_owned(), filter, whose, aggregate, comparison: comparison? })
     }
 
     /// Builds the aggregate of a `performed` or `related`. Reports a column that is `declared` with a type which the
@@ -252,7 +274,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Reports a related model that does not belong to the audience's.
-    fn check_belongs(&mut self, rows: &'a str, model: &'a str, place: &Place) {
+    fn check_belongs(&mut self, rows: &'a str, model: &'a str, scope: Scope<'a>, place: &Place) {
         let Some(fields) = entry(&self.models, rows) else {
             return;
         };
@@ -264,7 +286,8 @@ impl<'a> Builder<'a> {
         let belongs = |fields: &Option<&'a Fields>| fields.and_then(parent) == Some(model);
         let belonging: Vec<&str> =
             self.models.iter().filter(|(_, fields)| belongs(fields)).map(|(id, _)| *id).collect();
-        let message = format!("the model `{rows}` does not belong to `{model}`, the audience's model");
+        let whose = if scope.in_whose { "the model of this `whose`" } else { "the audience's model" };
+        let message = format!("the model `{rows}` does not belong to `{model}`, {whose}");
         let hint = match belonging.as_slice() {
             [] => format!("give it `belongs_to: {{model: {model}, foreign_key: COLUMN}}`"),
             _ => format!("{} belongs to `{model}`", or_list(&belonging)),
@@ -321,7 +344,7 @@ impl<'a> Builder<'a> {
     /// Keeps a condition with a predicate for [`Builder::salvage`], whatever else is wrong around it.
     fn keep_predicate(&mut self, scope: Scope<'a>, place: &Place, kind: ConditionKind) {
         if let Some(model) = scope.model {
-            let (_, conditions) = self.predicates.entry(scope.audience).or_insert((model, Vec::new()));
+            let conditions = self.predicates.entry((scope.audience, model)).or_default();
             conditions.push(Condition { place: place.clone(), kind });
         }
     }

@@ -98,6 +98,13 @@ impl<'a> Builder<'a> {
             return None;
         }
         let column_type = column.get(&keys::TYPE);
+        let is_foreign = fields.get(&keys::BELONGS_TO).and_then(|of| of.get(&keys::FOREIGN_KEY)) == Some(name);
+        if let Some(of) = column_type.filter(|of| is_foreign && !matches!(of, ColumnType::String | ColumnType::Integer))
+        {
+            let message = format!("`{name}` is a foreign key, which is a string or an integer, not `{of}`");
+            self.report(place, message);
+            return None;
+        }
         let reference = live.at(&keys::LIVE_EVENT);
         let event = reference.as_ref().and_then(|reference| self.resolve(reference));
         let property = live.at(&keys::LIVE_PROPERTY)?;

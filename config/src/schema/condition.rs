@@ -86,11 +86,14 @@ pub(crate) static MIN: Key<String> = optional("min", TEXT, "Compare the least va
 pub(crate) static MAX: Key<String> = optional("max", TEXT, "Compare the greatest value of this column.");
 pub(crate) static DISTINCT: Key<String> =
     optional("distinct", TEXT, "Compare the number of distinct values of this column.");
+pub(crate) static WHOSE: Key<Fields> =
+    optional("whose", condition(), "A condition of that model, which the key of a row must meet. Default: none.");
 static RELATED_RECORD: Record = Record {
     what: "related",
     keys: &[
         &RELATED,
         &WHICH_ROWS,
+        &WHOSE,
         &SUM,
         &AVG,
         &MIN,

@@ -73,8 +73,6 @@ pub(crate) struct Fields {
     /// Keys that the file has, whether their values fit or not.
     written: Vec<&'static str>,
     items: Vec<(&'static str, Item)>,
-    /// Whether the file uses a key of this record that this version lacks.
-    pub has_unavailable: bool,
 }
 
 /// A value that was looked up, and its place.
@@ -106,7 +104,7 @@ pub(crate) enum Form<'a, V> {
 impl Fields {
     /// Returns a record without fields.
     pub fn new(record: &'static Record) -> Fields {
-        Fields { record, written: Vec::new(), items: Vec::new(), has_unavailable: false }
+        Fields { record, written: Vec::new(), items: Vec::new() }
     }
 
     /// Records that the file has a key.

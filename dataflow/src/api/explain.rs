@@ -2,8 +2,10 @@
 //!
 //! Computes, from the forecast of a key's facts, each written condition's truth now and the first later time at which it differs:
 //! facts flip at times that are known, so membership is worked out at each of these. Assumes that nothing else happens: no event
-//! but those that wait for their time, and no pull.
+//! but those that wait for their time, and no pull. Where windows of other keys decide a condition, inside `whose`, it is not worked out when
+//! that condition, and what it stands in, will change.
 
+use super::Inner;
 use crate::state::forecast::Forecast;
 use crate::state::windows::Shown;
 use crate::time::Time;
@@ -61,11 +63,24 @@ impl Moments {
         }
     }
 
-    fn condition(&self, written: &Written, forecast: &[Forecast]) -> ExplainedCondition {
+    /// Whether the times at which a condition changes are known.
+    fn is_foreseen(written: &Written, model: &ModelPlan, forecast: &[Forecast]) -> bool {
+        match written.decided {
+            Decided::All | Decided::Any | Decided::Not => {
+                written.inside.iter().all(|of| Moments::is_foreseen(of, model, forecast))
+            }
+            Decided::Fact(fact) => !forecast[fact as usize].unforeseen,
+            Decided::Audience(audience) => foresees_audience(model, audience as usize, forecast),
+        }
+    }
+
+    fn condition(&self, written: &Written, model: &ModelPlan, forecast: &[Forecast]) -> ExplainedCondition {
         let fact = match written.decided {
             Decided::Fact(fact) => Some(&forecast[fact as usize]),
             _ => None,
         };
+        // Whether rows meet what is inside `whose` is not of this key.
+        let inside = if fact.is_some() { &[][..] } else { &written.inside };
         let events = fact.and_then(|fact| fact.events.as_ref());
         ExplainedCondition {
             kind: written.kind.to_owned(),
@@ -80,10 +95,16 @@ impl Moments {
             events: events.map_or_else(Vec::new, |events| {
                 events[events.len().saturating_sub(EVENTS_SHOWN)..].iter().map(|at| Moment(*at)).collect()
             }),
-            changes_at: self.change(|moment| self.holds(written, moment)),
-            conditions: written.inside.iter().map(|of| self.condition(of, forecast)).collect(),
+            changes_at: (self.change(|moment| self.holds(written, moment)))
+                .filter(|_| Moments::is_foreseen(written, model, forecast)),
+            conditions: inside.iter().map(|of| self.condition(of, model, forecast)).collect(),
         }
     }
+}
+
+/// Returns whether the times at which a membership changes are known: those of all facts that decide it.
+fn foresees_audience(model: &ModelPlan, audience: usize, forecast: &[Forecast]) -> bool {
+    Inner::facts(model, audience).into_iter().all(|fact| !forecast[fact as usize].unforeseen)
 }
 
 /// Explains the audiences of a model for a key with this outlook at `now`; `only`: one of them, by index. `held`: by audience, until
@@ -103,8 +124,9 @@ pub(crate) fn explain(
             audience_id: audience.id.clone(),
             audience_name: audience.name.clone(),
             member: moments.members[0][index],
-            changes_at: moments.change(|moment| moments.members[moment][index]),
-            condition: moments.condition(written, forecast),
+            changes_at: (moments.change(|moment| moments.members[moment][index]))
+                .filter(|_| foresees_audience(model, index, forecast)),
+            condition: moments.condition(written, model, forecast),
         })
         .collect()
 }

@@ -196,6 +196,9 @@ impl RowsManifest {
     pub(crate) fn of(model: &ModelPlan) -> RowsManifest {
         let rows = model.rows.iter();
         let columns = rows.clone().flat_map(|rows| &rows.columns).map(|(name, of)| (name.clone(), of.to_string()));
+        // Behind the columns: no column has an empty name.
+        let foreign_key = rows.clone().filter(|rows| rows.parent.is_some()).map(|_| (String::new(), String::new()));
+        let columns = columns.chain(foreign_key);
         RowsManifest {
             columns: columns.collect(),
             live: rows.flat_map(|rows| &rows.live).map(|live| live.fingerprint).collect(),

@@ -114,7 +114,7 @@ impl ShardWriter {
             waiting: 0,
             parts: Vec::new(),
             failed: None,
-            done: epochs.done(),
+            done: epochs.reached(),
         }
     }
 
@@ -132,7 +132,7 @@ impl ShardWriter {
             if let Some(content) = epochs.shard(&self.listing, self.next) {
                 let name = format!("{}-{:03}", self.prefix, self.next);
                 self.encoded = Some(Upload::Part { shard: self.next as u32, name, content });
-                self.done = epochs.done();
+                self.done = epochs.reached();
             }
             self.next += 1;
         }

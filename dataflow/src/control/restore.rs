@@ -352,7 +352,8 @@ fn has_snapshot<'a>(
     let pull = state_of(&plan.models[model].id).and_then(|state| state.pull.as_ref());
     let own = plan.models[model].facts.iter().enumerate();
     let own = own.filter(|(_, fact)| matches!(fact.kind, FactKind::Known | FactKind::Property(_)));
-    let mut own = own.filter(|_| !plan.models[model].audiences.is_empty());
+    // Of rows that are kept they follow.
+    let mut own = own.filter(|_| !plan.models[model].audiences.is_empty() && plan.models[model].rows.is_none());
     let related = snapshot.parent.iter().flat_map(|(parent, _)| {
         let facts = plan.models[*parent as usize].facts.iter().enumerate();
         let on =

@@ -45,6 +45,8 @@ pub(crate) struct RowReader {
     own: Option<Vec<(u32, Filter)>>,
     /// The columns of rows that are kept: place in a batch, type.
     kept: Vec<(usize, ColumnType)>,
+    /// Whether the foreign key is kept, behind them.
+    keeps_foreign_key: bool,
     /// The columns that messages may carry: name as JSON, place in a batch, type.
     include: Vec<(String, usize, ColumnType)>,
     /// The parent model, and its facts about rows of this one.
@@ -115,7 +117,7 @@ impl RowReader {
         };
         let facts = |of: usize| plan.models[of].facts.iter().enumerate().map(|(i, fact)| (i as u32, &fact.kind));
         // Every model has fact 0; it matters only if there are audiences.
-        let own = (!plan.models[model].audiences.is_empty()).then(|| {
+        let own = plan.models[model].owns_rows().then(|| {
             let properties = facts(model).filter_map(|(fact, kind)| match kind {
                 FactKind::Property(predicate) if plan.models[model].rows.is_none() => Some((fact, filter(predicate))),
                 _ => None,
@@ -139,14 +141,16 @@ impl RowReader {
                 }
                 _ => None,
             });
-            (*parent, related.collect())
+            (*parent, related.collect::<Vec<_>>())
         });
+        let related = related.filter(|(_, related)| own.is_none() || !related.is_empty());
         let include = snapshot.include.iter();
         let include = include.map(|(name, kind)| (serde_json::Value::from(&name[..]).to_string(), column(name), *kind));
         let rows = plan.models[model].rows.as_ref();
         let include = if own.is_some() && rows.is_none() { include.collect() } else { Vec::new() };
         let kept = rows.iter().flat_map(|rows| &rows.columns).map(|(name, of)| (column(name), *of)).collect();
-        RowReader { pulled: model as u32, pull, peers, own, kept, include, related }
+        let keeps_foreign_key = rows.is_some_and(|rows| rows.parent.is_some());
+        RowReader { pulled: model as u32, pull, peers, own, kept, keeps_foreign_key, include, related }
     }
 
     /// Evaluates a batch of rows, and splits it by role and by the worker that owns the keys.
@@ -193,6 +197,10 @@ impl RowReader {
             }
             let kept = self.kept.iter().map(|(at, of)| StoredValue::of(&Value::at(&batch.columns[*at], *of, row)));
             part.values.extend(kept);
+            if self.keeps_foreign_key {
+                let keys = batch.foreign_keys.as_ref().filter(|keys| !keys.is_null(row));
+                part.values.push(keys.map_or(StoredValue::Null, |keys| StoredValue::String(keys.value(row).into())));
+            }
             let start = part.truths.len();
             part.truths.resize(start + stride, 0);
             for (i, (fact, filter)) in properties.iter().enumerate() {

@@ -28,7 +28,7 @@ use usher_queries::predicate::{Evaluator, Predicate};
 use usher_queries::{StoredValue, Value};
 
 /// The longest key, bytes (SPEC §3).
-const KEY_BYTES: usize = 1_024;
+pub(crate) const KEY_BYTES: usize = 1_024;
 
 /// How messages of the source match one event.
 struct EventMatch {

@@ -14,6 +14,7 @@ use crate::start_difference::{Conditions, keep_condition};
 use crate::state::brake::exceeding;
 use crate::state::epoch::{EpochWorker, WholePull, Worked};
 use crate::state::event_counts::EventCounts;
+use crate::state::tallies::Exchanged;
 use crate::state::transition::{EpochOutput, KeyText, Removed, Transition};
 use crate::status::{Status, Transitions};
 use crate::time::{FUEL, Slot, Time};
@@ -29,12 +30,16 @@ use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::{ConnectLoop, Feedback};
 use timely::progress::Antichain;
 use timely::scheduling::Activator;
 use usher_core::api::Moment;
 use usher_core::change::{ChangeKind, ChangeTexts, Changes, Reason, Recipients};
 use usher_core::membership_index::IndexWriter;
 use usher_queries::plan::Plan;
+
+/// The inputs before those of updates.
+const INPUTS: usize = 4;
 
 /// A membership: the audience's number in the job, and the slot of the key on its worker.
 pub(crate) type Membership = (u32, Slot);
@@ -89,15 +94,33 @@ pub(crate) fn membership<'scope>(
     let mut pulls = builder.new_input_connection(inputs.pulls, Pipeline, []);
     let to_worker = Exchange::new(|verdict: &Verdict| u64::from(verdict.worker));
     let mut verdicts = builder.new_input_connection(inputs.verdicts, to_worker, []);
+    // What rows contribute to facts of the keys that they belong to: from this operator on all workers to itself, layer by layer.
+    let layers = setup.epochs.borrow().layers();
+    let mut updates_in = Vec::new();
+    let mut loops = Vec::new();
+    for _ in 1..layers {
+        let (handle, updates) = scope.feedback::<Vec<Exchanged>>(0);
+        let to_worker = Exchange::new(|batch: &Exchanged| u64::from(batch.worker));
+        updates_in.push(builder.new_input_connection(updates, to_worker, []));
+        loops.push(handle);
+    }
     let (changes, changes_stream) = builder.new_output_connection::<Vec<Outgoing>, _>([(0, Antichain::from_elem(0))]);
     let mut changes = OutputBuilder::<Time, CapacityContainerBuilder<Vec<Outgoing>>>::from(changes);
     let (members, members_stream) =
         builder.new_output_connection::<Vec<(Membership, Time, isize)>, _>([(0, Antichain::from_elem(0))]);
     let mut members = OutputBuilder::<Time, CapacityContainerBuilder<Vec<(Membership, Time, isize)>>>::from(members);
+    let mut updates_out = Vec::new();
+    for handle in loops {
+        // Nothing follows from an input at a time at which no capability is held.
+        let (updates, stream) = builder.new_output_connection::<Vec<Exchanged>, _>([]);
+        updates_out.push(OutputBuilder::<Time, CapacityContainerBuilder<Vec<Exchanged>>>::from(updates));
+        stream.connect_loop(handle);
+    }
     builder.build_reschedule(move |mut capabilities| {
+        let updates_caps = capabilities.split_off(2);
         let members_cap = capabilities.pop().expect("an operator starts with a capability for each output");
         let changes_cap = capabilities.pop().expect("an operator starts with a capability for each output");
-        let mut caps = Some((changes_cap, members_cap));
+        let mut caps = Some((changes_cap, members_cap, updates_caps));
         let mut shell = Shell::new(setup);
         move |frontiers| {
             let epochs = Rc::clone(&shell.epochs);
@@ -114,7 +137,16 @@ pub(crate) fn membership<'scope>(
             verdicts.for_each_stamp(|_, data| {
                 data.flat_map(|data| data.drain(..)).for_each(|verdict| shell.judge(verdict, &mut epochs));
             });
-            let Some((changes_hold, members_hold)) = &mut caps else { return false };
+            for (layer, updates) in (1..).zip(&mut updates_in) {
+                updates.for_each_stamp(|_, data| {
+                    data.flat_map(|data| data.drain(..)).for_each(|batch| {
+                        epochs.take_updates(batch.updates);
+                        batch.proposals.into_iter().for_each(|proposal| epochs.take_proposal(proposal));
+                    });
+                });
+                epochs.set_received(layer, frontiers[INPUTS + layer - 1].frontier().first().copied());
+            }
+            let Some((changes_hold, members_hold, updates_holds)) = &mut caps else { return false };
             let frontier = frontiers[0].frontier().first().copied();
             if epochs.is_between() {
                 shell.outputs.since = Instant::now();
@@ -126,6 +158,13 @@ pub(crate) fn membership<'scope>(
             let mut output = changes.activate();
             shell.outgoing(&epochs).for_each(|outgoing| output.session(&*changes_hold).give(outgoing));
             shell.publish(&epochs);
+            for (layer, (updates, hold)) in (1..).zip(updates_out.iter_mut().zip(updates_holds.iter_mut())) {
+                let batches = epochs.outgoing(layer);
+                if !batches.is_empty() {
+                    updates.activate().session(&*hold).give_iterator(batches.into_iter());
+                }
+                hold.downgrade(&epochs.sent_until(layer));
+            }
             match worked {
                 Worked::Finished => caps = None,
                 Worked::More | Worked::Idle => {

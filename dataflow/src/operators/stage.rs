@@ -26,7 +26,7 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use usher_queries::plan::Plan;
+use usher_queries::plan::{FactKind, Plan};
 
 /// What a worker found of a pull.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,7 +107,13 @@ pub(crate) fn stage<'scope>(rows: StreamVec<'scope, Time, RowMessage>, setup: St
                     let pull = Whole {
                         holds: (hold(0), hold(1)),
                         weighing: (outcome.is_ok() && terms.exits_max.is_some()).then(Weighing::new),
-                        pull: WholePull { pulled: id.0, number: id.1, began: pull.began(), parts: pull.parts },
+                        pull: WholePull {
+                            pulled: id.0,
+                            number: id.1,
+                            began: pull.began(),
+                            at: None,
+                            parts: pull.parts,
+                        },
                         outcome,
                         terms,
                     };
@@ -200,10 +206,16 @@ impl Receiving {
         let plan = &setup.plan;
         let mut parts = Vec::new();
         let model = &plan.models[pulled as usize];
-        if !model.audiences.is_empty() {
+        if model.owns_rows() {
             parts.push((pulled, Staged::new(Role::Own, pulled, model)));
         }
-        if let Some((parent, _)) = model.snapshot.as_ref().and_then(|snapshot| snapshot.parent.as_ref()) {
+        let parent = model.snapshot.as_ref().and_then(|snapshot| snapshot.parent.as_ref());
+        let aggregates = |parent: &u32| {
+            let facts = &plan.models[*parent as usize].facts;
+            facts.iter().any(|fact| matches!(fact.kind, FactKind::Related { model, .. } if model == pulled))
+        };
+        // As readers send them.
+        if let Some((parent, _)) = parent.filter(|(parent, _)| !model.owns_rows() || aggregates(parent)) {
             parts.push((*parent, Staged::new(Role::Related, pulled, &plan.models[*parent as usize])));
         }
         // Until the pull is switched to or given up.

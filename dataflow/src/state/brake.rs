@@ -200,7 +200,7 @@ mod tests {
             let slots: Vec<Slot> = (0..rows.len()).map(|row| keys.intern(rows.key(row).0, rows.key(row).1)).collect();
             assert_eq!(staged.add(&mut rows, &slots), None, "keys are unique");
         }
-        WholePull { pulled: model as u32, number, began: START, parts }
+        WholePull { pulled: model as u32, number, began: START, at: None, parts }
     }
 
     /// Who is in which audience, and how many have left it.

@@ -1,17 +1,19 @@
 //! Census: how many keys meet the conditions of an audience, and when its members will leave by themselves.
 //!
-//! Looks at all keys of a worker, a slice at a time: [`Census::go_on`] returns after about [`SLICE`]. Between two slices the job
+//! Looks at all keys of a worker, of the audience's model and of those whose rows conditions inside `whose` are about, a slice at a time: [`Census::go_on`] returns after about [`SLICE`]. Between two slices the job
 //! goes on, so a census of more than one slice has each key as of the time of its slice. Promises: within one slice all keys are
 //! as of one time. Holds 8 bytes per condition and minute. Refuses: to assume anything of what will be read; events that wait
 //! for their time have no part in it.
 
+use super::epoch::EpochWorker;
 use super::facts::{Words, get, set};
 use super::keyed::KeyedState;
 use crate::time::{Slot, Time};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use usher_config::Members;
 use usher_queries::conditions::{Decided, Written};
-use usher_queries::plan::ModelPlan;
+use usher_queries::plan::{ModelPlan, Plan};
 
 /// How long a slice takes: little beside what an epoch may take.
 const SLICE: Duration = Duration::from_millis(2);
@@ -25,7 +27,9 @@ const MINUTE: Time = 60_000;
 /// What is counted: an audience of a model.
 #[derive(Clone, Copy)]
 pub(crate) struct Counted<'a> {
-    pub(crate) model: &'a ModelPlan,
+    pub(crate) plan: &'a Plan,
+    /// The audience's model, by index.
+    pub(crate) model: usize,
     /// The audience's index in the model.
     pub(crate) audience: usize,
     /// Its conditions.
@@ -36,6 +40,9 @@ pub(crate) struct Counted<'a> {
 
 /// The counts of one audience on one worker, so far.
 pub(crate) struct Census {
+    /// The models that conditions are about, by index, and how many of them have been gone through.
+    models: Vec<usize>,
+    ended: usize,
     next: Slot,
     /// The time of the first slice.
     pub(crate) as_of: Time,
@@ -56,35 +63,47 @@ impl Census {
     /// Starts a census of an audience as of `now`.
     pub(crate) fn new(of: Counted<'_>, now: Time) -> Census {
         let keys = vec![0; conditions(of.written)];
-        Census { next: 0, as_of: now, took: Duration::ZERO, keys, leaving: vec![0; MINUTES as usize] }
+        let mut models = BTreeSet::new();
+        add_models(of.written, &mut models);
+        let models = models.into_iter().collect();
+        Census { models, ended: 0, next: 0, as_of: now, took: Duration::ZERO, keys, leaving: vec![0; MINUTES as usize] }
     }
 
     /// Counts for about a slice, as of `now`; returns whether all keys have been looked at.
-    pub(crate) fn go_on(&mut self, keyed: &KeyedState, of: Counted<'_>, now: Time) -> bool {
+    pub(crate) fn go_on(&mut self, epochs: &EpochWorker, of: Counted<'_>, now: Time) -> bool {
         let begun = Instant::now();
-        while keyed.has(self.next) {
-            self.look_at(keyed, of, now);
+        while let Some(model) = self.models.get(self.ended).copied() {
+            let keyed = epochs.model(model);
+            if !keyed.has(self.next) {
+                (self.ended, self.next) = (self.ended + 1, 0);
+                continue;
+            }
+            self.look_at((model, keyed), of, now);
             self.next += 1;
             if self.next.is_multiple_of(LOOKS) && begun.elapsed() >= SLICE {
                 break;
             }
         }
         self.took += begun.elapsed();
-        !keyed.has(self.next)
+        self.ended == self.models.len()
     }
 
-    fn look_at(&mut self, keyed: &KeyedState, of: Counted<'_>, now: Time) {
+    fn look_at(&mut self, (model, keyed): (usize, &KeyedState), of: Counted<'_>, now: Time) {
         let slot = self.next;
         let (facts, members) = (keyed.evaluate.facts().row(slot), keyed.evaluate.members(slot));
-        let may_be_member = match of.model.members {
+        let may_be_member = match of.plan.models[model].members {
             Members::Known => get(facts, 0),
             Members::Any => keyed.keys().borrow().is_in_use(slot),
         };
         if !may_be_member {
             return;
         }
-        count(of.written, facts, members, &mut self.keys.iter_mut());
-        if get(members, of.audience as u32)
+        count(of.written, model, (facts, members), &mut self.keys.iter_mut());
+        // Of what windows of other keys decide it is not known here when it changes.
+        let is_foreseen = || of.facts.iter().all(|fact| !keyed.tallies.is_timed(*fact));
+        if model == of.model
+            && is_foreseen()
+            && get(members, of.audience as u32)
             && let Some(leaves) = leaves_at(keyed, slot, of, now)
             && let Some(minute) = self.leaving.get_mut(((leaves - now - 1) / MINUTE) as usize)
         {
@@ -93,13 +112,28 @@ impl Census {
     }
 }
 
-/// Counts a key for each condition that it meets; returns whether it meets the outermost.
-fn count<'k>(written: &Written, facts: &[u64], members: &[u64], keys: &mut impl Iterator<Item = &'k mut u64>) -> bool {
+/// Adds the models that a condition and those inside it are about.
+fn add_models(written: &Written, models: &mut BTreeSet<usize>) {
+    models.insert(written.model);
+    written.inside.iter().for_each(|inside| add_models(inside, models));
+}
+
+/// Counts a key of a model for each condition on such keys that it meets; returns whether it meets the outermost, false if that is about
+/// keys of another model.
+fn count<'k>(
+    written: &Written,
+    model: usize,
+    (facts, members): (&[u64], &[u64]),
+    keys: &mut impl Iterator<Item = &'k mut u64>,
+) -> bool {
     let counter = keys.next().expect("there is a counter for each condition");
     let (mut all, mut any) = (true, false);
     for inside in &written.inside {
-        let holds = count(inside, facts, members, keys);
+        let holds = count(inside, model, (facts, members), keys);
         (all, any) = (all && holds, any || holds);
+    }
+    if written.model != model {
+        return false;
     }
     let holds = match written.decided {
         Decided::All => all,
@@ -127,7 +161,7 @@ fn leaves_at(keyed: &KeyedState, slot: Slot, of: Counted<'_>, now: Time) -> Opti
             let truth = get(&facts, *fact);
             set(&mut facts, *fact, !truth);
         }
-        if !holds(of.model, of.audience, &facts) {
+        if !holds(&of.plan.models[of.model], of.audience, &facts) {
             return Some(at_once[0].0);
         }
     }

@@ -9,7 +9,9 @@
 //! 1. events that take effect in it are applied, by (time, arrival);
 //! 2. timers due in it fire;
 //! 3. keys that a pull concerns are switched, at its last ms;
-//! 4. flips are ordered and settled into transitions;
+//! 4. flips are ordered and settled into transitions. Models are in layers: where rows contribute to facts of the keys that they belong to,
+//!    the model of the rows is settled first, then the worker takes in what the rows of all workers contribute, as far as it has come,
+//!    and settles the other model up to there;
 //! 5. at the job's start only: every key is announced; before that, who would leave by the first pulls is counted, where a limit
 //!    is set, and the worker waits for leave to go on;
 //! 6. when a window is complete, which ends an epoch: keys that were held for it enter.
@@ -18,9 +20,11 @@
 //! and the checkpoint of an earlier run have been taken up ([`EpochWorker::begin`]); at the start only what differs from the
 //! ledgers is given.
 
+use super::agreement::{Agreement, Proposal};
 use super::brake::Exits;
 use super::codec::{KeyState, Mapping};
 use super::committed::Baseline;
+use super::contributions::layers;
 use super::dictionary::SharedDictionary;
 use super::event_counts::{AllEventCounts, EventCounts};
 use super::facts::{Words, set, words_for};
@@ -29,9 +33,10 @@ use super::holding::IncompleteWindow;
 use super::keyed::{AHEAD, KeyedState};
 use super::rows::WaitingTraits;
 use super::staged::Staged;
+use super::tallies::{Exchanged, Update};
 use super::transition::{EpochOutput, Removed};
 use super::windows::{Arrival, Held, held_as};
-use crate::ingest::event_batch::{EventBatch, MatchedEvent, hash_key};
+use crate::ingest::event_batch::{EventBatch, MatchedEvent, hash_key, owner};
 use crate::ingest::reader::{SourceProgress, SourceSince};
 use crate::state::shard::Encoder;
 use crate::time::Span;
@@ -39,7 +44,7 @@ use crate::time::{Slot, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use usher_config::{Incomplete, Share};
 use usher_queries::missing::{self, MissingEvents};
-use usher_queries::plan::{EventPlan, Fact, ModelPlan, Plan, Role};
+use usher_queries::plan::{EventPlan, ModelPlan, Plan, Role};
 
 /// What an earlier run left behind, for one worker.
 #[derive(Default)]
@@ -75,12 +80,19 @@ impl EventFacts {
     }
 }
 
-/// The window of a fact.
+/// The windows that decide a fact: its own, or those of the facts of rows that count by their own key.
 struct FactWindow {
-    /// Those of each of its events, by index in the order of ids.
+    own: Vec<Window>,
+    missing: MissingEvents,
+}
+
+/// The window of a fact that events decide.
+struct Window {
+    /// Its model and the fact.
+    of: (usize, u32),
+    /// The sources of each of its events, by index in the order of ids.
     sources: Vec<Vec<u32>>,
     within: Time,
-    missing: MissingEvents,
 }
 
 /// How [`EpochWorker::work`] left things.
@@ -116,11 +128,31 @@ enum Step {
     ApplyEvents,
     FireTimers,
     SwitchPulls,
-    OrderFlips,
-    Settle,
+    /// Orders and settles the flips of a layer's models before a time.
+    OrderFlips {
+        layer: usize,
+        limit: Time,
+    },
+    Settle {
+        layer: usize,
+        limit: Time,
+    },
+    /// Goes on with a layer behind the first, as far as all that rows of earlier ones contribute is here.
+    Await,
+    /// Takes that in, before a time.
+    Tally {
+        layer: usize,
+        limit: Time,
+    },
     Judge,
-    Announce { model: usize, slot: Slot },
-    Release { model: usize, slot: Slot },
+    Announce {
+        model: usize,
+        slot: Slot,
+    },
+    Release {
+        model: usize,
+        slot: Slot,
+    },
 }
 
 /// An epoch under way: its end, exclusive, and its next step.
@@ -159,6 +191,8 @@ pub(crate) struct WholePull {
     pub(crate) number: u64,
     /// When it began, ms since the epoch.
     pub(crate) began: Time,
+    /// The ms at which all workers switch all keys to it, if they have agreed on one.
+    pub(crate) at: Option<Time>,
     /// Each with the model whose keys it names. Their dictionaries are held until the pull is switched to or given up.
     pub(crate) parts: Vec<(u32, Staged)>,
 }
@@ -181,18 +215,21 @@ pub(crate) struct Switched {
     pub(crate) changed: u64,
 }
 
-/// Returns the windows of a model's facts.
-fn fact_windows(plan: &Plan, model: &ModelPlan) -> Vec<Option<FactWindow>> {
+/// Returns, by fact of a model, the windows that decide it.
+fn fact_windows(plan: &Plan, model: usize) -> Vec<Option<FactWindow>> {
     let number = |of: &String| {
         plan.job.sources.keys().position(|id| id == of).expect("an event's source is one of the job's") as u32
     };
     let sources = |event: &u32| plan.events[*event as usize].sources.iter().map(number).collect();
-    let window = |fact: &Fact| {
-        let within = fact.kind.window()?;
-        let sources = fact.kind.events().iter().map(sources).collect();
-        Some(FactWindow { sources, within, missing: missing::could_come_from_missing_events(plan, &fact.kind) })
+    let window = |of: (usize, u32)| {
+        let kind = &plan.models[of.0].facts[of.1 as usize].kind;
+        Some(Window { of, within: kind.window()?, sources: kind.events().iter().map(sources).collect() })
     };
-    model.facts.iter().map(window).collect()
+    let of_fact = |fact: u32| {
+        let own: Vec<Window> = plan.deciding(model, fact).into_iter().filter_map(window).collect();
+        (!own.is_empty()).then(|| FactWindow { own, missing: missing::missing_events(plan, model, fact) })
+    };
+    (0..plan.models[model].facts.len() as u32).map(of_fact).collect()
 }
 
 /// Returns, by audience of a model, whether it does not wait for incomplete windows.
@@ -242,6 +279,10 @@ pub(crate) struct EpochWorker {
     /// does. `None` once they are.
     resumed: Option<Time>,
     whole: VecDeque<WholePull>,
+    /// Pulls on whose ms workers have to agree.
+    agreement: Agreement,
+    /// Proposals that have not been sent.
+    proposals: Vec<Proposal>,
     switching: Option<Switching>,
     /// Whether what an earlier run left behind has been taken up.
     begun: bool,
@@ -260,6 +301,18 @@ pub(crate) struct EpochWorker {
     /// Pulls that have been switched to and not been taken.
     switched: Vec<Switched>,
     counts: AllEventCounts,
+    /// By model, its layer.
+    layers: Vec<usize>,
+    /// By layer, the time before which its models are settled, as far as they have come in the epoch under way.
+    reached: Vec<Time>,
+    /// What rows contribute to facts of this worker's keys, as it came in.
+    received: Vec<Update>,
+    /// Those that are due in the step under way, in order, and how many of them have been taken in.
+    tallying: (Vec<Update>, usize),
+    /// By layer: all updates for it are here that are sent at a time before; `None`: all are.
+    received_until: Vec<Option<Time>>,
+    /// By layer: updates for other keys that have not been sent.
+    outgoing: Vec<Vec<Update>>,
     brake: StartBrake,
 }
 
@@ -280,6 +333,7 @@ impl EpochWorker {
     /// `dictionaries` are those of the plan's models.
     pub(crate) fn new(plan: &Plan, span: Span, peers: usize, dictionaries: &[SharedDictionary]) -> EpochWorker {
         let models = plan.models.iter().zip(dictionaries).enumerate();
+        let layers = layers(&plan.models);
         let live = matches!(span, Span::Live);
         let baseline = |audiences: usize| Baseline { live, syncs: Vec::new(), new_definitions: vec![true; audiences] };
         EpochWorker {
@@ -295,7 +349,7 @@ impl EpochWorker {
             ready: VecDeque::new(),
             opened: Vec::new(),
             since: BTreeMap::new(),
-            windows: plan.models.iter().map(|model| fact_windows(plan, model)).collect(),
+            windows: (0..plan.models.len()).map(|model| fact_windows(plan, model)).collect(),
             sends: plan.models.iter().map(|model| sending(plan, model)).collect(),
             fact_since: Vec::new(),
             ended: Vec::new(),
@@ -304,6 +358,8 @@ impl EpochWorker {
                 .collect(),
             resumed: None,
             whole: VecDeque::new(),
+            agreement: Agreement::new(peers),
+            proposals: Vec::new(),
             switching: None,
             begun: !live,
             restored: Restored {
@@ -320,6 +376,12 @@ impl EpochWorker {
             awaited: false,
             switched: Vec::new(),
             counts: AllEventCounts::new(plan.events.len()),
+            received_until: vec![Some(0); layers.iter().max().map_or(1, |last| last + 1)],
+            outgoing: vec![Vec::new(); layers.iter().max().map_or(1, |last| last + 1)],
+            reached: vec![0; layers.iter().max().map_or(1, |last| last + 1)],
+            layers,
+            received: Vec::new(),
+            tallying: (Vec::new(), 0),
             brake: StartBrake {
                 limits: plan.models.iter().map(|model| (plan.job.models[&model.id].max_exits, parent(model))).collect(),
                 ..StartBrake::default()
@@ -442,8 +504,20 @@ impl EpochWorker {
 
     /// Takes in a pull that is whole on all workers: its keys are switched as time goes on.
     pub(crate) fn take(&mut self, pull: WholePull) {
-        self.missing.remove(&pull.pulled);
-        self.whole.push_back(pull);
+        let is_first = self.missing.remove(&pull.pulled);
+        // The first pulls are in force from the start on, on all workers.
+        if is_first || !self.models[pull.pulled as usize].contributes() {
+            self.whole.push_back(pull);
+            return;
+        }
+        let at = self.epoch.map_or(self.done, |epoch| epoch.until);
+        self.proposals.push(Proposal { pulled: pull.pulled, pull: pull.number, at });
+        self.agreement.wait(pull);
+    }
+
+    /// Takes in a worker's proposal of the ms at which to switch to a pull; each worker's arrives here, this one's too.
+    pub(crate) fn take_proposal(&mut self, proposal: Proposal) {
+        self.agreement.propose(proposal);
     }
 
     /// Drops a pull that failed on some worker.
@@ -474,11 +548,18 @@ impl EpochWorker {
         self.done
     }
 
+    /// Returns the time, exclusive, that the state of some keys may have reached: within an epoch, its end.
+    pub(crate) fn reached(&self) -> Time {
+        self.epoch.map_or(self.done, |epoch| epoch.until)
+    }
+
     /// Returns a time before which nothing changes by itself: no timer is due, no window is complete that keys are held for, and no
     /// event takes effect. 0 if there is work that
     /// only waits for the clock to go on; the end of time if nothing ever changes.
     pub(crate) fn due(&self) -> Time {
-        let busy = self.epoch.is_some() || self.switching.is_some() || !self.whole.is_empty() || !self.ready.is_empty();
+        // An epoch that waits for other workers does not wait for the clock.
+        let works = self.epoch.is_some() && !self.waits();
+        let busy = works || self.switching.is_some() || !self.whole.is_empty() || !self.ready.is_empty();
         if !self.started || busy {
             return 0;
         }
@@ -506,7 +587,7 @@ impl EpochWorker {
 
     /// Returns the number of the pull in force, per model; `None` while keys are switched.
     pub(crate) fn steady(&self) -> Option<Vec<u64>> {
-        (self.whole.is_empty() && self.switching.is_none()).then(|| self.in_force.clone())
+        (self.whole.is_empty() && self.switching.is_none() && !self.agreement.is_open()).then(|| self.in_force.clone())
     }
 
     /// Returns, per model and fact, from when on the events of its window were read; 0: all, or it has no window. Empty before the
@@ -660,13 +741,24 @@ impl EpochWorker {
         if self.brake.asked && self.epoch.is_some_and(|epoch| matches!(epoch.step, Step::Judge)) {
             return Worked::Idle;
         }
+        while let Some(pull) = self.agreement.agreed() {
+            self.whole.push_back(pull);
+        }
+        // At the end of the job workers that have ended propose nothing, and switch to nothing.
+        let agrees = self.agreement.is_open() && frontier.is_some();
         loop {
+            if self.epoch.is_none() && agrees {
+                return Worked::Idle;
+            }
             if self.epoch.is_none() {
                 match self.next_epoch(end, fuel) {
                     Some(until) => self.epoch = Some(Epoch { until, step: Step::ApplyEvents }),
                     None if frontier.is_none() && self.done >= end => return Worked::Finished,
                     None => return Worked::Idle,
                 }
+            }
+            if self.waits() {
+                return Worked::Idle;
             }
             fuel = self.step(fuel, out);
             if fuel == 0 || (self.awaited && self.epoch.is_none()) {
@@ -712,6 +804,9 @@ impl EpochWorker {
             Some(_) if !self.missing.is_empty() => return None,
             Some(start) => end.min(start + 1),
         };
+        // The ms of an agreed switch ends an epoch.
+        let switch = self.whole.iter().filter_map(|pull| pull.at).min().filter(|_| self.started);
+        let end = switch.map_or(end, |at| end.min(at.max(self.done) + 1));
         if self.done >= end {
             return None;
         }
@@ -753,12 +848,15 @@ impl EpochWorker {
             Step::ApplyEvents => self.apply_events(until, fuel),
             Step::FireTimers => self.fire_timers(until, fuel),
             Step::SwitchPulls => self.switch_pulls(until, fuel),
-            Step::OrderFlips => {
-                self.models.iter_mut().for_each(KeyedState::order_flips);
-                self.go_on(Step::Settle);
+            Step::Await => self.go_on_with_layers(until, fuel, out),
+            Step::Tally { layer, limit } => self.tally(layer, limit, fuel),
+            Step::OrderFlips { layer, limit } => {
+                let models = self.models.iter_mut().zip(&self.layers).filter(|(_, of)| **of == layer);
+                models.for_each(|(model, _)| model.order_flips());
+                self.go_on(Step::Settle { layer, limit });
                 fuel
             }
-            Step::Settle => self.settle(until, fuel, out),
+            Step::Settle { layer, limit } => self.settle(until, (layer, limit), fuel, out),
             Step::Judge => self.judge(fuel),
             Step::Announce { model, slot } => self.announce(until, (model, slot), fuel, out),
             Step::Release { model, slot } => self.release(until, (model, slot), fuel, out),
@@ -772,6 +870,7 @@ impl EpochWorker {
     fn finish_epoch(&mut self, until: Time) {
         self.models.iter_mut().for_each(|model| model.forget_idle(until - 1));
         self.done = until;
+        self.reached.fill(until);
         self.epoch = None;
     }
 
@@ -849,20 +948,30 @@ impl EpochWorker {
 
     fn switch_pulls(&mut self, until: Time, fuel: usize) -> usize {
         let left = self.switch(self.resumed.unwrap_or(until - 1), until - 1, fuel);
+        if left == 0 && self.started && self.switches_now(until) {
+            // The same step goes on: all workers switch to it at this ms.
+            return 0;
+        }
         if left > 0 && self.resumed.take().is_some() {
             // What the first pulls bring for later moments of this epoch is due at once.
             self.go_on(Step::FireTimers);
         } else if left > 0 || self.started {
             // Out of fuel, the other keys are switched in the next epoch: a large pull holds up no event.
-            self.go_on(Step::OrderFlips);
-        } else if self.resumed.is_none() {
+            self.go_on(Step::OrderFlips { layer: 0, limit: until });
+        } else if self.resumed.is_none() && self.layers() == 1 {
             // Before the start a pull is switched to whole, and its flips, of every key, need not wait for the end.
             for model in &mut self.models {
                 model.order_flips();
-                model.settle_silently(usize::MAX);
+                model.settle_silently(usize::MAX, Time::MAX);
             }
         }
         left
+    }
+
+    /// Returns whether a pull is to be switched to whole within the epoch.
+    fn switches_now(&self, until: Time) -> bool {
+        let is_due = |pull: &WholePull| pull.at.is_some_and(|at| at < until);
+        self.switching.as_ref().is_some_and(|switching| is_due(&switching.pull)) || self.whole.iter().any(is_due)
     }
 
     /// Switches keys to whole pulls at `time`, rows that are held at `last`, the last ms of the epoch; returns the fuel left.
@@ -871,7 +980,8 @@ impl EpochWorker {
             if self.switching.is_none() {
                 // History gives no transitions: the first pulls are in force from the start on.
                 let due = self.started || self.resumed.is_some() || self.start.is_some_and(|start| time >= start);
-                let Some(pull) = self.whole.pop_front_if(|_| due) else { return fuel };
+                let next = self.whole.iter().position(|pull| pull.at.is_none_or(|at| at <= last)).filter(|_| due);
+                let Some(pull) = next.and_then(|next| self.whole.remove(next)) else { return fuel };
                 pull.parts.iter().for_each(|(model, _)| self.models[*model as usize].fit());
                 self.switching = Some(Switching { pull, part: 0, slot: 0, changed: 0 });
             }
@@ -903,13 +1013,115 @@ impl EpochWorker {
         }
     }
 
-    fn settle(&mut self, until: Time, fuel: usize, out: &mut impl EpochOutput) -> usize {
-        for model in &mut self.models {
-            let left = if self.started { model.settle(fuel, out) } else { model.settle_silently(fuel) };
+    /// Returns the first layer that can go on, and up to which time: all that rows of earlier layers contribute before it is here.
+    ///
+    /// Epochs of other workers end at other times. A worker that waited for all of its epoch in one layer would keep those waiting that
+    /// need an earlier part of the next one from it, and that it waits for itself.
+    fn next_layer(&self) -> Option<(usize, Time)> {
+        (1..self.layers()).find_map(|layer| {
+            let limit = self.received_until[layer].unwrap_or(Time::MAX).min(self.reached[layer - 1]);
+            (limit > self.reached[layer]).then_some((layer, limit))
+        })
+    }
+
+    /// Puts in order what rows of earlier layers contribute to facts of the next layer's models; ends settling once all layers have reached
+    /// the end of the epoch.
+    fn go_on_with_layers(&mut self, until: Time, fuel: usize, out: &mut impl EpochOutput) -> usize {
+        let Some((layer, limit)) = self.next_layer() else { return self.end_settling(until, fuel, out) };
+        let is_due = |update: &mut Update| update.time < limit && self.layers[update.model as usize] == layer;
+        let mut due: Vec<Update> = self.received.extract_if(.., is_due).collect();
+        // By model, key and fact, then by time.
+        due.sort_unstable();
+        self.tallying = (due, 0);
+        self.go_on(Step::Tally { layer, limit });
+        fuel
+    }
+
+    /// Takes in what has been put in order, fact by fact.
+    fn tally(&mut self, layer: usize, limit: Time, mut fuel: usize) -> usize {
+        let (updates, next) = &mut self.tallying;
+        while let Some(first) = updates.get(*next) {
+            if fuel == 0 {
+                return 0;
+            }
+            let of = |update: &Update| (update.model, update.key_hash, update.fact);
+            let same = updates[*next..].iter().take_while(|update| of(update) == of(first) && update.key == first.key);
+            let end = *next + same.count();
+            self.models[first.model as usize].tally(&updates[*next..end]);
+            fuel = fuel.saturating_sub(end - *next);
+            *next = end;
+        }
+        self.tallying = (Vec::new(), 0);
+        self.go_on(Step::OrderFlips { layer, limit });
+        fuel
+    }
+
+    /// Returns whether a step waits for what other workers send.
+    fn waits(&self) -> bool {
+        let is_behind = |until: Time| self.reached.iter().any(|reached| *reached < until);
+        self.epoch.is_some_and(|epoch| matches!(epoch.step, Step::Await) && is_behind(epoch.until))
+            && self.next_layer().is_none()
+    }
+
+    /// Takes in what rows contribute to facts of this worker's keys.
+    pub(crate) fn take_updates(&mut self, updates: Vec<Update>) {
+        self.received.extend(updates);
+    }
+
+    /// Takes note that all updates for the models of a layer are here that are sent at a time before `until`; `None`: all are.
+    pub(crate) fn set_received(&mut self, layer: usize, until: Option<Time>) {
+        self.received_until[layer] = until;
+    }
+
+    /// Returns the number of layers.
+    pub(crate) fn layers(&self) -> usize {
+        self.received_until.len()
+    }
+
+    /// Returns what has not been sent to the workers that own keys of a layer's models: updates, and with those of the first such layer
+    /// the proposals for all workers.
+    pub(crate) fn outgoing(&mut self, layer: usize) -> Vec<Exchanged> {
+        let mut batches: BTreeMap<u32, Exchanged> = BTreeMap::new();
+        let empty = |worker| Exchanged { worker, ..Exchanged::default() };
+        for update in std::mem::take(&mut self.outgoing[layer]) {
+            let worker = owner(update.key_hash, self.peers as u32);
+            batches.entry(worker).or_insert_with(|| empty(worker)).updates.push(update);
+        }
+        if layer == 1 && !self.proposals.is_empty() {
+            for worker in 0..self.peers as u32 {
+                batches.entry(worker).or_insert_with(|| empty(worker)).proposals.clone_from(&self.proposals);
+            }
+            self.proposals.clear();
+        }
+        batches.into_values().collect()
+    }
+
+    /// Returns a time before which no updates for a layer are sent any more.
+    pub(crate) fn sent_until(&self, layer: usize) -> Time {
+        self.done.max(self.reached[layer - 1])
+    }
+
+    fn settle(&mut self, until: Time, (layer, limit): (usize, Time), fuel: usize, out: &mut impl EpochOutput) -> usize {
+        let models = self.models.iter_mut().zip(&self.layers).filter(|(_, of)| **of == layer);
+        for (model, _) in models {
+            let left = if self.started { model.settle(fuel, limit, out) } else { model.settle_silently(fuel, limit) };
             if left {
                 return 0;
             }
+            for update in model.take_updates() {
+                self.outgoing[self.layers[update.model as usize]].push(update);
+            }
         }
+        self.reached[layer] = limit;
+        if self.layers() > 1 {
+            self.go_on(Step::Await);
+            return fuel - 1;
+        }
+        self.end_settling(until, fuel, out)
+    }
+
+    /// Goes on behind the settling of all models' flips.
+    fn end_settling(&mut self, until: Time, fuel: usize, out: &mut impl EpochOutput) -> usize {
         if !self.started && self.start.is_some_and(|start| start < until) {
             self.hold(until - 1);
             self.go_on(Step::Judge);
@@ -982,8 +1194,8 @@ impl EpochWorker {
             return;
         }
         let restored = &self.restored.fact_since;
-        let since = |model: usize, fact: usize, window: &FactWindow| {
-            let kept = restored.get(model).and_then(|facts| *facts.get(fact)?);
+        let since = |window: &Window| {
+            let kept = restored.get(window.of.0).and_then(|facts| *facts.get(window.of.1 as usize)?);
             let of_event = |sources: &Vec<u32>, time: fn(&SourceSince) -> Time| {
                 let times = || sources.iter().filter_map(|source| self.since.get(source)).map(time);
                 // A source that has all, as files have, fills what the event's other sources do not keep.
@@ -1003,17 +1215,25 @@ impl EpochWorker {
             .enumerate()
             .map(|(model, windows)| {
                 let of = |(fact, window): (usize, &Option<FactWindow>)| {
-                    window.as_ref().map_or(0, |window| since(model, fact, window))
+                    let own = window.iter().flat_map(|window| &window.own);
+                    own.filter(|window| window.of == (model, fact as u32)).map(&since).max().unwrap_or(0)
                 };
                 windows.iter().enumerate().map(of).collect()
             })
             .collect();
         for (index, windows) in self.windows.iter().enumerate() {
             let incomplete = windows.iter().enumerate().filter_map(|(fact, window)| {
-                let (window, since) = (window.as_ref()?, fact_since[index][fact]);
-                let complete_at = since + window.within;
-                let is_incomplete = since > 0 && complete_at > start;
-                is_incomplete.then_some(IncompleteWindow { fact: fact as u32, complete_at, missing: window.missing })
+                let window = window.as_ref()?;
+                let complete_at = |window: &Window| match since(window) {
+                    0 => 0,
+                    since => since + window.within,
+                };
+                let complete_at = window.own.iter().map(complete_at).max().unwrap_or(0);
+                (complete_at > start).then_some(IncompleteWindow {
+                    fact: fact as u32,
+                    complete_at,
+                    missing: window.missing,
+                })
             });
             let incomplete = incomplete.collect();
             self.models[index].hold_for(&self.sends[index], incomplete);

@@ -18,10 +18,10 @@ use super::committed::{Baseline, CommittedBits};
 use super::fact_counts::FactCounts;
 use super::facts::{BitRows, Words, get, ones, set, words_for};
 use super::holding::{Holding, IncompleteWindow};
-use super::transition::{Cause, Causes, EpochOutput, Flip, KeyText, ROW, Transition};
+use super::transition::{Cause, Causes, EpochOutput, Flip, KeyText, OUTWARD, Transition};
 use crate::time::{Slot, Time};
 use usher_core::change::{ChangeKind, Reason, Recipients};
-use usher_queries::plan::{Expr, ModelPlan};
+use usher_queries::plan::{Expr, FactKind, ModelPlan};
 
 /// Facts that have to have a value: those under `mask` that in `want`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,7 +271,7 @@ impl EvaluateState {
         let Flip { time, slot, .. } = of_key[0];
         // Of two flips of a fact at one ms the later one counts.
         self.last.clear();
-        for flip in of_key.iter().filter(|flip| flip.fact != ROW) {
+        for flip in of_key.iter().filter(|flip| flip.fact < OUTWARD) {
             match self.last.iter_mut().find(|(fact, ..)| *fact == flip.fact) {
                 Some(last) => *last = (flip.fact, flip.truth, flip.cause),
                 None => self.last.push((flip.fact, flip.truth, flip.cause)),
@@ -304,6 +304,16 @@ impl EvaluateState {
             _ => {}
         }
         &self.decisions
+    }
+
+    /// Returns the memberships that change by the last [`EvaluateState::settle`].
+    pub(crate) fn decisions(&self) -> &[Decision] {
+        &self.decisions
+    }
+
+    /// Returns the facts that differ after the last [`EvaluateState::settle`], and why.
+    pub(crate) fn flipped(&self) -> &[(u32, Cause)] {
+        &self.flipped
     }
 
     /// Decides all audiences of one key at the start: gives its memberships, and what the ledgers have otherwise. `by_traits`: its facts
@@ -427,7 +437,8 @@ impl Audiences {
         let mut performed = vec![0; words_for(facts)];
         for (i, fact) in model.facts.iter().enumerate() {
             set(&mut default_facts, i as u32, fact.default);
-            set(&mut performed, i as u32, fact.kind.window().is_some());
+            let by_rows = matches!(fact.kind, FactKind::Tallied { windowed: true, .. });
+            set(&mut performed, i as u32, fact.kind.window().is_some() || by_rows);
         }
         let audiences = Audiences {
             causes: vec![Causes::default(); ranks],
@@ -653,7 +664,6 @@ mod tests {
     use super::*;
     use usher_config::Members;
     use usher_queries::missing::MissingEvents;
-    use usher_queries::plan::FactKind;
     use usher_queries::plan::{AudiencePlan, Fact};
 
     const FACTS: u32 = 70;

@@ -30,8 +30,11 @@ pub(crate) struct Forecast {
     /// The times of the events that count, from oldest to newest: of a sequence, those for the steps that it has reached. `None` if
     /// events do not decide it.
     pub(crate) events: Option<Vec<Time>>,
-    /// What is counted or added up, or the number of steps reached; `None` if events do not decide it, or if what is held does not determine it.
+    /// What is counted or added up, or the number of steps reached; `None` if only this key's row decides it, or if what is held does not
+    /// determine it.
     pub(crate) value: Option<Shown>,
+    /// Whether it may flip earlier: windows of other keys decide it, which may be with other workers.
+    pub(crate) unforeseen: bool,
 }
 
 impl KeyedState {
@@ -75,14 +78,15 @@ impl KeyedState {
                     Some(reached) => (reached.clone(), Some(Shown::Count(reached.len()))),
                     None => (held.iter().map(|(held, _)| held.timestamp).collect(), windows.shown(rule, fact)),
                 };
-                return Forecast { truth, flips, events: Some(events), value };
+                return Forecast { truth, flips, events: Some(events), value, unforeseen: false };
             }
             let flips = match (by_traits.get(&fact), slot) {
                 (Some(flips), _) => flips.clone(),
                 (None, Some(slot)) => self.properties.flips_ahead(slot, fact, time, truth),
                 (None, None) => Vec::new(),
             };
-            Forecast { truth, flips, ..Forecast::default() }
+            let (value, unforeseen) = (self.tallies.shown(slot, fact), self.tallies.is_timed(fact));
+            Forecast { truth, flips, events: None, value, unforeseen }
         };
         (0..self.facts as u32).map(of).collect()
     }

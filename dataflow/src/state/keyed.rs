@@ -5,6 +5,7 @@
 //! any more is forgotten. Refuses: to decide when time passes; [`super::epoch`] does.
 
 use super::committed::Baseline;
+use super::contributions::Contributions;
 use super::deciding::{Deciding, deciding};
 use super::dictionary::SharedDictionary;
 use super::evaluate::EvaluateState;
@@ -13,6 +14,7 @@ use super::holding::{Holding, IncompleteWindow};
 use super::properties::PropertyState;
 use super::rows::RowState;
 use super::staged::Staged;
+use super::tallies::{TallyState, Update};
 use super::transition::{Cause, EpochOutput, Flip, KeyText, ROW, Transition};
 use super::windows::{Applied, Arrival, Held, WindowState};
 use crate::ingest::event_batch::MatchedEvent;
@@ -39,6 +41,10 @@ pub(crate) struct KeyedState {
     pub(super) properties: PropertyState,
     /// The rows, if events change them too.
     pub(super) rows: Option<RowState>,
+    /// What rows contribute to the facts of their parents, if anything.
+    contributions: Option<Contributions>,
+    /// What rows of other models contribute to facts here.
+    pub(super) tallies: TallyState,
     pub(super) evaluate: EvaluateState,
     pub(super) flips: Vec<Flip>,
     /// How many of the flips, in order, have been settled.
@@ -62,6 +68,8 @@ impl KeyedState {
             windows: WindowState::new(model),
             properties: PropertyState::new(model),
             rows: RowState::new(model),
+            contributions: Contributions::new(model),
+            tallies: TallyState::new(model),
             evaluate: EvaluateState::new(model),
             flips: Vec::new(),
             settled: 0,
@@ -266,34 +274,39 @@ impl KeyedState {
     /// Ends restoring: settles what restored keys flipped, and decides the memberships of the keys in ledgers.
     pub(crate) fn end_restore(&mut self) {
         self.order_flips();
-        self.settle_silently(usize::MAX);
+        self.settle_silently(usize::MAX, Time::MAX);
         self.evaluate.decide_committed();
     }
 
     /// Puts the flips so far in order. All flips of the epoch must be there.
     pub(crate) fn order_flips(&mut self) {
+        self.flips.drain(..self.settled);
         // Stable: of two flips of a fact in the same ms the later one counts.
         self.flips.sort_by_key(|flip| (flip.time, flip.slot));
         self.settled = 0;
     }
 
-    /// Turns up to about `fuel` ordered flips into transitions, and changes of members' rows into updates; returns whether any flips
-    /// are left.
-    pub(crate) fn settle(&mut self, fuel: usize, out: &mut impl EpochOutput) -> bool {
-        let until = self.flips.len().min(self.settled + fuel);
+    /// Turns up to about `fuel` ordered flips before `limit` into transitions, and changes of members' rows into updates; returns whether any
+    /// such flips are left.
+    pub(crate) fn settle(&mut self, fuel: usize, limit: Time, out: &mut impl EpochOutput) -> bool {
+        let end = self.flips.partition_point(|flip| flip.time < limit);
+        let until = end.min(self.settled + fuel);
         let keys = Rc::clone(&self.keys);
         let keys = keys.borrow();
+        let flips = std::mem::take(&mut self.flips);
         let mut ahead = self.settled;
         while self.settled < until {
             if self.settled >= ahead {
                 ahead = self.settled + AHEAD;
-                let next = &self.flips[self.settled..ahead.min(self.flips.len())];
+                let next = &flips[self.settled..ahead.min(flips.len())];
                 black_box(next.iter().fold(0, |all, flip| all ^ self.evaluate.touch(flip.slot)));
             }
-            let of_key = next_key(&self.flips, &mut self.settled);
+            let of_key = next_key(&flips, &mut self.settled);
             let Flip { time, slot, .. } = of_key[0];
             let row_changes = of_key.iter().filter(|flip| flip.fact == ROW).map(|flip| flip.cause).min();
-            let decisions = self.evaluate.settle(of_key, true);
+            self.evaluate.settle(of_key, true);
+            self.contribute(of_key);
+            let decisions = self.evaluate.decisions();
             if decisions.is_empty() && row_changes.is_none() {
                 continue;
             }
@@ -311,10 +324,36 @@ impl KeyedState {
                 self.update(slot, time, cause, text, out);
             }
         }
-        if self.settled == self.flips.len() {
-            self.properties.end_epoch();
+        self.flips = flips;
+        self.end_settling(end)
+    }
+
+    /// Takes what the flips of a key at one ms, which are settled, make its row contribute to the facts of its parent.
+    fn contribute(&mut self, of_key: &[Flip]) {
+        if let (Some(contributions), Some(rows)) = (&mut self.contributions, &self.rows) {
+            let Flip { time, slot, .. } = of_key[0];
+            let facts = self.evaluate.facts().row(slot);
+            contributions.settle(of_key, self.evaluate.flipped(), facts, rows.outward_at(slot, time));
         }
-        self.end_settling()
+    }
+
+    /// Returns whether rows of this model contribute to facts of their parents.
+    pub(crate) fn contributes(&self) -> bool {
+        self.contributions.is_some()
+    }
+
+    /// Takes what rows contribute anew, and no longer, to facts of their parents.
+    pub(crate) fn take_updates(&mut self) -> Vec<Update> {
+        self.contributions.as_mut().map_or_else(Vec::new, Contributions::take_updates)
+    }
+
+    /// Takes in what rows of other models contribute to one fact of a key, in order of time.
+    pub(crate) fn tally(&mut self, updates: &[Update]) {
+        let slot = self.intern(updates[0].key_hash, &updates[0].key);
+        self.tallies.apply(slot, updates, &mut self.flips);
+        if self.tallies.is_empty(slot) {
+            self.idle.push(slot);
+        }
     }
 
     /// Gives the updates of a member whose row changes at `time`.
@@ -329,23 +368,30 @@ impl KeyedState {
         }
     }
 
-    /// Takes up to about `fuel` ordered flips into the facts; returns whether any are left. Before the start nothing is decided
+    /// Takes up to about `fuel` ordered flips before `limit` into the facts; returns whether any such are left. Before the start nothing is decided
     /// but when committed memberships ended.
-    pub(crate) fn settle_silently(&mut self, fuel: usize) -> bool {
-        let until = self.flips.len().min(self.settled.saturating_add(fuel));
+    pub(crate) fn settle_silently(&mut self, fuel: usize, limit: Time) -> bool {
+        let end = self.flips.partition_point(|flip| flip.time < limit);
+        let until = end.min(self.settled.saturating_add(fuel));
+        let flips = std::mem::take(&mut self.flips);
         while self.settled < until {
-            let of_key = next_key(&self.flips, &mut self.settled);
+            let of_key = next_key(&flips, &mut self.settled);
             self.evaluate.settle(of_key, false);
+            self.contribute(of_key);
         }
-        self.end_settling()
+        self.flips = flips;
+        self.end_settling(end)
     }
 
-    fn end_settling(&mut self) -> bool {
+    /// Ends settling the flips up to the one with this index; returns whether some of these are left.
+    fn end_settling(&mut self, end: usize) -> bool {
         if self.settled < self.flips.len() {
-            return true;
+            return self.settled < end;
         }
         self.flips.clear();
         self.settled = 0;
+        self.properties.end_epoch();
+        self.rows.iter_mut().for_each(RowState::end_epoch);
         false
     }
 
@@ -424,6 +470,8 @@ impl KeyedState {
                 && self.windows.key(slot).is_empty()
                 && self.evaluate.is_default(slot)
                 && self.rows.as_ref().is_none_or(|rows| rows.is_empty(slot))
+                && self.contributions.as_ref().is_none_or(|of| of.is_empty(slot))
+                && self.tallies.is_empty(slot)
                 && self.properties.is_timeless(slot);
             if !nothing_known {
                 continue;

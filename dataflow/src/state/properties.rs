@@ -68,7 +68,10 @@ impl PropertyState {
                 comparison: *comparison,
                 clocked: filter.as_ref().is_some_and(|filter| filter.mentions_now()),
             }),
-            FactKind::Performed { .. } | FactKind::Aggregated { .. } | FactKind::Sequence { .. } => None,
+            FactKind::Performed { .. }
+            | FactKind::Aggregated { .. }
+            | FactKind::Sequence { .. }
+            | FactKind::Tallied { .. } => None,
         };
         let facts: Vec<Option<PropertyFact>> = model.facts.iter().map(|of| fact(&of.kind)).collect();
         let is_clocked = |fact: &Option<PropertyFact>| {

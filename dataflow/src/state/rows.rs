@@ -9,16 +9,18 @@
 
 use super::facts::{get, set, words_for};
 use super::properties::PropertyState;
-use super::transition::{Cause, Flip};
+use super::transition::{Cause, Flip, OUTWARD};
 use super::windows::Arrival;
 use crate::ingest::evaluate_rows::{json, write_columns};
+use crate::ingest::match_events::KEY_BYTES;
 use crate::ingest::row_batch::Timeline;
 use crate::time::{Slot, Time};
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use usher_config::Members;
+use usher_config::{Aggregate, Members};
 use usher_core::api::{ExplainedLive, Moment};
+use usher_queries::aggregate::Contribution;
 use usher_queries::plan::{FactKind, ModelPlan};
 use usher_queries::predicate::{Evaluator, Predicate};
 use usher_queries::{StoredValue, Value};
@@ -58,7 +60,8 @@ pub(crate) struct WaitingTraits {
 /// A row as it is kept.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct KeptRow {
-    /// The columns in the snapshot; `None` if it has no such row.
+    /// The columns in the snapshot, and behind them the foreign key where rows contribute to conditions of their parent; `None` if it
+    /// has no such row.
     pub(crate) snapshot: Option<Box<[StoredValue]>>,
     /// By live column: when the first pull began that had the value.
     pub(crate) dated: Vec<Time>,
@@ -107,6 +110,23 @@ struct Held {
     row: KeptRow,
     /// A bit per property, in order; the first is whether there is a row.
     truths: Vec<u64>,
+    /// What the row is to its parent, if that matters.
+    outward: Outward,
+}
+
+impl Held {
+    fn new(row: KeptRow) -> Held {
+        Held { row, truths: Vec::new(), outward: Outward::default() }
+    }
+}
+
+/// What a row is to the key that it belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outward {
+    /// That key; `None` if it has none.
+    pub(crate) parent: Option<Box<str>>,
+    /// By contribution: what the row adds where it counts; `None` if that is null.
+    pub(crate) values: Box<[Option<Contribution>]>,
 }
 
 /// The rows of all keys of a model.
@@ -120,7 +140,13 @@ pub(crate) struct RowState {
     columns: Vec<(String, usher_config::ColumnType)>,
     /// By fact, ascending.
     facts: Vec<RowFact>,
+    /// Of rows that contribute to conditions of their parent: the live column of the foreign key, if there is one.
+    foreign_key: Option<Option<usize>>,
+    /// By contribution: the aggregate, and its column.
+    contributions: Vec<(Aggregate, Option<usize>)>,
     rows: HashMap<Slot, Held>,
+    /// What rows were to their parents before they changed in this epoch, and when they did, in order.
+    changed: HashMap<Slot, Vec<(Time, Outward)>>,
     /// When the last pull began whose rows are in force; 0 if there is none.
     pulled: Time,
 }
@@ -132,19 +158,46 @@ pub(crate) struct Moved {
     pub(crate) cause: Cause,
 }
 
-/// Returns the row that follows from what is kept; `None` if there is none.
-fn effective<'r>(any: bool, live: &[usize], columns: usize, kept: &'r KeptRow) -> Option<Vec<&'r StoredValue>> {
-    const NULL: &StoredValue = &StoredValue::Null;
-    let mut row: Vec<&StoredValue> = match &kept.snapshot {
-        Some(snapshot) => snapshot.iter().collect(),
-        None if any && !kept.set.is_empty() => vec![NULL; columns],
-        None => return None,
-    };
-    // What is older than the row's value is not kept.
-    for settings in &kept.set {
-        row[live[settings.live as usize]] = settings.last();
+/// The columns that are kept of rows: how many, by live column which one, and the live column of the foreign key, which stands behind
+/// them.
+struct Shape<'s> {
+    columns: usize,
+    live: &'s [usize],
+    foreign_key: Option<Option<usize>>,
+    /// Whether a key without a row in the snapshot has one of its live columns.
+    any: bool,
+}
+
+impl Shape<'_> {
+    /// Returns the row that follows from what is kept; `None` if there is none.
+    fn effective<'r>(&self, kept: &'r KeptRow) -> Option<Vec<&'r StoredValue>> {
+        const NULL: &StoredValue = &StoredValue::Null;
+        let mut row: Vec<&StoredValue> = match &kept.snapshot {
+            Some(snapshot) => snapshot.iter().collect(),
+            None if self.any && !kept.set.is_empty() => {
+                vec![NULL; self.columns + usize::from(self.foreign_key.is_some())]
+            }
+            None => return None,
+        };
+        // What is older than the row's value is not kept.
+        for settings in &kept.set {
+            let live = settings.live as usize;
+            row[self.live[live]] = settings.last();
+            if self.foreign_key == Some(Some(live)) {
+                row[self.columns] = settings.last();
+            }
+        }
+        Some(row)
     }
-    Some(row)
+}
+
+/// Returns the key that a foreign key is; `None` if it is none.
+fn parent_key(value: &StoredValue) -> Option<Box<str>> {
+    match value {
+        StoredValue::String(key) if !key.is_empty() && key.len() <= KEY_BYTES => Some(key.clone()),
+        StoredValue::Integer(key) => Some(key.to_string().into()),
+        _ => None,
+    }
 }
 
 /// Returns the time before which an event sets nothing of a row, where no event has set the column.
@@ -183,6 +236,23 @@ fn text(include: &[(String, usize)], row: Option<&[&StoredValue]>) -> Box<str> {
     text.into()
 }
 
+/// Returns what a row is to its parent: its foreign key stands behind its columns.
+fn outward(contributions: &[(Aggregate, Option<usize>)], columns: usize, row: Option<&[&StoredValue]>) -> Outward {
+    let Some(row) = row else { return Outward::default() };
+    let value = |(aggregate, column): &(Aggregate, Option<usize>)| {
+        let value = column.map_or(Value::Null, |column| row[column].value());
+        match Contribution::of(aggregate, &value) {
+            Contribution::Null | Contribution::OutOfRange => None,
+            contribution => Some(contribution),
+        }
+    };
+    Outward { parent: parent_key(row[columns]), values: contributions.iter().map(value).collect() }
+}
+
+fn shape(any: bool, foreign_key: Option<Option<usize>>, live: &[usize], columns: usize) -> Shape<'_> {
+    Shape { columns, live, foreign_key, any }
+}
+
 impl RowState {
     /// Returns the rows of a model; `None` if none are kept.
     pub(crate) fn new(model: &ModelPlan) -> Option<RowState> {
@@ -201,6 +271,13 @@ impl RowState {
             include: rows.include.iter().map(name).collect(),
             columns: rows.columns.clone(),
             facts: model.facts.iter().map(|fact| &fact.kind).enumerate().filter_map(fact).collect(),
+            foreign_key: rows.parent.map(|parent| parent.live.map(|live| live as usize)),
+            contributions: rows
+                .contributions
+                .iter()
+                .map(|of| (of.aggregate.clone(), of.column.map(|column| column as usize)))
+                .collect(),
+            changed: HashMap::new(),
             rows: HashMap::new(),
             pulled: 0,
         })
@@ -215,7 +292,7 @@ impl RowState {
         values: impl Iterator<Item = (u32, &'v StoredValue)>,
         (properties, flips): (&mut PropertyState, &mut Vec<Flip>),
     ) -> bool {
-        let held = self.rows.entry(slot).or_insert_with(|| Held { row: KeptRow::default(), truths: Vec::new() });
+        let held = self.rows.entry(slot).or_insert_with(|| Held::new(KeptRow::default()));
         let mut repeats = false;
         // Nothing has been worked out of a row that is new.
         let mut changes = held.truths.is_empty();
@@ -244,7 +321,7 @@ impl RowState {
         let Some(held) = self.rows.get_mut(&slot) else {
             let Some(values) = values else { return false };
             let row = KeptRow { snapshot: Some(values.into()), dated: vec![began; self.live.len()], set: Vec::new() };
-            self.rows.insert(slot, Held { row, truths: Vec::new() });
+            self.rows.insert(slot, Held::new(row));
             self.moved(slot, Moved { time, cause: Cause::Snapshot }, properties, flips);
             return true;
         };
@@ -277,9 +354,8 @@ impl RowState {
                 _ => rows.push((event.at, row.clone())),
             }
         }
-        let rows: Vec<(Time, Option<Vec<&StoredValue>>)> = (rows.iter())
-            .map(|(from, row)| (*from, effective(self.any, &self.live, self.columns.len(), row)))
-            .collect();
+        let rows: Vec<(Time, Option<Vec<&StoredValue>>)> =
+            (rows.iter()).map(|(from, row)| (*from, self.shape().effective(row))).collect();
         let is_there = |(from, row): &(Time, Option<Vec<&StoredValue>>)| {
             (*from, Timeline { first: row.is_some(), flips: Vec::new() })
         };
@@ -300,8 +376,9 @@ impl RowState {
 
     /// Works out what follows from a row that may have changed.
     fn moved(&mut self, slot: Slot, moved: Moved, properties: &mut PropertyState, flips: &mut Vec<Flip>) {
+        let shape = shape(self.any, self.foreign_key, &self.live, self.columns.len());
         let Some(held) = self.rows.get_mut(&slot) else { return };
-        let row = effective(self.any, &self.live, self.columns.len(), &held.row);
+        let row = shape.effective(&held.row);
         held.truths.resize(words_for(self.facts.len() + 1), 0);
         let Moved { time, cause } = moved;
         let mut settle = |bit: usize, fact: u32, truth: bool, truths: &mut [u64]| {
@@ -317,10 +394,39 @@ impl RowState {
         for fact in self.facts.iter().filter(|fact| fact.clocked) {
             properties.set_row_truth(slot, fact.fact, row.as_ref().map(|row| fact.timeline(row)), moved, flips);
         }
+        if self.foreign_key.is_some() {
+            let outward = outward(&self.contributions, self.columns.len(), row.as_deref());
+            if outward != held.outward {
+                let before = std::mem::replace(&mut held.outward, outward);
+                let changed = self.changed.entry(slot).or_default();
+                if changed.last().is_none_or(|(last, _)| *last != time) {
+                    changed.push((time, before));
+                }
+                flips.push(Flip { time, slot, fact: OUTWARD, truth: true, cause });
+            }
+        }
         if !self.include.is_empty() {
             properties.set_row(slot, text(&self.include, row.as_deref()), moved, flips);
         }
         self.drop_empty(slot);
+    }
+
+    fn shape(&self) -> Shape<'_> {
+        shape(self.any, self.foreign_key, &self.live, self.columns.len())
+    }
+
+    /// Returns what a key's row is to its parent as of a time of this epoch; `None` if it has no row.
+    pub(crate) fn outward_at(&self, slot: Slot, time: Time) -> Option<&Outward> {
+        let later = self.changed.get(&slot).and_then(|changes| changes.iter().find(|(changed, _)| time < *changed));
+        match later {
+            Some((_, before)) => Some(before),
+            None => self.rows.get(&slot).map(|held| &held.outward),
+        }
+    }
+
+    /// Forgets how rows were before they changed in this epoch.
+    pub(crate) fn end_epoch(&mut self) {
+        self.changed.clear();
     }
 
     fn drop_empty(&mut self, slot: Slot) {
@@ -339,7 +445,7 @@ impl RowState {
     ) {
         let mut row = self.rows.get(&slot).map(|held| held.row.clone()).unwrap_or_default();
         row.switch(values, began, &self.live, self.any);
-        let row = effective(self.any, &self.live, self.columns.len(), &row);
+        let row = self.shape().effective(&row);
         set(facts, 0, row.is_some());
         self.facts.iter().for_each(|fact| set(facts, fact.fact, fact.holds(row.as_deref(), time)));
     }
@@ -348,7 +454,7 @@ impl RowState {
     pub(crate) fn by_traits(&self, slot: Slot, time: Time, facts: &mut [u64]) {
         facts.fill(0);
         let Some(held) = self.rows.get(&slot).filter(|held| !held.row.set.is_empty()) else { return };
-        let row = effective(self.any, &self.live, self.columns.len(), &held.row);
+        let row = self.shape().effective(&held.row);
         let snapshot: Option<Vec<&StoredValue>> = held.row.snapshot.as_ref().map(|row| row.iter().collect());
         set(facts, 0, row.is_some() != snapshot.is_some());
         for fact in &self.facts {
@@ -359,7 +465,7 @@ impl RowState {
     /// Returns the live columns of a key's row with their values; none if it has no row.
     pub(crate) fn live_values(&self, slot: Slot) -> Vec<ExplainedLive> {
         let Some(held) = self.rows.get(&slot) else { return Vec::new() };
-        let Some(row) = effective(self.any, &self.live, self.columns.len(), &held.row) else { return Vec::new() };
+        let Some(row) = self.shape().effective(&held.row) else { return Vec::new() };
         let value = |(index, column): (usize, &usize)| {
             let settings = held.row.set.iter().find(|settings| settings.live as usize == index);
             let dated = held.row.snapshot.as_ref().map(|_| held.row.dated[index]);
@@ -394,7 +500,7 @@ impl RowState {
         time: Time,
         (properties, flips): (&mut PropertyState, &mut Vec<Flip>),
     ) {
-        self.rows.insert(slot, Held { row, truths: Vec::new() });
+        self.rows.insert(slot, Held::new(row));
         self.moved(slot, Moved { time, cause: Cause::Snapshot }, properties, flips);
     }
 }

@@ -91,7 +91,7 @@ impl Staged {
             index: Vec::new(),
             truths: Vec::new(),
             texts: Vec::new(),
-            columns: rows.map_or(0, |rows| rows.columns.len()),
+            columns: rows.map_or(0, |rows| rows.columns.len() + usize::from(rows.parent.is_some())),
             values: Vec::new(),
             summaries: Vec::new(),
             empty,

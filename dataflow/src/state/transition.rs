@@ -60,6 +60,8 @@ impl Causes {
 
 /// In place of a fact: the included columns of the key's row change.
 pub(crate) const ROW: u32 = u32::MAX;
+/// In place of a fact: what the key's row is to its parent changes.
+pub(crate) const OUTWARD: u32 = u32::MAX - 1;
 
 /// A fact of a key becomes true or false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

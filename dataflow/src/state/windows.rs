@@ -94,7 +94,7 @@ impl WindowRule {
                 let question = Question::Sequence(SequenceRule::new(steps));
                 Some(WindowRule::Kept(KeptRule { within: *within, value: 0, question }))
             }
-            FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } => None,
+            FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } | FactKind::Tallied { .. } => None,
         }
     }
 

@@ -47,8 +47,9 @@ fn columns_read(condition: &Condition, model: &str, read: &mut BTreeSet<(String,
         }
         ConditionKind::Not(child) => columns_read(child, model, read),
         ConditionKind::Property(text) => names_in(text, model, read),
-        ConditionKind::Related { model, filter, aggregate, .. } => {
+        ConditionKind::Related { model, filter, whose, aggregate, .. } => {
             filter.iter().for_each(|text| names_in(text, model, read));
+            whose.iter().for_each(|whose| columns_read(whose, model, read));
             read.extend(aggregate.column().map(|column| (model.clone(), column.to_string())));
         }
         ConditionKind::Audience(_) | ConditionKind::Performed { .. } | ConditionKind::Sequence { .. } => {}
@@ -109,8 +110,9 @@ impl<'a> Columns<'a> {
                     filter.iter().for_each(|text| drop(self.event_predicate(&job.events[event], text)));
                 }
             }
-            ConditionKind::Related { model, filter, aggregate, .. } => {
+            ConditionKind::Related { model, filter, whose, aggregate, .. } => {
                 filter.iter().for_each(|text| drop(self.model_predicate(model, text)));
+                whose.iter().for_each(|whose| self.check(whose, model));
                 let _ = self.aggregate_type(model, aggregate, &condition.place);
             }
         }

@@ -11,7 +11,7 @@ use super::facts::{Facts, Tree};
 use crate::plan::{AudienceIx, FactIx, ModelPlan, Plan};
 use std::fmt::Write as _;
 use usher_config::{
-    Aggregate, Audience, Comparison, Condition, ConditionKind, Decimal, EventMatch, SequenceStep, Text, duration,
+    Aggregate, Comparison, Condition, ConditionKind, Decimal, EventMatch, SequenceStep, Text, duration,
 };
 
 /// What decides a condition.
@@ -36,21 +36,23 @@ pub struct Written {
     pub threshold: Option<String>,
     /// What decides it.
     pub decided: Decided,
-    /// The conditions inside.
+    /// The model whose keys it is about, by index.
+    pub model: usize,
+    /// The conditions inside: of a `related`, the one that the keys of its rows must meet.
     pub inside: Vec<Written>,
 }
 
 /// Returns the conditions of all audiences of a plan, by the index of model and audience.
 pub fn written(plan: &Plan) -> Vec<Vec<Written>> {
     let schemas = plan_schemas(plan);
-    let of = |model: &ModelPlan| {
+    let of = |(index, model): (usize, &ModelPlan)| {
         let of = |audience: &crate::plan::AudiencePlan| {
-            let audience = &plan.job.audiences[&audience.id];
-            Writing { model, audience, facts: Facts::new(&plan.job, &schemas) }.condition(&audience.condition)
+            let condition = &plan.job.audiences[&audience.id].condition;
+            Writing { models: &plan.models, facts: Facts::new(&plan.job, &schemas) }.condition(condition, index)
         };
         model.audiences.iter().map(of).collect()
     };
-    plan.models.iter().map(of).collect()
+    plan.models.iter().enumerate().map(of).collect()
 }
 
 /// Returns the columns that conditions read, with their types: typing them again needs no others.
@@ -64,58 +66,58 @@ pub(crate) fn plan_schemas(plan: &Plan) -> Schemas {
 }
 
 struct Writing<'a> {
-    model: &'a ModelPlan,
-    audience: &'a Audience,
+    models: &'a [ModelPlan],
     facts: Facts<'a>,
 }
 
 impl<'a> Writing<'a> {
-    fn condition(&mut self, condition: &'a Condition) -> Written {
+    /// Writes a condition on keys of a model.
+    fn condition(&mut self, condition: &'a Condition, model: usize) -> Written {
         let (kind, text, threshold, inside): (_, _, _, Vec<&Condition>) = match &condition.kind {
             ConditionKind::All(of) => ("all", "all".to_owned(), None, of.iter().collect()),
             ConditionKind::Any(of) => ("any", "any".to_owned(), None, of.iter().collect()),
             ConditionKind::Not(of) => ("not", "not".to_owned(), None, vec![&**of]),
-            ConditionKind::Audience(id) => ("audience", format!("audience: {id}"), None, Vec::new()),
-            ConditionKind::Property(text) => ("property", format!("property: {}", text.value), None, Vec::new()),
-            ConditionKind::Performed { event, filter, aggregate, comparison, within } => {
-                let mut text = format!("performed: {event}");
-                write_filter(&mut text, filter.as_ref());
-                write_comparison(&mut text, aggregate, comparison);
-                write!(text, ", within: {}", duration::format(*within)).expect("writing to a string");
-                ("performed", text, Some(threshold(comparison)), Vec::new())
+            ConditionKind::Audience(_) => ("audience", leaf_text(condition), None, Vec::new()),
+            ConditionKind::Property(_) => ("property", leaf_text(condition), None, Vec::new()),
+            ConditionKind::Performed { comparison, .. } => {
+                ("performed", leaf_text(condition), Some(threshold(comparison)), Vec::new())
             }
             ConditionKind::Sequence { steps, without, within } => {
                 let (text, threshold) = sequence_text(steps, without, *within);
                 ("sequence", text, Some(threshold), Vec::new())
             }
-            ConditionKind::Related { model, filter, aggregate, comparison } => {
-                let mut text = format!("related: {model}");
-                write_filter(&mut text, filter.as_ref());
-                write_comparison(&mut text, aggregate, comparison);
-                ("related", text, Some(threshold(comparison)), Vec::new())
+            ConditionKind::Related { comparison, whose, .. } => {
+                let whose = whose.iter().map(|whose| &**whose).collect();
+                ("related", leaf_text(condition), Some(threshold(comparison)), whose)
             }
         };
-        let decided = self.decided(condition);
-        Written { kind, text, threshold, decided, inside: inside.into_iter().map(|of| self.condition(of)).collect() }
+        let decided = self.decided(condition, &self.models[model]);
+        let of_inside = match &condition.kind {
+            ConditionKind::Related { model: rows, .. } => self.models.iter().position(|model| model.id == *rows),
+            _ => Some(model),
+        };
+        let of_inside = of_inside.expect("a plan has all models of its job");
+        let inside = inside.into_iter().map(|of| self.condition(of, of_inside)).collect();
+        Written { kind, text, threshold, decided, model, inside }
     }
 
-    fn decided(&mut self, condition: &'a Condition) -> Decided {
+    fn decided(&mut self, condition: &'a Condition, model: &'a ModelPlan) -> Decided {
         match &condition.kind {
             ConditionKind::All(_) => Decided::All,
             ConditionKind::Any(_) => Decided::Any,
             ConditionKind::Not(_) => Decided::Not,
             ConditionKind::Audience(id) => {
-                let index = self.model.audiences.binary_search_by(|audience| audience.id.cmp(id));
+                let index = model.audiences.binary_search_by(|audience| audience.id.cmp(id));
                 Decided::Audience(index.expect("the plan has the audience") as AudienceIx)
             }
             ConditionKind::Property(_)
             | ConditionKind::Performed { .. }
             | ConditionKind::Related { .. }
             | ConditionKind::Sequence { .. } => {
-                let Some(Tree::Fact(canonical)) = self.facts.condition(condition, self.audience) else {
+                let Some(Tree::Fact(canonical)) = self.facts.condition(condition, &model.id) else {
                     panic!("a compiled condition is sound: {:?}", self.facts.columns.problems);
                 };
-                let fact = self.model.facts.iter().position(|fact| fact.text == canonical);
+                let fact = model.facts.iter().position(|fact| fact.text == canonical);
                 Decided::Fact(fact.expect("the plan has the fact") as FactIx)
             }
         }
@@ -140,6 +142,46 @@ fn sequence_text(steps: &[SequenceStep], without: &[EventMatch], within: u64) ->
     }
     write!(text, ", within: {}", duration::format(within)).expect("writing to a string");
     (text, format!("{} steps", steps.len()))
+}
+
+/// Returns a condition with all inside as in the job file, on one line.
+fn whole_text(condition: &Condition) -> String {
+    let list = |word: &str, of: &[Condition]| {
+        let of: Vec<String> = of.iter().map(|of| format!("{{{}}}", whole_text(of))).collect();
+        format!("{word}: [{}]", of.join(", "))
+    };
+    match &condition.kind {
+        ConditionKind::All(of) => list("all", of),
+        ConditionKind::Any(of) => list("any", of),
+        ConditionKind::Not(of) => format!("not: {{{}}}", whole_text(of)),
+        _ => leaf_text(condition),
+    }
+}
+
+/// Returns a condition that has no conditions beside it as in the job file, on one line; a default that is not needed is left out.
+fn leaf_text(condition: &Condition) -> String {
+    let mut text = String::new();
+    match &condition.kind {
+        ConditionKind::All(_) | ConditionKind::Any(_) | ConditionKind::Not(_) => panic!("it is no leaf"),
+        ConditionKind::Audience(id) => text = format!("audience: {id}"),
+        ConditionKind::Property(of) => text = format!("property: {}", of.value),
+        ConditionKind::Performed { event, filter, aggregate, comparison, within } => {
+            write!(text, "performed: {event}").expect("writing to a string");
+            write_filter(&mut text, filter.as_ref());
+            write_comparison(&mut text, aggregate, comparison);
+            write!(text, ", within: {}", duration::format(*within)).expect("writing to a string");
+        }
+        ConditionKind::Sequence { steps, without, within } => (text, _) = sequence_text(steps, without, *within),
+        ConditionKind::Related { model, filter, whose, aggregate, comparison } => {
+            write!(text, "related: {model}").expect("writing to a string");
+            write_filter(&mut text, filter.as_ref());
+            if let Some(whose) = whose {
+                write!(text, ", whose: {{{}}}", whole_text(whose)).expect("writing to a string");
+            }
+            write_comparison(&mut text, aggregate, comparison);
+        }
+    }
+    text
 }
 
 fn write_filter(out: &mut String, filter: Option<&Text>) {

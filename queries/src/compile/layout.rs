@@ -9,8 +9,8 @@ use super::facts::{Draft, Drafts, Facts, FilteredEvent, SequenceDraft, Tree};
 use super::live::{columns_needed, properties_set, rows_plan};
 use crate::aggregate::Summary;
 use crate::plan::{
-    AudienceIx, AudiencePlan, EventColumn, EventFilter, EventPlan, Fact, FactIx, FactKind, Filter, ModelPlan, Plan,
-    RowsPlan, SequenceStep, SnapshotPlan, TraitPlan,
+    AudienceIx, AudiencePlan, ContributionPlan, EventColumn, EventFilter, EventPlan, Fact, FactIx, FactKind, Filter,
+    ModelPlan, Plan, RowsPlan, SequenceStep, SnapshotPlan, TraitPlan,
 };
 use crate::predicate::Predicate;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,8 +62,56 @@ impl<'a> Layout<'a> {
     /// Lays out the plan.
     pub(super) fn plan(mut self) -> Plan {
         self.events = self.job.events.iter().map(|(id, event)| self.event(id, event)).collect();
-        let models = self.job.models.iter().map(|(id, model)| self.model(id, model)).collect();
+        let mut models: Vec<ModelPlan> = self.job.models.iter().map(|(id, model)| self.model(id, model)).collect();
+        self.contributions(&mut models);
         Plan { job: self.job.clone(), models, events: self.events }
+    }
+
+    /// Enters at each model what its rows contribute to conditions of their parent.
+    fn contributions(&self, models: &mut [ModelPlan]) {
+        for (parent, drafts) in self.drafts {
+            for (text, draft) in drafts {
+                let Draft::Tallied { model, counts, aggregate, .. } = draft else { continue };
+                let ix = |models: &[ModelPlan], model: &str, text: &str| {
+                    let facts = &models[self.model_ix(model) as usize].facts;
+                    facts.iter().position(|fact| fact.text == text).expect("a fact of the model") as FactIx
+                };
+                let fact = ix(models, parent, text);
+                let counts = counts.expr(&|text| ix(models, model, text), &|_| panic!("audiences are inlined"));
+                let rows = models[self.model_ix(model) as usize].rows.as_mut().expect("rows that contribute are kept");
+                let column = |name: &str| rows.columns.iter().position(|(column, _)| column == name);
+                let column = aggregate.column().map(|name| column(name).expect("what is aggregated is kept") as u32);
+                rows.contributions.push(ContributionPlan { fact, counts, aggregate: (*aggregate).clone(), column });
+            }
+        }
+    }
+
+    /// Returns whether a fact may flip at times that only the owners of other keys know: windows and `now()` decide it, or events that set
+    /// live columns of rows wait for their time.
+    fn is_timed(&self, draft: &Draft<'_>) -> bool {
+        let is_live = |draft: &Draft<'_>| match draft {
+            Draft::Tallied { model, .. } => self.rows.get(model).is_some_and(|rows| !rows.live.is_empty()),
+            _ => false,
+        };
+        let is_of_kind = |draft: &Draft<'_>| is_windowed(draft) || mentions_now(draft) || is_live(draft);
+        match draft {
+            Draft::Tallied { model, counts, .. } => is_live(draft) || self.depends(model, counts, &is_of_kind),
+            _ => false,
+        }
+    }
+
+    /// Returns whether some fact that decides a condition of a model is of a kind; those inside `whose` count, of their model.
+    fn depends(&self, model: &str, tree: &Tree, is_of_kind: &dyn Fn(&Draft<'_>) -> bool) -> bool {
+        match tree {
+            Tree::All(parts) | Tree::Any(parts) => parts.iter().any(|part| self.depends(model, part, is_of_kind)),
+            Tree::Not(part) => self.depends(model, part, is_of_kind),
+            Tree::Audience(_) => panic!("audiences are inlined"),
+            Tree::Fact(text) => match self.drafts.get(model).and_then(|drafts| drafts.get(text)) {
+                Some(draft) if is_of_kind(draft) => true,
+                Some(Draft::Tallied { model, counts, .. }) => self.depends(model, counts, is_of_kind),
+                Some(_) | None => false,
+            },
+        }
     }
 
     fn model(&mut self, id: &str, model: &Model) -> ModelPlan {
@@ -80,7 +128,14 @@ impl<'a> Layout<'a> {
         for (text, draft) in self.drafts.get(model).into_iter().flatten() {
             let kind = match draft {
                 Draft::Property(predicate) => FactKind::Property(predicate.clone()),
-                Draft::Related { model, filter, aggregate, column_type, comparison, .. } => FactKind::Related {
+                Draft::Tallied { model, counts, aggregate, comparison, .. } => FactKind::Tallied {
+                    model: self.model_ix(model),
+                    aggregate: (*aggregate).clone(),
+                    comparison: *comparison,
+                    windowed: self.depends(model, counts, &is_windowed),
+                    timed: self.is_timed(draft),
+                },
+                Draft::Related { model, filter, aggregate, column_type, comparison } => FactKind::Related {
                     model: self.model_ix(model),
                     filter: filter.clone(),
                     aggregate: (*aggregate).clone(),
@@ -207,7 +262,11 @@ impl<'a> Layout<'a> {
                 Draft::Sequence(draft) => {
                     draft.events().filter(|(event, _)| *event == id).for_each(|(_, filter)| add(filter));
                 }
-                Draft::Performed { .. } | Draft::Aggregated { .. } | Draft::Property(_) | Draft::Related { .. } => {}
+                Draft::Performed { .. }
+                | Draft::Aggregated { .. }
+                | Draft::Property(_)
+                | Draft::Related { .. }
+                | Draft::Tallied { .. } => {}
             }
         }
         names.extend(filters.values().flatten().flat_map(|p| &p.columns).map(|(name, _)| name.clone()));
@@ -252,6 +311,11 @@ impl<'a> Layout<'a> {
             for draft in facts.values() {
                 match draft {
                     Draft::Property(predicate) if *parent == id => columns.extend(predicate.columns.iter().cloned()),
+                    Draft::Tallied { model, .. } if *model == id => {
+                        is_related = true;
+                        // A live foreign key too.
+                        columns.extend(self.rows[id].columns.iter().cloned());
+                    }
                     Draft::Related { model, filter, aggregate, column_type, .. } if *model == id => {
                         is_related = true;
                         columns.extend(filter.iter().flat_map(|predicate| predicate.columns.iter().cloned()));
@@ -277,14 +341,28 @@ impl<'a> Layout<'a> {
     }
 }
 
+/// Returns whether events in a window decide a fact.
+fn is_windowed(draft: &Draft<'_>) -> bool {
+    matches!(draft, Draft::Performed { .. } | Draft::Aggregated { .. } | Draft::Sequence(_))
+}
+
+/// Returns whether a predicate on a row decides a fact, and mentions `now()`.
+fn mentions_now(draft: &Draft<'_>) -> bool {
+    match draft {
+        Draft::Property(predicate) => predicate.mentions_now(),
+        Draft::Related { filter, .. } => filter.as_ref().is_some_and(Predicate::mentions_now),
+        Draft::Performed { .. } | Draft::Aggregated { .. } | Draft::Sequence(_) | Draft::Tallied { .. } => false,
+    }
+}
+
 /// Returns a fact with its identity and its truth for a key of which nothing is known.
 fn fact(kind: FactKind, text: String) -> Fact {
     let default = match &kind {
         FactKind::Known | FactKind::Property(_) | FactKind::Sequence { .. } => false,
         FactKind::Performed { least, most, .. } => *least == 0 && most.is_none_or(|most| *least <= most),
-        FactKind::Related { aggregate, comparison, .. } | FactKind::Aggregated { aggregate, comparison, .. } => {
-            Summary::new(aggregate).holds(comparison)
-        }
+        FactKind::Related { aggregate, comparison, .. }
+        | FactKind::Tallied { aggregate, comparison, .. }
+        | FactKind::Aggregated { aggregate, comparison, .. } => Summary::new(aggregate).holds(comparison),
     };
     Fact { kind, fingerprint: fingerprint(&text), text, default }
 }
@@ -320,9 +398,7 @@ fn audiences_in<'a>(condition: &'a Condition, mentioned: &mut BTreeSet<&'a str>)
         ConditionKind::Audience(id) => {
             mentioned.insert(id);
         }
-        ConditionKind::Property(_)
-        | ConditionKind::Performed { .. }
-        | ConditionKind::Related { .. }
-        | ConditionKind::Sequence { .. } => {}
+        ConditionKind::Related { whose, .. } => whose.iter().for_each(|whose| audiences_in(whose, mentioned)),
+        ConditionKind::Property(_) | ConditionKind::Performed { .. } | ConditionKind::Sequence { .. } => {}
     }
 }

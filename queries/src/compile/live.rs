@@ -6,10 +6,10 @@
 use super::canonical::{event_text, filter_text, fingerprint, hex, place_text, quoted};
 use super::columns::Included;
 use super::facts::{Draft, Drafts, Facts};
-use crate::plan::{LivePlan, RowsPlan};
+use crate::plan::{LivePlan, ParentPlan, RowsPlan};
 use crate::predicate::Predicate;
 use std::collections::{BTreeMap, BTreeSet};
-use usher_config::{ColumnType, Event, Job, Live, Problem};
+use usher_config::{ColumnType, Event, Job, Live};
 
 /// Returns the canonical text of a live column; `shared` is what all messages of its event must fulfil.
 fn live_text(job: &Job, model: &str, column: &str, shared: Option<&Predicate>) -> String {
@@ -26,36 +26,18 @@ fn live_text(job: &Job, model: &str, column: &str, shared: Option<&Predicate>) -
 }
 
 impl<'a> Facts<'a> {
-    /// Returns what the text of a condition on rows has of the live columns that `predicate` reads, with a space before it; empty if
+    /// Returns what the text of a condition on rows has of the live ones among the columns that it reads, with a space before it; empty if
     /// it reads none. `None` if the `where` of an event is wrong, which is reported.
-    pub(super) fn live_columns_text(&mut self, model: &'a str, predicate: &Predicate) -> Option<String> {
+    pub(super) fn live_columns_text(&mut self, model: &'a str, read: &[(String, ColumnType)]) -> Option<String> {
         let job = self.job;
         let mut prints = Vec::new();
-        for (column, _) in &predicate.columns {
+        for (column, _) in read {
             if let Some(live) = job.models[model].live.get(column) {
                 let shared = self.shared(&live.event)?;
                 prints.push(hex(&fingerprint(&live_text(job, model, column, shared.as_ref()))));
             }
         }
         Some(if prints.is_empty() { String::new() } else { format!(" live=[{}]", prints.join(",")) })
-    }
-
-    /// Reports conditions on rows of another model that read a live column.
-    pub(super) fn refuse_live_rows(&mut self) {
-        let mut problems = Vec::new();
-        for draft in self.drafts.values().flat_map(BTreeMap::values) {
-            let Draft::Related { model, filter, aggregate, place, .. } = draft else { continue };
-            let live = &self.job.models[*model].live;
-            let parent = self.job.models[*model].belongs_to.as_ref().map(|of| of.foreign_key.clone());
-            let read = filter.iter().flat_map(|filter| filter.columns.iter().map(|(name, _)| name.clone()));
-            let read = read.chain(aggregate.column().map(str::to_owned)).chain(parent);
-            for column in read.filter(|column| live.contains_key(column)) {
-                let message =
-                    format!("`related` over the live column `{column}` of `{model}` is not available in this version");
-                problems.push(Problem::new(place, message));
-            }
-        }
-        self.columns.problems.extend(problems);
     }
 }
 
@@ -71,7 +53,7 @@ fn columns_of_properties(drafts: &Drafts<'_>, model: &str) -> BTreeMap<String, C
 }
 
 /// Returns what is kept of the rows of a model, whose columns `read` and `include` conditions read and messages carry. `None` if
-/// none of them is live.
+/// none of them is live and its rows contribute to no condition of their parent.
 pub(super) fn rows_plan(
     job: &Job,
     (model, drafts): (&str, &Drafts<'_>),
@@ -81,11 +63,26 @@ pub(super) fn rows_plan(
     let include = included.get(model).cloned().unwrap_or_default();
     let mut columns = columns_of_properties(drafts, model);
     columns.extend(include.iter().map(|(name, of)| (name.clone(), *of)));
+    let contributes = drafts.values().flat_map(BTreeMap::values).filter_map(|draft| match draft {
+        Draft::Tallied { model: of, aggregate, column_type, .. } if *of == model => Some((*aggregate, *column_type)),
+        _ => None,
+    });
+    let contributes: Vec<_> = contributes.collect();
+    columns.extend(contributes.iter().filter_map(|(aggregate, of)| Some((aggregate.column()?.to_owned(), (*of)?))));
+    let belongs_to = job.models[model].belongs_to.as_ref().filter(|_| !contributes.is_empty());
+    let foreign_key = belongs_to.map(|of| of.foreign_key.as_str());
+    if let Some(name) = foreign_key.filter(|name| job.models[model].live.contains_key(*name)) {
+        columns.insert(name.to_owned(), job.models[model].columns[name]);
+    }
     let live: Vec<&str> =
         job.models[model].live.keys().map(String::as_str).filter(|name| columns.contains_key(*name)).collect();
-    if live.is_empty() {
+    if live.is_empty() && contributes.is_empty() {
         return None;
     }
+    let parent = belongs_to.map(|of| ParentPlan {
+        model: job.models.keys().position(|id| *id == of.model).expect("config resolves models") as u32,
+        live: live.iter().position(|name| *name == of.foreign_key).map(|at| at as u32),
+    });
     let at = |name: &str| columns.keys().position(|column| column == name).expect("it is one of them") as u32;
     let live = live.iter().map(|name| {
         let Live { event, property } = &job.models[model].live[*name];
@@ -99,7 +96,9 @@ pub(super) fn rows_plan(
     });
     let live = live.collect();
     let include = include.keys().map(|name| at(name)).collect();
-    Some(RowsPlan { columns: columns.into_iter().collect(), include, live })
+    let columns = columns.into_iter().collect();
+    // What rows contribute is known when all models have their facts.
+    Some(RowsPlan { columns, include, live, parent, contributions: Vec::new() })
 }
 
 /// Returns the properties of an event that set the live columns of these models.

@@ -9,9 +9,18 @@ use usher_config::Members;
 
 /// A row from a time on; `None` if there is none.
 pub(super) struct Version {
-    at: i64,
-    by: Reason,
+    pub(super) at: i64,
+    pub(super) by: Reason,
     row: Option<Row>,
+}
+
+impl Version {
+    /// Returns the key of the parent, and the value of a column. `None` if there is no row.
+    pub(super) fn outward(&self, column: Option<&str>) -> Option<(Option<String>, Value<'static>)> {
+        let row = self.row.as_ref()?;
+        let value = column.and_then(|column| row.values.get(column).cloned()).unwrap_or(Value::Null);
+        Some((row.foreign_key.clone().filter(|key| !key.is_empty()), value))
+    }
 }
 
 /// A value that an event sets.
@@ -97,10 +106,18 @@ fn row(
     let exists = snapshot.is_some() || (model.members == Members::Any && said.iter().any(|of| !of.is_empty()));
     let empty = || Row { key: key.to_string(), values: BTreeMap::new(), foreign_key: None };
     let mut row = exists.then(|| snapshot.cloned().unwrap_or_else(empty))?;
-    for (live, said) in rows.live.iter().zip(said) {
+    for (at, (live, said)) in rows.live.iter().zip(said).enumerate() {
         let Some(last) = said.iter().max_by_key(|one| (one.timestamp, one.arrival)) else { continue };
         if snapshot.is_none() || last.timestamp >= pulled {
             row.values.insert(rows.columns[live.column as usize].0.clone(), last.value.clone());
+            let is_foreign_key = rows.parent.and_then(|parent| parent.live) == Some(at as u32);
+            if is_foreign_key {
+                row.foreign_key = match &last.value {
+                    Value::String(key) => Some(key.to_string()),
+                    Value::Integer(key) => Some(key.to_string()),
+                    _ => None,
+                };
+            }
         }
     }
     Some(row)

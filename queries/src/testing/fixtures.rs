@@ -245,6 +245,7 @@ pub fn related(predicate: Option<&str>, aggregate: Aggregate, comparison: Compar
     condition(ConditionKind::Related {
         model: "orders".to_string(),
         filter: predicate.map(text),
+        whose: None,
         aggregate,
         comparison,
     })

@@ -118,7 +118,7 @@ pub fn parquet_of(
         "users" => (
             "users.parquet",
             "user_id",
-            None,
+            Some("account"),
             &[("active", "boolean"), ("ltv", "number"), ("plan", "string"), ("trial_ends", "timestamp")],
         ),
         "orders" => (
@@ -127,6 +127,7 @@ pub fn parquet_of(
             Some("customer_id"),
             &[("amount", "number"), ("due", "timestamp"), ("items", "integer"), ("status", "string")],
         ),
+        "accounts" => ("accounts.parquet", "account_id", None, &[("tier", "string")]),
         other => panic!("samples have no snapshot of `{other}`"),
     }
 }
@@ -139,7 +140,7 @@ impl Sample {
         let (few, many) = (random.usize(3..=8), random.bool());
         let keys = if many { &KEYS[..few] } else { &KEYS[8 - few..] };
         let anyone = random.bool();
-        Maker { random, windows: Vec::new(), keys, anyone, live: Vec::new(), sets: false }.sample(seed)
+        Maker { random, windows: Vec::new(), keys, anyone, live: Vec::new(), sets: false, accounts: false }.sample(seed)
     }
 
     /// Returns the input as the oracle takes it; `plan` is this sample's job, compiled.
@@ -234,7 +235,11 @@ impl EventLine {
 const PROPERTIES: &str = "n: integer, s: string, b: boolean, x: number";
 
 /// The columns that may be live, with the property that sets each.
-const LIVE: [(&str, &str); 4] = [("active", "active"), ("ltv", "ltv"), ("plan", "plan"), ("trial_ends", "ends")];
+const LIVE: [(&str, &str); 5] =
+    [("account", "account"), ("active", "active"), ("ltv", "ltv"), ("plan", "plan"), ("trial_ends", "ends")];
+
+/// The keys of accounts; the last is in no snapshot.
+const ACCOUNTS: [&str; 4] = ["a0", "a1", "a2", "a9"];
 
 /// The keys of aggregates.
 const AGGREGATES: [&str; 5] = ["sum", "avg", "min", "max", "distinct"];
@@ -268,6 +273,8 @@ struct Maker {
     live: Vec<&'static str>,
     /// Whether messages come that set live columns.
     sets: bool,
+    /// Whether users belong to accounts that have audiences.
+    accounts: bool,
 }
 
 /// `7` may stand in a message as a number; the last three are in no snapshot.
@@ -275,12 +282,14 @@ const KEYS: [&str; 8] = ["u0", "7", "u1", "u2", "u3", "u5", "u6", "u7"];
 
 impl Maker {
     fn sample(mut self, seed: u64) -> Sample {
+        self.accounts = self.random.bool();
         let events = self.events();
         self.sets = events.iter().any(EventLine::sets);
         let job = self.job(&events);
         let now = EPOCH + SPAN;
         let files = self.files(&events, now);
-        let rows = BTreeMap::from([("users".to_string(), self.users()), ("orders".to_string(), self.orders())]);
+        let rows = [("users", self.users()), ("orders", self.orders()), ("accounts", self.accounts())];
+        let rows = rows.into_iter().map(|(model, rows)| (model.to_string(), rows)).collect();
         let near = |random: &mut fastrand::Rng| EPOCH + random.i64(-5_000..SPAN + 70_000);
         let from = (self.random.u8(0..4) == 0).then(|| near(&mut self.random));
         let until = match self.random.u8(0..4) {
@@ -320,7 +329,7 @@ impl Maker {
             self.live = LIVE.iter().map(|(column, _)| *column).filter(|_| self.random.u8(0..4) > 0).collect();
             let sources: &[&str] = self.one(&[&["app"], &["web"], &["app", "web"]]);
             let filter = self.once_in(4).then_some("coalesce(active, true)");
-            let properties = "active: boolean, ends: timestamp, ltv: number, plan: string";
+            let properties = "account: string, active: boolean, ends: timestamp, ltv: number, plan: string";
             let set =
                 EventLine { id: "identified", kind: "identify", sources, names: &[], filter, properties, ..added };
             events.push(set);
@@ -357,21 +366,27 @@ impl Maker {
             }
         }
         job.push_str("\nmodels:\n");
-        for model in ["users", "orders"] {
+        let models: &[&str] = if self.accounts { &["accounts", "users", "orders"] } else { &["users", "orders"] };
+        for model in models {
             let (path, key, foreign_key, columns) = parquet_of(model);
             let live = |name: &str| LIVE.iter().find(|(column, _)| *column == name && self.live.contains(column));
-            let column = |(name, kind): &(&str, &str)| match live(name).filter(|_| model == "users") {
+            let column = |(name, kind): &(&str, &str)| match live(name).filter(|_| *model == "users") {
                 Some((_, property)) => {
                     format!("{name}: {{type: {kind}, live: {{event: identified, property: {property}}}}}")
                 }
                 None => format!("{name}: {kind}"),
             };
-            let columns: Vec<String> = columns.iter().map(column).collect();
+            let mut columns: Vec<String> = columns.iter().map(column).collect();
+            if *model == "users" && live("account").is_some() {
+                columns.push(column(&("account", "string")));
+            }
             write!(job, "  {model}: {{parquet: {path}, key: {key}, columns: {{{}}}", columns.join(", "))
                 .expect("a string");
-            if let Some(foreign_key) = foreign_key {
-                write!(job, ", belongs_to: {{model: users, foreign_key: {foreign_key}}}").expect("a string");
-            } else if self.anyone {
+            let parent = if *model == "orders" { "users" } else { "accounts" };
+            if let Some(foreign_key) = foreign_key.filter(|_| parent == "users" || self.accounts) {
+                write!(job, ", belongs_to: {{model: {parent}, foreign_key: {foreign_key}}}").expect("a string");
+            }
+            if *model != "orders" && self.anyone {
                 job.push_str(", members: any");
             }
             job.push_str("}\n");
@@ -403,9 +418,34 @@ impl Maker {
             // Ids out of order, so that a mentioned audience comes before and after by id.
             let id = format!("{}{ix}", self.one(&["a", "m", "z"]));
             let visitors = events.iter().any(|event| event.model == "visitors") && self.once_in(3);
-            let model = if visitors { "visitors" } else { "users" };
-            let others: Vec<String> =
-                audiences.iter().filter(|(_, of)| *of == model).map(|(id, _)| id.clone()).collect();
+            let accounts = !visitors && self.accounts && self.random.bool();
+            let model = if visitors {
+                "visitors"
+            } else if accounts {
+                "accounts"
+            } else {
+                "users"
+            };
+            let of = |model: &str| {
+                let of = audiences.iter().filter(|(_, of)| *of == model);
+                of.map(|(id, _)| id.clone()).collect::<Vec<String>>()
+            };
+            let others = of(model);
+            if accounts {
+                let users = of("users");
+                let mut condition = self.account(events, &others, &users, 2);
+                if self.anyone {
+                    // No key of which nothing is known is a member.
+                    let mut some = self.related_users(events, &users);
+                    AGGREGATES.iter().chain(&COMPARISONS).for_each(|key| {
+                        some.as_object_mut().expect("an object").remove(*key);
+                    });
+                    condition = json!({"all": [some, condition]});
+                }
+                writeln!(job, "  {id}: {{model: {model}, where: {condition}}}").expect("a string");
+                audiences.push((id, model));
+                continue;
+            }
             let mut condition = self.condition(model, events, &others, 2);
             if visitors || self.anyone {
                 // Where keys outside the snapshot may be members, one of which nothing is known must not be.
@@ -571,11 +611,52 @@ impl Maker {
         ])
     }
 
+    /// Returns a condition on an account.
+    fn account(&mut self, events: &[EventLine], others: &[String], users: &[String], depth: u8) -> Json {
+        match self.random.u8(0..if depth == 0 { 4 } else { 7 }) {
+            0 => json!({"property": self.one(&["tier = 'gold'", "tier is null"])}),
+            1 if !others.is_empty() => json!({"audience": others[self.random.usize(0..others.len())]}),
+            4 => json!({"not": self.account(events, others, users, depth - 1)}),
+            5 => {
+                let parts: Vec<Json> = (0..2).map(|_| self.account(events, others, users, depth - 1)).collect();
+                if self.random.bool() { json!({"all": parts}) } else { json!({"any": parts}) }
+            }
+            _ => self.related_users(events, users),
+        }
+    }
+
+    /// Returns a condition on the users of an account.
+    fn related_users(&mut self, events: &[EventLine], users: &[String]) -> Json {
+        let mut related = json!({"related": "users"});
+        if self.random.bool() {
+            related["where"] = json!(self.property());
+        }
+        if self.random.u8(0..3) > 0 {
+            related["whose"] = self.condition("users", events, users, 1);
+        }
+        match self.random.u8(0..7) {
+            0 => related["sum"] = json!("ltv"),
+            1 => related["max"] = json!("ltv"),
+            2 => related["min"] = json!("ltv"),
+            3 => related["distinct"] = json!("plan"),
+            _ => {
+                self.comparison(&mut related, 3);
+                return related;
+            }
+        }
+        self.bound(&mut related, 3);
+        related
+    }
+
     fn related(&mut self) -> Json {
         let mut related = json!({"related": "orders"});
         if self.random.bool() {
             let filters = ["status = 'paid'", "amount > 1", "due > now()", "due < now() + interval '10 seconds'"];
             related["where"] = json!(self.one(&filters));
+        }
+        if self.once_in(4) {
+            let whose = ["amount >= 1", "due > now() - interval '20 seconds'", "status <> 'open'"];
+            related["whose"] = json!({"property": self.one(&whose)});
         }
         match self.random.u8(0..8) {
             0 | 1 => related["sum"] = json!("amount"),
@@ -608,9 +689,22 @@ impl Maker {
             values.insert("plan".to_string(), self.or_null(Value::String(plan.into())));
             let trial_ends = EPOCH + self.random.i64(-10_000..SPAN);
             values.insert("trial_ends".to_string(), self.or_null(Value::Timestamp(trial_ends)));
-            rows.push(Row { key: key.to_string(), values, foreign_key: None });
+            let account = self.one(&ACCOUNTS);
+            let foreign_key = (!self.once_in(6)).then(|| account.to_string());
+            let account = foreign_key.clone().map_or(Value::Null, |key| Value::String(key.into()));
+            values.insert("account".to_string(), account);
+            rows.push(Row { key: key.to_string(), values, foreign_key });
         }
         rows
+    }
+
+    fn accounts(&mut self) -> Vec<Row> {
+        let mut row = |key: &&str| {
+            let tier = self.one(&["gold", "basic"]);
+            let tier = self.or_null(Value::String(tier.into()));
+            Row { key: key.to_string(), values: BTreeMap::from([("tier".to_string(), tier)]), foreign_key: None }
+        };
+        ACCOUNTS[..3].iter().map(&mut row).collect()
     }
 
     fn orders(&mut self) -> Vec<Row> {
@@ -753,6 +847,7 @@ impl Maker {
         if kind == "identify" {
             let ends = time::timestamp(EPOCH + self.random.i64(-10_000..SPAN)).expect("a time near EPOCH");
             for (name, values) in [
+                ("account", [json!("a0"), json!(self.one(&["a1", "", "a9"])), json!(self.one(&["a1", "a2"]))]),
                 ("active", [json!(true), json!(false), json!(true)]),
                 ("ends", [json!(ends), json!({}), json!(ends)]),
                 ("ltv", [json!(0), json!(50.5), json!(99.0)]),

@@ -9,7 +9,6 @@ use crate::api::Inner;
 use crate::control::message::Counts;
 use crate::state::census::{Census, Counted};
 use crate::state::epoch::EpochWorker;
-use crate::state::keyed::KeyedState;
 use crate::time::Time;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -54,37 +53,38 @@ impl Censuses {
         };
         let (model, index) = inner.audience(inner.index.catalog().id(audience));
         let epochs = epochs.borrow();
-        let (plan, keyed) = (&inner.plan.models[model], epochs.model(model));
+        let plan = &inner.plan.models[model];
         let facts: Vec<u32> = Inner::facts(plan, index).into_iter().collect();
-        let of = Counted { model: plan, audience: index, written: &inner.written[model][index], facts: &facts };
+        let written = &inner.written[model][index];
+        let of = Counted { plan: &inner.plan, model, audience: index, written, facts: &facts };
         let is_kept = |(ended, census): &(Instant, Census)| ended.elapsed() < KEPT.max(census.took * SHARE);
         if !self.made.get(&audience).is_some_and(is_kept) {
             let current = self.current.take().filter(|(of, _)| *of == audience);
             let (_, mut census) = current.unwrap_or_else(|| (audience, Census::new(of, now)));
-            if !census.go_on(keyed, of, now) {
+            if !census.go_on(&epochs, of, now) {
                 self.current = Some((audience, census));
                 return Vec::new();
             }
             self.made.insert(audience, (Instant::now(), census));
         }
         let (_, census) = &self.made[&audience];
-        let counts = counts(of.written, keyed, census, now);
+        let counts = counts(of.written, &epochs, census, now);
         let answered = self.asked.extract_if(.., |(of, _)| *of == audience);
         answered.map(|(_, reply)| (reply, counts.clone())).collect()
     }
 }
 
 /// Returns the counts of an audience: facts as of `now`, the rest by a census.
-fn counts(written: &Written, keyed: &KeyedState, census: &Census, now: Time) -> Counts {
+fn counts(written: &Written, epochs: &EpochWorker, census: &Census, now: Time) -> Counts {
     let mut keys = census.keys.clone();
-    put_facts(written, keyed, &mut keys.iter_mut());
+    put_facts(written, epochs, &mut keys.iter_mut());
     Counts { as_of: now, counted_at: census.as_of, keys, leaving: census.leaving.clone() }
 }
 
-fn put_facts<'k>(written: &Written, keyed: &KeyedState, keys: &mut impl Iterator<Item = &'k mut u64>) {
+fn put_facts<'k>(written: &Written, epochs: &EpochWorker, keys: &mut impl Iterator<Item = &'k mut u64>) {
     let count = keys.next().expect("there is a count for each condition");
     if let Decided::Fact(fact) = written.decided {
-        *count = keyed.keys_meeting(fact);
+        *count = epochs.model(written.model).keys_meeting(fact);
     }
-    written.inside.iter().for_each(|inside| put_facts(inside, keyed, keys));
+    written.inside.iter().for_each(|inside| put_facts(inside, epochs, keys));
 }

@@ -8,7 +8,7 @@ use super::super::canonical::{filtered_text, first_alike, sequence_text};
 use super::{Draft, Facts, Tree};
 use crate::predicate::Predicate;
 use std::collections::BTreeMap;
-use usher_config::{Audience, EventMatch, SequenceStep};
+use usher_config::{EventMatch, SequenceStep};
 
 /// A sequence before everything has its index.
 #[derive(Clone)]
@@ -33,13 +33,13 @@ impl<'a> Facts<'a> {
     /// Adds the fact of a sequence. All its predicates are checked, whatever is wrong with one of them.
     pub(super) fn sequence(
         &mut self,
-        audience: &'a Audience,
+        model: &'a str,
         steps: &'a [SequenceStep],
         without: &'a [EventMatch],
         within: u64,
     ) -> Option<Tree> {
-        let steps: Vec<_> = steps.iter().map(|step| (self.event_match(audience, &step.of), step.after)).collect();
-        let without: Vec<_> = without.iter().map(|of| self.event_match(audience, of)).collect();
+        let steps: Vec<_> = steps.iter().map(|step| (self.event_match(model, &step.of), step.after)).collect();
+        let without: Vec<_> = without.iter().map(|of| self.event_match(model, of)).collect();
         // Events in the window lie less than it apart.
         let limits = |after: &u64| after.saturating_add(1) < within;
         let steps: Option<Vec<_>> = steps.into_iter().map(|(of, after)| Some((of?, after.filter(limits)))).collect();
@@ -49,12 +49,12 @@ impl<'a> Facts<'a> {
         let text = sequence_text(&texts, &without.keys().cloned().collect(), within);
         let steps = steps.into_iter().map(|((_, of), after)| (of, after)).collect();
         let draft = SequenceDraft { steps, without: without.into_values().collect(), within };
-        Some(self.fact(audience, text, Draft::Sequence(draft)))
+        Some(self.fact(model, text, Draft::Sequence(draft)))
     }
 
     /// Returns what a step or an exclusion is about, with its canonical text. `None` if its predicate is wrong.
-    fn event_match(&mut self, audience: &Audience, of: &EventMatch) -> Option<(String, FilteredEvent<'a>)> {
-        let (_, event, filter) = self.filtered(audience, &of.event, of.filter.as_ref())?;
+    fn event_match(&mut self, model: &str, of: &EventMatch) -> Option<(String, FilteredEvent<'a>)> {
+        let (_, event, filter) = self.filtered(model, &of.event, of.filter.as_ref())?;
         let first = first_alike(self.job, event, filter.as_ref());
         Some((filtered_text(event, filter.as_ref()), (first, filter)))
     }

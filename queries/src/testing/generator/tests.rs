@@ -1,7 +1,7 @@
 //! The samples are sound, and reach what they are for.
 
 use super::*;
-use crate::oracle::{Change, Reason, changes, members};
+use crate::oracle::{Change, Reason, changes, members_of_replay};
 use crate::plan::FactKind;
 use crate::{Schemas, compile, explain, plan_file};
 use std::collections::BTreeSet;
@@ -36,7 +36,8 @@ fn changes_alternate_and_add_up_to_the_members() {
             let alternates = if *entry { held.insert(member) } else { held.remove(&member) };
             assert!(alternates, "seed {seed}: {audience} {key} at {at}");
             if changes.get(ix + 1).is_none_or(|next| next.at != *at) {
-                assert_eq!(held, members(&plan, &history, sample.flags.now, *at), "seed {seed}, at {at}");
+                let there = members_of_replay(&plan, &history, sample.flags, *at);
+                assert_eq!(held, there, "seed {seed}, at {at}, {:?}", sample.flags);
             }
         }
     }
@@ -82,6 +83,12 @@ fn samples_reach_what_is_hard() {
                     (_, false, Reason::Expiry) => saw("sequences that age out", 300),
                     _ => {}
                 }
+            }
+            if let FactKind::Tallied { windowed, .. } = flip.kind {
+                let moved = matches!(flip.reason, Reason::Trait | Reason::Snapshot);
+                saw("aggregates of rows that live columns change", usize::from(moved));
+                saw("aggregates of rows whose events count", usize::from(*windowed && flip.reason == Reason::Event));
+                saw("aggregates of rows that change by expiry", usize::from(flip.reason == Reason::Expiry));
             }
             let FactKind::Aggregated { aggregate, .. } = flip.kind else { continue };
             match (aggregate, flip.truth, flip.reason) {
@@ -138,6 +145,9 @@ fn samples_reach_what_is_hard() {
         ("changes by expiry", 600),
         ("changes by the snapshot", 600),
         ("changes by a trait", 100),
+        ("aggregates of rows that live columns change", 100),
+        ("aggregates of rows whose events count", 30),
+        ("aggregates of rows that change by expiry", 30),
         ("sums that fall through their threshold by expiry", 100),
         ("sums that an event moves through their threshold", 100),
         ("averages that cross their threshold", 100),
