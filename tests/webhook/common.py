@@ -180,10 +180,13 @@ api: {{listen: "127.0.0.1:0"}}
         self.log = self.folder / "log"
         with self.log.open("w") as log:
             self.process = start([USHER, "run", "job.yaml"], cwd=self.folder, stderr=log, stdout=log)
-        found = until(
-            lambda: f"it is live: {self.log.read_text()}",
-            lambda: re.search(r"live after", self.log.read_text()) and re.search(r"api on (\S+)", self.log.read_text()),
-        )
+
+        def is_live():
+            text = self.log.read_text()
+            assert self.process.poll() is None, f"usher has ended: {text}"
+            return re.search(r"live after", text) and re.search(r"api on (\S+)", text)
+
+        found = until(lambda: f"it is live: {self.log.read_text()}", is_live)
         self.url = found.group(1)
         return self
 

@@ -49,8 +49,9 @@ class Appender:
         self.number += 1
         at = time.time() * 1_000
         event = {"type": "track", "event": name, "userId": user, "messageId": f"e{self.number}", "timestamp": int(at)}
-        self.file.write(json.dumps(event) + "\n")
+        # Before it may be read.
         self.appended[(name, user)] = at
+        self.file.write(json.dumps(event) + "\n")
 
     def at_rate(self, name, users, rate):
         began = time.monotonic()
@@ -107,7 +108,7 @@ class Hanging:
 
 # Each `Bought` is an entry and, a second later, an exit; `Kept` is an entry that lasts.
 FLICKER = """
-job: shop
+job: {topic}
 sources: {{web: {{file: {{path: events.jsonl, follow: true}}, format: segment}}}}
 models: {{users: {{key: user_id, members: any}}}}
 events:
@@ -115,7 +116,7 @@ events:
   kept: {{source: web, type: track, name: Kept, model: users}}
 audiences: {{buyers: {{model: users, where: {{any: [{{performed: bought, within: 1s}}, {{performed: kept, within: 7d}}]}}}}}}
 syncs:
-  stream: {{to: {{kafka: {{brokers: "{brokers}", topic: {topic}, partitions: 1}}}}}}
+  stream: {{to: {{kafka: {{brokers: "{brokers}", topic: {topic}}}}}, partitions: 1}}
   crm: {{to: {webhook}}}
 state: {{url: state}}
 api: {{listen: "127.0.0.1:0"}}
