@@ -479,6 +479,7 @@ fn only_read(broker: &Broker, count: usize) {
         message_bytes: 1 << 20,
         now: micros() / 1000,
         bounds: Some(Bounds::default()),
+        schemas: None,
     };
     let mut source = KafkaSource::open(&spec, &|_| None).expect("the source opens");
     let ids = source.partitions();

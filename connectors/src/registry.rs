@@ -1,7 +1,7 @@
 //! A schema registry that is compatible with Confluent's: the schemas that the messages of a source name.
 //!
-//! A source's schemas are requested by a thread of their own, one after the other, so that neither a slow registry nor one that is away delays
-//! anything but the partitions whose next message needs one. Promises:
+//! A source's schemas are requested by a thread of their own, one after the other, so that neither a slow registry nor one that is
+//! away delays anything but the partitions whose next message needs one. Promises:
 //!
 //! * A schema is requested once, and kept for ever: an id never changes its schema. Those of a job with state are kept with it
 //!   ([`Objects::put_schema`]), so that a start needs no registry for what it has seen.

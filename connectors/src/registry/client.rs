@@ -71,6 +71,8 @@ pub(super) fn base(text: &str) -> Result<Url, String> {
 
 /// A version of a subject.
 type Version = (String, i64);
+/// A schema of an answer: its language, its text, and what it refers to, by name.
+type Read = (SchemaKind, String, Vec<(String, Version)>);
 
 impl Client {
     pub(super) fn new(
@@ -261,8 +263,8 @@ impl Client {
     }
 }
 
-/// Reads a schema of an answer: its language, its text, and what it refers to.
-fn read(answer: &Value) -> Result<(SchemaKind, String, Vec<(String, Version)>), Fault> {
+/// Reads a schema of an answer.
+fn read(answer: &Value) -> Result<Read, Fault> {
     let Some(text) = answer["schema"].as_str() else {
         return Err(Fault::Away("answers with JSON that has no `schema`".to_owned()));
     };

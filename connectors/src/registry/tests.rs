@@ -9,13 +9,14 @@ use usher_core::schemas::{Reference, SchemaKind};
 /// An answer: status and body; `None` closes the connection.
 type Answer = Option<(u16, String)>;
 
-/// Serves until the process ends. Returns the url, and the requests so far: their paths, and the values of `authorization`.
-fn serve(
-    answer: impl Fn(&str, usize) -> Answer + Send + Sync + 'static,
-) -> (String, Arc<Mutex<Vec<(String, String)>>>) {
+/// Requests: their paths, and the values of `authorization`.
+type Requests = Arc<Mutex<Vec<(String, String)>>>;
+
+/// Serves until the process ends. Returns the url, and the requests so far.
+fn serve(answer: impl Fn(&str, usize) -> Answer + Send + Sync + 'static) -> (String, Requests) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let requests: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
+    let requests = Requests::default();
     let (seen, answer) = (Arc::clone(&requests), Arc::new(answer));
     std::thread::spawn(move || {
         for stream in listener.incoming() {
