@@ -1,7 +1,6 @@
 //! The documented examples: a job, some events, and the changes they must give, in text a stranger can read.
 
-use crate::support::rows::{numbers, run, strings, write_parquet};
-use std::fmt::Write;
+use crate::support::rows::{lines, numbers, replayed, strings, write_parquet};
 use std::path::Path;
 
 const SHOP: &str = "
@@ -26,32 +25,19 @@ fn message(line: &str, number: usize) -> String {
     format!(r#"{{"timestamp":"2026-11-23T{}Z","userId":"{}","messageId":"{id}",{what}}}"#, words[0], words[1])
 }
 
-/// Replays events over `users` (key and lifetime value) and tells the changes, one a line.
+/// Replays events over `users` (key and lifetime value) and returns the changes, one a line.
 fn changes(folder: &Path, audiences: &str, users: &[(&str, f64)], events: &str, flags: &[&str]) -> String {
     std::fs::write(folder.join("job.yaml"), format!("{SHOP}{audiences}")).expect("the folder can be written");
-    let lines: String = events.trim().lines().enumerate().map(|(i, line)| message(line, i) + "\n").collect();
-    std::fs::write(folder.join("events.jsonl"), lines).expect("the folder can be written");
+    let messages: String = events.trim().lines().enumerate().map(|(i, line)| message(line, i) + "\n").collect();
+    std::fs::write(folder.join("events.jsonl"), messages).expect("the folder can be written");
     let (keys, ltv): (Vec<&str>, Vec<f64>) = users.iter().copied().unzip();
     write_parquet(&folder.join("users.parquet"), vec![("user_id", strings(&keys)), ("ltv", numbers(&ltv))]);
-    let mut args = vec!["replay", "job.yaml"];
-    args.extend(flags);
-    let ran = run(folder, &args);
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let mut changes = String::new();
-    for line in ran.stdout.lines() {
-        let message: serde_json::Value = serde_json::from_str(line).expect("a change is JSON");
-        let field = |name: &str| message[name].as_str().expect("a field of a change is text").to_owned();
-        let at = field("at").replace("2026-11-23T", "").replace('Z', "");
-        writeln!(changes, "{at} {} {} {} {}", field("key"), field("type"), field("audience_id"), field("reason"))
-            .expect("text can be written");
-    }
-    changes
+    replayed(folder, flags)
 }
 
 fn check(audiences: &str, users: &[(&str, f64)], events: &str, flags: &[&str], want: &str) {
     let folder = tempfile::tempdir().expect("a folder for the test");
-    let want: String = want.trim().lines().map(|line| line.trim().to_owned() + "\n").collect();
-    assert_eq!(changes(folder.path(), audiences, users, events, flags), want.trim_start_matches('\n'));
+    assert_eq!(changes(folder.path(), audiences, users, events, flags), lines(want));
 }
 
 const HIGH_INTENT: &str = "

@@ -2,10 +2,9 @@
 
 use crate::support::process::until;
 use crate::support::receiver::get_text;
-use crate::support::rows::{run, strings, write_parquet};
+use crate::support::rows::{lines, replayed, run, strings, write_parquet};
 use crate::traits::{ask, checkpointed, now, start};
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -43,8 +42,8 @@ fn message(line: &str, number: usize) -> String {
 /// Replays events over four users, of whom `u-1` and `u-2` are admins of `acme`, `u-3` a member of it and `u-4` an admin of `bolt`.
 fn changes(folder: &Path, audiences: &str, events: &str, workers: &str) -> String {
     std::fs::write(folder.join("job.yaml"), format!("{JOB}{audiences}")).expect("the folder can be written");
-    let lines: String = events.trim().lines().enumerate().map(|(i, line)| message(line, i) + "\n").collect();
-    std::fs::write(folder.join("events.jsonl"), lines).expect("the folder can be written");
+    let messages: String = events.trim().lines().enumerate().map(|(i, line)| message(line, i) + "\n").collect();
+    std::fs::write(folder.join("events.jsonl"), messages).expect("the folder can be written");
     let table = |name: &str, columns: Vec<(&'static str, Vec<&str>)>| {
         let columns = columns.into_iter().map(|(name, values)| (name, strings(&values))).collect();
         write_parquet(&folder.join(name), columns);
@@ -59,27 +58,15 @@ fn changes(folder: &Path, audiences: &str, events: &str, workers: &str) -> Strin
             ("role", vec!["admin", "admin", "member", "admin"]),
         ],
     );
-    let args =
-        ["replay", "job.yaml", "-w", workers, "--until", "2026-11-24T00:00:00Z", "--now", "2026-11-24T00:00:00Z"];
-    let ran = run(folder, &args);
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let mut changes = String::new();
-    for line in ran.stdout.lines() {
-        let message: serde_json::Value = serde_json::from_str(line).expect("a change is JSON");
-        let field = |name: &str| message[name].as_str().expect("a field of a change is text").to_owned();
-        let at = field("at").replace("2026-11-23T", "").replace('Z', "");
-        writeln!(changes, "{at} {} {} {} {}", field("key"), field("type"), field("audience_id"), field("reason"))
-            .expect("text can be written");
-    }
-    changes
+    let ends = "2026-11-24T00:00:00Z";
+    replayed(folder, &["-w", workers, "--until", ends, "--now", ends])
 }
 
 fn check(audiences: &str, events: &str, want: &str) {
-    let want: String = want.trim().lines().map(|line| line.trim().to_owned() + "\n").collect();
     for workers in ["1", "2", "3"] {
         let folder = tempfile::tempdir().expect("a folder for the test");
         let found = changes(folder.path(), audiences, events, workers);
-        assert_eq!(found, want.trim_start_matches('\n'), "{workers} workers");
+        assert_eq!(found, lines(want), "{workers} workers");
     }
 }
 
@@ -291,4 +278,22 @@ fn an_account_enters_by_its_second_user_and_leaves_when_a_pull_moves_that_user_a
     looks(folder, "u-20");
     wait_for(folder, known, &["entry two bolt event"]);
     running.stop("-TERM");
+}
+
+#[test]
+fn explain_describes_the_facts_of_rows_that_decide_whether_they_count() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    changes(folder.path(), TWO_ADMINS, "10:00:00.000 u-1 page", "1");
+    for args in [&["explain", "job.yaml"][..], &["explain", "job.yaml", "two_admins"]] {
+        let ran = run(folder.path(), args);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        let text = ran.stdout;
+        let (before, _) = text.split_once(" decide, at least 2").expect("a fact that rows decide");
+        let (_, deciding) = before.rsplit_once("where ").expect("it names what decides");
+        assert!(deciding.split(", ").count() > 1, "{deciding}");
+        for fact in deciding.split(", ") {
+            assert!(text.contains(&format!("\n  fact {fact} ")), "{fact} is not described:\n{text}");
+        }
+        assert!(text.contains(" of accounts\n    holds ") && text.contains("\nevent priced\n"), "{text}");
+    }
 }

@@ -64,13 +64,14 @@ impl Explained<'_> {
         writeln!(self.out, "job {}", self.plan.job.name)?;
         let mut models = BTreeSet::new();
         let mut events = BTreeSet::new();
-        for (ix, model) in self.plan.models.iter().enumerate() {
-            let Scope { audiences, facts } = Scope::of(model, requested);
+        let scopes = self.scopes(requested);
+        for (ix, Scope { audiences, facts }) in scopes.iter().enumerate() {
+            let model = &self.plan.models[ix];
             if requested.is_none() || !audiences.is_empty() {
                 models.insert(ix);
             }
             for fact in facts {
-                match &model.facts[fact].kind {
+                match &model.facts[*fact].kind {
                     FactKind::Related { model, .. } | FactKind::Tallied { model, .. } => {
                         models.extend([*model as usize])
                     }
@@ -79,7 +80,7 @@ impl Explained<'_> {
             }
         }
         for ix in models {
-            self.model(&self.plan.models[ix], requested)?;
+            self.model(&self.plan.models[ix], &scopes[ix])?;
         }
         for (ix, event) in self.plan.events.iter().enumerate() {
             if requested.is_none() || events.contains(&ix) {
@@ -89,7 +90,35 @@ impl Explained<'_> {
         Ok(())
     }
 
-    fn model(&mut self, model: &ModelPlan, requested: Option<&str>) -> fmt::Result {
+    /// Returns what of each model is explained: also the facts of rows that decide whether they count for facts of other models.
+    fn scopes(&self, requested: Option<&str>) -> Vec<Scope> {
+        let mut scopes: Vec<Scope> = self.plan.models.iter().map(|model| Scope::of(model, requested)).collect();
+        let of_model =
+            |(ix, scope): (usize, &Scope)| scope.facts.iter().map(move |fact| (ix, *fact)).collect::<Vec<_>>();
+        let mut next: Vec<(usize, usize)> = scopes.iter().enumerate().flat_map(of_model).collect();
+        while let Some((ix, fact)) = next.pop() {
+            let FactKind::Tallied { model: child, .. } = self.plan.models[ix].facts[fact].kind else { continue };
+            let facts = &mut scopes[child as usize].facts;
+            let mut add = |of: u32| next.extend(facts.insert(of as usize).then_some((child as usize, of as usize)));
+            self.plan.contribution(child as usize, fact as u32).counts.leaves(&mut add, &mut |_| ());
+        }
+        scopes
+    }
+
+    /// Returns the facts of its parent's keys that a fact of a row decides, with their model.
+    fn counts_in(&self, model: &ModelPlan, fact: usize) -> Option<String> {
+        let rows = model.rows.as_ref()?;
+        let parent = &self.plan.models[rows.parent.as_ref()?.model as usize];
+        let decided = rows.contributions.iter().filter(|of| {
+            let mut found = false;
+            of.counts.leaves(&mut |ix| found |= ix as usize == fact, &mut |_| ());
+            found
+        });
+        let facts: Vec<String> = decided.map(|of| short(&parent.facts[of.fact as usize].fingerprint)).collect();
+        (!facts.is_empty()).then(|| format!("{} of {}", facts.join(", "), parent.id))
+    }
+
+    fn model(&mut self, model: &ModelPlan, scope: &Scope) -> fmt::Result {
         let members = match model.members {
             Members::Known => "keys of the snapshot",
             Members::Any => "any known key",
@@ -118,7 +147,6 @@ impl Explained<'_> {
             let (column, event) = (self.live_column(model, live), &self.plan.events[live.event as usize].id);
             writeln!(self.out, "  live column {column}: {} of {event}, where that is newer", live.property)?;
         }
-        let scope = Scope::of(model, requested);
         for ix in &scope.audiences {
             let audience = &model.audiences[*ix];
             write!(self.out, "\n  audience {}", audience.id)?;
@@ -132,7 +160,8 @@ impl Explained<'_> {
             let fact = &model.facts[*ix];
             writeln!(self.out, "\n  fact {}", self.fact(model, fact))?;
             let users: Vec<&str> = model.audiences.iter().filter(|a| mentions(a, *ix)).map(|a| a.id.as_str()).collect();
-            writeln!(self.out, "    in {}", users.join(", "))?;
+            let users = users.into_iter().map(str::to_owned).chain(self.counts_in(model, *ix));
+            writeln!(self.out, "    in {}", users.collect::<Vec<_>>().join(", "))?;
             writeln!(self.out, "    holds {}", state(fact))?;
         }
         Ok(())

@@ -4,6 +4,7 @@ use arrow_array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
 };
 use parquet::arrow::ArrowWriter;
+use std::fmt::Write;
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
@@ -31,6 +32,26 @@ pub struct Ran {
     pub stdout: String,
     pub stderr: String,
     pub code: Option<i32>,
+}
+
+/// Replays `job.yaml` over a history of 2026-11-23; returns its changes, one a line: time of day, key, type, audience, reason.
+pub fn replayed(folder: &Path, flags: &[&str]) -> String {
+    let ran = run(folder, &[&["replay", "job.yaml"], flags].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let mut changes = String::new();
+    for line in ran.stdout.lines() {
+        let message: serde_json::Value = serde_json::from_str(line).expect("a change is JSON");
+        let field = |name: &str| message[name].as_str().expect("a field of a change is text").to_owned();
+        let at = field("at").replace("2026-11-23T", "").replace('Z', "");
+        writeln!(changes, "{at} {} {} {} {}", field("key"), field("type"), field("audience_id"), field("reason"))
+            .expect("text can be written");
+    }
+    changes
+}
+
+/// Returns the lines of an indented text, as [`replayed`] has them.
+pub fn lines(text: &str) -> String {
+    text.trim().lines().map(|line| line.trim().to_owned() + "\n").collect()
 }
 
 /// Runs the program to its end.

@@ -178,7 +178,7 @@ impl<'a> Typer<'a> {
         if (self.column)(&name).is_some() {
             return self.hinted(at, message, format!("quote it: `{}`", quoted(&name)));
         }
-        self.hinted(at, message, "predicates name columns without a table")
+        self.hinted(at, message, "predicates name columns of the key's own model, without a table; those of a model that it belongs to are not available in this version")
     }
 
     /// Types `and` and `or`: the parser nests a chain of them to the left, here it is one node.
