@@ -32,9 +32,9 @@ use usher_core::source::SourceError;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// After so long a schema that could not be had is requested anew: it may have been registered late.
 const AGAIN: Duration = Duration::from_secs(300);
-/// The pause before a request is repeated, …
+/// The first pause before a request is repeated; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// … and the longest.
+/// The longest pause before a request is repeated.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Returns the value of an environment variable by its name.

@@ -893,7 +893,9 @@ impl EpochWorker {
             if due == 0 {
                 break;
             }
-            self.read_ahead(due);
+            if due > 1 {
+                self.read_ahead(due);
+            }
             for _ in 0..due {
                 let ready = self.ready.pop_front().expect("so many were counted");
                 self.apply(ready);
