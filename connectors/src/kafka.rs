@@ -22,6 +22,7 @@ mod dead_letters;
 mod error;
 mod ffi;
 mod ledger;
+mod looks;
 mod sink;
 mod source;
 mod topics;

@@ -1,6 +1,6 @@
 """Brokers that go away and come back, twice, in the middle of it: nothing is lost, the order per key is kept, memory stays, and
 waiting costs little processor time. A job that is
-stopped while they are away ends all the same, and the next one tells what it could not.
+stopped while they are away ends all the same, and the next start sends what was not sent.
 
 `USHER_OUTAGE` sets how long they are away, s. `KAFKA_SCRIPT` and `KAFKA_FOLDER` say how they are stopped and started: they are
 this scenario's own.
@@ -86,7 +86,7 @@ def main():
     assert max(rss) - rss[0] < GROWTH_MIB, f"memory grew: {rss}"
     assert max(shares) < SHARE, f"shares of a core while the brokers were away: {shares}"
     figures = " ".join(f"{mib:.0f}" for mib in rss)
-    print(f"2 outages of {AWAY:.0f} s: {len(events.taken)} events, {len(reader.all)} changes in order, {expired} by expiry to the ms, {len(expected)} members; RSS in MiB: {figures}; share of a core meanwhile: {max(shares):.2f}; lost transactions sent again: {run.said().count('lost turns')}")
+    print(f"2 outages of {AWAY:.0f} s: {len(events.taken)} events, {len(reader.all)} changes in order, {expired} by expiry to the ms, {len(expected)} members; RSS in MiB: {figures}; share of a core meanwhile: {max(shares):.2f}; lost transactions sent again: {run.said().count('the brokers have lost committed batches')}")
     shutil.rmtree(folder.path)
 
 

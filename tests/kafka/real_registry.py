@@ -131,8 +131,8 @@ for place, conf in {"prefix": {}, "header": {"schema.id.serializer": header_ids}
         folder.write((folder.path / "job.yaml").read_text().replace("revenue: number", "revenue: {path: properties.revenu, type: number}"))
         code, _, said = folder.run("check", "job.yaml", "--connect")
         assert code == 2 and f"the latest schema of `{topic}-value` has no `properties.revenu`" in said and "did you mean `revenue`?" in said, said
-ids = {value[1:5] for value, _ in records["avro"]} if place == "prefix" else {headers[0][1] for _, headers in records["avro"]}
-assert len(ids) == 2, "the schema has changed in the middle"
+    ids = {value[1:5] for value, _ in records["avro"]} if place == "prefix" else {headers[0][1] for _, headers in records["avro"]}
+    assert len(ids) == 2, f"{place}: the schema has changed in the middle"
 print(f"{len(events)} events, {changes} changes, each in {ways} ways by Apicurio Registry and its clients' serializers")
 
 # What it does not have is a dead letter.

@@ -280,7 +280,7 @@ def throughput(folder, args):
         job.buy(f"u-{number}" for number in range(many))
         until(lambda: f"all wait: {job.sync()}", lambda: job.sync()["waiting"] == many)
         events = at / "events.jsonl"
-        before, since = matched(job), time.monotonic()
+        before = matched(job)
         views = start([sys.executable, "-c", VIEWS, str(events), str(args.rate)])
         until("views are read", lambda: matched(job) > before + 2 * args.rate)
         before, since = matched(job), time.monotonic()

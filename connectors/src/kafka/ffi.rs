@@ -297,34 +297,12 @@ pub(super) struct TopicDescription {
     pub(super) partitions: i32,
 }
 
-/// Waits until a broker answers a request for metadata of no topic.
-///
-/// While no broker is connected, librdkafka (2.12) looks at a request of its admin interface again at each change of a broker's state, and
-/// each look asks for a connection, which is such a change: two of its threads use half a core until the request's timeout. This request
-/// waits for the changes.
-fn wait_for_broker<C: ClientContext>(client: &Client<C>, timeout: Duration) -> Result<(), Problem> {
-    let mut metadata = ptr::null();
-    // SAFETY: the client is alive; the answer is destroyed where there is one, and nothing of it is kept.
-    let code = unsafe {
-        let code = c::rd_kafka_metadata(client.native_ptr(), 0, ptr::null_mut(), &mut metadata, ms(timeout));
-        if !metadata.is_null() {
-            c::rd_kafka_metadata_destroy(metadata);
-        }
-        code
-    };
-    match code {
-        c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
-        code => Err(Problem::of_code(code.into(), "the cluster's topics")),
-    }
-}
-
 /// Requests the descriptions of topics, in the order of `topics`; None for a topic that does not exist. Creates nothing.
 pub(super) fn describe<C: ClientContext>(
     client: &Client<C>,
     topics: &[&str],
     timeout: Duration,
 ) -> Result<Vec<Option<TopicDescription>>, Problem> {
-    wait_for_broker(client, timeout)?;
     let names: Vec<CString> = topics.iter().map(|name| CString::new(*name).expect("no NUL")).collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     let client = client.native_ptr();

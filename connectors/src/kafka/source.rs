@@ -12,6 +12,7 @@ use super::Variable;
 use super::client::{Context, PATIENCE, REQUEST, Reader, ends, retry, settings};
 use super::error::Problem;
 use super::ffi::{self, FetchedBatch, Message, PartitionQueue, Taken, TopicDescription};
+use super::looks::{ANSWER, Looks};
 use super::topics;
 use crate::registry::{Registry, Standing};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -141,7 +142,7 @@ struct Watch {
 }
 
 struct Watched {
-    looked: Instant,
+    looks: Looks,
     /// By topic, the number of partitions.
     partitions: Vec<i32>,
     /// By topic, whether it was replaced by another topic of the same name.
@@ -222,7 +223,7 @@ impl KafkaSource {
         }
         let watch = Arc::new(Watch {
             state: Mutex::new(Watched {
-                looked: Instant::now(),
+                looks: Looks::new(LOOK, Instant::now()),
                 partitions: first.iter().map(|described| described.partitions).collect(),
                 replaced: vec![false; names.len()],
                 lost: HashMap::new(),
@@ -397,14 +398,16 @@ impl Watch {
         let (due, lost) = {
             let state = self.lock();
             let lost: Vec<_> = state.lost.iter().filter(|(_, now)| now.is_none()).map(|(which, _)| *which).collect();
-            (state.looked.elapsed() >= LOOK || !lost.is_empty(), lost)
+            (state.looks.due(Instant::now()) || !lost.is_empty(), lost)
         };
         if !due {
             return;
         }
         let context = base.client().context();
         let names: Vec<&str> = self.topics.iter().map(String::as_str).collect();
-        match ffi::describe(base.client(), &names, REQUEST) {
+        let described = ffi::describe(base.client(), &names, ANSWER);
+        self.lock().looks.looked(described.is_ok(), Instant::now());
+        match described {
             Err(problem) => context.report(&problem.reason),
             Ok(found) => {
                 if found.iter().all(Option::is_some) {
@@ -429,7 +432,6 @@ impl Watch {
                 Err(problem) => context.report(&problem.reason),
             }
         }
-        self.lock().looked = Instant::now();
     }
 }
 

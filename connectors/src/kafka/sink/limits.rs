@@ -134,9 +134,10 @@ impl Sender {
         if self.limits.get().read.elapsed() < LOOK {
             return Some(refusal);
         }
-        // What can't be read now stays as it was.
+        // What can't be read now stays as it was. Limits that are lower now are found when brokers refuse a batch: the producer is replaced
+        // then, because its batches are held to them too.
         let known = Limits { read: Instant::now(), ..self.limits.get() };
-        self.limits.set(self.read_limits().unwrap_or(known));
+        self.limits.set(self.read_limits().ok().filter(|found| !found.is_below(&known)).unwrap_or(known));
         refused(&self.limits.get())
     }
 

@@ -1,4 +1,4 @@
-//! What a sync looks at every [`LOOK`], whether it has something to send or not: its topics, and the mark in its ledger.
+//! What a sync looks at every [`LOOK`], less often while brokers are away, whether it has something to send or not: its topics, and the mark in its ledger.
 //!
 //! Promises: a process whose ledger has another's mark ends within seconds, also if it has nothing to send; a ledger topic that
 //! is gone, or another topic of its name, ends the sync with the reason; a target that is another topic is named in the log.
@@ -7,6 +7,7 @@ use super::sender::Sender;
 use super::transaction::Setback;
 use crate::kafka::client::REQUEST;
 use crate::kafka::ffi::{self, TopicDescription};
+use crate::kafka::looks::{ANSWER, Looks};
 use rdkafka::producer::Producer;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ pub(super) struct Watch {
     /// The topics as they were when the sync was opened.
     target: TopicDescription,
     ledger: TopicDescription,
-    looked: Cell<Instant>,
+    looks: Cell<Looks>,
     /// How far the ledger is known to have no other mark. None: not at all.
     ledger_end: Cell<Option<i64>>,
     missing_since: Cell<Option<Instant>>,
@@ -34,7 +35,7 @@ impl Watch {
         Watch {
             target,
             ledger,
-            looked: Cell::new(Instant::now()),
+            looks: Cell::new(Looks::new(LOOK, Instant::now())),
             ledger_end: Cell::new(None),
             missing_since: Cell::new(None),
             replaced: Cell::new(false),
@@ -64,11 +65,12 @@ impl Sender {
     /// The ledger is another process's, or its topic is gone.
     pub(super) fn look(&self) -> Result<(), SinkError> {
         let watch = &self.watch;
-        if !self.owned || watch.looked.get().elapsed() < LOOK {
+        let mut looks = watch.looks.get();
+        if !self.owned || !looks.due(Instant::now()) {
             return Ok(());
         }
-        watch.looked.set(Instant::now());
-        let looked = self.look_at_topics()?;
+        let looked = self.look_at_topics(&mut looks)?;
+        watch.looks.set(looks);
         if looked && let Err(Setback::Failed(error)) = self.look_at_mark() {
             return Err(error);
         }
@@ -76,9 +78,11 @@ impl Sender {
     }
 
     /// Returns whether the ledger topic is there.
-    fn look_at_topics(&self) -> Result<bool, SinkError> {
+    fn look_at_topics(&self, looks: &mut Looks) -> Result<bool, SinkError> {
         let (client, watch) = (self.producer.client(), &self.watch);
-        let found = match ffi::describe(client, &[&self.topic, &self.ledger_topic], REQUEST) {
+        let described = ffi::describe(client, &[&self.topic, &self.ledger_topic], ANSWER);
+        looks.looked(described.is_ok(), Instant::now());
+        let found = match described {
             Ok(found) => found,
             Err(problem) => {
                 client.context().report(&problem.reason);
