@@ -133,7 +133,9 @@ fn live_through(runs: [(&[&str], Ending); 6]) -> Vec<Change> {
         let exit = change.audience == "buyers" && !change.entered;
         exit || change.audience == "calm" && change.entered && change.reason == "expiry"
     };
-    for change in changes.iter().filter(|change| change.audience == "lively" && !change.entered) {
+    let left: Vec<_> = changes.iter().filter(|change| change.audience == "lively" && !change.entered).collect();
+    assert!(!left.is_empty(), "an account leaves when the window of its user ends");
+    for change in left {
         let ended = bought.iter().any(|(_, at)| at + WINDOW == change.at);
         assert!(ended && change.reason == "expiry", "it is dated exactly as its user's: {change:?}, {bought:?}");
     }

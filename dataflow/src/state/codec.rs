@@ -268,6 +268,12 @@ mod tests {
     fn a_sequence_that_was_written_once_stays_readable_and_goes_on() {
         let bytes = include_bytes!("../../testdata/shard.sequence");
         assert_eq!(shard(), bytes, "the encoding has not changed");
+        goes_on(bytes);
+        // As the version before wrote it.
+        goes_on(include_bytes!("../../testdata/shard.sequence.v2"));
+    }
+
+    fn goes_on(bytes: &[u8]) {
         let decoded = decode_shard(bytes).expect("it is a shard");
         let mut restored = keyed();
         // Its partition has another rank now.

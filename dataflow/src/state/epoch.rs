@@ -304,7 +304,7 @@ pub(crate) struct EpochWorker {
     /// By model, its layer.
     layers: Vec<usize>,
     /// By layer, the time before which its models are settled, as far as they have come in the epoch under way.
-    reached: Vec<Time>,
+    settled_until: Vec<Time>,
     /// What rows contribute to facts of this worker's keys, as it came in.
     received: Vec<Update>,
     /// Those that are due in the step under way, in order, and how many of them have been taken in.
@@ -334,6 +334,7 @@ impl EpochWorker {
     pub(crate) fn new(plan: &Plan, span: Span, peers: usize, dictionaries: &[SharedDictionary]) -> EpochWorker {
         let models = plan.models.iter().zip(dictionaries).enumerate();
         let layers = layers(&plan.models);
+        let layer_count = layers.iter().max().map_or(1, |last| last + 1);
         let live = matches!(span, Span::Live);
         let baseline = |audiences: usize| Baseline { live, syncs: Vec::new(), new_definitions: vec![true; audiences] };
         EpochWorker {
@@ -376,9 +377,9 @@ impl EpochWorker {
             awaited: false,
             switched: Vec::new(),
             counts: AllEventCounts::new(plan.events.len()),
-            received_until: vec![Some(0); layers.iter().max().map_or(1, |last| last + 1)],
-            outgoing: vec![Vec::new(); layers.iter().max().map_or(1, |last| last + 1)],
-            reached: vec![0; layers.iter().max().map_or(1, |last| last + 1)],
+            received_until: vec![Some(0); layer_count],
+            outgoing: vec![Vec::new(); layer_count],
+            settled_until: vec![0; layer_count],
             layers,
             received: Vec::new(),
             tallying: (Vec::new(), 0),
@@ -510,7 +511,7 @@ impl EpochWorker {
             self.whole.push_back(pull);
             return;
         }
-        let at = self.epoch.map_or(self.done, |epoch| epoch.until);
+        let at = self.reached();
         self.proposals.push(Proposal { pulled: pull.pulled, pull: pull.number, at });
         self.agreement.wait(pull);
     }
@@ -870,7 +871,7 @@ impl EpochWorker {
     fn finish_epoch(&mut self, until: Time) {
         self.models.iter_mut().for_each(|model| model.forget_idle(until - 1));
         self.done = until;
-        self.reached.fill(until);
+        self.settled_until.fill(until);
         self.epoch = None;
     }
 
@@ -1021,8 +1022,8 @@ impl EpochWorker {
     /// need an earlier part of the next one from it, and that it waits for itself.
     fn next_layer(&self) -> Option<(usize, Time)> {
         (1..self.layers()).find_map(|layer| {
-            let limit = self.received_until[layer].unwrap_or(Time::MAX).min(self.reached[layer - 1]);
-            (limit > self.reached[layer]).then_some((layer, limit))
+            let limit = self.received_until[layer].unwrap_or(Time::MAX).min(self.settled_until[layer - 1]);
+            (limit > self.settled_until[layer]).then_some((layer, limit))
         })
     }
 
@@ -1060,7 +1061,7 @@ impl EpochWorker {
 
     /// Returns whether a step waits for what other workers send.
     fn waits(&self) -> bool {
-        let is_behind = |until: Time| self.reached.iter().any(|reached| *reached < until);
+        let is_behind = |until: Time| self.settled_until.iter().any(|reached| *reached < until);
         self.epoch.is_some_and(|epoch| matches!(epoch.step, Step::Await) && is_behind(epoch.until))
             && self.next_layer().is_none()
     }
@@ -1100,7 +1101,7 @@ impl EpochWorker {
 
     /// Returns a time before which no updates for a layer are sent any more.
     pub(crate) fn sent_until(&self, layer: usize) -> Time {
-        self.done.max(self.reached[layer - 1])
+        self.done.max(self.settled_until[layer - 1])
     }
 
     fn settle(&mut self, until: Time, (layer, limit): (usize, Time), fuel: usize, out: &mut impl EpochOutput) -> usize {
@@ -1114,7 +1115,7 @@ impl EpochWorker {
                 self.outgoing[self.layers[update.model as usize]].push(update);
             }
         }
-        self.reached[layer] = limit;
+        self.settled_until[layer] = limit;
         if self.layers() > 1 {
             self.go_on(Step::Await);
             return fuel - 1;

@@ -21,8 +21,6 @@ pub(crate) struct EventCounts {
     pub(crate) looked_up: u64,
     /// Those of them whose key has no row.
     pub(crate) without_row: u64,
-    /// Messages that took effect.
-    applied: u64,
 }
 
 impl EventCounts {
@@ -31,18 +29,6 @@ impl EventCounts {
         self.repeats += other.repeats;
         self.looked_up += other.looked_up;
         self.without_row += other.without_row;
-        self.applied += other.applied;
-    }
-
-    /// Counts a message; returns for how many it stands if its key is to be looked up.
-    #[inline]
-    fn next(&mut self) -> Option<u64> {
-        self.applied += 1;
-        match self.applied {
-            0..=ALL_LOOKED_UP => Some(1),
-            applied if applied.is_multiple_of(SAMPLED) => Some(SAMPLED),
-            _ => None,
-        }
     }
 
     fn found(&mut self, has_row: bool, weight: u64) {
@@ -54,13 +40,15 @@ impl EventCounts {
 /// The counts of all events of a job on one worker.
 pub(crate) struct AllEventCounts {
     events: Vec<EventCounts>,
+    /// By event, the messages that took effect: of models with a snapshot.
+    applied: Vec<u64>,
     /// Before the start: event, slot, and for how many messages it stands.
     waiting: Vec<(u16, Slot, u64)>,
 }
 
 impl AllEventCounts {
     pub(crate) fn new(events: usize) -> AllEventCounts {
-        AllEventCounts { events: vec![EventCounts::default(); events], waiting: Vec::new() }
+        AllEventCounts { events: vec![EventCounts::default(); events], applied: vec![0; events], waiting: Vec::new() }
     }
 
     /// Returns the counts by event.
@@ -77,7 +65,13 @@ impl AllEventCounts {
     /// Counts a message of a key. `has_row` looks it up; `None` while no pull is in force.
     #[inline]
     pub(crate) fn applied(&mut self, event: u16, slot: Slot, has_row: Option<impl FnOnce() -> bool>) {
-        let Some(weight) = self.events[usize::from(event)].next() else { return };
+        let applied = &mut self.applied[usize::from(event)];
+        *applied += 1;
+        let weight = match *applied {
+            0..=ALL_LOOKED_UP => 1,
+            count if count.is_multiple_of(SAMPLED) => SAMPLED,
+            _ => return,
+        };
         match has_row {
             Some(has_row) => self.events[usize::from(event)].found(has_row(), weight),
             None if self.waiting.len() < WAITING => self.waiting.push((event, slot, weight)),

@@ -414,7 +414,7 @@ impl Maker {
         }
         job.push_str("\naudiences:\n");
         let mut audiences: Vec<(String, &str)> = Vec::new();
-        for ix in 0..self.random.usize(1..=6) {
+        for ix in 0..self.random.usize(3..=7) {
             // Ids out of order, so that a mentioned audience comes before and after by id.
             let id = format!("{}{ix}", self.one(&["a", "m", "z"]));
             let visitors = events.iter().any(|event| event.model == "visitors") && self.once_in(3);
@@ -481,7 +481,7 @@ impl Maker {
     }
 
     fn condition(&mut self, model: &str, events: &[EventLine], others: &[String], depth: u8) -> Json {
-        if self.once_in(7) {
+        if self.once_in(5) {
             return self.sequence(model, events);
         }
         let leaves = if depth == 0 { 5 } else { 9 };
@@ -548,12 +548,12 @@ impl Maker {
         if self.random.bool() {
             performed["where"] = json!(self.one(&FILTERS));
         }
-        match self.random.u8(0..16) {
-            0 | 1 | 12 | 13 => self.aggregate(&mut performed, "sum", &["n", "x"]),
-            2 => self.aggregate(&mut performed, "avg", &["n", "x"]),
+        match self.random.u8(0..18) {
+            0 | 1 | 12 | 13 | 15 => self.aggregate(&mut performed, "sum", &["n", "x"]),
+            2 | 16 => self.aggregate(&mut performed, "avg", &["n", "x"]),
             3 => self.aggregate(&mut performed, "min", &["n", "x"]),
             4 => self.aggregate(&mut performed, "max", &["n", "x"]),
-            5 | 14 | 15 => {
+            5 | 17 => {
                 performed["distinct"] = json!(self.one(&["b", "n", "s", "x"]));
                 self.bound(&mut performed, 3);
             }
@@ -582,9 +582,12 @@ impl Maker {
             // An event that is no step breaks more than one that may itself begin or end a sequence.
             let is_step = |event: &&str| steps.iter().any(|step| step["performed"] == **event);
             let others: Vec<&str> = mine.iter().copied().filter(|event| !is_step(event)).collect();
-            let mine = if others.is_empty() || self.once_in(4) { mine } else { others };
-            let excluded = self.one(&[1, 1, 2]);
-            sequence["without"] = (0..excluded).map(|_| self.matching(&mine)).collect();
+            let mine = if others.is_empty() || self.once_in(3) { mine } else { others };
+            let excluded = self.one(&[1, 2, 2]);
+            // Without a filter more events break it.
+            let mut exclusion =
+                || if self.once_in(6) { self.matching(&mine) } else { json!({"performed": self.one(&mine)}) };
+            sequence["without"] = (0..excluded).map(|_| exclusion()).collect();
         }
         sequence
     }
@@ -774,7 +777,7 @@ impl Maker {
                     if self.random.bool() {
                         repeat.timestamp = timestamp;
                     }
-                    if self.once_in(6) {
+                    if self.once_in(5) {
                         repeat.user = json!(self.key());
                     }
                     repeat
