@@ -548,11 +548,11 @@ impl Maker {
         if self.random.bool() {
             performed["where"] = json!(self.one(&FILTERS));
         }
-        match self.random.u8(0..18) {
+        match self.random.u8(0..19) {
             0 | 1 | 12 | 13 | 15 => self.aggregate(&mut performed, "sum", &["n", "x"]),
             2 | 16 => self.aggregate(&mut performed, "avg", &["n", "x"]),
             3 => self.aggregate(&mut performed, "min", &["n", "x"]),
-            4 => self.aggregate(&mut performed, "max", &["n", "x"]),
+            4 | 14 => self.aggregate(&mut performed, "max", &["n", "x"]),
             5 | 17 => {
                 performed["distinct"] = json!(self.one(&["b", "n", "s", "x"]));
                 self.bound(&mut performed, 3);
@@ -747,7 +747,7 @@ impl Maker {
         // Each partition's own clock: where it is and how far a message moves it.
         let mut clocks: Vec<(i64, i64)> =
             files.iter().map(|_| (EPOCH + self.random.i64(0..20_000), self.random.i64(1..4_000))).collect();
-        for number in 0..self.random.usize(20..=200) {
+        for number in 0..self.random.usize(20..=310) {
             let ix = self.random.usize(0..files.len());
             if clocks[ix].0 > EPOCH + SPAN {
                 continue;
@@ -765,7 +765,7 @@ impl Maker {
             let timestamp = self.timestamp(&mut clocks[ix], &times, now);
             let known: Vec<&SampleMessage> =
                 earlier.iter().map(|(file, message)| &files[*file].messages[*message]).collect();
-            if self.once_in(6)
+            if self.once_in(4)
                 && let Some(between) = self.between(number, &known, clocks[ix].0)
             {
                 files[ix].messages.push(between);
