@@ -1,7 +1,7 @@
 //! What events that are missing could change: whether a condition whose window is not filled can be relied on (SPEC §6).
 
 use crate::plan::{Expr, FactIx, FactKind, Plan};
-use usher_config::{Aggregate, Comparison};
+use usher_config::{Aggregate, Comparison, Decimal};
 
 /// What events that are missing could have done to the truth of a condition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,23 +22,47 @@ impl MissingEvents {
 /// Returns what missing events could do to a fact of a model, for both of its truths.
 ///
 /// Where rows count by their own key, events that are missing of a row may let it count or not, as they turn what decides that. Rows that only
-/// begin to count raise a count, as events do; rows that cease to count lower it.
+/// begin to count do to an aggregate what more events do; rows that cease to count do the reverse, but where none counts `avg`, `min` and `max`
+/// are null, for which no bound holds.
 pub fn missing_events(plan: &Plan, model: usize, fact: FactIx) -> MissingEvents {
     let kind = &plan.models[model].facts[fact as usize].kind;
     let FactKind::Tallied { model: child, aggregate, comparison, .. } = kind else {
         return could_come_from_missing_events(plan, kind);
     };
-    let rows = in_rows(plan, *child as usize, &plan.contribution(*child as usize, fact).counts);
+    let counts = &plan.contribution(*child as usize, fact).counts;
+    let rows = in_rows(plan, *child as usize, counts);
+    let (begin, cease) = (rows.makes_false, rows.makes_true);
     let bounds = Bounds::of(comparison);
+    let rises = |Bounds { lower, upper }| MissingEvents {
+        makes_true: begin && upper || cease && lower,
+        makes_false: begin && lower || cease && upper,
+    };
     match aggregate {
-        Aggregate::Count | Aggregate::Distinct(_) => MissingEvents {
-            makes_true: rows.makes_false && bounds.upper || rows.makes_true && bounds.lower,
-            makes_false: rows.makes_false && bounds.lower || rows.makes_true && bounds.upper,
-        },
-        Aggregate::Sum(_) | Aggregate::Avg(_) | Aggregate::Min(_) | Aggregate::Max(_) => {
-            let any = rows.makes_true || rows.makes_false;
-            MissingEvents { makes_true: any, makes_false: any }
+        Aggregate::Count | Aggregate::Distinct(_) => rises(Bounds::of_non_negative(comparison)),
+        Aggregate::Sum(column) if excludes_negative_numbers(plan, *child as usize, counts, column) => {
+            rises(Bounds::of_non_negative(comparison))
         }
+        Aggregate::Sum(_) | Aggregate::Avg(_) => {
+            MissingEvents { makes_true: begin || cease, makes_false: begin || cease }
+        }
+        Aggregate::Max(_) => {
+            MissingEvents { makes_true: begin && bounds.upper || cease, makes_false: begin || cease && bounds.upper }
+        }
+        Aggregate::Min(_) => {
+            MissingEvents { makes_true: begin && bounds.lower || cease, makes_false: begin || cease && bounds.lower }
+        }
+    }
+}
+
+/// Returns whether no row of a model for which an expression over its facts holds has a negative number in a column.
+fn excludes_negative_numbers(plan: &Plan, model: usize, counts: &Expr, column: &str) -> bool {
+    match counts {
+        Expr::All(parts) => parts.iter().any(|part| excludes_negative_numbers(plan, model, part, column)),
+        Expr::Fact(fact) => match &plan.models[model].facts[*fact as usize].kind {
+            FactKind::Property(predicate) => predicate.excludes_negative_numbers(column),
+            _ => false,
+        },
+        Expr::Any(_) | Expr::Not(_) | Expr::Audience(_) => false,
     }
 }
 
@@ -76,6 +100,17 @@ impl Bounds {
             Comparison::Exactly(_) | Comparison::Between(..) => Bounds { lower: true, upper: true },
         }
     }
+
+    /// Returns the bounds of what is never negative: a lower one at 0 or below it is none.
+    fn of_non_negative(comparison: &Comparison) -> Bounds {
+        let zero = Decimal::from(0);
+        let is_met_by_all = match comparison {
+            Comparison::AtLeast(least) | Comparison::Exactly(least) | Comparison::Between(least, _) => *least <= zero,
+            Comparison::MoreThan(least) => *least < zero,
+            Comparison::AtMost(_) | Comparison::LessThan(_) => true,
+        };
+        Bounds { lower: !is_met_by_all, ..Bounds::of(comparison) }
+    }
 }
 
 /// Returns what missing events could do to a condition of `plan`, for both of its truths.
@@ -92,9 +127,9 @@ fn could_come_from_missing_events(plan: &Plan, condition: &FactKind) -> MissingE
             let bounds = Bounds::of(comparison);
             let filter = plan.events[*event as usize].filters[*filter as usize].predicate.as_ref();
             match aggregate {
-                Aggregate::Count | Aggregate::Distinct(_) => only_rises(bounds),
+                Aggregate::Count | Aggregate::Distinct(_) => only_rises(Bounds::of_non_negative(comparison)),
                 Aggregate::Sum(column) if filter.is_some_and(|filter| filter.excludes_negative_numbers(column)) => {
-                    only_rises(bounds)
+                    only_rises(Bounds::of_non_negative(comparison))
                 }
                 Aggregate::Sum(_) | Aggregate::Avg(_) => MissingEvents { makes_true: true, makes_false: true },
                 Aggregate::Max(_) => MissingEvents { makes_true: bounds.upper, makes_false: true },
@@ -113,8 +148,8 @@ mod tests {
     use super::*;
     use crate::aggregate::{Contribution, Summary};
     use crate::compile::{Schemas, compile};
-    use crate::testing::fixtures::{job, performed_of, text};
-    use usher_config::{Condition, ConditionKind, Decimal};
+    use crate::testing::fixtures::{job, performed, performed_of, related, text};
+    use usher_config::{Condition, ConditionKind};
 
     /// By trying it: whatever was seen, and whatever more there was.
     #[test]
@@ -226,5 +261,84 @@ mod tests {
             }
         }
         assert!(certain > 40, "{certain} truths are certain");
+    }
+    /// Of rows that may begin or cease to count with events that are missing, as the condition of their own key allows.
+    #[test]
+    fn an_aggregate_of_rows_could_come_from_missing_events_if_rows_that_turn_change_it() {
+        let column = || "amount".to_string();
+        let aggregates = [
+            Aggregate::Count,
+            Aggregate::Sum(column()),
+            Aggregate::Avg(column()),
+            Aggregate::Min(column()),
+            Aggregate::Max(column()),
+            Aggregate::Distinct(column()),
+        ];
+        let number = |n: i64| Decimal::from(n);
+        let comparisons = [
+            Comparison::AtLeast(number(2)),
+            Comparison::LessThan(number(2)),
+            Comparison::Exactly(number(1)),
+            Comparison::Between(number(1), number(2)),
+            Comparison::Between(number(0), number(1)),
+        ];
+        let filters: [(&str, &[f64]); 2] =
+            [("amount is not null", &[-2.0, 0.0, 1.0, 3.0]), ("amount >= 0", &[0.0, 1.0, 3.0])];
+        // A condition of an order's own events, and whether missing ones make it begin and cease to count.
+        let of_orders = [
+            (Comparison::AtLeast(number(1)), true, false),
+            (Comparison::AtMost(number(0)), false, true),
+            (Comparison::Exactly(number(1)), true, true),
+        ];
+        for (aggregate, comparison) in aggregates.iter().flat_map(|one| comparisons.iter().map(move |of| (one, of))) {
+            for (filter, values) in filters {
+                for (own, begins, ceases) in of_orders {
+                    let mut condition = related(Some(filter), aggregate.clone(), *comparison);
+                    let ConditionKind::Related { whose, .. } = &mut condition.kind else { panic!("it is about rows") };
+                    *whose = Some(Box::new(performed("paid", own, 1_000)));
+                    let mut job = job(&[("a", "users", condition)]);
+                    let paid = usher_config::Event { model: "orders".to_string(), ..job.events["visited"].clone() };
+                    job.events.insert("paid".to_string(), paid);
+                    let plan = compile(&job, "job.yaml", &Schemas::new()).expect("a sound job");
+                    let users = plan.models.iter().position(|model| model.id == "users").expect("it is there");
+                    // A comparison may be stored as the reverse of another's fact.
+                    let found = in_rows(&plan, users, &plan.models[users].audiences[0].expr);
+                    // Of each row, whether it counts now, and whether with all events.
+                    let turns = |now: bool| if now && ceases || !now && begins { vec![now, !now] } else { vec![now] };
+                    let rows: Vec<(f64, bool, bool)> = (values.iter())
+                        .flat_map(|value| [false, true].map(|now| (*value, now)))
+                        .flat_map(|(value, now)| turns(now).into_iter().map(move |then| (value, now, then)))
+                        .collect();
+                    let (mut changes, mut combined) = ([false; 2], vec![Vec::new()]);
+                    for _ in 0..3 {
+                        let longer =
+                            |list: &Vec<_>| rows.iter().map(|row| [&list[..], &[*row]].concat()).collect::<Vec<_>>();
+                        combined = combined.iter().flat_map(longer).collect();
+                        for list in &combined {
+                            let counted = |then: bool| {
+                                let rows = list.iter().filter(|(_, now, later)| if then { *later } else { *now });
+                                meets(aggregate, comparison, &rows.map(|row| row.0).collect::<Vec<f64>>())
+                            };
+                            let (now, then) = (counted(false), counted(true));
+                            changes[usize::from(now)] |= now != then;
+                        }
+                    }
+                    for truth in [true, false] {
+                        let what = format!("{aggregate:?} {comparison:?} {filter}, {own:?}, {truth}");
+                        let changes = changes[usize::from(truth)];
+                        assert!(found.makes(truth) || !changes, "{what}: it can change");
+                        // What an average, or a minimum of values that are bounded, can't come to is not worked out.
+                        let is_known = match aggregate {
+                            Aggregate::Avg(_) => false,
+                            Aggregate::Min(_) => {
+                                !matches!(comparison, Comparison::Between(least, _) if *least == number(0))
+                            }
+                            Aggregate::Count | Aggregate::Sum(_) | Aggregate::Max(_) | Aggregate::Distinct(_) => true,
+                        };
+                        assert!(!is_known || changes == found.makes(truth), "{what}: it can't change");
+                    }
+                }
+            }
+        }
     }
 }

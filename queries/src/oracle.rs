@@ -246,22 +246,50 @@ impl Known<'_> {
         match kind {
             FactKind::Tallied { model: child, aggregate, comparison, .. } => {
                 let counts = &self.plan.contribution(*child as usize, ix).counts;
-                let (joins, leaves) =
-                    (self.could_turn(*child as usize, counts, false), self.could_turn(*child as usize, counts, true));
-                let least = !matches!(comparison, Comparison::AtMost(_) | Comparison::LessThan(_));
-                let most = !matches!(comparison, Comparison::AtLeast(_) | Comparison::MoreThan(_));
-                match (aggregate, truth) {
-                    // More rows raise a count, fewer lower it.
-                    (Aggregate::Count | Aggregate::Distinct(_), true) => joins && most || leaves && least,
-                    (Aggregate::Count | Aggregate::Distinct(_), false) => joins && least || leaves && most,
-                    _ => joins || leaves,
-                }
+                self.rows_turn(*child as usize, counts, (aggregate, comparison), truth)
             }
             _ => {
                 let lacks_events = kind.window().is_some_and(|within| self.since + within as i64 > self.time);
                 lacks_events && more_events_turn(self.plan, kind, truth)
             }
         }
+    }
+
+    /// Returns whether an aggregate of the rows of a model that count, whose comparison's truth is `truth`, could turn with missing events.
+    fn rows_turn(&self, child: usize, counts: &Expr, of: (&Aggregate, &Comparison), truth: bool) -> bool {
+        let (aggregate, comparison) = of;
+        let (joins, leaves) = (self.could_turn(child, counts, false), self.could_turn(child, counts, true));
+        let least = !matches!(comparison, Comparison::AtMost(_) | Comparison::LessThan(_));
+        let most = !matches!(comparison, Comparison::AtLeast(_) | Comparison::MoreThan(_));
+        let never_negative = |column: &str| match counts {
+            Expr::All(parts) => parts.iter().any(|part| self.requires_no_negative(child, part, column)),
+            one => self.requires_no_negative(child, one, column),
+        };
+        let grows_with_rows = match aggregate {
+            Aggregate::Count | Aggregate::Distinct(_) => true,
+            Aggregate::Sum(column) => never_negative(column),
+            Aggregate::Avg(_) | Aggregate::Min(_) | Aggregate::Max(_) => false,
+        };
+        // What nothing meets, too little can't miss.
+        let can_be_too_little = least && !compare_values(aggregate, comparison, 0, &[]);
+        match (aggregate, truth) {
+            // More rows raise it, fewer lower it.
+            (_, true) if grows_with_rows => joins && most || leaves && can_be_too_little,
+            (_, false) if grows_with_rows => joins && can_be_too_little || leaves && most,
+            // More rows raise a maximum and lower a minimum; the last row that ceases to count leaves null, which meets nothing.
+            (Aggregate::Max(_), true) => joins && most || leaves,
+            (Aggregate::Max(_), false) => joins || leaves && most,
+            (Aggregate::Min(_), true) => joins && least || leaves,
+            (Aggregate::Min(_), false) => joins || leaves && least,
+            _ => joins || leaves,
+        }
+    }
+
+    /// Returns whether a part of what lets a row count is a predicate that no row with a negative number in a column meets.
+    fn requires_no_negative(&self, model: usize, part: &Expr, column: &str) -> bool {
+        let Expr::Fact(ix) = part else { return false };
+        let kind = &self.plan.models[model].facts[*ix as usize].kind;
+        matches!(kind, FactKind::Property(predicate) if predicate.excludes_negative_numbers(column))
     }
 
     /// Returns whether an expression over the facts of a model could turn from `truth` for some key.
@@ -314,6 +342,7 @@ fn more_events_turn(plan: &Plan, condition: &FactKind, truth: bool) -> bool {
         FactKind::Aggregated { event, filter, aggregate, comparison, .. } => {
             let is_above = matches!(comparison, Comparison::AtLeast(_) | Comparison::MoreThan(_));
             let is_below = matches!(comparison, Comparison::AtMost(_) | Comparison::LessThan(_));
+            let nothing_meets = compare_values(aggregate, comparison, 0, &[]);
             let filter = &plan.events[*event as usize].filters[*filter as usize].predicate;
             let never_negative =
                 |column: &str| filter.as_ref().is_some_and(|filter| filter.excludes_negative_numbers(column));
@@ -324,7 +353,7 @@ fn more_events_turn(plan: &Plan, condition: &FactKind, truth: bool) -> bool {
             };
             match (aggregate, truth) {
                 (_, true) if only_grows => !is_above,
-                (_, false) if only_grows => !is_below,
+                (_, false) if only_grows => !is_below && !nothing_meets,
                 (Aggregate::Max(_), true) => !is_above,
                 (Aggregate::Min(_), true) => !is_below,
                 _ => true,
