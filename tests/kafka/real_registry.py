@@ -5,7 +5,7 @@ import json
 import os
 import random
 
-from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry import SchemaRegistryClient, topic_subject_name_strategy
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.schema_registry.json_schema import JSONSerializer
 from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
@@ -16,7 +16,9 @@ from common import Folder, unique
 from encoders import AVRO, encoded, job, random_events, replayed, segment, write
 
 URL = os.environ["REGISTRY_URL"]
-CLIENT = SchemaRegistryClient({"url": URL})
+# By default the client waits for an answer without end, and asks for the subject of each message.
+CLIENT = SchemaRegistryClient({"url": URL, "timeout": 30})
+BY_TOPIC = {"subject.name.strategy": topic_subject_name_strategy}
 DOCUMENT = {
     "$schema": "http://json-schema.org/draft-07/schema#",
     "title": "Event",
@@ -106,7 +108,7 @@ newer["fields"].insert(0, {"name": "newer", "type": "long", "default": 7})
 newer["fields"].reverse()
 message = descriptors()
 ways = 0
-for place, conf in {"prefix": {}, "header": {"schema.id.serializer": header_ids}}.items():
+for place, conf in {"prefix": BY_TOPIC, "header": {**BY_TOPIC, "schema.id.serializer": header_ids}}.items():
     deprecated = {"use.deprecated.format": False}
     avro = AvroSerializer(CLIENT, json.dumps(AVRO), conf=conf)
     evolved = AvroSerializer(CLIENT, json.dumps(newer), conf=conf)

@@ -9,10 +9,13 @@ use rdkafka::client::Client;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The most names that an error suggests.
 const SUGGESTIONS_MAX: usize = 3;
+
+/// How long a topic is looked for again that the broker which was asked does not know: of a new topic the brokers learn one after the other.
+const NEW_TOPIC: Duration = Duration::from_secs(3);
 
 /// Returns the descriptions of topics, in the order of `names`.
 ///
@@ -25,12 +28,35 @@ pub(super) fn describe<C: ClientContext>(
     names: &[&str],
     patience: Duration,
 ) -> Result<Vec<TopicDescription>, Problem> {
-    let found = retry(context, patience, || ffi::describe(client, names, REQUEST))?;
+    let found = find(client, context, names, names.len(), patience)?;
     let mut all = Vec::new();
     for (name, found) in names.iter().zip(found) {
         all.push(found.ok_or_else(|| missing(client, context, name))?);
     }
     Ok(all)
+}
+
+/// Returns the descriptions of topics, in the order of `names`; `None` for a topic that is missing. The first `expected` ones are looked for
+/// again for a while, for they may be new.
+///
+/// # Errors
+///
+/// The brokers refuse, or do not answer within `patience`.
+pub(super) fn find<C: ClientContext>(
+    client: &Client<C>,
+    context: &Context,
+    names: &[&str],
+    expected: usize,
+    patience: Duration,
+) -> Result<Vec<Option<TopicDescription>>, Problem> {
+    let until = Instant::now() + NEW_TOPIC;
+    loop {
+        let found = retry(context, patience, || ffi::describe(client, names, REQUEST))?;
+        if found[..expected].iter().all(Option::is_some) || Instant::now() >= until {
+            return Ok(found);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Returns a setting of topics, in the order of `names`; the brokers' code where they do not show it.

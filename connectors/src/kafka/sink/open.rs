@@ -270,7 +270,8 @@ struct Topics {
 fn find_topics(spec: &SyncSpec<'_>, reader: &Reader, ledger_topic: &str) -> Result<Topics, Problem> {
     let (client, context) = (reader.base().client(), reader.context());
     let names = [&spec.target.topic[..], ledger_topic];
-    let mut found = retry(context, PATIENCE, || ffi::describe(client, &names, REQUEST))?;
+    let expected = usize::from(spec.target.partitions.is_none());
+    let mut found = topics::find(client, context, &names, expected, PATIENCE)?;
     let (ledger, target) = (found.pop().flatten(), found.pop().flatten());
     if target.is_none() && spec.target.partitions.is_none() {
         let hint =
