@@ -28,7 +28,7 @@ use super::transition::{Cause, Flip};
 use crate::time::{Slot, Time};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::ops::{Deref, DerefMut};
+use thin_vec::ThinVec;
 use usher_config::Aggregate;
 use usher_queries::compile::count_range;
 use usher_queries::plan::{FactKind, ModelPlan, Role};
@@ -164,48 +164,15 @@ struct Run {
     len: u32,
 }
 
-/// All that is held of one key.
+/// All that is held of one key: three words while it is nothing, as for most keys of most jobs.
 #[derive(Debug, Default)]
 pub(crate) struct KeyWindows {
     /// Sorted by fact.
-    runs: Vec<Run>,
+    runs: ThinVec<Run>,
     /// The runs one after the other, each from oldest to newest.
-    held: Vec<Held>,
+    held: ThinVec<Held>,
     /// The facts of [`WindowRule::Kept`], sorted.
-    kept: KeptFacts,
-}
-
-/// The facts of [`WindowRule::Kept`] of a key: one word while there are none, as in most jobs.
-#[derive(Debug, Default)]
-#[allow(clippy::box_collection, reason = "a key without such facts has no room for a vector")]
-struct KeptFacts(Option<Box<Vec<KeptFact>>>);
-
-impl KeptFacts {
-    fn insert(&mut self, index: usize, of: KeptFact) {
-        self.0.get_or_insert_default().insert(index, of);
-    }
-
-    fn remove(&mut self, index: usize) {
-        let Some(facts) = &mut self.0 else { return };
-        facts.remove(index);
-        if facts.is_empty() {
-            self.0 = None;
-        }
-    }
-}
-
-impl Deref for KeptFacts {
-    type Target = [KeptFact];
-
-    fn deref(&self) -> &[KeptFact] {
-        self.0.as_ref().map_or(&[], |facts| facts)
-    }
-}
-
-impl DerefMut for KeptFacts {
-    fn deref_mut(&mut self) -> &mut [KeptFact] {
-        self.0.as_mut().map_or(&mut [], |facts| facts)
-    }
+    kept: ThinVec<KeptFact>,
 }
 
 /// What is held of a fact of [`WindowRule::Kept`].
