@@ -73,6 +73,9 @@ pub(crate) struct StageSetup {
 /// How long after a look at keys that could not be weighed the next one is, at the latest.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// How many keys of a difference are looked at in one activation: a look reads some bits, and takes some 100 ns.
+const FITTED: usize = 8 * FUEL;
+
 /// A worker's own parts of pulls, and its verdicts to all.
 pub(crate) type StageStreams<'scope> = (StreamVec<'scope, Time, StagedPull>, StreamVec<'scope, Time, Verdict>);
 
@@ -195,7 +198,7 @@ impl Whole {
             if epochs.in_force(self.pull.pulled as usize) != base.pull {
                 return Weighed::NotNow;
             }
-            match fitting.step(&self.pull, &epochs, FUEL) {
+            match fitting.step(&self.pull, &epochs, FITTED) {
                 None => return Weighed::Some,
                 Some(true) => self.fitting = None,
                 Some(false) => {
