@@ -340,9 +340,9 @@ fn a_version_of_a_delta_table_is_pulled_once() {
     let commit = |version: u32| commit(folder.path(), version);
     let api = Api::start(folder.path(), "2");
     api.live();
-    let pulled = |count: usize, is_so: &dyn Fn(&Value) -> bool| {
+    let pulled = |count: usize, extent: &str, is_so: &dyn Fn(&Value) -> bool| {
         if count > 1 {
-            assert_eq!(api.post("/v1/models/users/pulls", &json!({"extent": "full"})).status, 202);
+            assert_eq!(api.post("/v1/models/users/pulls", &json!({"extent": extent})).status, 202);
         }
         let reply = api.until("/v1/models/users/pulls", |reply| {
             let pulls = reply.json()["pulls"].as_array().expect("a list").clone();
@@ -351,14 +351,17 @@ fn a_version_of_a_delta_table_is_pulled_once() {
         reply.json()["pulls"][0].clone()
     };
     // Each worker adds the keys that it has switched.
-    let pull = |count: usize, expected: Value| {
-        pulled(count, &|pull| json!([pull["version"], pull["extent"], pull["rows"], pull["changed_keys"]]) == expected)
+    let pull = |count: usize, extent: &str, expected: Value| {
+        pulled(count, extent, &|pull| {
+            json!([pull["version"], pull["extent"], pull["rows"], pull["rows_read"], pull["changed_keys"]]) == expected
+        })
     };
-    pull(1, json!([0, "full", 2, 2]));
+    pull(1, "full", json!([0, "full", 2, 2, 2]));
     // The version is in force: nothing is read.
-    pull(2, json!([0, "partial", 2, 0]));
+    pull(2, "full", json!([0, "partial", 2, 0, 0]));
     commit(1);
-    pull(3, json!([1, "full", 4, 2]));
+    // What was added is read.
+    pull(3, "partial", json!([1, "partial", 4, 2, 2]));
     assert_eq!(api.get("/v1/models").json()["models"][0]["version"], 1);
     api.until("/v1/audiences/users/u-11", |reply| reply.json()["audience_ids"] == json!(["rich"]));
     // The next version's file is not there.
@@ -367,12 +370,12 @@ fn a_version_of_a_delta_table_is_pulled_once() {
         table.join("_delta_log/00000000000000000002.json"),
     )
     .expect("a copy");
-    let failed = pulled(4, &|pull| pull["error"].is_string());
+    let failed = pulled(4, "full", &|pull| pull["error"].is_string());
     let error = failed["error"].as_str().expect("it failed");
     assert!(error.ends_with("lake/2.parquet`: the file is gone, and version 2 of the table names it"), "{error}");
     assert_eq!(api.get("/v1/models").json()["models"][0]["version"], 1, "the last good version stays in force");
     commit(2);
-    pull(5, json!([2, "full", 6, 2]));
+    pull(5, "full", json!([2, "full", 6, 6, 2]));
     api.running.stop("-INT");
 }
 

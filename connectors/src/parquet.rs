@@ -37,14 +37,15 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::ChunkReader;
 use usher_config::TableVersion;
 use usher_core::warehouse::{
-    Batches, FileVersion, Snapshot, SnapshotError, SnapshotErrorKind, Version, Wanted, Warehouse,
+    Batches, Difference, FileVersion, Snapshot, SnapshotError, SnapshotErrorKind, Version, Wanted, Warehouse,
 };
 
 pub use read::{PieceReader, panics_are_caught};
 pub use schema::{FoundType, Schema};
 
-use delta::Delta;
 use delta::deletion::Deleted;
+use delta::difference::{Differing, OfTable, Part};
+use delta::{Between, Delta, TableFile};
 use footer::footers;
 use layout::{Layout, Layouts};
 use location::{Base, Location};
@@ -76,6 +77,8 @@ enum Reach {
 #[derive(Debug)]
 pub struct ParquetSnapshot {
     version: Option<Version>,
+    /// What the log of a table says of it.
+    of_table: Option<OfTable>,
     files: Vec<FileVersion>,
     opened: Vec<OpenedFile>,
     pieces: Vec<(usize, usize)>,
@@ -188,10 +191,10 @@ impl ParquetWarehouse {
             return ParquetSnapshot::new(None, files, wanted).map(Arc::new);
         };
         delta.open(&self.location, &self.reach, wanted, |table, before| {
-            let (files, of_table): (Vec<_>, Vec<_>) = table.files.into_iter().unzip();
-            let files = footers_but(files, before)?.into_iter().zip(of_table).map(|((found, metadata), file)| {
-                let schema = Schema::of_table_file(&found.version.path, &metadata, &file);
-                (found, metadata, schema, file.deleted)
+            let (files, of_files): (Vec<_>, Vec<_>) = table.files.into_iter().unzip();
+            let files = footers_but(files, before)?.into_iter().zip(&of_files).map(|((found, metadata), file)| {
+                let schema = Schema::of_table_file(&found.version.path, &metadata, file);
+                (found, metadata, schema, file.deleted.clone())
             });
             // Also where the table has no file.
             let columns = Schema::of_table(&self.location.shown, &table.columns);
@@ -199,9 +202,29 @@ impl ParquetWarehouse {
             let names = wanted.columns.iter().map(|(name, _)| name).chain(&wanted.foreign_key).chain([&wanted.key]);
             match names.into_iter().find(lacks) {
                 Some(name) => Err(columns.missing(name)),
-                None => ParquetSnapshot::new(Some(table.version), files, wanted),
+                None => {
+                    let opened = ParquetSnapshot::new(Some(table.version), files, wanted)?;
+                    let of_table = OfTable { entry: table.entry, columns: table.columns, files: of_files };
+                    Ok(ParquetSnapshot { of_table: Some(of_table), ..opened })
+                }
             }
         })
+    }
+
+    /// Returns the rows that were added and those that were removed from one version of a Delta table to a later one, as
+    /// [`Warehouse::difference`] does.
+    fn differing(&self, from: &Version, to: &Version, wanted: &Wanted) -> Option<[ParquetSnapshot; 2]> {
+        let delta = self.delta.as_ref()?;
+        let Between { from, to, differences } = delta.between(&self.location, &self.reach, (from, to), wanted)?;
+        let key = Wanted {
+            key: wanted.key.clone(),
+            foreign_key: None,
+            columns: Vec::new(),
+            undeclared: wanted.undeclared.iter().filter(|name| **name == wanted.key).cloned().collect(),
+        };
+        let added = to.only(differences.added, wanted)?;
+        let removed = from.only(differences.removed, &key)?;
+        (added.rows() + removed.rows() < to.rows()).then_some([added, removed])
     }
 
     /// The files, by path; at least one.
@@ -257,7 +280,8 @@ impl ParquetSnapshot {
         files: impl Iterator<Item = (Found, ArrowReaderMetadata, Schema, Option<Deleted>)>,
         wanted: &Wanted,
     ) -> Result<ParquetSnapshot, SnapshotError> {
-        let mut pull = ParquetSnapshot { version, files: Vec::new(), opened: Vec::new(), pieces: Vec::new() };
+        let (of_table, opened, pieces) = (None, Vec::new(), Vec::new());
+        let mut pull = ParquetSnapshot { version, of_table, files: Vec::new(), opened, pieces };
         let mut layouts = Layouts::new(wanted);
         for (found, metadata, schema, deleted) in files {
             let (roots, layout) = layouts.file(schema)?;
@@ -265,7 +289,10 @@ impl ParquetSnapshot {
             let opened = OpenedFile { handle: found.handle, metadata, roots, layout, deleted };
             for row_group in 0..opened.metadata.metadata().num_row_groups() {
                 opened.check(&found.version, row_group)?;
-                pull.pieces.push((file, row_group));
+                let rows = opened.rows_before(row_group)..opened.rows_before(row_group + 1);
+                if opened.deleted.as_ref().is_none_or(|deleted| !deleted.covers(rows)) {
+                    pull.pieces.push((file, row_group));
+                }
             }
             pull.files.push(found.version);
             pull.opened.push(opened);
@@ -278,9 +305,30 @@ impl ParquetSnapshot {
     pub fn rows(&self) -> u64 {
         let rows = |opened: &OpenedFile| {
             let deleted = opened.deleted.as_ref().map_or(0, Deleted::count);
-            opened.rows_before(opened.metadata.metadata().num_row_groups()).saturating_sub(deleted)
+            opened.rows().saturating_sub(deleted)
         };
         self.opened.iter().map(rows).sum()
+    }
+
+    /// Returns what is wanted of some files of the table, and of these the rows that differ; `None` if one can't be read.
+    fn only(&self, files: Vec<Differing>, wanted: &Wanted) -> Option<ParquetSnapshot> {
+        let of_table = self.of_table.as_ref()?;
+        let file = |Differing { part, same }: Differing| {
+            let (found, metadata, file): (Found, ArrowReaderMetadata, TableFile) = match part {
+                Part::Of(at) => {
+                    let found = Found { version: self.files[at].clone(), handle: self.opened[at].handle.clone() };
+                    (found, self.opened[at].metadata.clone(), of_table.files[at].clone())
+                }
+                Part::Between(found, file) => {
+                    let (found, metadata) = footers(vec![found]).ok()?.pop()?;
+                    (found, metadata, file)
+                }
+            };
+            let schema = Schema::of_table_file(&found.version.path, &metadata, &file);
+            Some((found, metadata, schema, same.or(file.deleted)))
+        };
+        let files = files.into_iter().map(file).collect::<Option<Vec<_>>>()?;
+        ParquetSnapshot::new(self.version.clone(), files.into_iter(), wanted).ok()
     }
 
     /// Reads one piece, 8,192 rows at a time. Of a store, the wanted columns of the row group are fetched first and held.
@@ -330,6 +378,11 @@ impl Warehouse for ParquetWarehouse {
     fn open(&self, wanted: &Wanted) -> Result<Arc<dyn Snapshot>, SnapshotError> {
         Ok(self.pull(wanted)?)
     }
+
+    fn difference(&self, from: &Version, to: &Version, wanted: &Wanted) -> Option<Difference> {
+        let [added, removed] = self.differing(from, to, wanted)?;
+        Some(Difference { added: Arc::new(added), removed: Arc::new(removed) })
+    }
 }
 
 impl Snapshot for ParquetSnapshot {
@@ -355,6 +408,11 @@ impl Snapshot for ParquetSnapshot {
 }
 
 impl OpenedFile {
+    /// The rows by the footer, the deleted ones included.
+    fn rows(&self) -> u64 {
+        self.rows_before(self.metadata.metadata().num_row_groups())
+    }
+
     /// The rows of the row groups before one.
     fn rows_before(&self, row_group: usize) -> u64 {
         let groups = &self.metadata.metadata().row_groups()[..row_group];

@@ -8,7 +8,7 @@
 //! * What a registry does not have (404), and a schema whose references are missing or form a circle, is requested anew after [`AGAIN`]; until
 //!   then there is none.
 //! * No answer, an answer of another status, and one that is no answer of a registry (HTML) are no statement about an id: it is requested again,
-//!   [`FIRST_PAUSE`] later, doubled up to [`LONGEST_PAUSE`]. The log has that once, and once more when it is over.
+//!   [`FIRST_PAUSE`] later, doubled up to [`LONGEST_PAUSE`]. The log has that once for an id, and once more when it is over.
 //! * A source that was never read with this registry waits at most [`PATIENCE`] for it when it is opened, and so does a bounded reading later.
 //!
 //! | module | is |
@@ -71,7 +71,6 @@ struct Shared {
 struct State {
     settled: HashMap<SchemaId, Settled>,
     wanted: Vec<Wanted>,
-    away: Option<Away>,
     wakes: Vec<Arc<dyn Fn() + Send + Sync>>,
     ended: bool,
 }
@@ -97,9 +96,10 @@ struct Wanted {
     id: SchemaId,
     due: Instant,
     pause: Duration,
+    away: Option<Away>,
 }
 
-/// Since when the registry is away, and why.
+/// Since when the registry gives no answer about an id, and why.
 struct Away {
     since: Instant,
     fault: Fault,
@@ -180,7 +180,7 @@ impl Registry {
             Some(Settled::Without(..)) | None => {}
         }
         if state.wanted.iter().all(|wanted| wanted.id != id) {
-            state.wanted.push(Wanted { id, due: Instant::now(), pause: FIRST_PAUSE });
+            state.wanted.push(Wanted { id, due: Instant::now(), pause: FIRST_PAUSE, away: None });
             self.shared.stirred.notify_all();
         }
         Standing::Requested
@@ -194,7 +194,7 @@ impl Registry {
     /// Returns why the reading can't go on: it is bounded, and the registry has been away for too long.
     pub(crate) fn failure(&self) -> Option<SourceError> {
         let state = lock(&self.shared.state);
-        let away = state.away.as_ref().filter(|away| self.shared.bounded && away.since.elapsed() >= PATIENCE)?;
+        let away = state.away().filter(|away| self.shared.bounded && away.since.elapsed() >= PATIENCE)?;
         Some(self.shared.client.error(&self.shared.id, away.fault.clone()))
     }
 }
@@ -222,8 +222,15 @@ impl Schemas for Registry {
         });
         let mut seen: Vec<_> = seen.collect();
         seen.sort_by_key(|(id, _)| *id);
-        let waiting = state.away.as_ref().map(|away| self.shared.client.error(&self.shared.id, away.fault.clone()));
+        let waiting = state.away().map(|away| self.shared.client.error(&self.shared.id, away.fault.clone()));
         SchemasReport { waiting: waiting.map(|error| error.to_string()), seen }
+    }
+}
+
+impl State {
+    /// Returns what has been waited for for the longest, where the registry gives no answer.
+    fn away(&self) -> Option<&Away> {
+        self.wanted.iter().filter_map(|wanted| wanted.away.as_ref()).min_by_key(|away| away.since)
     }
 }
 
@@ -267,11 +274,12 @@ impl Shared {
 
     fn settle(&self, id: SchemaId, settled: Settled) {
         let mut state = lock(&self.state);
-        state.wanted.retain(|wanted| wanted.id != id);
+        let at = state.wanted.iter().position(|wanted| wanted.id == id);
+        let away = at.and_then(|at| state.wanted.swap_remove(at).away);
         state.settled.insert(id, settled);
-        if let Some(away) = state.away.take() {
+        if let Some(away) = away {
             let seconds = away.since.elapsed().as_secs();
-            tracing::info!(source = %self.id, registry = %self.client.shown, seconds, "the registry answers again");
+            tracing::info!(source = %self.id, registry = %self.client.shown, schema = %id, seconds, "the registry answers again");
             let now = Instant::now();
             state.wanted.iter_mut().for_each(|wanted| wanted.due = now);
         }
@@ -282,11 +290,10 @@ impl Shared {
 
     fn note_away(&self, id: SchemaId, fault: Fault) {
         let mut state = lock(&self.state);
-        if let Some(wanted) = state.wanted.iter_mut().find(|wanted| wanted.id == id) {
-            wanted.due = Instant::now() + wanted.pause;
-            wanted.pause = (wanted.pause * 2).min(LONGEST_PAUSE);
-        }
-        match &mut state.away {
+        let wanted = state.wanted.iter_mut().find(|wanted| wanted.id == id).expect("it is wanted until it is settled");
+        wanted.due = Instant::now() + wanted.pause;
+        wanted.pause = (wanted.pause * 2).min(LONGEST_PAUSE);
+        match &mut wanted.away {
             Some(away) => away.fault = fault,
             None => {
                 let (reason, hint) = (fault.reason(), fault.hint());
@@ -294,7 +301,7 @@ impl Shared {
                     source = %self.id, registry = %self.client.shown, schema = %id,
                     "the registry {reason}: the source waits for the schema\n  hint: {hint}"
                 );
-                state.away = Some(Away { since: Instant::now(), fault });
+                wanted.away = Some(Away { since: Instant::now(), fault });
             }
         }
     }
@@ -318,7 +325,17 @@ fn restore(source: &str, kept: &Objects, client: &Client) -> HashMap<SchemaId, S
     });
     let schemas = found.into_iter().filter_map(|(name, content)| {
         let id = parse(name.strip_prefix(&prefix)?)?;
-        Some((id, Settled::Known(Arc::new(serde_json::from_slice(&content).ok()?))))
+        match serde_json::from_slice(&content) {
+            Ok(schema) => Some((id, Settled::Known(Arc::new(schema)))),
+            Err(reason) => {
+                tracing::warn!(source, schema = %id, %reason, "the schema that was kept can't be read: it is requested anew");
+                // Else the one that is had anew would not be kept.
+                if let Err(reason) = kept.remove_schema(&name) {
+                    tracing::warn!(source, schema = %id, %reason, "the schema that was kept can't be removed");
+                }
+                None
+            }
+        }
     });
     schemas.collect()
 }

@@ -51,7 +51,7 @@ mod request;
 mod run;
 mod schedule;
 mod signature;
-mod target;
+pub(crate) mod target;
 mod vendor;
 
 pub(crate) use control::{Control, control};

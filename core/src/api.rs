@@ -250,8 +250,11 @@ pub struct Pull {
     pub version: Option<u64>,
     /// Its duration; null while it runs.
     pub duration_ms: Option<u64>,
-    /// Rows that it read.
+    /// Rows of the snapshot that it gave, found unchanged, or was held with.
     pub rows: Option<u64>,
+    /// Rows that it read; fewer than all where only what differs from the version in force was read, the keys of rows that are gone
+    /// included. Null where it was not taken.
+    pub rows_read: Option<u64>,
     /// Keys with a change.
     pub changed_keys: Option<u64>,
     /// Why it failed or was held.

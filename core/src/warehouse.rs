@@ -16,6 +16,21 @@ pub trait Warehouse: Send {
     /// # Errors
     /// There is nothing to read, it can't be read, or its columns do not fit.
     fn open(&self, wanted: &Wanted) -> Result<Arc<dyn Snapshot>, SnapshotError>;
+
+    /// Returns how a version differs from an earlier one, if that is known and less to read than the version is. Both were opened
+    /// here for `wanted`, `to` last, and the caller still holds them.
+    fn difference(&self, _from: &Version, _to: &Version, _wanted: &Wanted) -> Option<Difference> {
+        None
+    }
+}
+
+/// How a version of a table differs from an earlier one.
+#[derive(Clone)]
+pub struct Difference {
+    /// The rows that the version has and the earlier one has not.
+    pub added: Arc<dyn Snapshot>,
+    /// The rows that the earlier version has and the version has not: their keys only. One that changed is in both.
+    pub removed: Arc<dyn Snapshot>,
 }
 
 /// The content of a model at one time, checked and ready to be read.

@@ -19,6 +19,7 @@ pub(crate) mod committed;
 pub(crate) mod contributions;
 pub(crate) mod deciding;
 pub(crate) mod dictionary;
+pub(crate) mod difference;
 pub(crate) mod epoch;
 pub(crate) mod evaluate;
 pub(crate) mod event_counts;

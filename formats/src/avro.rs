@@ -69,12 +69,44 @@ struct Step {
 #[derive(Debug)]
 enum Kind {
     Leaf,
-    Record(Vec<StepId>),
+    Record(Vec<FieldStep>),
     /// What skips an item; the wanted ones.
     Array(StepId, Vec<(usize, StepId)>),
     /// What skips a value; the wanted ones.
     Map(StepId, Vec<(Slot, StepId)>),
     Union(Vec<StepId>),
+}
+
+/// A field of a record: its step, and how its value is read without that where its type is a plain one.
+#[derive(Debug)]
+struct FieldStep {
+    step: StepId,
+    /// Set if it is a union of null and one other type.
+    optional: Option<Optional>,
+    /// Of a union the value in its other branch.
+    value: Plain,
+}
+
+/// A union of null and one other type: the byte that each branch begins with.
+#[derive(Debug)]
+struct Optional {
+    null: u8,
+    other: u8,
+    /// Where a null is wanted.
+    slot: Option<Slot>,
+}
+
+/// How a value is read.
+#[derive(Debug)]
+enum Plain {
+    /// It is passed over: what starts with its length, a number of any length, so many bytes.
+    Sized,
+    Long,
+    Bytes(usize),
+    /// A text that is wanted.
+    Text(Slot),
+    /// By its step.
+    Step(StepId),
 }
 
 /// What a value is, when some envelopes are off.
@@ -246,7 +278,7 @@ impl Compiler<'_> {
         let kind = match schema.of(of) {
             Type::Record(fields) => {
                 let member = |name: &str| node.and_then(|node| node.member(name.as_bytes(), 0, name.len()));
-                Kind::Record(fields.iter().map(|(name, of)| self.step(*of, member(name))).collect())
+                Kind::Record(fields.iter().map(|(name, of)| self.field(*of, member(name))).collect())
             }
             Type::Array(items) => {
                 let elements = node.map_or(&[][..], |node| &node.elements);
@@ -266,6 +298,31 @@ impl Compiler<'_> {
         step.whole = wanted && matches!(kind, Kind::Record(_) | Kind::Array(..) | Kind::Map(..));
         step.kind = kind;
         id
+    }
+
+    /// Returns the step of a field, and how it is read where its type is a plain one.
+    fn field(&mut self, of: TypeId, slot: Option<Slot>) -> FieldStep {
+        let schema = self.schema;
+        let null = |of: &TypeId| *schema.of(*of) == Type::Null;
+        let (optional, inner) = match schema.of(of) {
+            Type::Union(branches) => match branches[..] {
+                // An index is twice as much on the wire.
+                [first, second] if null(&first) => (Some(Optional { null: 0, other: 2, slot }), second),
+                [first, second] if null(&second) => (Some(Optional { null: 2, other: 0, slot }), first),
+                _ => (None, of),
+            },
+            _ => (None, of),
+        };
+        let value = match (schema.of(inner), slot) {
+            (Type::Bytes | Type::String | Type::Decimal { size: None, .. }, None) => Plain::Sized,
+            (Type::Int | Type::Long | Type::Date | Type::Timestamp(_) | Type::Enum(_), None) => Plain::Long,
+            (Type::Boolean, None) => Plain::Bytes(1),
+            (Type::Float, None) => Plain::Bytes(4),
+            (Type::Double, None) => Plain::Bytes(8),
+            (Type::String, Some(slot)) => Plain::Text(slot),
+            _ => Plain::Step(self.step(inner, slot)),
+        };
+        FieldStep { step: self.step(of, slot), optional, value }
     }
 
     /// Finds what is to be done with a value of a type when so many envelopes are off.
@@ -513,7 +570,7 @@ impl<'a, 'w> Walk<'a, 'w> {
             Kind::Record(fields) => {
                 self.meet(step.slot);
                 for field in fields {
-                    self.step(*field, depth + 1)?;
+                    self.field(field, depth + 1)?;
                 }
             }
             Kind::Array(skip, wanted) => {
@@ -555,6 +612,48 @@ impl<'a, 'w> Walk<'a, 'w> {
             }
         }
         Some(())
+    }
+
+    /// Reads a field as its step does, without it where that can be.
+    #[inline(always)]
+    fn field(&mut self, field: &FieldStep, mut depth: usize) -> Option<()> {
+        // A union is a level of its own.
+        if depth + 1 >= DEPTH_MAX {
+            return self.step(field.step, depth);
+        }
+        if let Some(optional) = &field.optional {
+            match self.bytes.get(self.at) {
+                Some(byte) if *byte == optional.other => self.at += 1,
+                Some(byte) if *byte == optional.null => {
+                    self.at += 1;
+                    if let Some(slot) = optional.slot {
+                        self.fields.set(self.layout, slot, Found::Nothing);
+                    }
+                    return Some(());
+                }
+                // An index in more bytes than it needs, or none.
+                _ => return self.step(field.step, depth),
+            }
+            depth += 1;
+        }
+        match field.value {
+            Plain::Sized => self.sized().map(drop),
+            Plain::Long => self.long().map(drop),
+            Plain::Bytes(count) => self.take(count).map(drop),
+            Plain::Text(slot) => {
+                let text = self.text()?;
+                self.fields.set(self.layout, slot, Found::Text(Cow::Borrowed(text)));
+                Some(())
+            }
+            Plain::Step(step) => self.step(step, depth),
+        }
+    }
+
+    /// Reads a text.
+    #[inline(always)]
+    fn text(&mut self) -> Option<&'a str> {
+        let bytes = self.sized()?;
+        binary::text(bytes).or_else(|| self.fail(What::Unfit("a text that is not UTF-8")))
     }
 
     /// Notes that a value is there, at which or in which others are wanted.
@@ -613,13 +712,7 @@ impl<'a, 'w> Walk<'a, 'w> {
                 binary::number(f32::from_le_bytes(bytes).into())
             }
             Type::Double => binary::number(f64::from_le_bytes(self.take(8)?.try_into().expect("eight bytes"))),
-            Type::String => {
-                let bytes = self.sized()?;
-                match simdutf8::basic::from_utf8(bytes) {
-                    Ok(text) => Found::Text(Cow::Borrowed(text)),
-                    Err(_) => return self.fail(What::Unfit("a text that is not UTF-8")),
-                }
-            }
+            Type::String => Found::Text(Cow::Borrowed(self.text()?)),
             Type::Bytes => Found::Text(Cow::Owned(binary::base64(self.sized()?))),
             Type::Fixed(size) => Found::Text(Cow::Owned(binary::base64(self.take(*size)?))),
             Type::Date => match self.int()?.checked_mul(86_400_000) {

@@ -17,9 +17,23 @@ pub(super) fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
         *at += 1;
         return Some(first.into());
     }
-    long_varint(bytes, at)
+    // As the lengths of most texts are that need more than one byte.
+    match bytes.get(*at + 1) {
+        Some(second) if *second < 0x80 => {
+            *at += 2;
+            Some(u64::from(first & 0x7f) | u64::from(*second) << 7)
+        }
+        _ => long_varint(bytes, at),
+    }
 }
 
+/// Reads a text; `None` if it is not UTF-8.
+#[inline(always)]
+pub(super) fn text(bytes: &[u8]) -> Option<&str> {
+    simdutf8::basic::from_utf8(bytes).ok()
+}
+
+#[cold]
 fn long_varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let mut value = 0;
     for (index, byte) in bytes[*at..].iter().take(10).enumerate() {

@@ -71,6 +71,37 @@ enum Special {
 struct Step {
     /// In the order of their numbers.
     wanted: Vec<Wanted>,
+    /// By number below [`DIRECT`]: one more than the place in `wanted`; 0 if it is not.
+    direct: Vec<u32>,
+    /// The places of those of which something is to be done at the end of the message: lists, and fields without presence.
+    at_end: Vec<u32>,
+}
+
+/// Fields with lesser numbers are found by their number, others by a search.
+const DIRECT: u32 = 64;
+
+impl Step {
+    fn new(wanted: Vec<Wanted>) -> Step {
+        let mut direct = vec![0; DIRECT as usize];
+        for (place, wanted) in wanted.iter().enumerate().filter(|(_, wanted)| wanted.field.number < DIRECT) {
+            direct[wanted.field.number as usize] = place as u32 + 1;
+        }
+        let at_end = wanted.iter().enumerate().filter(|(_, wanted)| wanted.field.repeated || !wanted.field.presence);
+        let at_end = at_end.map(|(place, _)| place as u32).collect();
+        Step { wanted, direct, at_end }
+    }
+
+    /// Returns the field of a number, if it is wanted.
+    #[inline(always)]
+    fn field(&self, number: u32) -> Option<&Wanted> {
+        match self.direct.get(number as usize) {
+            Some(place) => place.checked_sub(1).map(|place| &self.wanted[place as usize]),
+            None => {
+                let place = self.wanted.binary_search_by_key(&number, |wanted| wanted.field.number);
+                place.ok().map(|place| &self.wanted[place])
+            }
+        }
+    }
 }
 
 /// A field that is wanted, or has something that is.
@@ -337,7 +368,7 @@ impl Compiler<'_> {
             of_oneof.filter(|(other, _)| other.number != field.number).map(|(_, slot)| *slot).collect::<Vec<_>>()
         };
         let compiled = wanted.iter().map(|(field, slot)| Wanted { others: others(field), ..self.wanted(field, *slot) });
-        Step { wanted: compiled.collect() }
+        Step::new(compiled.collect())
     }
 
     /// The node of a field: by its name, or by its name in JSON.
@@ -445,19 +476,20 @@ impl<'a, 'w> Walk<'a, 'w> {
             Ok(number) if number > 0 && number < 1 << 29 => number,
             _ => return self.fail(What::Unfit("a field without a number"), &bytes[start..]),
         };
+        // Texts and messages are most of what there is: a branch that is nearly always the same costs less than a table of types.
+        if tag & 7 == 2 {
+            let Some(length) = binary::varint(bytes, at) else {
+                return self.fail(What::Unfit("a number that does not end"), &bytes[*at..]);
+            };
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            return Some((number, Raw::Bytes(self.take(bytes, at, length)?)));
+        }
         let raw = match tag & 7 {
             0 => match binary::varint(bytes, at) {
                 Some(value) => Raw::Varint(value),
                 None => return self.fail(What::Unfit("a number that does not end"), &bytes[*at..]),
             },
             1 => Raw::Eight(u64::from_le_bytes(self.take(bytes, at, 8)?.try_into().expect("eight bytes"))),
-            2 => {
-                let Some(length) = binary::varint(bytes, at) else {
-                    return self.fail(What::Unfit("a number that does not end"), &bytes[*at..]);
-                };
-                let length = usize::try_from(length).unwrap_or(usize::MAX);
-                Raw::Bytes(self.take(bytes, at, length)?)
-            }
             3 => {
                 self.group(bytes, at, number, 0)?;
                 Raw::Group
@@ -466,6 +498,11 @@ impl<'a, 'w> Walk<'a, 'w> {
             _ => return self.fail(What::Unfit("a field of no type of the wire"), &bytes[start..]),
         };
         Some((number, raw))
+    }
+
+    #[inline(always)]
+    fn text<'b>(&mut self, bytes: &'b [u8]) -> Option<&'b str> {
+        binary::text(bytes).or_else(|| self.fail(What::Unfit("a text that is not UTF-8"), bytes))
     }
 
     #[inline(always)]
@@ -505,14 +542,14 @@ impl<'a, 'w> Walk<'a, 'w> {
         let (mut at, mut has_lists) = (0, false);
         while at < bytes.len() {
             let (number, raw) = self.next(bytes, &mut at)?;
-            let Ok(index) = step.wanted.binary_search_by_key(&number, |wanted| wanted.field.number) else { continue };
-            let wanted = &step.wanted[index];
+            let Some(wanted) = step.field(number) else { continue };
             match wanted.field.repeated {
                 true => has_lists = true,
                 false => self.value(wanted, raw, depth)?,
             }
         }
-        for wanted in &step.wanted {
+        for place in &step.at_end {
+            let wanted = &step.wanted[*place as usize];
             if wanted.field.repeated {
                 self.list(wanted, if has_lists { bytes } else { &[] }, depth)?;
             } else if !wanted.field.presence && !self.is_met(wanted.slot) {
@@ -534,6 +571,14 @@ impl<'a, 'w> Walk<'a, 'w> {
     fn value(&mut self, wanted: &Wanted, raw: Raw<'a>, depth: usize) -> Option<()> {
         for other in &wanted.others {
             self.fields.forget(self.layout, *other);
+        }
+        if let (Kind::String, Raw::Bytes(bytes)) = (wanted.field.kind, raw) {
+            let text = self.text(bytes)?;
+            self.fields.set(self.layout, wanted.slot, Found::Text(Cow::Borrowed(text)));
+            if wanted.implicit && bytes.is_empty() {
+                self.fields.defaulted.push(wanted.slot);
+            }
+            return Some(());
         }
         let Some(inside) = wanted.inside else {
             if let Some(found) = self.leaf(wanted.field.kind, raw)? {
@@ -692,10 +737,7 @@ impl<'a, 'w> Walk<'a, 'w> {
             (Kind::Double, Raw::Eight(raw)) => binary::number(f64::from_bits(raw)),
             (Kind::Bool, Raw::Varint(raw)) => Found::Boolean(raw != 0),
             (Kind::Enum(of), Raw::Varint(raw)) => self.symbol(of, raw as i32),
-            (Kind::String, Raw::Bytes(bytes)) => match simdutf8::basic::from_utf8(bytes) {
-                Ok(text) => Found::Text(Cow::Borrowed(text)),
-                Err(_) => return self.fail(What::Unfit("a text that is not UTF-8"), bytes),
-            },
+            (Kind::String, Raw::Bytes(bytes)) => Found::Text(Cow::Borrowed(self.text(bytes)?)),
             (Kind::Bytes, Raw::Bytes(bytes)) => Found::Text(Cow::Owned(binary::base64(bytes))),
             (Kind::Message(of), Raw::Bytes(bytes)) => match self.reader.special[of as usize] {
                 Special::Timestamp => {

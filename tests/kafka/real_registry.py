@@ -1,9 +1,12 @@
 """A real registry and its clients' own serializers: the same events as JSON, Avro, Protobuf and JSON Schema, with ids in the prefix and in the header,
-give the same changes, byte for byte; one changes its schema in the middle."""
+give the same changes, byte for byte; one changes its schema in the middle. With NPM_WRITER, a folder with `@kafkajs/confluent-schema-registry`, that
+one's too."""
 
+import base64
 import json
 import os
 import random
+import subprocess
 
 from confluent_kafka.schema_registry import SchemaRegistryClient, topic_subject_name_strategy
 from confluent_kafka.schema_registry.avro import AvroSerializer
@@ -136,6 +139,40 @@ for place, conf in {"prefix": BY_TOPIC, "header": {**BY_TOPIC, "schema.id.serial
     ids = {value[1:5] for value, _ in records["avro"]} if place == "prefix" else {headers[0][1] for _, headers in records["avro"]}
     assert len(ids) == 2, f"{place}: the schema has changed in the middle"
 print(f"{len(events)} events, {changes} changes, each in {ways} ways by Apicurio Registry and its clients' serializers")
+
+
+def by_npm():
+    """What the package of npm serializes, by encoding."""
+    parts = [with_unneeded(event) for event in events]
+    flat = 'syntax = "proto3"; package shop; message Event { string type = 1; optional string event = 2; string userId = 3; string messageId = 4; string timestamp = 5; }'
+    plain = [{key: value or "" for key, value in segment(event).items() if key != "properties"} for event in events]
+    asked = {
+        "avro": ([json.dumps(AVRO), json.dumps(newer)], [parts[:half], [{**part, "newer": 3} for part in parts[half:]]]),
+        "json_schema": ([json.dumps(DOCUMENT)], [list(map(segment, events))]),
+        "protobuf": ([flat], [plain]),
+    }
+    asked = {encoding: {"subject": f"{name}-npm-{encoding}-value", "schemas": schemas, "messages": messages} for encoding, (schemas, messages) in asked.items()}
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "npm_writer.mjs")
+    ran = subprocess.run(["node", script], input=json.dumps({"url": URL, "encodings": asked}), capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return {encoding: [base64.b64decode(value) for value in values] for encoding, values in json.loads(ran.stdout).items()}
+
+
+if os.environ.get("NPM_WRITER"):
+    written = by_npm()
+    for encoding, values in written.items():
+        topic = f"{name}-npm-{encoding}"
+        write(topic, [(value, []) for value in values])
+        folder = Folder(job("encodings", topic, f"format: segment, encoding: {encoding}, registry: {{url: '{URL}'}}"))
+        found = replayed(folder)
+        if encoding == "protobuf":
+            # The package leaves out which message of the file it is, which the format has and all other readers expect: nothing is read as something else.
+            assert not found[0] and f"dead letters {len(events):,} (malformed {len(events):,})" in found[1], found[1]
+            continue
+        assert found[1] == expected[1], f"{encoding} by npm: {found[1]}, but {expected[1]}"
+        assert found[0] == expected[0], f"{encoding} by npm: other changes"
+    assert len({value[1:5] for value in written["avro"]}) == 2, "the schema has changed in the middle"
+    print("the same by @kafkajs/confluent-schema-registry: Avro and JSON Schema; its Protobuf is refused")
 
 # What it does not have is a dead letter.
 topic = f"{name}-unknown"

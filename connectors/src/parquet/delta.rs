@@ -1,7 +1,8 @@
 //! Delta tables: the files, the rows of them that count, and the columns, that a table's log gives for one version.
 //!
 //! Promises: what is read is one version, whatever is written meanwhile; of a log that was read before, only the entries that are new;
-//! a version that was opened before is not opened again, and of a later one only the footers of new files are read. Deletion
+//! a version that was opened before is not opened again, and of a later one only the footers of new files are read; how it differs from an
+//! earlier one ([`difference`]) is known while that one is held. Deletion
 //! vectors, column mapping by name and by id, partition values, and checkpoints of both kinds count.
 //!
 //! Refuses: a table that needs a feature of readers that is not known here, by its name; an entry of the log, a checkpoint or a
@@ -14,21 +15,23 @@ mod actions;
 mod checkpoint;
 pub(super) mod columns;
 pub(super) mod deletion;
+pub(super) mod difference;
 mod folder;
 mod log;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use usher_config::TableVersion;
 use usher_core::lock::lock;
-use usher_core::warehouse::{SnapshotError, SnapshotErrorKind, Version, Wanted};
+use usher_core::warehouse::{FileVersion, SnapshotError, SnapshotErrorKind, Version, Wanted};
 
 use super::location::Location;
 use super::{Found, ParquetSnapshot, Reach};
-use actions::Action;
+use actions::{Action, FileName};
 use columns::TableColumns;
 use deletion::Deleted;
+use difference::{Differences, OfTable};
 use folder::Folder;
 use log::Replayed;
 
@@ -47,12 +50,15 @@ pub(super) struct Delta {
 struct Last {
     log: Option<Replayed>,
     opened: Option<(Wanted, Arc<ParquetSnapshot>)>,
+    /// What was opened before, where it is still held elsewhere.
+    earlier: Vec<(Wanted, Weak<ParquetSnapshot>)>,
 }
 
 /// A version of a table.
 #[derive(Debug)]
 pub(super) struct Table {
     pub version: Version,
+    pub entry: Option<FileVersion>,
     pub columns: Arc<TableColumns>,
     /// By path.
     pub files: Vec<(Found, TableFile)>,
@@ -61,6 +67,7 @@ pub(super) struct Table {
 /// What a table says of one of its files.
 #[derive(Clone, Debug)]
 pub(super) struct TableFile {
+    pub name: FileName,
     pub columns: Arc<TableColumns>,
     /// The values of partition columns, by their physical names; `None` for null.
     pub partition: BTreeMap<String, Option<String>>,
@@ -71,6 +78,12 @@ pub(super) struct TableFile {
 impl Delta {
     pub(super) fn new(at: TableVersion) -> Delta {
         Delta { at, last: Arc::default() }
+    }
+
+    /// Returns the same table, and what is known of it, at another version.
+    #[cfg(test)]
+    pub(super) fn with_version(&self, at: TableVersion) -> Delta {
+        Delta { at, last: Arc::clone(&self.last) }
     }
 
     /// Returns the columns of the version that a pull would read.
@@ -116,11 +129,14 @@ impl Delta {
             }
             let number = version.number;
             let before = last.opened.as_ref().map(|(_, opened)| &**opened);
-            let opened = replayed.state.table(&folder, version).and_then(|table| open(table, before));
+            let opened =
+                replayed.state.table(&folder, version, replayed.entry.clone()).and_then(|table| open(table, before));
             match opened {
                 Ok(opened) => {
                     let opened = Arc::new(opened);
-                    last.opened = Some((wanted.clone(), Arc::clone(&opened)));
+                    let before = last.opened.replace((wanted.clone(), Arc::clone(&opened)));
+                    last.earlier.extend(before.map(|(wanted, before)| (wanted, Arc::downgrade(&before))));
+                    last.earlier.retain(|(_, before)| before.strong_count() > 0);
                     return Ok(opened);
                 }
                 Err(error) if error.kind == SnapshotErrorKind::Missing => gone = Some((number, of_gone(number, error))),
@@ -129,6 +145,40 @@ impl Delta {
         }
         let (_, error) = gone.expect("an opening that did not return was of a version with a missing file");
         Err(error)
+    }
+}
+
+/// Two versions of a table, and how the later one differs.
+pub(super) struct Between {
+    pub from: Arc<ParquetSnapshot>,
+    pub to: Arc<ParquetSnapshot>,
+    pub differences: Differences,
+}
+
+impl Delta {
+    /// Returns how the version that was opened last differs from one that was opened before and is still held; `None` if that is not known.
+    pub(super) fn between(
+        &self,
+        location: &Location,
+        reach: &Reach,
+        (from, to): (&Version, &Version),
+        wanted: &Wanted,
+    ) -> Option<Between> {
+        let last = lock(&self.last);
+        let is = |of: &Wanted, opened: &ParquetSnapshot, version: &Version| {
+            of == wanted && opened.version.as_ref() == Some(version)
+        };
+        let (_, to) = last.opened.as_ref().filter(|(of, opened)| is(of, opened, to))?;
+        let mut earlier = last.earlier.iter().filter_map(|(of, before)| Some((of, before.upgrade()?)));
+        let (_, from) = earlier.find(|(of, before)| is(of, before, from))?;
+        let of_table = |opened: &ParquetSnapshot| Some(opened.version.as_ref()?.number);
+        let (before, after) = (of_table(&from)?, of_table(to)?);
+        let same_table = from.version.as_ref()?.table == to.version.as_ref()?.table && before < after;
+        let (was, is): (&OfTable, &OfTable) = (from.of_table.as_ref()?, to.of_table.as_ref()?);
+        let folder = Folder { location, reach };
+        let rows = |at: usize| to.opened[at].rows();
+        let differences = same_table.then(|| difference::between(&folder, (before, was), (after, is), rows))??;
+        Some(Between { from, to: Arc::clone(to), differences })
     }
 }
 

@@ -1,6 +1,8 @@
 //! Requests to a registry, and what their answers mean.
 
 use super::Lookup;
+use crate::webhook::target::is_loopback;
+use percent_encoding::percent_decode_str;
 use reqwest::{StatusCode, redirect};
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -92,7 +94,7 @@ impl Client {
         let shown = format!("{}{}", base.origin().ascii_serialization(), base.path().trim_end_matches('/'));
         let password = registry.password.as_ref().map(|password| password.secret.resolve(variable)).transpose();
         let password = password.map_err(|reason| failed(&shown, format!("has no password: {reason}")))?;
-        let decoded = |text: &str| percent_decoded(text);
+        let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let of_url = (!base.username().is_empty()).then(|| decoded(base.username()));
         let (username, password) = match (&registry.username, of_url) {
             (Some(username), _) => (Some(username.clone()), password),
@@ -110,8 +112,7 @@ impl Client {
             // Nobody looks after a connection between two requests, which are minutes apart.
             .pool_max_idle_per_host(0)
             .user_agent(concat!("usher/", env!("CARGO_PKG_VERSION")));
-        let is_here = |host: &str| host == "localhost" || host.starts_with("127.") || host == "[::1]";
-        if base.host_str().is_some_and(is_here) {
+        if base.host().is_some_and(|host| is_loopback(&host)) {
             // A proxy would take its own machine for this one.
             builder = builder.no_proxy();
         }
@@ -280,22 +281,4 @@ fn read(answer: &Value) -> Result<Read, Fault> {
     let references = references
         .ok_or_else(|| Fault::Unusable("the schema has a reference without name, subject or version".to_owned()))?;
     Ok((language, text.to_owned(), references))
-}
-
-fn percent_decoded(text: &str) -> String {
-    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
-    while let Some((first, behind)) = rest.split_first() {
-        let digits = behind.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| *first == b'%') {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &behind[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = behind;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -199,6 +199,7 @@ fn one_id_that_is_not_answered_holds_up_no_other() {
     away(&registry);
     find(&registry, 2).unwrap();
     assert_eq!(registry.standing(SchemaId::Number(1)), Standing::Requested);
+    assert!(registry.report().waiting.is_some(), "an answer about another id is none about this one");
 }
 
 #[test]
@@ -252,6 +253,39 @@ fn a_damaged_schema_that_is_kept_is_requested_anew() {
         find(&open_with(&of(&url), Some(Arc::clone(&kept))).unwrap(), 1).unwrap();
         assert_eq!(lock(&requests).len(), expected, "it is kept again");
     }
+}
+
+#[test]
+fn a_schema_that_is_kept_and_is_none_is_requested_anew_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = Arc::new(Objects::open("state", folder.path(), 0).unwrap());
+    let (url, requests) = serve(|path, _| match path {
+        "/schemas/types" => ok("[]"),
+        _ => ok(r#"{"schema":"\"string\""}"#),
+    });
+    let name = format!("{}-1", Client::new("web", &of(&url), &|_| None).unwrap().name());
+    kept.put_schema(&name, br#"{"kind":"Thrift"}"#).unwrap();
+    for expected in [2, 2] {
+        find(&open_with(&of(&url), Some(Arc::clone(&kept))).unwrap(), 1).unwrap();
+        assert_eq!(lock(&requests).len(), expected, "it is kept again");
+    }
+}
+
+#[test]
+fn a_schema_that_the_first_version_kept_stays_readable() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = Arc::new(Objects::open("state", folder.path(), 0).unwrap());
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let registry = of(&format!("http://{gone}"));
+    let name = format!("{}-7", Client::new("web", &registry, &|_| None).unwrap().name());
+    let schemas = folder.path().join("state/schemas");
+    std::fs::create_dir_all(&schemas).unwrap();
+    std::fs::write(schemas.join(name), include_bytes!("../state_store/testdata/schema.v1")).unwrap();
+    let registry = open_with(&registry, Some(kept)).unwrap();
+    let text = r#"syntax = "proto3"; import "parts.proto"; message Event { Part part = 1; }"#.to_owned();
+    let part = r#"syntax = "proto3"; message Part { string id = 1; }"#.to_owned();
+    let references = vec![Reference { name: "parts.proto".to_owned(), text: part }];
+    assert_eq!(*find(&registry, 7).unwrap(), Schema { kind: SchemaKind::Protobuf, text, references });
 }
 
 #[test]

@@ -134,6 +134,14 @@ impl Objects {
         Ok(schemas)
     }
 
+    /// Removes a schema that is kept under a name: another may then be.
+    ///
+    /// # Errors
+    /// It can't be removed.
+    pub fn remove_schema(&self, name: &str) -> Result<(), StoreError> {
+        self.blobs.remove(&format!("schemas/{name}")).map_err(|reason| self.failed("written", reason))
+    }
+
     fn superseded(&self, number: u64) -> StoreError {
         StoreError::Superseded { url: self.url.clone(), number }
     }

@@ -41,6 +41,15 @@ pub(super) enum TargetError {
     Scheme(String),
 }
 
+/// Returns whether a host can only be this machine.
+pub(crate) fn is_loopback(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.to_canonical().is_loopback(),
+    }
+}
+
 impl Target {
     pub fn read(text: &str) -> Result<Target, TargetError> {
         let text = text.trim();
@@ -104,11 +113,7 @@ impl Target {
 
     /// Returns whether only this machine can be meant.
     pub fn is_loopback(&self) -> bool {
-        match self.host() {
-            Host::Domain(name) => name == "localhost" || name.ends_with(".localhost"),
-            Host::Ipv4(address) => address.is_loopback(),
-            Host::Ipv6(address) => address.to_canonical().is_loopback(),
-        }
+        is_loopback(&self.host())
     }
 
     /// Returns it as messages show it: without user, path and query.

@@ -177,6 +177,19 @@ impl RowReader {
         out
     }
 
+    /// Splits the keys of rows that are no longer in the table, of a model with rows of its own, by the worker that owns them.
+    pub(crate) fn read_gone(&self, batch: &warehouse::KeyedBatch) -> Vec<RowBatch> {
+        let mut parts = self.parts(self.pulled, Role::Own);
+        for row in 0..batch.keys.len() {
+            let key = batch.keys.value(row);
+            let hash = hash_key(key);
+            parts[owner(hash, self.peers) as usize].push(hash, key);
+        }
+        parts.iter_mut().for_each(|batch| batch.gone = true);
+        parts.retain(|batch| !batch.is_empty());
+        parts
+    }
+
     /// Returns an empty batch for each worker.
     fn parts(&self, model: u32, role: Role) -> Vec<RowBatch> {
         (0..self.peers).map(|worker| RowBatch::new(worker, self.pulled, self.pull, model, role)).collect()

@@ -19,7 +19,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, StreamVec};
 use timely::scheduling::SyncActivator;
 use usher_config::Share;
-use usher_core::warehouse::{Snapshot, SnapshotError};
+use usher_core::warehouse::{Difference, Snapshot, SnapshotError};
 use usher_queries::plan::Plan;
 
 /// Batches passed on in one activation: of 8,192 rows each, some ms of staging for their owners.
@@ -33,14 +33,35 @@ pub(crate) enum RowMessage {
 }
 
 /// How many rows a pull had, or why it failed.
-pub(crate) type Outcome = Result<RowsRead, PullError>;
+pub(crate) type Outcome = Result<RowsPulled, PullError>;
 
-/// Rows that were read.
+/// Rows of a pull.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct RowsPulled {
+    /// Of the snapshot.
+    pub(crate) rows: u64,
+    /// Those that were read, the keys of rows that are gone among them.
+    pub(crate) read: u64,
+    /// Those of them without a usable key.
+    pub(crate) skipped: u64,
+}
+
+/// Rows of a share that were read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RowsRead {
     pub(crate) rows: u64,
-    /// Those without a usable key.
+    /// The keys of rows that are no longer in the table.
+    pub(crate) gone: u64,
+    /// Rows without a usable key.
     pub(crate) skipped: u64,
+}
+
+/// What a pull that reads a difference differs from: the snapshot in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Base {
+    /// The number of its pull.
+    pub(crate) pull: u64,
+    pub(crate) rows: u64,
 }
 
 /// Why a pull is not taken.
@@ -48,6 +69,8 @@ pub(crate) struct RowsRead {
 pub(crate) enum PullError {
     /// It can't be read.
     Unreadable { reason: String, hint: Option<String> },
+    /// What it read is no difference from the snapshot in force: it is to be read whole.
+    NoDifference,
     /// A key comes twice, in these files, by their number in the snapshot.
     RepeatedKey { key: String, files: (u32, u32) },
     /// It has fewer rows than it must have.
@@ -81,7 +104,9 @@ pub(crate) struct EndOfShare {
     pub(crate) began: Time,
     /// How many batches went to `worker`.
     pub(crate) batches: u64,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: Result<RowsRead, PullError>,
+    /// Set if the pull reads a difference.
+    pub(crate) base: Option<Base>,
     pub(crate) terms: PullTerms,
 }
 
@@ -99,6 +124,35 @@ pub(crate) fn route(pulled: &RowMessage) -> u64 {
     u64::from(pulled.worker())
 }
 
+/// What a pull reads.
+#[derive(Clone)]
+pub(crate) enum Reads {
+    Whole(Arc<dyn Snapshot>),
+    Difference(Difference, Base),
+}
+
+impl Reads {
+    /// Returns what is read, each with whether its rows are no longer in the table.
+    fn all(&self) -> impl Iterator<Item = (&Arc<dyn Snapshot>, bool)> {
+        let (rows, gone) = match self {
+            Reads::Whole(rows) => (rows, None),
+            Reads::Difference(Difference { added, removed }, _) => (added, Some(removed)),
+        };
+        std::iter::once((rows, false)).chain(gone.map(|gone| (gone, true)))
+    }
+
+    /// Returns what it differs from; `None` if it is read whole.
+    pub(crate) fn base(&self) -> Option<Base> {
+        match self {
+            Reads::Whole(_) => None,
+            Reads::Difference(_, base) => Some(*base),
+        }
+    }
+}
+
+/// The job is ending.
+struct Ending;
+
 /// A share of a pull, to be read.
 pub(crate) struct PullShare {
     pub(crate) plan: Arc<Plan>,
@@ -107,7 +161,7 @@ pub(crate) struct PullShare {
     /// When it began, ms since the epoch.
     pub(crate) began: Time,
     pub(crate) terms: PullTerms,
-    pub(crate) opened: Arc<dyn Snapshot>,
+    pub(crate) reads: Reads,
     /// Which of so many readers this is.
     pub(crate) reader: usize,
     pub(crate) readers: usize,
@@ -123,34 +177,12 @@ impl PullShare {
         let reader = RowReader::new(&self.plan, self.model, self.pull, self.peers as u32);
         let mut batches = vec![0; self.peers];
         let mut outcome = Ok(RowsRead::default());
-        'pieces: for piece in (self.reader..self.opened.pieces()).step_by(self.readers) {
-            let file = u32::try_from(self.opened.file(piece)).expect("a pull has fewer than 2^32 files");
-            let read = match self.opened.read(piece) {
-                Ok(read) => read,
-                Err(error) => {
-                    outcome = Err(error.into());
-                    break;
-                }
-            };
-            for batch in read {
-                let batch = match batch {
-                    Ok(batch) => batch,
-                    Err(error) => {
-                        outcome = Err(error.into());
-                        break 'pieces;
-                    }
-                };
-                if let Ok(read) = &mut outcome {
-                    read.rows += batch.keys.len() as u64;
-                    read.skipped += batch.skipped;
-                }
-                for mut rows in reader.read(&batch) {
-                    rows.file = file;
-                    batches[rows.worker as usize] += 1;
-                    if !self.send(RowMessage::Rows(rows)) {
-                        return;
-                    }
-                }
+        for (snapshot, gone) in self.reads.all() {
+            let Ok(read) = &mut outcome else { break };
+            match self.read_pieces(&**snapshot, gone, &reader, &mut batches, read) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => outcome = Err(error.into()),
+                Err(Ending) => return,
             }
         }
         for (worker, batches) in batches.into_iter().enumerate() {
@@ -161,12 +193,47 @@ impl PullShare {
                 began: self.began,
                 batches,
                 outcome: outcome.clone(),
+                base: self.reads.base(),
                 terms: self.terms,
             };
             if !self.send(RowMessage::End(end)) {
                 return;
             }
         }
+    }
+
+    /// Reads this share of the pieces of a snapshot, whose rows are `gone` or not, and counts its batches by worker, and its rows.
+    fn read_pieces(
+        &self,
+        snapshot: &dyn Snapshot,
+        gone: bool,
+        reader: &RowReader,
+        batches: &mut [u64],
+        read: &mut RowsRead,
+    ) -> Result<Result<(), SnapshotError>, Ending> {
+        for piece in (self.reader..snapshot.pieces()).step_by(self.readers) {
+            let file = u32::try_from(snapshot.file(piece)).expect("a pull has fewer than 2^32 files");
+            let of_piece = match snapshot.read(piece) {
+                Ok(of_piece) => of_piece,
+                Err(error) => return Ok(Err(error)),
+            };
+            for batch in of_piece {
+                let batch = match batch {
+                    Ok(batch) => batch,
+                    Err(error) => return Ok(Err(error)),
+                };
+                *if gone { &mut read.gone } else { &mut read.rows } += batch.keys.len() as u64;
+                read.skipped += batch.skipped;
+                for mut rows in if gone { reader.read_gone(&batch) } else { reader.read(&batch) } {
+                    rows.file = file;
+                    batches[rows.worker as usize] += 1;
+                    if !self.send(RowMessage::Rows(rows)) {
+                        return Err(Ending);
+                    }
+                }
+            }
+        }
+        Ok(Ok(()))
     }
 
     fn send(&self, pulled: RowMessage) -> bool {

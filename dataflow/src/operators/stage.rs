@@ -2,15 +2,19 @@
 //!
 //! Promises: one verdict of this worker on each pull, sent to every worker, and the pull's facts to this worker's Membership
 //! operator before it. A pull is whole if all workers could read their share, all batches have arrived, and no key came twice.
+//! One that reads a difference must fit the snapshot in force ([`Fitting`]), once that is switched to.
 //! A whole pull is held if it has too few rows. If a share of exits is set, the verdict has how many members of this worker's
 //! keys would leave ([`Weighing`]): they are counted between epochs, some [`FUEL`] keys an activation, once the job has started
 //! and no other pull is being switched to. Holds a pull's facts ([`Staged`]), and with them the dictionaries of the keys that it
 //! names.
 
 use crate::ingest::row_batch::{Role, RowBatch};
-use crate::operators::snapshots::{EndOfShare, Outcome, PullError, PullTerms, RowMessage, RowsRead, route};
+use crate::operators::snapshots::{
+    Base, EndOfShare, Outcome, PullError, PullTerms, RowMessage, RowsPulled, RowsRead, route,
+};
 use crate::state::brake::{Exits, Weighing};
 use crate::state::dictionary::SharedDictionary;
+use crate::state::difference::Fitting;
 use crate::state::epoch::{EpochWorker, WholePull};
 use crate::state::staged::{SeenKeys, Staged, Twice};
 use crate::time::{FUEL, Slot, Time};
@@ -69,6 +73,9 @@ pub(crate) struct StageSetup {
 /// How long after a look at keys that could not be weighed the next one is, at the latest.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// How many keys of a difference are looked at in one activation: a look reads some bits, and takes some 100 ns.
+const FITTED: usize = 8 * FUEL;
+
 /// A worker's own parts of pulls, and its verdicts to all.
 pub(crate) type StageStreams<'scope> = (StreamVec<'scope, Time, StagedPull>, StreamVec<'scope, Time, Verdict>);
 
@@ -102,10 +109,13 @@ pub(crate) fn stage<'scope>(rows: StreamVec<'scope, Time, RowMessage>, setup: St
                         RowMessage::End(end) => pull.ends.push(end),
                     }
                     let Some((outcome, terms)) = pull.outcome(setup.readers) else { continue };
-                    let pull = receiving.remove(&id).expect("it was just there");
+                    let mut pull = receiving.remove(&id).expect("it was just there");
                     let hold = |port| stamp.retain_least(port).expect("rows are sent at a time");
+                    let base = pull.base();
+                    let outcome = if base.is_none() { outcome } else { pull.end_difference(outcome) };
                     let pull = Whole {
                         holds: (hold(0), hold(1)),
+                        fitting: base.filter(|_| outcome.is_ok()).map(|base| (Fitting::default(), base)),
                         weighing: (outcome.is_ok() && terms.exits_max.is_some()).then(Weighing::new),
                         pull: WholePull {
                             pulled: id.0,
@@ -118,9 +128,9 @@ pub(crate) fn stage<'scope>(rows: StreamVec<'scope, Time, RowMessage>, setup: St
                         terms,
                     };
                     // What is not weighed waits for nothing: the start of the job may wait for it.
-                    match pull.weighing {
-                        None => given.push(pull),
-                        Some(_) => weighed.push_back(pull),
+                    match pull.fitting.is_none() && pull.weighing.is_none() {
+                        true => given.push(pull),
+                        false => weighed.push_back(pull),
                     }
                 }
             });
@@ -143,7 +153,7 @@ pub(crate) fn stage<'scope>(rows: StreamVec<'scope, Time, RowMessage>, setup: St
                     }
                 }
             }
-            for Whole { holds, weighing, pull, outcome, terms } in given.drain(..) {
+            for Whole { holds, weighing, pull, outcome, terms, .. } in given.drain(..) {
                 let (pulled, number) = (pull.pulled, pull.number);
                 pulls.activate().session(&holds.0).give(StagedPull(Rc::new(RefCell::new(Some(pull)))));
                 let mut output = verdicts.activate();
@@ -162,6 +172,8 @@ pub(crate) fn stage<'scope>(rows: StreamVec<'scope, Time, RowMessage>, setup: St
 /// A pull of which all has arrived, until the verdict on it is given.
 struct Whole {
     holds: (Capability<Time>, Capability<Time>),
+    /// Set while it is not known whether it fits what is in force, which it differs from.
+    fitting: Option<(Fitting, Base)>,
     /// Set if it is weighed.
     weighing: Option<Weighing>,
     pull: WholePull,
@@ -180,14 +192,23 @@ enum Weighed {
 
 impl Whole {
     fn weigh(&mut self, epochs: &RefCell<EpochWorker>) -> Weighed {
-        let Some(weighing) = &mut self.weighing else { return Weighed::All };
         let mut epochs = epochs.borrow_mut();
-        let time = epochs.rest().filter(|_| epochs.steady().is_some());
-        match time {
-            None => Weighed::NotNow,
-            Some(time) if weighing.step(&self.pull, &epochs, time, FUEL) => Weighed::All,
-            Some(_) => Weighed::Some,
+        let Some(time) = epochs.rest().filter(|_| epochs.steady().is_some()) else { return Weighed::NotNow };
+        if let Some((fitting, base)) = &mut self.fitting {
+            if epochs.in_force(self.pull.pulled as usize) != base.pull {
+                return Weighed::NotNow;
+            }
+            match fitting.step(&self.pull, &epochs, FITTED) {
+                None => return Weighed::Some,
+                Some(true) => self.fitting = None,
+                Some(false) => {
+                    (self.fitting, self.weighing, self.outcome) = (None, None, Err(PullError::NoDifference));
+                    return Weighed::All;
+                }
+            }
         }
+        let weighed = self.weighing.as_mut().is_none_or(|weighing| weighing.step(&self.pull, &epochs, time, FUEL));
+        if weighed { Weighed::All } else { Weighed::Some }
     }
 }
 
@@ -247,6 +268,21 @@ impl Receiving {
         self.ends.first().map_or(0, |end| end.began)
     }
 
+    /// Returns what the pull differs from; `None` if it has all rows.
+    fn base(&self) -> Option<Base> {
+        self.ends.first().and_then(|end| end.base)
+    }
+
+    /// Ends a difference. What can't be one is to be read whole, and then named by its files.
+    fn end_difference(&mut self, outcome: Outcome) -> Outcome {
+        let once = self.parts.iter_mut().all(|(_, staged)| staged.end_difference());
+        match outcome {
+            Err(PullError::RepeatedKey { .. }) => Err(PullError::NoDifference),
+            Ok(_) if !once => Err(PullError::NoDifference),
+            outcome => outcome,
+        }
+    }
+
     fn came_twice(&mut self, key: String, files: (u32, u32)) {
         self.twice = [self.twice.take(), Some((key, files))].into_iter().flatten().min();
     }
@@ -256,21 +292,25 @@ impl Receiving {
         let all = self.ends.len() == readers && self.ends.iter().map(|end| end.batches).sum::<u64>() == self.batches;
         // Those of one pull are the same.
         let terms = self.ends.first().filter(|_| all)?.terms;
-        let mut all = RowsRead::default();
-        for end in &self.ends {
-            if let Ok(RowsRead { rows, skipped }) = end.outcome {
-                all = RowsRead { rows: all.rows + rows, skipped: all.skipped + skipped };
-            }
+        let before = self.base().map_or(0, |base| base.rows);
+        let (mut all, mut gone) = (RowsPulled { rows: before, ..RowsPulled::default() }, 0);
+        for RowsRead { rows, gone: of_share, skipped } in self.ends.iter().flat_map(|end| &end.outcome) {
+            gone += of_share;
+            all.rows += rows;
+            all.read += rows + of_share;
+            all.skipped += skipped;
         }
         let failed = self.ends.iter().filter_map(|end| end.outcome.as_ref().err()).min();
         let outcome = match (failed, &self.twice) {
             (Some(failed), _) => Err(failed.clone()),
             (None, Some((key, files))) => Err(PullError::RepeatedKey { key: key.clone(), files: *files }),
-            (None, None) if all.rows < terms.rows_min => {
-                Err(PullError::FewRows { rows: all.rows, least: terms.rows_min })
-            }
-            (None, None) => Ok(all),
+            (None, None) if all.rows < gone => Err(PullError::NoDifference),
+            (None, None) => Ok(RowsPulled { rows: all.rows - gone, ..all }),
         };
+        let outcome = outcome.and_then(|all| match all.rows < terms.rows_min {
+            true => Err(PullError::FewRows { rows: all.rows, least: terms.rows_min }),
+            false => Ok(all),
+        });
         Some((outcome, terms))
     }
 }

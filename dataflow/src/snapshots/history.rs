@@ -56,6 +56,8 @@ struct Ended {
     /// In ms.
     took: u64,
     rows: Option<u64>,
+    /// Those that were read.
+    read: Option<u64>,
     error: Option<String>,
     /// Whether the brake held it.
     held: bool,
@@ -104,9 +106,11 @@ impl PullHistory {
         pulls.truncate(KEPT);
     }
 
-    /// Records that the running pull reads all files.
-    pub(crate) fn reads_all(&self, model: usize) {
-        self.lock()[model].running().full = true;
+    /// Records the number of the running pull, and whether it reads all files.
+    pub(crate) fn reads(&self, model: usize, number: u64, all: bool) {
+        let mut models = self.lock();
+        let running = models[model].running();
+        (running.number, running.full) = (number, all);
     }
 
     /// Records the version of the table that the running pull reads.
@@ -121,23 +125,23 @@ impl PullHistory {
         models[model].counts.succeeded += 1;
         let running = models[model].running();
         (running.number, running.changed_keys, running.full) = (0, Some(0), false);
-        running.ended = Some(Ended { took, rows, error: None, held: false });
+        running.ended = Some(Ended { took, rows, read: Some(0), error: None, held: false });
     }
 
-    /// Ends the running pull, which is in force now.
-    pub(crate) fn succeeded(&self, model: usize, took: u64, rows: u64) {
+    /// Ends the running pull, which is in force now: the snapshot has so many rows, and so many were read.
+    pub(crate) fn succeeded(&self, model: usize, took: u64, rows: u64, read: u64) {
         let mut models = self.lock();
         let model = &mut models[model];
         model.counts.succeeded += 1;
         let running = model.running();
-        running.ended = Some(Ended { took, rows: Some(rows), error: None, held: false });
+        running.ended = Some(Ended { took, rows: Some(rows), read: Some(read), error: None, held: false });
         let (began, version) = (running.began, running.version);
         (model.in_force, model.version) = (Some((began, rows)), version);
     }
 
     /// Ends the running pull, which failed.
     pub(crate) fn failed(&self, model: usize, took: u64, error: String) {
-        let ended = Ended { took, rows: None, error: Some(error), held: false };
+        let ended = Ended { took, rows: None, read: None, error: Some(error), held: false };
         let mut models = self.lock();
         models[model].counts.failed += 1;
         models[model].running().ended = Some(ended);
@@ -145,7 +149,7 @@ impl PullHistory {
 
     /// Ends the running pull, which the brake held.
     pub(crate) fn held(&self, model: usize, took: u64, rows: u64, error: String) {
-        let ended = Ended { took, rows: Some(rows), error: Some(error), held: true };
+        let ended = Ended { took, rows: Some(rows), read: None, error: Some(error), held: true };
         let mut models = self.lock();
         models[model].counts.held += 1;
         models[model].running().ended = Some(ended);
@@ -236,6 +240,7 @@ impl ModelPulls {
             version: record.version,
             duration_ms: record.ended.as_ref().map(|ended| ended.took),
             rows: record.ended.as_ref().and_then(|ended| ended.rows),
+            rows_read: record.ended.as_ref().and_then(|ended| ended.read),
             changed_keys: record.changed_keys,
             error: record.ended.as_ref().and_then(|ended| ended.error.clone()),
         };
@@ -256,7 +261,7 @@ mod tests {
         assert_eq!(freshness(100), Freshness::Refreshing);
         // A worker may switch before the scheduler has recorded the end.
         history.switched(0, 1, 2);
-        history.succeeded(0, 7, 3);
+        history.succeeded(0, 7, 3, 3);
         history.switched(0, 1, 1);
         history.due(0, Some(1_100));
         assert_eq!((freshness(1_100), freshness(1_101 + OVERDUE)), (Freshness::Current, Freshness::Stale));
@@ -289,7 +294,7 @@ mod tests {
         assert_eq!(history.models()[0].counts(), PullCounts { succeeded: 2, failed: 1, held: 1 });
         for number in 0..KEPT as u64 + 10 {
             history.begin(0, number, number, Trigger::Schedule, true);
-            history.succeeded(0, 0, 0);
+            history.succeeded(0, 0, 0, 0);
         }
         assert_eq!(history.models()[0].history().len(), KEPT);
     }

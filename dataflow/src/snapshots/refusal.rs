@@ -14,6 +14,7 @@ pub(crate) fn describe(plan: &Plan, model: &str, files: &[FileVersion], error: &
     let accept = || Some(format!("`usher pull {model} --accept` takes it as it is"));
     match error {
         PullError::Unreadable { reason, hint } => (reason.clone(), hint.clone()),
+        PullError::NoDifference => ("it is no difference from the snapshot in force".to_owned(), None),
         PullError::RepeatedKey { key, files: (first, second) } => {
             let path = |file: &u32| files.get(*file as usize).map_or("", |file| &file.path);
             let place = match (path(first), path(second)) {

@@ -9,7 +9,7 @@
 use crate::checkpoint::{PullRecord, WholePulls};
 use crate::failure::{Failure, FailureKind};
 use crate::ingest::evaluate_rows::wanted;
-use crate::operators::snapshots::{Outcome, PullError, PullShare, PullTerms, RowMessage, RowsRead};
+use crate::operators::snapshots::{Base, Outcome, PullError, PullShare, PullTerms, Reads, RowMessage, RowsPulled};
 use crate::snapshots::history::PullHistory;
 use crate::snapshots::refusal::describe;
 use crate::status::Status;
@@ -24,8 +24,8 @@ use usher_config::{Members, Refresh, duration};
 use usher_core::api::{Extent, PullOrder, Trigger};
 use usher_core::clock::Clock;
 use usher_core::lock::lock;
-use usher_core::warehouse::{FileVersion, Version, Warehouse};
-use usher_queries::plan::Plan;
+use usher_core::warehouse::{FileVersion, Snapshot, Version, Warehouse};
+use usher_queries::plan::{FactKind, ModelPlan, Plan};
 
 /// When a pull that failed is tried again: `refresh` if that is less.
 const RETRY_FIRST: Duration = Duration::from_secs(60);
@@ -88,12 +88,27 @@ struct Model {
     failures: u32,
     /// When the last pull was begun.
     since: Instant,
-    /// The files of the last pull that was begun, and of the snapshot in force if this run pulled it.
+    /// The pull that runs, once it has been opened.
+    pull: Option<RunningPull>,
+    /// The snapshot in force, if this run pulled it.
+    in_force: Option<InForce>,
+}
+
+/// A pull that runs.
+struct RunningPull {
+    opened: Arc<dyn Snapshot>,
+    reads: Reads,
+    began: Time,
+    terms: PullTerms,
+}
+
+/// A snapshot that is in force.
+struct InForce {
+    /// The number of its pull.
+    pull: u64,
     files: Vec<FileVersion>,
-    files_in_force: Option<Vec<FileVersion>>,
-    /// The version of the table of that pull and of that snapshot, where it has versions.
-    version: Option<Version>,
-    version_in_force: Option<Version>,
+    /// Of a table with versions it is held: a later one is read by how it differs.
+    table: Option<(Version, Arc<dyn Snapshot>)>,
 }
 
 /// Schedules pulls until the job ends. `warehouses` are by model, `channels` by worker of this process.
@@ -124,7 +139,7 @@ pub(crate) fn run(
         if let Some(pull) = known {
             setup.history.restored(index, pull.began, pull.rows);
         }
-        let (good, files, files_in_force) = (known.is_some(), Vec::new(), None);
+        let good = known.is_some();
         models.push(Model {
             index,
             id,
@@ -136,10 +151,8 @@ pub(crate) fn run(
             running: false,
             failures: 0,
             since: now,
-            files,
-            files_in_force,
-            version: None,
-            version_in_force: None,
+            pull: None,
+            in_force: None,
         });
     }
     let mut trigger = Trigger::Start;
@@ -164,7 +177,7 @@ pub(crate) fn run(
         match ended.recv_timeout(LOOK) {
             Ok(PullEnded { model, outcome }) => {
                 let model = models.iter_mut().find(|m| m.index == model).expect("only a model with Parquet is pulled");
-                model.end(outcome, &setup);
+                model.end(outcome, &setup, &channels);
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
@@ -201,17 +214,16 @@ impl Model {
         );
         let opened = match self.warehouse.open(&wanted) {
             Ok(opened) => opened,
-            Err(error) => return self.end(Err(error.into()), setup),
+            Err(error) => return self.end(Err(error.into()), setup, channels),
         };
-        self.files = opened.files().to_vec();
-        self.version = opened.version().cloned();
-        setup.history.reads_version(self.index, self.version.as_ref().map(|version| version.number));
+        let version = opened.version();
+        setup.history.reads_version(self.index, version.map(|version| version.number));
         // A version never changes: it need not be read again even if all is to be read.
-        let unchanged = match &self.version {
-            Some(_) => self.version == self.version_in_force,
-            None => extent == Extent::Partial && self.files_in_force.as_ref() == Some(&self.files),
+        let is_unchanged = |in_force: &InForce| match version {
+            Some(version) => in_force.table.as_ref().is_some_and(|(in_force, _)| in_force == version),
+            None => extent == Extent::Partial && in_force.files == opened.files(),
         };
-        if unchanged {
+        if self.in_force.as_ref().is_some_and(is_unchanged) {
             // As if it had not been begun: the snapshot in force is the same.
             setup.history.unchanged(self.index, self.since.elapsed().as_millis() as u64);
             lock(&setup.whole).remove(&self.number());
@@ -224,16 +236,42 @@ impl Model {
             self.publish_due(setup);
             return;
         }
-        setup.history.reads_all(self.index);
         let terms = if order.accept { PullTerms::default() } else { self.terms(setup) };
+        let asks_for_all = trigger == Trigger::Request && extent == Extent::Full;
+        let difference = if asks_for_all { None } else { self.difference(setup, &opened) };
+        let reads = difference.unwrap_or_else(|| Reads::Whole(Arc::clone(&opened)));
+        self.read(setup, channels, RunningPull { opened, reads, began, terms });
+    }
+
+    /// Returns how a snapshot differs from the one in force, if reading that is enough.
+    fn difference(&self, setup: &ScheduleSetup, opened: &Arc<dyn Snapshot>) -> Option<Reads> {
+        let plan = &setup.plan;
+        // An aggregate over rows of this model has no inverse.
+        let is_aggregated = |plan: &ModelPlan| {
+            let mut facts = plan.facts.iter();
+            facts.any(|fact| matches!(fact.kind, FactKind::Related { model, .. } if model as usize == self.index))
+        };
+        if !plan.models[self.index].owns_rows() || plan.models.iter().any(is_aggregated) {
+            return None;
+        }
+        let InForce { pull, table: Some((from, _)), .. } = self.in_force.as_ref()? else { return None };
+        let wanted = wanted(plan, self.index).expect("a model with Parquet has columns to read");
+        let difference = self.warehouse.difference(from, opened.version()?, &wanted)?;
+        let rows = setup.history.models()[self.index].rows()?;
+        Some(Reads::Difference(difference, Base { pull: *pull, rows }))
+    }
+
+    /// Reads what a pull reads: a thread for each worker of this process reads a share.
+    fn read(&mut self, setup: &ScheduleSetup, channels: &[RowChannel], pull: RunningPull) {
+        setup.history.reads(self.index, self.begun, pull.reads.base().is_none());
         for (reader, channel) in channels.iter().enumerate() {
             let share = PullShare {
-                plan: Arc::clone(plan),
+                plan: Arc::clone(&setup.plan),
                 model: self.index,
                 pull: self.begun,
-                began,
-                terms,
-                opened: Arc::clone(&opened),
+                began: pull.began,
+                terms: pull.terms,
+                reads: pull.reads.clone(),
                 reader,
                 readers: channels.len(),
                 peers: setup.peers,
@@ -245,6 +283,19 @@ impl Model {
                 .spawn(|| share.read())
                 .expect("the system can start a thread");
         }
+        self.pull = Some(pull);
+    }
+
+    /// Reads the whole version, where the difference from the one in force could not be read, or is none.
+    fn reads_whole(&mut self, pull: &RunningPull, setup: &ScheduleSetup, channels: &[RowChannel], why: &str) {
+        info!(model = self.id, why, "the difference from the version in force is not taken: the version is read whole");
+        let recorded = lock(&setup.whole).remove(&self.number()).expect("it was recorded when it began");
+        // What is still on its way of the difference is of another pull.
+        self.begun += 1;
+        self.record(setup, recorded);
+        let RunningPull { opened, began, terms, .. } = pull;
+        let (opened, began, terms) = (Arc::clone(opened), *began, *terms);
+        self.read(setup, channels, RunningPull { reads: Reads::Whole(Arc::clone(&opened)), opened, began, terms });
     }
 
     /// Returns what the next pull must meet. Under replay nothing is judged.
@@ -266,30 +317,25 @@ impl Model {
     }
 
     /// Ends the pull that is running.
-    fn end(&mut self, outcome: Outcome, setup: &ScheduleSetup) {
+    fn end(&mut self, outcome: Outcome, setup: &ScheduleSetup, channels: &[RowChannel]) {
         let took = self.since.elapsed().as_millis() as Time;
+        let pull = self.pull.take();
+        let error = match outcome {
+            Ok(pulled) => return self.succeeded(pulled, pull.expect("it was opened"), took, setup),
+            Err(error) => error,
+        };
+        let files = pull.as_ref().map_or(&[][..], |pull| pull.opened.files());
+        let (reason, hint) = describe(&setup.plan, &self.id, files, &error);
+        let is_judged = matches!(error, PullError::FewRows { .. } | PullError::Exits { .. });
+        if let Some(pull) = pull.as_ref().filter(|pull| pull.reads.base().is_some() && !is_judged) {
+            return self.reads_whole(pull, setup, channels, &reason);
+        }
         let (model, now) = (&self.id, Instant::now());
         self.running = false;
         self.due = self.every.map(|every| self.since + every);
-        let error = match outcome {
-            Ok(RowsRead { rows, skipped }) => {
-                setup.history.succeeded(self.index, took, rows);
-                (self.good, self.failures) = (true, 0);
-                self.files_in_force = Some(std::mem::take(&mut self.files));
-                let version = self.version.as_ref().map(|version| version.number);
-                self.version_in_force = self.version.take();
-                let recorded = lock(&setup.whole).get(&self.number()).cloned();
-                self.record(setup, PullRecord { rows, took, ..recorded.expect("it was recorded when it began") });
-                info!(model, rows, skipped, version, took_ms = took, "pulled");
-                self.publish_due(setup);
-                return;
-            }
-            Err(error) => error,
-        };
-        let (reason, hint) = describe(&setup.plan, model, &self.files, &error);
         let held = match error {
             PullError::FewRows { rows, .. } | PullError::Exits { rows, .. } => Some(rows),
-            PullError::Unreadable { .. } | PullError::RepeatedKey { .. } => None,
+            PullError::Unreadable { .. } | PullError::RepeatedKey { .. } | PullError::NoDifference => None,
         };
         match held {
             Some(rows) => setup.history.held(self.index, took, rows, reason.clone()),
@@ -319,6 +365,23 @@ impl Model {
             Some(_) => warn!(model, reason, hint, next, "the pull is held; the last good snapshot stays in force"),
             None => warn!(model, reason, hint, next, "the pull failed; the last good snapshot stays in force"),
         }
+    }
+
+    /// Ends the pull that is running, which all workers take.
+    fn succeeded(&mut self, pulled: RowsPulled, pull: RunningPull, took: Time, setup: &ScheduleSetup) {
+        let RowsPulled { rows, read, skipped } = pulled;
+        self.running = false;
+        self.due = self.every.map(|every| self.since + every);
+        setup.history.succeeded(self.index, took, rows, read);
+        (self.good, self.failures) = (true, 0);
+        let RunningPull { opened, .. } = pull;
+        let table = opened.version().cloned().map(|version| (version, Arc::clone(&opened)));
+        let version = table.as_ref().map(|(version, _)| version.number);
+        self.in_force = Some(InForce { pull: self.begun, files: opened.files().to_vec(), table });
+        let recorded = lock(&setup.whole).get(&self.number()).cloned();
+        self.record(setup, PullRecord { rows, took, ..recorded.expect("it was recorded when it began") });
+        info!(model = self.id, rows, read, skipped, version, took_ms = took, "pulled");
+        self.publish_due(setup);
     }
 
     /// Publishes when the next pull is due.

@@ -83,7 +83,9 @@ impl Weighing {
                 }
                 fuel -= 1;
                 let before = model.evaluate.members(self.slot);
-                if before.iter().any(|word| *word != 0) {
+                if model.leaves(staged, self.slot) {
+                    ones(before).for_each(|audience| self.counts[first + audience as usize].members += 1);
+                } else if before.iter().any(|word| *word != 0) {
                     let facts = model.evaluate.facts();
                     self.facts.clear();
                     self.facts.extend_from_slice(facts.row(self.slot));

@@ -201,7 +201,8 @@ pub(crate) struct WholePull {
 struct Switching {
     pull: WholePull,
     part: usize,
-    slot: Slot,
+    /// How many keys of the part have been switched.
+    keys: u32,
     /// Keys for which something is new.
     changed: u64,
 }
@@ -589,6 +590,11 @@ impl EpochWorker {
     /// Returns the number of the pull in force, per model; `None` while keys are switched.
     pub(crate) fn steady(&self) -> Option<Vec<u64>> {
         (self.whole.is_empty() && self.switching.is_none() && !self.agreement.is_open()).then(|| self.in_force.clone())
+    }
+
+    /// Returns the number of a model's pull in force, as [`EpochWorker::steady`] does.
+    pub(crate) fn in_force(&self, model: usize) -> u64 {
+        self.in_force[model]
     }
 
     /// Returns, per model and fact, from when on the events of its window were read; 0: all, or it has no window. Empty before the
@@ -986,7 +992,7 @@ impl EpochWorker {
                 let next = self.whole.iter().position(|pull| pull.at.is_none_or(|at| at <= last)).filter(|_| due);
                 let Some(pull) = next.and_then(|next| self.whole.remove(next)) else { return fuel };
                 pull.parts.iter().for_each(|(model, _)| self.models[*model as usize].fit());
-                self.switching = Some(Switching { pull, part: 0, slot: 0, changed: 0 });
+                self.switching = Some(Switching { pull, part: 0, keys: 0, changed: 0 });
             }
             // Under replay a snapshot is as old as the clock.
             let replayed = self.natural_start;
@@ -997,17 +1003,17 @@ impl EpochWorker {
             };
             while let Some((model, staged)) = switching.pull.parts.get_mut(switching.part) {
                 let model = &mut self.models[*model as usize];
-                while model.has(switching.slot) {
+                while let Some(slot) = model.switched(staged, switching.keys) {
                     if fuel == 0 {
                         return 0;
                     }
-                    switching.changed += u64::from(model.switch(staged, switching.slot, began, (time, last)));
-                    switching.slot += 1;
+                    switching.changed += u64::from(model.switch(staged, slot, began, (time, last)));
+                    switching.keys += 1;
                     fuel -= 1;
                 }
                 model.end_switch(staged, began);
                 model.keys().borrow_mut().let_go();
-                (switching.part, switching.slot) = (switching.part + 1, 0);
+                (switching.part, switching.keys) = (switching.part + 1, 0);
             }
             let WholePull { pulled, number, .. } = switching.pull;
             self.in_force[pulled as usize] = number;

@@ -224,6 +224,9 @@ impl KeyedState {
     /// Switches a key to what a pull that began then has of it, at `time`, or at `last` if its row is held; returns whether anything
     /// is new.
     pub(crate) fn switch(&mut self, staged: &mut Staged, slot: Slot, began: Time, (time, last): (Time, Time)) -> bool {
+        if self.leaves(staged, slot) {
+            return false;
+        }
         let new = match &mut self.rows {
             Some(rows) if staged.role == Role::Own => {
                 let to = (&mut self.properties, &mut self.flips);
@@ -235,6 +238,29 @@ impl KeyedState {
             self.idle.push(slot);
         }
         new
+    }
+
+    /// Returns the key that is the `at`-th to be switched to a part of a pull; `None` if that is behind the last.
+    pub(crate) fn switched(&self, staged: &Staged, at: u32) -> Option<Slot> {
+        match staged.named() {
+            // What is kept of keys without a row changes too.
+            Some(named) if self.rows.is_none() => named.get(at as usize).copied(),
+            _ => Some(at).filter(|slot| self.has(*slot)),
+        }
+    }
+
+    /// Returns whether a part of a pull leaves what is known of a key as it is: it is a difference, and does not name the key.
+    pub(crate) fn leaves(&self, staged: &Staged, slot: Slot) -> bool {
+        let without_row =
+            || self.rows.as_ref().is_some_and(|rows| rows.kept(slot).is_some_and(|row| row.snapshot.is_none()));
+        staged.named().is_some() && !staged.names(slot) && !without_row()
+    }
+
+    /// Returns whether what a difference says of a key that it names fits the snapshot in force: a row that is removed is there, and one that is
+    /// added is not, unless it is also removed.
+    pub(crate) fn fits(&self, staged: &Staged, slot: Slot) -> bool {
+        let known = self.has(slot) && self.in_snapshot(Some(slot));
+        if staged.removes(slot) { known } else { !known }
     }
 
     /// Takes note that all keys have been switched to a part of a pull that began then.

@@ -1,4 +1,5 @@
-//! A pull, staged until it is known to be whole, then switched to key by key.
+//! A pull, staged until it is known to be whole, then switched to key by key. It has all rows of its model, or a difference from the
+//! snapshot in force: rows that are new or changed, and keys whose rows are gone.
 //!
 //! Promises: nothing of a pull shows before [`Staged`] is handed over; then each key's facts switch at one moment. Holds, until then, per key of the pull: an index and a word of truths, or its aggregates. Refuses: a key that
 //! comes twice in a pull of its own model, with the two files that have it.
@@ -17,8 +18,12 @@ pub(crate) struct Staged {
     pub(crate) role: Role,
     /// The facts of the keys' model that this pull decides.
     pub(crate) facts: Vec<u32>,
-    /// Per slot, one more than its index in `truths` or `summaries`; 0 if it is not in the pull.
+    /// Per slot, one more than its index in `truths` or `summaries`; 0 if it is not in the pull, [`GONE`] if its row is gone.
     index: Vec<u32>,
+    /// Of a difference: the keys whose rows the table had and has no longer in the same place. Ascending once it has ended.
+    removed: Vec<Slot>,
+    /// Of a difference that has ended: the keys that it names, ascending. `None`: it has all rows.
+    named: Option<Vec<Slot>>,
     stride: usize,
     truths: Vec<u64>,
     /// The included columns of each row; empty if no sync includes any.
@@ -33,6 +38,9 @@ pub(crate) struct Staged {
     rows: u32,
     batches: Batches,
 }
+
+/// What stands in the index for a row that is gone.
+const GONE: u32 = u32::MAX;
 
 /// Which file each row is of: per batch, the number of rows at its end, and the file.
 #[derive(Default)]
@@ -89,6 +97,8 @@ impl Staged {
             stride: words_for(facts.len()),
             facts,
             index: Vec::new(),
+            removed: Vec::new(),
+            named: None,
             truths: Vec::new(),
             texts: Vec::new(),
             columns: rows.map_or(0, |rows| rows.columns.len() + usize::from(rows.parent.is_some())),
@@ -105,12 +115,20 @@ impl Staged {
     /// Adds a batch; `slots[row]` are its keys' slots. Returns the first row whose key the pull had before.
     pub(crate) fn add(&mut self, rows: &mut RowBatch, slots: &[Slot]) -> Option<Twice> {
         let mut twice = None;
+        if let Some(last) = slots.iter().max() {
+            self.index.resize(self.index.len().max((*last as usize + 1).next_power_of_two()), 0);
+        }
+        if rows.gone {
+            self.removed.extend_from_slice(slots);
+            for slot in slots {
+                let index = &mut self.index[*slot as usize];
+                *index = if *index == 0 { GONE } else { *index };
+            }
+            return None;
+        }
         for (row, slot) in slots.iter().enumerate() {
             let slot = *slot as usize;
-            if self.index.len() <= slot {
-                self.index.resize((slot + 1).next_power_of_two(), 0);
-            }
-            let seen = self.index[slot] != 0;
+            let seen = !matches!(self.index[slot], 0 | GONE);
             match self.role {
                 Role::Own if seen => {
                     let first = self.batches.file(self.index[slot], rows.file);
@@ -149,8 +167,30 @@ impl Staged {
         twice
     }
 
+    /// Ends a difference: it is known what it names. Returns whether no key's row is removed twice.
+    pub(crate) fn end_difference(&mut self) -> bool {
+        self.removed.sort_unstable();
+        self.named = Some(self.slots().collect());
+        self.removed.windows(2).all(|two| two[0] < two[1])
+    }
+
+    /// Returns the keys that a difference names, ascending; `None` if the pull has all rows.
+    pub(crate) fn named(&self) -> Option<&[Slot]> {
+        self.named.as_deref()
+    }
+
+    /// Returns whether a key's row in the snapshot in force is removed.
+    pub(crate) fn removes(&self, slot: Slot) -> bool {
+        self.removed.binary_search(&slot).is_ok()
+    }
+
     /// Returns whether the pull has a row of the key.
     pub(crate) fn has(&self, slot: Slot) -> bool {
+        self.index.get(slot as usize).is_some_and(|i| !matches!(*i, 0 | GONE))
+    }
+
+    /// Returns whether the pull names the key.
+    pub(crate) fn names(&self, slot: Slot) -> bool {
         self.index.get(slot as usize).is_some_and(|i| *i != 0)
     }
 
@@ -162,29 +202,31 @@ impl Staged {
 
     /// Takes the included columns of a key's row.
     pub(crate) fn text(&mut self, slot: Slot) -> Option<Box<str>> {
-        let at = *self.index.get(slot as usize)? as usize;
-        self.texts.get_mut(at.checked_sub(1)?).map(std::mem::take)
+        let at = self.row(slot)?;
+        self.texts.get_mut(at).map(std::mem::take)
     }
 
     /// Returns the columns of a key's row, of a model whose rows are kept; `None` if the pull has no row of the key.
     pub(crate) fn values(&self, slot: Slot) -> Option<&[StoredValue]> {
-        let at = (*self.index.get(slot as usize)? as usize).checked_sub(1)?;
+        let at = self.row(slot)?;
         Some(&self.values[at * self.columns..][..self.columns])
+    }
+
+    /// Returns the number of a key's row, from 0 on.
+    fn row(&self, slot: Slot) -> Option<usize> {
+        self.has(slot).then(|| self.index[slot as usize] as usize - 1)
     }
 
     /// Returns the aggregate of its `i`-th fact.
     pub(crate) fn summary(&self, slot: Slot, i: usize) -> &Summary {
-        match self.index.get(slot as usize) {
-            Some(at) if *at != 0 => &self.summaries[(*at as usize - 1) * self.empty.len() + i],
-            _ => &self.empty[i],
-        }
+        self.row(slot).map_or(&self.empty[i], |at| &self.summaries[at * self.empty.len() + i])
     }
 
     fn position(&self, fact: u32) -> usize {
         self.facts.binary_search(&fact).expect("a contribution names a fact of its pull")
     }
 
-    /// Returns the slots that it has rows of.
+    /// Returns the slots that it names, ascending.
     pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
         self.index.iter().enumerate().filter(|(_, i)| **i != 0).map(|(slot, _)| slot as Slot)
     }

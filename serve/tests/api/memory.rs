@@ -172,6 +172,7 @@ impl Api for MemoryApi {
             version: None,
             duration_ms: Some(12),
             rows: Some(2),
+            rows_read: Some(2),
             changed_keys: Some(0),
             error: None,
         };

@@ -56,6 +56,9 @@ pub(super) struct Add {
     pub modification_time: Option<i64>,
     #[serde(default)]
     pub deletion_vector: Option<DeletionVector>,
+    /// False if all rows of the file were in other files of the table before.
+    #[serde(default = "changes")]
+    pub data_change: bool,
 }
 
 /// A file that no longer is.
@@ -65,7 +68,18 @@ pub(super) struct Remove {
     pub path: String,
     #[serde(default)]
     pub deletion_vector: Option<DeletionVector>,
+    /// False if all rows of the file are in other files of the table from then on.
+    #[serde(default = "changes")]
+    pub data_change: bool,
 }
+
+/// What an action without a word of it does.
+fn changes() -> bool {
+    true
+}
+
+/// What identifies a file with some of its rows: its path as the log has it, and the id of its deletion vector.
+pub(super) type FileName = (String, Option<String>);
 
 /// Where the deleted rows of a file are.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -93,6 +107,18 @@ pub(super) struct Sidecar {
 pub(super) struct CommitInfo {
     /// ms since the epoch.
     pub in_commit_timestamp: Option<i64>,
+}
+
+impl Add {
+    pub fn name(&self) -> FileName {
+        (self.path.clone(), self.deletion_vector.as_ref().map(DeletionVector::id))
+    }
+}
+
+impl Remove {
+    pub fn name(&self) -> FileName {
+        (self.path.clone(), self.deletion_vector.as_ref().map(DeletionVector::id))
+    }
 }
 
 impl DeletionVector {

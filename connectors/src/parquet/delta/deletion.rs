@@ -65,6 +65,20 @@ impl Deleted {
             .map_err(|what| damaged(&at, format!("the deletion vector at byte {offset} is damaged: {what}")))
     }
 
+    /// Returns all of a file's first `rows` rows but those that are deleted here and not in `before`.
+    pub(super) fn all_but_new(&self, before: Option<&Deleted>, rows: u64) -> Deleted {
+        let new = before.map_or_else(|| (*self.0).clone(), |before| &*self.0 - &*before.0);
+        let mut all = RoaringTreemap::new();
+        all.insert_range(0..rows);
+        Deleted(Arc::new(all - new))
+    }
+
+    /// Returns whether all of these rows are deleted; true if there are none.
+    pub(in crate::parquet) fn covers(&self, rows: std::ops::Range<u64>) -> bool {
+        let before = |row: u64| row.checked_sub(1).map_or(0, |last| self.0.rank(last));
+        before(rows.end) - before(rows.start) >= rows.end - rows.start
+    }
+
     /// Returns the number of deleted rows.
     pub(in crate::parquet) fn count(&self) -> u64 {
         self.0.len()

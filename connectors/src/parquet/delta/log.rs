@@ -13,12 +13,12 @@ use usher_config::TableVersion;
 use usher_core::time;
 use usher_core::warehouse::{FileVersion, SnapshotError, SnapshotErrorKind, Version};
 
-use super::actions::{self, Add, DeletionVector, Metadata, Protocol};
+use super::actions::{self, Add, FileName, Metadata, Protocol};
 use super::columns::TableColumns;
 use super::deletion::Deleted;
 use super::folder::Folder;
 use super::{Action, Table, TableFile, checkpoint, damaged};
-use crate::parquet::error;
+use crate::parquet::{Found, error};
 
 /// The newest version of the protocol for readers that is known here, from which on features have names.
 const READER_VERSION: u32 = 3;
@@ -44,7 +44,7 @@ const SIDECARS: &str = "_delta_log/_sidecars";
 pub(super) struct Replayed {
     number: u64,
     /// The entry of this version, by which another table in the same folder shows.
-    entry: Option<FileVersion>,
+    pub entry: Option<FileVersion>,
     pub state: State,
 }
 
@@ -53,8 +53,7 @@ pub(super) struct Replayed {
 pub(super) struct State {
     protocol: Option<Protocol>,
     metadata: Option<Metadata>,
-    /// By path and by the id of the deletion vector.
-    files: BTreeMap<(String, Option<String>), Add>,
+    files: BTreeMap<FileName, Add>,
 }
 
 /// What a listing of a log found.
@@ -114,6 +113,27 @@ fn read_all(folder: &Folder<'_>, at: TableVersion, before: Option<Replayed>) -> 
         TableVersion::Time(ms) => listing.at(folder, ms)?,
     };
     listing.replay(folder, number, before)
+}
+
+/// Returns the actions of a version's entry.
+///
+/// # Errors
+/// It is missing, can't be read, or is damaged.
+pub(super) fn entry(folder: &Folder<'_>, version: u64) -> Result<Vec<Action>, SnapshotError> {
+    let at = format!("_delta_log/{version:020}.json");
+    let entry = actions::of_lines(&folder.whole(&at)?).map_err(|(line, what)| {
+        damaged(&folder.shown(&at), format!("line {line} of this entry of the table's log is no action: {what}"))
+    })?;
+    match entry.is_empty() {
+        true => Err(damaged(&folder.shown(&at), "this entry of the table's log is empty")),
+        false => Ok(entry),
+    }
+}
+
+/// Returns the file that a version's entry is; `None` if it is not there, or can't be listed.
+pub(super) fn entry_file(folder: &Folder<'_>, version: u64) -> Option<FileVersion> {
+    let listing = Listing::new(folder.log(Some(&format!("{version:020}"))).ok()?);
+    listing.entries.get(&version).cloned()
 }
 
 /// Returns the version of the last checkpoint, where the table's hint can be read: it may be old, and need not be there.
@@ -193,21 +213,10 @@ impl Listing {
         };
         for version in first..=number {
             // By its name: a listing of a folder beside a writer may have an entry and lack an earlier one.
-            let at = format!("_delta_log/{version:020}.json");
-            let bytes = match folder.whole(&at) {
+            match entry(folder, version) {
                 Err(error) if error.kind == SnapshotErrorKind::Missing => return Err(self.gap(folder, version, number)),
-                read => read?,
-            };
-            let entry = actions::of_lines(&bytes).map_err(|(line, what)| {
-                damaged(
-                    &folder.shown(&at),
-                    format!("line {line} of this entry of the table's log is no action: {what}"),
-                )
-            })?;
-            if entry.is_empty() {
-                return Err(damaged(&folder.shown(&at), "this entry of the table's log is empty"));
+                read => read?.into_iter().for_each(|action| state.apply(action)),
             }
-            entry.into_iter().for_each(|action| state.apply(action));
         }
         Ok(Replayed { number, entry: self.entries.get(&number).cloned(), state })
     }
@@ -300,13 +309,11 @@ impl State {
     }
 
     fn apply(&mut self, action: Action) {
-        let key =
-            |path: &str, vector: &Option<DeletionVector>| (path.to_owned(), vector.as_ref().map(DeletionVector::id));
         if let Some(remove) = action.remove {
-            self.files.remove(&key(&remove.path, &remove.deletion_vector));
+            self.files.remove(&remove.name());
         }
         if let Some(add) = action.add {
-            self.files.insert(key(&add.path, &add.deletion_vector), add);
+            self.files.insert(add.name(), add);
         }
         self.protocol = action.protocol.or(self.protocol.take());
         self.metadata = action.meta_data.or(self.metadata.take());
@@ -329,20 +336,36 @@ impl State {
     ///
     /// # Errors
     /// Those of [`State::columns`]; a file is missing, or a deletion vector can't be read.
-    pub fn table(&self, folder: &Folder<'_>, version: Version) -> Result<Table, SnapshotError> {
+    pub fn table(
+        &self,
+        folder: &Folder<'_>,
+        version: Version,
+        entry: Option<FileVersion>,
+    ) -> Result<Table, SnapshotError> {
         let columns = Arc::new(self.columns(folder)?);
         let mut fetched = None;
-        let file = |add: &Add| {
-            let found = folder.file(&add.path, add.size, add.modification_time)?;
-            let deleted = add.deletion_vector.as_ref();
-            let deleted = deleted.map(|vector| Deleted::read(vector, folder, &mut fetched)).transpose()?;
-            let columns = Arc::clone(&columns);
-            Ok((found, TableFile { columns, partition: add.partition_values.clone(), deleted }))
-        };
+        let file = |add: &Add| file(folder, add, &columns, &mut fetched);
         let mut files = self.files.values().map(file).collect::<Result<Vec<_>, SnapshotError>>()?;
         files.sort_by(|a, b| a.0.version.path.cmp(&b.0.version.path));
-        Ok(Table { version, columns, files })
+        Ok(Table { version, entry, columns, files })
     }
+}
+
+/// Finds a file of a table; `fetched` holds the last file of deletion vectors that was read.
+///
+/// # Errors
+/// It is missing, or its deletion vector can't be read.
+pub(super) fn file(
+    folder: &Folder<'_>,
+    add: &Add,
+    columns: &Arc<TableColumns>,
+    fetched: &mut Option<(String, bytes::Bytes)>,
+) -> Result<(Found, TableFile), SnapshotError> {
+    let found = folder.file(&add.path, add.size, add.modification_time)?;
+    let deleted = add.deletion_vector.as_ref();
+    let deleted = deleted.map(|vector| Deleted::read(vector, folder, fetched)).transpose()?;
+    let (columns, partition) = (Arc::clone(columns), add.partition_values.clone());
+    Ok((found, TableFile { name: add.name(), columns, partition, deleted }))
 }
 
 impl Protocol {

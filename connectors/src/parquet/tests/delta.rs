@@ -3,7 +3,8 @@
 use super::*;
 use serde_json::Value;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use usher_config::TableVersion;
 
 /// What a version of a table holds: the key, and the columns in their order.
@@ -48,9 +49,13 @@ fn error(table: &Path, at: TableVersion) -> SnapshotError {
 
 /// The rows of a pull, as they are stated, by key.
 fn rows(pull: &ParquetSnapshot) -> Rows {
+    rows_of(read(pull).expect("the version is readable"))
+}
+
+fn rows_of(batches: Vec<KeyedBatch>) -> Rows {
     use arrow_array::types::TimestampMillisecondType;
     let mut all = Rows::new();
-    for batch in read(pull).expect("the version is readable") {
+    for batch in batches {
         let mut columns: Vec<Vec<Value>> = vec![batch.keys.iter().map(Value::from).collect()];
         for column in &batch.columns {
             let value = |row: usize| match column.data_type() {
@@ -287,63 +292,162 @@ fn a_folder_without_a_log_and_a_column_that_no_version_has_are_named() {
     assert_eq!(schema.column("PLAN"), Some(FoundType::Known(ColumnType::String)));
 }
 
+/// Applies a difference to rows; `None` if it can't be read. Panics where it does not fit them.
+fn apply(before: &Rows, [added, removed]: &[ParquetSnapshot; 2]) -> Option<Rows> {
+    let key = |row: &Vec<Value>| row[0].as_str().expect("a key").to_owned();
+    let mut all: BTreeMap<String, Vec<Value>> = before.iter().map(|row| (key(row), row.clone())).collect();
+    for batch in read(removed).ok()? {
+        assert!(batch.columns.is_empty(), "of a row that is gone the key is read");
+        for gone in batch.keys.iter().flatten() {
+            assert!(all.remove(gone).is_some(), "{gone} was there");
+        }
+    }
+    for row in rows_of(read(added).ok()?) {
+        assert!(all.insert(key(&row), row).is_none(), "a key is there once");
+    }
+    Some(sorted(all.into_values().collect()))
+}
+
+#[test]
+fn a_later_version_is_an_earlier_one_and_what_differs() {
+    let (mut found, mut less) = (0, 0);
+    for table in fs::read_dir(fixtures()).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        if !table.is_dir() {
+            continue;
+        }
+        let name = table.file_name().expect("a name").to_str().expect("UTF-8");
+        let Stated { wanted, versions } = stated(name);
+        let warehouse = warehouse(&table, TableVersion::Newest);
+        let of_version = |version: &u32| {
+            let delta = warehouse.delta.as_ref().expect("a table").with_version(TableVersion::Number(*version));
+            ParquetWarehouse { delta: Some(delta), ..warehouse.clone() }
+        };
+        for (from, to) in versions.keys().flat_map(|from| versions.keys().map(move |to| (from, to))) {
+            let (before, after) = (of_version(from).pull(&wanted), of_version(to).pull(&wanted));
+            let (before, after) = (before.expect("a version"), after.expect("a version"));
+            let number = |pull: &ParquetSnapshot| pull.version.clone().expect("a version");
+            let Some(difference) = warehouse.differing(&number(&before), &number(&after), &wanted) else { continue };
+            assert!(from < to, "{name}: {from} is not before {to}");
+            let expected = sorted(versions[to].clone());
+            assert_eq!(apply(&versions[from], &difference), Some(expected), "{name} {from} {to}");
+            (found, less) = (
+                found + 1,
+                less + u32::from(difference.iter().map(ParquetSnapshot::rows).sum::<u64>() < after.rows() / 2),
+            );
+            // What another job reads of it is not known.
+            let other = Wanted { columns: Vec::new(), ..wanted.clone() };
+            assert!(warehouse.differing(&number(&before), &number(&after), &other).is_none());
+        }
+    }
+    assert!(found > 12 && less > 3, "{found} differences, {less} of less than half the rows");
+}
+
+/// Stops a thread that looks at it, a failed assertion or not.
+struct StopAtEnd<'s>(&'s AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A table that is written beside its pulls.
+struct Written {
+    table: PathBuf,
+    /// The files of the newest version, with the users in them and their values.
+    files: Vec<(String, BTreeMap<String, f64>)>,
+    /// The files that were removed, and by which version.
+    removed: Vec<(u32, PathBuf)>,
+    rng: fastrand::Rng,
+}
+
+impl Written {
+    /// Commits a version: rows that are new, that change, that go, or files that are joined. Then removes files that are no longer needed.
+    fn commit(&mut self, number: u32) -> BTreeMap<String, f64> {
+        let mut actions = String::new();
+        if number == 0 {
+            let column = |name: &str, of: &str| {
+                format!(r#"{{\"name\":\"{name}\",\"type\":\"{of}\",\"nullable\":true,\"metadata\":{{}}}}"#)
+            };
+            let columns = format!("{},{}", column("user_id", "string"), column("ltv", "double"));
+            let schema = format!(r#"{{\"type\":\"struct\",\"fields\":[{columns}]}}"#);
+            actions += "{\"protocol\":{\"minReaderVersion\":1,\"minWriterVersion\":2}}\n";
+            actions += &format!("{{\"metaData\":{{\"id\":\"t\",\"schemaString\":\"{schema}\"}}}}\n");
+        }
+        let joins = number % 5 == 4;
+        let mut users = BTreeMap::new();
+        for _ in 0..if number == 0 { 0 } else { 1 + usize::from(joins) } {
+            let (name, of_file) = self.files.swap_remove(self.rng.usize(..self.files.len()));
+            actions += &format!("{{\"remove\":{{\"path\":\"{name}\",\"dataChange\":{}}}}}\n", !joins);
+            self.removed.push((number, self.table.join(name)));
+            users.extend(of_file);
+        }
+        if !joins {
+            users.retain(|_, _| self.rng.u8(..4) > 0);
+            let some = users.values_mut().filter(|_| self.rng.bool());
+            some.for_each(|value| *value = f64::from(number));
+        }
+        let new = if joins {
+            0..0
+        } else if number == 0 {
+            0..40
+        } else {
+            0..self.rng.u32(..4)
+        };
+        let mut parts = vec![users];
+        parts.extend(new.map(|user| BTreeMap::from([(format!("u-{number}-{user}"), f64::from(number))])));
+        for (part, users) in parts.into_iter().enumerate().filter(|(_, users)| !users.is_empty()) {
+            let name = format!("{number}-{part}.parquet");
+            write_users(&self.table.join(&name), &users.iter().map(|(key, ltv)| (&key[..], *ltv)).collect::<Vec<_>>());
+            let size = fs::metadata(self.table.join(&name)).expect("a file").len();
+            actions += &format!("{{\"add\":{{\"path\":\"{name}\",\"size\":{size},\"dataChange\":{}}}}}\n", !joins);
+            self.files.push((name, users));
+        }
+        let temporary = self.table.join("_delta_log/.tmp");
+        fs::write(&temporary, actions).expect("written");
+        fs::rename(&temporary, entry(&self.table, number)).expect("an entry");
+        // Soon, so that pulls meet files that are gone, or late, so that they find what they differ from.
+        let kept = if number / 16 % 2 == 0 { 1 } else { 8 };
+        self.removed.retain(|(version, path)| version + kept > number || fs::remove_file(path).is_err());
+        self.files.iter().flat_map(|(_, users)| users.clone()).collect()
+    }
+}
+
 #[test]
 fn no_pull_beside_a_writer_and_a_vacuum_is_a_mixture() {
-    // A writer replaces all rows by those of its next number, and removes the files of the number before.
+    // Each pull is read whole and, where it can be, by what differs from the last.
     let folder = tempfile::tempdir().expect("a folder");
     let table = folder.path().join("t");
     fs::create_dir_all(table.join("_delta_log")).expect("a folder");
-    let schema = r#"{\"type\":\"struct\",\"fields\":[{\"name\":\"user_id\",\"type\":\"string\",\"nullable\":true,\"metadata\":{}},{\"name\":\"ltv\",\"type\":\"double\",\"nullable\":true,\"metadata\":{}}]}"#;
-    let commit = |number: u32| {
-        let mut actions = String::new();
-        if number == 0 {
-            actions += "{\"protocol\":{\"minReaderVersion\":1,\"minWriterVersion\":2}}\n";
-            actions += &format!(
-                "{{\"metaData\":{{\"id\":\"t\",\"schemaString\":\"{schema}\",\"partitionColumns\":[],\"configuration\":{{}}}}}}\n"
-            );
-        }
-        for file in 0..3 {
-            let name = format!("{number}-{file}.parquet");
-            write_users(&table.join(&name), &[(&format!("u-{file}")[..], f64::from(number))]);
-            let size = fs::metadata(table.join(&name)).expect("a file").len();
-            actions += &format!(
-                "{{\"add\":{{\"path\":\"{name}\",\"partitionValues\":{{}},\"size\":{size},\"modificationTime\":1,\"dataChange\":true}}}}\n"
-            );
-            if let Some(before) = number.checked_sub(1) {
-                actions += &format!("{{\"remove\":{{\"path\":\"{before}-{file}.parquet\",\"dataChange\":true}}}}\n");
-            }
-        }
-        let temporary = table.join("_delta_log/.tmp");
-        fs::write(&temporary, actions).expect("written");
-        fs::rename(&temporary, entry(&table, number)).expect("an entry");
-    };
-    commit(0);
+    let rng = fastrand::Rng::with_seed(7);
+    let mut written = Written { table: table.clone(), files: Vec::new(), removed: Vec::new(), rng };
+    let versions = Mutex::new(vec![written.commit(0)]);
     const PULLS: usize = 200;
     // The writer is at most so many versions ahead of what was read: a pull that never comes to an end shows nothing.
-    const AHEAD: u32 = 4;
+    const AHEAD: usize = 4;
     let stop = AtomicBool::new(false);
-    let seen = AtomicU32::new(0);
-    let (mut read_whole, mut gone, mut last) = (0, 0, 0.0);
+    let seen = AtomicUsize::new(0);
+    let (mut whole, mut gone, mut by_difference, mut last) = (0, 0, 0, None::<(Arc<ParquetSnapshot>, Rows)>);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             for number in 1.. {
-                if stop.load(Ordering::Relaxed) {
-                    return number;
-                }
                 while number > seen.load(Ordering::Relaxed) + AHEAD && !stop.load(Ordering::Relaxed) {
                     std::thread::yield_now();
                 }
-                commit(number);
-                if number >= 2 {
-                    (0..3).for_each(|file| drop(fs::remove_file(table.join(format!("{}-{file}.parquet", number - 2)))));
+                if stop.load(Ordering::Relaxed) {
+                    return number;
                 }
+                // Before a reader can look for it.
+                let mut versions = versions.lock().expect("no panic");
+                versions.push(written.commit(u32::try_from(number).expect("a small number")));
             }
             unreachable!("the numbers do not end")
         });
+        let stop = StopAtEnd(&stop);
         let warehouse = warehouse(&table, TableVersion::Newest);
-        while read_whole < PULLS {
-            let pull = warehouse.pull(&users()).and_then(|pull| read(&pull).map(|batches| (pull, batches)));
-            let (pull, batches) = match pull {
+        while whole < PULLS {
+            let pull = warehouse.pull(&users()).and_then(|pull| read(&pull).map(|batches| (pull, rows_of(batches))));
+            let (pull, found) = match pull {
                 Ok(pull) => pull,
                 Err(error) => {
                     assert!(error.what.starts_with("the file is gone, and version "), "{error}");
@@ -351,24 +455,28 @@ fn no_pull_beside_a_writer_and_a_vacuum_is_a_mixture() {
                     continue;
                 }
             };
-            let number = pull.version.as_ref().map_or(0, |version| version.number);
-            seen.store(u32::try_from(number).expect("a small number"), Ordering::Relaxed);
-            let number = number as f64;
-            let found: Vec<(String, Option<f64>)> = batches
-                .iter()
-                .flat_map(|rows| {
-                    let keys = rows.keys.iter().map(|key| key.unwrap_or_default().to_owned());
-                    keys.zip(rows.columns[0].as_primitive::<Float64Type>().iter()).collect::<Vec<_>>()
-                })
-                .collect();
-            let expected: Vec<_> = (0..3).map(|file| (format!("u-{file}"), Some(number))).collect();
-            assert_eq!(found, expected);
-            assert!(number >= last, "a later pull is of no older version");
-            (last, read_whole) = (number, read_whole + 1);
+            let version = pull.version.clone().expect("a version");
+            let number = usize::try_from(version.number).expect("a small number");
+            seen.store(number, Ordering::Relaxed);
+            let expected = versions.lock().expect("no panic")[number].clone();
+            let expected: Rows = expected.into_iter().map(|(key, ltv)| vec![key.into(), ltv.into()]).collect();
+            assert_eq!(found, sorted(expected), "version {number}");
+            if let Some((before, of_before)) = &last {
+                let from = before.version.clone().expect("a version");
+                assert!(from.number <= version.number, "a later pull is of no older version");
+                let difference = warehouse.differing(&from, &version, &users());
+                if let Some(rows) = difference.and_then(|difference| apply(of_before, &difference)) {
+                    assert_eq!(rows, found, "version {number} by what differs from {}", from.number);
+                    by_difference += 1;
+                }
+            }
+            (last, whole) = (Some((pull, found)), whole + 1);
         }
-        stop.store(true, Ordering::Relaxed);
-        let written = writer.join().expect("the writer ends");
-        println!("{read_whole} pulls, {gone} of a version whose files were gone, {written} versions");
-        assert!(written > 20, "the writer wrote beside the pulls");
+        drop(stop);
+        let versions = writer.join().expect("the writer ends");
+        println!(
+            "{whole} pulls, {by_difference} by what differs, {gone} of a version whose files were gone, {versions} versions"
+        );
+        assert!(versions > 20 && by_difference > 20, "the writer wrote beside the pulls");
     });
 }
