@@ -407,7 +407,7 @@ impl Written {
         fs::write(&temporary, actions).expect("written");
         fs::rename(&temporary, entry(&self.table, number)).expect("an entry");
         // Soon, so that pulls meet files that are gone, or late, so that they find what they differ from.
-        let kept = if number / 16 % 2 == 0 { 1 } else { 8 };
+        let kept = if (number / 16).is_multiple_of(2) { 1 } else { 8 };
         self.removed.retain(|(version, path)| version + kept > number || fs::remove_file(path).is_err());
         self.files.iter().flat_map(|(_, users)| users.clone()).collect()
     }
