@@ -280,10 +280,12 @@ impl Edited {
     }
 }
 
-/// Entries and exits that were sent behind the first `before` of the changes.
+/// Entries and exits that were sent behind the first `before` of the changes; those that a kill had repeated are none of them.
 fn sent(changes: Vec<Change>, before: usize, sync: &str) -> BTreeMap<(String, String), [u64; 2]> {
     let mut sent: BTreeMap<(String, String), [u64; 2]> = BTreeMap::new();
-    for change in without_marks(changes).into_iter().skip(before) {
+    let changes = without_marks(changes);
+    let (earlier, later) = changes.split_at(before);
+    for change in later.iter().filter(|change| earlier.iter().all(|of| of.id != change.id)).cloned() {
         sent.entry((sync.to_owned(), change.audience)).or_default()[usize::from(!change.entered)] += 1;
     }
     sent
