@@ -6,7 +6,8 @@
 
 use crate::compile::canonical::{aggregate_name, count_range, hex};
 use crate::plan::{
-    AudiencePlan, EventFilter, EventPlan, Expr, Fact, FactKind, InheritedColumn, LivePlan, ModelPlan, Plan, SequenceStep, TraitPlan,
+    AudiencePlan, EventFilter, EventPlan, Expr, Fact, FactKind, InheritedColumn, LivePlan, ModelPlan, Plan,
+    SequenceStep, TraitPlan,
 };
 use crate::predicate::Predicate;
 use std::collections::BTreeSet;

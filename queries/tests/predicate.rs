@@ -36,7 +36,8 @@ fn parse(text: &str, now: Now) -> Result<Predicate, Vec<Problem>> {
     let place = Place { path: "audiences.a.where.property".into(), line: 3, column: 5, ..Place::default() };
     let column = |name: &str| COLUMNS.iter().find(|(known, _)| *known == name).map(|(_, column_type)| *column_type);
     let known = COLUMNS.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
-    let parsed = Predicate::parse(&Text { value: text.to_owned(), place: place.clone() }, &column, &known, &NoParents, now);
+    let parsed =
+        Predicate::parse(&Text { value: text.to_owned(), place: place.clone() }, &column, &known, &NoParents, now);
     for problem in parsed.as_ref().err().into_iter().flatten() {
         assert_eq!(problem.place, place);
     }

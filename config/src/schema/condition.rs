@@ -41,7 +41,12 @@ pub(crate) static AUDIENCE: Key<Reference> =
 static AUDIENCE_RECORD: Record = Record { what: "audience condition", keys: &[&AUDIENCE], rules: &[] };
 
 pub(crate) static PROPERTY: Key<String> =
-    required("property", PREDICATE, "A predicate on the key's row of the model. False if there is no row.");
+    required(
+    "property",
+    PREDICATE,
+    "A predicate on the key's row of the model. False if there is no row. `accounts.plan` is a column of the row that it belongs to, null if \
+     there is none.",
+);
 static PROPERTY_RECORD: Record = Record { what: "property condition", keys: &[&PROPERTY], rules: &[] };
 
 pub(crate) static PERFORMED: Key<Reference> = required(

@@ -218,3 +218,66 @@ impl Readers {
         self.workers.get(&slot).map_or(&[], |workers| workers)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(key: &str, time: Time, cause: Option<Cause>, value: i64) -> ParentValues {
+        let values = vec![StoredValue::Integer(value)];
+        ParentValues { worker: 0, child: 1, key: key.to_owned(), time, cause, values }
+    }
+
+    fn asked(parents: &mut Parents) -> Vec<(String, Time, bool)> {
+        parents.take_interests().into_iter().map(|of| (of.key, of.time, of.begins)).collect()
+    }
+
+    #[test]
+    fn a_worker_asks_for_a_parent_once_knows_it_as_of_each_ms_and_ends_that_with_the_last_row() {
+        let mut parents = Parents::new(0, 1, 1);
+        (0..100_000).for_each(|slot| parents.moved(slot, 10, (None, Some("a"))));
+        assert_eq!(asked(&mut parents), [("a".to_owned(), 10, true)], "once, however many rows");
+        let mut rows = Vec::new();
+        parents.take(values("a", 10, None, 1), &mut rows);
+        assert_eq!(rows, [], "an answer is no change");
+        parents.take(values("a", 12, Some(Cause::Trait), 2), &mut rows);
+        assert_eq!(rows.len(), 100_000, "each row once");
+        let value = |time, before| match parents.values(Some("a"), time, before) {
+            Some([StoredValue::Integer(value)]) => *value,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([value(11, false), value(12, true), value(12, false), value(13, false)], [1, 1, 2, 2]);
+        assert_eq!((parents.cause("a", 12), parents.cause("a", 11)), (Some(Cause::Trait), None));
+        assert_eq!(parents.values(None, 12, false), Some(&[StoredValue::Null][..]));
+        assert_eq!(parents.values(Some("b"), 12, false), None);
+
+        // Within the epoch, what a row pointed to is known.
+        (0..100_000).for_each(|slot| parents.moved(slot, 14, (Some("a"), None)));
+        parents.moved(7, 15, (None, Some("a")));
+        assert!(parents.values(Some("a"), 13, false).is_some());
+        parents.end_epoch(20, |slot| (slot == 7).then(|| "a".into()));
+        assert_eq!(asked(&mut parents), [], "a row points there");
+        parents.moved(7, 21, (Some("a"), Some("b")));
+        parents.end_epoch(30, |_| Some("b".into()));
+        assert_eq!(asked(&mut parents), [("b".to_owned(), 21, true), ("a".to_owned(), 30, false)]);
+        assert_eq!(parents.values(Some("a"), 30, false), None);
+        parents.take(values("a", 30, Some(Cause::Trait), 3), &mut rows);
+        assert_eq!(parents.values(Some("a"), 30, false), None, "nothing asks for it");
+    }
+
+    #[test]
+    fn a_key_is_asked_for_anew_from_an_earlier_ms_and_each_worker_reads_it_once() {
+        let mut parents = Parents::new(0, 1, 1);
+        parents.moved(1, 10, (None, Some("a")));
+        parents.moved(2, 5, (None, Some("a")));
+        parents.moved(3, 7, (None, Some("a")));
+        assert_eq!(asked(&mut parents), [("a".to_owned(), 10, true), ("a".to_owned(), 5, true)]);
+        let mut readers = Readers::new(1, vec![0]);
+        [2, 0, 2].into_iter().for_each(|worker| readers.begin(9, worker));
+        assert_eq!(readers.of(9), [2, 0]);
+        readers.end(9, 2);
+        assert_eq!((readers.of(9), readers.of(8)), (&[0][..], &[][..]));
+        readers.end(9, 0);
+        assert!(readers.workers.is_empty());
+    }
+}

@@ -101,7 +101,10 @@ fn no_parent(job: &Job, (model, parent): (&str, Option<&str>), (part, step): (us
     let (message, hint) = match parent {
         _ if part == 0 && step == model => {
             let message = format!("the row is one of `{model}` itself");
-            (message, "name its columns without the model; behind a model's id are columns of one that it belongs to".into())
+            (
+                message,
+                "name its columns without the model; behind a model's id are columns of one that it belongs to".into(),
+            )
         }
         _ if belongs_to_it => {
             let message = format!("`{model}` does not belong to `{step}`, but `{step}` to `{model}`");

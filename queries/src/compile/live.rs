@@ -101,7 +101,8 @@ pub(super) fn find_inherited(job: &Job, rows: &mut BTreeMap<&str, RowsPlan>) {
             1 => parent.columns.iter().position(|(name, _)| name == column),
             _ => {
                 let rest = (&models[1..], column, column_type);
-                let is = |of: &InheritedColumn| (&of.column.models[..], &of.column.column, &of.column.column_type) == rest;
+                let is =
+                    |of: &InheritedColumn| (&of.column.models[..], &of.column.column, &of.column.column_type) == rest;
                 parent.inherited.iter().position(is).map(|at| parent.columns.len() + at)
             }
         };

@@ -41,8 +41,7 @@ fn times_of_parents(
     if steps == 0 {
         return;
     }
-    let keys: BTreeSet<&str> =
-        own.iter().filter_map(|version| version.row.as_ref()?.foreign_key.as_deref()).collect();
+    let keys: BTreeSet<&str> = own.iter().filter_map(|version| version.row.as_ref()?.foreign_key.as_deref()).collect();
     for key in keys {
         let of = parent(plan, model);
         let of_parent = versions(plan, history, past, (of, key));

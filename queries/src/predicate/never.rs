@@ -51,7 +51,6 @@ fn collect_never(node: &Node, names: &[(String, ColumnType)], found: &mut Vec<Ne
     node.operands().into_iter().for_each(|operand| collect_never(operand, names, found));
 }
 
-
 /// Returns the first two of `parts` that leave no value of their operand.
 fn contradiction(parts: &[Node], names: &[(String, ColumnType)]) -> Option<Never> {
     let mut bounds: BTreeMap<String, Vec<(Compare, &Literal, &Node)>> = BTreeMap::new();

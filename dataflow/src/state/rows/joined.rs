@@ -95,8 +95,10 @@ impl RowState {
         let time = *latest;
         if let Some(parents) = parents {
             let key = |value: Option<&StoredValue>| value.and_then(parent_key);
-            let (was, is) =
-                (key(before.as_ref().and_then(|row| row.last())), key(now.as_ref().and_then(|row| row.last().copied())));
+            let (was, is) = (
+                key(before.as_ref().and_then(|row| row.last())),
+                key(now.as_ref().and_then(|row| row.last().copied())),
+            );
             parents.moved(slot, time, (was.as_deref(), is.as_deref()));
         }
         let versions = versions.entry(slot).or_default();

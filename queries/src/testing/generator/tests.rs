@@ -117,7 +117,9 @@ fn samples_reach_what_is_hard() {
         saw("entries by expiry", changes.iter().filter(|c| c.entry && c.reason == Reason::Expiry).count());
         saw("exits by an event", changes.iter().filter(|c| !c.entry && c.reason == Reason::Event).count());
         let mut unmoved = history.clone();
-        for occurrence in unmoved.partitions.iter_mut().flat_map(|of| &mut of.messages).flat_map(|of| &mut of.occurrences) {
+        for occurrence in
+            unmoved.partitions.iter_mut().flat_map(|of| &mut of.messages).flat_map(|of| &mut of.occurrences)
+        {
             let event = &plan.events[occurrence.event as usize];
             for (value, column) in occurrence.says.iter_mut().zip(&event.columns) {
                 *value &= !["account", "company"].contains(&&column.name[..]);
