@@ -172,7 +172,7 @@ fn samples_reach_what_is_hard() {
         ("aggregates of rows whose events count", 30),
         ("aggregates of rows that change by expiry", 30),
         ("columns of a parent over one step that a live column changes", 100),
-        ("columns of a parent over several steps that a live column changes", 100),
+        ("columns of a parent over several steps that a live column changes", 60),
         ("columns of a parent that `now()` meets", 100),
         ("histories where rows that read columns of a parent move", 20),
         ("sums that fall through their threshold by expiry", 100),
