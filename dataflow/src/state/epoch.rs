@@ -441,6 +441,7 @@ impl EpochWorker {
         self.missing.retain(|model| !restored.pulled.get(*model as usize).copied().unwrap_or(false));
         self.restored = restored;
         self.done = self.done.max(clock);
+        self.models.iter_mut().for_each(|model| model.begin_joins(self.done));
         let syncs = self.restored.baselines.iter().flat_map(|baseline| &baseline.syncs);
         let committed = syncs.map(|sync| sync.committed).filter(|committed| *committed > 0).min();
         self.resumed = committed.filter(|_| !self.missing.is_empty()).map(|committed| committed + 1);

@@ -110,6 +110,11 @@ impl KeyedState {
         self.rows.as_mut().map_or_else(Vec::new, RowState::take_values)
     }
 
+    /// Takes note that the first epoch begins at a time, before rows are restored.
+    pub(crate) fn begin_joins(&mut self, time: Time) {
+        self.rows.iter_mut().for_each(|rows| rows.begin_joins(time));
+    }
+
     /// Forgets how rows and their parents were before they changed in this epoch; the next one begins at `until`.
     pub(crate) fn end_joins(&mut self, until: Time) {
         self.rows.iter_mut().for_each(|rows| rows.end_joins(until));

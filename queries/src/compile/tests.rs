@@ -510,7 +510,10 @@ fn the_way_to_a_column_of_a_parent_is_part_of_a_conditions_identity() {
     set_live(&mut live, "users", &["ltv"]);
     assert_ne!(fact(&live), plain, "events set the column");
     let quoted = [("a", "users", related(Some("\"users.ltv\" > 7"), Aggregate::Count, at_least(1)))];
-    assert!(problems(&quoted).contains("unknown column `users.ltv`"), "in one pair of quotes it is a column of the row");
+    assert!(
+        problems(&quoted).contains("unknown column `users.ltv`"),
+        "in one pair of quotes it is a column of the row"
+    );
 }
 
 #[test]

@@ -33,7 +33,8 @@ pub(super) struct Joins {
     versions: HashMap<Slot, Vec<Version>>,
     /// Rows that may have changed at a time, and have not been joined.
     changed: Vec<(Time, Slot)>,
-    /// The time of the last change: before the start, what is older is taken for as late.
+    /// The time of the last change, or at which the epoch at hand begins: what is older, as restored rows are, is taken for as late. Workers
+    /// have no more to say of an earlier time.
     latest: Time,
     /// Values that have not been sent.
     values: Vec<ParentValues>,
@@ -276,8 +277,14 @@ impl RowState {
         std::mem::take(&mut self.joins.values)
     }
 
+    /// Takes note that the next epoch begins at a time.
+    pub(crate) fn begin_joins(&mut self, time: Time) {
+        self.joins.latest = time.max(self.joins.latest);
+    }
+
     /// Forgets how rows and their parents were before they changed in this epoch; the next one begins at `until`.
     pub(crate) fn end_joins(&mut self, until: Time) {
+        self.begin_joins(until);
         // Where a start goes on without a snapshot, the first pulls are in force from a ms on that later epochs come to.
         if !self.joins.any() || !self.joins.changed.is_empty() {
             return;
