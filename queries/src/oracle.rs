@@ -375,6 +375,9 @@ fn clock(plan: &Plan, history: &History, flags: Flags) -> Option<(i64, i64)> {
     (start <= end).then_some((start, end))
 }
 
+/// The versions of a row.
+type Versions = Rc<Vec<live::Version>>;
+
 /// All that a key's conditions depend on, beside the rows.
 struct Past<'a> {
     applications: Vec<Application<'a>>,
@@ -383,7 +386,7 @@ struct Past<'a> {
     /// When they came into force.
     in_force: i64,
     /// The versions of rows of parents that have been worked out, by the model's index and the key.
-    parents: RefCell<BTreeMap<(usize, String), Rc<Vec<live::Version>>>>,
+    parents: RefCell<BTreeMap<(usize, String), Versions>>,
 }
 
 impl<'a> Past<'a> {

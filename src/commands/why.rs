@@ -108,7 +108,7 @@ mod tests {
             "`u-1` of `users`, as of T
   plan is \"pro\", set by an event of T0
   seats is null, in the snapshot since the pull of T2
-  accounts.tier is "gold", by the row of `a-1`
+  accounts.tier is \"gold\", by the row of `a-1`
   accounts.seats is null: the row belongs to none
 
 is in keen (Keen ones); leaves by itself at T1

@@ -1,6 +1,6 @@
 //! Columns of parents: the truth of a predicate on a row and the rows that it belongs to, at every ms at which any of them changes.
 
-use super::{History, Past, Reason, Row, Timeline, live, model_row};
+use super::{History, Past, Reason, Row, Timeline, Versions, live, model_row};
 use crate::Value;
 use crate::plan::Plan;
 use crate::predicate::{Evaluator, Predicate};
@@ -14,7 +14,7 @@ fn parent(plan: &Plan, model: usize) -> usize {
 }
 
 /// Returns the versions of the row of a key that others belong to.
-fn versions(plan: &Plan, history: &History, past: &Past<'_>, of: (usize, &str)) -> Rc<Vec<live::Version>> {
+fn versions(plan: &Plan, history: &History, past: &Past<'_>, of: (usize, &str)) -> Versions {
     let known = past.parents.borrow().get(&(of.0, of.1.to_owned())).cloned();
     known.unwrap_or_else(|| {
         let model = &plan.models[of.0];
