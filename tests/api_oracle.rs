@@ -21,7 +21,7 @@ use usher_core::membership_index::MembershipIndex;
 use usher_core::source::Source;
 use usher_dataflow::{ApiSetup, Failure, JobApi, OpenedJob, Span, Status, Time};
 use usher_queries::oracle::{self, Flags, History};
-use usher_queries::plan::{FactKind, ModelPlan, Plan};
+use usher_queries::plan::{FactKind, InheritedColumn, ModelPlan, Plan};
 use usher_queries::testing::generator::Sample;
 
 /// How long a job runs on after a step, ms.
@@ -407,11 +407,20 @@ fn check(served: &Served, history: &History, as_of: i64, found: &mut Found) -> R
     Ok(())
 }
 
-/// Returns whether all that decides an audience is of the key itself.
+/// Returns whether all that decides an audience is of the key itself, or does not change by itself.
 fn is_foreseen(model: &ModelPlan, audience: usize) -> bool {
     let (mut foreseen, mut mentioned) = (true, Vec::new());
     let mut fact = |fact: u32| {
-        foreseen &= !matches!(model.facts[fact as usize].kind, FactKind::Tallied { timed: true, .. });
+        foreseen &= match &model.facts[fact as usize].kind {
+            FactKind::Tallied { timed, .. } => !timed,
+            FactKind::Property(predicate) if !predicate.of_parents.is_empty() => {
+                let rows = model.rows.as_ref().expect("rows that read columns of parents are kept");
+                let is_read = |of: &&InheritedColumn| predicate.of_parents.contains(&of.column);
+                let moves = rows.parent.is_none_or(|parent| parent.live.is_some());
+                !moves && !rows.inherited.iter().filter(is_read).any(|of| of.is_live)
+            }
+            _ => true,
+        };
     };
     model.audiences[audience].expr.leaves(&mut fact, &mut |audience| mentioned.push(audience as usize));
     foreseen && mentioned.into_iter().all(|audience| is_foreseen(model, audience))

@@ -22,6 +22,7 @@ mod kills;
 mod live;
 mod metrics;
 mod oracle;
+mod parents;
 mod recovery;
 mod reference;
 mod refusals;

@@ -13,6 +13,7 @@ const AUDIENCES: &str = "
   ripe: {model: users, where: {all: [{audience: rich}, {audience: keen}]}}
   sold: {model: users, where: {sequence: [{performed: viewed}, {performed: bought}], within: 1h}}
   swayed: {model: users, where: {sequence: [{performed: viewed}, {performed: viewed, after: 1h}, {performed: bought}], without: [{performed: bought}], within: 1h}}
+  served: {model: users, where: {all: [{property: accounts.tier = 'gold'}, {audience: keen}]}}
   eager: {model: accounts, where: {related: users, whose: {performed: viewed, at_least: 3, within: 1h}, at_least: 3}}
   dear: {model: accounts, where: {related: users, where: ltv > 15, whose: {audience: keen}, sum: ltv, between: [50, 70]}}
   lively: {model: accounts, where: {related: users, whose: {performed: bought, within: 2s}}}
@@ -55,7 +56,9 @@ fn in_the_end() -> BTreeSet<(String, String)> {
     let ripe = [2, 4].map(|user| ("ripe", user));
     // `u-1` bought before the first look, `u-4` between two.
     let sequences = [("sold", 0), ("sold", 4), ("swayed", 0)];
-    let all = rich.chain(keen).chain(ripe).chain(sequences);
+    // They are of `a-0`, which is gold.
+    let served = [0, 1, 2, 4].map(|user| ("served", user));
+    let all = rich.chain(keen).chain(ripe).chain(sequences).chain(served);
     let users = all.map(|(audience, user)| (audience.to_owned(), format!("u-{user}")));
     // Of the account's five users four are keen, of whom `u-2` and `u-4` are rich, with 60 together.
     users

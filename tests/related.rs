@@ -228,7 +228,7 @@ fn committed(folder: &Path) -> Vec<(String, String)> {
 }
 
 /// Waits for changes beyond the first `known`, in any order; returns how many there are then.
-fn wait_for(folder: &Path, known: usize, wanted: &[&str]) -> usize {
+pub fn wait_for(folder: &Path, known: usize, wanted: &[&str]) -> usize {
     let new = || committed(folder).split_off(known);
     until(&|| format!("{wanted:?} come: {:?}", new()), || new().len() >= wanted.len());
     let found: BTreeSet<String> = new().into_iter().map(|(text, _)| text).collect();

@@ -108,7 +108,8 @@ impl Simulation {
             // A value that an event sets is held against the start of the first pull, which is not known to the ms.
             let start = end - 100_000;
             let doubtful = |at: i64| (start..start + 2 * REST).contains(&at) || at >= end;
-            file.messages.retain(|message| message.kind != "identify" || !doubtful(message.timestamp));
+            file.messages
+                .retain(|message| !["identify", "group"].contains(&message.kind) || !doubtful(message.timestamp));
             // Of late messages it depends on when they are read what came and went before.
             if seed.is_multiple_of(2) {
                 file.messages.sort_by_key(|message| message.timestamp);

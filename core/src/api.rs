@@ -300,6 +300,8 @@ pub struct Explanation {
     pub in_snapshot: bool,
     /// The live columns of its row that something reads.
     pub live: Vec<ExplainedLive>,
+    /// The columns of parents that conditions on its row read.
+    pub parents: Vec<ExplainedParent>,
     /// By audience.
     pub audiences: Vec<ExplainedAudience>,
 }
@@ -315,6 +317,17 @@ pub struct ExplainedLive {
     pub at: Moment,
     /// `event` or `snapshot`.
     pub origin: String,
+}
+
+/// The value of a column of a model that a row belongs to.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ExplainedParent {
+    /// The column, as predicates name it: `accounts.plan`.
+    pub column: String,
+    /// The key that the row points to, of the first model in `column`; null if it points to none.
+    pub key: Option<String>,
+    /// The column's value; null where there is no such row.
+    pub value: serde_json::Value,
 }
 
 /// Why a key is in an audience or not.

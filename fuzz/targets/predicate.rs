@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use usher_config::{ColumnType, Place, Text};
 use usher_queries::Value;
-use usher_queries::predicate::{Evaluator, Now, Predicate};
+use usher_queries::predicate::{Evaluator, NoParents, Now, Predicate};
 
 const COLUMNS: [(&str, ColumnType); 7] = [
     ("s", ColumnType::String),
@@ -20,7 +20,7 @@ fn parse(value: &str) -> Option<Predicate> {
     let text = Text { value: value.to_owned(), place: Place::default() };
     let column = |name: &str| COLUMNS.iter().find(|(known, _)| *known == name).map(|(_, column_type)| *column_type);
     let known: Vec<_> = COLUMNS.iter().map(|(name, _)| (*name).to_owned()).collect();
-    Predicate::parse(&text, &column, &known, Now::Allowed).ok()
+    Predicate::parse(&text, &column, &known, &NoParents, Now::Allowed).ok()
 }
 
 fuzz_target!(|text: &str| {

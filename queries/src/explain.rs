@@ -6,7 +6,8 @@
 
 use crate::compile::canonical::{aggregate_name, count_range, hex};
 use crate::plan::{
-    AudiencePlan, EventFilter, EventPlan, Expr, Fact, FactKind, LivePlan, ModelPlan, Plan, SequenceStep, TraitPlan,
+    AudiencePlan, EventFilter, EventPlan, Expr, Fact, FactKind, InheritedColumn, LivePlan, ModelPlan, Plan,
+    SequenceStep, TraitPlan,
 };
 use crate::predicate::Predicate;
 use std::collections::BTreeSet;
@@ -74,6 +75,10 @@ impl Explained<'_> {
                 match &model.facts[*fact].kind {
                     FactKind::Related { model, .. } | FactKind::Tallied { model, .. } => {
                         models.extend([*model as usize])
+                    }
+                    FactKind::Property(predicate) => {
+                        let named = predicate.of_parents.iter().flat_map(|of| &of.models);
+                        models.extend(named.filter_map(|id| self.plan.models.iter().position(|of| of.id == *id)));
                     }
                     kind => events.extend(kind.events().into_iter().map(|event| event as usize)),
                 }
@@ -146,6 +151,9 @@ impl Explained<'_> {
         for live in model.rows.iter().flat_map(|rows| &rows.live) {
             let (column, event) = (self.live_column(model, live), &self.plan.events[live.event as usize].id);
             writeln!(self.out, "  live column {column}: {} of {event}, where that is newer", live.property)?;
+        }
+        for InheritedColumn { column, .. } in model.rows.iter().flat_map(|rows| &rows.inherited) {
+            writeln!(self.out, "  column of a parent {column} {}", column.column_type)?;
         }
         for ix in &scope.audiences {
             let audience = &model.audiences[*ix];
@@ -353,7 +361,13 @@ fn state(fact: &Fact) -> String {
     };
     match &fact.kind {
         FactKind::Known => "1 bit per key".to_string(),
-        FactKind::Property(predicate) => format!("1 bit per key{}", moments(Some(predicate))),
+        FactKind::Property(predicate) => {
+            let of_parents = match predicate.of_parents[..] {
+                [] => "",
+                _ => "; on each worker, of each row that others belong to, what they read of it",
+            };
+            format!("1 bit per key{}{of_parents}", moments(Some(predicate)))
+        }
         FactKind::Related { filter, aggregate, .. } => {
             let each = match aggregate {
                 Aggregate::Count => "one count",

@@ -8,7 +8,7 @@
 //!
 //! It shares no code with the engine or with [`crate::aggregate`] beyond the plan, [`Evaluator::holds`],
 //! [`Evaluator::moments`] and [`Predicate::excludes_negative_numbers`]; it has its own walk of expressions and its own reading of numbers, on purpose. It keeps
-//! everything in memory: hundreds of messages, not millions. Rows that events change are in `live.rs`.
+//! everything in memory: hundreds of messages, not millions. Rows that events change are in `live.rs`, columns of parents in `parents.rs`.
 
 mod sequence;
 
@@ -16,8 +16,10 @@ use crate::Value;
 use crate::plan::{AudienceIx, EventPlan, Expr, Fact, FactKind, ModelPlan, Plan};
 use crate::predicate::{Evaluator, Predicate};
 use ethnum::I256;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::rc::Rc;
 use usher_config::{Aggregate, Comparison, Incomplete};
 
 /// All that happened: messages as they were read, and the snapshot's rows.
@@ -402,6 +404,9 @@ fn clock(plan: &Plan, history: &History, flags: Flags) -> Option<(i64, i64)> {
     (start <= end).then_some((start, end))
 }
 
+/// The versions of a row.
+type Versions = Rc<Vec<live::Version>>;
+
 /// All that a key's conditions depend on, beside the rows.
 struct Past<'a> {
     applications: Vec<Application<'a>>,
@@ -409,6 +414,8 @@ struct Past<'a> {
     pulled: i64,
     /// When they came into force.
     in_force: i64,
+    /// The versions of rows of parents that have been worked out, by the model's index and the key.
+    parents: RefCell<BTreeMap<(usize, String), Versions>>,
 }
 
 impl<'a> Past<'a> {
@@ -417,7 +424,12 @@ impl<'a> Past<'a> {
         let natural =
             || clock(plan, history, Flags { from: None, until: None, now }).map_or(i64::MIN, |(start, _)| start);
         let pulled = history.pulled.unwrap_or_else(natural);
-        Past { applications: applications(plan, history, now), pulled, in_force: start.unwrap_or(pulled) }
+        Past {
+            applications: applications(plan, history, now),
+            pulled,
+            in_force: start.unwrap_or(pulled),
+            parents: RefCell::default(),
+        }
     }
 }
 
@@ -528,6 +540,9 @@ impl<'a> Truths<'a> {
         let row = history.rows.get(&model.id).into_iter().flatten().find(|row| row.key == key.1);
         let versions = model.rows.as_ref().map(|rows| live::versions(plan, (model, rows), past, row, key.1));
         let timeline = |fact: &Fact| match &fact.kind {
+            FactKind::Property(predicate) if !predicate.of_parents.is_empty() => {
+                parents::timeline(plan, history, past, (key.0, versions.as_deref().unwrap_or_default()), predicate)
+            }
             FactKind::Known if versions.is_some() => live::timeline(versions.iter().flatten(), row, None),
             FactKind::Property(predicate) if versions.is_some() => {
                 live::timeline(versions.iter().flatten(), row, Some(predicate))
@@ -911,6 +926,7 @@ fn billionths(value: &Value<'_>) -> Option<I256> {
 }
 
 mod live;
+mod parents;
 #[cfg(test)]
 mod tests;
 mod whose;

@@ -8,7 +8,7 @@
 
 mod sequence;
 
-use crate::predicate::Predicate;
+use crate::predicate::{ParentColumn, Predicate};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use usher_config::{Aggregate, ColumnType, Comparison, Job, Members, Path};
@@ -305,10 +305,24 @@ pub struct RowsPlan {
     pub include: Vec<u32>,
     /// Those that events set.
     pub live: Vec<LivePlan>,
-    /// The model that the rows belong to. `None` if no row contributes to a condition there.
+    /// The model that the rows belong to. `None` if no row contributes to a condition there, and nothing reads columns of its rows through
+    /// these.
     pub parent: Option<ParentPlan>,
     /// The conditions of the parent model that rows contribute to.
     pub contributions: Vec<ContributionPlan>,
+    /// The columns of parents that conditions on these rows read, or those on rows that belong to these, sorted.
+    pub inherited: Vec<InheritedColumn>,
+}
+
+/// A column of a parent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InheritedColumn {
+    /// Which one.
+    pub column: ParentColumn,
+    /// Where the parent's row has it: an index in its [`RowsPlan::columns`], and behind them in its [`RowsPlan::inherited`].
+    pub of: u32,
+    /// Whether events may set it, or a foreign key on the way to it behind the row's own.
+    pub is_live: bool,
 }
 
 /// The model that rows belong to.

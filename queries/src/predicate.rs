@@ -22,6 +22,7 @@ mod batch;
 mod canonical;
 mod like;
 mod never;
+mod parents;
 mod print;
 mod regexp;
 mod scalar;
@@ -30,9 +31,10 @@ mod tree;
 mod typing;
 
 pub use self::never::Never;
+pub use self::parents::{NoParents, ParentColumn, Parents, Unresolved};
 use self::scalar::{Scalar, is_true, value};
 use self::tree::{Compare, Node};
-use self::typing::Typer;
+use self::typing::{Met, Typer};
 use crate::Value;
 use arrow_array::{ArrayRef, BooleanArray};
 use serde::{Deserialize, Serialize};
@@ -43,9 +45,11 @@ use usher_config::{ColumnType, Problem, Text};
 pub struct Predicate {
     /// The canonical text: equal predicates have equal texts.
     pub text: String,
-    /// The columns it reads, sorted by name: the order in which [`Evaluator`] takes their values.
+    /// The columns of the row that it reads, sorted by name: the order in which [`Evaluator`] takes their values.
     pub columns: Vec<(String, ColumnType)>,
-    /// Its meaning; columns by their index in `columns`.
+    /// The columns of parents that it reads, sorted: [`Evaluator`] takes their values behind those of `columns`.
+    pub of_parents: Vec<ParentColumn>,
+    /// Its meaning; columns by their index in `columns`, and behind them in `of_parents`.
     root: Node,
 }
 
@@ -59,7 +63,8 @@ pub enum Now {
 }
 
 impl Predicate {
-    /// Reads and types `text`; `column` returns a column's type by name, and `known` lists the names, for hints.
+    /// Reads and types `text`; `column` returns a column's type by name, `known` lists the names, for hints, and `parents` has the columns
+    /// of the models that the row's model belongs to.
     ///
     /// # Errors
     ///
@@ -68,12 +73,13 @@ impl Predicate {
         text: &Text,
         column: &dyn Fn(&str) -> Option<ColumnType>,
         known: &[String],
+        parents: &dyn Parents,
         now: Now,
     ) -> Result<Predicate, Vec<Problem>> {
         let problem =
             |fault: syntax::Fault| Problem { place: text.place.clone(), message: fault.sentence(), hint: fault.hint };
         let expr = syntax::parse(&text.value).map_err(|fault| vec![problem(fault)])?;
-        let mut typer = Typer::new(column, known, now);
+        let mut typer = Typer::new(column, known, parents, now);
         let root = typer.condition(&expr, "a predicate");
         let Typer { mut faults, columns, .. } = typer;
         faults.sort_by_key(|fault| fault.location);
@@ -86,7 +92,7 @@ impl Predicate {
     }
 
     /// Sorts the columns and brings the tree into its canonical form.
-    fn new(mut root: Node, met: Vec<(String, ColumnType)>) -> Predicate {
+    fn new(mut root: Node, met: Vec<Met>) -> Predicate {
         let mut columns = met.clone();
         columns.sort();
         let place = |index: u32| {
@@ -94,18 +100,38 @@ impl Predicate {
             u32::try_from(at).expect("an index came from a u32")
         };
         renumber(&mut root, &place);
-        canonical::canonical(&mut root, &columns);
-        Predicate { text: print::text(&root, &columns), columns, root }
+        // Those of the row have no models before them, so they are first.
+        let own = columns.partition_point(|of| of.models.is_empty());
+        let of_parents = columns.split_off(own);
+        let columns = columns.into_iter().map(|of| (of.column, of.column_type)).collect();
+        let mut predicate = Predicate { text: String::new(), columns, of_parents, root };
+        let names = predicate.names();
+        canonical::canonical(&mut predicate.root, &names);
+        predicate.text = print::text(&predicate.root, &names);
+        predicate
+    }
+
+    /// Returns all columns by their index in the tree, as they are written, with their types.
+    fn names(&self) -> Vec<(String, ColumnType)> {
+        let own = self.columns.iter().map(|(name, of)| (print::quoted(name), *of));
+        own.chain(self.of_parents.iter().map(|of| (of.to_string(), of.column_type))).collect()
+    }
+
+    /// Returns all columns by their index in the tree.
+    fn met(&self) -> Vec<Met> {
+        let own = self.columns.iter().map(|(name, of)| ParentColumn::own(name, *of));
+        own.chain(self.of_parents.iter().cloned()).collect()
     }
 
     /// Returns the predicate that holds where both do.
     pub fn and(&self, other: &Predicate) -> Predicate {
-        let mut met = self.columns.clone();
-        met.extend(other.columns.iter().filter(|column| !self.columns.contains(column)).cloned());
+        let mut met = self.met();
+        met.extend(other.met().into_iter().filter(|column| !self.met().contains(column)));
         let roots = [self, other].map(|predicate| {
             let mut root = predicate.root.clone();
+            let columns = predicate.met();
             let place = |index: u32| {
-                let column = &predicate.columns[index as usize];
+                let column = &columns[index as usize];
                 let at = met.iter().position(|met| met == column).expect("it has the columns of both");
                 u32::try_from(at).expect("an index came from a u32")
             };
@@ -150,10 +176,11 @@ impl Evaluator {
     pub fn new(predicate: &Predicate) -> Evaluator {
         let mut root = predicate.root.clone();
         cheap_first(&mut root);
-        Evaluator { root, columns: predicate.columns.clone() }
+        Evaluator { root, columns: predicate.names() }
     }
 
-    /// Returns whether it holds (is true, not null) for a row at `now`; `row[i]` is the value of `columns[i]`.
+    /// Returns whether it holds (is true, not null) for a row at `now`; `row[i]` is the value of `columns[i]`, and behind them of
+    /// `of_parents[i]`.
     ///
     /// # Panics
     ///

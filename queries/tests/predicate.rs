@@ -6,7 +6,7 @@ use arrow_array::ArrayRef;
 use std::collections::BTreeMap;
 use usher_config::{ColumnType, Place, Problem, Text};
 use usher_queries::Value;
-use usher_queries::predicate::{Evaluator, Now, Predicate};
+use usher_queries::predicate::{Evaluator, NoParents, Now, Predicate};
 
 #[path = "predicate/batch.rs"]
 mod batch;
@@ -36,7 +36,8 @@ fn parse(text: &str, now: Now) -> Result<Predicate, Vec<Problem>> {
     let place = Place { path: "audiences.a.where.property".into(), line: 3, column: 5, ..Place::default() };
     let column = |name: &str| COLUMNS.iter().find(|(known, _)| *known == name).map(|(_, column_type)| *column_type);
     let known = COLUMNS.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
-    let parsed = Predicate::parse(&Text { value: text.to_owned(), place: place.clone() }, &column, &known, now);
+    let parsed =
+        Predicate::parse(&Text { value: text.to_owned(), place: place.clone() }, &column, &known, &NoParents, now);
     for problem in parsed.as_ref().err().into_iter().flatten() {
         assert_eq!(problem.place, place);
     }
@@ -493,7 +494,7 @@ fn any_word_may_name_a_column() {
             let column = |name: &str| (name == word).then_some(ColumnType::Integer);
             let parse = |text: String| {
                 let text = Text { value: text, place: Place::default() };
-                Predicate::parse(&text, &column, std::slice::from_ref(&word), Now::Allowed)
+                Predicate::parse(&text, &column, std::slice::from_ref(&word), &NoParents, Now::Allowed)
             };
             let quote = format!("\"{}\"", word.replace('"', "\"\""));
             let name = [&word, &quote].into_iter().find(|name| {

@@ -39,6 +39,14 @@ fn text(explanation: &Value) -> String {
         let origin = if live["origin"] == "event" { "set by an event of" } else { "in the snapshot since the pull of" };
         writeln!(text, "  {column} is {value}, {origin} {at}").expect("writing to a string");
     }
+    for parent in explanation["parents"].as_array().into_iter().flatten() {
+        let (column, value) = (word(&parent["column"]), &parent["value"]);
+        match parent["key"].as_str() {
+            Some(key) => writeln!(text, "  {column} is {value}, by the row of `{key}`"),
+            None => writeln!(text, "  {column} is {value}: the row belongs to none"),
+        }
+        .expect("writing to a string");
+    }
     for audience in explanation["audiences"].as_array().into_iter().flatten() {
         let member = if audience["member"] == true { "is in" } else { "is not in" };
         write!(text, "\n{member} {}", word(&audience["audience_id"])).expect("writing to a string");
@@ -88,6 +96,8 @@ mod tests {
         let explanation = json!({"parent_model_id": "users", "user_id": "u-1", "as_of": "T", "in_snapshot": true,
             "live": [{"column": "plan", "value": "pro", "at": "T0", "origin": "event"},
                 {"column": "seats", "value": null, "at": "T2", "origin": "snapshot"}],
+            "parents": [{"column": "accounts.tier", "key": "a-1", "value": "gold"},
+                {"column": "accounts.seats", "key": null, "value": null}],
             "audiences": [{"audience_id": "keen", "audience_name": "Keen ones", "member": true, "changes_at": "T1",
                 "condition": {"kind": "all", "text": "all", "holds": true, "value": null, "threshold": null, "conditions": [
                     {"text": "performed: seen, within: 1h", "holds": true, "value": "3 or more", "threshold": "at_least 3",
@@ -98,6 +108,8 @@ mod tests {
             "`u-1` of `users`, as of T
   plan is \"pro\", set by an event of T0
   seats is null, in the snapshot since the pull of T2
+  accounts.tier is \"gold\", by the row of `a-1`
+  accounts.seats is null: the row belongs to none
 
 is in keen (Keen ones); leaves by itself at T1
   yes all

@@ -60,7 +60,10 @@ impl Shop {
         };
         let ltv: Vec<f64> = (0..10).map(|user| f64::from(user) * 10.0).collect();
         shop.users("users.parquet", &ltv);
-        write_parquet(&shop.path("accounts.parquet"), vec![("account_id", strings(&["a-0", "a-1"]))]);
+        write_parquet(
+            &shop.path("accounts.parquet"),
+            vec![("account_id", strings(&["a-0", "a-1"])), ("tier", strings(&["gold", "basic"]))],
+        );
         shop.job(job);
         std::fs::write(shop.path("events.jsonl"), "").expect("the folder can be written");
         shop

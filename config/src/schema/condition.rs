@@ -40,8 +40,12 @@ pub(crate) static AUDIENCE: Key<Reference> =
     required("audience", reference(Section::Audience), "The key is in that audience at the same time.");
 static AUDIENCE_RECORD: Record = Record { what: "audience condition", keys: &[&AUDIENCE], rules: &[] };
 
-pub(crate) static PROPERTY: Key<String> =
-    required("property", PREDICATE, "A predicate on the key's row of the model. False if there is no row.");
+pub(crate) static PROPERTY: Key<String> = required(
+    "property",
+    PREDICATE,
+    "A predicate on the key's row of the model. False if there is no row. `accounts.plan` is a column of the row that it belongs to, null if \
+     there is none.",
+);
 static PROPERTY_RECORD: Record = Record { what: "property condition", keys: &[&PROPERTY], rules: &[] };
 
 pub(crate) static PERFORMED: Key<Reference> = required(

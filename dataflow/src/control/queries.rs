@@ -230,6 +230,7 @@ impl Queries {
                 as_of: Moment(as_of),
                 in_snapshot: keyed.in_snapshot(slot),
                 live: slot.map_or_else(Vec::new, |slot| keyed.live_values(slot)),
+                parents: slot.map_or_else(Vec::new, |slot| keyed.parent_values(slot)),
                 audiences: explain(
                     plan,
                     &self.inner.written[model],

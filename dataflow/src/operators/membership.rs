@@ -94,11 +94,12 @@ pub(crate) fn membership<'scope>(
     let mut pulls = builder.new_input_connection(inputs.pulls, Pipeline, []);
     let to_worker = Exchange::new(|verdict: &Verdict| u64::from(verdict.worker));
     let mut verdicts = builder.new_input_connection(inputs.verdicts, to_worker, []);
-    // What rows contribute to facts of the keys that they belong to: from this operator on all workers to itself, layer by layer.
-    let layers = setup.epochs.borrow().layers();
+    // What rows read of those that they belong to, and what they contribute to facts of their keys: from this operator on all workers to itself,
+    // stage by stage.
+    let stages = setup.epochs.borrow().exchanges();
     let mut updates_in = Vec::new();
     let mut loops = Vec::new();
-    for _ in 1..layers {
+    for _ in &stages {
         let (handle, updates) = scope.feedback::<Vec<Exchanged>>(0);
         let to_worker = Exchange::new(|batch: &Exchanged| u64::from(batch.worker));
         updates_in.push(builder.new_input_connection(updates, to_worker, []));
@@ -137,14 +138,11 @@ pub(crate) fn membership<'scope>(
             verdicts.for_each_stamp(|_, data| {
                 data.flat_map(|data| data.drain(..)).for_each(|verdict| shell.judge(verdict, &mut epochs));
             });
-            for (layer, updates) in (1..).zip(&mut updates_in) {
+            for ((stage, updates), frontier) in stages.iter().zip(&mut updates_in).zip(&frontiers[INPUTS..]) {
                 updates.for_each_stamp(|_, data| {
-                    data.flat_map(|data| data.drain(..)).for_each(|batch| {
-                        epochs.take_updates(batch.updates);
-                        batch.proposals.into_iter().for_each(|proposal| epochs.take_proposal(proposal));
-                    });
+                    data.flat_map(|data| data.drain(..)).for_each(|batch| epochs.take_exchanged(batch));
                 });
-                epochs.set_received(layer, frontiers[INPUTS + layer - 1].frontier().first().copied());
+                epochs.set_received(*stage, frontier.frontier().first().copied());
             }
             let Some((changes_hold, members_hold, updates_holds)) = &mut caps else { return false };
             let frontier = frontiers[0].frontier().first().copied();
@@ -158,12 +156,12 @@ pub(crate) fn membership<'scope>(
             let mut output = changes.activate();
             shell.outgoing(&epochs).for_each(|outgoing| output.session(&*changes_hold).give(outgoing));
             shell.publish(&epochs);
-            for (layer, (updates, hold)) in (1..).zip(updates_out.iter_mut().zip(updates_holds.iter_mut())) {
-                let batches = epochs.outgoing(layer);
+            for (stage, (updates, hold)) in stages.iter().zip(updates_out.iter_mut().zip(updates_holds.iter_mut())) {
+                let batches = epochs.outgoing(*stage, shell.worker as u32);
                 if !batches.is_empty() {
                     updates.activate().session(&*hold).give_iterator(batches.into_iter());
                 }
-                hold.downgrade(&epochs.sent_until(layer));
+                hold.downgrade(&epochs.sent_until(*stage));
             }
             match worked {
                 Worked::Finished => caps = None,

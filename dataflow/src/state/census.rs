@@ -100,7 +100,7 @@ impl Census {
         }
         count(of.written, model, (facts, members), &mut self.keys.iter_mut());
         // Of what windows of other keys decide it is not known here when it changes.
-        let is_foreseen = || of.facts.iter().all(|fact| !keyed.tallies.is_timed(*fact));
+        let is_foreseen = || of.facts.iter().all(|fact| !keyed.is_unforeseen(*fact, false));
         if model == of.model
             && is_foreseen()
             && get(members, of.audience as u32)

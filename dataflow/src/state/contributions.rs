@@ -37,7 +37,7 @@ pub(crate) struct Contributions {
 impl Contributions {
     /// Returns the contributions of a model; `None` if its rows contribute to nothing.
     pub(crate) fn new(model: &ModelPlan) -> Option<Contributions> {
-        let rows = model.rows.as_ref()?;
+        let rows = model.rows.as_ref().filter(|rows| !rows.contributions.is_empty())?;
         let parent = rows.parent?.model;
         let target = |of: &usher_queries::plan::ContributionPlan| {
             let mut facts = vec![0; words_for(model.facts.len())];
@@ -112,7 +112,8 @@ impl Contributions {
 pub(crate) fn layers(models: &[ModelPlan]) -> Vec<usize> {
     fn layer(models: &[ModelPlan], of: usize) -> usize {
         let contributing = models.iter().enumerate().filter(|(_, model)| {
-            let parent = model.rows.as_ref().and_then(|rows| rows.parent);
+            let contributing = model.rows.as_ref().filter(|rows| !rows.contributions.is_empty());
+            let parent = contributing.and_then(|rows| rows.parent);
             parent.is_some_and(|parent| parent.model as usize == of)
         });
         // Models belong to each other in no circle.

@@ -9,12 +9,14 @@
 //! 1. events that take effect in it are applied, by (time, arrival);
 //! 2. timers due in it fire;
 //! 3. keys that a pull concerns are switched, at its last ms;
-//! 4. flips are ordered and settled into transitions. Models are in layers: where rows contribute to facts of the keys that they belong to,
+//! 4. rows take in what they read of the rows that they belong to, which may be with other workers, in stages: who reads what, then the values
+//!    of models from those on that belong to none;
+//! 5. flips are ordered and settled into transitions. Models are in layers: where rows contribute to facts of the keys that they belong to,
 //!    the model of the rows is settled first, then the worker takes in what the rows of all workers contribute, as far as it has come,
 //!    and settles the other model up to there;
-//! 5. at the job's start only: every key is announced; before that, who would leave by the first pulls is counted, where a limit
+//! 6. at the job's start only: every key is announced; before that, who would leave by the first pulls is counted, where a limit
 //!    is set, and the worker waits for leave to go on;
-//! 6. when a window is complete, which ends an epoch: keys that were held for it enter.
+//! 7. when a window is complete, which ends an epoch: keys that were held for it enter.
 //!
 //! Until the start no transition is given: what came before is history. Under [`Span::Live`] no work is done before the ledgers
 //! and the checkpoint of an earlier run have been taken up ([`EpochWorker::begin`]); at the start only what differs from the
@@ -30,7 +32,9 @@ use super::event_counts::{AllEventCounts, EventCounts};
 use super::facts::{Words, set, words_for};
 use super::forecast::Waiting;
 use super::holding::IncompleteWindow;
+use super::joins::{JoinItem, depths, readers};
 use super::keyed::{AHEAD, KeyedState};
+use super::parents::{Interest, ParentValues};
 use super::rows::WaitingTraits;
 use super::staged::Staged;
 use super::tallies::{Exchanged, Update};
@@ -137,8 +141,13 @@ enum Step {
         layer: usize,
         limit: Time,
     },
-    /// Goes on with a layer behind the first, as far as all that rows of earlier ones contribute is here.
+    /// Goes on with the next stage, as far as all that it needs of earlier ones is here.
     Await,
+    /// Joins rows with what they read of their parents, before a time.
+    Join {
+        stage: usize,
+        limit: Time,
+    },
     /// Takes that in, before a time.
     Tally {
         layer: usize,
@@ -214,6 +223,11 @@ pub(crate) struct Switched {
     pub(crate) pull: u64,
     /// Keys for which something was new.
     pub(crate) changed: u64,
+}
+
+/// Returns what is sent to a worker.
+fn batch_for(batches: &mut BTreeMap<u32, Exchanged>, worker: u32) -> &mut Exchanged {
+    batches.entry(worker).or_insert_with(|| Exchanged { worker, ..Exchanged::default() })
 }
 
 /// Returns, by fact of a model, the windows that decide it.
@@ -304,13 +318,26 @@ pub(crate) struct EpochWorker {
     counts: AllEventCounts,
     /// By model, its layer.
     layers: Vec<usize>,
-    /// By layer, the time before which its models are settled, as far as they have come in the epoch under way.
-    settled_until: Vec<Time>,
+    /// By model, over how many steps its rows read columns of parents.
+    depths: Vec<usize>,
+    /// The stages in which rows are joined with those of their parents, before those in which layers are settled; 0 if none are.
+    joins: usize,
+    /// The time before which all changes of rows are known that no parent makes, as far as they have come in the epoch under way.
+    rows_until: Time,
+    /// By stage, the time before which it is done, as far as it has come in the epoch under way.
+    reached: Vec<Time>,
+    /// What has come for stages of joins and is not due.
+    interests: Vec<Interest>,
+    parent_values: Vec<ParentValues>,
+    /// What is due in the join under way, in order, each with its model, and how much of it is done.
+    joining: (Vec<(usize, JoinItem)>, usize),
+    /// By stage of joins: values for rows of other keys that have not been sent.
+    outgoing_values: Vec<Vec<ParentValues>>,
     /// What rows contribute to facts of this worker's keys, as it came in.
     received: Vec<Update>,
     /// Those that are due in the step under way, in order, and how many of them have been taken in.
     tallying: (Vec<Update>, usize),
-    /// By layer: all updates for it are here that are sent at a time before; `None`: all are.
+    /// By stage: all that is for it is here that is sent at a time before; `None`: all is.
     received_until: Vec<Option<Time>>,
     /// By layer: updates for other keys that have not been sent.
     outgoing: Vec<Vec<Update>>,
@@ -336,13 +363,23 @@ impl EpochWorker {
         let models = plan.models.iter().zip(dictionaries).enumerate();
         let layers = layers(&plan.models);
         let layer_count = layers.iter().max().map_or(1, |last| last + 1);
+        let depths = depths(&plan.models);
+        let joins = depths.iter().max().filter(|deepest| **deepest > 0).map_or(0, |deepest| deepest + 1);
+        let stages = joins + layer_count;
+        let mut received_until = vec![Some(0); stages];
+        // Nothing is sent for the first layer.
+        received_until[joins] = None;
         let live = matches!(span, Span::Live);
         let baseline = |audiences: usize| Baseline { live, syncs: Vec::new(), new_definitions: vec![true; audiences] };
         EpochWorker {
             span,
             peers,
             models: models
-                .map(|(index, (model, keys))| KeyedState::new(index, model, with_updates(plan, model), keys.clone()))
+                .map(|(index, (model, keys))| {
+                    let mut keyed = KeyedState::new(index, model, with_updates(plan, model), keys.clone());
+                    keyed.set_readers(readers(&plan.models, index));
+                    keyed
+                })
                 .collect(),
             events: plan.events.iter().enumerate().map(|event| EventFacts::of(plan, event)).collect(),
             natural_start: None,
@@ -378,10 +415,17 @@ impl EpochWorker {
             awaited: false,
             switched: Vec::new(),
             counts: AllEventCounts::new(plan.events.len()),
-            received_until: vec![Some(0); layer_count],
+            received_until,
             outgoing: vec![Vec::new(); layer_count],
-            settled_until: vec![0; layer_count],
+            reached: vec![0; stages],
             layers,
+            depths,
+            joins,
+            rows_until: 0,
+            interests: Vec::new(),
+            parent_values: Vec::new(),
+            joining: (Vec::new(), 0),
+            outgoing_values: vec![Vec::new(); joins],
             received: Vec::new(),
             tallying: (Vec::new(), 0),
             brake: StartBrake {
@@ -398,6 +442,7 @@ impl EpochWorker {
         self.missing.retain(|model| !restored.pulled.get(*model as usize).copied().unwrap_or(false));
         self.restored = restored;
         self.done = self.done.max(clock);
+        self.models.iter_mut().for_each(|model| model.begin_joins(self.done));
         let syncs = self.restored.baselines.iter().flat_map(|baseline| &baseline.syncs);
         let committed = syncs.map(|sync| sync.committed).filter(|committed| *committed > 0).min();
         self.resumed = committed.filter(|_| !self.missing.is_empty()).map(|committed| committed + 1);
@@ -515,11 +560,6 @@ impl EpochWorker {
         let at = self.reached();
         self.proposals.push(Proposal { pulled: pull.pulled, pull: pull.number, at });
         self.agreement.wait(pull);
-    }
-
-    /// Takes in a worker's proposal of the ms at which to switch to a pull; each worker's arrives here, this one's too.
-    pub(crate) fn take_proposal(&mut self, proposal: Proposal) {
-        self.agreement.propose(proposal);
     }
 
     /// Drops a pull that failed on some worker.
@@ -855,7 +895,8 @@ impl EpochWorker {
             Step::ApplyEvents => self.apply_events(until, fuel),
             Step::FireTimers => self.fire_timers(until, fuel),
             Step::SwitchPulls => self.switch_pulls(until, fuel),
-            Step::Await => self.go_on_with_layers(until, fuel, out),
+            Step::Await => self.go_on_with_stages(until, fuel, out),
+            Step::Join { stage, limit } => self.join((stage, limit), fuel),
             Step::Tally { layer, limit } => self.tally(layer, limit, fuel),
             Step::OrderFlips { layer, limit } => {
                 let models = self.models.iter_mut().zip(&self.layers).filter(|(_, of)| **of == layer);
@@ -875,9 +916,13 @@ impl EpochWorker {
     }
 
     fn finish_epoch(&mut self, until: Time) {
+        if self.joins > 0 {
+            self.models.iter_mut().for_each(|model| model.end_joins(until));
+        }
         self.models.iter_mut().for_each(|model| model.forget_idle(until - 1));
         self.done = until;
-        self.settled_until.fill(until);
+        self.rows_until = until;
+        self.reached.fill(until);
         self.epoch = None;
     }
 
@@ -966,8 +1011,9 @@ impl EpochWorker {
             self.go_on(Step::FireTimers);
         } else if left > 0 || self.started {
             // Out of fuel, the other keys are switched in the next epoch: a large pull holds up no event.
-            self.go_on(Step::OrderFlips { layer: 0, limit: until });
-        } else if self.resumed.is_none() && self.layers() == 1 {
+            self.rows_until = until;
+            self.go_on(if self.joins > 0 { Step::Await } else { Step::OrderFlips { layer: 0, limit: until } });
+        } else if self.resumed.is_none() && self.reached.len() == 1 {
             // Before the start a pull is switched to whole, and its flips, of every key, need not wait for the end.
             for model in &mut self.models {
                 model.order_flips();
@@ -1022,27 +1068,89 @@ impl EpochWorker {
         }
     }
 
-    /// Returns the first layer that can go on, and up to which time: all that rows of earlier layers contribute before it is here.
+    /// Returns the first stage that can go on, and up to which time: all that it needs of earlier ones before it is here.
     ///
-    /// Epochs of other workers end at other times. A worker that waited for all of its epoch in one layer would keep those waiting that
+    /// Epochs of other workers end at other times. A worker that waited for all of its epoch in one stage would keep those waiting that
     /// need an earlier part of the next one from it, and that it waits for itself.
-    fn next_layer(&self) -> Option<(usize, Time)> {
-        (1..self.layers()).find_map(|layer| {
-            let limit = self.received_until[layer].unwrap_or(Time::MAX).min(self.settled_until[layer - 1]);
-            (limit > self.settled_until[layer]).then_some((layer, limit))
+    fn next_stage(&self) -> Option<(usize, Time)> {
+        (0..self.reached.len()).find_map(|stage| {
+            let earlier = if stage == 0 { self.rows_until } else { self.reached[stage - 1] };
+            let limit = self.received_until[stage].unwrap_or(Time::MAX).min(earlier);
+            (limit > self.reached[stage]).then_some((stage, limit))
         })
     }
 
-    /// Puts in order what rows of earlier layers contribute to facts of the next layer's models; ends settling once all layers have reached
-    /// the end of the epoch.
-    fn go_on_with_layers(&mut self, until: Time, fuel: usize, out: &mut impl EpochOutput) -> usize {
-        let Some((layer, limit)) = self.next_layer() else { return self.end_settling(until, fuel, out) };
+    /// Puts in order what the next stage takes in; ends settling once all stages have reached the end of the epoch.
+    fn go_on_with_stages(&mut self, until: Time, fuel: usize, out: &mut impl EpochOutput) -> usize {
+        let Some((stage, limit)) = self.next_stage() else { return self.end_settling(until, fuel, out) };
+        if stage < self.joins {
+            self.begin_join(stage, limit);
+            return fuel;
+        }
+        let layer = stage - self.joins;
         let is_due = |update: &mut Update| update.time < limit && self.layers[update.model as usize] == layer;
         let mut due: Vec<Update> = self.received.extract_if(.., is_due).collect();
         // By model, key and fact, then by time.
         due.sort_unstable();
         self.tallying = (due, 0);
         self.go_on(Step::Tally { layer, limit });
+        fuel
+    }
+
+    /// Puts in order which rows read something new of their parents, and who reads theirs, at which ms.
+    fn begin_join(&mut self, stage: usize, limit: Time) {
+        let depths = &self.depths;
+        let interests: Vec<Interest> = self
+            .interests
+            .extract_if(.., |interest| interest.time < limit && depths[interest.model as usize] == stage)
+            .collect();
+        let mut values: Vec<ParentValues> = self
+            .parent_values
+            .extract_if(.., |values| values.time < limit && depths[values.child as usize] == stage)
+            .collect();
+        // Those of one parent come from one worker, in order of time.
+        values.sort_by_key(|values| values.time);
+        let mut items = Vec::new();
+        for values in values {
+            self.models[values.child as usize].take_parent(values);
+        }
+        for interest in interests {
+            let model = interest.model as usize;
+            items.push((model, self.models[model].interested(interest)));
+        }
+        for (model, _) in depths.iter().enumerate().filter(|(_, depth)| **depth == stage) {
+            items.extend(self.models[model].rows_to_join(limit).map(|item| (model, item)));
+        }
+        items.sort_unstable();
+        items.dedup();
+        self.joining = (items, 0);
+        self.go_on(Step::Join { stage, limit });
+    }
+
+    /// Joins what has been put in order, row by row and ms by ms; then timers fire of the facts that follow.
+    fn join(&mut self, (stage, limit): (usize, Time), mut fuel: usize) -> usize {
+        let (items, next) = &mut self.joining;
+        while let Some((model, item)) = items.get(*next) {
+            if fuel == 0 {
+                return 0;
+            }
+            self.models[*model].join(item);
+            *next += 1;
+            fuel -= 1;
+        }
+        for (model, _) in self.models.iter_mut().zip(&self.depths).filter(|(_, depth)| **depth == stage) {
+            while fuel > 0 && model.fire_joined(limit - 1) {
+                fuel -= 1;
+            }
+            for values in model.take_parent_values() {
+                self.outgoing_values[self.depths[values.child as usize]].push(values);
+            }
+        }
+        if fuel > 0 {
+            self.joining = (Vec::new(), 0);
+            self.reached[stage] = limit;
+            self.go_on(Step::Await);
+        }
         fuel
     }
 
@@ -1067,47 +1175,61 @@ impl EpochWorker {
 
     /// Returns whether a step waits for what other workers send.
     fn waits(&self) -> bool {
-        let is_behind = |until: Time| self.settled_until.iter().any(|reached| *reached < until);
+        let is_behind = |until: Time| self.reached.iter().any(|reached| *reached < until);
         self.epoch.is_some_and(|epoch| matches!(epoch.step, Step::Await) && is_behind(epoch.until))
-            && self.next_layer().is_none()
+            && self.next_stage().is_none()
     }
 
-    /// Takes in what rows contribute to facts of this worker's keys.
-    pub(crate) fn take_updates(&mut self, updates: Vec<Update>) {
+    /// Takes in what another worker sends for a stage.
+    pub(crate) fn take_exchanged(&mut self, exchanged: Exchanged) {
+        let Exchanged { updates, interests, values, proposals, .. } = exchanged;
         self.received.extend(updates);
+        self.interests.extend(interests);
+        self.parent_values.extend(values);
+        proposals.into_iter().for_each(|proposal| self.agreement.propose(proposal));
     }
 
-    /// Takes note that all updates for the models of a layer are here that are sent at a time before `until`; `None`: all are.
-    pub(crate) fn set_received(&mut self, layer: usize, until: Option<Time>) {
-        self.received_until[layer] = until;
+    /// Takes note that all is here for a stage that is sent at a time before `until`; `None`: all is.
+    pub(crate) fn set_received(&mut self, stage: usize, until: Option<Time>) {
+        self.received_until[stage] = until;
     }
 
-    /// Returns the number of layers.
-    pub(crate) fn layers(&self) -> usize {
-        self.received_until.len()
+    /// Returns the stages that workers send each other something for.
+    pub(crate) fn exchanges(&self) -> Vec<usize> {
+        (0..self.reached.len()).filter(|stage| *stage != self.joins).collect()
     }
 
-    /// Returns what has not been sent to the workers that own keys of a layer's models: updates, and with those of the first such layer
-    /// the proposals for all workers.
-    pub(crate) fn outgoing(&mut self, layer: usize) -> Vec<Exchanged> {
+    /// Returns what `this` worker has not sent the others for a stage; with the updates of the first layer that has some, the proposals for
+    /// all workers.
+    pub(crate) fn outgoing(&mut self, stage: usize, this: u32) -> Vec<Exchanged> {
+        let peers = self.peers as u32;
         let mut batches: BTreeMap<u32, Exchanged> = BTreeMap::new();
-        let empty = |worker| Exchanged { worker, ..Exchanged::default() };
-        for update in std::mem::take(&mut self.outgoing[layer]) {
-            let worker = owner(update.key_hash, self.peers as u32);
-            batches.entry(worker).or_insert_with(|| empty(worker)).updates.push(update);
+        if stage == 0 && self.joins > 0 {
+            for mut interest in self.models.iter_mut().flat_map(KeyedState::take_interests) {
+                interest.worker = this;
+                batch_for(&mut batches, owner(interest.key_hash, peers)).interests.push(interest);
+            }
+        } else if stage < self.joins {
+            for values in std::mem::take(&mut self.outgoing_values[stage]) {
+                batch_for(&mut batches, values.worker).values.push(values);
+            }
+        } else {
+            for update in std::mem::take(&mut self.outgoing[stage - self.joins]) {
+                batch_for(&mut batches, owner(update.key_hash, peers)).updates.push(update);
+            }
         }
-        if layer == 1 && !self.proposals.is_empty() {
-            for worker in 0..self.peers as u32 {
-                batches.entry(worker).or_insert_with(|| empty(worker)).proposals.clone_from(&self.proposals);
+        if stage == self.joins + 1 && !self.proposals.is_empty() {
+            for worker in 0..peers {
+                batch_for(&mut batches, worker).proposals.clone_from(&self.proposals);
             }
             self.proposals.clear();
         }
         batches.into_values().collect()
     }
 
-    /// Returns a time before which no updates for a layer are sent any more.
-    pub(crate) fn sent_until(&self, layer: usize) -> Time {
-        self.done.max(self.settled_until[layer - 1])
+    /// Returns a time before which nothing is sent for a stage any more.
+    pub(crate) fn sent_until(&self, stage: usize) -> Time {
+        self.done.max(if stage == 0 { self.rows_until } else { self.reached[stage - 1] })
     }
 
     fn settle(&mut self, until: Time, (layer, limit): (usize, Time), fuel: usize, out: &mut impl EpochOutput) -> usize {
@@ -1121,8 +1243,8 @@ impl EpochWorker {
                 self.outgoing[self.layers[update.model as usize]].push(update);
             }
         }
-        self.settled_until[layer] = limit;
-        if self.layers() > 1 {
+        self.reached[self.joins + layer] = limit;
+        if self.reached.len() > 1 {
             self.go_on(Step::Await);
             return fuel - 1;
         }

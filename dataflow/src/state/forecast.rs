@@ -33,7 +33,7 @@ pub(crate) struct Forecast {
     /// What is counted or added up, or the number of steps reached; `None` if only this key's row decides it, or if what is held does not
     /// determine it.
     pub(crate) value: Option<Shown>,
-    /// Whether it may flip earlier: windows of other keys decide it, which may be with other workers.
+    /// Whether it may flip earlier: windows, or rows, of other keys decide it, which may be with other workers.
     pub(crate) unforeseen: bool,
 }
 
@@ -47,6 +47,11 @@ impl KeyedState {
         };
         let held = self.windows.key(slot).events_of(fact);
         if held.is_empty() { Vec::new() } else { flips_ahead(rule, fact, &held, &mut std::iter::empty()) }
+    }
+
+    /// Returns whether a fact may flip at times that only the owners of other keys know; `waits`: events of its key wait that set its row.
+    pub(crate) fn is_unforeseen(&self, fact: u32, waits: bool) -> bool {
+        self.tallies.is_timed(fact) || self.rows.as_ref().is_some_and(|rows| rows.is_unforeseen(fact, waits))
     }
 
     /// Returns how many of the keys that may be members meet a fact.
@@ -85,7 +90,7 @@ impl KeyedState {
                 (None, Some(slot)) => self.properties.flips_ahead(slot, fact, time, truth),
                 (None, None) => Vec::new(),
             };
-            let (value, unforeseen) = (self.tallies.shown(slot, fact), self.tallies.is_timed(fact));
+            let (value, unforeseen) = (self.tallies.shown(slot, fact), self.is_unforeseen(fact, !traits.is_empty()));
             Forecast { truth, flips, events: None, value, unforeseen }
         };
         (0..self.facts as u32).map(of).collect()

@@ -22,7 +22,7 @@ use crate::ingest::row_batch::Role;
 use crate::time::{Slot, Time};
 use std::hint::black_box;
 use std::rc::Rc;
-use usher_core::api::ExplainedLive;
+use usher_core::api::{ExplainedLive, ExplainedParent};
 use usher_core::change::{ChangeKind, Reason, Recipients};
 use usher_queries::StoredValue;
 use usher_queries::plan::{Expr, ModelPlan, Role as EventRole};
@@ -56,7 +56,7 @@ pub(crate) struct KeyedState {
     /// The facts of a key that traits decide, at the start.
     by_traits: Words,
     /// Slots of which perhaps nothing is known any more.
-    idle: Vec<Slot>,
+    pub(super) idle: Vec<Slot>,
 }
 
 impl KeyedState {
@@ -67,7 +67,7 @@ impl KeyedState {
             keys,
             windows: WindowState::new(model),
             properties: PropertyState::new(model),
-            rows: RowState::new(model),
+            rows: RowState::new(index, model),
             contributions: Contributions::new(model),
             tallies: TallyState::new(model),
             evaluate: EvaluateState::new(model),
@@ -102,6 +102,11 @@ impl KeyedState {
     /// Returns the live columns of a key's row; none if it has no row.
     pub(crate) fn live_values(&self, slot: Slot) -> Vec<ExplainedLive> {
         self.rows.as_ref().map_or_else(Vec::new, |rows| rows.live_values(slot))
+    }
+
+    /// Returns what a key's row reads of those that it belongs to; nothing if it has no row.
+    pub(crate) fn parent_values(&self, slot: Slot) -> Vec<ExplainedParent> {
+        self.rows.as_ref().map_or_else(Vec::new, |rows| rows.parent_values(slot))
     }
 
     /// Returns the dictionary of the keys.
@@ -218,7 +223,7 @@ impl KeyedState {
             }
             return true;
         }
-        self.properties.fire(through, &mut self.flips)
+        self.properties.fire(through, false, &mut self.flips)
     }
 
     /// Switches a key to what a pull that began then has of it, at `time`, or at `last` if its row is held; returns whether anything

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use usher_config::Comparison;
 use usher_queries::aggregate::{Contribution, Summary};
-use usher_queries::plan::{FactKind, ModelPlan};
+use usher_queries::plan::{Fact, FactKind, ModelPlan};
 
 /// Truth over all time of a fact of a key that depends on `now()`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +56,10 @@ pub(crate) struct PropertyState {
     changed_rows: HashMap<Slot, Vec<(Time, Box<str>)>>,
     notes_changed_rows: bool,
     timers: Timers,
+    /// By fact, whether it reads columns of parents.
+    joined: Vec<bool>,
+    /// The timers of these: what parents change at earlier times of an epoch comes first.
+    joined_timers: Timers,
 }
 
 impl PropertyState {
@@ -77,6 +81,8 @@ impl PropertyState {
         let is_clocked = |fact: &Option<PropertyFact>| {
             matches!(fact, Some(PropertyFact::Row { clocked: true } | PropertyFact::Related { clocked: true, .. }))
         };
+        let reads_parents =
+            |of: &Fact| matches!(&of.kind, FactKind::Property(predicate) if !predicate.of_parents.is_empty());
         let clocked_facts = facts.iter().enumerate().filter(|(_, fact)| is_clocked(fact)).map(|(i, _)| i as u32);
         PropertyState {
             clocked_facts: clocked_facts.collect(),
@@ -86,6 +92,8 @@ impl PropertyState {
             changed_rows: HashMap::new(),
             notes_changed_rows: false,
             timers: Timers::default(),
+            joined: model.facts.iter().map(reads_parents).collect(),
+            joined_timers: Timers::default(),
         }
     }
 
@@ -166,7 +174,7 @@ impl PropertyState {
             None => drop(self.clocked.remove(&(slot, fact))),
             Some(timeline) => {
                 let armed = timeline.next(time);
-                armed.into_iter().for_each(|time| self.timers.push(Timer { time, slot, fact }));
+                armed.into_iter().for_each(|time| self.arm(Timer { time, slot, fact }));
                 self.clocked.insert((slot, fact), Clocked { truth: ClockedTruth::Row(timeline), armed });
             }
         }
@@ -293,12 +301,19 @@ impl PropertyState {
 
     /// Returns a time before which no timer is due. None if there are no timers.
     pub(crate) fn next_timer(&self) -> Option<Time> {
-        self.timers.next()
+        self.timers.next().into_iter().chain(self.joined_timers.next()).min()
     }
 
-    /// Fires the next timer due by `through`; returns whether one was due.
-    pub(crate) fn fire(&mut self, through: Time, flips: &mut Vec<Flip>) -> bool {
-        let Some(Timer { time, slot, fact }) = self.timers.pop(through) else { return false };
+    fn arm(&mut self, timer: Timer) {
+        let timers = if self.joined[timer.fact as usize] { &mut self.joined_timers } else { &mut self.timers };
+        timers.push(timer);
+    }
+
+    /// Fires the next timer due by `through`, of facts that read columns of parents if they are `joined`, else of the others; returns
+    /// whether one was due.
+    pub(crate) fn fire(&mut self, through: Time, joined: bool, flips: &mut Vec<Flip>) -> bool {
+        let timers = if joined { &mut self.joined_timers } else { &mut self.timers };
+        let Some(Timer { time, slot, fact }) = timers.pop(through) else { return false };
         if self.clocked.get(&(slot, fact)).is_some_and(|clocked| clocked.armed == Some(time)) {
             self.look(slot, fact, time, Cause::Expiry, flips);
         }
@@ -341,7 +356,7 @@ impl PropertyState {
         let (truth, next) = self.look_at(slot, fact, time);
         self.clocked.get_mut(&(slot, fact)).expect("it was just looked at").armed = next;
         if let Some(time) = next {
-            self.timers.push(Timer { time, slot, fact });
+            self.arm(Timer { time, slot, fact });
         }
         flips.push(Flip { time, slot, fact, truth, cause });
     }

@@ -6,7 +6,12 @@
 //! since when each live one has its value, and per live column the values of the latest ms with their ids, without end. Dropped is what is older
 //! than the row's value, and of a key without a row, where only keys with one are members, what is older than the last pull.
 //! Refuses: facts that events decide, and aggregates over other models' rows.
+//!
+//! Facts that read columns of the rows that a row belongs to follow when these are known: `rows/joined.rs`.
 
+mod joined;
+
+use self::joined::Joins;
 use super::facts::{get, set, words_for};
 use super::properties::PropertyState;
 use super::transition::{Cause, Flip, OUTWARD};
@@ -21,8 +26,8 @@ use std::collections::BTreeMap;
 use usher_config::{Aggregate, Members};
 use usher_core::api::{ExplainedLive, Moment};
 use usher_queries::aggregate::Contribution;
-use usher_queries::plan::{FactKind, ModelPlan};
-use usher_queries::predicate::{Evaluator, Predicate};
+use usher_queries::plan::{FactKind, ModelPlan, RowsPlan};
+use usher_queries::predicate::{Evaluator, ParentColumn, Predicate};
 use usher_queries::{StoredValue, Value};
 
 /// A value that an event sets, among those of one ms.
@@ -77,16 +82,26 @@ struct RowFact {
     columns: Vec<usize>,
     /// Whether it mentions `now()`.
     clocked: bool,
+    /// Whether it reads columns of parents, which stand behind those of the row.
+    inherits: bool,
+    /// Whether events may set one of these.
+    inherits_live: bool,
 }
 
 impl RowFact {
-    fn new(fact: usize, predicate: &Predicate, columns: &[(String, usher_config::ColumnType)]) -> RowFact {
-        let at = |name: &String| columns.iter().position(|(column, _)| column == name).expect("what is read is kept");
+    fn new(fact: usize, predicate: &Predicate, rows: &RowsPlan) -> RowFact {
+        let at = |name: &String| rows.columns.iter().position(|(column, _)| column == name);
+        let of_parent = |of: &ParentColumn| rows.inherited.iter().position(|inherited| inherited.column == *of);
+        let own = predicate.columns.iter().map(|(name, _)| at(name).expect("what is read is kept"));
+        let inherited = predicate.of_parents.iter().map(|of| of_parent(of).expect("what is read is inherited"));
+        let inherited: Vec<usize> = inherited.collect();
         RowFact {
             fact: fact as u32,
             evaluator: Evaluator::new(predicate),
-            columns: predicate.columns.iter().map(|(name, _)| at(name)).collect(),
+            columns: own.chain(inherited.iter().map(|at| rows.columns.len() + at)).collect(),
             clocked: predicate.mentions_now(),
+            inherits: !inherited.is_empty(),
+            inherits_live: inherited.iter().any(|at| rows.inherited[*at].is_live),
         }
     }
 
@@ -140,7 +155,7 @@ pub(crate) struct RowState {
     columns: Vec<(String, usher_config::ColumnType)>,
     /// By fact, ascending.
     facts: Vec<RowFact>,
-    /// Of rows that contribute to conditions of their parent: the live column of the foreign key, if there is one.
+    /// Of rows that contribute to conditions of their parent or read columns of it: the live column of the foreign key, if there is one.
     foreign_key: Option<Option<usize>>,
     /// By contribution: the aggregate, and its column.
     contributions: Vec<(Aggregate, Option<usize>)>,
@@ -149,6 +164,7 @@ pub(crate) struct RowState {
     changed: HashMap<Slot, Vec<(Time, Outward)>>,
     /// When the last pull began whose rows are in force; 0 if there is none.
     pulled: Time,
+    joins: Joins,
 }
 
 /// A change of a row: when, and why.
@@ -255,10 +271,10 @@ fn shape(any: bool, foreign_key: Option<Option<usize>>, live: &[usize], columns:
 
 impl RowState {
     /// Returns the rows of a model; `None` if none are kept.
-    pub(crate) fn new(model: &ModelPlan) -> Option<RowState> {
+    pub(crate) fn new(index: usize, model: &ModelPlan) -> Option<RowState> {
         let rows = model.rows.as_ref()?;
         let fact = |(index, kind): (usize, &FactKind)| match kind {
-            FactKind::Property(predicate) => Some(RowFact::new(index, predicate, &rows.columns)),
+            FactKind::Property(predicate) => Some(RowFact::new(index, predicate, rows)),
             _ => None,
         };
         let name = |column: &u32| {
@@ -280,6 +296,7 @@ impl RowState {
             changed: HashMap::new(),
             rows: HashMap::new(),
             pulled: 0,
+            joins: Joins::new(index, rows),
         })
     }
 
@@ -292,6 +309,7 @@ impl RowState {
         values: impl Iterator<Item = (u32, &'v StoredValue)>,
         (properties, flips): (&mut PropertyState, &mut Vec<Flip>),
     ) -> bool {
+        let row = self.before(slot);
         let held = self.rows.entry(slot).or_insert_with(|| Held::new(KeptRow::default()));
         let mut repeats = false;
         // Nothing has been worked out of a row that is new.
@@ -303,7 +321,7 @@ impl RowState {
             changes |= held.row.set_value(live) != before.as_ref();
         }
         if changes {
-            self.moved(slot, Moved { time, cause: Cause::Trait }, properties, flips);
+            self.moved((slot, row), Moved { time, cause: Cause::Trait }, properties, flips);
         }
         repeats
     }
@@ -318,17 +336,18 @@ impl RowState {
         (time, last): (Time, Time),
         (properties, flips): (&mut PropertyState, &mut Vec<Flip>),
     ) -> bool {
+        let before = self.before(slot);
         let Some(held) = self.rows.get_mut(&slot) else {
             let Some(values) = values else { return false };
             let row = KeptRow { snapshot: Some(values.into()), dated: vec![began; self.live.len()], set: Vec::new() };
             self.rows.insert(slot, Held::new(row));
-            self.moved(slot, Moved { time, cause: Cause::Snapshot }, properties, flips);
+            self.moved((slot, before), Moved { time, cause: Cause::Snapshot }, properties, flips);
             return true;
         };
         let new = held.row.snapshot.as_deref() != values;
         let drops = held.row.switch(values, began, &self.live, self.any);
         if new || drops {
-            self.moved(slot, Moved { time: last, cause: Cause::Snapshot }, properties, flips);
+            self.moved((slot, before), Moved { time: last, cause: Cause::Snapshot }, properties, flips);
         }
         new
     }
@@ -360,13 +379,27 @@ impl RowState {
             (*from, Timeline { first: row.is_some(), flips: Vec::new() })
         };
         let known: Vec<(Time, Timeline)> = rows.iter().map(is_there).collect();
+        // Of a parent that is not known here nothing is foreseen.
+        let mut joined = rows.clone();
+        for (_, row) in &mut joined {
+            *row = row.take().and_then(|row| self.with_parent(row, time, false));
+        }
         let of_fact = |fact: &RowFact| {
             let timeline = |(from, row): &(Time, Option<Vec<&StoredValue>>)| {
                 (*from, row.as_ref().map_or_else(Timeline::default, |row| fact.timeline(row)))
             };
+            let rows = if fact.inherits { &joined } else { &rows };
             (fact.fact, flips_of(&rows.iter().map(timeline).collect::<Vec<_>>()))
         };
         std::iter::once((0, flips_of(&known))).chain(self.facts.iter().map(of_fact)).collect()
+    }
+
+    /// Returns whether a fact may flip at times that only other keys' owners know: events may set columns of parents, or, where events of
+    /// this key wait, the row may come to belong to another.
+    pub(crate) fn is_unforeseen(&self, fact: u32, waits: bool) -> bool {
+        let of_fact = self.facts.binary_search_by_key(&fact, |of| of.fact).map(|at| &self.facts[at]);
+        let moves = waits && self.foreign_key.flatten().is_some();
+        of_fact.is_ok_and(|of| of.inherits && (of.inherits_live || moves))
     }
 
     /// Takes note that a pull that began then is in force for all keys.
@@ -374,8 +407,15 @@ impl RowState {
         self.pulled = began;
     }
 
-    /// Works out what follows from a row that may have changed.
-    fn moved(&mut self, slot: Slot, moved: Moved, properties: &mut PropertyState, flips: &mut Vec<Flip>) {
+    /// Works out what follows from a row that may have changed, and was as `before` if that matters to others.
+    fn moved(
+        &mut self,
+        (slot, before): (Slot, Option<Option<Box<[StoredValue]>>>),
+        moved: Moved,
+        properties: &mut PropertyState,
+        flips: &mut Vec<Flip>,
+    ) {
+        self.note(slot, before, moved);
         let shape = shape(self.any, self.foreign_key, &self.live, self.columns.len());
         let Some(held) = self.rows.get_mut(&slot) else { return };
         let row = shape.effective(&held.row);
@@ -388,13 +428,13 @@ impl RowState {
             }
         };
         settle(0, 0, row.is_some(), &mut held.truths);
-        for (i, fact) in self.facts.iter().enumerate().filter(|(_, fact)| !fact.clocked) {
+        for (i, fact) in self.facts.iter().enumerate().filter(|(_, fact)| !fact.clocked && !fact.inherits) {
             settle(i + 1, fact.fact, fact.holds(row.as_deref(), time), &mut held.truths);
         }
-        for fact in self.facts.iter().filter(|fact| fact.clocked) {
+        for fact in self.facts.iter().filter(|fact| fact.clocked && !fact.inherits) {
             properties.set_row_truth(slot, fact.fact, row.as_ref().map(|row| fact.timeline(row)), moved, flips);
         }
-        if self.foreign_key.is_some() {
+        if !self.contributions.is_empty() {
             let outward = outward(&self.contributions, self.columns.len(), row.as_deref());
             if outward != held.outward {
                 let before = std::mem::replace(&mut held.outward, outward);
@@ -408,7 +448,10 @@ impl RowState {
         if !self.include.is_empty() {
             properties.set_row(slot, text(&self.include, row.as_deref()), moved, flips);
         }
-        self.drop_empty(slot);
+        // What is joined is forgotten when that is done.
+        if !self.joins.any() {
+            self.drop_empty(slot);
+        }
     }
 
     fn shape(&self) -> Shape<'_> {
@@ -447,7 +490,13 @@ impl RowState {
         row.switch(values, began, &self.live, self.any);
         let row = self.shape().effective(&row);
         set(facts, 0, row.is_some());
-        self.facts.iter().for_each(|fact| set(facts, fact.fact, fact.holds(row.as_deref(), time)));
+        let of_row = self.facts.iter().filter(|fact| !fact.inherits);
+        of_row.for_each(|fact| set(facts, fact.fact, fact.holds(row.as_deref(), time)));
+        // Where nothing is known of the parent that it would have, they stay as they are.
+        if let Some(row) = row.map_or(Some(None), |row| self.with_parent(row, time, false).map(Some)) {
+            let joined = self.facts.iter().filter(|fact| fact.inherits);
+            joined.for_each(|fact| set(facts, fact.fact, fact.holds(row.as_deref(), time)));
+        }
     }
 
     /// Returns the facts of a key that are not as the snapshot alone would have them.
@@ -457,7 +506,7 @@ impl RowState {
         let row = self.shape().effective(&held.row);
         let snapshot: Option<Vec<&StoredValue>> = held.row.snapshot.as_ref().map(|row| row.iter().collect());
         set(facts, 0, row.is_some() != snapshot.is_some());
-        for fact in &self.facts {
+        for fact in self.facts.iter().filter(|fact| !fact.inherits) {
             set(facts, fact.fact, fact.holds(row.as_deref(), time) != fact.holds(snapshot.as_deref(), time));
         }
     }
@@ -479,7 +528,7 @@ impl RowState {
 
     /// Returns whether nothing is kept of a key.
     pub(crate) fn is_empty(&self, slot: Slot) -> bool {
-        !self.rows.contains_key(&slot)
+        !self.rows.contains_key(&slot) && !self.joins.is_read(slot)
     }
 
     /// Returns what is kept of a key's row.
@@ -500,8 +549,9 @@ impl RowState {
         time: Time,
         (properties, flips): (&mut PropertyState, &mut Vec<Flip>),
     ) {
+        let before = self.before(slot);
         self.rows.insert(slot, Held::new(row));
-        self.moved(slot, Moved { time, cause: Cause::Snapshot }, properties, flips);
+        self.moved((slot, before), Moved { time, cause: Cause::Snapshot }, properties, flips);
     }
 }
 

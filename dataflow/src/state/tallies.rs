@@ -7,6 +7,7 @@
 //! what they contribute at a start.
 
 use super::agreement::Proposal;
+use super::parents::{Interest, ParentValues};
 use super::transition::{Cause, Flip};
 use super::windows::Shown;
 use crate::time::{Slot, Time};
@@ -41,6 +42,10 @@ pub(crate) struct Exchanged {
     pub(crate) worker: u32,
     /// For the keys that it owns.
     pub(crate) updates: Vec<Update>,
+    /// In the keys that it owns.
+    pub(crate) interests: Vec<Interest>,
+    /// For its rows.
+    pub(crate) values: Vec<ParentValues>,
     /// For all workers.
     pub(crate) proposals: Vec<Proposal>,
 }

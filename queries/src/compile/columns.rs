@@ -5,7 +5,7 @@
 
 use super::Schemas;
 use super::canonical::aggregate_name;
-use crate::predicate::{Now, Predicate};
+use crate::predicate::{NoParents, Now, Parents, Predicate, Unresolved};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use usher_config::{
@@ -20,7 +20,7 @@ use usher_config::{
 pub fn needs_schema(job: &Job) -> BTreeSet<String> {
     let mut read = BTreeSet::new();
     for audience in job.audiences.values() {
-        columns_read(&audience.condition, &audience.model, &mut read);
+        columns_read(job, &audience.condition, &audience.model, &mut read);
     }
     for sync in job.syncs.values() {
         for model in models_of(job, sync) {
@@ -40,16 +40,16 @@ fn models_of<'a>(job: &'a Job, sync: &Sync) -> BTreeSet<&'a str> {
 }
 
 /// Adds the (model, column) pairs that `condition`, on a key of `model`, reads.
-fn columns_read(condition: &Condition, model: &str, read: &mut BTreeSet<(String, String)>) {
+fn columns_read(job: &Job, condition: &Condition, model: &str, read: &mut BTreeSet<(String, String)>) {
     match &condition.kind {
         ConditionKind::All(children) | ConditionKind::Any(children) => {
-            children.iter().for_each(|child| columns_read(child, model, read));
+            children.iter().for_each(|child| columns_read(job, child, model, read));
         }
-        ConditionKind::Not(child) => columns_read(child, model, read),
-        ConditionKind::Property(text) => names_in(text, model, read),
+        ConditionKind::Not(child) => columns_read(job, child, model, read),
+        ConditionKind::Property(text) => names_in(job, text, model, read),
         ConditionKind::Related { model, filter, whose, aggregate, .. } => {
-            filter.iter().for_each(|text| names_in(text, model, read));
-            whose.iter().for_each(|whose| columns_read(whose, model, read));
+            filter.iter().for_each(|text| names_in(job, text, model, read));
+            whose.iter().for_each(|whose| columns_read(job, whose, model, read));
             read.extend(aggregate.column().map(|column| (model.clone(), column.to_string())));
         }
         ConditionKind::Audience(_) | ConditionKind::Performed { .. } | ConditionKind::Sequence { .. } => {}
@@ -57,14 +57,102 @@ fn columns_read(condition: &Condition, model: &str, read: &mut BTreeSet<(String,
 }
 
 /// Adds the columns that a predicate names: those it asks for while it is parsed, whether it has problems or not.
-fn names_in(text: &Text, model: &str, read: &mut BTreeSet<(String, String)>) {
-    let asked = RefCell::new(BTreeSet::new());
+fn names_in(job: &Job, text: &Text, model: &str, read: &mut BTreeSet<(String, String)>) {
+    let asked = Asked { job, model, names: RefCell::new(BTreeSet::new()) };
     let ask = |name: &str| {
-        asked.borrow_mut().insert((model.to_string(), name.to_string()));
+        asked.names.borrow_mut().insert((model.to_string(), name.to_string()));
         None
     };
-    let _ = Predicate::parse(text, &ask, &[], Now::Allowed);
-    read.extend(asked.into_inner());
+    let _ = Predicate::parse(text, &ask, &[], &asked, Now::Allowed);
+    read.extend(asked.names.into_inner());
+}
+
+/// The columns that a predicate on rows of a model names, with their models.
+struct Asked<'a> {
+    job: &'a Job,
+    model: &'a str,
+    names: RefCell<BTreeSet<(String, String)>>,
+}
+
+impl Parents for Asked<'_> {
+    fn column(&self, models: &[String], column: &str) -> Result<ColumnType, Unresolved> {
+        let of = ancestor(self.job, self.model, models)?;
+        self.names.borrow_mut().insert((of.to_string(), column.to_string()));
+        Err(Unresolved { part: models.len(), message: String::new(), hint: String::new() })
+    }
+}
+
+/// Returns the last of `models`, the first of which `model` belongs to, and each of which belongs to the next.
+fn ancestor<'j>(job: &'j Job, model: &'j str, models: &[String]) -> Result<&'j str, Unresolved> {
+    let mut at = model;
+    for (part, step) in models.iter().enumerate() {
+        let parent = job.models.get(at).and_then(|of| of.belongs_to.as_ref()).map(|of| of.model.as_str());
+        match parent.filter(|parent| parent == step) {
+            Some(parent) => at = parent,
+            None => return Err(no_parent(job, (at, parent), (part, step))),
+        }
+    }
+    Ok(at)
+}
+
+/// Returns why `step` is not the model that `model` belongs to, which is `parent`.
+fn no_parent(job: &Job, (model, parent): (&str, Option<&str>), (part, step): (usize, &str)) -> Unresolved {
+    let belongs_to_it = job.models.get(step).and_then(|of| of.belongs_to.as_ref()).is_some_and(|of| of.model == model);
+    let (message, hint) = match parent {
+        _ if part == 0 && step == model => {
+            let message = format!("the row is one of `{model}` itself");
+            (
+                message,
+                "name its columns without the model; behind a model's id are columns of one that it belongs to".into(),
+            )
+        }
+        _ if belongs_to_it => {
+            let message = format!("`{model}` does not belong to `{step}`, but `{step}` to `{model}`");
+            (message, format!("a `related: {step}` condition is about its rows"))
+        }
+        Some(parent) => {
+            let message = format!("`{model}` does not belong to `{step}`");
+            match nearest(step, [parent]) {
+                Some(near) => (message, format!("did you mean `{near}`?")),
+                None => (message, format!("it belongs to `{parent}`: `{parent}.COLUMN`")),
+            }
+        }
+        None => {
+            let hint = match job.models.contains_key(step) {
+                true => format!("`belongs_to: {{model: {step}, foreign_key: COLUMN}}` on `{model}` says that it does"),
+                false => "text stands in single quotes; a name with a point in it in double quotes".to_owned(),
+            };
+            (format!("`{model}` belongs to no model, so `{step}` is none of its parents"), hint)
+        }
+    };
+    Unresolved { part, message, hint }
+}
+
+/// The columns of the models that a model belongs to.
+struct ParentsOf<'c, 'a> {
+    columns: &'c Columns<'a>,
+    model: &'c str,
+}
+
+impl Parents for ParentsOf<'_, '_> {
+    fn column(&self, models: &[String], column: &str) -> Result<ColumnType, Unresolved> {
+        let of = ancestor(self.columns.job, self.model, models)?;
+        let (message, hint) = match self.columns.column(of, column) {
+            Some(Column::Typed(column_type)) => return Ok(column_type),
+            Some(Column::Unreadable(found)) => unreadable(of, column, found),
+            None => {
+                let names = self.columns.names(of);
+                let names = || names.iter().map(String::as_str);
+                let hint = match (nearest(column, names()), some_of(names())) {
+                    (Some(near), _) => format!("did you mean `{near}`?"),
+                    (None, Some(known)) => format!("columns: {known}"),
+                    (None, None) => format!("declare it in the `columns` of `{of}`"),
+                };
+                (format!("model `{of}` has no column `{column}`"), hint)
+            }
+        };
+        Err(Unresolved { part: models.len(), message, hint })
+    }
 }
 
 /// The columns that syncs include: by model id, then by name.
@@ -129,7 +217,8 @@ impl<'a> Columns<'a> {
                 None
             }
         };
-        match Predicate::parse(text, &column, &names, Now::Allowed) {
+        let parents = ParentsOf { columns: self, model };
+        match Predicate::parse(text, &column, &names, &parents, Now::Allowed) {
             Ok(predicate) => Some(predicate),
             Err(mut problems) => {
                 // The parser takes an unreadable column for an unknown one.
@@ -147,7 +236,7 @@ impl<'a> Columns<'a> {
     pub(crate) fn event_predicate(&mut self, event: &Event, text: &Text) -> Option<Predicate> {
         let names: Vec<String> = event.properties.keys().cloned().collect();
         let column = |name: &str| event.properties.get(name).map(|property| property.column_type);
-        match Predicate::parse(text, &column, &names, Now::Refused) {
+        match Predicate::parse(text, &column, &names, &NoParents, Now::Refused) {
             Ok(predicate) => Some(predicate),
             Err(problems) => {
                 self.problems.extend(problems);
@@ -197,6 +286,10 @@ impl<'a> Columns<'a> {
             return Ok(None);
         };
         let message = match self.column(model, name) {
+            None if self.parent_column(model, name) => {
+                self.of_a_parent(name, "an aggregate takes a column of the rows themselves", place);
+                return Err(());
+            }
             None => {
                 let names = self.names(model);
                 self.unknown_column(name, &names, place);
@@ -239,7 +332,9 @@ impl<'a> Columns<'a> {
     /// Adds one column of a sync for each of its models that has it.
     fn include(&mut self, name: &str, models: &[&str], place: &Place, included: &mut Included) {
         let found: Vec<_> = models.iter().filter_map(|id| Some((*id, self.column(id, name)?))).collect();
-        if found.is_empty() {
+        if found.is_empty() && models.iter().any(|model| self.parent_column(model, name)) {
+            self.of_a_parent(name, "messages carry columns of the member's own row", place);
+        } else if found.is_empty() {
             self.not_included(name, models, place);
         }
         for (model, column) in found {
@@ -267,6 +362,19 @@ impl<'a> Columns<'a> {
         }
     }
 
+    /// Returns whether a name is that of a column of a model that `model` belongs to.
+    fn parent_column(&self, model: &str, name: &str) -> bool {
+        let mut parts: Vec<String> = name.split('.').map(|part| part.trim_matches('"').to_owned()).collect();
+        let column = parts.pop().expect("a text has a last part");
+        !parts.is_empty() && ParentsOf { columns: self, model }.column(&parts, &column).is_ok()
+    }
+
+    /// Reports a column of a parent where there can be none.
+    fn of_a_parent(&mut self, name: &str, why: &str, place: &Place) {
+        let message = format!("`{name}` is a column of a parent, which only predicates read: {why}");
+        self.problems.push(Problem::new(place, message).hint("add the column to the model's own export"));
+    }
+
     /// Reports a name that no column has.
     fn unknown_column<'n>(&mut self, name: &str, known: impl IntoIterator<Item = &'n String>, place: &Place) {
         let problem = Problem::new(place, format!("unknown column `{name}`"));
@@ -281,6 +389,12 @@ impl<'a> Columns<'a> {
 
 /// Returns the problem of a column whose type in the file is none of [`ColumnType`]'s.
 fn unreadable_column(place: &Place, model: &str, name: &str, found: &str) -> Problem {
+    let (message, hint) = unreadable(model, name, found);
+    Problem::new(place, message).hint(hint)
+}
+
+/// Returns what is wrong with such a column, and what to do.
+fn unreadable(model: &str, name: &str, found: &str) -> (String, String) {
     let message = format!("column `{name}` of model `{model}` is of type `{found}`, which is not supported");
-    Problem::new(place, message).hint("cast it in the export")
+    (message, "cast it in the export".to_owned())
 }

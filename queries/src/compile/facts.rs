@@ -150,6 +150,7 @@ impl<'a> Facts<'a> {
     /// Adds the fact of a predicate on rows of `model`.
     pub(super) fn property(&mut self, model: &'a str, predicate: Predicate) -> Option<Tree> {
         let live = self.live_columns_text(model, &predicate.columns)?;
+        let live = live + &self.parents_text(model, &predicate.of_parents)?;
         let text = property_text(model, &predicate, &live);
         Some(self.fact(model, text, Draft::Property(predicate)))
     }
@@ -237,7 +238,8 @@ impl<'a> Facts<'a> {
         let foreign_key = foreign_key.map(|(name, of)| (name.clone(), *of));
         let read: Vec<_> =
             read.chain(aggregate.column().map(str::to_owned).zip(column_type)).chain(foreign_key).collect();
-        let live = self.live_columns_text(id, &read)?;
+        let of_parents = filter.iter().flat_map(|filter| filter.of_parents.iter().cloned()).collect::<Vec<_>>();
+        let live = self.live_columns_text(id, &read)? + &self.parents_text(id, &of_parents)?;
         if live.is_empty() && whose.is_none() {
             let draft = Draft::Related { model: id, filter, aggregate, column_type, comparison };
             return Some(self.fact(parent, text, draft));

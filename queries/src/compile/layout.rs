@@ -6,11 +6,11 @@
 use super::canonical::{audience_text, fingerprint, known_text};
 use super::columns::Included;
 use super::facts::{Draft, Drafts, Facts, FilteredEvent, SequenceDraft, Tree};
-use super::live::{columns_needed, properties_set, rows_plan};
+use super::live::{columns_needed, find_inherited, properties_set, rows_plan};
 use crate::aggregate::Summary;
 use crate::plan::{
     AudienceIx, AudiencePlan, ContributionPlan, EventColumn, EventFilter, EventPlan, Fact, FactIx, FactKind, Filter,
-    ModelPlan, Plan, RowsPlan, SequenceStep, SnapshotPlan, TraitPlan,
+    InheritedColumn, ModelPlan, Plan, RowsPlan, SequenceStep, SnapshotPlan, TraitPlan,
 };
 use crate::predicate::Predicate;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,13 +46,15 @@ impl<'a> Layout<'a> {
     ) -> Layout<'a> {
         let (drafts, shared) = (&facts.drafts, &facts.shared);
         let rows = |id: &'a String| Some((id.as_str(), rows_plan(job, (id, drafts), included, shared)?));
+        let mut rows = job.models.keys().filter_map(rows).collect();
+        find_inherited(job, &mut rows);
         Layout {
             job,
             drafts,
             trees,
             included,
             shared,
-            rows: job.models.keys().filter_map(rows).collect(),
+            rows,
             order: order(job),
             events: Vec::new(),
             values: vec![Vec::new(); job.events.len()],
@@ -93,7 +95,15 @@ impl<'a> Layout<'a> {
             Draft::Tallied { model, .. } => self.rows.get(model).is_some_and(|rows| !rows.live.is_empty()),
             _ => false,
         };
-        let is_of_kind = |draft: &Draft<'_>| is_windowed(draft) || mentions_now(draft) || is_live(draft);
+        let reads_live = |draft: &Draft<'_>| match draft {
+            Draft::Property(predicate) => {
+                let models = predicate.of_parents.iter().flat_map(|of| &of.models);
+                models.into_iter().any(|model| self.rows.get(model.as_str()).is_some_and(|rows| !rows.live.is_empty()))
+            }
+            _ => false,
+        };
+        let is_of_kind =
+            |draft: &Draft<'_>| is_windowed(draft) || mentions_now(draft) || is_live(draft) || reads_live(draft);
         match draft {
             Draft::Tallied { model, counts, .. } => is_live(draft) || self.depends(model, counts, &is_of_kind),
             _ => false,
@@ -326,8 +336,13 @@ impl<'a> Layout<'a> {
             }
         }
         let has_audiences = self.job.audiences.values().any(|audience| audience.model == id);
-        let parent = model.belongs_to.as_ref().filter(|_| is_related);
-        (has_audiences || is_related).then(|| SnapshotPlan {
+        let rows = self.rows.get(id);
+        let inherits = rows.is_some_and(|rows| !rows.inherited.is_empty());
+        let is_passed_on = |of: &InheritedColumn| of.column.models[0] == id;
+        let passes_on = self.rows.values().flat_map(|rows| &rows.inherited).any(is_passed_on);
+        columns.extend(rows.filter(|_| inherits || passes_on).iter().flat_map(|rows| rows.columns.iter().cloned()));
+        let parent = model.belongs_to.as_ref().filter(|_| is_related || inherits);
+        (has_audiences || is_related || inherits || passes_on).then(|| SnapshotPlan {
             parquet,
             key: model.key.clone(),
             columns: columns.into_iter().collect(),

@@ -488,3 +488,38 @@ fn all_positions_of_a_sequence_at_an_event_stand_in_one_block_with_their_roles()
         assert_eq!(sequences, 12);
     }
 }
+
+#[test]
+fn the_way_to_a_column_of_a_parent_is_part_of_a_conditions_identity() {
+    let valued = || job(&[("a", "users", related(Some("users.ltv > 7"), Aggregate::Count, at_least(1)))]);
+    let fact = |job: &Job| {
+        let plan = compile(job, "job.yaml", &Schemas::new()).unwrap_or_else(|problems| panic!("{problems}"));
+        let orders = model(&plan, "orders").rows.clone().expect("rows that read columns of parents are kept");
+        assert_eq!(orders.inherited.iter().map(|of| of.column.to_string()).collect::<Vec<_>>(), ["users.ltv"]);
+        let users = model(&plan, "users").rows.clone().expect("rows that others read are kept");
+        assert_eq!(users.columns[orders.inherited[0].of as usize].0, "ltv");
+        model(&plan, "users").facts[1].fingerprint
+    };
+    let plain = fact(&valued());
+    assert_eq!(plain, fact(&valued()));
+    let mut by_another = valued();
+    let orders = by_another.models.get_mut("orders").and_then(|orders| orders.belongs_to.as_mut());
+    orders.expect("orders belong to users").foreign_key = "buyer_id".to_owned();
+    assert_ne!(fact(&by_another), plain, "another foreign key");
+    let mut live = valued();
+    set_live(&mut live, "users", &["ltv"]);
+    assert_ne!(fact(&live), plain, "events set the column");
+    let quoted = [("a", "users", related(Some("\"users.ltv\" > 7"), Aggregate::Count, at_least(1)))];
+    assert!(
+        problems(&quoted).contains("unknown column `users.ltv`"),
+        "in one pair of quotes it is a column of the row"
+    );
+}
+
+#[test]
+fn a_column_of_a_parent_that_is_not_declared_needs_the_parents_schema() {
+    let mut of = job(&[("a", "users", related(Some("users.city = 'Bonn'"), Aggregate::Count, at_least(1)))]);
+    assert_eq!(needs_schema(&of), BTreeSet::from(["users".to_owned()]));
+    of.models.get_mut("users").expect("users").columns.insert("city".to_owned(), ColumnType::String);
+    assert_eq!(needs_schema(&of), BTreeSet::new());
+}

@@ -11,7 +11,7 @@ use usher_config::Members;
 pub(super) struct Version {
     pub(super) at: i64,
     pub(super) by: Reason,
-    row: Option<Row>,
+    pub(super) row: Option<Row>,
 }
 
 impl Version {

@@ -7,6 +7,7 @@ use super::print::text;
 use super::tree::{Compare, Literal, Node};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use usher_config::ColumnType;
 
 /// A part of a predicate that is never true.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,60 +24,61 @@ impl Predicate {
     /// Returns the parts that are never true, in the order of the canonical text.
     pub fn never_true(&self) -> Vec<Never> {
         let mut found = Vec::new();
-        self.collect_never(&self.root, &mut found);
+        collect_never(&self.root, &self.names(), &mut found);
         found
     }
+}
 
-    fn collect_never(&self, node: &Node, found: &mut Vec<Never>) {
-        if let Node::Compare(compare, left, right) = node {
-            let null = |node: &Node| matches!(node, Node::Literal(Literal::Null));
-            let other = if null(right) { Some(left) } else { null(left).then_some(right) };
-            if let Some(other) = other {
-                let test = if *compare == Compare::Unequal { "is not null" } else { "is null" };
-                found.push(Never::ComparedWithNull(text(other, &self.columns), test));
-            }
+/// Adds the parts of an expression that are never true.
+fn collect_never(node: &Node, names: &[(String, ColumnType)], found: &mut Vec<Never>) {
+    if let Node::Compare(compare, left, right) = node {
+        let null = |node: &Node| matches!(node, Node::Literal(Literal::Null));
+        let other = if null(right) { Some(left) } else { null(left).then_some(right) };
+        if let Some(other) = other {
+            let test = if *compare == Compare::Unequal { "is not null" } else { "is null" };
+            found.push(Never::ComparedWithNull(text(other, names), test));
         }
-        if let Node::Between(operand, low, high) = node
-            && is_empty(low, high)
-        {
-            let exchanged = Node::Between(operand.clone(), high.clone(), low.clone());
-            found.push(Never::EmptyRange(text(node, &self.columns), text(&exchanged, &self.columns)));
-        }
-        if let Node::All(parts) = node {
-            found.extend(self.contradiction(parts));
-        }
-        node.operands().into_iter().for_each(|operand| self.collect_never(operand, found));
     }
+    if let Node::Between(operand, low, high) = node
+        && is_empty(low, high)
+    {
+        let exchanged = Node::Between(operand.clone(), high.clone(), low.clone());
+        found.push(Never::EmptyRange(text(node, names), text(&exchanged, names)));
+    }
+    if let Node::All(parts) = node {
+        found.extend(contradiction(parts, names));
+    }
+    node.operands().into_iter().for_each(|operand| collect_never(operand, names, found));
+}
 
-    /// Returns the first two of `parts` that leave no value of their operand.
-    fn contradiction(&self, parts: &[Node]) -> Option<Never> {
-        let mut bounds: BTreeMap<String, Vec<(Compare, &Literal, &Node)>> = BTreeMap::new();
-        for part in parts {
-            let (operand, bound) = match part {
-                Node::Compare(compare, operand, literal) => match &**literal {
-                    Node::Literal(literal) => (operand, vec![(*compare, literal)]),
-                    _ => continue,
-                },
-                Node::Between(operand, low, high) => match (&**low, &**high) {
-                    (Node::Literal(low), Node::Literal(high)) if order(low, high) != Some(Ordering::Greater) => {
-                        (operand, vec![(Compare::GreaterEqual, low), (Compare::LessEqual, high)])
-                    }
-                    _ => continue,
-                },
+/// Returns the first two of `parts` that leave no value of their operand.
+fn contradiction(parts: &[Node], names: &[(String, ColumnType)]) -> Option<Never> {
+    let mut bounds: BTreeMap<String, Vec<(Compare, &Literal, &Node)>> = BTreeMap::new();
+    for part in parts {
+        let (operand, bound) = match part {
+            Node::Compare(compare, operand, literal) => match &**literal {
+                Node::Literal(literal) => (operand, vec![(*compare, literal)]),
                 _ => continue,
-            };
-            let of = bounds.entry(text(operand, &self.columns)).or_default();
-            for (compare, literal) in bound {
-                let other = of.iter().find(|(other, bound, _)| excludes((*other, bound), (compare, literal)));
-                if let Some((_, _, other)) = other {
-                    let text = |node| text(node, &self.columns);
-                    return Some(Never::Contradiction(text(other), text(part)));
+            },
+            Node::Between(operand, low, high) => match (&**low, &**high) {
+                (Node::Literal(low), Node::Literal(high)) if order(low, high) != Some(Ordering::Greater) => {
+                    (operand, vec![(Compare::GreaterEqual, low), (Compare::LessEqual, high)])
                 }
-                of.push((compare, literal, part));
+                _ => continue,
+            },
+            _ => continue,
+        };
+        let of = bounds.entry(text(operand, names)).or_default();
+        for (compare, literal) in bound {
+            let other = of.iter().find(|(other, bound, _)| excludes((*other, bound), (compare, literal)));
+            if let Some((_, _, other)) = other {
+                let text = |node| text(node, names);
+                return Some(Never::Contradiction(text(other), text(part)));
             }
+            of.push((compare, literal, part));
         }
-        None
     }
+    None
 }
 
 /// Returns whether two bounds are literals of which the first is greater.

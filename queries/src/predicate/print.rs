@@ -7,7 +7,7 @@ use super::tree::{Arithmetic, ItemValues, Items, Literal, Node};
 use usher_config::ColumnType;
 use usher_core::time::{self, DAY};
 
-/// Returns the canonical text of a canonical tree.
+/// Returns the canonical text of a canonical tree; `columns` are as they are written.
 pub(crate) fn text(node: &Node, columns: &[(String, ColumnType)]) -> String {
     let mut writer = Writer { columns, out: String::new() };
     writer.node(node, 0, false);
@@ -60,7 +60,7 @@ impl Writer<'_> {
             return;
         }
         match node {
-            Node::Column(column) => self.out.push_str(&quoted(&self.columns[*column as usize].0)),
+            Node::Column(column) => self.out.push_str(&self.columns[*column as usize].0),
             Node::Literal(literal) => self.literal(literal, loose),
             Node::ToNumber(operand) => self.node(operand, tight, false),
             Node::Negate(operand) => {

@@ -24,6 +24,7 @@ mod refusals;
 use self::kind::{Kind, Typed};
 use self::parsed::{bare, start};
 use super::Now;
+use super::parents::{ParentColumn, Parents, Unresolved};
 use super::print::quoted;
 use super::syntax::{DEPTH, Fault};
 use super::tree::Node;
@@ -31,23 +32,32 @@ use sqlparser::ast::{BinaryOperator, Expr, Ident, InTarget, UnaryOperator};
 use sqlparser::tokenizer::Location;
 use usher_config::{ColumnType, nearest, some_of};
 
+/// A column that was met: of the row where no models stand before it.
+pub(crate) type Met = ParentColumn;
+
 /// What collects while a tree is typed.
 pub(crate) struct Typer<'a> {
     /// Returns the type of a column by its name.
     column: &'a dyn Fn(&str) -> Option<ColumnType>,
     /// The names of the columns, for hints.
     known: &'a [String],
+    parents: &'a dyn Parents,
     now: Now,
     depth: usize,
     /// The columns met, in the order of their indexes.
-    pub(crate) columns: Vec<(String, ColumnType)>,
+    pub(crate) columns: Vec<Met>,
     /// What is wrong, in the order of the text.
     pub(crate) faults: Vec<Fault>,
 }
 
 impl<'a> Typer<'a> {
-    pub(crate) fn new(column: &'a dyn Fn(&str) -> Option<ColumnType>, known: &'a [String], now: Now) -> Typer<'a> {
-        Typer { column, known, now, depth: 0, columns: Vec::new(), faults: Vec::new() }
+    pub(crate) fn new(
+        column: &'a dyn Fn(&str) -> Option<ColumnType>,
+        known: &'a [String],
+        parents: &'a dyn Parents,
+        now: Now,
+    ) -> Typer<'a> {
+        Typer { column, known, parents, now, depth: 0, columns: Vec::new(), faults: Vec::new() }
     }
 
     /// Types a condition, which `of` names for the message. `None` if there are faults.
@@ -147,11 +157,17 @@ impl<'a> Typer<'a> {
         let Some(column_type) = (self.column)(&name.value) else {
             return self.unknown_column(name);
         };
-        let index = self.columns.iter().position(|(known, _)| *known == name.value).unwrap_or_else(|| {
-            self.columns.push((name.value.clone(), column_type));
+        Some(self.met(ParentColumn::own(&name.value, column_type), at))
+    }
+
+    /// Enters a column that the text names.
+    fn met(&mut self, column: Met, at: Location) -> Typed {
+        let kind = Kind::of(column.column_type);
+        let index = self.columns.iter().position(|known| *known == column).unwrap_or_else(|| {
+            self.columns.push(column);
             self.columns.len() - 1
         });
-        Some(Typed { node: Node::Column(index as u32), kind: Kind::of(column_type), at })
+        Typed { node: Node::Column(index as u32), kind, at }
     }
 
     /// Reports a name that no column has.
@@ -171,14 +187,24 @@ impl<'a> Typer<'a> {
         }
     }
 
-    /// Reports a name of several parts, which no column has without quotes.
+    /// Types a name of several parts: a column of a model that the row's model belongs to, behind the ids of the models on the way.
     fn compound_name(&mut self, parts: &[Ident], at: Location) -> Option<Typed> {
-        let name = parts.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join(".");
-        let message = format!("`{name}` is not a column's name");
-        if (self.column)(&name).is_some() {
-            return self.hinted(at, message, format!("quote it: `{}`", quoted(&name)));
+        let (column, models) = parts.split_last().expect("a name has parts");
+        let models: Vec<String> = models.iter().map(|model| model.value.clone()).collect();
+        match self.parents.column(&models, &column.value) {
+            Ok(column_type) => {
+                let column = column.value.clone();
+                Some(self.met(ParentColumn { models, column, column_type }, at))
+            }
+            Err(Unresolved { part, message, hint }) => {
+                let name = parts.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join(".");
+                if (self.column)(&name).is_some() {
+                    let message = format!("`{name}` is not a column's name");
+                    return self.hinted(at, message, format!("quote it: `{}`", quoted(&name)));
+                }
+                self.hinted(parts[part].span.start, message, hint)
+            }
         }
-        self.hinted(at, message, "predicates name columns of the key's own model, without a table; those of a model that it belongs to are not available in this version")
     }
 
     /// Types `and` and `or`: the parser nests a chain of them to the left, here it is one node.

@@ -4,7 +4,7 @@
 //! number, so that a failure is reproduced by printing it. The hard cases are frequent: partitions that run apart, late
 //! messages, bursts in one ms, timestamps exactly at the end of a window and one ms before it, repeats in other
 //! partitions and with other timestamps, messages of the future, nulls, anonymous traffic, events of two sources, equal events under two
-//! names, audiences of audiences, sequences whose steps and exclusions overlap, and `now()` moments. [`Sample::history`] is the same input for the oracle.
+//! names, audiences of audiences, sequences whose steps and exclusions overlap, `now()` moments, and columns of parents that events set. [`Sample::history`] is the same input for the oracle.
 //!
 //! It touches no file: its caller writes lines and Parquet.
 
@@ -78,7 +78,8 @@ impl SampleMessage {
             "userId": self.user,
             "timestamp": time::timestamp(self.timestamp).expect("a time near EPOCH"),
         });
-        message[if self.kind == "identify" { "traits" } else { "properties" }] = json!(self.properties);
+        let traits = matches!(self.kind, "identify" | "group");
+        message[if traits { "traits" } else { "properties" }] = json!(self.properties);
         if let Some(name) = self.name {
             message["event"] = json!(name);
         }
@@ -127,7 +128,10 @@ pub fn parquet_of(
             Some("customer_id"),
             &[("amount", "number"), ("due", "timestamp"), ("items", "integer"), ("status", "string")],
         ),
-        "accounts" => ("accounts.parquet", "account_id", None, &[("tier", "string")]),
+        "accounts" => {
+            ("accounts.parquet", "account_id", Some("company"), &[("renews", "timestamp"), ("tier", "string")])
+        }
+        "companies" => ("companies.parquet", "company_id", None, &[("founded", "timestamp"), ("size", "integer")]),
         other => panic!("samples have no snapshot of `{other}`"),
     }
 }
@@ -140,7 +144,20 @@ impl Sample {
         let (few, many) = (random.usize(3..=8), random.bool());
         let keys = if many { &KEYS[..few] } else { &KEYS[8 - few..] };
         let anyone = random.bool();
-        Maker { random, windows: Vec::new(), keys, anyone, live: Vec::new(), sets: false, accounts: false }.sample(seed)
+        Maker {
+            random,
+            // Its own, so that what it draws moves no other draw.
+            of_parents: fastrand::Rng::with_seed(!seed),
+            windows: Vec::new(),
+            keys,
+            anyone,
+            live: Vec::new(),
+            live_of_accounts: Vec::new(),
+            sets: false,
+            accounts: false,
+            companies: false,
+        }
+        .sample(seed)
     }
 
     /// Returns the input as the oracle takes it; `plan` is this sample's job, compiled.
@@ -238,6 +255,15 @@ const PROPERTIES: &str = "n: integer, s: string, b: boolean, x: number";
 const LIVE: [(&str, &str); 5] =
     [("account", "account"), ("active", "active"), ("ltv", "ltv"), ("plan", "plan"), ("trial_ends", "ends")];
 
+/// The columns of accounts that may be live, with the property that sets each.
+const LIVE_OF_ACCOUNTS: [(&str, &str); 3] = [("company", "company"), ("renews", "renews"), ("tier", "tier")];
+
+/// The properties of the event that sets them.
+const ACCOUNT_PROPERTIES: &str = "company: string, renews: timestamp, tier: string";
+
+/// The keys of companies; the last is in no snapshot.
+const COMPANIES: [&str; 3] = ["c0", "c1", "c9"];
+
 /// The keys of accounts; the last is in no snapshot.
 const ACCOUNTS: [&str; 4] = ["a0", "a1", "a2", "a9"];
 
@@ -263,6 +289,8 @@ const FILTERS: [&str; 10] = [
 
 struct Maker {
     random: fastrand::Rng,
+    /// For columns of parents.
+    of_parents: fastrand::Rng,
     /// The windows that the job uses.
     windows: Vec<i64>,
     /// The keys in play.
@@ -271,10 +299,14 @@ struct Maker {
     anyone: bool,
     /// The live columns of users.
     live: Vec<&'static str>,
-    /// Whether messages come that set live columns.
+    /// The live columns of accounts.
+    live_of_accounts: Vec<&'static str>,
+    /// Whether messages come that set live columns of users.
     sets: bool,
     /// Whether users belong to accounts that have audiences.
     accounts: bool,
+    /// Whether these belong to companies.
+    companies: bool,
 }
 
 /// `7` may stand in a message as a number; the last three are in no snapshot.
@@ -283,12 +315,20 @@ const KEYS: [&str; 8] = ["u0", "7", "u1", "u2", "u3", "u5", "u6", "u7"];
 impl Maker {
     fn sample(mut self, seed: u64) -> Sample {
         self.accounts = self.random.bool();
-        let events = self.events();
+        self.companies = self.accounts && self.of_parents.u8(0..3) > 0;
+        let mut events = self.events();
         self.sets = events.iter().any(EventLine::sets);
+        self.grouped(&mut events);
         let job = self.job(&events);
         let now = EPOCH + SPAN;
-        let files = self.files(&events, now);
-        let rows = [("users", self.users()), ("orders", self.orders()), ("accounts", self.accounts())];
+        let mut files = self.files(&events, now);
+        self.groups(&mut files);
+        let rows = [
+            ("users", self.users()),
+            ("orders", self.orders()),
+            ("accounts", self.accounts()),
+            ("companies", self.companies()),
+        ];
         let rows = rows.into_iter().map(|(model, rows)| (model.to_string(), rows)).collect();
         let near = |random: &mut fastrand::Rng| EPOCH + random.i64(-5_000..SPAN + 70_000);
         let from = (self.random.u8(0..4) == 0).then(|| near(&mut self.random));
@@ -366,27 +406,42 @@ impl Maker {
             }
         }
         job.push_str("\nmodels:\n");
-        let models: &[&str] = if self.accounts { &["accounts", "users", "orders"] } else { &["users", "orders"] };
+        let models: &[&str] = match (self.companies, self.accounts) {
+            (true, _) => &["companies", "accounts", "users", "orders"],
+            (false, true) => &["accounts", "users", "orders"],
+            (false, false) => &["users", "orders"],
+        };
         for model in models {
             let (path, key, foreign_key, columns) = parquet_of(model);
-            let live = |name: &str| LIVE.iter().find(|(column, _)| *column == name && self.live.contains(column));
-            let column = |(name, kind): &(&str, &str)| match live(name).filter(|_| *model == "users") {
+            let (event, live): (_, Vec<&(&str, &str)>) = match *model {
+                "users" => ("identified", LIVE.iter().filter(|(column, _)| self.live.contains(column)).collect()),
+                "accounts" => {
+                    let of_accounts = LIVE_OF_ACCOUNTS.iter();
+                    ("grouped", of_accounts.filter(|(column, _)| self.live_of_accounts.contains(column)).collect())
+                }
+                _ => ("", Vec::new()),
+            };
+            let column = |(name, kind): &(&str, &str)| match live.iter().find(|(column, _)| column == name) {
                 Some((_, property)) => {
-                    format!("{name}: {{type: {kind}, live: {{event: identified, property: {property}}}}}")
+                    format!("{name}: {{type: {kind}, live: {{event: {event}, property: {property}}}}}")
                 }
                 None => format!("{name}: {kind}"),
             };
             let mut columns: Vec<String> = columns.iter().map(column).collect();
-            if *model == "users" && live("account").is_some() {
-                columns.push(column(&("account", "string")));
+            if let Some((name, _)) = live.iter().find(|(name, _)| foreign_key == Some(name)) {
+                columns.push(column(&(name, "string")));
             }
             write!(job, "  {model}: {{parquet: {path}, key: {key}, columns: {{{}}}", columns.join(", "))
                 .expect("a string");
-            let parent = if *model == "orders" { "users" } else { "accounts" };
-            if let Some(foreign_key) = foreign_key.filter(|_| parent == "users" || self.accounts) {
+            let parent = match *model {
+                "orders" => Some("users"),
+                "users" => self.accounts.then_some("accounts"),
+                _ => self.companies.then_some("companies"),
+            };
+            if let Some((foreign_key, parent)) = foreign_key.zip(parent) {
                 write!(job, ", belongs_to: {{model: {parent}, foreign_key: {foreign_key}}}").expect("a string");
             }
-            if *model != "orders" && self.anyone {
+            if !["orders", "companies"].contains(model) && self.anyone {
                 job.push_str(", members: any");
             }
             job.push_str("}\n");
@@ -602,6 +657,37 @@ impl Maker {
     }
 
     fn property(&mut self) -> &'static str {
+        let own = self.own_property();
+        let of_accounts: &[&str] = &[
+            "accounts.tier = 'gold'",
+            "accounts.tier is null",
+            "accounts.tier <> 'gold' or ltv > 50",
+            "accounts.renews > now()",
+            "accounts.renews <= now() - interval '5 seconds'",
+            "accounts.renews < now() and active",
+        ];
+        let of_companies: &[&str] = &[
+            "accounts.companies.size > 10",
+            "accounts.companies.size is null and accounts.tier = 'gold'",
+            "accounts.companies.founded <= now()",
+            "coalesce(accounts.companies.size, 20) > 10 and plan = 'pro'",
+        ];
+        match (self.accounts, self.companies) {
+            (true, true) => self.or_of_parents(own, &[of_accounts, of_companies].concat()),
+            (true, false) => self.or_of_parents(own, of_accounts),
+            _ => own,
+        }
+    }
+
+    /// Returns a predicate, or in its place one of those on columns of parents.
+    fn or_of_parents(&mut self, own: &'static str, of_parents: &[&'static str]) -> &'static str {
+        match self.of_parents.u8(0..5) {
+            0 | 1 => own,
+            _ => of_parents[self.of_parents.usize(0..of_parents.len())],
+        }
+    }
+
+    fn own_property(&mut self) -> &'static str {
         self.one(&[
             "ltv > 50",
             "plan = 'pro'",
@@ -617,7 +703,11 @@ impl Maker {
     /// Returns a condition on an account.
     fn account(&mut self, events: &[EventLine], others: &[String], users: &[String], depth: u8) -> Json {
         match self.random.u8(0..if depth == 0 { 4 } else { 7 }) {
-            0 => json!({"property": self.one(&["tier = 'gold'", "tier is null"])}),
+            0 => {
+                let own = self.one(&["tier = 'gold'", "tier is null"]);
+                let of_companies = ["companies.size > 10", "companies.founded > now() or tier = 'gold'"];
+                json!({"property": if self.companies { self.or_of_parents(own, &of_companies) } else { own }})
+            }
             1 if !others.is_empty() => json!({"audience": others[self.random.usize(0..others.len())]}),
             4 => json!({"not": self.account(events, others, users, depth - 1)}),
             5 => {
@@ -655,7 +745,11 @@ impl Maker {
         let mut related = json!({"related": "orders"});
         if self.random.bool() {
             let filters = ["status = 'paid'", "amount > 1", "due > now()", "due < now() + interval '10 seconds'"];
-            related["where"] = json!(self.one(&filters));
+            let own = self.one(&filters);
+            let of_users = ["users.plan = 'pro' and amount > 0", "users.trial_ends > now()", "not users.active"];
+            let of_accounts = ["users.accounts.tier = 'gold'", "users.accounts.renews <= now() or amount > 1"];
+            let of_accounts = if self.accounts { &of_accounts[..] } else { &[] };
+            related["where"] = json!(self.or_of_parents(own, &[&of_users[..], of_accounts].concat()));
         }
         if self.once_in(4) {
             let whose = ["amount >= 1", "due > now() - interval '20 seconds'", "status <> 'open'"];
@@ -705,9 +799,87 @@ impl Maker {
         let mut row = |key: &&str| {
             let tier = self.one(&["gold", "basic"]);
             let tier = self.or_null(Value::String(tier.into()));
-            Row { key: key.to_string(), values: BTreeMap::from([("tier".to_string(), tier)]), foreign_key: None }
+            let of = &mut self.of_parents;
+            let company = (of.u8(0..5) > 0).then(|| COMPANIES[of.usize(0..3)].to_string());
+            let renews = EPOCH + of.i64(-10_000..SPAN);
+            let renews = if of.u8(0..6) == 0 { Value::Null } else { Value::Timestamp(renews) };
+            let values = [
+                ("tier", tier),
+                ("renews", renews),
+                ("company", company.clone().map_or(Value::Null, |key| Value::String(key.into()))),
+            ];
+            let values = values.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+            Row { key: key.to_string(), values, foreign_key: company }
         };
         ACCOUNTS[..3].iter().map(&mut row).collect()
+    }
+
+    fn companies(&mut self) -> Vec<Row> {
+        let of = &mut self.of_parents;
+        let mut row = |key: &&str| {
+            let size = if of.u8(0..4) == 0 { Value::Null } else { Value::Integer(of.i64(0..30)) };
+            let founded = Value::Timestamp(EPOCH + of.i64(0..SPAN));
+            let values = BTreeMap::from([("size".to_string(), size), ("founded".to_string(), founded)]);
+            Row { key: key.to_string(), values, foreign_key: None }
+        };
+        COMPANIES[..2].iter().map(&mut row).collect()
+    }
+
+    /// Adds the event that sets live columns of accounts, if there is one.
+    fn grouped(&mut self, events: &mut Vec<EventLine>) {
+        let of = &mut self.of_parents;
+        if !self.accounts || of.u8(0..4) == 0 {
+            return;
+        }
+        let live = LIVE_OF_ACCOUNTS.iter().map(|(column, _)| *column).filter(|_| of.u8(0..4) > 0);
+        self.live_of_accounts = live.filter(|column| *column != "company" || self.companies).collect();
+        let filter = (of.u8(0..4) == 0).then_some("coalesce(tier, 'basic') <> 'none'");
+        let sources = events[0].sources;
+        events.push(EventLine {
+            id: "grouped",
+            sources,
+            kind: "group",
+            names: &[],
+            model: "accounts",
+            filter,
+            properties: ACCOUNT_PROPERTIES,
+        });
+    }
+
+    /// Adds messages that set live columns of accounts, between the others of each file.
+    fn groups(&mut self, files: &mut [EventFile]) {
+        if self.live_of_accounts.is_empty() {
+            return;
+        }
+        let of = &mut self.of_parents;
+        for number in 0..of.usize(10..60) {
+            let file = of.usize(0..files.len());
+            let messages = &mut files[file].messages;
+            if messages.is_empty() {
+                continue;
+            }
+            let at = of.usize(0..messages.len());
+            // No later than the file's clock, so that the others take effect when they did.
+            let clock = messages[..=at].iter().map(|message| message.timestamp).max().expect("there is one");
+            let late = if of.bool() { 0 } else { of.i64(0..8_000) };
+            let mut properties = BTreeMap::new();
+            let renews = time::timestamp(EPOCH + of.i64(-10_000..SPAN)).expect("a time near EPOCH");
+            for (name, values) in [
+                ("company", ["c0", "c1", ["", "c9"][of.usize(0..2)]]),
+                ("renews", [&renews; 3].map(String::as_str)),
+                ("tier", ["gold", "basic", "gold"]),
+            ] {
+                match of.usize(0..5) {
+                    0 => {}
+                    1 => drop(properties.insert(name, Json::Null)),
+                    value => drop(properties.insert(name, json!(values[value - 2]))),
+                }
+            }
+            let user = json!(ACCOUNTS[of.usize(0..ACCOUNTS.len())]);
+            let id = (of.u8(0..6) > 0).then(|| format!("g{}", number - number % 5 * of.usize(0..2)));
+            let timestamp = clock - late;
+            messages.insert(at + 1, SampleMessage { kind: "group", name: None, user, id, timestamp, properties });
+        }
     }
 
     fn orders(&mut self) -> Vec<Row> {

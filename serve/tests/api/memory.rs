@@ -234,6 +234,7 @@ impl Api for MemoryApi {
             as_of: Moment(state.now),
             in_snapshot: true,
             live: Vec::new(),
+            parents: Vec::new(),
             audiences: explained.collect(),
         };
         Box::pin(ready(Ok(explanation)))

@@ -91,7 +91,7 @@ fn a_row_has_of_each_live_column_the_newer_value_at_every_ms() {
         let model = plan.models.iter().find(|model| model.id == "users").expect("users");
         let rows = model.rows.as_ref().expect("users have live columns");
         let live: Vec<usize> = rows.live.iter().map(|live| live.column as usize).collect();
-        let mut state = RowState::new(model).expect("rows are kept");
+        let mut state = RowState::new(0, model).expect("rows are kept");
         let mut properties = PropertyState::new(model);
         properties.note_changed_rows();
         let mut past = Past::default();
@@ -128,7 +128,7 @@ fn a_row_has_of_each_live_column_the_newer_value_at_every_ms() {
                 versions.push((now, row));
             }
             now += rng.u64(0..10);
-            while properties.fire(now, &mut flips) {}
+            while properties.fire(now, false, &mut flips) {}
             if rng.u8(0..3) == 0 {
                 let began = now - rng.u64(0..20).min(now - past.pulls.last().map_or(0, |(began, _)| *began));
                 let same = past.pulls.last().filter(|_| rng.bool()).map(|(_, row)| row.clone());
@@ -195,7 +195,7 @@ fn a_row_has_of_each_live_column_the_newer_value_at_every_ms() {
 fn a_repeat_sets_nothing_and_may_move_the_arrival_of_what_it_repeats() {
     let plan = plan(Members::Known);
     let model = plan.models.iter().find(|model| model.id == "users").expect("users");
-    let mut state = RowState::new(model).expect("rows are kept");
+    let mut state = RowState::new(0, model).expect("rows are kept");
     let (mut properties, mut flips) = (PropertyState::new(model), Vec::new());
     let row = vec![StoredValue::Null; state.columns.len()];
     state.switch(KEY, Some(&row), 1, (1, 1), (&mut properties, &mut flips));

@@ -21,7 +21,7 @@ impl Typer<'_> {
             return None;
         }
         let column = bare(column);
-        if !matches!(column, Expr::Identifier(_)) {
+        if !matches!(column, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
             return self.hinted(
                 start(column),
                 "`now()` is compared with a column",

@@ -84,6 +84,17 @@ fn samples_reach_what_is_hard() {
                     _ => {}
                 }
             }
+            if let FactKind::Property(predicate) = flip.kind
+                && let Some(steps) = predicate.of_parents.iter().map(|of| of.models.len()).max()
+            {
+                let by_trait = flip.reason == Reason::Trait;
+                let steps = if steps > 1 { "several steps" } else { "one step" };
+                match (steps, by_trait) {
+                    ("one step", true) => saw("columns of a parent over one step that a live column changes", 1),
+                    (_, true) => saw("columns of a parent over several steps that a live column changes", 1),
+                    (_, false) => saw("columns of a parent that `now()` meets", 1),
+                }
+            }
             if let FactKind::Tallied { windowed, .. } = flip.kind {
                 let moved = matches!(flip.reason, Reason::Trait | Reason::Snapshot);
                 saw("aggregates of rows that live columns change", usize::from(moved));
@@ -105,6 +116,18 @@ fn samples_reach_what_is_hard() {
         saw("distinct values seen twice of which one ages out", twins(&plan, &history));
         saw("entries by expiry", changes.iter().filter(|c| c.entry && c.reason == Reason::Expiry).count());
         saw("exits by an event", changes.iter().filter(|c| !c.entry && c.reason == Reason::Event).count());
+        let mut unmoved = history.clone();
+        for occurrence in
+            unmoved.partitions.iter_mut().flat_map(|of| &mut of.messages).flat_map(|of| &mut of.occurrences)
+        {
+            let event = &plan.events[occurrence.event as usize];
+            for (value, column) in occurrence.says.iter_mut().zip(&event.columns) {
+                *value &= !["account", "company"].contains(&&column.name[..]);
+            }
+        }
+        let differs_by_moving = crate::oracle::changes(&plan, &unmoved, sample.flags) != changes;
+        let reads_parents = plan.models.iter().flat_map(|model| &model.rows).any(|rows| !rows.inherited.is_empty());
+        saw("histories where rows that read columns of a parent move", usize::from(reads_parents && differs_by_moving));
         let pairs = || changes.windows(2);
         saw("audiences changed in one ms", pairs().filter(|p| p[0].at == p[1].at && p[0].key == p[1].key).count());
         let mentions = sample.job.matches("\"audience\":").count();
@@ -148,6 +171,10 @@ fn samples_reach_what_is_hard() {
         ("aggregates of rows that live columns change", 100),
         ("aggregates of rows whose events count", 30),
         ("aggregates of rows that change by expiry", 30),
+        ("columns of a parent over one step that a live column changes", 100),
+        ("columns of a parent over several steps that a live column changes", 60),
+        ("columns of a parent that `now()` meets", 100),
+        ("histories where rows that read columns of a parent move", 20),
         ("sums that fall through their threshold by expiry", 100),
         ("sums that an event moves through their threshold", 100),
         ("averages that cross their threshold", 100),
