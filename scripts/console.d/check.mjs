@@ -420,13 +420,20 @@ async function overMany(browser) {
 async function overKeys(browser) {
   const home = path.join(folder, 'keys');
   fs.mkdirSync(home);
-  fs.writeFileSync(path.join(home, 'events.jsonl'), '');
+  const joined = { type: 'identify', userId: 'u-1', messageId: 'm-1', timestamp: new Date().toISOString(), traits: { account: 'acme' } };
+  fs.writeFileSync(path.join(home, 'events.jsonl'), `${JSON.stringify(joined)}\n`);
   const job = {
     job: 'guarded',
     sources: { web: { file: { path: 'events.jsonl', follow: true }, format: 'segment' } },
-    models: { users: {} },
-    events: { viewed: { source: 'web', type: 'page', model: 'users' } },
-    audiences: { seen: { model: 'users', where: { performed: 'viewed', within: '1h' } } },
+    models: { users: { columns: { account: { type: 'string', live: { event: 'joined', property: 'account' } } } } },
+    events: {
+      viewed: { source: 'web', type: 'page', model: 'users' },
+      joined: { source: 'web', type: 'identify', model: 'users', properties: { account: 'string' } },
+    },
+    audiences: {
+      seen: { model: 'users', where: { performed: 'viewed', within: '1h' } },
+      acme: { model: 'users', where: { property: "account = 'acme'" } },
+    },
     api: { listen: '127.0.0.1:0', keys: [{ token: 'reader', can: ['read'] }, { token: 'both', can: ['read', 'admin'] }] },
   };
   fs.writeFileSync(path.join(home, 'job.yaml'), JSON.stringify(job));
@@ -451,6 +458,9 @@ async function overKeys(browser) {
     await page.getByLabel('Key').fill('both');
     await page.keyboard.press('Enter');
     await page.getByText('may read and admin').waitFor();
+    await page.goto(`${url}/#/people/users/u-1`);
+    await page.getByRole('row', { name: /account acme an event/ }).waitFor();
+    assert.deepEqual((await new AxeBuilder({ page }).analyze()).violations.map(({ id }) => id), []);
     assert.deepEqual(await context.cookies(), []);
     assert.equal(await page.evaluate(() => localStorage.length), 0);
     assert.ok(addresses.every((address) => !/reader|both/.test(address)));

@@ -4,7 +4,7 @@ import { h } from './dom.js';
 import { follow, now, segment, server } from './api.js';
 import { changes } from './stream.js';
 import { plural, second, time } from './format.js';
-import { audienceAddress, changeKind, countdown, explainedTree, head, instead, personAddress, section } from './parts.js';
+import { audienceAddress, changeKind, countdown, explainedTree, head, instead, personAddress, section, table } from './parts.js';
 
 /** ms between two looks at a person. */
 const EVERY = 2000;
@@ -117,6 +117,7 @@ function person(model, key, draw) {
       !known && h('p', { class: 'warn' }, `The key is in no snapshot of ${model}: it is known from events only. Unless the model has "members: any", it enters no audience.`),
       part('in', 'In', of(true), 'It is in none.'),
       part('out', 'Not in', of(false), 'It is in all.'),
+      values(explained.data),
       recent(),
     ];
   }
@@ -145,6 +146,18 @@ function person(model, key, draw) {
       ),
       explainedTree(condition),
     );
+  }
+
+  /** The values of live columns, and of columns of the rows that the key's row belongs to. */
+  function values({ live, parents }) {
+    if (live.length === 0 && parents.length === 0) return null;
+    const text = (value) => (typeof value === 'string' ? value : JSON.stringify(value));
+    const from = (origin) => (origin === 'event' ? 'an event' : 'the snapshot');
+    const rows = [
+      ...live.map(({ column, value, at, origin }) => [column, [column, text(value), `${from(origin)}, ${time(at)}`]]),
+      ...parents.map(({ column, key, value }) => [column, [column, text(value), key === null ? 'its row belongs to none' : `the row of ${key}`]]),
+    ];
+    return section('values', 'Values', null, table('Values of live columns and of columns of parents', [['Column'], ['Value'], ['From']], rows));
   }
 
   function recent() {
