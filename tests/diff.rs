@@ -271,13 +271,14 @@ impl Edited {
 impl Edited {
     /// Waits until both syncs have written the changes of all events so far.
     ///
-    /// The first mark may have the ms of an event before it, and come before that one's changes; the second is later than both.
+    /// The first mark may have the ms of an event before it, and come before that one's changes; the second comes later than both.
     fn settle(&self, shop: &Shop) {
         let files: &[&str] = if self.other.is_empty() { &["changes.jsonl"] } else { &["changes.jsonl", "other.jsonl"] };
         for _ in 0..2 {
             let mark = shop.mark();
             for file in files {
-                let there = || changes(&shop.path(file)).iter().any(|change| change.key == mark);
+                let there =
+                    || changes(&shop.path(file)).iter().any(|change| change.audience == "marked" && change.key == mark);
                 until(&|| format!("{mark} comes to {file}"), there);
             }
         }

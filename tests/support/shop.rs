@@ -146,7 +146,7 @@ impl Shop {
     /// Waits until the changes of all events so far are committed and written.
     pub fn wait_until_committed(&self, process: &Process) {
         let mark = self.mark();
-        let there = || self.changes().iter().any(|change| change.key == mark);
+        let there = || self.changes().iter().any(|change| change.audience == "marked" && change.key == mark);
         until(&|| format!("{mark} is committed\n{}", process.stderr()), there);
     }
 
