@@ -202,17 +202,16 @@ mod tests {
         lists
     }
 
+    /// Returns the aggregates of a column.
+    fn aggregates(column: &str) -> Vec<Aggregate> {
+        let of = [Aggregate::Sum, Aggregate::Avg, Aggregate::Min, Aggregate::Max, Aggregate::Distinct];
+        of.map(|aggregate: fn(String) -> Aggregate| aggregate(column.to_string())).to_vec()
+    }
+
     /// Of the values that the events of a condition can have.
     #[test]
     fn an_aggregate_could_come_from_missing_events_if_some_more_of_them_change_it() {
-        let column = || "revenue".to_string();
-        let aggregates = [
-            Aggregate::Sum(column()),
-            Aggregate::Avg(column()),
-            Aggregate::Min(column()),
-            Aggregate::Max(column()),
-            Aggregate::Distinct(column()),
-        ];
+        let aggregates = aggregates("revenue");
         let number = |n: i64| Decimal::from(n);
         // Bounds that some values meet and some do not.
         let comparisons = [
@@ -262,18 +261,11 @@ mod tests {
         }
         assert!(certain > 40, "{certain} truths are certain");
     }
+
     /// Of rows that may begin or cease to count with events that are missing, as the condition of their own key allows.
     #[test]
     fn an_aggregate_of_rows_could_come_from_missing_events_if_rows_that_turn_change_it() {
-        let column = || "amount".to_string();
-        let aggregates = [
-            Aggregate::Count,
-            Aggregate::Sum(column()),
-            Aggregate::Avg(column()),
-            Aggregate::Min(column()),
-            Aggregate::Max(column()),
-            Aggregate::Distinct(column()),
-        ];
+        let aggregates = [vec![Aggregate::Count], aggregates("amount")].concat();
         let number = |n: i64| Decimal::from(n);
         let comparisons = [
             Comparison::AtLeast(number(2)),

@@ -164,7 +164,7 @@ struct Run {
     len: u32,
 }
 
-/// All that is held of one key: three words while it is nothing, as for most keys of most jobs.
+/// All that is held of one key: three words while it is nothing.
 #[derive(Debug, Default)]
 pub(crate) struct KeyWindows {
     /// Sorted by fact.
@@ -405,6 +405,9 @@ impl KeyWindows {
     fn drop_unused(&mut self, index: usize) {
         if self.kept[index].kept.is_empty() && self.kept[index].armed == 0 {
             self.kept.remove(index);
+            if self.kept.is_empty() {
+                self.kept = ThinVec::new();
+            }
             if self.is_empty() {
                 *self = KeyWindows::default();
             }
