@@ -201,7 +201,7 @@ fn pulls_of_parents_and_of_rows_and_events_change_members_and_a_kill_forgets_non
     let (mut running, url) = start(folder, "3");
     let known = wait_for(folder, 0, &["entry gold u-3 definition"]);
     let why = ask(&url, &["why", "users", "u-3", "gold"]);
-    assert!(why.contains("accounts.tier is \"gold\", by the row of `bolt`"), "{why}");
+    assert!(why.contains("accounts.tier is \"gold\": the row belongs to `bolt`"), "{why}");
 
     // The row of a parent changes, is deleted, and comes again.
     accounts(&[("acme", "gold"), ("bolt", "basic")]);

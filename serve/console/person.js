@@ -155,7 +155,7 @@ function person(model, key, draw) {
     const from = (origin) => (origin === 'event' ? 'an event' : 'the snapshot');
     const rows = [
       ...live.map(({ column, value, at, origin }) => [column, [column, text(value), `${from(origin)}, ${time(at)}`]]),
-      ...parents.map(({ column, key, value }) => [column, [column, text(value), key === null ? 'its row belongs to none' : `the row of ${key}`]]),
+      ...parents.map(({ column, key, value }) => [column, [column, text(value), `its row belongs to ${key ?? 'none'}`]]),
     ];
     return section('values', 'Values', null, table('Values of live columns and of columns of parents', [['Column'], ['Value'], ['From']], rows));
   }

@@ -42,7 +42,7 @@ fn text(explanation: &Value) -> String {
     for parent in explanation["parents"].as_array().into_iter().flatten() {
         let (column, value) = (word(&parent["column"]), &parent["value"]);
         match parent["key"].as_str() {
-            Some(key) => writeln!(text, "  {column} is {value}, by the row of `{key}`"),
+            Some(key) => writeln!(text, "  {column} is {value}: the row belongs to `{key}`"),
             None => writeln!(text, "  {column} is {value}: the row belongs to none"),
         }
         .expect("writing to a string");
@@ -108,7 +108,7 @@ mod tests {
             "`u-1` of `users`, as of T
   plan is \"pro\", set by an event of T0
   seats is null, in the snapshot since the pull of T2
-  accounts.tier is \"gold\", by the row of `a-1`
+  accounts.tier is \"gold\": the row belongs to `a-1`
   accounts.seats is null: the row belongs to none
 
 is in keen (Keen ones); leaves by itself at T1

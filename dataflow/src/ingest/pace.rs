@@ -21,7 +21,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(2);
 /// How long the clock goes on in ticks after something has happened: traffic of some messages a second keeps it awake.
 const AWAKE: Duration = Duration::from_millis(300);
 /// How long the clock may stand, ms: as long as an answer of the API may be old that does not ask for a fresh one.
-const IDLE: u64 = 250;
+const IDLE: u64 = 100;
 /// The same where other processes wait for this one's clock.
 const IDLE_OF_SEVERAL: u64 = 5;
 /// How often partitions that do not say when a message comes are looked at, …
@@ -165,15 +165,15 @@ mod tests {
     #[test]
     fn idle_workers_wake_at_the_same_moments_and_when_something_is_due() {
         let pace = asleep(2);
-        assert_eq!(pace.next(1_000, 1_040, 0), (false, Duration::from_millis(210)));
-        assert_eq!(pace.next(1_000, 1_250, 0), (true, Duration::from_millis(250)));
-        pace.publish_due(1, 1_280, 1_250);
-        assert_eq!(pace.next(1_250, 1_260, 0), (false, Duration::from_millis(20)));
-        assert_eq!(pace.next(1_250, 1_280, 0), (true, Duration::from_millis(220)));
-        assert_eq!(pace.due_since(1_250, 1_281), 1_280);
+        assert_eq!(pace.next(1_000, 1_040, 0), (false, Duration::from_millis(60)));
+        assert_eq!(pace.next(1_000, 1_100, 0), (true, Duration::from_millis(100)));
+        pace.publish_due(1, 1_130, 1_100);
+        assert_eq!(pace.next(1_100, 1_110, 0), (false, Duration::from_millis(20)));
+        assert_eq!(pace.next(1_100, 1_130, 0), (true, Duration::from_millis(70)));
+        assert_eq!(pace.due_since(1_100, 1_131), 1_130);
         let pace = asleep(1);
-        assert_eq!(pace.next(1_250, 1_260, 3), (false, POLL));
-        assert_eq!(pace.next(1_250, 1_260, 1_000), (false, Duration::from_millis(50)));
+        assert_eq!(pace.next(1_100, 1_110, 3), (false, POLL));
+        assert_eq!(pace.next(1_100, 1_110, 1_000), (false, Duration::from_millis(50)));
     }
 
     #[test]
