@@ -12,14 +12,16 @@
 // A benchmark's figures are its output.
 #![allow(clippy::print_stdout)]
 
+#[path = "canonical/process.rs"]
+mod process;
 #[path = "canonical/workload.rs"]
 mod workload;
 
+use process::{Run, replay};
 use std::collections::HashMap;
 use std::fs;
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use workload::Workload;
 
@@ -60,6 +62,10 @@ fn main() {
     let ratio = |a: &str, b: &str| medians[a].as_secs_f64() / medians[b].as_secs_f64();
     println!("1,000 audiences against 10: {:.2} times the time", ratio("1000-audiences", "10-audiences"));
     println!("30-day windows against 5-minute ones: {:.2} times the time", ratio("30-days", "5-minutes"));
+    println!(
+        "20 aggregates and sequences against 20 counts: {:.2} times the time",
+        ratio("20-aggregates", "20-counts")
+    );
 }
 
 fn flags() -> Flags {
@@ -187,44 +193,4 @@ fn floor_walk(events: &Path) {
             start = end + 1;
         }
     });
-}
-
-struct Run {
-    time: Duration,
-    peak_bytes: u64,
-    last_line: String,
-}
-
-/// A whole process, from file to file.
-fn replay(job: &Path, workers: usize) -> Run {
-    let out: PathBuf = job.with_extension("changes.jsonl");
-    let since = Instant::now();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_usher"))
-        .args(["replay", "--now", "2026-12-01T00:00:00Z", "-w", &workers.to_string(), "--out"])
-        .arg(&out)
-        .arg(job)
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("usher starts");
-    let status_file = format!("/proc/{}/status", child.id());
-    let mut peak_bytes = 0;
-    let time = loop {
-        if let Some(peak) = fs::read_to_string(&status_file).ok().as_deref().and_then(high_water) {
-            peak_bytes = peak;
-        }
-        if child.try_wait().expect("the child is ours").is_some() {
-            break since.elapsed();
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    let output = child.wait_with_output().expect("the child is ours");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
-    let _ = fs::remove_file(out);
-    Run { time, peak_bytes, last_line: said.lines().last().unwrap_or_default().to_owned() }
-}
-
-fn high_water(status: &str) -> Option<u64> {
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
 }

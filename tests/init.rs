@@ -124,18 +124,18 @@ fn the_job_of_the_readme_runs_on_the_small_shop() {
     assert_eq!(run(folder.path(), &["init"]).code, Some(0));
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("it is there");
     let job = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("it has a job");
-    std::fs::write(folder.path().join("shop.yaml"), job).expect("the folder can be written");
-    let ran = run(folder.path(), &["check", "shop.yaml", "--connect"]);
+    std::fs::write(folder.path().join("pricing.yaml"), job).expect("the folder can be written");
+    let ran = run(folder.path(), &["check", "pricing.yaml", "--connect"]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let ran = run(folder.path(), &["replay", "shop.yaml"]);
+    let ran = run(folder.path(), &["replay", "pricing.yaml"]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert!(ran.stdout.contains("\"audience_id\":\"high_intent\""), "{}", ran.stderr);
     // The mistakes that it shows are found where it says.
     let wrong =
         job.replace("performed: pricing_viewed", "performed: pricing_veiwed").replace("within: 5m", "within: 100d");
-    std::fs::write(folder.path().join("shop.yaml"), wrong).expect("the folder can be written");
-    let ran = run(folder.path(), &["check", "shop.yaml"]);
-    let shown = readme.split("$ usher check shop.yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    std::fs::write(folder.path().join("pricing.yaml"), wrong).expect("the folder can be written");
+    let ran = run(folder.path(), &["check", "pricing.yaml"]);
+    let shown = readme.split("$ usher check pricing.yaml\n").nth(1).and_then(|rest| rest.split("```").next());
     assert_eq!((ran.code, ran.stderr.trim_end()), (Some(2), shown.expect("it shows mistakes").trim_end()));
 }
 

@@ -138,8 +138,52 @@ impl Workload {
             job("1000-audiences", 1000, &windows, 1),
             job("5-minutes", 100, &["5m"], 1),
             job("30-days", 100, &["30d"], 1),
+            Job { name: "20-counts".to_owned(), text: facts_file(&COUNTS, &windows), workers: 1 },
+            Job { name: "20-aggregates".to_owned(), text: facts_file(&AGGREGATES, &windows), workers: 1 },
         ]
     }
+}
+
+/// Counts of the events that [`AGGREGATES`] aggregate, with the same predicates.
+const COUNTS: [&str; 4] = [
+    "{performed: product_added, at_least: 2, within: WINDOW}",
+    "{performed: order_completed, where: \"category = 'shoes'\", at_least: 2, within: WINDOW}",
+    "{performed: page_viewed, at_least: 3, within: WINDOW}",
+    "{performed: product_added, where: \"revenue > 100\", at_least: 2, within: WINDOW}",
+];
+
+/// A sum, an average, a distinct count and a sequence.
+const AGGREGATES: [&str; 4] = [
+    "{performed: product_added, sum: revenue, at_least: 300, within: WINDOW}",
+    "{performed: order_completed, where: \"category = 'shoes'\", avg: revenue, between: [100, 200], within: WINDOW}",
+    "{performed: page_viewed, distinct: category, at_least: 3, within: WINDOW}",
+    "{sequence: [{performed: product_added, where: \"revenue > 100\"}, {performed: page_viewed, where: \"path = '/pricing'\"}], without: [{performed: order_completed}], within: WINDOW}",
+];
+
+/// The head of a job up to its events.
+const HEAD: &str = "job: canonical
+sources: {web: {file: {path: events.jsonl}, format: segment}}
+models: {users: {parquet: users.parquet, key: user_id, columns: {ltv: number, country: string}}}
+events:
+  page_viewed: {source: web, type: page, model: users, properties: {path: string, category: string}}
+";
+
+/// An audience for each of some conditions in each of the windows.
+fn facts_file(conditions: &[&str], windows: &[&str]) -> String {
+    let mut text = format!(
+        "{HEAD}  product_added: {{source: web, type: track, name: Product Added, model: users, properties: {{revenue: number}}}}
+  order_completed: {{source: web, type: track, name: Order Completed, model: users, properties: {{revenue: number, category: string}}}}
+audiences:
+"
+    );
+    for (index, condition) in conditions.iter().enumerate() {
+        for window in windows {
+            let condition = condition.replace("WINDOW", window);
+            writeln!(text, "  a{index}_{window}: {{model: users, where: {condition}}}")
+                .expect("a string can be written");
+        }
+    }
+    text
 }
 
 /// `audiences` audiences over 20 windowed conditions: each of three, one of them on the snapshot.
@@ -162,16 +206,11 @@ fn job_file(audiences: usize, windows: &[&str]) -> String {
         };
         conditions.push(format!("{{performed: {event}, {filter}, within: {within}}}"));
     }
-    let mut text = String::from(
-        "job: canonical
-sources: {web: {file: {path: events.jsonl}, format: segment}}
-models: {users: {parquet: users.parquet, key: user_id, columns: {ltv: number, country: string}}}
-events:
-  page_viewed: {source: web, type: page, model: users, properties: {path: string, category: string}}
-  product_added: {source: web, type: track, name: Product Added, model: users}
-  order_completed: {source: web, type: track, name: Order Completed, model: users, properties: {revenue: number}}
+    let mut text = format!(
+        "{HEAD}  product_added: {{source: web, type: track, name: Product Added, model: users}}
+  order_completed: {{source: web, type: track, name: Order Completed, model: users, properties: {{revenue: number}}}}
 audiences:
-",
+"
     );
     for a in 0..audiences {
         let (first, second) = (&conditions[a % 20], &conditions[(a * 7 + a / 20 + 3) % 20]);

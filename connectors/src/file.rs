@@ -16,6 +16,7 @@
 mod budget;
 mod find;
 mod input;
+mod notices;
 mod partition;
 mod tail;
 

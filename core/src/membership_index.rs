@@ -44,6 +44,7 @@ pub use recent::{ChangesAfter, Interest, Recent, RecentChange};
 use crate::catalog::Catalog;
 use crate::change::{ChangeKind, Reason};
 use crate::ledger::LedgerAudience;
+use crate::lock::{self, lock};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
@@ -246,7 +247,7 @@ impl MembershipIndex {
 
     /// Returns the ids of the job's sources, in order.
     pub fn sources(&self) -> Vec<String> {
-        self.partitions.lock().expect("no holder of the lock panics").keys().cloned().collect()
+        lock(&self.partitions).keys().cloned().collect()
     }
 
     /// Returns the latest changes.
@@ -280,7 +281,7 @@ impl MembershipIndex {
         let members =
             sets.into_iter().map(|sets| sets.into_iter().map(|(key, set)| (key, set.into())).collect()).collect();
         let view = Arc::new(LedgerView { time, members, sizes });
-        *self.ledger_view.write().expect("no holder of the lock panics") = Some(view);
+        *lock::write(&self.ledger_view) = Some(view);
     }
 
     /// Returns the time of answers now; `None` if there is no answer yet.
@@ -346,7 +347,7 @@ impl MembershipIndex {
         }
         let mut sum = vec![Count::default(); self.audiences.len()];
         for worker in &self.workers {
-            let counts = worker.counts.lock().expect("no holder of the lock panics");
+            let counts = lock(&worker.counts);
             for (sum, count) in sum.iter_mut().zip(&*counts) {
                 sum.size += count.size;
                 sum.entries += count.entries;
@@ -366,7 +367,7 @@ impl MembershipIndex {
     pub fn reflect(&self, source: &str, partition: &str, position: u64, at: u64) {
         let time = self.live_time();
         {
-            let mut sources = self.partitions.lock().expect("no holder of the lock panics");
+            let mut sources = lock(&self.partitions);
             let partitions = sources.get_mut(source).expect("partitions are of the job's sources");
             if !partitions.contains_key(partition) {
                 partitions.insert(partition.to_owned(), Positions::default());
@@ -387,7 +388,7 @@ impl MembershipIndex {
     /// Returns whether the message that starts at `position` is reflected.
     pub fn reflected(&self, source: &str, partition: &str, position: u64) -> Reflected {
         let time = self.live_time();
-        let mut sources = self.partitions.lock().expect("no holder of the lock panics");
+        let mut sources = lock(&self.partitions);
         let Some(partitions) = sources.get_mut(source) else { return Reflected::UnknownSource };
         let reflected = partitions.get_mut(partition).is_some_and(|positions| {
             positions.advance(time);
@@ -437,7 +438,7 @@ impl MembershipIndex {
     }
 
     fn ledger_view(&self) -> Option<Arc<LedgerView>> {
-        self.ledger_view.read().expect("no holder of the lock panics").clone()
+        lock::read(&self.ledger_view).clone()
     }
 }
 
@@ -516,12 +517,12 @@ impl IndexWriter {
         assert!(self.changes.iter().all(|collected| collected.change.at <= as_of), "a change is later than {as_of}");
         self.apply(closed);
         let worker = &index.workers[self.worker];
-        worker.counts.lock().expect("no holder of the lock panics").copy_from_slice(&self.counts);
+        lock(&worker.counts).copy_from_slice(&self.counts);
         worker.closed.store(as_of, Ordering::Release);
         if closed > 0 {
             index.recent.append(self.changes.drain(..).map(|collected| collected.change));
         } else if index.live_time() > 0
-            && let Some(view) = index.ledger_view.write().expect("no holder of the lock panics").take()
+            && let Some(view) = lock::write(&index.ledger_view).take()
         {
             // The view may be large; the worker does not wait until it is freed.
             std::thread::spawn(move || drop(view));

@@ -111,7 +111,8 @@ pub struct OpenedSync {
 pub struct SyncStatus {
     /// Entries and exits that reached the destination since the start.
     pub written: Written,
-    /// Changes that were committed to it since its log began. A ledger that begins anew in the log does not reset it.
+    /// Changes that were committed to it since its log began, those that are queued for a topic included, so that the counts add up. A ledger
+    /// that begins anew in the log does not reset it.
     pub committed: u64,
     /// Changes that wait to be delivered.
     pub waiting: u64,

@@ -212,8 +212,8 @@ pub enum Body<'a> {
 /// A batch of records, borrowed from one buffer or from the messages of a client. Lines are split as the batch is iterated.
 #[derive(Clone)]
 pub struct Records<'a> {
-    /// Goes before the lines.
-    first: Option<Record<'a>>,
+    /// A single record, instead of lines and messages.
+    one: Option<Record<'a>>,
     /// Lines not yet handed out; the last may lack its newline.
     lines: &'a [u8],
     /// Where `lines` starts in the partition.
@@ -233,17 +233,17 @@ pub trait MessageBatch {
 impl<'a> Records<'a> {
     /// Returns the lines of `lines`, which start at `position`.
     pub fn lines(lines: &'a [u8], position: u64, message_bytes: usize) -> Records<'a> {
-        Records { first: None, lines, position, batch: None, message_bytes }
+        Records { one: None, lines, position, batch: None, message_bytes }
     }
 
     /// Returns the messages in the first `places` places of a batch.
     pub fn messages(batch: &'a dyn MessageBatch, places: usize, message_bytes: usize) -> Records<'a> {
-        Records { first: None, lines: &[], position: 0, batch: Some((batch, 0..places)), message_bytes }
+        Records { one: None, lines: &[], position: 0, batch: Some((batch, 0..places)), message_bytes }
     }
 
     /// Returns a single record.
     pub fn one(record: Record<'a>) -> Records<'a> {
-        Records { first: Some(record), lines: &[], position: 0, batch: None, message_bytes: 0 }
+        Records { one: Some(record), lines: &[], position: 0, batch: None, message_bytes: 0 }
     }
 }
 
@@ -253,8 +253,8 @@ impl<'a> Iterator for Records<'a> {
     #[inline]
     fn next(&mut self) -> Option<Record<'a>> {
         if self.lines.is_empty() {
-            if let Some(first) = self.first.take() {
-                return Some(first);
+            if let Some(one) = self.one.take() {
+                return Some(one);
             }
             let (batch, places) = self.batch.as_mut()?;
             return places.find_map(|place| batch.record(place, self.message_bytes));

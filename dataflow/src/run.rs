@@ -292,7 +292,7 @@ fn start_worker(worker: &mut Worker, shared: &Shared, own: Own) {
             status: Arc::clone(&shared.status),
             advisor: Arc::clone(&shared.advisor),
         },
-        rows: own.rows,
+        snapshots: own.rows,
         stage: StageSetup {
             plan: Arc::clone(plan),
             readers: shared.threads,

@@ -36,7 +36,7 @@ const WORK_OFF: Duration = Duration::from_secs(5);
 /// How near to the clock, ms, a job that goes live has caught up with it.
 const CAUGHT_UP: Time = 20;
 /// How long a parked worker may not notice that the job was aborted.
-const PARK: Duration = Duration::from_millis(100);
+const PARK: Duration = Duration::from_millis(250);
 
 /// What a worker works with.
 pub(crate) struct WorkerSetup {

@@ -20,12 +20,16 @@
 //! Positions go on over all that: they are those of all content ever read of the path, one after the other. So two
 //! lines never have the same position, and later lines have later ones.
 //!
+//! A followed file says when it is written to ([`Partition::wake_with`]) where the system notices it (`notices.rs`): also when another file
+//! comes in its place, or when it comes at all. What is missed is found when the file is looked at next.
+//!
 //! Beyond the budget of open files (`budget.rs`) a file is closed between two polls. If another one has its name by then, the rest of
 //! it can't be read.
 
 use super::budget::{self, OpenFile};
 use super::find::{Listed, identity, unreadable};
 use super::input::{Coding, Input, Stored};
+use super::notices::{Wake, Watched};
 use super::tail::Tail;
 use super::{Followed, Identity};
 use memchr::{memchr, memrchr};
@@ -34,6 +38,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use usher_core::lock::lock;
 use usher_core::source::{Body, HEAD_BYTES, Partition, PartitionId, Polled, Record, Records, Resume, SourceError};
@@ -81,6 +86,10 @@ pub struct FilePartition {
     long_done: Option<Long>,
     /// Why the content is read no further.
     damage: Option<SourceError>,
+    /// What is woken when there is more.
+    wake: Option<Wake>,
+    /// The folder, the file that is read, and the one that stands at the path in its place.
+    watched: [Option<Watched>; 3],
 }
 
 enum Stage {
@@ -189,6 +198,23 @@ impl FilePartition {
             long: None,
             long_done: None,
             damage: None,
+            wake: None,
+            watched: [const { None }; 3],
+        }
+    }
+
+    /// Watches the file at the path, which is read from now on.
+    fn watch(&mut self) {
+        if let Some(wake) = &self.wake {
+            self.watched[1] = Watched::file(&self.path, wake);
+            self.watched[2] = None;
+        }
+    }
+
+    /// Watches the file at the path too, which has nothing to read yet.
+    fn watch_next(&mut self) {
+        if let (Some(wake), None) = (&self.wake, &self.watched[2]) {
+            self.watched[2] = Watched::file(&self.path, wake);
         }
     }
 
@@ -424,6 +450,7 @@ impl FilePartition {
             }
             // Its first bytes are still to come.
             Ok(None) => {
+                self.watch_next();
                 self.caught_up = true;
                 Ok(false)
             }
@@ -448,6 +475,7 @@ impl FilePartition {
     fn hold(&mut self, input: &Input) {
         let now = input.stored().identity();
         let before = self.held.replace(now);
+        self.watch();
         if self.follow && matches!(input, Input::Plain(_)) {
             let mut followed = lock(&self.followed);
             if let Some(before) = before {
@@ -565,7 +593,12 @@ impl FilePartition {
                 self.replaced = true;
                 Ok(None)
             }
-            Ok(_) => Ok(Some(Batch::Idle)),
+            Ok(there) => {
+                if identity(&there) != identity(&held) {
+                    self.watch_next();
+                }
+                Ok(Some(Batch::Idle))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(Batch::Idle)),
             Err(error) => self.fail(&error).map(|()| None),
         }
@@ -583,7 +616,10 @@ impl FilePartition {
                 self.tail.clear();
                 Ok(unfinished)
             }
-            Ok(None) => Ok(Some(Batch::Idle)),
+            Ok(None) => {
+                self.watch_next();
+                Ok(Some(Batch::Idle))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(Batch::Idle)),
             Err(error) => self.fail(&error).map(|()| None),
         }
@@ -696,6 +732,21 @@ impl Partition for FilePartition {
             Batch::Idle => Ok(Polled::Idle),
             Batch::End => Ok(Polled::End),
         }
+    }
+
+    /// Only a followed file on a local file system does.
+    fn wake_with(&mut self, wake: Arc<dyn Fn() + Send + Sync>) -> bool {
+        if !self.follow {
+            return false;
+        }
+        self.watched[0] = Watched::folder_of(&self.path, &wake);
+        self.wake = Some(wake);
+        self.watch();
+        let is_there = self.watched[1].is_some() || !self.path.exists();
+        if self.watched[0].is_none() || !is_there {
+            (self.wake, self.watched) = (None, [const { None }; 3]);
+        }
+        self.wake.is_some()
     }
 
     fn position(&self) -> u64 {

@@ -8,6 +8,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::time::Duration;
 use usher_core::source::{Body, HEAD_BYTES, Polled};
 
 /// A body that outlives its buffer.
@@ -634,6 +635,48 @@ fn a_rotated_file_is_read_to_its_end_before_the_new_one() {
     assert_eq!(drain(&mut *partition, 100), Ok((more, false)));
     append(&path, "seven\n");
     assert_eq!(bodies(&mut *partition), [bytes("seven")]);
+}
+
+#[test]
+fn a_followed_file_says_when_it_is_written_to_also_after_a_rotation() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, old) = (folder.path().join("a.jsonl"), folder.path().join("a.jsonl.1"));
+    for comes_later in [false, true] {
+        let _ = (fs::remove_file(&path), fs::remove_file(&old));
+        if !comes_later {
+            append(&path, "");
+        }
+        let mut partition = single(folder.path(), "a.jsonl", true);
+        let (send, woken) = std::sync::mpsc::channel();
+        assert!(partition.wake_with(Arc::new(move || {
+            let _ = send.send(());
+        })));
+        assert!(bodies(&mut *partition).is_empty());
+        // Reads only when it is woken.
+        let mut expect = |line: &str| {
+            let mut found = Vec::new();
+            while found != [bytes(line)] {
+                woken.recv_timeout(Duration::from_secs(60)).expect(line);
+                found.extend(bodies(&mut *partition));
+            }
+        };
+        append(&path, "one\n");
+        expect("one");
+        append(&path, "two\n");
+        expect("two");
+        fs::rename(&path, &old).unwrap();
+        append(&old, "three\n");
+        expect("three");
+        append(&path, "");
+        append(&old, "four\n");
+        expect("four");
+        append(&path, "five\n");
+        expect("five");
+        append(&path, "six\n");
+        expect("six");
+    }
+    let mut read_once = single(folder.path(), "a.jsonl", false);
+    assert!(!read_once.wake_with(Arc::new(|| {})), "nothing comes any more");
 }
 
 #[test]

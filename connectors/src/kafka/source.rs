@@ -607,7 +607,15 @@ impl Partition for KafkaPartition {
                 return Err(error);
             }
         }
-        match self.take(budget) {
+        let upto = loop {
+            let upto = self.take(budget);
+            // The client says only once that the queue has something: what holds no message must not hide one behind it.
+            let ends = self.bounded && self.position >= self.bounds.end;
+            if upto > 0 || self.held > 0 || ends || self.batch.messages().is_empty() {
+                break upto;
+            }
+        };
+        match upto {
             0 => match self.schemas.as_ref().filter(|_| self.held > 0).and_then(|gate| gate.registry.failure()) {
                 Some(error) => {
                     self.failed = Some(error.clone());

@@ -4,6 +4,7 @@
 //! change that has left the ring, or after an id of another run, gets `missed` and goes on with the oldest change in the ring.
 
 use crate::change::{ChangeKind, Reason};
+use crate::lock::lock;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
@@ -74,7 +75,7 @@ impl Recent {
     pub(super) fn append(&self, changes: impl Iterator<Item = RecentChange>) {
         let mut any = false;
         {
-            let mut ring = self.ring.lock().expect("no holder of the lock panics");
+            let mut ring = lock(&self.ring);
             for change in changes {
                 if ring.changes.len() == KEPT {
                     ring.changes.pop_front();
@@ -91,7 +92,7 @@ impl Recent {
 
     /// Returns the number of the last change; 0 if there was none.
     pub fn last(&self) -> u64 {
-        self.ring.lock().expect("no holder of the lock panics").last
+        lock(&self.ring).last
     }
 
     /// Returns the id of the change with this number.
@@ -108,7 +109,7 @@ impl Recent {
 
     /// Returns changes after the one numbered `after`, a bounded number of them; `None` begins with the oldest.
     pub fn since(&self, after: Option<u64>, interest: &Interest) -> ChangesAfter {
-        let ring = self.ring.lock().expect("no holder of the lock panics");
+        let ring = lock(&self.ring);
         let before_oldest = ring.last - ring.changes.len() as u64;
         let missed = after.is_none_or(|after| after < before_oldest);
         let start = after.unwrap_or(0).max(before_oldest);

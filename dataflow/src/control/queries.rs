@@ -335,12 +335,6 @@ impl Queries {
     }
 }
 
-impl Drop for Queries {
-    fn drop(&mut self) {
-        self.explaining.drain(..).for_each(refuse);
-    }
-}
-
 fn refuse(request: ExplainRequest) {
     // The client may have gone.
     let _ = request.answer.send(Err(not_live()));

@@ -21,7 +21,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(2);
 /// How long the clock goes on in ticks after something has happened: traffic of some messages a second keeps it awake.
 const AWAKE: Duration = Duration::from_millis(300);
 /// How long the clock may stand, ms: as long as an answer of the API may be old that does not ask for a fresh one.
-const IDLE: u64 = 100;
+const IDLE: u64 = 250;
 /// The same where other processes wait for this one's clock.
 const IDLE_OF_SEVERAL: u64 = 5;
 /// How often partitions that do not say when a message comes are looked at, …
@@ -111,19 +111,19 @@ impl Pace {
         self.due.iter().map(|due| due.load(Ordering::Acquire)).min().unwrap_or(0)
     }
 
-    /// Returns how long a worker sleeps that stands at `held`, and whether its clock moves before. `polled` is the number of its
-    /// partitions that do not say when a message comes.
-    pub(crate) fn next(&self, held: Time, now: Time, polled: usize) -> (bool, Duration) {
+    /// Returns what a worker does that stands at `held` and has nothing to read. `polled` is the number of its partitions that do not say
+    /// when a message comes.
+    pub(crate) fn next(&self, held: Time, now: Time, polled: usize) -> Rest {
         let idle = self.idle.load(Ordering::Relaxed);
         let due = self.least_due();
         if idle == 0 || self.elapsed() < self.awake_until.load(Ordering::Acquire) || due == 0 {
             self.asleep.store(false, Ordering::Release);
-            return (true, TICK);
+            return Rest::AWAKE;
         }
         self.asleep.store(true, Ordering::Release);
         // Looked at again: who has stirred in between has not woken this worker.
         if self.elapsed() < self.awake_until.load(Ordering::Acquire) {
-            return (true, TICK);
+            return Rest::AWAKE;
         }
         let moves = due <= now || now / idle > held / idle;
         let tick = (now / idle + 1) * idle;
@@ -132,16 +132,29 @@ impl Pace {
         if polled > 0 {
             sleep = sleep.min(POLL.max(POLL_OF_EACH * polled as u32));
         }
-        (moves, sleep)
+        Rest { moves, sleeps: true, wait: sleep }
     }
 
-    /// Returns since when something was due that a clock brings which moves from `held` to `clock`.
+    /// Returns since when something was due by itself that the clock of a worker which slept brings when it moves from `held` to `clock`.
     pub(crate) fn due_since(&self, held: Time, clock: Time) -> Time {
-        match self.asleep.load(Ordering::Acquire) {
-            true => self.least_due().clamp(held, clock),
-            false => held,
-        }
+        self.least_due().clamp(held, clock)
     }
+}
+
+/// What a worker does that has nothing to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rest {
+    /// Whether its clock moves to now.
+    pub(crate) moves: bool,
+    /// Whether it sleeps: until the wait is over nothing is due by itself.
+    pub(crate) sleeps: bool,
+    /// How long it waits, unless it is woken.
+    pub(crate) wait: Duration,
+}
+
+impl Rest {
+    /// The clock goes on in ticks.
+    pub(crate) const AWAKE: Rest = Rest { moves: true, sleeps: false, wait: TICK };
 }
 
 #[cfg(test)]
@@ -155,36 +168,40 @@ mod tests {
         pace
     }
 
+    fn sleeps(moves: bool, ms: u64) -> Rest {
+        Rest { moves, sleeps: true, wait: Duration::from_millis(ms) }
+    }
+
     #[test]
     fn a_clock_that_does_not_run_by_itself_is_not_slept_on() {
         let pace = Pace::new(1);
         pace.publish_due(0, Time::MAX, 0);
-        assert_eq!(pace.next(1_000, 1_000, 0), (true, TICK));
+        assert_eq!(pace.next(1_000, 1_000, 0), Rest::AWAKE);
     }
 
     #[test]
     fn idle_workers_wake_at_the_same_moments_and_when_something_is_due() {
         let pace = asleep(2);
-        assert_eq!(pace.next(1_000, 1_040, 0), (false, Duration::from_millis(60)));
-        assert_eq!(pace.next(1_000, 1_100, 0), (true, Duration::from_millis(100)));
-        pace.publish_due(1, 1_130, 1_100);
-        assert_eq!(pace.next(1_100, 1_110, 0), (false, Duration::from_millis(20)));
-        assert_eq!(pace.next(1_100, 1_130, 0), (true, Duration::from_millis(70)));
-        assert_eq!(pace.due_since(1_100, 1_131), 1_130);
+        assert_eq!(pace.next(1_000, 1_040, 0), sleeps(false, 210));
+        assert_eq!(pace.next(1_000, 1_250, 0), sleeps(true, 250));
+        pace.publish_due(1, 1_280, 1_250);
+        assert_eq!(pace.next(1_250, 1_260, 0), sleeps(false, 20));
+        assert_eq!(pace.next(1_250, 1_280, 0), sleeps(true, 220));
+        assert_eq!(pace.due_since(1_250, 1_281), 1_280);
         let pace = asleep(1);
-        assert_eq!(pace.next(1_100, 1_110, 3), (false, POLL));
-        assert_eq!(pace.next(1_100, 1_110, 1_000), (false, Duration::from_millis(50)));
+        assert_eq!(pace.next(1_250, 1_260, 3), sleeps(false, 20));
+        assert_eq!(pace.next(1_250, 1_260, 1_000), sleeps(false, 50));
     }
 
     #[test]
     fn workers_with_work_and_those_that_were_stirred_tick() {
         let pace = asleep(2);
-        assert!(!pace.next(1_000, 1_010, 0).0);
+        assert!(!pace.next(1_000, 1_010, 0).moves);
         assert!(pace.stir());
         assert!(!pace.stir());
-        assert_eq!(pace.next(1_000, 1_010, 0), (true, TICK));
+        assert_eq!(pace.next(1_000, 1_010, 0), Rest::AWAKE);
         let pace = asleep(2);
         pace.publish_due(0, 0, 1_000);
-        assert_eq!(pace.next(1_000, 1_010, 0), (true, TICK));
+        assert_eq!(pace.next(1_000, 1_010, 0), Rest::AWAKE);
     }
 }

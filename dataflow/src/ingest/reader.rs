@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::ingest::advice::{Advisor, LOOK_AFTER};
 use crate::ingest::event_batch::{EventBatch, hash_partition};
 use crate::ingest::match_events::{EventMatcher, MessageClock, MessageContext, Output, PartitionClock, Scratch};
-use crate::ingest::pace::TICK;
+use crate::ingest::pace::{Rest, TICK};
 use crate::ingest::seen::Seen;
 use crate::ingest::watch::Watch;
 use crate::status::{Reading, SourceReport, Status};
@@ -28,7 +28,6 @@ use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use timely::scheduling::SyncActivator;
@@ -381,6 +380,8 @@ pub(crate) struct ReadScheduler {
     polled: bool,
     /// When partitions are looked at, live.
     watch: Watch,
+    /// Whether it slept, live, until this activation.
+    slept: bool,
     /// Stored bytes of partitions that have been read to their end.
     ended_bytes: u64,
     /// Those of them that are damaged in the middle, by source.
@@ -407,6 +408,7 @@ impl ReadScheduler {
             last: 0,
             polled: false,
             watch: Watch::new(Instant::now()),
+            slept: false,
             ended_bytes: 0,
             ended_damaged: Vec::new(),
             greatest: None,
@@ -421,9 +423,9 @@ impl ReadScheduler {
     fn watch_partitions(&mut self, readers: &mut PartitionReaders) {
         for reader in readers.reading.iter_mut().filter(|reader| reader.waking.is_none()) {
             let (status, wake) = (Arc::clone(&self.setup.status), Arc::clone(&self.wake));
-            let has_come = self.watch.has_come();
+            let (arrivals, clock) = (self.watch.arrivals(), Arc::clone(&self.setup.clock));
             let waking = reader.partition.wake_with(Arc::new(move || {
-                has_come.store(true, Ordering::Release);
+                arrivals.note(clock.now());
                 if !status.pace().stir() {
                     // A worker that has ended needs no waking.
                     let _ = lock(&wake).activate();
@@ -583,35 +585,36 @@ impl ReadScheduler {
             return Ok(Activation::idle(held, clock));
         }
         self.discover(readers)?;
-        if let Some(events) = self.read_next(readers, now, clock)? {
-            readers.note_move(held, clock, held);
+        // While it slept nothing was due by itself but what woke it.
+        let since = if self.slept { self.setup.status.pace().due_since(held, clock) } else { held };
+        if let Some((events, came)) = self.read_next(readers, now, clock)? {
+            let since = if self.slept { since.min(came.max(held)) } else { held };
+            self.slept = false;
+            readers.note_move(held, clock, since);
             return Ok(Activation { events, from: clock, source_progress: Vec::new(), next: Next::Again(clock) });
         }
-        let pace = self.setup.status.pace();
-        let since = pace.due_since(held, clock);
-        let (moves, sleep) = match clock < now {
+        let rest = match clock < now {
             // What has been handed over is far behind.
-            true => (true, TICK),
-            false => pace.next(held, now, self.watch.silent()),
+            true => Rest::AWAKE,
+            false => self.setup.status.pace().next(held, now, self.watch.silent()),
         };
-        if !moves {
-            return Ok(Activation { next: Next::Wait(held, sleep), ..Activation::idle(held, held) });
+        self.slept = rest.sleeps;
+        if !rest.moves {
+            return Ok(Activation { next: Next::Wait(held, rest.wait), ..Activation::idle(held, held) });
         }
         readers.note_move(held, clock, since);
-        Ok(Activation { next: Next::Wait(clock, sleep), ..Activation::idle(held, held) })
+        Ok(Activation { next: Next::Wait(clock, rest.wait), ..Activation::idle(held, held) })
     }
 
-    /// Reads a chunk of the next partition in rotation that has one; `None` if none has, or
-    /// if none is to be looked at.
+    /// Reads a chunk of the next partition in rotation that has one, and returns it with the time since when it may have been there; `None` if
+    /// none has, or if none is to be looked at.
     fn read_next(
         &mut self,
         readers: &mut PartitionReaders,
         now: Time,
         clock: Time,
-    ) -> Result<Option<Vec<EventBatch>>, Failure> {
-        if !self.watch.take_due(Instant::now()) {
-            return Ok(None);
-        }
+    ) -> Result<Option<(Vec<EventBatch>, Time)>, Failure> {
+        let Some(came) = self.watch.take_due(Instant::now(), now) else { return Ok(None) };
         self.watch_partitions(readers);
         let mut left = readers.reading.len();
         while left > 0 && self.in_flight <= IN_FLIGHT {
@@ -622,7 +625,7 @@ impl ReadScheduler {
                     readers.note_read();
                     self.setup.status.pace().stir();
                     self.watch.note_more();
-                    return Ok(Some(events));
+                    return Ok(Some((events, came)));
                 }
                 Chunk::Idle => {}
                 Chunk::End => self.end(readers, self.last),

@@ -11,10 +11,9 @@ use differential_dataflow::operators::arrange::arrangement::arrange_core;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
 use differential_dataflow::trace::cursor::cursor_list;
 use differential_dataflow::trace::implementations::{KeyBatcher, KeySpine};
-use differential_dataflow::trace::{Cursor, TraceReader};
+use differential_dataflow::trace::{Cursor, SpanOf, TraceReader};
+use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Probe;
-use timely::dataflow::operators::probe::Handle as ProbeHandle;
 use timely::progress::Antichain;
 use timely::progress::frontier::AntichainRef;
 
@@ -33,17 +32,18 @@ pub(crate) struct MemberSlots {
     pub(crate) as_of: Time,
 }
 
-/// Arranges memberships. `handed_over` waits for the arrangement too.
+/// The batches of the arrangement, whose frontier shows how far it is.
+type Batches<'scope> = StreamVec<'scope, Time, SpanOf<MemberSpine>>;
+
+/// Arranges memberships.
 pub(crate) fn members<'scope>(
     memberships: VecCollection<'scope, Time, Membership, isize>,
-    handed_over: &ProbeHandle<Time>,
-) -> Members {
+) -> (Batches<'scope>, Members) {
     // Each worker arranges its own keys: slots mean nothing elsewhere.
     let pairs = memberships.map(|membership| (membership, ()));
     let arranged: Arranged<'_, TraceAgent<MemberSpine>> =
         arrange_core(pairs.inner, Pipeline, "Members", KeyBatcher::new);
-    arranged.stream.probe_with(handed_over);
-    Members(arranged.trace)
+    (arranged.stream, Members(arranged.trace))
 }
 
 impl Members {

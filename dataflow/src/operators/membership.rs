@@ -65,7 +65,7 @@ pub(crate) struct MembershipSetup {
 pub(crate) struct MembershipInputs<'scope> {
     pub(crate) events: StreamVec<'scope, Time, EventBatch>,
     pub(crate) progress: StreamVec<'scope, Time, (u32, SourceProgress)>,
-    pub(crate) pulls: StreamVec<'scope, Time, StagedPull>,
+    pub(crate) whole_pulls: StreamVec<'scope, Time, StagedPull>,
     pub(crate) verdicts: StreamVec<'scope, Time, Verdict>,
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn membership<'scope>(
     let mut events = builder.new_input(inputs.events, Exchange::new(|batch: &EventBatch| u64::from(batch.worker)));
     let to_worker = Exchange::new(|(worker, _): &(u32, SourceProgress)| u64::from(*worker));
     let mut progress = builder.new_input_connection(inputs.progress, to_worker, []);
-    let mut pulls = builder.new_input_connection(inputs.pulls, Pipeline, []);
+    let mut pulls = builder.new_input_connection(inputs.whole_pulls, Pipeline, []);
     let to_worker = Exchange::new(|verdict: &Verdict| u64::from(verdict.worker));
     let mut verdicts = builder.new_input_connection(inputs.verdicts, to_worker, []);
     // What rows read of those that they belong to, and what they contribute to facts of their keys: from this operator on all workers to itself,

@@ -9,7 +9,8 @@
 //!    ledger with the position that the checkpoint has noted;
 //! 5. without transactions before: send the pending messages of an earlier run again;
 //! 6. commit the next `run` number, which versions without a mark look for;
-//! 7. if `usher resend` has asked for it: forget the memberships, and begin the ledger anew.
+//! 7. if `usher resend` has asked for it: forget the memberships, and begin the ledger anew;
+//! 8. note in the ledger which target the changes go to.
 //!
 //! Refuses: missing topics that it may not create, a ledger topic whose records expire, and a ledger that is behind the
 //! checkpoint.
