@@ -17,6 +17,7 @@ mod process;
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
+use process::Run;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
@@ -57,19 +58,25 @@ fn main() {
     fs::create_dir_all(&folder).expect("the folder for the data can be made");
     write_users(&folder, users);
     println!("bench: bytes per (key, fact) of {users} keys, by facts of a kind x events of each key in the window");
-    let columns = EVENTS.iter().flat_map(|events| [format!("1 x {events}"), format!("5 x {events}")]);
-    println!("{:<30}{}", "", columns.map(|column| format!("{column:>8}")).collect::<String>());
     let mut rows = vec![String::new(); KINDS.len()];
     for events in EVENTS {
         write_events(&folder, users, events);
-        let base = peak(&folder, "{property: \"id = ''\"}", 1);
+        let base = replay(&folder, "{property: \"id = ''\"}", 1);
+        println!(
+            "{events} events of each key, no fact: {:.2} GB, {:.1} s; {}",
+            base.peak_bytes as f64 / 1e9,
+            base.time.as_secs_f64(),
+            base.last_line
+        );
         for ((_, condition), row) in KINDS.iter().zip(&mut rows) {
             for facts in [1, 5] {
-                let more = peak(&folder, condition, facts).saturating_sub(base);
+                let more = replay(&folder, condition, facts).peak_bytes.saturating_sub(base.peak_bytes);
                 write!(row, "{:>8}", more / (users * facts) as u64).expect("a string can be written");
             }
         }
     }
+    let columns = EVENTS.iter().flat_map(|events| [format!("1 x {events}"), format!("5 x {events}")]);
+    println!("{:<30}{}", "", columns.map(|column| format!("{column:>8}")).collect::<String>());
     for ((name, _), row) in KINDS.iter().zip(rows) {
         println!("{name:<30}{row}");
     }
@@ -102,8 +109,8 @@ fn write_events(folder: &Path, users: usize, events: usize) {
     out.flush().expect("the folder can be written");
 }
 
-/// Returns the peak memory of a job with so many facts of a kind, bytes.
-fn peak(folder: &Path, condition: &str, facts: usize) -> u64 {
+/// Replays a job with so many facts of a kind.
+fn replay(folder: &Path, condition: &str, facts: usize) -> Run {
     let mut job = String::from(
         "job: state
 sources: {web: {file: {path: events.jsonl}, format: segment}}
@@ -121,5 +128,5 @@ audiences:
     }
     let file: PathBuf = folder.join("job.yaml");
     fs::write(&file, job).expect("the folder can be written");
-    process::replay(&file, 1).peak_bytes
+    process::replay(&file, 1)
 }
