@@ -28,13 +28,17 @@ use std::sync::Arc;
 const START: u64 = 1_795_428_000_000;
 
 /// A kind of state, and a condition that keeps it; `N` is another number in each fact, so that no two are one.
-const KINDS: [(&str, &str); 10] = [
+const KINDS: [(&str, &str); 11] = [
     ("count, 1 or more", "{performed: ordered, at_least: 1, within: Ns}"),
     ("count, 3 or more", "{performed: ordered, at_least: 3, within: Ns}"),
     ("count, at most 100", "{performed: ordered, at_most: 100, within: Ns}"),
     ("greatest value, at least", "{performed: ordered, max: revenue, at_least: 10, within: Ns}"),
     ("greatest value, between", "{performed: ordered, max: revenue, between: [10, 20], within: Ns}"),
-    ("sum, at least", "{performed: ordered, sum: revenue, at_least: 1000, within: Ns}"),
+    ("sum, at least", "{performed: ordered, sum: revenue, at_least: 100, within: Ns}"),
+    (
+        "sum of no negatives, at least",
+        "{performed: ordered, where: \"revenue >= 0\", sum: revenue, at_least: 100, within: Ns}",
+    ),
     ("average", "{performed: ordered, avg: revenue, at_least: 1000, within: Ns}"),
     ("distinct values, 3 or more", "{performed: ordered, distinct: sku, at_least: 3, within: Ns}"),
     ("distinct values, at most 100", "{performed: ordered, distinct: sku, at_most: 100, within: Ns}"),

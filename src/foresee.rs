@@ -26,6 +26,8 @@ use usher_queries::diff::{Before, compare, text_of, unknown_audiences};
 use usher_queries::plan::Plan;
 use usher_queries::plan_file;
 
+/// How often a state is read that the job which runs replaces meanwhile.
+const TRIES: u32 = 10;
 /// How often it is looked whether the difference is known.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -78,8 +80,23 @@ impl Clock for ClockFrom {
     }
 }
 
-/// Works out what a start of the edited job would send.
-pub fn foresee(new: Loaded, state: State, how: &How<'_>) -> Result<StartReport, Exit> {
+/// Works out what a start of the edited job would send from a state that was read at `url`, else where the edited job has it.
+///
+/// The job that runs goes on: where it has made another checkpoint meanwhile, and removed what only the one before needed, its new
+/// state is read.
+pub fn foresee(new: &Loaded, url: Option<&str>, mut state: State, how: &How<'_>) -> Result<StartReport, Exit> {
+    for _ in 1..TRIES {
+        let (store, number) = (Arc::clone(&state.store), state.before.manifest.0);
+        let foreseen = foresee_from(new.clone(), state, how);
+        if foreseen.is_ok() || usher_dataflow::before(&*store, &new.plan.job.name)?.manifest.0 == number {
+            return foreseen;
+        }
+        state = read_state(new, url)?;
+    }
+    foresee_from(new.clone(), state, how)
+}
+
+fn foresee_from(new: Loaded, state: State, how: &How<'_>) -> Result<StartReport, Exit> {
     let State { store, ledgers, before } = state;
     let unknown = if how.read { BTreeSet::new() } else { unknown_audiences(&before.job, &new.plan) };
     let conditions = conditions(&new.plan);
@@ -250,7 +267,7 @@ impl Differ for RunningJob {
         let new = Loaded { plan, folder: self.folder.clone() };
         let edit = compare(&Before::of_plan(&self.plan), &new.plan);
         let how = How { read, workers: 1, is_cancelled };
-        let state = read_state(&new, Some(&self.state)).and_then(|state| foresee(new, state, &how));
+        let state = read_state(&new, Some(&self.state)).and_then(|state| foresee(&new, Some(&self.state), state, &how));
         let state = Some(state.map_err(|exit| ApiError::Unavailable(exit.in_one_line()))?);
         Ok(EditReport { edit, state })
     }

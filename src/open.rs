@@ -68,6 +68,7 @@ pub fn raise_limit_of_files() {
 }
 
 /// A plan, and the folder that its paths are relative to.
+#[derive(Clone)]
 pub struct Loaded {
     pub plan: Plan,
     pub folder: PathBuf,

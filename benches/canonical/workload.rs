@@ -154,7 +154,7 @@ const COUNTS: [&str; 4] = [
 
 /// A sum, an average, a distinct count and a sequence.
 const AGGREGATES: [&str; 4] = [
-    "{performed: product_added, sum: revenue, at_least: 300, within: WINDOW}",
+    "{performed: product_added, where: \"revenue >= 0\", sum: revenue, at_least: 300, within: WINDOW}",
     "{performed: order_completed, where: \"category = 'shoes'\", avg: revenue, between: [100, 200], within: WINDOW}",
     "{performed: page_viewed, distinct: category, at_least: 3, within: WINDOW}",
     "{sequence: [{performed: product_added, where: \"revenue > 100\"}, {performed: page_viewed, where: \"path = '/pricing'\"}], without: [{performed: order_completed}], within: WINDOW}",

@@ -170,7 +170,7 @@ impl Explained<'_> {
             let users: Vec<&str> = model.audiences.iter().filter(|a| mentions(a, *ix)).map(|a| a.id.as_str()).collect();
             let users = users.into_iter().map(str::to_owned).chain(self.counts_in(model, *ix));
             writeln!(self.out, "    in {}", users.collect::<Vec<_>>().join(", "))?;
-            writeln!(self.out, "    holds {}", state(fact))?;
+            writeln!(self.out, "    holds {}", state(self.plan, fact))?;
         }
         Ok(())
     }
@@ -355,7 +355,7 @@ fn mentions(audience: &AudiencePlan, fact: usize) -> bool {
 }
 
 /// Describes the state that is kept per key for a fact.
-fn state(fact: &Fact) -> String {
+fn state(plan: &Plan, fact: &Fact) -> String {
     let moments = |filter: Option<&Predicate>| {
         if filter.is_some_and(Predicate::mentions_now) { ", and the times at which now() changes it" } else { "" }
     };
@@ -384,7 +384,10 @@ fn state(fact: &Fact) -> String {
             };
             format!("1 bit and {each} per key; of each related row what it contributes")
         }
-        FactKind::Aggregated { aggregate, comparison, .. } => aggregated_state(aggregate, comparison),
+        FactKind::Aggregated { event, filter, aggregate, comparison, .. } => {
+            let rises = plan.events[*event as usize].sum_only_rises(*filter, aggregate);
+            aggregated_state(aggregate, comparison, rises)
+        }
         FactKind::Sequence { without, .. } => {
             let or_excluded = if without.is_empty() { "" } else { " or is excluded" };
             format!("time and steps of each event per key in the window that matches one{or_excluded}, one timer")
@@ -398,9 +401,13 @@ fn state(fact: &Fact) -> String {
     }
 }
 
-/// Describes the state that is kept per key for an aggregate of events, and its bound.
-fn aggregated_state(aggregate: &Aggregate, comparison: &Comparison) -> String {
+/// Describes the state that is kept per key for an aggregate of events, and its bound. `rises`: more events can only raise it.
+fn aggregated_state(aggregate: &Aggregate, comparison: &Comparison, rises: bool) -> String {
     match (aggregate, comparison) {
+        (Aggregate::Sum(_), Comparison::AtLeast(_) | Comparison::MoreThan(_)) if rises => {
+            "time and value of the newest events in the window whose sum is enough, and their sum, per key, one timer"
+                .to_string()
+        }
         (Aggregate::Sum(_) | Aggregate::Avg(_), _) => {
             "time and value of each event in the window with a value, and their sum, per key, one timer".to_string()
         }
@@ -500,8 +507,14 @@ mod tests {
             ("d_least", Aggregate::Min(column()), Comparison::Exactly(n(7))),
             ("e_prices", Aggregate::Distinct(column()), Comparison::Between(n(2), n(3))),
         ];
-        let audiences = audiences
-            .map(|(id, aggregate, comparison)| (id, "users", performed_of("ordered", aggregate, comparison, 4 * HOUR)));
+        let mut audiences: Vec<_> = audiences
+            .map(|(id, aggregate, comparison)| (id, "users", performed_of("ordered", aggregate, comparison, 4 * HOUR)))
+            .into();
+        let mut rises = performed_of("ordered", Aggregate::Sum(column()), Comparison::MoreThan(n(50)), 4 * HOUR);
+        if let usher_config::ConditionKind::Performed { filter, .. } = &mut rises.kind {
+            *filter = Some(crate::testing::fixtures::text("revenue > 0"));
+        }
+        audiences.push(("f_rises", "users", rises));
         let plan =
             compile(&crate::testing::fixtures::job(&audiences), "job.yaml", &Schemas::new()).expect("a sound job");
         let text = explain(&plan, None).expect("the whole plan");
@@ -509,6 +522,8 @@ mod tests {
         let expected = [
             "performed ordered, sum of revenue at least 100 within 4h",
             "time and value of each event in the window with a value, and their sum, per key, one timer",
+            "performed ordered where revenue > 0, sum of revenue more than 50 within 4h",
+            "time and value of the newest events in the window whose sum is enough, and their sum, per key, one timer",
             "performed ordered, max of revenue at least 100 within 4h",
             "the newest event per key whose value is enough, one timer",
             "performed ordered, max of revenue less than 100 within 4h",

@@ -125,12 +125,10 @@ fn could_come_from_missing_events(plan: &Plan, condition: &FactKind) -> MissingE
         FactKind::Performed { least, most, .. } => only_rises(Bounds { lower: *least > 0, upper: most.is_some() }),
         FactKind::Aggregated { event, filter, aggregate, comparison, .. } => {
             let bounds = Bounds::of(comparison);
-            let filter = plan.events[*event as usize].filters[*filter as usize].predicate.as_ref();
+            let rises = plan.events[*event as usize].sum_only_rises(*filter, aggregate);
             match aggregate {
                 Aggregate::Count | Aggregate::Distinct(_) => only_rises(Bounds::of_non_negative(comparison)),
-                Aggregate::Sum(column) if filter.is_some_and(|filter| filter.excludes_negative_numbers(column)) => {
-                    only_rises(Bounds::of_non_negative(comparison))
-                }
+                Aggregate::Sum(_) if rises => only_rises(Bounds::of_non_negative(comparison)),
                 Aggregate::Sum(_) | Aggregate::Avg(_) => MissingEvents { makes_true: true, makes_false: true },
                 Aggregate::Max(_) => MissingEvents { makes_true: bounds.upper, makes_false: true },
                 Aggregate::Min(_) => MissingEvents { makes_true: bounds.lower, makes_false: true },

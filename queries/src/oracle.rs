@@ -576,7 +576,7 @@ impl<'a> Truths<'a> {
                 let plan = &plan.events[*event as usize];
                 let filter = plan.filters[*filter as usize].predicate.as_ref();
                 let matching = matching(applications, key.1, (*event, plan), filter);
-                aggregated(&matching, plan, *within as i64, aggregate, comparison)
+                aggregated(&matching, plan, *within as i64, aggregate, comparison, filter)
             }
             FactKind::Sequence { steps, without, within } => {
                 sequence::timeline(applications, key.1, plan, (steps, without), *within as i64)
@@ -775,8 +775,10 @@ fn aggregated(
     within: i64,
     aggregate: &Aggregate,
     comparison: &Comparison,
+    filter: Option<&Predicate>,
 ) -> Timeline {
     let name = aggregate.column().expect("the count is no aggregate of a column");
+    let rises = filter.is_some_and(|filter| filter.excludes_negative_numbers(name));
     let column = plan.columns.iter().position(|column| column.name == name).expect("an aggregate's column is read");
     let value = |occurrence: &Occurrence| {
         let value = occurrence.values[column].clone();
@@ -790,7 +792,7 @@ fn aggregated(
     let keep = |held: Vec<_>| {
         let mut kept: Vec<Held<Value<'static>>> = Vec::new();
         for event in held {
-            if relevant(aggregate, comparison, &event, &kept) {
+            if relevant(aggregate, comparison, rises, &event, &kept) {
                 kept.push(event);
             }
         }
@@ -803,10 +805,11 @@ fn aggregated(
     windowed(applications, within, value, keep, truth)
 }
 
-/// Returns whether an event could ever make a difference beside the newer ones that are held.
+/// Returns whether an event could ever make a difference beside the newer ones that are held. `rises`: no value is negative.
 fn relevant(
     aggregate: &Aggregate,
     comparison: &Comparison,
+    rises: bool,
     event: &Held<'_, Value<'static>>,
     newer: &[Held<'_, Value<'static>>],
 ) -> bool {
@@ -850,6 +853,11 @@ fn relevant(
             };
             (holds && !newer.iter().any(|other| alone(&other.value)))
                 || (breaks && newer.iter().all(|other| alone(&other.value)))
+        }
+        // The newer ones leave the window later: while their sum is enough, an older one changes nothing.
+        Aggregate::Sum(_) if rises && matches!(comparison, Comparison::AtLeast(_) | Comparison::MoreThan(_)) => {
+            let values: Vec<Value<'static>> = newer.iter().map(|other| other.value.clone()).collect();
+            !compare_values(aggregate, comparison, values.len(), &values)
         }
         _ => true,
     }

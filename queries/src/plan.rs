@@ -272,6 +272,12 @@ impl FactKind {
 }
 
 impl EventPlan {
+    /// Returns whether more events that pass a filter can only raise the sum: its condition lets no negative number through.
+    pub fn sum_only_rises(&self, filter: u32, aggregate: &Aggregate) -> bool {
+        let predicate = self.filters[filter as usize].predicate.as_ref();
+        matches!(aggregate, Aggregate::Sum(column) if predicate.is_some_and(|of| of.excludes_negative_numbers(column)))
+    }
+
     /// Returns the values that a matched event carries: those that aggregates of `model`, the event's own, take.
     pub fn values(&self, model: &ModelPlan) -> Vec<EventValue> {
         let mut values: Vec<EventValue> = Vec::new();

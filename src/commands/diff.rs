@@ -81,7 +81,7 @@ fn work_out(old: Option<&Path>, new: &Path, flags: &Flags) -> Result<EditReport,
     };
     let edit = compare(&before, &new.plan);
     let how = How { read: flags.read, workers: flags.workers, is_cancelled: &|| false };
-    let state = state.map(|state| foresee(new, state, &how)).transpose()?;
+    let state = state.map(|state| foresee(&new, flags.state.as_deref(), state, &how)).transpose()?;
     Ok(EditReport { edit, state })
 }
 

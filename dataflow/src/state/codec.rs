@@ -231,7 +231,7 @@ mod tests {
             snapshot: None,
             rows: None,
         };
-        KeyedState::new(0, &model, Vec::new(), SharedDictionary::default())
+        KeyedState::new(0, &model, &[], Vec::new(), SharedDictionary::default())
     }
 
     /// Applies an event that is the `nth` of the sequence's; returns the flips as (time, truth).

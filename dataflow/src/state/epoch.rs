@@ -376,7 +376,8 @@ impl EpochWorker {
             peers,
             models: models
                 .map(|(index, (model, keys))| {
-                    let mut keyed = KeyedState::new(index, model, with_updates(plan, model), keys.clone());
+                    let mut keyed =
+                        KeyedState::new(index, model, &plan.events, with_updates(plan, model), keys.clone());
                     keyed.set_readers(readers(&plan.models, index));
                     keyed
                 })

@@ -25,7 +25,7 @@ use std::rc::Rc;
 use usher_core::api::{ExplainedLive, ExplainedParent};
 use usher_core::change::{ChangeKind, Reason, Recipients};
 use usher_queries::StoredValue;
-use usher_queries::plan::{Expr, ModelPlan, Role as EventRole};
+use usher_queries::plan::{EventPlan, Expr, ModelPlan, Role as EventRole};
 
 /// How many keys are read ahead at once: as many reads as a core has under way.
 pub(crate) const AHEAD: usize = 16;
@@ -60,12 +60,18 @@ pub(crate) struct KeyedState {
 }
 
 impl KeyedState {
-    pub(crate) fn new(index: usize, model: &ModelPlan, with_updates: Words, keys: SharedDictionary) -> KeyedState {
+    pub(crate) fn new(
+        index: usize,
+        model: &ModelPlan,
+        events: &[EventPlan],
+        with_updates: Words,
+        keys: SharedDictionary,
+    ) -> KeyedState {
         KeyedState {
             model: index,
             facts: model.facts.len(),
             keys,
-            windows: WindowState::new(model),
+            windows: WindowState::new(model, events),
             properties: PropertyState::new(model),
             rows: RowState::new(index, model),
             contributions: Contributions::new(model),

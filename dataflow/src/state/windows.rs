@@ -29,9 +29,9 @@ use crate::time::{Slot, Time};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use thin_vec::ThinVec;
-use usher_config::Aggregate;
+use usher_config::{Aggregate, Comparison};
 use usher_queries::compile::count_range;
-use usher_queries::plan::{FactKind, ModelPlan, Role};
+use usher_queries::plan::{EventPlan, FactKind, ModelPlan, Role};
 
 pub(crate) use self::chains::held_as;
 
@@ -67,8 +67,8 @@ pub(crate) enum WindowRule {
 }
 
 impl WindowRule {
-    /// Returns how a fact of this kind is decided; `None` if not by events.
-    pub(crate) fn of(kind: &FactKind) -> Option<WindowRule> {
+    /// Returns how a fact of this kind is decided; `None` if not by events. `events` are those of the plan.
+    pub(crate) fn of(kind: &FactKind, events: &[EventPlan]) -> Option<WindowRule> {
         match kind {
             FactKind::Performed { within, least, most, .. } => {
                 let rule = Rule::new(*within, *least, *most);
@@ -78,8 +78,14 @@ impl WindowRule {
                     WindowRule::Kept(KeptRule { within: *within, value: 0, question: Question::Count(rule) })
                 })
             }
-            FactKind::Aggregated { within, value, aggregate, comparison, .. } => {
+            FactKind::Aggregated { event, filter, within, value, aggregate, comparison } => {
                 let question = match aggregate {
+                    Aggregate::Sum(_)
+                        if events[*event as usize].sum_only_rises(*filter, aggregate)
+                            && matches!(comparison, Comparison::AtLeast(_) | Comparison::MoreThan(_)) =>
+                    {
+                        Question::Enough(aggregate.clone(), *comparison)
+                    }
                     Aggregate::Distinct(_) => {
                         let (least, most) = count_range(comparison);
                         Question::Distinct(Rule::new(*within, least, most))
@@ -232,8 +238,8 @@ impl Applied<'_> {
 }
 
 impl WindowState {
-    pub(crate) fn new(model: &ModelPlan) -> WindowState {
-        let rules = model.facts.iter().map(|fact| WindowRule::of(&fact.kind)).collect();
+    pub(crate) fn new(model: &ModelPlan, events: &[EventPlan]) -> WindowState {
+        let rules = model.facts.iter().map(|fact| WindowRule::of(&fact.kind, events)).collect();
         WindowState { rules, keys: Vec::new(), timers: Timers::default() }
     }
 
@@ -266,12 +272,15 @@ impl WindowState {
 
     /// Returns something that is read with a key, and something behind it: see [`KeyedState::read_ahead`](super::keyed::KeyedState::read_ahead).
     pub(crate) fn touch(&self, slot: Slot) -> usize {
-        self.keys[slot as usize].held.len()
+        let key = &self.keys[slot as usize];
+        key.held.len() ^ key.kept.len()
     }
 
     /// Returns something behind what [`WindowState::touch`] reads.
     pub(crate) fn touch_within(&self, slot: Slot) -> Time {
-        self.keys[slot as usize].held.first().map_or(0, |held| held.timestamp)
+        let key = &self.keys[slot as usize];
+        let held = key.held.first().map_or(0, |held| held.timestamp);
+        key.kept.iter().fold(held, |all, of| all ^ of.kept.touch())
     }
 
     /// Applies an event to each fact that it counts for; returns whether it repeats an event that is held.
@@ -441,6 +450,12 @@ impl KeyWindows {
                     None => Kept::new(rule).total(),
                 }
                 .map(Shown::Total),
+                // Once it is enough, older events are not held.
+                Question::Enough(..) => match of {
+                    Some(of) if of.holds(rule) => of.total().map(|total| Shown::Total(format!("{total} or more"))),
+                    Some(of) => of.total().map(Shown::Total),
+                    None => Kept::new(rule).total().map(Shown::Total),
+                },
                 Question::Extreme(..) | Question::Sequence(_) => None,
             },
         }
@@ -710,7 +725,7 @@ mod tests {
     use std::collections::BTreeMap;
     use usher_config::{Comparison, Decimal, Members};
     use usher_queries::aggregate::{Contribution, Summary};
-    use usher_queries::plan::Fact;
+    use usher_queries::plan::{Fact, Filter};
 
     const WITHIN: Time = 100;
 
@@ -733,7 +748,7 @@ mod tests {
     }
 
     fn state(rules: &[(u64, Option<u64>)]) -> WindowState {
-        let mut state = WindowState::new(&model(rules));
+        let mut state = WindowState::new(&model(rules), &[]);
         state.fit(1);
         state
     }
@@ -886,9 +901,27 @@ mod tests {
                 default: false,
             })
             .collect();
-        let mut state = WindowState::new(&model);
+        let mut state = WindowState::new(&model, &[event()]);
         state.fit(1);
         state
+    }
+
+    /// An event with one filter, which everything passes.
+    fn event() -> EventPlan {
+        EventPlan {
+            id: "ordered".into(),
+            sources: Vec::new(),
+            kind: None,
+            names: Vec::new(),
+            model: 0,
+            foreign_key: None,
+            timestamp: None,
+            columns: Vec::new(),
+            filters: vec![Filter { predicate: None, facts: Vec::new() }],
+            facts: Vec::new(),
+            traits: Vec::new(),
+            shared: None,
+        }
     }
 
     /// Computes an aggregate anew from all events in the window.
@@ -900,6 +933,68 @@ mod tests {
             _ => summary.add(Contribution::Number(*value)),
         });
         summary.holds(comparison)
+    }
+
+    #[test]
+    fn a_sum_of_what_is_never_negative_keeps_no_more_than_is_enough() {
+        let n = Decimal::from;
+        let sum = || Aggregate::Sum("c".to_owned());
+        for seed in 0..60 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let facts: Vec<_> = (0..6)
+                .map(|_| rng.i64(-1..60))
+                .flat_map(|bound| [Comparison::AtLeast(n(bound)), Comparison::MoreThan(n(bound))])
+                .map(|comparison| (sum(), comparison))
+                .collect();
+            let mut state = aggregates(&facts);
+            for (rule, (aggregate, comparison)) in state.rules.iter_mut().zip(&facts) {
+                let question = Question::Enough(aggregate.clone(), *comparison);
+                *rule = Some(WindowRule::Kept(KeptRule { within: WITHIN, value: 0, question }));
+            }
+            let mut truth: Vec<bool> = facts.iter().map(|(of, comparison)| naive(of, comparison, &[], 0)).collect();
+            let (mut events, mut clock): (Vec<(Time, i128)>, _) = (Vec::new(), WITHIN);
+            let (mut dropped, mut flips) = (0, Vec::new());
+            let all: Vec<u32> = (0..facts.len() as u32).collect();
+            for id in 0..300 {
+                let next = clock + rng.u64(0..12);
+                fire(&mut state, next, &mut flips);
+                flips.sort_by_key(|flip| flip.time);
+                for time in clock + 1..=next {
+                    for flip in flips.extract_if(.., |flip| flip.time <= time) {
+                        truth[flip.fact as usize] = flip.truth;
+                    }
+                    for (fact, (aggregate, comparison)) in facts.iter().enumerate() {
+                        let want = naive(aggregate, comparison, &events, time);
+                        assert_eq!(truth[fact], want, "seed {seed}: {comparison:?} at {time}");
+                    }
+                }
+                clock = next;
+                let (timestamp, value) = (next - rng.u64(0..WITHIN + 10).min(next), n(rng.i64(0..12)).raw());
+                let event = Held { timestamp, arrival: Arrival::new(0, id), id };
+                // Every fourth comes again at once, and changes nothing.
+                for _ in 0..if id % 4 == 0 { 2 } else { 1 } {
+                    let bits = (1 << all.len()) - 1;
+                    let applied = Applied { at: clock, event, bits, facts: &all, roles: &[], values: &[value] };
+                    state.apply(0, &applied, &mut flips);
+                }
+                if timestamp + WITHIN > clock {
+                    events.push((timestamp, value));
+                }
+                for flip in flips.extract_if(.., |flip| flip.time <= clock) {
+                    truth[flip.fact as usize] = flip.truth;
+                }
+                let in_window = events.iter().filter(|(at, _)| clock < at + WITHIN).count();
+                for (fact, (aggregate, comparison)) in facts.iter().enumerate() {
+                    let held = state.key(0).events_of(fact as u32);
+                    let newer: Vec<(Time, i128)> =
+                        held.iter().skip(1).map(|(held, value)| (held.timestamp, *value)).collect();
+                    let is_enough = naive(aggregate, comparison, &newer, clock);
+                    assert!(held.is_empty() || !is_enough, "seed {seed}: {comparison:?} holds {held:?}");
+                    dropped += in_window - held.len();
+                }
+            }
+            assert!(dropped > 1_000, "seed {seed}: {dropped} events were not held");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //!
 //! Promises: the first event of the newest chain, so that the fact ends exactly at that event's timestamp plus the window, whatever
 //! the order in which events come. An event costs a pass over its block and over those blocks behind it for which it changes
-//! something; one at the end costs a pass over the last block.
+//! something; one at the end goes on from what is known of the last block.
 //!
 //! The method: going through events in order, it is enough to keep for each step the newest chain that has reached it. A chain that
 //! ends later at the same step also begins later (or at the same event): so it is the better one for the window, for exclusions
@@ -20,13 +20,17 @@
 //! What leaves the window is removed from the front, and passages are left as they are: the first event of the newest chain shows
 //! whether it is still there, and if it is not, those of all other chains are gone too.
 
+use super::event_list::make_room;
 use super::{Arrival, Held, order};
 use crate::time::Time;
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 use usher_queries::plan::{EXCLUDED, Role, SequenceStep};
 
 /// The most events of a block: a pass over so many takes less than a µs. Few in tests, so that there are many blocks.
 const BLOCK: usize = if cfg!(test) { 4 } else { 256 };
+/// From so many events on the passage of the only block is kept: a pass over fewer costs no more than to read it.
+const SHORT: usize = if cfg!(test) { 2 } else { 8 };
 /// Spreads the ids of a sequence's events: message ids are of one event.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -49,7 +53,7 @@ impl SequenceRule {
 
     /// Returns what chains that have reached steps are to the events from `next` on: those that can't go on are gone, and when
     /// they reached their step is left out where nothing depends on it.
-    fn carry(&self, reached: &[Option<Reached>], next: Time) -> Vec<Option<Time>> {
+    fn carry(&self, reached: &[Option<Reached>], next: Time) -> Inputs {
         let carried = |(step, reached): (usize, &Option<Reached>)| match (reached, self.after[step + 1]) {
             (Some(_), Time::MAX) => Some(0),
             (Some(reached), after) => Some(reached.at).filter(|at| at + after >= next),
@@ -81,13 +85,15 @@ struct Reached {
     first: First,
 }
 
+/// By step, all but the last: when the newest chain that can go on reached it. Most sequences have two or three steps.
+type Inputs = SmallVec<[Option<Time>; 2]>;
+
 /// What becomes of the chains that reach the start of a block.
 #[derive(Debug)]
 struct Passage {
-    /// By step, all but the last: when the newest chain that can go on reached it.
-    input: Vec<Option<Time>>,
+    input: Inputs,
     /// By step, all but the last.
-    output: Vec<Option<Reached>>,
+    output: SmallVec<[Option<Reached>; 2]>,
     /// Where the newest whole chain that ends in the block begins.
     whole: Option<First>,
 }
@@ -105,7 +111,7 @@ struct ChainEvent {
 struct Block {
     /// In order, at least one. Events of one place in the order, which are one message, are in one block.
     events: Vec<ChainEvent>,
-    /// The passage for the present input, and that for the one before. None while there is only one block.
+    /// The passage for the present input, and that for the one before. None while there is only one block, and that is [`SHORT`].
     passages: Vec<Passage>,
     /// That of the present passage: all blocks are searched for it.
     whole: Option<First>,
@@ -174,12 +180,27 @@ impl Chains {
     /// Takes in an event whose id is not held.
     pub(super) fn insert(&mut self, rule: &SequenceRule, held: Held, bits: u64) {
         if self.blocks.is_empty() {
+            make_room(&mut self.blocks);
             self.blocks.push(Block::default());
         }
         let block = self.place(&held);
-        let events = &mut self.blocks[block].events;
+        let is_last = block + 1 == self.blocks.len();
+        let Block { events, passages, whole } = &mut self.blocks[block];
         let at = events.partition_point(|other| order(&other.held) <= order(&held));
+        let is_behind = at == events.len() && events.last().is_some_and(|last| order(&last.held) < order(&held));
+        make_room(events);
         events.insert(at, ChainEvent { held, bits });
+        if is_last && is_behind && events.len() <= BLOCK && !passages.is_empty() {
+            passages.truncate(1);
+            passages[0].go_on(rule, held.timestamp, bits);
+            *whole = passages[0].whole;
+            self.len += 1;
+            if self.blocks.len() > 1 {
+                self.by_id.insert(held.id, (held.timestamp, held.arrival));
+            }
+            self.find_best();
+            return;
+        }
         self.len += 1;
         if self.blocks.len() > 1 {
             self.by_id.insert(held.id, (held.timestamp, held.arrival));
@@ -303,13 +324,22 @@ impl Chains {
     fn refresh(&mut self, rule: &SequenceRule, changed: usize) {
         self.blocks[changed].passages.clear();
         if let [only] = self.blocks.as_mut_slice() {
-            only.whole = Passage::through(rule, &only.events, vec![None; rule.inner()]).whole;
+            let passage = Passage::through(rule, &only.events, Inputs::from_elem(None, rule.inner()));
+            only.whole = passage.whole;
+            if only.events.len() >= SHORT {
+                make_room(&mut only.passages);
+                only.passages.push(passage);
+            }
         } else {
             let mut block = changed;
             while block < self.blocks.len() && self.pass(rule, block) {
                 block += 1;
             }
         }
+        self.find_best();
+    }
+
+    fn find_best(&mut self) {
         self.best = self.newest_first().filter(|first| self.oldest().is_some_and(|oldest| oldest.timestamp <= *first));
     }
 
@@ -317,7 +347,7 @@ impl Chains {
     fn pass(&mut self, rule: &SequenceRule, block: usize) -> bool {
         let input = match block.checked_sub(1).and_then(|before| self.blocks[before].passages.first()) {
             Some(before) => rule.carry(&before.output, self.blocks[block].events[0].held.timestamp),
-            None => vec![None; rule.inner()],
+            None => Inputs::from_elem(None, rule.inner()),
         };
         let Block { events, passages, whole } = &mut self.blocks[block];
         match passages.iter().position(|known| known.input == input) {
@@ -363,36 +393,40 @@ fn points(events: &[ChainEvent]) -> impl Iterator<Item = (Time, u64)> {
 }
 
 impl Passage {
-    fn through(rule: &SequenceRule, events: &[ChainEvent], input: Vec<Option<Time>>) -> Passage {
-        let inner = rule.inner();
+    fn through(rule: &SequenceRule, events: &[ChainEvent], input: Inputs) -> Passage {
         let at = |(step, at): (usize, &Option<Time>)| at.map(|at| Reached { at, first: First::Before(step) });
-        let mut reached: Vec<Option<Reached>> = input.iter().enumerate().map(at).collect();
-        let mut whole = None;
-        for (at, bits) in points(events) {
-            // A chain goes on only from what an earlier event has reached.
-            let follows = |step: usize, reached: &[Option<Reached>]| {
-                reached[step - 1].filter(|before| at - before.at <= rule.after[step]).map(|before| before.first)
-            };
-            if bits >> inner & 1 == 1 {
-                whole = follows(inner, &reached).or(whole);
-            }
-            if bits & EXCLUDED != 0 {
-                reached.fill(None);
-            } else {
-                let mut matching = bits & ((1 << inner) - 2);
-                while matching != 0 {
-                    let step = 63 - matching.leading_zeros() as usize;
-                    matching ^= 1 << step;
-                    if let Some(first) = follows(step, &reached) {
-                        reached[step] = Some(Reached { at, first });
-                    }
+        let output = input.iter().enumerate().map(at).collect();
+        let mut passage = Passage { input, output, whole: None };
+        points(events).for_each(|(at, bits)| passage.go_on(rule, at, bits));
+        passage
+    }
+
+    /// Goes on over the next place in the order of events.
+    fn go_on(&mut self, rule: &SequenceRule, at: Time, bits: u64) {
+        let Passage { output: reached, whole, .. } = self;
+        let inner = rule.inner();
+        // A chain goes on only from what an earlier event has reached.
+        let follows = |step: usize, reached: &[Option<Reached>]| {
+            reached[step - 1].filter(|before| at - before.at <= rule.after[step]).map(|before| before.first)
+        };
+        if bits >> inner & 1 == 1 {
+            *whole = follows(inner, reached).or(*whole);
+        }
+        if bits & EXCLUDED != 0 {
+            reached.fill(None);
+        } else {
+            let mut matching = bits & ((1 << inner) - 2);
+            while matching != 0 {
+                let step = 63 - matching.leading_zeros() as usize;
+                matching ^= 1 << step;
+                if let Some(first) = follows(step, reached) {
+                    reached[step] = Some(Reached { at, first });
                 }
             }
-            if bits & 1 == 1 {
-                reached[0] = Some(Reached { at, first: First::At(at) });
-            }
         }
-        Passage { input, output: reached, whole }
+        if bits & 1 == 1 {
+            reached[0] = Some(Reached { at, first: First::At(at) });
+        }
     }
 }
 

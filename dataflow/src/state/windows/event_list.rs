@@ -48,9 +48,14 @@ impl EventList {
     }
 
     pub(super) fn oldest(&self) -> Option<Held> {
+        self.first().map(|(held, _)| held)
+    }
+
+    /// Returns the oldest event and its value.
+    pub(super) fn first(&self) -> Option<(Held, i128)> {
         match self {
-            EventList::Few(events) => events.first().map(|(held, _)| *held),
-            EventList::Many(many) => many.by_order.first_key_value().map(|(key, _)| held(*key)),
+            EventList::Few(events) => events.first().copied(),
+            EventList::Many(many) => many.by_order.first_key_value().map(|(key, value)| (held(*key), *value)),
         }
     }
 
@@ -74,6 +79,7 @@ impl EventList {
         match self {
             EventList::Few(events) => {
                 let place = events.iter().rposition(|(held, _)| order(held) < order(&event)).map_or(0, |i| i + 1);
+                make_room(events);
                 events.insert(place, (event, value));
             }
             EventList::Many(many) => many.insert(event, value),
@@ -108,6 +114,13 @@ impl EventList {
         };
         let many = many.into_iter().flat_map(|many| &many.by_order).map(|(key, value)| (held(*key), *value));
         few.into_iter().flatten().copied().chain(many)
+    }
+}
+
+/// Makes room for one more, twice as much each time from one on: most keys have one or two events.
+pub(super) fn make_room<T>(items: &mut Vec<T>) {
+    if items.len() == items.capacity() {
+        items.reserve_exact(items.len().max(1));
     }
 }
 

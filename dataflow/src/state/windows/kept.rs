@@ -6,6 +6,7 @@
 //! |---|---|
 //! | count | the newest `keep` |
 //! | `sum`, `avg` | all of them, and their exact sum |
+//! | `sum` of what is never negative, to be enough | the newest whose sum is enough: older ones leave the window before it can fall |
 //! | `distinct` | the newest event of each value, of the newest `keep` values |
 //! | `min`, `max` | the newest whose value is enough, the newest whose value is too much |
 //! | sequence | all of them: see `chains.rs` |
@@ -30,6 +31,8 @@ pub(crate) enum Question {
     Distinct(Rule),
     /// Their sum or average.
     Total(Aggregate, Comparison),
+    /// Whether their sum is enough, where no value is negative.
+    Enough(Aggregate, Comparison),
     /// Their least or greatest value.
     Extreme(Aggregate, Comparison),
     /// Whether they make a sequence. Their value is what they are in it, as bits.
@@ -52,7 +55,7 @@ impl KeptRule {
             Question::Count(rule) | Question::Distinct(rule) => {
                 rule.keep == 0 || rule.most.is_some_and(|most| most < rule.least)
             }
-            Question::Total(..) | Question::Extreme(..) | Question::Sequence(_) => false,
+            Question::Total(..) | Question::Enough(..) | Question::Extreme(..) | Question::Sequence(_) => false,
         }
     }
 }
@@ -95,6 +98,14 @@ impl Kept {
         match self {
             Kept::Valued(valued) => valued.events.len(),
             Kept::Chains(chains) => chains.len(),
+        }
+    }
+
+    /// Returns something of its events, so that they are read.
+    pub(super) fn touch(&self) -> u64 {
+        match self {
+            Kept::Valued(valued) => valued.events.oldest().map_or(0, |held| held.timestamp),
+            Kept::Chains(chains) => chains.len() as u64,
         }
     }
 
@@ -198,7 +209,7 @@ enum Beside {
 impl Valued {
     fn new(rule: &KeptRule) -> Valued {
         let beside = match &rule.question {
-            Question::Total(aggregate, _) => Beside::Total(Summary::new(aggregate)),
+            Question::Total(aggregate, _) | Question::Enough(aggregate, _) => Beside::Total(Summary::new(aggregate)),
             _ => Beside::Nothing,
         };
         Valued { events: EventList::default(), beside }
@@ -215,7 +226,9 @@ impl Valued {
     fn holds(&self, rule: &KeptRule) -> bool {
         match (&rule.question, &self.beside) {
             (Question::Count(count) | Question::Distinct(count), _) => count.holds(self.events.len()),
-            (Question::Total(_, comparison), Beside::Total(total)) => total.holds(comparison),
+            (Question::Total(_, comparison) | Question::Enough(_, comparison), Beside::Total(total)) => {
+                total.holds(comparison)
+            }
             (Question::Extreme(aggregate, comparison), _) => {
                 let mut holds = false;
                 for (_, value) in self.events.iter() {
@@ -227,7 +240,9 @@ impl Valued {
                 }
                 holds
             }
-            (Question::Total(..), _) => unreachable!("a total is kept for a question about it"),
+            (Question::Total(..) | Question::Enough(..), _) => {
+                unreachable!("a total is kept for a question about it")
+            }
             (Question::Sequence(_), _) => unreachable!("a sequence is decided by chains"),
         }
     }
@@ -250,6 +265,10 @@ impl Valued {
                 self.drop_beyond(count.keep);
             }
             Question::Total(..) => self.add(event, value),
+            Question::Enough(_, comparison) => {
+                self.add(event, value);
+                self.drop_surplus(comparison);
+            }
             Question::Distinct(count) => {
                 if self.replace(event, self.of_value(value), value) {
                     self.drop_beyond(count.keep);
@@ -287,6 +306,21 @@ impl Valued {
     fn drop_beyond(&mut self, keep: usize) {
         if self.events.len() > keep {
             self.remove_oldest();
+        }
+    }
+
+    /// Drops the oldest events without which the sum is enough.
+    fn drop_surplus(&mut self, comparison: &Comparison) {
+        let Beside::Total(total) = &mut self.beside else { unreachable!("a total is kept for a question about it") };
+        while total.holds(comparison)
+            && let Some((oldest, value)) = self.events.first()
+        {
+            total.take_back(Contribution::Number(value));
+            if !total.holds(comparison) {
+                total.add(Contribution::Number(value));
+                break;
+            }
+            self.events.remove(&oldest);
         }
     }
 

@@ -31,7 +31,7 @@ fn state(after: &[Option<u64>]) -> WindowState {
     let of = EventFilter { event: 0, filter: 0 };
     let steps = after.iter().map(|after| SequenceStep { of, after: *after }).collect();
     let kind = FactKind::Sequence { steps, without: vec![of], within: WITHIN };
-    let mut state = WindowState::new(&ModelPlan {
+    let model = ModelPlan {
         id: "users".into(),
         members: Members::Any,
         audiences: Vec::new(),
@@ -39,7 +39,8 @@ fn state(after: &[Option<u64>]) -> WindowState {
         facts: vec![Fact { kind, fingerprint: [0; 16], text: String::new(), default: false }],
         snapshot: None,
         rows: None,
-    });
+    };
+    let mut state = WindowState::new(&model, &[]);
     state.fit(1);
     state
 }
