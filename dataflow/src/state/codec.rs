@@ -143,6 +143,10 @@ impl KeyedState {
 
     /// Returns all that is known of the key in a slot; `None` if nothing is.
     pub(crate) fn encoded<'a>(&'a self, slot: Slot, key: &'a str) -> Option<KeyView<'a>> {
+        // Only a pull that is not in force names it.
+        if !self.has(slot) {
+            return None;
+        }
         let windows = self.windows.key(slot);
         let kept = self.rows.as_ref().and_then(|rows| rows.kept(slot));
         // Of a kept row they follow.
@@ -287,6 +291,16 @@ mod tests {
         while restored.windows.fire(2_000, &mut flips).is_some() {}
         let flips: Vec<(Time, bool)> = flips.into_iter().map(|flip| (flip.time, flip.truth)).collect();
         assert_eq!(flips, [(200 + WITHIN, false)]);
+    }
+
+    #[test]
+    fn of_a_key_that_only_a_pull_under_way_names_nothing_is_written() {
+        let mut keyed = keyed();
+        let known = keyed.intern(hash_key(KEY), KEY);
+        // Stage gives slots to the keys of a pull before it is in force.
+        let staged = keyed.keys().borrow_mut().intern(hash_key("new"), "new");
+        assert!(keyed.has(known) && !keyed.has(staged));
+        assert!(keyed.encoded(staged, "new").is_none());
     }
 
     #[test]
