@@ -1,4 +1,5 @@
-//! The dataflow of one worker. Every worker builds the same graph for every job: audiences are data in *Membership*.
+//! The dataflow of one worker. Every worker builds the same operators for every job: audiences are data in *Membership*. Only the number of
+//! streams of `updates` follows from the job's models.
 //!
 //! ```text
 //!    partitions of this worker           threads of this worker that read and evaluate rows
@@ -57,8 +58,8 @@
 //!   `memberships`: `((audience, slot), time, ±1)`. `changes`: the same as entries and exits with their causes, keys
 //!   and the keys' rows; at a start, the differences to the ledgers of the syncs, which were read before. It writes
 //!   the index that lookups read (`usher_core::membership_index`), closed at the end of each epoch.
-//!   `updates`: what a row says to a key of another worker. An order counts for its user: the order's owner sends how much to the user's
-//!   owner ([`crate::state::contributions`]); a user shows the plan of its account: the account's owner sends it to the user's owner
+//!   `updates`: what a row says to a key of another worker. Where orders count whose own key meets a condition, the order's owner sends to the user's
+//!   owner what the order adds ([`crate::state::contributions`]); a user shows the plan of its account: the account's owner sends it to the user's owner
 //!   ([`crate::state::joins`]). As models belong to each other in no circle, there is one such stream for each step from
 //!   model to model, and none in most jobs; an epoch ends when all have been worked off. This is a feedback edge of timely's.
 //! * **Members** arranges the memberships: pages of members are read from the arrangement.
