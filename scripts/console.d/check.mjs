@@ -268,15 +268,18 @@ async function overDemo(browser) {
 
   await check('the first page is painted, and with --timed within 200 ms', async () => {
     const { page, close } = await open(browser);
-    const paints = [];
+    const [paints, pages] = [[], []];
     for (let round = 0; round < 9; round += 1) {
       await page.goto('about:blank');
       await page.goto(`${url}/#/`);
       await page.waitForSelector('h1');
+      pages.push(await page.evaluate(() => performance.now()));
       paints.push(await page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0].startTime));
     }
-    paints.sort((a, b) => a - b);
-    console.log(`  first paint: ${paints.map((ms) => Math.round(ms)).join(', ')} ms`);
+    for (const [what, times] of [['first paint, of the frame', paints], ['the page in it, at most', pages]]) {
+      times.sort((a, b) => a - b);
+      console.log(`  ${what}: ${times.map((ms) => Math.round(ms)).join(', ')} ms`);
+    }
     assert.ok(paints.every((ms) => ms > 0), `${paints}`);
     // On a machine that does nothing else. The least of them, for it never does quite that.
     if (process.argv.includes('--timed')) assert.ok(paints[0] < 200, `${paints}`);

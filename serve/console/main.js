@@ -37,6 +37,8 @@ function draw() {
   drawing = true;
   requestAnimationFrame(() => {
     drawing = false;
+    // The document has a frame of its own, which was painted first.
+    if (!container.described) container.replaceChildren();
     render(container, server.state === 'locked' ? gate() : frame());
   });
 }

@@ -172,6 +172,22 @@ mod tests {
     }
 
     #[test]
+    fn the_shell_has_the_pages_of_main() {
+        let text = |name: &str| {
+            let (_, bytes) = FILES.iter().find(|(file, _)| *file == name).expect("it is one of the files");
+            std::str::from_utf8(bytes).expect("it is text")
+        };
+        let (_, pages) = text("main.js").split_once("const PAGES = [\n").expect("main.js lists the pages");
+        let (pages, _) = pages.split_once("\n];").expect("the list ends");
+        let links = pages.lines().map(|page| {
+            let parts: Vec<&str> = page.split('\'').collect();
+            format!("<li><a href=\"#/{}\">{}</a></li>", parts[1], parts[3])
+        });
+        let shell: Vec<&str> = text(SHELL).lines().map(str::trim).filter(|line| line.starts_with("<li>")).collect();
+        assert_eq!(shell, links.collect::<Vec<String>>());
+    }
+
+    #[test]
     fn modules_name_only_files_that_are_there_and_no_markup_is_written() {
         for (name, bytes) in FILES.iter().filter(|(name, _)| name.ends_with(".js")) {
             let text = std::str::from_utf8(bytes).expect("a module is text");

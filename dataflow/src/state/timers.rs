@@ -1,7 +1,8 @@
 //! A calendar of moments to look at a (slot, fact) again.
 //!
-//! Promises: [`Timers::pop`] returns timers in order of time; pushing and popping cost O(1) amortised for moments
-//! that are far away and O(log n) in the number of timers within the current [`SPAN`] only, however many are pending.
+//! Promises: [`Timers::pop`] returns timers in order; pushing and popping cost O(1) amortised for moments that are far away and
+//! O(log n) in the number of timers within the current [`SPAN`] only, however many are pending. Most of those that come next are
+//! known beforehand, so that what they concern can be read ahead.
 //! Holds: 16 bytes a timer. Refuses: to cancel a timer; the owner of one that fires checks whether it still means anything.
 
 use crate::time::{Slot, Time};
@@ -24,8 +25,10 @@ pub(crate) struct Timer {
 /// The pending timers of one model's keys.
 #[derive(Default)]
 pub(crate) struct Timers {
-    /// Timers of buckets before `opened`, in order.
-    near: BinaryHeap<Reverse<Timer>>,
+    /// The timers of the bucket before `opened` that it had when it was opened, the next one last.
+    near: Vec<Timer>,
+    /// Those that were pushed into buckets before `opened`.
+    late: BinaryHeap<Reverse<Timer>>,
     /// All others, by bucket, unordered within.
     far: BTreeMap<u64, Vec<Timer>>,
     /// The first bucket that has not been moved to `near`.
@@ -36,7 +39,7 @@ impl Timers {
     pub(crate) fn push(&mut self, timer: Timer) {
         let bucket = timer.time >> SPAN;
         if bucket < self.opened {
-            self.near.push(Reverse(timer));
+            self.late.push(Reverse(timer));
         } else {
             self.far.entry(bucket).or_default().push(timer);
         }
@@ -44,24 +47,39 @@ impl Timers {
 
     /// Returns a time before which no timer is due: that of the next one, or the start of its bucket. None if there are no timers.
     pub(crate) fn next(&self) -> Option<Time> {
-        let near = self.near.peek().map(|Reverse(timer)| timer.time);
-        near.or_else(|| self.far.keys().next().map(|bucket| bucket << SPAN))
+        let first = self.first().map(|timer| timer.time);
+        first.or_else(|| self.far.keys().next().map(|bucket| bucket << SPAN))
+    }
+
+    /// Returns timers that come next, in order, unless others are pushed before them: as many as are known of `many`.
+    pub(crate) fn upcoming(&self, many: usize) -> impl Iterator<Item = &Timer> {
+        self.near.iter().rev().take(many)
+    }
+
+    /// Returns the first timer of the buckets before `opened`.
+    fn first(&self) -> Option<Timer> {
+        let late = self.late.peek().map(|Reverse(timer)| *timer);
+        self.near.last().copied().into_iter().chain(late).min()
     }
 
     /// The next timer due at or before `through`.
     pub(crate) fn pop(&mut self, through: Time) -> Option<Timer> {
         loop {
-            match self.near.peek() {
-                Some(Reverse(timer)) if timer.time <= through => return self.near.pop().map(|Reverse(t)| t),
-                Some(_) => return None,
-                None => {}
+            if let Some(first) = self.first() {
+                if first.time > through {
+                    return None;
+                }
+                if self.near.last() == Some(&first) {
+                    return self.near.pop();
+                }
+                return self.late.pop().map(|Reverse(timer)| timer);
             }
             let bucket = *self.far.keys().next()?;
             if bucket > through >> SPAN {
                 return None;
             }
-            let timers = self.far.remove(&bucket).expect("the bucket was just seen");
-            self.near = timers.into_iter().map(Reverse).collect();
+            self.near = self.far.remove(&bucket).expect("the bucket was just seen");
+            self.near.sort_unstable_by(|a, b| b.cmp(a));
             self.opened = bucket + 1;
         }
     }

@@ -1,10 +1,11 @@
 //! Windows: facts that events decide, "the number of events in the window lies in `least..=most`", an aggregate of a value
 //! that they carry, or a sequence of them.
 //!
-//! Computes for each such fact of a key its truth, and when it flips. Holds, per (key, fact) of a count: the newest `keep` events
-//! by (timestamp, arrival), 24 bytes each, and the time of one armed timer. An event that is not among them can never decide the
-//! fact again: all newer ones stay longer. Counts of more than [`FEW`], aggregates and sequences are kept in `windows/kept.rs`, by the
-//! same steps. Refuses: events of the future; the caller hands in an event when the clock has reached it.
+//! Computes for each such fact of a key its truth, and when it flips. Holds, per (key, fact), a run of 16 bytes with the time of one
+//! armed timer, and of a count the newest `keep` events by (timestamp, arrival), 24 bytes each. An event that is not among them can
+//! never decide the fact again: all newer ones stay longer. What counts of more than [`FEW`], aggregates and sequences hold is decided
+//! in `windows/kept.rs`, by the same steps: 40 bytes an event while they are few. Refuses: events of the future; the caller hands in
+//! an event when the clock has reached it.
 //!
 //! Applying an event is idempotent while it is held: its id is found, and only its arrival may become earlier.
 //!
@@ -20,14 +21,16 @@ mod event_list;
 mod kept;
 
 use self::chains::SequenceRule;
-use self::event_list::FEW;
-use self::kept::{Kept, KeptRule, Question};
+use self::event_list::{EventList, FEW, Few, ValuedEvent};
+use self::kept::{Kept, KeptRule, Large, Question};
 use super::forecast::Waiting;
+use super::keyed::AHEAD;
 use super::timers::{Timer, Timers};
 use super::transition::{Cause, Flip};
 use crate::time::{Slot, Time};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::hint::black_box;
 use thin_vec::ThinVec;
 use usher_config::{Aggregate, Comparison};
 use usher_queries::compile::count_range;
@@ -161,33 +164,48 @@ pub(crate) struct Held {
     pub(crate) id: u64,
 }
 
-/// The held events of one fact: a run in [`KeyWindows::held`].
+/// What is held of one fact.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     /// When the armed timer fires; 0 if none is armed.
     armed: Time,
     fact: u32,
-    len: u32,
+    /// How many events it has in the vector of its place.
+    len: u16,
+    place: Place,
+    /// Whether a fact of [`WindowRule::Kept`] holds.
+    truth: bool,
 }
 
-/// All that is held of one key: three words while it is nothing.
+/// Where the events of a fact are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In [`KeyWindows::held`]: those of [`WindowRule::Newest`].
+    Held,
+    /// In [`KeyWindows::valued`]: the few of [`WindowRule::Kept`].
+    Valued,
+    /// In [`KeyWindows::large`]: its many.
+    Large,
+}
+
+/// All that is held of one key: four words while it is nothing.
 #[derive(Debug, Default)]
 pub(crate) struct KeyWindows {
     /// Sorted by fact.
     runs: ThinVec<Run>,
-    /// The runs one after the other, each from oldest to newest.
+    /// The events of the runs of this place one after the other, each from oldest to newest.
     held: ThinVec<Held>,
-    /// The facts of [`WindowRule::Kept`], sorted.
-    kept: ThinVec<KeptFact>,
+    /// As `held`.
+    valued: ThinVec<ValuedEvent>,
+    /// With their facts.
+    large: ThinVec<(u32, Large)>,
 }
 
-/// What is held of a fact of [`WindowRule::Kept`].
-#[derive(Debug)]
-struct KeptFact {
-    /// When the armed timer fires; 0 if none is armed.
-    armed: Time,
-    fact: u32,
-    kept: Kept,
+/// The events of a run, to be read.
+enum Events<'a> {
+    Held(&'a [Held]),
+    Valued(&'a [ValuedEvent]),
+    Large(&'a Large),
 }
 
 /// Where flips and timers go while windows are worked on.
@@ -204,6 +222,8 @@ pub(crate) struct WindowState {
     /// By slot.
     keys: Vec<KeyWindows>,
     timers: Timers,
+    /// How many of the next timers' keys have been read ahead.
+    read_ahead: usize,
 }
 
 /// An event of a key, and the facts that it counts for.
@@ -240,7 +260,7 @@ impl Applied<'_> {
 impl WindowState {
     pub(crate) fn new(model: &ModelPlan, events: &[EventPlan]) -> WindowState {
         let rules = model.facts.iter().map(|fact| WindowRule::of(&fact.kind, events)).collect();
-        WindowState { rules, keys: Vec::new(), timers: Timers::default() }
+        WindowState { rules, keys: Vec::new(), timers: Timers::default(), read_ahead: 0 }
     }
 
     /// Makes room for so many slots.
@@ -273,14 +293,14 @@ impl WindowState {
     /// Returns something that is read with a key, and something behind it: see [`KeyedState::read_ahead`](super::keyed::KeyedState::read_ahead).
     pub(crate) fn touch(&self, slot: Slot) -> usize {
         let key = &self.keys[slot as usize];
-        key.held.len() ^ key.kept.len()
+        key.runs.len() ^ key.held.len() ^ key.valued.len()
     }
 
     /// Returns something behind what [`WindowState::touch`] reads.
     pub(crate) fn touch_within(&self, slot: Slot) -> Time {
         let key = &self.keys[slot as usize];
         let held = key.held.first().map_or(0, |held| held.timestamp);
-        key.kept.iter().fold(held, |all, of| all ^ of.kept.touch())
+        key.large.iter().fold(held, |all, (_, large)| all ^ large.len() as u64)
     }
 
     /// Applies an event to each fact that it counts for; returns whether it repeats an event that is held.
@@ -322,7 +342,11 @@ impl WindowState {
 
     /// Fires the next timer due by `through`; returns its slot, `None` if none is due.
     pub(crate) fn fire(&mut self, through: Time, flips: &mut Vec<Flip>) -> Option<Slot> {
+        if self.read_ahead == 0 {
+            self.read_ahead_of_timers();
+        }
         let Timer { time, slot, fact } = self.timers.pop(through)?;
+        self.read_ahead = self.read_ahead.saturating_sub(1);
         let rule = self.rules[fact as usize].as_ref().expect("a timer is of a fact with a window");
         let out = &mut Out { slot, flips, timers: &mut self.timers };
         match rule {
@@ -330,6 +354,15 @@ impl WindowState {
             WindowRule::Kept(rule) => self.keys[slot as usize].fire_kept(rule, fact, time, out),
         }
         Some(slot)
+    }
+
+    /// Reads what the next timers will read: most of it misses the caches, and the misses of several keys overlap.
+    fn read_ahead_of_timers(&mut self) {
+        let next = || self.timers.upcoming(AHEAD);
+        // The compiler must not find that nothing uses what is read.
+        black_box(next().fold(0, |all, timer| all ^ self.touch(timer.slot)));
+        black_box(next().fold(0, |all, timer| all ^ self.touch_within(timer.slot)));
+        self.read_ahead = next().count();
     }
 
     /// Takes up the events of a fact of which nothing is held yet; returns its truth.
@@ -345,7 +378,44 @@ impl WindowState {
 
 impl KeyWindows {
     pub(crate) fn is_empty(&self) -> bool {
-        self.runs.is_empty() && self.kept.is_empty()
+        self.runs.is_empty()
+    }
+
+    /// Returns all runs with their events.
+    fn each(&self) -> impl Iterator<Item = (&Run, Events<'_>)> {
+        let (mut held, mut valued) = (0, 0);
+        self.runs.iter().map(move |run| {
+            let len = usize::from(run.len);
+            let events = match run.place {
+                Place::Held => {
+                    held += len;
+                    Events::Held(&self.held[held - len..held])
+                }
+                Place::Valued => {
+                    valued += len;
+                    Events::Valued(&self.valued[valued - len..valued])
+                }
+                Place::Large => Events::Large(&self.large[self.large_of(run.fact)].1),
+            };
+            (run, events)
+        })
+    }
+
+    /// Returns where the many events of a fact are.
+    fn large_of(&self, fact: u32) -> usize {
+        self.large.iter().position(|(of, _)| *of == fact).expect("a run of this place has many events")
+    }
+
+    /// Returns the events of the run at `index` of a fact of [`WindowRule::Kept`]; if they are few, they start at `start`.
+    fn kept(&mut self, index: usize, start: usize) -> Kept<'_> {
+        if self.runs[index].place == Place::Large {
+            let at = self.large_of(self.runs[index].fact);
+            return match &mut self.large[at].1 {
+                Large::Many(many) => Kept::List(EventList::Many(many)),
+                Large::Chains(chains) => Kept::Chains(chains),
+            };
+        }
+        Kept::List(EventList::Few(Few { all: &mut self.valued, start, len: &mut self.runs[index].len }))
     }
 
     /// Applies an event with its value to a fact of [`WindowRule::Kept`]; returns whether it repeats a held one.
@@ -362,100 +432,141 @@ impl KeyWindows {
             return false;
         }
         let over = event.timestamp + rule.within <= at;
-        let index = match self.kept.binary_search_by_key(&fact, |kept| kept.fact) {
-            Ok(index) => index,
-            Err(_) if over => return false,
-            Err(index) => {
-                self.kept.insert(index, KeptFact { armed: 0, fact, kept: Kept::new(rule) });
-                index
+        let (index, start) = self.find(fact, Place::Valued);
+        if self.runs.get(index).is_none_or(|run| run.fact != fact) {
+            if over {
+                return false;
             }
-        };
-        let of = &mut self.kept[index];
-        of.expire(rule, at, out);
-        if let Some(held) = of.kept.find(event.id) {
-            if event.arrival < held.arrival {
-                let before = of.kept.holds(rule);
-                of.kept.set_arrival(rule, &held, event.arrival);
-                // The order of events of equal timestamps decides sequences.
-                let after = of.kept.holds(rule);
-                if before != after {
-                    out.flips.push(Flip { time: at, slot: out.slot, fact, truth: after, cause: Cause::Event });
-                }
-            }
-            return true;
+            let truth = rule.holds_of_nothing();
+            self.runs.insert(index, Run { armed: 0, fact, len: 0, place: Place::Valued, truth });
+        } else {
+            self.expire_kept(rule, (index, start), at, out);
         }
-        if !over {
-            let before = of.kept.holds(rule);
-            of.kept.insert(rule, event, value);
-            let after = of.kept.holds(rule);
-            if before != after {
-                out.flips.push(Flip { time: at, slot: out.slot, fact, truth: after, cause: Cause::Event });
-            }
+        let known = self.kept(index, start).find(event.id);
+        match known {
+            Some(held) if event.arrival >= held.arrival => return true,
+            // The order of events of equal timestamps decides sequences.
+            Some(held) => self.kept(index, start).set_arrival(rule, &held, event.arrival),
+            None if over => return false,
+            None => self.insert(rule, (index, start), event, value),
         }
-        of.arm(rule, out);
-        self.drop_unused(index);
-        false
+        self.decide(rule, (index, start), (at, Cause::Event), out);
+        self.arm_kept(rule, (index, start), out);
+        if self.runs[index].armed == 0 {
+            self.remove_run(index);
+        }
+        known.is_some()
+    }
+
+    /// Takes an event into a run, which it may make large.
+    fn insert(&mut self, rule: &KeptRule, (index, start): (usize, usize), event: Held, value: i128) {
+        let Run { fact, len, place, .. } = self.runs[index];
+        if place == Place::Valued && usize::from(len) >= rule.few() {
+            let few = start..start + usize::from(len);
+            self.large.push((fact, Large::of(rule, &self.valued[few.clone()])));
+            self.valued.drain(few);
+            self.runs[index].len = 0;
+            self.runs[index].place = Place::Large;
+        }
+        self.kept(index, start).insert(rule, event, value);
+    }
+
+    /// Sends a flip if the truth of a run's fact is not what it was.
+    fn decide(
+        &mut self,
+        rule: &KeptRule,
+        (index, start): (usize, usize),
+        (time, cause): (Time, Cause),
+        out: &mut Out<'_>,
+    ) {
+        let truth = self.kept(index, start).holds(rule);
+        let run = &mut self.runs[index];
+        if run.truth != truth {
+            run.truth = truth;
+            out.flips.push(Flip { time, slot: out.slot, fact: run.fact, truth, cause });
+        }
+    }
+
+    /// Removes a run's events that have left the window at `through`.
+    fn expire_kept(&mut self, rule: &KeptRule, (index, start): (usize, usize), through: Time, out: &mut Out<'_>) {
+        loop {
+            let mut kept = self.kept(index, start);
+            let Some(oldest) = kept.oldest() else { break };
+            let time = oldest.timestamp + rule.within;
+            if time > through {
+                break;
+            }
+            kept.remove_oldest();
+            self.decide(rule, (index, start), (time, Cause::Expiry), out);
+        }
+        let Run { fact, place, .. } = self.runs[index];
+        if place == Place::Large && rule.are_few_again(self.kept(index, start).len()) {
+            let (_, large) = self.large.swap_remove(self.large_of(fact));
+            let few: Vec<ValuedEvent> = large.events().map(|(held, value)| ValuedEvent::new(held, value)).collect();
+            self.runs[index].len = few.len() as u16;
+            self.runs[index].place = Place::Valued;
+            self.valued.splice(start..start, few);
+        }
+    }
+
+    fn arm_kept(&mut self, rule: &KeptRule, (index, start): (usize, usize), out: &mut Out<'_>) {
+        if let Some(oldest) = self.kept(index, start).oldest() {
+            self.runs[index].arm(oldest.timestamp + rule.within, out);
+        }
+    }
+
+    /// Removes a run of which nothing is held and for which no timer is armed.
+    fn remove_run(&mut self, index: usize) {
+        debug_assert!(self.runs[index].len == 0, "the run has events");
+        self.runs.remove(index);
+        // Keys come and go by the million: the memory of one that is no longer needed is given back.
+        if self.is_empty() {
+            *self = KeyWindows::default();
+        }
     }
 
     /// Looks at a fact of [`WindowRule::Kept`] when a timer of it fires at `time`.
     fn fire_kept(&mut self, rule: &KeptRule, fact: u32, time: Time, out: &mut Out<'_>) {
-        let Ok(index) = self.kept.binary_search_by_key(&fact, |kept| kept.fact) else { return };
-        let of = &mut self.kept[index];
-        if of.armed != time {
+        let (index, start) = self.find(fact, Place::Valued);
+        if self.runs.get(index).is_none_or(|run| run.fact != fact || run.armed != time) {
             return;
         }
-        of.expire(rule, time, out);
-        of.armed = 0;
-        of.arm(rule, out);
-        self.drop_unused(index);
-    }
-
-    /// Gives back the room of a fact of which nothing is held and for which no timer is armed.
-    fn drop_unused(&mut self, index: usize) {
-        if self.kept[index].kept.is_empty() && self.kept[index].armed == 0 {
-            self.kept.remove(index);
-            if self.kept.is_empty() {
-                self.kept = ThinVec::new();
-            }
-            if self.is_empty() {
-                *self = KeyWindows::default();
-            }
+        self.expire_kept(rule, (index, start), time, out);
+        self.runs[index].armed = 0;
+        self.arm_kept(rule, (index, start), out);
+        if self.runs[index].armed == 0 {
+            self.remove_run(index);
         }
     }
 
     /// Returns what is held of a fact, with the values, from oldest to newest.
     pub(crate) fn events_of(&self, fact: u32) -> Vec<(Held, i128)> {
-        match self.kept.binary_search_by_key(&fact, |kept| kept.fact) {
-            Ok(index) => self.kept[index].kept.events().collect(),
-            Err(_) => self.held_of(fact).iter().map(|held| (*held, 0)).collect(),
+        match self.each().find(|(run, _)| run.fact == fact) {
+            Some((_, events)) => events.with_values(),
+            None => Vec::new(),
         }
     }
 
     /// Returns what is held of a fact, for people; `None` if that does not determine it.
     pub(crate) fn shown(&self, rule: &WindowRule, fact: u32) -> Option<Shown> {
-        let of = self.kept.binary_search_by_key(&fact, |kept| kept.fact).ok().map(|index| &self.kept[index].kept);
-        let count = |held: usize, keep: usize| match held {
+        let held = self.events_of(fact);
+        let count = |keep: usize| match held.len() {
             0 if keep == 0 => None,
-            _ if held >= keep => Some(Shown::CountOrMore(held)),
-            _ => Some(Shown::Count(held)),
+            len if len >= keep => Some(Shown::CountOrMore(len)),
+            len => Some(Shown::Count(len)),
         };
+        let total = |aggregate| event_list::total(aggregate, held.iter().map(|(_, value)| *value));
         match rule {
-            WindowRule::Newest(rule) => count(self.held_of(fact).len(), rule.keep),
+            WindowRule::Newest(rule) => count(rule.keep),
             WindowRule::Kept(rule) => match &rule.question {
-                Question::Count(of_count) | Question::Distinct(of_count) => {
-                    count(of.map_or(0, Kept::len), of_count.keep)
+                Question::Count(rule) | Question::Distinct(rule) => count(rule.keep),
+                Question::Total(aggregate, _) => total(aggregate).shown().map(Shown::Total),
+                Question::Enough(aggregate, comparison) => {
+                    let total = total(aggregate);
+                    // Once it is enough, older events are not held.
+                    let or_more = if total.holds(comparison) && !held.is_empty() { " or more" } else { "" };
+                    total.shown().map(|total| Shown::Total(total + or_more))
                 }
-                Question::Total(..) => match of {
-                    Some(of) => of.total(),
-                    None => Kept::new(rule).total(),
-                }
-                .map(Shown::Total),
-                // Once it is enough, older events are not held.
-                Question::Enough(..) => match of {
-                    Some(of) if of.holds(rule) => of.total().map(|total| Shown::Total(format!("{total} or more"))),
-                    Some(of) => of.total().map(Shown::Total),
-                    None => Kept::new(rule).total().map(Shown::Total),
-                },
                 Question::Extreme(..) | Question::Sequence(_) => None,
             },
         }
@@ -464,11 +575,10 @@ impl KeyWindows {
     /// Returns how far a sequence has come at `now`, as the timestamps of the events for the steps that it has reached; `None` if the
     /// fact is no sequence.
     pub(crate) fn progress(&self, rule: &WindowRule, fact: u32, now: Time) -> Option<Vec<Time>> {
-        let WindowRule::Kept(rule @ KeptRule { question: Question::Sequence(_), .. }) = rule else { return None };
-        match self.kept.binary_search_by_key(&fact, |kept| kept.fact) {
-            Ok(index) => self.kept[index].kept.progress(rule, now),
-            Err(_) => Some(Vec::new()),
-        }
+        let WindowRule::Kept(KeptRule { question: Question::Sequence(rule), .. }) = rule else { return None };
+        let events = self.events_of(fact);
+        let events: Vec<ValuedEvent> = events.into_iter().map(|(held, bits)| ValuedEvent::new(held, bits)).collect();
+        Some(chains::progress(rule, &events, now))
     }
 
     /// Applies an event at clock `at`; returns whether it repeats a held one.
@@ -477,16 +587,16 @@ impl KeyWindows {
         if rule.keep == 0 {
             return false;
         }
-        let (index, start) = self.find(fact);
+        let (index, start) = self.find(fact, Place::Held);
         if self.runs.get(index).is_none_or(|run| run.fact != fact) {
             if event.timestamp + rule.within <= at {
                 return false;
             }
-            self.runs.insert(index, Run { armed: 0, fact, len: 0 });
+            self.runs.insert(index, Run { armed: 0, fact, len: 0, place: Place::Held, truth: false });
         }
         self.expire(rule, index, start, at, out);
         let run = self.runs[index];
-        let end = start + run.len as usize;
+        let end = start + usize::from(run.len);
         let held = &mut self.held[start..end];
         if let Some(found) = held.iter().rposition(|h| h.id == event.id) {
             if event.arrival < held[found].arrival {
@@ -507,7 +617,7 @@ impl KeyWindows {
             let before = rule.holds(held.len());
             self.held.insert(start + place, event);
             self.runs[index].len += 1;
-            let after = rule.holds(run.len as usize + 1);
+            let after = rule.holds(usize::from(run.len) + 1);
             if before != after {
                 out.flips.push(Flip { time: at, slot: out.slot, fact, truth: after, cause: Cause::Event });
             }
@@ -524,30 +634,17 @@ impl KeyWindows {
 
     /// The held events of counts, by fact, each from oldest to newest.
     pub(crate) fn counted(&self, rules: &WindowState) -> impl Iterator<Item = (u32, Cow<'_, [Held]>)> {
-        let mut start = 0;
-        let runs = self.runs.iter().map(move |run| {
-            let held = &self.held[start..][..run.len as usize];
-            start += run.len as usize;
-            (run.fact, Cow::Borrowed(held))
-        });
-        let of_counts = self.kept.iter().filter(|of| !rules.takes_value(of.fact));
-        let kept = of_counts.map(|of| (of.fact, of.kept.events().map(|(held, _)| held).collect()));
-        runs.chain(kept)
+        let of_counts = self.each().filter(|(run, _)| !rules.takes_value(run.fact));
+        of_counts.map(|(run, events)| match events {
+            Events::Held(held) => (run.fact, Cow::Borrowed(held)),
+            events => (run.fact, events.with_values().into_iter().map(|(held, _)| held).collect()),
+        })
     }
 
     /// The held events of aggregates with their values, by fact, each from oldest to newest.
     pub(crate) fn valued(&self, rules: &WindowState) -> impl Iterator<Item = (u32, Vec<(Held, i128)>)> {
-        let of_values = self.kept.iter().filter(|of| rules.takes_value(of.fact));
-        of_values.map(|of| (of.fact, of.kept.events().collect()))
-    }
-
-    /// The held events of a fact, from oldest to newest.
-    pub(crate) fn held_of(&self, fact: u32) -> &[Held] {
-        let (index, start) = self.find(fact);
-        match self.runs.get(index) {
-            Some(run) if run.fact == fact => &self.held[start..][..run.len as usize],
-            _ => &[],
-        }
+        let of_values = self.each().filter(|(run, _)| rules.takes_value(run.fact));
+        of_values.map(|(run, events)| (run.fact, events.with_values()))
     }
 
     /// Takes up what was held of a fact of which nothing is held yet; returns its truth.
@@ -562,13 +659,27 @@ impl KeyWindows {
     }
 
     fn restore_kept(&mut self, rule: &KeptRule, fact: u32, held: &[(Held, i128)], out: &mut Out<'_>) -> bool {
-        let kept = Kept::of(rule, held);
-        let truth = kept.holds(rule);
-        if !kept.is_empty() {
-            let found = self.kept.binary_search_by_key(&fact, |kept| kept.fact);
-            let index = found.expect_err("a fact is restored once");
-            self.kept.insert(index, KeptFact { armed: 0, fact, kept });
-            self.kept[index].arm(rule, out);
+        let mut truth = rule.holds_of_nothing();
+        if held.is_empty() {
+            return truth;
+        }
+        let (index, start) = self.find(fact, Place::Valued);
+        assert!(self.runs.get(index).is_none_or(|run| run.fact != fact), "a fact is restored once");
+        self.runs.insert(index, Run { armed: 0, fact, len: 0, place: Place::Valued, truth });
+        if let Question::Sequence(_) = &rule.question
+            && held.len() > rule.few()
+        {
+            let events: Vec<ValuedEvent> = held.iter().map(|(held, bits)| ValuedEvent::new(*held, *bits)).collect();
+            self.runs[index].place = Place::Large;
+            self.large.push((fact, Large::of(rule, &events)));
+        } else {
+            held.iter().for_each(|(event, value)| self.insert(rule, (index, start), *event, *value));
+        }
+        truth = self.kept(index, start).holds(rule);
+        self.runs[index].truth = truth;
+        self.arm_kept(rule, (index, start), out);
+        if self.runs[index].armed == 0 {
+            self.remove_run(index);
         }
         truth
     }
@@ -577,13 +688,14 @@ impl KeyWindows {
         if held.is_empty() {
             return rule.holds(0);
         }
-        let (index, start) = self.find(fact);
+        let (index, start) = self.find(fact, Place::Held);
         assert!(self.runs.get(index).is_none_or(|run| run.fact != fact), "a fact is restored once");
         // Ranks of partitions may be others now, and with them the order of equal timestamps.
         let mut held = held.to_vec();
         held.sort_by_key(order);
         let len = held.len();
-        self.runs.insert(index, Run { armed: 0, fact, len: len as u32 });
+        let run = Run { armed: 0, fact, len: len as u16, place: Place::Held, truth: false };
+        self.runs.insert(index, run);
         self.held.splice(start..start, held);
         self.arm(rule, index, start, out);
         rule.holds(len)
@@ -591,38 +703,34 @@ impl KeyWindows {
 
     /// Looks at a fact when a timer of it fires at `time`.
     fn fire(&mut self, rule: &Rule, fact: u32, time: Time, out: &mut Out<'_>) {
-        let (index, start) = self.find(fact);
+        let (index, start) = self.find(fact, Place::Held);
         if self.runs.get(index).is_none_or(|run| run.fact != fact || run.armed != time) {
             return;
         }
         self.expire(rule, index, start, time, out);
         self.runs[index].armed = 0;
         if self.runs[index].len == 0 {
-            self.runs.remove(index);
-            // Keys come and go by the million: the memory of one that is no longer needed is given back.
-            if self.is_empty() {
-                *self = KeyWindows::default();
-            }
+            self.remove_run(index);
         } else {
             self.arm(rule, index, start, out);
         }
     }
 
-    /// The index of a fact's run, or where it would stand, and where its held events start.
-    fn find(&self, fact: u32) -> (usize, usize) {
+    /// The index of a fact's run, or where it would stand, and where its events would start in the vector of a place.
+    fn find(&self, fact: u32, place: Place) -> (usize, usize) {
         let mut start = 0;
         for (index, run) in self.runs.iter().enumerate() {
             if run.fact >= fact {
                 return (index, start);
             }
-            start += run.len as usize;
+            start += if run.place == place { usize::from(run.len) } else { 0 };
         }
         (self.runs.len(), start)
     }
 
     fn expire(&mut self, rule: &Rule, index: usize, start: usize, through: Time, out: &mut Out<'_>) {
         let Run { fact, len, .. } = self.runs[index];
-        let held = &self.held[start..start + len as usize];
+        let held = &self.held[start..start + usize::from(len)];
         let gone = held.iter().take_while(|h| h.timestamp + rule.within <= through).count();
         if gone == 0 {
             return;
@@ -637,44 +745,32 @@ impl KeyWindows {
             }
         }
         self.held.drain(start..start + gone);
-        self.runs[index].len -= gone as u32;
+        self.runs[index].len -= gone as u16;
     }
 
     fn arm(&mut self, rule: &Rule, index: usize, start: usize, out: &mut Out<'_>) {
         let due = self.held[start].timestamp + rule.within;
-        let run = &mut self.runs[index];
-        if run.armed == 0 || due < run.armed {
-            run.armed = due;
-            out.timers.push(Timer { time: due, slot: out.slot, fact: run.fact });
+        self.runs[index].arm(due, out);
+    }
+}
+
+impl Run {
+    /// Has a timer fire when the oldest event leaves the window.
+    fn arm(&mut self, due: Time, out: &mut Out<'_>) {
+        if self.armed == 0 || due < self.armed {
+            self.armed = due;
+            out.timers.push(Timer { time: due, slot: out.slot, fact: self.fact });
         }
     }
 }
 
-impl KeptFact {
-    fn expire(&mut self, rule: &KeptRule, through: Time, out: &mut Out<'_>) {
-        let leaves = |kept: &Kept| kept.oldest().map(|held| held.timestamp + rule.within).filter(|at| *at <= through);
-        let Some(mut time) = leaves(&self.kept) else { return };
-        let mut truth = self.kept.holds(rule);
-        loop {
-            self.kept.remove_oldest(rule);
-            let left = self.kept.holds(rule);
-            if left != truth {
-                truth = left;
-                out.flips.push(Flip { time, slot: out.slot, fact: self.fact, truth, cause: Cause::Expiry });
-            }
-            match leaves(&self.kept) {
-                Some(next) => time = next,
-                None => break,
-            }
-        }
-    }
-
-    fn arm(&mut self, rule: &KeptRule, out: &mut Out<'_>) {
-        let Some(oldest) = self.kept.oldest() else { return };
-        let due = oldest.timestamp + rule.within;
-        if self.armed == 0 || due < self.armed {
-            self.armed = due;
-            out.timers.push(Timer { time: due, slot: out.slot, fact: self.fact });
+impl Events<'_> {
+    /// Returns the events with their values, 0 for those of counts.
+    fn with_values(&self) -> Vec<(Held, i128)> {
+        match self {
+            Events::Held(held) => held.iter().map(|held| (*held, 0)).collect(),
+            Events::Valued(events) => events.iter().map(ValuedEvent::pair).collect(),
+            Events::Large(large) => large.events().collect(),
         }
     }
 }
@@ -698,9 +794,9 @@ pub(crate) fn flips_ahead(
         };
     }
     match rule {
-        WindowRule::Newest(rule) if !windows.is_empty() => windows.expire(rule, 0, 0, Time::MAX, &mut out),
-        WindowRule::Newest(_) => {}
-        WindowRule::Kept(rule) => windows.kept.iter_mut().for_each(|of| of.expire(rule, Time::MAX, &mut out)),
+        _ if windows.is_empty() => {}
+        WindowRule::Newest(rule) => windows.expire(rule, 0, 0, Time::MAX, &mut out),
+        WindowRule::Kept(rule) => windows.expire_kept(rule, (0, 0), Time::MAX, &mut out),
     }
     // Stable: of two flips in the same ms the later one counts.
     flips.sort_by_key(|flip| flip.time);
@@ -818,7 +914,7 @@ mod tests {
         for id in 0..50 {
             apply(&mut state, id, id, id, &[0, 1], &mut flips);
         }
-        assert_eq!((state.key(0).held_of(0).len(), state.key(0).held_of(1).len()), (2, 3));
+        assert_eq!((state.key(0).events_of(0).len(), state.key(0).events_of(1).len()), (2, 3));
     }
 
     /// All events of a fact, kept as a sorted list; truth is counted anew at each look.

@@ -3,8 +3,8 @@
 //! A chain is an event for each step, in strictly increasing (timestamp, arrival), each at most the step's `after` later than the
 //! one before, with no excluded event strictly between the first and the last. The fact is true while a chain lies in the window.
 //!
-//! Holds all events in the window that match a step or are excluded, 32 bytes each, and beyond [`BLOCK`] some 40 bytes more for a
-//! table of ids and for blocks. None of them can be dropped before its window ends: a late event may come to lie between any two,
+//! [`Chains`] holds all events in the window that match a step or are excluded, 32 bytes each, and beyond [`BLOCK`] some 40 bytes more
+//! for a table of ids and for blocks; up to [`FEW`] of them are held as those of other facts are, see [`hold`]. None of them can be dropped before its window ends: a late event may come to lie between any two,
 //! and then any of them may be the step before it, the one after it, or the one that separates it from both.
 //!
 //! Promises: the first event of the newest chain, so that the fact ends exactly at that event's timestamp plus the window, whatever
@@ -20,7 +20,7 @@
 //! What leaves the window is removed from the front, and passages are left as they are: the first event of the newest chain shows
 //! whether it is still there, and if it is not, those of all other chains are gone too.
 
-use super::event_list::make_room;
+use super::event_list::ValuedEvent;
 use super::{Arrival, Held, order};
 use crate::time::Time;
 use hashbrown::HashMap;
@@ -29,8 +29,8 @@ use usher_queries::plan::{EXCLUDED, Role, SequenceStep};
 
 /// The most events of a block: a pass over so many takes less than a µs. Few in tests, so that there are many blocks.
 const BLOCK: usize = if cfg!(test) { 4 } else { 256 };
-/// From so many events on the passage of the only block is kept: a pass over fewer costs no more than to read it.
-const SHORT: usize = if cfg!(test) { 2 } else { 8 };
+/// So many events are passed over at each look: that costs no more than to read what would be kept of them.
+pub(super) const FEW: usize = if cfg!(test) { 3 } else { 8 };
 /// Spreads the ids of a sequence's events: message ids are of one event.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -106,18 +106,25 @@ struct ChainEvent {
     bits: u64,
 }
 
+impl ChainEvent {
+    /// Returns an event that has the steps as its value.
+    fn of(event: &ValuedEvent) -> ChainEvent {
+        ChainEvent { held: event.held, bits: event.value() as u64 }
+    }
+}
+
 /// Events next to each other.
 #[derive(Debug, Default)]
 struct Block {
     /// In order, at least one. Events of one place in the order, which are one message, are in one block.
     events: Vec<ChainEvent>,
-    /// The passage for the present input, and that for the one before. None while there is only one block, and that is [`SHORT`].
+    /// The passage for the present input, and that for the one before.
     passages: Vec<Passage>,
     /// That of the present passage: all blocks are searched for it.
     whole: Option<First>,
 }
 
-/// The events of a sequence of a key.
+/// The events of a sequence of a key that are more than a few.
 #[derive(Debug, Default)]
 pub(super) struct Chains {
     /// In order.
@@ -129,11 +136,51 @@ pub(super) struct Chains {
     best: Option<Time>,
 }
 
+/// Returns whether there is a chain among a sequence's few events, which are all in the window.
+pub(super) fn hold(rule: &SequenceRule, events: &[ValuedEvent]) -> bool {
+    let all = (2 << rule.inner()) - 1;
+    let bits = events.iter().fold(0, |bits, event| bits | event.value() as u64);
+    if bits & all != all {
+        return false;
+    }
+    let events: SmallVec<[ChainEvent; FEW]> = events.iter().map(ChainEvent::of).collect();
+    Passage::through(rule, &events, Inputs::from_elem(None, rule.inner())).whole.is_some()
+}
+
+/// Returns how far the newest chain has come at `now`, as the timestamps of the events for the steps that it has reached: for
+/// all steps if one is whole, else for as many as one has that can still go on.
+pub(super) fn progress(rule: &SequenceRule, events: &[ValuedEvent], now: Time) -> Vec<Time> {
+    let mut chains: Vec<Option<Vec<Time>>> = vec![None; rule.inner()];
+    let mut whole = None;
+    let events: Vec<ChainEvent> = events.iter().map(ChainEvent::of).collect();
+    for (at, bits) in points(&events) {
+        let last = |chain: &Vec<Time>| *chain.last().expect("a chain has an event for its first step");
+        let follows = |step: usize, chains: &[Option<Vec<Time>>]| {
+            let before = chains[step - 1].as_ref().filter(|_| bits >> step & 1 == 1)?;
+            (at - last(before) <= rule.after[step]).then(|| [before.as_slice(), &[at]].concat())
+        };
+        whole = follows(rule.inner(), &chains).or(whole);
+        if bits & EXCLUDED != 0 {
+            chains.fill(None);
+        }
+        for step in (1..rule.inner()).rev() {
+            chains[step] = follows(step, &chains).or(chains[step].take());
+        }
+        if bits & 1 == 1 {
+            chains[0] = Some(vec![at]);
+        }
+    }
+    let goes_on = |(step, chain): (usize, Option<Vec<Time>>)| {
+        chain.filter(|chain| now.saturating_sub(chain[chain.len() - 1]) <= rule.after[step + 1])
+    };
+    let partial = || chains.into_iter().enumerate().rev().find_map(goes_on);
+    whole.or_else(partial).unwrap_or_default()
+}
+
 impl Chains {
     /// Takes up events in any order, with the bits that they had as values.
-    pub(super) fn of(rule: &SequenceRule, events: &[(Held, i128)]) -> Chains {
-        let mut events: Vec<ChainEvent> =
-            events.iter().map(|(held, value)| ChainEvent { held: *held, bits: *value as u64 }).collect();
+    pub(super) fn of(rule: &SequenceRule, events: &[ValuedEvent]) -> Chains {
+        let mut events: Vec<ChainEvent> = events.iter().map(ChainEvent::of).collect();
         events.sort_by_key(|event| order(&event.held));
         let mut chains = Chains { len: events.len(), ..Chains::default() };
         while !events.is_empty() {
@@ -179,18 +226,13 @@ impl Chains {
 
     /// Takes in an event whose id is not held.
     pub(super) fn insert(&mut self, rule: &SequenceRule, held: Held, bits: u64) {
-        if self.blocks.is_empty() {
-            make_room(&mut self.blocks);
-            self.blocks.push(Block::default());
-        }
         let block = self.place(&held);
         let is_last = block + 1 == self.blocks.len();
         let Block { events, passages, whole } = &mut self.blocks[block];
         let at = events.partition_point(|other| order(&other.held) <= order(&held));
         let is_behind = at == events.len() && events.last().is_some_and(|last| order(&last.held) < order(&held));
-        make_room(events);
         events.insert(at, ChainEvent { held, bits });
-        if is_last && is_behind && events.len() <= BLOCK && !passages.is_empty() {
+        if is_last && is_behind && events.len() <= BLOCK {
             passages.truncate(1);
             passages[0].go_on(rule, held.timestamp, bits);
             *whole = passages[0].whole;
@@ -258,36 +300,6 @@ impl Chains {
         }
     }
 
-    /// Returns how far the newest chain has come at `now`, as the timestamps of the events for the steps that it has reached: for all
-    /// steps if one is whole, else for as many as one has that can still go on.
-    pub(super) fn progress(&self, rule: &SequenceRule, now: Time) -> Vec<Time> {
-        let mut chains: Vec<Option<Vec<Time>>> = vec![None; rule.inner()];
-        let mut whole = None;
-        let events: Vec<ChainEvent> = self.blocks.iter().flat_map(|block| &block.events).copied().collect();
-        for (at, bits) in points(&events) {
-            let last = |chain: &Vec<Time>| *chain.last().expect("a chain has an event for its first step");
-            let follows = |step: usize, chains: &[Option<Vec<Time>>]| {
-                let before = chains[step - 1].as_ref().filter(|_| bits >> step & 1 == 1)?;
-                (at - last(before) <= rule.after[step]).then(|| [before.as_slice(), &[at]].concat())
-            };
-            whole = follows(rule.inner(), &chains).or(whole);
-            if bits & EXCLUDED != 0 {
-                chains.fill(None);
-            }
-            for step in (1..rule.inner()).rev() {
-                chains[step] = follows(step, &chains).or(chains[step].take());
-            }
-            if bits & 1 == 1 {
-                chains[0] = Some(vec![at]);
-            }
-        }
-        let goes_on = |(step, chain): (usize, Option<Vec<Time>>)| {
-            chain.filter(|chain| now.saturating_sub(chain[chain.len() - 1]) <= rule.after[step + 1])
-        };
-        let partial = || chains.into_iter().enumerate().rev().find_map(goes_on);
-        whole.or_else(partial).unwrap_or_default()
-    }
-
     /// Returns the block in which an event stands, or belongs.
     fn place(&self, held: &Held) -> usize {
         self.blocks[1..].partition_point(|block| order(&block.events[0].held) <= order(held))
@@ -323,18 +335,9 @@ impl Chains {
     /// Works out what a block whose events have changed, and those behind it, pass on; then the newest chain.
     fn refresh(&mut self, rule: &SequenceRule, changed: usize) {
         self.blocks[changed].passages.clear();
-        if let [only] = self.blocks.as_mut_slice() {
-            let passage = Passage::through(rule, &only.events, Inputs::from_elem(None, rule.inner()));
-            only.whole = passage.whole;
-            if only.events.len() >= SHORT {
-                make_room(&mut only.passages);
-                only.passages.push(passage);
-            }
-        } else {
-            let mut block = changed;
-            while block < self.blocks.len() && self.pass(rule, block) {
-                block += 1;
-            }
+        let mut block = changed;
+        while block < self.blocks.len() && self.pass(rule, block) {
+            block += 1;
         }
         self.find_best();
     }

@@ -11,16 +11,16 @@
 //! | `min`, `max` | the newest whose value is enough, the newest whose value is too much |
 //! | sequence | all of them: see `chains.rs` |
 //!
-//! Promises: an event costs O(log n) in the number of those held, wherever it stands, and an event that leaves as much.
-//! What is exact does not depend on the order in which events come and go.
+//! A fact's events stand next to those of the key's other facts as long as they are few, and the question is then answered by a look
+//! at all of them; more of them are [`Large`]. Promises: an event costs a scan of the few or O(log n) in the number of those held,
+//! wherever it stands, and an event that leaves as much. What is exact does not depend on the order in which events come and go.
 
-use super::chains::{Chains, SequenceRule};
-use super::event_list::{EventList, FEW};
+use super::chains::{self, Chains, SequenceRule};
+use super::event_list::{EventList, FEW, Few, Many, ValuedEvent};
 use super::{Arrival, Held, Rule, order};
 use crate::time::Time;
-use hashbrown::HashMap;
 use usher_config::{Aggregate, Comparison};
-use usher_queries::aggregate::{Bearing, Contribution, Summary, bearing};
+use usher_queries::aggregate::{Bearing, Contribution, bearing};
 
 /// What decides a fact of a key.
 #[derive(Clone, Debug)]
@@ -58,180 +58,102 @@ impl KeptRule {
             Question::Total(..) | Question::Enough(..) | Question::Extreme(..) | Question::Sequence(_) => false,
         }
     }
+
+    /// Returns how many events are few.
+    pub(super) fn few(&self) -> usize {
+        match &self.question {
+            Question::Sequence(_) => chains::FEW,
+            _ => FEW,
+        }
+    }
+
+    /// Returns whether so few are left of many that they are few again.
+    pub(super) fn are_few_again(&self, len: usize) -> bool {
+        len <= self.few() / 2
+    }
+
+    /// Returns the truth of the fact while nothing is held.
+    pub(super) fn holds_of_nothing(&self) -> bool {
+        let (mut all, mut len) = (thin_vec::ThinVec::new(), 0);
+        Kept::List(EventList::Few(Few { all: &mut all, start: 0, len: &mut len })).holds(self)
+    }
 }
 
-/// The events of a fact of a key that matter.
+/// The events of a fact that are more than a few.
 #[derive(Debug)]
-pub(super) enum Kept {
+pub(super) enum Large {
     /// Of a count or an aggregate.
-    Valued(Valued),
+    Many(Box<Many>),
     /// Of a sequence.
     Chains(Box<Chains>),
 }
 
-impl Kept {
-    pub(super) fn new(rule: &KeptRule) -> Kept {
-        match &rule.question {
-            Question::Sequence(_) => Kept::Chains(Box::default()),
-            _ => Kept::Valued(Valued::new(rule)),
-        }
-    }
-
+impl Large {
     /// Takes up events in any order, with their values.
-    pub(super) fn of(rule: &KeptRule, events: &[(Held, i128)]) -> Kept {
-        if let Question::Sequence(sequence) = &rule.question {
-            return Kept::Chains(Box::new(Chains::of(sequence, events)));
+    pub(super) fn of(rule: &KeptRule, events: &[ValuedEvent]) -> Large {
+        match &rule.question {
+            Question::Sequence(sequence) => Large::Chains(Box::new(Chains::of(sequence, events))),
+            question => Large::Many(Box::new(Many::of(question, events.iter().map(ValuedEvent::pair)))),
         }
-        let mut valued = Valued::new(rule);
-        for (event, value) in events {
-            valued.insert(rule, *event, *value);
-            valued.index_values(rule);
-        }
-        Kept::Valued(valued)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     pub(super) fn len(&self) -> usize {
         match self {
-            Kept::Valued(valued) => valued.events.len(),
-            Kept::Chains(chains) => chains.len(),
+            Large::Many(many) => many.len(),
+            Large::Chains(chains) => chains.len(),
         }
     }
 
-    /// Returns something of its events, so that they are read.
-    pub(super) fn touch(&self) -> u64 {
+    /// Returns the events with their values, from oldest to newest.
+    pub(super) fn events(&self) -> impl Iterator<Item = (Held, i128)> {
+        let (many, chains) = match self {
+            Large::Many(many) => (Some(many), None),
+            Large::Chains(chains) => (None, Some(chains)),
+        };
+        let chained = chains.into_iter().flat_map(|chains| chains.events());
+        many.into_iter().flat_map(|many| many.events()).chain(chained)
+    }
+}
+
+/// The events of a fact of a key that matter, wherever they stand.
+pub(super) enum Kept<'a> {
+    /// Of a count or an aggregate, or a sequence's few.
+    List(EventList<'a>),
+    /// Of a sequence.
+    Chains(&'a mut Chains),
+}
+
+impl Kept<'_> {
+    pub(super) fn len(&self) -> usize {
         match self {
-            Kept::Valued(valued) => valued.events.oldest().map_or(0, |held| held.timestamp),
-            Kept::Chains(chains) => chains.len() as u64,
+            Kept::List(list) => list.len(),
+            Kept::Chains(chains) => chains.len(),
         }
     }
 
     pub(super) fn oldest(&self) -> Option<Held> {
         match self {
-            Kept::Valued(valued) => valued.events.oldest(),
+            Kept::List(list) => list.first().map(|(held, _)| held),
             Kept::Chains(chains) => chains.oldest(),
         }
     }
 
     pub(super) fn find(&self, id: u64) -> Option<Held> {
         match self {
-            Kept::Valued(valued) => valued.events.find(id),
+            Kept::List(list) => list.find(id),
             Kept::Chains(chains) => chains.find(id),
         }
     }
 
-    /// Returns the events with their values, from oldest to newest.
-    pub(super) fn events(&self) -> impl Iterator<Item = (Held, i128)> {
-        let (valued, chains) = match self {
-            Kept::Valued(valued) => (Some(valued), None),
-            Kept::Chains(chains) => (None, Some(chains)),
-        };
-        let chained = chains.into_iter().flat_map(|chains| chains.events());
-        valued.into_iter().flat_map(|valued| valued.events.iter()).chain(chained)
-    }
-
-    /// Returns the sum or average for people; `None` if it is null or the question another one.
-    pub(super) fn total(&self) -> Option<String> {
-        match self {
-            Kept::Valued(valued) => valued.total(),
-            Kept::Chains(_) => None,
-        }
-    }
-
     pub(super) fn holds(&self, rule: &KeptRule) -> bool {
-        match self {
-            Kept::Valued(valued) => valued.holds(rule),
-            Kept::Chains(chains) => chains.holds(),
-        }
-    }
-
-    /// Gives an event that is held an earlier arrival.
-    pub(super) fn set_arrival(&mut self, rule: &KeptRule, event: &Held, arrival: Arrival) {
         match (self, &rule.question) {
-            (Kept::Chains(chains), Question::Sequence(sequence)) => chains.set_arrival(sequence, event, arrival),
-            (Kept::Valued(valued), _) => valued.set_arrival(event, arrival),
-            (Kept::Chains(_), _) => unreachable!("chains are kept for a sequence"),
-        }
-    }
-
-    /// Takes in an event whose id is not held, and drops what can't decide any more.
-    pub(super) fn insert(&mut self, rule: &KeptRule, event: Held, value: i128) {
-        match (self, &rule.question) {
-            (Kept::Chains(chains), Question::Sequence(sequence)) => chains.insert(sequence, event, value as u64),
-            (Kept::Valued(valued), _) => {
-                valued.insert(rule, event, value);
-                valued.index_values(rule);
+            (Kept::List(list), Question::Count(count) | Question::Distinct(count)) => count.holds(list.len()),
+            (Kept::List(list), Question::Total(of, comparison) | Question::Enough(of, comparison)) => {
+                list.total(of).holds(comparison)
             }
-            (Kept::Chains(_), _) => unreachable!("chains are kept for a sequence"),
-        }
-    }
-
-    /// Removes the oldest event.
-    pub(super) fn remove_oldest(&mut self, rule: &KeptRule) {
-        match self {
-            Kept::Valued(valued) => {
-                valued.remove_oldest();
-                valued.index_values(rule);
-            }
-            Kept::Chains(chains) => chains.remove_oldest(),
-        }
-    }
-
-    /// Returns how far a sequence has come; `None` if the question is another one.
-    pub(super) fn progress(&self, rule: &KeptRule, now: Time) -> Option<Vec<Time>> {
-        match (self, &rule.question) {
-            (Kept::Chains(chains), Question::Sequence(sequence)) => Some(chains.progress(sequence, now)),
-            _ => None,
-        }
-    }
-}
-
-/// The events of a count or an aggregate.
-#[derive(Debug)]
-pub(super) struct Valued {
-    events: EventList,
-    beside: Beside,
-}
-
-/// What is kept beside the events.
-#[derive(Debug)]
-enum Beside {
-    Nothing,
-    /// The sum of all of them.
-    Total(Summary),
-    /// The event of each value, once there are more than a few.
-    ByValue(HashMap<i128, Held>),
-}
-
-impl Valued {
-    fn new(rule: &KeptRule) -> Valued {
-        let beside = match &rule.question {
-            Question::Total(aggregate, _) | Question::Enough(aggregate, _) => Beside::Total(Summary::new(aggregate)),
-            _ => Beside::Nothing,
-        };
-        Valued { events: EventList::default(), beside }
-    }
-
-    /// Returns the sum or average for people; `None` if it is null or the question another one.
-    fn total(&self) -> Option<String> {
-        match &self.beside {
-            Beside::Total(total) => total.shown(),
-            Beside::Nothing | Beside::ByValue(_) => None,
-        }
-    }
-
-    fn holds(&self, rule: &KeptRule) -> bool {
-        match (&rule.question, &self.beside) {
-            (Question::Count(count) | Question::Distinct(count), _) => count.holds(self.events.len()),
-            (Question::Total(_, comparison) | Question::Enough(_, comparison), Beside::Total(total)) => {
-                total.holds(comparison)
-            }
-            (Question::Extreme(aggregate, comparison), _) => {
+            (Kept::List(list), Question::Extreme(aggregate, comparison)) => {
                 let mut holds = false;
-                for (_, value) in self.events.iter() {
+                for (_, value) in list.iter() {
                     match bearing(aggregate, comparison, value) {
                         Bearing::Holds => holds = true,
                         Bearing::Breaks => return false,
@@ -240,132 +162,102 @@ impl Valued {
                 }
                 holds
             }
-            (Question::Total(..) | Question::Enough(..), _) => {
-                unreachable!("a total is kept for a question about it")
-            }
-            (Question::Sequence(_), _) => unreachable!("a sequence is decided by chains"),
+            (Kept::List(EventList::Few(few)), Question::Sequence(sequence)) => chains::hold(sequence, few.events()),
+            (Kept::Chains(chains), _) => chains.holds(),
+            (Kept::List(EventList::Many(_)), Question::Sequence(_)) => unreachable!("chains are kept for a sequence"),
         }
     }
 
     /// Gives an event that is held an earlier arrival.
-    fn set_arrival(&mut self, event: &Held, arrival: Arrival) {
-        let value = self.events.remove(event);
-        let event = Held { arrival, ..*event };
-        self.events.insert(event, value);
-        if let Beside::ByValue(by_value) = &mut self.beside {
-            by_value.insert(value, event);
+    pub(super) fn set_arrival(&mut self, rule: &KeptRule, event: &Held, arrival: Arrival) {
+        match (self, &rule.question) {
+            (Kept::Chains(chains), Question::Sequence(sequence)) => chains.set_arrival(sequence, event, arrival),
+            (Kept::List(list), _) => {
+                let value = list.remove(event);
+                list.insert(Held { arrival, ..*event }, value);
+            }
+            (Kept::Chains(_), _) => unreachable!("chains are kept for a sequence"),
         }
     }
 
     /// Takes in an event whose id is not held, and drops what can't decide any more.
-    fn insert(&mut self, rule: &KeptRule, event: Held, value: i128) {
-        match &rule.question {
-            Question::Count(count) => {
-                self.add(event, value);
-                self.drop_beyond(count.keep);
-            }
-            Question::Total(..) => self.add(event, value),
-            Question::Enough(_, comparison) => {
-                self.add(event, value);
-                self.drop_surplus(comparison);
-            }
-            Question::Distinct(count) => {
-                if self.replace(event, self.of_value(value), value) {
-                    self.drop_beyond(count.keep);
-                }
-            }
-            Question::Extreme(aggregate, comparison) => {
-                let of = |value| bearing(aggregate, comparison, value);
-                if of(value) != Bearing::Nothing {
-                    let alike = self.events.iter().find(|(_, other)| of(*other) == of(value));
-                    self.replace(event, alike.map(|(held, _)| held), value);
-                }
-            }
-            Question::Sequence(_) => unreachable!("a sequence is decided by chains"),
+    pub(super) fn insert(&mut self, rule: &KeptRule, event: Held, value: i128) {
+        match (self, &rule.question) {
+            (Kept::Chains(chains), Question::Sequence(sequence)) => chains.insert(sequence, event, value as u64),
+            (Kept::List(list), question) => insert(list, question, event, value),
+            (Kept::Chains(_), _) => unreachable!("chains are kept for a sequence"),
         }
     }
 
     /// Removes the oldest event.
-    fn remove_oldest(&mut self) {
-        let oldest = self.events.oldest().expect("it is asked for while there are events");
-        self.remove(&oldest);
+    pub(super) fn remove_oldest(&mut self) {
+        match self {
+            Kept::List(list) => remove_oldest(list),
+            Kept::Chains(chains) => chains.remove_oldest(),
+        }
     }
+}
 
-    /// Takes in an event in place of the one that stands for the same, unless that is newer; returns whether it did.
-    fn replace(&mut self, event: Held, alike: Option<Held>, value: i128) -> bool {
-        if let Some(alike) = alike {
-            if order(&event) < order(&alike) {
-                return false;
+/// Takes in an event whose id is not held, and drops what can't decide any more.
+fn insert(list: &mut EventList<'_>, question: &Question, event: Held, value: i128) {
+    match question {
+        Question::Total(..) | Question::Sequence(_) => list.insert(event, value),
+        Question::Count(count) => {
+            list.insert(event, value);
+            drop_beyond(list, count.keep);
+        }
+        Question::Enough(aggregate, comparison) => {
+            list.insert(event, value);
+            drop_surplus(list, aggregate, comparison);
+        }
+        Question::Distinct(count) => {
+            if replace(list, event, list.of_value(value), value) {
+                drop_beyond(list, count.keep);
             }
-            self.remove(&alike);
         }
-        self.add(event, value);
-        true
-    }
-
-    fn drop_beyond(&mut self, keep: usize) {
-        if self.events.len() > keep {
-            self.remove_oldest();
-        }
-    }
-
-    /// Drops the oldest events without which the sum is enough.
-    fn drop_surplus(&mut self, comparison: &Comparison) {
-        let Beside::Total(total) = &mut self.beside else { unreachable!("a total is kept for a question about it") };
-        while total.holds(comparison)
-            && let Some((oldest, value)) = self.events.first()
-        {
-            total.take_back(Contribution::Number(value));
-            if !total.holds(comparison) {
-                total.add(Contribution::Number(value));
-                break;
-            }
-            self.events.remove(&oldest);
-        }
-    }
-
-    fn of_value(&self, value: i128) -> Option<Held> {
-        match &self.beside {
-            Beside::ByValue(by_value) => by_value.get(&value).copied(),
-            Beside::Nothing | Beside::Total(_) => {
-                self.events.iter().find(|(_, other)| *other == value).map(|(held, _)| held)
+        Question::Extreme(aggregate, comparison) => {
+            let of = |value| bearing(aggregate, comparison, value);
+            if of(value) != Bearing::Nothing {
+                let alike = list.iter().find(|(_, other)| of(*other) == of(value)).map(|(held, _)| held);
+                replace(list, event, alike, value);
             }
         }
     }
+}
 
-    fn add(&mut self, event: Held, value: i128) {
-        self.events.insert(event, value);
-        match &mut self.beside {
-            Beside::Nothing => {}
-            Beside::Total(total) => total.add(Contribution::Number(value)),
-            Beside::ByValue(by_value) => {
-                by_value.insert(value, event);
-            }
+/// Takes in an event in place of the one that stands for the same, unless that is newer; returns whether it did.
+fn replace(list: &mut EventList<'_>, event: Held, alike: Option<Held>, value: i128) -> bool {
+    if let Some(alike) = alike {
+        if order(&event) < order(&alike) {
+            return false;
         }
+        list.remove(&alike);
     }
+    list.insert(event, value);
+    true
+}
 
-    fn remove(&mut self, event: &Held) {
-        let value = self.events.remove(event);
-        match &mut self.beside {
-            Beside::Nothing => {}
-            Beside::Total(total) => total.take_back(Contribution::Number(value)),
-            Beside::ByValue(by_value) => {
-                by_value.remove(&value);
-            }
-        }
+fn drop_beyond(list: &mut EventList<'_>, keep: usize) {
+    if list.len() > keep {
+        remove_oldest(list);
     }
+}
 
-    /// Makes the table of values once there are more than a few, and drops it when there are none left.
-    fn index_values(&mut self, rule: &KeptRule) {
-        if !matches!(rule.question, Question::Distinct(_)) {
-            return;
+/// Drops the oldest events without which the sum is enough.
+fn drop_surplus(list: &mut EventList<'_>, aggregate: &Aggregate, comparison: &Comparison) {
+    let mut total = list.total(aggregate);
+    while total.holds(comparison)
+        && let Some((oldest, value)) = list.first()
+    {
+        total.take_back(Contribution::Number(value));
+        if !total.holds(comparison) {
+            break;
         }
-        match self.beside {
-            Beside::Nothing if self.events.len() > FEW => {
-                self.beside = Beside::ByValue(self.events.iter().map(|(held, value)| (value, held)).collect());
-            }
-            Beside::ByValue(_) if self.events.is_empty() => self.beside = Beside::Nothing,
-            _ => {}
-        }
+        list.remove(&oldest);
     }
+}
+
+fn remove_oldest(list: &mut EventList<'_>) {
+    let (oldest, _) = list.first().expect("it is asked for while there are events");
+    list.remove(&oldest);
 }

@@ -242,9 +242,10 @@ fn progress_is_how_far_a_chain_can_still_go_on() {
     let progress = |events: &[(Time, u64)], now| {
         let rule = SequenceRule { after: vec![Time::MAX, 20, Time::MAX] };
         let held = |(id, (timestamp, bits)): (usize, &(Time, u64))| {
-            (Held { timestamp: *timestamp, arrival: Arrival::new(0, id as u64), id: id as u64 }, i128::from(*bits))
+            let held = Held { timestamp: *timestamp, arrival: Arrival::new(0, id as u64), id: id as u64 };
+            ValuedEvent::new(held, i128::from(*bits))
         };
-        Chains::of(&rule, &events.iter().enumerate().map(held).collect::<Vec<_>>()).progress(&rule, now)
+        super::progress(&rule, &events.iter().enumerate().map(held).collect::<Vec<_>>(), now)
     };
     assert_eq!(progress(&[(0, 2), (1, 4)], 5), [0; 0]);
     assert_eq!(progress(&[(0, 1)], 20), [0]);
