@@ -78,7 +78,7 @@ impl WindowRule {
                 Some(if rule.keep <= FEW {
                     WindowRule::Newest(rule)
                 } else {
-                    WindowRule::Kept(KeptRule { within: *within, value: 0, question: Question::Count(rule) })
+                    WindowRule::Kept(KeptRule::new(*within, 0, Question::Count(rule)))
                 })
             }
             FactKind::Aggregated { event, filter, within, value, aggregate, comparison } => {
@@ -97,11 +97,11 @@ impl WindowRule {
                     Aggregate::Min(_) | Aggregate::Max(_) => Question::Extreme(aggregate.clone(), *comparison),
                     Aggregate::Count => panic!("the count is a fact of its own kind"),
                 };
-                Some(WindowRule::Kept(KeptRule { within: *within, value: *value as usize, question }))
+                Some(WindowRule::Kept(KeptRule::new(*within, *value as usize, question)))
             }
             FactKind::Sequence { steps, within, .. } => {
                 let question = Question::Sequence(SequenceRule::new(steps));
-                Some(WindowRule::Kept(KeptRule { within: *within, value: 0, question }))
+                Some(WindowRule::Kept(KeptRule::new(*within, 0, question)))
             }
             FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } | FactKind::Tallied { .. } => None,
         }
@@ -437,7 +437,7 @@ impl KeyWindows {
             if over {
                 return false;
             }
-            let truth = rule.holds_of_nothing();
+            let truth = rule.holds_of_nothing;
             self.runs.insert(index, Run { armed: 0, fact, len: 0, place: Place::Valued, truth });
         } else {
             self.expire_kept(rule, (index, start), at, out);
@@ -659,7 +659,7 @@ impl KeyWindows {
     }
 
     fn restore_kept(&mut self, rule: &KeptRule, fact: u32, held: &[(Held, i128)], out: &mut Out<'_>) -> bool {
-        let mut truth = rule.holds_of_nothing();
+        let mut truth = rule.holds_of_nothing;
         if held.is_empty() {
             return truth;
         }
@@ -1045,7 +1045,7 @@ mod tests {
             let mut state = aggregates(&facts);
             for (rule, (aggregate, comparison)) in state.rules.iter_mut().zip(&facts) {
                 let question = Question::Enough(aggregate.clone(), *comparison);
-                *rule = Some(WindowRule::Kept(KeptRule { within: WITHIN, value: 0, question }));
+                *rule = Some(WindowRule::Kept(KeptRule::new(WITHIN, 0, question)));
             }
             let mut truth: Vec<bool> = facts.iter().map(|(of, comparison)| naive(of, comparison, &[], 0)).collect();
             let (mut events, mut clock): (Vec<(Time, i128)>, _) = (Vec::new(), WITHIN);

@@ -245,7 +245,7 @@ mod tests {
             let grows = id / 40 % 2 == 0;
             if vector.is_empty() || random.u8(0..4) == 0 || (grows && random.bool()) {
                 let event = Held { timestamp: random.u64(0..50), arrival: Arrival::new(0, id), id };
-                let value = i128::from(id) * -7 << 40;
+                let value = (i128::from(id) * -7) << 40;
                 few.insert(event, value);
                 many.insert(event, value);
                 vector.push((event, value));

@@ -19,6 +19,7 @@ use super::chains::{self, Chains, SequenceRule};
 use super::event_list::{EventList, FEW, Few, Many, ValuedEvent};
 use super::{Arrival, Held, Rule, order};
 use crate::time::Time;
+use thin_vec::ThinVec;
 use usher_config::{Aggregate, Comparison};
 use usher_queries::aggregate::{Bearing, Contribution, bearing};
 
@@ -46,9 +47,18 @@ pub(crate) struct KeptRule {
     /// Which of the event's values counts.
     pub(crate) value: usize,
     pub(crate) question: Question,
+    /// The truth of the fact while nothing is held.
+    pub(super) holds_of_nothing: bool,
 }
 
 impl KeptRule {
+    pub(super) fn new(within: Time, value: usize, question: Question) -> KeptRule {
+        let mut rule = KeptRule { within, value, question, holds_of_nothing: false };
+        let (mut all, mut len) = (ThinVec::new(), 0);
+        rule.holds_of_nothing = Kept::List(EventList::Few(Few { all: &mut all, start: 0, len: &mut len })).holds(&rule);
+        rule
+    }
+
     /// Returns whether any number of events decides alike, so that none is held.
     pub(super) fn is_constant(&self) -> bool {
         match &self.question {
@@ -70,12 +80,6 @@ impl KeptRule {
     /// Returns whether so few are left of many that they are few again.
     pub(super) fn are_few_again(&self, len: usize) -> bool {
         len <= self.few() / 2
-    }
-
-    /// Returns the truth of the fact while nothing is held.
-    pub(super) fn holds_of_nothing(&self) -> bool {
-        let (mut all, mut len) = (thin_vec::ThinVec::new(), 0);
-        Kept::List(EventList::Few(Few { all: &mut all, start: 0, len: &mut len })).holds(self)
     }
 }
 
