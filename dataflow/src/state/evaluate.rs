@@ -11,7 +11,8 @@
 //! nothing; any fact may flip at any time.
 //!
 //! The facts and negated facts of a conjunction, which most audiences are, are compared by masks of 64 facts at a time; the masks of all
-//! audiences stand in a row. Where an audience has other conditions too, these are walked if the masks fit.
+//! audiences stand in a row. Where an audience has other conditions too, these are walked if the masks fit. An audience is only looked at
+//! for a key if the most selective fact that it needs is there: with 1,000 audiences, most are not.
 
 use super::brake::Exits;
 use super::committed::{Baseline, CommittedBits};
@@ -53,12 +54,25 @@ impl Tests {
         self.others.push(other);
     }
 
+    #[inline]
+    fn terms(&self, rank: usize) -> &[Term] {
+        let begin = rank.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        &self.terms[begin..self.ends[rank] as usize]
+    }
+
+    /// Returns the facts that have to have another truth than `default` has for the audience at a rank to hold.
+    fn needs(&self, rank: usize, default: &[u64]) -> impl Iterator<Item = u32> {
+        let of = |term: &Term| (term.word * 64, term.mask & (term.want ^ default[term.word as usize]));
+        self.terms(rank).iter().map(of).flat_map(|(first, bits)| {
+            let facts = (0..64).filter(move |bit| bits >> bit & 1 == 1);
+            facts.map(move |bit| first + bit)
+        })
+    }
+
     /// Returns whether the audience at a rank holds.
     #[inline]
     fn holds(&self, rank: usize, facts: &[u64], members: &[u64]) -> bool {
-        let begin = rank.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
-        let terms = &self.terms[begin..self.ends[rank] as usize];
-        terms.iter().all(|term| facts[term.word as usize] & term.mask == term.want)
+        self.terms(rank).iter().all(|term| facts[term.word as usize] & term.mask == term.want)
             && self.others[rank].as_ref().is_none_or(|other| walk(other, facts, members))
     }
 }
@@ -84,12 +98,18 @@ struct Audiences {
     exprs: Vec<Expr>,
     /// Per fact, the ranks of the audiences that mention it.
     by_fact: Vec<Words>,
+    /// Per fact, the ranks of the audiences that do not hold while it is as for a key of which nothing is known. An audience is
+    /// under one such fact: that which fewest mention.
+    needing: BitRows,
+    /// The ranks that are under none.
+    needing_none: Words,
     /// Truth of each fact for a key of which nothing is known. No audience holds for such a key.
     default_facts: Words,
     performed: Words,
     rank_words: usize,
     // Scratch of `decide`. Causes are kept of linked audiences, those of `caused`.
     dirty: Words,
+    candidates: Words,
     causes: Vec<Causes>,
     caused: Vec<u32>,
 }
@@ -440,10 +460,23 @@ impl Audiences {
             let by_rows = matches!(fact.kind, FactKind::Tallied { windowed: true, .. });
             set(&mut performed, i as u32, fact.kind.window().is_some() || by_rows);
         }
+        let (mut needing, mut needing_none) = (BitRows::new(vec![0; rank_words]), vec![0; rank_words]);
+        needing.fit(facts);
+        for rank in 0..ranks as u32 {
+            let needed = tests.needs(rank as usize, &default_facts);
+            let mentions = |fact: &u32| by_fact[*fact as usize].iter().map(|word| word.count_ones()).sum::<u32>();
+            match needed.min_by_key(mentions) {
+                Some(fact) => set(needing.row_mut(fact), rank, true),
+                None => set(&mut needing_none, rank, true),
+            }
+        }
         let audiences = Audiences {
             causes: vec![Causes::default(); ranks],
             caused: Vec::new(),
             dirty: vec![0; rank_words],
+            candidates: vec![0; rank_words],
+            needing,
+            needing_none,
             tests,
             own: own_facts,
             links,
@@ -485,7 +518,22 @@ impl Audiences {
             };
             self.dirty.iter_mut().zip(touched).for_each(|(dirty, touched)| *dirty |= touched);
         }
+        if holding.is_none() {
+            self.find_candidates(facts, flipped.iter().map(|(fact, _)| *fact));
+            self.dirty.iter_mut().zip(&self.candidates).for_each(|(dirty, candidates)| *dirty &= candidates);
+        }
         self.decide_dirty(facts, flipped, members, decisions, holding);
+    }
+
+    /// Finds the audiences that a key with these facts may be in, and those that it may have been in before some flipped.
+    fn find_candidates(&mut self, facts: &[u64], flipped: impl Iterator<Item = u32>) {
+        let Audiences { candidates, needing, needing_none, default_facts, .. } = self;
+        candidates.copy_from_slice(needing_none);
+        let mut add = |fact| candidates.iter_mut().zip(needing.row(fact)).for_each(|(all, needing)| *all |= needing);
+        flipped.for_each(&mut add);
+        for (word, (is, default)) in facts.iter().zip(default_facts.iter()).enumerate() {
+            ones(&[is ^ default]).for_each(|fact| add(word as u32 * 64 + fact));
+        }
     }
 
     /// Decides again the audiences that a key is held for, as [`Audiences::decide`] does. The cause is not one of theirs.
@@ -576,7 +624,13 @@ impl Audiences {
         stays: impl Fn(u32) -> bool,
     ) {
         members.fill(0);
-        for rank in 0..self.order.len() {
+        if holding.is_none() {
+            self.find_candidates(facts, std::iter::empty());
+        } else {
+            (0..self.order.len() as u32).for_each(|rank| set(&mut self.candidates, rank, true));
+        }
+        let candidates = std::mem::take(&mut self.candidates);
+        for rank in ones(&candidates).map(|rank| rank as usize) {
             let (index, mut holds) = (self.order[rank], self.holds(rank, facts, members));
             if let Some((holding, slot)) = &mut holding {
                 holds = holding.admits((*slot, index), (holds, stays(index)), facts, members);
@@ -606,6 +660,7 @@ impl Audiences {
             self.keep_causes(rank, causes);
             decisions.push(Decision { audience: index, kind: ChangeKind::Entry, cause: causes.first() });
         }
+        self.candidates = candidates;
         self.forget_causes();
     }
 
@@ -704,9 +759,18 @@ mod tests {
     fn deciding_what_flips_touch_is_deciding_all() {
         for seed in 0..20 {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let model = model(&mut rng);
+            let mut model = model(&mut rng);
+            // Some facts are true of a key of which nothing is known: then the first condition of an audience is that they are not.
+            model.facts.iter_mut().for_each(|fact| fact.default = rng.u8(0..4) == 0);
+            for audience in &mut model.audiences {
+                let Expr::All(parts) = &mut audience.expr else { panic!("it is a conjunction") };
+                let Expr::Fact(first) = parts[0] else { panic!("its first part is a fact") };
+                if model.facts[first as usize].default {
+                    parts[0] = Expr::Not(Box::new(Expr::Fact(first)));
+                }
+            }
             let mut audiences = Audiences::new(&model);
-            let mut facts = vec![0; words_for(FACTS as usize)];
+            let mut facts = audiences.default_facts.clone();
             let mut members = vec![0; audiences.rank_words];
             let mut entries = 0;
             for _ in 0..500 {
@@ -731,6 +795,11 @@ mod tests {
                 assert_eq!(members, want, "seed {seed}");
                 let changed: Vec<u64> = before.iter().zip(&members).map(|(a, b)| a ^ b).collect();
                 assert_eq!(turned, changed, "seed {seed}: exactly what changed is decided");
+                let mut all = members.clone();
+                decisions.clear();
+                audiences.decide_all(&facts, &[], &mut all, &mut decisions, None, |_| false);
+                let decided: Vec<u32> = decisions.iter().map(|decision| decision.audience).collect();
+                assert_eq!((all, decided), (want.clone(), ones(&want).collect()), "seed {seed}: from nothing");
             }
             assert!(entries > 0, "seed {seed} reaches no audience");
         }
