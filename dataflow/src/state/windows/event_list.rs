@@ -4,13 +4,13 @@
 //! ids, some 90 bytes each. Promises: finding, inserting and removing an event, wherever it stands, costs at most a scan of the key's
 //! few, else O(log n). Refuses: two events of a fact with one id.
 
-use super::kept::Question;
 use super::{Arrival, Held, order};
 use crate::time::Time;
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use thin_vec::ThinVec;
+use usher_config::Aggregate;
 use usher_queries::aggregate::{Contribution, Summary};
 
 /// The greatest number of a fact's events that stand in a vector: a scan of so many costs about what a step down a tree does.
@@ -83,7 +83,7 @@ pub(super) struct Many {
 
 /// What answers the question without a look at all of them.
 #[derive(Debug)]
-enum Beside {
+pub(super) enum Beside {
     Nothing,
     /// The sum of all of them.
     Total(Summary),
@@ -92,12 +92,7 @@ enum Beside {
 }
 
 impl Many {
-    pub(super) fn of(question: &Question, events: impl Iterator<Item = (Held, i128)>) -> Many {
-        let beside = match question {
-            Question::Total(aggregate, _) | Question::Enough(aggregate, _) => Beside::Total(Summary::new(aggregate)),
-            Question::Distinct(_) => Beside::ByValue(HashMap::new()),
-            Question::Count(_) | Question::Extreme(..) | Question::Sequence(_) => Beside::Nothing,
-        };
+    pub(super) fn of(beside: Beside, events: impl Iterator<Item = (Held, i128)>) -> Many {
         let mut many = Many { by_order: BTreeMap::new(), by_id: HashMap::new(), beside };
         events.for_each(|(event, value)| many.insert(event, value));
         many
@@ -178,7 +173,7 @@ impl EventList<'_> {
     }
 
     /// Returns the sum or average of all values.
-    pub(super) fn total(&self, aggregate: &usher_config::Aggregate) -> Summary {
+    pub(super) fn total(&self, aggregate: &Aggregate) -> Summary {
         match self {
             EventList::Many(Many { beside: Beside::Total(total), .. }) => total.clone(),
             _ => total(aggregate, self.iter().map(|(_, value)| value)),
@@ -215,7 +210,7 @@ impl EventList<'_> {
 }
 
 /// Returns the sum or average of values.
-pub(super) fn total(aggregate: &usher_config::Aggregate, values: impl Iterator<Item = i128>) -> Summary {
+pub(super) fn total(aggregate: &Aggregate, values: impl Iterator<Item = i128>) -> Summary {
     let mut total = Summary::new(aggregate);
     values.for_each(|value| total.add(Contribution::Number(value)));
     total
@@ -236,8 +231,7 @@ mod tests {
         // Events of another fact stand on both sides.
         let stranger = ValuedEvent::new(Held { timestamp: 7, arrival: Arrival::new(0, 1), id: 7 }, -1);
         let (mut all, mut len): (ThinVec<ValuedEvent>, u16) = ([stranger, stranger].into_iter().collect(), 0);
-        let count = Question::Count(super::super::Rule::new(100, 70, None));
-        let mut many = Many::of(&count, std::iter::empty());
+        let mut many = Many::of(Beside::Nothing, std::iter::empty());
         let mut vector: Vec<(Held, i128)> = Vec::new();
         for id in 0..6_000u64 {
             let mut few = Few { all: &mut all, start: 1, len: &mut len };

@@ -16,12 +16,13 @@
 //! wherever it stands, and an event that leaves as much. What is exact does not depend on the order in which events come and go.
 
 use super::chains::{self, Chains, SequenceRule};
-use super::event_list::{EventList, FEW, Few, Many, ValuedEvent};
+use super::event_list::{Beside, EventList, FEW, Few, Many, ValuedEvent};
 use super::{Arrival, Held, Rule, order};
 use crate::time::Time;
+use hashbrown::HashMap;
 use thin_vec::ThinVec;
 use usher_config::{Aggregate, Comparison};
-use usher_queries::aggregate::{Bearing, Contribution, bearing};
+use usher_queries::aggregate::{Bearing, Contribution, Summary, bearing};
 
 /// What decides a fact of a key.
 #[derive(Clone, Debug)]
@@ -97,7 +98,16 @@ impl Large {
     pub(super) fn of(rule: &KeptRule, events: &[ValuedEvent]) -> Large {
         match &rule.question {
             Question::Sequence(sequence) => Large::Chains(Box::new(Chains::of(sequence, events))),
-            question => Large::Many(Box::new(Many::of(question, events.iter().map(ValuedEvent::pair)))),
+            question => {
+                let beside = match question {
+                    Question::Total(aggregate, _) | Question::Enough(aggregate, _) => {
+                        Beside::Total(Summary::new(aggregate))
+                    }
+                    Question::Distinct(_) => Beside::ByValue(HashMap::new()),
+                    Question::Count(_) | Question::Extreme(..) | Question::Sequence(_) => Beside::Nothing,
+                };
+                Large::Many(Box::new(Many::of(beside, events.iter().map(ValuedEvent::pair))))
+            }
         }
     }
 
