@@ -168,7 +168,7 @@ impl RestoreSetup {
             let fact_since = fact_since(plan, &manifest.models);
             let pulled = unchanged.pulled.iter().map(|pulled| *pulled || !self.pulls).collect();
             let restored = Restored { baselines, pulled, fact_since };
-            epochs.prepare(restored, manifest.clock.max(limited(committed)));
+            epochs.prepare(restored, manifest.clock, manifest.clock.max(limited(committed)));
             self.restore_keys(peers, manifest, &unchanged, partitions, epochs)?;
         }
         self.open_partitions(peers, manifest.as_ref(), &unchanged, partitions, readers)

@@ -438,12 +438,17 @@ impl EpochWorker {
 
     // What an earlier run left behind.
 
-    /// Takes up what an earlier run left behind, before keys and ledgers.
-    pub(crate) fn prepare(&mut self, restored: Restored, clock: Time) {
+    /// Takes up what an earlier run left behind, before keys and ledgers: keys are restored as of `keys`, and the first epoch begins
+    /// at `clock`, no earlier.
+    pub(crate) fn prepare(&mut self, restored: Restored, keys: Time, clock: Time) {
         self.missing.retain(|model| !restored.pulled.get(*model as usize).copied().unwrap_or(false));
         self.restored = restored;
         self.done = self.done.max(clock);
-        self.models.iter_mut().for_each(|model| model.begin_joins(self.done));
+        // What follows from restored rows at times in between is dated so. The stages come to it in the first epoch, when all
+        // workers have restored theirs: none has anything to do up to there.
+        self.models.iter_mut().for_each(|model| model.begin_joins(keys));
+        self.rows_until = self.done;
+        self.reached.fill(self.done);
         let syncs = self.restored.baselines.iter().flat_map(|baseline| &baseline.syncs);
         let committed = syncs.map(|sync| sync.committed).filter(|committed| *committed > 0).min();
         self.resumed = committed.filter(|_| !self.missing.is_empty()).map(|committed| committed + 1);

@@ -110,7 +110,7 @@ impl KeyedState {
         self.rows.as_mut().map_or_else(Vec::new, RowState::take_values)
     }
 
-    /// Takes note that the first epoch begins at a time, before rows are restored.
+    /// Takes note that rows are restored as of a time.
     pub(crate) fn begin_joins(&mut self, time: Time) {
         self.rows.iter_mut().for_each(|rows| rows.begin_joins(time));
     }

@@ -33,8 +33,8 @@ pub(super) struct Joins {
     versions: HashMap<Slot, Vec<Version>>,
     /// Rows that may have changed at a time, and have not been joined.
     changed: Vec<(Time, Slot)>,
-    /// The time of the last change, or at which the epoch at hand begins: what is older, as restored rows are, is taken for as late. Workers
-    /// have no more to say of an earlier time.
+    /// The time of the last change, as of which rows were restored, or at which the epoch at hand begins: what is older is taken for as
+    /// late. Workers have no more to say of an earlier time.
     latest: Time,
     /// Values that have not been sent.
     values: Vec<ParentValues>,
