@@ -614,9 +614,9 @@ fn while_windows_are_incomplete_nobody_enters_whose_membership_could_come_from_m
 
 #[test]
 fn what_rows_read_of_parents_is_restored_with_them() {
-    // Where one ledger is ahead of another, the first epoch begins behind what rows are restored as of. Worked out as of then, a membership
-    // that had ended meanwhile exited late (5816); and where a worker began before others had restored their rows, what one row
-    // contributed did not follow from it (169, 3081). That was so in one run of two, of six, and of many.
+    // One ledger is ahead of another here, so the first epoch begins later than the time as of which rows are restored. Rows that were joined
+    // as of the later time gave an exit a wrong date (seed 5816, in half of its runs). A worker that joined rows before other workers had
+    // restored theirs ended the job (169, in a sixth of its runs; 3081, seldom).
     for seed in [5816, 169, 3081].repeat(4) {
         simulate(seed, Rules::default()).unwrap_or_else(|what| panic!("{what}"));
     }

@@ -444,8 +444,8 @@ impl EpochWorker {
         self.missing.retain(|model| !restored.pulled.get(*model as usize).copied().unwrap_or(false));
         self.restored = restored;
         self.done = self.done.max(clock);
-        // What follows from restored rows at times in between is dated so. The stages come to it in the first epoch, when all
-        // workers have restored theirs: none has anything to do up to there.
+        // A fact of a restored row that flips between the two times flips at its own time. The stages do nothing before `clock`: a
+        // worker that began earlier would join rows that other workers have not restored yet.
         self.models.iter_mut().for_each(|model| model.begin_joins(keys));
         self.rows_until = self.done;
         self.reached.fill(self.done);

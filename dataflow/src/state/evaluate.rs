@@ -11,8 +11,8 @@
 //! nothing; any fact may flip at any time.
 //!
 //! The facts and negated facts of a conjunction, which most audiences are, are compared by masks of 64 facts at a time; the masks of all
-//! audiences stand in a row. Where an audience has other conditions too, these are walked if the masks fit. An audience is only looked at
-//! for a key if the most selective fact that it needs is there: with 1,000 audiences, most are not.
+//! audiences stand in a row. Where an audience has other conditions too, these are walked if the masks fit. An audience is only tested
+//! for a key that has the most selective of the facts that it needs: of 1,000 audiences, most are not.
 
 use super::brake::Exits;
 use super::committed::{Baseline, CommittedBits};
@@ -98,10 +98,10 @@ struct Audiences {
     exprs: Vec<Expr>,
     /// Per fact, the ranks of the audiences that mention it.
     by_fact: Vec<Words>,
-    /// Per fact, the ranks of the audiences that do not hold while it is as for a key of which nothing is known. An audience is
-    /// under one such fact: that which fewest mention.
+    /// Per fact, the ranks of the audiences that can't hold while the fact is as for a key of which nothing is known. Of several such
+    /// facts of an audience only one has its rank: that which fewest audiences mention.
     needing: BitRows,
-    /// The ranks that are under none.
+    /// The ranks of the audiences that have no such fact.
     needing_none: Words,
     /// Truth of each fact for a key of which nothing is known. No audience holds for such a key.
     default_facts: Words,
