@@ -9,11 +9,12 @@
 //!
 //! [`epoch`] drives them, epoch by epoch. [`keyed`] holds the three of one model together. Keys are slots of a [`dictionary`].
 //! Beside them: [`staged`] pulls and who would leave by them ([`brake`]), the ledgers at the start ([`committed`]), what will change by itself ([`forecast`]), how many keys meet a condition ([`fact_counts`], [`census`]), and keys
-//! on their way to a checkpoint and back ([`codec`]).
+//! on their way to a checkpoint and back ([`changed`], [`listing`], [`codec`]).
 
 pub(crate) mod agreement;
 pub(crate) mod brake;
 pub(crate) mod census;
+pub(crate) mod changed;
 pub(crate) mod codec;
 pub(crate) mod committed;
 pub(crate) mod contributions;
@@ -29,12 +30,15 @@ pub(crate) mod forecast;
 pub(crate) mod holding;
 pub(crate) mod joins;
 pub(crate) mod keyed;
+pub(crate) mod listing;
 pub(crate) mod parents;
 pub(crate) mod properties;
 pub(crate) mod rows;
 pub(crate) mod shard;
 pub(crate) mod staged;
 pub(crate) mod tallies;
+#[cfg(test)]
+pub(crate) mod testing;
 pub(crate) mod timers;
 pub(crate) mod transition;
 pub(crate) mod windows;

@@ -5,7 +5,7 @@
 //! worker 0 then makes the last checkpoint, and lets all workers end.
 
 use crate::api::Inner;
-use crate::checkpoint::{Coordinator, ShardWriter, Uploader};
+use crate::checkpoint::{Coordinator, KeyWriter, Uploader};
 use crate::clock_watch::{self, ClockNews, ClockWatch, LOOK_EVERY};
 use crate::control::message::{
     CheckpointAnswer, CheckpointOrder, CheckpointStep, ControlMessage, ShutdownMessage, StartMessage,
@@ -64,7 +64,7 @@ pub(crate) struct WorkerLoop {
     queries: Option<Queries>,
     uploader: Option<Uploader>,
     /// The worker's share of a checkpoint.
-    writer: Option<ShardWriter>,
+    writer: Option<KeyWriter>,
     /// The number of the last checkpoint, until all that has been read has been handed over.
     settling: Option<u64>,
     stop_sent: bool,
@@ -212,7 +212,7 @@ impl WorkerLoop {
             self.setup.status.abort();
         }
         let busy = self.step_queries();
-        self.write_shards() || busy
+        self.write_keys() || busy
     }
 
     fn step_queries(&mut self) -> bool {
@@ -222,7 +222,7 @@ impl WorkerLoop {
     }
 
     /// Goes on with this worker's share of a checkpoint; returns whether there is more to do at once.
-    fn write_shards(&mut self) -> bool {
+    fn write_keys(&mut self) -> bool {
         let (Some(writer), Some(uploader)) = (&mut self.writer, &self.uploader) else { return false };
         let Some(answer) = writer.step(&self.setup.epochs.borrow(), uploader) else { return writer.is_busy() };
         self.setup.graph.control.send(0, ControlMessage::CheckpointAnswer(answer));
@@ -291,9 +291,10 @@ impl WorkerLoop {
                 self.setup.readers.borrow_mut().rest();
                 self.settling = Some(checkpoint);
             }
-            CheckpointOrder::Write { checkpoint, prefix } => {
+            CheckpointOrder::Write { checkpoint, prefix, since } => {
                 let prefix = format!("{prefix}-{:03}", self.setup.worker);
-                self.writer = Some(ShardWriter::new(checkpoint, prefix, &self.setup.epochs.borrow()));
+                let epochs = &mut self.setup.epochs.borrow_mut();
+                self.writer = Some(KeyWriter::new(checkpoint, since, prefix, epochs));
             }
         }
     }
@@ -350,7 +351,8 @@ impl WorkerLoop {
         self.setup.status.publish_failed_checkpoints(coordinator.failed());
         if let Some(made) = made {
             let took_ms = made.took.as_millis() as u64;
-            tracing::debug!(took_ms, bytes = made.bytes, parts = made.parts, "checkpoint");
+            let (written, bytes, parts) = (made.written, made.bytes, made.parts);
+            tracing::debug!(took_ms, written, bytes, parts, "checkpoint");
             self.setup.status.publish_checkpoint(made.took, made.bytes);
         }
         Ok(coordinator.is_over())

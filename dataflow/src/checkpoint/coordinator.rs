@@ -32,6 +32,9 @@ const RETRY_LAST: Duration = Duration::from_millis(250);
 /// within what supervisors wait before they kill.
 const LAST: Duration = Duration::from_secs(15);
 
+/// How many checkpoints write what has changed before one writes all keys: a start reads the parts of all of them.
+const CHANGES: u32 = 64;
+
 /// The pulls that are complete, by model and number; number 0 is an earlier run's.
 pub(crate) type WholePulls = Arc<Mutex<BTreeMap<(u32, u64), PullRecord>>>;
 
@@ -41,14 +44,37 @@ enum Phase {
     Idle,
     /// Workers report the progress of their partitions; `left` have not.
     Marking { progress: Vec<PartitionProgress>, left: u32 },
-    /// Workers write their keys; `left` have not finished.
-    Writing { progress: Vec<PartitionProgress>, parts: Vec<StoredPart>, done: Time, left: u32 },
+    /// Workers write their keys into `parts`; `left` have not finished. `since`: those that have changed since that checkpoint.
+    Writing { progress: Vec<PartitionProgress>, parts: Vec<StoredPart>, since: Option<u64>, done: Time, left: u32 },
     /// All parts are stored; the syncs have not committed everything before `done`.
-    Committing { progress: Vec<PartitionProgress>, parts: Vec<StoredPart>, done: Time },
-    /// The manifest is being published; it names so many parts of so many bytes.
-    Publishing { bytes: u64, parts: usize },
+    Committing { progress: Vec<PartitionProgress>, parts: Vec<StoredPart>, since: Option<u64>, done: Time },
+    /// The manifest is being published, which makes this the last checkpoint; it wrote so many bytes.
+    Publishing { published: Published, written: u64 },
     /// The last checkpoint is made, or given up.
     Over,
+}
+
+/// The last checkpoint of this run that was published.
+#[derive(Clone)]
+struct Published {
+    checkpoint: u64,
+    /// The files with all keys, and those with the keys that later checkpoints changed.
+    parts: Vec<StoredPart>,
+    changed: Vec<StoredPart>,
+    /// How many checkpoints have written the latter.
+    changes: u32,
+}
+
+impl Published {
+    /// Returns whether all keys are to be written again.
+    fn is_worn(&self) -> bool {
+        let bytes = |parts: &[StoredPart]| parts.iter().map(|part| part.bytes).sum::<u64>();
+        self.changes >= CHANGES || bytes(&self.changed) * 2 > bytes(&self.parts)
+    }
+
+    fn all_parts(&self) -> impl Iterator<Item = &StoredPart> {
+        self.parts.iter().chain(&self.changed)
+    }
 }
 
 /// What all manifests of this run have in common.
@@ -66,10 +92,12 @@ pub(crate) struct ManifestHeader {
 pub(crate) struct CheckpointMade {
     /// From the mark to the published manifest.
     pub(crate) took: Duration,
-    /// Of all parts together.
+    /// Of all parts of the state together.
     pub(crate) bytes: u64,
     /// The number of parts.
     pub(crate) parts: usize,
+    /// Of the parts that this checkpoint wrote.
+    pub(crate) written: u64,
 }
 
 /// Makes the checkpoints of a job; on worker 0.
@@ -86,6 +114,7 @@ pub(crate) struct Coordinator {
     /// Per model and fact, from when on the events of its window were read.
     fact_since: Vec<Vec<Time>>,
     checkpoint: u64,
+    published: Option<Published>,
     /// The number of the newest manifest.
     number: u64,
     clock: Time,
@@ -119,6 +148,7 @@ impl Coordinator {
             partitions,
             fact_since: Vec::new(),
             checkpoint: 0,
+            published: None,
             number,
             clock: 0,
             since: now,
@@ -182,11 +212,13 @@ impl Coordinator {
                 self.begin(control, clock);
                 Ok(None)
             }
-            Phase::Committing { progress, parts, done } if committed >= done => {
-                self.publish(uploader, progress, parts, ledgers());
+            Phase::Committing { progress, parts, since, done } if committed >= done => {
+                self.publish(uploader, progress, (since, parts), ledgers());
                 Ok(None)
             }
-            Phase::Publishing { bytes, parts } => self.published(uploader.result(), bytes, parts),
+            Phase::Publishing { published, written } => {
+                self.published(uploader.result(self.checkpoint), published, written)
+            }
             phase => {
                 self.phase = phase;
                 Ok(None)
@@ -208,14 +240,16 @@ impl Coordinator {
                     self.give_up("a worker switched to a pull meanwhile");
                 } else if left == 0 {
                     let prefix = format!("{:010}-{checkpoint:06}", self.header.claim);
-                    control.broadcast(&ControlMessage::Checkpoint(CheckpointOrder::Write { checkpoint, prefix }));
-                    self.phase = Phase::Writing { progress, parts: Vec::new(), done: 0, left: control.peers() };
+                    let since = self.published.as_ref().filter(|last| !last.is_worn()).map(|last| last.checkpoint);
+                    let order = CheckpointOrder::Write { checkpoint, prefix, since };
+                    control.broadcast(&ControlMessage::Checkpoint(order));
+                    self.phase = Phase::Writing { progress, parts: Vec::new(), since, done: 0, left: control.peers() };
                 } else {
                     self.phase = Phase::Marking { progress, left };
                 }
             }
             (
-                Phase::Writing { progress, mut parts, done, left },
+                Phase::Writing { progress, mut parts, since, done, left },
                 CheckpointStep::Written { parts: more, done: reached, failed },
             ) => {
                 parts.extend(more);
@@ -225,9 +259,9 @@ impl Coordinator {
                 } else if !self.is_steady(in_force) {
                     self.give_up("a worker switched to a pull meanwhile");
                 } else if left == 0 {
-                    self.phase = Phase::Committing { progress, parts, done };
+                    self.phase = Phase::Committing { progress, parts, since, done };
                 } else {
-                    self.phase = Phase::Writing { progress, parts, done, left };
+                    self.phase = Phase::Writing { progress, parts, since, done, left };
                 }
             }
             // The checkpoint was given up after this was sent.
@@ -260,29 +294,37 @@ impl Coordinator {
         self.due = Instant::now() + if self.until.is_some() { RETRY_LAST } else { RETRY };
     }
 
-    /// Starts to publish the manifest of parts that are all stored.
+    /// Starts to publish the manifest of parts that are all stored: of the keys that have changed since a checkpoint, or of all.
     fn publish(
         &mut self,
         uploader: &Uploader,
         mut progress: Vec<PartitionProgress>,
-        mut parts: Vec<StoredPart>,
+        (since, mut parts): (Option<u64>, Vec<StoredPart>),
         ledgers: Vec<(String, LedgerPosition)>,
     ) {
         progress.sort();
         parts.sort();
         self.partitions.extend(progress.iter().map(|partition| (partition.rank, partition.id.clone())));
-        let manifest = self.manifest(progress, parts, ledgers);
-        let keep: BTreeSet<String> = manifest.parts.iter().map(|part| part.name.clone()).collect();
-        let bytes = manifest.parts.iter().map(|part| part.bytes).sum();
-        let parts = manifest.parts.len();
-        uploader.publish(self.number + 1, manifest, keep);
-        self.phase = Phase::Publishing { bytes, parts };
+        let written = parts.iter().map(|part| part.bytes).sum();
+        let checkpoint = self.checkpoint;
+        let published = match self.published.clone().filter(|_| since.is_some()) {
+            Some(Published { parts: all, mut changed, changes, .. }) => {
+                let changes = changes + u32::from(!parts.is_empty());
+                changed.extend(parts);
+                Published { checkpoint, parts: all, changed, changes }
+            }
+            None => Published { checkpoint, parts, changed: Vec::new(), changes: 0 },
+        };
+        let manifest = self.manifest(progress, &published, ledgers);
+        let keep: BTreeSet<String> = published.all_parts().map(|part| part.name.clone()).collect();
+        uploader.publish(checkpoint, self.number + 1, manifest, keep);
+        self.phase = Phase::Publishing { published, written };
     }
 
     fn manifest(
         &self,
         progress: Vec<PartitionProgress>,
-        parts: Vec<StoredPart>,
+        published: &Published,
         ledgers: Vec<(String, LedgerPosition)>,
     ) -> Manifest {
         let whole_pulls = lock(&self.whole_pulls);
@@ -304,7 +346,8 @@ impl Coordinator {
             progress,
             models: models.collect(),
             audiences: audiences.map(|audience| (audience.id.clone(), audience.fingerprint)).collect(),
-            parts,
+            parts: published.parts.clone(),
+            changed: published.changed.clone(),
             ledgers,
         }
     }
@@ -313,12 +356,12 @@ impl Coordinator {
     fn published(
         &mut self,
         result: Option<Uploaded>,
-        bytes: u64,
-        parts: usize,
+        published: Published,
+        written: u64,
     ) -> Result<Option<CheckpointMade>, StoreError> {
         let outcome = match result {
             None => {
-                self.phase = Phase::Publishing { bytes, parts };
+                self.phase = Phase::Publishing { published, written };
                 return Ok(None);
             }
             Some(Uploaded::Part(_)) => panic!("all parts are stored before the manifest is published"),
@@ -329,7 +372,10 @@ impl Coordinator {
                 self.number += 1;
                 self.phase = if self.last { Phase::Over } else { Phase::Idle };
                 self.due = if self.until.is_some() { Instant::now() } else { self.since + self.every };
-                Ok(Some(CheckpointMade { took: self.since.elapsed(), bytes, parts }))
+                let bytes = published.all_parts().map(|part| part.bytes).sum();
+                let parts = published.all_parts().count();
+                self.published = Some(published);
+                Ok(Some(CheckpointMade { took: self.since.elapsed(), bytes, parts, written }))
             }
             Ok(PublishOutcome::Earlier) => {
                 self.number += 1;

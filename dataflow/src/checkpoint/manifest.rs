@@ -9,10 +9,12 @@
 //! | 2 | the checksum of each part, the position of each ledger |
 //! | 3 | of each fact, from when on the events of its window were read |
 //! | 4 | of each model, the columns of rows that are kept |
+//! | 5 | parts of several shards, and those of the keys that later checkpoints changed |
 
 use crate::control::message::StoredPart;
 use crate::ingest::reader::PartitionProgress;
 use crate::time::Time;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use usher_core::sink::LedgerPosition;
@@ -22,7 +24,7 @@ use usher_queries::diff::Before;
 use usher_queries::plan::ModelPlan;
 
 /// The version of what manifests and shards hold.
-pub(crate) const REVISION: u32 = 4;
+pub(crate) const REVISION: u32 = 5;
 
 /// How many times a claim is tried while an earlier run goes on publishing.
 const CLAIMS: u32 = 10;
@@ -46,10 +48,58 @@ pub(crate) struct Manifest {
     pub(crate) models: Vec<ModelManifest>,
     /// Ids and fingerprints of the audiences whose changes were sent to syncs.
     pub(crate) audiences: Vec<(String, [u8; 16])>,
-    /// The files with the keys.
+    /// The files with all keys, as one checkpoint wrote them.
     pub(crate) parts: Vec<StoredPart>,
+    /// The files with the keys that had changed at each later one, in order. What a later file has of a key counts.
+    pub(crate) changed: Vec<StoredPart>,
     /// By sync, the position of its ledger: it had committed all changes that the keys may have caused.
     pub(crate) ledgers: Vec<(String, LedgerPosition)>,
+}
+
+/// A manifest of revision 4.
+#[derive(Deserialize)]
+struct ManifestV4 {
+    #[expect(dead_code, reason = "it takes its place in the bytes")]
+    revision: u32,
+    job: String,
+    incarnation: u64,
+    clock: Time,
+    partitions: Vec<(u32, PartitionId)>,
+    progress: Vec<PartitionProgress>,
+    models: Vec<ModelManifest>,
+    audiences: Vec<(String, [u8; 16])>,
+    parts: Vec<StoredPartV4>,
+    ledgers: Vec<(String, LedgerPosition)>,
+}
+
+/// A part in a manifest of revisions 2 to 4, of one shard.
+#[derive(Deserialize)]
+struct StoredPartV4 {
+    shard: u32,
+    name: String,
+    bytes: u64,
+    sum: Option<u64>,
+}
+
+impl From<ManifestV4> for Manifest {
+    /// All keys were written each time.
+    fn from(old: ManifestV4) -> Manifest {
+        let ManifestV4 { job, incarnation, clock, partitions, progress, models, audiences, parts, ledgers, .. } = old;
+        let part = |StoredPartV4 { shard, name, bytes, sum }| StoredPart { shards: (shard, shard), name, bytes, sum };
+        Manifest {
+            revision: REVISION,
+            job,
+            incarnation,
+            clock,
+            partitions,
+            progress,
+            models,
+            audiences,
+            parts: parts.into_iter().map(part).collect(),
+            changed: Vec::new(),
+            ledgers,
+        }
+    }
 }
 
 /// A manifest of revision 1.
@@ -77,7 +127,7 @@ struct StoredPartV1 {
 impl From<ManifestV1> for ManifestV2 {
     fn from(old: ManifestV1) -> ManifestV2 {
         let ManifestV1 { revision, job, incarnation, clock, partitions, progress, models, audiences, parts } = old;
-        let part = |StoredPartV1 { shard, name, bytes }| StoredPart { shard, name, bytes, sum: None };
+        let part = |StoredPartV1 { shard, name, bytes }| StoredPartV4 { shard, name, bytes, sum: None };
         let parts = parts.into_iter().map(part).collect();
         let ledgers = Vec::new();
         ManifestV2 { revision, job, incarnation, clock, partitions, progress, models, audiences, parts, ledgers }
@@ -95,14 +145,13 @@ struct ManifestV2 {
     progress: Vec<PartitionProgress>,
     models: Vec<ModelManifestV2>,
     audiences: Vec<(String, [u8; 16])>,
-    parts: Vec<StoredPart>,
+    parts: Vec<StoredPartV4>,
     ledgers: Vec<(String, LedgerPosition)>,
 }
 
 /// A manifest of revision 3.
 #[derive(Deserialize)]
 struct ManifestV3 {
-    #[expect(dead_code, reason = "it takes its place in the bytes")]
     revision: u32,
     job: String,
     incarnation: u64,
@@ -111,7 +160,7 @@ struct ManifestV3 {
     progress: Vec<PartitionProgress>,
     models: Vec<ModelManifestV3>,
     audiences: Vec<(String, [u8; 16])>,
-    parts: Vec<StoredPart>,
+    parts: Vec<StoredPartV4>,
     ledgers: Vec<(String, LedgerPosition)>,
 }
 
@@ -124,26 +173,17 @@ struct ModelManifestV3 {
     pull: Option<PullRecord>,
 }
 
-impl From<ManifestV3> for Manifest {
+impl From<ManifestV3> for ManifestV4 {
     /// No rows were kept.
-    fn from(old: ManifestV3) -> Manifest {
-        let ManifestV3 { job, incarnation, clock, partitions, progress, models, audiences, parts, ledgers, .. } = old;
+    fn from(old: ManifestV3) -> ManifestV4 {
+        let ManifestV3 { revision, job, incarnation, clock, partitions, progress, models, audiences, parts, ledgers } =
+            old;
         let model = |ModelManifestV3 { id, facts, since, pull }| {
             let rows = RowsManifest::default();
             ModelManifest { id, facts, since, pull, rows }
         };
-        Manifest {
-            revision: REVISION,
-            job,
-            incarnation,
-            clock,
-            partitions,
-            progress,
-            models: models.into_iter().map(model).collect(),
-            audiences,
-            parts,
-            ledgers,
-        }
+        let models = models.into_iter().map(model).collect();
+        ManifestV4 { revision, job, incarnation, clock, partitions, progress, models, audiences, parts, ledgers }
     }
 }
 
@@ -301,6 +341,7 @@ impl Manifest {
             models: Vec::new(),
             audiences: Vec::new(),
             parts: Vec::new(),
+            changed: Vec::new(),
             ledgers: Vec::new(),
         }
     }
@@ -316,6 +357,11 @@ impl Manifest {
         }
     }
 
+    /// Returns all files that it names.
+    pub(crate) fn all_parts(&self) -> impl Iterator<Item = &StoredPart> {
+        self.parts.iter().chain(&self.changed)
+    }
+
     /// Returns the manifest as bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
         bincode::serialize(self).expect("a manifest is plain data")
@@ -325,14 +371,21 @@ impl Manifest {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         // The revision comes first in every revision.
         let revision = bytes.first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
-        let damaged = |error: bincode::Error| ManifestError::Damaged { reason: error.to_string() };
+        fn damaged(error: bincode::Error) -> ManifestError {
+            ManifestError::Damaged { reason: error.to_string() }
+        }
+        fn decode_as<Old: DeserializeOwned>(
+            bytes: &[u8],
+            newer: impl Fn(Old) -> ManifestV4,
+        ) -> Result<Manifest, ManifestError> {
+            bincode::deserialize(bytes).map(|old| newer(old).into()).map_err(damaged)
+        }
         match revision {
             Some(REVISION) => bincode::deserialize(bytes).map_err(damaged),
-            Some(1) => bincode::deserialize(bytes)
-                .map(|old: ManifestV1| ManifestV3::from(ManifestV2::from(old)).into())
-                .map_err(damaged),
-            Some(2) => bincode::deserialize(bytes).map(|old: ManifestV2| ManifestV3::from(old).into()).map_err(damaged),
-            Some(3) => bincode::deserialize(bytes).map(|old: ManifestV3| old.into()).map_err(damaged),
+            Some(1) => decode_as::<ManifestV1>(bytes, |old| ManifestV3::from(ManifestV2::from(old)).into()),
+            Some(2) => decode_as::<ManifestV2>(bytes, |old| ManifestV3::from(old).into()),
+            Some(3) => decode_as::<ManifestV3>(bytes, |old| old.into()),
+            Some(4) => decode_as::<ManifestV4>(bytes, |old| old),
             Some(found) => Err(ManifestError::Revision { found }),
             None => Err(ManifestError::Damaged { reason: "it is empty".to_owned() }),
         }

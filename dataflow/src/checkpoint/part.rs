@@ -1,13 +1,12 @@
-//! Reading a part of a checkpoint: the keys of one shard.
+//! Reading a part of a checkpoint: keys of some shards.
 //!
 //! Promises: what is returned is what the manifest names. Refuses, as damaged: content with another checksum, whole as it may
-//! be in itself, and keys of another shard.
+//! be in itself, and keys of other shards.
 
 use crate::control::message::StoredPart;
 use crate::ingest::event_batch::hash_key;
-use crate::state::codec::KeyState;
-use crate::state::epoch::shard_of;
-use crate::state::shard::decode_shard;
+use crate::state::listing::shard_of;
+use crate::state::shard::{ModelKeys, decode_part};
 use usher_core::store::{Store, StoreError};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -20,7 +19,7 @@ pub(super) fn sum(content: &[u8]) -> u64 {
 ///
 /// # Errors
 /// The part can't be read, or is not the one that the manifest names.
-pub(crate) fn read_part(store: &dyn Store, part: &StoredPart) -> Result<Vec<Vec<KeyState>>, StoreError> {
+pub(crate) fn read_part(store: &dyn Store, part: &StoredPart) -> Result<Vec<ModelKeys>, StoreError> {
     let content = store.get_part(&part.name)?;
     let damaged = |reason: String| StoreError::Damaged {
         url: "the store".to_owned(),
@@ -30,10 +29,11 @@ pub(crate) fn read_part(store: &dyn Store, part: &StoredPart) -> Result<Vec<Vec<
     if part.sum.is_some_and(|wanted| wanted != sum(&content)) {
         return Err(damaged("it is another part than the manifest names".to_owned()));
     }
-    let shard = decode_shard(&content).map_err(damaged)?;
-    let misplaced = shard.iter().flatten().find(|state| shard_of(hash_key(&state.key)) != part.shard as usize);
-    match misplaced {
-        Some(state) => Err(damaged(format!("it has the key `{}`, which is not of shard {}", state.key, part.shard))),
-        None => Ok(shard),
+    let models = decode_part(&content).map_err(damaged)?;
+    let (first, last) = part.shards;
+    let is_misplaced = |key: &&String| !(first..=last).contains(&(shard_of(hash_key(key)) as u32));
+    if let Some(key) = models.iter().flat_map(ModelKeys::all).find(is_misplaced) {
+        return Err(damaged(format!("it has the key `{key}`, which is not of shards {first} to {last}")));
     }
+    Ok(models)
 }

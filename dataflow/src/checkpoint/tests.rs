@@ -5,7 +5,7 @@ use super::*;
 use crate::control::message::StoredPart;
 use crate::ingest::reader::PartitionProgress;
 use crate::state::codec::KeyState;
-use crate::state::shard::{Encoder, decode_shard};
+use crate::state::shard::{Encoder, ModelKeys, decode_part};
 use serde_json::json;
 use usher_core::sink::LedgerPosition;
 use usher_core::source::{PartitionId, Resume};
@@ -47,18 +47,31 @@ fn manifest() -> Manifest {
         ],
         audiences: vec![("keen".to_owned(), [1; 16])],
         parts: vec![StoredPart {
-            shard: 255,
+            shards: (255, 255),
             name: "00000000000000000003-00000000000000ff-1-000-255".to_owned(),
             bytes: 4_096,
             sum: Some(0x0123_4567_89ab_cdef),
+        }],
+        changed: vec![StoredPart {
+            shards: (3, 255),
+            name: "0000000004-000007-001-00000".to_owned(),
+            bytes: 512,
+            sum: Some(7),
         }],
         ledgers: vec![("crm".to_owned(), LedgerPosition { keeper: "kafka".to_owned(), at: 1_207 })],
     }
 }
 
+/// The same as the fourth revision has it.
+fn manifest_v4() -> Manifest {
+    let mut manifest = manifest();
+    manifest.changed.clear();
+    manifest
+}
+
 /// The same as the third revision has it.
 fn manifest_v3() -> Manifest {
-    let mut manifest = manifest();
+    let mut manifest = manifest_v4();
     manifest.models[0].rows = RowsManifest::default();
     manifest
 }
@@ -79,11 +92,23 @@ fn manifest_v1() -> Manifest {
 }
 
 /// Keys of two models, one of them with everything that a key can have.
-fn shard() -> Vec<Vec<KeyState>> {
-    serde_json::from_value(shard_json()).expect("these are keys")
+fn keys() -> Vec<Vec<KeyState>> {
+    serde_json::from_value(keys_json()).expect("these are keys")
 }
 
-fn shard_json() -> serde_json::Value {
+/// The same with keys that are forgotten.
+fn part() -> Vec<ModelKeys> {
+    let forgotten = [&["u-7", "ü"][..], &[]].map(|keys| keys.iter().map(|key| (*key).to_owned()).collect());
+    let model = |(keys, forgotten)| ModelKeys { keys, forgotten };
+    keys().into_iter().zip(forgotten).map(model).collect()
+}
+
+/// What a part of an earlier version has: no keys that are forgotten.
+fn earlier(keys: Vec<Vec<KeyState>>) -> Result<Vec<ModelKeys>, String> {
+    Ok(keys.into_iter().map(|keys| ModelKeys { keys, forgotten: Vec::new() }).collect())
+}
+
+fn keys_json() -> serde_json::Value {
     json!([
         [
             {
@@ -132,47 +157,57 @@ fn a_manifest_of_the_third_revision_stays_readable_and_has_no_rows() {
 }
 
 #[test]
-fn a_manifest_of_the_fourth_revision_stays_readable_and_is_written_the_same() {
+fn a_manifest_of_the_fourth_revision_stays_readable_and_has_all_keys() {
     let bytes = include_bytes!("../../testdata/manifest.v4");
+    assert_eq!(Manifest::decode(bytes), Ok(manifest_v4()));
+}
+
+#[test]
+fn a_manifest_of_the_fifth_revision_stays_readable_and_is_written_the_same() {
+    let bytes = include_bytes!("../../testdata/manifest.v5");
     assert_eq!(Manifest::decode(bytes), Ok(manifest()));
     assert_eq!(manifest().encode(), bytes, "the encoding has not changed");
 }
 
 #[test]
-fn a_shard_of_the_first_version_stays_readable() {
-    let bytes = include_bytes!("../../testdata/shard.v1");
-    let mut keys = shard();
+fn a_part_of_the_first_version_stays_readable() {
+    let mut keys = keys();
     keys[0][0] = first_without(&["valued", "kept"]);
-    assert_eq!(decode_shard(bytes), Ok(keys));
+    assert_eq!(decode_part(include_bytes!("../../testdata/shard.v1")), earlier(keys));
 }
 
 #[test]
-fn a_shard_of_the_second_version_stays_readable() {
-    let bytes = include_bytes!("../../testdata/shard.v2");
-    let mut keys = shard();
+fn a_part_of_the_second_version_stays_readable() {
+    let mut keys = keys();
     keys[0][0] = first_without(&["kept"]);
-    assert_eq!(decode_shard(bytes), Ok(keys));
+    assert_eq!(decode_part(include_bytes!("../../testdata/shard.v2")), earlier(keys));
 }
 
 #[test]
-fn a_shard_of_the_third_version_stays_readable() {
-    let bytes = include_bytes!("../../testdata/shard.v3");
-    assert_eq!(decode_shard(bytes), Ok(shard()));
+fn a_part_of_the_third_version_stays_readable() {
+    assert_eq!(decode_part(include_bytes!("../../testdata/shard.v3")), earlier(keys()));
+}
+
+#[test]
+fn a_part_of_the_fourth_version_stays_readable_and_is_written_the_same() {
+    let bytes = include_bytes!("../../testdata/part.v4");
+    assert_eq!(decode_part(bytes), Ok(part()));
     assert_eq!(encoded(), bytes, "the encoding has not changed");
 }
 
 fn encoded() -> Vec<u8> {
     let mut encoder = Encoder::new(2);
-    for model in shard() {
+    for model in part() {
         encoder.model();
-        model.iter().for_each(|key| encoder.key(&key.view()));
+        model.keys.iter().for_each(|key| encoder.key(&key.view()));
+        encoder.forgotten(&model.forgotten.iter().map(|key| &key[..]).collect::<Vec<_>>());
     }
     encoder.end().expect("there are keys")
 }
 
-/// The first key of the shard without what earlier versions had not.
+/// The first key without what earlier versions had not.
 fn first_without(lacking: &[&str]) -> KeyState {
-    let mut key = shard_json()[0][0].clone();
+    let mut key = keys_json()[0][0].clone();
     for name in lacking {
         key[*name] = if *name == "kept" { json!(null) } else { json!([]) };
     }
@@ -182,20 +217,20 @@ fn first_without(lacking: &[&str]) -> KeyState {
 #[test]
 #[ignore = "it writes the fixtures that the tests above read: once for each version"]
 fn freeze_fixtures() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/manifest.v4");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/manifest.v5");
     std::fs::write(path, manifest().encode()).expect("the folder is there");
-    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/shard.v3"), encoded()).expect("the folder is there");
+    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/part.v4"), encoded()).expect("the folder is there");
 }
 
 #[test]
 fn another_revision_is_named_whatever_follows_it() {
     let mut bytes = manifest().encode();
-    bytes[0] = 5;
+    bytes[0] = 6;
     bytes.truncate(7);
     let error = Manifest::decode(&bytes).expect_err("it is of another revision");
-    assert_eq!(error, ManifestError::Revision { found: 5 });
+    assert_eq!(error, ManifestError::Revision { found: 6 });
     assert_eq!(
         error.to_string(),
-        "the state was written with revision `5` of its content, this version reads up to `4`"
+        "the state was written with revision `6` of its content, this version reads up to `5`"
     );
 }

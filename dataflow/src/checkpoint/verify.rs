@@ -3,7 +3,7 @@
 use super::manifest::{ClaimError, Manifest};
 use super::part::read_part;
 use crate::time::Time;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use usher_core::sink::LedgerPosition;
 use usher_core::store::Store;
 
@@ -60,11 +60,22 @@ pub fn verify(store: &dyn Store) -> Result<Option<StateContent>, ClaimError> {
     let Some((number, bytes)) = store.latest()? else { return Ok(None) };
     let manifest = Manifest::decode(&bytes)?;
     let mut keys = vec![0; manifest.models.len()];
-    for part in &manifest.parts {
-        for (count, states) in keys.iter_mut().zip(read_part(store, part)?) {
-            *count += states.len() as u64;
+    // Per model, the keys that newer parts have, or have forgotten.
+    let mut newer: Vec<HashSet<String>> = vec![HashSet::new(); manifest.models.len()];
+    for part in manifest.changed.iter().rev() {
+        for ((count, newer), of) in keys.iter_mut().zip(&mut newer).zip(read_part(store, part)?) {
+            for state in of.keys {
+                *count += u64::from(newer.insert(state.key));
+            }
+            newer.extend(of.forgotten);
         }
     }
+    for part in &manifest.parts {
+        for ((count, newer), of) in keys.iter_mut().zip(&newer).zip(read_part(store, part)?) {
+            *count += of.keys.iter().filter(|state| !newer.contains(&state.key)).count() as u64;
+        }
+    }
+    let (parts, bytes) = (manifest.all_parts().count(), manifest.all_parts().map(|part| part.bytes).sum());
     let models = manifest.models.into_iter().zip(keys).map(|(model, keys)| ModelContent {
         id: model.id,
         keys,
@@ -79,8 +90,8 @@ pub fn verify(store: &dyn Store) -> Result<Option<StateContent>, ClaimError> {
         number,
         job: manifest.job,
         clock: manifest.clock,
-        parts: manifest.parts.len(),
-        bytes: manifest.parts.iter().map(|part| part.bytes).sum(),
+        parts,
+        bytes,
         models: models.collect(),
         partitions: partitions.collect(),
         audiences: manifest.audiences.into_iter().map(|(id, _)| id).collect(),

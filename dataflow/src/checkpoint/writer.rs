@@ -1,26 +1,27 @@
-//! Writes the shards of one worker while it works.
+//! Writes one worker's keys while it works.
 //!
-//! The worker encodes the keys of one shard between two steps of the dataflow, some ms of work. A thread compresses and stores
-//! the shards, at most [`AHEAD`] behind.
+//! The worker encodes the keys of one part between two steps of the dataflow, some ms of work. A thread compresses and stores
+//! the parts, at most [`AHEAD`] behind.
 
 use super::Manifest;
 use super::manifest::{PublishOutcome, publish};
 use super::part;
 use crate::control::message::{CheckpointAnswer, CheckpointStep, StoredPart};
-use crate::state::epoch::{EpochWorker, Listing, SHARDS};
+use crate::state::epoch::EpochWorker;
+use crate::state::listing::Listing;
 use crate::time::Time;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
 use usher_core::store::{Store, StoreError};
 
-/// Shards that wait to be stored: each is held in memory twice.
+/// Parts that wait to be stored: each is held in memory twice.
 const AHEAD: usize = 2;
 
 /// What the thread is to store.
 enum Upload {
-    Part { shard: u32, name: String, content: Vec<u8> },
-    Manifest { number: u64, manifest: Box<Manifest>, keep: BTreeSet<String> },
+    Part { checkpoint: u64, shards: (u32, u32), name: String, content: Vec<u8> },
+    Manifest { checkpoint: u64, number: u64, manifest: Box<Manifest>, keep: BTreeSet<String> },
 }
 
 /// What became of an upload.
@@ -32,7 +33,8 @@ pub(super) enum Uploaded {
 /// The thread of a worker that stores its parts and, on worker 0, manifests.
 pub(crate) struct Uploader {
     orders: SyncSender<Upload>,
-    results: Receiver<Uploaded>,
+    /// Each with its checkpoint.
+    results: Receiver<(u64, Uploaded)>,
 }
 
 impl Uploader {
@@ -53,48 +55,49 @@ impl Uploader {
         Uploader { orders, results }
     }
 
-    /// Publishes a manifest, and then removes all parts but those in `keep`.
-    pub(super) fn publish(&self, number: u64, manifest: Manifest, keep: BTreeSet<String>) {
-        let upload = Upload::Manifest { number, manifest: Box::new(manifest), keep };
+    /// Publishes the manifest of a checkpoint, and then removes all parts but those in `keep`.
+    pub(super) fn publish(&self, checkpoint: u64, number: u64, manifest: Manifest, keep: BTreeSet<String>) {
+        let upload = Upload::Manifest { checkpoint, number, manifest: Box::new(manifest), keep };
         self.orders.send(upload).expect("the thread lives as long as the uploader");
     }
 
-    /// Returns the next result; `None` if nothing more has been stored.
-    pub(super) fn result(&self) -> Option<Uploaded> {
-        self.results.try_recv().ok()
+    /// Returns the next result for a checkpoint; `None` if nothing more has been stored. Those for earlier ones, which were given up
+    /// while their parts were on their way, are dropped.
+    pub(super) fn result(&self, checkpoint: u64) -> Option<Uploaded> {
+        self.results.try_iter().find(|(of, _)| *of == checkpoint).map(|(_, uploaded)| uploaded)
     }
 }
 
-fn store_upload(store: &dyn Store, upload: Upload) -> Uploaded {
+fn store_upload(store: &dyn Store, upload: Upload) -> (u64, Uploaded) {
     match upload {
-        Upload::Part { shard, name, content } => {
+        Upload::Part { checkpoint, shards, name, content } => {
             let stored = store.put_part(&name, &content);
             let sum = Some(part::sum(&content));
-            Uploaded::Part(stored.map(|bytes| StoredPart { shard, name, bytes, sum }))
+            (checkpoint, Uploaded::Part(stored.map(|bytes| StoredPart { shards, name, bytes, sum })))
         }
-        Upload::Manifest { number, manifest, keep } => {
+        Upload::Manifest { checkpoint, number, manifest, keep } => {
             let outcome = publish(store, number, &manifest);
             if matches!(outcome, Ok(PublishOutcome::This))
                 && let Err(error) = store.collect(&keep, number)
             {
                 tracing::warn!(error = %error, "parts of older checkpoints could not be removed");
             }
-            Uploaded::Manifest(outcome)
+            (checkpoint, Uploaded::Manifest(outcome))
         }
     }
 }
 
 /// Writes one worker's keys for one checkpoint.
-pub(crate) struct ShardWriter {
+pub(crate) struct KeyWriter {
     checkpoint: u64,
     /// The names of its parts begin with this.
     prefix: String,
     listing: Listing,
-    /// The next shard to encode.
+    /// The next part to encode.
     next: usize,
-    /// A shard that is encoded and that the thread has not accepted yet.
+    /// A part that is encoded and that the thread has not accepted yet.
     encoded: Option<Upload>,
-    /// How many shards the thread has accepted and not stored yet.
+    /// How many parts the thread has accepted and not stored yet.
     waiting: usize,
     parts: Vec<StoredPart>,
     failed: Option<String>,
@@ -102,13 +105,13 @@ pub(crate) struct ShardWriter {
     done: Time,
 }
 
-impl ShardWriter {
-    /// Lists the keys of a worker, to write them step by step.
-    pub(crate) fn new(checkpoint: u64, prefix: String, epochs: &EpochWorker) -> ShardWriter {
-        ShardWriter {
+impl KeyWriter {
+    /// Lists the keys of a worker, to write them step by step: those that have changed since the checkpoint `since`, or all.
+    pub(crate) fn new(checkpoint: u64, since: Option<u64>, prefix: String, epochs: &mut EpochWorker) -> KeyWriter {
+        KeyWriter {
             checkpoint,
             prefix,
-            listing: epochs.list(),
+            listing: epochs.list(checkpoint, since),
             next: 0,
             encoded: None,
             waiting: 0,
@@ -118,9 +121,9 @@ impl ShardWriter {
         }
     }
 
-    /// Encodes at most one more shard. Returns the answer to worker 0 when all are stored, or one could not be.
+    /// Encodes at most one more part. Returns the answer to worker 0 when all are stored, or one could not be.
     pub(crate) fn step(&mut self, epochs: &EpochWorker, uploader: &Uploader) -> Option<CheckpointAnswer> {
-        while let Some(uploaded) = uploader.result() {
+        while let Some(uploaded) = uploader.result(self.checkpoint) {
             self.waiting -= 1;
             match uploaded {
                 Uploaded::Part(Ok(part)) => self.parts.push(part),
@@ -128,10 +131,13 @@ impl ShardWriter {
                 Uploaded::Manifest(_) => panic!("a manifest is published after all parts are stored"),
             }
         }
-        if self.encoded.is_none() && self.next < SHARDS && self.failed.is_none() {
-            if let Some(content) = epochs.shard(&self.listing, self.next) {
-                let name = format!("{}-{:03}", self.prefix, self.next);
-                self.encoded = Some(Upload::Part { shard: self.next as u32, name, content });
+        if self.is_busy() && self.failed.is_none() {
+            if let Some(content) = epochs.part(&self.listing, self.next) {
+                let name = format!("{}-{:05}", self.prefix, self.next);
+                let shards = self.listing.shards(self.next);
+                let shards = (*shards.start() as u32, *shards.end() as u32);
+                let checkpoint = self.checkpoint;
+                self.encoded = Some(Upload::Part { checkpoint, shards, name, content });
                 self.done = epochs.reached();
             }
             self.next += 1;
@@ -143,7 +149,7 @@ impl ShardWriter {
                 Err(TrySendError::Disconnected(_)) => panic!("the thread lives as long as the uploader"),
             }
         }
-        let over = self.next == SHARDS || self.failed.is_some();
+        let over = self.next == self.listing.parts() || self.failed.is_some();
         (over && self.encoded.is_none() && self.waiting == 0).then(|| CheckpointAnswer {
             checkpoint: self.checkpoint,
             in_force: epochs.steady(),
@@ -155,8 +161,68 @@ impl ShardWriter {
         })
     }
 
-    /// Returns whether the next step encodes a shard.
+    /// Returns whether the next step encodes a part.
     pub(crate) fn is_busy(&self) -> bool {
-        self.encoded.is_none() && self.next < SHARDS
+        self.encoded.is_none() && self.next < self.listing.parts()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use std::sync::mpsc::Sender;
+
+    /// A store that has stored nothing before it is let go on.
+    struct Slow(Mutex<Receiver<()>>);
+
+    impl Store for Slow {
+        fn put_part(&self, _: &str, content: &[u8]) -> Result<u64, StoreError> {
+            self.0.lock().expect("no other thread panics").recv().expect("the test lets it go on");
+            Ok(content.len() as u64)
+        }
+
+        fn get_part(&self, _: &str) -> Result<Vec<u8>, StoreError> {
+            unimplemented!("nothing is read")
+        }
+
+        fn latest(&self) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+            unimplemented!("nothing is read")
+        }
+
+        fn publish(&self, _: u64, _: &[u8]) -> Result<(), StoreError> {
+            unimplemented!("nothing is published")
+        }
+
+        fn collect(&self, _: &BTreeSet<String>, _: u64) -> Result<(), StoreError> {
+            unimplemented!("nothing is published")
+        }
+    }
+
+    fn upload(uploader: &Uploader, checkpoint: u64) {
+        let upload = Upload::Part { checkpoint, shards: (0, 255), name: checkpoint.to_string(), content: vec![0] };
+        uploader.orders.send(upload).expect("the thread lives as long as the uploader");
+    }
+
+    #[test]
+    fn a_part_of_a_checkpoint_that_was_given_up_is_none_of_the_next() {
+        let (go_on, gate): (Sender<()>, _) = channel();
+        let uploader = Uploader::start(Arc::new(Slow(Mutex::new(gate))));
+        upload(&uploader, 1);
+        upload(&uploader, 2);
+        for _ in 0..2 {
+            go_on.send(()).expect("the store waits");
+        }
+        let next = || {
+            loop {
+                match uploader.result(2) {
+                    Some(Uploaded::Part(Ok(part))) => return part.name,
+                    Some(_) => panic!("a part was stored"),
+                    None => std::thread::yield_now(),
+                }
+            }
+        };
+        assert_eq!(next(), "2");
+        assert!(uploader.result(2).is_none());
     }
 }

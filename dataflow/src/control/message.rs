@@ -70,13 +70,19 @@ pub(crate) enum CheckpointOrder {
         last: bool,
     },
     /// All workers have marked: write your keys into parts whose names begin with `prefix`.
-    Write { checkpoint: u64, prefix: String },
+    Write {
+        checkpoint: u64,
+        prefix: String,
+        /// The last checkpoint of this run that was published: write the keys that have changed since. `None`: write all.
+        since: Option<u64>,
+    },
 }
 
 /// A part of a checkpoint in the store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct StoredPart {
-    pub(crate) shard: u32,
+    /// The first shard of its keys, and the last.
+    pub(crate) shards: (u32, u32),
     pub(crate) name: String,
     pub(crate) bytes: u64,
     /// The checksum of its content; `None` if a version wrote it that had none.

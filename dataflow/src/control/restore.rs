@@ -16,10 +16,10 @@ use crate::state::brake::{Exits, exceeding};
 use crate::state::codec::Mapping;
 use crate::state::committed::{Baseline, SyncBaseline};
 use crate::state::epoch::{EpochWorker, Restored};
-use crate::state::facts::{set, words_for};
+use crate::state::facts::{Words, get, set, words_for};
 use crate::state::transition::Removed;
-use crate::time::Time;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::time::{Slot, Time};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 use usher_config::OnRemove;
 use usher_core::catalog::Catalog;
@@ -201,20 +201,24 @@ impl RestoreSetup {
                 epochs.restore_pull(*model, pull.began);
             }
         }
-        for part in &manifest.parts {
-            let first = u64::from(part.shard) << 56;
-            if !(owner(first, peers)..=owner(first | u64::MAX >> 8, peers)).contains(&self.worker) {
+        let mut newer: Vec<NewerKeys> = mappings.iter().map(|_| NewerKeys::default()).collect();
+        // The newest first: of a key that a newer part has, or has forgotten, an older one is passed over.
+        for part in manifest.changed.iter().rev().chain(&manifest.parts) {
+            let (first, last) = (u64::from(part.shards.0) << 56, u64::from(part.shards.1) << 56 | u64::MAX >> 8);
+            if !(owner(first, peers)..=owner(last, peers)).contains(&self.worker) {
                 continue;
             }
-            let shard = read_part(&**store, part).map_err(|error| Failure::of_resume(&error))?;
-            for (states, mapping) in shard.iter().zip(&mappings) {
+            let models = read_part(&**store, part).map_err(|error| Failure::of_resume(&error))?;
+            for ((of, mapping), newer) in models.into_iter().zip(&mappings).zip(&mut newer) {
                 let Some((model, mapping)) = mapping else { continue };
-                for state in states {
+                for state in &of.keys {
                     let hash = hash_key(&state.key);
-                    if owner(hash, peers) == self.worker {
-                        epochs.restore(*model, hash, state, mapping, manifest.clock);
+                    let slot = epochs.model(*model).find(hash, &state.key);
+                    if owner(hash, peers) == self.worker && !newer.has(slot, &state.key) {
+                        newer.add(epochs.restore(*model, hash, state, mapping, manifest.clock));
                     }
                 }
+                newer.forgotten.extend(of.forgotten);
             }
         }
         Ok(())
@@ -264,6 +268,27 @@ impl RestoreSetup {
         let beyond = (partitions.len() as u32).next_multiple_of(peers);
         readers.hand_in(opened, beyond + self.worker);
         Ok(())
+    }
+}
+
+/// The keys of a model that newer parts of a checkpoint have.
+#[derive(Default)]
+struct NewerKeys {
+    /// By slot, whether it is taken up.
+    restored: Words,
+    /// Keys that were forgotten.
+    forgotten: HashSet<String>,
+}
+
+impl NewerKeys {
+    fn has(&self, slot: Option<Slot>, key: &str) -> bool {
+        let is_restored = |slot: Slot| words_for(slot as usize + 1) <= self.restored.len() && get(&self.restored, slot);
+        slot.is_some_and(is_restored) || self.forgotten.contains(key)
+    }
+
+    fn add(&mut self, slot: Slot) {
+        self.restored.resize(self.restored.len().max(words_for(slot as usize + 1)), 0);
+        set(&mut self.restored, slot, true);
     }
 }
 

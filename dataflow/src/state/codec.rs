@@ -121,6 +121,13 @@ impl Mapping {
 
 #[cfg(test)]
 impl KeyState {
+    /// Drops the truths of facts that are not to be kept.
+    pub(crate) fn retain_truths(&mut self, is_kept: impl Fn(u32) -> bool) {
+        for fact in (0..self.truths.len() as u32 * 64).filter(|fact| !is_kept(*fact)) {
+            super::facts::set(&mut self.truths, fact, false);
+        }
+    }
+
     /// Returns the key as it is written.
     pub(crate) fn view(&self) -> KeyView<'_> {
         KeyView {
@@ -139,6 +146,11 @@ impl KeyedState {
     /// Returns whether a fact follows from a row that is kept.
     fn is_of_row(&self, fact: u32) -> bool {
         self.rows.as_ref().is_some_and(|rows| rows.decides(fact))
+    }
+
+    /// Returns whether the truth of a fact is what a checkpoint keeps of it.
+    pub(super) fn is_kept_as_truth(&self, fact: u32) -> bool {
+        self.properties.is_plain(fact) && !self.is_of_row(fact)
     }
 
     /// Returns all that is known of the key in a slot; `None` if nothing is.
@@ -167,8 +179,8 @@ impl KeyedState {
         })
     }
 
-    /// Takes up a key at `clock`. `hash` is [`crate::ingest::event_batch::hash_key`] of it.
-    pub(crate) fn restore(&mut self, hash: u64, state: &KeyState, mapping: &Mapping, clock: Time) {
+    /// Takes up a key at `clock`, and returns its slot. `hash` is [`crate::ingest::event_batch::hash_key`] of it.
+    pub(crate) fn restore(&mut self, hash: u64, state: &KeyState, mapping: &Mapping, clock: Time) -> Slot {
         let slot = self.intern(hash, &state.key);
         match (&mut self.rows, &state.kept) {
             (Some(rows), Some(row)) => {
@@ -179,7 +191,7 @@ impl KeyedState {
         }
         for (was, fact) in mapping.facts.iter().enumerate() {
             let Some(fact) = *fact else { continue };
-            if self.properties.is_plain(fact) && !self.is_of_row(fact) {
+            if self.is_kept_as_truth(fact) {
                 self.evaluate.restore(slot, fact, get(&state.truths, was as u32));
             }
         }
@@ -197,6 +209,7 @@ impl KeyedState {
             let Some(fact) = mapping.facts[*was as usize].filter(|fact| !self.is_of_row(*fact)) else { continue };
             self.properties.hold(slot, fact, truth.clone(), clock, &mut self.flips);
         }
+        slot
     }
 }
 
@@ -210,7 +223,7 @@ mod tests {
     use super::*;
     use crate::ingest::event_batch::hash_key;
     use crate::state::dictionary::SharedDictionary;
-    use crate::state::shard::{Encoder, decode_shard};
+    use crate::state::shard::{Encoder, decode_part};
     use crate::state::windows::Applied;
     use usher_config::Members;
     use usher_queries::plan::{EXCLUDED, EventFilter, Fact, FactKind, ModelPlan, Role, SequenceStep};
@@ -265,6 +278,7 @@ mod tests {
         let mut encoder = Encoder::new(1);
         encoder.model();
         encoder.key(&keyed.encoded(slot, KEY).expect("something is known of it"));
+        encoder.forgotten(&[]);
         encoder.end().expect("there is a key")
     }
 
@@ -273,17 +287,18 @@ mod tests {
         let bytes = include_bytes!("../../testdata/shard.sequence");
         assert_eq!(shard(), bytes, "the encoding has not changed");
         goes_on(bytes);
-        // As the version before wrote it.
+        // As earlier versions wrote it.
         goes_on(include_bytes!("../../testdata/shard.sequence.v2"));
+        goes_on(include_bytes!("../../testdata/shard.sequence.v3"));
     }
 
     fn goes_on(bytes: &[u8]) {
-        let decoded = decode_shard(bytes).expect("it is a shard");
+        let decoded = decode_part(bytes).expect("it is a part");
         let mut restored = keyed();
         // Its partition has another rank now.
         let mapping =
             Mapping { facts: vec![None, Some(1)], ranks: vec![1, 0], columns: Vec::new(), live: Vec::new(), pulled: 0 };
-        restored.restore(hash_key(KEY), &decoded[0][0], &mapping, 400);
+        restored.restore(hash_key(KEY), &decoded[0].keys[0], &mapping, 400);
         restored.end_restore();
         assert_eq!(apply(&mut restored, 300, (10, 1), 4), [], "a repeat");
         assert_eq!(apply(&mut restored, 400, (11, 0), 4), [(400, true)]);

@@ -95,7 +95,7 @@ impl Dictionary {
     }
 
     /// Returns the slots in use and the hashes of their keys.
-    pub(crate) fn hashes(&self) -> impl Iterator<Item = (Slot, u64)> + '_ {
+    pub(crate) fn hashes(&self) -> impl Iterator<Item = (Slot, u64)> + Clone + '_ {
         (0..self.heads.len() as Slot).filter_map(|slot| Some((slot, self.hash_in_use(slot)?)))
     }
 

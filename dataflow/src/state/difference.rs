@@ -38,30 +38,19 @@ impl Fitting {
 mod tests {
     use super::super::dictionary::SharedDictionary;
     use super::super::epoch::Worked;
-    use super::super::staged::Staged;
+    use super::super::testing::{Rows, START, random_rows, staged, users};
     use super::super::transition::{EpochOutput, KeyText, Removed, Transition};
     use super::*;
-    use crate::ingest::evaluate_rows::{RowReader, wanted};
     use crate::ingest::reader::SourceProgress;
-    use crate::ingest::row_batch::Role;
-    use crate::time::{Slot, Span, Time};
-    use arrow_array::{ArrayRef, Float64Array, StringArray, TimestampMillisecondArray};
+    use crate::time::{Span, Time};
     use std::collections::BTreeMap;
     use std::rc::Rc;
-    use std::sync::Arc;
-    use usher_config::ColumnType;
     use usher_core::change::{ChangeKind, Recipients};
-    use usher_core::warehouse::KeyedBatch;
     use usher_queries::plan::Plan;
     use usher_queries::testing::fixtures::*;
     use usher_queries::{Schemas, compile};
 
-    const START: Time = 1_795_428_000_000;
     const KEYS: usize = 24;
-
-    /// A row: a number, a time relative to the start, a text.
-    type Row = (Option<u8>, i64, Option<&'static str>);
-    type Rows = BTreeMap<String, Row>;
 
     fn plan(live: bool) -> Plan {
         let predicates = ["ltv > 50", "trial_ends > now() and plan <> 'free'", "plan is null"];
@@ -73,63 +62,6 @@ mod tests {
             set_live(&mut job, "users", &["plan"]);
         }
         compile(&job, "job.yaml", &Schemas::new()).expect("a sound job")
-    }
-
-    fn users(plan: &Plan) -> usize {
-        plan.models.iter().position(|model| model.id == "users").expect("users")
-    }
-
-    fn random_rows(before: &Rows, rng: &mut fastrand::Rng) -> Rows {
-        let mut rows = before.clone();
-        for _ in 0..rng.usize(..8) {
-            let user = format!("u-{}", rng.usize(..KEYS));
-            match rng.u8(..3) {
-                0 => drop(rows.remove(&user)),
-                _ => {
-                    let plan = [Some("free"), Some("pro"), None][rng.usize(..3)];
-                    rows.insert(user, ((rng.u8(..5) > 0).then(|| rng.u8(..100)), 2 * rng.i64(-4..20), plan));
-                }
-            }
-        }
-        rows
-    }
-
-    fn batch(plan: &Plan, rows: &Rows, only_keys: bool) -> KeyedBatch {
-        let wanted = wanted(plan, users(plan)).expect("it is pulled");
-        let column = |(_, to): &(String, ColumnType)| -> ArrayRef {
-            match to {
-                ColumnType::Number => Arc::new(rows.values().map(|row| row.0.map(f64::from)).collect::<Float64Array>()),
-                ColumnType::Timestamp => {
-                    let times = rows.values().map(|row| Some(START as i64 + row.1));
-                    Arc::new(times.collect::<TimestampMillisecondArray>())
-                }
-                _ => Arc::new(rows.values().map(|row| row.2).collect::<StringArray>()),
-            }
-        };
-        KeyedBatch {
-            columns: wanted.columns.iter().filter(|_| !only_keys).map(column).collect(),
-            keys: rows.keys().map(Some).collect(),
-            foreign_keys: None,
-            skipped: 0,
-        }
-    }
-
-    /// Stages batches of rows that are there, or gone.
-    fn staged(plan: &Plan, number: u64, batches: &[(Rows, bool)], keys: &SharedDictionary) -> WholePull {
-        let model = users(plan);
-        let mut staged = Staged::new(Role::Own, model as u32, &plan.models[model]);
-        keys.borrow_mut().hold();
-        let reader = RowReader::new(plan, model, number, 1);
-        for (rows, gone) in batches {
-            let batch = batch(plan, rows, *gone);
-            for mut rows in if *gone { reader.read_gone(&batch) } else { reader.read(&batch) } {
-                let mut keys = keys.borrow_mut();
-                let slots: Vec<Slot> =
-                    (0..rows.len()).map(|row| keys.intern(rows.key(row).0, rows.key(row).1)).collect();
-                assert_eq!(staged.add(&mut rows, &slots), None, "keys are unique");
-            }
-        }
-        WholePull { pulled: model as u32, number, began: START + number, at: None, parts: vec![(model as u32, staged)] }
     }
 
     /// Stages a difference in random batches: the rows that are gone, and those that are new; some rows that are the same are in both.
@@ -198,7 +130,7 @@ mod tests {
                 (epochs, Rc::clone(&keys[model]))
             };
             let ((mut whole, keys_whole), (mut parts, keys_parts)) = (new(), new());
-            let mut rows = random_rows(&random_rows(&Rows::new(), &mut rng), &mut rng);
+            let mut rows = random_rows(&random_rows(&Rows::new(), KEYS, &mut rng), KEYS, &mut rng);
             for (epochs, keys) in [(&mut whole, &keys_whole), (&mut parts, &keys_parts)] {
                 let others =
                     (0..plan.models.len()).filter(|other| plan.models[*other].snapshot.is_some() && *other != model);
@@ -216,7 +148,7 @@ mod tests {
                 let switch = (parts.done() + rng.u64(..4)) | 1;
                 while whole.work(Some(switch), 1_000, &mut seen_whole) == Worked::More {}
                 while parts.work(Some(switch), 1_000, &mut seen_parts) == Worked::More {}
-                let after = random_rows(&rows, &mut rng);
+                let after = random_rows(&rows, KEYS, &mut rng);
                 let (pull, once) = difference(&plan, number, (&rows, &after), &mut rng, &keys_parts);
                 let mut fitting = Fitting::default();
                 let fits = std::iter::from_fn(|| Some(fitting.step(&pull, &parts, 2))).flatten().next();

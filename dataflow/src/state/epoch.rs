@@ -42,7 +42,6 @@ use super::transition::{EpochOutput, Removed};
 use super::windows::{Arrival, Held, held_as};
 use crate::ingest::event_batch::{EventBatch, MatchedEvent, hash_key, owner};
 use crate::ingest::reader::{SourceProgress, SourceSince};
-use crate::state::shard::Encoder;
 use crate::time::Span;
 use crate::time::{Slot, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -171,25 +170,9 @@ struct Epoch {
     step: Step,
 }
 
-/// The keys of a worker by shard, as they were listed: what [`EpochWorker::shard`] goes by.
-pub(crate) struct Listing {
-    /// Per model, the slots in order of their shard, and where each shard ends.
-    models: Vec<(Vec<Slot>, Vec<usize>)>,
-}
-
 /// Returns the model that the rows of a model belong to.
 fn parent(model: &ModelPlan) -> Option<u32> {
     model.snapshot.as_ref()?.parent.as_ref().map(|(parent, _)| *parent)
-}
-
-/// Shards that state is cut into: 256, by the first byte of the key's hash. It never changes.
-///
-/// At a million keys, one is some 4,000 keys and a few ms of work.
-pub(crate) const SHARDS: usize = 256;
-
-/// Returns the shard of a key.
-pub(crate) fn shard_of(key_hash: u64) -> usize {
-    (key_hash >> 56) as usize
 }
 
 /// What a pull decides of the keys of models, by role.
@@ -299,6 +282,8 @@ pub(crate) struct EpochWorker {
     /// Proposals that have not been sent.
     proposals: Vec<Proposal>,
     switching: Option<Switching>,
+    /// Whether all keys were switched to a pull in the epoch under way.
+    settles_switch: bool,
     /// Whether what an earlier run left behind has been taken up.
     begun: bool,
     restored: Restored,
@@ -401,6 +386,7 @@ impl EpochWorker {
             agreement: Agreement::new(peers),
             proposals: Vec::new(),
             switching: None,
+            settles_switch: false,
             begun: !live,
             restored: Restored {
                 baselines: plan.models.iter().map(|model| baseline(model.audiences.len())).collect(),
@@ -477,11 +463,18 @@ impl EpochWorker {
         self.go_on(Step::Announce { model: 0, slot: 0 });
     }
 
-    /// Takes up a key as an earlier run had it at `clock`.
-    pub(crate) fn restore(&mut self, model: usize, hash: u64, state: &KeyState, mapping: &Mapping, clock: Time) {
+    /// Takes up a key as an earlier run had it at `clock`; returns its slot.
+    pub(crate) fn restore(
+        &mut self,
+        model: usize,
+        hash: u64,
+        state: &KeyState,
+        mapping: &Mapping,
+        clock: Time,
+    ) -> Slot {
         assert!(!self.begun, "state is restored before anything else is done");
-        self.models[model].restore(hash, state, mapping, clock);
         self.done = self.done.max(clock);
+        self.models[model].restore(hash, state, mapping, clock)
     }
 
     /// Takes note that the rows of a pull that began then are in force, as an earlier run had them.
@@ -633,9 +626,11 @@ impl EpochWorker {
         self.models.iter().map(|model| model.keys().borrow().keys()).sum()
     }
 
-    /// Returns the number of the pull in force, per model; `None` while keys are switched.
+    /// Returns the number of the pull in force, per model; `None` while keys are switched, up to the end of the epoch in which the last
+    /// were: only then do their facts stand as the pull has them.
     pub(crate) fn steady(&self) -> Option<Vec<u64>> {
-        (self.whole.is_empty() && self.switching.is_none() && !self.agreement.is_open()).then(|| self.in_force.clone())
+        let switches = !self.whole.is_empty() || self.switching.is_some() || self.agreement.is_open();
+        (!switches && !self.settles_switch).then(|| self.in_force.clone())
     }
 
     /// Returns the number of a model's pull in force, as [`EpochWorker::steady`] does.
@@ -652,6 +647,11 @@ impl EpochWorker {
     /// Returns the keys of a model.
     pub(crate) fn model(&self, model: usize) -> &KeyedState {
         &self.models[model]
+    }
+
+    /// Returns the keys of all models.
+    pub(super) fn models_mut(&mut self) -> &mut [KeyedState] {
+        &mut self.models
     }
 
     /// Returns the pulls that have been switched to since the last call.
@@ -738,46 +738,6 @@ impl EpochWorker {
         }
         found.sort_by_key(|waiting| (waiting.at, waiting.event.arrival));
         found
-    }
-
-    /// Lists the keys by shard.
-    pub(crate) fn list(&self) -> Listing {
-        let of = |model: &KeyedState| {
-            let keys = model.keys().borrow();
-            let mut ends = vec![0; SHARDS + 1];
-            keys.hashes().for_each(|(_, hash)| ends[shard_of(hash) + 1] += 1);
-            for shard in 0..SHARDS {
-                ends[shard + 1] += ends[shard];
-            }
-            let mut slots = vec![0; ends[SHARDS]];
-            for (slot, hash) in keys.hashes() {
-                let at = &mut ends[shard_of(hash)];
-                slots[*at] = slot;
-                *at += 1;
-            }
-            ends.pop();
-            (slots, ends)
-        };
-        Listing { models: self.models.iter().map(of).collect() }
-    }
-
-    /// Returns what is known now of the keys that were listed in a shard, encoded; `None` if nothing is.
-    pub(crate) fn shard(&self, listing: &Listing, shard: usize) -> Option<Vec<u8>> {
-        let mut encoder = Encoder::new(self.models.len());
-        for (model, (slots, ends)) in self.models.iter().zip(&listing.models) {
-            encoder.model();
-            let keys = model.keys().borrow();
-            let start = if shard == 0 { 0 } else { ends[shard - 1] };
-            for slot in &slots[start..ends[shard]] {
-                // A slot may have another key since, or none.
-                if keys.hash_in_use(*slot).is_some_and(|hash| shard_of(hash) == shard)
-                    && let Some(key) = model.encoded(*slot, keys.key(*slot))
-                {
-                    encoder.key(&key);
-                }
-            }
-        }
-        encoder.end()
     }
 
     // The work.
@@ -929,6 +889,7 @@ impl EpochWorker {
         self.done = until;
         self.rows_until = until;
         self.reached.fill(until);
+        self.settles_switch = false;
         self.epoch = None;
     }
 
@@ -1069,6 +1030,7 @@ impl EpochWorker {
             }
             let WholePull { pulled, number, .. } = switching.pull;
             self.in_force[pulled as usize] = number;
+            self.settles_switch = true;
             self.switched.push(Switched { model: pulled, pull: number, changed: switching.changed });
             self.switching = None;
         }

@@ -4,6 +4,7 @@
 //! order and settled key by key, ms by ms: only what differs between two times is a transition. A key of which nothing is known
 //! any more is forgotten. Refuses: to decide when time passes; [`super::epoch`] does.
 
+use super::changed::ChangedKeys;
 use super::committed::Baseline;
 use super::contributions::Contributions;
 use super::deciding::{Deciding, deciding};
@@ -57,6 +58,8 @@ pub(crate) struct KeyedState {
     by_traits: Words,
     /// Slots of which perhaps nothing is known any more.
     pub(super) idle: Vec<Slot>,
+    /// Which keys have changed; `None` before the first checkpoint lists all.
+    changed: Option<ChangedKeys>,
 }
 
 impl KeyedState {
@@ -83,6 +86,7 @@ impl KeyedState {
             with_updates,
             by_traits: Words::new(),
             idle: Vec::new(),
+            changed: None,
         }
     }
 
@@ -113,6 +117,26 @@ impl KeyedState {
     /// Returns what a key's row reads of those that it belongs to; nothing if it has no row.
     pub(crate) fn parent_values(&self, slot: Slot) -> Vec<ExplainedParent> {
         self.rows.as_ref().map_or_else(Vec::new, |rows| rows.parent_values(slot))
+    }
+
+    /// Begins to note which keys change: all are to be written.
+    pub(super) fn note_changes(&mut self) {
+        self.changed = Some(ChangedKeys::default());
+    }
+
+    /// Returns [`ChangedKeys::since`].
+    ///
+    /// # Panics
+    /// Panics if all keys were never listed.
+    pub(super) fn changed_since(&mut self, since: u64, checkpoint: u64) -> (Vec<Slot>, Vec<(u64, Box<str>)>) {
+        self.changed.as_mut().expect("a checkpoint has listed all keys").since(since, checkpoint)
+    }
+
+    /// Takes note that what a checkpoint has of a key changes.
+    fn mark(&mut self, slot: Slot) {
+        if let Some(changed) = &mut self.changed {
+            changed.mark(slot);
+        }
     }
 
     /// Returns the dictionary of the keys.
@@ -186,6 +210,7 @@ impl KeyedState {
             values,
         };
         let repeat = self.windows.apply(slot, &applied, &mut self.flips);
+        self.mark(slot);
         if self.windows.key(slot).is_empty() {
             self.idle.push(slot);
         }
@@ -208,6 +233,7 @@ impl KeyedState {
         if rows.is_empty(slot) {
             self.idle.push(slot);
         }
+        self.mark(slot);
         (slot, repeat)
     }
 
@@ -224,6 +250,7 @@ impl KeyedState {
     /// Fires the next timer due by `through`; returns whether one was due.
     pub(crate) fn fire(&mut self, through: Time) -> bool {
         if let Some(slot) = self.windows.fire(through, &mut self.flips) {
+            self.mark(slot);
             if self.windows.key(slot).is_empty() {
                 self.idle.push(slot);
             }
@@ -238,13 +265,19 @@ impl KeyedState {
         if self.leaves(staged, slot) {
             return false;
         }
-        let new = match &mut self.rows {
+        let (new, changes) = match &mut self.rows {
             Some(rows) if staged.role == Role::Own => {
                 let to = (&mut self.properties, &mut self.flips);
                 rows.switch(slot, staged.values(slot), began, (time, last), to)
             }
-            _ => self.properties.switch(staged, slot, time, self.evaluate.facts(), &mut self.flips),
+            _ => {
+                let new = self.properties.switch(staged, slot, time, self.evaluate.facts(), &mut self.flips);
+                (new, new)
+            }
         };
+        if changes {
+            self.mark(slot);
+        }
         if !staged.has(slot) {
             self.idle.push(slot);
         }
@@ -520,6 +553,9 @@ impl KeyedState {
             }
             self.evaluate.forget(slot);
             self.properties.forget(slot);
+            if let Some(changed) = &mut self.changed {
+                changed.forget(keys.hash(slot), keys.key(slot));
+            }
             keys.forget(slot, at);
         }
     }

@@ -327,7 +327,7 @@ impl RowState {
     }
 
     /// Switches a key to what a pull that began at `began` has of it, at `time`; a row that is held at `last`, no earlier than anything
-    /// that has been worked out of it. Returns whether anything is new.
+    /// that has been worked out of it. Returns whether anything is new, and whether what is kept of the key changes.
     pub(crate) fn switch(
         &mut self,
         slot: Slot,
@@ -335,21 +335,21 @@ impl RowState {
         began: Time,
         (time, last): (Time, Time),
         (properties, flips): (&mut PropertyState, &mut Vec<Flip>),
-    ) -> bool {
+    ) -> (bool, bool) {
         let before = self.before(slot);
         let Some(held) = self.rows.get_mut(&slot) else {
-            let Some(values) = values else { return false };
+            let Some(values) = values else { return (false, false) };
             let row = KeptRow { snapshot: Some(values.into()), dated: vec![began; self.live.len()], set: Vec::new() };
             self.rows.insert(slot, Held::new(row));
             self.moved((slot, before), Moved { time, cause: Cause::Snapshot }, properties, flips);
-            return true;
+            return (true, true);
         };
         let new = held.row.snapshot.as_deref() != values;
         let drops = held.row.switch(values, began, &self.live, self.any);
         if new || drops {
             self.moved((slot, before), Moved { time: last, cause: Cause::Snapshot }, properties, flips);
         }
-        new
+        (new, new || drops)
     }
 
     /// Returns, by fact that a row decides, the times after `time` at which it flips if these events of the key come and no others;
@@ -587,11 +587,13 @@ impl KeptRow {
 
     /// Switches to the columns that a pull has, which began then; returns whether something that events have set is dropped.
     fn switch(&mut self, values: Option<&[StoredValue]>, began: Time, live: &[usize], any: bool) -> bool {
-        self.dated.resize(live.len(), began);
-        for (index, column) in live.iter().enumerate() {
-            let before = self.snapshot.as_ref().map(|row| &row[*column]);
-            if before.is_none() || before != values.map(|row| &row[*column]) {
-                self.dated[index] = began;
+        if let Some(values) = values {
+            self.dated.resize(live.len(), began);
+            for (index, column) in live.iter().enumerate() {
+                let before = self.snapshot.as_ref().map(|row| &row[*column]);
+                if before != Some(&values[*column]) {
+                    self.dated[index] = began;
+                }
             }
         }
         if self.snapshot.as_deref() != values {
