@@ -9,6 +9,7 @@
 //! cargo bench --bench recovery -- --part restart
 //! cargo bench --bench recovery -- --part cost --rounds 5 --every 2
 //! cargo bench --bench recovery -- --part live
+//! cargo bench --bench recovery -- --part changes --users 10000000    # a checkpoint of all keys, and of 1 % of them
 //! cargo bench --bench recovery -- --part downtime --users 100000     # needs `faketime`: the job ran an hour ago
 //! ```
 
@@ -45,7 +46,13 @@ struct Flags {
 
 fn main() {
     let flags = flags();
-    for (part, run) in [("restart", restart as fn(&Flags)), ("cost", cost), ("live", live), ("downtime", downtime)] {
+    for (part, run) in [
+        ("restart", restart as fn(&Flags)),
+        ("cost", cost),
+        ("live", live),
+        ("changes", changes),
+        ("downtime", downtime),
+    ] {
         if flags.part == "all" || flags.part == part {
             run(&flags);
         }
@@ -448,6 +455,61 @@ fn live(flags: &Flags) {
         let (used, epochs, made) = ((run.used() - used) as f64 / 1e3, Epochs::now() - epochs, run.checkpoints());
         let said = run.stop();
         println!("live: every {every}: {made} checkpoints, {used:.1} s of processor in 20 s; {epochs}; {}", lag(&said));
+    }
+}
+
+/// What a checkpoint of all keys costs, and one after 1 % of them have changed.
+fn changes(flags: &Flags) {
+    let mut place = Place::new("changes", VIEWERS);
+    place.prepare(flags.users, 0);
+    place.job(VIEWERS, "10s");
+    let run = Run::start(&place.folder);
+    run.says("live after");
+    let used = run.used();
+    let all = Written::of(&run.checkpoint(1), run.used() - used);
+    let mut rng = fastrand::Rng::with_seed(5);
+    for _ in 0..flags.users / 100 {
+        place.event("Viewed", rng.u64(0..flags.users), now());
+    }
+    place.flush();
+    let end = fs::metadata(place.folder.join("events.jsonl")).expect("it was written").len() - 1;
+    let reflected = format!("/v1/audiences/users/user-0000007?after=web:events.jsonl:{end}&timeout_ms=5000");
+    run.until("all is reflected", || get(&reflected));
+    assert_eq!(run.checkpoints(), 1, "1 % changed within the time between two checkpoints");
+    let used = run.used();
+    let changed = Written::of(&run.checkpoint(2), run.used() - used);
+    let part = |of: fn(&Written) -> u64| of(&changed) as f64 / of(&all) as f64;
+    println!("changes: all {} keys: {all}; 1 %: {changed}", flags.users);
+    println!("changes: {:.3} of the processor time, {:.3} of the bytes", part(|of| of.used), part(|of| of.bytes));
+    run.kill();
+    let run = Run::start(&place.folder);
+    println!("changes: live again after {:.2} s", run.says("live after").as_secs_f64());
+}
+
+/// What a checkpoint took.
+struct Written {
+    bytes: u64,
+    /// Ms from its mark to the published manifest.
+    took: u64,
+    /// Ms of processor.
+    used: u64,
+}
+
+impl Written {
+    /// Reads the log's line of a checkpoint.
+    fn of(line: &str, used: u64) -> Written {
+        let value = |name: &str| {
+            let value = line.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+            value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in `{line}`"))
+        };
+        Written { bytes: value("written"), took: value("took_ms"), used }
+    }
+}
+
+impl std::fmt::Display for Written {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Written { bytes, took, used } = self;
+        write!(f, "{bytes} bytes, {used} ms of processor, {took} ms")
     }
 }
 

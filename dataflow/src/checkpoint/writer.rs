@@ -183,19 +183,19 @@ mod tests {
         }
 
         fn get_part(&self, _: &str) -> Result<Vec<u8>, StoreError> {
-            unimplemented!("nothing is read")
+            unreachable!("nothing is read")
         }
 
         fn latest(&self) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
-            unimplemented!("nothing is read")
+            unreachable!("nothing is read")
         }
 
         fn publish(&self, _: u64, _: &[u8]) -> Result<(), StoreError> {
-            unimplemented!("nothing is published")
+            unreachable!("nothing is published")
         }
 
         fn collect(&self, _: &BTreeSet<String>, _: u64) -> Result<(), StoreError> {
-            unimplemented!("nothing is published")
+            unreachable!("nothing is published")
         }
     }
 
