@@ -433,14 +433,14 @@ fn a_job_of_several_processes_that_is_stopped_reads_nothing_again() {
 #[test]
 fn a_job_that_is_stopped_and_can_not_write_its_state_ends_well_or_at_once_at_a_second_signal() {
     let shop = Shop::new(&with_accounts(&job(AUDIENCES, CRM)));
-    let (parts, away) = (shop.path("state/parts"), shop.path("state/away"));
+    let (manifests, away) = (shop.path("state/manifests"), shop.path("state/away"));
     for again in [false, true] {
         let mut process = shop.live(&[]);
         shop.happens_often("Viewed", "u-1", 3);
         shop.wait_until_committed(&process);
         shop.checkpointed(&process);
-        std::fs::rename(&parts, &away).expect("it can be renamed");
-        std::fs::write(&parts, "no folder").expect("it can be written");
+        std::fs::rename(&manifests, &away).expect("it can be renamed");
+        std::fs::write(&manifests, "no folder").expect("it can be written");
         let since = std::time::Instant::now();
         process.signal("TERM");
         if again {
@@ -452,8 +452,8 @@ fn a_job_that_is_stopped_and_can_not_write_its_state_ends_well_or_at_once_at_a_s
         let (code, stderr) = process.ends();
         assert_eq!(code, Some(i32::from(again)), "{stderr}");
         assert!(!again || since.elapsed().as_secs() < 10, "it ends at once");
-        std::fs::remove_file(&parts).expect("it is there");
-        std::fs::rename(&away, &parts).expect("it can be renamed");
+        std::fs::remove_file(&manifests).expect("it is there");
+        std::fs::rename(&away, &manifests).expect("it can be renamed");
     }
     let process = shop.live(&[]);
     shop.wait_until_committed(&process);

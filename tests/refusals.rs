@@ -109,19 +109,21 @@ fn damaged_state() {
 }
 
 #[test]
-fn parts_that_were_exchanged() {
+fn parts_that_are_those_of_an_earlier_checkpoint() {
     let shop = closed();
+    let earlier = fs::read(files(&shop.path("state/parts")).pop().expect("there is one")).expect("it is there");
+    let process = shop.live(&[]);
+    shop.happens("Viewed", "u-2");
+    shop.wait_until_committed(&process);
+    process.stop();
     let parts = files(&shop.path("state/parts"));
-    let [first, second, ..] = &parts[..] else { panic!("there are some parts: {parts:?}") };
-    let bytes = [first, second].map(|part| fs::read(part).expect("it is there"));
-    fs::write(first, &bytes[1]).expect("it can be written");
-    fs::write(second, &bytes[0]).expect("it can be written");
+    let bytes: Vec<Vec<u8>> = parts.iter().map(|part| fs::read(part).expect("it is there")).collect();
+    parts.iter().for_each(|part| fs::write(part, &earlier).expect("it can be written"));
     refused(&shop, &["is damaged", "`parts/", "it is another part than the manifest names", "backup"]);
     let verified = run(shop.folder(), &["state", "verify", "state"]);
     assert_eq!(verified.code, Some(3), "{}", verified.stderr);
     assert!(verified.stderr.contains("is damaged"), "{}", verified.stderr);
-    fs::write(first, &bytes[0]).expect("it can be written");
-    fs::write(second, &bytes[1]).expect("it can be written");
+    parts.iter().zip(&bytes).for_each(|(part, bytes)| fs::write(part, bytes).expect("it can be written"));
     goes_on(&shop, &[]);
 }
 

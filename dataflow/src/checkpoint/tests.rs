@@ -7,8 +7,10 @@ use crate::ingest::reader::PartitionProgress;
 use crate::state::codec::KeyState;
 use crate::state::shard::{Encoder, ModelKeys, decode_part};
 use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
 use usher_core::sink::LedgerPosition;
 use usher_core::source::{PartitionId, Resume};
+use usher_core::store::{Store, StoreError};
 
 fn manifest() -> Manifest {
     let partition = |name: &str| PartitionId { source: "web".to_owned(), name: name.to_owned() };
@@ -212,6 +214,61 @@ fn first_without(lacking: &[&str]) -> KeyState {
         key[*name] = if *name == "kept" { json!(null) } else { json!([]) };
     }
     serde_json::from_value(key).expect("this is a key")
+}
+
+/// A manifest and its parts.
+struct Written {
+    manifest: Manifest,
+    parts: BTreeMap<String, Vec<u8>>,
+}
+
+impl Store for Written {
+    fn put_part(&self, _: &str, _: &[u8]) -> Result<u64, StoreError> {
+        unreachable!("it is only read")
+    }
+
+    fn get_part(&self, name: &str) -> Result<Vec<u8>, StoreError> {
+        Ok(self.parts[name].clone())
+    }
+
+    fn latest(&self) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        Ok(Some((7, self.manifest.encode())))
+    }
+
+    fn publish(&self, _: u64, _: &[u8]) -> Result<(), StoreError> {
+        unreachable!("it is only read")
+    }
+
+    fn collect(&self, _: &BTreeSet<String>, _: u64) -> Result<(), StoreError> {
+        unreachable!("it is only read")
+    }
+}
+
+#[test]
+fn of_a_key_in_several_checkpoints_the_newest_counts() {
+    let mut parts = BTreeMap::new();
+    let mut part = |name: &str, keys: &[&str], forgotten: &[&str]| {
+        let mut encoder = Encoder::new(2);
+        encoder.model();
+        for key in keys {
+            let mut state = keys_json()[0][1].clone();
+            state["key"] = json!(key);
+            encoder.key(&serde_json::from_value::<KeyState>(state).expect("this is a key").view());
+        }
+        encoder.forgotten(forgotten);
+        encoder.model();
+        encoder.forgotten(&[]);
+        let content = encoder.end().expect("there are keys");
+        let stored = StoredPart { shards: (0, 255), name: name.to_owned(), bytes: 1, sum: Some(part::sum(&content)) };
+        parts.insert(name.to_owned(), content);
+        stored
+    };
+    let all = part("a", &["u-1", "u-2", "u-3", "u-5"], &[]);
+    let changed = vec![part("b", &["u-2"], &["u-3", "u-5"]), part("c", &["u-3", "u-4"], &["u-1"])];
+    let manifest = Manifest { parts: vec![all], changed, ..manifest() };
+    let content = verify(&Written { manifest, parts }).expect("it is sound").expect("there is a state");
+    let keys: Vec<u64> = content.models.iter().map(|model| model.keys).collect();
+    assert_eq!((keys, content.parts, content.bytes), (vec![3, 0], 3, 3));
 }
 
 #[test]
