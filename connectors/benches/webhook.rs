@@ -87,7 +87,7 @@ fn changes(many: u64) -> Changes {
 /// Sends bodies one by one, signed, and returns how many a second.
 fn bare(bodies: &[(String, Vec<u8>)]) -> f64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    // As the program does: another one may be there already, which is as good.
+    // Another part of the process may have installed it: the same.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().pool_max_idle_per_host(CONCURRENCY).no_proxy().build().expect("a client");
     let key = STANDARD.decode(&SECRET["whsec_".len()..]).expect("base64");

@@ -195,6 +195,17 @@ impl JobApi {
     }
 }
 
+/// What the states of all audiences are made from.
+struct StateNow {
+    /// By model.
+    fresh: Vec<Freshness>,
+    /// Per model and fact, from when on the events of its window were read; empty before the start.
+    fact_since: Vec<Vec<Time>>,
+    /// By audience, the keys that are held until windows are complete; empty before workers have started.
+    held: Vec<u64>,
+    as_of: Time,
+}
+
 impl Inner {
     /// The job begins to run.
     pub(crate) fn run(&self, status: &Arc<Status>, sinks: &Sinks, ledgers: &[Ledger], catalog: &Catalog) {
@@ -287,11 +298,11 @@ impl Inner {
         facts
     }
 
-    fn audience_state(&self, model: usize, audience: usize, fresh: &[Freshness], as_of: Time) -> AudienceState {
+    fn audience_state(&self, model: usize, audience: usize, now: &StateNow) -> AudienceState {
+        let StateNow { fresh, fact_since, held, as_of } = now;
         let plan = &self.plan.models[model];
         let mut freshness = Freshness::Current;
         let mut complete_at = 0;
-        let fact_since = self.status.get().map(|status| status.fact_since()).unwrap_or_default();
         let is_known = !fact_since.is_empty();
         let facts = Inner::facts(plan, audience).into_iter();
         for (of, fact) in facts.flat_map(|fact| self.plan.deciding(model, fact)) {
@@ -309,11 +320,11 @@ impl Inner {
                 freshness = worse(freshness, fresh[pulled]);
             }
         }
-        let complete = is_known && complete_at <= as_of;
-        let windows = Windows { complete, complete_at: (complete_at > as_of).then_some(Moment(complete_at)) };
+        let complete = is_known && complete_at <= *as_of;
+        let windows = Windows { complete, complete_at: (complete_at > *as_of).then_some(Moment(complete_at)) };
         let id = plan.audiences[audience].id.clone();
-        let number = self.index.audiences().iter().position(|known| known.id == id);
-        let held = self.status.get().zip(number).map_or(0, |(status, number)| status.held()[number]);
+        let number = self.index.catalog().index(&id);
+        let held = number.and_then(|number| held.get(number as usize)).copied().unwrap_or(0);
         let Audience { owner, tags, .. } = &self.plan.job.audiences[&id];
         AudienceState { owner: owner.clone(), tags: tags.clone(), id, freshness, windows, held }
     }
@@ -477,11 +488,16 @@ impl Api for JobApi {
 
     fn audiences(&self) -> Vec<AudienceState> {
         let inner = &*self.0;
-        let fresh = inner.freshness();
-        let as_of = inner.index.as_of().map_or_else(|| inner.now(), |as_of| as_of.time);
+        let status = inner.status.get();
+        let now = StateNow {
+            fresh: inner.freshness(),
+            fact_since: status.map(|status| status.fact_since()).unwrap_or_default(),
+            held: status.map(|status| status.held()).unwrap_or_default(),
+            as_of: inner.index.as_of().map_or_else(|| inner.now(), |as_of| as_of.time),
+        };
         let models = inner.plan.models.iter().enumerate();
         let of_model = |(model, plan): (usize, &ModelPlan)| {
-            let state = |audience| inner.audience_state(model, audience, &fresh, as_of);
+            let state = |audience| inner.audience_state(model, audience, &now);
             (0..plan.audiences.len()).map(state).collect::<Vec<_>>()
         };
         let mut states: Vec<AudienceState> = models.flat_map(of_model).collect();

@@ -19,6 +19,7 @@ use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::{BoxStream, Stream, select_all, unfold};
 use serde::Deserialize;
+use std::collections::HashMap;
 use std::io::Write;
 use std::time::Duration;
 use usher_core::membership_index::{AsOf, Count};
@@ -101,9 +102,11 @@ impl Peers {
             let reply = reply?;
             let wrong = || Problem::peer(format!("`{peer}` has other audiences"));
             let theirs: PeerAudiences = serde_json::from_slice(&reply.body).map_err(|_| wrong())?;
+            let theirs: HashMap<&str, &PeerAudience> =
+                theirs.audiences.iter().map(|their| (&their.id[..], their)).collect();
             let (mut counts, mut theirs_held) = (Vec::with_capacity(sum.len()), Vec::with_capacity(sum.len()));
             for audience in self.index.audiences() {
-                let their = theirs.audiences.iter().find(|their| their.id == audience.id).ok_or_else(wrong)?;
+                let their = theirs.get(&audience.id[..]).ok_or_else(wrong)?;
                 theirs_held.push(their.held);
                 counts.push(Count { size: their.size, entries: their.entries, exits: their.exits });
             }
