@@ -20,8 +20,8 @@ const crowd = Number(option('--crowd') ?? 0);
 
 const HOSTILE = '<img src=x onerror=document.title=1>';
 const AUDIENCES = 1000;
-/** Lines that a job reads again after a kill, matched against 1,000 filters: a second's work at least. */
-const HISTORY = 60_000;
+/** Lines that a job reads again after a kill, matched against 1,000 filters: more work than the page waits between two looks at whether it is live. */
+const HISTORY = 400_000;
 const WINDOW = 4000;
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'usher-console-'));
@@ -403,7 +403,8 @@ async function overMany(browser) {
       for (let round = 0; round < 3; round += 1) {
         const alone = await latencies(url, append, `alone-${round}`, 300);
         report('without them', alone);
-        const consoles = spawn(process.execPath, [path.join(import.meta.dirname, 'crowd.mjs'), url, String(crowd)], { stdio: ['ignore', 'pipe', 'inherit'] });
+        // Browsers are on machines of their own: they yield to usher on this one.
+        const consoles = spawn('nice', ['-n', '19', process.execPath, path.join(import.meta.dirname, 'crowd.mjs'), url, String(crowd)], { stdio: ['ignore', 'pipe', 'inherit'] });
         running.add(consoles);
         await once(consoles.stdout, 'data');
         const together = await latencies(url, append, `together-${round}`, 300);
