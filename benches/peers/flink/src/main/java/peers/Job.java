@@ -1,5 +1,6 @@
 package peers;
 
+import java.lang.management.ManagementFactory;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Locale;
@@ -52,14 +53,15 @@ public final class Job {
             for (int run = 1; run <= flags.number("runs", 3); run++) {
                 StreamGraph graph = graph(flags, config, heap, parallelism, flags.text("out") + "-" + run);
                 long before = Views.READ.sum();
+                long processor = processorNanos();
                 long since = System.nanoTime();
                 JobResult result = execute(mini, graph, before + messages - (long) parallelism * Views.STEP);
                 double seconds = (System.nanoTime() - since) / 1e9;
                 result.toJobExecutionResult(Job.class.getClassLoader());
                 System.out.printf(
                         Locale.ROOT,
-                        "{\"run\":%d,\"messages\":%d,\"seconds\":%.3f,\"peak_bytes\":%d}%n",
-                        run, messages, seconds, peakBytes());
+                        "{\"run\":%d,\"seconds\":%.3f,\"processor_seconds\":%.3f,\"peak_bytes\":%d}%n",
+                        run, seconds, (processorNanos() - processor) / 1e9, peakBytes());
             }
         }
     }
@@ -147,6 +149,11 @@ public final class Job {
         }
         values.forEach(config::setString);
         return config;
+    }
+
+    /** The processor time of this process so far, compilation and collection of garbage included. */
+    private static long processorNanos() {
+        return ((com.sun.management.OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean()).getProcessCpuTime();
     }
 
     /** The most memory that this process has had, from Linux. */

@@ -59,7 +59,7 @@ final class Message {
         at = space(at + 1);
         while (in[at] == '"') {
             int from = at + 1;
-            int to = endOfString(from);
+            int to = endOfString(in, from);
             at = value(to);
             at = space(member(from, to, at));
             if (in[at] != ',') {
@@ -104,14 +104,14 @@ final class Message {
         switch (to - from) {
             case 4:
                 if (is(from, TYPE)) {
-                    int end = endOfValue(at);
+                    int end = endOfValue(in, at);
                     page = isText(at, end, PAGE);
                     return end;
                 }
                 break;
             case 6:
                 if (is(from, USER)) {
-                    int end = endOfValue(at);
+                    int end = endOfValue(in, at);
                     boolean text = in[at] == '"';
                     userFrom = text ? at + 1 : at;
                     userTo = text ? end - 1 : in[at] == 'n' ? at : end;
@@ -120,13 +120,13 @@ final class Message {
                 break;
             case 9:
                 if (is(from, ID)) {
-                    int end = endOfValue(at);
+                    int end = endOfValue(in, at);
                     idFrom = at;
                     idTo = end;
                     return end;
                 }
                 if (is(from, TIME)) {
-                    int end = endOfValue(at);
+                    int end = endOfValue(in, at);
                     time(at, end);
                     return end;
                 }
@@ -139,7 +139,7 @@ final class Message {
             default:
                 break;
         }
-        return endOfValue(at);
+        return endOfValue(in, at);
     }
 
     private int properties(int at) {
@@ -147,9 +147,9 @@ final class Message {
         at = space(at + 1);
         while (in[at] == '"') {
             int from = at + 1;
-            int to = endOfString(from);
+            int to = endOfString(in, from);
             at = value(to);
-            int end = endOfValue(at);
+            int end = endOfValue(in, at);
             if (to - from == 4 && is(from, PATH)) {
                 pricing = isText(at, end, PRICING);
             }
@@ -195,10 +195,10 @@ final class Message {
     }
 
     /** Returns where a value ends: behind its last byte. */
-    private int endOfValue(int at) {
+    private static int endOfValue(byte[] in, int at) {
         byte first = in[at];
         if (first == '"') {
-            return endOfString(at + 1) + 1;
+            return endOfString(in, at + 1) + 1;
         }
         if (first != '{' && first != '[') {
             while (in[at] != ',' && in[at] != '}' && in[at] != ']' && in[at] > ' ') {
@@ -210,7 +210,7 @@ final class Message {
         while (true) {
             byte b = in[at];
             if (b == '"') {
-                at = endOfString(at + 1);
+                at = endOfString(in, at + 1);
             } else if (b == '{' || b == '[') {
                 depth++;
             } else if ((b == '}' || b == ']') && --depth == 0) {
@@ -221,7 +221,7 @@ final class Message {
     }
 
     /** Returns where the closing quote of a string is whose text begins at {@code at}. */
-    private int endOfString(int at) {
+    private static int endOfString(byte[] in, int at) {
         while (at + 8 <= in.length) {
             long word = (long) WORD.get(in, at);
             long quotes = word ^ QUOTES;
