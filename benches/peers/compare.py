@@ -23,19 +23,24 @@ def ms(at):
     return (datetime.datetime.fromisoformat(at.replace("Z", "+00:00")) - EPOCH) // datetime.timedelta(milliseconds=1)
 
 
-def read(path):
-    """Returns how often each change is in a file: (audience, key, type, ms) -> count. The only audience is the same for all."""
+def changes(path):
+    """Yields the changes of a file: (audience, key, type, ms). The only audience is the same for all."""
     with open(path, encoding="utf-8") as lines:
-        changes = map(json.loads, lines)
-        return collections.Counter((c.get("audience_id", "viewers"), c["key"], c["type"], ms(c["at"])) for c in changes)
+        for change in map(json.loads, lines):
+            yield change.get("audience_id", "viewers"), change["key"], change["type"], ms(change["at"])
 
 
-def members(changes, until):
-    """Returns the memberships, (audience, key), after all changes up to a time; a second entry without an exit is an error."""
+def read(path):
+    """Returns how often each change is in a file."""
+    return collections.Counter(changes(path))
+
+
+def members(path, until):
+    """Returns the memberships, (audience, key), after all changes of a file up to a time; a second entry without an exit is an error."""
     balance = collections.Counter()
-    for (audience, key, kind, at), count in changes.items():
+    for audience, key, kind, at in changes(path):
         if at <= until:
-            balance[audience, key] += count if kind == "entry" else -count
+            balance[audience, key] += 1 if kind == "entry" else -1
     for membership, count in balance.items():
         if count not in (0, 1):
             raise ValueError(f"{membership} has {count} more entries than exits")
@@ -56,10 +61,10 @@ def main():
     parser.add_argument("b")
     parser.add_argument("--members-at", type=int, metavar="TIME")
     flags = parser.parse_args()
-    a, b = read(flags.a), read(flags.b)
-    what = "changes"
-    if flags.members_at is not None:
-        a, b, what = members(a, flags.members_at), members(b, flags.members_at), "members"
+    if flags.members_at is None:
+        a, b, what = read(flags.a), read(flags.b), "changes"
+    else:
+        a, b, what = members(flags.a, flags.members_at), members(flags.b, flags.members_at), "members"
     found = difference(a, b)
     if found:
         sys.exit(found)

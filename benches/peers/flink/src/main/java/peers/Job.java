@@ -131,7 +131,8 @@ public final class Job {
                 "pipeline.object-reuse", "true",
                 "pipeline.generic-types", "false",
                 "execution.checkpointing.interval", checkpointMs + " ms",
-                "execution.checkpointing.mode", "EXACTLY_ONCE",
+                // Those that are asked for while tasks are ending are declined, and asked for again.
+                "execution.checkpointing.tolerable-failed-checkpoints", "1000",
                 "execution.checkpointing.dir", folder.resolve("checkpoints").toUri().toString(),
                 "execution.buffer-timeout.interval", "100 ms",
                 "taskmanager.memory.network.min", "128m",
