@@ -59,7 +59,7 @@ def dormant(count, by):
     """One audience whose members change, and `count` - 1 that nobody enters, over the same 20 conditions.
 
     Nobody enters them by the segment (a country that no row has, one of 64, and a band of `ltv`), by a threshold that nobody reaches (one of 20 counts), or since each has a
-    condition of its own that no event meets. `by` is None for one audience over all 20 conditions: what the facts cost without the other audiences.
+    condition of its own that no event meets (`by`: segment, threshold, condition). `by` is None for one audience over all 20 conditions: what the facts cost without the other audiences.
     """
     conditions = twenty()
     if by is None:

@@ -6,6 +6,7 @@ Each workload returns points: `figures` (name to value), and what its plot needs
 
 import ctypes
 import http.client
+import importlib.util
 import json
 import math
 import multiprocessing
@@ -313,14 +314,12 @@ def latency_between_topics(program, folder, options, warm):
         writer.start()
         seen, found, last = [0] * len(sent), 0, time.monotonic()
         # To the end of the writer, and then to the last change.
-        while writer.is_alive() or found < sum(1 for at in sent if at):
-            messages = consumer.consume(500, 0.1)
-            now = time.monotonic_ns()
-            for message in messages:
-                number = int(KEY.search(message.value())[1])
+        while writer.is_alive() or found < len(sent) - sent[:].count(0):
+            message = consumer.poll(0.1)
+            if message:
+                number, last = int(KEY.search(message.value())[1]), time.monotonic()
                 found += not seen[number]
-                seen[number] = seen[number] or now
-            last = time.monotonic() if messages else last
+                seen[number] = seen[number] or time.monotonic_ns()
             assert time.monotonic() < last + PATIENCE, "changes are missing"
         writer.join()
         assert writer.exitcode == 0, "the writer failed"
@@ -381,11 +380,13 @@ def burst(program, folder, options):
 
 # Columns that the job reads. Of the second version 1 % of the rows have another value.
 TABLE = """import duckdb
+duckdb.sql("set enable_progress_bar = false")
 duckdb.sql('''copy (select printf('user-%09d', i) as user_id, case when {other} and hash(i) % 100 = 0 then 1000 else 0 end + (i * 7919 % 100003) / 100.0 :: double as ltv,
   ['de', 'fr', 'us', 'gb', 'es', 'it', 'nl', 'pl'][i % 8 + 1] as country from range({rows}) t(i)) to '{path}' (format parquet)''')
 """
 SCAN = """import duckdb, sys, time
 duckdb.sql("pragma threads=1")
+duckdb.sql("set enable_progress_bar = false")
 for _ in range(int(sys.argv[2])):
     since = time.monotonic()
     duckdb.sql(f"select count(user_id), sum(strlen(user_id)), sum(ltv), count(country), sum(strlen(country)) from '{sys.argv[1]}'").fetchall()
@@ -393,12 +394,30 @@ for _ in range(int(sys.argv[2])):
 """
 
 
+class Pull(threading.Thread):
+    """Requests a pull, and asks until it has ended and its keys have been switched to; `number` counts from the first pull of the run."""
+
+    def __init__(self, run, number):
+        super().__init__(daemon=True)
+        self.run_, self.number, self.newest, self.ended = run, number, None, 0.0
+        self.start()
+
+    def run(self):
+        self.run_.ask("POST", "/v1/models/users/pulls", {"extent": "full"})
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            pulls = json.loads(self.run_.ask("GET", "/v1/models/users/pulls"))["pulls"]
+            assert pulls[0]["status"] in ("running", "succeeded"), pulls[0]
+            if len(pulls) == self.number and pulls[0]["status"] == "succeeded" and pulls[0]["changed_keys"] is not None:
+                self.newest, self.ended = pulls[0], time.monotonic()
+                return
+            time.sleep(0.02)
+
+
 def pull(program, folder, options):
     """A Parquet file is pulled again, 1 % of whose rows have changed, while events come; DuckDB scans the same columns before and after."""
     rows, versions, rate = options.rows, [], 1_000
-    try:
-        import duckdb
-    except ImportError:
+    if importlib.util.find_spec("duckdb") is None:
         sys.exit("`pull` needs DuckDB: pip install duckdb")
     for other in (False, True):
         path = options.data / f"duckdb-{rows}-{other}.parquet"
@@ -420,7 +439,6 @@ def pull(program, folder, options):
     since = time.monotonic()
     model = "parquet: users.parquet, key: user_id, refresh: manual, columns: {ltv: number, country: string}"
     run = Running(program, folder, JOB.format(model=model, viewers="property: \"ltv >= 990 and country = 'de'\""))
-    points = []
     try:
         first = time.monotonic() - since
         probes, start = Probes(folder / "probe.jsonl", folder / "probes.jsonl", rate, 120), time.monotonic()
@@ -429,20 +447,13 @@ def pull(program, folder, options):
         for version in (1, 0, 1):
             put(version)
             before, cpu = time.monotonic(), run.used()
-            run.ask("POST", "/v1/models/users/pulls", {"extent": "full"})
-            count = len(pulls) + 2
-            newest = {}
-
-            def ended():
-                found = json.loads(run.ask("GET", "/v1/models/users/pulls"))["pulls"]
-                newest.update(found[0])
-                assert newest["status"] in ("running", "succeeded"), newest
-                return len(found) == count and newest["status"] == "succeeded" and newest["changed_keys"] is not None
-
-            probes.tail.until(ended)
-            pulls.append(time.monotonic() - before)
+            asked = Pull(run, len(pulls) + 2)
+            probes.tail.until(lambda: not asked.is_alive())
+            newest = asked.newest
+            assert newest, "the pull has not ended"
+            pulls.append(asked.ended - before)
             used.append(run.used() - cpu)
-            pulled.append((before, time.monotonic()))
+            pulled.append((before, asked.ended))
             read.append(newest["duration_ms"] / 1_000)
             changed = newest["changed_keys"]
             probes.watch(5)
@@ -465,8 +476,8 @@ def pull(program, folder, options):
         "peak_bytes": peak,
         "max_lag_ms": lag,
     }
-    points.append({"series": "pull", "x": rows, "figures": found, "changed_keys": changed, "timeline": timeline(took, start), "pulls": [(begin - start, end - start) for begin, end in pulled]})
-    return points
+    spans = [(begin - start, end - start) for begin, end in pulled]
+    return [{"series": "pull", "x": rows, "figures": found, "changed_keys": changed, "timeline": timeline(took, start), "pulls": spans}]
 
 
 LIVE = {f.__name__: f for f in (latency, burst, pull)}

@@ -14,7 +14,9 @@ WHAT = {
     "bots": "the same, with half of all messages from 10 users",
     "disorder": "the same as `zipf`, with 10 % of the messages up to 10 minutes late",
     "duplicates": "the same as `zipf`, with 5 % of the messages twice",
-    "audiences": "the same changes of one audience beside more and more audiences that nobody enters",
+    "audiences": "the same changes of one audience beside up to 10,000 that nobody enters, as no row has their segment",
+    "thresholds": "the same, beside audiences that nobody enters as nobody reaches their threshold",
+    "conditions": "the same, beside audiences that nobody enters as each has a condition of its own that no event meets",
     "changes": "more and more changes per message",
     "windows": "100 audiences with windows of 5 minutes, 24 hours and 30 days",
     "users": "more and more users, each with a row in the snapshot",
@@ -228,9 +230,8 @@ def flags_of(names, flags):
     return "".join(f" --{flag} {flags[flag]}" for flag in sorted(shown))
 
 
-def with_spread(value, scale=1.0, digits=3):
-    least, most = short(value["least"] * scale), short(value["most"] * scale)
-    return f"{short(value['median'] * scale)} ({least} to {most})"
+def with_spread(value):
+    return f"{short(value['median'])} ({short(value['least'])} to {short(value['most'])})"
 
 
 def rate(point):
@@ -246,7 +247,7 @@ def table(header, rows):
 def replayed(names, points):
     """A table of replays: the point's names, then figures."""
     several = len({point["program"] for point in points}) > 1
-    header = [*names, *(["program"] if several else []), "messages/s", "of the floor", "s", "s of processor", "peak MB", "changes"]
+    header = [*names, *(["program"] if several else []), "messages/s", "of the floor", "of it by processor time", "s", "s of processor", "peak MB", "changes"]
     rows = []
     for point in points:
         figures = point["figures"]
@@ -255,7 +256,7 @@ def replayed(names, points):
                 *point["names"],
                 *([point["program"]] if several else []),
                 short(rate(point)["median"]),
-                with_spread(figures["of_floor"]) if "of_floor" in figures else "",
+                *(with_spread(figures[name]) if name in figures else "" for name in ("of_floor", "of_floor_cpu")),
                 with_spread(figures["seconds"]),
                 with_spread(figures["cpu_seconds"]),
                 short(figures["peak_bytes"]["median"] / 1e6),
@@ -299,23 +300,28 @@ def draw_events(workloads):
 
 
 def draw_audiences(workloads):
-    points = [labelled(point, f"{point['x']:,}", point["series"]) for point in workloads["audiences"]]
-    series = by_program(points)
-    base = {program: point["figures"]["cpu_seconds"]["median"] for point in points for program in [point["program"]] if point["x"] == 1 and point["series"] == "by segment"}
-    ratios = {
-        name: [(point["x"], {end: point["figures"]["cpu_seconds"][end] / base[point["program"]] for end in ("median", "least", "most")}) for point in of]
-        for name, of in series.items()
-    }
-    values = [value for of in ratios.values() for _, value in of]
-    y = axis("times the processor time of 1 audience", [value[end] for value in values for end in ("least", "most")], log=True)
-    x = axis("audiences", [1, 10_000], log=True)
-    svg = lines("The same changes, beside audiences that nobody enters", x, y, ratios, "whole replays, processor time")
+    points = [labelled(point, f"{point['x']:,}", point["series"]) for of in workloads.values() for point in of]
+    whole, net = {}, {}
+    for name, of in by_program(points).items():
+        base = of[0]["figures"]["cpu_seconds"]["median"]
+        if "start" in name or len(of) == 1:
+            continue
+        start = {point["x"]: point["figures"]["cpu_seconds"]["median"] for point in points if (point["series"], point["program"]) == (of[0]["series"] + ", start", of[0]["program"])}
+        ends = ("median", "least", "most")
+        whole[name] = [(point["x"], {end: point["figures"]["cpu_seconds"][end] / base for end in ends}) for point in of]
+        events = base - start[of[0]["x"]]
+        net[name] = [(point["x"], {end: (point["figures"]["cpu_seconds"][end] - start[point["x"]]) / events for end in ends}) for point in of]
+    files = {}
+    for file, series, what in (("audiences", whole, "whole replays"), ("audiences-events", net, "without the start: reading and compiling the job, the snapshot")):
+        values = [value[end] for of in series.values() for _, value in of for end in ("least", "most")]
+        x, y = axis("audiences", [1, 10_000], log=True), axis("times the processor time of 1 audience", values, log=True)
+        files[file] = lines("The same changes, beside audiences that nobody enters", x, y, series, what)
     words = (
         "One audience changes, the same in all points; nobody enters the others, which are over the same 20 windowed conditions. `by segment`: each asks for a segment that no row has. "
-        "`by threshold`: each asks for one of 20 counts that nobody reaches, and for a segment that rows have. `by own`: each has a condition of its own that no event meets. `over 20 conditions`: one audience that mentions all 20, which is what the facts "
-        "cost without the audiences. What the start takes (reading and compiling the job, 100,000 rows) is part of it."
+        "`by threshold`: each asks for one of 20 counts that nobody reaches, and for a segment that rows have. `by condition`: each has a condition of its own that no event meets. "
+        "`over 20 conditions`: one audience that mentions all 20, which is what the facts cost without the audiences. `start`: the same job with one message."
     )
-    return {"audiences": svg}, words, replayed(["audiences", "nobody enters"], points)
+    return files, words, replayed(["audiences", "nobody enters"], points)
 
 
 def draw_changes(workloads):
@@ -446,7 +452,7 @@ def draw_pull(workloads):
 
 SECTIONS = [
     ("Kinds of traffic", ("zipf", "bots", "disorder", "duplicates"), draw_events),
-    ("Audiences that nobody enters", ("audiences",), draw_audiences),
+    ("Audiences that nobody enters", ("audiences", "thresholds", "conditions"), draw_audiences),
     ("Changes per message", ("changes",), draw_changes),
     ("Length of windows", ("windows",), draw_windows),
     ("Users", ("users",), draw_users),

@@ -43,11 +43,24 @@ def duplicates(n):
 
 
 def audiences(n):
-    events, users = Events(n, USERS), Snapshot(USERS)
-    points = [Point("audiences", "over 20 conditions", 1, jobs.dormant(1, None), events, users)]
-    for by in ("segment", "threshold", "own"):
-        sizes = (1, 10, 100, 1_000, 10_000) if by == "segment" else (100, 1_000, 10_000)
-        points += [Point("audiences", f"by {by}", size, jobs.dormant(size, by), events, users) for size in sizes]
+    points = beside_dormant(n, "audiences", "segment", (1, 10, 100, 1_000, 10_000))
+    return [*points, Point("audiences", "over 20 conditions", 1, jobs.dormant(1, None), Events(n, USERS), Snapshot(USERS))]
+
+
+def thresholds(n):
+    return beside_dormant(n, "thresholds", "threshold", (1, 100, 1_000, 10_000))
+
+
+def conditions(n):
+    return beside_dormant(n, "conditions", "condition", (1, 100, 1_000, 10_000))
+
+
+def beside_dormant(n, workload, by, sizes):
+    points = []
+    for size in sizes:
+        job = jobs.dormant(size, by)
+        points.append(Point(workload, f"by {by}", size, job, Events(n, USERS), Snapshot(USERS)))
+        points.append(Point(workload, f"by {by}, start", size, job, Events(1, USERS), Snapshot(USERS)))
     return points
 
 
@@ -89,4 +102,4 @@ def memory(n):
     return points
 
 
-REPLAYED = {f.__name__: f for f in (zipf, bots, disorder, duplicates, audiences, changes, windows, users, workers, memory)}
+REPLAYED = {f.__name__: f for f in (zipf, bots, disorder, duplicates, audiences, thresholds, conditions, changes, windows, users, workers, memory)}
