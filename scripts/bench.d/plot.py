@@ -193,9 +193,12 @@ def steps(title, x, y, series, marks, subtitle=""):
 # --- The page ---
 
 
-def page(results, folder):
+def page(results, folder, by_processor):
     """Writes all plots that the results have data for, and the page."""
-    folder = pathlib.Path(folder)
+    if by_processor:
+        By.figure, By.unit, By.floor, By.of_floor = "cpu_seconds", "messages per s of processor", "floor_cpu_seconds", "of_floor_cpu"
+        del By.seconds["seconds"]
+    shared = "Other programs used the machine meanwhile, so speeds and the floor are by processor time, of all threads. "
     folder.mkdir(parents=True, exist_ok=True)
     machine, programs = results["machine"], results["programs"]
     named = "; ".join(", ".join([f"`{name}`", *(f"{key} {value}" if key == "commit" else value for key, value in version.items() if key in ("version", "commit"))]) for name, version in programs.items())
@@ -206,7 +209,7 @@ def page(results, folder):
         "",
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Linux {machine['kernel']}; {named}. "
         "Medians, with least and most as whiskers and in parentheses. Compare within a plot: all points of a plot were measured in turns, and speeds of "
-        "machines differ, from hour to hour too. The *floor* is reading the same file with `serde_json` into borrowed fields and nothing behind it, in the same rounds: a speed of 0.5 of the floor is half as fast as that.",
+        "machines differ, from hour to hour too. " + (shared if by_processor else "") + "The *floor* is reading the same file with `serde_json` into borrowed fields and nothing behind it, in the same rounds: a speed of 0.5 of the floor is half as fast as that.",
         "",
     ]
     for title, needs, draw in SECTIONS:
@@ -234,9 +237,17 @@ def with_spread(value):
     return f"{short(value['median'])} ({short(value['least'])} to {short(value['most'])})"
 
 
+class By:
+    """What speeds are by: wall time, or processor time where the machine was shared with other programs."""
+
+    figure, unit, floor, of_floor = "seconds", "messages/s", "floor_seconds", "of_floor"
+    # Columns of a table.
+    seconds = {"seconds": "s", "cpu_seconds": "s of processor"}
+
+
 def rate(point):
     """Messages a second, with the ends the other way round."""
-    seconds, messages = point["figures"]["seconds"], point["messages"]
+    seconds, messages = point["figures"][By.figure], point["messages"]
     return {"median": messages / seconds["median"], "least": messages / seconds["most"], "most": messages / seconds["least"]}
 
 
@@ -247,7 +258,7 @@ def table(header, rows):
 def replayed(names, points):
     """A table of replays: the point's names, then figures."""
     several = len({point["program"] for point in points}) > 1
-    header = [*names, *(["program"] if several else []), "messages/s", "of the floor", "of it by processor time", "s", "s of processor", "peak MB", "changes"]
+    header = [*names, *(["program"] if several else []), By.unit, "of the floor", *By.seconds.values(), "peak MB", "changes"]
     rows = []
     for point in points:
         figures = point["figures"]
@@ -256,9 +267,8 @@ def replayed(names, points):
                 *point["names"],
                 *([point["program"]] if several else []),
                 short(rate(point)["median"]),
-                *(with_spread(figures[name]) if name in figures else "" for name in ("of_floor", "of_floor_cpu")),
-                with_spread(figures["seconds"]),
-                with_spread(figures["cpu_seconds"]),
+                with_spread(figures[By.of_floor]) if By.of_floor in figures else "",
+                *(with_spread(figures[name]) for name in By.seconds),
                 short(figures["peak_bytes"]["median"] / 1e6),
                 short(point["changes"]),
             ]
@@ -286,10 +296,10 @@ def speed_bars(title, points):
     for names in dict.fromkeys(point["names"] for point in points):
         mine = [point for point in points if point["names"] == names]
         values = [next((rate(point) for point in mine if point["program"] == program), None) for program in programs]
-        floor = mine[0]["figures"]["floor_seconds"]
+        floor = mine[0]["figures"][By.floor]
         values.append({end: mine[0]["messages"] / floor[other] for end, other in (("median", "median"), ("least", "most"), ("most", "least"))})
         groups.append((" ".join(names), values))
-    y = axis("messages/s", [value["most"] for _, values in groups for value in values if value])
+    y = axis(By.unit, [value["most"] for _, values in groups for value in values if value])
     return bars(title, y, groups, [*programs, "floor: serde_json alone"])
 
 
@@ -301,16 +311,18 @@ def draw_events(workloads):
 
 def draw_audiences(workloads):
     points = [labelled(point, f"{point['x']:,}", point["series"]) for of in workloads.values() for point in of]
-    whole, net = {}, {}
-    for name, of in by_program(points).items():
-        base = of[0]["figures"]["cpu_seconds"]["median"]
-        if "start" in name or len(of) == 1:
-            continue
-        start = {point["x"]: point["figures"]["cpu_seconds"]["median"] for point in points if (point["series"], point["program"]) == (of[0]["series"] + ", start", of[0]["program"])}
-        ends = ("median", "least", "most")
-        whole[name] = [(point["x"], {end: point["figures"]["cpu_seconds"][end] / base for end in ends}) for point in of]
-        events = base - start[of[0]["x"]]
-        net[name] = [(point["x"], {end: (point["figures"]["cpu_seconds"][end] - start[point["x"]]) / events for end in ends}) for point in of]
+    whole, net, ends = {}, {}, ("median", "least", "most")
+    for of_workload in workloads.values():
+        for name, of in by_program(of_workload).items():
+            if "start" in name:
+                continue
+            mine = {(point["series"], point["x"]): point["figures"]["cpu_seconds"] for point in of_workload if point["program"] == of[0]["program"]}
+            start = lambda point: mine[point["series"] + ", start", point["x"]]["median"]
+            one = next(point for point in of_workload if point["program"] == of[0]["program"])
+            base = one["figures"]["cpu_seconds"]["median"]
+            cost = lambda point, end: point["figures"]["cpu_seconds"][end]
+            whole[name] = [(point["x"], {end: cost(point, end) / base for end in ends}) for point in of]
+            net[name] = [(point["x"], {end: max(cost(point, end) - start(point), 1e-3) / (base - start(one)) for end in ends}) for point in of]
     files = {}
     for file, series, what in (("audiences", whole, "whole replays"), ("audiences-events", net, "without the start: reading and compiling the job, the snapshot")):
         values = [value[end] for of in series.values() for _, value in of for end in ("least", "most")]
@@ -328,7 +340,7 @@ def draw_changes(workloads):
     points = [labelled(point, f"{point['x']}") for point in workloads["changes"]]
     series = {name: [(point["changes"] / point["messages"], rate(point)) for point in of] for name, of in by_program(points, lambda point: "replay").items()}
     x = axis("changes per message", [at for of in series.values() for at, _ in of])
-    y = axis("messages/s", [value["most"] for of in series.values() for _, value in of])
+    y = axis(By.unit, [value["most"] for of in series.values() for _, value in of])
     words = "So many audiences of who has viewed a page in the last second: with each page view one enters them all, and leaves them a second later. Changes go to `/dev/null`."
     return {"changes": lines("Speed by changes per message", x, y, series)}, words, replayed(["audiences"], points)
 
@@ -341,16 +353,16 @@ def draw_windows(workloads):
 
 def draw_users(workloads):
     points = [labelled(point, f"{point['x']:,}", point["series"]) for point in workloads["users"]]
-    starts = {(point["x"], point["program"]): point["figures"]["seconds"]["median"] for point in points if point["series"] == "start"}
+    starts = {(point["x"], point["program"]): point["figures"][By.figure]["median"] for point in points if point["series"] == "start"}
     whole = [point for point in points if point["series"] == "all"]
 
     def net(point):
-        seconds, start = point["figures"]["seconds"], starts[point["x"], point["program"]]
+        seconds, start = point["figures"][By.figure], starts[point["x"], point["program"]]
         return {end: point["messages"] / max(seconds[other] - start, 1e-3) for end, other in (("median", "median"), ("least", "most"), ("most", "least"))}
 
     series = {name: [(point["x"], net(point)) for point in of] for name, of in by_program(whole, lambda point: "replay").items()}
     x = axis("users", [at for of in series.values() for at, _ in of], log=True)
-    y = axis("messages/s", [value["most"] for of in series.values() for _, value in of])
+    y = axis(By.unit, [value["most"] for of in series.values() for _, value in of])
     peaks = {name: [(point["x"], {end: point["figures"]["peak_bytes"][end] / 1e6 for end in ("median", "least", "most")}) for point in of] for name, of in by_program(whole, lambda point: "replay").items()}
     memory = axis("peak memory, MB", [value["most"] for of in peaks.values() for _, value in of] + [value["least"] for of in peaks.values() for _, value in of], log=True)
     files = {

@@ -44,7 +44,7 @@ def duplicates(n):
 
 def audiences(n):
     points = beside_dormant(n, "audiences", "segment", (1, 10, 100, 1_000, 10_000))
-    return [*points, Point("audiences", "over 20 conditions", 1, jobs.dormant(1, None), Events(n, USERS), Snapshot(USERS))]
+    return [*points, *point_and_start("audiences", "over 20 conditions", 1, jobs.dormant(1, None), n)]
 
 
 def thresholds(n):
@@ -52,16 +52,17 @@ def thresholds(n):
 
 
 def conditions(n):
-    return beside_dormant(n, "conditions", "condition", (1, 100, 1_000, 10_000))
+    # An event is held against each of them in turn, so fewer are enough.
+    return beside_dormant(n // 10, "conditions", "condition", (1, 100, 1_000, 10_000))
 
 
 def beside_dormant(n, workload, by, sizes):
-    points = []
-    for size in sizes:
-        job = jobs.dormant(size, by)
-        points.append(Point(workload, f"by {by}", size, job, Events(n, USERS), Snapshot(USERS)))
-        points.append(Point(workload, f"by {by}, start", size, job, Events(1, USERS), Snapshot(USERS)))
-    return points
+    return [point for size in sizes for point in point_and_start(workload, f"by {by}", size, jobs.dormant(size, by), n)]
+
+
+def point_and_start(workload, series, x, job, n):
+    """A point, and the same job with one message: what the start takes of it."""
+    return [Point(workload, series + of_start, x, job, Events(count, USERS), Snapshot(USERS)) for of_start, count in (("", n), (", start", 1))]
 
 
 def changes(n):
