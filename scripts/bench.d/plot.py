@@ -266,7 +266,8 @@ def replayed(names, points):
             [
                 *point["names"],
                 *([point["program"]] if several else []),
-                short(rate(point)["median"]),
+                # One message is there to see what the start takes.
+                short(rate(point)["median"]) if point["messages"] > 1 else "",
                 with_spread(figures[By.of_floor]) if By.of_floor in figures else "",
                 *(with_spread(figures[name]) for name in By.seconds),
                 short(figures["peak_bytes"]["median"] / 1e6),
@@ -322,7 +323,8 @@ def draw_audiences(workloads):
             base = one["figures"]["cpu_seconds"]["median"]
             cost = lambda point, end: point["figures"]["cpu_seconds"][end]
             whole[name] = [(point["x"], {end: cost(point, end) / base for end in ends}) for point in of]
-            net[name] = [(point["x"], {end: max(cost(point, end) - start(point), 1e-3) / (base - start(one)) for end in ends}) for point in of]
+            if all((point["series"] + ", start", point["x"]) in mine for point in of):
+                net[name] = [(point["x"], {end: max(cost(point, end) - start(point), 1e-3) / (base - start(one)) for end in ends}) for point in of]
     files = {}
     for file, series, what in (("audiences", whole, "whole replays"), ("audiences-events", net, "without the start: reading and compiling the job, the snapshot")):
         values = [value[end] for of in series.values() for _, value in of for end in ("least", "most")]
