@@ -12,6 +12,8 @@
 // A benchmark's figures are its output.
 #![allow(clippy::print_stdout)]
 
+#[path = "../formats/benches/floors/reading.rs"]
+mod floors;
 #[path = "canonical/process.rs"]
 mod process;
 #[path = "canonical/workload.rs"]
@@ -20,7 +22,6 @@ mod workload;
 use process::{Run, replay};
 use std::collections::HashMap;
 use std::fs;
-use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use workload::Workload;
@@ -42,12 +43,12 @@ fn main() {
         fs::write(folder.join("complete"), "").expect("the folder can be written");
     }
     let events = folder.join("events.jsonl");
-    let lines = count_lines(&events);
+    let lines = floors::count_lines(&events);
     let bytes = fs::metadata(&events).expect("the events are there").len();
     println!("{lines} messages, {} bytes each, {} users", bytes / lines, flags.users);
 
-    report("floor: serde_json into borrowed fields", lines, &repeat(flags.runs, || floor_serde(&events)));
-    report("floor: one skipping walk", lines, &repeat(flags.runs, || floor_walk(&events)));
+    report("floor: serde_json into borrowed fields", lines, &repeat(flags.runs, || floors::serde(&events)));
+    report("floor: one skipping walk", lines, &repeat(flags.runs, || floors::walk(&events)));
     let mut medians = HashMap::new();
     for job in workload.jobs() {
         let file = folder.join(format!("{}.yaml", job.name));
@@ -102,95 +103,4 @@ fn report(what: &str, messages: u64, times: &[Duration]) -> Duration {
     let rate = |time: &Duration| messages as f64 / time.as_secs_f64() / 1e6;
     println!("{what:<44} {:>6.2} M/s ({:.2} to {:.2})", rate(&median), rate(&times[times.len() - 1]), rate(&times[0]));
     median
-}
-
-fn count_lines(path: &Path) -> u64 {
-    let mut lines = 0;
-    each_chunk(path, |chunk| lines += memchr::memchr_iter(b'\n', chunk).count() as u64);
-    lines
-}
-
-/// The whole lines of a file, a chunk at a time.
-fn each_chunk(path: &Path, mut work: impl FnMut(&[u8])) {
-    use std::io::Read;
-    let mut file = fs::File::open(path).expect("the events are there");
-    let mut buffer = vec![0; 256 << 10];
-    let mut start = 0;
-    loop {
-        let read = file.read(&mut buffer[start..]).expect("the events can be read");
-        if read == 0 {
-            return;
-        }
-        let end = start + read;
-        let whole = memchr::memrchr(b'\n', &buffer[..end]).map_or(0, |at| at + 1);
-        work(&buffer[..whole]);
-        buffer.copy_within(whole..end, 0);
-        start = end - whole;
-    }
-}
-
-fn each_line(path: &Path, mut work: impl FnMut(&[u8])) {
-    each_chunk(path, |chunk| {
-        let mut start = 0;
-        for end in memchr::memchr_iter(b'\n', chunk) {
-            work(&chunk[start..end]);
-            start = end + 1;
-        }
-    });
-}
-
-fn floor_serde(events: &Path) {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Message<'a> {
-        #[serde(rename = "type", borrow)]
-        kind: Option<&'a str>,
-        #[serde(borrow)]
-        event: Option<&'a str>,
-        #[serde(borrow)]
-        name: Option<&'a str>,
-        #[serde(borrow)]
-        user_id: Option<&'a str>,
-        #[serde(borrow)]
-        message_id: Option<&'a str>,
-        #[serde(borrow)]
-        timestamp: Option<&'a str>,
-        #[serde(borrow)]
-        properties: Option<Properties<'a>>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Properties<'a> {
-        #[serde(borrow)]
-        path: Option<&'a str>,
-        #[serde(borrow)]
-        category: Option<&'a str>,
-        revenue: Option<f64>,
-    }
-    each_line(events, |line| {
-        let message: Message<'_> = serde_json::from_slice(line).expect("the messages are JSON");
-        let properties = message.properties.as_ref().map(|p| (p.path, p.category, p.revenue));
-        black_box((
-            message.kind,
-            message.event,
-            message.name,
-            message.user_id,
-            message.message_id,
-            message.timestamp,
-            properties,
-        ));
-    });
-}
-
-fn floor_walk(events: &Path) {
-    use usher_config::Format;
-    use usher_formats::{Decoder, Fields};
-    let decoder = Decoder::new(&Format::Segment, &[]);
-    each_chunk(events, |chunk| {
-        let mut fields = Fields::default();
-        let mut start = 0;
-        for end in memchr::memchr_iter(b'\n', chunk) {
-            black_box(decoder.decode(&chunk[start..end], None, &mut fields)).expect("the messages are JSON");
-            start = end + 1;
-        }
-    });
 }
