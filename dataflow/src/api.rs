@@ -196,7 +196,7 @@ impl JobApi {
 }
 
 /// What the states of all audiences are made from.
-struct StateNow {
+struct AudienceInputs {
     /// By model.
     fresh: Vec<Freshness>,
     /// Per model and fact, from when on the events of its window were read; empty before the start.
@@ -298,8 +298,8 @@ impl Inner {
         facts
     }
 
-    fn audience_state(&self, model: usize, audience: usize, now: &StateNow) -> AudienceState {
-        let StateNow { fresh, fact_since, held, as_of } = now;
+    fn audience_state(&self, model: usize, audience: usize, inputs: &AudienceInputs) -> AudienceState {
+        let AudienceInputs { fresh, fact_since, held, as_of } = inputs;
         let plan = &self.plan.models[model];
         let mut freshness = Freshness::Current;
         let mut complete_at = 0;
@@ -489,7 +489,7 @@ impl Api for JobApi {
     fn audiences(&self) -> Vec<AudienceState> {
         let inner = &*self.0;
         let status = inner.status.get();
-        let now = StateNow {
+        let inputs = AudienceInputs {
             fresh: inner.freshness(),
             fact_since: status.map(|status| status.fact_since()).unwrap_or_default(),
             held: status.map(|status| status.held()).unwrap_or_default(),
@@ -497,7 +497,7 @@ impl Api for JobApi {
         };
         let models = inner.plan.models.iter().enumerate();
         let of_model = |(model, plan): (usize, &ModelPlan)| {
-            let state = |audience| inner.audience_state(model, audience, &now);
+            let state = |audience| inner.audience_state(model, audience, &inputs);
             (0..plan.audiences.len()).map(state).collect::<Vec<_>>()
         };
         let mut states: Vec<AudienceState> = models.flat_map(of_model).collect();

@@ -67,7 +67,7 @@ struct Published {
 
 impl Published {
     /// Returns whether all keys are to be written again.
-    fn is_worn(&self) -> bool {
+    fn needs_all_keys(&self) -> bool {
         let bytes = |parts: &[StoredPart]| parts.iter().map(|part| part.bytes).sum::<u64>();
         self.changes >= CHANGES || bytes(&self.changed) * 2 > bytes(&self.parts)
     }
@@ -240,7 +240,8 @@ impl Coordinator {
                     self.give_up("a worker switched to a pull meanwhile");
                 } else if left == 0 {
                     let prefix = format!("{:010}-{checkpoint:06}", self.header.claim);
-                    let since = self.published.as_ref().filter(|last| !last.is_worn()).map(|last| last.checkpoint);
+                    let since =
+                        self.published.as_ref().filter(|last| !last.needs_all_keys()).map(|last| last.checkpoint);
                     let order = CheckpointOrder::Write { checkpoint, prefix, since };
                     control.broadcast(&ControlMessage::Checkpoint(order));
                     self.phase = Phase::Writing { progress, parts: Vec::new(), since, done: 0, left: control.peers() };

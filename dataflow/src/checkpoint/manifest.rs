@@ -1,7 +1,7 @@
 //! The manifest: what a checkpoint consists of.
 //!
 //! Encoded with bincode 1.3, in the frame of the store, which has version and checksum. A change of a type that is reachable
-//! from [`Manifest`] or from a shard's keys raises [`REVISION`] and adds a fixture. Names of types and fields are not encoded.
+//! from [`Manifest`] or from a part's keys raises [`REVISION`] and adds a fixture. Names of types and fields are not encoded.
 //!
 //! | revision | what was added |
 //! |---|---|
@@ -23,7 +23,7 @@ use usher_core::store::{Store, StoreError};
 use usher_queries::diff::Before;
 use usher_queries::plan::ModelPlan;
 
-/// The version of what manifests and shards hold.
+/// The version of what manifests and parts hold.
 pub(crate) const REVISION: u32 = 5;
 
 /// How many times a claim is tried while an earlier run goes on publishing.
@@ -40,11 +40,11 @@ pub(crate) struct Manifest {
     pub(crate) incarnation: u64,
     /// The clock when partitions were marked.
     pub(crate) clock: Time,
-    /// Partitions by the ranks that shards refer to, those that no longer exist too.
+    /// Partitions by the ranks that parts refer to, those that no longer exist too.
     pub(crate) partitions: Vec<(u32, PartitionId)>,
     /// Where reading resumes.
     pub(crate) progress: Vec<PartitionProgress>,
-    /// The models, in the order in which shards list them.
+    /// The models, in the order in which parts list them.
     pub(crate) models: Vec<ModelManifest>,
     /// Ids and fingerprints of the audiences whose changes were sent to syncs.
     pub(crate) audiences: Vec<(String, [u8; 16])>,
@@ -207,7 +207,7 @@ impl From<ManifestV2> for ManifestV3 {
     }
 }
 
-/// A model as the shards have it.
+/// A model as the parts have it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ModelManifest {
     /// Its id.
@@ -222,7 +222,7 @@ pub(crate) struct ModelManifest {
     pub(crate) rows: RowsManifest,
 }
 
-/// What the shards have of a model's rows; nothing where rows are not kept.
+/// What the parts have of a model's rows; nothing where rows are not kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RowsManifest {
     /// The columns and the names of their types, in order.

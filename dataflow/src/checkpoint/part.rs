@@ -6,7 +6,7 @@
 use crate::control::message::StoredPart;
 use crate::ingest::event_batch::hash_key;
 use crate::state::listing::shard_of;
-use crate::state::shard::{ModelKeys, decode_part};
+use crate::state::part::{ModelKeys, decode_part};
 use usher_core::store::{Store, StoreError};
 use xxhash_rust::xxh3::xxh3_64;
 

@@ -5,7 +5,7 @@ use super::*;
 use crate::control::message::StoredPart;
 use crate::ingest::reader::PartitionProgress;
 use crate::state::codec::KeyState;
-use crate::state::shard::{Encoder, ModelKeys, decode_part};
+use crate::state::part::{Encoder, ModelKeys, decode_part};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use usher_core::sink::LedgerPosition;

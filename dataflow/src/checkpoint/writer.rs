@@ -38,10 +38,11 @@ pub(crate) struct Uploader {
 }
 
 impl Uploader {
-    /// Starts the thread. It ends when the uploader is dropped.
+    /// Starts the thread, which wakes this one whenever something is stored. It ends when the uploader is dropped.
     pub(crate) fn start(store: Arc<dyn Store>) -> Uploader {
         let (orders, to_do) = sync_channel(AHEAD);
         let (done, results) = channel();
+        let worker = std::thread::current();
         std::thread::Builder::new()
             .name("checkpoint".to_owned())
             .spawn(move || {
@@ -49,6 +50,8 @@ impl Uploader {
                     if done.send(store_upload(&*store, upload)).is_err() {
                         return;
                     }
+                    // A worker with nothing else to do is parked.
+                    worker.unpark();
                 }
             })
             .expect("the system can start a thread");
@@ -218,7 +221,7 @@ mod tests {
                 match uploader.result(2) {
                     Some(Uploaded::Part(Ok(part))) => return part.name,
                     Some(_) => panic!("a part was stored"),
-                    None => std::thread::yield_now(),
+                    None => std::thread::park(),
                 }
             }
         };

@@ -16,7 +16,7 @@ use crate::state::brake::{Exits, exceeding};
 use crate::state::codec::Mapping;
 use crate::state::committed::{Baseline, SyncBaseline};
 use crate::state::epoch::{EpochWorker, Restored};
-use crate::state::facts::{Words, get, set, words_for};
+use crate::state::facts::{Words, contains, insert, set, words_for};
 use crate::state::transition::Removed;
 use crate::time::{Slot, Time};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -203,7 +203,8 @@ impl RestoreSetup {
         }
         let mut newer: Vec<NewerKeys> = mappings.iter().map(|_| NewerKeys::default()).collect();
         // The newest first: of a key that a newer part has, or has forgotten, an older one is passed over.
-        for part in manifest.changed.iter().rev().chain(&manifest.parts) {
+        let changed = manifest.changed.iter().rev().map(|part| (part, true));
+        for (part, changed) in changed.chain(manifest.parts.iter().map(|part| (part, false))) {
             let (first, last) = (u64::from(part.shards.0) << 56, u64::from(part.shards.1) << 56 | u64::MAX >> 8);
             if !(owner(first, peers)..=owner(last, peers)).contains(&self.worker) {
                 continue;
@@ -213,9 +214,16 @@ impl RestoreSetup {
                 let Some((model, mapping)) = mapping else { continue };
                 for state in &of.keys {
                     let hash = hash_key(&state.key);
-                    let slot = epochs.model(*model).find(hash, &state.key);
-                    if owner(hash, peers) == self.worker && !newer.has(slot, &state.key) {
-                        newer.add(epochs.restore(*model, hash, state, mapping, manifest.clock));
+                    if owner(hash, peers) != self.worker {
+                        continue;
+                    }
+                    let slot = if newer.is_empty() { None } else { epochs.model(*model).find(hash, &state.key) };
+                    if newer.has(slot, &state.key) {
+                        continue;
+                    }
+                    let slot = epochs.restore(*model, hash, state, mapping, manifest.clock);
+                    if changed {
+                        insert(&mut newer.restored, slot);
                     }
                 }
                 newer.forgotten.extend(of.forgotten);
@@ -281,14 +289,12 @@ struct NewerKeys {
 }
 
 impl NewerKeys {
-    fn has(&self, slot: Option<Slot>, key: &str) -> bool {
-        let is_restored = |slot: Slot| words_for(slot as usize + 1) <= self.restored.len() && get(&self.restored, slot);
-        slot.is_some_and(is_restored) || self.forgotten.contains(key)
+    fn is_empty(&self) -> bool {
+        self.restored.is_empty() && self.forgotten.is_empty()
     }
 
-    fn add(&mut self, slot: Slot) {
-        self.restored.resize(self.restored.len().max(words_for(slot as usize + 1)), 0);
-        set(&mut self.restored, slot, true);
+    fn has(&self, slot: Option<Slot>, key: &str) -> bool {
+        slot.is_some_and(|slot| contains(&self.restored, slot)) || self.forgotten.contains(key)
     }
 }
 

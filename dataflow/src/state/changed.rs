@@ -5,26 +5,19 @@
 //! forgotten, and as much for each checkpoint that is not known to be published. Refuses: to know what changes a key;
 //! [`super::keyed`] marks it.
 
+use super::facts::{Words, insert, ones};
 use crate::time::Slot;
 
 /// Keys that have changed.
 #[derive(Default)]
 struct Changes {
     /// A bit per slot.
-    slots: Vec<u64>,
+    slots: Words,
     /// Keys that were forgotten, with their hashes.
     gone: Vec<(u64, Box<str>)>,
 }
 
 impl Changes {
-    fn mark(&mut self, slot: Slot) {
-        let word = slot as usize / 64;
-        if word >= self.slots.len() {
-            self.slots.resize(word + 1, 0);
-        }
-        self.slots[word] |= 1 << (slot % 64);
-    }
-
     fn add(&mut self, other: Changes) {
         if self.slots.len() < other.slots.len() {
             self.slots.resize(other.slots.len(), 0);
@@ -33,18 +26,6 @@ impl Changes {
             *word |= more;
         }
         self.gone.extend(other.gone);
-    }
-
-    fn slots(&self) -> Vec<Slot> {
-        let mut slots = Vec::new();
-        for (index, word) in self.slots.iter().enumerate() {
-            let mut left = *word;
-            while left != 0 {
-                slots.push(index as Slot * 64 + left.trailing_zeros());
-                left &= left - 1;
-            }
-        }
-        slots
     }
 }
 
@@ -60,7 +41,7 @@ pub(crate) struct ChangedKeys {
 impl ChangedKeys {
     /// Takes note that what is known of the key in a slot changes.
     pub(crate) fn mark(&mut self, slot: Slot) {
-        self.now.mark(slot);
+        insert(&mut self.now.slots, slot);
     }
 
     /// Takes note that a key is forgotten.
@@ -79,7 +60,7 @@ impl ChangedKeys {
         }
         changes.gone.sort_unstable();
         changes.gone.dedup();
-        let listed = (changes.slots(), changes.gone.clone());
+        let listed = (ones(&changes.slots).collect(), changes.gone.clone());
         self.before.push((checkpoint, changes));
         listed
     }

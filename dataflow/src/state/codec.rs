@@ -50,7 +50,7 @@ pub(crate) struct KeyState {
     kept: Option<KeptRow>,
 }
 
-/// A key as the second version of shards had it, without rows.
+/// A key as the second version of parts had it, without rows.
 #[derive(Deserialize)]
 pub(crate) struct KeyStateV2 {
     key: String,
@@ -68,7 +68,7 @@ impl From<KeyStateV2> for KeyState {
     }
 }
 
-/// A key as the first version of shards had it, without aggregates of events.
+/// A key as the first version of parts had it, without aggregates of events.
 #[derive(Deserialize)]
 pub(crate) struct KeyStateV1 {
     key: String,
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
     use crate::ingest::event_batch::hash_key;
     use crate::state::dictionary::SharedDictionary;
-    use crate::state::shard::{Encoder, decode_part};
+    use crate::state::part::{Encoder, decode_part};
     use crate::state::windows::Applied;
     use usher_config::Members;
     use usher_queries::plan::{EXCLUDED, EventFilter, Fact, FactKind, ModelPlan, Role, SequenceStep};
@@ -272,7 +272,7 @@ mod tests {
         keyed
     }
 
-    fn shard() -> Vec<u8> {
+    fn part() -> Vec<u8> {
         let keyed = written();
         let slot = keyed.find(hash_key(KEY), KEY).expect("it is known");
         let mut encoder = Encoder::new(1);
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn a_sequence_that_was_written_once_stays_readable_and_goes_on() {
         let bytes = include_bytes!("../../testdata/shard.sequence");
-        assert_eq!(shard(), bytes, "the encoding has not changed");
+        assert_eq!(part(), bytes, "the encoding has not changed");
         goes_on(bytes);
         // As earlier versions wrote it.
         goes_on(include_bytes!("../../testdata/shard.sequence.v2"));
@@ -321,6 +321,6 @@ mod tests {
     #[test]
     #[ignore = "it writes the fixture that the test above reads: once"]
     fn freeze_a_sequence() {
-        std::fs::write(FIXTURE, shard()).expect("the folder is there");
+        std::fs::write(FIXTURE, part()).expect("the folder is there");
     }
 }

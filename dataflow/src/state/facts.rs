@@ -25,6 +25,19 @@ pub(crate) fn set(words: &mut [u64], bit: u32, value: bool) {
     }
 }
 
+/// Adds a number to a set, which grows where it has no room for it.
+pub(crate) fn insert(words: &mut Words, bit: u32) {
+    if words.len() < words_for(bit as usize + 1) {
+        words.resize(words_for(bit as usize + 1), 0);
+    }
+    set(words, bit, true);
+}
+
+/// Returns whether a number is in a set that grows.
+pub(crate) fn contains(words: &[u64], bit: u32) -> bool {
+    (bit as usize) < words.len() * 64 && get(words, bit)
+}
+
 /// Returns the numbers in a set, ascending.
 pub(crate) fn ones(words: &[u64]) -> impl Iterator<Item = u32> + '_ {
     words.iter().enumerate().flat_map(|(w, word)| {

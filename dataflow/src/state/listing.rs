@@ -6,7 +6,7 @@
 
 use super::epoch::EpochWorker;
 use super::keyed::KeyedState;
-use super::shard::Encoder;
+use super::part::Encoder;
 use crate::time::Slot;
 use std::ops::{Range, RangeInclusive};
 

@@ -2,7 +2,7 @@
 
 use super::super::dictionary::SharedDictionary;
 use super::super::epoch::{EpochWorker, WholePull, Worked};
-use super::super::shard::{ModelKeys, decode_part};
+use super::super::part::{ModelKeys, decode_part};
 use super::super::testing::{Rows, START, random_rows, staged, users};
 use super::super::transition::{EpochOutput, KeyText, Removed, Transition};
 use super::*;
