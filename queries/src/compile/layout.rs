@@ -13,7 +13,7 @@ use crate::plan::{
     InheritedColumn, ModelPlan, Plan, RowsPlan, SequenceStep, SnapshotPlan, TraitPlan,
 };
 use crate::predicate::Predicate;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use usher_config::{Aggregate, ColumnType, Condition, ConditionKind, Event, Job, Members, Model};
 
 /// The number of facts of an event that a matched event names at once.
@@ -179,8 +179,10 @@ impl<'a> Layout<'a> {
     /// Returns the indexes of an event and one of its filters.
     fn find(&self, event: &str, filter: Option<&Predicate>) -> EventFilter {
         let event = self.job.events.keys().position(|id| id == event).expect("an event of the job");
-        let filter = self.events[event].filters.iter().position(|known| known.predicate.as_ref() == filter);
-        let filter = filter.expect("the filters were collected from all drafts");
+        let text = filter.map(|filter| &filter.text[..]);
+        let filters = &self.events[event].filters;
+        let filter = filters.binary_search_by(|of| of.predicate.as_ref().map(|predicate| &predicate.text[..]).cmp(&text));
+        let filter = filter.expect("the filters were collected from all drafts, and are in the order of their texts");
         EventFilter { event: event as u32, filter: filter as u32 }
     }
 
@@ -234,12 +236,10 @@ impl<'a> Layout<'a> {
     fn audiences(&self, model_id: &str, model: &Model, facts: &[Fact]) -> (Vec<AudiencePlan>, Vec<AudienceIx>) {
         let mine = self.job.audiences.iter().filter(|(_, audience)| audience.model == *model_id);
         let ids: Vec<&str> = mine.map(|(id, _)| id.as_str()).collect();
-        let audience_ix =
-            |id: &str| ids.iter().position(|other| *other == id).expect("an audience of this model") as AudienceIx;
-        let fact_ix =
-            |text: &str| facts.iter().position(|fact| fact.text == text).expect("a fact of this model") as FactIx;
-        let order: Vec<AudienceIx> =
-            self.order.iter().filter(|id| ids.contains(id)).map(|id| audience_ix(id)).collect();
+        let audience_ixs: HashMap<&str, AudienceIx> = ids.iter().zip(0..).map(|(id, ix)| (*id, ix)).collect();
+        let fact_ixs: HashMap<&str, FactIx> = facts.iter().zip(0..).map(|(fact, ix)| (&fact.text[..], ix)).collect();
+        let (fact_ix, audience_ix) = (|text: &str| fact_ixs[text], |id: &str| audience_ixs[id]);
+        let order: Vec<AudienceIx> = self.order.iter().filter_map(|id| audience_ixs.get(id).copied()).collect();
         let mut audiences: BTreeMap<AudienceIx, AudiencePlan> = BTreeMap::new();
         for ix in &order {
             let id = ids[*ix as usize];
@@ -393,13 +393,25 @@ fn order(job: &Job) -> Vec<&str> {
             (id.as_str(), mentioned)
         })
         .collect();
-    let mut order: Vec<&str> = Vec::new();
-    let mut waiting: BTreeSet<&str> = mentions.keys().copied().collect();
-    while let Some(next) = waiting.iter().copied().find(|id| mentions[id].is_disjoint(&waiting)) {
-        waiting.remove(next);
-        order.push(next);
+    let mut mentioned_by: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut waits_for: BTreeMap<&str, usize> = BTreeMap::new();
+    for (id, mentioned) in &mentions {
+        waits_for.insert(*id, mentioned.len());
+        mentioned.iter().for_each(|other| mentioned_by.entry(*other).or_default().push(*id));
     }
-    assert!(waiting.is_empty(), "config refuses audiences that depend on each other in a circle: {waiting:?}");
+    let mut order: Vec<&str> = Vec::with_capacity(mentions.len());
+    let mut ready: BTreeSet<&str> = mentions.iter().filter(|(_, of)| of.is_empty()).map(|(id, _)| *id).collect();
+    while let Some(next) = ready.pop_first() {
+        order.push(next);
+        for id in mentioned_by.remove(next).into_iter().flatten() {
+            let left = waits_for.get_mut(id).expect("an audience of the job");
+            *left -= 1;
+            if *left == 0 {
+                ready.insert(id);
+            }
+        }
+    }
+    assert!(order.len() == mentions.len(), "config refuses audiences that depend on each other in a circle");
     order
 }
 
