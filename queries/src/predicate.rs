@@ -1,7 +1,7 @@
 //! Predicates: SQL expressions over named, typed columns, in three-valued logic.
 //!
 //! [`Predicate`] is the typed, canonical, serialisable form; [`Evaluator`] runs it, on one row or on a batch, with the
-//! same answers.
+//! same answers; [`PredicateIndex`] finds, among many, those that can hold for a row.
 //!
 //! Where SPEC leaves a choice, the rules are:
 //!
@@ -20,6 +20,7 @@
 
 mod batch;
 mod canonical;
+mod index;
 mod like;
 mod never;
 mod parents;
@@ -30,6 +31,7 @@ mod syntax;
 mod tree;
 mod typing;
 
+pub use self::index::PredicateIndex;
 pub use self::never::Never;
 pub use self::parents::{NoParents, ParentColumn, Parents, Unresolved};
 use self::scalar::{Scalar, is_true, value};

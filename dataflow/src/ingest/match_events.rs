@@ -23,8 +23,8 @@ use usher_core::time::{Unit, write_time};
 use usher_formats::{Content, Decoder, Element, Fields, NamedTime, TimeError, Unwrapped, What};
 use usher_queries::aggregate::Contribution;
 use usher_queries::coerce::coerce_of_unit;
-use usher_queries::plan::Plan;
-use usher_queries::predicate::{Evaluator, Predicate};
+use usher_queries::plan::{Filter, Plan};
+use usher_queries::predicate::{Evaluator, Predicate, PredicateIndex};
 use usher_queries::{StoredValue, Value};
 
 /// The longest key, bytes (SPEC §3).
@@ -42,6 +42,8 @@ struct EventMatch {
     /// The columns that its filters read.
     columns: Vec<Column>,
     filters: Vec<FilterMatch>,
+    /// Finds among `filters`, by the values of `columns`, those that a message can pass.
+    can_pass: PredicateIndex,
     values: Vec<ValueMatch>,
     /// The number of its facts, in blocks of 64.
     blocks: usize,
@@ -207,10 +209,13 @@ impl EventMatcher {
                     predicate.columns.iter().map(|(name, _)| at(name).expect("an event reads what its filters need"));
                 (Evaluator::new(predicate), columns.collect::<Vec<usize>>())
             };
-            let filters = event.filters.iter().map(|filter| {
-                let facts = bits(&filter.facts);
-                FilterMatch { predicate: filter.predicate.as_ref().map(evaluator), facts }
-            });
+            let filter = |filter: &Filter| FilterMatch {
+                predicate: filter.predicate.as_ref().map(evaluator),
+                facts: bits(&filter.facts),
+            };
+            let filters: Vec<FilterMatch> = event.filters.iter().map(filter).collect();
+            let predicates = filters.iter().map(|filter| filter.predicate.as_ref().map(|(of, columns)| (of, &columns[..])));
+            let can_pass = PredicateIndex::new(predicates);
             events.push(EventMatch {
                 event: u16::try_from(number).expect("more than 65,536 events in one job"),
                 kind: event.kind.clone(),
@@ -225,7 +230,8 @@ impl EventMatcher {
                         unit: column.unit,
                     })
                     .collect(),
-                filters: filters.collect(),
+                filters,
+                can_pass,
                 values: values.collect(),
                 blocks: event.facts.len().div_ceil(64),
                 traits: event.traits.iter().map(|set| set.column as usize).collect(),
@@ -447,7 +453,7 @@ impl EventMatcher {
         }
         facts.clear();
         facts.resize(event.blocks, 0);
-        for filter in &event.filters {
+        for filter in event.can_pass.candidates(values).map(|position| &event.filters[position]) {
             let passes = filter.predicate.as_ref().is_none_or(|(evaluator, columns)| {
                 row.clear();
                 row.extend(columns.iter().map(|column| values[*column].clone()));
