@@ -37,8 +37,8 @@ pub trait Api: Send + Sync + 'static {
 
     // Members.
 
-    /// Returns freshness and windows of the audiences, by id.
-    fn audiences(&self) -> Vec<AudienceState>;
+    /// Returns freshness and windows of audiences of the job, in the order of `ids`; without it of all, by id.
+    fn audiences(&self, ids: Option<&[String]>) -> Vec<AudienceState>;
 
     /// Explains why a key is in an audience of its model or not; without an audience, in each of them, by id.
     ///

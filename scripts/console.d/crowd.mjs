@@ -7,7 +7,7 @@ const AUDIENCE = 'soon';
 /** What the page of an audience asks for, and how often, ms. */
 const POLLS = [
   ['/readyz', 2000],
-  ['/v1/audiences', 2000],
+  [`/v1/audiences?ids=${AUDIENCE}`, 2000],
   [`/v1/definitions/${AUDIENCE}`, 2000],
   [`/v1/sizes/${AUDIENCE}`, 5000],
   ['/v1/models', 5000],

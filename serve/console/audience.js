@@ -38,7 +38,7 @@ export function page([id], draw) {
   const members = { keys: null, asOf: null, cursors: [''], next: null, error: null };
   let wanted = '';
 
-  const audiences = follow('/v1/audiences', 2000, draw);
+  const audiences = follow(`/v1/audiences?ids=${segment(id)}`, 2000, draw);
   const definition = follow(`/v1/definitions/${segment(id)}`, 2000, draw);
   const sizes = follow(`/v1/sizes/${segment(id)}`, 5000, draw);
   const models = follow('/v1/models', 5000, draw);
@@ -77,9 +77,8 @@ export function page([id], draw) {
 
   function view() {
     const trail = ['#/audiences', 'Audiences'];
-    const audience = audiences.data?.audiences.find((one) => one.id === id);
-    if (!audiences.data) return [head(id, null, trail), instead(audiences, 'Asking for the audience')];
-    if (!audience) return [head(id, null, trail), h('p', { class: 'empty' }, 'The job has no audience of this id. It may have been removed: look at the list.')];
+    const audience = audiences.data?.audiences[0];
+    if (!audience) return [head(id, null, trail), instead(audiences, 'Asking for the audience')];
     const model = models.data?.models.find((one) => one.id === audience.model);
     const { data } = definition;
     const hour = sizes.data?.hour;

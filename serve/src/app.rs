@@ -26,6 +26,9 @@ use usher_core::membership_index::{MembershipIndex, ModelIndex};
 /// Followers of changes at most: each looks at every change.
 const FOLLOWERS_MAX: usize = 256;
 
+/// Audiences of a list at most.
+pub(crate) const LIST_MAX: usize = 1000;
+
 /// How long the answer of an idle job waits for its clock: several times what an epoch without events takes.
 const FRESHEN: Duration = Duration::from_millis(20);
 
@@ -117,6 +120,18 @@ impl App {
             Ok(index) => Ok(index as u32),
             Err(_) => Err(Problem::unknown("audience", id, audiences.iter().map(|audience| &audience.id))),
         }
+    }
+
+    /// Returns the audiences of a list of ids, which are separated by commas.
+    ///
+    /// # Errors
+    /// 413 if the list is longer than [`LIST_MAX`], 404 if the job has not all of them.
+    pub(crate) fn audiences(&self, ids: &str) -> Result<Vec<u32>, Problem> {
+        let ids: Vec<&str> = ids.split(',').filter(|_| !ids.is_empty()).collect();
+        if ids.len() > LIST_MAX {
+            return Err(Problem::too_large(format!("a list has at most {LIST_MAX} ids")));
+        }
+        ids.into_iter().map(|id| self.audience(id)).collect()
     }
 
     /// Returns the `host:port` of the process that delivers to webhooks; `None` if it is this one.

@@ -455,6 +455,10 @@ fn audiences_models_syncs_and_members_are_listed() {
             "entries": 2, "exits": 0,
             "freshness": "Current", "windows": {"complete": false, "complete_at": "2026-11-23T10:00:01.000Z"}, "held": 3})
     );
+    let listed = api.get("/v1/audiences?ids=seen,big").json();
+    assert_eq!(listed["audiences"], json!([audiences["audiences"][2], audiences["audiences"][0]]));
+    assert_eq!(api.get("/v1/audiences?ids=").json()["audiences"], json!([]));
+    assert_eq!(api.get("/v1/audiences?ids=seen,nothing").problem(), (404, "unknown_audience".to_owned()));
     let models = api.get("/v1/models").json();
     assert_eq!(models["models"][1]["id"], "users");
     assert_eq!(models["models"][1]["last_pull"], "2026-11-23T10:00:00.000Z");

@@ -19,9 +19,9 @@ use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::{BoxStream, Stream, select_all, unfold};
 use serde::Deserialize;
-use std::collections::HashMap;
 use std::io::Write;
 use std::time::Duration;
+use usher_core::api::AudienceState;
 use usher_core::membership_index::{AsOf, Count};
 
 /// An id of no run: a stream that resumes after it begins with `reset`.
@@ -78,8 +78,8 @@ impl Peers {
         replies.map(|((_, peer), reply)| Ok((peer.clone(), reply?.body))).collect()
     }
 
-    /// Returns sizes, entries and exits of the job's audiences, and their keys that are held, by audience, and the time of them; `None`
-    /// before there is any.
+    /// Returns the time that sizes and counts are as of, `None` before there is any, and for each audience that is `asked` for its sizes,
+    /// entries and exits, and the number of keys that are held. `states` are theirs in this process.
     ///
     /// The ledgers are in one process and cover all keys: if a process still serves them, that is the answer.
     ///
@@ -89,11 +89,14 @@ impl Peers {
         &self,
         uri: &Uri,
         headers: &HeaderMap,
-    ) -> Result<(Option<AsOf>, Vec<Count>, Vec<u64>), Problem> {
-        let (own_as_of, mut sum) = (self.index.as_of(), self.index.counts());
-        let mut held: Vec<u64> = self.api.audiences().iter().map(|audience| audience.held).collect();
+        asked: &[u32],
+        states: &[AudienceState],
+    ) -> Result<(Option<AsOf>, Vec<(Count, u64)>), Problem> {
+        let (own_as_of, counts) = (self.index.as_of(), self.index.counts());
+        let own = asked.iter().zip(states).map(|(audience, state)| (counts[*audience as usize], state.held));
+        let mut sums: Vec<(Count, u64)> = own.collect();
         if own_as_of.is_some_and(|as_of| as_of.recovering) {
-            return Ok((own_as_of, sum, held));
+            return Ok((own_as_of, sums));
         }
         let mut times = vec![own_as_of.map(|as_of| as_of.time)];
         let Parts { others, .. } = self.parts(headers);
@@ -101,30 +104,29 @@ impl Peers {
         for ((_, peer), reply) in others.iter().zip(join_all(requests).await) {
             let reply = reply?;
             let wrong = || Problem::peer(format!("`{peer}` has other audiences"));
-            let theirs: PeerAudiences = serde_json::from_slice(&reply.body).map_err(|_| wrong())?;
-            let theirs: HashMap<&str, &PeerAudience> =
-                theirs.audiences.iter().map(|their| (&their.id[..], their)).collect();
-            let (mut counts, mut theirs_held) = (Vec::with_capacity(sum.len()), Vec::with_capacity(sum.len()));
-            for audience in self.index.audiences() {
-                let their = theirs.get(&audience.id[..]).ok_or_else(wrong)?;
-                theirs_held.push(their.held);
-                counts.push(Count { size: their.size, entries: their.entries, exits: their.exits });
+            let PeerAudiences { audiences } = serde_json::from_slice(&reply.body).map_err(|_| wrong())?;
+            let is_same = |(their, audience): (&PeerAudience, &u32)| their.id == self.index.audiences()[*audience as usize].id;
+            if audiences.len() != asked.len() || !audiences.iter().zip(asked).all(is_same) {
+                return Err(wrong());
             }
+            let theirs = audiences.into_iter().map(|PeerAudience { size, entries, exits, held, .. }| {
+                (Count { size, entries, exits }, held)
+            });
             if let (Some(time), true) = (reply.time, reply.recovering) {
-                return Ok((Some(AsOf { time, recovering: true }), counts, theirs_held));
+                return Ok((Some(AsOf { time, recovering: true }), theirs.collect()));
             }
             times.push(reply.time);
-            held.iter_mut().zip(theirs_held).for_each(|(sum, theirs)| *sum += theirs);
-            for (sum, count) in sum.iter_mut().zip(counts) {
+            for ((sum, sum_held), (count, held)) in sums.iter_mut().zip(theirs) {
                 sum.size += count.size;
                 sum.entries += count.entries;
                 sum.exits += count.exits;
+                *sum_held += held;
             }
         }
         match times.iter().flatten().min() {
-            None => Ok((None, sum, held)),
+            None => Ok((None, sums)),
             Some(_) if times.contains(&None) => Err(Problem::unavailable("not all processes of the job are live yet")),
-            Some(time) => Ok((Some(AsOf { time: *time, recovering: false }), sum, held)),
+            Some(time) => Ok((Some(AsOf { time: *time, recovering: false }), sums)),
         }
     }
 

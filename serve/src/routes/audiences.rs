@@ -1,16 +1,16 @@
 //! `GET /v1/audiences`: the audiences of the job, with sizes over all its processes.
 
-use crate::app::{Answer, Shared};
+use crate::app::{Answer, QueryOf, Shared};
 use crate::body::json;
 use crate::headers::put_as_of;
 use crate::problem::ProblemBody;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::header::HeaderMap;
 use axum::http::{StatusCode, Uri};
-use serde::Serialize;
-use std::collections::BTreeMap;
-use usher_core::api::{AudienceState, Freshness, Windows};
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use usher_core::api::{Freshness, Windows};
+use usher_core::membership_index::AudienceEntry;
+use utoipa::{IntoParams, ToSchema};
 
 /// An audience.
 #[derive(Serialize, ToSchema)]
@@ -46,32 +46,45 @@ pub(crate) struct Audiences {
     audiences: Vec<AudienceStatus>,
 }
 
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct AudiencesQuery {
+    /// Ids of audiences, separated by commas, at most 1,000; without it all of the job.
+    #[param(nullable = false)]
+    ids: Option<String>,
+}
+
 /// The audiences of the job
 ///
 /// Sizes and counts are sums over all processes of the job; `Usher-As-Of` is the earliest of their times.
 #[utoipa::path(get, path = "/v1/audiences", tag = "job",
+    params(AudiencesQuery),
     responses(
-        (status = 200, description = "The audiences, by id", body = Audiences),
+        (status = 200, description = "The audiences, by id, or in the order of `ids`", body = Audiences),
+        (status = 404, description = "The job has no such audience", body = ProblemBody,
+            content_type = "application/problem+json"),
         (status = 502, description = "Another process of the job does not answer", body = ProblemBody,
             content_type = "application/problem+json")
     ))]
-pub(crate) async fn audiences(State(app): Shared, uri: Uri, headers: HeaderMap) -> Answer {
-    let (as_of, counts, held) = app.peers.counts(&uri, &headers).await?;
-    let mut states: BTreeMap<String, AudienceState> =
-        app.api.audiences().into_iter().map(|state| (state.id.clone(), state)).collect();
-    let audiences = app.index.audiences().iter().zip(counts.into_iter().zip(held)).map(|(audience, (count, held))| {
-        let state = states.remove(&audience.id).unwrap_or_else(|| AudienceState {
-            id: audience.id.clone(),
-            owner: None,
-            tags: Vec::new(),
-            freshness: Freshness::Pending,
-            windows: Windows { complete: false, complete_at: None },
-            held: 0,
-        });
+pub(crate) async fn audiences(
+    State(app): Shared,
+    query: QueryOf<AudiencesQuery>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Answer {
+    let Query(AudiencesQuery { ids }) = query?;
+    let listed = ids.map(|ids| app.audiences(&ids)).transpose()?;
+    let all = app.index.audiences();
+    let id = |audience: &u32| all[*audience as usize].id.clone();
+    let states = app.api.audiences(listed.as_ref().map(|of| of.iter().map(id).collect::<Vec<String>>()).as_deref());
+    let asked = listed.unwrap_or_else(|| (0..all.len() as u32).collect());
+    let (as_of, sums) = app.peers.counts(&uri, &headers, &asked, &states).await?;
+    let audiences = asked.iter().zip(states).zip(sums).map(|((audience, state), (count, held))| {
+        let AudienceEntry { id, name, model, .. } = &all[*audience as usize];
         AudienceStatus {
-            id: audience.id.clone(),
-            name: audience.name.clone(),
-            model: audience.model.clone(),
+            id: id.clone(),
+            name: name.clone(),
+            model: model.clone(),
             size: count.size,
             entries: count.entries,
             exits: count.exits,

@@ -1,6 +1,6 @@
 //! `GET /v1/sizes`, `GET /v1/sizes/{audience_id}`: sizes over time, of all processes of the job.
 
-use crate::app::{Answer, App, PathOf, QueryOf, Shared};
+use crate::app::{Answer, App, LIST_MAX, PathOf, QueryOf, Shared};
 use crate::body::json;
 use crate::headers::parse_time;
 use crate::problem::{Problem, ProblemBody};
@@ -12,8 +12,6 @@ use serde::{Deserialize, Serialize};
 use usher_core::api::Moment;
 use utoipa::{IntoParams, ToSchema};
 
-/// Audiences of a list at most.
-const LIST_MAX: usize = 1000;
 /// Steps of 10 s in a minute.
 const STEPS: usize = (MINUTE / STEP) as usize;
 
@@ -129,16 +127,11 @@ pub(crate) struct ManySizes {
 )]
 pub(crate) async fn many_sizes(State(app): Shared, query: QueryOf<SizesQuery>, uri: Uri, headers: HeaderMap) -> Answer {
     let Query(SizesQuery { ids }) = query?;
-    let all = || app.index.audiences().iter().take(LIST_MAX).map(|audience| audience.id.clone()).collect();
-    let ids: Vec<String> = match ids {
-        None => all(),
-        Some(ids) if ids.is_empty() => Vec::new(),
-        Some(ids) => ids.split(',').map(str::to_owned).collect(),
+    let audiences: Vec<u32> = match ids {
+        None => (0..app.index.audiences().len().min(LIST_MAX) as u32).collect(),
+        Some(ids) => app.audiences(&ids)?,
     };
-    if ids.len() > LIST_MAX {
-        return Err(Problem::too_large(format!("a list has at most {LIST_MAX} ids")));
-    }
-    let mut hours = ids.iter().map(|id| own_hour(&app, id)).collect::<Result<Vec<Series>, Problem>>()?;
+    let mut hours: Vec<Series> = audiences.iter().map(|audience| own_hour(&app, *audience)).collect();
     for (peer, body) in app.peers.part_bodies(&uri, &headers).await? {
         let theirs: PeerManySizes = parse(&peer, &body)?;
         if theirs.audiences.len() != hours.len() {
@@ -150,7 +143,8 @@ pub(crate) async fn many_sizes(State(app): Shared, query: QueryOf<SizesQuery>, u
         }
     }
     let until = hours.iter().find_map(|hour| hour.until).map(Moment);
-    let audiences = ids.into_iter().zip(hours).map(|(id, hour)| {
+    let audiences = audiences.into_iter().zip(hours).map(|(audience, hour)| {
+        let id = app.index.audiences()[audience as usize].id.clone();
         let last = |list: &[Option<u64>]| list.last().copied().flatten();
         ShortSizes { id, entries: last(&hour.entries), exits: last(&hour.exits), sizes: hour.sizes }
     });
@@ -158,8 +152,8 @@ pub(crate) async fn many_sizes(State(app): Shared, query: QueryOf<SizesQuery>, u
 }
 
 /// Returns the last hour of an audience in this process by minute, with entries and exits of the last minute only.
-fn own_hour(app: &App, id: &str) -> Result<Series, Problem> {
-    let Series { until, sizes, entries, exits } = app.sizes.hour(app.audience(id)?);
+fn own_hour(app: &App, audience: u32) -> Series {
+    let Series { until, sizes, entries, exits } = app.sizes.hour(audience);
     let last_minute = |list: &[Option<u64>]| {
         let steps = list.get(list.len().checked_sub(STEPS)?..)?;
         steps.iter().copied().sum::<Option<u64>>()
@@ -168,7 +162,7 @@ fn own_hour(app: &App, id: &str) -> Result<Series, Problem> {
     // Those at the distance of a minute, back from the last.
     let mut by_minute: Vec<Option<u64>> = sizes.into_iter().rev().step_by(STEPS).collect();
     by_minute.reverse();
-    Ok(Series { until, sizes: by_minute, entries, exits })
+    Series { until, sizes: by_minute, entries, exits }
 }
 
 #[derive(Deserialize)]

@@ -181,7 +181,7 @@ impl Api for MemoryApi {
         Box::pin(ready(Ok(())))
     }
 
-    fn audiences(&self) -> Vec<AudienceState> {
+    fn audiences(&self, ids: Option<&[String]>) -> Vec<AudienceState> {
         let state = |id: &str| AudienceState {
             id: id.to_owned(),
             owner: (id == "seen").then(|| "growth".to_owned()),
@@ -190,7 +190,10 @@ impl Api for MemoryApi {
             held: 3,
             windows: Windows { complete: id != "seen", complete_at: (id == "seen").then_some(Moment(START + 1000)) },
         };
-        self.index.audiences().iter().map(|audience| state(&audience.id)).collect()
+        match ids {
+            Some(ids) => ids.iter().map(|id| state(id)).collect(),
+            None => self.index.audiences().iter().map(|audience| state(&audience.id)).collect(),
+        }
     }
 
     fn explain(
