@@ -152,8 +152,35 @@ struct ClientState {
     logged: Option<Logged>,
     /// The delivery that failed.
     undelivered: Option<Undelivered>,
-    /// By noted topic and partition, the offset after the last message that was delivered.
-    delivered: BTreeMap<(usize, i32), i64>,
+    /// By noted topic and partition, where messages were delivered.
+    delivered: BTreeMap<(usize, i32), Delivered>,
+}
+
+/// Where messages of one producer were delivered in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Delivered {
+    /// The offset of the first.
+    first: i64,
+    /// The offset after the last.
+    pub(super) end: i64,
+    count: i64,
+}
+
+impl Delivered {
+    fn at(offset: i64) -> Delivered {
+        Delivered { first: offset, end: offset + 1, count: 1 }
+    }
+
+    fn add(&mut self, offset: i64) {
+        self.first = self.first.min(offset);
+        self.end = self.end.max(offset + 1);
+        self.count += 1;
+    }
+
+    /// Returns whether all that is in the partition from `offset` to the end is of this producer, without transactions.
+    pub(super) fn is_all_from(&self, offset: i64) -> bool {
+        self.first >= 0 && self.first <= offset && self.count == self.end - self.first
+    }
 }
 
 /// A message that was not delivered.
@@ -264,8 +291,8 @@ impl Context {
         self.lock().undelivered.as_ref().is_some_and(|undelivered| !is_purge(undelivered.code))
     }
 
-    /// Returns, by noted topic and partition, the offset after the last message that was delivered since the last call.
-    pub(super) fn take_delivered(&self) -> BTreeMap<(usize, i32), i64> {
+    /// Returns, by noted topic and partition, where messages were delivered since the last call.
+    pub(super) fn take_delivered(&self) -> BTreeMap<(usize, i32), Delivered> {
         std::mem::take(&mut self.lock().delivered)
     }
 }
@@ -310,10 +337,10 @@ impl ProducerContext for Context {
         match result {
             Ok(message) => {
                 let Some(topic) = self.noted.iter().position(|topic| topic == message.topic()) else { return };
-                let end = message.offset() + 1;
+                let offset = message.offset();
                 let mut state = self.lock();
-                let noted = state.delivered.entry((topic, message.partition())).or_insert(end);
-                *noted = end.max(*noted);
+                let noted = state.delivered.entry((topic, message.partition()));
+                noted.and_modify(|noted| noted.add(offset)).or_insert_with(|| Delivered::at(offset));
             }
             Err((error, message)) => {
                 let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
@@ -425,5 +452,26 @@ impl Drop for Reader {
         if let Some(thread) = self.thread.take() {
             thread.join().expect("a panic of the thread is a bug");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Delivered;
+
+    /// What others have written between is seen as a gap, and what is not known is no proof.
+    #[test]
+    fn what_was_delivered_is_all_only_without_a_gap() {
+        let delivered = |offsets: &[i64]| {
+            let mut of = Delivered::at(offsets[0]);
+            offsets[1..].iter().for_each(|offset| of.add(*offset));
+            of
+        };
+        assert!(delivered(&[7]).is_all_from(7));
+        assert!(delivered(&[7, 8, 9]).is_all_from(7) && delivered(&[9, 7, 8]).is_all_from(8));
+        assert!(!delivered(&[7, 8]).is_all_from(6), "another's record may be at 6");
+        assert!(!delivered(&[7, 9]).is_all_from(7), "another's record is at 8");
+        // A duplicate that was refused has no offset.
+        assert!(!delivered(&[-1001, 8]).is_all_from(7) && !delivered(&[-1001]).is_all_from(7));
     }
 }

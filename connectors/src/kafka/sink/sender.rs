@@ -272,7 +272,7 @@ impl Sender {
         self.owned = true;
         let end = self.producer.client().context().take_delivered().remove(&(LEDGER, 0));
         // A duplicate that was refused has no offset.
-        self.marked_at = end.filter(|end| *end > 0).map(|end| end - 1);
+        self.marked_at = end.map(|of| of.end).filter(|end| *end > 0).map(|end| end - 1);
     }
 
     /// Waits until the mark can be read, and with it all that was committed before: brokers confirm a transaction before its
@@ -505,11 +505,15 @@ impl Sender {
     /// Notes how far the topics are written. Returns where the target was before.
     pub(super) fn note_delivered(&mut self) -> BTreeMap<i32, i64> {
         let before = self.ends.clone();
-        for ((topic, partition), end) in self.producer.client().context().take_delivered() {
+        for ((topic, partition), of) in self.producer.client().context().take_delivered() {
             match topic {
-                TARGET => drop(self.ends.insert(partition, end)),
-                _ if self.exactly_once => self.watch.wrote_ledger(end),
-                // What others wrote before it is not known.
+                TARGET => drop(self.ends.insert(partition, of.end)),
+                // A record of a transaction shows that nobody had fenced this process before it. Without transactions another's
+                // mark may stand among its records: there must be none but its own.
+                _ if self.exactly_once || self.watch.ledger_end().is_some_and(|end| of.is_all_from(end)) => {
+                    self.watch.wrote_ledger(of.end);
+                }
+                // The next look reads them.
                 _ => {}
             }
         }

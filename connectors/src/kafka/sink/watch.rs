@@ -52,6 +52,11 @@ impl Watch {
         self.target.partitions
     }
 
+    /// Returns how far the ledger is known to have no other mark.
+    pub(super) fn ledger_end(&self) -> Option<i64> {
+        self.ledger_end.get()
+    }
+
     /// This process has written the ledger up to an offset, or has read it up to there.
     pub(super) fn wrote_ledger(&mut self, end: i64) {
         self.ledger_end.set(self.ledger_end.get().max(Some(end)));

@@ -322,6 +322,33 @@ fn an_idle_process_ends_when_another_has_taken_its_ledger() {
     }
 }
 
+/// Without transactions its records stand on both sides of the other's mark.
+#[test]
+fn a_busy_process_ends_when_another_has_taken_its_ledger() {
+    let Some(broker) = broker() else { return };
+    let mut target = target(broker.kafka(), "busy");
+    target.delivery = Delivery::AtLeastOnce;
+    let (_, mut old) = open(&target);
+    let mut at = 1;
+    let mut write = |sink: &mut Box<dyn Sink>| {
+        at += 1;
+        let kind = if at % 2 == 0 { ChangeKind::Entry } else { ChangeKind::Exit };
+        sink.write(&one(at, 0, kind, "u-1"), at + 1).err().map_or_else(|| Ok(at + 1), Err)
+    };
+    for _ in 0..10 {
+        let until = write(&mut old).unwrap();
+        wait_committed(&*old, until);
+    }
+    let (_, new) = open(&target);
+    let mut error = None;
+    until("the older one ends", || {
+        error = write(&mut old).err();
+        error.is_some()
+    });
+    assert!(matches!(error, Some(SinkError::Superseded { .. })), "{error:?}");
+    drop(new);
+}
+
 #[test]
 fn a_ledger_that_is_behind_the_checkpoint_is_refused_until_it_is_to_begin_anew() {
     let Some(broker) = broker() else { return };
