@@ -15,7 +15,7 @@ use usher_core::warehouse;
 use usher_core::warehouse::Wanted;
 use usher_queries::aggregate::Contribution;
 use usher_queries::plan::{FactKind, Plan, SnapshotPlan};
-use usher_queries::predicate::{Evaluator, Predicate};
+use usher_queries::predicate::{Evaluator, Predicate, PredicateIndex};
 use usher_queries::{StoredValue, Value};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -26,6 +26,15 @@ struct Filter {
     types: Vec<ColumnType>,
     /// Whether it mentions `now()`.
     clocked: bool,
+}
+
+/// The property facts of a model that is pulled.
+struct PropertyFacts {
+    facts: Vec<(u32, Filter)>,
+    /// Finds among `facts`, by the columns of a batch, those that can hold for a row, and which don't mention `now()`.
+    can_hold: PredicateIndex,
+    /// The types of the columns by whose values it finds them.
+    found_by: Vec<(usize, ColumnType)>,
 }
 
 /// A fact of the parent model that aggregates rows of this one.
@@ -42,7 +51,7 @@ pub(crate) struct RowReader {
     pull: u64,
     peers: u32,
     /// Property facts, if the model has audiences of its own; none where rows are kept.
-    own: Option<Vec<(u32, Filter)>>,
+    own: Option<PropertyFacts>,
     /// The columns of rows that are kept: place in a batch, type.
     kept: Vec<(usize, ColumnType)>,
     /// Whether the foreign key is kept, behind them.
@@ -122,7 +131,7 @@ impl RowReader {
                 FactKind::Property(predicate) if plan.models[model].rows.is_none() => Some((fact, filter(predicate))),
                 _ => None,
             });
-            properties.collect()
+            PropertyFacts::new(properties.collect(), &read)
         });
         let related = snapshot.parent.as_ref().map(|(parent, _)| {
             let related = facts(*parent as usize).filter_map(|(fact, kind)| match kind {
@@ -195,11 +204,11 @@ impl RowReader {
         (0..self.peers).map(|worker| RowBatch::new(worker, self.pulled, self.pull, model, role)).collect()
     }
 
-    fn read_own(&self, batch: &warehouse::KeyedBatch, properties: &[(u32, Filter)], parts: &mut [RowBatch]) {
-        let rows = batch.keys.len();
-        let truths: Vec<Option<BooleanArray>> = properties.iter().map(|(_, f)| f.holds(&batch.columns, rows)).collect();
-        let stride = words_for(properties.len());
-        for row in 0..rows {
+    fn read_own(&self, batch: &warehouse::KeyedBatch, properties: &PropertyFacts, parts: &mut [RowBatch]) {
+        let stride = words_for(properties.facts.len());
+        let mut truths = vec![0; stride * batch.keys.len()];
+        properties.evaluate(batch, stride, &mut truths);
+        for row in 0..batch.keys.len() {
             let key = batch.keys.value(row);
             let hash = hash_key(key);
             let part = &mut parts[owner(hash, self.peers) as usize];
@@ -214,13 +223,9 @@ impl RowReader {
                 let keys = batch.foreign_keys.as_ref().filter(|keys| !keys.is_null(row));
                 part.values.push(keys.map_or(StoredValue::Null, |keys| StoredValue::String(keys.value(row).into())));
             }
-            let start = part.truths.len();
-            part.truths.resize(start + stride, 0);
-            for (i, (fact, filter)) in properties.iter().enumerate() {
-                match &truths[i] {
-                    Some(truth) => part.truths[start + i / 64] |= u64::from(truth.value(row)) << (i % 64),
-                    None => part.timelines.push((number, *fact, filter.timeline(&batch.columns, row))),
-                }
+            part.truths.extend_from_slice(&truths[row * stride..][..stride]);
+            for (fact, filter) in properties.facts.iter().filter(|(_, filter)| filter.clocked) {
+                part.timelines.push((number, *fact, filter.timeline(&batch.columns, row)));
             }
         }
     }
@@ -268,6 +273,37 @@ impl RowReader {
     }
 }
 
+impl PropertyFacts {
+    /// Prepares facts over columns that are read.
+    fn new(facts: Vec<(u32, Filter)>, read: &[(String, ColumnType)]) -> PropertyFacts {
+        let timeless = facts.iter().map(|(_, filter)| (!filter.clocked).then_some(filter));
+        let can_hold = PredicateIndex::new(timeless.map(|filter| filter.map(|of| (&of.evaluator, &of.columns[..]))));
+        let found_by = can_hold.columns().map(|at| (at, read[at].1)).collect();
+        PropertyFacts { facts, can_hold, found_by }
+    }
+
+    /// Sets the bits of the facts that hold for each row of a batch, in so many words for each; not of those that mention `now()`.
+    fn evaluate(&self, batch: &warehouse::KeyedBatch, stride: usize, truths: &mut [u64]) {
+        let rows = batch.keys.len();
+        for of in self.can_hold.always() {
+            let Some(truth) = self.facts[of].1.holds(&batch.columns, rows) else { continue };
+            truth.values().set_indices().for_each(|row| truths[row * stride + of / 64] |= 1 << (of % 64));
+        }
+        if self.found_by.is_empty() {
+            return;
+        }
+        let mut values = vec![Value::Null; batch.columns.len()];
+        for row in 0..rows {
+            for (at, of) in &self.found_by {
+                values[*at] = Value::at(&batch.columns[*at], *of, row);
+            }
+            for of in self.can_hold.found(&values).filter(|of| self.facts[*of].1.holds_at(&batch.columns, row)) {
+                truths[row * stride + of / 64] |= 1 << (of % 64);
+            }
+        }
+    }
+}
+
 impl Filter {
     /// Returns the truth for each row; `None` if it depends on the clock.
     fn holds(&self, columns: &[ArrayRef], rows: usize) -> Option<BooleanArray> {
@@ -278,11 +314,20 @@ impl Filter {
         Some(self.evaluator.holds_batch(&columns, rows, 0))
     }
 
+    /// Returns the truth for one row, if it does not depend on the clock.
+    fn holds_at(&self, columns: &[ArrayRef], row: usize) -> bool {
+        self.evaluator.holds(&self.values(columns, row), 0)
+    }
+
     /// Returns the truth of one row over all time.
     fn timeline(&self, columns: &[ArrayRef], row: usize) -> Timeline {
-        let values =
-            self.columns.iter().zip(&self.types).map(|(at, column_type)| Value::at(&columns[*at], *column_type, row));
-        Timeline::of(&self.evaluator, &values.collect::<Vec<_>>())
+        Timeline::of(&self.evaluator, &self.values(columns, row))
+    }
+
+    /// Returns the values of one row that it reads.
+    fn values<'c>(&self, columns: &'c [ArrayRef], row: usize) -> Vec<Value<'c>> {
+        let read = self.columns.iter().zip(&self.types);
+        read.map(|(at, column_type)| Value::at(&columns[*at], *column_type, row)).collect()
     }
 }
 

@@ -80,12 +80,29 @@ impl PredicateIndex {
 
     /// Returns the positions of the predicates that can hold for a row, each once, in no order.
     pub fn candidates<'i>(&'i self, row: &'i [Value<'_>]) -> impl Iterator<Item = usize> + 'i {
+        self.always().chain(self.found(row))
+    }
+
+    /// Returns the positions of the predicates that are candidates for each row.
+    pub fn always(&self) -> impl Iterator<Item = usize> + '_ {
+        self.always.iter().map(|position| *position as usize)
+    }
+
+    /// Returns the positions of the other predicates that can hold for a row, of which only the values of [`columns`] are read.
+    ///
+    /// [`columns`]: PredicateIndex::columns
+    pub fn found<'i>(&'i self, row: &'i [Value<'_>]) -> impl Iterator<Item = usize> + 'i {
         let found = self.by_value.iter().filter_map(|of| match &row[of.column] {
             Value::String(text) => of.texts.get(&**text),
             Value::Integer(integer) => of.integers.get(integer),
             _ => None,
         });
-        self.always.iter().chain(found.flatten()).map(|position| *position as usize)
+        found.flatten().map(|position| *position as usize)
+    }
+
+    /// Returns the positions in a row of the columns by whose values predicates are found.
+    pub fn columns(&self) -> impl Iterator<Item = usize> + '_ {
+        self.by_value.iter().map(|of| of.column)
     }
 }
 
