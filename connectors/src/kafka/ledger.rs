@@ -38,6 +38,7 @@ use super::ffi::{FetchedBatch, Message, PartitionQueue, Taken};
 use crate::committed_rows::RowTexts;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -149,20 +150,20 @@ struct AudienceValue {
 
 /// A message that is about to be sent, and the change that it carries.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Pending {
+pub(super) struct Pending<'a> {
     /// The batch that commits it.
     pub(super) batch: u64,
-    pub(super) audience: String,
-    pub(super) key: String,
+    pub(super) audience: Cow<'a, str>,
+    pub(super) key: Cow<'a, str>,
     pub(super) entered: bool,
     pub(super) at: u64,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub(super) row: String,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) message: String,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub(super) row: Cow<'a, str>,
+    pub(super) headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    pub(super) message: Cow<'a, str>,
 }
 
-impl Pending {
+impl Pending<'_> {
     /// Returns the record, as key and value, of the batch's message of that number.
     pub(super) fn record(&self, number: usize) -> (String, String) {
         (format!("{PENDING}{number}"), serde_json::to_string(self).expect("strings and numbers have a JSON form"))
@@ -328,7 +329,7 @@ pub(super) struct LedgerTopic {
     /// The offset up to which the topic was read.
     pub(super) end: i64,
     /// Messages that may have been sent or not, in order. `progress` and `ledger` count them as committed.
-    pub(super) pending: Vec<Pending>,
+    pub(super) pending: Vec<Pending<'static>>,
 }
 
 /// Reads the topic up to its current end. Waits for brokers as long as `patience`.
@@ -338,7 +339,7 @@ pub(super) fn read(reader: &Arc<Reader>, topic: &str, patience: Duration) -> Res
     let (low, end) = retry(reader.context(), patience, || reader.ends(topic, 0))?;
     let mut log = LedgerTopic { end, ..LedgerTopic::default() };
     let mut rows = RowTexts::default();
-    let mut pending: BTreeMap<u32, Pending> = BTreeMap::new();
+    let mut pending: BTreeMap<u32, Pending<'static>> = BTreeMap::new();
     read_between(reader, (topic, 0), (low, end), patience, |message| {
         let key = message.key().unwrap_or_default();
         log.record(message.offset(), key, message.value(), &mut rows, &mut pending)
@@ -426,7 +427,7 @@ impl LedgerTopic {
         key: &[u8],
         value: Option<&[u8]>,
         rows: &mut RowTexts,
-        pending: &mut BTreeMap<u32, Pending>,
+        pending: &mut BTreeMap<u32, Pending<'static>>,
     ) -> Result<(), Problem> {
         let unread = |reason: String| {
             Problem::permanent(
@@ -492,7 +493,7 @@ impl LedgerTopic {
     }
 
     /// Counts the pending messages of the batch after the last committed one as committed.
-    fn take_pending(&mut self, pending: BTreeMap<u32, Pending>, rows: &mut RowTexts) {
+    fn take_pending(&mut self, pending: BTreeMap<u32, Pending<'static>>, rows: &mut RowTexts) {
         let mut member = Vec::new();
         let committed = self.progress.batch;
         for pending in pending.into_values().filter(|pending| pending.batch > committed) {

@@ -83,6 +83,11 @@ impl Batch {
             .filter(|(place, _)| !self.refused.borrow().contains_key(place))
     }
 
+    /// Returns whether the message of the change at `place` is left out.
+    pub(super) fn is_refused(&self, place: usize) -> bool {
+        self.refused.borrow().contains_key(&place)
+    }
+
     /// Returns how many of its changes are to be delivered, refused ones included.
     pub(super) fn to_send(&self) -> u64 {
         self.sent.iter().filter(|sent| **sent).count() as u64

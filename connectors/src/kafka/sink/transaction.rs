@@ -47,6 +47,29 @@ pub(super) enum Setback {
     Failed(SinkError),
 }
 
+/// The messages of a batch, as its sync writes them.
+#[derive(Default)]
+pub(super) struct BatchMessages<'b> {
+    bytes: Vec<u8>,
+    heads: Vec<MessageHead<'b>>,
+}
+
+/// Of a message, the place of its change in the batch, the change, its id, and where it ends.
+pub(super) struct MessageHead<'b> {
+    place: usize,
+    pub(super) change: &'b Change,
+    id: MessageId,
+    end: usize,
+}
+
+impl<'b> BatchMessages<'b> {
+    /// Returns the messages in the order of their changes.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&MessageHead<'b>, &[u8])> {
+        let ends = std::iter::once(0).chain(self.heads.iter().map(|head| head.end));
+        self.heads.iter().zip(ends).map(|(head, start)| (head, &self.bytes[start..head.end]))
+    }
+}
+
 impl Sender {
     /// Sends a batch once, and commits it. Messages that are `visible` in the target already are left out.
     pub(super) fn send_once(
@@ -58,17 +81,18 @@ impl Sender {
     ) -> Result<Written, Setback> {
         let _ = self.producer.client().context().take_undelivered();
         if !self.exactly_once {
+            let messages = self.write_messages(batch);
             self.send_audiences(batch, catalog)?;
-            self.send_pending(batch, catalog, progress)?;
+            self.send_pending(batch, &messages, catalog, progress)?;
             self.flush()?;
-            let written = self.send_messages(batch, visible)?;
+            let written = self.send_messages(batch, &messages, visible)?;
             self.flush()?;
             self.send_ledger(batch, catalog, progress)?;
             self.flush()?;
             return Ok(written);
         }
         self.begin()?;
-        let written = self.send_messages(batch, visible)?;
+        let written = self.send_messages(batch, &self.write_messages(batch), visible)?;
         self.send_audiences(batch, catalog)?;
         self.send_ledger(batch, catalog, progress)?;
         self.commit()?;
@@ -115,8 +139,8 @@ impl Sender {
             let headers = pending
                 .headers
                 .iter()
-                .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
-            self.send(BaseRecord::to(&self.topic).key(&pending.key).payload(&pending.message).headers(headers))?;
+                .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(&**value) }));
+            self.send(BaseRecord::to(&self.topic).key(&*pending.key).payload(&*pending.message).headers(headers))?;
         }
         if !self.exactly_once {
             self.flush()?;
@@ -130,36 +154,36 @@ impl Sender {
         self.commit()
     }
 
-    /// Calls `send` for each message of a batch, with the place of its change; those that are refused are left out.
-    pub(super) fn for_each_message<'a>(
-        &'a self,
-        batch: &'a Batch,
-        mut send: impl FnMut(usize, &Change, &[u8], &MessageId) -> Result<(), Setback>,
-    ) -> Result<(), Setback> {
-        let mut message = Vec::new();
+    /// Writes the messages of a batch, without those that are refused.
+    pub(super) fn write_messages<'b>(&self, batch: &'b Batch) -> BatchMessages<'b> {
+        let mut messages = BatchMessages::default();
         for (place, change) in batch.sent() {
-            message.clear();
-            let id = self.messages.write(&mut message, change, batch.texts(change));
-            send(place, change, &message, &id)?;
+            let id = self.messages.write(&mut messages.bytes, change, batch.texts(change));
+            messages.heads.push(MessageHead { place, change, id, end: messages.bytes.len() });
         }
-        Ok(())
+        messages
     }
 
-    fn send_pending(&self, batch: &Batch, catalog: &Catalog, progress: &Progress) -> Result<(), Setback> {
+    fn send_pending(
+        &self,
+        batch: &Batch,
+        messages: &BatchMessages<'_>,
+        catalog: &Catalog,
+        progress: &Progress,
+    ) -> Result<(), Setback> {
         let mut number = 0;
-        self.for_each_message(batch, |place, change, message, id| {
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        messages.iter().try_for_each(|(MessageHead { place, change, id, .. }, message)| {
+            // Messages are JSON, and their headers are text.
             let headers = self.messages.headers(change, id);
             let pending = Pending {
                 batch: progress.batch,
-                audience: catalog.id(change.audience).to_owned(),
-                key: batch.key(change).to_owned(),
+                audience: catalog.id(change.audience).into(),
+                key: batch.key(change).into(),
                 entered: change.kind != ChangeKind::Exit,
                 at: change.at,
-                row: batch.texts(change).row.to_owned(),
-                headers: headers.map(|(name, value)| (name.to_owned(), text(value))).collect(),
-                // Messages are JSON.
-                message: text(message),
+                row: batch.texts(change).row.into(),
+                headers: headers.map(|(name, value)| (name.into(), String::from_utf8_lossy(value))).collect(),
+                message: String::from_utf8_lossy(message),
             };
             let (key, value) = pending.record(number);
             let (bytes, in_ledger) =
@@ -167,7 +191,7 @@ impl Sender {
             // What can't be noted as pending can't be sent: a crash would lose it.
             let refusal = self.refusal(|limits| limits.refuses(bytes).or_else(|| limits.ledger_refuses(in_ledger)));
             if let Some(refusal) = refusal {
-                batch.refuse(place, refusal);
+                batch.refuse(*place, refusal);
                 return Ok(());
             }
             number += 1;
@@ -175,15 +199,20 @@ impl Sender {
         })
     }
 
-    fn send_messages(&self, batch: &Batch, visible: &Visible) -> Result<Written, Setback> {
+    fn send_messages(
+        &self,
+        batch: &Batch,
+        messages: &BatchMessages<'_>,
+        visible: &Visible,
+    ) -> Result<Written, Setback> {
         let mut bytes = 0;
-        self.for_each_message(batch, |place, change, message, id| {
-            if visible.has(batch.key(change), message) {
+        messages.iter().try_for_each(|(MessageHead { place, change, id, .. }, message)| {
+            if batch.is_refused(*place) || visible.has(batch.key(change), message) {
                 return Ok(());
             }
             let of_record = self.bytes_of(batch, change, message, id);
             if let Some(refusal) = self.refusal(|limits| limits.refuses(of_record)) {
-                batch.refuse(place, refusal);
+                batch.refuse(*place, refusal);
                 return Ok(());
             }
             let headers = self.messages.headers(change, id);
