@@ -5,19 +5,22 @@
 //! of what other machines write: their files are to be looked at now and again. No notice comes of writes through a memory map, nor where
 //! the system drops notices: who reads a file looks at it once in a while besides.
 
+use rustix::event::{self, PollFd, PollFlags};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use usher_core::lock::lock;
 
-/// How long notices are gathered: a writer of many lines wakes its readers some hundred times a second.
+/// From one call of `wake` to the next for the same file or folder: a writer of many lines wakes its readers some hundred times a second.
 const PAUSE: Duration = Duration::from_millis(2);
+/// How long notices are gathered, so that a writer of many lines does not keep the thread busy.
+const GATHER: Duration = Duration::from_micros(500);
 /// Local file systems, by their number in `linux/magic.h`: ext2 to ext4, XFS, Btrfs, tmpfs, overlay, F2FS, ZFS, bcachefs.
 const LOCAL: [u64; 8] =
     [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0x794C_7630, 0xF2F5_2010, 0x2FC1_2FC1, 0xCA45_1A4E];
@@ -27,7 +30,7 @@ pub(super) type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// The notices of this process; none where the system has none to give.
 static NOTICES: LazyLock<Option<Arc<Notices>>> = LazyLock::new(|| {
-    let notices = Arc::new(Notices { queue: inotify::init(CreateFlags::CLOEXEC).ok()?, wakes: Mutex::default() });
+    let notices = Arc::new(Notices { queue: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?, wakes: Mutex::default() });
     let of_thread = Arc::clone(&notices);
     thread::Builder::new().name("file notices".to_owned()).spawn(move || of_thread.run()).ok()?;
     Some(notices)
@@ -92,37 +95,48 @@ impl Notices {
     fn run(&self) {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = Reader::new(&self.queue, &mut buffer);
-        let mut noticed = Vec::new();
+        // What was noticed and nobody was woken for, and who was woken a moment ago.
+        let (mut noticed, mut woken) = (BTreeSet::new(), HashMap::<i32, Instant>::new());
         loop {
             match reader.next() {
                 // The system has dropped notices: they may have been of any file.
                 Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => {
                     noticed.extend(lock(&self.wakes).keys());
+                    continue;
                 }
-                Ok(event) => noticed.push(event.wd()),
+                Ok(event) => {
+                    noticed.insert(event.wd());
+                    continue;
+                }
                 Err(Errno::INTR) => continue,
-                Err(error) => {
-                    tracing::warn!(
-                        "the system gives no more notices of files: {error}; they are looked at once a second"
-                    );
-                    return;
-                }
+                Err(Errno::AGAIN) => {}
+                Err(error) => return tell_of_end(error),
             }
-            if reader.is_buffer_empty() {
-                noticed.sort_unstable();
-                noticed.dedup();
-                self.wake(noticed.drain(..));
-                thread::sleep(PAUSE);
+            let now = Instant::now();
+            woken.retain(|_, at| now < *at + PAUSE);
+            let due: Vec<i32> = noticed.extract_if(.., |number| !woken.contains_key(number)).collect();
+            woken.extend(due.iter().map(|number| (*number, now)));
+            self.wake(&due);
+            thread::sleep(GATHER);
+            if noticed.is_empty()
+                && let Err(error) = event::poll(&mut [PollFd::new(&self.queue, PollFlags::IN)], None)
+                && error != Errno::INTR
+            {
+                return tell_of_end(error);
             }
         }
     }
 
-    fn wake(&self, numbers: impl Iterator<Item = i32>) {
+    fn wake(&self, numbers: &[i32]) {
         let wakes = lock(&self.wakes);
-        let woken: Vec<Wake> = numbers.filter_map(|number| wakes.get(&number)).flatten().cloned().collect();
+        let woken: Vec<Wake> = numbers.iter().filter_map(|number| wakes.get(number)).flatten().cloned().collect();
         drop(wakes);
         woken.iter().for_each(|wake| wake());
     }
+}
+
+fn tell_of_end(error: Errno) {
+    tracing::warn!("the system gives no more notices of files: {error}; they are looked at once a second");
 }
 
 #[cfg(test)]
