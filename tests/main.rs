@@ -21,6 +21,7 @@ mod kafka;
 mod kills;
 mod live;
 mod metrics;
+mod one_file;
 mod oracle;
 mod parents;
 mod recovery;

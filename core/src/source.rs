@@ -107,7 +107,8 @@ pub trait Partition: Send {
     /// Returns its id.
     fn id(&self) -> &PartitionId;
 
-    /// Returns the next records, at least one and about `budget` bytes of them. Never waits for data that is not there.
+    /// Returns the next records, at least one and about `budget` bytes of them. Never waits for data that is not there. Those of one
+    /// partition either can all be copied ([`Records::copy_into`]) or none of them.
     ///
     /// # Errors
     /// The partition can't be read on. Each further poll returns the same error.
@@ -244,6 +245,87 @@ impl<'a> Records<'a> {
     /// Returns a single record.
     pub fn one(record: Record<'a>) -> Records<'a> {
         Records { one: Some(record), lines: &[], position: 0, batch: None, message_bytes: 0 }
+    }
+
+    /// Returns whether they can be copied: messages that a client holds, and headers, are only referred to.
+    pub fn can_be_copied(&self) -> bool {
+        self.batch.is_none() && self.one.is_none_or(|record| record.headers.is_none())
+    }
+
+    /// Copies what has not been handed out, into the memory of `bytes`. `None` if they can't be copied.
+    pub fn copy_into(&self, mut bytes: Vec<u8>) -> Option<CopiedRecords> {
+        if !self.can_be_copied() {
+            return None;
+        }
+        let Records { one, lines, position, batch: _, message_bytes } = self;
+        bytes.clear();
+        let one = match one.filter(|_| lines.is_empty()) {
+            None => {
+                bytes.extend_from_slice(lines);
+                None
+            }
+            Some(Record { position, timestamp, headers: _, body }) => {
+                let (content, body) = match body {
+                    Body::Bytes(content) => (content, CopiedBody::Bytes),
+                    Body::Blank => (&[][..], CopiedBody::Blank),
+                    Body::TooLarge { head, length } => (head, CopiedBody::TooLarge { length }),
+                };
+                bytes.extend_from_slice(content);
+                Some(CopiedRecord { position, timestamp, body })
+            }
+        };
+        Some(CopiedRecords { bytes, position: *position, message_bytes: *message_bytes, one })
+    }
+}
+
+/// Records with bytes of their own, which may go to another thread.
+#[derive(Debug)]
+pub struct CopiedRecords {
+    /// The lines, or what was kept of the single record.
+    bytes: Vec<u8>,
+    /// Where the lines start in the partition.
+    position: u64,
+    /// The longest message, in bytes.
+    message_bytes: usize,
+    /// A single record, instead of lines.
+    one: Option<CopiedRecord>,
+}
+
+/// A single record, without its bytes.
+#[derive(Debug)]
+struct CopiedRecord {
+    position: u64,
+    timestamp: Option<u64>,
+    body: CopiedBody,
+}
+
+#[derive(Debug)]
+enum CopiedBody {
+    Bytes,
+    Blank,
+    TooLarge { length: u64 },
+}
+
+impl CopiedRecords {
+    /// Returns the records, as those were that were copied.
+    pub fn records(&self) -> Records<'_> {
+        let bytes = &self.bytes;
+        match &self.one {
+            None => Records::lines(bytes, self.position, self.message_bytes),
+            Some(CopiedRecord { position, timestamp, body }) => {
+                let body = match body {
+                    CopiedBody::Bytes => Body::Bytes(bytes),
+                    CopiedBody::Blank => Body::Blank,
+                    CopiedBody::TooLarge { length } => Body::TooLarge { head: bytes, length: *length },
+                };
+                Records::one(Record { position: *position, timestamp: *timestamp, headers: None, body })
+            }
+        }
+    }
+
+    /// Returns the memory, for the next copy.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 }
 
@@ -417,6 +499,30 @@ mod tests {
             bodies(b"1234\r\n12345\n", 4),
             [(100, Body::Bytes(b"1234")), (106, Body::TooLarge { head: b"12345", length: 5 }),]
         );
+    }
+
+    #[test]
+    fn copied_records_are_those_that_had_not_been_handed_out() {
+        struct NoHeaders;
+        impl Headers for NoHeaders {
+            fn get(&self, _name: &str) -> Option<&[u8]> {
+                None
+            }
+        }
+        let shown = |records: Records<'_>| records.map(|record| format!("{record:?}")).collect::<Vec<_>>();
+        let mut lines = Records::lines(b"one\n\r\ntoo long\nlast", 7, 4);
+        lines.next();
+        let one = |body| Records::one(Record { position: 9, timestamp: Some(3), headers: None, body });
+        let long = Body::TooLarge { head: b"12345", length: 50 };
+        let mut memory = b"before".to_vec();
+        for records in [lines, one(long), one(Body::Bytes(b"a")), one(Body::Blank), Records::lines(b"", 0, 1)] {
+            let copied = records.copy_into(memory).expect("they are lines, or one without headers");
+            assert_eq!(shown(copied.records()), shown(records));
+            memory = copied.into_bytes();
+        }
+        let headers = Some(&NoHeaders as &dyn Headers);
+        let referring = Record { position: 0, timestamp: None, headers, body: Body::Blank };
+        assert!(Records::one(referring).copy_into(memory).is_none(), "headers are only referred to");
     }
 
     #[test]

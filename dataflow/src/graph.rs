@@ -41,7 +41,8 @@
 //!   by it changes at the clock; one that is later takes effect when the clock has come to it. `progress`: how far a partition
 //!   was read, a copy for each worker: from these each worker decides whether the job has read what was there at its
 //!   start. Events stops reading while more than 64 MiB of the events that this worker has emitted have times that
-//!   are not handed over.
+//!   are not handed over. What is read of files under replay and catch-up may be decoded by other workers of the process that have nothing left to
+//!   read ([`crate::ingest::decoding`]), beside the graph; it is emitted here, in the order of the partition.
 //! * **Snapshots** emits the rows of pulls, with the facts that follow from each, as threads have read and evaluated
 //!   them. A *pull* is one reading of a model's files, its rows are the model's *snapshot* once it is in force; each
 //!   worker reads a share of the files, and ends it with a mark to every worker. Rows have no time: Snapshots holds

@@ -4,10 +4,12 @@
 //! the worker. Batches travel, not events: [`event_batch`] and [`row_batch`] are what the dataflow carries.
 
 pub(crate) mod advice;
+pub(crate) mod decoding;
 pub(crate) mod evaluate_rows;
 pub(crate) mod event_batch;
 pub(crate) mod match_events;
 pub(crate) mod pace;
+pub(crate) mod read_ahead;
 pub(crate) mod reader;
 pub(crate) mod row_batch;
 pub(crate) mod seen;

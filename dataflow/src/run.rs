@@ -7,6 +7,7 @@ use crate::control::restore::{Bootstrap, RestoreSetup, known_pulls};
 use crate::failure::{Failure, FailureKind};
 use crate::graph::{self, Inputs};
 use crate::ingest::advice::Advisor;
+use crate::ingest::decoding::{DecodeHelper, SharedDecoding};
 use crate::ingest::match_events::EventMatcher;
 use crate::ingest::reader::{PartitionReaders, ReaderSetup};
 use crate::opened::{OpenedJob, Purpose, Recovery};
@@ -65,6 +66,7 @@ struct Shared {
     catalog: Arc<Catalog>,
     api: Option<Arc<Inner>>,
     advisor: Arc<Advisor>,
+    decoding: Arc<SharedDecoding>,
 }
 
 /// What one worker takes with it when it starts.
@@ -123,6 +125,7 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
         catalog: Arc::clone(&opened.catalog),
         api: opened.api.map(|api| api.inner()),
         advisor: Arc::clone(&advisor),
+        decoding: Arc::new(SharedDecoding::new(opened.workers, opened.workers * processes)),
         plan,
     };
     if shared.span == Span::Live && shared.clock.runs() {
@@ -274,18 +277,17 @@ fn start_worker(worker: &mut Worker, shared: &Shared, own: Own) {
     let dictionaries: Vec<SharedDictionary> = plan.models.iter().map(|_| SharedDictionary::default()).collect();
     let epochs = Rc::new(RefCell::new(EpochWorker::new(plan, shared.span, shared.peers, &dictionaries)));
     let readers = Rc::new(RefCell::new(PartitionReaders::default()));
+    let matchers = shared.source_ids.iter().zip(shared.status.schemas());
+    let matchers = matchers.map(|(source, schemas)| EventMatcher::new(plan, source, schemas.clone())).collect();
+    let matchers = Rc::new(matchers);
     let inputs = Inputs {
         events: ReaderSetup {
             worker: index,
             peers: shared.peers,
             span: shared.span,
             clock: Arc::clone(&shared.clock),
-            matchers: shared
-                .source_ids
-                .iter()
-                .zip(shared.status.schemas())
-                .map(|(source, schemas)| EventMatcher::new(plan, source, schemas.clone()))
-                .collect(),
+            matchers: Rc::clone(&matchers),
+            decoding: Arc::clone(&shared.decoding),
             readers: Rc::clone(&readers),
             sources: Arc::clone(&shared.sources),
             dead_letters: Arc::clone(&shared.dead_letters),
@@ -331,6 +333,7 @@ fn start_worker(worker: &mut Worker, shared: &Shared, own: Own) {
         graph,
         epochs,
         readers,
+        helper: DecodeHelper { worker: index % shared.threads, decoding: Arc::clone(&shared.decoding), matchers },
         restore: RestoreSetup {
             worker: index as u32,
             plan: Arc::clone(plan),

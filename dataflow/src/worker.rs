@@ -1,7 +1,8 @@
 //! One worker's loop: a step of the dataflow, then what there is to do between two steps.
 //!
 //! Between two steps a worker takes control messages: at the start it restores what an earlier run left of its keys; then it
-//! writes its share of checkpoints and answers queries. If its process is asked to stop, its first worker sends that to all;
+//! writes its share of checkpoints, answers queries and, if it has nothing left to read, helps other workers of its process to decode
+//! what they read. If its process is asked to stop, its first worker sends that to all;
 //! worker 0 then makes the last checkpoint, and lets all workers end.
 
 use crate::api::Inner;
@@ -14,6 +15,7 @@ use crate::control::queries::{Queries, QueryContext};
 use crate::control::restore::{self, Bootstrap, RestoreSetup};
 use crate::failure::Failure;
 use crate::graph::Graph;
+use crate::ingest::decoding::DecodeHelper;
 use crate::ingest::event_batch::hash_key;
 use crate::ingest::reader::PartitionReaders;
 use crate::operators::deliver::Sinks;
@@ -46,6 +48,7 @@ pub(crate) struct WorkerSetup {
     pub(crate) graph: Graph,
     pub(crate) epochs: Rc<RefCell<EpochWorker>>,
     pub(crate) readers: Rc<RefCell<PartitionReaders>>,
+    pub(crate) helper: DecodeHelper,
     pub(crate) restore: RestoreSetup,
     pub(crate) status: Arc<Status>,
     pub(crate) store: Option<Arc<dyn Store>>,
@@ -211,8 +214,8 @@ impl WorkerLoop {
             tracing::warn!("a sync did not accept all changes before shutdown: they are sent at the next start");
             self.setup.status.abort();
         }
-        let busy = self.step_queries();
-        self.write_keys() || busy
+        let busy = [self.step_queries(), self.write_keys(), self.setup.helper.step()];
+        busy.contains(&true)
     }
 
     fn step_queries(&mut self) -> bool {

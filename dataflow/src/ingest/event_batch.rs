@@ -147,6 +147,11 @@ impl EventBatch {
         &self.values[event.values_start as usize..]
     }
 
+    /// Has no event take effect before a time.
+    pub(crate) fn not_before(&mut self, time: Time) {
+        self.events.iter_mut().for_each(|event| event.at = event.at.max(time));
+    }
+
     /// Returns whether there are no events in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.events.is_empty()

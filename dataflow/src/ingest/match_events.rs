@@ -132,7 +132,7 @@ pub(crate) enum MessageClock<'a> {
 }
 
 /// The timestamps read of a partition; `first` is the first one, not the least.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PartitionClock {
     pub(crate) first: Option<Time>,
     pub(crate) greatest: Option<Time>,

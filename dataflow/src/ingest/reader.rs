@@ -7,6 +7,9 @@
 //!   expired while the job was down is dated by when it expired.
 //! * **Live** polls the partitions in rotation. The worker's clock is the job's, at most [`STEP`] ahead of what has been handed over.
 //!
+//! Under replay and catch-up chunks are read ahead while workers of the process have nothing left to read, which then help to decode them
+//! ([`crate::ingest::decoding`]); chunks are taken in one by one, in the order in which they would have been read.
+//!
 //! Promises: one chunk of a partition per activation; beyond [`IN_FLIGHT`] bytes on their way to the owners nothing more is read,
 //! and messages wait in the sources. Holds per partition which positions may not have taken effect yet:
 //! [`PartitionReaders::progress`] returns the position from which each would have to be read again. Reads nothing before the
@@ -16,9 +19,11 @@
 
 use crate::failure::Failure;
 use crate::ingest::advice::{Advisor, LOOK_AFTER};
+use crate::ingest::decoding::{ChunkContext, DecodeTask, Decoded, SharedDecoding, Wake};
 use crate::ingest::event_batch::{EventBatch, hash_partition};
 use crate::ingest::match_events::{EventMatcher, MessageClock, MessageContext, Output, PartitionClock, Scratch};
 use crate::ingest::pace::{Rest, TICK};
+use crate::ingest::read_ahead::{PolledAhead, ReadAhead};
 use crate::ingest::seen::Seen;
 use crate::ingest::watch::Watch;
 use crate::status::{Reading, SourceReport, Status};
@@ -30,18 +35,19 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use timely::scheduling::SyncActivator;
 use usher_core::clock::Clock;
 use usher_core::counts::Counts;
 use usher_core::dead_letters::DeadLetters;
 use usher_core::lock::lock;
-use usher_core::source::{Partition, PartitionId, Polled, ReadFrom, Resume, Source, SourceError};
+use usher_core::source::{Partition, PartitionId, Polled, ReadFrom, Records, Resume, Source, SourceError};
 use usher_formats::Fields;
 
 /// Bytes of a partition read at a time: some 300 messages, a quarter of a millisecond.
 const CHUNK: usize = 256 << 10;
 /// Bytes of events sent that the slowest worker has not worked off, beyond which nothing more is read.
 const IN_FLIGHT: usize = 64 << 20;
+/// Chunks that are read ahead for each worker that decodes: while one is decoded the next ones wait.
+const AHEAD: usize = 4;
 /// How often sources are asked for new partitions.
 const DISCOVER: Duration = Duration::from_secs(1);
 /// How often what has come in is looked at.
@@ -56,7 +62,7 @@ pub(crate) struct PartitionReader {
     source: usize,
     rank: u32,
     id: PartitionId,
-    partition: Box<dyn Partition>,
+    partition: ReadAhead,
     clock: PartitionClock,
     /// [`hash_partition`] of its id.
     seed: u64,
@@ -91,7 +97,7 @@ impl PartitionReader {
             rank,
             seed: hash_partition(partition.id()),
             id: partition.id().clone(),
-            partition,
+            partition: ReadAhead::new(partition),
             clock: PartitionClock { first: None, greatest: not_before },
             pending: VecDeque::new(),
             effective: 0,
@@ -318,7 +324,9 @@ pub(crate) struct ReaderSetup {
     pub(crate) span: Span,
     pub(crate) clock: Arc<dyn Clock>,
     /// By source.
-    pub(crate) matchers: Vec<EventMatcher>,
+    pub(crate) matchers: Rc<Vec<EventMatcher>>,
+    /// What is shared with the other workers of the process.
+    pub(crate) decoding: Arc<SharedDecoding>,
     pub(crate) readers: Rc<RefCell<PartitionReaders>>,
     /// Where new partitions are discovered, in the order of `matchers`.
     pub(crate) sources: Arc<Vec<Mutex<Box<dyn Source>>>>,
@@ -358,6 +366,10 @@ impl Activation {
 /// What a partition gave.
 enum Chunk {
     Read(Vec<EventBatch>),
+    /// Nothing yet: the next chunk is with another worker, and a later one has been decoded instead.
+    Later,
+    /// Nothing yet: all that has been read ahead is decoded, or with other workers. The next chunk wakes the reader.
+    Awaited,
     Idle,
     End,
 }
@@ -371,6 +383,9 @@ pub(crate) struct ReadScheduler {
     published: Reading,
     /// Whether [`SourceProgress::Opened`] has been sent.
     opened: bool,
+    /// Chunks that have been read ahead, of all partitions, and memory for others.
+    ahead: usize,
+    memory: Vec<Vec<u8>>,
     /// Clock and bytes of the batches that may not have been worked off.
     sent: VecDeque<(Time, usize)>,
     in_flight: usize,
@@ -391,18 +406,20 @@ pub(crate) struct ReadScheduler {
     first: Option<Time>,
     discovered: Instant,
     advised: Instant,
-    /// Wakes the operator when a message has come.
-    wake: Arc<Mutex<SyncActivator>>,
+    /// Wakes the operator.
+    wake: Wake,
 }
 
 impl ReadScheduler {
-    /// `wake` wakes the operator from any thread.
-    pub(crate) fn new(setup: ReaderSetup, wake: SyncActivator) -> ReadScheduler {
+    /// `wake` wakes the operator.
+    pub(crate) fn new(setup: ReaderSetup, wake: Wake) -> ReadScheduler {
         ReadScheduler {
             counts: vec![Counts::default(); setup.matchers.len()],
             setup,
             published: Reading::default(),
             opened: false,
+            ahead: 0,
+            memory: Vec::new(),
             sent: VecDeque::new(),
             in_flight: 0,
             last: 0,
@@ -415,7 +432,7 @@ impl ReadScheduler {
             first: None,
             discovered: Instant::now(),
             advised: Instant::now(),
-            wake: Arc::new(Mutex::new(wake)),
+            wake,
         }
     }
 
@@ -427,8 +444,7 @@ impl ReadScheduler {
             let waking = reader.partition.wake_with(Arc::new(move || {
                 arrivals.note(clock.now());
                 if !status.pace().stir() {
-                    // A worker that has ended needs no waking.
-                    let _ = lock(&wake).activate();
+                    wake();
                 }
             }));
             reader.waking = Some(waking);
@@ -538,6 +554,7 @@ impl ReadScheduler {
             Some(least) if idle => Next::Wait(least.unwrap_or(0).max(held), TICK),
             Some(least) => Next::Again(least.unwrap_or(0).max(held)),
             None => {
+                self.help_others();
                 source_progress.push(SourceProgress::Ended(self.greatest));
                 Next::Done
             }
@@ -562,6 +579,7 @@ impl ReadScheduler {
             Some(least) => (Vec::new(), least.unwrap_or(0).clamp(held, now)),
             None => {
                 self.opened = true;
+                self.help_others();
                 let all = readers.reading.iter().chain(&readers.ended);
                 let since = all.map(|reader| reader.source_since(now)).collect();
                 (vec![SourceProgress::Opened(Some(now), since)], now)
@@ -628,6 +646,7 @@ impl ReadScheduler {
                     return Ok(Some((events, came)));
                 }
                 Chunk::Idle => {}
+                Chunk::Later | Chunk::Awaited => unreachable!("nothing is read ahead by the job's clock"),
                 Chunk::End => self.end(readers, self.last),
             }
         }
@@ -664,6 +683,8 @@ impl ReadScheduler {
                     readers.note_read();
                     return Ok((events, false));
                 }
+                Chunk::Later => return Ok((Vec::new(), false)),
+                Chunk::Awaited => return Ok((Vec::new(), true)),
                 Chunk::End => {
                     self.end(readers, index);
                     return Ok((Vec::new(), false));
@@ -686,13 +707,12 @@ impl ReadScheduler {
 
     /// Reads a chunk of a partition. `clock` is the job's, if events take effect by it; else they do by the partition's own.
     fn poll(&mut self, reader: &mut PartitionReader, now: Time, clock: Option<Time>) -> Result<Chunk, Failure> {
-        let PartitionReader { source, rank, id, partition, clock: partition_clock, seed, .. } = reader;
         self.polled = true;
-        // Messages dated later than now do not move a live clock beyond now.
-        let limit = match self.setup.span {
-            Span::Replay { .. } => Time::MAX,
-            Span::Live => now,
-        };
+        if clock.is_none() && self.setup.decoding.helpers() > 0 && reader.partition.can_read_ahead() {
+            return self.poll_ahead(reader, now);
+        }
+        let limit = self.limit(now);
+        let PartitionReader { source, rank, id, partition, clock: partition_clock, seed, .. } = reader;
         let first = partition.position();
         let records = match partition.poll(CHUNK).map_err(Failure::of_source)? {
             Polled::End => return Ok(Chunk::End),
@@ -703,9 +723,7 @@ impl ReadScheduler {
             (0..self.setup.peers as u32).map(|worker| EventBatch::new(worker, *rank)).collect();
         let matcher = &self.setup.matchers[*source];
         let (mut fields, mut scratch) = (Fields::default(), Scratch::default());
-        // Each process has a status of its own.
-        let worker = self.setup.worker % self.setup.status.workers();
-        let mut seen = self.setup.status.seen_by(worker);
+        let mut seen = self.setup.status.seen_by(self.worker_of_process());
         if seen.is_empty() {
             seen.resize_with(self.setup.matchers.len(), Seen::default);
         }
@@ -724,19 +742,114 @@ impl ReadScheduler {
             matcher.read(record, &mut context, &mut fields, &mut scratch, &mut out).map_err(Failure::of_sink)?;
         }
         drop(seen);
+        Ok(self.note_batches(reader, first, clock, batches))
+    }
+
+    /// Returns the time beyond which messages do not move the clock of their partition.
+    fn limit(&self, now: Time) -> Time {
+        match self.setup.span {
+            Span::Replay { .. } => Time::MAX,
+            // Messages dated later than now do not move a live clock beyond now.
+            Span::Live => now,
+        }
+    }
+
+    /// Returns the worker's number in its process, which has a status of its own.
+    fn worker_of_process(&self) -> usize {
+        self.setup.worker % self.setup.status.workers()
+    }
+
+    /// Notes the batches of a chunk that began at `first`, and returns those with events.
+    fn note_batches(
+        &mut self,
+        reader: &mut PartitionReader,
+        first: u64,
+        clock: Option<Time>,
+        mut batches: Vec<EventBatch>,
+    ) -> Chunk {
         batches.retain(|batch| !batch.is_empty());
         let bytes: usize = batches.iter().map(EventBatch::bytes).sum();
         if bytes > 0 {
-            self.sent.push_back((clock.or(partition_clock.greatest).unwrap_or(0), bytes));
+            self.sent.push_back((clock.or(reader.clock.greatest).unwrap_or(0), bytes));
             self.in_flight += bytes;
         }
         reader.note(first, &batches);
-        Ok(Chunk::Read(batches))
+        Chunk::Read(batches)
+    }
+
+    /// Has this worker help the others of its process to decode: it has nothing left to read that was there at the start.
+    fn help_others(&self) {
+        self.setup.decoding.join(self.worker_of_process(), Arc::clone(&self.wake));
+    }
+
+    /// Reads chunks of a partition ahead, for other workers to decode, and takes the next one in.
+    fn poll_ahead(&mut self, reader: &mut PartitionReader, now: Time) -> Result<Chunk, Failure> {
+        if let Some(nothing) = self.read_ahead(reader, now)? {
+            return Ok(nothing);
+        }
+        let decoding = Arc::clone(&self.setup.decoding);
+        let first = reader.partition.first().expect("a chunk has been read ahead");
+        let decoded = if decoding.take(first) {
+            first.decode(&self.setup.matchers, &decoding)
+        } else if let Some(decoded) = first.take_outcome() {
+            decoded
+        } else if let Some(other) = decoding.take_next() {
+            other.finish(other.decode(&self.setup.matchers, &decoding));
+            return Ok(Chunk::Later);
+        } else {
+            return Ok(Chunk::Awaited);
+        };
+        self.take_in(reader, decoded)
+    }
+
+    /// Reads chunks of a partition ahead, as many as there is room for and one at least. Returns what there is instead if there is none.
+    fn read_ahead(&mut self, reader: &mut PartitionReader, now: Time) -> Result<Option<Chunk>, Failure> {
+        let room = AHEAD * (self.setup.decoding.helpers() + 1);
+        let limit = self.limit(now);
+        while reader.partition.chunks() == 0 || self.ahead < room && reader.partition.has_more() {
+            let PartitionReader { source, rank, id, partition, seed, .. } = reader;
+            let context = ChunkContext { source: *source, rank: *rank, id: id.clone(), seed: *seed, now, limit };
+            let (memory, wake) = (self.memory.pop().unwrap_or_default(), Arc::clone(&self.wake));
+            let task = |records: &Records<'_>| Some(DecodeTask::new(records.copy_into(memory)?, context, wake));
+            match partition.read(CHUNK, task).map_err(Failure::of_source)? {
+                PolledAhead::Read(task) => {
+                    self.ahead += 1;
+                    self.setup.decoding.push(task);
+                }
+                PolledAhead::Idle if partition.chunks() > 0 => break,
+                PolledAhead::Idle => return Ok(Some(Chunk::Idle)),
+                PolledAhead::End => return Ok(Some(Chunk::End)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes in what came out of the first chunk of a partition, as if it were decoded only now.
+    fn take_in(&mut self, reader: &mut PartitionReader, mut decoded: Decoded) -> Result<Chunk, Failure> {
+        let first = reader.partition.position();
+        let task = reader.partition.take_first().expect("it was read ahead");
+        self.ahead -= 1;
+        self.memory.extend(Arc::into_inner(task).map(DecodeTask::into_bytes));
+        decoded.follow(&mut reader.clock);
+        let Decoded { batches, clock: _, counts, seen, dead_letters } = decoded;
+        self.counts[reader.source] += counts;
+        {
+            let mut all = self.setup.status.seen_by(self.worker_of_process());
+            if all.is_empty() {
+                all.resize_with(self.setup.matchers.len(), Seen::default);
+            }
+            all[reader.source].append(&seen);
+        }
+        for letter in &dead_letters {
+            self.setup.dead_letters.write(&letter.of(&reader.id)).map_err(Failure::of_sink)?;
+        }
+        Ok(self.note_batches(reader, first, None, batches))
     }
 
     /// Moves a partition to those at their end.
     fn end(&mut self, readers: &mut PartitionReaders, index: usize) {
-        let reader = readers.reading.remove(index);
+        let mut reader = readers.reading.remove(index);
+        self.ahead -= reader.partition.leave(&self.setup.decoding);
         self.ended_bytes += reader.partition.progress().0;
         self.ended_damaged.extend(reader.partition.damage().map(|damage| (reader.source, damage.clone())));
         self.greatest = self.greatest.max(reader.clock.greatest);
@@ -767,3 +880,6 @@ impl ReadScheduler {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,9 @@
 //! Each worker keeps one [`Seen`] for each source. Matched messages cost a count; unmatched ones a look-up in a table of at most
 //! [`NAMES`] names, and after the first [`ALL_COUNTED`] only one in [`SAMPLED`] counts, for all of them. Of the messages that are
 //! refused for a reason, of those without a key, and of those that match nothing, the first is kept by its look.
+//!
+//! Which unmatched messages count depends on how many came before. Where a chunk is decoded out of order, a [`Seen`] of its own notes all of
+//! them ([`Seen::of_chunk`]), and [`Seen::append`] then counts them as if they had come one by one.
 
 use crate::time::Time;
 use std::collections::HashMap;
@@ -39,6 +42,32 @@ pub(crate) struct Seen {
     refused: [Option<Refused>; DeadLetterReason::ALL.len()],
     /// The name at hand.
     name: String,
+    /// Of a chunk: the names of all unmatched messages, which are counted when it is appended.
+    noted: Option<Noted>,
+}
+
+/// Names in the order of their messages.
+#[derive(Clone, Debug, Default)]
+struct Noted {
+    /// Type, U+0000 and name of each; nothing of a message that has neither.
+    text: String,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+impl Noted {
+    fn push(&mut self, kind: Option<&str>, name: Option<&str>) {
+        if kind.is_some() || name.is_some() {
+            push_name(&mut self.text, kind, name);
+        }
+        self.ends.push(self.text.len());
+    }
+
+    /// Returns the names; an empty one of a message that has neither type nor name.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.text[start..*end])
+    }
 }
 
 /// What matched an event.
@@ -70,14 +99,18 @@ impl Seen {
         seen.last = seen.last.max(Some(timestamp));
     }
 
+    /// Returns what a chunk is decoded into before what was seen of the chunks before it is known.
+    pub(crate) fn of_chunk() -> Seen {
+        Seen { noted: Some(Noted::default()), ..Seen::default() }
+    }
+
     /// Counts a message of a type and name that no event matches.
     pub(crate) fn unmatched(&mut self, kind: Option<&str>, name: Option<&str>, message: &[u8]) {
-        self.unmatched += 1;
-        let weight = match self.unmatched {
-            0..=ALL_COUNTED => 1,
-            count if count.is_multiple_of(SAMPLED) => SAMPLED,
-            _ => return,
-        };
+        if let Some(noted) = &mut self.noted {
+            self.sample.get_or_insert_with(|| Look::of(message));
+            return noted.push(kind, name);
+        }
+        let Some(weight) = self.weigh_unmatched() else { return };
         if self.sample.is_none() {
             self.sample = Some(Look::of(message));
         }
@@ -86,16 +119,29 @@ impl Seen {
         }
         let mut text = std::mem::take(&mut self.name);
         text.clear();
-        text.push_str(cut(kind.unwrap_or_default()));
-        text.push('\0');
-        text.push_str(cut(name.unwrap_or_default()));
+        push_name(&mut text, kind, name);
+        self.count_name(&text, weight);
+        self.name = text;
+    }
+
+    /// Counts an unmatched message; returns for how many its name counts, if it does.
+    fn weigh_unmatched(&mut self) -> Option<u64> {
+        self.unmatched += 1;
+        match self.unmatched {
+            0..=ALL_COUNTED => Some(1),
+            count if count.is_multiple_of(SAMPLED) => Some(SAMPLED),
+            _ => None,
+        }
+    }
+
+    /// Counts a type, U+0000 and name.
+    fn count_name(&mut self, text: &str, weight: u64) {
         let has_room = self.names.len() < NAMES;
-        match self.names.get_mut(text.as_str()) {
+        match self.names.get_mut(text) {
             Some(count) => *count += weight,
-            None if has_room => drop(self.names.insert(text.clone(), weight)),
+            None if has_room => drop(self.names.insert(text.to_owned(), weight)),
             None => self.others += weight,
         }
-        self.name = text;
     }
 
     /// Notes a message that has no key.
@@ -111,16 +157,33 @@ impl Seen {
 
     /// Adds what another worker has seen.
     pub(crate) fn add(&mut self, other: &Seen) {
+        self.unmatched += other.unmatched;
+        self.others += other.others;
+        for (name, count) in &other.names {
+            *self.names.entry(name.clone()).or_default() += count;
+        }
+        self.add_looks(other);
+    }
+
+    /// Appends what was seen of the next chunk ([`Seen::of_chunk`]): as if its messages had been counted here.
+    pub(crate) fn append(&mut self, chunk: &Seen) {
+        for name in chunk.noted.iter().flat_map(Noted::names) {
+            if let Some(weight) = self.weigh_unmatched()
+                && !name.is_empty()
+            {
+                self.count_name(name, weight);
+            }
+        }
+        self.add_looks(chunk);
+    }
+
+    /// Adds what matched, and the first messages of each kind where there are none yet.
+    fn add_looks(&mut self, other: &Seen) {
         let length = self.events.len().max(other.events.len());
         self.events.resize(length, EventSeen::default());
         for (all, one) in self.events.iter_mut().zip(&other.events) {
             all.matched += one.matched;
             all.last = all.last.max(one.last);
-        }
-        self.unmatched += other.unmatched;
-        self.others += other.others;
-        for (name, count) in &other.names {
-            *self.names.entry(name.clone()).or_default() += count;
         }
         self.sample = self.sample.take().or_else(|| other.sample.clone());
         self.keyless = self.keyless.take().or_else(|| other.keyless.clone());
@@ -163,6 +226,13 @@ impl Seen {
     }
 }
 
+/// Appends a type, U+0000 and name, their beginnings.
+fn push_name(text: &mut String, kind: Option<&str>, name: Option<&str>) {
+    text.push_str(cut(kind.unwrap_or_default()));
+    text.push('\0');
+    text.push_str(cut(name.unwrap_or_default()));
+}
+
 /// Returns the beginning of a name.
 fn cut(name: &str) -> &str {
     &name[..name.floor_char_boundary(NAME_BYTES)]
@@ -190,6 +260,39 @@ mod tests {
         long.unmatched(Some(&"é".repeat(200)), None, message.as_bytes());
         assert_eq!(long.names()[0].kind.as_deref(), Some(&*"é".repeat(50)));
         assert_eq!(long.sample(), Some(&Look::Segment("page".to_owned())), "the whole message is looked at");
+    }
+
+    #[test]
+    fn chunks_append_to_what_one_after_the_other_would_have_been() {
+        let mut random = fastrand::Rng::with_seed(8);
+        let (mut one_by_one, mut appended, mut chunk) = (Seen::default(), Seen::default(), Seen::of_chunk());
+        for message in 0..60_000u64 {
+            let (kind, name) = (["track", "page", ""][random.usize(..3)], format!("name {}", random.u8(..)));
+            let kind = random.bool().then_some(kind);
+            let name = random.bool().then_some(&name[..]);
+            let text = format!(r#"{{"type":"{}","userId":"{message}"}}"#, kind.unwrap_or_default());
+            for seen in [&mut one_by_one, &mut chunk] {
+                match message % 7 {
+                    0 => seen.matched((message % 3) as u16, message),
+                    1 if message > 20_000 => seen.keyless(text.as_bytes()),
+                    2 if message > 30_000 => seen.refused(DeadLetterReason::BadKey, kind.unwrap_or("none"), b"{}"),
+                    _ => seen.unmatched(kind, name, text.as_bytes()),
+                }
+            }
+            if random.u8(..) == 0 {
+                appended.append(&std::mem::replace(&mut chunk, Seen::of_chunk()));
+            }
+        }
+        appended.append(&chunk);
+        let all = |seen: &Seen| {
+            let (names, events) = (seen.names(), (0..3).map(|event| seen.event(event)).collect::<Vec<_>>());
+            let looks = (seen.sample().cloned(), seen.first_keyless().cloned());
+            let refused = seen.first_refused(DeadLetterReason::BadKey).map(|refused| refused.detail.clone());
+            (names, seen.unmatched, seen.others, events, looks, refused)
+        };
+        assert_eq!(all(&one_by_one), all(&appended));
+        assert!(appended.others > 0 && appended.unmatched > 2 * ALL_COUNTED);
+        assert_eq!(appended.names.len(), NAMES);
     }
 
     #[test]

@@ -8,16 +8,19 @@
 //!
 //! [`Pace`]: crate::ingest::pace::Pace
 
+use crate::ingest::decoding::Wake;
 use crate::ingest::event_batch::EventBatch;
 use crate::ingest::reader::{Next, ReadScheduler, ReaderSetup, SourceProgress};
 use crate::time::Time;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::probe::Handle as ProbeHandle;
 use timely::dataflow::{Scope, StreamVec};
+use usher_core::lock::lock;
 
 /// Batches of events, and the progress of sources, addressed to each worker.
 pub(crate) type EventStreams<'scope> =
@@ -34,7 +37,11 @@ pub(crate) fn events<'scope>(
     let activator = scope.activator_for(Rc::clone(&builder.operator_info().address));
     let wake = |scope: &Scope<'scope, Time>, address: &[usize]| scope.worker().sync_activator_for(address.to_vec());
     setup.status.pace().add(wake(&scope, &builder.operator_info().address));
-    let wake_readers = wake(&scope, &builder.operator_info().address);
+    let wake_readers = Mutex::new(wake(&scope, &builder.operator_info().address));
+    let wake_readers: Wake = Arc::new(move || {
+        // A worker that has ended needs no waking.
+        let _ = lock(&wake_readers).activate();
+    });
     let (events, events_stream) = builder.new_output::<Vec<EventBatch>>();
     let mut events = OutputBuilder::<Time, CapacityContainerBuilder<Vec<EventBatch>>>::from(events);
     let (progress, progress_stream) = builder.new_output::<Vec<(u32, SourceProgress)>>();
