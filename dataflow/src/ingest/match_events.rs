@@ -9,8 +9,8 @@
 use crate::ingest::event_batch::{EventBatch, EventHead, hash_element, hash_id, hash_key, hash_position, owner};
 use crate::ingest::seen::Seen;
 use crate::time::Time;
+use hashbrown::HashMap;
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 use usher_config::duration::format as format_duration;
 use usher_config::{Aggregate, ColumnType, Found, Limits, Path, SourceFrom};

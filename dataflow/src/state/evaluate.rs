@@ -518,17 +518,18 @@ impl Audiences {
             };
             self.dirty.iter_mut().zip(touched).for_each(|(dirty, touched)| *dirty |= touched);
         }
-        if holding.is_none() {
-            self.find_candidates(facts, flipped.iter().map(|(fact, _)| *fact));
-            self.dirty.iter_mut().zip(&self.candidates).for_each(|(dirty, candidates)| *dirty &= candidates);
-        }
+        let held = holding.as_ref().map(|(holding, slot)| holding.held(*slot));
+        self.find_candidates(facts, flipped.iter().map(|(fact, _)| *fact), held);
+        self.dirty.iter_mut().zip(&self.candidates).for_each(|(dirty, candidates)| *dirty &= candidates);
         self.decide_dirty(facts, flipped, members, decisions, holding);
     }
 
-    /// Finds the audiences that a key with these facts may be in, and those that it may have been in before some flipped.
-    fn find_candidates(&mut self, facts: &[u64], flipped: impl Iterator<Item = u32>) {
+    /// Finds the audiences that a key with these facts may be in, those that it may have been in before some flipped, and those that it
+    /// is `held` for.
+    fn find_candidates(&mut self, facts: &[u64], flipped: impl Iterator<Item = u32>, held: Option<&[u64]>) {
         let Audiences { candidates, needing, needing_none, default_facts, .. } = self;
         candidates.copy_from_slice(needing_none);
+        candidates.iter_mut().zip(held.unwrap_or_default()).for_each(|(all, held)| *all |= held);
         let mut add = |fact| candidates.iter_mut().zip(needing.row(fact)).for_each(|(all, needing)| *all |= needing);
         flipped.for_each(&mut add);
         for (word, (is, default)) in facts.iter().zip(default_facts.iter()).enumerate() {
@@ -624,11 +625,8 @@ impl Audiences {
         stays: impl Fn(u32) -> bool,
     ) {
         members.fill(0);
-        if holding.is_none() {
-            self.find_candidates(facts, std::iter::empty());
-        } else {
-            (0..self.order.len() as u32).for_each(|rank| set(&mut self.candidates, rank, true));
-        }
+        let held = holding.as_ref().map(|(holding, slot)| holding.held(*slot));
+        self.find_candidates(facts, std::iter::empty(), held);
         let candidates = std::mem::take(&mut self.candidates);
         for rank in ones(&candidates).map(|rank| rank as usize) {
             let (index, mut holds) = (self.order[rank], self.holds(rank, facts, members));

@@ -7,7 +7,7 @@
 use super::Evaluator;
 use super::tree::{Compare, ItemValues, Literal, Node};
 use crate::Value;
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 /// So many predicates must require a column before its value is looked up: below it a lookup costs more than to evaluate them.
 const LEAST: usize = 6;
