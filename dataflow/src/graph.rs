@@ -63,7 +63,7 @@
 //!   owner what the order adds ([`crate::state::contributions`]); a user shows the plan of its account: the account's owner sends it to the user's owner
 //!   ([`crate::state::joins`]). As models belong to each other in no circle, there is one such stream for each step from
 //!   model to model, and none in most jobs; an epoch ends when all have been worked off. This is a feedback edge of timely's.
-//! * **Members** arranges the memberships: pages of members are read from the arrangement.
+//! * **Members** arranges the memberships: pages of members are read from the arrangement. A job without an API only counts them.
 //! * **Deliver** buffers changes on worker 0 until the frontier shows that no worker has more of their time, and
 //!   hands them to the sinks: a *sink* is the code that writes a sync, and commits to its ledger, on a thread of its own. Deliver's
 //!   output carries nothing; its frontier is held while a sink has no room. So what is handed over may not be committed yet, but
@@ -126,6 +126,8 @@ pub(crate) fn build<'scope>(scope: Scope<'scope, Time>, inputs: Inputs) -> Graph
     // Exchanged at Stage's input: rows to the owners of their keys, marks to every worker.
     let (whole_pulls, verdicts): (Stream<'scope, StagedPull>, Stream<'scope, Verdict>) = stage(rows, inputs.stage);
 
+    let listed = inputs.membership.listed();
+
     // Exchanged at its inputs: `events`, `progress` and `verdicts`, each to the worker that it names. `whole_pulls` stays. Its `updates`
     // are a loop inside.
     let streams = MembershipInputs { events, progress, whole_pulls, verdicts };
@@ -133,8 +135,7 @@ pub(crate) fn build<'scope>(scope: Scope<'scope, Time>, inputs: Inputs) -> Graph
 
     // Exchanged at Deliver's input: all changes, to worker 0. The probe has the lesser of both frontiers, over all workers.
     let changes: Stream<'scope, Outgoing> = changes;
-    let (arranged, members) = members(memberships);
-    arranged.probe_with(&handed_over);
+    let members = members(memberships, listed, &handed_over);
     deliver(changes, inputs.deliver).probe_with(&handed_over);
 
     // Beside the graph: an exchange is a dataflow channel and needs a scope, but no operator above reads it.

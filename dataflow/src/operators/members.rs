@@ -1,8 +1,9 @@
-//! Members: who is in which audience, as an arrangement.
+//! Members: who is in which audience, as an arrangement; where nobody lists members, how many are.
 //!
 //! Promises: at a time that is done, the arrangement has (audience, slot) once for each membership of this worker's keys. It is
 //! differential's: pages of members, sizes and tests seek in it, between two steps, as of its upper frontier. Holds a pair of u32
-//! a membership, and its times until they are compacted.
+//! a membership, and its times until they are compacted. A job without an API has no pages: the differences are added up by audience
+//! instead, which costs a tenth.
 
 use crate::operators::membership::Membership;
 use crate::time::{Slot, Time};
@@ -11,16 +12,23 @@ use differential_dataflow::operators::arrange::arrangement::arrange_core;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
 use differential_dataflow::trace::cursor::cursor_list;
 use differential_dataflow::trace::implementations::{KeyBatcher, KeySpine};
-use differential_dataflow::trace::{Cursor, SpanOf, TraceReader};
-use timely::dataflow::StreamVec;
+use differential_dataflow::trace::{Cursor, TraceReader};
+use std::cell::RefCell;
+use std::rc::Rc;
 use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::probe::Handle as ProbeHandle;
+use timely::dataflow::operators::{Inspect, Probe};
 use timely::progress::Antichain;
 use timely::progress::frontier::AntichainRef;
 
-/// The arrangement of one worker.
-pub(crate) struct Members(TraceAgent<MemberSpine>);
+/// The members of one worker's keys.
+pub(crate) enum Members {
+    Arranged(TraceAgent<MemberSpine>),
+    /// By audience, the sum of the differences.
+    Counted(Rc<RefCell<Vec<isize>>>),
+}
 
-type MemberSpine = KeySpine<Membership, Time, isize>;
+pub(crate) type MemberSpine = KeySpine<Membership, Time, isize>;
 
 /// Some members of an audience.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,34 +40,50 @@ pub(crate) struct MemberSlots {
     pub(crate) as_of: Time,
 }
 
-/// The batches of the arrangement, whose frontier shows how far it is.
-type Batches<'scope> = StreamVec<'scope, Time, SpanOf<MemberSpine>>;
-
-/// Arranges memberships.
+/// Arranges memberships if they `are_listed`, else adds them up by audience; `probe` shows how far that is. `audiences` is the number
+/// of the job's.
 pub(crate) fn members<'scope>(
     memberships: VecCollection<'scope, Time, Membership, isize>,
-) -> (Batches<'scope>, Members) {
-    // Each worker arranges its own keys: slots mean nothing elsewhere.
-    let pairs = memberships.map(|membership| (membership, ()));
-    let arranged: Arranged<'_, TraceAgent<MemberSpine>> =
-        arrange_core(pairs.inner, Pipeline, "Members", KeyBatcher::new);
-    (arranged.stream, Members(arranged.trace))
+    (are_listed, audiences): (bool, usize),
+    probe: &ProbeHandle<Time>,
+) -> Members {
+    // Each worker has its own keys: slots mean nothing elsewhere.
+    if are_listed {
+        let pairs = memberships.map(|membership| (membership, ()));
+        let arranged: Arranged<'_, TraceAgent<MemberSpine>> =
+            arrange_core(pairs.inner, Pipeline, "Members", KeyBatcher::new);
+        arranged.stream.probe_with(probe);
+        return Members::Arranged(arranged.trace);
+    }
+    let counts = Rc::new(RefCell::new(vec![0; audiences]));
+    let sums = Rc::clone(&counts);
+    let add = move |((audience, _), _, difference): &(Membership, Time, isize)| {
+        sums.borrow_mut()[*audience as usize] += difference;
+    };
+    memberships.inner.inspect(add).probe_with(probe);
+    Members::Counted(counts)
 }
 
 impl Members {
     /// Forgets which of the times before `time` is which.
     pub(crate) fn compact(&mut self, time: Time) {
-        self.0.set_logical_compaction(AntichainRef::new(&[time]));
-        self.0.set_physical_compaction(AntichainRef::new(&[time]));
+        if let Members::Arranged(trace) = self {
+            trace.set_logical_compaction(AntichainRef::new(&[time]));
+            trace.set_physical_compaction(AntichainRef::new(&[time]));
+        }
     }
 
     /// Returns up to `limit` members of an audience, in order of their slots from `from` on. It walks at most `looks` entries
     /// of the arrangement: it costs a page, not all keys.
+    ///
+    /// # Panics
+    /// Panics if members are not listed.
     pub(crate) fn page(&mut self, audience: u32, from: Slot, limit: usize, looks: usize) -> MemberSlots {
+        let Members::Arranged(trace) = self else { panic!("only the API lists members, and for it they are arranged") };
         let mut upper = Antichain::new();
-        self.0.read_upper(&mut upper);
+        trace.read_upper(&mut upper);
         let as_of = upper.elements().first().copied().unwrap_or(0).saturating_sub(1);
-        let batches = self.0.batches_through(upper.borrow()).expect("the trace is open up to its own upper frontier");
+        let batches = trace.batches_through(upper.borrow()).expect("the trace is open up to its own upper frontier");
         let (mut cursor, storage) = cursor_list(batches);
         cursor.seek_key(&storage, &(audience, from));
         let mut slots = Vec::new();
@@ -80,15 +104,20 @@ impl Members {
         unreachable!("a counter has no end")
     }
 
-    /// Returns the number of members of each of so many audiences, when all transitions are in the arrangement.
+    /// Returns the number of members of each of so many audiences, when all transitions have been taken in.
     pub(crate) fn sizes(&mut self, audiences: usize) -> Vec<u64> {
+        let size = |count: isize| u64::try_from(count).expect("a key that leaves has entered");
+        let trace = match self {
+            Members::Arranged(trace) => trace,
+            Members::Counted(counts) => return counts.borrow().iter().map(|count| size(*count)).collect(),
+        };
         let mut sizes = vec![0; audiences];
-        let batches = self.0.batches_through(Antichain::new().borrow()).expect("the trace is open");
+        let batches = trace.batches_through(Antichain::new().borrow()).expect("the trace is open");
         let (mut cursor, storage) = cursor_list(batches);
         while let Some((audience, _)) = cursor.get_key(&storage).copied() {
             let mut count = 0;
             cursor.map_times(&storage, |_, diff| count += *diff);
-            sizes[audience as usize] += u64::try_from(count).expect("a key that leaves has entered");
+            sizes[audience as usize] += size(count);
             cursor.step_key(&storage);
         }
         sizes

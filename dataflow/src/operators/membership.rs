@@ -61,6 +61,13 @@ pub(crate) struct MembershipSetup {
     pub(crate) index: Option<IndexWriter>,
 }
 
+impl MembershipSetup {
+    /// Returns whether members are listed, as by an API, and the number of the job's audiences.
+    pub(crate) fn listed(&self) -> (bool, usize) {
+        (self.index.is_some(), self.numbers.iter().flatten().count())
+    }
+}
+
 /// What goes in.
 pub(crate) struct MembershipInputs<'scope> {
     pub(crate) events: StreamVec<'scope, Time, EventBatch>,
