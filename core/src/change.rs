@@ -175,8 +175,21 @@ impl Changes {
     }
 
     /// Adds the changes of `other` at the end, in their order.
-    pub fn append(&mut self, other: &Changes) {
-        other.iter().for_each(|change| self.push_from(other, change));
+    pub fn append(&mut self, other: Changes) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        let behind = self.texts.len();
+        self.texts.push_str(&other.texts);
+        assert!(u32::try_from(self.texts.len()).is_ok(), "a batch holds less than 4 GiB of text");
+        let moved = |(start, length): (u32, u32)| (start + behind as u32, length);
+        self.changes.extend(other.changes.into_iter().map(|change| Change {
+            key: moved(change.key),
+            row: moved(change.row),
+            previous_row: moved(change.previous_row),
+            ..change
+        }));
     }
 
     /// The changes in order.

@@ -52,7 +52,7 @@ fn changes_sort_by_time_audience_and_key() {
 #[test]
 fn appended_changes_keep_their_keys() {
     let mut all = changes(3);
-    all.append(&changes(2));
+    all.append(changes(2));
     let keys: Vec<_> = all.iter().map(|change| all.key(change)).collect();
     assert_eq!(keys, ["u-0", "u-1", "u-2", "u-0", "u-1"]);
     let copy: Changes = serde_json::from_str(&serde_json::to_string(&all).unwrap()).unwrap();

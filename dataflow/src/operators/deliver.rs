@@ -105,8 +105,7 @@ impl Pending {
     fn add(&mut self, outgoing: Outgoing) {
         match outgoing {
             Outgoing::Start(start) => self.start = Some(start),
-            Outgoing::Changes(changes) if self.changes.is_empty() => self.changes = changes,
-            Outgoing::Changes(changes) => self.changes.append(&changes),
+            Outgoing::Changes(changes) => self.changes.append(changes),
         }
     }
 }

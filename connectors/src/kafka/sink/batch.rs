@@ -141,7 +141,7 @@ impl Batch {
 
     /// Adds the changes of `other` at the end.
     pub(super) fn append(&mut self, mut other: Batch) {
-        self.changes.append(&other.changes);
+        self.changes.append(other.changes);
         self.sent.append(&mut other.sent);
         self.until = other.until.or(self.until);
     }
