@@ -55,6 +55,8 @@ const ADVISE_EVERY: Duration = Duration::from_secs(10);
 /// How far the live clock may be ahead of what has been handed over to the sinks, ms. It spreads what expires while a job is down, and produces no
 /// changes that a slow destination can't take.
 const STEP: Time = 1_000;
+/// How soon the clock is looked at again when events have been read at this ms: they take effect at its end.
+const SOON: Duration = Duration::from_micros(500);
 
 /// A partition that this worker reads.
 pub(crate) struct PartitionReader {
@@ -397,6 +399,8 @@ pub(crate) struct ReadScheduler {
     watch: Watch,
     /// Whether it slept, live, until this activation.
     slept: bool,
+    /// The clock at which events were read last, live.
+    read_at: Option<Time>,
     /// Stored bytes of partitions that have been read to their end.
     ended_bytes: u64,
     /// Those of them that are damaged in the middle, by source.
@@ -426,6 +430,7 @@ impl ReadScheduler {
             polled: false,
             watch: Watch::new(Instant::now()),
             slept: false,
+            read_at: None,
             ended_bytes: 0,
             ended_damaged: Vec::new(),
             greatest: None,
@@ -608,6 +613,7 @@ impl ReadScheduler {
         if let Some((events, came)) = self.read_next(readers, now, clock)? {
             let since = if self.slept { since.min(came.max(held)) } else { held };
             self.slept = false;
+            self.read_at = Some(clock);
             readers.note_move(held, clock, since);
             return Ok(Activation { events, from: clock, source_progress: Vec::new(), next: Next::Again(clock) });
         }
@@ -621,7 +627,9 @@ impl ReadScheduler {
             return Ok(Activation { next: Next::Wait(held, rest.wait), ..Activation::idle(held, held) });
         }
         readers.note_move(held, clock, since);
-        Ok(Activation { next: Next::Wait(clock, rest.wait), ..Activation::idle(held, held) })
+        // What was read at this ms takes effect once it is over.
+        let wait = if clock == now && self.read_at == Some(clock) { SOON } else { rest.wait };
+        Ok(Activation { next: Next::Wait(clock, wait), ..Activation::idle(held, held) })
     }
 
     /// Reads a chunk of the next partition in rotation that has one, and returns it with the time since when it may have been there; `None` if
