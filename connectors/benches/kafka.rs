@@ -6,11 +6,12 @@
 //! and only read.
 //!
 //! ```text
-//! cargo build --release && cargo bench -p usher-connectors --bench kafka -- latency
-//! cargo bench -p usher-connectors --bench kafka -- backlog --events 5000000
+//! cargo build --profile dist
+//! USHER=target/dist/usher cargo bench --profile dist -p usher-connectors --bench kafka -- latency
+//! USHER=target/dist/usher cargo bench --profile dist -p usher-connectors --bench kafka -- backlog --events 5000000
 //! ```
 //!
-//! Needs Java and Maven, as `scripts/kafka` does; broker, program and clients share the machine.
+//! The program is that in `USHER`, else `target/release/usher`. Needs Java and Maven, as `scripts/kafka` does; broker, program and clients share the machine.
 
 // A benchmark's figures are its output.
 #![allow(clippy::print_stdout)]
@@ -170,13 +171,14 @@ struct Usher {
 impl Usher {
     fn start(folder: &Path, job: &str, workers: usize) -> Usher {
         std::fs::write(folder.join("job.yaml"), job).expect("the folder can be written");
-        let mut child = Command::new(root().join("target/release/usher"))
+        let program = std::env::var_os("USHER").map_or_else(|| root().join("target/release/usher"), PathBuf::from);
+        let mut child = Command::new(program)
             .current_dir(folder)
             .args(["run", "job.yaml", "-w", &workers.to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("`cargo build --release` has built the program");
+            .expect("`cargo build --release` has built the program, or USHER names one");
         let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
         let (said, live) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
