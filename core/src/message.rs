@@ -3,7 +3,7 @@
 //! The fields and their order are fixed:
 //! `{"id","type","job","audience_id","audience_name","model","key","at","reason"}`.
 //!
-//! `id` is 32 hex digits: the first 16 bytes of the SHA-256 of
+//! `id` is 32 hex digits: the first 16 bytes of the BLAKE3 of
 //!
 //! ```text
 //! job, audience id, key   each as its length in bytes (4 bytes, little endian) and its UTF-8
@@ -17,7 +17,6 @@
 use crate::catalog::{Catalog, CatalogEntry};
 use crate::change::{Change, ChangeKind};
 use crate::time::write_time;
-use sha2::{Digest, Sha256};
 
 /// A change's identity: 32 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,30 +64,31 @@ pub fn write_default(out: &mut Vec<u8>, audience: &CatalogEntry, change: &Change
 }
 
 fn hash(audience: &CatalogEntry, change: &Change, key: &str) -> [u8; 16] {
-    // Put together first: the hash is fastest over one piece.
-    let mut hashed = [0; 256];
-    let mut length = 0;
-    let mut hash = Sha256::new();
     let kind = match change.kind {
         ChangeKind::Entry => [0],
         ChangeKind::Exit => [1],
         ChangeKind::Update => [2],
     };
-    for part in
-        [&audience.hashed[..], &(key.len() as u32).to_le_bytes(), key.as_bytes(), &kind, &change.at.to_le_bytes()]
-    {
-        if let Some(room) = hashed.get_mut(length..length + part.len()) {
-            room.copy_from_slice(part);
-            length += part.len();
-        } else {
-            hash.update(&hashed[..length]);
-            hash.update(part);
-            length = 0;
+    let length = (key.len() as u32).to_le_bytes();
+    let parts = [&audience.hashed[..], &length, key.as_bytes(), &kind, &change.at.to_le_bytes()];
+    // Put together first: the hash is fastest over one piece.
+    let mut piece = [0; 256];
+    let mut at = 0;
+    let fits = parts.iter().all(|part| {
+        let room = piece.get_mut(at..at + part.len());
+        at += part.len();
+        room.map(|room| room.copy_from_slice(part)).is_some()
+    });
+    let hash = if fits {
+        blake3::hash(&piece[..at])
+    } else {
+        let mut hasher = blake3::Hasher::new();
+        for part in parts {
+            hasher.update(part);
         }
-    }
-    hash.update(&hashed[..length]);
-    let hash = hash.finalize();
-    hash[..16].try_into().expect("SHA-256 has 32 bytes")
+        hasher.finalize()
+    };
+    hash.as_bytes()[..16].try_into().expect("BLAKE3 has 32 bytes")
 }
 
 /// A hex digit.
@@ -136,7 +136,7 @@ mod tests {
         }
         encoded.push(kind);
         encoded.extend(at.to_le_bytes());
-        let hash = Sha256::digest(encoded);
+        let hash = *blake3::hash(&encoded).as_bytes();
         hash[..16].iter().map(|b| format!("{b:02x}")).collect()
     }
 
