@@ -30,7 +30,10 @@ pub(super) type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// The notices of this process; none where the system has none to give.
 static NOTICES: LazyLock<Option<Arc<Notices>>> = LazyLock::new(|| {
-    let notices = Arc::new(Notices { queue: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?, wakes: Mutex::default() });
+    let notices = Arc::new(Notices {
+        queue: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?,
+        wakes: Mutex::default(),
+    });
     let of_thread = Arc::clone(&notices);
     thread::Builder::new().name("file notices".to_owned()).spawn(move || of_thread.run()).ok()?;
     Some(notices)

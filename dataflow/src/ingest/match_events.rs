@@ -214,7 +214,8 @@ impl EventMatcher {
                 facts: bits(&filter.facts),
             };
             let filters: Vec<FilterMatch> = event.filters.iter().map(filter).collect();
-            let predicates = filters.iter().map(|filter| filter.predicate.as_ref().map(|(of, columns)| (of, &columns[..])));
+            let predicates =
+                filters.iter().map(|filter| filter.predicate.as_ref().map(|(of, columns)| (of, &columns[..])));
             let can_pass = PredicateIndex::new(predicates);
             events.push(EventMatch {
                 event: u16::try_from(number).expect("more than 65,536 events in one job"),

@@ -181,7 +181,8 @@ impl<'a> Layout<'a> {
         let event = self.job.events.keys().position(|id| id == event).expect("an event of the job");
         let text = filter.map(|filter| &filter.text[..]);
         let filters = &self.events[event].filters;
-        let filter = filters.binary_search_by(|of| of.predicate.as_ref().map(|predicate| &predicate.text[..]).cmp(&text));
+        let filter =
+            filters.binary_search_by(|of| of.predicate.as_ref().map(|predicate| &predicate.text[..]).cmp(&text));
         let filter = filter.expect("the filters were collected from all drafts, and are in the order of their texts");
         EventFilter { event: event as u32, filter: filter as u32 }
     }

@@ -51,7 +51,10 @@ impl PredicateIndex {
         required.iter().flatten().for_each(|(column, _)| *uses.entry(*column).or_default() += 1);
         let mut index = PredicateIndex::default();
         for (position, required) in (0..).zip(&required) {
-            let most_used = required.iter().filter(|(column, _)| uses[column] >= LEAST).max_by_key(|(column, _)| (uses[column], *column));
+            let most_used = required
+                .iter()
+                .filter(|(column, _)| uses[column] >= LEAST)
+                .max_by_key(|(column, _)| (uses[column], *column));
             let Some((column, values)) = most_used else {
                 index.always.push(position);
                 continue;
@@ -172,8 +175,7 @@ mod tests {
         let mut told_apart = 0;
         for seed in 0..200 {
             let random = &mut Rng::with_seed(seed);
-            let predicates: Vec<Predicate> =
-                (0..random.u32(1..60)).map(|_| predicate(&random_text(random))).collect();
+            let predicates: Vec<Predicate> = (0..random.u32(1..60)).map(|_| predicate(&random_text(random))).collect();
             let at = |name: &str| COLUMNS.iter().position(|(column, _)| *column == name).expect("a column");
             let columns = |of: &Predicate| of.columns.iter().map(|(name, _)| at(name)).collect::<Vec<usize>>();
             let prepared: Vec<(Evaluator, Vec<usize>)> =

@@ -105,13 +105,14 @@ impl Peers {
             let reply = reply?;
             let wrong = || Problem::peer(format!("`{peer}` has other audiences"));
             let PeerAudiences { audiences } = serde_json::from_slice(&reply.body).map_err(|_| wrong())?;
-            let is_same = |(their, audience): (&PeerAudience, &u32)| their.id == self.index.audiences()[*audience as usize].id;
+            let is_same =
+                |(their, audience): (&PeerAudience, &u32)| their.id == self.index.audiences()[*audience as usize].id;
             if audiences.len() != asked.len() || !audiences.iter().zip(asked).all(is_same) {
                 return Err(wrong());
             }
-            let theirs = audiences.into_iter().map(|PeerAudience { size, entries, exits, held, .. }| {
-                (Count { size, entries, exits }, held)
-            });
+            let theirs = audiences
+                .into_iter()
+                .map(|PeerAudience { size, entries, exits, held, .. }| (Count { size, entries, exits }, held));
             if let (Some(time), true) = (reply.time, reply.recovering) {
                 return Ok((Some(AsOf { time, recovering: true }), theirs.collect()));
             }

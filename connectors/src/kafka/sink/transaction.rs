@@ -136,10 +136,9 @@ impl Sender {
     pub(super) fn send_pending_again(&self, pending: &[Pending]) -> Result<(), Setback> {
         self.begin()?;
         for pending in pending {
-            let headers = pending
-                .headers
-                .iter()
-                .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(&**value) }));
+            let headers = pending.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+                headers.insert(Header { key, value: Some(&**value) })
+            });
             self.send(BaseRecord::to(&self.topic).key(&*pending.key).payload(&*pending.message).headers(headers))?;
         }
         if !self.exactly_once {
