@@ -30,8 +30,8 @@ const BEGINS: i64 = 1_795_428_000_000;
 /// Appends a line about a time: events that are late, come twice, are dated later, can't be used, match nothing, or are too long.
 fn write_line(random: &mut fastrand::Rng, text: &mut String, time: i64) {
     let time = match random.u8(..30) {
-        0 => time - random.i64(..7_200_000),
-        1 => time + random.i64(..120_000),
+        0 => time - random.i64(0..7_200_000),
+        1 => time + random.i64(0..120_000),
         _ => time,
     };
     let filler = "x".repeat(random.usize(..400));
