@@ -136,11 +136,11 @@ impl Sender {
             tracing::warn!(sync = %self.id, found, committed, reason, "the brokers have lost committed batches; sending them again");
         }
         for kept in kept {
-            if kept.progress.batch > found.batch || !self.is_visible(&kept.batch, &visible) {
+            if kept.progress.batch > found.batch || !self.is_visible(&kept.batch, &visible)? {
                 self.send_once(&kept.batch, catalog, &kept.progress, &visible)?;
             }
         }
-        if found.is_at(progress) && self.is_visible(batch, &visible) {
+        if found.is_at(progress) && self.is_visible(batch, &visible)? {
             return Ok(Some(batch.written()));
         }
         if visible.0.is_empty() {
@@ -150,9 +150,13 @@ impl Sender {
     }
 
     /// Returns whether all messages of a batch are in the target.
-    fn is_visible(&self, batch: &Batch, visible: &Visible) -> bool {
-        let messages = self.write_messages(batch);
-        messages.iter().all(|(head, message)| visible.has(batch.key(head.change), message))
+    fn is_visible(&self, batch: &Batch, visible: &Visible) -> Result<bool, Setback> {
+        let mut all = true;
+        self.for_each_message(batch, |head, message| {
+            all &= visible.has(batch.key(head.change), message);
+            Ok(())
+        })?;
+        Ok(all)
     }
 
     /// Reads the committed messages of the target from the offsets `from` to `ends`.

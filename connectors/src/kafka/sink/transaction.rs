@@ -47,26 +47,27 @@ pub(super) enum Setback {
     Failed(SinkError),
 }
 
-/// The messages of a batch, as its sync writes them.
+/// The messages of a batch that are sent twice: as pending, and themselves.
 #[derive(Default)]
-pub(super) struct BatchMessages<'b> {
+struct BatchMessages<'b> {
     bytes: Vec<u8>,
-    heads: Vec<MessageHead<'b>>,
+    /// Each message's head, and where it ends.
+    heads: Vec<(MessageHead<'b>, usize)>,
 }
 
-/// Of a message, the place of its change in the batch, the change, its id, and where it ends.
+/// Of a message, the place of its change in the batch, the change, and its id.
+#[derive(Clone, Copy)]
 pub(super) struct MessageHead<'b> {
     place: usize,
     pub(super) change: &'b Change,
     id: MessageId,
-    end: usize,
 }
 
 impl<'b> BatchMessages<'b> {
     /// Returns the messages in the order of their changes.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&MessageHead<'b>, &[u8])> {
-        let ends = std::iter::once(0).chain(self.heads.iter().map(|head| head.end));
-        self.heads.iter().zip(ends).map(|(head, start)| (head, &self.bytes[start..head.end]))
+    fn iter(&self) -> impl Iterator<Item = (&MessageHead<'b>, &[u8])> {
+        let starts = std::iter::once(0).chain(self.heads.iter().map(|(_, end)| *end));
+        self.heads.iter().zip(starts).map(|((head, end), start)| (head, &self.bytes[start..*end]))
     }
 }
 
@@ -85,18 +86,25 @@ impl Sender {
             self.send_audiences(batch, catalog)?;
             self.send_pending(batch, &messages, catalog, progress)?;
             self.flush()?;
-            let written = self.send_messages(batch, &messages, visible)?;
+            let mut bytes = 0;
+            for (head, message) in messages.iter() {
+                bytes += self.send_message(batch, head, message, visible)?;
+            }
             self.flush()?;
             self.send_ledger(batch, catalog, progress)?;
             self.flush()?;
-            return Ok(written);
+            return Ok(Written { bytes, ..batch.written() });
         }
         self.begin()?;
-        let written = self.send_messages(batch, &self.write_messages(batch), visible)?;
+        let mut bytes = 0;
+        self.for_each_message(batch, |head, message| {
+            bytes += self.send_message(batch, head, message, visible)?;
+            Ok(())
+        })?;
         self.send_audiences(batch, catalog)?;
         self.send_ledger(batch, catalog, progress)?;
         self.commit()?;
-        Ok(written)
+        Ok(Written { bytes, ..batch.written() })
     }
 
     /// Commits the mark of this process, with which the ledger is its own. Not yet marked, it fences nobody a second time.
@@ -153,14 +161,29 @@ impl Sender {
         self.commit()
     }
 
-    /// Writes the messages of a batch, without those that are refused.
-    pub(super) fn write_messages<'b>(&self, batch: &'b Batch) -> BatchMessages<'b> {
-        let mut messages = BatchMessages::default();
+    /// Calls `send` for each message of a batch; those that are refused are left out.
+    pub(super) fn for_each_message<'b>(
+        &self,
+        batch: &'b Batch,
+        mut send: impl FnMut(&MessageHead<'b>, &[u8]) -> Result<(), Setback>,
+    ) -> Result<(), Setback> {
+        let mut message = Vec::new();
         for (place, change) in batch.sent() {
-            let id = self.messages.write(&mut messages.bytes, change, batch.texts(change));
-            messages.heads.push(MessageHead { place, change, id, end: messages.bytes.len() });
+            message.clear();
+            let id = self.messages.write(&mut message, change, batch.texts(change));
+            send(&MessageHead { place, change, id }, &message)?;
         }
-        messages
+        Ok(())
+    }
+
+    /// Writes the messages of a batch, without those that are refused.
+    fn write_messages<'b>(&self, batch: &'b Batch) -> BatchMessages<'b> {
+        let BatchMessages { mut bytes, mut heads } = BatchMessages::default();
+        for (place, change) in batch.sent() {
+            let id = self.messages.write(&mut bytes, change, batch.texts(change));
+            heads.push((MessageHead { place, change, id }, bytes.len()));
+        }
+        BatchMessages { bytes, heads }
     }
 
     fn send_pending(
@@ -171,7 +194,7 @@ impl Sender {
         progress: &Progress,
     ) -> Result<(), Setback> {
         let mut number = 0;
-        messages.iter().try_for_each(|(MessageHead { place, change, id, .. }, message)| {
+        messages.iter().try_for_each(|(MessageHead { place, change, id }, message)| {
             // Messages are JSON, and their headers are text.
             let headers = self.messages.headers(change, id);
             let pending = Pending {
@@ -198,31 +221,29 @@ impl Sender {
         })
     }
 
-    fn send_messages(
+    /// Sends a message that is not visible in the target already; returns its bytes, 0 if it is not sent.
+    fn send_message(
         &self,
         batch: &Batch,
-        messages: &BatchMessages<'_>,
+        MessageHead { place, change, id }: &MessageHead<'_>,
+        message: &[u8],
         visible: &Visible,
-    ) -> Result<Written, Setback> {
-        let mut bytes = 0;
-        messages.iter().try_for_each(|(MessageHead { place, change, id, .. }, message)| {
-            if batch.is_refused(*place) || visible.has(batch.key(change), message) {
-                return Ok(());
-            }
-            let of_record = self.bytes_of(batch, change, message, id);
-            if let Some(refusal) = self.refusal(|limits| limits.refuses(of_record)) {
-                batch.refuse(*place, refusal);
-                return Ok(());
-            }
-            let headers = self.messages.headers(change, id);
-            let headers = headers.fold(OwnedHeaders::new_with_capacity(4), |headers, (key, value)| {
-                headers.insert(Header { key, value: Some(value) })
-            });
-            bytes += message.len() as u64;
-            // The message has the time of the change; the record has the broker's time of its arrival.
-            self.send(BaseRecord::to(&self.topic).key(batch.key(change)).payload(message).headers(headers))
-        })?;
-        Ok(Written { bytes, ..batch.written() })
+    ) -> Result<u64, Setback> {
+        if batch.is_refused(*place) || visible.has(batch.key(change), message) {
+            return Ok(0);
+        }
+        let of_record = self.bytes_of(batch, change, message, id);
+        if let Some(refusal) = self.refusal(|limits| limits.refuses(of_record)) {
+            batch.refuse(*place, refusal);
+            return Ok(0);
+        }
+        let headers = self.messages.headers(change, id);
+        let headers = headers.fold(OwnedHeaders::new_with_capacity(4), |headers, (key, value)| {
+            headers.insert(Header { key, value: Some(value) })
+        });
+        // The message has the time of the change; the record has the broker's time of its arrival.
+        self.send(BaseRecord::to(&self.topic).key(batch.key(change)).payload(message).headers(headers))?;
+        Ok(message.len() as u64)
     }
 
     /// Returns the most bytes of the record of a message.
