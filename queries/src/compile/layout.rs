@@ -75,8 +75,7 @@ impl<'a> Layout<'a> {
             for (text, draft) in drafts {
                 let Draft::Tallied { model, counts, aggregate, .. } = draft else { continue };
                 let ix = |models: &[ModelPlan], model: &str, text: &str| {
-                    let facts = &models[self.model_ix(model) as usize].facts;
-                    facts.iter().position(|fact| fact.text == text).expect("a fact of the model") as FactIx
+                    fact_ix(&models[self.model_ix(model) as usize].facts, text)
                 };
                 let fact = ix(models, parent, text);
                 let counts = counts.expr(&|text| ix(models, model, text), &|_| panic!("audiences are inlined"));
@@ -238,8 +237,7 @@ impl<'a> Layout<'a> {
         let mine = self.job.audiences.iter().filter(|(_, audience)| audience.model == *model_id);
         let ids: Vec<&str> = mine.map(|(id, _)| id.as_str()).collect();
         let audience_ixs: HashMap<&str, AudienceIx> = ids.iter().zip(0..).map(|(id, ix)| (*id, ix)).collect();
-        let fact_ixs: HashMap<&str, FactIx> = facts.iter().zip(0..).map(|(fact, ix)| (&fact.text[..], ix)).collect();
-        let (fact_ix, audience_ix) = (|text: &str| fact_ixs[text], |id: &str| audience_ixs[id]);
+        let (fact_ix, audience_ix) = (|text: &str| fact_ix(facts, text), |id: &str| audience_ixs[id]);
         let order: Vec<AudienceIx> = self.order.iter().filter_map(|id| audience_ixs.get(id).copied()).collect();
         let mut audiences: BTreeMap<AudienceIx, AudiencePlan> = BTreeMap::new();
         for ix in &order {
@@ -355,6 +353,12 @@ impl<'a> Layout<'a> {
     fn model_ix(&self, id: &str) -> u32 {
         self.job.models.keys().position(|model| model == id).expect("config resolves models") as u32
     }
+}
+
+/// Returns the index of a model's fact by its text. Behind the first, they are in the order of their texts.
+fn fact_ix(facts: &[Fact], text: &str) -> FactIx {
+    let found = facts[1..].binary_search_by(|fact| fact.text[..].cmp(text)).map(|at| at + 1);
+    found.unwrap_or_else(|_| facts.iter().position(|fact| fact.text == text).expect("a fact of the model")) as FactIx
 }
 
 /// Returns whether events in a window decide a fact.
