@@ -9,6 +9,7 @@ use flate2::write::GzEncoder;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
+use usher_core::counts::grouped;
 
 const JOB: &str = "
 job: shop
@@ -154,24 +155,11 @@ fn a_large_file_that_is_caught_up_with_by_several_workers_is_read_once() {
             let mut process = Process::start(folder.path(), &["run", "job.yaml", "-w", workers]);
             process.wait_for("live after");
             let stderr = process.stop();
-            let read = format!("read {} =", grouped(part.lines().count()));
+            let read = format!("read {} =", grouped(part.lines().count() as u64));
             assert!(stderr.contains(&read), "{workers} workers: `{read}` is not in\n{stderr}");
         }
         ended.push(members(&changes(&folder.path().join("changes.jsonl"))));
     }
     assert!(ended[0].len() > 300, "{}", ended[0].len());
     assert!(ended[0] == ended[1], "three workers end with other members than one");
-}
-
-/// A count as the program prints it.
-fn grouped(count: usize) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

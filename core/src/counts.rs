@@ -125,7 +125,7 @@ fn itemised(items: &[(&str, u64)]) -> String {
 }
 
 /// Returns the digits in groups of three: `1,000`.
-fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use usher_core::clock::Clock;
 use usher_core::counts::Counts;
@@ -335,6 +335,20 @@ pub(crate) struct ReaderSetup {
     pub(crate) dead_letters: Arc<dyn DeadLetters>,
     pub(crate) status: Arc<Status>,
     pub(crate) advisor: Arc<Advisor>,
+}
+
+impl ReaderSetup {
+    /// Returns the worker's number in its process, which has a status of its own.
+    fn worker_of_process(&self) -> usize {
+        self.worker % self.status.workers()
+    }
+
+    /// Returns what the worker has seen, by source.
+    fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
+        let mut seen = self.status.seen_by(self.worker_of_process());
+        seen.resize_with(self.matchers.len(), Seen::default);
+        seen
+    }
 }
 
 /// What one activation brings.
@@ -731,10 +745,7 @@ impl ReadScheduler {
             (0..self.setup.peers as u32).map(|worker| EventBatch::new(worker, *rank)).collect();
         let matcher = &self.setup.matchers[*source];
         let (mut fields, mut scratch) = (Fields::default(), Scratch::default());
-        let mut seen = self.setup.status.seen_by(self.worker_of_process());
-        if seen.is_empty() {
-            seen.resize_with(self.setup.matchers.len(), Seen::default);
-        }
+        let mut seen = self.setup.seen();
         let mut out = Output {
             batches: &mut batches,
             counts: &mut self.counts[*source],
@@ -762,11 +773,6 @@ impl ReadScheduler {
         }
     }
 
-    /// Returns the worker's number in its process, which has a status of its own.
-    fn worker_of_process(&self) -> usize {
-        self.setup.worker % self.setup.status.workers()
-    }
-
     /// Notes the batches of a chunk that began at `first`, and returns those with events.
     fn note_batches(
         &mut self,
@@ -787,7 +793,7 @@ impl ReadScheduler {
 
     /// Has this worker help the others of its process to decode: it has nothing left to read that was there at the start.
     fn help_others(&self) {
-        self.setup.decoding.join(self.worker_of_process(), Arc::clone(&self.wake));
+        self.setup.decoding.join(self.setup.worker_of_process(), Arc::clone(&self.wake));
     }
 
     /// Reads chunks of a partition ahead, for other workers to decode, and takes the next one in.
@@ -841,13 +847,7 @@ impl ReadScheduler {
         decoded.follow(&mut reader.clock);
         let Decoded { batches, clock: _, counts, seen, dead_letters } = decoded;
         self.counts[reader.source] += counts;
-        {
-            let mut all = self.setup.status.seen_by(self.worker_of_process());
-            if all.is_empty() {
-                all.resize_with(self.setup.matchers.len(), Seen::default);
-            }
-            all[reader.source].append(&seen);
-        }
+        self.setup.seen()[reader.source].append(&seen);
         for letter in &dead_letters {
             self.setup.dead_letters.write(&letter.of(&reader.id)).map_err(Failure::of_sink)?;
         }
