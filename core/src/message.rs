@@ -12,7 +12,7 @@
 //! ```
 //!
 //! so that the same change has the same id on any run. Lengths go first so that no two changes have one encoding.
-//! The format of ids never changes: destinations recognise changes by them. Promises: one message is one line.
+//! Whoever changes the format of ids gives all changes others: what is sent again is then new to a destination that recognises changes by them. Promises: one message is one line.
 
 use crate::catalog::{Catalog, CatalogEntry};
 use crate::change::{Change, ChangeKind};

@@ -2,8 +2,8 @@
 //!
 //! Promises: at a time that is done, the arrangement has (audience, slot) once for each membership of this worker's keys. It is
 //! differential's: pages of members, sizes and tests seek in it, between two steps, as of its upper frontier. Holds a pair of u32
-//! a membership, and its times until they are compacted. A job without an API has no pages: the differences are added up by audience
-//! instead, which costs a tenth.
+//! a membership, and its times until they are compacted. A job without an API has no pages: the differences are only added up by
+//! audience.
 
 use crate::operators::membership::Membership;
 use crate::time::{Slot, Time};

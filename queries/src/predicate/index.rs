@@ -9,7 +9,7 @@ use super::tree::{Compare, ItemValues, Literal, Node};
 use crate::Value;
 use hashbrown::HashMap;
 
-/// So many predicates must require a column before its value is looked up: below it a lookup costs more than to evaluate them.
+/// So many predicates must require a column before its value is looked up: a lookup costs about as much as to evaluate some of them.
 const LEAST: usize = 6;
 
 /// Predicates by what they require; a predicate is named by its position.
