@@ -113,7 +113,7 @@ impl Notices {
                 }
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => {}
-                Err(error) => return tell_of_end(error),
+                Err(error) => return warn_of_end(error),
             }
             let now = Instant::now();
             woken.retain(|_, at| now < *at + PAUSE);
@@ -125,7 +125,7 @@ impl Notices {
                 && let Err(error) = event::poll(&mut [PollFd::new(&self.queue, PollFlags::IN)], None)
                 && error != Errno::INTR
             {
-                return tell_of_end(error);
+                return warn_of_end(error);
             }
         }
     }
@@ -138,7 +138,7 @@ impl Notices {
     }
 }
 
-fn tell_of_end(error: Errno) {
+fn warn_of_end(error: Errno) {
     tracing::warn!("the system gives no more notices of files: {error}; they are looked at once a second");
 }
 

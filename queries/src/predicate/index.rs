@@ -172,7 +172,7 @@ mod tests {
     /// Whatever is required, the predicates that hold are among the candidates, and none is named twice.
     #[test]
     fn candidates_contain_what_holds() {
-        let mut told_apart = 0;
+        let mut left_out = 0;
         for seed in 0..200 {
             let random = &mut Rng::with_seed(seed);
             let predicates: Vec<Predicate> = (0..random.u32(1..60)).map(|_| predicate(&random_text(random))).collect();
@@ -185,7 +185,7 @@ mod tests {
             for _ in 0..20 {
                 let row = random_row(random);
                 let mut candidates: Vec<usize> = index.candidates(&row).collect();
-                told_apart += prepared.len() - candidates.len();
+                left_out += prepared.len() - candidates.len();
                 candidates.sort_unstable();
                 assert!(candidates.is_sorted_by(|a, b| a < b), "seed {seed}: {row:?} names one twice");
                 for (position, (evaluator, columns)) in prepared.iter().enumerate() {
@@ -198,6 +198,6 @@ mod tests {
                 }
             }
         }
-        assert!(told_apart > 10_000, "few predicates were told apart by a value: {told_apart}");
+        assert!(left_out > 10_000, "few predicates were left out by a value: {left_out}");
     }
 }
