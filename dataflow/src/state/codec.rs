@@ -9,7 +9,7 @@ use super::facts::get;
 use super::keyed::KeyedState;
 use super::properties::ClockedTruth;
 use super::rows::{KeptRow, Settings};
-use super::windows::{Arrival, Held};
+use super::windows::{Arrival, CountEvents, Held};
 use crate::time::{Slot, Time};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -24,7 +24,7 @@ type ValuedEvent = (Held, i128);
 pub(crate) struct KeyView<'a> {
     key: &'a str,
     truths: &'a [u64],
-    windows: Vec<(u32, Cow<'a, [Held]>)>,
+    windows: Vec<(u32, CountEvents<'a>)>,
     clocked: Vec<(u32, &'a ClockedTruth)>,
     row: &'a str,
     valued: Vec<(u32, Cow<'a, [ValuedEvent]>)>,
@@ -133,7 +133,11 @@ impl KeyState {
         KeyView {
             key: &self.key,
             truths: &self.truths,
-            windows: self.windows.iter().map(|(fact, held)| (*fact, Cow::Borrowed(&held[..]))).collect(),
+            windows: self
+                .windows
+                .iter()
+                .map(|(fact, held)| (*fact, CountEvents::Held(Cow::Borrowed(&held[..]))))
+                .collect(),
             clocked: self.clocked.iter().map(|(fact, truth)| (*fact, truth)).collect(),
             row: &self.row,
             valued: self.valued.iter().map(|(fact, held)| (*fact, Cow::Borrowed(&held[..]))).collect(),
@@ -159,22 +163,21 @@ impl KeyedState {
         if !self.has(slot) {
             return None;
         }
-        let windows = self.windows.key(slot);
         let kept = self.rows.as_ref().and_then(|rows| rows.kept(slot));
         // Of a kept row they follow.
         let is_written = |fact| kept.is_none() || !self.is_of_row(fact);
         let clocked: Vec<(u32, &ClockedTruth)> =
             self.properties.clocked(slot).filter(|(fact, _)| is_written(*fact)).collect();
-        if self.evaluate.is_default(slot) && windows.is_empty() && clocked.is_empty() && kept.is_none() {
+        if self.evaluate.is_default(slot) && self.windows.key(slot).is_empty() && clocked.is_empty() && kept.is_none() {
             return None;
         }
         Some(KeyView {
             key,
             truths: self.evaluate.facts().row(slot),
-            windows: windows.counted(&self.windows).collect(),
+            windows: self.windows.counted(slot).collect(),
             clocked,
             row: if kept.is_some() { "" } else { self.properties.row(slot) },
-            valued: windows.valued(&self.windows).map(|(fact, held)| (fact, held.into())).collect(),
+            valued: self.windows.valued(slot).map(|(fact, held)| (fact, held.into())).collect(),
             kept,
         })
     }
@@ -202,7 +205,7 @@ impl KeyedState {
             let moved =
                 |(held, value): (Held, i128)| (Held { arrival: mapped(held.arrival, &mapping.ranks), ..held }, value);
             let moved: Vec<(Held, i128)> = held.into_iter().map(moved).collect();
-            let truth = self.windows.restore(slot, fact, &moved, &mut self.flips);
+            let truth = self.windows.restore(slot, fact, clock, &moved, &mut self.flips);
             self.evaluate.restore(slot, fact, truth);
         }
         for (was, truth) in &state.clocked {

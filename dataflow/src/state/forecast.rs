@@ -45,7 +45,7 @@ impl KeyedState {
             let truth = get(self.evaluate.facts().row(slot), fact);
             return self.properties.flips_ahead(slot, fact, time, truth);
         };
-        let held = self.windows.key(slot).events_of(fact);
+        let held = self.windows.key(slot).events_of(rule, fact, time);
         if held.is_empty() { Vec::new() } else { flips_ahead(rule, fact, &held, &mut std::iter::empty()) }
     }
 
@@ -76,12 +76,12 @@ impl KeyedState {
             if let Some(rule) = self.windows.rule(fact) {
                 let nothing = KeyWindows::default();
                 let windows = slot.map_or(&nothing, |slot| self.windows.key(slot));
-                let held = windows.events_of(fact);
+                let held = windows.events_of(rule, fact, time);
                 let mut events = waiting.iter().filter(|waiting| waiting.fact == fact);
                 let flips = flips_ahead(rule, fact, &held, &mut events);
                 let (events, value) = match windows.progress(rule, fact, time) {
                     Some(reached) => (reached.clone(), Some(Shown::Count(reached.len()))),
-                    None => (held.iter().map(|(held, _)| held.timestamp).collect(), windows.shown(rule, fact)),
+                    None => (held.iter().map(|(held, _)| held.timestamp).collect(), windows.shown(rule, fact, time)),
                 };
                 return Forecast { truth, flips, events: Some(events), value, unforeseen: false };
             }

@@ -7,7 +7,7 @@
 use super::facts::{BitRows, get, set};
 use super::rows::Moved;
 use super::staged::Staged;
-use super::timers::{Timer, Timers};
+use super::timers::Timers;
 use super::transition::{Cause, Flip, ROW};
 use crate::ingest::row_batch::{Role, Timeline};
 use crate::time::{Slot, Time};
@@ -55,11 +55,11 @@ pub(crate) struct PropertyState {
     /// Rows that have changed in this epoch: when, and the row before, in order. Noted only once the job is live.
     changed_rows: HashMap<Slot, Vec<(Time, Box<str>)>>,
     notes_changed_rows: bool,
-    timers: Timers,
+    timers: Timers<(Slot, u32)>,
     /// By fact, whether it reads columns of parents.
     joined: Vec<bool>,
     /// The timers of these: what parents change at earlier times of an epoch comes first.
-    joined_timers: Timers,
+    joined_timers: Timers<(Slot, u32)>,
 }
 
 impl PropertyState {
@@ -174,7 +174,7 @@ impl PropertyState {
             None => drop(self.clocked.remove(&(slot, fact))),
             Some(timeline) => {
                 let armed = timeline.next(time);
-                armed.into_iter().for_each(|time| self.arm(Timer { time, slot, fact }));
+                armed.into_iter().for_each(|time| self.arm(time, slot, fact));
                 self.clocked.insert((slot, fact), Clocked { truth: ClockedTruth::Row(timeline), armed });
             }
         }
@@ -304,16 +304,16 @@ impl PropertyState {
         self.timers.next().into_iter().chain(self.joined_timers.next()).min()
     }
 
-    fn arm(&mut self, timer: Timer) {
-        let timers = if self.joined[timer.fact as usize] { &mut self.joined_timers } else { &mut self.timers };
-        timers.push(timer);
+    fn arm(&mut self, time: Time, slot: Slot, fact: u32) {
+        let timers = if self.joined[fact as usize] { &mut self.joined_timers } else { &mut self.timers };
+        timers.push(time, (slot, fact));
     }
 
     /// Fires the next timer due by `through`, of facts that read columns of parents if they are `joined`, else of the others; returns
     /// whether one was due.
     pub(crate) fn fire(&mut self, through: Time, joined: bool, flips: &mut Vec<Flip>) -> bool {
         let timers = if joined { &mut self.joined_timers } else { &mut self.timers };
-        let Some(Timer { time, slot, fact }) = timers.pop(through) else { return false };
+        let Some((time, (slot, fact))) = timers.pop(through) else { return false };
         if self.clocked.get(&(slot, fact)).is_some_and(|clocked| clocked.armed == Some(time)) {
             self.look(slot, fact, time, Cause::Expiry, flips);
         }
@@ -356,7 +356,7 @@ impl PropertyState {
         let (truth, next) = self.look_at(slot, fact, time);
         self.clocked.get_mut(&(slot, fact)).expect("it was just looked at").armed = next;
         if let Some(time) = next {
-            self.arm(Timer { time, slot, fact });
+            self.arm(time, slot, fact);
         }
         flips.push(Flip { time, slot, fact, truth, cause });
     }

@@ -1,11 +1,12 @@
-//! A calendar of moments to look at a (slot, fact) again.
+//! A calendar of moments at which to look at something again: at a key, or at a fact of it.
 //!
 //! Promises: [`Timers::pop`] returns timers in order; pushing and popping cost O(1) amortised for moments that are far away and
 //! O(log n) in the number of timers within the current [`SPAN`] only, however many are pending. Most of those that come next are
 //! known beforehand, so that what they concern can be read ahead.
-//! Holds: 16 bytes a timer. Refuses: to cancel a timer; the owner of one that fires checks whether it still means anything.
+//! Holds: of a timer, two bytes of its time and what it is for; 8 bytes for a key. Refuses: to cancel a timer; the owner of one that fires
+//! checks whether it still means anything.
 
-use crate::time::{Slot, Time};
+use crate::time::Time;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -14,65 +15,74 @@ use std::collections::{BTreeMap, BinaryHeap};
 /// Large enough that a 90-day window has under two million buckets, small enough that ordering one is cheap.
 const SPAN: u32 = 12;
 
-/// A moment at which a fact of a key may change by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Timer {
-    pub(crate) time: Time,
-    pub(crate) slot: Slot,
-    pub(crate) fact: u32,
-}
+/// A moment within a bucket, in ms from its start, and what is to be looked at then.
+type Within<T> = (u16, T);
 
-/// The pending timers of one model's keys.
-#[derive(Default)]
-pub(crate) struct Timers {
+/// The pending timers of one model's keys. `T` is what is looked at when one fires.
+pub(crate) struct Timers<T> {
     /// The timers of the bucket before `opened` that it had when it was opened, the next one last.
-    near: Vec<Timer>,
+    near: Vec<Within<T>>,
     /// Those that were pushed into buckets before `opened`.
-    late: BinaryHeap<Reverse<Timer>>,
+    late: BinaryHeap<Reverse<(Time, T)>>,
     /// All others, by bucket, unordered within.
-    far: BTreeMap<u64, Vec<Timer>>,
+    far: BTreeMap<u64, Vec<Within<T>>>,
     /// The first bucket that has not been moved to `near`.
     opened: u64,
 }
 
-impl Timers {
-    pub(crate) fn push(&mut self, timer: Timer) {
-        let bucket = timer.time >> SPAN;
+impl<T: Ord> Default for Timers<T> {
+    fn default() -> Timers<T> {
+        Timers { near: Vec::new(), late: BinaryHeap::new(), far: BTreeMap::new(), opened: 0 }
+    }
+}
+
+impl<T: Copy + Ord> Timers<T> {
+    pub(crate) fn push(&mut self, time: Time, of: T) {
+        let bucket = time >> SPAN;
         if bucket < self.opened {
-            self.late.push(Reverse(timer));
+            self.late.push(Reverse((time, of)));
         } else {
-            self.far.entry(bucket).or_default().push(timer);
+            let within = time & ((1 << SPAN) - 1);
+            self.far.entry(bucket).or_default().push((within as u16, of));
         }
     }
 
     /// Returns a time before which no timer is due: that of the next one, or the start of its bucket. None if there are no timers.
     pub(crate) fn next(&self) -> Option<Time> {
-        let first = self.first().map(|timer| timer.time);
+        let first = self.first().map(|(time, _)| time);
         first.or_else(|| self.far.keys().next().map(|bucket| bucket << SPAN))
     }
 
-    /// Returns timers that come next, in order, unless others are pushed before them: as many as are known of `many`.
-    pub(crate) fn upcoming(&self, many: usize) -> impl Iterator<Item = &Timer> {
-        self.near.iter().rev().take(many)
+    /// Returns what the timers that come next are for, in order, unless others are pushed before them: as many as are known of `many`.
+    pub(crate) fn upcoming(&self, many: usize) -> impl Iterator<Item = T> {
+        self.near.iter().rev().take(many).map(|(_, of)| *of)
+    }
+
+    /// Returns the next timer of the bucket that was opened last.
+    fn nearest(&self) -> Option<(Time, T)> {
+        let (within, of) = *self.near.last()?;
+        Some((((self.opened - 1) << SPAN) + Time::from(within), of))
     }
 
     /// Returns the first timer of the buckets before `opened`.
-    fn first(&self) -> Option<Timer> {
+    fn first(&self) -> Option<(Time, T)> {
         let late = self.late.peek().map(|Reverse(timer)| *timer);
-        self.near.last().copied().into_iter().chain(late).min()
+        self.nearest().into_iter().chain(late).min()
     }
 
-    /// The next timer due at or before `through`.
-    pub(crate) fn pop(&mut self, through: Time) -> Option<Timer> {
+    /// Returns the next timer due at or before `through`: its time, and what it is for.
+    pub(crate) fn pop(&mut self, through: Time) -> Option<(Time, T)> {
         loop {
             if let Some(first) = self.first() {
-                if first.time > through {
+                if first.0 > through {
                     return None;
                 }
-                if self.near.last() == Some(&first) {
-                    return self.near.pop();
+                if self.nearest() == Some(first) {
+                    self.near.pop();
+                } else {
+                    self.late.pop();
                 }
-                return self.late.pop().map(|Reverse(timer)| timer);
+                return Some(first);
             }
             let bucket = *self.far.keys().next()?;
             if bucket > through >> SPAN {
@@ -96,18 +106,18 @@ mod tests {
         let mut timers = Timers::default();
         let mut pending = Vec::new();
         let mut now = 0;
-        for slot in 0..5_000 {
-            let timer = Timer { time: now + rng.u64(0..40_000), slot, fact: 0 };
-            timers.push(timer);
+        for slot in 0..5_000u32 {
+            let timer = (now + rng.u64(0..40_000), slot);
+            timers.push(timer.0, timer.1);
             pending.push(timer);
             if slot % 7 == 0 {
                 now += rng.u64(0..3_000);
-                let first = pending.iter().map(|timer: &Timer| timer.time).min();
+                let first = pending.iter().map(|(time, _)| *time).min();
                 assert!(timers.next() <= first && timers.next().is_some(), "seed {seed}");
-                let mut due: Vec<Timer> = pending.extract_if(.., |t| t.time <= now).collect();
-                due.sort_by_key(|t| t.time);
+                let mut due: Vec<(Time, u32)> = pending.extract_if(.., |(time, _)| *time <= now).collect();
+                due.sort_unstable();
                 for want in due {
-                    assert_eq!(timers.pop(now).map(|t| t.time), Some(want.time), "seed {seed}");
+                    assert_eq!(timers.pop(now), Some(want), "seed {seed}");
                 }
                 assert_eq!(timers.pop(now), None, "seed {seed}");
             }

@@ -1,64 +1,38 @@
 //! Windows: facts that events decide, "the number of events in the window lies in `least..=most`", an aggregate of a value
 //! that they carry, or a sequence of them.
 //!
-//! Computes for each such fact of a key its truth, and when it flips. Holds, per (key, fact), a run of 16 bytes with the time of one
-//! armed timer, and of a count the newest `keep` events by (timestamp, arrival), 24 bytes each. An event that is not among them can
-//! never decide the fact again: all newer ones stay longer. What counts of more than [`FEW`], aggregates and sequences hold is decided
-//! in `windows/kept.rs`, by the same steps: 40 bytes an event while they are few. Refuses: events of the future; the caller hands in
-//! an event when the clock has reached it.
-//!
-//! Applying an event is idempotent while it is held: its id is found, and only its arrival may become earlier.
-//!
-//! The steps of [`WindowState::apply`], which the tests repeat on a sorted list of all events:
-//! 1. events that have left the window by `at` go, and truth may flip at exactly `timestamp + within`;
-//! 2. an event whose window is over is dropped; one whose id is held is a repeat;
-//! 3. the event is put in its place, and what is then beyond the newest `keep` goes;
-//! 4. truth may flip at `at`;
-//! 5. a timer stands at or before the moment at which the oldest held event leaves.
+//! Computes for each such fact of a key its truth, and when it flips. Holds, per key, 24 bytes with the time of one armed timer; of a count
+//! the newest few events, 24 bytes each (`counts.rs`); what greater counts, aggregates and sequences hold is decided in
+//! `kept.rs` and stands in `runs.rs`. Promises: when the timers up to a time have fired, nothing that has
+//! left its window by then is read any more, and a key of which nothing else is held is empty. Refuses: events of the future; the caller
+//! hands in an event when the clock has reached it.
 
 mod chains;
+mod counts;
 mod event_list;
 mod kept;
+mod runs;
 
 use self::chains::SequenceRule;
-use self::event_list::{EventList, FEW, Few, ValuedEvent};
-use self::kept::{Kept, KeptRule, Large, Question};
+use self::counts::{Counted, Counts, Look};
+use self::event_list::ValuedEvent;
+use self::kept::{KeptRule, Question};
+use self::runs::Runs;
 use super::forecast::Waiting;
 use super::keyed::AHEAD;
-use super::timers::{Timer, Timers};
-use super::transition::{Cause, Flip};
+use super::timers::Timers;
+use super::transition::Flip;
 use crate::time::{Slot, Time};
+use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::hint::black_box;
-use thin_vec::ThinVec;
 use usher_config::{Aggregate, Comparison};
 use usher_queries::compile::count_range;
 use usher_queries::plan::{EventPlan, FactKind, ModelPlan, Role};
 
 pub(crate) use self::chains::held_as;
-
-/// When a count of events in a window holds, and how many decide it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rule {
-    pub(crate) within: Time,
-    pub(crate) least: u64,
-    pub(crate) most: Option<u64>,
-    /// How many of the newest events decide: one more than `most`, else `least`.
-    pub(crate) keep: usize,
-}
-
-impl Rule {
-    pub(crate) fn new(within: Time, least: u64, most: Option<u64>) -> Rule {
-        let keep = most.map_or(least, |most| most.saturating_add(1));
-        Rule { within, least, most, keep: usize::try_from(keep).unwrap_or(usize::MAX) }
-    }
-
-    fn holds(&self, count: usize) -> bool {
-        let count = count as u64;
-        self.least <= count && self.most.is_none_or(|most| count <= most)
-    }
-}
+pub(crate) use self::counts::Rule;
 
 /// How a fact is decided.
 #[derive(Clone, Debug)]
@@ -71,11 +45,11 @@ pub(crate) enum WindowRule {
 
 impl WindowRule {
     /// Returns how a fact of this kind is decided; `None` if not by events. `events` are those of the plan.
-    pub(crate) fn of(kind: &FactKind, events: &[EventPlan]) -> Option<WindowRule> {
+    fn of(fact: u32, kind: &FactKind, events: &[EventPlan]) -> Option<WindowRule> {
         match kind {
             FactKind::Performed { within, least, most, .. } => {
                 let rule = Rule::new(*within, *least, *most);
-                Some(if rule.keep <= FEW {
+                Some(if rule.is_small(fact) {
                     WindowRule::Newest(rule)
                 } else {
                     WindowRule::Kept(KeptRule::new(*within, 0, Question::Count(rule)))
@@ -104,6 +78,14 @@ impl WindowRule {
                 Some(WindowRule::Kept(KeptRule::new(*within, 0, question)))
             }
             FactKind::Known | FactKind::Property(_) | FactKind::Related { .. } | FactKind::Tallied { .. } => None,
+        }
+    }
+
+    /// Returns how long an event counts.
+    fn within(&self) -> Time {
+        match self {
+            WindowRule::Newest(rule) => rule.within,
+            WindowRule::Kept(rule) => rule.within,
         }
     }
 
@@ -164,55 +146,21 @@ pub(crate) struct Held {
     pub(crate) id: u64,
 }
 
-/// What is held of one fact.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    /// When the armed timer fires; 0 if none is armed.
-    armed: Time,
-    fact: u32,
-    /// How many events it has in the vector of its place.
-    len: u16,
-    place: Place,
-    /// Whether a fact of [`WindowRule::Kept`] holds.
-    truth: bool,
-}
-
-/// Where the events of a fact are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// In [`KeyWindows::held`]: those of [`WindowRule::Newest`].
-    Held,
-    /// In [`KeyWindows::valued`]: the few of [`WindowRule::Kept`].
-    Valued,
-    /// In [`KeyWindows::large`]: its many.
-    Large,
-}
-
-/// All that is held of one key: four words while it is nothing.
+/// All that is held of one key.
 #[derive(Debug, Default)]
 pub(crate) struct KeyWindows {
-    /// Sorted by fact.
-    runs: ThinVec<Run>,
-    /// The events of the runs of this place one after the other, each from oldest to newest.
-    held: ThinVec<Held>,
-    /// As `held`.
-    valued: ThinVec<ValuedEvent>,
-    /// With their facts.
-    large: ThinVec<(u32, Large)>,
-}
-
-/// The events of a run, to be read.
-enum Events<'a> {
-    Held(&'a [Held]),
-    Valued(&'a [ValuedEvent]),
-    Large(&'a Large),
+    /// When the armed timer fires; 0 if none is armed.
+    armed: Time,
+    counts: Counts,
+    /// What is held of other facts; `None` if nothing.
+    runs: Option<Box<Runs>>,
 }
 
 /// Where flips and timers go while windows are worked on.
 struct Out<'a> {
     slot: Slot,
     flips: &'a mut Vec<Flip>,
-    timers: &'a mut Timers,
+    timers: &'a mut Timers<Slot>,
 }
 
 /// The windows of all keys of a model.
@@ -221,7 +169,9 @@ pub(crate) struct WindowState {
     rules: Vec<Option<WindowRule>>,
     /// By slot.
     keys: Vec<KeyWindows>,
-    timers: Timers,
+    timers: Timers<Slot>,
+    /// All timers up to this time have fired.
+    fired: Time,
     /// How many of the next timers' keys have been read ahead.
     read_ahead: usize,
 }
@@ -259,8 +209,9 @@ impl Applied<'_> {
 
 impl WindowState {
     pub(crate) fn new(model: &ModelPlan, events: &[EventPlan]) -> WindowState {
-        let rules = model.facts.iter().map(|fact| WindowRule::of(&fact.kind, events)).collect();
-        WindowState { rules, keys: Vec::new(), timers: Timers::default(), read_ahead: 0 }
+        let facts = (0..).zip(&model.facts);
+        let rules = facts.map(|(index, fact)| WindowRule::of(index, &fact.kind, events)).collect();
+        WindowState { rules, keys: Vec::new(), timers: Timers::default(), fired: 0, read_ahead: 0 }
     }
 
     /// Makes room for so many slots.
@@ -290,17 +241,16 @@ impl WindowState {
         &self.keys[slot as usize]
     }
 
-    /// Returns something that is read with a key, and something behind it: see [`KeyedState::read_ahead`](super::keyed::KeyedState::read_ahead).
-    pub(crate) fn touch(&self, slot: Slot) -> usize {
-        let key = &self.keys[slot as usize];
-        key.runs.len() ^ key.held.len() ^ key.valued.len()
+    /// Returns something that is read with a key: see [`KeyedState::read_ahead`](super::keyed::KeyedState::read_ahead).
+    pub(crate) fn touch(&self, slot: Slot) -> Time {
+        self.keys[slot as usize].armed
     }
 
     /// Returns something behind what [`WindowState::touch`] reads.
     pub(crate) fn touch_within(&self, slot: Slot) -> Time {
-        let key = &self.keys[slot as usize];
-        let held = key.held.first().map_or(0, |held| held.timestamp);
-        key.large.iter().fold(held, |all, (_, large)| all ^ large.len() as u64)
+        let KeyWindows { counts, runs, .. } = &self.keys[slot as usize];
+        let counted = counts.first().map_or(0, |counted| counted.held().id);
+        runs.as_ref().map_or(counted, |runs| counted ^ runs.touch())
     }
 
     /// Applies an event to each fact that it counts for; returns whether it repeats an event that is held.
@@ -319,19 +269,17 @@ impl WindowState {
             let Some(rule) = &self.rules[fact as usize] else {
                 panic!("an event counts for fact {fact}, which has no window");
             };
-            repeat |= match rule {
-                WindowRule::Newest(rule) => key.apply(rule, fact, applied.at, applied.event, &mut out),
-                WindowRule::Kept(rule @ KeptRule { question: Question::Sequence(_), .. }) => {
+            let (event, value) = match rule {
+                WindowRule::Kept(KeptRule { question: Question::Sequence(_), .. }) => {
                     let role = applied.role(position, &mut rest);
-                    let event = (held_as(role, applied.event), i128::from(role.bits));
-                    key.apply_kept(rule, fact, applied.at, event, &mut out)
+                    (held_as(role, applied.event), i128::from(role.bits))
                 }
-                WindowRule::Kept(rule) => {
-                    let value = applied.values.get(rule.value).copied().unwrap_or(0);
-                    key.apply_kept(rule, fact, applied.at, (applied.event, value), &mut out)
-                }
+                WindowRule::Kept(rule) => (applied.event, applied.values.get(rule.value).copied().unwrap_or(0)),
+                WindowRule::Newest(_) => (applied.event, 0),
             };
+            repeat |= key.apply(rule, fact, applied.at, (event, value), &mut out);
         }
+        key.release();
         repeat
     }
 
@@ -345,14 +293,13 @@ impl WindowState {
         if self.read_ahead == 0 {
             self.read_ahead_of_timers();
         }
-        let Timer { time, slot, fact } = self.timers.pop(through)?;
+        let Some((time, slot)) = self.timers.pop(through) else {
+            self.fired = self.fired.max(through);
+            return None;
+        };
         self.read_ahead = self.read_ahead.saturating_sub(1);
-        let rule = self.rules[fact as usize].as_ref().expect("a timer is of a fact with a window");
-        let out = &mut Out { slot, flips, timers: &mut self.timers };
-        match rule {
-            WindowRule::Newest(rule) => self.keys[slot as usize].fire(rule, fact, time, out),
-            WindowRule::Kept(rule) => self.keys[slot as usize].fire_kept(rule, fact, time, out),
-        }
+        let mut out = Out { slot, flips, timers: &mut self.timers };
+        self.keys[slot as usize].fire(&self.rules, time, &mut out);
         Some(slot)
     }
 
@@ -360,196 +307,151 @@ impl WindowState {
     fn read_ahead_of_timers(&mut self) {
         let next = || self.timers.upcoming(AHEAD);
         // The compiler must not find that nothing uses what is read.
-        black_box(next().fold(0, |all, timer| all ^ self.touch(timer.slot)));
-        black_box(next().fold(0, |all, timer| all ^ self.touch_within(timer.slot)));
+        black_box(next().fold(0, |all, slot| all ^ self.touch(slot)));
+        black_box(next().fold(0, |all, slot| all ^ self.touch_within(slot)));
         self.read_ahead = next().count();
     }
 
-    /// Takes up the events of a fact of which nothing is held yet; returns its truth.
+    /// Takes up at `clock` the events of a fact of which nothing is held yet; returns its truth.
     ///
     /// # Panics
     /// Panics if events do not decide the fact.
-    pub(crate) fn restore(&mut self, slot: Slot, fact: u32, held: &[(Held, i128)], flips: &mut Vec<Flip>) -> bool {
+    pub(crate) fn restore(
+        &mut self,
+        slot: Slot,
+        fact: u32,
+        clock: Time,
+        held: &[(Held, i128)],
+        flips: &mut Vec<Flip>,
+    ) -> bool {
         let rule = self.rules[fact as usize].as_ref().expect("a fact with events has a window, by its fingerprint");
         let mut out = Out { slot, flips, timers: &mut self.timers };
-        self.keys[slot as usize].restore(rule, fact, held, &mut out)
+        // What has left its window may have been held when the key was written: nothing had turned on it.
+        let left = held.iter().take_while(|(held, _)| held.timestamp + rule.within() <= clock).count();
+        self.keys[slot as usize].restore(rule, fact, &held[left..], &mut out)
+    }
+
+    /// Returns what is held of a fact, with the values, from oldest to newest.
+    #[cfg(test)]
+    pub(crate) fn events_of(&self, slot: Slot, fact: u32) -> Vec<(Held, i128)> {
+        self.key(slot).events_of(self.rule(fact).expect("it has a window"), fact, self.fired)
+    }
+
+    /// Returns the events of a key that matter to counts, by fact, each from oldest to newest.
+    pub(crate) fn counted(&self, slot: Slot) -> impl Iterator<Item = (u32, CountEvents<'_>)> {
+        let KeyWindows { counts, runs, .. } = &self.keys[slot as usize];
+        let of_runs = runs.iter().flat_map(|runs| runs.held()).filter(|(fact, _)| !self.takes_value(*fact));
+        let few = counts.held(&self.rules, self.fired).map(|(fact, held)| (fact, CountEvents::Few(held)));
+        few.chain(of_runs.map(|(fact, held)| {
+            let held: Vec<Held> = held.into_iter().map(|(held, _)| held).collect();
+            (fact, CountEvents::Held(held.into()))
+        }))
+    }
+
+    /// Returns the events of a key that matter to aggregates and sequences with their values, by fact, each from oldest to newest.
+    pub(crate) fn valued(&self, slot: Slot) -> impl Iterator<Item = (u32, Vec<(Held, i128)>)> {
+        let runs = self.keys[slot as usize].runs.iter();
+        runs.flat_map(|runs| runs.held()).filter(|(fact, _)| self.takes_value(*fact))
+    }
+}
+
+/// The events that matter to a count, to be written as a sequence of [`Held`].
+pub(crate) enum CountEvents<'a> {
+    Few(&'a [Counted]),
+    Held(Cow<'a, [Held]>),
+}
+
+impl Serialize for CountEvents<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            CountEvents::Few(held) => serializer.collect_seq(held.iter().map(Counted::held)),
+            CountEvents::Held(held) => held.serialize(serializer),
+        }
     }
 }
 
 impl KeyWindows {
     pub(crate) fn is_empty(&self) -> bool {
-        self.runs.is_empty()
+        self.counts.is_empty() && self.runs.is_none()
     }
 
-    /// Returns all runs with their events.
-    fn each(&self) -> impl Iterator<Item = (&Run, Events<'_>)> {
-        let (mut held, mut valued) = (0, 0);
-        self.runs.iter().map(move |run| {
-            let len = usize::from(run.len);
-            let events = match run.place {
-                Place::Held => {
-                    held += len;
-                    Events::Held(&self.held[held - len..held])
-                }
-                Place::Valued => {
-                    valued += len;
-                    Events::Valued(&self.valued[valued - len..valued])
-                }
-                Place::Large => Events::Large(&self.large[self.large_of(run.fact)].1),
-            };
-            (run, events)
-        })
-    }
-
-    /// Returns where the many events of a fact are.
-    fn large_of(&self, fact: u32) -> usize {
-        self.large.iter().position(|(of, _)| *of == fact).expect("a run of this place has many events")
-    }
-
-    /// Returns the events of the run at `index` of a fact of [`WindowRule::Kept`]; if they are few, they start at `start`.
-    fn kept(&mut self, index: usize, start: usize) -> Kept<'_> {
-        if self.runs[index].place == Place::Large {
-            let at = self.large_of(self.runs[index].fact);
-            return match &mut self.large[at].1 {
-                Large::Many(many) => Kept::List(EventList::Many(many)),
-                Large::Chains(chains) => Kept::Chains(chains),
-            };
-        }
-        Kept::List(EventList::Few(Few { all: &mut self.valued, start, len: &mut self.runs[index].len }))
-    }
-
-    /// Applies an event with its value to a fact of [`WindowRule::Kept`]; returns whether it repeats a held one.
-    fn apply_kept(
+    /// Applies an event with its value at clock `at`; returns whether it repeats a held one.
+    fn apply(
         &mut self,
-        rule: &KeptRule,
+        rule: &WindowRule,
         fact: u32,
         at: Time,
         (event, value): (Held, i128),
         out: &mut Out<'_>,
     ) -> bool {
-        debug_assert!(event.timestamp <= at, "an event of the future was applied");
-        if rule.is_constant() {
-            return false;
-        }
-        let over = event.timestamp + rule.within <= at;
-        let (index, start) = self.find(fact, Place::Valued);
-        if self.runs.get(index).is_none_or(|run| run.fact != fact) {
-            if over {
-                return false;
-            }
-            let truth = rule.holds_of_nothing;
-            self.runs.insert(index, Run { armed: 0, fact, len: 0, place: Place::Valued, truth });
-        } else {
-            self.expire_kept(rule, (index, start), at, out);
-        }
-        let known = self.kept(index, start).find(event.id);
-        match known {
-            Some(held) if event.arrival >= held.arrival => return true,
-            // The order of events of equal timestamps decides sequences.
-            Some(held) => self.kept(index, start).set_arrival(rule, &held, event.arrival),
-            None if over => return false,
-            None => self.insert(rule, (index, start), event, value),
-        }
-        self.decide(rule, (index, start), (at, Cause::Event), out);
-        self.arm_kept(rule, (index, start), out);
-        if self.runs[index].armed == 0 {
-            self.remove_run(index);
-        }
-        known.is_some()
+        let Look { repeat, due } = match rule {
+            WindowRule::Newest(rule) => self.counts.apply(rule, fact, at, event, out),
+            WindowRule::Kept(rule) => self.runs.get_or_insert_default().apply(rule, fact, at, (event, value), out),
+        };
+        self.arm(due, out);
+        repeat
     }
 
-    /// Takes an event into a run, which it may make large.
-    fn insert(&mut self, rule: &KeptRule, (index, start): (usize, usize), event: Held, value: i128) {
-        let Run { fact, len, place, .. } = self.runs[index];
-        if place == Place::Valued && usize::from(len) >= rule.few() {
-            let few = start..start + usize::from(len);
-            self.large.push((fact, Large::of(rule, &self.valued[few.clone()])));
-            self.valued.drain(few);
-            self.runs[index].len = 0;
-            self.runs[index].place = Place::Large;
+    /// Looks at all facts when a timer fires at `time`.
+    fn fire(&mut self, rules: &[Option<WindowRule>], time: Time, out: &mut Out<'_>) {
+        if self.armed != time {
+            return;
         }
-        self.kept(index, start).insert(rule, event, value);
+        self.armed = 0;
+        let counted = self.counts.fire(rules, time, out);
+        let kept = self.runs.as_mut().and_then(|runs| runs.fire(rules, time, out));
+        self.arm(counted.into_iter().chain(kept).min(), out);
+        self.release();
     }
 
-    /// Sends a flip if the truth of a run's fact is not what it was.
-    fn decide(
-        &mut self,
-        rule: &KeptRule,
-        (index, start): (usize, usize),
-        (time, cause): (Time, Cause),
-        out: &mut Out<'_>,
-    ) {
-        let truth = self.kept(index, start).holds(rule);
-        let run = &mut self.runs[index];
-        if run.truth != truth {
-            run.truth = truth;
-            out.flips.push(Flip { time, slot: out.slot, fact: run.fact, truth, cause });
+    /// Takes up what was held of a fact of which nothing is held yet; returns its truth.
+    fn restore(&mut self, rule: &WindowRule, fact: u32, held: &[(Held, i128)], out: &mut Out<'_>) -> bool {
+        let (truth, due) = match rule {
+            WindowRule::Newest(rule) => self.counts.restore(rule, fact, held.iter().map(|(held, _)| *held)),
+            WindowRule::Kept(rule) => self.runs.get_or_insert_default().restore(rule, fact, held),
+        };
+        self.arm(due, out);
+        self.release();
+        truth
+    }
+
+    /// Has a timer fire at `due`, or before.
+    fn arm(&mut self, due: Option<Time>, out: &mut Out<'_>) {
+        if let Some(due) = due
+            && (self.armed == 0 || due < self.armed)
+        {
+            self.armed = due;
+            out.timers.push(due, out.slot);
         }
     }
 
-    /// Removes a run's events that have left the window at `through`.
-    fn expire_kept(&mut self, rule: &KeptRule, (index, start): (usize, usize), through: Time, out: &mut Out<'_>) {
-        loop {
-            let mut kept = self.kept(index, start);
-            let Some(oldest) = kept.oldest() else { break };
-            let time = oldest.timestamp + rule.within;
-            if time > through {
-                break;
-            }
-            kept.remove_oldest();
-            self.decide(rule, (index, start), (time, Cause::Expiry), out);
+    /// Gives back the memory of what is no longer needed: keys come and go by the million.
+    fn release(&mut self) {
+        if self.runs.as_ref().is_some_and(|runs| runs.is_empty()) {
+            self.runs = None;
         }
-        let Run { fact, place, .. } = self.runs[index];
-        if place == Place::Large && rule.are_few_again(self.kept(index, start).len()) {
-            let (_, large) = self.large.swap_remove(self.large_of(fact));
-            let few: Vec<ValuedEvent> = large.events().map(|(held, value)| ValuedEvent::new(held, value)).collect();
-            self.runs[index].len = few.len() as u16;
-            self.runs[index].place = Place::Valued;
-            self.valued.splice(start..start, few);
-        }
-    }
-
-    fn arm_kept(&mut self, rule: &KeptRule, (index, start): (usize, usize), out: &mut Out<'_>) {
-        if let Some(oldest) = self.kept(index, start).oldest() {
-            self.runs[index].arm(oldest.timestamp + rule.within, out);
-        }
-    }
-
-    /// Removes a run of which nothing is held and for which no timer is armed.
-    fn remove_run(&mut self, index: usize) {
-        debug_assert!(self.runs[index].len == 0, "the run has events");
-        self.runs.remove(index);
-        // Keys come and go by the million: the memory of one that is no longer needed is given back.
         if self.is_empty() {
             *self = KeyWindows::default();
         }
     }
 
-    /// Looks at a fact of [`WindowRule::Kept`] when a timer of it fires at `time`.
-    fn fire_kept(&mut self, rule: &KeptRule, fact: u32, time: Time, out: &mut Out<'_>) {
-        let (index, start) = self.find(fact, Place::Valued);
-        if self.runs.get(index).is_none_or(|run| run.fact != fact || run.armed != time) {
-            return;
-        }
-        self.expire_kept(rule, (index, start), time, out);
-        self.runs[index].armed = 0;
-        self.arm_kept(rule, (index, start), out);
-        if self.runs[index].armed == 0 {
-            self.remove_run(index);
-        }
-    }
-
-    /// Returns what is held of a fact, with the values, from oldest to newest.
-    pub(crate) fn events_of(&self, fact: u32) -> Vec<(Held, i128)> {
-        match self.each().find(|(run, _)| run.fact == fact) {
-            Some((_, events)) => events.with_values(),
-            None => Vec::new(),
+    /// Returns what is held of a fact at `now`, with the values, from oldest to newest.
+    pub(crate) fn events_of(&self, rule: &WindowRule, fact: u32, now: Time) -> Vec<(Held, i128)> {
+        let in_window = |(held, _): &(Held, i128)| now < held.timestamp + rule.within();
+        match rule {
+            WindowRule::Newest(_) => {
+                self.counts.of_fact(fact).iter().map(|counted| (counted.held(), 0)).filter(in_window).collect()
+            }
+            WindowRule::Kept(_) => {
+                let mut runs = self.runs.iter().flat_map(|runs| runs.held());
+                runs.find(|(of, _)| *of == fact).map_or_else(Vec::new, |(_, held)| held)
+            }
         }
     }
 
-    /// Returns what is held of a fact, for people; `None` if that does not determine it.
-    pub(crate) fn shown(&self, rule: &WindowRule, fact: u32) -> Option<Shown> {
-        let held = self.events_of(fact);
+    /// Returns what is held of a fact at `now`, for people; `None` if that does not determine it.
+    pub(crate) fn shown(&self, rule: &WindowRule, fact: u32, now: Time) -> Option<Shown> {
+        let held = self.events_of(rule, fact, now);
         let count = |keep: usize| match held.len() {
             0 if keep == 0 => None,
             len if len >= keep => Some(Shown::CountOrMore(len)),
@@ -575,203 +477,10 @@ impl KeyWindows {
     /// Returns how far a sequence has come at `now`, as the timestamps of the events for the steps that it has reached; `None` if the
     /// fact is no sequence.
     pub(crate) fn progress(&self, rule: &WindowRule, fact: u32, now: Time) -> Option<Vec<Time>> {
-        let WindowRule::Kept(KeptRule { question: Question::Sequence(rule), .. }) = rule else { return None };
-        let events = self.events_of(fact);
+        let WindowRule::Kept(KeptRule { question: Question::Sequence(sequence), .. }) = rule else { return None };
+        let events = self.events_of(rule, fact, now);
         let events: Vec<ValuedEvent> = events.into_iter().map(|(held, bits)| ValuedEvent::new(held, bits)).collect();
-        Some(chains::progress(rule, &events, now))
-    }
-
-    /// Applies an event at clock `at`; returns whether it repeats a held one.
-    fn apply(&mut self, rule: &Rule, fact: u32, at: Time, event: Held, out: &mut Out<'_>) -> bool {
-        debug_assert!(event.timestamp <= at, "an event of the future was applied");
-        if rule.keep == 0 {
-            return false;
-        }
-        let (index, start) = self.find(fact, Place::Held);
-        if self.runs.get(index).is_none_or(|run| run.fact != fact) {
-            if event.timestamp + rule.within <= at {
-                return false;
-            }
-            self.runs.insert(index, Run { armed: 0, fact, len: 0, place: Place::Held, truth: false });
-        }
-        self.expire(rule, index, start, at, out);
-        let run = self.runs[index];
-        let end = start + usize::from(run.len);
-        let held = &mut self.held[start..end];
-        if let Some(found) = held.iter().rposition(|h| h.id == event.id) {
-            if event.arrival < held[found].arrival {
-                held[found].arrival = event.arrival;
-                let mut i = found;
-                while i > 0 && order(&held[i]) < order(&held[i - 1]) {
-                    held.swap(i, i - 1);
-                    i -= 1;
-                }
-            }
-            return true;
-        }
-        if event.timestamp + rule.within <= at {
-            return false;
-        }
-        let place = held.iter().rposition(|h| order(h) < order(&event)).map_or(0, |i| i + 1);
-        if held.len() < rule.keep {
-            let before = rule.holds(held.len());
-            self.held.insert(start + place, event);
-            self.runs[index].len += 1;
-            let after = rule.holds(usize::from(run.len) + 1);
-            if before != after {
-                out.flips.push(Flip { time: at, slot: out.slot, fact, truth: after, cause: Cause::Event });
-            }
-        } else if place > 0 {
-            // The oldest makes room: everything up to the place moves one to the front.
-            held[..place].rotate_left(1);
-            held[place - 1] = event;
-        } else {
-            return false;
-        }
-        self.arm(rule, index, start, out);
-        false
-    }
-
-    /// The held events of counts, by fact, each from oldest to newest.
-    pub(crate) fn counted(&self, rules: &WindowState) -> impl Iterator<Item = (u32, Cow<'_, [Held]>)> {
-        let of_counts = self.each().filter(|(run, _)| !rules.takes_value(run.fact));
-        of_counts.map(|(run, events)| match events {
-            Events::Held(held) => (run.fact, Cow::Borrowed(held)),
-            events => (run.fact, events.with_values().into_iter().map(|(held, _)| held).collect()),
-        })
-    }
-
-    /// The held events of aggregates with their values, by fact, each from oldest to newest.
-    pub(crate) fn valued(&self, rules: &WindowState) -> impl Iterator<Item = (u32, Vec<(Held, i128)>)> {
-        let of_values = self.each().filter(|(run, _)| rules.takes_value(run.fact));
-        of_values.map(|(run, events)| (run.fact, events.with_values()))
-    }
-
-    /// Takes up what was held of a fact of which nothing is held yet; returns its truth.
-    fn restore(&mut self, rule: &WindowRule, fact: u32, held: &[(Held, i128)], out: &mut Out<'_>) -> bool {
-        match rule {
-            WindowRule::Newest(rule) => {
-                let held: Vec<Held> = held.iter().map(|(held, _)| *held).collect();
-                self.restore_newest(rule, fact, &held, out)
-            }
-            WindowRule::Kept(rule) => self.restore_kept(rule, fact, held, out),
-        }
-    }
-
-    fn restore_kept(&mut self, rule: &KeptRule, fact: u32, held: &[(Held, i128)], out: &mut Out<'_>) -> bool {
-        let mut truth = rule.holds_of_nothing;
-        if held.is_empty() {
-            return truth;
-        }
-        let (index, start) = self.find(fact, Place::Valued);
-        assert!(self.runs.get(index).is_none_or(|run| run.fact != fact), "a fact is restored once");
-        self.runs.insert(index, Run { armed: 0, fact, len: 0, place: Place::Valued, truth });
-        if let Question::Sequence(_) = &rule.question
-            && held.len() > rule.few()
-        {
-            let events: Vec<ValuedEvent> = held.iter().map(|(held, bits)| ValuedEvent::new(*held, *bits)).collect();
-            self.runs[index].place = Place::Large;
-            self.large.push((fact, Large::of(rule, &events)));
-        } else {
-            held.iter().for_each(|(event, value)| self.insert(rule, (index, start), *event, *value));
-        }
-        truth = self.kept(index, start).holds(rule);
-        self.runs[index].truth = truth;
-        self.arm_kept(rule, (index, start), out);
-        if self.runs[index].armed == 0 {
-            self.remove_run(index);
-        }
-        truth
-    }
-
-    fn restore_newest(&mut self, rule: &Rule, fact: u32, held: &[Held], out: &mut Out<'_>) -> bool {
-        if held.is_empty() {
-            return rule.holds(0);
-        }
-        let (index, start) = self.find(fact, Place::Held);
-        assert!(self.runs.get(index).is_none_or(|run| run.fact != fact), "a fact is restored once");
-        // Ranks of partitions may be others now, and with them the order of equal timestamps.
-        let mut held = held.to_vec();
-        held.sort_by_key(order);
-        let len = held.len();
-        let run = Run { armed: 0, fact, len: len as u16, place: Place::Held, truth: false };
-        self.runs.insert(index, run);
-        self.held.splice(start..start, held);
-        self.arm(rule, index, start, out);
-        rule.holds(len)
-    }
-
-    /// Looks at a fact when a timer of it fires at `time`.
-    fn fire(&mut self, rule: &Rule, fact: u32, time: Time, out: &mut Out<'_>) {
-        let (index, start) = self.find(fact, Place::Held);
-        if self.runs.get(index).is_none_or(|run| run.fact != fact || run.armed != time) {
-            return;
-        }
-        self.expire(rule, index, start, time, out);
-        self.runs[index].armed = 0;
-        if self.runs[index].len == 0 {
-            self.remove_run(index);
-        } else {
-            self.arm(rule, index, start, out);
-        }
-    }
-
-    /// The index of a fact's run, or where it would stand, and where its events would start in the vector of a place.
-    fn find(&self, fact: u32, place: Place) -> (usize, usize) {
-        let mut start = 0;
-        for (index, run) in self.runs.iter().enumerate() {
-            if run.fact >= fact {
-                return (index, start);
-            }
-            start += if run.place == place { usize::from(run.len) } else { 0 };
-        }
-        (self.runs.len(), start)
-    }
-
-    fn expire(&mut self, rule: &Rule, index: usize, start: usize, through: Time, out: &mut Out<'_>) {
-        let Run { fact, len, .. } = self.runs[index];
-        let held = &self.held[start..start + usize::from(len)];
-        let gone = held.iter().take_while(|h| h.timestamp + rule.within <= through).count();
-        if gone == 0 {
-            return;
-        }
-        let mut truth = rule.holds(held.len());
-        for (i, h) in held[..gone].iter().enumerate() {
-            let left = rule.holds(held.len() - i - 1);
-            if left != truth {
-                truth = left;
-                let time = h.timestamp + rule.within;
-                out.flips.push(Flip { time, slot: out.slot, fact, truth, cause: Cause::Expiry });
-            }
-        }
-        self.held.drain(start..start + gone);
-        self.runs[index].len -= gone as u16;
-    }
-
-    fn arm(&mut self, rule: &Rule, index: usize, start: usize, out: &mut Out<'_>) {
-        let due = self.held[start].timestamp + rule.within;
-        self.runs[index].arm(due, out);
-    }
-}
-
-impl Run {
-    /// Has a timer fire when the oldest event leaves the window.
-    fn arm(&mut self, due: Time, out: &mut Out<'_>) {
-        if self.armed == 0 || due < self.armed {
-            self.armed = due;
-            out.timers.push(Timer { time: due, slot: out.slot, fact: self.fact });
-        }
-    }
-}
-
-impl Events<'_> {
-    /// Returns the events with their values, 0 for those of counts.
-    fn with_values(&self) -> Vec<(Held, i128)> {
-        match self {
-            Events::Held(held) => held.iter().map(|held| (*held, 0)).collect(),
-            Events::Valued(events) => events.iter().map(ValuedEvent::pair).collect(),
-            Events::Large(large) => large.events().collect(),
-        }
+        Some(chains::progress(sequence, &events, now))
     }
 }
 
@@ -788,15 +497,11 @@ pub(crate) fn flips_ahead(
     let mut windows = KeyWindows::default();
     let before = windows.restore(rule, fact, held, &mut out);
     for Waiting { at, event, value, .. } in waiting {
-        match rule {
-            WindowRule::Newest(rule) => windows.apply(rule, fact, *at, *event, &mut out),
-            WindowRule::Kept(rule) => windows.apply_kept(rule, fact, *at, (*event, *value), &mut out),
-        };
+        windows.apply(rule, fact, *at, (*event, *value), &mut out);
     }
     match rule {
-        _ if windows.is_empty() => {}
-        WindowRule::Newest(rule) => windows.expire(rule, 0, 0, Time::MAX, &mut out),
-        WindowRule::Kept(rule) => windows.expire_kept(rule, (0, 0), Time::MAX, &mut out),
+        WindowRule::Newest(rule) => windows.counts.expire_all(rule, fact, &mut out),
+        WindowRule::Kept(rule) => windows.runs.iter_mut().for_each(|runs| runs.expire_all(rule, fact, &mut out)),
     }
     // Stable: of two flips in the same ms the later one counts.
     flips.sort_by_key(|flip| flip.time);
@@ -811,6 +516,7 @@ pub(crate) fn flips_ahead(
     times
 }
 
+/// Returns the order of events of a fact.
 fn order(held: &Held) -> (Time, Arrival) {
     (held.timestamp, held.arrival)
 }
@@ -914,7 +620,45 @@ mod tests {
         for id in 0..50 {
             apply(&mut state, id, id, id, &[0, 1], &mut flips);
         }
-        assert_eq!((state.key(0).events_of(0).len(), state.key(0).events_of(1).len()), (2, 3));
+        assert_eq!((state.events_of(0, 0).len(), state.events_of(0, 1).len()), (2, 3));
+    }
+
+    #[test]
+    fn a_key_below_its_threshold_is_not_looked_at_for_each_event() {
+        let (mut state, mut flips) = (state(&[(10, None)]), Vec::new());
+        for id in 1..=5 {
+            apply(&mut state, 10 * id, 10 * id, id, &[0], &mut flips);
+        }
+        let looks: Vec<Time> = (0..500).filter(|time| state.fire(*time, &mut flips).is_some()).collect();
+        assert_eq!(looks, [110, 150], "when the newest of the first look leaves, and of the second");
+        assert!(state.key(0).is_empty() && flips.is_empty());
+    }
+
+    #[test]
+    fn of_a_fact_that_has_not_turned_nothing_is_taken_up_after_its_window() {
+        let (mut state, mut flips) = (state(&[(2, None)]), Vec::new());
+        apply(&mut state, 10, 10, 1, &[0], &mut flips);
+        let written = state.events_of(0, 0);
+        assert_eq!(written.len(), 1);
+        for (clock, held) in [(109, 1), (110, 0)] {
+            let mut restored = WindowState::new(&model(&[(2, None)]), &[]);
+            restored.fit(1);
+            assert!(!restored.restore(0, 0, clock, &written, &mut flips));
+            assert_eq!(restored.events_of(0, 0).len(), held);
+        }
+    }
+
+    /// Returns what is written of a state and taken up again, with these truths.
+    fn restored(state: &WindowState, rules: &[(u64, Option<u64>)], clock: Time, truth: &[bool]) -> WindowState {
+        let mut restored = WindowState::new(&model(rules), &[]);
+        restored.fit(1);
+        let mut truths: Vec<bool> = rules.iter().map(|(least, _)| *least == 0).collect();
+        for (fact, _) in state.counted(0) {
+            let held = state.events_of(0, fact);
+            truths[fact as usize] = restored.restore(0, fact, clock, &held, &mut Vec::new());
+        }
+        assert_eq!(truths, truth);
+        restored
     }
 
     /// All events of a fact, kept as a sorted list; truth is counted anew at each look.
@@ -955,6 +699,9 @@ mod tests {
                     }
                 }
                 clock = next;
+                if id % 30 == 0 {
+                    state = restored(&state, &rules, clock, &truth);
+                }
                 apply(&mut state, clock, timestamp, id, &facts, &mut flips);
                 for fact in &facts {
                     lists[*fact as usize].0.insert((timestamp, id), id);
@@ -1081,7 +828,7 @@ mod tests {
                 }
                 let in_window = events.iter().filter(|(at, _)| clock < at + WITHIN).count();
                 for (fact, (aggregate, comparison)) in facts.iter().enumerate() {
-                    let held = state.key(0).events_of(fact as u32);
+                    let held = state.events_of(0, fact as u32);
                     let newer: Vec<(Time, i128)> =
                         held.iter().skip(1).map(|(held, value)| (held.timestamp, *value)).collect();
                     let is_enough = naive(aggregate, comparison, &newer, clock);
@@ -1170,8 +917,8 @@ mod tests {
                     let mut restored = aggregates(&facts);
                     let mut ignored = Vec::new();
                     for fact in &all {
-                        let held = state.key(0).events_of(*fact);
-                        let is = restored.restore(0, *fact, &held, &mut ignored);
+                        let held = state.events_of(0, *fact);
+                        let is = restored.restore(0, *fact, clock, &held, &mut ignored);
                         assert_eq!(is, truth[*fact as usize], "seed {seed}: fact {fact} as restored");
                     }
                     state = restored;
@@ -1202,7 +949,7 @@ mod tests {
                 &mut flips,
             );
         }
-        let held: Vec<usize> = (0..4).map(|fact| state.key(0).events_of(fact).len()).collect();
+        let held: Vec<usize> = (0..4).map(|fact| state.events_of(0, fact).len()).collect();
         assert_eq!(held, [1, 2, 3, 90]);
     }
 

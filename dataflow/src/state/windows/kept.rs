@@ -16,8 +16,9 @@
 //! wherever it stands, and an event that leaves as much. What is exact does not depend on the order in which events come and go.
 
 use super::chains::{self, Chains, SequenceRule};
+use super::counts::Rule;
 use super::event_list::{Beside, EventList, FEW, Few, Many, ValuedEvent};
-use super::{Arrival, Held, Rule, order};
+use super::{Arrival, Held, order};
 use crate::time::Time;
 use hashbrown::HashMap;
 use thin_vec::ThinVec;

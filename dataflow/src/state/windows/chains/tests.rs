@@ -116,7 +116,7 @@ impl Both {
     /// Goes on with what is restored from what is held.
     fn restore(&mut self, what: &str) {
         let mut restored = state(&self.after);
-        let truth = restored.restore(0, 0, &self.state.key(0).events_of(0), &mut Vec::new());
+        let truth = restored.restore(0, 0, self.clock, &self.state.events_of(0, 0), &mut Vec::new());
         assert_eq!(truth, self.truth, "{what}: as restored");
         self.state = restored;
     }

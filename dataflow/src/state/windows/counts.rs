@@ -1,0 +1,244 @@
+//! The newest few events of each count of a key.
+//!
+//! Holds, per (key, fact), the newest [`Rule::keep`] events by (timestamp, arrival), 24 bytes each and nothing beside them. An event that is not
+//! among them can never decide the fact again: all newer ones stay longer. Promises: a fact is looked at again when passing time turns it;
+//! while it can't, its events are kept until the newest of them has left the window, and [`Counts::held`] leaves out those that have. So a
+//! key below its thresholds is not looked at for each event. Refuses: facts and timestamps that [`Counted`] has no bits for.
+//!
+//! Applying an event is idempotent while it is held: its id is found, and only its arrival may become earlier.
+//!
+//! The steps of [`Counts::apply`], which the tests repeat on a sorted list of all events:
+//! 1. events that have left the window by `at` go, and truth may flip at exactly `timestamp + within`;
+//! 2. an event whose window is over is dropped; one whose id is held is a repeat;
+//! 3. the event is put in its place, and what is then beyond the newest `keep` goes;
+//! 4. truth may flip at `at`.
+
+use super::event_list::FEW;
+use super::{Arrival, Held, Out, WindowRule};
+use crate::state::transition::{Cause, Flip};
+use crate::time::Time;
+use std::ops::Range;
+use thin_vec::ThinVec;
+
+/// When a count of events in a window holds, and how many decide it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rule {
+    pub(crate) within: Time,
+    pub(crate) least: u64,
+    pub(crate) most: Option<u64>,
+    /// How many of the newest events decide: one more than `most`, else `least`.
+    pub(crate) keep: usize,
+}
+
+impl Rule {
+    pub(crate) fn new(within: Time, least: u64, most: Option<u64>) -> Rule {
+        let keep = most.map_or(least, |most| most.saturating_add(1));
+        Rule { within, least, most, keep: usize::try_from(keep).unwrap_or(usize::MAX) }
+    }
+
+    pub(super) fn holds(&self, count: usize) -> bool {
+        let count = count as u64;
+        self.least <= count && self.most.is_none_or(|most| count <= most)
+    }
+
+    /// Returns whether events of a fact with this rule can be held here.
+    pub(super) fn is_small(&self, fact: u32) -> bool {
+        self.keep <= FEW && fact <= u32::from(u16::MAX)
+    }
+
+    /// Returns when to look at a fact again of which these are held, one at least: when it flips, else when the last one leaves.
+    fn due(&self, held: &[Counted]) -> Time {
+        let truth = self.holds(held.len());
+        let turning = (1..held.len()).find(|gone| self.holds(held.len() - gone) != truth).unwrap_or(held.len());
+        held[turning - 1].timestamp() + self.within
+    }
+}
+
+/// An event that matters to a count. They are in order of facts, those of a fact from oldest to newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Counted {
+    /// 16 bits of the fact, then 48 of the timestamp: 8,900 years.
+    place: u64,
+    arrival: Arrival,
+    id: u64,
+}
+
+impl Counted {
+    fn new(fact: u32, event: Held) -> Counted {
+        assert!(event.timestamp < 1 << 48, "an event at {} ms, beyond the year 10,000", event.timestamp);
+        Counted { place: first_place(fact) | event.timestamp, arrival: event.arrival, id: event.id }
+    }
+
+    fn fact(&self) -> u32 {
+        (self.place >> 48) as u32
+    }
+
+    fn timestamp(&self) -> Time {
+        self.place & ((1 << 48) - 1)
+    }
+
+    pub(crate) fn held(&self) -> Held {
+        Held { timestamp: self.timestamp(), arrival: self.arrival, id: self.id }
+    }
+}
+
+/// Returns the least place of a fact's events.
+fn first_place(fact: u32) -> u64 {
+    u64::from(fact) << 48
+}
+
+/// What an event, or a timer, leaves to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Look {
+    /// Whether the event repeats one that is held.
+    pub(super) repeat: bool,
+    /// When to look at the fact again, if that is new.
+    pub(super) due: Option<Time>,
+}
+
+/// The events of all counts of a key.
+#[derive(Debug, Default)]
+pub(super) struct Counts(ThinVec<Counted>);
+
+impl Counts {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the first event, or nothing: it is behind a pointer.
+    pub(super) fn first(&self) -> Option<&Counted> {
+        self.0.first()
+    }
+
+    /// Applies an event at clock `at`.
+    pub(super) fn apply(&mut self, rule: &Rule, fact: u32, at: Time, event: Held, out: &mut Out<'_>) -> Look {
+        debug_assert!(event.timestamp <= at, "an event of the future was applied");
+        if rule.keep == 0 {
+            return Look::default();
+        }
+        let of_fact = self.of(fact);
+        let Range { start, end } = self.expire(rule, of_fact, at, out);
+        let held = &mut self.0[start..end];
+        if let Some(found) = held.iter().rposition(|held| held.id == event.id) {
+            if event.arrival < held[found].arrival {
+                held[found].arrival = event.arrival;
+                let place = held[..found].partition_point(|before| *before < held[found]);
+                held[place..=found].rotate_right(1);
+            }
+            return Look { repeat: true, due: None };
+        }
+        if event.timestamp + rule.within <= at {
+            return Look::default();
+        }
+        let event = Counted::new(fact, event);
+        let place = held.iter().rposition(|held| *held < event).map_or(0, |i| i + 1);
+        let len = held.len();
+        if len < rule.keep {
+            self.insert(start + place, event);
+            let (before, after) = (rule.holds(len), rule.holds(len + 1));
+            if before != after {
+                out.flips.push(Flip { time: at, slot: out.slot, fact, truth: after, cause: Cause::Event });
+            }
+            return Look { repeat: false, due: Some(rule.due(&self.0[start..=end])) };
+        }
+        if place == 0 {
+            return Look::default();
+        }
+        // The oldest makes room: everything up to the place moves one to the front.
+        held[..place].rotate_left(1);
+        held[place - 1] = event;
+        Look { repeat: false, due: Some(rule.due(held)) }
+    }
+
+    /// Removes what has left its window at `through`; returns when to look again, if anything is left.
+    pub(super) fn fire(&mut self, rules: &[Option<WindowRule>], through: Time, out: &mut Out<'_>) -> Option<Time> {
+        let (mut start, mut next) = (0, None);
+        while let Some(first) = self.0.get(start) {
+            let Some(WindowRule::Newest(rule)) = &rules[first.fact() as usize] else {
+                panic!("events are held for fact {}, which is no small count", first.fact());
+            };
+            let of_fact = start..start + self.0[start..].iter().take_while(|held| held.fact() == first.fact()).count();
+            let left = self.expire(rule, of_fact, through, out);
+            if !left.is_empty() {
+                let due = rule.due(&self.0[left.clone()]);
+                next = Some(next.map_or(due, |next: Time| next.min(due)));
+            }
+            start = left.end;
+        }
+        next
+    }
+
+    /// Removes the events of a fact as if all time passed.
+    pub(super) fn expire_all(&mut self, rule: &Rule, fact: u32, out: &mut Out<'_>) {
+        self.expire(rule, self.of(fact), Time::MAX, out);
+    }
+
+    /// Takes up events of a fact of which nothing is held yet; returns its truth, and when to look at it.
+    pub(super) fn restore(&mut self, rule: &Rule, fact: u32, held: impl Iterator<Item = Held>) -> (bool, Option<Time>) {
+        let of_fact = self.of(fact);
+        assert!(of_fact.is_empty(), "a fact is restored once");
+        let start = of_fact.start;
+        let mut held: Vec<Counted> = held.map(|event| Counted::new(fact, event)).collect();
+        // Ranks of partitions may be others now, and with them the order of equal timestamps.
+        held.sort_unstable();
+        self.0.reserve_exact(held.len());
+        let len = held.len();
+        self.0.splice(start..start, held);
+        let restored = &self.0[start..start + len];
+        (rule.holds(len), if restored.is_empty() { None } else { Some(rule.due(restored)) })
+    }
+
+    /// Returns the events of all facts that have not left their windows by `through`, by fact.
+    pub(super) fn held<'a>(
+        &'a self,
+        rules: &'a [Option<WindowRule>],
+        through: Time,
+    ) -> impl Iterator<Item = (u32, &'a [Counted])> {
+        self.0.chunk_by(|a, b| a.fact() == b.fact()).filter_map(move |held| {
+            let fact = held[0].fact();
+            let within = rules[fact as usize].as_ref().expect("the fact has a window").within();
+            let held = &held[held.partition_point(|held| held.timestamp() + within <= through)..];
+            (!held.is_empty()).then_some((fact, held))
+        })
+    }
+
+    /// Returns the events of a fact, from oldest to newest.
+    pub(super) fn of_fact(&self, fact: u32) -> &[Counted] {
+        &self.0[self.of(fact)]
+    }
+
+    /// Returns where the events of a fact stand, or would.
+    fn of(&self, fact: u32) -> Range<usize> {
+        let start = self.0.partition_point(|held| held.place < first_place(fact));
+        start..start + self.0[start..].iter().take_while(|held| held.fact() == fact).count()
+    }
+
+    fn insert(&mut self, place: usize, event: Counted) {
+        if self.0.len() == self.0.capacity() {
+            // Most keys have few events.
+            self.0.reserve_exact((self.0.len() / 2).max(1));
+        }
+        self.0.insert(place, event);
+    }
+
+    /// Removes those of a fact's events that have left the window at `through`; returns where the others stand.
+    fn expire(&mut self, rule: &Rule, of_fact: Range<usize>, through: Time, out: &mut Out<'_>) -> Range<usize> {
+        let Range { start, end } = of_fact;
+        let held = &self.0[start..end];
+        let gone = held.iter().take_while(|held| held.timestamp() + rule.within <= through).count();
+        if gone == 0 {
+            return start..end;
+        }
+        let mut truth = rule.holds(held.len());
+        for (i, event) in held[..gone].iter().enumerate() {
+            let left = rule.holds(held.len() - i - 1);
+            if left != truth {
+                truth = left;
+                let time = event.timestamp() + rule.within;
+                out.flips.push(Flip { time, slot: out.slot, fact: event.fact(), truth, cause: Cause::Expiry });
+            }
+        }
+        self.0.drain(start..start + gone);
+        start..end - gone
+    }
+}
