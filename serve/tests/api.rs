@@ -681,6 +681,25 @@ fn changes_can_be_followed_and_resumed() {
 }
 
 #[test]
+fn what_many_followers_are_sent_is_gathered() {
+    let (memory, api) = live();
+    let mut followers: Vec<Follower> = (0..100).map(|_| Follower::new(&api, "", None)).collect();
+    followers.iter_mut().for_each(|follower| drop(follower.event()));
+    let before = Instant::now();
+    memory.change(&[("seen", "k", true)]);
+    assert_eq!(followers[0].change(), change("entry", "seen", "k"));
+    memory.change(&[("seen", "l", true)]);
+    memory.change(&[("seen", "k", false)]);
+    assert_eq!(followers[0].change(), change("entry", "seen", "l"));
+    assert!(before.elapsed() >= Duration::from_millis(100), "1 ms for each follower");
+    for follower in &mut followers[1..] {
+        assert_eq!(follower.change(), change("entry", "seen", "k"));
+        assert_eq!(follower.change(), change("entry", "seen", "l"));
+        assert_eq!(follower.change(), change("exit", "seen", "k"));
+    }
+}
+
+#[test]
 fn requests_for_keys_of_another_process_are_forwarded_to_it() {
     let (one, two) = (Memory::live(), Memory::live());
     let keys = || vec![key("k", true, false)];

@@ -5,6 +5,8 @@
 //! or after an id of another run, first gets an event `reset`, which means that changes were missed and membership has to be
 //! looked up, and then the changes that are kept. While nothing happens, a comment with the latest id is sent.
 //!
+//! What changes within [`App::between_writes`] is written at once, so that what many followers cost has a bound.
+//!
 //! Each process has the changes of its own keys; the process that a client asks merges them (see [`crate::peers::gather`]).
 
 use crate::app::{Answer, App, QueryOf, Shared};
@@ -25,6 +27,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use usher_core::catalog::Catalog;
 use usher_core::change::Changes;
 use usher_core::membership_index::{ChangesAfter, Interest, Recent};
@@ -80,7 +83,7 @@ pub(crate) async fn changes(State(app): Shared, query: QueryOf<ChangesQuery>, ur
         Some(id) => recent.number(id).flatten(),
     };
     let interest = Interest { audience, key };
-    let own = Follower { app: app.clone(), interest, after, begun: false, _permit: permit }.events();
+    let own = Follower { app: app.clone(), interest, after, begun: false, written: None, _permit: permit }.events();
     let body = if parts.others.is_empty() {
         Body::from_stream(own.map(Ok::<Bytes, Infallible>))
     } else {
@@ -100,6 +103,8 @@ struct Follower {
     /// The number of the last change that was looked at; `None`: begin with the oldest.
     after: Option<u64>,
     begun: bool,
+    /// When changes were last written.
+    written: Option<Instant>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -123,11 +128,19 @@ impl Follower {
                 return Some(out.into());
             }
         }
+        if let Some(written) = self.written {
+            tokio::select! {
+                () = tokio::time::sleep_until(written + app.between_writes()) => {}
+                // What there is by then is written.
+                () = stopped(&mut stopping) => {}
+            }
+        }
         loop {
             let since = recent.since(self.after, &self.interest);
             self.after = Some(since.last);
             write_events(&mut out, app.index.catalog(), recent, &since);
             if !out.is_empty() {
+                self.written = Some(Instant::now());
                 return Some(out.into());
             }
             if since.more {
