@@ -29,8 +29,8 @@
 //! count of batches and the clock.
 //!
 //! Without transactions a process may end after it has sent messages and before it has committed them here. So each message is
-//! first written here as pending; at the next start the pending messages of a batch that was not committed are sent again,
-//! unchanged, with the same ids.
+//! first written here as pending; at the next start the pending messages of batches that were not committed are sent again,
+//! unchanged, with the same ids. Those are two batches at most: N counts from 0 in one of an even number, from 20,000 in one of an odd number.
 
 use super::client::{Reader, retry};
 use super::error::Problem;
@@ -70,6 +70,8 @@ const DEAD_TEXT_BYTES: usize = 16 << 10;
 const DEAD_KEY_BYTES: usize = 256;
 /// The prefix of the key of a pending message's record; a number follows.
 const PENDING: &str = "!pending/";
+/// Changes of a batch, at most: 20,000 are sent in some 100 ms, where a transaction may take 60 s.
+pub(super) const BATCH_CHANGES: usize = 20_000;
 
 /// Returns the topic's name.
 pub(super) fn topic(job: &str, sync: &str) -> String {
@@ -164,8 +166,10 @@ pub(super) struct Pending<'a> {
 }
 
 impl Pending<'_> {
-    /// Returns the record, as key and value, of the batch's message of that number.
+    /// Returns the record, as key and value, of the batch's message of that number. Two batches can be pending: that of an odd number does not take
+    /// the keys of the one before it.
     pub(super) fn record(&self, number: usize) -> (String, String) {
+        let number = number + (self.batch % 2) as usize * BATCH_CHANGES;
         (format!("{PENDING}{number}"), serde_json::to_string(self).expect("strings and numbers have a JSON form"))
     }
 }
@@ -492,17 +496,21 @@ impl LedgerTopic {
         }
     }
 
-    /// Counts the pending messages of the batch after the last committed one as committed.
+    /// Counts the pending messages of the batches after the last committed one as committed.
     fn take_pending(&mut self, pending: BTreeMap<u32, Pending<'static>>, rows: &mut RowTexts) {
         let mut member = Vec::new();
         let committed = self.progress.batch;
-        for pending in pending.into_values().filter(|pending| pending.batch > committed) {
+        let mut pending: Vec<Pending<'static>> =
+            pending.into_values().filter(|pending| pending.batch > committed).collect();
+        // Stable: those of a batch are in the order of their numbers.
+        pending.sort_by_key(|pending| pending.batch);
+        for pending in pending {
             member_key(&mut member, &pending.audience, &pending.key);
             self.set_member(&member, pending.entered.then_some(&pending.row), rows);
             self.progress.clock = self.progress.clock.max(pending.at);
+            self.progress.batch = pending.batch;
             self.pending.push(pending);
         }
-        self.progress.batch += u64::from(!self.pending.is_empty());
         self.progress.delivered += self.pending.len() as u64;
     }
 
@@ -586,6 +594,40 @@ mod tests {
         assert_eq!(members(&log), expected);
         assert!(log.ledger.any && log.pending.len() == 2);
         assert_eq!((log.progress.run, log.progress.batch, log.ledger.clock), (3, 8, 1_763_895_600_200));
+    }
+
+    #[test]
+    fn pending_messages_of_two_batches_are_sent_again_in_the_order_of_their_changes() {
+        let pending = |batch: u64, key: &'static str, entered| Pending {
+            batch,
+            audience: "a".into(),
+            key: key.into(),
+            entered,
+            at: batch,
+            row: "".into(),
+            headers: Vec::new(),
+            message: "{}".into(),
+        };
+        for committed in 0..4 {
+            let progress = Progress { batch: committed, version: VERSION, ..Progress::default() }.value();
+            let mut records = format!("{PROGRESS}\t{progress}\n");
+            for (batch, number, key, entered) in [
+                (1, 0, "u-1", true),
+                (1, 1, "u-2", true),
+                (2, 0, "u-2", false),
+                (3, 0, "u-2", true),
+                (3, 1, "u-3", true),
+            ] {
+                let (key, value) = pending(batch, key, entered).record(number);
+                records += &format!("{key}\t{value}\n");
+            }
+            let log = read(&records);
+            let again: Vec<(u64, &str)> = log.pending.iter().map(|pending| (pending.batch, &*pending.key)).collect();
+            // The third takes the keys of the first, which is committed by then.
+            let all = [(2, "u-2"), (3, "u-2"), (3, "u-3")];
+            assert_eq!(again, all[[0, 0, 1, 3][committed as usize]..], "{committed}");
+            assert_eq!(log.progress.batch, 3);
+        }
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod batch;
 mod limits;
 mod open;
 mod reconcile;
+mod rounds;
 mod sender;
 mod transaction;
 mod watch;

@@ -9,14 +9,14 @@
 use super::limits::Refusal;
 use crate::committed_rows::CommittedRows;
 use crate::kafka::ledger::{DeadLetter, Progress};
+
+pub(super) use crate::kafka::ledger::BATCH_CHANGES;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use usher_core::catalog::Catalog;
 use usher_core::change::{Change, ChangeTexts, Changes, Filter};
 use usher_core::sink::Written;
 
-/// Changes of a batch: 20,000 are sent in some 100 ms, where a transaction may take 60 s.
-pub(super) const BATCH_CHANGES: usize = 20_000;
 /// Changes that are queued as one piece.
 const PIECE_CHANGES: usize = 4096;
 /// What a queued change takes besides its texts, bytes.

@@ -8,6 +8,7 @@ use super::SyncSpec;
 use super::batch::{BATCH_CHANGES, Batch};
 use super::limits::Limits;
 use super::reconcile::{Broken, Visible};
+use super::rounds::Rounds;
 use super::transaction::Setback;
 use super::watch::Watch;
 use crate::kafka::client::{Context, PATIENCE, Reader, retry};
@@ -64,8 +65,8 @@ pub(super) struct State {
     pub(super) closing: bool,
     /// Nothing more is sent: the sink was dropped, or has waited long enough for its end.
     pub(super) abandoned: bool,
-    /// A batch is being sent.
-    sending: bool,
+    /// How many batches are being sent.
+    sending: usize,
     /// The thread has ended.
     pub(super) ended: bool,
     /// All changes before this time have been handed over.
@@ -129,12 +130,13 @@ impl State {
         while let Some(more) = self.queue.pop_front_if(|more| batch.has_room_for(more)) {
             batch.append(more);
         }
-        self.sending = true;
+        self.sending += 1;
         Some(batch)
     }
 
     /// Counts a batch as committed.
     fn committed(&mut self, batch: &Batch) {
+        self.sending -= 1;
         self.bytes -= batch.bytes();
         self.changes -= batch.len() as u64;
         self.to_send -= batch.to_send();
@@ -153,7 +155,7 @@ impl State {
 
     /// If nothing is queued or being sent, everything that was handed over is committed.
     fn commit_if_idle(&mut self) {
-        if self.queue.is_empty() && !self.sending {
+        if self.queue.is_empty() && self.sending == 0 {
             self.committed = self.handed_over;
         }
     }
@@ -173,9 +175,22 @@ impl Shared {
 /// What the thread does next.
 enum Next {
     Send(Box<Batch>),
-    /// Polls the producer: no batch is due.
+    /// No batch is due: those that are underway go on.
     Poll,
     End,
+}
+
+/// What a turn of the thread came to.
+enum Sent {
+    Committed(Box<Batch>),
+    Nothing,
+    End,
+}
+
+impl Sent {
+    fn of(committed: Option<Box<Batch>>) -> Sent {
+        committed.map_or(Sent::Nothing, Sent::Committed)
+    }
 }
 
 /// A committed batch, kept in case the brokers lose it.
@@ -186,7 +201,7 @@ pub(super) struct KeptBatch {
     pub(super) batch: Box<Batch>,
 }
 
-/// The thread's state. The protocol with the brokers is in [`super::transaction`].
+/// The thread's state. The protocols with the brokers are in [`super::transaction`] and [`super::rounds`].
 pub(super) struct Sender {
     pub(super) id: String,
     /// The target's name in errors.
@@ -356,46 +371,53 @@ impl Sender {
     /// least `every` apart, unless there are enough changes for a full one.
     pub(super) fn run(mut self, catalog: &Catalog, every: Duration) {
         let mut last: Option<Instant> = None;
+        let mut rounds = Rounds::default();
         loop {
-            let next = self.next(last.map(|last| last + every));
-            if let Err(error) = self.look() {
-                let mut state = self.shared.lock();
-                state.status.last_error = Some(error.to_string());
-                state.error = Some(error);
-                break;
-            }
-            match next {
-                Next::End => break,
-                Next::Poll => self.producer.poll(Duration::ZERO),
+            let next = self.next(last.map(|last| last + every), !rounds.is_empty());
+            let before = self.progress;
+            let result = self.look().and_then(|()| match next {
+                Next::End => Ok(Sent::End),
+                Next::Poll if rounds.is_empty() => {
+                    self.producer.poll(Duration::ZERO);
+                    Ok(Sent::Nothing)
+                }
+                Next::Poll => self.send_round(&mut rounds, None, catalog).map(Sent::of),
                 Next::Send(batch) => {
                     last = Some(Instant::now());
-                    let before = self.progress;
-                    let result = self.commit_batch(&batch, catalog);
-                    let mut state = self.shared.lock();
-                    state.sending = false;
-                    if let Err(error) = result {
-                        state.status.last_error = Some(error.to_string());
-                        state.error = Some(error);
-                        break;
+                    if self.exactly_once {
+                        self.commit_batch(&batch, catalog).map(|()| Sent::Committed(batch))
+                    } else {
+                        self.send_round(&mut rounds, Some(batch), catalog).map(Sent::of)
                     }
-                    state.committed(&batch);
-                    state.take_progress(&self.progress);
-                    for (letter, number) in batch.dead_letters(catalog).into_iter().zip(before.dead_letters..) {
-                        state.dead_letters.insert(number, letter);
-                    }
-                    drop(state);
-                    self.shared.changed.notify_all();
-                    self.keep(batch, before);
                 }
+            });
+            let mut state = self.shared.lock();
+            let batch = match result {
+                Ok(Sent::Nothing) => continue,
+                Ok(Sent::Committed(batch)) => batch,
+                Ok(Sent::End) => break,
+                Err(error) => {
+                    state.status.last_error = Some(error.to_string());
+                    state.error = Some(error);
+                    break;
+                }
+            };
+            state.committed(&batch);
+            state.take_progress(&self.progress);
+            for (letter, number) in batch.dead_letters(catalog).into_iter().zip(before.dead_letters..) {
+                state.dead_letters.insert(number, letter);
             }
+            drop(state);
+            self.shared.changed.notify_all();
+            self.keep(batch, before);
         }
         let mut state = self.shared.lock();
         state.ended = true;
         self.shared.changed.notify_all();
     }
 
-    /// Waits until a batch is due: not before `at`, unless there are enough changes for a full one.
-    fn next(&self, at: Option<Instant>) -> Next {
+    /// Waits until a batch is due: not before `at`, unless there are enough changes for a full one. Does not wait while batches are `underway`.
+    fn next(&self, at: Option<Instant>, underway: bool) -> Next {
         let mut state = self.shared.lock();
         let poll_at = Instant::now() + POLL_EVERY;
         loop {
@@ -404,7 +426,7 @@ impl Sender {
             }
             let now = Instant::now();
             let until = if state.queue.is_empty() {
-                if state.closing {
+                if state.closing && !underway {
                     return Next::End;
                 }
                 poll_at
@@ -415,7 +437,7 @@ impl Sender {
                     _ => break,
                 }
             };
-            if now >= until {
+            if now >= until || underway {
                 return Next::Poll;
             }
             state = self.shared.wait(state, until - now);
@@ -445,7 +467,7 @@ impl Sender {
     }
 
     /// Prepares the next try of a batch, and pauses before it. An error if there is to be none.
-    fn take_setback(&mut self, setback: Setback, backoff: &mut Duration) -> Result<(), SinkError> {
+    pub(super) fn take_setback(&mut self, setback: Setback, backoff: &mut Duration) -> Result<(), SinkError> {
         match setback {
             Setback::Failed(error) => Err(error),
             Setback::Retry(reason) => self.back_off(reason, backoff),
@@ -464,7 +486,7 @@ impl Sender {
         }
     }
 
-    fn committed(&mut self, batch: &Batch, catalog: &Catalog, progress: Progress, written: Written) {
+    pub(super) fn committed(&mut self, batch: &Batch, catalog: &Catalog, progress: Progress, written: Written) {
         self.progress = progress;
         for change in batch.changes() {
             let id = catalog.id(change.audience);

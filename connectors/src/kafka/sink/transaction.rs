@@ -6,8 +6,7 @@
 //! A change whose message is larger than Kafka takes is refused: it is in the ledger like the others, with a dead letter in
 //! the place of its message, all in one transaction.
 //!
-//! With `delivery: at_least_once` there are no transactions: the messages are written to the ledger as pending, then sent, then
-//! the ledger is written, each after the one before has arrived.
+//! With `delivery: at_least_once` there are no transactions: see [`super::rounds`].
 
 use super::batch::Batch;
 use super::limits::record_bytes;
@@ -49,10 +48,10 @@ pub(super) enum Setback {
 
 /// The messages of a batch that are sent twice: as pending, and themselves.
 #[derive(Default)]
-struct BatchMessages<'b> {
+pub(super) struct BatchMessages {
     bytes: Vec<u8>,
-    /// Each message's head, and where it ends.
-    heads: Vec<(MessageHead<'b>, usize)>,
+    /// Each message's place in the batch, its id, and where it ends.
+    heads: Vec<(usize, MessageId, usize)>,
 }
 
 /// Of a message, the place of its change in the batch, the change, and its id.
@@ -63,16 +62,20 @@ pub(super) struct MessageHead<'b> {
     id: MessageId,
 }
 
-impl<'b> BatchMessages<'b> {
-    /// Returns the messages in the order of their changes.
-    fn iter(&self) -> impl Iterator<Item = (&MessageHead<'b>, &[u8])> {
-        let starts = std::iter::once(0).chain(self.heads.iter().map(|(_, end)| *end));
-        self.heads.iter().zip(starts).map(|((head, end), start)| (head, &self.bytes[start..*end]))
+impl BatchMessages {
+    /// Returns the messages in the order of their changes; `batch` is that of which they are.
+    pub(super) fn iter<'b>(&self, batch: &'b Batch) -> impl Iterator<Item = (MessageHead<'b>, &[u8])> {
+        let mut changes = batch.changes().enumerate();
+        let starts = std::iter::once(0).chain(self.heads.iter().map(|(_, _, end)| *end));
+        self.heads.iter().zip(starts).map(move |((place, id, end), start)| {
+            let (_, change) = changes.find(|(at, _)| at == place).expect("messages are in the order of changes");
+            (MessageHead { place: *place, change, id: *id }, &self.bytes[start..*end])
+        })
     }
 }
 
 impl Sender {
-    /// Sends a batch once, and commits it. Messages that are `visible` in the target already are left out.
+    /// Sends a batch once, and commits it in a transaction. Messages that are `visible` in the target already are left out.
     pub(super) fn send_once(
         &self,
         batch: &Batch,
@@ -80,21 +83,7 @@ impl Sender {
         progress: &Progress,
         visible: &Visible,
     ) -> Result<Written, Setback> {
-        let _ = self.producer.client().context().take_undelivered();
-        if !self.exactly_once {
-            let messages = self.write_messages(batch);
-            self.send_audiences(batch, catalog)?;
-            self.send_pending(batch, &messages, catalog, progress)?;
-            self.flush()?;
-            let mut bytes = 0;
-            for (head, message) in messages.iter() {
-                bytes += self.send_message(batch, head, message, visible)?;
-            }
-            self.flush()?;
-            self.send_ledger(batch, catalog, progress)?;
-            self.flush()?;
-            return Ok(Written { bytes, ..batch.written() });
-        }
+        self.forget_undelivered();
         self.begin()?;
         let mut bytes = 0;
         self.for_each_message(batch, |head, message| {
@@ -176,29 +165,35 @@ impl Sender {
         Ok(())
     }
 
+    /// Forgets what earlier records that did not arrive have left.
+    pub(super) fn forget_undelivered(&self) {
+        let _ = self.producer.client().context().take_undelivered();
+    }
+
     /// Writes the messages of a batch, without those that are refused.
-    fn write_messages<'b>(&self, batch: &'b Batch) -> BatchMessages<'b> {
+    pub(super) fn write_messages(&self, batch: &Batch) -> BatchMessages {
         let BatchMessages { mut bytes, mut heads } = BatchMessages::default();
         for (place, change) in batch.sent() {
             let id = self.messages.write(&mut bytes, change, batch.texts(change));
-            heads.push((MessageHead { place, change, id }, bytes.len()));
+            heads.push((place, id, bytes.len()));
         }
         BatchMessages { bytes, heads }
     }
 
-    fn send_pending(
+    /// Notes in the ledger the messages of a batch with this number as pending.
+    pub(super) fn send_pending(
         &self,
         batch: &Batch,
-        messages: &BatchMessages<'_>,
+        messages: &BatchMessages,
         catalog: &Catalog,
-        progress: &Progress,
+        of_batch: u64,
     ) -> Result<(), Setback> {
         let mut number = 0;
-        messages.iter().try_for_each(|(MessageHead { place, change, id }, message)| {
+        messages.iter(batch).try_for_each(|(MessageHead { place, change, id }, message)| {
             // Messages are JSON, and their headers are text.
-            let headers = self.messages.headers(change, id);
+            let headers = self.messages.headers(change, &id);
             let pending = Pending {
-                batch: progress.batch,
+                batch: of_batch,
                 audience: catalog.id(change.audience).into(),
                 key: batch.key(change).into(),
                 entered: change.kind != ChangeKind::Exit,
@@ -209,11 +204,11 @@ impl Sender {
             };
             let (key, value) = pending.record(number);
             let (bytes, in_ledger) =
-                (self.bytes_of(batch, change, message, id), record_bytes(key.len(), value.len(), []));
+                (self.bytes_of(batch, change, message, &id), record_bytes(key.len(), value.len(), []));
             // What can't be noted as pending can't be sent: a crash would lose it.
             let refusal = self.refusal(|limits| limits.refuses(bytes).or_else(|| limits.ledger_refuses(in_ledger)));
             if let Some(refusal) = refusal {
-                batch.refuse(*place, refusal);
+                batch.refuse(place, refusal);
                 return Ok(());
             }
             number += 1;
@@ -222,7 +217,7 @@ impl Sender {
     }
 
     /// Sends a message that is not visible in the target already; returns its bytes, 0 if it is not sent.
-    fn send_message(
+    pub(super) fn send_message(
         &self,
         batch: &Batch,
         MessageHead { place, change, id }: &MessageHead<'_>,
@@ -252,7 +247,7 @@ impl Sender {
     }
 
     /// Writes the records of a batch's audiences, where they are new or have changed, before those of its memberships.
-    fn send_audiences(&self, batch: &Batch, catalog: &Catalog) -> Result<(), Setback> {
+    pub(super) fn send_audiences(&self, batch: &Batch, catalog: &Catalog) -> Result<(), Setback> {
         let named: BTreeSet<_> = batch.changes().map(|change| change.audience).collect();
         for audience in named.into_iter().map(|audience| catalog.audience(audience)) {
             if self.audiences.get(&audience.id) != Some(&audience) {
@@ -265,7 +260,7 @@ impl Sender {
 
     /// Writes the memberships that a batch changes, its dead letters, and the progress, which is `progress` before the batch
     /// is counted.
-    fn send_ledger(&self, batch: &Batch, catalog: &Catalog, progress: &Progress) -> Result<(), Setback> {
+    pub(super) fn send_ledger(&self, batch: &Batch, catalog: &Catalog, progress: &Progress) -> Result<(), Setback> {
         let mut key = Vec::new();
         for change in batch.changes() {
             let audience = catalog.id(change.audience);
