@@ -2,6 +2,8 @@
 
 /// A moment of the clock: ms since the epoch. Also timely's timestamp.
 pub type Time = u64;
+/// The greatest timestamp that an event may have: state has 48 bits for it, up to the year 10889.
+pub(crate) const TIMESTAMP_MAX: Time = (1 << 48) - 1;
 /// A key's number on the worker that owns it. Recycled when nothing is known of the key any more.
 pub type Slot = u32;
 

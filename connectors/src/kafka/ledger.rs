@@ -30,7 +30,8 @@
 //!
 //! Without transactions a process may end after it has sent messages and before it has committed them here. So each message is
 //! first written here as pending; at the next start the pending messages of batches that were not committed are sent again,
-//! unchanged, with the same ids. Those are two batches at most: N counts from 0 in one of an even number, from 20,000 in one of an odd number.
+//! unchanged, with the same ids. Those are three batches at most: N counts from 0 in the first, from 20,000 in the second, from 40,000 in the
+//! third, from 0 in the fourth.
 
 use super::client::{Reader, retry};
 use super::error::Problem;
@@ -166,10 +167,10 @@ pub(super) struct Pending<'a> {
 }
 
 impl Pending<'_> {
-    /// Returns the record, as key and value, of the batch's message of that number. Two batches can be pending: that of an odd number does not take
-    /// the keys of the one before it.
+    /// Returns the record, as key and value, of the batch's message of that number. Two batches can be pending, and a third one's records may be
+    /// on their way: their keys differ.
     pub(super) fn record(&self, number: usize) -> (String, String) {
-        let number = number + (self.batch % 2) as usize * BATCH_CHANGES;
+        let number = number + (self.batch % 3) as usize * BATCH_CHANGES;
         (format!("{PENDING}{number}"), serde_json::to_string(self).expect("strings and numbers have a JSON form"))
     }
 }
@@ -608,7 +609,7 @@ mod tests {
             headers: Vec::new(),
             message: "{}".into(),
         };
-        for committed in 0..4 {
+        for committed in 0..5 {
             let progress = Progress { batch: committed, version: VERSION, ..Progress::default() }.value();
             let mut records = format!("{PROGRESS}\t{progress}\n");
             for (batch, number, key, entered) in [
@@ -616,17 +617,18 @@ mod tests {
                 (1, 1, "u-2", true),
                 (2, 0, "u-2", false),
                 (3, 0, "u-2", true),
-                (3, 1, "u-3", true),
+                (4, 0, "u-3", true),
+                (4, 1, "u-4", true),
             ] {
                 let (key, value) = pending(batch, key, entered).record(number);
                 records += &format!("{key}\t{value}\n");
             }
             let log = read(&records);
             let again: Vec<(u64, &str)> = log.pending.iter().map(|pending| (pending.batch, &*pending.key)).collect();
-            // The third takes the keys of the first, which is committed by then.
-            let all = [(2, "u-2"), (3, "u-2"), (3, "u-3")];
-            assert_eq!(again, all[[0, 0, 1, 3][committed as usize]..], "{committed}");
-            assert_eq!(log.progress.batch, 3);
+            // The fourth takes the keys of the first, which is committed by then.
+            let all = [(2, "u-2"), (3, "u-2"), (4, "u-3"), (4, "u-4")];
+            assert_eq!(again, all[[0, 0, 1, 2, 4][committed as usize]..], "{committed}");
+            assert_eq!(log.progress.batch, 4);
         }
     }
 

@@ -10,6 +10,7 @@
 //! | `open` | settings of the clients, topics, fencing of older processes, reading the ledger |
 //! | `sender` | the thread: queue, pace, retries |
 //! | `transaction` | one batch as one transaction |
+//! | `rounds` | without transactions: three batches underway |
 //! | `reconcile` | what follows when its outcome is unknown |
 //! | `watch` | the topics and the mark in the ledger, looked at every few seconds |
 //! | `batch` | the changes of one transaction |

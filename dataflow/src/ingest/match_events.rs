@@ -8,7 +8,7 @@
 
 use crate::ingest::event_batch::{EventBatch, EventHead, hash_element, hash_id, hash_key, hash_position, owner};
 use crate::ingest::seen::Seen;
-use crate::time::Time;
+use crate::time::{TIMESTAMP_MAX, Time};
 use hashbrown::HashMap;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -407,12 +407,16 @@ impl EventMatcher {
     /// Returns by how much a timestamp is too late.
     fn beyond(&self, time: Time, context: &MessageContext<'_>) -> String {
         let (time_text, now) = (rfc3339(time), rfc3339(context.now));
+        if time > TIMESTAMP_MAX {
+            return format!("{time_text} is later than {}, the last time that is counted", rfc3339(TIMESTAMP_MAX));
+        }
         let (ahead, skew) = (format_duration(time - context.now), format_duration(self.future_skew));
         format!("{time_text} is {ahead} later than {now}; `limits.future_skew` is {skew}")
     }
 
+    /// Returns whether a timestamp is beyond the future that is waited for, or beyond all that state has room for.
     fn is_future(&self, time: Time, context: &MessageContext<'_>) -> bool {
-        time > context.now.saturating_add(self.future_skew)
+        time > context.now.saturating_add(self.future_skew).min(TIMESTAMP_MAX)
     }
 
     /// Adds the event to the batch of its key's owner, if it passes a filter.

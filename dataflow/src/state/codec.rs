@@ -128,6 +128,15 @@ impl KeyState {
         }
     }
 
+    /// Drops events of counts that are not to be kept; returns how many.
+    pub(crate) fn retain_events(&mut self, is_kept: impl Fn(u32, &Held) -> bool) -> usize {
+        let count = |windows: &[(u32, Vec<Held>)]| windows.iter().map(|(_, held)| held.len()).sum::<usize>();
+        let before = count(&self.windows);
+        self.windows.iter_mut().for_each(|(fact, held)| held.retain(|event| is_kept(*fact, event)));
+        self.windows.retain(|(_, held)| !held.is_empty());
+        before - count(&self.windows)
+    }
+
     /// Returns the key as it is written.
     pub(crate) fn view(&self) -> KeyView<'_> {
         KeyView {

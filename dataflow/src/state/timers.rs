@@ -53,6 +53,12 @@ impl<T: Copy + Ord> Timers<T> {
         first.or_else(|| self.far.keys().next().map(|bucket| bucket << SPAN))
     }
 
+    /// Returns how many timers are pending.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.near.len() + self.late.len() + self.far.values().map(Vec::len).sum::<usize>()
+    }
+
     /// Returns what the timers that come next are for, in order, unless others are pushed before them: as many as are known of `many`.
     pub(crate) fn upcoming(&self, many: usize) -> impl Iterator<Item = T> {
         self.near.iter().rev().take(many).map(|(_, of)| *of)

@@ -1,7 +1,7 @@
 //! Windows: facts that events decide, "the number of events in the window lies in `least..=most`", an aggregate of a value
 //! that they carry, or a sequence of them.
 //!
-//! Computes for each such fact of a key its truth, and when it flips. Holds, per key, 24 bytes with the time of one armed timer; of a count
+//! Computes for each such fact of a key its truth, and when it flips. Holds, per key, 24 bytes with the time of the next armed timer; of a count
 //! the newest few events, 24 bytes each (`counts.rs`); what greater counts, aggregates and sequences hold is decided in
 //! `kept.rs` and stands in `runs.rs`. Promises: when the timers up to a time have fired, nothing that has
 //! left its window by then is read any more, and a key of which nothing else is held is empty. Refuses: events of the future; the caller
@@ -260,7 +260,7 @@ impl WindowState {
     pub(crate) fn apply(&mut self, slot: Slot, applied: &Applied<'_>, flips: &mut Vec<Flip>) -> bool {
         let key = &mut self.keys[slot as usize];
         let mut out = Out { slot, flips, timers: &mut self.timers };
-        let mut repeat = false;
+        let (mut repeat, mut due) = (false, None);
         let mut rest = applied.bits;
         while rest != 0 {
             let position = rest.trailing_zeros() as usize;
@@ -277,8 +277,11 @@ impl WindowState {
                 WindowRule::Kept(rule) => (applied.event, applied.values.get(rule.value).copied().unwrap_or(0)),
                 WindowRule::Newest(_) => (applied.event, 0),
             };
-            repeat |= key.apply(rule, fact, applied.at, (event, value), &mut out);
+            let look = key.apply(rule, fact, applied.at, (event, value), &mut out);
+            repeat |= look.repeat;
+            due = due.into_iter().chain(look.due).min();
         }
+        key.arm(due, &mut out);
         key.release();
         repeat
     }
@@ -312,7 +315,7 @@ impl WindowState {
         self.read_ahead = next().count();
     }
 
-    /// Takes up at `clock` the events of a fact of which nothing is held yet; returns its truth.
+    /// Takes up the events of a fact of which nothing is held yet, after all before `clock` has taken effect; returns its truth.
     ///
     /// # Panics
     /// Panics if events do not decide the fact.
@@ -327,7 +330,7 @@ impl WindowState {
         let rule = self.rules[fact as usize].as_ref().expect("a fact with events has a window, by its fingerprint");
         let mut out = Out { slot, flips, timers: &mut self.timers };
         // What has left its window may have been held when the key was written: nothing had turned on it.
-        let left = held.iter().take_while(|(held, _)| held.timestamp + rule.within() <= clock).count();
+        let left = held.iter().take_while(|(held, _)| held.timestamp + rule.within() < clock).count();
         self.keys[slot as usize].restore(rule, fact, &held[left..], &mut out)
     }
 
@@ -375,7 +378,7 @@ impl KeyWindows {
         self.counts.is_empty() && self.runs.is_none()
     }
 
-    /// Applies an event with its value at clock `at`; returns whether it repeats a held one.
+    /// Applies an event with its value at clock `at`.
     fn apply(
         &mut self,
         rule: &WindowRule,
@@ -383,13 +386,11 @@ impl KeyWindows {
         at: Time,
         (event, value): (Held, i128),
         out: &mut Out<'_>,
-    ) -> bool {
-        let Look { repeat, due } = match rule {
+    ) -> Look {
+        match rule {
             WindowRule::Newest(rule) => self.counts.apply(rule, fact, at, event, out),
             WindowRule::Kept(rule) => self.runs.get_or_insert_default().apply(rule, fact, at, (event, value), out),
-        };
-        self.arm(due, out);
-        repeat
+        }
     }
 
     /// Looks at all facts when a timer fires at `time`.
@@ -400,7 +401,12 @@ impl KeyWindows {
         self.armed = 0;
         let counted = self.counts.fire(rules, time, out);
         let kept = self.runs.as_mut().and_then(|runs| runs.fire(rules, time, out));
-        self.arm(counted.into_iter().chain(kept).min(), out);
+        if let Some(due) = counted.into_iter().chain(kept).min() {
+            match self.counts.take_timer(due) {
+                Some(pending) => self.armed = pending,
+                None => self.arm(Some(due), out),
+            }
+        }
         self.release();
     }
 
@@ -417,12 +423,12 @@ impl KeyWindows {
 
     /// Has a timer fire at `due`, or before.
     fn arm(&mut self, due: Option<Time>, out: &mut Out<'_>) {
-        if let Some(due) = due
-            && (self.armed == 0 || due < self.armed)
-        {
-            self.armed = due;
-            out.timers.push(due, out.slot);
+        let Some(due) = due.filter(|due| self.armed == 0 || *due < self.armed) else { return };
+        if self.armed != 0 {
+            self.counts.keep_timer(self.armed);
         }
+        self.armed = due;
+        out.timers.push(due, out.slot);
     }
 
     /// Gives back the memory of what is no longer needed: keys come and go by the million.
@@ -635,12 +641,32 @@ mod tests {
     }
 
     #[test]
+    fn timers_of_a_key_do_not_grow_with_its_events() {
+        let mut model = model(&[(1, None), (1, None), (1, None)]);
+        for (fact, within) in model.facts.iter_mut().zip([5, 700, 9_000]) {
+            fact.kind = FactKind::Performed { event: 0, filter: 0, within, least: 1, most: None };
+        }
+        let mut state = WindowState::new(&model, &[]);
+        state.fit(1);
+        let (mut flips, mut most) = (Vec::new(), 0);
+        for at in 0..20_000 {
+            fire(&mut state, at, &mut flips);
+            if at % 20 == 0 && at < 10_000 {
+                apply(&mut state, at, at, at, &[0, 1, 2], &mut flips);
+            }
+            most = most.max(state.timers.len());
+        }
+        assert!(state.key(0).is_empty() && state.timers.len() == 0);
+        assert!(most <= 3, "{most} timers of three facts");
+    }
+
+    #[test]
     fn of_a_fact_that_has_not_turned_nothing_is_taken_up_after_its_window() {
         let (mut state, mut flips) = (state(&[(2, None)]), Vec::new());
         apply(&mut state, 10, 10, 1, &[0], &mut flips);
         let written = state.events_of(0, 0);
         assert_eq!(written.len(), 1);
-        for (clock, held) in [(109, 1), (110, 0)] {
+        for (clock, held) in [(110, 1), (111, 0)] {
             let mut restored = WindowState::new(&model(&[(2, None)]), &[]);
             restored.fit(1);
             assert!(!restored.restore(0, 0, clock, &written, &mut flips));
@@ -655,7 +681,7 @@ mod tests {
         let mut truths: Vec<bool> = rules.iter().map(|(least, _)| *least == 0).collect();
         for (fact, _) in state.counted(0) {
             let held = state.events_of(0, fact);
-            truths[fact as usize] = restored.restore(0, fact, clock, &held, &mut Vec::new());
+            truths[fact as usize] = restored.restore(0, fact, clock + 1, &held, &mut Vec::new());
         }
         assert_eq!(truths, truth);
         restored

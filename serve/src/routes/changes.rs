@@ -5,7 +5,7 @@
 //! or after an id of another run, first gets an event `reset`, which means that changes were missed and membership has to be
 //! looked up, and then the changes that are kept. While nothing happens, a comment with the latest id is sent.
 //!
-//! What changes within [`App::between_writes`] is written at once, so that what many followers cost has a bound.
+//! What changes within [`App::between_writes`] is written together, so that many followers cause no more writes than a few.
 //!
 //! Each process has the changes of its own keys; the process that a client asks merges them (see [`crate::peers::gather`]).
 
@@ -36,6 +36,9 @@ use utoipa::IntoParams;
 
 /// How often something is sent at least: proxies keep the connection, and a client that is gone is noticed.
 const ALIVE: Duration = Duration::from_secs(15);
+
+/// What is written together, at least where there is so much.
+const WRITE_BYTES: usize = 1 << 16;
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -103,7 +106,7 @@ struct Follower {
     /// The number of the last change that was looked at; `None`: begin with the oldest.
     after: Option<u64>,
     begun: bool,
-    /// When changes were last written.
+    /// When changes were last written; `None` while there are more.
     written: Option<Instant>,
     _permit: OwnedSemaphorePermit,
 }
@@ -139,14 +142,15 @@ impl Follower {
             let since = recent.since(self.after, &self.interest);
             self.after = Some(since.last);
             write_events(&mut out, app.index.catalog(), recent, &since);
-            if !out.is_empty() {
-                self.written = Some(Instant::now());
-                return Some(out.into());
-            }
-            if since.more {
-                // Other tasks may run between batches without a change of interest.
+            if since.more && out.len() < WRITE_BYTES {
+                // Other tasks may run between two looks.
                 tokio::task::yield_now().await;
                 continue;
+            }
+            if !out.is_empty() {
+                // Who is behind does not wait.
+                self.written = (!since.more).then(Instant::now);
+                return Some(out.into());
             }
             let last = since.last;
             tokio::select! {

@@ -5,7 +5,8 @@
 //! all of them send makes one *round*: a change waits for the end of the round under way, and reaches its topic in the second one after.
 //!
 //! Promises: batches take each step in their order; after a crash the messages of all that were pending are sent again, with the
-//! same ids. The ledger has two pending batches at most, whose records have other keys ([`Pending`](crate::kafka::ledger::Pending)).
+//! same ids. Batches that may be pending have records of other keys ([`Pending`](crate::kafka::ledger::Pending)). Where one record of a round does not arrive
+//! the whole round is sent again.
 
 use super::batch::Batch;
 use super::reconcile::Visible;

@@ -431,7 +431,8 @@ impl Sender {
                 }
                 poll_at
             } else {
-                let enough = state.closing || state.changes as usize >= BATCH_CHANGES;
+                let queued: usize = state.queue.iter().map(Batch::len).sum();
+                let enough = state.closing || queued >= BATCH_CHANGES;
                 match at {
                     Some(at) if at > now && !enough => at,
                     _ => break,

@@ -189,7 +189,8 @@ impl Sender {
         of_batch: u64,
     ) -> Result<(), Setback> {
         let mut number = 0;
-        messages.iter(batch).try_for_each(|(MessageHead { place, change, id }, message)| {
+        let mut noted = messages.iter(batch).filter(|(head, _)| !batch.is_refused(head.place));
+        noted.try_for_each(|(MessageHead { place, change, id }, message)| {
             // Messages are JSON, and their headers are text.
             let headers = self.messages.headers(change, &id);
             let pending = Pending {

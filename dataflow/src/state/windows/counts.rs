@@ -1,9 +1,10 @@
 //! The newest few events of each count of a key.
 //!
-//! Holds, per (key, fact), the newest [`Rule::keep`] events by (timestamp, arrival), 24 bytes each and nothing beside them. An event that is not
+//! Holds, per (key, fact), the newest [`Rule::keep`] events by (timestamp, arrival), 24 bytes each and nothing beside them; and as much for each of the
+//! key's timers but the next one. An event that is not
 //! among them can never decide the fact again: all newer ones stay longer. Promises: a fact is looked at again when passing time turns it;
 //! while it can't, its events are kept until the newest of them has left the window, and [`Counts::held`] leaves out those that have. So a
-//! key below its thresholds is not looked at for each event. Refuses: facts and timestamps that [`Counted`] has no bits for.
+//! key below its thresholds is not looked at for each event. Refuses: timestamps beyond [`TIMESTAMP_MAX`], and facts beyond 16 bits.
 //!
 //! Applying an event is idempotent while it is held: its id is found, and only its arrival may become earlier.
 //!
@@ -16,7 +17,7 @@
 use super::event_list::FEW;
 use super::{Arrival, Held, Out, WindowRule};
 use crate::state::transition::{Cause, Flip};
-use crate::time::Time;
+use crate::time::{TIMESTAMP_MAX, Time};
 use std::ops::Range;
 use thin_vec::ThinVec;
 
@@ -43,7 +44,7 @@ impl Rule {
 
     /// Returns whether events of a fact with this rule can be held here.
     pub(super) fn is_small(&self, fact: u32) -> bool {
-        self.keep <= FEW && fact <= u32::from(u16::MAX)
+        self.keep <= FEW && fact < LATER
     }
 
     /// Returns when to look at a fact again of which these are held, one at least: when it flips, else when the last one leaves.
@@ -53,6 +54,9 @@ impl Rule {
         held[turning - 1].timestamp() + self.within
     }
 }
+
+/// In place of a fact: not an event, but a timer of the key that is armed beyond the next one. Its time is in place of the id.
+const LATER: u32 = u16::MAX as u32;
 
 /// An event that matters to a count. They are in order of facts, those of a fact from oldest to newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,7 +69,7 @@ pub(crate) struct Counted {
 
 impl Counted {
     fn new(fact: u32, event: Held) -> Counted {
-        assert!(event.timestamp < 1 << 48, "an event at {} ms, beyond the year 10,000", event.timestamp);
+        assert!(event.timestamp <= TIMESTAMP_MAX, "an event at {} ms was applied", event.timestamp);
         Counted { place: first_place(fact) | event.timestamp, arrival: event.arrival, id: event.id }
     }
 
@@ -74,7 +78,7 @@ impl Counted {
     }
 
     fn timestamp(&self) -> Time {
-        self.place & ((1 << 48) - 1)
+        self.place & TIMESTAMP_MAX
     }
 
     pub(crate) fn held(&self) -> Held {
@@ -101,8 +105,23 @@ pub(super) struct Look {
 pub(super) struct Counts(ThinVec<Counted>);
 
 impl Counts {
+    /// Returns whether there are no events.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.first().is_none_or(|first| first.fact() == LATER)
+    }
+
+    /// Keeps the time of a timer that is armed, behind which another one is next. All that are kept are later.
+    pub(super) fn keep_timer(&mut self, time: Time) {
+        let place = self.of(LATER).start;
+        self.insert(place, Counted { place: first_place(LATER), arrival: Arrival::new(0, 0), id: time });
+    }
+
+    /// Returns the next of the timers that are kept, which is not kept any more, if it fires by `due`.
+    pub(super) fn take_timer(&mut self, due: Time) -> Option<Time> {
+        let place = self.of(LATER).start;
+        let time = self.0.get(place).map(|timer| timer.id).filter(|time| *time <= due)?;
+        self.0.remove(place);
+        Some(time)
     }
 
     /// Returns the first event, or nothing: it is behind a pointer.
@@ -153,7 +172,7 @@ impl Counts {
     /// Removes what has left its window at `through`; returns when to look again, if anything is left.
     pub(super) fn fire(&mut self, rules: &[Option<WindowRule>], through: Time, out: &mut Out<'_>) -> Option<Time> {
         let (mut start, mut next) = (0, None);
-        while let Some(first) = self.0.get(start) {
+        while let Some(first) = self.0.get(start).filter(|first| first.fact() != LATER) {
             let Some(WindowRule::Newest(rule)) = &rules[first.fact() as usize] else {
                 panic!("events are held for fact {}, which is no small count", first.fact());
             };
@@ -194,7 +213,8 @@ impl Counts {
         rules: &'a [Option<WindowRule>],
         through: Time,
     ) -> impl Iterator<Item = (u32, &'a [Counted])> {
-        self.0.chunk_by(|a, b| a.fact() == b.fact()).filter_map(move |held| {
+        let events = &self.0[..self.of(LATER).start];
+        events.chunk_by(|a, b| a.fact() == b.fact()).filter_map(move |held| {
             let fact = held[0].fact();
             let within = rules[fact as usize].as_ref().expect("the fact has a window").within();
             let held = &held[held.partition_point(|held| held.timestamp() + within <= through)..];
@@ -215,8 +235,8 @@ impl Counts {
 
     fn insert(&mut self, place: usize, event: Counted) {
         if self.0.len() == self.0.capacity() {
-            // Most keys have few events.
-            self.0.reserve_exact((self.0.len() / 2).max(1));
+            // Most keys have few events, and room for one more is a fifth of what five take.
+            self.0.reserve_exact((self.0.len() / 4).max(1));
         }
         self.0.insert(place, event);
     }
