@@ -18,6 +18,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::future::BoxFuture;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 use usher_core::api::{Api, ApiError};
@@ -26,9 +27,9 @@ use usher_core::membership_index::{MembershipIndex, ModelIndex};
 /// Followers of changes at most: each looks at every change.
 const FOLLOWERS_MAX: usize = 256;
 
-/// How far apart the writes to one follower are, for each follower that there is, unless it is behind: all together are written to 1,000 times a
-/// second. A write of a few changes takes some 30 µs.
-const BETWEEN_WRITES: Duration = Duration::from_millis(1);
+/// What a follower waits for each follower that there is: a change is written to all of them within 0.1 ms times their number, one after the other. A
+/// write takes some 30 µs, and what the job does meanwhile, of 100 of them at once, would wait for 3 ms.
+const TURN: Duration = Duration::from_micros(100);
 
 /// Audiences of a list at most.
 pub(crate) const LIST_MAX: usize = 1000;
@@ -50,6 +51,8 @@ pub(crate) struct App {
     pub(crate) stopping: watch::Receiver<bool>,
     /// One permit per follower of the changes.
     pub(crate) followers: Arc<Semaphore>,
+    /// Numbers followers.
+    pub(crate) numbers: AtomicU32,
     /// Sizes over time.
     pub(crate) sizes: Sizes,
     /// How the console is served; `None` for no console.
@@ -73,9 +76,14 @@ pub(crate) type PathOf<T> = Result<Path<T>, PathRejection>;
 pub(crate) type QueryOf<T> = Result<Query<T>, QueryRejection>;
 
 impl App {
-    /// Returns how long a follower of the changes waits between two writes.
-    pub(crate) fn between_writes(&self) -> Duration {
-        BETWEEN_WRITES * (FOLLOWERS_MAX - self.followers.available_permits()) as u32
+    /// Returns within what time a change is written to all followers.
+    pub(crate) fn round(&self) -> Duration {
+        TURN * (FOLLOWERS_MAX - self.followers.available_permits()) as u32
+    }
+
+    /// Returns after what part of [`App::round`] the follower of a number is written to. Timers go by the ms.
+    pub(crate) fn turn(&self, follower: u32) -> Duration {
+        TURN * (follower % (FOLLOWERS_MAX - self.followers.available_permits()).max(1) as u32)
     }
 
     /// Returns the state of a server with `options`, which serves `openapi` as its description.
@@ -99,6 +107,7 @@ impl App {
             api,
             stopping,
             followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+            numbers: AtomicU32::new(0),
             patience: options.patience,
         }
     }

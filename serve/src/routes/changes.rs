@@ -5,7 +5,7 @@
 //! or after an id of another run, first gets an event `reset`, which means that changes were missed and membership has to be
 //! looked up, and then the changes that are kept. While nothing happens, a comment with the latest id is sent.
 //!
-//! What changes within [`App::between_writes`] is written together, so that many followers cause no more writes than a few.
+//! Many followers are written to in turns, and what changes within a round of them ([`App::round`]) is written together.
 //!
 //! Each process has the changes of its own keys; the process that a client asks merges them (see [`crate::peers::gather`]).
 
@@ -25,8 +25,9 @@ use serde::Deserialize;
 use std::convert::Infallible;
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 use usher_core::catalog::Catalog;
 use usher_core::change::Changes;
@@ -86,7 +87,9 @@ pub(crate) async fn changes(State(app): Shared, query: QueryOf<ChangesQuery>, ur
         Some(id) => recent.number(id).flatten(),
     };
     let interest = Interest { audience, key };
-    let own = Follower { app: app.clone(), interest, after, begun: false, written: None, _permit: permit }.events();
+    let number = app.numbers.fetch_add(1, Relaxed);
+    let own =
+        Follower { app: app.clone(), number, interest, after, begun: false, written: None, _permit: permit }.events();
     let body = if parts.others.is_empty() {
         Body::from_stream(own.map(Ok::<Bytes, Infallible>))
     } else {
@@ -102,6 +105,7 @@ pub(crate) async fn changes(State(app): Shared, query: QueryOf<ChangesQuery>, ur
 /// A stream of this process's changes.
 struct Follower {
     app: Arc<App>,
+    number: u32,
     interest: Interest,
     /// The number of the last change that was looked at; `None`: begin with the oldest.
     after: Option<u64>,
@@ -132,11 +136,7 @@ impl Follower {
             }
         }
         if let Some(written) = self.written {
-            tokio::select! {
-                () = tokio::time::sleep_until(written + app.between_writes()) => {}
-                // What there is by then is written.
-                () = stopped(&mut stopping) => {}
-            }
+            wait_until(written + app.round(), &mut stopping).await;
         }
         loop {
             let since = recent.since(self.after, &self.interest);
@@ -154,7 +154,7 @@ impl Follower {
             }
             let last = since.last;
             tokio::select! {
-                () = recent.wait(last) => {}
+                () = recent.wait(last) => wait_until(Instant::now() + app.turn(self.number), &mut app.stopping.clone()).await,
                 () = tokio::time::sleep(ALIVE) => {
                     write!(out, ": alive\nid: {}\n\n", recent.id(last)).expect("writing to memory");
                     return Some(out.into());
@@ -162,6 +162,14 @@ impl Follower {
                 () = stopped(&mut stopping) => return None,
             }
         }
+    }
+}
+
+/// Waits until a time, or until the server stops: what there is by then is written all the same.
+async fn wait_until(time: Instant, stopping: &mut watch::Receiver<bool>) {
+    tokio::select! {
+        () = tokio::time::sleep_until(time) => {}
+        () = stopped(stopping) => {}
     }
 }
 
