@@ -27,9 +27,9 @@ use usher_core::membership_index::{MembershipIndex, ModelIndex};
 /// Followers of changes at most: each looks at every change.
 const FOLLOWERS_MAX: usize = 256;
 
-/// What a follower waits for each follower that there is: a change is written to all of them within 0.1 ms times their number, one after the other. A
-/// write takes some 30 µs, and what the job does meanwhile, of 100 of them at once, would wait for 3 ms.
-const TURN: Duration = Duration::from_micros(100);
+/// What the turn of a follower is behind that of the one before. A write takes some 30 µs, and what the job does meanwhile would wait for all of
+/// them: 3 ms, with 100 followers at once.
+const TURN: Duration = Duration::from_micros(40);
 
 /// Audiences of a list at most.
 pub(crate) const LIST_MAX: usize = 1000;
