@@ -106,6 +106,23 @@ fn a_time_in_the_year_9999_ends_no_window() {
 }
 
 #[test]
+fn a_time_beyond_all_that_is_counted_is_a_dead_letter_whatever_now_is() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    let beyond = bought(r#""userId":"a","timestamp":281474976710656"#);
+    let lines = [good("a", 1), beyond, good("b", 2)].join(&b'\n');
+    std::fs::write(folder.path().join("events.jsonl"), lines).expect("the folder can be written");
+    let now = ["--now", "300000000000000"];
+    let ran = run(folder.path(), &[&["replay", "job.yaml", "--dead-letters", "dead.jsonl"], &now[..]].concat());
+    assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 2), "{}", ran.stderr);
+    let dead = std::fs::read_to_string(folder.path().join("dead.jsonl")).expect("dead letters are written");
+    let letter: serde_json::Value = serde_json::from_str(&dead).expect("one dead letter");
+    assert_eq!(letter["reason"], "future_timestamp");
+    let last = "+10889-08-02T05:31:50.656Z is later than +10889-08-02T05:31:50.655Z, the last time that is counted";
+    assert_eq!(letter["detail"], last);
+}
+
+#[test]
 fn a_key_of_a_wrong_type_is_a_dead_letter() {
     dies_of(
         &bought(r#""userId":3.0,"timestamp":"2026-11-23T10:00:01Z""#),

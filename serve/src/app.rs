@@ -76,14 +76,19 @@ pub(crate) type PathOf<T> = Result<Path<T>, PathRejection>;
 pub(crate) type QueryOf<T> = Result<Query<T>, QueryRejection>;
 
 impl App {
-    /// Returns within what time a change is written to all followers.
-    pub(crate) fn round(&self) -> Duration {
-        TURN * (FOLLOWERS_MAX - self.followers.available_permits()) as u32
+    /// Returns how many clients follow the changes.
+    fn following(&self) -> u32 {
+        (FOLLOWERS_MAX - self.followers.available_permits()) as u32
     }
 
-    /// Returns after what part of [`App::round`] the follower of a number is written to. Timers go by the ms.
+    /// Returns within what time a change is written to all followers.
+    pub(crate) fn round(&self) -> Duration {
+        TURN * self.following()
+    }
+
+    /// Returns after what part of [`App::round`] the follower of a number is written to.
     pub(crate) fn turn(&self, follower: u32) -> Duration {
-        TURN * (follower % (FOLLOWERS_MAX - self.followers.available_permits()).max(1) as u32)
+        TURN * (follower % self.following().max(1))
     }
 
     /// Returns the state of a server with `options`, which serves `openapi` as its description.

@@ -598,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn pending_messages_of_two_batches_are_sent_again_in_the_order_of_their_changes() {
+    fn pending_messages_of_several_batches_are_sent_again_in_the_order_of_their_changes() {
         let pending = |batch: u64, key: &'static str, entered| Pending {
             batch,
             audience: "a".into(),

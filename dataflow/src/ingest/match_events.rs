@@ -407,7 +407,7 @@ impl EventMatcher {
     /// Returns by how much a timestamp is too late.
     fn beyond(&self, time: Time, context: &MessageContext<'_>) -> String {
         let (time_text, now) = (rfc3339(time), rfc3339(context.now));
-        if time > TIMESTAMP_MAX {
+        if time <= context.now.saturating_add(self.future_skew) {
             return format!("{time_text} is later than {}, the last time that is counted", rfc3339(TIMESTAMP_MAX));
         }
         let (ahead, skew) = (format_duration(time - context.now), format_duration(self.future_skew));

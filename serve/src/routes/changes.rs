@@ -41,6 +41,9 @@ const ALIVE: Duration = Duration::from_secs(15);
 /// What is written together, at least where there is so much.
 const WRITE_BYTES: usize = 1 << 16;
 
+/// Timers go by the ms.
+const TICK: Duration = Duration::from_millis(1);
+
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ChangesQuery {
@@ -154,19 +157,24 @@ impl Follower {
             }
             let last = since.last;
             tokio::select! {
-                () = recent.wait(last) => wait_until(Instant::now() + app.turn(self.number), &mut app.stopping.clone()).await,
+                () = recent.wait(last) => {}
                 () = tokio::time::sleep(ALIVE) => {
                     write!(out, ": alive\nid: {}\n\n", recent.id(last)).expect("writing to memory");
                     return Some(out.into());
                 }
                 () = stopped(&mut stopping) => return None,
             }
+            wait_until(Instant::now() + app.turn(self.number), &mut stopping).await;
         }
     }
 }
 
-/// Waits until a time, or until the server stops: what there is by then is written all the same.
+/// Waits until a time, or until the server stops: what there is by then is written all the same. A time that is nearer than a tick of the
+/// timers is not waited for: a few followers are all written to at once.
 async fn wait_until(time: Instant, stopping: &mut watch::Receiver<bool>) {
+    if time < Instant::now() + TICK {
+        return;
+    }
     tokio::select! {
         () = tokio::time::sleep_until(time) => {}
         () = stopped(stopping) => {}

@@ -9,13 +9,13 @@
 use super::limits::Refusal;
 use crate::committed_rows::CommittedRows;
 use crate::kafka::ledger::{DeadLetter, Progress};
-
-pub(super) use crate::kafka::ledger::BATCH_CHANGES;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use usher_core::catalog::Catalog;
 use usher_core::change::{Change, ChangeTexts, Changes, Filter};
 use usher_core::sink::Written;
+
+pub(super) use crate::kafka::ledger::BATCH_CHANGES;
 
 /// Changes that are queued as one piece.
 const PIECE_CHANGES: usize = 4096;

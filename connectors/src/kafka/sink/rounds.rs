@@ -2,7 +2,7 @@
 //!
 //! A batch takes three steps: its messages are noted in the ledger as pending; the messages themselves are sent; the ledger is written. Each
 //! waits until the brokers have confirmed the one before. Three batches are on their way at once, each at another step, and what
-//! all of them send makes one *round*: a change waits for the end of the round under way, and reaches its topic in the second one after.
+//! all of them send makes one *round*: a change waits for the end of the round that is underway, and reaches its topic in the second one after.
 //!
 //! Promises: batches take each step in their order; after a crash the messages of all that were pending are sent again, with the
 //! same ids. Batches that may be pending have records of other keys ([`Pending`](crate::kafka::ledger::Pending)). Where one record of a round does not arrive
@@ -94,7 +94,6 @@ impl Sender {
                 bytes += self.send_message(batch, &head, message, &Visible::default())?;
             }
         }
-        // Before what is pending anew: that takes the keys of what this ends.
         if let Some(sent) = &rounds.sent {
             self.send_ledger(&sent.batch, catalog, &sent.progress(self.progress))?;
         }

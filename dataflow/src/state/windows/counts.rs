@@ -91,7 +91,7 @@ fn first_place(fact: u32) -> u64 {
     u64::from(fact) << 48
 }
 
-/// What an event, or a timer, leaves to do.
+/// What an event leaves to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Look {
     /// Whether the event repeats one that is held.
