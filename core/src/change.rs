@@ -1,8 +1,8 @@
 //! Changes of membership: entries, exits and updates with their time, audience, key and reason.
 //!
 //! A [`Changes`] is a batch of changes whose texts (keys, rows) share one buffer. A [`Filter`] decides which changes of a
-//! batch a sync commits and sends. Promises: changes stay in the order in which they were added. Refuses (panics): batches with 4 GiB of
-//! text or more.
+//! batch a sync commits and sends. Promises: changes stay in the order in which they were added. Refuses (panics): a key or a row of
+//! 4 GiB or more; a batch may have more, as the entries of a hundred million members do.
 //!
 //! ```
 //! use usher_core::catalog::Catalog;
@@ -92,12 +92,10 @@ pub struct Change {
     pub reason: Reason,
     /// The syncs that it concerns.
     pub recipients: Recipients,
-    /// Where the key starts in the buffer, and its length in bytes.
-    key: (u32, u32),
-    /// The same of the key's row, as a JSON object; empty if there is none.
-    row: (u32, u32),
-    /// The same of the row before an update.
-    previous_row: (u32, u32),
+    /// Where its texts start in the buffer: the key, its row, the row before an update, one behind the other.
+    start: u64,
+    /// How long each of them is, in bytes.
+    lengths: [u32; 3],
 }
 
 /// The texts of a change.
@@ -159,13 +157,12 @@ impl Changes {
         reason: Reason,
         texts: ChangeTexts<'_>,
     ) {
-        let mut keep = |text: &str| {
-            let start = u32::try_from(self.texts.len()).expect("a batch holds less than 4 GiB of text");
+        let start = self.texts.len() as u64;
+        let lengths = [texts.key, texts.row, texts.previous_row].map(|text| {
             self.texts.push_str(text);
-            (start, u32::try_from(text.len()).expect("a text of a batch is shorter than the batch"))
-        };
-        let (key, row, previous_row) = (keep(texts.key), keep(texts.row), keep(texts.previous_row));
-        self.changes.push(Change { at, audience, kind, reason, recipients, key, row, previous_row });
+            u32::try_from(text.len()).expect("a key or a row has less than 4 GiB")
+        });
+        self.changes.push(Change { at, audience, kind, reason, recipients, start, lengths });
     }
 
     /// Adds a change of `other` at the end.
@@ -180,16 +177,10 @@ impl Changes {
             *self = other;
             return;
         }
-        let behind = self.texts.len();
+        let behind = self.texts.len() as u64;
         self.texts.push_str(&other.texts);
-        assert!(u32::try_from(self.texts.len()).is_ok(), "a batch holds less than 4 GiB of text");
-        let moved = |(start, length): (u32, u32)| (start + behind as u32, length);
-        self.changes.extend(other.changes.into_iter().map(|change| Change {
-            key: moved(change.key),
-            row: moved(change.row),
-            previous_row: moved(change.previous_row),
-            ..change
-        }));
+        let moved = |change: Change| Change { start: change.start + behind, ..change };
+        self.changes.extend(other.changes.into_iter().map(moved));
     }
 
     /// The changes in order.
@@ -215,25 +206,20 @@ impl Changes {
 
     /// The key of `change`, which is one of these.
     pub fn key(&self, change: &Change) -> &str {
-        self.text(change.key)
+        key_of(&self.texts, change)
     }
 
     /// What is known of the row of `change`, which is one of these.
     pub fn row(&self, change: &Change) -> &str {
-        self.text(change.row)
+        self.texts(change).row
     }
 
     /// The texts of `change`, which is one of these.
     pub fn texts(&self, change: &Change) -> ChangeTexts<'_> {
-        ChangeTexts {
-            key: self.text(change.key),
-            row: self.text(change.row),
-            previous_row: self.text(change.previous_row),
-        }
-    }
-
-    fn text(&self, (start, length): (u32, u32)) -> &str {
-        &self.texts[start as usize..][..length as usize]
+        let [key, row, previous_row] = change.lengths.map(|length| length as usize);
+        let (key, rest) = self.texts[change.start as usize..].split_at(key);
+        let (row, rest) = rest.split_at(row);
+        ChangeTexts { key, row, previous_row: &rest[..previous_row] }
     }
 
     /// Removes and returns the changes before a time; `None` for all.
@@ -254,9 +240,15 @@ impl Changes {
     /// Orders by time, audience id, key: the order of what `replay` prints.
     pub fn sort(&mut self) {
         let texts = &self.texts;
-        let key = |change: &Change| &texts[change.key.0 as usize..][..change.key.1 as usize];
-        self.changes.sort_by(|a, b| (a.at, a.audience, key(a)).cmp(&(b.at, b.audience, key(b))));
+        self.changes.sort_by(|a, b| {
+            (a.at, a.audience).cmp(&(b.at, b.audience)).then_with(|| key_of(texts, a).cmp(key_of(texts, b)))
+        });
     }
+}
+
+/// Returns the key of a change whose texts are in `texts`.
+fn key_of<'a>(texts: &'a str, change: &Change) -> &'a str {
+    &texts[change.start as usize..][..change.lengths[0] as usize]
 }
 
 impl<'a> IntoIterator for &'a Changes {
@@ -342,5 +334,45 @@ impl fmt::Display for Reason {
 impl fmt::Display for ChangeKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is known of a change: its time, and its texts.
+    fn known<'a>(changes: &'a Changes, change: &Change) -> (u64, ChangeTexts<'a>) {
+        (change.at, changes.texts(change))
+    }
+
+    #[test]
+    fn batches_that_are_joined_sorted_and_split_keep_the_texts_of_each_change() {
+        for seed in 0..50 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let (mut all, mut list) = (Changes::new(), Vec::new());
+            for _ in 0..rng.usize(1..5) {
+                let mut batch = Changes::new();
+                for _ in 0..rng.usize(0..20) {
+                    let mut text = |most| "é".repeat(rng.usize(0..most)) + &rng.u8(..).to_string();
+                    let (key, row, previous_row) = (text(3), text(2), text(2));
+                    let texts = ChangeTexts { key: &key, row: &row, previous_row: &previous_row };
+                    let at = rng.u64(0..9);
+                    batch.push_to(Recipients::All, at, 0, ChangeKind::Update, Reason::Trait, texts);
+                    list.push((at, key.clone(), row.clone(), previous_row.clone()));
+                }
+                all.append(batch);
+            }
+            all.sort();
+            list.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+            let time = rng.u64(0..10);
+            let before = all.take_before(Some(time));
+            let found =
+                before.iter().map(|change| known(&before, change)).chain(all.iter().map(|change| known(&all, change)));
+            let expected =
+                list.iter().map(|(at, key, row, previous_row)| (*at, ChangeTexts { key, row, previous_row }));
+            assert!(found.eq(expected), "seed {seed}");
+            assert!(before.iter().all(|change| change.at < time) && all.iter().all(|change| change.at >= time));
+        }
     }
 }
