@@ -6,7 +6,7 @@
 use super::facts::get;
 use super::keyed::KeyedState;
 use super::rows::WaitingTraits;
-use super::windows::{Held, KeyWindows, Shown, flips_ahead};
+use super::windows::{Held, KeyView, Shown, flips_ahead};
 use crate::time::{Slot, Time};
 use std::collections::BTreeMap;
 
@@ -74,8 +74,7 @@ impl KeyedState {
         let of = |fact: u32| {
             let truth = get(truths, fact);
             if let Some(rule) = self.windows.rule(fact) {
-                let nothing = KeyWindows::default();
-                let windows = slot.map_or(&nothing, |slot| self.windows.key(slot));
+                let windows = slot.map_or(KeyView::default(), |slot| self.windows.key(slot));
                 let held = windows.events_of(rule, fact, time);
                 let mut events = waiting.iter().filter(|waiting| waiting.fact == fact);
                 let flips = flips_ahead(rule, fact, &held, &mut events);

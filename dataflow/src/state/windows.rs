@@ -1,9 +1,9 @@
 //! Windows: facts that events decide, "the number of events in the window lies in `least..=most`", an aggregate of a value
 //! that they carry, or a sequence of them.
 //!
-//! Computes for each such fact of a key its truth, and when it flips. Holds, per key, 24 bytes with the time of the next armed timer; of a count
+//! Computes for each such fact of a key its truth, and when it flips. Holds, per key, 16 bytes with the time of the next armed timer; of a count
 //! the newest few events, 24 bytes each (`counts.rs`); what greater counts, aggregates and sequences hold is decided in
-//! `kept.rs` and stands in `runs.rs`. Promises: when the timers up to a time have fired, nothing that has
+//! `kept.rs` and stands in `runs.rs`, behind 8 bytes more per key where the model has such facts. Promises: when the timers up to a time have fired, nothing that has
 //! left its window by then is read any more, and a key of which nothing else is held is empty. Refuses: events of the future; the caller
 //! hands in an event when the clock has reached it.
 
@@ -146,14 +146,28 @@ pub(crate) struct Held {
     pub(crate) id: u64,
 }
 
-/// All that is held of one key.
+/// What is held of one key's counts, and its next timer.
 #[derive(Debug, Default)]
-pub(crate) struct KeyWindows {
+struct KeyWindows {
     /// When the armed timer fires; 0 if none is armed.
     armed: Time,
     counts: Counts,
-    /// What is held of other facts; `None` if nothing.
-    runs: Option<Box<Runs>>,
+}
+
+/// All that is held of one key, to be read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct KeyView<'a> {
+    /// `None` of a key that is not known.
+    counts: Option<&'a Counts>,
+    /// `None` if nothing is held of facts other than small counts.
+    runs: Option<&'a Runs>,
+}
+
+/// All that is held of one key, to be worked on.
+struct KeyWork<'a> {
+    windows: &'a mut KeyWindows,
+    /// `None` where the model has small counts only.
+    runs: Option<&'a mut Option<Box<Runs>>>,
 }
 
 /// Where flips and timers go while windows are worked on.
@@ -169,6 +183,9 @@ pub(crate) struct WindowState {
     rules: Vec<Option<WindowRule>>,
     /// By slot.
     keys: Vec<KeyWindows>,
+    /// What is held of facts other than small counts, by slot; empty where the model has none.
+    runs: Vec<Option<Box<Runs>>>,
+    has_runs: bool,
     timers: Timers<Slot>,
     /// All timers up to this time have fired.
     fired: Time,
@@ -210,14 +227,17 @@ impl Applied<'_> {
 impl WindowState {
     pub(crate) fn new(model: &ModelPlan, events: &[EventPlan]) -> WindowState {
         let facts = (0..).zip(&model.facts);
-        let rules = facts.map(|(index, fact)| WindowRule::of(index, &fact.kind, events)).collect();
-        WindowState { rules, keys: Vec::new(), timers: Timers::default(), fired: 0, read_ahead: 0 }
+        let rules: Vec<_> = facts.map(|(index, fact)| WindowRule::of(index, &fact.kind, events)).collect();
+        let has_runs = rules.iter().flatten().any(|rule| matches!(rule, WindowRule::Kept(_)));
+        let (keys, runs) = (Vec::new(), Vec::new());
+        WindowState { rules, keys, runs, has_runs, timers: Timers::default(), fired: 0, read_ahead: 0 }
     }
 
     /// Makes room for so many slots.
     pub(crate) fn fit(&mut self, slots: usize) {
         if self.keys.len() < slots {
             self.keys.resize_with(slots, KeyWindows::default);
+            self.runs.resize_with(if self.has_runs { slots } else { 0 }, || None);
         }
     }
 
@@ -237,8 +257,13 @@ impl WindowState {
     }
 
     /// Returns what is held of a key.
-    pub(crate) fn key(&self, slot: Slot) -> &KeyWindows {
-        &self.keys[slot as usize]
+    pub(crate) fn key(&self, slot: Slot) -> KeyView<'_> {
+        KeyView { counts: Some(&self.keys[slot as usize].counts), runs: self.runs_of(slot) }
+    }
+
+    /// Returns what is held of a key's facts that are no small counts; `None` if nothing.
+    fn runs_of(&self, slot: Slot) -> Option<&Runs> {
+        self.runs.get(slot as usize)?.as_deref()
     }
 
     /// Returns something that is read with a key: see [`KeyedState::read_ahead`](super::keyed::KeyedState::read_ahead).
@@ -248,9 +273,8 @@ impl WindowState {
 
     /// Returns something behind what [`WindowState::touch`] reads.
     pub(crate) fn touch_within(&self, slot: Slot) -> Time {
-        let KeyWindows { counts, runs, .. } = &self.keys[slot as usize];
-        let counted = counts.first().map_or(0, |counted| counted.held().id);
-        runs.as_ref().map_or(counted, |runs| counted ^ runs.touch())
+        let counted = self.keys[slot as usize].counts.first().map_or(0, |counted| counted.held().id);
+        self.runs_of(slot).map_or(counted, |runs| counted ^ runs.touch())
     }
 
     /// Applies an event to each fact that it counts for; returns whether it repeats an event that is held.
@@ -258,7 +282,7 @@ impl WindowState {
     /// # Panics
     /// Panics if it counts for a fact without a window.
     pub(crate) fn apply(&mut self, slot: Slot, applied: &Applied<'_>, flips: &mut Vec<Flip>) -> bool {
-        let key = &mut self.keys[slot as usize];
+        let mut key = KeyWork::of(slot, &mut self.keys, &mut self.runs);
         let mut out = Out { slot, flips, timers: &mut self.timers };
         let (mut repeat, mut due) = (false, None);
         let mut rest = applied.bits;
@@ -281,7 +305,7 @@ impl WindowState {
             repeat |= look.repeat;
             due = due.into_iter().chain(look.due).min();
         }
-        key.arm(due, &mut out);
+        key.windows.arm(due, &mut out);
         key.release();
         repeat
     }
@@ -302,7 +326,7 @@ impl WindowState {
         };
         self.read_ahead = self.read_ahead.saturating_sub(1);
         let mut out = Out { slot, flips, timers: &mut self.timers };
-        self.keys[slot as usize].fire(&self.rules, time, &mut out);
+        KeyWork::of(slot, &mut self.keys, &mut self.runs).fire(&self.rules, time, &mut out);
         Some(slot)
     }
 
@@ -331,7 +355,7 @@ impl WindowState {
         let mut out = Out { slot, flips, timers: &mut self.timers };
         // What has left its window may have been held when the key was written: nothing had turned on it.
         let left = held.iter().take_while(|(held, _)| held.timestamp + rule.within() < clock).count();
-        self.keys[slot as usize].restore(rule, fact, &held[left..], &mut out)
+        KeyWork::of(slot, &mut self.keys, &mut self.runs).restore(rule, fact, &held[left..], &mut out)
     }
 
     /// Returns what is held of a fact, with the values, from oldest to newest.
@@ -342,9 +366,11 @@ impl WindowState {
 
     /// Returns the events of a key that matter to counts, by fact, each from oldest to newest.
     pub(crate) fn counted(&self, slot: Slot) -> impl Iterator<Item = (u32, CountEvents<'_>)> {
-        let KeyWindows { counts, runs, .. } = &self.keys[slot as usize];
-        let of_runs = runs.iter().flat_map(|runs| runs.held()).filter(|(fact, _)| !self.takes_value(*fact));
-        let few = counts.held(&self.rules, self.fired).map(|(fact, held)| (fact, CountEvents::Few(held)));
+        let of_runs = self.runs_of(slot).into_iter().flat_map(Runs::held).filter(|(fact, _)| !self.takes_value(*fact));
+        let few = self.keys[slot as usize]
+            .counts
+            .held(&self.rules, self.fired)
+            .map(|(fact, held)| (fact, CountEvents::Few(held)));
         few.chain(of_runs.map(|(fact, held)| {
             let held: Vec<Held> = held.into_iter().map(|(held, _)| held).collect();
             (fact, CountEvents::Held(held.into()))
@@ -353,8 +379,7 @@ impl WindowState {
 
     /// Returns the events of a key that matter to aggregates and sequences with their values, by fact, each from oldest to newest.
     pub(crate) fn valued(&self, slot: Slot) -> impl Iterator<Item = (u32, Vec<(Held, i128)>)> {
-        let runs = self.keys[slot as usize].runs.iter();
-        runs.flat_map(|runs| runs.held()).filter(|(fact, _)| self.takes_value(*fact))
+        self.runs_of(slot).into_iter().flat_map(Runs::held).filter(|(fact, _)| self.takes_value(*fact))
     }
 }
 
@@ -373,9 +398,17 @@ impl Serialize for CountEvents<'_> {
     }
 }
 
-impl KeyWindows {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.counts.is_empty() && self.runs.is_none()
+impl<'a> KeyWork<'a> {
+    fn of(slot: Slot, keys: &'a mut [KeyWindows], runs: &'a mut [Option<Box<Runs>>]) -> KeyWork<'a> {
+        KeyWork { windows: &mut keys[slot as usize], runs: runs.get_mut(slot as usize) }
+    }
+
+    /// Returns the runs, of which there may be none yet.
+    ///
+    /// # Panics
+    /// Panics if the model has small counts only.
+    fn runs(&mut self) -> &mut Runs {
+        self.runs.as_mut().expect("a model with such facts has room for what they hold").get_or_insert_default()
     }
 
     /// Applies an event with its value at clock `at`.
@@ -388,23 +421,24 @@ impl KeyWindows {
         out: &mut Out<'_>,
     ) -> Look {
         match rule {
-            WindowRule::Newest(rule) => self.counts.apply(rule, fact, at, event, out),
-            WindowRule::Kept(rule) => self.runs.get_or_insert_default().apply(rule, fact, at, (event, value), out),
+            WindowRule::Newest(rule) => self.windows.counts.apply(rule, fact, at, event, out),
+            WindowRule::Kept(rule) => self.runs().apply(rule, fact, at, (event, value), out),
         }
     }
 
     /// Looks at all facts when a timer fires at `time`.
     fn fire(&mut self, rules: &[Option<WindowRule>], time: Time, out: &mut Out<'_>) {
-        if self.armed != time {
+        if self.windows.armed != time {
             return;
         }
-        self.armed = 0;
-        let counted = self.counts.fire(rules, time, out);
-        let kept = self.runs.as_mut().and_then(|runs| runs.fire(rules, time, out));
+        self.windows.armed = 0;
+        let counted = self.windows.counts.fire(rules, time, out);
+        let runs = self.runs.as_mut().and_then(|runs| runs.as_mut());
+        let kept = runs.and_then(|runs| runs.fire(rules, time, out));
         if let Some(due) = counted.into_iter().chain(kept).min() {
-            match self.counts.take_timer(due) {
-                Some(pending) => self.armed = pending,
-                None => self.arm(Some(due), out),
+            match self.windows.counts.take_timer(due) {
+                Some(pending) => self.windows.armed = pending,
+                None => self.windows.arm(Some(due), out),
             }
         }
         self.release();
@@ -413,14 +447,29 @@ impl KeyWindows {
     /// Takes up what was held of a fact of which nothing is held yet; returns its truth.
     fn restore(&mut self, rule: &WindowRule, fact: u32, held: &[(Held, i128)], out: &mut Out<'_>) -> bool {
         let (truth, due) = match rule {
-            WindowRule::Newest(rule) => self.counts.restore(rule, fact, held.iter().map(|(held, _)| *held)),
-            WindowRule::Kept(rule) => self.runs.get_or_insert_default().restore(rule, fact, held),
+            WindowRule::Newest(rule) => self.windows.counts.restore(rule, fact, held.iter().map(|(held, _)| *held)),
+            WindowRule::Kept(rule) => self.runs().restore(rule, fact, held),
         };
-        self.arm(due, out);
+        self.windows.arm(due, out);
         self.release();
         truth
     }
 
+    /// Gives back the memory of what is no longer needed: keys come and go by the million.
+    fn release(&mut self) {
+        let runs = self.runs.as_mut().and_then(|runs| {
+            if runs.as_ref().is_some_and(|runs| runs.is_empty()) {
+                **runs = None;
+            }
+            runs.as_ref()
+        });
+        if self.windows.counts.is_empty() && runs.is_none() {
+            *self.windows = KeyWindows::default();
+        }
+    }
+}
+
+impl KeyWindows {
     /// Has a timer fire at `due`, or before.
     fn arm(&mut self, due: Option<Time>, out: &mut Out<'_>) {
         let Some(due) = due.filter(|due| self.armed == 0 || *due < self.armed) else { return };
@@ -430,15 +479,11 @@ impl KeyWindows {
         self.armed = due;
         out.timers.push(due, out.slot);
     }
+}
 
-    /// Gives back the memory of what is no longer needed: keys come and go by the million.
-    fn release(&mut self) {
-        if self.runs.as_ref().is_some_and(|runs| runs.is_empty()) {
-            self.runs = None;
-        }
-        if self.is_empty() {
-            *self = KeyWindows::default();
-        }
+impl KeyView<'_> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.counts.is_none_or(Counts::is_empty) && self.runs.is_none()
     }
 
     /// Returns what is held of a fact at `now`, with the values, from oldest to newest.
@@ -446,10 +491,11 @@ impl KeyWindows {
         let in_window = |(held, _): &(Held, i128)| now < held.timestamp + rule.within();
         match rule {
             WindowRule::Newest(_) => {
-                self.counts.of_fact(fact).iter().map(|counted| (counted.held(), 0)).filter(in_window).collect()
+                let counted = self.counts.into_iter().flat_map(|counts| counts.of_fact(fact));
+                counted.map(|counted| (counted.held(), 0)).filter(in_window).collect()
             }
             WindowRule::Kept(_) => {
-                let mut runs = self.runs.iter().flat_map(|runs| runs.held());
+                let mut runs = self.runs.into_iter().flat_map(Runs::held);
                 runs.find(|(of, _)| *of == fact).map_or_else(Vec::new, |(_, held)| held)
             }
         }
@@ -500,14 +546,15 @@ pub(crate) fn flips_ahead(
 ) -> Vec<Time> {
     let (mut flips, mut timers) = (Vec::new(), Timers::default());
     let mut out = Out { slot: 0, flips: &mut flips, timers: &mut timers };
-    let mut windows = KeyWindows::default();
-    let before = windows.restore(rule, fact, held, &mut out);
+    let (mut windows, mut runs) = (KeyWindows::default(), None);
+    let mut key = KeyWork { windows: &mut windows, runs: Some(&mut runs) };
+    let before = key.restore(rule, fact, held, &mut out);
     for Waiting { at, event, value, .. } in waiting {
-        windows.apply(rule, fact, *at, (*event, *value), &mut out);
+        key.apply(rule, fact, *at, (*event, *value), &mut out);
     }
     match rule {
         WindowRule::Newest(rule) => windows.counts.expire_all(rule, fact, &mut out),
-        WindowRule::Kept(rule) => windows.runs.iter_mut().for_each(|runs| runs.expire_all(rule, fact, &mut out)),
+        WindowRule::Kept(rule) => runs.iter_mut().for_each(|runs| runs.expire_all(rule, fact, &mut out)),
     }
     // Stable: of two flips in the same ms the later one counts.
     flips.sort_by_key(|flip| flip.time);
