@@ -18,7 +18,7 @@ mod version;
 
 use std::process::ExitCode;
 
-/// jemalloc asks the kernel for huge pages (`.cargo/config.toml`), which takes an eighth off what an event costs among a million keys.
+/// jemalloc asks the kernel for huge pages (`.cargo/config.toml`), which takes a tenth off what an event costs among a million keys (docs/CAPACITY.md).
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

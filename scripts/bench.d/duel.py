@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 
 def duel(start, pairs):
-    """Runs `start(which, cores)` for 0 and 1 at once, `pairs` times; returns the ratio of processor times (first over second), its standard error, and the ratio of memory."""
+    """Runs `start(which, core)` for 0 and 1 at once, `pairs` times; returns the ratio of processor times (first over second), its standard error, and the ratio of memory."""
     cores = sorted(os.sched_getaffinity(0))[:2]
     assert len(cores) == 2, "two cores are needed"
     logs, memory = [], []
