@@ -82,18 +82,24 @@ impl CommittedRows {
     /// not an update by which no included column changes.
     pub(crate) fn commit(&mut self, changes: &Changes, change: &Change, catalog: &Catalog, to: &mut Changes) -> bool {
         let ChangeTexts { key, row, .. } = changes.texts(change);
+        if self.include.is_empty() {
+            let commits = change.kind != ChangeKind::Update;
+            if commits {
+                let Change { recipients, at, audience, kind, reason, .. } = *change;
+                to.push_to(recipients, at, audience, kind, reason, ChangeTexts::of_key(key));
+            }
+            return commits;
+        }
         let Some(committed) = self.committed(change, catalog.id(change.audience), key, row) else { return false };
         let texts = ChangeTexts { key, row: &committed.row, previous_row: &committed.previous_row };
         to.push_to(change.recipients, change.at, change.audience, change.kind, committed.reason, texts);
         true
     }
 
+    /// Returns what a sync that includes columns commits of a change.
     fn committed(&mut self, change: &Change, audience: &str, key: &str, row: &str) -> Option<CommittedChange> {
         let reason = change.reason;
         let without_row = || CommittedChange { reason, row: "".into(), previous_row: "".into() };
-        if self.include.is_empty() {
-            return (change.kind != ChangeKind::Update).then(without_row);
-        }
         let membership = membership(audience, key);
         match change.kind {
             ChangeKind::Entry => {

@@ -182,7 +182,7 @@ impl KeyedState {
             count += 1;
         }
         let slots = &slots[..count];
-        let own = |slot: &Slot| keys.hash(*slot) ^ self.windows.touch(*slot) ^ self.evaluate.touch(*slot);
+        let own = |slot: &Slot| keys.hash(*slot) ^ self.windows.touch(*slot);
         let text = |slot: &Slot| keys.key(*slot).as_bytes().first().copied().unwrap_or(0);
         let within = |slot: &Slot| u64::from(text(slot)) ^ self.windows.touch_within(*slot);
         // The compiler must not find that nothing uses what is read.
