@@ -71,15 +71,29 @@ pub(super) fn setting(
     name: &str,
     patience: Duration,
 ) -> Result<Vec<Result<String, RDKafkaErrorCode>>, Problem> {
-    let admin: AdminClient<Context> =
-        config.create_with_context(context).map_err(|error| Problem::not_created(&error))?;
     let wanted: Vec<ResourceSpecifier<'_>> = names.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-    let found = retry(admin.inner().context(), patience, || {
-        let options = AdminOptions::new().request_timeout(Some(REQUEST));
-        wait(admin.describe_configs(&wanted, &options), "the settings of a topic")
+    let found = by_admin(config, context, |admin| {
+        retry(admin.inner().context(), patience, || {
+            let options = AdminOptions::new().request_timeout(Some(REQUEST));
+            wait(admin.describe_configs(&wanted, &options), "the settings of a topic")
+        })
     })?;
     let value = |resource: ConfigResource| resource.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
     Ok(found.into_iter().map(|resource| resource.map(value)).collect())
+}
+
+/// Returns what `work` does by an admin client. The client ends on a thread of its own, because that takes it 100 ms.
+pub(super) fn by_admin<T>(
+    config: &ClientConfig,
+    context: Context,
+    work: impl FnOnce(&AdminClient<Context>) -> Result<T, Problem>,
+) -> Result<T, Problem> {
+    let admin: AdminClient<Context> =
+        config.create_with_context(context).map_err(|error| Problem::not_created(&error))?;
+    let done = work(&admin);
+    let ends = std::thread::Builder::new().name("kafka".to_owned()).spawn(move || drop(admin));
+    ends.expect("the system can start a thread");
+    done
 }
 
 /// Waits for the answer to a request, which has a timeout of its own.

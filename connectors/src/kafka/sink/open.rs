@@ -28,7 +28,7 @@ use crate::kafka::ffi::{self, TopicDescription};
 use crate::kafka::ledger::{self, LedgerTopic, RESEND};
 use crate::kafka::topics;
 use crate::messages::{Messages, filter};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -48,6 +48,13 @@ const DEFAULTS: [(&str, &str); 2] = [
     ("compression.type", "lz4"),
     // The changes of a batch are there already: waiting for more does not pay.
     ("linger.ms", "0.5"),
+];
+
+/// Settings of a reader; a job may change them.
+const READER_DEFAULTS: [(&str, &str); 2] = [
+    ("fetch.queue.backoff.ms", "2"),
+    // For so long, 500 by default, a broker waits for more at the end of a ledger before it answers, and answers no other request of the connection.
+    ("fetch.wait.max.ms", "10"),
 ];
 
 /// Fences older processes of the sync, and reads its ledger.
@@ -87,7 +94,7 @@ pub(in crate::kafka) fn mark_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -
     let configs = [producer_config, reader_config, admin_config];
     let mut sender = Sender::new(spec, producer, configs, limits, watch);
     if spec.exactly_once()
-        && let Err(problem) = fence(&sender.producer, PATIENCE)
+        && let Err(problem) = fence(&sender.producer, &ledger_topic, PATIENCE)
     {
         let fenced = sender.producer.client().fatal_error().is_some_and(|(code, _)| is_fenced(code));
         return Err(if fenced { sender.superseded() } else { failed(problem) });
@@ -258,7 +265,7 @@ fn reader_settings(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<Client
         ("auto.offset.reset", "error"),
         ("enable.auto.commit", "false"),
     ];
-    settings(&spec.target.kafka, &[("fetch.queue.backoff.ms", "2")], &fixed, variable)
+    settings(&spec.target.kafka, &READER_DEFAULTS, &fixed, variable)
 }
 
 /// The topics of a sync; None if a topic is missing.
@@ -308,12 +315,11 @@ fn create_missing(
     if let Topics { target: Some(target), ledger: Some(ledger) } = found {
         return Ok((target, ledger));
     }
-    let admin: AdminClient<Context> = admin_settings(spec, variable)?
-        .create_with_context(spec.context())
-        .map_err(|error| Problem::not_created(&error))?;
-    let created = retry(reader.context(), PATIENCE, || {
-        let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
-        topics::wait(admin.create_topics(&new, &options), "creating topics")
+    let created = topics::by_admin(&admin_settings(spec, variable)?, spec.context(), |admin| {
+        retry(reader.context(), PATIENCE, || {
+            let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
+            topics::wait(admin.create_topics(&new, &options), "creating topics")
+        })
     })?;
     for result in created {
         match result {
@@ -368,9 +374,12 @@ pub(super) fn producer(context: Context, config: &ClientConfig) -> Result<BasePr
 }
 
 /// Ends the transactions of older producers of the sync, and keeps them from writing.
-pub(super) fn fence(producer: &BaseProducer<Context>, patience: Duration) -> Result<(), Problem> {
+pub(super) fn fence(producer: &BaseProducer<Context>, ledger: &str, patience: Duration) -> Result<(), Problem> {
     const WHAT: &str = "the sync's transactional id";
     retry(producer.client().context(), patience, || {
+        // librdkafka looks for the coordinator at once, and then each half a second: a broker is to be connected the first time.
+        let metadata = producer.client().fetch_metadata(Some(ledger), REQUEST);
+        metadata.map_err(|error| Problem::of_error(&error, WHAT))?;
         let result = producer.init_transactions(REQUEST);
         producer.poll(Duration::ZERO);
         result.map_err(|error| match &error {

@@ -74,7 +74,7 @@ impl Sender {
         let replaced = self.read_progress(progress).and_then(|_| {
             let new =
                 producer(self.producer_context(), &self.producer_config).map_err(|problem| self.of_problem(problem))?;
-            fence(&new, ANSWER).map_err(|problem| self.of_problem(problem))?;
+            fence(&new, &self.ledger_topic, ANSWER).map_err(|problem| self.of_problem(problem))?;
             Ok(new)
         });
         match replaced {
