@@ -83,12 +83,12 @@ impl CommittedRows {
     pub(crate) fn commit(&mut self, changes: &Changes, change: &Change, catalog: &Catalog, to: &mut Changes) -> bool {
         let ChangeTexts { key, row, .. } = changes.texts(change);
         if self.include.is_empty() {
-            let commits = change.kind != ChangeKind::Update;
-            if commits {
-                let Change { recipients, at, audience, kind, reason, .. } = *change;
-                to.push_to(recipients, at, audience, kind, reason, ChangeTexts::of_key(key));
+            if change.kind == ChangeKind::Update {
+                return false;
             }
-            return commits;
+            let Change { recipients, at, audience, kind, reason, .. } = *change;
+            to.push_to(recipients, at, audience, kind, reason, ChangeTexts::of_key(key));
+            return true;
         }
         let Some(committed) = self.committed(change, catalog.id(change.audience), key, row) else { return false };
         let texts = ChangeTexts { key, row: &committed.row, previous_row: &committed.previous_row };

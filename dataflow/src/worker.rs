@@ -178,11 +178,9 @@ impl WorkerLoop {
     fn measure_lag(&mut self, handed_over: Time) {
         let WorkerSetup { span, status, clock, .. } = &self.setup;
         if *span == Span::Live && status.live() && !status.stopped() {
-            let now = clock.now();
-            let lag = self.setup.readers.borrow_mut().lag(handed_over, now);
-            // Going live takes what it takes; once the clock has been caught up with, every ms counts. Before it moves for the first time
-            // nothing lags behind it, and it is far behind.
-            self.caught_up |= lag < CAUGHT_UP && now.saturating_sub(handed_over) < CAUGHT_UP;
+            let lag = self.setup.readers.borrow_mut().lag(handed_over, clock.now());
+            // Going live takes what it takes; once the clock has been caught up with, every ms counts.
+            self.caught_up |= lag < CAUGHT_UP;
             if self.caught_up {
                 status.publish_lag(lag);
             }

@@ -11,18 +11,21 @@ use rdkafka::message::Message;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::{ClientContext, Statistics};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use usher_config::{Kafka, Setting};
-use usher_core::lock::{lock, wait_timeout};
+use usher_core::lock::lock;
 
 /// How long a cluster may take to answer at a start: 30 s, an election of a new leader and a restart of one broker included.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long one request may take before it is repeated: an answer comes within ms, or not at all.
 pub(super) const REQUEST: Duration = Duration::from_secs(3);
-/// How often a reader's thread looks for errors.
-const POLL_EVERY: Duration = Duration::from_millis(100);
+/// How long a reader's thread waits for an error at first, …
+const POLL_FIRST: Duration = Duration::from_millis(1);
+/// … and at most, each time twice as long: a reader that is dropped waits for the end of it, and many live for some ms.
+const POLL_MAX: Duration = Duration::from_millis(100);
 /// A problem that lasts is logged again after so long, then after twice as long, …
 const LOG_PAUSE: Duration = Duration::from_secs(10);
 /// … and at least this often.
@@ -395,18 +398,11 @@ pub(super) fn retry<T>(
 pub(super) struct Reader {
     base: Arc<BaseConsumer<Context>>,
     thread: Option<JoinHandle<()>>,
-    stop: Arc<Stop>,
-}
-
-/// Whether a reader's thread is to end, and what wakes it then.
-#[derive(Default)]
-struct Stop {
-    stops: Mutex<bool>,
-    changed: Condvar,
+    stop: Arc<AtomicBool>,
 }
 
 impl Reader {
-    /// Starts a client; `tick` is called some ten times a second, on the client's thread.
+    /// Starts a client; `tick` is called some ten times a second, at first more often, on the client's thread.
     pub(super) fn start(
         config: &ClientConfig,
         context: Context,
@@ -415,20 +411,16 @@ impl Reader {
         let base: BaseConsumer<Context> =
             config.create_with_context(context).map_err(|error| Problem::not_created(&error))?;
         let base = Arc::new(base);
-        let stop = Arc::new(Stop::default());
+        let stop = Arc::new(AtomicBool::new(false));
         let thread = {
             let (base, stop) = (Arc::clone(&base), Arc::clone(&stop));
             std::thread::Builder::new().name("kafka".to_owned()).spawn(move || {
-                let mut stops = lock(&stop.stops);
-                while !*stops {
-                    drop(stops);
-                    // Errors go to the context, messages to their partitions' queues. A poll that waited could not be woken.
-                    let _ = base.poll(Duration::ZERO);
+                let mut wait = POLL_FIRST;
+                while !stop.load(Ordering::Relaxed) {
+                    // Errors go to the context, messages to their partitions' queues.
+                    let _ = base.poll(wait);
                     tick(&base);
-                    stops = lock(&stop.stops);
-                    if !*stops {
-                        stops = wait_timeout(&stop.changed, stops, POLL_EVERY);
-                    }
+                    wait = (wait * 2).min(POLL_MAX);
                 }
             })
         };
@@ -462,8 +454,7 @@ pub(super) fn ends(base: &BaseConsumer<Context>, topic: &str, partition: i32) ->
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        *lock(&self.stop.stops) = true;
-        self.stop.changed.notify_all();
+        self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             thread.join().expect("a panic of the thread is a bug");
         }

@@ -59,41 +59,29 @@ pub(super) fn find<C: ClientContext>(
     }
 }
 
+/// Starts a client that asks for settings and creates topics. It takes 100 ms to end.
+pub(super) fn admin(config: &ClientConfig, context: Context) -> Result<AdminClient<Context>, Problem> {
+    config.create_with_context(context).map_err(|error| Problem::not_created(&error))
+}
+
 /// Returns a setting of topics, in the order of `names`; the brokers' code where they do not show it.
 ///
 /// # Errors
 ///
 /// The brokers refuse, or do not answer within `patience`.
 pub(super) fn setting(
-    config: &ClientConfig,
-    context: Context,
+    admin: &AdminClient<Context>,
     names: &[&str],
     name: &str,
     patience: Duration,
 ) -> Result<Vec<Result<String, RDKafkaErrorCode>>, Problem> {
     let wanted: Vec<ResourceSpecifier<'_>> = names.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-    let found = by_admin(config, context, |admin| {
-        retry(admin.inner().context(), patience, || {
-            let options = AdminOptions::new().request_timeout(Some(REQUEST));
-            wait(admin.describe_configs(&wanted, &options), "the settings of a topic")
-        })
+    let found = retry(admin.inner().context(), patience, || {
+        let options = AdminOptions::new().request_timeout(Some(REQUEST));
+        wait(admin.describe_configs(&wanted, &options), "the settings of a topic")
     })?;
     let value = |resource: ConfigResource| resource.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
     Ok(found.into_iter().map(|resource| resource.map(value)).collect())
-}
-
-/// Returns what `work` does by an admin client. The client ends on a thread of its own, because that takes it 100 ms.
-pub(super) fn by_admin<T>(
-    config: &ClientConfig,
-    context: Context,
-    work: impl FnOnce(&AdminClient<Context>) -> Result<T, Problem>,
-) -> Result<T, Problem> {
-    let admin: AdminClient<Context> =
-        config.create_with_context(context).map_err(|error| Problem::not_created(&error))?;
-    let done = work(&admin);
-    let ends = std::thread::Builder::new().name("kafka".to_owned()).spawn(move || drop(admin));
-    ends.expect("the system can start a thread");
-    done
 }
 
 /// Waits for the answer to a request, which has a timeout of its own.

@@ -135,9 +135,10 @@ impl Pace {
         Rest { moves, sleeps: true, wait: sleep }
     }
 
-    /// Returns since when something was due by itself that the clock of a worker which slept brings when it moves from `held` to `clock`.
-    pub(crate) fn due_since(&self, held: Time, clock: Time) -> Time {
-        self.least_due().clamp(held, clock)
+    /// Returns since when something was due by itself that the clock of a worker brings when it moves from `held` to `clock`; `None` if
+    /// nothing was.
+    pub(crate) fn due_since(&self, held: Time, clock: Time) -> Option<Time> {
+        Some(self.least_due().max(held)).filter(|due| *due <= clock)
     }
 }
 
@@ -187,7 +188,8 @@ mod tests {
         pace.publish_due(1, 1_280, 1_250);
         assert_eq!(pace.next(1_250, 1_260, 0), sleeps(false, 20));
         assert_eq!(pace.next(1_250, 1_280, 0), sleeps(true, 220));
-        assert_eq!(pace.due_since(1_250, 1_281), 1_280);
+        assert_eq!([1_279, 1_280, 1_281].map(|clock| pace.due_since(1_250, clock)), [None, Some(1_280), Some(1_280)]);
+        assert_eq!(pace.due_since(1_290, 1_300), Some(1_290), "it was due before");
         let pace = asleep(1);
         assert_eq!(pace.next(1_250, 1_260, 3), sleeps(false, 20));
         assert_eq!(pace.next(1_250, 1_260, 1_000), sleeps(false, 50));

@@ -305,9 +305,9 @@ impl PartitionReaders {
         self.reading.iter_mut().chain(&mut self.ended).map(|reader| reader.resume(done)).collect()
     }
 
-    /// Notes a move of the live clock, which brings what has been due since a time.
-    fn note_move(&mut self, from: Time, to: Time, since: Time) {
-        if to > from {
+    /// Notes a move of the live clock, which brings what has been due since a time, if anything was.
+    fn note_move(&mut self, from: Time, to: Time, since: Option<Time>) {
+        if let Some(since) = since.filter(|_| to > from) {
             self.moves.push_back((to, since));
         }
     }
@@ -622,13 +622,13 @@ impl ReadScheduler {
             return Ok(Activation::idle(held, clock));
         }
         self.discover(readers)?;
-        // While it slept nothing was due by itself but what woke it.
-        let since = if self.slept { self.setup.status.pace().due_since(held, clock) } else { held };
+        let due = self.setup.status.pace().due_since(held, clock);
         if let Some((events, came)) = self.read_next(readers, now, clock)? {
-            let since = if self.slept { since.min(came.max(held)) } else { held };
+            // While it slept nothing was due but what woke it.
+            let since = if self.slept { due.unwrap_or(clock).min(came.max(held)) } else { held };
             self.slept = false;
             self.read_at = Some(clock);
-            readers.note_move(held, clock, since);
+            readers.note_move(held, clock, Some(since));
             return Ok(Activation { events, from: clock, source_progress: Vec::new(), next: Next::Again(clock) });
         }
         let rest = match clock < now {
@@ -640,7 +640,7 @@ impl ReadScheduler {
         if !rest.moves {
             return Ok(Activation { next: Next::Wait(held, rest.wait), ..Activation::idle(held, held) });
         }
-        readers.note_move(held, clock, since);
+        readers.note_move(held, clock, due);
         // What was read at this ms takes effect once it is over.
         let wait = if clock == now && self.read_at == Some(clock) { SOON } else { rest.wait };
         Ok(Activation { next: Next::Wait(clock, wait), ..Activation::idle(held, held) })

@@ -207,7 +207,7 @@ impl EvaluateState {
         }
     }
 
-    /// Returns something of a key's facts and memberships: see [`KeyedState::read_ahead`](super::keyed::KeyedState::read_ahead).
+    /// Returns something of a key's facts and memberships, so that they are read before they are needed.
     pub(crate) fn touch(&self, slot: Slot) -> u64 {
         let first = |row: &[u64]| row.first().copied().unwrap_or(0);
         first(self.facts.row(slot)) ^ first(self.members.row(slot))

@@ -15,6 +15,7 @@ use super::transaction::Setback;
 use crate::kafka::client::Context;
 use crate::kafka::error::Problem;
 use crate::kafka::topics;
+use rdkafka::admin::AdminClient;
 use rdkafka::config::ClientConfig;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -84,12 +85,11 @@ impl Limits {
 
     /// Reads the limits of the target and of the ledger topic, in this order.
     pub(super) fn read(
-        context: Context,
+        admin: &AdminClient<Context>,
         names: [&str; 2],
         client: &ClientConfig,
-        admin: &ClientConfig,
     ) -> Result<Limits, Problem> {
-        let found = topics::setting(admin, context, &names, "max.message.bytes", PATIENCE)?;
+        let found = topics::setting(admin, &names, "max.message.bytes", PATIENCE)?;
         let bytes = |place: usize| found[place].as_ref().ok().and_then(|value| value.parse().ok());
         for (name, code) in names.iter().zip(&found).filter_map(|(name, found)| Some((name, found.as_ref().err()?))) {
             tracing::debug!(topic = name, "the topic's settings can't be read: {code}");
@@ -143,7 +143,7 @@ impl Sender {
 
     fn read_limits(&self) -> Result<Limits, Problem> {
         let names = [&self.topic[..], &self.ledger_topic];
-        Limits::read(self.context(), names, &self.producer_config, &self.admin_config)
+        Limits::read(&topics::admin(&self.admin_config, self.context())?, names, &self.producer_config)
     }
 
     /// Reads the limits again, because brokers have refused a record that fits, and leaves the producer to be replaced.

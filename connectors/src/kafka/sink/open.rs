@@ -28,7 +28,7 @@ use crate::kafka::ffi::{self, TopicDescription};
 use crate::kafka::ledger::{self, LedgerTopic, RESEND};
 use crate::kafka::topics;
 use crate::messages::{Messages, filter};
-use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -81,10 +81,11 @@ pub(in crate::kafka) fn mark_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -
     let ledger_topic = ledger::topic(spec.job, spec.id);
     let reader = Arc::new(Reader::start(&reader_config, spec.context(), |_| ()).map_err(failed)?);
     let topics = find_topics(spec, &reader, &ledger_topic).map_err(failed)?;
-    let (target, ledger) = create_missing(spec, &reader, &ledger_topic, topics, variable).map_err(failed)?;
+    let admin = topics::admin(&admin_config, spec.context()).map_err(failed)?;
+    let (target, ledger) = create_missing(spec, &reader, &admin, &ledger_topic, topics).map_err(failed)?;
     let watch = Watch::new(target, ledger);
     let names = [&spec.target.topic[..], &ledger_topic];
-    let limits = Limits::read(spec.context(), names, &producer_config, &admin_config).unwrap_or_else(|problem| {
+    let limits = Limits::read(&admin, names, &producer_config).unwrap_or_else(|problem| {
         tracing::warn!(sync = spec.id, "how large messages may be can't be read: {}", problem.reason);
         Limits::of_client(&producer_config)
     });
@@ -198,7 +199,8 @@ pub fn resend_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<(), Si
     let ledger_topic = ledger::topic(spec.job, spec.id);
     let reader = Reader::start(&reader_config, spec.context(), |_| ()).map_err(failed)?;
     let topics = find_topics(spec, &reader, &ledger_topic).map_err(failed)?;
-    create_missing(spec, &reader, &ledger_topic, topics, variable).map_err(failed)?;
+    let admin = topics::admin(&admin_settings(spec, variable).map_err(failed)?, spec.context()).map_err(failed)?;
+    create_missing(spec, &reader, &admin, &ledger_topic, topics).map_err(failed)?;
     // Without the sync's transactional id, which would fence a process that runs.
     let fixed = [("enable.idempotence", "true"), ("message.timeout.ms", "30000")];
     let config = settings(&spec.target.kafka, &DEFAULTS, &fixed, variable).map_err(failed)?;
@@ -237,7 +239,8 @@ pub fn check_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<(), Sin
     let reader = Arc::new(Reader::start(&reader_config, spec.context(), |_| ()).map_err(failed)?);
     let found = find_topics(spec, &reader, &ledger_topic).map_err(failed)?;
     if found.ledger.is_some() {
-        check_is_compacted(spec, &ledger_topic, variable).map_err(failed)?;
+        let admin = topics::admin(&admin_settings(spec, variable).map_err(failed)?, spec.context()).map_err(failed)?;
+        check_is_compacted(&admin, &ledger_topic).map_err(failed)?;
     }
     Ok(())
 }
@@ -293,9 +296,9 @@ fn find_topics(spec: &SyncSpec<'_>, reader: &Reader, ledger_topic: &str) -> Resu
 fn create_missing(
     spec: &SyncSpec<'_>,
     reader: &Reader,
+    admin: &AdminClient<Context>,
     ledger_topic: &str,
     found: Topics,
-    variable: Variable<'_>,
 ) -> Result<(TopicDescription, TopicDescription), Problem> {
     let mut new = Vec::new();
     if let (None, Some(partitions)) = (&found.target, spec.target.partitions) {
@@ -303,7 +306,7 @@ fn create_missing(
         new.push(NewTopic::new(&spec.target.topic, partitions, TopicReplication::Fixed(-1)));
     }
     match found.ledger {
-        Some(_) => check_is_compacted(spec, ledger_topic, variable)?,
+        Some(_) => check_is_compacted(admin, ledger_topic)?,
         None => new.push(
             NewTopic::new(ledger_topic, 1, TopicReplication::Fixed(-1))
                 .set("cleanup.policy", "compact")
@@ -315,11 +318,9 @@ fn create_missing(
     if let Topics { target: Some(target), ledger: Some(ledger) } = found {
         return Ok((target, ledger));
     }
-    let created = topics::by_admin(&admin_settings(spec, variable)?, spec.context(), |admin| {
-        retry(reader.context(), PATIENCE, || {
-            let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
-            topics::wait(admin.create_topics(&new, &options), "creating topics")
-        })
+    let created = retry(reader.context(), PATIENCE, || {
+        let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
+        topics::wait(admin.create_topics(&new, &options), "creating topics")
     })?;
     for result in created {
         match result {
@@ -341,9 +342,8 @@ fn create_missing(
 }
 
 /// Checks that the ledger topic keeps the latest record of each key without a time limit.
-fn check_is_compacted(spec: &SyncSpec<'_>, ledger_topic: &str, variable: Variable<'_>) -> Result<(), Problem> {
-    let config = admin_settings(spec, variable)?;
-    let found = topics::setting(&config, spec.context(), &[ledger_topic], "cleanup.policy", PATIENCE)?;
+fn check_is_compacted(admin: &AdminClient<Context>, ledger_topic: &str) -> Result<(), Problem> {
+    let found = topics::setting(admin, &[ledger_topic], "cleanup.policy", PATIENCE)?;
     for policy in found {
         match policy {
             Err(code) => {

@@ -329,3 +329,14 @@ fn what_is_read_ahead_and_decoded_by_others_is_what_one_worker_reads() {
     let Reached { ahead, awaited, left } = reached;
     assert!(ahead > 500 && awaited > 50 && left > 5, "{reached:?}");
 }
+
+#[test]
+fn a_clock_that_moves_while_nothing_is_due_does_not_lag() {
+    let mut readers = PartitionReaders::default();
+    // Another worker of an idle job keeps its clock: nothing that is due waits for it.
+    readers.note_move(1_000, 1_250, None);
+    assert_eq!(readers.lag(1_000, 1_500), 0);
+    readers.note_move(1_250, 1_500, Some(1_490));
+    readers.note_move(1_500, 1_500, Some(1_500));
+    assert_eq!([(1_000, 1_500), (1_499, 1_520), (1_500, 1_530)].map(|(over, now)| readers.lag(over, now)), [10, 30, 0]);
+}
