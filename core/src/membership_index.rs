@@ -45,6 +45,9 @@ use crate::catalog::Catalog;
 use crate::change::{ChangeKind, Reason};
 use crate::ledger::LedgerAudience;
 use crate::lock::{self, lock};
+use hashbrown::DefaultHashBuilder;
+use papaya::ResizeMode;
+use seize::{Collector, Guard as _};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
@@ -57,6 +60,12 @@ const KEPT_MS: u64 = 200;
 
 /// Changes that a worker collects in its first epoch before it applies them: bounds the memory of the first fill.
 const FIRST_FILL: usize = 65_536;
+
+/// Slots of a table that has become too small which a write moves to a larger one if it needs room there, some 0.3 µs each.
+const MOVED_AT_ONCE: usize = 16;
+
+/// Superseded entries that are freed at once: before that all processors are interrupted, so that no reader has one.
+const FREED_AT_ONCE: usize = 1_024;
 
 /// Bounds of the buckets of epochs' durations, in seconds.
 const EPOCH_SECONDS: [f64; 10] = [0.001, 0.003, 0.01, 0.03, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0];
@@ -130,7 +139,19 @@ pub struct MembershipIndex {
 
 struct Model {
     id: String,
-    members: papaya::HashMap<Arc<str>, Held>,
+    members: Members,
+}
+
+/// Keys, by text, and their audiences.
+type Members = papaya::HashMap<Arc<str>, Held, DefaultHashBuilder>;
+
+/// Returns an empty table.
+fn no_members() -> Members {
+    papaya::HashMap::builder()
+        .hasher(DefaultHashBuilder::default())
+        .resize_mode(ResizeMode::Incremental(MOVED_AT_ONCE))
+        .collector(Collector::new().batch_size(FREED_AT_ONCE))
+        .build()
 }
 
 /// What one worker writes. Aligned, so that workers do not share cache lines.
@@ -218,7 +239,7 @@ impl MembershipIndex {
         MembershipIndex {
             catalog,
             workers: (0..workers).map(|_| worker()).collect(),
-            models: models.into_iter().map(|id| Model { id, members: papaya::HashMap::new() }).collect(),
+            models: models.into_iter().map(|id| Model { id, members: no_members() }).collect(),
             audiences,
             ledger_view: RwLock::new(None),
             forgotten: AtomicU64::new(0),
@@ -516,6 +537,14 @@ impl IndexWriter {
         assert!(self.changes.is_empty() || as_of > closed, "a change comes after its time {as_of} was closed");
         assert!(self.changes.iter().all(|collected| collected.change.at <= as_of), "a change is later than {as_of}");
         self.apply(closed);
+        if closed == 0 {
+            // Whoever iterates ends a growth that is under way: otherwise the first changes of the live job would. The smaller table is freed.
+            for model in &index.models {
+                let guard = model.members.guard();
+                let _ = model.members.iter(&guard).next();
+                guard.flush();
+            }
+        }
         let worker = &index.workers[self.worker];
         lock(&worker.counts).copy_from_slice(&self.counts);
         worker.closed.store(as_of, Ordering::Release);

@@ -74,6 +74,8 @@ pub(crate) struct WorkerLoop {
     end_sent: bool,
     ending: Option<Instant>,
     caught_up: bool,
+    /// The lag while the clock has not been caught up with.
+    behind: Time,
     /// What workers have counted before the start of who would leave by the first pulls.
     start_exits: Vec<Vec<Exits>>,
     clocks: ClockWatch,
@@ -124,6 +126,7 @@ impl WorkerLoop {
             end_sent: false,
             ending: None,
             caught_up: false,
+            behind: 0,
             start_exits: Vec::new(),
         }
     }
@@ -150,6 +153,7 @@ impl WorkerLoop {
             self.setup.epochs.borrow_mut().release_slots(handed_over);
             self.measure_lag(handed_over);
         }
+        self.setup.status.publish_lag(self.behind);
         let sizes = self.setup.graph.members.sizes(audiences);
         self.setup.status.publish_members(self.setup.worker as usize % self.setup.status.workers(), sizes);
         // Nothing more is read.
@@ -178,12 +182,14 @@ impl WorkerLoop {
     fn measure_lag(&mut self, handed_over: Time) {
         let WorkerSetup { span, status, clock, .. } = &self.setup;
         if *span == Span::Live && status.live() && !status.stopped() {
-            let lag = self.setup.readers.borrow_mut().lag(handed_over, clock.now());
-            // Going live takes what it takes; once the clock has been caught up with, every ms counts.
-            self.caught_up |= lag < CAUGHT_UP;
+            let mut readers = self.setup.readers.borrow_mut();
+            let lag = readers.lag(handed_over, clock.now());
+            // Going live takes what it takes, in steps of the clock; once it has been caught up with, every ms counts.
+            self.caught_up |= readers.has_caught_up() && lag < CAUGHT_UP;
             if self.caught_up {
                 status.publish_lag(lag);
             }
+            self.behind = if self.caught_up { 0 } else { lag };
         }
     }
 

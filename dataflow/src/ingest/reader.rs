@@ -180,6 +180,8 @@ pub(crate) struct PartitionReaders {
     rests_from: Option<Time>,
     /// Whether the clock is to end.
     ending: bool,
+    /// Whether the live clock stood at now when it was moved last.
+    caught_up: bool,
     /// Moves of the live clock whose changes may not have been handed over: where to, and since when something that they bring was due.
     moves: VecDeque<(Time, Time)>,
 }
@@ -267,6 +269,11 @@ impl PartitionReaders {
         };
         let mut all = self.reading.iter().chain(&self.ended);
         self.rests_from.is_some_and(|at| all.all(|reader| settled(at, reader)))
+    }
+
+    /// Returns whether the live clock has been moved to now; one that is late goes on in steps of [`STEP`].
+    pub(crate) fn has_caught_up(&self) -> bool {
+        self.caught_up
     }
 
     /// Returns how far what has been handed over lags behind what was due, ms, at the time `now`.
@@ -617,6 +624,7 @@ impl ReadScheduler {
         let now = self.setup.clock.now();
         // It only moves forward, whatever the machine's clock does, and not far ahead of what has been handed over.
         let clock = now.min(handed_over.map_or(now, |handed_over| handed_over.saturating_add(STEP))).max(held);
+        readers.caught_up = clock >= now;
         if readers.resting {
             readers.rests_from.get_or_insert(now.max(held));
             return Ok(Activation::idle(held, clock));

@@ -17,7 +17,7 @@ use crate::state::dictionary::SharedDictionary;
 use crate::state::difference::Fitting;
 use crate::state::epoch::{EpochWorker, WholePull};
 use crate::state::staged::{SeenKeys, Staged, Twice};
-use crate::time::{FUEL, Slot, Time};
+use crate::time::{FUEL, Time};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -227,8 +227,9 @@ impl Receiving {
         let plan = &setup.plan;
         let mut parts = Vec::new();
         let model = &plan.models[pulled as usize];
+        let keys = |model: u32| setup.dictionaries[model as usize].borrow().len();
         if model.owns_rows() {
-            parts.push((pulled, Staged::new(Role::Own, pulled, model)));
+            parts.push((pulled, Staged::new(Role::Own, pulled, model, keys(pulled))));
         }
         let parent = model.snapshot.as_ref().and_then(|snapshot| snapshot.parent.as_ref());
         let aggregates = |parent: &u32| {
@@ -237,7 +238,7 @@ impl Receiving {
         };
         // As readers send them.
         if let Some((parent, _)) = parent.filter(|(parent, _)| !model.owns_rows() || aggregates(parent)) {
-            parts.push((*parent, Staged::new(Role::Related, pulled, &plan.models[*parent as usize])));
+            parts.push((*parent, Staged::new(Role::Related, pulled, &plan.models[*parent as usize], keys(*parent))));
         }
         // Until the pull is switched to or given up.
         parts.iter().for_each(|(model, _)| setup.dictionaries[*model as usize].borrow_mut().hold());
@@ -252,12 +253,7 @@ impl Receiving {
         let part = self.parts.iter_mut().find(|(model, staged)| *model == rows.model && staged.role == rows.role);
         let (model, staged) = part.expect("rows are for a part of their pull");
         let mut keys = dictionaries[*model as usize].borrow_mut();
-        let slots: Vec<Slot> = (0..rows.len())
-            .map(|row| {
-                let (hash, key) = rows.key(row);
-                keys.intern(hash, key)
-            })
-            .collect();
+        let slots = keys.intern_all(&rows);
         if let Some(Twice { row, files }) = staged.add(&mut rows, &slots) {
             self.came_twice(rows.key(row).1.to_owned(), files);
         }

@@ -188,7 +188,7 @@ mod tests {
         let mut parts: Vec<(u32, Staged)> = own
             .into_iter()
             .chain(parent.map(|(parent, _)| (*parent, Role::Related)))
-            .map(|(of, role)| (of, Staged::new(role, model as u32, &plan.models[of as usize])))
+            .map(|(of, role)| (of, Staged::new(role, model as u32, &plan.models[of as usize], 0)))
             .collect();
         for (of, _) in &parts {
             keys[*of as usize].borrow_mut().hold();
@@ -198,8 +198,7 @@ mod tests {
             else {
                 continue;
             };
-            let mut keys = keys[*of as usize].borrow_mut();
-            let slots: Vec<Slot> = (0..rows.len()).map(|row| keys.intern(rows.key(row).0, rows.key(row).1)).collect();
+            let slots = keys[*of as usize].borrow_mut().intern_all(&rows);
             assert_eq!(staged.add(&mut rows, &slots), None, "keys are unique");
         }
         WholePull { pulled: model as u32, number, began: START, at: None, parts }

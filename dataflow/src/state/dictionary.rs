@@ -5,11 +5,16 @@
 //! finds the right text. Holds: the key's text once, its hash, 4 bytes of table. Refuses: to forget keys while slots are
 //! held ([`Dictionary::hold`]); the caller asks first.
 
+use crate::ingest::row_batch::RowBatch;
 use crate::time::{Slot, Time};
 use hashbrown::{HashSet, HashTable};
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::rc::Rc;
+
+/// How many keys are read ahead at once: as many reads as a core has under way.
+pub(crate) const AHEAD: usize = 16;
 
 struct Head {
     hash: u64,
@@ -92,6 +97,37 @@ impl Dictionary {
         };
         table.insert_unique(hash, slot, |slot| heads[*slot as usize].hash);
         slot
+    }
+
+    /// Returns the slots of the keys of a batch of rows, as [`Dictionary::intern`] does.
+    ///
+    /// Most reads that find a key miss the caches, and each depends on the one before: those of several keys are begun together.
+    pub(crate) fn intern_all(&mut self, rows: &RowBatch) -> Vec<Slot> {
+        let mut slots = Vec::with_capacity(rows.len());
+        while slots.len() < rows.len() {
+            let next = slots.len()..rows.len().min(slots.len() + AHEAD);
+            self.read_ahead(next.clone().map(|row| rows.key(row).0));
+            slots.extend(next.map(|row| {
+                let (hash, key) = rows.key(row);
+                self.intern(hash, key)
+            }));
+        }
+        slots
+    }
+
+    /// Reads what finding so many keys with these hashes will read, step by step of all.
+    fn read_ahead(&self, hashes: impl Iterator<Item = u64>) {
+        let mut slots = [0; AHEAD];
+        let mut count = 0;
+        for slot in hashes.filter_map(|hash| self.candidate(hash)) {
+            slots[count] = slot;
+            count += 1;
+        }
+        let slots = &slots[..count];
+        let text = |slot: &Slot| self.key(*slot).as_bytes().first().copied().unwrap_or(0);
+        // The compiler must not find that nothing uses what is read.
+        black_box(slots.iter().fold(0, |all, slot| all ^ self.hash(*slot)));
+        black_box(slots.iter().fold(0, |all, slot| all ^ text(slot)));
     }
 
     /// Returns the slots in use and the hashes of their keys.

@@ -27,13 +27,13 @@ use super::brake::Exits;
 use super::codec::{KeyState, Mapping};
 use super::committed::Baseline;
 use super::contributions::layers;
-use super::dictionary::SharedDictionary;
+use super::dictionary::{AHEAD, SharedDictionary};
 use super::event_counts::{AllEventCounts, EventCounts};
 use super::facts::{Words, set, words_for};
 use super::forecast::Waiting;
 use super::holding::IncompleteWindow;
 use super::joins::{JoinItem, depths, readers};
-use super::keyed::{AHEAD, KeyedState};
+use super::keyed::KeyedState;
 use super::parents::{Interest, ParentValues};
 use super::rows::WaitingTraits;
 use super::staged::Staged;
@@ -48,6 +48,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use usher_config::{Incomplete, Share};
 use usher_queries::missing::{self, MissingEvents};
 use usher_queries::plan::{EventPlan, ModelPlan, Plan, Role};
+
+/// Keys of which a pull has nothing new that are switched for a unit of fuel, some 100 ns each. What is left when there is no fuel waits for the
+/// next epoch, which is of another ms.
+const UNCHANGED: u32 = 4;
 
 /// What an earlier run left behind, for one worker.
 #[derive(Default)]
@@ -801,7 +805,7 @@ impl EpochWorker {
         }
     }
 
-    /// Returns the end, exclusive, of the next epoch: no further than the start, and with a limited number of events.
+    /// Returns the end, exclusive, of the next epoch: no further than the start, and with a limited number of events and timers.
     fn next_epoch(&mut self, end: Time, fuel: usize) -> Option<Time> {
         let end = match self.start {
             _ if self.started => {
@@ -823,13 +827,14 @@ impl EpochWorker {
         if self.done >= end {
             return None;
         }
+        let end = self.models.iter().fold(end, |end, model| model.timer_limit(fuel, end)).max(self.done + 1);
         self.gather(end);
         let Some(beyond) = self.ready.get(fuel) else {
             return Some(end);
         };
         let first = self.ready[0].at;
-        // Time does not go back for what is read again and took effect before.
-        Some(if beyond.at > first { beyond.at } else { first + 1 }.max(self.done + 1))
+        // Time does not go back for what is read again and took effect before, and what is ready may have been gathered for a later end.
+        Some(if beyond.at > first { beyond.at } else { first + 1 }.max(self.done + 1).min(end))
     }
 
     /// Moves the events that take effect before `end` to `ready`, in order.
@@ -1020,9 +1025,12 @@ impl EpochWorker {
                     if fuel == 0 {
                         return 0;
                     }
-                    switching.changed += u64::from(model.switch(staged, slot, began, (time, last)));
+                    let is_new = model.switch(staged, slot, began, (time, last));
+                    switching.changed += u64::from(is_new);
                     switching.keys += 1;
-                    fuel -= 1;
+                    if is_new || switching.keys.is_multiple_of(UNCHANGED) {
+                        fuel -= 1;
+                    }
                 }
                 model.end_switch(staged, began);
                 model.keys().borrow_mut().let_go();
@@ -1383,3 +1391,6 @@ impl EpochWorker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

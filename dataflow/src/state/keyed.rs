@@ -8,7 +8,7 @@ use super::changed::ChangedKeys;
 use super::committed::Baseline;
 use super::contributions::Contributions;
 use super::deciding::{Deciding, deciding};
-use super::dictionary::SharedDictionary;
+use super::dictionary::{AHEAD, SharedDictionary};
 use super::evaluate::EvaluateState;
 use super::facts::{Words, get};
 use super::holding::{Holding, IncompleteWindow};
@@ -27,9 +27,6 @@ use usher_core::api::{ExplainedLive, ExplainedParent};
 use usher_core::change::{ChangeKind, Reason, Recipients};
 use usher_queries::StoredValue;
 use usher_queries::plan::{EventPlan, Expr, ModelPlan, Role as EventRole};
-
-/// How many keys are read ahead at once: as many reads as a core has under way.
-pub(crate) const AHEAD: usize = 16;
 
 /// The keys of one model that this worker owns.
 pub(crate) struct KeyedState {
@@ -240,6 +237,11 @@ impl KeyedState {
     /// Returns a time before which nothing changes by itself. None if nothing ever does.
     pub(crate) fn next_timer(&self) -> Option<Time> {
         self.windows.next_timer().into_iter().chain(self.properties.next_timer()).min()
+    }
+
+    /// Returns a time, at most `end`, before which so many timers of each kind are due: see [`super::timers::Timers::limit`].
+    pub(crate) fn timer_limit(&self, many: usize, end: Time) -> Time {
+        self.properties.timer_limit(many, self.windows.timer_limit(many, end))
     }
 
     /// Returns which of the values that an event carries a fact takes; 0 if it takes none.

@@ -304,6 +304,11 @@ impl PropertyState {
         self.timers.next().into_iter().chain(self.joined_timers.next()).min()
     }
 
+    /// Returns a time, at most `end`, before which so many timers of each kind are due: see [`Timers::limit`].
+    pub(crate) fn timer_limit(&self, many: usize, end: Time) -> Time {
+        self.joined_timers.limit(many, self.timers.limit(many, end))
+    }
+
     fn arm(&mut self, time: Time, slot: Slot, fact: u32) {
         let timers = if self.joined[fact as usize] { &mut self.joined_timers } else { &mut self.timers };
         timers.push(time, (slot, fact));

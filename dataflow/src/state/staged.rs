@@ -76,8 +76,9 @@ impl Twice {
 }
 
 impl Staged {
-    /// Stages a pull of model `pulled` for the keys of a model with `facts`.
-    pub(crate) fn new(role: Role, pulled: u32, model: &ModelPlan) -> Staged {
+    /// Stages a pull of model `pulled` for the keys of a model, of which there are so many. There is room for a row of each and some more: what
+    /// grows by doubling holds up events for a quarter of a second when it has ten million rows.
+    pub(crate) fn new(role: Role, pulled: u32, model: &ModelPlan, keys: usize) -> Staged {
         let rows = model.rows.as_ref().filter(|_| role == Role::Own);
         let mut facts = Vec::new();
         let mut empty = Vec::new();
@@ -92,18 +93,21 @@ impl Staged {
                 _ => {}
             }
         }
+        let room = keys + keys / 8;
+        let stride = if role == Role::Own { words_for(facts.len()) } else { 0 };
+        let columns = rows.map_or(0, |rows| rows.columns.len() + usize::from(rows.parent.is_some()));
         Staged {
             role,
-            stride: words_for(facts.len()),
+            stride,
             facts,
-            index: Vec::new(),
+            index: vec![0; room],
             removed: Vec::new(),
             named: None,
-            truths: Vec::new(),
+            truths: Vec::with_capacity(room * stride),
             texts: Vec::new(),
-            columns: rows.map_or(0, |rows| rows.columns.len() + usize::from(rows.parent.is_some())),
-            values: Vec::new(),
-            summaries: Vec::new(),
+            columns,
+            values: Vec::with_capacity(room * columns),
+            summaries: Vec::with_capacity(room * empty.len()),
             empty,
             timelines: HashMap::new(),
             timed: HashMap::new(),
@@ -115,8 +119,8 @@ impl Staged {
     /// Adds a batch; `slots[row]` are its keys' slots. Returns the first row whose key the pull had before.
     pub(crate) fn add(&mut self, rows: &mut RowBatch, slots: &[Slot]) -> Option<Twice> {
         let mut twice = None;
-        if let Some(last) = slots.iter().max() {
-            self.index.resize(self.index.len().max((*last as usize + 1).next_power_of_two()), 0);
+        if let Some(last) = slots.iter().max().filter(|last| **last as usize >= self.index.len()) {
+            self.index.resize((*last as usize + 1).next_power_of_two(), 0);
         }
         if rows.gone {
             self.removed.extend_from_slice(slots);
@@ -137,6 +141,9 @@ impl Staged {
                 Role::Own => {
                     self.truths.extend_from_slice(&rows.truths[row * self.stride..][..self.stride]);
                     if !rows.text(row).is_empty() {
+                        if self.texts.is_empty() {
+                            self.texts.reserve(self.index.len());
+                        }
                         self.texts.push(rows.text(row).into());
                     }
                     let values = &mut rows.values[row * self.columns..][..self.columns];

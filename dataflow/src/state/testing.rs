@@ -5,7 +5,7 @@ use super::epoch::WholePull;
 use super::staged::Staged;
 use crate::ingest::evaluate_rows::{RowReader, wanted};
 use crate::ingest::row_batch::Role;
-use crate::time::{Slot, Time};
+use crate::time::Time;
 use arrow_array::{ArrayRef, Float64Array, StringArray, TimestampMillisecondArray};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,14 +65,13 @@ fn batch(plan: &Plan, rows: &Rows, only_keys: bool) -> KeyedBatch {
 /// Stages batches of rows that are there, or gone.
 pub(crate) fn staged(plan: &Plan, number: u64, batches: &[(Rows, bool)], keys: &SharedDictionary) -> WholePull {
     let model = users(plan);
-    let mut staged = Staged::new(Role::Own, model as u32, &plan.models[model]);
+    let mut staged = Staged::new(Role::Own, model as u32, &plan.models[model], keys.borrow().len());
     keys.borrow_mut().hold();
     let reader = RowReader::new(plan, model, number, 1);
     for (rows, gone) in batches {
         let batch = batch(plan, rows, *gone);
         for mut rows in if *gone { reader.read_gone(&batch) } else { reader.read(&batch) } {
-            let mut keys = keys.borrow_mut();
-            let slots: Vec<Slot> = (0..rows.len()).map(|row| keys.intern(rows.key(row).0, rows.key(row).1)).collect();
+            let slots = keys.borrow_mut().intern_all(&rows);
             assert_eq!(staged.add(&mut rows, &slots), None, "keys are unique");
         }
     }

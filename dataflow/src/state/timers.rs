@@ -53,6 +53,20 @@ impl<T: Copy + Ord> Timers<T> {
         first.or_else(|| self.far.keys().next().map(|bucket| bucket << SPAN))
     }
 
+    /// Returns a time, at most `end`, before which at most so many timers are due: that of the next one behind them, or the start of its
+    /// bucket. Those that were pushed into buckets that had been opened come on top.
+    pub(crate) fn limit(&self, many: usize, end: Time) -> Time {
+        if let Some(next) = self.near.len().checked_sub(many + 1) {
+            return end.min(self.time_of(self.near[next].0));
+        }
+        let mut due = self.near.len();
+        let beyond = self.far.range(..=end >> SPAN).find(|(_, timers)| {
+            due += timers.len();
+            due > many
+        });
+        beyond.map_or(end, |(bucket, _)| end.min(bucket << SPAN))
+    }
+
     /// Returns how many timers are pending.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
@@ -67,7 +81,12 @@ impl<T: Copy + Ord> Timers<T> {
     /// Returns the next timer of the bucket that was opened last.
     fn nearest(&self) -> Option<(Time, T)> {
         let (within, of) = *self.near.last()?;
-        Some((((self.opened - 1) << SPAN) + Time::from(within), of))
+        Some((self.time_of(within), of))
+    }
+
+    /// Returns the time of a timer of the bucket that was opened last.
+    fn time_of(&self, within: u16) -> Time {
+        ((self.opened - 1) << SPAN) + Time::from(within)
     }
 
     /// Returns the first timer of the buckets before `opened`.
@@ -128,5 +147,22 @@ mod tests {
                 assert_eq!(timers.pop(now), None, "seed {seed}");
             }
         }
+    }
+
+    #[test]
+    fn the_limit_is_behind_so_many_timers() {
+        let bucket = 1 << SPAN;
+        let limits = |timers: &Timers<u64>| [0, 1, 2, 4, 5, 6, 7].map(|many| timers.limit(many, 9 * bucket));
+        let mut timers = Timers::default();
+        assert_eq!(limits(&timers), [9 * bucket; 7]);
+        (0..6).for_each(|n| timers.push(bucket + 10 + n / 2, n));
+        timers.push(5 * bucket + 1, 6);
+        assert_eq!(limits(&timers), [1, 1, 1, 1, 1, 5, 9].map(|n| n * bucket));
+        assert_eq!(timers.pop(bucket + 10), Some((bucket + 10, 0)));
+        let near = [10, 11, 11, 12].map(|ms| bucket + ms);
+        assert_eq!(limits(&timers)[..4], near);
+        assert_eq!(limits(&timers)[4..], [5, 9, 9].map(|n| n * bucket));
+        assert_eq!(timers.limit(4, bucket + 11), bucket + 11);
+        assert_eq!(timers.limit(5, bucket + 50), bucket + 50);
     }
 }

@@ -18,8 +18,8 @@ use self::counts::{Counted, Counts, Look};
 use self::event_list::ValuedEvent;
 use self::kept::{KeptRule, Question};
 use self::runs::Runs;
+use super::dictionary::AHEAD;
 use super::forecast::Waiting;
-use super::keyed::AHEAD;
 use super::timers::Timers;
 use super::transition::Flip;
 use crate::time::{Slot, Time};
@@ -313,6 +313,11 @@ impl WindowState {
     /// Returns a time before which no timer is due. None if there are no timers.
     pub(crate) fn next_timer(&self) -> Option<Time> {
         self.timers.next()
+    }
+
+    /// Returns a time, at most `end`, before which so many timers are due: see [`Timers::limit`].
+    pub(crate) fn timer_limit(&self, many: usize, end: Time) -> Time {
+        self.timers.limit(many, end)
     }
 
     /// Fires the next timer due by `through`; returns its slot, `None` if none is due.

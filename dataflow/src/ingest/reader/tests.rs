@@ -340,3 +340,32 @@ fn a_clock_that_moves_while_nothing_is_due_does_not_lag() {
     readers.note_move(1_500, 1_500, Some(1_500));
     assert_eq!([(1_000, 1_500), (1_499, 1_520), (1_500, 1_530)].map(|(over, now)| readers.lag(over, now)), [10, 30, 0]);
 }
+
+#[test]
+fn a_live_clock_that_is_late_goes_on_in_steps_until_it_has_caught_up() {
+    let plan = Arc::new(plan());
+    let readers = Rc::new(RefCell::new(PartitionReaders::default()));
+    readers.borrow_mut().hand_in(Vec::new(), 0);
+    let setup = ReaderSetup {
+        worker: 0,
+        peers: WORKERS,
+        span: Span::Live,
+        clock: Arc::new(Stands),
+        matchers: Rc::new(Vec::new()),
+        decoding: Arc::new(SharedDecoding::new(WORKERS, WORKERS)),
+        readers: Rc::clone(&readers),
+        sources: Arc::new(Vec::new()),
+        dead_letters: Arc::new(Written::default()),
+        status: Status::new(WORKERS, 3),
+        advisor: Arc::new(Advisor::new(&plan, &[])),
+    };
+    let mut scheduler = ReadScheduler::new(setup, Arc::new(|| {}));
+    let start = NOW - 5_000;
+    // The partitions, of which there are none, have been caught up with; the job has not started.
+    scheduler.activate(start, Some(start));
+    for (held, to) in [(start, start + STEP), (NOW - STEP - 1, NOW - 1), (NOW - STEP, NOW)] {
+        let Activation { next, .. } = scheduler.activate(held, Some(held));
+        assert!(matches!(next, Next::Wait(time, _) if time == to), "{next:?}");
+        assert_eq!(readers.borrow().has_caught_up(), to == NOW);
+    }
+}
