@@ -116,7 +116,8 @@ impl Pace {
     pub(crate) fn next(&self, held: Time, now: Time, polled: usize) -> Rest {
         let idle = self.idle.load(Ordering::Relaxed);
         let due = self.least_due();
-        if idle == 0 || self.elapsed() < self.awake_until.load(Ordering::Acquire) || due == 0 {
+        // What is due next is known once this move has brought what is due now.
+        if idle == 0 || self.elapsed() < self.awake_until.load(Ordering::Acquire) || due <= now {
             self.asleep.store(false, Ordering::Release);
             return Rest::AWAKE;
         }
@@ -125,9 +126,8 @@ impl Pace {
         if self.elapsed() < self.awake_until.load(Ordering::Acquire) {
             return Rest::AWAKE;
         }
-        let moves = due <= now || now / idle > held / idle;
-        let tick = (now / idle + 1) * idle;
-        let until = if due > now { tick.min(due) } else { tick };
+        let moves = now / idle > held / idle;
+        let until = due.min((now / idle + 1) * idle);
         let mut sleep = Duration::from_millis(until - now).max(Duration::from_millis(1));
         if polled > 0 {
             sleep = sleep.min(POLL.max(POLL_OF_EACH * polled as u32));
@@ -187,7 +187,11 @@ mod tests {
         assert_eq!(pace.next(1_000, 1_250, 0), sleeps(true, 250));
         pace.publish_due(1, 1_280, 1_250);
         assert_eq!(pace.next(1_250, 1_260, 0), sleeps(false, 20));
-        assert_eq!(pace.next(1_250, 1_280, 0), sleeps(true, 220));
+        assert_eq!(pace.next(1_250, 1_280, 0), Rest::AWAKE);
+        pace.publish_due(1, 1_300, 1_280);
+        assert_eq!(pace.next(1_280, 1_282, 0), sleeps(false, 18));
+        assert_eq!(pace.next(1_280, 1_300, 0), Rest::AWAKE);
+        pace.publish_due(1, 1_280, 1_250);
         assert_eq!([1_279, 1_280, 1_281].map(|clock| pace.due_since(1_250, clock)), [None, Some(1_280), Some(1_280)]);
         assert_eq!(pace.due_since(1_290, 1_300), Some(1_290), "it was due before");
         let pace = asleep(1);
