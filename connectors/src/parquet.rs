@@ -394,6 +394,10 @@ impl Snapshot for ParquetSnapshot {
         self.version.as_ref()
     }
 
+    fn rows(&self) -> u64 {
+        ParquetSnapshot::rows(self)
+    }
+
     fn pieces(&self) -> usize {
         self.pieces.len()
     }

@@ -45,10 +45,10 @@ use crate::catalog::Catalog;
 use crate::change::{ChangeKind, Reason};
 use crate::ledger::LedgerAudience;
 use crate::lock::{self, lock};
-use hashbrown::DefaultHashBuilder;
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 use papaya::ResizeMode;
 use seize::{Collector, Guard as _};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
@@ -63,6 +63,9 @@ const FIRST_FILL: usize = 65_536;
 
 /// Slots of a table that has become too small which a write moves to a larger one if it needs room there, some 0.3 µs each.
 const MOVED_AT_ONCE: usize = 16;
+
+/// Sets of audiences that keys of the ledgers share while they are loaded; more begin anew.
+const SETS: usize = 65_536;
 
 /// Superseded entries that are freed at once: before that all processors are interrupted, so that no reader has one.
 const FREED_AT_ONCE: usize = 1_024;
@@ -283,26 +286,42 @@ impl MembershipIndex {
 
     /// Serves `members`, the memberships in the ledgers as (audience, key), as of `time`, until the job is live.
     ///
-    /// A membership may be in several ledgers. `time` is that of the latest change in a ledger, ms since the epoch.
+    /// A membership may be in several ledgers. `time` is that of the latest change in a ledger, ms since the epoch. May be called from any
+    /// thread: if the job is live by the end, nothing is served.
     pub fn load_ledger<'k>(&self, time: u64, members: impl IntoIterator<Item = (u32, &'k str)>) {
-        let mut sets: Vec<HashMap<Box<str>, Vec<u32>>> = self.models.iter().map(|_| HashMap::new()).collect();
-        let mut sizes = vec![0; self.audiences.len()];
+        let mut view = LedgerView {
+            time,
+            members: self.models.iter().map(|_| HashMap::new()).collect(),
+            sizes: vec![0; self.audiences.len()],
+        };
+        let mut sets: HashSet<Arc<[u32]>> = HashSet::new();
+        let mut set = Vec::new();
         for (audience, key) in members {
-            let of_model = &mut sets[self.audiences[audience as usize].model_index as usize];
-            let set = match of_model.get_mut(key) {
-                Some(set) => set,
-                None => of_model.entry(key.into()).or_default(),
+            let of_model = &mut view.members[self.audiences[audience as usize].model_index as usize];
+            let of_key = match of_model.get_mut(key) {
+                Some(of_key) => of_key,
+                None => of_model.entry(key.into()).or_insert_with(|| self.no_audiences.clone()),
             };
             // Several syncs may have the same membership in their ledgers.
-            if let Err(place) = set.binary_search(&audience) {
-                set.insert(place, audience);
-                sizes[audience as usize] += 1;
+            let Err(place) = of_key.binary_search(&audience) else { continue };
+            set.clear();
+            set.extend_from_slice(of_key);
+            set.insert(place, audience);
+            if sets.len() == SETS {
+                sets.clear();
             }
+            *of_key = sets.get_or_insert_with(&set[..], |set| set.into()).clone();
+            view.sizes[audience as usize] += 1;
         }
-        let members =
-            sets.into_iter().map(|sets| sets.into_iter().map(|(key, set)| (key, set.into())).collect()).collect();
-        let view = Arc::new(LedgerView { time, members, sizes });
-        *lock::write(&self.ledger_view) = Some(view);
+        let mut place = lock::write(&self.ledger_view);
+        if self.live_time() > 0 {
+            return;
+        }
+        // Most of them will be members of the job: a table that grows meanwhile is copied several times.
+        for (model, members) in self.models.iter().zip(&view.members) {
+            model.members.pin().reserve(members.len());
+        }
+        *place = Some(Arc::new(view));
     }
 
     /// Returns the time of answers now; `None` if there is no answer yet.

@@ -43,6 +43,9 @@ pub trait Snapshot: Send + Sync {
         None
     }
 
+    /// Returns how many rows it says that it has, those without a key included: to make room by, not to be relied on.
+    fn rows(&self) -> u64;
+
     /// Returns the number of pieces.
     fn pieces(&self) -> usize;
 

@@ -208,13 +208,29 @@ struct AudienceInputs {
 
 impl Inner {
     /// The job begins to run.
-    pub(crate) fn run(&self, status: &Arc<Status>, sinks: &Sinks, ledgers: &[Ledger], catalog: &Catalog) {
+    pub(crate) fn run(
+        self: &Arc<Inner>,
+        status: &Arc<Status>,
+        sinks: &Sinks,
+        ledgers: &Arc<[Ledger]>,
+        catalog: &Arc<Catalog>,
+    ) {
         assert!(self.status.set(Arc::clone(status)).is_ok(), "it is for one run");
         let deliveries = lock(sinks).iter().map(|sink| sink.delivery()).collect();
         assert!(self.deliveries.set(deliveries).is_ok(), "it is for one run");
         if !ledgers.iter().any(|ledger| ledger.any) {
             return;
         }
+        let (inner, ledgers, catalog) = (Arc::clone(self), Arc::clone(ledgers), Arc::clone(catalog));
+        // The workers start meanwhile.
+        std::thread::Builder::new()
+            .name("ledgers".to_owned())
+            .spawn(move || inner.serve_ledgers(&ledgers, &catalog))
+            .expect("the system can start a thread");
+    }
+
+    /// Serves the memberships in the ledgers until the job is live.
+    fn serve_ledgers(&self, ledgers: &[Ledger], catalog: &Catalog) {
         let clock = ledgers.iter().map(|ledger| ledger.clock).max().unwrap_or(0);
         let present = self.index.audiences().len() as u32;
         let members = ledgers.iter().flat_map(|ledger| {
@@ -807,9 +823,10 @@ syncs: {log: {to: {stdout: {}}}}
         let engine = engine(2, 0);
         let ledger = [ledger("seen", "a"), ledger("gone", "b"), ledger("seen", "a")];
         let audiences: Vec<_> = ledger.iter().flat_map(|ledger| ledger.audiences.clone()).collect();
-        let catalog = engine.0.plan.job.catalog().with_removed(&audiences[..2]);
+        let catalog = Arc::new(engine.0.plan.job.catalog().with_removed(&audiences[..2]));
+        engine.0.run(&Status::new(1, 1), &Arc::new(Mutex::new(Vec::new())), &Arc::from([]), &catalog);
         assert!(engine.index().as_of().is_none());
-        engine.0.run(&Status::new(1, 1), &Arc::new(Mutex::new(Vec::new())), &ledger, &catalog);
+        engine.0.serve_ledgers(&ledger, &catalog);
         let published = engine.index();
         let users = published.model("users").expect("a model");
         for (key, audiences) in [("a", &[0][..]), ("b", &[])] {

@@ -33,6 +33,7 @@ use timely::worker::Worker;
 use usher_core::catalog::Catalog;
 use usher_core::clock::Clock;
 use usher_core::dead_letters::DeadLetters;
+use usher_core::ledger::{Ledger, LedgerAudience};
 use usher_core::lock::lock;
 use usher_core::membership_index::IndexWriter;
 use usher_core::sink::SinkError;
@@ -43,7 +44,7 @@ use usher_queries::plan::Plan;
 /// Partitions of all sources together: the rank of one in the order of arrival has 16 bits.
 const PARTITIONS: usize = 1 << 16;
 /// Batches of rows that a reading thread may be ahead of its worker.
-const ROWS_AHEAD: usize = 4;
+const ROWS_AHEAD: usize = 16;
 /// How often the end of the job is looked for while connections close.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -134,11 +135,12 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
     if recovery.is_some() {
         status.keep_state();
     }
+    let ledgers: Arc<[Ledger]> =
+        recovery.as_mut().map(|recovery| std::mem::take(&mut recovery.ledgers)).unwrap_or_default().into();
     if let Some(api) = &shared.api {
-        let ledgers = recovery.as_ref().map_or(&[][..], |recovery| &recovery.ledgers);
-        api.run(status, &shared.sinks, ledgers, &opened.catalog);
+        api.run(status, &shared.sinks, &ledgers, &opened.catalog);
     }
-    let in_ledgers = in_ledgers(&shared.plan, recovery.as_ref());
+    let in_ledgers = in_ledgers(&shared.plan, &ledgers);
     let from_now = recovery.as_ref().is_some_and(|recovery| recovery.clock_from_now);
     let clock_limit = from_now.then(|| shared.clock.now());
     let (pull_ended, pulls_ended) = channel();
@@ -148,7 +150,7 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
         bootstrap: Bootstrap {
             partitions,
             manifest: claim.map(|(_, bytes)| bytes),
-            ledgers: recovery.map(|recovery| recovery.ledgers).unwrap_or_default(),
+            ledgers,
             catalog: opened.catalog,
             clock_limit,
         },
@@ -231,14 +233,16 @@ fn partitions(opened: &OpenedJob, manifest: Option<&Manifest>) -> Result<Vec<Par
 }
 
 /// Returns, per model, whether a ledger has a member of one of its audiences.
-fn in_ledgers(plan: &Plan, recovery: Option<&Recovery>) -> Vec<bool> {
+fn in_ledgers(plan: &Plan, ledgers: &[Ledger]) -> Vec<bool> {
     let mut found = vec![false; plan.models.len()];
-    for ledger in recovery.iter().flat_map(|recovery| &recovery.ledgers) {
+    for ledger in ledgers {
+        let model = |audience: &LedgerAudience| plan.models.iter().position(|model| model.id == audience.model);
+        let models: Vec<Option<usize>> = ledger.audiences.iter().map(model).collect();
         for (audience, _) in ledger.iter() {
-            let id = &ledger.audiences[audience as usize].model;
-            if let Some(model) = plan.models.iter().position(|model| model.id == *id) {
-                found[model] = true;
+            if models.iter().flatten().all(|model| found[*model]) {
+                break;
             }
+            models[audience as usize].into_iter().for_each(|model| found[model] = true);
         }
     }
     found
@@ -295,13 +299,7 @@ fn start_worker(worker: &mut Worker, shared: &Shared, own: Own) {
             advisor: Arc::clone(&shared.advisor),
         },
         snapshots: own.rows,
-        stage: StageSetup {
-            plan: Arc::clone(plan),
-            readers: shared.threads,
-            peers: shared.peers,
-            dictionaries,
-            epochs: Rc::clone(&epochs),
-        },
+        stage: StageSetup { plan: Arc::clone(plan), peers: shared.peers, dictionaries, epochs: Rc::clone(&epochs) },
         membership: MembershipSetup {
             worker: index,
             peers: shared.peers,

@@ -16,7 +16,6 @@ use crate::control::restore::{self, Bootstrap, RestoreSetup};
 use crate::failure::Failure;
 use crate::graph::Graph;
 use crate::ingest::decoding::DecodeHelper;
-use crate::ingest::event_batch::hash_key;
 use crate::ingest::reader::PartitionReaders;
 use crate::operators::deliver::Sinks;
 use crate::state::brake::Exits;
@@ -277,8 +276,7 @@ impl WorkerLoop {
                 }
             }
             StartMessage::Ledger { sync, model, members } => {
-                let members = members.into_iter().map(|(audience, key)| (audience, hash_key(&key), key));
-                epochs.borrow_mut().restore_ledger(model as usize, sync as usize, members);
+                epochs.borrow_mut().restore_ledger(model as usize, sync as usize, &members);
             }
             StartMessage::Removed { members } => epochs.borrow_mut().take_removed(members),
             StartMessage::LedgersSent => {

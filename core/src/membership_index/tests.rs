@@ -76,6 +76,9 @@ fn the_ledgers_are_served_until_all_workers_are_live() {
     writers[1].close(99);
     assert_eq!(users(&index, "u"), (live(99), vec![B]));
     assert_eq!(index.recent().last(), 0);
+    index.load_ledger(50, [(A, "u")]);
+    assert!(index.ledger_view().is_none(), "they come too late");
+    assert_eq!(users(&index, "u"), (live(99), vec![B]));
 }
 
 #[test]

@@ -49,8 +49,7 @@ pub(crate) enum StartMessage {
         /// Index of the sync in the job.
         sync: u32,
         model: u32,
-        /// Audiences by index in the model, and keys.
-        members: Vec<(u32, String)>,
+        members: LedgerMembers,
     },
     /// To the owner of keys: memberships in ledgers whose audience is gone.
     Removed { members: Vec<Removed> },
@@ -58,6 +57,41 @@ pub(crate) enum StartMessage {
     LedgersSent,
     /// To all, at the start: the members that the ledgers have on a worker, and who of them would leave by the first pulls.
     Exits(Vec<Exits>),
+}
+
+/// Memberships of keys of one model in the ledger of a sync.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LedgerMembers {
+    /// Per membership: the audience by index in the model, [`hash_key`](crate::ingest::event_batch::hash_key) of the key, and the end of
+    /// the key in `keys`.
+    heads: Vec<(u32, u64, u32)>,
+    keys: String,
+}
+
+impl LedgerMembers {
+    /// Adds a membership.
+    pub(crate) fn push(&mut self, audience: u32, hash: u64, key: &str) {
+        self.keys.push_str(key);
+        let end = u32::try_from(self.keys.len()).expect("the keys of one message stay under 4 GiB");
+        self.heads.push((audience, hash, end));
+    }
+
+    /// Returns the number of memberships.
+    pub(crate) fn len(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// Returns the audiences.
+    pub(crate) fn audiences(&self) -> impl Iterator<Item = u32> {
+        self.heads.iter().map(|(audience, ..)| *audience)
+    }
+
+    /// Returns the hash and the key of a membership.
+    pub(crate) fn key(&self, at: usize) -> (u64, &str) {
+        let start = if at == 0 { 0 } else { self.heads[at - 1].2 as usize };
+        let (_, hash, end) = self.heads[at];
+        (hash, &self.keys[start..end as usize])
+    }
 }
 
 /// From worker 0 to all: the steps of a checkpoint, numbered from 1 in each run.

@@ -4,7 +4,7 @@
 //! from the parts of the checkpoint, opens its partitions where they are to be read on ([`begin`]), and takes up the ledgers'
 //! memberships of its keys. What an edit of the job has changed is found by fingerprints ([`Unchanged`]).
 
-use super::message::{ControlMessage, StartMessage};
+use super::message::{ControlMessage, LedgerMembers, StartMessage, StoredPart};
 use crate::checkpoint::{Manifest, ModelManifest, PullRecord, RowsManifest, read_part};
 use crate::failure::{Failure, FailureKind};
 use crate::ingest::event_batch::{hash_key, owner};
@@ -39,7 +39,7 @@ pub(crate) struct Bootstrap {
     pub(crate) partitions: Vec<PartitionId>,
     pub(crate) manifest: Option<Vec<u8>>,
     /// Per sync of the job.
-    pub(crate) ledgers: Vec<Ledger>,
+    pub(crate) ledgers: Arc<[Ledger]>,
     pub(crate) catalog: Arc<Catalog>,
     /// A time that the clock starts at if it would start later; `None` if there is no limit.
     pub(crate) clock_limit: Option<Time>,
@@ -68,7 +68,7 @@ pub(crate) fn send(bootstrap: Bootstrap, plan: &Plan, control: &ControlChannel) 
     let begin = StartMessage::Begin { partitions, manifest, new_syncs, clocks, clock_limit };
     control.broadcast(&ControlMessage::Start(begin));
     let mut removed: BTreeMap<u32, Vec<Removed>> = BTreeMap::new();
-    for (sync, ((id, of), ledger)) in plan.job.syncs.iter().zip(&ledgers).enumerate() {
+    for (sync, ((id, of), ledger)) in plan.job.syncs.iter().zip(&*ledgers).enumerate() {
         // Of each audience in the ledger, where it is now.
         let places: Vec<Option<(u32, u32)>> = ledger
             .audiences
@@ -79,16 +79,17 @@ pub(crate) fn send(bootstrap: Bootstrap, plan: &Plan, control: &ControlChannel) 
                 of.audiences.contains(&audience.id).then_some((model as u32, index as u32))
             })
             .collect();
-        let send = |(to, model): (u32, u32), members: Vec<(u32, String)>| {
+        let send = |(to, model): (u32, u32), members: LedgerMembers| {
             control.send(to, ControlMessage::Start(StartMessage::Ledger { sync: sync as u32, model, members }));
         };
-        let mut messages: BTreeMap<(u32, u32), Vec<(u32, String)>> = BTreeMap::new();
+        let mut messages: BTreeMap<(u32, u32), LedgerMembers> = BTreeMap::new();
         for (audience, key) in ledger.iter() {
             match places[audience as usize] {
                 Some((model, index)) => {
-                    let place = (owner(hash_key(key), control.peers()), model);
+                    let hash = hash_key(key);
+                    let place = (owner(hash, control.peers()), model);
                     let members = messages.entry(place).or_default();
-                    members.push((index, key.to_owned()));
+                    members.push(index, hash, key);
                     if members.len() == MEMBERS_PER_MESSAGE {
                         send(place, std::mem::take(members));
                     }
@@ -204,14 +205,23 @@ impl RestoreSetup {
         let mut newer: Vec<NewerKeys> = mappings.iter().map(|_| NewerKeys::default()).collect();
         // The newest first: of a key that a newer part has, or has forgotten, an older one is passed over.
         let changed = manifest.changed.iter().rev().map(|part| (part, true));
-        for (part, changed) in changed.chain(manifest.parts.iter().map(|part| (part, false))) {
+        let is_mine = |part: &StoredPart| {
             let (first, last) = (u64::from(part.shards.0) << 56, u64::from(part.shards.1) << 56 | u64::MAX >> 8);
-            if !(owner(first, peers)..=owner(last, peers)).contains(&self.worker) {
+            (owner(first, peers)..=owner(last, peers)).contains(&self.worker)
+        };
+        let all = manifest.parts.iter().filter(|part| is_mine(part)).count();
+        let mut is_first = vec![true; self.plan.models.len()];
+        for (part, changed) in changed.chain(manifest.parts.iter().map(|part| (part, false))) {
+            if !is_mine(part) {
                 continue;
             }
             let models = read_part(&**store, part).map_err(|error| Failure::of_resume(&error))?;
             for ((of, mapping), newer) in models.into_iter().zip(&mappings).zip(&mut newer) {
                 let Some((model, mapping)) = mapping else { continue };
+                if !changed && std::mem::take(&mut is_first[*model]) {
+                    // Those of whole checkpoints have some as many keys each: tables that grow meanwhile are copied several times.
+                    epochs.make_room(*model, of.keys.len() * all);
+                }
                 for state in &of.keys {
                     let hash = hash_key(&state.key);
                     if owner(hash, peers) != self.worker {

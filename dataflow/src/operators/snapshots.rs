@@ -94,7 +94,7 @@ pub(crate) struct PullTerms {
     pub(crate) exits_max: Option<Share>,
 }
 
-/// A worker has read its share.
+/// A thread has read its share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EndOfShare {
     pub(crate) worker: u32,
@@ -102,6 +102,10 @@ pub(crate) struct EndOfShare {
     pub(crate) pull: u64,
     /// When the pull began, ms since the epoch.
     pub(crate) began: Time,
+    /// How many shares there are.
+    pub(crate) readers: u32,
+    /// How many rows of the pull each owner has, about.
+    pub(crate) rows: u64,
     /// How many batches went to `worker`.
     pub(crate) batches: u64,
     pub(crate) outcome: Result<RowsRead, PullError>,
@@ -175,11 +179,12 @@ impl PullShare {
     /// Reads it on the calling thread. Ends early once the job is ending.
     pub(crate) fn read(self) {
         let reader = RowReader::new(&self.plan, self.model, self.pull, self.peers as u32);
+        let of_owner = self.rows();
         let mut batches = vec![0; self.peers];
         let mut outcome = Ok(RowsRead::default());
         for (snapshot, gone) in self.reads.all() {
             let Ok(read) = &mut outcome else { break };
-            match self.read_pieces(&**snapshot, gone, &reader, &mut batches, read) {
+            match self.read_pieces((&**snapshot, gone), &reader, of_owner, &mut batches, read) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => outcome = Err(error.into()),
                 Err(Ending) => return,
@@ -191,6 +196,8 @@ impl PullShare {
                 pulled: self.model as u32,
                 pull: self.pull,
                 began: self.began,
+                readers: self.readers as u32,
+                rows: of_owner,
                 batches,
                 outcome: outcome.clone(),
                 base: self.reads.base(),
@@ -202,12 +209,20 @@ impl PullShare {
         }
     }
 
+    /// Returns how many rows each owner has of the pull, about.
+    fn rows(&self) -> u64 {
+        let (Reads::Whole(rows) | Reads::Difference(Difference { added: rows, .. }, _)) = &self.reads;
+        // A footer can say anything; keys take a byte each at least, but where they are counted up.
+        let bytes: u64 = rows.files().iter().map(|file| file.size).sum();
+        rows.rows().min(bytes) / self.peers as u64
+    }
+
     /// Reads this share of the pieces of a snapshot, whose rows are `gone` or not, and counts its batches by worker, and its rows.
     fn read_pieces(
         &self,
-        snapshot: &dyn Snapshot,
-        gone: bool,
+        (snapshot, gone): (&dyn Snapshot, bool),
         reader: &RowReader,
+        of_owner: u64,
         batches: &mut [u64],
         read: &mut RowsRead,
     ) -> Result<Result<(), SnapshotError>, Ending> {
@@ -225,7 +240,7 @@ impl PullShare {
                 *if gone { &mut read.gone } else { &mut read.rows } += batch.keys.len() as u64;
                 read.skipped += batch.skipped;
                 for mut rows in if gone { reader.read_gone(&batch) } else { reader.read(&batch) } {
-                    rows.file = file;
+                    (rows.file, rows.rows) = (file, of_owner);
                     batches[rows.worker as usize] += 1;
                     if !self.send(RowMessage::Rows(rows)) {
                         return Err(Ending);

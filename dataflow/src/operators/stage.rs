@@ -62,8 +62,6 @@ impl StagedPull {
 /// What the operator needs.
 pub(crate) struct StageSetup {
     pub(crate) plan: Arc<Plan>,
-    /// Workers that read shares of a pull.
-    pub(crate) readers: usize,
     pub(crate) peers: usize,
     /// By model.
     pub(crate) dictionaries: Vec<SharedDictionary>,
@@ -99,16 +97,16 @@ pub(crate) fn stage<'scope>(rows: StreamVec<'scope, Time, RowMessage>, setup: St
         move |_frontiers| {
             rows.for_each_stamp(|stamp, data| {
                 for message in data.flat_map(|data| data.drain(..)) {
-                    let id = match &message {
-                        RowMessage::Rows(rows) => (rows.pulled, rows.pull),
-                        RowMessage::End(end) => (end.pulled, end.pull),
+                    let (id, rows) = match &message {
+                        RowMessage::Rows(rows) => ((rows.pulled, rows.pull), rows.rows),
+                        RowMessage::End(end) => ((end.pulled, end.pull), end.rows),
                     };
-                    let pull = receiving.entry(id).or_insert_with(|| Receiving::new(&setup, id.0));
+                    let pull = receiving.entry(id).or_insert_with(|| Receiving::new(&setup, id.0, rows as usize));
                     match message {
                         RowMessage::Rows(rows) => pull.rows(rows, &setup.dictionaries),
                         RowMessage::End(end) => pull.ends.push(end),
                     }
-                    let Some((outcome, terms)) = pull.outcome(setup.readers) else { continue };
+                    let Some((outcome, terms)) = pull.outcome() else { continue };
                     let mut pull = receiving.remove(&id).expect("it was just there");
                     let hold = |port| stamp.retain_least(port).expect("rows are sent at a time");
                     let base = pull.base();
@@ -223,13 +221,19 @@ struct Receiving {
 }
 
 impl Receiving {
-    fn new(setup: &StageSetup, pulled: u32) -> Receiving {
+    /// `rows`: how many rows of the pull are for this worker, about.
+    fn new(setup: &StageSetup, pulled: u32, rows: usize) -> Receiving {
         let plan = &setup.plan;
         let mut parts = Vec::new();
         let model = &plan.models[pulled as usize];
         let keys = |model: u32| setup.dictionaries[model as usize].borrow().len();
         if model.owns_rows() {
-            parts.push((pulled, Staged::new(Role::Own, pulled, model, keys(pulled))));
+            let known = keys(pulled);
+            if known < rows / 2 {
+                // A table that grows by doubling moves all that it has each time.
+                setup.dictionaries[pulled as usize].borrow_mut().reserve(rows - known + rows / 32);
+            }
+            parts.push((pulled, Staged::new(Role::Own, pulled, model, known.max(rows))));
         }
         let parent = model.snapshot.as_ref().and_then(|snapshot| snapshot.parent.as_ref());
         let aggregates = |parent: &u32| {
@@ -253,7 +257,7 @@ impl Receiving {
         let part = self.parts.iter_mut().find(|(model, staged)| *model == rows.model && staged.role == rows.role);
         let (model, staged) = part.expect("rows are for a part of their pull");
         let mut keys = dictionaries[*model as usize].borrow_mut();
-        let slots = keys.intern_all(&rows);
+        let slots = keys.intern_all(rows.len(), |row| rows.key(row));
         if let Some(Twice { row, files }) = staged.add(&mut rows, &slots) {
             self.came_twice(rows.key(row).1.to_owned(), files);
         }
@@ -284,7 +288,8 @@ impl Receiving {
     }
 
     /// Returns the verdict and what it goes by, once all is there.
-    fn outcome(&self, readers: usize) -> Option<(Outcome, PullTerms)> {
+    fn outcome(&self) -> Option<(Outcome, PullTerms)> {
+        let readers = self.ends.first()?.readers as usize;
         let all = self.ends.len() == readers && self.ends.iter().map(|end| end.batches).sum::<u64>() == self.batches;
         // Those of one pull are the same.
         let terms = self.ends.first().filter(|_| all)?.terms;

@@ -15,8 +15,10 @@ use crate::snapshots::refusal::describe;
 use crate::status::Status;
 use crate::time::Span;
 use crate::time::Time;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 use timely::scheduling::SyncActivator;
 use tracing::{info, warn};
@@ -45,6 +47,9 @@ pub(crate) struct PullEnded {
     pub(crate) model: usize,
     pub(crate) outcome: Outcome,
 }
+
+/// Threads that read for one worker, at most: it stages rows some twice as fast as one of them reads.
+const READERS: usize = 2;
 
 /// The way of rows to one worker: a bounded channel, and what wakes the operator that reads it.
 pub(crate) struct RowChannel {
@@ -261,10 +266,12 @@ impl Model {
         Some(Reads::Difference(difference, Base { pull: *pull, rows }))
     }
 
-    /// Reads what a pull reads: a thread for each worker of this process reads a share.
+    /// Reads what a pull reads: for each worker of this process a thread reads a share, or as many as there are cores for, up to [`READERS`].
     fn read(&mut self, setup: &ScheduleSetup, channels: &[RowChannel], pull: RunningPull) {
         setup.history.reads(self.index, self.begun, pull.reads.base().is_none());
-        for (reader, channel) in channels.iter().enumerate() {
+        let cores = available_parallelism().map_or(1, NonZero::get);
+        let of_each = (cores / channels.len()).clamp(1, READERS);
+        for (reader, channel) in channels.iter().flat_map(|channel| std::iter::repeat_n(channel, of_each)).enumerate() {
             let share = PullShare {
                 plan: Arc::clone(&setup.plan),
                 model: self.index,
@@ -273,7 +280,7 @@ impl Model {
                 terms: pull.terms,
                 reads: pull.reads.clone(),
                 reader,
-                readers: channels.len(),
+                readers: channels.len() * of_each,
                 peers: setup.peers,
                 out: channel.out.clone(),
                 wake: channel.wake.clone(),

@@ -198,7 +198,7 @@ mod tests {
             else {
                 continue;
             };
-            let slots = keys[*of as usize].borrow_mut().intern_all(&rows);
+            let slots = keys[*of as usize].borrow_mut().intern_all(rows.len(), |row| rows.key(row));
             assert_eq!(staged.add(&mut rows, &slots), None, "keys are unique");
         }
         WholePull { pulled: model as u32, number, began: START, at: None, parts }

@@ -80,36 +80,53 @@ impl Baseline {
 pub(crate) struct CommittedBits {
     syncs: usize,
     member_words: usize,
-    /// Per key in a ledger: the audiences of one sync after the other.
-    bits: HashMap<Slot, Box<[u64]>>,
+    /// By slot, one more than its place in `bits`; 0 if no ledger has the key.
+    places: Vec<u32>,
+    /// Per place: the audiences of one sync after the other.
+    bits: Vec<u64>,
     /// When committed memberships ended by themselves.
     ended: HashMap<(Slot, u32), Time>,
 }
 
 impl CommittedBits {
     pub(crate) fn new(syncs: usize, member_words: usize) -> CommittedBits {
-        CommittedBits { syncs, member_words, bits: HashMap::new(), ended: HashMap::new() }
+        CommittedBits { syncs, member_words, places: Vec::new(), bits: Vec::new(), ended: HashMap::new() }
     }
 
     /// Takes up that the ledger of a sync has the key in the audience.
     pub(crate) fn add(&mut self, slot: Slot, sync: usize, audience: u32) {
-        let words = self.member_words;
-        let bits = self.bits.entry(slot).or_insert_with(|| vec![0; self.syncs * words].into_boxed_slice());
-        set(&mut bits[sync * words..][..words], audience, true);
+        let words = self.syncs * self.member_words;
+        if self.places.len() <= slot as usize {
+            self.places.resize(slot as usize + 1, 0);
+        }
+        let place = &mut self.places[slot as usize];
+        if *place == 0 {
+            self.bits.resize(self.bits.len() + words, 0);
+            *place = u32::try_from(self.bits.len() / words).expect("a worker owns at most 2^32 keys of a model");
+        }
+        let of_sync = (*place as usize - 1) * words + sync * self.member_words;
+        set(&mut self.bits[of_sync..][..self.member_words], audience, true);
     }
 
-    /// Returns the keys in ledgers.
+    /// Returns the keys in ledgers, ascending.
     pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.bits.keys().copied()
+        self.places.iter().enumerate().filter(|(_, place)| **place != 0).map(|(slot, _)| slot as Slot)
     }
 
     pub(crate) fn has(&self, slot: Slot) -> bool {
-        self.bits.contains_key(&slot)
+        self.of(slot).is_some()
     }
 
     pub(crate) fn is_committed(&self, slot: Slot, sync: usize, audience: u32) -> bool {
         let words = self.member_words;
-        self.bits.get(&slot).is_some_and(|bits| get(&bits[sync * words..][..words], audience))
+        self.of(slot).is_some_and(|bits| get(&bits[sync * words..][..words], audience))
+    }
+
+    /// Returns the audiences of a key in each ledger.
+    fn of(&self, slot: Slot) -> Option<&[u64]> {
+        let words = self.syncs * self.member_words;
+        let place = self.places.get(slot as usize)?.checked_sub(1)? as usize;
+        Some(&self.bits[place * words..][..words])
     }
 
     /// Returns whether some ledger has the key in the audience.
@@ -120,7 +137,8 @@ impl CommittedBits {
     /// Returns the audiences that some ledger has the key in.
     pub(crate) fn audiences(&self, slot: Slot) -> impl Iterator<Item = u32> + use<> {
         let mut any = vec![0; self.member_words];
-        for bits in self.bits[&slot].chunks(self.member_words.max(1)) {
+        let bits = self.of(slot).expect("the key is in a ledger");
+        for bits in bits.chunks(self.member_words.max(1)) {
             any.iter_mut().zip(bits).for_each(|(any, bits)| *any |= bits);
         }
         ones(&any).collect::<Vec<u32>>().into_iter()

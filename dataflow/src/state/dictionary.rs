@@ -5,7 +5,6 @@
 //! finds the right text. Holds: the key's text once, its hash, 4 bytes of table. Refuses: to forget keys while slots are
 //! held ([`Dictionary::hold`]); the caller asks first.
 
-use crate::ingest::row_batch::RowBatch;
 use crate::time::{Slot, Time};
 use hashbrown::{HashSet, HashTable};
 use std::cell::RefCell;
@@ -99,20 +98,39 @@ impl Dictionary {
         slot
     }
 
-    /// Returns the slots of the keys of a batch of rows, as [`Dictionary::intern`] does.
+    /// Makes room for so many more keys.
+    pub(crate) fn reserve(&mut self, keys: usize) {
+        let Dictionary { table, heads, .. } = self;
+        heads.reserve(keys);
+        table.reserve(keys, |slot| heads[*slot as usize].hash);
+    }
+
+    /// Returns the slots of so many keys, as [`Dictionary::intern`] does; `key` returns the hash and the text of each.
     ///
-    /// Most reads that find a key miss the caches, and each depends on the one before: those of several keys are begun together.
-    pub(crate) fn intern_all(&mut self, rows: &RowBatch) -> Vec<Slot> {
-        let mut slots = Vec::with_capacity(rows.len());
-        while slots.len() < rows.len() {
-            let next = slots.len()..rows.len().min(slots.len() + AHEAD);
-            self.read_ahead(next.clone().map(|row| rows.key(row).0));
-            slots.extend(next.map(|row| {
-                let (hash, key) = rows.key(row);
-                self.intern(hash, key)
-            }));
+    /// Snapshots mostly have their rows in the order of the one before, from which the keys have their slots: a key is looked for first in the
+    /// slot behind the last. Elsewhere most reads miss the caches, and each depends on the one before: those of several keys are begun together.
+    pub(crate) fn intern_all<'k>(&mut self, count: usize, key: impl Fn(usize) -> (u64, &'k str)) -> Vec<Slot> {
+        let mut slots: Vec<Slot> = Vec::with_capacity(count);
+        let mut read = 0;
+        for at in 0..count {
+            let (hash, text) = key(at);
+            let behind = slots.last().map(|last| last + 1).filter(|slot| self.has_key(*slot, hash, text));
+            let slot = behind.unwrap_or_else(|| {
+                if at >= read {
+                    read = count.min(at + AHEAD);
+                    self.read_ahead((at..read).map(|at| key(at).0));
+                }
+                self.intern(hash, text)
+            });
+            slots.push(slot);
         }
         slots
+    }
+
+    /// Returns whether a slot is that of a key, without looking for the key.
+    fn has_key(&self, slot: Slot, hash: u64, key: &str) -> bool {
+        let head = self.heads.get(slot as usize);
+        head.is_some_and(|head| head.hash == hash && *head.key == *key) && !self.retired_slots.contains(&slot)
     }
 
     /// Reads what finding so many keys with these hashes will read, step by step of all.
@@ -202,5 +220,28 @@ mod tests {
         keys.release(10);
         assert_eq!((keys.is_in_use(0), keys.intern(9, "c")), (false, 0));
         assert_eq!((keys.key(0), keys.key(1), keys.keys()), ("c", "b", 4));
+    }
+
+    #[test]
+    fn keys_in_any_order_have_the_slots_that_each_has_alone() {
+        let texts: Vec<String> = (0..100).map(|key| format!("key-{key}")).collect();
+        let of = |key: usize| (key as u64 % 7, &texts[key][..]);
+        let mut keys = Dictionary::default();
+        keys.reserve(3);
+        let first = keys.intern_all(60, of);
+        assert_eq!(first, (0..60).collect::<Vec<Slot>>());
+        keys.forget(20, 9);
+        for order in [
+            (0..100).collect::<Vec<usize>>(),
+            (0..100).rev().collect(),
+            (0..100).map(|at| at * 37 % 100).collect(),
+            vec![5, 6, 7, 7, 8, 19, 20, 21, 99, 99],
+        ] {
+            let slots = keys.intern_all(order.len(), |at| of(order[at]));
+            let each: Vec<Option<Slot>> = order.iter().map(|key| keys.find(of(*key).0, of(*key).1)).collect();
+            assert_eq!(slots.iter().copied().map(Some).collect::<Vec<_>>(), each, "{order:?}");
+        }
+        assert_eq!(keys.find(of(20).0, of(20).1), Some(60), "a retired slot is not taken for the key's");
+        assert_eq!(keys.keys(), 100);
     }
 }

@@ -158,6 +158,12 @@ impl EvaluateState {
         }
     }
 
+    /// Makes room for so many more slots, which are not there yet.
+    pub(crate) fn reserve(&mut self, slots: usize) {
+        self.facts.reserve(slots);
+        self.members.reserve(slots);
+    }
+
     /// Makes room for so many slots.
     pub(crate) fn fit(&mut self, slots: usize) {
         self.facts.fit(slots);

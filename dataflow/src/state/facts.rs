@@ -69,9 +69,15 @@ impl BitRows {
         if self.default.is_empty() {
             return;
         }
+        self.bits.reserve((slots * self.default.len()).saturating_sub(self.bits.len()));
         for _ in self.bits.len() / self.default.len()..slots {
             self.bits.extend_from_slice(&self.default);
         }
+    }
+
+    /// Makes room for so many more slots, which are not there yet.
+    pub(crate) fn reserve(&mut self, slots: usize) {
+        self.bits.reserve(slots * self.default.len());
     }
 
     pub(crate) fn default(&self) -> &[u64] {

@@ -18,6 +18,7 @@ use super::staged::Staged;
 use super::tallies::{TallyState, Update};
 use super::transition::{Cause, EpochOutput, Flip, KeyText, ROW, Transition};
 use super::windows::{Applied, Arrival, Held, WindowState};
+use crate::control::message::LedgerMembers;
 use crate::ingest::event_batch::MatchedEvent;
 use crate::ingest::row_batch::Role;
 use crate::time::{Slot, Time};
@@ -156,6 +157,13 @@ impl KeyedState {
         let slots = self.keys.borrow().len();
         self.windows.fit(slots);
         self.evaluate.fit(slots);
+    }
+
+    /// Makes room for so many more keys, of which nothing is known yet.
+    pub(crate) fn make_room(&mut self, keys: usize) {
+        self.keys.borrow_mut().reserve(keys);
+        self.windows.reserve(keys);
+        self.evaluate.reserve(keys);
     }
 
     /// Returns the slot of a key, with room for all that is kept of it.
@@ -338,9 +346,12 @@ impl KeyedState {
     }
 
     /// Takes up a membership that the ledger of a sync has.
-    pub(crate) fn restore_ledger(&mut self, syncs: usize, hash: u64, key: &str, sync: usize, audience: u32) {
-        let slot = self.intern(hash, key);
-        self.evaluate.restore_ledger(syncs, slot, sync, audience);
+    pub(crate) fn restore_ledger(&mut self, syncs: usize, sync: usize, members: &LedgerMembers) {
+        let slots = self.keys.borrow_mut().intern_all(members.len(), |at| members.key(at));
+        self.fit();
+        for (slot, audience) in slots.into_iter().zip(members.audiences()) {
+            self.evaluate.restore_ledger(syncs, slot, sync, audience);
+        }
     }
 
     /// Ends restoring: settles what restored keys flipped, and decides the memberships of the keys in ledgers.

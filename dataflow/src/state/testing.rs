@@ -71,7 +71,7 @@ pub(crate) fn staged(plan: &Plan, number: u64, batches: &[(Rows, bool)], keys: &
     for (rows, gone) in batches {
         let batch = batch(plan, rows, *gone);
         for mut rows in if *gone { reader.read_gone(&batch) } else { reader.read(&batch) } {
-            let slots = keys.borrow_mut().intern_all(&rows);
+            let slots = keys.borrow_mut().intern_all(rows.len(), |row| rows.key(row));
             assert_eq!(staged.add(&mut rows, &slots), None, "keys are unique");
         }
     }
