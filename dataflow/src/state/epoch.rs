@@ -50,9 +50,9 @@ use usher_config::{Incomplete, Share};
 use usher_queries::missing::{self, MissingEvents};
 use usher_queries::plan::{EventPlan, ModelPlan, Plan, Role};
 
-/// Keys of which a pull has nothing new that are switched for a unit of fuel where it decides few facts, some 25 ns each: a few ms of an epoch.
+/// Keys of which a pull has nothing new that are switched for a unit of fuel where it decides few facts, some 25 ns each: 2 ms of an epoch.
 /// What is left when there is no fuel waits for the next epoch, which is of another ms.
-const UNCHANGED: u32 = 32;
+const UNCHANGED: u32 = 16;
 /// Facts that a pull decides of a key for another 25 ns.
 const FACTS: u32 = 8;
 
