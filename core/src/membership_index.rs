@@ -12,7 +12,8 @@
 //! Promises: readers take no lock that a writer holds for longer than a copy; a writer waits for no reader; a lookup equals
 //! membership at its as-of time. Refuses (panics): an as-of that goes back, an entry of a member, an exit of a non-member.
 //!
-//! In memory, per member: the text of its key, some 90 bytes, and 4 bytes per audience. A key without audiences takes nothing.
+//! In memory, per member: the text of its key, some 90 bytes, and 4 bytes per audience, which keys with the same audiences share. A key
+//! without audiences takes nothing.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -64,7 +65,7 @@ const FIRST_FILL: usize = 65_536;
 /// Slots of a table that has become too small which a write moves to a larger one if it needs room there, some 0.3 µs each.
 const MOVED_AT_ONCE: usize = 16;
 
-/// Sets of audiences that keys of the ledgers share while they are loaded; more begin anew.
+/// Sets of audiences that are known at a time, so that keys with the same share one.
 const SETS: usize = 65_536;
 
 /// Superseded entries that are freed at once: before that all processors are interrupted, so that no reader has one.
@@ -155,6 +156,14 @@ fn no_members() -> Members {
         .resize_mode(ResizeMode::Incremental(MOVED_AT_ONCE))
         .collector(Collector::new().batch_size(FREED_AT_ONCE))
         .build()
+}
+
+/// Returns a set of audiences that keys share.
+fn share(sets: &mut HashSet<Arc<[u32]>>, audiences: &[u32]) -> Arc<[u32]> {
+    if sets.len() == SETS {
+        sets.clear();
+    }
+    sets.get_or_insert_with(audiences, |audiences| audiences.into()).clone()
 }
 
 /// What one worker writes. Aligned, so that workers do not share cache lines.
@@ -294,7 +303,7 @@ impl MembershipIndex {
             members: self.models.iter().map(|_| HashMap::new()).collect(),
             sizes: vec![0; self.audiences.len()],
         };
-        let mut sets: HashSet<Arc<[u32]>> = HashSet::new();
+        let mut sets = HashSet::new();
         let mut set = Vec::new();
         for (audience, key) in members {
             let of_model = &mut view.members[self.audiences[audience as usize].model_index as usize];
@@ -307,10 +316,7 @@ impl MembershipIndex {
             set.clear();
             set.extend_from_slice(of_key);
             set.insert(place, audience);
-            if sets.len() == SETS {
-                sets.clear();
-            }
-            *of_key = sets.get_or_insert_with(&set[..], |set| set.into()).clone();
+            *of_key = share(&mut sets, &set);
             view.sizes[audience as usize] += 1;
         }
         let mut place = lock::write(&self.ledger_view);
@@ -501,6 +507,7 @@ pub struct IndexWriter {
     worker: usize,
     changes: Vec<Collected>,
     counts: Vec<Count>,
+    sets: HashSet<Arc<[u32]>>,
     /// By `newest`, the earliest first.
     superseded: VecDeque<Superseded>,
 }
@@ -526,7 +533,8 @@ impl IndexWriter {
     pub fn new(index: Arc<MembershipIndex>, worker: usize) -> IndexWriter {
         index.workers[worker].taken.set(()).expect("a worker has one writer");
         let counts = vec![Count::default(); index.audiences.len()];
-        IndexWriter { index, worker, changes: Vec::new(), counts, superseded: VecDeque::new() }
+        let (changes, sets, superseded) = (Vec::new(), HashSet::new(), VecDeque::new());
+        IndexWriter { index, worker, changes, counts, sets, superseded }
     }
 
     /// Collects a change of membership at `at`, ms since the epoch, which readers see from the next [`IndexWriter::close`] on. The
@@ -627,7 +635,7 @@ impl IndexWriter {
                     }
                 }
                 let from = if closed == 0 { 0 } else { at(&at_once[0]).change.at.max(closed + 1) };
-                let version = Version { from, audiences: audiences[..].into() };
+                let version = Version { from, audiences: share(&mut self.sets, &audiences) };
                 match versions.last_mut() {
                     Some(last) if last.from >= from => last.audiences = version.audiences,
                     _ => versions.push(version),

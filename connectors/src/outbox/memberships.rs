@@ -1,21 +1,22 @@
 //! What the records of a log add up to.
 //!
 //! Holds the key of each entry, of members that have left since too: compaction keeps a log within a multiple of its members.
-//! Equal rows are held once. A membership is known by 128 bits of its key's hash, seeded with its audience.
+//! Equal rows are held once. A membership is found by 32 bits of its key's hash, seeded with its audience: the table takes 9 bytes a place.
 
 use super::block::{self, Encoder, Record, Records};
 use super::files::{self, Blocks, HEAD_BYTES, Head, Next, refused};
-use crate::committed_rows::{CommittedRows, Folded, RowTexts, membership};
+use crate::committed_rows::{CommittedRows, RowTexts, membership};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::hash::BuildHasherDefault;
 use std::io::{Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
 use usher_core::change::ChangeKind;
 use usher_core::ledger::Ledger;
 use usher_core::sink::SinkError;
-use xxhash_rust::xxh3::xxh3_128_with_seed;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Those that hold, in the order of their entries.
 #[derive(Default)]
@@ -26,11 +27,26 @@ pub(super) struct Memberships {
     audiences: Vec<Box<[u8]>>,
     /// Index in `audiences`, by definition.
     known: HashMap<Box<[u8]>, u32>,
-    /// Index in `members`.
-    held: HashMap<u128, usize, BuildHasherDefault<Folded>>,
+    held: HashTable<Place>,
     members: Vec<Member>,
     keys: String,
     rows: RowTexts,
+}
+
+/// Where a membership that holds is.
+struct Place {
+    /// Of its key, seeded with its audience.
+    hash: u32,
+    /// Index in `members`.
+    member: u32,
+}
+
+impl Place {
+    /// Returns what the table takes for the hash: all of its bits count there.
+    fn spread(hash: u32) -> u64 {
+        // 2^64 by the golden ratio.
+        u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
 }
 
 /// An entry.
@@ -58,27 +74,32 @@ impl Memberships {
             sent += u64::from(record.sent);
             self.clock = self.clock.max(record.at);
             let audience = audiences[record.audience as usize];
-            let hash = xxh3_128_with_seed(record.key.as_bytes(), u64::from(audience));
-            match record.kind {
-                ChangeKind::Entry => {
-                    self.held.entry(hash).or_insert_with(|| {
-                        self.keys.push_str(record.key);
-                        let row = self.rows.share(record.row);
-                        self.members.push(Member { audience, key_end: self.keys.len(), row });
-                        self.members.len() - 1
-                    });
+            let Memberships { held, members, keys, rows, .. } = self;
+            let hash = xxh3_64_with_seed(record.key.as_bytes(), u64::from(audience)) as u32;
+            let is = |place: &Place| {
+                let at = place.member as usize;
+                let start = if at == 0 { 0 } else { members[at - 1].key_end };
+                let member = &members[at];
+                place.hash == hash && member.audience == audience && keys[start..member.key_end] == *record.key
+            };
+            let place = held.entry(Place::spread(hash), is, |place| Place::spread(place.hash));
+            match (record.kind, place) {
+                (ChangeKind::Entry, Entry::Vacant(vacant)) => {
+                    let member = u32::try_from(members.len()).expect("a ledger has at most 2^32 entries");
+                    vacant.insert(Place { hash, member });
+                    keys.push_str(record.key);
+                    members.push(Member { audience, key_end: keys.len(), row: rows.share(record.row) });
                 }
-                ChangeKind::Update => {
-                    if let Some(&index) = self.held.get(&hash) {
-                        let row = self.rows.share(record.row);
-                        self.rows.release(std::mem::replace(&mut self.members[index].row, row));
-                    }
+                (ChangeKind::Update, Entry::Occupied(place)) => {
+                    let row = rows.share(record.row);
+                    rows.release(std::mem::replace(&mut members[place.get().member as usize].row, row));
                 }
-                ChangeKind::Exit => {
-                    if let Some(index) = self.held.remove(&hash) {
-                        self.members[index].audience = GONE;
-                        self.rows.release(std::mem::take(&mut self.members[index].row));
-                    }
+                (ChangeKind::Exit, Entry::Occupied(place)) => {
+                    let (Place { member, .. }, _) = place.remove();
+                    members[member as usize].audience = GONE;
+                    rows.release(std::mem::take(&mut members[member as usize].row));
+                }
+                (ChangeKind::Entry, Entry::Occupied(_)) | (ChangeKind::Update | ChangeKind::Exit, Entry::Vacant(_)) => {
                 }
             }
         }

@@ -3,7 +3,7 @@
 // A seed is for whoever reads a failed run.
 #![allow(clippy::print_stdout)]
 
-use super::block::Records;
+use super::block::{Record, Records};
 use super::cursor::{Cursor, Mark};
 use super::files::{Blocks, HEAD_BYTES, Next};
 use super::memberships::Memberships;
@@ -13,7 +13,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use usher_core::change::{Reason, Recipients};
-use usher_core::ledger::Ledger;
+use usher_core::ledger::{Ledger, LedgerAudience};
 use usher_core::message::write_message;
 
 fn open_within(spec: &LogSpec<'_>, outlet: Outlet, bounds: Bounds) -> Result<OpenedSync, SinkError> {
@@ -1091,4 +1091,37 @@ fn a_log_is_written_as_version_2_and_read_as_such() {
     let expected = expected.map(|(audience, key, row)| format!("{audience} Zoë {key} {row}"));
     assert_eq!(rows(&log), expected);
     assert_eq!(place.open().unwrap().ledger.clock, 1_795_428_000_123);
+}
+
+#[test]
+fn keys_with_equal_hashes_are_two() {
+    let mut seen = std::collections::HashMap::new();
+    let (first, second) = (0..)
+        .find_map(|number| {
+            let key = format!("user-{number}");
+            let hash = xxhash_rust::xxh3::xxh3_64_with_seed(key.as_bytes(), 0) as u32;
+            seen.insert(hash, key.clone()).map(|other| (other, key))
+        })
+        .expect("of some 80,000 numbers two of 32 bits are equal");
+    let mut memberships = Memberships::default();
+    for (kind, key, held) in [
+        (ChangeKind::Entry, &first, vec![&first]),
+        (ChangeKind::Exit, &second, vec![&first]),
+        (ChangeKind::Entry, &second, vec![&first, &second]),
+        (ChangeKind::Entry, &first, vec![&first, &second]),
+        (ChangeKind::Exit, &first, vec![&second]),
+        (ChangeKind::Entry, &first, vec![&second, &first]),
+    ] {
+        let mut encoder = super::block::Encoder::default();
+        let (at, row, previous_row) = (1, "", "");
+        let record = Record { audience: 0, kind, reason: Reason::Event, sent: true, at, key, row, previous_row };
+        encoder.push(&record, || LedgerAudience {
+            id: "a".to_owned(),
+            name: "A".to_owned(),
+            model: "users".to_owned(),
+        });
+        assert_eq!(memberships.apply(&encoder.take()[super::block::HEAD_BYTES..]), Some(1));
+        let ledger = memberships.ledger(true);
+        assert_eq!(ledger.iter().map(|(_, key)| key).collect::<Vec<_>>(), held, "{kind:?} {key}");
+    }
 }
