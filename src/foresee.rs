@@ -134,6 +134,7 @@ fn foresee_from(new: Loaded, state: State, how: &How<'_>) -> Result<StartReport,
         // The job's own are not touched.
         dead_letters: Arc::new(DeadLetterWriter::open(None, &new.folder, &open::variable)?),
         workers: how.workers,
+        cores: open::cores(),
         plan: new.plan,
     };
     let mut difference = run(opened, how.is_cancelled)?;

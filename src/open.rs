@@ -58,6 +58,11 @@ impl usher_core::clock::Clock for FixedClock {
     }
 }
 
+/// Returns how many threads of this process can run at once.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// Raises the limit of open files to what the system allows this process, and leaves half of it for all but files of sources.
 pub fn raise_limit_of_files() {
     let limit = getrlimit(Resource::Nofile);

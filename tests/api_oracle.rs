@@ -88,6 +88,7 @@ impl Served {
             ),
             api: Some(Arc::clone(&engine)),
             workers,
+            cores: 2 * workers,
         };
         let audiences = plan.models.iter().map(|model| model.audiences.len()).sum();
         let status = Status::new(workers, audiences);

@@ -360,6 +360,7 @@ impl Simulation {
                 DeadLetterWriter::open(None, self.folder.path(), &|_| None).expect("the log takes dead letters"),
             ),
             workers,
+            cores: 2 * workers,
         };
         let audiences = self.plan.models.iter().map(|model| model.audiences.len()).sum();
         let status = Status::new(workers, audiences);

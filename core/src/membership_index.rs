@@ -65,8 +65,11 @@ const FIRST_FILL: usize = 65_536;
 /// Slots of a table that has become too small which a write moves to a larger one if it needs room there, some 0.3 µs each.
 const MOVED_AT_ONCE: usize = 16;
 
-/// Sets of audiences that are known at a time, so that keys with the same share one.
-const SETS: usize = 65_536;
+/// Sets of audiences that are kept for sharing. When there are so many, all are dropped: that takes less than a ms.
+const SHARED_SETS_MAX: usize = 16_384;
+
+/// Audiences in a set that is shared, at most: larger ones are mostly of one key.
+const SHARED_SET_LEN_MAX: usize = 16;
 
 /// Superseded entries that are freed at once: before that all processors are interrupted, so that no reader has one.
 const FREED_AT_ONCE: usize = 1_024;
@@ -158,9 +161,12 @@ fn no_members() -> Members {
         .build()
 }
 
-/// Returns a set of audiences that keys share.
+/// Returns a set of audiences, shared with the other keys that have it where that is worth it.
 fn share(sets: &mut HashSet<Arc<[u32]>>, audiences: &[u32]) -> Arc<[u32]> {
-    if sets.len() == SETS {
+    if audiences.len() > SHARED_SET_LEN_MAX {
+        return audiences.into();
+    }
+    if sets.len() == SHARED_SETS_MAX {
         sets.clear();
     }
     sets.get_or_insert_with(audiences, |audiences| audiences.into()).clone()
@@ -295,9 +301,9 @@ impl MembershipIndex {
 
     /// Serves `members`, the memberships in the ledgers as (audience, key), as of `time`, until the job is live.
     ///
-    /// A membership may be in several ledgers. `time` is that of the latest change in a ledger, ms since the epoch. May be called from any
+    /// A membership may be in several ledgers. The keys are those of all of `processes`. `time` is that of the latest change in a ledger, ms since the epoch. May be called from any
     /// thread: if the job is live by the end, nothing is served.
-    pub fn load_ledger<'k>(&self, time: u64, members: impl IntoIterator<Item = (u32, &'k str)>) {
+    pub fn load_ledger<'k>(&self, time: u64, members: impl IntoIterator<Item = (u32, &'k str)>, processes: usize) {
         let mut view = LedgerView {
             time,
             members: self.models.iter().map(|_| HashMap::new()).collect(),
@@ -319,15 +325,16 @@ impl MembershipIndex {
             *of_key = share(&mut sets, &set);
             view.sizes[audience as usize] += 1;
         }
+        if self.live_time() == 0 {
+            // Most keys in ledgers will be members, here or in other processes. Room for them now saves copying the table as it grows.
+            for (model, members) in self.models.iter().zip(&view.members) {
+                model.members.pin().reserve((members.len() / processes).saturating_sub(model.members.len()));
+            }
+        }
         let mut place = lock::write(&self.ledger_view);
-        if self.live_time() > 0 {
-            return;
+        if self.live_time() == 0 {
+            *place = Some(Arc::new(view));
         }
-        // Most of them will be members of the job: a table that grows meanwhile is copied several times.
-        for (model, members) in self.models.iter().zip(&view.members) {
-            model.members.pin().reserve(members.len());
-        }
-        *place = Some(Arc::new(view));
     }
 
     /// Returns the time of answers now; `None` if there is no answer yet.
@@ -507,6 +514,7 @@ pub struct IndexWriter {
     worker: usize,
     changes: Vec<Collected>,
     counts: Vec<Count>,
+    /// For sharing.
     sets: HashSet<Arc<[u32]>>,
     /// By `newest`, the earliest first.
     superseded: VecDeque<Superseded>,

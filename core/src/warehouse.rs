@@ -43,7 +43,7 @@ pub trait Snapshot: Send + Sync {
         None
     }
 
-    /// Returns how many rows it says that it has, those without a key included: to make room by, not to be relied on.
+    /// Returns the number of rows by the files' metadata, those without a key included. Only to size tables by: it may be wrong.
     fn rows(&self) -> u64;
 
     /// Returns the number of pieces.

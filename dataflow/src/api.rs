@@ -222,7 +222,7 @@ impl Inner {
             return;
         }
         let (inner, ledgers, catalog) = (Arc::clone(self), Arc::clone(ledgers), Arc::clone(catalog));
-        // The workers start meanwhile.
+        // It takes seconds with millions of memberships; the workers start meanwhile.
         std::thread::Builder::new()
             .name("ledgers".to_owned())
             .spawn(move || inner.serve_ledgers(&ledgers, &catalog))
@@ -238,7 +238,7 @@ impl Inner {
             let places: Vec<Option<u32>> = ledger.audiences.iter().map(of_job).collect();
             ledger.iter().filter_map(move |(audience, key)| Some((places[audience as usize]?, key)))
         });
-        self.index.load_ledger(clock, members);
+        self.index.load_ledger(clock, members, self.addresses.len());
     }
 
     pub(crate) fn register(&self, worker: u32, handle: WorkerHandle) {

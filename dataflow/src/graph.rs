@@ -45,7 +45,7 @@
 //!   read ([`crate::ingest::decoding`]), beside the graph; it is emitted here, in the order of the partition.
 //! * **Snapshots** emits the rows of pulls, with the facts that follow from each, as threads have read and evaluated
 //!   them. A *pull* is one reading of a model's files, its rows are the model's *snapshot* once it is in force; each
-//!   worker reads a share of the files, and ends it with a mark to every worker. Rows have no time: Snapshots holds
+//!   reading thread reads a share of the files, and ends it with a mark to every worker. Rows have no time: Snapshots holds
 //!   time 0 as long as the job runs, and the inputs of Membership that follow from it do not hold back the frontiers of
 //!   its outputs (timely: they have no path summary to them).
 //! * **Stage** keeps the rows of a pull, each at the owner of its key, until the marks of all shares are there. Then

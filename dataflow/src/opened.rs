@@ -41,6 +41,8 @@ pub struct OpenedJob {
     pub api: Option<Arc<JobApi>>,
     /// Worker threads of this process, at least 1.
     pub workers: usize,
+    /// Cores for this process: where there are more than workers, more threads than one read a pull for each.
+    pub cores: usize,
 }
 
 /// What a job is started for.

@@ -43,7 +43,7 @@ use usher_queries::plan::Plan;
 
 /// Partitions of all sources together: the rank of one in the order of arrival has 16 bits.
 const PARTITIONS: usize = 1 << 16;
-/// Batches of rows that a reading thread may be ahead of its worker.
+/// Batches of rows, of 8,192 each, that the threads that read for a worker may be ahead of it: with four they waited while it did other work.
 const ROWS_AHEAD: usize = 16;
 /// How often the end of the job is looked for while connections close.
 const LOOK: Duration = Duration::from_millis(50);
@@ -163,6 +163,7 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
         in_ledgers,
         whole: whole_pulls,
         peers: shared.peers,
+        cores: opened.cores,
         status: Arc::clone(status),
         history: shared
             .api
@@ -238,11 +239,15 @@ fn in_ledgers(plan: &Plan, ledgers: &[Ledger]) -> Vec<bool> {
     for ledger in ledgers {
         let model = |audience: &LedgerAudience| plan.models.iter().position(|model| model.id == audience.model);
         let models: Vec<Option<usize>> = ledger.audiences.iter().map(model).collect();
-        for (audience, _) in ledger.iter() {
-            if models.iter().flatten().all(|model| found[*model]) {
-                break;
+        let mut left: BTreeSet<usize> = models.iter().flatten().copied().filter(|model| !found[*model]).collect();
+        let mut members = ledger.iter();
+        while !left.is_empty()
+            && let Some((audience, _)) = members.next()
+        {
+            if let Some(model) = models[audience as usize] {
+                left.remove(&model);
+                found[model] = true;
             }
-            models[audience as usize].into_iter().for_each(|model| found[model] = true);
         }
     }
     found

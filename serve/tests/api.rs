@@ -433,7 +433,7 @@ fn a_job_that_recovers_answers_from_the_ledgers() {
     let reply = api.get("/readyz");
     assert_eq!((reply.status, reply.json()["ready"].clone()), (503, json!(false)));
     let seen = memory.index.catalog().index("seen").unwrap();
-    memory.index.load_ledger(START - 60_000, [(seen, "u")]);
+    memory.index.load_ledger(START - 60_000, [(seen, "u")], 1);
     let reply = api.get(lookup);
     assert_eq!(reply.json()["audience_ids"], json!(["seen"]));
     assert_eq!(reply.headers["usher-as-of"], "2026-11-23T09:59:00.000Z");
@@ -777,7 +777,7 @@ fn sizes_are_those_of_all_processes() {
 #[test]
 fn the_ledgers_of_one_process_answer_for_all_keys() {
     let (one, two) = (Memory::new(), Memory::new());
-    one.index.load_ledger(START - 5, [(2, "k"), (2, "l")]);
+    one.index.load_ledger(START - 5, [(2, "k"), (2, "l")], 1);
     for api in &both([&one, &two]) {
         let reply = api.get("/v1/audiences");
         assert_eq!(reply.json()["audiences"][2]["size"], 2);
@@ -810,7 +810,7 @@ fn before_all_are_live_the_ledgers_answer_and_then_the_owner_of_the_key() {
         assert_eq!(api.get(lookup).problem().0, 503);
         assert_eq!(api.lookup_all(&["k"]).problem().0, 503);
     }
-    one.index.load_ledger(START - 5, [(2, "k")]);
+    one.index.load_ledger(START - 5, [(2, "k")], 1);
     for api in [&first, &second] {
         for reply in [api.get(lookup), api.lookup_all(&["k"])] {
             assert!(reply.body.contains("\"audience_ids\":[\"seen\"]"), "{}", reply.body);

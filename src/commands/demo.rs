@@ -43,6 +43,7 @@ pub fn demo(duration: Option<u64>, workers: usize) -> Result<(), Exit> {
         sinks: vec![Box::new(Writer::stdout(catalog, Filter::all()))],
         dead_letters: open::open_dead_letters(&loaded)?,
         workers,
+        cores: open::cores(),
         plan: loaded.plan,
     };
     let closing = Arc::new(AtomicBool::new(false));

@@ -79,6 +79,7 @@ pub fn replay(path: &Path, flags: Flags) -> Result<(), Exit> {
         api: None,
         dead_letters,
         workers: flags.workers,
+        cores: open::cores(),
     };
     let ended = supervise::run(opened, Ending::AtTheEnd, &signals)?;
     if let Some((path, mut file)) = summary {

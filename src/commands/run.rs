@@ -97,6 +97,7 @@ pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
         cluster,
         dead_letters,
         workers: flags.workers,
+        cores: open::cores(),
     };
     let ended = supervise::run(opened, Ending::WhenStopped, &signals);
     if let Some(api) = api {

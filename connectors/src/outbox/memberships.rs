@@ -33,18 +33,22 @@ pub(super) struct Memberships {
     rows: RowTexts,
 }
 
-/// Where a membership that holds is.
-struct Place {
-    /// Of its key, seeded with its audience.
+/// A membership that holds, in the table.
+pub(super) struct Place {
+    /// [`Place::hash`] of the membership.
     hash: u32,
     /// Index in `members`.
     member: u32,
 }
 
 impl Place {
-    /// Returns what the table takes for the hash: all of its bits count there.
+    pub(super) fn hash(audience: u32, key: &str) -> u32 {
+        xxh3_64_with_seed(key.as_bytes(), u64::from(audience)) as u32
+    }
+
+    /// Returns the 64-bit hash of the table, spread over all its bits.
     fn spread(hash: u32) -> u64 {
-        // 2^64 by the golden ratio.
+        // 2^64 divided by the golden ratio.
         u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 }
@@ -75,14 +79,14 @@ impl Memberships {
             self.clock = self.clock.max(record.at);
             let audience = audiences[record.audience as usize];
             let Memberships { held, members, keys, rows, .. } = self;
-            let hash = xxh3_64_with_seed(record.key.as_bytes(), u64::from(audience)) as u32;
-            let is = |place: &Place| {
+            let hash = Place::hash(audience, record.key);
+            let same = |place: &Place| {
                 let at = place.member as usize;
                 let start = if at == 0 { 0 } else { members[at - 1].key_end };
                 let member = &members[at];
                 place.hash == hash && member.audience == audience && keys[start..member.key_end] == *record.key
             };
-            let place = held.entry(Place::spread(hash), is, |place| Place::spread(place.hash));
+            let place = held.entry(Place::spread(hash), same, |place| Place::spread(place.hash));
             match (record.kind, place) {
                 (ChangeKind::Entry, Entry::Vacant(vacant)) => {
                     let member = u32::try_from(members.len()).expect("a ledger has at most 2^32 entries");

@@ -67,7 +67,7 @@ fn an_epoch_is_seen_when_all_workers_have_closed_it() {
 fn the_ledgers_are_served_until_all_workers_are_live() {
     let (index, mut writers) = index(2);
     assert!(index.lookup(index.model("users").unwrap(), "u").is_none());
-    index.load_ledger(50, [(A, "u"), (B, "u"), (A, "u"), (BIG, "u")]);
+    index.load_ledger(50, [(A, "u"), (B, "u"), (A, "u"), (BIG, "u")], 1);
     assert_eq!(users(&index, "u"), (AsOf { time: 50, recovering: true }, vec![A, B]));
     assert_eq!(index.counts()[A as usize].size, 1);
     enter(&mut writers[0], 60, B, "u");
@@ -76,7 +76,7 @@ fn the_ledgers_are_served_until_all_workers_are_live() {
     writers[1].close(99);
     assert_eq!(users(&index, "u"), (live(99), vec![B]));
     assert_eq!(index.recent().last(), 0);
-    index.load_ledger(50, [(A, "u")]);
+    index.load_ledger(50, [(A, "u")], 1);
     assert!(index.ledger_view().is_none(), "they come too late");
     assert_eq!(users(&index, "u"), (live(99), vec![B]));
 }

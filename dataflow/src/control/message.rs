@@ -62,18 +62,25 @@ pub(crate) enum StartMessage {
 /// Memberships of keys of one model in the ledger of a sync.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LedgerMembers {
-    /// Per membership: the audience by index in the model, [`hash_key`](crate::ingest::event_batch::hash_key) of the key, and the end of
-    /// the key in `keys`.
-    heads: Vec<(u32, u64, u32)>,
+    heads: Vec<LedgerMember>,
     keys: String,
+}
+
+/// A membership: the audience by index in the model, [`hash_key`](crate::ingest::event_batch::hash_key) of the key, and the end of the key in
+/// the keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct LedgerMember {
+    audience: u32,
+    hash: u64,
+    key_end: u32,
 }
 
 impl LedgerMembers {
     /// Adds a membership.
     pub(crate) fn push(&mut self, audience: u32, hash: u64, key: &str) {
         self.keys.push_str(key);
-        let end = u32::try_from(self.keys.len()).expect("the keys of one message stay under 4 GiB");
-        self.heads.push((audience, hash, end));
+        let key_end = u32::try_from(self.keys.len()).expect("the keys of one message stay under 4 GiB");
+        self.heads.push(LedgerMember { audience, hash, key_end });
     }
 
     /// Returns the number of memberships.
@@ -83,14 +90,14 @@ impl LedgerMembers {
 
     /// Returns the audiences.
     pub(crate) fn audiences(&self) -> impl Iterator<Item = u32> {
-        self.heads.iter().map(|(audience, ..)| *audience)
+        self.heads.iter().map(|member| member.audience)
     }
 
     /// Returns the hash and the key of a membership.
     pub(crate) fn key(&self, at: usize) -> (u64, &str) {
-        let start = if at == 0 { 0 } else { self.heads[at - 1].2 as usize };
-        let (_, hash, end) = self.heads[at];
-        (hash, &self.keys[start..end as usize])
+        let start = if at == 0 { 0 } else { self.heads[at - 1].key_end as usize };
+        let LedgerMember { hash, key_end, .. } = self.heads[at];
+        (hash, &self.keys[start..key_end as usize])
     }
 }
 

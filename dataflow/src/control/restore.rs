@@ -219,8 +219,8 @@ impl RestoreSetup {
             for ((of, mapping), newer) in models.into_iter().zip(&mappings).zip(&mut newer) {
                 let Some((model, mapping)) = mapping else { continue };
                 if !changed && std::mem::take(&mut is_first[*model]) {
-                    // Those of whole checkpoints have some as many keys each: tables that grow meanwhile are copied several times.
-                    epochs.make_room(*model, of.keys.len() * all);
+                    // Parts of a whole checkpoint have about equally many keys. Room for all of them saves copying tables as they grow.
+                    epochs.reserve(*model, of.keys.len() * all);
                 }
                 for state in &of.keys {
                     let hash = hash_key(&state.key);

@@ -72,8 +72,8 @@ pub(crate) struct RowBatch {
     pub(crate) role: Role,
     /// The file that the rows are of, by its number in the snapshot.
     pub(crate) file: u32,
-    /// How many rows of the pull each owner has, about.
-    pub(crate) rows: u64,
+    /// About how many rows of the pull each owner gets.
+    pub(crate) rows_per_owner: u64,
     /// Whether the rows are no longer in the table: only their keys are sent.
     pub(crate) gone: bool,
     /// Per row: [`hash_key`](super::event_batch::hash_key) of its key, and the end of the key in `keys`.
@@ -108,7 +108,7 @@ impl RowBatch {
             model,
             role,
             file: 0,
-            rows: 0,
+            rows_per_owner: 0,
             gone: false,
             heads: Vec::new(),
             keys: String::new(),

@@ -103,9 +103,9 @@ pub(crate) struct EndOfShare {
     /// When the pull began, ms since the epoch.
     pub(crate) began: Time,
     /// How many shares there are.
-    pub(crate) readers: u32,
-    /// How many rows of the pull each owner has, about.
-    pub(crate) rows: u64,
+    pub(crate) shares: u32,
+    /// About how many rows of the pull each owner gets.
+    pub(crate) rows_per_owner: u64,
     /// How many batches went to `worker`.
     pub(crate) batches: u64,
     pub(crate) outcome: Result<RowsRead, PullError>,
@@ -145,6 +145,14 @@ impl Reads {
         std::iter::once((rows, false)).chain(gone.map(|gone| (gone, true)))
     }
 
+    /// Returns about how many rows there are.
+    pub(crate) fn rows(&self) -> u64 {
+        let (Reads::Whole(rows) | Reads::Difference(Difference { added: rows, .. }, _)) = self;
+        // A footer may claim any number. A row mostly takes a byte or more, so no more rows than bytes are believed.
+        let bytes: u64 = rows.files().iter().map(|file| file.size).sum();
+        rows.rows().min(bytes)
+    }
+
     /// Returns what it differs from; `None` if it is read whole.
     pub(crate) fn base(&self) -> Option<Base> {
         match self {
@@ -171,6 +179,8 @@ pub(crate) struct PullShare {
     pub(crate) readers: usize,
     /// Workers that own keys.
     pub(crate) peers: usize,
+    /// About how many rows each of them gets.
+    pub(crate) rows_per_owner: u64,
     pub(crate) out: SyncSender<RowMessage>,
     pub(crate) wake: SyncActivator,
 }
@@ -179,12 +189,11 @@ impl PullShare {
     /// Reads it on the calling thread. Ends early once the job is ending.
     pub(crate) fn read(self) {
         let reader = RowReader::new(&self.plan, self.model, self.pull, self.peers as u32);
-        let of_owner = self.rows();
         let mut batches = vec![0; self.peers];
         let mut outcome = Ok(RowsRead::default());
         for (snapshot, gone) in self.reads.all() {
             let Ok(read) = &mut outcome else { break };
-            match self.read_pieces((&**snapshot, gone), &reader, of_owner, &mut batches, read) {
+            match self.read_pieces(&**snapshot, gone, &reader, &mut batches, read) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => outcome = Err(error.into()),
                 Err(Ending) => return,
@@ -196,8 +205,8 @@ impl PullShare {
                 pulled: self.model as u32,
                 pull: self.pull,
                 began: self.began,
-                readers: self.readers as u32,
-                rows: of_owner,
+                shares: self.readers as u32,
+                rows_per_owner: self.rows_per_owner,
                 batches,
                 outcome: outcome.clone(),
                 base: self.reads.base(),
@@ -209,20 +218,12 @@ impl PullShare {
         }
     }
 
-    /// Returns how many rows each owner has of the pull, about.
-    fn rows(&self) -> u64 {
-        let (Reads::Whole(rows) | Reads::Difference(Difference { added: rows, .. }, _)) = &self.reads;
-        // A footer can say anything; keys take a byte each at least, but where they are counted up.
-        let bytes: u64 = rows.files().iter().map(|file| file.size).sum();
-        rows.rows().min(bytes) / self.peers as u64
-    }
-
     /// Reads this share of the pieces of a snapshot, whose rows are `gone` or not, and counts its batches by worker, and its rows.
     fn read_pieces(
         &self,
-        (snapshot, gone): (&dyn Snapshot, bool),
+        snapshot: &dyn Snapshot,
+        gone: bool,
         reader: &RowReader,
-        of_owner: u64,
         batches: &mut [u64],
         read: &mut RowsRead,
     ) -> Result<Result<(), SnapshotError>, Ending> {
@@ -240,7 +241,7 @@ impl PullShare {
                 *if gone { &mut read.gone } else { &mut read.rows } += batch.keys.len() as u64;
                 read.skipped += batch.skipped;
                 for mut rows in if gone { reader.read_gone(&batch) } else { reader.read(&batch) } {
-                    (rows.file, rows.rows) = (file, of_owner);
+                    (rows.file, rows.rows_per_owner) = (file, self.rows_per_owner);
                     batches[rows.worker as usize] += 1;
                     if !self.send(RowMessage::Rows(rows)) {
                         return Err(Ending);

@@ -1,7 +1,7 @@
 //! Stage: rows of a pull wait, at the owner of their keys, until it is known whether the pull is whole.
 //!
 //! Promises: one verdict of this worker on each pull, sent to every worker, and the pull's facts to this worker's Membership
-//! operator before it. A pull is whole if all workers could read their share, all batches have arrived, and no key came twice.
+//! operator before it. A pull is whole if every share could be read, all batches have arrived, and no key came twice.
 //! One that reads a difference must fit the snapshot in force ([`Fitting`]), once that is switched to.
 //! A whole pull is held if it has too few rows. If a share of exits is set, the verdict has how many members of this worker's
 //! keys would leave ([`Weighing`]): they are counted between epochs, some [`FUEL`] keys an activation, once the job has started
@@ -20,7 +20,7 @@ use crate::state::staged::{SeenKeys, Staged, Twice};
 use crate::time::{FUEL, Time};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -98,8 +98,8 @@ pub(crate) fn stage<'scope>(rows: StreamVec<'scope, Time, RowMessage>, setup: St
             rows.for_each_stamp(|stamp, data| {
                 for message in data.flat_map(|data| data.drain(..)) {
                     let (id, rows) = match &message {
-                        RowMessage::Rows(rows) => ((rows.pulled, rows.pull), rows.rows),
-                        RowMessage::End(end) => ((end.pulled, end.pull), end.rows),
+                        RowMessage::Rows(rows) => ((rows.pulled, rows.pull), rows.rows_per_owner),
+                        RowMessage::End(end) => ((end.pulled, end.pull), end.rows_per_owner),
                     };
                     let pull = receiving.entry(id).or_insert_with(|| Receiving::new(&setup, id.0, rows as usize));
                     match message {
@@ -221,7 +221,7 @@ struct Receiving {
 }
 
 impl Receiving {
-    /// `rows`: how many rows of the pull are for this worker, about.
+    /// `rows`: about how many rows of the pull this worker gets.
     fn new(setup: &StageSetup, pulled: u32, rows: usize) -> Receiving {
         let plan = &setup.plan;
         let mut parts = Vec::new();
@@ -251,7 +251,7 @@ impl Receiving {
 
     fn rows(&mut self, mut rows: RowBatch, dictionaries: &[SharedDictionary]) {
         self.batches += 1;
-        if let Some(Twice { row, files }) = self.seen.add(&rows.seen, rows.file) {
+        if let Some(Twice { row, files }) = self.seen.add(&rows.seen, rows.file, |row| rows.seen_key(row)) {
             self.came_twice(rows.seen_key(row).to_owned(), files);
         }
         let part = self.parts.iter_mut().find(|(model, staged)| *model == rows.model && staged.role == rows.role);
@@ -284,13 +284,23 @@ impl Receiving {
     }
 
     fn came_twice(&mut self, key: String, files: (u32, u32)) {
-        self.twice = [self.twice.take(), Some((key, files))].into_iter().flatten().min();
+        match &mut self.twice {
+            Some((known, (one, other))) if *known == key => {
+                // Those of a key that comes more than twice, in any order.
+                let least = BTreeSet::from([*one, *other, files.0, files.1]);
+                let mut least = least.into_iter();
+                *one = least.next().expect("there are four");
+                *other = least.next().unwrap_or(*one);
+            }
+            Some((known, _)) if *known < key => {}
+            twice => *twice = Some((key, files)),
+        }
     }
 
     /// Returns the verdict and what it goes by, once all is there.
     fn outcome(&self) -> Option<(Outcome, PullTerms)> {
-        let readers = self.ends.first()?.readers as usize;
-        let all = self.ends.len() == readers && self.ends.iter().map(|end| end.batches).sum::<u64>() == self.batches;
+        let shares = self.ends.first()?.shares as usize;
+        let all = self.ends.len() == shares && self.ends.iter().map(|end| end.batches).sum::<u64>() == self.batches;
         // Those of one pull are the same.
         let terms = self.ends.first().filter(|_| all)?.terms;
         let before = self.base().map_or(0, |base| base.rows);

@@ -2,7 +2,7 @@
 //!
 //! One thread of the first process decides. At the start it pulls each model whose snapshot an earlier run did not leave
 //! behind, or whose pull is due; then as `refresh` says; and when the API asks. It runs at most one pull of a model at a time. It
-//! opens a pull (lists files, reads footers) and has each worker of its process read a share, on a thread of its own. A first
+//! opens a pull (lists files, reads footers) and starts one or two threads for each worker of its process, each of which reads a share. A first
 //! pull that fails or is held ends the job; after a later one, which is logged, the last good snapshot stays in force. One that failed is
 //! tried again after [`RETRY_FIRST`], doubled up to `refresh`; one that was held is left until the next is due.
 
@@ -15,10 +15,8 @@ use crate::snapshots::refusal::describe;
 use crate::status::Status;
 use crate::time::Span;
 use crate::time::Time;
-use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 use timely::scheduling::SyncActivator;
 use tracing::{info, warn};
@@ -48,13 +46,18 @@ pub(crate) struct PullEnded {
     pub(crate) outcome: Outcome,
 }
 
-/// Threads that read for one worker, at most: it stages rows some twice as fast as one of them reads.
-const READERS: usize = 2;
+/// Threads that read for one worker, at most: it stages rows about twice as fast as one of them reads.
+const READERS_MAX: usize = 2;
 
 /// The way of rows to one worker: a bounded channel, and what wakes the operator that reads it.
 pub(crate) struct RowChannel {
     pub(crate) out: SyncSender<RowMessage>,
     pub(crate) wake: SyncActivator,
+}
+
+/// Returns how many threads read a pull for each of so many workers.
+fn readers_per_worker(cores: usize, workers: usize) -> usize {
+    (cores / workers).clamp(1, READERS_MAX)
 }
 
 /// What the thread needs.
@@ -70,6 +73,8 @@ pub(crate) struct ScheduleSetup {
     pub(crate) whole: WholePulls,
     /// The number of workers of all processes.
     pub(crate) peers: usize,
+    /// Cores for this process.
+    pub(crate) cores: usize,
     pub(crate) status: Arc<Status>,
     /// What the API shows of pulls, and which ones it asks for.
     pub(crate) history: Arc<PullHistory>,
@@ -194,7 +199,7 @@ pub(crate) fn run(
 }
 
 impl Model {
-    /// Begins a pull: a thread for each worker of this process reads a share.
+    /// Begins a pull: threads of this process read a share each.
     fn begin(&mut self, setup: &ScheduleSetup, channels: &[RowChannel], trigger: Trigger, order: PullOrder) {
         let extent = order.extent;
         let due = self.due.take();
@@ -266,11 +271,11 @@ impl Model {
         Some(Reads::Difference(difference, Base { pull: *pull, rows }))
     }
 
-    /// Reads what a pull reads: for each worker of this process a thread reads a share, or as many as there are cores for, up to [`READERS`].
+    /// Starts the threads that read a pull: for each worker of this process as many as there are cores for, up to [`READERS_MAX`].
     fn read(&mut self, setup: &ScheduleSetup, channels: &[RowChannel], pull: RunningPull) {
         setup.history.reads(self.index, self.begun, pull.reads.base().is_none());
-        let cores = available_parallelism().map_or(1, NonZero::get);
-        let of_each = (cores / channels.len()).clamp(1, READERS);
+        let of_each = readers_per_worker(setup.cores, channels.len());
+        let rows_per_owner = pull.reads.rows() / setup.peers as u64;
         for (reader, channel) in channels.iter().flat_map(|channel| std::iter::repeat_n(channel, of_each)).enumerate() {
             let share = PullShare {
                 plan: Arc::clone(&setup.plan),
@@ -282,6 +287,7 @@ impl Model {
                 reader,
                 readers: channels.len() * of_each,
                 peers: setup.peers,
+                rows_per_owner,
                 out: channel.out.clone(),
                 wake: channel.wake.clone(),
             };
@@ -423,6 +429,12 @@ fn to_seconds(left: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_worker_has_two_readers_where_there_are_cores_for_them() {
+        let readers = |cores| [1, 2, 4].map(|workers| readers_per_worker(cores, workers));
+        assert_eq!([1, 2, 4, 16].map(readers), [[1, 1, 1], [2, 1, 1], [2, 2, 1], [2, 2, 2]]);
+    }
 
     #[test]
     fn tries_are_a_minute_apart_then_twice_as_far_up_to_the_refresh() {

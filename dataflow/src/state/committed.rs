@@ -1,8 +1,8 @@
 //! The ledgers at the start, beside what holds now.
 //!
 //! Computes, per key and audience, the syncs whose ledger differs from what holds (SPEC §6), and of a committed membership that
-//! ended by itself meanwhile, when its window ended. Holds, from the start until the difference has been given: a bit per (key in
-//! a ledger, sync, audience), and the time of each ending.
+//! ended by itself meanwhile, when its window ended. Holds, from the start until the difference has been given: 4 bytes per
+//! slot, a bit per (key in a ledger, sync, audience), and the time of each ending.
 
 use super::evaluate::Decision;
 use super::facts::{Words, get, ones, set};

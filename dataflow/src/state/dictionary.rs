@@ -98,7 +98,7 @@ impl Dictionary {
         slot
     }
 
-    /// Makes room for so many more keys.
+    /// Reserves memory for so many more keys.
     pub(crate) fn reserve(&mut self, keys: usize) {
         let Dictionary { table, heads, .. } = self;
         heads.reserve(keys);
@@ -107,15 +107,15 @@ impl Dictionary {
 
     /// Returns the slots of so many keys, as [`Dictionary::intern`] does; `key` returns the hash and the text of each.
     ///
-    /// Snapshots mostly have their rows in the order of the one before, from which the keys have their slots: a key is looked for first in the
-    /// slot behind the last. Elsewhere most reads miss the caches, and each depends on the one before: those of several keys are begun together.
+    /// Rows often come in the order in which their keys got slots, so the slot after the last one is tried first. Other keys are read ahead,
+    /// [`AHEAD`] at a time: most of these reads miss the caches, and each depends on the one before.
     pub(crate) fn intern_all<'k>(&mut self, count: usize, key: impl Fn(usize) -> (u64, &'k str)) -> Vec<Slot> {
         let mut slots: Vec<Slot> = Vec::with_capacity(count);
         let mut read = 0;
         for at in 0..count {
             let (hash, text) = key(at);
-            let behind = slots.last().map(|last| last + 1).filter(|slot| self.has_key(*slot, hash, text));
-            let slot = behind.unwrap_or_else(|| {
+            let next = slots.last().map(|last| last + 1).filter(|slot| self.has_key(*slot, hash, text));
+            let slot = next.unwrap_or_else(|| {
                 if at >= read {
                     read = count.min(at + AHEAD);
                     self.read_ahead((at..read).map(|at| key(at).0));

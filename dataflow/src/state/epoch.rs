@@ -50,11 +50,11 @@ use usher_config::{Incomplete, Share};
 use usher_queries::missing::{self, MissingEvents};
 use usher_queries::plan::{EventPlan, ModelPlan, Plan, Role};
 
-/// Keys of which a pull has nothing new that are switched for a unit of fuel where it decides few facts, some 25 ns each: 2 ms of an epoch.
-/// What is left when there is no fuel waits for the next epoch, which is of another ms.
-const UNCHANGED: u32 = 16;
-/// Facts that a pull decides of a key for another 25 ns.
-const FACTS: u32 = 8;
+/// Keys of which a pull has nothing new that are switched for a unit of fuel if it decides fewer than [`FACTS_PER_STEP`] facts: some 25 ns each,
+/// 2 ms of an epoch. What is left when there is no fuel waits for the next epoch, which is of another ms.
+const UNCHANGED_PER_FUEL: u32 = 16;
+/// So many more facts take another 25 ns a key.
+const FACTS_PER_STEP: u32 = 8;
 
 /// What an earlier run left behind, for one worker.
 #[derive(Default)]
@@ -213,6 +213,11 @@ pub(crate) struct Switched {
     pub(crate) pull: u64,
     /// Keys for which something was new.
     pub(crate) changed: u64,
+}
+
+/// Returns how many unchanged keys are switched for a unit of fuel to a pull with this [`Staged::weight`].
+fn unchanged_per_fuel(weight: usize) -> u32 {
+    (UNCHANGED_PER_FUEL / (1 + weight as u32 / FACTS_PER_STEP)).max(1)
 }
 
 /// Returns what is sent to a worker.
@@ -489,9 +494,9 @@ impl EpochWorker {
         self.models[model].restore_pull(began);
     }
 
-    /// Makes room for so many more keys of a model.
-    pub(crate) fn make_room(&mut self, model: usize, keys: usize) {
-        self.models[model].make_room(keys);
+    /// Reserves memory for so many more keys of a model.
+    pub(crate) fn reserve(&mut self, model: usize, keys: usize) {
+        self.models[model].reserve(keys);
     }
 
     /// Takes up what the ledger of a sync has of keys of a model.
@@ -1022,7 +1027,7 @@ impl EpochWorker {
             };
             while let Some((model, staged)) = switching.pull.parts.get_mut(switching.part) {
                 let model = &mut self.models[*model as usize];
-                let unchanged = (UNCHANGED / (1 + staged.facts.len() as u32 / FACTS)).max(1);
+                let unchanged = unchanged_per_fuel(staged.weight());
                 while let Some(slot) = model.switched(staged, switching.keys) {
                     if fuel == 0 {
                         return 0;

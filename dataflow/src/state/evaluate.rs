@@ -158,7 +158,7 @@ impl EvaluateState {
         }
     }
 
-    /// Makes room for so many more slots, which are not there yet.
+    /// Reserves memory for so many more slots.
     pub(crate) fn reserve(&mut self, slots: usize) {
         self.facts.reserve(slots);
         self.members.reserve(slots);

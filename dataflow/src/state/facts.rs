@@ -75,7 +75,7 @@ impl BitRows {
         }
     }
 
-    /// Makes room for so many more slots, which are not there yet.
+    /// Reserves memory for so many more slots.
     pub(crate) fn reserve(&mut self, slots: usize) {
         self.bits.reserve(slots * self.default.len());
     }

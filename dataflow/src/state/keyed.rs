@@ -159,8 +159,8 @@ impl KeyedState {
         self.evaluate.fit(slots);
     }
 
-    /// Makes room for so many more keys, of which nothing is known yet.
-    pub(crate) fn make_room(&mut self, keys: usize) {
+    /// Reserves memory for so many more keys.
+    pub(crate) fn reserve(&mut self, keys: usize) {
         self.keys.borrow_mut().reserve(keys);
         self.windows.reserve(keys);
         self.evaluate.reserve(keys);

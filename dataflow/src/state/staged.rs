@@ -39,6 +39,9 @@ pub(crate) struct Staged {
     batches: Batches,
 }
 
+/// What it costs to look something up by key, in facts of which each is a bit.
+const LOOK_UP: usize = 24;
+
 /// What stands in the index for a row that is gone.
 const GONE: u32 = u32::MAX;
 
@@ -72,6 +75,14 @@ pub(crate) struct Twice {
 impl Twice {
     fn new(row: usize, one: u32, other: u32) -> Twice {
         Twice { row, files: (one.min(other), one.max(other)) }
+    }
+
+    /// Returns that of two of a batch whose key is less: which one comes first depends on what is read first.
+    fn least<'k>(one: Option<Twice>, other: Twice, key: impl Fn(usize) -> &'k str) -> Option<Twice> {
+        match one {
+            Some(one) if key(one.row) <= key(other.row) => Some(one),
+            _ => Some(other),
+        }
     }
 }
 
@@ -116,7 +127,7 @@ impl Staged {
         }
     }
 
-    /// Adds a batch; `slots[row]` are its keys' slots. Returns the first row whose key the pull had before.
+    /// Adds a batch; `slots[row]` are its keys' slots. Returns the row with the least key that the pull had before.
     pub(crate) fn add(&mut self, rows: &mut RowBatch, slots: &[Slot]) -> Option<Twice> {
         let mut twice = None;
         if let Some(last) = slots.iter().max().filter(|last| **last as usize >= self.index.len()) {
@@ -136,7 +147,8 @@ impl Staged {
             match self.role {
                 Role::Own if seen => {
                     let first = self.batches.file(self.index[slot], rows.file);
-                    twice = twice.or(Some(Twice::new(row, first, rows.file)));
+                    let twice_here = Twice::new(row, first, rows.file);
+                    twice = Twice::least(twice, twice_here, |row| rows.key(row).1);
                 }
                 Role::Own => {
                     self.truths.extend_from_slice(&rows.truths[row * self.stride..][..self.stride]);
@@ -179,6 +191,12 @@ impl Staged {
         self.removed.sort_unstable();
         self.named = Some(self.slots().collect());
         self.removed.windows(2).all(|two| two[0] < two[1])
+    }
+
+    /// Returns what a look at a key of it costs, in facts of which each is a bit.
+    pub(crate) fn weight(&self) -> usize {
+        let looked_up = [self.columns > 0, !self.texts.is_empty(), !self.timelines.is_empty(), !self.timed.is_empty()];
+        self.facts.len() + self.columns + LOOK_UP * looked_up.into_iter().filter(|is| *is).count()
     }
 
     /// Returns the keys that a difference names, ascending; `None` if the pull has all rows.
@@ -249,8 +267,13 @@ pub(crate) struct SeenKeys {
 }
 
 impl SeenKeys {
-    /// Adds the keys, by fingerprint, of a batch of a file; returns the first that had been seen.
-    pub(crate) fn add(&mut self, keys: &[(u128, u32)], file: u32) -> Option<Twice> {
+    /// Adds the keys, by fingerprint, of a batch of a file, whose texts are `text`; returns the least that had been seen.
+    pub(crate) fn add<'k>(
+        &mut self,
+        keys: &[(u128, u32)],
+        file: u32,
+        text: impl Fn(usize) -> &'k str,
+    ) -> Option<Twice> {
         let mut twice = None;
         for (row, (key, _)) in keys.iter().enumerate() {
             let SeenKeys { keys, numbers, batches } = self;
@@ -260,7 +283,7 @@ impl SeenKeys {
             match place {
                 Entry::Occupied(first) => {
                     let first = batches.file(*first.get() + 1, file);
-                    twice = twice.or(Some(Twice::new(row, first, file)));
+                    twice = Twice::least(twice, Twice::new(row, first, file), &text);
                 }
                 Entry::Vacant(place) => {
                     place.insert(u32::try_from(keys.len()).expect("a worker has at most 2^32 keys of a pull"));
@@ -282,13 +305,14 @@ mod tests {
         let mut seen = SeenKeys::default();
         let mut add = |keys: &[u128], file| {
             let keys: Vec<(u128, u32)> = keys.iter().map(|key| (*key, 0)).collect();
-            seen.add(&keys, file).map(|twice| (twice.row, twice.files))
+            let texts: Vec<String> = keys.iter().map(|(key, _)| format!("key-{key:02}")).collect();
+            seen.add(&keys, file, |row| &texts[row]).map(|twice| (twice.row, twice.files))
         };
         assert_eq!(add(&[1, 2], 7), None);
         assert_eq!(add(&[3], 7), None);
         assert_eq!(add(&[], 5), None);
         assert_eq!(add(&[4, 5], 3), None);
-        assert_eq!(add(&[6, 3, 1], 3), Some((1, (3, 7))));
+        assert_eq!(add(&[6, 3, 1], 3), Some((2, (3, 7))), "the least, whichever comes first");
         assert_eq!(add(&[8, 5], 9), Some((1, (3, 9))));
         assert_eq!(add(&[10, 10], 11), Some((1, (11, 11))));
     }

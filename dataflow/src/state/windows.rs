@@ -233,7 +233,7 @@ impl WindowState {
         WindowState { rules, keys, runs, has_runs, timers: Timers::default(), fired: 0, read_ahead: 0 }
     }
 
-    /// Makes room for so many more slots, which are not there yet.
+    /// Reserves memory for so many more slots.
     pub(crate) fn reserve(&mut self, slots: usize) {
         self.keys.reserve(slots);
         self.runs.reserve(if self.has_runs { slots } else { 0 });

@@ -104,3 +104,8 @@ fn an_agreed_pull_is_switched_to_at_its_ms_whatever_events_wait() {
     while epochs.work(Some(end), 500, &mut out) == Worked::More {}
     assert_eq!(out.users, [at; 10]);
 }
+
+#[test]
+fn the_more_facts_a_pull_decides_the_fewer_keys_are_switched_for_a_unit() {
+    assert_eq!([0, 7, 8, 24, 56, 1_000].map(unchanged_per_fuel), [16, 16, 8, 4, 2, 1]);
+}
