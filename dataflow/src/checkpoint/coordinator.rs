@@ -26,8 +26,11 @@ use usher_queries::plan::Plan;
 
 /// How long after a checkpoint was given up the next one starts, …
 const RETRY: Duration = Duration::from_secs(1);
-/// … and after the last one was, which the shutdown waits for.
-const RETRY_LAST: Duration = Duration::from_millis(250);
+/// … and where a worker had switched to a pull, and after the last one was, which the shutdown waits for. Less than the shortest `refresh`:
+/// a checkpoint that met a pull would meet the next one each time.
+const RETRY_SOON: Duration = Duration::from_millis(250);
+/// Why a checkpoint is given up that has keys as of two pulls.
+const SWITCHED: &str = "a worker switched to a pull meanwhile";
 /// How long a job that was asked to stop goes on for its last checkpoint: several times what a million keys take, and well
 /// within what supervisors wait before they kill.
 const LAST: Duration = Duration::from_secs(15);
@@ -237,7 +240,7 @@ impl Coordinator {
                 progress.extend(more);
                 let left = left - 1;
                 if !self.is_steady(in_force) {
-                    self.give_up("a worker switched to a pull meanwhile");
+                    self.give_up(SWITCHED);
                 } else if left == 0 {
                     let prefix = format!("{:010}-{checkpoint:06}", self.header.claim);
                     let since =
@@ -258,7 +261,7 @@ impl Coordinator {
                 if let Some(failed) = failed {
                     self.give_up(&failed);
                 } else if !self.is_steady(in_force) {
-                    self.give_up("a worker switched to a pull meanwhile");
+                    self.give_up(SWITCHED);
                 } else if left == 0 {
                     self.phase = Phase::Committing { progress, parts, since, done };
                 } else {
@@ -292,7 +295,8 @@ impl Coordinator {
         tracing::warn!(reason, "a checkpoint was given up; it is made again");
         self.failed += 1;
         self.phase = Phase::Idle;
-        self.due = Instant::now() + if self.until.is_some() { RETRY_LAST } else { RETRY };
+        let soon = self.until.is_some() || reason == SWITCHED;
+        self.due = Instant::now() + if soon { RETRY_SOON } else { RETRY };
     }
 
     /// Starts to publish the manifest of parts that are all stored: of the keys that have changed since a checkpoint, or of all.
