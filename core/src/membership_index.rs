@@ -301,8 +301,8 @@ impl MembershipIndex {
 
     /// Serves `members`, the memberships in the ledgers as (audience, key), as of `time`, until the job is live.
     ///
-    /// A membership may be in several ledgers. The keys are those of all of `processes`. `time` is that of the latest change in a ledger, ms since the epoch. May be called from any
-    /// thread: if the job is live by the end, nothing is served.
+    /// A membership may be in several ledgers; so many processes share the keys. `time` is that of the latest change in a ledger, ms since the
+    /// epoch. May be called from any thread: if the job is live by the end, nothing is served.
     pub fn load_ledger<'k>(&self, time: u64, members: impl IntoIterator<Item = (u32, &'k str)>, processes: usize) {
         let mut view = LedgerView {
             time,

@@ -42,6 +42,7 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Returns 32 bits of the hash of a key, seeded with the audience.
     pub(super) fn hash(audience: u32, key: &str) -> u32 {
         xxh3_64_with_seed(key.as_bytes(), u64::from(audience)) as u32
     }

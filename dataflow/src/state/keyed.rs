@@ -345,7 +345,7 @@ impl KeyedState {
         self.idle.extend(staged.slots());
     }
 
-    /// Takes up a membership that the ledger of a sync has.
+    /// Takes up memberships that the ledger of a sync has.
     pub(crate) fn restore_ledger(&mut self, syncs: usize, sync: usize, members: &LedgerMembers) {
         let slots = self.keys.borrow_mut().intern_all(members.len(), |at| members.key(at));
         self.fit();

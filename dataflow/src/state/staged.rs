@@ -39,7 +39,7 @@ pub(crate) struct Staged {
     batches: Batches,
 }
 
-/// What it costs to look something up by key, in facts of which each is a bit.
+/// What it costs to look something up by key, in facts of which each is a bit: an estimate, a miss of the caches or two.
 const LOOK_UP: usize = 24;
 
 /// What stands in the index for a row that is gone.
