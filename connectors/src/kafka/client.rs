@@ -11,7 +11,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::{ClientContext, Statistics};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -22,9 +22,9 @@ use usher_core::lock::lock;
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long one request may take before it is repeated: an answer comes within ms, or not at all.
 pub(super) const REQUEST: Duration = Duration::from_secs(3);
-/// How long a reader's thread waits for an error at first, …
+/// How long a reader's thread waits before it looks for errors again, at first, …
 const POLL_FIRST: Duration = Duration::from_millis(1);
-/// … and at most, each time twice as long: a reader that is dropped waits for the end of it, and many live for some ms.
+/// … and at most, each time twice as long.
 const POLL_MAX: Duration = Duration::from_millis(100);
 /// A problem that lasts is logged again after so long, then after twice as long, …
 const LOG_PAUSE: Duration = Duration::from_secs(10);
@@ -398,7 +398,8 @@ pub(super) fn retry<T>(
 pub(super) struct Reader {
     base: Arc<BaseConsumer<Context>>,
     thread: Option<JoinHandle<()>>,
-    stop: Arc<AtomicBool>,
+    /// The thread ends once it is dropped.
+    runs: Option<Sender<()>>,
 }
 
 impl Reader {
@@ -411,20 +412,21 @@ impl Reader {
         let base: BaseConsumer<Context> =
             config.create_with_context(context).map_err(|error| Problem::not_created(&error))?;
         let base = Arc::new(base);
-        let stop = Arc::new(AtomicBool::new(false));
+        let (runs, ended) = mpsc::channel();
         let thread = {
-            let (base, stop) = (Arc::clone(&base), Arc::clone(&stop));
+            let base = Arc::clone(&base);
             std::thread::Builder::new().name("kafka".to_owned()).spawn(move || {
                 let mut wait = POLL_FIRST;
-                while !stop.load(Ordering::Relaxed) {
+                // Not `poll(wait)`: whoever drops the reader would wait for the end of it.
+                while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
                     // Errors go to the context, messages to their partitions' queues.
-                    let _ = base.poll(wait);
+                    while base.poll(Duration::ZERO).is_some() {}
                     tick(&base);
                     wait = (wait * 2).min(POLL_MAX);
                 }
             })
         };
-        Ok(Reader { base, thread: Some(thread.expect("the system can start a thread")), stop })
+        Ok(Reader { base, thread: Some(thread.expect("the system can start a thread")), runs: Some(runs) })
     }
 
     pub(super) fn base(&self) -> &BaseConsumer<Context> {
@@ -454,7 +456,7 @@ pub(super) fn ends(base: &BaseConsumer<Context>, topic: &str, partition: i32) ->
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.runs = None;
         if let Some(thread) = self.thread.take() {
             thread.join().expect("a panic of the thread is a bug");
         }

@@ -9,6 +9,7 @@ use rdkafka::client::Client;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use std::future::Future;
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 /// The most names that an error suggests.
@@ -59,9 +60,30 @@ pub(super) fn find<C: ClientContext>(
     }
 }
 
-/// Starts a client that asks for settings and creates topics. It takes 100 ms to end.
-pub(super) fn admin(config: &ClientConfig, context: Context) -> Result<AdminClient<Context>, Problem> {
-    config.create_with_context(context).map_err(|error| Problem::not_created(&error))
+/// A client that asks for settings and creates topics. It ends in a thread of its own, since that takes up to 100 ms: so often the
+/// crate's thread looks whether it is to end.
+pub(super) struct Admin(Option<AdminClient<Context>>);
+
+impl Deref for Admin {
+    type Target = AdminClient<Context>;
+
+    fn deref(&self) -> &AdminClient<Context> {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        let client = self.0.take();
+        // Where there is no thread the client has ended once the closure is dropped.
+        let _ = std::thread::Builder::new().name("kafka".into()).spawn(move || drop(client));
+    }
+}
+
+/// Starts a client that asks for settings and creates topics.
+pub(super) fn admin(config: &ClientConfig, context: Context) -> Result<Admin, Problem> {
+    let client = config.create_with_context(context).map_err(|error| Problem::not_created(&error))?;
+    Ok(Admin(Some(client)))
 }
 
 /// Returns a setting of topics, in the order of `names`; the brokers' code where they do not show it.

@@ -143,7 +143,8 @@ impl Sender {
 
     fn read_limits(&self) -> Result<Limits, Problem> {
         let names = [&self.topic[..], &self.ledger_topic];
-        Limits::read(&topics::admin(&self.admin_config, self.context())?, names, &self.producer_config)
+        let admin = topics::admin(&self.admin_config, self.context())?;
+        Limits::read(&admin, names, &self.producer_config)
     }
 
     /// Reads the limits again, because brokers have refused a record that fits, and leaves the producer to be replaced.

@@ -377,9 +377,10 @@ pub(super) fn producer(context: Context, config: &ClientConfig) -> Result<BasePr
 pub(super) fn fence(producer: &BaseProducer<Context>, ledger: &str, patience: Duration) -> Result<(), Problem> {
     const WHAT: &str = "the sync's transactional id";
     retry(producer.client().context(), patience, || {
-        // librdkafka looks for the coordinator at once, and then each half a second: a broker is to be connected the first time.
-        let metadata = producer.client().fetch_metadata(Some(ledger), REQUEST);
-        metadata.map_err(|error| Problem::of_error(&error, WHAT))?;
+        // librdkafka looks for the coordinator at once, and then each half a second: a broker is to be connected the first time. That is
+        // a leader: once its first answer has come librdkafka closes the connection that the metadata came by.
+        let ends = producer.client().fetch_watermarks(ledger, 0, REQUEST);
+        ends.map_err(|error| Problem::of_error(&error, WHAT))?;
         let result = producer.init_transactions(REQUEST);
         producer.poll(Duration::ZERO);
         result.map_err(|error| match &error {
