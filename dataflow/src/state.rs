@@ -8,7 +8,7 @@
 //! ```
 //!
 //! [`epoch`] drives them, epoch by epoch. [`keyed`] holds the three of one model together. Keys are slots of a [`dictionary`].
-//! Beside them: [`staged`] pulls and who would leave by them ([`brake`]), the ledgers at the start ([`committed`]), what will change by itself ([`forecast`]), how many keys meet a condition ([`fact_counts`], [`census`]), and keys
+//! Beside them: [`staged`] pulls and who would leave by them ([`brake`]), the ledgers at the start ([`committed`]), what will change by itself ([`forecast`]), room for tables by slot ([`room`]), how many keys meet a condition ([`fact_counts`], [`census`]), and keys
 //! on their way to a checkpoint and back ([`changed`], [`listing`], [`codec`], [`part`]).
 
 pub(crate) mod agreement;
@@ -34,6 +34,7 @@ pub(crate) mod listing;
 pub(crate) mod parents;
 pub(crate) mod part;
 pub(crate) mod properties;
+pub(crate) mod room;
 pub(crate) mod rows;
 pub(crate) mod staged;
 pub(crate) mod tallies;

@@ -1,4 +1,4 @@
-"""Workloads of a job that runs: latency from an append to the change, a burst of expiry, and a pull of a large snapshot.
+"""Workloads of a job that runs: latency from an append to the change, a burst of expiry, users that keep coming, and a pull of a large snapshot.
 
 Changes are seen by notices of the file system as they are written, so a look costs no time in between. What appends and what watches shares the machine with the program.
 Each workload returns points: `figures` (name to value), and what its plot needs.
@@ -378,6 +378,51 @@ def burst(program, folder, options):
     return [{"series": "burst", "x": windows, "figures": found, "timeline": timeline(took, 0)}]
 
 
+def appear(path, users, rate):
+    """Appends a page view, dated now, of each of so many users, so many a second."""
+    out, start, number = os.open(path, os.O_WRONLY | os.O_APPEND), time.monotonic(), 0
+    while number < users:
+        due, date = min(int((time.monotonic() - start) * rate), users), int(time.time() * 1_000)
+        lines = [f'{{"type":"page","userId":"key-{n:09}","messageId":"m{n}","timestamp":{date}}}\n' for n in range(number, due)]
+        os.write(out, "".join(lines).encode())
+        number = due
+        time.sleep(2 * SLICE)
+    os.close(out)
+
+
+def growth(program, folder, options):
+    """Users come that no event has named before, while probes are appended: does the growth of the state delay a probe?"""
+    users, rate, before, later = options.users, 100_000, 3, 3
+    for name in ("events.jsonl", "probe.jsonl"):
+        (folder / name).touch()
+    run = Running(program, folder, JOB.format(model="key: user_id, members: any", viewers="performed: viewed, at_least: 2, within: 24h"))
+    try:
+        run_epochs, used = run.epochs(), run.used()
+        probes = Probes(folder / "probe.jsonl", folder / "probes.jsonl", 200, before + users / rate + later)
+        probes.watch(before)
+        begin, writer = time.monotonic(), multiprocessing.get_context("fork").Process(target=appear, args=(folder / "events.jsonl", users, rate))
+        writer.start()
+        probes.watch(users / rate + later)
+        writer.join()
+        assert writer.exitcode == 0, "the writer of users failed"
+        took = [(at - begin, ms) for at, ms in probes.finish()]
+        epochs = {bound: count - run_epochs[bound] for bound, count in run.epochs().items()}
+        used, peak, lag = run.used() - used, run.peak(), run.stop()
+    finally:
+        run.end()
+    found = figures([ms for at, ms in took if at >= 0]) | {
+        "p99_before_ms": percentile(sorted(ms for at, ms in took if at < 0), 99),
+        "epochs_over_100_ms": epochs[100],
+        "epochs_over_50_ms": epochs[50],
+        "epochs_over_30_ms": epochs[30],
+        "epochs": epochs[0],
+        "max_lag_ms": lag,
+        "cpu_seconds": used,
+        "peak_bytes": peak,
+    }
+    return [{"series": "growth", "x": users, "figures": found, "timeline": timeline(took, 0)}]
+
+
 # Columns that the job reads. Of the second version 1 % of the rows have another value.
 TABLE = """import duckdb
 duckdb.sql("set enable_progress_bar = false")
@@ -480,4 +525,4 @@ def pull(program, folder, options):
     return [{"series": "pull", "x": rows, "figures": found, "changed_keys": changed, "timeline": timeline(took, start), "pulls": spans}]
 
 
-LIVE = {f.__name__: f for f in (latency, burst, pull)}
+LIVE = {f.__name__: f for f in (latency, burst, growth, pull)}

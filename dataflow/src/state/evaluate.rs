@@ -158,12 +158,6 @@ impl EvaluateState {
         }
     }
 
-    /// Reserves memory for so many more slots.
-    pub(crate) fn reserve(&mut self, slots: usize) {
-        self.facts.reserve(slots);
-        self.members.reserve(slots);
-    }
-
     /// Makes room for so many slots.
     pub(crate) fn fit(&mut self, slots: usize) {
         self.facts.fit(slots);

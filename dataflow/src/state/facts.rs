@@ -1,5 +1,6 @@
 //! Sets of small numbers as bits, and the truth of every fact of every key.
 
+use super::room::make_room;
 use crate::time::Slot;
 
 /// A set of small numbers, 64 a word.
@@ -69,15 +70,11 @@ impl BitRows {
         if self.default.is_empty() {
             return;
         }
-        self.bits.reserve((slots * self.default.len()).saturating_sub(self.bits.len()));
+        let more = (slots * self.default.len()).saturating_sub(self.bits.len());
+        make_room(&mut self.bits, more);
         for _ in self.bits.len() / self.default.len()..slots {
             self.bits.extend_from_slice(&self.default);
         }
-    }
-
-    /// Reserves memory for so many more slots.
-    pub(crate) fn reserve(&mut self, slots: usize) {
-        self.bits.reserve(slots * self.default.len());
     }
 
     pub(crate) fn default(&self) -> &[u64] {

@@ -20,6 +20,7 @@ use self::kept::{KeptRule, Question};
 use self::runs::Runs;
 use super::dictionary::AHEAD;
 use super::forecast::Waiting;
+use super::room::make_room;
 use super::timers::Timers;
 use super::transition::Flip;
 use crate::time::{Slot, Time};
@@ -233,17 +234,16 @@ impl WindowState {
         WindowState { rules, keys, runs, has_runs, timers: Timers::default(), fired: 0, read_ahead: 0 }
     }
 
-    /// Reserves memory for so many more slots.
-    pub(crate) fn reserve(&mut self, slots: usize) {
-        self.keys.reserve(slots);
-        self.runs.reserve(if self.has_runs { slots } else { 0 });
-    }
-
     /// Makes room for so many slots.
     pub(crate) fn fit(&mut self, slots: usize) {
-        if self.keys.len() < slots {
+        let more = slots.saturating_sub(self.keys.len());
+        if more > 0 {
+            make_room(&mut self.keys, more);
             self.keys.resize_with(slots, KeyWindows::default);
-            self.runs.resize_with(if self.has_runs { slots } else { 0 }, || None);
+            if self.has_runs {
+                make_room(&mut self.runs, more);
+                self.runs.resize_with(slots, || None);
+            }
         }
     }
 

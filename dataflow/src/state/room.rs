@@ -1,0 +1,54 @@
+//! Room for tables by slot, in which they grow without moving.
+//!
+//! A vector that is full moves all that it has to another of twice the size: with some million keys that takes tenths of a second, in which
+//! nothing else of its worker goes on. So a table that is no longer small gets address space for more rows than a worker is likely to hold.
+//! Promises: a table takes memory for the rows that it has, since the system gives a page once something is written there; where the
+//! system refuses so much address space, the table has less, or grows as a vector does. Refuses: to be of use in a vector that is filled
+//! at once.
+
+/// Bytes of a table that may move: 1 MiB, in some 0.1 ms.
+const SMALL: usize = 1 << 20;
+/// Bytes of address space of a table that is larger: 4 GiB.
+const ROOM: usize = 4 << 30;
+
+/// Makes room in a table for `more` elements, which are added next.
+pub(crate) fn make_room<T>(table: &mut Vec<T>, more: usize) {
+    let needed = table.len() + more;
+    if needed > table.capacity() && needed * size_of::<T>() > SMALL {
+        make_large(table, needed);
+    }
+}
+
+#[cold]
+fn make_large<T>(table: &mut Vec<T>, needed: usize) {
+    let mut room = ROOM / size_of::<T>();
+    while room > needed && table.try_reserve_exact(room - table.len()).is_err() {
+        room /= 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_table_stays_where_it_is() {
+        let mut table: Vec<u64> = Vec::new();
+        let mut moved = 0;
+        for n in 0..4 * SMALL as u64 / 8 {
+            let at = table.as_ptr();
+            make_room(&mut table, 1);
+            table.push(n);
+            moved += usize::from(table.as_ptr() != at && table.len() > SMALL / 8 + 1);
+        }
+        assert_eq!((moved, table[SMALL / 8]), (0, SMALL as u64 / 8));
+        assert_eq!(table.capacity(), ROOM / 8);
+    }
+
+    #[test]
+    fn a_small_table_grows_as_a_vector_does() {
+        let mut table = vec![0u8; 5];
+        make_room(&mut table, SMALL - 5);
+        assert_eq!(table.capacity(), 5);
+    }
+}
