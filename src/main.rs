@@ -27,6 +27,7 @@ fn main() -> ExitCode {
     let args = args::Args::of_process();
     terminal::log_to_stderr(args.command.log_format());
     open::raise_limit_of_files();
+    open::reserve_for_tables();
     match commands::run(args.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => exit.report(),

@@ -72,6 +72,16 @@ pub fn raise_limit_of_files() {
     hold_at_most(usize::try_from(files.unwrap_or(FILES_MAX).min(FILES_MAX) / 2).unwrap_or(0));
 }
 
+/// Lets each large table of keys have 4 GiB of address space, in which it grows without moving. Not where address space is limited, or where the system counts all that
+/// may be written as if it were: there it would lack elsewhere.
+pub fn reserve_for_tables() {
+    const ROOM: usize = 4 << 30;
+    let is_strict = std::fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim() == "2");
+    if getrlimit(Resource::As).current.is_none() && !is_strict {
+        usher_dataflow::reserve_for_tables(ROOM);
+    }
+}
+
 /// A plan, and the folder that its paths are relative to.
 #[derive(Clone)]
 pub struct Loaded {

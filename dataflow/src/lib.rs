@@ -41,5 +41,6 @@ pub use opened::{OpenedJob, Purpose, Recovery};
 pub use run::run;
 pub use start_difference::{AudienceDifference, StartDifference, StartSample};
 pub use state::deciding::Deciding;
+pub use state::room::reserve_for_tables;
 pub use status::{Checkpoints, Status, Transitions};
 pub use time::{Span, Time};

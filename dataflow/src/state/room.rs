@@ -3,13 +3,21 @@
 //! A vector that is full moves all that it has to another of twice the size: with some million keys that takes tenths of a second, in which
 //! nothing else of its worker goes on. So a table that is no longer small gets address space for more rows than a worker is likely to hold.
 //! Promises: a table takes memory for the rows that it has, since the system gives a page once something is written there; where the
-//! system refuses so much address space, the table has less, or grows as a vector does. Refuses: to be of use in a vector that is filled
-//! at once.
+//! system refuses so much address space, the table has less, or grows as a vector does. Refuses: to know whether address space costs
+//! nothing on this system: who calls [`reserve_for_tables`] does.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of a table that may move: 1 MiB, in some 0.1 ms.
 const SMALL: usize = 1 << 20;
-/// Bytes of address space of a table that is larger: 4 GiB.
-const ROOM: usize = 4 << 30;
+
+/// Bytes of address space of a table that is larger.
+static ROOM: AtomicUsize = AtomicUsize::new(0);
+
+/// Sets how much address space each large table of this process gets, bytes; 0, as it is before, leaves tables to grow as vectors do.
+pub fn reserve_for_tables(bytes: usize) {
+    ROOM.store(bytes, Ordering::Relaxed);
+}
 
 /// Makes room in a table for `more` elements, which are added next.
 pub(crate) fn make_room<T>(table: &mut Vec<T>, more: usize) {
@@ -21,7 +29,7 @@ pub(crate) fn make_room<T>(table: &mut Vec<T>, more: usize) {
 
 #[cold]
 fn make_large<T>(table: &mut Vec<T>, needed: usize) {
-    let mut room = ROOM / size_of::<T>();
+    let mut room = ROOM.load(Ordering::Relaxed) / size_of::<T>();
     while room > needed && table.try_reserve_exact(room - table.len()).is_err() {
         room /= 2;
     }
@@ -33,6 +41,8 @@ mod tests {
 
     #[test]
     fn a_large_table_stays_where_it_is() {
+        const BYTES: usize = 64 << 20;
+        reserve_for_tables(BYTES);
         let mut table: Vec<u64> = Vec::new();
         let mut moved = 0;
         for n in 0..4 * SMALL as u64 / 8 {
@@ -42,7 +52,7 @@ mod tests {
             moved += usize::from(table.as_ptr() != at && table.len() > SMALL / 8 + 1);
         }
         assert_eq!((moved, table[SMALL / 8]), (0, SMALL as u64 / 8));
-        assert_eq!(table.capacity(), ROOM / 8);
+        assert_eq!(table.capacity(), BYTES / 8);
     }
 
     #[test]
