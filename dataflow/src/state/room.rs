@@ -8,8 +8,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes of a table that may move: 8 MiB, in some 3 ms. Address space of its own takes a huge page that is not full.
-const SMALL: usize = 8 << 20;
+/// Bytes of a table that may move: 2 MiB, the size of a huge page, of which one with address space of its own takes one that is not full.
+const SMALL: usize = 2 << 20;
 
 /// Bytes of address space of a table that is larger.
 static ROOM: AtomicUsize = AtomicUsize::new(0);
