@@ -72,12 +72,13 @@ pub fn raise_limit_of_files() {
     hold_at_most(usize::try_from(files.unwrap_or(FILES_MAX).min(FILES_MAX) / 2).unwrap_or(0));
 }
 
-/// Lets each large table of keys have 4 GiB of address space, in which it grows without moving. Not where address space is limited, or where the system counts all that
-/// may be written as if it were: there it would lack elsewhere.
+/// Lets each large table of keys have 4 GiB of address space, in which it grows without moving. Not where the address space or the data of
+/// the process is limited, or where the system counts all that may be written as if it were: there other allocations would fail.
 pub fn reserve_for_tables() {
     const ROOM: usize = 4 << 30;
     let is_strict = std::fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim() == "2");
-    if getrlimit(Resource::As).current.is_none() && !is_strict {
+    let is_limited = [Resource::As, Resource::Data].into_iter().any(|of| getrlimit(of).current.is_some());
+    if !is_limited && !is_strict {
         usher_dataflow::reserve_for_tables(ROOM);
     }
 }

@@ -398,16 +398,18 @@ def growth(program, folder, options):
     run = Running(program, folder, JOB.format(model="key: user_id, members: any", viewers="performed: viewed, at_least: 2, within: 24h"))
     try:
         run_epochs, used = run.epochs(), run.used()
-        probes = Probes(folder / "probe.jsonl", folder / "probes.jsonl", 200, before + users / rate + later)
+        probes = Probes(folder / "probe.jsonl", folder / "probes.jsonl", 200, 2 * (before + users / rate + later))
         probes.watch(before)
         begin, writer = time.monotonic(), multiprocessing.get_context("fork").Process(target=appear, args=(folder / "events.jsonl", users, rate))
         writer.start()
-        probes.watch(users / rate + later)
-        writer.join()
+        probes.tail.until(lambda: not writer.is_alive())
+        probes.watch(later)
         assert writer.exitcode == 0, "the writer of users failed"
         took = [(at - begin, ms) for at, ms in probes.finish()]
         epochs = {bound: count - run_epochs[bound] for bound, count in run.epochs().items()}
         used, peak, lag = run.used() - used, run.peak(), run.stop()
+        keys = int(run.says(r"members; ([0-9,]+) keys").replace(",", ""))
+        assert keys == users + len(took), f"{keys} keys are held of {users} users and {len(took)} probes"
     finally:
         run.end()
     found = figures([ms for at, ms in took if at >= 0]) | {

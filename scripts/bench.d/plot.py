@@ -459,7 +459,7 @@ def draw_growth(workloads):
     x = axis("s since the first user came", [at for at, _ in point["timeline"]], zero=False)
     x.least = min(at for at, _ in point["timeline"])
     y = axis("latency of a probe, ms", [ms for _, ms in point["timeline"]] + [100], log=True)
-    svg = dots(f"{point['x']:,} users that come while the job runs", x, y, slowest(point["timeline"], 0.1), [], "100,000 users and 200 probes a second, events that make an entry; a dot is the slowest within 100 ms", [(100, "100 ms")])
+    svg = dots(f"{point['x']:,} users that come while the job runs", x, y, slowest(point["timeline"], 0.1), [], "100,000 users a second, and 200 probes, which enter an audience; a dot is the slowest probe within 100 ms", [(100, "100 ms")])
     rows = []
     for each in workloads["growth"]:
         figures = each["figures"]

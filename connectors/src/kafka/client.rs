@@ -26,6 +26,8 @@ pub(super) const REQUEST: Duration = Duration::from_secs(3);
 const POLL_FIRST: Duration = Duration::from_millis(1);
 /// … and at most, each time twice as long.
 const POLL_MAX: Duration = Duration::from_millis(100);
+/// How long it looks.
+const POLL: Duration = Duration::from_millis(1);
 /// A problem that lasts is logged again after so long, then after twice as long, …
 const LOG_PAUSE: Duration = Duration::from_secs(10);
 /// … and at least this often.
@@ -419,8 +421,9 @@ impl Reader {
                 let mut wait = POLL_FIRST;
                 // Not `poll(wait)`: whoever drops the reader would wait for the end of it.
                 while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-                    // Errors go to the context, messages to their partitions' queues.
-                    while base.poll(Duration::ZERO).is_some() {}
+                    // Errors go to the context, messages to their partitions' queues. With no time at all the crate would return after each line
+                    // of librdkafka's log.
+                    while base.poll(POLL).is_some() {}
                     tick(&base);
                     wait = (wait * 2).min(POLL_MAX);
                 }

@@ -9,7 +9,7 @@ use rdkafka::client::Client;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use std::future::Future;
-use std::ops::Deref;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The most names that an error suggests.
@@ -60,30 +60,27 @@ pub(super) fn find<C: ClientContext>(
     }
 }
 
-/// A client that asks for settings and creates topics. It ends in a thread of its own, since that takes up to 100 ms: so often the
-/// crate's thread looks whether it is to end.
-pub(super) struct Admin(Option<AdminClient<Context>>);
-
-impl Deref for Admin {
-    type Target = AdminClient<Context>;
-
-    fn deref(&self) -> &AdminClient<Context> {
-        self.0.as_ref().expect("it is there until it is dropped")
-    }
+/// Starts a client that asks for settings and creates topics. It takes up to 100 ms to end: its polling thread looks so often whether it is to.
+pub(super) fn admin(config: &ClientConfig, context: Context) -> Result<AdminClient<Context>, Problem> {
+    config.create_with_context(context).map_err(|error| Problem::not_created(&error))
 }
 
-impl Drop for Admin {
-    fn drop(&mut self) {
-        let client = self.0.take();
+/// An admin client that ends, in a thread of its own. Whoever drops this waits for the end.
+pub(super) struct Ending(Option<JoinHandle<()>>);
+
+impl Ending {
+    pub(super) fn of(admin: AdminClient<Context>) -> Ending {
         // Where there is no thread the client has ended once the closure is dropped.
-        let _ = std::thread::Builder::new().name("kafka".into()).spawn(move || drop(client));
+        Ending(std::thread::Builder::new().name("kafka".to_owned()).spawn(move || drop(admin)).ok())
     }
 }
 
-/// Starts a client that asks for settings and creates topics.
-pub(super) fn admin(config: &ClientConfig, context: Context) -> Result<Admin, Problem> {
-    let client = config.create_with_context(context).map_err(|error| Problem::not_created(&error))?;
-    Ok(Admin(Some(client)))
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            thread.join().expect("a panic of the thread is a bug");
+        }
+    }
 }
 
 /// Returns a setting of topics, in the order of `names`; the brokers' code where they do not show it.

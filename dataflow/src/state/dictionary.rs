@@ -5,7 +5,7 @@
 //! finds the right text. Holds: the key's text once, its hash, 4 bytes of table. Refuses: to forget keys while slots are
 //! held ([`Dictionary::hold`]); the caller asks first.
 
-use super::room::make_room;
+use super::room::{self, make_room};
 use crate::time::{Slot, Time};
 use hashbrown::{HashSet, HashTable};
 use std::cell::RefCell;
@@ -16,6 +16,9 @@ use std::rc::Rc;
 /// The tables of a dictionary, as a power of two. Each grows by itself, by moving all that it has: with 7 M keys that takes 0.7 s, and for a
 /// 256th of them 3 ms.
 const TABLES: u32 = 8;
+
+/// The first bit of a hash that decides the table.
+const TABLE_AT: u32 = 40;
 
 /// The least capacity of a table that grows before it is full.
 const EARLY: usize = 1 << 10;
@@ -45,9 +48,9 @@ pub(crate) struct Dictionary {
     holders: usize,
 }
 
-/// Returns the table of a hash. Within it are places by the lowest bits of the hash, and tags by the highest seven.
+/// Returns the table of a hash. Other bits decide places within it (the lowest), tags there (the highest seven), and which worker owns the key (the highest).
 fn table_of(hash: u64) -> usize {
-    (hash >> (u64::BITS - 7 - TABLES)) as usize & ((1 << TABLES) - 1)
+    (hash >> TABLE_AT) as usize & ((1 << TABLES) - 1)
 }
 
 /// Returns how many keys a table with this capacity has when it grows: the first one half of it, the last one all of it. As many hashes lead to
@@ -141,6 +144,7 @@ impl Dictionary {
     /// Reserves memory for so many more keys.
     pub(crate) fn reserve(&mut self, keys: usize) {
         let Dictionary { tables, heads, .. } = self;
+        room::reserve(heads, keys);
         // Keys are not spread evenly: of 30,000 tables one gets more than the mean and four standard deviations.
         let mean = (keys >> TABLES) as f64;
         let each = (mean + 4.0 * mean.sqrt()) as usize;
@@ -298,7 +302,7 @@ mod tests {
     fn keys_in_any_order_have_the_slots_that_each_has_alone() {
         let texts: Vec<String> = (0..100).map(|key| format!("key-{key}")).collect();
         // In several tables, several keys with one hash.
-        let of = |key: usize| ((key as u64 % 7) << (u64::BITS - 7 - TABLES), &texts[key][..]);
+        let of = |key: usize| ((key as u64 % 7) << TABLE_AT, &texts[key][..]);
         let mut keys = Dictionary::default();
         keys.reserve(3);
         let first = keys.intern_all(60, of);

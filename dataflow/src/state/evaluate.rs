@@ -158,6 +158,12 @@ impl EvaluateState {
         }
     }
 
+    /// Reserves memory for so many more slots.
+    pub(crate) fn reserve(&mut self, slots: usize) {
+        self.facts.reserve(slots);
+        self.members.reserve(slots);
+    }
+
     /// Makes room for so many slots.
     pub(crate) fn fit(&mut self, slots: usize) {
         self.facts.fit(slots);
@@ -433,8 +439,7 @@ impl Audiences {
         let rank_words = words_for(model.audiences.len());
         let mut by_fact = vec![vec![0; rank_words]; facts];
         let ranks = model.order.len();
-        let (mut tests, mut own_facts) = (Tests::default(), BitRows::new(vec![0; words_for(facts)]));
-        own_facts.fit(ranks);
+        let (mut tests, mut own_facts) = (Tests::default(), BitRows::filled(vec![0; words_for(facts)], ranks));
         let (mut links, mut linked): (Vec<Links>, Words) = (Vec::new(), vec![0; rank_words]);
         for (rank, index) in model.order.iter().enumerate() {
             let expr = &model.audiences[*index as usize].expr;
@@ -460,8 +465,7 @@ impl Audiences {
             let by_rows = matches!(fact.kind, FactKind::Tallied { windowed: true, .. });
             set(&mut performed, i as u32, fact.kind.window().is_some() || by_rows);
         }
-        let (mut needing, mut needing_none) = (BitRows::new(vec![0; rank_words]), vec![0; rank_words]);
-        needing.fit(facts);
+        let (mut needing, mut needing_none) = (BitRows::filled(vec![0; rank_words], facts), vec![0; rank_words]);
         for rank in 0..ranks as u32 {
             let needed = tests.needs(rank as usize, &default_facts);
             let mentions = |fact: &u32| by_fact[*fact as usize].iter().map(|word| word.count_ones()).sum::<u32>();

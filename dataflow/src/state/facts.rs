@@ -1,6 +1,6 @@
 //! Sets of small numbers as bits, and the truth of every fact of every key.
 
-use super::room::make_room;
+use super::room::{self, make_room};
 use crate::time::Slot;
 
 /// A set of small numbers, 64 a word.
@@ -63,6 +63,16 @@ impl BitRows {
     /// Returns no rows yet. New rows are copies of `default`.
     pub(crate) fn new(default: Words) -> BitRows {
         BitRows { bits: Vec::new(), default }
+    }
+
+    /// Returns so many rows, to which none are added.
+    pub(crate) fn filled(default: Words, rows: usize) -> BitRows {
+        BitRows { bits: default.repeat(rows), default }
+    }
+
+    /// Reserves memory for so many more slots.
+    pub(crate) fn reserve(&mut self, slots: usize) {
+        room::reserve(&mut self.bits, slots * self.default.len());
     }
 
     /// Makes room for so many slots.

@@ -162,6 +162,8 @@ impl KeyedState {
     /// Reserves memory for so many more keys.
     pub(crate) fn reserve(&mut self, keys: usize) {
         self.keys.borrow_mut().reserve(keys);
+        self.windows.reserve(keys);
+        self.evaluate.reserve(keys);
     }
 
     /// Returns the slot of a key, with room for all that is kept of it.

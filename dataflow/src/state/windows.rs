@@ -20,7 +20,7 @@ use self::kept::{KeptRule, Question};
 use self::runs::Runs;
 use super::dictionary::AHEAD;
 use super::forecast::Waiting;
-use super::room::make_room;
+use super::room::{self, make_room};
 use super::timers::Timers;
 use super::transition::Flip;
 use crate::time::{Slot, Time};
@@ -232,6 +232,14 @@ impl WindowState {
         let has_runs = rules.iter().flatten().any(|rule| matches!(rule, WindowRule::Kept(_)));
         let (keys, runs) = (Vec::new(), Vec::new());
         WindowState { rules, keys, runs, has_runs, timers: Timers::default(), fired: 0, read_ahead: 0 }
+    }
+
+    /// Reserves memory for so many more slots.
+    pub(crate) fn reserve(&mut self, slots: usize) {
+        room::reserve(&mut self.keys, slots);
+        if self.has_runs {
+            room::reserve(&mut self.runs, slots);
+        }
     }
 
     /// Makes room for so many slots.

@@ -143,8 +143,7 @@ impl Sender {
 
     fn read_limits(&self) -> Result<Limits, Problem> {
         let names = [&self.topic[..], &self.ledger_topic];
-        let admin = topics::admin(&self.admin_config, self.context())?;
-        Limits::read(&admin, names, &self.producer_config)
+        Limits::read(&topics::admin(&self.admin_config, self.context())?, names, &self.producer_config)
     }
 
     /// Reads the limits again, because brokers have refused a record that fits, and leaves the producer to be replaced.

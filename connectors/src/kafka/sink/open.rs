@@ -26,7 +26,7 @@ use crate::kafka::client::{Context, PATIENCE, REQUEST, Reader, retry, settings};
 use crate::kafka::error::{Problem, code, is_fenced};
 use crate::kafka::ffi::{self, TopicDescription};
 use crate::kafka::ledger::{self, LedgerTopic, RESEND};
-use crate::kafka::topics;
+use crate::kafka::topics::{self, Ending};
 use crate::messages::{Messages, filter};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::ClientConfig;
@@ -70,6 +70,8 @@ pub(in crate::kafka) struct MarkedSync {
     sender: Sender,
     reader: Arc<Reader>,
     deadline: Instant,
+    /// Of the client that has created the topics.
+    ending: Ending,
 }
 
 /// Does steps 1 to 3.
@@ -89,6 +91,7 @@ pub(in crate::kafka) fn mark_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -
         tracing::warn!(sync = spec.id, "how large messages may be can't be read: {}", problem.reason);
         Limits::of_client(&producer_config)
     });
+    let ending = Ending::of(admin);
     limits.bound(&mut producer_config);
     let context = spec.context().noting(&names);
     let producer = producer(context, &producer_config).map_err(failed)?;
@@ -103,13 +106,13 @@ pub(in crate::kafka) fn mark_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -
     let deadline = Instant::now() + PATIENCE;
     sender.commit_before(deadline, |sender| sender.send_mark())?;
     sender.note_mark();
-    Ok(MarkedSync { sender, reader, deadline })
+    Ok(MarkedSync { sender, reader, deadline, ending })
 }
 
 impl MarkedSync {
     /// Does steps 4 to 7.
     pub(in crate::kafka) fn open(self, spec: &SyncSpec<'_>) -> Result<OpenedSync, SinkError> {
-        let MarkedSync { mut sender, reader, deadline } = self;
+        let MarkedSync { mut sender, reader, deadline, ending: _ending } = self;
         let failed = |problem| spec.failed("opened", problem);
         sender.wait_for_mark(&reader, deadline).map_err(failed)?;
         let mut found = ledger::read(&reader, &sender.ledger_topic, PATIENCE).map_err(failed)?;
@@ -377,10 +380,10 @@ pub(super) fn producer(context: Context, config: &ClientConfig) -> Result<BasePr
 pub(super) fn fence(producer: &BaseProducer<Context>, ledger: &str, patience: Duration) -> Result<(), Problem> {
     const WHAT: &str = "the sync's transactional id";
     retry(producer.client().context(), patience, || {
-        // librdkafka looks for the coordinator at once, and then each half a second: a broker is to be connected the first time. That is
-        // a leader: once its first answer has come librdkafka closes the connection that the metadata came by.
+        // librdkafka looks for the coordinator at once, and then each half a second, so a broker is to be connected the first time. A request
+        // to a leader connects one; the connection that metadata come by is closed after its first answer.
         let ends = producer.client().fetch_watermarks(ledger, 0, REQUEST);
-        ends.map_err(|error| Problem::of_error(&error, WHAT))?;
+        ends.map_err(|error| Problem::of_error(&error, &format!("topic `{ledger}`")))?;
         let result = producer.init_transactions(REQUEST);
         producer.poll(Duration::ZERO);
         result.map_err(|error| match &error {
