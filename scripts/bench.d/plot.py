@@ -429,21 +429,13 @@ def draw_latency(workloads):
     return {"latency": steps(f"Latency at {points[0]['x']:,} events a second", x, y, series, marks)}, words, table(["from, to", "events/s", "p50 ms", "p99 ms", "p99.9 ms", "most ms", "cores"], rows)
 
 
-def slowest(timeline, each):
-    """Of each span of so many seconds the slowest measurement: more could not be told apart."""
-    kept = {}
-    for at, ms in timeline:
-        kept[at // each] = max(kept.get(at // each, (at, 0)), (at, ms), key=lambda point: point[1])
-    return list(kept.values())
-
-
 def draw_burst(workloads):
     point = workloads["burst"][0]
     figures = point["figures"]
     x = axis("s since the first window ended", [at for at, _ in point["timeline"]], zero=False)
     x.least = min(at for at, _ in point["timeline"])
     y = axis("latency of a probe, ms", [ms for _, ms in point["timeline"]] + [100], log=True)
-    svg = dots(f"A burst of {point['x']:,} exits within one second", x, y, slowest(point["timeline"], 0.02), [(0, 1)], "200 probes a second, events that make an entry; a dot is the slowest within 20 ms", [(100, "100 ms")])
+    svg = dots(f"A burst of {point['x']:,} exits within one second", x, y, point["timeline"], [(0, 1)], "200 probes a second, events that make an entry; a dot is the slowest within 20 ms", [(100, "100 ms")])
     rows = []
     for each in workloads["burst"]:
         figures = each["figures"]
@@ -459,7 +451,7 @@ def draw_growth(workloads):
     x = axis("s since the first user came", [at for at, _ in point["timeline"]], zero=False)
     x.least = min(at for at, _ in point["timeline"])
     y = axis("latency of a probe, ms", [ms for _, ms in point["timeline"]] + [100], log=True)
-    svg = dots(f"{point['x']:,} users that come while the job runs", x, y, slowest(point["timeline"], 0.1), [], "100,000 users a second, and 200 probes, which enter an audience; a dot is the slowest probe within 100 ms", [(100, "100 ms")])
+    svg = dots(f"{point['x']:,} users that come while the job runs", x, y, point["timeline"], [], "100,000 users a second, and 200 probes, which enter an audience; a dot is the slowest probe within 100 ms", [(100, "100 ms")])
     rows = []
     for each in workloads["growth"]:
         figures = each["figures"]
@@ -474,7 +466,7 @@ def draw_pull(workloads):
     point = workloads["pull"][0]
     x = axis("s", [at for at, _ in point["timeline"]])
     y = axis("latency of an event, ms", [max(ms, 0.1) for _, ms in point["timeline"]], log=True)
-    some = [(at, max(ms, 0.1)) for at, ms in slowest(point["timeline"], 0.02)]
+    some = [(at, max(ms, 0.1)) for at, ms in point["timeline"]]
     svg = dots(f"Events while {point['x']:,} rows are pulled", x, y, some, point["pulls"], "1,000 events a second; the shaded spans are pulls; a dot is the slowest event within 20 ms")
     rows = []
     for each in workloads["pull"]:
