@@ -451,13 +451,13 @@ def draw_growth(workloads):
     x = axis("s since the first user came", [at for at, _ in point["timeline"]], zero=False)
     x.least = min(at for at, _ in point["timeline"])
     y = axis("latency of a probe, ms", [ms for _, ms in point["timeline"]] + [100], log=True)
-    svg = dots(f"{point['x']:,} users that come while the job runs", x, y, point["timeline"], [], "100,000 users a second, and 200 probes, which enter an audience; a dot is the slowest probe within 100 ms", [(100, "100 ms")])
+    svg = dots(f"{point['x']:,} users that come while the job runs", x, y, point["timeline"], [], "200 probes a second, events that make an entry; a dot is the slowest within 100 ms", [(100, "100 ms")])
     rows = []
     for each in workloads["growth"]:
         figures = each["figures"]
         count = lambda name: f"{figures[name]['median']:.0f} ({figures[name]['least']:.0f} to {figures[name]['most']:.0f})"
         rows.append([each["program"], with_spread(figures["p99_before_ms"]), *of_latency(each)[:2], with_spread(figures["most_ms"]), *(count(f"epochs_over_{ms}_ms") for ms in (30, 50, 100)), count("epochs"), with_spread(figures["max_lag_ms"]), short(figures["peak_bytes"]["median"] / 1e6)])
-    words = "Each user has one event, which counts in a window of 24 hours. No user is known before: tables grow from nothing."
+    words = "100,000 users a second, each with one event, which counts in a window of 24 hours and makes no entry. No user is known before: tables grow from nothing."
     header = ["program", "p99 before, ms", "p50, ms", "p99", "most", "epochs over 30 ms", "over 50 ms", "over 100 ms", "epochs", "max lag, ms", "peak MB"]
     return {"growth": svg}, words, table(header, rows)
 
