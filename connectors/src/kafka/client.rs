@@ -26,7 +26,7 @@ pub(super) const REQUEST: Duration = Duration::from_secs(3);
 const POLL_FIRST: Duration = Duration::from_millis(1);
 /// … and at most, each time twice as long.
 const POLL_MAX: Duration = Duration::from_millis(100);
-/// How long it looks.
+/// How long it waits for them when it looks.
 const POLL: Duration = Duration::from_millis(1);
 /// A problem that lasts is logged again after so long, then after twice as long, …
 const LOG_PAUSE: Duration = Duration::from_secs(10);

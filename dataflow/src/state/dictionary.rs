@@ -2,7 +2,7 @@
 //!
 //! Promises: a key has one slot as long as anything is known of it. The slot of a forgotten key keeps its text, and goes to
 //! no other key, until its retirement is over ([`Dictionary::release`]): whoever reads memberships by slot as of a time before
-//! finds the right text. Holds: the key's text once, its hash, 4 bytes of table. Refuses: to forget keys while slots are
+//! finds the right text. Holds: the key's text once, its hash, six to twelve bytes of tables. Refuses: to forget keys while slots are
 //! held ([`Dictionary::hold`]); the caller asks first.
 
 use super::room::{self, make_room};
@@ -13,8 +13,8 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::rc::Rc;
 
-/// The tables of a dictionary, as a power of two. Each grows by itself, by moving all that it has: with 7 M keys that takes 0.7 s, and for a
-/// 256th of them 3 ms.
+/// The tables of a dictionary, as a power of two. Each grows by itself, by moving all that it has: with 7 M keys that takes 0.7 s, and with
+/// a 256th of them a 256th of that.
 const TABLES: u32 = 8;
 
 /// The first bit of a hash that decides the table.
