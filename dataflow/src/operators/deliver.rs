@@ -13,7 +13,7 @@ use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
@@ -31,8 +31,11 @@ pub(crate) type Sinks = Arc<Mutex<Vec<Box<dyn Sink>>>>;
 /// Lines of the log about what a start sends, at most.
 const LINES_MAX: usize = 20;
 
-/// How soon to look again whether a sink has caught up.
+/// How soon to look again whether a sink has caught up, and how long a replay's changes wait for others that are handed over with them.
 const LOOK: Duration = Duration::from_millis(2);
+
+/// So many changes of a replay are handed over at once. A few each time would have a sink's thread wake as often.
+const MANY: usize = 1024;
 
 /// What arrives.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,6 +67,8 @@ struct Pending {
     changes: Changes,
     /// The time up to which sinks were last handed changes.
     until: Time,
+    /// When that was.
+    handed_over: Option<Instant>,
 }
 
 /// Builds the operator. Its output carries nothing; its frontier is what has been handed over.
@@ -108,6 +113,11 @@ impl Pending {
             Outgoing::Changes(changes) => self.changes.append(changes),
         }
     }
+
+    /// Returns whether it is too early to hand over what there is.
+    fn is_early(&self) -> bool {
+        self.changes.len() < MANY && self.handed_over.is_some_and(|at| at.elapsed() < LOOK)
+    }
 }
 
 /// Logs what a start sends.
@@ -131,10 +141,16 @@ impl DeliverSetup {
         self.status.publish_start_difference(difference);
     }
 
-    /// Hands over what is complete, up to `frontier`; returns whether it did, `false` if a sink is behind.
+    /// Hands over what is complete, up to `frontier`; returns whether it did, `false` if a sink is behind, or more is to come.
     fn hand_over(&self, pending: &mut Pending, frontier: Option<Time>) -> bool {
         if self.status.aborted() {
             return true;
+        }
+        if matches!(self.span, Span::Replay { .. }) && frontier.is_some() {
+            if pending.is_early() {
+                return false;
+            }
+            pending.handed_over = Some(Instant::now());
         }
         let begun = match self.span {
             Span::Replay { .. } => true,

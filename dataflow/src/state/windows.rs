@@ -287,7 +287,7 @@ impl WindowState {
 
     /// Returns something behind what [`WindowState::touch`] reads.
     pub(crate) fn touch_within(&self, slot: Slot) -> Time {
-        let counted = self.keys[slot as usize].counts.first().map_or(0, |counted| counted.held().id);
+        let counted = self.keys[slot as usize].counts.touch();
         self.runs_of(slot).map_or(counted, |runs| counted ^ runs.touch())
     }
 
@@ -299,11 +299,16 @@ impl WindowState {
         let mut key = KeyWork::of(slot, &mut self.keys, &mut self.runs);
         let mut out = Out { slot, flips, timers: &mut self.timers };
         let (mut repeat, mut due) = (false, None);
+        let (mut before, mut from) = (0, 0);
         let mut rest = applied.bits;
         while rest != 0 {
             let position = rest.trailing_zeros() as usize;
             let fact = applied.facts[position];
             rest &= rest - 1;
+            // Where the events of the fact before end, those of a later one are looked for.
+            if fact <= std::mem::replace(&mut before, fact) {
+                from = 0;
+            }
             let Some(rule) = &self.rules[fact as usize] else {
                 panic!("an event counts for fact {fact}, which has no window");
             };
@@ -315,7 +320,7 @@ impl WindowState {
                 WindowRule::Kept(rule) => (applied.event, applied.values.get(rule.value).copied().unwrap_or(0)),
                 WindowRule::Newest(_) => (applied.event, 0),
             };
-            let look = key.apply(rule, fact, applied.at, (event, value), &mut out);
+            let look = key.apply(rule, fact, applied.at, (event, value), &mut from, &mut out);
             repeat |= look.repeat;
             due = due.into_iter().chain(look.due).min();
         }
@@ -430,17 +435,18 @@ impl<'a> KeyWork<'a> {
         self.runs.as_mut().expect("a model with such facts has room for what they hold").get_or_insert_default()
     }
 
-    /// Applies an event with its value at clock `at`.
+    /// Applies an event with its value at clock `at`. `from`: see [`Counts::apply`].
     fn apply(
         &mut self,
         rule: &WindowRule,
         fact: u32,
         at: Time,
         (event, value): (Held, i128),
+        from: &mut usize,
         out: &mut Out<'_>,
     ) -> Look {
         match rule {
-            WindowRule::Newest(rule) => self.windows.counts.apply(rule, fact, at, event, out),
+            WindowRule::Newest(rule) => self.windows.counts.apply(rule, fact, at, event, from, out),
             WindowRule::Kept(rule) => self.runs().apply(rule, fact, at, (event, value), out),
         }
     }
@@ -569,7 +575,7 @@ pub(crate) fn flips_ahead(
     let mut key = KeyWork { windows: &mut windows, runs: Some(&mut runs) };
     let before = key.restore(rule, fact, held, &mut out);
     for Waiting { at, event, value, .. } in waiting {
-        key.apply(rule, fact, *at, (*event, *value), &mut out);
+        key.apply(rule, fact, *at, (*event, *value), &mut 0, &mut out);
     }
     match rule {
         WindowRule::Newest(rule) => windows.counts.expire_all(rule, fact, &mut out),

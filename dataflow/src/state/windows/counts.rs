@@ -58,6 +58,9 @@ impl Rule {
 /// In place of a fact: not an event, but a timer of the key that is armed beyond the next one. Its time is in place of the id.
 const LATER: u32 = u16::MAX as u32;
 
+/// How many events are passed over one by one, before those of a fact are searched for.
+const NEAR: usize = 64;
+
 /// An event that matters to a count. They are in order of facts, those of a fact from oldest to newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Counted {
@@ -124,49 +127,67 @@ impl Counts {
         Some(time)
     }
 
-    /// Returns the first event, or nothing: it is behind a pointer.
-    pub(super) fn first(&self) -> Option<&Counted> {
-        self.0.first()
+    /// Returns something of each line of memory that the first [`NEAR`] events lie in: they are behind a pointer.
+    pub(super) fn touch(&self) -> u64 {
+        const LINE: usize = 64;
+        self.0.iter().take(NEAR).step_by(LINE / size_of::<Counted>()).fold(0, |all, counted| all ^ counted.place)
     }
 
-    /// Applies an event at clock `at`.
-    pub(super) fn apply(&mut self, rule: &Rule, fact: u32, at: Time, event: Held, out: &mut Out<'_>) -> Look {
+    /// Applies an event at clock `at`. `from` is a place at which the fact's events stand, or before; it becomes the one behind them.
+    pub(super) fn apply(
+        &mut self,
+        rule: &Rule,
+        fact: u32,
+        at: Time,
+        event: Held,
+        from: &mut usize,
+        out: &mut Out<'_>,
+    ) -> Look {
         debug_assert!(event.timestamp <= at, "an event of the future was applied");
         if rule.keep == 0 {
             return Look::default();
         }
-        let of_fact = self.of(fact);
-        let Range { start, end } = self.expire(rule, of_fact, at, out);
-        let held = &mut self.0[start..end];
-        if let Some(found) = held.iter().rposition(|held| held.id == event.id) {
-            if event.arrival < held[found].arrival {
-                held[found].arrival = event.arrival;
-                let place = held[..found].partition_point(|before| *before < held[found]);
-                held[place..=found].rotate_right(1);
-            }
-            return Look { repeat: true, due: None };
+        let Range { start, end } = self.of_from(fact, *from);
+        let gone = self.count_expired(rule, start..end, at, out);
+        let held = &mut self.0[start + gone..end];
+        let len = held.len();
+        let found = held.iter().rposition(|held| held.id == event.id);
+        if let Some(found) = found
+            && event.arrival < held[found].arrival
+        {
+            held[found].arrival = event.arrival;
+            let place = held[..found].partition_point(|before| *before < held[found]);
+            held[place..=found].rotate_right(1);
         }
-        if event.timestamp + rule.within <= at {
-            return Look::default();
+        if found.is_some() || event.timestamp + rule.within <= at {
+            self.remove(start..start + gone);
+            *from = start + len;
+            return Look { repeat: found.is_some(), due: None };
         }
         let event = Counted::new(fact, event);
         let place = held.iter().rposition(|held| *held < event).map_or(0, |i| i + 1);
-        let len = held.len();
-        if len < rule.keep {
-            self.insert(start + place, event);
-            let (before, after) = (rule.holds(len), rule.holds(len + 1));
-            if before != after {
-                out.flips.push(Flip { time: at, slot: out.slot, fact, truth: after, cause: Cause::Event });
+        if len == rule.keep {
+            *from = end;
+            if place == 0 {
+                return Look::default();
             }
-            return Look { repeat: false, due: Some(rule.due(&self.0[start..=end])) };
+            // The oldest makes room.
+            put(&mut held[..place], event);
+            return Look { repeat: false, due: Some(rule.due(held)) };
         }
-        if place == 0 {
-            return Look::default();
+        if gone > 0 {
+            // One that has left the window makes room: usually as many leave as come, and nothing behind them moves.
+            put(&mut self.0[start + gone - 1..start + gone + place], event);
+            self.remove(start..start + gone - 1);
+        } else {
+            self.insert(start + place, event);
         }
-        // The oldest makes room: everything up to the place moves one to the front.
-        held[..place].rotate_left(1);
-        held[place - 1] = event;
-        Look { repeat: false, due: Some(rule.due(held)) }
+        *from = start + len + 1;
+        let (before, after) = (rule.holds(len), rule.holds(len + 1));
+        if before != after {
+            out.flips.push(Flip { time: at, slot: out.slot, fact, truth: after, cause: Cause::Event });
+        }
+        Look { repeat: false, due: Some(rule.due(&self.0[start..*from])) }
     }
 
     /// Removes what has left its window at `through`; returns when to look again, if anything is left.
@@ -230,7 +251,26 @@ impl Counts {
     /// Returns where the events of a fact stand, or would.
     fn of(&self, fact: u32) -> Range<usize> {
         let start = self.0.partition_point(|held| held.place < first_place(fact));
-        start..start + self.0[start..].iter().take_while(|held| held.fact() == fact).count()
+        start..self.end(fact, start)
+    }
+
+    /// Returns where the events of a fact stand, or would: at `from` or behind.
+    fn of_from(&self, fact: u32, from: usize) -> Range<usize> {
+        // Each step of a search waits for the one before. Those of a walk do not, and a search begins where many events are passed over.
+        let is_before = |held: &Counted| held.place < first_place(fact);
+        let rest = &self.0[from..];
+        let (near, far) = rest.split_at(rest.len().min(NEAR));
+        let start = from
+            + match near.iter().position(|held| !is_before(held)) {
+                Some(start) => start,
+                None => near.len() + far.partition_point(is_before),
+            };
+        start..self.end(fact, start)
+    }
+
+    /// Returns the place behind the events of a fact that begin at `start`.
+    fn end(&self, fact: u32, start: usize) -> usize {
+        start + self.0[start..].iter().take_while(|held| held.fact() == fact).count()
     }
 
     fn insert(&mut self, place: usize, event: Counted) {
@@ -244,10 +284,17 @@ impl Counts {
     /// Removes those of a fact's events that have left the window at `through`; returns where the others stand.
     fn expire(&mut self, rule: &Rule, of_fact: Range<usize>, through: Time, out: &mut Out<'_>) -> Range<usize> {
         let Range { start, end } = of_fact;
-        let held = &self.0[start..end];
+        let gone = self.count_expired(rule, start..end, through, out);
+        self.remove(start..start + gone);
+        start..end - gone
+    }
+
+    /// Counts those of a fact's events that have left the window at `through`, and gives the flips that this makes.
+    fn count_expired(&self, rule: &Rule, of_fact: Range<usize>, through: Time, out: &mut Out<'_>) -> usize {
+        let held = &self.0[of_fact];
         let gone = held.iter().take_while(|held| held.timestamp() + rule.within <= through).count();
         if gone == 0 {
-            return start..end;
+            return 0;
         }
         let mut truth = rule.holds(held.len());
         for (i, event) in held[..gone].iter().enumerate() {
@@ -258,7 +305,18 @@ impl Counts {
                 out.flips.push(Flip { time, slot: out.slot, fact: event.fact(), truth, cause: Cause::Expiry });
             }
         }
-        self.0.drain(start..start + gone);
-        start..end - gone
+        gone
     }
+
+    fn remove(&mut self, places: Range<usize>) {
+        if !places.is_empty() {
+            self.0.drain(places);
+        }
+    }
+}
+
+/// Puts an event behind the last of `held`; the first makes room.
+fn put(held: &mut [Counted], event: Counted) {
+    held.rotate_left(1);
+    held[held.len() - 1] = event;
 }
