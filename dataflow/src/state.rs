@@ -36,6 +36,7 @@ pub(crate) mod part;
 pub(crate) mod properties;
 pub(crate) mod room;
 pub(crate) mod rows;
+pub(crate) mod slot_table;
 pub(crate) mod staged;
 pub(crate) mod tallies;
 #[cfg(test)]

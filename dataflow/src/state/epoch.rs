@@ -907,13 +907,17 @@ impl EpochWorker {
     /// Reads what the next events of the ready ones will read.
     fn read_ahead(&self, due: usize) {
         for (index, model) in self.models.iter().enumerate() {
-            let hash = |ready: &Ready| {
+            let (mut hashes, mut count) = ([0; AHEAD], 0);
+            for ready in self.ready.iter().take(due) {
                 let waiting = self.batches[ready.batch as usize].as_ref();
                 let event =
                     &waiting.expect("a batch stays until its last event is applied").batch.events[ready.index as usize];
-                (self.events[usize::from(event.event)].model == index).then_some(event.key_hash)
-            };
-            model.read_ahead(self.ready.iter().take(due).filter_map(hash));
+                if self.events[usize::from(event.event)].model == index {
+                    hashes[count] = event.key_hash;
+                    count += 1;
+                }
+            }
+            model.read_ahead(&hashes[..count]);
         }
     }
 

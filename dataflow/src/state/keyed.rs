@@ -176,13 +176,15 @@ impl KeyedState {
         slot
     }
 
-    /// Reads what events of keys with these hashes will read. All but the first reads of a key depend on the one before, and most miss the
+    /// Reads what events of keys with these hashes, at most [`AHEAD`], will read. All but the first reads of a key depend on the one before, and most miss the
     /// caches: of several keys at once they overlap.
-    pub(crate) fn read_ahead(&self, hashes: impl Iterator<Item = u64>) {
+    pub(crate) fn read_ahead(&self, hashes: &[u64]) {
         let keys = self.keys.borrow();
+        // The compiler must not find that nothing uses what is read.
+        black_box(hashes.iter().fold(0, |all, hash| all ^ keys.touch(*hash)));
         let mut slots = [0; AHEAD];
         let mut count = 0;
-        for slot in hashes.take(AHEAD).filter_map(|hash| keys.candidate(hash)).filter(|slot| self.has(*slot)) {
+        for slot in hashes.iter().filter_map(|hash| keys.candidate(*hash)).filter(|slot| self.has(*slot)) {
             slots[count] = slot;
             count += 1;
         }
@@ -190,9 +192,9 @@ impl KeyedState {
         let own = |slot: &Slot| keys.hash(*slot) ^ self.windows.touch(*slot);
         let text = |slot: &Slot| keys.key(*slot).as_bytes().first().copied().unwrap_or(0);
         let within = |slot: &Slot| u64::from(text(slot)) ^ self.windows.touch_within(*slot);
-        // The compiler must not find that nothing uses what is read.
         black_box(slots.iter().map(own).fold(0, |all, one| all ^ one));
         black_box(slots.iter().map(within).fold(0, |all, one| all ^ one));
+        black_box(slots.iter().fold(0, |all, slot| all ^ self.windows.touch_events(*slot)));
     }
 
     /// Applies a matched event; `facts` and `roles` are those of its event in the plan. Returns the key's slot, and whether it repeats

@@ -287,8 +287,13 @@ impl WindowState {
 
     /// Returns something behind what [`WindowState::touch`] reads.
     pub(crate) fn touch_within(&self, slot: Slot) -> Time {
-        let counted = self.keys[slot as usize].counts.touch();
+        let counted = self.keys[slot as usize].counts.len() as u64;
         self.runs_of(slot).map_or(counted, |runs| counted ^ runs.touch())
+    }
+
+    /// Returns something of what is behind that: which that is, depends on it.
+    pub(crate) fn touch_events(&self, slot: Slot) -> u64 {
+        self.keys[slot as usize].counts.touch()
     }
 
     /// Applies an event to each fact that it counts for; returns whether it repeats an event that is held.
@@ -360,6 +365,7 @@ impl WindowState {
         // The compiler must not find that nothing uses what is read.
         black_box(next().fold(0, |all, slot| all ^ self.touch(slot)));
         black_box(next().fold(0, |all, slot| all ^ self.touch_within(slot)));
+        black_box(next().fold(0, |all, slot| all ^ self.touch_events(slot)));
         self.read_ahead = next().count();
     }
 

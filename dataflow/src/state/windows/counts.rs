@@ -127,7 +127,12 @@ impl Counts {
         Some(time)
     }
 
-    /// Returns something of each line of memory that the first [`NEAR`] events lie in: they are behind a pointer.
+    /// Returns the number of events, timers that are kept included: it is behind a pointer.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns something of each line of memory that the first [`NEAR`] events lie in.
     pub(super) fn touch(&self) -> u64 {
         const LINE: usize = 64;
         self.0.iter().take(NEAR).step_by(LINE / size_of::<Counted>()).fold(0, |all, counted| all ^ counted.place)
