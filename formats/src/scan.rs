@@ -1,5 +1,7 @@
 //! Many bytes at a time: where the quotes of a message are, and the head of a name as a number.
 
+use wide::u8x64;
+
 const BLOCK: usize = 64;
 
 /// Where a message's strings start and end, found in one pass over its bytes before the walk.
@@ -16,50 +18,15 @@ pub(super) struct Marks {
 
 impl Marks {
     pub(super) fn refill(&mut self, bytes: &[u8]) {
-        self.quotes.clear();
-        self.plain = true;
-        let mut escaped = false;
         let (blocks, rest) = bytes.as_chunks::<BLOCK>();
-        for block in blocks {
-            self.block(block, &mut escaped);
-        }
         // Blanks, because they are not special.
         let mut last = [b' '; BLOCK];
         last[..rest.len()].copy_from_slice(rest);
-        self.block(&last, &mut escaped);
+        let (mut plain, mut escaped) = (true, false);
+        self.quotes.clear();
+        self.quotes.extend(blocks.iter().chain([&last]).map(|block| quotes(block, &mut plain, &mut escaped)));
         self.quotes.extend([0, 0]);
-    }
-
-    /// `escaped`: a backslash before the block's first byte.
-    #[inline(always)]
-    fn block(&mut self, block: &[u8; BLOCK], escaped: &mut bool) {
-        let mut quotes = bits(block, b'"');
-        let special = |byte: &u8| *byte == b'\\' || *byte < b' ';
-        // Not `any`: it would stop at the first, and so look at one byte at a time.
-        if block.iter().fold(false, |any, byte| any | special(byte)) || *escaped {
-            quotes &= self.unescaped(block, escaped);
-        }
-        self.quotes.push(quotes);
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn unescaped(&mut self, block: &[u8; BLOCK], escaped: &mut bool) -> u64 {
-        self.plain = false;
-        let mut unescaped = !0;
-        if *escaped {
-            unescaped = !1;
-        }
-        let mut backslashes = bits(block, b'\\') & unescaped;
-        *escaped = false;
-        while backslashes != 0 {
-            let next = backslashes.trailing_zeros() + 1;
-            *escaped = next == 64;
-            let escaped = 1u64.checked_shl(next).unwrap_or(0);
-            unescaped &= !escaped;
-            backslashes &= (backslashes - 1) & !escaped;
-        }
-        unescaped
+        self.plain = plain;
     }
 
     /// The quotes of the 64 bytes from `from` on, a bit each.
@@ -80,6 +47,40 @@ impl Marks {
         let (far, quotes) = words.find(|(_, quotes)| **quotes != 0)?;
         Some((word + far) * 64 + quotes.trailing_zeros() as usize)
     }
+}
+
+/// The quotes of a block without a backslash before them, a bit each. `plain`: see [`Marks::plain`]. `escaped`: a backslash before the block's
+/// first byte, which has none before it.
+#[inline(always)]
+fn quotes(block: &[u8; BLOCK], plain: &mut bool, escaped: &mut bool) -> u64 {
+    let quotes = bits(block, b'"');
+    let special = |byte: &u8| *byte == b'\\' || *byte < b' ';
+    // Not `any`: it would stop at the first, and so look at one byte at a time.
+    if block.iter().fold(false, |any, byte| any | special(byte)) || *escaped {
+        *plain = false;
+        return quotes & unescaped(block, escaped);
+    }
+    quotes
+}
+
+/// The bytes of a block without a backslash before them, a bit each.
+#[cold]
+#[inline(never)]
+fn unescaped(block: &[u8; BLOCK], escaped: &mut bool) -> u64 {
+    let mut unescaped = !0;
+    if *escaped {
+        unescaped = !1;
+    }
+    let mut backslashes = bits(block, b'\\') & unescaped;
+    *escaped = false;
+    while backslashes != 0 {
+        let next = backslashes.trailing_zeros() + 1;
+        *escaped = next == 64;
+        let escaped = 1u64.checked_shl(next).unwrap_or(0);
+        unescaped &= !escaped;
+        backslashes &= (backslashes - 1) & !escaped;
+    }
+    unescaped
 }
 
 /// Counts the tabs of `bytes`, and puts the places of the first ones into `places`.
@@ -107,31 +108,8 @@ pub(super) fn tabs(bytes: &[u8], places: &mut [usize]) -> usize {
 /// Which bytes are `wanted`, the first lowest.
 #[inline(always)]
 fn bits(block: &[u8; BLOCK], wanted: u8) -> u64 {
-    let mut each = [0; BLOCK];
-    for (i, (each, byte)) in each.iter_mut().zip(block).enumerate() {
-        *each = if *byte == wanted { ROW[i] } else { 0 };
-    }
-    // Bit k of byte j is byte 8k + j of the block: to be turned into bit j of byte k.
-    let (words, _) = each.as_chunks::<8>();
-    let mut bits = words.iter().fold(0, |bits, word| bits | u64::from_le_bytes(*word));
-    // Transposes 8 by 8 bits by halves (Henry S. Warren, "Hacker's Delight", 7-3).
-    for (distance, mask) in [(7, 0x00aa_00aa_00aa_00aa), (14, 0x0000_cccc_0000_cccc), (28, 0xf0f0_f0f0)] {
-        let swap = (bits ^ (bits >> distance)) & mask;
-        bits ^= swap ^ (swap << distance);
-    }
-    bits
+    u8x64::new(*block).simd_eq(wanted).to_bitmask()
 }
-
-/// For each byte of a block the bit of its row, where a row is eight bytes.
-const ROW: [u8; BLOCK] = {
-    let mut row = [0; BLOCK];
-    let mut i = 0;
-    while i < BLOCK {
-        row[i] = 1 << (i / 8);
-        i += 1;
-    }
-    row
-};
 
 /// The string is what it looks like: no escapes, no control characters.
 #[inline]
