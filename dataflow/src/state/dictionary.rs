@@ -21,7 +21,7 @@ const TABLES: u32 = 8;
 const TABLE_AT: u32 = 40;
 
 /// How many keys are read ahead at once: as many reads as a core has under way.
-pub(crate) const AHEAD: usize = 16;
+pub(crate) const AHEAD: usize = 32;
 
 struct Head {
     hash: u64,

@@ -280,8 +280,9 @@ impl Counts {
 
     fn insert(&mut self, place: usize, event: Counted) {
         if self.0.len() == self.0.capacity() {
-            // Most keys have few events, and room for one more is a fifth of what five take.
-            self.0.reserve_exact((self.0.len() / 4).max(1));
+            // Most keys have few events. Behind the second, room for one is mostly what an allocator gives with it.
+            let more = if self.0.len() < 2 { 1 } else { (self.0.len() / 4).max(2) };
+            self.0.reserve_exact(more);
         }
         self.0.insert(place, event);
     }
