@@ -1,7 +1,7 @@
 //! Deliver: changes go to the sinks, epoch by epoch, on worker 0.
 //!
-//! Promises: a sink is handed all changes of an epoch at once, when it is complete on all workers, in order of (time, audience,
-//! key), and learns how far time has come where nothing changed too. While a sink is behind nothing is handed over, and the
+//! Promises: a sink is handed all changes of an epoch at once, when it is complete on all workers (in a replay those of some epochs, up to [`GATHER`]
+//! later), in order of (time, audience, key), and learns how far time has come where nothing changed too. While a sink is behind nothing is handed over, and the
 //! frontier stays: the clock waits for it. Before the job's start sinks are handed nothing. Holds the changes of times that are
 //! not complete or not handed over.
 
@@ -31,10 +31,12 @@ pub(crate) type Sinks = Arc<Mutex<Vec<Box<dyn Sink>>>>;
 /// Lines of the log about what a start sends, at most.
 const LINES_MAX: usize = 20;
 
-/// How soon to look again whether a sink has caught up, and how long a replay's changes wait for others that are handed over with them.
+/// How soon to look again whether a sink has caught up.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// So many changes of a replay are handed over at once. A few each time would have a sink's thread wake as often.
+/// How long after the last time a replay hands over a few changes. Each time wakes a sink's thread.
+const GATHER: Duration = Duration::from_millis(2);
+/// From so many changes on a replay does not wait.
 const MANY: usize = 1024;
 
 /// What arrives.
@@ -67,7 +69,7 @@ struct Pending {
     changes: Changes,
     /// The time up to which sinks were last handed changes.
     until: Time,
-    /// When that was.
+    /// When sinks were last handed what there was.
     handed_over: Option<Instant>,
 }
 
@@ -86,14 +88,20 @@ pub(crate) fn deliver<'scope>(
         // On the other workers nothing arrives.
         let mut cap = capabilities.pop().filter(|_| setup.worker == 0);
         let mut pending = Pending::default();
+        let mut armed: Option<Instant> = None;
         move |frontiers| {
             changes.for_each_stamp(|_, data| {
                 data.flat_map(|data| data.drain(..)).for_each(|outgoing| pending.add(outgoing));
             });
             let Some(hold) = &mut cap else { return false };
             let frontier = frontiers[0].frontier().first().copied();
-            if !setup.hand_over(&mut pending, frontier) {
-                activator.activate_after(LOOK);
+            if let Some(wait) = setup.hand_over(&mut pending, frontier) {
+                // A timer can't be taken back: another one is armed only when it has gone off.
+                let now = Instant::now();
+                if armed.is_none_or(|at| at <= now) {
+                    armed = Some(now + wait);
+                    activator.activate_after(wait);
+                }
                 return false;
             }
             match frontier {
@@ -114,9 +122,9 @@ impl Pending {
         }
     }
 
-    /// Returns whether it is too early to hand over what there is.
-    fn is_early(&self) -> bool {
-        self.changes.len() < MANY && self.handed_over.is_some_and(|at| at.elapsed() < LOOK)
+    /// Returns until when a replay waits with what there is.
+    fn wait_until(&self) -> Option<Instant> {
+        self.handed_over.map(|at| at + GATHER).filter(|_| self.changes.len() < MANY)
     }
 }
 
@@ -141,16 +149,17 @@ impl DeliverSetup {
         self.status.publish_start_difference(difference);
     }
 
-    /// Hands over what is complete, up to `frontier`; returns whether it did, `false` if a sink is behind, or more is to come.
-    fn hand_over(&self, pending: &mut Pending, frontier: Option<Time>) -> bool {
+    /// Hands over what is complete, up to `frontier`; returns when to try again if it did not: a sink is behind, or a replay waits for more.
+    fn hand_over(&self, pending: &mut Pending, frontier: Option<Time>) -> Option<Duration> {
         if self.status.aborted() {
-            return true;
+            return None;
         }
-        if matches!(self.span, Span::Replay { .. }) && frontier.is_some() {
-            if pending.is_early() {
-                return false;
+        let replays = matches!(self.span, Span::Replay { .. });
+        if replays && frontier.is_some() {
+            let wait = pending.wait_until().map(|until| until.saturating_duration_since(Instant::now()));
+            if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+                return Some(wait);
             }
-            pending.handed_over = Some(Instant::now());
         }
         let begun = match self.span {
             Span::Replay { .. } => true,
@@ -159,8 +168,9 @@ impl DeliverSetup {
         if begun {
             let mut sinks = lock(&self.sinks);
             if sinks.iter().any(|sink| !sink.ready()) {
-                return false;
+                return Some(LOOK);
             }
+            pending.handed_over = replays.then(Instant::now);
             let mut due = pending.changes.take_before(frontier);
             due.sort();
             if let (Span::Live, Some(start), false) = (self.span, pending.start, pending.counted) {
@@ -176,6 +186,6 @@ impl DeliverSetup {
         if let Some(frontier) = frontier {
             self.status.publish_clock(frontier.saturating_sub(1));
         }
-        true
+        None
     }
 }

@@ -20,7 +20,8 @@ const TABLES: u32 = 8;
 /// The first bit of a hash that decides the table.
 const TABLE_AT: u32 = 40;
 
-/// How many keys are read ahead at once: more reads than a core has under way. With half as many an event of a million keys cost some percent more.
+/// How many keys are read ahead at once: more reads than a core has under way. With half as many, an event cost some percent more where there are a million
+/// keys.
 pub(crate) const AHEAD: usize = 32;
 
 struct Head {
@@ -56,8 +57,8 @@ fn table_of(hash: u64) -> usize {
     (hash >> TABLE_AT) as usize & ((1 << TABLES) - 1)
 }
 
-/// Returns the number of a table, as a part of 1. As many hashes lead to each table, so those that have as many places would all grow at once.
-fn number_of(table: usize) -> f64 {
+/// Returns the share of a table, which decides its sizes. As many hashes lead to each table, so tables of the same size would all grow at once.
+fn share_of(table: usize) -> f64 {
     table as f64 / f64::from(1 << TABLES)
 }
 
@@ -105,7 +106,7 @@ impl Dictionary {
         self.tables[table_of(hash)].find(hash, |_| true)
     }
 
-    /// Returns something of where a hash is looked for, to have it read.
+    /// Returns what the search for a hash reads first, to have it read.
     pub(crate) fn touch(&self, hash: u64) -> u64 {
         self.tables[table_of(hash)].touch(hash)
     }
@@ -132,7 +133,7 @@ impl Dictionary {
                 slot
             }
         };
-        table.insert(hash, slot, number_of(at));
+        table.insert(hash, slot, share_of(at));
         slot
     }
 
@@ -143,7 +144,7 @@ impl Dictionary {
         // Keys are not spread evenly: of 30,000 tables one gets more than the mean and four standard deviations.
         let mean = (keys >> TABLES) as f64;
         let each = (mean + 4.0 * mean.sqrt()) as usize;
-        tables.iter_mut().enumerate().for_each(|(at, table)| table.reserve(each, number_of(at)));
+        tables.iter_mut().enumerate().for_each(|(at, table)| table.reserve(each, share_of(at)));
     }
 
     /// Returns the slots of so many keys, as [`Dictionary::intern`] does; `key` returns the hash and the text of each.

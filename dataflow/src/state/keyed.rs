@@ -176,9 +176,10 @@ impl KeyedState {
         slot
     }
 
-    /// Reads what events of keys with these hashes, at most [`AHEAD`], will read. All but the first reads of a key depend on the one before, and most miss the
-    /// caches: of several keys at once they overlap.
+    /// Reads what events of keys with these hashes will read, at most [`AHEAD`]. All but the first reads of a key depend on the one before, and
+    /// most miss the caches: of several keys at once they overlap.
     pub(crate) fn read_ahead(&self, hashes: &[u64]) {
+        debug_assert!(hashes.len() <= AHEAD, "{} keys are read ahead at once", hashes.len());
         let keys = self.keys.borrow();
         // The compiler must not find that nothing uses what is read.
         black_box(hashes.iter().fold(0, |all, hash| all ^ keys.touch(*hash)));

@@ -1,8 +1,9 @@
 //! A hash table of slots: one read of memory finds what a hash may stand for.
 //!
-//! Each place is 8 bytes, half of the hash beside the slot, so that a slot with another hash is hardly ever looked at. Places are in the
-//! order of these halves, displaced by as few as are taken (linear probing). Promises: growth is one pass over the places in order, and reads nothing else;
-//! tables of different `number`s grow one after the other, not at once. Refuses: to compare keys, which the caller does.
+//! Each place is 8 bytes, half of the hash beside the slot, so that a slot with another hash is hardly ever looked at. The home of a slot is where its half
+//! of the hash lies among all halves; it stands there or behind, at the first place that was free (linear probing). Promises: growth is one pass over the
+//! places in order, and reads nothing else; tables of different shares grow one after the other, not at once. Refuses: to compare keys, which
+//! the caller does.
 
 use crate::time::Slot;
 
@@ -16,8 +17,8 @@ pub(super) struct SlotTable {
     /// Half of the hash, and below it the slot plus 1; 0 where nothing is.
     places: Box<[u64]>,
     len: usize,
-    /// How often it has grown.
-    growths: i32,
+    /// Which of the sizes of [`places`] it has.
+    size: i32,
 }
 
 /// Returns the half of the hash that is kept. Other bits of a hash tell which table it belongs to, and which worker.
@@ -34,13 +35,14 @@ fn slot(place: u64) -> Slot {
     (half(place) - 1) as Slot
 }
 
-/// Returns how many places a table has that has grown so often. `number` is a part of 1: tables of different numbers have places for different
-/// numbers of keys, spread evenly between one growth and the next.
-fn places(growths: i32, number: f64) -> usize {
-    (LEAST * GROWTH.powf(f64::from(growths) + number)) as usize
+/// Returns how many places a table of this size has. `share` is at least 0 and less than 1: the sizes of tables of different shares are spread evenly
+/// between one size and the next.
+fn places(size: i32, share: f64) -> usize {
+    (LEAST * GROWTH.powf(f64::from(size) + share)) as usize
 }
 
-/// Returns how many of so many places are taken at most: four fifths, so that a slot is found within three on average.
+/// Returns how many of so many places are taken at most: four fifths, so that a slot is found within three places on average, and that there is
+/// none within thirteen.
 fn most(places: usize) -> usize {
     places * 4 / 5
 }
@@ -51,7 +53,7 @@ impl SlotTable {
         most(self.places.len())
     }
 
-    /// Returns the first slot with this hash that is `wanted`. Slots with another hash may be asked for.
+    /// Returns the first slot with this hash that is `wanted`, which is also asked about slots whose hash has the same lower half.
     pub(super) fn find(&self, hash: u64, wanted: impl Fn(Slot) -> bool) -> Option<Slot> {
         for (_, place) in self.from(hash) {
             if place == 0 {
@@ -64,29 +66,30 @@ impl SlotTable {
         None
     }
 
-    /// Returns something of where a hash is looked for.
+    /// Returns what the search for a hash reads first.
     pub(super) fn touch(&self, hash: u64) -> u64 {
         self.places.get(self.home(hash)).copied().unwrap_or(0)
     }
 
-    /// Adds a slot. `number`: see [`places`].
-    pub(super) fn insert(&mut self, hash: u64, slot: Slot, number: f64) {
+    /// Adds a slot, not the greatest that there is. `share`: see [`places`].
+    pub(super) fn insert(&mut self, hash: u64, slot: Slot, share: f64) {
         if self.len == self.capacity() {
-            self.reserve(1, number);
+            self.reserve(1, share);
         }
+        debug_assert!(slot < Slot::MAX, "slot {slot} plus 1 takes more than 32 bits");
         self.put(place(hash, slot));
         self.len += 1;
     }
 
     /// Makes room for so many more slots.
-    pub(super) fn reserve(&mut self, more: usize, number: f64) {
+    pub(super) fn reserve(&mut self, more: usize, share: f64) {
         let needed = self.len + more;
         if needed <= self.capacity() {
             return;
         }
-        let large = (self.growths..).find(|growths| most(places(*growths, number)) >= needed);
-        self.growths = large.expect("a table may be as large as memory");
-        let new = vec![0; places(self.growths, number)].into_boxed_slice();
+        let large = (self.size..).find(|size| most(places(*size, share)) >= needed);
+        self.size = large.expect("sizes grow without end");
+        let new = vec![0; places(self.size, share)].into_boxed_slice();
         let old = std::mem::replace(&mut self.places, new);
         old.iter().filter(|place| **place != 0).for_each(|place| self.put(*place));
     }
@@ -114,7 +117,7 @@ impl SlotTable {
 
     /// Returns where a hash is looked for first.
     fn home(&self, hash: u64) -> usize {
-        (half(hash) * self.places.len() as u64 >> 32) as usize
+        ((half(hash) * self.places.len() as u64) >> 32) as usize
     }
 
     /// Returns the places from the home of a hash on, and behind the last one the first ones.
@@ -143,12 +146,12 @@ mod tests {
             let mut rng = fastrand::Rng::with_seed(seed);
             // Few hashes, at both ends of what they may be: equal ones, neighbours, and some that go round.
             let few = rng.u64(1..200);
-            let number = rng.f64();
+            let share = rng.f64();
             let (mut table, mut pairs) = (SlotTable::default(), BTreeSet::new());
             for slot in 0..rng.u32(1..600) {
                 let part = rng.u64(..few) << 32 >> few.ilog2();
                 let hash = rng.u64(..) << 32 | half(if rng.bool() { part } else { !part });
-                table.insert(hash, slot, number);
+                table.insert(hash, slot, share);
                 pairs.insert((hash, slot));
                 if rng.u8(..3) == 0 {
                     let (hash, slot) = *pairs.iter().nth(rng.usize(..pairs.len())).expect("there are so many");
@@ -157,7 +160,7 @@ mod tests {
                     assert!(!table.remove(hash, slot), "seed {seed}: it was removed");
                 }
                 if rng.u8(..50) == 0 {
-                    table.reserve(rng.usize(..100), number);
+                    table.reserve(rng.usize(..100), share);
                 }
             }
             assert_eq!(table.len, pairs.len(), "seed {seed}");
@@ -180,12 +183,18 @@ mod tests {
 
     #[test]
     fn a_table_has_at_most_three_fifths_more_places_than_slots() {
-        for slots in [7, 100, 12_345, 40_000_000] {
-            for number in [0.0, 0.3, 0.99] {
-                let growths = (0..).find(|growths| most(places(*growths, number)) >= slots).expect("it grows");
+        for share in [0.0, 0.3, 0.99] {
+            let (mut grown, mut reserved) = (SlotTable::default(), SlotTable::default());
+            reserved.reserve(20_000, share);
+            let room = reserved.places.len();
+            for slot in 0..20_000 {
+                let hash = u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
+                grown.insert(hash, slot, share);
+                reserved.insert(hash, slot, share);
                 // Of a few, rounding counts.
-                assert!(places(growths, number) <= slots * 157 / 100 + 2, "{slots}");
+                assert!(grown.places.len() <= grown.len * 157 / 100 + 8, "{} of {slot}", grown.places.len());
             }
+            assert_eq!((reserved.places.len(), grown.places.len()), (room, room));
         }
     }
 }

@@ -59,7 +59,7 @@ impl Rule {
 const LATER: u32 = u16::MAX as u32;
 
 /// How many events are passed over one by one, before those of a fact are searched for.
-const NEAR: usize = 64;
+const NEAR: usize = if cfg!(test) { 3 } else { 64 };
 
 /// An event that matters to a count. They are in order of facts, those of a fact from oldest to newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,13 +132,14 @@ impl Counts {
         self.0.len()
     }
 
-    /// Returns something of each line of memory that the first [`NEAR`] events lie in.
+    /// Returns something of the first 64 events, of each line of memory but perhaps the last.
     pub(super) fn touch(&self) -> u64 {
         const LINE: usize = 64;
-        self.0.iter().take(NEAR).step_by(LINE / size_of::<Counted>()).fold(0, |all, counted| all ^ counted.place)
+        self.0.iter().take(64).step_by(LINE / size_of::<Counted>()).fold(0, |all, counted| all ^ counted.place)
     }
 
-    /// Applies an event at clock `at`. `from` is a place at which the fact's events stand, or before; it becomes the one behind them.
+    /// Applies an event at clock `at`. `from` is a place at which the fact's events stand, or before;
+    /// it becomes the one behind them, or stays.
     pub(super) fn apply(
         &mut self,
         rule: &Rule,
@@ -153,6 +154,7 @@ impl Counts {
             return Look::default();
         }
         let Range { start, end } = self.of_from(fact, *from);
+        debug_assert!(end - start <= rule.keep, "more is held of fact {fact} than decides it");
         let gone = self.count_expired(rule, start..end, at, out);
         let held = &mut self.0[start + gone..end];
         let len = held.len();
@@ -280,7 +282,7 @@ impl Counts {
 
     fn insert(&mut self, place: usize, event: Counted) {
         if self.0.len() == self.0.capacity() {
-            // Most keys have few events. Behind the second, room for one is mostly what an allocator gives with it.
+            // Most keys have one event or two. Others get room for two more, or a quarter: with room for one, each event moved all of them.
             let more = if self.0.len() < 2 { 1 } else { (self.0.len() / 4).max(2) };
             self.0.reserve_exact(more);
         }
