@@ -20,8 +20,7 @@ const TABLES: u32 = 8;
 /// The first bit of a hash that decides the table.
 const TABLE_AT: u32 = 40;
 
-/// How many keys are read ahead at once: more reads than a core has under way. With half as many, an event cost some percent more where there are a million
-/// keys.
+/// How many keys are read ahead at once: more reads than a core has under way, so that few wait at the end of a step.
 pub(crate) const AHEAD: usize = 32;
 
 struct Head {

@@ -1,9 +1,9 @@
 //! A hash table of slots: one read of memory finds what a hash may stand for.
 //!
 //! Each place is 8 bytes, half of the hash beside the slot, so that a slot with another hash is hardly ever looked at. The home of a slot is where its half
-//! of the hash lies among all halves; it stands there or behind, at the first place that was free (linear probing). Promises: growth is one pass over the
-//! places in order, and reads nothing else; tables of different shares grow one after the other, not at once. Refuses: to compare keys, which
-//! the caller does.
+//! of the hash lies among all halves; it stands there or behind, at the first place that was free (linear probing; Knuth, The Art of Computer
+//! Programming, volume 3, 6.4). Promises: growth is one pass over the places in order, and reads nothing else; tables of different shares grow
+//! one after the other, not at once. Refuses: to compare keys, which the caller does.
 
 use crate::time::Slot;
 

@@ -204,7 +204,7 @@ impl Counts {
             let Some(WindowRule::Newest(rule)) = &rules[first.fact() as usize] else {
                 panic!("events are held for fact {}, which is no small count", first.fact());
             };
-            let of_fact = start..start + self.0[start..].iter().take_while(|held| held.fact() == first.fact()).count();
+            let of_fact = start..self.end(first.fact(), start);
             let left = self.expire(rule, of_fact, through, out);
             if !left.is_empty() {
                 let due = rule.due(&self.0[left.clone()]);
