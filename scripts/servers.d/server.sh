@@ -1,7 +1,9 @@
 # What scripts/kafka and scripts/registry share: a server on loopback, of one folder with its log, port and pid. They are read by `source`.
 #
-# Before: `name`, `folder`, `command`. The script has `launch`, which starts the server on the port of the folder and ends with 1 where that ends
-# before it answers; `answers PORT`; `halt_seconds`, how long it may take to end. `missing` ends with 3.
+# Before: `here`, `name`, `folder`, `command`. The script has `launch`, which starts the server on the port of the folder and ends with 1 where
+# that ends before it answers; `answers PORT`; `halt_seconds`, how long it may take to end. `missing` ends with 3.
+
+source "$here/servers.d/common.sh"
 
 missing() {
     echo "$name: $1" >&2
@@ -50,16 +52,16 @@ end() {
 
 failed() {
     echo "$name: it does not start; its last words:" >&2
-    tail -n 5 "$folder/log" >&2 || true
+    last_words "$folder/log"
     exit 3
 }
 
-# Starts it on a port of its own, or on the one that is given: a taken port ends it at once; then another is tried. `prepare PORT` comes before each
-# try. With a process in the second argument it is stopped and removed when that ends.
+# Starts it on a port of its own, or on the one that is given: a port that is taken meanwhile ends it at once; then another is tried.
+# `prepare PORT` comes before each try. With a process in the second argument it is stopped and removed when that ends.
 start_on_a_port() {
     local port=$1 for_process=$2
     for _ in 1 2 3 4 5; do
-        prepare "${port:-$((20000 + RANDOM % 12000))}" || failed
+        prepare "${port:-$(free_ports 3)}" || failed
         launch || continue
         if [ -n "$for_process" ]; then
             (
