@@ -7,6 +7,7 @@ pub(crate) mod advice;
 pub(crate) mod decoding;
 pub(crate) mod evaluate_rows;
 pub(crate) mod event_batch;
+pub(crate) mod known_rows;
 pub(crate) mod match_events;
 pub(crate) mod pace;
 pub(crate) mod read_ahead;

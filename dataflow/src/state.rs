@@ -12,6 +12,7 @@
 //! on their way to a checkpoint and back ([`changed`], [`listing`], [`codec`], [`part`]).
 
 pub(crate) mod agreement;
+pub(crate) mod batch_slots;
 pub(crate) mod brake;
 pub(crate) mod census;
 pub(crate) mod changed;

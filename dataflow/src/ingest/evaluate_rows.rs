@@ -5,10 +5,12 @@
 //! row's truth over all time instead. Holds nothing between batches.
 
 use crate::ingest::event_batch::{hash_key, owner};
+use crate::ingest::known_rows::{Comparison, KnownBatch};
 use crate::ingest::row_batch::{Role, RowBatch, Timeline};
 use crate::state::facts::words_for;
 use arrow_array::{Array, ArrayRef, BooleanArray};
 use std::fmt::Write;
+use std::sync::Arc;
 use usher_config::{Aggregate, ColumnType};
 use usher_core::time::{write_date, write_timestamp};
 use usher_core::warehouse;
@@ -26,6 +28,15 @@ struct Filter {
     types: Vec<ColumnType>,
     /// Whether it mentions `now()`.
     clocked: bool,
+}
+
+/// What is sent of a batch that was compared with the snapshot in force.
+pub(crate) struct Compared {
+    /// The rows that were changed are gone, and there anew.
+    pub(crate) batches: Vec<RowBatch>,
+    /// The number of rows in them that are there, and of those that are gone.
+    pub(crate) sent: u64,
+    pub(crate) gone: u64,
 }
 
 /// The property facts of a model that is pulled.
@@ -167,7 +178,7 @@ impl RowReader {
         let mut out = Vec::new();
         if let Some(properties) = &self.own {
             let mut parts = self.parts(self.pulled, Role::Own);
-            self.read_own(batch, properties, &mut parts);
+            self.push_own(batch, properties, &properties.truths(batch), 0..batch.keys.len(), &mut parts);
             out.append(&mut parts);
         }
         if let Some((parent, facts)) = &self.related {
@@ -186,10 +197,74 @@ impl RowReader {
         out
     }
 
+    /// Evaluates a batch of rows that are not empty as [`RowReader::read`] does, but leaves out those that are as in the snapshot in force. Only where
+    /// [`can_compare`](super::known_rows::can_compare) is true of the model.
+    pub(crate) fn read_compared(&self, batch: &warehouse::KeyedBatch, comparison: &Comparison) -> Compared {
+        let properties = self.own.as_ref().expect("rows that are compared are those of the model itself");
+        let rows = batch.keys.len();
+        let truths = properties.truths(batch);
+        let digests = self.digests(batch, properties, &truths, comparison);
+        let fingerprint = comparison.fingerprint(&batch.keys);
+        let before = comparison.find(fingerprint);
+        let changed = before.as_ref().and_then(|before| Some((before, before.differing(&digests)?)));
+        let mut parts = self.parts(self.pulled, Role::Own);
+        let (known, mut out, sent, gone) = match changed {
+            Some((before, changed)) if changed.is_empty() => (Arc::clone(before), Vec::new(), 0, 0),
+            Some((before, changed)) => {
+                self.push_own(batch, properties, &truths, changed.iter().copied(), &mut parts);
+                let gone = self.gone(batch, changed.iter().copied());
+                let known = KnownBatch { number: before.number, rows, digests };
+                (Arc::new(known), gone, changed.len(), changed.len())
+            }
+            None => {
+                let number = comparison.number();
+                self.push_own(batch, properties, &truths, 0..rows, &mut parts);
+                parts.iter_mut().for_each(|part| part.number = number);
+                (Arc::new(KnownBatch { number, rows, digests }), Vec::new(), rows, 0)
+            }
+        };
+        comparison.add(fingerprint, known);
+        out.extend(parts.into_iter().filter(|part| !part.is_empty()));
+        Compared { batches: out, sent: sent as u64, gone: gone as u64 }
+    }
+
+    /// Returns what rows are compared by: the truths of up to 64 conditions, or 8 bytes of a hash of all truths and what messages may carry.
+    fn digests(
+        &self,
+        batch: &warehouse::KeyedBatch,
+        properties: &PropertyFacts,
+        truths: &[u64],
+        comparison: &Comparison,
+    ) -> Box<[u8]> {
+        let facts = properties.facts.len();
+        let stride = words_for(facts);
+        if self.include.is_empty() && facts <= 64 {
+            let width = facts.div_ceil(8);
+            let mut digests = Vec::with_capacity(batch.keys.len() * width);
+            // A word a row, or none if there are no facts.
+            truths.iter().for_each(|truths| digests.extend_from_slice(&truths.to_le_bytes()[..width]));
+            return digests.into();
+        }
+        let mut text = String::new();
+        let digest = |row: usize| {
+            let mut hasher = comparison.hasher();
+            truths[row * stride..][..stride].iter().for_each(|word| hasher.update(&word.to_le_bytes()));
+            text.clear();
+            self.write_row(batch, row, &mut text);
+            hasher.update(text.as_bytes());
+            hasher.digest().to_le_bytes()
+        };
+        (0..batch.keys.len()).flat_map(digest).collect()
+    }
+
     /// Splits the keys of rows that are no longer in the table, of a model with rows of its own, by the worker that owns them.
     pub(crate) fn read_gone(&self, batch: &warehouse::KeyedBatch) -> Vec<RowBatch> {
+        self.gone(batch, 0..batch.keys.len())
+    }
+
+    fn gone(&self, batch: &warehouse::KeyedBatch, rows: impl Iterator<Item = usize>) -> Vec<RowBatch> {
         let mut parts = self.parts(self.pulled, Role::Own);
-        for row in 0..batch.keys.len() {
+        for row in rows {
             let key = batch.keys.value(row);
             let hash = hash_key(key);
             parts[owner(hash, self.peers) as usize].push(hash, key);
@@ -204,11 +279,17 @@ impl RowReader {
         (0..self.peers).map(|worker| RowBatch::new(worker, self.pulled, self.pull, model, role)).collect()
     }
 
-    fn read_own(&self, batch: &warehouse::KeyedBatch, properties: &PropertyFacts, parts: &mut [RowBatch]) {
+    /// Adds rows of a batch, whose truths are all evaluated, to the parts of the owners of their keys.
+    fn push_own(
+        &self,
+        batch: &warehouse::KeyedBatch,
+        properties: &PropertyFacts,
+        truths: &[u64],
+        rows: impl Iterator<Item = usize>,
+        parts: &mut [RowBatch],
+    ) {
         let stride = words_for(properties.facts.len());
-        let mut truths = vec![0; stride * batch.keys.len()];
-        properties.evaluate(batch, stride, &mut truths);
-        for row in 0..batch.keys.len() {
+        for row in rows {
             let key = batch.keys.value(row);
             let hash = hash_key(key);
             let part = &mut parts[owner(hash, self.peers) as usize];
@@ -282,15 +363,17 @@ impl PropertyFacts {
         PropertyFacts { facts, can_hold, found_by }
     }
 
-    /// Sets the bits of the facts that hold for each row of a batch, in so many words for each; not of those that mention `now()`.
-    fn evaluate(&self, batch: &warehouse::KeyedBatch, stride: usize, truths: &mut [u64]) {
+    /// Returns the bits of the facts that hold for each row of a batch, in as many words for each; not of those that mention `now()`.
+    fn truths(&self, batch: &warehouse::KeyedBatch) -> Vec<u64> {
         let rows = batch.keys.len();
+        let stride = words_for(self.facts.len());
+        let mut truths = vec![0; stride * rows];
         for of in self.can_hold.always() {
             let Some(truth) = self.facts[of].1.holds(&batch.columns, rows) else { continue };
             truth.values().set_indices().for_each(|row| truths[row * stride + of / 64] |= 1 << (of % 64));
         }
         if self.found_by.is_empty() {
-            return;
+            return truths;
         }
         let mut values = vec![Value::Null; batch.columns.len()];
         for row in 0..rows {
@@ -301,6 +384,7 @@ impl PropertyFacts {
                 truths[row * stride + of / 64] |= 1 << (of % 64);
             }
         }
+        truths
     }
 }
 

@@ -76,6 +76,8 @@ pub(crate) struct RowBatch {
     pub(crate) rows_per_owner: u64,
     /// Whether the rows are no longer in the table: only their keys are sent.
     pub(crate) gone: bool,
+    /// The number by which a later pull may say that all its rows are gone; 0 if none will.
+    pub(crate) number: u64,
     /// Per row: [`hash_key`](super::event_batch::hash_key) of its key, and the end of the key in `keys`.
     heads: Vec<(u64, u32)>,
     keys: String,
@@ -110,6 +112,7 @@ impl RowBatch {
             file: 0,
             rows_per_owner: 0,
             gone: false,
+            number: 0,
             heads: Vec::new(),
             keys: String::new(),
             texts: String::new(),

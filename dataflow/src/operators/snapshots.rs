@@ -2,23 +2,25 @@
 //!
 //! Promises: reading and evaluating happen on threads of their own, a bounded number of batches ahead; this operator only passes
 //! on what is there. Every pull ends with one [`RowMessage::End`] to each worker, whatever happened, with the number of batches
-//! that the worker must have received. Holds a capability at time 0 as long as the job runs: rows have no time.
+//! that the worker must have received: from the thread that ends last. Holds a capability at time 0 as long as the job runs: rows have no time.
 
-use crate::ingest::evaluate_rows::RowReader;
+use crate::ingest::evaluate_rows::{Compared, RowReader};
+use crate::ingest::known_rows::{Comparison, Differs};
 use crate::ingest::row_batch::RowBatch;
 use crate::state::brake::Exits;
 use crate::time::Time;
 use arrow_array::Array;
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+use std::sync::{Arc, Mutex};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, StreamVec};
 use timely::scheduling::SyncActivator;
 use usher_config::Share;
+use usher_core::lock::lock;
 use usher_core::warehouse::{Difference, Snapshot, SnapshotError};
 use usher_queries::plan::Plan;
 
@@ -29,7 +31,7 @@ const BATCHES: usize = 1;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum RowMessage {
     Rows(RowBatch),
-    End(EndOfShare),
+    End(EndOfPull),
 }
 
 /// How many rows a pull had, or why it failed.
@@ -46,17 +48,20 @@ pub(crate) struct RowsPulled {
     pub(crate) skipped: u64,
 }
 
-/// Rows of a share that were read.
+/// Rows of a pull that were read, and sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RowsRead {
+    /// All that were read, the keys of rows that are gone among them.
+    pub(crate) read: u64,
+    /// Those that were sent: all, or those that the snapshot in force has not.
     pub(crate) rows: u64,
-    /// The keys of rows that are no longer in the table.
+    /// The rows of the snapshot in force that are no longer in the table.
     pub(crate) gone: u64,
     /// Rows without a usable key.
     pub(crate) skipped: u64,
 }
 
-/// What a pull that reads a difference differs from: the snapshot in force.
+/// What a pull of which a difference is sent differs from: the snapshot in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Base {
     /// The number of its pull.
@@ -94,23 +99,25 @@ pub(crate) struct PullTerms {
     pub(crate) exits_max: Option<Share>,
 }
 
-/// A thread has read its share.
+/// All threads have read their shares.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct EndOfShare {
+pub(crate) struct EndOfPull {
     pub(crate) worker: u32,
     pub(crate) pulled: u32,
     pub(crate) pull: u64,
     /// When the pull began, ms since the epoch.
     pub(crate) began: Time,
-    /// How many shares there are.
-    pub(crate) shares: u32,
     /// About how many rows of the pull each owner gets.
     pub(crate) rows_per_owner: u64,
     /// How many batches went to `worker`.
     pub(crate) batches: u64,
     pub(crate) outcome: Result<RowsRead, PullError>,
-    /// Set if the pull reads a difference.
+    /// Set if only a difference was sent.
     pub(crate) base: Option<Base>,
+    /// Batches of the base of which the pull has no key in the same place, by their numbers.
+    pub(crate) gone: Vec<u64>,
+    /// The number of the pull that is in force, if this run has made it; else 0.
+    pub(crate) in_force: u64,
     pub(crate) terms: PullTerms,
 }
 
@@ -165,6 +172,38 @@ impl Reads {
 /// The job is ending.
 struct Ending;
 
+/// What the readers of a pull have read together.
+pub(crate) struct Totals {
+    /// How many are still reading.
+    reading: usize,
+    /// By worker, the number of batches.
+    batches: Vec<u64>,
+    outcome: Result<RowsRead, PullError>,
+}
+
+impl Totals {
+    /// Of so many readers, for so many workers.
+    pub(crate) fn new(readers: usize, peers: usize) -> Mutex<Totals> {
+        Mutex::new(Totals { reading: readers, batches: vec![0; peers], outcome: Ok(RowsRead::default()) })
+    }
+
+    /// Adds what one has read. Of several errors the least is kept, so that every run names the same.
+    fn add(&mut self, batches: &[u64], outcome: Result<RowsRead, PullError>) {
+        self.reading -= 1;
+        self.batches.iter_mut().zip(batches).for_each(|(all, of_share)| *all += of_share);
+        self.outcome = match (std::mem::replace(&mut self.outcome, Ok(RowsRead::default())), outcome) {
+            (Ok(all), Ok(of_share)) => Ok(RowsRead {
+                read: all.read + of_share.read,
+                rows: all.rows + of_share.rows,
+                gone: all.gone + of_share.gone,
+                skipped: all.skipped + of_share.skipped,
+            }),
+            (Err(one), Err(other)) => Err(one.min(other)),
+            (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+        };
+    }
+}
+
 /// A share of a pull, to be read.
 pub(crate) struct PullShare {
     pub(crate) plan: Arc<Plan>,
@@ -174,6 +213,11 @@ pub(crate) struct PullShare {
     pub(crate) began: Time,
     pub(crate) terms: PullTerms,
     pub(crate) reads: Reads,
+    /// Set if rows that are as in the snapshot in force are left out.
+    pub(crate) comparison: Option<Arc<Comparison>>,
+    /// The number of the pull that is in force, if this run has made it; else 0.
+    pub(crate) in_force: u64,
+    pub(crate) totals: Arc<Mutex<Totals>>,
     /// Which of so many readers this is.
     pub(crate) reader: usize,
     pub(crate) readers: usize,
@@ -199,17 +243,36 @@ impl PullShare {
                 Err(Ending) => return,
             }
         }
-        for (worker, batches) in batches.into_iter().enumerate() {
-            let end = EndOfShare {
+        let mut totals = lock(&self.totals);
+        totals.add(&batches, outcome);
+        if totals.reading == 0 {
+            self.end(&totals);
+        }
+    }
+
+    /// Ends the pull for all its readers.
+    fn end(&self, totals: &Totals) {
+        let Totals { batches, outcome, .. } = totals;
+        let mut outcome = outcome.clone();
+        let (base, gone) = match self.comparison.as_ref().and_then(|comparison| comparison.end()) {
+            Some(Differs { base, gone, rows_gone }) => {
+                outcome.iter_mut().for_each(|read| read.gone += rows_gone);
+                (Some(base), gone)
+            }
+            None => (self.reads.base(), Vec::new()),
+        };
+        for (worker, batches) in batches.iter().enumerate() {
+            let end = EndOfPull {
                 worker: worker as u32,
                 pulled: self.model as u32,
                 pull: self.pull,
                 began: self.began,
-                shares: self.readers as u32,
                 rows_per_owner: self.rows_per_owner,
-                batches,
+                batches: *batches,
                 outcome: outcome.clone(),
-                base: self.reads.base(),
+                base,
+                gone: gone.clone(),
+                in_force: self.in_force,
                 terms: self.terms,
             };
             if !self.send(RowMessage::End(end)) {
@@ -238,9 +301,17 @@ impl PullShare {
                     Ok(batch) => batch,
                     Err(error) => return Ok(Err(error)),
                 };
-                *if gone { &mut read.gone } else { &mut read.rows } += batch.keys.len() as u64;
+                let rows = batch.keys.len() as u64;
+                read.read += rows;
                 read.skipped += batch.skipped;
-                for mut rows in if gone { reader.read_gone(&batch) } else { reader.read(&batch) } {
+                let Compared { batches: of_batch, sent, gone } = match &self.comparison {
+                    _ if gone => Compared { batches: reader.read_gone(&batch), sent: 0, gone: rows },
+                    Some(comparison) if rows > 0 => reader.read_compared(&batch, comparison),
+                    _ => Compared { batches: reader.read(&batch), sent: rows, gone: 0 },
+                };
+                read.rows += sent;
+                read.gone += gone;
+                for mut rows in of_batch {
                     (rows.file, rows.rows_per_owner) = (file, self.rows_per_owner);
                     batches[rows.worker as usize] += 1;
                     if !self.send(RowMessage::Rows(rows)) {

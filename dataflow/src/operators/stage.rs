@@ -10,8 +10,9 @@
 
 use crate::ingest::row_batch::{Role, RowBatch};
 use crate::operators::snapshots::{
-    Base, EndOfShare, Outcome, PullError, PullTerms, RowMessage, RowsPulled, RowsRead, route,
+    Base, EndOfPull, Outcome, PullError, PullTerms, RowMessage, RowsPulled, RowsRead, route,
 };
+use crate::state::batch_slots::BatchSlots;
 use crate::state::brake::{Exits, Weighing};
 use crate::state::dictionary::SharedDictionary;
 use crate::state::difference::Fitting;
@@ -90,6 +91,8 @@ pub(crate) fn stage<'scope>(rows: StreamVec<'scope, Time, RowMessage>, setup: St
     builder.build(move |capabilities| {
         drop(capabilities);
         let mut receiving: BTreeMap<(u32, u64), Receiving> = BTreeMap::new();
+        // By pulled model.
+        let mut slots: Vec<BatchSlots> = setup.plan.models.iter().map(|_| BatchSlots::default()).collect();
         let mut weighed: VecDeque<Whole> = VecDeque::new();
         let mut given: Vec<Whole> = Vec::new();
         // When the operator is activated by itself, if that is arranged.
@@ -103,25 +106,22 @@ pub(crate) fn stage<'scope>(rows: StreamVec<'scope, Time, RowMessage>, setup: St
                     };
                     let pull = receiving.entry(id).or_insert_with(|| Receiving::new(&setup, id.0, rows as usize));
                     match message {
-                        RowMessage::Rows(rows) => pull.rows(rows, &setup.dictionaries),
-                        RowMessage::End(end) => pull.ends.push(end),
+                        RowMessage::Rows(rows) => pull.rows(rows, &setup.dictionaries, &mut slots[id.0 as usize]),
+                        RowMessage::End(end) => pull.end = Some(end),
                     }
-                    let Some((outcome, terms)) = pull.outcome() else { continue };
+                    if !pull.is_all_there() {
+                        continue;
+                    }
                     let mut pull = receiving.remove(&id).expect("it was just there");
+                    let Some(end) = pull.end.take() else { continue };
+                    let EndOfPull { base, began, terms, .. } = end;
+                    let outcome = pull.outcome(end, &mut slots[id.0 as usize]);
                     let hold = |port| stamp.retain_least(port).expect("rows are sent at a time");
-                    let base = pull.base();
-                    let outcome = if base.is_none() { outcome } else { pull.end_difference(outcome) };
                     let pull = Whole {
                         holds: (hold(0), hold(1)),
                         fitting: base.filter(|_| outcome.is_ok()).map(|base| (Fitting::default(), base)),
                         weighing: (outcome.is_ok() && terms.exits_max.is_some()).then(Weighing::new),
-                        pull: WholePull {
-                            pulled: id.0,
-                            number: id.1,
-                            began: pull.began(),
-                            at: None,
-                            parts: pull.parts,
-                        },
+                        pull: WholePull { pulled: id.0, number: id.1, began, at: None, parts: pull.parts },
                         outcome,
                         terms,
                     };
@@ -215,7 +215,7 @@ struct Receiving {
     parts: Vec<(u32, Staged)>,
     seen: SeenKeys,
     batches: u64,
-    ends: Vec<EndOfShare>,
+    end: Option<EndOfPull>,
     /// A key that came twice, with its files: the least, so that every run names the same.
     twice: Option<(String, (u32, u32))>,
 }
@@ -246,10 +246,10 @@ impl Receiving {
         }
         // Until the pull is switched to or given up.
         parts.iter().for_each(|(model, _)| setup.dictionaries[*model as usize].borrow_mut().hold());
-        Receiving { parts, seen: SeenKeys::default(), batches: 0, ends: Vec::new(), twice: None }
+        Receiving { parts, seen: SeenKeys::default(), batches: 0, end: None, twice: None }
     }
 
-    fn rows(&mut self, mut rows: RowBatch, dictionaries: &[SharedDictionary]) {
+    fn rows(&mut self, mut rows: RowBatch, dictionaries: &[SharedDictionary], slots_of: &mut BatchSlots) {
         self.batches += 1;
         if let Some(Twice { row, files }) = self.seen.add(&rows.seen, rows.file, |row| rows.seen_key(row)) {
             self.came_twice(rows.seen_key(row).to_owned(), files);
@@ -258,19 +258,12 @@ impl Receiving {
         let (model, staged) = part.expect("rows are for a part of their pull");
         let mut keys = dictionaries[*model as usize].borrow_mut();
         let slots = keys.intern_all(rows.len(), |row| rows.key(row));
+        if rows.number != 0 {
+            slots_of.add(rows.number, &slots);
+        }
         if let Some(Twice { row, files }) = staged.add(&mut rows, &slots) {
             self.came_twice(rows.key(row).1.to_owned(), files);
         }
-    }
-
-    /// Returns when the pull began, once a share has ended.
-    fn began(&self) -> Time {
-        self.ends.first().map_or(0, |end| end.began)
-    }
-
-    /// Returns what the pull differs from; `None` if it has all rows.
-    fn base(&self) -> Option<Base> {
-        self.ends.first().and_then(|end| end.base)
     }
 
     /// Ends a difference. What can't be one is to be read whole, and then named by its files.
@@ -297,31 +290,34 @@ impl Receiving {
         }
     }
 
-    /// Returns the verdict and what it goes by, once all is there.
-    fn outcome(&self) -> Option<(Outcome, PullTerms)> {
-        let shares = self.ends.first()?.shares as usize;
-        let all = self.ends.len() == shares && self.ends.iter().map(|end| end.batches).sum::<u64>() == self.batches;
-        // Those of one pull are the same.
-        let terms = self.ends.first().filter(|_| all)?.terms;
-        let before = self.base().map_or(0, |base| base.rows);
-        let (mut all, mut gone) = (RowsPulled { rows: before, ..RowsPulled::default() }, 0);
-        for RowsRead { rows, gone: of_share, skipped } in self.ends.iter().flat_map(|end| &end.outcome) {
-            gone += of_share;
-            all.rows += rows;
-            all.read += rows + of_share;
-            all.skipped += skipped;
+    /// Returns whether all of the pull has arrived.
+    fn is_all_there(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| end.batches == self.batches)
+    }
+
+    /// Ends the pull, and returns the verdict.
+    fn outcome(&mut self, end: EndOfPull, slots_of: &mut BatchSlots) -> Outcome {
+        let EndOfPull { pull, outcome, base, gone, in_force, terms, .. } = end;
+        let gone = slots_of.end(pull, in_force, base.is_some().then_some(gone));
+        if let Some((_, staged)) = self.parts.iter_mut().find(|(_, staged)| staged.role == Role::Own) {
+            staged.remove(&gone);
         }
-        let failed = self.ends.iter().filter_map(|end| end.outcome.as_ref().err()).min();
-        let outcome = match (failed, &self.twice) {
-            (Some(failed), _) => Err(failed.clone()),
-            (None, Some((key, files))) => Err(PullError::RepeatedKey { key: key.clone(), files: *files }),
-            (None, None) if all.rows < gone => Err(PullError::NoDifference),
-            (None, None) => Ok(RowsPulled { rows: all.rows - gone, ..all }),
+        let before = base.map_or(0, |base| base.rows);
+        let outcome = match (outcome, &self.twice) {
+            (Err(failed), _) => Err(failed),
+            (Ok(_), Some((key, files))) => Err(PullError::RepeatedKey { key: key.clone(), files: *files }),
+            (Ok(RowsRead { rows, gone, .. }), None) if before + rows < gone => Err(PullError::NoDifference),
+            (Ok(RowsRead { read, rows, gone, skipped }), None) => {
+                Ok(RowsPulled { rows: before + rows - gone, read, skipped })
+            }
         };
         let outcome = outcome.and_then(|all| match all.rows < terms.rows_min {
             true => Err(PullError::FewRows { rows: all.rows, least: terms.rows_min }),
             false => Ok(all),
         });
-        Some((outcome, terms))
+        if base.is_none() { outcome } else { self.end_difference(outcome) }
     }
 }
+
+#[cfg(test)]
+mod tests;

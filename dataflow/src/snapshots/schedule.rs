@@ -9,7 +9,10 @@
 use crate::checkpoint::{PullRecord, WholePulls};
 use crate::failure::{Failure, FailureKind};
 use crate::ingest::evaluate_rows::wanted;
-use crate::operators::snapshots::{Base, Outcome, PullError, PullShare, PullTerms, Reads, RowMessage, RowsPulled};
+use crate::ingest::known_rows::{Comparison, KnownRows, can_compare, is_aggregated};
+use crate::operators::snapshots::{
+    Base, Outcome, PullError, PullShare, PullTerms, Reads, RowMessage, RowsPulled, Totals,
+};
 use crate::snapshots::history::PullHistory;
 use crate::snapshots::refusal::describe;
 use crate::status::Status;
@@ -25,7 +28,7 @@ use usher_core::api::{Extent, PullOrder, Trigger};
 use usher_core::clock::Clock;
 use usher_core::lock::lock;
 use usher_core::warehouse::{FileVersion, Snapshot, Version, Warehouse};
-use usher_queries::plan::{FactKind, ModelPlan, Plan};
+use usher_queries::plan::Plan;
 
 /// When a pull that failed is tried again: `refresh` if that is less.
 const RETRY_FIRST: Duration = Duration::from_secs(60);
@@ -108,6 +111,8 @@ struct Model {
 struct RunningPull {
     opened: Arc<dyn Snapshot>,
     reads: Reads,
+    /// Of what is read whole: rows that are as in the snapshot in force are not sent.
+    comparison: Option<Arc<Comparison>>,
     began: Time,
     terms: PullTerms,
 }
@@ -119,6 +124,8 @@ struct InForce {
     files: Vec<FileVersion>,
     /// Of a table with versions it is held: a later one is read by how it differs.
     table: Option<(Version, Arc<dyn Snapshot>)>,
+    /// What a later one is compared with as it is read.
+    rows: Option<Arc<KnownRows>>,
 }
 
 /// Schedules pulls until the job ends. `warehouses` are by model, `channels` by worker of this process.
@@ -250,18 +257,32 @@ impl Model {
         let asks_for_all = trigger == Trigger::Request && extent == Extent::Full;
         let difference = if asks_for_all { None } else { self.difference(setup, &opened) };
         let reads = difference.unwrap_or_else(|| Reads::Whole(Arc::clone(&opened)));
-        self.read(setup, channels, RunningPull { opened, reads, began, terms });
+        let before = self.in_force.as_ref().and_then(|in_force| Some((in_force.pull, in_force.rows.clone()?)));
+        let rows = setup.history.models()[self.index].rows();
+        let before = before.and_then(|(pull, known)| Some((Base { pull, rows: rows? }, known)));
+        let comparison = self.comparison(setup, &reads, before);
+        self.read(setup, channels, RunningPull { opened, reads, comparison, began, terms });
+    }
+
+    /// Returns the comparison of what is read with the snapshot in force, if pulls of the model are compared. Versions of tables are not: how they differ is known
+    /// without reading them.
+    fn comparison(
+        &self,
+        setup: &ScheduleSetup,
+        reads: &Reads,
+        before: Option<(Base, Arc<KnownRows>)>,
+    ) -> Option<Arc<Comparison>> {
+        let Reads::Whole(opened) = reads else { return None };
+        let is_compared =
+            setup.span == Span::Live && opened.version().is_none() && can_compare(&setup.plan, self.index);
+        is_compared.then(|| Arc::new(Comparison::new(self.begun, before)))
     }
 
     /// Returns how a snapshot differs from the one in force, if reading that is enough.
     fn difference(&self, setup: &ScheduleSetup, opened: &Arc<dyn Snapshot>) -> Option<Reads> {
         let plan = &setup.plan;
         // An aggregate over rows of this model has no inverse.
-        let is_aggregated = |plan: &ModelPlan| {
-            let mut facts = plan.facts.iter();
-            facts.any(|fact| matches!(fact.kind, FactKind::Related { model, .. } if model as usize == self.index))
-        };
-        if !plan.models[self.index].owns_rows() || plan.models.iter().any(is_aggregated) {
+        if !plan.models[self.index].owns_rows() || is_aggregated(plan, self.index) {
             return None;
         }
         let InForce { pull, table: Some((from, _)), .. } = self.in_force.as_ref()? else { return None };
@@ -276,6 +297,8 @@ impl Model {
         setup.history.reads(self.index, self.begun, pull.reads.base().is_none());
         let of_each = readers_per_worker(setup.cores, channels.len());
         let rows_per_owner = pull.reads.rows() / setup.peers as u64;
+        let readers = channels.len() * of_each;
+        let totals = Arc::new(Totals::new(readers, setup.peers));
         for (reader, channel) in channels.iter().flat_map(|channel| std::iter::repeat_n(channel, of_each)).enumerate() {
             let share = PullShare {
                 plan: Arc::clone(&setup.plan),
@@ -284,8 +307,11 @@ impl Model {
                 began: pull.began,
                 terms: pull.terms,
                 reads: pull.reads.clone(),
+                comparison: pull.comparison.clone(),
+                in_force: self.in_force.as_ref().map_or(0, |in_force| in_force.pull),
+                totals: Arc::clone(&totals),
                 reader,
-                readers: channels.len() * of_each,
+                readers,
                 peers: setup.peers,
                 rows_per_owner,
                 out: channel.out.clone(),
@@ -299,16 +325,21 @@ impl Model {
         self.pull = Some(pull);
     }
 
-    /// Reads the whole version, where the difference from the one in force could not be read, or is none.
+    /// Reads and sends the whole snapshot, where the difference from the one in force could not be read, or is none.
     fn reads_whole(&mut self, pull: &RunningPull, setup: &ScheduleSetup, channels: &[RowChannel], why: &str) {
-        info!(model = self.id, why, "the difference from the version in force is not taken: the version is read whole");
+        info!(
+            model = self.id,
+            why, "the difference from the snapshot in force is not taken: the snapshot is read whole"
+        );
         let recorded = lock(&setup.whole).remove(&self.number()).expect("it was recorded when it began");
         // What is still on its way of the difference is of another pull.
         self.begun += 1;
         self.record(setup, recorded);
         let RunningPull { opened, began, terms, .. } = pull;
         let (opened, began, terms) = (Arc::clone(opened), *began, *terms);
-        self.read(setup, channels, RunningPull { reads: Reads::Whole(Arc::clone(&opened)), opened, began, terms });
+        let reads = Reads::Whole(Arc::clone(&opened));
+        let comparison = self.comparison(setup, &reads, None);
+        self.read(setup, channels, RunningPull { opened, reads, comparison, began, terms });
     }
 
     /// Returns what the next pull must meet. Under replay nothing is judged.
@@ -340,7 +371,8 @@ impl Model {
         let files = pull.as_ref().map_or(&[][..], |pull| pull.opened.files());
         let (reason, hint) = describe(&setup.plan, &self.id, files, &error);
         let is_judged = matches!(error, PullError::FewRows { .. } | PullError::Exits { .. });
-        if let Some(pull) = pull.as_ref().filter(|pull| pull.reads.base().is_some() && !is_judged) {
+        let is_difference = |pull: &&RunningPull| pull.reads.base().is_some() || error == PullError::NoDifference;
+        if let Some(pull) = pull.as_ref().filter(is_difference).filter(|_| !is_judged) {
             return self.reads_whole(pull, setup, channels, &reason);
         }
         let (model, now) = (&self.id, Instant::now());
@@ -387,10 +419,11 @@ impl Model {
         self.due = self.every.map(|every| self.since + every);
         setup.history.succeeded(self.index, took, rows, read);
         (self.good, self.failures) = (true, 0);
-        let RunningPull { opened, .. } = pull;
+        let RunningPull { opened, comparison, .. } = pull;
         let table = opened.version().cloned().map(|version| (version, Arc::clone(&opened)));
         let version = table.as_ref().map(|(version, _)| version.number);
-        self.in_force = Some(InForce { pull: self.begun, files: opened.files().to_vec(), table });
+        let known = comparison.map(|comparison| comparison.known());
+        self.in_force = Some(InForce { pull: self.begun, files: opened.files().to_vec(), table, rows: known });
         let recorded = lock(&setup.whole).get(&self.number()).cloned();
         self.record(setup, PullRecord { rows, took, ..recorded.expect("it was recorded when it began") });
         info!(model = self.id, rows, read, skipped, version, took_ms = took, "pulled");

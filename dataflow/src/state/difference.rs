@@ -38,14 +38,12 @@ impl Fitting {
 mod tests {
     use super::super::dictionary::SharedDictionary;
     use super::super::epoch::Worked;
-    use super::super::testing::{Rows, START, random_rows, staged, users};
-    use super::super::transition::{EpochOutput, KeyText, Removed, Transition};
+    use super::super::testing::{Rows, START, Seen, random_rows, staged, users};
     use super::*;
     use crate::ingest::reader::SourceProgress;
-    use crate::time::{Span, Time};
+    use crate::time::Span;
     use std::collections::BTreeMap;
     use std::rc::Rc;
-    use usher_core::change::{ChangeKind, Recipients};
     use usher_queries::plan::Plan;
     use usher_queries::testing::fixtures::*;
     use usher_queries::{Schemas, compile};
@@ -87,32 +85,6 @@ mod tests {
         let mut pull = staged(plan, number, &batches, keys);
         let once = pull.parts[0].1.end_difference();
         (pull, once)
-    }
-
-    /// All that is given out, in words.
-    #[derive(Default)]
-    struct Seen(Vec<String>);
-
-    impl EpochOutput for Seen {
-        fn transition(&mut self, transition: &Transition, _: Option<Recipients>, text: KeyText<'_>) {
-            let Transition { time, audience, kind, reason, .. } = *transition;
-            let is = if kind == ChangeKind::Entry { "in" } else { "out" };
-            self.0.push(format!("{} {} {audience} {is} {reason:?} {}", time - START, text.key, text.row));
-        }
-
-        fn update(&mut self, transition: &Transition, _: Recipients, text: KeyText<'_>) {
-            self.0.push(format!(
-                "{} {} {} update {}",
-                transition.time - START,
-                text.key,
-                transition.audience,
-                text.row
-            ));
-        }
-
-        fn correction(&mut self, _: &Transition, _: Recipients, _: KeyText<'_>) {}
-        fn removal(&mut self, _: &Removed, _: Time, _: &str) {}
-        fn epoch_end(&mut self, _: Time) {}
     }
 
     #[test]

@@ -130,15 +130,9 @@ impl Staged {
     /// Adds a batch; `slots[row]` are its keys' slots. Returns the row with the least key that the pull had before.
     pub(crate) fn add(&mut self, rows: &mut RowBatch, slots: &[Slot]) -> Option<Twice> {
         let mut twice = None;
-        if let Some(last) = slots.iter().max().filter(|last| **last as usize >= self.index.len()) {
-            self.index.resize((*last as usize + 1).next_power_of_two(), 0);
-        }
+        self.make_room(slots);
         if rows.gone {
-            self.removed.extend_from_slice(slots);
-            for slot in slots {
-                let index = &mut self.index[*slot as usize];
-                *index = if *index == 0 { GONE } else { *index };
-            }
+            self.remove(slots);
             return None;
         }
         for (row, slot) in slots.iter().enumerate() {
@@ -184,6 +178,22 @@ impl Staged {
             self.timed.entry((slots[row as usize], fact)).or_default().push((contribution, timeline));
         }
         twice
+    }
+
+    /// Adds keys whose rows the table has no longer in the same place.
+    pub(crate) fn remove(&mut self, slots: &[Slot]) {
+        self.make_room(slots);
+        self.removed.extend_from_slice(slots);
+        for slot in slots {
+            let index = &mut self.index[*slot as usize];
+            *index = if *index == 0 { GONE } else { *index };
+        }
+    }
+
+    fn make_room(&mut self, slots: &[Slot]) {
+        if let Some(last) = slots.iter().max().filter(|last| **last as usize >= self.index.len()) {
+            self.index.resize((*last as usize + 1).next_power_of_two(), 0);
+        }
     }
 
     /// Ends a difference: it is known what it names. Returns whether no key's row is removed twice.
