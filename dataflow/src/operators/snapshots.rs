@@ -304,13 +304,13 @@ impl PullShare {
                 let rows = batch.keys.len() as u64;
                 read.read += rows;
                 read.skipped += batch.skipped;
-                let Compared { batches: of_batch, sent, gone } = match &self.comparison {
+                let Compared { batches: of_batch, sent, gone: removed } = match &self.comparison {
                     _ if gone => Compared { batches: reader.read_gone(&batch), sent: 0, gone: rows },
                     Some(comparison) if rows > 0 => reader.read_compared(&batch, comparison),
                     _ => Compared { batches: reader.read(&batch), sent: rows, gone: 0 },
                 };
                 read.rows += sent;
-                read.gone += gone;
+                read.gone += removed;
                 for mut rows in of_batch {
                     (rows.file, rows.rows_per_owner) = (file, self.rows_per_owner);
                     batches[rows.worker as usize] += 1;
