@@ -1,7 +1,7 @@
 //! `usher run` with an API: every route of a job that runs.
 
 use crate::live::{Running, buy, users};
-use crate::support::rows::{run, usher};
+use crate::support::rows::{numbers, run, strings, usher, write_parquet};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -289,6 +289,74 @@ fn a_pull_is_asked_for_and_seen() {
     assert_eq!(api.audiences_of("a"), json!(["rich"]), "the last good snapshot stays in force");
     assert_eq!(api.post("/v1/models/visitors/pulls", &json!({})).status, 409);
     assert_eq!(api.get("/v1/audiences").json()["audiences"][1]["freshness"], "Stale");
+    api.running.stop("-INT");
+}
+
+/// A file that is written anew: of the same keys, with a key more and one less, in another order, and with a key twice.
+#[test]
+fn a_file_that_is_written_anew_changes_the_users_that_differ() {
+    const USERS: usize = 20_000;
+    let folder = shop();
+    let write = |rows: &[(usize, f64)]| {
+        let keys: Vec<String> = rows.iter().map(|(user, _)| format!("user-{user}")).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let ltv: Vec<f64> = rows.iter().map(|(_, ltv)| *ltv).collect();
+        // Put in place whole: the job must not read half of it.
+        let (new, file) = (folder.path().join("users.new"), folder.path().join("users.parquet"));
+        write_parquet(&new, vec![("user_id", strings(&keys)), ("ltv", numbers(&ltv))]);
+        std::fs::rename(new, file).expect("the folder can be written");
+    };
+    let mut rows: Vec<(usize, f64)> = (0..USERS).map(|user| (user, (user % 20) as f64)).collect();
+    write(&rows);
+    let api = Api::start(folder.path(), "2");
+    api.live();
+    let pulled = |count: usize| {
+        let ended = |reply: &Reply| {
+            let pulls = reply.json()["pulls"].clone();
+            let ended = pulls[0]["error"].is_null() != pulls[0]["changed_keys"].is_null();
+            (pulls.as_array().is_some_and(|pulls| pulls.len() == count) && ended).then(|| pulls[0].clone())
+        };
+        let reply = api.until("/v1/models/users/pulls", |reply| ended(reply).is_some());
+        ended(&reply).expect("it has ended")
+    };
+    let pull = |count: usize, rows: &[(usize, f64)]| {
+        write(rows);
+        assert_eq!(api.post("/v1/models/users/pulls", &json!({})).status, 202);
+        pulled(count)
+    };
+    let check = |count: usize, rows: &[(usize, f64)], changed: usize| {
+        let ended = pull(count, rows);
+        let seen = ["rows", "rows_read", "changed_keys"].map(|of| ended[of].clone());
+        assert_eq!(seen, [json!(rows.len()), json!(rows.len()), json!(changed)], "pull {count}: {ended}");
+        for (user, ltv) in rows.iter().step_by(97) {
+            let rich = if *ltv > 15.0 { json!(["rich"]) } else { json!([]) };
+            assert_eq!(api.audiences_of(&format!("user-{user}")), rich, "pull {count}, user {user}");
+        }
+        let rich = rows.iter().filter(|(_, ltv)| *ltv > 15.0).count();
+        api.until("/v1/audiences", |reply| reply.json()["audiences"][1]["size"] == json!(rich));
+    };
+    assert_eq!(pulled(1)["rows"], json!(USERS));
+    // Values: three of which one condition changes, and as many that none sees.
+    for user in [0, 9_700, 19_400] {
+        rows[user].1 = 100.0 - rows[user].1;
+        rows[user + 1].1 += 0.5;
+    }
+    check(2, &rows, 3);
+    // One more at the end, and in the middle one less: all behind it move.
+    rows.push((USERS, 50.0));
+    check(3, &rows, 1);
+    rows.remove(10_000);
+    check(4, &rows, 1);
+    assert_eq!(api.audiences_of("user-10000"), json!([]));
+    rows.reverse();
+    rows[97].1 = 16.0;
+    check(5, &rows, 1);
+    rows.push(rows[3]);
+    let refused = pull(6, &rows)["error"].clone();
+    assert!(refused.as_str().is_some_and(|error| error.contains(&format!("user-{}", rows[3].0))), "{refused}");
+    rows.pop();
+    rows[0].1 = 1.0;
+    check(7, &rows, 1);
     api.running.stop("-INT");
 }
 
