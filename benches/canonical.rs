@@ -7,6 +7,7 @@
 //! ```text
 //! cargo bench --profile dist --bench canonical                       # what is in docs/BENCHMARKS.md
 //! cargo bench --profile dist --bench canonical -- --events 500000 --users 100000 --runs 1
+//! USHER=$(scripts/dist) cargo bench --profile dist --bench canonical                       # the program as packages have it
 //! ```
 
 // A benchmark's figures are its output.

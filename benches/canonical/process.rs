@@ -14,14 +14,15 @@ pub struct Run {
     pub last_line: String,
 }
 
-/// Runs `usher replay` of a job file, from file to file.
+/// Runs `usher replay` of a job file, from file to file: the program that `USHER` names, or the one that is built with the benchmark.
 ///
 /// # Panics
 /// Panics if it fails.
 pub fn replay(job: &Path, workers: usize) -> Run {
     let out: PathBuf = job.with_extension("changes.jsonl");
     let since = Instant::now();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_usher"))
+    let program = std::env::var_os("USHER").unwrap_or_else(|| env!("CARGO_BIN_EXE_usher").into());
+    let mut child = Command::new(program)
         .args(["replay", "--now", "2026-12-01T00:00:00Z", "-w", &workers.to_string(), "--out"])
         .arg(&out)
         .arg(job)
