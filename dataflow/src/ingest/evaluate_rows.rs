@@ -30,6 +30,24 @@ struct Filter {
     clocked: bool,
 }
 
+/// What conditions and messages take of the rows of a batch, of the model itself.
+struct OwnRows {
+    rows: usize,
+    /// The bits of the facts that hold, in as many words for each row.
+    truths: Vec<u64>,
+    /// What messages may carry of each row, and where each text ends; empty if they carry nothing.
+    texts: String,
+    ends: Vec<usize>,
+}
+
+impl OwnRows {
+    fn text(&self, row: usize) -> &str {
+        let Some(end) = self.ends.get(row) else { return "" };
+        let start = if row == 0 { 0 } else { self.ends[row - 1] };
+        &self.texts[start..*end]
+    }
+}
+
 /// What is sent of a batch that was compared with the snapshot in force.
 pub(crate) struct Compared {
     /// The rows that were changed are gone, and there anew.
@@ -178,7 +196,8 @@ impl RowReader {
         let mut out = Vec::new();
         if let Some(properties) = &self.own {
             let mut parts = self.parts(self.pulled, Role::Own);
-            self.push_own(batch, properties, &properties.truths(batch), 0..batch.keys.len(), &mut parts);
+            let own = self.evaluate_own(batch, properties);
+            self.push_own(batch, properties, &own, 0..own.rows, &mut parts);
             out.append(&mut parts);
         }
         if let Some((parent, facts)) = &self.related {
@@ -202,8 +221,8 @@ impl RowReader {
     pub(crate) fn read_compared(&self, batch: &warehouse::KeyedBatch, comparison: &Comparison) -> Compared {
         let properties = self.own.as_ref().expect("rows that are compared are those of the model itself");
         let rows = batch.keys.len();
-        let truths = properties.truths(batch);
-        let digests = self.digests(batch, properties, &truths, comparison);
+        let own = self.evaluate_own(batch, properties);
+        let digests = self.digests(properties, &own, comparison);
         let fingerprint = comparison.fingerprint(&batch.keys);
         let before = comparison.find(fingerprint);
         let changed = before.as_ref().and_then(|before| Some((before, before.differing(&digests)?)));
@@ -211,14 +230,14 @@ impl RowReader {
         let (known, mut out, sent, gone) = match changed {
             Some((before, changed)) if changed.is_empty() => (Arc::clone(before), Vec::new(), 0, 0),
             Some((before, changed)) => {
-                self.push_own(batch, properties, &truths, changed.iter().copied(), &mut parts);
+                self.push_own(batch, properties, &own, changed.iter().copied(), &mut parts);
                 let gone = self.gone(batch, changed.iter().copied());
                 let known = KnownBatch { number: before.number, rows, digests };
                 (Arc::new(known), gone, changed.len(), changed.len())
             }
             None => {
                 let number = comparison.number();
-                self.push_own(batch, properties, &truths, 0..rows, &mut parts);
+                self.push_own(batch, properties, &own, 0..rows, &mut parts);
                 parts.iter_mut().for_each(|part| part.number = number);
                 (Arc::new(KnownBatch { number, rows, digests }), Vec::new(), rows, 0)
             }
@@ -229,32 +248,23 @@ impl RowReader {
     }
 
     /// Returns what rows are compared by: the truths of up to 64 conditions, or 8 bytes of a hash of all truths and what messages may carry.
-    fn digests(
-        &self,
-        batch: &warehouse::KeyedBatch,
-        properties: &PropertyFacts,
-        truths: &[u64],
-        comparison: &Comparison,
-    ) -> Box<[u8]> {
+    fn digests(&self, properties: &PropertyFacts, own: &OwnRows, comparison: &Comparison) -> Box<[u8]> {
         let facts = properties.facts.len();
-        let stride = words_for(facts);
         if self.include.is_empty() && facts <= 64 {
             let width = facts.div_ceil(8);
-            let mut digests = Vec::with_capacity(batch.keys.len() * width);
+            let mut digests = Vec::with_capacity(own.truths.len() * width);
             // A word a row, or none if there are no facts.
-            truths.iter().for_each(|truths| digests.extend_from_slice(&truths.to_le_bytes()[..width]));
+            own.truths.iter().for_each(|truths| digests.extend_from_slice(&truths.to_le_bytes()[..width]));
             return digests.into();
         }
-        let mut text = String::new();
+        let stride = words_for(facts);
         let digest = |row: usize| {
             let mut hasher = comparison.hasher();
-            truths[row * stride..][..stride].iter().for_each(|word| hasher.update(&word.to_le_bytes()));
-            text.clear();
-            self.write_row(batch, row, &mut text);
-            hasher.update(text.as_bytes());
+            own.truths[row * stride..][..stride].iter().for_each(|word| hasher.update(&word.to_le_bytes()));
+            hasher.update(own.text(row).as_bytes());
             hasher.digest().to_le_bytes()
         };
-        (0..batch.keys.len()).flat_map(digest).collect()
+        (0..own.rows).flat_map(digest).collect()
     }
 
     /// Splits the keys of rows that are no longer in the table, of a model with rows of its own, by the worker that owns them.
@@ -279,12 +289,25 @@ impl RowReader {
         (0..self.peers).map(|worker| RowBatch::new(worker, self.pulled, self.pull, model, role)).collect()
     }
 
-    /// Adds rows of a batch, whose truths are all evaluated, to the parts of the owners of their keys.
+    /// Evaluates what conditions and messages take of the rows of a batch.
+    fn evaluate_own(&self, batch: &warehouse::KeyedBatch, properties: &PropertyFacts) -> OwnRows {
+        let rows = batch.keys.len();
+        let mut own = OwnRows { rows, truths: properties.truths(batch), texts: String::new(), ends: Vec::new() };
+        if !self.include.is_empty() {
+            for row in 0..rows {
+                self.write_row(batch, row, &mut own.texts);
+                own.ends.push(own.texts.len());
+            }
+        }
+        own
+    }
+
+    /// Adds rows of a batch that is evaluated to the parts of the owners of their keys.
     fn push_own(
         &self,
         batch: &warehouse::KeyedBatch,
         properties: &PropertyFacts,
-        truths: &[u64],
+        own: &OwnRows,
         rows: impl Iterator<Item = usize>,
         parts: &mut [RowBatch],
     ) {
@@ -295,8 +318,7 @@ impl RowReader {
             let part = &mut parts[owner(hash, self.peers) as usize];
             let number = part.push(hash, key);
             if !self.include.is_empty() {
-                self.write_row(batch, row, part.row_text());
-                part.end_row();
+                part.push_text(own.text(row));
             }
             let kept = self.kept.iter().map(|(at, of)| StoredValue::of(&Value::at(&batch.columns[*at], *of, row)));
             part.values.extend(kept);
@@ -304,7 +326,7 @@ impl RowReader {
                 let keys = batch.foreign_keys.as_ref().filter(|keys| !keys.is_null(row));
                 part.values.push(keys.map_or(StoredValue::Null, |keys| StoredValue::String(keys.value(row).into())));
             }
-            part.truths.extend_from_slice(&truths[row * stride..][..stride]);
+            part.truths.extend_from_slice(&own.truths[row * stride..][..stride]);
             for (fact, filter) in properties.facts.iter().filter(|(_, filter)| filter.clocked) {
                 part.timelines.push((number, *fact, filter.timeline(&batch.columns, row)));
             }

@@ -5,7 +5,8 @@
 //! snapshot in force whose keys no batch has any more are named: the owners of keys know which slots they had
 //! ([`BatchSlots`](crate::state::batch_slots::BatchSlots)).
 //!
-//! Promises: rows whose digest is the same are decided the same, and messages carry the same of them. Holds: of a batch a fingerprint of its keys, of 128 bits; of a row
+//! Promises: rows whose digest is the same are decided the same, and messages carry the same of them; where the digest is a hash, but for one chance in 2^64 for each row that
+//! differs. Holds: of a batch a fingerprint of its keys, of 128 bits; of a row
 //! its digest, up to 8 bytes. Refuses: models of whose rows more is sent than truths and texts ([`can_compare`]).
 
 use crate::operators::snapshots::Base;
@@ -35,7 +36,7 @@ pub(crate) struct KnownRows {
 /// A comparison of the rows of a pull, by all its readers, with those of the snapshot in force.
 pub(crate) struct Comparison {
     pull: u64,
-    /// Of fingerprints and digests, so that nobody can choose keys and values whose hashes are equal.
+    /// Of fingerprints and digests. It is drawn, so that keys and values whose hashes are equal can't be prepared.
     seed: u64,
     before: Option<(Base, Arc<KnownRows>)>,
     read: Mutex<Read>,
@@ -53,7 +54,7 @@ struct Read {
 /// How the rows of a pull differ from those of the snapshot in force.
 pub(crate) struct Differs {
     pub(crate) base: Base,
-    /// The numbers of the batches that were not found.
+    /// The numbers of the batches that were not found, ascending.
     pub(crate) gone: Vec<u64>,
     /// The number of their rows.
     pub(crate) rows_gone: u64,
@@ -143,11 +144,11 @@ impl Comparison {
             return None;
         }
         let gone = || known.batches.values().filter(|batch| !read.found.contains(&batch.number));
-        Some(Differs {
-            base: *base,
-            gone: gone().map(|batch| batch.number).collect(),
-            rows_gone: gone().map(|batch| batch.rows as u64).sum(),
-        })
+        let rows_gone = gone().map(|batch| batch.rows as u64).sum();
+        let mut gone: Vec<u64> = gone().map(|batch| batch.number).collect();
+        // Their slots then mostly ascend.
+        gone.sort_unstable();
+        Some(Differs { base: *base, gone, rows_gone })
     }
 
     /// Returns the rows, once all have been read: what the next pull is compared with.

@@ -135,13 +135,9 @@ impl RowBatch {
         self.heads.len() as u32 - 1
     }
 
-    /// Returns the buffer for what messages may carry of the row just pushed; [`RowBatch::end_row`] ends the text.
-    pub(crate) fn row_text(&mut self) -> &mut String {
-        &mut self.texts
-    }
-
-    /// Ends the text of the row just pushed.
-    pub(crate) fn end_row(&mut self) {
+    /// Adds what messages may carry of the row just pushed.
+    pub(crate) fn push_text(&mut self, text: &str) {
+        self.texts.push_str(text);
         self.text_ends.push(u32::try_from(self.texts.len()).expect("the texts of one batch stay under 4 GiB"));
     }
 

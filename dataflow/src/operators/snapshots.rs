@@ -44,6 +44,8 @@ pub(crate) struct RowsPulled {
     pub(crate) rows: u64,
     /// Those that were read, the keys of rows that are gone among them.
     pub(crate) read: u64,
+    /// Those that were sent to the owners of their keys: all, or those of new batches and those that differ.
+    pub(crate) sent: u64,
     /// Those of them without a usable key.
     pub(crate) skipped: u64,
 }
@@ -53,7 +55,7 @@ pub(crate) struct RowsPulled {
 pub(crate) struct RowsRead {
     /// All that were read, the keys of rows that are gone among them.
     pub(crate) read: u64,
-    /// Those that were sent: all, or those that the snapshot in force has not.
+    /// Those that were sent: all, or those of new batches and those that differ.
     pub(crate) rows: u64,
     /// The rows of the snapshot in force that are no longer in the table.
     pub(crate) gone: u64,
@@ -114,7 +116,7 @@ pub(crate) struct EndOfPull {
     pub(crate) outcome: Result<RowsRead, PullError>,
     /// Set if only a difference was sent.
     pub(crate) base: Option<Base>,
-    /// Batches of the base of which the pull has no key in the same place, by their numbers.
+    /// Batches of the base that the pull does not have with the same keys in the same order, by their numbers, ascending.
     pub(crate) gone: Vec<u64>,
     /// The number of the pull that is in force, if this run has made it; else 0.
     pub(crate) in_force: u64,
@@ -254,7 +256,8 @@ impl PullShare {
     fn end(&self, totals: &Totals) {
         let Totals { batches, outcome, .. } = totals;
         let mut outcome = outcome.clone();
-        let (base, gone) = match self.comparison.as_ref().and_then(|comparison| comparison.end()) {
+        let comparison = self.comparison.as_ref().filter(|_| outcome.is_ok());
+        let (base, gone) = match comparison.and_then(|comparison| comparison.end()) {
             Some(Differs { base, gone, rows_gone }) => {
                 outcome.iter_mut().for_each(|read| read.gone += rows_gone);
                 (Some(base), gone)

@@ -308,7 +308,7 @@ impl Receiving {
             (Ok(_), Some((key, files))) => Err(PullError::RepeatedKey { key: key.clone(), files: *files }),
             (Ok(RowsRead { rows, gone, .. }), None) if before + rows < gone => Err(PullError::NoDifference),
             (Ok(RowsRead { read, rows, gone, skipped }), None) => {
-                Ok(RowsPulled { rows: before + rows - gone, read, skipped })
+                Ok(RowsPulled { rows: before + rows - gone, read, sent: rows, skipped })
             }
         };
         let outcome = outcome.and_then(|all| match all.rows < terms.rows_min {

@@ -414,7 +414,7 @@ impl Model {
 
     /// Ends the pull that is running, which all workers take.
     fn succeeded(&mut self, pulled: RowsPulled, pull: RunningPull, took: Time, setup: &ScheduleSetup) {
-        let RowsPulled { rows, read, skipped } = pulled;
+        let RowsPulled { rows, read, sent, skipped } = pulled;
         self.running = false;
         self.due = self.every.map(|every| self.since + every);
         setup.history.succeeded(self.index, took, rows, read);
@@ -426,7 +426,7 @@ impl Model {
         self.in_force = Some(InForce { pull: self.begun, files: opened.files().to_vec(), table, rows: known });
         let recorded = lock(&setup.whole).get(&self.number()).cloned();
         self.record(setup, PullRecord { rows, took, ..recorded.expect("it was recorded when it began") });
-        info!(model = self.id, rows, read, skipped, version, took_ms = took, "pulled");
+        info!(model = self.id, rows, read, sent, skipped, version, took_ms = took, "pulled");
         self.publish_due(setup);
     }
 

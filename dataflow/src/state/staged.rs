@@ -22,6 +22,8 @@ pub(crate) struct Staged {
     index: Vec<u32>,
     /// Of a difference: the keys whose rows the table had and has no longer in the same place. Ascending once it has ended.
     removed: Vec<Slot>,
+    /// The keys of rows that have come, while they are few: a difference need not look for them in the index.
+    few: Option<Vec<Slot>>,
     /// Of a difference that has ended: the keys that it names, ascending. `None`: it has all rows.
     named: Option<Vec<Slot>>,
     stride: usize,
@@ -41,6 +43,9 @@ pub(crate) struct Staged {
 
 /// What it costs to look something up by key, in facts of which each is a bit: an estimate, a miss of the caches or two.
 const LOOK_UP: usize = 24;
+
+/// Keys are few if there are so many times more in the index.
+const FEW: usize = 16;
 
 /// What stands in the index for a row that is gone.
 const GONE: u32 = u32::MAX;
@@ -113,6 +118,7 @@ impl Staged {
             facts,
             index: vec![0; room],
             removed: Vec::new(),
+            few: Some(Vec::new()),
             named: None,
             truths: Vec::with_capacity(room * stride),
             texts: Vec::new(),
@@ -166,6 +172,8 @@ impl Staged {
             }
         }
         self.batches.end(self.rows, rows.file);
+        self.few = self.few.take().filter(|few| (few.len() + slots.len()) * FEW < self.index.len());
+        self.few.iter_mut().for_each(|few| few.extend_from_slice(slots));
         for (row, fact, timeline) in rows.timelines.drain(..) {
             self.timelines.insert((slots[row as usize], fact), timeline);
         }
@@ -198,8 +206,18 @@ impl Staged {
 
     /// Ends a difference: it is known what it names. Returns whether no key's row is removed twice.
     pub(crate) fn end_difference(&mut self) -> bool {
-        self.removed.sort_unstable();
-        self.named = Some(self.slots().collect());
+        // They mostly ascend, which the stable sort makes use of.
+        self.removed.sort();
+        let named = match self.few.take() {
+            Some(few) if self.removed.len() * FEW < self.index.len() => {
+                let mut named = [few, self.removed.clone()].concat();
+                named.sort();
+                named.dedup();
+                named
+            }
+            _ => self.slots().collect(),
+        };
+        self.named = Some(named);
         self.removed.windows(2).all(|two| two[0] < two[1])
     }
 
