@@ -134,6 +134,10 @@ mod tests {
                     fitted += 1;
                 }
                 parts.give_up(&other);
+                let gone = (rows.clone(), true);
+                let mut twice = staged(&plan, 98, &[gone.clone(), gone], &keys_parts);
+                assert_eq!(twice.parts[0].1.end_difference(), rows.is_empty(), "seed {seed}: a row is removed twice");
+                parts.give_up(&twice);
                 parts.take(pull);
                 whole.take(staged(&plan, number, &[(after.clone(), false)], &keys_whole));
                 while whole.work(Some(switch + 1), 1_000, &mut seen_whole) == Worked::More {}

@@ -18,11 +18,12 @@ pub(crate) struct Staged {
     pub(crate) role: Role,
     /// The facts of the keys' model that this pull decides.
     pub(crate) facts: Vec<u32>,
-    /// Per slot, one more than its index in `truths` or `summaries`; 0 if it is not in the pull, [`GONE`] if its row is gone.
+    /// Per slot, one more than its index in `truths` or `summaries`, 0 if it has no row in the pull; and [`REMOVED`], if the table had a row of it
+    /// and has it no longer in the same place.
     index: Vec<u32>,
-    /// Of a difference: the keys whose rows the table had and has no longer in the same place. Ascending once it has ended.
-    removed: Vec<Slot>,
-    /// The keys of rows that have come, while they are few: a difference need not look for them in the index.
+    /// Whether a key's row was removed twice.
+    removed_twice: bool,
+    /// The keys that the pull names, while they are few, some perhaps twice: a difference need not look for them in the index.
     few: Option<Vec<Slot>>,
     /// Of a difference that has ended: the keys that it names, ascending. `None`: it has all rows.
     named: Option<Vec<Slot>>,
@@ -47,8 +48,8 @@ const LOOK_UP: usize = 24;
 /// Keys are few if there are so many times more in the index.
 const FEW: usize = 16;
 
-/// What stands in the index for a row that is gone.
-const GONE: u32 = u32::MAX;
+/// The bit in the index that says that a row was removed.
+const REMOVED: u32 = 1 << 31;
 
 /// Which file each row is of: per batch, the number of rows at its end, and the file.
 #[derive(Default)]
@@ -117,7 +118,7 @@ impl Staged {
             stride,
             facts,
             index: vec![0; room],
-            removed: Vec::new(),
+            removed_twice: false,
             few: Some(Vec::new()),
             named: None,
             truths: Vec::with_capacity(room * stride),
@@ -136,17 +137,17 @@ impl Staged {
     /// Adds a batch; `slots[row]` are its keys' slots. Returns the row with the least key that the pull had before.
     pub(crate) fn add(&mut self, rows: &mut RowBatch, slots: &[Slot]) -> Option<Twice> {
         let mut twice = None;
-        self.make_room(slots);
         if rows.gone {
             self.remove(slots);
             return None;
         }
+        self.make_room(slots);
         for (row, slot) in slots.iter().enumerate() {
+            let seen = self.has(*slot);
             let slot = *slot as usize;
-            let seen = !matches!(self.index[slot], 0 | GONE);
             match self.role {
                 Role::Own if seen => {
-                    let first = self.batches.file(self.index[slot], rows.file);
+                    let first = self.batches.file(self.index[slot] & !REMOVED, rows.file);
                     let twice_here = Twice::new(row, first, rows.file);
                     twice = Twice::least(twice, twice_here, |row| rows.key(row).1);
                 }
@@ -161,25 +162,25 @@ impl Staged {
                     let values = &mut rows.values[row * self.columns..][..self.columns];
                     self.values.extend(values.iter_mut().map(std::mem::take));
                     self.rows += 1;
-                    self.index[slot] = self.rows;
+                    self.index[slot] |= self.rows;
                 }
                 Role::Related if seen => {}
                 Role::Related => {
                     self.summaries.extend_from_slice(&self.empty);
                     self.rows += 1;
-                    self.index[slot] = self.rows;
+                    self.index[slot] |= self.rows;
                 }
             }
         }
         self.batches.end(self.rows, rows.file);
-        self.few = self.few.take().filter(|few| (few.len() + slots.len()) * FEW < self.index.len());
-        self.few.iter_mut().for_each(|few| few.extend_from_slice(slots));
+        assert!(self.rows < REMOVED, "a worker has fewer than 2^31 rows of a pull");
+        self.note(slots);
         for (row, fact, timeline) in rows.timelines.drain(..) {
             self.timelines.insert((slots[row as usize], fact), timeline);
         }
         for (row, fact, contribution) in rows.contributions.drain(..) {
             let position = self.position(fact);
-            let at = self.index[slots[row as usize] as usize] as usize - 1;
+            let at = self.row(slots[row as usize]).expect("its row has been added");
             self.summaries[at * self.empty.len() + position].add(contribution);
         }
         for (row, fact, contribution, timeline) in rows.timed.drain(..) {
@@ -191,11 +192,17 @@ impl Staged {
     /// Adds keys whose rows the table has no longer in the same place.
     pub(crate) fn remove(&mut self, slots: &[Slot]) {
         self.make_room(slots);
-        self.removed.extend_from_slice(slots);
+        self.note(slots);
         for slot in slots {
             let index = &mut self.index[*slot as usize];
-            *index = if *index == 0 { GONE } else { *index };
+            self.removed_twice |= *index & REMOVED != 0;
+            *index |= REMOVED;
         }
+    }
+
+    fn note(&mut self, slots: &[Slot]) {
+        self.few = self.few.take().filter(|few| (few.len() + slots.len()) * FEW < self.index.len());
+        self.few.iter_mut().for_each(|few| few.extend_from_slice(slots));
     }
 
     fn make_room(&mut self, slots: &[Slot]) {
@@ -206,19 +213,15 @@ impl Staged {
 
     /// Ends a difference: it is known what it names. Returns whether no key's row is removed twice.
     pub(crate) fn end_difference(&mut self) -> bool {
-        // They mostly ascend, which the stable sort makes use of.
-        self.removed.sort();
-        let named = match self.few.take() {
-            Some(few) if self.removed.len() * FEW < self.index.len() => {
-                let mut named = [few, self.removed.clone()].concat();
-                named.sort();
-                named.dedup();
-                named
+        self.named = Some(match self.few.take() {
+            Some(mut few) => {
+                few.sort_unstable();
+                few.dedup();
+                few
             }
-            _ => self.slots().collect(),
-        };
-        self.named = Some(named);
-        self.removed.windows(2).all(|two| two[0] < two[1])
+            None => self.slots().collect(),
+        });
+        !self.removed_twice
     }
 
     /// Returns what a look at a key of it costs, in facts of which each is a bit.
@@ -234,12 +237,12 @@ impl Staged {
 
     /// Returns whether a key's row in the snapshot in force is removed.
     pub(crate) fn removes(&self, slot: Slot) -> bool {
-        self.removed.binary_search(&slot).is_ok()
+        self.index.get(slot as usize).is_some_and(|i| *i & REMOVED != 0)
     }
 
     /// Returns whether the pull has a row of the key.
     pub(crate) fn has(&self, slot: Slot) -> bool {
-        self.index.get(slot as usize).is_some_and(|i| !matches!(*i, 0 | GONE))
+        self.index.get(slot as usize).is_some_and(|i| *i & !REMOVED != 0)
     }
 
     /// Returns whether the pull names the key.
@@ -249,7 +252,7 @@ impl Staged {
 
     /// Returns the truth of its `i`-th fact, which does not depend on `now()`, for a key that it has.
     pub(crate) fn truth(&self, slot: Slot, i: usize) -> bool {
-        let at = self.index[slot as usize] as usize - 1;
+        let at = (self.index[slot as usize] & !REMOVED) as usize - 1;
         self.truths[at * self.stride + i / 64] >> (i % 64) & 1 == 1
     }
 
@@ -267,7 +270,7 @@ impl Staged {
 
     /// Returns the number of a key's row, from 0 on.
     fn row(&self, slot: Slot) -> Option<usize> {
-        self.has(slot).then(|| self.index[slot as usize] as usize - 1)
+        self.has(slot).then(|| (self.index[slot as usize] & !REMOVED) as usize - 1)
     }
 
     /// Returns the aggregate of its `i`-th fact.
