@@ -9,14 +9,22 @@
 //! differs. Holds: of a batch a fingerprint of its keys, of 128 bits; of a row
 //! its digest, up to 8 bytes. Refuses: models of whose rows more is sent than truths and texts ([`can_compare`]).
 
-use crate::operators::snapshots::Base;
 use arrow_array::{Array, StringArray};
 use hashbrown::{HashMap, HashSet};
+use serde::{Deserialize, Serialize};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 use usher_core::lock::lock;
 use usher_queries::plan::{FactKind, Plan};
 use xxhash_rust::xxh3::Xxh3;
+
+/// What a pull of which a difference is sent differs from: the snapshot in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Base {
+    /// The number of its pull.
+    pub(crate) pull: u64,
+    pub(crate) rows: u64,
+}
 
 /// The rows of one batch.
 pub(crate) struct KnownBatch {

@@ -5,7 +5,7 @@
 //! that the worker must have received: from the thread that ends last. Holds a capability at time 0 as long as the job runs: rows have no time.
 
 use crate::ingest::evaluate_rows::{Compared, RowReader};
-use crate::ingest::known_rows::{Comparison, Differs};
+use crate::ingest::known_rows::{Base, Comparison, Differs};
 use crate::ingest::row_batch::RowBatch;
 use crate::state::brake::Exits;
 use crate::time::Time;
@@ -61,14 +61,6 @@ pub(crate) struct RowsRead {
     pub(crate) gone: u64,
     /// Rows without a usable key.
     pub(crate) skipped: u64,
-}
-
-/// What a pull of which a difference is sent differs from: the snapshot in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Base {
-    /// The number of its pull.
-    pub(crate) pull: u64,
-    pub(crate) rows: u64,
 }
 
 /// Why a pull is not taken.

@@ -8,10 +8,9 @@
 //! and no other pull is being switched to. Holds a pull's facts ([`Staged`]), and with them the dictionaries of the keys that it
 //! names.
 
+use crate::ingest::known_rows::Base;
 use crate::ingest::row_batch::{Role, RowBatch};
-use crate::operators::snapshots::{
-    Base, EndOfPull, Outcome, PullError, PullTerms, RowMessage, RowsPulled, RowsRead, route,
-};
+use crate::operators::snapshots::{EndOfPull, Outcome, PullError, PullTerms, RowMessage, RowsPulled, RowsRead, route};
 use crate::state::batch_slots::BatchSlots;
 use crate::state::brake::{Exits, Weighing};
 use crate::state::dictionary::SharedDictionary;

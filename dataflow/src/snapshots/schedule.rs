@@ -9,10 +9,8 @@
 use crate::checkpoint::{PullRecord, WholePulls};
 use crate::failure::{Failure, FailureKind};
 use crate::ingest::evaluate_rows::wanted;
-use crate::ingest::known_rows::{Comparison, KnownRows, can_compare, is_aggregated};
-use crate::operators::snapshots::{
-    Base, Outcome, PullError, PullShare, PullTerms, Reads, RowMessage, RowsPulled, Totals,
-};
+use crate::ingest::known_rows::{Base, Comparison, KnownRows, can_compare, is_aggregated};
+use crate::operators::snapshots::{Outcome, PullError, PullShare, PullTerms, Reads, RowMessage, RowsPulled, Totals};
 use crate::snapshots::history::PullHistory;
 use crate::snapshots::refusal::describe;
 use crate::status::Status;
