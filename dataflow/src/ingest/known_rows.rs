@@ -5,9 +5,9 @@
 //! snapshot in force whose keys no batch has any more are named: the owners of keys know which slots they had
 //! ([`BatchSlots`](crate::state::batch_slots::BatchSlots)).
 //!
-//! Promises: rows whose digest is the same are decided the same, and messages carry the same of them; where the digest is a hash, but for one chance in 2^64 for each row that
-//! differs. Holds: of a batch a fingerprint of its keys, of 128 bits; of a row
-//! its digest, up to 8 bytes. Refuses: models of whose rows more is sent than truths and texts ([`can_compare`]).
+//! Promises: rows whose digest is the same are decided the same, and messages carry the same of them; where the digest is a hash, but for one
+//! chance in 2^64 for each row that differs. Holds: of a batch a fingerprint of its keys, of 128 bits; of a row its digest, up to 8 bytes.
+//! Refuses: models of whose rows more is sent than truths and texts ([`can_compare`]).
 
 use arrow_array::{Array, StringArray};
 use hashbrown::{HashMap, HashSet};
@@ -18,7 +18,7 @@ use usher_core::lock::lock;
 use usher_queries::plan::{FactKind, Plan};
 use xxhash_rust::xxh3::Xxh3;
 
-/// What a pull of which a difference is sent differs from: the snapshot in force.
+/// The snapshot in force, from which a pull differs that sends only a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Base {
     /// The number of its pull.

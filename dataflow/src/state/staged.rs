@@ -1,8 +1,9 @@
 //! A pull, staged until it is known to be whole, then switched to key by key. It has all rows of its model, or a difference from the
 //! snapshot in force: rows that are new or changed, and keys whose rows are gone.
 //!
-//! Promises: nothing of a pull shows before [`Staged`] is handed over; then each key's facts switch at one moment. Holds, until then, per key of the pull: an index and a word of truths, or its aggregates. Refuses: a key that
-//! comes twice in a pull of its own model, with the two files that have it.
+//! Promises: nothing of a pull shows before [`Staged`] is handed over; then each key's facts switch at one moment. Holds, until then, per key
+//! of the pull: an index and a word of truths, or its aggregates. Refuses: a key that comes twice in a pull of its own model, with the two
+//! files that have it.
 
 use super::facts::words_for;
 use crate::ingest::row_batch::{Role, RowBatch, Timeline};
