@@ -216,7 +216,7 @@ impl RowReader {
         out
     }
 
-    /// Evaluates a batch of rows that are not empty as [`RowReader::read`] does, but leaves out those that are as in the snapshot in force. Only where
+    /// Evaluates a batch that has rows, as [`RowReader::read`] does, and leaves out rows that are as in the snapshot in force. Only where
     /// [`can_compare`](super::known_rows::can_compare) is true of the model.
     pub(crate) fn read_compared(&self, batch: &warehouse::KeyedBatch, comparison: &Comparison) -> Compared {
         let properties = self.own.as_ref().expect("rows that are compared are those of the model itself");
@@ -224,12 +224,11 @@ impl RowReader {
         let own = self.evaluate_own(batch, properties);
         let digests = self.digests(properties, &own, comparison);
         let fingerprint = comparison.fingerprint(&batch.keys);
-        let before = comparison.find(fingerprint);
-        let changed = before.as_ref().and_then(|before| Some((before, before.differing(&digests)?)));
+        let changed = comparison.find(fingerprint).map(|before| (before.differing(&digests), before));
         let mut parts = self.parts(self.pulled, Role::Own);
         let (known, mut out, sent, gone) = match changed {
-            Some((before, changed)) if changed.is_empty() => (Arc::clone(before), Vec::new(), 0, 0),
-            Some((before, changed)) => {
+            Some((changed, before)) if changed.is_empty() => (before, Vec::new(), 0, 0),
+            Some((changed, before)) => {
                 self.push_own(batch, properties, &own, changed.iter().copied(), &mut parts);
                 let gone = self.gone(batch, changed.iter().copied());
                 let known = KnownBatch { number: before.number, rows, digests };

@@ -89,17 +89,14 @@ pub(crate) fn pull_of(batch: u64) -> u64 {
 }
 
 impl KnownBatch {
-    /// Returns the rows whose digests differ from these, ascending; `None` if the digests are not comparable.
-    pub(crate) fn differing(&self, digests: &[u8]) -> Option<Vec<usize>> {
-        if self.digests.len() != digests.len() {
-            return None;
-        }
-        if self.rows == 0 || *self.digests == *digests {
-            return Some(Vec::new());
+    /// Returns the rows whose digests differ from these, which are of the same keys, ascending.
+    pub(crate) fn differing(&self, digests: &[u8]) -> Vec<usize> {
+        if *self.digests == *digests {
+            return Vec::new();
         }
         let width = digests.len() / self.rows;
         let rows = self.digests.chunks_exact(width).zip(digests.chunks_exact(width)).enumerate();
-        Some(rows.filter(|(_, (before, now))| before != now).map(|(row, _)| row).collect())
+        rows.filter(|(_, (before, now))| before != now).map(|(row, _)| row).collect()
     }
 }
 

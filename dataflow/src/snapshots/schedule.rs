@@ -262,8 +262,8 @@ impl Model {
         self.read(setup, channels, RunningPull { opened, reads, comparison, began, terms });
     }
 
-    /// Returns the comparison of what is read with the snapshot in force, if pulls of the model are compared. Versions of tables are not: how they differ is known
-    /// without reading them.
+    /// Returns the comparison of what is read with the snapshot in force, if pulls of the model are compared. Versions of tables are not:
+    /// how they differ is known without reading them.
     fn comparison(
         &self,
         setup: &ScheduleSetup,

@@ -18,8 +18,8 @@ enum Slots {
 #[derive(Default)]
 pub(crate) struct BatchSlots {
     batches: HashMap<u64, Slots>,
-    /// By pull, the batches that are no longer in the snapshot once the pull is in force.
-    superseded: Vec<(u64, Vec<u64>)>,
+    /// The last pull that ended, and the batches that are no longer in the snapshot once it is in force.
+    last: (u64, Vec<u64>),
 }
 
 impl Slots {
@@ -48,20 +48,18 @@ impl BatchSlots {
     /// Ends a pull, all of which has arrived, with the pull that is in force; 0 if that is not known. `gone` are the batches of that which
     /// are not in this one; `None`: those of this one are all that it has. Returns the slots of the batches that are gone.
     pub(crate) fn end(&mut self, pull: u64, in_force: u64, gone: Option<Vec<u64>>) -> Vec<Slot> {
-        for (by, batches) in std::mem::take(&mut self.superseded) {
-            // A pull after it was not taken.
-            if by <= in_force {
-                batches.iter().for_each(|batch| drop(self.batches.remove(batch)));
-            }
+        let (last, superseded) = std::mem::take(&mut self.last);
+        if last == in_force {
+            superseded.iter().for_each(|batch| drop(self.batches.remove(batch)));
         }
-        self.batches.retain(|batch, _| pull_of(*batch) <= in_force || pull_of(*batch) == pull);
+        // Of pulls between them none was taken.
+        self.batches.retain(|batch, _| pull_of(*batch) <= in_force || pull_of(*batch) >= pull);
         let mut slots = Vec::new();
         if let Some(gone) = &gone {
             gone.iter().filter_map(|batch| self.batches.get(batch)).for_each(|batch| batch.add_to(&mut slots));
         }
         let before = || self.batches.keys().copied().filter(|batch| pull_of(*batch) != pull).collect();
-        let superseded = gone.unwrap_or_else(before);
-        self.superseded.push((pull, superseded));
+        self.last = (pull, gone.unwrap_or_else(before));
         slots
     }
 }
