@@ -138,7 +138,7 @@ impl<T: Item> Drop for QueuedWriter<T> {
 fn run<T: Item>(shared: &Shared<T>, to: &str, mut target: impl Write) {
     let mut out = Vec::new();
     loop {
-        let (items, weight) = {
+        let items = {
             let mut state = shared.lock();
             while state.items.is_empty() {
                 if state.closed {
@@ -146,25 +146,19 @@ fn run<T: Item>(shared: &Shared<T>, to: &str, mut target: impl Write) {
                 }
                 state = wait(&shared.filled, state);
             }
-            (std::mem::take(&mut state.items), state.weight)
+            std::mem::take(&mut state.items)
         };
-        match write_all(&mut target, items, &mut out, shared) {
-            Ok(()) => {
-                shared.lock().weight -= weight;
-                shared.emptied.notify_all();
-            }
-            Err(error) => {
-                let mut state = shared.lock();
-                state.error = Some(SinkError::new(to, "written", &error));
-                state.items.clear();
-                shared.emptied.notify_all();
-                return;
-            }
+        if let Err(error) = write_all(&mut target, items, &mut out, shared) {
+            let mut state = shared.lock();
+            state.error = Some(SinkError::new(to, "written", &error));
+            state.items.clear();
+            shared.emptied.notify_all();
+            return;
         }
     }
 }
 
-/// Writes and flushes `items`; each piece is counted when it is written.
+/// Writes and flushes `items`. Each piece is counted when it is written, and leaves room for others then.
 fn write_all<T: Item>(
     target: &mut impl Write,
     items: Vec<T>,
@@ -174,11 +168,12 @@ fn write_all<T: Item>(
     let mut items = items.into_iter().peekable();
     while items.peek().is_some() {
         out.clear();
-        let mut written = Written::default();
+        let (mut written, mut weight) = (Written::default(), 0);
         while out.len() < PIECE_BYTES
             && let Some(item) = items.next()
         {
             item.format(out, &mut written);
+            weight += item.weight();
         }
         target.write_all(out)?;
         target.flush()?;
@@ -186,6 +181,8 @@ fn write_all<T: Item>(
         state.written.entries += written.entries;
         state.written.exits += written.exits;
         state.written.bytes += out.len() as u64;
+        state.weight -= weight;
+        shared.emptied.notify_all();
     }
     Ok(())
 }

@@ -171,16 +171,32 @@ impl Changes {
         self.push_to(recipients, at, audience, kind, reason, other.texts(change));
     }
 
+    /// Returns the changes of some batches, one behind the other.
+    pub fn concat(batches: impl IntoIterator<Item = Changes>) -> Changes {
+        let mut batches: Vec<Changes> = batches.into_iter().collect();
+        if batches.len() == 1 {
+            return batches.remove(0);
+        }
+        let changes = batches.iter().map(Changes::len).sum();
+        let texts = batches.iter().map(|batch| batch.texts.len()).sum();
+        let mut all = Changes { changes: Vec::with_capacity(changes), texts: String::with_capacity(texts) };
+        batches.iter().for_each(|batch| all.extend(batch));
+        all
+    }
+
     /// Adds the changes of `other` at the end, in their order.
     pub fn append(&mut self, other: Changes) {
-        if self.is_empty() {
-            *self = other;
-            return;
+        match self.is_empty() {
+            true => *self = other,
+            false => self.extend(&other),
         }
+    }
+
+    fn extend(&mut self, other: &Changes) {
         let behind = self.texts.len() as u64;
         self.texts.push_str(&other.texts);
-        let moved = |change: Change| Change { start: change.start + behind, ..change };
-        self.changes.extend(other.changes.into_iter().map(moved));
+        let moved = |change: &Change| Change { start: change.start + behind, ..*change };
+        self.changes.extend(other.changes.iter().map(moved));
     }
 
     /// The changes in order.
@@ -350,7 +366,7 @@ mod tests {
     fn batches_that_are_joined_sorted_and_split_keep_the_texts_of_each_change() {
         for seed in 0..50 {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let (mut all, mut list) = (Changes::new(), Vec::new());
+            let (mut batches, mut list) = (Vec::new(), Vec::new());
             for _ in 0..rng.usize(1..5) {
                 let mut batch = Changes::new();
                 for _ in 0..rng.usize(0..20) {
@@ -361,8 +377,15 @@ mod tests {
                     batch.push_to(Recipients::All, at, 0, ChangeKind::Update, Reason::Trait, texts);
                     list.push((at, key.clone(), row.clone(), previous_row.clone()));
                 }
-                all.append(batch);
+                batches.push(batch);
             }
+            let mut all = match rng.bool() {
+                true => Changes::concat(batches),
+                false => batches.into_iter().fold(Changes::new(), |mut all, batch| {
+                    all.append(batch);
+                    all
+                }),
+            };
             all.sort();
             list.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
             let time = rng.u64(0..10);

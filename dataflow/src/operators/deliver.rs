@@ -11,6 +11,7 @@ use crate::status::Status;
 use crate::time::Span;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -66,11 +67,19 @@ struct Pending {
     start: Option<Time>,
     /// Whether what the start sends was counted.
     counted: bool,
-    changes: Changes,
+    /// As they came, none of them empty. A worker that is ahead of another has many here: those that are not complete are left as they are.
+    changes: Vec<Arrived>,
     /// The time up to which sinks were last handed changes.
     until: Time,
     /// When sinks were last handed what there was.
     handed_over: Option<Instant>,
+}
+
+/// Changes of a worker, in no order of time.
+struct Arrived {
+    changes: Changes,
+    /// The times of the first and of the last of them.
+    span: RangeInclusive<Time>,
 }
 
 /// Builds the operator. Its output carries nothing; its frontier is what has been handed over.
@@ -118,13 +127,43 @@ impl Pending {
     fn add(&mut self, outgoing: Outgoing) {
         match outgoing {
             Outgoing::Start(start) => self.start = Some(start),
-            Outgoing::Changes(changes) => self.changes.append(changes),
+            Outgoing::Changes(changes) => self.changes.extend(Arrived::of(changes)),
         }
+    }
+
+    /// Removes and returns the changes before a time, in order; `None` for all.
+    fn take_before(&mut self, time: Option<Time>) -> Changes {
+        let is_due = |at: &Time| time.is_none_or(|time| *at < time);
+        let mut due: Vec<Changes> = Vec::new();
+        for arrived in std::mem::take(&mut self.changes) {
+            let Arrived { mut changes, span } = arrived;
+            if is_due(span.end()) {
+                due.push(changes);
+            } else if is_due(span.start()) {
+                due.push(changes.take_before(time));
+                self.changes.extend(Arrived::of(changes));
+            } else {
+                self.changes.push(Arrived { changes, span });
+            }
+        }
+        let mut due = Changes::concat(due);
+        due.sort();
+        due
     }
 
     /// Returns until when a replay waits with what there is.
     fn wait_until(&self) -> Option<Instant> {
-        self.handed_over.map(|at| at + GATHER).filter(|_| self.changes.len() < MANY)
+        let many = self.changes.iter().map(|arrived| arrived.changes.len()).sum::<usize>() >= MANY;
+        self.handed_over.map(|at| at + GATHER).filter(|_| !many)
+    }
+}
+
+impl Arrived {
+    /// Returns changes with their times; `None` if there are none.
+    fn of(changes: Changes) -> Option<Arrived> {
+        let times = || changes.iter().map(|change| change.at);
+        let span = times().min()?..=times().max()?;
+        Some(Arrived { changes, span })
     }
 }
 
@@ -171,8 +210,7 @@ impl DeliverSetup {
                 return Some(LOOK);
             }
             pending.handed_over = replays.then(Instant::now);
-            let mut due = pending.changes.take_before(frontier);
-            due.sort();
+            let due = pending.take_before(frontier);
             if let (Span::Live, Some(start), false) = (self.span, pending.start, pending.counted) {
                 pending.counted = true;
                 self.foresee(start, &due);

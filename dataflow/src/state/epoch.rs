@@ -22,6 +22,8 @@
 //! and the checkpoint of an earlier run have been taken up ([`EpochWorker::begin`]); at the start only what differs from the
 //! ledgers is given.
 
+mod waiting;
+
 use super::agreement::{Agreement, Proposal};
 use super::brake::Exits;
 use super::codec::{KeyState, Mapping};
@@ -49,6 +51,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use usher_config::{Incomplete, Share};
 use usher_queries::missing::{self, MissingEvents};
 use usher_queries::plan::{EventPlan, ModelPlan, Plan, Role};
+use waiting::{Ready, WaitingEvents};
 
 /// Keys of which a pull has nothing new that are switched for a unit of fuel if it decides fewer than [`FACTS_PER_STEP`] facts: some 25 ns each,
 /// 2 ms of an epoch. What is left when there is no fuel waits for the next epoch, which is of another ms.
@@ -114,22 +117,6 @@ pub(crate) enum Worked {
     More,
     /// The clock has reached its end.
     Finished,
-}
-
-/// Events that wait for their time, and how many have not been applied.
-struct WaitingBatch {
-    batch: EventBatch,
-    next: usize,
-    left: usize,
-}
-
-/// An event whose time has come.
-#[derive(Clone, Copy)]
-struct Ready {
-    at: Time,
-    arrival: Arrival,
-    batch: u32,
-    index: u32,
 }
 
 /// A step of an epoch.
@@ -269,9 +256,7 @@ pub(crate) struct EpochWorker {
     events: Vec<EventFacts>,
     /// Where the clock of a replay starts without `from`, once that is known.
     natural_start: Option<Time>,
-    batches: Vec<Option<WaitingBatch>>,
-    vacant: Vec<u32>,
-    ready: VecDeque<Ready>,
+    waiting: WaitingEvents,
     opened: Vec<Option<Time>>,
     /// From when on sources are read, by source: the latest of their partitions.
     since: BTreeMap<u32, SourceSince>,
@@ -381,9 +366,7 @@ impl EpochWorker {
                 .collect(),
             events: plan.events.iter().enumerate().map(|event| EventFacts::of(plan, event)).collect(),
             natural_start: None,
-            batches: Vec::new(),
-            vacant: Vec::new(),
-            ready: VecDeque::new(),
+            waiting: WaitingEvents::default(),
             opened: Vec::new(),
             since: BTreeMap::new(),
             windows: (0..plan.models.len()).map(|model| fact_windows(plan, model)).collect(),
@@ -521,17 +504,8 @@ impl EpochWorker {
     // What comes in.
 
     /// Takes in a batch of matched events.
-    pub(crate) fn receive(&mut self, mut batch: EventBatch) {
-        // Only events of the future come out of order.
-        if !batch.events.is_sorted_by_key(|event| event.at) {
-            batch.events.sort_by_key(|event| event.at);
-        }
-        let left = batch.events.len();
-        let waiting = Some(WaitingBatch { batch, next: 0, left });
-        match self.vacant.pop() {
-            Some(at) => self.batches[at as usize] = waiting,
-            None => self.batches.push(waiting),
-        }
+    pub(crate) fn receive(&mut self, batch: EventBatch) {
+        self.waiting.receive(batch);
     }
 
     /// Takes in the progress of one worker's sources: each worker's arrives here, this one's too.
@@ -610,15 +584,13 @@ impl EpochWorker {
     pub(crate) fn due(&self) -> Time {
         // An epoch that waits for other workers does not wait for the clock.
         let works = self.epoch.is_some() && !self.waits();
-        let busy = works || self.switching.is_some() || !self.whole.is_empty() || !self.ready.is_empty();
+        let busy = works || self.switching.is_some() || !self.whole.is_empty() || !self.waiting.ready().is_empty();
         if !self.started || busy {
             return 0;
         }
         let timers = self.models.iter().filter_map(KeyedState::next_timer);
-        let waiting = self.batches.iter().flatten();
-        let events = waiting.filter_map(|waiting| Some(waiting.batch.events.get(waiting.next)?.at));
         let complete = self.models.iter().filter_map(|model| model.holding()?.next_complete());
-        timers.chain(events).chain(complete).min().unwrap_or(Time::MAX)
+        timers.chain(self.waiting.next_at()).chain(complete).min().unwrap_or(Time::MAX)
     }
 
     /// Returns when all keys are announced, once that is known.
@@ -686,16 +658,7 @@ impl EpochWorker {
         hash: u64,
         key: &'a str,
     ) -> impl Iterator<Item = (&'a EventBatch, &'a MatchedEvent)> {
-        let gathered = self.ready.iter().map(|ready| (ready.batch as usize, ready.index as usize));
-        let later = self.batches.iter().enumerate().flat_map(|(number, waiting)| {
-            let indexes = waiting.as_ref().map_or(0..0, |waiting| waiting.next..waiting.batch.events.len());
-            indexes.map(move |index| (number, index))
-        });
-        let of = gathered.chain(later).map(|(number, index)| {
-            let waiting = self.batches[number].as_ref().expect("a batch stays until its last event is applied");
-            (&waiting.batch, &waiting.batch.events[index])
-        });
-        of.filter(move |(batch, event)| {
+        self.waiting.iter().filter(move |(batch, event)| {
             let of = self.events[usize::from(event.event)].model;
             of == model && event.key_hash == hash && batch.key(event) == key
         })
@@ -834,35 +797,14 @@ impl EpochWorker {
             return None;
         }
         let end = self.models.iter().fold(end, |end, model| model.timer_limit(fuel, end)).max(self.done + 1);
-        self.gather(end);
-        let Some(beyond) = self.ready.get(fuel) else {
+        self.waiting.gather(end);
+        let ready = self.waiting.ready();
+        let Some(beyond) = ready.get(fuel) else {
             return Some(end);
         };
-        let first = self.ready[0].at;
+        let first = ready[0].at;
         // Time does not go back for what is read again and took effect before, and what is ready may have been gathered for a later end.
         Some(if beyond.at > first { beyond.at } else { first + 1 }.max(self.done + 1).min(end))
-    }
-
-    /// Moves the events that take effect before `end` to `ready`, in order.
-    fn gather(&mut self, end: Time) {
-        let already = self.ready.len();
-        let mut batches = 0;
-        for (number, waiting) in self.batches.iter_mut().enumerate() {
-            let Some(waiting) = waiting else { continue };
-            let events = &waiting.batch.events[waiting.next..];
-            let due = events.partition_point(|event| event.at < end);
-            for (i, event) in events[..due].iter().enumerate() {
-                let arrival = Arrival::new(waiting.batch.partition, event.position);
-                let index = (waiting.next + i) as u32;
-                self.ready.push_back(Ready { at: event.at, arrival, batch: number as u32, index });
-            }
-            waiting.next += due;
-            batches += usize::from(due > 0);
-        }
-        if batches > 1 {
-            // What was ready before takes effect before all that is new.
-            self.ready.make_contiguous()[already..].sort_by_key(|ready| (ready.at, ready.arrival));
-        }
     }
 
     /// Does one step of the epoch; returns the fuel left.
@@ -908,10 +850,8 @@ impl EpochWorker {
     fn read_ahead(&self, due: usize) {
         for (index, model) in self.models.iter().enumerate() {
             let (mut hashes, mut count) = ([0; AHEAD], 0);
-            for ready in self.ready.iter().take(due) {
-                let waiting = self.batches[ready.batch as usize].as_ref();
-                let event =
-                    &waiting.expect("a batch stays until its last event is applied").batch.events[ready.index as usize];
+            for ready in self.waiting.ready().iter().take(due) {
+                let (_, event) = self.waiting.event(ready);
                 if self.events[usize::from(event.event)].model == index {
                     hashes[count] = event.key_hash;
                     count += 1;
@@ -923,7 +863,7 @@ impl EpochWorker {
 
     fn apply_events(&mut self, until: Time, mut fuel: usize) -> usize {
         loop {
-            let due = self.ready.iter().take(AHEAD.min(fuel)).take_while(|ready| ready.at < until).count();
+            let due = self.waiting.ready().iter().take(AHEAD.min(fuel)).take_while(|ready| ready.at < until).count();
             if due == 0 {
                 break;
             }
@@ -931,7 +871,7 @@ impl EpochWorker {
                 self.read_ahead(due);
             }
             for _ in 0..due {
-                let ready = self.ready.pop_front().expect("so many were counted");
+                let ready = self.waiting.take_ready().expect("so many were counted");
                 self.apply(ready);
             }
             fuel -= due;
@@ -943,18 +883,16 @@ impl EpochWorker {
     }
 
     fn apply(&mut self, ready: Ready) {
-        let place = &mut self.batches[ready.batch as usize];
-        let waiting = place.as_mut().expect("a batch stays until its last event is applied");
-        let event: MatchedEvent = waiting.batch.events[ready.index as usize];
+        let (batch, event) = self.waiting.event(&ready);
         let EventFacts { model, facts, roles, live, has_snapshot } = &self.events[usize::from(event.event)];
-        let key = waiting.batch.key(&event);
+        let key = batch.key(event);
         // A message that counts for conditions too is a repeat once.
         let counts = !event.sets_traits() || facts.is_empty();
         let (slot, repeat) = if event.sets_traits() {
-            let values = waiting.batch.traits(&event).map(|(set, value)| (live[set], value));
-            self.models[*model].apply_traits(&event, key, ready.arrival, values)
+            let values = batch.traits(event).map(|(set, value)| (live[set], value));
+            self.models[*model].apply_traits(event, key, ready.arrival, values)
         } else {
-            self.models[*model].apply(&event, key, ready.arrival, (facts, roles), waiting.batch.values(&event))
+            self.models[*model].apply(event, key, ready.arrival, (facts, roles), batch.values(event))
         };
         if repeat && counts {
             self.counts.repeat(event.event);
@@ -963,11 +901,7 @@ impl EpochWorker {
             let has_row = || self.models[*model].in_snapshot(Some(slot));
             self.counts.applied(event.event, slot, self.started.then_some(has_row));
         }
-        waiting.left -= 1;
-        if waiting.left == 0 {
-            *place = None;
-            self.vacant.push(ready.batch);
-        }
+        self.waiting.applied(&ready);
     }
 
     fn fire_timers(&mut self, until: Time, mut fuel: usize) -> usize {
