@@ -136,25 +136,25 @@ impl KafkaSink {
 
 impl Sink for KafkaSink {
     fn write(&mut self, epoch: &Changes, until: u64) -> Result<(), SinkError> {
-        let mut batches = Batch::pieces(epoch, &self.filter, &self.catalog, &mut self.rows);
-        // The first write is committed even without changes: the sync is not new at the next start.
-        if batches.is_empty() && !self.any {
-            batches.push(Batch::default());
+        let mut changes = epoch.iter().filter(|change| self.filter.commits(change)).peekable();
+        loop {
+            let piece = Batch::piece(&mut changes, (epoch, &self.filter), &self.catalog, &mut self.rows);
+            let is_last = changes.peek().is_none();
+            let mut state = self.shared.lock();
+            if let Some(error) = &state.error {
+                return Err(error.clone());
+            }
+            // The first write is committed even without changes: the sync is not new at the next start.
+            if !piece.is_empty() || (is_last && !self.any) {
+                self.any = true;
+                state.push(piece);
+                self.shared.changed.notify_all();
+            }
+            if is_last {
+                state.hand_over(until);
+                return Ok(());
+            }
         }
-        self.any = true;
-        if let Some(last) = batches.last_mut() {
-            last.until = Some(until);
-        }
-        let mut state = self.shared.lock();
-        if let Some(error) = &state.error {
-            return Err(error.clone());
-        }
-        let wake = !batches.is_empty();
-        state.push(batches, until);
-        if wake {
-            self.shared.changed.notify_all();
-        }
-        Ok(())
     }
 
     fn ready(&self) -> bool {

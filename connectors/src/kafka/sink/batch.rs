@@ -1,6 +1,7 @@
 //! A batch: the changes of one transaction.
 //!
-//! Promises: a batch merged from pieces has at most [`BATCH_CHANGES`] changes, so that a first fill is many short transactions.
+//! Promises: a batch merged from pieces has at most [`TRANSACTION_CHANGES`] changes, or [`BATCH_CHANGES`] without transactions, so that a
+//! first fill is many short transactions.
 //!
 //! A change whose message is larger than Kafka takes ([`super::limits`]) is *refused*: the batch is committed without the
 //! message, and the change is a dead letter. Which changes are refused is found while the batch is sent, and holds for all
@@ -17,6 +18,9 @@ use usher_core::sink::Written;
 
 pub(super) use crate::kafka::ledger::BATCH_CHANGES;
 
+/// Changes of a transaction, at most: 65,536 are sent in some 100 ms, where a transaction may take 60 s. The next one begins when it is
+/// committed, so with 16,384 a first fill took half as long again.
+pub(super) const TRANSACTION_CHANGES: usize = 65_536;
 /// Changes that are queued as one piece.
 const PIECE_CHANGES: usize = 4096;
 /// What a queued change takes besides its texts, bytes.
@@ -35,20 +39,20 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Returns the changes of an epoch that the filter commits, in their order, in pieces, with the rows that the sync commits.
-    pub(super) fn pieces(epoch: &Changes, filter: &Filter, catalog: &Catalog, rows: &mut CommittedRows) -> Vec<Batch> {
-        let mut pieces: Vec<Batch> = Vec::new();
-        for change in epoch.iter().filter(|change| filter.commits(change)) {
-            if pieces.last().is_none_or(|piece| piece.len() == PIECE_CHANGES) {
-                pieces.push(Batch::default());
-            }
-            let piece = pieces.last_mut().expect("there is one");
+    /// Takes the first of the `changes` of an epoch, which the filter commits, with the rows that the sync commits, in their order.
+    pub(super) fn piece<'c>(
+        changes: &mut impl Iterator<Item = &'c Change>,
+        (epoch, filter): (&Changes, &Filter),
+        catalog: &Catalog,
+        rows: &mut CommittedRows,
+    ) -> Batch {
+        let mut piece = Batch::default();
+        for change in changes.take(PIECE_CHANGES) {
             if rows.commit(epoch, change, catalog, &mut piece.changes) {
                 piece.sent.push(filter.sends(change));
             }
         }
-        pieces.retain(|piece| !piece.is_empty());
-        pieces
+        piece
     }
 
     /// Returns the number of changes.
@@ -134,9 +138,9 @@ impl Batch {
         written
     }
 
-    /// Returns whether the changes of `other` fit too.
-    pub(super) fn has_room_for(&self, other: &Batch) -> bool {
-        self.len() + other.len() <= BATCH_CHANGES
+    /// Returns whether the changes of `other` fit too, into a batch of at most so many.
+    pub(super) fn has_room_for(&self, other: &Batch, changes_max: usize) -> bool {
+        self.len() + other.len() <= changes_max
     }
 
     /// Adds the changes of `other` at the end.

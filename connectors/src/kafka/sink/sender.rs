@@ -5,7 +5,7 @@
 //! solve ends the thread.
 
 use super::SyncSpec;
-use super::batch::{BATCH_CHANGES, Batch};
+use super::batch::{BATCH_CHANGES, Batch, TRANSACTION_CHANGES};
 use super::limits::Limits;
 use super::reconcile::{Broken, Visible};
 use super::rounds::Rounds;
@@ -106,28 +106,28 @@ impl Standing for Shared {
 }
 
 impl State {
-    /// Queues batches, all of whose changes are before `until`.
-    pub(super) fn push(&mut self, batches: Vec<Batch>, until: u64) {
+    /// Queues a piece.
+    pub(super) fn push(&mut self, piece: Batch) {
+        self.waiting_since.get_or_insert_with(Instant::now);
+        self.bytes += piece.bytes();
+        self.changes += piece.len() as u64;
+        self.to_send += piece.to_send();
+        self.queue.push_back(piece);
+    }
+
+    /// Notes that all changes before `until` have been handed over.
+    pub(super) fn hand_over(&mut self, until: u64) {
         self.handed_over = until;
-        if batches.is_empty() {
-            if let Some(last) = self.queue.back_mut() {
-                last.until = Some(until);
-            }
-            self.commit_if_idle();
+        if let Some(last) = self.queue.back_mut() {
+            last.until = Some(until);
         }
-        for batch in batches {
-            self.waiting_since.get_or_insert_with(Instant::now);
-            self.bytes += batch.bytes();
-            self.changes += batch.len() as u64;
-            self.to_send += batch.to_send();
-            self.queue.push_back(batch);
-        }
+        self.commit_if_idle();
     }
 
     /// Takes the next batch, of as many queued pieces as fit.
-    fn pop(&mut self) -> Option<Batch> {
+    fn pop(&mut self, changes_max: usize) -> Option<Batch> {
         let mut batch = self.queue.pop_front()?;
-        while let Some(more) = self.queue.pop_front_if(|more| batch.has_room_for(more)) {
+        while let Some(more) = self.queue.pop_front_if(|more| batch.has_room_for(more, changes_max)) {
             batch.append(more);
         }
         self.sending += 1;
@@ -418,6 +418,7 @@ impl Sender {
 
     /// Waits until a batch is due: not before `at`, unless there are enough changes for a full one. Does not wait while batches are `underway`.
     fn next(&self, at: Option<Instant>, underway: bool) -> Next {
+        let changes_max = if self.exactly_once { TRANSACTION_CHANGES } else { BATCH_CHANGES };
         let mut state = self.shared.lock();
         let poll_at = Instant::now() + POLL_EVERY;
         loop {
@@ -432,7 +433,7 @@ impl Sender {
                 poll_at
             } else {
                 let queued: usize = state.queue.iter().map(Batch::len).sum();
-                let enough = state.closing || queued >= BATCH_CHANGES;
+                let enough = state.closing || queued >= changes_max;
                 match at {
                     Some(at) if at > now && !enough => at,
                     _ => break,
@@ -443,7 +444,7 @@ impl Sender {
             }
             state = self.shared.wait(state, until - now);
         }
-        Next::Send(Box::new(state.pop().expect("the queue is not empty")))
+        Next::Send(Box::new(state.pop(changes_max).expect("the queue is not empty")))
     }
 
     /// Sends a batch until it is committed.

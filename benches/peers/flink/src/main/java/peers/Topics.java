@@ -33,8 +33,8 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  *       to ten minutes late, 5 % twice), the last of them a moment ago. All messages of a user are in one partition, as where a
  *       topic is keyed by the user. The same to {@code F/events-P.jsonl}, one file per partition. Prints a JSON object.
  *   <li>{@code dump --brokers B --topic T --out FILE}: the values of what is committed, one a line.
- *   <li>{@code await --brokers B --topic T}: reads numbers from stdin; answers each with the Unix ms at which that many messages of
- *       the topic were committed and read.
+ *   <li>{@code await --brokers B --topic T --warm W}: reads numbers from stdin; answers each with the Unix ms at which that many messages
+ *       of the topic were committed and read. Reads some of topic W before, so that none of that is the JVM's first time.
  * </ul>
  */
 public final class Topics {
@@ -176,23 +176,27 @@ public final class Topics {
         return "0".repeat(Math.max(0, digits - text.length())) + text;
     }
 
-    private static KafkaConsumer<byte[], byte[]> committed(Flags flags) {
+    private static KafkaConsumer<byte[], byte[]> committed(Flags flags, String topic) {
         Properties properties = client(flags);
         properties.put("isolation.level", "read_committed");
         properties.put("enable.auto.commit", "false");
         properties.put("fetch.max.wait.ms", "20");
         KafkaConsumer<byte[], byte[]> consumer =
                 new KafkaConsumer<>(properties, new ByteArrayDeserializer(), new ByteArrayDeserializer());
-        List<TopicPartition> all = consumer.partitionsFor(flags.text("topic")).stream()
+        begin(consumer, topic);
+        return consumer;
+    }
+
+    private static void begin(KafkaConsumer<byte[], byte[]> consumer, String topic) {
+        List<TopicPartition> all = consumer.partitionsFor(topic).stream()
                 .map(info -> new TopicPartition(info.topic(), info.partition()))
                 .toList();
         consumer.assign(all);
         consumer.seekToBeginning(all);
-        return consumer;
     }
 
     private static void dump(Flags flags) throws Exception {
-        try (KafkaConsumer<byte[], byte[]> consumer = committed(flags);
+        try (KafkaConsumer<byte[], byte[]> consumer = committed(flags, flags.text("topic"));
                 OutputStream out = new BufferedOutputStream(Files.newOutputStream(Path.of(flags.text("out"))), 1 << 20)) {
             // For a reader of what is committed the end is the last stable offset.
             Map<TopicPartition, Long> ends = consumer.endOffsets(consumer.assignment());
@@ -208,8 +212,13 @@ public final class Topics {
     }
 
     private static void await(Flags flags) throws Exception {
-        try (KafkaConsumer<byte[], byte[]> consumer = committed(flags);
+        try (KafkaConsumer<byte[], byte[]> consumer = committed(flags, flags.text("warm"));
                 var in = new java.io.BufferedReader(new java.io.InputStreamReader(System.in))) {
+            long warmed = 0;
+            while (warmed < 50_000) {
+                warmed += consumer.poll(Duration.ofMillis(20)).count();
+            }
+            begin(consumer, flags.text("topic"));
             System.out.println("ready");
             long read = 0;
             for (String line = in.readLine(); line != null; line = in.readLine()) {
