@@ -185,6 +185,24 @@ fn named<'a>(text: &str, files: &'a BTreeMap<String, String>) -> BTreeSet<&'a St
 }
 
 #[test]
+fn every_file_is_a_module() {
+    for folder in LIBRARIES.map(|library| format!("{library}/src")).iter().map(String::as_str).chain(["src"]) {
+        let texts: BTreeMap<PathBuf, String> = sources(folder).into_iter().collect();
+        for path in texts.keys() {
+            let (above, name) = (path.parent().expect("it is in a folder"), path.file_stem().expect("it has a name"));
+            let names = ["lib", "main"].map(|root| above.join(root).with_extension("rs"));
+            if names.contains(path) {
+                continue;
+            }
+            let declared = format!("mod {};", name.to_string_lossy());
+            let declares = |file: &PathBuf| texts.get(file).is_some_and(|text| text.contains(&declared));
+            let is_module = names.iter().chain([&above.with_extension("rs")]).any(declares);
+            assert!(is_module, "no file declares the module {}: nothing of it is compiled", path.display());
+        }
+    }
+}
+
+#[test]
 fn no_pending_snapshot_is_tracked() {
     let listed = Command::new("git").args(["ls-files"]).current_dir(root()).output();
     let Some(listed) = listed.ok().filter(|listed| listed.status.success()) else {

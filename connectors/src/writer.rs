@@ -17,7 +17,7 @@ const QUEUE_CHANGES: usize = 65_536;
 /// Changes handed to the thread at once: 1,024, so that it starts while an epoch is still being queued.
 const BATCH_CHANGES: usize = 1024;
 
-/// Writes the message of each change, one on a line.
+/// Writes the message of each entry and exit, one on a line.
 pub struct Writer {
     queue: QueuedWriter<Batch>,
     messages: Arc<Messages>,
@@ -33,28 +33,21 @@ struct Batch {
 
 impl Writer {
     /// Writes to `target`; `to` is its name in errors.
-    pub fn new(to: &str, target: impl Write + Send + 'static, messages: impl Into<Messages>, filter: Filter) -> Writer {
-        Writer { queue: QueuedWriter::start(to, target), messages: Arc::new(messages.into()), filter, until: 0 }
-    }
-
-    /// Appends to the file at `path`, which is created where it is missing; its folder must exist.
-    ///
-    /// A last line without newline, which a crash leaves, is ended first.
-    pub fn append(path: &Path, messages: impl Into<Messages>, filter: Filter) -> Result<Writer, SinkError> {
-        let (to, file) = open_to_append(path)?;
-        Ok(Writer::new(&to, file, messages, filter))
+    pub fn new(to: &str, target: impl Write + Send + 'static, messages: impl Into<Messages>) -> Writer {
+        let (queue, messages) = (QueuedWriter::start(to, target), Arc::new(messages.into()));
+        Writer { queue, messages, filter: Filter::all(), until: 0 }
     }
 
     /// Replaces the content of the file at `path`, which is created where it is missing; its folder must exist.
-    pub fn create(path: &Path, messages: impl Into<Messages>, filter: Filter) -> Result<Writer, SinkError> {
+    pub fn create(path: &Path, messages: impl Into<Messages>) -> Result<Writer, SinkError> {
         let to = name(path);
         let file = File::create(path).map_err(|error| SinkError::new(&to, "opened", &error))?;
-        Ok(Writer::new(&to, file, messages, filter))
+        Ok(Writer::new(&to, file, messages))
     }
 
     /// Prints.
-    pub fn stdout(messages: impl Into<Messages>, filter: Filter) -> Writer {
-        Writer::new("stdout", io::stdout(), messages, filter)
+    pub fn stdout(messages: impl Into<Messages>) -> Writer {
+        Writer::new("stdout", io::stdout(), messages)
     }
 }
 
@@ -126,3 +119,6 @@ pub(crate) fn open_to_append(path: &Path) -> Result<(String, File), SinkError> {
 fn name(path: &Path) -> String {
     format!("`{}`", path.display())
 }
+
+#[cfg(test)]
+mod tests;

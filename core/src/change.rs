@@ -380,6 +380,14 @@ mod tests {
     }
 
     #[test]
+    fn reasons_are_in_the_order_of_precedence() {
+        let mut reasons =
+            [Reason::Recovery, Reason::Definition, Reason::Trait, Reason::Snapshot, Reason::Expiry, Reason::Event];
+        reasons.sort();
+        assert_eq!(reasons.map(Reason::name), ["event", "expiry", "snapshot", "trait", "definition", "recovery"]);
+    }
+
+    #[test]
     fn batches_that_are_joined_sorted_and_split_keep_the_texts_of_each_change() {
         for seed in 0..50 {
             let mut rng = fastrand::Rng::with_seed(seed);

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use usher_connectors::writer::Writer;
-use usher_core::change::Filter;
 use usher_core::clock::Clock;
 use usher_dataflow::{OpenedJob, Span, Status};
 
@@ -40,7 +39,7 @@ pub fn demo(duration: Option<u64>, workers: usize) -> Result<(), Exit> {
         catalog: Arc::clone(&catalog),
         recovery: None,
         cluster: None,
-        sinks: vec![Box::new(Writer::stdout(catalog, Filter::all()))],
+        sinks: vec![Box::new(Writer::stdout(catalog))],
         dead_letters: open::open_dead_letters(&loaded)?,
         workers,
         cores: open::cores(),

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use usher_connectors::kafka::Bounds;
 use usher_connectors::writer::Writer;
-use usher_core::change::Filter;
 use usher_core::clock::Clock;
 use usher_core::sink::Sink;
 use usher_core::source::SourceError;
@@ -62,8 +61,8 @@ pub fn replay(path: &Path, flags: Flags) -> Result<(), Exit> {
     let dead_letters = open::open_dead_letters_at(flags.dead_letters.as_deref())?;
     let catalog = Arc::new(loaded.plan.job.catalog());
     let sink: Box<dyn Sink> = match &flags.out {
-        Some(out) => Box::new(Writer::create(out, Arc::clone(&catalog), Filter::all())?),
-        None => Box::new(Writer::stdout(Arc::clone(&catalog), Filter::all())),
+        Some(out) => Box::new(Writer::create(out, Arc::clone(&catalog))?),
+        None => Box::new(Writer::stdout(Arc::clone(&catalog))),
     };
     let summary = flags.summary.as_deref().map(create).transpose()?;
     let opened = OpenedJob {

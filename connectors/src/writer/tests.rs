@@ -1,14 +1,14 @@
 //! What becomes of changes on their way out.
 
-use super::queue::{Item, QueuedWriter};
 use super::*;
-use usher_core::change::ChangeTexts;
-use std::collections::BTreeSet;
+use crate::queued_writer::QueuedWriter;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use usher_core::catalog::Catalog;
+use usher_core::change::{ChangeKind, Reason};
+use usher_core::message::write_message;
 
 fn catalog() -> Arc<Catalog> {
     Arc::new(Catalog::new("shop", [("a", "A", "users"), ("b", "B", "users")]))
@@ -33,52 +33,11 @@ fn messages(changes: &Changes) -> Vec<u8> {
 }
 
 #[test]
-fn changes_sort_by_time_audience_and_key() {
-    let mut rng = fastrand::Rng::with_seed(3);
-    let mut changes = Changes::new();
-    for _ in 0..500 {
-        let key = format!("u-{}", rng.u8(0..120));
-        changes.push(rng.u64(0..5), rng.u32(0..3), ChangeKind::Entry, Reason::Event, &key);
-    }
-    let tuples = |changes: &Changes| -> Vec<(u64, u32, String)> {
-        changes.iter().map(|c| (c.at, c.audience, changes.key(c).to_string())).collect()
-    };
-    let mut expected = tuples(&changes);
-    expected.sort();
-    changes.sort();
-    assert_eq!(tuples(&changes), expected);
-}
-
-#[test]
-fn appended_changes_keep_their_keys() {
-    let mut all = changes(3);
-    all.append(changes(2));
-    let keys: Vec<_> = all.iter().map(|change| all.key(change)).collect();
-    assert_eq!(keys, ["u-0", "u-1", "u-2", "u-0", "u-1"]);
-    let copy: Changes = serde_json::from_str(&serde_json::to_string(&all).unwrap()).unwrap();
-    assert_eq!(copy, all);
-}
-
-#[test]
-fn reasons_are_in_the_order_of_precedence() {
-    let reasons = BTreeSet::from([
-        Reason::Recovery,
-        Reason::Definition,
-        Reason::Trait,
-        Reason::Snapshot,
-        Reason::Expiry,
-        Reason::Event,
-    ]);
-    let names: Vec<_> = reasons.iter().map(|reason| reason.name()).collect();
-    assert_eq!(names, ["event", "expiry", "snapshot", "trait", "definition", "recovery"]);
-}
-
-#[test]
 fn a_file_has_every_change_in_order_and_each_is_counted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("changes.jsonl");
     let changes = changes(200_000);
-    let mut sink = Writer::append(&path, catalog(), Filter::all()).unwrap();
+    let mut sink = Writer::create(&path, catalog()).unwrap();
     sink.write(&changes, 0).unwrap();
     sink.finish().unwrap();
     let found = fs::read(&path).unwrap();
@@ -89,62 +48,9 @@ fn a_file_has_every_change_in_order_and_each_is_counted() {
 }
 
 #[test]
-fn a_sync_sends_what_it_names() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("changes.jsonl");
-    let sync = usher_config::Sync {
-        place: usher_config::Place::default(),
-        description: None,
-        audiences: vec!["b".to_string()],
-        send_entry: false,
-        send_exit: true,
-        send_update: false,
-        format: usher_config::SyncFormat::Usher,
-        include: Vec::new(),
-        entry_name: None,
-        exit_name: None,
-        update_name: None,
-        fields: Default::default(),
-        backfill: true,
-        on_remove: usher_config::OnRemove::Exit,
-        to: usher_config::SyncTo::Stdout,
-    };
-    let filter = Filter::of(0, &sync, &catalog());
-    let mut sink = Writer::create(&path, catalog(), filter).unwrap();
-    sink.write(&changes(12), 0).unwrap();
-    sink.finish().unwrap();
-    let text = fs::read_to_string(&path).unwrap();
-    let keys: Vec<_> =
-        text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["key"].to_string()).collect();
-    assert_eq!(keys, ["\"u-3\"", "\"u-9\""]);
-}
-
-#[test]
-fn a_file_has_the_messages_that_its_sync_asks_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("changes.jsonl");
-    let text = "job: shop
-models: {users: {parquet: u, key: id}}
-audiences: {a: {model: users, where: {property: a}}}
-syncs: {s: {format: segment, include: [plan], to: {stdout: }}}";
-    let job = usher_config::parse(text, "job.yaml", Path::new("."), &|_| None).unwrap();
-    let catalog = Arc::new(Catalog::of(&job));
-    let filter = Filter::of(0, &job.syncs["s"], &catalog);
-    let mut sink = Writer::create(&path, Messages::of(&job.syncs["s"], catalog), filter).unwrap();
-    let mut changes = Changes::new();
-    changes.push_to(Recipients::All, 0, 0, ChangeKind::Entry, Reason::Event, ChangeTexts { key: "u-1", row: r#"{"ltv":1,"plan":"pro"}"#, previous_row: "" });
-    sink.write(&changes, 1).unwrap();
-    sink.finish().unwrap();
-    let found: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    assert_eq!(found["event"], "Audience Entered");
-    assert_eq!(found["properties"]["plan"], "pro");
-    assert!(found["properties"].get("ltv").is_none());
-}
-
-#[test]
 fn a_line_is_visible_before_the_sink_is_finished() {
     let (reader, writer) = io::pipe().unwrap();
-    let mut sink = Writer::new("pipe", writer, catalog(), Filter::all());
+    let mut sink = Writer::new("pipe", writer, catalog());
     let changes = changes(1);
     sink.write(&changes, 0).unwrap();
     let mut line = Vec::new();
@@ -153,25 +59,17 @@ fn a_line_is_visible_before_the_sink_is_finished() {
 }
 
 #[test]
-fn appending_ends_a_torn_line_first_and_creating_replaces() {
+fn a_file_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("changes.jsonl");
-    fs::write(&path, "whole\ntorn").unwrap();
-    for times in 1..3 {
-        let mut sink = Writer::append(&path, catalog(), Filter::all()).unwrap();
-        sink.write(&changes(1), 0).unwrap();
-        sink.finish().unwrap();
-        let message = messages(&changes(1)).repeat(times);
-        assert_eq!(fs::read(&path).unwrap(), [b"whole\ntorn\n", &message[..]].concat());
-    }
-    let mut sink = Writer::create(&path, catalog(), Filter::all()).unwrap();
-    sink.finish().unwrap();
+    fs::write(&path, "before").unwrap();
+    Writer::create(&path, catalog()).unwrap().finish().unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"");
 }
 
 #[test]
 fn a_full_disk_is_said_at_a_later_write_and_at_the_end() {
-    let mut sink = Writer::append(Path::new("/dev/full"), catalog(), Filter::all()).unwrap();
+    let mut sink = Writer::create(Path::new("/dev/full"), catalog()).unwrap();
     let error = loop {
         if let Err(error) = sink.write(&changes(10), 0) {
             break error;
@@ -187,7 +85,7 @@ fn a_full_disk_is_said_at_a_later_write_and_at_the_end() {
 #[test]
 fn a_closed_pipe_is_not_any_other_failure() {
     let (reader, writer) = io::pipe().unwrap();
-    let mut sink = Writer::new("stdout", writer, catalog(), Filter::all());
+    let mut sink = Writer::new("stdout", writer, catalog());
     drop(reader);
     let closed = SinkError::Closed { to: "stdout".to_string() };
     while sink.write(&changes(10), 0) != Err(closed.clone()) {}
@@ -197,7 +95,7 @@ fn a_closed_pipe_is_not_any_other_failure() {
 #[test]
 fn what_can_not_be_opened_is_an_error_with_a_hint() {
     let folder = tempfile::tempdir().unwrap();
-    let open = |path: &Path| Writer::append(path, catalog(), Filter::all()).err().unwrap();
+    let open = |path: &Path| Writer::create(path, catalog()).err().unwrap();
     let missing = folder.path().join("missing/changes.jsonl");
     let error = open(&missing);
     assert!(error.to_string().starts_with(&format!("`{}` can't be opened: ", missing.display())));
@@ -244,7 +142,46 @@ fn whoever_queues_waits_at_the_bound() {
     queue.push(vec![b'x'; 5000], bound).unwrap();
     queued.fetch_add(5000, Ordering::SeqCst);
     queue.finish().unwrap();
-    assert_eq!(queue.written().bytes, 55_000);
+    assert_eq!(queue.standing().status().written.bytes, 55_000);
     let most = most.load(Ordering::SeqCst);
     assert!((bound..=5000).contains(&most), "{most} bytes were waiting");
+}
+
+/// Ends its first write when four items are queued, and its third when six are.
+struct Gated {
+    queued: Arc<AtomicUsize>,
+    writes: usize,
+}
+
+impl Write for Gated {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writes += 1;
+        let wanted = [0, 4, 0, 6].get(self.writes).copied().unwrap_or(0);
+        let since = Instant::now();
+        while self.queued.load(Ordering::SeqCst) < wanted {
+            if since.elapsed() > Duration::from_secs(30) {
+                return Err(io::Error::other(format!("item {wanted} finds no room")));
+            }
+            std::thread::yield_now();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn each_piece_that_is_written_makes_room() {
+    // One item is one piece.
+    const ITEM: usize = 64 << 10;
+    let queued = Arc::new(AtomicUsize::new(0));
+    let queue = QueuedWriter::start("gated", Gated { queued: queued.clone(), writes: 0 });
+    for _ in 0..6 {
+        queue.push(vec![b'x'; ITEM], 4 * ITEM).unwrap();
+        queued.fetch_add(1, Ordering::SeqCst);
+    }
+    queue.finish().unwrap();
+    assert_eq!(queue.standing().status().written.bytes, 6 * ITEM as u64);
 }

@@ -153,8 +153,12 @@ impl Pending {
 
     /// Returns until when a replay waits with what there is.
     fn wait_until(&self) -> Option<Instant> {
-        let many = self.changes.iter().map(|arrived| arrived.changes.len()).sum::<usize>() >= MANY;
-        self.handed_over.map(|at| at + GATHER).filter(|_| !many)
+        self.handed_over.map(|at| at + GATHER).filter(|_| !self.many())
+    }
+
+    /// Returns whether so many changes wait that a replay does not wait for more.
+    fn many(&self) -> bool {
+        self.changes.iter().map(|arrived| arrived.changes.len()).sum::<usize>() >= MANY
     }
 }
 
@@ -225,5 +229,39 @@ impl DeliverSetup {
             self.status.publish_clock(frontier.saturating_sub(1));
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use usher_core::change::{ChangeKind, Reason};
+
+    #[test]
+    fn what_is_complete_is_taken_in_order_and_nothing_else() {
+        for seed in 0..300 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let (mut pending, mut waiting, mut frontier) = (Pending::default(), Vec::new(), 0);
+            for _ in 0..rng.usize(1..20) {
+                for _ in 0..rng.usize(0..4) {
+                    let mut changes = Changes::new();
+                    for _ in 0..rng.usize(0..200) {
+                        let (at, audience, key) = (frontier + rng.u64(0..30), rng.u32(0..3), rng.u8(..).to_string());
+                        changes.push(at, audience, ChangeKind::Entry, Reason::Event, &key);
+                        waiting.push((at, audience, key));
+                    }
+                    pending.add(Outgoing::Changes(changes));
+                }
+                let time = Some(frontier + rng.u64(0..20)).filter(|_| rng.u8(0..10) > 0);
+                frontier = time.unwrap_or(frontier + 30);
+                let is_due = |(at, ..): &mut (Time, u32, String)| *at < frontier;
+                let mut expected: Vec<_> = waiting.extract_if(.., is_due).collect();
+                expected.sort();
+                let taken = pending.take_before(time);
+                let found = taken.iter().map(|change| (change.at, change.audience, taken.key(change).to_owned()));
+                assert!(found.eq(expected), "seed {seed}");
+                assert_eq!(pending.many(), waiting.len() >= MANY, "seed {seed}");
+            }
+        }
     }
 }

@@ -134,3 +134,49 @@ impl WaitingEvents {
         self.batches[number].as_ref().expect("a batch stays until its last event is applied")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::event_batch::EventHead;
+
+    #[test]
+    fn events_come_in_the_order_of_time_and_arrival_however_they_were_batched() {
+        for seed in 0..300 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut waiting = WaitingEvents::default();
+            // What came, what was given, and how much of it was gathered.
+            let (mut came, mut given, mut end) = (Vec::new(), Vec::new(), 0);
+            let mut positions = [0; 3];
+            for _ in 0..rng.usize(1..30) {
+                for _ in 0..rng.usize(0..4) {
+                    let partition = rng.usize(0..positions.len());
+                    let mut batch = EventBatch::new(0, partition as u32);
+                    for _ in 0..rng.usize(1..20) {
+                        let (at, position) = (end + rng.u64(0..50), positions[partition]);
+                        positions[partition] += 1;
+                        let head = EventHead { at, timestamp: at, position, id: 0, key_hash: 0, event: 0 };
+                        batch.push(&head, "u-1", &[1], &[]);
+                        came.push((at, Arrival::new(partition as u32, position)));
+                    }
+                    waiting.receive(batch);
+                }
+                end += rng.u64(0..40);
+                waiting.gather(end);
+                let later = came.iter().map(|(at, _)| *at).filter(|at| *at >= end);
+                assert_eq!(waiting.next_at(), later.min(), "seed {seed}");
+                for _ in 0..rng.usize(0..60) {
+                    let Some(ready) = waiting.take_ready() else { break };
+                    assert_eq!(waiting.event(&ready).1.at, ready.at, "seed {seed}");
+                    waiting.applied(&ready);
+                    given.push((ready.at, ready.arrival));
+                }
+                assert_eq!(waiting.iter().count(), came.len() - given.len(), "seed {seed}");
+            }
+            waiting.gather(Time::MAX);
+            given.extend(std::iter::from_fn(|| waiting.take_ready()).map(|ready| (ready.at, ready.arrival)));
+            came.sort();
+            assert_eq!(given, came, "seed {seed}");
+        }
+    }
+}
