@@ -35,16 +35,18 @@ def read(path):
     return collections.Counter(changes(path))
 
 
-def members(path, until):
-    """Returns the memberships, (audience, key), after all changes of a file up to a time; a second entry without an exit is an error."""
-    balance = collections.Counter()
+def members(path, *times):
+    """Returns, for each time, the memberships, (audience, key), after all changes of a file up to it; a second entry without an exit is an error."""
+    balances = [(until, collections.Counter()) for until in times]
     for audience, key, kind, at in changes(path):
-        if at <= until:
-            balance[audience, key] += 1 if kind == "entry" else -1
-    for membership, count in balance.items():
-        if count not in (0, 1):
-            raise ValueError(f"{membership} has {count} more entries than exits")
-    return {membership for membership, count in balance.items() if count}
+        for until, balance in balances:
+            if at <= until:
+                balance[audience, key] += 1 if kind == "entry" else -1
+    for _, balance in balances:
+        for membership, count in balance.items():
+            if count not in (0, 1):
+                raise ValueError(f"{membership} has {count} more entries than exits")
+    return [{membership for membership, count in balance.items() if count} for _, balance in balances]
 
 
 def difference(a, b):
@@ -64,7 +66,7 @@ def main():
     if flags.members_at is None:
         a, b, what = read(flags.a), read(flags.b), "changes"
     else:
-        a, b, what = members(flags.a, flags.members_at), members(flags.b, flags.members_at), "members"
+        [a], [b], what = members(flags.a, flags.members_at), members(flags.b, flags.members_at), "members"
     found = difference(a, b)
     if found:
         sys.exit(found)

@@ -263,6 +263,18 @@ mod tests {
     }
 
     #[test]
+    fn a_torn_line_of_an_earlier_run_is_ended_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.jsonl");
+        fs::write(&path, "whole\ntorn").unwrap();
+        let target = DeadLettersTo::File(usher_config::FileTarget { path: "dead.jsonl".to_string() });
+        for _ in 0..2 {
+            DeadLetterWriter::open(Some(&target), folder.path(), &|_| None).unwrap().finish().unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"whole\ntorn\n");
+        }
+    }
+
+    #[test]
     fn raw_is_cut_between_characters_and_length_is_the_whole() {
         let text = "a".repeat(HEAD_BYTES - 1) + "ëb";
         let found = parsed(text.as_bytes(), text.len() as u64);

@@ -21,7 +21,6 @@ const BATCH_CHANGES: usize = 1024;
 pub struct Writer {
     queue: QueuedWriter<Batch>,
     messages: Arc<Messages>,
-    filter: Filter,
     until: u64,
 }
 
@@ -35,7 +34,7 @@ impl Writer {
     /// Writes to `target`; `to` is its name in errors.
     pub fn new(to: &str, target: impl Write + Send + 'static, messages: impl Into<Messages>) -> Writer {
         let (queue, messages) = (QueuedWriter::start(to, target), Arc::new(messages.into()));
-        Writer { queue, messages, filter: Filter::all(), until: 0 }
+        Writer { queue, messages, until: 0 }
     }
 
     /// Replaces the content of the file at `path`, which is created where it is missing; its folder must exist.
@@ -53,7 +52,8 @@ impl Writer {
 
 impl Sink for Writer {
     fn write(&mut self, epoch: &Changes, until: u64) -> Result<(), SinkError> {
-        let mut sent = epoch.iter().filter(|change| self.filter.sends(change)).peekable();
+        let filter = Filter::all();
+        let mut sent = epoch.iter().filter(|change| filter.sends(change)).peekable();
         while sent.peek().is_some() {
             let mut changes = Changes::new();
             for change in sent.by_ref().take(BATCH_CHANGES) {

@@ -180,7 +180,8 @@ impl Changes {
         let changes = batches.iter().map(Changes::len).sum();
         let texts = batches.iter().map(|batch| batch.texts.len()).sum();
         let mut all = Changes { changes: Vec::with_capacity(changes), texts: String::with_capacity(texts) };
-        batches.iter().for_each(|batch| all.extend(batch));
+        // Each is freed when it is copied: a start may have many.
+        batches.into_iter().for_each(|batch| all.extend(&batch));
         all
     }
 
@@ -374,9 +375,9 @@ impl fmt::Display for ChangeKind {
 mod tests {
     use super::*;
 
-    /// What is known of a change: its time, and its texts.
-    fn known<'a>(changes: &'a Changes, change: &Change) -> (u64, ChangeTexts<'a>) {
-        (change.at, changes.texts(change))
+    /// What is known of a change: its time, its audience and its texts.
+    fn known<'a>(changes: &'a Changes, change: &Change) -> (u64, u32, ChangeTexts<'a>) {
+        (change.at, change.audience, changes.texts(change))
     }
 
     #[test]
@@ -398,9 +399,9 @@ mod tests {
                     let mut text = |most| "é".repeat(rng.usize(0..most)) + &rng.u8(..).to_string();
                     let (key, row, previous_row) = (text(6), text(2), text(2));
                     let texts = ChangeTexts { key: &key, row: &row, previous_row: &previous_row };
-                    let at = rng.u64(0..9);
-                    batch.push_to(Recipients::All, at, 0, ChangeKind::Update, Reason::Trait, texts);
-                    list.push((at, key.clone(), row.clone(), previous_row.clone()));
+                    let (at, audience) = (rng.u64(0..9), rng.u32(0..3));
+                    batch.push_to(Recipients::All, at, audience, ChangeKind::Update, Reason::Trait, texts);
+                    list.push((at, audience, key.clone(), row.clone(), previous_row.clone()));
                 }
                 batches.push(batch);
             }
@@ -412,13 +413,14 @@ mod tests {
                 }),
             };
             all.sort();
-            list.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+            list.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
             let time = rng.u64(0..10);
             let before = all.take_before(Some(time));
             let found =
                 before.iter().map(|change| known(&before, change)).chain(all.iter().map(|change| known(&all, change)));
-            let expected =
-                list.iter().map(|(at, key, row, previous_row)| (*at, ChangeTexts { key, row, previous_row }));
+            let expected = list
+                .iter()
+                .map(|(at, audience, key, row, previous_row)| (*at, *audience, ChangeTexts { key, row, previous_row }));
             assert!(found.eq(expected), "seed {seed}");
             assert!(before.iter().all(|change| change.at < time) && all.iter().all(|change| change.at >= time));
         }

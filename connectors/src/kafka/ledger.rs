@@ -71,7 +71,7 @@ const DEAD_TEXT_BYTES: usize = 16 << 10;
 const DEAD_KEY_BYTES: usize = 256;
 /// The prefix of the key of a pending message's record; a number follows.
 const PENDING: &str = "!pending/";
-/// Changes of a batch, at most: 20,000 are sent in some 100 ms, where a transaction may take 60 s.
+/// Changes of a batch without transactions, at most. Formats fix it: keys of pending messages count from its multiples.
 pub(super) const BATCH_CHANGES: usize = 20_000;
 
 /// Returns the topic's name.

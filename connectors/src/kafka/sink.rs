@@ -137,6 +137,7 @@ impl KafkaSink {
 impl Sink for KafkaSink {
     fn write(&mut self, epoch: &Changes, until: u64) -> Result<(), SinkError> {
         let mut changes = epoch.iter().filter(|change| self.filter.commits(change)).peekable();
+        let mut queued = false;
         loop {
             let piece = Batch::piece(&mut changes, (epoch, &self.filter), &self.catalog, &mut self.rows);
             let is_last = changes.peek().is_none();
@@ -146,12 +147,17 @@ impl Sink for KafkaSink {
             }
             // The first write is committed even without changes: the sync is not new at the next start.
             if !piece.is_empty() || (is_last && !self.any) {
-                self.any = true;
+                (self.any, queued) = (true, true);
                 state.push(piece);
-                self.shared.changed.notify_all();
             }
             if is_last {
                 state.hand_over(until);
+            }
+            drop(state);
+            if queued {
+                self.shared.changed.notify_all();
+            }
+            if is_last {
                 return Ok(());
             }
         }

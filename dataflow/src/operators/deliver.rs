@@ -78,8 +78,8 @@ struct Pending {
 /// Changes of a worker, in no order of time.
 struct Arrived {
     changes: Changes,
-    /// The times of the first and of the last of them.
-    span: RangeInclusive<Time>,
+    /// From the time of the first of them to that of the last.
+    times: RangeInclusive<Time>,
 }
 
 /// Builds the operator. Its output carries nothing; its frontier is what has been handed over.
@@ -136,14 +136,14 @@ impl Pending {
         let is_due = |at: &Time| time.is_none_or(|time| *at < time);
         let mut due: Vec<Changes> = Vec::new();
         for arrived in std::mem::take(&mut self.changes) {
-            let Arrived { mut changes, span } = arrived;
-            if is_due(span.end()) {
+            let Arrived { mut changes, times } = arrived;
+            if is_due(times.end()) {
                 due.push(changes);
-            } else if is_due(span.start()) {
+            } else if is_due(times.start()) {
                 due.push(changes.take_before(time));
                 self.changes.extend(Arrived::of(changes));
             } else {
-                self.changes.push(Arrived { changes, span });
+                self.changes.push(Arrived { changes, times });
             }
         }
         let mut due = Changes::concat(due);
@@ -165,9 +165,9 @@ impl Pending {
 impl Arrived {
     /// Returns changes with their times; `None` if there are none.
     fn of(changes: Changes) -> Option<Arrived> {
-        let times = || changes.iter().map(|change| change.at);
-        let span = times().min()?..=times().max()?;
-        Some(Arrived { changes, span })
+        let all = || changes.iter().map(|change| change.at);
+        let times = all().min()?..=all().max()?;
+        Some(Arrived { changes, times })
     }
 }
 

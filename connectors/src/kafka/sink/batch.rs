@@ -1,7 +1,7 @@
 //! A batch: the changes of one transaction.
 //!
-//! Promises: a batch merged from pieces has at most [`TRANSACTION_CHANGES`] changes, or [`BATCH_CHANGES`] without transactions, so that a
-//! first fill is many short transactions.
+//! Promises: a batch joined from pieces has at most [`TRANSACTION_CHANGES`] changes, or [`BATCH_CHANGES`] without transactions, and one of more than
+//! a piece at most [`BATCH_BYTES`], so that a first fill is many short transactions.
 //!
 //! A change whose message is larger than Kafka takes ([`super::limits`]) is *refused*: the batch is committed without the
 //! message, and the change is a dead letter. Which changes are refused is found while the batch is sent, and holds for all
@@ -11,16 +11,18 @@ use super::limits::Refusal;
 use crate::committed_rows::CommittedRows;
 use crate::kafka::ledger::{DeadLetter, Progress};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use usher_core::catalog::Catalog;
 use usher_core::change::{Change, ChangeTexts, Changes, Filter};
 use usher_core::sink::Written;
 
 pub(super) use crate::kafka::ledger::BATCH_CHANGES;
 
-/// Changes of a transaction, at most: 65,536 are sent in some 100 ms, where a transaction may take 60 s. The next one begins when it is
-/// committed, so with 16,384 a first fill took half as long again.
-pub(super) const TRANSACTION_CHANGES: usize = 65_536;
+/// Changes of a transaction, at most: with their records in the ledger they fit into librdkafka's queue of 100,000. The next transaction begins when
+/// one is committed, so a first fill takes less time in larger ones.
+pub(super) const TRANSACTION_CHANGES: usize = 12 * PIECE_CHANGES;
+/// Bytes of the changes of a batch, at most: 8 MiB, sent in some 100 ms, where a transaction may take 60 s. A single piece may have more.
+pub(super) const BATCH_BYTES: usize = 8 << 20;
 /// Changes that are queued as one piece.
 const PIECE_CHANGES: usize = 4096;
 /// What a queued change takes besides its texts, bytes.
@@ -30,16 +32,18 @@ const CHANGE_BYTES: usize = 64;
 #[derive(Default)]
 pub(super) struct Batch {
     changes: Changes,
+    /// Its part of the queue's bound.
+    bytes: usize,
     /// By change, whether a message is sent, or the change is only committed.
     sent: Vec<bool>,
     /// By the place of a change, why its message is not sent.
     refused: RefCell<BTreeMap<usize, Refusal>>,
-    /// All changes before this time have been handed over with it. None: more changes of the same write follow.
+    /// All changes before this time have been handed over with it. None where it ends within a write.
     pub(super) until: Option<u64>,
 }
 
 impl Batch {
-    /// Takes the first of the `changes` of an epoch, which the filter commits, with the rows that the sync commits, in their order.
+    /// Takes the next [`PIECE_CHANGES`] of `changes`, those of an epoch that the filter commits, with the rows that the sync commits.
     pub(super) fn piece<'c>(
         changes: &mut impl Iterator<Item = &'c Change>,
         (epoch, filter): (&Changes, &Filter),
@@ -52,7 +56,45 @@ impl Batch {
                 piece.sent.push(filter.sends(change));
             }
         }
+        let text = |change| {
+            let ChangeTexts { key, row, previous_row } = piece.changes.texts(change);
+            key.len() + row.len() + previous_row.len()
+        };
+        piece.bytes = piece.changes.iter().map(|change| CHANGE_BYTES + text(change)).sum();
         piece
+    }
+
+    /// Returns a piece of so many changes and bytes.
+    #[cfg(test)]
+    pub(super) fn of(count: usize, bytes: usize) -> Batch {
+        let mut changes = Changes::new();
+        (0..count).for_each(|_| {
+            changes.push(0, 0, usher_core::change::ChangeKind::Entry, usher_core::change::Reason::Event, "u-1")
+        });
+        Batch { changes, bytes, sent: vec![true; count], ..Batch::default() }
+    }
+
+    /// Takes the first of the queued pieces, and of those behind it as many as fit into a batch of at most `changes_max` changes.
+    pub(super) fn take_pieces(queue: &mut VecDeque<Batch>, changes_max: usize) -> Vec<Batch> {
+        let (mut changes, mut bytes, mut taken) = (0, 0, Vec::new());
+        while let Some(piece) = queue.pop_front_if(|piece| {
+            let fits = changes + piece.len() <= changes_max && bytes + piece.bytes <= BATCH_BYTES;
+            fits || taken.is_empty()
+        }) {
+            changes += piece.len();
+            bytes += piece.bytes;
+            taken.push(piece);
+        }
+        taken
+    }
+
+    /// Joins pieces, of which nothing is refused.
+    pub(super) fn join(mut pieces: Vec<Batch>) -> Batch {
+        let bytes = pieces.iter().map(|piece| piece.bytes).sum();
+        let until = pieces.iter().rev().find_map(|piece| piece.until);
+        let sent = pieces.iter_mut().flat_map(|piece| std::mem::take(&mut piece.sent)).collect();
+        let changes = Changes::concat(pieces.into_iter().map(|piece| piece.changes));
+        Batch { changes, bytes, sent, until, ..Batch::default() }
     }
 
     /// Returns the number of changes.
@@ -67,11 +109,7 @@ impl Batch {
 
     /// Returns its part of the queue's bound.
     pub(super) fn bytes(&self) -> usize {
-        let text = |change| {
-            let ChangeTexts { key, row, previous_row } = self.changes.texts(change);
-            key.len() + row.len() + previous_row.len()
-        };
-        self.changes.iter().map(|change| CHANGE_BYTES + text(change)).sum()
+        self.bytes
     }
 
     /// Returns the changes in their order.
@@ -108,7 +146,7 @@ impl Batch {
         let changes = self.changes.iter().enumerate();
         let refused = changes.filter_map(|(place, change)| Some((change, refused.get(&place)?)));
         let letter = |(change, refusal): (&Change, &Refusal)| {
-            let time = self.until.unwrap_or(change.at);
+            let time = self.until.unwrap_or(change.at).max(change.at);
             DeadLetter::new(time, change, catalog.id(change.audience), self.texts(change), refusal.to_string())
         };
         refused.map(letter).collect()
@@ -136,17 +174,5 @@ impl Batch {
         let mut written = Written::default();
         self.sent().for_each(|(_, change)| written.count(change.kind));
         written
-    }
-
-    /// Returns whether the changes of `other` fit too, into a batch of at most so many.
-    pub(super) fn has_room_for(&self, other: &Batch, changes_max: usize) -> bool {
-        self.len() + other.len() <= changes_max
-    }
-
-    /// Adds the changes of `other` at the end.
-    pub(super) fn append(&mut self, mut other: Batch) {
-        self.changes.append(other.changes);
-        self.sent.append(&mut other.sent);
-        self.until = other.until.or(self.until);
     }
 }

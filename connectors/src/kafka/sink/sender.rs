@@ -5,7 +5,7 @@
 //! solve ends the thread.
 
 use super::SyncSpec;
-use super::batch::{BATCH_CHANGES, Batch, TRANSACTION_CHANGES};
+use super::batch::{BATCH_BYTES, BATCH_CHANGES, Batch, TRANSACTION_CHANGES};
 use super::limits::Limits;
 use super::reconcile::{Broken, Visible};
 use super::rounds::Rounds;
@@ -34,7 +34,7 @@ const VISIBLE_EVERY: Duration = Duration::from_millis(5);
 pub(super) const BACKOFF: Duration = Duration::from_millis(50);
 /// … and at most.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// Bytes of committed batches that are kept: 2 MiB, a second of 20,000 changes/s; the latest is kept whatever its size.
+/// Bytes of committed batches that are kept: 2 MiB, a second of 20,000 changes/s; the latest is kept whatever its size, mostly up to [`BATCH_BYTES`].
 const KEPT_BYTES: usize = 2 << 20;
 
 /// The places of the topics in what [`Sender::producer_context`] notes.
@@ -124,14 +124,22 @@ impl State {
         self.commit_if_idle();
     }
 
-    /// Takes the next batch, of as many queued pieces as fit.
-    fn pop(&mut self, changes_max: usize) -> Option<Batch> {
-        let mut batch = self.queue.pop_front()?;
-        while let Some(more) = self.queue.pop_front_if(|more| batch.has_room_for(more, changes_max)) {
-            batch.append(more);
-        }
+    /// Returns whether what is queued is as much as a batch may have.
+    fn is_full(&self, changes_max: usize) -> bool {
+        let changes: usize = self.queue.iter().map(Batch::len).sum();
+        let bytes: usize = self.queue.iter().map(Batch::bytes).sum();
+        changes >= changes_max || bytes >= BATCH_BYTES
+    }
+
+    /// Returns whether all pieces of the latest write are queued, or nothing is.
+    fn is_whole(&self) -> bool {
+        self.queue.back().is_none_or(|last| last.until.is_some())
+    }
+
+    /// Takes the pieces of the next batch.
+    fn pop(&mut self, changes_max: usize) -> Vec<Batch> {
         self.sending += 1;
-        Some(batch)
+        Batch::take_pieces(&mut self.queue, changes_max)
     }
 
     /// Counts a batch as committed.
@@ -416,7 +424,8 @@ impl Sender {
         self.shared.changed.notify_all();
     }
 
-    /// Waits until a batch is due: not before `at`, unless there are enough changes for a full one. Does not wait while batches are `underway`.
+    /// Waits until a batch is due: not before `at`, and not while a write is queued in part, unless there is enough for a full one. Does not wait while
+    /// batches are `underway`.
     fn next(&self, at: Option<Instant>, underway: bool) -> Next {
         let changes_max = if self.exactly_once { TRANSACTION_CHANGES } else { BATCH_CHANGES };
         let mut state = self.shared.lock();
@@ -432,9 +441,9 @@ impl Sender {
                 }
                 poll_at
             } else {
-                let queued: usize = state.queue.iter().map(Batch::len).sum();
-                let enough = state.closing || queued >= changes_max;
+                let enough = state.closing || state.is_full(changes_max);
                 match at {
+                    _ if !enough && !state.is_whole() => poll_at,
                     Some(at) if at > now && !enough => at,
                     _ => break,
                 }
@@ -444,7 +453,9 @@ impl Sender {
             }
             state = self.shared.wait(state, until - now);
         }
-        Next::Send(Box::new(state.pop(changes_max).expect("the queue is not empty")))
+        let pieces = state.pop(changes_max);
+        drop(state);
+        Next::Send(Box::new(Batch::join(pieces)))
     }
 
     /// Sends a batch until it is committed.
@@ -597,5 +608,90 @@ impl Sender {
     /// Returns the context of a producer, which notes how far the target and the ledger are written.
     pub(super) fn producer_context(&self) -> Context {
         self.context().noting(&[&self.topic, &self.ledger_topic])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Changes of a batch, at most.
+    const MOST: usize = 100;
+
+    /// A queue, and what is known of the writes: up to when each goes, and how many of its changes are not committed.
+    #[derive(Default)]
+    struct Queue {
+        state: State,
+        writes: Vec<(u64, usize)>,
+        /// By piece that is queued or being sent: its write and its changes.
+        pieces: VecDeque<(usize, usize)>,
+        sending: VecDeque<Batch>,
+    }
+
+    impl Queue {
+        fn push(&mut self, rng: &mut fastrand::Rng) {
+            let (count, bytes) = (rng.usize(1..40), rng.usize(0..BATCH_BYTES / 2));
+            let write = self.writes.len() - 1;
+            self.writes[write].1 += count;
+            self.pieces.push_back((write, count));
+            self.state.push(Batch::of(count, bytes));
+        }
+
+        /// Takes a batch if one is due.
+        fn take(&mut self) {
+            if self.state.queue.is_empty() || !(self.state.is_full(MOST) || self.state.is_whole()) {
+                return;
+            }
+            let pieces = self.state.pop(MOST);
+            let is_one = pieces.len() == 1;
+            let batch = Batch::join(pieces);
+            assert!(batch.len() <= MOST && (is_one || batch.bytes() <= BATCH_BYTES));
+            self.sending.push_back(batch);
+        }
+
+        /// Commits the batch that was taken first.
+        fn commit(&mut self) {
+            let Some(batch) = self.sending.pop_front() else { return };
+            let mut left = batch.len();
+            while left > 0 {
+                let (write, count) = self.pieces.pop_front().unwrap();
+                self.writes[write].1 -= count;
+                left -= count;
+            }
+            self.state.committed(&batch);
+        }
+    }
+
+    #[test]
+    fn what_counts_as_committed_is_committed() {
+        for seed in 0..500 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let (mut queue, mut until, mut committed) = (Queue::default(), 0, 0);
+            for _ in 0..rng.usize(1..30) {
+                queue.writes.push((u64::MAX, 0));
+                for _ in 0..rng.usize(0..8) {
+                    queue.push(&mut rng);
+                    (0..rng.usize(0..2)).for_each(|_| queue.take());
+                    (0..rng.usize(0..2)).for_each(|_| queue.commit());
+                }
+                until += rng.u64(1..5);
+                queue.writes.last_mut().unwrap().0 = until;
+                queue.state.hand_over(until);
+                for _ in 0..rng.usize(0..4) {
+                    queue.take();
+                    (0..rng.usize(0..2)).for_each(|_| queue.commit());
+                    assert!(queue.state.committed >= committed, "seed {seed}");
+                    committed = queue.state.committed;
+                    let is_committed = |(until, left): &(u64, usize)| *until > committed || *left == 0;
+                    assert!(queue.writes.iter().all(is_committed), "seed {seed}");
+                }
+            }
+            while !queue.state.queue.is_empty() || !queue.sending.is_empty() {
+                queue.take();
+                queue.commit();
+            }
+            let State { committed, bytes, changes, to_send, .. } = queue.state;
+            assert_eq!((committed, bytes, changes, to_send), (until, 0, 0, 0), "seed {seed}");
+        }
     }
 }

@@ -74,6 +74,19 @@ impl BatchMessages {
     }
 }
 
+/// Since when brokers are waited for, and when that was last reported.
+struct Wait {
+    since: Instant,
+    reported: Instant,
+}
+
+impl Wait {
+    fn begin() -> Wait {
+        let since = Instant::now();
+        Wait { since, reported: since }
+    }
+}
+
 impl Sender {
     /// Sends a batch once, and commits it in a transaction. Messages that are `visible` in the target already are left out.
     pub(super) fn send_once(
@@ -319,14 +332,17 @@ impl Sender {
         record: BaseRecord<'_, K, P>,
     ) -> Result<(), Setback> {
         let mut record = record;
+        let mut wait = Wait::begin();
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     record = back;
                     self.producer.poll(Duration::from_millis(5));
-                    if let Some(error) = self.producer.client().fatal_error() {
-                        return Err(self.of_fatal(error));
+                    if self
+                        .look_while(&mut wait, |seconds| format!("the client's queue has been full for {seconds} s"))?
+                    {
+                        return self.flush();
                     }
                 }
                 Err((KafkaError::MessageProduction(code @ RDKafkaErrorCode::MessageSizeTooLarge), back)) => {
@@ -342,8 +358,7 @@ impl Sender {
 
     /// Waits until all records have arrived.
     pub(super) fn flush(&self) -> Result<(), Setback> {
-        let since = Instant::now();
-        let mut reported = since;
+        let mut wait = Wait::begin();
         // The crate's `flush` looks every 100 ms only, and its `poll` does not sleep for less than 1 ms.
         while self.producer.in_flight_count() > 0 {
             let before = self.producer.in_flight_count();
@@ -352,23 +367,31 @@ impl Sender {
                 continue;
             }
             std::thread::sleep(ARRIVED_EVERY);
-            if let Some(error) = self.producer.client().fatal_error() {
-                return Err(self.of_fatal(error));
-            }
-            // The transaction can't be committed any more, and librdkafka sends none of its other records.
-            if self.exactly_once && self.producer.client().context().has_rejected() {
+            let count = self.producer.in_flight_count();
+            if self.look_while(&mut wait, |seconds| format!("{count} messages have not arrived for {seconds} s"))? {
                 break;
-            }
-            if reported.elapsed() > CALL {
-                reported = Instant::now();
-                let (count, seconds) = (self.producer.in_flight_count(), since.elapsed().as_secs());
-                self.retry_call(format!("{count} messages have not arrived for {seconds} s"))?;
             }
         }
         match self.producer.client().context().take_undelivered() {
             None => Ok(()),
             Some(undelivered) => Err(self.of_undelivered(undelivered)),
         }
+    }
+
+    /// Looks how things are while the brokers are waited for. Returns whether the transaction can't be committed any more: librdkafka sends none of its
+    /// other records then. `what` says what is waited for, and for how many seconds.
+    fn look_while(&self, wait: &mut Wait, what: impl FnOnce(u64) -> String) -> Result<bool, Setback> {
+        if let Some(error) = self.producer.client().fatal_error() {
+            return Err(self.of_fatal(error));
+        }
+        if self.exactly_once && self.producer.client().context().has_rejected() {
+            return Ok(true);
+        }
+        if wait.reported.elapsed() > CALL {
+            wait.reported = Instant::now();
+            self.retry_call(what(wait.since.elapsed().as_secs()))?;
+        }
+        Ok(false)
     }
 
     /// Begins a transaction, if there are transactions.

@@ -713,7 +713,7 @@ fn a_first_fill_is_many_short_transactions_and_is_read_back() {
     let Some(broker) = broker() else { return };
     let target = target(broker.kafka(), "fill");
     let (_, mut sink) = open(&target);
-    let count = 100_000;
+    let count = 200_000;
     let mut changes = Changes::new();
     for number in 0..count {
         changes.push(1, number % 2, ChangeKind::Entry, Reason::Event, &format!("u-{number}"));
@@ -731,7 +731,8 @@ fn a_first_fill_is_many_short_transactions_and_is_read_back() {
         .filter(|record| record.key == "!committed")
         .map(|record| record.value.unwrap())
         .collect();
-    assert!(turns.len() >= 5, "{turns:?}");
+    // One each at both starts, and full batches of 49,152 changes.
+    assert_eq!(turns.len(), 2 + 5, "{turns:?}");
 }
 
 #[test]

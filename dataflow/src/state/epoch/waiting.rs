@@ -1,8 +1,8 @@
 //! Events that have not taken effect, with the worker that owns their keys.
 //!
-//! Promises: events are given in the order of (time, arrival), however they were batched. Where a worker's sources are ahead of
-//! another's, hundreds of batches wait, and an epoch concerns few of them: so when the next event of each takes effect stands apart, 8
-//! bytes a batch.
+//! Promises: events are given in the order of (time, arrival), however they were batched, but for those that come when later ones are ready
+//! already: these follow the latter. Where a worker's sources are ahead of another's, hundreds of batches wait, and an epoch concerns few of
+//! them: so the time of each batch's next event is kept in a list of its own.
 
 use crate::ingest::event_batch::{EventBatch, MatchedEvent};
 use crate::state::windows::Arrival;
@@ -145,7 +145,7 @@ mod tests {
         for seed in 0..300 {
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut waiting = WaitingEvents::default();
-            // What came, what was given, and how much of it was gathered.
+            // What came, what was given, and until when events were gathered.
             let (mut came, mut given, mut end) = (Vec::new(), Vec::new(), 0);
             let mut positions = [0; 3];
             for _ in 0..rng.usize(1..30) {

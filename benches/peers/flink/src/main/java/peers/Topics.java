@@ -34,7 +34,7 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  *       topic is keyed by the user. The same to {@code F/events-P.jsonl}, one file per partition. Prints a JSON object.
  *   <li>{@code dump --brokers B --topic T --out FILE}: the values of what is committed, one a line.
  *   <li>{@code await --brokers B --topic T --warm W}: reads numbers from stdin; answers each with the Unix ms at which that many messages
- *       of the topic were committed and read. Reads some of topic W before, so that none of that is the JVM's first time.
+ *       of the topic were committed and read. Reads some of topic W before, so that the JVM has run this code.
  * </ul>
  */
 public final class Topics {
@@ -214,8 +214,9 @@ public final class Topics {
     private static void await(Flags flags) throws Exception {
         try (KafkaConsumer<byte[], byte[]> consumer = committed(flags, flags.text("warm"));
                 var in = new java.io.BufferedReader(new java.io.InputStreamReader(System.in))) {
+            long all = consumer.endOffsets(consumer.assignment()).values().stream().mapToLong(end -> end).sum();
             long warmed = 0;
-            while (warmed < 50_000) {
+            while (warmed < Math.min(50_000, all)) {
                 warmed += consumer.poll(Duration.ofMillis(20)).count();
             }
             begin(consumer, flags.text("topic"));
