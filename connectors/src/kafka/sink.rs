@@ -17,8 +17,8 @@
 //! | `limits` | how large a record may be |
 //!
 //! Promises: a batch's messages and the records of the ledger that belong to them are one transaction, so both are committed or
-//! neither. A batch is sent `commit_every` after the one before at the latest, and at once if the sync was idle. A batch that
-//! fails is sent again with the same ids. With `delivery: at_least_once`, which has no transactions, messages may be sent twice
+//! neither. A batch is sent `commit_every` after the one before at the latest, and at once if the sync was idle; a write is
+//! sent when all of it is queued, or enough for a full batch. A batch that fails is sent again with the same ids. With `delivery: at_least_once`, which has no transactions, messages may be sent twice
 //! after a crash, with the same ids.
 //!
 //! A sync has one transactional id, `usher.JOB.SYNC`, however many workers the job has: a process that opens the sync fences

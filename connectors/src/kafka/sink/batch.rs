@@ -21,7 +21,7 @@ pub(super) use crate::kafka::ledger::BATCH_CHANGES;
 /// Changes of a transaction, at most: with their records in the ledger they fit into librdkafka's queue of 100,000. The next transaction begins when
 /// one is committed, so a first fill takes less time in larger ones.
 pub(super) const TRANSACTION_CHANGES: usize = 12 * PIECE_CHANGES;
-/// Bytes of the changes of a batch, at most: 8 MiB, sent in some 100 ms, where a transaction may take 60 s. A single piece may have more.
+/// Bytes of the changes of a batch, at most: 8 MiB, sent in well under a second, where a transaction may take 60 s. A single piece may have more.
 pub(super) const BATCH_BYTES: usize = 8 << 20;
 /// Changes that are queued as one piece.
 const PIECE_CHANGES: usize = 4096;
@@ -38,7 +38,7 @@ pub(super) struct Batch {
     sent: Vec<bool>,
     /// By the place of a change, why its message is not sent.
     refused: RefCell<BTreeMap<usize, Refusal>>,
-    /// All changes before this time have been handed over with it. None where it ends within a write.
+    /// All changes before this time have been handed over with it or earlier. None if it has the end of no write.
     pub(super) until: Option<u64>,
 }
 

@@ -136,6 +136,12 @@ impl State {
         self.queue.back().is_none_or(|last| last.until.is_some())
     }
 
+    /// Returns whether a batch is due: a full one, or where `time_has_come` one of all that is queued, unless the latest write is queued in part.
+    fn is_due(&self, changes_max: usize, time_has_come: bool) -> bool {
+        let enough = self.closing || self.is_full(changes_max);
+        !self.queue.is_empty() && (enough || (time_has_come && self.is_whole()))
+    }
+
     /// Takes the pieces of the next batch.
     fn pop(&mut self, changes_max: usize) -> Vec<Batch> {
         self.sending += 1;
@@ -435,19 +441,14 @@ impl Sender {
                 return Next::End;
             }
             let now = Instant::now();
-            let until = if state.queue.is_empty() {
-                if state.closing && !underway {
-                    return Next::End;
-                }
-                poll_at
-            } else {
-                let enough = state.closing || state.is_full(changes_max);
-                match at {
-                    _ if !enough && !state.is_whole() => poll_at,
-                    Some(at) if at > now && !enough => at,
-                    _ => break,
-                }
-            };
+            let later = at.filter(|at| *at > now);
+            if state.is_due(changes_max, later.is_none()) {
+                break;
+            }
+            if state.queue.is_empty() && state.closing && !underway {
+                return Next::End;
+            }
+            let until = later.filter(|_| !state.queue.is_empty()).unwrap_or(poll_at);
             if now >= until || underway {
                 return Next::Poll;
             }
@@ -630,7 +631,7 @@ mod tests {
 
     impl Queue {
         fn push(&mut self, rng: &mut fastrand::Rng) {
-            let (count, bytes) = (rng.usize(1..40), rng.usize(0..BATCH_BYTES / 2));
+            let (count, bytes) = (rng.usize(1..40), rng.usize(0..BATCH_BYTES * 5 / 4));
             let write = self.writes.len() - 1;
             self.writes[write].1 += count;
             self.pieces.push_back((write, count));
@@ -639,7 +640,7 @@ mod tests {
 
         /// Takes a batch if one is due.
         fn take(&mut self) {
-            if self.state.queue.is_empty() || !(self.state.is_full(MOST) || self.state.is_whole()) {
+            if !self.state.is_due(MOST, true) {
                 return;
             }
             let pieces = self.state.pop(MOST);
@@ -686,6 +687,7 @@ mod tests {
                     assert!(queue.writes.iter().all(is_committed), "seed {seed}");
                 }
             }
+            queue.state.closing = true;
             while !queue.state.queue.is_empty() || !queue.sending.is_empty() {
                 queue.take();
                 queue.commit();

@@ -339,11 +339,16 @@ impl Sender {
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     record = back;
                     self.producer.poll(Duration::from_millis(5));
-                    if self
-                        .look_while(&mut wait, |seconds| format!("the client's queue has been full for {seconds} s"))?
-                    {
+                    if self.check_waiting(&mut wait, |seconds| {
+                        format!("the client's queue has been full for {seconds} s")
+                    })? {
                         return self.flush();
                     }
+                }
+                // librdkafka takes nothing more for a transaction that has failed: why it has is what its deliveries say.
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::State), _)) if self.exactly_once => {
+                    self.flush()?;
+                    return Err(Setback::Replace("a transaction has failed".to_owned()));
                 }
                 Err((KafkaError::MessageProduction(code @ RDKafkaErrorCode::MessageSizeTooLarge), back)) => {
                     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -368,7 +373,7 @@ impl Sender {
             }
             std::thread::sleep(ARRIVED_EVERY);
             let count = self.producer.in_flight_count();
-            if self.look_while(&mut wait, |seconds| format!("{count} messages have not arrived for {seconds} s"))? {
+            if self.check_waiting(&mut wait, |seconds| format!("{count} messages have not arrived for {seconds} s"))? {
                 break;
             }
         }
@@ -378,9 +383,9 @@ impl Sender {
         }
     }
 
-    /// Looks how things are while the brokers are waited for. Returns whether the transaction can't be committed any more: librdkafka sends none of its
-    /// other records then. `what` says what is waited for, and for how many seconds.
-    fn look_while(&self, wait: &mut Wait, what: impl FnOnce(u64) -> String) -> Result<bool, Setback> {
+    /// Checks the producer while the brokers are waited for: for a fatal error, and, each [`CALL`], whether to give up. Returns whether the transaction
+    /// can't be committed any more: librdkafka sends none of its other records then. `what` says what is waited for, and for how many seconds.
+    fn check_waiting(&self, wait: &mut Wait, what: impl FnOnce(u64) -> String) -> Result<bool, Setback> {
         if let Some(error) = self.producer.client().fatal_error() {
             return Err(self.of_fatal(error));
         }

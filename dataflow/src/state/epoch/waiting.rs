@@ -1,7 +1,7 @@
 //! Events that have not taken effect, with the worker that owns their keys.
 //!
-//! Promises: events are given in the order of (time, arrival), however they were batched, but for those that come when later ones are ready
-//! already: these follow the latter. Where a worker's sources are ahead of another's, hundreds of batches wait, and an epoch concerns few of
+//! Promises: events are given in the order of (time, arrival), however they were batched. An event that comes after later ones became ready is given
+//! after those. Where a worker's sources are ahead of another's, hundreds of batches wait, and an epoch concerns few of
 //! them: so the time of each batch's next event is kept in a list of its own.
 
 use crate::ingest::event_batch::{EventBatch, MatchedEvent};
