@@ -181,23 +181,13 @@ impl Changes {
         let texts = batches.iter().map(|batch| batch.texts.len()).sum();
         let mut all = Changes { changes: Vec::with_capacity(changes), texts: String::with_capacity(texts) };
         // Each is freed when it is copied: a start may have many.
-        batches.into_iter().for_each(|batch| all.extend(&batch));
-        all
-    }
-
-    /// Adds the changes of `other` at the end, in their order.
-    pub fn append(&mut self, other: Changes) {
-        match self.is_empty() {
-            true => *self = other,
-            false => self.extend(&other),
+        for batch in batches {
+            let behind = all.texts.len() as u64;
+            all.texts.push_str(&batch.texts);
+            let moved = |change: Change| Change { start: change.start + behind, ..change };
+            all.changes.extend(batch.changes.into_iter().map(moved));
         }
-    }
-
-    fn extend(&mut self, other: &Changes) {
-        let behind = self.texts.len() as u64;
-        self.texts.push_str(&other.texts);
-        let moved = |change: &Change| Change { start: change.start + behind, ..*change };
-        self.changes.extend(other.changes.iter().map(moved));
+        all
     }
 
     /// The changes in order.
@@ -405,13 +395,7 @@ mod tests {
                 }
                 batches.push(batch);
             }
-            let mut all = match rng.bool() {
-                true => Changes::concat(batches),
-                false => batches.into_iter().fold(Changes::new(), |mut all, batch| {
-                    all.append(batch);
-                    all
-                }),
-            };
+            let mut all = Changes::concat(batches);
             all.sort();
             list.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
             let time = rng.u64(0..10);

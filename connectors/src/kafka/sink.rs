@@ -17,9 +17,9 @@
 //! | `limits` | how large a record may be |
 //!
 //! Promises: a batch's messages and the records of the ledger that belong to them are one transaction, so both are committed or
-//! neither. A batch is sent `commit_every` after the one before at the latest, and at once if the sync was idle; a write is
-//! sent when all of it is queued, or enough for a full batch. A batch that fails is sent again with the same ids. With `delivery: at_least_once`, which has no transactions, messages may be sent twice
-//! after a crash, with the same ids.
+//! neither. A batch is sent `commit_every` after the one before at the latest, and at once if the sync was idle; a write is sent when
+//! all of it is queued, or enough for a full batch. A batch that fails is sent again with the same ids. With `delivery: at_least_once`,
+//! which has no transactions, messages may be sent twice after a crash, with the same ids.
 //!
 //! A sync has one transactional id, `usher.JOB.SYNC`, however many workers the job has: a process that opens the sync fences
 //! the one before. A process owns the ledger from the moment at which its mark, a random incarnation, is committed there. Of

@@ -340,7 +340,7 @@ impl Sender {
                     record = back;
                     self.producer.poll(Duration::from_millis(5));
                     if self.check_waiting(&mut wait, |seconds| {
-                        format!("the client's queue has been full for {seconds} s")
+                        format!("the producer's queue has been full for {seconds} s")
                     })? {
                         return self.flush();
                     }
