@@ -11,13 +11,31 @@ use usher_config::Found;
 use super::layout::{Layout, Need, Slot};
 use super::malformed::{Malformed, What};
 use super::scan::{Marks, is_plain};
+use super::shapes::{Shapes, Then};
 use super::snowplow::Parts;
 use super::strings::{is_not_finite, mend, unescape};
 use super::{DEPTH_MAX, Fields, star};
 
 /// Reads one message into `fields`, which is cleared and sized for `layout`.
 pub(super) fn walk<'a>(layout: &Layout, message: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Malformed> {
-    over(layout, utf8(message)?, fields, |walk| walk.message())?;
+    over(layout, utf8(message)?, fields, |walk| {
+        // What an envelope has beside the message may be in its place already.
+        if !walk.fields.known.are_likely() || walk.fields.met.iter().any(|word| *word != 0) {
+            return walk.message();
+        }
+        let mut known = std::mem::take(&mut walk.fields.known);
+        let mut read = walk.read_known(known.shapes());
+        if read.is_some() {
+            known.hit();
+        } else {
+            read = walk.message();
+            if read.is_some() {
+                known.learn(layout, &mut walk.scan, &walk.fields.met);
+            }
+        }
+        walk.fields.known = known;
+        read
+    })?;
     verdict(layout, fields)
 }
 
@@ -67,6 +85,50 @@ pub(super) struct Walk<'a, 'w> {
 }
 
 impl<'a> Walk<'a, '_> {
+    /// Reads the message by its shape, if that is known. None: it is not, and nothing of the message is noted.
+    #[inline(never)]
+    fn read_known(&mut self, shapes: &Shapes) -> Option<()> {
+        let (mut at, mut step) = (0, 0);
+        let shape = loop {
+            let Some(next) = shapes.step(step) else { break None };
+            if !shapes.is_at(next, self.scan.bytes, at) {
+                step = next.other;
+                continue;
+            }
+            let value = at + next.len as usize;
+            let end = match (next.then, self.scan.byte(value)) {
+                (Then::End(shape), _) if value == self.scan.bytes.len() => break Some(shape),
+                (Then::Skipped(depth), b'[') => self.scan.skip::<false>(value, depth as usize),
+                // An object or array there is of another shape, whose step has more bytes.
+                (Then::End(_), _) | (_, b'{' | b'[') => {
+                    step = next.other;
+                    continue;
+                }
+                (Then::Needed(slot), b'"') => self.string(slot, value, Ahead::default()),
+                (Then::Unneeded | Then::Skipped(_), b'"') => self.scan.skip_string(value),
+                (then, _) => {
+                    let end = self.scan.skip_word(value);
+                    if let (Then::Needed(slot), Some(end)) = (then, end) {
+                        self.word(slot, value, end);
+                    }
+                    end
+                }
+            };
+            let Some(end) = end else { break None };
+            (at, step) = (end, next.next);
+        };
+        match shape {
+            Some(shape) => {
+                self.fields.met.copy_from_slice(&shapes.met[shape as usize]);
+                Some(())
+            }
+            None => {
+                self.fields.forget(self.layout, 0);
+                None
+            }
+        }
+    }
+
     fn message(&mut self) -> Option<()> {
         let start = self.scan.blank(0);
         if self.scan.byte(start) != b'{' {
@@ -371,7 +433,7 @@ impl<'a, 'w> Scan<'a, 'w> {
 
     /// The string from `at` to `end`, quotes included, stands for itself.
     #[inline(always)]
-    fn has_no_escape(&self, at: usize, end: usize) -> bool {
+    pub(super) fn has_no_escape(&self, at: usize, end: usize) -> bool {
         self.marks.plain || is_plain(&self.bytes[at + 1..end - 1])
     }
 
@@ -394,7 +456,7 @@ impl<'a, 'w> Scan<'a, 'w> {
 
     /// The end of the word that starts at `at`.
     #[inline(always)]
-    fn skip_word(&mut self, at: usize) -> Option<usize> {
+    pub(super) fn skip_word(&mut self, at: usize) -> Option<usize> {
         let mut end = at;
         while WORD[self.byte(end) as usize] {
             end += 1;

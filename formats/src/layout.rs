@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use usher_config::{Format, Path, Step};
 
 use super::scan::head;
+use super::shapes::SharedShapes;
 use super::snowplow::{self, Snowplow};
 
 /// Where a found value is kept.
@@ -30,6 +31,8 @@ pub(super) struct Layout {
     pub(super) stars: Vec<Star>,
     /// The wanted headers, by name.
     pub(super) headers: Vec<(String, Slot)>,
+    /// The shapes that messages had.
+    pub(super) shapes: SharedShapes,
     /// What Snowplow's formats know beyond the tree; of the others nothing.
     pub(super) snowplow: Snowplow,
     /// How many slots there are.
@@ -253,6 +256,7 @@ impl Layout {
             nodes: Vec::new(),
             stars: Vec::new(),
             headers: Vec::new(),
+            shapes: SharedShapes::default(),
             snowplow: Snowplow::default(),
             slots: 0,
             paths: Vec::new(),

@@ -37,6 +37,7 @@ mod malformed;
 mod protobuf;
 mod registered;
 mod scan;
+mod shapes;
 mod snowplow;
 mod star;
 mod strings;
@@ -52,6 +53,7 @@ use protobuf::ProtobufReader;
 pub use protobuf::imports;
 use registered::Registered;
 use scan::Marks;
+use shapes::KnownShapes;
 pub use star::to_json;
 pub use time::{NamedTime, TimeError};
 
@@ -351,6 +353,7 @@ pub struct Fields<'a> {
     /// Where names are put together.
     name: String,
     marks: Marks,
+    known: KnownShapes,
     outer: Outer<'a>,
 }
 
@@ -488,6 +491,7 @@ impl<'a> Fields<'a> {
     fn clear(&mut self, layout: &Arc<Layout>) {
         if !self.layout.as_ref().is_some_and(|mine| Arc::ptr_eq(mine, layout)) {
             self.layout = Some(Arc::clone(layout));
+            self.known = KnownShapes::of(&layout.shapes);
             self.found.clear();
             self.found.resize(layout.slots, Found::Nothing);
             self.met.resize(layout.slots.div_ceil(64), 0);

@@ -15,6 +15,7 @@ mod protobuf;
 mod reference;
 mod registered;
 mod sdk;
+mod shapes;
 mod snowplow;
 
 #[expect(clippy::print_stdout, reason = "the test runner shows it where the test fails")]

@@ -145,7 +145,7 @@ fn same(found: &Found<'_>, message: &Value, path: &Path, shown: &dyn Fn() -> Str
     assert!(is_same, "{found:?}, but {value}: {}", shown());
 }
 
-fn jobs() -> Vec<(Format, Vec<Path>)> {
+pub(super) fn jobs() -> Vec<(Format, Vec<Path>)> {
     let wanted = paths(&[
         "properties.a",
         "properties.a.b",
@@ -189,7 +189,7 @@ fn jobs() -> Vec<(Format, Vec<Path>)> {
 const LEFTOVER: &[u8] = br#"{"type":"page","name":"x","userId":7,"messageId":"\u0041","timestamp":"2026-11-23T10:00:00Z",
     "properties":{"a":{"b":1,"a":{"a":{"list":[0,[1]]}}},"list":[1,2,{"a":3}],"total billed":4},"context":{"a":5,"list":[6]}}"#;
 
-const NAMES: &[&str] = &[
+pub(super) const NAMES: &[&str] = &[
     "type",
     "event",
     "userId",
