@@ -2,7 +2,7 @@
 //!
 //! `latency`: messages at a constant rate, each of which is an entry; from when one was due to be sent until a read_committed
 //! consumer has the change, beside the same without the program in between (with transactions where it has some, committed as
-//! often). Rounds take turns. `backlog`: the canonical messages, read to their end, from Kafka to Kafka, from file to file,
+//! often). Rounds take turns, after one that warms the broker and does not count. `--delivery NAME` and `--rate N` leave out the others. `backlog`: the canonical messages, read to their end, from Kafka to Kafka, from file to file,
 //! and only read.
 //!
 //! ```text
@@ -43,6 +43,8 @@ use usher_core::source::{Polled, Source};
 const PARTITIONS: i32 = 4;
 /// How long a topic grows by less than a fiftieth each 50 ms before all counts as committed.
 const SETTLED: Duration = Duration::from_secs(1);
+/// How long the broker is warmed.
+const WARM_BROKER: Duration = Duration::from_secs(15);
 /// What is sent before it counts: connections, the first transactions, caches.
 const WARM: Duration = Duration::from_secs(2);
 
@@ -53,6 +55,8 @@ struct Flags {
     seconds: u64,
     rounds: usize,
     commit_every: u64,
+    deliveries: Vec<String>,
+    rates: Vec<u64>,
 }
 
 struct Broker {
@@ -82,16 +86,21 @@ fn flags() -> Flags {
         seconds: 10,
         rounds: 3,
         commit_every: 100,
+        deliveries: ["at_least_once", "exactly_once"].map(String::from).to_vec(),
+        rates: vec![5_000, 50_000],
     };
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     while let Some(arg) = args.next() {
-        let mut number = || args.next().expect("a number").parse::<u64>().expect("a number");
+        let mut value = || args.next().expect("a value");
+        let mut number = || value().parse::<u64>().expect("a number");
         match &arg[..] {
             "--events" => flags.events = number() as usize,
             "--users" => flags.users = number() as usize,
             "--seconds" => flags.seconds = number(),
             "--rounds" => flags.rounds = number() as usize,
             "--commit-every" => flags.commit_every = number(),
+            "--rate" => flags.rates = vec![number()],
+            "--delivery" => flags.deliveries = vec![value()],
             _ => flags.what = arg,
         }
     }
@@ -294,12 +303,28 @@ fn percentiles(latencies: &mut [u64]) -> (f64, f64) {
     (at(0.5), at(0.99))
 }
 
+/// Sends and consumes as much as has the broker's code compiled: a broker that has just started takes a hundred times as long.
+fn warm(broker: &Broker) {
+    broker.topic("warm");
+    let consumer = broker.tail("warm");
+    let mut config = broker.config();
+    config.set("linger.ms", "1").set("acks", "all").set("compression.type", "lz4");
+    let producer: BaseProducer = config.create().expect("a producer");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| receive(&consumer, u64::MAX, &stop));
+        send(&producer, "warm", 20_000, WARM_BROKER, None, false);
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
 fn latency(broker: &Broker, flags: &Flags) {
     let every = Duration::from_millis(flags.commit_every);
     println!("{} s a round, {} rounds; ms from due to consumed", flags.seconds, flags.rounds);
-    for delivery in ["at_least_once", "exactly_once"] {
-        for rate in [5_000, 50_000] {
-            let transactional = (delivery == "exactly_once").then_some(every);
+    warm(broker);
+    for delivery in &flags.deliveries {
+        for rate in flags.rates.iter().copied() {
+            let transactional = (*delivery == "exactly_once").then_some(every);
             let mut figures: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
             for round in 0..flags.rounds {
                 for way in ["bare", "usher"] {
