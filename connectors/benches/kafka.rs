@@ -2,8 +2,8 @@
 //!
 //! `latency`: messages at a constant rate, each of which is an entry; from when one was due to be sent until a read_committed
 //! consumer has the change, beside the same without the program in between (with transactions where it has some, committed as
-//! often). Rounds take turns, after one that warms the broker and does not count. `--delivery NAME` and `--rate N` leave out the others. `backlog`: the canonical messages, read to their end, from Kafka to Kafka, from file to file,
-//! and only read.
+//! often). Rounds take turns, once the broker is warm. `--delivery NAME` and `--rate N` leave out the others. `backlog`: the
+//! canonical messages, read to their end, from Kafka to Kafka, from file to file, and only read.
 //!
 //! ```text
 //! cargo build --profile dist

@@ -30,7 +30,7 @@ pub(super) fn walk<'a>(layout: &Layout, message: &'a [u8], fields: &mut Fields<'
         } else {
             read = walk.message();
             if read.is_some() {
-                known.learn(layout, &mut walk.scan, &walk.fields.met);
+                known.miss(layout, &mut walk.scan, &walk.fields.met);
             }
         }
         walk.fields.known = known;

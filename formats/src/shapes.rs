@@ -23,8 +23,11 @@ pub(super) const SHAPES_MAX: usize = 64;
 const STEPS_MAX: usize = 8192;
 /// Bytes around the values of all shapes of a layout, at most: 256 KiB.
 const TEXTS_MAX: usize = 256 << 10;
-/// Messages of no known shape, less those of one, after which a reader looks for none any more: it is that of one lot of messages.
-const MISSES: u32 = 64;
+/// Two for each message of no known shape, less one for each that has one, at which a reader, who reads one lot of messages, looks for none any more: to
+/// look in vain takes up to twice what a shape saves.
+const MISSES: u32 = 128;
+/// Messages of which a reader has learned nothing, at which it learns no more: to learn takes as long as to walk.
+const UNLEARNED: u32 = 16;
 /// No step.
 const NONE: u32 = u32::MAX;
 
@@ -66,6 +69,7 @@ pub(super) struct Shapes {
     pub(super) met: Vec<Box<[u64]>>,
 }
 
+/// The shapes of a layout of which no message was read.
 static EMPTY: Shapes = Shapes { steps: Vec::new(), texts: Vec::new(), met: Vec::new() };
 
 impl Shapes {
@@ -162,13 +166,15 @@ pub(super) struct SharedShapes(Mutex<Arc<Shapes>>);
 pub(super) struct KnownShapes {
     /// None before it has a layout: to take the value costs no allocation.
     shapes: Option<Arc<Shapes>>,
-    /// Messages that had none of them, less those that had one.
+    /// See [`MISSES`].
     missed: u32,
+    /// See [`UNLEARNED`].
+    unlearned: u32,
 }
 
 impl KnownShapes {
     pub(super) fn of(shared: &SharedShapes) -> KnownShapes {
-        KnownShapes { shapes: Some(Arc::clone(&lock(&shared.0))), missed: 0 }
+        KnownShapes { shapes: Some(Arc::clone(&lock(&shared.0))), ..KnownShapes::default() }
     }
 
     #[inline(always)]
@@ -187,14 +193,15 @@ impl KnownShapes {
         self.missed = self.missed.saturating_sub(1);
     }
 
-    /// Learns the shape of a message that was walked. `met`: the nodes that it has, a bit each.
+    /// Takes a message that had none of them and was walked, and learns its shape, unless there are enough. `met`: the nodes that it has, a bit each.
     #[cold]
     #[inline(never)]
-    pub(super) fn learn(&mut self, layout: &Layout, scan: &mut Scan<'_, '_>, met: &[u64]) {
-        self.missed += 1;
-        if !self.shapes().has_room(1, 0) {
+    pub(super) fn miss(&mut self, layout: &Layout, scan: &mut Scan<'_, '_>, met: &[u64]) {
+        self.missed += 2;
+        if self.unlearned == UNLEARNED || !self.shapes().has_room(1, 0) {
             return;
         }
+        self.unlearned += 1;
         let mut shape = Shape { layout, met: vec![0; met.len()], values: Vec::new() };
         let start = scan.blank(0);
         if shape.value(scan, Some(0), start, 0).is_none() {
@@ -211,6 +218,7 @@ impl KnownShapes {
         let is_latest = self.shapes.as_ref().is_some_and(|known| Arc::ptr_eq(&*shared, known));
         if is_latest && shared.has_room(steps.len() + 1, scan.bytes.len()) {
             Arc::make_mut(&mut *shared).add(&steps, &scan.bytes[from..], met);
+            self.unlearned -= 1;
         }
         self.shapes = Some(Arc::clone(&shared));
     }

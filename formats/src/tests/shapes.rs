@@ -84,7 +84,23 @@ fn an_object_in_the_place_of_null_is_another_shape() {
 }
 
 #[test]
-fn shapes_are_learned_once_and_are_so_many_at_most() {
+fn what_one_reader_learns_all_know_and_none_learns_again() {
+    let decoder = Decoder::new(&jobs()[0].0, &[]);
+    let (mut first, mut second) = (Fields::default(), Fields::default());
+    // Both begin with nothing.
+    for fields in [&mut first, &mut second] {
+        assert!(decoder.decode(b"{", None, fields).is_err());
+    }
+    for fields in [&mut first, &mut second, &mut Fields::default()] {
+        for _ in 0..3 {
+            decoder.decode(br#"{"c":1}"#, None, fields).unwrap();
+            assert_eq!(fields.known.shapes().met.len(), 1);
+        }
+    }
+}
+
+#[test]
+fn so_many_shapes_are_kept_at_most() {
     let decoder = Decoder::new(&jobs()[0].0, &[]);
     let messages: Vec<_> = (0..SHAPES_MAX * 2).map(|n| format!(r#"{{"a{n}":1,"b":[{n}],"c":"x"}}"#)).collect();
     for _ in 0..3 {
