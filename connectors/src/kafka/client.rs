@@ -9,6 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::{ClientContext, Statistics};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -148,6 +149,8 @@ pub(super) struct Context {
 
 #[derive(Default)]
 struct ClientState {
+    /// Another client of the same owner logs problems.
+    is_quiet: bool,
     /// The latest refusal: a retry does not help.
     refused: Option<Problem>,
     /// The latest problem since the brokers last answered.
@@ -241,6 +244,11 @@ impl Context {
         lock(&self.state)
     }
 
+    /// Logs no more problems: another client of the same owner and brokers does.
+    pub(super) fn fall_quiet(&self) {
+        self.lock().is_quiet = true;
+    }
+
     pub(super) fn brokers(&self) -> &str {
         &self.brokers
     }
@@ -250,6 +258,9 @@ impl Context {
         let mut state = self.lock();
         state.latest = Some(what.to_owned());
         state.latest_at = Some(Instant::now());
+        if state.is_quiet {
+            return;
+        }
         let pause = match state.logged {
             Some(Logged { at, pause }) if at.elapsed() < pause => return,
             Some(Logged { pause, .. }) => (pause * 2).min(LOG_PAUSE_MAX),
@@ -449,6 +460,49 @@ impl Reader {
     pub(super) fn ends(&self, topic: &str, partition: i32) -> Result<(i64, i64), Problem> {
         ends(&self.base, topic, partition)
     }
+}
+
+/// A partition: the place of its topic in a list of them, and its number.
+pub(super) type OfTopic = (usize, i32);
+
+/// Returns, by partition, the first offset and the end, as [`Reader::ends`] does. Two requests to each broker, however many partitions it has.
+pub(super) fn all_ends(
+    base: &BaseConsumer<Context>,
+    topics: &[&str],
+    partitions: impl Iterator<Item = OfTopic> + Clone,
+) -> Result<BTreeMap<OfTopic, (i64, i64)>, Problem> {
+    let lows = offsets_at(base, topics, partitions.clone(), Offset::Beginning)?;
+    let ends = offsets_at(base, topics, partitions, Offset::End)?;
+    Ok(lows.into_iter().map(|(of, low)| (of, (low, ends[&of]))).collect())
+}
+
+/// Returns the offsets of partitions at either end, or those of their first messages of a time or later; -1 where there is none. The offset of `place` is the time then,
+/// ms since the epoch.
+pub(super) fn offsets_at(
+    base: &BaseConsumer<Context>,
+    topics: &[&str],
+    partitions: impl Iterator<Item = OfTopic>,
+    place: Offset,
+) -> Result<BTreeMap<OfTopic, i64>, Problem> {
+    let partitions: Vec<OfTopic> = partitions.collect();
+    // The call takes no empty list.
+    if partitions.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mut asked = TopicPartitionList::with_capacity(partitions.len());
+    for (topic, number) in &partitions {
+        asked.add_partition_offset(topics[*topic], *number, place).expect("a time and both ends are valid offsets");
+    }
+    let found = base
+        .offsets_for_times(asked, REQUEST)
+        .map_err(|error| Problem::of_error(&error, "the offsets of partitions"))?;
+    let offset = |(topic, number): OfTopic| {
+        let name = topics[topic];
+        let element = found.find_partition(name, number).expect("the answer has each requested partition");
+        element.error().map_err(|error| Problem::of_error(&error, &format!("topic `{name}`, partition {number}")))?;
+        Ok(((topic, number), element.offset().to_raw().unwrap_or(-1)))
+    };
+    partitions.into_iter().map(offset).collect()
 }
 
 /// See [`Reader::ends`].

@@ -46,6 +46,7 @@ pub use open::{check_sync, open_sync, read_ledger, resend_sync};
 
 use super::client::Context;
 use super::error::Problem;
+use super::topics::Ending;
 use crate::committed_rows::CommittedRows;
 use batch::Batch;
 use sender::{Sender, Shared};
@@ -124,11 +125,16 @@ impl KafkaSink {
         (filter, rows): (Filter, CommittedRows),
         every: Duration,
         any: bool,
+        ending: Ending,
     ) -> KafkaSink {
         let shared = Arc::clone(&sender.shared);
         let name = format!("sync {}", sender.id);
         let (sync, of_thread) = (sender.id.clone(), Arc::clone(&catalog));
-        let thread = std::thread::Builder::new().name(name).spawn(move || sender.run(&of_thread, every));
+        let run = move || {
+            sender.run(&of_thread, every);
+            drop(ending);
+        };
+        let thread = std::thread::Builder::new().name(name).spawn(run);
         let thread = Some(thread.expect("the system can start a thread"));
         KafkaSink { sync, filter, catalog, rows, shared, thread, any }
     }

@@ -1,22 +1,27 @@
 //! Topics as a source: each partition of a topic is a partition of the source.
 //!
-//! A source has one client, without a group: nothing is committed to the brokers, positions are kept in the job's state. Each
-//! partition is fetched into a queue of its own, which its worker empties in batches and never waits for. The offsets where
-//! reading starts, and where a bounded reading ends, are requested from the brokers once, when the source is opened. A thread
-//! looks for new partitions every [`LOOK`], and for the offsets of partitions whose position was deleted.
+//! A source has no group: nothing is committed to the brokers, positions are kept in the job's state. Each partition is fetched into a queue of its
+//! own, which its worker empties in batches and never waits for. The offsets where reading starts, and where a bounded reading ends, are requested
+//! from the brokers once, when the source is opened. A thread looks for new partitions every [`LOOK`], and for the offsets of partitions whose position
+//! was deleted.
+//!
+//! A client has one request for messages underway at each broker. The request names no partition whose queue is full, and its answer is delayed while those
+//! that it names have no new messages. So partitions at their ends hold up one that is behind: it comes no further than its queue holds, 8 MB, in each
+//! [`FETCH_WAIT`]. Therefore partitions that are behind when the source is opened are read by a client of their own, which has the shorter [`CATCH_UP_WAIT`], and each
+//! moves to the client of all others once it has caught up.
 //!
 //! Where messages name their schemas, a message is handed out once its schema is known, or that it has none. Until then its partition
 //! has nothing, and stays where it is.
 
 use super::Variable;
-use super::client::{Context, PATIENCE, REQUEST, Reader, ends, retry, settings};
+use super::client::{Context, PATIENCE, Reader, all_ends, ends, offsets_at, retry, settings};
 use super::error::Problem;
 use super::ffi::{self, FetchedBatch, Message, PartitionQueue, Taken, TopicDescription};
 use super::looks::{ANSWER, Looks};
 use super::topics;
 use crate::registry::{Registry, Standing};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::Offset;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,9 +43,14 @@ const FETCH_WAIT: usize = 50;
 const FETCH_WAIT_PARTITIONS: usize = 20;
 /// … and at most. A message ends the wait at once; only partitions whose queues were full at the request wait for it.
 const FETCH_WAIT_MAX: usize = 1_000;
+/// The same while partitions catch up, or are read to a bound: of those that are named some have more messages, or reading soon ends.
+const CATCH_UP_WAIT: &str = "2";
+/// A partition with fewer messages to catch up on is read by the client of all others from the start.
+const BEHIND_MIN: i64 = 10_000;
 
 /// Settings of fetching; a job may change them.
-const DEFAULTS: [(&str, &str); 3] = [
+const DEFAULTS: [(&str, &str); 4] = [
+    ("fetch.wait.max.ms", CATCH_UP_WAIT),
     // While a queue is full the fetcher sleeps for so long, 1,000 by default, in which the queue could be emptied many times.
     ("fetch.queue.backoff.ms", "2"),
     // Per partition: a fetch (1 MiB, compressed) fits in unpacked. More is no faster.
@@ -107,6 +117,7 @@ pub struct Bounds {
 /// Topics as a source.
 pub struct KafkaSource {
     id: String,
+    /// The client of partitions that are read to a bound, or have caught up.
     pub(super) reader: Arc<Reader>,
     watch: Arc<Watch>,
     bounds: BTreeMap<PartitionId, PartitionBounds>,
@@ -139,6 +150,23 @@ struct Watch {
     state: Mutex<Watched>,
     /// Whether a topic was replaced or a position was deleted: partitions look at the state.
     noticed: AtomicBool,
+    catch_up: Mutex<CatchUp>,
+}
+
+/// The client of partitions that are behind.
+#[derive(Default)]
+struct CatchUp {
+    /// None where partitions are read to a bound, and once the last has caught up.
+    reader: Option<Arc<Reader>>,
+    /// A partition has caught up: without any other the client is not needed any more.
+    has_moved: bool,
+}
+
+impl CatchUp {
+    fn take_unused(&mut self) -> Option<Arc<Reader>> {
+        let has_moved = self.has_moved;
+        self.reader.take_if(|reader| has_moved && Arc::strong_count(reader) == 1)
+    }
 }
 
 struct Watched {
@@ -169,37 +197,25 @@ impl KafkaSource {
         spec: &SourceSpec<'_>,
         variable: Variable<'_>,
     ) -> Result<KafkaSource, Problem> {
+        let (bounded, names) = (spec.bounds.is_some(), spec.topics.iter().map(String::as_str).collect::<Vec<_>>());
         let config = settings(spec.kafka, &DEFAULTS, &FIXED, variable)?;
         let context = || Context::new(format!("source {}", spec.id), &spec.kafka.brokers);
         // The client's thread starts before the topics are known.
         let watched: Arc<Mutex<Option<Arc<Watch>>>> = Arc::default();
-        let names: Vec<&str> = spec.topics.iter().map(String::as_str).collect();
-        // A client that only asks, because the settings of the one that fetches depend on the answer.
-        let first = {
-            let reader = Reader::start(&config, context(), |_| ())?;
-            topics::describe(reader.base().client(), reader.context(), &names, patience)?
-        };
-        let partitions = first.iter().map(|topic| usize::try_from(topic.partitions).unwrap_or(0)).sum();
-        let wait = fetch_wait(partitions).to_string();
-        let config =
-            settings(spec.kafka, &[&DEFAULTS[..], &[("fetch.wait.max.ms", &wait)]].concat(), &FIXED, variable)?;
-        let reader = {
+        let first_reader = {
             let watched = Arc::clone(&watched);
-            Reader::start(&config, context(), move |base| {
-                let watch = lock(&watched).clone();
-                if let Some(watch) = watch {
-                    watch.look(base);
-                }
-            })?
+            let look = move |base: &_| lock(&watched).clone().into_iter().for_each(|watch| watch.look(base));
+            Arc::new(Reader::start(&config, context(), look)?)
         };
+        let base = first_reader.base();
+        let first = topics::describe(base.client(), first_reader.context(), &names, patience)?;
+        let all = (0..).zip(&first).flat_map(|(topic, of)| (0..of.partitions).map(move |number| (topic, number)));
+        let ends = retry(first_reader.context(), patience, || all_ends(base, &names, all.clone()))?;
         let mut bounds = BTreeMap::new();
-        for (topic, (name, described)) in names.iter().zip(&first).enumerate() {
-            for number in 0..described.partitions {
-                let (low, end) = retry(reader.context(), patience, || reader.ends(name, number))?;
-                let id = PartitionId { source: spec.id.to_owned(), name: partition_name(name, number) };
-                let (since, why) = (oldest(low), "the earliest");
-                bounds.insert(id, PartitionBounds { topic, number, low, end, start: low, since, why });
-            }
+        for ((topic, number), (low, end)) in ends {
+            let id = PartitionId { source: spec.id.to_owned(), name: partition_name(names[topic], number) };
+            let (since, why) = (oldest(low), "the earliest");
+            bounds.insert(id, PartitionBounds { topic, number, low, end, start: low, since, why });
         }
         let time = match (spec.bounds, spec.start) {
             (Some(Bounds { from: Some(from) }), _) => Some((from.saturating_sub(spec.window_ms), "what --from needs")),
@@ -214,7 +230,7 @@ impl KafkaSource {
             }
         };
         if let Some((time, why)) = time {
-            retry(reader.context(), patience, || at_time(reader.base(), &names, &mut bounds, time))?;
+            retry(first_reader.context(), patience, || at_time(base, &names, &mut bounds, time))?;
             for bounds in bounds.values_mut() {
                 // If already the first message is of that time or later, earlier ones of that time may have been deleted.
                 bounds.since = if bounds.start > bounds.low { ReadFrom::Time(time) } else { oldest(bounds.low) };
@@ -231,17 +247,40 @@ impl KafkaSource {
             topics: spec.topics.to_vec(),
             first,
             noticed: AtomicBool::new(false),
+            catch_up: Mutex::default(),
         });
-        *lock(&watched) = Some(Arc::clone(&watch));
+        let reader = match bounded {
+            true => {
+                *lock(&watched) = Some(Arc::clone(&watch));
+                first_reader
+            }
+            false => {
+                let wait = fetch_wait(bounds.len()).to_string();
+                let own = [&DEFAULTS[..], &[("fetch.wait.max.ms", &wait)]].concat();
+                let config = settings(spec.kafka, &own, &FIXED, variable)?;
+                // Both would log the same problems of the same brokers.
+                first_reader.context().fall_quiet();
+                lock(&watch.catch_up).reader = Some(first_reader);
+                let watch = Arc::clone(&watch);
+                Arc::new(Reader::start(&config, context(), move |base| watch.look(base))?)
+            }
+        };
         Ok(KafkaSource {
             id: spec.id.to_owned(),
-            reader: Arc::new(reader),
+            reader,
             watch,
             bounds,
-            bounded: spec.bounds.is_some(),
+            bounded,
             message_bytes: spec.message_bytes,
             schemas: spec.schemas.clone(),
         })
+    }
+}
+
+#[cfg(test)]
+impl KafkaSource {
+    pub(super) fn has_catch_up_client(&self) -> bool {
+        lock(&self.watch.catch_up).reader.is_some()
     }
 }
 
@@ -276,23 +315,12 @@ fn at_time(
     time: u64,
 ) -> Result<(), Problem> {
     let time = i64::try_from(time).unwrap_or(i64::MAX);
-    let mut asked = TopicPartitionList::with_capacity(bounds.len());
-    for of in bounds.values() {
-        asked
-            .add_partition_offset(topics[of.topic], of.number, Offset::Offset(time))
-            .expect("a time is a valid offset");
-    }
-    let found =
-        base.offsets_for_times(asked, REQUEST).map_err(|error| Problem::of_error(&error, "the offsets of a time"))?;
+    let partitions = bounds.values().map(|of| (of.topic, of.number));
+    let found = offsets_at(base, topics, partitions, Offset::Offset(time))?;
     for of in bounds.values_mut() {
-        let topic = topics[of.topic];
-        let element = found.find_partition(topic, of.number).expect("the answer has each requested partition");
-        element
-            .error()
-            .map_err(|error| Problem::of_error(&error, &format!("topic `{topic}`, partition {}", of.number)))?;
-        of.start = match element.offset() {
-            Offset::Offset(offset) => offset.clamp(of.low, of.end),
-            _ => of.end,
+        of.start = match found[&(of.topic, of.number)] {
+            -1 => of.end,
+            offset => offset.clamp(of.low, of.end),
         };
     }
     Ok(())
@@ -360,8 +388,15 @@ impl Source for KafkaSource {
             }
         }
         tracing::info!(source = %id.source, topic = %topic, partition = bounds.number, offset = start, why, "reading");
+        let catch_up = lock(&self.watch.catch_up).reader.clone().filter(|_| bounds.end - start >= BEHIND_MIN);
+        let (reader, next_reader) = match catch_up {
+            Some(catch_up) => (catch_up, Some(Arc::clone(&self.reader))),
+            None => (Arc::clone(&self.reader), None),
+        };
         Ok(Box::new(KafkaPartition {
-            queue: PartitionQueue::start(Arc::clone(&self.reader), topic, bounds.number, start),
+            queue: PartitionQueue::start(reader, topic, bounds.number, start),
+            next_reader,
+            wake: None,
             id: id.clone(),
             bounds: PartitionBounds { since, ..bounds.clone() },
             identity,
@@ -393,8 +428,11 @@ impl Watch {
         lock(&self.state)
     }
 
-    /// Looks at the topics if it is time to. Called on the client's thread.
+    /// Looks at the topics if it is time to, and ends the client of partitions that were behind once all have caught up. Called on the client's
+    /// thread.
     fn look(&self, base: &BaseConsumer<Context>) {
+        // Ended without the lock: that takes a while.
+        drop(lock(&self.catch_up).take_unused());
         let (due, lost) = {
             let state = self.lock();
             let lost: Vec<_> = state.lost.iter().filter(|(_, now)| now.is_none()).map(|(which, _)| *which).collect();
@@ -438,6 +476,10 @@ impl Watch {
 /// A partition of a topic.
 struct KafkaPartition {
     queue: PartitionQueue,
+    /// The client to which the partition moves once it has caught up. None if it has it already.
+    next_reader: Option<Arc<Reader>>,
+    /// What the queue calls when it is no longer empty.
+    wake: Option<Arc<dyn Fn() + Send + Sync>>,
     id: PartitionId,
     bounds: PartitionBounds,
     identity: String,
@@ -522,7 +564,9 @@ impl KafkaPartition {
                 }
                 Taken::Error(code) => {
                     let what = format!("topic `{}`, partition {}", self.topic(), self.bounds.number);
-                    self.queue.reader().context().report(&Problem::of_code(code, &what).reason);
+                    // The client of those that are behind logs nothing.
+                    let reader = self.next_reader.as_deref().unwrap_or(self.queue.reader());
+                    reader.context().report(&Problem::of_code(code, &what).reason);
                 }
             }
             upto += 1;
@@ -536,6 +580,21 @@ impl KafkaPartition {
 
     fn topic(&self) -> &str {
         &self.watch.topics[self.bounds.topic]
+    }
+
+    /// Moves to the client of partitions that have caught up, if it has. What is queued beyond the position is fetched again.
+    fn move_if_caught_up(&mut self) {
+        if self.position < self.bounds.end || self.held > 0 {
+            return;
+        }
+        let Some(reader) = self.next_reader.take() else { return };
+        // Its messages belong to the client that the partition leaves.
+        self.batch.clear();
+        self.queue = PartitionQueue::start(reader, self.topic(), self.bounds.number, self.position);
+        if let Some(wake) = &self.wake {
+            self.queue.wake_with(Arc::clone(wake));
+        }
+        lock(&self.watch.catch_up).has_moved = true;
     }
 
     /// Continues at the first message left, if the position was deleted.
@@ -599,6 +658,7 @@ impl Partition for KafkaPartition {
             self.batch.clear();
             return Ok(Polled::End);
         }
+        self.move_if_caught_up();
         match self.find_position() {
             Ok(Lookup::Found) => {}
             Ok(Lookup::Pending) => return Ok(Polled::Idle),
@@ -631,7 +691,8 @@ impl Partition for KafkaPartition {
         if let Some(gate) = &self.schemas {
             gate.registry.wake_with(Arc::clone(&wake));
         }
-        self.queue.wake_with(wake);
+        self.queue.wake_with(Arc::clone(&wake));
+        self.wake = Some(wake);
         true
     }
 

@@ -54,7 +54,7 @@ const DEFAULTS: [(&str, &str); 2] = [
 const READER_DEFAULTS: [(&str, &str); 2] = [
     ("fetch.queue.backoff.ms", "2"),
     // For so long, 500 by default, a broker waits for more at the end of a ledger before it answers, and answers no other request of the connection.
-    ("fetch.wait.max.ms", "10"),
+    ("fetch.wait.max.ms", "1"),
 ];
 
 /// Fences older processes of the sync, and reads its ledger.
@@ -112,7 +112,7 @@ pub(in crate::kafka) fn mark_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -
 impl MarkedSync {
     /// Does steps 4 to 7.
     pub(in crate::kafka) fn open(self, spec: &SyncSpec<'_>) -> Result<OpenedSync, SinkError> {
-        let MarkedSync { mut sender, reader, deadline, ending: _ending } = self;
+        let MarkedSync { mut sender, reader, deadline, ending } = self;
         let failed = |problem| spec.failed("opened", problem);
         sender.wait_for_mark(&reader, deadline).map_err(failed)?;
         let mut found = ledger::read(&reader, &sender.ledger_topic, PATIENCE).map_err(failed)?;
@@ -158,7 +158,7 @@ impl MarkedSync {
             start: Box::new(move |catalog: Arc<Catalog>| {
                 let filter = filter(index, &sync, &catalog);
                 sender.messages = Messages::of(&sync, Arc::clone(&catalog));
-                Box::new(KafkaSink::start(sender, catalog, (filter, rows), every, any))
+                Box::new(KafkaSink::start(sender, catalog, (filter, rows), every, any, ending))
             }),
         })
     }

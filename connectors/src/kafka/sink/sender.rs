@@ -11,12 +11,13 @@ use super::reconcile::{Broken, Visible};
 use super::rounds::Rounds;
 use super::transaction::Setback;
 use super::watch::Watch;
-use crate::kafka::client::{Context, PATIENCE, Reader, retry};
+use crate::kafka::client::{Context, PATIENCE, Reader, offsets_at, retry};
 use crate::kafka::error::Problem;
 use crate::kafka::ledger::{self, DeadLettersOfLedger, LedgerTopic, Mark, Progress};
 use crate::messages::Messages;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::topic_partition_list::Offset;
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -347,10 +348,10 @@ impl Sender {
         if !self.exactly_once {
             return Ok(());
         }
-        for partition in 0..self.watch.target_partitions() {
-            let (_, end) = retry(reader.context(), PATIENCE, || reader.ends(&self.topic, partition))?;
-            self.ends.insert(partition, end);
-        }
+        let all = (0..self.watch.target_partitions()).map(|partition| (0, partition));
+        let ends = || offsets_at(reader.base(), &[&self.topic], all.clone(), Offset::End);
+        let ends = retry(reader.context(), PATIENCE, ends)?;
+        self.ends.extend(ends.into_iter().map(|((_, partition), end)| (partition, end)));
         Ok(())
     }
 

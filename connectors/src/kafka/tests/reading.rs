@@ -6,6 +6,8 @@ use crate::kafka::{Bounds, KafkaSource, SourceSpec, partition_name};
 use rdkafka::consumer::Consumer;
 use rdkafka::producer::Producer;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use usher_config::{Kafka, Setting, Start};
 use usher_core::source::{Body, Headers, Partition, PartitionId, Polled, Resume, Source, SourceError};
@@ -285,6 +287,37 @@ fn many_messages_come_in_order_and_each_once() {
     for (number, (position, text)) in found.iter().enumerate() {
         assert_eq!((*position, &text[..]), (number as u64, &format!("{{\"number\": {number}}}")[..]));
     }
+}
+
+#[test]
+fn a_partition_that_was_behind_moves_to_the_client_of_the_others_and_misses_nothing() {
+    let Some(broker) = broker() else { return };
+    broker.create("moving", 2);
+    let producer = broker.producer(&[("compression.type", "lz4")]);
+    for number in 0..20_000 {
+        send(&producer, "moving", 0, 1, Some(&number.to_string()));
+    }
+    producer.flush(PATIENCE).unwrap();
+    broker.produce("moving", 1, &[(1, Some("alone"))]);
+    let mut source = open(broker, &["moving"], Start::Earliest, None);
+    let mut behind = source.open(&id("moving", 0), None).unwrap();
+    let mut near = source.open(&id("moving", 1), None).unwrap();
+    assert_eq!(texts(&take_until(&mut *near, |near| near.caught_up())), ["alone"]);
+    let found = take_until(&mut *behind, |behind| behind.caught_up());
+    assert!(
+        found.iter().enumerate().all(|(number, (at, text))| (*at, &text[..]) == (number as u64, &number.to_string()))
+    );
+    assert_eq!(found.len(), 20_000);
+    assert!(source.has_catch_up_client(), "it moves when it is polled again");
+    let woken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&woken);
+    behind.wake_with(Arc::new(move || drop(count.fetch_add(1, Ordering::Relaxed))));
+    assert!(matches!(behind.poll(64 << 10).unwrap(), Polled::Idle));
+    until("the client that nobody needs has ended", || !source.has_catch_up_client());
+    let before = woken.load(Ordering::Relaxed);
+    broker.produce("moving", 0, &[(1, Some("later")), (1, Some("latest"))]);
+    until("the partition says that something has come", || woken.load(Ordering::Relaxed) > before);
+    assert_eq!(texts(&take_until(&mut *behind, |behind| behind.position() == 20_002)), ["later", "latest"]);
 }
 
 #[test]
