@@ -156,16 +156,16 @@ struct Watch {
 /// The client of partitions that are behind.
 #[derive(Default)]
 struct CatchUp {
-    /// None where partitions are read to a bound, and once the last has caught up.
+    /// None where partitions are read to a bound, and once no partition has it.
     reader: Option<Arc<Reader>>,
-    /// A partition has caught up: without any other the client is not needed any more.
-    has_moved: bool,
+    /// Partitions have been opened: those that are behind have it.
+    is_given: bool,
 }
 
 impl CatchUp {
     fn take_unused(&mut self) -> Option<Arc<Reader>> {
-        let has_moved = self.has_moved;
-        self.reader.take_if(|reader| has_moved && Arc::strong_count(reader) == 1)
+        let is_given = self.is_given;
+        self.reader.take_if(|reader| is_given && Arc::strong_count(reader) == 1)
     }
 }
 
@@ -388,8 +388,12 @@ impl Source for KafkaSource {
             }
         }
         tracing::info!(source = %id.source, topic = %topic, partition = bounds.number, offset = start, why, "reading");
-        let catch_up = lock(&self.watch.catch_up).reader.clone().filter(|_| bounds.end - start >= BEHIND_MIN);
-        let (reader, next_reader) = match catch_up {
+        let catch_up = {
+            let mut catch_up = lock(&self.watch.catch_up);
+            catch_up.is_given = true;
+            catch_up.reader.clone()
+        };
+        let (reader, next_reader) = match catch_up.filter(|_| bounds.end - start >= BEHIND_MIN) {
             Some(catch_up) => (catch_up, Some(Arc::clone(&self.reader))),
             None => (Arc::clone(&self.reader), None),
         };
@@ -428,11 +432,8 @@ impl Watch {
         lock(&self.state)
     }
 
-    /// Looks at the topics if it is time to, and ends the client of partitions that were behind once all have caught up. Called on the client's
-    /// thread.
+    /// Looks at the topics if it is time to, and ends the client of partitions that are behind if there are none. Called on the client's thread.
     fn look(&self, base: &BaseConsumer<Context>) {
-        // Ended without the lock: that takes a while.
-        drop(lock(&self.catch_up).take_unused());
         let (due, lost) = {
             let state = self.lock();
             let lost: Vec<_> = state.lost.iter().filter(|(_, now)| now.is_none()).map(|(which, _)| *which).collect();
@@ -441,6 +442,9 @@ impl Watch {
         if !due {
             return;
         }
+        let unused = lock(&self.catch_up).take_unused();
+        // Its end takes a while, and is not waited for with the lock.
+        drop(unused);
         let context = base.client().context();
         let names: Vec<&str> = self.topics.iter().map(String::as_str).collect();
         let described = ffi::describe(base.client(), &names, ANSWER);
@@ -594,7 +598,6 @@ impl KafkaPartition {
         if let Some(wake) = &self.wake {
             self.queue.wake_with(Arc::clone(wake));
         }
-        lock(&self.watch.catch_up).has_moved = true;
     }
 
     /// Continues at the first message left, if the position was deleted.
