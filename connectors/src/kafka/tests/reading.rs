@@ -311,7 +311,7 @@ fn a_partition_that_was_behind_moves_to_the_client_of_the_others_and_misses_noth
     assert!(source.has_catch_up_client(), "it moves when it is polled again");
     let woken = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&woken);
-    behind.wake_with(Arc::new(move || drop(count.fetch_add(1, Ordering::Relaxed))));
+    behind.wake_with(Arc::new(move || _ = count.fetch_add(1, Ordering::Relaxed)));
     assert!(matches!(behind.poll(64 << 10).unwrap(), Polled::Idle));
     until("the client that nobody needs has ended", || !source.has_catch_up_client());
     let before = woken.load(Ordering::Relaxed);
