@@ -144,13 +144,11 @@ pub(super) struct Context {
     brokers: String,
     /// The topics of which the offsets of delivered messages are noted.
     noted: Vec<String>,
-    state: Mutex<ClientState>,
+    state: Arc<Mutex<ClientState>>,
 }
 
 #[derive(Default)]
 struct ClientState {
-    /// Another client of the same owner logs problems.
-    is_quiet: bool,
     /// The latest refusal: a retry does not help.
     refused: Option<Problem>,
     /// The latest problem since the brokers last answered.
@@ -232,7 +230,17 @@ struct Logged {
 
 impl Context {
     pub(super) fn new(owner: String, brokers: &str) -> Context {
-        Context { owner, brokers: brokers.to_owned(), noted: Vec::new(), state: Mutex::default() }
+        Context { owner, brokers: brokers.to_owned(), noted: Vec::new(), state: Arc::default() }
+    }
+
+    /// Returns the context of another client of the same owner: a problem that both have is logged as one.
+    pub(super) fn of_another(&self) -> Context {
+        Context {
+            owner: self.owner.clone(),
+            brokers: self.brokers.clone(),
+            noted: Vec::new(),
+            state: Arc::clone(&self.state),
+        }
     }
 
     /// Notes the offsets of messages that are delivered to `topics`.
@@ -244,11 +252,6 @@ impl Context {
         lock(&self.state)
     }
 
-    /// Logs no more problems: another client of the same owner and brokers does.
-    pub(super) fn fall_quiet(&self) {
-        self.lock().is_quiet = true;
-    }
-
     pub(super) fn brokers(&self) -> &str {
         &self.brokers
     }
@@ -258,9 +261,6 @@ impl Context {
         let mut state = self.lock();
         state.latest = Some(what.to_owned());
         state.latest_at = Some(Instant::now());
-        if state.is_quiet {
-            return;
-        }
         let pause = match state.logged {
             Some(Logged { at, pause }) if at.elapsed() < pause => return,
             Some(Logged { pause, .. }) => (pause * 2).min(LOG_PAUSE_MAX),
@@ -473,7 +473,16 @@ pub(super) fn all_ends(
 ) -> Result<BTreeMap<OfTopic, (i64, i64)>, Problem> {
     let lows = offsets_at(base, topics, partitions.clone(), Offset::Beginning)?;
     let ends = offsets_at(base, topics, partitions, Offset::End)?;
-    Ok(lows.into_iter().map(|(of, low)| (of, (low, ends[&of]))).collect())
+    let both = |((topic, number), low): (OfTopic, i64)| {
+        let end = ends[&(topic, number)];
+        if low < 0 || end < low {
+            let reason = format!("topic `{}`, partition {number}, starts at {low} and ends at {end}", topics[topic]);
+            // It is being created anew.
+            return Err(Problem { reason, hint: "see that the topic is there", transient: true });
+        }
+        Ok(((topic, number), (low, end)))
+    };
+    lows.into_iter().map(both).collect()
 }
 
 /// Returns the offsets of partitions at either end, or those of their first messages of a time or later; -1 where there is none. The offset of `place` is the time then,
@@ -493,9 +502,10 @@ pub(super) fn offsets_at(
     for (topic, number) in &partitions {
         asked.add_partition_offset(topics[*topic], *number, place).expect("a time and both ends are valid offsets");
     }
-    let found = base
-        .offsets_for_times(asked, REQUEST)
-        .map_err(|error| Problem::of_error(&error, "the offsets of partitions"))?;
+    let found = base.offsets_for_times(asked, REQUEST).map_err(|error| {
+        let names: Vec<String> = topics.iter().map(|topic| format!("topic `{topic}`")).collect();
+        Problem::of_error(&error, &names.join(", "))
+    })?;
     let offset = |(topic, number): OfTopic| {
         let name = topics[topic];
         let element = found.find_partition(name, number).expect("the answer has each requested partition");

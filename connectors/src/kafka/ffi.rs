@@ -91,9 +91,14 @@ impl PartitionQueue {
 
     /// Fetches from another offset on; messages in the queue are dropped.
     pub(super) fn restart(&self, offset: i64) {
+        self.stop();
+        self.fetch(offset);
+    }
+
+    /// Fetches no more; messages in the queue are dropped.
+    pub(super) fn stop(&self) {
         // SAFETY: the topic is alive. It may no longer be fetched, which is an error that changes nothing.
         unsafe { c::rd_kafka_consume_stop(self.topic, self.partition) };
-        self.fetch(offset);
     }
 
     fn fetch(&self, offset: i64) {

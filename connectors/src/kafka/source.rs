@@ -8,7 +8,7 @@
 //! A client has one request for messages underway at each broker. The request names no partition whose queue is full, and its answer is delayed while those
 //! that it names have no new messages. So partitions at their ends hold up one that is behind: it comes no further than its queue holds, 8 MB, in each
 //! [`FETCH_WAIT`]. Therefore partitions that are behind when the source is opened are read by a client of their own, which has the shorter [`CATCH_UP_WAIT`], and each
-//! moves to the client of all others once it has caught up.
+//! moves to the client of all others once it has caught up. A partition that is read to a bound is not fetched beyond it.
 //!
 //! Where messages name their schemas, a message is handed out once its schema is known, or that it has none. Until then its partition
 //! has nothing, and stays where it is.
@@ -39,18 +39,19 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// How long a broker without new messages delays its answer, ms, …
 const FETCH_WAIT: usize = 50;
+/// … and to the client of partitions that are behind or are read to a bound, …
+const CATCH_UP_WAIT: usize = 2;
 /// … for so many partitions, and longer for more: each such answer, and each request, names all of them, …
 const FETCH_WAIT_PARTITIONS: usize = 20;
 /// … and at most. A message ends the wait at once; only partitions whose queues were full at the request wait for it.
 const FETCH_WAIT_MAX: usize = 1_000;
-/// The same while partitions catch up, or are read to a bound: of those that are named some have more messages, or reading soon ends.
-const CATCH_UP_WAIT: &str = "2";
-/// A partition with fewer messages to catch up on is read by the client of all others from the start.
+/// Messages that a partition has to catch up on, at least, for which it has the client of those that are behind.
 const BEHIND_MIN: i64 = 10_000;
+/// How long that client is kept without partitions after one was opened: workers open theirs when they have restored their keys.
+const CATCH_UP_KEPT: Duration = Duration::from_secs(60);
 
 /// Settings of fetching; a job may change them.
-const DEFAULTS: [(&str, &str); 4] = [
-    ("fetch.wait.max.ms", CATCH_UP_WAIT),
+const DEFAULTS: [(&str, &str); 3] = [
     // While a queue is full the fetcher sleeps for so long, 1,000 by default, in which the queue could be emptied many times.
     ("fetch.queue.backoff.ms", "2"),
     // Per partition: a fetch (1 MiB, compressed) fits in unpacked. More is no faster.
@@ -117,7 +118,7 @@ pub struct Bounds {
 /// Topics as a source.
 pub struct KafkaSource {
     id: String,
-    /// The client of partitions that are read to a bound, or have caught up.
+    /// The client of partitions that are read to a bound; else of those that are not, or no longer, behind.
     pub(super) reader: Arc<Reader>,
     watch: Arc<Watch>,
     bounds: BTreeMap<PartitionId, PartitionBounds>,
@@ -156,16 +157,17 @@ struct Watch {
 /// The client of partitions that are behind.
 #[derive(Default)]
 struct CatchUp {
-    /// None where partitions are read to a bound, and once no partition has it.
+    /// None where partitions are read to a bound, and once it has ended.
     reader: Option<Arc<Reader>>,
-    /// Partitions have been opened: those that are behind have it.
-    is_given: bool,
+    /// When a partition was last opened, with this client or the other.
+    opened: Option<Instant>,
 }
 
 impl CatchUp {
-    fn take_unused(&mut self) -> Option<Arc<Reader>> {
-        let is_given = self.is_given;
-        self.reader.take_if(|reader| is_given && Arc::strong_count(reader) == 1)
+    /// Takes the client out, if no partition has it or will.
+    fn take_unused(&mut self, now: Instant) -> Option<Arc<Reader>> {
+        let is_over = self.opened.is_some_and(|opened| now.duration_since(opened) > CATCH_UP_KEPT);
+        self.reader.take_if(|reader| is_over && Arc::strong_count(reader) == 1)
     }
 }
 
@@ -198,19 +200,32 @@ impl KafkaSource {
         variable: Variable<'_>,
     ) -> Result<KafkaSource, Problem> {
         let (bounded, names) = (spec.bounds.is_some(), spec.topics.iter().map(String::as_str).collect::<Vec<_>>());
-        let config = settings(spec.kafka, &DEFAULTS, &FIXED, variable)?;
-        let context = || Context::new(format!("source {}", spec.id), &spec.kafka.brokers);
+        let config = |wait: usize| {
+            let wait = wait.to_string();
+            settings(spec.kafka, &[&DEFAULTS[..], &[("fetch.wait.max.ms", &wait)]].concat(), &FIXED, variable)
+        };
+        let context = Context::new(format!("source {}", spec.id), &spec.kafka.brokers);
         // The client's thread starts before the topics are known.
         let watched: Arc<Mutex<Option<Arc<Watch>>>> = Arc::default();
-        let first_reader = {
+        let start = |wait: usize| {
             let watched = Arc::clone(&watched);
-            let look = move |base: &_| lock(&watched).clone().into_iter().for_each(|watch| watch.look(base));
-            Arc::new(Reader::start(&config, context(), look)?)
+            let look = move |base: &_| {
+                let watch = lock(&watched).clone();
+                if let Some(watch) = watch {
+                    watch.look(base);
+                }
+            };
+            Ok::<_, Problem>(Arc::new(Reader::start(&config(wait)?, context.of_another(), look)?))
         };
+        let mut first_reader = start(CATCH_UP_WAIT)?;
+        let first = topics::describe(first_reader.base().client(), &context, &names, patience)?;
+        let partitions = first.iter().map(|topic| usize::try_from(topic.partitions).unwrap_or(0)).sum();
+        if scaled(CATCH_UP_WAIT, partitions) != CATCH_UP_WAIT {
+            first_reader = start(scaled(CATCH_UP_WAIT, partitions))?;
+        }
         let base = first_reader.base();
-        let first = topics::describe(base.client(), first_reader.context(), &names, patience)?;
         let all = (0..).zip(&first).flat_map(|(topic, of)| (0..of.partitions).map(move |number| (topic, number)));
-        let ends = retry(first_reader.context(), patience, || all_ends(base, &names, all.clone()))?;
+        let ends = retry(&context, patience, || all_ends(base, &names, all.clone()))?;
         let mut bounds = BTreeMap::new();
         for ((topic, number), (low, end)) in ends {
             let id = PartitionId { source: spec.id.to_owned(), name: partition_name(names[topic], number) };
@@ -230,7 +245,7 @@ impl KafkaSource {
             }
         };
         if let Some((time, why)) = time {
-            retry(first_reader.context(), patience, || at_time(base, &names, &mut bounds, time))?;
+            retry(&context, patience, || at_time(base, &names, &mut bounds, time))?;
             for bounds in bounds.values_mut() {
                 // If already the first message is of that time or later, earlier ones of that time may have been deleted.
                 bounds.since = if bounds.start > bounds.low { ReadFrom::Time(time) } else { oldest(bounds.low) };
@@ -249,21 +264,13 @@ impl KafkaSource {
             noticed: AtomicBool::new(false),
             catch_up: Mutex::default(),
         });
-        let reader = match bounded {
-            true => {
-                *lock(&watched) = Some(Arc::clone(&watch));
-                first_reader
-            }
-            false => {
-                let wait = fetch_wait(bounds.len()).to_string();
-                let own = [&DEFAULTS[..], &[("fetch.wait.max.ms", &wait)]].concat();
-                let config = settings(spec.kafka, &own, &FIXED, variable)?;
-                // Both would log the same problems of the same brokers.
-                first_reader.context().fall_quiet();
-                lock(&watch.catch_up).reader = Some(first_reader);
-                let watch = Arc::clone(&watch);
-                Arc::new(Reader::start(&config, context(), move |base| watch.look(base))?)
-            }
+        let reader = if bounded {
+            *lock(&watched) = Some(Arc::clone(&watch));
+            first_reader
+        } else {
+            lock(&watch.catch_up).reader = Some(first_reader);
+            let (config, watch) = (config(scaled(FETCH_WAIT, partitions))?, Arc::clone(&watch));
+            Arc::new(Reader::start(&config, context.of_another(), move |base| watch.look(base))?)
         };
         Ok(KafkaSource {
             id: spec.id.to_owned(),
@@ -279,14 +286,15 @@ impl KafkaSource {
 
 #[cfg(test)]
 impl KafkaSource {
-    pub(super) fn has_catch_up_client(&self) -> bool {
-        lock(&self.watch.catch_up).reader.is_some()
+    /// Returns how many partitions are read by the client of those that are behind. None if there is no such client.
+    pub(super) fn catching_up(&self) -> Option<usize> {
+        lock(&self.watch.catch_up).reader.as_ref().map(|reader| Arc::strong_count(reader) - 1)
     }
 }
 
-/// Returns how long a broker delays its answer about so many partitions without new messages, ms.
-fn fetch_wait(partitions: usize) -> usize {
-    (FETCH_WAIT * partitions.div_ceil(FETCH_WAIT_PARTITIONS)).clamp(FETCH_WAIT, FETCH_WAIT_MAX)
+/// Returns how long a broker delays its answer about so many partitions without new messages, ms. `wait`: about up to [`FETCH_WAIT_PARTITIONS`].
+fn scaled(wait: usize, partitions: usize) -> usize {
+    (wait * partitions.div_ceil(FETCH_WAIT_PARTITIONS)).clamp(wait, FETCH_WAIT_MAX)
 }
 
 /// Checks that the topics of the source `id` exist.
@@ -390,7 +398,7 @@ impl Source for KafkaSource {
         tracing::info!(source = %id.source, topic = %topic, partition = bounds.number, offset = start, why, "reading");
         let catch_up = {
             let mut catch_up = lock(&self.watch.catch_up);
-            catch_up.is_given = true;
+            catch_up.opened = Some(Instant::now());
             catch_up.reader.clone()
         };
         let (reader, next_reader) = match catch_up.filter(|_| bounds.end - start >= BEHIND_MIN) {
@@ -432,7 +440,7 @@ impl Watch {
         lock(&self.state)
     }
 
-    /// Looks at the topics if it is time to, and ends the client of partitions that are behind if there are none. Called on the client's thread.
+    /// Looks at the topics if it is time to, and ends the client of partitions that are behind if there are none any more. Called on the client's thread.
     fn look(&self, base: &BaseConsumer<Context>) {
         let (due, lost) = {
             let state = self.lock();
@@ -442,8 +450,8 @@ impl Watch {
         if !due {
             return;
         }
-        let unused = lock(&self.catch_up).take_unused();
-        // Its end takes a while, and is not waited for with the lock.
+        let unused = lock(&self.catch_up).take_unused(Instant::now());
+        // It takes a while to end, and does so without the lock.
         drop(unused);
         let context = base.client().context();
         let names: Vec<&str> = self.topics.iter().map(String::as_str).collect();
@@ -479,6 +487,8 @@ impl Watch {
 
 /// A partition of a topic.
 struct KafkaPartition {
+    /// Dropped first: its messages must not outlive the client that has fetched them.
+    batch: FetchedBatch,
     queue: PartitionQueue,
     /// The client to which the partition moves once it has caught up. None if it has it already.
     next_reader: Option<Arc<Reader>>,
@@ -488,7 +498,6 @@ struct KafkaPartition {
     bounds: PartitionBounds,
     identity: String,
     watch: Arc<Watch>,
-    batch: FetchedBatch,
     /// Where reading started.
     start: i64,
     /// All messages before this were taken out of the queue, and returned by the last poll.
@@ -568,9 +577,7 @@ impl KafkaPartition {
                 }
                 Taken::Error(code) => {
                     let what = format!("topic `{}`, partition {}", self.topic(), self.bounds.number);
-                    // The client of those that are behind logs nothing.
-                    let reader = self.next_reader.as_deref().unwrap_or(self.queue.reader());
-                    reader.context().report(&Problem::of_code(code, &what).reason);
+                    self.queue.reader().context().report(&Problem::of_code(code, &what).reason);
                 }
             }
             upto += 1;
@@ -586,9 +593,11 @@ impl KafkaPartition {
         &self.watch.topics[self.bounds.topic]
     }
 
-    /// Moves to the client of partitions that have caught up, if it has. What is queued beyond the position is fetched again.
+    /// Moves to the client of partitions that are not behind, if this one is not behind any more. What is queued beyond the position is fetched again.
     fn move_if_caught_up(&mut self) {
-        if self.position < self.bounds.end || self.held > 0 {
+        // More messages may have come since the source was opened.
+        let is_behind = || self.position < self.bounds.end || self.lag().is_none_or(|lag| lag >= BEHIND_MIN as u64);
+        if self.next_reader.is_none() || self.held > 0 || is_behind() {
             return;
         }
         let Some(reader) = self.next_reader.take() else { return };
@@ -659,6 +668,7 @@ impl Partition for KafkaPartition {
         }
         if self.bounded && self.position >= self.bounds.end {
             self.batch.clear();
+            self.queue.stop();
             return Ok(Polled::End);
         }
         self.move_if_caught_up();
@@ -728,10 +738,28 @@ impl Partition for KafkaPartition {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rdkafka::config::ClientConfig;
 
     #[test]
     fn empty_fetches_wait_longer_the_more_partitions_they_name() {
-        assert_eq!([0, 1, 20, 21, 100, 400, 2_000].map(fetch_wait), [50, 50, 50, 100, 250, 1_000, 1_000]);
+        let waits = |wait| [0, 1, 20, 21, 100, 400, 2_000].map(|partitions| scaled(wait, partitions));
+        assert_eq!(waits(FETCH_WAIT), [50, 50, 50, 100, 250, 1_000, 1_000]);
+        assert_eq!(waits(CATCH_UP_WAIT), [2, 2, 2, 4, 10, 40, 200]);
+    }
+
+    #[test]
+    fn the_client_of_partitions_that_are_behind_ends_a_minute_after_the_last_opening_if_none_has_it() {
+        let reader =
+            Reader::start(&ClientConfig::new(), Context::new("source web".to_owned(), ""), |_| ()).ok().unwrap();
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut catch_up = CatchUp { reader: Some(Arc::new(reader)), opened: None };
+        assert!(catch_up.take_unused(start + 3600 * second).is_none(), "a partition may still be opened");
+        catch_up.opened = Some(start);
+        assert!(catch_up.take_unused(start + 60 * second).is_none(), "another one may be");
+        let partition = catch_up.reader.clone();
+        assert!(catch_up.take_unused(start + 61 * second).is_none(), "a partition has it");
+        drop(partition);
+        assert!(catch_up.take_unused(start + 61 * second).is_some() && catch_up.reader.is_none());
     }
 
     #[test]

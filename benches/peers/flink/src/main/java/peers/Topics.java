@@ -221,7 +221,7 @@ public final class Topics {
                 warmed += consumer.poll(Duration.ofMillis(20)).count();
             }
             begin(consumer, flags.text("topic"));
-            // The JVM compiles what has run for a while longer: whoever is watched is to have the cores.
+            // The JVM goes on to compile what has run. That would take processor time from the process that is measured.
             var compiler = ManagementFactory.getCompilationMXBean();
             for (long before = -1; before != compiler.getTotalCompilationTime(); ) {
                 before = compiler.getTotalCompilationTime();
@@ -232,7 +232,7 @@ public final class Topics {
             for (String line = in.readLine(); line != null; line = in.readLine()) {
                 long wanted = Long.parseLong(line.trim());
                 while (read < wanted) {
-                    // Rarely without messages: whoever is watched has the cores.
+                    // Without messages it polls rarely, for the same reason.
                     read += consumer.poll(Duration.ofSeconds(1)).count();
                 }
                 System.out.println(System.currentTimeMillis());
