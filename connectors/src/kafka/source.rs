@@ -45,9 +45,9 @@ const CATCH_UP_WAIT: usize = 2;
 const FETCH_WAIT_PARTITIONS: usize = 20;
 /// … and at most. A message ends the wait at once; only partitions whose queues were full at the request wait for it.
 const FETCH_WAIT_MAX: usize = 1_000;
-/// Messages that a partition has to catch up on, at least, for which it has the client of those that are behind.
+/// A partition is behind if it has so many messages to catch up on, or more.
 const BEHIND_MIN: i64 = 10_000;
-/// How long that client is kept without partitions after one was opened: workers open theirs when they have restored their keys.
+/// How long the client of partitions that are behind is kept after a partition was opened, though none has it: a worker opens its partitions once it has restored its keys.
 const CATCH_UP_KEPT: Duration = Duration::from_secs(60);
 
 /// Settings of fetching; a job may change them.
