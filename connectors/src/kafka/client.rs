@@ -234,7 +234,7 @@ impl Context {
     }
 
     /// Returns the context of another client of the same owner: a problem that both have is logged as one.
-    pub(super) fn of_another(&self) -> Context {
+    pub(super) fn for_another_client(&self) -> Context {
         Context {
             owner: self.owner.clone(),
             brokers: self.brokers.clone(),
@@ -463,17 +463,17 @@ impl Reader {
 }
 
 /// A partition: the place of its topic in a list of them, and its number.
-pub(super) type OfTopic = (usize, i32);
+pub(super) type TopicPartition = (usize, i32);
 
 /// Returns, by partition, the first offset and the end, as [`Reader::ends`] does. Two requests to each broker, however many partitions it has.
 pub(super) fn all_ends(
     base: &BaseConsumer<Context>,
     topics: &[&str],
-    partitions: impl Iterator<Item = OfTopic> + Clone,
-) -> Result<BTreeMap<OfTopic, (i64, i64)>, Problem> {
+    partitions: impl Iterator<Item = TopicPartition> + Clone,
+) -> Result<BTreeMap<TopicPartition, (i64, i64)>, Problem> {
     let lows = offsets_at(base, topics, partitions.clone(), Offset::Beginning)?;
     let ends = offsets_at(base, topics, partitions, Offset::End)?;
-    let both = |((topic, number), low): (OfTopic, i64)| {
+    let both = |((topic, number), low): (TopicPartition, i64)| {
         let end = ends[&(topic, number)];
         if low < 0 || end < low {
             let reason = format!("topic `{}`, partition {number}, starts at {low} and ends at {end}", topics[topic]);
@@ -490,10 +490,10 @@ pub(super) fn all_ends(
 pub(super) fn offsets_at(
     base: &BaseConsumer<Context>,
     topics: &[&str],
-    partitions: impl Iterator<Item = OfTopic>,
+    partitions: impl Iterator<Item = TopicPartition>,
     place: Offset,
-) -> Result<BTreeMap<OfTopic, i64>, Problem> {
-    let partitions: Vec<OfTopic> = partitions.collect();
+) -> Result<BTreeMap<TopicPartition, i64>, Problem> {
+    let partitions: Vec<TopicPartition> = partitions.collect();
     // The call takes no empty list.
     if partitions.is_empty() {
         return Ok(BTreeMap::new());
@@ -506,7 +506,7 @@ pub(super) fn offsets_at(
         let names: Vec<String> = topics.iter().map(|topic| format!("topic `{topic}`")).collect();
         Problem::of_error(&error, &names.join(", "))
     })?;
-    let offset = |(topic, number): OfTopic| {
+    let offset = |(topic, number): TopicPartition| {
         let name = topics[topic];
         let element = found.find_partition(name, number).expect("the answer has each requested partition");
         element.error().map_err(|error| Problem::of_error(&error, &format!("topic `{name}`, partition {number}")))?;

@@ -215,13 +215,13 @@ impl KafkaSource {
                     watch.look(base);
                 }
             };
-            Ok::<_, Problem>(Arc::new(Reader::start(&config(wait)?, context.of_another(), look)?))
+            Ok::<_, Problem>(Arc::new(Reader::start(&config(wait)?, context.for_another_client(), look)?))
         };
         let mut first_reader = start(CATCH_UP_WAIT)?;
         let first = topics::describe(first_reader.base().client(), &context, &names, patience)?;
         let partitions = first.iter().map(|topic| usize::try_from(topic.partitions).unwrap_or(0)).sum();
-        if scaled(CATCH_UP_WAIT, partitions) != CATCH_UP_WAIT {
-            first_reader = start(scaled(CATCH_UP_WAIT, partitions))?;
+        if fetch_wait(CATCH_UP_WAIT, partitions) != CATCH_UP_WAIT {
+            first_reader = start(fetch_wait(CATCH_UP_WAIT, partitions))?;
         }
         let base = first_reader.base();
         let all = (0..).zip(&first).flat_map(|(topic, of)| (0..of.partitions).map(move |number| (topic, number)));
@@ -269,8 +269,8 @@ impl KafkaSource {
             first_reader
         } else {
             lock(&watch.catch_up).reader = Some(first_reader);
-            let (config, watch) = (config(scaled(FETCH_WAIT, partitions))?, Arc::clone(&watch));
-            Arc::new(Reader::start(&config, context.of_another(), move |base| watch.look(base))?)
+            let (config, watch) = (config(fetch_wait(FETCH_WAIT, partitions))?, Arc::clone(&watch));
+            Arc::new(Reader::start(&config, context.for_another_client(), move |base| watch.look(base))?)
         };
         Ok(KafkaSource {
             id: spec.id.to_owned(),
@@ -292,9 +292,9 @@ impl KafkaSource {
     }
 }
 
-/// Returns how long a broker delays its answer about so many partitions without new messages, ms. `wait`: about up to [`FETCH_WAIT_PARTITIONS`].
-fn scaled(wait: usize, partitions: usize) -> usize {
-    (wait * partitions.div_ceil(FETCH_WAIT_PARTITIONS)).clamp(wait, FETCH_WAIT_MAX)
+/// Returns how long a broker delays its answer about so many partitions without new messages, ms. `least`: about [`FETCH_WAIT_PARTITIONS`] or fewer.
+fn fetch_wait(least: usize, partitions: usize) -> usize {
+    (least * partitions.div_ceil(FETCH_WAIT_PARTITIONS)).clamp(least, FETCH_WAIT_MAX)
 }
 
 /// Checks that the topics of the source `id` exist.
@@ -597,10 +597,12 @@ impl KafkaPartition {
     fn move_if_caught_up(&mut self) {
         // More messages may have come since the source was opened.
         let is_behind = || self.position < self.bounds.end || self.lag().is_none_or(|lag| lag >= BEHIND_MIN as u64);
-        if self.next_reader.is_none() || self.held > 0 || is_behind() {
+        let Some(reader) = &self.next_reader else { return };
+        if self.held > 0 || is_behind() {
             return;
         }
-        let Some(reader) = self.next_reader.take() else { return };
+        let reader = Arc::clone(reader);
+        self.next_reader = None;
         // Its messages belong to the client that the partition leaves.
         self.batch.clear();
         self.queue = PartitionQueue::start(reader, self.topic(), self.bounds.number, self.position);
@@ -742,7 +744,7 @@ mod tests {
 
     #[test]
     fn empty_fetches_wait_longer_the_more_partitions_they_name() {
-        let waits = |wait| [0, 1, 20, 21, 100, 400, 2_000].map(|partitions| scaled(wait, partitions));
+        let waits = |wait| [0, 1, 20, 21, 100, 400, 2_000].map(|partitions| fetch_wait(wait, partitions));
         assert_eq!(waits(FETCH_WAIT), [50, 50, 50, 100, 250, 1_000, 1_000]);
         assert_eq!(waits(CATCH_UP_WAIT), [2, 2, 2, 4, 10, 40, 200]);
     }
