@@ -96,7 +96,7 @@ pub enum Command {
     /// the state of the job that runs, how many members would enter and leave.
     ///
     /// Reads the state as of its last checkpoint, whether the job runs or not, and changes nothing. Without OLD the edit is compared
-    /// with that state, or with the job at --url.
+    /// with that state, or with the job at --url; with OLD and one of these, definitions are compared with OLD's.
     #[command(override_usage = "usher diff [OPTIONS] [OLD] NEW")]
     Diff {
         /// The job files, or plans, before the edit and after it.

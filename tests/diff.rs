@@ -184,6 +184,13 @@ fn the_job_that_runs_works_out_an_edit_that_is_posted_to_its_api() {
             json!({"id": "rich", "change": "renamed", "from": "rich", "to": "The rich"})
         );
     }
+    let of_two = diffed(&shop, &["after.yaml", "after.yaml", "--url", &url]);
+    assert_eq!(of_two["audiences"], json!([]), "what the edit is compared with is the first job");
+    assert_eq!(
+        numbers(&of_two),
+        numbers(&diffed(&shop, &["after.yaml", "--url", &url])),
+        "what runs is the job at the url"
+    );
     let Ran { stderr, code, .. } = diff(&shop, &["after.yaml", "--url", &url, "--read", "--max-exits", "40%"]);
     assert_eq!(code, Some(1), "{stderr}");
     assert!(stderr.contains("sync `crm`, audience `rich`: 4 of 8 members would leave"), "{stderr}");

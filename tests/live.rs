@@ -1,6 +1,8 @@
 //! `usher run` on a live file: entries at the start, events that are appended, a refresh, a stop.
 
+use crate::support::process::{now, pass};
 use crate::support::rows::{numbers, strings, usher, write_parquet};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -297,6 +299,60 @@ fn where_nothing_is_in_force_the_ledgers_judge_the_first_pull_and_a_held_one_end
     running.wait_for("live after");
     crate::support::process::until(&|| "five leave".to_owned(), || changes().len() == 37);
     running.stop("-TERM");
+}
+
+#[test]
+fn a_pull_that_is_due_at_a_start_is_judged_and_in_force_or_given_up_before_the_job_is_live() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let path = folder.path();
+    // The columns are declared, so that a start needs no file.
+    let job = BRAKED.replace("refresh: manual", "refresh: 1s, columns: {ltv: number}");
+    std::fs::write(path.join("job.yaml"), job).expect("it can be written");
+    std::fs::write(path.join("events.jsonl"), "").expect("it can be written");
+    let changes = || crate::support::process::changes(&path.join("changes.jsonl"));
+    // What comes before the line that says that the job is live.
+    let start = |workers: &str| {
+        pass(now() + 1_000);
+        let running = Running::start(path, workers);
+        let mut before = String::new();
+        loop {
+            let line = running.wait_for("");
+            if line.contains("live after") {
+                break (running, before);
+            }
+            before += &line;
+        }
+    };
+    shoppers(path, 40, 30);
+    start("2").0.stop("-TERM");
+    assert_eq!(changes().len(), 32);
+    for workers in ["1", "2"] {
+        // 10 of 30.
+        shoppers(path, 40, 20);
+        let (running, before) = start(workers);
+        assert!(before.contains("the pull is held; the last good snapshot stays in force"), "{before}");
+        assert!(before.contains("10 of the 30 members of `rich` would leave"), "{before}");
+        running.stop("-TERM");
+        std::fs::write(path.join("users.parquet"), "half a file").expect("it can be written");
+        let (running, before) = start(workers);
+        assert!(before.contains("the pull failed; the last good snapshot stays in force"), "{before}");
+        running.stop("-TERM");
+        std::fs::remove_file(path.join("users.parquet")).expect("it was just written");
+        let (running, before) = start(workers);
+        assert!(before.contains("the pull failed; the last good snapshot stays in force"), "{before}");
+        running.stop("-TERM");
+        assert_eq!(changes().len(), 32, "nobody leaves by a pull that is not taken");
+    }
+    // 5 of 30, and 5 of 25.
+    for (workers, rich, in_all) in [("2", 25, 37), ("1", 20, 42)] {
+        shoppers(path, 40, rich);
+        let (running, before) = start(workers);
+        assert!(before.contains("pulled"), "{before}");
+        crate::support::process::until(&|| "five leave".to_owned(), || changes().len() == in_all);
+        running.stop("-TERM");
+        let reasons: BTreeSet<_> = changes()[in_all - 5..].iter().map(|change| change.reason.clone()).collect();
+        assert_eq!(reasons, BTreeSet::from(["recovery".to_owned()]));
+    }
 }
 
 #[test]

@@ -329,6 +329,28 @@ fn the_snapshot_of_a_model_changes_between_runs() {
 }
 
 #[test]
+fn a_pull_that_fell_due_while_the_job_was_down_belongs_to_what_a_start_sends() {
+    let shop = Shop::new("");
+    let crm = &["changes.jsonl"];
+    let gilded = "  gilded: {model: users, where: {all: [{property: accounts.tier = 'gold'}, {property: ltv > 15}]}}\n";
+    let wealthy = "  wealthy: {model: accounts, where: {related: users, where: ltv > 15, at_least: 5}}\n";
+    let job = with_accounts(&job(&format!("{RICH}{gilded}{wealthy}"), CRM));
+    let job = job.replace("key: user_id", "key: user_id, refresh: 1s");
+    meanwhile(&shop, &job, crm, || {});
+    let others = [80.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 5.0, 10.0];
+    shop.users("users.parquet", &others);
+    pass(now() + 1_000);
+    let expected = [
+        "entry gilded u-0 recovery",
+        "entry rich u-0 recovery",
+        "exit rich u-8 recovery",
+        "exit rich u-9 recovery",
+        "exit wealthy a-1 recovery",
+    ];
+    assert_eq!(meanwhile(&shop, &job, crm, || {})[0], expected);
+}
+
+#[test]
 fn a_file_that_comes_while_the_job_is_down_is_read_from_its_start() {
     for follow in ["true", "false"] {
         let folder = job(KEEN, CRM)

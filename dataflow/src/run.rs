@@ -16,7 +16,7 @@ use crate::operators::membership::MembershipSetup;
 use crate::operators::snapshots::RowMessage;
 use crate::operators::stage::StageSetup;
 use crate::snapshots::history::PullHistory;
-use crate::snapshots::schedule::{self, PullEnded, RowChannel, ScheduleSetup};
+use crate::snapshots::schedule::{self, PullEnded, RowChannel, ScheduleSetup, due_at_start};
 use crate::state::dictionary::SharedDictionary;
 use crate::state::epoch::EpochWorker;
 use crate::status::Status;
@@ -100,6 +100,11 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
     let partitions = partitions(&opened, manifest.as_ref())?;
     let plan = Arc::new(opened.plan);
     let known_pulls = known_pulls(&plan, manifest.as_ref());
+    let due = match recovery.as_ref().map(|recovery| recovery.purpose) {
+        // No model is pulled.
+        Some(Purpose::ForeseeByState) => vec![false; plan.models.len()],
+        _ => due_at_start(&plan, opened.span, &known_pulls, opened.clock.now()),
+    };
     let whole_pulls = WholePulls::default();
     for (model, pull) in known_pulls.iter().enumerate() {
         let pulls = &mut *lock(&whole_pulls);
@@ -153,6 +158,7 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
             ledgers,
             catalog: opened.catalog,
             clock_limit,
+            due: due.clone(),
         },
     });
     let schedule = ScheduleSetup {
@@ -160,6 +166,7 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
         span: shared.span,
         clock: opened.clock,
         known: known_pulls,
+        due,
         in_ledgers,
         whole: whole_pulls,
         peers: shared.peers,

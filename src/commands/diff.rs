@@ -51,15 +51,15 @@ pub fn diff(old: Option<&Path>, new: &Path, flags: &Flags) -> Result<(), Exit> {
     }
 }
 
-/// Asks the job that runs.
+/// Asks the job that runs what a start of `new` would send; with `old` the definitions are compared with that job's.
 fn ask(api: &Connection, old: Option<&Path>, new: &Path, read: bool) -> Result<EditReport, Exit> {
-    if old.is_some() {
-        return Err(
-            Exit::wrong("the job at `--url` is what the edit is compared with").hint("leave OLD out".to_owned())
-        );
+    let old = old.map(load).transpose()?;
+    let new = load(new)?;
+    let mut report = Client::new(api)?.diff(plan_file::encode(&new.plan), read)?;
+    if let Some(old) = old {
+        report.edit = compare(&Before::of_plan(&old.plan), &new.plan);
     }
-    let plan = plan_file::encode(&load(new)?.plan);
-    Client::new(api)?.diff(plan, read)
+    Ok(report)
 }
 
 /// Works it out here.

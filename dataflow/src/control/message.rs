@@ -43,6 +43,8 @@ pub(crate) enum StartMessage {
         clocks: Vec<Time>,
         /// A time that the clock starts at if it would start later; `None` if there is no limit.
         clock_limit: Option<Time>,
+        /// Models of which a pull is due that the start awaits, though an earlier run has left a snapshot.
+        due: Vec<bool>,
     },
     /// To the owner of keys: memberships in the ledger of a sync.
     Ledger {

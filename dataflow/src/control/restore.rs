@@ -43,6 +43,8 @@ pub(crate) struct Bootstrap {
     pub(crate) catalog: Arc<Catalog>,
     /// A time that the clock starts at if it would start later; `None` if there is no limit.
     pub(crate) clock_limit: Option<Time>,
+    /// Models of which a pull is due.
+    pub(crate) due: Vec<bool>,
 }
 
 /// What a worker restores with.
@@ -62,10 +64,10 @@ pub(crate) struct RestoreSetup {
 /// Sends all workers what the run starts from. Memberships in ledgers whose audience is gone go to the owners of their keys too:
 /// they exit at the start.
 pub(crate) fn send(bootstrap: Bootstrap, plan: &Plan, control: &ControlChannel) {
-    let Bootstrap { partitions, manifest, ledgers, catalog, clock_limit } = bootstrap;
+    let Bootstrap { partitions, manifest, ledgers, catalog, clock_limit, due } = bootstrap;
     let new_syncs: Vec<bool> = ledgers.iter().map(|ledger| !ledger.any).collect();
     let clocks = ledgers.iter().map(|ledger| ledger.clock).collect();
-    let begin = StartMessage::Begin { partitions, manifest, new_syncs, clocks, clock_limit };
+    let begin = StartMessage::Begin { partitions, manifest, new_syncs, clocks, clock_limit, due };
     control.broadcast(&ControlMessage::Start(begin));
     let mut removed: BTreeMap<u32, Vec<Removed>> = BTreeMap::new();
     for (sync, ((id, of), ledger)) in plan.job.syncs.iter().zip(&*ledgers).enumerate() {
@@ -152,7 +154,7 @@ impl RestoreSetup {
         epochs: &mut EpochWorker,
         readers: &mut PartitionReaders,
     ) -> Result<(), Failure> {
-        let StartMessage::Begin { partitions, manifest, new_syncs, clocks, clock_limit } = begin else {
+        let StartMessage::Begin { partitions, manifest, new_syncs, clocks, clock_limit, due } = begin else {
             return Ok(());
         };
         let plan = &self.plan;
@@ -168,7 +170,7 @@ impl RestoreSetup {
             let committed = clocks.iter().max().map_or(0, |committed| committed + 1);
             let fact_since = fact_since(plan, &manifest.models);
             let pulled = unchanged.pulled.iter().map(|pulled| *pulled || !self.pulls).collect();
-            let restored = Restored { baselines, pulled, fact_since };
+            let restored = Restored { baselines, pulled, due: due.clone(), fact_since };
             epochs.prepare(restored, manifest.clock, manifest.clock.max(limited(committed)));
             self.restore_keys(peers, manifest, &unchanged, partitions, epochs)?;
         }

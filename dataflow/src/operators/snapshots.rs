@@ -116,6 +116,25 @@ pub(crate) struct EndOfPull {
     pub(crate) terms: PullTerms,
 }
 
+impl EndOfPull {
+    /// Returns the end of a pull of which nothing was read, for one worker.
+    pub(crate) fn unread(model: usize, pull: u64, began: Time, in_force: u64, error: SnapshotError) -> EndOfPull {
+        EndOfPull {
+            worker: 0,
+            pulled: model as u32,
+            pull,
+            began,
+            rows_per_owner: 0,
+            batches: 0,
+            outcome: Err(error.into()),
+            base: None,
+            gone: Vec::new(),
+            in_force,
+            terms: PullTerms::default(),
+        }
+    }
+}
+
 impl RowMessage {
     fn worker(&self) -> u32 {
         match self {
@@ -197,6 +216,15 @@ impl Totals {
             (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
         };
     }
+}
+
+/// Ends a pull of which nothing could be read, on all workers. `end` is what one of them gets.
+pub(crate) fn end_unread(end: &EndOfPull, peers: usize, out: &SyncSender<RowMessage>, wake: &SyncActivator) {
+    for worker in 0..peers as u32 {
+        // The receiver is gone once the job is ending.
+        let _ = out.send(RowMessage::End(EndOfPull { worker, ..end.clone() }));
+    }
+    let _ = wake.activate();
 }
 
 /// A share of a pull, to be read.

@@ -132,9 +132,10 @@ pub(crate) fn stage<'scope>(rows: StreamVec<'scope, Time, RowMessage>, setup: St
                 }
             });
             looks_at = looks_at.filter(|at| *at > Instant::now());
-            while let Some(first) = weighed.front_mut() {
-                match first.weigh(&setup.epochs) {
-                    Weighed::All => given.extend(weighed.pop_front()),
+            let mut next = 0;
+            while let Some(pull) = weighed.get_mut(next) {
+                match pull.weigh(&setup.epochs) {
+                    Weighed::All => given.extend(weighed.remove(next)),
                     Weighed::Some => {
                         activator.activate();
                         break;
@@ -146,7 +147,8 @@ pub(crate) fn stage<'scope>(rows: StreamVec<'scope, Time, RowMessage>, setup: St
                             activator.activate_after(LOOK);
                             at
                         });
-                        break;
+                        // The start may await a pull behind this one, which waits for the start.
+                        next += 1;
                     }
                 }
             }
@@ -183,14 +185,14 @@ enum Weighed {
     /// To its end; or there is nothing to weigh.
     All,
     Some,
-    /// No further: an epoch is under way, keys are being switched, or the job has not started.
+    /// No further: an epoch is under way, keys are being switched, or the start awaits more than pulls.
     NotNow,
 }
 
 impl Whole {
     fn weigh(&mut self, epochs: &RefCell<EpochWorker>) -> Weighed {
         let mut epochs = epochs.borrow_mut();
-        let Some(time) = epochs.rest().filter(|_| epochs.steady().is_some()) else { return Weighed::NotNow };
+        let Some(time) = epochs.rest_to_weigh() else { return Weighed::NotNow };
         if let Some((fitting, base)) = &mut self.fitting {
             if epochs.in_force(self.pull.pulled as usize) != base.pull {
                 return Weighed::NotNow;

@@ -1,7 +1,7 @@
 //! Schedules pulls: when each model is pulled, and what becomes of it.
 //!
 //! One thread of the first process decides. At the start it pulls each model whose snapshot an earlier run did not leave
-//! behind, or whose pull is due; then as `refresh` says; and when the API asks. It runs at most one pull of a model at a time. It
+//! behind, or whose pull is due ([`due_at_start`]), and the job awaits these; then as `refresh` says; and when the API asks. It runs at most one pull of a model at a time. It
 //! opens a pull (lists files, reads footers) and starts one or two threads for each worker of its process, each of which reads a share. A first
 //! pull that fails or is held ends the job; after a later one, which is logged, the last good snapshot stays in force. One that failed is
 //! tried again after [`RETRY_FIRST`], doubled up to `refresh`; one that was held is left until the next is due.
@@ -10,7 +10,9 @@ use crate::checkpoint::{PullRecord, WholePulls};
 use crate::failure::{Failure, FailureKind};
 use crate::ingest::evaluate_rows::wanted;
 use crate::ingest::known_rows::{Base, Comparison, KnownRows, can_compare, is_aggregated};
-use crate::operators::snapshots::{Outcome, PullError, PullShare, PullTerms, Reads, RowMessage, RowsPulled, Totals};
+use crate::operators::snapshots::{
+    EndOfPull, Outcome, PullError, PullShare, PullTerms, Reads, RowMessage, RowsPulled, Totals, end_unread,
+};
 use crate::snapshots::history::PullHistory;
 use crate::snapshots::refusal::describe;
 use crate::status::Status;
@@ -68,6 +70,8 @@ pub(crate) struct ScheduleSetup {
     pub(crate) clock: Arc<dyn Clock>,
     /// By model, the pull of an earlier run that is in force.
     pub(crate) known: Vec<Option<PullRecord>>,
+    /// By model, whether a pull is due all the same ([`due_at_start`]).
+    pub(crate) due: Vec<bool>,
     /// By model, whether a ledger has a member of one of its audiences.
     pub(crate) in_ledgers: Vec<bool>,
     /// The pulls that checkpoints may refer to.
@@ -126,6 +130,27 @@ struct InForce {
     rows: Option<Arc<KnownRows>>,
 }
 
+/// Returns, by model, whether the pull of an earlier run that is in force is as old as its `refresh`.
+pub(crate) fn due_at_start(plan: &Plan, span: Span, known: &[Option<PullRecord>], clock: Time) -> Vec<bool> {
+    let is_due = |(model, pull): (usize, &Option<PullRecord>)| {
+        let (Some(pull), Some(every)) = (pull, every(plan, span, model)) else { return false };
+        age(pull, clock) >= every
+    };
+    known.iter().enumerate().map(is_due).collect()
+}
+
+/// Returns a model's `refresh`, if it is an interval.
+fn every(plan: &Plan, span: Span, model: usize) -> Option<Duration> {
+    match (span, plan.job.models[&plan.models[model].id].refresh) {
+        (Span::Live, Refresh::Every(ms)) => Some(Duration::from_millis(ms)),
+        _ => None,
+    }
+}
+
+fn age(pull: &PullRecord, clock: Time) -> Duration {
+    Duration::from_millis(clock.saturating_sub(pull.began))
+}
+
 /// Schedules pulls until the job ends. `warehouses` are by model, `channels` by worker of this process.
 pub(crate) fn run(
     setup: ScheduleSetup,
@@ -138,18 +163,11 @@ pub(crate) fn run(
     for (index, warehouse) in warehouses.into_iter().enumerate() {
         let Some(warehouse) = warehouse else { continue };
         let id = setup.plan.models[index].id.clone();
-        let every = match (setup.span, setup.plan.job.models[&id].refresh) {
-            (Span::Live, Refresh::Every(ms)) => Some(Duration::from_millis(ms)),
-            _ => None,
-        };
+        let every = every(&setup.plan, setup.span, index);
         let known = setup.known[index].as_ref();
-        let due = match (known, every) {
-            (Some(pull), Some(every)) => {
-                let age = Duration::from_millis(clock.saturating_sub(pull.began));
-                Some(now + every.saturating_sub(age))
-            }
-            (Some(_), None) => None,
-            (None, _) => Some(now),
+        let due = match known {
+            Some(pull) if !setup.due[index] => every.map(|every| now + every.saturating_sub(age(pull, clock))),
+            _ => Some(now),
         };
         if let Some(pull) = known {
             setup.history.restored(index, pull.began, pull.rows);
@@ -229,6 +247,11 @@ impl Model {
         );
         let opened = match self.warehouse.open(&wanted) {
             Ok(opened) => opened,
+            // The workers say that it has ended: the start awaits it on all of them.
+            Err(error) if self.good => {
+                let end = EndOfPull::unread(self.index, self.begun, began, self.in_force_number(), error);
+                return end_unread(&end, setup.peers, &channels[0].out, &channels[0].wake);
+            }
             Err(error) => return self.end(Err(error.into()), setup, channels),
         };
         let version = opened.version();
@@ -306,7 +329,7 @@ impl Model {
                 terms: pull.terms,
                 reads: pull.reads.clone(),
                 comparison: pull.comparison.clone(),
-                in_force: self.in_force.as_ref().map_or(0, |in_force| in_force.pull),
+                in_force: self.in_force_number(),
                 totals: Arc::clone(&totals),
                 reader,
                 readers,
@@ -432,6 +455,11 @@ impl Model {
     fn publish_due(&self, setup: &ScheduleSetup) {
         let left = |due: Instant| due.saturating_duration_since(Instant::now()).as_millis() as Time;
         setup.history.due(self.index, self.due.map(|due| setup.clock.now() + left(due)));
+    }
+
+    /// Returns the number of the pull that is in force, if this run has made it; else 0.
+    fn in_force_number(&self) -> u64 {
+        self.in_force.as_ref().map_or(0, |in_force| in_force.pull)
     }
 
     /// Returns the model and the number of the last pull that was begun.

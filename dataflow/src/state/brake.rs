@@ -1,7 +1,7 @@
 //! The brake: who would leave by a pull, found out before a row of it switches.
 //!
 //! Computes, for each audience of the models that a staged pull decides, how many members it has and how many of them would be no
-//! members if every key were switched at that ms. Each member is evaluated exactly; nothing is estimated, and nothing changes. Holds
+//! members if every key were switched at that ms. At a start these are the members that there would be without the pull. Each member is evaluated exactly; nothing is estimated, and nothing changes. Holds
 //! two numbers per audience and one key's facts. Refuses to run within an epoch or while keys are being switched: members and
 //! facts are of one time.
 //!
@@ -60,13 +60,21 @@ pub(crate) struct Weighing {
     slot: Slot,
     counts: Vec<Exits>,
     facts: Words,
+    before: Words,
     after: Words,
 }
 
 impl Weighing {
     /// Begins with the first key.
     pub(crate) fn new() -> Weighing {
-        Weighing { part: 0, slot: 0, counts: Vec::new(), facts: Words::new(), after: Words::new() }
+        Weighing {
+            part: 0,
+            slot: 0,
+            counts: Vec::new(),
+            facts: Words::new(),
+            before: Words::new(),
+            after: Words::new(),
+        }
     }
 
     /// Looks at up to `fuel` keys of the worker, whose state is that of `time`; returns whether all have been looked at.
@@ -82,7 +90,8 @@ impl Weighing {
                     return false;
                 }
                 fuel -= 1;
-                let before = model.evaluate.members(self.slot);
+                model.evaluate.members_or_deciding(self.slot, epochs.is_started(), &mut self.before);
+                let before = &self.before[..];
                 if model.leaves(staged, self.slot) {
                     ones(before).for_each(|audience| self.counts[first + audience as usize].members += 1);
                 } else if before.iter().any(|word| *word != 0) {

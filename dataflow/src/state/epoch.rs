@@ -66,6 +66,8 @@ pub(crate) struct Restored {
     pub(crate) baselines: Vec<Baseline>,
     /// Models whose snapshot the checkpoint has.
     pub(crate) pulled: Vec<bool>,
+    /// Those of them of which a pull is due: it is in force from the start on, unless it fails.
+    pub(crate) due: Vec<bool>,
     /// Per model and fact, from when on the events of its window were read; `None` if the fact is new. Empty: all are.
     pub(crate) fact_since: Vec<Vec<Option<Time>>>,
 }
@@ -267,8 +269,10 @@ pub(crate) struct EpochWorker {
     /// Per model and fact, from when on the events of its window were read, once that is known; 0: all.
     fact_since: Vec<Vec<Time>>,
     ended: Vec<Option<Time>>,
-    /// Models whose first pull has not come.
+    /// Models without a snapshot, whose first pull has not come.
     missing: BTreeSet<u32>,
+    /// Models whose snapshot an earlier run left, and whose pull the start awaits: it was due, and has not come.
+    due: BTreeSet<u32>,
     /// Set if an earlier run has ledgers and left no snapshot: the first time that the ledger which is furthest behind lacks.
     /// There, not at the start, the first pulls are in force, so that what ends by itself between the two is dated by when it
     /// does. `None` once they are.
@@ -376,6 +380,7 @@ impl EpochWorker {
             missing: (0..plan.models.len() as u32)
                 .filter(|model| plan.models[*model as usize].snapshot.is_some())
                 .collect(),
+            due: BTreeSet::new(),
             resumed: None,
             whole: VecDeque::new(),
             agreement: Agreement::new(peers),
@@ -386,6 +391,7 @@ impl EpochWorker {
             restored: Restored {
                 baselines: plan.models.iter().map(|model| baseline(model.audiences.len())).collect(),
                 pulled: Vec::new(),
+                due: Vec::new(),
                 fact_since: Vec::new(),
             },
             removed: Vec::new(),
@@ -422,7 +428,9 @@ impl EpochWorker {
     /// Takes up what an earlier run left behind, before keys and ledgers: keys are restored as of `keys`, and the first epoch begins
     /// at `clock`, no earlier.
     pub(crate) fn prepare(&mut self, restored: Restored, keys: Time, clock: Time) {
-        self.missing.retain(|model| !restored.pulled.get(*model as usize).copied().unwrap_or(false));
+        let is_in = |models: &[bool], model: u32| models.get(model as usize).copied().unwrap_or(false);
+        self.due = self.missing.iter().copied().filter(|model| is_in(&restored.due, *model)).collect();
+        self.missing.retain(|model| !is_in(&restored.pulled, *model));
         self.restored = restored;
         self.done = self.done.max(clock);
         // A fact of a restored row that flips between the two times flips at its own time. The stages do nothing before `clock`: a
@@ -534,9 +542,9 @@ impl EpochWorker {
 
     /// Takes in a pull that is whole on all workers: its keys are switched as time goes on.
     pub(crate) fn take(&mut self, pull: WholePull) {
-        let is_first = self.missing.remove(&pull.pulled);
-        // The first pulls are in force from the start on, on all workers.
-        if is_first || !self.models[pull.pulled as usize].contributes() {
+        let is_awaited = self.missing.remove(&pull.pulled) || self.due.remove(&pull.pulled);
+        // What the start awaits is in force from then on, on all workers.
+        if is_awaited || !self.models[pull.pulled as usize].contributes() {
             self.whole.push_back(pull);
             return;
         }
@@ -545,8 +553,9 @@ impl EpochWorker {
         self.agreement.wait(pull);
     }
 
-    /// Drops a pull that failed on some worker.
+    /// Drops a pull that failed on some worker. The start does not await it any longer where an earlier snapshot is in force.
     pub(crate) fn give_up(&mut self, pull: &WholePull) {
+        self.due.remove(&pull.pulled);
         for (model, staged) in &pull.parts {
             let model = &mut self.models[*model as usize];
             model.give_up(staged);
@@ -561,6 +570,21 @@ impl EpochWorker {
     pub(crate) fn rest(&mut self) -> Option<Time> {
         self.awaited = self.epoch.is_some();
         (self.started && !self.awaited).then(|| self.done - 1)
+    }
+
+    /// Returns the time up to and including which all has taken effect, where a pull can be weighed: no key is being switched. Before
+    /// the start that is once it awaits nothing but pulls.
+    pub(crate) fn rest_to_weigh(&mut self) -> Option<Time> {
+        if self.started {
+            return self.rest().filter(|_| self.steady().is_some());
+        }
+        let is_there = self.resumed.is_some() || self.start.is_some_and(|start| self.done >= start);
+        (self.begun && self.epoch.is_none() && self.awaits_pulls() && is_there).then(|| self.done.saturating_sub(1))
+    }
+
+    /// Returns whether the start awaits a pull.
+    fn awaits_pulls(&self) -> bool {
+        !self.missing.is_empty() || !self.due.is_empty()
     }
 
     /// Returns whether no epoch is under way.
@@ -782,12 +806,12 @@ impl EpochWorker {
                 let complete = self.models.iter().filter_map(|model| model.holding()?.next_complete()).min();
                 complete.map_or(end, |complete| end.min(complete.max(self.done) + 1))
             }
-            _ if self.resumed.is_some() && !self.missing.is_empty() => return None,
+            _ if self.resumed.is_some() && self.awaits_pulls() => return None,
             _ if self.resumed.is_some() => end.min(self.done + 1),
             None if matches!(self.span, Span::Replay { .. }) => return None,
             None => end,
             Some(start) if self.done < start => end.min(start),
-            Some(_) if !self.missing.is_empty() => return None,
+            Some(_) if self.awaits_pulls() => return None,
             Some(start) => end.min(start + 1),
         };
         // The ms of an agreed switch ends an epoch.

@@ -239,6 +239,18 @@ impl EvaluateState {
         self.members.row(slot)
     }
 
+    /// Finds the audiences that a key is in; before the start, those that it will be in if its facts stay.
+    pub(crate) fn members_or_deciding(&self, slot: Slot, started: bool, members: &mut Words) {
+        if started {
+            members.clear();
+            members.extend_from_slice(self.members.row(slot));
+        } else {
+            let is_committed =
+                |audience| self.committed.as_ref().is_some_and(|committed| committed.is_in_any(slot, audience));
+            self.members_by(self.facts.row(slot), is_committed, members);
+        }
+    }
+
     /// Finds the audiences that a key with these facts would be in. `is_member`: whether it is in one now, and so is not held for it.
     pub(crate) fn members_by(&self, facts: &[u64], is_member: impl Fn(u32) -> bool, members: &mut Words) {
         members.clear();
