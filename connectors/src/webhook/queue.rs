@@ -5,7 +5,7 @@
 //!
 //! * **Order.** Each key has a lane: its changes in the order of the log, of which one is in a request or waits for its retry, and
 //!   the others wait behind it. So a change that waits for a retry holds its key and nothing else. Lanes whose first change may go
-//!   are taken in the order of the log.
+//!   are taken in the order of the log, in turns with retries that are due: changes that keep failing hold up no others.
 //! * **Requests.** One change, or a batch: of different keys and one group, up to a number and a size, sent when it is full or its oldest
 //!   change has waited long enough. A request that failed is tried again as it was, unless something in it was superseded. A batch
 //!   that was refused is halved, down to one change; that has three tries, and is a dead letter then, unless the sync is
@@ -152,6 +152,8 @@ pub(super) struct Queue {
     retries: BTreeMap<(Instant, u64), Unit>,
     on_their_way: HashMap<u64, Unit>,
     next_id: u64,
+    /// Whether the last request was a retry.
+    was_retry: bool,
     /// Changes.
     count: usize,
     /// Attempts that were made of changes of which one was made before.
@@ -172,6 +174,7 @@ impl Queue {
             retries: BTreeMap::new(),
             on_their_way: HashMap::new(),
             next_id: 0,
+            was_retry: false,
             count: 0,
             retried: 0,
             events: Vec::new(),
@@ -245,11 +248,7 @@ impl Queue {
             if self.on_their_way.len() >= most {
                 return None;
             }
-            let due = self.retries.first_key_value().is_some_and(|((due, _), _)| *due <= now);
-            let unit = if due { self.first_retry() } else { None };
-            let unit = unit.or_else(|| self.first_ready(now, probe));
-            // A probe does not wait for the schedule of a request: the breaker has its own.
-            let mut unit = unit.or_else(|| if probe { self.first_retry() } else { None })?;
+            let mut unit = self.next_unit(now, probe)?;
             self.remove_superseded(&mut unit);
             if unit.changes.is_empty() {
                 continue;
@@ -260,6 +259,21 @@ impl Queue {
             }
             return Some(self.start(unit));
         }
+    }
+
+    /// Takes the changes of the next request.
+    fn next_unit(&mut self, now: Instant, probe: bool) -> Option<Unit> {
+        let due = self.retries.first_key_value().is_some_and(|((due, _), _)| *due <= now);
+        if (!due || self.was_retry)
+            && let Some(unit) = self.first_ready(now, probe)
+        {
+            self.was_retry = false;
+            return Some(unit);
+        }
+        // A probe does not wait for the schedule of a request: the breaker has its own.
+        let unit = if due || probe { self.first_retry() } else { None };
+        self.was_retry = unit.is_some();
+        unit
     }
 
     /// Returns when to ask for the next request, if no request ends before.

@@ -386,6 +386,35 @@ fn rejecting_keeps_what_is_refused() {
 }
 
 #[test]
+fn changes_that_keep_being_refused_hold_up_no_others() {
+    let mut now = Instant::now();
+    let mut queue = queue(None, None);
+    let is_bad = |number: u64| number < 25;
+    for number in 0..25 {
+        queue.push(entry(number, &format!("u-{number}"), now));
+    }
+    let run = |queue: &mut Queue, now: &mut Instant| {
+        for _ in 0..100 {
+            while let Some(attempt) = queue.next(*now) {
+                match is_bad(numbers(&attempt)[0]) {
+                    true => queue.refused(attempt.id, *now, 1.0),
+                    false => queue.delivered(attempt.id),
+                }
+            }
+            *now = queue.wake(*now).unwrap_or(*now);
+        }
+    };
+    run(&mut queue, &mut now);
+    assert_eq!(queue.breaker.state(), SyncState::Rejecting);
+    for number in 25..80 {
+        queue.push(entry(number, &format!("u-{number}"), now));
+    }
+    run(&mut queue, &mut now);
+    let delivered = ends(&mut queue).into_iter().filter(|(_, end)| *end == End::Delivered).count();
+    assert_eq!(delivered, 55);
+}
+
+#[test]
 fn what_came_and_went_before_it_was_sent_is_superseded() {
     let now = Instant::now();
     let mut queue = queue(None, Some(Held::new(false)));
