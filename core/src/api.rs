@@ -29,11 +29,12 @@ pub trait Api: Send + Sync + 'static {
     /// Returns the pulls of a model, the newest first, as far back as they are kept.
     fn pulls(&self, model: &str) -> Vec<Pull>;
 
-    /// Starts a pull. The future ends when the pull is accepted, not when the pull ends.
+    /// Starts a pull. The future ends when the pull is accepted, not when the pull ends. Returns the number that it gets, or a smaller one
+    /// if others begin before it.
     ///
     /// # Errors
-    /// [`ApiError::Conflict`] if a pull is running or the model has nothing to pull.
-    fn pull_now(&self, model: &str, order: PullOrder) -> BoxFuture<'static, Result<(), ApiError>>;
+    /// [`ApiError::Conflict`] if a pull is running or was asked for, or the model has nothing to pull.
+    fn pull_now(&self, model: &str, order: PullOrder) -> BoxFuture<'static, Result<u64, ApiError>>;
 
     // Members.
 
@@ -238,6 +239,8 @@ pub enum Trigger {
 /// A pull of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Pull {
+    /// Its number among the pulls of the model since the start, from 1.
+    pub number: u64,
     /// When it began.
     pub date: Moment,
     /// How it ended.

@@ -473,7 +473,7 @@ impl Api for JobApi {
         self.0.pulls.models()[self.0.model(model)].history()
     }
 
-    fn pull_now(&self, model: &str, order: PullOrder) -> BoxFuture<'static, Result<(), ApiError>> {
+    fn pull_now(&self, model: &str, order: PullOrder) -> BoxFuture<'static, Result<u64, ApiError>> {
         let inner = &*self.0;
         let index = inner.model(model);
         let asked = || {
@@ -484,7 +484,8 @@ impl Api for JobApi {
             if inner.plan.models[index].snapshot.is_none() {
                 return conflict(format!("no condition needs the rows of `{model}`: it is never pulled"));
             }
-            if inner.pulls.models()[index].is_running() {
+            let pulls = &inner.pulls.models()[index];
+            if pulls.is_running() || inner.pulls.is_asked(index) {
                 return conflict(format!("a pull of `{model}` is running"));
             }
             match inner.status.get() {
@@ -492,12 +493,10 @@ impl Api for JobApi {
                 _ => return Err(ApiError::Unavailable("the job does not run".to_owned())),
             }
             match inner.process {
-                0 => {
-                    inner.ask_for_pull(index, order);
-                    Ok(())
-                }
-                _ => inner.ask(0, WorkerRequest::Pull { model: index, order }),
+                0 => inner.ask_for_pull(index, order),
+                _ => inner.ask(0, WorkerRequest::Pull { model: index, order })?,
             }
+            Ok(pulls.next_number())
         };
         Box::pin(std::future::ready(asked()))
     }

@@ -581,12 +581,13 @@ fn a_pull_can_be_requested() {
     let path = "/v1/models/users/pulls";
     assert_eq!(api.get(path).json(), json!({"pulls": []}));
     let reply = api.client.send(api.client.http.post(api.url(path)));
-    assert_eq!((reply.status, reply.json()), (202, json!({"model_id": "users", "extent": "partial"})));
+    let accepted = json!({"model_id": "users", "extent": "partial", "number": 1});
+    assert_eq!((reply.status, reply.json()), (202, accepted));
     assert_eq!(reply.headers["location"], path);
     let reply = api.post(path, "application/json", r#"{"extent":"full"}"#);
     assert_eq!((reply.status, reply.json()["extent"].clone()), (202, json!("full")));
     let pulls = api.get(path).json();
-    assert_eq!(pulls["pulls"][0]["extent"], "full");
+    assert_eq!((&pulls["pulls"][0]["number"], &pulls["pulls"][0]["extent"]), (&json!(2), &json!("full")));
     assert_eq!(pulls["pulls"][1]["trigger"], "request");
     assert_eq!(api.post(path, "application/json", "null").json()["extent"], "partial");
     assert_eq!(api.post(path, "application/json", r#"{"extent":"some"}"#).problem().0, 422);

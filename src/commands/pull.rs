@@ -20,8 +20,6 @@ pub struct Flags {
 pub fn pull(connection: &Connection, model: &str, flags: Flags) -> Result<(), Exit> {
     let client = Client::new(connection)?;
     let path = ["v1", "models", model, "pulls"];
-    let newest = |pulls: &Value| pulls["pulls"][0]["date"].clone();
-    let before = if flags.wait { newest(&client.get(&path)?.body) } else { Value::Null };
     let extent = if flags.full { "full" } else { "partial" };
     let answer = client.post(&path, &json!({ "extent": extent, "accept": flags.accept }))?;
     if !flags.wait {
@@ -30,11 +28,13 @@ pub fn pull(connection: &Connection, model: &str, flags: Flags) -> Result<(), Ex
         }
         return print(&format!("accepted a pull of `{model}`; `usher status` shows when it is done\n"));
     }
+    let number = |pull: &Value| pull["number"].as_u64();
+    let accepted = number(&answer.body);
     let ended = loop {
         let pulls = client.get(&path)?.body;
-        // The first after the one that was the newest.
-        let later = pulls["pulls"].as_array().into_iter().flatten().take_while(|pull| pull["date"] != before).last();
-        match later {
+        // One that was due serves a request, unless it is judged and the other is not.
+        let serves = |pull: &&Value| number(pull) >= accepted && (!flags.accept || pull["trigger"] == "request");
+        match pulls["pulls"].as_array().into_iter().flatten().rfind(serves) {
             Some(pull) if pull["status"] != "running" => break pull.clone(),
             _ => std::thread::sleep(LOOK),
         }

@@ -32,13 +32,17 @@ pub(crate) struct ModelPulls {
     version: Option<u64>,
     /// When the next pull is due; `None` if only on request.
     next: Option<Time>,
+    /// How many pulls have begun.
+    begun: u64,
     counts: PullCounts,
 }
 
 /// A pull.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Record {
-    /// Its number in this run; 0 if the files were unchanged.
+    /// How many pulls had begun with it.
+    serial: u64,
+    /// Its number in this run, by which workers know it; 0 if the files were unchanged.
     number: u64,
     began: Time,
     trigger: Trigger,
@@ -84,6 +88,11 @@ impl PullHistory {
         lock(&self.asked).push((model, order));
     }
 
+    /// Returns whether a pull was asked for that has not begun.
+    pub(crate) fn is_asked(&self, model: usize) -> bool {
+        lock(&self.asked).iter().any(|(asked, _)| *asked == model)
+    }
+
     /// Returns the models that were asked for since the last call.
     pub(crate) fn take_asked(&self) -> Vec<(usize, PullOrder)> {
         std::mem::take(&mut lock(&self.asked))
@@ -101,9 +110,12 @@ impl PullHistory {
 
     /// Records that a pull has begun.
     pub(crate) fn begin(&self, model: usize, number: u64, began: Time, trigger: Trigger, full: bool) {
-        let pulls = &mut self.lock()[model].pulls;
-        pulls.push_front(Record { number, began, trigger, full, version: None, ended: None, changed_keys: None });
-        pulls.truncate(KEPT);
+        let model = &mut self.lock()[model];
+        model.begun += 1;
+        let serial = model.begun;
+        let record = Record { serial, number, began, trigger, full, version: None, ended: None, changed_keys: None };
+        model.pulls.push_front(record);
+        model.pulls.truncate(KEPT);
     }
 
     /// Records the number of the running pull, and whether it reads all files.
@@ -181,6 +193,11 @@ impl ModelPulls {
         self.pulls.front().is_some_and(|pull| pull.ended.is_none())
     }
 
+    /// Returns the number that the next pull will have.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.begun + 1
+    }
+
     /// Returns when the snapshot in force was pulled.
     pub(crate) fn last_pull(&self) -> Option<Time> {
         self.in_force.map(|(began, _)| began)
@@ -228,6 +245,7 @@ impl ModelPulls {
     /// Returns the pulls, the newest first.
     pub(crate) fn history(&self) -> Vec<Pull> {
         let pull = |record: &Record| Pull {
+            number: record.serial,
             date: Moment(record.began),
             status: match &record.ended {
                 None => PullResult::Running,

@@ -56,6 +56,8 @@ pub(crate) struct PullAccepted {
     model_id: String,
     /// How much the pull reads.
     extent: Extent,
+    /// The number that it gets, or a larger one if others begin before it.
+    number: u64,
 }
 
 /// Pull a model now
@@ -71,7 +73,7 @@ pub(crate) struct PullAccepted {
         (status = 202, description = "Accepted", body = PullAccepted),
         (status = 404, description = "The job has no such model", body = ProblemBody,
             content_type = "application/problem+json"),
-        (status = 409, description = "A pull is running, or the model has nothing to pull", body = ProblemBody,
+        (status = 409, description = "A pull is running or was asked for, or the model has nothing to pull", body = ProblemBody,
             content_type = "application/problem+json"),
         (status = 415, description = "Not `application/json`", body = ProblemBody,
             content_type = "application/problem+json"),
@@ -90,9 +92,9 @@ pub(crate) async fn pull_now(State(app): Shared, path: PathOf<String>, request: 
         // The OpenAPI document allows `null`.
         body => parse_json::<Option<PullOrder>>(body)?.unwrap_or_default(),
     };
-    app.in_time(app.api.pull_now(&model, order)).await?;
+    let number = app.in_time(app.api.pull_now(&model, order)).await?;
     let location = format!("/v1/models/{model}/pulls");
-    let mut response = json(StatusCode::ACCEPTED, &PullAccepted { model_id: model, extent: order.extent });
+    let mut response = json(StatusCode::ACCEPTED, &PullAccepted { model_id: model, extent: order.extent, number });
     response.headers_mut().insert(LOCATION, HeaderValue::from_str(&location).expect("an id of the job is ASCII"));
     Ok(response)
 }

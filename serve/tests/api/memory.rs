@@ -159,12 +159,14 @@ impl Api for MemoryApi {
         if model == "users" { self.state.lock().unwrap().pulls.clone() } else { Vec::new() }
     }
 
-    fn pull_now(&self, model: &str, order: PullOrder) -> BoxFuture<'static, Result<(), ApiError>> {
+    fn pull_now(&self, model: &str, order: PullOrder) -> BoxFuture<'static, Result<u64, ApiError>> {
         if model == "accounts" {
             return Box::pin(ready(Err(ApiError::Conflict("a pull of `accounts` is running".to_owned()))));
         }
         let pulls = &mut self.state.lock().unwrap().pulls;
+        let number = pulls.len() as u64 + 1;
         let pull = Pull {
+            number,
             date: Moment(START + pulls.len() as u64),
             status: PullResult::Succeeded,
             trigger: Trigger::Request,
@@ -178,7 +180,7 @@ impl Api for MemoryApi {
         };
         pulls.insert(0, pull);
         pulls.truncate(100);
-        Box::pin(ready(Ok(())))
+        Box::pin(ready(Ok(number)))
     }
 
     fn audiences(&self, ids: Option<&[String]>) -> Vec<AudienceState> {
