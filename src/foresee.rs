@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use usher_config::Sync;
 use usher_connectors::dead_letters::DeadLetterWriter;
 use usher_core::api::ApiError;
 use usher_core::clock::Clock;
@@ -101,7 +102,7 @@ fn foresee_from(new: Loaded, state: State, how: &How<'_>) -> Result<StartReport,
     let unknown = if how.read { BTreeSet::new() } else { unknown_audiences(&before.job, &new.plan) };
     let conditions = conditions(&new.plan);
     let (members, new_syncs) = (members(&new.plan, &ledgers), new_syncs(&new.plan, &ledgers));
-    let unchanged = unchanged(&before.job, &new.plan);
+    let (unchanged, synced) = (unchanged(&before.job, &new.plan), synced(&new.plan));
     let catalog = Arc::new(new.plan.job.catalog().with_removed(&audiences(&ledgers)));
     // The clock never starts before the state's, nor before the last committed change.
     let least =
@@ -143,7 +144,9 @@ fn foresee_from(new: Loaded, state: State, how: &How<'_>) -> Result<StartReport,
         // part of the edit.
         difference.audiences.retain(|of| {
             let has_members = members.contains_key(&(of.sync.clone(), of.audience.clone()));
-            let is_kept = unchanged.contains(&of.audience) && has_members && !new_syncs.contains(&of.sync);
+            let has_audience = synced.contains(&(of.sync.clone(), of.audience.clone()));
+            let is_kept =
+                unchanged.contains(&of.audience) && has_members && has_audience && !new_syncs.contains(&of.sync);
             !unknown.contains(&of.audience) && !is_kept
         });
     }
@@ -191,6 +194,13 @@ fn members(plan: &Plan, ledgers: &[Ledger]) -> BTreeMap<(String, String), u64> {
 fn new_syncs(plan: &Plan, ledgers: &[Ledger]) -> BTreeSet<String> {
     let syncs = plan.job.syncs.keys().zip(ledgers);
     syncs.filter(|(_, ledger)| !ledger.any).map(|(id, _)| id.clone()).collect()
+}
+
+/// Returns the audiences of all syncs, each with its sync.
+fn synced(plan: &Plan) -> BTreeSet<(String, String)> {
+    let of =
+        |(id, sync): (&String, &Sync)| sync.audiences.iter().map(|of| (id.clone(), of.clone())).collect::<Vec<_>>();
+    plan.job.syncs.iter().flat_map(of).collect()
 }
 
 /// Returns the audiences whose definition stays.

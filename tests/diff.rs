@@ -162,6 +162,46 @@ fn a_limit_of_exits_decides_the_exit_code_and_what_is_unknown_exceeds_it() {
 }
 
 #[test]
+fn what_leaves_a_sync_is_counted_without_a_read_and_what_is_not_sent_is_not() {
+    let mail = |audiences: &str| format!("  mail: {{audiences: [{audiences}], to: {{file: {{path: mail.jsonl}}}}}}\n");
+    let before = job(BEFORE, &(CRM.to_owned() + &mail("rich, marked")));
+    let shop = Shop::new(&before);
+    let process = shop.live(&[]);
+    shop.wait_until_committed(&process);
+    shop.checkpointed(&process);
+    process.stop();
+    let edited = |job: &str| std::fs::write(shop.path("after.yaml"), job).expect("the folder can be written");
+    let differences = |args: &[&str]| {
+        let diff = diffed(&shop, args);
+        let of = |of: &Value| json!([of["sync"], of["audience"], of["entries"], of["exits"]]);
+        diff["state"]["differences"].as_array().expect("there is a state").iter().map(of).collect::<Vec<Value>>()
+    };
+
+    // The audience stays, and leaves a sync.
+    edited(&job(BEFORE, &(CRM.to_owned() + &mail("keen, marked"))));
+    let leaving = [json!(["mail", "rich", 0, 8])];
+    assert_eq!(differences(&["after.yaml"]), leaving);
+    assert_eq!(differences(&["after.yaml", "--read"]), leaving);
+    assert_eq!(diff(&shop, &["after.yaml", "--max-exits", "5%"]).code, Some(1));
+
+    // What a sync only notes in its ledger is not sent.
+    let forgetful = CRM.replace("{to:", "{on_remove: forget, to:");
+    let silent = "  silent: {backfill: false, to: {file: {path: silent.jsonl}}}\n";
+    edited(&job(BEFORE.split("  rich").next().expect("it has one"), &(forgetful + &mail("marked") + silent)));
+    for flags in [&[][..], &["--read"]] {
+        assert_eq!(differences(&[&["after.yaml"], flags].concat()), leaving, "{flags:?}");
+    }
+
+    // What another snapshot says is unknown.
+    shop.users("others.parquet", &[0.0; 10]);
+    edited(&before.replace("users.parquet", "others.parquet"));
+    let unknown = json!(["keen", "marked", "rich"]);
+    assert_eq!(diffed(&shop, &["after.yaml"])["state"]["to_be_filled"], unknown, "only those with a row are members");
+    assert_eq!(diff(&shop, &["after.yaml", "--max-exits", "5%"]).code, Some(1));
+    assert_eq!(differences(&["after.yaml", "--read"]), [json!(["crm", "rich", 0, 8]), json!(["mail", "rich", 0, 8])]);
+}
+
+#[test]
 fn the_job_that_runs_works_out_an_edit_that_is_posted_to_its_api() {
     let api = "api: {listen: \"127.0.0.1:0\"}\n";
     let shop = shop();

@@ -1,6 +1,6 @@
 //! What a start sends: the difference between membership and the ledgers, counted before the sinks are handed it.
 //!
-//! Counts entries and exits by sync and audience, with the first members of each as samples. Of a start that only works the difference
+//! Counts entries and exits by sync and audience, without those that a sync only notes in its ledger, with the first members of each as samples. Of a start that only works the difference
 //! out ([`crate::Purpose`]), each sample has the condition that decides it. Pure; holds the samples.
 
 use crate::state::deciding::Deciding;
@@ -61,7 +61,7 @@ impl StartDifference {
             let ids = sync.audiences.iter().map(String::as_str);
             let filter = Filter::new(index as u16, ids, &[ChangeKind::Entry, ChangeKind::Exit], catalog);
             let mut of_sync: BTreeMap<&str, AudienceDifference> = BTreeMap::new();
-            for change in changes.iter().filter(|change| change.at <= at && filter.commits(change)) {
+            for change in changes.iter().filter(|change| change.at <= at && filter.sends(change)) {
                 let audience = catalog.id(change.audience);
                 let difference = of_sync.entry(audience).or_insert_with(|| AudienceDifference {
                     sync: id.clone(),

@@ -22,6 +22,8 @@ pub struct Before<'a> {
     pub facts: BTreeMap<String, BTreeSet<[u8; 16]>>,
     /// The ids of its syncs.
     pub syncs: BTreeSet<String>,
+    /// By model, where its snapshot is, as [`SnapshotPlan::parquet`](crate::plan::SnapshotPlan::parquet) has it.
+    pub snapshots: BTreeMap<String, String>,
 }
 
 impl<'a> Before<'a> {
@@ -29,11 +31,13 @@ impl<'a> Before<'a> {
     pub fn of_plan(plan: &'a Plan) -> Before<'a> {
         let audiences = plan.models.iter().flat_map(|model| &model.audiences);
         let facts = |model: &ModelPlan| model.facts.iter().map(|fact| fact.fingerprint).collect();
+        let snapshot = |model: &ModelPlan| Some((model.id.clone(), model.snapshot.as_ref()?.parquet.clone()));
         Before {
             plan: Some(plan),
             audiences: audiences.map(|audience| (audience.id.clone(), audience.fingerprint)).collect(),
             facts: plan.models.iter().map(|model| (model.id.clone(), facts(model))).collect(),
             syncs: plan.job.syncs.keys().cloned().collect(),
+            snapshots: plan.models.iter().filter_map(snapshot).collect(),
         }
     }
 
@@ -251,15 +255,22 @@ pub fn text_of(written: &Written, decided: (usize, Decided)) -> Option<&str> {
     written.inside.iter().find_map(|of| text_of(of, decided))
 }
 
-/// Returns the audiences that depend on conditions which the job has not kept before: nothing is known of their members without the
-/// sources and the warehouse.
+/// Returns the audiences that depend on conditions which the job has not kept before, or on a snapshot of another place: nothing is known of
+/// their members without the sources and the warehouse.
 pub fn unknown_audiences(before: &Before<'_>, new: &Plan) -> BTreeSet<String> {
     let mut unknown = BTreeSet::new();
-    for model in &new.models {
+    let is_elsewhere = |of: usize| {
+        let model = &new.models[of];
+        model.snapshot.as_ref().is_some_and(|snapshot| before.snapshots.get(&model.id) != Some(&snapshot.parquet))
+    };
+    for (of, model) in new.models.iter().enumerate() {
         for index in &model.order {
             let audience = &model.audiences[*index as usize];
             let (mut of_facts, mut of_audiences) = (false, false);
-            audience.expr.leaves(&mut |fact| of_facts |= !before.has_fact(model, fact), &mut |mentioned| {
+            let mut of_fact = |fact| {
+                of_facts |= !before.has_fact(model, fact) || new.pulled_for(of, fact).into_iter().any(is_elsewhere);
+            };
+            audience.expr.leaves(&mut of_fact, &mut |mentioned| {
                 of_audiences |= unknown.contains(&model.audiences[mentioned as usize].id);
             });
             if of_facts || of_audiences {

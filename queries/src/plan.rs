@@ -363,6 +363,28 @@ impl Plan {
         counts.leaves(&mut |of_row| deciding.extend(self.deciding(child, of_row)), &mut |_| ());
         deciding
     }
+
+    /// Returns the models whose snapshots may decide a fact: those of the rows that it reads or counts, and those that such rows belong to.
+    pub fn pulled_for(&self, model: usize, fact: FactIx) -> Vec<usize> {
+        let mut pulled = Vec::new();
+        let rows = |of: usize| std::iter::successors(Some(of), |of| self.parent(*of));
+        match &self.models[model].facts[fact as usize].kind {
+            FactKind::Known | FactKind::Property(_) => pulled.extend(rows(model)),
+            FactKind::Related { model: child, .. } => pulled.extend(rows(*child as usize)),
+            FactKind::Tallied { model: child, .. } => {
+                pulled.extend(rows(*child as usize));
+                let counts = &self.contribution(*child as usize, fact).counts;
+                counts.leaves(&mut |of_row| pulled.extend(self.pulled_for(*child as usize, of_row)), &mut |_| ());
+            }
+            _ => {}
+        }
+        pulled
+    }
+
+    /// Returns the model that the rows of a model belong to, if a condition is about them.
+    fn parent(&self, model: usize) -> Option<usize> {
+        Some(self.models[model].snapshot.as_ref()?.parent.as_ref()?.0 as usize)
+    }
 }
 
 /// What a row contributes to a condition of its parent.

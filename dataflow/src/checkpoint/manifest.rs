@@ -349,11 +349,13 @@ impl Manifest {
     /// Returns what it has kept of the job's audiences, conditions and syncs.
     fn job_before(&self) -> Before<'static> {
         let facts = self.models.iter().map(|model| (model.id.clone(), model.facts.iter().copied().collect()));
+        let snapshot = |model: &ModelManifest| Some((model.id.clone(), model.pull.as_ref()?.parquet.clone()));
         Before {
             plan: None,
             audiences: self.audiences.iter().cloned().collect(),
             facts: facts.collect(),
             syncs: self.ledgers.iter().map(|(sync, _)| sync.clone()).collect(),
+            snapshots: self.models.iter().filter_map(snapshot).collect(),
         }
     }
 
