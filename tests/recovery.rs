@@ -329,6 +329,31 @@ fn the_snapshot_of_a_model_changes_between_runs() {
 }
 
 #[test]
+fn an_exit_keeps_its_window_s_end_and_reason_if_its_audience_is_edited_meanwhile() {
+    let crm = &["changes.jsonl"];
+    let either = |ltv: u32| {
+        let of = format!(
+            "  either: {{model: users, where: {{any: [{{performed: bought, within: 2s}}, {{property: ltv > {ltv}}}]}}}}\n"
+        );
+        job(&(of + "  follows: {model: users, where: {audience: either}}\n"), CRM)
+    };
+    let shop = Shop::new("");
+    let mut bought = 0;
+    meanwhile(&shop, &either(85), crm, || bought = shop.happens("Bought", "u-1"));
+    pass(bought + WINDOW);
+    // `u-8` enters by the edit.
+    let expected = [
+        "entry either u-8 definition",
+        "entry follows u-8 definition",
+        "exit either u-1 expiry",
+        "exit follows u-1 expiry",
+    ];
+    assert_eq!(meanwhile(&shop, &either(75), crm, || {})[0], expected);
+    let exits = without_marks(shop.changes()).into_iter().filter(|change| !change.entered);
+    assert_eq!(exits.map(|exit| exit.at).collect::<Vec<_>>(), [bought + WINDOW; 2]);
+}
+
+#[test]
 fn a_pull_that_fell_due_while_the_job_was_down_belongs_to_what_a_start_sends() {
     let shop = Shop::new("");
     let crm = &["changes.jsonl"];

@@ -69,8 +69,8 @@ impl Baseline {
         };
         match self.live {
             false => cause.reason(),
-            true if new_sync || self.new_definitions[audience as usize] => Reason::Definition,
             true if expired => Reason::Expiry,
+            true if new_sync || self.new_definitions[audience as usize] => Reason::Definition,
             true => Reason::Recovery,
         }
     }
