@@ -412,6 +412,8 @@ fn dead_letters_are_listed_sent_again_and_dropped() {
         (Some(1), &serde_json::Value::Null)
     );
     let (_, attempts) = ask(port, "GET", "/v1/syncs/crm/attempts", "");
+    let (status, problem) = ask(port, "GET", "/v1/syncs/cmr/attempts", "");
+    assert_eq!((status, &problem["type"]), (404, &"urn:usher:problem:unknown_sync".into()));
     assert!(attempts["attempts"].as_array().is_some_and(|attempts| attempts.len() >= 7), "{attempts}");
     // One is sent again, the other dropped.
     receiver.set(|_| Fate::Taken(200));

@@ -287,7 +287,7 @@ impl SinkError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 "free some space, then start again: changes that were not written are written then"
             }
-            io::ErrorKind::NotFound => "create the folder first; paths are relative to the job file's folder",
+            io::ErrorKind::NotFound => "create the folder first; a path in a job file is relative to its folder",
             io::ErrorKind::IsADirectory => "give the path of a file, not of a folder",
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 "the user that runs the job must be able to write it"

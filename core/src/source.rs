@@ -451,7 +451,7 @@ impl SourceError {
     pub fn hint(&self) -> &'static str {
         match self {
             SourceError::NoFile { .. } => {
-                "paths are relative to the job file's folder; with `follow: true` a file may come later"
+                "paths are relative to the folder of the job file, or of the plan; with `follow: true` a file may come later"
             }
             SourceError::Pattern { .. } => {
                 "`*` and `?` stand for characters, `**` for folders; `[*]` is the character itself"

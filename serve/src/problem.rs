@@ -96,13 +96,14 @@ impl Problem {
         Problem::new(StatusCode::NOT_FOUND, "not_found", "Not found", format!("no route `{path}`"))
     }
 
-    /// 404: the job has no `what` (`model`, `source` or `audience`) with this id; it has those in `known`.
+    /// 404: the job has no `what` (`model`, `source`, `sync` or `audience`) with this id; it has those in `known`.
     pub(crate) fn unknown(what: &str, id: &str, known: impl Iterator<Item = impl AsRef<str>>) -> Problem {
         let id: String = id.chars().take(SHOWN_CHARS).collect();
         let known: Vec<String> = known.take(SHOWN_IDS).map(|id| format!("`{}`", id.as_ref())).collect();
         let (name, title) = match what {
             "model" => ("unknown_model", "The job has no such model"),
             "source" => ("unknown_source", "The job has no such source"),
+            "sync" => ("unknown_sync", "The job has no such sync"),
             _ => ("unknown_audience", "The job has no such audience"),
         };
         let detail = format!("no {what} `{id}`; there are {}", known.join(", "));
