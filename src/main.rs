@@ -12,6 +12,7 @@ mod foresee;
 mod open;
 mod profile;
 mod sample;
+mod schemas;
 mod supervise;
 mod terminal;
 mod version;

@@ -2,21 +2,22 @@
 
 use crate::commands::folders;
 use crate::exit::Exit;
+use crate::schemas::{self, Columns, Footers};
 use crate::terminal::print_stderr;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use usher_config::{
-    Broken, ColumnType, DeadLettersTo, Encoding, Event, FileTarget, Included, Job, Model, Parquet, Place, Problem,
-    Problems, SourceFrom, SyncTo,
+    Broken, DeadLettersTo, Encoding, Event, FileTarget, Included, Job, Model, Parquet, Place, Problem, Problems,
+    SourceFrom, SyncTo,
 };
 use usher_connectors::dead_letters::DeadLetterWriter;
 use usher_connectors::file::{hold_at_most, open_files, reads};
 use usher_connectors::kafka::{self, Bounds, KafkaSource, SourceSpec, SyncSpec};
 use usher_connectors::messages::Messages;
 use usher_connectors::outbox::{LogSpec, Outlet, open_local, open_webhook, read_content, read_ledger, resend_local};
-use usher_connectors::parquet::{FoundType, ParquetWarehouse};
+use usher_connectors::parquet::ParquetWarehouse;
 use usher_connectors::registry::{self, Registry, RegistrySpec};
 use usher_connectors::state_store::Objects;
 use usher_connectors::webhook;
@@ -28,7 +29,7 @@ use usher_core::warehouse::{SnapshotError, Warehouse};
 use usher_dataflow::{Span, Time};
 use usher_formats::{Decoder, Lacking};
 use usher_queries::plan::Plan;
-use usher_queries::{Schemas, needs_schema, plan_file};
+use usher_queries::{Schemas, plan_file};
 
 /// Ms from one checkpoint to the next, unless the job sets it.
 const CHECKPOINT_EVERY: u64 = 60_000;
@@ -92,6 +93,19 @@ pub struct Loaded {
 
 /// Reads a job file or a plan. Reads nothing else but the schemas of models whose columns are not all declared.
 pub fn load(path: &Path) -> Result<Loaded, Exit> {
+    load_with(path, &|_, _, _| None).map(|(loaded, _)| loaded)
+}
+
+/// Reads a job file or a plan to run it, and returns the schemas that it needed. One that can't be read now is the one that an earlier run has
+/// kept with its state, if the model still is where it was.
+pub fn load_to_run(path: &Path) -> Result<(Loaded, Schemas), Exit> {
+    load_with(path, &|job, folder, model| {
+        let store = Objects::open_to_read(&state_place(job, folder, None).url, folder).ok()?;
+        schemas::kept(&store, job, model)
+    })
+}
+
+fn load_with(path: &Path, kept: &dyn Fn(&Job, &Path, &str) -> Option<Columns>) -> Result<(Loaded, Schemas), Exit> {
     let bytes = std::fs::read(path).map_err(|error| {
         Exit::wrong(format_args!("the job `{}` can't be read: {error}", path.display()))
             .hint("give the path of a job file or of a plan made by `usher compile`".to_owned())
@@ -105,7 +119,7 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
         if !problems.is_empty() {
             return Err(Problems::new(&path.display().to_string(), problems).into());
         }
-        return Ok(Loaded { plan, folder });
+        return Ok((Loaded { plan, folder }, Schemas::new()));
     }
     let file = path.display().to_string();
     let text = String::from_utf8(bytes).map_err(|error| {
@@ -115,12 +129,13 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
     match usher_config::parse_or_salvage(&text, &file, &folder, &variable, &include) {
         Ok(mut job) => {
             read_schemas(&mut job, &folder);
-            Ok(Loaded { plan: plan(&job, &file)?, folder })
+            let (plan, schemas) = plan_with(&job, &file, &|model| kept(&job, &folder, model))?;
+            Ok((Loaded { plan, folder }, schemas))
         }
         Err(Broken { mut problems, salvage }) => {
             // Predicates are read apart; their problems are reported too.
             if let Some(mut job) = salvage
-                && let Ok(schemas) = schemas(&job, Footers::All)
+                && let Ok(schemas) = schemas::read(&job, Footers::All, &|_| None)
             {
                 read_schemas(&mut job, &folder);
                 problems.problems.extend(usher_queries::check_predicates(&job, &schemas));
@@ -276,14 +291,21 @@ fn source_schemas(job: &Job) -> Vec<Problem> {
 
 /// Compiles a job with the schemas that it needs.
 pub fn plan(job: &Job, file: &str) -> Result<Plan, Exit> {
-    let mut compiled = usher_queries::compile(job, file, &schemas(job, Footers::First)?);
+    plan_with(job, file, &|_| None).map(|(plan, _)| plan)
+}
+
+/// Compiles a job with the schemas that it needs, and returns these too. `kept` gives one that can't be read.
+fn plan_with(job: &Job, file: &str, kept: &dyn Fn(&str) -> Option<Columns>) -> Result<(Plan, Schemas), Exit> {
+    let mut schemas = schemas::read(job, Footers::First, kept)?;
+    let mut compiled = usher_queries::compile(job, file, &schemas);
     if compiled.is_err() {
         // A column that the first file lacks may be in another.
-        compiled = usher_queries::compile(job, file, &schemas(job, Footers::All)?);
+        schemas = schemas::read(job, Footers::All, kept)?;
+        compiled = usher_queries::compile(job, file, &schemas);
     }
     let mut problems = messages(job);
     match compiled {
-        Ok(plan) if problems.is_empty() => Ok(plan),
+        Ok(plan) if problems.is_empty() => Ok((plan, schemas)),
         Ok(_) => Err(Problems::new(file, problems).into()),
         Err(found) => {
             problems.extend(found.problems);
@@ -330,46 +352,6 @@ pub fn print_warnings(plan: &Plan, file: &Path) {
         let problems = Problems { file: file.display().to_string(), problems: vec![warning] };
         print_stderr(format_args!("warning: {}", problems.to_string().trim_end()));
     }
-}
-
-/// The footers of a model's files that are read for its schema.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Footers {
-    /// That of the first file, by path.
-    First,
-    All,
-}
-
-/// Reads the schemas that a job needs.
-fn schemas(job: &Job, footers: Footers) -> Result<Schemas, Exit> {
-    let mut schemas = Schemas::new();
-    for model in needs_schema(job) {
-        let of = &job.models[&model];
-        let schema = warehouse(of, &job.folder).and_then(|warehouse| match footers {
-            // A column without a value there has its type in another file.
-            Footers::First => match warehouse.schema()? {
-                schema if schema.has_null() => warehouse.whole_schema(),
-                schema => Ok(schema),
-            },
-            Footers::All => warehouse.whole_schema(),
-        });
-        let schema = schema.map_err(|error| {
-            Exit::not_opened(format_args!("the schema of model `{model}` can't be read: {}", error.message()))
-                .hint(error.hint)
-        })?;
-        let columns = schema.names().map(|name| {
-            let found = match schema.column(name) {
-                Some(FoundType::Known(column_type)) => Ok(column_type),
-                // What has no value anywhere is compared as text is, unless it is declared.
-                Some(FoundType::Null) => Ok(ColumnType::String),
-                Some(FoundType::Unsupported(found)) => Err(found),
-                None => Err("any of several, whose names differ by case".to_owned()),
-            };
-            (name.to_owned(), found)
-        });
-        schemas.insert(model, columns.collect());
-    }
-    Ok(schemas)
 }
 
 /// Returns the value of the environment variable `name`, for `${VAR}` in secrets.
@@ -478,7 +460,7 @@ pub fn resend_sync(loaded: &Loaded, index: usize, id: &str) -> Result<(), Exit> 
     match &loaded.plan.job.syncs[id].to {
         SyncTo::Kafka(target) => Ok(kafka::resend_sync(&sync_spec(loaded, index, id, target), &variable)?),
         SyncTo::File(_) | SyncTo::Stdout | SyncTo::Webhook(_) => {
-            Ok(resend_local(&state_place(loaded, None).ledger.join(id))?)
+            Ok(resend_local(&state_place(&loaded.plan.job, &loaded.folder, None).ledger.join(id))?)
         }
     }
 }
@@ -549,7 +531,7 @@ struct StatePlace {
 
 /// Checks that the state of a job can be opened. Takes no lock and leaves nothing behind.
 pub fn check_state(loaded: &Loaded) -> Result<(), Exit> {
-    let url = state_place(loaded, None).url;
+    let url = state_place(&loaded.plan.job, &loaded.folder, None).url;
     let folder = match url.split_once("://") {
         None => loaded.folder.join(&url),
         Some(("file", path)) => PathBuf::from(path),
@@ -565,9 +547,8 @@ pub fn check_state(loaded: &Loaded) -> Result<(), Exit> {
 }
 
 /// Returns where the state of a job is; at `url`, a path being relative to the working folder, if it is given.
-fn state_place(loaded: &Loaded, url: Option<&str>) -> StatePlace {
-    let job = &loaded.plan.job;
-    let own = loaded.folder.join("usher-state").join(&job.name);
+fn state_place(job: &Job, folder: &Path, url: Option<&str>) -> StatePlace {
+    let own = folder.join("usher-state").join(&job.name);
     let own = std::path::absolute(&own).unwrap_or(own);
     let url = match (url, &job.state) {
         (Some(url), _) if url.contains("://") => url.to_owned(),
@@ -579,20 +560,20 @@ fn state_place(loaded: &Loaded, url: Option<&str>) -> StatePlace {
     let ledger = match url.strip_prefix("file://") {
         Some(path) => PathBuf::from(path),
         None if url.contains("://") => own,
-        None => loaded.folder.join(&url),
+        None => folder.join(&url),
     };
     StatePlace { url, ledger: ledger.join("ledger") }
 }
 
 /// Returns where the state of a job is, as a url or an absolute path.
 pub fn state_url(loaded: &Loaded) -> String {
-    let url = state_place(loaded, None).url;
+    let url = state_place(&loaded.plan.job, &loaded.folder, None).url;
     if url.contains("://") { url } else { loaded.folder.join(url).display().to_string() }
 }
 
 /// Opens the state of a job, in `process` of its processes.
 pub fn open_state(loaded: &Loaded, process: usize) -> Result<State, Exit> {
-    let StatePlace { url, ledger } = state_place(loaded, None);
+    let StatePlace { url, ledger } = state_place(&loaded.plan.job, &loaded.folder, None);
     let store = Arc::new(Objects::open(&url, &loaded.folder, process)?);
     let checkpoint_every = loaded.plan.job.state.as_ref().map_or(CHECKPOINT_EVERY, |state| state.checkpoint_every);
     let checkpoint_every = Duration::from_millis(checkpoint_every);
@@ -602,7 +583,7 @@ pub fn open_state(loaded: &Loaded, process: usize) -> Result<State, Exit> {
 /// Opens the state of a job to read it, whether the job runs or not: its store, and the ledger of each of the job's syncs. `url` is
 /// where it is, if the job at hand does not have it.
 pub fn read_state(loaded: &Loaded, url: Option<&str>) -> Result<(Arc<Objects>, Vec<Ledger>), Exit> {
-    let StatePlace { url, ledger } = state_place(loaded, url);
+    let StatePlace { url, ledger } = state_place(&loaded.plan.job, &loaded.folder, url);
     let store = Arc::new(Objects::open_to_read(&url, &loaded.folder)?);
     let syncs = loaded.plan.job.syncs.iter().enumerate();
     let ledgers = syncs.map(|(index, (id, sync))| match &sync.to {
@@ -645,7 +626,7 @@ pub fn open_warehouses(loaded: &Loaded) -> Result<Vec<Option<Box<dyn Warehouse>>
 }
 
 /// Returns the warehouse of a model with Parquet.
-fn warehouse(model: &Model, folder: &Path) -> Result<ParquetWarehouse, SnapshotError> {
+pub fn warehouse(model: &Model, folder: &Path) -> Result<ParquetWarehouse, SnapshotError> {
     match model.parquet.as_ref().expect("only a model with Parquet is read") {
         Parquet::Files(written) => Ok(ParquetWarehouse::new(written, folder)?.force_files(model.force_files)),
         Parquet::Delta(table) => ParquetWarehouse::delta(&table.url, table.at, folder),

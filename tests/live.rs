@@ -305,9 +305,8 @@ fn where_nothing_is_in_force_the_ledgers_judge_the_first_pull_and_a_held_one_end
 fn a_pull_that_is_due_at_a_start_is_judged_and_in_force_or_given_up_before_the_job_is_live() {
     let folder = tempfile::tempdir().expect("a folder for the test");
     let path = folder.path();
-    // The columns are declared, so that a start needs no file.
-    let job = BRAKED.replace("refresh: manual", "refresh: 1s, columns: {ltv: number}");
-    std::fs::write(path.join("job.yaml"), job).expect("it can be written");
+    let job = BRAKED.replace("refresh: manual", "refresh: 1s");
+    std::fs::write(path.join("job.yaml"), &job).expect("it can be written");
     std::fs::write(path.join("events.jsonl"), "").expect("it can be written");
     let changes = || crate::support::process::changes(&path.join("changes.jsonl"));
     // What comes before the line that says that the job is live.
@@ -340,6 +339,7 @@ fn a_pull_that_is_due_at_a_start_is_judged_and_in_force_or_given_up_before_the_j
         std::fs::remove_file(path.join("users.parquet")).expect("it was just written");
         let (running, before) = start(workers);
         assert!(before.contains("the pull failed; the last good snapshot stays in force"), "{before}");
+        assert!(before.contains("it is taken to be that of the last run"), "{before}");
         running.stop("-TERM");
         assert_eq!(changes().len(), 32, "nobody leaves by a pull that is not taken");
     }
@@ -353,6 +353,12 @@ fn a_pull_that_is_due_at_a_start_is_judged_and_in_force_or_given_up_before_the_j
         let reasons: BTreeSet<_> = changes()[in_all - 5..].iter().map(|change| change.reason.clone()).collect();
         assert_eq!(reasons, BTreeSet::from(["recovery".to_owned()]));
     }
+    // Nothing is known of other files.
+    std::fs::write(path.join("job.yaml"), job.replace("users.parquet", "others.parquet")).expect("it can be written");
+    let output = usher(path, &["run", "job.yaml"]).output().expect("the program starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("the schema of model `users` can't be read: `others.parquet`"), "{stderr}");
 }
 
 #[test]

@@ -9,7 +9,8 @@ use super::diff;
 use crate::api::Bound;
 use crate::exit::Exit;
 use crate::foresee::RunningJob;
-use crate::open::{self, Loaded, WallClock, load};
+use crate::open::{self, Loaded, WallClock, load_to_run};
+use crate::schemas;
 use crate::supervise::{self, Ending, Signals};
 use crate::terminal::print_stderr;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ pub struct Flags {
 /// Runs a job.
 pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
     let signals = Signals::handle()?;
-    let loaded = load(path)?;
+    let (loaded, schemas) = load_to_run(path)?;
     open::print_warnings(&loaded.plan, path);
     // Before anything is taken over from an earlier run: one that is still running has the port.
     let api = Bound::of(&loaded.plan, flags.process, flags.processes)?;
@@ -71,6 +72,7 @@ pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
     let catalog = Arc::new(loaded.plan.job.catalog().with_removed(&audiences(&ledgers)));
     let sinks: Vec<Box<dyn Sink>> = starts.into_iter().map(|start| start(Arc::clone(&catalog))).collect();
     if let Some((_, manifest)) = &claim {
+        schemas::keep(&state.store, &loaded.plan.job, &schemas)?;
         announce(&loaded, &state);
         diff::announce(&usher_dataflow::job_before(manifest).map_err(usher_dataflow::ClaimError::from)?, &loaded.plan);
     }
