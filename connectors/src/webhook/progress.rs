@@ -5,7 +5,7 @@
 //! once, and that of the machine after [`Progress::sync`]. So a crash of the process repeats what was on its way, and a loss of power
 //! also what was answered since the last sync.
 //!
-//! The file has 8 bytes (`USHD`, and the format version as a u32, 1), then blocks as the log has them ([`block`]), each sealed
+//! The file has 8 bytes (`USHD`, and the format version as a u32, 2), then blocks as the log has them ([`block`]), each sealed
 //! with its offset, of records (integers are varints of the log's blocks):
 //!
 //! ```text
@@ -18,9 +18,10 @@
 //!  6  paused    0 or 1
 //!  7  mode      0 changes, 1 state
 //!  8  again     a dead letter that was sent again: its end, as of settled
+//!  9  retried   attempts that were made again since the log began, from version 2 on
 //! ```
 //!
-//! It is written anew when it has grown by much. A block at its end that is torn is cut off: what it had is done again.
+//! It is written anew when it has grown by much, and when it has an earlier version. A block at its end that is torn is cut off: what it had is done again.
 
 use super::held::Held;
 use super::queue::End;
@@ -36,7 +37,7 @@ use usher_core::sink::SinkError;
 /// Its name.
 const FILE: &str = "delivery";
 const MAGIC: [u8; 4] = *b"USHD";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const FILE_HEAD_BYTES: usize = 8;
 /// The file is written anew when it has grown by so many bytes, and to twice its size: it is read in a moment at a start.
 const COMPACT_BYTES: u64 = 4 << 20;
@@ -53,6 +54,7 @@ const MARK: u8 = 5;
 const PAUSED: u8 = 6;
 const MODE: u8 = 7;
 const AGAIN: u8 = 8;
+const RETRIED: u8 = 9;
 
 /// A place in the log, between two blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,6 +91,7 @@ pub(super) struct Progress {
     counts: Counts,
     marks: VecDeque<(u64, u64)>,
     paused: bool,
+    retried: u64,
 }
 
 /// What a file said at a start.
@@ -144,6 +147,7 @@ impl Progress {
             counts: Counts::default(),
             marks: VecDeque::new(),
             paused: false,
+            retried: 0,
         };
         let (mut held, mut is_state) = (Held::new(rows), false);
         while let Some(body) = block_at(&bytes, progress.offset) {
@@ -168,7 +172,11 @@ impl Progress {
             is_state = false;
             progress.rewrite(None)?;
         }
-        Ok(Found { progress, held: is_state.then_some(held) })
+        let held = is_state.then_some(held);
+        if version < VERSION {
+            progress.rewrite(held.as_ref())?;
+        }
+        Ok(Found { progress, held })
     }
 
     fn create(path: PathBuf, base: Base) -> Result<Progress, SinkError> {
@@ -185,6 +193,7 @@ impl Progress {
             counts: Counts::default(),
             marks: VecDeque::new(),
             paused: false,
+            retried: 0,
         };
         progress.rewrite(None)?;
         Ok(progress)
@@ -206,6 +215,19 @@ impl Progress {
 
     pub fn is_paused(&self) -> bool {
         self.paused
+    }
+
+    /// Returns how many attempts were made again since the log began.
+    pub fn retried(&self) -> u64 {
+        self.retried
+    }
+
+    /// Takes how many attempts were made again since the log began.
+    pub fn set_retried(&mut self, retried: u64) {
+        if retried != self.retried {
+            self.retried = retried;
+            self.record(RETRIED, &[retried]);
+        }
     }
 
     /// Takes it that all before a place in the log is settled.
@@ -328,6 +350,7 @@ impl Progress {
             write_record(&mut body, MARK, &[*position, *time]);
         }
         write_record(&mut body, PAUSED, &[u64::from(self.paused)]);
+        write_record(&mut body, RETRIED, &[self.retried]);
         write_record(&mut body, MODE, &[u64::from(held.is_some())]);
         for (membership, member) in held.into_iter().flat_map(Held::iter) {
             write_held(&mut body, membership, Some((&member.row, member.known)));
@@ -383,6 +406,7 @@ impl Progress {
                     self.push_mark(position, time);
                 }
                 PAUSED => self.paused = number()? == 1,
+                RETRIED => self.retried = number()?,
                 MODE => {
                     *is_state = number()? == 1;
                     if !*is_state {
@@ -469,13 +493,14 @@ mod tests {
         progress.hold(3, None);
         progress.mark(100, 5_000);
         progress.pause(true);
+        progress.set_retried(6);
         progress.write(None).unwrap();
         drop(progress);
         let Found { progress, held } = reopened(folder.path());
         assert_eq!(progress.base(), Base { position: 40, number: 3, sent: 2 });
         assert_eq!(progress.counts(), Counts { delivered: 1, superseded: 1, dead_letters: 1 });
         assert_eq!((progress.settled().watermark(), progress.settled().above().collect::<Vec<_>>()), (4, vec![(5, 8)]));
-        assert!(progress.is_paused());
+        assert_eq!((progress.is_paused(), progress.retried()), (true, 6));
         assert_eq!((progress.committed_by(4_999), progress.committed_by(5_000)), (0, 100));
         assert_eq!((progress.committed_at(99), progress.committed_at(100)), (Some(5_000), None));
         let held = held.unwrap();
@@ -486,7 +511,8 @@ mod tests {
     /// Set `UPDATE=1` to write the file of a new version.
     #[test]
     fn files_of_this_version_stay_readable() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/webhook/testdata/delivery.v1");
+        let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/webhook/testdata");
+        let path = testdata.join("delivery.v2");
         let folder = tempfile::tempdir().unwrap();
         let mut progress = reopened(folder.path()).progress;
         progress.restart(Some(&Held::new(true))).unwrap();
@@ -502,6 +528,7 @@ mod tests {
         progress.hold(3, None);
         progress.mark(1_000, 1_795_428_000_000);
         progress.pause(true);
+        progress.set_retried(300);
         progress.write(None).unwrap();
         let written = std::fs::read(folder.path().join("delivery")).unwrap();
         if std::env::var_os("UPDATE").is_some() {
@@ -510,15 +537,21 @@ mod tests {
         }
         let frozen = std::fs::read(&path).unwrap();
         assert_eq!(written, frozen);
-        let old = tempfile::tempdir().unwrap();
-        std::fs::write(old.path().join("delivery"), frozen).unwrap();
-        let Found { progress: read, held } = reopened(old.path());
-        assert_eq!((read.base(), read.counts(), read.is_paused()), (progress.base(), progress.counts(), true));
-        assert_eq!(
-            (read.settled.watermark(), read.settled.above().collect::<Vec<_>>()),
-            (8, vec![(9, 10), (300, 302)])
-        );
-        assert_eq!(held.unwrap().iter().count(), 2);
+        for (name, retried) in [("delivery.v1", 0), ("delivery.v2", 300)] {
+            let old = tempfile::tempdir().unwrap();
+            std::fs::copy(testdata.join(name), old.path().join("delivery")).unwrap();
+            // What is read is written anew in this version.
+            for _ in 0..2 {
+                let Found { progress: read, held } = reopened(old.path());
+                assert_eq!((read.base(), read.counts(), read.is_paused()), (progress.base(), progress.counts(), true));
+                assert_eq!(read.retried(), retried, "{name}");
+                assert_eq!(
+                    (read.settled.watermark(), read.settled.above().collect::<Vec<_>>()),
+                    (8, vec![(9, 10), (300, 302)])
+                );
+                assert_eq!(held.unwrap().iter().count(), 2);
+            }
+        }
     }
 
     #[test]

@@ -156,7 +156,7 @@ pub(super) struct Queue {
     was_retry: bool,
     /// Changes.
     count: usize,
-    /// Attempts that were made of changes of which one was made before.
+    /// Attempts that were made of changes of which one was made before, since the log began.
     pub retried: u64,
     events: Vec<Event>,
 }

@@ -302,8 +302,10 @@ impl Run {
         }
         let breaker = Breaker::new(webhook.schedule, webhook.concurrency, progress.is_paused());
         let end = log.shared.lock().end;
+        let mut queue = Queue::new(breaker, webhook.schedule, webhook.batch, held);
+        queue.retried = progress.retried();
         let mut run = Run {
-            queue: Queue::new(breaker, webhook.schedule, webhook.batch, held),
+            queue,
             webhook,
             log,
             formats,
@@ -766,6 +768,7 @@ impl Run {
             self.log.shared.lock().delivered(settled, Written::default());
         }
         self.advance();
+        self.progress.set_retried(self.queue.retried);
         if self.progress.is_dirty() {
             self.unsynced.get_or_insert_with(Instant::now);
         }
