@@ -273,6 +273,8 @@ pub(crate) struct EpochWorker {
     missing: BTreeSet<u32>,
     /// Models whose snapshot an earlier run left, and whose pull the start awaits: it was due, and has not come.
     due: BTreeSet<u32>,
+    /// Models of which a pull was given up before it was known what an earlier run left.
+    given_up: BTreeSet<u32>,
     /// Set if an earlier run has ledgers and left no snapshot: the first time that the ledger which is furthest behind lacks.
     /// There, not at the start, the first pulls are in force, so that what ends by itself between the two is dated by when it
     /// does. `None` once they are.
@@ -381,6 +383,7 @@ impl EpochWorker {
                 .filter(|model| plan.models[*model as usize].snapshot.is_some())
                 .collect(),
             due: BTreeSet::new(),
+            given_up: BTreeSet::new(),
             resumed: None,
             whole: VecDeque::new(),
             agreement: Agreement::new(peers),
@@ -429,7 +432,8 @@ impl EpochWorker {
     /// at `clock`, no earlier.
     pub(crate) fn prepare(&mut self, restored: Restored, keys: Time, clock: Time) {
         let is_in = |models: &[bool], model: u32| models.get(model as usize).copied().unwrap_or(false);
-        self.due = self.missing.iter().copied().filter(|model| is_in(&restored.due, *model)).collect();
+        let awaited = |model: &u32| is_in(&restored.due, *model) && !self.given_up.contains(model);
+        self.due = self.missing.iter().copied().filter(awaited).collect();
         self.missing.retain(|model| !is_in(&restored.pulled, *model));
         self.restored = restored;
         self.done = self.done.max(clock);
@@ -556,6 +560,9 @@ impl EpochWorker {
     /// Drops a pull that failed on some worker. The start does not await it any longer where an earlier snapshot is in force.
     pub(crate) fn give_up(&mut self, pull: &WholePull) {
         self.due.remove(&pull.pulled);
+        if !self.begun {
+            self.given_up.insert(pull.pulled);
+        }
         for (model, staged) in &pull.parts {
             let model = &mut self.models[*model as usize];
             model.give_up(staged);

@@ -109,3 +109,41 @@ fn an_agreed_pull_is_switched_to_at_its_ms_whatever_events_wait() {
 fn the_more_facts_a_pull_decides_the_fewer_keys_are_switched_for_a_unit() {
     assert_eq!([0, 7, 8, 24, 56, 1_000].map(unchanged_per_fuel), [16, 16, 8, 4, 2, 1]);
 }
+
+#[test]
+fn a_start_awaits_a_pull_that_is_due_until_it_is_whole_or_given_up() {
+    let plan = plan();
+    let models: Vec<bool> = (0..plan.models.len()).map(|model| model == users(&plan)).collect();
+    // Whether the pull ends before it is known what an earlier run left, and whether it is given up.
+    for (is_early, fails) in [(false, false), (false, true), (true, false), (true, true)] {
+        let keys: Vec<SharedDictionary> = plan.models.iter().map(|_| SharedDictionary::default()).collect();
+        let mut epochs = EpochWorker::new(&plan, Span::Live, 1, &keys);
+        let end = |epochs: &mut EpochWorker| {
+            let pull = WholePull { pulled: users(&plan) as u32, number: 1, began: START, at: None, parts: Vec::new() };
+            if fails { epochs.give_up(&pull) } else { epochs.take(pull) }
+        };
+        if is_early {
+            end(&mut epochs);
+        }
+        let baseline = |model: &ModelPlan| Baseline {
+            live: true,
+            syncs: Vec::new(),
+            new_definitions: vec![false; model.audiences.len()],
+        };
+        let baselines = plan.models.iter().map(baseline).collect();
+        let restored = Restored { baselines, pulled: models.clone(), due: models.clone(), fact_since: Vec::new() };
+        epochs.prepare(restored, START, START);
+        epochs.begin();
+        epochs.source_progress(SourceProgress::Opened(Some(START), Vec::new()));
+        let work = |epochs: &mut EpochWorker| {
+            while epochs.work(Some(START + 1_000), FUEL, &mut Epochs::default()) == Worked::More {}
+        };
+        work(&mut epochs);
+        assert_eq!(epochs.is_started(), is_early, "{is_early} {fails}");
+        if !is_early {
+            end(&mut epochs);
+            work(&mut epochs);
+        }
+        assert!(epochs.is_started(), "{is_early} {fails}");
+    }
+}
