@@ -238,24 +238,34 @@ fn what_is_wrong_with_a_destination_by_name_is_found_by_check() {
 }
 
 #[test]
-fn a_destination_at_the_vendors_own_host_is_compiled() {
+fn each_destination_is_compiled_to_a_plan_that_is_read() {
     let shop = Shop::new("");
     for to in [
         "segment: {write_key: \"${K:-k}\"}",
         "segment: {write_key: \"${K:-k}\", region: eu}",
         "iterable: {api_key: \"${K:-k}\", lists: {rich: 7, poor: 8}}",
         "customerio: {site_id: s, api_key: \"${K:-k}\", region: eu}",
+        "segment: {write_key: \"${K:-k}\", url: \"https://proxy.example.com/in\"}",
+        "webhook: {url: \"https://crm.example.com/hook\"}",
+        "webhook: {url: \"${URL:-https://crm.example.com/hook?key=hidden}\", secret: \"${SECRET:-whsec_aGlkZGVuaGlkZGVuaGlkZGVuaGlkZGVu}\"}",
+        "kafka: {brokers: \"127.0.0.1:1\", topic: out}",
+        "file: {path: out.jsonl}",
+        "stdout: {}",
     ] {
         shop.job(&job(AUDIENCES, &format!("  crm: {{audiences: [rich, poor], to: {{{to}}}}}\n")));
         let ran = run(shop.folder(), &["compile", "job.yaml", "-o", "plan"]);
         assert_eq!(ran.code, Some(0), "{to}: {}", ran.stderr);
+        let ran = run(shop.folder(), &["check", "plan"]);
+        assert_eq!(ran.code, Some(0), "{to}: {}", ran.stderr);
     }
-    // A host that the file sets may have a secret in its path.
-    let to = "segment: {write_key: \"${K:-k}\", url: \"https://proxy.example.com/hidden\"}";
-    shop.job(&job(AUDIENCES, &format!("  crm: {{audiences: [rich, poor], to: {{{to}}}}}\n")));
-    let ran = run(shop.folder(), &["compile", "job.yaml", "-o", "plan"]);
-    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
-    assert!(ran.stderr.contains("`syncs.crm.to.segment.url` is written in the job itself"), "{}", ran.stderr);
+    // Of an address its user and its query are secret.
+    for url in ["https://me@proxy.example.com/in", "https://proxy.example.com/in?key=hidden"] {
+        let to = format!("segment: {{write_key: \"${{K:-k}}\", url: \"{url}\"}}");
+        shop.job(&job(AUDIENCES, &format!("  crm: {{audiences: [rich, poor], to: {{{to}}}}}\n")));
+        let ran = run(shop.folder(), &["compile", "job.yaml", "-o", "plan"]);
+        assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+        assert!(ran.stderr.contains("`syncs.crm.to.segment.url` is written in the job itself"), "{}", ran.stderr);
+    }
 }
 
 #[test]

@@ -71,9 +71,24 @@ impl Secret {
     pub fn is_literal(&self) -> bool {
         crate::variables::is_literal(&self.0)
     }
+
+    /// Returns whether it is an address in which nothing is secret: it has neither user nor query.
+    fn is_open_address(&self) -> bool {
+        self.0.split_once("://").is_some_and(|(_, rest)| {
+            let authority = rest.split(['/', '#']).next().unwrap_or_default();
+            !authority.contains('@') && !rest.contains('?')
+        })
+    }
 }
 
 impl Job {
+    /// Returns the path in the job file of a secret that is written there itself, not as `${VAR}`.
+    pub fn written_secret(&self) -> Option<String> {
+        let is_url = |path: &str| path.rsplit('.').next() == Some(source::REGISTRY_URL.name());
+        let mut written = self.secrets().into_iter().filter(|(_, secret)| secret.is_literal());
+        written.find(|(path, secret)| !(is_url(path) && secret.is_open_address())).map(|(path, _)| path)
+    }
+
     /// Returns all secrets, each with its path in the job file.
     pub fn secrets(&self) -> Vec<(String, &Secret)> {
         let path = |steps: &[&str]| steps.join(".");

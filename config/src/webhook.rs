@@ -45,7 +45,6 @@ pub struct WebhookTarget {
     /// Whether `http` is allowed to other machines than this one.
     pub allow_http: bool,
     /// Of a destination by name, whose API it is; `None`: a webhook.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor: Option<VendorTarget>,
 }
 

@@ -1,6 +1,6 @@
 //! `usher compile`: a job file becomes one file that runs without it.
 //!
-//! A plan keeps the `${VAR}` of secrets. Refuses a secret that is written in the job itself.
+//! A plan keeps the `${VAR}` of secrets. Refuses a secret that is written in the job itself; of a url its user and its query are secret.
 
 use crate::exit::Exit;
 use crate::open::load;
@@ -11,7 +11,7 @@ use usher_queries::plan_file;
 /// Compiles `path` to `output`, replacing it whole or not at all.
 pub fn compile(path: &Path, output: &Path) -> Result<(), Exit> {
     let loaded = load(path)?;
-    if let Some((place, _)) = loaded.plan.job.secrets().into_iter().find(|(_, secret)| secret.is_literal()) {
+    if let Some(place) = loaded.plan.job.written_secret() {
         return Err(Exit::wrong(format_args!(
             "`{place}` is written in the job itself, and a plan must not contain secrets"
         ))
