@@ -4,7 +4,8 @@
 //! conditions it passes. Promises: every message is counted once, as matched, skipped or a dead letter; a message that can't be
 //! used becomes a dead letter with its reason, and stops nothing. Moves the clock of its partition under replay.
 //!
-//! If a message is two events, the best outcome counts: matched, else a dead letter, else skipped without a key.
+//! If a message is two events, the best outcome counts: matched, else a dead letter, else skipped without a key. A value that can't be
+//! read makes a dead letter as those events that need it.
 
 use crate::ingest::event_batch::{EventBatch, EventHead, hash_element, hash_id, hash_key, hash_position, owner};
 use crate::ingest::seen::Seen;
@@ -20,7 +21,7 @@ use usher_core::schemas::Schemas;
 use usher_core::sink::SinkError;
 use usher_core::source::{Body, PartitionId, Record};
 use usher_core::time::{Unit, write_time};
-use usher_formats::{Content, Decoder, Element, Fields, NamedTime, TimeError, Unwrapped, What};
+use usher_formats::{Content, Decoder, Element, Fields, Malformed, NamedTime, Needed, TimeError, Unwrapped, What};
 use usher_queries::aggregate::Contribution;
 use usher_queries::coerce::coerce_of_unit;
 use usher_queries::plan::{Filter, Plan};
@@ -51,6 +52,16 @@ struct EventMatch {
     traits: Vec<usize>,
     /// What a message must fulfil to set them, and the columns that it reads.
     shared: Option<(Evaluator, Vec<usize>)>,
+}
+
+impl EventMatch {
+    /// Returns what can't be read of what the event needs.
+    fn broken(&self, fields: &Fields<'_>) -> Option<Malformed> {
+        let key = self.key.map_or(Needed::Key, Needed::Path);
+        let time = self.time.as_ref().map_or(Needed::Time, |(path, _)| Needed::Path(*path));
+        let columns = self.columns.iter().map(|column| Needed::Path(column.path));
+        fields.broken([key, time, Needed::Id].into_iter().chain(columns))
+    }
 }
 
 /// A column of an event.
@@ -298,26 +309,29 @@ impl EventMatcher {
         out.counts.read += 1;
         let place = MessagePlace { position: record.position, element: message.element };
         let raw = (message.raw, message.raw.len() as u64);
-        match message.content {
-            Ok(Content::Message) => {}
+        let malformed = match message.content {
+            // Which events it is can't be said.
+            Ok(Content::Message) => fields.broken([Needed::Kind, Needed::Name]),
             Ok(Content::Blank) => {
                 out.counts.skip(Skip::Blank);
                 return Ok(());
             }
-            Err(malformed) => {
-                let (reason, detail) = match malformed.what {
-                    What::UnknownSchema(id) => {
-                        (DeadLetterReason::UnknownSchema, format!("schema {id}: {}", self.decoder.why_unknown(id)))
-                    }
-                    _ => (DeadLetterReason::Malformed, malformed.to_string()),
-                };
-                out.seen.refused(reason, &detail, message.inner);
-                return write_dead_letter(place, context, reason, &detail, raw, out);
-            }
+            Err(malformed) => Some(malformed),
+        };
+        if let Some(malformed) = malformed {
+            let (reason, detail) = match malformed.what {
+                What::UnknownSchema(id) => {
+                    (DeadLetterReason::UnknownSchema, format!("schema {id}: {}", self.decoder.why_unknown(id)))
+                }
+                _ => (DeadLetterReason::Malformed, malformed.to_string()),
+            };
+            out.seen.refused(reason, &detail, message.inner);
+            return write_dead_letter(place, context, reason, &detail, raw, out);
         }
         self.find_matching(fields, &mut scratch.matching);
         if scratch.matching.is_empty() {
-            if let Ok(time) = fields.time(record.timestamp)
+            if fields.broken([Needed::Time]).is_none()
+                && let Ok(time) = fields.time(record.timestamp)
                 && !self.is_future(time, context)
             {
                 context.clock.advance(time);
@@ -371,7 +385,8 @@ impl EventMatcher {
         matching.sort_unstable();
     }
 
-    /// Returns what the message is as one event. A timestamp that can be read moves the clock even if the key can't be used.
+    /// Returns what the message is as one event. A timestamp that can be read moves the clock even if the key can't be used, but not if
+    /// a needed value is broken.
     fn outcome(
         &self,
         event: &EventMatch,
@@ -379,6 +394,9 @@ impl EventMatcher {
         record: &Record<'_>,
         context: &mut MessageContext<'_>,
     ) -> Outcome {
+        if let Some(malformed) = event.broken(fields) {
+            return Outcome::Dead(DeadLetterReason::Malformed, malformed.to_string().into());
+        }
         let time = match &event.time {
             Some((index, path)) => NamedTime { path, found: fields.get(*index) }.read(),
             None => fields.time(record.timestamp),
