@@ -185,6 +185,92 @@ fn a_value_of_a_wrong_type_is_null_and_counted() {
     );
 }
 
+/// Two events, of which the second needs values of the message.
+const TWO_EVENTS: &str = "
+job: shop
+sources: {web: {file: {path: events.jsonl}, format: segment}}
+models: {users: {}}
+events:
+  looked: {source: web, type: track, name: Looked, model: users}
+  bought: {source: web, type: track, name: Bought, model: users, properties: {v: number, s: string}}
+audiences:
+  lookers: {model: users, where: {performed: looked, within: 1h}}
+  buyers: {model: users, where: {performed: bought, where: \"v > 0 or s = 'q'\", within: 1h}}
+";
+
+/// A message of that type and name, with a member instead of a sound one.
+fn message(kind: &str, name: &str, member: &str) -> Vec<u8> {
+    let sound = [r#""userId":"u""#, r#""timestamp":"2026-11-23T10:00:00Z""#, r#""messageId":"i""#];
+    let name_of = |member: &str| member.split(':').next().map(str::to_owned);
+    let others: Vec<&str> = sound.into_iter().filter(|other| name_of(other) != name_of(member)).collect();
+    format!(r#"{{"type":{kind},"event":{name},{},{member}}}"#, others.join(",")).into_bytes()
+}
+
+/// Values that the second event needs, and that can't be read.
+const BROKEN: [&str; 6] = [
+    r#""properties":{"v":1-2}"#,
+    r#""properties":{"s":"\q"}"#,
+    r#""userId":01"#,
+    r#""userId":"\q""#,
+    r#""timestamp":01"#,
+    r#""messageId":"\q""#,
+];
+
+#[test]
+fn a_broken_value_in_a_message_that_matches_nothing_is_not_bad() {
+    let of_other_name = BROKEN.map(|member| message(r#""track""#, r#""Else""#, member));
+    let of_other_type = BROKEN.map(|member| message(r#""page""#, r#""Bought""#, member));
+    let lines: Vec<&[u8]> = of_other_name.iter().chain(&of_other_type).map(|line| &line[..]).collect();
+    let (ran, dead) = replay_lines(TWO_EVENTS, &lines, &[]);
+    let expected = "read 12 = matched 0 + skipped 12 (unmatched 12) + dead letters 0;";
+    assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+    assert_eq!(dead, "");
+}
+
+#[test]
+fn a_broken_value_is_a_dead_letter_where_the_event_needs_it() {
+    let lines = BROKEN.map(|member| message(r#""track""#, r#""Bought""#, member));
+    let (ran, dead) = replay_lines(TWO_EVENTS, &lines.each_ref().map(|line| &line[..]), &[]);
+    assert!(ran.stderr.contains("matched 0 + skipped 0 + dead letters 6 (malformed 6);"), "{}", ran.stderr);
+    assert!(dead.contains(r#""detail":"broken number or literal at byte "#), "{dead}");
+    // The other event needs no properties.
+    let lines = BROKEN.map(|member| message(r#""track""#, r#""Looked""#, member));
+    let (ran, _) = replay_lines(TWO_EVENTS, &lines.each_ref().map(|line| &line[..]), &[]);
+    assert!(ran.stderr.contains("matched 2 + skipped 0 + dead letters 4 (malformed 4);"), "{}", ran.stderr);
+    // A message that is both is lost to neither.
+    let both = TWO_EVENTS.replace("name: Looked", "name: [Looked, Bought]");
+    let lines = BROKEN.map(|member| message(r#""track""#, r#""Bought""#, member));
+    let (ran, _) = replay_lines(&both, &lines.each_ref().map(|line| &line[..]), &[]);
+    assert!(ran.stderr.contains("matched 2 + skipped 0 + dead letters 4 (malformed 4);"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_message_that_does_not_say_which_event_it_is_is_a_dead_letter() {
+    let user = r#""userId":"u""#;
+    let [kind, name] = [message(r#""\q""#, r#""Else""#, user), message(r#""track""#, "01", user)];
+    let unclosed = br#"{"type":"track","event":"Else","properties":{"v":1}"#;
+    let garbage = br#"{"type":"track","event":"Else" x "userId":"u"}"#;
+    let (ran, _) = replay_lines(TWO_EVENTS, &[&kind, &name, unclosed, garbage], &[]);
+    assert!(ran.stderr.contains("matched 0 + skipped 0 + dead letters 4 (malformed 4);"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_message_that_matches_nothing_moves_the_clock_only_by_a_time_that_can_be_read() {
+    let looked = message(r#""track""#, r#""Looked""#, r#""properties":{}"#);
+    for (member, changes) in
+        [(r#""timestamp":01,"receivedAt":"2026-11-23T12:00:00Z""#, 1), (r#""timestamp":"2026-11-23T12:00:00Z""#, 2)]
+    {
+        let other = message(r#""track""#, r#""Else""#, member);
+        let (ran, _) = replay_lines(TWO_EVENTS, &[&looked, &other], &[]);
+        assert!(
+            ran.stderr.contains("read 2 = matched 1 + skipped 1 (unmatched 1) + dead letters 0;"),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(ran.stdout.lines().count(), changes, "{member}: {}", ran.stdout);
+    }
+}
+
 #[test]
 fn an_empty_file_gives_nothing() {
     let folder = tempfile::tempdir().expect("a folder for the test");

@@ -320,6 +320,47 @@ events:
 }
 
 #[test]
+fn a_repeat_of_a_message_that_is_two_events_is_counted_once() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let path = folder.path();
+    let job = "
+job: shop
+sources: {web: {file: {path: web.jsonl}, format: segment}, hist: {file: {path: hist.jsonl}, format: segment}}
+models: {users: {columns: {plan: {type: string, live: {event: looked, property: plan}}}}, accs: {}}
+events:
+  looked: {source: [web, hist], type: track, name: A, model: users, properties: {plan: string}}
+  of_account: {source: [web, hist], type: track, name: A, model: accs, foreign_key: properties.acc}
+audiences:
+  lookers: {model: users, where: {performed: looked, within: 20s}}
+  on_plan: {model: users, where: {property: plan = 'pro'}}
+  accounts: {model: accs, where: {performed: of_account, within: 40s}}
+";
+    std::fs::write(path.join("job.yaml"), job).expect("the folder can be written");
+    let line = |number: u32, second: u32| {
+        format!(
+            r#"{{"type":"track","event":"A","messageId":"m-{number}","userId":"u-{number}","timestamp":"2026-11-23T10:00:{second:02}Z","properties":{{"plan":"pro","acc":"c-{number}"}}}}"#
+        ) + "\n"
+    };
+    // The first two come again at once, the third while only its account is held, in a second file all of them once more.
+    let web = line(0, 0) + &line(1, 0) + &line(2, 0) + &line(0, 1) + &line(1, 1) + &line(2, 30);
+    let hist = line(0, 0) + &line(1, 0) + &line(2, 0);
+    for (hist, read, repeats) in [("", 6, 3), (&hist[..], 9, 6)] {
+        std::fs::write(path.join("web.jsonl"), &web).expect("the folder can be written");
+        std::fs::write(path.join("hist.jsonl"), hist).expect("the folder can be written");
+        for workers in ["1", "2", "3"] {
+            let args =
+                ["replay", "job.yaml", "-w", workers, "--now", "2026-11-23T12:00:00Z", "--summary", "summary.json"];
+            let ran = run(path, &args);
+            let expected = format!("read {read} = matched {read} + skipped 0 + dead letters 0; repeats {repeats};");
+            assert!(ran.stderr.contains(&expected), "{workers} workers: {}", ran.stderr);
+            let summary = std::fs::read(path.join("summary.json")).expect("it is written");
+            let summary: serde_json::Value = serde_json::from_slice(&summary).expect("it is JSON");
+            assert_eq!(summary["repeats"], repeats, "{summary}");
+        }
+    }
+}
+
+#[test]
 fn a_replay_writes_dead_letters_only_where_its_flag_says() {
     let folder = tempfile::tempdir().expect("a folder for the test");
     shop(folder.path());

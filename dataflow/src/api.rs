@@ -631,7 +631,7 @@ impl Api for JobApi {
             }
             for (event, counts) in inner.plan.events.iter().zip(status.event_counts()) {
                 // Which of an event's sources a repeat came from is not kept: the first stands for all.
-                messages.entry(event.sources[0].clone()).or_default().repeats += counts.repeats;
+                messages.entry(event.sources[0].clone()).or_default().repeats += counts.repeated_messages;
             }
             for (_, damage) in status.damaged_files() {
                 if let SourceError::Damaged { id, .. } = damage {

@@ -184,7 +184,7 @@ impl Status {
         let mut all = Counts::default();
         for worker in &self.workers {
             lock(&worker.reading).messages.iter().for_each(|counts| all += *counts);
-            all.repeats += lock(&worker.event_counts).iter().map(|counts| counts.repeats).sum::<u64>();
+            all.repeats += lock(&worker.event_counts).iter().map(|counts| counts.repeated_messages).sum::<u64>();
         }
         all
     }

@@ -24,7 +24,7 @@ use super::DEPTH_MAX;
 use super::Fields;
 use super::binary::{self, Text};
 use super::envelope::{Content, Inside, Outer, Part, missing};
-use super::layout::{Layout, Need, Slot};
+use super::layout::{Layout, Slot};
 use super::malformed::{Malformed, What};
 
 mod schema;
@@ -271,7 +271,7 @@ impl Compiler<'_> {
         self.known.insert((of, slot), id);
         let (schema, layout) = (self.schema, self.layout);
         let node = slot.map(|slot| &layout.nodes[slot as usize]);
-        let wanted = node.is_some_and(|node| node.need != Need::Through);
+        let wanted = node.is_some_and(|node| node.needed);
         let star = node.is_some_and(|node| node.star) && matches!(schema.of(of), Type::Array(_));
         // A type that refers to itself finds its own step.
         self.steps.push(Step { of, kind: Kind::Leaf, slot, whole: false, star });

@@ -199,9 +199,12 @@ impl<'a> Record<'a, '_> {
         let layout = &decoder.layout;
         let placed = |malformed: Malformed| Malformed { at: malformed.at + at, ..malformed };
         let Some(envelope) = decoder.envelopes.get(off) else {
+            let known = fields.broken.len();
             let read = self.written.read(layout, of, value, fields);
+            fields.place_broken(known, at);
             return each(Unwrapped { inner: value, content: read.map_err(placed), ..message }, fields);
         };
+        let known = fields.broken.len();
         let mut outer = std::mem::take(&mut fields.outer);
         let opened = match (envelope, self.written) {
             (Envelope::Cloudevents, _) if self.is_binary() => {
@@ -217,6 +220,7 @@ impl<'a> Record<'a, '_> {
             (Envelope::Cloudevents, Written::Text) => structured(layout, value, fields, &mut outer),
         };
         fields.outer = outer;
+        fields.place_broken(known, at);
         match opened {
             Err(malformed) => each(Unwrapped { inner: value, content: Err(placed(malformed)), ..message }, fields),
             Ok(Inside::Nothing) => each(Unwrapped { content: Ok(Content::Blank), ..message }, fields),
@@ -428,8 +432,7 @@ fn outer_member<'a>(
     let text = utf8(&value[start..end]);
     let read =
         text.and_then(|text| over(layout, text, fields, |walk| walk.value(slot, 0, 1, Ahead::default()).map(drop)));
-    let known = known.min(fields.broken.len());
-    fields.broken[known..].iter_mut().for_each(|(_, broken)| broken.at += start);
+    fields.place_broken(known, start);
     match read {
         Ok(()) => Some(()),
         Err(malformed) => scan.fail(malformed.what, malformed.at + start),

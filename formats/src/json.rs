@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use usher_config::Found;
 
-use super::layout::{Layout, Need, Slot};
+use super::layout::{Layout, Slot};
 use super::malformed::{Malformed, What};
 use super::scan::{Marks, is_plain};
 use super::shapes::{Shapes, Then};
@@ -35,8 +35,7 @@ pub(super) fn walk<'a>(layout: &Layout, message: &'a [u8], fields: &mut Fields<'
         }
         walk.fields.known = known;
         read
-    })?;
-    verdict(layout, fields)
+    })
 }
 
 /// Walks `text` as `run` does.
@@ -57,17 +56,6 @@ pub(super) fn over<'a>(
     let error = walk.scan.error;
     fields.marks = marks;
     walked.ok_or(error)
-}
-
-/// Whether all could be read that the job needs.
-#[inline]
-pub(super) fn verdict(layout: &Layout, fields: &Fields<'_>) -> Result<(), Malformed> {
-    if fields.broken.is_empty() {
-        return Ok(());
-    }
-    let traits = fields.is_about_traits();
-    let broken = fields.broken.iter().find(|(slot, _)| layout.needs(*slot, traits));
-    broken.map_or(Ok(()), |(_, malformed)| Err(*malformed))
 }
 
 pub(super) fn utf8(message: &[u8]) -> Result<&str, Malformed> {
@@ -161,7 +149,7 @@ impl<'a> Walk<'a, '_> {
         let layout = self.layout;
         let node = &layout.nodes[slot as usize];
         self.fields.meet(layout, slot);
-        let wanted = node.need != Need::Through;
+        let wanted = node.needed;
         let end = match self.scan.byte(at) {
             b'"' => {
                 if wanted {

@@ -94,30 +94,31 @@ pub(super) enum TimeRule {
     },
 }
 
+impl TimeRule {
+    /// The slots of all that a time may be made of.
+    pub(super) fn slots(&self) -> Vec<Slot> {
+        match self {
+            TimeRule::One(one) => one.iter().map(|(slot, _)| *slot).collect(),
+            TimeRule::Segment { timestamp, received, sent, original } => vec![*timestamp, *received, *sent, *original],
+            TimeRule::Snowplow { derived, exact, collected, sent, created } => {
+                vec![*derived, *exact, *collected, *sent, *created]
+            }
+        }
+    }
+}
+
 /// A path with `[*]`: what remains of it at the node of its first `[*]`.
 #[derive(Debug)]
 pub(super) struct Star {
     pub(super) node: Slot,
     pub(super) rest: Vec<Step>,
     pub(super) slot: Slot,
-    need: Need,
-}
-
-/// Who needs a value.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) enum Need {
-    /// Nobody: paths lead through it.
-    #[default]
-    Through,
-    /// Messages whose properties are called traits.
-    Traits,
-    /// All messages.
-    Always,
 }
 
 #[derive(Debug)]
 pub(super) struct Node {
-    pub(super) need: Need,
+    /// Somebody needs the value; else paths only lead through it.
+    pub(super) needed: bool,
     /// A path with `[*]` has its first here: if the value is an array, its text is kept.
     pub(super) star: bool,
     /// The first node behind this one's subtree.
@@ -267,10 +268,9 @@ impl Layout {
             time: TimeRule::One(None),
         };
         let always = own.iter().flatten().chain(resolved.iter().map(|(origin, _)| origin));
-        let traits = resolved.iter().flat_map(|(_, traits)| traits);
-        for (origin, need) in always.map(|o| (o, Need::Always)).chain(traits.map(|o| (o, Need::Traits))) {
+        for origin in always.chain(resolved.iter().flat_map(|(_, traits)| traits)) {
             match origin {
-                Origin::Message(steps) => draft.add(steps, need),
+                Origin::Message(steps) => draft.add(steps),
                 Origin::Header(name) if layout.headers.iter().any(|(known, _)| known == name) => {}
                 Origin::Header(name) => layout.headers.push((name.clone(), 0)),
             }
@@ -342,27 +342,18 @@ impl Layout {
         self.nodes[0].member(name.as_bytes(), 0, name.len())
     }
 
-    /// A broken value at `slot` spoils the message; `traits`: its properties are called traits.
-    pub(super) fn needs(&self, slot: Slot, traits: bool) -> bool {
-        let need = match self.nodes.get(slot as usize) {
-            Some(node) => node.need,
-            None => self.stars[slot as usize - self.nodes.len()].need,
-        };
-        need == Need::Always || traits && need == Need::Traits
-    }
-
     fn flatten(&mut self, draft: &Draft) -> Slot {
         let slot = self.nodes.len();
         self.nodes.push(Node {
-            need: draft.need,
+            needed: draft.needed,
             star: !draft.stars.is_empty(),
             end: 0,
             members: Vec::new(),
             starts: [0; LONG + 2],
             elements: Vec::new(),
         });
-        for (rest, need) in &draft.stars {
-            self.stars.push(Star { node: slot as Slot, rest: rest.clone(), slot: 0, need: *need });
+        for rest in &draft.stars {
+            self.stars.push(Star { node: slot as Slot, rest: rest.clone(), slot: 0 });
         }
         let mut members = Vec::new();
         for (name, child) in &draft.members {
@@ -433,26 +424,20 @@ const SNOWPLOW: [&str; 10] = [
 /// The tree while paths are added.
 #[derive(Default)]
 struct Draft {
-    need: Need,
+    needed: bool,
     members: BTreeMap<String, Draft>,
     elements: BTreeMap<usize, Draft>,
-    stars: Vec<(Vec<Step>, Need)>,
+    stars: Vec<Vec<Step>>,
 }
 
 impl Draft {
-    fn add(&mut self, path: &[Step], need: Need) {
+    fn add(&mut self, path: &[Step]) {
         match path.split_first() {
-            None if self.need != Need::Always => self.need = need,
-            None => {}
-            Some((Step::Key(name), rest)) => {
-                self.members.entry(name.clone()).or_default().add(rest, need);
-            }
-            Some((Step::Index(index), rest)) => self.elements.entry(*index).or_default().add(rest, need),
-            Some((Step::All, _)) => match self.stars.iter_mut().find(|(rest, _)| rest == path) {
-                Some((_, known)) if *known != Need::Always => *known = need,
-                Some(_) => {}
-                None => self.stars.push((path.to_vec(), need)),
-            },
+            None => self.needed = true,
+            Some((Step::Key(name), rest)) => self.members.entry(name.clone()).or_default().add(rest),
+            Some((Step::Index(index), rest)) => self.elements.entry(*index).or_default().add(rest),
+            Some((Step::All, _)) if self.stars.iter().any(|rest| rest == path) => {}
+            Some((Step::All, _)) => self.stars.push(path.to_vec()),
         }
     }
 }

@@ -4,7 +4,8 @@
 //! message once, to its end, and leaves what stood at the paths in [`Fields`], borrowed from the message.
 //!
 //! Promises: a message is [`Malformed`] if it is not one JSON object (of Snowplow's TSV one row of 131 columns) in UTF-8,
-//! is deeper than [`DEPTH_MAX`] levels, or has a broken escape or number in a value that the job needs. What the job does
+//! or is deeper than [`DEPTH_MAX`] levels. A value with a broken escape or number spoils no more than itself:
+//! [`Fields::broken`] names it if a path leads to it, and what is found in its place is of no use. What the job does
 //! not need is checked for structure only. Of a repeated key the last counts. A value of another type than
 //! a path expects is [`Found::Nothing`], and so is null. `NaN` and infinities are [`Found::NotFinite`], and a string with half of a
 //! surrogate pair is [`Found::Mended`]. A byte order mark before a message and a line end behind it are passed over. Times are only
@@ -13,7 +14,7 @@
 //!
 //! Messages in envelopes are read by [`Decoder::unwrap`] (`envelope.rs`).
 //!
-//! Refuses: to coerce (the caller knows the types), to judge keys.
+//! Refuses: to coerce (the caller knows the types), to judge keys, to say who needs a value that is broken.
 //!
 //! Another wire format is another `Wire` here and another walk that fills the same `Fields`.
 
@@ -46,7 +47,7 @@ mod time;
 use avro::AvroReader;
 use envelope::Outer;
 pub use envelope::{Content, Element, Unwrapped};
-use layout::{End, Layout, NameRule, Need, Place, Slot, TimeRule, Wire};
+use layout::{End, Layout, NameRule, Place, Slot, TimeRule, Wire};
 pub use look::Look;
 pub use malformed::{Malformed, What};
 use protobuf::ProtobufReader;
@@ -268,13 +269,17 @@ impl Decoder {
             Written::Registered(registered) => {
                 let found = registered.open(message, headers, &self.layout, &self.envelopes)?;
                 let placed = |malformed: Malformed| Malformed { at: malformed.at + found.start, ..malformed };
-                return found.written.read(&self.layout, found.root, found.bytes, fields).map_err(placed);
+                let read = found.written.read(&self.layout, found.root, found.bytes, fields);
+                fields.place_broken(0, found.start);
+                return read.map_err(placed);
             }
         }
         match message.strip_prefix(BYTE_ORDER_MARK) {
             Some(marked) => {
                 let placed = |malformed: Malformed| Malformed { at: malformed.at + BYTE_ORDER_MARK.len(), ..malformed };
-                walk(&self.layout, marked, fields).map_err(placed)
+                let read = walk(&self.layout, marked, fields);
+                fields.place_broken(0, BYTE_ORDER_MARK.len());
+                read.map_err(placed)
             }
             None => walk(&self.layout, message, fields),
         }
@@ -342,7 +347,7 @@ pub struct Fields<'a> {
     found: Vec<Found<'a>>,
     /// By slot, a bit each: met in this message.
     met: Vec<u64>,
-    /// Values that are needed and can't be read, by slot. A later value of the same key takes one back.
+    /// Values that can't be read, by slot. A later value of the same key takes one back.
     broken: Vec<(Slot, Malformed)>,
     /// Where the arrays start that paths with `[*]` lead into, by slot.
     lists: Vec<(Slot, usize)>,
@@ -357,6 +362,23 @@ pub struct Fields<'a> {
     outer: Outer<'a>,
 }
 
+/// A value that may be needed of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needed {
+    /// [`Fields::kind`].
+    Kind,
+    /// [`Fields::name`].
+    Name,
+    /// [`Fields::key`].
+    Key,
+    /// [`Fields::id`].
+    Id,
+    /// All that [`Fields::time`] may be made of, but for the envelope's.
+    Time,
+    /// [`Fields::get`] of a path.
+    Path(usize),
+}
+
 impl<'a> Fields<'a> {
     /// The kind of message: the Segment family's `type`, Snowplow's `event`.
     pub fn kind(&self) -> &Found<'a> {
@@ -366,14 +388,15 @@ impl<'a> Fields<'a> {
     /// The event's name: of the Segment family's pages and screens `name`, else `event`; of Snowplow's structured events
     /// `se_action`, else `event_name`.
     pub fn name(&self) -> &Found<'a> {
-        let Some(layout) = &self.layout else {
-            return &Found::Nothing;
-        };
+        self.at(self.layout.as_ref().and_then(|layout| self.name_slot(layout)))
+    }
+
+    fn name_slot(&self, layout: &Layout) -> Option<Slot> {
         match layout.name {
-            NameRule::One(slot) => self.at(slot),
+            NameRule::One(slot) => slot,
             NameRule::ByKind { usual, other, kinds } => match self.kind() {
-                Found::Text(kind) if kinds.contains(&&**kind) => self.at(Some(other)),
-                _ => self.at(Some(usual)),
+                Found::Text(kind) if kinds.contains(&&**kind) => Some(other),
+                _ => Some(usual),
             },
         }
     }
@@ -426,6 +449,40 @@ impl<'a> Fields<'a> {
     pub fn is_default(&self, i: usize) -> bool {
         let Some(layout) = &self.layout else { return false };
         !self.defaulted.is_empty() && self.end(&layout.paths[i]).is_some_and(|end| self.defaulted.contains(&end.slot))
+    }
+
+    /// Returns the first of these values that has a broken escape or number. What the kind decides, the name and where paths end, is only
+    /// to be relied on if the kind is not broken.
+    ///
+    /// # Panics
+    ///
+    /// If a value of the message is broken and there is no such path.
+    #[inline]
+    pub fn broken(&self, values: impl IntoIterator<Item = Needed>) -> Option<Malformed> {
+        if self.broken.is_empty() {
+            return None;
+        }
+        let broken = values.into_iter().flat_map(|value| self.broken_at(value));
+        broken.min_by_key(|malformed| malformed.at)
+    }
+
+    #[cold]
+    fn broken_at(&self, value: Needed) -> Vec<Malformed> {
+        let Some(layout) = self.layout.as_deref() else { return Vec::new() };
+        let slots: Vec<Slot> = match value {
+            Needed::Kind => layout.kind.into_iter().collect(),
+            Needed::Name => self.name_slot(layout).into_iter().collect(),
+            Needed::Key => layout.key.into_iter().collect(),
+            Needed::Id => layout.id.into_iter().collect(),
+            Needed::Time => layout.time.slots(),
+            Needed::Path(i) => self.end(&layout.paths[i]).map(|end| end.slot).into_iter().collect(),
+        };
+        self.broken.iter().filter(|(slot, _)| slots.contains(slot)).map(|(_, malformed)| *malformed).collect()
+    }
+
+    /// Moves the broken values from the `known`-th on by so many bytes, to where they are in the record.
+    fn place_broken(&mut self, known: usize, by: usize) {
+        self.broken.iter_mut().skip(known).for_each(|(_, malformed)| malformed.at += by);
     }
 
     /// Where a path ends in the message.
@@ -521,7 +578,7 @@ impl<'a> Fields<'a> {
     #[inline(always)]
     fn set(&mut self, layout: &Layout, slot: Slot, found: Found<'a>) {
         self.meet(layout, slot);
-        if layout.nodes[slot as usize].need != Need::Through {
+        if layout.nodes[slot as usize].needed {
             self.found[slot as usize] = found;
         }
     }

@@ -1,10 +1,10 @@
-//! Why a message is not read: what is wrong, and at which byte.
+//! Why a message, or a value of one, is not read: what is wrong, and at which byte.
 
 use std::fmt;
 
 use usher_core::schemas::{SchemaId, SchemaKind};
 
-/// A message that can't be read.
+/// A message, or a value of one, that can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
     /// What is wrong.

@@ -27,7 +27,7 @@ use usher_config::{Envelope, Found};
 
 use super::binary::{self, Text};
 use super::envelope::{Content, Inside, Outer, Part, missing};
-use super::layout::{Layout, Need, Slot};
+use super::layout::{Layout, Slot};
 use super::malformed::{Malformed, What};
 use super::{DEPTH_MAX, Fields};
 
@@ -381,11 +381,10 @@ impl Compiler<'_> {
     fn wanted(&mut self, field: &Field, slot: Slot) -> Wanted {
         let layout = self.layout;
         let node = &layout.nodes[slot as usize];
-        let needed = node.need != Need::Through;
         let mut wanted = Wanted {
             field: field.clone(),
             slot,
-            needed,
+            needed: node.needed,
             implicit: !field.presence || field.repeated,
             inside: None,
             elements: Vec::new(),

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use usher_core::lock::lock;
 
 use super::json::Scan;
-use super::layout::{Layout, Need, Slot};
+use super::layout::{Layout, Slot};
 
 /// Shapes of a layout, at most.
 pub(super) const SHAPES_MAX: usize = 64;
@@ -244,7 +244,7 @@ impl Shape<'_> {
             }
             *word |= bit;
         }
-        let needed = node.is_some_and(|node| node.need != Need::Through);
+        let needed = node.is_some_and(|node| node.needed);
         let into = node.is_some_and(|node| node.star || !node.elements.is_empty());
         let end = match scan.byte(at) {
             b'{' if needed => return None,

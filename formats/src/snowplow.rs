@@ -20,8 +20,8 @@ use std::borrow::Cow;
 
 use usher_config::{Found, Path, Step};
 
-use super::json::{Ahead, Walk, fill, over, utf8, verdict};
-use super::layout::{Layout, Need, Slot};
+use super::json::{Ahead, Walk, fill, over, utf8};
+use super::layout::{Layout, Slot};
 use super::malformed::{Malformed, What};
 use super::scan::tabs;
 use super::{Fields, star};
@@ -129,7 +129,7 @@ impl Snowplow {
                 // Into text no path leads.
                 name => {
                     let kind = if is_flag(name) { Kind::Flag } else { Kind::Text };
-                    (kind, slot.is_some_and(|slot| layout.nodes[slot as usize].need != Need::Through))
+                    (kind, slot.is_some_and(|slot| layout.nodes[slot as usize].needed))
                 }
             };
             needed.then_some(Column { index, slot, kind })
@@ -175,20 +175,17 @@ pub(super) fn walk_tsv<'a>(layout: &Layout, message: &'a [u8], fields: &mut Fiel
             (Kind::Entities | Kind::Event, slot) => {
                 let known = fields.broken.len();
                 let walked = over(layout, value, fields, |walk| walk.column(slot, *kind));
-                for (_, broken) in &mut fields.broken[known..] {
-                    broken.at += start;
-                }
+                fields.place_broken(known, start);
                 walked.map_err(|malformed| Malformed { at: malformed.at + start, ..malformed })?;
             }
         }
     }
-    verdict(layout, fields)
+    Ok(())
 }
 
 /// Reads one event in JSON into `fields`, which is cleared and sized for `layout`.
 pub(super) fn walk_json<'a>(layout: &Layout, message: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Malformed> {
-    over(layout, utf8(message)?, fields, |walk| walk.event())?;
-    verdict(layout, fields)
+    over(layout, utf8(message)?, fields, |walk| walk.event())
 }
 
 impl Walk<'_, '_> {
@@ -348,7 +345,7 @@ impl Walk<'_, '_> {
         if let Some((_, element)) = node.elements.iter().find(|(wanted, _)| *wanted == index) {
             self.value(*element, data, 0, Ahead::default())?;
         }
-        if node.need != Need::Through {
+        if node.needed {
             self.append(slot, data, None);
         }
         for each in layout.stars.iter().filter(|star| star.node == slot) {

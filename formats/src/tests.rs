@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use usher_config::{Format, Found, JsonPaths, Path, Step};
 
 use super::scan::Marks;
-use super::{Content, DEPTH_MAX, Decoder, Fields, NamedTime, TimeError, What};
+use super::{Content, DEPTH_MAX, Decoder, Fields, NamedTime, Needed, TimeError, What};
 
 mod avro;
 mod envelope;
@@ -74,9 +74,21 @@ fn get(wanted: &str, message: &str) -> Found<'static> {
 
 /// What is wrong with a message, for a job that wants `properties.a`; empty: nothing.
 fn wrong(message: impl AsRef<[u8]>) -> String {
+    wrong_as(&Format::Segment, &["properties.a"], message.as_ref())
+}
+
+/// What is wrong with a message, or with a value that is wanted of it.
+fn wrong_as(format: &Format, wanted: &[&str], message: &[u8]) -> String {
     let mut fields = Fields::default();
-    let decoder = Decoder::new(&Format::Segment, &paths(&["properties.a"]));
-    decoder.decode(message.as_ref(), None, &mut fields).err().map_or(String::new(), |error| error.to_string())
+    let verdict = Decoder::new(format, &paths(wanted)).decode(message, None, &mut fields);
+    let malformed = verdict.err().or_else(|| fields.broken(all_needed(wanted.len())));
+    malformed.map_or(String::new(), |malformed| malformed.to_string())
+}
+
+/// All values of a message that are wanted, with so many paths.
+fn all_needed(paths: usize) -> impl Iterator<Item = Needed> {
+    let own = [Needed::Kind, Needed::Name, Needed::Key, Needed::Id, Needed::Time];
+    own.into_iter().chain((0..paths).map(Needed::Path))
 }
 
 const MISSING: &str = "missing";
@@ -239,13 +251,48 @@ fn an_unreadable_time_is_named_with_its_path_and_text() {
 
 #[test]
 fn traits_are_only_needed_where_they_are_the_properties() {
-    let decoder = Decoder::new(&Format::Segment, &paths(&["properties.plan"]));
-    let mut fields = Fields::default();
-    let track = br#"{"traits":{"plan":01},"type":"track"}"#;
-    assert_eq!(decoder.decode(track, None, &mut fields), Ok(Content::Message));
-    let identify = br#"{"traits":{"plan":01},"type":"identify"}"#;
-    let error = decoder.decode(identify, None, &mut fields).expect_err("a broken number that is needed");
-    assert_eq!((error.what, error.at), (What::BrokenNumber, 18));
+    for (message, at) in [
+        (r#"{"traits":{"plan":01},"type":"track"}"#, None),
+        (r#"{"traits":{"plan":01},"type":"identify"}"#, Some(18)),
+        (r#"{"traits":{"plan":01},"type":"identify","properties":{"plan":1}}"#, None),
+        (r#"{"traits":{"plan":1},"type":"identify","properties":{"plan":01}}"#, Some(60)),
+    ] {
+        let broken = decode(&["properties.plan"], message).broken([Needed::Path(0)]);
+        assert_eq!(broken.map(|broken| (broken.what, broken.at)), at.map(|at| (What::BrokenNumber, at)), "{message}");
+    }
+}
+
+#[test]
+fn a_broken_value_spoils_no_other() {
+    for (members, broken) in [
+        (r#""type":01"#, vec![Needed::Kind]),
+        (r#""type":"page","name":"\x""#, vec![Needed::Name]),
+        (r#""type":"track","name":"\x""#, vec![]),
+        (r#""userId":01"#, vec![Needed::Key]),
+        (r#""messageId":"\x""#, vec![Needed::Id]),
+        (r#""sentAt":01"#, vec![Needed::Time]),
+        (r#""properties":{"a":1-2}"#, vec![Needed::Path(0), Needed::Path(2)]),
+        (r#""properties":{"b":{"c":"\x"}}"#, vec![Needed::Path(1), Needed::Path(2)]),
+        (r#""properties":{"c":"\x"}"#, vec![Needed::Path(2)]),
+        (r#""properties":{"a":1-2},"properties":{}"#, vec![]),
+        (r#""list":[{"a":1},{"a":1-2}]"#, vec![Needed::Path(3)]),
+    ] {
+        let message = format!("{{{members}}}");
+        let fields = decode(&["properties.a", "properties.b", "properties", "list.[*].a"], &message);
+        let found: Vec<_> = all_needed(4).filter(|value| fields.broken([*value]).is_some()).collect();
+        assert_eq!(found, broken, "{message}");
+    }
+}
+
+#[test]
+fn of_broken_values_the_first_is_named_with_its_place_in_the_record() {
+    for (message, at) in [
+        (r#"{"userId":01,"messageId":"\x"}"#, 10),
+        (r#"{"messageId":"\x","userId":01}"#, 13),
+        ("\u{feff}{\"userId\":01}", 13),
+    ] {
+        assert_eq!(decode(&[], message).broken(all_needed(0)).map(|broken| broken.at), Some(at), "{message}");
+    }
 }
 
 #[test]

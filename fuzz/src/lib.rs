@@ -8,17 +8,20 @@ use serde_json::Value;
 use usher_config::{Format, Found, Path, Step};
 
 pub use usher_formats as formats;
-use usher_formats::{Decoder, Fields};
+use usher_formats::{Decoder, Fields, Needed};
 
 /// Paths as a job file writes them.
 pub fn paths(texts: &[&str]) -> Vec<Path> {
     texts.iter().map(|text| Path::parse(text).expect("a path")).collect()
 }
 
-/// Decodes a message, and asks for all that can be asked for. None: malformed.
+/// Decodes a message, and asks for all that can be asked for. None: malformed, or a value is broken.
 pub fn read<'a>(decoder: &Decoder, count: usize, message: &'a [u8]) -> Option<Vec<Found<'a>>> {
     let mut fields = Fields::default();
-    if let Err(malformed) = decoder.decode(message, None, &mut fields) {
+    let verdict = decoder.decode(message, None, &mut fields).err();
+    let own = [Needed::Kind, Needed::Name, Needed::Key, Needed::Id, Needed::Time];
+    let all = own.into_iter().chain((0..count).map(Needed::Path));
+    if let Some(malformed) = verdict.or_else(|| fields.broken(all)) {
         assert!(malformed.at <= message.len(), "{malformed}");
         return None;
     }

@@ -15,6 +15,9 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 /// The first block of events that set live columns: their bits are the event's traits in the plan, from `64 * (block - TRAITS)` on.
 pub(crate) const TRAITS: u16 = 1 << 15;
 
+/// The bit of [`MatchedEvent::key_len`] that marks the one that stands for its message: a key is far shorter.
+const FOR_MESSAGE: u16 = 1 << 15;
+
 /// An event of a key, with the conditions that it counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct MatchedEvent {
@@ -32,6 +35,7 @@ pub(crate) struct MatchedEvent {
     key_start: u32,
     /// Where the values that it carries start.
     values_start: u32,
+    /// And [`FOR_MESSAGE`].
     key_len: u16,
     /// Index in `Plan::events`.
     pub(crate) event: u16,
@@ -139,12 +143,17 @@ impl EventBatch {
 
     /// Returns the key of one of its events.
     pub(crate) fn key(&self, event: &MatchedEvent) -> &str {
-        &self.keys[event.key_start as usize..][..usize::from(event.key_len)]
+        &self.keys[event.key_start as usize..][..usize::from(event.key_len & !FOR_MESSAGE)]
     }
 
     /// Returns the values from the first one that one of its events carries on: the event knows how many are its own.
     pub(crate) fn values(&self, event: &MatchedEvent) -> &[i128] {
         &self.values[event.values_start as usize..]
+    }
+
+    /// Has one of its events stand for its message.
+    pub(crate) fn stand_for_message(&mut self, event: usize) {
+        self.events[event].key_len |= FOR_MESSAGE;
     }
 
     /// Has no event take effect before a time.
@@ -170,6 +179,11 @@ impl MatchedEvent {
     /// Returns whether it sets live columns, and counts for no condition.
     pub(crate) fn sets_traits(&self) -> bool {
         self.block >= TRAITS
+    }
+
+    /// Returns whether its message is a repeat if it is one. Of all that a message is on all workers one stands for it.
+    pub(crate) fn stands_for_message(&self) -> bool {
+        self.key_len & FOR_MESSAGE != 0
     }
 }
 

@@ -4,9 +4,12 @@
 //! conditions it passes. Promises: every message is counted once, as matched, skipped or a dead letter; a message that can't be
 //! used becomes a dead letter with its reason, and stops nothing. Moves the clock of its partition under replay.
 //!
-//! If a message is two events, the best outcome counts: matched, else a dead letter, else skipped without a key.
+//! If a message is two events, the best outcome counts: matched, else a dead letter, else skipped without a key. A value that can't be
+//! read makes a dead letter as those events that need it.
 
-use crate::ingest::event_batch::{EventBatch, EventHead, hash_element, hash_id, hash_key, hash_position, owner};
+use crate::ingest::event_batch::{
+    EventBatch, EventHead, MatchedEvent, hash_element, hash_id, hash_key, hash_position, owner,
+};
 use crate::ingest::seen::Seen;
 use crate::time::{TIMESTAMP_MAX, Time};
 use hashbrown::HashMap;
@@ -20,7 +23,7 @@ use usher_core::schemas::Schemas;
 use usher_core::sink::SinkError;
 use usher_core::source::{Body, PartitionId, Record};
 use usher_core::time::{Unit, write_time};
-use usher_formats::{Content, Decoder, Element, Fields, NamedTime, TimeError, Unwrapped, What};
+use usher_formats::{Content, Decoder, Element, Fields, Malformed, NamedTime, Needed, TimeError, Unwrapped, What};
 use usher_queries::aggregate::Contribution;
 use usher_queries::coerce::coerce_of_unit;
 use usher_queries::plan::{Filter, Plan};
@@ -45,12 +48,33 @@ struct EventMatch {
     /// Finds among `filters`, by the values of `columns`, those that a message can pass.
     can_pass: PredicateIndex,
     values: Vec<ValueMatch>,
+    /// The windows of its facts, ms; 0 where there is no fact.
+    windows: Vec<u64>,
     /// The number of its facts, in blocks of 64.
     blocks: usize,
     /// The columns whose values set live columns, as indexes in `columns`.
     traits: Vec<usize>,
     /// What a message must fulfil to set them, and the columns that it reads.
     shared: Option<(Evaluator, Vec<usize>)>,
+}
+
+impl EventMatch {
+    /// Returns the longest window of the facts that it counts for, ms; 0 if it sets live columns.
+    fn longest_window(&self, event: &MatchedEvent) -> u64 {
+        if event.sets_traits() {
+            return 0;
+        }
+        let windows = self.windows.iter().skip(usize::from(event.block) * 64).take(64).enumerate();
+        windows.filter(|(bit, _)| event.facts >> bit & 1 == 1).map(|(_, window)| *window).max().unwrap_or(0)
+    }
+
+    /// Returns what can't be read of what the event needs.
+    fn broken(&self, fields: &Fields<'_>) -> Option<Malformed> {
+        let key = self.key.map_or(Needed::Key, Needed::Path);
+        let time = self.time.as_ref().map_or(Needed::Time, |(path, _)| Needed::Path(*path));
+        let columns = self.columns.iter().map(|column| Needed::Path(column.path));
+        fields.broken([key, time, Needed::Id].into_iter().chain(columns))
+    }
 }
 
 /// A column of an event.
@@ -160,6 +184,8 @@ pub(crate) struct Scratch<'a> {
     /// By column, whether the message has a value or null there.
     says: Vec<bool>,
     traits: Vec<Option<StoredValue>>,
+    /// What was added to batches of the message: of which event, for which worker, and where in the batch.
+    added: Vec<(usize, usize, usize)>,
 }
 
 /// Where events, counts and dead letters go.
@@ -199,6 +225,8 @@ impl EventMatcher {
                 facts
             };
             let at = |name: &str| event.columns.iter().position(|column| column.name == name);
+            let facts = &plan.models[event.model as usize].facts;
+            let window = |fact: u32| facts[fact as usize].kind.window().unwrap_or(0);
             let values = event.values(&plan.models[event.model as usize]).into_iter().map(|value| {
                 let name = value.aggregate.column().expect("the count takes no value");
                 let column = at(name).expect("an event reads what its aggregates take");
@@ -234,6 +262,7 @@ impl EventMatcher {
                 filters,
                 can_pass,
                 values: values.collect(),
+                windows: event.facts.iter().map(|fact| window(*fact)).collect(),
                 blocks: event.facts.len().div_ceil(64),
                 traits: event.traits.iter().map(|set| set.column as usize).collect(),
                 shared: event.shared.as_ref().map(evaluator),
@@ -298,26 +327,29 @@ impl EventMatcher {
         out.counts.read += 1;
         let place = MessagePlace { position: record.position, element: message.element };
         let raw = (message.raw, message.raw.len() as u64);
-        match message.content {
-            Ok(Content::Message) => {}
+        let malformed = match message.content {
+            // Which events it is can't be said.
+            Ok(Content::Message) => fields.broken([Needed::Kind, Needed::Name]),
             Ok(Content::Blank) => {
                 out.counts.skip(Skip::Blank);
                 return Ok(());
             }
-            Err(malformed) => {
-                let (reason, detail) = match malformed.what {
-                    What::UnknownSchema(id) => {
-                        (DeadLetterReason::UnknownSchema, format!("schema {id}: {}", self.decoder.why_unknown(id)))
-                    }
-                    _ => (DeadLetterReason::Malformed, malformed.to_string()),
-                };
-                out.seen.refused(reason, &detail, message.inner);
-                return write_dead_letter(place, context, reason, &detail, raw, out);
-            }
+            Err(malformed) => Some(malformed),
+        };
+        if let Some(malformed) = malformed {
+            let (reason, detail) = match malformed.what {
+                What::UnknownSchema(id) => {
+                    (DeadLetterReason::UnknownSchema, format!("schema {id}: {}", self.decoder.why_unknown(id)))
+                }
+                _ => (DeadLetterReason::Malformed, malformed.to_string()),
+            };
+            out.seen.refused(reason, &detail, message.inner);
+            return write_dead_letter(place, context, reason, &detail, raw, out);
         }
         self.find_matching(fields, &mut scratch.matching);
         if scratch.matching.is_empty() {
-            if let Ok(time) = fields.time(record.timestamp)
+            if fields.broken([Needed::Time]).is_none()
+                && let Ok(time) = fields.time(record.timestamp)
                 && !self.is_future(time, context)
             {
                 context.clock.advance(time);
@@ -335,12 +367,13 @@ impl EventMatcher {
         for i in 0..scratch.matching.len() {
             if let Outcome::Matched(timestamp) = scratch.outcomes[i] {
                 matched = true;
-                let event = &self.events[scratch.matching[i]];
-                out.seen.matched(event.event, timestamp);
+                let event = scratch.matching[i];
+                out.seen.matched(self.events[event].event, timestamp);
                 self.push(event, timestamp, fields, scratch, place, context, out);
             }
         }
         if matched {
+            self.choose_for_message(&mut scratch.added, out.batches);
             out.counts.matched += 1;
             return Ok(());
         }
@@ -371,7 +404,8 @@ impl EventMatcher {
         matching.sort_unstable();
     }
 
-    /// Returns what the message is as one event. A timestamp that can be read moves the clock even if the key can't be used.
+    /// Returns what the message is as one event. A timestamp that can be read moves the clock even if the key can't be used, but not if
+    /// a needed value is broken.
     fn outcome(
         &self,
         event: &EventMatch,
@@ -379,6 +413,9 @@ impl EventMatcher {
         record: &Record<'_>,
         context: &mut MessageContext<'_>,
     ) -> Outcome {
+        if let Some(malformed) = event.broken(fields) {
+            return Outcome::Dead(DeadLetterReason::Malformed, malformed.to_string().into());
+        }
         let time = match &event.time {
             Some((index, path)) => NamedTime { path, found: fields.get(*index) }.read(),
             None => fields.time(record.timestamp),
@@ -423,7 +460,7 @@ impl EventMatcher {
     #[allow(clippy::too_many_arguments)]
     fn push<'a>(
         &self,
-        event: &EventMatch,
+        number: usize,
         timestamp: Time,
         fields: &Fields<'a>,
         scratch: &mut Scratch<'a>,
@@ -431,7 +468,8 @@ impl EventMatcher {
         context: &MessageContext<'_>,
         out: &mut Output<'_>,
     ) {
-        let Scratch { values, row, facts, carried, says, traits, .. } = scratch;
+        let event = &self.events[number];
+        let Scratch { values, row, facts, carried, says, traits, added, .. } = scratch;
         values.clear();
         says.clear();
         for column in &event.columns {
@@ -515,12 +553,31 @@ impl EventMatcher {
             event: event.event,
         };
         let worker = owner(head.key_hash, out.batches.len() as u32) as usize;
+        let batch = &mut out.batches[worker];
+        let first = batch.events.len();
         if facts.iter().any(|block| *block != 0) {
-            out.batches[worker].push(&head, key, facts, carried);
+            batch.push(&head, key, facts, carried);
         }
         if !traits.is_empty() {
-            out.batches[worker].push_traits(&head, key, traits);
+            batch.push_traits(&head, key, traits);
         }
+        added.extend((first..batch.events.len()).map(|at| (number, worker, at)));
+    }
+
+    /// Has one of all that a message has added stand for it, which is no longer `added`: the first one of those with the longest window,
+    /// which is held longest.
+    fn choose_for_message(&self, added: &mut Vec<(usize, usize, usize)>, batches: &mut [EventBatch]) {
+        let longest = match &added[..] {
+            [] | [_] => added.first(),
+            several => several
+                .iter()
+                .rev()
+                .max_by_key(|(number, worker, at)| self.events[*number].longest_window(&batches[*worker].events[*at])),
+        };
+        if let Some((_, worker, at)) = longest {
+            batches[*worker].stand_for_message(*at);
+        }
+        added.clear();
     }
 }
 
@@ -674,6 +731,66 @@ impl Digits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use usher_core::source::Records;
+
+    /// Two events of a message, one of them with two windows.
+    const JOB: &str = "
+job: shop
+sources: {web: {file: {path: events.jsonl}, format: segment}}
+models: {users: {}, accounts: {}}
+events:
+  bought: {source: web, type: track, name: Bought, model: users, properties: {price: number}}
+  of_account: {source: web, type: track, name: Bought, model: accounts, foreign_key: properties.account}
+audiences:
+  buyers: {model: users, where: {performed: bought, within: 1m}}
+  big_buyers: {model: users, where: {performed: bought, where: price > 10, within: 1h}}
+  accounts: {model: accounts, where: {performed: of_account, within: 10m}}
+";
+
+    struct NoDeadLetters;
+
+    impl DeadLetters for NoDeadLetters {
+        fn write(&self, letter: &DeadLetter<'_>) -> Result<(), SinkError> {
+            panic!("{:?}: {}", letter.reason, letter.detail)
+        }
+
+        fn finish(&self) -> Result<(), SinkError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn of_all_events_of_a_message_the_one_with_the_longest_window_stands_for_it() {
+        let job = usher_config::parse(JOB, "job.yaml", std::path::Path::new("."), &|_| None);
+        let job = job.unwrap_or_else(|problem| panic!("{problem}"));
+        let plan = usher_queries::compile(&job, "job.yaml", &usher_queries::Schemas::new()).expect("a sound job");
+        let matcher = EventMatcher::new(&plan, "web", None);
+        let id = PartitionId { source: "web".to_owned(), name: "events.jsonl".to_owned() };
+        for (properties, expected) in [
+            (r#"{"price":1,"account":"acme"}"#, "of_account"),
+            (r#"{"price":20,"account":"acme"}"#, "bought"),
+            (r#"{"price":1}"#, "bought"),
+            (r#"{"account":"acme"}"#, "of_account"),
+        ] {
+            let time = 1_790_000_000_000;
+            let message = format!(
+                r#"{{"type":"track","event":"Bought","userId":"u","timestamp":{time},"properties":{properties}}}"#
+            );
+            let mut batches = [EventBatch::new(0, 0), EventBatch::new(1, 0)];
+            let (mut fields, mut scratch) = (Fields::default(), Scratch::default());
+            let (mut counts, mut seen) = (Counts::default(), Seen::default());
+            let mut out =
+                Output { batches: &mut batches, counts: &mut counts, seen: &mut seen, dead_letters: &NoDeadLetters };
+            for record in Records::lines(message.as_bytes(), 0, 1_000) {
+                let mut context = MessageContext { id: &id, seed: 7, now: time, clock: MessageClock::Job(0) };
+                matcher.read(record, &mut context, &mut fields, &mut scratch, &mut out).expect("nothing refuses");
+            }
+            let all = batches.iter().flat_map(|batch| &batch.events);
+            let stand = all.filter(|event| event.stands_for_message());
+            let stand: Vec<&str> = stand.map(|event| &*plan.events[usize::from(event.event)].id).collect();
+            assert_eq!(stand, [expected], "{properties}");
+        }
+    }
 
     #[test]
     fn an_integer_is_the_key_that_its_digits_are() {

@@ -917,7 +917,7 @@ impl EpochWorker {
         let (batch, event) = self.waiting.event(&ready);
         let EventFacts { model, facts, roles, live, has_snapshot } = &self.events[usize::from(event.event)];
         let key = batch.key(event);
-        // A message that counts for conditions too is a repeat once.
+        // A message that counts for conditions too is a repeat of its event once.
         let counts = !event.sets_traits() || facts.is_empty();
         let (slot, repeat) = if event.sets_traits() {
             let values = batch.traits(event).map(|(set, value)| (live[set], value));
@@ -927,6 +927,9 @@ impl EpochWorker {
         };
         if repeat && counts {
             self.counts.repeat(event.event);
+        }
+        if repeat && event.stands_for_message() {
+            self.counts.repeat_message(event.event);
         }
         if *has_snapshot && counts {
             let has_row = || self.models[*model].in_snapshot(Some(slot));

@@ -17,6 +17,8 @@ const WAITING: usize = 10_000;
 pub(crate) struct EventCounts {
     /// Messages that repeat one that is held.
     pub(crate) repeats: u64,
+    /// Those for which no other event counts them: over all events each message once.
+    pub(crate) repeated_messages: u64,
     /// Messages whose key was looked up in the snapshot, those for which others stand included.
     pub(crate) looked_up: u64,
     /// Those of them whose key has no row.
@@ -27,6 +29,7 @@ impl EventCounts {
     /// Adds what another worker has counted.
     pub(crate) fn add(&mut self, other: &EventCounts) {
         self.repeats += other.repeats;
+        self.repeated_messages += other.repeated_messages;
         self.looked_up += other.looked_up;
         self.without_row += other.without_row;
     }
@@ -60,6 +63,12 @@ impl AllEventCounts {
     #[inline]
     pub(crate) fn repeat(&mut self, event: u16) {
         self.events[usize::from(event)].repeats += 1;
+    }
+
+    /// Counts a message that repeats one that is held, at the event that stands for it.
+    #[inline]
+    pub(crate) fn repeat_message(&mut self, event: u16) {
+        self.events[usize::from(event)].repeated_messages += 1;
     }
 
     /// Counts a message of a key. `has_row` looks it up; `None` while no pull is in force.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use usher_config::{Envelope, Format, Found, JsonPaths, Path};
 
 use super::headers::Listed;
-use super::{compound, path, paths, seeded, text};
+use super::{all_needed, compound, path, paths, seeded, text};
 use crate::{Content, Decoder, Fields, TimeError, Unwrapped};
 use Envelope::{Batch, Cloudevents, Connect, Debezium};
 
@@ -14,6 +14,7 @@ enum Message {
     /// What the decoder finds: kind, name, key, id, then the paths; and the time.
     Read(Vec<Found<'static>>, Option<u64>),
     Blank,
+    /// Or with a value that is.
     Malformed,
 }
 
@@ -42,6 +43,9 @@ fn owned(found: &Found<'_>) -> Found<'static> {
 }
 
 fn answers(fields: &Fields<'_>, count: usize) -> Message {
+    if fields.broken(all_needed(count)).is_some() {
+        return Message::Malformed;
+    }
     let own = [fields.kind(), fields.name(), fields.key(), fields.id()].map(owned);
     let found = own.into_iter().chain((0..count).map(|index| owned(fields.get(index))));
     Message::Read(found.collect(), fields.time(None).ok())
@@ -199,6 +203,21 @@ fn a_record_that_is_not_in_its_envelope_is_malformed_as_a_whole() {
     assert_eq!(detail(&[Connect], b"{\"payload\":{},\"\xff\":1}"), "not UTF-8 at byte 15");
     let deep = format!(r#"{{"payload":{}{}}}"#, r#"{"a":"#.repeat(128), "}".repeat(128));
     assert!(detail(&[Connect], deep.as_bytes()).starts_with("deeper than 128 levels"));
+}
+
+#[test]
+fn a_broken_value_is_where_the_record_has_it() {
+    let decoder = Decoder::new(&json_format(true), &paths(&["a", "b"])).in_envelopes(&[Connect, Debezium]);
+    for (record, at) in
+        [(r#"{"payload":{"op":"c","after":{"a":01}}}"#, 34), (r#"{"payload":{"op":"c","after":{},"b":01}}"#, 36)]
+    {
+        let mut found = Vec::new();
+        let done: Result<(), ()> = decoder.unwrap(record.as_bytes(), None, &mut Fields::default(), &mut |_, fields| {
+            found.push(fields.broken(all_needed(2)).map(|broken| broken.at));
+            Ok(())
+        });
+        assert_eq!((done, found), (Ok(()), vec![Some(at)]), "{record}");
+    }
 }
 
 #[test]

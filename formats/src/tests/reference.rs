@@ -4,16 +4,33 @@ use std::borrow::Cow;
 
 use usher_config::{Format, Found, Path, Step};
 
-/// What the reader must answer.
+use crate::{Fields, Needed};
+
+/// What the reader must answer. None: broken.
 #[derive(Debug, PartialEq)]
 pub struct Answers<'a> {
-    pub kind: Found<'a>,
-    pub name: Found<'a>,
-    pub key: Found<'a>,
-    pub id: Found<'a>,
+    pub kind: Option<Found<'a>>,
+    pub name: Option<Found<'a>>,
+    pub key: Option<Found<'a>>,
+    pub id: Option<Found<'a>>,
     /// What the time is made of, by the rule's order.
-    pub times: Vec<Found<'a>>,
-    pub paths: Vec<Found<'a>>,
+    pub times: Option<Vec<Found<'a>>>,
+    pub paths: Vec<Option<Found<'a>>>,
+}
+
+impl<'a> Answers<'a> {
+    /// What the reader answers, which does not show what its time is made of: `times` is in its place.
+    pub fn of(fields: &Fields<'a>, paths: usize, times: Vec<Found<'a>>) -> Answers<'a> {
+        let sound = |value: Needed| fields.broken([value]).is_none();
+        Answers {
+            kind: sound(Needed::Kind).then(|| fields.kind().clone()),
+            name: sound(Needed::Name).then(|| fields.name().clone()),
+            key: sound(Needed::Key).then(|| fields.key().clone()),
+            id: sound(Needed::Id).then(|| fields.id().clone()),
+            times: sound(Needed::Time).then_some(times),
+            paths: (0..paths).map(|i| sound(Needed::Path(i)).then(|| fields.get(i).clone())).collect(),
+        }
+    }
 }
 
 /// None: malformed.
@@ -27,9 +44,9 @@ pub fn decode<'a>(format: &Format, paths: &[Path], message: &'a [u8]) -> Option<
     match format {
         Format::Json(json) => {
             let given = |path: &Option<Path>| path.as_ref().map_or(Some(Found::Nothing), one);
-            (kind, name) = (given(&json.kind)?, given(&json.name)?);
-            (user, id) = (given(&json.key)?, given(&json.id)?);
-            times = vec![given(&json.time)?];
+            (kind, name) = (given(&json.kind), given(&json.name));
+            (user, id) = (given(&json.key), given(&json.id));
+            times = given(&json.time).map(|time| vec![time]);
             let object = json.properties.clone().unwrap_or(Path(Vec::new()));
             all = paths
                 .iter()
@@ -39,44 +56,40 @@ pub fn decode<'a>(format: &Format, paths: &[Path], message: &'a [u8]) -> Option<
                     }
                     _ => one(path),
                 })
-                .collect::<Option<Vec<_>>>()?;
+                .collect();
         }
         _ => {
-            kind = one(&key("type"))?;
-            let (event, page) = (one(&key("event"))?, one(&key("name"))?);
-            let is = |names: &[&str]| names.iter().any(|name| kind == Found::Text((*name).into()));
-            name = if is(&["page", "screen"]) { page } else { event };
-            user = one(&key("userId"))?;
-            id = one(&key("messageId"))?;
+            kind = one(&key("type"));
+            let is = |names: &[&str]| names.iter().any(|name| kind == Some(Found::Text((*name).into())));
+            name = one(&key(if is(&["page", "screen"]) { "name" } else { "event" }));
+            user = one(&key("userId"));
+            id = one(&key("messageId"));
             times = ["timestamp", "receivedAt", "sentAt", "originalTimestamp"]
                 .iter()
                 .map(|name| one(&key(name)))
-                .collect::<Option<Vec<_>>>()?;
+                .collect::<Option<Vec<_>>>();
             all = paths
                 .iter()
                 .map(|path| {
-                    let value = one(path)?;
                     if !is(&["identify", "group"]) || path.0.first() != key("properties").0.first() {
-                        return Some(value);
+                        return one(path);
                     }
                     let mut traits = vec![vec!["traits"]];
                     if *format == Format::Rudderstack {
                         traits.push(vec!["context", "traits"]);
                     }
-                    let mut places = vec![(path.clone(), value)];
+                    let mut places = vec![path.clone()];
                     for names in traits {
                         let steps = names.iter().map(|name| Step::Key((*name).to_owned()));
-                        let path = Path(steps.chain(path.0[1..].iter().cloned()).collect());
-                        let value = one(&path)?;
-                        places.push((path, value));
+                        places.push(Path(steps.chain(path.0[1..].iter().cloned()).collect()));
                     }
                     let has = |path: &Path| {
                         let star = path.0.iter().position(|step| *step == Step::All).unwrap_or(path.0.len());
                         at(&tree, &path.0[..star]).is_some()
                     };
-                    Some(places.into_iter().find(|(path, _)| has(path)).map_or(Found::Nothing, |(_, value)| value))
+                    places.iter().find(|path| has(path)).map_or(Some(Found::Nothing), one)
                 })
-                .collect::<Option<Vec<_>>>()?;
+                .collect();
         }
     }
     Some(Answers { kind, name, key: user, id, times, paths: all })

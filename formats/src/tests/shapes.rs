@@ -38,7 +38,7 @@ fn all(verdict: &Result<Content, Malformed>, paths: &[Path], fields: &Fields<'_>
     }
     let found: Vec<_> = (0..paths.len()).map(|i| fields.get(i)).collect();
     let own = [fields.kind(), fields.name(), fields.key(), fields.id()];
-    format!("{verdict:?} {own:?} {found:?} {:?} {:?}", fields.time(None), fields.met)
+    format!("{verdict:?} {own:?} {found:?} {:?} {:?} {:?}", fields.time(None), fields.met, fields.broken)
 }
 
 /// A message of one of the shapes, or nearly.

@@ -7,7 +7,7 @@ use usher_config::{Format, Found, Path, Step};
 
 use super::fuzz::{STRINGS, mutate, object, pick, value};
 use super::reference::{self, Answers, Shape, Tree};
-use super::{UNREADABLE, compound, decode_as, outcome, paths, seeded, text};
+use super::{UNREADABLE, compound, decode_as, outcome, paths, seeded, text, wrong_as};
 use crate::snowplow::COLUMNS;
 use crate::time;
 use crate::{Decoder, Fields, NamedTime};
@@ -39,9 +39,7 @@ fn get(wanted: &str, row: &str) -> String {
 }
 
 fn wrong(wanted: &[&str], message: impl AsRef<[u8]>) -> String {
-    let decoder = Decoder::new(&Format::SnowplowTsv, &paths(wanted));
-    let verdict = decoder.decode(message.as_ref(), None, &mut Fields::default());
-    verdict.err().map_or(String::new(), |error| error.to_string())
+    wrong_as(&Format::SnowplowTsv, wanted, message.as_ref())
 }
 
 #[test]
@@ -324,28 +322,26 @@ fn compare(seed: u64, rounds: usize) {
         let mut note = |what: String| *met.entry(format!("{format:?} {what}")).or_insert(0) += 1;
         match (&verdict, &expected) {
             (Ok(_), Some(expected)) => {
-                let got = Answers {
-                    kind: fields.kind().clone(),
-                    name: fields.name().clone(),
-                    key: fields.key().clone(),
-                    id: fields.id().clone(),
-                    times: expected.times.clone(),
-                    paths: (0..paths.len()).map(|i| fields.get(i).clone()).collect(),
-                };
+                let got = Answers::of(&fields, paths.len(), expected.times.clone().unwrap_or_default());
                 assert_eq!(got, *expected, "{}", shown());
-                let [derived, exact, collected, sent, created] = &expected.times[..] else {
-                    unreachable!("five times")
-                };
-                let named = |path, found| NamedTime { path, found };
-                let time = time::of_snowplow(
-                    named("derived_tstamp", derived),
-                    named("true_tstamp", exact),
-                    named("collector_tstamp", collected),
-                    named("dvce_sent_tstamp", sent),
-                    named("dvce_created_tstamp", created),
-                );
-                assert_eq!(fields.time(None), time, "{}", shown());
-                for (path, found) in paths.iter().zip(&got.paths).filter(|(_, found)| **found != Found::Nothing) {
+                if let Some(times) = &expected.times {
+                    let [derived, exact, collected, sent, created] = &times[..] else { unreachable!("five times") };
+                    let named = |path, found| NamedTime { path, found };
+                    let time = time::of_snowplow(
+                        named("derived_tstamp", derived),
+                        named("true_tstamp", exact),
+                        named("collector_tstamp", collected),
+                        named("dvce_sent_tstamp", sent),
+                        named("dvce_created_tstamp", created),
+                    );
+                    assert_eq!(fields.time(None), time, "{}", shown());
+                }
+                for (_, malformed) in &fields.broken {
+                    assert!(malformed.at <= message.len(), "{}", shown());
+                    note(format!("{:?}", malformed.what));
+                }
+                let found = got.paths.iter().map(|found| found.as_ref().unwrap_or(&Found::Nothing));
+                for (path, found) in paths.iter().zip(found).filter(|(_, found)| **found != Found::Nothing) {
                     note(format!("{path} is {}", format!("{found:?}").split('(').next().unwrap_or_default()));
                 }
             }
@@ -577,29 +573,24 @@ fn described(rng: &mut Rng) -> String {
 /// The reader again, the obvious way: make of an event the JSON object that the SDKs would, and look paths up in it.
 fn obvious<'a>(format: &Format, paths: &[Path], message: &'a [u8]) -> Option<Answers<'a>> {
     let message = message.strip_prefix(b"\xef\xbb\xbf").unwrap_or(message);
-    let text = std::str::from_utf8(message).ok()?;
+    let message = std::str::from_utf8(message).ok()?;
     let meant: Vec<_> = paths.iter().map(meant).collect();
     let members = match format {
-        Format::SnowplowTsv => members_of_row(&meant, text)?,
-        _ => members_of_object(text)?,
+        Format::SnowplowTsv => members_of_row(&meant, message)?,
+        _ => members_of_object(message)?,
     };
     let tree = Tree { text: "", shape: Shape::Object(members) };
     let one = |name: &str| reference::found(&tree, &[Step::Key(name.to_owned())]);
-    let kind = one("event")?;
-    let (usual, action) = (one("event_name")?, one("se_action")?);
+    let kind = one("event");
     let times = ["derived_tstamp", "true_tstamp", "collector_tstamp", "dvce_sent_tstamp", "dvce_created_tstamp"];
     Some(Answers {
-        name: if kind == text_of("struct") { action } else { usual },
+        name: one(if kind == Some(text("struct")) { "se_action" } else { "event_name" }),
         kind,
-        key: one("user_id")?,
-        id: one("event_id")?,
-        times: times.iter().map(|name| one(name)).collect::<Option<_>>()?,
-        paths: meant.iter().map(|path| reference::found(&tree, &path.0)).collect::<Option<_>>()?,
+        key: one("user_id"),
+        id: one("event_id"),
+        times: times.iter().map(|name| one(name)).collect(),
+        paths: meant.iter().map(|path| reference::found(&tree, &path.0)).collect(),
     })
-}
-
-fn text_of(text: &'static str) -> Found<'static> {
-    Found::Text(text.into())
 }
 
 fn meant(path: &Path) -> Path {
