@@ -96,7 +96,7 @@ impl Lint<'_> {
                 }
                 self.sequence(steps, without, *within, &condition.place);
             }
-            ConditionKind::Related { model, filter, whose, aggregate, comparison } => {
+            ConditionKind::Related { model, filter, whose, aggregate, comparison, .. } => {
                 whose.iter().for_each(|whose| self.condition(whose, model));
                 if let Some(text) = filter
                     && let Some(predicate) = self.columns.model_predicate(model, text)

@@ -100,10 +100,12 @@ impl<'a> Builder<'a> {
     fn performed(&mut self, condition: &At<'a, &'a Fields>, scope: Scope<'a>) -> Option<ConditionKind> {
         let (place, fields) = (condition.place, condition.value);
         let event = self.event_of(fields, &keys::PERFORMED, scope);
-        let aggregate =
-            self.aggregate(fields, |builder, column| declared_property(entry(&builder.events, event?)?, column));
-        self.check_aggregated_property(fields, event);
+        let aggregate = aggregate(condition).map(|aggregate| aggregate.value);
         let comparison = aggregate.as_ref().and_then(|aggregate| self.comparison(fields, aggregate, place));
+        let declared = |column: &str| declared_property(entry(&self.events, event?)?, column);
+        let declared = aggregate.as_ref().and_then(|aggregate| declared(aggregate.column()?));
+        let aggregate = aggregate.filter(|aggregate| self.takes(fields, aggregate, declared));
+        self.check_aggregated_property(fields, event);
         let filter = self.filter_of(fields, event, scope);
         Some(ConditionKind::Performed {
             event: event?.to_owned(),
@@ -202,16 +204,23 @@ impl<'a> Builder<'a> {
         if let (Some(reference), Some(rows), Some(parent)) = (&reference, rows, scope.model) {
             self.check_belongs(rows, parent, scope, reference.place);
         }
-        let aggregate =
-            self.aggregate(fields, |builder, column| declared_type(entry(&builder.models, rows?)?, column))?;
-        let comparison = self.comparison(fields, &aggregate, place);
+        let of = aggregate(condition);
+        let comparison = of.as_ref().and_then(|of| self.comparison(fields, &of.value, place));
+        let declared = |column: &str| declared_type(entry(&self.models, rows?)?, column);
+        let declared = of.as_ref().and_then(|of| declared(of.value.column()?));
+        let of = of.filter(|of| self.takes(fields, &of.value, declared));
         let filter = text(fields, &keys::WHICH_ROWS);
         if let (Some(reference), Some(rows)) = (&reference, rows) {
+            let (aggregate, aggregate_place) = match &of {
+                Some(At { place, value }) => (value.clone(), *place),
+                None => (Aggregate::Count, place),
+            };
             let kind = ConditionKind::Related {
                 model: rows.to_owned(),
                 filter: filter.clone(),
                 whose: None,
-                aggregate: aggregate.clone(),
+                aggregate,
+                aggregate_place: aggregate_place.clone(),
                 comparison: one_or_more(),
             };
             self.keep_predicate(scope, reference.place, kind);
@@ -223,32 +232,33 @@ impl<'a> Builder<'a> {
             (None, false) => None,
             (None, true) => return None,
         };
-        Some(ConditionKind::Related { model: rows?.to_owned(), filter, whose, aggregate, comparison: comparison? })
+        let At { place, value: aggregate } = of?;
+        Some(ConditionKind::Related {
+            model: rows?.to_owned(),
+            filter,
+            whose,
+            aggregate,
+            aggregate_place: place.clone(),
+            comparison: comparison?,
+        })
     }
 
-    /// Builds the aggregate of a `performed` or `related`. Reports a column that is `declared` with a type which the
-    /// aggregate does not take.
-    fn aggregate(
-        &mut self,
-        fields: &'a Fields,
-        declared: impl Fn(&Self, &str) -> Option<ColumnType>,
-    ) -> Option<Aggregate> {
-        let Some((key, aggregate)) = AGGREGATES.into_iter().find(|(key, _)| fields.has(*key)) else {
-            return Some(Aggregate::Count);
+    /// Returns whether an aggregate takes its column as it is `declared`. Reports one that it does not take.
+    fn takes(&mut self, fields: &'a Fields, aggregate: &Aggregate, declared: Option<ColumnType>) -> bool {
+        let Some(declared) = declared.filter(|declared| !aggregate.takes(*declared)) else {
+            return true;
         };
-        let At { place, value: column } = fields.at(key)?;
-        let aggregate = aggregate(column.to_owned());
-        if let Some(declared) = declared(self, column).filter(|declared| !aggregate.takes(*declared)) {
-            let takes = if matches!(aggregate, Aggregate::Distinct(_)) { "no lists" } else { "an integer or number" };
-            let message = format!("`{}` takes {takes}, and `{column}` is declared as `{declared}`", key.name());
-            if declared.is_list() {
-                self.report(place, message);
-            } else {
-                let hint = format!("declare `{column}` as `number`, or count its values: `distinct: {column}`");
-                self.report_with_hint(place, message, hint);
-            }
+        let (key, _) = AGGREGATES.into_iter().find(|(key, _)| fields.has(*key)).expect("the count takes no column");
+        let At { place, value: column } = fields.at(key).expect("a column that is declared has a name");
+        let takes = if matches!(aggregate, Aggregate::Distinct(_)) { "no lists" } else { "an integer or number" };
+        let message = format!("`{}` takes {takes}, and `{column}` is declared as `{declared}`", key.name());
+        if declared.is_list() {
+            self.report(place, message);
+        } else {
+            let hint = format!("declare `{column}` as `number`, or count its values: `distinct: {column}`");
+            self.report_with_hint(place, message, hint);
         }
-        Some(aggregate)
+        false
     }
 
     /// Reports an aggregated property that the event does not have.
@@ -348,6 +358,17 @@ impl<'a> Builder<'a> {
             conditions.push(Condition { place: place.clone(), kind });
         }
     }
+}
+
+/// Returns the aggregate of a `performed` or `related`, at the place of its column; for the count at that of the
+/// condition. `None` if the column is wrong and reported.
+fn aggregate<'a>(condition: &At<'a, &'a Fields>) -> Option<At<'a, Aggregate>> {
+    let fields = condition.value;
+    let Some((key, aggregate)) = AGGREGATES.into_iter().find(|(key, _)| fields.has(*key)) else {
+        return Some(At { place: condition.place, value: Aggregate::Count });
+    };
+    let At { place, value: column } = fields.at(key)?;
+    Some(At { place, value: aggregate(column.to_owned()) })
 }
 
 /// The comparison of a condition that has none.

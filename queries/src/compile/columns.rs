@@ -24,7 +24,7 @@ pub fn needs_schema(job: &Job) -> BTreeSet<String> {
     }
     for sync in job.syncs.values() {
         for model in models_of(job, sync) {
-            read.extend(sync.include.iter().map(|column| (model.to_string(), column.value.clone())));
+            read.extend(sync.include.iter().flat_map(|column| meant(job, model, &column.value)));
         }
     }
     let undeclared = read.into_iter().filter_map(|(model, column)| {
@@ -50,10 +50,26 @@ fn columns_read(job: &Job, condition: &Condition, model: &str, read: &mut BTreeS
         ConditionKind::Related { model, filter, whose, aggregate, .. } => {
             filter.iter().for_each(|text| names_in(job, text, model, read));
             whose.iter().for_each(|whose| columns_read(job, whose, model, read));
-            read.extend(aggregate.column().map(|column| (model.clone(), column.to_string())));
+            read.extend(aggregate.column().into_iter().flat_map(|column| meant(job, model, column)));
         }
         ConditionKind::Audience(_) | ConditionKind::Performed { .. } | ConditionKind::Sequence { .. } => {}
     }
+}
+
+/// Returns the (model, column) pairs that a name outside predicates may be meant for: the column of `model`, and a column
+/// of a parent, which is reported as one.
+fn meant(job: &Job, model: &str, name: &str) -> impl Iterator<Item = (String, String)> {
+    let (models, column) = parts(name);
+    let parent = ancestor(job, model, &models).ok().filter(|_| !models.is_empty());
+    let of_parent = parent.map(|parent| (parent.to_string(), column));
+    [(model.to_string(), name.to_string())].into_iter().chain(of_parent)
+}
+
+/// Returns the models that the name of a column has before it, and the column.
+fn parts(name: &str) -> (Vec<String>, String) {
+    let mut parts: Vec<String> = name.split('.').map(|part| part.trim_matches('"').to_owned()).collect();
+    let column = parts.pop().expect("a text has a last part");
+    (parts, column)
 }
 
 /// Adds the columns that a predicate names: those it asks for while it is parsed, whether it has problems or not.
@@ -199,10 +215,10 @@ impl<'a> Columns<'a> {
                     filter.iter().for_each(|text| drop(self.event_predicate(&job.events[event], text)));
                 }
             }
-            ConditionKind::Related { model, filter, whose, aggregate, .. } => {
+            ConditionKind::Related { model, filter, whose, aggregate, aggregate_place, .. } => {
                 filter.iter().for_each(|text| drop(self.model_predicate(model, text)));
                 whose.iter().for_each(|whose| self.check(whose, model));
-                let _ = self.aggregate_type(model, aggregate, &condition.place);
+                let _ = self.aggregate_type(model, aggregate, aggregate_place);
             }
         }
     }
@@ -365,9 +381,8 @@ impl<'a> Columns<'a> {
 
     /// Returns whether a name is that of a column of a model that `model` belongs to.
     fn parent_column(&self, model: &str, name: &str) -> bool {
-        let mut parts: Vec<String> = name.split('.').map(|part| part.trim_matches('"').to_owned()).collect();
-        let column = parts.pop().expect("a text has a last part");
-        !parts.is_empty() && ParentsOf { columns: self, model }.column(&parts, &column).is_ok()
+        let (models, column) = parts(name);
+        !models.is_empty() && ParentsOf { columns: self, model }.column(&models, &column).is_ok()
     }
 
     /// Reports a column of a parent where there can be none.

@@ -217,7 +217,8 @@ impl<'a> Facts<'a> {
     }
 
     fn related(&mut self, parent: &'a str, condition: &'a Condition) -> Option<Tree> {
-        let ConditionKind::Related { model, filter, whose, aggregate, comparison } = &condition.kind else {
+        let ConditionKind::Related { model, filter, whose, aggregate, aggregate_place, comparison } = &condition.kind
+        else {
             panic!("it is about related rows");
         };
         let (id, related) = self.job.models.get_key_value(model).expect("config resolves the models of conditions");
@@ -225,7 +226,7 @@ impl<'a> Facts<'a> {
         assert_eq!(belongs_to.model, parent, "config lets a model be related to the one it belongs to only");
         // All are checked, so that what is wrong with any is reported at once.
         let filter = filter.as_ref().map(|text| self.columns.model_predicate(id, text).ok_or(())).transpose();
-        let column_type = self.columns.aggregate_type(id, aggregate, &condition.place);
+        let column_type = self.columns.aggregate_type(id, aggregate, aggregate_place);
         let whose = whose.as_ref().map(|whose| self.inlined(whose, id).ok_or(())).transpose();
         let (filter, column_type, whose) = (filter.ok()?, column_type.ok()?, whose.ok()?);
         let comparison = match aggregate {

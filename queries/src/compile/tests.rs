@@ -5,7 +5,7 @@ use super::{Schemas, check_predicates, compile, needs_schema};
 use crate::plan::{EXCLUDED, Expr, Fact, FactKind, ModelPlan, Plan};
 use crate::testing::fixtures::*;
 use std::collections::BTreeSet;
-use usher_config::{Aggregate, ColumnType, Comparison, Condition, ConditionKind, Decimal, Job, Place};
+use usher_config::{Aggregate, ColumnType, Comparison, Condition, ConditionKind, Decimal, Job, Place, Problems};
 
 fn plan(audiences: &[(&str, &str, Condition)]) -> Plan {
     compile(&job(audiences), "job.yaml", &Schemas::new()).unwrap_or_else(|problems| panic!("{problems}"))
@@ -262,6 +262,9 @@ fn a_job_that_config_did_not_check_is_a_bug() {
 fn all_that_is_wrong_is_reported_at_once_in_the_files_order() {
     let at = |line, mut condition: Condition| {
         condition.place = Place { path: format!("line{line}"), line, column: 1, ..Place::default() };
+        if let ConditionKind::Related { aggregate_place, .. } = &mut condition.kind {
+            *aggregate_place = Place { path: format!("line{line}.column"), column: 30, ..condition.place.clone() };
+        }
         condition
     };
     let predicate_at = |line, text: &str| {
@@ -283,9 +286,61 @@ fn all_that_is_wrong_is_reported_at_once_in_the_files_order() {
          job.yaml:3:1: line3: expected an expression, found the end\n\
          job.yaml:4:1: line4: `=` takes one type, found number and string at column 7\n  \
          hint: numbers have no quotes: `5`\n\
-         job.yaml:5:1: line5: unknown column `amonut`\n  hint: did you mean `amount`?\n\
-         job.yaml:6:1: line6: `sum` takes integers and numbers, and column `status` is string\n"
+         job.yaml:5:30: line5.column: unknown column `amonut`\n  hint: did you mean `amount`?\n\
+         job.yaml:6:30: line6.column: `sum` takes integers and numbers, and column `status` is string\n"
     );
+}
+
+/// Returns what is wrong with the columns and predicates of a job file, whether it has other problems or not.
+fn found(text: &str) -> Vec<String> {
+    let files: usher_config::Include = &|_| Ok(Vec::new());
+    let problems = match usher_config::parse_or_salvage(text, "job.yaml", ".".as_ref(), &|_| None, files) {
+        Ok(job) => compile(&job, "job.yaml", &Schemas::new()).expect_err("something is wrong"),
+        Err(broken) => {
+            let job = broken.salvage.expect("it can be read");
+            let found = check_predicates(&job, &Schemas::new());
+            Problems::new("job.yaml", found)
+        }
+    };
+    problems.problems.iter().map(|problem| format!("{}: {}", problem.place.path, problem.message)).collect()
+}
+
+#[test]
+fn a_wrong_column_of_an_aggregate_is_reported_at_the_column_whatever_else_is_wrong() {
+    let text = "
+job: shop
+models:
+  accounts: {parquet: a/, key: id, columns: {size: integer}}
+  users: {parquet: u/, key: id, columns: {name: string, tags: list<string>}, belongs_to: {model: accounts, foreign_key: a}}
+audiences:
+  b:
+    model: accounts
+    where:
+      all:
+        - {related: users, sum: nmae, at_least: 1}
+        - {related: users, distinct: nope, at_least: 1}
+        - {related: users, sum: accounts.size, at_least: 1}
+        - {related: users, whose: {related: users}, at_least: 1}
+";
+    let sound = text.replace("        - {related: users, whose: {related: users}, at_least: 1}\n", "");
+    let expected = [
+        "audiences.b.where.all[0].sum: unknown column `nmae`",
+        "audiences.b.where.all[1].distinct: unknown column `nope`",
+        "audiences.b.where.all[2].sum: `accounts.size` is a column of a parent, which only predicates read: an aggregate \
+         takes a column of the rows themselves",
+    ];
+    assert_eq!(found(&sound), expected);
+    assert_eq!(found(&(sound + "limit: {}\n")), expected, "a key that nothing has");
+    assert_eq!(found(text), expected, "a related model that does not belong to the one of `whose`");
+}
+
+#[test]
+fn a_parent_is_read_where_the_column_of_an_aggregate_names_it() {
+    let of = job(&[("a", "users", related(None, Aggregate::Sum("users.city".into()), at_least(1)))]);
+    assert_eq!(needs_schema(&of), BTreeSet::from(["orders".to_string(), "users".to_string()]));
+    let schemas = Schemas::from([("users".to_string(), vec![("city".to_string(), Ok(ColumnType::String))])]);
+    let text = compile(&of, "job.yaml", &schemas).expect_err("an aggregate reads no parent").to_string();
+    assert!(text.contains("`users.city` is a column of a parent"), "{text}");
 }
 
 #[test]
