@@ -193,6 +193,7 @@ fn only_models_that_something_needs_are_read() {
 fn an_audience_of_anyone_that_needs_nothing_known_is_a_problem() {
     let visited = |comparison| performed("visited", comparison, HOUR);
     plan(&[("seen", "visitors", visited(at_least(1)))]);
+    plan(&[("seen", "visitors", any([])), ("unseen", "users", not(property("ltv > 1")))]);
     assert_eq!(
         problems(&[
             ("seen", "visitors", visited(at_least(1))),
@@ -206,6 +207,20 @@ fn an_audience_of_anyone_that_needs_nothing_known_is_a_problem() {
          hint: add a condition that only something known can fulfil, such as a `performed`, or give the model \
          `parquet` and `members: known`\n"
     );
+}
+
+#[test]
+fn an_audience_of_anyone_is_a_problem_whatever_is_wrong_with_predicates() {
+    let text = problems(&[
+        ("idle", "visitors", not(performed_where("visited", "pat = '/'", at_least(1), HOUR))),
+        ("rich", "users", property("ltx > 1")),
+    ]);
+    let expected = [
+        "audiences.idle: audience `idle` would hold for a key of which nothing is known",
+        "unknown column `ltx` at column 1",
+        "unknown column `pat` at column 1",
+    ];
+    assert!(expected.iter().all(|problem| text.contains(problem)), "{text}");
 }
 
 /// Returns a job file with this condition on keys of `users`, beside an audience of `visitors`.
