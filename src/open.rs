@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use usher_config::{
     Broken, ColumnType, DeadLettersTo, Encoding, Event, FileTarget, Included, Job, Model, Parquet, Place, Problem,
-    Problems, SourceFrom, SyncTo,
+    Problems, Salvage, SourceFrom, SyncTo,
 };
 use usher_connectors::dead_letters::DeadLetterWriter;
 use usher_connectors::file::{hold_at_most, open_files, reads};
@@ -28,7 +28,7 @@ use usher_core::warehouse::{SnapshotError, Warehouse};
 use usher_dataflow::{Span, Time};
 use usher_formats::{Decoder, Lacking};
 use usher_queries::plan::Plan;
-use usher_queries::{Schemas, needs_schema, plan_file};
+use usher_queries::{Schemas, needs_schema, plan_file, salvage_needs_schema};
 
 /// Ms from one checkpoint to the next, unless the job sets it.
 const CHECKPOINT_EVERY: u64 = 60_000;
@@ -119,12 +119,11 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
         }
         Err(Broken { mut problems, salvage }) => {
             // Predicates are read apart; their problems are reported too.
-            if let Some(mut job) = salvage
-                && let Ok(schemas) = schemas(&job, Footers::All)
-            {
-                read_schemas(&mut job, &folder);
-                problems.problems.extend(usher_queries::check_predicates(&job, &schemas));
-                problems.problems.extend(messages(&job));
+            if let Some(mut salvage) = salvage {
+                let schemas = salvage_schemas(&mut salvage);
+                read_schemas(&mut salvage.job, &folder);
+                problems.problems.extend(usher_queries::check_salvage(&salvage, &schemas));
+                problems.problems.extend(messages(&salvage.job));
                 problems = Problems::new(&file, problems.problems);
             }
             Err(problems.into())
@@ -342,34 +341,48 @@ enum Footers {
 
 /// Reads the schemas that a job needs.
 fn schemas(job: &Job, footers: Footers) -> Result<Schemas, Exit> {
+    let read = |model: String| schema(job, &model, footers).map(|columns| (model, columns));
+    needs_schema(job).into_iter().map(read).collect()
+}
+
+/// Reads the schemas that the parts of a broken job need. Of one that can't be read, it is noted that the model may have
+/// other columns than those that are declared.
+fn salvage_schemas(salvage: &mut Salvage) -> Schemas {
     let mut schemas = Schemas::new();
-    for model in needs_schema(job) {
-        let of = &job.models[&model];
-        let schema = warehouse(of, &job.folder).and_then(|warehouse| match footers {
-            // A column without a value there has its type in another file.
-            Footers::First => match warehouse.schema()? {
-                schema if schema.has_null() => warehouse.whole_schema(),
-                schema => Ok(schema),
-            },
-            Footers::All => warehouse.whole_schema(),
-        });
-        let schema = schema.map_err(|error| {
-            Exit::not_opened(format_args!("the schema of model `{model}` can't be read: {}", error.message()))
-                .hint(error.hint)
-        })?;
-        let columns = schema.names().map(|name| {
-            let found = match schema.column(name) {
-                Some(FoundType::Known(column_type)) => Ok(column_type),
-                // What has no value anywhere is compared as text is, unless it is declared.
-                Some(FoundType::Null) => Ok(ColumnType::String),
-                Some(FoundType::Unsupported(found)) => Err(found),
-                None => Err("any of several, whose names differ by case".to_owned()),
-            };
-            (name.to_owned(), found)
-        });
-        schemas.insert(model, columns.collect());
+    for model in salvage_needs_schema(salvage) {
+        match schema(&salvage.job, &model, Footers::All) {
+            Ok(columns) => drop(schemas.insert(model, columns)),
+            Err(_) => salvage.gaps.models.entry(model).or_default().others = true,
+        }
     }
-    Ok(schemas)
+    schemas
+}
+
+/// Reads the schema of a model: its columns, each with its type, or with the name of a type that is not supported.
+fn schema(job: &Job, model: &str, footers: Footers) -> Result<Vec<(String, Result<ColumnType, String>)>, Exit> {
+    let schema = warehouse(&job.models[model], &job.folder).and_then(|warehouse| match footers {
+        // A column without a value there has its type in another file.
+        Footers::First => match warehouse.schema()? {
+            schema if schema.has_null() => warehouse.whole_schema(),
+            schema => Ok(schema),
+        },
+        Footers::All => warehouse.whole_schema(),
+    });
+    let schema = schema.map_err(|error| {
+        Exit::not_opened(format_args!("the schema of model `{model}` can't be read: {}", error.message()))
+            .hint(error.hint)
+    })?;
+    let columns = schema.names().map(|name| {
+        let found = match schema.column(name) {
+            Some(FoundType::Known(column_type)) => Ok(column_type),
+            // What has no value anywhere is compared as text is, unless it is declared.
+            Some(FoundType::Null) => Ok(ColumnType::String),
+            Some(FoundType::Unsupported(found)) => Err(found),
+            None => Err("any of several, whose names differ by case".to_owned()),
+        };
+        (name.to_owned(), found)
+    });
+    Ok(columns.collect())
 }
 
 /// Returns the value of the environment variable `name`, for `${VAR}` in secrets.

@@ -38,10 +38,10 @@ use self::layout::Layout;
 use self::unknown::audiences_of_unknown_keys;
 use crate::plan::Plan;
 use std::collections::BTreeMap;
-use usher_config::{ColumnType, Job, Problem, Problems};
+use usher_config::{ColumnType, Fragment, Job, Problem, Problems, Salvage};
 
 pub use self::canonical::count_range;
-pub use self::columns::needs_schema;
+pub use self::columns::{needs_schema, salvage_needs_schema};
 pub(crate) use self::conditions::plan_schemas;
 
 /// The columns in the files of models: by model id, each column's name and its type. The error is the name of a type that is
@@ -80,18 +80,26 @@ pub fn compile(job: &Job, file: &str, schemas: &Schemas) -> Result<Plan, Problem
     }
 }
 
-/// Returns what is wrong with the predicates and aggregated columns of a job's conditions and with the columns that its
-/// syncs include, and nothing else: for a job that has other problems already.
-pub fn check_predicates(job: &Job, schemas: &Schemas) -> Vec<Problem> {
-    let mut columns = Columns::new(job, schemas);
+/// Returns what [`compile`] would report of a job that has other problems: what is wrong with predicates, aggregated and
+/// included columns, and the audiences of unknown keys, as far as it does not follow from those problems.
+///
+/// `schemas` has the columns of [`salvage_needs_schema`]'s models.
+pub fn check_salvage(salvage: &Salvage, schemas: &Schemas) -> Vec<Problem> {
+    let job = &salvage.job;
+    let mut columns = Columns::of_salvage(salvage, schemas);
     for audience in job.audiences.values() {
         columns.check(&audience.condition, &audience.model);
     }
-    for event in job.events.values() {
-        event.filter.iter().for_each(|text| drop(columns.event_predicate(event, text)));
+    for Fragment { model, condition } in &salvage.fragments {
+        columns.check(condition, model);
+    }
+    for (id, event) in &job.events {
+        event.filter.iter().for_each(|text| drop(columns.event_predicate(id, text)));
     }
     columns.included();
-    columns.problems
+    let mut problems = columns.problems;
+    problems.extend(audiences_of_unknown_keys(job));
+    problems
 }
 
 /// Returns problems in the file's order.

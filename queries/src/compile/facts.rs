@@ -193,7 +193,7 @@ impl<'a> Facts<'a> {
         let (id, event) = self.job.events.get_key_value(event).expect("config resolves the events of conditions");
         assert_eq!(event.model, model, "config lets audiences count events of their model only");
         // Both are checked, so that what is wrong with either is reported at once.
-        let own = filter.map(|text| self.columns.event_predicate(event, text).ok_or(())).transpose();
+        let own = filter.map(|text| self.columns.event_predicate(id, text).ok_or(())).transpose();
         let shared = self.shared(id)?;
         let filter = match (shared, own.ok()?) {
             (Some(shared), Some(own)) => Some(shared.and(&own)),
@@ -209,7 +209,7 @@ impl<'a> Facts<'a> {
             let job = self.job;
             let shared = match &job.events[event].filter {
                 None => Some(None),
-                Some(text) => self.columns.event_predicate(&job.events[event], text).map(Some),
+                Some(text) => self.columns.event_predicate(event, text).map(Some),
             };
             self.shared.insert(event, shared);
         }
