@@ -134,12 +134,11 @@ fn load_with(path: &Path, kept: &dyn Fn(&Job, &Path, &str) -> Option<Columns>) -
         }
         Err(Broken { mut problems, salvage }) => {
             // Predicates are read apart; their problems are reported too.
-            if let Some(mut job) = salvage
-                && let Ok(schemas) = schemas::read(&job, Footers::All, &|_| None)
-            {
-                read_schemas(&mut job, &folder);
-                problems.problems.extend(usher_queries::check_predicates(&job, &schemas));
-                problems.problems.extend(messages(&job));
+            if let Some(mut salvage) = salvage {
+                let schemas = schemas::read_for_salvage(&mut salvage);
+                read_schemas(&mut salvage.job, &folder);
+                problems.problems.extend(usher_queries::check_salvage(&salvage, &schemas));
+                problems.problems.extend(messages(&salvage.job));
                 problems = Problems::new(&file, problems.problems);
             }
             Err(problems.into())

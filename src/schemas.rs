@@ -6,11 +6,12 @@
 use crate::exit::Exit;
 use crate::open::warehouse;
 use crate::terminal::print_stderr;
-use usher_config::{ColumnType, Job};
+use usher_config::{ColumnType, Job, Salvage};
 use usher_connectors::parquet::FoundType;
 use usher_connectors::state_store::Objects;
 use usher_core::store::StoreError;
-use usher_queries::{Schemas, needs_schema};
+use usher_core::warehouse::SnapshotError;
+use usher_queries::{Schemas, needs_schema, salvage_needs_schema};
 
 /// The columns of a model's files, as in [`Schemas`].
 pub type Columns = Vec<(String, Result<ColumnType, String>)>;
@@ -30,38 +31,52 @@ pub enum Footers {
 pub fn read(job: &Job, footers: Footers, kept: &dyn Fn(&str) -> Option<Columns>) -> Result<Schemas, Exit> {
     let mut schemas = Schemas::new();
     for model in needs_schema(job) {
-        let of = &job.models[&model];
-        let schema = warehouse(of, &job.folder).and_then(|warehouse| match footers {
-            // A column without a value there has its type in another file.
-            Footers::First => match warehouse.schema()? {
-                schema if schema.has_null() => warehouse.whole_schema(),
-                schema => Ok(schema),
-            },
-            Footers::All => warehouse.whole_schema(),
-        });
-        let schema = match schema {
-            Ok(schema) => schema,
-            Err(error) => {
-                let message = format!("the schema of model `{model}` can't be read: {}", error.message());
-                let Some(columns) = kept(&model) else { return Err(Exit::not_opened(message).hint(error.hint)) };
-                print_stderr(format_args!("warning: {message}; it is taken to be that of the last run"));
-                schemas.insert(model, columns);
-                continue;
-            }
-        };
-        let columns = schema.names().map(|name| {
-            let found = match schema.column(name) {
-                Some(FoundType::Known(column_type)) => Ok(column_type),
-                // What has no value anywhere is compared as text is, unless it is declared.
-                Some(FoundType::Null) => Ok(ColumnType::String),
-                Some(FoundType::Unsupported(found)) => Err(found),
-                None => Err("any of several, whose names differ by case".to_owned()),
-            };
-            (name.to_owned(), found)
-        });
-        schemas.insert(model, columns.collect());
+        let columns = schema(job, &model, footers).or_else(|error| {
+            let message = format!("the schema of model `{model}` can't be read: {}", error.message());
+            let Some(columns) = kept(&model) else { return Err(Exit::not_opened(message).hint(error.hint)) };
+            print_stderr(format_args!("warning: {message}; it is taken to be that of the last run"));
+            Ok(columns)
+        })?;
+        schemas.insert(model, columns);
     }
     Ok(schemas)
+}
+
+/// Reads the schemas that the parts of a broken job need. Of one that can't be read, it is noted that the model may have
+/// other columns than those that are declared.
+pub fn read_for_salvage(salvage: &mut Salvage) -> Schemas {
+    let mut schemas = Schemas::new();
+    for model in salvage_needs_schema(salvage) {
+        match schema(&salvage.job, &model, Footers::All) {
+            Ok(columns) => drop(schemas.insert(model, columns)),
+            Err(_) => salvage.gaps.models.entry(model).or_default().others = true,
+        }
+    }
+    schemas
+}
+
+/// Reads the schema of a model.
+fn schema(job: &Job, model: &str, footers: Footers) -> Result<Columns, SnapshotError> {
+    let warehouse = warehouse(&job.models[model], &job.folder)?;
+    let schema = match footers {
+        // A column without a value there has its type in another file.
+        Footers::First => match warehouse.schema()? {
+            schema if schema.has_null() => warehouse.whole_schema()?,
+            schema => schema,
+        },
+        Footers::All => warehouse.whole_schema()?,
+    };
+    let columns = schema.names().map(|name| {
+        let found = match schema.column(name) {
+            Some(FoundType::Known(column_type)) => Ok(column_type),
+            // What has no value anywhere is compared as text is, unless it is declared.
+            Some(FoundType::Null) => Ok(ColumnType::String),
+            Some(FoundType::Unsupported(found)) => Err(found),
+            None => Err("any of several, whose names differ by case".to_owned()),
+        };
+        (name.to_owned(), found)
+    });
+    Ok(columns.collect())
 }
 
 /// Keeps the schemas of a job's models for its next start.

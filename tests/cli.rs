@@ -147,6 +147,28 @@ job.yaml:15:32: syncs.crm.fields.\"properties.value\": nothing is called `row.lv
 }
 
 #[test]
+fn a_schema_that_cannot_be_read_hides_nothing_of_other_models() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    let orders = "  orders: {parquet: gone.parquet, key: id, belongs_to: {model: users, foreign_key: user_id}}\n";
+    let job = JOB
+        .replace(
+            "models: {users: {parquet: users.parquet, key: user_id}}\n",
+            &format!("models:\n  users: {{parquet: users.parquet, key: user_id, refresh: 1}}\n{orders}"),
+        )
+        .replace("ltv > 15}", "ltx > 15}, {related: orders, where: total > 1, sum: total, at_least: 1}");
+    std::fs::write(folder.path().join("job.yaml"), job).expect("the folder can be written");
+    let ran = run(folder.path(), &["check", "job.yaml"]);
+    let expected = "error: 2 problems in `job.yaml`
+job.yaml:5:58: models.users.refresh: `1` has no unit
+  hint: durations are written as in `250ms 30s 5m 4h 7d 1h30m`
+job.yaml:9:89: audiences.rich_buyers.where.all[1].property: unknown column `ltx` at column 1
+  hint: did you mean `ltv`?
+";
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(2), expected));
+}
+
+#[test]
 fn every_example_is_right() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
     for entry in std::fs::read_dir(&examples).expect("the folder is there") {

@@ -2,7 +2,8 @@
 //!
 //! References resolve, conditions fit the model that they are about, models and audiences do not depend on themselves.
 //! Each part is checked whole even if it can't be built, so that all problems are reported at once; what an earlier
-//! step reported is not reported again. Predicates are not parsed here, and no file is opened.
+//! step reported is not reported again. Predicates are not parsed here, and no file is opened: what can be parsed and
+//! compared with columns in spite of problems is the [`Salvage`].
 //!
 //! Each file of `build/` builds one section, by the keys of the file of the same name in `schema/`.
 
@@ -19,19 +20,18 @@ mod sync;
 mod vendor;
 mod webhook;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use usher_core::suggest::nearest;
 
 use crate::schema::{At, Entries, Fields, Key, Reference, Section, audience as audience_keys, job};
-use crate::{Audience, Condition, ConditionKind, Event, Incomplete, Job, Model, Place, Problem, Text};
+use crate::{Fragment, Gaps, Job, Place, Problem, Salvage, Text};
 use circles::Edges;
 
 /// What could be built of a job.
 pub(crate) struct Built {
-    /// The job. If it is not `whole`, it has the parts that could be built, and its audiences have only the conditions
-    /// whose predicates can be parsed, all of them required.
-    pub(crate) job: Job,
+    /// The job; if it is not `whole`, what there is of it.
+    pub(crate) salvage: Salvage,
     /// Whether nothing is missing.
     pub(crate) whole: bool,
 }
@@ -44,17 +44,20 @@ pub(crate) fn job(file: &Fields, folder: &std::path::Path, problems: &mut Vec<Pr
         events: declared(file, &job::EVENTS),
         audiences: declared(file, &job::AUDIENCES),
         mentions: BTreeMap::new(),
-        predicates: BTreeMap::new(),
+        fragments: BTreeMap::new(),
+        gaps: Gaps::default(),
         problems,
     };
     let mut whole = true;
     let mut sources = builder.all(file, &job::SOURCES, Builder::source, &mut whole);
-    let models = builder.all(file, &job::MODELS, Builder::model, &mut whole);
+    let models =
+        builder.all(file, &job::MODELS, |job, id, place, fields| Some(job.model(id, place, fields)), &mut whole);
     builder.check_model_circles();
-    let events = builder.all(file, &job::EVENTS, Builder::event, &mut whole);
+    let events =
+        builder.all(file, &job::EVENTS, |job, id, place, fields| Some(job.event(id, place, fields)), &mut whole);
     builder.read_traits_from_the_start(&mut sources, &models, &events);
     let audiences = builder.all(file, &job::AUDIENCES, Builder::audience, &mut whole);
-    let mut audiences = audiences.into_iter().filter_map(|(id, audience)| Some((id, audience?))).collect();
+    let audiences: BTreeMap<_, _> = audiences.into_iter().filter_map(|(id, audience)| Some((id, audience?))).collect();
     builder.check_audience_circles();
     let syncs = builder.all(file, &job::SYNCS, Builder::sync, &mut whole);
     let name = owned(file, &job::NAME);
@@ -67,9 +70,10 @@ pub(crate) fn job(file: &Fields, folder: &std::path::Path, problems: &mut Vec<Pr
     builder.check_locations(file);
     builder.check_files(file);
     let limits = file.get(&job::LIMITS).and_then(process::limits).unwrap_or_default();
-    if !whole {
-        audiences = builder.salvage(&models, &events);
-    }
+    whole &= builder.gaps.is_empty();
+    let (mut fragments, gaps) = (builder.fragments, builder.gaps);
+    fragments.retain(|id, _| !audiences.contains_key(*id));
+    let fragments = fragments.into_values().flatten().collect();
     let job = Job {
         name: name.unwrap_or_default(),
         folder: folder.to_owned(),
@@ -84,7 +88,7 @@ pub(crate) fn job(file: &Fields, folder: &std::path::Path, problems: &mut Vec<Pr
         cluster,
         limits,
     };
-    Built { job, whole }
+    Built { salvage: Salvage { job, fragments, gaps }, whole }
 }
 
 /// The entries of a section by id; `None` for an entry that is wrong and reported.
@@ -102,8 +106,10 @@ struct Builder<'a> {
     audiences: Declared<'a>,
     /// By audience: the audiences that its condition mentions.
     mentions: Edges<'a>,
-    /// By audience, and model that they are about: the conditions with a predicate, as far as they can be parsed.
-    predicates: BTreeMap<(&'a str, &'a str), Vec<Condition>>,
+    /// By audience: its conditions with predicates or aggregated columns.
+    fragments: BTreeMap<&'a str, Vec<Fragment>>,
+    /// What is wrong in the models and events so far.
+    gaps: Gaps,
     problems: &'a mut Vec<Problem>,
 }
 
@@ -168,48 +174,23 @@ impl<'a> Builder<'a> {
     fn is_enabled(&self, audience: &str) -> bool {
         entry(&self.audiences, audience).and_then(|fields| fields.get(&audience_keys::ENABLED)).unwrap_or(true)
     }
-
-    /// Builds audiences of nothing but the conditions whose predicates can be parsed with the models and events that
-    /// could be built.
-    fn salvage(self, models: &BTreeMap<String, Model>, events: &BTreeMap<String, Event>) -> BTreeMap<String, Audience> {
-        let mut audiences = BTreeMap::new();
-        for ((id, model), mut conditions) in self.predicates {
-            conditions.retain(|condition| match &condition.kind {
-                ConditionKind::Property(_) => {
-                    models.get(model).is_some_and(|model| model.parquet.is_some() || !model.live.is_empty())
-                }
-                ConditionKind::Performed { event, .. } => events.get(event).is_some_and(|event| event.model == model),
-                ConditionKind::Related { model: rows, .. } => {
-                    models.get(rows).is_some_and(|rows| rows.parquet.is_some())
-                }
-                ConditionKind::All(_)
-                | ConditionKind::Any(_)
-                | ConditionKind::Not(_)
-                | ConditionKind::Audience(_)
-                | ConditionKind::Sequence { .. } => false,
-            });
-            let condition = Condition { place: Place::default(), kind: ConditionKind::All(conditions) };
-            // One of an audience's own model, and one of each other that its conditions are about.
-            let (name, model) = (format!("{id} {model}"), model.to_owned());
-            let audience = Audience {
-                place: Place::default(),
-                name,
-                description: None,
-                owner: None,
-                tags: Vec::new(),
-                model,
-                incomplete: Incomplete::Hold,
-                condition,
-            };
-            audiences.insert(audience.name.clone(), audience);
-        }
-        audiences
-    }
 }
 
 /// Returns the fields of an entry; `None` if there is no such entry, or if it is wrong and reported.
 fn entry<'a>(declared: &Declared<'a>, id: &str) -> Option<&'a Fields> {
     declared.get(id).copied().flatten()
+}
+
+/// Returns the parts that could be built by name, and the names of the others.
+fn sorted_out<T>(parts: impl Iterator<Item = (String, Option<T>)>) -> (BTreeMap<String, T>, BTreeSet<String>) {
+    let (mut built, mut wrong) = (BTreeMap::new(), BTreeSet::new());
+    for (name, part) in parts {
+        match part {
+            Some(part) => drop(built.insert(name, part)),
+            None => drop(wrong.insert(name)),
+        }
+    }
+    (built, wrong)
 }
 
 fn owned(fields: &Fields, key: &Key<String>) -> Option<String> {

@@ -614,6 +614,8 @@ pub enum ConditionKind {
         whose: Option<Box<Condition>>,
         /// The value that is compared.
         aggregate: Aggregate,
+        /// The place of the column that it takes; for the count that of the condition.
+        aggregate_place: Place,
         /// The comparison.
         comparison: Comparison,
     },

@@ -24,6 +24,7 @@ mod json_schema;
 pub mod path;
 pub mod problem;
 pub mod rate;
+pub mod salvage;
 mod schema;
 pub mod share;
 pub mod size;
@@ -42,6 +43,7 @@ pub use json_schema::schema;
 pub use path::{Found, Path, Step};
 pub use problem::{Place, Problem, Problems};
 pub use rate::Rate;
+pub use salvage::{Fragment, Gap, Gaps, Salvage};
 pub use share::Share;
 pub use usher_core::suggest::{nearest, some_of};
 pub use vendor::*;
@@ -52,9 +54,8 @@ pub use webhook::*;
 pub struct Broken {
     /// All problems, in the file's order.
     pub problems: Problems,
-    /// A job for finding more problems: the sources, models and events that could be built, and audiences of only the
-    /// conditions whose predicates can be parsed. It must not be run.
-    pub salvage: Option<Box<Job>>,
+    /// The parts; `None` if the file is no mapping, or can't be parsed.
+    pub salvage: Option<Box<Salvage>>,
 }
 
 /// Parses a job file that includes no others: YAML, of which JSON is a subset.
@@ -94,11 +95,11 @@ pub fn parse_or_salvage(
         }
     };
     match built {
-        Some(built) if built.whole && problems.is_empty() => Ok(built.job),
+        Some(built) if built.whole && problems.is_empty() => Ok(built.salvage.job),
         built => {
             assert!(!problems.is_empty(), "a job is refused for a reason");
             let problems = Problems::new(file, problems);
-            Err(Broken { problems, salvage: built.map(|built| Box::new(built.job)) })
+            Err(Broken { problems, salvage: built.map(|built| Box::new(built.salvage)) })
         }
     }
 }

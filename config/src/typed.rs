@@ -15,11 +15,13 @@ const TOPIC_BYTES_MAX: usize = 249;
 
 /// Checks the whole file; `None` if it is not a mapping.
 pub(crate) fn job(node: &Node, problems: &mut Vec<Problem>) -> Option<Fields> {
-    Checker { problems }.record(&schema::job::RECORD, node, "")
+    Checker { problems, unread: 0 }.record(&schema::job::RECORD, node, "")
 }
 
 struct Checker<'a> {
     problems: &'a mut Vec<Problem>,
+    /// The number of values so far that could not be read, which was reported before.
+    unread: usize,
 }
 
 impl Checker<'_> {
@@ -35,6 +37,11 @@ impl Checker<'_> {
         None
     }
 
+    /// Returns the number of wrong values so far.
+    fn wrong(&self) -> usize {
+        self.problems.len() + self.unread
+    }
+
     fn item(&mut self, shape: &Shape, node: &Node, path: &str) -> Option<Item> {
         let value = self.value(shape, node, path)?;
         Some(Item { place: node.place(path), value })
@@ -42,6 +49,7 @@ impl Checker<'_> {
 
     fn value(&mut self, shape: &Shape, node: &Node, path: &str) -> Option<Value> {
         if matches!(node.kind, Kind::Broken) {
+            self.unread += 1;
             return None;
         }
         match shape {
@@ -487,6 +495,7 @@ impl Checker<'_> {
             return None;
         }
         let entries = self.mapping(node, path)?;
+        let before = self.wrong();
         let mut fields = Fields::new(record);
         for entry in entries {
             let inner_path = yaml::child(path, &entry.key);
@@ -510,6 +519,9 @@ impl Checker<'_> {
         }
         for rule in record.rules {
             self.rule(rule, &fields, node.place(path));
+        }
+        if self.wrong() > before {
+            fields.mark_broken();
         }
         Some(fields)
     }

@@ -195,6 +195,7 @@ limits:
             filter: None,
             whose: None,
             aggregate: Aggregate::Count,
+            aggregate_place: place("audiences.a.where", 8, 38),
             comparison: Comparison::AtLeast(decimal("1")),
         }
     );

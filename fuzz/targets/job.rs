@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use usher_queries::{Schemas, compile};
+use usher_queries::{Schemas, check_salvage, compile};
 
 fuzz_target!(|text: &str| {
     let variable = |name: &str| (name.len() % 2 == 0).then(|| name.to_lowercase());
@@ -12,6 +12,9 @@ fuzz_target!(|text: &str| {
         }
         Err(broken) => {
             let _ = broken.problems.to_string();
+            if let Some(salvage) = broken.salvage {
+                let _ = check_salvage(&salvage, &Schemas::new());
+            }
         }
     }
 });

@@ -21,6 +21,7 @@
 //! | `layout.rs` | everything gets its index: the plan |
 //! | `live.rs` | live columns: their identity, and what is kept of rows |
 //! | `canonical.rs` | canonical texts and fingerprints |
+//! | `unknown.rs` | audiences of keys of which nothing is known |
 //! | `conditions.rs` | back from a plan to the conditions as they are written |
 
 pub(crate) mod canonical;
@@ -29,16 +30,18 @@ pub mod conditions;
 mod facts;
 mod layout;
 mod live;
+mod unknown;
 
 use self::columns::Columns;
 use self::facts::Facts;
 use self::layout::Layout;
+use self::unknown::audiences_of_unknown_keys;
 use crate::plan::Plan;
 use std::collections::BTreeMap;
-use usher_config::{ColumnType, Job, Members, Problem, Problems};
+use usher_config::{ColumnType, Fragment, Job, Problem, Problems, Salvage};
 
 pub use self::canonical::count_range;
-pub use self::columns::needs_schema;
+pub use self::columns::{needs_schema, salvage_needs_schema};
 pub(crate) use self::conditions::plan_schemas;
 
 /// The columns in the files of models: by model id, each column's name and its type. The error is the name of a type that is
@@ -51,7 +54,7 @@ pub type Schemas = BTreeMap<String, Vec<(String, Result<ColumnType, String>)>>;
 ///
 /// # Errors
 ///
-/// All that is wrong with predicates and columns, else with audiences of unknown keys, sorted by place.
+/// All that is wrong with predicates and columns, and all audiences of unknown keys, sorted by place.
 ///
 /// # Panics
 ///
@@ -68,26 +71,35 @@ pub fn compile(job: &Job, file: &str, schemas: &Schemas) -> Result<Plan, Problem
         }
     }
     let included = facts.columns.included();
-    if !facts.columns.problems.is_empty() {
-        return Err(sorted(file, facts.columns.problems));
+    let mut problems = std::mem::take(&mut facts.columns.problems);
+    problems.extend(audiences_of_unknown_keys(job));
+    if problems.is_empty() {
+        Ok(Layout::new(job, &facts, &trees, &included).plan())
+    } else {
+        Err(sorted(file, problems))
     }
-    let plan = Layout::new(job, &facts, &trees, &included).plan();
-    let problems = audiences_of_unknown_keys(&plan);
-    if problems.is_empty() { Ok(plan) } else { Err(sorted(file, problems)) }
 }
 
-/// Returns what is wrong with the predicates and aggregated columns of a job's conditions and with the columns that its
-/// syncs include, and nothing else: for a job that has other problems already.
-pub fn check_predicates(job: &Job, schemas: &Schemas) -> Vec<Problem> {
-    let mut columns = Columns::new(job, schemas);
+/// Returns what [`compile`] would report of a job that has other problems: what is wrong with predicates, aggregated and
+/// included columns, and the audiences of unknown keys, as far as it does not follow from those problems.
+///
+/// `schemas` has the columns of [`salvage_needs_schema`]'s models.
+pub fn check_salvage(salvage: &Salvage, schemas: &Schemas) -> Vec<Problem> {
+    let job = &salvage.job;
+    let mut columns = Columns::of_salvage(salvage, schemas);
     for audience in job.audiences.values() {
         columns.check(&audience.condition, &audience.model);
     }
-    for event in job.events.values() {
-        event.filter.iter().for_each(|text| drop(columns.event_predicate(event, text)));
+    for Fragment { model, condition } in &salvage.fragments {
+        columns.check(condition, model);
+    }
+    for (id, event) in &job.events {
+        event.filter.iter().for_each(|text| drop(columns.event_predicate(id, text)));
     }
     columns.included();
-    columns.problems
+    let mut problems = columns.problems;
+    problems.extend(audiences_of_unknown_keys(job));
+    problems
 }
 
 /// Returns problems in the file's order.
@@ -97,22 +109,6 @@ fn sorted(file: &str, mut problems: Vec<Problem>) -> Problems {
         place(a).cmp(&place(b)).then_with(|| a.message.cmp(&b.message))
     });
     Problems { file: file.to_string(), problems }
-}
-
-/// Reports the audiences of `members: any` models that would hold for a key of which nothing is known.
-fn audiences_of_unknown_keys(plan: &Plan) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for model in plan.models.iter().filter(|model| model.members == Members::Any) {
-        for (audience, holds) in model.audiences.iter().zip(model.evaluate_unknown()) {
-            if holds {
-                let message = format!("audience `{}` would hold for a key of which nothing is known", audience.id);
-                let hint = "add a condition that only something known can fulfil, such as a `performed`, or give the \
-                            model `parquet` and `members: known`";
-                problems.push(Problem::new(&plan.job.audiences[&audience.id].place, message).hint(hint));
-            }
-        }
-    }
-    problems
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub mod testing;
 pub mod value;
 
 pub use compile::conditions;
-pub use compile::{Schemas, check_predicates, compile, needs_schema};
+pub use compile::{Schemas, check_salvage, compile, needs_schema, salvage_needs_schema};
 pub use lint::warnings;
 pub use usher_core::time;
 pub use value::{StoredValue, Value};

@@ -21,7 +21,7 @@ pub fn warnings(plan: &Plan) -> Vec<Problem> {
     for (id, event) in &plan.job.events {
         lint.kind(id);
         if let Some(text) = &event.filter
-            && let Some(predicate) = lint.columns.event_predicate(event, text)
+            && let Some(predicate) = lint.columns.event_predicate(id, text)
         {
             lint.predicate(&predicate, &text.place);
         }
@@ -77,7 +77,6 @@ impl Lint<'_> {
                 }
             }
             ConditionKind::Performed { event, filter, aggregate, comparison, .. } => {
-                let event = &self.plan.job.events[event];
                 if let Some(text) = filter
                     && let Some(predicate) = self.columns.event_predicate(event, text)
                 {
@@ -87,7 +86,6 @@ impl Lint<'_> {
             }
             ConditionKind::Sequence { steps, without, within } => {
                 for EventMatch { event, filter } in steps.iter().map(|step| &step.of).chain(without) {
-                    let event = &self.plan.job.events[event];
                     if let Some(text) = filter
                         && let Some(predicate) = self.columns.event_predicate(event, text)
                     {
@@ -96,7 +94,7 @@ impl Lint<'_> {
                 }
                 self.sequence(steps, without, *within, &condition.place);
             }
-            ConditionKind::Related { model, filter, whose, aggregate, comparison } => {
+            ConditionKind::Related { model, filter, whose, aggregate, comparison, .. } => {
                 whose.iter().for_each(|whose| self.condition(whose, model));
                 if let Some(text) = filter
                     && let Some(predicate) = self.columns.model_predicate(model, text)

@@ -64,11 +64,6 @@ impl ModelPlan {
         }
         holds
     }
-
-    /// Returns whether each audience holds, by index, for a key of which nothing is known.
-    pub fn evaluate_unknown(&self) -> Vec<bool> {
-        self.evaluate(|ix| self.facts[ix as usize].default)
-    }
 }
 
 /// A condition on a key that is true or false at any time.

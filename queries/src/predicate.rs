@@ -70,7 +70,8 @@ impl Predicate {
     ///
     /// # Errors
     ///
-    /// All problems, each at the text's place, with the column in the text in its message.
+    /// All problems, each at the text's place, with the column in the text in its message; none if all that is wrong was
+    /// reported elsewhere.
     pub fn parse(
         text: &Text,
         column: &dyn Fn(&str) -> Option<ColumnType>,

@@ -15,7 +15,10 @@ impl<'a> Builder<'a> {
         }
         let model = self.refer(fields, &keys::MODEL);
         let scope = Scope { audience: id, model, in_whose: false };
-        let condition = fields.at(&keys::WHERE).and_then(|condition| self.condition(&condition, scope));
+        let condition = fields.at(&keys::WHERE).and_then(|condition| {
+            let built = self.condition(&condition, scope);
+            built.filter(|_| condition.value.is_whole())
+        });
         Some(Some(Audience {
             place: place.clone(),
             name: owned(fields, &keys::NAME).unwrap_or_else(|| id.to_owned()),

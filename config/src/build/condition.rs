@@ -8,8 +8,8 @@ use super::{Builder, entry, text};
 use crate::schema::condition as keys;
 use crate::schema::{AnyKey, At, Fields, Key, Reference, audience, event, model};
 use crate::{
-    Aggregate, ColumnType, Comparison, Condition, ConditionKind, Decimal, EventMatch, Place, SequenceStep, Text,
-    duration, nearest,
+    Aggregate, ColumnType, Comparison, Condition, ConditionKind, Decimal, EventMatch, Fragment, Place, SequenceStep,
+    Text, duration, nearest,
 };
 
 /// The largest threshold of a count. It bounds what is stored per key.
@@ -76,6 +76,7 @@ impl<'a> Builder<'a> {
         {
             let message = format!("the audience `{id}` is of the model `{}`, this one of `{model}`", other.id);
             self.report(reference.place, message);
+            return None;
         }
         Some(id.to_owned())
     }
@@ -92,18 +93,21 @@ impl<'a> Builder<'a> {
                 format!("the model `{id}` has no `parquet` and no live column, so its keys have no properties");
             let hint = "give the model `parquet` or `delta`, or test what the key did with `performed`";
             self.report_with_hint(&predicate.place, message, hint);
+            return None;
         }
-        self.keep_predicate(scope, &predicate.place, ConditionKind::Property(predicate.clone()));
+        self.keep(scope, &predicate.place, ConditionKind::Property(predicate.clone()));
         Some(predicate)
     }
 
     fn performed(&mut self, condition: &At<'a, &'a Fields>, scope: Scope<'a>) -> Option<ConditionKind> {
         let (place, fields) = (condition.place, condition.value);
         let event = self.event_of(fields, &keys::PERFORMED, scope);
-        let aggregate =
-            self.aggregate(fields, |builder, column| declared_property(entry(&builder.events, event?)?, column));
-        self.check_aggregated_property(fields, event);
+        let aggregate = aggregate(condition).map(|aggregate| aggregate.value);
         let comparison = aggregate.as_ref().and_then(|aggregate| self.comparison(fields, aggregate, place));
+        let declared = |column: &str| declared_property(entry(&self.events, event?)?, column);
+        let declared = aggregate.as_ref().and_then(|aggregate| declared(aggregate.column()?));
+        let aggregate = aggregate.filter(|aggregate| self.takes(fields, aggregate, declared));
+        self.check_aggregated_property(fields, event);
         let filter = self.filter_of(fields, event, scope);
         Some(ConditionKind::Performed {
             event: event?.to_owned(),
@@ -132,26 +136,27 @@ impl<'a> Builder<'a> {
                     events => format!("events of `{model}`: {}", or_list(events)),
                 };
                 self.report_with_hint(reference.place, message, hint);
-                return Some(event);
+                return None;
             }
             let message = format!("the event `{event}` is of the model `{}`, the audience of `{model}`", other.id);
             self.report(reference.place, message);
+            return None;
         }
         Some(event)
     }
 
-    /// Returns which events a condition is about: its predicate, which is kept for [`Builder::salvage`].
+    /// Returns which events a condition is about: its predicate, which is kept as a fragment.
     fn filter_of(&mut self, fields: &'a Fields, event: Option<&'a str>, scope: Scope<'a>) -> Option<Text> {
         let filter = text(fields, &keys::WHICH_EVENTS);
-        if let (Some(event), Some(filter)) = (event, &filter) {
+        if let Some(filter) = &filter {
             let kind = ConditionKind::Performed {
-                event: event.to_owned(),
+                event: event.unwrap_or_default().to_owned(),
                 filter: Some(filter.clone()),
                 aggregate: Aggregate::Count,
                 comparison: one_or_more(),
                 within: 1_000,
             };
-            self.keep_predicate(scope, &filter.place, kind);
+            self.keep(scope, &filter.place, kind);
         }
         filter
     }
@@ -199,23 +204,31 @@ impl<'a> Builder<'a> {
         let (place, fields) = (condition.place, condition.value);
         let reference = fields.at(&keys::RELATED);
         let rows = reference.as_ref().and_then(|reference| self.resolve(reference));
-        if let (Some(reference), Some(rows), Some(parent)) = (&reference, rows, scope.model) {
-            self.check_belongs(rows, parent, scope, reference.place);
-        }
-        let aggregate =
-            self.aggregate(fields, |builder, column| declared_type(entry(&builder.models, rows?)?, column))?;
-        let comparison = self.comparison(fields, &aggregate, place);
+        let rows = match (&reference, rows, scope.model) {
+            (Some(reference), Some(rows), Some(parent)) => {
+                self.belongs(rows, parent, scope, reference.place).then_some(rows)
+            }
+            (_, rows, _) => rows,
+        };
+        let of = aggregate(condition);
+        let comparison = of.as_ref().and_then(|of| self.comparison(fields, &of.value, place));
+        let declared = |column: &str| declared_type(entry(&self.models, rows?)?, column);
+        let declared = of.as_ref().and_then(|of| declared(of.value.column()?));
+        let of = of.filter(|of| self.takes(fields, &of.value, declared));
         let filter = text(fields, &keys::WHICH_ROWS);
-        if let (Some(reference), Some(rows)) = (&reference, rows) {
-            let kind = ConditionKind::Related {
-                model: rows.to_owned(),
-                filter: filter.clone(),
-                whose: None,
-                aggregate: aggregate.clone(),
-                comparison: one_or_more(),
-            };
-            self.keep_predicate(scope, reference.place, kind);
-        }
+        let (aggregate, aggregate_place) = match &of {
+            Some(At { place, value }) => (value.clone(), *place),
+            None => (Aggregate::Count, place),
+        };
+        let kind = ConditionKind::Related {
+            model: rows.unwrap_or_default().to_owned(),
+            filter: filter.clone(),
+            whose: None,
+            aggregate,
+            aggregate_place: aggregate_place.clone(),
+            comparison: one_or_more(),
+        };
+        self.keep(scope, place, kind);
         let inner = Scope { audience: scope.audience, model: rows, in_whose: true };
         let whose = fields.at(&keys::WHOSE).map(|whose| self.condition(&whose, inner).map(Box::new));
         let whose = match (whose, fields.has(&keys::WHOSE)) {
@@ -223,32 +236,33 @@ impl<'a> Builder<'a> {
             (None, false) => None,
             (None, true) => return None,
         };
-        Some(ConditionKind::Related { model: rows?.to_owned(), filter, whose, aggregate, comparison: comparison? })
+        let At { place, value: aggregate } = of?;
+        Some(ConditionKind::Related {
+            model: rows?.to_owned(),
+            filter,
+            whose,
+            aggregate,
+            aggregate_place: place.clone(),
+            comparison: comparison?,
+        })
     }
 
-    /// Builds the aggregate of a `performed` or `related`. Reports a column that is `declared` with a type which the
-    /// aggregate does not take.
-    fn aggregate(
-        &mut self,
-        fields: &'a Fields,
-        declared: impl Fn(&Self, &str) -> Option<ColumnType>,
-    ) -> Option<Aggregate> {
-        let Some((key, aggregate)) = AGGREGATES.into_iter().find(|(key, _)| fields.has(*key)) else {
-            return Some(Aggregate::Count);
+    /// Returns whether an aggregate takes its column as it is `declared`. Reports one that it does not take.
+    fn takes(&mut self, fields: &'a Fields, aggregate: &Aggregate, declared: Option<ColumnType>) -> bool {
+        let Some(declared) = declared.filter(|declared| !aggregate.takes(*declared)) else {
+            return true;
         };
-        let At { place, value: column } = fields.at(key)?;
-        let aggregate = aggregate(column.to_owned());
-        if let Some(declared) = declared(self, column).filter(|declared| !aggregate.takes(*declared)) {
-            let takes = if matches!(aggregate, Aggregate::Distinct(_)) { "no lists" } else { "an integer or number" };
-            let message = format!("`{}` takes {takes}, and `{column}` is declared as `{declared}`", key.name());
-            if declared.is_list() {
-                self.report(place, message);
-            } else {
-                let hint = format!("declare `{column}` as `number`, or count its values: `distinct: {column}`");
-                self.report_with_hint(place, message, hint);
-            }
+        let (key, _) = AGGREGATES.into_iter().find(|(key, _)| fields.has(*key)).expect("the count takes no column");
+        let At { place, value: column } = fields.at(key).expect("a column that is declared has a name");
+        let takes = if matches!(aggregate, Aggregate::Distinct(_)) { "no lists" } else { "an integer or number" };
+        let message = format!("`{}` takes {takes}, and `{column}` is declared as `{declared}`", key.name());
+        if declared.is_list() {
+            self.report(place, message);
+        } else {
+            let hint = format!("declare `{column}` as `number`, or count its values: `distinct: {column}`");
+            self.report_with_hint(place, message, hint);
         }
-        Some(aggregate)
+        false
     }
 
     /// Reports an aggregated property that the event does not have.
@@ -273,15 +287,15 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Reports a related model that does not belong to the audience's.
-    fn check_belongs(&mut self, rows: &'a str, model: &'a str, scope: Scope<'a>, place: &Place) {
+    /// Returns whether a related model belongs to the audience's. Reports one that does not.
+    fn belongs(&mut self, rows: &'a str, model: &'a str, scope: Scope<'a>, place: &Place) -> bool {
         let Some(fields) = entry(&self.models, rows) else {
-            return;
+            return true;
         };
         // A wrong `belongs_to` was reported at its own place.
         let wrong = fields.has(&model::BELONGS_TO) && parent(fields).is_none();
         if wrong || parent(fields) == Some(model) {
-            return;
+            return true;
         }
         let belongs = |fields: &Option<&'a Fields>| fields.and_then(parent) == Some(model);
         let belonging: Vec<&str> =
@@ -293,6 +307,7 @@ impl<'a> Builder<'a> {
             _ => format!("{} belongs to `{model}`", or_list(&belonging)),
         };
         self.report_with_hint(place, message, hint);
+        false
     }
 
     /// Builds the comparison of an aggregate. Reports a threshold that no count can have, and an aggregate that is
@@ -341,13 +356,23 @@ impl<'a> Builder<'a> {
         Some(number)
     }
 
-    /// Keeps a condition with a predicate for [`Builder::salvage`], whatever else is wrong around it.
-    fn keep_predicate(&mut self, scope: Scope<'a>, place: &Place, kind: ConditionKind) {
-        if let Some(model) = scope.model {
-            let conditions = self.predicates.entry((scope.audience, model)).or_default();
-            conditions.push(Condition { place: place.clone(), kind });
-        }
+    /// Keeps a condition with a predicate or an aggregated column as a fragment, whatever is wrong around it.
+    fn keep(&mut self, scope: Scope<'a>, place: &Place, kind: ConditionKind) {
+        let model = scope.model.unwrap_or_default().to_owned();
+        let fragment = Fragment { model, condition: Condition { place: place.clone(), kind } };
+        self.fragments.entry(scope.audience).or_default().push(fragment);
     }
+}
+
+/// Returns the aggregate of a `performed` or `related`, at the place of its column; for the count at that of the
+/// condition. `None` if the column is wrong and reported.
+fn aggregate<'a>(condition: &At<'a, &'a Fields>) -> Option<At<'a, Aggregate>> {
+    let fields = condition.value;
+    let Some((key, aggregate)) = AGGREGATES.into_iter().find(|(key, _)| fields.has(*key)) else {
+        return Some(At { place: condition.place, value: Aggregate::Count });
+    };
+    let At { place, value: column } = fields.at(key)?;
+    Some(At { place, value: aggregate(column.to_owned()) })
 }
 
 /// The comparison of a condition that has none.

@@ -3,40 +3,44 @@
 use super::source::provides;
 use std::collections::BTreeSet;
 
-use super::{Builder, entry, owned, text};
+use super::{Builder, entry, owned, sorted_out, text};
 use crate::schema::event as keys;
 use crate::schema::{AnyKey, DESCRIPTION, Entry, Fields, Form, Key, source};
-use crate::{ColumnType, Event, Path, Place, Property, Step};
+use crate::{ColumnType, Event, Gap, Path, Place, Property, Step};
 
 impl<'a> Builder<'a> {
-    pub(super) fn event(&mut self, id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Event> {
-        let references = fields.get(&keys::SOURCES);
-        let found: Option<Vec<Option<&str>>> =
-            references.map(|references| references.iter().map(|reference| self.resolve(reference)).collect());
-        let model = self.refer(fields, &keys::MODEL);
-        for source in found.iter().flatten().flatten() {
-            self.check_json_parts(id, place, fields, source);
-            self.check_headers(fields, source);
+    /// Builds an event, without what is wrong in it: that is noted in the gaps. Sources and a model that do not exist are
+    /// named as they are written.
+    pub(super) fn event(&mut self, id: &'a str, place: &'a Place, fields: &'a Fields) -> Event {
+        let references = fields.get(&keys::SOURCES).unwrap_or_default();
+        for reference in &references {
+            if let Some(source) = self.resolve(reference) {
+                self.check_json_parts(id, place, fields, source);
+                self.check_headers(fields, source);
+            }
         }
-        let sources: Option<BTreeSet<&str>> = found.and_then(|found| found.into_iter().collect());
+        let sources: BTreeSet<&str> = references.iter().map(|reference| reference.value.id.as_str()).collect();
+        let _ = self.refer(fields, &keys::MODEL);
+        let model = fields.get(&keys::MODEL).map(|reference| reference.id.clone());
         let names: BTreeSet<&str> = fields.list(&keys::NAMES).into_iter().map(|name| name.value).collect();
         let properties = fields.entries(&keys::PROPERTIES).into_iter();
-        let properties: Vec<_> =
-            properties.map(|entry| Some((entry.name.to_owned(), self.event_property(entry)?))).collect();
-        let properties: Option<_> = properties.into_iter().collect();
-        Some(Event {
+        let properties = properties.map(|entry| (entry.name.to_owned(), self.event_property(entry)));
+        let (properties, wrong) = sorted_out(properties);
+        let gap = Gap { columns: wrong, others: fields.is_wrong(&keys::PROPERTIES), parent: false };
+        gap.note(id, &mut self.gaps.events);
+        Event {
             place: place.clone(),
             label: owned(fields, &keys::LABEL),
             description: owned(fields, &DESCRIPTION),
-            sources: sources?.into_iter().map(str::to_owned).collect(),
+            sources: sources.into_iter().map(str::to_owned).collect(),
             kind: owned(fields, &keys::TYPE),
             names: names.into_iter().map(str::to_owned).collect(),
             filter: text(fields, &keys::WHERE),
-            model: model?.to_owned(),
+            model: model.unwrap_or_default(),
             foreign_key: fields.get(&keys::FOREIGN_KEY).cloned(),
             timestamp: fields.get(&keys::TIMESTAMP).cloned(),
-            properties: properties?,
-        })
+            properties,
+        }
     }
 
     /// Reports the event's paths to headers that its source does not have.

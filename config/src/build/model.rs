@@ -2,50 +2,64 @@
 
 use super::circles::circles;
 use super::event::declared_property;
-use super::{Builder, entry, owned};
+use super::{Builder, entry, owned, sorted_out};
 use crate::schema::model as keys;
 use crate::schema::{At, DESCRIPTION, Fields, Form, event};
-use crate::{BelongsTo, ColumnType, DeltaTable, Live, Members, Model, Parquet, Place, Refresh, TableVersion, nearest};
+use crate::{
+    BelongsTo, ColumnType, DeltaTable, Gap, Live, Members, Model, Parquet, Place, Refresh, TableVersion, nearest,
+};
+use std::collections::BTreeMap;
 use usher_core::time::parse_setting;
 
 impl<'a> Builder<'a> {
-    pub(super) fn model(&mut self, id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Model> {
+    /// Builds a model, without what is wrong in it: that is noted in the gaps.
+    pub(super) fn model(&mut self, id: &'a str, place: &'a Place, fields: &'a Fields) -> Model {
         let has_parquet = fields.has(&keys::PARQUET) || fields.has(&keys::DELTA);
         let members = match fields.at(&keys::MEMBERS) {
-            Some(members) if members.value == Members::Known && !has_parquet => {
-                let message = format!("the model `{id}` has no `parquet`, so none of its keys would be known");
-                self.report_with_hint(members.place, message, "give it `parquet` or `delta`, or leave out `members`");
-                return None;
+            Some(members) => {
+                if members.value == Members::Known && !has_parquet {
+                    let message = format!("the model `{id}` has no `parquet`, so none of its keys would be known");
+                    let hint = "give it `parquet` or `delta`, or leave out `members`";
+                    self.report_with_hint(members.place, message, hint);
+                }
+                members.value
             }
-            Some(members) => members.value,
-            None if has_parquet => Members::Known,
+            // A key that does not fit may stand for `parquet`: then nothing is said of unknown keys.
+            None if has_parquet || !fields.is_whole() => Members::Known,
             None => Members::Any,
         };
-        let belongs_to = match fields.get(&keys::BELONGS_TO) {
-            None => None,
-            Some(belongs_to) => {
-                let model = self.refer(belongs_to, &keys::PARENT);
-                Some(BelongsTo { model: model?.to_owned(), foreign_key: owned(belongs_to, &keys::FOREIGN_KEY)? })
-            }
+        let belongs_to = fields.get(&keys::BELONGS_TO).and_then(|belongs_to| self.belongs_to(belongs_to));
+        let columns = fields.entries(&keys::COLUMNS).into_iter();
+        let (columns, wrong) = sorted_out(
+            columns.map(|entry| (entry.name.to_owned(), entry.item.and_then(|item| column_type(item.value)))),
+        );
+        let parquet = if has_parquet { self.parquet(fields) } else { None };
+        let gap = Gap {
+            columns: wrong,
+            others: fields.is_wrong(&keys::COLUMNS) || has_parquet && parquet.is_none(),
+            parent: fields.has(&keys::BELONGS_TO) && belongs_to.is_none(),
         };
-        let columns = fields.entries(&keys::COLUMNS).into_iter().map(|entry| {
-            let column_type = column_type(entry.item?.value)?;
-            Some((entry.name.to_owned(), column_type))
-        });
-        Some(Model {
+        gap.note(id, &mut self.gaps.models);
+        Model {
             place: place.clone(),
             description: owned(fields, &DESCRIPTION),
-            parquet: if has_parquet { Some(self.parquet(fields)?) } else { None },
+            parquet,
             key: owned(fields, &keys::KEY).unwrap_or_default(),
             refresh: fields.get(&keys::REFRESH_EVERY).unwrap_or(Refresh::Manual),
             max_exits: fields.get(&keys::MAX_EXITS),
             min_rows: fields.get(&keys::MIN_ROWS),
             force_files: fields.get(&keys::FORCE_FILES).unwrap_or(false),
-            columns: columns.collect::<Option<_>>()?,
-            live: self.live_columns(id, fields)?,
+            columns,
+            live: self.live_columns(id, fields),
             belongs_to,
             members,
-        })
+        }
+    }
+
+    /// Builds the model that the rows of another belong to.
+    fn belongs_to(&mut self, belongs_to: &'a Fields) -> Option<BelongsTo> {
+        let model = self.refer(belongs_to, &keys::PARENT);
+        Some(BelongsTo { model: model?.to_owned(), foreign_key: owned(belongs_to, &keys::FOREIGN_KEY)? })
     }
 
     /// Builds where a model's Parquet is.
@@ -78,15 +92,13 @@ impl<'a> Builder<'a> {
         Some(Parquet::Delta(table))
     }
 
-    /// Builds the live columns of a model.
-    fn live_columns(&mut self, id: &'a str, fields: &'a Fields) -> Option<std::collections::BTreeMap<String, Live>> {
+    /// Builds the live columns of a model that are right.
+    fn live_columns(&mut self, id: &'a str, fields: &'a Fields) -> BTreeMap<String, Live> {
         let declared = fields.entries(&keys::COLUMNS).into_iter().filter_map(|entry| match entry.item?.value {
             Form::Long(long) if long.has(&keys::LIVE) => Some((entry.name, long)),
             Form::Long(_) | Form::Short(_) => None,
         });
-        let live = declared.map(|(name, long)| Some((name.to_owned(), self.live_column(id, fields, name, long)?)));
-        let live: Vec<_> = live.collect();
-        live.into_iter().collect()
+        declared.filter_map(|(name, long)| Some((name.to_owned(), self.live_column(id, fields, name, long)?))).collect()
     }
 
     /// Builds one live column. Reports one that is the key, and an event or property that does not fit it.
@@ -133,6 +145,8 @@ impl<'a> Builder<'a> {
                 "the column `{name}` is declared as `{column_type}`, and the property `{property_name}` of the event `{id}` as `{of}`"
             );
             self.report_with_hint(property.place, message, "declare both with one type");
+            let in_doubt = Gap { columns: [name.to_owned()].into(), ..Gap::default() };
+            in_doubt.note(model, &mut self.gaps.models);
             return None;
         }
         Some(Live { event: id.to_owned(), property: property.value.to_owned() })

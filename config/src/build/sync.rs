@@ -12,7 +12,8 @@ use crate::{
 
 impl<'a> Builder<'a> {
     pub(super) fn sync(&mut self, _id: &'a str, place: &'a Place, fields: &'a Fields) -> Option<Sync> {
-        let audiences: BTreeSet<&str> = match fields.get(&keys::AUDIENCES) {
+        let references = fields.get(&keys::AUDIENCES);
+        let audiences: BTreeSet<&str> = match &references {
             Some(audiences) => audiences.iter().filter_map(|reference| self.resolve(reference)).collect(),
             None => self.audiences.keys().copied().filter(|id| self.is_enabled(id)).collect(),
         };
@@ -32,6 +33,9 @@ impl<'a> Builder<'a> {
             Some(named) => self.vendor(named, fields, &audiences).map(|target| SyncTo::Webhook(Box::new(target))),
             None => sync_to(fields, to),
         };
+        // One that does not exist is named too: without its model, what the sync includes can't be checked.
+        let written = references.iter().flatten().map(|reference| reference.value.id.as_str());
+        let audiences: BTreeSet<&str> = audiences.into_iter().chain(written).collect();
         Some(Sync {
             place: place.clone(),
             description: owned(fields, &DESCRIPTION),

@@ -73,6 +73,8 @@ pub(crate) struct Fields {
     /// Keys that the file has, whether their values fit or not.
     written: Vec<&'static str>,
     items: Vec<(&'static str, Item)>,
+    /// Whether something in it does not fit, at any depth.
+    is_broken: bool,
 }
 
 /// A value that was looked up, and its place.
@@ -104,7 +106,7 @@ pub(crate) enum Form<'a, V> {
 impl Fields {
     /// Returns a record without fields.
     pub fn new(record: &'static Record) -> Fields {
-        Fields { record, written: Vec::new(), items: Vec::new() }
+        Fields { record, written: Vec::new(), items: Vec::new(), is_broken: false }
     }
 
     /// Records that the file has a key.
@@ -117,9 +119,24 @@ impl Fields {
         self.items.push((key, item));
     }
 
+    /// Records that something in it does not fit.
+    pub fn mark_broken(&mut self) {
+        self.is_broken = true;
+    }
+
+    /// Returns whether all in it fits. If not, fields and elements of lists are missing.
+    pub fn is_whole(&self) -> bool {
+        !self.is_broken
+    }
+
     /// Returns whether the file has that key, even with a wrong value.
     pub fn has(&self, key: &dyn AnyKey) -> bool {
         self.written.contains(&key.name())
+    }
+
+    /// Returns whether the file has that key with a wrong value.
+    pub fn is_wrong(&self, key: &dyn AnyKey) -> bool {
+        self.has(key) && self.item(key).is_none()
     }
 
     /// Returns the value of a key; `None` if it is wrong, or left out and without a default.

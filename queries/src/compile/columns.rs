@@ -9,8 +9,8 @@ use crate::predicate::{NoParents, Now, Parents, Predicate, Unresolved};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use usher_config::{
-    Aggregate, ColumnType, Condition, ConditionKind, Event, EventMatch, Job, Place, Problem, Sync, Text, nearest,
-    some_of,
+    Aggregate, ColumnType, Condition, ConditionKind, EventMatch, Fragment, Gaps, Job, Place, Problem, Salvage, Sync,
+    Text, nearest, some_of,
 };
 
 /// Returns the models whose file's schema [`compile`](super::compile()) needs: those of which some condition reads, or
@@ -18,18 +18,34 @@ use usher_config::{
 ///
 /// The key and foreign key need no type, so they need no schema unless a condition reads them.
 pub fn needs_schema(job: &Job) -> BTreeSet<String> {
+    models_read(job, &[], &Gaps::default())
+}
+
+/// Returns the models whose file's schema [`check_salvage`](super::check_salvage()) needs, by the same rule.
+pub fn salvage_needs_schema(salvage: &Salvage) -> BTreeSet<String> {
+    models_read(&salvage.job, &salvage.fragments, &salvage.gaps)
+}
+
+/// Returns the models of which the job's conditions and these fragments read, or some sync includes, a column that is
+/// not declared.
+fn models_read(job: &Job, fragments: &[Fragment], gaps: &Gaps) -> BTreeSet<String> {
     let mut read = BTreeSet::new();
     for audience in job.audiences.values() {
         columns_read(job, &audience.condition, &audience.model, &mut read);
     }
+    for Fragment { model, condition } in fragments {
+        columns_read(job, condition, model, &mut read);
+    }
     for sync in job.syncs.values() {
         for model in models_of(job, sync) {
-            read.extend(sync.include.iter().map(|column| (model.to_string(), column.value.clone())));
+            read.extend(sync.include.iter().flat_map(|column| meant(job, model, &column.value)));
         }
     }
     let undeclared = read.into_iter().filter_map(|(model, column)| {
         let found = job.models.get(&model)?;
-        (found.parquet.is_some() && !found.columns.contains_key(&column)).then_some(model)
+        let is_declared = found.columns.contains_key(&column)
+            || gaps.models.get(&model).is_some_and(|gap| gap.others || gap.columns.contains(&column));
+        (found.parquet.is_some() && !is_declared).then_some(model)
     });
     undeclared.collect()
 }
@@ -50,10 +66,26 @@ fn columns_read(job: &Job, condition: &Condition, model: &str, read: &mut BTreeS
         ConditionKind::Related { model, filter, whose, aggregate, .. } => {
             filter.iter().for_each(|text| names_in(job, text, model, read));
             whose.iter().for_each(|whose| columns_read(job, whose, model, read));
-            read.extend(aggregate.column().map(|column| (model.clone(), column.to_string())));
+            read.extend(aggregate.column().into_iter().flat_map(|column| meant(job, model, column)));
         }
         ConditionKind::Audience(_) | ConditionKind::Performed { .. } | ConditionKind::Sequence { .. } => {}
     }
+}
+
+/// Returns the (model, column) pairs that a name outside predicates may be meant for: the column of `model`, and a column
+/// of a parent, which is reported as one.
+fn meant(job: &Job, model: &str, name: &str) -> impl Iterator<Item = (String, String)> {
+    let (models, column) = parts(name);
+    let parent = ancestor(job, model, &models).ok().filter(|_| !models.is_empty());
+    let of_parent = parent.map(|parent| (parent.to_string(), column));
+    [(model.to_string(), name.to_string())].into_iter().chain(of_parent)
+}
+
+/// Returns the models that the name of a column has before it, and the column.
+fn parts(name: &str) -> (Vec<String>, String) {
+    let mut parts: Vec<String> = name.split('.').map(|part| part.trim_matches('"').to_owned()).collect();
+    let column = parts.pop().expect("a text has a last part");
+    (parts, column)
 }
 
 /// Adds the columns that a predicate names: those it asks for while it is parsed, whether it has problems or not.
@@ -75,7 +107,7 @@ struct Asked<'a> {
 }
 
 impl Parents for Asked<'_> {
-    fn column(&self, models: &[String], column: &str) -> Result<ColumnType, Unresolved> {
+    fn column(&self, models: &[String], column: &str) -> Result<ColumnType, Option<Unresolved>> {
         let of = ancestor(self.job, self.model, models)?;
         self.names.borrow_mut().insert((of.to_string(), column.to_string()));
         // Any will do: what follows from it is not looked at.
@@ -136,11 +168,15 @@ struct ParentsOf<'c, 'a> {
 }
 
 impl Parents for ParentsOf<'_, '_> {
-    fn column(&self, models: &[String], column: &str) -> Result<ColumnType, Unresolved> {
-        let of = ancestor(self.columns.job, self.model, models)?;
+    fn column(&self, models: &[String], column: &str) -> Result<ColumnType, Option<Unresolved>> {
+        let of = ancestor(self.columns.job, self.model, models).map_err(|unresolved| {
+            let child = unresolved.part.checked_sub(1).map_or(self.model, |at| &models[at]);
+            self.columns.knows_parent(child).then_some(unresolved)
+        })?;
         let (message, hint) = match self.columns.column(of, column) {
             Some(Column::Typed(column_type)) => return Ok(column_type),
             Some(Column::Unreadable(found)) => unreadable(of, column, found),
+            Some(Column::InDoubt) => return Err(None),
             None => {
                 let names = self.columns.names(of);
                 let names = || names.iter().map(String::as_str);
@@ -152,32 +188,41 @@ impl Parents for ParentsOf<'_, '_> {
                 (format!("model `{of}` has no column `{column}`"), hint)
             }
         };
-        Err(Unresolved { part: models.len(), message, hint })
+        Err(Some(Unresolved { part: models.len(), message, hint }))
     }
 }
 
 /// The columns that syncs include: by model id, then by name.
 pub(super) type Included = BTreeMap<String, BTreeMap<String, ColumnType>>;
 
-/// A column that a model has.
+/// A column that a model has, or a property that an event has.
 #[derive(Clone, Copy)]
 enum Column<'a> {
     Typed(ColumnType),
     /// Its type in the file, by its name, is none of [`ColumnType`]'s.
     Unreadable(&'a str),
+    /// Its declaration is wrong, or it is not known whether it is declared: that was reported.
+    InDoubt,
 }
 
 /// The columns of a job, and what is wrong with those that are read.
 pub(crate) struct Columns<'a> {
     job: &'a Job,
     schemas: &'a Schemas,
+    /// What is wrong in the models and events of a broken job.
+    gaps: Gaps,
     /// What was found so far.
     pub(super) problems: Vec<Problem>,
 }
 
 impl<'a> Columns<'a> {
     pub(crate) fn new(job: &'a Job, schemas: &'a Schemas) -> Columns<'a> {
-        Columns { job, schemas, problems: Vec::new() }
+        Columns { job, schemas, gaps: Gaps::default(), problems: Vec::new() }
+    }
+
+    /// The columns of a broken job.
+    pub(super) fn of_salvage(salvage: &'a Salvage, schemas: &'a Schemas) -> Columns<'a> {
+        Columns { gaps: salvage.gaps.clone(), ..Columns::new(&salvage.job, schemas) }
     }
 
     /// Checks the predicates and aggregates in a condition on a key of `model`.
@@ -190,19 +235,17 @@ impl<'a> Columns<'a> {
             ConditionKind::Audience(_) => {}
             ConditionKind::Property(text) => drop(self.model_predicate(model, text)),
             ConditionKind::Performed { event, filter, .. } => {
-                let job = self.job;
-                filter.iter().for_each(|text| drop(self.event_predicate(&job.events[event], text)));
+                filter.iter().for_each(|text| drop(self.event_predicate(event, text)));
             }
             ConditionKind::Sequence { steps, without, .. } => {
-                let job = self.job;
                 for EventMatch { event, filter } in steps.iter().map(|step| &step.of).chain(without) {
-                    filter.iter().for_each(|text| drop(self.event_predicate(&job.events[event], text)));
+                    filter.iter().for_each(|text| drop(self.event_predicate(event, text)));
                 }
             }
-            ConditionKind::Related { model, filter, whose, aggregate, .. } => {
+            ConditionKind::Related { model, filter, whose, aggregate, aggregate_place, .. } => {
                 filter.iter().for_each(|text| drop(self.model_predicate(model, text)));
                 whose.iter().for_each(|whose| self.check(whose, model));
-                let _ = self.aggregate_type(model, aggregate, &condition.place);
+                let _ = self.aggregate_type(model, aggregate, aggregate_place);
             }
         }
     }
@@ -210,11 +253,11 @@ impl<'a> Columns<'a> {
     /// Types a predicate on the rows of `model`. `None` if something is wrong, which is reported.
     pub(crate) fn model_predicate(&mut self, model: &str, text: &Text) -> Option<Predicate> {
         let names = self.names(model);
-        let unreadable = RefCell::new(BTreeMap::new());
+        let untyped = RefCell::new(BTreeMap::new());
         let column = |name: &str| match self.column(model, name)? {
             Column::Typed(column_type) => Some(column_type),
-            Column::Unreadable(found) => {
-                unreadable.borrow_mut().insert(name.to_string(), found.to_string());
+            column => {
+                untyped.borrow_mut().insert(name.to_string(), column);
                 None
             }
         };
@@ -222,10 +265,12 @@ impl<'a> Columns<'a> {
         match Predicate::parse(text, &column, &names, &parents, Now::Allowed) {
             Ok(predicate) => Some(predicate),
             Err(mut problems) => {
-                // The parser takes an unreadable column for an unknown one.
-                for (name, found) in unreadable.into_inner() {
-                    problems.retain(|problem| !problem.message.contains(&format!("`{name}`")));
-                    problems.push(unreadable_column(&text.place, model, &name, &found));
+                // The parser takes an untyped column for an unknown one.
+                for (name, column) in untyped.into_inner() {
+                    problems.retain(|problem| !is_unknown(problem, &name));
+                    if let Column::Unreadable(found) = column {
+                        problems.push(unreadable_column(&text.place, model, &name, found));
+                    }
                 }
                 self.problems.extend(problems);
                 None
@@ -233,25 +278,57 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// Types a predicate on the properties of `event`. `None` if something is wrong, which is reported.
-    pub(crate) fn event_predicate(&mut self, event: &Event, text: &Text) -> Option<Predicate> {
-        let names: Vec<String> = event.properties.keys().cloned().collect();
-        let column = |name: &str| event.properties.get(name).map(|property| property.column_type);
+    /// Types a predicate on the properties of an event. `None` if something is wrong, which is reported.
+    pub(crate) fn event_predicate(&mut self, event: &str, text: &Text) -> Option<Predicate> {
+        let of = self.job.events.get(event);
+        let names: Vec<String> = of.iter().flat_map(|event| event.properties.keys().cloned()).collect();
+        let in_doubt = RefCell::new(BTreeSet::new());
+        let column = |name: &str| match self.property(event, name)? {
+            Column::Typed(column_type) => Some(column_type),
+            _ => {
+                in_doubt.borrow_mut().insert(name.to_string());
+                None
+            }
+        };
         match Predicate::parse(text, &column, &names, &NoParents, Now::Refused) {
             Ok(predicate) => Some(predicate),
-            Err(problems) => {
+            Err(mut problems) => {
+                for name in in_doubt.into_inner() {
+                    problems.retain(|problem| !is_unknown(problem, &name));
+                }
                 self.problems.extend(problems);
                 None
             }
         }
     }
 
+    /// Returns an event's property. `None` if there is no such property.
+    fn property(&self, event: &str, name: &str) -> Option<Column<'a>> {
+        let Some(of) = self.job.events.get(event) else {
+            return Some(Column::InDoubt);
+        };
+        let declared = of.properties.get(name).map(|property| Column::Typed(property.column_type));
+        let gap = self.gaps.events.get(event);
+        declared.or_else(|| gap.filter(|gap| gap.others || gap.columns.contains(name)).map(|_| Column::InDoubt))
+    }
+
     /// Returns a model's column, as declared, else as in its file. Names match exactly, else without case where that is
     /// unique. `None` if there is no such column.
     fn column(&self, model: &str, name: &str) -> Option<Column<'a>> {
-        if let Some(declared) = self.job.models[model].columns.get(name) {
-            return Some(Column::Typed(*declared));
+        let Some(of) = self.job.models.get(model) else {
+            return Some(Column::InDoubt);
+        };
+        let gap = self.gaps.models.get(model);
+        if gap.is_some_and(|gap| gap.columns.contains(name)) {
+            return Some(Column::InDoubt);
         }
+        let declared = of.columns.get(name).map(|declared| Column::Typed(*declared));
+        let others = gap.filter(|gap| gap.others).map(|_| Column::InDoubt);
+        declared.or_else(|| self.column_in_file(model, name)).or(others)
+    }
+
+    /// Returns a column of a model's file.
+    fn column_in_file(&self, model: &str, name: &str) -> Option<Column<'a>> {
         let schemas: &'a Schemas = self.schemas;
         let columns = schemas.get(model)?;
         let mut alike = columns.iter().filter(|(column, _)| column.to_lowercase() == name.to_lowercase());
@@ -267,9 +344,15 @@ impl<'a> Columns<'a> {
 
     /// Returns the names of a model's columns, sorted.
     fn names(&self, model: &str) -> Vec<String> {
-        let declared = self.job.models[model].columns.keys().cloned();
-        let in_file = self.schemas.get(model).into_iter().flatten().map(|(name, _)| name.clone());
-        declared.chain(in_file).collect::<BTreeSet<_>>().into_iter().collect()
+        let declared = self.job.models.get(model).into_iter().flat_map(|model| model.columns.keys());
+        let in_doubt = self.gaps.models.get(model).into_iter().flat_map(|gap| &gap.columns);
+        let in_file = self.schemas.get(model).into_iter().flatten().map(|(name, _)| name);
+        declared.chain(in_doubt).chain(in_file).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Returns whether it is known which model a model belongs to, if any.
+    fn knows_parent(&self, model: &str) -> bool {
+        self.job.models.contains_key(model) && !self.gaps.models.get(model).is_some_and(|gap| gap.parent)
     }
 
     /// Returns the type of the column that `aggregate` takes, `None` for the count.
@@ -300,6 +383,7 @@ impl<'a> Columns<'a> {
                 self.problems.push(unreadable_column(place, model, name, found));
                 return Err(());
             }
+            Some(Column::InDoubt) => return Err(()),
             Some(Column::Typed(column_type)) if aggregate.takes(column_type) => return Ok(Some(column_type)),
             Some(Column::Typed(column_type)) => {
                 let takes =
@@ -344,6 +428,7 @@ impl<'a> Columns<'a> {
                     included.entry(model.to_string()).or_default().insert(name.to_string(), column_type);
                 }
                 Column::Unreadable(found) => self.problems.push(unreadable_column(place, model, name, found)),
+                Column::InDoubt => {}
             }
         }
     }
@@ -365,9 +450,9 @@ impl<'a> Columns<'a> {
 
     /// Returns whether a name is that of a column of a model that `model` belongs to.
     fn parent_column(&self, model: &str, name: &str) -> bool {
-        let mut parts: Vec<String> = name.split('.').map(|part| part.trim_matches('"').to_owned()).collect();
-        let column = parts.pop().expect("a text has a last part");
-        !parts.is_empty() && ParentsOf { columns: self, model }.column(&parts, &column).is_ok()
+        let (models, column) = parts(name);
+        let parents = ParentsOf { columns: self, model };
+        !models.is_empty() && !matches!(parents.column(&models, &column), Err(Some(_)))
     }
 
     /// Reports a column of a parent where there can be none.
@@ -386,6 +471,11 @@ impl<'a> Columns<'a> {
             (None, None) => problem,
         });
     }
+}
+
+/// Returns whether a problem of a predicate is that no column has this name.
+fn is_unknown(problem: &Problem, name: &str) -> bool {
+    problem.message.starts_with(&format!("unknown column `{name}` at "))
 }
 
 /// Returns the problem of a column whose type in the file is none of [`ColumnType`]'s.

@@ -172,7 +172,7 @@ fn leaf_text(condition: &Condition) -> String {
             write!(text, ", within: {}", duration::format(*within)).expect("writing to a string");
         }
         ConditionKind::Sequence { steps, without, within } => (text, _) = sequence_text(steps, without, *within),
-        ConditionKind::Related { model, filter, whose, aggregate, comparison } => {
+        ConditionKind::Related { model, filter, whose, aggregate, comparison, .. } => {
             write!(text, "related: {model}").expect("writing to a string");
             write_filter(&mut text, filter.as_ref());
             if let Some(whose) = whose {

@@ -193,7 +193,7 @@ impl<'a> Facts<'a> {
         let (id, event) = self.job.events.get_key_value(event).expect("config resolves the events of conditions");
         assert_eq!(event.model, model, "config lets audiences count events of their model only");
         // Both are checked, so that what is wrong with either is reported at once.
-        let own = filter.map(|text| self.columns.event_predicate(event, text).ok_or(())).transpose();
+        let own = filter.map(|text| self.columns.event_predicate(id, text).ok_or(())).transpose();
         let shared = self.shared(id)?;
         let filter = match (shared, own.ok()?) {
             (Some(shared), Some(own)) => Some(shared.and(&own)),
@@ -209,7 +209,7 @@ impl<'a> Facts<'a> {
             let job = self.job;
             let shared = match &job.events[event].filter {
                 None => Some(None),
-                Some(text) => self.columns.event_predicate(&job.events[event], text).map(Some),
+                Some(text) => self.columns.event_predicate(event, text).map(Some),
             };
             self.shared.insert(event, shared);
         }
@@ -217,7 +217,8 @@ impl<'a> Facts<'a> {
     }
 
     fn related(&mut self, parent: &'a str, condition: &'a Condition) -> Option<Tree> {
-        let ConditionKind::Related { model, filter, whose, aggregate, comparison } = &condition.kind else {
+        let ConditionKind::Related { model, filter, whose, aggregate, aggregate_place, comparison } = &condition.kind
+        else {
             panic!("it is about related rows");
         };
         let (id, related) = self.job.models.get_key_value(model).expect("config resolves the models of conditions");
@@ -225,7 +226,7 @@ impl<'a> Facts<'a> {
         assert_eq!(belongs_to.model, parent, "config lets a model be related to the one it belongs to only");
         // All are checked, so that what is wrong with any is reported at once.
         let filter = filter.as_ref().map(|text| self.columns.model_predicate(id, text).ok_or(())).transpose();
-        let column_type = self.columns.aggregate_type(id, aggregate, &condition.place);
+        let column_type = self.columns.aggregate_type(id, aggregate, aggregate_place);
         let whose = whose.as_ref().map(|whose| self.inlined(whose, id).ok_or(())).transpose();
         let (filter, column_type, whose) = (filter.ok()?, column_type.ok()?, whose.ok()?);
         let comparison = match aggregate {

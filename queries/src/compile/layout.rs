@@ -48,6 +48,11 @@ impl<'a> Layout<'a> {
         let rows = |id: &'a String| Some((id.as_str(), rows_plan(job, (id, drafts), included, shared)?));
         let mut rows = job.models.keys().filter_map(rows).collect();
         find_inherited(job, &mut rows);
+        let order = order(job);
+        let ordered: BTreeSet<&str> = order.iter().copied().collect();
+        let waiting: BTreeSet<&str> = job.audiences.keys().map(String::as_str).collect();
+        let waiting: BTreeSet<_> = waiting.difference(&ordered).collect();
+        assert!(waiting.is_empty(), "config refuses audiences that depend on each other in a circle: {waiting:?}");
         Layout {
             job,
             drafts,
@@ -55,7 +60,7 @@ impl<'a> Layout<'a> {
             included,
             shared,
             rows,
-            order: order(job),
+            order,
             events: Vec::new(),
             values: vec![Vec::new(); job.events.len()],
         }
@@ -387,8 +392,9 @@ fn fact(kind: FactKind, text: String) -> Fact {
     Fact { kind, fingerprint: fingerprint(&text), text, default }
 }
 
-/// Returns all audiences so that each comes after those it mentions, else by id.
-fn order(job: &Job) -> Vec<&str> {
+/// Returns the audiences so that each comes after those it mentions, else by id: all but those that mention one which
+/// the job does not have, or themselves, directly or through others.
+pub(super) fn order(job: &Job) -> Vec<&str> {
     let mentions: BTreeMap<&str, BTreeSet<&str>> = job
         .audiences
         .iter()
@@ -416,8 +422,6 @@ fn order(job: &Job) -> Vec<&str> {
             }
         }
     }
-    let waiting: BTreeSet<&str> = waits_for.iter().filter(|(_, left)| **left > 0).map(|(id, _)| *id).collect();
-    assert!(waiting.is_empty(), "config refuses audiences that depend on each other in a circle: {waiting:?}");
     order
 }
 

@@ -1,11 +1,13 @@
 //! What compiling promises: identity, order, canonical forms, and problems.
 
 use super::canonical::count_range;
-use super::{Schemas, check_predicates, compile, needs_schema};
+use super::{Schemas, check_salvage, compile, needs_schema};
 use crate::plan::{EXCLUDED, Expr, Fact, FactKind, ModelPlan, Plan};
 use crate::testing::fixtures::*;
 use std::collections::BTreeSet;
-use usher_config::{Aggregate, ColumnType, Comparison, Condition, ConditionKind, Decimal, Job, Place};
+use usher_config::{
+    Aggregate, Broken, ColumnType, Comparison, Condition, ConditionKind, Decimal, Job, Place, Problems,
+};
 
 fn plan(audiences: &[(&str, &str, Condition)]) -> Plan {
     compile(&job(audiences), "job.yaml", &Schemas::new()).unwrap_or_else(|problems| panic!("{problems}"))
@@ -193,6 +195,7 @@ fn only_models_that_something_needs_are_read() {
 fn an_audience_of_anyone_that_needs_nothing_known_is_a_problem() {
     let visited = |comparison| performed("visited", comparison, HOUR);
     plan(&[("seen", "visitors", visited(at_least(1)))]);
+    plan(&[("seen", "visitors", any([])), ("unseen", "users", not(property("ltv > 1")))]);
     assert_eq!(
         problems(&[
             ("seen", "visitors", visited(at_least(1))),
@@ -206,6 +209,20 @@ fn an_audience_of_anyone_that_needs_nothing_known_is_a_problem() {
          hint: add a condition that only something known can fulfil, such as a `performed`, or give the model \
          `parquet` and `members: known`\n"
     );
+}
+
+#[test]
+fn an_audience_of_anyone_is_a_problem_whatever_is_wrong_with_predicates() {
+    let text = problems(&[
+        ("idle", "visitors", not(performed_where("visited", "pat = '/'", at_least(1), HOUR))),
+        ("rich", "users", property("ltx > 1")),
+    ]);
+    let expected = [
+        "audiences.idle: audience `idle` would hold for a key of which nothing is known",
+        "unknown column `ltx` at column 1",
+        "unknown column `pat` at column 1",
+    ];
+    assert!(expected.iter().all(|problem| text.contains(problem)), "{text}");
 }
 
 /// Returns a job file with this condition on keys of `users`, beside an audience of `visitors`.
@@ -262,6 +279,9 @@ fn a_job_that_config_did_not_check_is_a_bug() {
 fn all_that_is_wrong_is_reported_at_once_in_the_files_order() {
     let at = |line, mut condition: Condition| {
         condition.place = Place { path: format!("line{line}"), line, column: 1, ..Place::default() };
+        if let ConditionKind::Related { aggregate_place, .. } = &mut condition.kind {
+            *aggregate_place = Place { path: format!("line{line}.column"), column: 30, ..condition.place.clone() };
+        }
         condition
     };
     let predicate_at = |line, text: &str| {
@@ -283,9 +303,197 @@ fn all_that_is_wrong_is_reported_at_once_in_the_files_order() {
          job.yaml:3:1: line3: expected an expression, found the end\n\
          job.yaml:4:1: line4: `=` takes one type, found number and string at column 7\n  \
          hint: numbers have no quotes: `5`\n\
-         job.yaml:5:1: line5: unknown column `amonut`\n  hint: did you mean `amount`?\n\
-         job.yaml:6:1: line6: `sum` takes integers and numbers, and column `status` is string\n"
+         job.yaml:5:30: line5.column: unknown column `amonut`\n  hint: did you mean `amount`?\n\
+         job.yaml:6:30: line6.column: `sum` takes integers and numbers, and column `status` is string\n"
     );
+}
+
+/// Returns all that is wrong with a job file, whether that is found before it is compiled or then.
+fn found(text: &str) -> Vec<String> {
+    let files: usher_config::Include = &|_| Ok(Vec::new());
+    let problems = match usher_config::parse_or_salvage(text, "job.yaml", ".".as_ref(), &|_| None, files) {
+        Ok(job) => compile(&job, "job.yaml", &Schemas::new()).expect_err("something is wrong").problems,
+        Err(Broken { problems, salvage }) => {
+            let salvage = salvage.expect("the file is a mapping");
+            [problems.problems, check_salvage(&salvage, &Schemas::new())].concat()
+        }
+    };
+    let problems = Problems::new("job.yaml", problems).problems;
+    problems.iter().map(|problem| format!("{}: {}", problem.place.path, problem.message)).collect()
+}
+
+#[test]
+fn a_wrong_column_of_an_aggregate_is_reported_at_the_column_whatever_else_is_wrong() {
+    let text = "
+job: shop
+models:
+  accounts: {parquet: a/, key: id, columns: {size: integer}}
+  users: {parquet: u/, key: id, columns: {name: string, tags: list<string>}, belongs_to: {model: accounts, foreign_key: a}}
+audiences:
+  b:
+    model: accounts
+    where:
+      all:
+        - {related: users, sum: nmae, at_least: 1}
+        - {related: users, distinct: nope, at_least: 1}
+        - {related: users, sum: accounts.size, at_least: 1}
+        - {related: users, whose: {related: users}, at_least: 1}
+";
+    let alone = text.replace("        - {related: users, whose: {related: users}, at_least: 1}\n", "");
+    let expected = [
+        "audiences.b.where.all[0].sum: unknown column `nmae`",
+        "audiences.b.where.all[1].distinct: unknown column `nope`",
+        "audiences.b.where.all[2].sum: `accounts.size` is a column of a parent, which only predicates read: an aggregate \
+         takes a column of the rows themselves",
+    ];
+    assert_eq!(found(&alone), expected);
+    let with_another = [&expected[..], &["limit: unknown key `limit`"]].concat();
+    assert_eq!(found(&(alone + "limit: {}\n")), with_another);
+    let related = "audiences.b.where.all[3].whose.related: the model `users` does not belong to `users`, the model of this \
+                   `whose`";
+    assert_eq!(found(text), [&expected[..], &[related]].concat());
+}
+
+#[test]
+fn audiences_of_unknown_keys_are_reported_beside_other_problems() {
+    let text = "
+job: shop
+sources: {web: {file: {path: e.jsonl}, format: segment}}
+models: {users: {}}
+events: {a: {source: web, model: users}}
+audiences:
+  a: {model: users, where: {not: {performed: a, within: 1h}}}
+  b: {model: users, where: {all: []}}
+  c: {model: users, where: {any: []}}
+  d: {model: users, where: {performed: a, at_most: 0, within: 1h}}
+  f: {model: users, where: {not: {audience: c}}}
+";
+    let unknown = |id: &str| format!("audiences.{id}: audience `{id}` would hold for a key of which nothing is known");
+    let expected = ["a", "b", "d", "f"].map(unknown);
+    assert_eq!(found(text), expected);
+    let with = |more: &str, problems: &[&str]| {
+        let problems: Vec<String> = problems.iter().map(|problem| (*problem).to_owned()).collect();
+        assert_eq!(found(&format!("{text}{more}")), [&expected[..], &problems].concat(), "{more}");
+    };
+    with("limit: {}\n", &["limit: unknown key `limit`"]);
+    let nope = "audiences.g.where.audience: unknown audience `nope`";
+    with("  g: {model: users, where: {audience: nope}}\n", &[nope]);
+    // Whether these hold is decided by audiences that can't be judged.
+    let not_judged = "  g: {model: users, where: {audience: nope}}\n  h: {model: users, where: {not: {audience: g}}}\n";
+    with(not_judged, &[nope]);
+    let element = "  g: {model: users, where: {all: [{performd: a, within: 1h}]}}\n";
+    with(element, &["audiences.g.where.all[0].performd: unknown key `performd`"]);
+    let two = "  g: {model: users, where: {performed: a, at_least: 0, at_most: 3, within: 1h}}\n";
+    with(two, &["audiences.g.where: only one comparison may stand here, not `at_least` and `at_most`"]);
+    let circle = "  g: {model: users, where: {not: {audience: h}}}\n  h: {model: users, where: {audience: g}}\n";
+    with(circle, &["audiences.g.where.not.audience: audiences depend on each other in a circle: `g` -> `h` -> `g`"]);
+}
+
+#[test]
+fn a_wrong_column_hides_no_other_problem_of_its_model() {
+    let found = found(
+        "
+job: shop
+sources: {web: {file: {path: e.jsonl}, format: segment}}
+models:
+  accounts: {parquet: a/, key: id, columns: {size: integer, plan: sting}}
+  users:
+    parquet: u/
+    key: id
+    belongs_to: {model: accounts, foreign_key: account_id}
+    columns:
+      plan: {type: string, live: {event: identfied, property: plan}}
+      seats: {type: number, live: {event: identified, property: seats}}
+      city: text
+events:
+  identified: {source: web, model: users, where: pln = 'pro', properties: {plan: string, seats: integer, at: tmestamp}}
+audiences:
+  a: {model: users, where: {property: accounts.nope > 1}}
+  b: {model: users, where: {property: companies.size > 1}}
+  c: {model: accounts, where: {related: users, sum: accounts.size, at_least: 1}}
+  d: {model: users, where: {property: plan > 1}}
+  e: {model: users, where: {performed: identified, where: plan > 1, within: 1h}}
+  f: {model: accounts, where: {related: users, sum: seat, at_least: 1}}
+  # All of these only follow from what is wrong with the columns.
+  g: {model: users, where: {property: seats = 'x' or city > 1 or accounts.plan > 1}}
+  h: {model: accounts, where: {related: users, where: city > 1, sum: city, at_least: 1}}
+  i: {model: users, where: {performed: identified, where: at > 1, within: 1h}}
+syncs:
+  out: {audiences: [a, nope], include: [town], to: {stdout: {}}}
+  crm: {audiences: [a], include: [city, town], to: {stdout: {}}}
+",
+    );
+    let expected = [
+        "models.accounts.columns.plan: unknown type `sting`",
+        "models.users.columns.plan.live.event: unknown event `identfied`",
+        "models.users.columns.seats.live.property: the column `seats` is declared as `number`, and the property `seats` of \
+         the event `identified` as `integer`",
+        "models.users.columns.city: unknown type `text`",
+        "events.identified.where: unknown column `pln` at column 1",
+        "events.identified.properties.at: unknown type `tmestamp`",
+        "audiences.a.where.property: model `accounts` has no column `nope` at column 10",
+        "audiences.b.where.property: `users` does not belong to `companies` at column 1",
+        "audiences.c.where.sum: `accounts.size` is a column of a parent, which only predicates read: an aggregate takes a \
+         column of the rows themselves",
+        "audiences.d.where.property: `>` takes one type, found string and integer at column 8",
+        "audiences.e.where.where: `>` takes one type, found string and integer at column 8",
+        "audiences.f.where.sum: unknown column `seat`",
+        "syncs.out.audiences[1]: unknown audience `nope`",
+        "syncs.crm.include[1]: unknown column `town`",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn nothing_is_said_of_columns_where_what_they_belong_to_is_wrong() {
+    let found = found(
+        "
+job: shop
+sources: {web: {file: {path: e.jsonl}, format: segment}}
+models:
+  accounts: {parquet: a/, key: id, columns: [size]}
+  users: {parquet: u/, key: id, columns: {name: string}, belongs_to: {model: acounts, foreign_key: account_id}}
+  carts: {parquet: [c/], key: id, belongs_to: {model: users, foreign_key: user_id}}
+  pages: [p/]
+  guests: {location: g/}
+events:
+  seen: {source: web, model: pages, properties: [path]}
+audiences:
+  a: {model: accounts, where: {property: size > 'x'}}
+  b: {model: users, where: {property: accounts.size > 1}}
+  c: {model: users, where: {related: carts, where: size > 1, sum: amount, at_least: 1}}
+  d: {model: pages, where: {any: [{property: size > 1}, {performed: seen, where: page > 1, within: 1h}]}}
+  e: {model: users, where: {any: [{related: orders, where: amount > 1}, {performed: sen, where: page > 1, within: 1h}]}}
+  f: {model: user, where: {property: size > 1}}
+  g: {model: users, where: {any: [{related: orders, where: amount >}, {performed: sen, where: page >, within: 1h}]}}
+  h: {model: guests, where: {all: []}}
+",
+    );
+    let expected = [
+        "models.accounts.columns: must be a mapping, not a list",
+        "models.users.belongs_to.model: unknown model `acounts`",
+        "models.carts.parquet: must be a string, not a list",
+        "models.pages: must be a mapping, not a list",
+        "models.guests.location: unknown key `location`",
+        "events.seen.properties: must be a mapping, not a list",
+        "audiences.e.where.any[0].related: unknown model `orders`",
+        "audiences.e.where.any[1].performed: unknown event `sen`",
+        "audiences.f.model: unknown model `user`",
+        "audiences.g.where.any[0].related: unknown model `orders`",
+        "audiences.g.where.any[0].where: expected an expression, found the end",
+        "audiences.g.where.any[1].performed: unknown event `sen`",
+        "audiences.g.where.any[1].where: expected an expression, found the end",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_parent_is_read_where_the_column_of_an_aggregate_names_it() {
+    let of = job(&[("a", "users", related(None, Aggregate::Sum("users.city".into()), at_least(1)))]);
+    assert_eq!(needs_schema(&of), BTreeSet::from(["orders".to_string(), "users".to_string()]));
+    let schemas = Schemas::from([("users".to_string(), vec![("city".to_string(), Ok(ColumnType::String))])]);
+    let text = compile(&of, "job.yaml", &schemas).expect_err("an aggregate reads no parent").to_string();
+    assert!(text.contains("`users.city` is a column of a parent"), "{text}");
 }
 
 #[test]
@@ -293,8 +501,8 @@ fn the_predicates_of_a_job_with_other_problems_are_checked_and_nothing_else_is_r
     let text = job_file("{all: [{audience: target}, {property: ltx > 1}, {related: visitors}]}");
     let broken = usher_config::parse_or_salvage(&text, "job.yaml", ".".as_ref(), &|_| None, &|_| Ok(Vec::new()))
         .expect_err("a circle");
-    let job = broken.salvage.expect("all of it can be read");
-    let found: Vec<String> = check_predicates(&job, &Schemas::new()).into_iter().map(|p| p.message).collect();
+    let salvage = broken.salvage.expect("all of it can be read");
+    let found: Vec<String> = check_salvage(&salvage, &Schemas::new()).into_iter().map(|p| p.message).collect();
     assert_eq!(found, ["unknown column `ltx` at column 1"]);
 }
 

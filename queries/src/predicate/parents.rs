@@ -37,8 +37,9 @@ pub trait Parents {
     ///
     /// # Errors
     ///
-    /// Returns what is wrong with a part of the name: a model that the one before it does not belong to, or an unknown column.
-    fn column(&self, models: &[String], column: &str) -> Result<ColumnType, Unresolved>;
+    /// Returns what is wrong with a part of the name: a model that the one before it does not belong to, or an unknown column. `None` if
+    /// it only follows from what was reported elsewhere.
+    fn column(&self, models: &[String], column: &str) -> Result<ColumnType, Option<Unresolved>>;
 }
 
 /// A name of several parts that stands for no column.
@@ -57,10 +58,10 @@ pub struct Unresolved {
 pub struct NoParents;
 
 impl Parents for NoParents {
-    fn column(&self, models: &[String], column: &str) -> Result<ColumnType, Unresolved> {
+    fn column(&self, models: &[String], column: &str) -> Result<ColumnType, Option<Unresolved>> {
         let name = models.iter().map(String::as_str).chain([column]).collect::<Vec<_>>().join(".");
         let message = format!("`{name}` is no property of an event: predicates on events read no columns of models");
         let hint = "name a property, or put a `property` condition on the key's row beside it".to_owned();
-        Err(Unresolved { part: 0, message, hint })
+        Err(Some(Unresolved { part: 0, message, hint }))
     }
 }

@@ -196,7 +196,8 @@ impl<'a> Typer<'a> {
                 let column = column.value.clone();
                 Some(self.met(ParentColumn { models, column, column_type }, at))
             }
-            Err(Unresolved { part, message, hint }) => {
+            Err(None) => None,
+            Err(Some(Unresolved { part, message, hint })) => {
                 let name = parts.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join(".");
                 if (self.column)(&name).is_some() {
                     let message = format!("`{name}` is not a column's name");

@@ -247,6 +247,7 @@ pub fn related(predicate: Option<&str>, aggregate: Aggregate, comparison: Compar
         filter: predicate.map(text),
         whose: None,
         aggregate,
+        aggregate_place: Place::default(),
         comparison,
     })
 }
