@@ -364,6 +364,11 @@ fn window_ms(plan: &Plan) -> u64 {
     facts.filter_map(|fact| fact.kind.window()).max().unwrap_or(0) + plan.job.limits.future_skew
 }
 
+/// Returns whether an event of a source sets a live column.
+fn sets_live(plan: &Plan, source: &String) -> bool {
+    plan.events.iter().any(|event| !event.traits.is_empty() && event.sources.contains(source))
+}
+
 /// The sources of a job, by id.
 pub type Sources = Vec<(String, Box<dyn Source>)>;
 
@@ -401,6 +406,11 @@ pub fn open_sources(
                         Some(Registry::open(&spec, &variable)?)
                     }
                     Encoding::Json | Encoding::Avro(_) | Encoding::Protobuf { .. } => None,
+                };
+                // The latest value of a live column counts, however old it is.
+                let bounds = match sets_live(&loaded.plan, id) {
+                    true => bounds.map(|_| Bounds { from: None }),
+                    false => bounds,
                 };
                 let spec = SourceSpec {
                     schemas,

@@ -1,13 +1,15 @@
 """A cold start reads from as far back as the longest window reaches, not from the beginning (SPEC §6).
 
-The topic holds three days; the job's longest window has 24 hours. The offsets that reading starts from are in the log.
+The topic holds three days; the job's longest window has 24 hours. The offsets that reading starts from are in the log. A replay with `--from`
+reads as far back, but for a source that sets a live column: its latest value counts, however old it is.
 """
 
+import json
 import random
 import re
 import shutil
 
-from common import Audience, Changes, Events, Folder, create, job, members_at, now, unique, until
+from common import BROKERS, Audience, Changes, Events, Folder, create, job, members_at, now, rfc3339, unique, until
 
 HOUR = 3_600_000
 AUDIENCES = {
@@ -63,6 +65,31 @@ def main():
     assert reader.members() == expected
     assert all(change["type"] == "entry" and change["reason"] == "definition" for change in reader.all)
     print(f"{len(planned)} messages of three days, {read} read from offsets {[starts[p] for p in sorted(starts)]}; {len(expected)} members when live")
+    shutil.rmtree(folder.path)
+    live_columns(name)
+
+
+def live_columns(name):
+    source = f"{name}-live"
+    create(source, 1, retention_ms=-1)
+    events, ago = Events(source), lambda hours: now() - hours * HOUR
+    events.send(("p", "pro", ago(400)))
+    events.send(("q", "free", ago(12)))
+    events.flush()
+    folder = Folder(
+        f"""
+job: {name}
+sources:
+  web: {{kafka: {{brokers: '{BROKERS}', topic: {source}}}, format: {{json: {{key: userId, time: timestamp, id: messageId}}}}}}
+models: {{users: {{key: id, columns: {{plan: {{type: string, live: {{event: named, property: event}}}}}}}}}}
+events: {{named: {{source: web, model: users, properties: {{event: string}}}}}}
+audiences: {{pro: {{model: users, where: {{property: "plan = 'pro'"}}}}}}
+"""
+    )
+    code, changes, said = folder.run("replay", "job.yaml", "--from", rfc3339(ago(24)))
+    assert code == 0, said
+    found = [(change["type"], change["key"]) for change in map(json.loads, changes.splitlines())]
+    assert found == [("entry", "p")], said
     shutil.rmtree(folder.path)
 
 
