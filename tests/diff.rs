@@ -199,6 +199,14 @@ fn what_leaves_a_sync_is_counted_without_a_read_and_what_is_not_sent_is_not() {
     assert_eq!(diffed(&shop, &["after.yaml"])["state"]["to_be_filled"], unknown, "only those with a row are members");
     assert_eq!(diff(&shop, &["after.yaml", "--max-exits", "5%"]).code, Some(1));
     assert_eq!(differences(&["after.yaml", "--read"]), [json!(["crm", "rich", 0, 8]), json!(["mail", "rich", 0, 8])]);
+
+    // A ledger that is to begin anew has no members.
+    let resent = run(shop.folder(), &["resend", "job.yaml", "mail"]);
+    assert_eq!(resent.code, Some(0), "{}", resent.stderr);
+    for flags in [&[][..], &["--read"]] {
+        let entering = [json!(["mail", "marked", 1, 0]), json!(["mail", "rich", 8, 0])];
+        assert_eq!(differences(&[&["job.yaml"], flags].concat()), entering, "{flags:?}");
+    }
 }
 
 #[test]

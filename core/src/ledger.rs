@@ -31,6 +31,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Returns the ledger as it begins anew: without memberships, and not before the latest change that was committed.
+    pub fn begun_anew(self) -> Ledger {
+        Ledger { clock: self.clock, ..Ledger::default() }
+    }
+
     /// Returns the index of an audience, which is added if it is new.
     pub fn audience(&mut self, audience: LedgerAudience) -> u32 {
         let at = self.audiences.iter().position(|known| *known == audience).unwrap_or_else(|| {

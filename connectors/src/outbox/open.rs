@@ -216,7 +216,7 @@ pub fn read_content(folder: &Path) -> Result<Option<LogContent>, SinkError> {
     }))
 }
 
-/// Reads the ledger of the log in a folder while a process may write to it. None if there is no log.
+/// Reads the ledger of the log in a folder while a process may write to it, as the next start will find it. None if there is no log.
 ///
 /// # Errors
 ///
@@ -279,7 +279,8 @@ fn peek(folder: &Path) -> Result<Option<Ledger>, SinkError> {
             }
         }
     }
-    Ok(Some(memberships.ledger(any)))
+    let ledger = memberships.ledger(any);
+    Ok(Some(if resend_file(folder).exists() { ledger.begun_anew() } else { ledger }))
 }
 
 /// Reads the log of a folder whose lock is taken.

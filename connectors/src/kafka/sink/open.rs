@@ -135,9 +135,7 @@ impl MarkedSync {
         }
         if found.resend {
             begin_anew(spec, &mut sender, &found.ledger, deadline)?;
-            let clock = found.ledger.clock;
-            found.ledger = Ledger::default();
-            found.ledger.clock = clock;
+            found.ledger = found.ledger.begun_anew();
             found.members.clear();
         }
         note_target(&mut sender, &found, deadline)?;
@@ -228,7 +226,10 @@ pub fn read_ledger(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<Ledger
     let (client, names) = (reader.base().client(), [&ledger_topic[..]]);
     let found = retry(reader.context(), PATIENCE, || ffi::describe(client, &names, REQUEST)).map_err(failed)?;
     match found.first() {
-        Some(Some(_)) => Ok(ledger::read(&reader, &ledger_topic, PATIENCE).map_err(failed)?.ledger),
+        Some(Some(_)) => {
+            let LedgerTopic { ledger, resend, .. } = ledger::read(&reader, &ledger_topic, PATIENCE).map_err(failed)?;
+            Ok(if resend { ledger.begun_anew() } else { ledger })
+        }
         _ => Ok(Ledger::default()),
     }
 }
