@@ -242,3 +242,17 @@ fn a_compressed_file_becomes_a_followed_source_that_is_read_to_its_last_line() {
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert!(ran.stderr.contains("read 1 = matched 1"), "{}", ran.stderr);
 }
+
+#[test]
+fn samples_that_give_no_job_leave_no_file() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("it can be written");
+    write("empty.jsonl", "\n");
+    write("keyless.jsonl", "{\"type\":\"track\",\"event\":\"Bought\"}\n");
+    for (sample, expected) in [("empty.jsonl", "`empty.jsonl` has no messages"), ("keyless.jsonl", "gives no `key`")] {
+        let ran = run(folder.path(), &["init", sample]);
+        assert_eq!(ran.code, Some(2), "{sample}: {}", ran.stderr);
+        assert!(ran.stderr.contains(expected), "{sample}: {}", ran.stderr);
+        assert!(!folder.path().join("job.yaml").exists(), "{sample}");
+    }
+}

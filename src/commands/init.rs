@@ -49,7 +49,10 @@ pub fn init(samples: &[String], output: &Path) -> Result<(), Exit> {
     name_apart(tables.iter_mut().map(|table| &mut table.id));
     let job = text::job(&mut events, &tables, &folder);
     write(output, &job)?;
-    let loaded = load(output)?;
+    let loaded = load(output).inspect_err(|_| {
+        // It was just made, and nothing takes it.
+        let _ = std::fs::remove_file(output);
+    })?;
     let plan = &loaded.plan.job;
     print_stderr(format_args!(
         "wrote `{}`: sources {}, models {}, events {}, audiences {}\nhint: edit it, then `usher replay {0}` prints every change of the \
@@ -66,6 +69,10 @@ pub fn init(samples: &[String], output: &Path) -> Result<(), Exit> {
 fn read_events(sample: &str) -> Result<Events, Exit> {
     let from = sample::source_of(sample)?;
     let messages = sample::read(sample, &from, Path::new("."), MESSAGES)?;
+    if messages.is_empty() {
+        return Err(Exit::wrong(format_args!("`{sample}` has no messages"))
+            .hint("give a sample with some messages, as many as show what comes in".to_owned()));
+    }
     let mut texts = Texts::default();
     messages.iter().for_each(|message| texts.add(message));
     let format = guess_format(&messages, &texts).map_err(|look| {
