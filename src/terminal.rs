@@ -8,7 +8,7 @@ use serde_json::json;
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
 /// How lines on stderr are written.
@@ -48,8 +48,7 @@ pub fn log_to_stderr(format: LogFormat) {
     const DEFAULT: &str = "info,object_store=warn";
     IS_JSON.store(format == LogFormat::Json, Ordering::Relaxed);
     let wanted = std::env::var("USHER_LOG").ok();
-    let filter = wanted.as_deref().unwrap_or(DEFAULT).parse::<Targets>();
-    let (filter, error) = match filter {
+    let (filter, error) = match targets(wanted.as_deref().unwrap_or(DEFAULT)) {
         Ok(filter) => (filter, None),
         Err(error) => (DEFAULT.parse().expect("the default is right"), Some(error)),
     };
@@ -66,6 +65,15 @@ pub fn log_to_stderr(format: LogFormat) {
     if let Some(error) = error {
         let wanted = wanted.unwrap_or_default();
         tracing::warn!(hint = LEVELS, "USHER_LOG is `{wanted}`: {error}; the default is used");
+    }
+}
+
+/// Reads levels. A word alone is a level: as the name of a crate it would switch off all others.
+fn targets(text: &str) -> Result<Targets, String> {
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+    match text.split(',').map(str::trim).find(|part| !part.is_empty() && !part.contains('=') && !is_level(part)) {
+        Some(part) => Err(format!("`{part}` is no level")),
+        None => text.parse::<Targets>().map_err(|error| error.to_string()),
     }
 }
 

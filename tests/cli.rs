@@ -526,11 +526,14 @@ fn the_letter_h_of_run_is_help_without_a_value_and_completions_are_printed() {
 fn a_log_level_that_is_none_is_a_warning_and_the_command_goes_on() {
     let folder = tempfile::tempdir().expect("a folder for the test");
     shop(folder.path());
-    let ran = usher(folder.path(), &["check", "job.yaml"]).env("USHER_LOG", "loud=x=y").output().expect("it runs");
-    let stderr = String::from_utf8(ran.stderr).expect("it is text");
-    assert_eq!(ran.status.code(), Some(0), "{stderr}");
-    assert!(stderr.contains(" WARN USHER_LOG is `loud=x=y`: ") && stderr.contains("hint=\"write a level"), "{stderr}");
-    assert!(!stderr.contains("error:"), "{stderr}");
+    for level in ["loud=x=y", "verbose", "info,bogus"] {
+        let ran = usher(folder.path(), &["check", "job.yaml"]).env("USHER_LOG", level).output().expect("it runs");
+        let stderr = String::from_utf8(ran.stderr).expect("it is text");
+        assert_eq!(ran.status.code(), Some(0), "{stderr}");
+        let warning = format!(" WARN USHER_LOG is `{level}`: ");
+        assert!(stderr.contains(&warning) && stderr.contains("hint=\"write a level"), "{stderr}");
+        assert!(!stderr.contains("error:"), "{stderr}");
+    }
 }
 
 #[test]
