@@ -129,7 +129,7 @@ pub fn open_webhook(
     (job_folder, variable): (&Path, webhook::Lookup),
     clock: Arc<dyn Clock>,
 ) -> Result<OpenedSync, SinkError> {
-    let webhook = webhook::open(spec.sync, target, job_folder, variable, clock)?;
+    let webhook = webhook::open(spec.id, spec.sync, target, job_folder, variable, clock)?;
     open_within(spec, Destination::Webhook(Box::new(webhook)), BOUNDS)
 }
 

@@ -33,6 +33,8 @@ pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// How a sync sends requests.
 pub(crate) struct Opened {
+    /// The sync's id, for the log.
+    pub(super) id: String,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) requests: Arc<Requests>,
     pub(super) client: Client,
@@ -56,12 +58,13 @@ pub fn check(sync: &Sync, variable: Lookup) -> Vec<Problem> {
     }
 }
 
-/// Opens the webhook of a sync; paths are relative to `folder`.
+/// Opens the webhook of the sync `id`; paths are relative to `folder`.
 ///
 /// # Errors
 ///
 /// What [`check`] finds, and a file of certificates that can't be read.
 pub(crate) fn open(
+    id: &str,
     sync: &Sync,
     target: &WebhookTarget,
     folder: &Path,
@@ -71,6 +74,7 @@ pub(crate) fn open(
     let requests = checked(sync, target, variable)?;
     let client = client(&requests.target, target, folder, variable)?;
     Ok(Opened {
+        id: id.to_owned(),
         clock,
         requests: Arc::new(requests),
         client,

@@ -1002,11 +1002,14 @@ impl Run {
     fn report(&mut self) {
         let state = self.queue.breaker.state();
         if state != self.state {
-            let to = self.webhook.requests.target.shown();
+            let (sync, to) = (&self.webhook.id, self.webhook.requests.target.shown());
             let error = self.last_error.as_deref().unwrap_or_default();
             match state {
-                SyncState::Ok => tracing::info!(%to, state = state.name(), "the webhook takes changes again"),
-                _ => tracing::warn!(%to, state = state.name(), error, "the webhook does not take changes"),
+                SyncState::Ok => tracing::info!(sync, %to, state = state.name(), "the webhook takes changes again"),
+                SyncState::Paused => {
+                    tracing::warn!(sync, %to, state = state.name(), error, "the sync is paused until `usher syncs resume`");
+                }
+                _ => tracing::warn!(sync, %to, state = state.name(), error, "the webhook does not take changes"),
             }
             self.state = state;
         }

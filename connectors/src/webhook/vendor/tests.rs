@@ -57,7 +57,8 @@ struct Opened {
 
 fn opened(sync: &usher_config::Sync, audiences: &Value) -> Opened {
     assert_eq!(crate::messages::Messages::check(sync), []);
-    let opened = open::open(sync, target(sync), std::path::Path::new("."), &|_| None, Arc::new(Stopped)).unwrap();
+    let opened =
+        open::open("crm", sync, target(sync), std::path::Path::new("."), &|_| None, Arc::new(Stopped)).unwrap();
     let audiences: Vec<_> = audiences.as_object().unwrap().iter().collect();
     let catalog = audiences.iter().map(|(id, name)| (id.as_str(), name.as_str().unwrap(), "users"));
     let messages = Arc::new(crate::messages::Messages::of(sync, Arc::new(Catalog::new("shop", catalog))));
