@@ -260,11 +260,11 @@ fn each_destination_is_compiled_to_a_plan_that_is_read() {
     }
     // Of an address its user and its query are secret.
     for url in ["https://me@proxy.example.com/in", "https://proxy.example.com/in?key=hidden"] {
-        let to = format!("segment: {{write_key: \"${{K:-k}}\", url: \"{url}\"}}");
+        let to = format!("webhook: {{url: \"{url}\"}}");
         shop.job(&job(AUDIENCES, &format!("  crm: {{audiences: [rich, poor], to: {{{to}}}}}\n")));
         let ran = run(shop.folder(), &["compile", "job.yaml", "-o", "plan"]);
         assert_eq!(ran.code, Some(2), "{}", ran.stderr);
-        assert!(ran.stderr.contains("`syncs.crm.to.segment.url` is written in the job itself"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("`syncs.crm.to.webhook.url` is written in the job itself"), "{}", ran.stderr);
     }
 }
 

@@ -49,8 +49,11 @@ pub(crate) static TIMEOUT: Key<Duration> =
         .default(Duration::seconds(15));
 pub(crate) static CONCURRENCY: Key<u32> =
     optional("concurrency", whole(1, CONCURRENCY_MAX), "Requests on their way at the same time. Default: 16.");
-pub(crate) static RATE_LIMIT: Key<Rate> =
-    optional("rate", RATE, "Requests in a second, minute or hour, as in `100/s`. Default: any number.");
+pub(crate) static RATE_LIMIT: Key<Rate> = optional(
+    "rate",
+    RATE,
+    "Requests in a second, minute or hour, as in `100/s`. Default: any number; of a vendor's API its limit.",
+);
 pub(crate) static BATCH: Key<Fields> = optional(
     "batch",
     record(&BATCH_RECORD),
