@@ -34,6 +34,11 @@ pub fn pull(connection: &Connection, model: &str, flags: Flags) -> Result<(), Ex
         let pulls = client.get(&path)?.body;
         // One that was due serves a request, unless it is judged and the other is not.
         let serves = |pull: &&Value| number(pull) >= accepted && (!flags.accept || pull["trigger"] == "request");
+        let newest = number(&pulls["pulls"][0]).unwrap_or(0);
+        if accepted.is_some_and(|accepted| newest + 1 < accepted) {
+            return Err(Exit::failed("the job was started again meanwhile, and what became of the pull is not known")
+                .hint(format!("`usher status` shows when `{model}` was pulled last")));
+        }
         match pulls["pulls"].as_array().into_iter().flatten().rfind(serves) {
             Some(pull) if pull["status"] != "running" => break pull.clone(),
             _ => std::thread::sleep(LOOK),

@@ -35,7 +35,7 @@ pub(crate) struct MatchedEvent {
     key_start: u32,
     /// Where the values that it carries start.
     values_start: u32,
-    /// And [`FOR_MESSAGE`].
+    /// Bytes of the key; and the bit [`FOR_MESSAGE`].
     key_len: u16,
     /// Index in `Plan::events`.
     pub(crate) event: u16,

@@ -2,7 +2,8 @@
 //!
 //! Promises: reading and evaluating happen on threads of their own, a bounded number of batches ahead; this operator only passes
 //! on what is there. Every pull ends with one [`RowMessage::End`] to each worker, whatever happened, with the number of batches
-//! that the worker must have received: from the thread that ends last. Holds a capability at time 0 as long as the job runs: rows
+//! that the worker must have received: from the thread that ends last, or where it could not be opened, from the scheduler. Only a first pull
+//! that could not be opened has no end: the job fails. Holds a capability at time 0 as long as the job runs: rows
 //! have no time.
 
 use crate::ingest::evaluate_rows::{Compared, RowReader};

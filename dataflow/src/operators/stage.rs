@@ -4,8 +4,8 @@
 //! operator before it. A pull is whole if every share could be read, all batches have arrived, and no key came twice.
 //! One that reads a difference must fit the snapshot in force ([`Fitting`]), once that is switched to.
 //! A whole pull is held if it has too few rows. If a share of exits is set, the verdict has how many members of this worker's
-//! keys would leave ([`Weighing`]): they are counted between epochs, some [`FUEL`] keys an activation, once the job has started
-//! and no other pull is being switched to. Holds a pull's facts ([`Staged`]), and with them the dictionaries of the keys that it
+//! keys would leave ([`Weighing`]): they are counted between epochs, some [`FUEL`] keys an activation, once the job has started, or its
+//! start awaits only pulls, and no other pull is being switched to. Holds a pull's facts ([`Staged`]), and with them the dictionaries of the keys that it
 //! names.
 
 use crate::ingest::known_rows::Base;

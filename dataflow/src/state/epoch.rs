@@ -585,8 +585,8 @@ impl EpochWorker {
         if self.started {
             return self.rest().filter(|_| self.steady().is_some());
         }
-        let is_there = self.resumed.is_some() || self.start.is_some_and(|start| self.done >= start);
-        (self.begun && self.epoch.is_none() && self.awaits_pulls() && is_there).then(|| self.done.saturating_sub(1))
+        let is_there = self.start.is_some_and(|start| self.done >= start);
+        (self.begun && is_there && self.epoch.is_none() && self.awaits_pulls()).then(|| self.done - 1)
     }
 
     /// Returns whether the start awaits a pull.
@@ -799,7 +799,10 @@ impl EpochWorker {
             (Some(frontier), Some(last)) => Ok(frontier.min(last + 1)),
             (Some(frontier), None) => Ok(frontier),
             (None, _) if self.ended.len() < self.peers => Err(Worked::Idle),
-            (None, _) if self.start.is_none() => Err(Worked::Finished),
+            // A pull that a start awaits may not come any more.
+            (None, _) if self.start.is_none() || (self.span == Span::Live && self.awaits_pulls()) => {
+                Err(Worked::Finished)
+            }
             (None, Some(last)) => Ok(last + 1),
             (None, None) => Err(Worked::Finished),
         }
@@ -813,7 +816,7 @@ impl EpochWorker {
                 let complete = self.models.iter().filter_map(|model| model.holding()?.next_complete()).min();
                 complete.map_or(end, |complete| end.min(complete.max(self.done) + 1))
             }
-            _ if self.resumed.is_some() && self.awaits_pulls() => return None,
+            _ if self.resumed.is_some() && !self.missing.is_empty() => return None,
             _ if self.resumed.is_some() => end.min(self.done + 1),
             None if matches!(self.span, Span::Replay { .. }) => return None,
             None => end,
@@ -985,7 +988,12 @@ impl EpochWorker {
             if self.switching.is_none() {
                 // History gives no transitions: the first pulls are in force from the start on.
                 let due = self.started || self.resumed.is_some() || self.start.is_some_and(|start| time >= start);
-                let next = self.whole.iter().position(|pull| pull.at.is_none_or(|at| at <= last)).filter(|_| due);
+                // Rows that were restored are those of the start: a pull that was due replaces them there, not at an earlier time.
+                let waits = |pull: &WholePull| {
+                    self.resumed.is_some() && self.restored.due.get(pull.pulled as usize).copied().unwrap_or(false)
+                };
+                let may_switch = |pull: &WholePull| pull.at.is_none_or(|at| at <= last) && !waits(pull);
+                let next = self.whole.iter().position(may_switch).filter(|_| due);
                 let Some(pull) = next.and_then(|next| self.whole.remove(next)) else { return fuel };
                 pull.parts.iter().for_each(|(model, _)| self.models[*model as usize].fit());
                 self.switching = Some(Switching { pull, part: 0, keys: 0, changed: 0 });

@@ -56,7 +56,7 @@ pub(crate) struct PullAccepted {
     model_id: String,
     /// How much the pull reads.
     extent: Extent,
-    /// The number that it gets, or a larger one if others begin before it.
+    /// The number that it gets, or a smaller one if others begin before it.
     number: u64,
 }
 

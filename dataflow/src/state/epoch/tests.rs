@@ -1,4 +1,4 @@
-//! Where an epoch ends.
+//! Where an epoch ends, and what a start awaits.
 
 use super::super::dictionary::SharedDictionary;
 use super::super::testing::{Rows, START, staged, users};
@@ -146,4 +146,19 @@ fn a_start_awaits_a_pull_that_is_due_until_it_is_whole_or_given_up() {
         }
         assert!(epochs.is_started(), "{is_early} {fails}");
     }
+}
+
+#[test]
+fn a_job_that_is_stopped_while_its_start_awaits_a_pull_is_done() {
+    let plan = plan();
+    let due: Vec<bool> = (0..plan.models.len()).map(|model| model == users(&plan)).collect();
+    let keys: Vec<SharedDictionary> = plan.models.iter().map(|_| SharedDictionary::default()).collect();
+    let mut epochs = EpochWorker::new(&plan, Span::Live, 1, &keys);
+    let baselines = plan.models.iter().map(|_| Baseline::default()).collect();
+    epochs.prepare(Restored { baselines, pulled: due.clone(), due, fact_since: Vec::new() }, START, START);
+    epochs.begin();
+    epochs.source_progress(SourceProgress::Opened(Some(START), Vec::new()));
+    while epochs.work(Some(START + 1_000), FUEL, &mut Epochs::default()) == Worked::More {}
+    epochs.source_progress(SourceProgress::Ended(Some(START + 2_000)));
+    assert_eq!(epochs.work(None, FUEL, &mut Epochs::default()), Worked::Finished);
 }
