@@ -252,7 +252,7 @@ fn samples_that_give_no_job_leave_no_file() {
     for (sample, expected) in [("empty.jsonl", "`empty.jsonl` has no messages"), ("keyless.jsonl", "gives no `key`")] {
         let ran = run(folder.path(), &["init", sample]);
         assert_eq!(ran.code, Some(2), "{sample}: {}", ran.stderr);
-        assert!(ran.stderr.contains(expected), "{sample}: {}", ran.stderr);
+        assert!(ran.stderr.contains(expected) && ran.stderr.contains("hint: "), "{sample}: {}", ran.stderr);
         assert!(!folder.path().join("job.yaml").exists(), "{sample}");
     }
 }

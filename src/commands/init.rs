@@ -49,9 +49,11 @@ pub fn init(samples: &[String], output: &Path) -> Result<(), Exit> {
     name_apart(tables.iter_mut().map(|table| &mut table.id));
     let job = text::job(&mut events, &tables, &folder);
     write(output, &job)?;
-    let loaded = load(output).inspect_err(|_| {
+    let loaded = load(output).map_err(|exit| {
         // It was just made, and nothing takes it.
         let _ = std::fs::remove_file(output);
+        Exit::wrong(format_args!("the samples give no job that can run, and none is written: {}", exit.in_one_line()))
+            .hint("give samples whose messages have a key and a time; `usher peek` prints what they contain".to_owned())
     })?;
     let plan = &loaded.plan.job;
     print_stderr(format_args!(

@@ -147,6 +147,7 @@ fn every(plan: &Plan, span: Span, model: usize) -> Option<Duration> {
     }
 }
 
+/// Returns how long ago a pull began.
 fn age(pull: &PullRecord, clock: Time) -> Duration {
     Duration::from_millis(clock.saturating_sub(pull.began))
 }

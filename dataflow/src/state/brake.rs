@@ -90,7 +90,7 @@ impl Weighing {
                     return false;
                 }
                 fuel -= 1;
-                model.evaluate.members_or_deciding(self.slot, epochs.is_started(), &mut self.before);
+                model.evaluate.current_members(self.slot, epochs.is_started(), &mut self.before);
                 let before = &self.before[..];
                 if model.leaves(staged, self.slot) {
                     ones(before).for_each(|audience| self.counts[first + audience as usize].members += 1);

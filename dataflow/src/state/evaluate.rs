@@ -240,7 +240,7 @@ impl EvaluateState {
     }
 
     /// Finds the audiences that a key is in; before the start, those that it will be in if its facts stay.
-    pub(crate) fn members_or_deciding(&self, slot: Slot, started: bool, members: &mut Words) {
+    pub(crate) fn current_members(&self, slot: Slot, started: bool, members: &mut Words) {
         if started {
             members.clear();
             members.extend_from_slice(self.members.row(slot));
