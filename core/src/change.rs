@@ -246,27 +246,36 @@ impl Changes {
 
     /// Orders by time, audience id, key: the order of what `replay` prints.
     pub fn sort(&mut self) {
-        /// From so many on, comparing their first bytes without reading the texts pays.
+        /// From so many on, comparing a few of their bytes without reading the texts pays.
         const MANY: usize = 64;
         let texts = &self.texts;
         self.changes.sort_by_key(|change| (change.at, change.audience));
         for same in self.changes.chunk_by_mut(|a, b| (a.at, a.audience) == (b.at, b.audience)) {
-            match same.len() < MANY {
-                true => same.sort_by_key(|change| key_of(texts, change)),
-                false => same.sort_by_cached_key(|change| {
-                    let key = key_of(texts, change);
-                    (first_bytes(key), key)
-                }),
+            if same.len() < MANY {
+                same.sort_by_key(|change| key_of(texts, change));
+                continue;
             }
+            let common = common_prefix(same.iter().map(|change| key_of(texts, change).as_bytes()));
+            same.sort_by_cached_key(|change| {
+                let rest = &key_of(texts, change).as_bytes()[common..];
+                (first_bytes(rest), rest)
+            });
         }
     }
 }
 
+/// Returns with how many bytes all of some texts begin alike.
+fn common_prefix<'a>(mut texts: impl Iterator<Item = &'a [u8]>) -> usize {
+    let Some(first) = texts.next() else { return 0 };
+    let alike = |text: &[u8], length: usize| first[..length].iter().zip(text).take_while(|(a, b)| a == b).count();
+    texts.fold(first.len(), |length, text| alike(text, length))
+}
+
 /// Returns the first 8 bytes of a text as a number, in the order of texts; behind the end of a shorter one are zeros.
-fn first_bytes(text: &str) -> u64 {
+fn first_bytes(text: &[u8]) -> u64 {
     let mut first = [0; 8];
     let length = text.len().min(8);
-    first[..length].copy_from_slice(&text.as_bytes()[..length]);
+    first[..length].copy_from_slice(&text[..length]);
     u64::from_be_bytes(first)
 }
 
@@ -383,11 +392,12 @@ mod tests {
         for seed in 0..50 {
             let mut rng = fastrand::Rng::with_seed(seed);
             let (mut batches, mut list) = (Vec::new(), Vec::new());
+            let prefix = ["", "user-0000"][seed as usize / 10 % 2];
             for _ in 0..rng.usize(1..5) {
                 let mut batch = Changes::new();
                 for _ in 0..rng.usize(0..if seed % 10 == 0 { 1000 } else { 20 }) {
                     let mut text = |most| "é".repeat(rng.usize(0..most)) + &rng.u8(..).to_string();
-                    let (key, row, previous_row) = (text(6), text(2), text(2));
+                    let (key, row, previous_row) = (prefix.to_owned() + &text(6), text(2), text(2));
                     let texts = ChangeTexts { key: &key, row: &row, previous_row: &previous_row };
                     let (at, audience) = (rng.u64(0..9), rng.u32(0..3));
                     batch.push_to(Recipients::All, at, audience, ChangeKind::Update, Reason::Trait, texts);

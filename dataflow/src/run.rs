@@ -16,7 +16,7 @@ use crate::operators::membership::MembershipSetup;
 use crate::operators::snapshots::RowMessage;
 use crate::operators::stage::StageSetup;
 use crate::snapshots::history::PullHistory;
-use crate::snapshots::schedule::{self, PullEnded, RowChannel, ScheduleSetup, due_at_start};
+use crate::snapshots::schedule::{self, RowChannel, ScheduleMessage, ScheduleSetup, due_at_start};
 use crate::state::dictionary::SharedDictionary;
 use crate::state::epoch::EpochWorker;
 use crate::status::Status;
@@ -81,7 +81,7 @@ struct Own {
 
 /// What worker 0 leads with.
 struct First {
-    pulls: Sender<PullEnded>,
+    pulls: Sender<ScheduleMessage>,
     coordinator: Option<Coordinator>,
     bootstrap: Bootstrap,
 }
@@ -148,9 +148,9 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
     let in_ledgers = in_ledgers(&shared.plan, &ledgers);
     let from_now = recovery.as_ref().is_some_and(|recovery| recovery.clock_from_now);
     let clock_limit = from_now.then(|| shared.clock.now());
-    let (pull_ended, pulls_ended) = channel();
+    let (to_schedule, messages) = channel();
     let first = (process == 0).then(|| First {
-        pulls: pull_ended,
+        pulls: to_schedule.clone(),
         coordinator: coordinator(&shared.plan, claim.as_ref(), recovery.as_ref(), &partitions, &whole_pulls),
         bootstrap: Bootstrap {
             partitions,
@@ -161,6 +161,10 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
             due: due.clone(),
         },
     });
+    match &shared.api {
+        Some(api) => api.pulls.wake(Some(to_schedule)),
+        None => drop(to_schedule),
+    }
     let schedule = ScheduleSetup {
         plan: Arc::clone(&shared.plan),
         span: shared.span,
@@ -203,11 +207,14 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
     let puller = (process == 0).then(|| {
         std::thread::Builder::new()
             .name("pulls".to_owned())
-            .spawn(move || schedule::run(schedule, opened.warehouses, channels, pulls_ended))
+            .spawn(move || schedule::run(schedule, opened.warehouses, channels, messages))
             .expect("the system can start a thread")
     });
     for result in guards.join() {
         result.unwrap_or_else(|error| panic!("a worker ended badly: {error}"));
+    }
+    if let Some(api) = &api {
+        api.pulls.wake(None);
     }
     if let Some(puller) = puller {
         puller.join().expect("the thread of pulls does not panic");

@@ -680,6 +680,28 @@ fn depth_and_length_are_bounded_not_the_stack() {
     std::thread::Builder::new().stack_size(1 << 20).spawn(work).unwrap().join().unwrap();
 }
 
+#[test]
+fn texts_of_a_batch_are_equal_as_they_are_one_by_one() {
+    let mut random = fastrand::Rng::with_seed(7);
+    for round in 0..500 {
+        // Few letters, and lengths around the 8 bytes that are compared first.
+        let mut text =
+            |most| (0..random.usize(0..most)).map(|_| if random.u8(0..9) == 0 { 'é' } else { 'a' }).collect();
+        let most = [2, 4, 9, 12, 20][round % 5];
+        let (wanted, texts): (String, Vec<String>) = (text(most), (0..40).map(|_| text(most)).collect());
+        let texts: Vec<Option<&str>> =
+            texts.iter().enumerate().map(|(row, text)| (row % 7 > 0).then_some(&text[..])).collect();
+        let array: ArrayRef = std::sync::Arc::new(texts.iter().copied().collect::<arrow_array::StringArray>());
+        let from = round % 3;
+        for (written, equal) in [("=", true), ("<>", false)] {
+            let evaluator = Evaluator::new(&predicate(&format!("s {written} '{wanted}'")));
+            let found = evaluator.holds_batch(&[array.slice(from, 40 - from)], 40 - from, 0);
+            let expected = texts[from..].iter().map(|text| Some(text.is_some_and(|text| (text == wanted) == equal)));
+            assert!(found.iter().eq(expected), "round {round}: {written} {wanted:?} of {texts:?}");
+        }
+    }
+}
+
 fn predicate_of_depth(first: &str, step: &str, steps: usize, last: &str) -> Predicate {
     predicate(&[first, &step.repeat(steps), last].concat())
 }

@@ -251,8 +251,11 @@ impl RowReader {
         let facts = properties.facts.len();
         if self.include.is_empty() && facts <= 64 {
             let width = facts.div_ceil(8);
-            let mut digests = Vec::with_capacity(own.truths.len() * width);
             // A word a row, or none if there are no facts.
+            if width == 1 {
+                return own.truths.iter().map(|truths| *truths as u8).collect();
+            }
+            let mut digests = Vec::with_capacity(own.truths.len() * width);
             own.truths.iter().for_each(|truths| digests.extend_from_slice(&truths.to_le_bytes()[..width]));
             return digests.into();
         }

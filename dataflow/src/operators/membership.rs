@@ -9,7 +9,7 @@ use crate::ingest::reader::SourceProgress;
 use crate::operators::deliver::Outgoing;
 use crate::operators::snapshots::{Outcome, PullError};
 use crate::operators::stage::{StagedPull, Verdict};
-use crate::snapshots::schedule::PullEnded;
+use crate::snapshots::schedule::{PullEnded, ScheduleMessage};
 use crate::start_difference::{Conditions, keep_condition};
 use crate::state::brake::exceeding;
 use crate::state::epoch::{EpochWorker, WholePull, Worked};
@@ -56,7 +56,7 @@ pub(crate) struct MembershipSetup {
     /// Whether the conditions that decide members at the start are kept.
     pub(crate) foresees: bool,
     /// On worker 0: where it is reported how pulls ended.
-    pub(crate) pulls: Option<Sender<PullEnded>>,
+    pub(crate) pulls: Option<Sender<ScheduleMessage>>,
     /// The index that the API reads; `None` if there is no API.
     pub(crate) index: Option<IndexWriter>,
 }
@@ -191,7 +191,7 @@ struct Shell {
     worker: usize,
     epochs: Rc<RefCell<EpochWorker>>,
     status: Arc<Status>,
-    pulls: Option<Sender<PullEnded>>,
+    pulls: Option<Sender<ScheduleMessage>>,
     verdicts: Verdicts,
     outputs: Outputs,
     /// The conditions that decide members at the start; `None` if they are not kept.
@@ -239,7 +239,7 @@ impl Shell {
         }
         if let Some(pulls) = &self.pulls {
             // The receiver is gone once the job is ending.
-            let _ = pulls.send(PullEnded { model, outcome });
+            let _ = pulls.send(ScheduleMessage::Ended(PullEnded { model, outcome }));
         }
     }
 

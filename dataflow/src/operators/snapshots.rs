@@ -189,6 +189,8 @@ struct Ending;
 
 /// What the readers of a pull have read together.
 pub(crate) struct Totals {
+    /// Of the snapshots of the pull, in their order, how many pieces have been taken.
+    taken: [usize; 2],
     /// How many are still reading.
     reading: usize,
     /// By worker, the number of batches.
@@ -199,7 +201,19 @@ pub(crate) struct Totals {
 impl Totals {
     /// Of so many readers, for so many workers.
     pub(crate) fn new(readers: usize, peers: usize) -> Mutex<Totals> {
-        Mutex::new(Totals { reading: readers, batches: vec![0; peers], outcome: Ok(RowsRead::default()) })
+        Mutex::new(Totals {
+            taken: [0; 2],
+            reading: readers,
+            batches: vec![0; peers],
+            outcome: Ok(RowsRead::default()),
+        })
+    }
+
+    /// Returns the next piece of a snapshot of so many, in order. So the first ones that can't be read are taken in every run, one by each reader.
+    fn take(&mut self, snapshot: usize, pieces: usize) -> Option<usize> {
+        let next = self.taken[snapshot];
+        self.taken[snapshot] += 1;
+        (next < pieces).then_some(next)
     }
 
     /// Adds what one has read. Of several errors the least is kept, so that every run names the same.
@@ -228,7 +242,7 @@ pub(crate) fn end_unread(end: &EndOfPull, peers: usize, out: &SyncSender<RowMess
     let _ = wake.activate();
 }
 
-/// A share of a pull, to be read.
+/// A share of a pull, to be read: pieces that no other reader has taken.
 pub(crate) struct PullShare {
     pub(crate) plan: Arc<Plan>,
     pub(crate) model: usize,
@@ -242,9 +256,6 @@ pub(crate) struct PullShare {
     /// The number of the pull that is in force, if this run has made it; else 0.
     pub(crate) in_force: u64,
     pub(crate) totals: Arc<Mutex<Totals>>,
-    /// Which of so many readers this is.
-    pub(crate) reader: usize,
-    pub(crate) readers: usize,
     /// Workers that own keys.
     pub(crate) peers: usize,
     /// About how many rows each of them gets.
@@ -259,9 +270,9 @@ impl PullShare {
         let reader = RowReader::new(&self.plan, self.model, self.pull, self.peers as u32);
         let mut batches = vec![0; self.peers];
         let mut outcome = Ok(RowsRead::default());
-        for (snapshot, gone) in self.reads.all() {
+        for (of, snapshot) in self.reads.all().enumerate() {
             let Ok(read) = &mut outcome else { break };
-            match self.read_pieces(&**snapshot, gone, &reader, &mut batches, read) {
+            match self.read_pieces(of, snapshot, &reader, &mut batches, read) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => outcome = Err(error.into()),
                 Err(Ending) => return,
@@ -306,16 +317,17 @@ impl PullShare {
         }
     }
 
-    /// Reads this share of the pieces of a snapshot, whose rows are `gone` or not, and counts its batches by worker, and its rows.
+    /// Reads pieces of the snapshot number `of`, whose rows are `gone` or not, until none is left, and counts their batches by worker, and their rows.
     fn read_pieces(
         &self,
-        snapshot: &dyn Snapshot,
-        gone: bool,
+        of: usize,
+        (snapshot, gone): (&Arc<dyn Snapshot>, bool),
         reader: &RowReader,
         batches: &mut [u64],
         read: &mut RowsRead,
     ) -> Result<Result<(), SnapshotError>, Ending> {
-        for piece in (self.reader..snapshot.pieces()).step_by(self.readers) {
+        let pieces = snapshot.pieces();
+        while let Some(piece) = { lock(&self.totals).take(of, pieces) } {
             let file = u32::try_from(snapshot.file(piece)).expect("a pull has fewer than 2^32 files");
             let of_piece = match snapshot.read(piece) {
                 Ok(of_piece) => of_piece,

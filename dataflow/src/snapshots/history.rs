@@ -3,10 +3,12 @@
 //!
 //! The scheduler writes it, the API reads it; other processes get copies. Holds the last [`KEPT`] pulls of each model.
 
+use crate::snapshots::schedule::ScheduleMessage;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::mpsc::Sender;
 use usher_core::api::{Extent, Freshness, Moment, Pull, PullCounts, PullOrder, PullResult, Trigger};
 use usher_core::lock::lock;
 
@@ -18,7 +20,15 @@ const OVERDUE: Time = 5_000;
 /// The history of all models, by index, and what is asked for.
 pub(crate) struct PullHistory {
     models: Mutex<Vec<ModelPulls>>,
-    asked: Mutex<Vec<(usize, PullOrder)>>,
+    asked: Mutex<Asked>,
+}
+
+/// The pulls that are asked for.
+#[derive(Default)]
+struct Asked {
+    orders: Vec<(usize, PullOrder)>,
+    /// The way to the scheduler, while the job runs.
+    scheduler: Option<Sender<ScheduleMessage>>,
 }
 
 /// The pulls of one model.
@@ -70,7 +80,7 @@ struct Ended {
 impl PullHistory {
     /// Returns the history of so many models that were never pulled.
     pub(crate) fn new(models: usize) -> PullHistory {
-        PullHistory { models: Mutex::new(vec![ModelPulls::default(); models]), asked: Mutex::new(Vec::new()) }
+        PullHistory { models: Mutex::new(vec![ModelPulls::default(); models]), asked: Mutex::default() }
     }
 
     /// Returns the pulls of all models, by index.
@@ -83,19 +93,34 @@ impl PullHistory {
         *self.lock() = models;
     }
 
+    /// Says by which channel what is asked for wakes the scheduler; by none once the job has ended.
+    pub(crate) fn wake(&self, scheduler: Option<Sender<ScheduleMessage>>) {
+        lock(&self.asked).scheduler = scheduler;
+    }
+
     /// Asks for a pull.
     pub(crate) fn ask(&self, model: usize, order: PullOrder) {
-        lock(&self.asked).push((model, order));
+        let mut asked = lock(&self.asked);
+        asked.orders.push((model, order));
+        if let Some(scheduler) = &asked.scheduler {
+            // It is gone once the job is ending.
+            let _ = scheduler.send(ScheduleMessage::Asked);
+        }
+    }
+
+    /// Puts back what was asked for and has to wait.
+    pub(crate) fn put_back(&self, model: usize, order: PullOrder) {
+        lock(&self.asked).orders.push((model, order));
     }
 
     /// Returns whether a pull was asked for that has not begun.
     pub(crate) fn is_asked(&self, model: usize) -> bool {
-        lock(&self.asked).iter().any(|(asked, _)| *asked == model)
+        lock(&self.asked).orders.iter().any(|(asked, _)| *asked == model)
     }
 
     /// Returns the models that were asked for since the last call.
     pub(crate) fn take_asked(&self) -> Vec<(usize, PullOrder)> {
-        std::mem::take(&mut lock(&self.asked))
+        std::mem::take(&mut lock(&self.asked).orders)
     }
 
     /// Records that the snapshot of an earlier run is in force.
@@ -269,6 +294,23 @@ impl ModelPulls {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_asked_for_wakes_the_scheduler_and_what_has_to_wait_does_not() {
+        let history = PullHistory::new(2);
+        let order = PullOrder { extent: Extent::Full, accept: true };
+        history.ask(0, order);
+        let (scheduler, messages) = std::sync::mpsc::channel();
+        history.wake(Some(scheduler));
+        history.ask(1, order);
+        assert!(matches!(messages.try_recv(), Ok(ScheduleMessage::Asked)));
+        assert_eq!(history.take_asked().iter().map(|(model, _)| *model).collect::<Vec<_>>(), [0, 1]);
+        history.put_back(1, order);
+        assert!(history.is_asked(1) && messages.try_recv().is_err());
+        history.wake(None);
+        history.ask(0, order);
+        assert_eq!(history.take_asked().len(), 2);
+    }
 
     #[test]
     fn a_model_is_as_fresh_as_its_last_pull() {

@@ -34,12 +34,19 @@ use usher_queries::plan::Plan;
 const RETRY_FIRST: Duration = Duration::from_secs(60);
 /// How long the next try waits at most where `refresh` is `manual`.
 const RETRY_LAST: Duration = Duration::from_secs(3_600);
-/// How soon the thread notices that the job has ended, and what the API asks for.
+/// How soon the thread notices that the job has ended, and that a pull is due.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What to do where the first pull of a start is held.
 pub(crate) const HELD_AT_START: &str =
     "if that is right, leave out `max_exits` and `min_rows`, or set `min_rows: 0`, for one start";
+
+/// What the thread is sent.
+pub(crate) enum ScheduleMessage {
+    Ended(PullEnded),
+    /// The API asks for a pull: [`PullHistory::take_asked`] has it.
+    Asked,
+}
 
 /// How a pull ended, on all workers.
 #[derive(Clone, Debug)]
@@ -157,7 +164,7 @@ pub(crate) fn run(
     setup: ScheduleSetup,
     warehouses: Vec<Option<Box<dyn Warehouse>>>,
     channels: Vec<RowChannel>,
-    ended: Receiver<PullEnded>,
+    messages: Receiver<ScheduleMessage>,
 ) {
     let (now, clock) = (Instant::now(), setup.clock.now());
     let mut models: Vec<Model> = Vec::new();
@@ -204,16 +211,16 @@ pub(crate) fn run(
             // A request while one is running is served by that one, unless that one is judged and this one is not.
             match model.running {
                 false => model.begin(&setup, &channels, Trigger::Request, order),
-                true if order.accept => setup.history.ask(index, order),
+                true if order.accept => setup.history.put_back(index, order),
                 true => {}
             }
         }
-        match ended.recv_timeout(LOOK) {
-            Ok(PullEnded { model, outcome }) => {
+        match messages.recv_timeout(LOOK) {
+            Ok(ScheduleMessage::Ended(PullEnded { model, outcome })) => {
                 let model = models.iter_mut().find(|m| m.index == model).expect("only a model with Parquet is pulled");
                 model.end(outcome, &setup, &channels);
             }
-            Err(RecvTimeoutError::Timeout) => {}
+            Ok(ScheduleMessage::Asked) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
         if setup.status.aborted() || setup.status.stopped() {
@@ -319,9 +326,8 @@ impl Model {
         setup.history.reads(self.index, self.begun, pull.reads.base().is_none());
         let of_each = readers_per_worker(setup.cores, channels.len());
         let rows_per_owner = pull.reads.rows() / setup.peers as u64;
-        let readers = channels.len() * of_each;
-        let totals = Arc::new(Totals::new(readers, setup.peers));
-        for (reader, channel) in channels.iter().flat_map(|channel| std::iter::repeat_n(channel, of_each)).enumerate() {
+        let totals = Arc::new(Totals::new(channels.len() * of_each, setup.peers));
+        for channel in channels.iter().flat_map(|channel| std::iter::repeat_n(channel, of_each)) {
             let share = PullShare {
                 plan: Arc::clone(&setup.plan),
                 model: self.index,
@@ -332,8 +338,6 @@ impl Model {
                 comparison: pull.comparison.clone(),
                 in_force: self.in_force_number(),
                 totals: Arc::clone(&totals),
-                reader,
-                readers,
                 peers: setup.peers,
                 rows_per_owner,
                 out: channel.out.clone(),

@@ -343,6 +343,13 @@ impl<'b> Batch<'b> {
                 compare_values(compare, left, right)
             }
             (Vector::Number(left), Vector::Number(right)) => compare_values(compare, left, right),
+            (Vector::Text(Texts::Array(array)), Vector::Text(Texts::Same(text)))
+            | (Vector::Text(Texts::Same(text)), Vector::Text(Texts::Array(array)))
+                if matches!(compare, Compare::Equal | Compare::Unequal) =>
+            {
+                let equal = equal(array, text);
+                if compare == Compare::Equal { equal } else { equal.not() }
+            }
             (Vector::Text(left), Vector::Text(right)) => {
                 let both = |row| Some(compare.holds(left.at(row)?, right.at(row)?));
                 Truths::collect((0..self.rows).map(both))
@@ -485,6 +492,35 @@ fn compare_values<T: Copy + PartialOrd>(compare: Compare, left: &Values<'_, T>, 
         Compare::Greater => left.test(right, |left, right| left > right),
         Compare::GreaterEqual => left.test(right, |left, right| left >= right),
     }
+}
+
+/// Returns whether each of some texts is `text`; null where it is null. A text is compared by its length and its first bytes, and read whole only where these are
+/// the same.
+fn equal(array: &StringArray, text: &str) -> Truths {
+    let (bytes, head) = (array.value_data(), text.len().min(8));
+    let (mask_of_head, mut wanted) = (u64::MAX.checked_shr(64 - 8 * head as u32).unwrap_or(0), [0; 8]);
+    wanted[..head].copy_from_slice(&text.as_bytes()[..head]);
+    let wanted = u64::from_le_bytes(wanted);
+    let is_text = |ends: &[i32]| {
+        let (from, to) = (ends[0] as usize, ends[1] as usize);
+        if to - from != text.len() {
+            return false;
+        }
+        match bytes[from..].first_chunk::<8>() {
+            Some(first) if u64::from_le_bytes(*first) & mask_of_head != wanted => false,
+            Some(_) if head == text.len() => true,
+            // Others than a few at the end of the column have 8 bytes behind their start.
+            _ => bytes[from..to] == *text.as_bytes(),
+        }
+    };
+    let mut yes: Vec<bool> = array.value_offsets().windows(2).map(is_text).collect();
+    let mut no: Vec<bool> = yes.iter().map(|yes| !yes).collect();
+    if let Some(nulls) = array.nulls() {
+        let valid: Vec<bool> = nulls.iter().collect();
+        mask(&mut yes, &valid);
+        mask(&mut no, &valid);
+    }
+    Truths { yes, no }
 }
 
 /// Reads a column in its canonical Arrow type.

@@ -92,26 +92,28 @@ impl Compared {
         let comparison = Arc::new(Comparison::new(number, self.in_force.clone()));
         let totals = Arc::new(Totals::new(READERS, 1));
         let (out, sent) = sync_channel(1_000);
-        for reader in 0..READERS {
-            let share = PullShare {
-                plan: Arc::clone(plan),
-                model,
-                pull: number,
-                began: START + number,
-                terms: PullTerms::default(),
-                reads: Reads::Whole(Arc::new(InMemory::new(plan, rows))),
-                comparison: Some(Arc::clone(&comparison)),
-                in_force: self.in_force.as_ref().map_or(0, |(base, _)| base.pull),
-                totals: Arc::clone(&totals),
-                reader,
-                readers: READERS,
-                peers: 1,
-                rows_per_owner: 0,
-                out: out.clone(),
-                wake: self.wake.clone(),
-            };
-            share.read();
-        }
+        let share = || PullShare {
+            plan: Arc::clone(plan),
+            model,
+            pull: number,
+            began: START + number,
+            terms: PullTerms::default(),
+            reads: Reads::Whole(Arc::new(InMemory::new(plan, rows))),
+            comparison: Some(Arc::clone(&comparison)),
+            in_force: self.in_force.as_ref().map_or(0, |(base, _)| base.pull),
+            totals: Arc::clone(&totals),
+            peers: 1,
+            rows_per_owner: 0,
+            out: out.clone(),
+            wake: self.wake.clone(),
+        };
+        // Which of them takes which piece is not fixed.
+        std::thread::scope(|threads| {
+            for _ in 0..READERS {
+                let share = share();
+                threads.spawn(|| share.read());
+            }
+        });
         let mut pull = Receiving::new(&self.setup, model as u32, 0);
         for message in sent.try_iter() {
             match message {
