@@ -362,6 +362,62 @@ fn a_pull_that_is_due_at_a_start_is_judged_and_in_force_or_given_up_before_the_j
 }
 
 #[test]
+fn a_restart_knows_that_the_last_pull_failed_or_was_held_and_when_it_is_tried_again() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let path = folder.path();
+    std::fs::write(path.join("job.yaml"), BRAKED).expect("it can be written");
+    std::fs::write(path.join("events.jsonl"), "").expect("it can be written");
+    // Starts, pulls where that is asked for, and returns what is known of the pulls before and after.
+    let run = |pull: Option<i32>| {
+        let running = Running::start(path, "1");
+        let line = running.wait_for("api on ");
+        let url = line.split("api on ").nth(1).expect("the url comes after it").trim().to_owned();
+        running.wait_for("live after");
+        let known = || {
+            let (_, models) = ask(&url, &["status", "--json"]);
+            let models: serde_json::Value = serde_json::from_str(&models).expect("it is JSON");
+            let users = &models["models"][0];
+            let next =
+                users["next_pull"].as_str().map(|next| usher_core::time::parse_timestamp(next).expect("it is a time"));
+            let text = |key: &str| users[key].as_str().unwrap_or_default().to_owned();
+            (text("freshness"), text("last_error"), next)
+        };
+        let before = known();
+        if let Some(expected) = pull {
+            let (code, text) = ask(&url, &["pull", "users", "--wait"]);
+            assert_eq!(code, Some(expected), "{text}");
+        }
+        let after = known();
+        running.stop("-TERM");
+        (before, after)
+    };
+    shoppers(path, 40, 30);
+    let current = ("Current".to_owned(), String::new(), None);
+    assert_eq!(run(Some(0)), (current.clone(), current.clone()));
+    // 10 of 30.
+    shoppers(path, 40, 20);
+    let (_, held) = run(Some(1));
+    assert!(held.0 == "Stale" && held.1.contains("10 of the 30 members of `rich`") && held.2.is_none(), "{held:?}");
+    std::fs::write(path.join("users.parquet"), "half a file").expect("it can be written");
+    let (before, failed) = run(Some(1));
+    assert_eq!(before, held);
+    // The first is tried again a minute later, the second two.
+    assert!(failed.0 == "Stale" && failed.1.contains("`users.parquet`"), "{failed:?}");
+    let minutes = |next: Option<i64>| (next.expect("it is tried again") - now()) as f64 / 60_000.0;
+    assert!((0.5..=1.0).contains(&minutes(failed.2)), "{failed:?}");
+    let (before, twice) = run(Some(1));
+    assert_eq!((&before.0, &before.1), (&failed.0, &failed.1));
+    assert!(
+        (before.2.expect("it is tried again") - failed.2.expect("as before")).abs() < 1_000,
+        "{before:?} {failed:?}"
+    );
+    assert!((1.5..=2.0).contains(&minutes(twice.2)), "{twice:?}");
+    shoppers(path, 40, 30);
+    assert_eq!(run(Some(0)).1, current);
+    assert_eq!(run(None).0, current);
+}
+
+#[test]
 fn a_pull_that_failed_is_tried_again_by_itself() {
     let folder = tempfile::tempdir().expect("a folder for the test");
     std::fs::write(folder.path().join("job.yaml"), JOB).expect("the folder can be written");

@@ -26,9 +26,9 @@ mod part;
 mod verify;
 mod writer;
 
-pub(crate) use coordinator::{Coordinator, ManifestHeader, WholePulls};
+pub(crate) use coordinator::{Coordinator, ManifestHeader, SharedPulls};
 pub use manifest::{ClaimError, ManifestError, StateBefore, before, claim, job_before, noted_positions};
-pub(crate) use manifest::{Manifest, ModelManifest, PullRecord, RowsManifest};
+pub(crate) use manifest::{FailedPull, Manifest, ModelManifest, PullRecord, RowsManifest};
 pub(crate) use part::read_part;
 pub use verify::{ModelContent, PartitionContent, StateContent, verify};
 pub(crate) use writer::{KeyWriter, Uploader};

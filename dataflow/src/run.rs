@@ -1,9 +1,9 @@
 //! Runs a job: starts the workers, each with the same dataflow, joins them, and finishes the sinks.
 
 use crate::api::Inner;
-use crate::checkpoint::{Coordinator, Manifest, ManifestHeader, WholePulls};
+use crate::checkpoint::{Coordinator, Manifest, ManifestHeader, SharedPulls};
 use crate::cluster;
-use crate::control::restore::{Bootstrap, RestoreSetup, known_pulls};
+use crate::control::restore::{Bootstrap, RestoreSetup, failed_pulls, known_pulls};
 use crate::failure::{Failure, FailureKind};
 use crate::graph::{self, Inputs};
 use crate::ingest::advice::Advisor;
@@ -16,7 +16,7 @@ use crate::operators::membership::MembershipSetup;
 use crate::operators::snapshots::RowMessage;
 use crate::operators::stage::StageSetup;
 use crate::snapshots::history::PullHistory;
-use crate::snapshots::schedule::{self, RowChannel, ScheduleMessage, ScheduleSetup, due_at_start};
+use crate::snapshots::schedule::{self, EarlierPulls, RowChannel, ScheduleMessage, ScheduleSetup, due_at_start};
 use crate::state::dictionary::SharedDictionary;
 use crate::state::epoch::EpochWorker;
 use crate::status::Status;
@@ -100,15 +100,19 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
     let partitions = partitions(&opened, manifest.as_ref())?;
     let plan = Arc::new(opened.plan);
     let known_pulls = known_pulls(&plan, manifest.as_ref());
+    let failed = failed_pulls(&plan, manifest.as_ref(), &known_pulls);
+    let earlier: Vec<Option<EarlierPulls>> = known_pulls.into_iter().zip(failed).map(EarlierPulls::of).collect();
     let due = match recovery.as_ref().map(|recovery| recovery.purpose) {
         // No model is pulled.
         Some(Purpose::ForeseeByState) => vec![false; plan.models.len()],
-        _ => due_at_start(&plan, opened.span, &known_pulls, opened.clock.now()),
+        _ => due_at_start(&plan, opened.span, &earlier, opened.clock.now()),
     };
-    let whole_pulls = WholePulls::default();
-    for (model, pull) in known_pulls.iter().enumerate() {
-        let pulls = &mut *lock(&whole_pulls);
-        pulls.extend(pull.clone().map(|pull| ((model as u32, 0), pull)));
+    let pulls = SharedPulls::default();
+    for (model, of_model) in (0..).zip(&earlier) {
+        let Some(EarlierPulls { in_force, failed }) = of_model else { continue };
+        let records = &mut *lock(&pulls);
+        records.whole.insert((model, 0), in_force.clone());
+        records.failed.extend(failed.clone().map(|failed| (model, failed)));
     }
     status.set_syncs(opened.sinks.iter().map(|sink| sink.standing()).collect());
     status.set_schemas(opened.sources.iter().map(|(_, source)| source.schemas()).collect());
@@ -151,7 +155,7 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
     let (to_schedule, messages) = channel();
     let first = (process == 0).then(|| First {
         pulls: to_schedule.clone(),
-        coordinator: coordinator(&shared.plan, claim.as_ref(), recovery.as_ref(), &partitions, &whole_pulls),
+        coordinator: coordinator(&shared.plan, claim.as_ref(), recovery.as_ref(), &partitions, &pulls),
         bootstrap: Bootstrap {
             partitions,
             manifest: claim.map(|(_, bytes)| bytes),
@@ -169,10 +173,10 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
         plan: Arc::clone(&shared.plan),
         span: shared.span,
         clock: opened.clock,
-        known: known_pulls,
+        earlier,
         due,
         in_ledgers,
-        whole: whole_pulls,
+        pulls,
         peers: shared.peers,
         cores: opened.cores,
         status: Arc::clone(status),
@@ -273,11 +277,11 @@ fn coordinator(
     claim: Option<&(u64, Vec<u8>)>,
     recovery: Option<&Recovery>,
     partitions: &[PartitionId],
-    whole_pulls: &WholePulls,
+    pulls: &SharedPulls,
 ) -> Option<Coordinator> {
     let ((number, _), recovery) = claim.zip(recovery.filter(|recovery| recovery.purpose == Purpose::Run))?;
     let header = ManifestHeader { incarnation: recovery.incarnation, claim: *number, partitions: partitions.to_vec() };
-    Some(Coordinator::new(Arc::clone(plan), header, recovery.checkpoint_every, Arc::clone(whole_pulls)))
+    Some(Coordinator::new(Arc::clone(plan), header, recovery.checkpoint_every, Arc::clone(pulls)))
 }
 
 /// Returns what each worker takes with it, and where the channels of their rows arrive.

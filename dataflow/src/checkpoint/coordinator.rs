@@ -10,7 +10,7 @@
 
 use super::manifest::{PublishOutcome, REVISION};
 use super::writer::Uploaded;
-use super::{Manifest, ModelManifest, PullRecord, RowsManifest, Uploader};
+use super::{FailedPull, Manifest, ModelManifest, PullRecord, RowsManifest, Uploader};
 use crate::control::message::{CheckpointAnswer, CheckpointOrder, CheckpointStep, ControlMessage, StoredPart};
 use crate::ingest::reader::PartitionProgress;
 use crate::operators::control::ControlChannel;
@@ -38,8 +38,17 @@ const LAST: Duration = Duration::from_secs(15);
 /// How many checkpoints write what has changed before one writes all keys: a start reads the parts of all of them.
 const CHANGES: u32 = 64;
 
-/// The pulls that are complete, by model and number; number 0 is an earlier run's.
-pub(crate) type WholePulls = Arc<Mutex<BTreeMap<(u32, u64), PullRecord>>>;
+/// What checkpoints keep of pulls.
+#[derive(Default)]
+pub(crate) struct PullRecords {
+    /// The pulls that are complete, by model and number; number 0 is an earlier run's.
+    pub(crate) whole: BTreeMap<(u32, u64), PullRecord>,
+    /// By model, how the last pull failed, if it did.
+    pub(crate) failed: BTreeMap<u32, FailedPull>,
+}
+
+/// The same, which the scheduler writes and checkpoints read.
+pub(crate) type SharedPulls = Arc<Mutex<PullRecords>>;
 
 /// How far the checkpoint under way is.
 enum Phase {
@@ -108,7 +117,7 @@ pub(crate) struct Coordinator {
     plan: Arc<Plan>,
     header: ManifestHeader,
     every: Duration,
-    whole_pulls: WholePulls,
+    pulls: SharedPulls,
     phase: Phase,
     /// Per model, the pull in force; the same on all workers throughout, or the checkpoint is given up.
     in_force: Option<Vec<u64>>,
@@ -133,19 +142,14 @@ pub(crate) struct Coordinator {
 
 impl Coordinator {
     /// Returns a coordinator that makes a checkpoint every so often, the first one at once.
-    pub(crate) fn new(
-        plan: Arc<Plan>,
-        header: ManifestHeader,
-        every: Duration,
-        whole_pulls: WholePulls,
-    ) -> Coordinator {
+    pub(crate) fn new(plan: Arc<Plan>, header: ManifestHeader, every: Duration, pulls: SharedPulls) -> Coordinator {
         let partitions = header.partitions.iter().cloned().enumerate().map(|(rank, id)| (rank as u32, id)).collect();
         let (now, number) = (Instant::now(), header.claim);
         Coordinator {
             plan,
             header,
             every,
-            whole_pulls,
+            pulls,
             phase: Phase::Idle,
             in_force: None,
             partitions,
@@ -332,16 +336,18 @@ impl Coordinator {
         published: &Published,
         ledgers: Vec<(String, LedgerPosition)>,
     ) -> Manifest {
-        let whole_pulls = lock(&self.whole_pulls);
+        let pulls = lock(&self.pulls);
         let in_force = self.in_force.as_ref().expect("every answer has the pulls in force");
         let models = self.plan.models.iter().enumerate().map(|(index, model)| ModelManifest {
             id: model.id.clone(),
             facts: model.facts.iter().map(|fact| fact.fingerprint).collect(),
             since: self.fact_since.get(index).cloned().unwrap_or_else(|| vec![0; model.facts.len()]),
-            pull: whole_pulls.get(&(index as u32, in_force[index])).cloned(),
+            pull: pulls.whole.get(&(index as u32, in_force[index])).cloned(),
             rows: RowsManifest::of(model),
         });
         let audiences = self.plan.models.iter().flat_map(|model| &model.audiences);
+        let failed =
+            pulls.failed.iter().map(|(model, pull)| (self.plan.models[*model as usize].id.clone(), pull.clone()));
         Manifest {
             revision: REVISION,
             job: self.plan.job.name.clone(),
@@ -354,6 +360,7 @@ impl Coordinator {
             parts: published.parts.clone(),
             changed: published.changed.clone(),
             ledgers,
+            failed_pulls: failed.collect(),
         }
     }
 

@@ -10,6 +10,7 @@
 //! | 3 | of each fact, from when on the events of its window were read |
 //! | 4 | of each model, the columns of rows that are kept |
 //! | 5 | parts of several shards, and those of the keys that later checkpoints changed |
+//! | 6 | of each model, how the last pull failed |
 
 use crate::control::message::StoredPart;
 use crate::ingest::reader::PartitionProgress;
@@ -24,7 +25,7 @@ use usher_queries::diff::Before;
 use usher_queries::plan::ModelPlan;
 
 /// The version of what manifests and parts hold.
-pub(crate) const REVISION: u32 = 5;
+pub(crate) const REVISION: u32 = 6;
 
 /// How many times a claim is tried while an earlier run goes on publishing.
 const CLAIMS: u32 = 10;
@@ -54,12 +55,63 @@ pub(crate) struct Manifest {
     pub(crate) changed: Vec<StoredPart>,
     /// By sync, the position of its ledger: it had committed all changes that the keys may have caused.
     pub(crate) ledgers: Vec<(String, LedgerPosition)>,
+    /// By model, how the last pull failed, if it did.
+    pub(crate) failed_pulls: Vec<(String, FailedPull)>,
+}
+
+/// A manifest of revision 5.
+#[derive(Deserialize)]
+struct ManifestV5 {
+    #[expect(dead_code, reason = "it takes its place in the bytes")]
+    revision: u32,
+    job: String,
+    incarnation: u64,
+    clock: Time,
+    partitions: Vec<(u32, PartitionId)>,
+    progress: Vec<PartitionProgress>,
+    models: Vec<ModelManifest>,
+    audiences: Vec<(String, [u8; 16])>,
+    parts: Vec<StoredPart>,
+    changed: Vec<StoredPart>,
+    ledgers: Vec<(String, LedgerPosition)>,
+}
+
+impl From<ManifestV5> for Manifest {
+    /// No pull counts as failed.
+    fn from(old: ManifestV5) -> Manifest {
+        let ManifestV5 {
+            job,
+            incarnation,
+            clock,
+            partitions,
+            progress,
+            models,
+            audiences,
+            parts,
+            changed,
+            ledgers,
+            ..
+        } = old;
+        Manifest {
+            revision: REVISION,
+            job,
+            incarnation,
+            clock,
+            partitions,
+            progress,
+            models,
+            audiences,
+            parts,
+            changed,
+            ledgers,
+            failed_pulls: Vec::new(),
+        }
+    }
 }
 
 /// A manifest of revision 4.
 #[derive(Deserialize)]
 struct ManifestV4 {
-    #[expect(dead_code, reason = "it takes its place in the bytes")]
     revision: u32,
     job: String,
     incarnation: u64,
@@ -81,13 +133,14 @@ struct StoredPartV4 {
     sum: Option<u64>,
 }
 
-impl From<ManifestV4> for Manifest {
+impl From<ManifestV4> for ManifestV5 {
     /// All keys were written each time.
-    fn from(old: ManifestV4) -> Manifest {
-        let ManifestV4 { job, incarnation, clock, partitions, progress, models, audiences, parts, ledgers, .. } = old;
+    fn from(old: ManifestV4) -> ManifestV5 {
+        let ManifestV4 { revision, job, incarnation, clock, partitions, progress, models, audiences, parts, ledgers } =
+            old;
         let part = |StoredPartV4 { shard, name, bytes, sum }| StoredPart { shards: (shard, shard), name, bytes, sum };
-        Manifest {
-            revision: REVISION,
+        ManifestV5 {
+            revision,
             job,
             incarnation,
             clock,
@@ -261,6 +314,21 @@ pub(crate) struct PullRecord {
     pub(crate) rows: u64,
 }
 
+/// A model's last pull, which failed or was held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FailedPull {
+    /// The location, as in the job file.
+    pub(crate) parquet: String,
+    /// When it began, ms since the epoch.
+    pub(crate) began: Time,
+    /// How long it took, ms.
+    pub(crate) took: u64,
+    /// How many have failed since the last that did not; 0 if the brake held it.
+    pub(crate) failures: u32,
+    /// Why.
+    pub(crate) reason: String,
+}
+
 /// Why this version can't resume from a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
@@ -343,6 +411,7 @@ impl Manifest {
             parts: Vec::new(),
             changed: Vec::new(),
             ledgers: Vec::new(),
+            failed_pulls: Vec::new(),
         }
     }
 
@@ -380,7 +449,7 @@ impl Manifest {
             bytes: &[u8],
             newer: impl Fn(Old) -> ManifestV4,
         ) -> Result<Manifest, ManifestError> {
-            bincode::deserialize(bytes).map(|old| newer(old).into()).map_err(damaged)
+            bincode::deserialize(bytes).map(|old| ManifestV5::from(newer(old)).into()).map_err(damaged)
         }
         match revision {
             Some(REVISION) => bincode::deserialize(bytes).map_err(damaged),
@@ -388,6 +457,7 @@ impl Manifest {
             Some(2) => decode_as::<ManifestV2>(bytes, |old| ManifestV3::from(old).into()),
             Some(3) => decode_as::<ManifestV3>(bytes, |old| old.into()),
             Some(4) => decode_as::<ManifestV4>(bytes, |old| old),
+            Some(5) => bincode::deserialize::<ManifestV5>(bytes).map(Manifest::from).map_err(damaged),
             Some(found) => Err(ManifestError::Revision { found }),
             None => Err(ManifestError::Damaged { reason: "it is empty".to_owned() }),
         }

@@ -61,12 +61,27 @@ fn manifest() -> Manifest {
             sum: Some(7),
         }],
         ledgers: vec![("crm".to_owned(), LedgerPosition { keeper: "kafka".to_owned(), at: 1_207 })],
+        failed_pulls: vec![(
+            "users".to_owned(),
+            FailedPull {
+                parquet: "users/".to_owned(),
+                began: 1_795_600_700_000,
+                took: 12,
+                failures: 3,
+                reason: "no file matches".to_owned(),
+            },
+        )],
     }
+}
+
+/// The same as the fifth revision has it.
+fn manifest_v5() -> Manifest {
+    Manifest { failed_pulls: Vec::new(), ..manifest() }
 }
 
 /// The same as the fourth revision has it.
 fn manifest_v4() -> Manifest {
-    let mut manifest = manifest();
+    let mut manifest = manifest_v5();
     manifest.changed.clear();
     manifest
 }
@@ -165,8 +180,14 @@ fn a_manifest_of_the_fourth_revision_stays_readable_and_has_all_keys() {
 }
 
 #[test]
-fn a_manifest_of_the_fifth_revision_stays_readable_and_is_written_the_same() {
+fn a_manifest_of_the_fifth_revision_stays_readable_and_no_pull_has_failed() {
     let bytes = include_bytes!("../../testdata/manifest.v5");
+    assert_eq!(Manifest::decode(bytes), Ok(manifest_v5()));
+}
+
+#[test]
+fn a_manifest_of_the_sixth_revision_stays_readable_and_is_written_the_same() {
+    let bytes = include_bytes!("../../testdata/manifest.v6");
     assert_eq!(Manifest::decode(bytes), Ok(manifest()));
     assert_eq!(manifest().encode(), bytes, "the encoding has not changed");
 }
@@ -274,7 +295,7 @@ fn of_a_key_in_several_checkpoints_the_newest_counts() {
 #[test]
 #[ignore = "it writes the fixtures that the tests above read: once for each version"]
 fn freeze_fixtures() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/manifest.v5");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/manifest.v6");
     std::fs::write(path, manifest().encode()).expect("the folder is there");
     std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/part.v4"), encoded()).expect("the folder is there");
 }
@@ -282,12 +303,12 @@ fn freeze_fixtures() {
 #[test]
 fn another_revision_is_named_whatever_follows_it() {
     let mut bytes = manifest().encode();
-    bytes[0] = 6;
+    bytes[0] = 7;
     bytes.truncate(7);
     let error = Manifest::decode(&bytes).expect_err("it is of another revision");
-    assert_eq!(error, ManifestError::Revision { found: 6 });
+    assert_eq!(error, ManifestError::Revision { found: 7 });
     assert_eq!(
         error.to_string(),
-        "the state was written with revision `6` of its content, this version reads up to `5`"
+        "the state was written with revision `7` of its content, this version reads up to `6`"
     );
 }

@@ -5,7 +5,7 @@
 //! memberships of its keys. What an edit of the job has changed is found by fingerprints ([`Unchanged`]).
 
 use super::message::{ControlMessage, LedgerMembers, StartMessage, StoredPart};
-use crate::checkpoint::{Manifest, ModelManifest, PullRecord, RowsManifest, read_part};
+use crate::checkpoint::{FailedPull, Manifest, ModelManifest, PullRecord, RowsManifest, read_part};
 use crate::failure::{Failure, FailureKind};
 use crate::ingest::event_batch::{hash_key, owner};
 use crate::ingest::reader::{PartitionReader, PartitionReaders, ReadSince};
@@ -427,6 +427,21 @@ pub(crate) fn known_pulls(plan: &Plan, manifest: Option<&Manifest>) -> Vec<Optio
         state.pull.clone().filter(|_| unchanged.pulled[model])
     };
     (0..plan.models.len()).map(pull_of).collect()
+}
+
+/// Returns, per model of the plan with a `known` pull of an earlier run, how the last pull of that run failed, if it did.
+pub(crate) fn failed_pulls(
+    plan: &Plan,
+    manifest: Option<&Manifest>,
+    known: &[Option<PullRecord>],
+) -> Vec<Option<FailedPull>> {
+    let failed = manifest.map_or(&[][..], |manifest| &manifest.failed_pulls);
+    let failed_of = |(model, known): (&ModelPlan, &Option<PullRecord>)| {
+        let (_, failed) = failed.iter().find(|(id, _)| *id == model.id)?;
+        known.as_ref().filter(|known| known.parquet == failed.parquet)?;
+        Some(failed.clone())
+    };
+    plan.models.iter().zip(known).map(failed_of).collect()
 }
 
 /// Returns what a run starts from, for a model.

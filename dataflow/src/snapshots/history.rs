@@ -38,6 +38,8 @@ pub(crate) struct ModelPulls {
     pulls: VecDeque<Record>,
     /// When the snapshot in force was pulled, and the number of its rows.
     in_force: Option<(Time, u64)>,
+    /// Why the last pull of an earlier run failed, if it did.
+    failed_before: Option<String>,
     /// The version of the table that is in force, where it has versions and this run pulled it.
     version: Option<u64>,
     /// When the next pull is due; `None` if only on request.
@@ -126,6 +128,11 @@ impl PullHistory {
     /// Records that the snapshot of an earlier run is in force.
     pub(crate) fn restored(&self, model: usize, began: Time, rows: u64) {
         self.lock()[model].in_force = Some((began, rows));
+    }
+
+    /// Records why the last pull of an earlier run failed, if it did.
+    pub(crate) fn restored_failure(&self, model: usize, reason: Option<String>) {
+        self.lock()[model].failed_before = reason;
     }
 
     /// Records when the next pull is due.
@@ -250,8 +257,10 @@ impl ModelPulls {
 
     /// Returns why the last pull that has ended failed or was held.
     pub(crate) fn last_error(&self) -> Option<&str> {
-        let last = self.pulls.iter().find_map(|pull| pull.ended.as_ref());
-        last.and_then(|ended| ended.error.as_deref())
+        match self.pulls.iter().find_map(|pull| pull.ended.as_ref()) {
+            Some(last) => last.error.as_deref(),
+            None => self.failed_before.as_deref(),
+        }
     }
 
     /// Returns how fresh the snapshot in force is at a time.

@@ -6,7 +6,7 @@
 //! pull that fails or is held ends the job; after a later one, which is logged, the last good snapshot stays in force. One that failed is
 //! tried again after [`RETRY_FIRST`], doubled up to `refresh`; one that was held is left until the next is due.
 
-use crate::checkpoint::{PullRecord, WholePulls};
+use crate::checkpoint::{FailedPull, PullRecord, SharedPulls};
 use crate::failure::{Failure, FailureKind};
 use crate::ingest::evaluate_rows::wanted;
 use crate::ingest::known_rows::{Base, Comparison, KnownRows, can_compare, is_aggregated};
@@ -75,14 +75,14 @@ pub(crate) struct ScheduleSetup {
     pub(crate) plan: Arc<Plan>,
     pub(crate) span: Span,
     pub(crate) clock: Arc<dyn Clock>,
-    /// By model, the pull of an earlier run that is in force.
-    pub(crate) known: Vec<Option<PullRecord>>,
+    /// By model, the pulls of an earlier run; `None` if none of them is in force.
+    pub(crate) earlier: Vec<Option<EarlierPulls>>,
     /// By model, whether a pull is due all the same ([`due_at_start`]).
     pub(crate) due: Vec<bool>,
     /// By model, whether a ledger has a member of one of its audiences.
     pub(crate) in_ledgers: Vec<bool>,
-    /// The pulls that checkpoints may refer to.
-    pub(crate) whole: WholePulls,
+    /// What checkpoints keep of pulls.
+    pub(crate) pulls: SharedPulls,
     /// The number of workers of all processes.
     pub(crate) peers: usize,
     /// Cores for this process.
@@ -137,13 +137,41 @@ struct InForce {
     rows: Option<Arc<KnownRows>>,
 }
 
-/// Returns, by model, whether the pull of an earlier run that is in force is as old as its `refresh`.
-pub(crate) fn due_at_start(plan: &Plan, span: Span, known: &[Option<PullRecord>], clock: Time) -> Vec<bool> {
-    let is_due = |(model, pull): (usize, &Option<PullRecord>)| {
-        let (Some(pull), Some(every)) = (pull, every(plan, span, model)) else { return false };
-        age(pull, clock) >= every
+/// The pulls of an earlier run, of one model.
+#[derive(Clone, Debug)]
+pub(crate) struct EarlierPulls {
+    pub(crate) in_force: PullRecord,
+    /// The last one, if it failed.
+    pub(crate) failed: Option<FailedPull>,
+}
+
+impl EarlierPulls {
+    /// Returns them if one is in force.
+    pub(crate) fn of((in_force, failed): (Option<PullRecord>, Option<FailedPull>)) -> Option<EarlierPulls> {
+        Some(EarlierPulls { in_force: in_force?, failed })
+    }
+
+    /// Returns how long after `clock` the next pull is due, of a model with this `refresh`; `None` if it is made on request only.
+    fn due_in(&self, every: Option<Duration>, clock: Time) -> Option<Duration> {
+        let since = |then: Time| Duration::from_millis(clock.saturating_sub(then));
+        let refresh = |began: Time| every.map(|every| every.saturating_sub(since(began)));
+        match &self.failed {
+            None => refresh(self.in_force.began),
+            Some(FailedPull { began, failures: 0, .. }) => refresh(*began),
+            Some(FailedPull { began, took, failures, .. }) => {
+                Some(retry(failures - 1, every).saturating_sub(since(began + took)))
+            }
+        }
+    }
+}
+
+/// Returns, by model, whether a pull is due, of those of which one of an earlier run is in force.
+pub(crate) fn due_at_start(plan: &Plan, span: Span, earlier: &[Option<EarlierPulls>], clock: Time) -> Vec<bool> {
+    let is_due = |(model, pulls): (usize, &Option<EarlierPulls>)| {
+        let due_in = pulls.as_ref().and_then(|pulls| pulls.due_in(every(plan, span, model), clock));
+        due_in.is_some_and(|left| left.is_zero())
     };
-    known.iter().enumerate().map(is_due).collect()
+    earlier.iter().enumerate().map(is_due).collect()
 }
 
 /// Returns a model's `refresh`, if it is an interval.
@@ -152,11 +180,6 @@ fn every(plan: &Plan, span: Span, model: usize) -> Option<Duration> {
         (Span::Live, Refresh::Every(ms)) => Some(Duration::from_millis(ms)),
         _ => None,
     }
-}
-
-/// Returns how long ago a pull began.
-fn age(pull: &PullRecord, clock: Time) -> Duration {
-    Duration::from_millis(clock.saturating_sub(pull.began))
 }
 
 /// Schedules pulls until the job ends. `warehouses` are by model, `channels` by worker of this process.
@@ -172,15 +195,17 @@ pub(crate) fn run(
         let Some(warehouse) = warehouse else { continue };
         let id = setup.plan.models[index].id.clone();
         let every = every(&setup.plan, setup.span, index);
-        let known = setup.known[index].as_ref();
-        let due = match known {
-            Some(pull) if !setup.due[index] => every.map(|every| now + every.saturating_sub(age(pull, clock))),
+        let earlier = setup.earlier[index].as_ref();
+        let due = match earlier {
+            Some(pulls) if !setup.due[index] => pulls.due_in(every, clock).map(|left| now + left),
             _ => Some(now),
         };
-        if let Some(pull) = known {
-            setup.history.restored(index, pull.began, pull.rows);
+        if let Some(EarlierPulls { in_force, failed }) = earlier {
+            setup.history.restored(index, in_force.began, in_force.rows);
+            setup.history.restored_failure(index, failed.as_ref().map(|failed| failed.reason.clone()));
         }
-        let good = known.is_some();
+        let good = earlier.is_some();
+        let failures = earlier.and_then(|pulls| Some(pulls.failed.as_ref()?.failures)).unwrap_or(0);
         models.push(Model {
             index,
             id,
@@ -190,7 +215,7 @@ pub(crate) fn run(
             begun: 0,
             good,
             running: false,
-            failures: 0,
+            failures,
             since: now,
             pull: None,
             in_force: None,
@@ -272,7 +297,9 @@ impl Model {
         if self.in_force.as_ref().is_some_and(is_unchanged) {
             // As if it had not been begun: the snapshot in force is the same.
             setup.history.unchanged(self.index, self.since.elapsed().as_millis() as u64);
-            lock(&setup.whole).remove(&self.number());
+            let (model, pulls) = (self.index as u32, &mut *lock(&setup.pulls));
+            pulls.whole.remove(&self.number());
+            pulls.failed.remove(&model);
             self.begun -= 1;
             (self.since, self.running) = (since, false);
             let was_due = due.is_some_and(|due| due <= Instant::now());
@@ -357,7 +384,7 @@ impl Model {
             model = self.id,
             why, "the difference from the snapshot in force is not taken: the snapshot is read whole"
         );
-        let recorded = lock(&setup.whole).remove(&self.number()).expect("it was recorded when it began");
+        let recorded = lock(&setup.pulls).whole.remove(&self.number()).expect("it was recorded when it began");
         // What is still on its way of the difference is of another pull.
         self.begun += 1;
         self.record(setup, recorded);
@@ -426,6 +453,7 @@ impl Model {
             self.due = Some(now + retry(self.failures, self.every));
             self.failures += 1;
         }
+        self.note_failure(setup, took, &reason);
         self.publish_due(setup);
         let next = match self.due {
             Some(due) => format!("in {}", duration::format(to_seconds(due.saturating_duration_since(now)))),
@@ -438,6 +466,15 @@ impl Model {
         }
     }
 
+    /// Notes for the next start that the pull that has just ended failed.
+    fn note_failure(&self, setup: &ScheduleSetup, took: Time, reason: &str) {
+        let pulls = &mut *lock(&setup.pulls);
+        let PullRecord { parquet, began, .. } =
+            pulls.whole.remove(&self.number()).expect("it was recorded when it began");
+        let failed = FailedPull { parquet, began, took, failures: self.failures, reason: reason.to_owned() };
+        pulls.failed.insert(self.index as u32, failed);
+    }
+
     /// Ends the pull that is running, which all workers take.
     fn succeeded(&mut self, pulled: RowsPulled, pull: RunningPull, took: Time, setup: &ScheduleSetup) {
         let RowsPulled { rows, read, sent, skipped } = pulled;
@@ -445,12 +482,13 @@ impl Model {
         self.due = self.every.map(|every| self.since + every);
         setup.history.succeeded(self.index, took, rows, read);
         (self.good, self.failures) = (true, 0);
+        lock(&setup.pulls).failed.remove(&(self.index as u32));
         let RunningPull { opened, comparison, .. } = pull;
         let table = opened.version().cloned().map(|version| (version, Arc::clone(&opened)));
         let version = table.as_ref().map(|(version, _)| version.number);
         let known = comparison.map(|comparison| comparison.known());
         self.in_force = Some(InForce { pull: self.begun, files: opened.files().to_vec(), table, rows: known });
-        let recorded = lock(&setup.whole).get(&self.number()).cloned();
+        let recorded = lock(&setup.pulls).whole.get(&self.number()).cloned();
         self.record(setup, PullRecord { rows, took, ..recorded.expect("it was recorded when it began") });
         info!(model = self.id, rows, read, sent, skipped, version, took_ms = took, "pulled");
         self.publish_due(setup);
@@ -474,7 +512,7 @@ impl Model {
 
     /// Records the pull for checkpoints.
     fn record(&self, setup: &ScheduleSetup, pull: PullRecord) {
-        lock(&setup.whole).insert(self.number(), pull);
+        lock(&setup.pulls).whole.insert(self.number(), pull);
     }
 }
 
