@@ -1,15 +1,19 @@
-//! Reads the first messages of a file, a folder, a glob or a topic, without a job.
+//! Reads the first messages of a file, a folder, a glob or a topic: as they are, or of a job's source as JSON, out of their envelopes and their encoding.
 
 use crate::exit::Exit;
 use crate::open::{WallClock, variable};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use usher_config::{Kafka, SourceFrom, Start};
+use usher_config::{Encoding, Kafka, SourceFrom, Start};
 use usher_connectors::file::open_files;
 use usher_connectors::kafka::{Bounds, KafkaSource, SourceSpec};
+use usher_connectors::registry::{Registry, RegistrySpec};
 use usher_core::clock::Clock;
-use usher_core::source::{Body, Partition, Polled, Source};
+use usher_core::schemas::Schemas;
+use usher_core::source::{Body, Headers, Partition, Polled, Source};
+use usher_formats::Decoder;
 
 /// The longest message, bytes.
 const MESSAGE_BYTES: u64 = 1 << 20;
@@ -17,6 +21,9 @@ const MESSAGE_BYTES: u64 = 1 << 20;
 const BUDGET: usize = 1 << 20;
 /// How long a topic may send nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Returns the messages in a record with these headers.
+type MessagesOf<'f> = dyn Fn(&[u8], Option<&dyn Headers>) -> Vec<Vec<u8>> + 'f;
 
 /// Returns where a source that is no id of a job reads: `kafka://BROKERS/TOPIC`, else files.
 pub fn source_of(text: &str) -> Result<SourceFrom, Exit> {
@@ -38,6 +45,41 @@ pub fn source_of(text: &str) -> Result<SourceFrom, Exit> {
 /// # Errors
 /// The source can't be read, or is a topic that has sent nothing at all.
 pub fn read(id: &str, from: &SourceFrom, folder: &Path, most: usize) -> Result<Vec<Vec<u8>>, Exit> {
+    first_messages(id, partitions(id, from, folder, None)?, most, PATIENCE, &|record, _| vec![record.to_vec()])
+}
+
+/// Does what [`read`] does for a source of a job. Messages that come in envelopes or in an encoding are JSON, each as the job sees it; what can't be
+/// read is the record as it is.
+///
+/// # Errors
+/// As above, or the source's registry does not answer.
+pub fn read_source(id: &str, source: &usher_config::Source, folder: &Path, most: usize) -> Result<Vec<Vec<u8>>, Exit> {
+    if source.unwrap.is_empty() && source.encoding == Encoding::Json {
+        return read(id, &source.from, folder, most);
+    }
+    let registry = match &source.encoding {
+        Encoding::Registered { registry, .. } => {
+            Some(Registry::open(&RegistrySpec { id, registry, bounded: true, kept: None }, &variable)?)
+        }
+        Encoding::Json | Encoding::Avro(_) | Encoding::Protobuf { .. } => None,
+    };
+    let schemas = registry.clone().map(|registry| registry as Arc<dyn Schemas>);
+    let decoder = Decoder::of(source, &[], schemas)
+        .map_err(|reason| Exit::wrong(format_args!("the schema of source `{id}` can't be read: {reason}")))?;
+    let partitions = partitions(id, &source.from, folder, registry)?;
+    first_messages(id, partitions, most, PATIENCE, &|record, headers| {
+        let messages = decoder.whole(record, headers).into_iter();
+        messages.map(|message| message.map_or_else(|| record.to_vec(), |message| message.to_string().into())).collect()
+    })
+}
+
+/// Opens all partitions of a source.
+fn partitions(
+    id: &str,
+    from: &SourceFrom,
+    folder: &Path,
+    registry: Option<Arc<Registry>>,
+) -> Result<Vec<Box<dyn Partition>>, Exit> {
     let mut source: Box<dyn Source> = match from {
         SourceFrom::File { path, .. } => Box::new(open_files(id, path, folder, false, MESSAGE_BYTES)?),
         SourceFrom::Kafka { kafka, topics } => {
@@ -50,7 +92,7 @@ pub fn read(id: &str, from: &SourceFrom, folder: &Path, most: usize) -> Result<V
                 message_bytes: MESSAGE_BYTES as usize,
                 now: WallClock.now(),
                 bounds: Some(Bounds::default()),
-                schemas: None,
+                schemas: registry,
             };
             Box::new(KafkaSource::open(&spec, &variable)?)
         }
@@ -59,17 +101,18 @@ pub fn read(id: &str, from: &SourceFrom, folder: &Path, most: usize) -> Result<V
     for partition in source.partitions() {
         partitions.push(source.open(&partition, None)?);
     }
-    first_messages(id, partitions, most, PATIENCE)
+    Ok(partitions)
 }
 
-/// Reads the first `most` messages of partitions. Ends early where none of them has sent anything for `patience`.
+/// Reads the first `most` messages of partitions; `messages_of` returns those of a record. Ends early where no partition has sent anything for `patience`.
 fn first_messages(
     id: &str,
     mut partitions: Vec<Box<dyn Partition>>,
     most: usize,
     patience: Duration,
+    messages_of: &MessagesOf,
 ) -> Result<Vec<Vec<u8>>, Exit> {
-    let mut messages = Vec::new();
+    let mut messages: Vec<Vec<u8>> = Vec::new();
     let mut since = Instant::now();
     while !partitions.is_empty() && messages.len() < most {
         let (before, mut open) = (messages.len(), Vec::new());
@@ -77,11 +120,11 @@ fn first_messages(
         for mut partition in partitions {
             let ended = match partition.poll(BUDGET)? {
                 Polled::Records(records) => {
-                    let bytes = records.filter_map(|record| match record.body {
-                        Body::Bytes(bytes) => Some(bytes.to_vec()),
-                        Body::Blank | Body::TooLarge { .. } => None,
+                    let of_records = records.flat_map(|record| match record.body {
+                        Body::Bytes(bytes) => messages_of(bytes, record.headers),
+                        Body::Blank | Body::TooLarge { .. } => Vec::new(),
                     });
-                    messages.extend(bytes.take(share));
+                    messages.extend(of_records.take(share));
                     false
                 }
                 Polled::Idle => false,
@@ -164,19 +207,25 @@ mod tests {
         vec![Box::new(Slow { id, polls: 0, sends_at: sends_at.to_vec(), pause })]
     }
 
+    fn as_it_is(record: &[u8], _: Option<&dyn Headers>) -> Vec<Vec<u8>> {
+        vec![record.to_vec()]
+    }
+
     #[test]
     fn a_topic_that_is_slow_in_all_is_read_as_long_as_it_sends() {
         // Each idle poll takes most of the patience, all of them together far more.
         let pause = PATIENCE * 3 / 5;
-        let messages = first_messages("web", slow(&[0, 2, 4, 6], pause), 4, PATIENCE).expect("it sends");
+        let messages = first_messages("web", slow(&[0, 2, 4, 6], pause), 4, PATIENCE, &as_it_is).expect("it sends");
         assert_eq!(messages.len(), 4);
     }
 
     #[test]
     fn what_a_topic_sent_before_it_fell_silent_is_used() {
-        let messages = first_messages("web", slow(&[0], PATIENCE / 4), 4, PATIENCE).expect("it has sent one");
+        let messages =
+            first_messages("web", slow(&[0], PATIENCE / 4), 4, PATIENCE, &as_it_is).expect("it has sent one");
         assert_eq!(messages, [b"{}"]);
-        let silent = first_messages("web", slow(&[], PATIENCE / 4), 4, PATIENCE).expect_err("it has sent nothing");
+        let silent =
+            first_messages("web", slow(&[], PATIENCE / 4), 4, PATIENCE, &as_it_is).expect_err("it has sent nothing");
         assert_eq!(silent.in_one_line(), "source `web` has sent nothing for 0 s; see that the topic's brokers answer");
     }
 }

@@ -166,6 +166,15 @@ impl AvroReader {
         self.schema.root
     }
 
+    /// Returns a value of a type as JSON; `None` if it can't be read.
+    pub(super) fn to_json(&self, layout: &Layout, of: TypeId, bytes: &[u8]) -> Option<String> {
+        let (mut fields, mut json) = (Fields::default(), String::new());
+        let mut walk = Walk::new(self, layout, bytes, &mut fields);
+        walk.json(of, &mut json, 0)?;
+        walk.end()?;
+        Some(json)
+    }
+
     /// Reads a message, whose envelopes are off, into `fields`.
     pub(super) fn message<'a>(
         &self,

@@ -207,7 +207,7 @@ impl<'a> Record<'a, '_> {
         let known = fields.broken.len();
         let mut outer = std::mem::take(&mut fields.outer);
         let opened = match (envelope, self.written) {
-            (Envelope::Cloudevents, _) if self.is_binary() => {
+            (Envelope::Cloudevents, _) if is_binary_event(self.headers) => {
                 self.attributes(fields, &mut outer);
                 Ok(Inside::One(value, 0, of))
             }
@@ -253,12 +253,6 @@ impl<'a> Record<'a, '_> {
         self.headers.and_then(|headers| headers.get(name))
     }
 
-    /// Returns whether the record is a binary CloudEvent.
-    fn is_binary(&self) -> bool {
-        let is_structured = self.header("content-type").is_some_and(|of| of.starts_with(b"application/cloudevents"));
-        !is_structured && self.header("ce_specversion").is_some()
-    }
-
     /// Reads the attributes of a binary CloudEvent.
     fn attributes(&self, fields: &mut Fields<'a>, outer: &mut Outer<'a>) {
         let text = |name: &str| self.header(name).map(super::header);
@@ -270,6 +264,13 @@ impl<'a> Record<'a, '_> {
         outer.id = text("ce_id").unwrap_or_default();
         outer.time = (text("ce_time").unwrap_or_default(), "ce_time");
     }
+}
+
+/// Returns whether a record with these headers is a binary CloudEvent.
+pub(super) fn is_binary_event(headers: Option<&dyn Headers>) -> bool {
+    let header = |name: &str| headers.and_then(|headers| headers.get(name));
+    let is_structured = header("content-type").is_some_and(|of| of.starts_with(b"application/cloudevents"));
+    !is_structured && header("ce_specversion").is_some()
 }
 
 impl Outer<'_> {

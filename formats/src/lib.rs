@@ -43,6 +43,7 @@ mod snowplow;
 mod star;
 mod strings;
 mod time;
+mod whole;
 
 use avro::AvroReader;
 use envelope::Outer;

@@ -234,6 +234,13 @@ impl ProtobufReader {
         self.root
     }
 
+    /// Returns a message of a type as JSON; `None` if it can't be read.
+    pub(super) fn to_json(&self, layout: &Layout, of: TypeId, bytes: &[u8]) -> Option<String> {
+        let (mut fields, mut json) = (Fields::default(), String::new());
+        Walk::new(self, layout, bytes, &mut fields).json(of, bytes, &mut json, 0)?;
+        Some(json)
+    }
+
     /// Reads a message, whose envelopes are off, into `fields`.
     pub(super) fn message<'a>(
         &self,

@@ -17,6 +17,7 @@ mod registered;
 mod sdk;
 mod shapes;
 mod snowplow;
+mod whole;
 
 #[expect(clippy::print_stdout, reason = "the test runner shows it where the test fails")]
 fn seeded(seed: u64) -> fastrand::Rng {

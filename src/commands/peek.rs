@@ -8,7 +8,7 @@ use crate::sample;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
-use usher_config::{Encoding, Format, SourceFrom};
+use usher_config::{Format, SourceFrom};
 
 /// The job that an id is of where none is given.
 const JOB: &str = "job.yaml";
@@ -32,11 +32,10 @@ pub fn peek(job: Option<&Path>, source: &str, flags: Flags) -> Result<(), Exit> 
         (Some(loaded), None) if !is_place => return Err(unknown(loaded, source)),
         _ => (sample::source_of(source)?, Path::new(".")),
     };
-    if known.is_some_and(|known| !known.unwrap.is_empty() || known.encoding != Encoding::Json) {
-        return Err(Exit::wrong(format_args!("`{source}` has `unwrap` or `encoding`, which `peek` does not read"))
-            .hint("`usher run` counts what matches: GET /v1/events, /v1/sources".to_owned()));
-    }
-    let messages = sample::read(source, &from, folder, flags.messages)?;
+    let messages = match known {
+        Some(known) => sample::read_source(source, known, folder, flags.messages)?,
+        None => sample::read(source, &from, folder, flags.messages)?,
+    };
     let mut texts = Texts::default();
     messages.iter().for_each(|message| texts.add(message));
     let format = match known {

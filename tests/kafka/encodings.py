@@ -9,6 +9,16 @@ from confluent_kafka import Producer
 from common import BROKERS, Folder, create, now, rfc3339, unique, until
 from encoders import AVRO, PARTS, PROTOBUF, avro, encoded, job, protobuf, random_events, replayed, segment, write
 
+
+def peeked(folder):
+    """By type and name: how many messages there are, the events that they match, and the paths with values. Fields of Protobuf have two names."""
+    code, out, said = folder.run("peek", "job.yaml", "web", "--messages", "10000", "--json")
+    assert code == 0, said
+    found = json.loads(out)
+    assert found["unreadable"] == 0, found
+    return {(kind["type"], kind["name"]): (kind["messages"], kind["events"], {path["path"].replace("_", "").lower() for path in kind["paths"]}) for kind in found["kinds"]}
+
+
 def the_same_events_give_the_same_changes(rng):
     name = unique("encodings")
     events = list(random_events(rng, 2_000))
@@ -28,7 +38,7 @@ def the_same_events_give_the_same_changes(rng):
         "avro": ([(avro(event), []) for event in events], "format: segment, encoding: avro, schema: event.avsc"),
         "protobuf": ([(protobuf(event), []) for event in events], "format: segment, encoding: protobuf, schema: event.proto, message: shop.Event"),
     }
-    expected = None
+    expected = shown = None
     for way, (records, source) in ways.items():
         topic = f"{name}-{way}"
         write(topic, records)
@@ -40,6 +50,11 @@ def the_same_events_give_the_same_changes(rng):
         expected = expected or found
         assert found[1] == expected[1], f"{way}: {found[1]}, but {expected[1]}"
         assert found[0] == expected[0], f"{way} gives other changes"
+        kinds = peeked(folder)
+        shown = shown or kinds
+        assert {kind: seen[:2] for kind, seen in kinds.items()} == {kind: seen[:2] for kind, seen in shown.items()}, f"{way} shows {kinds}"
+        lacking = {kind: paths - kinds[kind][2] for kind, (_, _, paths) in shown.items()}
+        assert not any(lacking.values()), f"{way} does not show {lacking}"
     changes = expected[0].count(b"\n")
     assert changes > 200, changes
     print(f"{len(events)} events, {changes} changes, each in {len(ways)} ways")

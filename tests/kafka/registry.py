@@ -91,6 +91,15 @@ def in_header(id, indexes=b""):
     return [("__value_schema_id", value + indexes)]
 
 
+def peeked(folder):
+    """By type and name, how many messages there are, and the events that they match."""
+    code, out, said = folder.run("peek", "job.yaml", "web", "--messages", "10000", "--json")
+    assert code == 0, said
+    found = json.loads(out)
+    assert found["unreadable"] == 0, found
+    return sorted((kind["type"], kind["name"] or "", kind["messages"], kind["events"]) for kind in found["kinds"])
+
+
 def the_same_events_give_the_same_changes(rng):
     name = unique("registry")
     registry = Registry(SCHEMAS)
@@ -110,13 +119,18 @@ def the_same_events_give_the_same_changes(rng):
     }
     write(f"{name}-json", plain)
     expected = replayed(Folder(job("encodings", f"{name}-json", "format: segment")))
+    ways_shown = []
     for way, (encoding, records) in ways.items():
         topic = f"{name}-{way}"
         write(topic, records)
-        found = replayed(Folder(job("encodings", topic, f"format: segment, encoding: {encoding}, registry: {{url: '{registry.url}'}}")))
+        folder = Folder(job("encodings", topic, f"format: segment, encoding: {encoding}, registry: {{url: '{registry.url}'}}"))
+        found = replayed(folder)
         assert found[1] == expected[1], f"{way}: {found[1]}, but {expected[1]}"
         assert found[0] == expected[0], f"{way} gives other changes"
-    assert registry.requests.count("/schemas/ids/1") == 3, "each replay requests a schema once"
+        if way.endswith("prefix"):
+            ways_shown.append(peeked(folder))
+    assert ways_shown[0] == ways_shown[1] == ways_shown[2], ways_shown
+    assert registry.requests.count("/schemas/ids/1") == 4, "each replay requests a schema once, and so does a peek"
     changes = expected[0].count(b"\n")
     assert changes > 150, changes
     registry.close()

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use usher_config::{Envelope, Format, Found, JsonPaths};
 
+use super::whole::assert_whole;
 use super::{path, paths, seeded, text};
 use crate::{Content, Decoder, Fields, Malformed, Unwrapped};
 
@@ -87,6 +88,7 @@ fn what_fastavro_wrote_is_found() {
         let message = bytes(case["bytes"].as_str().expect("bytes"));
         let mut fields = Fields::default();
         assert_eq!(decoder.decode(&message, None, &mut fields), Ok(Content::Message), "{line}");
+        assert_whole(&decoder, &message, &wanted, line);
         for (index, expected) in case["found"].as_array().expect("what is found").iter().enumerate() {
             assert_same(&shown(fields.get(index)), expected, &format!("{} of {line}", wanted[index]));
             let kind = expected.as_object().map_or("null", |of| of.keys().next().expect("a kind"));

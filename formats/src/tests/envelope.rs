@@ -426,6 +426,31 @@ impl Plain {
     }
 }
 
+/// Returns what is at the paths of the messages of a record, each taken whole; no ids and no times.
+fn whole(format: &Format, envelopes: &[Envelope], wanted: &[Path], record: &[u8]) -> Vec<Message> {
+    let messages = Decoder::new(format, &[]).in_envelopes(envelopes).whole(record, None);
+    let read = messages.into_iter().map(|message| {
+        let Some(message) = message else { return Message::Malformed };
+        let (text, mut fields) = (message.to_string(), Fields::default());
+        Decoder::new(format, wanted).decode(text.as_bytes(), None, &mut fields).expect("it was written by the library");
+        answers(&fields, wanted.len())
+    });
+    without_ids(&read.collect::<Vec<_>>())
+}
+
+/// Returns messages without their ids and times, and without those that are blank.
+fn without_ids(messages: &[Message]) -> Vec<Message> {
+    let messages = messages.iter().filter(|message| **message != Message::Blank).cloned();
+    let without = |message| match message {
+        Message::Read(mut found, _) => {
+            found.remove(3);
+            Message::Read(found, None)
+        }
+        other => other,
+    };
+    messages.map(without).collect()
+}
+
 /// A value that may be anything, of names that envelopes and paths have.
 fn value(rng: &mut fastrand::Rng, depth: u32) -> Value {
     match rng.u32(0..if depth == 0 { 5 } else { 8 }) {
@@ -507,6 +532,11 @@ fn what_is_in_any_envelopes_is_what_the_plain_way_finds() {
         let found = unwrap(&format, envelopes, &wanted, bytes.as_bytes(), None);
         let found: Vec<Message> = found.into_iter().map(|(message, _)| message).collect();
         assert_eq!(found, expected, "{envelopes:?} of {bytes}");
+        assert_eq!(
+            whole(&format, envelopes, &wanted, bytes.as_bytes()),
+            without_ids(&found),
+            "{envelopes:?} of {bytes}"
+        );
         for message in found {
             match message {
                 Message::Read(..) => read += 1,
