@@ -64,8 +64,8 @@ pub enum Command {
     },
     /// Print what comes in: types, names, paths with counts and samples, and which events of the job match.
     ///
-    /// SOURCE is the id of a source of JOB, else a file, folder, glob or `kafka://HOST:PORT/TOPIC`. `where` of events is not evaluated, and a source
-    /// with `unwrap` or `encoding` is not read.
+    /// SOURCE is the id of a source of JOB, else a file, folder, glob or `kafka://HOST:PORT/TOPIC`. `where` of events is not evaluated.
+    /// Messages of a source with `unwrap` or `encoding` are shown as the job sees them.
     #[command(override_usage = "usher peek [OPTIONS] [JOB] SOURCE")]
     Peek {
         /// The job file or a plan (default: job.yaml), and the source.
