@@ -119,9 +119,12 @@ pub struct Ended {
 /// The signals that stop a job, handled from when this is made.
 ///
 /// A signal while the job is being opened ends the process at once, with 0: nothing was read, and what was begun is found out at
-/// the next start, as after a crash. Once the job runs, the first signal stops it cleanly, and another one ends it at once.
+/// the next start, as after a crash. Not so once it has met other processes, which would take that for a failure: then the job is opened, and stops.
+/// Once the job runs, the first signal stops it cleanly, and another one ends it at once.
 pub struct Signals {
     opening: Arc<AtomicBool>,
+    /// The job runs.
+    running: Arc<AtomicBool>,
     signalled: Arc<AtomicBool>,
     end_at_once: Arc<AtomicBool>,
 }
@@ -130,7 +133,8 @@ impl Signals {
     /// Handles the signals.
     pub fn handle() -> Result<Signals, Exit> {
         let flag = |value| Arc::new(AtomicBool::new(value));
-        let signals = Signals { opening: flag(true), signalled: flag(false), end_at_once: flag(false) };
+        let signals =
+            Signals { opening: flag(true), running: flag(false), signalled: flag(false), end_at_once: flag(false) };
         for signal in [SIGINT, SIGTERM] {
             // A second signal does not wait for anything.
             signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&signals.end_at_once))
@@ -139,6 +143,27 @@ impl Signals {
                 .map_err(|error| Exit::failed(format_args!("signals can't be handled: {error}")))?;
         }
         Ok(signals)
+    }
+
+    /// Notes that other processes have been met, which wait until this one has opened the job.
+    pub fn have_met_others(&self) {
+        self.opening.store(false, Ordering::SeqCst);
+        let (running, signalled) = (Arc::clone(&self.running), Arc::clone(&self.signalled));
+        let end_at_once = Arc::clone(&self.end_at_once);
+        let watch = move || {
+            let mut first: Option<Instant> = None;
+            while !running.load(Ordering::SeqCst) {
+                if signalled.load(Ordering::Relaxed) {
+                    if first.is_none() {
+                        print_stderr("stopping, with the other processes, as soon as the job is opened");
+                    }
+                    let since = *first.get_or_insert_with(Instant::now);
+                    end_at_once.store(since.elapsed() > SAME_SIGNAL, Ordering::Relaxed);
+                }
+                std::thread::sleep(POLL_LIVE_EVERY);
+            }
+        };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(watch).expect("the system can start a thread");
     }
 }
 
@@ -158,8 +183,9 @@ pub fn run_watched(
     let status = Status::new(opened.workers, audiences);
     let syncs: Vec<String> = opened.plan.job.syncs.keys().cloned().collect();
     let dead_letters = Arc::clone(&opened.dead_letters);
-    let Signals { opening, signalled, end_at_once } = signals;
+    let Signals { opening, running, signalled, end_at_once } = signals;
     opening.store(false, Ordering::SeqCst);
+    running.store(true, Ordering::SeqCst);
     let since = Instant::now();
     let job = {
         let (status, supervisor) = (Arc::clone(&status), std::thread::current());

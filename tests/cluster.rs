@@ -143,6 +143,27 @@ fn where_one_is_stopped_all_stop() {
 }
 
 #[test]
+fn one_that_is_stopped_while_it_opens_the_job_does_not_fail_the_others() {
+    let shop = shop("30s", "30s");
+    // A pipe that is not read holds up whoever opens it to write.
+    let pipe = shop.path("dead-letters");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.is_ok_and(|made| made.success()), "mkfifo runs");
+    let job = std::fs::read_to_string(shop.path("job.yaml")).expect("it is there");
+    shop.job(&format!("{job}dead_letters: {{file: {{path: dead-letters}}}}\n"));
+    let processes = start_all(shop.folder(), 2, "1");
+    let have_met = || processes.iter().all(|process| process.has_thread("heartbeat"));
+    crate::support::process::until(&|| "the processes meet".to_owned(), have_met);
+    let stopped = &processes[1];
+    stopped.signal("TERM");
+    let says = || stopped.stderr().contains("stopping, with the other processes, as soon as the job is opened");
+    crate::support::process::until(&|| stopped.stderr(), says);
+    let reader = std::thread::spawn(move || std::fs::read(pipe));
+    all_end(processes, 0);
+    reader.join().expect("it does not panic").expect("the pipe is read to its end");
+}
+
+#[test]
 fn the_numbers_of_processes_and_workers_change() {
     let shop = shop("30s", "30s");
     let mut bought = Vec::new();

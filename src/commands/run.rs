@@ -43,6 +43,9 @@ pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
     // Before anything is taken over from an earlier run: one that is still running has the port.
     let api = Bound::of(&loaded.plan, flags.process, flags.processes)?;
     let (cluster, hosts) = cluster(&loaded, flags)?;
+    if cluster.is_some() {
+        signals.have_met_others();
+    }
     let serve = |api: Bound| {
         let differ = Arc::new(RunningJob::of(&loaded));
         api.serve(&loaded.plan, flags.workers, (flags.process, &hosts), Some(differ))

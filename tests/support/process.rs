@@ -84,6 +84,14 @@ impl Process {
         self.child.try_wait().expect("the child is ours").is_some()
     }
 
+    /// Whether it has a thread of this name.
+    pub fn has_thread(&self, name: &str) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
+        threads
+            .filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok())
+            .any(|of| of.trim() == name)
+    }
+
     /// Sends a signal, by its name.
     pub fn signal(&self, name: &str) {
         let signal = format!("-{name}");
