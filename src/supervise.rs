@@ -114,6 +114,8 @@ pub struct Ended {
     pub result: Result<(), Exit>,
     /// Files that are damaged in the middle.
     pub damaged: Vec<SourceError>,
+    /// Whether a signal stopped it.
+    pub stopped: bool,
 }
 
 /// The signals that stop a job, handled from when this is made.
@@ -244,7 +246,7 @@ pub fn run_watched(
         Err(failure) => Err(failure.into()),
         Ok(()) => closed.map_err(Exit::from),
     };
-    Ok(Ended { summary, result, damaged: status.damaged() })
+    Ok(Ended { summary, result, damaged: status.damaged(), stopped: stopping.is_some() })
 }
 
 /// Returns `time` as RFC 3339 in UTC; as a number if it is beyond what RFC 3339 can hold.

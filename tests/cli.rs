@@ -1,5 +1,6 @@
 //! The command line: what each command prints, where, and how it exits.
 
+use crate::support::process::{Process, make_pipe, until};
 use crate::support::rows::{numbers, run, strings, usher, write_parquet};
 use std::path::Path;
 use std::process::Stdio;
@@ -380,6 +381,24 @@ audiences:
             assert_eq!(summary["repeats"], repeats, "{summary}");
         }
     }
+}
+
+#[test]
+fn a_replay_that_is_stopped_says_that_its_changes_are_not_all() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    // It does not end while somebody may write.
+    let pipe = folder.path().join("pipe");
+    make_pipe(&pipe);
+    std::fs::write(folder.path().join("job.yaml"), JOB.replace("events.jsonl", "pipe")).expect("it can be written");
+    let process = Process::start(folder.path(), &["replay", "job.yaml", "--now", "2026-11-24T00:00:00Z"]);
+    let writer = std::fs::File::options().write(true).open(pipe).expect("it is opened to be read");
+    until(&|| process.stderr(), || process.has_thread("job"));
+    process.signal("INT");
+    let (code, stderr) = process.ends();
+    drop(writer);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.contains("stopped before the end: the changes of what was not read are missing\n"), "{stderr}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One job in several processes: how they find each other, and how all end when one does.
 
-use crate::support::process::{PATIENCE, Process, hosts, members, now, pass, start_all};
+use crate::support::process::{PATIENCE, Process, hosts, make_pipe, members, now, pass, start_all};
 use crate::support::shop::{CRM, Shop, job, without_marks};
 use std::time::{Duration, Instant};
 
@@ -147,8 +147,7 @@ fn one_that_is_stopped_while_it_opens_the_job_does_not_fail_the_others() {
     let shop = shop("30s", "30s");
     // A pipe that is not read holds up whoever opens it to write.
     let pipe = shop.path("dead-letters");
-    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
-    assert!(made.is_ok_and(|made| made.success()), "mkfifo runs");
+    make_pipe(&pipe);
     let job = std::fs::read_to_string(shop.path("job.yaml")).expect("it is there");
     shop.job(&format!("{job}dead_letters: {{file: {{path: dead-letters}}}}\n"));
     let processes = start_all(shop.folder(), 2, "1");

@@ -88,6 +88,9 @@ pub fn replay(path: &Path, flags: Flags) -> Result<(), Exit> {
         })?;
     }
     ended.result?;
+    if ended.stopped {
+        print_stderr("stopped before the end: the changes of what was not read are missing");
+    }
     match &ended.damaged[..] {
         [] => Ok(()),
         damaged => Err(damaged_files(damaged)),

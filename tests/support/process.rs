@@ -34,6 +34,12 @@ pub fn pass(time: i64) {
     until(&|| format!("{time} passes"), || now() > time);
 }
 
+/// Makes a named pipe.
+pub fn make_pipe(path: &Path) {
+    let made = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(made.is_ok_and(|made| made.success()), "mkfifo runs");
+}
+
 /// A running program. It is killed when this is dropped.
 pub struct Process {
     child: Child,

@@ -7,7 +7,7 @@ use super::Identity;
 use super::budget::OpenFile;
 use super::find::identity;
 use flate2::bufread::GzDecoder;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -58,17 +58,20 @@ pub enum Input {
 }
 
 impl Input {
-    /// Returns the content of a file that has not been read. The error has the file, if its first bytes are too few to decide how it
-    /// is stored: `more` says whether others may follow.
-    pub fn new(mut stored: Stored, more: bool) -> io::Result<Option<Input>> {
-        let coding = Coding::of(stored.peek(Coding::FIRST)?);
-        Ok(match coding {
-            Some(Coding::Plain) => Some(Input::Plain(stored)),
+    /// Returns the content of a file that has not been read; the file itself, if its first bytes are too few to decide how it is stored, and
+    /// others may follow: if `more` is set, or it is a pipe.
+    pub fn new(mut stored: Stored, more: bool) -> io::Result<Result<Input, Stored>> {
+        let first = match stored.peek(Coding::FIRST) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Err(stored)),
+            first => first?,
+        };
+        Ok(match Coding::of(first) {
+            Some(Coding::Plain) => Ok(Input::Plain(stored)),
             Some(Coding::Gzip | Coding::Zstd) => {
-                Some(Input::Packed(Packed { state: State::Between(stored), members: 0 }))
+                Ok(Input::Packed(Packed { state: State::Between(stored), members: 0 }))
             }
-            None if more => None,
-            None => Some(Input::Plain(stored)),
+            None if more => Err(stored),
+            None => Ok(Input::Plain(stored)),
         })
     }
 
@@ -212,6 +215,11 @@ impl Stored {
         Ok(Stored { path: path.to_owned(), file: Some(file), identity, read: 0, buffer: Vec::new(), start: 0, end: 0 })
     }
 
+    /// Returns whether it is a pipe or a device, which can be opened once only.
+    pub fn waits(&self) -> bool {
+        self.file.as_ref().is_some_and(OpenFile::waits)
+    }
+
     /// Returns what the file is.
     pub fn identity(&self) -> Identity {
         self.identity
@@ -253,9 +261,9 @@ impl Stored {
     }
 
     /// Returns the file, opened again if it was released.
-    fn file(&mut self) -> io::Result<&mut File> {
+    fn file(&mut self) -> io::Result<&mut OpenFile> {
         if self.file.is_none() {
-            let mut file = OpenFile::new(File::open(&self.path)?);
+            let mut file = OpenFile::open(&self.path)?;
             if identity(&file.metadata()?) != self.identity {
                 return Err(io::Error::new(io::ErrorKind::NotFound, "another file has its name"));
             }

@@ -33,7 +33,7 @@ use super::notices::{Wake, Watched};
 use super::tail::Tail;
 use super::{Followed, Identity};
 use memchr::{memchr, memrchr};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
@@ -60,6 +60,8 @@ pub struct FilePartition {
     size: Option<u64>,
     followed: Followed,
     stage: Stage,
+    /// A pipe that has been opened, of which the first bytes have not come.
+    opening: Option<Stored>,
     /// Another file with content stands at the path: this one is read to its end.
     replaced: bool,
     caught_up: bool,
@@ -183,6 +185,7 @@ impl FilePartition {
             size: file.size,
             followed: followed.clone(),
             stage: Stage::Closed,
+            opening: None,
             replaced: false,
             // Of what is not there yet, nothing is left to read; how much comes from a pipe is not known.
             caught_up: file.identity.is_none() || file.size == Some(0),
@@ -321,7 +324,7 @@ impl FilePartition {
                     if input.stored().is_released() && !self.is_changed() {
                         return Ok(Batch::Idle);
                     }
-                    let read = self.fill()?;
+                    let Some(read) = self.fill()? else { return Ok(Batch::Idle) };
                     if self.damage.is_none() {
                         let batch = if read == 0 { self.at_the_end()? } else { self.compare(read)? };
                         if let Some(batch) = batch {
@@ -449,6 +452,7 @@ impl FilePartition {
                 }
             }
             // Its first bytes are still to come.
+            Ok(None) if self.opening.is_some() => Ok(false),
             Ok(None) => {
                 self.watch_next();
                 self.caught_up = true;
@@ -463,12 +467,24 @@ impl FilePartition {
     }
 
     /// Opens the file at the path. None if its first bytes are to come.
-    fn try_open(&self) -> io::Result<Option<Input>> {
-        let file = OpenFile::new(File::open(&self.path)?);
-        if file.metadata()?.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
-        Input::new(Stored::new(&self.path, file)?, self.follow)
+    fn try_open(&mut self) -> io::Result<Option<Input>> {
+        let stored = match self.opening.take() {
+            Some(stored) => stored,
+            None => {
+                let file = OpenFile::open(&self.path)?;
+                if file.metadata()?.is_dir() {
+                    return Err(io::ErrorKind::IsADirectory.into());
+                }
+                Stored::new(&self.path, file)?
+            }
+        };
+        Ok(match Input::new(stored, self.follow)? {
+            Ok(input) => Some(input),
+            Err(stored) => {
+                self.opening = Some(stored).filter(Stored::waits);
+                None
+            }
+        })
     }
 
     /// Notes that `input` is the file that is held now, and no other.
@@ -485,8 +501,8 @@ impl FilePartition {
         }
     }
 
-    /// Reads once into the buffer, behind what is unread: how many bytes came.
-    fn fill(&mut self) -> Result<usize, SourceError> {
+    /// Reads once into the buffer, behind what is unread: how many bytes came. None if a pipe has nothing.
+    fn fill(&mut self) -> Result<Option<usize>, SourceError> {
         self.buffer.copy_within(self.unread.clone(), 0);
         self.unread = 0..self.unread.len();
         let Stage::Open(input) = &mut self.stage else {
@@ -505,18 +521,19 @@ impl FilePartition {
             match input.read(&mut self.buffer[self.unread.end..]) {
                 Ok(count) => {
                     self.unread.end += count;
-                    return Ok(count);
+                    return Ok(Some(count));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 // It was closed, and there is another file now, or none: what was not read of it is lost.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && self.follow => {
                     match input {
                         Input::Plain(_) => self.replaced = true,
                         Input::Packed(_) => self.end_damaged(&error),
                     }
-                    return Ok(0);
+                    return Ok(Some(0));
                 }
-                Err(error) => return self.fail(&error).map(|()| 0),
+                Err(error) => return self.fail(&error).map(|()| Some(0)),
             }
         }
     }

@@ -735,3 +735,30 @@ fn progress_of_a_compressed_file_is_in_stored_bytes() {
     assert_eq!(partition.progress(), (size, size));
     assert_eq!(partition.position(), 1_600_000);
 }
+
+#[test]
+fn a_pipe_holds_nobody_up_and_ends_when_its_last_writer_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = b"one\ntwo\nthree\nfour";
+    let packed = zstd_with_checksum(content);
+    for (name, stored) in [("plain", &content[..]), ("gzip", &gzip(content)), ("zstd", &packed)] {
+        for cut in 0..=stored.len() {
+            let path = folder.path().join(format!("{name}-{cut}"));
+            rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+            let mut partition = single(folder.path(), path.file_name().unwrap().to_str().unwrap(), false);
+            // Nobody writes yet.
+            assert_eq!(drain(&mut *partition, 1 << 20), Ok((Vec::new(), false)), "{name} {cut}");
+            assert!(!partition.caught_up());
+            let mut writer = OpenOptions::new().write(true).open(&path).unwrap();
+            writer.write_all(&stored[..cut]).unwrap();
+            let (mut found, ended) = drain(&mut *partition, 1 << 20).unwrap();
+            assert!(!ended, "{name} {cut}: it may write more");
+            writer.write_all(&stored[cut..]).unwrap();
+            drop(writer);
+            let (rest, ended) = drain(&mut *partition, 1 << 20).unwrap();
+            found.extend(rest);
+            assert!(ended && partition.damage().is_none(), "{name} {cut}");
+            assert_eq!(found, split(content, 1 << 20), "{name} {cut}");
+        }
+    }
+}
