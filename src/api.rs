@@ -82,6 +82,9 @@ fn options(api: &usher_config::Api) -> Result<Options, ServeError> {
         if token.is_empty() {
             return Err(ServeError::Key { ix: index, reason: "it is empty".to_owned() });
         }
+        if let Some(other) = keys.iter().position(|known: &Key| known.token == token) {
+            return Err(ServeError::Key { ix: index, reason: format!("`api.keys[{other}]` has the same") });
+        }
         keys.push(Key { token, read: key.read, admin: key.admin });
     }
     let console = match api.console {

@@ -46,7 +46,7 @@ pub enum Command {
         /// Also open every source, snapshot, sync and dead letter file, and the state store.
         #[arg(long)]
         connect: bool,
-        /// Print the result on stdout as JSON: `{"ok": …, "problems": [{"file", "line", "column", "path", "message", "hint"}]}`.
+        /// Print the result on stdout as JSON: `{"ok": …, "problems": [{"file", "line", "column", "path", "message", "hint"}], "warnings": …}`, these alike.
         #[arg(long)]
         json: bool,
     },

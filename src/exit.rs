@@ -30,6 +30,16 @@ pub struct Exit {
     problems: Option<Problems>,
 }
 
+/// Returns the problems of a job as JSON, each with its place.
+pub fn problems_as_json(problems: &Problems) -> Vec<Value> {
+    let problem = |problem: &Problem| {
+        let Problem { place, message, hint } = problem;
+        json!({ "file": problems.file_of(place), "line": place.line, "column": place.column, "path": place.path,
+            "message": message, "hint": hint })
+    };
+    problems.problems.iter().map(problem).collect()
+}
+
 impl Exit {
     fn new(code: u8, message: impl Display) -> Exit {
         Exit { code, message: message.to_string(), hint: None, problems: None }
@@ -58,15 +68,10 @@ impl Exit {
 
     /// Returns what is wrong as JSON: the problems of the job, else the one message.
     pub fn problems(&self) -> Vec<Value> {
-        let Some(problems) = &self.problems else {
-            return vec![json!({ "message": self.message, "hint": self.hint })];
-        };
-        let problem = |problem: &Problem| {
-            let Problem { place, message, hint } = problem;
-            json!({ "file": problems.file_of(place), "line": place.line, "column": place.column, "path": place.path,
-                "message": message, "hint": hint })
-        };
-        problems.problems.iter().map(problem).collect()
+        match &self.problems {
+            Some(problems) => problems_as_json(problems),
+            None => vec![json!({ "message": self.message, "hint": self.hint })],
+        }
     }
 
     /// Returns the message and the hint as one line.

@@ -347,10 +347,16 @@ fn kafka_settings(job: &Job) -> Vec<Problem> {
 
 /// Prints what of a job is probably not meant; `file` is the job file as the user gave it.
 pub fn print_warnings(plan: &Plan, file: &Path) {
-    for warning in usher_queries::warnings(plan) {
-        let problems = Problems { file: file.display().to_string(), problems: vec![warning] };
-        print_stderr(format_args!("warning: {}", problems.to_string().trim_end()));
+    let Problems { file, problems } = warnings(plan, file);
+    for warning in problems {
+        let one = Problems { file: file.clone(), problems: vec![warning] };
+        print_stderr(format_args!("warning: {}", one.to_string().trim_end()));
     }
+}
+
+/// Returns what of a job is probably not meant so.
+pub fn warnings(plan: &Plan, file: &Path) -> Problems {
+    Problems { file: file.display().to_string(), problems: usher_queries::warnings(plan) }
 }
 
 /// Returns the value of the environment variable `name`, for `${VAR}` in secrets.

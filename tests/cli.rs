@@ -468,7 +468,11 @@ fn check_prints_problems_as_json_for_programs_and_warns_of_what_is_never_true() 
     shop(folder.path());
     std::fs::write(folder.path().join("job.yaml"), JOB.replace("ltv > 15", "ltv != null")).expect("it can be written");
     let ran = run(folder.path(), &["check", "job.yaml", "--json"]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "{\"ok\":true,\"problems\":[]}\n"), "{}", ran.stderr);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let found: serde_json::Value = serde_json::from_str(&ran.stdout).expect("it is JSON");
+    let message = "`ltv` is compared with null, which is never true";
+    assert_eq!((&found["ok"], &found["problems"]), (&true.into(), &serde_json::json!([])));
+    assert_eq!((&found["warnings"][0]["line"], &found["warnings"][0]["message"]), (&7.into(), &message.into()));
     let warning = "warning: job.yaml:7:89: audiences.rich_buyers.where.all[1].property: `ltv` is compared with null, \
                    which is never true\n  hint: write `ltv is not null`";
     assert!(ran.stderr.contains(warning), "{}", ran.stderr);
@@ -480,6 +484,17 @@ fn check_prints_problems_as_json_for_programs_and_warns_of_what_is_never_true() 
     assert_eq!((&found["ok"], &problem["line"], &problem["file"]), (&false.into(), &7.into(), &"job.yaml".into()));
     assert_eq!(problem["path"], "audiences.rich_buyers.where.all[1].property");
     assert!(problem["hint"].as_str().is_some_and(|hint| hint.contains("`ltv`")), "{problem}");
+}
+
+#[test]
+fn two_keys_of_the_api_with_one_token_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    let api = "api: {listen: \"127.0.0.1:0\", keys: [{token: a, can: [read]}, {token: b, can: [read]}, {token: a, can: [read, admin]}]}\n";
+    std::fs::write(folder.path().join("job.yaml"), format!("{JOB}{api}")).expect("it can be written");
+    let ran = run(folder.path(), &["run", "job.yaml"]);
+    let message = "the token of `api.keys[2]` can't be used: `api.keys[0]` has the same";
+    assert!(ran.code == Some(2) && ran.stderr.contains(message), "{:?} {}", ran.code, ran.stderr);
 }
 
 #[test]

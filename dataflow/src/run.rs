@@ -166,7 +166,9 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
         },
     });
     match &shared.api {
-        Some(api) => api.pulls.wake(Some(to_schedule)),
+        // The thread is gone once the job is ending.
+        Some(api) => api.pulls.wake_with(Some(Box::new(move || drop(to_schedule.send(ScheduleMessage::Asked))))),
+        // It ends when nobody can send to it any more.
         None => drop(to_schedule),
     }
     let schedule = ScheduleSetup {
@@ -218,7 +220,7 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
         result.unwrap_or_else(|error| panic!("a worker ended badly: {error}"));
     }
     if let Some(api) = &api {
-        api.pulls.wake(None);
+        api.pulls.wake_with(None);
     }
     if let Some(puller) = puller {
         puller.join().expect("the thread of pulls does not panic");

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use usher_config::{Envelope, SchemaKind};
 use usher_core::lock::lock;
 use usher_core::schemas::{HEADER, IdPlace, Schema, SchemaId, Schemas, named};
-use usher_core::source::Headers;
+use usher_core::source::{BYTE_ORDER_MARK, Headers};
 
 use super::Written;
 use super::avro::AvroReader;
@@ -81,10 +81,13 @@ impl Registered {
             }
             Written::Text | Written::Registered(_) => {}
         }
-        let bytes = match named.place {
+        let mut bytes = match named.place {
             IdPlace::Prefix => rest,
             IdPlace::Header => message,
         };
+        if let Written::Text = *written {
+            bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+        }
         Ok(Unprefixed { written, root, bytes, start: message.len() - bytes.len() })
     }
 

@@ -71,7 +71,7 @@ pub enum ServeError {
         /// The address.
         address: SocketAddr,
     },
-    /// A key is empty or malformed.
+    /// A token is empty or malformed, or that of another key.
     #[error("the token of `api.keys[{ix}]` can't be used: {reason}")]
     Key {
         /// Its index in `api.keys`.
@@ -92,7 +92,7 @@ impl ServeError {
                 "end the process that has the port, which may be this job itself, or give `api.listen` as `host:port` with a free port"
             }
             ServeError::Open { .. } => "give `api.keys`, or listen on 127.0.0.1",
-            ServeError::Key { .. } => "set the variable that the token names",
+            ServeError::Key { .. } => "set the variable that the token names; each key has a token of its own",
             ServeError::Threads(_) => "raise the limits of the process",
         }
     }

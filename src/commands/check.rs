@@ -1,10 +1,10 @@
 //! `usher check`: validates a job; with `--connect` also opens what it names.
 
 use super::counted;
-use crate::exit::Exit;
+use crate::exit::{Exit, problems_as_json};
 use crate::open::{
     Loaded, check_kafka, check_registries, check_sources, check_state, load, open_warehouses, print_warnings,
-    refuse_shared_files, variable,
+    refuse_shared_files, variable, warnings,
 };
 use crate::terminal::print_stderr;
 use serde_json::json;
@@ -23,8 +23,11 @@ pub fn check(path: &Path, connect: bool, json: bool) -> Result<(), Exit> {
         Ok(loaded)
     });
     if json {
-        let problems = loaded.as_ref().err().map_or_else(Vec::new, Exit::problems);
-        super::print(&format!("{}\n", json!({ "ok": loaded.is_ok(), "problems": problems })))?;
+        let (problems, warnings) = match &loaded {
+            Ok(loaded) => (Vec::new(), problems_as_json(&warnings(&loaded.plan, path))),
+            Err(exit) => (exit.problems(), Vec::new()),
+        };
+        super::print(&format!("{}\n", json!({ "ok": loaded.is_ok(), "problems": problems, "warnings": warnings })))?;
     }
     let loaded = loaded?;
     print_warnings(&loaded.plan, path);

@@ -3,12 +3,10 @@
 //!
 //! The scheduler writes it, the API reads it; other processes get copies. Holds the last [`KEPT`] pulls of each model.
 
-use crate::snapshots::schedule::ScheduleMessage;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use std::sync::mpsc::Sender;
 use usher_core::api::{Extent, Freshness, Moment, Pull, PullCounts, PullOrder, PullResult, Trigger};
 use usher_core::lock::lock;
 
@@ -23,12 +21,15 @@ pub(crate) struct PullHistory {
     asked: Mutex<Asked>,
 }
 
+/// What wakes the scheduler.
+type Wake = Box<dyn Fn() + Send>;
+
 /// The pulls that are asked for.
 #[derive(Default)]
 struct Asked {
     orders: Vec<(usize, PullOrder)>,
-    /// The way to the scheduler, while the job runs.
-    scheduler: Option<Sender<ScheduleMessage>>,
+    /// Wakes the scheduler, while the job runs.
+    wake: Option<Wake>,
 }
 
 /// The pulls of one model.
@@ -95,18 +96,17 @@ impl PullHistory {
         *self.lock() = models;
     }
 
-    /// Says by which channel what is asked for wakes the scheduler; by none once the job has ended.
-    pub(crate) fn wake(&self, scheduler: Option<Sender<ScheduleMessage>>) {
-        lock(&self.asked).scheduler = scheduler;
+    /// Says how what is asked for wakes the scheduler; not at all once the job has ended.
+    pub(crate) fn wake_with(&self, wake: Option<Wake>) {
+        lock(&self.asked).wake = wake;
     }
 
     /// Asks for a pull.
     pub(crate) fn ask(&self, model: usize, order: PullOrder) {
         let mut asked = lock(&self.asked);
         asked.orders.push((model, order));
-        if let Some(scheduler) = &asked.scheduler {
-            // It is gone once the job is ending.
-            let _ = scheduler.send(ScheduleMessage::Asked);
+        if let Some(wake) = &asked.wake {
+            wake();
         }
     }
 
@@ -309,14 +309,14 @@ mod tests {
         let history = PullHistory::new(2);
         let order = PullOrder { extent: Extent::Full, accept: true };
         history.ask(0, order);
-        let (scheduler, messages) = std::sync::mpsc::channel();
-        history.wake(Some(scheduler));
+        let (wakes, woken) = std::sync::mpsc::channel();
+        history.wake_with(Some(Box::new(move || wakes.send(()).expect("it is received"))));
         history.ask(1, order);
-        assert!(matches!(messages.try_recv(), Ok(ScheduleMessage::Asked)));
+        assert!(woken.try_recv().is_ok());
         assert_eq!(history.take_asked().iter().map(|(model, _)| *model).collect::<Vec<_>>(), [0, 1]);
         history.put_back(1, order);
-        assert!(history.is_asked(1) && messages.try_recv().is_err());
-        history.wake(None);
+        assert!(history.is_asked(1) && woken.try_recv().is_err());
+        history.wake_with(None);
         history.ask(0, order);
         assert_eq!(history.take_asked().len(), 2);
     }

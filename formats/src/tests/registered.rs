@@ -119,13 +119,16 @@ fn what_names_no_schema_or_one_that_is_not_there_is_refused_for_that() {
 #[test]
 fn json_behind_an_id_is_read_as_json() {
     let decoder = decoder(SchemaKind::JsonSchema, &[(1, schema(SchemaKind::JsonSchema, "{}", &[]))], &["a"], &[]);
-    let message = numbered(1, br#"{"userId":"u-1","a":7}"#);
-    let mut fields = Fields::default();
-    assert_eq!(decoder.decode(&message, None, &mut fields), Ok(Content::Message));
-    assert_eq!((fields.key(), fields.get(0)), (&text("u-1"), &Found::Number("7")));
-    let broken = numbered(1, br#"{"userId":}"#);
-    let broken = decoder.decode(&broken, None, &mut Fields::default()).unwrap_err();
-    assert_eq!(broken.at, 5 + 10);
+    for (mark, length) in [("", 0), ("\u{feff}", 3)] {
+        let of = |json: &str| numbered(1, [mark, json].concat().as_bytes());
+        let message = of(r#"{"userId":"u-1","a":7}"#);
+        let mut fields = Fields::default();
+        assert_eq!(decoder.decode(&message, None, &mut fields), Ok(Content::Message));
+        assert_eq!((fields.key(), fields.get(0)), (&text("u-1"), &Found::Number("7")));
+        let broken = of(r#"{"userId":}"#);
+        let broken = decoder.decode(&broken, None, &mut Fields::default()).unwrap_err();
+        assert_eq!(broken.at, 5 + length + 10);
+    }
 }
 
 const FILE: &str = r#"syntax = "proto3"; import "part.proto";
