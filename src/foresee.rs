@@ -262,8 +262,11 @@ pub struct RunningJob {
 
 impl RunningJob {
     /// Takes a job as it is loaded.
-    pub fn of(loaded: &Loaded) -> RunningJob {
-        RunningJob { plan: loaded.plan.clone(), folder: loaded.folder.clone(), state: open::state_url(loaded) }
+    ///
+    /// # Errors
+    /// A variable of the state's url is not set.
+    pub fn of(loaded: &Loaded) -> Result<RunningJob, Exit> {
+        Ok(RunningJob { plan: loaded.plan.clone(), folder: loaded.folder.clone(), state: open::state_url(loaded)? })
     }
 }
 

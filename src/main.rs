@@ -10,6 +10,7 @@ mod commands;
 mod exit;
 mod foresee;
 mod open;
+mod overwrite;
 mod profile;
 mod sample;
 mod schemas;

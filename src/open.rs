@@ -2,6 +2,7 @@
 
 use crate::commands::folders;
 use crate::exit::Exit;
+use crate::overwrite;
 use crate::schemas::{self, Columns, Footers};
 use crate::terminal::print_stderr;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -9,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use usher_config::{
-    Broken, DeadLettersTo, Encoding, Event, FileTarget, Included, Job, Model, Parquet, Place, Problem, Problems,
-    SourceFrom, SyncTo,
+    Broken, DeadLettersTo, Encoding, Event, FileTarget, Included, Job, Location, Model, Parquet, Place, Problem,
+    Problems, SourceFrom, SyncTo,
 };
 use usher_connectors::dead_letters::DeadLetterWriter;
-use usher_connectors::file::{hold_at_most, open_files, reads};
+use usher_connectors::file::{hold_at_most, open_files};
 use usher_connectors::kafka::{self, Bounds, KafkaSource, SourceSpec, SyncSpec};
 use usher_connectors::messages::Messages;
 use usher_connectors::outbox::{LogSpec, Outlet, open_local, open_webhook, read_content, read_ledger, resend_local};
@@ -25,7 +26,7 @@ use usher_core::dead_letters::DeadLetters;
 use usher_core::ledger::Ledger;
 use usher_core::sink::{LedgerPosition, OpenedSync};
 use usher_core::source::Source;
-use usher_core::warehouse::{SnapshotError, Warehouse};
+use usher_core::warehouse::{SnapshotError, SnapshotErrorKind, Warehouse};
 use usher_dataflow::{Span, Time};
 use usher_formats::{Decoder, Lacking};
 use usher_queries::plan::Plan;
@@ -100,7 +101,7 @@ pub fn load(path: &Path) -> Result<Loaded, Exit> {
 /// kept with its state, if the model still is where it was.
 pub fn load_to_run(path: &Path) -> Result<(Loaded, Schemas), Exit> {
     load_with(path, &|job, folder, model| {
-        let store = Objects::open_to_read(&state_place(job, folder, None).url, folder).ok()?;
+        let store = Objects::open_to_read(&state_place(job, folder, None).ok()?.url, folder).ok()?;
         schemas::kept(&store, job, model)
     })
 }
@@ -475,7 +476,7 @@ pub fn resend_sync(loaded: &Loaded, index: usize, id: &str) -> Result<(), Exit> 
     match &loaded.plan.job.syncs[id].to {
         SyncTo::Kafka(target) => Ok(kafka::resend_sync(&sync_spec(loaded, index, id, target), &variable)?),
         SyncTo::File(_) | SyncTo::Stdout | SyncTo::Webhook(_) => {
-            Ok(resend_local(&state_place(&loaded.plan.job, &loaded.folder, None).ledger.join(id))?)
+            Ok(resend_local(&state_place(&loaded.plan.job, &loaded.folder, None)?.ledger.join(id))?)
         }
     }
 }
@@ -546,7 +547,7 @@ struct StatePlace {
 
 /// Checks that the state of a job can be opened. Takes no lock and leaves nothing behind.
 pub fn check_state(loaded: &Loaded) -> Result<(), Exit> {
-    let url = state_place(&loaded.plan.job, &loaded.folder, None).url;
+    let url = state_place(&loaded.plan.job, &loaded.folder, None)?.url;
     let folder = match url.split_once("://") {
         None => loaded.folder.join(&url),
         Some(("file", path)) => PathBuf::from(path),
@@ -562,13 +563,15 @@ pub fn check_state(loaded: &Loaded) -> Result<(), Exit> {
 }
 
 /// Returns where the state of a job is; at `url`, a path being relative to the working folder, if it is given.
-fn state_place(job: &Job, folder: &Path, url: Option<&str>) -> StatePlace {
+fn state_place(job: &Job, folder: &Path, url: Option<&str>) -> Result<StatePlace, Exit> {
     let own = folder.join("usher-state").join(&job.name);
     let own = std::path::absolute(&own).unwrap_or(own);
     let url = match (url, &job.state) {
         (Some(url), _) if url.contains("://") => url.to_owned(),
         (Some(path), _) => std::path::absolute(path).map_or(path.to_owned(), |path| path.display().to_string()),
-        (None, Some(state)) => state.url.clone(),
+        (None, Some(state)) => state.url.resolve(&variable).map_err(|reason| {
+            Exit::not_opened(format_args!("`state.url` can't be used: {reason}")).hint("set the variable".to_owned())
+        })?,
         (None, None) => own.display().to_string(),
     };
     // The ledger of a sync without Kafka stays on this machine.
@@ -577,18 +580,18 @@ fn state_place(job: &Job, folder: &Path, url: Option<&str>) -> StatePlace {
         None if url.contains("://") => own,
         None => folder.join(&url),
     };
-    StatePlace { url, ledger: ledger.join("ledger") }
+    Ok(StatePlace { url, ledger: ledger.join("ledger") })
 }
 
 /// Returns where the state of a job is, as a url or an absolute path.
-pub fn state_url(loaded: &Loaded) -> String {
-    let url = state_place(&loaded.plan.job, &loaded.folder, None).url;
-    if url.contains("://") { url } else { loaded.folder.join(url).display().to_string() }
+pub fn state_url(loaded: &Loaded) -> Result<String, Exit> {
+    let url = state_place(&loaded.plan.job, &loaded.folder, None)?.url;
+    Ok(if url.contains("://") { url } else { loaded.folder.join(url).display().to_string() })
 }
 
 /// Opens the state of a job, in `process` of its processes.
 pub fn open_state(loaded: &Loaded, process: usize) -> Result<State, Exit> {
-    let StatePlace { url, ledger } = state_place(&loaded.plan.job, &loaded.folder, None);
+    let StatePlace { url, ledger } = state_place(&loaded.plan.job, &loaded.folder, None)?;
     let store = Arc::new(Objects::open(&url, &loaded.folder, process)?);
     let checkpoint_every = loaded.plan.job.state.as_ref().map_or(CHECKPOINT_EVERY, |state| state.checkpoint_every);
     let checkpoint_every = Duration::from_millis(checkpoint_every);
@@ -598,7 +601,7 @@ pub fn open_state(loaded: &Loaded, process: usize) -> Result<State, Exit> {
 /// Opens the state of a job to read it, whether the job runs or not: its store, and the ledger of each of the job's syncs. `url` is
 /// where it is, if the job at hand does not have it.
 pub fn read_state(loaded: &Loaded, url: Option<&str>) -> Result<(Arc<Objects>, Vec<Ledger>), Exit> {
-    let StatePlace { url, ledger } = state_place(&loaded.plan.job, &loaded.folder, url);
+    let StatePlace { url, ledger } = state_place(&loaded.plan.job, &loaded.folder, url)?;
     let store = Arc::new(Objects::open_to_read(&url, &loaded.folder)?);
     let syncs = loaded.plan.job.syncs.iter().enumerate();
     let ledgers = syncs.map(|(index, (id, sync))| match &sync.to {
@@ -642,14 +645,18 @@ pub fn open_warehouses(loaded: &Loaded) -> Result<Vec<Option<Box<dyn Warehouse>>
 
 /// Returns the warehouse of a model with Parquet.
 pub fn warehouse(model: &Model, folder: &Path) -> Result<ParquetWarehouse, SnapshotError> {
+    let resolve = |location: &Location| {
+        let unset = |reason: String| SnapshotError::new(SnapshotErrorKind::Location, location.shown(), &reason);
+        location.resolve(&variable).map_err(|reason| unset(reason).hint("set the variable"))
+    };
     match model.parquet.as_ref().expect("only a model with Parquet is read") {
-        Parquet::Files(written) => Ok(ParquetWarehouse::new(written, folder)?.force_files(model.force_files)),
-        Parquet::Delta(table) => ParquetWarehouse::delta(&table.url, table.at, folder),
+        Parquet::Files(files) => Ok(ParquetWarehouse::new(&resolve(files)?, folder)?.force_files(model.force_files)),
+        Parquet::Delta(table) => ParquetWarehouse::delta(&resolve(&table.url)?, table.at, folder),
     }
 }
 
-/// Refuses files that are written twice, or that a source reads back.
-pub fn refuse_shared_files(loaded: &Loaded) -> Result<(), Exit> {
+/// Refuses files that are written twice, and files that the job in `job_file` reads.
+pub fn refuse_shared_files(loaded: &Loaded, job_file: &Path) -> Result<(), Exit> {
     let job = &loaded.plan.job;
     let same = |a: &str, b: &str| loaded.folder.join(a) == loaded.folder.join(b);
     let syncs = job.syncs.iter().filter_map(|(id, sync)| match &sync.to {
@@ -663,21 +670,18 @@ pub fn refuse_shared_files(loaded: &Loaded) -> Result<(), Exit> {
     let written: Vec<(String, &String)> = syncs.chain(dead).collect();
     for (i, (what, path)) in written.iter().enumerate() {
         let earlier = written[..i].iter().find(|(_, other)| same(path, other)).map(|(what, _)| what.clone());
-        let source = job
-            .sources
-            .iter()
-            .find(|(_, source)| matches!(&source.from, SourceFrom::File { path: read, .. } if reads(read, path, &loaded.folder)));
-        if let Some(other) = earlier.or(source.map(|(id, _)| format!("source `{id}`"))) {
-            return Err(Exit::wrong(format_args!("{what} writes to `{path}`, which {other} uses too"))
-                .hint("give each a file of its own".to_owned()));
+        let earlier = earlier.map(|other| format!("{other} writes too"));
+        if let Some(other) = earlier.or_else(|| overwrite::reader_of(loaded, job_file, Path::new(path))) {
+            return Err(Exit::wrong(format_args!("{what} writes to `{path}`, which {other}"))
+                .hint("give it a file of its own".to_owned()));
         }
     }
     Ok(())
 }
 
-/// Opens the dead letters. Refuses files that are written twice, or that a source reads back.
-pub fn open_dead_letters(loaded: &Loaded) -> Result<Arc<dyn DeadLetters>, Exit> {
-    refuse_shared_files(loaded)?;
+/// Opens the dead letters. Refuses files that are written twice, and files that the job in `job_file` reads.
+pub fn open_dead_letters(loaded: &Loaded, job_file: &Path) -> Result<Arc<dyn DeadLetters>, Exit> {
+    refuse_shared_files(loaded, job_file)?;
     let opened = DeadLetterWriter::open(loaded.plan.job.dead_letters.as_ref(), &loaded.folder, &variable);
     Ok(Arc::new(opened?))
 }

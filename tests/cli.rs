@@ -487,6 +487,94 @@ fn check_prints_problems_as_json_for_programs_and_warns_of_what_is_never_true() 
 }
 
 #[test]
+fn what_the_job_reads_is_not_written_over() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    shop(folder.path());
+    std::fs::create_dir(folder.path().join("warehouse")).expect("the folder can be written");
+    let content = |name: &str| std::fs::read(folder.path().join(name)).expect("it is there");
+    std::fs::rename(folder.path().join("users.parquet"), folder.path().join("warehouse/users.parquet"))
+        .expect("it is there");
+    let refused = |args: &[&str], reader: &str| {
+        let before = ["job.yaml", "events.jsonl", "warehouse/users.parquet"].map(content);
+        let ran = run(folder.path(), args);
+        assert!(ran.code == Some(2) && ran.stderr.contains(reader), "{args:?}: {:?} {}", ran.code, ran.stderr);
+        assert_eq!(["job.yaml", "events.jsonl", "warehouse/users.parquet"].map(content), before, "{args:?}");
+    };
+    for parquet in ["warehouse/users.parquet", "warehouse", "warehouse/*.parquet"] {
+        let job = JOB.replace("users.parquet", parquet);
+        std::fs::write(folder.path().join("job.yaml"), &job).expect("it can be written");
+        for (file, reader) in [
+            ("events.jsonl", "which the source `web` reads"),
+            ("warehouse/../events.jsonl", "which the source `web` reads"),
+            ("warehouse/users.parquet", "which the model `users` reads"),
+            ("./job.yaml", "which is the job file"),
+        ] {
+            for flag in ["--out", "--dead-letters", "--summary"] {
+                refused(&["replay", "job.yaml", flag, file], reader);
+            }
+            refused(&["compile", "job.yaml", "-o", file], reader);
+        }
+        for (file, reader) in
+            [("job.yaml", "which is the job file"), ("warehouse/users.parquet", "which the model `users` reads")]
+        {
+            std::fs::write(folder.path().join("job.yaml"), job.replace("changes.jsonl", file))
+                .expect("it can be written");
+            for command in ["check", "run"] {
+                refused(&[command, "job.yaml"], &format!("sync `out` writes to `{file}`, {reader}"));
+            }
+            std::fs::write(folder.path().join("job.yaml"), &job).expect("it can be written");
+        }
+    }
+    let ran = run(
+        folder.path(),
+        &["replay", "job.yaml", "--now", "2026-11-24T00:00:00Z", "--out", "warehouse/changes.jsonl"],
+    );
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+}
+
+#[test]
+fn user_and_query_of_a_url_are_in_no_plan_and_shown_nowhere() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let job = "
+job: t
+models:
+  u: {parquet: \"${PQ}\", key: id, columns: {x: number}}
+  v: {delta: \"${DL}\", key: id, columns: {x: number}}
+audiences: {a: {model: u, where: {property: x > 3}}, b: {model: v, where: {property: x > 3}}}
+state: {url: \"${ST}\"}
+";
+    std::fs::write(folder.path().join("job.yaml"), job).expect("it can be written");
+    let ran = |args: &[&str], password: &str| {
+        let url = |path: &str| format!("https://me:{password}@127.0.0.1:9/{path}?sig={password}");
+        let mut program = usher(folder.path(), args);
+        program.env("PQ", url("u.parquet")).env("DL", url("table")).env("ST", format!("s3://b/x?secret={password}"));
+        let output = program.output().expect("the program starts");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).expect("it is text"))
+    };
+    let (code, said) = ran(&["compile", "job.yaml", "-o", "job.plan"], "hunter2");
+    assert_eq!(code, Some(0), "{said}");
+    let plan = std::fs::read(folder.path().join("job.plan")).expect("it was written");
+    let plan = String::from_utf8_lossy(&plan).into_owned();
+    assert!(plan.contains("${PQ}") && plan.contains("${DL}") && plan.contains("${ST}") && !plan.contains("hunter2"));
+    for file in ["job.yaml", "job.plan"] {
+        let (code, said) = ran(&["explain", file], "hunter2");
+        assert!(code == Some(0) && said.contains("reads https://127.0.0.1:9/u.parquet\n"), "{said}");
+        assert!(said.contains("reads delta https://127.0.0.1:9/table\n") && !said.contains("hunter2"), "{said}");
+        // What is read is what the variables say now.
+        let (code, said) = ran(&["replay", file], "swordfish");
+        assert!(code == Some(3) && said.contains("127.0.0.1:9") && !said.contains("swordfish"), "{code:?} {said}");
+    }
+    for (key, url) in
+        [("parquet: \"${PQ}\"", "parquet: \"https://h/u?sig=1\""), ("url: \"${ST}\"", "url: \"s3://me:pw@b/x\"")]
+    {
+        std::fs::write(folder.path().join("job.yaml"), job.replace(key, url)).expect("it can be written");
+        let (code, said) = ran(&["compile", "job.yaml", "-o", "job.plan"], "hunter2");
+        assert!(code == Some(2) && said.contains("${"), "{code:?} {said}");
+    }
+}
+
+#[test]
 fn two_keys_of_the_api_with_one_token_are_refused() {
     let folder = tempfile::tempdir().expect("a folder for the test");
     shop(folder.path());

@@ -44,6 +44,25 @@ impl Decimal {
         Decimal::from_raw(if negative { -units } else { units })
     }
 
+    /// Returns whether a text that [`Decimal::parse`] takes is that number: it has 9 fractional digits at most, or is not more than what a double
+    /// makes of such a number, as `0.30000000000000004` of 0.3.
+    pub fn is_exact(text: &str) -> bool {
+        let (mantissa, exponent) = match text.find(['e', 'E']) {
+            Some(at) => (&text[..at], parse_exponent(&text[at + 1..]).unwrap_or_default()),
+            None => (text, 0),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let digits = || whole.bytes().chain(fraction.bytes()).filter(u8::is_ascii_digit);
+        let zeros = digits().rev().take_while(|digit| *digit == b'0').count();
+        let is_double_of = |number: Decimal| {
+            let (written, number) = (text.parse::<f64>().ok()?, number.to_string().parse::<f64>().ok()?);
+            Some((written - number).abs() <= written.abs() * 1e-15)
+        };
+        zeros == digits().count()
+            || fraction.len() as i64 - exponent - zeros as i64 <= DIGITS
+            || Decimal::parse(text).and_then(is_double_of) == Some(true)
+    }
+
     /// Returns the shortest decimal form that reads back as the same double.
     ///
     /// `None` for NaN, infinities and numbers beyond ±10^28.
@@ -143,6 +162,28 @@ mod tests {
 
     fn shown(text: &str) -> Option<String> {
         Decimal::parse(text).map(|decimal| decimal.to_string())
+    }
+
+    #[test]
+    fn a_number_with_more_than_nine_fractional_digits_is_not_exact() {
+        for text in [
+            "0",
+            "-1.5",
+            "0.123456789",
+            "0.12345678900",
+            "1e-9",
+            "100e-11",
+            "1.5e-8",
+            "0e-20",
+            "+0.0000000000",
+            "1e20",
+            "0.30000000000000004",
+        ] {
+            assert!(Decimal::is_exact(text), "{text}");
+        }
+        for text in ["0.1234567891", "1e-10", "-0.00000000001", "10e-11", "1.5e-9"] {
+            assert!(!Decimal::is_exact(text), "{text}");
+        }
     }
 
     #[test]

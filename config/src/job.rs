@@ -14,9 +14,9 @@ pub use usher_core::value::ColumnType;
 use serde::{Deserialize, Serialize};
 
 use crate::path::write_name;
-use crate::schema::job::{API, DEAD_LETTERS, SOURCES, SYNCS};
-use crate::schema::{AnyKey, Choice as _, destination, process, source, sync};
-use crate::{Decimal, Path, Place, PlacedSecret, Share, WebhookTarget};
+use crate::schema::job::{API, DEAD_LETTERS, MODELS, SOURCES, STATE, SYNCS};
+use crate::schema::{AnyKey, Choice as _, destination, model, process, source, sync};
+use crate::{Decimal, Location, Path, Place, PlacedSecret, Share, WebhookTarget};
 
 /// A whole job file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,7 +139,18 @@ impl Job {
             let password = password.iter().map(|password| (path(&[&at, source::PASSWORD.name()]), &password.secret));
             std::iter::once(url).chain(password).collect::<Vec<_>>()
         });
-        settings.chain(keys).chain(webhooks).chain(registries).collect()
+        let models = self.models.iter().filter_map(|(id, model)| {
+            let (key, location) = match model.parquet.as_ref()? {
+                Parquet::Files(location) => (model::PARQUET.name(), location),
+                Parquet::Delta(table) => (model::DELTA.name(), &table.url),
+            };
+            Some((path(&[MODELS.name(), id, key]), location.secret()?))
+        });
+        let state = self
+            .state
+            .iter()
+            .filter_map(|state| Some((path(&[STATE.name(), process::URL.name()]), state.url.secret()?)));
+        settings.chain(keys).chain(webhooks).chain(registries).chain(models).chain(state).collect()
     }
 }
 
@@ -171,7 +182,7 @@ pub enum Setting {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// `file://`, `s3://`, …; or a folder, relative to the job's.
-    pub url: String,
+    pub url: Location,
     /// ms between checkpoints.
     pub checkpoint_every: u64,
 }
@@ -416,8 +427,8 @@ pub struct Model {
 /// Where a model's Parquet is. Shown as a text that another location or another version has not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Parquet {
-    /// Files: path, folder, glob or url, as written.
-    Files(String),
+    /// Files: path, folder, glob or url.
+    Files(Location),
     /// The files that the log of a Delta table names.
     Delta(DeltaTable),
 }
@@ -425,8 +436,8 @@ pub enum Parquet {
 /// A Delta table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeltaTable {
-    /// Path or url of its folder, as written.
-    pub url: String,
+    /// Path or url of its folder.
+    pub url: Location,
     /// Which version is read.
     pub at: TableVersion,
 }
@@ -445,7 +456,7 @@ pub enum TableVersion {
 impl fmt::Display for Parquet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Parquet::Files(written) => f.write_str(written),
+            Parquet::Files(location) => location.fmt(f),
             Parquet::Delta(DeltaTable { url, at }) => match at {
                 TableVersion::Newest => write!(f, "delta {url}"),
                 TableVersion::Number(version) => write!(f, "delta {url}, version {version}"),

@@ -64,6 +64,7 @@ fn plain(shape: &Shape) -> Value {
         Shape::Whole { least, most } => json!({"type": "integer", "minimum": least, "maximum": most}),
         Shape::Secret => json!({"type": "string", "minLength": 1, "examples": ["${TOKEN}"]}),
         Shape::SecretUrl => json!({"type": "string", "minLength": 1, "examples": ["https://api.example.com"]}),
+        Shape::Location => json!({"type": "string", "minLength": 1}),
         Shape::Setting => json!({"type": ["string", "number", "boolean"]}),
         Shape::Template => json!({"type": "string", "examples": ["{{ row.plan }}"]}),
         Shape::Topic => json!({"type": "string", "pattern": TOPIC}),

@@ -27,7 +27,7 @@ pub(crate) use value::{
     Short, Value,
 };
 
-use crate::{Decimal, Path, Rate, Refresh, Secret, Share, Start};
+use crate::{Decimal, Location, Path, Rate, Refresh, Secret, Share, Start};
 use value::DefaultValue;
 
 /// What a value may be.
@@ -73,6 +73,8 @@ pub(crate) enum Shape {
     Secret,
     /// A secret that is an address: its user, password and query are.
     SecretUrl,
+    /// A path, folder, glob or url. Of a url user info and query are never shown.
+    Location,
     /// A string, number or boolean, as text. Its name decides whether it is a secret.
     Setting,
     /// A template, as text. `usher-connectors` parses it.
@@ -132,7 +134,7 @@ impl Shape {
     /// Returns whether it is a secret, or has secrets as its elements.
     fn is_secret(&self) -> bool {
         match self {
-            Shape::Secret | Shape::SecretUrl => true,
+            Shape::Secret | Shape::SecretUrl | Shape::Location => true,
             Shape::OneOrMore(of) | Shape::Entries { of, .. } => of.is_secret(),
             _ => false,
         }
@@ -207,6 +209,7 @@ const SHARE: Type<Share> = Type::new(Shape::Share);
 const RATE: Type<Rate> = Type::new(Shape::Rate);
 const SECRET: Type<Secret> = Type::new(Shape::Secret);
 const SECRET_URL: Type<Secret> = Type::new(Shape::SecretUrl);
+const LOCATION: Type<Location> = Type::new(Shape::Location);
 const SETTING: Type<RawSetting> = Type::new(Shape::Setting);
 const START: Type<Start> = Type::new(Shape::Start);
 const REFRESH: Type<Refresh> = Type::new(Shape::Refresh);

@@ -8,7 +8,7 @@ use usher_core::time::parse_setting;
 
 use crate::schema::{self, AnyKey, Fields, Item, Named, RawSetting, Record, Reference, Rule, Section, Shape, Value};
 use crate::yaml::{self, Entry, Kind, Node};
-use crate::{Decimal, Path, Place, Problem, Rate, Refresh, Secret, Share, Start, duration, size};
+use crate::{Decimal, Location, Path, Place, Problem, Rate, Refresh, Secret, Share, Start, duration, size};
 
 /// The longest name of a topic, by Kafka's rules.
 const TOPIC_BYTES_MAX: usize = 249;
@@ -75,6 +75,7 @@ impl Checker<'_> {
             Shape::Number => self.number(node, path).map(Value::Number),
             Shape::Whole { least, most } => self.whole(node, path, *least, *most),
             Shape::Secret | Shape::SecretUrl => self.secret(node, path),
+            Shape::Location => self.location(node, path),
             Shape::Setting => self.setting(node, path),
             Shape::Template => Some(Value::Text(self.text(node, path)?.to_owned())),
             Shape::Topic => self.topic(node, path),
@@ -124,6 +125,12 @@ impl Checker<'_> {
             Kind::Text { .. } => self.report(node.place(path), "must not be empty"),
             _ => self.report_with_hint(node.place(path), "must be a string", "put it in quotes"),
         }
+    }
+
+    fn location(&mut self, node: &Node, path: &str) -> Option<Value> {
+        let text = self.filled_text(node, path)?;
+        let Kind::Text { written, .. } = &node.kind else { unreachable!("it is a text") };
+        Some(Value::Location(Location::new(&text, written.as_deref())))
     }
 
     fn setting(&mut self, node: &Node, path: &str) -> Option<Value> {
@@ -276,6 +283,10 @@ impl Checker<'_> {
         let number = Decimal::parse(text);
         if number.is_none() {
             self.report(node.place(path), format!("`{text}` is not a decimal number from -1e28 to 1e28"));
+        } else if !Decimal::is_exact(text) {
+            let message = format!("`{text}` has more than 9 digits behind the point");
+            self.report_with_hint(node.place(path), message, "values are compared with 9 of them");
+            return None;
         }
         number
     }

@@ -49,15 +49,15 @@ fn condition(text: &str) -> ConditionKind {
 fn a_model_is_in_files_or_in_a_delta_table() {
     let model = |text: &str| parse(&format!("job: j\nmodels: {{users: {{{text}, key: id}}}}"));
     let parquet = |text: &str| model(text).map(|job| job.models["users"].parquet.clone().expect("it has Parquet"));
-    let delta = |at| Ok(Parquet::Delta(DeltaTable { url: "lake/users".to_owned(), at }));
-    assert_eq!(parquet("parquet: users/"), Ok(Parquet::Files("users/".to_owned())));
+    let delta = |at| Ok(Parquet::Delta(DeltaTable { url: "lake/users".into(), at }));
+    assert_eq!(parquet("parquet: users/"), Ok(Parquet::Files("users/".into())));
     assert_eq!(parquet("delta: lake/users"), delta(TableVersion::Newest));
     assert_eq!(parquet("delta: {url: lake/users}"), delta(TableVersion::Newest));
     assert_eq!(parquet("delta: {url: lake/users, version: 12}"), delta(TableVersion::Number(12)));
     let at = delta(TableVersion::Time(1_793_491_200_000));
     assert_eq!(parquet("delta: {url: lake/users, timestamp: 2026-11-01T00:00:00Z}"), at);
     assert_eq!(parquet("delta: {url: lake/users, timestamp: 2026-11-01}"), at);
-    let shown = |at| Parquet::Delta(DeltaTable { url: "t".to_owned(), at }).to_string();
+    let shown = |at| Parquet::Delta(DeltaTable { url: "t".into(), at }).to_string();
     assert_eq!(shown(TableVersion::Newest), "delta t");
     assert_eq!(shown(TableVersion::Number(3)), "delta t, version 3");
     let job = model("delta: lake/users, refresh: 5m, min_rows: 1").expect("a table is pulled as files are");
@@ -114,7 +114,7 @@ fn the_shop_is_read_as_written() {
     assert_eq!(web.from, SourceFrom::File { path: "events.jsonl".to_owned(), follow: true });
     assert_eq!((&web.format, &web.place), (&Format::Segment, &place("sources.web", 5, 3)));
     let users = &job.models["users"];
-    assert_eq!(users.parquet, Some(Parquet::Files("warehouse/users/".to_owned())));
+    assert_eq!(users.parquet, Some(Parquet::Files("warehouse/users/".into())));
     assert_eq!((users.refresh, users.members), (Refresh::Every(86_400_000), Members::Known));
     assert_eq!(users.columns["plan"], ColumnType::String);
     assert_eq!(job.models["orders"].belongs_to.as_ref().map(|parent| parent.model.as_str()), Some("users"));
@@ -377,7 +377,7 @@ fn a_stream_is_read_as_written() {
     assert_eq!((api.listen.as_str(), api.rate_limit), ("0.0.0.0:8080", Some(500)));
     assert_eq!(api.keys.iter().map(|key| (key.read, key.admin)).collect::<Vec<_>>(), [(true, false), (true, true)]);
     let state = job.state.as_ref().expect("state");
-    assert_eq!((state.url.as_str(), state.checkpoint_every), ("file:///var/lib/usher/streams", 30_000));
+    assert_eq!((state.url.shown(), state.checkpoint_every), ("file:///var/lib/usher/streams", 30_000));
     assert_eq!(job.cluster, Cluster::default());
     assert!(matches!(&job.dead_letters, Some(DeadLettersTo::Kafka { topic, .. }) if topic == "dead-letters"));
 }
@@ -468,7 +468,7 @@ cluster: {{peer_timeout: 1s}}
     assert!(sync.include.is_empty() && sync.fields.is_empty() && sync.entry_name.is_none() && sync.exit_name.is_none());
     let api = job.api.as_ref().expect("an API");
     assert!(api.keys.is_empty() && api.rate_limit.is_none());
-    assert_eq!(job.state, Some(State { url: "here".to_owned(), checkpoint_every: 60_000 }));
+    assert_eq!(job.state, Some(State { url: "here".into(), checkpoint_every: 60_000 }));
     assert_eq!(job.cluster, Cluster { connect_timeout: 15_000, peer_timeout: 1_000 });
     let lone = parse("job: j").expect("a job");
     assert_eq!((lone.state, lone.api, lone.cluster), (None, None, Cluster::default()));

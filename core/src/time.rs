@@ -424,7 +424,7 @@ fn write_year(out: &mut Vec<u8>, year: i64) {
     match year {
         0..=9999 => out.extend_from_slice(&digits::<4>(year as u32)),
         10_000.. => out.extend_from_slice(format!("+{year}").as_bytes()),
-        _ => out.extend_from_slice(format!("{year:04}").as_bytes()),
+        _ => out.extend_from_slice(format!("-{:04}", -year).as_bytes()),
     }
 }
 
@@ -791,8 +791,12 @@ mod tests {
             let ms = random.i64(first..=last);
             let time = Timestamp::from_millisecond(ms).expect("it is in range");
             let text = timestamp(ms).expect("it is in range");
-            assert_eq!(text, time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(), "seed {seed}: {ms}");
-            assert_eq!(date(ms), Some(time.strftime("%Y-%m-%d").to_string()), "seed {seed}: {ms}");
+            // The library counts the sign as one of four digits.
+            let year = TimeZone::UTC.to_datetime(time).year();
+            let year = if year < 0 { format!("-{:04}", -year) } else { format!("{year:04}") };
+            let expected = year + &time.strftime("-%m-%dT%H:%M:%S%.3fZ").to_string();
+            assert_eq!(text, expected, "seed {seed}: {ms}");
+            assert_eq!(date(ms).as_deref(), expected.split('T').next(), "seed {seed}: {ms}");
             let unit = [1, 10, 100, 1000][random.usize(0..4)];
             let ms = random.i64(YEAR_0..=last) / unit * unit;
             let time = Timestamp::from_millisecond(ms).expect("it is in range");
@@ -816,7 +820,7 @@ mod tests {
         assert_eq!(shortest(last - 999).as_deref(), Some("9999-12-31T23:59:59Z"));
         assert_eq!(date(last).as_deref(), Some("9999-12-31"));
         assert_eq!(timestamp(YEAR_0).as_deref(), Some("0000-01-01T00:00:00.000Z"));
-        assert_eq!(date(YEAR_0 - 1).as_deref(), Some("-001-12-31"));
+        assert_eq!(date(YEAR_0 - 1).as_deref(), Some("-0001-12-31"));
         assert_eq!(date(YEAR_MINUS_9999).as_deref(), Some("-9999-01-01"));
         assert_eq!((timestamp(YEAR_10000), date(YEAR_10000)), (None, None));
         assert_eq!((timestamp(YEAR_MINUS_9999 - 1), date(i64::MIN)), (None, None));

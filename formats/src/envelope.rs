@@ -205,6 +205,8 @@ impl<'a> Record<'a, '_> {
             return each(Unwrapped { inner: value, content: read.map_err(placed), ..message }, fields);
         };
         let known = fields.broken.len();
+        // A broken element of a batch inside is broken alone.
+        let skip = if decoder.envelopes[off + 1..].contains(&Envelope::Batch) { pass_over } else { skip_inside };
         let mut outer = std::mem::take(&mut fields.outer);
         let opened = match (envelope, self.written) {
             (Envelope::Cloudevents, _) if is_binary_event(self.headers) => {
@@ -215,9 +217,9 @@ impl<'a> Record<'a, '_> {
             (_, Written::Protobuf(reader)) => reader.open(layout, (*envelope, off), of, value, fields, &mut outer),
             (_, Written::Registered(_)) => unreachable!("a message is written by one schema"),
             (Envelope::Batch, Written::Text) => batch(layout, value, fields, &mut outer),
-            (Envelope::Debezium, Written::Text) => debezium(layout, value, fields, &mut outer),
-            (Envelope::Connect, Written::Text) => connect(value, &mut outer),
-            (Envelope::Cloudevents, Written::Text) => structured(layout, value, fields, &mut outer),
+            (Envelope::Debezium, Written::Text) => debezium(layout, value, fields, &mut outer, skip),
+            (Envelope::Connect, Written::Text) => connect(value, &mut outer, skip),
+            (Envelope::Cloudevents, Written::Text) => structured(layout, value, fields, &mut outer, skip),
         };
         fields.outer = outer;
         fields.place_broken(known, at);
@@ -282,6 +284,36 @@ impl Outer<'_> {
     }
 }
 
+/// What finds the end of what is in an envelope.
+type SkipInside = fn(&mut Scan<'_, '_>, usize) -> Option<usize>;
+
+/// Returns the end of a value in an envelope, whose structure is checked.
+fn skip_inside(scan: &mut Scan<'_, '_>, at: usize) -> Option<usize> {
+    scan.skip::<false>(at, 1)
+}
+
+/// Returns the end of a value in an envelope by brackets and quotes alone.
+fn pass_over(scan: &mut Scan<'_, '_>, at: usize) -> Option<usize> {
+    if !matches!(scan.byte(at), b'{' | b'[') {
+        return skip_inside(scan, at);
+    }
+    let (mut at, mut depth) = (at, 0usize);
+    loop {
+        match scan.byte(at) {
+            b'"' => {
+                at = scan.skip_string(at)?;
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth == 1 => return Some(at + 1),
+            b'}' | b']' => depth -= 1,
+            _ if at >= scan.bytes.len() => return scan.fail(What::Expected("`}` or `]`"), at),
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
 /// Returns what is in an envelope at a range of it.
 fn inside(value: &[u8], (start, end): (usize, usize)) -> Inside<'_> {
     match value[start..end].trim_ascii() {
@@ -290,13 +322,14 @@ fn inside(value: &[u8], (start, end): (usize, usize)) -> Inside<'_> {
     }
 }
 
-fn connect<'a>(value: &'a [u8], outer: &mut Outer<'a>) -> Result<Inside<'a>, Malformed> {
+fn connect<'a>(value: &'a [u8], outer: &mut Outer<'a>, skip: SkipInside) -> Result<Inside<'a>, Malformed> {
     let mut payload = None;
     members(utf8(value)?, &mut outer.marks, |scan, name, start| {
-        let end = scan.skip::<false>(start, 1)?;
-        if name == "payload" {
-            payload = Some((start, end));
+        if name != "payload" {
+            return skip_inside(scan, start);
         }
+        let end = skip(scan, start)?;
+        payload = Some((start, end));
         Some(end)
     })?;
     match payload {
@@ -310,11 +343,12 @@ fn debezium<'a>(
     value: &'a [u8],
     fields: &mut Fields<'a>,
     outer: &mut Outer<'a>,
+    skip: SkipInside,
 ) -> Result<Inside<'a>, Malformed> {
     let (mut before, mut after, mut op) = (None, None, Found::Nothing);
     let Outer { marks, time, .. } = outer;
     members(utf8(value)?, marks, |scan, name, start| {
-        let end = scan.skip::<false>(start, 1)?;
+        let end = if matches!(name, "before" | "after") { skip(scan, start)? } else { skip_inside(scan, start)? };
         match name {
             "before" => before = Some((start, end)),
             "after" => after = Some((start, end)),
@@ -342,11 +376,12 @@ fn structured<'a>(
     value: &'a [u8],
     fields: &mut Fields<'a>,
     outer: &mut Outer<'a>,
+    skip: SkipInside,
 ) -> Result<Inside<'a>, Malformed> {
     let (mut data, mut is_encoded, mut has_version) = (None, false, false);
     let Outer { marks, id, time, .. } = outer;
     members(utf8(value)?, marks, |scan, name, start| {
-        let end = scan.skip::<false>(start, 1)?;
+        let end = if name == "data" { skip(scan, start)? } else { skip_inside(scan, start)? };
         match name {
             "data" => data = Some((start, end)),
             "data_base64" => is_encoded = true,

@@ -16,7 +16,7 @@ use usher_dataflow::wanted;
 /// Validates a job; with `connect` also opens what it names.
 pub fn check(path: &Path, connect: bool, json: bool) -> Result<(), Exit> {
     let loaded = load(path).and_then(|loaded| {
-        refuse_shared_files(&loaded)?;
+        refuse_shared_files(&loaded, path)?;
         if connect {
             open_all(&loaded, path)?;
         }

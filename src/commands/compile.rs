@@ -4,6 +4,7 @@
 
 use crate::exit::Exit;
 use crate::open::load;
+use crate::overwrite;
 use crate::terminal::print_stderr;
 use std::path::Path;
 use usher_queries::plan_file;
@@ -17,6 +18,7 @@ pub fn compile(path: &Path, output: &Path) -> Result<(), Exit> {
         ))
         .hint("write it as `${VAR}`: the plan keeps the name, and `run` looks the value up".to_owned()));
     }
+    overwrite::refuse(&loaded, path, "-o", output)?;
     let bytes = plan_file::encode(&loaded.plan);
     let not_written = |error: std::io::Error| {
         Exit::not_opened(format_args!("the plan `{}` can't be written: {error}", output.display()))

@@ -40,7 +40,7 @@ pub fn demo(duration: Option<u64>, workers: usize) -> Result<(), Exit> {
         recovery: None,
         cluster: None,
         sinks: vec![Box::new(Writer::stdout(catalog))],
-        dead_letters: open::open_dead_letters(&loaded)?,
+        dead_letters: open::open_dead_letters(&loaded, &file)?,
         workers,
         cores: open::cores(),
         plan: loaded.plan,

@@ -2,6 +2,7 @@
 
 use crate::exit::Exit;
 use crate::open::{self, FixedClock, load};
+use crate::overwrite;
 use crate::supervise::{self, Ending, Signals};
 use crate::terminal::print_stderr;
 use std::fs::File;
@@ -27,12 +28,17 @@ pub struct Flags {
 }
 
 impl Flags {
+    /// Returns the files that are written, with their flags.
+    fn files(&self) -> Vec<(&'static str, &Path)> {
+        let files = [("--out", &self.out), ("--dead-letters", &self.dead_letters), ("--summary", &self.summary)];
+        files.into_iter().filter_map(|(flag, file)| Some((flag, file.as_deref()?))).collect()
+    }
+
     /// Refuses two flags that name one file.
     fn check_files(&self) -> Result<(), Exit> {
-        let files = [("--out", &self.out), ("--dead-letters", &self.dead_letters), ("--summary", &self.summary)];
+        let files = self.files();
         for (at, (flag, file)) in files.iter().enumerate() {
-            let other = files[..at].iter().find(|(_, other)| file.is_some() && other == file);
-            if let (Some((other, _)), Some(file)) = (other, file) {
+            if let Some((other, _)) = files[..at].iter().find(|(_, other)| other == file) {
                 return Err(Exit::wrong(format_args!("{other} and {flag} both name `{}`", file.display()))
                     .hint("give each a file of its own".to_owned()));
             }
@@ -47,6 +53,9 @@ pub fn replay(path: &Path, flags: Flags) -> Result<(), Exit> {
     let span = open::replay_span(flags.from, flags.until)?;
     flags.check_files()?;
     let loaded = load(path)?;
+    for (flag, file) in flags.files() {
+        overwrite::refuse(&loaded, path, flag, file)?;
+    }
     let now = flags.now.unwrap_or_else(|| {
         let now = open::WallClock.now();
         print_stderr(format_args!(

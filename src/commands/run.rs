@@ -47,14 +47,14 @@ pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
         signals.have_met_others();
     }
     let serve = |api: Bound| {
-        let differ = Arc::new(RunningJob::of(&loaded));
+        let differ = Arc::new(RunningJob::of(&loaded)?);
         api.serve(&loaded.plan, flags.workers, (flags.process, &hosts), Some(differ))
     };
     let api = api.map(serve).transpose()?;
     // Before anything is created for the syncs.
     open::check_sources(&loaded)?;
     let warehouses = open::open_warehouses(&loaded)?;
-    let dead_letters = open::open_dead_letters(&loaded)?;
+    let dead_letters = open::open_dead_letters(&loaded, path)?;
     let state = open::open_state(&loaded, flags.process)?;
     let incarnation = open::incarnation();
     let first = flags.process == 0;

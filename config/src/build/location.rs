@@ -30,7 +30,7 @@ impl<'a> Builder<'a> {
         for model in file.entries(&job::MODELS) {
             let Some(model) = model.item else { continue };
             if let Some(parquet) = model.value.at(&model_keys::PARQUET) {
-                self.check_location(parquet.place, parquet.value, OF_SNAPSHOTS, "a snapshot");
+                self.check_location(parquet.place, parquet.value.shown(), OF_SNAPSHOTS, "a snapshot");
             }
             if let Some(table) = model.value.at(&model_keys::DELTA) {
                 let (place, url) = match table.value {
@@ -40,11 +40,11 @@ impl<'a> Builder<'a> {
                         None => continue,
                     },
                 };
-                self.check_location(place, url, OF_SNAPSHOTS, "a snapshot");
+                self.check_location(place, url.shown(), OF_SNAPSHOTS, "a snapshot");
             }
         }
         if let Some(url) = file.get(&job::STATE).and_then(|state| state.at(&process::URL)) {
-            self.check_location(url.place, url.value, OF_STATE, "state");
+            self.check_location(url.place, url.value.shown(), OF_STATE, "state");
         }
         let sources = file.entries(&job::SOURCES).into_iter();
         let sources =

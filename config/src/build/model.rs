@@ -65,8 +65,8 @@ impl<'a> Builder<'a> {
     /// Builds where a model's Parquet is.
     fn parquet(&mut self, fields: &Fields) -> Option<Parquet> {
         let table = match fields.get(&keys::DELTA) {
-            None => return Some(Parquet::Files(owned(fields, &keys::PARQUET)?)),
-            Some(Form::Short(url)) => DeltaTable { url: url.to_owned(), at: TableVersion::Newest },
+            None => return Some(Parquet::Files(fields.get(&keys::PARQUET)?.clone())),
+            Some(Form::Short(url)) => DeltaTable { url: url.clone(), at: TableVersion::Newest },
             Some(Form::Long(long)) => {
                 let at = match (long.get(&keys::VERSION), long.at(&keys::AT)) {
                     (Some(version), _) => TableVersion::Number(version),
@@ -80,10 +80,10 @@ impl<'a> Builder<'a> {
                         }
                     },
                 };
-                DeltaTable { url: owned(long, &keys::URL)?, at }
+                DeltaTable { url: long.get(&keys::URL)?.clone(), at }
             }
         };
-        if table.url.contains('*') {
+        if table.url.shown().contains('*') {
             let place = fields.at(&keys::DELTA)?.place;
             let message = format!("`{}` has a wildcard, and a table is one folder", table.url);
             self.report_with_hint(place, message, "write the folder that holds `_delta_log`");

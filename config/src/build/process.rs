@@ -1,6 +1,6 @@
 //! Builds what the process itself needs: durable state, the HTTP API, the cluster, limits.
 
-use super::{Builder, owned};
+use super::Builder;
 use crate::schema::process::{self as keys, Permission};
 use crate::schema::{At, Fields, Form};
 use crate::{Api, ApiKey, Cluster, Console, Limits, State};
@@ -53,7 +53,7 @@ fn is_loopback(listen: &str) -> bool {
 }
 
 pub(super) fn state(fields: &Fields) -> Option<State> {
-    Some(State { url: owned(fields, &keys::URL)?, checkpoint_every: fields.get(&keys::CHECKPOINT_EVERY)? })
+    Some(State { url: fields.get(&keys::URL)?.clone(), checkpoint_every: fields.get(&keys::CHECKPOINT_EVERY)? })
 }
 
 pub(super) fn cluster(fields: &Fields) -> Option<Cluster> {

@@ -2,19 +2,19 @@
 
 use super::value::EveryDuration;
 use super::{
-    BOOLEAN, Choice, DESCRIPTION, Duration, Entries, Fields, Key, REFRESH, Record, Reference, Rule, SHARE, Section,
-    Short, TEXT, Type, by_name, choice, optional, record, reference, required, short, whole,
+    BOOLEAN, Choice, DESCRIPTION, Duration, Entries, Fields, Key, LOCATION, REFRESH, Record, Reference, Rule, SHARE,
+    Section, Short, TEXT, Type, by_name, choice, optional, record, reference, required, short, whole,
 };
-use crate::{ColumnType, Members, Refresh, Share};
+use crate::{ColumnType, Location, Members, Refresh, Share};
 use usher_core::time::Unit;
 
-pub(crate) static PARQUET: Key<String> = optional(
+pub(crate) static PARQUET: Key<Location> = optional(
     "parquet",
-    TEXT,
+    LOCATION,
     "Path, folder, glob or url (s3, gs, az, http, https) of its Parquet files. Without it and `delta`: keys come from \
      events only.",
 );
-pub(crate) static DELTA: Key<Short<String>> = optional(
+pub(crate) static DELTA: Key<Short<Location>> = optional(
     "delta",
     short(&TABLE_URL, &DELTA_RECORD),
     "Path or url (s3, gs, az, http, https) of its Delta table, in place of `parquet`, or a mapping that also says \
@@ -80,9 +80,9 @@ pub(crate) static RECORD: Record = Record {
     ],
 };
 
-static TABLE_URL: Type<String> = TEXT;
+static TABLE_URL: Type<Location> = LOCATION;
 
-pub(crate) static URL: Key<String> = required("url", TEXT, "Path or url of the table's folder.");
+pub(crate) static URL: Key<Location> = required("url", LOCATION, "Path or url of the table's folder.");
 pub(crate) static VERSION: Key<u32> =
     optional("version", whole(0, u32::MAX), "The version that is read. Without it and `timestamp`: the newest.");
 pub(crate) static AT: Key<String> =

@@ -1,16 +1,16 @@
 //! The keys of what the process itself needs: durable state, the HTTP API, the cluster, limits.
 
 use super::{
-    ADDRESS, BOOLEAN, Bytes, Choice, Choices, Duration, Fields, Key, List, Record, SECRET, SIZE, Short, TEXT, Type,
+    ADDRESS, BOOLEAN, Bytes, Choice, Choices, Duration, Fields, Key, LOCATION, List, Record, SECRET, SIZE, Short, Type,
     choices, duration, list, optional, record, required, short, whole,
 };
-use crate::{Cluster, Limits, Secret};
+use crate::{Cluster, Limits, Location, Secret};
 
 /// ms. The least interval of checkpoints and the least timeout: a shorter one costs more work than it is worth.
 const LEAST_MS: u64 = 100;
 
-pub(crate) static URL: Key<String> =
-    required("url", TEXT, "`file://`, `s3://`, …; or a folder, relative to the job file's.");
+pub(crate) static URL: Key<Location> =
+    required("url", LOCATION, "`file://`, `s3://`, …; or a folder, relative to the job file's.");
 pub(crate) static CHECKPOINT_EVERY: Key<Duration> =
     optional("checkpoint_every", duration(LEAST_MS, u64::MAX), "How often state is written, at least 100ms.")
         .default(Duration::seconds(60));

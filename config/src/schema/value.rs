@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::marker::PhantomData;
 
 use super::{AnyKey, Choice, Key, Record, Section};
-use crate::{Decimal, Path, Place, Rate, Refresh, Secret, Share, Start, size};
+use crate::{Decimal, Location, Path, Place, Rate, Refresh, Secret, Share, Start, size};
 
 /// A value and its place.
 pub(crate) struct Item {
@@ -32,6 +32,7 @@ pub(crate) enum Value {
     Boolean(bool),
     Whole(u32),
     Secret(Secret),
+    Location(Location),
     Setting(RawSetting),
     Start(Start),
     /// A word of a [`Choice`].
@@ -283,6 +284,15 @@ impl FromValue for Secret {
 
     fn from_value(value: &Value) -> Option<&Secret> {
         if let Value::Secret(secret) = value { Some(secret) } else { None }
+    }
+}
+
+impl FromValue for Location {
+    type Out<'a> = &'a Location;
+    type Default = Infallible;
+
+    fn from_value(value: &Value) -> Option<&Location> {
+        if let Value::Location(location) = value { Some(location) } else { None }
     }
 }
 

@@ -927,7 +927,8 @@ impl Run {
         let answered = self.answer(&content, began);
         let id = content.id;
         tokio::spawn(async move {
-            let ended = ended_attempt(id, 1, began, since.elapsed(), &answered.await);
+            let answered = answered.await;
+            let ended = ended_attempt(id, 1, began, since.elapsed(), &answered);
             let _gone = answer.send(Ok(DeliveryReply::Test(ended.report())));
         });
         Ok(())

@@ -176,6 +176,38 @@ fn a_broken_element_alone_is_malformed() {
 }
 
 #[test]
+fn a_broken_element_of_a_batch_in_other_envelopes_alone_is_malformed() {
+    let deep = format!("{}1{}", r#"{"a":"#.repeat(129), "}".repeat(129));
+    for broken in [r#"{"a":}"#, r#"{"a":1,}"#, &deep] {
+        let batch = format!(r#"[{{"user":"g1"}},{broken},{{"user":"g2"}}]"#);
+        for batch in [batch.clone(), format!(r#"{{"batch":{batch}}}"#)] {
+            for (envelope, record) in [
+                (Connect, format!(r#"{{"schema":null,"payload":{batch}}}"#)),
+                (Debezium, format!(r#"{{"op":"c","after":{batch},"before":null}}"#)),
+                (Cloudevents, format!(r#"{{"specversion":"1.0","data":{batch},"id":"1"}}"#)),
+            ] {
+                let found = unwrap(&json_format(false), &[envelope, Batch], &paths(&["user"]), record.as_bytes(), None);
+                let read = |(message, _): &(Message, String)| match message {
+                    Message::Read(found, _) => Some(found[4].clone()),
+                    _ => None,
+                };
+                let found: Vec<_> = found.iter().map(read).collect();
+                assert_eq!(found, [Some(text("g1")), None, Some(text("g2"))], "{record}");
+            }
+        }
+    }
+    // Without a batch inside it is the record that is broken, and so is one whose brackets do not pair.
+    for (envelopes, record) in [
+        (&[Connect][..], r#"{"payload":{"a":}}"#),
+        (&[Connect, Batch], r#"{"payload":[{"a":1}"#),
+        (&[Batch, Connect], r#"[{"payload":{"a":}}]"#),
+    ] {
+        let found = unwrap(&json_format(false), envelopes, &[], record.as_bytes(), None);
+        assert!(matches!(&found[..], [(Message::Malformed, _)]), "{record}: {found:?}");
+    }
+}
+
+#[test]
 fn a_record_that_is_not_in_its_envelope_is_malformed_as_a_whole() {
     for (envelope, record, expected) in [
         (Batch, r#"{"type":"track"}"#, "not in its envelope: no list `batch`, which `unwrap: batch` takes"),

@@ -312,8 +312,8 @@ impl<'a> Columns<'a> {
         declared.or_else(|| gap.filter(|gap| gap.others || gap.columns.contains(name)).map(|_| Column::InDoubt))
     }
 
-    /// Returns a model's column, as declared, else as in its file. Names match exactly, else without case where that is
-    /// unique. `None` if there is no such column.
+    /// Returns a model's column, as declared, else as in its file. Names match exactly, and those of a file else without case where that is
+    /// unique and no declared column is alike. `None` if there is no such column.
     fn column(&self, model: &str, name: &str) -> Option<Column<'a>> {
         let Some(of) = self.job.models.get(model) else {
             return Some(Column::InDoubt);
@@ -324,17 +324,19 @@ impl<'a> Columns<'a> {
         }
         let declared = of.columns.get(name).map(|declared| Column::Typed(*declared));
         let others = gap.filter(|gap| gap.others).map(|_| Column::InDoubt);
-        declared.or_else(|| self.column_in_file(model, name)).or(others)
+        let alike = |declared: &String| declared.to_lowercase() == name.to_lowercase();
+        let any_case = !of.columns.keys().any(alike);
+        declared.or_else(|| self.column_in_file(model, name, any_case)).or(others)
     }
 
-    /// Returns a column of a model's file.
-    fn column_in_file(&self, model: &str, name: &str) -> Option<Column<'a>> {
+    /// Returns a column of a model's file; if `any_case` is set, also one whose name differs by case alone.
+    fn column_in_file(&self, model: &str, name: &str, any_case: bool) -> Option<Column<'a>> {
         let schemas: &'a Schemas = self.schemas;
         let columns = schemas.get(model)?;
         let mut alike = columns.iter().filter(|(column, _)| column.to_lowercase() == name.to_lowercase());
         let found = match columns.iter().find(|(column, _)| column == name) {
             Some(exact) => exact,
-            None => alike.next().filter(|_| alike.next().is_none())?,
+            None => alike.next().filter(|_| any_case && alike.next().is_none())?,
         };
         Some(match &found.1 {
             Ok(found) => Column::Typed(*found),

@@ -531,6 +531,12 @@ fn columns_that_are_not_declared_have_their_files_type() {
     orders.columns.insert("total".to_string(), ColumnType::Number);
     assert_eq!(needs_schema(&bare), BTreeSet::new());
     assert_eq!(typed(&bare, &schema(&[("total", Err("struct"))])), Ok(ColumnType::Number), "what is declared wins");
+    // It is not the same column in another case, which would not be live and have another type.
+    let mut other = job(&[("a", "users", related(None, Aggregate::Sum("TOTAL".into()), at_least(1)))]);
+    other.models.get_mut("orders").expect("a model").columns.insert("total".to_string(), ColumnType::Number);
+    let error = typed(&other, &schema(&[("total", Ok(ColumnType::Integer))])).expect_err("it is declared otherwise");
+    assert!(error.contains("unknown column `TOTAL`\n  hint: did you mean `total`?"), "{error}");
+    assert_eq!(typed(&other, &schema(&[("TOTAL", Ok(ColumnType::Integer))])), Ok(ColumnType::Integer));
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn models() -> BTreeMap<String, Model> {
     let model = |key: &str, members, columns: &[(&str, ColumnType)]| Model {
         place: Place::default(),
         description: None,
-        parquet: (members == Members::Known).then(|| Parquet::Files(format!("{key}.parquet"))),
+        parquet: (members == Members::Known).then(|| Parquet::Files(format!("{key}.parquet").as_str().into())),
         key: key.to_string(),
         refresh: Refresh::Every(24 * HOUR as u64),
         max_exits: None,

@@ -189,6 +189,10 @@ fn declared(sources: &[Events], model: &str) -> Vec<Declared> {
             // Pages and screens have as many names as a site has pages: the type is the event.
             let by_type = is_family(&source.format) && matches!(kind.kind.as_deref(), Some("page" | "screen"));
             let kind = if by_type { Kind { kind: kind.kind.clone(), name: None } } else { kind.clone() };
+            // No event can be declared of these.
+            if [&kind.kind, &kind.name].into_iter().flatten().any(|text| text.trim().is_empty()) {
+                continue;
+            }
             let name = match (kind.name.as_deref(), kind.kind.as_deref()) {
                 (Some(name), _) => id(name, "event"),
                 (None, Some(of)) => id(of, "event"),
@@ -358,7 +362,9 @@ fn quoted(text: &str) -> String {
     let first = text.chars().next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_' || first == '/');
     let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '/' | '.' | '-'));
     let is_word = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&text.to_lowercase().as_str());
-    if first && plain && !is_word { text.to_owned() } else { serde_json::Value::from(text).to_string() }
+    // What looks like a variable is none.
+    let quoted = || serde_json::Value::from(text.replace("${", "$${")).to_string();
+    if first && plain && !is_word { text.to_owned() } else { quoted() }
 }
 
 #[cfg(test)]
