@@ -316,8 +316,8 @@ pub enum SyncOrder {
         /// The sync's id.
         sync: String,
         /// How many at most, to 1000.
-        #[arg(long, default_value_t = 100)]
-        limit: usize,
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
         /// Where to go on: what the page before has printed.
         #[arg(long, default_value = "")]
         cursor: String,

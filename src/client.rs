@@ -142,7 +142,7 @@ impl Client {
             StatusCode::FORBIDDEN => Exit::wrong(format_args!("the API at `{}` refuses: {detail}", self.url)),
             StatusCode::NOT_FOUND if detail.starts_with("no route") => Exit::wrong(detail)
                 .hint("give `--url` as the job prints it at the start (`api on ...`), without a path".to_owned()),
-            StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => Exit::wrong(detail),
+            StatusCode::NOT_FOUND => Exit::wrong(detail),
             _ => Exit::failed(format_args!("the API at `{}` answers {status}: {detail}", self.url)),
         })
     }

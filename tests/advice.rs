@@ -61,6 +61,19 @@ fn envelopes_that_the_source_does_not_take_off_are_named() {
         assert!(stderr.contains(&format!("hint: {hint}")), "{stderr}");
         assert_eq!(warnings(&stderr).len(), 1, "{stderr}");
     }
+    // The list that there is begins with something else.
+    let of =
+        |envelopes: &str| json.replace("{json: {key: id}}", &format!("{{json: {{key: id}}}}, unwrap: {envelopes}"));
+    let other = |name: &str| format!("the outermost first: put `{name}` where it comes, and leave out what does not");
+    for (envelopes, message, hint) in [
+        ("debezium", &*payload, other("connect")),
+        ("connect", row, other("debezium")),
+        ("debezium", &*event, other("cloudevents")),
+        ("batch", &*track("a", 1), "leave out `unwrap` of the source".to_owned()),
+    ] {
+        let stderr = advice(&of(envelopes), &[message.to_owned(), message.to_owned()]);
+        assert!(stderr.contains(&hint), "{envelopes}: {stderr}");
+    }
     let debezium = json.replace("{json: {key: id}}", "{json: {key: id}}, unwrap: [connect, debezium]");
     let stderr = advice(&debezium, &[payload.clone(), payload]);
     assert!(warnings(&stderr).is_empty(), "{stderr}");

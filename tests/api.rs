@@ -534,6 +534,33 @@ fn any_process_of_a_cluster_answers_for_all() {
 }
 
 #[test]
+fn a_cursor_of_members_from_before_a_restart_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    std::fs::write(folder.path().join("job.yaml"), JOB).expect("it can be written");
+    users(folder.path(), &[10.0, 20.0]);
+    for user in ["a", "a", "b", "b"] {
+        buy(folder.path(), user);
+    }
+    let page = |api: &Api, cursor: &str| api.get(&format!("/v1/members/buyers?limit=1&cursor={cursor}"));
+    let api = Api::start(folder.path(), "1");
+    api.running.wait_for("live after");
+    let first = page(&api, "").json();
+    let cursor = first["next_cursor"].as_str().expect("there are two").to_owned();
+    assert_eq!(page(&api, &cursor).json()["members"].as_array().map(Vec::len), Some(1));
+    api.running.stop("-TERM");
+    let api = Api::start(folder.path(), "1");
+    api.running.wait_for("live after");
+    let reply = page(&api, &cursor);
+    assert!(
+        reply.status == 400 && reply.body.contains("the cursor is of an earlier run: start over"),
+        "{}",
+        reply.body
+    );
+    assert_eq!(page(&api, "").status, 200);
+    api.running.stop("-TERM");
+}
+
+#[test]
 fn an_api_that_can_not_be_opened_is_said() {
     let folder = shop();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");

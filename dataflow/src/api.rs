@@ -24,6 +24,7 @@ use crate::time::{Slot, Time};
 use futures::channel::oneshot;
 use futures::future::ready;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -82,7 +83,7 @@ pub(crate) struct Inner {
     process: usize,
     addresses: Vec<String>,
     /// The time of the start, ms since the epoch.
-    run: u64,
+    pub(crate) run: u64,
     differ: Option<Arc<dyn Differ>>,
     /// Whether an edit is being worked out: it takes as much memory as the job.
     is_diffing: Arc<AtomicBool>,
@@ -354,7 +355,7 @@ impl Inner {
     async fn list(
         self: Arc<Inner>,
         audience: u32,
-        (mut worker, mut slot): (u32, Slot),
+        Cursor { mut worker, mut slot, mut run }: Cursor,
         limit: usize,
     ) -> Result<Page, ApiError> {
         let peers = (self.threads * self.addresses.len()) as u32;
@@ -363,18 +364,19 @@ impl Inner {
         let mut next_cursor = None;
         while worker < peers && keys.len() <= limit {
             let (answer, answered) = oneshot::channel();
-            let limit = match limit - keys.len() {
-                0 => {
-                    next_cursor = Some(write_cursor(worker, slot));
-                    1
-                }
-                left => left,
-            };
+            let (left, at) = (limit - keys.len(), (worker, slot));
+            let limit = left.max(1);
             let asked = if self.is_here(worker) { worker as usize } else { 0 };
             self.ask(asked, WorkerRequest::List { worker, audience, from: slot, limit, answer })?;
             let listed = answered.await.map_err(|_| not_live())?;
             if listed.as_of == 0 {
                 return Err(not_live());
+            }
+            if run.take().is_some_and(|run| run != listed.run) {
+                return Err(ApiError::Wrong("the cursor is of an earlier run: start over".to_owned()));
+            }
+            if left == 0 {
+                next_cursor = Some(Cursor { worker: at.0, slot: at.1, run: Some(listed.run) }.to_string());
             }
             keys.extend(listed.keys);
             as_of = as_of.min(listed.as_of);
@@ -408,17 +410,36 @@ fn worse(a: Freshness, b: Freshness) -> Freshness {
     if rank(b) > rank(a) { b } else { a }
 }
 
-fn write_cursor(worker: u32, slot: Slot) -> String {
-    format!("{worker:x}-{slot:x}")
+/// Where a page of members begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Cursor {
+    worker: u32,
+    slot: Slot,
+    /// When the worker's process started; `None` at the start of all pages.
+    run: Option<u64>,
 }
 
-fn parse_cursor(text: &str) -> Option<(u32, Slot)> {
-    let (worker, slot) = text.split_once('-')?;
-    let hex = |text: &str| {
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        digits.then(|| u32::from_str_radix(text, 16).ok()).flatten()
-    };
-    Some((hex(worker)?, hex(slot)?))
+impl Cursor {
+    fn parse(text: &str) -> Option<Cursor> {
+        let hex = |text: &str| {
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+            digits.then(|| u64::from_str_radix(text, 16).ok()).flatten()
+        };
+        let mut parts = text.split('-').map(hex);
+        let cursor = Cursor {
+            worker: u32::try_from(parts.next()??).ok()?,
+            slot: Slot::try_from(parts.next()??).ok()?,
+            run: Some(parts.next()??),
+        };
+        parts.next().is_none().then_some(cursor)
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Cursor { worker, slot, run } = self;
+        write!(f, "{worker:x}-{slot:x}-{:x}", run.unwrap_or_default())
+    }
 }
 
 impl Api for JobApi {
@@ -566,7 +587,7 @@ impl Api for JobApi {
     ) -> BoxFuture<'static, Result<Page, ApiError>> {
         let audience = self.0.index.catalog().index(audience).expect("the edge asks for the job's audiences");
         let inner = self.inner();
-        match cursor.map_or(Some((0, 0)), parse_cursor) {
+        match cursor.map_or(Some(Cursor::default()), Cursor::parse) {
             Some(from) => Box::pin(inner.list(audience, from, limit)),
             None => Box::pin(std::future::ready(Err(ApiError::Wrong("the cursor is none of this API's".to_owned())))),
         }
@@ -917,11 +938,12 @@ syncs: {log: {to: {stdout: {}}}}
 
     #[test]
     fn a_cursor_is_read_back_and_nothing_else_is() {
-        for place in [(0, 0), (3, 77), (u32::MAX, u32::MAX)] {
-            assert_eq!(parse_cursor(&write_cursor(place.0, place.1)), Some(place));
+        for (worker, slot, run) in [(0, 0, 0), (3, 77, 1_796_075_127_999), (u32::MAX, u32::MAX, u64::MAX)] {
+            let cursor = Cursor { worker, slot, run: Some(run) };
+            assert_eq!(Cursor::parse(&cursor.to_string()), Some(cursor));
         }
-        for wrong in ["", "-", "1", "1-", "+1-2", "1-2-3", "x-1", "100000000-0"] {
-            assert_eq!(parse_cursor(wrong), None, "{wrong}");
+        for wrong in ["", "-", "1", "1-", "1-2", "+1-2-3", "1-2-3-4", "x-1-1", "100000000-0-0", "0-0-"] {
+            assert_eq!(Cursor::parse(wrong), None, "{wrong}");
         }
     }
 }

@@ -30,7 +30,9 @@ pub fn order(order: SyncOrder) -> Result<(), Exit> {
         }
         SyncOrder::Test { sync, connection } => test(&connection, &sync),
         SyncOrder::Attempts { sync, connection } => attempts(&connection, &sync),
-        SyncOrder::DeadLetters { sync, limit, cursor, connection } => dead_letters(&connection, &sync, limit, &cursor),
+        SyncOrder::DeadLetters { sync, limit, cursor, connection } => {
+            dead_letters(&connection, &sync, limit.into(), &cursor)
+        }
         SyncOrder::Redeliver { selection, force, connection } => {
             let many = select(&connection, &selection, "redeliver", force)?;
             said(&connection, &json!({ "dead_letters": many }), format!("{} sent again", letters(many)))

@@ -185,6 +185,8 @@ pub(crate) struct Listed {
     pub(crate) next: Option<Slot>,
     /// The time that the page is as of; 0 if the worker is not live.
     pub(crate) as_of: Time,
+    /// When its process started: slots are those of one run.
+    pub(crate) run: u64,
 }
 
 /// How many keys of one worker meet the conditions of an audience.

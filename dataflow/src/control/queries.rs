@@ -250,7 +250,7 @@ impl Queries {
         let epochs = context.epochs.borrow();
         let Some(start) = epochs.start().filter(|_| epochs.is_started()) else {
             for Listing { reply, .. } in self.listing.drain(..) {
-                answer(context.graph, reply, Listed { keys: Vec::new(), next: None, as_of: 0 });
+                answer(context.graph, reply, Listed { keys: Vec::new(), next: None, as_of: 0, run: self.inner.run });
             }
             return false;
         };
@@ -269,7 +269,7 @@ impl Queries {
             Some(next) if listing.keys.len() < listing.limit => listing.from = next,
             next => {
                 let Listing { reply, keys, as_of, .. } = self.listing.pop_front().expect("it is the first");
-                answer(context.graph, reply, Listed { keys, next, as_of });
+                answer(context.graph, reply, Listed { keys, next, as_of, run: self.inner.run });
             }
         }
         !self.listing.is_empty()

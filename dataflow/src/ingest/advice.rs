@@ -120,6 +120,11 @@ fn of_source(plan: &Plan, id: &str, counts: &Counts, seen: &Seen) -> Option<Stri
     let count = (counts.dead_letters(reason), counts.read);
     let detail = if refused.detail.is_empty() { String::new() } else { format!(" ({})", refused.detail) };
     let what = format!("{} of {} messages are refused as {}{detail}", count.0, count.1, reason.name());
+    if reason == DeadLetterReason::Malformed
+        && let Some(hint) = other_envelope_hint(look, source)
+    {
+        return Some(format!("{what}: {look}\n  hint: {hint}"));
+    }
     if let Some(hint) = unwrap_hint(look, source) {
         return Some(format!("{what}: {look}\n  hint: {hint}"));
     }
@@ -238,6 +243,21 @@ fn unwrap_hint(look: &Look, source: &Source) -> Option<String> {
         [only] => format!("set `unwrap: {only}` of the source"),
         all => format!("set `unwrap: [{}]` of the source", all.join(", ")),
     })
+}
+
+/// Returns what to set where messages, or what is in an envelope, are not in an envelope that their source takes off.
+fn other_envelope_hint(look: &Look, source: &Source) -> Option<String> {
+    let is_text = source.encoding == Encoding::Json && !source.unwrap.is_empty();
+    match look {
+        _ if !is_text => None,
+        Look::Segment(_) | Look::SnowplowTsv | Look::SnowplowJson | Look::Json(_) => {
+            Some("leave out `unwrap` of the source, or list what messages come in".to_owned())
+        }
+        look => look.envelope().map(|envelope| {
+            let name = envelope.name();
+            format!("`unwrap` of the source lists envelopes, the outermost first: put `{name}` where it comes, and leave out what does not")
+        }),
+    }
 }
 
 /// Returns what to set for messages that look so.
