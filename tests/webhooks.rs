@@ -313,6 +313,29 @@ fn what_an_endpoint_asks_to_wait_is_waited() {
 }
 
 #[test]
+fn what_an_endpoint_asks_to_wait_is_waited_over_a_kill() {
+    let receiver = Receiver::willing();
+    let shop = Shop::new(&hooked(&receiver, "  viewers: {model: users, where: {performed: viewed, within: 1h}}\n", ""));
+    let mut refused = false;
+    receiver.set(move |_| match std::mem::replace(&mut refused, true) {
+        false => Fate::Refused(503, "Retry-After: 4\n"),
+        true => Fate::Taken(200),
+    });
+    let process = shop.live(&[]);
+    shop.happens("Viewed", "u-1");
+    until(&|| sync(&process).to_string(), || {
+        number(&sync(&process), "waiting") == 1 && sync(&process)["last_error"] != serde_json::Value::Null
+    });
+    process.kill();
+    let process = shop.live(&[]);
+    until(&|| sync(&process).to_string(), || receiver.taken().len() == 1);
+    let requests = receiver.requests();
+    let waited = requests[requests.len() - 1].at - requests[0].at;
+    assert!(waited >= Duration::from_secs(4), "{waited:?}");
+    process.stop();
+}
+
+#[test]
 fn an_endpoint_that_is_gone_pauses_its_sync_across_restarts() {
     let receiver = Receiver::start(|_| Fate::Refused(410, ""));
     let shop = Shop::new(&hooked(&receiver, "  rich: {model: users, where: {property: ltv > 75}}\n", ""));

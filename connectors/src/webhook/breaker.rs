@@ -182,6 +182,16 @@ impl Breaker {
         self.wait(Some(wait), now);
     }
 
+    /// Returns until when the endpoint has asked to wait.
+    pub fn asked_until(&self) -> Option<Instant> {
+        self.asked_until
+    }
+
+    /// Waits on for what the endpoint has asked for in an earlier run.
+    pub fn wait_on(&mut self, left: Duration, now: Instant) {
+        self.wait(Some(left), now);
+    }
+
     /// Pauses it, or ends the pause and all waiting.
     pub fn pause(&mut self, paused: bool) {
         self.paused = paused;

@@ -5,7 +5,7 @@
 //! once, and that of the machine after [`Progress::sync`]. So a crash of the process repeats what was on its way, and a loss of power
 //! also what was answered since the last sync.
 //!
-//! The file has 8 bytes (`USHD`, and the format version as a u32, 2), then blocks as the log has them ([`block`]), each sealed
+//! The file has 8 bytes (`USHD`, and the format version as a u32, 3), then blocks as the log has them ([`block`]), each sealed
 //! with its offset, of records (integers are varints of the log's blocks):
 //!
 //! ```text
@@ -19,6 +19,7 @@
 //!  7  mode      0 changes, 1 state
 //!  8  again     a dead letter that was sent again: its end, as of settled
 //!  9  retried   attempts that were made again since the log began, from version 2 on
+//! 10  asked     ms since the epoch until which the endpoint has asked to wait, or 0, from version 3 on
 //! ```
 //!
 //! It is written anew when it has grown by much, and when it has an earlier version. A block at its end that is torn is cut off: what it had is done again.
@@ -37,7 +38,7 @@ use usher_core::sink::SinkError;
 /// Its name.
 const FILE: &str = "delivery";
 const MAGIC: [u8; 4] = *b"USHD";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const FILE_HEAD_BYTES: usize = 8;
 /// The file is written anew when it has grown by so many bytes, and to twice its size: it is read in a moment at a start.
 const COMPACT_BYTES: u64 = 4 << 20;
@@ -55,6 +56,7 @@ const PAUSED: u8 = 6;
 const MODE: u8 = 7;
 const AGAIN: u8 = 8;
 const RETRIED: u8 = 9;
+const ASKED: u8 = 10;
 
 /// A place in the log, between two blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +94,7 @@ pub(super) struct Progress {
     marks: VecDeque<(u64, u64)>,
     paused: bool,
     retried: u64,
+    asked_until: u64,
 }
 
 /// What a file said at a start.
@@ -148,6 +151,7 @@ impl Progress {
             marks: VecDeque::new(),
             paused: false,
             retried: 0,
+            asked_until: 0,
         };
         let (mut held, mut is_state) = (Held::new(rows), false);
         while let Some(body) = block_at(&bytes, progress.offset) {
@@ -194,6 +198,7 @@ impl Progress {
             marks: VecDeque::new(),
             paused: false,
             retried: 0,
+            asked_until: 0,
         };
         progress.rewrite(None)?;
         Ok(progress)
@@ -227,6 +232,19 @@ impl Progress {
         if retried != self.retried {
             self.retried = retried;
             self.record(RETRIED, &[retried]);
+        }
+    }
+
+    /// Returns until when the endpoint has asked to wait, ms since the epoch; 0 if it has not.
+    pub fn asked_until(&self) -> u64 {
+        self.asked_until
+    }
+
+    /// Takes until when the endpoint has asked to wait.
+    pub fn set_asked_until(&mut self, until: u64) {
+        if until != self.asked_until {
+            self.asked_until = until;
+            self.record(ASKED, &[until]);
         }
     }
 
@@ -351,6 +369,7 @@ impl Progress {
         }
         write_record(&mut body, PAUSED, &[u64::from(self.paused)]);
         write_record(&mut body, RETRIED, &[self.retried]);
+        write_record(&mut body, ASKED, &[self.asked_until]);
         write_record(&mut body, MODE, &[u64::from(held.is_some())]);
         for (membership, member) in held.into_iter().flat_map(Held::iter) {
             write_held(&mut body, membership, Some((&member.row, member.known)));
@@ -407,6 +426,7 @@ impl Progress {
                 }
                 PAUSED => self.paused = number()? == 1,
                 RETRIED => self.retried = number()?,
+                ASKED => self.asked_until = number()?,
                 MODE => {
                     *is_state = number()? == 1;
                     if !*is_state {
@@ -494,13 +514,14 @@ mod tests {
         progress.mark(100, 5_000);
         progress.pause(true);
         progress.set_retried(6);
+        progress.set_asked_until(7_000);
         progress.write(None).unwrap();
         drop(progress);
         let Found { progress, held } = reopened(folder.path());
         assert_eq!(progress.base(), Base { position: 40, number: 3, sent: 2 });
         assert_eq!(progress.counts(), Counts { delivered: 1, superseded: 1, dead_letters: 1 });
         assert_eq!((progress.settled().watermark(), progress.settled().above().collect::<Vec<_>>()), (4, vec![(5, 8)]));
-        assert_eq!((progress.is_paused(), progress.retried()), (true, 6));
+        assert_eq!((progress.is_paused(), progress.retried(), progress.asked_until()), (true, 6, 7_000));
         assert_eq!((progress.committed_by(4_999), progress.committed_by(5_000)), (0, 100));
         assert_eq!((progress.committed_at(99), progress.committed_at(100)), (Some(5_000), None));
         let held = held.unwrap();
@@ -512,7 +533,7 @@ mod tests {
     #[test]
     fn files_of_this_version_stay_readable() {
         let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/webhook/testdata");
-        let path = testdata.join("delivery.v2");
+        let path = testdata.join("delivery.v3");
         let folder = tempfile::tempdir().unwrap();
         let mut progress = reopened(folder.path()).progress;
         progress.restart(Some(&Held::new(true))).unwrap();
@@ -529,6 +550,7 @@ mod tests {
         progress.mark(1_000, 1_795_428_000_000);
         progress.pause(true);
         progress.set_retried(300);
+        progress.set_asked_until(1_795_428_600_000);
         progress.write(None).unwrap();
         let written = std::fs::read(folder.path().join("delivery")).unwrap();
         if std::env::var_os("UPDATE").is_some() {
@@ -537,14 +559,15 @@ mod tests {
         }
         let frozen = std::fs::read(&path).unwrap();
         assert_eq!(written, frozen);
-        for (name, retried) in [("delivery.v1", 0), ("delivery.v2", 300)] {
+        let asked = 1_795_428_600_000;
+        for (name, retried, asked) in [("delivery.v1", 0, 0), ("delivery.v2", 300, 0), ("delivery.v3", 300, asked)] {
             let old = tempfile::tempdir().unwrap();
             std::fs::copy(testdata.join(name), old.path().join("delivery")).unwrap();
             // What is read is written anew in this version.
             for _ in 0..2 {
                 let Found { progress: read, held } = reopened(old.path());
                 assert_eq!((read.base(), read.counts(), read.is_paused()), (progress.base(), progress.counts(), true));
-                assert_eq!(read.retried(), retried, "{name}");
+                assert_eq!((read.retried(), read.asked_until()), (retried, asked), "{name}");
                 assert_eq!(
                     (read.settled.watermark(), read.settled.above().collect::<Vec<_>>()),
                     (8, vec![(9, 10), (300, 302)])

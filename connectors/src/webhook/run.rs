@@ -300,7 +300,11 @@ impl Run {
         if is_doubtful || held.is_none() {
             progress.restart(held.as_ref())?;
         }
-        let breaker = Breaker::new(webhook.schedule, webhook.concurrency, progress.is_paused());
+        let mut breaker = Breaker::new(webhook.schedule, webhook.concurrency, progress.is_paused());
+        let left = progress.asked_until().saturating_sub(webhook.clock.now());
+        if left > 0 {
+            breaker.wait_on(Duration::from_millis(left), Instant::now());
+        }
         let end = log.shared.lock().end;
         let mut queue = Queue::new(breaker, webhook.schedule, webhook.batch, held);
         queue.retried = progress.retried();
@@ -718,6 +722,13 @@ impl Run {
                 self.queue.delivered_but(attempt, &places, now, random);
             }
         }
+        // Other waits are steps of the schedule, which begins anew at a start.
+        if asked.is_some()
+            && let Some(until) = self.queue.breaker.asked_until()
+        {
+            let left = until.saturating_duration_since(now).as_millis() as u64;
+            self.progress.set_asked_until(self.now() + left);
+        }
     }
 
     /// Reads which changes of a request an answer of 2xx refuses, by their places in order, with the reasons. Refused without such places:
@@ -827,6 +838,9 @@ impl Run {
     fn pause(&mut self, paused: bool) -> DeliveryReply {
         self.queue.breaker.pause(paused);
         self.progress.pause(paused);
+        if !paused {
+            self.progress.set_asked_until(0);
+        }
         DeliveryReply::Done
     }
 
