@@ -490,7 +490,14 @@ pub fn settle_removed_syncs(loaded: &Loaded, state: &State, dropped: &[String]) 
         return Err(Exit::wrong(format_args!("--drop-sync {id}: the job has the sync `{id}`"))
             .hint("remove the sync from the job first".to_owned()));
     }
-    for (id, folder) in folders(&state.ledger)? {
+    let found = folders(&state.ledger)?;
+    // No error: the flag may still be there at the next start.
+    for id in dropped.iter().filter(|id| !found.iter().any(|(known, _)| known == *id)) {
+        let removed = found.iter().map(|(known, _)| &known[..]).filter(|known| !syncs.contains_key(*known));
+        let near = usher_config::nearest(id, removed).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        print_stderr(format_args!("note: --drop-sync {id}: no sync of that name has a ledger on this machine{near}"));
+    }
+    for (id, folder) in found {
         if syncs.contains_key(&id) {
             continue;
         }

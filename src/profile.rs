@@ -321,17 +321,35 @@ fn kind_of(object: &Value, format: &Format) -> Kind {
     }
 }
 
-/// Calls `found` with each value that is no object, and its path.
+/// Calls `found` with each value that is no object, and its path. Of a list of objects that are the lists of what their members have.
 fn leaves(members: &Map<String, Value>, path: &mut Vec<Step>, found: &mut impl FnMut(&Path, &Value)) {
     for (name, value) in members {
         path.push(Step::Key(name.clone()));
         match value {
             Value::Object(inner) if path.len() < DEPTH => leaves(inner, path, found),
             Value::Object(_) => {}
+            Value::Array(list) if path.len() + 1 < DEPTH && !list.is_empty() && list.iter().all(Value::is_object) => {
+                path.push(Step::All);
+                leaves(&transposed(list), path, found);
+                path.pop();
+            }
             value => found(&Path(path.clone()), value),
         }
         path.pop();
     }
+}
+
+/// Returns the members of a list of objects, each as the list of its values; of members that are objects again as such a mapping.
+fn transposed(list: &[Value]) -> Map<String, Value> {
+    let mut members: BTreeMap<&String, Vec<Value>> = BTreeMap::new();
+    for (name, value) in list.iter().filter_map(Value::as_object).flatten().filter(|(_, value)| !value.is_null()) {
+        members.entry(name).or_default().push(value.clone());
+    }
+    let whole = |values: Vec<Value>| match values.iter().all(Value::is_object) {
+        true => Value::Object(transposed(&values)),
+        false => Value::Array(values),
+    };
+    members.into_iter().map(|(name, values)| (name.clone(), whole(values))).collect()
 }
 
 /// Returns the type of a value as a job would declare it; `None` of null and of an empty list, `list` of a list of something else.
@@ -402,6 +420,17 @@ mod tests {
         assert_eq!(declared("properties.gift"), Some("boolean"));
         assert_eq!(declared("properties.none"), None);
         assert_eq!(bought.paths["properties.revenue"].samples, ["5", "5.5"]);
+    }
+
+    #[test]
+    fn lists_of_objects_are_shown_by_what_their_members_have() {
+        let line = r#"{"type":"track","event":"Bought","userId":"a","properties":{"items":[{"sku":"A","price":{"net":5}},{"sku":"B","price":{"net":6.5},"x":null}],"mixed":[{"a":1},2]}}"#;
+        let (profile, _) = profile(&[line]);
+        let (_, bought) = profile.most_frequent()[0];
+        let shown = |path: &str| bought.paths.get(path).map(|values| (values.declared(), values.samples.join(" ")));
+        assert_eq!(shown("properties.items[*].sku"), Some((Some("list<string>"), r#"["A","B"]"#.to_owned())));
+        assert_eq!(shown("properties.items[*].price.net"), Some((Some("list<number>"), "[5,6.5]".to_owned())));
+        assert_eq!((shown("properties.items"), shown("properties.items[*].x")), (None, None));
     }
 
     #[test]

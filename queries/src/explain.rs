@@ -12,7 +12,7 @@ use crate::plan::{
 use crate::predicate::Predicate;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
-use usher_config::{Aggregate, Comparison, Members, Path, duration, nearest};
+use usher_config::{Aggregate, Comparison, Members, Path, duration, nearest, some_of};
 
 /// The requested audience is not in the job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,14 +21,17 @@ pub struct UnknownAudience {
     pub id: String,
     /// The nearest id of the job, if one is near.
     pub closest: Option<String>,
+    /// Some ids of the job; `None` if it has no audience.
+    pub some: Option<String>,
 }
 
 impl fmt::Display for UnknownAudience {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "unknown audience `{}`", self.id)?;
-        match &self.closest {
-            Some(closest) => write!(f, "\n  hint: did you mean `{closest}`?"),
-            None => Ok(()),
+        match (&self.closest, &self.some) {
+            (Some(closest), _) => write!(f, "\n  hint: did you mean `{closest}`?"),
+            (None, Some(some)) => write!(f, "\n  hint: audiences of the job: {some}"),
+            (None, None) => Ok(()),
         }
     }
 }
@@ -46,8 +49,9 @@ pub fn explain(plan: &Plan, audience: Option<&str>) -> Result<String, UnknownAud
         None => None,
         Some(id) if plan.job.audiences.contains_key(id) => Some(id),
         Some(id) => {
-            let closest = nearest(id, plan.job.audiences.keys().map(String::as_str)).map(str::to_string);
-            return Err(UnknownAudience { id: id.to_string(), closest });
+            let ids = || plan.job.audiences.keys().map(String::as_str);
+            let (closest, some) = (nearest(id, ids()).map(str::to_string), some_of(ids()));
+            return Err(UnknownAudience { id: id.to_string(), closest, some });
         }
     };
     let mut text = Explained { plan, out: String::new() };

@@ -125,6 +125,20 @@ fn check(tokens: &[TokenWithSpan]) -> Result<(), Fault> {
             Token::DoubleEq => {
                 return Err(Fault::new(span.start, "`==` is not an operator of predicates").hint("write `=`"));
             }
+            Token::Overlap => {
+                return Err(Fault::new(span.start, "`&&` is not an operator of predicates").hint("write `and`"));
+            }
+            Token::ExclamationMark => {
+                let fault = Fault::new(span.start, "`!` is not an operator of predicates");
+                return Err(fault.hint("write `not`, and `<>` or `!=` without a space"));
+            }
+            Token::Word(Word { value, quote_style: None, .. })
+                if matches!(before, Token::Number(..)) && unit(value).is_some() =>
+            {
+                let (number, unit) = (before.to_string(), unit(value).expect("it is one"));
+                let fault = Fault::new(span.start, format!("`{number}{value}` is not a literal of predicates"));
+                return Err(fault.hint(format!("write `interval '{number} {unit}'`")));
+            }
             // Literals only add to the length of a list, not to the depth of the tree.
             Token::Word(Word { keyword: Keyword::NoKeyword, .. })
             | Token::Number(..)
@@ -146,6 +160,19 @@ fn check(tokens: &[TokenWithSpan]) -> Result<(), Fault> {
         return Err(Fault { message: "the predicate is empty".to_owned(), location: None, hint: None });
     }
     Ok(())
+}
+
+/// Returns the unit of an interval that a letter stands for in a job's durations.
+fn unit(letter: &str) -> Option<&'static str> {
+    Some(match letter {
+        "ms" => "milliseconds",
+        "s" => "seconds",
+        "m" => "minutes",
+        "h" => "hours",
+        "d" => "days",
+        "w" => "weeks",
+        _ => return None,
+    })
 }
 
 /// Returns the parser's error as a fault.
