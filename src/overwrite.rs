@@ -1,6 +1,6 @@
-//! Refuses to write over what a job reads: its own file, the files of its sources, and the Parquet of its models.
+//! Refuses to write over what a job reads: its own file, the files of its sources, and the Parquet or the Delta tables of its models.
 //!
-//! Paths are compared as the system resolves them, where they exist. Holds nothing.
+//! Paths are compared as the system resolves them, where they exist. Holds nothing. Does not look at files that the job includes, nor at schemas.
 
 use crate::exit::Exit;
 use crate::open::Loaded;
@@ -32,25 +32,33 @@ pub fn reader_of(loaded: &Loaded, job_file: &Path, file: &Path) -> Option<String
         return Some(format!("the source `{id}` reads"));
     }
     let is_taken = |parquet: &Parquet| match parquet {
-        Parquet::Files(files) => takes(files, &loaded.folder, &file),
-        Parquet::Delta(table) => takes(&table.url, &loaded.folder, &file),
+        Parquet::Files(files) => takes(files, &loaded.folder, &file, is_parquet),
+        // Its log too.
+        Parquet::Delta(table) => takes(&table.url, &loaded.folder, &file, |_| true),
     };
     let model = job.models.iter().find(|(_, model)| model.parquet.as_ref().is_some_and(is_taken));
     model.map(|(id, _)| format!("the model `{id}` reads"))
 }
 
-/// Returns whether a snapshot's location on this machine takes in a file: it is the file, a pattern of it, or a folder around a Parquet file.
-fn takes(location: &Location, folder: &Path, file: &Path) -> bool {
+fn is_parquet(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "parquet")
+}
+
+/// Returns whether a location on this machine takes in a file: it is the file, or a folder around it whose files `counts`; or a pattern of either.
+fn takes(location: &Location, folder: &Path, file: &Path, counts: fn(&Path) -> bool) -> bool {
     let path = location.shown().strip_prefix("file://").unwrap_or(location.shown());
     if path.contains("://") {
         return false;
     }
+    let is_taken = |place: &Path| {
+        let place = resolved(place);
+        place == *file || counts(file) && file.starts_with(&place)
+    };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let place = resolved(folder).join(path);
-    let of_folder = resolved(&place);
-    let is_parquet = file.extension().is_some_and(|extension| extension == "parquet");
-    let matches = || glob::Pattern::new(&place.to_string_lossy()).is_ok_and(|pattern| pattern.matches_path(file));
-    of_folder == *file || is_parquet && file.starts_with(&of_folder) || matches()
+    let pattern = Path::new(&glob::Pattern::escape(&folder.to_string_lossy())).join(path);
+    is_taken(&folder.join(path))
+        || path.contains(['*', '?', '['])
+            && glob::glob(&pattern.to_string_lossy()).is_ok_and(|found| found.flatten().any(|place| is_taken(&place)))
 }
 
 /// Returns the path that the system resolves a path to; one that does not exist as an absolute path.

@@ -45,7 +45,7 @@ pub fn source_of(text: &str) -> Result<SourceFrom, Exit> {
 /// # Errors
 /// The source can't be read, or is a topic that has sent nothing at all.
 pub fn read(id: &str, from: &SourceFrom, folder: &Path, most: usize) -> Result<Vec<Vec<u8>>, Exit> {
-    first_messages(id, partitions(id, from, folder, None)?, most, PATIENCE, &|record, _| vec![record.to_vec()])
+    first_messages(id, partitions(id, from, folder, None)?, most, patience(from), &|record, _| vec![record.to_vec()])
 }
 
 /// Does what [`read`] does for a source of a job. Messages that come in envelopes or in an encoding are JSON, each as the job sees it; what can't be
@@ -67,10 +67,18 @@ pub fn read_source(id: &str, source: &usher_config::Source, folder: &Path, most:
     let decoder = Decoder::of(source, &[], schemas)
         .map_err(|reason| Exit::wrong(format_args!("the schema of source `{id}` can't be read: {reason}")))?;
     let partitions = partitions(id, &source.from, folder, registry)?;
-    first_messages(id, partitions, most, PATIENCE, &|record, headers| {
+    first_messages(id, partitions, most, patience(&source.from), &|record, headers| {
         let messages = decoder.whole(record, headers).into_iter();
         messages.map(|message| message.map_or_else(|| record.to_vec(), |message| message.to_string().into())).collect()
     })
+}
+
+/// Returns how long a source may send nothing. A pipe is waited for.
+fn patience(from: &SourceFrom) -> Duration {
+    match from {
+        SourceFrom::File { .. } => Duration::MAX,
+        SourceFrom::Kafka { .. } => PATIENCE,
+    }
 }
 
 /// Opens all partitions of a source.

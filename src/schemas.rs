@@ -6,7 +6,7 @@
 use crate::exit::Exit;
 use crate::open::warehouse;
 use crate::terminal::print_stderr;
-use usher_config::{ColumnType, Job, Salvage};
+use usher_config::{ColumnType, Job, Parquet, Salvage};
 use usher_connectors::parquet::FoundType;
 use usher_connectors::state_store::Objects;
 use usher_core::store::StoreError;
@@ -16,7 +16,7 @@ use usher_queries::{Schemas, needs_schema, salvage_needs_schema};
 /// The columns of a model's files, as in [`Schemas`].
 pub type Columns = Vec<(String, Result<ColumnType, String>)>;
 
-/// A schema as it is kept, in JSON: where the model's files are, as [`usher_config::Parquet`] is shown, and their columns.
+/// A schema as it is kept, in JSON: where the model's files are, the identity of [`usher_config::Parquet`], and their columns.
 type KeptSchema = (String, Columns);
 
 /// The footers of a model's files that are read for its schema.
@@ -110,7 +110,7 @@ fn find(store: &Objects, model: &str) -> Result<Option<KeptSchema>, StoreError> 
 
 /// Where the files of a model are.
 fn place(job: &Job, model: &str) -> Option<String> {
-    job.models.get(model)?.parquet.as_ref().map(ToString::to_string)
+    job.models.get(model)?.parquet.as_ref().map(Parquet::identity)
 }
 
 /// The name under which the schema of a model is kept. Those of registries begin with a hash.

@@ -542,7 +542,7 @@ fn a_cursor_of_members_from_before_a_restart_is_refused() {
         buy(folder.path(), user);
     }
     let page = |api: &Api, cursor: &str| api.get(&format!("/v1/members/buyers?limit=1&cursor={cursor}"));
-    let api = Api::start(folder.path(), "1");
+    let api = Api::start(folder.path(), "3");
     api.running.wait_for("live after");
     let first = page(&api, "").json();
     let cursor = first["next_cursor"].as_str().expect("there are two").to_owned();

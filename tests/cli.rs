@@ -500,7 +500,9 @@ fn what_the_job_reads_is_not_written_over() {
         assert!(ran.code == Some(2) && ran.stderr.contains(reader), "{args:?}: {:?} {}", ran.code, ran.stderr);
         assert_eq!(["job.yaml", "events.jsonl", "warehouse/users.parquet"].map(content), before, "{args:?}");
     };
-    for parquet in ["warehouse/users.parquet", "warehouse", "warehouse/*.parquet"] {
+    std::os::unix::fs::symlink("warehouse", folder.path().join("linked")).expect("the folder can be written");
+    let globs = ["warehouse/*.parquet", "./warehouse/*.parquet", "linked/../linked/u*.parquet", "w*"];
+    for parquet in ["warehouse/users.parquet", "warehouse"].into_iter().chain(globs) {
         let job = JOB.replace("users.parquet", parquet);
         std::fs::write(folder.path().join("job.yaml"), &job).expect("it can be written");
         for (file, reader) in [

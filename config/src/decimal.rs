@@ -44,8 +44,8 @@ impl Decimal {
         Decimal::from_raw(if negative { -units } else { units })
     }
 
-    /// Returns whether a text that [`Decimal::parse`] takes is that number: it has 9 fractional digits at most, or is not more than what a double
-    /// makes of such a number, as `0.30000000000000004` of 0.3.
+    /// Returns whether a text that [`Decimal::parse`] takes is that number: it has 9 fractional digits at most, or is how
+    /// a program writes the double next to such a number, as `0.30000000000000004` for 0.3.
     pub fn is_exact(text: &str) -> bool {
         let (mantissa, exponent) = match text.find(['e', 'E']) {
             Some(at) => (&text[..at], parse_exponent(&text[at + 1..]).unwrap_or_default()),
@@ -56,10 +56,10 @@ impl Decimal {
         let zeros = digits().rev().take_while(|digit| *digit == b'0').count();
         let is_double_of = |number: Decimal| {
             let (written, number) = (text.parse::<f64>().ok()?, number.to_string().parse::<f64>().ok()?);
-            Some((written - number).abs() <= written.abs() * 1e-15)
+            Some(number != 0.0 && (written - number).abs() <= written.abs() * 1e-15)
         };
         zeros == digits().count()
-            || fraction.len() as i64 - exponent - zeros as i64 <= DIGITS
+            || (fraction.len() as i64).saturating_sub(exponent).saturating_sub(zeros as i64) <= DIGITS
             || Decimal::parse(text).and_then(is_double_of) == Some(true)
     }
 
@@ -181,7 +181,9 @@ mod tests {
         ] {
             assert!(Decimal::is_exact(text), "{text}");
         }
-        for text in ["0.1234567891", "1e-10", "-0.00000000001", "10e-11", "1.5e-9"] {
+        for text in
+            ["0.1234567891", "1e-10", "-0.00000000001", "10e-11", "1.5e-9", "1e-400", "1.5e-99999999999999999999"]
+        {
             assert!(!Decimal::is_exact(text), "{text}");
         }
     }

@@ -424,7 +424,7 @@ pub struct Model {
     pub members: Members,
 }
 
-/// Where a model's Parquet is. Shown as a text that another location or another version has not.
+/// Where a model's Parquet is. Shown without what may be secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Parquet {
     /// Files: path, folder, glob or url.
@@ -453,16 +453,27 @@ pub enum TableVersion {
     Time(u64),
 }
 
-impl fmt::Display for Parquet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Parquet {
+    /// Returns a text that another location or another version has not, without what may be secret.
+    pub fn identity(&self) -> String {
+        self.text(&Location::identity)
+    }
+
+    fn text(&self, of: &dyn Fn(&Location) -> String) -> String {
         match self {
-            Parquet::Files(location) => location.fmt(f),
-            Parquet::Delta(DeltaTable { url, at }) => match at {
-                TableVersion::Newest => write!(f, "delta {url}"),
-                TableVersion::Number(version) => write!(f, "delta {url}, version {version}"),
-                TableVersion::Time(ms) => write!(f, "delta {url}, at {ms} ms"),
+            Parquet::Files(location) => of(location),
+            Parquet::Delta(DeltaTable { url, at }) => match (of(url), at) {
+                (url, TableVersion::Newest) => format!("delta {url}"),
+                (url, TableVersion::Number(version)) => format!("delta {url}, version {version}"),
+                (url, TableVersion::Time(ms)) => format!("delta {url}, at {ms} ms"),
             },
         }
+    }
+}
+
+impl fmt::Display for Parquet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text(&|location| location.shown().to_owned()))
     }
 }
 

@@ -37,6 +37,15 @@ impl Location {
         &self.shown
     }
 
+    /// Returns a text that another location has not, without what may be secret: of a url that has more than is shown, with a hash of the text of the
+    /// file. So another value of its variables is no other location.
+    pub fn identity(&self) -> String {
+        match &self.secret {
+            Some(Secret(written)) => format!("{} {:016x}", self.shown, hash(written)),
+            None => self.shown.clone(),
+        }
+    }
+
     /// Returns the text of the file, if more than what is shown belongs to it.
     pub(crate) fn secret(&self) -> Option<&Secret> {
         self.secret.as_ref()
@@ -54,6 +63,11 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown)
     }
+}
+
+/// Returns the FNV-1a hash of a text. It is kept with the state: it must not change.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// Returns a url without user info and query; another text as it is.
@@ -95,6 +109,14 @@ mod tests {
             assert_eq!(location.resolve(&|_| Some(text.to_owned())), Ok(text.to_owned()));
             assert!(!format!("{location:?}").contains("pw"));
         }
+        let identity = |text: &str, written: &str| Location::new(text, Some(written)).identity();
+        assert_eq!(
+            identity("https://h/u?sig=1", "https://h/u?sig=${SIG}"),
+            identity("https://h/u?sig=2", "https://h/u?sig=${SIG}")
+        );
+        assert_ne!(Location::from("https://h/u?table=a").identity(), Location::from("https://h/u?table=b").identity());
+        assert_eq!(Location::from("https://h/u?a").identity(), "https://h/u d07b0fe54c71cf8e");
+        assert_eq!(Location::from("users/").identity(), "users/");
         for text in [
             "users/",
             "a/what?.parquet",

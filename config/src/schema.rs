@@ -422,7 +422,16 @@ pub(crate) fn is_secret(name: &str) -> bool {
 
 /// Returns whether a value at a path of the file may be a secret. Messages do not quote such a value, even a wrong one.
 pub(crate) fn is_discreet(path: &str) -> bool {
-    path.starts_with(&[job::API.name, process::KEYS.name].join("."))
+    let steps: Vec<&str> = path.split('.').collect();
+    let is_location = match steps[..] {
+        [section, _, key] | [section, _, key, _] if section == job::MODELS.name => {
+            key == model::PARQUET.name || key == model::DELTA.name
+        }
+        [section, key] => section == job::STATE.name && key == process::URL.name,
+        _ => false,
+    };
+    is_location
+        || path.starts_with(&[job::API.name, process::KEYS.name].join("."))
         || path.contains(&[destination::KAFKA.name, destination::PROPERTIES.name].join("."))
         || secret_keys(&source::REGISTRY_RECORD)
             .any(|key| path.contains(&[source::REGISTRY.name, key.name()].join(".")))

@@ -359,6 +359,11 @@ impl Inner {
         limit: usize,
     ) -> Result<Page, ApiError> {
         let peers = (self.threads * self.addresses.len()) as u32;
+        let of_earlier = || ApiError::Wrong("the cursor is of an earlier run: start over".to_owned());
+        // A run with more workers.
+        if worker >= peers {
+            return Err(of_earlier());
+        }
         let (mut keys, mut as_of) = (Vec::new(), Time::MAX);
         // One more than asked for: without it this page is the last.
         let mut next_cursor = None;
@@ -373,7 +378,7 @@ impl Inner {
                 return Err(not_live());
             }
             if run.take().is_some_and(|run| run != listed.run) {
-                return Err(ApiError::Wrong("the cursor is of an earlier run: start over".to_owned()));
+                return Err(of_earlier());
             }
             if left == 0 {
                 next_cursor = Some(Cursor { worker: at.0, slot: at.1, run: Some(listed.run) }.to_string());

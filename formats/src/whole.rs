@@ -3,7 +3,7 @@
 //! Promises: a record of an encoding is its value as JSON, and envelopes come off as in [`Decoder::unwrap`]: what they have beside a message are
 //! members of it where it lacks them. Slow: a record is taken apart as a tree.
 //!
-//! Refuses: to say what is wrong with a record that can't be read. Headers are not listed, but for the attributes of a binary CloudEvent.
+//! Refuses: to say what is wrong with a record that can't be read, or to read the rest of a batch with a broken element. Headers are not listed, but for the attributes of a binary CloudEvent.
 
 use serde_json::{Map, Value};
 
@@ -102,7 +102,8 @@ fn take_apart(
         }
         Envelope::Cloudevents => {
             let data = members.remove("data");
-            members.contains_key("specversion").then(|| data.unwrap_or_default())
+            let is_encoded = data.is_none() && members.contains_key("data_base64");
+            (members.contains_key("specversion") && !is_encoded).then(|| data.unwrap_or_default())
         }
     };
     let Some(inside) = inside else { return messages.push(None) };

@@ -139,7 +139,8 @@ impl Explained<'_> {
             }
             None => writeln!(self.out, "  no snapshot: known from events only")?,
             Some(snapshot) => {
-                writeln!(self.out, "  reads {}", snapshot.parquet)?;
+                let parquet = self.plan.job.models[&model.id].parquet.as_ref();
+                writeln!(self.out, "  reads {}", parquet.expect("a model with a snapshot has Parquet"))?;
                 writeln!(self.out, "    key {}", snapshot.key)?;
                 if let Some((parent, foreign_key)) = &snapshot.parent {
                     writeln!(self.out, "    foreign key {foreign_key} of {}", self.plan.models[*parent as usize].id)?;

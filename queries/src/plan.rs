@@ -411,7 +411,7 @@ pub struct LivePlan {
 /// How a model's Parquet is read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotPlan {
-    /// Where it is, as [`usher_config::Parquet`] is shown.
+    /// Where it is: the identity of [`usher_config::Parquet`].
     pub parquet: String,
     /// The column of the key.
     pub key: String,

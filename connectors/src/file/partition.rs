@@ -289,8 +289,14 @@ impl FilePartition {
                 stored.seek(read)
             }
             packed => {
-                let skipped = io::copy(&mut packed.by_ref().take(read), &mut io::sink())?;
-                if skipped == read { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+                let mut left = packed.by_ref().take(read);
+                // What is to be skipped is waited for.
+                while let Err(error) = io::copy(&mut left, &mut io::sink()) {
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        return Err(error);
+                    }
+                }
+                if left.limit() == 0 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
             }
         }
     }

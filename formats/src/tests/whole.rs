@@ -66,6 +66,7 @@ fn what_can_not_be_read_is_no_message_and_what_is_blank_is_none() {
         whole(&[Batch], r#"{"batch":[{"a":1},2,null,{"b":3}],"b":2}"#),
         [Some(json!({"a": 1, "b": 2})), None, Some(json!({"b": 3}))]
     );
+    assert_eq!(whole(&[Envelope::Cloudevents], r#"{"specversion":"1.0","data_base64":"e30="}"#), [None]);
     assert_eq!(whole(&[Batch], r#"[{"a":1},{"a":2}]"#), [Some(json!({"a": 1})), Some(json!({"a": 2}))]);
 }
 

@@ -312,8 +312,8 @@ impl<'a> Columns<'a> {
         declared.or_else(|| gap.filter(|gap| gap.others || gap.columns.contains(name)).map(|_| Column::InDoubt))
     }
 
-    /// Returns a model's column, as declared, else as in its file. Names match exactly, and those of a file else without case where that is
-    /// unique and no declared column is alike. `None` if there is no such column.
+    /// Returns a model's column, as declared, else as in its file. Names match exactly; those of a file also in another case, where that is
+    /// unique and no declared column has the name in another case. `None` if there is no such column.
     fn column(&self, model: &str, name: &str) -> Option<Column<'a>> {
         let Some(of) = self.job.models.get(model) else {
             return Some(Column::InDoubt);

@@ -318,7 +318,7 @@ impl<'a> Layout<'a> {
     /// Returns how a model is read: where an audience is about its keys or a condition about its rows. `None` if it is
     /// not read.
     fn snapshot(&self, id: &str, model: &Model) -> Option<SnapshotPlan> {
-        let parquet = model.parquet.as_ref()?.to_string();
+        let parquet = model.parquet.as_ref()?.identity();
         let mut columns: BTreeMap<String, ColumnType> = BTreeMap::new();
         let mut is_related = false;
         for (parent, facts) in self.drafts {
