@@ -529,23 +529,24 @@ fn ends(scan: &mut Scan<'_, '_>, at: usize) -> Option<()> {
 fn split(scan: &mut Scan<'_, '_>, at: usize, elements: &mut Vec<(usize, usize, InsideType)>) -> Option<usize> {
     let mut at = scan.blank(at + 1);
     let mut start = at;
-    let mut depth = 0usize;
     loop {
         match scan.byte(at) {
             b'"' => {
                 at = scan.skip_string(at)?;
                 continue;
             }
-            b'{' | b'[' => depth += 1,
-            b']' if depth == 0 => {
+            b'{' | b'[' => {
+                at = pass_over(scan, at)?;
+                continue;
+            }
+            b']' => {
                 if at > start || !elements.is_empty() {
                     elements.push(trimmed(scan, start, at));
                 }
                 return Some(at + 1);
             }
-            b'}' if depth == 0 => return scan.fail(What::Expected("`,` or `]`"), at),
-            b'}' | b']' => depth -= 1,
-            b',' if depth == 0 => {
+            b'}' => return scan.fail(What::Expected("`,` or `]`"), at),
+            b',' => {
                 elements.push(trimmed(scan, start, at));
                 at = scan.blank(at + 1);
                 start = at;

@@ -302,7 +302,7 @@ impl RowsManifest {
 /// A pull whose rows are in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PullRecord {
-    /// The location, as in the job file.
+    /// The location: the identity of [`usher_config::Parquet`].
     pub(crate) parquet: String,
     /// The columns it read for messages to name.
     pub(crate) include: Vec<String>,
@@ -317,7 +317,7 @@ pub(crate) struct PullRecord {
 /// A model's last pull, which failed or was held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FailedPull {
-    /// The location, as in the job file.
+    /// The location: the identity of [`usher_config::Parquet`].
     pub(crate) parquet: String,
     /// When it began, ms since the epoch.
     pub(crate) began: Time,
