@@ -11,6 +11,7 @@
 //! | `source` | topics as a source: their partitions are polled for messages |
 //! | `sink` | a topic as a destination: batches of changes become transactions |
 //! | `ledger` | the ledger of a sync, as records of a compacted topic |
+//! | `sent` | without transactions: messages that were sent and are not in the ledger |
 //! | `dead_letters` | a topic for dead letters |
 //! | `client` | settings of clients, the problems that they report, retries |
 //! | `topics` | topics by name, and suggestions for a name that is wrong |
@@ -23,6 +24,7 @@ mod error;
 mod ffi;
 mod ledger;
 mod looks;
+mod sent;
 mod sink;
 mod source;
 mod topics;

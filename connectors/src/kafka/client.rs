@@ -161,6 +161,8 @@ struct ClientState {
     undelivered: Option<Undelivered>,
     /// By noted topic and partition, where messages were delivered.
     delivered: BTreeMap<(usize, i32), Delivered>,
+    /// By the number that their sender gave to them, how many messages were delivered.
+    arrived: BTreeMap<usize, usize>,
 }
 
 /// Where messages of one producer were delivered in a partition.
@@ -312,6 +314,11 @@ impl Context {
     pub(super) fn take_delivered(&self) -> BTreeMap<(usize, i32), Delivered> {
         std::mem::take(&mut self.lock().delivered)
     }
+
+    /// Returns how many messages were delivered since the last call, by the number that their sender gave to them.
+    pub(super) fn take_arrived(&self) -> BTreeMap<usize, usize> {
+        std::mem::take(&mut self.lock().arrived)
+    }
 }
 
 impl ClientContext for Context {
@@ -348,9 +355,10 @@ fn plain(reason: &str) -> &str {
 impl ConsumerContext for Context {}
 
 impl ProducerContext for Context {
-    type DeliveryOpaque = ();
+    /// A number by which the sender counts messages that have arrived; those with 0 are not counted.
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
         match result {
             Ok(message) => {
                 let Some(topic) = self.noted.iter().position(|topic| topic == message.topic()) else { return };
@@ -358,6 +366,9 @@ impl ProducerContext for Context {
                 let mut state = self.lock();
                 let noted = state.delivered.entry((topic, message.partition()));
                 noted.and_modify(|noted| noted.add(offset)).or_insert_with(|| Delivered::at(offset));
+                if number > 0 {
+                    *state.arrived.entry(number).or_default() += 1;
+                }
             }
             Err((error, message)) => {
                 let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();

@@ -92,7 +92,7 @@ impl DeadLetterTopic {
         }
         let until = Instant::now() + WAIT;
         loop {
-            match self.producer.send(BaseRecord::to(&self.topic).key(source).payload(letter)) {
+            match self.producer.send(BaseRecord::with_opaque_to(&self.topic, 0).key(source).payload(letter)) {
                 Ok(()) => {
                     lock(&self.full).away = false;
                     return Ok(None);

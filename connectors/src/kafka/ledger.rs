@@ -3,7 +3,7 @@
 //! ```text
 //! key               value
 //! !owner            {"incarnation":"9f1c27ab00000001"}
-//! !committed        {"version":2,"run":3,"batch":1207,"clock":1763895600123}
+//! !committed        {"version":3,"run":3,"batch":1207,"clock":1763895600123}
 //! !target           the id of the topic that the messages go to, as the brokers show it
 //! !resend           {}; a tombstone once the ledger has begun anew
 //! !audience/ID      {"name":"…","model":"…"}
@@ -11,11 +11,13 @@
 //!                   {"at":1763895600123,"row":{"plan":"pro"}}; a tombstone after the exit
 //! !dead/N           {"time":…,"audience":"…","key":"…","kind":"Entry","cause":"Event","at":…,"row":"{…}","reason":"…"}: a
 //!                   change whose message is larger than Kafka takes; N counts from 0, and the last 10,000 are kept
+//! !sent             {"by":"9f1c27ab00000001","topic":"…","id":"…","ends":{"0":4711}}: from these offsets on the topic may have
+//!                   messages of which the ledger knows nothing ([`super::sent`]); a tombstone once it has none
 //! !pending/N        {"batch":1207,"audience":"…","key":"…","entered":true,"at":1763895600123,"row":"…","headers":[…],
 //!                   "message":"…"}; `entered` is false of an exit only, `row` is the JSON of the row or is missing
 //! ```
 //!
-//! Version 1 has no rows.
+//! Version 1 has no rows. Versions 1 and 2 have no `!sent`, and version 3 writes no `!pending/N`.
 //!
 //! The id of an audience contains neither `!` nor `/`. `!owner` is the mark of the process that the ledger belongs to: each
 //! process writes its random incarnation there before it reads the ledger, and one that is fenced compares it to detect its
@@ -28,18 +30,17 @@
 //! `!resend` asks for a ledger that begins anew: the next process to open the sync forgets the memberships, and keeps the
 //! count of batches and the clock.
 //!
-//! Without transactions a process may end after it has sent messages and before it has committed them here. So each message is
-//! first written here as pending; at the next start the pending messages of batches that were not committed are sent again,
-//! unchanged, with the same ids. Those are three batches at most: N counts from 0 in the first, from 20,000 in the second, from 40,000 in the
-//! third, from 0 in the fourth.
+//! Without transactions a process may end after it has sent messages and before it has committed them here. The next one reads
+//! them from their topic. Up to version 2 each message was first written here as pending; those of batches that were not
+//! committed are sent again, unchanged, with the same ids.
 
 use super::client::{Reader, retry};
 use super::error::Problem;
 use super::ffi::{FetchedBatch, Message, PartitionQueue, Taken};
+use super::sent::{SentFrom, SentMessage};
 use crate::committed_rows::RowTexts;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,7 +51,7 @@ use usher_core::ledger::{Ledger, LedgerAudience};
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 /// The version of the records' format.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// The key of the record of the process that the ledger belongs to.
 pub(super) const OWNER: &str = "!owner";
 /// The key of the record that asks for a ledger that begins anew.
@@ -69,10 +70,10 @@ const DEAD_KEPT: u64 = 10_000;
 const DEAD_TEXT_BYTES: usize = 16 << 10;
 /// Bytes of the key of a dead letter that does not fit into the ledger otherwise.
 const DEAD_KEY_BYTES: usize = 256;
+/// The key of the record of where messages may be that the ledger lacks.
+pub(super) const SENT: &str = "!sent";
 /// The prefix of the key of a pending message's record; a number follows.
 const PENDING: &str = "!pending/";
-/// Changes of a batch without transactions, at most. Formats fix it: keys of pending messages count from its multiples.
-pub(super) const BATCH_CHANGES: usize = 20_000;
 
 /// Returns the topic's name.
 pub(super) fn topic(job: &str, sync: &str) -> String {
@@ -151,28 +152,19 @@ struct AudienceValue {
     model: String,
 }
 
-/// A message that is about to be sent, and the change that it carries.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Pending<'a> {
+/// A message that was about to be sent, and the change that it carries.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Pending {
     /// The batch that commits it.
     pub(super) batch: u64,
-    pub(super) audience: Cow<'a, str>,
-    pub(super) key: Cow<'a, str>,
+    pub(super) audience: String,
+    pub(super) key: String,
     pub(super) entered: bool,
     pub(super) at: u64,
-    #[serde(default, skip_serializing_if = "str::is_empty")]
-    pub(super) row: Cow<'a, str>,
-    pub(super) headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    pub(super) message: Cow<'a, str>,
-}
-
-impl Pending<'_> {
-    /// Returns the record, as key and value, of the batch's message of that number. Two batches can be pending, and a third one's records may be
-    /// on their way: their keys differ.
-    pub(super) fn record(&self, number: usize) -> (String, String) {
-        let number = number + (self.batch % 3) as usize * BATCH_CHANGES;
-        (format!("{PENDING}{number}"), serde_json::to_string(self).expect("strings and numbers have a JSON form"))
-    }
+    #[serde(default)]
+    pub(super) row: String,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) message: String,
 }
 
 /// A change whose message is larger than Kafka takes.
@@ -334,7 +326,9 @@ pub(super) struct LedgerTopic {
     /// The offset up to which the topic was read.
     pub(super) end: i64,
     /// Messages that may have been sent or not, in order. `progress` and `ledger` count them as committed.
-    pub(super) pending: Vec<Pending<'static>>,
+    pub(super) pending: Vec<Pending>,
+    /// From where on a topic may have messages that the ledger lacks. None if it lacks none.
+    pub(super) sent: Option<SentFrom>,
 }
 
 /// Reads the topic up to its current end. Waits for brokers as long as `patience`.
@@ -344,7 +338,7 @@ pub(super) fn read(reader: &Arc<Reader>, topic: &str, patience: Duration) -> Res
     let (low, end) = retry(reader.context(), patience, || reader.ends(topic, 0))?;
     let mut log = LedgerTopic { end, ..LedgerTopic::default() };
     let mut rows = RowTexts::default();
-    let mut pending: BTreeMap<u32, Pending<'static>> = BTreeMap::new();
+    let mut pending: BTreeMap<u32, Pending> = BTreeMap::new();
     read_between(reader, (topic, 0), (low, end), patience, |message| {
         let key = message.key().unwrap_or_default();
         log.record(message.offset(), key, message.value(), &mut rows, &mut pending)
@@ -432,7 +426,7 @@ impl LedgerTopic {
         key: &[u8],
         value: Option<&[u8]>,
         rows: &mut RowTexts,
-        pending: &mut BTreeMap<u32, Pending<'static>>,
+        pending: &mut BTreeMap<u32, Pending>,
     ) -> Result<(), Problem> {
         let unread = |reason: String| {
             Problem::permanent(
@@ -451,6 +445,8 @@ impl LedgerTopic {
         }
         if key == RESEND {
             self.resend = value.is_some();
+        } else if key == SENT && value.is_none() {
+            self.sent = None;
         }
         let Some(value) = value else { return Ok(()) };
         if key == OWNER {
@@ -470,6 +466,8 @@ impl LedgerTopic {
                 return Err(unread(format!("its format is version {found}; this version reads up to {VERSION}")));
             }
             self.progress = serde_json::from_value(found).map_err(|error| unread(error.to_string()))?;
+        } else if key == SENT {
+            self.sent = Some(serde_json::from_slice(value).map_err(|error| unread(error.to_string()))?);
         } else if let Some(id) = key.strip_prefix(AUDIENCE) {
             let AudienceValue { name, model } =
                 serde_json::from_slice(value).map_err(|error| unread(error.to_string()))?;
@@ -498,10 +496,10 @@ impl LedgerTopic {
     }
 
     /// Counts the pending messages of the batches after the last committed one as committed.
-    fn take_pending(&mut self, pending: BTreeMap<u32, Pending<'static>>, rows: &mut RowTexts) {
+    fn take_pending(&mut self, pending: BTreeMap<u32, Pending>, rows: &mut RowTexts) {
         let mut member = Vec::new();
         let committed = self.progress.batch;
-        let mut pending: Vec<Pending<'static>> =
+        let mut pending: Vec<Pending> =
             pending.into_values().filter(|pending| pending.batch > committed).collect();
         // Stable: those of a batch are in the order of their numbers.
         pending.sort_by_key(|pending| pending.batch);
@@ -515,8 +513,25 @@ impl LedgerTopic {
         self.progress.delivered += self.pending.len() as u64;
     }
 
+    /// Counts those of the messages that a topic has as committed which the ledger lacks. Returns them.
+    pub(super) fn take_sent(&mut self, mut sent: Vec<SentMessage>) -> Vec<SentMessage> {
+        let Some(from) = &self.sent else { return Vec::new() };
+        sent.retain(|message| !from.is_in_ledger(message, self.progress.batch));
+        let (mut member, mut rows) = (Vec::new(), RowTexts::default());
+        for message in &sent {
+            member_key(&mut member, &message.audience, &message.key);
+            self.set_member(&member, message.entered.then_some(&message.row), &mut rows);
+            self.progress.clock = self.progress.clock.max(message.at);
+            self.progress.batch = self.progress.batch.max(message.batch);
+        }
+        self.progress.delivered += sent.len() as u64;
+        self.fill();
+        sent
+    }
+
     /// Fills the ledger with the memberships.
     fn fill(&mut self) {
+        self.ledger = Ledger::default();
         let mut members: Vec<&[u8]> = self.members.keys().map(|member| &**member).collect();
         members.sort_unstable();
         self.ledger.any = self.progress.batch > self.progress.began;
@@ -599,29 +614,21 @@ mod tests {
 
     #[test]
     fn pending_messages_of_several_batches_are_sent_again_in_the_order_of_their_changes() {
-        let pending = |batch: u64, key: &'static str, entered| Pending {
-            batch,
-            audience: "a".into(),
-            key: key.into(),
-            entered,
-            at: batch,
-            row: "".into(),
-            headers: Vec::new(),
-            message: "{}".into(),
+        // As the second version wrote them: N counts from 0, 20,000 or 40,000, in turns from batch to batch.
+        let pending = |batch: u64, key: &str, entered: bool| {
+            format!(r#"{{"batch":{batch},"audience":"a","key":"{key}","entered":{entered},"at":{batch},"headers":[],"message":"{{}}"}}"#)
         };
         for committed in 0..5 {
-            let progress = Progress { batch: committed, version: VERSION, ..Progress::default() }.value();
-            let mut records = format!("{PROGRESS}\t{progress}\n");
+            let mut records = format!("{PROGRESS}\t{}\n", Progress { batch: committed, ..Progress::default() }.value());
             for (batch, number, key, entered) in [
-                (1, 0, "u-1", true),
-                (1, 1, "u-2", true),
-                (2, 0, "u-2", false),
+                (1, 20_000, "u-1", true),
+                (1, 20_001, "u-2", true),
+                (2, 40_000, "u-2", false),
                 (3, 0, "u-2", true),
-                (4, 0, "u-3", true),
-                (4, 1, "u-4", true),
+                (4, 20_000, "u-3", true),
+                (4, 20_001, "u-4", true),
             ] {
-                let (key, value) = pending(batch, key, entered).record(number);
-                records += &format!("{key}\t{value}\n");
+                records += &format!("{PENDING}{number}\t{}\n", pending(batch, key, entered));
             }
             let log = read(&records);
             let again: Vec<(u64, &str)> = log.pending.iter().map(|pending| (pending.batch, &*pending.key)).collect();
@@ -630,6 +637,43 @@ mod tests {
             assert_eq!(again, all[[0, 0, 1, 2, 4][committed as usize]..], "{committed}");
             assert_eq!(log.progress.batch, 4);
         }
+    }
+
+    #[test]
+    fn records_of_the_third_version_stay_readable() {
+        let mut log = read(include_str!("testdata/ledger.v3.tsv"));
+        let from = SentFrom {
+            by: "9f1c27ab00000001".to_owned(),
+            topic: "segments".to_owned(),
+            id: Some("x1hUQ3sNTk2pNxXcGQ8dVw".to_owned()),
+            ends: [(0, 4711), (3, 12)].into(),
+        };
+        let written: serde_json::Value = serde_json::from_str(&from.value()).unwrap();
+        assert_eq!(log.sent.as_ref(), Some(&from));
+        assert_eq!(serde_json::from_value::<SentFrom>(written).unwrap(), from);
+        assert_eq!(members(&log), [member("a", "A", "u-1", ""), member("a", "A", "u-2", "")]);
+        let sent = |incarnation: &str, batch, key: &str, entered, row: &str| SentMessage {
+            incarnation: incarnation.to_owned(),
+            batch,
+            at: 1_763_895_600_000 + batch,
+            audience: "a".to_owned(),
+            key: key.to_owned(),
+            entered,
+            row: row.to_owned(),
+        };
+        let of = |key: &str, batch, entered| sent("9f1c27ab00000001", batch, key, entered, "");
+        // What the ledger has is not taken twice; a process before may have counted on from other batches.
+        let other = sent("00000000000000aa", 2, "u-4", true, r#"{"plan":"pro"}"#);
+        let all = vec![other.clone(), of("u-2", 7, false), of("u-1", 8, false), of("u-3", 9, true), of("u-3", 9, false)];
+        let taken = log.take_sent(all);
+        assert_eq!(taken, [other, of("u-1", 8, false), of("u-3", 9, true), of("u-3", 9, false)]);
+        assert_eq!(members(&log), [member("a", "A", "u-2", ""), member("a", "A", "u-4", r#"{"plan":"pro"}"#)]);
+        let Progress { batch, clock, delivered, .. } = log.progress;
+        assert_eq!((batch, clock, delivered), (9, 1_763_895_600_123, 15));
+        assert_eq!(log.ledger.clock, clock);
+
+        let ended = read(concat!(include_str!("testdata/ledger.v3.tsv"), "!sent"));
+        assert_eq!(ended.sent, None);
     }
 
     #[test]
@@ -656,9 +700,9 @@ mod tests {
     }
 
     #[test]
-    fn records_are_written_as_they_were_in_the_second_version() {
+    fn records_are_written_as_they_were_in_the_third_version() {
         let progress = Progress { run: 3, batch: 1207, clock: 1_763_895_600_123, ..Progress::default() };
-        assert_eq!(progress.value(), r#"{"version":2,"run":3,"batch":1207,"clock":1763895600123}"#);
+        assert_eq!(progress.value(), r#"{"version":3,"run":3,"batch":1207,"clock":1763895600123}"#);
         assert_eq!(owner_value(0x9f1c_27ab_0000_0001), r#"{"incarnation":"9f1c27ab00000001"}"#);
         let audience = LedgerAudience { id: "keen".to_owned(), name: "Keen".to_owned(), model: "users".to_owned() };
         let record = ("!audience/keen".to_owned(), r#"{"name":"Keen","model":"users"}"#.to_owned());

@@ -10,7 +10,7 @@
 //! | `open` | settings of the clients, topics, fencing of older processes, reading the ledger |
 //! | `sender` | the thread: queue, pace, retries |
 //! | `transaction` | one batch as one transaction |
-//! | `rounds` | without transactions: three batches underway |
+//! | `direct` | without transactions: several batches underway |
 //! | `reconcile` | what follows when its outcome is unknown |
 //! | `watch` | the topics and the mark in the ledger, looked at every few seconds |
 //! | `batch` | the changes of one transaction |
@@ -19,7 +19,7 @@
 //! Promises: a batch's messages and the records of the ledger that belong to them are one transaction, so both are committed or
 //! neither. A batch is sent `commit_every` after the one before at the latest, and at once if the sync was idle; a write is sent when
 //! all of it is queued, or enough for a full batch. A batch that fails is sent again with the same ids. With `delivery: at_least_once`,
-//! which has no transactions, messages may be sent twice after a crash, with the same ids.
+//! which has no transactions, messages may be sent twice after a failure of the brokers, with the same ids.
 //!
 //! A sync has one transactional id, `usher.JOB.SYNC`, however many workers the job has: a process that opens the sync fences
 //! the one before. A process owns the ledger from the moment at which its mark, a random incarnation, is committed there. Of
@@ -32,10 +32,10 @@
 //!   that look is the only one, and two processes may both send for that time, with the same ids.
 
 mod batch;
+mod direct;
 mod limits;
 mod open;
 mod reconcile;
-mod rounds;
 mod sender;
 mod transaction;
 mod watch;
@@ -99,6 +99,11 @@ impl SyncSpec<'_> {
 
     fn context(&self) -> Context {
         Context::new(format!("sync {}", self.id), &self.target.kafka.brokers)
+    }
+
+    /// Returns whose ledger it is, as messages without transactions say it.
+    fn ledger_of(&self) -> String {
+        format!("{}.{}", self.job, self.id)
     }
 
     fn exactly_once(&self) -> bool {

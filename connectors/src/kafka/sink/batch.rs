@@ -16,8 +16,8 @@ use usher_core::catalog::Catalog;
 use usher_core::change::{Change, ChangeTexts, Changes, Filter};
 use usher_core::sink::Written;
 
-pub(super) use crate::kafka::ledger::BATCH_CHANGES;
-
+/// Changes of a batch without transactions, at most.
+pub(super) const BATCH_CHANGES: usize = 20_000;
 /// Changes of a transaction, at most: with their records in the ledger they fit into librdkafka's queue of 100,000. The next transaction begins when
 /// one is committed, so a first fill takes less time in larger ones.
 pub(super) const TRANSACTION_CHANGES: usize = 12 * PIECE_CHANGES;
@@ -123,11 +123,6 @@ impl Batch {
         changes
             .map(|(place, (change, _))| (place, change))
             .filter(|(place, _)| !self.refused.borrow().contains_key(place))
-    }
-
-    /// Returns whether the message of the change at `place` is left out.
-    pub(super) fn is_refused(&self, place: usize) -> bool {
-        self.refused.borrow().contains_key(&place)
     }
 
     /// Returns how many of its changes are to be delivered, refused ones included.

@@ -7,7 +7,8 @@
 //! 3. commit the mark of this process; one that is fenced meanwhile ends;
 //! 4. wait until the mark is visible, and read the ledger: a later mark is a successor's, and this process ends. Compare the
 //!    ledger with the position that the checkpoint has noted;
-//! 5. without transactions before: send the pending messages of an earlier run again;
+//! 5. without transactions before: read the messages that the topic has and the ledger lacks, and take them into the ledger; note from where on
+//!    there may be more. Pending messages that a version before has left are sent again;
 //! 6. commit the next `run` number, which versions without a mark look for;
 //! 7. if `usher resend` has asked for it: forget the memberships, and begin the ledger anew;
 //! 8. note in the ledger which target the changes go to.
@@ -17,6 +18,7 @@
 
 use super::batch::BATCH_CHANGES;
 use super::limits::Limits;
+use super::reconcile::uncommitted;
 use super::sender::Sender;
 use super::watch::Watch;
 use super::{KafkaSink, SyncSpec, position};
@@ -26,6 +28,7 @@ use crate::kafka::client::{Context, PATIENCE, REQUEST, Reader, retry, settings};
 use crate::kafka::error::{Problem, code, is_fenced};
 use crate::kafka::ffi::{self, TopicDescription};
 use crate::kafka::ledger::{self, LedgerTopic, RESEND};
+use crate::kafka::sent::{self, SentMessage};
 use crate::kafka::topics::{self, Ending};
 use crate::messages::{Messages, filter};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -40,7 +43,7 @@ use usher_core::ledger::Ledger;
 use usher_core::sink::{LedgerPosition, OpenedSync, SinkError};
 
 /// Without transactions the shortest time between two batches: changes of that time are sent together.
-const BATCH_EVERY: Duration = Duration::from_millis(2);
+const BATCH_EVERY: Duration = Duration::from_millis(1);
 
 /// Settings of a producer; a job may change them.
 const DEFAULTS: [(&str, &str); 2] = [
@@ -119,12 +122,30 @@ impl MarkedSync {
         if found.owner.is_none_or(|mark| mark.incarnation != spec.incarnation) {
             return Err(sender.superseded());
         }
+        // Where it is not known from where on messages may be missing, there are none.
+        let all = match spec.exactly_once() && found.sent.is_none() {
+            true => reader,
+            false => uncommitted(&sender.reader_config, sender.context()).map_err(failed)?,
+        };
+        let was_killed = found.sent.is_some();
+        let sent = read_sent(&all, spec, &mut found).map_err(failed)?;
         if !found.resend {
             LedgerPosition::check(&position(found.progress.batch), spec.noted, spec.id)?;
         }
         sender.take_ledger(&found);
-        sender.note_target_ends(&reader).map_err(failed)?;
-        drop(reader);
+        sender.note_target_ends(&all).map_err(failed)?;
+        drop(all);
+        if !spec.exactly_once() || was_killed {
+            let from = (!spec.exactly_once()).then(|| sender.sent_from(sender.ends.clone()));
+            if !sent.is_empty() {
+                let messages = sent.len();
+                tracing::info!(sync = spec.id, messages, "taking messages into the ledger that an earlier run has sent before it ended");
+            }
+            sender.commit_before(deadline, |sender| sender.send_sent(&sent, from.as_ref()))?;
+            if !spec.exactly_once() && was_killed {
+                sender.watch.await_late(sender.ends.clone());
+            }
+        }
         if !found.pending.is_empty() {
             let messages = found.pending.len();
             tracing::info!(sync = spec.id, messages, "sending pending messages of an earlier run again");
@@ -160,6 +181,13 @@ impl MarkedSync {
             }),
         })
     }
+}
+
+/// Reads the messages that a topic has and the ledger lacks, and counts them in the ledger as committed. Returns them.
+fn read_sent(reader: &Arc<Reader>, spec: &SyncSpec<'_>, found: &mut LedgerTopic) -> Result<Vec<SentMessage>, Problem> {
+    let Some(from) = &found.sent else { return Ok(Vec::new()) };
+    let sent = sent::read(reader, &spec.ledger_of(), from, PATIENCE)?;
+    Ok(found.take_sent(sent))
 }
 
 /// Forgets the memberships. The count of batches goes on, beyond what the checkpoint has noted.
@@ -206,7 +234,7 @@ pub fn resend_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<(), Si
     let fixed = [("enable.idempotence", "true"), ("message.timeout.ms", "30000")];
     let config = settings(&spec.target.kafka, &DEFAULTS, &fixed, variable).map_err(failed)?;
     let producer = producer(spec.context(), &config).map_err(failed)?;
-    let record = BaseRecord::to(&ledger_topic).partition(0).key(RESEND).payload("{}");
+    let record = BaseRecord::with_opaque_to(&ledger_topic, 0).partition(0).key(RESEND).payload("{}");
     let sent = producer.send(record).map_err(|(error, _)| error).and_then(|()| producer.flush(PATIENCE));
     let undelivered = producer.client().context().take_undelivered();
     let code = undelivered.map(|undelivered| undelivered.code).or(sent.err().map(|error| code(&error)));
@@ -227,7 +255,12 @@ pub fn read_ledger(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<Ledger
     let found = retry(reader.context(), PATIENCE, || ffi::describe(client, &names, REQUEST)).map_err(failed)?;
     match found.first() {
         Some(Some(_)) => {
-            let LedgerTopic { ledger, resend, .. } = ledger::read(&reader, &ledger_topic, PATIENCE).map_err(failed)?;
+            let mut found = ledger::read(&reader, &ledger_topic, PATIENCE).map_err(failed)?;
+            if found.sent.is_some() {
+                let all = uncommitted(&reader_config, spec.context()).map_err(failed)?;
+                read_sent(&all, spec, &mut found).map_err(failed)?;
+            }
+            let LedgerTopic { ledger, resend, .. } = found;
             Ok(if resend { ledger.begun_anew() } else { ledger })
         }
         _ => Ok(Ledger::default()),

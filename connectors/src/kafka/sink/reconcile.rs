@@ -17,10 +17,11 @@ use super::batch::Batch;
 use super::open::{fence, producer};
 use super::sender::{KeptBatch, Sender};
 use super::transaction::{ANSWER, CALL, Setback};
-use crate::kafka::client::{REQUEST, Reader, retry};
+use crate::kafka::client::{Context, REQUEST, Reader, retry};
 use crate::kafka::error::Problem;
 use crate::kafka::ffi;
 use crate::kafka::ledger::{self, Progress};
+use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer;
 use rdkafka::producer::{BaseRecord, Producer};
 use std::collections::{BTreeMap, HashSet};
@@ -178,9 +179,7 @@ impl Sender {
     /// Requests where the partitions start and end, transactions that are open included.
     fn read_ends(&self) -> Result<Ends, Setback> {
         let read = || -> Result<Ends, Problem> {
-            let mut config = self.reader_config.clone();
-            config.set("isolation.level", "read_uncommitted");
-            let reader = Reader::start(&config, self.context(), |_| ())?;
+            let reader = uncommitted(&self.reader_config, self.context())?;
             let names = [&self.topic[..]];
             let found = retry(reader.context(), ANSWER, || ffi::describe(reader.base().client(), &names, REQUEST))?;
             let partitions = found[0].as_ref().map_or(0, |topic| topic.partitions);
@@ -247,6 +246,13 @@ impl Sender {
     pub(super) fn superseded(&self) -> SinkError {
         SinkError::Superseded { to: self.name.clone() }
     }
+}
+
+/// Starts a client that reads transactions that are open as well.
+pub(super) fn uncommitted(config: &ClientConfig, context: Context) -> Result<Arc<Reader>, Problem> {
+    let mut config = config.clone();
+    config.set("isolation.level", "read_uncommitted");
+    Reader::start(&config, context, |_| ()).map(Arc::new)
 }
 
 /// Where partitions start and end, by partition of the target; and the end of the ledger.

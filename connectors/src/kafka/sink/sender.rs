@@ -6,10 +6,10 @@
 
 use super::SyncSpec;
 use super::batch::{BATCH_BYTES, BATCH_CHANGES, Batch, TRANSACTION_CHANGES};
+use super::direct::Direct;
 use super::limits::Limits;
 use super::reconcile::{Broken, Visible};
-use super::rounds::Rounds;
-use super::transaction::Setback;
+use super::transaction::{ARRIVED_EVERY, CALL, Counting, Setback};
 use super::watch::Watch;
 use crate::kafka::client::{Context, PATIENCE, Reader, offsets_at, retry};
 use crate::kafka::error::Problem;
@@ -195,17 +195,11 @@ enum Next {
     End,
 }
 
-/// What a turn of the thread came to.
-enum Sent {
-    Committed(Box<Batch>),
-    Nothing,
-    End,
-}
-
-impl Sent {
-    fn of(committed: Option<Box<Batch>>) -> Sent {
-        committed.map_or(Sent::Nothing, Sent::Committed)
-    }
+/// A batch that was committed, and how far the ledger was before and is with it.
+pub(super) struct Committed {
+    pub(super) batch: Box<Batch>,
+    pub(super) before: Progress,
+    pub(super) progress: Progress,
 }
 
 /// A committed batch, kept in case the brokers lose it.
@@ -216,19 +210,23 @@ pub(super) struct KeptBatch {
     pub(super) batch: Box<Batch>,
 }
 
-/// The thread's state. The protocols with the brokers are in [`super::transaction`] and [`super::rounds`].
+/// The thread's state. The protocols with the brokers are in [`super::transaction`] and [`super::direct`].
 pub(super) struct Sender {
     pub(super) id: String,
     /// The target's name in errors.
     pub(super) name: String,
     pub(super) topic: String,
     pub(super) ledger_topic: String,
+    /// Whose ledger it is, `JOB.SYNC`, as messages without transactions say it.
+    pub(super) ledger_of: String,
     pub(super) producer: BaseProducer<Context>,
     pub(super) producer_config: ClientConfig,
     pub(super) reader_config: ClientConfig,
     pub(super) admin_config: ClientConfig,
     /// How large records may be.
     pub(super) limits: Cell<Limits>,
+    /// How the records that are being sent are counted.
+    pub(super) counting: Cell<Counting>,
     brokers: String,
     pub(super) exactly_once: bool,
     /// The random number by which this process knows its mark in the ledger.
@@ -273,11 +271,13 @@ impl Sender {
             name: spec.target_name(),
             topic: spec.target.topic.clone(),
             ledger_topic: ledger::topic(spec.job, spec.id),
+            ledger_of: spec.ledger_of(),
             producer,
             producer_config,
             reader_config,
             admin_config,
             limits: Cell::new(limits),
+            counting: Cell::default(),
             brokers: spec.target.kafka.brokers.clone(),
             exactly_once: spec.exactly_once(),
             incarnation: spec.incarnation,
@@ -345,9 +345,6 @@ impl Sender {
 
     /// Notes where the target ends.
     pub(super) fn note_target_ends(&mut self, reader: &Reader) -> Result<(), Problem> {
-        if !self.exactly_once {
-            return Ok(());
-        }
         let all = (0..self.watch.target_partitions()).map(|partition| (0, partition));
         let ends = || offsets_at(reader.base(), &[&self.topic], all.clone(), Offset::End);
         let ends = retry(reader.context(), PATIENCE, ends)?;
@@ -386,73 +383,100 @@ impl Sender {
     /// least `every` apart, unless there are enough changes for a full one.
     pub(super) fn run(mut self, catalog: &Catalog, every: Duration) {
         let mut last: Option<Instant> = None;
-        let mut rounds = Rounds::default();
+        let mut direct = Direct::default();
         loop {
-            let next = self.next(last.map(|last| last + every), !rounds.is_empty());
-            let before = self.progress;
-            let result = self.look().and_then(|()| match next {
-                Next::End => Ok(Sent::End),
-                Next::Poll if rounds.is_empty() => {
-                    self.producer.poll(Duration::ZERO);
-                    Ok(Sent::Nothing)
+            let next = self.next(last.map(|last| last + every), &direct);
+            if let Next::Send(_) = next {
+                last = Some(Instant::now());
+            }
+            let result = self.look().and_then(|()| self.turn(next, &mut direct, catalog));
+            let committed = match result {
+                Ok(Some(committed)) => committed,
+                Ok(None) => {
+                    self.note_end();
+                    break;
                 }
-                Next::Poll => self.send_round(&mut rounds, None, catalog).map(Sent::of),
-                Next::Send(batch) => {
-                    last = Some(Instant::now());
-                    if self.exactly_once {
-                        self.commit_batch(&batch, catalog).map(|()| Sent::Committed(batch))
-                    } else {
-                        self.send_round(&mut rounds, Some(batch), catalog).map(Sent::of)
-                    }
-                }
-            });
-            let mut state = self.shared.lock();
-            let batch = match result {
-                Ok(Sent::Nothing) => continue,
-                Ok(Sent::Committed(batch)) => batch,
-                Ok(Sent::End) => break,
                 Err(error) => {
+                    let mut state = self.shared.lock();
                     state.status.last_error = Some(error.to_string());
                     state.error = Some(error);
                     break;
                 }
             };
-            state.committed(&batch);
-            state.take_progress(&self.progress);
-            for (letter, number) in batch.dead_letters(catalog).into_iter().zip(before.dead_letters..) {
-                state.dead_letters.insert(number, letter);
+            for Committed { batch, before, progress } in committed {
+                let mut state = self.shared.lock();
+                state.committed(&batch);
+                state.take_progress(&progress);
+                for (letter, number) in batch.dead_letters(catalog).into_iter().zip(before.dead_letters..) {
+                    state.dead_letters.insert(number, letter);
+                }
+                drop(state);
+                self.shared.changed.notify_all();
+                self.keep(batch, before);
             }
-            drop(state);
-            self.shared.changed.notify_all();
-            self.keep(batch, before);
         }
         let mut state = self.shared.lock();
         state.ended = true;
         self.shared.changed.notify_all();
     }
 
-    /// Waits until a batch is due: not before `at`, and not while a write is queued in part, unless there is enough for a full one. Does not wait while
-    /// batches are `underway`.
-    fn next(&self, at: Option<Instant>, underway: bool) -> Next {
+    /// Does what is next. Returns what was committed by it; None at the end.
+    fn turn(
+        &mut self,
+        next: Next,
+        direct: &mut Direct,
+        catalog: &Catalog,
+    ) -> Result<Option<Vec<Committed>>, SinkError> {
+        let committed = match next {
+            Next::End => return Ok(None),
+            Next::Poll if self.exactly_once => {
+                self.producer.poll(Duration::ZERO);
+                Vec::new()
+            }
+            Next::Poll => self.send_direct(direct, None, catalog)?,
+            Next::Send(batch) if self.exactly_once => {
+                let before = self.progress;
+                self.commit_batch(&batch, catalog)?;
+                vec![Committed { batch, before, progress: self.progress }]
+            }
+            Next::Send(batch) => self.send_direct(direct, Some(batch), catalog)?,
+        };
+        Ok(Some(committed))
+    }
+
+    /// Notes at a clean end that the topic has no message that the ledger lacks.
+    fn note_end(&mut self) {
+        if self.exactly_once || self.shared.lock().abandoned || self.watch.awaits_late() {
+            return;
+        }
+        if let Err(error) = self.commit_before(Instant::now() + CALL, |sender| sender.send_sent(&[], None)) {
+            tracing::debug!(sync = %self.id, "the next start reads the end of the topic: {error}");
+        }
+    }
+
+    /// Waits until a batch is due: not before `at`, and not while a write is queued in part, unless there is enough for a full one. Waits for a
+    /// moment only while batches are underway.
+    fn next(&self, at: Option<Instant>, direct: &Direct) -> Next {
         let changes_max = if self.exactly_once { TRANSACTION_CHANGES } else { BATCH_CHANGES };
+        let (underway, has_room) = (!direct.is_empty(), direct.has_room());
         let mut state = self.shared.lock();
-        let poll_at = Instant::now() + POLL_EVERY;
+        let poll_at = Instant::now() + if underway { ARRIVED_EVERY } else { POLL_EVERY };
         loop {
             if state.abandoned {
                 return Next::End;
             }
             let now = Instant::now();
             let later = at.filter(|at| *at > now);
-            if state.is_due(changes_max, later.is_none()) {
+            if has_room && state.is_due(changes_max, later.is_none()) {
                 break;
             }
             if state.queue.is_empty() && state.closing && !underway {
                 return Next::End;
             }
-            let until = later.filter(|_| !state.queue.is_empty()).unwrap_or(poll_at);
-            if now >= until || underway {
+            if now >= poll_at {
                 return Next::Poll;
             }
+            let until = later.filter(|_| has_room && !state.queue.is_empty()).map_or(poll_at, |later| later.min(poll_at));
             state = self.shared.wait(state, until - now);
         }
         let pieces = state.pop(changes_max);
@@ -503,16 +527,21 @@ impl Sender {
 
     pub(super) fn committed(&mut self, batch: &Batch, catalog: &Catalog, progress: Progress, written: Written) {
         self.progress = progress;
+        self.note_audiences(batch, catalog);
+        self.producer.client().context().report_recovery();
+        let status = &mut self.shared.lock().status;
+        status.last_error = None;
+        status.written += written;
+    }
+
+    /// Notes that the ledger knows the audiences of a batch.
+    pub(super) fn note_audiences(&mut self, batch: &Batch, catalog: &Catalog) {
         for change in batch.changes() {
             let id = catalog.id(change.audience);
             if self.audiences.get(id).is_none_or(|known| *known != catalog.audience(change.audience)) {
                 self.audiences.insert(id.to_owned(), catalog.audience(change.audience));
             }
         }
-        self.producer.client().context().report_recovery();
-        let status = &mut self.shared.lock().status;
-        status.last_error = None;
-        status.written += written;
     }
 
     /// Leaves the producer to be replaced before the next try.
@@ -522,10 +551,10 @@ impl Sender {
 
     /// Keeps a committed batch, before which the ledger was at `before`; drops the oldest ones beyond [`KEPT_BYTES`].
     fn keep(&mut self, batch: Box<Batch>, before: Progress) {
-        let ends = self.note_delivered();
         if !self.exactly_once {
             return;
         }
+        let ends = self.note_delivered();
         self.kept_bytes += batch.bytes();
         // Sent again, it is counted again.
         let Progress { delivered, dead_letters, .. } = before;

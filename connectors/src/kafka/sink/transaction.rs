@@ -6,7 +6,7 @@
 //! A change whose message is larger than Kafka takes is refused: it is in the ledger like the others, with a dead letter in
 //! the place of its message, all in one transaction.
 //!
-//! With `delivery: at_least_once` there are no transactions: see [`super::rounds`].
+//! With `delivery: at_least_once` there are no transactions: see [`super::direct`].
 
 use super::batch::Batch;
 use super::limits::record_bytes;
@@ -14,7 +14,8 @@ use super::reconcile::Visible;
 use super::sender::Sender;
 use crate::kafka::client::{PATIENCE, Undelivered, is_purge};
 use crate::kafka::error::{Problem, code, is_authorization, is_fenced};
-use crate::kafka::ledger::{self, OWNER, PROGRESS, Pending, Progress, RESEND, TARGET};
+use crate::kafka::ledger::{self, OWNER, PROGRESS, Pending, Progress, RESEND, SENT, TARGET};
+use crate::kafka::sent::{HEADER, SentFrom, SentMessage, write_header};
 use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders, ToBytes};
 use rdkafka::producer::{BaseRecord, Producer};
@@ -27,8 +28,8 @@ use usher_core::sink::{SinkError, Written};
 
 /// How long one call of librdkafka may wait for brokers before the sync's status has the problem.
 pub(super) const CALL: Duration = Duration::from_secs(2);
-/// The pause between two looks whether all messages have arrived.
-const ARRIVED_EVERY: Duration = Duration::from_micros(200);
+/// The pause between two looks which messages have arrived.
+pub(super) const ARRIVED_EVERY: Duration = Duration::from_micros(200);
 /// How long a commit may have no answer before a new producer finds out the outcome: a restart of a broker takes less.
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
@@ -46,14 +47,6 @@ pub(super) enum Setback {
     Failed(SinkError),
 }
 
-/// The messages of a batch that are sent twice: as pending, and themselves.
-#[derive(Default)]
-pub(super) struct BatchMessages {
-    bytes: Vec<u8>,
-    /// Each message's place in the batch, its id, and where it ends.
-    heads: Vec<(usize, MessageId, usize)>,
-}
-
 /// Of a message, the place of its change in the batch, the change, and its id.
 #[derive(Clone, Copy)]
 pub(super) struct MessageHead<'b> {
@@ -62,26 +55,22 @@ pub(super) struct MessageHead<'b> {
     id: MessageId,
 }
 
-impl BatchMessages {
-    /// Returns the messages in the order of their changes; `batch` is that of which they are.
-    pub(super) fn iter<'b>(&self, batch: &'b Batch) -> impl Iterator<Item = (MessageHead<'b>, &[u8])> {
-        let mut changes = batch.changes().enumerate();
-        let starts = std::iter::once(0).chain(self.heads.iter().map(|(_, _, end)| *end));
-        self.heads.iter().zip(starts).map(move |((place, id, end), start)| {
-            let (_, change) = changes.find(|(at, _)| at == place).expect("messages are in the order of changes");
-            (MessageHead { place: *place, change, id: *id }, &self.bytes[start..*end])
-        })
-    }
+/// By which number the records that are sent are counted as they arrive, and how many they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counting {
+    /// 0: they are not counted.
+    number: usize,
+    records: usize,
 }
 
 /// Since when brokers are waited for, and when that was last reported.
-struct Wait {
+pub(super) struct Wait {
     since: Instant,
     reported: Instant,
 }
 
 impl Wait {
-    fn begin() -> Wait {
+    pub(super) fn begin() -> Wait {
         let since = Instant::now();
         Wait { since, reported: since }
     }
@@ -100,13 +89,27 @@ impl Sender {
         self.begin()?;
         let mut bytes = 0;
         self.for_each_message(batch, |head, message| {
-            bytes += self.send_message(batch, head, message, visible)?;
+            if !visible.has(batch.key(head.change), message) {
+                bytes += self.send_message(batch, head, message, None)?;
+            }
             Ok(())
         })?;
         self.send_audiences(batch, catalog)?;
         self.send_ledger(batch, catalog, progress)?;
         self.commit()?;
         Ok(Written { bytes, ..batch.written() })
+    }
+
+    /// Sends the messages of a batch of this number without a transaction; returns their bytes.
+    pub(super) fn send_messages(&self, batch: &Batch, number: u64) -> Result<u64, Setback> {
+        let (mut bytes, mut header) = (0, String::new());
+        self.for_each_message(batch, |head, message| {
+            let row = batch.texts(head.change).row;
+            write_header(&mut header, &self.ledger_of, self.incarnation, number, head.change.at, row);
+            bytes += self.send_message(batch, head, message, Some(&header))?;
+            Ok(())
+        })?;
+        Ok(bytes)
     }
 
     /// Commits the mark of this process, with which the ledger is its own. Not yet marked, it fences nobody a second time.
@@ -140,6 +143,32 @@ impl Sender {
         self.send_progress(progress)?;
         self.send(BaseRecord::<str, str>::to(&self.ledger_topic).partition(0).key(RESEND))?;
         self.commit()
+    }
+
+    /// Notes in the ledger from where on the topic may have messages that it lacks, and before that the changes of those that are there, which
+    /// [`Sender::progress`] already counts. None: it has none.
+    pub(super) fn send_sent(&self, found: &[SentMessage], from: Option<&SentFrom>) -> Result<(), Setback> {
+        self.begin()?;
+        let mut key = Vec::new();
+        for message in found {
+            let value = message.entered.then(|| ledger::member_value(message.at, &message.row));
+            self.send_member(&mut key, &message.audience, &message.key, value)?;
+        }
+        if !found.is_empty() {
+            self.send_progress(&self.progress)?;
+        }
+        self.send_sent_from(from)?;
+        self.commit()
+    }
+
+    /// Writes the record of where the topic may have messages that the ledger lacks.
+    pub(super) fn send_sent_from(&self, from: Option<&SentFrom>) -> Result<(), Setback> {
+        let value = from.map(SentFrom::value);
+        let record = BaseRecord::<str, str>::to(&self.ledger_topic).partition(0).key(SENT);
+        self.send(match &value {
+            Some(value) => record.payload(value),
+            None => record,
+        })
     }
 
     /// Sends the pending messages of an earlier run, and commits them as the batch that [`Sender::progress`] already counts.
@@ -183,71 +212,22 @@ impl Sender {
         let _ = self.producer.client().context().take_undelivered();
     }
 
-    /// Writes the messages of a batch, without those that are refused.
-    pub(super) fn write_messages(&self, batch: &Batch) -> BatchMessages {
-        let BatchMessages { mut bytes, mut heads } = BatchMessages::default();
-        for (place, change) in batch.sent() {
-            let id = self.messages.write(&mut bytes, change, batch.texts(change));
-            heads.push((place, id, bytes.len()));
-        }
-        BatchMessages { bytes, heads }
-    }
-
-    /// Notes in the ledger the messages of a batch with this number as pending.
-    pub(super) fn send_pending(
-        &self,
-        batch: &Batch,
-        messages: &BatchMessages,
-        catalog: &Catalog,
-        of_batch: u64,
-    ) -> Result<(), Setback> {
-        let mut number = 0;
-        let mut noted = messages.iter(batch).filter(|(head, _)| !batch.is_refused(head.place));
-        noted.try_for_each(|(MessageHead { place, change, id }, message)| {
-            // Messages are JSON, and their headers are text.
-            let headers = self.messages.headers(change, &id);
-            let pending = Pending {
-                batch: of_batch,
-                audience: catalog.id(change.audience).into(),
-                key: batch.key(change).into(),
-                entered: change.kind != ChangeKind::Exit,
-                at: change.at,
-                row: batch.texts(change).row.into(),
-                headers: headers.map(|(name, value)| (name.into(), String::from_utf8_lossy(value))).collect(),
-                message: String::from_utf8_lossy(message),
-            };
-            let (key, value) = pending.record(number);
-            let (bytes, in_ledger) =
-                (self.bytes_of(batch, change, message, &id), record_bytes(key.len(), value.len(), []));
-            // What can't be noted as pending can't be sent: a crash would lose it.
-            let refusal = self.refusal(|limits| limits.refuses(bytes).or_else(|| limits.ledger_refuses(in_ledger)));
-            if let Some(refusal) = refusal {
-                batch.refuse(place, refusal);
-                return Ok(());
-            }
-            number += 1;
-            self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(&key[..]).payload(&value[..]))
-        })
-    }
-
-    /// Sends a message that is not visible in the target already; returns its bytes, 0 if it is not sent.
-    pub(super) fn send_message(
+    /// Sends a message, with a header by which it is found where there is no transaction; returns its bytes, 0 if it is not sent.
+    fn send_message(
         &self,
         batch: &Batch,
         MessageHead { place, change, id }: &MessageHead<'_>,
         message: &[u8],
-        visible: &Visible,
+        found_by: Option<&str>,
     ) -> Result<u64, Setback> {
-        if batch.is_refused(*place) || visible.has(batch.key(change), message) {
-            return Ok(0);
-        }
-        let of_record = self.bytes_of(batch, change, message, id);
+        let found_by = found_by.map(|header| (HEADER, header.as_bytes()));
+        let headers = || self.messages.headers(change, id).chain(found_by);
+        let of_record = record_bytes(batch.key(change).len(), message.len(), headers());
         if let Some(refusal) = self.refusal(|limits| limits.refuses(of_record)) {
             batch.refuse(*place, refusal);
             return Ok(0);
         }
-        let headers = self.messages.headers(change, id);
-        let headers = headers.fold(OwnedHeaders::new_with_capacity(4), |headers, (key, value)| {
+        let headers = headers().fold(OwnedHeaders::new_with_capacity(5), |headers, (key, value)| {
             headers.insert(Header { key, value: Some(value) })
         });
         // The message has the time of the change; the record has the broker's time of its arrival.
@@ -255,21 +235,19 @@ impl Sender {
         Ok(message.len() as u64)
     }
 
-    /// Returns the most bytes of the record of a message.
-    fn bytes_of(&self, batch: &Batch, change: &Change, message: &[u8], id: &MessageId) -> usize {
-        record_bytes(batch.key(change).len(), message.len(), self.messages.headers(change, id))
-    }
-
-    /// Writes the records of a batch's audiences, where they are new or have changed, before those of its memberships.
-    pub(super) fn send_audiences(&self, batch: &Batch, catalog: &Catalog) -> Result<(), Setback> {
+    /// Writes the records of a batch's audiences, where they are new or have changed, before those of its memberships. Returns whether there were
+    /// any.
+    pub(super) fn send_audiences(&self, batch: &Batch, catalog: &Catalog) -> Result<bool, Setback> {
         let named: BTreeSet<_> = batch.changes().map(|change| change.audience).collect();
+        let mut any = false;
         for audience in named.into_iter().map(|audience| catalog.audience(audience)) {
             if self.audiences.get(&audience.id) != Some(&audience) {
                 let (key, value) = ledger::audience_record(&audience);
                 self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(&key[..]).payload(&value[..]))?;
+                any = true;
             }
         }
-        Ok(())
+        Ok(any)
     }
 
     /// Writes the memberships that a batch changes, its dead letters, and the progress, which is `progress` before the batch
@@ -326,12 +304,16 @@ impl Sender {
         self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(PROGRESS).payload(&value[..]))
     }
 
-    /// Hands a record to librdkafka; waits while its queue is full.
+    /// Hands a record to librdkafka; waits while its queue is full. It counts among those of [`Sender::counting`].
     pub(super) fn send<K: ToBytes + ?Sized, P: ToBytes + ?Sized>(
         &self,
         record: BaseRecord<'_, K, P>,
     ) -> Result<(), Setback> {
-        let mut record = record;
+        let Counting { number, records } = self.counting.get();
+        self.counting.set(Counting { number, records: records + 1 });
+        let BaseRecord { topic, partition, payload, key, timestamp, headers, .. } = record;
+        let mut record =
+            BaseRecord { topic, partition, payload, key, timestamp, headers, delivery_opaque: number };
         let mut wait = Wait::begin();
         loop {
             match self.producer.send(record) {
@@ -361,6 +343,19 @@ impl Sender {
         }
     }
 
+    /// Calls `send`, whose records are counted by `number` as they arrive ([`Context::take_arrived`](crate::kafka::client::Context::take_arrived)). Returns also
+    /// how many it has sent.
+    pub(super) fn count<T>(
+        &self,
+        number: usize,
+        send: impl FnOnce(&Sender) -> Result<T, Setback>,
+    ) -> Result<(T, usize), Setback> {
+        self.counting.set(Counting { number, records: 0 });
+        let sent = send(self);
+        let Counting { records, .. } = self.counting.take();
+        Ok((sent?, records))
+    }
+
     /// Waits until all records have arrived.
     pub(super) fn flush(&self) -> Result<(), Setback> {
         let mut wait = Wait::begin();
@@ -385,7 +380,7 @@ impl Sender {
 
     /// Checks the producer while the brokers are waited for: for a fatal error, and, each [`CALL`], whether to give up. Returns whether the transaction
     /// can't be committed any more: librdkafka sends none of its other records then. `what` says what is waited for, and for how many seconds.
-    fn check_waiting(&self, wait: &mut Wait, what: impl FnOnce(u64) -> String) -> Result<bool, Setback> {
+    pub(super) fn check_waiting(&self, wait: &mut Wait, what: impl FnOnce(u64) -> String) -> Result<bool, Setback> {
         if let Some(error) = self.producer.client().fatal_error() {
             return Err(self.of_fatal(error));
         }
@@ -459,7 +454,7 @@ impl Sender {
     }
 
     /// Returns what a message that was not delivered means for the batch.
-    fn of_undelivered(&self, undelivered: Undelivered) -> Setback {
+    pub(super) fn of_undelivered(&self, undelivered: Undelivered) -> Setback {
         let Undelivered { code, key, bytes } = undelivered;
         match code {
             // librdkafka removes the messages of a transaction that has failed: why it has is what the transaction returns.

@@ -1,15 +1,21 @@
-//! What a sync looks at every [`LOOK`], less often while brokers are away, whether it has something to send or not: its topics, and the mark in its ledger.
+//! What a sync looks at every [`LOOK`], less often while brokers are away, whether it has something to send or not: its topics, and the mark in its ledger;
+//! without transactions, some seconds after the start, also messages of the process before.
 //!
 //! Promises: a process whose ledger has another's mark ends within seconds, also if it has nothing to send; a ledger topic that
-//! is gone, or another topic of its name, ends the sync with the reason; a target that is another topic is named in the log.
+//! is gone, or another topic of its name, ends the sync with the reason; a target that is another topic is named in the log. What a process
+//! that was killed had sent, and the brokers have taken only after its successor had read the topic, ends the successor: the next start has it in
+//! the ledger. Later than [`LATE`] after the start it is not found.
 
+use super::reconcile::uncommitted;
 use super::sender::Sender;
 use super::transaction::Setback;
 use crate::kafka::client::REQUEST;
 use crate::kafka::ffi::{self, TopicDescription};
 use crate::kafka::looks::{ANSWER, Looks};
+use crate::kafka::sent;
 use rdkafka::producer::Producer;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use usher_core::sink::SinkError;
 
@@ -17,6 +23,9 @@ use usher_core::sink::SinkError;
 const LOOK: Duration = Duration::from_secs(2);
 /// How long a topic is missing before it is gone: a broker that starts lists topics that it knows only after a while.
 const GONE: Duration = Duration::from_secs(10);
+
+/// When after the start the topic is looked at for messages of the process before that the brokers have taken late.
+const LATE: Duration = Duration::from_secs(5);
 
 /// What was seen at the last look.
 pub(super) struct Watch {
@@ -28,6 +37,8 @@ pub(super) struct Watch {
     ledger_end: Cell<Option<i64>>,
     missing_since: Cell<Option<Instant>>,
     replaced: Cell<bool>,
+    /// When the target is looked at for late messages, and from where on.
+    late: RefCell<Option<(Instant, BTreeMap<i32, i64>)>>,
 }
 
 impl Watch {
@@ -39,7 +50,18 @@ impl Watch {
             ledger_end: Cell::new(None),
             missing_since: Cell::new(None),
             replaced: Cell::new(false),
+            late: RefCell::default(),
         }
+    }
+
+    /// Has the target looked at for messages of the process before, which has ended without a clean stop. They are behind `ends`.
+    pub(super) fn await_late(&self, ends: BTreeMap<i32, i64>) {
+        *self.late.borrow_mut() = Some((Instant::now() + LATE, ends));
+    }
+
+    /// Returns whether messages of the process before may still come.
+    pub(super) fn awaits_late(&self) -> bool {
+        self.late.borrow().is_some()
     }
 
     /// Returns the id of the target. None if the brokers are older than ids.
@@ -79,7 +101,33 @@ impl Sender {
         if looked && let Err(Setback::Failed(error)) = self.look_at_mark() {
             return Err(error);
         }
-        Ok(())
+        let late = self.watch.late.borrow().clone();
+        match late.filter(|(at, _)| looked && *at <= Instant::now()) {
+            Some((_, ends)) => self.look_for_late(ends),
+            None => Ok(()),
+        }
+    }
+
+    /// Fails if the target has messages of the process before that were not there when this one had read it.
+    fn look_for_late(&self, ends: BTreeMap<i32, i64>) -> Result<(), SinkError> {
+        let from = self.sent_from(ends);
+        let read = uncommitted(&self.reader_config, self.context())
+            .and_then(|reader| sent::read(&reader, &self.ledger_of, &from, ANSWER));
+        match read {
+            Ok(sent) if sent.iter().any(|message| message.incarnation != from.by) => Err(self.failed(
+                "messages of an earlier process have arrived after this one had read the topic".to_owned(),
+                "start again: the members are compared with these messages then",
+            )),
+            Ok(_) => {
+                *self.watch.late.borrow_mut() = None;
+                Ok(())
+            }
+            // The next look tries again.
+            Err(problem) => {
+                self.producer.client().context().report(&problem.reason);
+                Ok(())
+            }
+        }
     }
 
     /// Returns whether the ledger topic is there.

@@ -1,0 +1,222 @@
+//! Batches on their way without transactions, `delivery: at_least_once`.
+//!
+//! A batch takes two steps: its messages are sent, and once the brokers have confirmed all of them, the ledger is written. Up to [`UNDERWAY`]
+//! batches are on their way at once, so a change waits for none of those before it.
+//!
+//! Promises: batches take each step in their order, and count as committed in their order, once the ledger has them. What the topic has of a batch
+//! that the ledger lacks is found after a crash: each message says of which batch it is ([`crate::kafka::sent`]), and the ledger notes at least each
+//! [`NOTE_EVERY`] up to where it has all of them. Where one does not arrive, the messages of that batch and of all behind it are sent again,
+//! with the same ids, in order.
+
+use super::batch::{BATCH_BYTES, BATCH_CHANGES, Batch};
+use super::sender::{BACKOFF, Committed, Sender};
+use super::transaction::{Setback, Wait};
+use crate::kafka::ledger::Progress;
+use crate::kafka::sent::SentFrom;
+use rdkafka::producer::Producer;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+use usher_core::catalog::Catalog;
+use usher_core::sink::{SinkError, Written};
+
+/// Batches on their way, at most.
+const UNDERWAY: usize = 16;
+/// How often the ledger notes up to where it has all messages of the topic: so much of it is read after a crash.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+
+/// A batch on its way.
+struct Underway {
+    batch: Box<Batch>,
+    /// Its number, as [`Progress::batch`] counts.
+    number: u64,
+    step: Step,
+    /// How many records of the step have not arrived.
+    left: usize,
+    /// Bytes of the messages that were sent.
+    bytes: u64,
+    /// How far the ledger was before it, and is with it: known with the step [`Step::Ledger`].
+    progress: [Progress; 2],
+}
+
+/// What was sent of a batch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Nothing,
+    Messages,
+    Ledger,
+}
+
+impl Underway {
+    /// Returns the number by which the records of a step are counted as they arrive.
+    fn counted_by(&self, step: Step) -> usize {
+        self.number as usize * 2 + usize::from(step == Step::Ledger)
+    }
+
+    /// Returns whether the brokers have all messages.
+    fn has_arrived(&self) -> bool {
+        self.step == Step::Ledger || self.step == Step::Messages && self.left == 0
+    }
+}
+
+/// The batches on their way, in their order.
+#[derive(Default)]
+pub(super) struct Direct {
+    underway: VecDeque<Underway>,
+    /// Where the topic ended before the messages of the batch with this number were sent: noted once the ledger has the batches before.
+    ends: Option<(u64, BTreeMap<i32, i64>)>,
+    noted_at: Option<Instant>,
+    waiting: Option<Wait>,
+}
+
+impl Direct {
+    pub(super) fn is_empty(&self) -> bool {
+        self.underway.is_empty()
+    }
+
+    /// Returns whether another batch may begin.
+    pub(super) fn has_room(&self) -> bool {
+        let sum = |of: fn(&Batch) -> usize| self.underway.iter().map(|underway| of(&underway.batch)).sum::<usize>();
+        // Twice as many records fit into librdkafka's queue of 100,000.
+        self.underway.len() < UNDERWAY && sum(Batch::len) < BATCH_CHANGES && sum(Batch::bytes) < BATCH_BYTES
+    }
+
+    /// Has batches sent again that have not arrived, and those behind them. All that was sent has arrived or failed.
+    fn send_again(&mut self) {
+        let mut step = Step::Ledger;
+        for underway in &mut self.underway {
+            if underway.left > 0 || underway.step == Step::Nothing {
+                // Its records of the ledger are sent again where its messages have arrived.
+                let before = if underway.step == Step::Ledger { Step::Messages } else { Step::Nothing };
+                step = step.min(before);
+            }
+            if step < underway.step {
+                (underway.step, underway.left) = (step, 0);
+            }
+        }
+    }
+}
+
+impl Sender {
+    /// Begins a batch, and has those underway go on. Returns the batches that are committed.
+    pub(super) fn send_direct(
+        &mut self,
+        direct: &mut Direct,
+        next: Option<Box<Batch>>,
+        catalog: &Catalog,
+    ) -> Result<Vec<Committed>, SinkError> {
+        if let Some(batch) = next {
+            let number = direct.underway.back().map_or(self.progress.batch, |last| last.number) + 1;
+            if direct.ends.is_none()
+                && !self.watch.awaits_late()
+                && direct.noted_at.is_none_or(|at| at.elapsed() >= NOTE_EVERY)
+            {
+                direct.ends = Some((number, self.ends.clone()));
+                direct.noted_at = Some(Instant::now());
+            }
+            let progress = [self.progress; 2];
+            direct.underway.push_back(Underway { batch, number, step: Step::Nothing, left: 0, bytes: 0, progress });
+        }
+        let mut backoff = BACKOFF;
+        loop {
+            match self.go_on(direct, catalog) {
+                Ok(()) => break,
+                Err(setback) => {
+                    self.take_setback(setback, &mut backoff)?;
+                    self.settle(direct, &mut backoff)?;
+                }
+            }
+        }
+        let mut committed = Vec::new();
+        while let Some(Underway { batch, bytes, progress: [before, after], .. }) =
+            direct.underway.pop_front_if(|first| first.step == Step::Ledger && first.left == 0)
+        {
+            let written = Written { bytes, ..batch.written() };
+            self.committed(&batch, catalog, after, written);
+            committed.push(Committed { batch, before, progress: after });
+        }
+        Ok(committed)
+    }
+
+    /// Sends what the batches have to send now.
+    fn go_on(&mut self, direct: &mut Direct, catalog: &Catalog) -> Result<(), Setback> {
+        self.producer.poll(Duration::ZERO);
+        let some = self.count_arrived(direct);
+        if let Some(undelivered) = self.producer.client().context().take_undelivered() {
+            return Err(self.of_undelivered(undelivered));
+        }
+        let mut before = Some(self.progress);
+        for underway in &mut direct.underway {
+            if underway.step == Step::Nothing {
+                if self.send_audiences(&underway.batch, catalog)? {
+                    // A message must not be found whose audience the ledger does not know.
+                    self.flush()?;
+                    self.note_audiences(&underway.batch, catalog);
+                }
+                let number = underway.counted_by(Step::Messages);
+                let (bytes, left) =
+                    self.count(number, |sender| sender.send_messages(&underway.batch, underway.number))?;
+                (underway.step, underway.left, underway.bytes) = (Step::Messages, left, bytes);
+            }
+            if let Some(progress) = before.filter(|_| underway.has_arrived() && underway.step == Step::Messages) {
+                let clock = underway.batch.changes().map(|change| change.at).fold(progress.clock, u64::max);
+                let next = Progress { batch: underway.number, clock, ..progress };
+                let sent_from = direct.ends.take_if(|(number, _)| *number <= underway.number + 1);
+                let number = underway.counted_by(Step::Ledger);
+                let ((), left) = self.count(number, |sender| {
+                    sender.send_ledger(&underway.batch, catalog, &next)?;
+                    sent_from.map_or(Ok(()), |(_, ends)| sender.send_sent_from(Some(&sender.sent_from(ends))))
+                })?;
+                (underway.step, underway.left) = (Step::Ledger, left);
+                underway.progress = [progress, underway.batch.counted(next)];
+            }
+            before = (underway.step == Step::Ledger).then_some(underway.progress[1]);
+        }
+        // Where a call before has polled, some have arrived that are not counted yet.
+        match some || direct.underway.is_empty() {
+            true => direct.waiting = None,
+            false => {
+                let count = self.producer.in_flight_count();
+                let wait = direct.waiting.get_or_insert_with(Wait::begin);
+                self.check_waiting(wait, |seconds| format!("{count} messages have not arrived for {seconds} s"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what has arrived. Returns whether anything has.
+    fn count_arrived(&mut self, direct: &mut Direct) -> bool {
+        let arrived = self.producer.client().context().take_arrived();
+        for underway in &mut direct.underway {
+            let count = arrived.get(&underway.counted_by(underway.step)).copied().unwrap_or(0);
+            underway.left -= count.min(underway.left);
+        }
+        self.note_delivered();
+        !arrived.is_empty()
+    }
+
+    /// After a setback: waits until all that was sent has arrived or failed, and has sent again what has not arrived.
+    fn settle(&mut self, direct: &mut Direct, backoff: &mut Duration) -> Result<(), SinkError> {
+        loop {
+            match self.flush() {
+                Ok(()) => break,
+                Err(setback) => self.take_setback(setback, backoff)?,
+            }
+        }
+        self.forget_undelivered();
+        self.count_arrived(direct);
+        direct.send_again();
+        direct.waiting = None;
+        Ok(())
+    }
+
+    /// Returns the record of the ledger by which it has all messages before `ends`.
+    pub(super) fn sent_from(&self, ends: BTreeMap<i32, i64>) -> SentFrom {
+        SentFrom {
+            by: format!("{:016x}", self.incarnation),
+            topic: self.topic.clone(),
+            id: self.watch.target_id().map(str::to_owned),
+            ends,
+        }
+    }
+}
+
