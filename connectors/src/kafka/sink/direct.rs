@@ -20,7 +20,9 @@ use usher_core::catalog::Catalog;
 use usher_core::sink::{SinkError, Written};
 
 /// Batches on their way, at most.
-const UNDERWAY: usize = 16;
+const UNDERWAY: usize = 64;
+/// How often the ledger is written at most: no message waits for it, and one request of several batches costs the brokers as much as that of one.
+const LEDGER_EVERY: Duration = Duration::from_millis(10);
 /// How often the ledger notes up to where it has all messages of the topic: so much of it is read after a crash.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
@@ -65,6 +67,8 @@ pub(super) struct Direct {
     /// Where the topic ended before the messages of the batch with this number were sent: noted once the ledger has the batches before.
     ends: Option<(u64, BTreeMap<i32, i64>)>,
     noted_at: Option<Instant>,
+    /// When the ledger was last written.
+    ledger_at: Option<Instant>,
     waiting: Option<Wait>,
 }
 
@@ -144,7 +148,11 @@ impl Sender {
         if let Some(undelivered) = self.producer.client().context().take_undelivered() {
             return Err(self.of_undelivered(undelivered));
         }
-        let mut before = Some(self.progress);
+        // Not more often, unless no other batch may begin, or none will.
+        let writes_ledger = direct.ledger_at.is_none_or(|at| at.elapsed() >= LEDGER_EVERY)
+            || !direct.has_room()
+            || self.shared.lock().closing;
+        let mut before = Some(self.progress).filter(|_| writes_ledger);
         for underway in &mut direct.underway {
             if underway.step == Step::Nothing {
                 if self.send_audiences(&underway.batch, catalog)? {
@@ -167,12 +175,14 @@ impl Sender {
                     sent_from.map_or(Ok(()), |(_, ends)| sender.send_sent_from(Some(&sender.sent_from(ends))))
                 })?;
                 (underway.step, underway.left) = (Step::Ledger, left);
+                direct.ledger_at = Some(Instant::now());
                 underway.progress = [progress, underway.batch.counted(next)];
             }
-            before = (underway.step == Step::Ledger).then_some(underway.progress[1]);
+            before = (writes_ledger && underway.step == Step::Ledger).then_some(underway.progress[1]);
         }
         // Where a call before has polled, some have arrived that are not counted yet.
-        match some || direct.underway.is_empty() {
+        let awaits_some = direct.underway.iter().any(|underway| underway.left > 0);
+        match some || !awaits_some {
             true => direct.waiting = None,
             false => {
                 let count = self.producer.in_flight_count();

@@ -3,7 +3,8 @@
 use super::broker::{Broker, DEADLINE, Seen, broker, until, variable};
 use crate::dead_letters::DeadLetterWriter;
 use crate::kafka::sink::mark_sync;
-use crate::kafka::{SyncSpec, check_sync, open_sync, resend_sync};
+use crate::kafka::{SyncSpec, check_sync, open_sync, read_ledger, resend_sync};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -687,11 +688,20 @@ fn what_a_process_had_begun_when_it_ended_is_never_visible() {
 
 #[test]
 fn what_is_visible_is_what_the_ledger_has_whenever_it_ends() {
+    ends_at_any_time("ended", Delivery::ExactlyOnce);
+}
+
+#[test]
+fn without_transactions_what_was_sent_is_what_the_next_ledger_has_whenever_it_ends() {
+    ends_at_any_time("ended-plain", Delivery::AtLeastOnce);
+}
+
+fn ends_at_any_time(topic: &str, delivery: Delivery) {
     let Some(broker) = broker() else { return };
-    let target = target(broker.kafka(), "ended");
+    let target = KafkaTarget { delivery, ..target(broker.kafka(), topic) };
     for round in 0..4 {
         let (ledger, mut sink) = open(&target);
-        assert_eq!(memberships(&ledger), added_up(&broker.read("ended")));
+        assert_eq!(memberships(&ledger), added_up(&broker.read(topic)));
         let mut changes = Changes::new();
         let members = memberships(&ledger);
         for number in 0..30_000 {
@@ -702,12 +712,106 @@ fn what_is_visible_is_what_the_ledger_has_whenever_it_ends() {
         }
         let before = sink.status().delivered;
         sink.write(&changes, round + 1).unwrap();
-        // Somewhere in the middle, with a transaction open or not.
+        // Somewhere in the middle, with a transaction open or not, with messages underway or not.
         until("some are committed", || sink.status().delivered > before);
         drop(sink);
     }
     let (ledger, _) = open(&target);
-    assert_eq!(memberships(&ledger), added_up(&broker.read("ended")));
+    assert_eq!(memberships(&ledger), added_up(&broker.read(topic)));
+}
+
+/// Returns the record `!sent` of a ledger as it was written each time; none: it was removed.
+fn sent_records(broker: &Broker, topic: &str) -> Vec<Option<serde_json::Value>> {
+    let records = broker.read(&format!("usher.{topic}.crm.ledger")).into_iter().filter(|record| record.key == "!sent");
+    records.map(|record| record.value.map(|value| serde_json::from_str(&value).unwrap())).collect()
+}
+
+/// The header by which a message of an earlier process is found.
+fn header(topic: &str, batch: u64, row: &str) -> String {
+    format!("{topic}.crm 00000000000000aa {batch} 7{row}")
+}
+
+/// Sends a message as a process without transactions does: of audience `a`.
+fn send_by_hand(broker: &Broker, topic: &str, kind: &str, key: &str, header: &str) {
+    let headers = [("id", "0"), ("audience", "a"), ("type", kind), ("usher", header)];
+    let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+        headers.insert(Header { key, value: Some(*value) })
+    });
+    let producer = broker.producer(&[]);
+    let sent = producer.send(BaseRecord::to(topic).partition(0).key(key).payload("{}").headers(headers));
+    sent.map_err(|(error, _)| error).unwrap();
+    producer.flush(DEADLINE).unwrap();
+}
+
+#[test]
+fn a_start_takes_into_its_ledger_what_the_topic_has_of_the_sync_alone() {
+    let Some(broker) = broker() else { return };
+    let topic = "taken";
+    let target = KafkaTarget { delivery: Delivery::AtLeastOnce, ..target(broker.kafka(), topic) };
+    let (_, mut sink) = open(&target);
+    sink.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
+    wait_committed(&*sink, 2);
+    let delivered = sink.status().delivered.unwrap();
+    // It is killed: nothing is removed from the ledger.
+    drop(sink);
+    for (kind, key, header) in [
+        ("entry", "u-2", header(topic, 9, "")),
+        ("exit", "u-1", header(topic, 10, "")),
+        ("entry", "u-3", header(topic, 10, r#" {"plan":"a b"}"#)),
+        ("entry", "u-4", header("taken-too", 10, "")),
+        ("entry", "u-5", "nothing of ours".to_owned()),
+    ] {
+        send_by_hand(broker, topic, kind, key, &header);
+    }
+    let member = |key: &str| ("a".to_owned(), key.to_owned());
+    let expected: BTreeSet<_> = [member("u-2"), member("u-3")].into();
+    let sync = sync();
+    assert_eq!(memberships(&read_ledger(&spec(&sync, &target, None), &variable).unwrap()), expected);
+    let (ledger, mut sink) = open(&target);
+    assert_eq!((memberships(&ledger), ledger.clock), (expected.clone(), 7));
+    assert_eq!(sink.status().delivered, Some(delivered + 3));
+    sink.finish().unwrap();
+    let sent = sent_records(broker, topic);
+    assert_eq!(sent.len(), 2, "late messages may come: {sent:?}");
+    assert_eq!(sent[1].as_ref().unwrap()["topic"], topic);
+    // With transactions the next process reads them likewise, and the record is gone.
+    let target = KafkaTarget { delivery: Delivery::ExactlyOnce, ..target };
+    assert_eq!(memberships(&open(&target).0), expected);
+    assert_eq!(sent_records(broker, topic).pop(), Some(None));
+}
+
+#[test]
+fn a_process_that_stops_leaves_nothing_to_look_for() {
+    let Some(broker) = broker() else { return };
+    let target = KafkaTarget { delivery: Delivery::AtLeastOnce, ..target(broker.kafka(), "stopped") };
+    let (_, mut sink) = open(&target);
+    sink.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
+    sink.finish().unwrap();
+    assert_eq!(sent_records(broker, "stopped").iter().map(Option::is_some).collect::<Vec<_>>(), [true, false]);
+}
+
+#[test]
+fn a_message_of_an_earlier_process_that_arrives_late_ends_the_process_and_is_in_the_next_ledger() {
+    let Some(broker) = broker() else { return };
+    let topic = "arrives-late";
+    let target = KafkaTarget { delivery: Delivery::AtLeastOnce, ..target(broker.kafka(), topic) };
+    drop(open(&target));
+    let (_, mut sink) = open(&target);
+    send_by_hand(broker, topic, "entry", "u-1", &header(topic, 1, ""));
+    let mut at = 10;
+    let mut error = None;
+    until("it ends", || {
+        at += 2;
+        error = sink.write(&one(at, 0, ChangeKind::Entry, &format!("u-{at}")), at + 1).err();
+        error.is_some()
+    });
+    let error = error.unwrap();
+    assert!(error.to_string().contains("messages of an earlier process have arrived"), "{error}");
+    assert!(error.hint().starts_with("start again"), "{}", error.hint());
+    drop(sink);
+    let (ledger, _) = open(&target);
+    assert!(memberships(&ledger).contains(&("a".to_owned(), "u-1".to_owned())));
+    assert_eq!(memberships(&ledger).len(), broker.read(topic).len());
 }
 
 #[test]
