@@ -97,7 +97,7 @@ def a_log_that_is_someone_elses():
     producer.produce(ledger, json.dumps({"version": 99, "run": 1, "turn": 1, "clock": 1}), "!committed")
     assert producer.flush(30) == 0
     folder = Folder(job(name, source, AUDIENCES, {"crm": (target, "")}))
-    said = refused(folder, "its format is version 99; this version reads up to 2")
+    said = refused(folder, "its format is version 99; this version reads up to 3")
     shutil.rmtree(folder.path)
     return said
 

@@ -499,8 +499,7 @@ impl LedgerTopic {
     fn take_pending(&mut self, pending: BTreeMap<u32, Pending>, rows: &mut RowTexts) {
         let mut member = Vec::new();
         let committed = self.progress.batch;
-        let mut pending: Vec<Pending> =
-            pending.into_values().filter(|pending| pending.batch > committed).collect();
+        let mut pending: Vec<Pending> = pending.into_values().filter(|pending| pending.batch > committed).collect();
         // Stable: those of a batch are in the order of their numbers.
         pending.sort_by_key(|pending| pending.batch);
         for pending in pending {
@@ -616,7 +615,9 @@ mod tests {
     fn pending_messages_of_several_batches_are_sent_again_in_the_order_of_their_changes() {
         // As the second version wrote them: N counts from 0, 20,000 or 40,000, in turns from batch to batch.
         let pending = |batch: u64, key: &str, entered: bool| {
-            format!(r#"{{"batch":{batch},"audience":"a","key":"{key}","entered":{entered},"at":{batch},"headers":[],"message":"{{}}"}}"#)
+            format!(
+                r#"{{"batch":{batch},"audience":"a","key":"{key}","entered":{entered},"at":{batch},"headers":[],"message":"{{}}"}}"#
+            )
         };
         for committed in 0..5 {
             let mut records = format!("{PROGRESS}\t{}\n", Progress { batch: committed, ..Progress::default() }.value());
@@ -664,7 +665,8 @@ mod tests {
         let of = |key: &str, batch, entered| sent("9f1c27ab00000001", batch, key, entered, "");
         // What the ledger has is not taken twice; a process before may have counted on from other batches.
         let other = sent("00000000000000aa", 2, "u-4", true, r#"{"plan":"pro"}"#);
-        let all = vec![other.clone(), of("u-2", 7, false), of("u-1", 8, false), of("u-3", 9, true), of("u-3", 9, false)];
+        let all =
+            vec![other.clone(), of("u-2", 7, false), of("u-1", 8, false), of("u-3", 9, true), of("u-3", 9, false)];
         let taken = log.take_sent(all);
         assert_eq!(taken, [other, of("u-1", 8, false), of("u-3", 9, true), of("u-3", 9, false)]);
         assert_eq!(members(&log), [member("a", "A", "u-2", ""), member("a", "A", "u-4", r#"{"plan":"pro"}"#)]);

@@ -111,7 +111,8 @@ pub(super) fn read(
     let described = retry(reader.context(), patience, || ffi::describe(client, &[topic], REQUEST))?.pop().flatten();
     let Some(described) = described.filter(|found| from.id.is_none() || found.id == from.id) else {
         tracing::warn!(
-            sync, topic,
+            sync,
+            topic,
             "the topic was deleted since the job ended without a clean stop: which of its last messages were sent is not known"
         );
         return Ok(Vec::new());
@@ -123,7 +124,11 @@ pub(super) fn read(
         let first = from.ends.get(&partition).copied().unwrap_or(low);
         if first < low {
             tracing::warn!(
-                sync, topic, partition, from = first, first = low,
+                sync,
+                topic,
+                partition,
+                from = first,
+                first = low,
                 "messages were deleted since the job ended without a clean stop: which of its last ones were sent is not known"
             );
         }

@@ -1,7 +1,7 @@
 //! Batches on their way without transactions, `delivery: at_least_once`.
 //!
 //! A batch takes two steps: its messages are sent, and once the brokers have confirmed all of them, the ledger is written. Up to [`UNDERWAY`]
-//! batches are on their way at once, so a change waits for none of those before it.
+//! batches are on their way at once, so a change waits for none of those before it; the ledger is written at most each [`LEDGER_EVERY`].
 //!
 //! Promises: batches take each step in their order, and count as committed in their order, once the ledger has them. What the topic has of a batch
 //! that the ledger lacks is found after a crash: each message says of which batch it is ([`crate::kafka::sent`]), and the ledger notes at least each
@@ -10,7 +10,7 @@
 
 use super::batch::{BATCH_BYTES, BATCH_CHANGES, Batch};
 use super::sender::{BACKOFF, Committed, Sender};
-use super::transaction::{Setback, Wait};
+use super::transaction::{ARRIVED_EVERY, Setback, Wait};
 use crate::kafka::ledger::Progress;
 use crate::kafka::sent::SentFrom;
 use rdkafka::producer::Producer;
@@ -41,7 +41,7 @@ struct Underway {
 }
 
 /// What was sent of a batch.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Nothing,
     Messages,
@@ -52,11 +52,6 @@ impl Underway {
     /// Returns the number by which the records of a step are counted as they arrive.
     fn counted_by(&self, step: Step) -> usize {
         self.number as usize * 2 + usize::from(step == Step::Ledger)
-    }
-
-    /// Returns whether the brokers have all messages.
-    fn has_arrived(&self) -> bool {
-        self.step == Step::Ledger || self.step == Step::Messages && self.left == 0
     }
 }
 
@@ -80,8 +75,18 @@ impl Direct {
     /// Returns whether another batch may begin.
     pub(super) fn has_room(&self) -> bool {
         let sum = |of: fn(&Batch) -> usize| self.underway.iter().map(|underway| of(&underway.batch)).sum::<usize>();
-        // Twice as many records fit into librdkafka's queue of 100,000.
-        self.underway.len() < UNDERWAY && sum(Batch::len) < BATCH_CHANGES && sum(Batch::bytes) < BATCH_BYTES
+        // With the next batch up to 60,000 records, which fit into librdkafka's queue of 100,000.
+        self.underway.len() < UNDERWAY && sum(Batch::len) <= 2 * BATCH_CHANGES && sum(Batch::bytes) <= 2 * BATCH_BYTES
+    }
+
+    /// Returns when there may be something to do for batches underway; None if there are none.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        if self.is_empty() {
+            return None;
+        }
+        let arrived = Instant::now() + ARRIVED_EVERY;
+        let awaits_some = self.underway.iter().any(|underway| underway.left > 0);
+        Some(self.ledger_at.filter(|_| !awaits_some).map_or(arrived, |at| arrived.max(at + LEDGER_EVERY)))
     }
 
     /// Has batches sent again that have not arrived, and those behind them. All that was sent has arrived or failed.
@@ -110,12 +115,11 @@ impl Sender {
     ) -> Result<Vec<Committed>, SinkError> {
         if let Some(batch) = next {
             let number = direct.underway.back().map_or(self.progress.batch, |last| last.number) + 1;
-            if direct.ends.is_none()
-                && !self.watch.awaits_late()
-                && direct.noted_at.is_none_or(|at| at.elapsed() >= NOTE_EVERY)
-            {
+            // The start has noted it first.
+            let noted_at = direct.noted_at.get_or_insert_with(Instant::now);
+            if noted_at.elapsed() >= NOTE_EVERY && direct.ends.is_none() && !self.watch.awaits_late() {
+                *noted_at = Instant::now();
                 direct.ends = Some((number, self.ends.clone()));
-                direct.noted_at = Some(Instant::now());
             }
             let progress = [self.progress; 2];
             direct.underway.push_back(Underway { batch, number, step: Step::Nothing, left: 0, bytes: 0, progress });
@@ -165,7 +169,7 @@ impl Sender {
                     self.count(number, |sender| sender.send_messages(&underway.batch, underway.number))?;
                 (underway.step, underway.left, underway.bytes) = (Step::Messages, left, bytes);
             }
-            if let Some(progress) = before.filter(|_| underway.has_arrived() && underway.step == Step::Messages) {
+            if let Some(progress) = before.filter(|_| underway.step == Step::Messages && underway.left == 0) {
                 let clock = underway.batch.changes().map(|change| change.at).fold(progress.clock, u64::max);
                 let next = Progress { batch: underway.number, clock, ..progress };
                 let sent_from = direct.ends.take_if(|(number, _)| *number <= underway.number + 1);
@@ -230,3 +234,31 @@ impl Sender {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn underway(number: u64, (step, left): (Step, usize)) -> Underway {
+        let progress = [Progress::default(); 2];
+        Underway { batch: Box::new(Batch::of(1, 1)), number, step, left, bytes: 0, progress }
+    }
+
+    #[test]
+    fn what_has_not_arrived_is_sent_again_with_all_behind_it() {
+        use Step::{Ledger, Messages, Nothing};
+        let again = |before: &[(Step, usize)]| {
+            let underway = (1..).zip(before).map(|(number, state)| underway(number, *state)).collect();
+            let mut direct = Direct { underway, ..Direct::default() };
+            direct.send_again();
+            direct.underway.iter().map(|underway| (underway.step, underway.left)).collect::<Vec<_>>()
+        };
+        let all_arrived = [(Ledger, 0), (Messages, 0), (Messages, 0)];
+        assert_eq!(again(&all_arrived), all_arrived);
+        // A message that comes again comes before those of later batches.
+        assert_eq!(again(&[(Ledger, 0), (Messages, 2), (Messages, 0)]), [(Ledger, 0), (Nothing, 0), (Nothing, 0)]);
+        assert_eq!(again(&[(Messages, 0), (Nothing, 0), (Messages, 0)]), [(Messages, 0), (Nothing, 0), (Nothing, 0)]);
+        // The ledger is written again in the order of batches, and no message is sent again for that.
+        assert_eq!(again(&[(Ledger, 1), (Ledger, 0), (Messages, 0)]), [(Messages, 0), (Messages, 0), (Messages, 0)]);
+        assert_eq!(again(&[(Ledger, 3), (Messages, 1), (Messages, 0)]), [(Messages, 0), (Nothing, 0), (Nothing, 0)]);
+    }
+}

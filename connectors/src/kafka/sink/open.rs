@@ -43,14 +43,21 @@ use usher_core::ledger::Ledger;
 use usher_core::sink::{LedgerPosition, OpenedSync, SinkError};
 
 /// Without transactions the shortest time between two batches: changes of that time are sent together.
-const BATCH_EVERY: Duration = Duration::from_millis(1);
+const BATCH_EVERY: Duration = Duration::from_micros(500);
 
 /// Settings of a producer; a job may change them.
 const DEFAULTS: [(&str, &str); 2] = [
     // The cheapest for both ends; JSON shrinks to a fifth.
     ("compression.type", "lz4"),
-    // The changes of a batch are there already: waiting for more does not pay.
+    // The changes of a transaction are there already: waiting for more does not pay.
     ("linger.ms", "0.5"),
+];
+
+/// The same without transactions.
+const DIRECT_DEFAULTS: [(&str, &str); 2] = [
+    DEFAULTS[0],
+    // Batches come one after the other, and each request to a partition costs the brokers as much as several messages.
+    ("linger.ms", "1"),
 ];
 
 /// Settings of a reader; a job may change them.
@@ -139,7 +146,11 @@ impl MarkedSync {
             let from = (!spec.exactly_once()).then(|| sender.sent_from(sender.ends.clone()));
             if !sent.is_empty() {
                 let messages = sent.len();
-                tracing::info!(sync = spec.id, messages, "taking messages into the ledger that an earlier run has sent before it ended");
+                tracing::info!(
+                    sync = spec.id,
+                    messages,
+                    "taking messages into the ledger that an earlier run has sent before it ended"
+                );
             }
             sender.commit_before(deadline, |sender| sender.send_sent(&sent, from.as_ref()))?;
             if !spec.exactly_once() && was_killed {
@@ -295,7 +306,8 @@ fn producer_settings(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<Clie
         // Retried until it arrives; in a transaction the transaction's timeout bounds its messages.
         fixed.push(("message.timeout.ms", "0"));
     }
-    settings(&spec.target.kafka, &DEFAULTS, &fixed, variable)
+    let defaults = if spec.exactly_once() { &DEFAULTS } else { &DIRECT_DEFAULTS };
+    settings(&spec.target.kafka, defaults, &fixed, variable)
 }
 
 fn reader_settings(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<ClientConfig, Problem> {

@@ -9,7 +9,7 @@ use super::batch::{BATCH_BYTES, BATCH_CHANGES, Batch, TRANSACTION_CHANGES};
 use super::direct::Direct;
 use super::limits::Limits;
 use super::reconcile::{Broken, Visible};
-use super::transaction::{ARRIVED_EVERY, CALL, Counting, Setback};
+use super::transaction::{CALL, Counting, Setback};
 use super::watch::Watch;
 use crate::kafka::client::{Context, PATIENCE, Reader, offsets_at, retry};
 use crate::kafka::error::Problem;
@@ -460,7 +460,7 @@ impl Sender {
         let changes_max = if self.exactly_once { TRANSACTION_CHANGES } else { BATCH_CHANGES };
         let (underway, has_room) = (!direct.is_empty(), direct.has_room());
         let mut state = self.shared.lock();
-        let poll_at = Instant::now() + if underway { ARRIVED_EVERY } else { POLL_EVERY };
+        let poll_at = direct.next_look().unwrap_or_else(|| Instant::now() + POLL_EVERY);
         loop {
             if state.abandoned {
                 return Next::End;
@@ -476,7 +476,8 @@ impl Sender {
             if now >= poll_at {
                 return Next::Poll;
             }
-            let until = later.filter(|_| has_room && !state.queue.is_empty()).map_or(poll_at, |later| later.min(poll_at));
+            let until =
+                later.filter(|_| has_room && !state.queue.is_empty()).map_or(poll_at, |later| later.min(poll_at));
             state = self.shared.wait(state, until - now);
         }
         let pieces = state.pop(changes_max);

@@ -312,8 +312,7 @@ impl Sender {
         let Counting { number, records } = self.counting.get();
         self.counting.set(Counting { number, records: records + 1 });
         let BaseRecord { topic, partition, payload, key, timestamp, headers, .. } = record;
-        let mut record =
-            BaseRecord { topic, partition, payload, key, timestamp, headers, delivery_opaque: number };
+        let mut record = BaseRecord { topic, partition, payload, key, timestamp, headers, delivery_opaque: number };
         let mut wait = Wait::begin();
         loop {
             match self.producer.send(record) {

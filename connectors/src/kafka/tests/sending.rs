@@ -734,9 +734,9 @@ fn header(topic: &str, batch: u64, row: &str) -> String {
 /// Sends a message as a process without transactions does: of audience `a`.
 fn send_by_hand(broker: &Broker, topic: &str, kind: &str, key: &str, header: &str) {
     let headers = [("id", "0"), ("audience", "a"), ("type", kind), ("usher", header)];
-    let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
-        headers.insert(Header { key, value: Some(*value) })
-    });
+    let headers = headers
+        .iter()
+        .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }));
     let producer = broker.producer(&[]);
     let sent = producer.send(BaseRecord::to(topic).partition(0).key(key).payload("{}").headers(headers));
     sent.map_err(|(error, _)| error).unwrap();
