@@ -666,3 +666,17 @@ fn what_is_wrong_in_a_webhook_leaves_the_rest_of_it_to_check() {
     assert_eq!(paths, ["syncs.crm.to.segment.write_key"]);
     assert_eq!(target.headers.keys().collect::<Vec<_>>(), ["b b"]);
 }
+
+#[test]
+fn a_property_of_kafka_has_its_place_which_is_no_part_of_the_cluster() {
+    let kafka = |text: &str| {
+        let text = format!("job: j\nsources:\n  web: {{kafka: {{brokers: b, topic: t, {text}}}, format: segment}}\n");
+        let SourceFrom::Kafka { kafka, .. } = job(&text).sources["web"].from.clone() else { panic!("it is Kafka") };
+        kafka
+    };
+    let (near, far) = (kafka("properties: {client.id: a}"), kafka("properties:   {client.id: a}"));
+    let path = "sources.web.kafka.properties.\"client.id\"";
+    assert_eq!((&near.places["client.id"], &far.places["client.id"]), (&place(path, 3, 52), &place(path, 3, 54)));
+    assert_eq!(near, far);
+    assert_ne!(near, kafka("properties: {client.id: b}"));
+}
