@@ -15,7 +15,7 @@ use usher_config::{
 };
 use usher_connectors::dead_letters::DeadLetterWriter;
 use usher_connectors::file::{hold_at_most, open_files};
-use usher_connectors::kafka::{self, Bounds, KafkaSource, SourceSpec, SyncSpec};
+use usher_connectors::kafka::{self, Bounds, KafkaSource, SourceSpec, SyncSpec, WrongSetting};
 use usher_connectors::messages::Messages;
 use usher_connectors::outbox::{LogSpec, Outlet, open_local, open_webhook, read_content, read_ledger, resend_local};
 use usher_connectors::parquet::ParquetWarehouse;
@@ -339,8 +339,11 @@ fn kafka_settings(job: &Job) -> Vec<Problem> {
     });
     let mut problems = Vec::new();
     for (path, place, cluster) in sources.chain(syncs).chain(dead_letters) {
-        for (message, hint) in kafka::check_settings(cluster, &variable) {
-            problems.push(Problem::new(&Place { path: path.clone(), ..place.clone() }, message).hint(hint));
+        for WrongSetting { name, reason, hint } in kafka::check_settings(cluster, &variable) {
+            // A plan has no places of properties.
+            let place =
+                cluster.places.get(name).cloned().unwrap_or_else(|| Place { path: path.clone(), ..place.clone() });
+            problems.push(Problem::new(&place, reason).hint(hint));
         }
     }
     problems

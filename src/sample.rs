@@ -2,7 +2,6 @@
 
 use crate::exit::Exit;
 use crate::open::{WallClock, variable};
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,7 +31,7 @@ pub fn source_of(text: &str) -> Result<SourceFrom, Exit> {
     };
     match rest.split_once('/') {
         Some((brokers, topic)) if !brokers.is_empty() && !topic.is_empty() && !topic.contains('/') => {
-            let kafka = Kafka { brokers: brokers.to_owned(), properties: BTreeMap::new() };
+            let kafka = Kafka { brokers: brokers.to_owned(), ..Kafka::default() };
             Ok(SourceFrom::Kafka { kafka, topics: vec![topic.to_owned()] })
         }
         _ => Err(Exit::wrong(format_args!("`{text}` names no topic"))

@@ -435,9 +435,17 @@ fn check_finds_what_a_run_would_refuse() {
             "path: ./events.jsonl",
             "the sync `out` writes to `./events.jsonl`, which the source `web` reads",
         ),
-        ("file: {path: events.jsonl}", &kafka("group.id: g"), "`properties` can't set `group.id`"),
+        (
+            "file: {path: events.jsonl}",
+            &kafka("group.id: g"),
+            "sources.web.kafka.properties.\"group.id\": `properties` can't set `group.id`",
+        ),
         ("file: {path: events.jsonl}", &kafka("fetch.mni.bytes: 1"), "`properties.fetch.mni.bytes`: "),
-        ("file: {path: changes.jsonl}", &kafka("acks: 1"), "`properties` can't set `acks`"),
+        (
+            "file: {path: changes.jsonl}",
+            &kafka("acks: 1"),
+            "syncs.out.to.kafka.properties.acks: `properties` can't set `acks`",
+        ),
         ("job: shop", "job: shop\nstate: {url: \"redis://x\"}", "state can't be at `redis://`"),
     ] {
         let job = JOB.replacen(from, to, 1);

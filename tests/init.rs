@@ -251,6 +251,37 @@ fn a_compressed_file_becomes_a_followed_source_that_is_read_to_its_last_line() {
 }
 
 #[test]
+fn a_guessed_key_and_files_that_are_left_out_are_warned_of() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).expect("the folder can be made");
+    write_parquet(&data.join("users.parquet"), vec![("user_id", strings(&["u-1", "u-2"]))]);
+    for name in ["events.jsonl", "more.jsonl", "_SUCCESS"] {
+        std::fs::write(data.join(name), "{}\n").expect("it can be written");
+    }
+    let ran = run(folder.path(), &["init", "data"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let left_out = "what is not Parquet in it is left out: `data/events.jsonl` and 1 more\nhint: ";
+    assert!(
+        ran.stderr.contains(left_out) && ran.stderr.contains("`usher init data data/events.jsonl`"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!ran.stderr.contains("a guess"), "{}", ran.stderr);
+
+    write_parquet(
+        &folder.path().join("visits.parquet"),
+        vec![("city", strings(&["Ulm", "Ulm"])), ("amount", numbers(&[1.0, 2.0]))],
+    );
+    let ran = run(folder.path(), &["init", "visits.parquet", "-o", "visits.yaml"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let guess = "no column of `visits.parquet` has a value of its own in each row, so the `key` of the model `visits` is a guess";
+    assert!(ran.stderr.contains(guess), "{}", ran.stderr);
+    let job = std::fs::read_to_string(folder.path().join("visits.yaml")).expect("the job is written");
+    assert!(job.contains("    # A guess: no column has a value of its own in each row.\n    key: "), "{job}");
+}
+
+#[test]
 fn samples_that_give_no_job_leave_no_file() {
     let folder = tempfile::tempdir().expect("a folder for the test");
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("it can be written");

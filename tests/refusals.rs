@@ -133,7 +133,7 @@ fn a_ledger_that_is_behind_the_checkpoint_until_it_is_to_begin_anew() {
     let ledger = shop.path("state/ledger/crm");
     fs::remove_dir_all(&ledger).expect("it can be removed");
     for _ in 0..2 {
-        refused(&shop, &["the ledger of sync `crm` is behind the checkpoint", "`usher resend SYNC`"]);
+        refused(&shop, &["the ledger of sync `crm` is behind the checkpoint", "`usher resend JOB SYNC`"]);
     }
     let before = shop.changes().len();
     let resent = run(shop.folder(), &["resend", "cmr"]);

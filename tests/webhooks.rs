@@ -521,6 +521,8 @@ fn orders_to_a_sync_are_given_by_command() {
     assert!(code == Some(1) && stderr.contains("was answered 500"), "{stderr}");
     let (code, _, stderr) = order(&["redeliver", "crm", "77"]);
     assert!(code == Some(2) && stderr.contains("no dead letter `77`"), "{stderr}");
+    let (code, _, stderr) = order(&["redeliver", "crm", "--audience", "rihc"]);
+    assert!(code == Some(2) && stderr.contains("rihc"), "{stderr}");
     assert_eq!(order(&["pause", "crn"]).0, Some(2));
     for args in [&["drop", "crm"][..], &["drop", "crm", "1", "--all"], &["drop", "crm", "--all", "--audience", "rich"]]
     {

@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use usher_core::suggest::nearest;
 
 use crate::schema::{At, Entries, Fields, Key, Reference, Section, audience as audience_keys, job};
-use crate::{Fragment, Gaps, Job, Place, Problem, Salvage, Text};
+use crate::{Audience, Fragment, Gap, Gaps, Includes, Job, Place, Problem, Salvage, Text};
 use circles::Edges;
 
 /// What could be built of a job.
@@ -45,6 +45,7 @@ pub(crate) fn job(file: &Fields, folder: &std::path::Path, problems: &mut Vec<Pr
         audiences: declared(file, &job::AUDIENCES),
         mentions: BTreeMap::new(),
         fragments: BTreeMap::new(),
+        includes: Vec::new(),
         gaps: Gaps::default(),
         problems,
     };
@@ -52,6 +53,7 @@ pub(crate) fn job(file: &Fields, folder: &std::path::Path, problems: &mut Vec<Pr
     let mut sources = builder.all(file, &job::SOURCES, Builder::source, &mut whole);
     let models =
         builder.all(file, &job::MODELS, |job, id, place, fields| Some(job.model(id, place, fields)), &mut whole);
+    builder.note_models_that_are_wrong_as_a_whole();
     builder.check_model_circles();
     let events =
         builder.all(file, &job::EVENTS, |job, id, place, fields| Some(job.event(id, place, fields)), &mut whole);
@@ -71,7 +73,8 @@ pub(crate) fn job(file: &Fields, folder: &std::path::Path, problems: &mut Vec<Pr
     builder.check_files(file);
     let limits = file.get(&job::LIMITS).and_then(process::limits).unwrap_or_default();
     whole &= builder.gaps.is_empty();
-    let (mut fragments, gaps) = (builder.fragments, builder.gaps);
+    let audience_models = builder.models_of_others(&audiences);
+    let (mut fragments, includes, gaps) = (builder.fragments, builder.includes, builder.gaps);
     fragments.retain(|id, _| !audiences.contains_key(*id));
     let fragments = fragments.into_values().flatten().collect();
     let job = Job {
@@ -88,7 +91,7 @@ pub(crate) fn job(file: &Fields, folder: &std::path::Path, problems: &mut Vec<Pr
         cluster,
         limits,
     };
-    Built { salvage: Salvage { job, fragments, gaps }, whole }
+    Built { salvage: Salvage { job, fragments, audience_models, includes, gaps }, whole }
 }
 
 /// The entries of a section by id; `None` for an entry that is wrong and reported.
@@ -108,6 +111,8 @@ struct Builder<'a> {
     mentions: Edges<'a>,
     /// By audience: its conditions with predicates or aggregated columns.
     fragments: BTreeMap<&'a str, Vec<Fragment>>,
+    /// What the syncs include that could not be built.
+    includes: Vec<Includes>,
     /// What is wrong in the models and events so far.
     gaps: Gaps,
     problems: &'a mut Vec<Problem>,
@@ -168,6 +173,23 @@ impl<'a> Builder<'a> {
         problem.hint = hint;
         self.problems.push(problem);
         None
+    }
+
+    /// Notes the models of which nothing is known but their ids.
+    fn note_models_that_are_wrong_as_a_whole(&mut self) {
+        for (id, _) in self.models.iter().filter(|(_, fields)| fields.is_none()) {
+            Gap { others: true, ..Gap::default() }.note(id, &mut self.gaps.models);
+        }
+    }
+
+    /// Returns the models of the audiences that are not among those `built`, as far as they are known.
+    fn models_of_others(&self, built: &BTreeMap<String, Audience>) -> BTreeMap<String, String> {
+        let others = self.audiences.iter().filter(|(id, _)| !built.contains_key(**id));
+        let models = others.filter_map(|(id, fields)| {
+            let model = &fields.as_ref()?.get(&audience_keys::MODEL)?.id;
+            self.models.contains_key(model.as_str()).then(|| ((*id).to_owned(), model.clone()))
+        });
+        models.collect()
     }
 
     /// Returns whether the job has an audience of the file: one that is wrong counts as enabled.

@@ -77,7 +77,7 @@ fn add(root: &mut Node, file: Node, problems: &mut Vec<Problem>) {
     let sections = job::SECTIONS.map(AnyKey::name);
     let entries = match file.kind {
         Kind::Mapping(entries) => entries,
-        Kind::Null => return,
+        Kind::Null | Kind::Broken => return,
         _ => {
             problems.push(Problem::new(&file.place(""), format!("an included file holds {}", and_list(&sections))));
             return;
@@ -108,7 +108,7 @@ fn merge(root: &mut Node, section: Entry, problems: &mut Vec<Problem>) {
     let place = section.value.place(&section.key);
     let added = match section.value.kind {
         Kind::Mapping(added) => added,
-        Kind::Null => return,
+        Kind::Null | Kind::Broken => return,
         _ => {
             problems.push(Problem::new(&place, "must be a mapping of ids").hint("write `ID: {…}` for each"));
             return;

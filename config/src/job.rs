@@ -160,14 +160,26 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// A Kafka cluster, and the settings of its client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A Kafka cluster, and the settings of its client. Equal where these are, wherever the file has them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Kafka {
     /// `host:port`, comma separated.
     pub brokers: String,
     /// Passed to librdkafka unchanged.
     pub properties: BTreeMap<String, Setting>,
+    /// The places of the properties, by name; a plan does not have them.
+    #[serde(skip)]
+    pub places: BTreeMap<String, Place>,
 }
+
+impl PartialEq for Kafka {
+    fn eq(&self, other: &Kafka) -> bool {
+        let Kafka { brokers, properties, places: _ } = self;
+        (brokers, properties) == (&other.brokers, &other.properties)
+    }
+}
+
+impl Eq for Kafka {}
 
 /// A value for librdkafka.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -45,7 +45,7 @@ pub use location::Location;
 pub use path::{Found, Path, Step};
 pub use problem::{Place, Problem, Problems};
 pub use rate::Rate;
-pub use salvage::{Fragment, Gap, Gaps, Salvage};
+pub use salvage::{Fragment, Gap, Gaps, Includes, Salvage};
 pub use share::Share;
 pub use usher_core::suggest::{nearest, some_of};
 pub use vendor::*;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Condition, Job};
+use crate::{Condition, Job, Text};
 
 /// The parts of a broken job that could be built, and what is not known of them.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,8 +12,21 @@ pub struct Salvage {
     pub job: Job,
     /// The conditions with predicates or aggregated columns of the audiences that could not be built.
     pub fragments: Vec<Fragment>,
+    /// The models of the audiences that could not be built, by the audience's id, as far as they are known.
+    pub audience_models: BTreeMap<String, String>,
+    /// What the syncs include that could not be built.
+    pub includes: Vec<Includes>,
     /// What is wrong in the models and events of the job.
     pub gaps: Gaps,
+}
+
+/// The columns that a sync includes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Includes {
+    /// The ids of the sync's audiences, those that do not exist too.
+    pub audiences: Vec<String>,
+    /// The columns.
+    pub columns: Vec<Text>,
 }
 
 /// A condition of which only its predicates and its aggregated column can be checked: the rest of it stands for what may

@@ -3,7 +3,8 @@
 //! YAML 1.2 with its core schema, of which JSON is a subset. Numbers keep their text. Aliases are followed; merge keys
 //! (`<<`) are not part of YAML 1.2. Parsing ends on any input: nesting, the number of nodes and the expansion of
 //! aliases are bounded, and the tree is built without recursion. A syntax error is one problem; each repeated key is
-//! one, and its first value counts.
+//! one, and its first value counts. A key that is a list or mapping is one too, and is left out with its value; so is a tag
+//! that has no meaning, whose value is [`Kind::Broken`].
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -95,8 +96,8 @@ pub(crate) fn element(path: &str, index: usize) -> String {
     format!("{path}[{index}]")
 }
 
-/// Parses the one document of `text`, which is that of `file` ([`Place::file`]). Repeated keys are pushed to `problems`;
-/// the error is the problem that ends the parsing.
+/// Parses the one document of `text`, which is that of `file` ([`Place::file`]). Problems that parsing goes on after
+/// are pushed to `problems`; the error is the one that ends it.
 pub(crate) fn parse(text: &str, file: &str, problems: &mut Vec<Problem>) -> Result<Node, Problem> {
     let before = problems.len();
     let parsed = parse_file(text, &Rc::from(file), problems);
@@ -124,15 +125,18 @@ fn parse_file(text: &str, file: &Rc<str>, problems: &mut Vec<Problem>) -> Result
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
-                let kind = scalar(text.into_owned(), style, tag.as_deref(), at)?;
+                let kind = scalar(text.into_owned(), style, tag.as_deref()).unwrap_or_else(|tag| {
+                    builder.refuse_tag(tag, at);
+                    Kind::Broken
+                });
                 builder.node(kind, at, anchor)?;
             }
             Event::SequenceStart(_, anchor, tag) => {
-                refuse_tag(tag.as_deref(), "seq", at)?;
+                refused(tag.as_deref(), "seq").into_iter().for_each(|tag| builder.refuse_tag(tag, at));
                 builder.start(Kind::List(Vec::new()), at, anchor)?;
             }
             Event::MappingStart(_, anchor, tag) => {
-                refuse_tag(tag.as_deref(), "map", at)?;
+                refused(tag.as_deref(), "map").into_iter().for_each(|tag| builder.refuse_tag(tag, at));
                 builder.start(Kind::Mapping(Vec::new()), at, anchor)?;
             }
             Event::SequenceEnd | Event::MappingEnd => builder.end()?,
@@ -186,9 +190,18 @@ struct Open {
     node: Node,
     anchor: usize,
     /// The key whose value comes next.
-    key: Option<(String, Position)>,
+    key: Option<Key>,
     /// The lines of the keys so far.
     lines: HashMap<String, u32>,
+    /// Whether an entry is left out for its key.
+    has_gap: bool,
+}
+
+/// A key of a mapping.
+enum Key {
+    Text(String, Position),
+    /// One that is reported; its value is left out.
+    Broken,
 }
 
 /// The part of the tree that is parsed.
@@ -214,20 +227,20 @@ impl Builder<'_> {
     }
 
     fn start(&mut self, kind: Kind, at: Position, anchor: usize) -> Result<(), Problem> {
-        if self.is_key_due() {
-            return Err(at.problem("a key must be a string, not a list or mapping"));
-        }
         if self.open.len() == DEPTH_MAX {
             return Err(at.problem(too_deep()));
         }
         self.count(1, at)?;
         let node = Node { file: Rc::clone(&self.file), line: at.line, column: at.column, kind };
-        self.open.push(Open { node, anchor, key: None, lines: HashMap::new() });
+        self.open.push(Open { node, anchor, key: None, lines: HashMap::new(), has_gap: false });
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), Problem> {
-        let Open { node, anchor, .. } = self.open.pop().expect("the parser closes only what it opened");
+        let Open { mut node, anchor, has_gap, .. } = self.open.pop().expect("the parser closes only what it opened");
+        if has_gap && node.kind == Kind::Mapping(Vec::new()) {
+            node.kind = Kind::Broken;
+        }
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
@@ -262,16 +275,22 @@ impl Builder<'_> {
 
     /// Adds a complete node to the innermost open collection.
     fn place(&mut self, node: Node, at: Position) -> Result<(), Problem> {
-        let key_due = self.is_key_due();
+        if self.is_key_due() {
+            let key = self.key(node.kind, at);
+            self.open.last_mut().expect("a key is due in it").key = Some(key);
+            return Ok(());
+        }
         let Some(open) = self.open.last_mut() else {
             self.root = Some(node);
             return Ok(());
         };
         match &mut open.node.kind {
             Kind::List(list) => list.push(node),
-            Kind::Mapping(_) if key_due => open.key = Some((key_text(node.kind, at)?, at)),
             Kind::Mapping(entries) => {
-                let (key, key_at) = open.key.take().expect("a value follows its key");
+                let Key::Text(key, key_at) = open.key.take().expect("a value follows its key") else {
+                    open.has_gap = true;
+                    return Ok(());
+                };
                 match open.lines.get(&key) {
                     None => {
                         open.lines.insert(key.clone(), key_at.line);
@@ -280,7 +299,7 @@ impl Builder<'_> {
                     }
                     Some(line) => {
                         let message = format!("the key `{key}` is given twice, first on line {line}");
-                        let path = child(&self.path(), &key);
+                        let path = child(&path(&self.open), &key);
                         self.problems.push(Problem::new(&Place { path, ..key_at.place() }, message));
                     }
                 }
@@ -290,15 +309,38 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Returns the path of the innermost open collection.
-    fn path(&self) -> String {
-        let outer = &self.open[..self.open.len().saturating_sub(1)];
-        outer.iter().fold(String::new(), |path, open| match (&open.node.kind, &open.key) {
-            (Kind::List(list), _) => element(&path, list.len()),
-            (_, Some((key, _))) => child(&path, key),
-            (_, None) => path,
-        })
+    /// Reads a key; `404` and `true` are keys like any other. Reports a list or mapping.
+    fn key(&mut self, kind: Kind, at: Position) -> Key {
+        match kind {
+            Kind::Text { text, .. } | Kind::Number(text) => Key::Text(text, at),
+            Kind::Boolean(value) => Key::Text(value.to_string(), at),
+            Kind::Null => Key::Text("null".to_owned(), at),
+            Kind::List(_) | Kind::Mapping(_) => {
+                self.report(at, "a key must be a string, not a list or mapping");
+                Key::Broken
+            }
+            Kind::Broken => Key::Broken,
+        }
     }
+
+    fn refuse_tag(&mut self, tag: &Tag, at: Position) {
+        self.report(at, format!("the tag `{}` has no meaning in a job file", tag.original()));
+    }
+
+    /// Reports a problem of the value or key that comes next, after which parsing goes on.
+    fn report(&mut self, at: Position, message: impl Into<String>) {
+        let path = path(&self.open);
+        self.problems.push(Problem::new(&Place { path, ..at.place() }, message));
+    }
+}
+
+/// Returns the path of what comes next in the innermost of these collections; that of the collection itself if it is a key.
+fn path(open: &[Open]) -> String {
+    open.iter().fold(String::new(), |path, open| match (&open.node.kind, &open.key) {
+        (Kind::List(list), _) => element(&path, list.len()),
+        (_, Some(Key::Text(key, _))) => child(&path, key),
+        (_, Some(Key::Broken) | None) => path,
+    })
 }
 
 /// Returns the number of nodes in a tree, and its depth. The tree is no deeper than [`DEPTH_MAX`].
@@ -314,27 +356,15 @@ fn measure(node: &Node) -> (usize, usize) {
     }
 }
 
-/// Returns the text of a key; `404` and `true` are keys like any other.
-fn key_text(kind: Kind, at: Position) -> Result<String, Problem> {
-    match kind {
-        Kind::Text { text, .. } | Kind::Number(text) => Ok(text),
-        Kind::Boolean(value) => Ok(value.to_string()),
-        Kind::Null => Ok("null".to_owned()),
-        Kind::List(_) | Kind::Mapping(_) | Kind::Broken => {
-            Err(at.problem("a key must be a string, not a list or mapping"))
-        }
-    }
-}
-
-/// Returns the kind of a scalar by YAML's core schema.
-fn scalar(text: String, style: ScalarStyle, tag: Option<&Tag>, at: Position) -> Result<Kind, Problem> {
+/// Returns the kind of a scalar by YAML's core schema; the error is a tag that has no meaning.
+fn scalar(text: String, style: ScalarStyle, tag: Option<&Tag>) -> Result<Kind, &Tag> {
     let plain = matches!(style, ScalarStyle::Plain);
     let string = match tag {
         None => !plain,
         Some(tag) => match tag.core_suffix() {
             Some("str") => true,
             Some("int" | "float" | "bool" | "null") => false,
-            _ => return Err(tag_problem(tag, at)),
+            _ => return Err(tag),
         },
     };
     if string {
@@ -378,15 +408,9 @@ fn is_number(text: &str) -> bool {
         && exponent.is_none_or(|exponent| !exponent.is_empty() && digits(exponent))
 }
 
-fn refuse_tag(tag: Option<&Tag>, core: &str, at: Position) -> Result<(), Problem> {
-    match tag {
-        Some(tag) if tag.core_suffix() != Some(core) => Err(tag_problem(tag, at)),
-        _ => Ok(()),
-    }
-}
-
-fn tag_problem(tag: &Tag, at: Position) -> Problem {
-    at.problem(format!("the tag `{}` has no meaning in a job file", tag.original()))
+/// Returns the tag of a collection that is not that of YAML's core schema.
+fn refused<'t>(tag: Option<&'t Tag>, core: &str) -> Option<&'t Tag> {
+    tag.filter(|tag| tag.core_suffix() != Some(core))
 }
 
 #[cfg(test)]
@@ -511,19 +535,40 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_no_string_and_a_tag_hide_nothing_that_follows() {
+        let text = "a: !secret x\nb:\n  [c]: 1\n  d: 2\ne:\n  - {{ f }}\n  - !list [g: {h: 2, h: 3}]\n? {i: 1, i: 2}\n: 4\na: 5\n";
+        let mut problems = Vec::new();
+        let node = parse(text, "", &mut problems).expect("readable");
+        let Kind::Mapping(entries) = &node.kind else { panic!("a mapping") };
+        let keys: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+        assert_eq!(keys, ["a", "b", "e"]);
+        assert_eq!(entries[0].value.kind, Kind::Broken);
+        assert_eq!(plain(&entries[1].value), serde_json::json!({"d": "#2"}));
+        let Kind::List(list) = &entries[2].value.kind else { panic!("a list") };
+        assert_eq!(list[0].kind, Kind::Broken, "nothing is left of it");
+        assert_eq!(plain(&list[1]), serde_json::json!([{"g": {"h": "#2"}}]));
+        let shown: Vec<String> = problems
+            .iter()
+            .map(|Problem { place, message, .. }| format!("{} {}: {message}", place.line, place.path))
+            .collect();
+        let expected = [
+            "1 a: the tag `!secret` has no meaning in a job file",
+            "3 b: a key must be a string, not a list or mapping",
+            "6 e[0]: a key must be a string, not a list or mapping",
+            "7 e[1]: the tag `!list` has no meaning in a job file",
+            "7 e[1][0].g.h: the key `h` is given twice, first on line 7",
+            "8 i: the key `i` is given twice, first on line 8",
+            "8 : a key must be a string, not a list or mapping",
+            "10 a: the key `a` is given twice, first on line 1",
+        ];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
     fn what_a_job_file_cannot_be_is_refused_with_its_place() {
-        for (text, line, column, message) in [
-            ("a: 1\n---\nb: 2\n", 2, 1, "a job file is one document, and here a second one starts"),
-            ("a: !secret x", 1, 12, "the tag `!secret` has no meaning in a job file"),
-            ("[a]: 1", 1, 1, "a key must be a string, not a list or mapping"),
-        ] {
-            let problem = refused(text);
-            assert_eq!(
-                (problem.place.line, problem.place.column, problem.message.as_str()),
-                (line, column, message),
-                "{text}"
-            );
-        }
+        let problem = refused("a: 1\n---\nb: 2\n");
+        assert_eq!((problem.place.line, problem.place.column), (2, 1));
+        assert_eq!(problem.message, "a job file is one document, and here a second one starts");
         assert_eq!(read("").kind, Kind::Null);
         assert_eq!(plain(&read("\u{feff}a: !!str 1")), serde_json::json!({"a": "1"}));
     }

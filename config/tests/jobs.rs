@@ -644,3 +644,39 @@ fn a_damaged_file_is_a_job_or_a_list_of_problems_and_never_a_panic() {
     }
     assert!(jobs > 100 && refused > 1_000, "{jobs} jobs, {refused} refused");
 }
+
+#[test]
+fn what_is_wrong_in_a_webhook_leaves_the_rest_of_it_to_check() {
+    let salvage = |to: &str| {
+        let text = format!("{BASE}syncs: {{crm: {{to: {{{to}}}}}}}");
+        let broken = parse_or_salvage(&text, "job.yaml", FilePath::new("/jobs"), &|_| None, &|_| Ok(Vec::new()));
+        let Broken { problems, salvage } = broken.expect_err("something is wrong");
+        let to = salvage.expect("a mapping").job.syncs.remove("crm").expect("it could be built").to;
+        let SyncTo::Webhook(target) = to else { panic!("it goes to a webhook") };
+        let paths: Vec<String> = problems.problems.into_iter().map(|problem| problem.place.path).collect();
+        (paths, target)
+    };
+    let (paths, target) = salvage(
+        "webhook: {url: 5, secret: {}, timeout: soon, retry: {first: 1}, batch: {wait: x}, headers: {a: 1, \"b b\": x}}",
+    );
+    let at = |key: &str| format!("syncs.crm.to.webhook.{key}");
+    assert_eq!(paths, ["url", "secret", "timeout", "retry.first", "batch.wait", "headers.a"].map(at));
+    assert_eq!(target.headers.keys().collect::<Vec<_>>(), ["b b"]);
+    let (paths, target) = salvage("segment: {write_key: 5, headers: {\"b b\": x}}");
+    assert_eq!(paths, ["syncs.crm.to.segment.write_key"]);
+    assert_eq!(target.headers.keys().collect::<Vec<_>>(), ["b b"]);
+}
+
+#[test]
+fn a_property_of_kafka_has_its_place_which_is_no_part_of_the_cluster() {
+    let kafka = |text: &str| {
+        let text = format!("job: j\nsources:\n  web: {{kafka: {{brokers: b, topic: t, {text}}}, format: segment}}\n");
+        let SourceFrom::Kafka { kafka, .. } = job(&text).sources["web"].from.clone() else { panic!("it is Kafka") };
+        kafka
+    };
+    let (near, far) = (kafka("properties: {client.id: a}"), kafka("properties:   {client.id: a}"));
+    let path = "sources.web.kafka.properties.\"client.id\"";
+    assert_eq!((&near.places["client.id"], &far.places["client.id"]), (&place(path, 3, 52), &place(path, 3, 54)));
+    assert_eq!(near, far);
+    assert_ne!(near, kafka("properties: {client.id: b}"));
+}

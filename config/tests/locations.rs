@@ -40,6 +40,29 @@ fn a_location_that_would_lead_elsewhere_is_refused_with_what_to_write() {
 }
 
 #[test]
+fn a_path_of_a_source_that_is_no_glob_is_refused_at_its_place() {
+    let path = |path: &str| problems(&job(path, "w", "o.jsonl", ""));
+    for (wrong, want) in [
+        (
+            "events-[.jsonl",
+            "invalid range pattern\n  hint: a `[` begins a set of characters, as in `[0-9]`; write `[[]`",
+        ),
+        ("é[", "invalid range pattern\n  hint: a `[` begins"),
+        (
+            "a/**.jsonl",
+            "recursive wildcards must form a single path component\n  hint: `*` stands for a part of a name",
+        ),
+        ("a/***", "wildcards are either regular `*` or recursive `**`\n  hint: `*` stands for a part of a name"),
+    ] {
+        let want = format!("job.yaml:2:30: sources.web.file.path: `{wrong}` is not a glob: {want}");
+        assert!(path(wrong).contains(&want), "{wrong}: {}", path(wrong));
+    }
+    for right in ["e[0-9].jsonl", "**/e-?.jsonl", "e[[].jsonl", "e[/", "e].jsonl"] {
+        assert_eq!(path(right), "", "{right}");
+    }
+}
+
+#[test]
 fn state_and_files_are_where_they_can_be() {
     let state = |url: &str| problems(&job("e.jsonl", "w", "o.jsonl", &format!("state: {{url: \"{url}\"}}")));
     for (url, want) in [

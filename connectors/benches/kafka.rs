@@ -495,7 +495,7 @@ fn backlog(broker: &Broker, flags: &Flags) {
 }
 
 fn only_read(broker: &Broker, count: usize) {
-    let kafka = Kafka { brokers: broker.address.clone(), properties: BTreeMap::new() };
+    let kafka = Kafka { brokers: broker.address.clone(), ..Kafka::default() };
     let since = Instant::now();
     let spec = SourceSpec {
         id: "web",

@@ -29,7 +29,7 @@ mod sink;
 mod source;
 mod topics;
 
-pub use client::check_settings;
+pub use client::{WrongSetting, check_settings};
 pub(crate) use dead_letters::DeadLetterTopic;
 pub use dead_letters::check_dead_letters;
 pub use sink::{SyncSpec, check_sync, open_sync, read_ledger, resend_sync};

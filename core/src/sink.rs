@@ -269,7 +269,7 @@ impl SinkError {
         match self {
             SinkError::Closed { .. } => "keep the reader running for as long as the job",
             SinkError::Behind { .. } => {
-                "restore the ledger, or start it anew with `usher resend SYNC`: all members are then sent again"
+                "restore the ledger, or start it anew with `usher resend JOB SYNC`: all members are then sent again"
             }
             SinkError::Superseded { .. } => {
                 "run a job once; two jobs that share a cluster need different names (`job:` in the job file)"

@@ -356,13 +356,20 @@ impl<'a> Iterator for Records<'a> {
 #[inline]
 fn body(line: &[u8], message_bytes: usize) -> Body<'_> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if line.len() > message_bytes {
+    if is_too_large(line, message_bytes) {
         Body::TooLarge { head: &line[..line.len().min(HEAD_BYTES)], length: line.len() as u64 }
     } else if line.iter().all(|b| matches!(b, b' ' | b'\t' | b'\r')) || line == BYTE_ORDER_MARK {
         Body::Blank
     } else {
         Body::Bytes(line)
     }
+}
+
+/// Returns whether a message is longer than the longest, without a byte order mark before it.
+#[inline]
+pub fn is_too_large(message: &[u8], message_bytes: usize) -> bool {
+    message.len() > message_bytes
+        && message.strip_prefix(BYTE_ORDER_MARK).is_none_or(|content| content.len() > message_bytes)
 }
 
 /// Why a source can't be opened or read on.
@@ -499,6 +506,17 @@ mod tests {
             bodies(b"1234\r\n12345\n", 4),
             [(100, Body::Bytes(b"1234")), (106, Body::TooLarge { head: b"12345", length: 5 }),]
         );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_length_of_a_message() {
+        let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
+        let (four, five) = (marked("1234"), marked("12345"));
+        assert_eq!(bodies(&four, 4), [(100, Body::Bytes(&four))]);
+        assert_eq!(bodies(&five, 4), [(100, Body::TooLarge { head: &five, length: 8 })]);
+        assert_eq!(bodies(&marked(""), 1), [(100, Body::Blank)]);
+        assert_eq!(bodies(b"1234567", 4).len(), 1);
+        assert!(is_too_large(b"12345", 4) && !is_too_large(b"1234", 4));
     }
 
     #[test]

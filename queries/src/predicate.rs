@@ -9,8 +9,9 @@
 //!   begin or continue an expression (`not`, `in`, `null`, …) name columns only in quotes.
 //! * Booleans compare, false before true. Lists compare with nothing; `list_contains` and `is null` take them. A null
 //!   element is never found.
-//! * An integer literal beyond 64 bits is a problem, a number literal beyond all doubles is null. If one of `in`'s
-//!   items is a number, all are compared as doubles.
+//! * An integer literal beyond 64 bits is a problem, a number literal beyond all doubles is null. An integer
+//!   is compared with each item of `in` and each bound of `between` as with that one alone: exactly with integers, as a
+//!   double with numbers.
 //! * A quoted literal beside a date or timestamp may be either, and compares to the ms. `date '..'` is a date only.
 //! * Patterns of `like` may be expressions. A pattern that ends with its escape character is a problem if it is a
 //!   literal, else null. `ilike` compares code points by their lower case.

@@ -243,6 +243,34 @@ fn in_and_between_are_the_comparisons_they_stand_for() {
 }
 
 #[test]
+fn a_literal_with_a_point_takes_no_digits_from_the_integers_beside_it() {
+    let large = row([("i", Value::Integer(9_007_199_254_740_992)), ("j", Value::Integer(9_007_199_254_740_993))]);
+    truth("i in (1, 2.5, 9007199254740993)", &large, FALSE);
+    truth("j in (1, 2.5, 9007199254740993)", &large, TRUE);
+    truth("j in (1, 2.5, 9007199254740992)", &large, FALSE);
+    truth("j in (1, 9007199254740992.0)", &large, TRUE);
+    truth("i in (2.5, 9007199254740993, null)", &large, NULL);
+    truth("j not in (2.5, 9007199254740993, null)", &large, FALSE);
+    truth("i in (1e999, 9007199254740993)", &large, NULL);
+    truth("i between 9007199254740993 and 1e17", &large, FALSE);
+    truth("j between 9007199254740993 and 1e17", &large, TRUE);
+    truth("i between 0.5 and j", &large, TRUE);
+    truth("j between 0.5 and i", &large, FALSE);
+    truths(&[
+        ("9007199254740992 in (9007199254740993, 0.5)", FALSE),
+        ("-9007199254740993 in (0.5, -9007199254740993)", TRUE),
+        ("-9007199254740992 in (0.5, -9007199254740993)", FALSE),
+    ]);
+    let text = |text| predicate(text).text;
+    assert_eq!(text("i in (2.5, 1, 9007199254740993)"), "i in (1, 9007199254740993) or i in (2.5)");
+    // The text of what doubles hold exactly is as it was.
+    assert_eq!(text("i in (2.5, 1)"), "i in (1.0, 2.5)");
+    assert_eq!(text("n in (2.5, 9007199254740993)"), "n in (2.5, 9007199254740992.0)");
+    // What is only null makes no number of what stands beside it.
+    assert_eq!(text("0.0 * abs(null) is null"), "0.0 * abs(null) is null");
+}
+
+#[test]
 fn like_has_two_wildcards_and_only_the_escape_that_is_given() {
     truths(&[
         ("'pricing' like 'pri%'", TRUE),
@@ -595,6 +623,49 @@ fn problems_say_what_where_and_what_to_do() {
         "s = E'a'",
         "s = $$a$$",
         "s = x'00'",
+        "i = 0x10",
+        "i = 0xffffffffffffffffff",
+        "i is 3",
+        "i is not 3",
+        "i is",
+        "coalesce() = 1",
+        "starts_with(s)",
+        "i between 1",
+        "i between 1 or 2",
+        "i in (1 2)",
+        "i in 1",
+        "i = 1 j = 2",
+        "i = 1, 2",
+        "i = ",
+        "i like",
+        "i =! 1",
+        "i === 1",
+        "`i` = 1",
+        "[i] = 1",
+        "i = :p",
+        "i = ?",
+        "i = @p",
+        "i = #1",
+        "i = 1 \\ 2",
+        "i = {}",
+        "s->'a' = 1",
+        "ls[0] = 'a'",
+        "i = 1_000",
+        "i = 1.2.3",
+        "d = date 2026-11-23",
+        "\"s = 'a'",
+        "i = 1 {{",
+        "s like 'a' escape",
+        "i not 5",
+        "not",
+        "i > 1 and",
+        "if(b, 1, 2) = 1",
+        "t > now() - interval 7 days",
+        "t > now() - interval '7'",
+        "t > now() - interval '99999999999999999999 days'",
+        "t > now() - interval '106751991168 days'",
+        "t > now() - interval '106751991167 days' - interval '1 day'",
+        "t > now() - '7 days'",
         "s = 'a' -- comment",
         "s = 'a' /* comment */",
         "s = 'a';",

@@ -596,6 +596,20 @@ fn a_pull_can_be_requested() {
     assert_eq!(api.post("/v1/models/nothing/pulls", "", "").problem().0, 404);
 }
 
+#[test]
+fn dead_letters_of_an_audience_that_the_job_lacks_are_refused_if_there_are_none() {
+    let (_memory, api) = live();
+    for order in ["redeliver", "drop"] {
+        let order = |audience: &str| {
+            let path = format!("/v1/syncs/crm/dead_letters/{order}");
+            api.post(&path, "application/json", json!({ "audience": audience }).to_string())
+        };
+        assert_eq!((order("seen").status, order("seen").json()["dead_letters"].clone()), (202, json!(0)));
+        assert_eq!((order("removed").status, order("removed").json()["dead_letters"].clone()), (202, json!(1)));
+        assert_eq!(order("nothing").problem(), (404, "unknown_audience".to_owned()));
+    }
+}
+
 /// A follower of the changes.
 struct Follower {
     stream: std::io::BufReader<TcpStream>,

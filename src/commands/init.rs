@@ -65,7 +65,31 @@ pub fn init(samples: &[String], output: &Path) -> Result<(), Exit> {
         plan.events.len(),
         plan.audiences.len()
     ));
+    tables.iter().for_each(warn);
     Ok(())
+}
+
+/// Prints what a table lacks, and what is left out beside it.
+fn warn(table: &Table) {
+    if !table.has_key() {
+        print_stderr(format_args!(
+            "warning: no column of `{}` has a value of its own in each row, so the `key` of the model `{}` is a guess\n\
+             hint: set `key` to the column that names a member, and export one row for each",
+            table.path, table.id
+        ));
+    }
+    let others = table.others();
+    if let Some(first) = others.first() {
+        print_stderr(format_args!(
+            "warning: `{}` is taken for a table, and what is not Parquet in it is left out: `{}`{}\n\
+             hint: give files of events by themselves, beside the tables: `usher init {} {}`",
+            table.path,
+            first.display(),
+            if others.len() > 1 { format!(" and {} more", others.len() - 1) } else { String::new() },
+            table.path,
+            first.display()
+        ));
+    }
 }
 
 fn read_events(sample: &str) -> Result<Events, Exit> {

@@ -2,20 +2,24 @@
 
 use super::owned;
 use crate::schema::destination as keys;
-use crate::schema::{Fields, is_secret};
+use crate::schema::{At, Fields, is_secret};
 use crate::{DeadLettersTo, FileTarget, Kafka, Secret, Setting};
+use std::collections::BTreeMap;
 
 /// Builds a Kafka cluster of the fields of a source or a target.
 pub(super) fn kafka(fields: &Fields) -> Option<Kafka> {
-    let properties = fields.entries(&keys::PROPERTIES).into_iter().map(|entry| {
-        let setting = entry.item?.value;
+    let (mut properties, mut places) = (BTreeMap::new(), BTreeMap::new());
+    for entry in fields.entries(&keys::PROPERTIES) {
+        places.insert(entry.name.to_owned(), entry.place.clone());
+        // A wrong value was reported, and hides no other property.
+        let Some(At { value: setting, .. }) = entry.item else { continue };
         let setting = match is_secret(entry.name) {
             true => Setting::Secret(Secret(setting.written.clone())),
             false => Setting::Plain(setting.text.clone()),
         };
-        Some((entry.name.to_owned(), setting))
-    });
-    Some(Kafka { properties: properties.collect::<Option<_>>()?, brokers: owned(fields, &keys::BROKERS)? })
+        properties.insert(entry.name.to_owned(), setting);
+    }
+    Some(Kafka { brokers: owned(fields, &keys::BROKERS)?, properties, places })
 }
 
 pub(super) fn file(fields: &Fields) -> Option<FileTarget> {

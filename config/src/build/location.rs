@@ -52,6 +52,7 @@ impl<'a> Builder<'a> {
         let read: Vec<_> = sources.collect();
         for path in read {
             self.check_location(path.place, path.value, &[], "a source of files");
+            self.check_glob(path.place, path.value);
         }
         for Written { path, place, .. } in written(file) {
             self.check_location(place, path, &[], "a file that is written");
@@ -104,6 +105,19 @@ impl<'a> Builder<'a> {
             }
             Some(_) => {}
         }
+    }
+
+    /// Reports the path of a source that would be a glob, and is none.
+    fn check_glob(&mut self, place: &Place, path: &str) {
+        if path.ends_with('/') {
+            return;
+        }
+        let Err(error) = glob::Pattern::new(path) else { return };
+        let hint = match path.chars().nth(error.pos) == Some('[') {
+            true => "a `[` begins a set of characters, as in `[0-9]`; write `[[]` for the character itself",
+            false => "`*` stands for a part of a name, and `**` for folders, alone between slashes",
+        };
+        self.report_with_hint(place, format!("`{path}` is not a glob: {}", error.msg), hint);
     }
 
     /// Reports files that are written twice, and files that the job writes and reads: it would read its own messages.

@@ -6,8 +6,8 @@ use super::{Builder, destination, owned, placed, vendor, webhook};
 use crate::schema::sync::{self as keys, Change};
 use crate::schema::{AnyKey, At, DESCRIPTION, Fields, destination as to_keys, job};
 use crate::{
-    DeadLettersTo, Delivery, KafkaTarget, Path, Place, SegmentCall, Source, SourceFrom, Step, Sync, SyncFormat, SyncTo,
-    Text, VendorApi,
+    DeadLettersTo, Delivery, Includes, KafkaTarget, Path, Place, SegmentCall, Source, SourceFrom, Step, Sync,
+    SyncFormat, SyncTo, Text, VendorApi,
 };
 
 impl<'a> Builder<'a> {
@@ -17,6 +17,21 @@ impl<'a> Builder<'a> {
             Some(audiences) => audiences.iter().filter_map(|reference| self.resolve(reference)).collect(),
             None => self.audiences.keys().copied().filter(|id| self.is_enabled(id)).collect(),
         };
+        // One that does not exist is named too: without its model, what the sync includes can't be checked whole.
+        let written = references.iter().flatten().map(|reference| reference.value.id.as_str());
+        let named: BTreeSet<&str> = audiences.iter().copied().chain(written).collect();
+        let named = named.into_iter().map(str::to_owned).collect();
+        let built = self.sync_to(place, fields, &audiences);
+        if built.is_none() {
+            let columns = fields.list(&keys::INCLUDE).into_iter().map(placed).collect();
+            self.includes.push(Includes { audiences: named, columns });
+            return None;
+        }
+        built.map(|sync| Sync { audiences: named, ..sync })
+    }
+
+    /// Builds a sync but for its audiences.
+    fn sync_to(&mut self, place: &'a Place, fields: &'a Fields, audiences: &BTreeSet<&str>) -> Option<Sync> {
         let to = fields.get(&keys::TO)?;
         self.check_kafka_only(fields, to);
         let templates = self.templates(fields);
@@ -30,16 +45,13 @@ impl<'a> Builder<'a> {
         }
         let names = fields.get(&keys::EVENT_NAMES);
         let to = match vendor::named(to) {
-            Some(named) => self.vendor(named, fields, &audiences).map(|target| SyncTo::Webhook(Box::new(target))),
-            None => sync_to(fields, to),
+            Some(named) => self.vendor(named, fields, audiences).map(|target| SyncTo::Webhook(Box::new(target))),
+            None => destination(fields, to),
         };
-        // One that does not exist is named too: without its model, what the sync includes can't be checked.
-        let written = references.iter().flatten().map(|reference| reference.value.id.as_str());
-        let audiences: BTreeSet<&str> = audiences.into_iter().chain(written).collect();
         Some(Sync {
             place: place.clone(),
             description: owned(fields, &DESCRIPTION),
-            audiences: audiences.into_iter().map(str::to_owned).collect(),
+            audiences: Vec::new(),
             send_entry: send.contains(&Change::Entry),
             send_exit: send.contains(&Change::Exit),
             send_update: send.contains(&Change::Update),
@@ -175,7 +187,7 @@ fn own_format(to: Option<&SyncTo>, format: SyncFormat) -> SyncFormat {
     }
 }
 
-fn sync_to(fields: &Fields, to: &Fields) -> Option<SyncTo> {
+fn destination(fields: &Fields, to: &Fields) -> Option<SyncTo> {
     if let Some(target) = to.get(&to_keys::KAFKA) {
         return Some(SyncTo::Kafka(KafkaTarget {
             kafka: destination::kafka(target)?,
@@ -189,7 +201,7 @@ fn sync_to(fields: &Fields, to: &Fields) -> Option<SyncTo> {
         return Some(SyncTo::Stdout);
     }
     if let Some(target) = to.get(&to_keys::WEBHOOK) {
-        return Some(SyncTo::Webhook(Box::new(webhook::target(target)?)));
+        return Some(SyncTo::Webhook(Box::new(webhook::target(target))));
     }
     Some(SyncTo::File(destination::file(to.get(&to_keys::FILE)?)?))
 }

@@ -51,10 +51,10 @@ impl<'a> Builder<'a> {
             (VendorApi::Customerio { site_id, shape, id_type }, &keys::API_KEY)
         };
         self.check_vendor(&api, fields, sync);
-        let key = webhook::secret(fields.at(key)?);
+        let key = webhook::secret_or(fields, key, "key");
         let url = match api.host(Region::Us) {
-            None => webhook::secret(fields.at(&keys::OWN_URL)?),
-            Some(_) if fields.has(&keys::URL) => webhook::secret(fields.at(&keys::URL)?),
+            None => webhook::secret_or(fields, &keys::OWN_URL, webhook::SOME_URL),
+            Some(_) if fields.has(&keys::URL) => webhook::secret_or(fields, &keys::URL, webhook::SOME_URL),
             Some(us) => {
                 let region = fields.get(&keys::REGION);
                 let host = region.and_then(|region| api.host(region)).unwrap_or(us);
@@ -67,7 +67,7 @@ impl<'a> Builder<'a> {
         // A template says something only of an attribute.
         let attribute = if api.has_attribute() { text(fields, &keys::ATTRIBUTE) } else { None };
         let vendor = VendorTarget { api, key, id: text(fields, &keys::ID), attribute };
-        webhook::vendor_target(fields, url, batch?, rate, mode, vendor)
+        Some(webhook::vendor_target(fields, url, batch?, rate, mode, vendor))
     }
 
     /// Reports keys of the sync and of its destination that say nothing there.

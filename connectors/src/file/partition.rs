@@ -407,8 +407,8 @@ impl FilePartition {
             }
             None => {
                 self.scanned = unread.len();
-                // One more for the return before a newline that may come.
-                if unread.len() > self.message_bytes.saturating_add(1) {
+                // Three for a byte order mark, and one for the return before a newline that may come.
+                if unread.len() > self.message_bytes.saturating_add(4) {
                     self.long =
                         Some(Long { position: self.position, head: Vec::new(), length: 0, ends_in_return: false });
                     self.lengthen(self.unread.len());

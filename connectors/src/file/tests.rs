@@ -108,9 +108,10 @@ fn split(content: &[u8], message_bytes: usize) -> Vec<(u64, Owned)> {
         position += line.len() as u64;
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let body = if line.len() > message_bytes {
+        let unmarked = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
+        let body = if unmarked.len() > message_bytes {
             Owned::TooLarge(line[..line.len().min(HEAD_BYTES)].to_vec(), line.len() as u64)
-        } else if line.trim_ascii().is_empty() {
+        } else if line.trim_ascii().is_empty() || line.len() == 3 && unmarked.is_empty() {
             Owned::Blank
         } else {
             Owned::Bytes(String::from_utf8_lossy(line).into_owned())
@@ -127,6 +128,9 @@ fn any_content_is_split_as_the_obvious_way_does_it() {
     for seed in 0..400 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut content = Vec::new();
+        if rng.bool() {
+            content.extend_from_slice("\u{feff}".as_bytes());
+        }
         for _ in 0..rng.usize(0..60) {
             let longest = *rng.choice(&[3, 20, 90]).unwrap();
             for _ in 0..rng.usize(0..longest) {

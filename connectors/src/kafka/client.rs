@@ -117,9 +117,19 @@ pub(super) fn settings(
     }
 }
 
-/// Returns what is wrong with the settings of a job's cluster, each with a hint; connects to nothing. A secret whose
-/// variable is not set is left out.
-pub fn check_settings(kafka: &Kafka, variable: &dyn Fn(&str) -> Option<String>) -> Vec<(String, &'static str)> {
+/// What is wrong with a property of a job's cluster.
+#[derive(Debug)]
+pub struct WrongSetting<'a> {
+    /// The property's name.
+    pub name: &'a str,
+    /// What is wrong.
+    pub reason: String,
+    /// What to do.
+    pub hint: &'static str,
+}
+
+/// Returns what is wrong with the properties of a job's cluster; connects to nothing. A secret whose variable is not set is left out.
+pub fn check_settings<'a>(kafka: &'a Kafka, variable: &dyn Fn(&str) -> Option<String>) -> Vec<WrongSetting<'a>> {
     let mut problems = Vec::new();
     for (name, setting) in &kafka.properties {
         let known = match setting {
@@ -130,8 +140,10 @@ pub fn check_settings(kafka: &Kafka, variable: &dyn Fn(&str) -> Option<String>) 
             let one = Kafka {
                 brokers: kafka.brokers.clone(),
                 properties: [(name.clone(), setting.clone())].into_iter().collect(),
+                ..Kafka::default()
             };
-            problems.extend(settings(&one, &[], &[], variable).err().map(|problem| (problem.reason, problem.hint)));
+            let wrong = settings(&one, &[], &[], variable).err();
+            problems.extend(wrong.map(|Problem { reason, hint, .. }| WrongSetting { name, reason, hint }));
         }
     }
     problems

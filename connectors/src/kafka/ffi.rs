@@ -16,7 +16,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use usher_core::source::{Body, HEAD_BYTES, Headers, MessageBatch, Record};
+use usher_core::source::{Body, HEAD_BYTES, Headers, MessageBatch, Record, is_too_large};
 
 /// The most messages of a batch: their pointers are 32 KiB.
 const BATCH_MESSAGES: usize = 4096;
@@ -238,7 +238,7 @@ impl Message {
     pub(super) fn body(&self, message_bytes: usize) -> Option<Body<'_>> {
         let Taken::Message(message) = self.taken() else { return None };
         Some(match message.value() {
-            Some(value) if value.len() > message_bytes => {
+            Some(value) if is_too_large(value, message_bytes) => {
                 Body::TooLarge { head: &value[..value.len().min(HEAD_BYTES)], length: value.len() as u64 }
             }
             Some(value) if !value.iter().all(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n')) => Body::Bytes(value),

@@ -431,7 +431,7 @@ impl LedgerTopic {
         let unread = |reason: String| {
             Problem::permanent(
                 format!("the sync's ledger can't be read: {reason}"),
-                "give the job or the sync another name, or delete its topic `usher.JOB.SYNC.ledger` and run `usher resend SYNC`: all members are sent again",
+                "give the job or the sync another name, or delete its topic `usher.JOB.SYNC.ledger` and run `usher resend JOB SYNC`: all members are sent again",
             )
         };
         let key = str::from_utf8(key).map_err(|error| unread(error.to_string()))?;

@@ -238,7 +238,7 @@ impl Delivery for Letters {
             DeliveryOrder::DeadLetters { from, limit } => Ok(DeliveryReply::DeadLetters(self.page(from, limit))),
             _ => {
                 let reason = format!(
-                    "the sync `{}` goes to a topic: it has no attempts, can't be paused, and its dead letters are only listed; `usher resend {0}` sends all members again",
+                    "the sync `{}` goes to a topic: it has no attempts, can't be paused, and its dead letters are only listed; `usher resend JOB {0}` sends all members again",
                     self.sync
                 );
                 Err(ApiError::Conflict(reason))

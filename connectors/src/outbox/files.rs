@@ -123,7 +123,7 @@ pub(crate) fn damaged(path: &Path, reason: impl Into<String>) -> SinkError {
         to: name(path),
         action: "read",
         reason: format!("it is damaged: {}", reason.into()),
-        hint: "restore the log's folder from a backup, or remove it: all members are sent again",
+        hint: "restore the log's folder from a backup, or remove it and run `usher resend JOB SYNC`: all members are sent again",
     }
 }
 
@@ -170,7 +170,7 @@ impl Blocks {
                 to: name(path),
                 action: "read",
                 reason: format!("it has format version {version}; this version reads up to {VERSION}"),
-                hint: "run the version that wrote it, or remove the log's folder: all members are sent again",
+                hint: "run the version that wrote it, or remove the log's folder and run `usher resend JOB SYNC`: all members are sent again",
             });
         }
         let stem = path.file_stem().and_then(|stem| stem.to_string_lossy().parse().ok());

@@ -508,6 +508,8 @@ fn what_can_not_be_gone_on_from_is_said() {
         place.said(),
         format!("{} can't be read: it is damaged: a block's checksum is another at byte 40", name(0))
     );
+    let hint = place.open().err().expect("it is damaged").hint();
+    assert!(hint.ends_with("remove it and run `usher resend JOB SYNC`: all members are sent again"), "{hint}");
     fs::write(path(0), whole).unwrap();
 
     // In the last segment too, for there is more behind it.

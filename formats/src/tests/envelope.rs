@@ -357,7 +357,7 @@ fn the_id_of_a_cloud_event_is_not_that_of_the_elements_of_its_batch() {
 fn a_header_with_an_id_is_not_that_of_the_elements_of_its_batch() {
     let id = Some(Path::parse("headers.id").expect("a path"));
     let format = Format::Json(JsonPaths { kind: None, name: None, key: None, time: None, id, properties: None });
-    let kafka = usher_config::Kafka { brokers: "localhost:9092".to_owned(), properties: Default::default() };
+    let kafka = usher_config::Kafka { brokers: "localhost:9092".to_owned(), ..usher_config::Kafka::default() };
     let source = usher_config::Source {
         place: Default::default(),
         from: usher_config::SourceFrom::Kafka { kafka, topics: vec!["events".to_owned()] },

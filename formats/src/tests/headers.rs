@@ -20,7 +20,7 @@ fn source(from: SourceFrom, format: Format) -> Source {
 }
 
 fn kafka() -> SourceFrom {
-    let kafka = Kafka { brokers: "localhost:9092".to_owned(), properties: Default::default() };
+    let kafka = Kafka { brokers: "localhost:9092".to_owned(), ..Kafka::default() };
     SourceFrom::Kafka { kafka, topics: vec!["events".to_owned()] }
 }
 

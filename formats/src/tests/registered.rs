@@ -44,7 +44,7 @@ fn source(kind: SchemaKind, unwrap: &[Envelope]) -> Source {
     Source {
         place: Place::default(),
         from: SourceFrom::Kafka {
-            kafka: Kafka { brokers: "localhost:9092".to_owned(), properties: Default::default() },
+            kafka: Kafka { brokers: "localhost:9092".to_owned(), ..Kafka::default() },
             topics: vec!["web".to_owned()],
         },
         format: Format::Segment,

@@ -9,8 +9,8 @@ use crate::predicate::{NoParents, Now, Parents, Predicate, Unresolved};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use usher_config::{
-    Aggregate, ColumnType, Condition, ConditionKind, EventMatch, Fragment, Gaps, Job, Place, Problem, Salvage, Sync,
-    Text, nearest, some_of,
+    Aggregate, ColumnType, Condition, ConditionKind, EventMatch, Fragment, Gaps, Includes, Job, Place, Problem,
+    Salvage, Text, nearest, some_of,
 };
 
 /// Returns the models whose file's schema [`compile`](super::compile()) needs: those of which some condition reads, or
@@ -18,41 +18,58 @@ use usher_config::{
 ///
 /// The key and foreign key need no type, so they need no schema unless a condition reads them.
 pub fn needs_schema(job: &Job) -> BTreeSet<String> {
-    models_read(job, &[], &Gaps::default())
+    models_read(job, None)
 }
 
 /// Returns the models whose file's schema [`check_salvage`](super::check_salvage()) needs, by the same rule.
 pub fn salvage_needs_schema(salvage: &Salvage) -> BTreeSet<String> {
-    models_read(&salvage.job, &salvage.fragments, &salvage.gaps)
+    models_read(&salvage.job, Some(salvage))
 }
 
-/// Returns the models of which the job's conditions and these fragments read, or some sync includes, a column that is
-/// not declared.
-fn models_read(job: &Job, fragments: &[Fragment], gaps: &Gaps) -> BTreeSet<String> {
+/// Returns the models of which the job's conditions read, or some sync includes, a column that is not declared; of a broken job also those
+/// of its parts that could not be built.
+fn models_read(job: &Job, broken: Option<&Salvage>) -> BTreeSet<String> {
     let mut read = BTreeSet::new();
     for audience in job.audiences.values() {
         columns_read(job, &audience.condition, &audience.model, &mut read);
     }
-    for Fragment { model, condition } in fragments {
+    for Fragment { model, condition } in broken.iter().flat_map(|broken| &broken.fragments) {
         columns_read(job, condition, model, &mut read);
     }
-    for sync in job.syncs.values() {
-        for model in models_of(job, sync) {
-            read.extend(sync.include.iter().flat_map(|column| meant(job, model, &column.value)));
+    for (models, columns) in includes(job, broken) {
+        for model in models {
+            read.extend(columns.iter().flat_map(|column| meant(job, model, &column.value)));
         }
     }
     let undeclared = read.into_iter().filter_map(|(model, column)| {
         let found = job.models.get(&model)?;
-        let is_declared = found.columns.contains_key(&column)
-            || gaps.models.get(&model).is_some_and(|gap| gap.others || gap.columns.contains(&column));
+        let gap = broken.and_then(|broken| broken.gaps.models.get(&model));
+        let is_declared =
+            found.columns.contains_key(&column) || gap.is_some_and(|gap| gap.others || gap.columns.contains(&column));
         (found.parquet.is_some() && !is_declared).then_some(model)
     });
     undeclared.collect()
 }
 
-/// Returns the models that a sync has audiences of.
-fn models_of<'a>(job: &'a Job, sync: &Sync) -> BTreeSet<&'a str> {
-    sync.audiences.iter().filter_map(|id| Some(job.audiences.get(id)?.model.as_str())).collect()
+/// Returns the columns that each sync includes, with the models that it may have audiences of.
+fn includes<'a>(job: &'a Job, broken: Option<&'a Salvage>) -> Vec<(BTreeSet<&'a str>, &'a [Text])> {
+    let syncs = job.syncs.values().map(|sync| (&sync.audiences[..], &sync.include[..]));
+    let others = broken.iter().flat_map(|broken| &broken.includes);
+    let others = others.map(|Includes { audiences, columns }| (&audiences[..], &columns[..]));
+    syncs.chain(others).map(|(audiences, columns)| (models_of(job, broken, audiences), columns)).collect()
+}
+
+/// Returns the models of these audiences. One whose model is not known may be of any.
+fn models_of<'a>(job: &'a Job, broken: Option<&'a Salvage>, audiences: &[String]) -> BTreeSet<&'a str> {
+    let model = |id: &String| {
+        let built = job.audiences.get(id).map(|audience| audience.model.as_str());
+        built.or_else(|| broken?.audience_models.get(id).map(String::as_str))
+    };
+    let any = || {
+        let wrong = broken.iter().flat_map(|broken| broken.gaps.models.keys());
+        job.models.keys().chain(wrong).map(String::as_str).collect()
+    };
+    audiences.iter().map(model).collect::<Option<_>>().unwrap_or_else(any)
 }
 
 /// Adds the (model, column) pairs that `condition`, on a key of `model`, reads.
@@ -209,6 +226,8 @@ enum Column<'a> {
 pub(crate) struct Columns<'a> {
     job: &'a Job,
     schemas: &'a Schemas,
+    /// What there is of a broken job.
+    broken: Option<&'a Salvage>,
     /// What is wrong in the models and events of a broken job.
     gaps: Gaps,
     /// What was found so far.
@@ -217,12 +236,12 @@ pub(crate) struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     pub(crate) fn new(job: &'a Job, schemas: &'a Schemas) -> Columns<'a> {
-        Columns { job, schemas, gaps: Gaps::default(), problems: Vec::new() }
+        Columns { job, schemas, broken: None, gaps: Gaps::default(), problems: Vec::new() }
     }
 
     /// The columns of a broken job.
     pub(super) fn of_salvage(salvage: &'a Salvage, schemas: &'a Schemas) -> Columns<'a> {
-        Columns { gaps: salvage.gaps.clone(), ..Columns::new(&salvage.job, schemas) }
+        Columns { broken: Some(salvage), gaps: salvage.gaps.clone(), ..Columns::new(&salvage.job, schemas) }
     }
 
     /// Checks the predicates and aggregates in a condition on a key of `model`.
@@ -400,16 +419,14 @@ impl<'a> Columns<'a> {
     /// Returns the columns that syncs include, with their types. One that no model of its sync has is reported; a model
     /// without a column that another model of the sync has is left out.
     pub(super) fn included(&mut self) -> Included {
-        let job = self.job;
         let mut included = Included::new();
-        for sync in job.syncs.values() {
-            // The model of an audience that could not be read is missing.
-            if sync.audiences.iter().any(|id| !job.audiences.contains_key(id)) {
+        for (models, columns) in includes(self.job, self.broken) {
+            // The models of a broken job may all be missing.
+            if models.is_empty() && self.broken.is_some() {
                 continue;
             }
-            let models = models_of(job, sync);
-            let models: Vec<&str> = models.into_iter().filter(|id| job.models.contains_key(*id)).collect();
-            for Text { value: name, place } in &sync.include {
+            let models: Vec<&str> = models.into_iter().collect();
+            for Text { value: name, place } in columns {
                 self.include(name, &models, place, &mut included);
             }
         }

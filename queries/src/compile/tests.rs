@@ -439,8 +439,49 @@ syncs:
         "audiences.e.where.where: `>` takes one type, found string and integer at column 8",
         "audiences.f.where.sum: unknown column `seat`",
         "syncs.out.audiences[1]: unknown audience `nope`",
+        // No model has it, so that of the unknown audience does not either.
+        "syncs.out.include[0]: unknown column `town`",
         "syncs.crm.include[1]: unknown column `town`",
     ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_broken_audience_or_destination_hides_nothing_of_what_a_sync_includes() {
+    let found = found(
+        "
+job: shop
+sources: {web: {file: {path: e.jsonl}, format: segment}}
+models:
+  accounts: {parquet: a/, key: id, columns: {size: integer}}
+  users: {parquet: u/, key: id, columns: {name: string}}
+  pages: [p/]
+events:
+  seen: {source: web, model: users}
+audiences:
+  a: {model: users, where: {performed: seen, at_least: 1}}
+  b: {model: users, where: {performed: seen, at_least: 1, within: soon}}
+  c: {model: user, where: {performed: seen, at_least: 1, within: 1h}}
+syncs:
+  all: {include: [name, nam, size], to: {stdout: {}}}
+  one: {audiences: [b], include: [name, size], to: {stdout: {}}}
+  any: {audiences: [c], include: [name, size, nope], to: {stdout: {}}}
+  web: {audiences: [b], include: [name, sizes], to: {webhook: {url: 5}}}
+  log: {audiences: [b], include: [name, sizes], to: {file: {}}}
+",
+    );
+    let expected = [
+        "models.pages: must be a mapping, not a list",
+        "audiences.a.where: `within` is missing",
+        "audiences.b.where.within: `soon` is not a duration",
+        "audiences.c.model: unknown model `user`",
+        "syncs.one.include[1]: unknown column `size`",
+        "syncs.web.include[1]: unknown column `sizes`",
+        "syncs.web.to.webhook.url: must be a string",
+        "syncs.log.include[1]: unknown column `sizes`",
+        "syncs.log.to.file: `path` is missing",
+    ];
+    // The audience `c` may be of `pages`, of whose columns nothing is known.
     assert_eq!(found, expected);
 }
 

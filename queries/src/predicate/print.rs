@@ -41,7 +41,20 @@ fn binding(node: &Node) -> u8 {
 
 /// Returns whether one of these makes the others numbers, so that an integral literal needs no point.
 fn numbers(operands: &[&Node]) -> bool {
-    operands.iter().any(|operand| !matches!(operand, Node::Literal(_) | Node::ToNumber(_)))
+    operands.iter().any(|operand| !matches!(operand, Node::Literal(_) | Node::ToNumber(_)) && !is_null(operand))
+}
+
+/// Returns whether an expression has no type but null, which makes nothing a number.
+fn is_null(node: &Node) -> bool {
+    match node {
+        Node::Literal(literal) => *literal == Literal::Null,
+        Node::Abs(operand) => is_null(operand),
+        Node::Arithmetic(arithmetic, left, right) => {
+            *arithmetic != Arithmetic::Divide && is_null(left) && is_null(right)
+        }
+        Node::Coalesce(nodes) => nodes.iter().all(is_null),
+        _ => false,
+    }
 }
 
 struct Writer<'c> {

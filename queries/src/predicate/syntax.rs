@@ -97,7 +97,13 @@ pub(crate) fn parse(text: &str) -> Result<Expr, Fault> {
 
 fn parse_on_this_stack(text: &str) -> Result<Expr, Fault> {
     let tokens = Tokenizer::new(&Predicates, text).with_unescape(true).tokenize_with_location();
-    let tokens = tokens.map_err(|error| Fault::new(error.location, lower_first(&error.message)))?;
+    let tokens = tokens.map_err(|error| match lower_first(&error.message) {
+        name if name.contains("close delimiter") => Fault::new(error.location, "a name in double quotes is not closed")
+            .hint("text is in single quotes: `'text'`"),
+        text => {
+            Fault::new(error.location, text).hint("close it with a quote; one inside of text is doubled: `'it''s'`")
+        }
+    })?;
     check(&tokens)?;
     let mut parser = Parser::new(&Predicates)
         .with_options(ParserOptions::new().with_unescape(true))
@@ -108,7 +114,16 @@ fn parse_on_this_stack(text: &str) -> Result<Expr, Fault> {
     if next.token == Token::EOF {
         return Ok(expr);
     }
-    Err(Fault::new(next.span.start, format!("`{}` was not expected", next.token)))
+    let fault = Fault::new(next.span.start, format!("`{}` was not expected", next.token));
+    Err(match next.token {
+        Token::SemiColon => fault.hint("leave it out: a predicate is one condition"),
+        Token::RParen => fault.hint("leave it out: no `(` is open before it"),
+        Token::Comma => fault.hint("a list stands only after `in`, in parentheses"),
+        Token::Word(Word { keyword: Keyword::NOT, .. }) => {
+            fault.hint("`not` stands before a condition, before `in`, `between` and `like`, and in `is not null`")
+        }
+        _ => fault.hint("conditions are joined by `and` or `or`, texts by `||`"),
+    })
 }
 
 /// Refuses tokens that leave no trace in the tree, and too many of them.
@@ -138,6 +153,13 @@ fn check(tokens: &[TokenWithSpan]) -> Result<(), Fault> {
                 let (number, unit) = (before.to_string(), unit(value).expect("it is one"));
                 let fault = Fault::new(span.start, format!("`{number}{value}` is not a literal of predicates"));
                 return Err(fault.hint(format!("write `interval '{number} {unit}'`")));
+            }
+            Token::HexStringLiteral(digits) if span.end.column - span.start.column == digits.len() as u64 + 2 => {
+                let fault = Fault::new(span.start, format!("`0x{digits}` is not a literal of predicates"));
+                return Err(match i64::from_str_radix(digits, 16) {
+                    Ok(number) => fault.hint(format!("write it in decimal: `{number}`")),
+                    Err(_) => fault.hint("write it in decimal"),
+                });
             }
             // Literals only add to the length of a list, not to the depth of the tree.
             Token::Word(Word { keyword: Keyword::NoKeyword, .. })
@@ -179,8 +201,7 @@ fn unit(letter: &str) -> Option<&'static str> {
 fn fault(error: ParserError) -> Fault {
     let text = match error {
         ParserError::RecursionLimitExceeded => {
-            let message = format!("the predicate nests deeper than {DEPTH} levels");
-            return Fault { message, location: None, hint: None };
+            return Fault { message: too_deep(), location: None, hint: Some(SPLIT.to_owned()) };
         }
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text,
     };
@@ -193,13 +214,39 @@ fn fault(error: ParserError) -> Fault {
         ),
         None => (text.as_str(), None),
     };
-    let message = match text.strip_prefix("Expected: ").and_then(|text| text.rsplit_once(", found: ")) {
-        Some((expected, "EOF")) => format!("expected {expected}, found the end"),
-        Some((expected, found)) => format!("expected {expected}, found `{found}`"),
-        None => lower_first(text),
+    let Some((expected, found)) = text.strip_prefix("Expected: ").and_then(|text| text.rsplit_once(", found: ")) else {
+        return Fault { message: lower_first(text), location, hint: None };
     };
-    Fault { message, location, hint: None }
+    let found = if found == "EOF" { "the end".to_owned() } else { format!("`{found}`") };
+    let (message, hint) = match expected {
+        _ if expected.ends_with(" after IS") => (
+            format!("`is` takes `null`, `not null`, `distinct from` or `not distinct from`, found {found}"),
+            Some("write `=` to compare values"),
+        ),
+        ")" => {
+            (format!("expected `)`, found {found}"), Some("close each `(`, and separate the items of a list by commas"))
+        }
+        "AND" => (format!("expected `and`, found {found}"), Some("`between` takes two bounds: `x between 1 and 5`")),
+        "(" => (format!("expected `(`, found {found}"), Some("`in` takes literals in parentheses: `x in (1, 2)`")),
+        _ if found == "```" => {
+            (format!("expected {expected}, found a backtick"), Some("a name is quoted as in `\"total billed\"`"))
+        }
+        _ if expected.bytes().any(|byte| byte.is_ascii_lowercase()) => {
+            (format!("expected {expected}, found {found}"), None)
+        }
+        _ => (format!("expected `{}`, found {found}", expected.to_lowercase()), None),
+    };
+    Fault { message, location, hint: hint.map(str::to_owned) }
 }
+
+/// Returns the message of a predicate that is too deep.
+pub(crate) fn too_deep() -> String {
+    format!("the predicate nests deeper than {DEPTH} levels")
+}
+
+/// What to do about a predicate that is too deep.
+pub(crate) const SPLIT: &str =
+    "leave out parentheses, or make conditions of its parts and join them by `all`, `any` and `not`";
 
 fn lower_first(text: &str) -> String {
     let mut chars = text.chars();

@@ -26,7 +26,7 @@ use self::parsed::{bare, start};
 use super::Now;
 use super::parents::{ParentColumn, Parents, Unresolved};
 use super::print::quoted;
-use super::syntax::{DEPTH, Fault};
+use super::syntax::{DEPTH, Fault, SPLIT, too_deep};
 use super::tree::Node;
 use sqlparser::ast::{BinaryOperator, Expr, Ident, InTarget, UnaryOperator};
 use sqlparser::tokenizer::Location;
@@ -85,10 +85,10 @@ impl<'a> Typer<'a> {
     fn expr(&mut self, expr: &Expr) -> Option<Typed> {
         let expr = bare(expr);
         if self.depth == DEPTH {
-            let message = format!("the predicate nests deeper than {DEPTH} levels");
+            let message = too_deep();
             // Once is enough: siblings at this depth would repeat it.
             if self.faults.iter().all(|fault| fault.message != message) {
-                self.fault::<()>(start(expr), message);
+                self.hinted::<()>(start(expr), message, SPLIT);
             }
             return None;
         }

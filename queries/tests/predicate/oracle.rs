@@ -402,7 +402,10 @@ impl Generator<'_> {
             9 => {
                 self.note("between");
                 let kind = self.any_kind();
-                let parts = [self.expression(kind, depth), self.expression(kind, depth), self.expression(kind, depth)];
+                let parts = [0; 3].map(|_| match kind {
+                    Kind::I | Kind::N => self.numeric(depth),
+                    _ => self.expression(kind, depth),
+                });
                 let word = self.word(if negated { "not between" } else { "between" });
                 let and = self.word("and");
                 let (operand, low) = (self.at_least(&parts[0], 20), self.at_least(&parts[1], 21));
@@ -418,7 +421,14 @@ impl Generator<'_> {
                 let kind = self.any_kind();
                 let operand = self.expression(kind, depth);
                 let count = self.random.usize(1..6);
-                let items = (0..count).map(|_| self.literal(kind)).collect::<Vec<_>>();
+                let mut item = || match kind {
+                    Kind::I | Kind::N => {
+                        let kind = pick(self.random, &[Kind::I, Kind::N]);
+                        self.literal(kind)
+                    }
+                    _ => self.literal(kind),
+                };
+                let items = (0..count).map(|_| item()).collect::<Vec<_>>();
                 let texts = items.iter().map(|item| item.text.clone()).collect::<Vec<_>>().join(" ,");
                 let word = self.word(if negated { "not in" } else { "in" });
                 let text = format!("{} {word} ({texts})", self.at_least(&operand, 20));

@@ -6,6 +6,7 @@ use crate::body::{is_json, json, parse_json, read_body};
 use crate::problem::{Problem, ProblemBody};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use usher_core::api::SyncReport;
 use usher_core::delivery::{AttemptReport, DeadLetterPage, DeliveryOrder, DeliveryReply, Selection};
@@ -152,7 +153,7 @@ pub(crate) struct Concerned {
     params(("id" = String, Path, description = "A sync of the job")), request_body = Selection,
     responses(
         (status = 202, description = "They wait to be sent", body = Concerned),
-        (status = 404, description = "The job has no such sync, or the sync no such dead letter", body = ProblemBody,
+        (status = 404, description = "The job has no such sync or audience, or the sync no such dead letter", body = ProblemBody,
             content_type = "application/problem+json"),
         (status = 409, description = "The sync goes to no webhook", body = ProblemBody,
             content_type = "application/problem+json"),
@@ -171,7 +172,7 @@ pub(crate) async fn redeliver(State(app): Shared, path: PathOf<String>, request:
     params(("id" = String, Path, description = "A sync of the job")), request_body = Selection,
     responses(
         (status = 202, description = "They are gone", body = Concerned),
-        (status = 404, description = "The job has no such sync, or the sync no such dead letter", body = ProblemBody,
+        (status = 404, description = "The job has no such sync or audience, or the sync no such dead letter", body = ProblemBody,
             content_type = "application/problem+json"),
         (status = 409, description = "The sync goes to no webhook", body = ProblemBody,
             content_type = "application/problem+json"),
@@ -200,7 +201,15 @@ async fn select(app: &App, sync: &str, order: fn(Selection) -> DeliveryOrder, re
     }
     match app.deliverer() {
         Some(peer) => app.peers.post(&peer, &uri, &headers, body).await,
-        None => carry_out(app, sync, order(selection)).await,
+        None => {
+            let audience = selection.audience.clone();
+            let reply = app.in_time(app.api.delivery(sync, order(selection))).await?;
+            // An audience that was removed may have left some.
+            if let (DeliveryReply::Count(0), Some(audience)) = (&reply, audience) {
+                app.audience(&audience)?;
+            }
+            Ok(answer(reply))
+        }
     }
 }
 
@@ -225,15 +234,19 @@ fn check(app: &App, sync: &str) -> Result<(), Problem> {
 }
 
 async fn carry_out(app: &App, sync: &str, order: DeliveryOrder) -> Answer {
-    Ok(match app.in_time(app.api.delivery(sync, order)).await? {
+    Ok(answer(app.in_time(app.api.delivery(sync, order)).await?))
+}
+
+fn answer(reply: DeliveryReply) -> Response {
+    match reply {
         DeliveryReply::Attempts(attempts) => json(StatusCode::OK, &Attempts { attempts }),
         DeliveryReply::DeadLetters(page) => json(StatusCode::OK, &page),
         DeliveryReply::Test(attempt) => json(StatusCode::OK, &attempt),
         DeliveryReply::Count(dead_letters) => json(StatusCode::ACCEPTED, &Concerned { dead_letters }),
         DeliveryReply::Done => {
-            let mut response = axum::response::Response::new(axum::body::Body::empty());
+            let mut response = Response::new(axum::body::Body::empty());
             *response.status_mut() = StatusCode::NO_CONTENT;
             response
         }
-    })
+    }
 }

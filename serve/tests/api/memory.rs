@@ -8,7 +8,7 @@ use usher_core::catalog::Catalog;
 use usher_core::change::{ChangeKind, Reason};
 use usher_core::counts::{Counts, Skip};
 use usher_core::dead_letters::DeadLetterReason;
-use usher_core::delivery::{AttemptReport, DeadLetterPage, DeliveryOrder, DeliveryReply};
+use usher_core::delivery::{AttemptReport, DeadLetterPage, DeliveryOrder, DeliveryReply, Selection};
 use usher_core::edit::{EditReport, StartReport};
 use usher_core::membership_index::{IndexWriter, MembershipIndex};
 use usher_core::sink;
@@ -316,6 +316,11 @@ impl Api for MemoryApi {
             DeliveryOrder::DeadLetters { from, limit } => {
                 let next_cursor = (limit == 1).then(|| (from + 1).to_string());
                 DeliveryReply::DeadLetters(DeadLetterPage { dead_letters: Vec::new(), next_cursor })
+            }
+            // Of the audience `removed`, which the job does not have, there is one.
+            DeliveryOrder::Redeliver(Selection { audience: Some(audience), .. })
+            | DeliveryOrder::Drop(Selection { audience: Some(audience), .. }) => {
+                DeliveryReply::Count(u64::from(audience == "removed"))
             }
             DeliveryOrder::Redeliver(selection) | DeliveryOrder::Drop(selection) => match selection.ids {
                 Some(ids) if ids == ["404"] => {

@@ -2,7 +2,7 @@
 
 use crate::exit::Exit;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use usher_config::ColumnType;
 use usher_connectors::parquet::{FoundType, ParquetWarehouse};
 use usher_core::warehouse::{SnapshotError, Wanted, Warehouse};
@@ -90,6 +90,25 @@ impl Table {
         let names = self.columns.iter().map(|(name, _)| name.as_str());
         // The first of equals: `max_by_key` returns the last.
         names.rev().max_by_key(|name| rank(name)).unwrap_or("id")
+    }
+
+    /// Returns whether a column has a text of its own in each row that was read.
+    pub fn has_key(&self) -> bool {
+        self.values.values().any(|texts| texts.is_unique)
+    }
+
+    /// Returns the files of a folder that are no Parquet, which the table has nothing of, in order; those that a folder of events would have.
+    pub fn others(&self) -> Vec<PathBuf> {
+        let folder = self.path.trim_end_matches('/');
+        if !Path::new(folder).is_dir() {
+            return Vec::new();
+        }
+        let is_hidden = |path: &Path| {
+            let below = path.strip_prefix(folder).unwrap_or(path);
+            below.iter().any(|name| matches!(name.as_encoded_bytes().first(), Some(b'_' | b'.')))
+        };
+        let files = glob::glob(&format!("{}/**/*", glob::Pattern::escape(folder))).into_iter().flatten().flatten();
+        files.filter(|path| path.is_file() && !is_hidden(path) && !begins_as_parquet(path)).collect()
     }
 
     /// Returns the texts of a column.

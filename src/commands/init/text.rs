@@ -156,15 +156,11 @@ fn model(
 ) {
     let none = BTreeSet::new();
     let key = table.key(if belongs.is_some() { &none } else { keys });
-    line(
-        text,
-        format_args!(
-            "  {}:\n    parquet: {}\n    key: {}",
-            table.id,
-            quoted(&relative(&table.path, folder)),
-            quoted(key)
-        ),
-    );
+    line(text, format_args!("  {}:\n    parquet: {}", table.id, quoted(&relative(&table.path, folder))));
+    if !table.has_key() {
+        line(text, "    # A guess: no column has a value of its own in each row.");
+    }
+    line(text, format_args!("    key: {}", quoted(key)));
     if let Some((parent, parent_keys)) = belongs {
         match table.foreign_key(key, parent_keys) {
             Some(foreign) => {

@@ -166,7 +166,7 @@ impl Sender {
                     None => "it was deleted".to_owned(),
                     Some(_) => "it was deleted, and another topic has its name".to_owned(),
                 },
-                hint: "restore the topic, or start the ledger anew with `usher resend SYNC`: all members are then sent again",
+                hint: "restore the topic, or start the ledger anew with `usher resend JOB SYNC`: all members are then sent again",
             });
         }
         Ok(ledger.is_some())
@@ -176,7 +176,7 @@ impl Sender {
         tracing::warn!(
             sync = %self.id, topic = %self.topic,
             "the topic is another one than the sync has written to (it was created again, or the job names another one), and \
-             lacks what was sent before; `usher resend {}` sends all members again at the next start", self.id
+             lacks what was sent before; `usher resend JOB {}` sends all members again at the next start", self.id
         );
     }
 

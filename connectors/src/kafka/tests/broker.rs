@@ -85,7 +85,7 @@ impl Broker {
     }
 
     pub fn kafka(&self) -> Kafka {
-        Kafka { brokers: self.variable("KAFKA_BROKERS"), properties: BTreeMap::new() }
+        Kafka { brokers: self.variable("KAFKA_BROKERS"), ..Kafka::default() }
     }
 
     /// With a user, over TLS. The password is `${PASSWORD}`.
@@ -99,7 +99,7 @@ impl Broker {
             plain("ssl.ca.location", &self.variable("KAFKA_CA")),
             ("sasl.password".to_owned(), Setting::Secret(Secret("${PASSWORD}".to_owned()))),
         ];
-        Kafka { brokers: self.variable("KAFKA_SASL_BROKERS"), properties: properties.into() }
+        Kafka { brokers: self.variable("KAFKA_SASL_BROKERS"), properties: properties.into(), ..Kafka::default() }
     }
 
     pub fn config(&self) -> ClientConfig {

@@ -5,7 +5,6 @@ use crate::kafka::error::Problem;
 use crate::kafka::{Bounds, KafkaSource, SourceSpec, partition_name};
 use rdkafka::consumer::Consumer;
 use rdkafka::producer::Producer;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -342,7 +341,7 @@ fn a_misspelt_topic_is_an_error_that_names_those_like_it() {
 #[test]
 fn brokers_that_are_not_there_are_waited_for_and_then_an_error() {
     // Nothing listens on the port of `tcpmux`.
-    let kafka = Kafka { brokers: "127.0.0.1:1".to_owned(), properties: BTreeMap::new() };
+    let kafka = Kafka { brokers: "127.0.0.1:1".to_owned(), ..Kafka::default() };
     let problem = try_open(Duration::from_secs(1), &kafka, &["web"], Start::Latest, None).err().unwrap();
     assert!(problem.reason.starts_with("`127.0.0.1:1` did not answer within 1 s: "), "{}", problem.reason);
     assert!(problem.hint.contains("see that the brokers run"), "{}", problem.hint);
@@ -352,7 +351,7 @@ fn brokers_that_are_not_there_are_waited_for_and_then_an_error() {
 fn settings_that_promises_rest_on_are_refused() {
     let refused = |name: &str, value: &str| {
         let properties = [(name.to_owned(), Setting::Plain(value.to_owned()))];
-        let kafka = Kafka { brokers: "127.0.0.1:1".to_owned(), properties: properties.into() };
+        let kafka = Kafka { brokers: "127.0.0.1:1".to_owned(), properties: properties.into(), ..Kafka::default() };
         try_open(Duration::ZERO, &kafka, &["web"], Start::Latest, None).err().unwrap()
     };
     let problem = refused("isolation.level", "read_uncommitted");

@@ -7,6 +7,7 @@ use crate::predicate::Now;
 use crate::predicate::tree::{Compare, Node};
 use sqlparser::ast::{BinaryOperator, Expr, Interval, ObjectNamePart, Value};
 use sqlparser::tokenizer::Location;
+use usher_core::time::DAY;
 
 /// What to write instead of `now()` or an interval in another place.
 const COMPARE_A_COLUMN: &str = "compare a column: `seen_at > now() - interval '7 days'`";
@@ -46,18 +47,26 @@ impl Typer<'_> {
                     let message = "only an interval is added to `now()`";
                     return self.hinted(at, message, "write `now() - interval '7 days'`");
                 };
-                let offset = interval_ms(interval).and_then(|ms| match op {
+                let shown = || bare(right).to_string().to_lowercase();
+                let too_long = |typer: &mut Self| {
+                    let hint = format!("`now()` is moved by at most {} days", i64::MAX / DAY);
+                    typer.hinted(at, format!("`{}` is too long", shown()), hint)
+                };
+                let ms = match interval_ms(interval) {
+                    Some(Ok(ms)) => ms,
+                    Some(Err(TooLong)) => return too_long(self),
+                    None => {
+                        let message = format!("`{}` is not an interval of predicates", shown());
+                        let hint = "write `interval '7 days'`: a whole number of milliseconds, seconds, minutes, hours, \
+                                    days or weeks";
+                        return self.hinted(at, message, hint);
+                    }
+                };
+                let moved = match op {
                     BinaryOperator::Plus => before.checked_add(ms),
                     _ => before.checked_sub(ms),
-                });
-                if offset.is_none() {
-                    let message =
-                        format!("`{}` is not an interval of predicates", bare(right).to_string().to_lowercase());
-                    let hint = "write `interval '7 days'`: a whole number of milliseconds, seconds, minutes, hours, \
-                                days or weeks";
-                    return self.hinted(at, message, hint);
-                }
-                offset
+                };
+                moved.or_else(|| too_long(self))
             }
             Expr::Function(function) => {
                 let at = start(clock);
@@ -102,8 +111,11 @@ pub(super) fn is_clock(expr: &Expr) -> bool {
     }
 }
 
+/// An interval of more ms than 64 bits hold.
+struct TooLong;
+
 /// Returns the ms of an interval. `None` if it is not one of predicates.
-fn interval_ms(interval: &Interval) -> Option<i64> {
+fn interval_ms(interval: &Interval) -> Option<Result<i64, TooLong>> {
     match (&*interval.value, &interval.leading_field, &interval.last_field) {
         (Expr::Value(value), None, None) => match &value.value {
             Value::SingleQuotedString(text) => units_ms(text),
@@ -114,11 +126,11 @@ fn interval_ms(interval: &Interval) -> Option<i64> {
 }
 
 /// Returns the ms of an interval's text, `7 days` or `1 day 12 hours`. `None` if it is not one.
-fn units_ms(text: &str) -> Option<i64> {
+fn units_ms(text: &str) -> Option<Result<i64, TooLong>> {
     let mut rest = text.trim();
-    let mut total: Option<i64> = None;
+    let mut parts = Vec::new();
     while !rest.is_empty() {
-        let digits = rest.find(|char: char| !char.is_ascii_digit())?;
+        let digits = rest.find(|char: char| !char.is_ascii_digit()).filter(|digits| *digits > 0)?;
         let (count, tail) = rest.split_at(digits);
         let tail = tail.trim_start();
         let letters = tail.find(|char: char| !char.is_ascii_alphabetic()).unwrap_or(tail.len());
@@ -128,13 +140,13 @@ fn units_ms(text: &str) -> Option<i64> {
             "s" | "sec" | "secs" | "second" | "seconds" => 1000,
             "m" | "min" | "mins" | "minute" | "minutes" => 60_000,
             "h" | "hour" | "hours" => 3_600_000,
-            "d" | "day" | "days" => 86_400_000,
-            "w" | "week" | "weeks" => 604_800_000,
+            "d" | "day" | "days" => DAY,
+            "w" | "week" | "weeks" => 7 * DAY,
             _ => return None,
         };
-        let ms = count.parse::<i64>().ok()?.checked_mul(size)?;
-        total = Some(total.unwrap_or(0).checked_add(ms)?);
+        parts.push(count.parse::<i64>().ok().and_then(|count| count.checked_mul(size)));
         rest = tail.trim_start();
     }
-    total
+    let total = parts.iter().try_fold(0_i64, |total, part| total.checked_add((*part)?));
+    (!parts.is_empty()).then(|| total.ok_or(TooLong))
 }

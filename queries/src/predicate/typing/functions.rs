@@ -55,7 +55,8 @@ impl Typer<'_> {
         let arguments = self.arguments(function, at)?;
         if !takes.contains(&arguments.len()) {
             let (count, s) = (takes.start(), if *takes.start() == 1 { "" } else { "s" });
-            return self.fault(at, format!("`{name}` takes {count} argument{s}, found {}", arguments.len()));
+            let least = if takes.end() > count { "at least " } else { "" };
+            return self.fault(at, format!("`{name}` takes {least}{count} argument{s}, found {}", arguments.len()));
         }
         let (node, kind) = match name.as_str() {
             "lower" => (Node::Lower(self.text(arguments[0], &name)?), Kind::Text),

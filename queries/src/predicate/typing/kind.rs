@@ -72,6 +72,7 @@ impl Kind {
 }
 
 /// An expression with its type and the place where it begins in the text.
+#[derive(Clone)]
 pub(super) struct Typed {
     pub(super) node: Node,
     pub(super) kind: Kind,

@@ -15,6 +15,10 @@ impl Typer<'_> {
             Value::Boolean(boolean) => (Literal::Boolean(*boolean), Kind::Boolean),
             Value::Null => (Literal::Null, Kind::Null),
             Value::Number(digits, false) => return self.number(digits, false, at),
+            Value::Placeholder(name) => {
+                let message = format!("`{name}` is not a literal of predicates");
+                return self.hinted(at, message, "a predicate has no parameters: write the value");
+            }
             other => {
                 let message = format!("`{other}` is not a literal of predicates");
                 return self.hinted(at, message, "write text in single quotes: `'text'`");

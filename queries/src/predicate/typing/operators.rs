@@ -11,6 +11,9 @@ use crate::predicate::tree::{Arithmetic, Compare, Literal, Node};
 use sqlparser::ast::{BinaryOperator, Expr, Value};
 use sqlparser::tokenizer::Location;
 
+/// From here on doubles do not tell all integers apart: 2^53 is also what 2^53 + 1 becomes.
+const EXACT: u64 = 1 << 53;
+
 impl Typer<'_> {
     /// Types `-` and `+` before one operand; before a number they are its sign.
     pub(super) fn sign(&mut self, minus: bool, expr: &Expr, at: Location) -> Option<Typed> {
@@ -113,11 +116,20 @@ impl Typer<'_> {
             let (low, high) = (side(Compare::GreaterEqual, low), side(Compare::LessEqual, high));
             return Some(Node::All(vec![low?, high?]));
         }
-        let ([operand, low, high], _) = self.alike([operand, low, high], "`between`")?;
-        Some(Node::Between(Box::new(operand), Box::new(low), Box::new(high)))
+        let typed = [operand, low, high].map(|expr| self.expr(expr)).into_iter().collect::<Option<Vec<_>>>()?;
+        if needs_two_types(&typed) {
+            let [operand, low, high] = <[Typed; 3]>::try_from(typed).ok().expect("there are three");
+            let ((left, low), (right, high)) = (of_one_type(&operand, low), of_one_type(&operand, high));
+            let low = Node::Compare(Compare::GreaterEqual, Box::new(left), Box::new(low));
+            let high = Node::Compare(Compare::LessEqual, Box::new(right), Box::new(high));
+            return Some(Node::All(vec![low, high]));
+        }
+        let (nodes, _) = self.unify(typed, "`between`")?;
+        let [operand, low, high] = <[Node; 3]>::try_from(nodes).expect("as many come out as went in").map(Box::new);
+        Some(Node::Between(operand, low, high))
     }
 
-    /// Types `in`: an operand and literals of one type.
+    /// Types `in`: an operand and literals of one type. Integers that doubles do not hold exactly stay integers beside numbers.
     pub(super) fn among(&mut self, operand: &Expr, list: &[Expr]) -> Option<Node> {
         let mut typed = vec![self.expr(operand)];
         for item in list {
@@ -127,7 +139,24 @@ impl Typer<'_> {
                 Some(item) => self.fault(item.at, "`in` takes literals, found an expression"),
             });
         }
-        let typed = typed.into_iter().collect::<Option<Vec<_>>>()?;
+        let mut typed = typed.into_iter().collect::<Option<Vec<_>>>()?;
+        if !needs_two_types(&typed) {
+            return self.among_one_type(typed);
+        }
+        let operand = typed.remove(0);
+        let (numbers, mut integers): (Vec<Typed>, Vec<Typed>) = typed.into_iter().partition(is_number);
+        // A number beyond all doubles is null, which has no type.
+        integers
+            .iter_mut()
+            .filter(|item| item.node == Node::Literal(Literal::Null))
+            .for_each(|null| null.kind = Kind::Null);
+        let mut part = |items: Vec<Typed>| self.among_one_type([operand.clone()].into_iter().chain(items).collect());
+        let exact = part(integers)?;
+        Some(if numbers.is_empty() { exact } else { Node::Any(vec![exact, part(numbers)?]) })
+    }
+
+    /// Types `in` of an operand, the first of `typed`, and literals that are all brought to one type.
+    fn among_one_type(&mut self, typed: Vec<Typed>) -> Option<Node> {
         let (mut nodes, kind) = self.unify(typed, "`in`")?;
         let operand = nodes.remove(0);
         let literals = nodes.into_iter().filter_map(|node| match node {
@@ -177,6 +206,31 @@ impl Typer<'_> {
             kind => self.fault(typed.at, format!("`{name}` takes strings, found {kind}")),
         }
     }
+}
+
+/// Returns whether an integer, the first of `typed`, meets both numbers and integers, which may lose digits as doubles: it is compared with
+/// each as if it stood alone.
+fn needs_two_types(typed: &[Typed]) -> bool {
+    let may_lose_digits = |typed: &Typed| match typed.node {
+        Node::Literal(Literal::Integer(integer)) => integer.unsigned_abs() >= EXACT,
+        Node::Literal(_) => false,
+        _ => typed.kind == Kind::Integer,
+    };
+    let (operand, others) = typed.split_first().expect("an operand is first");
+    may_lose_digits(operand)
+        && others.iter().all(|other| other.kind.is_numeric())
+        && others.iter().any(|other| other.kind == Kind::Number)
+        && others.iter().any(may_lose_digits)
+}
+
+/// Returns whether an operand is a number and not null.
+fn is_number(typed: &Typed) -> bool {
+    typed.kind == Kind::Number && typed.node != Node::Literal(Literal::Null)
+}
+
+/// Brings an integer and what it is compared with to one type.
+fn of_one_type(integer: &Typed, other: Typed) -> (Node, Node) {
+    if is_number(&other) { (to_number(integer.clone()), to_number(other)) } else { (integer.node.clone(), other.node) }
 }
 
 /// Returns the character that a literal consists of. `None` if it is no literal of one character.

@@ -27,6 +27,7 @@ fn refused(expr: &Expr) -> (String, Option<&'static str>) {
         Expr::AnyOp { compare_op: op, .. } => operator(op, " any"),
         Expr::AllOp { compare_op: op, .. } => operator(op, " all"),
         Expr::UnaryOp { op, .. } => (op.to_string(), None),
+        Expr::TypedString(_) => (short(&expr.to_string()), Some("write `date '2026-11-23'`")),
         other => match named(other) {
             Some((name, hint)) => (name.to_owned(), hint),
             None => (short(&other.to_string()), None),
