@@ -137,6 +137,25 @@ fn what_an_edit_does_is_what_the_next_start_sends() {
 }
 
 #[test]
+fn lines_that_move_in_the_file_are_no_edit() {
+    let hook = |team: &str| {
+        format!(
+            "  hook:\n    fields: {{a: '{{{{ key }}}}'}}\n    to:\n      webhook:\n        url: http://127.0.0.1:9/\n        \
+             headers: {{X-Team: {team}}}\n        body: '{{{{ key }}}}'\n"
+        )
+    };
+    let before = job(BEFORE, &(CRM.to_owned() + &hook("growth")));
+    let shop = Shop::new(&before);
+    let edit = |after: &str| {
+        std::fs::write(shop.path("after.yaml"), after).expect("the folder can be written");
+        diffed(&shop, &["job.yaml", "after.yaml"])["syncs"].clone()
+    };
+    assert_eq!(edit(&format!("# Moved.\n\n{before}")), json!([]));
+    let after = job(BEFORE, &(CRM.to_owned() + &hook("sales")));
+    assert_eq!(edit(&after), json!([{"id": "hook", "change": "changed", "keys": ["to"]}]));
+}
+
+#[test]
 fn a_limit_of_exits_decides_the_exit_code_and_what_is_unknown_exceeds_it() {
     let shop = shop();
     let process = shop.live(&[]);

@@ -594,13 +594,19 @@ pub enum Incomplete {
     Send,
 }
 
-/// Text with its place: a predicate.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Text with its place: a predicate. Equal where the text is, wherever the file has it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Text {
     /// The text.
     pub value: String,
     /// Its place.
     pub place: Place,
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Text) -> bool {
+        self.value == other.value
+    }
 }
 
 /// A condition with its place.

@@ -48,13 +48,19 @@ pub struct WebhookTarget {
     pub vendor: Option<VendorTarget>,
 }
 
-/// A secret, and its place.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A secret, and its place. Equal where the secret is, wherever the file has it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PlacedSecret {
     /// The secret.
     pub secret: Secret,
     /// Its place.
     pub place: Place,
+}
+
+impl PartialEq for PlacedSecret {
+    fn eq(&self, other: &PlacedSecret) -> bool {
+        self.secret == other.secret
+    }
 }
 
 /// How changes are put together in a request.

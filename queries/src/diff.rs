@@ -199,17 +199,13 @@ fn event(old: &Event, new: &Event) -> Vec<NamedChange> {
 fn sync_keys(old: &Sync, new: &Sync) -> Vec<&'static str> {
     let send = |sync: &Sync| (sync.send_entry, sync.send_exit, sync.send_update);
     let names = |sync: &Sync| (sync.entry_name.clone(), sync.exit_name.clone(), sync.update_name.clone());
-    let include = |sync: &Sync| sync.include.iter().map(|text| text.value.clone()).collect::<Vec<_>>();
-    let fields = |sync: &Sync| {
-        sync.fields.iter().map(|(path, template)| (path.clone(), template.value.clone())).collect::<Vec<_>>()
-    };
     keys(&[
         ("audiences", old.audiences == new.audiences),
         ("send", send(old) == send(new)),
         ("format", old.format == new.format),
-        ("include", include(old) == include(new)),
+        ("include", old.include == new.include),
         ("event_names", names(old) == names(new)),
-        ("fields", fields(old) == fields(new)),
+        ("fields", old.fields == new.fields),
         ("backfill", old.backfill == new.backfill),
         ("on_remove", old.on_remove == new.on_remove),
         ("to", old.to == new.to),
