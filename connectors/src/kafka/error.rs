@@ -27,9 +27,10 @@ impl Problem {
                 ("`properties` need the right `sasl.mechanism`, `sasl.username` and `sasl.password`", false)
             }
             E::SSL => ("`properties` need the `ssl.ca.location` of whoever signed the brokers' certificates", false),
-            E::TopicAuthorizationFailed => {
-                ("allow the user of `properties` to describe and read a source's topics, and to write a sync's", false)
-            }
+            E::TopicAuthorizationFailed => (
+                "allow the user of `properties` to describe and read a source's topics, and to describe, read and write a sync's",
+                false,
+            ),
             E::ClusterAuthorizationFailed | E::TransactionalIdAuthorizationFailed | E::GroupAuthorizationFailed => (
                 "allow the user of `properties` to do so; a sync needs to write with the transactional id `usher.JOB.SYNC`",
                 false,

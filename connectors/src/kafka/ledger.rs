@@ -17,7 +17,7 @@
 //!                   "message":"…"}; `entered` is false of an exit only, `row` is the JSON of the row or is missing
 //! ```
 //!
-//! Version 1 has no rows. Versions 1 and 2 have no `!sent`, and version 3 writes no `!pending/N`.
+//! Version 1 has no rows. Version 3 is that of syncs without transactions: versions 1 and 2 have no `!sent`, and version 3 writes no `!pending/N`.
 //!
 //! The id of an audience contains neither `!` nor `/`. `!owner` is the mark of the process that the ledger belongs to: each
 //! process writes its random incarnation there before it reads the ledger, and one that is fenced compares it to detect its
@@ -50,8 +50,10 @@ use usher_core::delivery::DeadLetterReport;
 use usher_core::ledger::{Ledger, LedgerAudience};
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
-/// The version of the records' format.
-const VERSION: u32 = 3;
+/// The version of the records' format, …
+pub(super) const VERSION: u32 = 3;
+/// … and of those with transactions, which are written as they were before `!sent`.
+pub(super) const VERSION_OF_TRANSACTIONS: u32 = 2;
 /// The key of the record of the process that the ledger belongs to.
 pub(super) const OWNER: &str = "!owner";
 /// The key of the record that asks for a ledger that begins anew.
@@ -343,8 +345,6 @@ pub(super) fn read(reader: &Arc<Reader>, topic: &str, patience: Duration) -> Res
         let key = message.key().unwrap_or_default();
         log.record(message.offset(), key, message.value(), &mut rows, &mut pending)
     })?;
-    // The next record of progress is of this version.
-    log.progress.version = VERSION;
     log.take_pending(pending, &mut rows);
     log.fill();
     Ok(log)

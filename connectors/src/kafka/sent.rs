@@ -11,7 +11,7 @@
 //! includes columns. A record of the ledger, `!sent`, has the offsets from which on the topic may have messages that the ledger lacks; a process that
 //! ends in order removes it.
 //!
-//! Promises: [`read`] returns all of the sync's messages from there to the end, in their order. What was deleted before it was
+//! Promises: [`read`] gives all of the sync's messages from there up to the ends that it returns, in their order. What was deleted before it was
 //! read, with its records or with its whole topic, is named in the log.
 
 use super::client::{REQUEST, Reader, all_ends, retry};
@@ -99,28 +99,29 @@ impl SentMessage {
     }
 }
 
-/// Reads the messages of a sync, `JOB.SYNC`, that its topic has from somewhere on. `reader` reads transactions that are open as well: of others there
-/// may be some in the topic. Waits for brokers as long as `patience`.
+/// Gives `take` the messages of a sync, `JOB.SYNC`, that its topic has from somewhere on, partition by partition. Returns where the partitions
+/// ended: none if the topic is gone. `reader` reads transactions that are open as well: of others there may be some in the topic. Waits for brokers as
+/// long as `patience`.
 pub(super) fn read(
     reader: &Arc<Reader>,
     sync: &str,
     from: &SentFrom,
     patience: Duration,
-) -> Result<Vec<SentMessage>, Problem> {
+    mut take: impl FnMut(i32, SentMessage),
+) -> Result<BTreeMap<i32, i64>, Problem> {
     let (client, topic) = (reader.base().client(), &from.topic[..]);
     let described = retry(reader.context(), patience, || ffi::describe(client, &[topic], REQUEST))?.pop().flatten();
     let Some(described) = described.filter(|found| from.id.is_none() || found.id == from.id) else {
         tracing::warn!(
             sync,
             topic,
-            "the topic was deleted since the job ended without a clean stop: which of its last messages were sent is not known"
+            "the topic was deleted, and the job had not stopped cleanly: which of its last messages were sent is not known"
         );
-        return Ok(Vec::new());
+        return Ok(BTreeMap::new());
     };
     let partitions = (0..described.partitions).map(|partition| (0, partition));
     let ends = retry(reader.context(), patience, || all_ends(reader.base(), &[topic], partitions.clone()))?;
-    let mut sent = Vec::new();
-    for ((_, partition), (low, end)) in ends {
+    for (&(_, partition), &(low, end)) in &ends {
         let first = from.ends.get(&partition).copied().unwrap_or(low);
         if first < low {
             tracing::warn!(
@@ -129,15 +130,65 @@ pub(super) fn read(
                 partition,
                 from = first,
                 first = low,
-                "messages were deleted since the job ended without a clean stop: which of its last ones were sent is not known"
+                "messages were deleted, and the job had not stopped cleanly: those of them that were its last are not known"
             );
         }
         read_between(reader, (topic, partition), (first.max(low), end), patience, |message| {
-            sent.extend(SentMessage::of(message, sync));
+            SentMessage::of(message, sync).into_iter().for_each(|message| take(partition, message));
             Ok(())
         })?;
     }
-    // Stable: the messages of a key are in one partition, unless the topic has got more of them.
-    sent.sort_by_key(|message| message.batch);
-    Ok(sent)
+    Ok(ends.into_iter().map(|((_, partition), (_, end))| (partition, end)).collect())
+}
+
+/// Puts messages, given partition by partition, in the order in which they count: that of the topic within a partition, where a message that was
+/// sent again has an earlier batch than those before it; of batches between partitions, for a key moves to another one where the topic gets more.
+pub(super) fn in_order(sent: Vec<(i32, SentMessage)>) -> Vec<SentMessage> {
+    let mut greatest: BTreeMap<i32, u64> = BTreeMap::new();
+    let placed = sent.into_iter().map(|(partition, message)| {
+        let greatest = greatest.entry(partition).or_default();
+        *greatest = message.batch.max(*greatest);
+        (*greatest, message)
+    });
+    let mut placed: Vec<(u64, SentMessage)> = placed.collect();
+    // Stable.
+    placed.sort_by_key(|(batch, _)| *batch);
+    placed.into_iter().map(|(_, message)| message).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(batch: u64, key: &str, entered: bool) -> SentMessage {
+        let text = str::to_owned;
+        SentMessage {
+            incarnation: text("1"),
+            batch,
+            at: 1,
+            audience: text("a"),
+            key: text(key),
+            entered,
+            row: text(""),
+        }
+    }
+
+    #[test]
+    fn a_header_says_of_whom_a_message_is_and_has_the_row_as_it_is() {
+        let mut header = String::new();
+        write_header(&mut header, "shop.crm", 0x9f1c_27ab_0000_0001, 1207, 1_763_895_600_123, "");
+        assert_eq!(header, "shop.crm 9f1c27ab00000001 1207 1763895600123");
+        write_header(&mut header, "shop.crm", 1, 2, 3, r#"{"plan":"a b"}"#);
+        assert_eq!(header, r#"shop.crm 0000000000000001 2 3 {"plan":"a b"}"#);
+    }
+
+    #[test]
+    fn what_was_sent_again_counts_where_the_topic_has_it_and_batches_are_in_order_between_partitions() {
+        let entry = || message(4, "u-1", true);
+        let exit = || message(5, "u-1", false);
+        // The entry came again behind the exit.
+        assert_eq!(in_order(vec![(0, entry()), (0, exit()), (0, entry())]), [entry(), exit(), entry()]);
+        // The key has moved to a partition that is read first.
+        assert_eq!(in_order(vec![(0, exit()), (1, entry())]), [entry(), exit()]);
+    }
 }

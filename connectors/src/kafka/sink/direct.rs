@@ -4,13 +4,14 @@
 //! batches are on their way at once, so a change waits for none of those before it; the ledger is written at most each [`LEDGER_EVERY`].
 //!
 //! Promises: batches take each step in their order, and count as committed in their order, once the ledger has them. What the topic has of a batch
-//! that the ledger lacks is found after a crash: each message says of which batch it is ([`crate::kafka::sent`]), and the ledger notes at least each
-//! [`NOTE_EVERY`] up to where it has all of them. Where one does not arrive, the messages of that batch and of all behind it are sent again,
+//! that the ledger lacks is found after a crash: each message says of which batch it is ([`crate::kafka::sent`]), and the ledger notes each
+//! [`NOTE_EVERY`], while nothing is underway each [`NOTE_IDLE_EVERY`], up to where it has all of them. Where one does not arrive, the messages of that batch and of all behind it are sent again,
 //! with the same ids, in order.
 
 use super::batch::{BATCH_BYTES, BATCH_CHANGES, Batch};
 use super::sender::{BACKOFF, Committed, Sender};
 use super::transaction::{ARRIVED_EVERY, Setback, Wait};
+use crate::kafka::client::REQUEST;
 use crate::kafka::ledger::Progress;
 use crate::kafka::sent::SentFrom;
 use rdkafka::producer::Producer;
@@ -25,6 +26,9 @@ const UNDERWAY: usize = 64;
 const LEDGER_EVERY: Duration = Duration::from_millis(10);
 /// How often the ledger notes up to where it has all messages of the topic: so much of it is read after a crash.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often it notes where the topic ends while nothing is underway: others may write to the topic, and a start would read that.
+const NOTE_IDLE_EVERY: Duration = Duration::from_secs(30);
 
 /// A batch on its way.
 struct Underway {
@@ -65,6 +69,8 @@ pub(super) struct Direct {
     /// When the ledger was last written.
     ledger_at: Option<Instant>,
     waiting: Option<Wait>,
+    /// The pause before the next try, until a batch is committed.
+    backoff: Option<Duration>,
 }
 
 impl Direct {
@@ -123,16 +129,16 @@ impl Sender {
             }
             let progress = [self.progress; 2];
             direct.underway.push_back(Underway { batch, number, step: Step::Nothing, left: 0, bytes: 0, progress });
+        } else if direct.is_empty() {
+            self.note_while_idle(direct);
         }
-        let mut backoff = BACKOFF;
-        loop {
-            match self.go_on(direct, catalog) {
-                Ok(()) => break,
-                Err(setback) => {
-                    self.take_setback(setback, &mut backoff)?;
-                    self.settle(direct, &mut backoff)?;
-                }
+        while let Err(setback) = self.go_on(direct, catalog) {
+            // The producer is replaced then: what it has sent must not arrive behind what comes again.
+            if matches!(setback, Setback::TooLarge(_)) {
+                self.settle(direct)?;
             }
+            self.take_setback(setback, direct.backoff.get_or_insert(BACKOFF))?;
+            self.settle(direct)?;
         }
         let mut committed = Vec::new();
         while let Some(Underway { batch, bytes, progress: [before, after], .. }) =
@@ -140,9 +146,27 @@ impl Sender {
         {
             let written = Written { bytes, ..batch.written() };
             self.committed(&batch, catalog, after, written);
+            direct.backoff = None;
             committed.push(Committed { batch, before, progress: after });
         }
         Ok(committed)
+    }
+
+    /// Notes from time to time where the topic ends. Nothing is underway: the ledger has all before that.
+    fn note_while_idle(&mut self, direct: &mut Direct) {
+        let noted_at = direct.noted_at.get_or_insert_with(Instant::now);
+        if noted_at.elapsed() < NOTE_IDLE_EVERY || self.watch.awaits_late() {
+            return;
+        }
+        *noted_at = Instant::now();
+        let end =
+            |partition| self.producer.client().fetch_watermarks(&self.topic, partition, REQUEST).map(|(_, end)| end);
+        let ends = (0..self.watch.target_partitions()).map(|partition| Some((partition, end(partition).ok()?)));
+        // Where the brokers do not answer, the next time does.
+        let Some(ends) = ends.collect::<Option<BTreeMap<_, _>>>() else { return };
+        if ends != self.ends && self.send_sent_from(Some(&self.sent_from(ends.clone()))).is_ok() {
+            self.ends = ends;
+        }
     }
 
     /// Sends what the batches have to send now.
@@ -209,12 +233,9 @@ impl Sender {
     }
 
     /// After a setback: waits until all that was sent has arrived or failed, and has sent again what has not arrived.
-    fn settle(&mut self, direct: &mut Direct, backoff: &mut Duration) -> Result<(), SinkError> {
-        loop {
-            match self.flush() {
-                Ok(()) => break,
-                Err(setback) => self.take_setback(setback, backoff)?,
-            }
+    fn settle(&mut self, direct: &mut Direct) -> Result<(), SinkError> {
+        while let Err(setback) = self.flush() {
+            self.take_setback(setback, direct.backoff.get_or_insert(BACKOFF))?;
         }
         self.forget_undelivered();
         self.count_arrived(direct);

@@ -9,7 +9,7 @@
 //!    ledger with the position that the checkpoint has noted;
 //! 5. without transactions before: read the messages that the topic has and the ledger lacks, and take them into the ledger; note from where on
 //!    there may be more. Pending messages that a version before has left are sent again;
-//! 6. commit the next `run` number, which versions without a mark look for;
+//! 6. with transactions: commit the next `run` number, which versions without a mark look for;
 //! 7. if `usher resend` has asked for it: forget the memberships, and begin the ledger anew;
 //! 8. note in the ledger which target the changes go to.
 //!
@@ -36,6 +36,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use usher_core::catalog::Catalog;
@@ -56,7 +57,7 @@ const DEFAULTS: [(&str, &str); 2] = [
 /// The same without transactions.
 const DIRECT_DEFAULTS: [(&str, &str); 2] = [
     DEFAULTS[0],
-    // Batches come one after the other, and each request to a partition costs the brokers as much as several messages.
+    // Small batches follow each other, and each request to a partition costs the brokers as much as several messages.
     ("linger.ms", "1"),
 ];
 
@@ -120,7 +121,7 @@ pub(in crate::kafka) fn mark_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -
 }
 
 impl MarkedSync {
-    /// Does steps 4 to 7.
+    /// Does steps 4 to 8.
     pub(in crate::kafka) fn open(self, spec: &SyncSpec<'_>) -> Result<OpenedSync, SinkError> {
         let MarkedSync { mut sender, reader, deadline, ending } = self;
         let failed = |problem| spec.failed("opened", problem);
@@ -129,18 +130,20 @@ impl MarkedSync {
         if found.owner.is_none_or(|mark| mark.incarnation != spec.incarnation) {
             return Err(sender.superseded());
         }
-        // Where it is not known from where on messages may be missing, there are none.
-        let all = match spec.exactly_once() && found.sent.is_none() {
-            true => reader,
-            false => uncommitted(&sender.reader_config, sender.context()).map_err(failed)?,
-        };
-        let was_killed = found.sent.is_some();
-        let sent = read_sent(&all, spec, &mut found).map_err(failed)?;
         if !found.resend {
             LedgerPosition::check(&position(found.progress.batch), spec.noted, spec.id)?;
         }
+        let was_killed = found.sent.is_some();
+        // Without `!sent` the topic has no message that the ledger lacks.
+        let all = match spec.exactly_once() && !was_killed {
+            true => reader,
+            false => uncommitted(&sender.reader_config, sender.context()).map_err(failed)?,
+        };
+        let (sent, ends) = read_sent(&all, spec, &mut found).map_err(failed)?;
         sender.take_ledger(&found);
         sender.note_target_ends(&all).map_err(failed)?;
+        // What has come since it was read is behind these.
+        sender.ends.extend(ends);
         drop(all);
         if !spec.exactly_once() || was_killed {
             let from = (!spec.exactly_once()).then(|| sender.sent_from(sender.ends.clone()));
@@ -194,11 +197,21 @@ impl MarkedSync {
     }
 }
 
-/// Reads the messages that a topic has and the ledger lacks, and counts them in the ledger as committed. Returns them.
-fn read_sent(reader: &Arc<Reader>, spec: &SyncSpec<'_>, found: &mut LedgerTopic) -> Result<Vec<SentMessage>, Problem> {
-    let Some(from) = &found.sent else { return Ok(Vec::new()) };
-    let sent = sent::read(reader, &spec.ledger_of(), from, PATIENCE)?;
-    Ok(found.take_sent(sent))
+/// Reads the messages that a topic has and the ledger lacks, and counts them in the ledger as committed. Returns them, and where the partitions of the
+/// sync's target ended, if they were read.
+fn read_sent(
+    reader: &Arc<Reader>,
+    spec: &SyncSpec<'_>,
+    found: &mut LedgerTopic,
+) -> Result<(Vec<SentMessage>, BTreeMap<i32, i64>), Problem> {
+    let Some(from) = &found.sent else { return Ok(Default::default()) };
+    let mut sent = Vec::new();
+    let mut ends =
+        sent::read(reader, &spec.ledger_of(), from, PATIENCE, |partition, message| sent.push((partition, message)))?;
+    if from.topic != spec.target.topic {
+        ends.clear();
+    }
+    Ok((found.take_sent(sent::in_order(sent)), ends))
 }
 
 /// Forgets the memberships. The count of batches goes on, beyond what the checkpoint has noted.

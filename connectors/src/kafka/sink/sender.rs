@@ -42,6 +42,9 @@ const KEPT_BYTES: usize = 2 << 20;
 const TARGET: usize = 0;
 const LEDGER: usize = 1;
 
+/// What to do when the brokers do not take what is left at the end.
+const NOT_COMMITTED: &str = "see that the brokers run; changes that were not committed are sent at the next start";
+
 /// What to do when the brokers do not answer before the job runs.
 pub(super) const RETRY_HINT: &str = "see that the brokers run";
 
@@ -338,6 +341,7 @@ impl Sender {
     /// Goes on from a ledger that was read.
     pub(super) fn take_ledger(&mut self, found: &LedgerTopic) {
         self.progress = found.progress;
+        self.progress.version = if self.exactly_once { ledger::VERSION_OF_TRANSACTIONS } else { ledger::VERSION };
         self.previous_owner = found.previous.map(|mark| mark.incarnation);
         self.audiences.clone_from(&found.audiences);
         self.watch.wrote_ledger(found.end);
@@ -393,7 +397,7 @@ impl Sender {
             let committed = match result {
                 Ok(Some(committed)) => committed,
                 Ok(None) => {
-                    self.note_end();
+                    self.end();
                     break;
                 }
                 Err(error) => {
@@ -444,9 +448,20 @@ impl Sender {
         Ok(Some(committed))
     }
 
-    /// Notes at a clean end that the topic has no message that the ledger lacks.
-    fn note_end(&mut self) {
-        if self.exactly_once || self.shared.lock().abandoned || self.watch.awaits_late() {
+    /// Ends: with an error if changes are left that the brokers have not taken for too long. At a clean end without transactions it is noted that the
+    /// topic has no message that the ledger lacks.
+    fn end(&mut self) {
+        let mut state = self.shared.lock();
+        if state.abandoned {
+            if state.closing && state.changes > 0 && state.error.is_none() {
+                let reason = state.status.last_error.clone().unwrap_or_else(|| "the brokers do not answer".to_owned());
+                state.error = Some(self.failed(reason, NOT_COMMITTED));
+            }
+            return;
+        }
+        drop(state);
+        // The record is another process's where that has come meanwhile.
+        if self.exactly_once || self.watch.awaits_late() || self.look_at_mark().is_err() {
             return;
         }
         if let Err(error) = self.commit_before(Instant::now() + CALL, |sender| sender.send_sent(&[], None)) {
@@ -574,7 +589,9 @@ impl Sender {
         let before = self.ends.clone();
         for ((topic, partition), of) in self.producer.client().context().take_delivered() {
             match topic {
-                TARGET => drop(self.ends.insert(partition, of.end)),
+                // A duplicate that was refused has no offset.
+                TARGET if of.end > 0 => drop(self.ends.insert(partition, of.end)),
+                TARGET => {}
                 // A record of a transaction shows that nobody had fenced this process before it. Without transactions another's
                 // mark may stand among its records: there must be none but its own.
                 _ if self.exactly_once || self.watch.ledger_end().is_some_and(|end| of.is_all_from(end)) => {
@@ -591,8 +608,7 @@ impl Sender {
     fn back_off(&self, reason: String, backoff: &mut Duration) -> Result<(), SinkError> {
         self.look()?;
         if self.note_setback(&reason) {
-            let hint = "see that the brokers run; changes that were not committed are sent at the next start";
-            return Err(self.failed(reason, hint));
+            return Err(self.failed(reason, NOT_COMMITTED));
         }
         self.pause(*backoff);
         *backoff = (*backoff * 2).min(BACKOFF_MAX);

@@ -104,7 +104,8 @@ impl Sender {
     pub(super) fn send_messages(&self, batch: &Batch, number: u64) -> Result<u64, Setback> {
         let (mut bytes, mut header) = (0, String::new());
         self.for_each_message(batch, |head, message| {
-            let row = batch.texts(head.change).row;
+            // The ledger has no row after an exit.
+            let row = if head.change.kind == ChangeKind::Exit { "" } else { batch.texts(head.change).row };
             write_header(&mut header, &self.ledger_of, self.incarnation, number, head.change.at, row);
             bytes += self.send_message(batch, head, message, Some(&header))?;
             Ok(())

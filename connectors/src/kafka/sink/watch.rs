@@ -4,15 +4,15 @@
 //! Promises: a process whose ledger has another's mark ends within seconds, also if it has nothing to send; a ledger topic that
 //! is gone, or another topic of its name, ends the sync with the reason; a target that is another topic is named in the log. What a process
 //! that was killed had sent, and the brokers have taken only after its successor had read the topic, ends the successor: the next start has it in
-//! the ledger. Later than [`LATE`] after the start it is not found.
+//! the ledger. What comes later than [`LATE`] after the start may not be found.
 
 use super::reconcile::uncommitted;
 use super::sender::Sender;
-use super::transaction::Setback;
+use super::transaction::{self, Setback};
 use crate::kafka::client::REQUEST;
 use crate::kafka::ffi::{self, TopicDescription};
 use crate::kafka::looks::{ANSWER, Looks};
-use crate::kafka::sent;
+use crate::kafka::sent::{self, SentMessage};
 use rdkafka::producer::Producer;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How long a topic is missing before it is gone: a broker that starts lists topics that it knows only after a while.
 const GONE: Duration = Duration::from_secs(10);
 
-/// When after the start the topic is looked at for messages of the process before that the brokers have taken late.
+/// How long after the start the topic is looked at for messages of the process before that the brokers have taken late: at the first look from then on.
 const LATE: Duration = Duration::from_secs(5);
 
 /// What was seen at the last look.
@@ -110,17 +110,28 @@ impl Sender {
 
     /// Fails if the target has messages of the process before that were not there when this one had read it.
     fn look_for_late(&self, ends: BTreeMap<i32, i64>) -> Result<(), SinkError> {
-        let from = self.sent_from(ends);
-        let read = uncommitted(&self.reader_config, self.context())
-            .and_then(|reader| sent::read(&reader, &self.ledger_of, &from, ANSWER));
+        let (from, mut any) = (self.sent_from(ends), false);
+        let read = uncommitted(&self.reader_config, self.context()).and_then(|reader| {
+            let take = |_, message: SentMessage| any |= message.incarnation != from.by;
+            sent::read(&reader, &self.ledger_of, &from, transaction::ANSWER, take)
+        });
+        // What the process before has noted of its own progress meanwhile is replaced in any case.
         match read {
-            Ok(sent) if sent.iter().any(|message| message.incarnation != from.by) => Err(self.failed(
-                "messages of an earlier process have arrived after this one had read the topic".to_owned(),
-                "start again: the members are compared with these messages then",
-            )),
+            Ok(_) if any => {
+                if let Err(Setback::Failed(error)) = self.send_sent(&[], Some(&from)) {
+                    return Err(error);
+                }
+                Err(self.failed(
+                    "messages of an earlier process have arrived after this one had read the topic".to_owned(),
+                    "start again: the members are compared with these messages then",
+                ))
+            }
             Ok(_) => {
                 *self.watch.late.borrow_mut() = None;
-                Ok(())
+                match self.send_sent_from(Some(&from)) {
+                    Err(Setback::Failed(error)) => Err(error),
+                    _ => Ok(()),
+                }
             }
             // The next look tries again.
             Err(problem) => {
@@ -181,7 +192,7 @@ impl Sender {
     }
 
     /// Fails if another process has marked the ledger since the last look.
-    fn look_at_mark(&self) -> Result<(), Setback> {
+    pub(super) fn look_at_mark(&self) -> Result<(), Setback> {
         let (_, end) = self
             .producer
             .client()

@@ -791,6 +791,22 @@ fn a_process_that_stops_leaves_nothing_to_look_for() {
 }
 
 #[test]
+fn a_process_that_stops_after_another_has_come_leaves_the_others_record() {
+    let Some(broker) = broker() else { return };
+    let target = KafkaTarget { delivery: Delivery::AtLeastOnce, ..target(broker.kafka(), "overtaken") };
+    let (_, mut old) = open(&target);
+    old.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
+    wait_committed(&*old, 2);
+    let (_, new) = open(&target);
+    let _ = old.finish();
+    let by =
+        |record: &Option<serde_json::Value>| record.as_ref().map(|record| record["by"].as_str().unwrap().to_owned());
+    let records: Vec<_> = sent_records(broker, "overtaken").iter().map(by).collect();
+    assert!(records.len() == 2 && records.iter().all(Option::is_some) && records[0] != records[1], "{records:?}");
+    drop(new);
+}
+
+#[test]
 fn a_message_of_an_earlier_process_that_arrives_late_ends_the_process_and_is_in_the_next_ledger() {
     let Some(broker) = broker() else { return };
     let topic = "arrives-late";
