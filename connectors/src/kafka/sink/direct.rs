@@ -133,9 +133,9 @@ impl Sender {
             self.note_while_idle(direct);
         }
         while let Err(setback) = self.go_on(direct, catalog) {
-            // The producer is replaced then: what it has sent must not arrive behind what comes again.
+            // The producer is replaced then: what it has sent must not arrive behind what comes again, whether it was refused or not.
             if matches!(setback, Setback::TooLarge(_)) {
-                self.settle(direct)?;
+                let _ = self.flush();
             }
             self.take_setback(setback, direct.backoff.get_or_insert(BACKOFF))?;
             self.settle(direct)?;
