@@ -29,7 +29,8 @@
 //! * A process that is fenced afterwards reads the ledger. If there is a mark behind its own, or more is committed than it has
 //!   sent, it ends; if not (the brokers have timed its transaction out), it fences in its turn.
 //! * An idle process looks at the mark every few seconds, so it ends too. With `delivery: at_least_once`, where nothing is fenced,
-//!   that look is the only one, and two processes may both send for that time, with the same ids.
+//!   that look is the only one, and two processes may both send for that time; what the older one has sent then ends the newer one
+//!   ([`watch`]), and the next start has it in the ledger.
 
 mod batch;
 mod direct;

@@ -5,8 +5,8 @@
 //!
 //! Promises: batches take each step in their order, and count as committed in their order, once the ledger has them. What the topic has of a batch
 //! that the ledger lacks is found after a crash: each message says of which batch it is ([`crate::kafka::sent`]), and the ledger notes each
-//! [`NOTE_EVERY`], while nothing is underway each [`NOTE_IDLE_EVERY`], up to where it has all of them. Where one does not arrive, the messages of that batch and of all behind it are sent again,
-//! with the same ids, in order.
+//! [`NOTE_EVERY`], while nothing is underway each [`NOTE_IDLE_EVERY`], up to where it has all messages of the topic. Where a message does not
+//! arrive, those of its batch and of all behind it are sent again, with the same ids, in order.
 
 use super::batch::{BATCH_BYTES, BATCH_CHANGES, Batch};
 use super::sender::{BACKOFF, Committed, Sender};
@@ -26,7 +26,6 @@ const UNDERWAY: usize = 64;
 const LEDGER_EVERY: Duration = Duration::from_millis(10);
 /// How often the ledger notes up to where it has all messages of the topic: so much of it is read after a crash.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
-
 /// How often it notes where the topic ends while nothing is underway: others may write to the topic, and a start would read that.
 const NOTE_IDLE_EVERY: Duration = Duration::from_secs(30);
 
@@ -208,7 +207,6 @@ impl Sender {
             }
             before = (writes_ledger && underway.step == Step::Ledger).then_some(underway.progress[1]);
         }
-        // Where a call before has polled, some have arrived that are not counted yet.
         let awaits_some = direct.underway.iter().any(|underway| underway.left > 0);
         match some || !awaits_some {
             true => direct.waiting = None,
