@@ -70,7 +70,7 @@ def a_target_that_is_another_topic():
     delete(target)
     create(target, 1)
     run.says("the topic is another one than the sync has written to")
-    assert "usher resend crm" in run.said(), run.said()
+    assert "usher resend JOB crm" in run.said(), run.said()
     run.stop()
     # It is said at each start, until all is sent anew.
     run = folder.start()
