@@ -51,8 +51,10 @@ pub struct State {
 
 /// Reads the state of the job that runs: at `url`, else where the edited job has it.
 pub fn read_state(new: &Loaded, url: Option<&str>) -> Result<State, Exit> {
-    let (store, ledgers) = open::read_state(new, url)?;
+    let (store, folder) = open::read_state(new, url)?;
     let before = usher_dataflow::before(&*store, &new.plan.job.name)?;
+    let noted = usher_dataflow::noted_positions(&before.manifest.1).map_err(usher_dataflow::ClaimError::from)?;
+    let ledgers = open::read_ledgers(new, &folder, &noted)?;
     Ok(State { store, ledgers, before })
 }
 

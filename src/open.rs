@@ -6,18 +6,22 @@ use crate::overwrite;
 use crate::schemas::{self, Columns, Footers};
 use crate::terminal::print_stderr;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use usher_config::{
     Broken, DeadLettersTo, Encoding, Event, FileTarget, Included, Job, Location, Model, Parquet, Place, Problem,
-    Problems, SourceFrom, SyncTo,
+    Problems, SourceFrom, Sync, SyncTo,
 };
 use usher_connectors::dead_letters::DeadLetterWriter;
 use usher_connectors::file::{hold_at_most, open_files};
-use usher_connectors::kafka::{self, Bounds, KafkaSource, SourceSpec, SyncSpec, WrongSetting};
+use usher_connectors::kafka::{self, Bounds, KafkaSource, NotedTopic, SourceSpec, SyncSpec, WrongSetting};
 use usher_connectors::messages::Messages;
-use usher_connectors::outbox::{LogSpec, Outlet, open_local, open_webhook, read_content, read_ledger, resend_local};
+use usher_connectors::moved::NotedLedger;
+use usher_connectors::outbox::{
+    LogSpec, Outlet, open_local, open_webhook, read_content, read_ledger, resend_local, take_log,
+};
 use usher_connectors::parquet::ParquetWarehouse;
 use usher_connectors::registry::{self, Registry, RegistrySpec};
 use usher_connectors::state_store::Objects;
@@ -447,8 +451,14 @@ fn sync_spec<'a>(loaded: &'a Loaded, index: usize, id: &'a str, target: &'a ushe
     SyncSpec { job: &job.name, id, index: index as u16, sync: &job.syncs[id], target, incarnation: 0, noted: None }
 }
 
+/// Describes the sync `id`, whose ledger was noted in a topic.
+fn noted_topic<'a>(loaded: &'a Loaded, id: &'a str, noted: &'a LedgerPosition) -> NotedTopic<'a> {
+    let job = &loaded.plan.job;
+    NotedTopic { job: &job.name, id, sync: &job.syncs[id], noted }
+}
+
 /// Opens the sync `id`, which is the job's `index`-th; `ledger` is the folder of the ledgers on this machine. `noted` is the
-/// position of its ledger in the latest checkpoint.
+/// position of its ledger in the latest checkpoint: one that was kept elsewhere is taken over.
 pub fn open_sync(
     loaded: &Loaded,
     index: usize,
@@ -458,20 +468,25 @@ pub fn open_sync(
     noted: Option<&LedgerPosition>,
 ) -> Result<OpenedSync, Exit> {
     let sync = &loaded.plan.job.syncs[id];
-    let outlet = match &sync.to {
+    let folder = &ledger.join(id);
+    let take_over = || match noted {
+        Some(noted) if noted.keeper == kafka::KEEPER => {
+            noted_topic(loaded, id, noted).take_over(incarnation, &variable)
+        }
+        Some(noted) => take_log(id, folder, incarnation, noted),
+        None => unreachable!("only a ledger that was noted is taken over"),
+    };
+    let noted = noted.map(|position| NotedLedger { position, take_over: &take_over });
+    let spec = LogSpec { id, index: index as u16, sync, folder, incarnation, noted };
+    Ok(match &sync.to {
         SyncTo::Kafka(target) => {
             let spec = SyncSpec { incarnation, noted, ..sync_spec(loaded, index, id, target) };
-            return Ok(kafka::open_sync(&spec, &variable)?);
+            kafka::open_sync(&spec, &variable)?
         }
-        SyncTo::File(target) => Outlet::file(&loaded.folder.join(&target.path))?,
-        SyncTo::Stdout => Outlet::stdout(),
-        SyncTo::Webhook(target) => {
-            let spec = LogSpec { id, index: index as u16, sync, folder: &ledger.join(id), incarnation, noted };
-            return Ok(open_webhook(&spec, target, (&loaded.folder, &variable), Arc::new(WallClock))?);
-        }
-    };
-    let spec = LogSpec { id, index: index as u16, sync, folder: &ledger.join(id), incarnation, noted };
-    Ok(open_local(&spec, outlet)?)
+        SyncTo::File(target) => open_local(&spec, Outlet::file(&loaded.folder.join(&target.path))?)?,
+        SyncTo::Stdout => open_local(&spec, Outlet::stdout())?,
+        SyncTo::Webhook(target) => open_webhook(&spec, target, (&loaded.folder, &variable), Arc::new(WallClock))?,
+    })
 }
 
 /// Asks for a ledger of the sync `id`, the job's `index`-th, that begins anew at the next start.
@@ -608,17 +623,32 @@ pub fn open_state(loaded: &Loaded, process: usize) -> Result<State, Exit> {
     Ok(State { store, place: url, ledger, checkpoint_every })
 }
 
-/// Opens the state of a job to read it, whether the job runs or not: its store, and the ledger of each of the job's syncs. `url` is
-/// where it is, if the job at hand does not have it.
-pub fn read_state(loaded: &Loaded, url: Option<&str>) -> Result<(Arc<Objects>, Vec<Ledger>), Exit> {
+/// Opens the state of a job to read it, whether the job runs or not. `url` is where it is, if the job at hand does not have it. Also returns the
+/// folder of the ledgers on this machine.
+pub fn read_state(loaded: &Loaded, url: Option<&str>) -> Result<(Arc<Objects>, PathBuf), Exit> {
     let StatePlace { url, ledger } = state_place(&loaded.plan.job, &loaded.folder, url)?;
-    let store = Arc::new(Objects::open_to_read(&url, &loaded.folder)?);
-    let syncs = loaded.plan.job.syncs.iter().enumerate();
-    let ledgers = syncs.map(|(index, (id, sync))| match &sync.to {
-        SyncTo::Kafka(target) => Ok(kafka::read_ledger(&sync_spec(loaded, index, id, target), &variable)?),
-        SyncTo::File(_) | SyncTo::Stdout | SyncTo::Webhook(_) => Ok(read_ledger(&ledger.join(id))?.unwrap_or_default()),
-    });
-    Ok((store, ledgers.collect::<Result<_, Exit>>()?))
+    Ok((Arc::new(Objects::open_to_read(&url, &loaded.folder)?), ledger))
+}
+
+/// Reads the ledger of each of the job's syncs, whether the job runs or not. `folder` is that of the ledgers on this machine; `noted` are the positions of
+/// the ledgers in the latest checkpoint.
+pub fn read_ledgers(
+    loaded: &Loaded,
+    folder: &Path,
+    noted: &BTreeMap<String, LedgerPosition>,
+) -> Result<Vec<Ledger>, Exit> {
+    let read = |(index, (id, sync)): (usize, (&String, &Sync))| -> Result<Ledger, Exit> {
+        let (noted, local) = (noted.get(id), || read_ledger(&folder.join(id)));
+        Ok(match (&sync.to, noted) {
+            (SyncTo::Kafka(_), Some(noted)) if noted.keeper != kafka::KEEPER => local()?.unwrap_or_default(),
+            (SyncTo::Kafka(target), noted) => {
+                kafka::read_ledger(&sync_spec(loaded, index, id, target), noted, &variable)?
+            }
+            (_, Some(noted)) if noted.keeper == kafka::KEEPER => noted_topic(loaded, id, noted).read(&variable)?,
+            (SyncTo::File(_) | SyncTo::Stdout | SyncTo::Webhook(_), _) => local()?.unwrap_or_default(),
+        })
+    };
+    loaded.plan.job.syncs.iter().enumerate().map(read).collect()
 }
 
 /// Returns a random number that identifies this start.

@@ -226,6 +226,11 @@ fn messages_that_are_too_large_are_dead_letters_once_each_though_the_job_is_kill
 }
 
 #[test]
+fn a_ledger_follows_its_sync_from_a_topic_to_a_file_and_back() {
+    passes(SHARED.as_ref(), "moves.py", &[]);
+}
+
+#[test]
 fn topics_that_are_deleted_are_named_with_what_to_do() {
     passes(SHARED.as_ref(), "topics.py", &[]);
 }

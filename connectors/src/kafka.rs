@@ -32,7 +32,7 @@ mod topics;
 pub use client::{WrongSetting, check_settings};
 pub(crate) use dead_letters::DeadLetterTopic;
 pub use dead_letters::check_dead_letters;
-pub use sink::{SyncSpec, check_sync, open_sync, read_ledger, resend_sync};
+pub use sink::{KEEPER, NotedTopic, SyncSpec, check_sync, open_sync, read_ledger, resend_sync};
 pub use source::{Bounds, KafkaSource, SourceSpec, check_source, parse_partition, partition_name};
 
 /// Returns the value of a `${VAR}` of secret settings. None if it is not set.

@@ -7,6 +7,7 @@
 //! | [`file`](mod@file) | files as sources: plain, compressed, followed |
 //! | [`parquet`] | a model's Parquet, local or in an object store |
 //! | [`messages`], [`writer`], [`outbox`] | how changes are written, and the syncs to files and to stdout |
+//! | [`moved`] | ledgers that follow their syncs from one keeper to another |
 //! | [`webhook`] | syncs by HTTP: an outlet of the outbox |
 //! | [`dead_letters`] | files, topics and the log as places for bad messages |
 //! | [`state_store`] | folders and buckets as stores of state |
@@ -19,6 +20,7 @@ mod disk;
 pub mod file;
 pub mod kafka;
 pub mod messages;
+pub mod moved;
 pub mod outbox;
 pub mod parquet;
 mod queued_writer;

@@ -20,7 +20,8 @@
 //! 5. At most one process goes on with a log. On one machine a lock keeps a second one out; on a disk of several machines, where
 //!    locks may not hold, each start writes its mark, a random incarnation, into the file `owner`, and a process that finds
 //!    another mark there appends no block any more.
-//! 6. A file `resend`, which `usher resend` writes, asks for a ledger that begins anew: the next start forgets the memberships,
+//! 6. Where the latest checkpoint has noted the ledger elsewhere, the log begins with what it has there ([`crate::moved`]).
+//! 7. A file `resend`, which `usher resend` writes, asks for a ledger that begins anew: the next start forgets the memberships,
 //!    delivers what waits, and keeps positions growing.
 //!
 //! Refuses: a folder that another process uses, a newer format, damage, a log that ends before its cursor, a log that is behind
@@ -43,6 +44,7 @@ pub use deliver::Outlet;
 
 use crate::committed_rows::CommittedRows;
 use crate::messages::filter;
+use crate::moved::NotedLedger;
 use crate::webhook;
 use append::Append;
 use block::Record;
@@ -104,8 +106,8 @@ pub struct LogSpec<'a> {
     pub folder: &'a Path,
     /// A random number of this process: its mark in the folder.
     pub incarnation: u64,
-    /// The ledger's position in the latest checkpoint.
-    pub noted: Option<&'a LedgerPosition>,
+    /// What the latest checkpoint has noted of the ledger.
+    pub noted: Option<NotedLedger<'a>>,
 }
 
 /// Opens the log of a sync, which delivers to `outlet`.
@@ -142,7 +144,7 @@ pub fn resend_local(folder: &Path) -> Result<(), SinkError> {
     open::ask_for_resend(folder)
 }
 
-pub use open::{LogContent, read_content, read_ledger};
+pub use open::{LogContent, read_content, read_ledger, take_log};
 
 /// Where a log delivers to.
 enum Destination {
@@ -177,18 +179,19 @@ fn open_within(spec: &LogSpec<'_>, to: Destination, bounds: Bounds) -> Result<Op
     let ledger = log.memberships.ledger(log.any);
     let mut rows = CommittedRows::new(spec.sync);
     log.memberships.restore_rows(&mut rows);
+    let at = position(log.end);
     let log = open::Log { memberships: Default::default(), ..log };
     let (index, sync) = (spec.index, spec.sync.clone());
     let start = move |catalog: Arc<Catalog>| -> Box<dyn Sink> {
         let filter = filter(index, &sync, &catalog);
         Box::new(Log::start(log, outgoing, sync, catalog, (filter, rows), bounds))
     };
-    Ok(OpenedSync { ledger, start: Box::new(start) })
+    Ok(OpenedSync { ledger, position: at, start: Box::new(start) })
 }
 
 /// Returns the position of a log that ends at `end`.
 fn position(end: u64) -> LedgerPosition {
-    LedgerPosition { keeper: KEEPER.to_owned(), at: end }
+    LedgerPosition { keeper: KEEPER.to_owned(), at: end, place: String::new() }
 }
 
 /// The sink.

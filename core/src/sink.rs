@@ -67,8 +67,10 @@ pub trait Standing: Send + Sync {
 pub struct LedgerPosition {
     /// What keeps the ledger: `kafka` (a topic) or `outbox` (a folder). Positions of different keepers can't be compared.
     pub keeper: String,
-    /// Grows with what is committed, also where the ledger begins anew: batches of a topic, bytes of a log.
+    /// Grows with what is committed, also where the ledger begins anew: batches of a topic, bytes of a log. Begins anew in another place.
     pub at: u64,
+    /// Where it is, as the keeper writes it, without secrets; empty if that follows from the state's url, or was not noted.
+    pub place: String,
 }
 
 impl LedgerPosition {
@@ -88,7 +90,7 @@ impl LedgerPosition {
 
 impl fmt::Display for LedgerPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LedgerPosition { keeper, at } = self;
+        let LedgerPosition { keeper, at, place: _ } = self;
         match &keeper[..] {
             "kafka" => write!(f, "batch {at} of a topic"),
             "outbox" => write!(f, "byte {at} of a log"),
@@ -101,6 +103,8 @@ impl fmt::Display for LedgerPosition {
 pub struct OpenedSync {
     /// What an earlier run committed to it.
     pub ledger: Ledger,
+    /// How far the ledger is, and where.
+    pub position: LedgerPosition,
     /// Starts it. The catalog holds the job's audiences, and behind them those of `ledger` that the job no longer has.
     #[allow(clippy::type_complexity)]
     pub start: Box<dyn FnOnce(Arc<Catalog>) -> Box<dyn Sink> + Send>,

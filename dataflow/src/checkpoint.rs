@@ -27,7 +27,7 @@ mod verify;
 mod writer;
 
 pub(crate) use coordinator::{Coordinator, ManifestHeader, SharedPulls};
-pub use manifest::{ClaimError, ManifestError, StateBefore, before, claim, job_before, noted_positions};
+pub use manifest::{ClaimError, ManifestError, StateBefore, before, claim, job_before, note_moved, noted_positions};
 pub(crate) use manifest::{FailedPull, Manifest, ModelManifest, PullRecord, RowsManifest};
 pub(crate) use part::read_part;
 pub use verify::{ModelContent, PartitionContent, StateContent, verify};

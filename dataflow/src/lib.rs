@@ -32,7 +32,7 @@ mod worker;
 pub use api::{ApiSetup, JobApi};
 pub use checkpoint::{
     ClaimError, ManifestError, ModelContent, PartitionContent, StateBefore, StateContent, before, claim, job_before,
-    noted_positions, verify,
+    note_moved, noted_positions, verify,
 };
 pub use cluster::{Cluster, ClusterError, Peers, connect};
 pub use failure::{Failure, FailureKind};

@@ -13,6 +13,7 @@ use crate::open::{self, Loaded, WallClock, load_to_run};
 use crate::schemas;
 use crate::supervise::{self, Ending, Signals};
 use crate::terminal::print_stderr;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,18 +60,30 @@ pub fn run(path: &Path, flags: &Flags) -> Result<(), Exit> {
     let incarnation = open::incarnation();
     let first = flags.process == 0;
     // Only the first process claims the state and writes to syncs.
-    let claim = first.then(|| usher_dataflow::claim(&*state.store, &loaded.plan.job.name, incarnation)).transpose()?;
+    let mut claim =
+        first.then(|| usher_dataflow::claim(&*state.store, &loaded.plan.job.name, incarnation)).transpose()?;
     let noted = claim.as_ref().map(|(_, manifest)| usher_dataflow::noted_positions(manifest)).transpose();
     let noted = noted.map_err(usher_dataflow::ClaimError::from)?.unwrap_or_default();
     let mut ledgers = Vec::new();
     let mut starts = Vec::new();
+    let mut moved = BTreeMap::new();
     if first {
         open::settle_removed_syncs(&loaded, &state, &flags.drop_syncs)?;
         for (index, id) in loaded.plan.job.syncs.keys().enumerate() {
             let opened = open::open_sync(&loaded, index, id, &state.ledger, incarnation, noted.get(id))?;
+            if noted
+                .get(id)
+                .is_some_and(|noted| (&noted.keeper, &noted.place) != (&opened.position.keeper, &opened.position.place))
+            {
+                moved.insert(id.clone(), opened.position);
+            }
             ledgers.push(opened.ledger);
             starts.push(opened.start);
         }
+    }
+    // Before anything is committed there, so that a start which is killed takes over the same again.
+    if let Some(claimed) = claim.take_if(|_| !moved.is_empty()) {
+        claim = Some(usher_dataflow::note_moved(&*state.store, claimed, &moved)?);
     }
     let catalog = Arc::new(loaded.plan.job.catalog().with_removed(&audiences(&ledgers)));
     let sinks: Vec<Box<dyn Sink>> = starts.into_iter().map(|start| start(Arc::clone(&catalog))).collect();

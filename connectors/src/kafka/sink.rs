@@ -8,6 +8,7 @@
 //! | module | is |
 //! |---|---|
 //! | `open` | settings of the clients, topics, fencing of older processes, reading the ledger |
+//! | `moving` | a ledger that was kept elsewhere, or is to be |
 //! | `sender` | the thread: queue, pace, retries |
 //! | `transaction` | one batch as one transaction |
 //! | `direct` | without transactions: several batches underway |
@@ -35,12 +36,14 @@
 mod batch;
 mod direct;
 mod limits;
+mod moving;
 mod open;
 mod reconcile;
 mod sender;
 mod transaction;
 mod watch;
 
+pub use moving::NotedTopic;
 #[cfg(test)]
 pub(super) use open::mark_sync;
 pub use open::{check_sync, open_sync, read_ledger, resend_sync};
@@ -49,6 +52,7 @@ use super::client::Context;
 use super::error::Problem;
 use super::topics::Ending;
 use crate::committed_rows::CommittedRows;
+use crate::moved::NotedLedger;
 use batch::Batch;
 use sender::{Sender, Shared};
 use std::sync::Arc;
@@ -65,12 +69,13 @@ use usher_core::sink::{LedgerPosition, Sink, SinkError, Standing};
 /// Bytes of changes that may wait before the sink is not [`Sink::ready`]: 32 MiB, some 300,000 changes.
 const WAITING_BYTES: usize = 32 << 20;
 /// What keeps the ledger, in [`LedgerPosition`].
-const KEEPER: &str = "kafka";
+pub const KEEPER: &str = "kafka";
 /// How long [`Sink::finish`] waits for brokers that do not answer. Changes that are not committed then are sent at the next
 /// start.
 const FINISH: Duration = Duration::from_secs(30);
 
 /// A sync to Kafka, as the job has it.
+#[derive(Clone, Copy)]
 pub struct SyncSpec<'a> {
     /// The job's name.
     pub job: &'a str,
@@ -84,8 +89,8 @@ pub struct SyncSpec<'a> {
     pub target: &'a KafkaTarget,
     /// A random number of this process: its mark in the ledger.
     pub incarnation: u64,
-    /// The ledger's position in the latest checkpoint.
-    pub noted: Option<&'a LedgerPosition>,
+    /// What the latest checkpoint has noted of the ledger.
+    pub noted: Option<NotedLedger<'a>>,
 }
 
 impl SyncSpec<'_> {
@@ -122,6 +127,8 @@ struct KafkaSink {
     thread: Option<JoinHandle<()>>,
     /// Whether anything was ever handed over: the ledger is not that of a new sync.
     any: bool,
+    /// Where the ledger is.
+    place: String,
 }
 
 impl KafkaSink {
@@ -130,7 +137,7 @@ impl KafkaSink {
         catalog: Arc<Catalog>,
         (filter, rows): (Filter, CommittedRows),
         every: Duration,
-        any: bool,
+        (any, place): (bool, String),
         ending: Ending,
     ) -> KafkaSink {
         let shared = Arc::clone(&sender.shared);
@@ -142,7 +149,7 @@ impl KafkaSink {
         };
         let thread = std::thread::Builder::new().name(name).spawn(run);
         let thread = Some(thread.expect("the system can start a thread"));
-        KafkaSink { sync, filter, catalog, rows, shared, thread, any }
+        KafkaSink { sync, filter, catalog, rows, shared, thread, any, place }
     }
 }
 
@@ -214,7 +221,7 @@ impl Sink for KafkaSink {
     }
 
     fn position(&self) -> Option<LedgerPosition> {
-        Some(position(self.shared.lock().batch))
+        Some(position(self.shared.lock().batch, &self.place))
     }
 }
 
@@ -250,8 +257,8 @@ impl Delivery for Letters {
 }
 
 /// Returns the position of a ledger with so many committed batches.
-fn position(batch: u64) -> LedgerPosition {
-    LedgerPosition { keeper: KEEPER.to_owned(), at: batch }
+fn position(batch: u64, place: &str) -> LedgerPosition {
+    LedgerPosition { keeper: KEEPER.to_owned(), at: batch, place: place.to_owned() }
 }
 
 impl Drop for KafkaSink {

@@ -6,6 +6,7 @@
 use super::block::{self, Encoder, Record, Records};
 use super::files::{self, Blocks, HEAD_BYTES, Head, Next, refused};
 use crate::committed_rows::{CommittedRows, RowTexts, membership};
+use crate::moved::MovedLedger;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use std::collections::HashMap;
@@ -65,6 +66,23 @@ struct Member {
 }
 
 const GONE: u32 = u32::MAX;
+
+/// Bytes of records of another ledger that are applied at once.
+const APPLIED_BYTES: usize = 1 << 20;
+
+/// Returns the record that stands for a membership, not for its entry.
+fn member_record<'a>(audience: u32, key: &'a str, row: &'a str) -> Record<'a> {
+    Record {
+        audience,
+        kind: ChangeKind::Entry,
+        reason: usher_core::change::Reason::Event,
+        sent: false,
+        at: 0,
+        key,
+        row,
+        previous_row: "",
+    }
+}
 
 impl Memberships {
     /// Applies the records of a block; tells how many are to be delivered, or none if they can't be read.
@@ -166,6 +184,25 @@ impl Memberships {
         ledger
     }
 
+    /// Returns those of a ledger that was kept elsewhere.
+    pub fn of(moved: &MovedLedger) -> Memberships {
+        let mut memberships = Memberships { clock: moved.ledger.clock, ..Memberships::default() };
+        let mut encoder = Encoder::default();
+        let mut members = moved.ledger.iter().zip(&moved.rows).peekable();
+        while let Some(((audience, key), row)) = members.next() {
+            encoder.push(&member_record(audience, key, row), || moved.ledger.audiences[audience as usize].clone());
+            if encoder.len() >= APPLIED_BYTES || members.peek().is_none() {
+                memberships.apply(&encoder.take()[block::HEAD_BYTES..]).expect("records that were just encoded");
+            }
+        }
+        memberships
+    }
+
+    /// Returns them with their rows, for a ledger that is kept elsewhere from now on; `any`: something was committed.
+    pub fn moved(&self, any: bool) -> MovedLedger {
+        MovedLedger::new(self.ledger(any), self.iter().map(|(.., row)| row.into()).collect())
+    }
+
     /// Writes the snapshot of a ledger that begins at a position: without a block. Returns its length in bytes.
     pub fn write_begun(&self, folder: &Path, position: u64) -> Result<u64, SinkError> {
         self.write_blocks(folder, position, usize::MAX, false)
@@ -194,17 +231,7 @@ impl Memberships {
             file.write_all(&block).map_err(&failed)
         };
         for (audience, key, row) in self.iter() {
-            let record = Record {
-                audience,
-                kind: ChangeKind::Entry,
-                reason: usher_core::change::Reason::Event,
-                sent: false,
-                at: 0,
-                key,
-                row,
-                previous_row: "",
-            };
-            encoder.push(&record, || block::audience(&self.audiences[audience as usize]));
+            encoder.push(&member_record(audience, key, row), || block::audience(&self.audiences[audience as usize]));
             if encoder.len() >= block_bytes {
                 flush(&mut encoder, &mut file)?;
             }

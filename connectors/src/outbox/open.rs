@@ -5,6 +5,7 @@ use super::append::create_segment;
 use super::cursor::{Cursor, Mark};
 use super::files::{self, Blocks, HEAD_BYTES, Next, refused};
 use super::memberships::Memberships;
+use crate::moved::{self, MovedLedger};
 use crate::webhook::Settled;
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -96,21 +97,36 @@ pub(super) fn open(spec: &LogSpec<'_>, beginning: &mut Beginning<'_>) -> Result<
     let folder = spec.folder;
     let lock = take_lock(folder)?;
     let owner = Owner::mark(folder, spec.incarnation)?;
-    let noted = spec.noted.filter(|noted| noted.keeper == super::KEEPER).map_or(0, |noted| noted.at);
+    let (here, elsewhere) = match spec.noted {
+        Some(noted) if noted.position.keeper == super::KEEPER => (Some(noted.position), None),
+        noted => (None, noted),
+    };
     if !resend_file(folder).exists() {
+        if let Some(noted) = elsewhere {
+            let moved = (noted.take_over)()?;
+            let members = moved.ledger.len();
+            tracing::info!(sync = spec.id, members, "the ledger is taken over from where the sync had it before");
+            return begin_with(folder, beginning, (0, &moved), lock, owner);
+        }
         let log = read(folder, beginning, lock, owner)?;
-        LedgerPosition::check(&super::position(log.end), spec.noted, spec.id)?;
+        LedgerPosition::check(&super::position(log.end), here, spec.id)?;
         return Ok(log);
     }
     tracing::info!(sync = spec.id, "the ledger begins anew, as `usher resend` has asked");
+    let noted = here.map_or(0, |noted| noted.at);
     let log = match read(folder, beginning, lock.clone(), owner.clone()) {
         Ok(log) if log.end >= noted => begin_anew(log)?,
         // What is gone, damaged or restored from an older backup has nothing that the new ledger needs.
-        _ => begin_empty(folder, beginning, noted, lock, owner)?,
+        _ => begin_with(folder, beginning, (noted, &MovedLedger::default()), lock, owner)?,
     };
-    let path = resend_file(folder);
-    crate::disk::remove(&path).and_then(|()| crate::disk::sync_folder_of(&path)).map_err(refused(&path, "written"))?;
+    forget_resend(folder)?;
     Ok(log)
+}
+
+/// Removes the request for a ledger that begins anew: it has.
+fn forget_resend(folder: &Path) -> Result<(), SinkError> {
+    let path = resend_file(folder);
+    crate::disk::remove(&path).and_then(|()| crate::disk::sync_folder_of(&path)).map_err(refused(&path, "written"))
 }
 
 /// Begins a ledger at the end of a log: what waits is still delivered.
@@ -127,11 +143,11 @@ fn begin_anew(mut log: Log) -> Result<Log, SinkError> {
     Ok(log)
 }
 
-/// Begins an empty log at a position, whatever the folder holds.
-fn begin_empty(
+/// Begins a log at a position with the memberships of another ledger, whatever the folder holds.
+fn begin_with(
     folder: &Path,
     beginning: &mut Beginning<'_>,
-    position: u64,
+    (position, moved): (u64, &MovedLedger),
     lock: Arc<crate::disk::Lock>,
     owner: Owner,
 ) -> Result<Log, SinkError> {
@@ -144,13 +160,16 @@ fn begin_empty(
     let mark = Mark { position, length: beginning.length, delivered: 0 };
     let mark = Mark { position, ..(beginning.mark)(mark)? };
     let file = create_segment(folder, position)?;
-    let memberships = Memberships::default();
-    let length = if position > 0 { memberships.write_begun(folder, position)? } else { 0 };
+    let (memberships, any) = (Memberships::of(moved), moved.ledger.any);
+    let length = match any {
+        true => memberships.write(folder, position, super::BOUNDS.block_bytes)?,
+        false => memberships.write_begun(folder, position)?,
+    };
     Ok(Log {
         folder: folder.to_owned(),
         lock,
         memberships,
-        any: false,
+        any,
         segments: vec![position],
         file,
         end: position + HEAD_BYTES,
@@ -202,6 +221,12 @@ pub fn read_content(folder: &Path) -> Result<Option<LogContent>, SinkError> {
     }
     let lock = take_lock(folder)?;
     let owner = Owner { path: folder.join("owner"), incarnation: String::new() };
+    let (log, waiting) = read_to_count(folder, lock, owner)?;
+    Ok(Some(LogContent { ledger: log.memberships.ledger(log.any), waiting, position: super::position(log.end) }))
+}
+
+/// Reads a log; returns how many changes are committed and not delivered.
+fn read_to_count(folder: &Path, lock: Arc<crate::disk::Lock>, owner: Owner) -> Result<(Log, u64), SinkError> {
     let mut settled = None;
     let mut mark = |mark: Mark| {
         settled = Settled::read(folder, mark.position)?;
@@ -209,11 +234,36 @@ pub fn read_content(folder: &Path) -> Result<Option<LogContent>, SinkError> {
         Ok(Mark { position, ..mark })
     };
     let log = read(folder, &mut Beginning { length: 0, mark: &mut mark }, lock, owner)?;
-    Ok(Some(LogContent {
-        ledger: log.memberships.ledger(log.any),
-        waiting: settled.map_or(log.undelivered, |settled| settled.waiting(log.undelivered)),
-        position: super::position(log.end),
-    }))
+    let waiting = settled.map_or(log.undelivered, |settled| settled.waiting(log.undelivered));
+    Ok((log, waiting))
+}
+
+/// Takes over the ledger of a sync from the log in a folder, in which it was noted. The folder stays, with the dead letters of a webhook.
+/// `incarnation` is the random number of this process: another that has the log ends.
+///
+/// # Errors
+///
+/// Another process of this machine uses the folder; the log is damaged, of a newer format, gone or behind what was noted; changes wait to be
+/// delivered from it.
+pub fn take_log(sync: &str, folder: &Path, incarnation: u64, noted: &LedgerPosition) -> Result<MovedLedger, SinkError> {
+    let lock = take_lock(folder)?;
+    let owner = Owner::mark(folder, incarnation)?;
+    let (log, waiting) = read_to_count(folder, lock.clone(), owner.clone())?;
+    LedgerPosition::check(&super::position(log.end), Some(noted), sync)?;
+    if resend_file(folder).exists() {
+        let moved = log.memberships.moved(log.any).begun_anew();
+        begin_with(folder, &mut Beginning { length: 0, mark: &mut Ok }, (log.end, &moved), lock, owner)?;
+        forget_resend(folder)?;
+        return Ok(moved);
+    }
+    if waiting > 0 {
+        return Err(moved::refused(
+            sync,
+            format!("{waiting} changes wait for the destination that it had before `to` changed"),
+            "put `to` back until they are delivered, or start the ledger anew with `usher resend JOB SYNC`: all members are sent to the new destination, and what waits is not sent",
+        ));
+    }
+    Ok(log.memberships.moved(log.any))
 }
 
 /// Reads the ledger of the log in a folder while a process may write to it, as the next start will find it. None if there is no log.

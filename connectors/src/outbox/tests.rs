@@ -8,6 +8,7 @@ use super::cursor::{Cursor, Mark};
 use super::files::{Blocks, HEAD_BYTES, Next};
 use super::memberships::{self, Memberships};
 use super::*;
+use crate::moved::MovedLedger;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -47,6 +48,7 @@ fn sync() -> usher_config::Sync {
 }
 
 fn spec<'a>(sync: &'a usher_config::Sync, folder: &'a Path, noted: Option<&'a LedgerPosition>) -> LogSpec<'a> {
+    let noted = noted.map(|position| NotedLedger { position, take_over: &|| panic!("it is kept here") });
     LogSpec { id: "crm", index: INDEX, sync, folder, incarnation: fastrand::u64(..), noted }
 }
 
@@ -353,6 +355,120 @@ fn a_ledger_that_begins_anew_forgets_its_members_and_delivers_what_waits() {
     let opened = place.open().unwrap();
     assert!(opened.ledger.any);
     assert_eq!(members(&opened).len(), 2);
+}
+
+/// A ledger to which nothing was committed, not before a time.
+fn new_at(clock: u64) -> Ledger {
+    let mut ledger = Ledger::default();
+    ledger.clock = clock;
+    ledger
+}
+
+/// A ledger that was kept elsewhere, with a row of each membership.
+fn moved() -> MovedLedger {
+    let mut ledger = new_at(77);
+    ledger.any = true;
+    let mut rows = Vec::new();
+    for (id, name, key, row) in
+        [("a", "A", "u-1", r#"{"plan":"pro"}"#), ("b", "B before", "u-1", ""), ("a", "A", "ü/2", "{}")]
+    {
+        let audience = LedgerAudience { id: id.to_owned(), name: name.to_owned(), model: "users".to_owned() };
+        let audience = ledger.audience(audience);
+        ledger.push(audience, key);
+        rows.push(row.into());
+    }
+    MovedLedger::new(ledger, rows)
+}
+
+#[test]
+fn a_ledger_that_was_kept_elsewhere_is_taken_over_with_its_rows_until_the_checkpoint_knows() {
+    let place = Place::new(SMALL);
+    // What an earlier time has left counts no more.
+    place.run(&changes(0, 40));
+    let elsewhere = LedgerPosition { keeper: "kafka".to_owned(), at: 7, place: "{}".to_owned() };
+    let plan = usher_config::Text { value: "plan".to_owned(), place: usher_config::Place::default() };
+    let sync = usher_config::Sync { include: vec![plan], ..sync() };
+    let noted = NotedLedger { position: &elsewhere, take_over: &|| Ok(moved()) };
+    let open = |noted| {
+        open_within(
+            &LogSpec { noted, ..spec(&sync, &place.log(), None) },
+            Outlet::file(&place.target()).unwrap(),
+            SMALL,
+        )
+    };
+    for _ in 0..2 {
+        let opened = open(Some(noted)).unwrap();
+        assert_eq!(opened.ledger, moved().ledger);
+        assert_eq!((&opened.position.keeper[..], opened.position.place.is_empty()), ("outbox", true));
+    }
+    let opened = open(Some(noted)).unwrap();
+    let here = opened.position.clone();
+    let mut sink = (opened.start)(catalog());
+    let mut changes = Changes::new();
+    changes.push_to(
+        Recipients::All,
+        90,
+        0,
+        ChangeKind::Exit,
+        Reason::Expiry,
+        ChangeTexts { key: "u-1", row: r#"{"plan":"free"}"#, previous_row: "" },
+    );
+    sink.write(&changes, 100).unwrap();
+    sink.finish().unwrap();
+    drop(sink);
+    let lines = place.lines();
+    let last = lines.lines().last().unwrap();
+    assert!(last.contains(r#""key":"u-1""#) && last.contains(r#"{"plan":"pro"}"#), "{last}");
+    // Now the checkpoint has noted this place.
+    let again = NotedLedger { position: &here, take_over: &|| panic!("it is kept here") };
+    let opened = open(Some(again)).unwrap();
+    assert_eq!((opened.ledger.len(), opened.ledger.clock), (2, 90));
+    drop(opened);
+
+    let taken = take_log("crm", &place.log(), 5, &here).unwrap();
+    let members: Vec<_> = taken.iter().map(|(audience, key, row)| (&audience.name[..], key, &**row)).collect();
+    assert_eq!(members, [("B before", "u-1", ""), ("A", "ü/2", "{}")]);
+    let gone = LedgerPosition { at: here.at + 1_000, ..here };
+    assert!(matches!(take_log("crm", &place.log(), 5, &gone).err(), Some(SinkError::Behind { .. })));
+}
+
+#[test]
+fn a_ledger_that_is_new_elsewhere_is_new_here() {
+    let place = Place::new(SMALL);
+    let elsewhere = LedgerPosition { keeper: "kafka".to_owned(), at: 0, place: "{}".to_owned() };
+    let anew = || Ok(moved().begun_anew());
+    let sync = sync();
+    let noted = Some(NotedLedger { position: &elsewhere, take_over: &anew });
+    let open =
+        |noted| open_within(&LogSpec { noted, ..spec(&sync, &place.log(), None) }, Outlet::stdout(), SMALL).unwrap();
+    assert_eq!(open(noted).ledger, new_at(77));
+    assert_eq!(open(None).ledger, new_at(77));
+}
+
+#[test]
+fn a_ledger_with_changes_that_wait_is_not_taken_over_unless_it_is_to_begin_anew() {
+    let place = Place::new(SMALL);
+    let opened =
+        open_within(&spec(&sync(), &place.log(), None), Outlet::file(&place.target()).unwrap(), SMALL).unwrap();
+    let mut sink = (opened.start)(catalog());
+    sink.write(&changes(0, 5), 5).unwrap();
+    sink.finish().unwrap();
+    let here = sink.position().unwrap();
+    drop(sink);
+    assert_eq!(take_log("crm", &place.log(), 5, &here).unwrap().ledger.len(), 5);
+    // The cursor is that of an earlier time: the changes wait.
+    fs::remove_file(place.log().join("cursor")).unwrap();
+    Cursor::create(&place.log(), Mark { position: HEAD_BYTES, length: 0, delivered: 0 }).unwrap();
+    let error = take_log("crm", &place.log(), 5, &here).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the ledger of sync `crm` can't be taken over: 5 changes wait for the destination that it had before `to` changed"
+    );
+    resend_local(&place.log()).unwrap();
+    for _ in 0..2 {
+        let taken = take_log("crm", &place.log(), 5, &here).unwrap();
+        assert_eq!(taken.ledger, new_at(4));
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //! | 4 | of each model, the columns of rows that are kept |
 //! | 5 | parts of several shards, and those of the keys that later checkpoints changed |
 //! | 6 | of each model, how the last pull failed |
+//! | 7 | where each ledger is |
 
 use crate::control::message::StoredPart;
 use crate::ingest::reader::PartitionProgress;
@@ -25,7 +26,7 @@ use usher_queries::diff::Before;
 use usher_queries::plan::ModelPlan;
 
 /// The version of what manifests and parts hold.
-pub(crate) const REVISION: u32 = 6;
+pub(crate) const REVISION: u32 = 7;
 
 /// How many times a claim is tried while an earlier run goes on publishing.
 const CLAIMS: u32 = 10;
@@ -59,71 +60,6 @@ pub(crate) struct Manifest {
     pub(crate) failed_pulls: Vec<(String, FailedPull)>,
 }
 
-/// A manifest of revision 5.
-#[derive(Deserialize)]
-struct ManifestV5 {
-    #[expect(dead_code, reason = "it takes its place in the bytes")]
-    revision: u32,
-    job: String,
-    incarnation: u64,
-    clock: Time,
-    partitions: Vec<(u32, PartitionId)>,
-    progress: Vec<PartitionProgress>,
-    models: Vec<ModelManifest>,
-    audiences: Vec<(String, [u8; 16])>,
-    parts: Vec<StoredPart>,
-    changed: Vec<StoredPart>,
-    ledgers: Vec<(String, LedgerPosition)>,
-}
-
-impl From<ManifestV5> for Manifest {
-    /// No pull counts as failed.
-    fn from(old: ManifestV5) -> Manifest {
-        let ManifestV5 {
-            job,
-            incarnation,
-            clock,
-            partitions,
-            progress,
-            models,
-            audiences,
-            parts,
-            changed,
-            ledgers,
-            ..
-        } = old;
-        Manifest {
-            revision: REVISION,
-            job,
-            incarnation,
-            clock,
-            partitions,
-            progress,
-            models,
-            audiences,
-            parts,
-            changed,
-            ledgers,
-            failed_pulls: Vec::new(),
-        }
-    }
-}
-
-/// A manifest of revision 4.
-#[derive(Deserialize)]
-struct ManifestV4 {
-    revision: u32,
-    job: String,
-    incarnation: u64,
-    clock: Time,
-    partitions: Vec<(u32, PartitionId)>,
-    progress: Vec<PartitionProgress>,
-    models: Vec<ModelManifest>,
-    audiences: Vec<(String, [u8; 16])>,
-    parts: Vec<StoredPartV4>,
-    ledgers: Vec<(String, LedgerPosition)>,
-}
-
 /// A part in a manifest of revisions 2 to 4, of one shard.
 #[derive(Deserialize)]
 struct StoredPartV4 {
@@ -133,40 +69,10 @@ struct StoredPartV4 {
     sum: Option<u64>,
 }
 
-impl From<ManifestV4> for ManifestV5 {
-    /// All keys were written each time.
-    fn from(old: ManifestV4) -> ManifestV5 {
-        let ManifestV4 { revision, job, incarnation, clock, partitions, progress, models, audiences, parts, ledgers } =
-            old;
-        let part = |StoredPartV4 { shard, name, bytes, sum }| StoredPart { shards: (shard, shard), name, bytes, sum };
-        ManifestV5 {
-            revision,
-            job,
-            incarnation,
-            clock,
-            partitions,
-            progress,
-            models,
-            audiences,
-            parts: parts.into_iter().map(part).collect(),
-            changed: Vec::new(),
-            ledgers,
-        }
+impl From<StoredPartV4> for StoredPart {
+    fn from(StoredPartV4 { shard, name, bytes, sum }: StoredPartV4) -> StoredPart {
+        StoredPart { shards: (shard, shard), name, bytes, sum }
     }
-}
-
-/// A manifest of revision 1.
-#[derive(Deserialize)]
-struct ManifestV1 {
-    revision: u32,
-    job: String,
-    incarnation: u64,
-    clock: Time,
-    partitions: Vec<(u32, PartitionId)>,
-    progress: Vec<PartitionProgress>,
-    models: Vec<ModelManifestV2>,
-    audiences: Vec<(String, [u8; 16])>,
-    parts: Vec<StoredPartV1>,
 }
 
 /// A part in a manifest of revision 1.
@@ -177,44 +83,10 @@ struct StoredPartV1 {
     bytes: u64,
 }
 
-impl From<ManifestV1> for ManifestV2 {
-    fn from(old: ManifestV1) -> ManifestV2 {
-        let ManifestV1 { revision, job, incarnation, clock, partitions, progress, models, audiences, parts } = old;
-        let part = |StoredPartV1 { shard, name, bytes }| StoredPartV4 { shard, name, bytes, sum: None };
-        let parts = parts.into_iter().map(part).collect();
-        let ledgers = Vec::new();
-        ManifestV2 { revision, job, incarnation, clock, partitions, progress, models, audiences, parts, ledgers }
+impl From<StoredPartV1> for StoredPart {
+    fn from(StoredPartV1 { shard, name, bytes }: StoredPartV1) -> StoredPart {
+        StoredPartV4 { shard, name, bytes, sum: None }.into()
     }
-}
-
-/// A manifest of revision 2.
-#[derive(Deserialize)]
-struct ManifestV2 {
-    revision: u32,
-    job: String,
-    incarnation: u64,
-    clock: Time,
-    partitions: Vec<(u32, PartitionId)>,
-    progress: Vec<PartitionProgress>,
-    models: Vec<ModelManifestV2>,
-    audiences: Vec<(String, [u8; 16])>,
-    parts: Vec<StoredPartV4>,
-    ledgers: Vec<(String, LedgerPosition)>,
-}
-
-/// A manifest of revision 3.
-#[derive(Deserialize)]
-struct ManifestV3 {
-    revision: u32,
-    job: String,
-    incarnation: u64,
-    clock: Time,
-    partitions: Vec<(u32, PartitionId)>,
-    progress: Vec<PartitionProgress>,
-    models: Vec<ModelManifestV3>,
-    audiences: Vec<(String, [u8; 16])>,
-    parts: Vec<StoredPartV4>,
-    ledgers: Vec<(String, LedgerPosition)>,
 }
 
 /// A model in a manifest of revision 3.
@@ -226,17 +98,10 @@ struct ModelManifestV3 {
     pull: Option<PullRecord>,
 }
 
-impl From<ManifestV3> for ManifestV4 {
+impl From<ModelManifestV3> for ModelManifest {
     /// No rows were kept.
-    fn from(old: ManifestV3) -> ManifestV4 {
-        let ManifestV3 { revision, job, incarnation, clock, partitions, progress, models, audiences, parts, ledgers } =
-            old;
-        let model = |ModelManifestV3 { id, facts, since, pull }| {
-            let rows = RowsManifest::default();
-            ModelManifest { id, facts, since, pull, rows }
-        };
-        let models = models.into_iter().map(model).collect();
-        ManifestV4 { revision, job, incarnation, clock, partitions, progress, models, audiences, parts, ledgers }
+    fn from(ModelManifestV3 { id, facts, since, pull }: ModelManifestV3) -> ModelManifest {
+        ModelManifest { id, facts, since, pull, rows: RowsManifest::default() }
     }
 }
 
@@ -248,15 +113,25 @@ struct ModelManifestV2 {
     pull: Option<PullRecord>,
 }
 
-impl From<ManifestV2> for ManifestV3 {
+impl From<ModelManifestV2> for ModelManifest {
     /// The events of all windows count as read.
-    fn from(old: ManifestV2) -> ManifestV3 {
-        let ManifestV2 { revision, job, incarnation, clock, partitions, progress, models, audiences, parts, ledgers } =
-            old;
-        let model =
-            |ModelManifestV2 { id, facts, pull }| ModelManifestV3 { since: vec![0; facts.len()], id, facts, pull };
-        let models = models.into_iter().map(model).collect();
-        ManifestV3 { revision, job, incarnation, clock, partitions, progress, models, audiences, parts, ledgers }
+    fn from(ModelManifestV2 { id, facts, pull }: ModelManifestV2) -> ModelManifest {
+        ModelManifestV3 { since: vec![0; facts.len()], id, facts, pull }.into()
+    }
+}
+
+/// The fields of a manifest, which stand one behind the other.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    /// Returns the next one.
+    fn next<T: DeserializeOwned>(&mut self) -> Result<T, ManifestError> {
+        bincode::deserialize_from(&mut self.0).map_err(|error| ManifestError::Damaged { reason: error.to_string() })
+    }
+
+    /// Returns the next one, a list of what an earlier revision had.
+    fn next_of<Old: DeserializeOwned, New: From<Old>>(&mut self) -> Result<Vec<New>, ManifestError> {
+        Ok(self.next::<Vec<Old>>()?.into_iter().map(New::from).collect())
     }
 }
 
@@ -440,27 +315,46 @@ impl Manifest {
 
     /// Reads a manifest of this version's [`REVISION`] or an earlier one.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
-        // The revision comes first in every revision.
-        let revision = bytes.first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
-        fn damaged(error: bincode::Error) -> ManifestError {
-            ManifestError::Damaged { reason: error.to_string() }
+        if bytes.is_empty() {
+            return Err(ManifestError::Damaged { reason: "it is empty".to_owned() });
         }
-        fn decode_as<Old: DeserializeOwned>(
-            bytes: &[u8],
-            newer: impl Fn(Old) -> ManifestV4,
-        ) -> Result<Manifest, ManifestError> {
-            bincode::deserialize(bytes).map(|old| ManifestV5::from(newer(old)).into()).map_err(damaged)
+        let mut fields = Fields(bytes);
+        // It comes first in every revision.
+        let revision: u32 = fields.next()?;
+        if !(1..=REVISION).contains(&revision) {
+            return Err(ManifestError::Revision { found: revision });
         }
-        match revision {
-            Some(REVISION) => bincode::deserialize(bytes).map_err(damaged),
-            Some(1) => decode_as::<ManifestV1>(bytes, |old| ManifestV3::from(ManifestV2::from(old)).into()),
-            Some(2) => decode_as::<ManifestV2>(bytes, |old| ManifestV3::from(old).into()),
-            Some(3) => decode_as::<ManifestV3>(bytes, |old| old.into()),
-            Some(4) => decode_as::<ManifestV4>(bytes, |old| old),
-            Some(5) => bincode::deserialize::<ManifestV5>(bytes).map(Manifest::from).map_err(damaged),
-            Some(found) => Err(ManifestError::Revision { found }),
-            None => Err(ManifestError::Damaged { reason: "it is empty".to_owned() }),
-        }
+        Ok(Manifest {
+            revision: REVISION,
+            job: fields.next()?,
+            incarnation: fields.next()?,
+            clock: fields.next()?,
+            partitions: fields.next()?,
+            progress: fields.next()?,
+            models: match revision {
+                1 | 2 => fields.next_of::<ModelManifestV2, _>()?,
+                3 => fields.next_of::<ModelManifestV3, _>()?,
+                _ => fields.next()?,
+            },
+            audiences: fields.next()?,
+            parts: match revision {
+                1 => fields.next_of::<StoredPartV1, _>()?,
+                2..=4 => fields.next_of::<StoredPartV4, _>()?,
+                _ => fields.next()?,
+            },
+            // Before, all keys were written each time.
+            changed: if revision >= 5 { fields.next()? } else { Vec::new() },
+            ledgers: match revision {
+                1 => Vec::new(),
+                2..=6 => {
+                    let noted: Vec<(String, String, u64)> = fields.next()?;
+                    let position = |(sync, keeper, at)| (sync, LedgerPosition { keeper, at, place: String::new() });
+                    noted.into_iter().map(position).collect()
+                }
+                _ => fields.next()?,
+            },
+            failed_pulls: if revision >= 6 { fields.next()? } else { Vec::new() },
+        })
     }
 }
 
@@ -532,6 +426,26 @@ pub fn claim(store: &dyn Store, job: &str, incarnation: u64) -> Result<(u64, Vec
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Notes that the ledgers of some syncs have moved to other places: publishes a claimed manifest anew, with their positions there. Returns its number
+/// and its bytes. Nothing may have been committed to these ledgers since they moved.
+///
+/// # Errors
+/// Another process has claimed the state, or the store can't be written.
+pub fn note_moved(
+    store: &dyn Store,
+    (number, bytes): (u64, Vec<u8>),
+    moved: &BTreeMap<String, LedgerPosition>,
+) -> Result<(u64, Vec<u8>), ClaimError> {
+    let mut manifest = Manifest::decode(&bytes)?;
+    for (sync, position) in &mut manifest.ledgers {
+        if let Some(moved) = moved.get(sync) {
+            *position = moved.clone();
+        }
+    }
+    publish(store, number + 1, &manifest)?;
+    Ok((number + 1, manifest.encode()))
 }
 
 /// Publishes a manifest. After an error that leaves open whether it was published, looks at the newest one.

@@ -60,7 +60,10 @@ fn manifest() -> Manifest {
             bytes: 512,
             sum: Some(7),
         }],
-        ledgers: vec![("crm".to_owned(), LedgerPosition { keeper: "kafka".to_owned(), at: 1_207 })],
+        ledgers: vec![(
+            "crm".to_owned(),
+            LedgerPosition { keeper: "kafka".to_owned(), at: 1_207, place: r#"{"cluster":"a"}"#.to_owned() },
+        )],
         failed_pulls: vec![(
             "users".to_owned(),
             FailedPull {
@@ -74,9 +77,16 @@ fn manifest() -> Manifest {
     }
 }
 
+/// The same as the sixth revision has it.
+fn manifest_v6() -> Manifest {
+    let mut manifest = manifest();
+    manifest.ledgers[0].1.place.clear();
+    manifest
+}
+
 /// The same as the fifth revision has it.
 fn manifest_v5() -> Manifest {
-    Manifest { failed_pulls: Vec::new(), ..manifest() }
+    Manifest { failed_pulls: Vec::new(), ..manifest_v6() }
 }
 
 /// The same as the fourth revision has it.
@@ -186,8 +196,14 @@ fn a_manifest_of_the_fifth_revision_stays_readable_and_no_pull_has_failed() {
 }
 
 #[test]
-fn a_manifest_of_the_sixth_revision_stays_readable_and_is_written_the_same() {
+fn a_manifest_of_the_sixth_revision_stays_readable_and_says_no_place_of_ledgers() {
     let bytes = include_bytes!("../../testdata/manifest.v6");
+    assert_eq!(Manifest::decode(bytes), Ok(manifest_v6()));
+}
+
+#[test]
+fn a_manifest_of_the_seventh_revision_stays_readable_and_is_written_the_same() {
+    let bytes = include_bytes!("../../testdata/manifest.v7");
     assert_eq!(Manifest::decode(bytes), Ok(manifest()));
     assert_eq!(manifest().encode(), bytes, "the encoding has not changed");
 }
@@ -295,7 +311,7 @@ fn of_a_key_in_several_checkpoints_the_newest_counts() {
 #[test]
 #[ignore = "it writes the fixtures that the tests above read: once for each version"]
 fn freeze_fixtures() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/manifest.v6");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/manifest.v7");
     std::fs::write(path, manifest().encode()).expect("the folder is there");
     std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/part.v4"), encoded()).expect("the folder is there");
 }
@@ -303,12 +319,12 @@ fn freeze_fixtures() {
 #[test]
 fn another_revision_is_named_whatever_follows_it() {
     let mut bytes = manifest().encode();
-    bytes[0] = 7;
+    bytes[0] = 8;
     bytes.truncate(7);
     let error = Manifest::decode(&bytes).expect_err("it is of another revision");
-    assert_eq!(error, ManifestError::Revision { found: 7 });
+    assert_eq!(error, ManifestError::Revision { found: 8 });
     assert_eq!(
         error.to_string(),
-        "the state was written with revision `7` of its content, this version reads up to `6`"
+        "the state was written with revision `8` of its content, this version reads up to `7`"
     );
 }

@@ -6,11 +6,11 @@
 //! 2. with transactions: fence older processes, which rolls back what they had begun;
 //! 3. commit the mark of this process; one that is fenced meanwhile ends;
 //! 4. wait until the mark is visible, and read the ledger: a later mark is a successor's, and this process ends. Compare the
-//!    ledger with the position that the checkpoint has noted;
+//!    ledger with the position that the checkpoint has noted, or take over the ledger from elsewhere, if that was noted;
 //! 5. without transactions before: read the messages that the topic has and the ledger lacks, and take them into the ledger; note from where on
 //!    there may be more. Pending messages that a version before has left are sent again;
 //! 6. with transactions: commit the next `run` number, which versions without a mark look for;
-//! 7. if `usher resend` has asked for it: forget the memberships, and begin the ledger anew;
+//! 7. if `usher resend` has asked for it: forget the memberships, and begin the ledger anew; if it was taken over: put its memberships in their place;
 //! 8. note in the ledger which target the changes go to.
 //!
 //! Refuses: missing topics that it may not create, a ledger topic whose records expire, and a ledger that is behind the
@@ -18,6 +18,7 @@
 
 use super::batch::BATCH_CHANGES;
 use super::limits::Limits;
+use super::moving::{self, NotedTopic};
 use super::reconcile::uncommitted;
 use super::sender::Sender;
 use super::watch::Watch;
@@ -88,25 +89,35 @@ pub(in crate::kafka) struct MarkedSync {
 /// Does steps 1 to 3.
 pub(in crate::kafka) fn mark_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<MarkedSync, SinkError> {
     let failed = |problem| spec.failed("opened", problem);
-    let mut producer_config = producer_settings(spec, variable).map_err(failed)?;
-    let reader_config = reader_settings(spec, variable).map_err(failed)?;
-    let admin_config = admin_settings(spec, variable).map_err(failed)?;
+    let configs = client_settings(spec, variable).map_err(failed)?;
+    let [producer_config, reader_config, admin_config] = &configs;
     let ledger_topic = ledger::topic(spec.job, spec.id);
-    let reader = Arc::new(Reader::start(&reader_config, spec.context(), |_| ()).map_err(failed)?);
+    let reader = Arc::new(Reader::start(reader_config, spec.context(), |_| ()).map_err(failed)?);
     let topics = find_topics(spec, &reader, &ledger_topic).map_err(failed)?;
-    let admin = topics::admin(&admin_config, spec.context()).map_err(failed)?;
+    let admin = topics::admin(admin_config, spec.context()).map_err(failed)?;
     let (target, ledger) = create_missing(spec, &reader, &admin, &ledger_topic, topics).map_err(failed)?;
-    let watch = Watch::new(target, ledger);
     let names = [&spec.target.topic[..], &ledger_topic];
-    let limits = Limits::read(&admin, names, &producer_config).unwrap_or_else(|problem| {
+    let limits = Limits::read(&admin, names, producer_config).unwrap_or_else(|problem| {
         tracing::warn!(sync = spec.id, "how large messages may be can't be read: {}", problem.reason);
-        Limits::of_client(&producer_config)
+        Limits::of_client(producer_config)
     });
     let ending = Ending::of(admin);
-    limits.bound(&mut producer_config);
-    let context = spec.context().noting(&names);
-    let producer = producer(context, &producer_config).map_err(failed)?;
-    let configs = [producer_config, reader_config, admin_config];
+    let (sender, deadline) = mark_ledger(spec, configs, limits, Watch::new(target, ledger))?;
+    Ok(MarkedSync { sender, reader, deadline, ending })
+}
+
+/// Does steps 2 and 3, and returns until when the others are tried.
+pub(super) fn mark_ledger(
+    spec: &SyncSpec<'_>,
+    mut configs: [ClientConfig; 3],
+    limits: Limits,
+    watch: Watch,
+) -> Result<(Sender, Instant), SinkError> {
+    let failed = |problem| spec.failed("opened", problem);
+    let ledger_topic = ledger::topic(spec.job, spec.id);
+    limits.bound(&mut configs[0]);
+    let context = spec.context().noting(&[&spec.target.topic, &ledger_topic]);
+    let producer = producer(context, &configs[0]).map_err(failed)?;
     let mut sender = Sender::new(spec, producer, configs, limits, watch);
     if spec.exactly_once()
         && let Err(problem) = fence(&sender.producer, &ledger_topic, PATIENCE)
@@ -117,7 +128,22 @@ pub(in crate::kafka) fn mark_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -
     let deadline = Instant::now() + PATIENCE;
     sender.commit_before(deadline, |sender| sender.send_mark())?;
     sender.note_mark();
-    Ok(MarkedSync { sender, reader, deadline, ending })
+    Ok((sender, deadline))
+}
+
+/// Waits until the mark of this process is visible, and reads the ledger. A later mark is a successor's.
+pub(super) fn read_marked(
+    spec: &SyncSpec<'_>,
+    (sender, deadline): (&Sender, Instant),
+    reader: &Arc<Reader>,
+) -> Result<LedgerTopic, SinkError> {
+    let failed = |problem| spec.failed("opened", problem);
+    sender.wait_for_mark(reader, deadline).map_err(failed)?;
+    let found = ledger::read(reader, &sender.ledger_topic, PATIENCE).map_err(failed)?;
+    match found.owner {
+        Some(mark) if mark.incarnation == spec.incarnation => Ok(found),
+        _ => Err(sender.superseded()),
+    }
 }
 
 impl MarkedSync {
@@ -125,13 +151,14 @@ impl MarkedSync {
     pub(in crate::kafka) fn open(self, spec: &SyncSpec<'_>) -> Result<OpenedSync, SinkError> {
         let MarkedSync { mut sender, reader, deadline, ending } = self;
         let failed = |problem| spec.failed("opened", problem);
-        sender.wait_for_mark(&reader, deadline).map_err(failed)?;
-        let mut found = ledger::read(&reader, &sender.ledger_topic, PATIENCE).map_err(failed)?;
-        if found.owner.is_none_or(|mark| mark.incarnation != spec.incarnation) {
-            return Err(sender.superseded());
-        }
-        if !found.resend {
-            LedgerPosition::check(&position(found.progress.batch), spec.noted, spec.id)?;
+        let place = moving::place(spec, &reader);
+        let mut found = read_marked(spec, (&sender, deadline), &reader)?;
+        let noted = spec.noted.filter(|_| !found.resend);
+        let elsewhere = noted.filter(|noted| moving::is_elsewhere(spec, noted.position, &reader));
+        let moved = elsewhere.map(|noted| (noted.take_over)()).transpose()?;
+        if moved.is_none() {
+            let at = position(found.progress.batch, &place);
+            LedgerPosition::check(&at, noted.map(|noted| noted.position), spec.id)?;
         }
         let was_killed = found.sent.is_some();
         // Without `!sent` the topic has no message that the ledger lacks.
@@ -173,6 +200,9 @@ impl MarkedSync {
             found.ledger = found.ledger.begun_anew();
             found.members.clear();
         }
+        if let Some(moved) = moved {
+            moving::take_in(spec, &mut sender, &mut found, moved, deadline)?;
+        }
         note_target(&mut sender, &found, deadline)?;
         let every = if spec.exactly_once() { Duration::from_millis(spec.target.commit_every) } else { BATCH_EVERY };
         let (sync, index) = (spec.sync.clone(), spec.index);
@@ -186,12 +216,14 @@ impl MarkedSync {
             let (audience, key) = ledger::member(member);
             rows.restore(audience, key, row);
         });
+        let at = position(sender.progress.batch, &place);
         Ok(OpenedSync {
             ledger: found.ledger,
+            position: at,
             start: Box::new(move |catalog: Arc<Catalog>| {
                 let filter = filter(index, &sync, &catalog);
                 sender.messages = Messages::of(&sync, Arc::clone(&catalog));
-                Box::new(KafkaSink::start(sender, catalog, (filter, rows), every, any, ending))
+                Box::new(KafkaSink::start(sender, catalog, (filter, rows), every, (any, place), ending))
             }),
         })
     }
@@ -199,7 +231,7 @@ impl MarkedSync {
 
 /// Reads the messages that a topic has and the ledger lacks, and counts them in the ledger as committed. Returns them, and where the partitions of the
 /// sync's target ended, if they were read.
-fn read_sent(
+pub(super) fn read_sent(
     reader: &Arc<Reader>,
     spec: &SyncSpec<'_>,
     found: &mut LedgerTopic,
@@ -215,14 +247,20 @@ fn read_sent(
 }
 
 /// Forgets the memberships. The count of batches goes on, beyond what the checkpoint has noted.
-fn begin_anew(spec: &SyncSpec<'_>, sender: &mut Sender, ledger: &Ledger, deadline: Instant) -> Result<(), SinkError> {
+pub(super) fn begin_anew(
+    spec: &SyncSpec<'_>,
+    sender: &mut Sender,
+    ledger: &Ledger,
+    deadline: Instant,
+) -> Result<(), SinkError> {
     tracing::info!(sync = spec.id, members = ledger.len(), "the ledger begins anew, as `usher resend` has asked");
     let members: Vec<(&str, &str)> =
         ledger.iter().map(|(audience, key)| (&ledger.audiences[audience as usize].id[..], key)).collect();
     for members in members.chunks(BATCH_CHANGES) {
         sender.commit_before(deadline, |sender| sender.send_forgotten(members))?;
     }
-    let noted = spec.noted.filter(|noted| noted.keeper == super::KEEPER).map_or(0, |noted| noted.at);
+    let noted = spec.noted.map(|noted| noted.position).filter(|noted| noted.keeper == super::KEEPER);
+    let noted = noted.map_or(0, |noted| noted.at);
     let mut progress = sender.progress;
     progress.batch = progress.batch.max(noted);
     progress.began = progress.batch;
@@ -268,13 +306,20 @@ pub fn resend_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<(), Si
     }
 }
 
-/// Reads the sync's ledger while a process may write to it. Changes nothing, and fences no process. The ledger of a sync without a
-/// ledger topic is empty.
-pub fn read_ledger(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<Ledger, SinkError> {
+/// Reads the sync's ledger while a process may write to it: where the latest checkpoint has `noted` it. Changes nothing, and fences no process. The
+/// ledger of a sync without a ledger topic is empty.
+pub fn read_ledger(
+    spec: &SyncSpec<'_>,
+    noted: Option<&LedgerPosition>,
+    variable: Variable<'_>,
+) -> Result<Ledger, SinkError> {
     let failed = |problem| spec.failed("opened", problem);
     let reader_config = reader_settings(spec, variable).map_err(failed)?;
     let ledger_topic = ledger::topic(spec.job, spec.id);
     let reader = Arc::new(Reader::start(&reader_config, spec.context(), |_| ()).map_err(failed)?);
+    if let Some(noted) = noted.filter(|noted| moving::is_elsewhere(spec, noted, &reader)) {
+        return NotedTopic { job: spec.job, id: spec.id, sync: spec.sync, noted }.read(variable);
+    }
     let (client, names) = (reader.base().client(), [&ledger_topic[..]]);
     let found = retry(reader.context(), PATIENCE, || ffi::describe(client, &names, REQUEST)).map_err(failed)?;
     match found.first() {
@@ -304,6 +349,11 @@ pub fn check_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<(), Sin
         check_is_compacted(&admin, &ledger_topic).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Returns the settings of producers, readers and admin clients.
+pub(super) fn client_settings(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<[ClientConfig; 3], Problem> {
+    Ok([producer_settings(spec, variable)?, reader_settings(spec, variable)?, admin_settings(spec, variable)?])
 }
 
 fn producer_settings(spec: &SyncSpec<'_>, variable: Variable<'_>) -> Result<ClientConfig, Problem> {

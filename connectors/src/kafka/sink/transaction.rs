@@ -16,6 +16,7 @@ use crate::kafka::client::{PATIENCE, Undelivered, is_purge};
 use crate::kafka::error::{Problem, code, is_authorization, is_fenced};
 use crate::kafka::ledger::{self, OWNER, PROGRESS, Pending, Progress, RESEND, SENT, TARGET};
 use crate::kafka::sent::{HEADER, SentFrom, SentMessage, write_header};
+use crate::moved::MovedMember;
 use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders, ToBytes};
 use rdkafka::producer::{BaseRecord, Producer};
@@ -23,6 +24,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use usher_core::catalog::Catalog;
 use usher_core::change::{Change, ChangeKind};
+use usher_core::ledger::LedgerAudience;
 use usher_core::message::MessageId;
 use usher_core::sink::{SinkError, Written};
 
@@ -138,6 +140,22 @@ impl Sender {
         self.commit()
     }
 
+    /// Writes memberships of a ledger that was kept elsewhere, with the records of their audiences that are not there. `at` stands for the times of their
+    /// last changes, which are not known.
+    pub(super) fn send_moved(&self, members: &[MovedMember<'_>], at: u64) -> Result<(), Setback> {
+        self.begin()?;
+        let named: BTreeSet<_> = members.iter().map(|(audience, ..)| *audience).collect();
+        for audience in named {
+            self.send_audience(audience)?;
+        }
+        let mut buffer = Vec::new();
+        for (audience, key, row) in members {
+            let value = self.member_value(&audience.id, key, at, row);
+            self.send_member(&mut buffer, &audience.id, key, Some(value))?;
+        }
+        self.commit()
+    }
+
     /// Ends the request for a ledger that begins anew: it has.
     pub(super) fn send_begun(&self, progress: &Progress) -> Result<(), Setback> {
         self.begin()?;
@@ -241,14 +259,20 @@ impl Sender {
     pub(super) fn send_audiences(&self, batch: &Batch, catalog: &Catalog) -> Result<bool, Setback> {
         let named: BTreeSet<_> = batch.changes().map(|change| change.audience).collect();
         let mut any = false;
-        for audience in named.into_iter().map(|audience| catalog.audience(audience)) {
-            if self.audiences.get(&audience.id) != Some(&audience) {
-                let (key, value) = ledger::audience_record(&audience);
-                self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(&key[..]).payload(&value[..]))?;
-                any = true;
-            }
+        for audience in named {
+            any |= self.send_audience(&catalog.audience(audience))?;
         }
         Ok(any)
+    }
+
+    /// Writes the record of an audience, unless the ledger has it. Returns whether it did.
+    fn send_audience(&self, audience: &LedgerAudience) -> Result<bool, Setback> {
+        if self.audiences.get(&audience.id) == Some(audience) {
+            return Ok(false);
+        }
+        let (key, value) = ledger::audience_record(audience);
+        self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(&key[..]).payload(&value[..]))?;
+        Ok(true)
     }
 
     /// Writes the memberships that a batch changes, its dead letters, and the progress, which is `progress` before the batch
@@ -257,8 +281,10 @@ impl Sender {
         let mut key = Vec::new();
         for change in batch.changes() {
             let audience = catalog.id(change.audience);
-            let value = (change.kind != ChangeKind::Exit).then(|| self.member_value(audience, batch, change));
-            self.send_member(&mut key, audience, batch.key(change), value)?;
+            let texts = batch.texts(change);
+            let entered = change.kind != ChangeKind::Exit;
+            let value = entered.then(|| self.member_value(audience, texts.key, change.at, texts.row));
+            self.send_member(&mut key, audience, texts.key, value)?;
         }
         for (mut letter, number) in batch.dead_letters(catalog).into_iter().zip(progress.dead_letters..) {
             let (key, dropped) = ledger::dead_keys(number);
@@ -272,11 +298,11 @@ impl Sender {
     }
 
     /// Returns the value of a membership's record, without a row that is too large for the ledger.
-    fn member_value(&self, audience: &str, batch: &Batch, change: &Change) -> String {
-        let value = ledger::member_value(change.at, batch.texts(change).row);
-        match self.fits_ledger(audience.len() + 1 + batch.key(change).len(), &value) {
+    fn member_value(&self, audience: &str, key: &str, at: u64, row: &str) -> String {
+        let value = ledger::member_value(at, row);
+        match self.fits_ledger(audience.len() + 1 + key.len(), &value) {
             true => value,
-            false => ledger::member_value(change.at, ""),
+            false => ledger::member_value(at, ""),
         }
     }
 

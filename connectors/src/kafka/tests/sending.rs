@@ -3,7 +3,8 @@
 use super::broker::{Broker, DEADLINE, Seen, broker, until, variable};
 use crate::dead_letters::DeadLetterWriter;
 use crate::kafka::sink::mark_sync;
-use crate::kafka::{SyncSpec, check_sync, open_sync, read_ledger, resend_sync};
+use crate::kafka::{NotedTopic, SyncSpec, check_sync, open_sync, read_ledger, resend_sync};
+use crate::moved::{MovedLedger, NotedLedger};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,7 @@ use usher_core::catalog::Catalog;
 use usher_core::change::{ChangeKind, ChangeTexts, Changes, Reason, Recipients};
 use usher_core::dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};
 use usher_core::delivery::{DeadLetterReport, DeliveryOrder, DeliveryReply};
-use usher_core::ledger::Ledger;
+use usher_core::ledger::{Ledger, LedgerAudience};
 use usher_core::sink::{LedgerPosition, OpenedSync, Sink, SinkError};
 use usher_core::source::PartitionId;
 
@@ -52,6 +53,7 @@ fn sync() -> Sync {
 /// The job of a topic is named after it: tests don't meet.
 fn spec<'a>(sync: &'a Sync, target: &'a KafkaTarget, noted: Option<&'a LedgerPosition>) -> SyncSpec<'a> {
     let incarnation = fastrand::u64(..);
+    let noted = noted.map(|position| NotedLedger { position, take_over: &|| panic!("it is kept here") });
     SyncSpec { job: &target.topic, id: "crm", index: 0, sync, target, incarnation, noted }
 }
 
@@ -381,6 +383,160 @@ fn a_ledger_that_is_behind_the_checkpoint_is_refused_until_it_is_to_begin_anew()
     let (ledger, _) = open(&target);
     assert!(ledger.any);
     assert_eq!(memberships(&ledger), [("a".to_owned(), "u-2".to_owned())].into());
+}
+
+/// A ledger to which nothing was committed, not before a time.
+fn new_at(clock: u64) -> Ledger {
+    let mut ledger = Ledger::default();
+    ledger.clock = clock;
+    ledger
+}
+
+/// Two members with a row each, as they were kept elsewhere.
+fn moved() -> MovedLedger {
+    let mut ledger = new_at(77);
+    ledger.any = true;
+    for (id, name, key) in [("a", "A", "u-1"), ("b", "B before", "ü/2")] {
+        let audience = LedgerAudience { id: id.to_owned(), name: name.to_owned(), model: "users".to_owned() };
+        let audience = ledger.audience(audience);
+        ledger.push(audience, key);
+    }
+    MovedLedger::new(ledger, vec![r#"{"plan":"pro"}"#.into(), "".into()])
+}
+
+#[test]
+fn a_ledger_that_was_kept_elsewhere_is_taken_in_with_its_rows_until_the_checkpoint_knows() {
+    let Some(broker) = broker() else { return };
+    for (delivery, topic) in [(Delivery::ExactlyOnce, "taken-in"), (Delivery::AtLeastOnce, "taken-in-at-least-once")] {
+        let target = KafkaTarget { delivery, ..target(broker.kafka(), topic) };
+        // What an earlier time has left counts no more.
+        let (_, mut sink) = open(&target);
+        for (at, key) in [(1, "u-1"), (2, "u-7")] {
+            sink.write(&one(at, 0, ChangeKind::Entry, key), at + 1).unwrap();
+        }
+        wait_committed(&*sink, 3);
+        drop(sink);
+        let plan = usher_config::Text { value: "plan".to_owned(), place: usher_config::Place::default() };
+        let sync = Sync { include: vec![plan], ..sync() };
+        let elsewhere = LedgerPosition { keeper: "outbox".to_owned(), at: 4_000, place: String::new() };
+        let noted = Some(NotedLedger { position: &elsewhere, take_over: &|| Ok(moved()) });
+        let opened = |noted| open_sync(&SyncSpec { noted, ..spec(&sync, &target, None) }, &variable).unwrap();
+        for _ in 0..2 {
+            assert_eq!(opened(noted).ledger, moved().ledger);
+        }
+        let taken = opened(noted);
+        let here = taken.position.clone();
+        let mut sink = (taken.start)(catalog(topic));
+        let mut exit = Changes::new();
+        let texts = ChangeTexts { key: "u-1", row: r#"{"plan":"free"}"#, previous_row: "" };
+        exit.push_to(Recipients::All, 90, 0, ChangeKind::Exit, Reason::Expiry, texts);
+        sink.write(&exit, 91).unwrap();
+        wait_committed(&*sink, 91);
+        drop(sink);
+        // Its row is that of the ledger.
+        let seen = broker.read(topic);
+        assert_eq!(seen.len(), 3);
+        let exit = seen.iter().find(|message| message.headers["type"] == "exit").unwrap();
+        assert!(exit.value.as_ref().unwrap().contains(r#"{"plan":"pro"}"#), "{exit:?}");
+
+        let again = open_sync(&spec(&sync, &target, Some(&here)), &variable).unwrap();
+        assert_eq!(memberships(&again.ledger), [("b".to_owned(), "ü/2".to_owned())].into());
+        let named: Vec<&str> = again.ledger.audiences.iter().map(|audience| &audience.name[..]).collect();
+        assert_eq!((named, again.ledger.clock), (vec!["B before"], 90));
+    }
+}
+
+#[test]
+fn a_ledger_is_taken_over_from_its_topic_also_where_the_target_is_gone() {
+    let Some(broker) = broker() else { return };
+    for (delivery, topic) in [(Delivery::ExactlyOnce, "taken"), (Delivery::AtLeastOnce, "taken-at-least-once")] {
+        let target = KafkaTarget { delivery, ..target(broker.kafka(), topic) };
+        let sync = sync();
+        let (_, mut old) = open(&target);
+        for (at, key) in [(1, "u-1"), (2, "u-2")] {
+            old.write(&one(at, at as u32 - 1, ChangeKind::Entry, key), at + 1).unwrap();
+        }
+        wait_committed(&*old, 3);
+        let noted = old.position().unwrap();
+        let of = |noted| NotedTopic { job: topic, id: "crm", sync: &sync, noted };
+        assert_eq!(of(&noted).read(&variable).unwrap().len(), 2);
+        let taken = of(&noted).take_over(5, &variable).unwrap();
+        assert_eq!((taken.ledger.any, taken.ledger.clock), (true, 2));
+        let expected = [("a".to_owned(), "u-1".to_owned()), ("b".to_owned(), "u-2".to_owned())];
+        assert_eq!(memberships(&taken.ledger), expected.into());
+        // The process that had it ends.
+        let mut at = 10;
+        let mut error = None;
+        until("the older one ends", || {
+            at += 1;
+            error = old
+                .write(&one(at, 0, if at % 2 == 0 { ChangeKind::Entry } else { ChangeKind::Exit }, "u-3"), at + 1)
+                .err();
+            error.is_some()
+        });
+        assert!(matches!(error, Some(SinkError::Superseded { .. })), "{error:?}");
+        drop(old);
+
+        broker.delete(topic);
+        assert_eq!(of(&noted).take_over(6, &variable).unwrap().ledger.any, true);
+        let ahead = LedgerPosition { at: noted.at + 1_000, ..noted.clone() };
+        let error = of(&ahead).take_over(7, &variable).unwrap_err();
+        assert!(matches!(&error, SinkError::Behind { .. }), "{error}");
+        let unplaced = LedgerPosition { place: String::new(), ..noted.clone() };
+        let error = of(&unplaced).take_over(8, &variable).unwrap_err();
+        assert!(
+            error.to_string().starts_with("the ledger of sync `crm` can't be taken over: it is a topic"),
+            "{error}"
+        );
+        broker.delete(&format!("usher.{topic}.crm.ledger"));
+        until("it is gone", || matches!(of(&noted).take_over(9, &variable), Err(SinkError::Behind { .. })));
+    }
+}
+
+#[test]
+fn a_ledger_that_is_to_begin_anew_begins_anew_where_it_moves_to() {
+    let Some(broker) = broker() else { return };
+    let (target, sync) = (target(broker.kafka(), "taken-anew"), sync());
+    let (_, mut sink) = open(&target);
+    sink.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
+    wait_committed(&*sink, 2);
+    let noted = sink.position().unwrap();
+    drop(sink);
+    resend_sync(&spec(&sync, &target, None), &variable).unwrap();
+    for incarnation in [5, 6] {
+        let of = NotedTopic { job: "taken-anew", id: "crm", sync: &sync, noted: &noted };
+        let taken = of.take_over(incarnation, &variable).unwrap();
+        assert_eq!(taken.ledger, new_at(1));
+    }
+}
+
+#[test]
+fn brokers_of_other_addresses_are_elsewhere_where_they_are_another_cluster() {
+    let Some(broker) = broker() else { return };
+    let (target, sync) = (target(broker.kafka(), "elsewhere"), sync());
+    let (_, mut sink) = open(&target);
+    sink.write(&one(1, 0, ChangeKind::Entry, "u-1"), 2).unwrap();
+    wait_committed(&*sink, 2);
+    let noted = sink.position().unwrap();
+    drop(sink);
+    let mut place: serde_json::Value = serde_json::from_str(&noted.place).unwrap();
+    let at = |place: &serde_json::Value| LedgerPosition { place: place.to_string(), ..noted.clone() };
+    // Another address of the same cluster.
+    place["to"]["kafka"]["brokers"] = serde_json::json!("localhost:1,localhost:2");
+    assert_eq!(open_sync(&spec(&sync, &target, Some(&at(&place))), &variable).unwrap().ledger.len(), 1);
+    assert!(place["cluster"].as_str().is_some_and(|cluster| !cluster.is_empty()), "{place}");
+    // Of another cluster, whose brokers are away.
+    place["cluster"] = serde_json::json!("another");
+    let other = at(&place);
+    let noted = NotedLedger { position: &other, take_over: &|| Ok(moved()) };
+    let opened = open_sync(&SyncSpec { noted: Some(noted), ..spec(&sync, &target, None) }, &variable).unwrap();
+    assert_eq!(opened.ledger, moved().ledger);
+    // The same addresses are the same place: a cluster that was set up anew has lost the ledger.
+    let mut place: serde_json::Value = serde_json::from_str(&opened.position.place).unwrap();
+    place["cluster"] = serde_json::json!("before");
+    let before = LedgerPosition { at: 1_000, ..at(&place) };
+    let error = open_sync(&spec(&sync, &target, Some(&before)), &variable).err().unwrap();
+    assert!(matches!(&error, SinkError::Behind { .. }), "{error}");
 }
 
 #[test]
@@ -766,7 +922,7 @@ fn a_start_takes_into_its_ledger_what_the_topic_has_of_the_sync_alone() {
     let member = |key: &str| ("a".to_owned(), key.to_owned());
     let expected: BTreeSet<_> = [member("u-2"), member("u-3")].into();
     let sync = sync();
-    assert_eq!(memberships(&read_ledger(&spec(&sync, &target, None), &variable).unwrap()), expected);
+    assert_eq!(memberships(&read_ledger(&spec(&sync, &target, None), None, &variable).unwrap()), expected);
     let (ledger, mut sink) = open(&target);
     assert_eq!((memberships(&ledger), ledger.clock), (expected.clone(), 7));
     assert_eq!(sink.status().delivered, Some(delivered + 3));
