@@ -2,7 +2,8 @@
 //!
 //! `latency`: messages at a constant rate, each of which is an entry; from when one was due to be sent until a read_committed
 //! consumer has the change, beside the same without the program in between (with transactions where it has some, committed as
-//! often). Rounds take turns, once the broker is warm. `--delivery NAME` and `--rate N` leave out the others. `backlog`: the
+//! often), and without transactions beside a relay: a consumer that hands each message to a producer, and does nothing else. Rounds take turns, once the
+//! broker is warm. `--delivery NAME` and `--rate N` leave out the others. `backlog`: the
 //! canonical messages, read to their end, from Kafka to Kafka, from file to file, and only read.
 //!
 //! ```text
@@ -297,6 +298,19 @@ fn receive(consumer: &BaseConsumer, from: u64, stop: &AtomicBool) -> Vec<u64> {
     latencies
 }
 
+/// Hands each message of a topic on to another as it comes, the least that any program between the two does.
+fn relay(consumer: &BaseConsumer, producer: &BaseProducer, to: &str, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let Some(message) = consumer.poll(Duration::from_millis(1)) else { continue };
+        let message = message.expect("a message");
+        let (key, payload) = (message.key().expect("a key"), message.payload().expect("a payload"));
+        while producer.send(BaseRecord::to(to).key(key).payload(payload)).is_err() {
+            producer.poll(Duration::from_millis(1));
+        }
+        producer.poll(Duration::ZERO);
+    }
+}
+
 fn percentiles(latencies: &mut [u64]) -> (f64, f64) {
     latencies.sort_unstable();
     let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize] as f64 / 1000.0;
@@ -327,13 +341,17 @@ fn latency(broker: &Broker, flags: &Flags) {
             let transactional = (*delivery == "exactly_once").then_some(every);
             let mut figures: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
             for round in 0..flags.rounds {
-                for way in ["bare", "usher"] {
+                let ways: &[&str] =
+                    if transactional.is_some() { &["bare", "usher"] } else { &["bare", "relay", "usher"] };
+                for &way in ways {
                     let name = format!("{way}-{delivery}-{rate}-{round}");
                     let (events, changes) = (format!("{name}-events"), format!("{name}-changes"));
                     broker.topic(&changes);
                     let folder = tempfile::tempdir().expect("a folder");
-                    let usher = (way == "usher").then(|| {
+                    if way != "bare" {
                         broker.topic(&events);
+                    }
+                    let usher = (way == "usher").then(|| {
                         let commit = transactional.map_or(String::new(), |every| {
                             format!(", commit_every: {}ms", every.as_millis())
                         });
@@ -350,6 +368,7 @@ fn latency(broker: &Broker, flags: &Flags) {
                         usher
                     });
                     let consumer = broker.tail(&changes);
+                    let relayed = (way == "relay").then(|| broker.tail(&events));
                     let mut config = broker.config();
                     config.set("linger.ms", "1").set("acks", "all").set("compression.type", "lz4");
                     let commits = if usher.is_some() { None } else { transactional };
@@ -360,11 +379,16 @@ fn latency(broker: &Broker, flags: &Flags) {
                     if commits.is_some() {
                         producer.init_transactions(Duration::from_secs(30)).expect("transactions are begun");
                     }
+                    let relaying: Option<BaseProducer> =
+                        relayed.is_some().then(|| config.create().expect("a producer"));
                     let stop = Arc::new(AtomicBool::new(false));
                     let from = micros() + WARM.as_micros() as u64;
                     let mut latencies = std::thread::scope(|scope| {
                         let received = scope.spawn(|| receive(&consumer, from, &stop));
-                        let to = if usher.is_some() { &events } else { &changes };
+                        if let (Some(from), Some(by)) = (&relayed, &relaying) {
+                            scope.spawn(|| relay(from, by, &changes, &stop));
+                        }
+                        let to = if way == "bare" { &changes } else { &events };
                         let time = WARM + Duration::from_secs(flags.seconds);
                         send(&producer, to, rate, time, commits, usher.is_some());
                         std::thread::sleep(Duration::from_secs(1));
@@ -385,15 +409,11 @@ fn latency(broker: &Broker, flags: &Flags) {
                 p99.sort_by(f64::total_cmp);
                 (p50[p50.len() / 2], p99[p99.len() / 2])
             };
-            let (bare, usher) = (median("bare"), median("usher"));
-            println!(
-                "{delivery} at {rate}/s: usher p50 {:.1} p99 {:.1}; bare p50 {:.1} p99 {:.1}; p99 {:.2}x",
-                usher.0,
-                usher.1,
-                bare.0,
-                bare.1,
-                usher.1 / bare.1
-            );
+            let bare = median("bare").1;
+            for way in figures.keys() {
+                let (p50, p99) = median(way);
+                println!("{delivery} at {rate}/s, {way}: p50 {p50:.1} p99 {p99:.1}; p99 {:.2}x", p99 / bare);
+            }
         }
     }
 }

@@ -90,13 +90,13 @@ def main():
     shutil.rmtree(folder.path)
 
 
-def stopped_while_they_are_away():
+def stopped_while_they_are_away(delivery):
     name = unique("away")
     source, target = f"{name}-events", f"{name}-changes"
     create(source, 1)
     create(target, 1)
-    folder = Folder(job(name, source, {"clicked": Audience(("clicked", 1, 4000, True))}, {"crm": (target, "")}))
-    reader, events = Changes(target), Events(source)
+    folder = Folder(job(name, source, {"clicked": Audience(("clicked", 1, 4000, True))}, {"crm": (target, f", delivery: {delivery}")}))
+    reader, events = Changes(target, delivery == "exactly_once"), Events(source)
     run = folder.start()
     run.live()
     for number in range(100):
@@ -119,9 +119,10 @@ def stopped_while_they_are_away():
     run.stop()
     reader.to_the_end()
     assert len(reader.all) == 200 and reader.members() == set()
-    print(f"stopped while brokers are away: in {took:.0f} s")
+    print(f"stopped while brokers are away, {delivery}: in {took:.0f} s")
     shutil.rmtree(folder.path)
 
 
 main()
-stopped_while_they_are_away()
+for delivery in ("exactly_once", "at_least_once"):
+    stopped_while_they_are_away(delivery)

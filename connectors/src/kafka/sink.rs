@@ -141,8 +141,8 @@ impl KafkaSink {
         ending: Ending,
     ) -> KafkaSink {
         let shared = Arc::clone(&sender.shared);
-        let name = format!("sync {}", sender.id);
-        let (sync, of_thread) = (sender.id.clone(), Arc::clone(&catalog));
+        let name = format!("sync {}", sender.own.id);
+        let (sync, of_thread) = (sender.own.id.clone(), Arc::clone(&catalog));
         let run = move || {
             sender.run(&of_thread, every);
             drop(ending);

@@ -13,7 +13,6 @@ use super::sender::{BACKOFF, Committed, Sender};
 use super::transaction::{ARRIVED_EVERY, Setback, Wait};
 use crate::kafka::client::REQUEST;
 use crate::kafka::ledger::Progress;
-use crate::kafka::sent::SentFrom;
 use rdkafka::producer::Producer;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -158,12 +157,13 @@ impl Sender {
             return;
         }
         *noted_at = Instant::now();
-        let end =
-            |partition| self.producer.client().fetch_watermarks(&self.topic, partition, REQUEST).map(|(_, end)| end);
+        let end = |partition| {
+            self.producer.client().fetch_watermarks(&self.own.topic, partition, REQUEST).map(|(_, end)| end)
+        };
         let ends = (0..self.watch.target_partitions()).map(|partition| Some((partition, end(partition).ok()?)));
         // Where the brokers do not answer, the next time does.
         let Some(ends) = ends.collect::<Option<BTreeMap<_, _>>>() else { return };
-        if ends != self.ends && self.send_sent_from(Some(&self.sent_from(ends.clone()))).is_ok() {
+        if ends != self.ends && self.send_sent_from(Some(&self.watch.sent_from(ends.clone()))).is_ok() {
             self.ends = ends;
         }
     }
@@ -199,7 +199,7 @@ impl Sender {
                 let number = underway.counted_by(Step::Ledger);
                 let ((), left) = self.count(number, |sender| {
                     sender.send_ledger(&underway.batch, catalog, &next)?;
-                    sent_from.map_or(Ok(()), |(_, ends)| sender.send_sent_from(Some(&sender.sent_from(ends))))
+                    sent_from.map_or(Ok(()), |(_, ends)| sender.send_sent_from(Some(&sender.watch.sent_from(ends))))
                 })?;
                 (underway.step, underway.left) = (Step::Ledger, left);
                 direct.ledger_at = Some(Instant::now());
@@ -240,16 +240,6 @@ impl Sender {
         direct.send_again();
         direct.waiting = None;
         Ok(())
-    }
-
-    /// Returns the record of the ledger by which it has all messages before `ends`.
-    pub(super) fn sent_from(&self, ends: BTreeMap<i32, i64>) -> SentFrom {
-        SentFrom {
-            by: format!("{:016x}", self.incarnation),
-            topic: self.topic.clone(),
-            id: self.watch.target_id().map(str::to_owned),
-            ends,
-        }
     }
 }
 

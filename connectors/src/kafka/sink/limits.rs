@@ -142,15 +142,15 @@ impl Sender {
     }
 
     fn read_limits(&self) -> Result<Limits, Problem> {
-        let names = [&self.topic[..], &self.ledger_topic];
-        Limits::read(&topics::admin(&self.admin_config, self.context())?, names, &self.producer_config)
+        let names = [&self.own.topic[..], &self.own.ledger_topic];
+        Limits::read(&topics::admin(&self.admin_config, self.own.context())?, names, &self.producer_config)
     }
 
     /// Reads the limits again, because brokers have refused a record that fits, and leaves the producer to be replaced.
     /// Returns what the refusal means for the batch: it is sent again if the limits are smaller now, else it has failed with
     /// `problem`.
     pub(super) fn lower_limits(&mut self, problem: Problem) -> Setback {
-        let again = |sender: &Sender, reason| match sender.exactly_once {
+        let again = |sender: &Sender, reason| match sender.own.exactly_once {
             true => Setback::Replace(reason),
             false => Setback::Retry(reason),
         };
@@ -162,10 +162,10 @@ impl Sender {
         if !found.is_below(&self.limits.get()) {
             return self.of_problem(problem);
         }
-        tracing::warn!(sync = %self.id, topic = %self.topic, "the topics take only smaller messages now");
+        tracing::warn!(sync = %self.own.id, topic = %self.own.topic, "the topics take only smaller messages now");
         self.limits.set(found);
         found.bound(&mut self.producer_config);
-        if !self.exactly_once {
+        if !self.own.exactly_once {
             match producer(self.producer_context(), &self.producer_config) {
                 Ok(new) => self.producer = new,
                 Err(problem) => return self.of_problem(problem),

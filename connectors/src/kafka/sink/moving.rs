@@ -5,7 +5,6 @@ use super::limits::Limits;
 use super::open::{begin_anew, client_settings, mark_ledger, read_ledger, read_marked, read_sent};
 use super::reconcile::uncommitted;
 use super::sender::Sender;
-use super::watch::Watch;
 use super::{KEEPER, SyncSpec, position};
 use crate::kafka::Variable;
 use crate::kafka::client::{PATIENCE, REQUEST, Reader, retry};
@@ -119,7 +118,7 @@ fn take(spec: &SyncSpec<'_>, noted: &LedgerPosition, variable: Variable<'_>) -> 
     };
     let limits = Limits::of_client(&configs[0]);
     // Nothing is sent to the target, which may be gone.
-    let (mut sender, deadline) = mark_ledger(spec, configs, limits, Watch::new(topic.clone(), topic))?;
+    let (mut sender, deadline) = mark_ledger(spec, configs, limits, (Arc::clone(&reader), topic.clone(), topic))?;
     let mut found = read_marked(spec, (&sender, deadline), &reader)?;
     if found.progress.batch < noted.at {
         return Err(behind(spec, found.progress.batch, noted));
@@ -132,7 +131,7 @@ fn take(spec: &SyncSpec<'_>, noted: &LedgerPosition, variable: Variable<'_>) -> 
         ));
     }
     if found.sent.is_some() {
-        let all = uncommitted(&sender.reader_config, spec.context()).map_err(failed)?;
+        let all = uncommitted(&sender.own.reader_config, spec.context()).map_err(failed)?;
         read_sent(&all, spec, &mut found).map_err(failed)?;
     }
     if found.resend {

@@ -20,7 +20,7 @@ use super::batch::BATCH_CHANGES;
 use super::limits::Limits;
 use super::moving::{self, NotedTopic};
 use super::reconcile::uncommitted;
-use super::sender::Sender;
+use super::sender::{OwnSync, Sender};
 use super::watch::Watch;
 use super::{KafkaSink, SyncSpec, position};
 use crate::committed_rows::CommittedRows;
@@ -102,28 +102,29 @@ pub(in crate::kafka) fn mark_sync(spec: &SyncSpec<'_>, variable: Variable<'_>) -
         Limits::of_client(producer_config)
     });
     let ending = Ending::of(admin);
-    let (sender, deadline) = mark_ledger(spec, configs, limits, Watch::new(target, ledger))?;
+    let (sender, deadline) = mark_ledger(spec, configs, limits, (Arc::clone(&reader), target, ledger))?;
     Ok(MarkedSync { sender, reader, deadline, ending })
 }
 
 /// Does steps 2 and 3, and returns until when the others are tried.
 pub(super) fn mark_ledger(
     spec: &SyncSpec<'_>,
-    mut configs: [ClientConfig; 3],
+    [mut producer_config, reader_config, admin_config]: [ClientConfig; 3],
     limits: Limits,
-    watch: Watch,
+    (reader, target, ledger): (Arc<Reader>, TopicDescription, TopicDescription),
 ) -> Result<(Sender, Instant), SinkError> {
     let failed = |problem| spec.failed("opened", problem);
-    let ledger_topic = ledger::topic(spec.job, spec.id);
-    limits.bound(&mut configs[0]);
-    let context = spec.context().noting(&[&spec.target.topic, &ledger_topic]);
-    let producer = producer(context, &configs[0]).map_err(failed)?;
-    let mut sender = Sender::new(spec, producer, configs, limits, watch);
+    limits.bound(&mut producer_config);
+    let own = Arc::new(OwnSync::new(spec, &reader_config));
+    let context = own.context().noting(&[&own.topic, &own.ledger_topic]);
+    let producer = producer(context, &producer_config).map_err(failed)?;
+    let watch = Watch::new(Arc::clone(&own), reader, (target, ledger));
+    let mut sender = Sender::new(spec, producer, [producer_config, admin_config], limits, (own, watch));
     if spec.exactly_once()
-        && let Err(problem) = fence(&sender.producer, &ledger_topic, PATIENCE)
+        && let Err(problem) = fence(&sender.producer, &sender.own.ledger_topic, PATIENCE)
     {
         let fenced = sender.producer.client().fatal_error().is_some_and(|(code, _)| is_fenced(code));
-        return Err(if fenced { sender.superseded() } else { failed(problem) });
+        return Err(if fenced { sender.own.superseded() } else { failed(problem) });
     }
     let deadline = Instant::now() + PATIENCE;
     sender.commit_before(deadline, |sender| sender.send_mark())?;
@@ -139,10 +140,10 @@ pub(super) fn read_marked(
 ) -> Result<LedgerTopic, SinkError> {
     let failed = |problem| spec.failed("opened", problem);
     sender.wait_for_mark(reader, deadline).map_err(failed)?;
-    let found = ledger::read(reader, &sender.ledger_topic, PATIENCE).map_err(failed)?;
+    let found = ledger::read(reader, &sender.own.ledger_topic, PATIENCE).map_err(failed)?;
     match found.owner {
         Some(mark) if mark.incarnation == spec.incarnation => Ok(found),
-        _ => Err(sender.superseded()),
+        _ => Err(sender.own.superseded()),
     }
 }
 
@@ -164,7 +165,7 @@ impl MarkedSync {
         // Without `!sent` the topic has no message that the ledger lacks.
         let all = match spec.exactly_once() && !was_killed {
             true => reader,
-            false => uncommitted(&sender.reader_config, sender.context()).map_err(failed)?,
+            false => uncommitted(&sender.own.reader_config, sender.own.context()).map_err(failed)?,
         };
         let (sent, ends) = read_sent(&all, spec, &mut found).map_err(failed)?;
         sender.take_ledger(&found);
@@ -173,7 +174,7 @@ impl MarkedSync {
         sender.ends.extend(ends);
         drop(all);
         if !spec.exactly_once() || was_killed {
-            let from = (!spec.exactly_once()).then(|| sender.sent_from(sender.ends.clone()));
+            let from = (!spec.exactly_once()).then(|| sender.watch.sent_from(sender.ends.clone()));
             if !sent.is_empty() {
                 let messages = sent.len();
                 tracing::info!(
@@ -275,7 +276,7 @@ fn note_target(sender: &mut Sender, found: &LedgerTopic, deadline: Instant) -> R
     match &found.target {
         Some(known) if *known == id => Ok(()),
         Some(_) if !found.resend => {
-            sender.warn_of_another_target();
+            sender.watch.warn_of_another_target();
             Ok(())
         }
         _ => sender.commit_before(deadline, |sender| sender.send_target(&id)),

@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use usher_core::catalog::Catalog;
-use usher_core::sink::{SinkError, Written};
+use usher_core::sink::Written;
 use xxhash_rust::xxh3::Xxh3;
 
 /// How long a fenced producer waits before it reads the mark in the ledger: a start commits its mark within ms of fencing.
@@ -75,7 +75,7 @@ impl Sender {
         let replaced = self.read_progress(progress).and_then(|_| {
             let new =
                 producer(self.producer_context(), &self.producer_config).map_err(|problem| self.of_problem(problem))?;
-            fence(&new, &self.ledger_topic, ANSWER).map_err(|problem| self.of_problem(problem))?;
+            fence(&new, &self.own.ledger_topic, ANSWER).map_err(|problem| self.of_problem(problem))?;
             Ok(new)
         });
         match replaced {
@@ -86,7 +86,7 @@ impl Sender {
             }
             Err(setback) => return Err(setback),
         }
-        tracing::info!(sync = %self.id, reason = %broken.reason, "continuing with a new producer");
+        tracing::info!(sync = %self.own.id, reason = %broken.reason, "continuing with a new producer");
         loop {
             match self.reconcile(batch, catalog, progress, &broken.reason) {
                 Err(Setback::Retry(reason)) => self.retry_call(reason)?,
@@ -110,7 +110,7 @@ impl Sender {
         let ends = self.read_ends()?;
         let hanging = self.hanging(&reader, &ends)?;
         if !hanging.is_empty() {
-            tracing::warn!(sync = %self.id, partitions = hanging.len(), "rolling back a transaction that the brokers left open");
+            tracing::warn!(sync = %self.own.id, partitions = hanging.len(), "rolling back a transaction that the brokers left open");
             self.roll_back(&hanging)?;
         }
         let (found, marked) = self.read_progress(progress)?;
@@ -127,14 +127,14 @@ impl Sender {
         let oldest = self.kept.front().map_or(committed + 1, |oldest| oldest.progress.batch);
         if found.batch < committed && oldest > found.batch + 1 {
             let reason = format!("the brokers have lost committed batches: {} is the last of {committed}", found.batch);
-            return Err(Setback::Failed(self.failed(reason, "start again: what was lost is sent then")));
+            return Err(Setback::Failed(self.own.failed(reason, "start again: what was lost is sent then")));
         }
         let kept: Vec<&KeptBatch> = self.kept.iter().filter(|kept| kept.progress.batch >= first).collect();
         let from = kept.first().map_or(&self.ends, |kept| &kept.ends);
         let visible = self.visible(&reader, from, &ends)?;
         if found.batch < committed {
             let found = found.batch;
-            tracing::warn!(sync = %self.id, found, committed, reason, "the brokers have lost committed batches; sending them again");
+            tracing::warn!(sync = %self.own.id, found, committed, reason, "the brokers have lost committed batches; sending them again");
         }
         for kept in kept {
             if kept.progress.batch > found.batch || !self.is_visible(&kept.batch, &visible)? {
@@ -165,7 +165,7 @@ impl Sender {
         let mut visible = Visible::default();
         for (partition, (low, end)) in &ends.target {
             let from = from.get(partition).copied().unwrap_or(*low).max(*low);
-            let at = (&self.topic[..], *partition);
+            let at = (&self.own.topic[..], *partition);
             let read = ledger::read_between(reader, at, (from, *end), ANSWER, |message| {
                 let (key, value) = (message.key().unwrap_or_default(), message.value().unwrap_or_default());
                 visible.0.insert(hash(key, value));
@@ -179,13 +179,13 @@ impl Sender {
     /// Requests where the partitions start and end, transactions that are open included.
     fn read_ends(&self) -> Result<Ends, Setback> {
         let read = || -> Result<Ends, Problem> {
-            let reader = uncommitted(&self.reader_config, self.context())?;
-            let names = [&self.topic[..]];
+            let reader = uncommitted(&self.own.reader_config, self.own.context())?;
+            let names = [&self.own.topic[..]];
             let found = retry(reader.context(), ANSWER, || ffi::describe(reader.base().client(), &names, REQUEST))?;
             let partitions = found[0].as_ref().map_or(0, |topic| topic.partitions);
             let ends = |topic: &str, partition| retry(reader.context(), ANSWER, || reader.ends(topic, partition));
-            let target = (0..partitions).map(|partition| Ok((partition, ends(&self.topic, partition)?)));
-            Ok(Ends { target: target.collect::<Result<_, Problem>>()?, ledger: ends(&self.ledger_topic, 0)?.1 })
+            let target = (0..partitions).map(|partition| Ok((partition, ends(&self.own.topic, partition)?)));
+            Ok(Ends { target: target.collect::<Result<_, Problem>>()?, ledger: ends(&self.own.ledger_topic, 0)?.1 })
         };
         read().map_err(|problem| self.of_problem(problem))
     }
@@ -193,8 +193,8 @@ impl Sender {
     /// Returns the partitions, of target and ledger, in which a transaction is open.
     fn hanging(&self, reader: &Reader, ends: &Ends) -> Result<Vec<(&str, i32)>, Setback> {
         let mut hanging = Vec::new();
-        let target = ends.target.iter().map(|(partition, (_, end))| (&self.topic[..], *partition, *end));
-        for (topic, partition, end) in target.chain([(&self.ledger_topic[..], 0, ends.ledger)]) {
+        let target = ends.target.iter().map(|(partition, (_, end))| (&self.own.topic[..], *partition, *end));
+        for (topic, partition, end) in target.chain([(&self.own.ledger_topic[..], 0, ends.ledger)]) {
             let stable = retry(reader.context(), ANSWER, || reader.ends(topic, partition));
             if stable.map_err(|problem| self.of_problem(problem))?.1 < end {
                 hanging.push((topic, partition));
@@ -217,34 +217,21 @@ impl Sender {
     }
 
     fn reader(&self) -> Result<Arc<Reader>, Setback> {
-        let reader = Reader::start(&self.reader_config, self.context(), |_| ());
+        let reader = Reader::start(&self.own.reader_config, self.own.context(), |_| ());
         reader.map(Arc::new).map_err(|problem| self.of_problem(problem))
     }
 
     /// Reads the committed progress from the ledger, and whether this process's mark is there. Fails if another process has taken
     /// the sync over, or has committed more than `sent`, up to which this one has sent.
     fn read_progress(&self, sent: &Progress) -> Result<(Progress, bool), Setback> {
-        let found =
-            ledger::read(&self.reader()?, &self.ledger_topic, ANSWER).map_err(|problem| self.of_problem(problem))?;
+        let found = ledger::read(&self.reader()?, &self.own.ledger_topic, ANSWER)
+            .map_err(|problem| self.of_problem(problem))?;
         // A version without `!owner` leaves a later `run`.
         let is_own = found.progress.run <= sent.run && found.progress.batch <= sent.batch;
         match self.is_marked(found.owner) {
             Some(marked) if is_own => Ok((found.progress, marked)),
-            _ => Err(Setback::Failed(self.superseded())),
+            _ => Err(Setback::Failed(self.own.superseded())),
         }
-    }
-
-    /// Checks between two offsets of the ledger that no other process has marked it.
-    pub(super) fn check_owner(&self, between: (i64, i64)) -> Result<(), Setback> {
-        let mark = ledger::mark_between(&self.reader()?, &self.ledger_topic, between, ANSWER);
-        match mark.map_err(|problem| self.of_problem(problem))? {
-            Some(mark) if mark.incarnation != self.incarnation => Err(Setback::Failed(self.superseded())),
-            _ => Ok(()),
-        }
-    }
-
-    pub(super) fn superseded(&self) -> SinkError {
-        SinkError::Superseded { to: self.name.clone() }
     }
 }
 

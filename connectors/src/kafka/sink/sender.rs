@@ -213,34 +213,67 @@ pub(super) struct KeptBatch {
     pub(super) batch: Box<Batch>,
 }
 
-/// The thread's state. The protocols with the brokers are in [`super::transaction`] and [`super::direct`].
-pub(super) struct Sender {
+/// What does not change of a sync while this process has it.
+pub(super) struct OwnSync {
     pub(super) id: String,
     /// The target's name in errors.
-    pub(super) name: String,
+    name: String,
+    brokers: String,
     pub(super) topic: String,
     pub(super) ledger_topic: String,
     /// Whose ledger it is, `JOB.SYNC`, as messages without transactions say it.
     pub(super) ledger_of: String,
+    pub(super) exactly_once: bool,
+    /// The random number by which this process knows its mark in the ledger.
+    pub(super) incarnation: u64,
+    pub(super) reader_config: ClientConfig,
+}
+
+impl OwnSync {
+    pub(super) fn new(spec: &SyncSpec<'_>, reader_config: &ClientConfig) -> OwnSync {
+        OwnSync {
+            id: spec.id.to_owned(),
+            name: spec.target_name(),
+            brokers: spec.target.kafka.brokers.clone(),
+            topic: spec.target.topic.clone(),
+            ledger_topic: ledger::topic(spec.job, spec.id),
+            ledger_of: spec.ledger_of(),
+            exactly_once: spec.exactly_once(),
+            incarnation: spec.incarnation,
+            reader_config: reader_config.clone(),
+        }
+    }
+
+    pub(super) fn superseded(&self) -> SinkError {
+        SinkError::Superseded { to: self.name.clone() }
+    }
+
+    pub(super) fn failed(&self, reason: String, hint: &'static str) -> SinkError {
+        SinkError::Failed { to: self.name.clone(), action: "written", reason, hint }
+    }
+
+    pub(super) fn context(&self) -> Context {
+        Context::new(format!("sync {}", self.id), &self.brokers)
+    }
+}
+
+/// The thread's state. The protocols with the brokers are in [`super::transaction`] and [`super::direct`].
+pub(super) struct Sender {
+    pub(super) own: Arc<OwnSync>,
     pub(super) producer: BaseProducer<Context>,
     pub(super) producer_config: ClientConfig,
-    pub(super) reader_config: ClientConfig,
     pub(super) admin_config: ClientConfig,
     /// How large records may be.
     pub(super) limits: Cell<Limits>,
     /// How the records that are being sent are counted.
     pub(super) counting: Cell<Counting>,
-    brokers: String,
-    pub(super) exactly_once: bool,
-    /// The random number by which this process knows its mark in the ledger.
-    pub(super) incarnation: u64,
     /// Whether the mark is committed.
     pub(super) owned: bool,
     /// The offset of the mark: a later one is a successor's. None if the brokers have not said it.
     marked_at: Option<i64>,
     /// The process that the ledger belonged to before. Where its mark is the latest, this process's is lost.
     previous_owner: Option<u64>,
-    pub(super) watch: Watch,
+    pub(super) watch: Arc<Watch>,
     /// By partition of the target, an offset before the messages of the next batch. A partition that is missing is new.
     pub(super) ends: BTreeMap<i32, i64>,
     pub(super) progress: Progress,
@@ -264,30 +297,21 @@ impl Sender {
     pub(super) fn new(
         spec: &SyncSpec<'_>,
         producer: BaseProducer<Context>,
-        configs: [ClientConfig; 3],
+        [producer_config, admin_config]: [ClientConfig; 2],
         limits: Limits,
-        watch: Watch,
+        (own, watch): (Arc<OwnSync>, Watch),
     ) -> Sender {
-        let [producer_config, reader_config, admin_config] = configs;
         Sender {
-            id: spec.id.to_owned(),
-            name: spec.target_name(),
-            topic: spec.target.topic.clone(),
-            ledger_topic: ledger::topic(spec.job, spec.id),
-            ledger_of: spec.ledger_of(),
+            own,
             producer,
             producer_config,
-            reader_config,
             admin_config,
             limits: Cell::new(limits),
             counting: Cell::default(),
-            brokers: spec.target.kafka.brokers.clone(),
-            exactly_once: spec.exactly_once(),
-            incarnation: spec.incarnation,
             owned: false,
             marked_at: None,
             previous_owner: None,
-            watch,
+            watch: Arc::new(watch),
             ends: BTreeMap::new(),
             progress: Progress::default(),
             messages: Messages::of(spec.sync, Arc::new(Catalog::new(spec.job, []))),
@@ -313,12 +337,12 @@ impl Sender {
     pub(super) fn wait_for_mark(&self, reader: &Reader, deadline: Instant) -> Result<(), Problem> {
         let Some(mark) = self.marked_at else { return Ok(()) };
         loop {
-            let (_, end) = retry(reader.context(), PATIENCE, || reader.ends(&self.ledger_topic, 0))?;
+            let (_, end) = retry(reader.context(), PATIENCE, || reader.ends(&self.own.ledger_topic, 0))?;
             if end > mark {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                let reason = format!("a transaction is open in topic `{}` at offset {end}", self.ledger_topic);
+                let reason = format!("a transaction is open in topic `{}` at offset {end}", self.own.ledger_topic);
                 return Err(Problem { reason, hint: RETRY_HINT, transient: true });
             }
             std::thread::sleep(VISIBLE_EVERY);
@@ -332,7 +356,7 @@ impl Sender {
     pub(super) fn is_marked(&self, owner: Option<Mark>) -> Option<bool> {
         let Some(owner) = owner else { return Some(false) };
         let is_before = self.marked_at.is_some_and(|at| owner.offset < at);
-        match owner.incarnation == self.incarnation {
+        match owner.incarnation == self.own.incarnation {
             true => Some(true),
             false => (is_before && self.previous_owner == Some(owner.incarnation)).then_some(false),
         }
@@ -341,7 +365,7 @@ impl Sender {
     /// Goes on from a ledger that was read.
     pub(super) fn take_ledger(&mut self, found: &LedgerTopic) {
         self.progress = found.progress;
-        self.progress.version = if self.exactly_once { ledger::VERSION_OF_TRANSACTIONS } else { ledger::VERSION };
+        self.progress.version = if self.own.exactly_once { ledger::VERSION_OF_TRANSACTIONS } else { ledger::VERSION };
         self.previous_owner = found.previous.map(|mark| mark.incarnation);
         self.audiences.clone_from(&found.audiences);
         self.watch.wrote_ledger(found.end);
@@ -350,7 +374,7 @@ impl Sender {
     /// Notes where the target ends.
     pub(super) fn note_target_ends(&mut self, reader: &Reader) -> Result<(), Problem> {
         let all = (0..self.watch.target_partitions()).map(|partition| (0, partition));
-        let ends = || offsets_at(reader.base(), &[&self.topic], all.clone(), Offset::End);
+        let ends = || offsets_at(reader.base(), &[&self.own.topic], all.clone(), Offset::End);
         let ends = retry(reader.context(), PATIENCE, ends)?;
         self.ends.extend(ends.into_iter().map(|((_, partition), end)| (partition, end)));
         Ok(())
@@ -368,9 +392,9 @@ impl Sender {
         result.map_err(|setback| match setback {
             Setback::Failed(error) => error,
             // While it opens the sync a process does not fence the one that has fenced it.
-            Setback::Fenced(_) => self.superseded(),
-            Setback::Retry(reason) | Setback::Replace(reason) => self.failed(reason, RETRY_HINT),
-            Setback::TooLarge(Problem { reason, hint, .. }) => self.failed(reason, hint),
+            Setback::Fenced(_) => self.own.superseded(),
+            Setback::Retry(reason) | Setback::Replace(reason) => self.own.failed(reason, RETRY_HINT),
+            Setback::TooLarge(Problem { reason, hint, .. }) => self.own.failed(reason, hint),
         })
     }
 
@@ -386,6 +410,7 @@ impl Sender {
     /// Runs until the sink is closed and all is committed, the sink is abandoned, or a batch fails for good. Two batches are at
     /// least `every` apart, unless there are enough changes for a full one.
     pub(super) fn run(mut self, catalog: &Catalog, every: Duration) {
+        let watching = self.watch.start();
         let mut last: Option<Instant> = None;
         let mut direct = Direct::default();
         loop {
@@ -393,7 +418,7 @@ impl Sender {
             if let Next::Send(_) = next {
                 last = Some(Instant::now());
             }
-            let result = self.look().and_then(|()| self.turn(next, &mut direct, catalog));
+            let result = self.heed_look().and_then(|()| self.turn(next, &mut direct, catalog));
             let committed = match result {
                 Ok(Some(committed)) => committed,
                 Ok(None) => {
@@ -419,6 +444,7 @@ impl Sender {
                 self.keep(batch, before);
             }
         }
+        drop(watching);
         let mut state = self.shared.lock();
         state.ended = true;
         self.shared.changed.notify_all();
@@ -433,12 +459,12 @@ impl Sender {
     ) -> Result<Option<Vec<Committed>>, SinkError> {
         let committed = match next {
             Next::End => return Ok(None),
-            Next::Poll if self.exactly_once => {
+            Next::Poll if self.own.exactly_once => {
                 self.producer.poll(Duration::ZERO);
                 Vec::new()
             }
             Next::Poll => self.send_direct(direct, None, catalog)?,
-            Next::Send(batch) if self.exactly_once => {
+            Next::Send(batch) if self.own.exactly_once => {
                 let before = self.progress;
                 self.commit_batch(&batch, catalog)?;
                 vec![Committed { batch, before, progress: self.progress }]
@@ -455,24 +481,24 @@ impl Sender {
         if state.abandoned {
             if state.closing && state.changes > 0 && state.error.is_none() {
                 let reason = state.status.last_error.clone().unwrap_or_else(|| "the brokers do not answer".to_owned());
-                state.error = Some(self.failed(reason, NOT_COMMITTED));
+                state.error = Some(self.own.failed(reason, NOT_COMMITTED));
             }
             return;
         }
         drop(state);
         // The record is another process's where that has come meanwhile.
-        if self.exactly_once || self.watch.awaits_late() || self.look_at_mark().is_err() {
+        if self.own.exactly_once || self.watch.awaits_late() || self.watch.is_marked_by_another() != Ok(false) {
             return;
         }
         if let Err(error) = self.commit_before(Instant::now() + CALL, |sender| sender.send_sent(&[], None)) {
-            tracing::debug!(sync = %self.id, "the next start reads the end of the topic: {error}");
+            tracing::debug!(sync = %self.own.id, "the next start reads the end of the topic: {error}");
         }
     }
 
     /// Waits until a batch is due: not before `at`, and not while a write is queued in part, unless there is enough for a full one. Waits for a
     /// moment only while batches are underway.
     fn next(&self, at: Option<Instant>, direct: &Direct) -> Next {
-        let changes_max = if self.exactly_once { TRANSACTION_CHANGES } else { BATCH_CHANGES };
+        let changes_max = if self.own.exactly_once { TRANSACTION_CHANGES } else { BATCH_CHANGES };
         let (underway, has_room) = (!direct.is_empty(), direct.has_room());
         let mut state = self.shared.lock();
         let poll_at = direct.next_look().unwrap_or_else(|| Instant::now() + POLL_EVERY);
@@ -567,7 +593,7 @@ impl Sender {
 
     /// Keeps a committed batch, before which the ledger was at `before`; drops the oldest ones beyond [`KEPT_BYTES`].
     fn keep(&mut self, batch: Box<Batch>, before: Progress) {
-        if !self.exactly_once {
+        if !self.own.exactly_once {
             return;
         }
         let ends = self.note_delivered();
@@ -594,7 +620,7 @@ impl Sender {
                 TARGET => {}
                 // A record of a transaction shows that nobody had fenced this process before it. Without transactions another's
                 // mark may stand among its records: there must be none but its own.
-                _ if self.exactly_once || self.watch.ledger_end().is_some_and(|end| of.is_all_from(end)) => {
+                _ if self.own.exactly_once || self.watch.ledger_end().is_some_and(|end| of.is_all_from(end)) => {
                     self.watch.wrote_ledger(of.end);
                 }
                 // The next look reads them.
@@ -606,9 +632,9 @@ impl Sender {
 
     /// Pauses before the next try, for longer each time. An error if there is to be no other try.
     fn back_off(&self, reason: String, backoff: &mut Duration) -> Result<(), SinkError> {
-        self.look()?;
+        self.heed_look()?;
         if self.note_setback(&reason) {
-            return Err(self.failed(reason, NOT_COMMITTED));
+            return Err(self.own.failed(reason, NOT_COMMITTED));
         }
         self.pause(*backoff);
         *backoff = (*backoff * 2).min(BACKOFF_MAX);
@@ -617,7 +643,7 @@ impl Sender {
 
     /// Pauses before the same call is made again. An error if there is to be no other try.
     pub(super) fn retry_call(&self, reason: String) -> Result<(), Setback> {
-        self.look().map_err(Setback::Failed)?;
+        self.heed_look().map_err(Setback::Failed)?;
         if self.note_setback(&reason) {
             return Err(Setback::Retry(reason));
         }
@@ -645,17 +671,9 @@ impl Sender {
         }
     }
 
-    pub(super) fn failed(&self, reason: String, hint: &'static str) -> SinkError {
-        SinkError::Failed { to: self.name.clone(), action: "written", reason, hint }
-    }
-
-    pub(super) fn context(&self) -> Context {
-        Context::new(format!("sync {}", self.id), &self.brokers)
-    }
-
     /// Returns the context of a producer, which notes how far the target and the ledger are written.
     pub(super) fn producer_context(&self) -> Context {
-        self.context().noting(&[&self.topic, &self.ledger_topic])
+        self.own.context().noting(&[&self.own.topic, &self.own.ledger_topic])
     }
 }
 

@@ -108,7 +108,7 @@ impl Sender {
         self.for_each_message(batch, |head, message| {
             // The ledger has no row after an exit.
             let row = if head.change.kind == ChangeKind::Exit { "" } else { batch.texts(head.change).row };
-            write_header(&mut header, &self.ledger_of, self.incarnation, number, head.change.at, row);
+            write_header(&mut header, &self.own.ledger_of, self.own.incarnation, number, head.change.at, row);
             bytes += self.send_message(batch, head, message, Some(&header))?;
             Ok(())
         })?;
@@ -118,15 +118,15 @@ impl Sender {
     /// Commits the mark of this process, with which the ledger is its own. Not yet marked, it fences nobody a second time.
     pub(super) fn send_mark(&self) -> Result<(), Setback> {
         self.begin()?;
-        let value = ledger::owner_value(self.incarnation);
-        self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(OWNER).payload(&value))?;
+        let value = ledger::owner_value(self.own.incarnation);
+        self.send(BaseRecord::to(&self.own.ledger_topic).partition(0).key(OWNER).payload(&value))?;
         self.commit()
     }
 
     /// Writes which topic the messages go to: at the next start one that was created anew is noticed.
     pub(super) fn send_target(&self, id: &str) -> Result<(), Setback> {
         self.begin()?;
-        self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(TARGET).payload(id))?;
+        self.send(BaseRecord::to(&self.own.ledger_topic).partition(0).key(TARGET).payload(id))?;
         self.commit()
     }
 
@@ -160,7 +160,7 @@ impl Sender {
     pub(super) fn send_begun(&self, progress: &Progress) -> Result<(), Setback> {
         self.begin()?;
         self.send_progress(progress)?;
-        self.send(BaseRecord::<str, str>::to(&self.ledger_topic).partition(0).key(RESEND))?;
+        self.send(BaseRecord::<str, str>::to(&self.own.ledger_topic).partition(0).key(RESEND))?;
         self.commit()
     }
 
@@ -183,7 +183,7 @@ impl Sender {
     /// Writes the record of where the topic may have messages that the ledger lacks.
     pub(super) fn send_sent_from(&self, from: Option<&SentFrom>) -> Result<(), Setback> {
         let value = from.map(SentFrom::value);
-        let record = BaseRecord::<str, str>::to(&self.ledger_topic).partition(0).key(SENT);
+        let record = BaseRecord::<str, str>::to(&self.own.ledger_topic).partition(0).key(SENT);
         self.send(match &value {
             Some(value) => record.payload(value),
             None => record,
@@ -197,9 +197,9 @@ impl Sender {
             let headers = pending.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
                 headers.insert(Header { key, value: Some(&**value) })
             });
-            self.send(BaseRecord::to(&self.topic).key(&*pending.key).payload(&*pending.message).headers(headers))?;
+            self.send(BaseRecord::to(&self.own.topic).key(&*pending.key).payload(&*pending.message).headers(headers))?;
         }
-        if !self.exactly_once {
+        if !self.own.exactly_once {
             self.flush()?;
         }
         let mut key = Vec::new();
@@ -250,7 +250,7 @@ impl Sender {
             headers.insert(Header { key, value: Some(value) })
         });
         // The message has the time of the change; the record has the broker's time of its arrival.
-        self.send(BaseRecord::to(&self.topic).key(batch.key(change)).payload(message).headers(headers))?;
+        self.send(BaseRecord::to(&self.own.topic).key(batch.key(change)).payload(message).headers(headers))?;
         Ok(message.len() as u64)
     }
 
@@ -271,7 +271,7 @@ impl Sender {
             return Ok(false);
         }
         let (key, value) = ledger::audience_record(audience);
-        self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(&key[..]).payload(&value[..]))?;
+        self.send(BaseRecord::to(&self.own.ledger_topic).partition(0).key(&key[..]).payload(&value[..]))?;
         Ok(true)
     }
 
@@ -289,9 +289,9 @@ impl Sender {
         for (mut letter, number) in batch.dead_letters(catalog).into_iter().zip(progress.dead_letters..) {
             let (key, dropped) = ledger::dead_keys(number);
             let value = letter.value(|value| self.fits_ledger(key.len(), value));
-            self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(&key[..]).payload(&value[..]))?;
+            self.send(BaseRecord::to(&self.own.ledger_topic).partition(0).key(&key[..]).payload(&value[..]))?;
             if let Some(dropped) = dropped {
-                self.send(BaseRecord::<str, str>::to(&self.ledger_topic).partition(0).key(&dropped[..]))?;
+                self.send(BaseRecord::<str, str>::to(&self.own.ledger_topic).partition(0).key(&dropped[..]))?;
             }
         }
         self.send_progress(&batch.counted(*progress))
@@ -319,7 +319,7 @@ impl Sender {
         value: Option<String>,
     ) -> Result<(), Setback> {
         ledger::member_key(buffer, audience, key);
-        let record = BaseRecord::<[u8], str>::to(&self.ledger_topic).partition(0).key(buffer);
+        let record = BaseRecord::<[u8], str>::to(&self.own.ledger_topic).partition(0).key(buffer);
         self.send(match &value {
             Some(value) => record.payload(value),
             None => record,
@@ -328,7 +328,7 @@ impl Sender {
 
     fn send_progress(&self, progress: &Progress) -> Result<(), Setback> {
         let value = progress.value();
-        self.send(BaseRecord::to(&self.ledger_topic).partition(0).key(PROGRESS).payload(&value[..]))
+        self.send(BaseRecord::to(&self.own.ledger_topic).partition(0).key(PROGRESS).payload(&value[..]))
     }
 
     /// Hands a record to librdkafka; waits while its queue is full. It counts among those of [`Sender::counting`].
@@ -354,7 +354,7 @@ impl Sender {
                     }
                 }
                 // librdkafka takes nothing more for a transaction that has failed: why it has is what its deliveries say.
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::State), _)) if self.exactly_once => {
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::State), _)) if self.own.exactly_once => {
                     self.flush()?;
                     return Err(Setback::Replace("a transaction has failed".to_owned()));
                 }
@@ -410,7 +410,7 @@ impl Sender {
         if let Some(error) = self.producer.client().fatal_error() {
             return Err(self.of_fatal(error));
         }
-        if self.exactly_once && self.producer.client().context().has_rejected() {
+        if self.own.exactly_once && self.producer.client().context().has_rejected() {
             return Ok(true);
         }
         if wait.reported.elapsed() > CALL {
@@ -422,7 +422,7 @@ impl Sender {
 
     /// Begins a transaction, if there are transactions.
     pub(super) fn begin(&self) -> Result<(), Setback> {
-        if !self.exactly_once {
+        if !self.own.exactly_once {
             return Ok(());
         }
         self.producer.begin_transaction().map_err(|error| self.of_error(&error, "a transaction can't begin"))
@@ -434,7 +434,7 @@ impl Sender {
     /// outcome out, and ends the transaction.
     fn commit(&self) -> Result<(), Setback> {
         self.flush()?;
-        if !self.exactly_once {
+        if !self.own.exactly_once {
             return Ok(());
         }
         let since = Instant::now();
@@ -484,21 +484,21 @@ impl Sender {
         let Undelivered { code, key, bytes } = undelivered;
         match code {
             // librdkafka removes the messages of a transaction that has failed: why it has is what the transaction returns.
-            code if is_purge(code) && self.exactly_once => match self.producer.commit_transaction(CALL) {
+            code if is_purge(code) && self.own.exactly_once => match self.producer.commit_transaction(CALL) {
                 Err(KafkaError::Transaction(error)) => match self.producer.client().fatal_error() {
                     Some(error) => self.of_fatal(error),
                     None => self.of_transaction(&error, "a transaction has failed"),
                 },
                 _ => Setback::Replace("a transaction has failed".to_owned()),
             },
-            code if is_authorization(code) && self.exactly_once => Setback::Replace(self.not_allowed(code)),
+            code if is_authorization(code) && self.own.exactly_once => Setback::Replace(self.not_allowed(code)),
             code if is_authorization(code) => Setback::Retry(self.not_allowed(code)),
             RDKafkaErrorCode::MessageSizeTooLarge => {
                 let what = format!("the change of key `{key}`, a message of {bytes} bytes");
                 Setback::TooLarge(Problem::of_code(code, &what))
             }
             code => match self.of_problem(Problem::of_code(code, "a message was rejected")) {
-                Setback::Retry(reason) if self.exactly_once => Setback::Replace(reason),
+                Setback::Retry(reason) if self.own.exactly_once => Setback::Replace(reason),
                 setback => setback,
             },
         }
@@ -506,7 +506,7 @@ impl Sender {
 
     /// Returns the reason of a right that is missing. It may be given back: the batch is sent again until then.
     fn not_allowed(&self, code: RDKafkaErrorCode) -> String {
-        let what = format!("topics `{}` and `{}`", self.topic, self.ledger_topic);
+        let what = format!("topics `{}` and `{}`", self.own.topic, self.own.ledger_topic);
         let Problem { reason, hint, .. } = Problem::of_code(code, &what);
         format!("{reason}; {hint}")
     }
@@ -515,7 +515,7 @@ impl Sender {
     pub(super) fn of_problem(&self, problem: Problem) -> Setback {
         match problem.transient {
             true => Setback::Retry(problem.reason),
-            false => Setback::Failed(self.failed(problem.reason, problem.hint)),
+            false => Setback::Failed(self.own.failed(problem.reason, problem.hint)),
         }
     }
 
@@ -530,16 +530,16 @@ impl Sender {
                 | E::OutOfOrderSequenceNumber
                 | E::InvalidTransactionalState
         );
-        if self.exactly_once && is_fenced(code) {
+        if self.own.exactly_once && is_fenced(code) {
             return Setback::Fenced(reason);
         }
-        if self.exactly_once && is_authorization(code) {
+        if self.own.exactly_once && is_authorization(code) {
             return Setback::Replace(self.not_allowed(code));
         }
-        if self.exactly_once && replaceable {
+        if self.own.exactly_once && replaceable {
             return Setback::Replace(reason);
         }
-        Setback::Failed(self.failed(reason, "start again: what was not committed is sent then"))
+        Setback::Failed(self.own.failed(reason, "start again: what was not committed is sent then"))
     }
 }
 
