@@ -27,7 +27,12 @@ impl Looks {
 
     /// Returns whether it is time to look.
     pub(super) fn due(&self, now: Instant) -> bool {
-        now.duration_since(self.looked) >= self.pause
+        self.left(now).is_zero()
+    }
+
+    /// Returns how long it is until then.
+    pub(super) fn left(&self, now: Instant) -> Duration {
+        (self.looked + self.pause).saturating_duration_since(now)
     }
 
     /// Notes a look, and whether it was answered.

@@ -29,8 +29,6 @@ use usher_core::sink::SinkError;
 const LOOK: Duration = Duration::from_secs(2);
 /// How long a topic is missing before it is gone: a broker that starts lists topics that it knows only after a while.
 const GONE: Duration = Duration::from_secs(10);
-/// How often it is looked whether it is time to.
-const TICK: Duration = Duration::from_millis(200);
 
 /// How long after the start the topic is looked at for messages of the process before that the brokers have taken late: at the first look from then on.
 const LATE: Duration = Duration::from_secs(5);
@@ -86,11 +84,12 @@ impl Watch {
             replaced: false,
         };
         let run = move || {
-            while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                if looking.looks.due(Instant::now())
-                    && let Some(found) = looking.look()
-                {
-                    *lock(&looking.watch.found) = Some(found);
+            while ended.recv_timeout(looking.looks.left(Instant::now())) == Err(RecvTimeoutError::Timeout) {
+                let Some(found) = looking.look() else { continue };
+                let failed = matches!(found, Found::Failed(_));
+                *lock(&looking.watch.found) = Some(found);
+                if failed {
+                    return;
                 }
             }
         };
