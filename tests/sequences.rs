@@ -18,6 +18,9 @@ events:
   first: {{source: b, type: track, name: First, model: users, properties: {{n: integer}}}}
   then: {{source: a, type: track, name: Then, model: users}}
   both: {{source: [a, b], type: track, name: Both, model: users}}
+  order: {{source: a, type: track, name: Order, model: users, properties: {{t: {{path: timestamp, type: string}}}}}}
+  placed: {{source: a, type: track, name: Order, model: users, where: \"t < '2026-11-23T10:00:00.500Z'\", properties: {{t: {{path: timestamp, type: string}}}}}}
+  shipped: {{source: a, type: track, name: Order, model: users, where: \"t > '2026-11-23T10:00:00.500Z'\", properties: {{t: {{path: timestamp, type: string}}}}}}
 audiences:
   seq: {{model: users, where: {condition}}}
 "
@@ -91,6 +94,24 @@ fn a_repeat_from_a_source_that_comes_first_changes_the_order_of_one_ms() {
 }
 
 #[test]
+fn messages_with_one_id_are_two_of_two_events_that_differ_in_their_where_alone() {
+    let files: [File; 1] = [("a/0.jsonl", &[(100, "Order", "1"), (600, "Order", "1")])];
+    let of_two = "{sequence: [{performed: placed}, {performed: shipped}], within: 5s}";
+    assert_eq!(replay(of_two, &files), ["00.600 entry event", "05.100 exit expiry"]);
+    // Of one event they are one, whatever the steps ask for.
+    let (placed, shipped) = ("t < '2026-11-23T10:00:00.500Z'", "t > '2026-11-23T10:00:00.500Z'");
+    let of_one = format!(
+        "{{sequence: [{{performed: order, where: \"{placed}\"}}, {{performed: order, where: \"{shipped}\"}}], within: 5s}}"
+    );
+    assert_eq!(replay(&of_one, &files), [""; 0]);
+    let both = format!("{{any: [{of_one}, {of_two}]}}");
+    assert_eq!(replay(&both, &files), ["00.600 entry event", "05.100 exit expiry"]);
+    let excluded = "{sequence: [{performed: placed}, {performed: both}], without: [{performed: shipped}], within: 5s}";
+    let files: [File; 1] = [("a/0.jsonl", &[(100, "Order", "1"), (600, "Order", "1"), (700, "Both", "2")])];
+    assert_eq!(replay(excluded, &files), [""; 0]);
+}
+
+#[test]
 fn a_late_excluded_event_ends_a_sequence_and_a_later_one_does_not() {
     let condition = "{sequence: [{performed: first}, {performed: both}], without: [{performed: then}], within: 5s}";
     let pair: File = ("b/0.jsonl", &[(100, "First", "1"), (200, "Both", "2"), (900, "Else", "3")]);
@@ -114,7 +135,7 @@ fn the_clock_in_a_step_is_refused_with_a_hint_to_the_window() {
         write(folder.path(), condition, &[]);
         let ran = run(folder.path(), &["check", "job.yaml"]);
         assert_eq!(ran.code, Some(2), "{condition}: {}", ran.stderr);
-        assert!(ran.stderr.contains("job.yaml:11:"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("job.yaml:14:"), "{}", ran.stderr);
         assert!(ran.stderr.contains("`within` limits how far back events count"), "{}", ran.stderr);
     }
 }

@@ -5,7 +5,7 @@
 use crate::plan::{AudienceIx, Expr, Fact};
 use crate::predicate::Predicate;
 use std::collections::BTreeSet;
-use usher_config::{Aggregate, ColumnType, Comparison, Decimal, Event, Job, Members, Model, Path, Property, Step};
+use usher_config::{Aggregate, ColumnType, Comparison, Decimal, Event, Members, Model, Path, Property, Step};
 
 /// Returns the counts for which a comparison holds, as the least and the greatest; one that no count fulfils is 1 to 0.
 /// The greatest is `None` if there is no bound.
@@ -114,7 +114,8 @@ pub(super) fn filtered_text(event: &Event, filter: Option<&Predicate>) -> String
     format!("{}{}", event_text(event), filter_text(event, filter))
 }
 
-/// Returns the canonical text of a `sequence` condition: steps as [`filtered_text`] with their `after`, and exclusions, sorted.
+/// Returns the canonical text of a `sequence` condition: steps as [`filtered_text`], with the number of their event where there
+/// are several that differ only in what their conditions share, and with their `after`, and exclusions, sorted.
 pub(super) fn sequence_text(steps: &[(String, Option<u64>)], without: &BTreeSet<String>, within: u64) -> String {
     let step = |(of, after): &(String, Option<u64>)| match after {
         Some(after) => format!("({of} after={after})"),
@@ -125,15 +126,12 @@ pub(super) fn sequence_text(steps: &[(String, Option<u64>)], without: &BTreeSet<
     format!("sequence v1 within={within} steps=[{steps}] without=[{without}]")
 }
 
-/// Returns the first event by id, of those with the definition of `event`, that reads the columns of a filter alike: with that filter
-/// all of them have one [`filtered_text`].
-pub(super) fn first_alike<'a>(job: &'a Job, event: &Event, filter: Option<&Predicate>) -> &'a str {
-    let text = event_text(event);
-    let is_alike = |other: &Event| {
-        let mut columns = filter.iter().flat_map(|filter| &filter.columns);
-        event_text(other) == text && columns.all(|(name, _)| other.properties.get(name) == event.properties.get(name))
-    };
-    job.events.iter().find(|(_, other)| is_alike(other)).expect("an event is like itself").0
+/// Returns whether another event has the messages of an event and reads the columns of a filter alike: with that filter both have one
+/// [`filtered_text`].
+pub(super) fn is_alike(event: &Event, other: &Event, filter: Option<&Predicate>) -> bool {
+    let mut columns = filter.iter().flat_map(|filter| &filter.columns);
+    event_text(other) == event_text(event)
+        && columns.all(|(name, _)| other.properties.get(name) == event.properties.get(name))
 }
 
 /// Returns the canonical text of a `related` condition on the rows of `model`, which belongs to another one.

@@ -6,7 +6,8 @@ use crate::plan::{EXCLUDED, Expr, Fact, FactKind, ModelPlan, Plan};
 use crate::testing::fixtures::*;
 use std::collections::BTreeSet;
 use usher_config::{
-    Aggregate, Broken, ColumnType, Comparison, Condition, ConditionKind, Decimal, Job, Place, Problems,
+    Aggregate, Broken, ColumnType, Comparison, Condition, ConditionKind, Decimal, Event, Job, Place, Problems,
+    SequenceStep,
 };
 
 fn plan(audiences: &[(&str, &str, Condition)]) -> Plan {
@@ -709,6 +710,41 @@ fn steps_on_two_names_of_one_event_are_of_the_first() {
     let FactKind::Sequence { steps, .. } = &model(&plan, "users").facts[1].kind else { panic!("it is a sequence") };
     assert_eq!(steps[0], steps[1]);
     assert_eq!(plan.events[steps[0].of.event as usize].id, "priced");
+}
+
+#[test]
+fn steps_on_events_that_differ_in_what_their_conditions_share_are_of_each() {
+    let facts = |steps: [SequenceStep; 2], without: &[&str]| {
+        let mut job = job(&[("a", "users", sequence(steps, without, HOUR))]);
+        let priced = job.events["priced"].clone();
+        let of = |shared: &str| Event { filter: Some(text(shared)), ..priced.clone() };
+        // The same, written in other ways.
+        for (id, shared) in [("here", "path = '/a'"), ("here_too", "path='/a'"), ("there", "path = '/b'")] {
+            job.events.insert(id.to_owned(), of(shared));
+        }
+        let plan = compile(&job, "job.yaml", &Schemas::new()).unwrap_or_else(|problems| panic!("{problems}"));
+        let fact = model(&plan, "users").facts[1].clone();
+        let FactKind::Sequence { steps, .. } = fact.kind else { panic!("it is a sequence") };
+        let ids = steps.iter().map(|step| plan.events[step.of.event as usize].id.clone());
+        (ids.collect::<Vec<_>>(), fact.fingerprint)
+    };
+    let (ids, two) = facts([step("here", None, None), step("there", None, None)], &[]);
+    assert_eq!(ids, ["here", "there"]);
+    let (ids, also_two) = facts([step("here_too", None, None), step("there", None, None)], &[]);
+    assert_eq!((ids, also_two), (vec!["here".to_owned(), "there".to_owned()], two));
+    let of = |shared| step("priced", Some(shared), None);
+    let (ids, one) = facts([of("path = '/a'"), of("path = '/b'")], &[]);
+    assert_eq!(ids, ["priced", "priced"]);
+    assert_ne!(one, two, "messages with one id are one of it");
+    assert_ne!(facts([of("path = '/a'"), step("there", None, None)], &[]).1, one);
+    // Of one event each it makes no difference where the filter is written.
+    let ends = |first| [first, step("ordered", None, None)];
+    assert_eq!(facts(ends(of("path = '/a'")), &[]).1, facts(ends(step("here", None, None)), &[]).1);
+    assert_eq!(
+        facts(ends(step("here", None, None)), &["here"]).1,
+        facts(ends(step("here_too", None, None)), &["here"]).1
+    );
+    assert_ne!(facts(ends(of("path = '/a'")), &["here"]).1, facts(ends(step("here", None, None)), &["here"]).1);
 }
 
 #[test]
