@@ -8,8 +8,8 @@
 //!   id is not: an id is of one message. Kafka Connect's `schema` is none.
 //! * `ts_ms` of Debezium and `time` of a CloudEvent are the message's time, and `id` of a CloudEvent is its id, where the format
 //!   finds none.
-//! * The elements of a batch are separated by brackets and quotes alone, so that a broken one is malformed alone. One whose brackets or
-//!   quotes do not pair makes the batch malformed.
+//! * The elements of a batch are separated by brackets and quotes alone, so that a broken one is malformed alone, also one that is not UTF-8, and
+//!   whatever envelopes are around the batch. One whose brackets or quotes do not pair makes the batch malformed.
 //! * A CloudEvent is binary if the message has the header `ce_specversion`, unless its `content-type` says that it is structured.
 //!
 //! Refuses: `data_base64` of a CloudEvent, and a CloudEvent whose data is no JSON object.
@@ -205,8 +205,7 @@ impl<'a> Record<'a, '_> {
             return each(Unwrapped { inner: value, content: read.map_err(placed), ..message }, fields);
         };
         let known = fields.broken.len();
-        // A broken element of a batch inside is broken alone.
-        let skip = if decoder.envelopes[off + 1..].contains(&Envelope::Batch) { pass_over } else { skip_inside };
+        let has_batch = decoder.envelopes[off + 1..].contains(&Envelope::Batch);
         let mut outer = std::mem::take(&mut fields.outer);
         let opened = match (envelope, self.written) {
             (Envelope::Cloudevents, _) if is_binary_event(self.headers) => {
@@ -217,9 +216,9 @@ impl<'a> Record<'a, '_> {
             (_, Written::Protobuf(reader)) => reader.open(layout, (*envelope, off), of, value, fields, &mut outer),
             (_, Written::Registered(_)) => unreachable!("a message is written by one schema"),
             (Envelope::Batch, Written::Text) => batch(layout, value, fields, &mut outer),
-            (Envelope::Debezium, Written::Text) => debezium(layout, value, fields, &mut outer, skip),
-            (Envelope::Connect, Written::Text) => connect(value, &mut outer, skip),
-            (Envelope::Cloudevents, Written::Text) => structured(layout, value, fields, &mut outer, skip),
+            (Envelope::Debezium, Written::Text) => debezium(layout, value, fields, &mut outer, has_batch),
+            (Envelope::Connect, Written::Text) => connect(value, &mut outer, has_batch),
+            (Envelope::Cloudevents, Written::Text) => structured(layout, value, fields, &mut outer, has_batch),
         };
         fields.outer = outer;
         fields.place_broken(known, at);
@@ -284,8 +283,28 @@ impl Outer<'_> {
     }
 }
 
-/// What finds the end of what is in an envelope.
-type SkipInside = fn(&mut Scan<'_, '_>, usize) -> Option<usize>;
+/// Returns the end of what is in an envelope. One that has a batch inside is passed over: a broken element of it is broken alone.
+fn skip_whole(scan: &mut Scan<'_, '_>, at: usize, has_batch: bool) -> Option<usize> {
+    if has_batch { pass_over(scan, at) } else { skip_inside(scan, at) }
+}
+
+/// Returns an envelope as text. For bytes of one with a batch that are not UTF-8, one that ends nothing stands in their place.
+fn as_text(value: &[u8], has_batch: bool) -> Result<Cow<'_, str>, Malformed> {
+    match utf8(value) {
+        Ok(text) => Ok(Cow::Borrowed(text)),
+        Err(malformed) if !has_batch => Err(malformed),
+        Err(_) => Ok(Cow::Owned(passable(value))),
+    }
+}
+
+fn passable(value: &[u8]) -> String {
+    let mut text = String::with_capacity(value.len());
+    for chunk in value.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| '?'));
+    }
+    text
+}
 
 /// Returns the end of a value in an envelope, whose structure is checked.
 fn skip_inside(scan: &mut Scan<'_, '_>, at: usize) -> Option<usize> {
@@ -322,13 +341,13 @@ fn inside(value: &[u8], (start, end): (usize, usize)) -> Inside<'_> {
     }
 }
 
-fn connect<'a>(value: &'a [u8], outer: &mut Outer<'a>, skip: SkipInside) -> Result<Inside<'a>, Malformed> {
+fn connect<'a>(value: &'a [u8], outer: &mut Outer<'a>, has_batch: bool) -> Result<Inside<'a>, Malformed> {
     let mut payload = None;
-    members(utf8(value)?, &mut outer.marks, |scan, name, start| {
+    members(&as_text(value, has_batch)?, &mut outer.marks, |scan, name, start| {
         if name != "payload" {
             return skip_inside(scan, start);
         }
-        let end = skip(scan, start)?;
+        let end = skip_whole(scan, start, has_batch)?;
         payload = Some((start, end));
         Some(end)
     })?;
@@ -343,19 +362,19 @@ fn debezium<'a>(
     value: &'a [u8],
     fields: &mut Fields<'a>,
     outer: &mut Outer<'a>,
-    skip: SkipInside,
+    has_batch: bool,
 ) -> Result<Inside<'a>, Malformed> {
     let (mut before, mut after, mut op) = (None, None, Found::Nothing);
     let Outer { marks, time, .. } = outer;
-    members(utf8(value)?, marks, |scan, name, start| {
-        let end = if matches!(name, "before" | "after") { skip(scan, start)? } else { skip_inside(scan, start)? };
+    members(&as_text(value, has_batch)?, marks, |scan, name, start| {
+        let end = skip_whole(scan, start, has_batch && matches!(name, "before" | "after"))?;
         match name {
             "before" => before = Some((start, end)),
             "after" => after = Some((start, end)),
             _ => {
                 match name {
-                    "op" => op = scalar(scan, start, end),
-                    "ts_ms" => *time = (scalar(scan, start, end), "ts_ms"),
+                    "op" => op = scalar(scan, value, start, end),
+                    "ts_ms" => *time = (scalar(scan, value, start, end), "ts_ms"),
                     _ => {}
                 }
                 outer_member(layout, scan, name, value, (start, end), fields)?;
@@ -376,20 +395,20 @@ fn structured<'a>(
     value: &'a [u8],
     fields: &mut Fields<'a>,
     outer: &mut Outer<'a>,
-    skip: SkipInside,
+    has_batch: bool,
 ) -> Result<Inside<'a>, Malformed> {
     let (mut data, mut is_encoded, mut has_version) = (None, false, false);
     let Outer { marks, id, time, .. } = outer;
-    members(utf8(value)?, marks, |scan, name, start| {
-        let end = if name == "data" { skip(scan, start)? } else { skip_inside(scan, start)? };
+    members(&as_text(value, has_batch)?, marks, |scan, name, start| {
+        let end = skip_whole(scan, start, has_batch && name == "data")?;
         match name {
             "data" => data = Some((start, end)),
             "data_base64" => is_encoded = true,
             _ => {
                 match name {
                     "specversion" => has_version = true,
-                    "id" => *id = scalar(scan, start, end),
-                    "time" => *time = (scalar(scan, start, end), "time"),
+                    "id" => *id = scalar(scan, value, start, end),
+                    "time" => *time = (scalar(scan, value, start, end), "time"),
                     _ => {}
                 }
                 outer_member(layout, scan, name, value, (start, end), fields)?;
@@ -411,11 +430,8 @@ fn batch<'a>(
     fields: &mut Fields<'a>,
     outer: &mut Outer<'a>,
 ) -> Result<Inside<'a>, Malformed> {
-    // An element that is not UTF-8 is broken alone. For the bytes that are not, one that ends nothing stands here.
-    let text = match utf8(value) {
-        Ok(text) => Cow::Borrowed(text),
-        Err(_) => Cow::Owned(value.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '?' }).collect()),
-    };
+    // An element that is not UTF-8 is broken alone.
+    let text = as_text(value, true)?;
     outer.begin_batch(layout, fields);
     let Outer { marks, elements, .. } = outer;
     let mut is_list = false;
@@ -564,13 +580,18 @@ fn trimmed(scan: &Scan<'_, '_>, start: usize, end: usize) -> (usize, usize, Insi
     (start, start + scan.bytes[start..end].trim_ascii_end().len(), 0)
 }
 
-/// Returns what the value at a range is, if it is a time or an id; [`Found::Compound`] if it is an object or a list.
-fn scalar<'a>(scan: &Scan<'a, '_>, start: usize, end: usize) -> Found<'a> {
-    match &scan.text[start..end] {
+/// Returns what the value at a range of an envelope is, if it is a time or an id; [`Found::Compound`] if it is an object or a list.
+fn scalar<'a>(scan: &Scan<'_, '_>, value: &'a [u8], start: usize, end: usize) -> Found<'a> {
+    let Ok(text) = utf8(&value[start..end]) else { return Found::NotUtf8 };
+    match text {
         "null" => Found::Nothing,
         "true" => Found::Boolean(true),
         "false" => Found::Boolean(false),
-        quoted if quoted.starts_with('"') => scan.string(start, end).map_or(Found::Nothing, Found::Text),
+        quoted if quoted.starts_with('"') => match scan.string(start, end) {
+            Some(Cow::Borrowed(_)) => Found::Text(Cow::Borrowed(&quoted[1..quoted.len() - 1])),
+            Some(Cow::Owned(text)) => Found::Text(Cow::Owned(text)),
+            None => Found::Nothing,
+        },
         word if is_number(word.as_bytes()) => Found::Number(word),
         other => Found::Compound(Cow::Borrowed(other)),
     }

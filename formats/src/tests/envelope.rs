@@ -178,21 +178,27 @@ fn a_broken_element_alone_is_malformed() {
 #[test]
 fn a_broken_element_of_a_batch_in_other_envelopes_alone_is_malformed() {
     let deep = format!("{}1{}", r#"{"a":"#.repeat(129), "}".repeat(129));
-    for broken in [r#"{"a":}"#, r#"{"a":1,}"#, &deep] {
-        let batch = format!(r#"[{{"user":"g1"}},{broken},{{"user":"g2"}}]"#);
-        for batch in [batch.clone(), format!(r#"{{"batch":{batch}}}"#)] {
-            for (envelope, record) in [
-                (Connect, format!(r#"{{"schema":null,"payload":{batch}}}"#)),
-                (Debezium, format!(r#"{{"op":"c","after":{batch},"before":null}}"#)),
-                (Cloudevents, format!(r#"{{"specversion":"1.0","data":{batch},"id":"1"}}"#)),
+    for broken in [&br#"{"a":}"#[..], br#"{"a":1,}"#, deep.as_bytes(), b"{\"a\":\"\xff\"}", b"\xff", b"\xe2\x82"] {
+        let batch = [&br#"[{"user":"g1"},"#[..], broken, br#",{"user":"g2"}]"#].concat();
+        for batch in [batch.clone(), [br#"{"batch":"#, &batch[..], b"}"].concat()] {
+            for (envelope, before, after) in [
+                (Connect, r#"{"schema":null,"payload":"#, r#","größe":"ü"}"#),
+                (Debezium, r#"{"op":"c","after":"#, r#","before":null,"größe":"ü","ts_ms":1700000000123}"#),
+                (Cloudevents, r#"{"specversion":"1.0","größe":"ü","data":"#, r#","id":"1"}"#),
             ] {
-                let found = unwrap(&json_format(false), &[envelope, Batch], &paths(&["user"]), record.as_bytes(), None);
+                let record = [before.as_bytes(), &batch, after.as_bytes()].concat();
+                let wanted = paths(&["user", "größe"]);
+                let found = unwrap(&json_format(false), &[envelope, Batch], &wanted, &record, None);
                 let read = |(message, _): &(Message, String)| match message {
-                    Message::Read(found, _) => Some(found[4].clone()),
+                    Message::Read(found, time) => Some((found[4].clone(), found[5].clone(), *time)),
                     _ => None,
                 };
                 let found: Vec<_> = found.iter().map(read).collect();
-                assert_eq!(found, [Some(text("g1")), None, Some(text("g2"))], "{record}");
+                let beside = if envelope == Connect { Found::Nothing } else { text("ü") };
+                let time = (envelope == Debezium).then_some(1_700_000_000_123);
+                let good = |user: &str| Some((Found::Text(user.to_owned().into()), beside.clone(), time));
+                let shown = String::from_utf8_lossy(&record);
+                assert_eq!(found, [good("g1"), None, good("g2")], "{shown}");
             }
         }
     }
