@@ -2,6 +2,9 @@
 
 use crate::exit::Exit;
 use crate::open::{WallClock, variable};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +15,7 @@ use usher_connectors::registry::{Registry, RegistrySpec};
 use usher_core::clock::Clock;
 use usher_core::schemas::Schemas;
 use usher_core::source::{Body, Headers, Partition, Polled, Source};
-use usher_formats::Decoder;
+use usher_formats::{Decoder, Fields};
 
 /// The longest message, bytes.
 const MESSAGE_BYTES: u64 = 1 << 20;
@@ -20,6 +23,14 @@ const MESSAGE_BYTES: u64 = 1 << 20;
 const BUDGET: usize = 1 << 20;
 /// How long a topic may send nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The first messages of a source.
+#[derive(Debug, Default)]
+pub struct Sample {
+    pub messages: Vec<Vec<u8>>,
+    /// Why some of them can't be taken out of what is around them, and how many for each reason.
+    pub broken: BTreeMap<String, u64>,
+}
 
 /// Returns the messages in a record with these headers.
 type MessagesOf<'f> = dyn Fn(&[u8], Option<&dyn Headers>) -> Vec<Vec<u8>> + 'f;
@@ -48,13 +59,13 @@ pub fn read(id: &str, from: &SourceFrom, folder: &Path, most: usize) -> Result<V
 }
 
 /// Does what [`read`] does for a source of a job. Messages that come in envelopes or in an encoding are JSON, each as the job sees it; what can't be
-/// read is the record as it is.
+/// read is the record as it is, or the element of a batch.
 ///
 /// # Errors
 /// As above, or the source's registry does not answer.
-pub fn read_source(id: &str, source: &usher_config::Source, folder: &Path, most: usize) -> Result<Vec<Vec<u8>>, Exit> {
+pub fn read_source(id: &str, source: &usher_config::Source, folder: &Path, most: usize) -> Result<Sample, Exit> {
     if source.unwrap.is_empty() && source.encoding == Encoding::Json {
-        return read(id, &source.from, folder, most);
+        return Ok(Sample { messages: read(id, &source.from, folder, most)?, broken: BTreeMap::new() });
     }
     let registry = match &source.encoding {
         Encoding::Registered { registry, .. } => {
@@ -66,10 +77,31 @@ pub fn read_source(id: &str, source: &usher_config::Source, folder: &Path, most:
     let decoder = Decoder::of(source, &[], schemas)
         .map_err(|reason| Exit::wrong(format_args!("the schema of source `{id}` can't be read: {reason}")))?;
     let partitions = partitions(id, &source.from, folder, registry)?;
-    first_messages(id, partitions, most, patience(&source.from), &|record, headers| {
-        let messages = decoder.whole(record, headers).into_iter();
-        messages.map(|message| message.map_or_else(|| record.to_vec(), |message| message.to_string().into())).collect()
-    })
+    let broken = RefCell::default();
+    let messages = first_messages(id, partitions, most, patience(&source.from), &|record, headers| {
+        let messages = decoder.whole(record, headers);
+        if messages.iter().any(Result::is_err) {
+            add_reasons(&decoder, record, headers, &mut broken.borrow_mut());
+        }
+        let messages = messages.into_iter();
+        messages.map(|message| message.map_or_else(<[u8]>::to_vec, |message| message.to_string().into())).collect()
+    })?;
+    Ok(Sample { messages, broken: broken.into_inner() })
+}
+
+/// Adds why messages in a record are malformed.
+fn add_reasons(decoder: &Decoder, record: &[u8], headers: Option<&dyn Headers>, reasons: &mut BTreeMap<String, u64>) {
+    let done: Result<(), Infallible> = decoder.unwrap(record, headers, &mut Fields::default(), &mut |unwrapped, _| {
+        if let Err(malformed) = unwrapped.content {
+            let reason = match unwrapped.element {
+                Some(element) => format!("element {} of its batch: {malformed}", element.index),
+                None => malformed.to_string(),
+            };
+            *reasons.entry(reason).or_default() += 1;
+        }
+        Ok(())
+    });
+    let Ok(()) = done;
 }
 
 /// Returns how long a source may send nothing. A pipe is waited for.

@@ -235,6 +235,36 @@ fn peek_takes_messages_out_of_the_envelopes_of_their_source() {
 }
 
 #[test]
+fn peek_shows_the_good_elements_of_a_batch_and_says_what_is_broken() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let batch = |broken: &[u8]| {
+        let element = |user: u32| format!(r#"{{"type":"track","event":"Bought","userId":"u-{user}"}}"#).into_bytes();
+        [b"{\"batch\":[", &element(1)[..], b",", broken, b",", &element(2), b"]}\n"].concat()
+    };
+    let records = [batch(b"{\"type\":\"\xff\"}"), batch(b"{\"type\":}"), b"{}\n".to_vec()].concat();
+    std::fs::write(folder.path().join("events.jsonl"), records).expect("it can be written");
+    let job = "job: shop\nsources: {web: {file: {path: events.jsonl}, format: segment, unwrap: batch}}\n\
+               models: {users: {key: user_id}}\n\
+               events: {bought: {source: web, type: track, name: Bought, model: users}}\n\
+               audiences: {buyers: {model: users, where: {performed: bought, within: 1h}}}\n";
+    std::fs::write(folder.path().join("job.yaml"), job).expect("it can be written");
+    let ran = run(folder.path(), &["peek", "job.yaml", "web"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    for part in [
+        "events.jsonl: 7 messages\n",
+        "`track` `Bought`, 4 messages: bought\n",
+        "  1 can't be read: element 1 of its batch: not UTF-8 at byte 9\n",
+        "  1 can't be read: element 1 of its batch: not JSON: expected a value at byte 8\n",
+        "  1 can't be read: not in its envelope: no list `batch`, which `unwrap: batch` takes\n",
+    ] {
+        assert!(ran.stdout.contains(part), "{part} in\n{}", ran.stdout);
+    }
+    let ran = run(folder.path(), &["peek", "job.yaml", "web", "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&ran.stdout).expect("it is JSON");
+    assert_eq!(found["broken"].as_array().map(Vec::len), Some(3), "{found}");
+}
+
+#[test]
 fn a_compressed_file_becomes_a_followed_source_that_is_read_to_its_last_line() {
     let folder = tempfile::tempdir().expect("a folder for the test");
     tables(folder.path());

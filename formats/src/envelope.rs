@@ -597,6 +597,38 @@ fn scalar<'a>(scan: &Scan<'_, '_>, value: &'a [u8], start: usize, end: usize) ->
     }
 }
 
+/// A value of JSON in its parts, of which some may be broken.
+#[derive(Debug)]
+pub(super) enum Taken<'a> {
+    /// The members of an object, in order.
+    Members(Vec<(String, &'a [u8])>),
+    /// The elements of an array.
+    Elements(Vec<&'a [u8]>),
+}
+
+/// Takes an object or an array apart, by brackets and quotes alone where there are some.
+pub(super) fn taken_apart(value: &[u8]) -> Option<Taken<'_>> {
+    let value = value.strip_prefix(BYTE_ORDER_MARK).unwrap_or(value);
+    let text = as_text(value, true).ok()?;
+    let mut marks = Marks::default();
+    if !text.trim_ascii_start().starts_with('[') {
+        let mut parts = Vec::new();
+        let each = |scan: &mut Scan<'_, '_>, name: &str, start| {
+            let end = pass_over(scan, start)?;
+            parts.push((name.to_owned(), &value[start..end]));
+            Some(end)
+        };
+        members(&text, &mut marks, each).ok()?;
+        return Some(Taken::Members(parts));
+    }
+    marks.refill(text.as_bytes());
+    let (mut scan, mut elements) = (Scan::new(&text, &marks), Vec::new());
+    let start = scan.blank(0);
+    let end = split(&mut scan, start, &mut elements)?;
+    ends(&mut scan, end)?;
+    Some(Taken::Elements(elements.into_iter().map(|(start, end, _)| &value[start..end]).collect()))
+}
+
 impl Fields<'_> {
     /// Takes back a message id, which is that of no element of a batch.
     fn hide_id(&mut self, layout: &Layout) {

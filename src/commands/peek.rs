@@ -4,7 +4,7 @@ use super::counted;
 use crate::exit::Exit;
 use crate::open::{Loaded, load};
 use crate::profile::{Kind, Profile, Texts, guess_format};
-use crate::sample;
+use crate::sample::{self, Sample};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
@@ -12,6 +12,9 @@ use usher_config::{Format, SourceFrom};
 
 /// The job that an id is of where none is given.
 const JOB: &str = "job.yaml";
+
+/// Reasons that are printed; in JSON all are.
+const REASONS: usize = 5;
 
 /// What is printed.
 #[derive(Clone, Copy)]
@@ -32,10 +35,12 @@ pub fn peek(job: Option<&Path>, source: &str, flags: Flags) -> Result<(), Exit> 
         (Some(loaded), None) if !is_place => return Err(unknown(loaded, source)),
         _ => (sample::source_of(source)?, Path::new(".")),
     };
-    let messages = match known {
+    let Sample { messages, broken } = match known {
         Some(known) => sample::read_source(source, known, folder, flags.messages)?,
-        None => sample::read(source, &from, folder, flags.messages)?,
+        None => Sample { messages: sample::read(source, &from, folder, flags.messages)?, ..Sample::default() },
     };
+    let mut broken: Vec<(String, u64)> = broken.into_iter().collect();
+    broken.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
     let mut texts = Texts::default();
     messages.iter().for_each(|message| texts.add(message));
     let format = match known {
@@ -50,9 +55,9 @@ pub fn peek(job: Option<&Path>, source: &str, flags: Flags) -> Result<(), Exit> 
         _ => Vec::new(),
     };
     if flags.json {
-        return super::print(&format!("{}\n", as_json(&profile, &events)));
+        return super::print(&format!("{}\n", as_json(&profile, &broken, &events)));
     }
-    super::print(&as_text(source, &from, &profile, known.is_some(), &events))
+    super::print(&as_text((source, &from), &profile, &broken, known.is_some(), &events))
 }
 
 fn unknown(loaded: &Loaded, source: &str) -> Exit {
@@ -74,7 +79,9 @@ fn matching<'a>(loaded: &'a Loaded, source: &str, of: &Kind) -> Vec<&'a str> {
     loaded.plan.events.iter().filter(matches).map(|event| event.id.as_str()).collect()
 }
 
-fn as_json<'a>(profile: &Profile, events: &dyn Fn(&Kind) -> Vec<&'a str>) -> Value {
+fn as_json<'a>(profile: &Profile, broken: &[(String, u64)], events: &dyn Fn(&Kind) -> Vec<&'a str>) -> Value {
+    let broken: Vec<Value> =
+        broken.iter().map(|(reason, count)| json!({"reason": reason, "messages": count})).collect();
     let looks: Vec<Value> =
         profile.look().into_iter().map(|(look, count)| json!({"look": look, "messages": count})).collect();
     let kinds = profile.most_frequent().into_iter().map(|(kind, group)| {
@@ -87,15 +94,15 @@ fn as_json<'a>(profile: &Profile, events: &dyn Fn(&Kind) -> Vec<&'a str>) -> Val
         })
     });
     json!({
-        "messages": profile.messages, "unreadable": profile.unreadable, "looks": looks,
+        "messages": profile.messages, "unreadable": profile.unreadable, "broken": broken, "looks": looks,
         "kinds": kinds.collect::<Vec<_>>(), "others": profile.others,
     })
 }
 
 fn as_text<'a>(
-    source: &str,
-    from: &SourceFrom,
+    (source, from): (&str, &SourceFrom),
     profile: &Profile,
+    broken: &[(String, u64)],
     has_job: bool,
     events: &dyn Fn(&Kind) -> Vec<&'a str>,
 ) -> String {
@@ -107,6 +114,13 @@ fn as_text<'a>(
         format!("{}: {}\n", if place == source { source } else { &place }, counted(profile.messages, "message"));
     for (look, count) in profile.look() {
         writeln!(text, "  {count}: {look}").expect("a string takes text");
+    }
+    for (reason, count) in broken.iter().take(REASONS) {
+        writeln!(text, "  {count} can't be read: {reason}").expect("a string takes text");
+    }
+    let others: u64 = broken.iter().skip(REASONS).map(|(_, count)| count).sum();
+    if others > 0 {
+        writeln!(text, "  {others} can't be read for other reasons").expect("a string takes text");
     }
     for (kind, group) in profile.most_frequent() {
         let named: Vec<String> =

@@ -468,7 +468,7 @@ impl Plain {
 fn whole(format: &Format, envelopes: &[Envelope], wanted: &[Path], record: &[u8]) -> Vec<Message> {
     let messages = Decoder::new(format, &[]).in_envelopes(envelopes).whole(record, None);
     let read = messages.into_iter().map(|message| {
-        let Some(message) = message else { return Message::Malformed };
+        let Ok(message) = message else { return Message::Malformed };
         let (text, mut fields) = (message.to_string(), Fields::default());
         Decoder::new(format, wanted).decode(text.as_bytes(), None, &mut fields).expect("it was written by the library");
         answers(&fields, wanted.len())
