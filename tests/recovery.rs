@@ -1,9 +1,10 @@
 //! A restart is invisible: one history with five ways to run it, and a job file that changes between runs.
 
-use crate::support::process::{Change, Process, members, now, parse, pass};
+use crate::support::process::{Change, Process, members, now, parse, pass, until};
 use crate::support::rows::run;
 use crate::support::shop::{CRM, Shop, job, with_accounts, with_anybody, without_marks};
 use std::collections::BTreeSet;
+use std::io::Write;
 
 const AUDIENCES: &str = "
   buyers: {model: users, where: {performed: bought, within: 2s}}
@@ -424,6 +425,66 @@ fn a_file_that_was_waited_for_and_comes_is_no_other_than_was_read() {
     let process = shop.live(&[]);
     shop.wait_until_committed(&process);
     assert!(process.stop().contains("is not the one that was read"), "it warns that this is another file");
+}
+
+#[test]
+fn a_log_that_is_rotated_in_a_followed_folder_is_read_once_over_restarts() {
+    let of_logs = job(KEEN, CRM)
+        .replace("sources: {", "sources: {logs: {file: {path: logs, follow: true}, format: segment}, ")
+        .replace("viewed: {source: web", "viewed: {source: logs");
+    for workers in ["1", "2"] {
+        let shop = Shop::new(&of_logs);
+        std::fs::create_dir(shop.path("logs")).expect("the folder can be written");
+        let lines = std::cell::Cell::new(0);
+        // Without ids: what is read twice counts twice.
+        let views = |name: &str, user: &str, times: usize| {
+            let line = format!(r#"{{"type":"track","event":"Viewed","userId":"{user}","timestamp":{}}}"#, now());
+            let file = std::fs::OpenOptions::new().append(true).create(true).open(shop.path("logs").join(name));
+            let written = file.and_then(|mut file| file.write_all(format!("{line}\n").repeat(times).as_bytes()));
+            written.expect("the folder can be written");
+            lines.set(lines.get() + times as u64);
+        };
+        let rotate = || {
+            let name = |n: u32| {
+                shop.path("logs").join(format!("events.log{}", if n == 0 { String::new() } else { format!(".{n}") }))
+            };
+            let last = (0..).find(|n| !name(*n).exists()).expect("there are few");
+            (0..last).rev().for_each(|n| std::fs::rename(name(n), name(n + 1)).expect("it can be renamed"));
+        };
+        let wait_for = |process: &Process, user: &str| {
+            let is_keen = || texts(&shop.changes(), "keen").iter().any(|text| text.contains(user));
+            until(&|| format!("{user} enters\n{}", process.stderr()), is_keen);
+        };
+        let args = ["-w", workers];
+        let mut read = 0;
+        views("events.log", "u-0", 2);
+        let process = shop.live(&args);
+        rotate();
+        views("events.log", "u-1", 3);
+        wait_for(&process, "u-1");
+        rotate();
+        views("events.log", "u-2", 3);
+        wait_for(&process, "u-2");
+        read += read_in_all(&process.stop());
+        let process = shop.live(&args);
+        views("events.log.1", "u-3", 3);
+        wait_for(&process, "u-3");
+        shop.checkpointed(&process);
+        process.kill();
+        views("events.log", "u-4", 2);
+        views("events.log.2", "u-4", 1);
+        rotate();
+        views("events.log", "u-5", 3);
+        let process = shop.live(&args);
+        read += 3 + read_in_all(&process.stop());
+        let process = shop.live(&args);
+        read += read_in_all(&process.stop());
+        let entered = texts(&shop.changes(), "keen");
+        let expected = ["u-1", "u-2", "u-3", "u-4", "u-5"];
+        assert_eq!(entered.len(), expected.len(), "{entered:?}");
+        assert!(expected.iter().all(|user| entered.iter().any(|text| text.contains(user))), "{entered:?}");
+        assert_eq!(read, lines.get(), "each line is read by one of the runs, once");
+    }
 }
 
 /// Returns how many messages the closing line counts as read.

@@ -15,18 +15,22 @@
 
 mod budget;
 mod find;
+mod followed;
 mod input;
 mod notices;
 mod partition;
+mod past;
 mod tail;
 
 pub use budget::hold_at_most;
 pub use find::reads;
-use find::{Kind, Listed, kind_of, list, unreadable};
+use find::{Kind, Listed, beside, kind_of, list, unreadable};
+use followed::{Claim, Followed, is_of_another};
 use partition::FilePartition;
+use past::History;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use tail::Mark;
 use usher_core::lock::lock;
 use usher_core::source::{Partition, PartitionId, Resume, Source, SourceError};
 
@@ -40,10 +44,8 @@ const BUFFER_BYTES_MAX: usize = 256 << 10;
 /// Device and inode: what a file is, whatever it is called.
 type Identity = (u64, u64);
 
-/// Files that are or were followed, and whether a partition holds them open now.
-///
-/// A file that a rotation has renamed to another name of the same folder or glob is known by it, and not read twice.
-type Followed = Arc<Mutex<BTreeMap<Identity, bool>>>;
+/// Where files are, and how long they are.
+type Places = BTreeMap<Identity, (PathBuf, u64)>;
 
 /// The files of one source.
 pub struct Files {
@@ -55,13 +57,19 @@ pub struct Files {
     /// The longest message.
     message_bytes: usize,
     kind: Kind,
-    /// Names of all files ever seen.
-    known: BTreeSet<PathBuf>,
+    /// Names of files that are other partitions', with what they are.
+    renamed: BTreeMap<PathBuf, Identity>,
     /// Names of those that came later and can't be read.
     refused: BTreeSet<PathBuf>,
     followed: Followed,
     /// The files by partition, as they were when they were found.
     found: BTreeMap<PartitionId, Listed>,
+    /// Where all files were when they were listed last.
+    places: Places,
+    /// Where all files are of folders of files that may have been renamed to other names than the source's.
+    beside: BTreeMap<PathBuf, Places>,
+    /// What an earlier run has read, where it was followed; `None` if that was not told.
+    resumed: Option<BTreeMap<PartitionId, (u64, History)>>,
 }
 
 /// Opens the files of a `file` source.
@@ -82,10 +90,13 @@ pub fn open_files(
         follow,
         message_bytes: usize::try_from(message_bytes).unwrap_or(usize::MAX),
         kind: kind_of(&folder.join(path), path),
-        known: BTreeSet::new(),
+        renamed: BTreeMap::new(),
         refused: BTreeSet::new(),
         followed: Followed::default(),
         found: BTreeMap::new(),
+        places: Places::new(),
+        beside: BTreeMap::new(),
+        resumed: None,
     };
     files.find(false)?;
     if files.found.is_empty() {
@@ -106,8 +117,57 @@ impl Source for Files {
         self.found.keys().cloned().collect()
     }
 
+    /// Takes up which file each partition of a followed source read: one that has another name now stays with the partition that read it.
+    fn resume(&mut self, read: &[(PartitionId, Resume)]) {
+        if !self.follow || self.resumed.is_some() {
+            return;
+        }
+        let records = read.iter().filter(|(id, _)| id.source == self.source_id);
+        let records =
+            records.filter_map(|(id, from)| Some((id.clone(), (from.position, History::parse(&from.identity)?))));
+        let records: BTreeMap<_, _> = records.collect();
+        // A file that a partition was reading is that one's, whatever others have read of it before.
+        let of_past = |(id, (_, record)): (&PartitionId, &(u64, History))| {
+            let past = record.past.iter().map(|stretch| (stretch.file, stretch.mark));
+            past.map(|(file, mark)| (file, id.name.clone(), mark)).collect::<Vec<_>>()
+        };
+        let of_now = |(id, (position, record)): (&PartitionId, &(u64, History))| {
+            record.is_read(*position).then(|| (record.file, id.name.clone(), record.mark))
+        };
+        let claims = records.iter().flat_map(of_past).collect::<Vec<_>>();
+        for (file, by, mark) in claims.into_iter().chain(records.iter().filter_map(of_now)) {
+            if self.kind == Kind::File || self.places.contains_key(&file) {
+                lock(&self.followed).insert(file, Claim { by, held: false, mark });
+            }
+        }
+        let followed = &self.followed;
+        self.found.retain(|id, file| {
+            let is_renamed = !records.contains_key(id)
+                && file.identity.is_some_and(|file_is| is_of_another(followed, &id.name, &file.path, file_is));
+            if is_renamed {
+                tracing::info!(path = %file.path.display(), "a file that was followed has a new name");
+                self.renamed.insert(file.path.clone(), file.identity.expect("it was looked up by it"));
+            }
+            !is_renamed
+        });
+        for (id, (_, record)) in &records {
+            if self.found.contains_key(id) {
+                continue;
+            }
+            let path = self.folder.join(&id.name);
+            if !self.places_of(&path, record).is_empty() {
+                self.found.insert(id.clone(), Listed { path, size: None, identity: None });
+            }
+        }
+        self.resumed = Some(records);
+    }
+
     /// Looks for new files under `follow`, in a folder or a glob. A file that was renamed while it was followed is not new.
     fn discover(&mut self) -> Result<Vec<PartitionId>, SourceError> {
+        self.beside.clear();
+        if self.kind == Kind::File {
+            lock(&self.followed).retain(|_, claim| claim.held);
+        }
         if !self.follow || self.kind == Kind::File {
             return Ok(Vec::new());
         }
@@ -116,12 +176,27 @@ impl Source for Files {
 
     fn open(&mut self, id: &PartitionId, from: Option<&Resume>) -> Result<Box<dyn Partition>, SourceError> {
         let file = self.found.get(id).expect("a partition is opened by a known id").clone();
-        let buffer = (BUFFERS_BYTES / self.known.len().max(1)).clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX);
+        let buffer = (BUFFERS_BYTES / self.found.len().max(1)).clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX);
+        let path = file.path.clone();
         let mut partition =
             FilePartition::new(id.clone(), file, self.follow, self.message_bytes, buffer, &self.followed);
-        if let Some(from) = from {
-            partition.resume(from)?;
-        }
+        let Some(from) = from else {
+            if let Some((position, record)) = self.resumed.as_ref().and_then(|resumed| resumed.get(id)).cloned() {
+                let places = self.places_of(&path, &record);
+                partition.read_again(position, record, places);
+            }
+            return Ok(Box::new(partition));
+        };
+        let Some(record) = History::parse(&from.identity) else {
+            return Err(SourceError::Unlike {
+                id: id.source.clone(),
+                partition: id.name.clone(),
+                found: "is a file".to_owned(),
+                read: format!("`{}`", from.identity),
+            });
+        };
+        let places = if self.follow { self.places_of(&path, &record) } else { Places::new() };
+        partition.resume(from.position, record, places)?;
         Ok(Box::new(partition))
     }
 }
@@ -138,11 +213,15 @@ impl Files {
     /// Returns the files that are not yet known.
     fn new_files(&mut self, later: bool) -> Result<BTreeMap<PartitionId, Listed>, SourceError> {
         let listed = list(self.kind, &self.source_id, &self.path, &self.folder, self.follow)?;
-        let mut new = Vec::new();
-        let mut identities = BTreeSet::new();
+        let mut new = BTreeMap::new();
+        self.places.clear();
         for file in listed {
-            identities.extend(file.identity);
-            if self.known.contains(&file.path) {
+            if let (Some(identity), Some(size)) = (file.identity, file.size) {
+                self.places.insert(identity, (file.path.clone(), size));
+            }
+            let name = file.path.strip_prefix(&self.folder).unwrap_or(&file.path).to_string_lossy().into_owned();
+            let id = PartitionId { source: self.source_id.clone(), name };
+            if self.found.contains_key(&id) || self.is_renamed(&file, &id.name) {
                 continue;
             }
             if let Some(error) = file.try_open() {
@@ -155,21 +234,48 @@ impl Files {
                 }
                 continue;
             }
-            self.known.insert(file.path.clone());
-            let followed = lock(&self.followed);
-            if file.identity.is_some_and(|identity| followed.contains_key(&identity)) {
-                tracing::info!(path = %file.path.display(), "a file that was followed has a new name");
-                continue;
-            }
-            new.push(file);
+            new.insert(id, file);
         }
         // Inodes are used again: one that no file has and nobody reads is forgotten.
-        lock(&self.followed).retain(|identity, held| *held || identities.contains(identity));
-        let named = new.into_iter().map(|file| {
-            let name = file.path.strip_prefix(&self.folder).unwrap_or(&file.path);
-            (PartitionId { source: self.source_id.clone(), name: name.to_string_lossy().into_owned() }, file)
-        });
-        Ok(named.collect())
+        let places = &self.places;
+        self.renamed.retain(|_, identity| places.contains_key(identity));
+        lock(&self.followed).retain(|identity, claim| claim.held || places.contains_key(identity));
+        Ok(new)
+    }
+
+    /// Returns whether a partition of another name than the file's reads it, or has read it.
+    fn is_renamed(&mut self, file: &Listed, name: &str) -> bool {
+        let Some(identity) = file.identity else { return false };
+        let is_known = || {
+            let followed = lock(&self.followed);
+            let claim = followed.get(&identity).filter(|claim| claim.by != name)?;
+            let is_long_enough = |mark: Mark| file.size.is_some_and(|size| size >= mark.offset);
+            Some(claim.mark.is_none_or(is_long_enough))
+        };
+        if self.renamed.get(&file.path) == Some(&identity) && is_known() == Some(true) {
+            return true;
+        }
+        if !is_of_another(&self.followed, name, &file.path, identity) {
+            self.renamed.remove(&file.path);
+            return false;
+        }
+        if self.renamed.insert(file.path.clone(), identity) != Some(identity) {
+            tracing::info!(path = %file.path.display(), "a file that was followed has a new name");
+        }
+        true
+    }
+
+    /// Returns where the files of a partition are, as far as they are there: in the source, or in the folder of its path.
+    fn places_of(&mut self, path: &Path, record: &History) -> Places {
+        let mut found = Places::new();
+        for (file, _) in record.files() {
+            let place = self.places.get(&file).or_else(|| {
+                let folder = path.parent().unwrap_or(Path::new("."));
+                self.beside.entry(folder.to_owned()).or_insert_with(|| beside(folder)).get(&file)
+            });
+            found.extend(place.map(|place| (file, place.clone())));
+        }
+        found
     }
 }
 

@@ -67,6 +67,11 @@ pub trait Source: Send {
     /// Returns the partitions found so far, in order.
     fn partitions(&self) -> Vec<PartitionId>;
 
+    /// Takes up what an earlier run has read, of all sources, before partitions are listed and opened: which partitions there are may depend on it.
+    fn resume(&mut self, read: &[(PartitionId, Resume)]) {
+        let _ = read;
+    }
+
     /// Looks for new partitions and returns them, in order.
     ///
     /// # Errors

@@ -97,7 +97,7 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
     let mut recovery = opened.recovery.take();
     let claim = recovery.as_mut().and_then(|recovery| recovery.claim.take());
     let manifest = claim.as_ref().map(|(_, bytes)| Manifest::decode(bytes).expect("it was read when it was claimed"));
-    let partitions = partitions(&opened, manifest.as_ref())?;
+    let partitions = partitions(&mut opened, manifest.as_ref())?;
     let plan = Arc::new(opened.plan);
     let known_pulls = known_pulls(&plan, manifest.as_ref());
     let failed = failed_pulls(&plan, manifest.as_ref(), &known_pulls);
@@ -241,7 +241,11 @@ pub fn run(mut opened: OpenedJob, status: &Arc<Status>) -> Result<(), Failure> {
 }
 
 /// Returns all partitions in order of (source, path), the order of arrival; those that an earlier run read and that are gone too.
-fn partitions(opened: &OpenedJob, manifest: Option<&Manifest>) -> Result<Vec<PartitionId>, Failure> {
+fn partitions(opened: &mut OpenedJob, manifest: Option<&Manifest>) -> Result<Vec<PartitionId>, Failure> {
+    if let Some(manifest) = manifest {
+        let read = manifest.read();
+        opened.sources.iter_mut().for_each(|(_, source)| source.resume(&read));
+    }
     let mut partitions: BTreeSet<PartitionId> =
         opened.sources.iter().flat_map(|(_, source)| source.partitions()).collect();
     partitions.extend(manifest.iter().flat_map(|manifest| &manifest.partitions).map(|(_, id)| id.clone()));

@@ -2,6 +2,7 @@
 
 use super::Identity;
 use glob::{MatchOptions, Pattern};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -90,6 +91,16 @@ pub fn list(kind: Kind, id: &str, path: &str, folder: &Path, follow: bool) -> Re
         }
     }
     Ok(listed)
+}
+
+/// The regular files in a folder, by what they are, with their lengths; none if it can't be listed.
+pub fn beside(folder: &Path) -> BTreeMap<Identity, (PathBuf, u64)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = entries.filter_map(|entry| {
+        let metadata = fs::metadata(entry.path()).ok().filter(fs::Metadata::is_file)?;
+        Some((identity(&metadata), (entry.path(), metadata.len())))
+    });
+    files.collect()
 }
 
 /// How globs match.

@@ -83,12 +83,17 @@ impl Input {
         }
     }
 
+    /// Returns the stored bytes.
+    pub fn stored_mut(&mut self) -> &mut Stored {
+        match self {
+            Input::Plain(stored) => stored,
+            Input::Packed(packed) => packed.stored_mut(),
+        }
+    }
+
     /// Closes the file until it is read again.
     pub fn release(&mut self) {
-        match self {
-            Input::Plain(stored) => stored.release(),
-            Input::Packed(packed) => packed.stored_mut().release(),
-        }
+        self.stored_mut().release();
     }
 }
 
@@ -129,7 +134,8 @@ impl Packed {
         }
     }
 
-    fn stored_mut(&mut self) -> &mut Stored {
+    /// Returns the stored bytes.
+    pub fn stored_mut(&mut self) -> &mut Stored {
         match &mut self.state {
             State::Gzip(decoder) => decoder.get_mut(),
             State::Zstd(decoder) => decoder.get_mut(),
@@ -220,6 +226,19 @@ impl Stored {
         self.file.as_ref().is_some_and(OpenFile::waits)
     }
 
+    /// Returns where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns how the content is stored, as far as its first bytes say.
+    pub fn coding(&mut self) -> io::Result<Option<Coding>> {
+        let mut first = [0; Coding::FIRST];
+        let length = usize::try_from(self.metadata()?.len()).map_or(Coding::FIRST, |length| length.min(Coding::FIRST));
+        self.read_at(&mut first[..length], 0)?;
+        Ok(Coding::of(&first[..length]))
+    }
+
     /// Returns what the file is.
     pub fn identity(&self) -> Identity {
         self.identity
@@ -252,7 +271,7 @@ impl Stored {
     }
 
     /// Closes the file until it is read again, if it can be opened again.
-    fn release(&mut self) {
+    pub fn release(&mut self) {
         self.file.take_if(|file| file.metadata().is_ok_and(|metadata| metadata.is_file()));
     }
 

@@ -13,12 +13,17 @@
 //! * when another file stands at the path **and has content**, the old one is read to its end, then the new one. Until
 //!   then the old one is read: the writer may not have turned to the new one yet;
 //! * in both cases an unfinished last line of the old content counts as a line: nothing can finish it any more;
+//! * the old one is looked at until the next is replaced: whole lines that other writers still write to it are read, between two of the new one;
 //! * a file that is gone, or not there yet, is waited for;
-//! * compressed content is read once. One that is damaged is looked at again when the file has changed: it may have been read
-//!   while it was written. What was read of it is not read again.
+//! * a file at the path that another partition of the source reads, or has read, was renamed: it stays with that one (`followed.rs`);
+//! * compressed content is read to its end. Then the file is looked at now and again: what comes in its place is read as for other
+//!   files, and so is what is appended, but only when it rests: it may still be written. One that is damaged is looked at again in the same way,
+//!   and what was read of it is not read again.
 //!
 //! Positions go on over all that: they are those of all content ever read of the path, one after the other. So two
-//! lines never have the same position, and later lines have later ones.
+//! lines never have the same position, and later lines have later ones. The identity has which file which stretch of them was read of
+//! (`past.rs`). A later run finds these files by what they are, reads on where reading stood, and after a crash reads what
+//! has to be read again at the same positions.
 //!
 //! A followed file says when it is written to ([`Partition::wake_with`]) where the system notices it (`notices.rs`): also when another file
 //! comes in its place, or when it comes at all. What is missed is found when the file is looked at next.
@@ -26,24 +31,32 @@
 //! Beyond the budget of open files (`budget.rs`) a file is closed between two polls. If another one has its name by then, the rest of
 //! it can't be read.
 
+use super::Identity;
 use super::budget::{self, OpenFile};
 use super::find::{Listed, identity, unreadable};
+use super::followed::{self, Followed};
 use super::input::{Coding, Input, Stored};
 use super::notices::{Wake, Watched};
-use super::tail::Tail;
-use super::{Followed, Identity};
+use super::past::{History, Stretch};
+use super::tail::{Mark, Tail};
 use memchr::{memchr, memrchr};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, Metadata};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use usher_core::lock::lock;
-use usher_core::source::{Body, HEAD_BYTES, Partition, PartitionId, Polled, Record, Records, Resume, SourceError};
+use usher_core::source::{Body, HEAD_BYTES, Partition, PartitionId, Polled, Record, Records, SourceError};
 
-/// How often a damaged file that is followed is looked at.
+/// Stretches that are kept of files that are no longer there: what has to be read again after a crash is in the last ones.
+const STRETCHES: usize = 16;
+/// Stretches that are kept of all files. Of a folder that has more files that were rotated the oldest may be read anew after a restart.
+const STRETCHES_MAX: usize = 4_096;
+
+/// How often a compressed file that is followed, and was read, is looked at.
 const LOOK_AGAIN: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(1) };
 
 /// One file of a source.
@@ -76,10 +89,30 @@ pub struct FilePartition {
     tail: Tail,
     /// When the file had been changed last, when its content was compared.
     compared: Option<Changed>,
-    /// Where the content of the file that is read now starts in the partition.
+    /// Where the content of the file that is read now starts in the partition, were all of it read in one go.
     base: u64,
-    /// What an earlier run read, while no file has been opened.
-    resumed: Option<Resumed>,
+    /// Where the stretch of it begins that is read now.
+    from: u64,
+    /// Where it ends, if it is known to.
+    to: Option<u64>,
+    /// What an earlier run read, while the file that it read last, or one in its place, has not been opened.
+    resumed: Option<History>,
+    /// Stretches that are read again before that.
+    again: VecDeque<Stretch>,
+    /// Where files of an earlier run are now, and how long they are.
+    places: BTreeMap<Identity, (PathBuf, u64)>,
+    /// The stretches before the one that is read now.
+    past: Vec<Stretch>,
+    /// They as [`Partition::identity`] has them.
+    past_text: String,
+    /// Where the file that is read was found.
+    read_at: PathBuf,
+    /// Files that were read to their end, to which something may still be written.
+    left: Vec<Left>,
+    /// Whether something was written to them before the start.
+    behind: bool,
+    /// The file that is read otherwise, while one of [`FilePartition::left`] is read.
+    away: Option<Left>,
     /// The file that is read, or was read last.
     held: Option<Identity>,
     /// The line being read, where it is too large.
@@ -98,19 +131,37 @@ enum Stage {
     /// Not opened yet.
     Closed,
     Open(Input),
-    /// Damaged, and followed: it is looked at again.
-    Damaged(Damaged),
+    /// Compressed, followed, and read as far as it goes: it is looked at again.
+    Resting(Resting),
     Ended,
     Failed(SourceError),
 }
 
-/// A damaged file that may still be written.
-struct Damaged {
+/// A compressed file that was read, and may be written or replaced.
+struct Resting {
     /// As it was when it was read.
     read: Version,
     /// As it was when it was looked at last, and when that was.
     seen: Version,
     looked: Instant,
+    /// Its end.
+    end: Option<Mark>,
+}
+
+/// A file that was read, as far as that went.
+struct Left {
+    stored: Stored,
+    /// Where in the file reading stands.
+    offset: u64,
+    tail: Tail,
+    /// How long it was when it was looked at last.
+    seen: u64,
+}
+
+impl Left {
+    fn mark(&self) -> Mark {
+        Mark { offset: self.offset, hash: self.tail.hash() }
+    }
 }
 
 /// When a file was written to last: s and ns.
@@ -132,22 +183,6 @@ impl Version {
     fn of(metadata: &Metadata) -> Version {
         Version { identity: identity(metadata), length: metadata.len(), changed: changed(metadata) }
     }
-}
-
-/// The file that an earlier run read.
-#[derive(Clone, Copy)]
-struct Resumed {
-    file: Identity,
-    /// The tail of the plain content that it read.
-    tail: Option<ResumedTail>,
-}
-
-/// The tail of what an earlier run read.
-#[derive(Clone, Copy)]
-struct ResumedTail {
-    /// Where it ends in the file.
-    offset: u64,
-    hash: u64,
 }
 
 /// A line that is too large, of which some has been read.
@@ -196,7 +231,17 @@ impl FilePartition {
             tail: Tail::default(),
             compared: None,
             base: 0,
+            from: 0,
+            to: None,
             resumed: None,
+            again: VecDeque::new(),
+            places: BTreeMap::new(),
+            past: Vec::new(),
+            past_text: String::new(),
+            read_at: PathBuf::new(),
+            left: Vec::new(),
+            behind: false,
+            away: None,
             held: None,
             long: None,
             long_done: None,
@@ -206,12 +251,22 @@ impl FilePartition {
         }
     }
 
-    /// Watches the file at the path, which is read from now on.
+    /// Watches the file that is read from now on.
     fn watch(&mut self) {
         if let Some(wake) = &self.wake {
-            self.watched[1] = Watched::file(&self.path, wake);
+            self.watched[1] = Watched::file(self.place(), wake);
             self.watched[2] = None;
         }
+    }
+
+    /// Returns where the file that is read was found.
+    fn place(&self) -> &Path {
+        if self.is_elsewhere() { &self.read_at } else { &self.path }
+    }
+
+    /// Returns whether the file that is read now was found under another name.
+    fn is_elsewhere(&self) -> bool {
+        !self.read_at.as_os_str().is_empty() && self.read_at != self.path
     }
 
     /// Watches the file at the path too, which has nothing to read yet.
@@ -223,21 +278,30 @@ impl FilePartition {
 
     /// Goes on where an earlier run stood. What is there now is looked at when it is opened, but for files that are not
     /// followed: one that is shorter than what was read of it, has other content there, or is another one, is refused at once.
-    pub fn resume(&mut self, from: &Resume) -> Result<(), SourceError> {
-        let Some((resumed, base)) = parse_identity(&from.identity) else {
-            return Err(self.unlike("is a file".to_owned(), format!("`{}`", from.identity)));
-        };
-        let base = base.min(from.position);
-        let read = from.position - base;
-        (self.position, self.base, self.resumed) = (from.position, base, Some(resumed));
+    ///
+    /// `places` are where files of the record are now, if they are followed.
+    pub fn resume(
+        &mut self,
+        position: u64,
+        record: History,
+        places: BTreeMap<Identity, (PathBuf, u64)>,
+    ) -> Result<(), SourceError> {
+        if self.follow {
+            self.go_on(position, record, places);
+            return Ok(());
+        }
+        let History { file, mark, .. } = record;
+        (self.position, self.base) = (position, record.base.min(position));
+        let read = position - self.base;
         self.caught_up &= self.size.is_none_or(|size| size <= read);
-        let (Some(listed), Some(size), false) = (self.listed, self.size, self.follow) else {
+        self.resumed = Some(record);
+        let (Some(listed), Some(size)) = (self.listed, self.size) else {
             return Ok(());
         };
-        if listed != resumed.file {
-            return Err(self.unlike("is another file".to_owned(), format!("one whose inode is {}", resumed.file.1)));
+        if listed != file {
+            return Err(self.unlike("is another file".to_owned(), format!("one whose inode is {}", file.1)));
         }
-        let opened = self.try_open();
+        let opened = self.try_open(&self.path.clone());
         let Some(Input::Plain(mut stored)) = opened.map_err(|error| unreadable(&self.id.source, &self.path, &error))?
         else {
             return Ok(());
@@ -245,47 +309,61 @@ impl FilePartition {
         if size < read {
             return Err(self.unlike(format!("ends at {size}"), format!("up to {read}")));
         }
-        match is_continued(&mut stored, read, resumed.tail) {
+        match is_continued(&mut stored, read, mark) {
             Ok(true) => Ok(()),
             Ok(false) => Err(self.unlike("has other content".to_owned(), format!("up to {read}"))),
             Err(error) => Err(unreadable(&self.id.source, &self.path, &error)),
         }
     }
 
+    /// As [`FilePartition::resume`], of a followed file.
+    fn go_on(&mut self, position: u64, record: History, places: BTreeMap<Identity, (PathBuf, u64)>) {
+        let again = record.past.iter().filter(|stretch| position < stretch.to);
+        self.again = again.copied().collect();
+        // What comes before cannot be read any more, and what follows keeps its positions.
+        let first = self.again.front().map_or(record.from(), |stretch| stretch.from);
+        self.position = position.max(first);
+        self.base = record.base.min(self.position);
+        self.from = self.position;
+        self.set_past(record.past.clone());
+        let is_here = self.listed == Some(record.file);
+        let may_have_more = |(_, size): &(PathBuf, u64)| *size > 0;
+        self.caught_up = match self.size {
+            _ if !self.again.is_empty() => false,
+            // Where the file has another name, another file may have this one.
+            _ if !is_here && places.get(&record.file).is_some_and(may_have_more) => false,
+            size => self.caught_up || is_here && size.is_some_and(|size| size <= self.position - self.base),
+        };
+        (self.resumed, self.places) = (Some(record), places);
+    }
+
+    /// Goes back to the first stretch of what an earlier run read that is still there, to read all again.
+    pub fn read_again(&mut self, position: u64, record: History, places: BTreeMap<Identity, (PathBuf, u64)>) {
+        let is_there = |file: &Identity| places.contains_key(file) || self.listed == Some(*file);
+        let first = record.past.iter().find(|stretch| is_there(&stretch.file)).map(|stretch| stretch.from);
+        let first = first.or_else(|| is_there(&record.file).then(|| record.from()));
+        self.go_on(first.unwrap_or(position.max(record.end())), record, places);
+    }
+
+    /// Sets what was read before the file that is read now.
+    fn set_past(&mut self, past: Vec<Stretch>) {
+        let record = History { file: (0, 0), base: 0, mark: None, past };
+        let text = record.to_string();
+        self.past_text = text.find(';').map(|at| text[at..].to_owned()).unwrap_or_default();
+        self.past = record.past;
+    }
+
     fn unlike(&self, found: String, read: String) -> SourceError {
         SourceError::Unlike { id: self.id.source.clone(), partition: self.id.name.clone(), found, read }
     }
 
-    /// Skips what has been read of the file just opened.
-    fn skip_read(&mut self, input: &mut Input) -> io::Result<()> {
-        let read = self.position - self.base;
-        if let Some(resumed) = self.resumed.take()
-            && self.follow
-        {
-            let is_same = input.stored().identity() == resumed.file
-                && match input {
-                    Input::Plain(stored) => is_continued(stored, read, resumed.tail)?,
-                    Input::Packed(_) => true,
-                };
-            if !is_same {
-                // Where nothing was read there is nothing to go on from: the file may just have come.
-                if read > 0 {
-                    tracing::warn!(
-                        path = %self.path.display(),
-                        "the file is not the one that was read, or has other content; reading it from its start"
-                    );
-                }
-                self.base = self.position;
-                return Ok(());
-            }
-        }
+    /// Skips the first `read` bytes of the content of a file just opened.
+    fn skip(&mut self, input: &mut Input, read: u64) -> io::Result<()> {
+        self.tail.clear();
         match input {
             Input::Plain(_) if read == 0 => Ok(()),
             Input::Plain(stored) => {
-                let mut tail = vec![0; Tail::length_at(read)];
-                let start = read - tail.len() as u64;
-                stored.read_at(&mut tail, start)?;
-                self.tail = Tail::new(tail);
+                self.tail = Tail::of(stored, read)?.unwrap_or_default();
                 stored.seek(read)
             }
             packed => {
@@ -306,6 +384,7 @@ impl FilePartition {
         if let Stage::Open(input) = &mut self.stage {
             input.release();
         }
+        self.left.iter_mut().chain(&mut self.away).for_each(|left| left.stored.release());
     }
 
     /// How much of the file's content is in memory.
@@ -331,20 +410,21 @@ impl FilePartition {
                         return Ok(Batch::Idle);
                     }
                     let Some(read) = self.fill()? else { return Ok(Batch::Idle) };
-                    if self.damage.is_none() {
+                    if matches!(self.stage, Stage::Open(_)) {
                         let batch = if read == 0 { self.at_the_end()? } else { self.compare(read)? };
                         if let Some(batch) = batch {
                             return Ok(batch);
                         }
                     }
                 }
-                Stage::Damaged(damaged) => {
-                    if damaged.looked.elapsed() < LOOK_AGAIN || !self.is_mended() {
+                Stage::Resting(resting) => {
+                    (self.buffer, self.unread) = (Vec::new(), 0..0);
+                    if resting.looked.elapsed() < LOOK_AGAIN || !self.is_awake() {
                         return Ok(Batch::Idle);
                     }
                 }
                 Stage::Ended => {
-                    self.buffer = Vec::new();
+                    (self.buffer, self.unread) = (Vec::new(), 0..0);
                     return Ok(Batch::End);
                 }
                 Stage::Failed(error) => return Err(error.clone()),
@@ -361,24 +441,65 @@ impl FilePartition {
         !self.follow || !self.caught_up || !fs::metadata(&self.path).is_ok_and(|there| unchanged(&there))
     }
 
-    /// Looks at a damaged file again. Returns whether it has changed since it was read and is no longer written, or is twice as
-    /// long: then it is read on.
-    fn is_mended(&mut self) -> bool {
-        let Stage::Damaged(damaged) = &mut self.stage else {
-            unreachable!("only a damaged file is looked at again");
+    /// Looks at a compressed file again. Returns whether it, or one in its place, is to be read: one that has changed since it was read
+    /// and is no longer written, or is twice as long.
+    fn is_awake(&mut self) -> bool {
+        let Stage::Resting(resting) = &mut self.stage else {
+            unreachable!("only a file that rests is looked at again");
         };
-        damaged.looked = Instant::now();
-        let Ok(there) = fs::metadata(&self.path).map(|metadata| Version::of(&metadata)) else { return false };
-        let rests = std::mem::replace(&mut damaged.seen, there) == there;
-        let read = damaged.read;
-        if there == read || !rests && there.length < read.length.saturating_mul(2) {
+        resting.looked = Instant::now();
+        let (read, end) = (resting.read, resting.end);
+        let found = |path: &Path| {
+            let there = fs::metadata(path).ok().map(|metadata| (path.to_owned(), Version::of(&metadata)));
+            there.filter(|(_, there)| *there != read && there.length > 0)
+        };
+        // Where it has another name by now, what matters is what has the partition's name.
+        let its_own = |(_, there): &(PathBuf, Version)| there.identity == read.identity;
+        let elsewhere = self.is_elsewhere().then(|| found(&self.read_at)).flatten().filter(its_own);
+        let Some((path, there)) = elsewhere.or_else(|| found(&self.path)) else {
+            self.caught_up = true;
+            return false;
+        };
+        let Stage::Resting(resting) = &mut self.stage else { unreachable!("it rests") };
+        let rests = std::mem::replace(&mut resting.seen, there) == there;
+        if there.identity != read.identity {
+            if followed::is_of_another(&self.followed, &self.id.name, &path, there.identity) {
+                self.caught_up = true;
+                return false;
+            }
+            if !rests && there.length < read.length.saturating_mul(2) {
+                return false;
+            }
+            tracing::info!(path = %self.path.display(), "the file was replaced; reading the new one");
+            self.leave(read.identity, end);
+            (self.resumed, self.damage, self.stage) = (None, None, Stage::Closed);
+            return true;
+        }
+        if !rests && there.length < read.length.saturating_mul(2) {
             return false;
         }
-        if there.identity != read.identity {
-            self.base = self.position;
+        if let (Some(end), None) = (end, &self.damage) {
+            let opened = OpenFile::open(&path).and_then(|file| Stored::new(&path, file));
+            match opened.and_then(|mut stored| end.is_in(&mut stored)) {
+                // It was only touched.
+                Ok(true) if there.length == end.offset => {
+                    resting.read = there;
+                    return false;
+                }
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::warn!(path = %path.display(), "the file has other content; reading it from its start");
+                    (self.base, self.from) = (self.position, self.position);
+                }
+                // It is looked at again.
+                Err(_) => return false,
+            }
         }
-        self.damage = None;
-        self.stage = Stage::Closed;
+        if self.is_elsewhere() {
+            self.resumed = Some(History { file: read.identity, base: self.base, mark: None, past: self.past.clone() });
+            self.places.insert(read.identity, (path, there.length));
+        }
+        (self.damage, self.stage) = (None, Stage::Closed);
         true
     }
 
@@ -445,17 +566,37 @@ impl FilePartition {
         self.position += count as u64;
     }
 
-    /// Opens the file at the path; false where it is waited for.
+    /// Opens the file that is to be read; false where it is waited for.
     fn open(&mut self) -> Result<bool, SourceError> {
-        match self.try_open() {
-            Ok(Some(mut input)) => {
-                self.hold(&input);
-                let skipped = self.skip_read(&mut input);
-                self.stage = Stage::Open(input);
-                match skipped {
-                    Ok(()) => Ok(true),
-                    Err(error) => self.fail(&error).map(|()| true),
+        while let Some(stretch) = self.again.front().copied() {
+            if self.open_again(stretch) {
+                return Ok(true);
+            }
+            let (path, from, to) = (self.path.display(), self.position, stretch.to);
+            tracing::warn!(%path, from, to, "a file that was read before is gone, or has other content; what was left of it is not read");
+            self.position = self.position.max(to);
+            self.again.pop_front();
+        }
+        // Of which nothing was read is read under its name, whatever that is.
+        let moved = |resumed: &&History| resumed.is_read(self.position) && self.listed != Some(resumed.file);
+        let moved = self.resumed.as_ref().filter(moved).map(|resumed| resumed.file);
+        if let Some((path, _)) = moved.and_then(|file| self.places.remove(&file))
+            && let Ok(Some(input)) = self.try_open(&path)
+            && self.is_resumed(&input).is_ok_and(|is| is)
+            && !self.is_taken(&path, input.stored().identity())
+        {
+            self.read_at = path;
+            return self.begin(input).map(|()| true);
+        }
+        let path = self.path.clone();
+        match self.try_open(&path) {
+            Ok(Some(input)) => {
+                if self.is_taken(&path, input.stored().identity()) {
+                    self.caught_up = true;
+                    return Ok(false);
                 }
+                self.read_at = path;
+                self.begin(input).map(|()| true)
             }
             // Its first bytes are still to come.
             Ok(None) if self.opening.is_some() => Ok(false),
@@ -472,16 +613,161 @@ impl FilePartition {
         }
     }
 
-    /// Opens the file at the path. None if its first bytes are to come.
-    fn try_open(&mut self) -> io::Result<Option<Input>> {
+    /// Opens a file of which a stretch is read again; false if it is not there any more.
+    fn open_again(&mut self, stretch: Stretch) -> bool {
+        let place = self.places.get(&stretch.file).map_or(&self.path, |(path, _)| path).clone();
+        let Ok(Some(mut input)) = self.try_open(&place) else { return false };
+        if input.stored().identity() != stretch.file {
+            return false;
+        }
+        let is_there = match stretch.mark {
+            Some(mark) => {
+                OpenFile::open(&place).and_then(|file| mark.is_in(&mut Stored::new(&place, file)?)).unwrap_or_default()
+            }
+            None => true,
+        };
+        self.position = self.position.max(stretch.from);
+        if !is_there || self.skip(&mut input, self.position - stretch.base).is_err() {
+            return false;
+        }
+        (self.base, self.from, self.to) = (stretch.base, self.position, Some(stretch.to));
+        self.stage = Stage::Open(input);
+        true
+    }
+
+    /// Ends a stretch that was read again. Returns its last line, if that has no newline.
+    fn end_again(&mut self) -> Option<Batch> {
+        let unfinished = self.take_unfinished();
+        let stretch = self.again.pop_front().expect("it is being read");
+        self.position = self.position.max(stretch.to);
+        (self.to, self.replaced, self.stage) = (None, false, Stage::Closed);
+        unfinished
+    }
+
+    /// Returns whether a file just opened is the one that was read last, and goes on from there.
+    fn is_resumed(&self, input: &Input) -> io::Result<bool> {
+        let Some(resumed) = &self.resumed else { return Ok(false) };
+        let stored = input.stored();
+        if stored.identity() != resumed.file {
+            return Ok(false);
+        }
+        let mut beside = Stored::new(stored.path(), OpenFile::open(stored.path())?)?;
+        if beside.identity() != resumed.file {
+            return Ok(false);
+        }
+        match (input, resumed.mark) {
+            (_, Some(mark)) => mark.is_in(&mut beside),
+            (Input::Plain(_), None) => Ok(beside.metadata()?.len() >= self.position.saturating_sub(resumed.base)),
+            (Input::Packed(_), None) => Ok(true),
+        }
+    }
+
+    /// Begins to read a file just opened, behind what was read of it.
+    fn begin(&mut self, mut input: Input) -> Result<(), SourceError> {
+        let goes_on = match self.resumed.is_some() && self.follow {
+            true => self.is_resumed(&input),
+            false => Ok(true),
+        };
+        let resumed = self.resumed.take();
+        if let (Some(resumed), Ok(true)) = (&resumed, &goes_on)
+            && self.follow
+        {
+            self.position = self.position.max(resumed.from());
+            (self.base, self.from) = (resumed.base, resumed.from());
+        }
+        if let (Some(resumed), Ok(false)) = (&resumed, &goes_on) {
+            // Where nothing was read there is nothing to go on from: the file may just have come.
+            if resumed.is_read(self.position) {
+                tracing::warn!(
+                    path = %self.path.display(),
+                    "the file is not the one that was read, or has other content; reading it from its start"
+                );
+            }
+            self.position = self.position.max(resumed.end());
+            self.turn_to(&input);
+        }
+        if resumed.is_none() && self.base == self.position && !self.past.is_empty() {
+            self.turn_to(&input);
+        }
+        self.hold(&input);
+        let skipped = goes_on.and_then(|_| self.skip(&mut input, self.position - self.base));
+        self.stage = Stage::Open(input);
+        if self.follow {
+            self.look_back(resumed.as_ref());
+        }
+        skipped.or_else(|error| self.fail(&error))
+    }
+
+    /// Sets where the content of a file starts that has not been read before, or that goes on where it was left.
+    fn turn_to(&mut self, input: &Input) {
+        let stored = input.stored();
+        let known = self.past.iter().rfind(|stretch| stretch.file == stored.identity()).copied();
+        let goes_on = |mark: Mark| {
+            let beside = OpenFile::open(stored.path()).and_then(|file| Stored::new(stored.path(), file));
+            beside.and_then(|mut beside| mark.is_in(&mut beside)).unwrap_or_default()
+        };
+        let known = known.filter(|stretch| stretch.mark.is_some_and(goes_on));
+        self.base = known.map_or(self.position, |stretch| self.position - (stretch.to - stretch.base));
+        self.from = self.position;
+        self.compared = None;
+    }
+
+    /// Finds what was written to files that an earlier run had read to their end.
+    fn look_back(&mut self, resumed: Option<&History>) {
+        let places = std::mem::take(&mut self.places);
+        let mut seen: BTreeSet<_> = self.held.into_iter().collect();
+        for (nth, (file, mark)) in resumed.iter().flat_map(|resumed| resumed.files().rev()).enumerate() {
+            let (Some((path, size)), Some(mark), true) = (places.get(&file), mark, seen.insert(file)) else { continue };
+            if *size <= mark.offset && nth > 1 {
+                continue;
+            }
+            let open = OpenFile::open(path).and_then(|file| Stored::new(path, file));
+            let Ok(mut stored) = open else { continue };
+            let is_plain = |stored: &mut Stored| Ok::<_, io::Error>(matches!(stored.coding()?, Some(Coding::Plain)));
+            let Ok(Some(tail)) = Tail::of(&mut stored, mark.offset) else { continue };
+            if stored.identity() == file && tail.hash() == mark.hash && is_plain(&mut stored).unwrap_or_default() {
+                self.behind |= *size > mark.offset;
+                self.left.insert(0, Left { stored, offset: mark.offset, tail, seen: mark.offset });
+            }
+        }
+    }
+
+    /// Notes that the file that was read is not read any more, and where reading stands in it.
+    fn leave(&mut self, file: Identity, mark: Option<Mark>) {
+        followed::leave(&self.followed, file, &self.id.name, mark);
+        if self.from < self.position {
+            let mut past = std::mem::take(&mut self.past);
+            past.push(Stretch { file, base: self.base, from: self.from, to: self.position, mark });
+            let old = past.len().saturating_sub(STRETCHES);
+            if old > 0 {
+                let followed = lock(&self.followed);
+                let recent: BTreeSet<_> = past[old..].iter().map(|stretch| stretch.file).collect();
+                let is_needed = |stretch: &Stretch| {
+                    !recent.contains(&stretch.file)
+                        && followed.get(&stretch.file).is_some_and(|claim| claim.by == self.id.name)
+                };
+                let mut nth = 0;
+                past.retain(|stretch| {
+                    nth += 1;
+                    nth > old || is_needed(stretch)
+                });
+                past.drain(..past.len().saturating_sub(STRETCHES_MAX));
+            }
+            self.set_past(past);
+        }
+        (self.base, self.from) = (self.position, self.position);
+    }
+
+    /// Opens the file at a path. None if its first bytes are to come.
+    fn try_open(&mut self, path: &Path) -> io::Result<Option<Input>> {
         let stored = match self.opening.take() {
             Some(stored) => stored,
             None => {
-                let file = OpenFile::open(&self.path)?;
+                let file = OpenFile::open(path)?;
                 if file.metadata()?.is_dir() {
                     return Err(io::ErrorKind::IsADirectory.into());
                 }
-                Stored::new(&self.path, file)?
+                Stored::new(path, file)?
             }
         };
         Ok(match Input::new(stored, self.follow)? {
@@ -493,17 +779,20 @@ impl FilePartition {
         })
     }
 
+    /// Returns whether a followed file at a path is another partition's; if not, it is this one's from now on.
+    fn is_taken(&self, path: &Path, file: Identity) -> bool {
+        self.follow
+            && (followed::is_of_another(&self.followed, &self.id.name, path, file)
+                || !followed::claim(&self.followed, file, &self.id.name))
+    }
+
     /// Notes that `input` is the file that is held now, and no other.
     fn hold(&mut self, input: &Input) {
         let now = input.stored().identity();
-        let before = self.held.replace(now);
+        self.held = Some(now);
         self.watch();
-        if self.follow && matches!(input, Input::Plain(_)) {
-            let mut followed = lock(&self.followed);
-            if let Some(before) = before {
-                followed.insert(before, false);
-            }
-            followed.insert(now, true);
+        if self.follow {
+            followed::claim(&self.followed, now, &self.id.name);
         }
     }
 
@@ -519,12 +808,20 @@ impl FilePartition {
             (Input::Plain(stored), Some(size)) if !self.follow => size.saturating_sub(stored.read),
             _ => u64::MAX,
         };
+        // Of a stretch that is read again no more than was read of it.
+        let left = match self.to.map(|to| to.saturating_sub(self.position + self.unread.end as u64)) {
+            Some(0) => return Ok(Some(0)),
+            Some(again) => again,
+            None => left,
+        };
+        let bound = usize::try_from(self.to.map_or(u64::MAX, |_| left)).unwrap_or(usize::MAX);
         let room = self.buffer_bytes.min(usize::try_from(left).unwrap_or(usize::MAX).saturating_add(1 + Coding::FIRST));
         if self.buffer.len() - self.unread.end < room.div_ceil(2) {
             self.buffer.resize(self.unread.end + room, 0);
         }
         loop {
-            match input.read(&mut self.buffer[self.unread.end..]) {
+            let end = self.buffer.len().min(self.unread.end.saturating_add(bound));
+            match input.read(&mut self.buffer[self.unread.end..end]) {
                 Ok(count) => {
                     self.unread.end += count;
                     return Ok(Some(count));
@@ -549,13 +846,17 @@ impl FilePartition {
     fn compare(&mut self, read: usize) -> Result<Option<Batch>, SourceError> {
         let before = self.unread.end - read;
         let Stage::Open(Input::Plain(stored)) = &mut self.stage else { return Ok(None) };
-        if !self.follow {
+        if !self.follow || self.to.is_some() {
             return Ok(None);
         }
         let tail = self.tail.with(&self.buffer[self.unread.start..before]);
         let from = self.position - self.base + (before - self.unread.start) as u64;
         match is_there(stored, &tail, from) {
             Ok(true) => Ok(None),
+            Ok(false) if self.away.is_some() => {
+                self.unread.end = before;
+                self.come_back(false)
+            }
             Ok(false) => {
                 self.unread.end = before;
                 self.start_again("the file was cut and has grown again; reading it from its start")
@@ -574,21 +875,23 @@ impl FilePartition {
             return self.fail(&error).map(|()| None);
         }
         let unfinished = self.take_unfinished();
-        self.base = self.position;
+        (self.base, self.from) = (self.position, self.position);
         self.tail.clear();
         Ok(unfinished)
     }
 
     /// Decides what the end of the content means; none: that there is more to read.
     fn at_the_end(&mut self) -> Result<Option<Batch>, SourceError> {
-        self.caught_up = true;
-        let Stage::Open(Input::Plain(stored)) = &mut self.stage else {
-            self.stage = Stage::Ended;
-            return Ok(self.take_unfinished());
-        };
+        if self.to.is_some() {
+            return Ok(self.end_again());
+        }
         if !self.follow {
-            self.stage = Stage::Ended;
+            (self.stage, self.caught_up) = (Stage::Ended, true);
             return Ok(self.take_unfinished());
+        }
+        let Stage::Open(Input::Plain(stored)) = &mut self.stage else { return self.rest() };
+        if self.away.is_some() {
+            return self.come_back(true);
         }
         if self.replaced {
             // The old file has been read to its end after the new one was seen.
@@ -611,36 +914,143 @@ impl FilePartition {
                 Err(error) => return self.fail(&error).map(|()| None),
             }
         }
+        if self.visit() {
+            return Ok(None);
+        }
         match fs::metadata(&self.path) {
-            Ok(there) if identity(&there) != identity(&held) && there.len() > 0 => {
-                self.replaced = true;
-                Ok(None)
-            }
-            Ok(there) => {
-                if identity(&there) != identity(&held) {
-                    self.watch_next();
+            Ok(there) if identity(&there) != identity(&held) => {
+                let is_next = there.len() > 0
+                    && !followed::is_of_another(&self.followed, &self.id.name, &self.path, identity(&there));
+                if is_next {
+                    self.replaced = true;
+                    return Ok(None);
                 }
-                Ok(Some(Batch::Idle))
+                self.watch_next();
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(Batch::Idle)),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return self.fail(&error).map(|()| None),
+        }
+        self.caught_up = true;
+        Ok(Some(Batch::Idle))
+    }
+
+    /// Lets a compressed file rest that has been read. Returns its last line, if that has no newline.
+    fn rest(&mut self) -> Result<Option<Batch>, SourceError> {
+        let Stage::Open(Input::Packed(packed)) = &mut self.stage else {
+            unreachable!("other content is followed");
+        };
+        let stored = packed.stored_mut();
+        let read = stored.read;
+        let end = stored.metadata().and_then(|there| Ok((Mark::at(stored, read)?, Version::of(&there))));
+        match end {
+            Ok((end, version)) => {
+                let unfinished = self.take_unfinished();
+                self.stage = Stage::Resting(Resting { read: version, seen: version, looked: Instant::now(), end });
+                self.caught_up = !self.is_elsewhere();
+                Ok(unfinished)
+            }
             Err(error) => self.fail(&error).map(|()| None),
         }
     }
 
+    /// Turns to a file that was read to its end before, if something has been written to it.
+    fn visit(&mut self) -> bool {
+        if self.long.is_some() {
+            return false;
+        }
+        let mut grown = |left: &mut Left| left.stored.metadata().is_ok_and(|there| there.len() > left.seen);
+        let Some(index) = self.left.iter_mut().position(&mut grown) else {
+            // Only the last one is still looked at.
+            self.left.drain(..self.left.len().saturating_sub(1));
+            return false;
+        };
+        let mut late = self.left.remove(index);
+        if late.stored.seek(late.offset).is_err() {
+            return false;
+        }
+        // Of an unfinished line nothing was read.
+        (self.unread, self.scanned) = (0..0, 0);
+        let identity = late.stored.identity();
+        let Stage::Open(Input::Plain(stored)) =
+            std::mem::replace(&mut self.stage, Stage::Open(Input::Plain(late.stored)))
+        else {
+            unreachable!("only plain content is followed");
+        };
+        let offset = self.position - self.base;
+        let now = Left { stored, offset, tail: std::mem::replace(&mut self.tail, late.tail), seen: 0 };
+        self.leave(now.stored.identity(), Some(now.mark()));
+        followed::claim(&self.followed, identity, &self.id.name);
+        followed::claim(&self.followed, now.stored.identity(), &self.id.name);
+        self.base = self.position - late.offset;
+        (self.away, self.compared) = (Some(now), None);
+        true
+    }
+
+    /// Turns back to the file that is read otherwise. Of the other one an unfinished last line is read when it is finished. It is looked at on if
+    /// it `goes_on` from what was read of it.
+    fn come_back(&mut self, goes_on: bool) -> Result<Option<Batch>, SourceError> {
+        if self.long.is_some() {
+            return Ok(Some(self.finish_long()));
+        }
+        let Left { mut stored, offset, tail, seen: _ } = self.away.take().expect("another file is read");
+        let sought = stored.seek(offset);
+        (self.unread, self.scanned) = (0..0, 0);
+        let Stage::Open(Input::Plain(late)) = std::mem::replace(&mut self.stage, Stage::Open(Input::Plain(stored)))
+        else {
+            unreachable!("only plain content is followed");
+        };
+        let seen = late.read;
+        let late = Left {
+            stored: late,
+            offset: self.position - self.base,
+            tail: std::mem::replace(&mut self.tail, tail),
+            seen,
+        };
+        self.leave(late.stored.identity(), Some(late.mark()));
+        if goes_on {
+            self.left.push(late);
+        }
+        self.base = self.position - offset;
+        self.compared = None;
+        sought.or_else(|error| self.fail(&error))?;
+        Ok(None)
+    }
+
     /// Turns to the file that stands at the path in place of the one that was read. Returns the unfinished line of the old one.
     fn turn_to_the_next(&mut self) -> Result<Option<Batch>, SourceError> {
-        match self.try_open() {
-            Ok(Some(input)) => {
+        let path = self.path.clone();
+        match self.try_open(&path) {
+            Ok(Some(mut input)) => {
+                if self.is_taken(&path, input.stored().identity()) {
+                    return Ok(Some(Batch::Idle));
+                }
                 tracing::info!(path = %self.path.display(), "the file was replaced; reading the new one");
-                self.hold(&input);
-                self.stage = Stage::Open(input);
                 let unfinished = self.take_unfinished();
-                self.base = self.position;
-                self.tail.clear();
+                let Stage::Open(Input::Plain(stored)) = std::mem::replace(&mut self.stage, Stage::Closed) else {
+                    unreachable!("only plain content is followed");
+                };
+                let (offset, seen) = (self.position - self.base, stored.read);
+                let left = Left { stored, offset, tail: std::mem::take(&mut self.tail), seen };
+                self.leave(left.stored.identity(), Some(left.mark()));
+                if left.offset > 0 {
+                    self.left.push(left);
+                }
+                self.left.retain(|left| left.stored.identity() != input.stored().identity());
+                if self.is_elsewhere() {
+                    self.size = input.stored_mut().metadata().ok().map(|there| there.len());
+                }
+                self.read_at = path;
+                self.turn_to(&input);
+                self.hold(&input);
+                let skipped = self.skip(&mut input, self.position - self.base);
+                self.stage = Stage::Open(input);
+                skipped.or_else(|error| self.fail(&error))?;
                 Ok(unfinished)
             }
             Ok(None) => {
                 self.watch_next();
+                self.caught_up = true;
                 Ok(Some(Batch::Idle))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(Batch::Idle)),
@@ -673,6 +1083,13 @@ impl FilePartition {
 
     /// Ends the content where it is damaged. Of an unfinished line nothing counts.
     fn end_damaged(&mut self, error: &io::Error) {
+        if self.to.is_some() {
+            // It was not when it was read: the rest of the stretch is lost.
+            (self.unread, self.scanned, self.long) = (0..0, 0, None);
+            tracing::warn!(path = %self.path.display(), %error, "a file that was read before is damaged; what was left of it is not read");
+            self.end_again();
+            return;
+        }
         let damage = SourceError::Damaged {
             id: self.id.source.clone(),
             path: self.path.display().to_string(),
@@ -681,12 +1098,14 @@ impl FilePartition {
         };
         tracing::warn!("{damage}");
         self.damage = Some(damage);
-        self.caught_up = true;
+        self.caught_up = !self.is_elsewhere();
         (self.unread, self.scanned, self.long) = (0..0, 0, None);
-        self.stage = match fs::metadata(&self.path) {
+        self.stage = match fs::metadata(self.place()) {
             Ok(metadata) if self.follow => {
                 let read = Version::of(&metadata);
-                Stage::Damaged(Damaged { read, seen: read, looked: Instant::now() })
+                let opened = OpenFile::open(self.place()).and_then(|file| Stored::new(self.place(), file));
+                let end = opened.and_then(|mut stored| Mark::at(&mut stored, read.length)).ok().flatten();
+                Stage::Resting(Resting { read, seen: read, looked: Instant::now(), end })
             }
             _ => Stage::Ended,
         };
@@ -701,29 +1120,11 @@ fn is_there(stored: &mut Stored, tail: &Tail, offset: u64) -> io::Result<bool> {
 }
 
 /// Returns whether a file has the content that an earlier run read, of which `read` bytes are not read again.
-fn is_continued(stored: &mut Stored, read: u64, tail: Option<ResumedTail>) -> io::Result<bool> {
-    let Some(tail) = tail else {
-        return Ok(stored.metadata()?.len() >= read);
-    };
-    let mut there = vec![0; Tail::length_at(tail.offset)];
-    let start = tail.offset - there.len() as u64;
-    Ok(stored.read_at(&mut there, start)? && Tail::new(there).hash() == tail.hash)
-}
-
-/// Reads the identity of what was read: the file, its tail, and where its content starts in the partition.
-fn parse_identity(text: &str) -> Option<(Resumed, u64)> {
-    let parts: Vec<&str> = text.split(':').collect();
-    let number = |text: &str| text.parse::<u64>().ok();
-    let (device, inode, base) = match parts[..] {
-        [device, inode, base, ..] => (number(device)?, number(inode)?, number(base)?),
-        _ => return None,
-    };
-    let tail = match parts[3..] {
-        [] => None,
-        [offset, hash] => Some(ResumedTail { offset: number(offset)?, hash: u64::from_str_radix(hash, 16).ok()? }),
-        _ => return None,
-    };
-    Some((Resumed { file: (device, inode), tail }, base))
+fn is_continued(stored: &mut Stored, read: u64, mark: Option<Mark>) -> io::Result<bool> {
+    match mark {
+        Some(mark) => mark.is_in(stored),
+        None => Ok(stored.metadata()?.len() >= read),
+    }
 }
 
 impl Partition for FilePartition {
@@ -777,24 +1178,36 @@ impl Partition for FilePartition {
     }
 
     fn identity(&self) -> String {
-        let resumed = self.resumed.map(|resumed| resumed.file);
-        let (device, inode) = self.held.or(resumed).or(self.listed).unwrap_or((0, 0));
-        let file = format!("{device}:{inode}:{}", self.base);
-        let tail = match (&self.stage, self.resumed) {
-            (_, Some(Resumed { tail, .. })) => tail,
+        if let Some(resumed) = &self.resumed {
+            return resumed.to_string();
+        }
+        let file = self.held.or(self.listed).unwrap_or((0, 0));
+        let (base, mark) = match (&self.stage, &self.away) {
+            (_, Some(away)) => (self.position - away.offset, Some(away.mark())),
             (Stage::Open(Input::Plain(_)), None) => {
-                Some(ResumedTail { offset: self.position - self.base, hash: self.tail.hash() })
+                let offset = self.position - self.base;
+                (self.base, Some(Mark { offset, hash: self.tail.hash() }))
             }
-            _ => None,
+            // Of a damaged one it is not known what the rest will be.
+            (Stage::Resting(resting), None) => (self.base, resting.end.filter(|_| self.damage.is_none())),
+            _ => (self.base, None),
         };
-        tail.map_or(file.clone(), |tail| format!("{file}:{}:{:016x}", tail.offset, tail.hash))
+        let mut text = History { file, base, mark, past: Vec::new() }.to_string();
+        text.push_str(&self.past_text);
+        if let (Some(_), Stage::Open(input), true) = (&self.away, &self.stage, self.from < self.position) {
+            let (file, base, from, to) = (input.stored().identity(), self.base, self.from, self.position);
+            let mark = Some(Mark { offset: to - base, hash: self.tail.hash() });
+            text.push_str(&Stretch { file, base, from, to, mark }.to_string());
+        }
+        text
     }
 
     fn progress(&self) -> (u64, u64) {
         let read = match &self.stage {
+            Stage::Open(_) if self.away.is_some() => self.away.as_ref().map_or(0, |away| away.offset),
             Stage::Open(Input::Plain(_)) | Stage::Closed => self.position - self.base,
             Stage::Open(input) => input.stored().read,
-            Stage::Damaged(_) | Stage::Ended | Stage::Failed(_) => self.size.unwrap_or(self.position),
+            Stage::Resting(_) | Stage::Ended | Stage::Failed(_) => self.size.unwrap_or(self.position),
         };
         (read, self.size.unwrap_or(0))
     }
@@ -802,6 +1215,10 @@ impl Partition for FilePartition {
     fn caught_up(&self) -> bool {
         self.caught_up
             || matches!(&self.stage, Stage::Open(Input::Plain(_)))
+                && self.away.is_none()
+                && self.to.is_none()
+                && !self.behind
+                && !self.is_elsewhere()
                 && self.size.is_some_and(|size| self.position - self.base >= size)
     }
 

@@ -1,12 +1,35 @@
 //! The last content that was read of a file: by it, a file that was cut and has grown again differs from one that only grew.
 
+use super::input::Stored;
+use std::io;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Bytes that are kept: more than a line's id and time, whatever the line's length.
 const KEPT: usize = 256;
 
+/// Where reading stands in the stored bytes of a file, and what is before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub offset: u64,
+    /// Of the last bytes before the offset ([`Tail::hash`]).
+    pub hash: u64,
+}
+
+impl Mark {
+    /// Returns the mark of a file at an offset; `None` if the file is shorter.
+    pub fn at(stored: &mut Stored, offset: u64) -> io::Result<Option<Mark>> {
+        let tail = Tail::of(stored, offset)?;
+        Ok(tail.map(|tail| Mark { offset, hash: tail.hash() }))
+    }
+
+    /// Returns whether a file has what was read up to here.
+    pub fn is_in(self, stored: &mut Stored) -> io::Result<bool> {
+        Ok(Mark::at(stored, self.offset)? == Some(self))
+    }
+}
+
 /// The last bytes of content before a position.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Tail {
     bytes: Vec<u8>,
 }
@@ -17,9 +40,11 @@ impl Tail {
         KEPT.min(usize::try_from(offset).unwrap_or(KEPT))
     }
 
-    /// Returns the tail that consists of these bytes.
-    pub fn new(bytes: Vec<u8>) -> Tail {
-        Tail { bytes }
+    /// Returns the tail of a file's stored bytes at an offset; `None` if the file is shorter.
+    pub fn of(stored: &mut Stored, offset: u64) -> io::Result<Option<Tail>> {
+        let mut bytes = vec![0; Tail::length_at(offset)];
+        let start = offset - bytes.len() as u64;
+        Ok(stored.read_at(&mut bytes, start)?.then_some(Tail { bytes }))
     }
 
     /// Moves on over content.
@@ -41,7 +66,7 @@ impl Tail {
 
     /// Returns the last bytes before a position that is `more` further.
     pub fn with(&self, more: &[u8]) -> Tail {
-        let mut tail = Tail { bytes: self.bytes.clone() };
+        let mut tail = self.clone();
         tail.pass(more);
         tail
     }

@@ -8,6 +8,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 use usher_core::source::{Body, HEAD_BYTES, Polled};
 
@@ -227,7 +228,7 @@ fn all_members_and_frames_are_read() {
     for name in ["a.gz", "a.zst"] {
         let found = drain(&mut *single(folder.path(), name, true), 1 << 20);
         let expected = vec![(0, bytes("one")), (4, bytes("two")), (8, bytes("three"))];
-        assert_eq!(found, Ok((expected, true)), "{name}");
+        assert_eq!(found, Ok((expected, false)), "{name}");
     }
 }
 
@@ -322,7 +323,7 @@ fn a_damaged_file_of_a_followed_folder_is_read_on_when_it_has_been_written() {
         }
         found.extend(bodies(&mut *partition));
         assert_eq!(found, split(content.as_bytes(), 1 << 20).into_iter().map(|(_, body)| body).collect::<Vec<_>>());
-        assert!(matches!(partition.poll(1), Ok(Polled::End)));
+        assert!(matches!(partition.poll(1), Ok(Polled::Idle)));
     }
 }
 
@@ -433,6 +434,9 @@ fn a_file_that_has_grown_while_the_job_was_down_is_read_on_and_one_with_other_co
     assert_eq!(bodies(&mut *resumed(true).unwrap()).len(), 300);
     let Err(error) = resumed(false) else { panic!("it has other content") };
     assert!(error.to_string().contains("has other content"), "{error}");
+    // What comes instead of lines that were read has later positions than they.
+    let (records, _) = drain(&mut *resumed(true).unwrap(), 100).unwrap();
+    assert!(records[0].0 >= partition.position());
     // States of before know no content.
     let (file, _) = resume.identity.rsplit_once(':').unwrap();
     let (file, _) = file.rsplit_once(':').unwrap();
@@ -763,6 +767,346 @@ fn a_pipe_holds_nobody_up_and_ends_when_its_last_writer_does() {
             found.extend(rest);
             assert!(ended && partition.damage().is_none(), "{name} {cut}");
             assert_eq!(found, split(content, 1 << 20), "{name} {cut}");
+        }
+    }
+}
+
+/// Where partitions stand, as a checkpoint has it.
+fn standing(partitions: &[Box<dyn Partition>]) -> Vec<(PartitionId, Resume)> {
+    let of = |partition: &dyn Partition| Resume { position: partition.position(), identity: partition.identity() };
+    partitions.iter().map(|partition| (partition.id().clone(), of(&**partition))).collect()
+}
+
+/// Opens a followed source as a start does after a run that stood there.
+fn restarted(folder: &Path, path: &str, stood: &[(PartitionId, Resume)]) -> (Files, Vec<Box<dyn Partition>>) {
+    let mut files = open(folder, path, true);
+    files.resume(stood);
+    let ids = files.partitions();
+    let open = |id: &PartitionId| {
+        let from = stood.iter().find(|(stood, _)| stood == id).map(|(_, from)| from);
+        files.open(id, from).expect("it can be opened")
+    };
+    let partitions = ids.iter().map(open).collect();
+    (files, partitions)
+}
+
+/// The lines that all partitions have now.
+fn lines(partitions: &mut [Box<dyn Partition>]) -> Vec<String> {
+    let all = partitions.iter_mut().flat_map(|partition| bodies(&mut **partition));
+    all.map(|body| if let Owned::Bytes(line) = body { line } else { panic!("{body:?}") }).collect()
+}
+
+/// Moves a log and those that were moved before on by one name, as `logrotate` does.
+fn rotate(folder: &Path) {
+    let name = |n: usize| folder.join(if n == 0 { "events.log".to_owned() } else { format!("events.log.{n}") });
+    let last = (0..).find(|n| !name(*n).exists()).expect("there are few");
+    (0..last).rev().for_each(|n| fs::rename(name(n), name(n + 1)).unwrap());
+}
+
+/// Folders, patterns and single files that a rotation moves within, or out of.
+const ROTATED: [&str; 5] = ["in", "in/*", "in/*.log*", "in/*.log", "in/events.log"];
+
+#[test]
+fn a_file_that_takes_the_name_of_a_followed_one_is_not_read_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join("in").join(name);
+    fs::create_dir(folder.path().join("in")).unwrap();
+    append(&path("events.log"), "new 1\n");
+    append(&path("events.log.1"), "old 1\n");
+    let mut files = open(folder.path(), "in", true);
+    let mut partitions = partitions(&mut files);
+    assert_eq!(lines(&mut partitions), ["new 1", "old 1"]);
+    for round in 0..3 {
+        rotate(&path(""));
+        append(&path("events.log"), &format!("round {round}\n"));
+        let mut found = Vec::new();
+        for _ in 0..3 {
+            partitions.extend(discovered(&mut files));
+            found.extend(lines(&mut partitions));
+        }
+        assert_eq!((found, partitions.len()), (vec![format!("round {round}")], 2));
+    }
+    let mut again = restarted(folder.path(), "in", &standing(&partitions)).1;
+    assert_eq!(names(&again), ["in/events.log", "in/events.log.1"]);
+    assert_eq!(lines(&mut again), Vec::<String>::new());
+}
+
+#[test]
+fn a_file_that_was_renamed_is_read_on_after_a_restart_and_not_from_its_start() {
+    for source in ROTATED {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join("in").join(name);
+        fs::create_dir(folder.path().join("in")).unwrap();
+        append(&path("events.log"), "one\n");
+        let mut running = partitions(&mut open(folder.path(), source, true));
+        assert_eq!(lines(&mut running), ["one"], "{source}");
+        // While it runs.
+        rotate(&path(""));
+        append(&path("events.log"), "two\n");
+        assert_eq!(lines(&mut running), ["two"], "{source}");
+        let (_, mut running) = restarted(folder.path(), source, &standing(&running));
+        assert_eq!(lines(&mut running), Vec::<String>::new(), "{source}");
+        // While it is down: the rest of the old one comes first.
+        let stood = standing(&running);
+        append(&path("events.log"), "three\n");
+        rotate(&path(""));
+        append(&path("events.log"), "four\n");
+        let (_, mut running) = restarted(folder.path(), source, &stood);
+        assert!(running.iter().any(|partition| !partition.caught_up()), "{source}");
+        assert_eq!(lines(&mut running), ["three", "four"], "{source}");
+        assert!(running.iter().all(|partition| partition.caught_up()), "{source}");
+        // And if nothing has come in its place yet.
+        let stood = standing(&running);
+        append(&path("events.log"), "five\n");
+        rotate(&path(""));
+        let (mut files, mut running) = restarted(folder.path(), source, &stood);
+        assert_eq!(lines(&mut running), ["five"], "{source}");
+        append(&path("events.log"), "six\n");
+        running.extend(discovered(&mut files));
+        assert_eq!(lines(&mut running), ["six"], "{source}");
+        assert_eq!(running.len(), 1, "{source}");
+    }
+}
+
+#[test]
+fn what_is_still_written_to_a_file_that_was_replaced_is_read() {
+    for source in ROTATED {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join("in").join(name);
+        fs::create_dir(folder.path().join("in")).unwrap();
+        append(&path("events.log"), "one\n");
+        let mut running = partitions(&mut open(folder.path(), source, true));
+        assert_eq!(lines(&mut running), ["one"], "{source}");
+        rotate(&path(""));
+        append(&path("events.log"), "two\nunfin");
+        assert_eq!(lines(&mut running), ["two"], "{source}");
+        append(&path("events.log.1"), "late\nla");
+        assert_eq!(lines(&mut running), ["late"], "{source}");
+        append(&path("events.log"), "ished\n");
+        append(&path("events.log.1"), "ter\n");
+        let mut found = lines(&mut running);
+        found.sort();
+        assert_eq!(found, ["later", "unfinished"], "{source}");
+        assert_eq!(lines(&mut running), Vec::<String>::new(), "{source}");
+        // While it is down, too.
+        let stood = standing(&running);
+        append(&path("events.log.1"), "last of all\n");
+        append(&path("events.log"), "three\n");
+        let (_, mut running) = restarted(folder.path(), source, &stood);
+        assert_eq!(lines(&mut running), ["three", "last of all"], "{source}");
+        append(&path("events.log.1"), "and more\n");
+        assert_eq!(lines(&mut running), ["and more"], "{source}");
+        let (_, mut running) = restarted(folder.path(), source, &standing(&running));
+        assert_eq!(lines(&mut running), Vec::<String>::new(), "{source}");
+    }
+}
+
+#[test]
+fn what_has_to_be_read_again_of_a_file_that_was_replaced_keeps_its_positions() {
+    for source in ROTATED {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join("in").join(name);
+        fs::create_dir(folder.path().join("in")).unwrap();
+        append(&path("events.log"), "");
+        let mut running = partitions(&mut open(folder.path(), source, true));
+        let mut all = Vec::new();
+        let mut read = |running: &mut [Box<dyn Partition>]| all.extend(drain(&mut *running[0], 1 << 20).unwrap().0);
+        append(&path("events.log"), "one\ntwo\nthree");
+        read(&mut running);
+        rotate(&path(""));
+        append(&path("events.log"), "four\nfive\n");
+        read(&mut running);
+        append(&path("events.log.1"), "\nlate\n");
+        read(&mut running);
+        append(&path("events.log"), "six\n");
+        read(&mut running);
+        rotate(&path(""));
+        append(&path("events.log"), "seven\n");
+        read(&mut running);
+        assert_eq!(all.len(), 9, "{source}: {all:?}");
+        let stood = standing(&running);
+        for (position, _) in &all {
+            let mut stood = stood.clone();
+            stood[0].1.position = *position;
+            let (_, mut again) = restarted(folder.path(), source, &stood);
+            assert_eq!(again.len(), 1, "{source}");
+            assert!(!again[0].caught_up(), "{source} {position}");
+            let found = drain(&mut *again[0], 1 << 20).unwrap().0;
+            let expected: Vec<_> = all.iter().filter(|(of, _)| of >= position).cloned().collect();
+            assert_eq!(found, expected, "{source} {position}");
+            assert_eq!(standing(&again)[0].1.position, running[0].position());
+        }
+        // All of it, as for a window that is new.
+        let mut files = open(folder.path(), source, true);
+        files.resume(&stood);
+        let mut entered = files.open(&stood[0].0, None).unwrap();
+        assert_eq!(drain(&mut *entered, 1 << 20).unwrap().0, all, "{source}");
+        // The first one is gone: the others keep their positions.
+        fs::remove_file(path("events.log.2")).unwrap();
+        let mut stood = stood.clone();
+        stood[0].1.position = 0;
+        let (_, mut again) = restarted(folder.path(), source, &stood);
+        let found = drain(&mut *again[0], 1 << 20).unwrap().0;
+        let rest: Vec<_> = found.iter().map(|(_, body)| body.clone()).collect();
+        assert_eq!(rest, ["four", "five", "six", "seven"].map(bytes), "{source}");
+        assert!(found.iter().all(|record| all.contains(record)), "{source}");
+    }
+}
+
+#[test]
+fn a_file_that_has_the_inode_of_one_that_was_read_is_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join("in").join(name);
+    fs::create_dir(folder.path().join("in")).unwrap();
+    append(&path("a"), "one\n");
+    let mut running = partitions(&mut open(folder.path(), "in", true));
+    assert_eq!(lines(&mut running), ["one"]);
+    let stood = standing(&running);
+    // As if the inode had been freed and used again.
+    fs::rename(path("a"), path("b")).unwrap();
+    fs::write(path("b"), "another\n").unwrap();
+    let (_, mut running) = restarted(folder.path(), "in", &stood);
+    assert_eq!(lines(&mut running), ["another"]);
+}
+
+#[test]
+fn a_line_is_read_once_whatever_is_renamed_replaced_and_restarted() {
+    let (mut late, mut restarts, mut again) = (0, 0, 0);
+    for seed in 0..200 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let source = *rng.choice(&["in", "in/*", "in/events.log"]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = |n: usize| {
+            let name = if n == 0 { "events.log".to_owned() } else { format!("events.log.{n}") };
+            folder.path().join("in").join(name)
+        };
+        fs::create_dir(folder.path().join("in")).unwrap();
+        let mut files = open(folder.path(), source, true);
+        let mut running = partitions(&mut files);
+        let mut found: BTreeMap<(PartitionId, u64), String> = BTreeMap::new();
+        let mut written = 0;
+        let has_content = |path: &Path| fs::metadata(path).is_ok_and(|there| there.len() > 0);
+        let mut poll = |files: &mut Files, running: &mut Vec<Box<dyn Partition>>| {
+            running.extend(discovered(files));
+            for partition in running {
+                for (position, body) in drain(&mut **partition, 1 << 20).unwrap().0 {
+                    let Owned::Bytes(line) = body else { panic!("{body:?}") };
+                    let before = found.insert((partition.id().clone(), position), line.clone());
+                    again += usize::from(before.is_some());
+                    assert!(before.is_none_or(|before| before == line), "seed {seed}: {position}");
+                }
+            }
+            found.clone()
+        };
+        let mut write = |path: &Path| {
+            append(path, &format!("line {written}\n"));
+            written += 1;
+        };
+        for _ in 0..40 {
+            match rng.u8(0..10) {
+                0..3 => write(&path(0)),
+                3 if has_content(&path(0)) => {
+                    // What a single file has never been seen to be is not found by its name.
+                    poll(&mut files, &mut running);
+                    rotate(&folder.path().join("in"));
+                    if rng.bool() {
+                        append(&path(0), "");
+                    }
+                }
+                4 | 5 if path(1).exists() => {
+                    late += 1;
+                    write(&path(if path(2).exists() { rng.usize(1..3) } else { 1 }));
+                }
+                6 => {
+                    restarts += 1;
+                    let found = poll(&mut files, &mut running);
+                    let mut stood = standing(&running);
+                    for (id, from) in &mut stood {
+                        let of_it: Vec<u64> = found.keys().filter(|(of, _)| of == id).map(|(_, at)| *at).collect();
+                        let last = of_it.len().saturating_sub(rng.usize(0..5));
+                        from.position = of_it.get(last).copied().unwrap_or(from.position);
+                    }
+                    drop(running);
+                    if rng.bool() && has_content(&path(0)) {
+                        write(&path(0));
+                        rotate(&folder.path().join("in"));
+                    }
+                    (files, running) = restarted(folder.path(), source, &stood);
+                }
+                _ => drop(poll(&mut files, &mut running)),
+            }
+        }
+        // What was written to one that was replaced long ago is found at a start.
+        for _ in 0..2 {
+            poll(&mut files, &mut running);
+            let stood = standing(&running);
+            (files, running) = restarted(folder.path(), source, &stood);
+        }
+        let mut lines: Vec<String> = poll(&mut files, &mut running).into_values().collect();
+        lines.sort();
+        let mut expected: Vec<String> = (0..written).map(|line| format!("line {line}")).collect();
+        expected.sort();
+        assert_eq!(lines, expected, "seed {seed}, {source}");
+    }
+    assert!(late > 100 && restarts > 100 && again > 100, "{late} late lines, {restarts} restarts, {again} again");
+}
+
+#[test]
+fn a_compressed_file_that_is_replaced_or_grows_is_read() {
+    type Pack<'a> = &'a dyn Fn(&str) -> Vec<u8>;
+    let zst = |text: &str| zstd_with_checksum(text.as_bytes());
+    let gz = |text: &str| gzip(text.as_bytes());
+    let kinds: [(&str, Pack<'_>); 2] = [("a.gz", &gz), ("a.zst", &zst)];
+    for (name, packed) in kinds {
+        for source in ["in", "in/a.*", &format!("in/{name}")] {
+            let folder = tempfile::tempdir().unwrap();
+            fs::create_dir(folder.path().join("in")).unwrap();
+            let path = folder.path().join("in").join(name);
+            fs::write(&path, packed("one\ntwo")).unwrap();
+            let mut files = open(folder.path(), source, true);
+            let mut running = partitions(&mut files);
+            // It is looked at twice before it is read: it may still be written.
+            let expect = |files: &mut Files, running: &mut Vec<Box<dyn Partition>>, expected: &[&str]| {
+                let mut found = Vec::new();
+                for _ in 0..4 {
+                    running.extend(discovered(files));
+                    found.extend(lines(running));
+                }
+                assert_eq!(found, expected, "{source} {name}");
+                assert!(running.iter().all(|partition| partition.caught_up() && partition.damage().is_none()));
+            };
+            expect(&mut files, &mut running, &["one", "two"]);
+            let position = running[0].position();
+            // By another of its name, while the first keeps another name or none.
+            for aside in [None, Some("a.old")] {
+                match aside {
+                    None => fs::write(folder.path().join("next"), packed("three\n")).unwrap(),
+                    Some(aside) => {
+                        fs::write(folder.path().join("next"), packed("four\n")).unwrap();
+                        fs::rename(&path, folder.path().join("in").join(aside)).unwrap();
+                    }
+                }
+                fs::rename(folder.path().join("next"), &path).unwrap();
+                expect(&mut files, &mut running, &[if aside.is_none() { "three" } else { "four" }]);
+            }
+            // In place.
+            fs::write(&path, packed("five\nsix and more\n")).unwrap();
+            expect(&mut files, &mut running, &["five", "six and more"]);
+            append_bytes(&path, &packed("seven\n"));
+            expect(&mut files, &mut running, &["seven"]);
+            File::options().append(true).open(&path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+            expect(&mut files, &mut running, &[]);
+            assert!(running[0].position() > position && running.len() == 1);
+            // Over restarts.
+            let (mut files, mut running) = restarted(folder.path(), source, &standing(&running));
+            expect(&mut files, &mut running, &[]);
+            let stood = standing(&running);
+            fs::rename(&path, folder.path().join("in").join("a.older")).unwrap();
+            fs::write(&path, packed("eight\n")).unwrap();
+            let (mut files, mut running) = restarted(folder.path(), source, &stood);
+            expect(&mut files, &mut running, &["eight"]);
+            let (mut files, mut running) = restarted(folder.path(), source, &standing(&running));
+            expect(&mut files, &mut running, &[]);
         }
     }
 }

@@ -11,7 +11,7 @@
 //! | 4 | of each model, the columns of rows that are kept |
 //! | 5 | parts of several shards, and those of the keys that later checkpoints changed |
 //! | 6 | of each model, how the last pull failed |
-//! | 7 | where each ledger is |
+//! | 7 | where each ledger is; in the identity of a partition, the files that were read before others of its name |
 
 use crate::control::message::StoredPart;
 use crate::ingest::reader::PartitionProgress;
@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use usher_core::sink::LedgerPosition;
-use usher_core::source::PartitionId;
+use usher_core::source::{PartitionId, Resume};
 use usher_core::store::{Store, StoreError};
 use usher_queries::diff::Before;
 use usher_queries::plan::ModelPlan;
@@ -306,6 +306,11 @@ impl Manifest {
     /// Returns all files that it names.
     pub(crate) fn all_parts(&self) -> impl Iterator<Item = &StoredPart> {
         self.parts.iter().chain(&self.changed)
+    }
+
+    /// Returns, by partition, where reading resumes.
+    pub(crate) fn read(&self) -> Vec<(PartitionId, Resume)> {
+        self.progress.iter().map(|progress| (progress.id.clone(), progress.resume.clone())).collect()
     }
 
     /// Returns the manifest as bytes.

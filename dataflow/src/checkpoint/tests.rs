@@ -12,9 +12,12 @@ use usher_core::sink::LedgerPosition;
 use usher_core::source::{PartitionId, Resume};
 use usher_core::store::{Store, StoreError};
 
+/// Of a file that was read behind another of its name.
+const IDENTITY: &str = "2049:17:1000:234:00000000000000ff;2049:16:0:0:1000:1000:fedcba9876543210";
+
 fn manifest() -> Manifest {
     let partition = |name: &str| PartitionId { source: "web".to_owned(), name: name.to_owned() };
-    let resume = Resume { position: 1_234, identity: "2049:17:0".to_owned() };
+    let resume = Resume { position: 1_234, identity: IDENTITY.to_owned() };
     Manifest {
         revision: REVISION,
         job: "shop".to_owned(),
@@ -81,6 +84,7 @@ fn manifest() -> Manifest {
 fn manifest_v6() -> Manifest {
     let mut manifest = manifest();
     manifest.ledgers[0].1.place.clear();
+    manifest.progress[0].resume.identity = "2049:17:0".to_owned();
     manifest
 }
 
@@ -196,7 +200,7 @@ fn a_manifest_of_the_fifth_revision_stays_readable_and_no_pull_has_failed() {
 }
 
 #[test]
-fn a_manifest_of_the_sixth_revision_stays_readable_and_says_no_place_of_ledgers() {
+fn a_manifest_of_the_sixth_revision_stays_readable_and_says_neither_places_of_ledgers_nor_files_of_before() {
     let bytes = include_bytes!("../../testdata/manifest.v6");
     assert_eq!(Manifest::decode(bytes), Ok(manifest_v6()));
 }

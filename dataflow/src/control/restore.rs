@@ -255,10 +255,12 @@ impl RestoreSetup {
         let resumes: BTreeMap<&PartitionId, &Resume> =
             manifest.iter().flat_map(|m| &m.progress).map(|progress| (&progress.id, &progress.resume)).collect();
         let read_before: BTreeSet<&str> = resumes.keys().map(|partition| &partition.source[..]).collect();
+        let read = manifest.map(Manifest::read).unwrap_or_default();
         let since = manifest.map(|manifest| manifest.clock).filter(|clock| *clock > 0);
         let mut opened = Vec::new();
         for (source, id) in self.source_ids.iter().enumerate() {
             let mut of = lock(&self.sources[source]);
+            of.resume(&read);
             let listed = of.partitions();
             for (rank, partition) in partitions.iter().enumerate() {
                 let rank = rank as u32;
