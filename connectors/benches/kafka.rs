@@ -409,10 +409,18 @@ fn latency(broker: &Broker, flags: &Flags) {
                 p99.sort_by(f64::total_cmp);
                 (p50[p50.len() / 2], p99[p99.len() / 2])
             };
-            let bare = median("bare").1;
-            for way in figures.keys() {
-                let (p50, p99) = median(way);
-                println!("{delivery} at {rate}/s, {way}: p50 {p50:.1} p99 {p99:.1}; p99 {:.2}x", p99 / bare);
+            let (bare, usher) = (median("bare"), median("usher"));
+            println!(
+                "{delivery} at {rate}/s: usher p50 {:.1} p99 {:.1}; bare p50 {:.1} p99 {:.1}; p99 {:.2}x",
+                usher.0,
+                usher.1,
+                bare.0,
+                bare.1,
+                usher.1 / bare.1
+            );
+            if figures.contains_key("relay") {
+                let relay = median("relay");
+                println!("  a relay: p50 {:.1} p99 {:.1}; p99 {:.2}x", relay.0, relay.1, relay.1 / bare.1);
             }
         }
     }
