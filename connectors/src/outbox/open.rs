@@ -103,10 +103,7 @@ pub(super) fn open(spec: &LogSpec<'_>, beginning: &mut Beginning<'_>) -> Result<
     };
     if !resend_file(folder).exists() {
         if let Some(noted) = elsewhere {
-            let moved = (noted.take_over)()?;
-            let members = moved.ledger.len();
-            tracing::info!(sync = spec.id, members, "the ledger is taken over from where the sync had it before");
-            return begin_with(folder, beginning, (0, &moved), lock, owner);
+            return begin_with(folder, beginning, (0, &(noted.take_over)()?), lock, owner);
         }
         let log = read(folder, beginning, lock, owner)?;
         LedgerPosition::check(&super::position(log.end), here, spec.id)?;
@@ -263,7 +260,10 @@ pub fn take_log(sync: &str, folder: &Path, incarnation: u64, noted: &LedgerPosit
             "put `to` back until they are delivered, or start the ledger anew with `usher resend JOB SYNC`: all members are sent to the new destination, and what waits is not sent",
         ));
     }
-    Ok(log.memberships.moved(log.any))
+    let moved = log.memberships.moved(log.any);
+    let members = moved.ledger.len();
+    tracing::info!(sync, members, folder = %folder.display(), "the ledger is taken over from where the sync had it before");
+    Ok(moved)
 }
 
 /// Reads the ledger of the log in a folder while a process may write to it, as the next start will find it. None if there is no log.

@@ -260,6 +260,7 @@ impl RestoreSetup {
         let mut opened = Vec::new();
         for (source, id) in self.source_ids.iter().enumerate() {
             let mut of = lock(&self.sources[source]);
+            // The first process, which has the manifest, has done so before it listed all partitions; the others do it now.
             of.resume(&read);
             let listed = of.partitions();
             for (rank, partition) in partitions.iter().enumerate() {

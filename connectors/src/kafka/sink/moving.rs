@@ -145,6 +145,8 @@ fn take(spec: &SyncSpec<'_>, noted: &LedgerPosition, variable: Variable<'_>) -> 
         ledger::member_key(&mut member, &ledger.audiences[audience as usize].id, key);
         rows.push(Arc::clone(&members[&member[..]]));
     }
+    let (members, brokers) = (ledger.len(), &spec.target.kafka.brokers);
+    tracing::info!(sync = spec.id, members, topic = %name, %brokers, "the ledger is taken over from where the sync had it before");
     Ok(MovedLedger::new(ledger, rows))
 }
 
@@ -156,18 +158,12 @@ fn behind(spec: &SyncSpec<'_>, batch: u64, noted: &LedgerPosition) -> SinkError 
 
 /// Puts the memberships of a ledger that was kept elsewhere in the place of those that were found. The count of batches goes on.
 pub(super) fn take_in(
-    spec: &SyncSpec<'_>,
     sender: &mut Sender,
     found: &mut LedgerTopic,
     moved: MovedLedger,
     deadline: Instant,
 ) -> Result<(), SinkError> {
     let members: Vec<_> = moved.iter().collect();
-    tracing::info!(
-        sync = spec.id,
-        members = members.len(),
-        "the ledger is taken over from where the sync had it before"
-    );
     let stay: HashSet<(&str, &str)> = members.iter().map(|(audience, key, _)| (&audience.id[..], *key)).collect();
     let before = found.ledger.iter().map(|(audience, key)| (&found.ledger.audiences[audience as usize].id[..], key));
     let gone: Vec<(&str, &str)> = before.filter(|member| !stay.contains(member)).collect();

@@ -202,7 +202,7 @@ impl MarkedSync {
             found.members.clear();
         }
         if let Some(moved) = moved {
-            moving::take_in(spec, &mut sender, &mut found, moved, deadline)?;
+            moving::take_in(&mut sender, &mut found, moved, deadline)?;
         }
         note_target(&mut sender, &found, deadline)?;
         let every = if spec.exactly_once() { Duration::from_millis(spec.target.commit_every) } else { BATCH_EVERY };
