@@ -58,8 +58,9 @@ const DEFAULTS: [(&str, &str); 2] = [
 /// The same without transactions.
 const DIRECT_DEFAULTS: [(&str, &str); 2] = [
     DEFAULTS[0],
-    // Small batches follow each other, and each request to a partition costs the brokers as much as several messages.
-    ("linger.ms", "1"),
+    // Small batches follow each other, and each request to a partition costs the brokers as much as several messages: with 1 ms, where brokers and clients
+    // are short of cores, a change comes later.
+    ("linger.ms", "2"),
 ];
 
 /// Settings of a reader; a job may change them.
