@@ -40,12 +40,16 @@ use usher_config::{Kafka, Start};
 use usher_connectors::kafka::{Bounds, KafkaSource, SourceSpec};
 use usher_core::source::{Polled, Source};
 
+/// How messages go from topic to topic: by nothing in between, by a relay, by the program.
+const WAYS: [&str; 3] = ["bare", "relay", "usher"];
 /// Partitions of topics.
 const PARTITIONS: i32 = 4;
 /// How long a topic grows by less than a fiftieth each 50 ms before all counts as committed.
 const SETTLED: Duration = Duration::from_secs(1);
 /// How long the broker is warmed.
-const WARM_BROKER: Duration = Duration::from_secs(15);
+const WARM_BROKER: Duration = Duration::from_secs(30);
+/// How long a new topic may have no leaders.
+const LEADERS: Duration = Duration::from_secs(30);
 /// What is sent before it counts: connections, the first transactions, caches.
 const WARM: Duration = Duration::from_secs(2);
 
@@ -58,7 +62,7 @@ struct Flags {
     commit_every: u64,
     deliveries: Vec<String>,
     rates: Vec<u64>,
-    /// `bare`, `relay` and `usher`, or one of them.
+    /// [`WAYS`], or one of them.
     ways: Vec<String>,
 }
 
@@ -73,6 +77,8 @@ fn root() -> PathBuf {
 
 fn main() {
     let flags = flags();
+    let unknown = flags.ways.iter().find(|way| !WAYS.contains(&&way[..]));
+    assert!(unknown.is_none(), "`--way` knows {WAYS:?}, not {unknown:?}");
     let broker = Broker::up();
     match &flags.what[..] {
         "latency" => latency(&broker, &flags),
@@ -91,7 +97,7 @@ fn flags() -> Flags {
         commit_every: 100,
         deliveries: ["at_least_once", "exactly_once"].map(String::from).to_vec(),
         rates: vec![5_000, 50_000],
-        ways: ["bare", "relay", "usher"].map(String::from).to_vec(),
+        ways: WAYS.map(String::from).to_vec(),
     };
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     while let Some(arg) = args.next() {
@@ -141,9 +147,10 @@ impl Broker {
             .block_on(admin.create_topics([&topic], &AdminOptions::new()));
         created.expect("the broker answers")[0].as_ref().expect("the topic is made");
         // It has its leaders a moment later.
-        let consumer: BaseConsumer = self.config().create().expect("a consumer");
+        let (consumer, since): (BaseConsumer, _) = (self.config().create().expect("a consumer"), Instant::now());
         for partition in 0..PARTITIONS {
-            while consumer.fetch_watermarks(name, partition, Duration::from_secs(10)).is_err() {
+            while let Err(error) = consumer.fetch_watermarks(name, partition, Duration::from_secs(10)) {
+                assert!(since.elapsed() < LEADERS, "topic `{name}` has no leader of partition {partition}: {error}");
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
@@ -421,7 +428,8 @@ fn latency(broker: &Broker, flags: &Flags) {
                 p99.sort_by(f64::total_cmp);
                 (p50[p50.len() / 2], p99[p99.len() / 2])
             };
-            if ["bare", "usher"].iter().any(|way| !figures.contains_key(way)) {
+            // With one way alone there is nothing to compare.
+            if flags.ways.len() < WAYS.len() {
                 continue;
             }
             let (bare, usher) = (median("bare"), median("usher"));

@@ -58,8 +58,8 @@ const DEFAULTS: [(&str, &str); 2] = [
 /// The same without transactions.
 const DIRECT_DEFAULTS: [(&str, &str); 2] = [
     DEFAULTS[0],
-    // Small batches follow each other, and each request to a partition costs the brokers as much as several messages: with 1 ms, where brokers and clients
-    // are short of cores, a change comes later.
+    // Small batches follow each other, and each request to a partition costs the brokers as much as several messages. With 1 ms a
+    // change takes longer where brokers and clients are short of cores.
     ("linger.ms", "2"),
 ];
 
