@@ -55,7 +55,7 @@ const ADVISE_EVERY: Duration = Duration::from_secs(10);
 /// How far the live clock may be ahead of what has been handed over to the sinks, ms. It spreads what expires while a job is down, and produces no
 /// changes that a slow destination can't take.
 const STEP: Time = 1_000;
-/// How soon the clock is looked at again when events have been read at this ms: they take effect at its end.
+/// How soon the clock is looked at again when events have been read at this ms: the next ones are read at the next ms.
 const SOON: Duration = Duration::from_micros(500);
 
 /// A partition that this worker reads.
@@ -629,6 +629,10 @@ impl ReadScheduler {
             readers.rests_from.get_or_insert(now.max(held));
             return Ok(Activation::idle(held, clock));
         }
+        // This ms is over for the job: what has come since is dated by the next one.
+        if self.read_at.is_some_and(|at| at == now && held > now) {
+            return Ok(Activation { next: Next::Wait(held, SOON), ..Activation::idle(held, held) });
+        }
         self.discover(readers)?;
         let due = self.setup.status.pace().due_since(held, clock);
         if let Some((events, came)) = self.read_next(readers, now, clock)? {
@@ -648,10 +652,11 @@ impl ReadScheduler {
         if !rest.moves {
             return Ok(Activation { next: Next::Wait(held, rest.wait), ..Activation::idle(held, held) });
         }
-        readers.note_move(held, clock, due);
-        // What was read at this ms takes effect once it is over.
-        let wait = if clock == now && self.read_at == Some(clock) { SOON } else { rest.wait };
-        Ok(Activation { next: Next::Wait(clock, wait), ..Activation::idle(held, held) })
+        // All that was there at this ms has been read: it takes effect at once, and not when the ms is over.
+        let is_over = clock == now && self.read_at == Some(clock);
+        let (to, wait) = if is_over { (clock + 1, SOON) } else { (clock, rest.wait) };
+        readers.note_move(held, to, due.or(is_over.then_some(clock)));
+        Ok(Activation { next: Next::Wait(to, wait), ..Activation::idle(held, held) })
     }
 
     /// Reads a chunk of the next partition in rotation that has one, and returns it with the time since when it may have been there; `None` if

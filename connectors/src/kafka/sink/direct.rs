@@ -89,8 +89,8 @@ impl Direct {
             return None;
         }
         let arrived = Instant::now() + ARRIVED_EVERY;
-        let awaits_some = self.underway.iter().any(|underway| underway.left > 0);
-        Some(self.ledger_at.filter(|_| !awaits_some).map_or(arrived, |at| arrived.max(at + LEDGER_EVERY)))
+        // Until the ledger may be written, nothing waits for what arrives but a batch for which there is no room.
+        Some(self.ledger_at.filter(|_| self.has_room()).map_or(arrived, |at| arrived.max(at + LEDGER_EVERY)))
     }
 
     /// Has batches sent again that have not arrived, and those behind them. All that was sent has arrived or failed.

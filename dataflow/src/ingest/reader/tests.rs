@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ingest::decoding::tests::{LONGEST, line, plan, shown};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use usher_core::dead_letters::DeadLetter;
 use usher_core::sink::SinkError;
 use usher_core::source::{Body, Partition, Record};
@@ -368,4 +368,67 @@ fn a_live_clock_that_is_late_goes_on_in_steps_until_it_has_caught_up() {
         assert!(matches!(next, Next::Wait(time, _) if time == to), "{next:?}");
         assert_eq!(readers.borrow().has_caught_up(), to == NOW);
     }
+}
+
+/// A clock that the test moves.
+struct SetClock(AtomicU64);
+
+impl Clock for SetClock {
+    fn now(&self) -> Time {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn a_ms_is_over_as_soon_as_all_that_has_come_in_it_is_read() {
+    let plan = Arc::new(plan());
+    let (readers, clock) =
+        (Rc::new(RefCell::new(PartitionReaders::default())), Arc::new(SetClock(AtomicU64::new(NOW))));
+    let line = |number: u8| {
+        let common = r#""userId":"u-1","timestamp":"2026-09-21T14:13:20Z""#;
+        Step::Lines(
+            format!(
+                r#"{{"type":"track","event":"Bought","properties":{{"revenue":1}},"messageId":"m-{number}",{common}}}"#
+            ) + "\n",
+        )
+    };
+    let id = PartitionId { source: "web".to_owned(), name: "0.jsonl".to_owned() };
+    let steps = vec![line(1), line(2), Step::Idle, line(3)];
+    let script = Script { id, steps, next: 0, position: 0, stored: 0, caught_up: true, damage: None, goes_on: true };
+    let since = ReadSince { new: ReadFrom::Ever, kept: ReadFrom::Oldest };
+    readers.borrow_mut().hand_in(vec![PartitionReader::new(0, 0, Box::new(script), since, None)], 1);
+    let setup = ReaderSetup {
+        worker: 0,
+        peers: WORKERS,
+        span: Span::Live,
+        clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        matchers: Rc::new(vec![EventMatcher::new(&plan, "web", None)]),
+        decoding: Arc::new(SharedDecoding::new(WORKERS, WORKERS)),
+        readers: Rc::clone(&readers),
+        sources: Arc::new(Vec::new()),
+        dead_letters: Arc::new(Written::default()),
+        status: Status::new(WORKERS, 3),
+        advisor: Arc::new(Advisor::new(&plan, &["web".to_owned()])),
+    };
+    let mut scheduler = ReadScheduler::new(setup, Arc::new(|| {}));
+    scheduler.activate(NOW, None);
+    let mut activate = |held: Time| {
+        // A message comes.
+        scheduler.watch.arrivals().note(clock.now());
+        let Activation { events, from, next, .. } = scheduler.activate(held, None);
+        (!events.is_empty(), from, next)
+    };
+    assert_eq!([activate(NOW), activate(NOW)], [(true, NOW, Next::Again(NOW)); 2]);
+    assert_eq!(activate(NOW), (false, NOW, Next::Wait(NOW + 1, SOON)), "nothing more is there");
+    assert_eq!(
+        activate(NOW + 1),
+        (false, NOW + 1, Next::Wait(NOW + 1, SOON)),
+        "the ms is over: the next message waits for the next one"
+    );
+    assert_eq!([NOW, NOW + 1].map(|over| readers.borrow_mut().lag(over, NOW + 5)), [5, 0]);
+    clock.0.store(NOW + 1, Ordering::Relaxed);
+    assert_eq!(activate(NOW + 1), (true, NOW + 1, Next::Again(NOW + 1)));
+    // The machine's clock is set back: the job's goes on, and is not moved ahead of it any more.
+    clock.0.store(NOW - 5, Ordering::Relaxed);
+    assert_eq!(activate(NOW + 1), (false, NOW + 1, Next::Wait(NOW + 1, TICK)));
 }
