@@ -629,8 +629,8 @@ impl ReadScheduler {
             readers.rests_from.get_or_insert(now.max(held));
             return Ok(Activation::idle(held, clock));
         }
-        // This ms is over for the job: what has come since is dated by the next one.
-        if self.read_at.is_some_and(|at| at == now && held > now) {
+        // This ms is over for the worker: what has come since is dated by the next one.
+        if held > now && self.read_at == Some(now) {
             return Ok(Activation { next: Next::Wait(held, SOON), ..Activation::idle(held, held) });
         }
         self.discover(readers)?;
@@ -652,8 +652,9 @@ impl ReadScheduler {
         if !rest.moves {
             return Ok(Activation { next: Next::Wait(held, rest.wait), ..Activation::idle(held, held) });
         }
-        // All that was there at this ms has been read: it takes effect at once, and not when the ms is over.
-        let is_over = clock == now && self.read_at == Some(clock);
+        // All that was there at this ms has been read: it takes effect at once, and not when the ms is over. A clock that stands would have what comes
+        // later wait for ever.
+        let is_over = clock == now && self.read_at == Some(clock) && self.setup.clock.runs();
         let (to, wait) = if is_over { (clock + 1, SOON) } else { (clock, rest.wait) };
         readers.note_move(held, to, due.or(is_over.then_some(clock)));
         Ok(Activation { next: Next::Wait(to, wait), ..Activation::idle(held, held) })

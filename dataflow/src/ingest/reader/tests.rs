@@ -370,12 +370,16 @@ fn a_live_clock_that_is_late_goes_on_in_steps_until_it_has_caught_up() {
     }
 }
 
-/// A clock that the test moves.
+/// A clock that runs, as far as the test moves it.
 struct SetClock(AtomicU64);
 
 impl Clock for SetClock {
     fn now(&self) -> Time {
         self.0.load(Ordering::Relaxed)
+    }
+
+    fn runs(&self) -> bool {
+        true
     }
 }
 
