@@ -253,6 +253,21 @@ mod tests {
     }
 
     #[test]
+    fn what_arrives_is_looked_at_when_the_ledger_may_be_written_or_sooner_where_there_is_no_room() {
+        let written = Instant::now();
+        let looks = |batches: usize| {
+            let underway = (1..).take(batches).map(|number| underway(number, (Step::Messages, 1))).collect();
+            let direct = Direct { underway, ledger_at: Some(written), ..Direct::default() };
+            direct.next_look().map(|look| look >= written + LEDGER_EVERY)
+        };
+        assert_eq!([0, 1, UNDERWAY - 1].map(looks), [None, Some(true), Some(true)]);
+        let later = written + Duration::from_secs(3_600);
+        let full = (1..).take(UNDERWAY).map(|number| underway(number, (Step::Messages, 1))).collect();
+        let direct = Direct { underway: full, ledger_at: Some(later), ..Direct::default() };
+        assert!(direct.next_look().unwrap() < later, "the ledger may be written only then");
+    }
+
+    #[test]
     fn what_has_not_arrived_is_sent_again_with_all_behind_it() {
         use Step::{Ledger, Messages, Nothing};
         let again = |before: &[(Step, usize)]| {
